@@ -1,0 +1,87 @@
+//! What the user side tells the kernel side before it is loaded: read-only globals.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The offset of a field that the running kernel does not have. Code that would read it is
+/// pruned by the verifier, as the offset is a constant by then.
+pub const ABSENT: u16 = u16::MAX;
+
+/// A field of one bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Bit {
+    /// Offset of the byte that holds it, or [`ABSENT`].
+    pub byte: u16,
+    /// The bit within that byte.
+    pub mask: u16,
+}
+
+impl Bit {
+    /// A bit that the running kernel does not have.
+    pub const MISSING: Self = Self { byte: ABSENT, mask: 0 };
+}
+
+macro_rules! offsets {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub struct $name { $($(#[$field_meta])* pub $field: u16,)* }
+
+        impl $name {
+            /// No field is known.
+            pub const UNKNOWN: Self = Self { $($field: ABSENT,)* };
+        }
+    };
+}
+
+offsets! {
+    /// Byte offsets of kernel fields, from the running kernel's BTF.
+    #[expect(missing_docs, reason = "named after the kernel's fields")]
+    Offsets {
+        // In every socket, a TIME_WAIT or request socket included (struct sock_common).
+        skc_daddr, skc_rcv_saddr, skc_dport, skc_num, skc_family, skc_state, skc_net,
+        skc_v6_daddr, skc_v6_rcv_saddr,
+        // struct sock, inet_sock, inet_connection_sock, tcp_sock: from the start of a tcp_sock.
+        sk_err, sk_err_soft, sk_shutdown, sk_flags, sk_socket, sk_lingertime, sk_cgroup,
+        sk_drops, sk_ack_backlog, sk_max_ack_backlog, inet_sport,
+        icsk_retransmits, icsk_probes_out, rskq_defer_accept, icsk_bind_hash, icsk_lrcvtime,
+        srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
+        bytes_acked, bytes_received, rcv_tstamp,
+        // Behind pointers.
+        net_inum, tw_refcount, tw_max, cgroup_kn, kn_id, bucket_fastreuse,
+        socket_file, file_inode, inode_ino, task_group_leader, task_comm,
+        // struct tcp_timewait_sock, tcp_request_sock.
+        tw_substate, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
+    }
+}
+
+/// The globals of the kernel side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Config {
+    /// Where the kernel keeps what we read.
+    pub offsets: Offsets,
+    /// `tcp_sock.repair`.
+    pub repair: Bit,
+    /// `tcp_sock.is_mptcp`.
+    pub is_mptcp: Bit,
+    /// Zero.
+    pub reserved: u16,
+    /// Length of a jiffy, microseconds.
+    pub tick_us: u32,
+    /// The reader is woken when this many bytes wait in the ring buffer.
+    pub wake_bytes: u32,
+}
+
+impl Config {
+    /// What the object holds until the loader fills it in.
+    pub const UNKNOWN: Self = Self {
+        offsets: Offsets::UNKNOWN,
+        repair: Bit::MISSING,
+        is_mptcp: Bit::MISSING,
+        reserved: 0,
+        tick_us: 0,
+        wake_bytes: 0,
+    };
+}

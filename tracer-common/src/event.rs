@@ -1,0 +1,206 @@
+//! Records that the hooks write to the ring buffer.
+//!
+//! Every record begins with its [`Kind`]; a kind that the reader does not know is counted and
+//! skipped. A transition comes in three sizes: [`Step`] alone in the middle of a life, and
+//! followed by what only a birth ([`Opening`]) or an end ([`Closing`]) knows.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What a record is; its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A transition in the middle of a life: [`Step`].
+    Step = 0,
+    /// A transition to SYN_SENT, SYN_RECV or LISTEN: [`Opening`].
+    Opening = 1,
+    /// A transition to CLOSE: [`Closing`].
+    Closing = 2,
+    /// A reset arrived for a socket: [`Reset`].
+    Reset = 3,
+}
+
+impl Kind {
+    /// How many kinds there are.
+    pub const COUNT: usize = 4;
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [Self::Step, Self::Opening, Self::Closing, Self::Reset];
+
+    /// The kind whose number is `number`, or `None` if this reader does not know it.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Step),
+            1 => Some(Self::Opening),
+            2 => Some(Self::Closing),
+            3 => Some(Self::Reset),
+            _ => None,
+        }
+    }
+
+    /// The name used where losses are listed by kind.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Opening => "opening",
+            Self::Closing => "closing",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// Facts about a socket that are one bit each, at the moment of its record.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(transparent)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    /// The addresses are IPv6 (an IPv4-mapped one included).
+    pub const IPV6: Self = Self(1);
+    /// `SOCK_DEAD`: no process holds the socket any more.
+    pub const DEAD: Self = Self(1 << 1);
+    /// `SOCK_DONE`: the peer's FIN has been received.
+    pub const FIN_RECEIVED: Self = Self(1 << 2);
+    /// `SO_LINGER` with a time of zero: close() resets.
+    pub const LINGER0: Self = Self(1 << 3);
+    /// `sk_socket` is set: the socket has been accepted or was made by `socket()`.
+    pub const HAS_SOCKET: Self = Self(1 << 4);
+    /// `RCV_SHUTDOWN`.
+    pub const SHUT_READ: Self = Self(1 << 5);
+    /// `SEND_SHUTDOWN`.
+    pub const SHUT_WRITE: Self = Self(1 << 6);
+    /// `TCP_REPAIR` is on (checkpoint/restore moves the connection).
+    pub const REPAIR: Self = Self(1 << 7);
+    /// The listener defers accept until data comes (`TCP_DEFER_ACCEPT`).
+    pub const DEFER_ACCEPT: Self = Self(1 << 8);
+    /// The TIME_WAIT table of the namespace was full (`tcp_max_tw_buckets`).
+    pub const TIME_WAIT_FULL: Self = Self(1 << 9);
+    /// `TCP_LINGER2` is negative: FIN_WAIT2 is cut short by a reset.
+    pub const LINGER2_NEGATIVE: Self = Self(1 << 10);
+    /// Segments are sent and not yet acknowledged.
+    pub const UNACKNOWLEDGED: Self = Self(1 << 11);
+    /// [`Step::rtt_us`] is the time since the first SYN-ACK, not a smoothed round trip.
+    pub const SINCE_FIRST_SYNACK: Self = Self(1 << 12);
+    /// The socket is a subflow of an MPTCP connection.
+    pub const MPTCP_SUBFLOW: Self = Self(1 << 13);
+    /// [`Step::pid`] made this transition by a system call on its own socket.
+    pub const BY_OWNER: Self = Self(1 << 14);
+
+    /// Whether every bit of `other` is set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These flags and those of `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// One (old state, new state) of one socket: the whole of [`Kind::Step`], and the head of
+/// [`Opening`] and [`Closing`].
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Step {
+    /// A number of [`Kind`].
+    pub kind: u8,
+    /// The state that the socket leaves, by the kernel's number.
+    pub old: u8,
+    /// The state that it enters.
+    pub new: u8,
+    /// `sk_err`: an errno, or 0.
+    pub err: u8,
+    /// See [`Flags`].
+    pub flags: Flags,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time: u64,
+    /// The socket's kernel address; reused by later sockets.
+    pub sock: u64,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// The process (thread group) if [`Flags::BY_OWNER`], else 0.
+    pub pid: u32,
+    /// Our port, 0 while none is chosen.
+    pub local_port: u16,
+    /// The peer's port, 0 where the record cannot know it (a birth from a listener up to 6.14).
+    pub remote_port: u16,
+    /// Round trip, microseconds: at →ESTABLISHED the handshake's (see [`Flags::SINCE_FIRST_SYNACK`]).
+    pub rtt_us: u32,
+    /// Our address: 16 bytes of IPv6, or 4 of IPv4 and zeros.
+    pub local_addr: [u8; 16],
+    /// The peer's address, likewise.
+    pub remote_addr: [u8; 16],
+    /// `sk_err_soft`: the last ICMP error that did not end the connection, or 0.
+    pub err_soft: u8,
+    /// `icsk_retransmits`: retransmission timer expiries in a row.
+    pub retransmits: u8,
+    /// `icsk_probes_out`: keepalive or window probes not answered.
+    pub probes: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// `total_retrans`: segments retransmitted; at →ESTABLISHED those of the SYN or SYN-ACK.
+    pub total_retransmits: u32,
+}
+
+/// A birth: the connection's first record, or a listener's.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Opening {
+    /// The transition.
+    pub step: Step,
+    /// Id of the socket's cgroup, 0 if unknown.
+    pub cgroup: u64,
+    /// Connections waiting for accept(): of the listener that a server's child came from.
+    pub accept_queue: u32,
+    /// The limit of that queue.
+    pub accept_limit: u32,
+    /// Name of the owning process, NUL-padded; zeros unless [`Flags::BY_OWNER`].
+    pub comm: [u8; 16],
+}
+
+/// An end: the last record of a life.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Closing {
+    /// The transition.
+    pub step: Step,
+    /// `bytes_acked`: sequence space the peer acknowledged (SYN and FIN count one each).
+    pub bytes_acked: u64,
+    /// `bytes_received`: sequence space received (a FIN counts one).
+    pub bytes_received: u64,
+    /// Bytes received in order that nobody read.
+    pub unread: u32,
+    /// Milliseconds since the last segment was received; [`u32::MAX`] if unknown.
+    pub idle_ms: u32,
+}
+
+/// `tcp_receive_reset` fired for a socket.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Reset {
+    /// [`Kind::Reset`].
+    pub kind: u8,
+    /// The socket's state.
+    pub state: u8,
+    /// Zero.
+    pub reserved: [u8; 6],
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time: u64,
+    /// The socket's kernel address.
+    pub sock: u64,
+}
+
+const _: () = assert!(size_of::<Step>() == 80);
+const _: () = assert!(size_of::<Opening>() == 112);
+const _: () = assert!(size_of::<Closing>() == 104);
+const _: () = assert!(size_of::<Reset>() == 24);

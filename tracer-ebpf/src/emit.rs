@@ -1,0 +1,41 @@
+//! The only code that reserves and submits; it counts what it could not.
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use synfin_common::event::Kind;
+
+use crate::{
+    maps::{EVENTS, TALLY},
+    sock::global,
+};
+
+/// How many records of a kind and CPU pass between two looks at how full the ring buffer is:
+/// looking costs as much as a third of a record.
+const LOOK_EVERY: u64 = 128;
+
+/// Writes one record of type `T`: `fill` must initialize all of it.
+///
+/// The reader drains the ring on a timer. Only when more than `wake_bytes` wait is it woken, and
+/// then always by force: the kernel's own adaptive wakeup is never mixed in, as it loses wakeups
+/// once records without notification are pending.
+#[inline(always)]
+pub fn emit<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
+    let Some(tally) = TALLY.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: the value is this CPU's own, and this kind's counter is written by one program,
+    // which the kernel does not run twice at a time on a CPU.
+    let seen = unsafe { &mut (*tally).seen[kind as usize] };
+    *seen += 1;
+    let look = (*seen).is_multiple_of(LOOK_EVERY);
+
+    let Some(mut record) = EVENTS.reserve::<T>(0) else {
+        // SAFETY: as above.
+        unsafe { (*tally).lost[kind as usize] += 1 };
+        return;
+    };
+    fill(record.as_mut_ptr());
+
+    let wake = look && EVENTS.query(BPF_RB_AVAIL_DATA.into()) > u64::from(global!(wake_bytes));
+    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    record.submit(flags.into());
+}

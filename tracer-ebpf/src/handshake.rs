@@ -1,0 +1,65 @@
+//! How long a server's handshake took when its SYN-ACK had to be sent again: joins the
+//! retransmission, which knows when the first SYN-ACK left, with the child's →ESTABLISHED.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+
+use crate::{
+    maps::{FIRST_SYNACK, HandshakeKey},
+    sock::{Addresses, RequestSock, TcpSock},
+};
+
+/// Keeps when the first SYN-ACK of `request` was sent.
+#[inline(always)]
+pub fn remember_first_synack(request: RequestSock) {
+    let sent_us = request.first_synack_us();
+    if sent_us == 0 {
+        return;
+    }
+    let key =
+        key(request.netns(), request.local_port(), request.remote_port(), request.addresses());
+    // Full is impossible for an LRU map; failing to allocate only makes one handshake unmeasured.
+    let _ = FIRST_SYNACK.insert(key, sent_us, 0);
+}
+
+/// Microseconds since the first SYN-ACK of the handshake that `child` comes from; `None` if
+/// nothing is known of it. Without the hook on retransmissions, the time spent in timeouts.
+#[inline(always)]
+pub fn since_first_synack_us(child: TcpSock) -> Option<u32> {
+    let common = child.common();
+    let key = key(common.netns(), child.local_port(), common.remote_port(), common.addresses());
+    // SAFETY: the value is copied at once; a racing update can only be another handshake's.
+    if let Some(sent_us) = unsafe { FIRST_SYNACK.get(key) }.copied() {
+        let _ = FIRST_SYNACK.remove(key);
+        // SAFETY: the helper has no arguments.
+        let now_us = unsafe { bpf_ktime_get_ns() } / 1000;
+        let elapsed = now_us.wrapping_sub(sent_us);
+        return Some(if elapsed > u32::MAX.into() { u32::MAX } else { elapsed as u32 });
+    }
+    match child.timeouts_ms() {
+        0 => None,
+        ms => Some(ms.saturating_mul(1000)),
+    }
+}
+
+#[inline(always)]
+fn key(netns: u32, local_port: u16, remote_port: u16, addresses: Addresses) -> HandshakeKey {
+    HandshakeKey {
+        netns,
+        local_port,
+        remote_port,
+        local_addr: unmapped(addresses.ipv6, addresses.local),
+        remote_addr: unmapped(addresses.ipv6, addresses.remote),
+    }
+}
+
+/// A dual-stack listener's request is IPv4 and its child IPv4-mapped: both become the former.
+#[inline(always)]
+fn unmapped(ipv6: bool, address: [u64; 2]) -> [u64; 2] {
+    // ::ffff:0:0/96, whose bytes 8 to 11 are 00 00 ff ff.
+    const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+    if ipv6 && address[0] == 0 && address[1] as u32 == MAPPED {
+        [address[1] >> 32, 0]
+    } else {
+        address
+    }
+}

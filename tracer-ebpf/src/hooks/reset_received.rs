@@ -1,0 +1,28 @@
+//! `tcp:tcp_receive_reset`: a reset that the kernel accepted for a socket, just before →CLOSE.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
+use synfin_common::event::{Kind, Reset};
+
+use crate::{emit::emit, sock::TcpSock};
+
+/// Argument: the socket.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+fn reset_received(ctx: BtfTracePointContext) {
+    let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) else {
+        return;
+    };
+    emit(Kind::Reset, |record: *mut Reset| {
+        // SAFETY: `record` is the ring buffer's memory for a `Reset`.
+        unsafe {
+            record.write(Reset {
+                kind: Kind::Reset as u8,
+                state: sock.common().state(),
+                reserved: [0; 6],
+                time: bpf_ktime_get_ns(),
+                sock: sock.address(),
+            });
+        }
+    });
+}

@@ -1,0 +1,138 @@
+//! `sock:inet_sock_set_state`: every transition of every TCP socket. The main hook.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
+use synfin_common::{
+    event::{Closing, Flags, Kind, Opening, Step},
+    state::TcpState,
+};
+
+use crate::{
+    emit::emit,
+    handshake,
+    sock::{TcpSock, current_process, current_process_name},
+};
+
+const ESTABLISHED: u8 = TcpState::Established.number();
+const SYN_SENT: u8 = TcpState::SynSent.number();
+const SYN_RECV: u8 = TcpState::SynRecv.number();
+const FIN_WAIT1: u8 = TcpState::FinWait1.number();
+const CLOSE: u8 = TcpState::Close.number();
+const CLOSE_WAIT: u8 = TcpState::CloseWait.number();
+const LAST_ACK: u8 = TcpState::LastAck.number();
+const LISTEN: u8 = TcpState::Listen.number();
+
+/// Arguments: the socket, the old and the new state; the socket still has the old one.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn state_change(ctx: BtfTracePointContext) {
+    let old = ctx.arg::<i32>(1) as u8;
+    let new = ctx.arg::<i32>(2) as u8;
+    // close() after shutdown() and an aborted listener report the state they are in already.
+    if old == new {
+        return;
+    }
+    let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) else {
+        return;
+    };
+    match new {
+        SYN_SENT | SYN_RECV | LISTEN => {
+            emit(Kind::Opening, |record| opening(record, sock, old, new))
+        }
+        CLOSE => emit(Kind::Closing, |record| closing(record, sock, old)),
+        _ => emit(Kind::Step, |record| step(record, sock, Kind::Step, old, new)),
+    }
+}
+
+/// Whether only a system call of the socket's owner makes this transition. All others happen
+/// wherever the packet or the timer came in: the current task is anybody.
+#[inline(always)]
+fn made_by_owner(old: u8, new: u8, err: u8) -> bool {
+    match (old, new) {
+        (CLOSE, SYN_SENT | LISTEN) | (LISTEN, CLOSE) => true,
+        (ESTABLISHED, FIN_WAIT1) | (CLOSE_WAIT, LAST_ACK) => true,
+        (ESTABLISHED | CLOSE_WAIT | SYN_SENT, CLOSE) => err == 0,
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn step(record: *mut Step, sock: TcpSock, kind: Kind, old: u8, new: u8) {
+    let common = sock.common();
+    let addresses = common.addresses();
+    let err = sock.error();
+    let mut flags = sock.flags();
+    if addresses.ipv6 {
+        flags = flags.with(Flags::IPV6);
+    }
+    let mut pid = 0;
+    if made_by_owner(old, new, err) {
+        flags = flags.with(Flags::BY_OWNER);
+        pid = current_process();
+    }
+    let total_retransmits = sock.total_retransmits();
+    let mut rtt_us = sock.rtt_us();
+    if old == SYN_RECV
+        && new == ESTABLISHED
+        && total_retransmits > 0
+        && let Some(elapsed) = handshake::since_first_synack_us(sock)
+    {
+        rtt_us = elapsed;
+        flags = flags.with(Flags::SINCE_FIRST_SYNACK);
+    }
+    // SAFETY: `record` is the ring buffer's memory for a `Step`, and every field is written.
+    // The addresses are 8-aligned in it.
+    unsafe {
+        (*record).kind = kind as u8;
+        (*record).old = old;
+        (*record).new = new;
+        (*record).err = err;
+        (*record).flags = flags;
+        (*record).time = bpf_ktime_get_ns();
+        (*record).sock = sock.address();
+        (*record).netns = common.netns();
+        (*record).pid = pid;
+        (*record).local_port = sock.local_port();
+        (*record).remote_port = common.remote_port();
+        (*record).rtt_us = rtt_us;
+        (&raw mut (*record).local_addr).cast::<[u64; 2]>().write(addresses.local);
+        (&raw mut (*record).remote_addr).cast::<[u64; 2]>().write(addresses.remote);
+        (*record).err_soft = sock.soft_error();
+        (*record).retransmits = sock.retransmits();
+        (*record).probes = sock.probes();
+        (*record).reserved = 0;
+        (*record).total_retransmits = total_retransmits;
+    }
+}
+
+#[inline(always)]
+fn opening(record: *mut Opening, sock: TcpSock, old: u8, new: u8) {
+    // A server's child is a copy of its listener, whose queue and settings it still carries.
+    let from_listener = old == LISTEN;
+    // SAFETY: as in `step`.
+    unsafe {
+        step(&raw mut (*record).step, sock, Kind::Opening, old, new);
+        if from_listener && sock.defers_accept() {
+            let flags = &raw mut (*record).step.flags;
+            *flags = (*flags).with(Flags::DEFER_ACCEPT);
+        }
+        (*record).cgroup = sock.cgroup();
+        (*record).accept_queue = sock.accept_queue();
+        (*record).accept_limit = sock.accept_limit();
+        (*record).comm = if from_listener { [0; 16] } else { current_process_name() };
+    }
+}
+
+#[inline(always)]
+fn closing(record: *mut Closing, sock: TcpSock, old: u8) {
+    // SAFETY: as in `step`.
+    unsafe {
+        step(&raw mut (*record).step, sock, Kind::Closing, old, CLOSE);
+        let flags = &raw mut (*record).step.flags;
+        *flags = (*flags).with(sock.closing_flags());
+        (*record).bytes_acked = sock.bytes_acked();
+        (*record).bytes_received = sock.bytes_received();
+        (*record).unread = sock.unread();
+        (*record).idle_ms = sock.idle_ms();
+    }
+}

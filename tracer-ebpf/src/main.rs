@@ -1,0 +1,24 @@
+//! synfin's kernel side: one program per hook, and a walk over all sockets.
+//!
+//! A hook reads the socket through [`sock`], and hands one record to [`emit`]; nothing else
+//! touches a kernel structure or a map.
+#![no_std]
+#![no_main]
+
+mod emit;
+mod handshake;
+mod hooks;
+mod maps;
+mod sock;
+mod survey;
+
+/// The kernel gives its GPL-only helpers (ktime, probe reads, ring buffer) to GPL programs.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Unreachable: a program that could panic would hold a loop and be refused by the verifier.
+    loop {}
+}

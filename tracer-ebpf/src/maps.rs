@@ -1,0 +1,38 @@
+//! Every map and every global of the kernel side, and nothing else.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{LruHashMap, PerCpuArray, RingBuf},
+};
+use synfin_common::{config::Config, loss::Tally};
+
+/// Set by the loader before the programs are verified, read through [`crate::sock::config`]:
+/// to the verifier each value is a constant.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config::UNKNOWN;
+
+/// All records of all hooks; the loader sets its size.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// What was seen and what was lost, one value per CPU.
+#[map]
+pub static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(1, 0);
+
+/// When the first SYN-ACK of a handshake was sent (microseconds of `CLOCK_MONOTONIC`), for
+/// handshakes whose SYN-ACK was sent again. A stranger decides how many there are, so the
+/// oldest make room.
+#[map]
+pub static FIRST_SYNACK: LruHashMap<HandshakeKey, u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// A handshake on a listener. An IPv4 address, an IPv4-mapped one included, is four bytes and
+/// zeros.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct HandshakeKey {
+    pub netns: u32,
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub local_addr: [u64; 2],
+    pub remote_addr: [u64; 2],
+}

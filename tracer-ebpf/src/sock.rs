@@ -1,0 +1,478 @@
+//! The only reader of kernel structures, at offsets that the loader took from the kernel's BTF.
+//!
+//! Where the verifier knows a pointer's type, a read is one load, checked when the program is
+//! loaded; the offset is a read-only global, hence a constant to the verifier. A read of a field
+//! that this kernel lacks is dead code to it.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+    generated::{bpf_jiffies64, bpf_skc_to_tcp_sock},
+};
+use synfin_common::{
+    config::{ABSENT, Bit},
+    event::Flags,
+};
+
+/// Reads one of the loader's globals.
+macro_rules! global {
+    ($($path:tt)+) => {
+        // SAFETY: reads an initialized static; volatile, because the loader replaces its value.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::CONFIG.$($path)+) }
+    };
+}
+pub(crate) use global;
+
+/// Reads a field at the loader's offset for it; zero where the kernel lacks it.
+macro_rules! field {
+    ($base:expr, $field:ident: $type:ty) => {{
+        let (base, offset) = ($base, global!(offsets.$field));
+        if offset == ABSENT {
+            Absent::ABSENT
+        } else {
+            // SAFETY: the verifier checks the access, and a wrong pointer reads as zero.
+            unsafe { load::<$type>(base, offset) }
+        }
+    }};
+}
+
+/// What a field reads as where the kernel lacks it.
+trait Absent {
+    const ABSENT: Self;
+}
+
+macro_rules! absent_is_zero {
+    ($($type:ty)*) => { $(impl Absent for $type { const ABSENT: Self = 0; })* };
+}
+absent_is_zero!(u8 u16 u32 u64);
+
+impl Absent for *const u8 {
+    const ABSENT: Self = ptr::null();
+}
+
+/// # Safety
+/// The verifier must know the type of `base` and find a `T` at `offset` in it.
+#[inline(always)]
+unsafe fn load<T: Copy>(base: *const u8, offset: u16) -> T {
+    // SAFETY: the caller's promise. Volatile keeps the load behind the checks before it.
+    unsafe { ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+}
+
+const AF_INET6: u16 = 10;
+const SOCK_DEAD: u64 = 1 << 0;
+const SOCK_DONE: u64 = 1 << 1;
+const SOCK_LINGER: u64 = 1 << 4;
+const RCV_SHUTDOWN: u8 = 1;
+const SEND_SHUTDOWN: u8 = 2;
+
+/// The addresses of a socket as its record holds them: IPv6, or four bytes of IPv4 and zeros.
+#[derive(Clone, Copy)]
+pub struct Addresses {
+    pub ipv6: bool,
+    pub local: [u64; 2],
+    pub remote: [u64; 2],
+}
+
+/// What full, TIME_WAIT and request sockets have in common (`struct sock_common`).
+#[derive(Clone, Copy)]
+pub struct CommonSock(*const u8);
+
+impl CommonSock {
+    /// `base` must be typed by the verifier as one of these sockets.
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    /// The kernel address, which identifies the socket while it lives.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        field!(self.0, skc_state: u8)
+    }
+
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        field!(field!(self.0, skc_net: *const u8), net_inum: u32)
+    }
+
+    #[inline(always)]
+    pub fn addresses(self) -> Addresses {
+        let base = self.0;
+        if field!(base, skc_family: u16) == AF_INET6 {
+            let remote = global!(offsets.skc_v6_daddr);
+            let local = global!(offsets.skc_v6_rcv_saddr);
+            // SAFETY: checked by the verifier, as in `field!`; an in6_addr is 16 bytes.
+            unsafe {
+                Addresses {
+                    ipv6: true,
+                    local: [load(base, local), load(base, local + 8)],
+                    remote: [load(base, remote), load(base, remote + 8)],
+                }
+            }
+        } else {
+            Addresses {
+                ipv6: false,
+                local: [field!(base, skc_rcv_saddr: u32).into(), 0],
+                remote: [field!(base, skc_daddr: u32).into(), 0],
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub fn remote_port(self) -> u16 {
+        u16::from_be(field!(self.0, skc_dport: u16))
+    }
+
+    /// `skc_num`: zero once the port has been given back, as it is before →CLOSE is reported.
+    #[inline(always)]
+    pub fn bound_port(self) -> u16 {
+        field!(self.0, skc_num: u16)
+    }
+}
+
+/// A full TCP socket.
+#[derive(Clone, Copy)]
+pub struct TcpSock(*const u8);
+
+impl TcpSock {
+    /// `None` if it is no full TCP socket: MPTCP's own, SCTP, TIME_WAIT, a request.
+    #[inline(always)]
+    pub fn new(sk: *const c_void) -> Option<Self> {
+        // SAFETY: `sk` is an argument that the verifier has typed.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) };
+        (!tcp.is_null()).then_some(Self(tcp.cast_const().cast()))
+    }
+
+    #[inline(always)]
+    pub fn common(self) -> CommonSock {
+        CommonSock(self.0)
+    }
+
+    /// As [`CommonSock::address`].
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// `inet_sport`, which outlives the bind bucket.
+    #[inline(always)]
+    pub fn local_port(self) -> u16 {
+        u16::from_be(field!(self.0, inet_sport: u16))
+    }
+
+    #[inline(always)]
+    pub fn error(self) -> u8 {
+        field!(self.0, sk_err: u32) as u8
+    }
+
+    #[inline(always)]
+    pub fn soft_error(self) -> u8 {
+        field!(self.0, sk_err_soft: u32) as u8
+    }
+
+    #[inline(always)]
+    pub fn retransmits(self) -> u8 {
+        field!(self.0, icsk_retransmits: u8)
+    }
+
+    #[inline(always)]
+    pub fn probes(self) -> u8 {
+        field!(self.0, icsk_probes_out: u8)
+    }
+
+    #[inline(always)]
+    pub fn total_retransmits(self) -> u32 {
+        field!(self.0, total_retrans: u32)
+    }
+
+    /// `srtt_us` holds eight times the smoothed round trip.
+    #[inline(always)]
+    pub fn rtt_us(self) -> u32 {
+        field!(self.0, srtt_us: u32) >> 3
+    }
+
+    /// Milliseconds spent in retransmission timeouts (since 6.7), 0 if unknown.
+    #[inline(always)]
+    pub fn timeouts_ms(self) -> u32 {
+        field!(self.0, total_rto_time: u32)
+    }
+
+    /// The facts of one bit that every record carries.
+    #[inline(always)]
+    pub fn flags(self) -> Flags {
+        let bits = field!(self.0, sk_flags: u64);
+        let shutdown = field!(self.0, sk_shutdown: u8);
+        let mut flags = Flags::default();
+        let mut set = |condition: bool, flag: Flags| {
+            if condition {
+                flags = flags.with(flag);
+            }
+        };
+        set(bits & SOCK_DEAD != 0, Flags::DEAD);
+        set(bits & SOCK_DONE != 0, Flags::FIN_RECEIVED);
+        set(shutdown & RCV_SHUTDOWN != 0, Flags::SHUT_READ);
+        set(shutdown & SEND_SHUTDOWN != 0, Flags::SHUT_WRITE);
+        set(field!(self.0, sk_socket: u64) != 0, Flags::HAS_SOCKET);
+        set(self.bit(global!(repair)), Flags::REPAIR);
+        set(self.bit(global!(is_mptcp)), Flags::MPTCP_SUBFLOW);
+        flags
+    }
+
+    /// The facts of one bit that matter when a life ends.
+    #[inline(always)]
+    pub fn closing_flags(self) -> Flags {
+        let mut flags = Flags::default();
+        let mut set = |condition: bool, flag: Flags| {
+            if condition {
+                flags = flags.with(flag);
+            }
+        };
+        let lingers = field!(self.0, sk_flags: u64) & SOCK_LINGER != 0;
+        set(lingers && field!(self.0, sk_lingertime: u64) == 0, Flags::LINGER0);
+        set((field!(self.0, linger2: u32) as i32) < 0, Flags::LINGER2_NEGATIVE);
+        set(field!(self.0, packets_out: u32) != 0, Flags::UNACKNOWLEDGED);
+        set(self.time_wait_table_is_full(), Flags::TIME_WAIT_FULL);
+        flags
+    }
+
+    /// Whether the namespace holds as many TIME_WAIT sockets as it may: the count is one more
+    /// than there are.
+    #[inline(always)]
+    fn time_wait_table_is_full(self) -> bool {
+        if global!(offsets.tw_refcount) == ABSENT || global!(offsets.tw_max) == ABSENT {
+            return false;
+        }
+        let net = field!(self.0, skc_net: *const u8);
+        let count = field!(net, tw_refcount: u32);
+        count.saturating_sub(1) >= field!(net, tw_max: u32)
+    }
+
+    /// Whether the listener that this child still carries the settings of defers accept.
+    #[inline(always)]
+    pub fn defers_accept(self) -> bool {
+        field!(self.0, rskq_defer_accept: u8) != 0
+    }
+
+    #[inline(always)]
+    pub fn accept_queue(self) -> u32 {
+        field!(self.0, sk_ack_backlog: u32)
+    }
+
+    #[inline(always)]
+    pub fn accept_limit(self) -> u32 {
+        field!(self.0, sk_max_ack_backlog: u32)
+    }
+
+    #[inline(always)]
+    pub fn drops(self) -> u32 {
+        field!(self.0, sk_drops: u32)
+    }
+
+    #[inline(always)]
+    pub fn bytes_acked(self) -> u64 {
+        field!(self.0, bytes_acked: u64)
+    }
+
+    #[inline(always)]
+    pub fn bytes_received(self) -> u64 {
+        field!(self.0, bytes_received: u64)
+    }
+
+    /// Bytes received in order that nobody read, without a FIN.
+    #[inline(always)]
+    pub fn unread(self) -> u32 {
+        let unread = field!(self.0, rcv_nxt: u32).wrapping_sub(field!(self.0, copied_seq: u32));
+        let fin = field!(self.0, sk_flags: u64) & SOCK_DONE != 0;
+        if fin && unread > 0 { unread - 1 } else { unread }
+    }
+
+    /// Milliseconds since the last segment, data or ACK, was received.
+    #[inline(always)]
+    pub fn idle_ms(self) -> u32 {
+        if global!(offsets.rcv_tstamp) == ABSENT || global!(offsets.icsk_lrcvtime) == ABSENT {
+            return u32::MAX;
+        }
+        // SAFETY: the helper has no arguments.
+        let now = unsafe { bpf_jiffies64() } as u32;
+        let since_ack = now.wrapping_sub(field!(self.0, rcv_tstamp: u32));
+        let since_data = now.wrapping_sub(field!(self.0, icsk_lrcvtime: u32));
+        jiffies_to_ms(since_ack.min(since_data).into())
+    }
+
+    /// The id of the cgroup (version 2) that the socket was made in.
+    #[inline(always)]
+    pub fn cgroup(self) -> u64 {
+        if global!(offsets.sk_cgroup) == ABSENT {
+            return 0;
+        }
+        let cgroup = field!(self.0, sk_cgroup: *const u8);
+        field!(field!(cgroup, cgroup_kn: *const u8), kn_id: u64)
+    }
+
+    /// `icsk_bind_hash->fastreuse`, or `None` where there is no bind bucket.
+    #[inline(always)]
+    pub fn fastreuse(self) -> Option<i8> {
+        fastreuse(field!(self.0, icsk_bind_hash: *const u8))
+    }
+
+    /// The inode number of the socket's file, 0 if it has none.
+    #[inline(always)]
+    pub fn inode(self) -> u64 {
+        let socket = field!(self.0, sk_socket: *const u8);
+        let file = field!(socket, socket_file: *const u8);
+        field!(field!(file, file_inode: *const u8), inode_ino: u64)
+    }
+
+    #[inline(always)]
+    fn bit(self, bit: Bit) -> bool {
+        if bit.byte == ABSENT {
+            return false;
+        }
+        // SAFETY: checked by the verifier, as in `field!`.
+        u16::from(unsafe { load::<u8>(self.0, bit.byte) }) & bit.mask != 0
+    }
+}
+
+/// A socket in TIME_WAIT, or one in FIN_WAIT2 that nobody holds any more.
+#[derive(Clone, Copy)]
+pub struct TimeWaitSock(*const u8);
+
+impl TimeWaitSock {
+    /// `base` must be typed by the verifier as a `tcp_timewait_sock`.
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    #[inline(always)]
+    pub fn substate(self) -> u8 {
+        field!(self.0, tw_substate: u8)
+    }
+
+    /// Milliseconds until its timer frees it.
+    #[inline(always)]
+    pub fn remaining_ms(self) -> u32 {
+        // SAFETY: the helper has no arguments.
+        let left = field!(self.0, tw_expires: u64).wrapping_sub(unsafe { bpf_jiffies64() });
+        if (left as i64) < 0 { 0 } else { jiffies_to_ms(left) }
+    }
+
+    /// As [`TcpSock::fastreuse`].
+    #[inline(always)]
+    pub fn fastreuse(self) -> Option<i8> {
+        fastreuse(field!(self.0, tw_bucket: *const u8))
+    }
+}
+
+#[inline(always)]
+fn fastreuse(bucket: *const u8) -> Option<i8> {
+    if global!(offsets.bucket_fastreuse) == ABSENT || bucket.is_null() {
+        return None;
+    }
+    Some(field!(bucket, bucket_fastreuse: u8) as i8)
+}
+
+#[inline(always)]
+fn jiffies_to_ms(jiffies: u64) -> u32 {
+    let ms = jiffies * u64::from(global!(tick_us)) / 1000;
+    if ms >= u32::MAX.into() { u32::MAX - 1 } else { ms as u32 }
+}
+
+/// A handshake in a listener's queue, met by the walk.
+#[derive(Clone, Copy)]
+pub struct HalfOpenSock(*const u8);
+
+impl HalfOpenSock {
+    /// `base` must be typed by the verifier as a `tcp_request_sock`.
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    /// How often its SYN-ACK was sent again.
+    #[inline(always)]
+    pub fn retransmits(self) -> u8 {
+        field!(self.0, req_num_retrans: u8)
+    }
+}
+
+/// A handshake in a listener's queue (`struct tcp_request_sock`), behind a pointer that the
+/// verifier may not know: read by copying.
+#[derive(Clone, Copy)]
+pub struct RequestSock(*const u8);
+
+/// Reads a field of a pointer without a type; zero if it cannot be read.
+macro_rules! copied {
+    ($base:expr, $field:ident: $type:ty) => {{
+        let address = $base.wrapping_add(global!(offsets.$field) as usize).cast::<$type>();
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(address) }.unwrap_or_default()
+    }};
+}
+
+impl RequestSock {
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    /// When its first SYN-ACK was sent, microseconds of `CLOCK_MONOTONIC`; 0 if not known.
+    #[inline(always)]
+    pub fn first_synack_us(self) -> u64 {
+        copied!(self.0, req_snt_synack: u64)
+    }
+
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        let net = copied!(self.0, skc_net: usize) as *const u8;
+        copied!(net, net_inum: u32)
+    }
+
+    #[inline(always)]
+    pub fn local_port(self) -> u16 {
+        copied!(self.0, skc_num: u16)
+    }
+
+    #[inline(always)]
+    pub fn remote_port(self) -> u16 {
+        u16::from_be(copied!(self.0, skc_dport: u16))
+    }
+
+    #[inline(always)]
+    pub fn addresses(self) -> Addresses {
+        if copied!(self.0, skc_family: u16) == AF_INET6 {
+            Addresses {
+                ipv6: true,
+                local: copied!(self.0, skc_v6_rcv_saddr: [u64; 2]),
+                remote: copied!(self.0, skc_v6_daddr: [u64; 2]),
+            }
+        } else {
+            Addresses {
+                ipv6: false,
+                local: [copied!(self.0, skc_rcv_saddr: u32).into(), 0],
+                remote: [copied!(self.0, skc_daddr: u32).into(), 0],
+            }
+        }
+    }
+}
+
+/// The process (thread group) that runs now.
+#[inline(always)]
+pub fn current_process() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// The name of the process that runs now: its main thread's, as `ps` shows it.
+#[inline(always)]
+pub fn current_process_name() -> [u8; 16] {
+    // SAFETY: the helper has no arguments; what it returns is only read by copying.
+    let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() } as *const u8;
+    let leader = copied!(task, task_group_leader: usize) as *const u8;
+    copied!(leader, task_comm: [u8; 16])
+}
