@@ -1,0 +1,40 @@
+//! `cargo xtask lint`: formatting, clippy and documentation, warnings denied.
+
+use crate::{
+    ebpf,
+    toolchain::Toolchain,
+    workspace::{Workspace, say},
+};
+
+pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
+    workspace.cargo().args(["fmt", "--all", "--check"]).run()?;
+    let kernel_side = ["fmt", "--manifest-path", "tracer-ebpf/Cargo.toml", "--check"];
+    workspace.cargo().args(kernel_side).run()?;
+
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    workspace.cargo().args(clippy).run()?;
+    lint_kernel_side(workspace)?;
+
+    workspace
+        .cargo()
+        .args(["doc", "--workspace", "--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .run()?;
+    Ok(())
+}
+
+/// The kernel side compiles for BPF only, hence with the nightly that builds it.
+fn lint_kernel_side(workspace: &Workspace) -> anyhow::Result<()> {
+    let toolchain = match Toolchain::provide(workspace).and_then(|toolchain| {
+        toolchain.provide_clippy(&workspace.sh)?;
+        Ok(toolchain)
+    }) {
+        Ok(toolchain) => toolchain,
+        Err(error) => {
+            say(format!("SKIPPED: clippy did NOT look at the kernel side.\n{error:#}"));
+            return Ok(());
+        }
+    };
+    ebpf::cargo_for_bpf(&toolchain, workspace, "clippy")?.args(["--", "-D", "warnings"]).run()?;
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Everything that is done to this repository, as `cargo xtask COMMAND`: this file is the list of
+//! commands, and each has a file of its own.
+
+mod bench;
+mod ci;
+mod ebpf;
+mod lint;
+mod manifest;
+mod pins;
+mod root;
+mod run;
+mod rustc;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser as _;
+
+use crate::workspace::{Workspace, say};
+
+#[derive(clap::Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, runs and checks synfin")]
+enum Command {
+    /// Build synfin and run it as root
+    Run(run::Options),
+    /// Run `synfin report 2`: a table that refreshes
+    Watch(SynfinArgs),
+    /// Run `synfin report`
+    Report(SynfinArgs),
+    /// Run `synfin trace`
+    Trace(SynfinArgs),
+    /// Run `synfin connections`
+    Connections(SynfinArgs),
+    /// Run `synfin record`
+    Record(SynfinArgs),
+    /// Run every test there is, kernel tests included
+    Test(test::Options),
+    /// Check formatting, clippy and documentation
+    Lint,
+    /// Do all that a change has to pass: lint and test
+    Ci,
+    /// Measure what the kernel side costs
+    Bench(bench::Options),
+    /// Build the eBPF objects that are committed in tracer/ebpf
+    Ebpf(ebpf::Options),
+}
+
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+struct SynfinArgs {
+    /// What follows the command's name
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    if rustc::is_wrapped() {
+        return rustc::become_it();
+    }
+    match execute(Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            say(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::open()?;
+    let synfin = |command: &[&str], SynfinArgs { args }| {
+        run::run(&workspace, &run::Options::of_command(command, args))
+    };
+    match command {
+        Command::Run(options) => run::run(&workspace, &options)?,
+        Command::Watch(args) => synfin(&["report", "2"], args)?,
+        Command::Report(args) => synfin(&["report"], args)?,
+        Command::Trace(args) => synfin(&["trace"], args)?,
+        Command::Connections(args) => synfin(&["connections"], args)?,
+        Command::Record(args) => synfin(&["record"], args)?,
+        Command::Test(options) => return test::run(&workspace, &options),
+        Command::Lint => lint::run(&workspace)?,
+        Command::Ci => return ci::run(&workspace),
+        Command::Bench(options) => bench::run(&workspace, &options)?,
+        Command::Ebpf(options) => ebpf::run(&workspace, &options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Command::command().debug_assert();
+    }
+}

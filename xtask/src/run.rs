@@ -1,0 +1,59 @@
+//! `cargo xtask run` and its short forms: builds `synfin` with stable Rust and becomes it, as root.
+
+use std::{
+    env, ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
+};
+
+use anyhow::Context as _;
+
+use crate::{ebpf, root, workspace::Workspace};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Build the kernel side too, in place of the committed objects
+    #[arg(long)]
+    fresh_ebpf: bool,
+    /// Build without optimisation
+    #[arg(long)]
+    debug: bool,
+    /// What synfin is called with
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+impl Options {
+    /// `synfin COMMAND… ARGS…`, optimised, with the committed objects.
+    pub(crate) fn of_command(command: &[&str], args: Vec<OsString>) -> Self {
+        let args = command.iter().map(OsString::from).chain(args).collect();
+        Self { fresh_ebpf: false, debug: false, args }
+    }
+}
+
+/// Comes back only if it could not start `synfin`, whose exit code and signals are then ours.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    let profile = if options.debug { "dev" } else { "release" };
+    let mut build = workspace.cargo().args(["build", "--package", "synfin", "--profile", profile]);
+    if options.fresh_ebpf {
+        build = build.env("SYNFIN_EBPF_DIR", ebpf::build(workspace)?);
+    }
+    build.run()?;
+
+    let synfin = built_program(if options.debug { "debug" } else { "release" })?;
+    let mut command = match root::prefix("synfin")? {
+        [] => Command::new(&synfin),
+        [program, args @ ..] => {
+            let mut command = Command::new(program);
+            command.args(args).arg(&synfin);
+            command
+        }
+    };
+    Err(command.args(&options.args).exec())
+        .with_context(|| format!("cannot start {}", synfin.display()))
+}
+
+/// Cargo put xtask into `<target>/debug`, wherever the user keeps the target folder.
+fn built_program(profile_dir: &str) -> anyhow::Result<PathBuf> {
+    let xtask = env::current_exe().context("cannot tell where cargo puts what it builds")?;
+    let target = xtask.ancestors().nth(2).context("xtask was not started by `cargo xtask`")?;
+    Ok(target.join(profile_dir).join("synfin"))
+}

@@ -1,0 +1,58 @@
+//! Stands between cargo and rustc while the kernel side is built, to give its crates hashes that
+//! do not depend on the folder. Cargo hashes the absolute path of a dependency that is outside the
+//! workspace, as tracer-common is (rust-lang/cargo#7645), and symbols carry that hash.
+
+use std::{
+    env,
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+};
+
+use anyhow::Context as _;
+use xshell::Cmd;
+
+use crate::workspace::say;
+
+/// Set while xtask is to act as the wrapper.
+const MARKER: &str = "SYNFIN_XTASK_IS_RUSTC";
+
+/// Makes a cargo command call rustc through this program.
+pub(crate) fn wrap(cargo: Cmd<'_>) -> anyhow::Result<Cmd<'_>> {
+    let xtask = env::current_exe().context("cannot tell where xtask is")?;
+    Ok(cargo.env("RUSTC_WRAPPER", xtask).env(MARKER, "1"))
+}
+
+pub(crate) fn is_wrapped() -> bool {
+    env::var_os(MARKER).is_some()
+}
+
+/// Cargo called `xtask RUSTC ARGS…`: becomes that rustc.
+pub(crate) fn become_it() -> ExitCode {
+    let mut words = env::args_os().skip(1);
+    let rustc = words.next().unwrap_or_else(|| "rustc".into());
+    let ours = env::var("CARGO_PKG_NAME").is_ok_and(|name| name.starts_with("synfin"));
+    let args: Vec<_> = if ours { words.map(without_path_hash).collect() } else { words.collect() };
+    let error = Command::new(&rustc).args(args).exec();
+    say(format!("cannot start {}: {error}", rustc.display()));
+    ExitCode::FAILURE
+}
+
+/// Our crates' names tell them apart well enough, so all of them can have the same salt.
+fn without_path_hash(arg: OsString) -> OsString {
+    let is_hash = arg.to_str().is_some_and(|arg| arg.starts_with("metadata="));
+    if is_hash { "metadata=synfin".into() } else { arg }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_hash_is_replaced() {
+        let cargos =
+            ["--crate-name", "floor", "-C", "metadata=0123abcd", "-C", "extra-filename=-0"];
+        let ours = ["--crate-name", "floor", "-C", "metadata=synfin", "-C", "extra-filename=-0"];
+        assert!(cargos.into_iter().map(|arg| without_path_hash(arg.into())).eq(ours));
+    }
+}

@@ -1,0 +1,186 @@
+//! `cargo xtask test`: every test there is, kernel tests included, and one sum of them all.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    io::{self, Read, Write},
+    iter::Sum,
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::Context as _;
+use xshell::{Shell, cmd};
+
+use crate::{
+    ebpf, manifest, root,
+    workspace::{Workspace, find_program, say},
+};
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Options {
+    /// Do not rebuild the kernel side to compare it with the committed objects
+    #[arg(long)]
+    no_rebuild: bool,
+    /// What the test programs are called with, as after `cargo test --`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
+    if options.no_rebuild {
+        manifest::verify(&workspace.root)?;
+    } else {
+        ebpf::check(workspace)?;
+    }
+    provide_programs(&workspace.sh);
+
+    // All test programs run even if one fails: the sum is to be over all of them.
+    let test = workspace.cargo().args(["test", "--workspace", "--release", "--no-fail-fast"]);
+    let test = test.args(root::cargo_options("the kernel tests")?);
+    let mut cargo = Command::from(test.arg("--").args(&options.args))
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo test")?;
+    let output = cargo.stdout.take().context("cargo test has no output")?;
+    let total: Summary = pass_on(output, &mut io::stdout().lock())?.into_iter().sum();
+    let status = cargo.wait()?;
+    if !status.success() && total.failed == 0 {
+        say(format!("no test failed, but cargo test did ({status}): see its error above"));
+    }
+    println!("{total}");
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Programs that the kernel tests call, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
+
+/// Installs what is missing of them; where that cannot be, the tests that need one fail by name.
+fn provide_programs(sh: &Shell) {
+    let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
+    let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
+    if packages.is_empty() {
+        return;
+    }
+    let names = packages.join(" ");
+    let by_hand = format!("By hand, as root: apt-get update && apt-get install {names}");
+    if !root::are_we() || find_program("apt-get").is_none() {
+        say(format!("kernel tests need {names}, which only root with apt can install. {by_hand}"));
+        return;
+    }
+    say(format!("installing the Debian packages that kernel tests need: {names}"));
+    let install = || -> xshell::Result<()> {
+        cmd!(sh, "apt-get update -qq").quiet().run()?;
+        cmd!(sh, "apt-get install -qq --yes --no-install-recommends {packages...}")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .quiet()
+            .ignore_stdout()
+            .run()
+    };
+    if let Err(error) = install() {
+        say(format!("could not install {names}: {error}. {by_hand}"));
+    }
+}
+
+/// Passes on what the test programs print, as they print it, and returns their summaries.
+fn pass_on(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>> {
+    let mut summaries = Vec::new();
+    let mut line = Vec::new();
+    let mut chunk = [0; 8192];
+    loop {
+        let length = from.read(&mut chunk)?;
+        if length == 0 {
+            return Ok(summaries);
+        }
+        to.write_all(&chunk[..length])?;
+        to.flush()?;
+        for &byte in &chunk[..length] {
+            if byte == b'\n' {
+                summaries.extend(Summary::parse(&String::from_utf8_lossy(&line)));
+                line.clear();
+            } else {
+                line.push(byte);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Summary {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Summary {
+    /// Of a line like `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`.
+    fn parse(line: &str) -> Option<Self> {
+        let (_verdict, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |name: &str| {
+            let mut counts = counts.split("; ").filter_map(|count| count.split_once(' '));
+            counts.find(|(_, what)| *what == name)?.0.parse().ok()
+        };
+        Some(Self {
+            passed: count("passed")?,
+            failed: count("failed")?,
+            skipped: count("ignored")?,
+        })
+    }
+}
+
+impl Sum for Summary {
+    fn sum<I: Iterator<Item = Self>>(summaries: I) -> Self {
+        summaries.fold(Self::default(), |sum, one| Self {
+            passed: sum.passed + one.passed,
+            failed: sum.failed + one.failed,
+            skipped: sum.skipped + one.skipped,
+        })
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, skipped } = self;
+        write!(f, "total: {passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+running 3 tests
+test a ... ok
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+
+test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.50s
+";
+
+    #[test]
+    fn summaries_of_all_test_programs_add_up() {
+        let mut shown = Vec::new();
+        let total: Summary = pass_on(OUTPUT.as_bytes(), &mut shown).unwrap().into_iter().sum();
+        assert_eq!(shown, OUTPUT.as_bytes());
+        assert_eq!(total, Summary { passed: 12, failed: 2, skipped: 1 });
+        assert_eq!(total.to_string(), "total: 12 passed, 2 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_summary_survives_being_read_in_pieces() {
+        struct OneByteAtATime<'a>(&'a [u8]);
+        impl Read for OneByteAtATime<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.read(&mut buffer[..1])
+            }
+        }
+        let output = OneByteAtATime(OUTPUT.as_bytes());
+        assert_eq!(pass_on(output, &mut io::sink()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_summary_is_none() {
+        for line in ["test result: ok", "a test result: ok. 1 passed; 0 failed; 0 ignored", ""] {
+            assert_eq!(Summary::parse(line), None, "{line:?}");
+        }
+    }
+}
