@@ -1,0 +1,317 @@
+//! Wires the stages together: source → recording → decode → tracker → output. The only file that
+//! names them all.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, IsTerminal, Write},
+    ops::ControlFlow,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use tokio::{
+    process::Child,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{
+    cli::{Cli, Command, LiveArgs, OutputArgs, ReportArgs, RunArgs, SourceArgs},
+    command::{Connections, Open, Output, Record, Report, Slow, Trace},
+    decode::decode,
+    input::Nanos,
+    recording::{Frame, Recorder, RecordingError},
+    sink::{Style, connection::ConnectionSink, report::ReportSink, transition::TransitionSink},
+    source::{Live, Options, Source},
+    tracker::{Limits, Tracker},
+};
+
+/// How often `top` is renewed.
+const TOP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Wrong usage, or a recording that cannot be read.
+const EXIT_USAGE: u8 = 2;
+/// Something that this host does not allow or have.
+const EXIT_CANNOT_RUN: u8 = 3;
+
+/// Does what the command line asks for.
+pub async fn run(cli: Cli) -> ExitCode {
+    match dispatch(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("synfin: {error:#}");
+            let unreadable = error.chain().any(|cause| cause.is::<RecordingError>());
+            ExitCode::from(if unreadable { EXIT_USAGE } else { EXIT_CANNOT_RUN })
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+async fn dispatch(cli: Cli) -> Result<()> {
+    let stdout = || BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match cli.command.unwrap_or_else(default_command) {
+        Command::Top(args) => {
+            let sink = ReportSink::new(stdout(), style(args.output), true);
+            let output = Report::new(sink, Some(TOP_INTERVAL), None);
+            Run::new(args.source, RunArgs { command: Vec::new() })?.go(output).await
+        }
+        Command::Report(args) => {
+            let sink = ReportSink::new(stdout(), style(args.output), false);
+            report(args, sink).await
+        }
+        Command::Trace(args) => {
+            let sink = TransitionSink::new(stdout(), style(args.output));
+            Run::new(args.source, args.run)?.go(Trace::new(sink)).await
+        }
+        Command::Connections(args) => {
+            let sink = ConnectionSink::new(stdout(), style(args.output));
+            let look_once =
+                args.open && args.source.live.duration.is_none() && args.run.command.is_empty();
+            let run = Run::new(args.source, args.run)?;
+            match args.slow {
+                _ if args.open => Run { once: look_once, ..run }.go(Open::new(sink)).await,
+                Some(at_least) => run.go(Slow::new(sink, at_least)).await,
+                None => run.go(Connections::new(sink)).await,
+            }
+        }
+        Command::Record(args) => {
+            let source =
+                SourceArgs { from: None, record: Some(args.file.clone()), live: args.live };
+            let run = Run::new(source, args.run)?;
+            if run.duration.is_none() && run.command.is_empty() {
+                eprintln!("synfin: recording; Ctrl-C ends it");
+            }
+            run.go(Record::new(args.file)).await
+        }
+    }
+}
+
+async fn report(args: ReportArgs, sink: ReportSink<impl Write>) -> Result<()> {
+    let waits = args.interval.is_none()
+        && !args.once
+        && args.source.from.is_none()
+        && args.run.command.is_empty();
+    if waits {
+        match args.source.live.duration {
+            Some(duration) => eprintln!(
+                "synfin: watching for {}; Ctrl-C reports now",
+                humantime::format_duration(duration)
+            ),
+            None => eprintln!("synfin: watching; Ctrl-C reports and ends"),
+        }
+    }
+    let output = Report::new(sink, args.interval, args.count);
+    let run = Run::new(args.source, args.run)?;
+    Run { once: args.once, ..run }.go(output).await
+}
+
+fn default_command() -> Command {
+    use clap::Parser;
+    match Cli::parse_from(["synfin", "top"]).command {
+        Some(command) => command,
+        None => unreachable!("`synfin top` is a command"),
+    }
+}
+
+fn style(args: OutputArgs) -> Style {
+    let colourful = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Style {
+        format: args.output,
+        wide: args.wide,
+        no_header: args.no_header,
+        terminal: io::stdout().is_terminal() && colourful,
+    }
+}
+
+/// A run over a source, from its first frame to its last.
+struct Run {
+    source: Source,
+    recorder: Option<(Recorder<BufWriter<File>>, PathBuf)>,
+    duration: Option<Duration>,
+    /// Look at the sockets once, then end.
+    once: bool,
+    command: Vec<std::ffi::OsString>,
+}
+
+impl Run {
+    fn new(args: SourceArgs, run: RunArgs) -> Result<Self> {
+        let LiveArgs { duration, ring_size } = args.live;
+        let recorder = args
+            .record
+            .map(|path| record_to(&path).map(|recorder| (recorder, path)))
+            .transpose()?;
+        let source = match &args.from {
+            Some(path) => Source::replay(path)?,
+            None => Source::Live(Box::new(Live::attach(Options { ring_bytes: ring_size })?)),
+        };
+        Ok(Self { source, recorder, duration, once: false, command: run.command })
+    }
+
+    async fn go(mut self, mut output: impl Output) -> Result<()> {
+        let mut stop = Stop::new(matches!(self.source, Source::Live(_)), self.command.clone())?;
+        if self.once {
+            self.source.finish();
+        }
+        let mut tracker = None;
+        let mut deadline = None;
+        // What was read before damage is reported before the damage.
+        let mut failure = None;
+        loop {
+            let frame = tokio::select! {
+                frame = self.source.next() => frame,
+                result = stop.asked() => {
+                    result?;
+                    self.source.finish();
+                    continue;
+                }
+            };
+            let frame = match frame {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            };
+            self.record(&frame)?;
+            if let Frame::Session(session) = &frame {
+                let start = session.clock.monotonic_ns;
+                tracker = Some(Tracker::new(Limits::default(), start));
+                deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
+                output.begin(session);
+                for limitation in &session.limitations {
+                    eprintln!("synfin: {limitation}");
+                }
+                continue;
+            }
+            let tracker = tracker.as_mut().ok_or_else(no_session)?;
+            decode(&frame, |input| tracker.ingest(&input, &mut output));
+            output.settle()?;
+            if matches!(frame, Frame::Tick(_)) {
+                if self.after_tick(tracker, &mut output, deadline)?.is_break() {
+                    break;
+                }
+                if self.source.is_seeded() {
+                    stop.start_command()?;
+                }
+            }
+        }
+        let mut tracker = tracker.ok_or_else(no_session)?;
+        output.end(&mut tracker)?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn after_tick(
+        &mut self,
+        tracker: &mut Tracker,
+        output: &mut impl Output,
+        deadline: Option<Nanos>,
+    ) -> Result<ControlFlow<()>> {
+        if output.tick(tracker)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        if deadline.is_some_and(|deadline| tracker.now() >= deadline) {
+            match self.source {
+                Source::Live(_) => self.source.finish(),
+                Source::Replay(_) => return Ok(ControlFlow::Break(())),
+            }
+        } else if let Some(time) = [output.next_tick(), deadline].into_iter().flatten().min() {
+            self.source.tick_at(time);
+        }
+        self.source.consider_walks(|netns| tracker.wants_walk(netns));
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn record(&mut self, frame: &Frame) -> Result<()> {
+        if let Some((recorder, path)) = &mut self.recorder {
+            let flush = matches!(frame, Frame::Tick(_));
+            let written =
+                recorder.write(frame).and_then(|()| if flush { recorder.flush() } else { Ok(()) });
+            written.with_context(|| format!("cannot write the recording {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn no_session() -> anyhow::Error {
+    anyhow!(RecordingError::Damaged { offset: 8, what: "it does not begin with a session".into() })
+}
+
+/// A recording tells who talked to whom: it is for its owner's eyes.
+fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|file| Recorder::new(BufWriter::with_capacity(1 << 20, file)))
+        .with_context(|| format!("cannot write the recording {}", path.display()))
+}
+
+/// What ends a live run from outside: a signal, or the command that it watches.
+struct Stop {
+    signals: Option<[Signal; 2]>,
+    /// A command that has not been started yet.
+    command: Vec<std::ffi::OsString>,
+    child: Option<Child>,
+    asked: bool,
+}
+
+impl Stop {
+    fn new(live: bool, command: Vec<std::ffi::OsString>) -> Result<Self> {
+        let listen = || {
+            Ok::<_, io::Error>([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?])
+        };
+        let signals = live.then(listen).transpose().context("cannot listen for signals")?;
+        Ok(Self { signals, command, child: None, asked: false })
+    }
+
+    /// Starts the command, once.
+    fn start_command(&mut self) -> Result<()> {
+        let command = std::mem::take(&mut self.command);
+        if let Some((program, args)) = command.split_first() {
+            let child = tokio::process::Command::new(program).args(args).spawn();
+            self.child = Some(child.with_context(|| format!("cannot run {}", program.display()))?);
+        }
+        Ok(())
+    }
+
+    /// Returns when the run is to end. A second signal ends it at once.
+    async fn asked(&mut self) -> Result<()> {
+        let Some([interrupt, terminate]) = &mut self.signals else {
+            return std::future::pending().await;
+        };
+        let child = async {
+            match &mut self.child {
+                Some(child) => child.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            status = child => {
+                let status = status.context("cannot wait for the command")?;
+                self.child = None;
+                if !status.success() {
+                    eprintln!("synfin: the command ended with {status}");
+                }
+                return Ok(());
+            }
+        }
+        if std::mem::replace(&mut self.asked, true) {
+            return Err(anyhow!("interrupted a second time: ended without a report"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! The command line: what can be asked for.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{kernel::DEFAULT_RING_BYTES, sink::Format};
+
+/// Follows every TCP connection of this host from SYN to FIN.
+///
+/// Says per port how long handshakes take, how many connections sit in TIME_WAIT, and which ones
+/// did not end well and why. Needs root to watch; reading a recording (--from) does not.
+#[derive(Debug, Parser)]
+#[command(name = "synfin", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 done, 2 wrong usage or an unreadable recording, 3 cannot run here."
+)]
+pub struct Cli {
+    /// What to do; `top` if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// A table per port that stays in its place and is renewed every second (the default)
+    Top(TopArgs),
+    /// Figures per port: once at the end, or every INTERVAL
+    Report(ReportArgs),
+    /// A line for every state change of every connection
+    Trace(TraceArgs),
+    /// A line for every connection that ends
+    Connections(ConnectionsArgs),
+    /// Write all that is seen to a file, to be read with --from
+    Record(RecordArgs),
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Seconds between reports (or 500ms, 2m …); without it, one report at the end
+    #[arg(value_parser = interval)]
+    pub(crate) interval: Option<Duration>,
+    /// Stop after this many reports
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Look at all sockets once, and report what is so now
+    #[arg(long, conflicts_with_all = ["interval", "from", "duration", "run"])]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// `connections`.
+#[derive(Debug, Args)]
+pub struct ConnectionsArgs {
+    /// List the living connections instead: now, or at the end of a recording
+    #[arg(long, conflicts_with = "slow")]
+    pub(crate) open: bool,
+    /// Instead, print handshakes that took at least this long (100ms …), as they get through
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub(crate) slow: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// `record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// The file to write, readable for its owner only
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// Where the data comes from.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Read this recording instead of watching this host
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "run"])]
+    pub(crate) from: Option<PathBuf>,
+    /// Also write all that is seen to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
+}
+
+/// How to watch.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct LiveArgs {
+    /// Stop after this time (10s, 5m …)
+    #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval)]
+    pub(crate) duration: Option<Duration>,
+    /// Size of the buffer between kernel and synfin: a power of two (16M …)
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = DEFAULT_RING_BYTES)]
+    pub(crate) ring_size: u32,
+}
+
+/// A command to run.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Run this command, and stop when it ends
+    #[arg(last = true, id = "run", value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// How to write.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct OutputArgs {
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    /// All columns
+    #[arg(short, long)]
+    pub(crate) wide: bool,
+    /// No heading and no footer
+    #[arg(short = 'H', long)]
+    pub(crate) no_header: bool,
+}
+
+/// Seconds, or a number with a unit.
+fn interval(text: &str) -> Result<Duration, String> {
+    let duration = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
+        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string())?,
+    };
+    if duration.is_zero() {
+        return Err("must be more than zero".into());
+    }
+    Ok(duration)
+}
+
+/// Bytes, or a number with K, M or G.
+fn ring_size(text: &str) -> Result<u32, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a number of bytes".to_owned())?;
+    let bytes = number
+        .checked_mul(1 << shift)
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .ok_or("more than a ring buffer can have, which is 2G")?;
+    if !bytes.is_power_of_two() || bytes < 4096 {
+        return Err("must be a power of two, from 4K to 2G".into());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_durations_are_read_as_people_write_them() {
+        assert_eq!(ring_size("16M"), Ok(16 << 20));
+        assert_eq!(ring_size("4096"), Ok(4096));
+        assert!(ring_size("3M").is_err() && ring_size("4G").is_err() && ring_size("M").is_err());
+        assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(interval("2m"), Ok(Duration::from_secs(120)));
+        assert!(interval("0").is_err() && interval("-1").is_err() && interval("soon").is_err());
+    }
+}

@@ -1,0 +1,19 @@
+//! The only file that reads a clock. The pure part gets time as data.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// The clock of every record: `CLOCK_MONOTONIC`, nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds since 1970, UTC.
+pub fn realtime_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_REALTIME)
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    // Cannot fail: both clocks exist everywhere.
+    clock_gettime(clock)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}

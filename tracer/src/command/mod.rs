@@ -1,0 +1,61 @@
+//! What each command does with the tracker's values.
+
+mod connections;
+mod record;
+mod report;
+mod trace;
+
+use std::{io, ops::ControlFlow};
+
+pub(crate) use connections::{Connections, Open, Slow};
+pub(crate) use record::Record;
+pub(crate) use report::Report;
+pub(crate) use trace::Trace;
+
+use crate::{
+    input::{Nanos, Session},
+    tracker::{Observer, Tracker},
+};
+
+/// A command's side of the loop over frames. As an [`Observer`] it sees each thing as it happens;
+/// what it could not write then, it says at the next [`Output::settle`].
+pub(crate) trait Output: Observer {
+    /// The trace begins.
+    fn begin(&mut self, _session: &Session) {}
+
+    /// Time has passed. `Break`: the command has all that it wants.
+    fn tick(&mut self, _tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// When it wants time to pass next.
+    fn next_tick(&self) -> Option<Nanos> {
+        None
+    }
+
+    /// A frame is done with: time to hand over what was written.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The trace is over.
+    fn end(&mut self, _tracker: &mut Tracker) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps the first error, for [`Output::settle`].
+#[derive(Default)]
+struct FirstError(Option<io::Error>);
+
+impl FirstError {
+    fn note(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.0.get_or_insert(error);
+        }
+    }
+
+    fn take(&mut self) -> io::Result<()> {
+        self.0.take().map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,33 @@
+//! `record`: the file is written by the loop; this only says what became of it.
+
+use std::{io, path::PathBuf};
+
+use super::Output;
+use crate::tracker::{Observer, Tracker};
+
+/// Says how much was recorded.
+pub(crate) struct Record {
+    file: PathBuf,
+}
+
+impl Record {
+    pub(crate) fn new(file: PathBuf) -> Self {
+        Self { file }
+    }
+}
+
+impl Observer for Record {}
+
+impl Output for Record {
+    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+        let events = tracker.events();
+        eprintln!(
+            "synfin: recorded {} events to {} ({} lost, {} missed)",
+            events.delivered,
+            self.file.display(),
+            events.lost,
+            events.missed,
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! `report` and `top`: snapshots, at the end or at intervals.
+
+use std::{
+    io::{self, Write},
+    ops::ControlFlow,
+    time::Duration,
+};
+
+use super::Output;
+use crate::{
+    input::{Nanos, Session},
+    sink::report::ReportSink,
+    tracker::{Observer, Tracker},
+};
+
+/// Cuts and writes.
+pub(crate) struct Report<W> {
+    sink: ReportSink<W>,
+    session: Session,
+    /// `None`: one report, at the end.
+    interval: Option<Nanos>,
+    next_cut: Nanos,
+    /// Reports still wanted; `None`: no limit.
+    left: Option<u64>,
+}
+
+impl<W: Write> Report<W> {
+    pub(crate) fn new(sink: ReportSink<W>, interval: Option<Duration>, count: Option<u64>) -> Self {
+        let interval =
+            interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
+        Self { sink, session: Session::default(), interval, next_cut: 0, left: count }
+    }
+}
+
+impl<W: Write> Observer for Report<W> {}
+
+impl<W: Write> Output for Report<W> {
+    fn begin(&mut self, session: &Session) {
+        self.session = session.clone();
+        self.next_cut = session.clock.monotonic_ns.saturating_add(self.interval.unwrap_or(0));
+    }
+
+    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+        let Some(interval) = self.interval else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        if tracker.now() < self.next_cut {
+            return Ok(ControlFlow::Continue(()));
+        }
+        // When it could not keep up, intervals are left out, not shortened.
+        let late = tracker.now() - self.next_cut;
+        self.next_cut = self.next_cut.saturating_add(interval.saturating_mul(late / interval + 1));
+        self.sink.write(&self.session, tracker.cut())?;
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+            if *left == 0 {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn next_tick(&self) -> Option<Nanos> {
+        self.interval.map(|_| self.next_cut)
+    }
+
+    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+        if self.left == Some(0) {
+            return Ok(());
+        }
+        self.sink.write(&self.session, tracker.cut())
+    }
+}

@@ -1,0 +1,158 @@
+//! Bytes → [`Input`]. Total: any bytes give input, at worst an unreadable record.
+
+use synfin_common::{
+    event::{self, Flags, Kind},
+    state::TcpState,
+    survey::{self, FASTREUSE_UNKNOWN},
+};
+use zerocopy::FromBytes;
+
+use crate::{
+    input::{Closing, Input, Opening, Transition, WalkedSocket, WalkedTimeWait, endpoint},
+    recording::Frame,
+};
+
+/// Gives each piece of input in `frame` to `take`. A session is no input: it gives none.
+pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
+    match frame {
+        Frame::Session(_) => {}
+        Frame::Events(batch) => events(batch, take),
+        Frame::WalkBegin(begin) => take(Input::WalkBegin(begin.clone())),
+        Frame::Walked(sockets) => walked(sockets, take),
+        Frame::WalkEnd(end) => take(Input::WalkEnd(end.clone())),
+        Frame::Tick(tick) => take(Input::Tick(tick.clone())),
+    }
+}
+
+/// Records of the ring buffer, each after its length.
+fn events(mut batch: &[u8], mut take: impl FnMut(Input)) {
+    while !batch.is_empty() {
+        let Some((len, rest)) = batch.split_first_chunk::<4>() else {
+            return take(Input::UnreadableRecord);
+        };
+        let len = u32::from_le_bytes(*len) as usize;
+        let Some((record, rest)) = rest.split_at_checked(len) else {
+            return take(Input::UnreadableRecord);
+        };
+        take(event(record).unwrap_or(Input::UnreadableRecord));
+        batch = rest;
+    }
+}
+
+fn event(record: &[u8]) -> Option<Input> {
+    match Kind::from_number(*record.first()?)? {
+        Kind::Step => transition(&event::Step::read_from_bytes(record).ok()?, None, None),
+        Kind::Opening => {
+            let opening = event::Opening::read_from_bytes(record).ok()?;
+            let name_len =
+                opening.comm.iter().position(|&byte| byte == 0).unwrap_or(opening.comm.len());
+            let details = Opening {
+                cgroup: opening.cgroup,
+                accept_queue: (opening.accept_queue, opening.accept_limit),
+                comm: opening.comm[..name_len].to_vec(),
+            };
+            transition(&opening.step, Some(details), None)
+        }
+        Kind::Closing => {
+            let closing = event::Closing::read_from_bytes(record).ok()?;
+            let details = Closing {
+                bytes_acked: closing.bytes_acked,
+                bytes_received: closing.bytes_received,
+                unread: closing.unread,
+                idle_ms: known(closing.idle_ms),
+            };
+            transition(&closing.step, None, Some(details))
+        }
+        Kind::Reset => {
+            let reset = event::Reset::read_from_bytes(record).ok()?;
+            Some(Input::ResetReceived { time: reset.time, sock: reset.sock })
+        }
+    }
+}
+
+fn transition(
+    step: &event::Step,
+    opening: Option<Opening>,
+    closing: Option<Closing>,
+) -> Option<Input> {
+    let ipv6 = step.flags.contains(Flags::IPV6);
+    Some(Input::Transition(Transition {
+        time: step.time,
+        sock: step.sock,
+        netns: step.netns,
+        old: TcpState::from_number(step.old)?,
+        new: TcpState::from_number(step.new)?,
+        local: endpoint(ipv6, step.local_addr, step.local_port),
+        remote: endpoint(ipv6, step.remote_addr, step.remote_port),
+        flags: step.flags,
+        err: step.err,
+        err_soft: step.err_soft,
+        pid: step.flags.contains(Flags::BY_OWNER).then_some(step.pid),
+        rtt_us: step.rtt_us,
+        retransmits: step.retransmits,
+        probes: step.probes,
+        total_retransmits: step.total_retransmits,
+        opening,
+        closing,
+    }))
+}
+
+/// Records of a walk, told apart by their first byte.
+fn walked(mut sockets: &[u8], mut take: impl FnMut(Input)) {
+    while let Some(&kind) = sockets.first() {
+        let parsed = match kind {
+            survey::KIND_SOCKET => survey::SurveySocket::read_from_prefix(sockets)
+                .ok()
+                .map(|(record, rest)| (socket(&record), rest)),
+            survey::KIND_TIME_WAIT => survey::SurveyTimeWait::read_from_prefix(sockets)
+                .ok()
+                .map(|(record, rest)| (Some(time_wait(&record)), rest)),
+            _ => None,
+        };
+        // Records have no length of their own: after one that is not understood, none can be.
+        let Some((input, rest)) = parsed else {
+            return take(Input::UnreadableSocket);
+        };
+        take(input.unwrap_or(Input::UnreadableSocket));
+        sockets = rest;
+    }
+}
+
+fn socket(record: &survey::SurveySocket) -> Option<Input> {
+    let ipv6 = record.flags.contains(Flags::IPV6);
+    Some(Input::Socket(WalkedSocket {
+        time: record.time,
+        sock: record.sock,
+        state: TcpState::from_number(record.state)?,
+        local: endpoint(ipv6, record.local_addr, record.local_port),
+        remote: endpoint(ipv6, record.remote_addr, record.remote_port),
+        flags: record.flags,
+        port_by_connect: port_by_connect(record.fastreuse),
+        retransmits: record.retransmits,
+        rtt_us: record.rtt_us,
+        accept_queue: (record.accept_queue, record.accept_limit),
+        drops: record.drops,
+        idle_ms: known(record.idle_ms),
+        cgroup: record.cgroup,
+        inode: record.inode,
+    }))
+}
+
+fn time_wait(record: &survey::SurveyTimeWait) -> Input {
+    let ipv6 = record.ipv6 != 0;
+    Input::TimeWait(WalkedTimeWait {
+        fin_wait2: record.substate == TcpState::FinWait2.number(),
+        port_by_connect: port_by_connect(record.fastreuse),
+        local: endpoint(ipv6, record.local_addr, record.local_port),
+        remote: endpoint(ipv6, record.remote_addr, record.remote_port),
+        remaining_ms: record.remaining_ms,
+    })
+}
+
+fn port_by_connect(fastreuse: i8) -> Option<bool> {
+    (fastreuse != FASTREUSE_UNKNOWN).then_some(fastreuse == -1)
+}
+
+fn known(ms: u32) -> Option<u32> {
+    (ms != u32::MAX).then_some(ms)
+}

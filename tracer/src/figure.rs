@@ -1,0 +1,215 @@
+//! A figure: one thing that can be shown, under one name everywhere. Registries of figures feed
+//! the tables, JSON and CSV alike.
+
+use serde_json::{Map, Number, Value as Json};
+
+/// A figure of a `T`.
+pub struct Figure<T> {
+    /// Its name: JSON path, CSV column, sort key.
+    pub key: &'static str,
+    /// Its heading in a table.
+    pub title: &'static str,
+    /// What it means, with its unit and how it is known.
+    pub help: &'static str,
+    /// Where it is shown.
+    pub shown: Shown,
+    /// Its value.
+    pub get: fn(&T) -> Value,
+}
+
+/// A registry: per figure its name, title, place, meaning and value.
+macro_rules! figures {
+    ($($key:literal $title:literal $shown:expr, $help:literal, $get:expr;)*) => {
+        &[$($crate::figure::Figure { key: $key, title: $title, help: $help, shown: $shown, get: $get },)*]
+    };
+}
+pub(crate) use figures;
+
+/// Where a figure is shown, besides JSON and CSV, where all are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// In every table.
+    Table(Width),
+    /// In wide tables.
+    Wide(Width),
+    /// Only in JSON and CSV.
+    Data,
+    /// Only in JSON, having no flat form.
+    Json,
+}
+
+/// How a column stands in a table, and its least width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// Text.
+    Left(usize),
+    /// Numbers.
+    Right(usize),
+}
+
+/// The value of a figure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Not known, or there is none.
+    Unknown,
+    /// A count, a number.
+    Int(u64),
+    /// A share or a rate.
+    Float(f64),
+    /// A duration in microseconds.
+    Micros(u64),
+    /// Yes or no.
+    Bool(bool),
+    /// A word of ours.
+    Word(&'static str),
+    /// Text from elsewhere, which may hold anything.
+    Text(String),
+    /// A count for each of a fixed set of names.
+    Counts(Vec<(&'static str, u64)>),
+    /// Buckets of a histogram: upper bound in microseconds (inclusive), count.
+    Buckets(Vec<(u64, u64)>),
+}
+
+impl Value {
+    /// A value, or [`Value::Unknown`].
+    pub fn known<T>(value: Option<T>, make: impl FnOnce(T) -> Self) -> Self {
+        value.map_or(Self::Unknown, make)
+    }
+
+    /// As JSON. Of counts, those of zero are left out.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Unknown => Json::Null,
+            Self::Int(value) | Self::Micros(value) => (*value).into(),
+            Self::Float(value) => {
+                Number::from_f64((value * 1000.0).round() / 1000.0).map_or(Json::Null, Json::Number)
+            }
+            Self::Bool(value) => (*value).into(),
+            Self::Word(word) => (*word).into(),
+            Self::Text(text) => text.as_str().into(),
+            Self::Counts(counts) => {
+                let present = counts.iter().filter(|(_, count)| *count > 0);
+                Json::Object(
+                    present.map(|&(name, count)| (name.to_owned(), count.into())).collect(),
+                )
+            }
+            Self::Buckets(buckets) => Json::Array(
+                buckets.iter().map(|&(bound, count)| vec![bound, count].into()).collect(),
+            ),
+        }
+    }
+
+    /// As a cell of CSV.
+    pub fn to_cell(&self) -> String {
+        match self {
+            Self::Unknown | Self::Counts(_) | Self::Buckets(_) => String::new(),
+            Self::Text(text) => text.clone(),
+            Self::Word(word) => (*word).to_owned(),
+            other => other.to_json().to_string(),
+        }
+    }
+
+    /// For the eyes.
+    pub fn to_plain(&self) -> String {
+        match self {
+            Self::Unknown => "-".to_owned(),
+            Self::Int(value) => value.to_string(),
+            Self::Float(value) if *value == 0.0 => "0".to_owned(),
+            Self::Float(value) if *value < 10.0 => format!("{value:.1}"),
+            Self::Float(value) => format!("{value:.0}"),
+            Self::Micros(us) => micros(*us),
+            Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
+            Self::Word(word) => (*word).to_owned(),
+            Self::Text(text) => harmless(text),
+            Self::Counts(counts) => {
+                let present = counts.iter().filter(|(_, count)| *count > 0);
+                let listed: Vec<_> =
+                    present.map(|(name, count)| format!("{name}:{count}")).collect();
+                if listed.is_empty() { "-".to_owned() } else { listed.join(" ") }
+            }
+            Self::Buckets(_) => String::new(),
+        }
+    }
+}
+
+/// The figures of `item` as nested JSON, by the dots in their names.
+pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
+    let mut object = Map::new();
+    for figure in figures {
+        let mut parts: Vec<_> = figure.key.split('.').collect();
+        let Some(last) = parts.pop() else { continue };
+        let mut place = &mut object;
+        for part in parts {
+            let child = place.entry(part).or_insert_with(|| Json::Object(Map::new()));
+            // A figure is either a value or the path of others, which a test holds.
+            let Json::Object(child) = child else { return object };
+            place = child;
+        }
+        place.insert(last.to_owned(), (figure.get)(item).to_json());
+    }
+    object
+}
+
+/// The CSV columns of `item`: a figure with counts is one column per name.
+pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<(String, String)> {
+    let mut cells = Vec::new();
+    for figure in figures.iter().filter(|figure| figure.shown != Shown::Json) {
+        match (figure.get)(item) {
+            Value::Counts(counts) => {
+                cells.extend(
+                    counts
+                        .iter()
+                        .map(|(name, count)| (format!("{}.{name}", figure.key), count.to_string())),
+                );
+            }
+            value => cells.push((figure.key.to_owned(), value.to_cell())),
+        }
+    }
+    cells
+}
+
+/// A duration with three significant digits.
+fn micros(us: u64) -> String {
+    let scaled = |value: f64, unit: &str| match value {
+        value if value < 10.0 => format!("{value:.2}{unit}"),
+        value if value < 100.0 => format!("{value:.1}{unit}"),
+        value => format!("{value:.0}{unit}"),
+    };
+    match us {
+        0..1_000 => format!("{us}us"),
+        1_000..1_000_000 => scaled(us as f64 / 1e3, "ms"),
+        1_000_000..3_600_000_000 => scaled(us as f64 / 1e6, "s"),
+        _ => scaled(us as f64 / 3.6e9, "h"),
+    }
+}
+
+/// Text that can do nothing to a terminal: control characters and what changes the direction of
+/// writing are spelled out.
+pub fn harmless(text: &str) -> String {
+    let mut plain = String::new();
+    for character in text.chars() {
+        let steers = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if character.is_control() || steers {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_keep_three_digits() {
+        let shown = [7, 999, 1_000, 30_338, 1_051_000, 75_000_000, 7_200_000_000].map(micros);
+        assert_eq!(shown, ["7us", "999us", "1.00ms", "30.3ms", "1.05s", "75.0s", "2.00h"]);
+    }
+
+    #[test]
+    fn hostile_text_is_spelled_out() {
+        assert_eq!(harmless("a\x1b[31m\n\u{202e}é"), "a\\u{1b}[31m\\n\\u{202e}é");
+    }
+}

@@ -1,0 +1,251 @@
+//! What the tracker is given, typed. All of it comes out of [`crate::decode`], live or replayed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use synfin_common::{
+    event::{Flags, Kind},
+    state::TcpState,
+};
+
+/// `CLOCK_MONOTONIC` in nanoseconds: the time of all input.
+pub type Nanos = u64;
+
+/// A socket's kernel address. Reused by later sockets, so it names one only while that one lives.
+pub type SockId = u64;
+
+/// Inode number of a network namespace.
+pub type NetnsId = u32;
+
+/// One piece of input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A socket changed its state.
+    Transition(Transition),
+    /// A reset arrived for a socket.
+    ResetReceived {
+        /// When.
+        time: Nanos,
+        /// For which socket.
+        sock: SockId,
+    },
+    /// A walk over a namespace's sockets is about to begin.
+    WalkBegin(WalkBegin),
+    /// The walk met a socket that is not in TIME_WAIT.
+    Socket(WalkedSocket),
+    /// The walk met a socket in TIME_WAIT.
+    TimeWait(WalkedTimeWait),
+    /// The walk is over, and all records older than its end have been given.
+    WalkEnd(WalkEnd),
+    /// Time passes; what the kernel side has counted by now.
+    Tick(Tick),
+    /// A record of a kind or a content that this version does not know was skipped.
+    UnreadableRecord,
+    /// The same of a walk; the rest of it is not understood either.
+    UnreadableSocket,
+}
+
+/// One (old state, new state) of one socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// When.
+    pub time: Nanos,
+    /// The socket.
+    pub sock: SockId,
+    /// Its namespace.
+    pub netns: NetnsId,
+    /// The state that it left.
+    pub old: TcpState,
+    /// The state that it entered.
+    pub new: TcpState,
+    /// Our end. Port 0: not chosen yet.
+    pub local: SocketAddr,
+    /// The peer's end. Port 0: the kernel did not know it yet.
+    pub remote: SocketAddr,
+    /// Facts of one bit.
+    pub flags: Flags,
+    /// `sk_err`, an errno or 0.
+    pub err: u8,
+    /// `sk_err_soft`, the last ICMP error that did not end the connection, or 0.
+    pub err_soft: u8,
+    /// The process that made the transition, if it was the socket's owner.
+    pub pid: Option<u32>,
+    /// Round trip in microseconds, or the time since the first SYN-ACK
+    /// ([`Flags::SINCE_FIRST_SYNACK`]).
+    pub rtt_us: u32,
+    /// Retransmission timer expiries in a row.
+    pub retransmits: u8,
+    /// Probes not answered.
+    pub probes: u8,
+    /// Segments retransmitted so far.
+    pub total_retransmits: u32,
+    /// What only a birth knows.
+    pub opening: Option<Opening>,
+    /// What only an end knows.
+    pub closing: Option<Closing>,
+}
+
+/// What only a birth knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Cgroup id, 0 if unknown.
+    pub cgroup: u64,
+    /// The listener's accept queue and its limit, when a child was born of it.
+    pub accept_queue: (u32, u32),
+    /// The owning process's name, if it made the transition: as the kernel has it, so it may
+    /// hold any bytes but NUL.
+    pub comm: Vec<u8>,
+}
+
+/// What only an end knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// Sequence space that the peer acknowledged (SYN and FIN count).
+    pub bytes_acked: u64,
+    /// Sequence space received (a FIN counts).
+    pub bytes_received: u64,
+    /// Bytes received that nobody read.
+    pub unread: u32,
+    /// Milliseconds since the last segment was received.
+    pub idle_ms: Option<u32>,
+}
+
+/// A walk is about to begin: given before the walker starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalkBegin {
+    /// The namespace to be walked.
+    pub netns: NetnsId,
+    /// When this was decided.
+    pub time: Nanos,
+}
+
+/// A walk is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalkEnd {
+    /// The namespace.
+    pub netns: NetnsId,
+    /// When the walker began.
+    pub begun: Nanos,
+    /// When it was through.
+    pub ended: Nanos,
+    /// Why it could not be walked, or not to its end; then it tells of no absence.
+    pub error: Option<String>,
+}
+
+/// A socket that a walk met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalkedSocket {
+    /// When.
+    pub time: Nanos,
+    /// The socket.
+    pub sock: SockId,
+    /// Its state.
+    pub state: TcpState,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// Facts of one bit.
+    pub flags: Flags,
+    /// Whether connect() chose its port; `None` if the kernel does not show it.
+    pub port_by_connect: Option<bool>,
+    /// Retransmission timer expiries in a row.
+    pub retransmits: u8,
+    /// Smoothed round trip, microseconds.
+    pub rtt_us: u32,
+    /// A listener's queue of connections that wait for accept(), and its limit.
+    pub accept_queue: (u32, u32),
+    /// All that a listener has dropped.
+    pub drops: u32,
+    /// Milliseconds since the last segment was received.
+    pub idle_ms: Option<u32>,
+    /// Cgroup id, 0 if unknown.
+    pub cgroup: u64,
+    /// Inode of its file, 0 if it has none.
+    pub inode: u64,
+}
+
+/// A socket in TIME_WAIT that a walk met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalkedTimeWait {
+    /// In truth an orphan in FIN_WAIT2.
+    pub fin_wait2: bool,
+    /// Whether connect() chose its port; `None` if the kernel does not show it.
+    pub port_by_connect: Option<bool>,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// Milliseconds until it is freed.
+    pub remaining_ms: u32,
+}
+
+/// Time passes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// Now.
+    pub time: Nanos,
+    /// What the kernel side has counted, read after all records before were given.
+    pub counters: Counters,
+}
+
+/// What the kernel side counts, since it was attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Records that a hook wanted to write, by [`Kind`].
+    pub seen: [u64; Kind::COUNT],
+    /// Of these, those for which the ring buffer had no room.
+    pub lost: [u64; Kind::COUNT],
+    /// Runs of a hook that the kernel skipped.
+    pub missed: u64,
+}
+
+/// The circumstances of a trace: a recording's first frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Version of the synfin that traced.
+    pub synfin: String,
+    /// The host's name.
+    pub host: String,
+    /// The kernel's release, as `uname -r` says it.
+    pub kernel: String,
+    /// The same moment by two clocks.
+    pub clock: ClockAnchor,
+    /// Tracepoints whose hooks ran.
+    pub hooks: Vec<String>,
+    /// What is unknown, and why.
+    pub limitations: Vec<String>,
+    /// Size of the ring buffer.
+    pub ring_bytes: u32,
+    /// System settings that matter to what is seen.
+    pub sysctls: std::collections::BTreeMap<String, String>,
+}
+
+/// The same moment by two clocks, to tell the date of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockAnchor {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub monotonic_ns: u64,
+    /// Nanoseconds since 1970, UTC.
+    pub realtime_ns: u64,
+}
+
+impl ClockAnchor {
+    /// The date of `time`.
+    pub fn date(&self, time: Nanos) -> std::time::SystemTime {
+        let offset = i128::from(time) - i128::from(self.monotonic_ns);
+        let since_1970 = (i128::from(self.realtime_ns) + offset).max(0);
+        let nanos = u64::try_from(since_1970).unwrap_or(u64::MAX);
+        std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanos)
+    }
+}
+
+/// An address as synfin shows and compares it: an IPv4-mapped one is its IPv4 form.
+pub(crate) fn endpoint(ipv6: bool, bytes: [u8; 16], port: u16) -> SocketAddr {
+    let address = if ipv6 {
+        IpAddr::from(bytes).to_canonical()
+    } else {
+        IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])
+    };
+    SocketAddr::new(address, port)
+}

@@ -1,0 +1,276 @@
+//! Reads the layout of kernel structures from BTF, the type information that a kernel carries.
+//!
+//! Our own reader, as the published ones are either not open to inspection of members (aya-obj)
+//! or under a copyleft licence, and what is needed is small: byte offsets of named members.
+//! Format: the kernel's `Documentation/bpf/btf.rst`.
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+/// Why BTF could not be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum BtfError {
+    /// The bytes are not BTF of this machine's byte order.
+    #[error("not BTF: the magic number is missing")]
+    NoMagic,
+    /// A section or a type runs past the end.
+    #[error("BTF is cut short at byte {0}")]
+    Truncated(usize),
+    /// A kind of type that was not known when this was written, so that its size is not either.
+    #[error("BTF holds a type of unknown kind {0}")]
+    UnknownKind(u32),
+}
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Where a member lies in the structure that a path begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Offset in bits.
+    pub bit_offset: u32,
+    /// Its size in bits if it is a bit field.
+    pub bits: Option<u32>,
+}
+
+/// The types of a kernel.
+pub struct Btf {
+    data: Vec<u8>,
+    strings: usize,
+    /// Byte position of type number i + 1.
+    types: Vec<u32>,
+    /// Named structures and unions.
+    structs: HashMap<Vec<u8>, u32>,
+}
+
+impl Btf {
+    /// Parses the contents of `/sys/kernel/btf/vmlinux` or of a file like it.
+    pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
+        if data.get(..2) != Some(&MAGIC.to_ne_bytes()) {
+            return Err(BtfError::NoMagic);
+        }
+        let header = |at| u32_at(&data, at).map(|value| value as usize);
+        let header_len = header(4)?;
+        let start = header_len + header(8)?;
+        let end = start + header(12)?;
+        let strings = header_len + header(16)?;
+        if data.len() < end || data.len() < strings {
+            return Err(BtfError::Truncated(data.len()));
+        }
+        let mut btf = Self { data, strings, types: Vec::new(), structs: HashMap::new() };
+        let mut at = start;
+        while at < end {
+            let id = btf.types.len() as u32 + 1;
+            let info = btf.u32(at + 4)?;
+            let (kind, count) = ((info >> 24) & 0x1f, info & 0xffff);
+            if matches!(kind, KIND_STRUCT | KIND_UNION) {
+                let name = btf.string(btf.u32(at)?)?.to_vec();
+                if !name.is_empty() {
+                    btf.structs.entry(name).or_insert(id);
+                }
+            }
+            btf.types.push(at as u32);
+            at += 12 + extra_bytes(kind, count)?;
+        }
+        Ok(btf)
+    }
+
+    /// Whether there is a function type `btf_trace_NAME`, that is, a tracepoint of that name.
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        let wanted = format!("btf_trace_{name}");
+        (1..=self.types.len() as u32).any(|id| {
+            self.kind(id) == Ok(KIND_TYPEDEF)
+                && self.name(id).is_ok_and(|name| name == wanted.as_bytes())
+        })
+    }
+
+    /// Finds `structure.member.member…`. Members of anonymous structures and unions count as
+    /// their parent's, as in C. `None` if the kernel has no such member.
+    pub fn member(&self, path: &str) -> Option<Member> {
+        let mut parts = path.split('.');
+        let mut id = *self.structs.get(parts.next()?.as_bytes())?;
+        let mut found = Member { bit_offset: 0, bits: None };
+        for part in parts {
+            let (member, next) = self.find(id, part.as_bytes(), 0)?;
+            found = Member { bit_offset: found.bit_offset + member.bit_offset, bits: member.bits };
+            id = next;
+        }
+        Some(found)
+    }
+
+    /// The member `name` of the structure `id` and its type, which may be anything.
+    fn find(&self, id: u32, name: &[u8], depth: u32) -> Option<(Member, u32)> {
+        // Anonymous nesting in the kernel is two or three deep; a loop would be damage.
+        if depth > 8 {
+            return None;
+        }
+        let id = self.resolve(id)?;
+        let at = self.at(id).ok()?;
+        let info = self.u32(at + 4).ok()?;
+        let has_bit_fields = info >> 31 == 1;
+        if !matches!((info >> 24) & 0x1f, KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        for index in 0..(info & 0xffff) as usize {
+            let member = at + 12 + index * 12;
+            let (name_at, member_type, offset) =
+                (self.u32(member).ok()?, self.u32(member + 4).ok()?, self.u32(member + 8).ok()?);
+            let (bit_offset, bits) = match (has_bit_fields, offset >> 24) {
+                (true, 0) => (offset & 0xff_ffff, None),
+                (true, bits) => (offset & 0xff_ffff, Some(bits)),
+                (false, _) => (offset, None),
+            };
+            let member_name = self.string(name_at).ok()?;
+            if member_name == name {
+                return Some((Member { bit_offset, bits }, member_type));
+            }
+            if member_name.is_empty()
+                && let Some((inner, found)) = self.find(member_type, name, depth + 1)
+            {
+                let bit_offset = bit_offset + inner.bit_offset;
+                return Some((Member { bit_offset, ..inner }, found));
+            }
+        }
+        None
+    }
+
+    /// Follows typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..16 {
+            match self.kind(id).ok()? {
+                KIND_TYPEDEF | KIND_VOLATILE..=KIND_CONST | 11 | KIND_TYPE_TAG => {
+                    id = self.u32(self.at(id).ok()? + 8).ok()?;
+                }
+                _ => return Some(id),
+            }
+        }
+        None
+    }
+
+    fn at(&self, id: u32) -> Result<usize, BtfError> {
+        let index = (id as usize).checked_sub(1).ok_or(BtfError::Truncated(0))?;
+        let at = self.types.get(index).ok_or(BtfError::Truncated(self.data.len()))?;
+        Ok(*at as usize)
+    }
+
+    fn kind(&self, id: u32) -> Result<u32, BtfError> {
+        Ok((self.u32(self.at(id)? + 4)? >> 24) & 0x1f)
+    }
+
+    fn name(&self, id: u32) -> Result<&[u8], BtfError> {
+        self.string(self.u32(self.at(id)?)?)
+    }
+
+    fn string(&self, offset: u32) -> Result<&[u8], BtfError> {
+        let start = self.strings + offset as usize;
+        let rest = self.data.get(start..).ok_or(BtfError::Truncated(start))?;
+        let end = rest.iter().position(|&byte| byte == 0).ok_or(BtfError::Truncated(start))?;
+        Ok(&rest[..end])
+    }
+
+    fn u32(&self, at: usize) -> Result<u32, BtfError> {
+        u32_at(&self.data, at)
+    }
+}
+
+fn u32_at(data: &[u8], at: usize) -> Result<u32, BtfError> {
+    let bytes = data.get(at..at + 4).ok_or(BtfError::Truncated(at))?;
+    Ok(u32::from_ne_bytes(bytes.try_into().expect("four bytes were taken")))
+}
+
+/// Bytes that follow the twelve which every type has.
+fn extra_bytes(kind: u32, count: u32) -> Result<usize, BtfError> {
+    let count = count as usize;
+    Ok(match kind {
+        KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+        KIND_ARRAY => 12,
+        KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+        KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+        2 | 7..=12 | 16 | KIND_TYPE_TAG => 0,
+        unknown => return Err(BtfError::UnknownKind(unknown)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BTF of `struct s { int a; union { struct { char b; int c : 3; }; }; }`, written by hand.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0int\0s\0a\0b\0c\0char\0";
+        let name = |text: &[u8]| {
+            let needle = [b"\0", text, b"\0"].concat();
+            strings.windows(needle.len()).position(|w| w == needle).unwrap() as u32 + 1
+        };
+        let mut types = Vec::new();
+        let mut word = |value: u32| types.extend_from_slice(&value.to_ne_bytes());
+        let kind = |kind: u32, count: u32| kind << 24 | count;
+        for value in [name(b"int"), kind(KIND_INT, 0), 4, 32] {
+            word(value);
+        }
+        for value in [name(b"char"), kind(KIND_INT, 0), 1, 8] {
+            word(value);
+        }
+        let inner =
+            [0, 1 << 31 | kind(KIND_STRUCT, 2), 8, name(b"b"), 2, 0, name(b"c"), 1, 3 << 24 | 32];
+        for value in inner {
+            word(value);
+        }
+        for value in [0, kind(KIND_UNION, 1), 8, 0, 3, 0] {
+            word(value);
+        }
+        for value in [name(b"s"), kind(KIND_STRUCT, 2), 12, name(b"a"), 1, 0, 0, 4, 32] {
+            word(value);
+        }
+        let mut data = Vec::new();
+        data.extend_from_slice(&MAGIC.to_ne_bytes());
+        data.extend_from_slice(&[1, 0]);
+        for value in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
+            data.extend_from_slice(&value.to_ne_bytes());
+        }
+        data.extend_from_slice(&types);
+        data.extend_from_slice(strings);
+        data
+    }
+
+    #[test]
+    fn members_of_anonymous_parts_are_found() {
+        let btf = Btf::parse(sample()).unwrap();
+        assert_eq!(btf.member("s.a"), Some(Member { bit_offset: 0, bits: None }));
+        assert_eq!(btf.member("s.b"), Some(Member { bit_offset: 32, bits: None }));
+        assert_eq!(btf.member("s.c"), Some(Member { bit_offset: 64, bits: Some(3) }));
+        assert_eq!(btf.member("s.d"), None);
+        assert_eq!(btf.member("t.a"), None);
+    }
+
+    #[test]
+    fn damage_is_an_error_and_never_a_panic() {
+        let whole = sample();
+        for len in 0..whole.len() {
+            if let Ok(btf) = Btf::parse(whole[..len].to_vec()) {
+                let _ = btf.member("s.c");
+            }
+        }
+        for position in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[position] ^= 0xff;
+            if let Ok(btf) = Btf::parse(damaged) {
+                let _ = btf.member("s.c");
+            }
+        }
+    }
+}

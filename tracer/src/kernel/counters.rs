@@ -1,0 +1,56 @@
+//! What the kernel counted: records seen and lost per CPU, and runs of a program that it skipped.
+
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result};
+use aya::{
+    Ebpf,
+    maps::{MapData, PerCpuArray},
+};
+use synfin_common::{event::Kind, loss::Tally};
+use zerocopy::transmute;
+
+use super::hooks::Attached;
+use crate::input;
+
+/// The map of [`Tally`], as plain words, which is what aya takes.
+pub(super) struct Counters(PerCpuArray<MapData, [u64; 2 * Kind::COUNT]>);
+
+impl Counters {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
+        let map = ebpf.take_map("TALLY").context("the eBPF object has no map TALLY")?;
+        Ok(Self(map.try_into()?))
+    }
+
+    pub(super) fn read(&self, hooks: &[Attached]) -> Result<input::Counters> {
+        let mut sum = Tally::default();
+        for &words in self.0.get(&0, 0).context("cannot read the kernel side's counters")?.iter() {
+            let tally: Tally = transmute!(words);
+            sum.add(&tally);
+        }
+        let missed = hooks.iter().map(missed).sum();
+        Ok(input::Counters { seen: sum.seen, lost: sum.lost, missed })
+    }
+}
+
+/// How often the kernel skipped the program because it was running on that CPU already. Only
+/// `fdinfo` shows it; kernels before 5.12 do not count it.
+fn missed(hook: &Attached) -> u64 {
+    let path = format!("/proc/self/fdinfo/{}", hook.program.as_raw_fd());
+    std::fs::read_to_string(path).ok().and_then(|text| recursion_misses(&text)).unwrap_or(0)
+}
+
+fn recursion_misses(fdinfo: &str) -> Option<u64> {
+    let value = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    value.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn misses_are_read_from_fdinfo() {
+        let text = "pos:\t0\nprog_id:\t12\nrun_cnt:\t0\nrecursion_misses:\t7\nverified_insns:\t9\n";
+        assert_eq!(super::recursion_misses(text), Some(7));
+        assert_eq!(super::recursion_misses("pos:\t0\n"), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! The kernel side, as the rest of the program sees it: the only place that imports aya.
+//!
+//! [`Kernel::attach`] loads and attaches everything; from then on records are [drained](Kernel::drain)
+//! as bytes, [counted](Kernel::counters), and sockets are walked by the [`survey`] thread.
+
+pub mod btf;
+mod counters;
+mod hooks;
+pub mod namespaces;
+mod offsets;
+mod ring;
+pub mod survey;
+
+use anyhow::{Context, Result};
+use aya::{Btf, EbpfLoader, include_bytes_aligned};
+use zerocopy::IntoBytes;
+
+pub use hooks::Refused;
+pub use ring::Batch;
+
+use crate::input::Counters;
+
+/// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/synfin.bpf.o"));
+
+/// Where kernels keep their own type information.
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
+pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+
+/// The attached hooks and what they write to.
+pub struct Kernel {
+    hooks: Vec<hooks::Attached>,
+    refused: Vec<Refused>,
+    ring: ring::Ring,
+    counters: counters::Counters,
+}
+
+impl Kernel {
+    /// Loads and attaches every hook, and starts the thread that walks sockets. The ring buffer
+    /// takes `ring_bytes`, a power of two and at least a page.
+    pub fn attach(ring_bytes: u32) -> Result<(Self, survey::Walker)> {
+        raise_memlock();
+        let types = std::fs::read(VMLINUX).with_context(|| {
+            format!(
+                "cannot read {VMLINUX}: synfin needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+            )
+        })?;
+        let types =
+            btf::Btf::parse(types).with_context(|| format!("cannot understand {VMLINUX}"))?;
+        let mut config = offsets::resolve(&types)?;
+        config.wake_bytes = ring_bytes / 8;
+
+        let mut ebpf = EbpfLoader::new()
+            .override_global("CONFIG", config.as_bytes(), true)
+            .map_max_entries("EVENTS", ring_bytes)
+            .load(OBJECT)
+            .context("cannot load the kernel side: is this root, or a user with CAP_BPF and CAP_PERFMON?")?;
+        let btf = Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
+        let ring = ring::Ring::new(&mut ebpf)?;
+        let (hooks, refused) = hooks::attach(&mut ebpf, &btf)?;
+        let counters = counters::Counters::new(&mut ebpf)?;
+        let walker = survey::Walker::start(ebpf, &btf)?;
+        Ok((Self { hooks, refused, ring, counters }, walker))
+    }
+
+    /// The hooks that run, by their tracepoints.
+    pub fn active_hooks(&self) -> Vec<&'static str> {
+        self.hooks.iter().map(|hook| hook.tracepoint).collect()
+    }
+
+    /// The hooks that this kernel refused.
+    pub fn refused_hooks(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    /// Waits until the kernel side says that the ring buffer fills, which it does rarely: drain
+    /// on a timer as well.
+    pub async fn filling(&mut self) -> Result<()> {
+        self.ring.filling().await
+    }
+
+    /// Takes what the ring buffer holds, at most about `limit` bytes of it. `None` if it is empty.
+    pub fn drain(&mut self, limit: usize) -> Option<Batch> {
+        self.ring.drain(limit)
+    }
+
+    /// What the kernel side has counted since it was attached.
+    pub fn counters(&self) -> Result<Counters> {
+        self.counters.read(&self.hooks)
+    }
+
+    /// Detaches every hook: nothing is recorded from here on, what was recorded can be drained.
+    pub fn detach(&mut self) -> Result<Counters> {
+        // Misses are counted in the programs, which end with their hooks.
+        let misses = self.counters.read(&self.hooks)?.missed;
+        self.hooks.clear();
+        Ok(Counters { missed: misses, ..self.counters.read(&self.hooks)? })
+    }
+}
+
+/// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it cannot be raised it is not needed, or
+/// loading says so.
+fn raise_memlock() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+}

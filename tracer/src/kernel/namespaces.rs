@@ -1,0 +1,95 @@
+//! The network namespaces of this host: those that a process is in, and those that a mount keeps.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+/// A way into each namespace, by inode number.
+pub fn list() -> BTreeMap<u32, PathBuf> {
+    let mut found = BTreeMap::new();
+    for path in kept_by_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) {
+        if let Some(inode) = inode(&path) {
+            found.entry(inode).or_insert(path);
+        }
+    }
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let is_process =
+            process.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+        if !is_process {
+            continue;
+        }
+        let path = process.path().join("ns/net");
+        // A process may end at any time: then it holds no namespace.
+        if let Some(inode) = inode(&path) {
+            found.entry(inode).or_insert(path);
+        }
+    }
+    found
+}
+
+/// Inode number of the namespace that this process is in.
+pub fn own() -> Result<u32> {
+    inode(Path::new("/proc/self/ns/net"))
+        .context("cannot look at /proc/self/ns/net: is /proc mounted?")
+}
+
+/// Puts the calling thread, and only it, into a namespace.
+pub(super) fn enter(path: &Path) -> Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)
+        .with_context(|| format!("cannot enter the network namespace {}", path.display()))
+}
+
+fn inode(path: &Path) -> Option<u32> {
+    fs::metadata(path).ok().and_then(|metadata| u32::try_from(metadata.ino()).ok())
+}
+
+/// Mount points of the file system `nsfs` whose root is a network namespace.
+fn kept_by_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+    mountinfo.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let (root, mount_point) = (fields.nth(3)?, fields.next()?);
+        root.starts_with("net:[").then(|| PathBuf::from(unescape(mount_point)))
+    })
+}
+
+/// `mountinfo` writes white space and backslashes as three octal digits.
+fn unescape(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        plain.push_str(&rest[..at]);
+        let digits = rest.get(at + 1..at + 4);
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte.into());
+                rest = &rest[at + 4..];
+            }
+            None => {
+                plain.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    plain + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_network_namespaces_are_found() {
+        let text = "1 0 0:1 / / rw - ext4 /dev/vda rw\n\
+            2 1 0:4 net:[4026532241] /run/netns/a\\040b rw shared:2 - nsfs nsfs rw\n\
+            3 1 0:4 mnt:[4026532242] /run/mnt rw - nsfs nsfs rw\n";
+        let found: Vec<_> = kept_by_mounts(text).collect();
+        assert_eq!(found, [PathBuf::from("/run/netns/a b")]);
+    }
+}

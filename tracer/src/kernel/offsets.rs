@@ -1,0 +1,118 @@
+//! Where the running kernel keeps the fields that the kernel side reads: BTF → [`Config`].
+
+use anyhow::{Context, Result, bail};
+use synfin_common::config::{ABSENT, Bit, Config, Offsets};
+
+use super::btf::Btf;
+
+/// Resolves every field. A missing one that the tracer cannot do without is an error, any other
+/// becomes [`ABSENT`] and the figure that needs it unknown.
+pub(super) fn resolve(btf: &Btf) -> Result<Config> {
+    let mut missing = Vec::new();
+    let mut need = |path: &'static str| {
+        find(btf, path).unwrap_or_else(|| {
+            missing.push(path);
+            ABSENT
+        })
+    };
+    let want = |paths: &[&str]| paths.iter().find_map(|path| find(btf, path)).unwrap_or(ABSENT);
+
+    let offsets = Offsets {
+        skc_daddr: need("sock_common.skc_daddr"),
+        skc_rcv_saddr: need("sock_common.skc_rcv_saddr"),
+        skc_dport: need("sock_common.skc_dport"),
+        skc_num: need("sock_common.skc_num"),
+        skc_family: need("sock_common.skc_family"),
+        skc_state: need("sock_common.skc_state"),
+        skc_net: want(&["sock_common.skc_net.net"]),
+        // Without IPv6 in the kernel there is no AF_INET6 socket to read them from.
+        skc_v6_daddr: want(&["sock_common.skc_v6_daddr"]),
+        skc_v6_rcv_saddr: want(&["sock_common.skc_v6_rcv_saddr"]),
+        sk_err: need("sock.sk_err"),
+        sk_err_soft: need("sock.sk_err_soft"),
+        sk_shutdown: need("sock.sk_shutdown"),
+        sk_flags: need("sock.__sk_common.skc_flags"),
+        sk_socket: need("sock.sk_socket"),
+        sk_lingertime: need("sock.sk_lingertime"),
+        // A plain pointer since 6.0; before, the field encodes other things too.
+        sk_cgroup: want(&["sock.sk_cgrp_data.cgroup"]),
+        sk_drops: want(&["sock.sk_drops"]),
+        sk_ack_backlog: need("sock.sk_ack_backlog"),
+        sk_max_ack_backlog: need("sock.sk_max_ack_backlog"),
+        inet_sport: need("inet_sock.inet_sport"),
+        icsk_retransmits: need("inet_connection_sock.icsk_retransmits"),
+        icsk_probes_out: need("inet_connection_sock.icsk_probes_out"),
+        rskq_defer_accept: want(&["inet_connection_sock.icsk_accept_queue.rskq_defer_accept"]),
+        icsk_bind_hash: want(&["inet_connection_sock.icsk_bind_hash"]),
+        icsk_lrcvtime: want(&["inet_connection_sock.icsk_ack.lrcvtime"]),
+        srtt_us: need("tcp_sock.srtt_us"),
+        total_retrans: need("tcp_sock.total_retrans"),
+        // Since 6.7.
+        total_rto_time: want(&["tcp_sock.total_rto_time"]),
+        linger2: want(&["tcp_sock.linger2"]),
+        packets_out: want(&["tcp_sock.packets_out"]),
+        rcv_nxt: need("tcp_sock.rcv_nxt"),
+        copied_seq: need("tcp_sock.copied_seq"),
+        bytes_acked: need("tcp_sock.bytes_acked"),
+        bytes_received: need("tcp_sock.bytes_received"),
+        rcv_tstamp: want(&["tcp_sock.rcv_tstamp"]),
+        net_inum: need("net.ns.inum"),
+        // Up to 5.15 the count is another field, and up to 6.0 it is behind a pointer.
+        tw_refcount: want(&["net.ipv4.tcp_death_row.tw_refcount"]),
+        tw_max: want(&["net.ipv4.tcp_death_row.sysctl_max_tw_buckets"]),
+        cgroup_kn: want(&["cgroup.kn"]),
+        kn_id: want(&["kernfs_node.id"]),
+        bucket_fastreuse: want(&["inet_bind_bucket.fastreuse"]),
+        socket_file: want(&["socket.file"]),
+        file_inode: want(&["file.f_inode"]),
+        inode_ino: want(&["inode.i_ino"]),
+        task_group_leader: need("task_struct.group_leader"),
+        task_comm: need("task_struct.comm"),
+        tw_substate: need("inet_timewait_sock.tw_substate"),
+        tw_expires: want(&["inet_timewait_sock.tw_timer.expires"]),
+        tw_bucket: want(&["inet_timewait_sock.tw_tb"]),
+        req_num_retrans: want(&["request_sock.num_retrans"]),
+        req_snt_synack: want(&["tcp_request_sock.snt_synack"]),
+    };
+    if !missing.is_empty() {
+        bail!(
+            "this kernel's type information (BTF) lacks {}: it is newer than this synfin knows, or not Linux's own",
+            missing.join(", ")
+        );
+    }
+    Ok(Config {
+        offsets,
+        repair: bit(btf, "tcp_sock.repair"),
+        is_mptcp: bit(btf, "tcp_sock.is_mptcp"),
+        reserved: 0,
+        tick_us: tick_us()?,
+        wake_bytes: 0,
+    })
+}
+
+/// The member's byte offset, unless it is absent or a bit field.
+fn find(btf: &Btf, path: &str) -> Option<u16> {
+    let member = btf.member(path)?;
+    if member.bits.is_some() {
+        return None;
+    }
+    u16::try_from(member.bit_offset / 8).ok().filter(|&offset| offset != ABSENT)
+}
+
+fn bit(btf: &Btf, path: &str) -> Bit {
+    btf.member(path)
+        .filter(|member| member.bits.is_none_or(|bits| bits == 1))
+        .and_then(|member| {
+            // A plain bool is its byte's lowest bit.
+            let byte = u16::try_from(member.bit_offset / 8).ok()?;
+            Some(Bit { byte, mask: 1 << (member.bit_offset % 8) })
+        })
+        .unwrap_or(Bit::MISSING)
+}
+
+/// The length of a jiffy: what the coarse clock, which moves once a jiffy, says of itself.
+fn tick_us() -> Result<u32> {
+    let resolution = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
+        .context("cannot ask for the resolution of CLOCK_MONOTONIC_COARSE")?;
+    Ok(resolution.tv_nsec() as u32 / 1000)
+}

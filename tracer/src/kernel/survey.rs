@@ -1,0 +1,132 @@
+//! Walks over all sockets of a namespace, on a thread of its own: entering a namespace concerns
+//! the thread, and a walk over many sockets must not keep records waiting.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+};
+
+use anyhow::{Context, Result};
+use aya::{Btf, Ebpf, programs::Iter};
+use bytes::Bytes;
+
+use super::namespaces;
+use crate::{
+    clock,
+    input::{NetnsId, WalkEnd},
+};
+
+/// What the thread can be asked for.
+enum Request {
+    List,
+    Walk { netns: NetnsId, path: PathBuf },
+}
+
+/// What it answers.
+pub enum Answer {
+    /// The namespaces there are, and a way into each.
+    Namespaces(BTreeMap<NetnsId, PathBuf>),
+    /// A walk is over.
+    Walked {
+        /// The sockets met, as [`crate::recording::Frame::Walked`] holds them.
+        sockets: Bytes,
+        /// Where and when.
+        end: WalkEnd,
+    },
+}
+
+/// The main side of the thread.
+pub struct Walker {
+    requests: mpsc::Sender<Request>,
+    answers: tokio::sync::mpsc::Receiver<Answer>,
+    refusal: Option<String>,
+}
+
+impl Walker {
+    /// Takes over the loaded object, whose other programs are attached already.
+    pub(super) fn start(mut ebpf: Ebpf, btf: &Btf) -> Result<Self> {
+        let (requests, incoming) = mpsc::channel();
+        // One thing is asked for at a time.
+        let (outgoing, answers) = tokio::sync::mpsc::channel(1);
+        let refusal = load(&mut ebpf, btf).err().map(|error| format!("{error:#}"));
+        thread::Builder::new()
+            .name("synfin-survey".into())
+            .spawn(move || serve(&mut ebpf, &incoming, &outgoing))
+            .context("cannot start the survey's thread")?;
+        Ok(Self { requests, answers, refusal })
+    }
+
+    /// Why this kernel cannot be surveyed, if it cannot.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Asks for the namespaces of this host.
+    pub fn list(&self) {
+        self.ask(Request::List);
+    }
+
+    /// Asks for a walk over `netns`, whose namespace file is `path`.
+    pub fn walk(&self, netns: NetnsId, path: PathBuf) {
+        self.ask(Request::Walk { netns, path });
+    }
+
+    /// The next answer. Pending for ever if nothing was asked.
+    pub async fn answer(&mut self) -> Answer {
+        match self.answers.recv().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ask(&self, request: Request) {
+        // The thread ends with this and not before, unless it panicked: then there is no survey.
+        let _ = self.requests.send(request);
+    }
+}
+
+fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    Ok(program(ebpf)?.load("tcp", btf)?)
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Iter> {
+    Ok(ebpf.program_mut("survey").context("the eBPF object has no program survey")?.try_into()?)
+}
+
+fn serve(
+    ebpf: &mut Ebpf,
+    requests: &mpsc::Receiver<Request>,
+    answers: &tokio::sync::mpsc::Sender<Answer>,
+) {
+    while let Ok(request) = requests.recv() {
+        let answer = match request {
+            Request::List => Answer::Namespaces(namespaces::list()),
+            Request::Walk { netns, path } => {
+                let begun = clock::monotonic_ns();
+                let (sockets, error) = match walk(ebpf, &path) {
+                    Ok(sockets) => (sockets, None),
+                    Err(error) => (Bytes::new(), Some(format!("{error:#}"))),
+                };
+                let ended = clock::monotonic_ns();
+                Answer::Walked { sockets, end: WalkEnd { netns, begun, ended, error } }
+            }
+        };
+        if answers.blocking_send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// The iterator belongs to the namespace in which it is made.
+fn walk(ebpf: &mut Ebpf, path: &Path) -> Result<Bytes> {
+    namespaces::enter(path)?;
+    let program = program(ebpf)?;
+    let link = program.attach()?;
+    let mut file = program.take_link(link)?.into_file()?;
+    let mut sockets = Vec::new();
+    file.read_to_end(&mut sockets).context("cannot read the kernel's list of sockets")?;
+    Ok(sockets.into())
+}

@@ -1,0 +1,18 @@
+//! synfin follows every TCP connection of a Linux host from SYN to FIN.
+//!
+//! One way, no back edges: [`kernel`] gives bytes, framed as a [`recording`] holds them;
+//! [`decode`] makes typed [`input`] of them; the tracker, which is pure, keeps the books.
+//! See `docs/architecture.md`.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+mod command;
+pub mod decode;
+pub mod figure;
+pub mod input;
+pub mod kernel;
+pub mod recording;
+pub mod sink;
+pub mod source;
+pub mod tracker;

@@ -1,0 +1,161 @@
+//! One line per connection: ended, open, or with a slow handshake.
+
+use std::io::{self, Write};
+
+use super::{Stream, Style, date};
+use crate::{
+    figure::{
+        Figure,
+        Shown::{Data, Table, Wide},
+        Value,
+        Width::{Left, Right},
+        figures,
+    },
+    input::{ClockAnchor, Nanos},
+    tracker::{Closed, Handshake, Life, Origin, Owner, Role, close::CloseReason},
+};
+
+/// A connection as it is shown, ended or not.
+pub struct Connection {
+    clock: ClockAnchor,
+    role: Role,
+    role_assumed: bool,
+    origin: Origin,
+    netns: u32,
+    local: std::net::SocketAddr,
+    remote: std::net::SocketAddr,
+    service_port: u16,
+    /// `None`: it has ended.
+    state: Option<&'static str>,
+    reason: Option<CloseReason>,
+    opened: Option<Nanos>,
+    closed: Option<Nanos>,
+    /// When this was so.
+    now: Nanos,
+    /// Since when it has been known at least.
+    since: Nanos,
+    handshake: Option<Handshake>,
+    time_wait: Option<bool>,
+    idle_us: Option<u64>,
+    owner: Option<Owner>,
+    bytes_sent: Option<u64>,
+    bytes_received: Option<u64>,
+}
+
+impl Connection {
+    /// One that has ended.
+    pub fn closed(closed: &Closed, clock: ClockAnchor) -> Self {
+        Self {
+            clock,
+            role: closed.role,
+            role_assumed: closed.role_assumed,
+            origin: closed.origin,
+            netns: closed.netns,
+            local: closed.local,
+            remote: closed.remote,
+            service_port: closed.service_port,
+            state: None,
+            reason: Some(closed.reason),
+            opened: closed.opened,
+            closed: Some(closed.closed),
+            now: closed.closed,
+            since: closed.since,
+            handshake: closed.handshake,
+            time_wait: Some(closed.time_wait),
+            idle_us: closed.idle_us,
+            owner: closed.owner.clone(),
+            bytes_sent: closed.bytes_sent,
+            bytes_received: closed.bytes_received,
+        }
+    }
+
+    /// One that lives.
+    pub fn living(life: &Life, now: Nanos, clock: ClockAnchor) -> Self {
+        Self {
+            clock,
+            role: life.role,
+            role_assumed: life.role_assumed,
+            origin: life.origin,
+            netns: life.netns,
+            local: life.local,
+            remote: life.remote,
+            service_port: life.service_port(),
+            state: Some(life.state.name()),
+            reason: None,
+            opened: (!life.is_adopted()).then_some(life.since),
+            closed: None,
+            now,
+            since: life.since,
+            handshake: life.handshake,
+            time_wait: None,
+            idle_us: None,
+            owner: life.owner.clone(),
+            bytes_sent: None,
+            bytes_received: None,
+        }
+    }
+
+    fn date(&self, time: Option<Nanos>) -> Value {
+        Value::known(time, |time| Value::Text(date(self.clock.date(time))))
+    }
+}
+
+/// All figures of a connection.
+pub const FIGURES: &[Figure<Connection>] = figures! {
+    "role" "ROLE" Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
+    "local_addr" "LOCAL" Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());
+    "local_port" "LPORT" Table(Right(5)), "Our port.", |c| Value::Int(c.local.port().into());
+    "remote_addr" "REMOTE" Table(Left(15)), "The peer's address.", |c| Value::Text(c.remote.ip().to_string());
+    "remote_port" "RPORT" Table(Right(5)), "The peer's port.", |c| Value::Int(c.remote.port().into());
+    "service_port" "PORT" Data, "The listener's port for a server, the remote port for a client.",
+        |c| Value::Int(c.service_port.into());
+    "comm" "OWNER" Table(Left(15)), "Name of the owning process.",
+        |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.name.to_string()));
+    "state" "STATE" Table(Left(11)), "The state of a living connection; null once it has ended.",
+        |c| Value::known(c.state, Value::Word);
+    "handshake" "" Data, "clean, retransmitted or unmeasured; null if it was not seen to get through.",
+        |c| Value::known(c.handshake, |handshake| Value::Word(handshake.class()));
+    "handshake_us" "HS" Table(Right(7)), "How long the handshake took, microseconds.",
+        |c| Value::known(c.handshake.and_then(|handshake| handshake.us()), |us| Value::Micros(us.into()));
+    "handshake_retransmits" "RTX" Table(Right(3)), "How often the SYN or SYN-ACK was sent again.",
+        |c| Value::known(c.handshake.and_then(|handshake| handshake.retransmits()), |times| Value::Int(times.into()));
+    "age_us" "AGE" Table(Right(7)), "From its birth until its end or now, microseconds; a lower bound if it is preexisting or adopted.",
+        |c| Value::Micros(c.now.saturating_sub(c.since) / 1000);
+    "reason" "REASON" Table(Left(12)), "Why it ended; null while it lives.",
+        |c| Value::known(c.reason, |reason| Value::Word(reason.id()));
+    "class" "CLASS" Wide(Left(8)), "How bad that is: normal, notable, abnormal or unknown.",
+        |c| Value::known(c.reason, |reason| Value::Word(reason.class().name()));
+    "opened_at" "OPENED" Wide(Left(27)), "When it was born; null if that was not seen.", |c| c.date(c.opened);
+    "closed_at" "CLOSED" Wide(Left(27)), "When it ended.", |c| c.date(c.closed);
+    "time_wait" "TW" Wide(Left(3)), "Whether it left a TIME_WAIT on this host.", |c| Value::known(c.time_wait, Value::Bool);
+    "idle_us" "IDLE" Wide(Right(7)), "How long nothing had been received when it ended, microseconds; to the kernel's tick.",
+        |c| Value::known(c.idle_us, Value::Micros);
+    "pid" "PID" Wide(Right(7)), "The owning process.", |c| Value::known(c.owner.as_ref(), |owner| Value::Int(owner.pid.into()));
+    "netns" "NETNS" Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns.into());
+    "preexisting" "OLD" Wide(Left(3)), "It was there before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
+    "adopted" "" Data, "It was first seen otherwise than at its birth: preexisting, or records were lost.",
+        |c| Value::Bool(c.origin != Origin::Born);
+    "role_assumed" "" Data, "The role is a guess: nothing shows it.", |c| Value::Bool(c.role_assumed);
+    "bytes_sent" "SENT" Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
+    "bytes_received" "RECEIVED" Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
+};
+
+/// Writes connections.
+pub struct ConnectionSink<W>(Stream<W, Connection>);
+
+impl<W: Write> ConnectionSink<W> {
+    /// Writes to `out`.
+    pub fn new(out: W, style: Style) -> Self {
+        Self(Stream::new(out, style, FIGURES))
+    }
+
+    /// Writes one.
+    pub fn write(&mut self, connection: &Connection) -> io::Result<()> {
+        self.0.write(connection)
+    }
+
+    /// Hands over what was written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

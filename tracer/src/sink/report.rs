@@ -1,0 +1,175 @@
+//! The report: a snapshot as a table, as one JSON object, or as CSV.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+
+use super::{Format, Style, csv_rows, date, json_lines, table};
+use crate::{
+    figure::to_object,
+    input::Session,
+    tracker::{
+        Events, Snapshot,
+        columns::{COLUMNS, PortRow},
+    },
+};
+
+/// Version of the JSON object; it changes when something in it is renamed or goes away.
+const SCHEMA: u32 = 1;
+
+const RED: &str = "\x1b[31m";
+const PLAIN: &str = "\x1b[0m";
+const HOME: &str = "\x1b[H";
+const ERASE_BELOW: &str = "\x1b[J";
+const ERASE_ALL: &str = "\x1b[2J";
+
+/// Writes reports.
+pub struct ReportSink<W> {
+    out: W,
+    style: Style,
+    /// The next report overwrites the last one.
+    refresh: bool,
+    begun: bool,
+}
+
+impl<W: Write> ReportSink<W> {
+    /// Writes to `out`; with `refresh`, a table on a terminal stays in its place.
+    pub fn new(out: W, style: Style, refresh: bool) -> Self {
+        Self { out, style, refresh, begun: false }
+    }
+
+    /// Writes one report.
+    pub fn write(&mut self, session: &Session, snapshot: Snapshot) -> io::Result<()> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        let interval = Interval::of(session, &snapshot);
+        let (events, seconds) = (snapshot.events, interval.seconds);
+        let mut rows: Vec<_> =
+            snapshot.rows.into_iter().map(|row| PortRow { row, seconds }).collect();
+        // Trouble first, then traffic; then by role and port, so that equal rows stay in place.
+        rows.sort_by_key(|row| {
+            (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.gauges.open))
+        });
+        match self.style.format {
+            Format::Table => self.table(&interval, &rows, &events, first)?,
+            Format::Json => {
+                json_lines::object(&mut self.out, object(session, &interval, &rows, &events))?
+            }
+            Format::Csv => self.csv(&interval, &rows, first)?,
+        }
+        self.out.flush()
+    }
+
+    fn table(
+        &mut self,
+        interval: &Interval,
+        rows: &[PortRow],
+        events: &Events,
+        first: bool,
+    ) -> io::Result<()> {
+        let Style { wide, no_header, terminal, .. } = self.style;
+        if self.refresh && terminal {
+            self.out.write_all(if first { ERASE_ALL } else { "" }.as_bytes())?;
+            self.out.write_all(HOME.as_bytes())?;
+        } else if !first {
+            writeln!(self.out)?;
+        }
+        if !no_header {
+            writeln!(self.out, "{} +{:.1}s", interval.start, interval.seconds)?;
+        }
+        table::whole(&mut self.out, &table::columns(COLUMNS, wide), rows, !no_header, terminal)?;
+        if !no_header {
+            self.footer(rows, events)?;
+        }
+        if self.refresh && terminal {
+            self.out.write_all(ERASE_BELOW.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn footer(&mut self, rows: &[PortRow], events: &Events) -> io::Result<()> {
+        if rows.is_empty() {
+            writeln!(self.out, "no TCP connection was seen")?;
+        }
+        let alarming = events.are_lower_bounds() || events.lost > 0;
+        let (red, plain) = if alarming && self.style.terminal { (RED, PLAIN) } else { ("", "") };
+        let Events { seen, delivered, lost, filtered, missed, gaps, .. } = events;
+        writeln!(
+            self.out,
+            "{red}events: {seen} seen = {delivered} delivered + {lost} lost + {filtered} filtered{}; {missed} missed, {gaps} gaps{}{plain}",
+            match events.in_flight() {
+                0 => String::new(),
+                records => format!(" + {records} in flight"),
+            },
+            if events.are_lower_bounds() { "; counts are lower bounds" } else { "" },
+        )
+    }
+
+    fn csv(&mut self, interval: &Interval, rows: &[PortRow], first: bool) -> io::Result<()> {
+        for (index, row) in rows.iter().enumerate() {
+            let before = [
+                ("interval.start", interval.start.clone()),
+                ("interval.end", interval.end.clone()),
+            ];
+            let heading = first && index == 0 && !self.style.no_header;
+            csv_rows::row(&mut self.out, &before, COLUMNS, row, heading)?;
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot's interval, dated.
+struct Interval {
+    start: String,
+    end: String,
+    seconds: f64,
+}
+
+impl Interval {
+    fn of(session: &Session, snapshot: &Snapshot) -> Self {
+        Self {
+            start: date(session.clock.date(snapshot.start)),
+            end: date(session.clock.date(snapshot.end)),
+            seconds: snapshot.end.saturating_sub(snapshot.start) as f64 / 1e9,
+        }
+    }
+}
+
+fn object(
+    session: &Session,
+    interval: &Interval,
+    rows: &[PortRow],
+    events: &Events,
+) -> Map<String, Value> {
+    let report = json!({
+        "schema": SCHEMA,
+        "interval": {
+            "start": interval.start,
+            "end": interval.end,
+            "seconds": (interval.seconds * 1e6).round() / 1e6,
+        },
+        "host": {
+            "name": session.host,
+            "kernel": session.kernel,
+            "synfin": session.synfin,
+            "hooks": session.hooks,
+            "limitations": session.limitations,
+            "sysctls": session.sysctls,
+        },
+        "ports": rows.iter().map(|row| to_object(COLUMNS, row)).collect::<Vec<_>>(),
+        "events": {
+            "seen": events.seen,
+            "delivered": events.delivered,
+            "lost": events.lost,
+            "filtered": events.filtered,
+            "in_flight": events.in_flight(),
+            "missed": events.missed,
+            "gaps": events.gaps,
+            "unreadable": events.unreadable,
+            "lower_bounds": events.are_lower_bounds(),
+        },
+    });
+    match report {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}

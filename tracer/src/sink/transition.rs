@@ -1,0 +1,86 @@
+//! One line per transition.
+
+use std::io::{self, Write};
+
+use super::{Stream, Style, date};
+use crate::{
+    figure::{
+        Figure,
+        Shown::{Data, Table, Wide},
+        Value,
+        Width::{Left, Right},
+        figures,
+    },
+    input::{ClockAnchor, Transition},
+    tracker::{Life, Owner, Role},
+};
+
+/// A transition as it is shown.
+pub struct Shown {
+    clock: ClockAnchor,
+    transition: Transition,
+    role: Option<Role>,
+    owner: Option<Owner>,
+    /// Microseconds since the connection's last transition.
+    in_old_state_us: Option<u64>,
+}
+
+impl Shown {
+    /// `life` as before the transition; `None` for a listener.
+    pub fn new(transition: &Transition, life: Option<&Life>, clock: ClockAnchor) -> Self {
+        let born = life.is_some_and(|life| life.changed == transition.time && !life.is_adopted());
+        let known =
+            life.filter(|life| !born && !(life.is_adopted() && life.changed == transition.time));
+        Self {
+            clock,
+            role: life.map(|life| life.role),
+            owner: life.and_then(|life| life.owner.clone()),
+            in_old_state_us: known.map(|life| transition.time.saturating_sub(life.changed) / 1000),
+            transition: transition.clone(),
+        }
+    }
+}
+
+/// All figures of a transition.
+pub const FIGURES: &[Figure<Shown>] = figures! {
+    "time" "TIME" Table(Left(27)), "When, UTC.", |s| Value::Text(date(s.clock.date(s.transition.time)));
+    "role" "ROLE" Table(Left(6)), "Which side this host is; null for a listener.",
+        |s| Value::known(s.role, |role| Value::Word(role.name()));
+    "local_addr" "LOCAL" Table(Left(15)), "Our address.", |s| Value::Text(s.transition.local.ip().to_string());
+    "local_port" "LPORT" Table(Right(5)), "Our port; 0 while none is chosen.", |s| Value::Int(s.transition.local.port().into());
+    "remote_addr" "REMOTE" Table(Left(15)), "The peer's address.", |s| Value::Text(s.transition.remote.ip().to_string());
+    "remote_port" "RPORT" Table(Right(5)), "The peer's port.", |s| Value::Int(s.transition.remote.port().into());
+    "old" "FROM" Table(Left(11)), "The state that the socket leaves.", |s| Value::Word(s.transition.old.name());
+    "new" "TO" Table(Left(11)), "The state that it enters.", |s| Value::Word(s.transition.new.name());
+    "in_old_state_us" "AFTER" Table(Right(7)), "How long it was in the old state, microseconds. From SYN_RECV to ESTABLISHED this is kernel work and no network time.",
+        |s| Value::known(s.in_old_state_us, Value::Micros);
+    "comm" "OWNER" Table(Left(15)), "Name of the owning process.",
+        |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.name.to_string()));
+    "pid" "PID" Wide(Right(7)), "The owning process.", |s| Value::known(s.owner.as_ref(), |owner| Value::Int(owner.pid.into()));
+    "err" "ERR" Wide(Right(4)), "The socket's error (errno), 0 if none.", |s| Value::Int(s.transition.err.into());
+    "rtt_us" "RTT" Wide(Right(7)), "Smoothed round trip, microseconds; 0 if the kernel has none.",
+        |s| Value::Micros(s.transition.rtt_us.into());
+    "retransmits" "RTX" Wide(Right(4)), "Segments retransmitted so far.", |s| Value::Int(s.transition.total_retransmits.into());
+    "netns" "NETNS" Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.transition.netns.into());
+    "sock" "" Data, "The socket's kernel address, hexadecimal.", |s| Value::Text(format!("{:x}", s.transition.sock));
+};
+
+/// Writes transitions.
+pub struct TransitionSink<W>(Stream<W, Shown>);
+
+impl<W: Write> TransitionSink<W> {
+    /// Writes to `out`.
+    pub fn new(out: W, style: Style) -> Self {
+        Self(Stream::new(out, style, FIGURES))
+    }
+
+    /// Writes one.
+    pub fn write(&mut self, transition: &Shown) -> io::Result<()> {
+        self.0.write(transition)
+    }
+
+    /// Hands over what was written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

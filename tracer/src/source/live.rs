@@ -1,0 +1,273 @@
+//! The live kernel as a stream of frames.
+
+use std::{collections::VecDeque, time::Duration};
+
+use anyhow::Result;
+use bytes::Bytes;
+
+use super::surveyor::{Plan, Surveyor};
+use crate::{
+    clock,
+    input::{ClockAnchor, Nanos, NetnsId, Session, Tick, WalkBegin, WalkEnd},
+    kernel::{
+        Kernel,
+        survey::{Answer, Walker},
+    },
+    recording::Frame,
+};
+
+/// How to trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Size of the ring buffer: a power of two, at least a page.
+    pub ring_bytes: u32,
+}
+
+/// Records are taken from the ring at least this often: unless much waits, nothing else says that
+/// some are there.
+const DRAIN_WHEN_QUIET: Nanos = 100 * MILLISECOND;
+const DRAIN_WHEN_BUSY: Nanos = 20 * MILLISECOND;
+
+/// Time passes for the tracker at least this often.
+const TICK_PERIOD: Nanos = 250 * MILLISECOND;
+
+/// A record is in the ring at most this long after its time was taken.
+const SUBMIT_DELAY: Nanos = 2 * MILLISECOND;
+
+/// Largest batch of records.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How often counters are read anew when records arrived while they were read.
+const COUNTER_TRIES: usize = 8;
+
+const MILLISECOND: Nanos = 1_000_000;
+
+/// The live kernel.
+pub struct Live {
+    kernel: Kernel,
+    walker: Walker,
+    surveyor: Surveyor,
+    /// Frames that are ready.
+    queue: VecDeque<Frame>,
+    /// Records handed out.
+    delivered: u64,
+    next_drain: Nanos,
+    next_tick: Nanos,
+    /// A walk whose findings wait until all older records have been handed out.
+    walked: Option<(Bytes, WalkEnd)>,
+    ending: Ending,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Not asked for.
+    No,
+    /// The last survey waits for the round that goes on.
+    Asked,
+    /// The last survey goes on, and is over when this many rounds are.
+    Surveying(u64),
+    /// No more frames come.
+    Over,
+}
+
+impl Live {
+    /// Attaches to the kernel.
+    pub fn attach(options: Options) -> Result<Self> {
+        let (kernel, walker) = Kernel::attach(options.ring_bytes)?;
+        let session = describe(&kernel, &walker, options);
+        Ok(Self {
+            kernel,
+            walker,
+            surveyor: Surveyor::default(),
+            queue: VecDeque::from([Frame::Session(session)]),
+            delivered: 0,
+            next_drain: 0,
+            next_tick: 0,
+            walked: None,
+            ending: Ending::No,
+        })
+    }
+
+    pub(super) fn finish(&mut self) {
+        if self.ending == Ending::No {
+            self.ending = Ending::Asked;
+            self.next_drain = 0;
+        }
+    }
+
+    pub(super) fn tick_at(&mut self, time: Nanos) {
+        self.next_tick = self.next_tick.min(time);
+    }
+
+    pub(super) fn is_seeded(&self) -> bool {
+        self.surveyor.rounds() > 0 || !self.can_survey()
+    }
+
+    fn can_survey(&self) -> bool {
+        self.walker.refusal().is_none()
+    }
+
+    pub(super) fn consider_walks(&mut self, wanted: impl Fn(NetnsId) -> bool) {
+        if !self.can_survey() {
+            return;
+        }
+        let now = clock::monotonic_ns();
+        match self.surveyor.plan(now, wanted) {
+            Plan::Rest => {}
+            Plan::List => self.walker.list(),
+            Plan::Walk(netns, path) => {
+                // Before the walk begins, and after all records that have been handed out.
+                self.queue.push_back(Frame::WalkBegin(WalkBegin { netns, time: now }));
+                self.walker.walk(netns, path);
+            }
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = self.queue.pop_front() {
+                return Ok(Some(frame));
+            }
+            if self.ending == Ending::Over {
+                return Ok(None);
+            }
+            self.wait().await?;
+            self.drain()?;
+            self.end()?;
+        }
+    }
+
+    /// Waits until there may be something to do.
+    async fn wait(&mut self) -> Result<()> {
+        let now = clock::monotonic_ns();
+        let due = self.next_drain.min(self.next_tick);
+        let timer = tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now)));
+        tokio::select! {
+            () = timer => {}
+            filling = self.kernel.filling() => filling?,
+            answer = self.walker.answer() => self.take(answer),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Namespaces(namespaces) => {
+                self.surveyor.listed(namespaces);
+                self.next_tick = 0;
+            }
+            Answer::Walked { sockets, end } => {
+                self.next_drain = end.ended + SUBMIT_DELAY;
+                self.walked = Some((sockets, end));
+            }
+        }
+    }
+
+    /// Moves what the ring holds to the queue, then what waited for that, then a tick if one is due.
+    fn drain(&mut self) -> Result<()> {
+        let begun = clock::monotonic_ns();
+        let records = self.drain_ring();
+        let pause = if records > 0 { DRAIN_WHEN_BUSY } else { DRAIN_WHEN_QUIET };
+        self.next_drain = begun + pause;
+
+        let older_are_out = |end: &WalkEnd| begun >= end.ended + SUBMIT_DELAY;
+        match self.walked.take() {
+            Some((sockets, end)) if older_are_out(&end) => {
+                self.surveyor.walked(end.ended - end.begun);
+                self.queue.push_back(Frame::Walked(sockets));
+                self.queue.push_back(Frame::WalkEnd(end));
+                self.next_tick = 0;
+            }
+            Some((sockets, end)) => {
+                self.next_drain = end.ended + SUBMIT_DELAY;
+                self.walked = Some((sockets, end));
+            }
+            None => {}
+        }
+        if begun >= self.next_tick {
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    fn drain_ring(&mut self) -> u64 {
+        let before = self.delivered;
+        while let Some(batch) = self.kernel.drain(BATCH_BYTES) {
+            let is_last = batch.bytes.len() < BATCH_BYTES;
+            self.delivered += batch.records;
+            self.queue.push_back(Frame::Events(batch.bytes));
+            if is_last {
+                break;
+            }
+        }
+        self.delivered - before
+    }
+
+    /// Counters are read when no record seems to be on its way, so that they agree with what was
+    /// handed out.
+    fn tick(&mut self) -> Result<()> {
+        let mut counters = self.kernel.counters()?;
+        for _ in 1..COUNTER_TRIES {
+            let seen: u64 = counters.seen.iter().sum();
+            let lost: u64 = counters.lost.iter().sum();
+            if seen == self.delivered + lost {
+                break;
+            }
+            self.drain_ring();
+            counters = self.kernel.counters()?;
+        }
+        let now = clock::monotonic_ns();
+        self.queue.push_back(Frame::Tick(Tick { time: now, counters }));
+        self.next_tick = now + TICK_PERIOD;
+        Ok(())
+    }
+
+    /// Goes on towards the end, if it was asked for.
+    fn end(&mut self) -> Result<()> {
+        match self.ending {
+            Ending::Asked if !self.can_survey() => self.stop()?,
+            Ending::Asked => {
+                // A round that goes on may have passed a namespace already: one more.
+                let more = if self.surveyor.is_resting() { 1 } else { 2 };
+                self.ending = Ending::Surveying(self.surveyor.rounds() + more);
+                self.surveyor.hurry();
+                self.next_tick = 0;
+            }
+            Ending::Surveying(rounds) if self.surveyor.rounds() >= rounds => self.stop()?,
+            Ending::Surveying(_) if self.surveyor.is_resting() => {
+                self.surveyor.hurry();
+                self.next_tick = 0;
+            }
+            Ending::Surveying(_) | Ending::No | Ending::Over => {}
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let counters = self.kernel.detach()?;
+        self.drain_ring();
+        self.queue.push_back(Frame::Tick(Tick { time: clock::monotonic_ns(), counters }));
+        self.ending = Ending::Over;
+        Ok(())
+    }
+}
+
+fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
+    let mut session = super::session();
+    session.clock =
+        ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
+    session.ring_bytes = options.ring_bytes;
+    session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
+    session.limitations = kernel
+        .refused_hooks()
+        .iter()
+        .map(|hook| format!("no hook on {}: {} ({})", hook.tracepoint, hook.without, hook.error))
+        .collect();
+    if let Some(refusal) = walker.refusal() {
+        session.limitations.push(format!(
+            "no survey: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
+        ));
+    }
+    session
+}

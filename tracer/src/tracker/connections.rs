@@ -1,0 +1,154 @@
+//! The bounded table of living connections.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
+use synfin_common::state::TcpState;
+
+use super::{handshake::Handshake, machine::Role, ports::RowId};
+use crate::input::{Nanos, NetnsId, SockId};
+
+/// How we came to know a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Its birth was seen.
+    Born,
+    /// It was there when its namespace was walked for the first time.
+    Preexisting,
+    /// Its birth was lost.
+    AfterLoss,
+}
+
+/// The process that a socket belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its process id.
+    pub pid: u32,
+    /// Its name: any characters, so to be escaped where it is shown.
+    pub name: Arc<str>,
+}
+
+/// A living connection.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// Network namespace.
+    pub netns: NetnsId,
+    /// Which side we are.
+    pub role: Role,
+    /// The role is a guess: nothing shows it.
+    pub role_assumed: bool,
+    /// How we came to know it.
+    pub origin: Origin,
+    /// Its state.
+    pub state: TcpState,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// When it was born, or first seen.
+    pub since: Nanos,
+    /// When its last record was made.
+    pub changed: Nanos,
+    /// When it reached ESTABLISHED, if we saw that.
+    pub established_at: Option<Nanos>,
+    /// Its handshake, once through.
+    pub handshake: Option<Handshake>,
+    /// The owning process, if known.
+    pub owner: Option<Owner>,
+    pub(super) cgroup: u64,
+    /// It counts as open, no longer as pending.
+    pub(super) established: bool,
+    pub(super) deferred_accept: bool,
+    pub(super) reset_received: bool,
+    pub(super) row: RowId,
+    /// The last walk that met it.
+    pub(super) met_by: u32,
+    /// How many walks in a row missed it.
+    pub(super) absent: u8,
+}
+
+impl Life {
+    /// The listener's port for a server, the remote port for a client.
+    pub fn service_port(&self) -> u16 {
+        match self.role {
+            Role::Server => self.local.port(),
+            Role::Client => self.remote.port(),
+        }
+    }
+
+    /// Whether its age is a lower bound.
+    pub fn is_adopted(&self) -> bool {
+        self.origin != Origin::Born
+    }
+}
+
+/// All living connections, by socket. When it is full, one of those that were quiet for longest
+/// makes room (of a sample: exact order would cost more than it is worth).
+pub(crate) struct Connections {
+    table: IndexMap<SockId, Life, FxBuildHasher>,
+    limit: usize,
+    evicted: u64,
+    /// State of the sampling's generator; the tracker must be a function of its input.
+    random: u64,
+}
+
+const EVICTION_SAMPLE: usize = 8;
+
+impl Connections {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { table: IndexMap::default(), limit: limit.max(1), evicted: 0, random: 1 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    pub(crate) fn get(&self, sock: SockId) -> Option<&Life> {
+        self.table.get(&sock)
+    }
+
+    pub(crate) fn get_mut(&mut self, sock: SockId) -> Option<&mut Life> {
+        self.table.get_mut(&sock)
+    }
+
+    /// Adds one whose socket has none, and returns what had to make room for it.
+    pub(crate) fn insert(&mut self, sock: SockId, life: Life) -> Option<Life> {
+        let victim = (self.table.len() >= self.limit).then(|| self.evict()).flatten();
+        self.table.insert(sock, life);
+        victim
+    }
+
+    pub(crate) fn remove(&mut self, sock: SockId) -> Option<Life> {
+        self.table.swap_remove(&sock)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SockId, &Life)> {
+        self.table.iter().map(|(&sock, life)| (sock, life))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (SockId, &mut Life)> {
+        self.table.iter_mut().map(|(&sock, life)| (sock, life))
+    }
+
+    fn evict(&mut self) -> Option<Life> {
+        let len = self.table.len();
+        let sample: [usize; EVICTION_SAMPLE] =
+            std::array::from_fn(|_| self.next_random() as usize % len);
+        let victim = sample.into_iter().min_by_key(|&index| self.table[index].changed)?;
+        self.evicted += 1;
+        self.table.swap_remove_index(victim).map(|(_, life)| life)
+    }
+
+    /// Xorshift: good enough to sample with.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}

@@ -1,0 +1,88 @@
+//! The listeners, which are no connections but tell who serves a port.
+
+use std::collections::HashMap;
+
+use rustc_hash::FxBuildHasher;
+
+use super::connections::Owner;
+use crate::input::{Nanos, NetnsId, SockId};
+
+/// More listeners than this are not kept: a row's owner may then be unknown.
+const LIMIT: usize = 1 << 17;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub(crate) netns: NetnsId,
+    pub(crate) port: u16,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) accept_queue: (u32, u32),
+    /// When it was last heard of.
+    pub(crate) seen: Nanos,
+    pub(crate) met_by: u32,
+}
+
+/// All listeners, by socket and by port.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    by_sock: HashMap<SockId, Listener, FxBuildHasher>,
+    by_port: HashMap<(NetnsId, u16), Vec<SockId>, FxBuildHasher>,
+}
+
+impl Listeners {
+    pub(crate) fn insert(&mut self, sock: SockId, listener: Listener) {
+        self.remove(sock);
+        if self.by_sock.len() < LIMIT {
+            self.by_port.entry((listener.netns, listener.port)).or_default().push(sock);
+            self.by_sock.insert(sock, listener);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, sock: SockId) {
+        let Some(listener) = self.by_sock.remove(&sock) else {
+            return;
+        };
+        let key = (listener.netns, listener.port);
+        if let Some(socks) = self.by_port.get_mut(&key) {
+            socks.retain(|&other| other != sock);
+            if socks.is_empty() {
+                self.by_port.remove(&key);
+            }
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, sock: SockId) -> Option<&mut Listener> {
+        self.by_sock.get_mut(&sock)
+    }
+
+    pub(crate) fn is_served(&self, netns: NetnsId, port: u16) -> bool {
+        self.by_port.contains_key(&(netns, port))
+    }
+
+    /// The listeners on a port, of all addresses.
+    pub(crate) fn on(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &Listener> {
+        let socks = self.by_port.get(&(netns, port)).into_iter().flatten();
+        socks.filter_map(|sock| self.by_sock.get(sock))
+    }
+
+    /// The owner of all listeners on a port, if it is one and known.
+    pub(crate) fn owner(&self, netns: NetnsId, port: u16) -> Option<&Owner> {
+        let mut owners = self.on(netns, port).map(|listener| listener.owner.as_ref());
+        let first = owners.next()??;
+        owners.all(|owner| owner == Some(first)).then_some(first)
+    }
+
+    /// Forgets those of a namespace that a walk should have met and did not.
+    pub(crate) fn forget_absent(&mut self, netns: NetnsId, walk: u32, begun: Nanos) {
+        let absent: Vec<_> = self
+            .by_sock
+            .iter()
+            .filter(|(_, listener)| {
+                listener.netns == netns && listener.met_by != walk && listener.seen < begun
+            })
+            .map(|(&sock, _)| sock)
+            .collect();
+        for sock in absent {
+            self.remove(sock);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The TCP state machine, as far as the books need it.
+
+use serde::{Deserialize, Serialize};
+use synfin_common::state::TcpState;
+
+/// Which side of the handshake we were. Decided at birth, never guessed from port numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Born from a listener.
+    Server,
+    /// Born by connect().
+    Client,
+}
+
+impl Role {
+    /// The name that every output uses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// What a transition is to a socket's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A life begins.
+    Birth(Role),
+    /// The socket becomes a listener, which is no connection.
+    Listens,
+    /// A listener closes.
+    StopsListening,
+    /// A life goes on.
+    Onward,
+    /// A life ends.
+    End,
+}
+
+impl Step {
+    pub(crate) const fn of(old: TcpState, new: TcpState) -> Self {
+        match (old, new) {
+            (_, TcpState::Listen) => Self::Listens,
+            (TcpState::Listen, TcpState::SynRecv) => Self::Birth(Role::Server),
+            (TcpState::Listen, _) => Self::StopsListening,
+            (_, TcpState::SynSent) => Self::Birth(Role::Client),
+            (_, TcpState::Close) => Self::End,
+            _ => Self::Onward,
+        }
+    }
+}
+
+/// Whether the handshake is not through in this state.
+pub(crate) const fn is_pending(state: TcpState) -> bool {
+    matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv)
+}
+
+/// The states that an open connection can be in, in the order of the textbook.
+pub const OPEN_STATES: [TcpState; 9] = [
+    TcpState::SynSent,
+    TcpState::SynRecv,
+    TcpState::Established,
+    TcpState::FinWait1,
+    TcpState::FinWait2,
+    TcpState::Closing,
+    TcpState::CloseWait,
+    TcpState::LastAck,
+    TcpState::TimeWait,
+];

@@ -1,0 +1,593 @@
+//! The heart: from transitions and walks to the books per port. Pure: no clock, no I/O, no lock,
+//! no log; equal input gives equal figures.
+//!
+//! What always holds, per row and in sum, whatever is lost:
+//!
+//! - attempts = pending + failed + established + discarded
+//! - established + adopted = open + closed
+//! - `failed` and `closed` are the sums of their own reasons
+//! - established = clean + retransmitted + unmeasured handshakes
+//!
+//! (Over an interval, what was pending or open at its start is added on the left.)
+
+pub mod close;
+pub mod columns;
+mod connections;
+mod handshake;
+mod listeners;
+mod machine;
+mod ports;
+mod quantiles;
+mod snapshot;
+mod time_wait;
+mod walk;
+
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
+
+use synfin_common::{event::Flags, state::TcpState};
+
+pub use connections::{Life, Origin, Owner};
+pub use handshake::{Handshake, Unmeasured};
+pub use machine::{OPEN_STATES, Role};
+pub use ports::{Counters, Gauges, RowKey, Walked};
+pub use quantiles::Durations;
+pub use snapshot::{Events, Ownership, RowSnapshot, Snapshot, Tables};
+
+use close::{CloseReason, Outcome, Past, TimeWait, Verdict};
+use connections::Connections;
+use listeners::{Listener, Listeners};
+use machine::Step;
+use ports::Ports;
+
+use crate::input::{self, Input, Nanos, NetnsId, SockId, Tick, Transition};
+
+/// How much the tracker may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Living connections.
+    pub connections: usize,
+    /// Rows: namespace × role × service port.
+    pub rows: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 1 << 20, rows: 4096 }
+    }
+}
+
+/// A connection that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Closed {
+    /// Which side we were.
+    pub role: Role,
+    /// The role is a guess.
+    pub role_assumed: bool,
+    /// Network namespace.
+    pub netns: NetnsId,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// The listener's port for a server, the remote port for a client.
+    pub service_port: u16,
+    /// Why it ended.
+    pub reason: CloseReason,
+    /// How we came to know it.
+    pub origin: Origin,
+    /// When it was born, if that was seen.
+    pub opened: Option<Nanos>,
+    /// When it was born or first seen.
+    pub since: Nanos,
+    /// When it ended.
+    pub closed: Nanos,
+    /// Its handshake, if we saw it get through.
+    pub handshake: Option<Handshake>,
+    /// It left a TIME_WAIT.
+    pub time_wait: bool,
+    /// Microseconds since the last segment was received.
+    pub idle_us: Option<u64>,
+    /// The owning process.
+    pub owner: Option<Owner>,
+    /// Bytes that the peer acknowledged.
+    pub bytes_sent: Option<u64>,
+    /// Bytes received.
+    pub bytes_received: Option<u64>,
+}
+
+/// Who wants to know of each thing as it happens. The tracker's books do not depend on it.
+pub trait Observer {
+    /// A socket changed its state. `life` is what is known of the connection up to then, its
+    /// state still the old one; `None` for a listener.
+    fn transition(&mut self, _transition: &Transition, _life: Option<&Life>) {}
+    /// A handshake got through.
+    fn established(&mut self, _life: &Life) {}
+    /// A connection ended.
+    fn closed(&mut self, _closed: &Closed) {}
+}
+
+/// Nobody wants to know.
+impl Observer for () {}
+
+/// Keeps the books.
+pub struct Tracker {
+    connections: Connections,
+    ports: Ports,
+    listeners: Listeners,
+    walk: Option<walk::Walk>,
+    walks: u32,
+    /// Namespaces that were walked to the end at least once.
+    walked: HashSet<NetnsId>,
+    /// Namespaces in which something happened since they were last walked.
+    changed: HashSet<NetnsId>,
+    now: Nanos,
+    interval_start: Nanos,
+    kernel: input::Counters,
+    delivered: u64,
+    unreadable: u64,
+    gaps: u64,
+    /// The events up to the last cut.
+    events_cut: Events,
+    /// Events lost, missed or out of order up to the last complete walk of all.
+    losses_at_walk: u64,
+}
+
+impl Tracker {
+    /// Begins at `start`.
+    pub fn new(limits: Limits, start: Nanos) -> Self {
+        Self {
+            connections: Connections::new(limits.connections),
+            ports: Ports::new(limits.rows),
+            listeners: Listeners::default(),
+            walk: None,
+            walks: 0,
+            walked: HashSet::new(),
+            changed: HashSet::new(),
+            now: start,
+            interval_start: start,
+            kernel: input::Counters::default(),
+            delivered: 0,
+            unreadable: 0,
+            gaps: 0,
+            events_cut: Events::default(),
+            losses_at_walk: 0,
+        }
+    }
+
+    /// Takes one piece of input.
+    pub fn ingest(&mut self, input: &Input, observer: &mut impl Observer) {
+        match input {
+            Input::Transition(transition) => {
+                self.delivered += 1;
+                self.now = self.now.max(transition.time);
+                self.changed.insert(transition.netns);
+                self.transition(transition, observer);
+            }
+            Input::ResetReceived { time, sock } => {
+                self.delivered += 1;
+                self.now = self.now.max(*time);
+                if let Some(life) = self.connections.get_mut(*sock) {
+                    life.reset_received = true;
+                }
+            }
+            Input::WalkBegin(begin) => self.walk_begins(begin),
+            Input::Socket(socket) => self.walked_socket(socket, observer),
+            Input::TimeWait(time_wait) => self.walked_time_wait(time_wait),
+            Input::WalkEnd(end) => self.walk_ends(end, observer),
+            Input::Tick(tick) => self.tick(tick),
+            Input::UnreadableRecord => {
+                self.delivered += 1;
+                self.unreadable += 1;
+            }
+            Input::UnreadableSocket => self.walk_is_unreadable(),
+        }
+    }
+
+    fn tick(&mut self, tick: &Tick) {
+        self.now = self.now.max(tick.time);
+        self.kernel = tick.counters.clone();
+    }
+
+    /// The living connections.
+    pub fn open(&self) -> impl Iterator<Item = (SockId, &Life)> {
+        self.connections.iter()
+    }
+
+    /// The time of the latest input.
+    pub fn now(&self) -> Nanos {
+        self.now
+    }
+
+    /// Whether a walk over the namespace could show anything new: it was never walked, something
+    /// happened in it since, or events were lost.
+    pub fn wants_walk(&self, netns: NetnsId) -> bool {
+        !self.walked.contains(&netns)
+            || self.changed.contains(&netns)
+            || self.losses() > self.losses_at_walk
+    }
+
+    /// Records that are known not to have reached us, one way or another.
+    fn losses(&self) -> u64 {
+        self.kernel.lost.iter().sum::<u64>() + self.kernel.missed + self.gaps + self.unreadable
+    }
+
+    fn transition(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        match Step::of(transition.old, transition.new) {
+            Step::Listens => {
+                observer.transition(transition, None);
+                self.listens(transition);
+            }
+            Step::StopsListening => {
+                observer.transition(transition, None);
+                self.listeners.remove(transition.sock);
+            }
+            Step::Birth(role) => self.birth(transition, role, observer),
+            Step::Onward => self.onward(transition, observer),
+            Step::End => self.end(transition, observer),
+        }
+    }
+
+    fn listens(&mut self, transition: &Transition) {
+        let (netns, port) = (transition.netns, transition.local.port());
+        let owner = owner_of(transition);
+        let row = self.ports.row(RowKey { netns, role: Role::Server, port: Some(port) }, true);
+        if let Some(owner) = &owner {
+            self.ports.get_mut(row).own(&owner.name);
+        }
+        // Its queue's limit is known from the next walk: at this transition it is not set yet.
+        let listener =
+            Listener { netns, port, owner, accept_queue: (0, 0), seen: transition.time, met_by: 0 };
+        self.listeners.insert(transition.sock, listener);
+    }
+
+    fn birth(&mut self, transition: &Transition, role: Role, observer: &mut impl Observer) {
+        if self.connections.get(transition.sock).is_some() {
+            // The socket's address is used anew, so we missed how its last life ended.
+            self.gaps += 1;
+            self.lose(transition.sock, transition.time, observer);
+        }
+        let service_port = match role {
+            Role::Server => transition.local.port(),
+            Role::Client => transition.remote.port(),
+        };
+        let opening = transition.opening.as_ref();
+        let owner = match role {
+            Role::Client => owner_of(transition),
+            Role::Server => self.listeners.owner(transition.netns, service_port).cloned(),
+        };
+        let proven = role == Role::Server;
+        let row = self
+            .ports
+            .row(RowKey { netns: transition.netns, role, port: Some(service_port) }, proven);
+        let life = Life {
+            netns: transition.netns,
+            role,
+            role_assumed: false,
+            origin: Origin::Born,
+            state: transition.new,
+            local: transition.local,
+            remote: transition.remote,
+            since: transition.time,
+            changed: transition.time,
+            established_at: None,
+            handshake: None,
+            owner,
+            cgroup: opening.map_or(0, |opening| opening.cgroup),
+            established: false,
+            deferred_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
+            reset_received: false,
+            row,
+            met_by: 0,
+            absent: 0,
+        };
+        observer.transition(transition, Some(&Life { state: transition.old, ..life.clone() }));
+        if let (Role::Server, Some(opening)) = (role, opening) {
+            let row = self.ports.get_mut(row);
+            row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
+        }
+        self.add(transition.sock, life, observer);
+    }
+
+    /// Puts a life into the table and on the books.
+    fn add(&mut self, sock: SockId, life: Life, observer: &mut impl Observer) {
+        let row = self.ports.get_mut(life.row);
+        if life.established {
+            row.interval.adopted += 1;
+            row.gauges.open += 1;
+        } else {
+            row.interval.attempts += 1;
+            row.gauges.pending += 1;
+        }
+        row.gauges.enter(life.state);
+        if let Some(owner) = &life.owner {
+            row.own(&owner.name);
+        }
+        if let Some(evicted) = self.connections.insert(sock, life) {
+            let time = self.now;
+            self.end_unseen(evicted, time, observer);
+        }
+    }
+
+    /// Which side a socket is that was not seen at its birth, and whether that is a guess.
+    fn role_of(
+        &self,
+        netns: NetnsId,
+        local_port: u16,
+        port_by_connect: Option<bool>,
+    ) -> (Role, bool) {
+        let served = self.listeners.is_served(netns, local_port);
+        match port_by_connect {
+            Some(true) => (Role::Client, false),
+            Some(false) => (Role::Server, !served),
+            None if served => (Role::Server, false),
+            None => (Role::Client, true),
+        }
+    }
+
+    /// Takes up a connection in the middle of its life, at the old state of its first record.
+    fn adopt_from(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        let origin = if self.walked.contains(&transition.netns) {
+            self.gaps += 1;
+            Origin::AfterLoss
+        } else {
+            Origin::Preexisting
+        };
+        let (role, role_assumed) = match transition.old {
+            TcpState::SynSent => (Role::Client, false),
+            _ => self.role_of(transition.netns, transition.local.port(), None),
+        };
+        let life = self.adopted(
+            transition.netns,
+            (role, role_assumed),
+            origin,
+            transition.old,
+            (transition.local, transition.remote),
+            transition.time,
+        );
+        self.add(transition.sock, life, observer);
+    }
+
+    fn adopted(
+        &mut self,
+        netns: NetnsId,
+        (role, role_assumed): (Role, bool),
+        origin: Origin,
+        state: TcpState,
+        (local, remote): (SocketAddr, SocketAddr),
+        time: Nanos,
+    ) -> Life {
+        let established = !machine::is_pending(state);
+        let service_port = match role {
+            Role::Server => local.port(),
+            Role::Client => remote.port(),
+        };
+        let row = self.ports.row(RowKey { netns, role, port: Some(service_port) }, established);
+        let owner = match role {
+            Role::Server => self.listeners.owner(netns, service_port).cloned(),
+            Role::Client => None,
+        };
+        Life {
+            netns,
+            role,
+            role_assumed,
+            origin,
+            state,
+            local,
+            remote,
+            since: time,
+            changed: time,
+            established_at: None,
+            handshake: None,
+            owner,
+            cgroup: 0,
+            established,
+            deferred_accept: false,
+            reset_received: false,
+            row,
+            met_by: 0,
+            absent: 0,
+        }
+    }
+
+    fn onward(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        self.bring_up_to(transition, observer);
+        let Some(life) = self.connections.get_mut(transition.sock) else {
+            return;
+        };
+        observer.transition(transition, Some(life));
+        let row = self.ports.get_mut(life.row);
+        row.gauges.leave(life.state);
+        row.gauges.enter(transition.new);
+        life.state = transition.new;
+        life.changed = transition.time;
+        life.absent = 0;
+        if !life.established && !machine::is_pending(transition.new) {
+            let sent = (life.origin == Origin::Born).then_some(life.since);
+            // A Fast Open child that is closed before its handshake is through has no time.
+            let handshake = if transition.new == TcpState::Established {
+                handshake::measure(life.role, transition, sent, life.deferred_accept)
+            } else {
+                Handshake::Unmeasured(Unmeasured::EvidenceLost)
+            };
+            row.gauges.pending -= 1;
+            row.gauges.open += 1;
+            row.interval.established += 1;
+            row.interval.handshake(&handshake);
+            life.established = true;
+            life.established_at = Some(transition.time);
+            life.handshake = Some(handshake);
+            observer.established(life);
+            let key =
+                RowKey { netns: life.netns, role: life.role, port: Some(life.service_port()) };
+            // From now on the port has a row of its own, if it had none.
+            self.ports.row(key, true);
+        }
+    }
+
+    /// Makes the life of a transition's socket agree with the transition's old state and its
+    /// addresses, which a birth may not know yet.
+    fn bring_up_to(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        let Some(life) = self.connections.get_mut(transition.sock) else {
+            return self.adopt_from(transition, observer);
+        };
+        if life.local.port() == 0 || life.local.ip().is_unspecified() {
+            life.local = transition.local;
+        }
+        if life.remote.port() == 0 {
+            life.remote = transition.remote;
+        }
+        if life.state == transition.old {
+            return;
+        }
+        self.gaps += 1;
+        let row = self.ports.get_mut(life.row);
+        row.gauges.leave(life.state);
+        row.gauges.enter(transition.old);
+        life.state = transition.old;
+        if !life.established && !machine::is_pending(transition.old) {
+            let handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
+            row.gauges.pending -= 1;
+            row.gauges.open += 1;
+            row.interval.established += 1;
+            row.interval.handshake(&handshake);
+            life.established = true;
+            life.handshake = Some(handshake);
+        }
+    }
+
+    fn end(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        self.bring_up_to(transition, observer);
+        let Some(life) = self.connections.remove(transition.sock) else {
+            return;
+        };
+        observer.transition(transition, Some(&life));
+        let past = Past {
+            role: life.role,
+            established: life.established,
+            reset_received: life.reset_received,
+        };
+        if let Some(walk) = &mut self.walk {
+            walk.closed(transition);
+        }
+        match close::classify(transition, past) {
+            Verdict::Discarded => {
+                let row = self.ports.get_mut(life.row);
+                row.gauges.leave(life.state);
+                row.gauges.pending -= 1;
+                row.interval.discarded += 1;
+            }
+            Verdict::Ended(reason, time_wait) => {
+                self.book_time_wait(transition, &life, time_wait);
+                self.book_end(life, reason, time_wait, Some(transition), transition.time, observer);
+            }
+        }
+    }
+
+    fn book_time_wait(&mut self, end: &Transition, life: &Life, time_wait: TimeWait) {
+        let row = self.ports.get_mut(life.row);
+        match time_wait {
+            TimeWait::None => {}
+            TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
+            TimeWait::Entered => {
+                row.interval.time_wait_entered += 1;
+                row.time_waits.enter(end.time);
+                if let Some(walk) = &mut self.walk {
+                    walk.entered_time_wait(end, life.row);
+                }
+            }
+        }
+    }
+
+    /// Ends the life of a socket that is gone without a record.
+    fn lose(&mut self, sock: SockId, time: Nanos, observer: &mut impl Observer) {
+        if let Some(life) = self.connections.remove(sock) {
+            self.end_unseen(life, time, observer);
+        }
+    }
+
+    fn end_unseen(&mut self, life: Life, time: Nanos, observer: &mut impl Observer) {
+        let reason =
+            if life.established { CloseReason::LostSight } else { CloseReason::ConnectLostSight };
+        self.book_end(life, reason, TimeWait::None, None, time, observer);
+    }
+
+    fn book_end(
+        &mut self,
+        life: Life,
+        reason: CloseReason,
+        time_wait: TimeWait,
+        end: Option<&Transition>,
+        time: Nanos,
+        observer: &mut impl Observer,
+    ) {
+        debug_assert_eq!(life.established, reason.outcome() == Outcome::Closed);
+        let closing = end.and_then(|end| end.closing);
+        let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
+        let born = life.origin == Origin::Born;
+        let (sent, received) = end.map_or((None, None), |end| bytes(end, life.role));
+
+        let row = self.ports.get_mut(life.row);
+        row.gauges.leave(life.state);
+        if life.established {
+            row.gauges.open -= 1;
+            // Failed attempts have received nothing to be idle since, and have no life to speak of.
+            if let (Some(idle_us), Some(_)) = (idle_us, end) {
+                row.interval.idle.add(idle_us);
+            }
+            if born && end.is_some() {
+                row.interval.lifetime.add(time.saturating_sub(life.since) / 1000);
+            }
+        } else {
+            row.gauges.pending -= 1;
+        }
+        row.interval.end(reason);
+        row.interval.bytes_sent = row.interval.bytes_sent.saturating_add(sent.unwrap_or(0));
+        row.interval.bytes_received =
+            row.interval.bytes_received.saturating_add(received.unwrap_or(0));
+
+        observer.closed(&Closed {
+            role: life.role,
+            role_assumed: life.role_assumed,
+            netns: life.netns,
+            local: life.local,
+            remote: life.remote,
+            service_port: life.service_port(),
+            reason,
+            origin: life.origin,
+            opened: born.then_some(life.since),
+            since: life.since,
+            closed: time,
+            handshake: life.handshake,
+            time_wait: time_wait == TimeWait::Entered,
+            idle_us: idle_us.filter(|_| life.established),
+            owner: life.owner,
+            bytes_sent: sent,
+            bytes_received: received,
+        });
+    }
+}
+
+/// The owner of a socket whose birth its process made.
+fn owner_of(transition: &Transition) -> Option<Owner> {
+    let pid = transition.pid?;
+    let name = &transition.opening.as_ref()?.comm;
+    Some(Owner { pid, name: Arc::from(String::from_utf8_lossy(name)) })
+}
+
+/// Payload sent and received. The kernel counts sequence space: a client's SYN and either FIN are
+/// one each.
+fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
+    let Some(closing) = end.closing else {
+        return (None, None);
+    };
+    let our_fin_acknowledged = match end.old {
+        TcpState::FinWait2 => true,
+        TcpState::LastAck | TcpState::Closing => end.err == 0,
+        _ => false,
+    };
+    let syn = u64::from(role == Role::Client);
+    let sent = closing.bytes_acked.saturating_sub(syn + u64::from(our_fin_acknowledged));
+    let fin_received = end.flags.contains(Flags::FIN_RECEIVED);
+    let received = closing.bytes_received.saturating_sub(fin_received.into());
+    (Some(sent), Some(received))
+}

@@ -1,0 +1,283 @@
+//! The bounded table of rows: what is counted per namespace, role and service port.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
+use synfin_common::state::TcpState;
+
+use super::{
+    close::{CloseReason, Outcome},
+    handshake::{Handshake, Unmeasured},
+    machine::Role,
+    quantiles::Durations,
+    time_wait::TimeWaits,
+};
+use crate::input::NetnsId;
+
+/// A row's place in its table; rows are never removed.
+pub(crate) type RowId = u32;
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey {
+    /// Network namespace; 0 for the rest.
+    pub netns: NetnsId,
+    /// Which side we are.
+    pub role: Role,
+    /// The service port; `None` for the rest, which all ports without a row of their own share.
+    pub port: Option<u16>,
+}
+
+/// What adds up over time.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Lives that began here, connects or children of a listener; an adopted SYN_SENT included.
+    pub attempts: u64,
+    /// Children that the kernel itself took back.
+    pub discarded: u64,
+    /// Handshakes that were seen to get through.
+    pub established: u64,
+    /// Connections first seen when they were established already.
+    pub adopted: u64,
+    ends: [u64; CloseReason::ALL.len()],
+    /// Handshakes with nothing sent twice.
+    pub clean: Durations,
+    /// Handshakes whose SYN or SYN-ACK was sent again.
+    pub retransmitted: Durations,
+    unmeasured: [u64; Unmeasured::ALL.len()],
+    /// Entries into TIME_WAIT.
+    pub time_wait_entered: u64,
+    /// Entries that the kernel's full table prevented.
+    pub time_wait_overflowed: u64,
+    /// From birth to end, of connections whose birth was seen.
+    pub lifetime: Durations,
+    /// From the last received segment to the end.
+    pub idle: Durations,
+    /// Bytes that the peer acknowledged, of connections that have ended.
+    pub bytes_sent: u64,
+    /// Bytes received, of connections that have ended.
+    pub bytes_received: u64,
+}
+
+impl Counters {
+    /// How many ended for this reason.
+    pub fn ended(&self, reason: CloseReason) -> u64 {
+        self.ends[reason.index()]
+    }
+
+    /// How many ended before they were established.
+    pub fn failed(&self) -> u64 {
+        self.sum(|reason| reason.outcome() == Outcome::Failed)
+    }
+
+    /// How many ended after they were established.
+    pub fn closed(&self) -> u64 {
+        self.sum(|reason| reason.outcome() == Outcome::Closed)
+    }
+
+    /// The sum over the reasons that `which` picks.
+    pub fn sum(&self, which: impl Fn(CloseReason) -> bool) -> u64 {
+        CloseReason::ALL
+            .iter()
+            .filter(|&&reason| which(reason))
+            .map(|&reason| self.ended(reason))
+            .sum()
+    }
+
+    /// Handshakes without a time, for this cause.
+    pub fn unmeasured(&self, cause: Unmeasured) -> u64 {
+        self.unmeasured[cause as usize]
+    }
+
+    /// Handshakes without a time.
+    pub fn unmeasured_total(&self) -> u64 {
+        self.unmeasured.iter().sum()
+    }
+
+    pub(super) fn end(&mut self, reason: CloseReason) {
+        self.ends[reason.index()] += 1;
+    }
+
+    pub(super) fn handshake(&mut self, handshake: &Handshake) {
+        match handshake {
+            Handshake::Clean { us } => self.clean.add((*us).into()),
+            Handshake::Retransmitted { us, .. } => self.retransmitted.add((*us).into()),
+            Handshake::Unmeasured(cause) => self.unmeasured[*cause as usize] += 1,
+        }
+    }
+
+    /// Adds all of another.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let Self {
+            attempts,
+            discarded,
+            established,
+            adopted,
+            ends,
+            clean,
+            retransmitted,
+            unmeasured,
+            time_wait_entered,
+            time_wait_overflowed,
+            lifetime,
+            idle,
+            bytes_sent,
+            bytes_received,
+        } = self;
+        *attempts += other.attempts;
+        *discarded += other.discarded;
+        *established += other.established;
+        *adopted += other.adopted;
+        for (sum, count) in ends.iter_mut().zip(other.ends) {
+            *sum += count;
+        }
+        clean.merge(&other.clean);
+        retransmitted.merge(&other.retransmitted);
+        for (sum, count) in unmeasured.iter_mut().zip(other.unmeasured) {
+            *sum += count;
+        }
+        *time_wait_entered += other.time_wait_entered;
+        *time_wait_overflowed += other.time_wait_overflowed;
+        lifetime.merge(&other.lifetime);
+        idle.merge(&other.idle);
+        *bytes_sent = bytes_sent.saturating_add(other.bytes_sent);
+        *bytes_received = bytes_received.saturating_add(other.bytes_received);
+    }
+}
+
+/// What is so at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Living connections by the number of their state.
+    states: [u64; 13],
+    /// Of these, those not established yet.
+    pub pending: u64,
+    /// Of these, those established, whatever they are closing.
+    pub open: u64,
+}
+
+impl Gauges {
+    /// How many are in this state.
+    pub fn state(&self, state: TcpState) -> u64 {
+        self.states[state.number() as usize]
+    }
+
+    pub(super) fn enter(&mut self, state: TcpState) {
+        self.states[state.number() as usize] += 1;
+    }
+
+    pub(super) fn leave(&mut self, state: TcpState) {
+        self.states[state.number() as usize] -= 1;
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (sum, count) in self.states.iter_mut().zip(other.states) {
+            *sum += count;
+        }
+        self.pending += other.pending;
+        self.open += other.open;
+    }
+}
+
+/// What the last walk over the namespace's sockets showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// Handshakes waiting for their last ACK.
+    pub half_open: u64,
+    /// Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT.
+    pub fin_wait2_orphans: u64,
+    /// Connections waiting for accept(), of all listeners on the port.
+    pub accept_queue: u64,
+    /// The limit of that, summed likewise.
+    pub accept_limit: u64,
+    /// Listeners on the port.
+    pub listeners: u64,
+}
+
+impl Walked {
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.half_open += other.half_open;
+        self.fin_wait2_orphans += other.fin_wait2_orphans;
+        self.accept_queue += other.accept_queue;
+        self.accept_limit += other.accept_limit;
+        self.listeners += other.listeners;
+    }
+}
+
+/// The books of one namespace, role and port.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Row {
+    /// Since the last cut.
+    pub(super) interval: Counters,
+    pub(super) gauges: Gauges,
+    /// The gauges at the last cut.
+    pub(super) opening_balance: Gauges,
+    pub(super) time_waits: TimeWaits,
+    pub(super) walked: Walked,
+    /// Most connections seen waiting for accept() since the last cut.
+    pub(super) accept_peak: u64,
+    /// Names of the owners, up to [`OWNERS_LIMIT`].
+    pub(super) owners: BTreeSet<Arc<str>>,
+}
+
+/// More names than this are not told apart.
+const OWNERS_LIMIT: usize = 64;
+
+impl Row {
+    pub(super) fn own(&mut self, name: &Arc<str>) {
+        if self.owners.len() < OWNERS_LIMIT && !self.owners.contains(name) {
+            self.owners.insert(name.clone());
+        }
+    }
+}
+
+/// All rows. A port gets one when something on it listens or gets established; before that, only
+/// while the first half of the table lasts, so that a scan cannot crowd out the services.
+pub(crate) struct Ports {
+    rows: IndexMap<RowKey, Row, FxBuildHasher>,
+    limit: usize,
+    folded: u64,
+}
+
+impl Ports {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { rows: IndexMap::default(), limit, folded: 0 }
+    }
+
+    /// The row of `key`, or the one of the rest. `proven`: see [`Ports`].
+    pub(crate) fn row(&mut self, key: RowKey, proven: bool) -> RowId {
+        if let Some(index) = self.rows.get_index_of(&key) {
+            return index as RowId;
+        }
+        let room = if proven { self.limit } else { self.limit / 2 };
+        let key = if self.rows.len() < room {
+            key
+        } else {
+            self.folded += 1;
+            RowKey { netns: 0, role: key.role, port: None }
+        };
+        let entry = self.rows.entry(key);
+        let index = entry.index() as RowId;
+        entry.or_default();
+        index
+    }
+
+    /// The row of `key`, if it has one.
+    pub(crate) fn find(&self, key: RowKey) -> Option<RowId> {
+        self.rows.get_index_of(&key).map(|index| index as RowId)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RowId) -> &mut Row {
+        &mut self.rows[id as usize]
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&RowKey, &mut Row)> {
+        self.rows.iter_mut()
+    }
+
+    /// How often something was booked on the rest for want of room.
+    pub(crate) fn folded(&self) -> u64 {
+        self.folded
+    }
+}

@@ -1,0 +1,306 @@
+//! A walk over a namespace's sockets, applied to the books.
+//!
+//! A walk is not a moment: sockets come and go while it goes on. So its findings are given after
+//! all records older than its end, and every finding yields to a later record: a socket that was
+//! closed since it was met is not adopted, one that had a record since the walk began is not
+//! missed.
+
+use std::collections::HashMap;
+
+use rustc_hash::FxBuildHasher;
+use synfin_common::state::TcpState;
+
+use super::{
+    Observer, Tracker,
+    connections::Origin,
+    listeners::Listener,
+    machine,
+    machine::Role,
+    ports::{RowId, RowKey, Walked},
+};
+use crate::input::{
+    Nanos, NetnsId, SockId, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+};
+
+/// More ends than this during one walk are not kept: then it adopts nothing.
+const CLOSED_LIMIT: usize = 1 << 20;
+
+/// A socket's new state is stored a moment after the record of it was made, so that a walk may
+/// still meet the old one. Only a difference that has lasted is a missed record.
+const STORE_DELAY: Nanos = 10_000_000;
+
+/// A connect is reported a moment before its socket can be met by a walk.
+const CONNECT_DELAY: Nanos = 1_000_000_000;
+
+/// A socket that is absent from this many walks in a row is gone, unless losses are known: then
+/// one is enough.
+const ABSENCES: u8 = 2;
+
+type Ends = (std::net::SocketAddr, std::net::SocketAddr);
+
+/// A walk that goes on.
+pub(super) struct Walk {
+    netns: NetnsId,
+    begun: Nanos,
+    number: u32,
+    /// Sockets closed since it began, and when.
+    closed: HashMap<SockId, Nanos, FxBuildHasher>,
+    /// TIME_WAITs entered since it began, unless the walk has met them.
+    entered: HashMap<Ends, (RowId, Nanos)>,
+    /// How many TIME_WAITs it met, by row and expiry.
+    time_waits: HashMap<(RowId, Nanos), u32, FxBuildHasher>,
+    rows: HashMap<RowId, Walked, FxBuildHasher>,
+    /// Its findings are incomplete: nothing is concluded from what it did not meet.
+    incomplete: bool,
+}
+
+impl Walk {
+    /// Takes note of an end.
+    pub(super) fn closed(&mut self, end: &Transition) {
+        if end.netns == self.netns {
+            if self.closed.len() < CLOSED_LIMIT {
+                self.closed.insert(end.sock, end.time);
+            } else {
+                self.incomplete = true;
+            }
+        }
+    }
+
+    /// Takes note of an entry into TIME_WAIT.
+    pub(super) fn entered_time_wait(&mut self, end: &Transition, row: RowId) {
+        if end.netns == self.netns && self.entered.len() < CLOSED_LIMIT {
+            self.entered.insert((end.local, end.remote), (row, end.time));
+        }
+    }
+}
+
+impl Tracker {
+    pub(super) fn walk_begins(&mut self, begin: &WalkBegin) {
+        self.walks = self.walks.wrapping_add(1);
+        self.now = self.now.max(begin.time);
+        // What happens from here on makes another walk worth while.
+        self.changed.remove(&begin.netns);
+        self.walk = Some(Walk {
+            netns: begin.netns,
+            begun: begin.time,
+            number: self.walks,
+            closed: HashMap::default(),
+            entered: HashMap::new(),
+            time_waits: HashMap::default(),
+            rows: HashMap::default(),
+            incomplete: false,
+        });
+    }
+
+    pub(super) fn walk_is_unreadable(&mut self) {
+        if let Some(walk) = &mut self.walk {
+            walk.incomplete = true;
+        }
+    }
+
+    pub(super) fn walked_socket(&mut self, socket: &WalkedSocket, observer: &mut impl Observer) {
+        let Some(mut walk) = self.walk.take() else {
+            return;
+        };
+        match socket.state {
+            TcpState::Listen => self.walked_listener(&mut walk, socket),
+            TcpState::NewSynRecv => self.walked_half_open(&mut walk, socket),
+            TcpState::Close | TcpState::TimeWait => {}
+            _ => self.walked_connection(&walk, socket, observer),
+        }
+        self.walk = Some(walk);
+    }
+
+    fn walked_listener(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
+        let (netns, port) = (walk.netns, socket.local.port());
+        let row = self.ports.row(RowKey { netns, role: Role::Server, port: Some(port) }, true);
+        let figures = walk.rows.entry(row).or_default();
+        figures.listeners += 1;
+        figures.accept_queue += u64::from(socket.accept_queue.0);
+        figures.accept_limit += u64::from(socket.accept_queue.1);
+        let row = self.ports.get_mut(row);
+        row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
+        match self.listeners.get_mut(socket.sock) {
+            Some(listener) => {
+                listener.accept_queue = socket.accept_queue;
+                listener.seen = listener.seen.max(socket.time);
+                listener.met_by = walk.number;
+            }
+            None if walk.closed.contains_key(&socket.sock) => {}
+            None => self.listeners.insert(
+                socket.sock,
+                Listener {
+                    netns,
+                    port,
+                    owner: None,
+                    accept_queue: socket.accept_queue,
+                    seen: socket.time,
+                    met_by: walk.number,
+                },
+            ),
+        }
+    }
+
+    fn walked_half_open(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
+        let key = RowKey { netns: walk.netns, role: Role::Server, port: Some(socket.local.port()) };
+        if let Some(row) = self.ports.find(key) {
+            walk.rows.entry(row).or_default().half_open += 1;
+        }
+    }
+
+    fn walked_connection(
+        &mut self,
+        walk: &Walk,
+        socket: &WalkedSocket,
+        observer: &mut impl Observer,
+    ) {
+        if let Some(life) = self.connections.get_mut(socket.sock) {
+            let same = life.local.port() == 0
+                || life.remote.port() == 0
+                || (life.local.port(), life.remote) == (socket.local.port(), socket.remote);
+            if same || life.changed > socket.time {
+                life.met_by = walk.number;
+                life.absent = 0;
+                if life.owner.is_none() && life.cgroup == 0 {
+                    life.cgroup = socket.cgroup;
+                }
+                if life.state != socket.state && life.changed + STORE_DELAY < socket.time {
+                    self.walked_state_differs(socket);
+                }
+                return;
+            }
+            // Another connection has the socket's address: an end and a birth were lost.
+            self.gaps += 1;
+            self.lose(socket.sock, socket.time, observer);
+        }
+        let closed_since = walk.closed.get(&socket.sock).is_some_and(|&time| time >= socket.time);
+        if closed_since || walk.incomplete || socket.remote.port() == 0 {
+            return;
+        }
+        let origin =
+            if self.walked.contains(&walk.netns) { Origin::AfterLoss } else { Origin::Preexisting };
+        let role = match socket.state {
+            TcpState::SynSent => (Role::Client, false),
+            _ => self.role_of(walk.netns, socket.local.port(), socket.port_by_connect),
+        };
+        let ends = (socket.local, socket.remote);
+        let mut life = self.adopted(walk.netns, role, origin, socket.state, ends, socket.time);
+        life.cgroup = socket.cgroup;
+        life.met_by = walk.number;
+        self.add(socket.sock, life, observer);
+    }
+
+    /// A record in the middle of the life was lost.
+    fn walked_state_differs(&mut self, socket: &WalkedSocket) {
+        let Some(life) = self.connections.get_mut(socket.sock) else {
+            return;
+        };
+        // An established connection never goes back: the walk met another life after all.
+        if life.established && machine::is_pending(socket.state) {
+            return;
+        }
+        self.gaps += 1;
+        life.changed = socket.time;
+        let (row, old) = (life.row, life.state);
+        life.state = socket.state;
+        let becomes_established = !life.established && !machine::is_pending(socket.state);
+        if becomes_established {
+            life.established = true;
+            life.handshake = Some(super::Handshake::Unmeasured(super::Unmeasured::EvidenceLost));
+        }
+        let row = self.ports.get_mut(row);
+        row.gauges.leave(old);
+        row.gauges.enter(socket.state);
+        if becomes_established {
+            row.gauges.pending -= 1;
+            row.gauges.open += 1;
+            row.interval.established += 1;
+            row.interval.handshake(&super::Handshake::Unmeasured(super::Unmeasured::EvidenceLost));
+        }
+    }
+
+    pub(super) fn walked_time_wait(&mut self, time_wait: &WalkedTimeWait) {
+        let Some(mut walk) = self.walk.take() else {
+            return;
+        };
+        let known = walk.entered.remove(&(time_wait.local, time_wait.remote));
+        let row = known.map_or_else(
+            || {
+                let (role, _) =
+                    self.role_of(walk.netns, time_wait.local.port(), time_wait.port_by_connect);
+                let port = match role {
+                    Role::Server => time_wait.local.port(),
+                    Role::Client => time_wait.remote.port(),
+                };
+                self.ports.row(RowKey { netns: walk.netns, role, port: Some(port) }, true)
+            },
+            |(row, _)| row,
+        );
+        if time_wait.fin_wait2 {
+            walk.rows.entry(row).or_default().fin_wait2_orphans += 1;
+        } else {
+            let expiry = walk.begun + u64::from(time_wait.remaining_ms) * 1_000_000;
+            // To the second: what the books keep.
+            let second = expiry - expiry % 1_000_000_000;
+            *walk.time_waits.entry((row, second)).or_default() += 1;
+        }
+        self.walk = Some(walk);
+    }
+
+    pub(super) fn walk_ends(&mut self, end: &WalkEnd, observer: &mut impl Observer) {
+        let Some(walk) = self.walk.take() else {
+            return;
+        };
+        self.now = self.now.max(end.ended);
+        if end.error.is_some() || walk.incomplete || end.netns != walk.netns {
+            self.changed.insert(walk.netns);
+            return;
+        }
+        self.book_walked_gauges(&walk);
+        self.listeners.forget_absent(walk.netns, walk.number, walk.begun);
+        self.forget_absent(&walk, observer);
+        self.walked.insert(walk.netns);
+        self.losses_at_walk = self.losses();
+    }
+
+    fn book_walked_gauges(&mut self, walk: &Walk) {
+        for (key, row) in self.ports.iter_mut() {
+            if key.netns == walk.netns {
+                row.time_waits.clear();
+                row.walked = Walked::default();
+            }
+        }
+        for (&row, figures) in &walk.rows {
+            self.ports.get_mut(row).walked = *figures;
+        }
+        for (&(row, expiry), &count) in &walk.time_waits {
+            let row = self.ports.get_mut(row);
+            for _ in 0..count {
+                row.time_waits.add(walk.begun, expiry);
+            }
+        }
+        for &(row, time) in walk.entered.values() {
+            self.ports.get_mut(row).time_waits.enter(time);
+        }
+    }
+
+    fn forget_absent(&mut self, walk: &Walk, observer: &mut impl Observer) {
+        let enough = if self.losses() > self.losses_at_walk { 1 } else { ABSENCES };
+        let mut gone = Vec::new();
+        for (sock, life) in self.connections.iter_mut() {
+            let quiet =
+                life.netns == walk.netns && life.met_by != walk.number && life.changed < walk.begun;
+            let just_connecting =
+                life.state == TcpState::SynSent && life.changed + CONNECT_DELAY > walk.begun;
+            if quiet && !just_connecting {
+                life.absent += 1;
+                if life.absent >= enough {
+                    gone.push(sock);
+                }
+            }
+        }
+        for sock in gone {
+            self.lose(sock, walk.begun, observer);
+        }
+    }
+}
