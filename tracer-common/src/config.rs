@@ -49,7 +49,7 @@ offsets! {
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
         bytes_acked, bytes_received, rcv_tstamp,
         // Behind pointers.
-        net_inum, tw_refcount, tw_max, cgroup_kn, kn_id, bucket_fastreuse,
+        net_inum, tw_count, tw_refcount, tw_max, cgroup_kn, kn_id, bucket_fastreuse,
         socket_file, file_inode, inode_ino, task_group_leader, task_comm,
         // struct tcp_timewait_sock, tcp_request_sock.
         tw_substate, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
@@ -66,8 +66,6 @@ pub struct Config {
     pub repair: Bit,
     /// `tcp_sock.is_mptcp`.
     pub is_mptcp: Bit,
-    /// Zero.
-    pub reserved: u16,
     /// Length of a jiffy, microseconds.
     pub tick_us: u32,
     /// The reader is woken when this many bytes wait in the ring buffer.
@@ -80,7 +78,6 @@ impl Config {
         offsets: Offsets::UNKNOWN,
         repair: Bit::MISSING,
         is_mptcp: Bit::MISSING,
-        reserved: 0,
         tick_us: 0,
         wake_bytes: 0,
     };

@@ -241,16 +241,19 @@ impl TcpSock {
         flags
     }
 
-    /// Whether the namespace holds as many TIME_WAIT sockets as it may: the count is one more
-    /// than there are.
+    /// Whether the namespace holds as many TIME_WAIT sockets as it may.
     #[inline(always)]
     fn time_wait_table_is_full(self) -> bool {
-        if global!(offsets.tw_refcount) == ABSENT || global!(offsets.tw_max) == ABSENT {
-            return false;
-        }
         let net = field!(self.0, skc_net: *const u8);
-        let count = field!(net, tw_refcount: u32);
-        count.saturating_sub(1) >= field!(net, tw_max: u32)
+        let count = if global!(offsets.tw_count) != ABSENT {
+            field!(net, tw_count: u32)
+        } else if global!(offsets.tw_refcount) != ABSENT {
+            // One more than there are.
+            field!(net, tw_refcount: u32).saturating_sub(1)
+        } else {
+            return false;
+        };
+        global!(offsets.tw_max) != ABSENT && count >= field!(net, tw_max: u32)
     }
 
     /// Whether the listener that this child still carries the settings of defers accept.
@@ -292,7 +295,8 @@ impl TcpSock {
         if fin && unread > 0 { unread - 1 } else { unread }
     }
 
-    /// Milliseconds since the last segment, data or ACK, was received.
+    /// Milliseconds since the last segment, data or ACK, was received; [`u32::MAX`] if none was
+    /// (a listener, an unanswered connect), or if the kernel does not show it.
     #[inline(always)]
     pub fn idle_ms(self) -> u32 {
         if global!(offsets.rcv_tstamp) == ABSENT || global!(offsets.icsk_lrcvtime) == ABSENT {
@@ -300,9 +304,13 @@ impl TcpSock {
         }
         // SAFETY: the helper has no arguments.
         let now = unsafe { bpf_jiffies64() } as u32;
-        let since_ack = now.wrapping_sub(field!(self.0, rcv_tstamp: u32));
-        let since_data = now.wrapping_sub(field!(self.0, icsk_lrcvtime: u32));
-        jiffies_to_ms(since_ack.min(since_data).into())
+        // Zero is "never": jiffies that happen to be zero come once in weeks.
+        let since = |stamp: u32| {
+            if stamp == 0 { u32::MAX } else { now.wrapping_sub(stamp) }
+        };
+        let idle =
+            since(field!(self.0, rcv_tstamp: u32)).min(since(field!(self.0, icsk_lrcvtime: u32)));
+        if idle == u32::MAX { u32::MAX } else { jiffies_to_ms(idle.into()) }
     }
 
     /// The id of the cgroup (version 2) that the socket was made in.

@@ -63,7 +63,8 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Top(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), true);
             let output = Report::new(sink, Some(TOP_INTERVAL), None);
-            Run::new(args.source, RunArgs { command: Vec::new() })?.go(output).await
+            let run = Run::new(args.source, RunArgs { command: Vec::new() })?;
+            Run { silent: true, ..run }.go(output).await
         }
         Command::Report(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), false);
@@ -87,32 +88,17 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Record(args) => {
             let source =
                 SourceArgs { from: None, record: Some(args.file.clone()), live: args.live };
-            let run = Run::new(source, args.run)?;
-            if run.duration.is_none() && run.command.is_empty() {
-                eprintln!("synfin: recording; Ctrl-C ends it");
-            }
-            run.go(Record::new(args.file)).await
+            Run::new(source, args.run)?.go(Record::new(args.file)).await
         }
     }
 }
 
 async fn report(args: ReportArgs, sink: ReportSink<impl Write>) -> Result<()> {
-    let waits = args.interval.is_none()
-        && !args.once
-        && args.source.from.is_none()
-        && args.run.command.is_empty();
-    if waits {
-        match args.source.live.duration {
-            Some(duration) => eprintln!(
-                "synfin: watching for {}; Ctrl-C reports now",
-                humantime::format_duration(duration)
-            ),
-            None => eprintln!("synfin: watching; Ctrl-C reports and ends"),
-        }
-    }
     let output = Report::new(sink, args.interval, args.count);
+    // What comes at intervals speaks for itself.
+    let silent = args.interval.is_some();
     let run = Run::new(args.source, args.run)?;
-    Run { once: args.once, ..run }.go(output).await
+    Run { once: args.once, silent, ..run }.go(output).await
 }
 
 fn default_command() -> Command {
@@ -140,6 +126,8 @@ struct Run {
     duration: Option<Duration>,
     /// Look at the sockets once, then end.
     once: bool,
+    /// The output shows by itself that something goes on.
+    silent: bool,
     command: Vec<std::ffi::OsString>,
 }
 
@@ -154,7 +142,7 @@ impl Run {
             Some(path) => Source::replay(path)?,
             None => Source::Live(Box::new(Live::attach(Options { ring_bytes: ring_size })?)),
         };
-        Ok(Self { source, recorder, duration, once: false, command: run.command })
+        Ok(Self { source, recorder, duration, once: false, silent: false, command: run.command })
     }
 
     async fn go(mut self, mut output: impl Output) -> Result<()> {
@@ -164,6 +152,7 @@ impl Run {
         }
         let mut tracker = None;
         let mut deadline = None;
+        let mut ready = false;
         // What was read before damage is reported before the damage.
         let mut failure = None;
         loop {
@@ -201,7 +190,8 @@ impl Run {
                 if self.after_tick(tracker, &mut output, deadline)?.is_break() {
                     break;
                 }
-                if self.source.is_seeded() {
+                if self.source.is_seeded() && !std::mem::replace(&mut ready, true) {
+                    self.say_ready();
                     stop.start_command()?;
                 }
             }
@@ -209,6 +199,23 @@ impl Run {
         let mut tracker = tracker.ok_or_else(no_session)?;
         output.end(&mut tracker)?;
         failure.map_or(Ok(()), Err)
+    }
+
+    /// From here on nothing is missed. Scripts wait for this line.
+    fn say_ready(&self) {
+        let replays = matches!(self.source, Source::Replay(_));
+        if self.silent || self.once || replays || !self.command.is_empty() {
+            return;
+        }
+        match self.duration {
+            Some(duration) => {
+                eprintln!(
+                    "synfin: watching for {}; Ctrl-C ends it now",
+                    humantime::format_duration(duration)
+                );
+            }
+            None => eprintln!("synfin: watching; Ctrl-C ends it"),
+        }
     }
 
     fn after_tick(

@@ -57,7 +57,8 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config> {
         bytes_received: need("tcp_sock.bytes_received"),
         rcv_tstamp: want(&["tcp_sock.rcv_tstamp"]),
         net_inum: need("net.ns.inum"),
-        // Up to 5.15 the count is another field, and up to 6.0 it is behind a pointer.
+        // Up to 5.16 and since 6.1; between, both are behind a pointer, and unknown to us.
+        tw_count: want(&["net.ipv4.tcp_death_row.tw_count"]),
         tw_refcount: want(&["net.ipv4.tcp_death_row.tw_refcount"]),
         tw_max: want(&["net.ipv4.tcp_death_row.sysctl_max_tw_buckets"]),
         cgroup_kn: want(&["cgroup.kn"]),
@@ -84,7 +85,6 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config> {
         offsets,
         repair: bit(btf, "tcp_sock.repair"),
         is_mptcp: bit(btf, "tcp_sock.is_mptcp"),
-        reserved: 0,
         tick_us: tick_us()?,
         wake_bytes: 0,
     })
