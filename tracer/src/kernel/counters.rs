@@ -36,13 +36,34 @@ impl Counters {
 /// How often the kernel skipped the program because it was running on that CPU already. Only
 /// `fdinfo` shows it; kernels before 5.12 do not count it.
 fn missed(hook: &Attached) -> u64 {
-    let path = format!("/proc/self/fdinfo/{}", hook.program.as_raw_fd());
-    std::fs::read_to_string(path).ok().and_then(|text| recursion_misses(&text)).unwrap_or(0)
+    fdinfo(hook).and_then(|text| value(&text, "recursion_misses")).unwrap_or(0)
 }
 
-fn recursion_misses(fdinfo: &str) -> Option<u64> {
-    let value = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-    value.trim().parse().ok()
+/// What a hook has cost, which the kernel counts while its statistics are on
+/// (`kernel.bpf_stats_enabled`).
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// The hook's tracepoint.
+    pub tracepoint: &'static str,
+    /// Nanoseconds that its program ran.
+    pub run_ns: u64,
+    /// How often it ran.
+    pub runs: u64,
+}
+
+pub(super) fn cost(hook: &Attached) -> Option<Cost> {
+    let text = fdinfo(hook)?;
+    let (run_ns, runs) = (value(&text, "run_time_ns")?, value(&text, "run_cnt")?);
+    Some(Cost { tracepoint: hook.tracepoint, run_ns, runs })
+}
+
+fn fdinfo(hook: &Attached) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", hook.program.as_raw_fd())).ok()
+}
+
+fn value(fdinfo: &str, key: &str) -> Option<u64> {
+    let values = fdinfo.lines().filter_map(|line| line.split_once(':'));
+    values.filter(|(name, _)| *name == key).find_map(|(_, value)| value.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -50,7 +71,7 @@ mod tests {
     #[test]
     fn misses_are_read_from_fdinfo() {
         let text = "pos:\t0\nprog_id:\t12\nrun_cnt:\t0\nrecursion_misses:\t7\nverified_insns:\t9\n";
-        assert_eq!(super::recursion_misses(text), Some(7));
-        assert_eq!(super::recursion_misses("pos:\t0\n"), None);
+        assert_eq!(super::value(text, "recursion_misses"), Some(7));
+        assert_eq!(super::value("pos:\t0\n", "recursion_misses"), None);
     }
 }

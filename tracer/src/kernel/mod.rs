@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use aya::{Btf, EbpfLoader, include_bytes_aligned};
 use zerocopy::IntoBytes;
 
+pub use counters::Cost;
 pub use hooks::Refused;
 pub use ring::Batch;
 
@@ -89,6 +90,11 @@ impl Kernel {
     /// What the kernel side has counted since it was attached.
     pub fn counters(&self) -> Result<Counters> {
         self.counters.read(&self.hooks)
+    }
+
+    /// What each hook has cost, as far as the kernel counts it.
+    pub fn costs(&self) -> Vec<Cost> {
+        self.hooks.iter().filter_map(counters::cost).collect()
     }
 
     /// Detaches every hook: nothing is recorded from here on, what was recorded can be drained.
