@@ -53,12 +53,15 @@ impl Kernel {
         let mut config = offsets::resolve(&types)?;
         config.wake_bytes = ring_bytes / 8;
 
+        let btf = Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
             .override_global("CONFIG", config.as_bytes(), true)
             .map_max_entries("EVENTS", ring_bytes)
             .load(OBJECT)
-            .context("cannot load the kernel side: is this root, or a user with CAP_BPF and CAP_PERFMON?")?;
-        let btf = Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
+            .context(
+                "cannot load the kernel side: is this root, or a user with CAP_BPF and CAP_PERFMON?",
+            )?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let (hooks, refused) = hooks::attach(&mut ebpf, &btf)?;
         let counters = counters::Counters::new(&mut ebpf)?;

@@ -132,9 +132,11 @@ impl Live {
             if self.ending == Ending::Over {
                 return Ok(None);
             }
-            self.wait().await?;
-            self.drain()?;
             self.end()?;
+            if self.queue.is_empty() {
+                self.wait().await?;
+                self.drain()?;
+            }
         }
     }
 
