@@ -67,9 +67,13 @@ impl Spent {
 /// The median over the rounds of synfin's time per transition in units of the bare program's.
 fn measure() -> Result<f64> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).context("is this root?")?;
-    std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
+    std::process::Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status()
+        .context("cannot run ip")?;
 
-    let _statistics = enable_stats(Stats::RunTime).context("cannot turn on the kernel's statistics")?;
+    let _statistics =
+        enable_stats(Stats::RunTime).context("cannot turn on the kernel's statistics")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _runtime = runtime.enter();
     let (mut kernel, _walker) = Kernel::attach(DEFAULT_RING_BYTES)?;

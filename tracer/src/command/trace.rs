@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{FirstError, Output};
 use crate::{
     input::{ClockAnchor, Session, Transition},
-    sink::transition::{Shown, TransitionSink},
+    sink::transition::{TransitionLine, TransitionSink},
     tracker::{Life, Observer},
 };
 
@@ -24,8 +24,8 @@ impl<W: Write> Trace<W> {
 
 impl<W: Write> Observer for Trace<W> {
     fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
-        let shown = Shown::new(transition, life, self.clock);
-        self.error.note(self.sink.write(&shown));
+        let line = TransitionLine::new(transition, life, self.clock);
+        self.error.note(self.sink.write(&line));
     }
 }
 

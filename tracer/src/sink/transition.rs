@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A transition as it is shown.
-pub struct Shown {
+pub struct TransitionLine {
     clock: ClockAnchor,
     transition: Transition,
     role: Option<Role>,
@@ -25,24 +25,23 @@ pub struct Shown {
     in_old_state_us: Option<u64>,
 }
 
-impl Shown {
+impl TransitionLine {
     /// `life` as before the transition; `None` for a listener.
     pub fn new(transition: &Transition, life: Option<&Life>, clock: ClockAnchor) -> Self {
-        let born = life.is_some_and(|life| life.changed == transition.time && !life.is_adopted());
-        let known =
-            life.filter(|life| !born && !(life.is_adopted() && life.changed == transition.time));
+        // One that was just born, or just adopted, has been in no state before.
+        let before = life.filter(|life| life.changed < transition.time);
         Self {
             clock,
             role: life.map(|life| life.role),
-            owner: life.and_then(|life| life.owner.clone()),
-            in_old_state_us: known.map(|life| transition.time.saturating_sub(life.changed) / 1000),
+            owner: life.and_then(|life| life.owner.clone()).or_else(|| Owner::of(transition)),
+            in_old_state_us: before.map(|life| (transition.time - life.changed) / 1000),
             transition: transition.clone(),
         }
     }
 }
 
 /// All figures of a transition.
-pub const FIGURES: &[Figure<Shown>] = figures! {
+pub const FIGURES: &[Figure<TransitionLine>] = figures! {
     "time" "TIME" Table(Left(27)), "When, UTC.", |s| Value::Text(date(s.clock.date(s.transition.time)));
     "role" "ROLE" Table(Left(6)), "Which side this host is; null for a listener.",
         |s| Value::known(s.role, |role| Value::Word(role.name()));
@@ -66,7 +65,7 @@ pub const FIGURES: &[Figure<Shown>] = figures! {
 };
 
 /// Writes transitions.
-pub struct TransitionSink<W>(Stream<W, Shown>);
+pub struct TransitionSink<W>(Stream<W, TransitionLine>);
 
 impl<W: Write> TransitionSink<W> {
     /// Writes to `out`.
@@ -75,8 +74,8 @@ impl<W: Write> TransitionSink<W> {
     }
 
     /// Writes one.
-    pub fn write(&mut self, transition: &Shown) -> io::Result<()> {
-        self.0.write(transition)
+    pub fn write(&mut self, line: &TransitionLine) -> io::Result<()> {
+        self.0.write(line)
     }
 
     /// Hands over what was written.

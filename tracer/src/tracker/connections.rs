@@ -7,7 +7,7 @@ use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
 use super::{handshake::Handshake, machine::Role, ports::RowId};
-use crate::input::{Nanos, NetnsId, SockId};
+use crate::input::{Nanos, NetnsId, SockId, Transition};
 
 /// How we came to know a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,15 @@ pub struct Owner {
     pub pid: u32,
     /// Its name: any characters, so to be escaped where it is shown.
     pub name: Arc<str>,
+}
+
+impl Owner {
+    /// The owner of a socket whose birth its process made.
+    pub(crate) fn of(birth: &Transition) -> Option<Self> {
+        let pid = birth.pid?;
+        let name = &birth.opening.as_ref()?.comm;
+        Some(Self { pid, name: Arc::from(String::from_utf8_lossy(name)) })
+    }
 }
 
 /// A living connection.

@@ -16,13 +16,14 @@ mod connections;
 mod handshake;
 mod listeners;
 mod machine;
+mod namespaces;
 mod ports;
 mod quantiles;
 mod snapshot;
 mod time_wait;
 mod walk;
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use synfin_common::{event::Flags, state::TcpState};
 
@@ -37,7 +38,8 @@ use close::{CloseReason, Outcome, Past, TimeWait, Verdict};
 use connections::Connections;
 use listeners::{Listener, Listeners};
 use machine::Step;
-use ports::Ports;
+use namespaces::Namespaces;
+use ports::{Ports, RowId};
 
 use crate::input::{self, Input, Nanos, NetnsId, SockId, Tick, Transition};
 
@@ -114,12 +116,11 @@ pub struct Tracker {
     connections: Connections,
     ports: Ports,
     listeners: Listeners,
+    /// The walk that goes on, unless it is being worked on.
     walk: Option<walk::Walk>,
+    walking: bool,
     walks: u32,
-    /// Namespaces that were walked to the end at least once.
-    walked: HashSet<NetnsId>,
-    /// Namespaces in which something happened since they were last walked.
-    changed: HashSet<NetnsId>,
+    namespaces: Namespaces,
     now: Nanos,
     interval_start: Nanos,
     kernel: input::Counters,
@@ -128,8 +129,6 @@ pub struct Tracker {
     gaps: u64,
     /// The events up to the last cut.
     events_cut: Events,
-    /// Events lost, missed or out of order up to the last complete walk of all.
-    losses_at_walk: u64,
 }
 
 impl Tracker {
@@ -140,9 +139,9 @@ impl Tracker {
             ports: Ports::new(limits.rows),
             listeners: Listeners::default(),
             walk: None,
+            walking: false,
             walks: 0,
-            walked: HashSet::new(),
-            changed: HashSet::new(),
+            namespaces: Namespaces::default(),
             now: start,
             interval_start: start,
             kernel: input::Counters::default(),
@@ -150,7 +149,6 @@ impl Tracker {
             unreadable: 0,
             gaps: 0,
             events_cut: Events::default(),
-            losses_at_walk: 0,
         }
     }
 
@@ -160,7 +158,7 @@ impl Tracker {
             Input::Transition(transition) => {
                 self.delivered += 1;
                 self.now = self.now.max(transition.time);
-                self.changed.insert(transition.netns);
+                self.namespaces.change(transition.netns, transition.time);
                 self.transition(transition, observer);
             }
             Input::ResetReceived { time, sock } => {
@@ -201,9 +199,7 @@ impl Tracker {
     /// Whether a walk over the namespace could show anything new: it was never walked, something
     /// happened in it since, or events were lost.
     pub fn wants_walk(&self, netns: NetnsId) -> bool {
-        !self.walked.contains(&netns)
-            || self.changed.contains(&netns)
-            || self.losses() > self.losses_at_walk
+        self.namespaces.wants_walk(netns, self.losses())
     }
 
     /// Records that are known not to have reached us, one way or another.
@@ -227,10 +223,17 @@ impl Tracker {
         }
     }
 
+    /// The row to book on.
+    fn row(&mut self, netns: NetnsId, role: Role, port: u16, proven: bool) -> RowId {
+        // A walk holds rows in which nothing may live yet.
+        let may_retire = !self.walking;
+        self.ports.row(RowKey { netns, role, port: Some(port) }, proven, may_retire)
+    }
+
     fn listens(&mut self, transition: &Transition) {
         let (netns, port) = (transition.netns, transition.local.port());
-        let owner = owner_of(transition);
-        let row = self.ports.row(RowKey { netns, role: Role::Server, port: Some(port) }, true);
+        let owner = Owner::of(transition);
+        let row = self.row(netns, Role::Server, port, true);
         if let Some(owner) = &owner {
             self.ports.get_mut(row).own(&owner.name);
         }
@@ -252,19 +255,17 @@ impl Tracker {
         };
         let opening = transition.opening.as_ref();
         let owner = match role {
-            Role::Client => owner_of(transition),
+            Role::Client => Owner::of(transition),
             Role::Server => self.listeners.owner(transition.netns, service_port).cloned(),
         };
         let proven = role == Role::Server;
-        let row = self
-            .ports
-            .row(RowKey { netns: transition.netns, role, port: Some(service_port) }, proven);
-        let life = Life {
+        let row = self.row(transition.netns, role, service_port, proven);
+        let mut life = Life {
             netns: transition.netns,
             role,
             role_assumed: false,
             origin: Origin::Born,
-            state: transition.new,
+            state: transition.old,
             local: transition.local,
             remote: transition.remote,
             since: transition.time,
@@ -280,7 +281,8 @@ impl Tracker {
             met_by: 0,
             absent: 0,
         };
-        observer.transition(transition, Some(&Life { state: transition.old, ..life.clone() }));
+        observer.transition(transition, Some(&life));
+        life.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.ports.get_mut(row);
             row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
@@ -326,12 +328,10 @@ impl Tracker {
 
     /// Takes up a connection in the middle of its life, at the old state of its first record.
     fn adopt_from(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        let origin = if self.walked.contains(&transition.netns) {
+        let origin = self.origin_of_adopted(transition.netns);
+        if origin == Origin::AfterLoss {
             self.gaps += 1;
-            Origin::AfterLoss
-        } else {
-            Origin::Preexisting
-        };
+        }
         let (role, role_assumed) = match transition.old {
             TcpState::SynSent => (Role::Client, false),
             _ => self.role_of(transition.netns, transition.local.port(), None),
@@ -345,6 +345,14 @@ impl Tracker {
             transition.time,
         );
         self.add(transition.sock, life, observer);
+    }
+
+    /// Before its first walk, a namespace holds connections older than the trace.
+    fn origin_of_adopted(&self, netns: NetnsId) -> Origin {
+        match self.namespaces.losses_at_walk(netns) {
+            Some(_) => Origin::AfterLoss,
+            None => Origin::Preexisting,
+        }
     }
 
     fn adopted(
@@ -361,7 +369,7 @@ impl Tracker {
             Role::Server => local.port(),
             Role::Client => remote.port(),
         };
-        let row = self.ports.row(RowKey { netns, role, port: Some(service_port) }, established);
+        let row = self.row(netns, role, service_port, established);
         let owner = match role {
             Role::Server => self.listeners.owner(netns, service_port).cloned(),
             Role::Client => None,
@@ -417,10 +425,9 @@ impl Tracker {
             life.established_at = Some(transition.time);
             life.handshake = Some(handshake);
             observer.established(life);
-            let key =
-                RowKey { netns: life.netns, role: life.role, port: Some(life.service_port()) };
+            let (netns, role, port) = (life.netns, life.role, life.service_port());
             // From now on the port has a row of its own, if it had none.
-            self.ports.row(key, true);
+            self.row(netns, role, port, true);
         }
     }
 
@@ -565,13 +572,6 @@ impl Tracker {
             bytes_received: received,
         });
     }
-}
-
-/// The owner of a socket whose birth its process made.
-fn owner_of(transition: &Transition) -> Option<Owner> {
-    let pid = transition.pid?;
-    let name = &transition.opening.as_ref()?.comm;
-    Some(Owner { pid, name: Arc::from(String::from_utf8_lossy(name)) })
 }
 
 /// Payload sent and received. The kernel counts sequence space: a client's SYN and either FIN are

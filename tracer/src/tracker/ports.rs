@@ -1,8 +1,10 @@
 //! The bounded table of rows: what is counted per namespace, role and service port.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::input::NetnsId;
 
-/// A row's place in its table; rows are never removed.
+/// A row's place in its table. Good for as long as something lives in the row.
 pub(crate) type RowId = u32;
 
 /// What a row is about.
@@ -225,6 +227,24 @@ pub(crate) struct Row {
 const OWNERS_LIMIT: usize = 64;
 
 impl Row {
+    /// Nothing lives here: all that it holds adds up elsewhere as well.
+    fn is_lifeless(&self) -> bool {
+        self.gauges == Gauges::default()
+            && self.time_waits.now() == 0
+            && self.walked == Walked::default()
+    }
+
+    /// Takes over what a lifeless row has counted.
+    fn absorb(&mut self, mut row: Self) {
+        self.interval.merge(&row.interval);
+        self.opening_balance.merge(&row.opening_balance);
+        self.time_waits.absorb_peak(row.time_waits.take_peak());
+        self.accept_peak = self.accept_peak.max(row.accept_peak);
+        for name in &row.owners {
+            self.own(name);
+        }
+    }
+
     pub(super) fn own(&mut self, name: &Arc<str>) {
         if self.owners.len() < OWNERS_LIMIT && !self.owners.contains(name) {
             self.owners.insert(name.clone());
@@ -234,50 +254,127 @@ impl Row {
 
 /// All rows. A port gets one when something on it listens or gets established; before that, only
 /// while the first half of the table lasts, so that a scan cannot crowd out the services.
+///
+/// When the table is full, rows in which nothing lives any more are put together: first those of
+/// the same role and port, whose namespaces may be gone, then all of them.
 pub(crate) struct Ports {
-    rows: IndexMap<RowKey, Row, FxBuildHasher>,
+    ids: HashMap<RowKey, RowId, FxBuildHasher>,
+    rows: Vec<Option<(RowKey, Row)>>,
+    free: Vec<RowId>,
     limit: usize,
     folded: u64,
+    /// Bookings that found the table full since rows were last put together.
+    refused: u64,
 }
+
+/// Rows are put together at most once in so many bookings that find no room: each time all rows
+/// are looked at.
+const RETIRE_EVERY: u64 = 1024;
 
 impl Ports {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { rows: IndexMap::default(), limit, folded: 0 }
+        Self {
+            ids: HashMap::default(),
+            rows: Vec::new(),
+            free: Vec::new(),
+            limit,
+            folded: 0,
+            refused: 0,
+        }
     }
 
-    /// The row of `key`, or the one of the rest. `proven`: see [`Ports`].
-    pub(crate) fn row(&mut self, key: RowKey, proven: bool) -> RowId {
-        if let Some(index) = self.rows.get_index_of(&key) {
-            return index as RowId;
+    /// The row of `key`, or the one of the rest. `proven`: see [`Ports`]. `may_retire`: nobody
+    /// holds the id of a row in which nothing lives.
+    pub(crate) fn row(&mut self, key: RowKey, proven: bool, may_retire: bool) -> RowId {
+        if let Some(&id) = self.ids.get(&key) {
+            return id;
         }
-        let room = if proven { self.limit } else { self.limit / 2 };
-        let key = if self.rows.len() < room {
-            key
-        } else {
-            self.folded += 1;
-            RowKey { netns: 0, role: key.role, port: None }
-        };
-        let entry = self.rows.entry(key);
-        let index = entry.index() as RowId;
-        entry.or_default();
-        index
+        if !self.has_room(proven) && may_retire {
+            if self.refused.is_multiple_of(RETIRE_EVERY) {
+                self.retire();
+            }
+            self.refused += 1;
+        }
+        if self.has_room(proven) {
+            return self.add(key);
+        }
+        self.folded += 1;
+        self.rest(key.role)
     }
 
     /// The row of `key`, if it has one.
     pub(crate) fn find(&self, key: RowKey) -> Option<RowId> {
-        self.rows.get_index_of(&key).map(|index| index as RowId)
+        self.ids.get(&key).copied()
     }
 
     pub(crate) fn get_mut(&mut self, id: RowId) -> &mut Row {
-        &mut self.rows[id as usize]
+        match &mut self.rows[id as usize] {
+            Some((_, row)) => row,
+            None => unreachable!("a row with lives in it is never given up"),
+        }
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&RowKey, &mut Row)> {
-        self.rows.iter_mut()
+        self.rows.iter_mut().flatten().map(|(key, row)| (&*key, row))
     }
 
     /// How often something was booked on the rest for want of room.
     pub(crate) fn folded(&self) -> u64 {
         self.folded
+    }
+
+    fn has_room(&self, proven: bool) -> bool {
+        self.ids.len() < if proven { self.limit } else { self.limit / 2 }
+    }
+
+    /// The row that a role's ports share which have none of their own; beyond the limit.
+    fn rest(&mut self, role: Role) -> RowId {
+        let key = RowKey { netns: 0, role, port: None };
+        self.find(key).unwrap_or_else(|| self.add(key))
+    }
+
+    fn add(&mut self, key: RowKey) -> RowId {
+        let row = Some((key, Row::default()));
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.rows[id as usize] = row;
+                id
+            }
+            None => {
+                self.rows.push(row);
+                self.rows.len() as RowId - 1
+            }
+        };
+        self.ids.insert(key, id);
+        id
+    }
+
+    fn remove(&mut self, id: RowId) -> Option<(RowKey, Row)> {
+        let (key, row) = self.rows[id as usize].take()?;
+        self.ids.remove(&key);
+        self.free.push(id);
+        Some((key, row))
+    }
+
+    /// Makes room, see [`Ports`].
+    fn retire(&mut self) {
+        let same_port = |key: RowKey| RowKey { netns: 0, ..key };
+        let rest = |key: RowKey| RowKey { netns: 0, port: None, ..key };
+        for fold in [&same_port as &dyn Fn(RowKey) -> RowKey, &rest] {
+            for id in 0..self.rows.len() as RowId {
+                let Some((key, row)) = &self.rows[id as usize] else { continue };
+                let target = fold(*key);
+                if target == *key || !row.is_lifeless() {
+                    continue;
+                }
+                if let Some((_, row)) = self.remove(id) {
+                    let target = self.find(target).unwrap_or_else(|| self.add(target));
+                    self.get_mut(target).absorb(row);
+                }
+            }
+            if self.has_room(false) {
+                return;
+            }
+        }
     }
 }

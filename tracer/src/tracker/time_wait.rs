@@ -53,6 +53,11 @@ impl TimeWaits {
         self.now
     }
 
+    /// Takes over the peak of a row that is given up: both may have been at the same moment.
+    pub(crate) fn absorb_peak(&mut self, peak: u64) {
+        self.peak = self.peak.saturating_add(peak);
+    }
+
     /// The most there were since the last call.
     pub(crate) fn take_peak(&mut self) -> u64 {
         std::mem::replace(&mut self.peak, self.now)

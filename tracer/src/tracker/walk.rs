@@ -12,7 +12,6 @@ use synfin_common::state::TcpState;
 
 use super::{
     Observer, Tracker,
-    connections::Origin,
     listeners::Listener,
     machine,
     machine::Role,
@@ -43,6 +42,8 @@ pub(super) struct Walk {
     netns: NetnsId,
     begun: Nanos,
     number: u32,
+    /// How many losses were known when it began.
+    losses: u64,
     /// Sockets closed since it began, and when.
     closed: HashMap<SockId, Nanos, FxBuildHasher>,
     /// TIME_WAITs entered since it began, unless the walk has met them.
@@ -78,12 +79,13 @@ impl Tracker {
     pub(super) fn walk_begins(&mut self, begin: &WalkBegin) {
         self.walks = self.walks.wrapping_add(1);
         self.now = self.now.max(begin.time);
-        // What happens from here on makes another walk worth while.
-        self.changed.remove(&begin.netns);
+        self.namespaces.walk_begins(begin.netns, begin.time);
+        self.walking = true;
         self.walk = Some(Walk {
             netns: begin.netns,
             begun: begin.time,
             number: self.walks,
+            losses: self.losses(),
             closed: HashMap::default(),
             entered: HashMap::new(),
             time_waits: HashMap::default(),
@@ -113,7 +115,7 @@ impl Tracker {
 
     fn walked_listener(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
         let (netns, port) = (walk.netns, socket.local.port());
-        let row = self.ports.row(RowKey { netns, role: Role::Server, port: Some(port) }, true);
+        let row = self.row(netns, Role::Server, port, true);
         let figures = walk.rows.entry(row).or_default();
         figures.listeners += 1;
         figures.accept_queue += u64::from(socket.accept_queue.0);
@@ -177,8 +179,7 @@ impl Tracker {
         if closed_since || walk.incomplete || socket.remote.port() == 0 {
             return;
         }
-        let origin =
-            if self.walked.contains(&walk.netns) { Origin::AfterLoss } else { Origin::Preexisting };
+        let origin = self.origin_of_adopted(walk.netns);
         let role = match socket.state {
             TcpState::SynSent => (Role::Client, false),
             _ => self.role_of(walk.netns, socket.local.port(), socket.port_by_connect),
@@ -232,7 +233,7 @@ impl Tracker {
                     Role::Server => time_wait.local.port(),
                     Role::Client => time_wait.remote.port(),
                 };
-                self.ports.row(RowKey { netns: walk.netns, role, port: Some(port) }, true)
+                self.row(walk.netns, role, port, true)
             },
             |(row, _)| row,
         );
@@ -251,16 +252,16 @@ impl Tracker {
         let Some(walk) = self.walk.take() else {
             return;
         };
+        self.walking = false;
         self.now = self.now.max(end.ended);
         if end.error.is_some() || walk.incomplete || end.netns != walk.netns {
-            self.changed.insert(walk.netns);
+            self.namespaces.change(walk.netns, end.ended);
             return;
         }
         self.book_walked_gauges(&walk);
         self.listeners.forget_absent(walk.netns, walk.number, walk.begun);
         self.forget_absent(&walk, observer);
-        self.walked.insert(walk.netns);
-        self.losses_at_walk = self.losses();
+        self.namespaces.walked(walk.netns, end.ended, walk.losses);
     }
 
     fn book_walked_gauges(&mut self, walk: &Walk) {
@@ -285,7 +286,8 @@ impl Tracker {
     }
 
     fn forget_absent(&mut self, walk: &Walk, observer: &mut impl Observer) {
-        let enough = if self.losses() > self.losses_at_walk { 1 } else { ABSENCES };
+        let known = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
+        let enough = if self.losses() > known { 1 } else { ABSENCES };
         let mut gone = Vec::new();
         for (sock, life) in self.connections.iter_mut() {
             let quiet =
