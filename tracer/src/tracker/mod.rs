@@ -23,7 +23,7 @@ mod snapshot;
 mod time_wait;
 mod walk;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use synfin_common::{event::Flags, state::TcpState};
 
