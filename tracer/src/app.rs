@@ -59,7 +59,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 async fn dispatch(cli: Cli) -> Result<()> {
     let stdout = || BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    match cli.command.unwrap_or_else(default_command) {
+    match cli.command.unwrap_or(Command::Top(cli.top)) {
         Command::Top(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), true);
             let output = Report::new(sink, Some(TOP_INTERVAL), None);
@@ -99,14 +99,6 @@ async fn report(args: ReportArgs, sink: ReportSink<impl Write>) -> Result<()> {
     let silent = args.interval.is_some();
     let run = Run::new(args.source, args.run)?;
     Run { once: args.once, silent, ..run }.go(output).await
-}
-
-fn default_command() -> Command {
-    use clap::Parser;
-    match Cli::parse_from(["synfin", "top"]).command {
-        Some(command) => command,
-        None => unreachable!("`synfin top` is a command"),
-    }
 }
 
 fn style(args: OutputArgs) -> Style {

@@ -11,19 +11,21 @@ use crate::{kernel::DEFAULT_RING_BYTES, sink::Format};
 /// Says per port how long handshakes take, how many connections sit in TIME_WAIT, and which ones
 /// did not end well and why. Needs root to watch; reading a recording (--from) does not.
 #[derive(Debug, Parser)]
-#[command(name = "synfin", version, max_term_width = 100)]
+#[command(name = "synfin", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 #[command(
     after_help = "Exit status: 0 done, 2 wrong usage or an unreadable recording, 3 cannot run here."
 )]
 pub struct Cli {
     /// What to do; `top` if nothing is said.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) top: TopArgs,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// A table per port that stays in its place and is renewed every second (the default)
     Top(TopArgs),
     /// Figures per port: once at the end, or every INTERVAL
@@ -38,7 +40,7 @@ pub enum Command {
 
 /// `top`.
 #[derive(Debug, Args)]
-pub struct TopArgs {
+pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
@@ -47,7 +49,7 @@ pub struct TopArgs {
 
 /// `report`.
 #[derive(Debug, Args)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Seconds between reports (or 500ms, 2m …); without it, one report at the end
     #[arg(value_parser = interval)]
     pub(crate) interval: Option<Duration>,
@@ -67,7 +69,7 @@ pub struct ReportArgs {
 
 /// `trace`.
 #[derive(Debug, Args)]
-pub struct TraceArgs {
+pub(crate) struct TraceArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
@@ -78,7 +80,7 @@ pub struct TraceArgs {
 
 /// `connections`.
 #[derive(Debug, Args)]
-pub struct ConnectionsArgs {
+pub(crate) struct ConnectionsArgs {
     /// List the living connections instead: now, or at the end of a recording
     #[arg(long, conflicts_with = "slow")]
     pub(crate) open: bool,
@@ -95,7 +97,7 @@ pub struct ConnectionsArgs {
 
 /// `record`.
 #[derive(Debug, Args)]
-pub struct RecordArgs {
+pub(crate) struct RecordArgs {
     /// The file to write, readable for its owner only
     pub(crate) file: PathBuf,
     #[command(flatten)]
@@ -106,7 +108,7 @@ pub struct RecordArgs {
 
 /// Where the data comes from.
 #[derive(Debug, Args)]
-pub struct SourceArgs {
+pub(crate) struct SourceArgs {
     /// Read this recording instead of watching this host
     #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "run"])]
     pub(crate) from: Option<PathBuf>,
@@ -119,7 +121,7 @@ pub struct SourceArgs {
 
 /// How to watch.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct LiveArgs {
+pub(crate) struct LiveArgs {
     /// Stop after this time (10s, 5m …)
     #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval)]
     pub(crate) duration: Option<Duration>,
@@ -130,7 +132,7 @@ pub struct LiveArgs {
 
 /// A command to run.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Run this command, and stop when it ends
     #[arg(last = true, id = "run", value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -138,7 +140,7 @@ pub struct RunArgs {
 
 /// How to write.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,

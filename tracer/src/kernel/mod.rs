@@ -36,6 +36,7 @@ pub struct Kernel {
     refused: Vec<Refused>,
     ring: ring::Ring,
     counters: counters::Counters,
+    missed_by_detached: u64,
 }
 
 impl Kernel {
@@ -66,7 +67,7 @@ impl Kernel {
         let (hooks, refused) = hooks::attach(&mut ebpf, &btf)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let walker = survey::Walker::start(ebpf, &btf)?;
-        Ok((Self { hooks, refused, ring, counters }, walker))
+        Ok((Self { hooks, refused, ring, counters, missed_by_detached: 0 }, walker))
     }
 
     /// The hooks that run, by their tracepoints.
@@ -92,7 +93,9 @@ impl Kernel {
 
     /// What the kernel side has counted since it was attached.
     pub fn counters(&self) -> Result<Counters> {
-        self.counters.read(&self.hooks)
+        let mut counters = self.counters.read(&self.hooks)?;
+        counters.missed += self.missed_by_detached;
+        Ok(counters)
     }
 
     /// What each hook has cost, as far as the kernel counts it.
@@ -100,12 +103,13 @@ impl Kernel {
         self.hooks.iter().filter_map(counters::cost).collect()
     }
 
-    /// Detaches every hook: nothing is recorded from here on, what was recorded can be drained.
-    pub fn detach(&mut self) -> Result<Counters> {
+    /// Detaches every hook: but for programs that run at this moment, nothing more is recorded.
+    /// What was recorded can still be drained.
+    pub fn detach(&mut self) -> Result<()> {
         // Misses are counted in the programs, which end with their hooks.
-        let misses = self.counters.read(&self.hooks)?.missed;
+        self.missed_by_detached = self.counters()?.missed;
         self.hooks.clear();
-        Ok(Counters { missed: misses, ..self.counters.read(&self.hooks)? })
+        Ok(())
     }
 }
 

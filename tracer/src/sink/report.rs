@@ -19,9 +19,8 @@ const SCHEMA: u32 = 1;
 
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
-const HOME: &str = "\x1b[H";
-const ERASE_BELOW: &str = "\x1b[J";
-const ERASE_ALL: &str = "\x1b[2J";
+/// To the upper left corner, and erase all: what follows is written at once.
+const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Writes reports.
 pub struct ReportSink<W> {
@@ -68,22 +67,34 @@ impl<W: Write> ReportSink<W> {
     ) -> io::Result<()> {
         let Style { wide, no_header, terminal, .. } = self.style;
         if self.refresh && terminal {
-            self.out.write_all(if first { ERASE_ALL } else { "" }.as_bytes())?;
-            self.out.write_all(HOME.as_bytes())?;
+            self.out.write_all(CLEAR.as_bytes())?;
         } else if !first {
             writeln!(self.out)?;
         }
         if !no_header {
             writeln!(self.out, "{} +{:.1}s", interval.start, interval.seconds)?;
         }
-        table::whole(&mut self.out, &table::columns(COLUMNS, wide), rows, !no_header, terminal)?;
+        let (shown, hidden) = rows.split_at(rows.len().min(self.room()));
+        table::whole(&mut self.out, &table::columns(COLUMNS, wide), shown, !no_header, terminal)?;
+        if !hidden.is_empty() {
+            writeln!(self.out, "{} more rows; `synfin report` shows all", hidden.len())?;
+        }
         if !no_header {
             self.footer(rows, events)?;
         }
-        if self.refresh && terminal {
-            self.out.write_all(ERASE_BELOW.as_bytes())?;
-        }
         Ok(())
+    }
+
+    /// How many rows there is room for: a table that stays in its place must not scroll.
+    fn room(&self) -> usize {
+        /// Date, heading, what is hidden, the footer's two lines, and the line of the cursor.
+        const OTHER_LINES: usize = 6;
+        match terminal_size::terminal_size() {
+            Some((_, height)) if self.refresh && self.style.terminal => {
+                usize::from(height.0).saturating_sub(OTHER_LINES)
+            }
+            _ => usize::MAX,
+        }
     }
 
     fn footer(&mut self, rows: &[PortRow], events: &Events) -> io::Result<()> {

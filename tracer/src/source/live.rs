@@ -247,9 +247,11 @@ impl Live {
     }
 
     fn stop(&mut self) -> Result<()> {
-        let counters = self.kernel.detach()?;
+        self.kernel.detach()?;
+        // A program that was running when its hook went away gets time to submit its record.
+        std::thread::sleep(Duration::from_nanos(SUBMIT_DELAY));
         self.drain_ring();
-        self.queue.push_back(Frame::Tick(Tick { time: clock::monotonic_ns(), counters }));
+        self.tick()?;
         self.ending = Ending::Over;
         Ok(())
     }
