@@ -1,7 +1,7 @@
 //! Why a connection ended: the reasons, what they mean, and how one is decided.
 //!
 //! Facts about the kernel's evidence are from its source (`net/ipv4/tcp*.c`) and from experiments
-//! on 5.10 to 7.x. A new reason is added here: a variant, its [`Info`], an arm of [`classify`].
+//! on 5.10 to 7.x. A new reason is added here: a variant, its [`Info`], an arm of `classify`.
 
 use synfin_common::{event::Flags, state::TcpState};
 

@@ -129,22 +129,15 @@ impl Tracker {
     pub fn cut(&mut self) -> Snapshot {
         let (start, end) = (self.interval_start, self.now);
         let events = self.events();
-        let mut rows: BTreeMap<(Role, Option<u16>), (RowSnapshot, BTreeSet<Arc<str>>)> =
-            BTreeMap::new();
+        let mut groups: BTreeMap<(Role, Option<u16>), Group> = BTreeMap::new();
         for (key, row) in self.ports.iter_mut() {
             row.time_waits.expire(end);
             if row.has_something_to_say() {
-                let (sum, owners) = rows
-                    .entry((key.role, key.port))
-                    .or_insert_with(|| (RowSnapshot::new(key.role, key.port), BTreeSet::new()));
-                sum.add(row);
-                owners.extend(row.owners.iter().cloned());
+                groups.entry((key.role, key.port)).or_default().add(row);
             }
             row.begin_interval();
         }
-        let rows = rows
-            .into_values()
-            .map(|(row, owners)| RowSnapshot { owner: Ownership::of(&owners), ..row });
+        let rows = groups.into_iter().map(|((role, port), group)| group.into_row(role, port));
         let snapshot = Snapshot {
             start,
             end,
@@ -183,23 +176,20 @@ impl Tracker {
     }
 }
 
-impl RowSnapshot {
-    fn new(role: Role, port: Option<u16>) -> Self {
-        Self {
-            role,
-            port,
-            owner: Ownership::Unknown,
-            counters: Counters::default(),
-            gauges: Gauges::default(),
-            opening_balance: Gauges::default(),
-            time_wait_now: 0,
-            time_wait_peak: 0,
-            walked: Walked::default(),
-            accept_peak: 0,
-        }
-    }
+/// The rows of one role and port, of all namespaces.
+#[derive(Default)]
+struct Group {
+    counters: Counters,
+    gauges: Gauges,
+    opening_balance: Gauges,
+    time_wait_now: u64,
+    time_wait_peak: u64,
+    walked: Walked,
+    accept_peak: u64,
+    owners: BTreeSet<Arc<str>>,
+}
 
-    /// Adds the same port's row of another namespace.
+impl Group {
     fn add(&mut self, row: &mut Row) {
         self.counters.merge(&row.interval);
         self.gauges.merge(&row.gauges);
@@ -208,6 +198,22 @@ impl RowSnapshot {
         self.time_wait_peak += row.time_waits.take_peak();
         self.walked.merge(&row.walked);
         self.accept_peak = self.accept_peak.max(row.accept_peak);
+        self.owners.extend(row.owners.iter().cloned());
+    }
+
+    fn into_row(self, role: Role, port: Option<u16>) -> RowSnapshot {
+        RowSnapshot {
+            role,
+            port,
+            owner: Ownership::of(&self.owners),
+            counters: self.counters,
+            gauges: self.gauges,
+            opening_balance: self.opening_balance,
+            time_wait_now: self.time_wait_now,
+            time_wait_peak: self.time_wait_peak,
+            walked: self.walked,
+            accept_peak: self.accept_peak,
+        }
     }
 }
 
