@@ -6,12 +6,14 @@ mod ci;
 mod ebpf;
 mod lint;
 mod manifest;
+mod packages;
 mod pins;
 mod root;
 mod run;
 mod rustc;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -45,6 +47,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the eBPF objects that are committed in tracer/ebpf
     Ebpf(ebpf::Options),
+    /// Try synfin on other kernels, in virtual machines
+    Vm(vm::Options),
 }
 
 #[derive(clap::Args)]
@@ -58,6 +62,9 @@ struct SynfinArgs {
 fn main() -> ExitCode {
     if rustc::is_wrapped() {
         return rustc::become_it();
+    }
+    if let Some(code) = vm::guest::play_part() {
+        return code;
     }
     match execute(Command::parse()) {
         Ok(code) => code,
@@ -85,6 +92,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ci => return ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options)?,
         Command::Ebpf(options) => ebpf::run(&workspace, &options)?,
+        Command::Vm(options) => return vm::run(&workspace, &options),
     }
     Ok(ExitCode::SUCCESS)
 }

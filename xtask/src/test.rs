@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 use crate::{
-    ebpf, manifest, root,
+    ebpf, manifest, packages, root,
     workspace::{Workspace, find_program, say},
 };
 
@@ -58,26 +58,8 @@ const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
 fn provide_programs(sh: &Shell) {
     let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
-    if packages.is_empty() {
-        return;
-    }
-    let names = packages.join(" ");
-    let by_hand = format!("By hand, as root: apt-get update && apt-get install {names}");
-    if !root::are_we() || find_program("apt-get").is_none() {
-        say(format!("kernel tests need {names}, which only root with apt can install. {by_hand}"));
-        return;
-    }
-    say(format!("installing the Debian packages that kernel tests need: {names}"));
-    let install = || -> xshell::Result<()> {
-        cmd!(sh, "apt-get update -qq").quiet().run()?;
-        cmd!(sh, "apt-get install -qq --yes --no-install-recommends {packages...}")
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .quiet()
-            .ignore_stdout()
-            .run()
-    };
-    if let Err(error) = install() {
-        say(format!("could not install {names}: {error}. {by_hand}"));
+    if let Err(error) = packages::install(sh, &packages, "kernel tests") {
+        say(format!("{error:#}"));
     }
 }
 
