@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::namespaces;
 use crate::{
     clock,
-    input::{NetnsId, WalkEnd},
+    input::{Nanos, NetnsId, WalkEnd},
 };
 
 /// What the thread can be asked for.
@@ -27,8 +27,13 @@ enum Request {
 
 /// What it answers.
 pub enum Answer {
-    /// The namespaces there are, and a way into each.
-    Namespaces(BTreeMap<NetnsId, PathBuf>),
+    /// The namespaces there are.
+    Namespaces {
+        /// A way into each.
+        paths: BTreeMap<NetnsId, PathBuf>,
+        /// How long it took to find them.
+        took: Nanos,
+    },
     /// A walk is over.
     Walked {
         /// The sockets met, as [`crate::recording::Frame::Walked`] holds them.
@@ -102,10 +107,13 @@ fn serve(
     answers: &tokio::sync::mpsc::Sender<Answer>,
 ) {
     while let Ok(request) = requests.recv() {
+        let begun = clock::monotonic_ns();
         let answer = match request {
-            Request::List => Answer::Namespaces(namespaces::list()),
+            Request::List => {
+                let paths = namespaces::list();
+                Answer::Namespaces { paths, took: clock::monotonic_ns() - begun }
+            }
             Request::Walk { netns, path } => {
-                let begun = clock::monotonic_ns();
                 let (sockets, error) = match walk(ebpf, &path) {
                     Ok(sockets) => (sockets, None),
                     Err(error) => (Bytes::new(), Some(format!("{error:#}"))),

@@ -155,8 +155,8 @@ impl Live {
 
     fn take(&mut self, answer: Answer) {
         match answer {
-            Answer::Namespaces(namespaces) => {
-                self.surveyor.listed(namespaces);
+            Answer::Namespaces { paths, took } => {
+                self.surveyor.listed(paths, took);
                 self.next_tick = 0;
             }
             Answer::Walked { sockets, end } => {

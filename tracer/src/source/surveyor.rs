@@ -33,7 +33,7 @@ pub(super) struct Surveyor {
     state: State,
     /// When the next round may begin.
     next_round: Nanos,
-    /// What walks of this round have cost.
+    /// What this round has cost.
     cost: Nanos,
     rounds: u64,
 }
@@ -93,7 +93,8 @@ impl Surveyor {
     }
 
     /// Takes the answer to [`Plan::List`].
-    pub(super) fn listed(&mut self, namespaces: BTreeMap<NetnsId, PathBuf>) {
+    pub(super) fn listed(&mut self, namespaces: BTreeMap<NetnsId, PathBuf>, cost: Nanos) {
+        self.cost += cost;
         self.state = State::Round(namespaces.into_iter().collect());
     }
 
@@ -120,7 +121,7 @@ mod tests {
         let wanted = |netns| netns != 2;
         assert_eq!(surveyor.plan(0, wanted), Plan::List);
         assert_eq!(surveyor.plan(1, wanted), Plan::Rest);
-        surveyor.listed(namespaces(&[1, 2, 3]));
+        surveyor.listed(namespaces(&[1, 2, 3]), SECOND / 10);
         assert_eq!(surveyor.plan(2, wanted), Plan::Walk(1, PathBuf::new()));
         assert_eq!(surveyor.plan(3, wanted), Plan::Rest);
         surveyor.walked(SECOND / 10);
@@ -128,15 +129,15 @@ mod tests {
         surveyor.walked(SECOND / 10);
         assert_eq!(surveyor.plan(5, wanted), Plan::Rest);
         assert_eq!((surveyor.rounds(), surveyor.is_resting()), (1, true));
-        assert_eq!(surveyor.plan(19 * SECOND, wanted), Plan::Rest);
-        assert_eq!(surveyor.plan(21 * SECOND, wanted), Plan::List);
+        assert_eq!(surveyor.plan(29 * SECOND, wanted), Plan::Rest);
+        assert_eq!(surveyor.plan(31 * SECOND, wanted), Plan::List);
     }
 
     #[test]
     fn in_a_hurry_it_does_not_rest() {
         let mut surveyor = Surveyor::default();
         assert_eq!(surveyor.plan(SECOND, |_| false), Plan::List);
-        surveyor.listed(namespaces(&[]));
+        surveyor.listed(namespaces(&[]), 0);
         assert_eq!(surveyor.plan(SECOND, |_| false), Plan::Rest);
         assert_eq!(surveyor.plan(SECOND, |_| false), Plan::Rest);
         surveyor.hurry();

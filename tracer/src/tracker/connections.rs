@@ -86,6 +86,16 @@ impl Life {
         }
     }
 
+    /// Takes over what its birth did not know yet of its ends.
+    pub(super) fn learn_ends(&mut self, local: SocketAddr, remote: SocketAddr) {
+        if self.local.port() == 0 || self.local.ip().is_unspecified() {
+            self.local = local;
+        }
+        if self.remote.port() == 0 {
+            self.remote = remote;
+        }
+    }
+
     /// Whether its age is a lower bound.
     pub fn is_adopted(&self) -> bool {
         self.origin != Origin::Born

@@ -183,7 +183,12 @@ impl Tracker {
 
     fn tick(&mut self, tick: &Tick) {
         self.now = self.now.max(tick.time);
-        self.kernel = tick.counters.clone();
+        // What is counted only grows, whatever a damaged recording says.
+        let input::Counters { seen, lost, missed } = &tick.counters;
+        self.kernel.missed = self.kernel.missed.max(*missed);
+        for (known, new) in [(&mut self.kernel.seen, seen), (&mut self.kernel.lost, lost)] {
+            known.iter_mut().zip(new).for_each(|(known, new)| *known = (*known).max(*new));
+        }
     }
 
     /// The living connections.
@@ -204,7 +209,10 @@ impl Tracker {
 
     /// Records that are known not to have reached us, one way or another.
     fn losses(&self) -> u64 {
-        self.kernel.lost.iter().sum::<u64>() + self.kernel.missed + self.gaps + self.unreadable
+        let events = self.events();
+        [events.lost, events.missed, events.gaps, events.unreadable]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 
     fn transition(&mut self, transition: &Transition, observer: &mut impl Observer) {
@@ -437,12 +445,7 @@ impl Tracker {
         let Some(life) = self.connections.get_mut(transition.sock) else {
             return self.adopt_from(transition, observer);
         };
-        if life.local.port() == 0 || life.local.ip().is_unspecified() {
-            life.local = transition.local;
-        }
-        if life.remote.port() == 0 {
-            life.remote = transition.remote;
-        }
+        life.learn_ends(transition.local, transition.remote);
         if life.state == transition.old {
             return;
         }

@@ -91,12 +91,14 @@ impl Events {
     /// Records between the hooks and the tracker: counted as seen while they were on their way.
     /// Negative never; nonzero at the end of a trace never.
     pub fn in_flight(&self) -> i64 {
-        self.seen as i64 - (self.delivered + self.lost + self.filtered) as i64
+        let known = self.delivered.saturating_add(self.lost).saturating_add(self.filtered);
+        let in_flight = i128::from(self.seen) - i128::from(known);
+        i64::try_from(in_flight).unwrap_or(i64::MAX)
     }
 
     /// Whether counts of births and ends are lower bounds.
     pub fn are_lower_bounds(&self) -> bool {
-        self.lost_edges + self.missed + self.gaps + self.unreadable > 0
+        [self.lost_edges, self.missed, self.gaps, self.unreadable].iter().any(|&count| count > 0)
     }
 
     fn since(&self, earlier: &Self) -> Self {
@@ -156,18 +158,15 @@ impl Tracker {
 
     /// What became of the kernel's records, since the start.
     pub fn events(&self) -> Events {
-        let lost = self.kernel.lost;
+        let by_kind = self.kernel.lost;
+        let sum = |counts: &[u64]| counts.iter().copied().fold(0, u64::saturating_add);
+        let lost = sum(&by_kind);
         Events {
             // A tick's counters are older than the records that came after it.
-            seen: self
-                .kernel
-                .seen
-                .iter()
-                .sum::<u64>()
-                .max(self.delivered + lost.iter().sum::<u64>()),
+            seen: sum(&self.kernel.seen).max(self.delivered.saturating_add(lost)),
             delivered: self.delivered,
-            lost: lost.iter().sum(),
-            lost_edges: lost[Kind::Opening as usize] + lost[Kind::Closing as usize],
+            lost,
+            lost_edges: sum(&[by_kind[Kind::Opening as usize], by_kind[Kind::Closing as usize]]),
             filtered: 0,
             missed: self.kernel.missed,
             gaps: self.gaps,

@@ -21,7 +21,7 @@ pub(crate) struct TimeWaits {
 impl TimeWaits {
     /// One more, from now on for the usual minute.
     pub(crate) fn enter(&mut self, now: Nanos) {
-        self.add(now, now + LENGTH);
+        self.add(now, now.saturating_add(LENGTH));
     }
 
     /// One more, with a known end.
@@ -41,7 +41,7 @@ impl TimeWaits {
     /// Lets those expire whose time is over.
     pub(crate) fn expire(&mut self, now: Nanos) {
         while let Some(entry) = self.expiries.first_entry() {
-            if (entry.key() + 1) * SECOND > now {
+            if *entry.key() >= now / SECOND {
                 break;
             }
             self.now -= u64::from(entry.remove());

@@ -163,10 +163,13 @@ impl Tracker {
             if same || life.changed > socket.time {
                 life.met_by = walk.number;
                 life.absent = 0;
+                life.learn_ends(socket.local, socket.remote);
                 if life.owner.is_none() && life.cgroup == 0 {
                     life.cgroup = socket.cgroup;
                 }
-                if life.state != socket.state && life.changed + STORE_DELAY < socket.time {
+                if life.state != socket.state
+                    && life.changed.saturating_add(STORE_DELAY) < socket.time
+                {
                     self.walked_state_differs(socket);
                 }
                 return;
@@ -240,7 +243,7 @@ impl Tracker {
         if time_wait.fin_wait2 {
             walk.rows.entry(row).or_default().fin_wait2_orphans += 1;
         } else {
-            let expiry = walk.begun + u64::from(time_wait.remaining_ms) * 1_000_000;
+            let expiry = walk.begun.saturating_add(u64::from(time_wait.remaining_ms) * 1_000_000);
             // To the second: what the books keep.
             let second = expiry - expiry % 1_000_000_000;
             *walk.time_waits.entry((row, second)).or_default() += 1;
@@ -292,8 +295,8 @@ impl Tracker {
         for (sock, life) in self.connections.iter_mut() {
             let quiet =
                 life.netns == walk.netns && life.met_by != walk.number && life.changed < walk.begun;
-            let just_connecting =
-                life.state == TcpState::SynSent && life.changed + CONNECT_DELAY > walk.begun;
+            let just_connecting = life.state == TcpState::SynSent
+                && life.changed.saturating_add(CONNECT_DELAY) > walk.begun;
             if quiet && !just_connecting {
                 life.absent += 1;
                 if life.absent >= enough {
