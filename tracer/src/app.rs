@@ -36,6 +36,8 @@ const EXIT_USAGE: u8 = 2;
 /// Something that this host does not allow or have.
 const EXIT_CANNOT_RUN: u8 = 3;
 
+const CANNOT_WRITE: &str = "cannot write the output";
+
 /// Does what the command line asks for.
 pub async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli).await {
@@ -177,7 +179,7 @@ impl Run {
             }
             let tracker = tracker.as_mut().ok_or_else(no_session)?;
             decode(&frame, |input| tracker.ingest(&input, &mut output));
-            output.settle()?;
+            output.settle().context(CANNOT_WRITE)?;
             if matches!(frame, Frame::Tick(_)) {
                 if self.after_tick(tracker, &mut output, deadline)?.is_break() {
                     break;
@@ -189,7 +191,7 @@ impl Run {
             }
         }
         let mut tracker = tracker.ok_or_else(no_session)?;
-        output.end(&mut tracker)?;
+        output.end(&mut tracker).context(CANNOT_WRITE)?;
         failure.map_or(Ok(()), Err)
     }
 
@@ -216,7 +218,7 @@ impl Run {
         output: &mut impl Output,
         deadline: Option<Nanos>,
     ) -> Result<ControlFlow<()>> {
-        if output.tick(tracker)?.is_break() {
+        if output.tick(tracker).context(CANNOT_WRITE)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
         if deadline.is_some_and(|deadline| tracker.now() >= deadline) {
