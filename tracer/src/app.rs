@@ -22,6 +22,7 @@ use crate::{
     command::{Connections, Open, Output, Record, Report, Slow, Trace},
     decode::decode,
     input::Nanos,
+    message::say,
     recording::{Frame, Recorder, RecordingError},
     sink::{Style, connection::ConnectionSink, report::ReportSink, transition::TransitionSink},
     source::{Live, Options, Source},
@@ -45,7 +46,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("synfin: {error:#}");
+            say(&format!("{error:#}"));
             let unreadable = error.chain().any(|cause| cause.is::<RecordingError>());
             ExitCode::from(if unreadable { EXIT_USAGE } else { EXIT_CANNOT_RUN })
         }
@@ -65,7 +66,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Top(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), true);
             let output = Report::new(sink, Some(TOP_INTERVAL), None);
-            let run = Run::new(args.source, RunArgs { command: Vec::new() })?;
+            let run = Run::new(args.source, RunArgs::default())?;
             Run { silent: true, ..run }.go(output).await
         }
         Command::Report(args) => {
@@ -90,17 +91,15 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Record(args) => {
             let source =
                 SourceArgs { from: None, record: Some(args.file.clone()), live: args.live };
-            Run::new(source, args.run)?.go(Record::new(args.file)).await
+            Run::new(source, RunArgs { command: args.command })?.go(Record::new(args.file)).await
         }
     }
 }
 
 async fn report(args: ReportArgs, sink: ReportSink<impl Write>) -> Result<()> {
     let output = Report::new(sink, args.interval, args.count);
-    // What comes at intervals speaks for itself.
-    let silent = args.interval.is_some();
     let run = Run::new(args.source, args.run)?;
-    Run { once: args.once, silent, ..run }.go(output).await
+    Run { once: args.once, ..run }.go(output).await
 }
 
 fn style(args: OutputArgs) -> Style {
@@ -127,14 +126,17 @@ struct Run {
 
 impl Run {
     fn new(args: SourceArgs, run: RunArgs) -> Result<Self> {
-        let LiveArgs { duration, ring_size } = args.live;
+        let LiveArgs { duration, ring_size, survey_always } = args.live;
         let recorder = args
             .record
             .map(|path| record_to(&path).map(|recorder| (recorder, path)))
             .transpose()?;
         let source = match &args.from {
             Some(path) => Source::replay(path)?,
-            None => Source::Live(Box::new(Live::attach(Options { ring_bytes: ring_size })?)),
+            None => Source::Live(Box::new(Live::attach(Options {
+                ring_bytes: ring_size,
+                survey_always,
+            })?)),
         };
         Ok(Self { source, recorder, duration, once: false, silent: false, command: run.command })
     }
@@ -173,7 +175,7 @@ impl Run {
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
                 output.begin(session);
                 for limitation in &session.limitations {
-                    eprintln!("synfin: {limitation}");
+                    say(limitation);
                 }
                 continue;
             }
@@ -203,12 +205,10 @@ impl Run {
         }
         match self.duration {
             Some(duration) => {
-                eprintln!(
-                    "synfin: watching for {}; Ctrl-C ends it now",
-                    humantime::format_duration(duration)
-                );
+                let duration = humantime::format_duration(duration);
+                say(&format!("watching for {duration}; Ctrl-C ends it now"));
             }
-            None => eprintln!("synfin: watching; Ctrl-C ends it"),
+            None => say("watching; Ctrl-C ends it"),
         }
     }
 
@@ -305,7 +305,7 @@ impl Stop {
                 let status = status.context("cannot wait for the command")?;
                 self.child = None;
                 if !status.success() {
-                    eprintln!("synfin: the command ended with {status}");
+                    say(&format!("the command ended with {status}"));
                 }
                 return Ok(());
             }

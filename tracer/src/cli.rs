@@ -102,15 +102,16 @@ pub(crate) struct RecordArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
-    #[command(flatten)]
-    pub(crate) run: RunArgs,
+    /// Run this command, and stop when it ends
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Where the data comes from.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// Read this recording instead of watching this host
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "run"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "record")]
     pub(crate) from: Option<PathBuf>,
     /// Also write all that is seen to this file
     #[arg(long, value_name = "FILE")]
@@ -128,13 +129,16 @@ pub(crate) struct LiveArgs {
     /// Size of the buffer between kernel and synfin: a power of two (16M …)
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = DEFAULT_RING_BYTES)]
     pub(crate) ring_size: u32,
+    /// Surveys follow each other without rest, whatever they cost: for tests of the survey
+    #[arg(long, hide = true)]
+    pub(crate) survey_always: bool,
 }
 
-/// A command to run.
-#[derive(Debug, Args)]
+/// A command to run, where the data may come from a recording instead.
+#[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
     /// Run this command, and stop when it ends
-    #[arg(last = true, id = "run", value_name = "COMMAND")]
+    #[arg(last = true, id = "run", value_name = "COMMAND", conflicts_with = "from")]
     pub(crate) command: Vec<OsString>,
 }
 

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod figure;
 pub mod input;
 pub mod kernel;
+mod message;
 pub mod recording;
 pub mod sink;
 pub mod source;

@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf};
 
 use super::Output;
-use crate::tracker::{Observer, Tracker};
+use crate::{
+    message::say,
+    tracker::{Observer, Tracker},
+};
 
 /// Says how much was recorded.
 pub(crate) struct Record {
@@ -21,13 +24,13 @@ impl Observer for Record {}
 impl Output for Record {
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
         let events = tracker.events();
-        eprintln!(
-            "synfin: recorded {} events to {} ({} lost, {} missed)",
+        say(&format!(
+            "recorded {} events to {} ({} lost, {} missed)",
             events.delivered,
             self.file.display(),
             events.lost,
             events.missed,
-        );
+        ));
         Ok(())
     }
 }

@@ -21,6 +21,8 @@ use crate::{
 pub struct Options {
     /// Size of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
+    /// Surveys follow each other without rest, whatever they cost.
+    pub survey_always: bool,
 }
 
 /// Records are taken from the ring at least this often: unless much waits, nothing else says that
@@ -47,6 +49,7 @@ pub struct Live {
     kernel: Kernel,
     walker: Walker,
     surveyor: Surveyor,
+    survey_always: bool,
     /// Frames that are ready.
     queue: VecDeque<Frame>,
     /// Records handed out.
@@ -80,6 +83,7 @@ impl Live {
             kernel,
             walker,
             surveyor: Surveyor::default(),
+            survey_always: options.survey_always,
             queue: VecDeque::from([Frame::Session(session)]),
             delivered: 0,
             next_drain: 0,
@@ -112,8 +116,12 @@ impl Live {
         if !self.can_survey() {
             return;
         }
+        if self.survey_always && self.surveyor.is_resting() {
+            self.surveyor.hurry();
+        }
         let now = clock::monotonic_ns();
         match self.surveyor.plan(now, wanted) {
+            Plan::Rest if self.survey_always && self.surveyor.is_resting() => self.next_tick = 0,
             Plan::Rest => {}
             Plan::List => self.walker.list(),
             Plan::Walk(netns, path) => {

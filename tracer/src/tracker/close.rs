@@ -312,13 +312,18 @@ fn closed(end: &Transition) -> CloseReason {
         (ECONNRESET | EPIPE, Established | CloseWait) => CloseReason::ResetByPeer,
         (ECONNRESET | EPIPE, _) => CloseReason::ResetByPeerClosing,
 
+        // The kernel sets no error before it reports that we aborted.
+        (0, _) if has(Flags::REPAIR) => CloseReason::DestroyedByAdmin,
+        // Half-closed, we may still abort: then no FIN has come and the socket is still held, or
+        // our own FIN has not been acknowledged.
+        (0, FinWait2) if !has(Flags::FIN_RECEIVED) && !has(Flags::DEAD) => aborted(end),
+        (0, Closing | LastAck) if has(Flags::UNACKNOWLEDGED) => aborted(end),
+
         (0, LastAck) => CloseReason::ClosedByPeer,
         (0, Closing) => CloseReason::ClosedByBoth,
         (0, FinWait2) if has(Flags::LINGER2_NEGATIVE) => CloseReason::ResetByUsLinger2,
         (0, FinWait2) => CloseReason::ClosedByUs,
 
-        // From here on we aborted: the kernel sets no error before it reports the transition.
-        (0, _) if has(Flags::REPAIR) => CloseReason::DestroyedByAdmin,
         (0, Established | CloseWait | SynRecv) if !has(Flags::HAS_SOCKET) && !has(Flags::DEAD) => {
             CloseReason::ResetByUsListenerClosed
         }
@@ -339,7 +344,8 @@ fn aborted(end: &Transition) -> CloseReason {
         CloseReason::ResetByUsUnreadData
     } else if has(Flags::LINGER0) {
         CloseReason::ResetByUsLinger0
-    } else if !has(Flags::SHUT_READ) && !has(Flags::SHUT_WRITE) {
+    } else if !(has(Flags::SHUT_READ) && has(Flags::SHUT_WRITE)) {
+        // close() shuts down both ways first.
         CloseReason::ResetByUsDisconnect
     } else {
         CloseReason::Unknown

@@ -86,6 +86,17 @@ impl Life {
         }
     }
 
+    /// Whether a socket at this life's address, with these ends, can be this life's: what is not
+    /// known fits anything. If not, the address is used anew.
+    pub(super) fn fits(&self, netns: NetnsId, local: SocketAddr, remote: SocketAddr) -> bool {
+        let known = |port: u16| port != 0;
+        // A child's port is its listener's at first, and behind TPROXY not for long.
+        let is_local = self.role == Role::Server || self.local.port() == local.port();
+        self.netns == netns
+            && (is_local || !known(self.local.port()) || !known(local.port()))
+            && (self.remote == remote || !known(self.remote.port()) || !known(remote.port()))
+    }
+
     /// Takes over what its birth did not know yet of its ends.
     pub(super) fn learn_ends(&mut self, local: SocketAddr, remote: SocketAddr) {
         if self.local.port() == 0 || self.local.ip().is_unspecified() {

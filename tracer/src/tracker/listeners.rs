@@ -19,6 +19,8 @@ pub(crate) struct Listener {
     /// When it was last heard of.
     pub(crate) seen: Nanos,
     pub(crate) met_by: u32,
+    /// How many walks in a row missed it.
+    pub(crate) absent: u8,
 }
 
 /// All listeners, by socket and by port.
@@ -71,18 +73,29 @@ impl Listeners {
         owners.all(|owner| owner == Some(first)).then_some(first)
     }
 
-    /// Forgets those of a namespace that a walk should have met and did not.
-    pub(crate) fn forget_absent(&mut self, netns: NetnsId, walk: u32, begun: Nanos) {
-        let absent: Vec<_> = self
-            .by_sock
-            .iter()
-            .filter(|(_, listener)| {
-                listener.netns == netns && listener.met_by != walk && listener.seen < begun
-            })
-            .map(|(&sock, _)| sock)
-            .collect();
-        for sock in absent {
+    /// Forgets those of a namespace that `enough` walks in a row should have met and did not.
+    /// Says whether this one missed any.
+    pub(crate) fn forget_absent(
+        &mut self,
+        netns: NetnsId,
+        walk: u32,
+        begun: Nanos,
+        enough: u8,
+    ) -> bool {
+        let mut missed = false;
+        let mut gone = Vec::new();
+        for (&sock, listener) in &mut self.by_sock {
+            if listener.netns == netns && listener.met_by != walk && listener.seen < begun {
+                missed = true;
+                listener.absent += 1;
+                if listener.absent >= enough {
+                    gone.push(sock);
+                }
+            }
+        }
+        for sock in gone {
             self.remove(sock);
         }
+        missed
     }
 }

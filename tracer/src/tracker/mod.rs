@@ -224,6 +224,9 @@ impl Tracker {
             Step::StopsListening => {
                 observer.transition(transition, None);
                 self.listeners.remove(transition.sock);
+                if let Some(walk) = &mut self.walk {
+                    walk.closed(transition);
+                }
             }
             Step::Birth(role) => self.birth(transition, role, observer),
             Step::Onward => self.onward(transition, observer),
@@ -246,8 +249,15 @@ impl Tracker {
             self.ports.get_mut(row).own(&owner.name);
         }
         // Its queue's limit is known from the next walk: at this transition it is not set yet.
-        let listener =
-            Listener { netns, port, owner, accept_queue: (0, 0), seen: transition.time, met_by: 0 };
+        let listener = Listener {
+            netns,
+            port,
+            owner,
+            accept_queue: (0, 0),
+            seen: transition.time,
+            met_by: 0,
+            absent: 0,
+        };
         self.listeners.insert(transition.sock, listener);
     }
 
@@ -322,15 +332,19 @@ impl Tracker {
     fn role_of(
         &self,
         netns: NetnsId,
-        local_port: u16,
+        (local, remote): (SocketAddr, SocketAddr),
         port_by_connect: Option<bool>,
     ) -> (Role, bool) {
-        let served = self.listeners.is_served(netns, local_port);
+        let has_row =
+            |role, port| self.ports.find(RowKey { netns, role, port: Some(port) }).is_some();
         match port_by_connect {
             Some(true) => (Role::Client, false),
-            Some(false) => (Role::Server, !served),
-            None if served => (Role::Server, false),
+            _ if self.listeners.is_served(netns, local.port()) => (Role::Server, false),
             None => (Role::Client, true),
+            // Its port was bound: of a listener that has closed, or by a client that chose it.
+            Some(false) if has_row(Role::Server, local.port()) => (Role::Server, true),
+            Some(false) if has_row(Role::Client, remote.port()) => (Role::Client, true),
+            Some(false) => (Role::Server, true),
         }
     }
 
@@ -342,7 +356,7 @@ impl Tracker {
         }
         let (role, role_assumed) = match transition.old {
             TcpState::SynSent => (Role::Client, false),
-            _ => self.role_of(transition.netns, transition.local.port(), None),
+            _ => self.role_of(transition.netns, (transition.local, transition.remote), None),
         };
         let life = self.adopted(
             transition.netns,
@@ -445,6 +459,13 @@ impl Tracker {
         let Some(life) = self.connections.get_mut(transition.sock) else {
             return self.adopt_from(transition, observer);
         };
+        let goes_back = life.established && machine::is_pending(transition.old);
+        if goes_back || !life.fits(transition.netns, transition.local, transition.remote) {
+            // The socket's address is used anew: an end was lost, and a birth.
+            self.gaps += 1;
+            self.lose(transition.sock, transition.time, observer);
+            return self.adopt_from(transition, observer);
+        }
         life.learn_ends(transition.local, transition.remote);
         if life.state == transition.old {
             return;
@@ -500,7 +521,7 @@ impl Tracker {
             TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
             TimeWait::Entered => {
                 row.interval.time_wait_entered += 1;
-                row.time_waits.enter(end.time);
+                row.time_waits.enter(life.netns, end.time);
                 if let Some(walk) = &mut self.walk {
                     walk.entered_time_wait(end, life.row);
                 }

@@ -1,7 +1,7 @@
 //! The bounded table of rows: what is counted per namespace, role and service port.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -198,6 +198,11 @@ pub struct Walked {
 }
 
 impl Walked {
+    /// Whether some of it goes away without a record.
+    pub(super) fn will_pass(&self) -> bool {
+        self.half_open + self.fin_wait2_orphans + self.accept_queue > 0
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         self.half_open += other.half_open;
         self.fin_wait2_orphans += other.fin_wait2_orphans;
@@ -216,7 +221,8 @@ pub(crate) struct Row {
     /// The gauges at the last cut.
     pub(super) opening_balance: Gauges,
     pub(super) time_waits: TimeWaits,
-    pub(super) walked: Walked,
+    /// What each namespace's last walk showed. A row has one namespace, that of the rest many.
+    pub(super) walked: BTreeMap<NetnsId, Walked>,
     /// Most connections seen waiting for accept() since the last cut.
     pub(super) accept_peak: u64,
     /// Names of the owners, up to [`OWNERS_LIMIT`].
@@ -229,16 +235,14 @@ const OWNERS_LIMIT: usize = 64;
 impl Row {
     /// Nothing lives here: all that it holds adds up elsewhere as well.
     fn is_lifeless(&self) -> bool {
-        self.gauges == Gauges::default()
-            && self.time_waits.now() == 0
-            && self.walked == Walked::default()
+        self.gauges == Gauges::default() && self.time_waits.now() == 0 && self.walked.is_empty()
     }
 
     /// Takes over what a lifeless row has counted.
-    fn absorb(&mut self, mut row: Self) {
+    fn absorb(&mut self, row: Self) {
         self.interval.merge(&row.interval);
         self.opening_balance.merge(&row.opening_balance);
-        self.time_waits.absorb_peak(row.time_waits.take_peak());
+        self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
         for name in &row.owners {
             self.own(name);

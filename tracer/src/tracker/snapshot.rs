@@ -189,13 +189,13 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, row: &mut Row) {
+    fn add(&mut self, row: &Row) {
         self.counters.merge(&row.interval);
         self.gauges.merge(&row.gauges);
         self.opening_balance.merge(&row.opening_balance);
         self.time_wait_now += row.time_waits.now();
-        self.time_wait_peak += row.time_waits.take_peak();
-        self.walked.merge(&row.walked);
+        self.time_wait_peak += row.time_waits.peak();
+        row.walked.values().for_each(|walked| self.walked.merge(walked));
         self.accept_peak = self.accept_peak.max(row.accept_peak);
         self.owners.extend(row.owners.iter().cloned());
     }
@@ -223,14 +223,14 @@ impl Row {
             || self.interval.sum(|_| true) > 0
             || self.gauges != Gauges::default()
             || self.opening_balance != Gauges::default()
-            || self.walked != Walked::default()
-            || self.time_waits.now() > 0
-            || self.interval.time_wait_entered > 0
+            || !self.walked.is_empty()
+            || self.time_waits.peak() > 0
     }
 
     fn begin_interval(&mut self) {
         self.interval = Counters::default();
         self.opening_balance = self.gauges;
+        self.time_waits.begin_interval();
         self.accept_peak = 0;
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::input::Nanos;
+use crate::input::{Nanos, NetnsId};
 
 /// `TCP_TIMEWAIT_LEN` of every Linux: not a setting.
 const LENGTH: Nanos = 60 * SECOND;
@@ -12,36 +12,36 @@ const SECOND: Nanos = 1_000_000_000;
 /// The sockets in TIME_WAIT of one row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimeWaits {
-    /// How many expire in each second of the clock.
-    expiries: BTreeMap<u64, u32>,
+    /// How many expire in each second of the clock, by the namespace whose walks count them anew.
+    expiries: BTreeMap<(u64, NetnsId), u32>,
     now: u64,
     peak: u64,
 }
 
 impl TimeWaits {
     /// One more, from now on for the usual minute.
-    pub(crate) fn enter(&mut self, now: Nanos) {
-        self.add(now, now.saturating_add(LENGTH));
+    pub(crate) fn enter(&mut self, netns: NetnsId, now: Nanos) {
+        self.add(netns, now, now.saturating_add(LENGTH));
     }
 
     /// One more, with a known end.
-    pub(crate) fn add(&mut self, now: Nanos, expiry: Nanos) {
+    pub(crate) fn add(&mut self, netns: NetnsId, now: Nanos, expiry: Nanos) {
         self.expire(now);
-        *self.expiries.entry(expiry / SECOND).or_default() += 1;
+        *self.expiries.entry((expiry / SECOND, netns)).or_default() += 1;
         self.now += 1;
         self.peak = self.peak.max(self.now);
     }
 
-    /// Forgets all: a walk has counted anew. The peak stays.
-    pub(crate) fn clear(&mut self) {
-        self.expiries.clear();
-        self.now = 0;
+    /// Forgets all of a namespace: a walk has counted anew. The peak stays.
+    pub(crate) fn clear(&mut self, netns: NetnsId) {
+        self.expiries.retain(|&(_, other), _| other != netns);
+        self.now = self.expiries.values().copied().map(u64::from).sum();
     }
 
     /// Lets those expire whose time is over.
     pub(crate) fn expire(&mut self, now: Nanos) {
         while let Some(entry) = self.expiries.first_entry() {
-            if *entry.key() >= now / SECOND {
+            if entry.key().0 >= now / SECOND {
                 break;
             }
             self.now -= u64::from(entry.remove());
@@ -58,9 +58,14 @@ impl TimeWaits {
         self.peak = self.peak.saturating_add(peak);
     }
 
-    /// The most there were since the last call.
-    pub(crate) fn take_peak(&mut self) -> u64 {
-        std::mem::replace(&mut self.peak, self.now)
+    /// The most there were since the interval began.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// Begins an interval.
+    pub(crate) fn begin_interval(&mut self) {
+        self.peak = self.now;
     }
 }
 
@@ -71,13 +76,13 @@ mod tests {
     #[test]
     fn an_entry_lasts_a_minute() {
         let mut time_waits = TimeWaits::default();
-        time_waits.enter(10 * SECOND);
-        time_waits.enter(10 * SECOND + 5);
+        time_waits.enter(1, 10 * SECOND);
+        time_waits.enter(1, 10 * SECOND + 5);
         time_waits.expire(69 * SECOND);
         assert_eq!(time_waits.now(), 2);
         time_waits.expire(71 * SECOND);
-        assert_eq!(time_waits.now(), 0);
-        assert_eq!(time_waits.take_peak(), 2);
-        assert_eq!(time_waits.take_peak(), 0);
+        assert_eq!((time_waits.now(), time_waits.peak()), (0, 2));
+        time_waits.begin_interval();
+        assert_eq!(time_waits.peak(), 0);
     }
 }

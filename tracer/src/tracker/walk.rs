@@ -5,13 +5,14 @@
 //! closed since it was met is not adopted, one that had a record since the walk began is not
 //! missed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
 use super::{
     Observer, Tracker,
+    connections::Origin,
     listeners::Listener,
     machine,
     machine::Role,
@@ -47,7 +48,7 @@ pub(super) struct Walk {
     /// Sockets closed since it began, and when.
     closed: HashMap<SockId, Nanos, FxBuildHasher>,
     /// TIME_WAITs entered since it began, unless the walk has met them.
-    entered: HashMap<Ends, (RowId, Nanos)>,
+    entered: BTreeMap<Ends, (RowId, Nanos)>,
     /// How many TIME_WAITs it met, by row and expiry.
     time_waits: HashMap<(RowId, Nanos), u32, FxBuildHasher>,
     rows: HashMap<RowId, Walked, FxBuildHasher>,
@@ -65,6 +66,11 @@ impl Walk {
                 self.incomplete = true;
             }
         }
+    }
+
+    /// Whether a socket was closed after the walk had met it.
+    fn was_closed_since(&self, socket: &WalkedSocket) -> bool {
+        self.closed.get(&socket.sock).is_some_and(|&time| time >= socket.time)
     }
 
     /// Takes note of an entry into TIME_WAIT.
@@ -87,7 +93,7 @@ impl Tracker {
             number: self.walks,
             losses: self.losses(),
             closed: HashMap::default(),
-            entered: HashMap::new(),
+            entered: BTreeMap::new(),
             time_waits: HashMap::default(),
             rows: HashMap::default(),
             incomplete: false,
@@ -123,13 +129,14 @@ impl Tracker {
         let row = self.ports.get_mut(row);
         row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
         match self.listeners.get_mut(socket.sock) {
-            Some(listener) => {
+            Some(listener) if (listener.netns, listener.port) == (netns, port) => {
+                listener.absent = 0;
                 listener.accept_queue = socket.accept_queue;
                 listener.seen = listener.seen.max(socket.time);
                 listener.met_by = walk.number;
             }
-            None if walk.closed.contains_key(&socket.sock) => {}
-            None => self.listeners.insert(
+            _ if walk.was_closed_since(socket) => {}
+            _ => self.listeners.insert(
                 socket.sock,
                 Listener {
                     netns,
@@ -138,6 +145,7 @@ impl Tracker {
                     accept_queue: socket.accept_queue,
                     seen: socket.time,
                     met_by: walk.number,
+                    absent: 0,
                 },
             ),
         }
@@ -157,20 +165,29 @@ impl Tracker {
         observer: &mut impl Observer,
     ) {
         if let Some(life) = self.connections.get_mut(socket.sock) {
-            let same = life.local.port() == 0
-                || life.remote.port() == 0
-                || (life.local.port(), life.remote) == (socket.local.port(), socket.remote);
-            if same || life.changed > socket.time {
+            let had_record_since = life.changed > socket.time;
+            let is_stored = life.changed.saturating_add(STORE_DELAY) < socket.time;
+            let goes_back = life.established && machine::is_pending(socket.state) && is_stored;
+            let is_same = life.fits(walk.netns, socket.local, socket.remote) && !goes_back;
+            if had_record_since || is_same {
                 life.met_by = walk.number;
                 life.absent = 0;
+            }
+            if had_record_since {
+                return;
+            }
+            if is_same {
                 life.learn_ends(socket.local, socket.remote);
                 if life.owner.is_none() && life.cgroup == 0 {
                     life.cgroup = socket.cgroup;
                 }
-                if life.state != socket.state
-                    && life.changed.saturating_add(STORE_DELAY) < socket.time
-                {
-                    self.walked_state_differs(socket);
+                if life.state != socket.state {
+                    if is_stored {
+                        self.walked_state_differs(socket);
+                    } else {
+                        // The next walk shows whether a record is missing.
+                        self.namespaces.change(walk.netns, socket.time);
+                    }
                 }
                 return;
             }
@@ -178,14 +195,17 @@ impl Tracker {
             self.gaps += 1;
             self.lose(socket.sock, socket.time, observer);
         }
-        let closed_since = walk.closed.get(&socket.sock).is_some_and(|&time| time >= socket.time);
-        if closed_since || walk.incomplete || socket.remote.port() == 0 {
+        if walk.was_closed_since(socket) || walk.incomplete || socket.remote.port() == 0 {
             return;
         }
         let origin = self.origin_of_adopted(walk.netns);
+        if origin == Origin::AfterLoss {
+            // The record of its birth is missing.
+            self.gaps += 1;
+        }
         let role = match socket.state {
             TcpState::SynSent => (Role::Client, false),
-            _ => self.role_of(walk.netns, socket.local.port(), socket.port_by_connect),
+            _ => self.role_of(walk.netns, (socket.local, socket.remote), socket.port_by_connect),
         };
         let ends = (socket.local, socket.remote);
         let mut life = self.adopted(walk.netns, role, origin, socket.state, ends, socket.time);
@@ -199,10 +219,6 @@ impl Tracker {
         let Some(life) = self.connections.get_mut(socket.sock) else {
             return;
         };
-        // An established connection never goes back: the walk met another life after all.
-        if life.established && machine::is_pending(socket.state) {
-            return;
-        }
         self.gaps += 1;
         life.changed = socket.time;
         let (row, old) = (life.row, life.state);
@@ -230,8 +246,11 @@ impl Tracker {
         let known = walk.entered.remove(&(time_wait.local, time_wait.remote));
         let row = known.map_or_else(
             || {
-                let (role, _) =
-                    self.role_of(walk.netns, time_wait.local.port(), time_wait.port_by_connect);
+                let (role, _) = self.role_of(
+                    walk.netns,
+                    (time_wait.local, time_wait.remote),
+                    time_wait.port_by_connect,
+                );
                 let port = match role {
                     Role::Server => time_wait.local.port(),
                     Role::Client => time_wait.remote.port(),
@@ -262,41 +281,53 @@ impl Tracker {
             return;
         }
         self.book_walked_gauges(&walk);
-        self.listeners.forget_absent(walk.netns, walk.number, walk.begun);
-        self.forget_absent(&walk, observer);
+        let known_losses = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
+        let enough = if self.losses() > known_losses { 1 } else { ABSENCES };
+        let missed_a_listener =
+            self.listeners.forget_absent(walk.netns, walk.number, walk.begun, enough);
+        let missed_a_connection = self.forget_absent(&walk, enough, observer);
         self.namespaces.walked(walk.netns, end.ended, walk.losses);
+        // The next walk shows what is gone and what was passed over, and what has passed by itself.
+        let more_to_see = missed_a_listener
+            || missed_a_connection
+            || walk.rows.values().any(|figures| figures.will_pass());
+        if more_to_see {
+            self.namespaces.change(walk.netns, end.ended);
+        }
     }
 
     fn book_walked_gauges(&mut self, walk: &Walk) {
         for (key, row) in self.ports.iter_mut() {
-            if key.netns == walk.netns {
-                row.time_waits.clear();
-                row.walked = Walked::default();
+            if key.netns == walk.netns || key.port.is_none() {
+                row.time_waits.clear(walk.netns);
+                row.walked.remove(&walk.netns);
             }
         }
-        for (&row, figures) in &walk.rows {
-            self.ports.get_mut(row).walked = *figures;
+        for (&row, &figures) in &walk.rows {
+            self.ports.get_mut(row).walked.insert(walk.netns, figures);
         }
         for (&(row, expiry), &count) in &walk.time_waits {
             let row = self.ports.get_mut(row);
             for _ in 0..count {
-                row.time_waits.add(walk.begun, expiry);
+                row.time_waits.add(walk.netns, walk.begun, expiry);
             }
         }
         for &(row, time) in walk.entered.values() {
-            self.ports.get_mut(row).time_waits.enter(time);
+            self.ports.get_mut(row).time_waits.enter(walk.netns, time);
         }
     }
 
-    fn forget_absent(&mut self, walk: &Walk, observer: &mut impl Observer) {
-        let known = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
-        let enough = if self.losses() > known { 1 } else { ABSENCES };
+    /// Ends the lives of sockets that `enough` walks in a row should have met and did not. Says
+    /// whether this one missed any.
+    fn forget_absent(&mut self, walk: &Walk, enough: u8, observer: &mut impl Observer) -> bool {
         let mut gone = Vec::new();
+        let mut missed = false;
         for (sock, life) in self.connections.iter_mut() {
             let quiet =
                 life.netns == walk.netns && life.met_by != walk.number && life.changed < walk.begun;
             let just_connecting = life.state == TcpState::SynSent
                 && life.changed.saturating_add(CONNECT_DELAY) > walk.begun;
+            missed |= quiet;
             if quiet && !just_connecting {
                 life.absent += 1;
                 if life.absent >= enough {
@@ -305,7 +336,10 @@ impl Tracker {
             }
         }
         for sock in gone {
+            // The record of its end is missing, whether that was counted as lost or not.
+            self.gaps += 1;
             self.lose(sock, walk.begun, observer);
         }
+        missed
     }
 }

@@ -1,0 +1,343 @@
+//! Bytes in, input out: what decoding and recordings do with records, and with anything else.
+//! `PROPTEST_CASES` sets how many of each are tried.
+
+mod wire;
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+use synfin::{
+    decode::decode,
+    input::{
+        ClockAnchor, Closing, Counters, Input, Opening, Session, Tick, Transition, WalkBegin,
+        WalkEnd, WalkedSocket, WalkedTimeWait,
+    },
+    recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+};
+use synfin_common::{
+    event::{self, Flags, Kind},
+    state::TcpState,
+};
+use wire::{batch, findings, sized};
+use zerocopy::IntoBytes;
+
+/// As many cases as the environment says, or 1,000.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => ProptestConfig { cases: 1_000, ..config },
+    }
+}
+
+fn decoded(frame: &Frame) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    decode(frame, |input| inputs.push(input));
+    inputs
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn any_bytes_give_input(bytes in any_bytes()) {
+        for frame in [Frame::Events(bytes.clone()), Frame::Walked(bytes.clone())] {
+            prop_assert_eq!(decoded(&frame).is_empty(), bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn nearly_records_give_input(record in nearly_a_record(), len in 0..200u32) {
+        let mut batch = len.to_le_bytes().to_vec();
+        batch.extend(&record);
+        prop_assert!(!decoded(&Frame::Events(batch.into())).is_empty());
+        prop_assert!(!decoded(&Frame::Walked(record.into())).is_empty());
+    }
+
+    #[test]
+    fn records_come_out_as_they_went_in(inputs in vec(record(), 0..8)) {
+        prop_assert_eq!(decoded(&Frame::Events(batch(&inputs).into())), inputs);
+    }
+
+    #[test]
+    fn walks_come_out_as_they_went_in(inputs in vec(finding(), 0..8)) {
+        prop_assert_eq!(decoded(&Frame::Walked(findings(&inputs).into())), inputs);
+    }
+
+    #[test]
+    fn a_record_does_not_hide_the_next(bytes in vec(any::<u8>(), 0..200), next in record()) {
+        let batch = [sized(&bytes), batch([&next])].concat();
+        prop_assert_eq!(decoded(&Frame::Events(batch.into())).pop(), Some(next));
+    }
+
+    #[test]
+    fn a_recording_reads_back(frames in vec(frame(), 0..8)) {
+        let read: Result<Vec<_>, _> = Reader::new(&recorded(&frames)[..])?.collect();
+        prop_assert_eq!(read?, frames);
+    }
+
+    #[test]
+    fn any_bytes_as_a_recording_come_to_an_end(bytes in any_bytes()) {
+        match Reader::new(&bytes[..]) {
+            Err(RecordingError::Foreign | RecordingError::Version(_)) => {}
+            Err(other) => prop_assert!(false, "{}", other),
+            Ok(reader) => come_to_an_end(reader, &bytes)?,
+        }
+        let with_magic = [&MAGIC[..], &bytes].concat();
+        come_to_an_end(Reader::new(&with_magic[..])?, &with_magic)?;
+    }
+
+    #[test]
+    fn a_damaged_recording_gives_what_came_before(
+        frames in vec(frame(), 1..6),
+        place in any::<prop::sample::Index>(),
+        flip in 1..=u8::MAX,
+    ) {
+        let mut file = recorded(&frames);
+        let place = MAGIC.len() + place.index(file.len() - MAGIC.len());
+        file[place] ^= flip;
+        let reader = Reader::new(&file[..])?;
+        let good: Vec<_> = reader.map_while(Result::ok).collect();
+        prop_assert!(good.len() < frames.len());
+        prop_assert_eq!(&good, &frames[..good.len()]);
+        come_to_an_end(Reader::new(&file[..])?, &file)?;
+    }
+
+    #[test]
+    fn frames_that_hold_anything_come_to_an_end(
+        payload in vec(any::<u8>(), 0..64),
+        kind in 0..9u8,
+    ) {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&[kind]);
+        hasher.update(&payload);
+        let mut file = MAGIC.to_vec();
+        file.push(kind);
+        file.extend((payload.len() as u32).to_le_bytes());
+        file.extend(hasher.finalize().to_le_bytes());
+        file.extend(payload);
+        come_to_an_end(Reader::new(&file[..])?, &file)?;
+    }
+}
+
+/// Reads on after the end, and looks at what an error says.
+fn come_to_an_end(mut reader: Reader<&[u8]>, file: &[u8]) -> Result<(), TestCaseError> {
+    let mut failed = false;
+    for frame in reader.by_ref() {
+        prop_assert!(!failed, "a frame after an error");
+        match frame {
+            Ok(frame) => drop(decoded(&frame)),
+            Err(RecordingError::Truncated(offset) | RecordingError::Damaged { offset, .. }) => {
+                prop_assert!((MAGIC.len() as u64..file.len() as u64).contains(&offset));
+                failed = true;
+            }
+            Err(other) => prop_assert!(false, "{}", other),
+        }
+    }
+    prop_assert!(reader.next().is_none());
+    Ok(())
+}
+
+fn recorded(frames: &[Frame]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut recorder = Recorder::new(&mut file).unwrap();
+    for frame in frames {
+        recorder.write(frame).unwrap();
+    }
+    file
+}
+
+fn any_bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..300).prop_map(Bytes::from)
+}
+
+/// Begins like a record, and may have the length of one.
+fn nearly_a_record() -> impl Strategy<Value = Vec<u8>> {
+    let len = prop::sample::select(vec![1usize, 24, 48, 80, 96, 104, 112, 113]);
+    (0..5u8, len).prop_flat_map(|(kind, len)| {
+        vec(prop_oneof![0..14u8, any::<u8>()], len).prop_map(move |mut bytes| {
+            bytes[0] = kind;
+            bytes
+        })
+    })
+}
+
+fn state() -> impl Strategy<Value = TcpState> {
+    prop::sample::select(&TcpState::ALL[..])
+}
+
+/// Two ends of one family. (An IPv4-mapped address is read as IPv4, so it would not come back.)
+fn ends() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
+    let ports = any::<(u16, u16)>();
+    let ip = prop_oneof![
+        any::<[[u8; 4]; 2]>().prop_map(|ips| ips.map(IpAddr::from)),
+        any::<[[u8; 16]; 2]>().prop_map(|ips| ips.map(|mut ip| {
+            ip[0] = 0x20;
+            IpAddr::from(ip)
+        })),
+    ];
+    (ip, ports).prop_map(|([local, remote], (local_port, remote_port))| {
+        (SocketAddr::new(local, local_port), SocketAddr::new(remote, remote_port))
+    })
+}
+
+/// Flags that agree with the addresses and the pid beside them.
+fn flags(any: u32, ends: (SocketAddr, SocketAddr), by_owner: bool) -> Flags {
+    let facts = [(Flags::IPV6, ends.0.is_ipv6()), (Flags::BY_OWNER, by_owner)];
+    let flags = facts.iter().fold(
+        any,
+        |flags, (flag, is_so)| {
+            if *is_so { flags | flag.0 } else { flags & !flag.0 }
+        },
+    );
+    Flags(flags)
+}
+
+fn milliseconds() -> impl Strategy<Value = Option<u32>> {
+    prop::option::of(0..u32::MAX)
+}
+
+/// Any record that a hook can write.
+fn record() -> impl Strategy<Value = Input> {
+    let opening = (any::<u64>(), any::<(u32, u32)>(), vec(1..=u8::MAX, 0..=16)).prop_map(
+        |(cgroup, accept_queue, comm)| (Some(Opening { cgroup, accept_queue, comm }), None),
+    );
+    let closing = (any::<(u64, u64)>(), any::<u32>(), milliseconds()).prop_map(
+        |((bytes_acked, bytes_received), unread, idle_ms)| {
+            (None, Some(Closing { bytes_acked, bytes_received, unread, idle_ms }))
+        },
+    );
+    let details = prop_oneof![Just((None, None)), opening, closing];
+    let who = (any::<(u64, u64, u32, u32)>(), any::<Option<u32>>(), ends());
+    let what = (state(), state(), any::<[u8; 4]>(), any::<(u32, u32)>());
+    let transition = (who, what, details).prop_map(
+        |(
+            ((time, sock, netns, bits), pid, (local, remote)),
+            (old, new, [err, err_soft, retransmits, probes], (rtt_us, total_retransmits)),
+            (opening, closing),
+        )| {
+            Input::Transition(Transition {
+                time,
+                sock,
+                netns,
+                old,
+                new,
+                local,
+                remote,
+                flags: flags(bits, (local, remote), pid.is_some()),
+                err,
+                err_soft,
+                pid,
+                rtt_us,
+                retransmits,
+                probes,
+                total_retransmits,
+                opening,
+                closing,
+            })
+        },
+    );
+    let reset = any::<(u64, u64)>().prop_map(|(time, sock)| Input::ResetReceived { time, sock });
+    prop_oneof![8 => transition, 1 => reset]
+}
+
+/// Anything that a walk can meet.
+fn finding() -> impl Strategy<Value = Input> {
+    let what = (any::<(u64, u64, u64, u64)>(), state(), ends(), any::<Option<bool>>());
+    let figures = (any::<[u32; 4]>(), any::<(u8, u32)>(), milliseconds());
+    let socket = (what, figures).prop_map(
+        |(
+            ((time, sock, cgroup, inode), state, (local, remote), port_by_connect),
+            ([rtt_us, waiting, limit, drops], (retransmits, bits), idle_ms),
+        )| {
+            Input::Socket(WalkedSocket {
+                time,
+                sock,
+                state,
+                local,
+                remote,
+                flags: flags(bits, (local, remote), false),
+                port_by_connect,
+                retransmits,
+                rtt_us,
+                accept_queue: (waiting, limit),
+                drops,
+                idle_ms,
+                cgroup,
+                inode,
+            })
+        },
+    );
+    let time_wait = (any::<bool>(), any::<Option<bool>>(), ends(), any::<u32>()).prop_map(
+        |(fin_wait2, port_by_connect, (local, remote), remaining_ms)| {
+            Input::TimeWait(WalkedTimeWait {
+                fin_wait2,
+                port_by_connect,
+                local,
+                remote,
+                remaining_ms,
+            })
+        },
+    );
+    prop_oneof![socket, time_wait]
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    let text = || ".{0,20}";
+    let clock = any::<(u64, u64)>()
+        .prop_map(|(monotonic_ns, realtime_ns)| ClockAnchor { monotonic_ns, realtime_ns });
+    let sysctls = prop::collection::btree_map(text(), text(), 0..3);
+    let session = (
+        text(),
+        text(),
+        text(),
+        clock,
+        vec(text(), 0..3),
+        vec(text(), 0..3),
+        any::<u32>(),
+        sysctls,
+    )
+        .prop_map(|(synfin, host, kernel, clock, hooks, limitations, ring_bytes, sysctls)| {
+            Session { synfin, host, kernel, clock, hooks, limitations, ring_bytes, sysctls }
+        });
+    let walk_begin =
+        any::<(u32, u64)>().prop_map(|(netns, time)| Frame::WalkBegin(WalkBegin { netns, time }));
+    let walk_end = (any::<(u32, u64, u64)>(), prop::option::of(text())).prop_map(
+        |((netns, begun, ended), error)| Frame::WalkEnd(WalkEnd { netns, begun, ended, error }),
+    );
+    let tick = any::<(u64, [u64; Kind::COUNT], [u64; Kind::COUNT], u64)>().prop_map(
+        |(time, seen, lost, missed)| {
+            Frame::Tick(Tick { time, counters: Counters { seen, lost, missed } })
+        },
+    );
+    prop_oneof![
+        session.prop_map(Frame::Session),
+        any_bytes().prop_map(Frame::Events),
+        walk_begin,
+        any_bytes().prop_map(Frame::Walked),
+        walk_end,
+        tick,
+    ]
+}
+
+#[test]
+fn ipv4_mapped_addresses_are_ipv4() {
+    let mapped = "::ffff:192.0.2.1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let step = event::Step {
+        kind: Kind::Step as u8,
+        old: TcpState::SynSent.number(),
+        new: TcpState::Established.number(),
+        flags: Flags::IPV6,
+        local_addr: mapped,
+        remote_addr: mapped,
+        ..event::Step::default()
+    };
+    match &decoded(&Frame::Events(sized(step.as_bytes()).into()))[..] {
+        [Input::Transition(transition)] => {
+            assert_eq!(transition.local.ip().to_string(), "192.0.2.1");
+            assert_eq!(transition.remote.ip().to_string(), "192.0.2.1");
+        }
+        other => panic!("{other:?}"),
+    }
+}

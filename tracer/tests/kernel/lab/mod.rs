@@ -1,0 +1,105 @@
+//! The laboratory: namespaces to make connections in, the kernel's own figures about them, and
+//! synfin to be measured against those.
+
+mod books;
+mod counters;
+mod namespace;
+mod sockets;
+mod synfin;
+mod witness;
+
+use std::{
+    fmt::Debug,
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread,
+    time::{Duration, Instant},
+};
+
+pub(crate) use books::{Books, Report};
+pub(crate) use counters::Counters;
+pub(crate) use namespace::{Namespace, Wire};
+pub(crate) use sockets::{
+    Pair, Sock, accept, connect_to, disconnect, reset, set_option, wait_for_end, wait_for_state,
+};
+pub(crate) use synfin::Synfin;
+
+use witness::Witness;
+
+/// Who works in the laboratory: any number of small tests at a time, or one that needs the whole
+/// machine.
+static ROOM: RwLock<()> = RwLock::new(());
+
+/// Enters for a test that others do not disturb.
+pub(crate) fn enter() -> RwLockReadGuard<'static, ()> {
+    demand_root();
+    // Another test's failure is not this one's.
+    ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Enters for a test that nothing else may run beside.
+pub(crate) fn enter_alone() -> RwLockWriteGuard<'static, ()> {
+    demand_root();
+    ROOM.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn demand_root() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "kernel tests load eBPF programs and make network namespaces, which only root may do: \
+         run them as root, or by `cargo xtask test`, which goes through sudo"
+    );
+}
+
+/// How often an experiment is repeated before the machine is held to be unfit for it.
+const TRIALS: usize = 10;
+
+/// Makes an experiment, and makes it again if the kernel kept a transition from synfin's program
+/// and says so. What is seen then must be exact.
+#[track_caller]
+pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Report, T) {
+    for _ in 0..TRIALS {
+        let witness = Witness::begin();
+        let (report, found) = experiment();
+        if report.event("missed") == 0 && witness.count() == 0 {
+            return (report, found);
+        }
+    }
+    panic!("in {TRIALS} trials out of {TRIALS} the kernel skipped the program");
+}
+
+/// Whatever is waited for happens within this, however busy the machine is.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `look` gives something.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until what `look` gives is `wanted`.
+#[track_caller]
+pub(crate) fn eventually_equal<T: PartialEq + Debug>(
+    what: &str,
+    wanted: T,
+    mut look: impl FnMut() -> T,
+) {
+    let begun = Instant::now();
+    loop {
+        let found = look();
+        if found == wanted {
+            return;
+        }
+        assert!(
+            begun.elapsed() < DEADLINE,
+            "waited {DEADLINE:?} in vain: {what} is {found:?} and not {wanted:?}"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}

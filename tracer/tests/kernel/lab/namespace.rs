@@ -1,0 +1,179 @@
+//! Network namespaces, and the wire between two of them.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::MetadataExt,
+    panic,
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::{Counters, Sock, eventually};
+
+/// A fresh network namespace, whose loopback is up. It goes away with this, or with the test
+/// process, however that ends.
+pub(crate) struct Namespace {
+    /// Is in the namespace until its input ends.
+    holder: Child,
+}
+
+impl Namespace {
+    pub(crate) fn new() -> Self {
+        let found = thread::scope(|scope| {
+            let founder = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+                Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()
+            });
+            founder.join().unwrap_or_else(|failure| panic::resume_unwind(failure))
+        });
+        let namespace = Self { holder: found.expect("cat, to hold the namespace") };
+        namespace.run("ip link set lo up");
+        namespace
+    }
+
+    /// Its inode number, by which the kernel and synfin call it.
+    pub(crate) fn id(&self) -> u64 {
+        fs::metadata(self.path()).expect("the namespace's file").ino()
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.holder.id())
+    }
+
+    /// Does something within the namespace. Sockets belong for life to the one they are made in.
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let enter_and_work = || {
+            let file = File::open(self.path()).expect("the namespace's file");
+            setns(file, CloneFlags::CLONE_NEWNET).expect("the way into the namespace");
+            work()
+        };
+        thread::scope(|scope| {
+            // A thread of its own, so that no other is left in the wrong namespace.
+            let worker = scope.spawn(enter_and_work);
+            worker.join().unwrap_or_else(|failure| panic::resume_unwind(failure))
+        })
+    }
+
+    /// Runs a command, without a shell, and returns what it printed.
+    #[track_caller]
+    pub(crate) fn run(&self, command: &str) -> String {
+        self.run_with(command, "")
+    }
+
+    #[track_caller]
+    fn run_with(&self, command: &str, input: &str) -> String {
+        let mut words = command.split_whitespace();
+        let mut program = Command::new(words.next().expect("a command"));
+        program.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.within(|| program.spawn());
+        let mut child = child.unwrap_or_else(|error| panic!("cannot run `{command}`: {error}"));
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input.as_bytes()).expect("its input");
+        drop(stdin);
+        let output = child.wait_with_output().expect("its output");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "`{command}` failed: {errors}\n{input}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Sets what `/proc/sys/net/NAME` says.
+    pub(crate) fn set(&self, name: &str, value: impl ToString + Sync) {
+        let path = format!("/proc/sys/net/{name}");
+        self.within(|| fs::write(&path, value.to_string()))
+            .unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+    }
+
+    /// Filters what comes in by a rule of nftables, under a name by which it can be ended.
+    pub(crate) fn filter(&self, name: &str, rule: &str) {
+        let table = format!(
+            "table inet {name} {{\nchain input {{\ntype filter hook input priority 0\n{rule}\n}}\n}}\n"
+        );
+        self.run_with("nft -f -", &table);
+    }
+
+    /// Ends a filter.
+    pub(crate) fn unfilter(&self, name: &str) {
+        self.run(&format!("nft delete table inet {name}"));
+    }
+
+    /// Waits until a filter, whose rule has a `counter`, was met by so many packets.
+    #[track_caller]
+    pub(crate) fn wait_for_filtered(&self, name: &str, packets: u64) {
+        eventually(&format!("{packets} packets at the filter {name}"), || {
+            let table = self.run(&format!("nft list table inet {name}"));
+            let (_, counter) = table.split_once("counter packets ").expect("a counter");
+            let (counted, _) = counter.split_once(' ').expect("a number");
+            (counted.parse::<u64>().expect("a number") >= packets).then_some(())
+        });
+    }
+
+    /// The kernel's counters and gauges for this namespace.
+    pub(crate) fn counters(&self) -> Counters {
+        self.within(Counters::read)
+    }
+
+    /// All TCP sockets, as `ss` sees them.
+    pub(crate) fn sockets(&self) -> Vec<Sock> {
+        self.run("ss -Htan").lines().map(Sock::parse).collect()
+    }
+
+    /// Waits until no connection is about to change: what is closing has closed, no handshake
+    /// waits for its last step.
+    #[track_caller]
+    pub(crate) fn settle(&self) {
+        const MOVING: [&str; 4] = ["FIN-WAIT-1", "LAST-ACK", "CLOSING", "SYN-RECV"];
+        eventually("connections settle", || {
+            self.sockets()
+                .iter()
+                .all(|socket| !MOVING.contains(&socket.state.as_str()))
+                .then_some(())
+        });
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // It would end by itself, with its input; this waits for it.
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Two namespaces and a cable.
+pub(crate) struct Wire {
+    /// Where the clients are.
+    pub(crate) near: Namespace,
+    /// Where the servers are.
+    pub(crate) far: Namespace,
+}
+
+impl Wire {
+    /// The servers' addresses.
+    pub(crate) const FAR4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
+    pub(crate) const FAR6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2));
+    /// The clients' address.
+    pub(crate) const NEAR4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+
+    pub(crate) fn new() -> Self {
+        let (near, far) = (Namespace::new(), Namespace::new());
+        let peer = far.holder.id();
+        near.run(&format!("ip link add wire type veth peer name wire netns {peer}"));
+        for (namespace, host) in [(&near, 1), (&far, 2)] {
+            namespace.run(&format!("ip address add 10.77.0.{host}/24 dev wire"));
+            namespace.run(&format!("ip address add fd77::{host}/64 dev wire nodad"));
+            namespace.run("ip link set wire up");
+        }
+        // Every SYN that is rejected is told so, however many there are.
+        far.set("ipv4/icmp_ratelimit", 0);
+        far.set("ipv6/icmp/ratelimit", 0);
+        Self { near, far }
+    }
+
+    pub(crate) fn both(&self) -> [&Namespace; 2] {
+        [&self.near, &self.far]
+    }
+}

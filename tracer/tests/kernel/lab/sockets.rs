@@ -1,0 +1,243 @@
+//! Sockets that do as they are told.
+
+use std::{
+    io::{self, Read, Write},
+    mem,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd,
+    time::Duration,
+};
+
+use nix::libc;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use synfin_common::state::TcpState;
+
+use super::{DEADLINE, Namespace, Wire, eventually, eventually_equal};
+
+/// The two ends of a connection.
+pub(crate) struct Pair {
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
+}
+
+impl Pair {
+    /// What the client sends arrives.
+    pub(crate) fn send(&mut self, text: &[u8]) {
+        self.client.write_all(text).expect("the client writes");
+        read_exactly(&mut self.server, text);
+    }
+
+    /// What the server sends arrives.
+    pub(crate) fn answer(&mut self, text: &[u8]) {
+        self.server.write_all(text).expect("the server writes");
+        read_exactly(&mut self.client, text);
+    }
+
+    /// What the server sends arrives at the client's host, and nobody reads it.
+    pub(crate) fn answer_unread(&mut self, text: &[u8]) {
+        self.server.write_all(text).expect("the server writes");
+        eventually("the answer arrives", || {
+            let mut seen = vec![0; text.len()];
+            (self.client.peek(&mut seen).ok()? == text.len()).then_some(())
+        });
+    }
+
+    /// The client ends the connection, the server follows.
+    pub(crate) fn close_by_client(self) {
+        let Self { client, server } = self;
+        drop(client);
+        wait_for_end(server);
+    }
+
+    /// The server ends the connection, the client follows.
+    pub(crate) fn close_by_server(self) {
+        let Self { client, server } = self;
+        drop(server);
+        wait_for_end(client);
+    }
+}
+
+fn read_exactly(from: &mut TcpStream, text: &[u8]) {
+    let mut read = vec![0; text.len()];
+    from.read_exact(&mut read).expect("what the peer wrote");
+    assert_eq!(read, text);
+}
+
+/// Waits until the peer has ended the connection one way or another, then closes.
+pub(crate) fn wait_for_end(mut stream: TcpStream) {
+    match io::copy(&mut stream, &mut io::sink()) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the peer's end did not come: {error}"),
+    }
+}
+
+/// Closes by RST.
+pub(crate) fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+}
+
+/// Dissolves the connection by connect(AF_UNSPEC) and keeps the socket.
+pub(crate) fn disconnect(stream: &TcpStream) {
+    // SAFETY: the storage is all zeroes, which is an address of the family AF_UNSPEC.
+    let nowhere = unsafe {
+        SockAddr::try_init(|_, length| {
+            *length = 16;
+            Ok(())
+        })
+    };
+    let ((), nowhere) = nowhere.expect("an address");
+    SockRef::from(stream).connect(&nowhere).expect("connect(AF_UNSPEC)");
+}
+
+impl Namespace {
+    /// Listens.
+    #[track_caller]
+    pub(crate) fn listen(&self, address: impl Into<SocketAddr>) -> TcpListener {
+        self.listen_up_to(address, 1024)
+    }
+
+    /// Listens with a queue of so many. On the unspecified address of IPv6, for IPv4 as well.
+    #[track_caller]
+    pub(crate) fn listen_up_to(&self, address: impl Into<SocketAddr>, backlog: i32) -> TcpListener {
+        let address = address.into();
+        let socket = self.socket(address.ip());
+        if address.is_ipv6() {
+            socket.set_only_v6(false).expect("IPV6_V6ONLY");
+        }
+        socket.set_reuse_address(true).expect("SO_REUSEADDR");
+        socket.bind(&address.into()).unwrap_or_else(|error| panic!("{address}: {error}"));
+        socket.listen(backlog).expect("listen");
+        socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+        socket.into()
+    }
+
+    /// A socket for addresses of this family.
+    pub(crate) fn socket(&self, family: IpAddr) -> Socket {
+        let domain = if family.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        self.within(|| Socket::new(domain, Type::STREAM, Some(Protocol::TCP))).expect("a socket")
+    }
+
+    /// Connects, and waits for what comes of it.
+    pub(crate) fn connect(&self, to: impl Into<SocketAddr>) -> io::Result<TcpStream> {
+        let to = to.into();
+        connect_to(self.socket(to.ip()), to)
+    }
+
+    /// Begins to connect.
+    pub(crate) fn begin_connect(&self, to: impl Into<SocketAddr>) -> TcpStream {
+        let to = to.into();
+        let socket = self.socket(to.ip());
+        socket.set_nonblocking(true).expect("O_NONBLOCK");
+        match socket.connect(&to.into()) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => socket.into(),
+            result => panic!("connect did not wait for an answer: {result:?}"),
+        }
+    }
+
+    /// Connects to a listener of this namespace or another, which accepts.
+    #[track_caller]
+    pub(crate) fn pair_with(&self, listener: &TcpListener, to: impl Into<SocketAddr>) -> Pair {
+        let client = self.connect(to).expect("a connection");
+        Pair { client, server: accept(listener) }
+    }
+}
+
+impl Wire {
+    /// Connects from near to a listener that is far, so many times, each accepted at once.
+    pub(crate) fn pairs<'a>(
+        &'a self,
+        listener: &'a TcpListener,
+        to: impl Into<SocketAddr>,
+        count: usize,
+    ) -> impl Iterator<Item = Pair> + 'a {
+        let to = to.into();
+        (0..count).map(move |_| self.near.pair_with(listener, to))
+    }
+}
+
+/// Accepts the next connection.
+#[track_caller]
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().expect("a connection");
+    bound(&stream);
+    stream
+}
+
+/// Connects a socket that was prepared.
+pub(crate) fn connect_to(socket: Socket, to: SocketAddr) -> io::Result<TcpStream> {
+    socket.connect(&to.into())?;
+    let stream = socket.into();
+    bound(&stream);
+    Ok(stream)
+}
+
+/// Waits until the connection is in this state.
+#[track_caller]
+pub(crate) fn wait_for_state(stream: &TcpStream, state: TcpState) {
+    eventually_equal("the socket's state", Some(state), || {
+        TcpState::from_number(tcp_info(stream).tcpi_state)
+    });
+}
+
+fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
+    // SAFETY: all of it are integers.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let to = (&raw mut info).cast();
+    // SAFETY: there is room for so many bytes.
+    let result = unsafe {
+        libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, to, &mut length)
+    };
+    assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
+    info
+}
+
+/// Sets an option of TCP.
+#[track_caller]
+pub(crate) fn set_option(stream: &TcpStream, option: i32, value: i32) {
+    let (from, length) = ((&raw const value).cast(), size_of_val(&value) as libc::socklen_t);
+    // SAFETY: there are so many bytes.
+    let result =
+        unsafe { libc::setsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, option, from, length) };
+    assert_eq!(result, 0, "TCP option {option}: {}", io::Error::last_os_error());
+}
+
+/// Nobody waits for ever.
+fn bound(stream: &TcpStream) {
+    stream.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+    stream.set_write_timeout(Some(DEADLINE)).expect("SO_SNDTIMEO");
+}
+
+/// A socket as `ss` sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sock {
+    /// In the spelling of `ss`.
+    pub(crate) state: String,
+    /// Of a listener: connections that wait for accept(), and how many may.
+    pub(crate) queue: (u64, u64),
+    pub(crate) local_port: u16,
+    /// 0 for a listener.
+    pub(crate) remote_port: u16,
+}
+
+impl Sock {
+    /// Of a line of `ss -Htan`.
+    pub(super) fn parse(line: &str) -> Self {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let &[state, received, sent, local, remote] = fields.as_slice() else {
+            panic!("this line of ss is not understood: {line}");
+        };
+        let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("no number in: {line}"));
+        let port = |end: &str| {
+            let (_, port) = end.rsplit_once(':').unwrap_or_else(|| panic!("no port in: {line}"));
+            if port == "*" { 0 } else { number(port) as u16 }
+        };
+        Self {
+            state: state.to_owned(),
+            queue: (number(received), number(sent)),
+            local_port: port(local),
+            remote_port: port(remote),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Runs of the program.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use super::{DEADLINE, Report};
+
+/// Synfin at work on the live kernel.
+pub(crate) struct Synfin {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// What came of a run.
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Synfin {
+    /// Starts it, and waits until it misses nothing any more.
+    #[track_caller]
+    pub(crate) fn watch<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        let mut command = command();
+        command.args(args);
+        let (mut synfin, said) = Self::start(&mut command);
+        let is_ready = |line: Result<String, _>| line.map(|l| l.starts_with("synfin: watching"));
+        let begun = Instant::now();
+        while !is_ready(said.recv_timeout(DEADLINE.saturating_sub(begun.elapsed())))
+            .unwrap_or_else(|_| synfin.give_up("does not begin to watch"))
+        {}
+        synfin
+    }
+
+    /// Runs it to its own end.
+    #[track_caller]
+    pub(crate) fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Finished {
+        let mut command = command();
+        command.args(args);
+        Self::run_command(&mut command)
+    }
+
+    /// Runs a command that is synfin in the end.
+    #[track_caller]
+    pub(crate) fn run_command(command: &mut Command) -> Finished {
+        let (synfin, _) = Self::start(command);
+        synfin.wait()
+    }
+
+    fn start(command: &mut Command) -> (Self, mpsc::Receiver<String>) {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let mut stdout = child.stdout.take().expect("a pipe");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (say, said) = mpsc::channel();
+        let keep_stdout = move || {
+            let mut kept = Vec::new();
+            stdout.read_to_end(&mut kept).expect("its output");
+            String::from_utf8(kept).expect("text")
+        };
+        let keep_stderr = move || {
+            let mut kept = String::new();
+            for line in stderr.lines().map_while(Result::ok) {
+                kept += &line;
+                kept.push('\n');
+                // Nobody may want to hear more.
+                let _ = say.send(line);
+            }
+            kept
+        };
+        let synfin = Self {
+            child,
+            stdout: Some(thread::spawn(keep_stdout)),
+            stderr: Some(thread::spawn(keep_stderr)),
+        };
+        (synfin, said)
+    }
+
+    /// Ends it as Ctrl-C does.
+    #[track_caller]
+    pub(crate) fn finish(self) -> Finished {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), Signal::SIGINT).expect("SIGINT");
+        let finished = self.wait();
+        assert_eq!(finished.code, 0, "synfin failed: {}", finished.stderr);
+        finished
+    }
+
+    #[track_caller]
+    fn wait(mut self) -> Finished {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                break status;
+            }
+            if begun.elapsed() > DEADLINE {
+                self.give_up("does not end");
+            }
+            thread::sleep(std::time::Duration::from_millis(5));
+        };
+        let code = status.code().unwrap_or_else(|| panic!("synfin was killed: {status}"));
+        Finished { code, stdout: kept(&mut self.stdout), stderr: kept(&mut self.stderr) }
+    }
+
+    #[track_caller]
+    fn give_up(&mut self, what: &str) -> ! {
+        let _ = self.child.kill();
+        panic!("synfin {what}: {}", kept(&mut self.stderr));
+    }
+}
+
+impl Drop for Synfin {
+    fn drop(&mut self) {
+        // Only a test that failed leaves it running.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    /// The report of a run whose output is one.
+    #[track_caller]
+    pub(crate) fn report(&self) -> Report {
+        let mut lines = self.json_lines();
+        assert_eq!(lines.len(), 1, "one report: {}{}", self.stdout, self.stderr);
+        Report::new(lines.remove(0))
+    }
+
+    /// The objects of an output that is one a line.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        assert_eq!(self.code, 0, "synfin failed: {}", self.stderr);
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        };
+        self.stdout.lines().map(parse).collect()
+    }
+}
+
+fn kept(output: &mut Option<JoinHandle<String>>) -> String {
+    output.take().map(|thread| thread.join().expect("its output")).unwrap_or_default()
+}
+
+/// The program that was built with these tests.
+fn command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_synfin"))
+}

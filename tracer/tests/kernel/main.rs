@@ -1,0 +1,10 @@
+//! The kernel tests: synfin against real connections of the running kernel, in network
+//! namespaces that each test makes for itself. They load eBPF programs and make namespaces, so
+//! they run as root; `cargo xtask test` sees to it.
+
+mod lab;
+
+mod burst;
+mod mix;
+mod replay;
+mod survey;

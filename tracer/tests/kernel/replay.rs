@@ -1,0 +1,115 @@
+//! A recording tells the same as the live trace that it was made of, to anybody who may read it.
+
+use std::{
+    fs::{self, Permissions},
+    net::Ipv4Addr,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::Command,
+};
+
+use crate::lab::{self, Namespace, Synfin, accept, reset};
+
+const PORT: u16 = 7101;
+
+/// What is run live, and then from its recording.
+const RUNS: [&[&str]; 10] = [
+    &["report"],
+    &["report", "-w"],
+    &["report", "-o", "json"],
+    &["report", "-o", "csv"],
+    &["report", "0.2", "-o", "json"],
+    &["trace"],
+    &["trace", "-o", "json"],
+    &["connections", "-w"],
+    &["connections", "-o", "csv"],
+    &["connections", "--open", "--for", "1h", "-o", "json"],
+];
+
+#[test]
+fn a_recording_tells_what_was_told_live() {
+    let _lab = lab::enter();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recordings: Vec<_> =
+        (0..RUNS.len()).map(|run| folder.path().join(run.to_string())).collect();
+
+    let namespace = Namespace::new();
+    let watching: Vec<_> = RUNS
+        .iter()
+        .zip(&recordings)
+        .map(|(run, recording)| Synfin::watch(live(run, recording)))
+        .collect();
+    let open = some_traffic(&namespace);
+    let told: Vec<_> = watching.into_iter().map(|synfin| synfin.finish().stdout).collect();
+    drop(open);
+
+    for recording in &recordings {
+        let mode = fs::metadata(recording).expect("the recording").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "it is for its owner only");
+    }
+    let nobody = Nobody::new(folder.path());
+    for ((run, recording), told) in RUNS.iter().zip(&recordings).zip(told) {
+        assert!(told.contains(&PORT.to_string()), "{run:?} tells nothing of the traffic: {told}");
+        let replayed = nobody.replays(run, recording);
+        assert_eq!(replayed, told, "{run:?}");
+    }
+}
+
+fn live<'a>(run: &[&'a str], recording: &'a Path) -> Vec<&'a str> {
+    let recording = recording.to_str().expect("a plain path");
+    [run, &["--record", recording]].concat()
+}
+
+/// Connections of several fates; some stay open.
+fn some_traffic(namespace: &Namespace) -> impl Sized {
+    let address = (Ipv4Addr::LOCALHOST, PORT);
+    let listener = namespace.listen(address);
+    for number in 0..20 {
+        let mut pair = namespace.pair_with(&listener, address);
+        pair.send(b"request");
+        pair.answer(b"answer");
+        match number % 4 {
+            0 => pair.close_by_server(),
+            1 => reset(pair.client),
+            2 => {
+                pair.answer_unread(b"more");
+                drop(pair);
+            }
+            _ => pair.close_by_client(),
+        }
+    }
+    namespace.connect((Ipv4Addr::LOCALHOST, PORT + 1)).expect_err("nobody listens");
+    let client = namespace.connect(address).expect("a connection");
+    let server = accept(&listener);
+    namespace.settle();
+    (listener, client, server)
+}
+
+/// A user who may read a copy, but not watch the kernel.
+struct Nobody {
+    program: std::path::PathBuf,
+}
+
+const NOBODY: u32 = 65534;
+
+impl Nobody {
+    /// Gives nobody the program and what else is in the folder.
+    fn new(folder: &Path) -> Self {
+        let program = folder.join("synfin");
+        fs::copy(env!("CARGO_BIN_EXE_synfin"), &program).expect("a copy of the program");
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("an open folder");
+        for entry in fs::read_dir(folder).expect("the folder") {
+            let path = entry.expect("a file").path();
+            fs::set_permissions(path, Permissions::from_mode(0o755)).expect("an open file");
+        }
+        Self { program }
+    }
+
+    fn replays(&self, run: &[&str], recording: &Path) -> String {
+        let mut command = Command::new(&self.program);
+        command.args(run).arg("--from").arg(recording).uid(NOBODY).gid(NOBODY);
+        let finished = Synfin::run_command(&mut command);
+        assert_eq!(finished.code, 0, "{run:?}: {}", finished.stderr);
+        finished.stdout
+    }
+}

@@ -1,0 +1,139 @@
+//! What a survey finds: connections older than the trace, and gauges that no event tells.
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use serde_json::Value;
+
+use crate::lab::{self, Books, Namespace, Sock, Synfin, Wire, connect_to, eventually};
+
+/// The base of this file's ports.
+const PORT: u16 = 7301;
+
+#[test]
+fn connections_older_than_the_trace_are_adopted() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let [served, orphaned, left] =
+        [0, 1, 2].map(|n| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + n)));
+
+    let listener = namespace.listen(served);
+    let kept: Vec<_> = (0..3).map(|_| namespace.pair_with(&listener, served)).collect();
+    // A listener that has closed leaves its children behind.
+    let gone = namespace.listen(orphaned);
+    let orphans = [namespace.pair_with(&gone, orphaned), namespace.pair_with(&gone, orphaned)];
+    drop(gone);
+    let third = namespace.listen(left);
+    for _ in 0..4 {
+        namespace.pair_with(&third, left).close_by_client();
+    }
+    namespace.settle();
+
+    let report = Synfin::run(["report", "--once", "-o", "json"]).report();
+    let adopted = |count| Books::default().and("adopted", count).open("established", count);
+    let expected = [
+        ("client", served.port(), adopted(3)),
+        ("server", served.port(), adopted(3)),
+        ("client", orphaned.port(), adopted(2)),
+        ("server", orphaned.port(), adopted(2)),
+        ("client", left.port(), Books::default().and("time_wait.now", 4)),
+        ("server", left.port(), Books::default()),
+    ];
+    for (role, port, books) in expected {
+        assert_eq!(report.difference(role, port, &books), None);
+    }
+
+    let open = Synfin::run(["connections", "--open", "-o", "json"]).json_lines();
+    let here: Vec<_> = open.iter().filter(|line| line["netns"] == namespace.id()).collect();
+    assert_eq!(here.len(), 10);
+    for line in here {
+        assert_eq!(line["preexisting"], true, "{line}");
+        assert_eq!(line["state"], "established", "{line}");
+        assert_eq!([&line["handshake"], &line["opened_at"]], [&Value::Null; 2], "{line}");
+        // Nothing tells a child of a closed listener from a client that chose its port.
+        let is_orphan = line["role"] == "server" && line["service_port"] == orphaned.port();
+        assert_eq!(line["role_assumed"], is_orphan, "{line}");
+    }
+    drop((kept, orphans));
+}
+
+#[test]
+fn gauges_are_what_ss_says() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let [queue, half_open, waits] = [10, 11, 12].map(|n| SocketAddr::from((Wire::FAR4, PORT + n)));
+
+    let synfin = Synfin::watch(["report", "-o", "json"]);
+    let lazy = wire.far.listen_up_to(queue, 5);
+    let waiting: Vec<_> = (0..3).map(|_| wire.near.connect(queue).expect("a connection")).collect();
+    let deaf = wire.far.listen(half_open);
+    let rule = format!("tcp dport {} tcp flags & (syn | ack) == ack drop", half_open.port());
+    wire.far.filter("deaf", &rule);
+    let hoping: Vec<_> =
+        (0..2).map(|_| wire.near.connect(half_open).expect("what looks like one")).collect();
+    let closing = wire.far.listen(waits);
+    for number in 0..9 {
+        let pair = wire.near.pair_with(&closing, waits);
+        if number % 3 == 0 { pair.close_by_server() } else { pair.close_by_client() }
+    }
+    eventually("two half-open handshakes", || {
+        (count(&wire.far.sockets(), "SYN-RECV", half_open.port()) == 2).then_some(())
+    });
+    let (near, far) = (wire.near.sockets(), wire.far.sockets());
+    let report = synfin.finish().report();
+
+    let row = report.row("server", queue.port());
+    let listener = far.iter().find(|s| s.state == "LISTEN" && s.local_port == queue.port());
+    let (in_queue, limit) = listener.expect("the listener").queue;
+    assert_eq!((in_queue, limit), (3, 5));
+    assert_eq!(row.figure("accept_queue.now"), in_queue);
+    assert_eq!(row.figure("accept_queue.limit"), limit);
+    assert_eq!(row.figure("accept_queue.peak"), in_queue);
+    assert_eq!(report.row("server", half_open.port()).figure("half_open"), 2);
+    assert_eq!(report.row("client", half_open.port()).figure("established"), 2);
+
+    let time_waits = |role| report.row(role, waits.port()).figure("time_wait.now");
+    let seen = |sockets: &[Sock]| {
+        let of = |socket: &&Sock| [socket.local_port, socket.remote_port].contains(&waits.port());
+        sockets.iter().filter(of).filter(|socket| socket.state == "TIME-WAIT").count() as u64
+    };
+    assert_eq!((time_waits("client"), time_waits("server")), (seen(&near), seen(&far)));
+    assert_eq!((seen(&near), seen(&far)), (6, 3));
+    drop((lazy, waiting, deaf, hoping));
+}
+
+fn count(sockets: &[Sock], state: &str, local_port: u16) -> usize {
+    sockets.iter().filter(|s| s.state == state && s.local_port == local_port).count()
+}
+
+#[test]
+fn equal_ends_in_two_namespaces_are_two_connections() {
+    let _lab = lab::enter();
+    let namespaces = [Namespace::new(), Namespace::new()];
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + 20));
+    let chosen = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + 21));
+
+    let synfin = Synfin::watch(["connections", "-o", "json"]);
+    let listeners = namespaces.each_ref().map(|namespace| namespace.listen(address));
+    let open = [0, 1].map(|n| {
+        let socket = namespaces[n].socket(address.ip());
+        socket.bind(&chosen.into()).expect("its port");
+        let client = connect_to(socket, address).expect("a connection");
+        (client, lab::accept(&listeners[n]))
+    });
+    for (client, server) in open {
+        lab::Pair { client, server }.close_by_client();
+    }
+    namespaces.iter().for_each(Namespace::settle);
+    let ended = synfin.finish().json_lines();
+
+    for namespace in &namespaces {
+        let here = ended.iter().filter(|line| line["netns"] == namespace.id());
+        let told: BTreeSet<_> =
+            here.map(|line| [line["role"].to_string(), line["reason"].to_string()]).collect();
+        let expected = [["\"client\"", "\"closed_by_us\""], ["\"server\"", "\"closed_by_peer\""]];
+        assert_eq!(told, expected.map(|line| line.map(str::to_owned)).into());
+    }
+}

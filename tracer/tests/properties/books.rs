@@ -1,0 +1,291 @@
+//! A tracker whose books are audited: at every cut, and over all of them.
+
+use std::collections::BTreeMap;
+
+use synfin::{
+    figure::to_object,
+    input::{Input, Nanos, SockId},
+    tracker::{
+        Closed, Counters, Durations, Life, Limits, Observer, Origin, Role, RowSnapshot, Snapshot,
+        Tracker, Unmeasured,
+        close::{CloseReason, Outcome},
+        columns::{COLUMNS, PortRow},
+    },
+};
+use synfin_common::state::TcpState;
+
+/// What is followed over intervals: a row, or all of a role where rows without life make room.
+type Account = (Role, Option<u16>);
+
+/// Figures that add up over intervals, by name.
+type Sums = BTreeMap<String, u64>;
+
+pub(crate) struct Books {
+    pub(crate) tracker: Tracker,
+    limits: Limits,
+    seen: Seen,
+    /// Records given.
+    given: u64,
+    /// Connections pending and open, as the last cut left them.
+    brought_forward: BTreeMap<Account, (u64, u64)>,
+    last_end: Nanos,
+    /// The sums of all cuts.
+    totals: BTreeMap<Account, Sums>,
+    /// Their reports, as they would be written.
+    pub(crate) reports: Vec<String>,
+}
+
+/// What the tracker said as it happened.
+#[derive(Default)]
+struct Seen {
+    ended: BTreeMap<CloseReason, u64>,
+    /// Ends since the last cut.
+    unaudited: BTreeMap<CloseReason, u64>,
+    after_loss: Vec<Closed>,
+}
+
+impl Observer for Seen {
+    fn established(&mut self, life: &Life) {
+        assert!(life.handshake.is_some(), "established without a handshake: {life:?}");
+    }
+
+    fn closed(&mut self, closed: &Closed) {
+        *self.ended.entry(closed.reason).or_default() += 1;
+        *self.unaudited.entry(closed.reason).or_default() += 1;
+        let established = closed.reason.outcome() == Outcome::Closed;
+        let born = closed.origin == Origin::Born;
+        assert!(established || closed.handshake.is_none(), "failed after a handshake: {closed:?}");
+        assert!(!born || !established || closed.handshake.is_some(), "no handshake: {closed:?}");
+        assert_eq!(born, closed.opened.is_some(), "{closed:?}");
+        if closed.origin == Origin::AfterLoss {
+            self.after_loss.push(closed.clone());
+        }
+    }
+}
+
+impl Books {
+    pub(crate) fn new(limits: Limits, start: Nanos) -> Self {
+        Self {
+            tracker: Tracker::new(limits, start),
+            limits,
+            seen: Seen::default(),
+            given: 0,
+            brought_forward: BTreeMap::new(),
+            last_end: start,
+            totals: BTreeMap::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    pub(crate) fn take(&mut self, input: &Input) {
+        let is_record = matches!(
+            input,
+            Input::Transition(_) | Input::ResetReceived { .. } | Input::UnreadableRecord
+        );
+        self.given += u64::from(is_record);
+        self.tracker.ingest(input, &mut self.seen);
+        let open = self.tracker.open().count();
+        assert!(open <= self.limits.connections.max(1), "{open} connections are kept");
+    }
+
+    /// How many connections ended for this reason.
+    pub(crate) fn ended(&self, reason: CloseReason) -> u64 {
+        self.seen.ended.get(&reason).copied().unwrap_or(0)
+    }
+
+    /// Connections that must have been missed before, dead or alive.
+    pub(crate) fn found_after_loss(&self) -> usize {
+        let alive = self.tracker.open().filter(|(_, life)| life.origin == Origin::AfterLoss);
+        self.seen.after_loss.len() + alive.count()
+    }
+
+    /// The living connections.
+    pub(crate) fn living(&self) -> BTreeMap<SockId, &Life> {
+        self.tracker.open().collect()
+    }
+
+    /// The sums of all cuts that are not zero.
+    pub(crate) fn totals(&self) -> BTreeMap<Account, Sums> {
+        let mut totals = self.totals.clone();
+        totals.retain(|_, sums| !sums.is_empty());
+        totals
+    }
+
+    /// The sum of these figures over all rows and cuts.
+    pub(crate) fn total(&self, figures: &[&str]) -> u64 {
+        let counts = self.totals.values().flatten();
+        counts.filter(|(name, _)| figures.contains(&name.as_str())).map(|(_, count)| count).sum()
+    }
+
+    fn account(&self, row: &RowSnapshot) -> Account {
+        let rows_stay = self.limits.rows >= Limits::default().rows;
+        (row.role, row.port.filter(|_| rows_stay))
+    }
+
+    /// Cuts, and audits the cut.
+    pub(crate) fn cut(&mut self) -> Snapshot {
+        let snapshot = self.tracker.cut();
+        assert_eq!(snapshot.start, self.last_end, "intervals follow one another");
+        assert!(snapshot.end >= snapshot.start);
+        self.last_end = snapshot.end;
+
+        snapshot.rows.iter().for_each(audit);
+        self.audit_intervals(&snapshot);
+        self.audit_ends(&snapshot);
+        self.audit_tables(&snapshot);
+        self.audit_events(&snapshot);
+        self.reports.push(report(&snapshot));
+        snapshot
+    }
+
+    /// What one interval leaves is what the next one begins with, and all of them add up.
+    fn audit_intervals(&mut self, snapshot: &Snapshot) {
+        let mut accounts: BTreeMap<Account, [(u64, u64); 2]> = BTreeMap::new();
+        for row in &snapshot.rows {
+            let [start, end] = accounts.entry(self.account(row)).or_default();
+            for (sum, gauges) in [(start, row.opening_balance), (end, row.gauges)] {
+                *sum = (sum.0 + gauges.pending, sum.1 + gauges.open);
+            }
+        }
+        for row in &snapshot.rows {
+            let totals = self.totals.entry(self.account(row)).or_default();
+            add(totals, sums(&row.counters));
+        }
+        let mut brought_forward = std::mem::take(&mut self.brought_forward);
+        for (&account, &[start, end]) in &accounts {
+            let before = brought_forward.remove(&account).unwrap_or_default();
+            assert_eq!(before, start, "brought forward to {account:?}");
+            self.brought_forward.insert(account, end);
+
+            let sums = &self.totals[&account];
+            let sum = |name: &str| sums.get(name).copied().unwrap_or(0);
+            let (pending, open) = end;
+            let attempts_over = sum("failed") + sum("established") + sum("discarded");
+            assert_eq!(sum("attempts"), pending + attempts_over, "{account:?}: {sums:?}");
+            let connections = sum("established") + sum("adopted");
+            assert_eq!(connections, open + sum("closed"), "{account:?}: {sums:?}");
+        }
+        assert!(
+            brought_forward.values().all(|&balance| balance == (0, 0)),
+            "rows with connections are missing: {brought_forward:?}"
+        );
+    }
+
+    /// What ended is on the books exactly as it was told.
+    fn audit_ends(&mut self, snapshot: &Snapshot) {
+        let ended = |reason| snapshot.rows.iter().map(|row| row.counters.ended(reason)).sum();
+        let booked: BTreeMap<_, u64> = CloseReason::ALL
+            .iter()
+            .map(|&reason| (reason, ended(reason)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(booked, std::mem::take(&mut self.seen.unaudited));
+    }
+
+    fn audit_tables(&self, snapshot: &Snapshot) {
+        let on_the_books: u64 =
+            snapshot.rows.iter().map(|row| row.gauges.pending + row.gauges.open).sum();
+        assert_eq!(on_the_books, self.tracker.open().count() as u64, "living connections");
+        assert_eq!(snapshot.tables.connections, on_the_books);
+        // And one row of the rest for each role.
+        let rows = snapshot.rows.len();
+        assert!(rows <= self.limits.rows + 2, "{rows} rows, limit {}", self.limits.rows);
+    }
+
+    fn audit_events(&self, snapshot: &Snapshot) {
+        let events = self.tracker.events();
+        assert_eq!(events.delivered, self.given, "records given and delivered");
+        assert!(events.in_flight() >= 0, "{events:?}");
+        assert!(snapshot.events.delivered <= events.delivered);
+    }
+}
+
+/// What holds for a row in every interval.
+fn audit(row: &RowSnapshot) {
+    let RowSnapshot { counters, gauges, opening_balance: start, .. } = row;
+    assert_eq!(
+        start.pending + counters.attempts,
+        gauges.pending + counters.failed() + counters.established + counters.discarded,
+        "attempts: {row:?}"
+    );
+    assert_eq!(
+        start.open + counters.established + counters.adopted,
+        gauges.open + counters.closed(),
+        "connections: {row:?}"
+    );
+    for (outcome, sum) in
+        [(Outcome::Failed, counters.failed()), (Outcome::Closed, counters.closed())]
+    {
+        assert_eq!(sum, counters.sum(|reason| reason.outcome() == outcome), "{outcome:?}: {row:?}");
+    }
+    assert_eq!(
+        counters.established,
+        counters.clean.count() + counters.retransmitted.count() + counters.unmeasured_total(),
+        "handshakes: {row:?}"
+    );
+    assert_eq!(
+        TcpState::ALL.iter().map(|&state| gauges.state(state)).sum::<u64>(),
+        gauges.pending + gauges.open,
+        "states: {row:?}"
+    );
+    assert!(counters.time_wait_entered + counters.time_wait_overflowed <= counters.closed());
+    assert!(row.time_wait_peak >= row.time_wait_now, "TIME_WAIT: {row:?}");
+    assert!(row.accept_peak == 0 || row.role == Role::Server);
+    for durations in [&counters.clean, &counters.retransmitted, &counters.lifetime, &counters.idle]
+    {
+        let counted: u64 = durations.buckets().iter().map(|(_, count)| count).sum();
+        assert_eq!(counted, durations.count());
+    }
+}
+
+fn sums(counters: &Counters) -> Sums {
+    let mut sums: Sums = [
+        ("attempts", counters.attempts),
+        ("discarded", counters.discarded),
+        ("established", counters.established),
+        ("adopted", counters.adopted),
+        ("failed", counters.failed()),
+        ("closed", counters.closed()),
+        ("TIME_WAIT entered", counters.time_wait_entered),
+        ("TIME_WAIT overflowed", counters.time_wait_overflowed),
+        ("bytes sent", counters.bytes_sent),
+        ("bytes received", counters.bytes_received),
+    ]
+    .map(|(name, count)| (name.to_owned(), count))
+    .into();
+    for &reason in CloseReason::ALL {
+        sums.insert(reason.id().to_owned(), counters.ended(reason));
+    }
+    for cause in Unmeasured::ALL {
+        sums.insert(cause.name().to_owned(), counters.unmeasured(cause));
+    }
+    let mut durations = |name: &str, durations: &Durations| {
+        for (bound, count) in durations.buckets() {
+            sums.insert(format!("{name} up to {bound}"), count);
+        }
+    };
+    durations("clean", &counters.clean);
+    durations("retransmitted", &counters.retransmitted);
+    durations("lifetime", &counters.lifetime);
+    durations("idle", &counters.idle);
+    sums
+}
+
+fn add(totals: &mut Sums, sums: Sums) {
+    for (name, count) in sums.into_iter().filter(|(_, count)| *count > 0) {
+        let total = totals.entry(name).or_default();
+        *total = total.saturating_add(count);
+    }
+}
+
+/// Every figure of every row, in each form.
+fn report(snapshot: &Snapshot) -> String {
+    let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
+    let seconds = (snapshot.end - snapshot.start) as f64 / 1e9;
+    for row in &snapshot.rows {
+        let row = PortRow { row: row.clone(), seconds };
+        lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
+        lines.extend(COLUMNS.iter().map(|figure| (figure.get)(&row).to_plain()));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,273 @@
+//! What holds for the tracker whatever it is given: plausible traces, traces with losses, and
+//! anything at all. `PROPTEST_CASES` sets how many of each are tried.
+
+mod books;
+mod mangle;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::{collection::vec, prelude::*, sample::Index};
+use synfin::{
+    decode::decode,
+    input::{Input, NetnsId, SockId, WalkBegin},
+    recording::Frame,
+    tracker::{Limits, Role, Tracker, close::CloseReason},
+};
+use synfin_common::state::TcpState;
+
+use books::Books;
+use mangle::{Mangle, mangle, wild_input};
+use world::{Act, NAMESPACES, SECOND, START, World, act, lossless_act};
+
+/// As many cases as the environment says, or `default`.
+fn cases(default: u32) -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => ProptestConfig { cases: default, ..config },
+    }
+}
+
+/// Input that was plausible once, and places to cut.
+#[derive(Clone, Debug)]
+struct Mangled {
+    before: Vec<Act>,
+    acts: Vec<Act>,
+    mangles: Vec<Mangle>,
+    cuts: Vec<Index>,
+}
+
+fn mangled() -> impl Strategy<Value = Mangled> {
+    let before = vec(lossless_act(), 0..20);
+    (before, vec(act(), 0..150), vec(mangle(), 0..12), vec(any::<Index>(), 0..6))
+        .prop_map(|(before, acts, mangles, cuts)| Mangled { before, acts, mangles, cuts })
+}
+
+impl Mangled {
+    fn inputs(&self) -> Vec<Input> {
+        let mut world = World::after(&self.before);
+        self.acts.iter().for_each(|act| world.happens(act));
+        let mut inputs = world.told();
+        self.mangles.iter().for_each(|mangle| mangle.apply(&mut inputs));
+        inputs
+    }
+
+    /// The books of a tracker that was given all of it, and cut here and there and at the end.
+    fn audited(&self, limits: Limits) -> Books {
+        let inputs = self.inputs();
+        let mut cuts: Vec<_> = self.cuts.iter().map(|cut| cut.index(inputs.len() + 1)).collect();
+        cuts.sort();
+        let mut books = Books::new(limits, START);
+        let mut done = 0;
+        for cut in cuts {
+            inputs[done..cut].iter().for_each(|input| books.take(input));
+            done = cut;
+            books.cut();
+        }
+        inputs[done..].iter().for_each(|input| books.take(input));
+        books.cut();
+        books
+    }
+}
+
+/// As long as a record of some kind, which its first bytes may name; zeros and anything else.
+fn bytes_of_a_record() -> impl Strategy<Value = Vec<u8>> {
+    let len = prop::sample::select(vec![24usize, 48, 80, 96, 104, 112]);
+    let byte = prop_oneof![Just(0), any::<u8>()];
+    (len, 0..5u8, 0..14u8, 0..14u8).prop_flat_map(move |(len, kind, old, new)| {
+        vec(byte.clone(), len).prop_map(move |mut bytes| {
+            bytes[..3].copy_from_slice(&[kind, old, new]);
+            bytes
+        })
+    })
+}
+
+/// From none to more than is needed.
+fn limits() -> impl Strategy<Value = Limits> {
+    let most = |default| prop::sample::select(vec![0, 1, 4, 8, default]);
+    let Limits { connections, rows } = Limits::default();
+    (most(connections), most(rows)).prop_map(|(connections, rows)| Limits { connections, rows })
+}
+
+proptest! {
+    #![proptest_config(cases(2_000))]
+
+    #[test]
+    fn books_always_balance(mangled in mangled(), limits in limits()) {
+        mangled.audited(limits);
+    }
+
+    #[test]
+    fn books_balance_whatever_is_said(inputs in vec(wild_input(), 0..60), limits in limits()) {
+        let mut books = Books::new(limits, START);
+        for input in &inputs {
+            books.take(input);
+            books.cut();
+        }
+    }
+
+    #[test]
+    fn books_balance_over_any_bytes(
+        frames in vec((any::<bool>(), vec(bytes_of_a_record(), 0..6)), 0..8),
+        limits in limits(),
+    ) {
+        let mut books = Books::new(limits, START);
+        for (is_walk, records) in frames {
+            let frame = if is_walk {
+                books.take(&Input::WalkBegin(WalkBegin { netns: 0, time: START }));
+                Frame::Walked(records.concat().into())
+            } else {
+                let sized = |record: &Vec<u8>| {
+                    [&(record.len() as u32).to_le_bytes(), &record[..]].concat()
+                };
+                Frame::Events(records.iter().flat_map(sized).collect())
+            };
+            decode(&frame, |input| books.take(&input));
+            books.cut();
+        }
+    }
+
+    #[test]
+    fn intervals_add_up(mangled in mangled(), limits in limits()) {
+        let parts = mangled.audited(limits);
+        let whole = Mangled { cuts: Vec::new(), ..mangled }.audited(limits);
+        prop_assert_eq!(parts.totals(), whole.totals());
+        prop_assert!(parts.living().keys().eq(whole.living().keys()));
+    }
+
+    #[test]
+    fn equal_input_gives_equal_figures(mangled in mangled(), limits in limits()) {
+        prop_assert_eq!(mangled.audited(limits).reports, mangled.audited(limits).reports);
+    }
+
+    #[test]
+    fn without_losses_nothing_is_missed(
+        before in vec(lossless_act(), 0..30),
+        acts in vec(lossless_act(), 0..200),
+    ) {
+        let mut world = World::after(&before);
+        let mut books = Books::new(Limits::default(), START);
+        let mut walked = BTreeSet::new();
+        for act in &acts {
+            world.happens(act);
+            for input in world.told() {
+                let before = adopted(&books);
+                books.take(&input);
+                let newcomers: Vec<_> = adopted(&books).difference(&before).copied().collect();
+                let expected = newcomers.iter().all(|(netns, _)| !walked.contains(netns));
+                prop_assert!(expected, "{newcomers:x?} are adopted by {input:?}");
+                if let Input::WalkEnd(end) = input && end.error.is_none() {
+                    walked.insert(end.netns);
+                }
+            }
+        }
+        books.cut();
+        settle(&mut world, &mut books, Walks::Wanted);
+        agree(&world, &mut books);
+        prop_assert_eq!(books.tracker.events().gaps, 0);
+        prop_assert_eq!(books.found_after_loss(), 0);
+        prop_assert_eq!(books.ended(CloseReason::LostSight), 0);
+        prop_assert_eq!(books.ended(CloseReason::ConnectLostSight), 0);
+        let counted = |names: &[&str]| books.total(names);
+        prop_assert_eq!(counted(&["attempts", "adopted"]), world.births, "births");
+        prop_assert_eq!(counted(&["failed", "closed", "discarded"]), world.ends, "ends");
+    }
+
+    #[test]
+    fn after_losses_walks_put_it_right(
+        before in vec(lossless_act(), 0..30),
+        acts in vec(act(), 0..200),
+        cuts in vec(any::<Index>(), 0..4),
+        rows in limits().prop_map(|limits| limits.rows),
+    ) {
+        let mut world = World::after(&before);
+        let mut books = Books::new(Limits { rows, ..Limits::default() }, START);
+        let cuts: Vec<_> = cuts.iter().map(|cut| cut.index(acts.len() + 1)).collect();
+        for (place, act) in acts.iter().enumerate() {
+            world.happens(act);
+            world.told().iter().for_each(|input| books.take(input));
+            if cuts.contains(&place) {
+                books.cut();
+            }
+        }
+        // Losses that nobody counts are found when a namespace is walked for another reason.
+        let walks = if world.uncounted { Walks::All } else { Walks::Wanted };
+        settle(&mut world, &mut books, walks);
+        agree(&world, &mut books);
+    }
+}
+
+/// The living connections whose birth was not seen.
+fn adopted(books: &Books) -> BTreeSet<(NetnsId, SockId)> {
+    let lives = books.living().into_iter();
+    let adopted = lives.filter(|(_, life)| life.is_adopted());
+    adopted.map(|(sock, life)| (life.netns, sock)).collect()
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Walks {
+    /// Those that the tracker asks for.
+    Wanted,
+    All,
+}
+
+/// Lets the world rest, and walks over it until the tracker wants no more.
+fn settle(world: &mut World, books: &mut Books, walks: Walks) {
+    const ROUNDS: usize = 5;
+    let take = |world: &mut World, books: &mut Books| {
+        world.told().iter().for_each(|input| books.take(input));
+    };
+    world.walk_is_over();
+    for _ in 0..ROUNDS {
+        world.happens(&Act::Wait(2 * SECOND));
+        world.tick();
+        take(world, books);
+        for netns in NAMESPACES {
+            if walks == Walks::All || books.tracker.wants_walk(netns) {
+                world.is_walked(netns);
+                take(world, books);
+            }
+        }
+    }
+    let wanted = |tracker: &Tracker| NAMESPACES.iter().any(|&netns| tracker.wants_walk(netns));
+    assert!(!wanted(&books.tracker), "walks are wanted still after {ROUNDS} rounds");
+}
+
+/// What the books say must be so in the world.
+fn agree(world: &World, books: &mut Books) {
+    let known = books.living();
+    let known: BTreeMap<_, _> =
+        known.iter().map(|(&sock, life)| (sock, (life.netns, life.state, life.remote))).collect();
+    let true_ones: BTreeMap<_, _> = world
+        .connections()
+        .map(|(sock, socket)| (sock, (socket.netns, socket.state, socket.remote)))
+        .collect();
+    assert_eq!(known, true_ones, "living connections: known, and in truth");
+
+    let known: BTreeSet<_> = books
+        .living()
+        .into_iter()
+        .filter(|(_, life)| life.role == Role::Client && !life.role_assumed)
+        .map(|(sock, _)| sock)
+        .collect();
+    let clients = world.connections().filter(|(_, socket)| socket.role == Role::Client);
+    let clients: BTreeSet<_> = clients.map(|(sock, _)| sock).collect();
+    assert!(known.is_subset(&clients), "clients: known {known:?}, in truth {clients:?}");
+
+    let events = books.tracker.events();
+    assert_eq!(events.in_flight(), 0, "{events:?}");
+
+    let snapshot = books.cut();
+    let sum = |count: fn(&synfin::tracker::RowSnapshot) -> u64| -> u64 {
+        snapshot.rows.iter().map(count).sum()
+    };
+    let states = world.connections().map(|(_, socket)| socket.state);
+    let pending = states.filter(|state| matches!(state, TcpState::SynSent | TcpState::SynRecv));
+    assert_eq!(sum(|row| row.gauges.pending), pending.count() as u64, "pending");
+    assert_eq!(sum(|row| row.walked.listeners), world.listeners() as u64, "listeners");
+    let time_waits = sum(|row| row.time_wait_now + row.walked.fin_wait2_orphans);
+    // The books keep them to the second.
+    let possible = world.time_waits(world.now + SECOND)..=world.time_waits(world.now - SECOND);
+    assert!(possible.contains(&time_waits), "{time_waits} sockets in TIME_WAIT, not {possible:?}");
+}

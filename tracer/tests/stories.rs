@@ -1,0 +1,586 @@
+//! What happens around lives: records that are lost, sockets that are used anew, walks, full
+//! tables, clocks and counters that make no sense. Each story was a mistake once, or could be.
+
+use std::net::SocketAddr;
+
+use synfin::{
+    input::{
+        Counters, Input, Nanos, NetnsId, Opening, SockId, Tick, Transition, WalkBegin, WalkEnd,
+        WalkedSocket, WalkedTimeWait,
+    },
+    tracker::{
+        Closed, Handshake, Life, Limits, Observer, Origin, Role, RowSnapshot, Tracker, Unmeasured,
+        close::CloseReason,
+    },
+};
+use synfin_common::{
+    event::{Flags, Kind},
+    state::TcpState::{self, *},
+};
+
+const SECOND: Nanos = 1_000_000_000;
+const HERE: NetnsId = 1;
+const ELSEWHERE: NetnsId = 2;
+
+#[test]
+fn a_socket_used_anew_is_another_connection() {
+    let first = Sock::client(1, 40_000);
+    let second = Sock { local: at("192.0.2.1:40001"), ..first };
+    let mut story = Story::after_walks();
+    story.life(first, &[SynSent, Established]);
+    // The first one's end and the second one's birth are lost.
+    story.wait(30);
+    story.goes(second, (Established, CloseWait));
+    assert_eq!(story.reasons(), [CloseReason::LostSight]);
+    assert!(story.tracker.events().are_lower_bounds());
+    let life = story.only_life();
+    assert_eq!((life.local, life.origin, life.handshake), (second.local, Origin::AfterLoss, None));
+    story.goes(second, (CloseWait, LastAck));
+    story.goes(second, (LastAck, Close));
+    assert_eq!(story.reasons(), [CloseReason::LostSight, CloseReason::ClosedByPeer]);
+    assert_eq!(story.closed[1].opened, None, "its age is not known");
+}
+
+#[test]
+fn a_socket_used_anew_in_another_namespace_is_another_connection() {
+    let here = Sock::client(1, 40_000);
+    let there = Sock { netns: ELSEWHERE, ..here };
+    for told_by_walk in [false, true] {
+        let mut story = Story::after_walks();
+        story.life(here, &[SynSent, Established]);
+        if told_by_walk {
+            story.walk(ELSEWHERE, &[there.met_in(Established)]);
+        } else {
+            story.goes(there, (Established, FinWait1));
+        }
+        assert_eq!(story.reasons(), [CloseReason::LostSight]);
+        assert_eq!(story.only_life().netns, ELSEWHERE);
+    }
+}
+
+#[test]
+fn what_is_established_never_connects_again() {
+    let sock = Sock::client(1, 40_000);
+    for told_by_walk in [false, true] {
+        let mut story = Story::after_walks();
+        story.life(sock, &[SynSent, Established]);
+        story.wait(1);
+        if told_by_walk {
+            story.walk(HERE, &[sock.met_in(SynSent)]);
+        } else {
+            story.goes(sock, (SynSent, Close));
+        }
+        assert_eq!(story.reasons()[0], CloseReason::LostSight);
+        let attempts: u64 = story.rows().iter().map(|row| row.counters.attempts).sum();
+        assert_eq!(attempts, 2);
+    }
+}
+
+#[test]
+fn one_absence_is_no_end() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::after_walks();
+    story.life(sock, &[SynSent, Established]);
+    story.wait(2);
+    story.walk(HERE, &[]);
+    assert!(story.tracker.wants_walk(HERE), "another walk is to decide");
+    story.walk(HERE, &[sock.met_in(Established)]);
+    assert!(!story.tracker.wants_walk(HERE));
+    story.walk(HERE, &[]);
+    assert_eq!(story.only_life().state, Established);
+    story.walk(HERE, &[]);
+    assert_eq!(story.reasons(), [CloseReason::LostSight]);
+}
+
+#[test]
+fn absences_with_a_record_in_between_are_no_end() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::after_walks();
+    story.life(sock, &[SynSent, Established]);
+    story.wait(2);
+    story.walk(HERE, &[]);
+    story.goes(sock, (Established, CloseWait));
+    story.wait(2);
+    story.walk(HERE, &[]);
+    assert_eq!(story.only_life().state, CloseWait);
+}
+
+#[test]
+fn one_absence_is_enough_after_losses() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::after_walks();
+    story.life(sock, &[SynSent, Established]);
+    story.loses(Kind::Closing);
+    story.wait(2);
+    story.walk(HERE, &[]);
+    assert_eq!(story.reasons(), [CloseReason::LostSight]);
+}
+
+#[test]
+fn what_just_connects_is_left_to_a_later_walk() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::after_walks();
+    story.life(sock, &[SynSent]);
+    story.loses(Kind::Closing);
+    story.walk(HERE, &[]);
+    assert_eq!(story.reasons(), []);
+    assert!(story.tracker.wants_walk(HERE), "a later walk is wanted");
+    story.wait(2);
+    story.walk(HERE, &[]);
+    story.walk(HERE, &[]);
+    assert_eq!(story.reasons(), [CloseReason::ConnectLostSight]);
+}
+
+#[test]
+fn a_state_that_may_not_be_stored_yet_is_looked_at_again() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::after_walks();
+    story.life(sock, &[SynSent, Established]);
+    // Within moments: its FIN_WAIT1 was lost, or is the walk's ESTABLISHED of before to come?
+    story.walk(HERE, &[sock.met_in(FinWait1)]);
+    assert_eq!((story.only_life().state, story.gaps()), (Established, 0));
+    assert!(story.tracker.wants_walk(HERE));
+    story.wait(1);
+    story.walk(HERE, &[sock.met_in(FinWait1)]);
+    assert_eq!((story.only_life().state, story.gaps()), (FinWait1, 1));
+}
+
+#[test]
+fn losses_are_repaired_where_a_walk_was() {
+    let mut story = Story::after_walks();
+    story.loses(Kind::Closing);
+    story.walk(HERE, &[]);
+    assert!(!story.tracker.wants_walk(HERE));
+    assert!(story.tracker.wants_walk(ELSEWHERE));
+}
+
+#[test]
+fn a_walk_that_failed_tells_of_no_absence() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::after_walks();
+    story.life(sock, &[SynSent, Established]);
+    story.loses(Kind::Closing);
+    story.wait(2);
+    story.walk_begins(HERE);
+    story.walk_ends(HERE, Some("no such namespace"));
+    assert_eq!(story.only_life().state, Established);
+    assert!(story.tracker.wants_walk(HERE));
+}
+
+#[test]
+fn what_closed_after_the_walk_met_it_stays_closed() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::new();
+    story.walk_begins(HERE);
+    let met = WalkedSocket { time: story.now, ..sock.met_in(Established) };
+    story.goes(sock, (Established, Close));
+    story.tell(Input::Socket(met));
+    story.walk_ends(HERE, None);
+    assert_eq!(story.tracker.open().count(), 0);
+    assert_eq!(story.closed.len(), 1);
+}
+
+#[test]
+fn a_listener_that_closed_after_the_walk_met_it_serves_nobody() {
+    let listener = Sock::listener(1, 40_000);
+    let mut story = Story::after_walks();
+    story.listens(listener, "server");
+    story.walk_begins(HERE);
+    let met = WalkedSocket { time: story.now, ..listener.met_in(Listen) };
+    story.goes(listener, (Listen, Close));
+    story.tell(Input::Socket(met));
+    story.walk_ends(HERE, None);
+    // Now the port is a client's, which no record of its birth shows.
+    story.goes(Sock::client(2, 40_000), (Established, CloseWait));
+    assert_eq!(story.only_life().role, Role::Client);
+}
+
+#[test]
+fn a_listener_that_a_walk_passed_over_keeps_its_owner() {
+    let mut story = Story::after_walks();
+    story.listens(Sock::listener(1, 80), "server");
+    story.wait(2);
+    story.walk(HERE, &[]);
+    story.life(Sock::child(2, 80), &[SynRecv, Established]);
+    let owner = story.only_life().owner.as_ref().map(|owner| (owner.pid, &*owner.name));
+    assert_eq!(owner, Some((700, "server")));
+}
+
+#[test]
+fn a_child_belongs_to_its_listener_and_not_to_whom_it_came_in_by() {
+    let mut story = Story::after_walks();
+    story.listens(Sock::listener(1, 80), "server");
+    let child = Sock::child(2, 80);
+    story.life(child, &[SynRecv, Established]);
+    let row = &story.rows()[0];
+    assert_eq!((row.role, row.port), (Role::Server, Some(80)));
+    assert_eq!(story.only_life().owner.as_ref().map(|owner| &*owner.name), Some("server"));
+}
+
+#[test]
+fn the_role_of_an_adopted_one_is_known_by_its_port() {
+    let sock = Sock::client(2, 80);
+    // Served or not, how the port came about; then the role, and whether it is a guess.
+    for (served, port_by_connect, role, assumed) in [
+        (false, Some(true), Role::Client, false),
+        (true, Some(true), Role::Client, false),
+        (true, Some(false), Role::Server, false),
+        (false, Some(false), Role::Server, true),
+        (true, None, Role::Server, false),
+        (false, None, Role::Client, true),
+    ] {
+        let mut story = Story::new();
+        if served {
+            story.listens(Sock::listener(1, 80), "server");
+        }
+        let met = WalkedSocket { port_by_connect, ..sock.met_in(Established) };
+        story.walk(HERE, &[met, Sock::listener(1, 80).met_in(if served { Listen } else { Close })]);
+        let life = story.only_life();
+        assert_eq!((life.role, life.role_assumed), (role, assumed), "{served} {port_by_connect:?}");
+    }
+}
+
+#[test]
+fn what_was_there_before_has_no_handshake_and_no_age() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::new();
+    story.walk(HERE, &[sock.met_in(Established)]);
+    story.goes(sock, (Established, CloseWait));
+    story.goes(sock, (CloseWait, LastAck));
+    story.goes(sock, (LastAck, Close));
+    let closed = &story.closed[0];
+    assert_eq!((closed.origin, closed.opened), (Origin::Preexisting, None));
+    assert_eq!(closed.handshake, None);
+    let rows = story.rows();
+    assert_eq!((rows[0].counters.adopted, rows[0].counters.established), (1, 0));
+    assert_eq!(rows[0].counters.lifetime.count(), 0);
+}
+
+#[test]
+fn a_record_that_is_missing_in_the_middle_is_a_gap() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::after_walks();
+    story.goes(sock, (Close, SynSent));
+    story.goes(sock, (FinWait1, FinWait2));
+    assert_eq!((story.only_life().state, story.gaps()), (FinWait2, 1));
+    let lost = Handshake::Unmeasured(Unmeasured::EvidenceLost);
+    assert_eq!(story.only_life().handshake, Some(lost));
+}
+
+#[test]
+fn ends_that_a_birth_does_not_know_are_learnt() {
+    let listener = Sock::listener(1, 80);
+    let child = Sock::child(2, 80);
+    let client = Sock::client(3, 40_000);
+    let mut story = Story::after_walks();
+    story.listens(listener, "server");
+    story.life(child, &[SynRecv]);
+    story.life(client, &[SynSent]);
+    story.walk(HERE, &[listener.met_in(Listen), child.met_in(SynRecv), client.met_in(SynSent)]);
+    let ends: Vec<_> = story.tracker.open().map(|(_, life)| (life.local, life.remote)).collect();
+    assert_eq!(ends, [(child.local, child.remote), (client.local, client.remote)]);
+}
+
+#[test]
+fn a_full_table_loses_sight_and_says_so() {
+    let mut story = Story::with(Limits { connections: 1, rows: 10 });
+    story.life(Sock::client(1, 40_000), &[SynSent, Established]);
+    story.life(Sock::client(2, 40_001), &[SynSent]);
+    story.life(Sock::client(3, 40_002), &[SynSent]);
+    assert_eq!(story.reasons(), [CloseReason::LostSight, CloseReason::ConnectLostSight]);
+    assert_eq!(story.tracker.cut().tables.evicted, 2);
+}
+
+#[test]
+fn time_wait_is_counted_once_however_often_it_is_walked() {
+    for rows in [0, 10] {
+        let sock = Sock::client(1, 40_000);
+        let mut story = Story::with(Limits { connections: 10, rows });
+        story.ends_in_time_wait(sock);
+        for _ in 0..3 {
+            story.wait(1);
+            story.walk_begins(HERE);
+            story.tell(Input::TimeWait(WalkedTimeWait {
+                fin_wait2: false,
+                port_by_connect: Some(true),
+                local: sock.local,
+                remote: sock.remote,
+                remaining_ms: 30_000,
+            }));
+            story.walk_ends(HERE, None);
+        }
+        assert_eq!(story.rows()[0].time_wait_now, 1, "with {rows} rows");
+    }
+}
+
+#[test]
+fn what_one_namespace_has_is_not_forgotten_by_walking_another() {
+    for rows in [0, 10] {
+        let here = Sock::listener(1, 80);
+        let there = Sock { netns: ELSEWHERE, id: 2, ..here };
+        let mut story = Story::with(Limits { connections: 10, rows });
+        story.walk(HERE, &[here.met_in(Listen)]);
+        story.walk(ELSEWHERE, &[there.met_in(Listen)]);
+        assert_eq!(story.rows()[0].walked.listeners, 2, "with {rows} rows");
+        story.walk(HERE, &[]);
+        assert_eq!(story.rows()[0].walked.listeners, 1, "with {rows} rows");
+    }
+}
+
+#[test]
+fn a_peak_belongs_to_its_interval() {
+    let mut story = Story::after_walks();
+    story.ends_in_time_wait(Sock::client(1, 40_000));
+    assert_eq!(story.rows()[0].time_wait_peak, 1);
+    story.wait(100);
+    assert_eq!(story.rows()[0].time_wait_peak, 1, "there was one until a minute was over");
+    story.wait(100);
+    assert_eq!(story.rows().len(), 0, "there is nothing to say");
+    story.life(Sock::client(2, 40_001), &[SynSent]);
+    assert_eq!(story.rows()[0].time_wait_peak, 0);
+}
+
+#[test]
+fn what_passes_by_itself_is_looked_at_again() {
+    let mut story = Story::after_walks();
+    let half_open = Sock::child(1, 80).met_in(NewSynRecv);
+    story.walk(HERE, &[Sock::listener(2, 80).met_in(Listen), half_open]);
+    assert_eq!(story.rows()[0].walked.half_open, 1);
+    assert!(story.tracker.wants_walk(HERE));
+    story.walk(HERE, &[Sock::listener(2, 80).met_in(Listen)]);
+    assert_eq!(story.rows()[0].walked.half_open, 0);
+    assert!(!story.tracker.wants_walk(HERE));
+}
+
+#[test]
+fn the_end_of_all_time_is_a_time_too() {
+    let sock = Sock::client(1, 40_000);
+    let mut story = Story::after_walks();
+    story.now = u64::MAX - 10;
+    story.life(sock, &[SynSent, Established]);
+    story.now = u64::MAX;
+    story.walk(HERE, &[sock.met_in(Established)]);
+    story.goes(sock, (Established, FinWait1));
+    story.goes(sock, (FinWait1, TcpState::Closing));
+    story.goes(sock, (TcpState::Closing, Close));
+    story.walk_begins(HERE);
+    story.tell(Input::TimeWait(WalkedTimeWait {
+        fin_wait2: false,
+        port_by_connect: None,
+        local: sock.local,
+        remote: sock.remote,
+        remaining_ms: u32::MAX,
+    }));
+    story.walk_ends(HERE, None);
+    assert_eq!(story.rows()[0].counters.time_wait_entered, 1);
+}
+
+#[test]
+fn counters_never_shrink() {
+    let mut story = Story::after_walks();
+    let counters = Counters { seen: [9; 4], lost: [5; 4], missed: 3 };
+    story.tell(Input::Tick(Tick { time: story.now, counters }));
+    story.rows();
+    story.tell(Input::Tick(Tick { time: story.now, counters: Counters::default() }));
+    let events = story.tracker.cut().events;
+    assert_eq!((events.seen, events.lost, events.missed), (0, 0, 0));
+    let counters = Counters { seen: [u64::MAX; 4], lost: [u64::MAX; 4], missed: u64::MAX };
+    story.tell(Input::Tick(Tick { time: story.now, counters }));
+    assert!(story.tracker.cut().events.are_lower_bounds());
+}
+
+/// A socket of the stories.
+#[derive(Clone, Copy)]
+struct Sock {
+    id: SockId,
+    netns: NetnsId,
+    role: Role,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+impl Sock {
+    fn client(id: SockId, port: u16) -> Self {
+        let local = SocketAddr::from(([192, 0, 2, 1], port));
+        Self { id, netns: HERE, role: Role::Client, local, remote: at("192.0.2.80:443") }
+    }
+
+    fn child(id: SockId, port: u16) -> Self {
+        let remote = at("198.51.100.7:50000");
+        Self { role: Role::Server, remote, ..Self::client(id, port) }
+    }
+
+    fn listener(id: SockId, port: u16) -> Self {
+        let local = SocketAddr::from(([0, 0, 0, 0], port));
+        Self { local, remote: at("0.0.0.0:0"), ..Self::child(id, port) }
+    }
+
+    fn met_in(self, state: TcpState) -> WalkedSocket {
+        WalkedSocket {
+            time: 0,
+            sock: self.id,
+            state,
+            local: self.local,
+            remote: self.remote,
+            flags: Flags::default(),
+            port_by_connect: None,
+            retransmits: 0,
+            rtt_us: 0,
+            accept_queue: (0, 128),
+            drops: 0,
+            idle_ms: None,
+            cgroup: 0,
+            inode: 0,
+        }
+    }
+}
+
+/// A tracker that is told a story; each thing a microsecond after the one before.
+struct Story {
+    tracker: Tracker,
+    closed: Vec<Closed>,
+    counters: Counters,
+    now: Nanos,
+}
+
+struct Closes<'a>(&'a mut Vec<Closed>);
+
+impl Observer for Closes<'_> {
+    fn closed(&mut self, closed: &Closed) {
+        self.0.push(closed.clone());
+    }
+}
+
+impl Story {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let now = 1_000 * SECOND;
+        let tracker = Tracker::new(limits, now);
+        Self { tracker, closed: Vec::new(), counters: Counters::default(), now }
+    }
+
+    /// In which every namespace was walked, and nothing was there.
+    fn after_walks() -> Self {
+        let mut story = Self::new();
+        story.walk(HERE, &[]);
+        story.walk(ELSEWHERE, &[]);
+        story
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.tracker.ingest(&input, &mut Closes(&mut self.closed));
+        self.now = self.now.saturating_add(1_000);
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now += seconds * SECOND;
+        let tick = Tick { time: self.now, counters: self.counters.clone() };
+        self.tell(Input::Tick(tick));
+    }
+
+    fn loses(&mut self, kind: Kind) {
+        self.counters.seen[kind as usize] += 1;
+        self.counters.lost[kind as usize] += 1;
+        self.wait(0);
+    }
+
+    fn transition(&self, sock: Sock, (old, new): (TcpState, TcpState)) -> Transition {
+        Transition {
+            time: self.now,
+            sock: sock.id,
+            netns: sock.netns,
+            old,
+            new,
+            local: sock.local,
+            remote: sock.remote,
+            flags: Flags::default(),
+            err: 0,
+            err_soft: 0,
+            pid: None,
+            rtt_us: 187,
+            retransmits: 0,
+            probes: 0,
+            total_retransmits: 0,
+            opening: None,
+            closing: None,
+        }
+    }
+
+    fn goes(&mut self, sock: Sock, states: (TcpState, TcpState)) {
+        self.tell(Input::Transition(self.transition(sock, states)));
+    }
+
+    fn listens(&mut self, sock: Sock, owner: &str) {
+        let opening = Opening { cgroup: 0, accept_queue: (0, 0), comm: owner.into() };
+        let listens = self.transition(sock, (Close, Listen));
+        let listens = Transition { pid: Some(700), opening: Some(opening), ..listens };
+        self.tell(Input::Transition(listens));
+    }
+
+    /// From its birth, which does not know both ends yet, through these states.
+    fn life(&mut self, sock: Sock, states: &[TcpState]) {
+        let (mut born, mut old) = (sock, Close);
+        match sock.role {
+            Role::Client => born.local.set_port(0),
+            Role::Server => {
+                born.local.set_ip([0, 0, 0, 0].into());
+                (born.remote, old) = (at("0.0.0.0:0"), Listen);
+            }
+        }
+        for &state in states {
+            self.goes(born, (old, state));
+            (born, old) = (sock, state);
+        }
+    }
+
+    fn ends_in_time_wait(&mut self, sock: Sock) {
+        self.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing, Close]);
+        assert_eq!(self.reasons().last(), Some(&CloseReason::ClosedByBoth));
+    }
+
+    fn walk_begins(&mut self, netns: NetnsId) {
+        self.tell(Input::WalkBegin(WalkBegin { netns, time: self.now }));
+    }
+
+    fn walk_ends(&mut self, netns: NetnsId, error: Option<&str>) {
+        let error = error.map(str::to_owned);
+        let (begun, ended) = (self.now, self.now);
+        self.tell(Input::WalkEnd(WalkEnd { netns, begun, ended, error }));
+    }
+
+    fn walk(&mut self, netns: NetnsId, met: &[WalkedSocket]) {
+        self.walk_begins(netns);
+        for socket in met {
+            self.tell(Input::Socket(WalkedSocket { time: self.now, ..socket.clone() }));
+        }
+        self.walk_ends(netns, None);
+    }
+
+    fn reasons(&self) -> Vec<CloseReason> {
+        self.closed.iter().map(|closed| closed.reason).collect()
+    }
+
+    fn only_life(&self) -> &Life {
+        let lives: Vec<_> = self.tracker.open().collect();
+        match lives[..] {
+            [(_, life)] => life,
+            _ => panic!("not one connection, but {lives:?}"),
+        }
+    }
+
+    fn gaps(&self) -> u64 {
+        self.tracker.events().gaps
+    }
+
+    /// What a report would show now.
+    fn rows(&mut self) -> Vec<RowSnapshot> {
+        self.tracker.cut().rows
+    }
+}
