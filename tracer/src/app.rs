@@ -192,7 +192,9 @@ impl Run {
                 }
             }
         }
-        let mut tracker = tracker.ok_or_else(no_session)?;
+        let Some(mut tracker) = tracker else {
+            return Err(failure.unwrap_or_else(no_session));
+        };
         output.end(&mut tracker).context(CANNOT_WRITE)?;
         failure.map_or(Ok(()), Err)
     }

@@ -103,7 +103,7 @@ impl Value {
     pub fn to_cell(&self) -> String {
         match self {
             Self::Unknown | Self::Counts(_) | Self::Buckets(_) => String::new(),
-            Self::Text(text) => text.clone(),
+            Self::Text(text) => harmless(text),
             Self::Word(word) => (*word).to_owned(),
             other => other.to_json().to_string(),
         }

@@ -20,6 +20,7 @@ pub(crate) struct Report<W> {
     /// `None`: one report, at the end.
     interval: Option<Nanos>,
     next_cut: Nanos,
+    last_cut: Option<Nanos>,
     /// Reports still wanted; `None`: no limit.
     left: Option<u64>,
 }
@@ -28,7 +29,14 @@ impl<W: Write> Report<W> {
     pub(crate) fn new(sink: ReportSink<W>, interval: Option<Duration>, count: Option<u64>) -> Self {
         let interval =
             interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
-        Self { sink, session: Session::default(), interval, next_cut: 0, left: count }
+        Self {
+            sink,
+            session: Session::default(),
+            interval,
+            next_cut: 0,
+            last_cut: None,
+            left: count,
+        }
     }
 }
 
@@ -50,6 +58,7 @@ impl<W: Write> Output for Report<W> {
         // When it could not keep up, intervals are left out, not shortened.
         let late = tracker.now() - self.next_cut;
         self.next_cut = self.next_cut.saturating_add(interval.saturating_mul(late / interval + 1));
+        self.last_cut = Some(tracker.now());
         self.sink.write(&self.session, tracker.cut())?;
         if let Some(left) = &mut self.left {
             *left -= 1;
@@ -65,7 +74,9 @@ impl<W: Write> Output for Report<W> {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        if self.left == Some(0) {
+        let has_all = self.left == Some(0);
+        let just_written = self.last_cut == Some(tracker.now());
+        if has_all || just_written {
             return Ok(());
         }
         self.sink.write(&self.session, tracker.cut())

@@ -6,7 +6,11 @@ use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
-use super::{handshake::Handshake, machine::Role, ports::RowId};
+use super::{
+    handshake::Handshake,
+    machine::{self, Role},
+    ports::{Row, RowId},
+};
 use crate::input::{Nanos, NetnsId, SockId, Transition};
 
 /// How we came to know a connection.
@@ -95,6 +99,30 @@ impl Life {
         self.netns == netns
             && (is_local || !known(self.local.port()) || !known(local.port()))
             && (self.remote == remote || !known(self.remote.port()) || !known(remote.port()))
+    }
+
+    /// Enters a state, and books it. If the handshake is through by that, `handshake` tells how
+    /// it went; returns whether it is.
+    pub(super) fn enter(
+        &mut self,
+        state: TcpState,
+        row: &mut Row,
+        handshake: impl FnOnce(&Self) -> Handshake,
+    ) -> bool {
+        row.gauges.leave(self.state);
+        row.gauges.enter(state);
+        self.state = state;
+        let gets_through = !self.established && !machine::is_pending(state);
+        if gets_through {
+            let handshake = handshake(self);
+            row.gauges.pending -= 1;
+            row.gauges.open += 1;
+            row.interval.established += 1;
+            row.interval.handshake(&handshake);
+            self.established = true;
+            self.handshake = Some(handshake);
+        }
+        gets_through
     }
 
     /// Takes over what its birth did not know yet of its ends.

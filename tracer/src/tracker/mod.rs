@@ -43,6 +43,9 @@ use ports::{Ports, RowId};
 
 use crate::input::{self, Input, Nanos, NetnsId, SockId, Tick, Transition};
 
+/// The handshake of a connection that was not seen to get established.
+const EVIDENCE_LOST: Handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
+
 /// How much the tracker may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -425,27 +428,20 @@ impl Tracker {
             return;
         };
         observer.transition(transition, Some(life));
-        let row = self.ports.get_mut(life.row);
-        row.gauges.leave(life.state);
-        row.gauges.enter(transition.new);
-        life.state = transition.new;
         life.changed = transition.time;
         life.absent = 0;
-        if !life.established && !machine::is_pending(transition.new) {
+        let gets_through = life.enter(transition.new, self.ports.get_mut(life.row), |life| {
             let sent = (life.origin == Origin::Born).then_some(life.since);
-            // A Fast Open child that is closed before its handshake is through has no time.
-            let handshake = if transition.new == TcpState::Established {
-                handshake::measure(life.role, transition, sent, life.deferred_accept)
-            } else {
-                Handshake::Unmeasured(Unmeasured::EvidenceLost)
-            };
-            row.gauges.pending -= 1;
-            row.gauges.open += 1;
-            row.interval.established += 1;
-            row.interval.handshake(&handshake);
-            life.established = true;
+            match transition.new {
+                TcpState::Established => {
+                    handshake::measure(life.role, transition, sent, life.deferred_accept)
+                }
+                // A Fast Open child that is closed before its handshake is through has no time.
+                _ => EVIDENCE_LOST,
+            }
+        });
+        if gets_through {
             life.established_at = Some(transition.time);
-            life.handshake = Some(handshake);
             observer.established(life);
             let (netns, role, port) = (life.netns, life.role, life.service_port());
             // From now on the port has a row of its own, if it had none.
@@ -467,22 +463,9 @@ impl Tracker {
             return self.adopt_from(transition, observer);
         }
         life.learn_ends(transition.local, transition.remote);
-        if life.state == transition.old {
-            return;
-        }
-        self.gaps += 1;
-        let row = self.ports.get_mut(life.row);
-        row.gauges.leave(life.state);
-        row.gauges.enter(transition.old);
-        life.state = transition.old;
-        if !life.established && !machine::is_pending(transition.old) {
-            let handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
-            row.gauges.pending -= 1;
-            row.gauges.open += 1;
-            row.interval.established += 1;
-            row.interval.handshake(&handshake);
-            life.established = true;
-            life.handshake = Some(handshake);
+        if life.state != transition.old {
+            self.gaps += 1;
+            life.enter(transition.old, self.ports.get_mut(life.row), |_| EVIDENCE_LOST);
         }
     }
 

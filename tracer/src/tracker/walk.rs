@@ -11,7 +11,7 @@ use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
 use super::{
-    Observer, Tracker,
+    EVIDENCE_LOST, Observer, Tracker,
     connections::Origin,
     listeners::Listener,
     machine,
@@ -183,7 +183,11 @@ impl Tracker {
                 }
                 if life.state != socket.state {
                     if is_stored {
-                        self.walked_state_differs(socket);
+                        // A record in the middle of the life is missing.
+                        self.gaps += 1;
+                        life.changed = socket.time;
+                        let row = self.ports.get_mut(life.row);
+                        life.enter(socket.state, row, |_| EVIDENCE_LOST);
                     } else {
                         // The next walk shows whether a record is missing.
                         self.namespaces.change(walk.netns, socket.time);
@@ -212,31 +216,6 @@ impl Tracker {
         life.cgroup = socket.cgroup;
         life.met_by = walk.number;
         self.add(socket.sock, life, observer);
-    }
-
-    /// A record in the middle of the life was lost.
-    fn walked_state_differs(&mut self, socket: &WalkedSocket) {
-        let Some(life) = self.connections.get_mut(socket.sock) else {
-            return;
-        };
-        self.gaps += 1;
-        life.changed = socket.time;
-        let (row, old) = (life.row, life.state);
-        life.state = socket.state;
-        let becomes_established = !life.established && !machine::is_pending(socket.state);
-        if becomes_established {
-            life.established = true;
-            life.handshake = Some(super::Handshake::Unmeasured(super::Unmeasured::EvidenceLost));
-        }
-        let row = self.ports.get_mut(row);
-        row.gauges.leave(old);
-        row.gauges.enter(socket.state);
-        if becomes_established {
-            row.gauges.pending -= 1;
-            row.gauges.open += 1;
-            row.interval.established += 1;
-            row.interval.handshake(&super::Handshake::Unmeasured(super::Unmeasured::EvidenceLost));
-        }
     }
 
     pub(super) fn walked_time_wait(&mut self, time_wait: &WalkedTimeWait) {
