@@ -35,7 +35,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     provide_programs(&workspace.sh);
 
     // All test programs run even if one fails: the sum is to be over all of them.
-    let test = workspace.cargo().args(["test", "--workspace", "--profile", "testing", "--no-fail-fast"]);
+    let test =
+        workspace.cargo().args(["test", "--workspace", "--profile", "testing", "--no-fail-fast"]);
     let test = test.args(root::cargo_options("the kernel tests")?);
     let mut cargo = Command::from(test.arg("--").args(&options.args))
         .stdout(Stdio::piped())
