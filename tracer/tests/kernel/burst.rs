@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crate::lab::{self, Namespace, Synfin};
+use crate::lab::{self, Namespace, Sock, Synfin};
 
 /// Every connection makes five records on either side.
 const RECORDS_EACH: u64 = 10;
@@ -94,22 +94,27 @@ fn what_a_tiny_ring_loses_is_counted_and_what_is_so_now_is_right() {
     assert!(report.event("seen") >= CONNECTIONS * RECORDS_EACH);
     assert!(report.says_lower_bounds());
 
-    let in_state = |state: &str, is_of: &dyn Fn(&lab::Sock) -> bool| {
-        sockets.iter().filter(|socket| socket.state == state && is_of(socket)).count() as u64
-    };
     for port in [PORT, PORT + 1] {
-        let ends: [(&str, &dyn Fn(&lab::Sock) -> bool); 2] = [
-            ("client", &|socket| socket.remote_port == port),
-            ("server", &|socket| socket.local_port == port && socket.remote_port != 0),
-        ];
-        for (role, is_of) in ends {
+        for role in ["client", "server"] {
+            let in_state = |state: &str| {
+                let here = sockets.iter().filter(|socket| is_end(socket, role, port));
+                here.filter(|socket| socket.state == state).count() as u64
+            };
             let row = report.row(role, port);
-            assert_eq!(row.figure("open"), in_state("ESTAB", is_of), "open: {role} {port}");
-            let time_waits = in_state("TIME-WAIT", is_of);
-            assert_eq!(row.figure("time_wait.now"), time_waits, "TIME_WAIT: {role} {port}");
+            assert_eq!(row.figure("open"), in_state("ESTAB"), "open: {role} {port}");
+            let time_waits = row.figure("time_wait.now");
+            assert_eq!(time_waits, in_state("TIME-WAIT"), "TIME_WAIT: {role} {port}");
         }
     }
     assert_eq!(report.row("server", PORT + 1).figure("open"), HELD as u64);
+}
+
+/// Whether a socket is that end of a connection to the port.
+fn is_end(socket: &Sock, role: &str, port: u16) -> bool {
+    match role {
+        "client" => socket.remote_port == port,
+        _ => socket.local_port == port && socket.remote_port != 0,
+    }
 }
 
 #[test]
