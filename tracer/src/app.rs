@@ -2,10 +2,10 @@
 //! names them all.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter, IsTerminal, Write},
     ops::ControlFlow,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -254,11 +254,17 @@ fn no_session() -> anyhow::Error {
     anyhow!(RecordingError::Damaged { offset: 8, what: "it does not begin with a session".into() })
 }
 
-/// A recording tells who talked to whom: it is for its owner's eyes.
+/// A recording tells who talked to whom: it is for its owner's eyes, even if the file was there.
 fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|file| Recorder::new(BufWriter::with_capacity(1 << 20, file)))
-        .with_context(|| format!("cannot write the recording {}", path.display()))
+    let open = || {
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Recorder::new(BufWriter::with_capacity(1 << 20, file))
+    };
+    open().with_context(|| format!("cannot write the recording {}", path.display()))
 }
 
 /// What ends a live run from outside: a signal, or the command that it watches.

@@ -32,6 +32,8 @@ fn a_recording_tells_what_was_told_live() {
     let folder = tempfile::tempdir().expect("a folder");
     let recordings: Vec<_> =
         (0..RUNS.len()).map(|run| folder.path().join(run.to_string())).collect();
+    // One is there already, for all to read.
+    fs::write(&recordings[0], "an old recording").expect("a file");
 
     let namespace = Namespace::new();
     let watching: Vec<_> = RUNS

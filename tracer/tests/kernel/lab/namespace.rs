@@ -166,6 +166,8 @@ impl Wire {
             namespace.run(&format!("ip address add 10.77.0.{host}/24 dev wire"));
             namespace.run(&format!("ip address add fd77::{host}/64 dev wire nodad"));
             namespace.run("ip link set wire up");
+            // Segments that overtake each other must not end a TIME_WAIT early, by a late RST.
+            namespace.set("ipv4/tcp_rfc1337", 1);
         }
         // Every SYN that is rejected is told so, however many there are.
         far.set("ipv4/icmp_ratelimit", 0);
