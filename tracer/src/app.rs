@@ -19,12 +19,12 @@ use tokio::{
 
 use crate::{
     cli::{Cli, Command, LiveArgs, OutputArgs, ReportArgs, RunArgs, SourceArgs},
-    command::{Connections, Open, Output, Record, Report, Slow, Trace},
+    command::{Connections, Output, Record, Report, Trace, Which},
     decode::decode,
     input::Nanos,
     message::say,
     recording::{Frame, Recorder, RecordingError},
-    sink::{Style, connection::ConnectionSink, report::ReportSink, transition::TransitionSink},
+    sink::{Lines, Style, connection, report::ReportSink, transition},
     source::{Live, Options, Source},
     tracker::{Limits, Tracker},
 };
@@ -74,19 +74,19 @@ async fn dispatch(cli: Cli) -> Result<()> {
             report(args, sink).await
         }
         Command::Trace(args) => {
-            let sink = TransitionSink::new(stdout(), style(args.output));
-            Run::new(args.source, args.run)?.go(Trace::new(sink)).await
+            let lines = Lines::new(stdout(), style(args.output), transition::FIGURES);
+            Run::new(args.source, args.run)?.go(Trace::new(lines)).await
         }
         Command::Connections(args) => {
-            let sink = ConnectionSink::new(stdout(), style(args.output));
-            let look_once =
-                args.open && args.source.live.duration.is_none() && args.run.command.is_empty();
+            let lines = Lines::new(stdout(), style(args.output), connection::FIGURES);
+            let which = match args.slow {
+                _ if args.open => Which::Open,
+                Some(at_least) => Which::Slow(at_least),
+                None => Which::Ended,
+            };
+            let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
             let run = Run::new(args.source, args.run)?;
-            match args.slow {
-                _ if args.open => Run { once: look_once, ..run }.go(Open::new(sink)).await,
-                Some(at_least) => run.go(Slow::new(sink, at_least)).await,
-                None => run.go(Connections::new(sink)).await,
-            }
+            Run { once: args.open && !waits, ..run }.go(Connections::new(lines, which)).await
         }
         Command::Record(args) => {
             let source =

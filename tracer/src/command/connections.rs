@@ -5,30 +5,52 @@ use std::{
     time::Duration,
 };
 
-use super::{FirstError, Output};
+use super::Output;
 use crate::{
     input::{ClockAnchor, Session},
-    sink::connection::{Connection, ConnectionSink},
+    sink::{Lines, connection::Connection},
     tracker::{Closed, Life, Observer, Tracker},
 };
 
-/// Writes connections as they end.
+/// Which connections are written, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which {
+    /// Each when it ends.
+    Ended,
+    /// Each whose handshake took at least this long, as it gets through.
+    Slow(Duration),
+    /// Those that live at the end.
+    Open,
+}
+
+/// Writes connections.
 pub(crate) struct Connections<W> {
-    sink: ConnectionSink<W>,
+    lines: Lines<W, Connection>,
+    which: Which,
     clock: ClockAnchor,
-    error: FirstError,
 }
 
 impl<W: Write> Connections<W> {
-    pub(crate) fn new(sink: ConnectionSink<W>) -> Self {
-        Self { sink, clock: ClockAnchor::default(), error: FirstError::default() }
+    pub(crate) fn new(lines: Lines<W, Connection>, which: Which) -> Self {
+        Self { lines, which, clock: ClockAnchor::default() }
     }
 }
 
 impl<W: Write> Observer for Connections<W> {
+    fn established(&mut self, life: &Life) {
+        let us = life.handshake.and_then(|handshake| handshake.us());
+        let took = us.map(|us| Duration::from_micros(us.into()));
+        if let (Which::Slow(at_least), Some(took)) = (self.which, took)
+            && took >= at_least
+        {
+            self.lines.write(&Connection::living(life, life.changed, self.clock));
+        }
+    }
+
     fn closed(&mut self, closed: &Closed) {
-        let connection = Connection::closed(closed, self.clock);
-        self.error.note(self.sink.write(&connection));
+        if let Which::Ended = self.which {
+            self.lines.write(&Connection::closed(closed, self.clock));
+        }
     }
 }
 
@@ -38,72 +60,17 @@ impl<W: Write> Output for Connections<W> {
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        self.error.take()?;
-        self.sink.flush()
-    }
-}
-
-/// Writes connections whose handshake was slow, as it gets through.
-pub(crate) struct Slow<W> {
-    sink: ConnectionSink<W>,
-    at_least_us: u128,
-    clock: ClockAnchor,
-    error: FirstError,
-}
-
-impl<W: Write> Slow<W> {
-    pub(crate) fn new(sink: ConnectionSink<W>, at_least: Duration) -> Self {
-        let clock = ClockAnchor::default();
-        Self { sink, at_least_us: at_least.as_micros(), clock, error: FirstError::default() }
-    }
-}
-
-impl<W: Write> Observer for Slow<W> {
-    fn established(&mut self, life: &Life) {
-        let us = life.handshake.and_then(|handshake| handshake.us());
-        if us.is_some_and(|us| u128::from(us) >= self.at_least_us) {
-            let connection = Connection::living(life, life.changed, self.clock);
-            self.error.note(self.sink.write(&connection));
-        }
-    }
-}
-
-impl<W: Write> Output for Slow<W> {
-    fn begin(&mut self, session: &Session) {
-        self.clock = session.clock;
-    }
-
-    fn settle(&mut self) -> io::Result<()> {
-        self.error.take()?;
-        self.sink.flush()
-    }
-}
-
-/// Writes the living connections at the end.
-pub(crate) struct Open<W> {
-    sink: ConnectionSink<W>,
-    clock: ClockAnchor,
-}
-
-impl<W: Write> Open<W> {
-    pub(crate) fn new(sink: ConnectionSink<W>) -> Self {
-        Self { sink, clock: ClockAnchor::default() }
-    }
-}
-
-impl<W> Observer for Open<W> {}
-
-impl<W: Write> Output for Open<W> {
-    fn begin(&mut self, session: &Session) {
-        self.clock = session.clock;
+        self.lines.settle()
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        let mut lives: Vec<_> = tracker.open().collect();
-        lives.sort_by_key(|(sock, life)| (life.since, *sock));
-        for (_, life) in lives {
-            self.sink.write(&Connection::living(life, tracker.now(), self.clock))?;
+        if let Which::Open = self.which {
+            let mut lives: Vec<_> = tracker.open().collect();
+            lives.sort_by_key(|(sock, life)| (life.since, *sock));
+            for (_, life) in lives {
+                self.lines.write(&Connection::living(life, tracker.now(), self.clock));
+            }
         }
-        self.sink.flush()
+        self.lines.settle()
     }
 }

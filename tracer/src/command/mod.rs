@@ -7,7 +7,7 @@ mod trace;
 
 use std::{io, ops::ControlFlow};
 
-pub(crate) use connections::{Connections, Open, Slow};
+pub(crate) use connections::{Connections, Which};
 pub(crate) use record::Record;
 pub(crate) use report::Report;
 pub(crate) use trace::Trace;
@@ -41,21 +41,5 @@ pub(crate) trait Output: Observer {
     /// The trace is over.
     fn end(&mut self, _tracker: &mut Tracker) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Keeps the first error, for [`Output::settle`].
-#[derive(Default)]
-struct FirstError(Option<io::Error>);
-
-impl FirstError {
-    fn note(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            self.0.get_or_insert(error);
-        }
-    }
-
-    fn take(&mut self) -> io::Result<()> {
-        self.0.take().map_or(Ok(()), Err)
     }
 }

@@ -2,30 +2,28 @@
 
 use std::io::{self, Write};
 
-use super::{FirstError, Output};
+use super::Output;
 use crate::{
     input::{ClockAnchor, Session, Transition},
-    sink::transition::{TransitionLine, TransitionSink},
+    sink::{Lines, transition::TransitionLine},
     tracker::{Life, Observer},
 };
 
 /// Writes transitions.
 pub(crate) struct Trace<W> {
-    sink: TransitionSink<W>,
+    lines: Lines<W, TransitionLine>,
     clock: ClockAnchor,
-    error: FirstError,
 }
 
 impl<W: Write> Trace<W> {
-    pub(crate) fn new(sink: TransitionSink<W>) -> Self {
-        Self { sink, clock: ClockAnchor::default(), error: FirstError::default() }
+    pub(crate) fn new(lines: Lines<W, TransitionLine>) -> Self {
+        Self { lines, clock: ClockAnchor::default() }
     }
 }
 
 impl<W: Write> Observer for Trace<W> {
     fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
-        let line = TransitionLine::new(transition, life, self.clock);
-        self.error.note(self.sink.write(&line));
+        self.lines.write(&TransitionLine::new(transition, life, self.clock));
     }
 }
 
@@ -35,7 +33,6 @@ impl<W: Write> Output for Trace<W> {
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        self.error.take()?;
-        self.sink.flush()
+        self.lines.settle()
     }
 }

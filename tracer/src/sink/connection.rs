@@ -1,8 +1,6 @@
 //! One line per connection: ended, open, or with a slow handshake.
 
-use std::io::{self, Write};
-
-use super::{Stream, Style, date};
+use super::date;
 use crate::{
     figure::{
         Figure,
@@ -139,23 +137,3 @@ pub const FIGURES: &[Figure<Connection>] = figures! {
     "bytes_sent" "SENT" Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
     "bytes_received" "RECEIVED" Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
 };
-
-/// Writes connections.
-pub struct ConnectionSink<W>(Stream<W, Connection>);
-
-impl<W: Write> ConnectionSink<W> {
-    /// Writes to `out`.
-    pub fn new(out: W, style: Style) -> Self {
-        Self(Stream::new(out, style, FIGURES))
-    }
-
-    /// Writes one.
-    pub fn write(&mut self, connection: &Connection) -> io::Result<()> {
-        self.0.write(connection)
-    }
-
-    /// Hands over what was written.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}

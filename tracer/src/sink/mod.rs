@@ -39,34 +39,41 @@ pub struct Style {
     pub terminal: bool,
 }
 
-/// Writes items one by one, as they come.
-pub(crate) struct Stream<W, T: 'static> {
+/// Writes items one by one, as they come. What could not be written is said when it is settled.
+pub struct Lines<W, T: 'static> {
     out: W,
     style: Style,
     figures: &'static [Figure<T>],
     /// The columns of a table.
     columns: Vec<&'static Figure<T>>,
     begun: bool,
+    error: Option<io::Error>,
 }
 
-impl<W: Write, T> Stream<W, T> {
-    pub(crate) fn new(out: W, style: Style, figures: &'static [Figure<T>]) -> Self {
+impl<W: Write, T> Lines<W, T> {
+    /// Writes these figures to `out`.
+    pub fn new(out: W, style: Style, figures: &'static [Figure<T>]) -> Self {
         let columns = table::columns(figures, style.wide);
-        Self { out, style, figures, columns, begun: false }
+        Self { out, style, figures, columns, begun: false, error: None }
     }
 
-    pub(crate) fn write(&mut self, item: &T) -> io::Result<()> {
+    /// Writes one.
+    pub fn write(&mut self, item: &T) {
         let heading = !std::mem::replace(&mut self.begun, true) && !self.style.no_header;
-        match self.style.format {
-            Format::Table => {
-                table::line(&mut self.out, &self.columns, item, heading, self.style.terminal)
-            }
-            Format::Json => json_lines::line(&mut self.out, self.figures, item),
-            Format::Csv => csv_rows::row(&mut self.out, &[], self.figures, item, heading),
+        let Self { out, style, figures, columns, .. } = self;
+        let written = match style.format {
+            Format::Table => table::line(out, columns, item, heading, style.terminal),
+            Format::Json => json_lines::line(out, figures, item),
+            Format::Csv => csv_rows::row(out, &[], figures, item, heading),
+        };
+        if let Err(error) = written {
+            self.error.get_or_insert(error);
         }
     }
 
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    /// Hands over what was written, or says what went wrong first.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.error.take().map_or(Ok(()), Err)?;
         self.out.flush()
     }
 }

@@ -1,8 +1,6 @@
 //! One line per transition.
 
-use std::io::{self, Write};
-
-use super::{Stream, Style, date};
+use super::date;
 use crate::{
     figure::{
         Figure,
@@ -63,23 +61,3 @@ pub const FIGURES: &[Figure<TransitionLine>] = figures! {
     "netns" "NETNS" Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.transition.netns.into());
     "sock" "" Data, "The socket's kernel address, hexadecimal.", |s| Value::Text(format!("{:x}", s.transition.sock));
 };
-
-/// Writes transitions.
-pub struct TransitionSink<W>(Stream<W, TransitionLine>);
-
-impl<W: Write> TransitionSink<W> {
-    /// Writes to `out`.
-    pub fn new(out: W, style: Style) -> Self {
-        Self(Stream::new(out, style, FIGURES))
-    }
-
-    /// Writes one.
-    pub fn write(&mut self, line: &TransitionLine) -> io::Result<()> {
-        self.0.write(line)
-    }
-
-    /// Hands over what was written.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
