@@ -64,8 +64,6 @@ pub struct Config {
     pub offsets: Offsets,
     /// `tcp_sock.repair`.
     pub repair: Bit,
-    /// `tcp_sock.is_mptcp`.
-    pub is_mptcp: Bit,
     /// Length of a jiffy, microseconds.
     pub tick_us: u32,
     /// The reader is woken when this many bytes wait in the ring buffer.
@@ -74,11 +72,6 @@ pub struct Config {
 
 impl Config {
     /// What the object holds until the loader fills it in.
-    pub const UNKNOWN: Self = Self {
-        offsets: Offsets::UNKNOWN,
-        repair: Bit::MISSING,
-        is_mptcp: Bit::MISSING,
-        tick_us: 0,
-        wake_bytes: 0,
-    };
+    pub const UNKNOWN: Self =
+        Self { offsets: Offsets::UNKNOWN, repair: Bit::MISSING, tick_us: 0, wake_bytes: 0 };
 }

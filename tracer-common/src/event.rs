@@ -48,7 +48,8 @@ impl Kind {
     }
 }
 
-/// Facts about a socket that are one bit each, at the moment of its record.
+/// Facts about a socket that are one bit each, at the moment of its record. A step in the middle of
+/// a life carries only those that say so; an end and a walk carry all.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -56,7 +57,7 @@ impl Kind {
 pub struct Flags(pub u32);
 
 impl Flags {
-    /// The addresses are IPv6 (an IPv4-mapped one included).
+    /// The addresses are IPv6 (an IPv4-mapped one included). In every record.
     pub const IPV6: Self = Self(1);
     /// `SOCK_DEAD`: no process holds the socket any more.
     pub const DEAD: Self = Self(1 << 1);
@@ -70,9 +71,9 @@ impl Flags {
     pub const SHUT_READ: Self = Self(1 << 5);
     /// `SEND_SHUTDOWN`.
     pub const SHUT_WRITE: Self = Self(1 << 6);
-    /// `TCP_REPAIR` is on (checkpoint/restore moves the connection).
+    /// `TCP_REPAIR` is on (checkpoint/restore moves the connection). At →ESTABLISHED as well.
     pub const REPAIR: Self = Self(1 << 7);
-    /// The listener defers accept until data comes (`TCP_DEFER_ACCEPT`).
+    /// The listener defers accept until data comes (`TCP_DEFER_ACCEPT`). At birth only.
     pub const DEFER_ACCEPT: Self = Self(1 << 8);
     /// The TIME_WAIT table of the namespace was full (`tcp_max_tw_buckets`).
     pub const TIME_WAIT_FULL: Self = Self(1 << 9);
@@ -82,10 +83,8 @@ impl Flags {
     pub const UNACKNOWLEDGED: Self = Self(1 << 11);
     /// [`Step::rtt_us`] is the time since the first SYN-ACK, not a smoothed round trip.
     pub const SINCE_FIRST_SYNACK: Self = Self(1 << 12);
-    /// The socket is a subflow of an MPTCP connection.
-    pub const MPTCP_SUBFLOW: Self = Self(1 << 13);
-    /// [`Step::pid`] made this transition by a system call on its own socket.
-    pub const BY_OWNER: Self = Self(1 << 14);
+    /// [`Step::pid`] made this transition by a system call on its own socket. In every record.
+    pub const BY_OWNER: Self = Self(1 << 13);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
@@ -134,11 +133,11 @@ pub struct Step {
     pub local_addr: [u8; 16],
     /// The peer's address, likewise.
     pub remote_addr: [u8; 16],
-    /// `sk_err_soft`: the last ICMP error that did not end the connection, or 0.
+    /// At an end, else 0: `sk_err_soft`, the last ICMP error that did not end the connection, or 0.
     pub err_soft: u8,
-    /// `icsk_retransmits`: retransmission timer expiries in a row.
+    /// At an end, else 0: `icsk_retransmits`, retransmission timer expiries in a row.
     pub retransmits: u8,
-    /// `icsk_probes_out`: keepalive or window probes not answered.
+    /// At an end, else 0: `icsk_probes_out`, keepalive or window probes not answered.
     pub probes: u8,
     /// Zero.
     pub reserved: u8,

@@ -203,11 +203,19 @@ impl TcpSock {
         field!(self.0, total_rto_time: u32)
     }
 
-    /// The facts of one bit that every record carries.
+    /// Whether a checkpoint moves the connection (`TCP_REPAIR`).
+    #[inline(always)]
+    pub fn is_in_repair(self) -> bool {
+        self.bit(global!(repair))
+    }
+
+    /// The facts of one bit that tell how a life ends. They lie far apart, and are not worth
+    /// their cache lines before.
     #[inline(always)]
     pub fn flags(self) -> Flags {
         let bits = field!(self.0, sk_flags: u64);
         let shutdown = field!(self.0, sk_shutdown: u8);
+        let lingers = bits & SOCK_LINGER != 0;
         let mut flags = Flags::default();
         let mut set = |condition: bool, flag: Flags| {
             if condition {
@@ -219,21 +227,7 @@ impl TcpSock {
         set(shutdown & RCV_SHUTDOWN != 0, Flags::SHUT_READ);
         set(shutdown & SEND_SHUTDOWN != 0, Flags::SHUT_WRITE);
         set(field!(self.0, sk_socket: u64) != 0, Flags::HAS_SOCKET);
-        set(self.bit(global!(repair)), Flags::REPAIR);
-        set(self.bit(global!(is_mptcp)), Flags::MPTCP_SUBFLOW);
-        flags
-    }
-
-    /// The facts of one bit that matter when a life ends.
-    #[inline(always)]
-    pub fn closing_flags(self) -> Flags {
-        let mut flags = Flags::default();
-        let mut set = |condition: bool, flag: Flags| {
-            if condition {
-                flags = flags.with(flag);
-            }
-        };
-        let lingers = field!(self.0, sk_flags: u64) & SOCK_LINGER != 0;
+        set(self.is_in_repair(), Flags::REPAIR);
         set(lingers && field!(self.0, sk_lingertime: u64) == 0, Flags::LINGER0);
         set((field!(self.0, linger2: u32) as i32) < 0, Flags::LINGER2_NEGATIVE);
         set(field!(self.0, packets_out: u32) != 0, Flags::UNACKNOWLEDGED);

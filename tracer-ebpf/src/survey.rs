@@ -105,7 +105,7 @@ fn full(seq: *mut seq_file, sock: *const c_void) {
     let mut record = common_part(sock.common());
     record.fastreuse = sock.fastreuse().unwrap_or(FASTREUSE_UNKNOWN);
     record.retransmits = sock.retransmits();
-    record.flags = record.flags.with(sock.flags()).with(sock.closing_flags());
+    record.flags = record.flags.with(sock.flags());
     record.rtt_us = sock.rtt_us();
     record.accept_queue = sock.accept_queue();
     record.accept_limit = sock.accept_limit();

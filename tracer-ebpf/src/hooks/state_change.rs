@@ -61,9 +61,12 @@ fn step(record: *mut Step, sock: TcpSock, kind: Kind, old: u8, new: u8) {
     let common = sock.common();
     let addresses = common.addresses();
     let err = sock.error();
-    let mut flags = sock.flags();
+    let mut flags = Flags::default();
     if addresses.ipv6 {
         flags = flags.with(Flags::IPV6);
+    }
+    if new == ESTABLISHED && sock.is_in_repair() {
+        flags = flags.with(Flags::REPAIR);
     }
     let mut pid = 0;
     if made_by_owner(old, new, err) {
@@ -97,9 +100,9 @@ fn step(record: *mut Step, sock: TcpSock, kind: Kind, old: u8, new: u8) {
         (*record).rtt_us = rtt_us;
         (&raw mut (*record).local_addr).cast::<[u64; 2]>().write(addresses.local);
         (&raw mut (*record).remote_addr).cast::<[u64; 2]>().write(addresses.remote);
-        (*record).err_soft = sock.soft_error();
-        (*record).retransmits = sock.retransmits();
-        (*record).probes = sock.probes();
+        (*record).err_soft = 0;
+        (*record).retransmits = 0;
+        (*record).probes = 0;
         (*record).reserved = 0;
         (*record).total_retransmits = total_retransmits;
     }
@@ -129,7 +132,10 @@ fn closing(record: *mut Closing, sock: TcpSock, old: u8) {
     unsafe {
         step(&raw mut (*record).step, sock, Kind::Closing, old, CLOSE);
         let flags = &raw mut (*record).step.flags;
-        *flags = (*flags).with(sock.closing_flags());
+        *flags = (*flags).with(sock.flags());
+        (*record).step.err_soft = sock.soft_error();
+        (*record).step.retransmits = sock.retransmits();
+        (*record).step.probes = sock.probes();
         (*record).bytes_acked = sock.bytes_acked();
         (*record).bytes_received = sock.bytes_received();
         (*record).unread = sock.unread();

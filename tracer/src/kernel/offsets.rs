@@ -81,13 +81,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config> {
             missing.join(", ")
         );
     }
-    Ok(Config {
-        offsets,
-        repair: bit(btf, "tcp_sock.repair"),
-        is_mptcp: bit(btf, "tcp_sock.is_mptcp"),
-        tick_us: tick_us()?,
-        wake_bytes: 0,
-    })
+    Ok(Config { offsets, repair: bit(btf, "tcp_sock.repair"), tick_us: tick_us()?, wake_bytes: 0 })
 }
 
 /// The member's byte offset, unless it is absent or a bit field.

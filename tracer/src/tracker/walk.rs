@@ -314,9 +314,12 @@ impl Tracker {
                 }
             }
         }
+        // Each of their ends is missing. As many as were counted as lost or missed since the last
+        // walk are accounted for; the rest were not.
+        let known = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
+        let accounted_for = self.losses().saturating_sub(known);
+        self.gaps += (gone.len() as u64).saturating_sub(accounted_for);
         for sock in gone {
-            // The record of its end is missing, whether that was counted as lost or not.
-            self.gaps += 1;
             self.lose(sock, walk.begun, observer);
         }
         missed
