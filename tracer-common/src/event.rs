@@ -1,8 +1,9 @@
 //! Records that the hooks write to the ring buffer.
 //!
 //! Every record begins with its [`Kind`]; a kind that the reader does not know is counted and
-//! skipped. A transition comes in three sizes: [`Step`] alone in the middle of a life, and
-//! followed by what only a birth ([`Opening`]) or an end ([`Closing`]) knows.
+//! skipped. A transition is a [`Step`] alone in the middle of a life, with what only a birth
+//! ([`Opening`]) or an end ([`Closing`]) knows behind it; and behind that the addresses, [`Ends6`]
+//! if [`Flags::IPV6`] is set and otherwise [`Ends4`]. So most records are one cache line.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -129,10 +130,6 @@ pub struct Step {
     pub remote_port: u16,
     /// Round trip, microseconds: at →ESTABLISHED the handshake's (see [`Flags::SINCE_FIRST_SYNACK`]).
     pub rtt_us: u32,
-    /// Our address: 16 bytes of IPv6, or 4 of IPv4 and zeros.
-    pub local_addr: [u8; 16],
-    /// The peer's address, likewise.
-    pub remote_addr: [u8; 16],
     /// At an end, else 0: `sk_err_soft`, the last ICMP error that did not end the connection, or 0.
     pub err_soft: u8,
     /// At an end, else 0: `icsk_retransmits`, retransmission timer expiries in a row.
@@ -143,6 +140,30 @@ pub struct Step {
     pub reserved: u8,
     /// `total_retrans`: segments retransmitted; at →ESTABLISHED those of the SYN or SYN-ACK.
     pub total_retransmits: u32,
+}
+
+/// The addresses of an IPv4 socket.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Ends4 {
+    /// Ours.
+    pub local: [u8; 4],
+    /// The peer's.
+    pub remote: [u8; 4],
+}
+
+/// The addresses of an IPv6 socket; they may be IPv4-mapped.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Ends6 {
+    /// Ours.
+    pub local: [u8; 16],
+    /// The peer's.
+    pub remote: [u8; 16],
 }
 
 /// A birth: the connection's first record, or a listener's.
@@ -199,7 +220,8 @@ pub struct Reset {
     pub sock: u64,
 }
 
-const _: () = assert!(size_of::<Step>() == 80);
-const _: () = assert!(size_of::<Opening>() == 112);
-const _: () = assert!(size_of::<Closing>() == 104);
+const _: () = assert!(size_of::<Step>() == 48);
+const _: () = assert!(size_of::<Opening>() == 80);
+const _: () = assert!(size_of::<Closing>() == 72);
 const _: () = assert!(size_of::<Reset>() == 24);
+const _: () = assert!(size_of::<Ends4>() == 8 && size_of::<Ends6>() == 32);

@@ -38,7 +38,7 @@ pub struct SurveySocket {
     pub remote_port: u16,
     /// Smoothed round trip, microseconds.
     pub rtt_us: u32,
-    /// Our address, as in [`crate::event::Step`].
+    /// Our address: 16 bytes of IPv6, or 4 of IPv4 and zeros.
     pub local_addr: [u8; 16],
     /// The peer's address.
     pub remote_addr: [u8; 16],

@@ -1,5 +1,7 @@
 //! Bytes → [`Input`]. Total: any bytes give input, at worst an unreadable record.
 
+use std::net::{IpAddr, SocketAddr};
+
 use synfin_common::{
     event::{self, Flags, Kind},
     state::TcpState,
@@ -41,9 +43,12 @@ fn events(mut batch: &[u8], mut take: impl FnMut(Input)) {
 
 fn event(record: &[u8]) -> Option<Input> {
     match Kind::from_number(*record.first()?)? {
-        Kind::Step => transition(&event::Step::read_from_bytes(record).ok()?, None, None),
+        Kind::Step => {
+            let (step, ends) = event::Step::read_from_prefix(record).ok()?;
+            transition(&step, ends, None, None)
+        }
         Kind::Opening => {
-            let opening = event::Opening::read_from_bytes(record).ok()?;
+            let (opening, ends) = event::Opening::read_from_prefix(record).ok()?;
             let name_len =
                 opening.comm.iter().position(|&byte| byte == 0).unwrap_or(opening.comm.len());
             let details = Opening {
@@ -51,17 +56,17 @@ fn event(record: &[u8]) -> Option<Input> {
                 accept_queue: (opening.accept_queue, opening.accept_limit),
                 comm: opening.comm[..name_len].to_vec(),
             };
-            transition(&opening.step, Some(details), None)
+            transition(&opening.step, ends, Some(details), None)
         }
         Kind::Closing => {
-            let closing = event::Closing::read_from_bytes(record).ok()?;
+            let (closing, ends) = event::Closing::read_from_prefix(record).ok()?;
             let details = Closing {
                 bytes_acked: closing.bytes_acked,
                 bytes_received: closing.bytes_received,
                 unread: closing.unread,
                 idle_ms: known(closing.idle_ms),
             };
-            transition(&closing.step, None, Some(details))
+            transition(&closing.step, ends, None, Some(details))
         }
         Kind::Reset => {
             let reset = event::Reset::read_from_bytes(record).ok()?;
@@ -72,18 +77,25 @@ fn event(record: &[u8]) -> Option<Input> {
 
 fn transition(
     step: &event::Step,
+    ends: &[u8],
     opening: Option<Opening>,
     closing: Option<Closing>,
 ) -> Option<Input> {
-    let ipv6 = step.flags.contains(Flags::IPV6);
+    let (local, remote) = if step.flags.contains(Flags::IPV6) {
+        let ends = event::Ends6::read_from_bytes(ends).ok()?;
+        (IpAddr::from(ends.local).to_canonical(), IpAddr::from(ends.remote).to_canonical())
+    } else {
+        let ends = event::Ends4::read_from_bytes(ends).ok()?;
+        (IpAddr::from(ends.local), IpAddr::from(ends.remote))
+    };
     Some(Input::Transition(Transition {
         time: step.time,
         sock: step.sock,
         netns: step.netns,
         old: TcpState::from_number(step.old)?,
         new: TcpState::from_number(step.new)?,
-        local: endpoint(ipv6, step.local_addr, step.local_port),
-        remote: endpoint(ipv6, step.remote_addr, step.remote_port),
+        local: SocketAddr::new(local, step.local_port),
+        remote: SocketAddr::new(remote, step.remote_port),
         flags: step.flags,
         err: step.err,
         err_soft: step.err_soft,

@@ -329,11 +329,11 @@ fn ipv4_mapped_addresses_are_ipv4() {
         old: TcpState::SynSent.number(),
         new: TcpState::Established.number(),
         flags: Flags::IPV6,
-        local_addr: mapped,
-        remote_addr: mapped,
         ..event::Step::default()
     };
-    match &decoded(&Frame::Events(sized(step.as_bytes()).into()))[..] {
+    let ends = event::Ends6 { local: mapped, remote: mapped };
+    let record = [step.as_bytes(), ends.as_bytes()].concat();
+    match &decoded(&Frame::Events(sized(&record).into()))[..] {
         [Input::Transition(transition)] => {
             assert_eq!(transition.local.ip().to_string(), "192.0.2.1");
             assert_eq!(transition.remote.ip().to_string(), "192.0.2.1");

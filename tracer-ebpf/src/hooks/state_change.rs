@@ -4,14 +4,14 @@ use core::ffi::c_void;
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
 use synfin_common::{
-    event::{Closing, Flags, Kind, Opening, Step},
+    event::{Closing, Ends4, Ends6, Flags, Kind, Opening, Step},
     state::TcpState,
 };
 
 use crate::{
     emit::emit,
     handshake,
-    sock::{TcpSock, current_process, current_process_name},
+    sock::{Addresses, TcpSock, current_process, current_process_name},
 };
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -37,10 +37,43 @@ fn state_change(ctx: BtfTracePointContext) {
     };
     match new {
         SYN_SENT | SYN_RECV | LISTEN => {
-            emit(Kind::Opening, |record| opening(record, sock, old, new))
+            report(Kind::Opening, sock, |record, ipv6| opening(record, sock, ipv6, old, new));
         }
-        CLOSE => emit(Kind::Closing, |record| closing(record, sock, old)),
-        _ => emit(Kind::Step, |record| step(record, sock, Kind::Step, old, new)),
+        CLOSE => report(Kind::Closing, sock, |record, ipv6| closing(record, sock, ipv6, old)),
+        _ => report(Kind::Step, sock, |record, ipv6| {
+            step(record, sock, ipv6, Kind::Step, old, new);
+        }),
+    }
+}
+
+/// What is written: the addresses come last, as their size differs.
+#[repr(C)]
+struct WithEnds<T, E> {
+    record: T,
+    ends: E,
+}
+
+/// Writes a record and the socket's addresses. `fill` initializes the record, told whether they
+/// are IPv6.
+#[inline(always)]
+fn report<T: 'static>(kind: Kind, sock: TcpSock, fill: impl Fn(*mut T, bool)) {
+    let Addresses { ipv6, local, remote } = sock.common().addresses();
+    // SAFETY: the pointers are into the ring buffer's memory for the record, whose parts are
+    // 8-aligned in it, and all of it is written.
+    unsafe {
+        if ipv6 {
+            emit(kind, |written: *mut WithEnds<T, Ends6>| {
+                fill(&raw mut (*written).record, true);
+                (&raw mut (*written).ends.local).cast::<[u64; 2]>().write(local);
+                (&raw mut (*written).ends.remote).cast::<[u64; 2]>().write(remote);
+            });
+        } else {
+            emit(kind, |written: *mut WithEnds<T, Ends4>| {
+                fill(&raw mut (*written).record, false);
+                (&raw mut (*written).ends.local).cast::<u32>().write(local[0] as u32);
+                (&raw mut (*written).ends.remote).cast::<u32>().write(remote[0] as u32);
+            });
+        }
     }
 }
 
@@ -57,12 +90,11 @@ fn made_by_owner(old: u8, new: u8, err: u8) -> bool {
 }
 
 #[inline(always)]
-fn step(record: *mut Step, sock: TcpSock, kind: Kind, old: u8, new: u8) {
+fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: u8) {
     let common = sock.common();
-    let addresses = common.addresses();
     let err = sock.error();
     let mut flags = Flags::default();
-    if addresses.ipv6 {
+    if ipv6 {
         flags = flags.with(Flags::IPV6);
     }
     if new == ESTABLISHED && sock.is_in_repair() {
@@ -84,7 +116,6 @@ fn step(record: *mut Step, sock: TcpSock, kind: Kind, old: u8, new: u8) {
         flags = flags.with(Flags::SINCE_FIRST_SYNACK);
     }
     // SAFETY: `record` is the ring buffer's memory for a `Step`, and every field is written.
-    // The addresses are 8-aligned in it.
     unsafe {
         (*record).kind = kind as u8;
         (*record).old = old;
@@ -98,8 +129,6 @@ fn step(record: *mut Step, sock: TcpSock, kind: Kind, old: u8, new: u8) {
         (*record).local_port = sock.local_port();
         (*record).remote_port = common.remote_port();
         (*record).rtt_us = rtt_us;
-        (&raw mut (*record).local_addr).cast::<[u64; 2]>().write(addresses.local);
-        (&raw mut (*record).remote_addr).cast::<[u64; 2]>().write(addresses.remote);
         (*record).err_soft = 0;
         (*record).retransmits = 0;
         (*record).probes = 0;
@@ -109,12 +138,12 @@ fn step(record: *mut Step, sock: TcpSock, kind: Kind, old: u8, new: u8) {
 }
 
 #[inline(always)]
-fn opening(record: *mut Opening, sock: TcpSock, old: u8, new: u8) {
+fn opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
     // A server's child is a copy of its listener, whose queue and settings it still carries.
     let from_listener = old == LISTEN;
     // SAFETY: as in `step`.
     unsafe {
-        step(&raw mut (*record).step, sock, Kind::Opening, old, new);
+        step(&raw mut (*record).step, sock, ipv6, Kind::Opening, old, new);
         if from_listener && sock.defers_accept() {
             let flags = &raw mut (*record).step.flags;
             *flags = (*flags).with(Flags::DEFER_ACCEPT);
@@ -127,10 +156,10 @@ fn opening(record: *mut Opening, sock: TcpSock, old: u8, new: u8) {
 }
 
 #[inline(always)]
-fn closing(record: *mut Closing, sock: TcpSock, old: u8) {
+fn closing(record: *mut Closing, sock: TcpSock, ipv6: bool, old: u8) {
     // SAFETY: as in `step`.
     unsafe {
-        step(&raw mut (*record).step, sock, Kind::Closing, old, CLOSE);
+        step(&raw mut (*record).step, sock, ipv6, Kind::Closing, old, CLOSE);
         let flags = &raw mut (*record).step.flags;
         *flags = (*flags).with(sock.flags());
         (*record).step.err_soft = sock.soft_error();

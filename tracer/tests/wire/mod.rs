@@ -49,15 +49,13 @@ fn record(input: &Input) -> Vec<u8> {
         local_port: transition.local.port(),
         remote_port: transition.remote.port(),
         rtt_us: transition.rtt_us,
-        local_addr: address_bytes(transition.local),
-        remote_addr: address_bytes(transition.remote),
         err_soft: transition.err_soft,
         retransmits: transition.retransmits,
         probes: transition.probes,
         reserved: 0,
         total_retransmits: transition.total_retransmits,
     };
-    match (&transition.opening, &transition.closing) {
+    let mut record = match (&transition.opening, &transition.closing) {
         (Some(opening), _) => {
             let mut comm = [0; 16];
             comm[..opening.comm.len()].copy_from_slice(&opening.comm);
@@ -77,7 +75,12 @@ fn record(input: &Input) -> Vec<u8> {
         .as_bytes()
         .to_vec(),
         (None, None) => step.as_bytes().to_vec(),
-    }
+    };
+    let (local, remote) = (address_bytes(transition.local), address_bytes(transition.remote));
+    let len = if transition.flags.contains(event::Flags::IPV6) { 16 } else { 4 };
+    record.extend_from_slice(&local[..len]);
+    record.extend_from_slice(&remote[..len]);
+    record
 }
 
 /// As the walk writes it.
