@@ -3,7 +3,7 @@
 
 use std::{
     fs::{File, OpenOptions, Permissions},
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal},
     ops::ControlFlow,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Cli, Command, LiveArgs, OutputArgs, ReportArgs, RunArgs, SourceArgs},
+    cli::{Cli, Command, LiveArgs, OutputArgs, RunArgs, SourceArgs},
     command::{Connections, Output, Record, Report, Trace, Which},
     decode::decode,
     input::Nanos,
@@ -71,7 +71,9 @@ async fn dispatch(cli: Cli) -> Result<()> {
         }
         Command::Report(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), false);
-            report(args, sink).await
+            let output = Report::new(sink, args.interval, args.count);
+            let run = Run::new(args.source, args.run)?;
+            Run { once: args.once, ..run }.go(output).await
         }
         Command::Trace(args) => {
             let lines = Lines::new(stdout(), style(args.output), transition::FIGURES);
@@ -94,12 +96,6 @@ async fn dispatch(cli: Cli) -> Result<()> {
             Run::new(source, RunArgs { command: args.command })?.go(Record::new(args.file)).await
         }
     }
-}
-
-async fn report(args: ReportArgs, sink: ReportSink<impl Write>) -> Result<()> {
-    let output = Report::new(sink, args.interval, args.count);
-    let run = Run::new(args.source, args.run)?;
-    Run { once: args.once, ..run }.go(output).await
 }
 
 fn style(args: OutputArgs) -> Style {

@@ -89,15 +89,6 @@ impl Btf {
         Ok(btf)
     }
 
-    /// Whether there is a function type `btf_trace_NAME`, that is, a tracepoint of that name.
-    pub fn has_tracepoint(&self, name: &str) -> bool {
-        let wanted = format!("btf_trace_{name}");
-        (1..=self.types.len() as u32).any(|id| {
-            self.kind(id) == Ok(KIND_TYPEDEF)
-                && self.name(id).is_ok_and(|name| name == wanted.as_bytes())
-        })
-    }
-
     /// Finds `structure.member.member…`. Members of anonymous structures and unions count as
     /// their parent's, as in C. `None` if the kernel has no such member.
     pub fn member(&self, path: &str) -> Option<Member> {
@@ -169,10 +160,6 @@ impl Btf {
 
     fn kind(&self, id: u32) -> Result<u32, BtfError> {
         Ok((self.u32(self.at(id)? + 4)? >> 24) & 0x1f)
-    }
-
-    fn name(&self, id: u32) -> Result<&[u8], BtfError> {
-        self.string(self.u32(self.at(id)?)?)
     }
 
     fn string(&self, offset: u32) -> Result<&[u8], BtfError> {

@@ -69,7 +69,6 @@ pub struct Life {
     pub handshake: Option<Handshake>,
     /// The owning process, if known.
     pub owner: Option<Owner>,
-    pub(super) cgroup: u64,
     /// It counts as open, no longer as pending.
     pub(super) established: bool,
     pub(super) deferred_accept: bool,
@@ -84,10 +83,7 @@ pub struct Life {
 impl Life {
     /// The listener's port for a server, the remote port for a client.
     pub fn service_port(&self) -> u16 {
-        match self.role {
-            Role::Server => self.local.port(),
-            Role::Client => self.remote.port(),
-        }
+        self.role.service_port(self.local, self.remote)
     }
 
     /// Whether a socket at this life's address, with these ends, can be this life's: what is not

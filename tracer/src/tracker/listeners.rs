@@ -15,7 +15,6 @@ pub(crate) struct Listener {
     pub(crate) netns: NetnsId,
     pub(crate) port: u16,
     pub(crate) owner: Option<Owner>,
-    pub(crate) accept_queue: (u32, u32),
     /// When it was last heard of.
     pub(crate) seen: Nanos,
     pub(crate) met_by: u32,

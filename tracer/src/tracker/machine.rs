@@ -1,5 +1,7 @@
 //! The TCP state machine, as far as the books need it.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use synfin_common::state::TcpState;
 
@@ -19,6 +21,15 @@ impl Role {
         match self {
             Self::Server => "server",
             Self::Client => "client",
+        }
+    }
+
+    /// The port that a connection is about: the listener's for a server, the remote one for a
+    /// client.
+    pub const fn service_port(self, local: SocketAddr, remote: SocketAddr) -> u16 {
+        match self {
+            Self::Server => local.port(),
+            Self::Client => remote.port(),
         }
     }
 }

@@ -251,16 +251,7 @@ impl Tracker {
         if let Some(owner) = &owner {
             self.ports.get_mut(row).own(&owner.name);
         }
-        // Its queue's limit is known from the next walk: at this transition it is not set yet.
-        let listener = Listener {
-            netns,
-            port,
-            owner,
-            accept_queue: (0, 0),
-            seen: transition.time,
-            met_by: 0,
-            absent: 0,
-        };
+        let listener = Listener { netns, port, owner, seen: transition.time, met_by: 0, absent: 0 };
         self.listeners.insert(transition.sock, listener);
     }
 
@@ -270,10 +261,7 @@ impl Tracker {
             self.gaps += 1;
             self.lose(transition.sock, transition.time, observer);
         }
-        let service_port = match role {
-            Role::Server => transition.local.port(),
-            Role::Client => transition.remote.port(),
-        };
+        let service_port = role.service_port(transition.local, transition.remote);
         let opening = transition.opening.as_ref();
         let owner = match role {
             Role::Client => Owner::of(transition),
@@ -294,7 +282,6 @@ impl Tracker {
             established_at: None,
             handshake: None,
             owner,
-            cgroup: opening.map_or(0, |opening| opening.cgroup),
             established: false,
             deferred_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
             reset_received: false,
@@ -390,10 +377,7 @@ impl Tracker {
         time: Nanos,
     ) -> Life {
         let established = !machine::is_pending(state);
-        let service_port = match role {
-            Role::Server => local.port(),
-            Role::Client => remote.port(),
-        };
+        let service_port = role.service_port(local, remote);
         let row = self.row(netns, role, service_port, established);
         let owner = match role {
             Role::Server => self.listeners.owner(netns, service_port).cloned(),
@@ -412,7 +396,6 @@ impl Tracker {
             established_at: None,
             handshake: None,
             owner,
-            cgroup: 0,
             established,
             deferred_accept: false,
             reset_received: false,

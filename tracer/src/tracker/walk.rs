@@ -131,7 +131,6 @@ impl Tracker {
         match self.listeners.get_mut(socket.sock) {
             Some(listener) if (listener.netns, listener.port) == (netns, port) => {
                 listener.absent = 0;
-                listener.accept_queue = socket.accept_queue;
                 listener.seen = listener.seen.max(socket.time);
                 listener.met_by = walk.number;
             }
@@ -142,7 +141,6 @@ impl Tracker {
                     netns,
                     port,
                     owner: None,
-                    accept_queue: socket.accept_queue,
                     seen: socket.time,
                     met_by: walk.number,
                     absent: 0,
@@ -178,9 +176,6 @@ impl Tracker {
             }
             if is_same {
                 life.learn_ends(socket.local, socket.remote);
-                if life.owner.is_none() && life.cgroup == 0 {
-                    life.cgroup = socket.cgroup;
-                }
                 if life.state != socket.state {
                     if is_stored {
                         // A record in the middle of the life is missing.
@@ -213,7 +208,6 @@ impl Tracker {
         };
         let ends = (socket.local, socket.remote);
         let mut life = self.adopted(walk.netns, role, origin, socket.state, ends, socket.time);
-        life.cgroup = socket.cgroup;
         life.met_by = walk.number;
         self.add(socket.sock, life, observer);
     }
@@ -230,10 +224,7 @@ impl Tracker {
                     (time_wait.local, time_wait.remote),
                     time_wait.port_by_connect,
                 );
-                let port = match role {
-                    Role::Server => time_wait.local.port(),
-                    Role::Client => time_wait.remote.port(),
-                };
+                let port = role.service_port(time_wait.local, time_wait.remote);
                 self.row(walk.netns, role, port, true)
             },
             |(row, _)| row,
@@ -261,10 +252,12 @@ impl Tracker {
         }
         self.book_walked_gauges(&walk);
         let known_losses = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
-        let enough = if self.losses() > known_losses { 1 } else { ABSENCES };
+        // Records lost or missed since the last walk: a socket that is absent may be one of them.
+        let new_losses = self.losses().saturating_sub(known_losses);
+        let enough = if new_losses > 0 { 1 } else { ABSENCES };
         let missed_a_listener =
             self.listeners.forget_absent(walk.netns, walk.number, walk.begun, enough);
-        let missed_a_connection = self.forget_absent(&walk, enough, observer);
+        let missed_a_connection = self.forget_absent(&walk, enough, new_losses, observer);
         self.namespaces.walked(walk.netns, end.ended, walk.losses);
         // The next walk shows what is gone and what was passed over, and what has passed by itself.
         let more_to_see = missed_a_listener
@@ -298,7 +291,13 @@ impl Tracker {
 
     /// Ends the lives of sockets that `enough` walks in a row should have met and did not. Says
     /// whether this one missed any.
-    fn forget_absent(&mut self, walk: &Walk, enough: u8, observer: &mut impl Observer) -> bool {
+    fn forget_absent(
+        &mut self,
+        walk: &Walk,
+        enough: u8,
+        new_losses: u64,
+        observer: &mut impl Observer,
+    ) -> bool {
         let mut gone = Vec::new();
         let mut missed = false;
         for (sock, life) in self.connections.iter_mut() {
@@ -316,9 +315,7 @@ impl Tracker {
         }
         // Each of their ends is missing. As many as were counted as lost or missed since the last
         // walk are accounted for; the rest were not.
-        let known = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
-        let accounted_for = self.losses().saturating_sub(known);
-        self.gaps += (gone.len() as u64).saturating_sub(accounted_for);
+        self.gaps += (gone.len() as u64).saturating_sub(new_losses);
         for sock in gone {
             self.lose(sock, walk.begun, observer);
         }
