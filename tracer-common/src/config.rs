@@ -49,8 +49,9 @@ offsets! {
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
         bytes_acked, bytes_received, rcv_tstamp,
         // Behind pointers.
-        net_inum, tw_count, tw_refcount, tw_max, cgroup_kn, kn_id, bucket_fastreuse,
-        socket_file, file_inode, inode_ino, task_group_leader, task_comm,
+        net_inum, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level, cgroup_ancestors, kn_id,
+        bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
+        task_group_leader, task_parent, task_tgid, task_comm, task_cgroups, css_set_cgroup,
         // struct tcp_timewait_sock, tcp_request_sock.
         tw_substate, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
     }

@@ -8,6 +8,8 @@
 
 pub mod config;
 pub mod event;
+pub mod filter;
+pub mod holder;
 pub mod loss;
 pub mod state;
 pub mod survey;

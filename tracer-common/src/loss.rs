@@ -1,4 +1,4 @@
-//! What the kernel side saw and could not hand over, counted per CPU.
+//! What the kernel side saw and did not hand over, counted per CPU.
 
 use crate::event::Kind;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -13,16 +13,18 @@ pub struct Tally {
     pub seen: [u64; Kind::COUNT],
     /// Of these, records for which the ring buffer had no room.
     pub lost: [u64; Kind::COUNT],
+    /// Of these, records of sockets that the filter excludes.
+    pub filtered: [u64; Kind::COUNT],
 }
 
 impl Tally {
     /// Adds another CPU's counts.
     pub fn add(&mut self, other: &Self) {
-        for (sum, count) in self.seen.iter_mut().zip(other.seen) {
-            *sum = sum.wrapping_add(count);
-        }
-        for (sum, count) in self.lost.iter_mut().zip(other.lost) {
-            *sum = sum.wrapping_add(count);
+        let Self { seen, lost, filtered } = self;
+        for (sums, counts) in [(seen, other.seen), (lost, other.lost), (filtered, other.filtered)] {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum = sum.wrapping_add(count);
+            }
         }
     }
 }

@@ -52,8 +52,6 @@ pub struct SurveySocket {
     pub idle_ms: u32,
     /// Id of the socket's cgroup, 0 if unknown.
     pub cgroup: u64,
-    /// Inode number of the socket's file, by which `/proc` names its holder; 0 if none.
-    pub inode: u64,
 }
 
 /// A connection in TIME_WAIT, or an orphan in FIN_WAIT2 that the kernel keeps in the same table.
@@ -84,5 +82,5 @@ pub struct SurveyTimeWait {
     pub remote_addr: [u8; 16],
 }
 
-const _: () = assert!(size_of::<SurveySocket>() == 96);
+const _: () = assert!(size_of::<SurveySocket>() == 88);
 const _: () = assert!(size_of::<SurveyTimeWait>() == 48);

@@ -1,4 +1,4 @@
-//! The only code that reserves and submits; it counts what it could not.
+//! The only code that reserves and submits; it counts what it could not, and what it was not to.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use synfin_common::event::Kind;
@@ -38,4 +38,16 @@ pub fn emit<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
     let wake = look && EVENTS.query(BPF_RB_AVAIL_DATA.into()) > u64::from(global!(wake_bytes));
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     record.submit(flags.into());
+}
+
+/// Counts a record that the filter keeps from being written.
+#[inline(always)]
+pub fn leave_out(kind: Kind) {
+    if let Some(tally) = TALLY.get_ptr_mut(0) {
+        // SAFETY: as in `emit`.
+        unsafe {
+            (*tally).seen[kind as usize] += 1;
+            (*tally).filtered[kind as usize] += 1;
+        }
+    }
 }

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 
 use crate::{
     maps::{FIRST_SYNACK, HandshakeKey},
-    sock::{Addresses, RequestSock, TcpSock},
+    sock::{Addresses, RequestSock, TcpSock, is_mapped},
 };
 
 /// Keeps when the first SYN-ACK of `request` was sent.
@@ -55,11 +55,5 @@ fn key(netns: u32, local_port: u16, remote_port: u16, addresses: Addresses) -> H
 /// A dual-stack listener's request is IPv4 and its child IPv4-mapped: both become the former.
 #[inline(always)]
 fn unmapped(ipv6: bool, address: [u64; 2]) -> [u64; 2] {
-    // ::ffff:0:0/96, whose bytes 8 to 11 are 00 00 ff ff.
-    const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
-    if ipv6 && address[0] == 0 && address[1] as u32 == MAPPED {
-        [address[1] >> 32, 0]
-    } else {
-        address
-    }
+    if ipv6 && is_mapped(address) { [address[1] >> 32, 0] } else { address }
 }

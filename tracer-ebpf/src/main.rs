@@ -1,4 +1,4 @@
-//! synfin's kernel side: one program per hook, and a walk over all sockets.
+//! synfin's kernel side: one program per hook, and walks over all sockets and all open files.
 //!
 //! A hook reads the socket through [`sock`], and hands one record to [`emit`]; nothing else
 //! touches a kernel structure or a map.
@@ -6,8 +6,11 @@
 #![no_main]
 
 mod emit;
+mod filter;
 mod handshake;
+mod holders;
 mod hooks;
+mod iterate;
 mod maps;
 mod sock;
 mod survey;

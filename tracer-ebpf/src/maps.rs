@@ -2,14 +2,18 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
-use synfin_common::{config::Config, loss::Tally};
+use synfin_common::{config::Config, filter::Filter, loss::Tally};
 
 /// Set by the loader before the programs are verified, read through [`crate::sock::config`]:
 /// to the verifier each value is a constant.
 #[unsafe(no_mangle)]
 pub static CONFIG: Config = Config::UNKNOWN;
+
+/// Likewise: which sockets are of interest.
+#[unsafe(no_mangle)]
+pub static FILTER: Filter = Filter::NONE;
 
 /// All records of all hooks; the loader sets its size.
 #[map]
@@ -24,6 +28,15 @@ pub static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(1, 0);
 /// oldest make room.
 #[map]
 pub static FIRST_SYNACK: LruHashMap<HandshakeKey, u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// Sockets whose birth the filter decided against, by kernel address; used where a later record
+/// could not decide it again. The loader makes it as large as it has to be.
+#[map]
+pub static UNWANTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1 << 16, 0);
+
+/// Whether the next look at open files is for all TCP sockets (1) or for listeners only (0).
+#[map]
+pub static LOOK_AT_ALL: Array<u32> = Array::with_max_entries(1, 0);
 
 /// A handshake on a listener. An IPv4 address, an IPv4-mapped one included, is four bytes and
 /// zeros.

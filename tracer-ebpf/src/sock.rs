@@ -37,6 +37,15 @@ macro_rules! field {
     }};
 }
 
+/// Reads a field of a pointer without a type; zero if it cannot be read.
+macro_rules! copied {
+    ($base:expr, $field:ident: $type:ty) => {{
+        let address = $base.wrapping_add(global!(offsets.$field) as usize).cast::<$type>();
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(address) }.unwrap_or_default()
+    }};
+}
+
 /// What a field reads as where the kernel lacks it.
 trait Absent {
     const ABSENT: Self;
@@ -59,7 +68,11 @@ unsafe fn load<T: Copy>(base: *const u8, offset: u16) -> T {
     unsafe { ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
 }
 
+const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
 const SOCK_DEAD: u64 = 1 << 0;
 const SOCK_DONE: u64 = 1 << 1;
 const SOCK_LINGER: u64 = 1 << 4;
@@ -323,12 +336,20 @@ impl TcpSock {
         fastreuse(field!(self.0, icsk_bind_hash: *const u8))
     }
 
-    /// The inode number of the socket's file, 0 if it has none.
+    /// Whether it was made in the cgroup with this id, which lies so deep below the root, or in one
+    /// within that.
     #[inline(always)]
-    pub fn inode(self) -> u64 {
-        let socket = field!(self.0, sk_socket: *const u8);
-        let file = field!(socket, socket_file: *const u8);
-        field!(field!(file, file_inode: *const u8), inode_ino: u64)
+    pub fn is_in_cgroup(self, id: u64, level: u32) -> bool {
+        let cgroup = field!(self.0, sk_cgroup: *const u8);
+        if copied!(cgroup, cgroup_level: u32) < level {
+            return false;
+        }
+        let ancestors = cgroup.wrapping_add(global!(offsets.cgroup_ancestors) as usize);
+        let ancestor = ancestors.wrapping_add(level as usize * size_of::<usize>());
+        // SAFETY: the helper checks the address.
+        let ancestor = unsafe { bpf_probe_read_kernel(ancestor.cast::<usize>()) }.unwrap_or(0);
+        let node = copied!(ancestor as *const u8, cgroup_kn: usize);
+        copied!(node as *const u8, kn_id: u64) == id
     }
 
     #[inline(always)]
@@ -409,15 +430,6 @@ impl HalfOpenSock {
 #[derive(Clone, Copy)]
 pub struct RequestSock(*const u8);
 
-/// Reads a field of a pointer without a type; zero if it cannot be read.
-macro_rules! copied {
-    ($base:expr, $field:ident: $type:ty) => {{
-        let address = $base.wrapping_add(global!(offsets.$field) as usize).cast::<$type>();
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_kernel(address) }.unwrap_or_default()
-    }};
-}
-
 impl RequestSock {
     #[inline(always)]
     pub fn new(base: *const c_void) -> Self {
@@ -464,6 +476,80 @@ impl RequestSock {
     }
 }
 
+/// ::ffff:0:0/96, the prefix of IPv4-mapped addresses: the lower half of the second word.
+pub const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+
+/// Whether an IPv6 address is IPv4-mapped.
+#[inline(always)]
+pub fn is_mapped(address: [u64; 2]) -> bool {
+    address[0] == 0 && address[1] as u32 == MAPPED
+}
+
+/// A process, typed by the verifier as a `task_struct`.
+#[derive(Clone, Copy)]
+pub struct Process(*const u8);
+
+impl Process {
+    #[inline(always)]
+    pub fn new(task: *const c_void) -> Self {
+        Self(task.cast())
+    }
+
+    /// The thread group's number.
+    #[inline(always)]
+    pub fn pid(self) -> u32 {
+        field!(self.0, task_tgid: u32)
+    }
+
+    #[inline(always)]
+    pub fn parent(self) -> u32 {
+        field!(field!(self.0, task_parent: *const u8), task_tgid: u32)
+    }
+
+    /// The id of its cgroup (version 2).
+    #[inline(always)]
+    pub fn cgroup(self) -> u64 {
+        let set = copied!(self.0, task_cgroups: usize) as *const u8;
+        let cgroup = copied!(set, css_set_cgroup: usize) as *const u8;
+        let node = copied!(cgroup, cgroup_kn: usize) as *const u8;
+        copied!(node, kn_id: u64)
+    }
+
+    /// Its main thread's name.
+    #[inline(always)]
+    pub fn name(self) -> [u8; 16] {
+        let leader = copied!(self.0, task_group_leader: usize) as *const u8;
+        copied!(leader, task_comm: [u8; 16])
+    }
+}
+
+/// An open file, typed by the verifier as a `file`.
+#[derive(Clone, Copy)]
+pub struct OpenFile(*const u8);
+
+impl OpenFile {
+    #[inline(always)]
+    pub fn new(file: *const c_void) -> Self {
+        Self(file.cast())
+    }
+
+    /// The address and state of the TCP socket that it is, if it is one.
+    #[inline(always)]
+    pub fn tcp_socket(self) -> Option<(u64, u8)> {
+        let mode = field!(field!(self.0, file_inode: *const u8), inode_mode: u16);
+        if mode & S_IFMT != S_IFSOCK {
+            return None;
+        }
+        // What a file is about has no type: from here on by copying.
+        let socket = field!(self.0, file_private: u64) as *const u8;
+        let sock = copied!(socket, socket_sk: usize) as *const u8;
+        let family = copied!(sock, skc_family: u16);
+        let is_tcp = copied!(sock, sk_protocol: u16) == IPPROTO_TCP;
+        let is_ip = family == AF_INET || family == AF_INET6;
+        (is_ip && is_tcp).then(|| (sock as u64, copied!(sock, skc_state: u8)))
+    }
+}
+
 /// The process (thread group) that runs now.
 #[inline(always)]
 pub fn current_process() -> u32 {
@@ -474,7 +560,6 @@ pub fn current_process() -> u32 {
 #[inline(always)]
 pub fn current_process_name() -> [u8; 16] {
     // SAFETY: the helper has no arguments; what it returns is only read by copying.
-    let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() } as *const u8;
-    let leader = copied!(task, task_group_leader: usize) as *const u8;
-    copied!(leader, task_comm: [u8; 16])
+    let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() };
+    Process(task as *const u8).name()
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::seq_file,
     helpers::{
         bpf_ktime_get_ns,
-        generated::{bpf_seq_write, bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_timewait_sock},
+        generated::{bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_timewait_sock},
     },
 };
 use synfin_common::{
@@ -15,19 +15,16 @@ use synfin_common::{
     survey::{FASTREUSE_UNKNOWN, KIND_SOCKET, KIND_TIME_WAIT, SurveySocket, SurveyTimeWait},
 };
 
-use crate::sock::{CommonSock, HalfOpenSock, TcpSock, TimeWaitSock};
+use crate::{
+    iterate::{Meta, write},
+    sock::{CommonSock, HalfOpenSock, TcpSock, TimeWaitSock},
+};
 
 /// `struct bpf_iter__tcp`.
 #[repr(C)]
 struct Context {
     meta: *const Meta,
     sock: *const c_void,
-}
-
-/// The head of `struct bpf_iter_meta`.
-#[repr(C)]
-struct Meta {
-    seq: *mut seq_file,
 }
 
 /// Called once per socket, and once without one at the end.
@@ -48,14 +45,6 @@ fn survey(context: *const Context) -> i32 {
         _ => full(seq, sock),
     }
     0
-}
-
-#[inline(always)]
-fn write<T>(seq: *mut seq_file, record: &T) {
-    // When the buffer is full the kernel calls the program for this socket again, after the
-    // reader has made room.
-    // SAFETY: `record` is readable for its size.
-    unsafe { bpf_seq_write(seq, (&raw const *record).cast(), size_of::<T>() as u32) };
 }
 
 #[inline(always)]
@@ -112,7 +101,6 @@ fn full(seq: *mut seq_file, sock: *const c_void) {
     record.drops = sock.drops();
     record.idle_ms = sock.idle_ms();
     record.cgroup = sock.cgroup();
-    record.inode = sock.inode();
     write(seq, &record);
 }
 

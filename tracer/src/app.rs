@@ -18,13 +18,19 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Cli, Command, LiveArgs, OutputArgs, RunArgs, SourceArgs},
-    command::{Connections, Output, Record, Report, Trace, Which},
+    cli::{
+        Cli, Command, FilterArgs, LiveArgs, NoSuchThing, OutputArgs, RowsArgs, RunArgs, SourceArgs,
+    },
+    command::{Connections, Output, Record, Report, Select, Trace, Which},
     decode::decode,
     input::Nanos,
     message::say,
     recording::{Frame, Recorder, RecordingError},
-    sink::{Lines, Style, connection, report::ReportSink, transition},
+    sink::{
+        Lines, Style, connection,
+        report::{ReportSink, Rows},
+        transition,
+    },
     source::{Live, Options, Source},
     tracker::{Limits, Tracker},
 };
@@ -47,8 +53,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("{error:#}"));
-            let unreadable = error.chain().any(|cause| cause.is::<RecordingError>());
-            ExitCode::from(if unreadable { EXIT_USAGE } else { EXIT_CANNOT_RUN })
+            let is_usage = |cause: &(dyn std::error::Error + 'static)| {
+                cause.is::<RecordingError>() || cause.is::<NoSuchThing>()
+            };
+            ExitCode::from(if error.chain().any(is_usage) { EXIT_USAGE } else { EXIT_CANNOT_RUN })
         }
     }
 }
@@ -64,20 +72,20 @@ async fn dispatch(cli: Cli) -> Result<()> {
     let stdout = || BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match cli.command.unwrap_or(Command::Top(cli.top)) {
         Command::Top(args) => {
-            let sink = ReportSink::new(stdout(), style(args.output), true);
+            let sink = ReportSink::new(stdout(), style(args.output), true, rows(args.rows));
             let output = Report::new(sink, Some(TOP_INTERVAL), None);
             let run = Run::new(args.source, RunArgs::default())?;
             Run { silent: true, ..run }.go(output).await
         }
         Command::Report(args) => {
-            let sink = ReportSink::new(stdout(), style(args.output), false);
+            let sink = ReportSink::new(stdout(), style(args.output), false, rows(args.rows));
             let output = Report::new(sink, args.interval, args.count);
             let run = Run::new(args.source, args.run)?;
             Run { once: args.once, ..run }.go(output).await
         }
         Command::Trace(args) => {
             let lines = Lines::new(stdout(), style(args.output), transition::FIGURES);
-            Run::new(args.source, args.run)?.go(Trace::new(lines)).await
+            Run::new(args.source, args.run)?.go(Trace::new(lines, args.state)).await
         }
         Command::Connections(args) => {
             let lines = Lines::new(stdout(), style(args.output), connection::FIGURES);
@@ -86,13 +94,20 @@ async fn dispatch(cli: Cli) -> Result<()> {
                 Some(at_least) => Which::Slow(at_least),
                 None => Which::Ended,
             };
+            let select = Select { reasons: args.reason, states: args.state, min_age: args.min_age };
             let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
             let run = Run::new(args.source, args.run)?;
-            Run { once: args.open && !waits, ..run }.go(Connections::new(lines, which)).await
+            Run { once: args.open && !waits, ..run }
+                .go(Connections::new(lines, which, select))
+                .await
         }
         Command::Record(args) => {
-            let source =
-                SourceArgs { from: None, record: Some(args.file.clone()), live: args.live };
+            let source = SourceArgs {
+                from: None,
+                record: Some(args.file.clone()),
+                live: args.live,
+                filter: args.filter,
+            };
             Run::new(source, RunArgs { command: args.command })?.go(Record::new(args.file)).await
         }
     }
@@ -108,11 +123,17 @@ fn style(args: OutputArgs) -> Style {
     }
 }
 
+fn rows(args: RowsArgs) -> Rows {
+    Rows { by: args.by.into(), reasons: args.reason, states: args.state }
+}
+
 /// A run over a source, from its first frame to its last.
 struct Run {
     source: Source,
     recorder: Option<(Recorder<BufWriter<File>>, PathBuf)>,
     duration: Option<Duration>,
+    /// What is asked for beyond what the source leaves out already.
+    filter: FilterArgs,
     /// Look at the sockets once, then end.
     once: bool,
     /// The output shows by itself that something goes on.
@@ -127,14 +148,17 @@ impl Run {
             .record
             .map(|path| record_to(&path).map(|recorder| (recorder, path)))
             .transpose()?;
+        let mut filter = args.filter;
         let source = match &args.from {
             Some(path) => Source::replay(path)?,
             None => Source::Live(Box::new(Live::attach(Options {
                 ring_bytes: ring_size,
                 survey_always,
+                filter: std::mem::take(&mut filter).of_this_host()?,
             })?)),
         };
-        Ok(Self { source, recorder, duration, once: false, silent: false, command: run.command })
+        let command = run.command;
+        Ok(Self { source, recorder, duration, filter, once: false, silent: false, command })
     }
 
     async fn go(mut self, mut output: impl Output) -> Result<()> {
@@ -167,7 +191,9 @@ impl Run {
             self.record(&frame)?;
             if let Frame::Session(session) = &frame {
                 let start = session.clock.monotonic_ns;
-                tracker = Some(Tracker::new(Limits::default(), start));
+                let asked = self.filter.of_recording(&session.namespaces)?;
+                let filters = vec![session.filter.clone(), asked];
+                tracker = Some(Tracker::new(Limits::default(), start).with_filters(filters));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
                 output.begin(session);
                 for limitation in &session.limitations {
@@ -191,6 +217,7 @@ impl Run {
         let Some(mut tracker) = tracker else {
             return Err(failure.unwrap_or_else(no_session));
         };
+        tracker.finish();
         output.end(&mut tracker).context(CANNOT_WRITE)?;
         failure.map_or(Ok(()), Err)
     }

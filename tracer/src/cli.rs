@@ -1,10 +1,19 @@
 //! The command line: what can be asked for.
 
+mod filter;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use synfin_common::state::TcpState;
 
-use crate::{kernel::DEFAULT_RING_BYTES, sink::Format};
+pub(crate) use filter::{FilterArgs, NoSuchThing};
+
+use crate::{
+    kernel::DEFAULT_RING_BYTES,
+    sink::Format,
+    tracker::{By, close::CloseReason},
+};
 
 /// Follows every TCP connection of this host from SYN to FIN.
 ///
@@ -42,6 +51,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
     #[command(flatten)]
+    pub(crate) rows: RowsArgs,
+    #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -60,6 +71,8 @@ pub(crate) struct ReportArgs {
     #[arg(long, conflicts_with_all = ["interval", "from", "duration", "run"])]
     pub(crate) once: bool,
     #[command(flatten)]
+    pub(crate) rows: RowsArgs,
+    #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -70,6 +83,9 @@ pub(crate) struct ReportArgs {
 /// `trace`.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
+    /// Only changes from or to these states (established,fin-wait-1,CLOSE_WAIT …)
+    #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state)]
+    pub(crate) state: Vec<TcpState>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
@@ -87,6 +103,15 @@ pub(crate) struct ConnectionsArgs {
     /// Instead, print handshakes that took at least this long (100ms …), as they get through
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub(crate) slow: Option<Duration>,
+    /// Only those that ended for these reasons (reset_by_peer,connect_timeout …)
+    #[arg(long, value_name = "REASONS", value_delimiter = ',', value_parser = reason, conflicts_with_all = ["open", "slow"])]
+    pub(crate) reason: Vec<CloseReason>,
+    /// Only those in these states; with --open
+    #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state, requires = "open")]
+    pub(crate) state: Vec<TcpState>,
+    /// Only those that have lived at least this long (10s …)
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub(crate) min_age: Option<Duration>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
@@ -102,9 +127,50 @@ pub(crate) struct RecordArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
     /// Run this command, and stop when it ends
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Which rows there are.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RowsArgs {
+    /// What makes a row, besides the role
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) by: Grouping,
+    /// Only rows with connections that ended for these reasons (reset_by_peer,connect_timeout …)
+    #[arg(long, value_name = "REASONS", value_delimiter = ',', value_parser = reason)]
+    pub(crate) reason: Vec<CloseReason>,
+    /// Only rows with connections in these states now (close-wait,time_wait …)
+    #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state)]
+    pub(crate) state: Vec<TcpState>,
+}
+
+/// What makes a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Grouping {
+    /// The service port
+    #[default]
+    Port,
+    /// The service port, and the address that a client connects to
+    Remote,
+    /// The process that connects or listens
+    Owner,
+    /// The network namespace
+    Netns,
+}
+
+impl From<Grouping> for By {
+    fn from(grouping: Grouping) -> Self {
+        match grouping {
+            Grouping::Port => Self::Port,
+            Grouping::Remote => Self::Remote,
+            Grouping::Owner => Self::Owner,
+            Grouping::Netns => Self::Netns,
+        }
+    }
 }
 
 /// Where the data comes from.
@@ -118,6 +184,8 @@ pub(crate) struct SourceArgs {
     pub(crate) record: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 /// How to watch.
@@ -168,6 +236,27 @@ fn interval(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// A state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
+fn state(text: &str) -> Result<TcpState, String> {
+    let plain = |name: &str| name.to_lowercase().replace(['_', '-', ' '], "");
+    // The kernel's names and those of ss, which shortens some.
+    let wanted = match plain(text).as_str() {
+        "estab" => "established".to_owned(),
+        "closed" => "close".to_owned(),
+        other => other.to_owned(),
+    };
+    let mut states = (1..=u8::MAX).map_while(TcpState::from_number);
+    states.find(|state| plain(state.name()) == wanted).ok_or_else(|| {
+        let names = (1..=u8::MAX).map_while(TcpState::from_number).map(TcpState::name);
+        format!("the states are {}", names.collect::<Vec<_>>().join(", "))
+    })
+}
+
+fn reason(text: &str) -> Result<CloseReason, String> {
+    let wanted = text.to_lowercase().replace('-', "_");
+    CloseReason::from_id(&wanted).ok_or_else(|| "see README or docs for the reasons".to_owned())
+}
+
 /// Bytes, or a number with K, M or G.
 fn ring_size(text: &str) -> Result<u32, String> {
     let (digits, shift) = match text.as_bytes().last() {
@@ -196,6 +285,17 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn states_are_read_in_every_spelling() {
+        for text in ["FIN_WAIT1", "fin-wait-1", "fin_wait_1", "FinWait1"] {
+            assert_eq!(state(text), Ok(TcpState::FinWait1), "{text}");
+        }
+        assert_eq!(state("ESTAB"), Ok(TcpState::Established));
+        assert_eq!(state("TIME-WAIT"), Ok(TcpState::TimeWait));
+        assert!(state("open").unwrap_err().contains("close_wait"));
+        assert_eq!(reason("reset-by-peer"), Ok(CloseReason::ResetByPeer));
     }
 
     #[test]

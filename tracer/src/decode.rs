@@ -4,13 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use synfin_common::{
     event::{self, Flags, Kind},
+    holder::HeldSocket,
     state::TcpState,
     survey::{self, FASTREUSE_UNKNOWN},
 };
 use zerocopy::FromBytes;
 
 use crate::{
-    input::{Closing, Input, Opening, Transition, WalkedSocket, WalkedTimeWait, endpoint},
+    input::{Closing, Holder, Input, Opening, Transition, WalkedSocket, WalkedTimeWait, endpoint},
     recording::Frame,
 };
 
@@ -23,6 +24,34 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
         Frame::Walked(sockets) => walked(sockets, take),
         Frame::WalkEnd(end) => take(Input::WalkEnd(end.clone())),
         Frame::Tick(tick) => take(Input::Tick(tick.clone())),
+        Frame::Held(held) => take(Input::Holders(holders(held))),
+        Frame::Names(names) => take(Input::Names(names.clone())),
+    }
+}
+
+/// Gives the id of every cgroup that a frame of the kernel side speaks of.
+pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
+    match frame {
+        Frame::Events(batch) => {
+            let mut rest = &batch[..];
+            while let Some((len, after)) = rest.split_first_chunk::<4>()
+                && let Some((record, after)) =
+                    after.split_at_checked(u32::from_le_bytes(*len) as usize)
+            {
+                if record.first() == Some(&(Kind::Opening as u8))
+                    && let Ok((opening, _)) = event::Opening::read_from_prefix(record)
+                {
+                    take(opening.cgroup);
+                }
+                rest = after;
+            }
+        }
+        Frame::Walked(_) | Frame::Held(_) => decode(frame, |input| match input {
+            Input::Socket(socket) => take(socket.cgroup),
+            Input::Holders(holders) => holders.iter().for_each(|holder| take(holder.cgroup)),
+            _ => {}
+        }),
+        _ => {}
     }
 }
 
@@ -49,12 +78,10 @@ fn event(record: &[u8]) -> Option<Input> {
         }
         Kind::Opening => {
             let (opening, ends) = event::Opening::read_from_prefix(record).ok()?;
-            let name_len =
-                opening.comm.iter().position(|&byte| byte == 0).unwrap_or(opening.comm.len());
             let details = Opening {
                 cgroup: opening.cgroup,
                 accept_queue: (opening.accept_queue, opening.accept_limit),
-                comm: opening.comm[..name_len].to_vec(),
+                comm: name(&opening.comm),
             };
             transition(&opening.step, ends, Some(details), None)
         }
@@ -146,7 +173,6 @@ fn socket(record: &survey::SurveySocket) -> Option<Input> {
         drops: record.drops,
         idle_ms: known(record.idle_ms),
         cgroup: record.cgroup,
-        inode: record.inode,
     }))
 }
 
@@ -159,6 +185,27 @@ fn time_wait(record: &survey::SurveyTimeWait) -> Input {
         remote: endpoint(ipv6, record.remote_addr, record.remote_port),
         remaining_ms: record.remaining_ms,
     })
+}
+
+/// Records of a look at open files. One that is cut off says nothing.
+fn holders(held: &[u8]) -> Vec<Holder> {
+    let records = held.chunks_exact(size_of::<HeldSocket>());
+    let records = records.filter_map(|bytes| HeldSocket::read_from_bytes(bytes).ok());
+    records
+        .map(|record| Holder {
+            time: record.time,
+            sock: record.sock,
+            pid: record.pid,
+            parent: record.parent,
+            comm: name(&record.comm),
+            cgroup: record.cgroup,
+        })
+        .collect()
+}
+
+/// Up to the first NUL.
+fn name(padded: &[u8]) -> Vec<u8> {
+    padded.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()
 }
 
 fn port_by_connect(fastreuse: i8) -> Option<bool> {

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Number, Value as Json};
 
+use crate::tracker::By;
+
 /// A figure of a `T`.
 pub struct Figure<T> {
     /// Its name: JSON path, CSV column, sort key.
@@ -32,11 +34,16 @@ pub enum Shown {
     Table(Width),
     /// In wide tables.
     Wide(Width),
+    /// In wide tables, and in those whose rows are put together by it.
+    Grouped(By, Width),
     /// Only in JSON and CSV.
     Data,
     /// Only in JSON, having no flat form.
     Json,
 }
+
+/// As much of a container's id as its runtime shows.
+const ID_SHOWN: usize = 12;
 
 /// How a column stands in a table, and its least width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +71,10 @@ pub enum Value {
     Word(&'static str),
     /// Text from elsewhere, which may hold anything.
     Text(String),
+    /// A long name made by a machine, of which a table shows the beginning.
+    Id(String),
+    /// This many values, where a number is expected: null but for the eyes.
+    Several(usize),
     /// A count for each of a fixed set of names.
     Counts(Vec<(&'static str, u64)>),
     /// Buckets of a histogram: upper bound in microseconds (inclusive), count.
@@ -79,14 +90,14 @@ impl Value {
     /// As JSON. Of counts, those of zero are left out.
     pub fn to_json(&self) -> Json {
         match self {
-            Self::Unknown => Json::Null,
+            Self::Unknown | Self::Several(_) => Json::Null,
             Self::Int(value) | Self::Micros(value) => (*value).into(),
             Self::Float(value) => {
                 Number::from_f64((value * 1000.0).round() / 1000.0).map_or(Json::Null, Json::Number)
             }
             Self::Bool(value) => (*value).into(),
             Self::Word(word) => (*word).into(),
-            Self::Text(text) => text.as_str().into(),
+            Self::Text(text) | Self::Id(text) => text.as_str().into(),
             Self::Counts(counts) => {
                 let present = counts.iter().filter(|(_, count)| *count > 0);
                 Json::Object(
@@ -102,8 +113,8 @@ impl Value {
     /// As a cell of CSV.
     pub fn to_cell(&self) -> String {
         match self {
-            Self::Unknown | Self::Counts(_) | Self::Buckets(_) => String::new(),
-            Self::Text(text) => harmless(text),
+            Self::Unknown | Self::Several(_) | Self::Counts(_) | Self::Buckets(_) => String::new(),
+            Self::Text(text) | Self::Id(text) => harmless(text),
             Self::Word(word) => (*word).to_owned(),
             other => other.to_json().to_string(),
         }
@@ -121,6 +132,8 @@ impl Value {
             Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
             Self::Word(word) => (*word).to_owned(),
             Self::Text(text) => harmless(text),
+            Self::Id(id) => harmless(&id.chars().take(ID_SHOWN).collect::<String>()),
+            Self::Several(values) => format!("×{values}"),
             Self::Counts(counts) => {
                 let present = counts.iter().filter(|(_, count)| *count > 0);
                 let listed: Vec<_> =

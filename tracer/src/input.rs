@@ -1,12 +1,17 @@
 //! What the tracker is given, typed. All of it comes out of [`crate::decode`], live or replayed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 use synfin_common::{
     event::{Flags, Kind},
     state::TcpState,
 };
+
+use crate::filter::Filter;
 
 /// `CLOCK_MONOTONIC` in nanoseconds: the time of all input.
 pub type Nanos = u64;
@@ -37,6 +42,10 @@ pub enum Input {
     TimeWait(WalkedTimeWait),
     /// The walk is over, and all records older than its end have been given.
     WalkEnd(WalkEnd),
+    /// Who has which TCP sockets open, as a look at all open files shows it.
+    Holders(Vec<Holder>),
+    /// Names of what the kernel numbers.
+    Names(Names),
     /// Time passes; what the kernel side has counted by now.
     Tick(Tick),
     /// A record of a kind or a content that this version does not know was skipped.
@@ -161,8 +170,6 @@ pub struct WalkedSocket {
     pub idle_ms: Option<u32>,
     /// Cgroup id, 0 if unknown.
     pub cgroup: u64,
-    /// Inode of its file, 0 if it has none.
-    pub inode: u64,
 }
 
 /// A socket in TIME_WAIT that a walk met.
@@ -178,6 +185,58 @@ pub struct WalkedTimeWait {
     pub remote: SocketAddr,
     /// Milliseconds until it is freed.
     pub remaining_ms: u32,
+}
+
+/// A process that has a TCP socket open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// When this was seen.
+    pub time: Nanos,
+    /// The socket.
+    pub sock: SockId,
+    /// The process.
+    pub pid: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// Its name: as the kernel has it, so it may hold any bytes but NUL.
+    pub comm: Vec<u8>,
+    /// Its cgroup's id, 0 if unknown.
+    pub cgroup: u64,
+}
+
+/// Names of what the kernel numbers, given before a number is used for the first time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Names {
+    /// Cgroups by id.
+    pub cgroups: BTreeMap<u64, CgroupName>,
+    /// Network namespaces by inode number.
+    pub namespaces: BTreeMap<NetnsId, String>,
+}
+
+impl Names {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.cgroups.is_empty() && self.namespaces.is_empty()
+    }
+}
+
+/// What is known of a cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupName {
+    /// Its path below the root, without a slash at either end; any characters.
+    pub path: String,
+    /// The container that it is, if its path says so.
+    pub container: Option<Container>,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Container {
+    /// As its runtime names it.
+    pub id: String,
+    /// Its Kubernetes pod: `namespace/name`, or its uid if the node does not tell its name.
+    pub pod: Option<String>,
 }
 
 /// Time passes.
@@ -196,6 +255,9 @@ pub struct Counters {
     pub seen: [u64; Kind::COUNT],
     /// Of these, those for which the ring buffer had no room.
     pub lost: [u64; Kind::COUNT],
+    /// Of these, those that the filter left out.
+    #[serde(default)]
+    pub filtered: [u64; Kind::COUNT],
     /// Runs of a hook that the kernel skipped.
     pub missed: u64,
 }
@@ -218,7 +280,13 @@ pub struct Session {
     /// Size of the ring buffer.
     pub ring_bytes: u32,
     /// System settings that matter to what is seen.
-    pub sysctls: std::collections::BTreeMap<String, String>,
+    pub sysctls: BTreeMap<String, String>,
+    /// What was left out.
+    #[serde(default)]
+    pub filter: Filter,
+    /// Network namespaces that have a name, by inode number.
+    #[serde(default)]
+    pub namespaces: BTreeMap<NetnsId, String>,
 }
 
 /// The same moment by two clocks, to tell the date of a record.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::input::{Session, Tick, WalkBegin, WalkEnd};
+use crate::input::{Names, Session, Tick, WalkBegin, WalkEnd};
 
 /// The first bytes of every recording; the last is the version.
 pub const MAGIC: [u8; 8] = *b"synfin\x00\x01";
@@ -24,7 +24,7 @@ const LARGEST_FRAME: u32 = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// The circumstances.
-    Session(Session),
+    Session(Box<Session>),
     /// Records of the ring buffer, each after its length (`u32`).
     Events(Bytes),
     /// A walk is about to begin.
@@ -35,6 +35,10 @@ pub enum Frame {
     WalkEnd(WalkEnd),
     /// Time passes.
     Tick(Tick),
+    /// Who holds which sockets.
+    Held(Bytes),
+    /// Names of what the kernel numbers.
+    Names(Names),
 }
 
 /// Why a recording cannot be read (on).
@@ -81,6 +85,8 @@ impl<W: Write> Recorder<W> {
             Frame::Walked(sockets) => self.write_payload(4, sockets),
             Frame::WalkEnd(end) => self.write_json(5, end),
             Frame::Tick(tick) => self.write_json(6, tick),
+            Frame::Held(holders) => self.write_payload(7, holders),
+            Frame::Names(names) => self.write_json(8, names),
         }
     }
 
@@ -158,6 +164,8 @@ impl<R: Read> Reader<R> {
             4 => Frame::Walked(payload.into()),
             5 => Frame::WalkEnd(json(&payload).map_err(damaged)?),
             6 => Frame::Tick(json(&payload).map_err(damaged)?),
+            7 => Frame::Held(payload.into()),
+            8 => Frame::Names(json(&payload).map_err(damaged)?),
             unknown => return Err(damaged(format!("there is no frame of kind {unknown}"))),
         };
         Ok(Some(frame))
@@ -209,12 +217,14 @@ mod tests {
 
     fn frames() -> Vec<Frame> {
         vec![
-            Frame::Session(Session { host: "h".into(), ..Session::default() }),
+            Frame::Session(Box::new(Session { host: "h".into(), ..Session::default() })),
             Frame::Events(Bytes::from_static(b"\x01\0\0\0\x07")),
             Frame::WalkBegin(WalkBegin { netns: 1, time: 2 }),
             Frame::Walked(Bytes::from_static(b"")),
             Frame::WalkEnd(WalkEnd { netns: 1, begun: 3, ended: 4, error: None }),
             Frame::Tick(Tick { time: 5, counters: Counters::default() }),
+            Frame::Held(Bytes::from_static(b"h")),
+            Frame::Names(Names { namespaces: [(1, "blue".into())].into(), ..Names::default() }),
         ]
     }
 

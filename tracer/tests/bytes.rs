@@ -9,9 +9,10 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use synfin::{
     decode::decode,
+    filter::Filter,
     input::{
-        ClockAnchor, Closing, Counters, Input, Opening, Session, Tick, Transition, WalkBegin,
-        WalkEnd, WalkedSocket, WalkedTimeWait,
+        CgroupName, ClockAnchor, Closing, Container, Counters, Input, Names, Opening, Session,
+        Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
     },
     recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
 };
@@ -244,11 +245,11 @@ fn record() -> impl Strategy<Value = Input> {
 
 /// Anything that a walk can meet.
 fn finding() -> impl Strategy<Value = Input> {
-    let what = (any::<(u64, u64, u64, u64)>(), state(), ends(), any::<Option<bool>>());
+    let what = (any::<(u64, u64, u64)>(), state(), ends(), any::<Option<bool>>());
     let figures = (any::<[u32; 4]>(), any::<(u8, u32)>(), milliseconds());
     let socket = (what, figures).prop_map(
         |(
-            ((time, sock, cgroup, inode), state, (local, remote), port_by_connect),
+            ((time, sock, cgroup), state, (local, remote), port_by_connect),
             ([rtt_us, waiting, limit, drops], (retransmits, bits), idle_ms),
         )| {
             Input::Socket(WalkedSocket {
@@ -265,7 +266,6 @@ fn finding() -> impl Strategy<Value = Input> {
                 drops,
                 idle_ms,
                 cgroup,
-                inode,
             })
         },
     );
@@ -288,6 +288,8 @@ fn frame() -> impl Strategy<Value = Frame> {
     let clock = any::<(u64, u64)>()
         .prop_map(|(monotonic_ns, realtime_ns)| ClockAnchor { monotonic_ns, realtime_ns });
     let sysctls = prop::collection::btree_map(text(), text(), 0..3);
+    let namespaces = || prop::collection::btree_map(any::<u32>(), text(), 0..3);
+    let filter = vec(any::<u32>(), 0..3).prop_map(|pids| Filter { pids, ..Filter::default() });
     let session = (
         text(),
         text(),
@@ -296,28 +298,48 @@ fn frame() -> impl Strategy<Value = Frame> {
         vec(text(), 0..3),
         vec(text(), 0..3),
         any::<u32>(),
-        sysctls,
+        (sysctls, filter, namespaces()),
     )
-        .prop_map(|(synfin, host, kernel, clock, hooks, limitations, ring_bytes, sysctls)| {
-            Session { synfin, host, kernel, clock, hooks, limitations, ring_bytes, sysctls }
+        .prop_map(|(synfin, host, kernel, clock, hooks, limitations, ring_bytes, more)| {
+            let (sysctls, filter, namespaces) = more;
+            Session {
+                synfin,
+                host,
+                kernel,
+                clock,
+                hooks,
+                limitations,
+                ring_bytes,
+                sysctls,
+                filter,
+                namespaces,
+            }
         });
+    let container = (text(), prop::option::of(text())).prop_map(|(id, pod)| Container { id, pod });
+    let cgroup = (text(), prop::option::of(container))
+        .prop_map(|(path, container)| CgroupName { path, container });
+    let cgroups = prop::collection::btree_map(any::<u64>(), cgroup, 0..3);
+    let names = (cgroups, namespaces())
+        .prop_map(|(cgroups, namespaces)| Frame::Names(Names { cgroups, namespaces }));
     let walk_begin =
         any::<(u32, u64)>().prop_map(|(netns, time)| Frame::WalkBegin(WalkBegin { netns, time }));
     let walk_end = (any::<(u32, u64, u64)>(), prop::option::of(text())).prop_map(
         |((netns, begun, ended), error)| Frame::WalkEnd(WalkEnd { netns, begun, ended, error }),
     );
-    let tick = any::<(u64, [u64; Kind::COUNT], [u64; Kind::COUNT], u64)>().prop_map(
-        |(time, seen, lost, missed)| {
-            Frame::Tick(Tick { time, counters: Counters { seen, lost, missed } })
+    let tick = any::<(u64, [[u64; Kind::COUNT]; 3], u64)>().prop_map(
+        |(time, [seen, lost, filtered], missed)| {
+            Frame::Tick(Tick { time, counters: Counters { seen, lost, filtered, missed } })
         },
     );
     prop_oneof![
-        session.prop_map(Frame::Session),
+        session.prop_map(|session| Frame::Session(Box::new(session))),
         any_bytes().prop_map(Frame::Events),
         walk_begin,
         any_bytes().prop_map(Frame::Walked),
         walk_end,
         tick,
+        any_bytes().prop_map(Frame::Held),
+        names,
     ]
 }
 

@@ -482,8 +482,9 @@ impl Tape {
             limitations: Vec::new(),
             ring_bytes: 1 << 24,
             sysctls: [("net.ipv4.tcp_tw_reuse".into(), "2".into())].into(),
+            ..Session::default()
         };
-        let frames = vec![Frame::Session(session)];
+        let frames = vec![Frame::Session(Box::new(session))];
         let counters = Counters::default();
         Self { frames, records: Vec::new(), counters, now: Self::BEGIN }
     }
@@ -621,7 +622,6 @@ impl Sock {
             drops: 0,
             idle_ms: None,
             cgroup: 1,
-            inode: 0,
         }
     }
 }

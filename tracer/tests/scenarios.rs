@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use synfin::{
     input::{self, Input, Transition},
     tracker::{
-        Closed, Handshake, Limits, Observer, Role, Tracker, Unmeasured,
+        By, Closed, Handshake, Limits, Observer, Role, Tracker, Unmeasured,
         close::{
             CloseReason::{self, *},
             Outcome,
@@ -539,7 +539,7 @@ impl Script {
             tracker.ingest(&input, &mut ended);
         }
         assert_eq!(tracker.open().count(), 0);
-        let cut = tracker.cut();
+        let cut = tracker.cut(By::Port);
         let sum = |count: fn(&synfin::tracker::Counters) -> u64| -> u64 {
             cut.rows.iter().map(|row| count(&row.counters)).sum()
         };

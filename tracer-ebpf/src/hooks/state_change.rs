@@ -9,8 +9,8 @@ use synfin_common::{
 };
 
 use crate::{
-    emit::emit,
-    handshake,
+    emit::{emit, leave_out},
+    filter, handshake,
     sock::{Addresses, TcpSock, current_process, current_process_name},
 };
 
@@ -35,6 +35,14 @@ fn state_change(ctx: BtfTracePointContext) {
     let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) else {
         return;
     };
+    let kind = match new {
+        SYN_SENT | SYN_RECV | LISTEN => Kind::Opening,
+        CLOSE => Kind::Closing,
+        _ => Kind::Step,
+    };
+    if !filter::passes(sock, old, new) {
+        return leave_out(kind);
+    }
     match new {
         SYN_SENT | SYN_RECV | LISTEN => {
             report(Kind::Opening, sock, |record, ipv6| opening(record, sock, ipv6, old, new));

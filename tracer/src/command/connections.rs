@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
-use super::Output;
+use synfin_common::state::TcpState;
+
+use super::{Output, say_unasked};
 use crate::{
-    input::{ClockAnchor, Session},
+    input::{ClockAnchor, Nanos, Session},
     sink::{Lines, connection::Connection},
-    tracker::{Closed, Life, Observer, Tracker},
+    tracker::{Closed, Life, Observer, Tracker, close::CloseReason},
 };
 
 /// Which connections are written, and when.
@@ -23,16 +25,54 @@ pub(crate) enum Which {
     Open,
 }
 
+/// Which of these are shown. An empty list asks for nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Select {
+    /// Those that ended for one of these reasons.
+    pub(crate) reasons: Vec<CloseReason>,
+    /// Those in one of these states.
+    pub(crate) states: Vec<TcpState>,
+    /// Those that have lived at least this long.
+    pub(crate) min_age: Option<Duration>,
+}
+
+impl Select {
+    fn is_old_enough(&self, since: Nanos, now: Nanos) -> bool {
+        let age = Duration::from_nanos(now.saturating_sub(since));
+        self.min_age.is_none_or(|least| age >= least)
+    }
+
+    fn ended(&self, closed: &Closed) -> bool {
+        (self.reasons.is_empty() || self.reasons.contains(&closed.reason))
+            && self.is_old_enough(closed.since, closed.closed)
+    }
+
+    fn living(&self, life: &Life, now: Nanos) -> bool {
+        (self.states.is_empty() || self.states.contains(&life.state))
+            && self.is_old_enough(life.since, now)
+    }
+}
+
 /// Writes connections.
 pub(crate) struct Connections<W> {
     lines: Lines<W, Connection>,
     which: Which,
+    select: Select,
     clock: ClockAnchor,
+    unasked: u64,
 }
 
 impl<W: Write> Connections<W> {
-    pub(crate) fn new(lines: Lines<W, Connection>, which: Which) -> Self {
-        Self { lines, which, clock: ClockAnchor::default() }
+    pub(crate) fn new(lines: Lines<W, Connection>, which: Which, select: Select) -> Self {
+        Self { lines, which, select, clock: ClockAnchor::default(), unasked: 0 }
+    }
+
+    fn write(&mut self, asked: bool, connection: impl FnOnce(ClockAnchor) -> Connection) {
+        if asked {
+            self.lines.write(&connection(self.clock));
+        } else {
+            self.unasked += 1;
+        }
     }
 }
 
@@ -43,13 +83,15 @@ impl<W: Write> Observer for Connections<W> {
         if let (Which::Slow(at_least), Some(took)) = (self.which, took)
             && took >= at_least
         {
-            self.lines.write(&Connection::living(life, life.changed, self.clock));
+            let asked = self.select.living(life, life.changed);
+            self.write(asked, |clock| Connection::living(life, life.changed, clock));
         }
     }
 
     fn closed(&mut self, closed: &Closed) {
         if let Which::Ended = self.which {
-            self.lines.write(&Connection::closed(closed, self.clock));
+            let asked = self.select.ended(closed);
+            self.write(asked, |clock| Connection::closed(closed, clock));
         }
     }
 }
@@ -68,9 +110,11 @@ impl<W: Write> Output for Connections<W> {
             let mut lives: Vec<_> = tracker.open().collect();
             lives.sort_by_key(|(sock, life)| (life.since, *sock));
             for (_, life) in lives {
-                self.lines.write(&Connection::living(life, tracker.now(), self.clock));
+                let (asked, now) = (self.select.living(life, tracker.now()), tracker.now());
+                self.write(asked, |clock| Connection::living(life, now, clock));
             }
         }
+        say_unasked(self.unasked, "connections");
         self.lines.settle()
     }
 }

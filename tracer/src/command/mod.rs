@@ -7,15 +7,25 @@ mod trace;
 
 use std::{io, ops::ControlFlow};
 
-pub(crate) use connections::{Connections, Which};
+pub(crate) use connections::{Connections, Select, Which};
 pub(crate) use record::Record;
 pub(crate) use report::Report;
 pub(crate) use trace::Trace;
 
 use crate::{
     input::{Nanos, Session},
+    message::say,
     tracker::{Observer, Tracker},
 };
+
+/// Says how much was not shown for want of a reason, state or age that was asked for.
+fn say_unasked(count: u64, what: &str) {
+    if count > 0 {
+        say(&format!(
+            "{count} {what} are not shown: they do not match --reason, --state or --min-age"
+        ));
+    }
+}
 
 /// A command's side of the loop over frames. As an [`Observer`] it sees each thing as it happens;
 /// what it could not write then, it says at the next [`Output::settle`].

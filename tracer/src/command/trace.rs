@@ -2,27 +2,37 @@
 
 use std::io::{self, Write};
 
-use super::Output;
+use synfin_common::state::TcpState;
+
+use super::{Output, say_unasked};
 use crate::{
     input::{ClockAnchor, Session, Transition},
     sink::{Lines, transition::TransitionLine},
-    tracker::{Life, Observer},
+    tracker::{Life, Observer, Tracker},
 };
 
 /// Writes transitions.
 pub(crate) struct Trace<W> {
     lines: Lines<W, TransitionLine>,
     clock: ClockAnchor,
+    /// Only changes from or to one of these; empty: all.
+    states: Vec<TcpState>,
+    unasked: u64,
 }
 
 impl<W: Write> Trace<W> {
-    pub(crate) fn new(lines: Lines<W, TransitionLine>) -> Self {
-        Self { lines, clock: ClockAnchor::default() }
+    pub(crate) fn new(lines: Lines<W, TransitionLine>, states: Vec<TcpState>) -> Self {
+        Self { lines, clock: ClockAnchor::default(), states, unasked: 0 }
     }
 }
 
 impl<W: Write> Observer for Trace<W> {
     fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
+        let ends = [transition.old, transition.new];
+        if !self.states.is_empty() && !ends.iter().any(|state| self.states.contains(state)) {
+            self.unasked += 1;
+            return;
+        }
         self.lines.write(&TransitionLine::new(transition, life, self.clock));
     }
 }
@@ -34,5 +44,10 @@ impl<W: Write> Output for Trace<W> {
 
     fn settle(&mut self) -> io::Result<()> {
         self.lines.settle()
+    }
+
+    fn end(&mut self, _tracker: &mut Tracker) -> io::Result<()> {
+        say_unasked(self.unasked, "transitions");
+        Ok(())
     }
 }

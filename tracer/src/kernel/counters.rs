@@ -14,7 +14,7 @@ use super::hooks::Attached;
 use crate::input;
 
 /// The map of [`Tally`], as plain words, which is what aya takes.
-pub(super) struct Counters(PerCpuArray<MapData, [u64; 2 * Kind::COUNT]>);
+pub(super) struct Counters(PerCpuArray<MapData, [u64; 3 * Kind::COUNT]>);
 
 impl Counters {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
@@ -29,7 +29,8 @@ impl Counters {
             sum.add(&tally);
         }
         let missed = hooks.iter().map(missed).sum();
-        Ok(input::Counters { seen: sum.seen, lost: sum.lost, missed })
+        let Tally { seen, lost, filtered } = sum;
+        Ok(input::Counters { seen, lost, filtered, missed })
     }
 }
 

@@ -13,6 +13,10 @@ pub mod survey;
 
 use anyhow::{Context, Result};
 use aya::{Btf, EbpfLoader, include_bytes_aligned};
+use synfin_common::{
+    config::{ABSENT, Config},
+    filter::Filter,
+};
 use zerocopy::IntoBytes;
 
 pub use counters::Cost;
@@ -30,6 +34,9 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
+/// Connections that a filter excluded at their birth and that live: more are left to the user side.
+const REMEMBERED_SOCKETS: u32 = 1 << 16;
+
 /// The attached hooks and what they write to.
 pub struct Kernel {
     hooks: Vec<hooks::Attached>,
@@ -41,8 +48,9 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads and attaches every hook, and starts the thread that walks sockets. The ring buffer
-    /// takes `ring_bytes`, a power of two and at least a page.
-    pub fn attach(ring_bytes: u32) -> Result<(Self, survey::Walker)> {
+    /// takes `ring_bytes`, a power of two and at least a page. What `filter` excludes for certain
+    /// is not recorded.
+    pub fn attach(ring_bytes: u32, filter: &Filter) -> Result<(Self, survey::Walker)> {
         raise_memlock();
         let types = std::fs::read(VMLINUX).with_context(|| {
             format!(
@@ -53,12 +61,16 @@ impl Kernel {
             btf::Btf::parse(types).with_context(|| format!("cannot understand {VMLINUX}"))?;
         let mut config = offsets::resolve(&types)?;
         config.wake_bytes = ring_bytes / 8;
+        let filter = supported(filter, &config);
+        let remembered = if filter.remembers == 0 { 1 } else { REMEMBERED_SOCKETS };
 
         let btf = Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("CONFIG", config.as_bytes(), true)
+            .override_global("FILTER", filter.as_bytes(), true)
             .map_max_entries("EVENTS", ring_bytes)
+            .map_max_entries("UNWANTED", remembered)
             .load(OBJECT)
             .context(
                 "cannot load the kernel side: is this root, or a user with CAP_BPF and CAP_PERFMON?",
@@ -111,6 +123,13 @@ impl Kernel {
         self.hooks.clear();
         Ok(())
     }
+}
+
+/// Without what this kernel cannot tell, which the user side then decides.
+fn supported(filter: &Filter, config: &Config) -> Filter {
+    let offsets = &config.offsets;
+    let fields = [offsets.sk_cgroup, offsets.cgroup_ancestors, offsets.cgroup_level];
+    if fields.contains(&ABSENT) { Filter { cgroup: 0, ..*filter } } else { *filter }
 }
 
 /// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it cannot be raised it is not needed, or

@@ -9,6 +9,9 @@ use std::{
 
 use anyhow::{Context, Result};
 
+/// The name of the namespace that the first process is in.
+pub const HOST: &str = "host";
+
 /// A way into each namespace, by inode number.
 pub fn list() -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
@@ -31,6 +34,22 @@ pub fn list() -> BTreeMap<u32, PathBuf> {
         }
     }
     found
+}
+
+/// The name of a namespace, by a way into it: the file's, if it is in a folder for them.
+pub fn name(path: &Path) -> Option<String> {
+    let folder = path.parent()?.file_name()?;
+    (folder == "netns").then(|| path.file_name().map(|name| name.to_string_lossy().into_owned()))?
+}
+
+/// The names that namespaces of this host have.
+pub fn names(paths: &BTreeMap<u32, PathBuf>) -> BTreeMap<u32, String> {
+    let mut names: BTreeMap<_, _> =
+        paths.iter().filter_map(|(&inode, path)| Some((inode, name(path)?))).collect();
+    if let Some(first) = inode(Path::new("/proc/1/ns/net")) {
+        names.entry(first).or_insert_with(|| HOST.to_owned());
+    }
+    names
 }
 
 /// Inode number of the namespace that this process is in.

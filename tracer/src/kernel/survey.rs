@@ -1,5 +1,6 @@
-//! Walks over all sockets of a namespace, on a thread of its own: entering a namespace concerns
-//! the thread, and a walk over many sockets must not keep records waiting.
+//! Walks over all sockets of a namespace and looks at all open files, on a thread of its own:
+//! entering a namespace concerns the thread, and a walk over many sockets must not keep records
+//! waiting.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::{Btf, Ebpf, programs::Iter};
+use aya::{Btf, Ebpf, maps::Array, programs::Iter};
 use bytes::Bytes;
 
 use super::namespaces;
@@ -22,6 +23,7 @@ use crate::{
 /// What the thread can be asked for.
 enum Request {
     List,
+    Look { all: bool },
     Walk { netns: NetnsId, path: PathBuf },
 }
 
@@ -32,6 +34,13 @@ pub enum Answer {
         /// A way into each.
         paths: BTreeMap<NetnsId, PathBuf>,
         /// How long it took to find them.
+        took: Nanos,
+    },
+    /// Who holds which sockets.
+    Held {
+        /// As [`crate::recording::Frame::Held`] holds it.
+        holders: Bytes,
+        /// How long it took to find out.
         took: Nanos,
     },
     /// A walk is over.
@@ -48,6 +57,7 @@ pub struct Walker {
     requests: mpsc::Sender<Request>,
     answers: tokio::sync::mpsc::Receiver<Answer>,
     refusal: Option<String>,
+    look_refusal: Option<String>,
 }
 
 impl Walker {
@@ -56,17 +66,30 @@ impl Walker {
         let (requests, incoming) = mpsc::channel();
         // One thing is asked for at a time.
         let (outgoing, answers) = tokio::sync::mpsc::channel(1);
-        let refusal = load(&mut ebpf, btf).err().map(|error| format!("{error:#}"));
+        let mut load = |program, target| {
+            load(&mut ebpf, btf, program, target).err().map(|error| format!("{error:#}"))
+        };
+        let (refusal, look_refusal) = (load(WALK, "tcp"), load(LOOK, "task_file"));
         thread::Builder::new()
             .name("synfin-survey".into())
             .spawn(move || serve(&mut ebpf, &incoming, &outgoing))
             .context("cannot start the survey's thread")?;
-        Ok(Self { requests, answers, refusal })
+        Ok(Self { requests, answers, refusal, look_refusal })
     }
 
     /// Why this kernel cannot be surveyed, if it cannot.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
+    }
+
+    /// Why open files cannot be looked at, if they cannot.
+    pub fn look_refusal(&self) -> Option<&str> {
+        self.look_refusal.as_deref()
+    }
+
+    /// Asks who holds the listeners of this host, or `all` its TCP sockets.
+    pub fn look(&self, all: bool) {
+        self.ask(Request::Look { all });
     }
 
     /// Asks for the namespaces of this host.
@@ -93,12 +116,17 @@ impl Walker {
     }
 }
 
-fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
-    Ok(program(ebpf)?.load("tcp", btf)?)
+/// The programs' names in the object.
+const WALK: &str = "survey";
+const LOOK: &str = "holders";
+
+fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<()> {
+    Ok(program(ebpf, name)?.load(target, btf)?)
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Iter> {
-    Ok(ebpf.program_mut("survey").context("the eBPF object has no program survey")?.try_into()?)
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
+    let program = ebpf.program_mut(name);
+    Ok(program.with_context(|| format!("the eBPF object has no program {name}"))?.try_into()?)
 }
 
 fn serve(
@@ -112,6 +140,11 @@ fn serve(
             Request::List => {
                 let paths = namespaces::list();
                 Answer::Namespaces { paths, took: clock::monotonic_ns() - begun }
+            }
+            Request::Look { all } => {
+                // Owners that could not be found stay unknown.
+                let holders = look(ebpf, all).unwrap_or_default();
+                Answer::Held { holders, took: clock::monotonic_ns() - begun }
             }
             Request::Walk { netns, path } => {
                 let (sockets, error) = match walk(ebpf, &path) {
@@ -131,10 +164,20 @@ fn serve(
 /// The iterator belongs to the namespace in which it is made.
 fn walk(ebpf: &mut Ebpf, path: &Path) -> Result<Bytes> {
     namespaces::enter(path)?;
-    let program = program(ebpf)?;
+    read(ebpf, WALK).context("cannot read the kernel's list of sockets")
+}
+
+fn look(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
+    let map = ebpf.map_mut("LOOK_AT_ALL").context("the eBPF object has no map LOOK_AT_ALL")?;
+    Array::<_, u32>::try_from(map)?.set(0, u32::from(all), 0)?;
+    read(ebpf, LOOK).context("cannot read the kernel's list of open files")
+}
+
+fn read(ebpf: &mut Ebpf, name: &str) -> Result<Bytes> {
+    let program = program(ebpf, name)?;
     let link = program.attach()?;
     let mut file = program.take_link(link)?.into_file()?;
-    let mut sockets = Vec::new();
-    file.read_to_end(&mut sockets).context("cannot read the kernel's list of sockets")?;
-    Ok(sockets.into())
+    let mut records = Vec::new();
+    file.read_to_end(&mut records)?;
+    Ok(records.into())
 }

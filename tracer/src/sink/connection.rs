@@ -9,7 +9,7 @@ use crate::{
         Width::{Left, Right},
         figures,
     },
-    input::{ClockAnchor, Nanos},
+    input::{ClockAnchor, Container, Nanos},
     tracker::{Closed, Handshake, Life, Origin, Owner, Role, close::CloseReason},
 };
 
@@ -93,6 +93,10 @@ impl Connection {
         }
     }
 
+    fn container(&self) -> Option<&Container> {
+        self.owner.as_ref()?.container.as_deref()
+    }
+
     fn date(&self, time: Option<Nanos>) -> Value {
         Value::known(time, |time| Value::Text(date(self.clock.date(time))))
     }
@@ -128,7 +132,11 @@ pub const FIGURES: &[Figure<Connection>] = figures! {
     "time_wait" "TW" Wide(Left(3)), "Whether it left a TIME_WAIT on this host.", |c| Value::known(c.time_wait, Value::Bool);
     "idle_us" "IDLE" Wide(Right(7)), "How long nothing had been received when it ended, microseconds; to the kernel's tick.",
         |c| Value::known(c.idle_us, Value::Micros);
-    "pid" "PID" Wide(Right(7)), "The owning process.", |c| Value::known(c.owner.as_ref(), |owner| Value::Int(owner.pid.into()));
+    "pid" "PID" Wide(Right(7)), "The owning process; null if it is not known, or if several of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
+    "container" "CONTAINER" Wide(Left(12)), "The container that the owner runs in.",
+        |c| Value::known(c.container(), |container| Value::Id(container.id.clone()));
+    "pod" "POD" Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
+        |c| Value::known(c.container().and_then(|container| container.pod.clone()), Value::Text);
     "netns" "NETNS" Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns.into());
     "preexisting" "OLD" Wide(Left(3)), "It was there before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
     "adopted" "" Data, "It was first seen otherwise than at its birth: preexisting, or records were lost.",

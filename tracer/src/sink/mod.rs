@@ -12,7 +12,7 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 
-use crate::figure::Figure;
+use crate::{figure::Figure, tracker::By};
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -53,7 +53,7 @@ pub struct Lines<W, T: 'static> {
 impl<W: Write, T> Lines<W, T> {
     /// Writes these figures to `out`.
     pub fn new(out: W, style: Style, figures: &'static [Figure<T>]) -> Self {
-        let columns = table::columns(figures, style.wide);
+        let columns = table::columns(figures, style.wide, By::Port);
         Self { out, style, figures, columns, begun: false, error: None }
     }
 

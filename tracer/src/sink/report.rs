@@ -3,13 +3,15 @@
 use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
+use synfin_common::state::TcpState;
 
 use super::{Format, Style, csv_rows, date, json_lines, table};
 use crate::{
     figure::to_object,
     input::Session,
     tracker::{
-        Events, Snapshot,
+        By, Events, RowSnapshot, Snapshot,
+        close::CloseReason,
         columns::{COLUMNS, PortRow},
     },
 };
@@ -22,19 +24,50 @@ const PLAIN: &str = "\x1b[0m";
 /// To the upper left corner, and erase all: what follows is written at once.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
+/// Which rows a report has.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// What makes a row.
+    pub by: By,
+    /// Only those with connections that ended for one of these reasons; empty: all.
+    pub reasons: Vec<CloseReason>,
+    /// Only those with connections in one of these states; empty: all.
+    pub states: Vec<TcpState>,
+}
+
+impl Rows {
+    fn show(&self, row: &RowSnapshot) -> bool {
+        let ended = |&reason: &CloseReason| row.counters.ended(reason) > 0;
+        let is_in = |&state: &TcpState| match state {
+            TcpState::TimeWait => row.time_wait_now > 0,
+            TcpState::Listen => row.walked.listeners > 0,
+            TcpState::NewSynRecv => row.walked.half_open > 0,
+            state => row.gauges.state(state) > 0,
+        };
+        (self.reasons.is_empty() || self.reasons.iter().any(ended))
+            && (self.states.is_empty() || self.states.iter().any(is_in))
+    }
+}
+
 /// Writes reports.
 pub struct ReportSink<W> {
     out: W,
     style: Style,
     /// The next report overwrites the last one.
     refresh: bool,
+    rows: Rows,
     begun: bool,
 }
 
 impl<W: Write> ReportSink<W> {
     /// Writes to `out`; with `refresh`, a table on a terminal stays in its place.
-    pub fn new(out: W, style: Style, refresh: bool) -> Self {
-        Self { out, style, refresh, begun: false }
+    pub fn new(out: W, style: Style, refresh: bool, rows: Rows) -> Self {
+        Self { out, style, refresh, rows, begun: false }
+    }
+
+    /// What makes its rows.
+    pub fn by(&self) -> By {
+        self.rows.by
     }
 
     /// Writes one report.
@@ -42,17 +75,20 @@ impl<W: Write> ReportSink<W> {
         let first = !std::mem::replace(&mut self.begun, true);
         let interval = Interval::of(session, &snapshot);
         let (events, seconds) = (snapshot.events, interval.seconds);
-        let mut rows: Vec<_> =
-            snapshot.rows.into_iter().map(|row| PortRow { row, seconds }).collect();
+        let all = snapshot.rows.len();
+        let shown = snapshot.rows.into_iter().filter(|row| self.rows.show(row));
+        let mut rows: Vec<_> = shown.map(|row| PortRow { row, seconds }).collect();
+        let unasked = all - rows.len();
         // Trouble first, then traffic; then by role and port, so that equal rows stay in place.
         rows.sort_by_key(|row| {
             (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.gauges.open))
         });
         match self.style.format {
-            Format::Table => self.table(&interval, &rows, &events, first)?,
-            Format::Json => {
-                json_lines::object(&mut self.out, object(session, &interval, &rows, &events))?
-            }
+            Format::Table => self.table(&interval, &rows, unasked, &events, first)?,
+            Format::Json => json_lines::object(
+                &mut self.out,
+                object(session, self.rows.by, &interval, &rows, &events),
+            )?,
             Format::Csv => self.csv(&interval, &rows, first)?,
         }
         self.out.flush()
@@ -62,6 +98,7 @@ impl<W: Write> ReportSink<W> {
         &mut self,
         interval: &Interval,
         rows: &[PortRow],
+        unasked: usize,
         events: &Events,
         first: bool,
     ) -> io::Result<()> {
@@ -75,12 +112,18 @@ impl<W: Write> ReportSink<W> {
             writeln!(self.out, "{} +{:.1}s", interval.start, interval.seconds)?;
         }
         let (shown, hidden) = rows.split_at(rows.len().min(self.room()));
-        table::whole(&mut self.out, &table::columns(COLUMNS, wide), shown, !no_header, terminal)?;
+        table::whole(
+            &mut self.out,
+            &table::columns(COLUMNS, wide, self.rows.by),
+            shown,
+            !no_header,
+            terminal,
+        )?;
         if !hidden.is_empty() {
             writeln!(self.out, "{} more rows; `synfin report` shows all", hidden.len())?;
         }
         if !no_header {
-            self.footer(rows, events)?;
+            self.footer(rows, unasked, events)?;
         }
         Ok(())
     }
@@ -97,9 +140,17 @@ impl<W: Write> ReportSink<W> {
         }
     }
 
-    fn footer(&mut self, rows: &[PortRow], events: &Events) -> io::Result<()> {
-        if rows.is_empty() {
-            writeln!(self.out, "no TCP connection was seen")?;
+    fn footer(&mut self, rows: &[PortRow], unasked: usize, events: &Events) -> io::Result<()> {
+        match (rows.is_empty(), unasked) {
+            (true, 0) if events.filtered > 0 => {
+                writeln!(
+                    self.out,
+                    "no TCP connection matched: the filters left out all that was seen"
+                )?;
+            }
+            (true, 0) => writeln!(self.out, "no TCP connection was seen")?,
+            (_, 0) => {}
+            _ => writeln!(self.out, "{unasked} more rows have no such reason or state")?,
         }
         let alarming = events.are_lower_bounds() || events.lost > 0;
         let (red, plain) = if alarming && self.style.terminal { (RED, PLAIN) } else { ("", "") };
@@ -147,6 +198,7 @@ impl Interval {
 
 fn object(
     session: &Session,
+    by: By,
     interval: &Interval,
     rows: &[PortRow],
     events: &Events,
@@ -165,7 +217,9 @@ fn object(
             "hooks": session.hooks,
             "limitations": session.limitations,
             "sysctls": session.sysctls,
+            "filter": session.filter,
         },
+        "by": by.name(),
         "ports": rows.iter().map(|row| to_object(COLUMNS, row)).collect::<Vec<_>>(),
         "events": {
             "seen": events.seen,

@@ -4,16 +4,24 @@ use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::figure::{Figure, Shown, Width};
+use crate::{
+    figure::{Figure, Shown, Width},
+    tracker::By,
+};
 
 const BOLD: &str = "\x1b[1m";
 const PLAIN: &str = "\x1b[0m";
 
 /// The columns that a table shows.
-pub(super) fn columns<T>(figures: &'static [Figure<T>], wide: bool) -> Vec<&'static Figure<T>> {
+pub(super) fn columns<T>(
+    figures: &'static [Figure<T>],
+    wide: bool,
+    by: By,
+) -> Vec<&'static Figure<T>> {
     let shown = |figure: &&Figure<T>| match figure.shown {
         Shown::Table(_) => true,
         Shown::Wide(_) => wide,
+        Shown::Grouped(group, _) => wide || group == by,
         Shown::Data | Shown::Json => false,
     };
     figures.iter().filter(shown).collect()
@@ -68,14 +76,13 @@ fn cells<T>(columns: &[&Figure<T>], item: &T) -> Vec<String> {
 /// The width that a figure asks for, but never less than its title's.
 fn least_width<T>(figure: &Figure<T>) -> Width {
     let title = figure.title.width();
-    match figure.shown {
-        Shown::Table(Width::Left(width)) | Shown::Wide(Width::Left(width)) => {
-            Width::Left(width.max(title))
-        }
-        Shown::Table(Width::Right(width)) | Shown::Wide(Width::Right(width)) => {
-            Width::Right(width.max(title))
-        }
-        Shown::Data | Shown::Json => Width::Left(title),
+    let width = match figure.shown {
+        Shown::Table(width) | Shown::Wide(width) | Shown::Grouped(_, width) => width,
+        Shown::Data | Shown::Json => Width::Left(0),
+    };
+    match width {
+        Width::Left(width) => Width::Left(width.max(title)),
+        Width::Right(width) => Width::Right(width.max(title)),
     }
 }
 

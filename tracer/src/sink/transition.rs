@@ -31,7 +31,7 @@ impl TransitionLine {
         Self {
             clock,
             role: life.map(|life| life.role),
-            owner: life.and_then(|life| life.owner.clone()).or_else(|| Owner::of(transition)),
+            owner: life.and_then(|life| life.owner.clone()).or_else(|| Owner::at_birth(transition)),
             in_old_state_us: before.map(|life| (transition.time - life.changed) / 1000),
             transition: transition.clone(),
         }
@@ -53,7 +53,7 @@ pub const FIGURES: &[Figure<TransitionLine>] = figures! {
         |s| Value::known(s.in_old_state_us, Value::Micros);
     "comm" "OWNER" Table(Left(15)), "Name of the owning process.",
         |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.name.to_string()));
-    "pid" "PID" Wide(Right(7)), "The owning process.", |s| Value::known(s.owner.as_ref(), |owner| Value::Int(owner.pid.into()));
+    "pid" "PID" Wide(Right(7)), "The owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
     "err" "ERR" Wide(Right(4)), "The socket's error (errno), 0 if none.", |s| Value::Int(s.transition.err.into());
     "rtt_us" "RTT" Wide(Right(7)), "Smoothed round trip, microseconds; 0 if the kernel has none.",
         |s| Value::Micros(s.transition.rtt_us.into());

@@ -8,21 +8,25 @@ use bytes::Bytes;
 use super::surveyor::{Plan, Surveyor};
 use crate::{
     clock,
-    input::{ClockAnchor, Nanos, NetnsId, Session, Tick, WalkBegin, WalkEnd},
+    enrich::Enricher,
+    filter::Filter,
+    input::{ClockAnchor, Names, Nanos, NetnsId, Session, Tick, WalkBegin, WalkEnd},
     kernel::{
-        Kernel,
+        Kernel, namespaces,
         survey::{Answer, Walker},
     },
     recording::Frame,
 };
 
 /// How to trace.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Size of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
     /// Surveys follow each other without rest, whatever they cost.
     pub survey_always: bool,
+    /// What is to be left out.
+    pub filter: Filter,
 }
 
 /// Records are taken from the ring at least this often: unless much waits, nothing else says that
@@ -49,7 +53,10 @@ pub struct Live {
     kernel: Kernel,
     walker: Walker,
     surveyor: Surveyor,
+    enricher: Enricher,
     survey_always: bool,
+    /// Somebody has looked at who holds which sockets.
+    looked: bool,
     /// Frames that are ready.
     queue: VecDeque<Frame>,
     /// Records handed out.
@@ -77,14 +84,17 @@ enum Ending {
 impl Live {
     /// Attaches to the kernel.
     pub fn attach(options: Options) -> Result<Self> {
-        let (kernel, walker) = Kernel::attach(options.ring_bytes)?;
+        let (kernel, walker) = Kernel::attach(options.ring_bytes, &options.filter.for_kernel())?;
+        let survey_always = options.survey_always;
         let session = describe(&kernel, &walker, options);
         Ok(Self {
             kernel,
             walker,
             surveyor: Surveyor::default(),
-            survey_always: options.survey_always,
-            queue: VecDeque::from([Frame::Session(session)]),
+            enricher: Enricher::new(),
+            survey_always,
+            looked: false,
+            queue: VecDeque::from([Frame::Session(Box::new(session))]),
             delivered: 0,
             next_drain: 0,
             next_tick: 0,
@@ -124,6 +134,9 @@ impl Live {
             Plan::Rest if self.survey_always && self.surveyor.is_resting() => self.next_tick = 0,
             Plan::Rest => {}
             Plan::List => self.walker.list(),
+            Plan::Look if self.walker.look_refusal().is_some() => self.surveyor.looked(0),
+            // What was there before is looked at once; since then, births tell who connects.
+            Plan::Look => self.walker.look(!self.looked),
             Plan::Walk(netns, path) => {
                 // Before the walk begins, and after all records that have been handed out.
                 self.queue.push_back(Frame::WalkBegin(WalkBegin { netns, time: now }));
@@ -164,7 +177,16 @@ impl Live {
     fn take(&mut self, answer: Answer) {
         match answer {
             Answer::Namespaces { paths, took } => {
+                let names = self.enricher.new_namespaces(namespaces::names(&paths));
+                self.give_names(names);
                 self.surveyor.listed(paths, took);
+                self.next_tick = 0;
+            }
+            Answer::Held { holders, took } => {
+                self.drain_ring();
+                self.give(Frame::Held(holders));
+                self.looked = true;
+                self.surveyor.looked(took);
                 self.next_tick = 0;
             }
             Answer::Walked { sockets, end } => {
@@ -185,7 +207,7 @@ impl Live {
         match self.walked.take() {
             Some((sockets, end)) if older_are_out(&end) => {
                 self.surveyor.walked(end.ended - end.begun);
-                self.queue.push_back(Frame::Walked(sockets));
+                self.give(Frame::Walked(sockets));
                 self.queue.push_back(Frame::WalkEnd(end));
                 self.next_tick = 0;
             }
@@ -201,12 +223,25 @@ impl Live {
         Ok(())
     }
 
+    /// Queues a frame, after the names of what it speaks of.
+    fn give(&mut self, frame: Frame) {
+        let names = self.enricher.names_in(&frame);
+        self.give_names(names);
+        self.queue.push_back(frame);
+    }
+
+    fn give_names(&mut self, names: Names) {
+        if !names.is_empty() {
+            self.queue.push_back(Frame::Names(names));
+        }
+    }
+
     fn drain_ring(&mut self) -> u64 {
         let before = self.delivered;
         while let Some(batch) = self.kernel.drain(BATCH_BYTES) {
             let is_last = batch.bytes.len() < BATCH_BYTES;
             self.delivered += batch.records;
-            self.queue.push_back(Frame::Events(batch.bytes));
+            self.give(Frame::Events(batch.bytes));
             if is_last {
                 break;
             }
@@ -220,8 +255,8 @@ impl Live {
         let mut counters = self.kernel.counters()?;
         for _ in 1..COUNTER_TRIES {
             let seen: u64 = counters.seen.iter().sum();
-            let lost: u64 = counters.lost.iter().sum();
-            if seen == self.delivered + lost {
+            let not_given: u64 = counters.lost.iter().chain(&counters.filtered).sum();
+            if seen == self.delivered + not_given {
                 break;
             }
             self.drain_ring();
@@ -270,6 +305,8 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
     session.clock =
         ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
     session.ring_bytes = options.ring_bytes;
+    session.filter = options.filter;
+    session.namespaces = namespaces::names(&namespaces::list());
     session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
     session.limitations = kernel
         .refused_hooks()
@@ -279,6 +316,11 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
     if let Some(refusal) = walker.refusal() {
         session.limitations.push(format!(
             "no survey: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
+        ));
+    }
+    if let Some(refusal) = walker.look_refusal() {
+        session.limitations.push(format!(
+            "no look at open files: owners of sockets older than the trace, and of listeners that were handed on, are unknown ({refusal})"
         ));
     }
     session

@@ -23,6 +23,8 @@ pub(super) enum Plan {
     Rest,
     /// Find out which namespaces there are.
     List,
+    /// Find out who holds which sockets.
+    Look,
     /// Walk one.
     Walk(NetnsId, PathBuf),
 }
@@ -43,6 +45,10 @@ enum State {
     #[default]
     Resting,
     Listing,
+    /// The namespaces are known; whether a look is worth it is not.
+    Listed(VecDeque<(NetnsId, PathBuf)>),
+    /// A look goes on.
+    Looking(VecDeque<(NetnsId, PathBuf)>),
     /// Namespaces that this round has still to look at.
     Round(VecDeque<(NetnsId, PathBuf)>),
     /// A walk goes on.
@@ -74,7 +80,13 @@ impl Surveyor {
                 self.next_round = now + SHORTEST_PERIOD;
                 Plan::List
             }
-            State::Round(mut rest) => {
+            // Where nothing has happened, nobody has a new socket. Owners come first, for what
+            // the walks will meet.
+            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns)) => {
+                self.state = State::Looking(rest);
+                Plan::Look
+            }
+            State::Listed(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
                     if wanted(netns) {
                         self.state = State::Walking(rest);
@@ -95,7 +107,15 @@ impl Surveyor {
     /// Takes the answer to [`Plan::List`].
     pub(super) fn listed(&mut self, namespaces: BTreeMap<NetnsId, PathBuf>, cost: Nanos) {
         self.cost += cost;
-        self.state = State::Round(namespaces.into_iter().collect());
+        self.state = State::Listed(namespaces.into_iter().collect());
+    }
+
+    /// Takes note that the look is over.
+    pub(super) fn looked(&mut self, cost: Nanos) {
+        self.cost += cost;
+        if let State::Looking(rest) = std::mem::take(&mut self.state) {
+            self.state = State::Round(rest);
+        }
     }
 
     /// Takes note that the walk is over and applied.
@@ -121,7 +141,10 @@ mod tests {
         let wanted = |netns| netns != 2;
         assert_eq!(surveyor.plan(0, wanted), Plan::List);
         assert_eq!(surveyor.plan(1, wanted), Plan::Rest);
-        surveyor.listed(namespaces(&[1, 2, 3]), SECOND / 10);
+        surveyor.listed(namespaces(&[1, 2, 3]), SECOND / 20);
+        assert_eq!(surveyor.plan(2, wanted), Plan::Look);
+        assert_eq!(surveyor.plan(2, wanted), Plan::Rest);
+        surveyor.looked(SECOND / 20);
         assert_eq!(surveyor.plan(2, wanted), Plan::Walk(1, PathBuf::new()));
         assert_eq!(surveyor.plan(3, wanted), Plan::Rest);
         surveyor.walked(SECOND / 10);

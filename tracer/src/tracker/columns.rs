@@ -7,11 +7,11 @@ use super::{
     handshake::Unmeasured,
     machine::{OPEN_STATES, Role},
     quantiles::Durations,
-    snapshot::{Ownership, RowSnapshot},
+    snapshot::{By, Common, RowSnapshot},
 };
 use crate::figure::{
     Figure,
-    Shown::{Data, Json, Table, Wide},
+    Shown::{Data, Grouped, Json, Table, Wide},
     Value,
     Width::{Left, Right},
     figures,
@@ -58,6 +58,23 @@ impl PortRow {
     }
 }
 
+/// Several values are counted, never represented by one of them.
+fn common<T>(common: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
+    match common {
+        Common::Unknown => Value::Unknown,
+        Common::One(value) => one(value),
+        Common::Several(values) => Value::Several(*values),
+    }
+}
+
+/// As [`common`], where the count can be text in all outputs.
+fn common_text<T>(values: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
+    match values {
+        Common::Several(values) => Value::Text(format!("×{values}")),
+        one_or_none => common(one_or_none, one),
+    }
+}
+
 fn quantile(durations: &Durations, quantile: f64) -> Value {
     Value::known(durations.quantile(quantile), Value::Micros)
 }
@@ -66,14 +83,20 @@ fn quantile(durations: &Durations, quantile: f64) -> Value {
 pub const COLUMNS: &[Figure<PortRow>] = figures! {
     "role" "ROLE" Table(Left(6)), "Which side this host is: server (a listener was there first) or client (by connect). Decided at birth, never guessed from port numbers.",
         |p| Value::Word(p.row.role.name());
-    "port" "PORT" Table(Right(5)), "The service port: the listener's for a server, the remote one for a client. Null, or *, is the rest: ports without a row of their own.",
-        |p| Value::known(p.row.port, |port| Value::Int(port.into()));
-    "owner" "OWNER" Table(Left(15)), "The process that listens or connects; ×N if there are N of different names.",
-        |p| match &p.row.owner {
-            Ownership::Unknown => Value::Unknown,
-            Ownership::One(name) => Value::Text(name.to_string()),
-            Ownership::Several(names) => Value::Text(format!("×{names}")),
-        };
+    "port" "PORT" Table(Right(5)), "The service port: the listener's for a server, the remote one for a client. Null is the rest, ports without a row of their own, or ×N if the row covers N ports.",
+        |p| common(&p.row.port, |&port| Value::Int(port.into()));
+    "remote" "REMOTE" Grouped(By::Remote, Left(15)), "The address that clients connect to; null for servers, and for destinations that are not told apart.",
+        |p| common(&p.row.remote, |ip| Value::Text(ip.to_string()));
+    "netns" "NETNS" Grouped(By::Netns, Right(10)), "Inode number of the network namespace; ×N if the row covers N.",
+        |p| common(&p.row.netns, |&netns| Value::Int(netns.into()));
+    "netns_name" "NAMESPACE" Grouped(By::Netns, Left(12)), "Name of the network namespace, if it has one (`ip netns`; `host` is the first process's).",
+        |p| common_text(&p.row.netns_name, |name| Value::Text(name.to_string()));
+    "owner" "OWNER" Table(Left(15)), "The process that connects, or holds the listener; ×N if there are N of different names.",
+        |p| common_text(&p.row.owner, |name| Value::Text(name.to_string()));
+    "container" "CONTAINER" Wide(Left(12)), "The container that the owner runs in; ×N if there are N.",
+        |p| common_text(&p.row.container, |id| Value::Id(id.to_string()));
+    "pod" "POD" Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
+        |p| common_text(&p.row.pod, |pod| Value::Text(pod.to_string()));
     "new_per_s" "NEW/s" Table(Right(6)), "New connections per second: attempts of a client, established ones of a server.",
         |p| p.rate(p.new_connections());
     "bad_per_s" "BAD/s" Table(Right(6)), "Connections per second that failed or ended abnormally.",

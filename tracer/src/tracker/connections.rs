@@ -1,6 +1,6 @@
 //! The bounded table of living connections.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
@@ -8,7 +8,9 @@ use synfin_common::state::TcpState;
 
 use super::{
     handshake::Handshake,
+    listeners::Listeners,
     machine::{self, Role},
+    owners::Owner,
     ports::{Row, RowId},
 };
 use crate::input::{Nanos, NetnsId, SockId, Transition};
@@ -22,24 +24,6 @@ pub enum Origin {
     Preexisting,
     /// Its birth was lost.
     AfterLoss,
-}
-
-/// The process that a socket belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// Its process id.
-    pub pid: u32,
-    /// Its name: any characters, so to be escaped where it is shown.
-    pub name: Arc<str>,
-}
-
-impl Owner {
-    /// The owner of a socket whose birth its process made.
-    pub(crate) fn of(birth: &Transition) -> Option<Self> {
-        let pid = birth.pid?;
-        let name = &birth.opening.as_ref()?.comm;
-        Some(Self { pid, name: Arc::from(String::from_utf8_lossy(name)) })
-    }
 }
 
 /// A living connection.
@@ -119,6 +103,20 @@ impl Life {
             self.handshake = Some(handshake);
         }
         gets_through
+    }
+
+    /// Takes note of which process it is that acts on a server's socket, of those that hold the
+    /// listener; and of the owner of a listener that was found only after the birth.
+    pub(super) fn learn_owner(&mut self, transition: &Transition, listeners: &Listeners) {
+        if self.role == Role::Client {
+            return;
+        }
+        let acting = transition.pid.and_then(|pid| listeners.holder(self.netns, self.local, pid));
+        if acting.is_some() {
+            self.owner = acting;
+        } else if self.owner.is_none() {
+            self.owner = listeners.owner(self.netns, self.local).cloned();
+        }
     }
 
     /// Takes over what its birth did not know yet of its ends.

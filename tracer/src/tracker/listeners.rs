@@ -1,10 +1,13 @@
 //! The listeners, which are no connections but tell who serves a port.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::SocketAddr};
 
 use rustc_hash::FxBuildHasher;
 
-use super::connections::Owner;
+use super::{
+    owners::{Owner, Process, heirs, owner_of},
+    ports::Label,
+};
 use crate::input::{Nanos, NetnsId, SockId};
 
 /// More listeners than this are not kept: a row's owner may then be unknown.
@@ -13,13 +16,42 @@ const LIMIT: usize = 1 << 17;
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     pub(crate) netns: NetnsId,
-    pub(crate) port: u16,
+    pub(crate) local: SocketAddr,
+    /// Who called listen(), until it is known who holds it.
     pub(crate) owner: Option<Owner>,
+    /// The processes that hold it, if that is known.
+    pub(crate) holders: Vec<Process>,
+    /// When it was born or first met.
+    pub(crate) since: Nanos,
     /// When it was last heard of.
     pub(crate) seen: Nanos,
     pub(crate) met_by: u32,
     /// How many walks in a row missed it.
     pub(crate) absent: u8,
+}
+
+impl Listener {
+    /// Takes note of who holds it.
+    pub(crate) fn is_held_by(&mut self, holders: &[Process]) {
+        self.holders = holders.to_vec();
+        self.owner = owner_of(holders);
+    }
+
+    /// Who owns it: several, if those that were given it have different names.
+    pub(crate) fn labels(&self) -> Vec<Label> {
+        match &self.holders[..] {
+            [] => self.owner.iter().map(Label::from).collect(),
+            holders => heirs(holders).map(|process| Label::from(&process.owner())).collect(),
+        }
+    }
+
+    /// The processes that it belongs to, as far as they are known.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        match &self.holders[..] {
+            [] => self.owner.iter().filter_map(|owner| owner.pid).collect(),
+            holders => holders.iter().map(|process| process.pid).collect(),
+        }
+    }
 }
 
 /// All listeners, by socket and by port.
@@ -33,22 +65,25 @@ impl Listeners {
     pub(crate) fn insert(&mut self, sock: SockId, listener: Listener) {
         self.remove(sock);
         if self.by_sock.len() < LIMIT {
-            self.by_port.entry((listener.netns, listener.port)).or_default().push(sock);
+            self.by_port.entry((listener.netns, listener.local.port())).or_default().push(sock);
             self.by_sock.insert(sock, listener);
         }
     }
 
-    pub(crate) fn remove(&mut self, sock: SockId) {
-        let Some(listener) = self.by_sock.remove(&sock) else {
-            return;
-        };
-        let key = (listener.netns, listener.port);
+    pub(crate) fn remove(&mut self, sock: SockId) -> Option<Listener> {
+        let listener = self.by_sock.remove(&sock)?;
+        let key = (listener.netns, listener.local.port());
         if let Some(socks) = self.by_port.get_mut(&key) {
             socks.retain(|&other| other != sock);
             if socks.is_empty() {
                 self.by_port.remove(&key);
             }
         }
+        Some(listener)
+    }
+
+    pub(crate) fn get(&self, sock: SockId) -> Option<&Listener> {
+        self.by_sock.get(&sock)
     }
 
     pub(crate) fn get_mut(&mut self, sock: SockId) -> Option<&mut Listener> {
@@ -65,11 +100,32 @@ impl Listeners {
         socks.filter_map(|sock| self.by_sock.get(sock))
     }
 
-    /// The owner of all listeners on a port, if it is one and known.
-    pub(crate) fn owner(&self, netns: NetnsId, port: u16) -> Option<&Owner> {
-        let mut owners = self.on(netns, port).map(|listener| listener.owner.as_ref());
+    /// The listeners that a connection to this address of ours can come from: those on the very
+    /// address, else those on any.
+    fn serving(&self, netns: NetnsId, local: SocketAddr) -> impl Iterator<Item = &Listener> {
+        let is_exact = self.on(netns, local.port()).any(|it| it.local.ip() == local.ip());
+        self.on(netns, local.port()).filter(move |listener| {
+            let ip = listener.local.ip();
+            if is_exact { ip == local.ip() } else { ip.is_unspecified() }
+        })
+    }
+
+    /// The owner of a connection to this address of ours, if it can be but one.
+    pub(crate) fn owner(&self, netns: NetnsId, local: SocketAddr) -> Option<&Owner> {
+        let mut owners = self.serving(netns, local).map(|listener| listener.owner.as_ref());
         let first = owners.next()??;
         owners.all(|owner| owner == Some(first)).then_some(first)
+    }
+
+    /// The processes that may accept a connection to this address of ours.
+    pub(crate) fn pids(&self, netns: NetnsId, local: SocketAddr) -> Vec<u32> {
+        self.serving(netns, local).flat_map(Listener::pids).collect()
+    }
+
+    /// The process with this number, if it holds a listener that serves this address of ours.
+    pub(crate) fn holder(&self, netns: NetnsId, local: SocketAddr, pid: u32) -> Option<Owner> {
+        let mut holders = self.serving(netns, local).flat_map(|listener| &listener.holders);
+        holders.find(|process| process.pid == pid).map(Process::owner)
     }
 
     /// Forgets those of a namespace that `enough` walks in a row should have met and did not.

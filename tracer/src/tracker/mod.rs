@@ -10,13 +10,16 @@
 //!
 //! (Over an interval, what was pending or open at its start is added on the left.)
 
+mod admission;
 pub mod close;
 pub mod columns;
 mod connections;
+mod gate;
 mod handshake;
 mod listeners;
 mod machine;
 mod namespaces;
+mod owners;
 mod ports;
 mod quantiles;
 mod snapshot;
@@ -27,21 +30,28 @@ use std::net::SocketAddr;
 
 use synfin_common::{event::Flags, state::TcpState};
 
-pub use connections::{Life, Origin, Owner};
+pub use connections::{Life, Origin};
 pub use handshake::{Handshake, Unmeasured};
 pub use machine::{OPEN_STATES, Role};
-pub use ports::{Counters, Gauges, RowKey, Walked};
+pub use owners::Owner;
+pub use ports::{Counters, Gauges, Label, RowKey, Walked};
 pub use quantiles::Durations;
-pub use snapshot::{Events, Ownership, RowSnapshot, Snapshot, Tables};
+pub use snapshot::{By, Common, Events, RowSnapshot, Snapshot, Tables};
 
 use close::{CloseReason, Outcome, Past, TimeWait, Verdict};
 use connections::Connections;
+use gate::Gate;
 use listeners::{Listener, Listeners};
 use machine::Step;
 use namespaces::Namespaces;
+use owners::{Held, KnownNames, owner_of};
 use ports::{Ports, RowId};
+use time_wait::TimeWaitRows;
 
-use crate::input::{self, Input, Nanos, NetnsId, SockId, Tick, Transition};
+use crate::{
+    filter::Filter,
+    input::{self, Input, Nanos, NetnsId, SockId, Tick, Transition},
+};
 
 /// The handshake of a connection that was not seen to get established.
 const EVIDENCE_LOST: Handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
@@ -51,7 +61,7 @@ const EVIDENCE_LOST: Handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost)
 pub struct Limits {
     /// Living connections.
     pub connections: usize,
-    /// Rows: namespace × role × service port.
+    /// Rows: namespace × role × service port × owner × destination.
     pub rows: usize,
 }
 
@@ -119,6 +129,10 @@ pub struct Tracker {
     connections: Connections,
     ports: Ports,
     listeners: Listeners,
+    gate: Gate,
+    names: KnownNames,
+    held: Held,
+    time_wait_rows: TimeWaitRows,
     /// The walk that goes on, unless it is being worked on.
     walk: Option<walk::Walk>,
     walking: bool,
@@ -127,7 +141,8 @@ pub struct Tracker {
     now: Nanos,
     interval_start: Nanos,
     kernel: input::Counters,
-    delivered: u64,
+    /// Records that reached us, whatever became of them.
+    received: u64,
     unreadable: u64,
     gaps: u64,
     /// The events up to the last cut.
@@ -141,6 +156,10 @@ impl Tracker {
             connections: Connections::new(limits.connections),
             ports: Ports::new(limits.rows),
             listeners: Listeners::default(),
+            gate: Gate::default(),
+            names: KnownNames::default(),
+            held: Held::default(),
+            time_wait_rows: TimeWaitRows::default(),
             walk: None,
             walking: false,
             walks: 0,
@@ -148,36 +167,46 @@ impl Tracker {
             now: start,
             interval_start: start,
             kernel: input::Counters::default(),
-            delivered: 0,
+            received: 0,
             unreadable: 0,
             gaps: 0,
             events_cut: Events::default(),
         }
     }
 
+    /// What one of these excludes is not in the books.
+    #[must_use]
+    pub fn with_filters(self, filters: Vec<Filter>) -> Self {
+        Self { gate: Gate::new(filters), ..self }
+    }
+
     /// Takes one piece of input.
     pub fn ingest(&mut self, input: &Input, observer: &mut impl Observer) {
         match input {
             Input::Transition(transition) => {
-                self.delivered += 1;
+                self.received += 1;
                 self.now = self.now.max(transition.time);
                 self.namespaces.change(transition.netns, transition.time);
-                self.transition(transition, observer);
-            }
-            Input::ResetReceived { time, sock } => {
-                self.delivered += 1;
-                self.now = self.now.max(*time);
-                if let Some(life) = self.connections.get_mut(*sock) {
-                    life.reset_received = true;
+                if self.gate.is_open() {
+                    self.transition(transition, observer);
+                } else {
+                    self.at_gate(transition, observer);
                 }
             }
+            Input::ResetReceived { time, sock } => {
+                self.received += 1;
+                self.now = self.now.max(*time);
+                self.reset_received(*time, *sock);
+            }
+            Input::Holders(holders) => self.look_at_holders(holders, observer),
+            Input::Names(names) => self.names.learn(names),
             Input::WalkBegin(begin) => self.walk_begins(begin),
             Input::Socket(socket) => self.walked_socket(socket, observer),
             Input::TimeWait(time_wait) => self.walked_time_wait(time_wait),
             Input::WalkEnd(end) => self.walk_ends(end, observer),
             Input::Tick(tick) => self.tick(tick),
             Input::UnreadableRecord => {
-                self.delivered += 1;
+                self.received += 1;
                 self.unreadable += 1;
             }
             Input::UnreadableSocket => self.walk_is_unreadable(),
@@ -187,10 +216,25 @@ impl Tracker {
     fn tick(&mut self, tick: &Tick) {
         self.now = self.now.max(tick.time);
         // What is counted only grows, whatever a damaged recording says.
-        let input::Counters { seen, lost, missed } = &tick.counters;
-        self.kernel.missed = self.kernel.missed.max(*missed);
-        for (known, new) in [(&mut self.kernel.seen, seen), (&mut self.kernel.lost, lost)] {
+        let known = &mut self.kernel;
+        let input::Counters { seen, lost, filtered, missed } = &tick.counters;
+        known.missed = known.missed.max(*missed);
+        for (known, new) in
+            [(&mut known.seen, seen), (&mut known.lost, lost), (&mut known.filtered, filtered)]
+        {
             known.iter_mut().zip(new).for_each(|(known, new)| *known = (*known).max(*new));
+        }
+    }
+
+    /// No more input comes: what a filter has not decided is left out.
+    pub fn finish(&mut self) {
+        self.gate.close();
+    }
+
+    fn reset_received(&mut self, time: Nanos, sock: SockId) {
+        match self.connections.get_mut(sock) {
+            Some(life) => life.reset_received = true,
+            None => self.reset_at_gate(time, sock),
         }
     }
 
@@ -207,7 +251,7 @@ impl Tracker {
     /// Whether a walk over the namespace could show anything new: it was never walked, something
     /// happened in it since, or events were lost.
     pub fn wants_walk(&self, netns: NetnsId) -> bool {
-        self.namespaces.wants_walk(netns, self.losses())
+        self.gate.may_be_in(netns) && self.namespaces.wants_walk(netns, self.losses())
     }
 
     /// Records that are known not to have reached us, one way or another.
@@ -226,7 +270,7 @@ impl Tracker {
             }
             Step::StopsListening => {
                 observer.transition(transition, None);
-                self.listeners.remove(transition.sock);
+                self.stops_listening(transition.sock);
                 if let Some(walk) = &mut self.walk {
                     walk.closed(transition);
                 }
@@ -238,21 +282,60 @@ impl Tracker {
     }
 
     /// The row to book on.
-    fn row(&mut self, netns: NetnsId, role: Role, port: u16, proven: bool) -> RowId {
+    fn row(&mut self, key: RowKey, proven: bool) -> RowId {
         // A walk holds rows in which nothing may live yet.
         let may_retire = !self.walking;
-        self.ports.row(RowKey { netns, role, port: Some(port) }, proven, may_retire)
+        self.ports.row(key, proven, may_retire)
+    }
+
+    /// What a connection is booked under.
+    fn row_key(
+        &mut self,
+        netns: NetnsId,
+        role: Role,
+        (local, remote): (SocketAddr, SocketAddr),
+        owner: Option<&Owner>,
+    ) -> RowKey {
+        let key = RowKey::of_port(netns, role, role.service_port(local, remote));
+        match role {
+            Role::Server => key,
+            Role::Client => RowKey {
+                owner: owner.and_then(|owner| self.ports.label(Label::from(owner))),
+                remote: Some(remote.ip()),
+                ..key
+            },
+        }
     }
 
     fn listens(&mut self, transition: &Transition) {
-        let (netns, port) = (transition.netns, transition.local.port());
-        let owner = Owner::of(transition);
-        let row = self.row(netns, Role::Server, port, true);
-        if let Some(owner) = &owner {
-            self.ports.get_mut(row).own(&owner.name);
-        }
-        let listener = Listener { netns, port, owner, seen: transition.time, met_by: 0, absent: 0 };
+        let (netns, local) = (transition.netns, transition.local);
+        self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+        let listener = Listener {
+            netns,
+            local,
+            owner: self.names.owner_at_birth(transition),
+            holders: Vec::new(),
+            since: transition.time,
+            seen: transition.time,
+            met_by: 0,
+            absent: 0,
+        };
         self.listeners.insert(transition.sock, listener);
+    }
+
+    /// A listener is gone; its row remembers whose it was.
+    fn stops_listening(&mut self, sock: SockId) {
+        let Some(listener) = self.listeners.remove(sock) else {
+            return;
+        };
+        let key = RowKey::of_port(listener.netns, Role::Server, listener.local.port());
+        if let Some(row) = self.ports.find(key)
+            && !self.listeners.is_served(listener.netns, listener.local.port())
+        {
+            let row = self.ports.get_mut(row);
+            row.owners.clear();
+            listener.labels().into_iter().for_each(|label| row.own(label));
+        }
     }
 
     fn birth(&mut self, transition: &Transition, role: Role, observer: &mut impl Observer) {
@@ -261,14 +344,14 @@ impl Tracker {
             self.gaps += 1;
             self.lose(transition.sock, transition.time, observer);
         }
-        let service_port = role.service_port(transition.local, transition.remote);
         let opening = transition.opening.as_ref();
         let owner = match role {
-            Role::Client => Owner::of(transition),
-            Role::Server => self.listeners.owner(transition.netns, service_port).cloned(),
+            Role::Client => self.names.owner_at_birth(transition),
+            Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
         };
-        let proven = role == Role::Server;
-        let row = self.row(transition.netns, role, service_port, proven);
+        let ends = (transition.local, transition.remote);
+        let key = self.row_key(transition.netns, role, ends, owner.as_ref());
+        let row = self.row(key, role == Role::Server);
         let mut life = Life {
             netns: transition.netns,
             role,
@@ -310,7 +393,7 @@ impl Tracker {
         }
         row.gauges.enter(life.state);
         if let Some(owner) = &life.owner {
-            row.own(&owner.name);
+            row.own(Label::from(owner));
         }
         if let Some(evicted) = self.connections.insert(sock, life) {
             let time = self.now;
@@ -325,8 +408,7 @@ impl Tracker {
         (local, remote): (SocketAddr, SocketAddr),
         port_by_connect: Option<bool>,
     ) -> (Role, bool) {
-        let has_row =
-            |role, port| self.ports.find(RowKey { netns, role, port: Some(port) }).is_some();
+        let has_row = |role, port| self.ports.knows(netns, role, port);
         match port_by_connect {
             Some(true) => (Role::Client, false),
             _ if self.listeners.is_served(netns, local.port()) => (Role::Server, false),
@@ -349,7 +431,7 @@ impl Tracker {
             _ => self.role_of(transition.netns, (transition.local, transition.remote), None),
         };
         let life = self.adopted(
-            transition.netns,
+            (transition.netns, transition.sock),
             (role, role_assumed),
             origin,
             transition.old,
@@ -369,7 +451,7 @@ impl Tracker {
 
     fn adopted(
         &mut self,
-        netns: NetnsId,
+        (netns, sock): (NetnsId, SockId),
         (role, role_assumed): (Role, bool),
         origin: Origin,
         state: TcpState,
@@ -377,12 +459,14 @@ impl Tracker {
         time: Nanos,
     ) -> Life {
         let established = !machine::is_pending(state);
-        let service_port = role.service_port(local, remote);
-        let row = self.row(netns, role, service_port, established);
+        // It was there before the last look at open files, or is not known to it.
+        let holder = owner_of(self.held.of(sock, 0));
         let owner = match role {
-            Role::Server => self.listeners.owner(netns, service_port).cloned(),
-            Role::Client => None,
+            Role::Server => holder.or_else(|| self.listeners.owner(netns, local).cloned()),
+            Role::Client => holder,
         };
+        let key = self.row_key(netns, role, (local, remote), owner.as_ref());
+        let row = self.row(key, established);
         Life {
             netns,
             role,
@@ -410,6 +494,7 @@ impl Tracker {
         let Some(life) = self.connections.get_mut(transition.sock) else {
             return;
         };
+        life.learn_owner(transition, &self.listeners);
         observer.transition(transition, Some(life));
         life.changed = transition.time;
         life.absent = 0;
@@ -428,7 +513,7 @@ impl Tracker {
             observer.established(life);
             let (netns, role, port) = (life.netns, life.role, life.service_port());
             // From now on the port has a row of its own, if it had none.
-            self.row(netns, role, port, true);
+            self.row(RowKey::of_port(netns, role, port), true);
         }
     }
 
@@ -454,9 +539,10 @@ impl Tracker {
 
     fn end(&mut self, transition: &Transition, observer: &mut impl Observer) {
         self.bring_up_to(transition, observer);
-        let Some(life) = self.connections.remove(transition.sock) else {
+        let Some(mut life) = self.connections.remove(transition.sock) else {
             return;
         };
+        life.learn_owner(transition, &self.listeners);
         observer.transition(transition, Some(&life));
         let past = Past {
             role: life.role,
@@ -488,6 +574,8 @@ impl Tracker {
             TimeWait::Entered => {
                 row.interval.time_wait_entered += 1;
                 row.time_waits.enter(life.netns, end.time);
+                let ends = (end.local, end.remote);
+                self.time_wait_rows.enter(life.netns, ends, life.row, self.walks);
                 if let Some(walk) = &mut self.walk {
                     walk.entered_time_wait(end, life.row);
                 }

@@ -2,9 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
+use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
@@ -12,15 +14,16 @@ use super::{
     close::{CloseReason, Outcome},
     handshake::{Handshake, Unmeasured},
     machine::Role,
+    owners::Owner,
     quantiles::Durations,
     time_wait::TimeWaits,
 };
-use crate::input::NetnsId;
+use crate::input::{Container, NetnsId};
 
 /// A row's place in its table. Good for as long as something lives in the row.
 pub(crate) type RowId = u32;
 
-/// What a row is about.
+/// What a row is about, as finely as there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowKey {
     /// Network namespace; 0 for the rest.
@@ -29,7 +32,43 @@ pub struct RowKey {
     pub role: Role,
     /// The service port; `None` for the rest, which all ports without a row of their own share.
     pub port: Option<u16>,
+    /// A client's owner; `None` if it is not known or not told apart, and for servers, whose
+    /// owners are their listeners'.
+    pub owner: Option<LabelId>,
+    /// Where a client connects to; `None` if that is not told apart, and for servers.
+    pub remote: Option<IpAddr>,
 }
+
+impl RowKey {
+    /// A server's, or what all clients of a port share.
+    pub(crate) const fn of_port(netns: NetnsId, role: Role, port: u16) -> Self {
+        Self { netns, role, port: Some(port), owner: None, remote: None }
+    }
+
+    /// This key, and those that tell less and less apart.
+    fn coarser(self) -> [Self; 3] {
+        let any_remote = Self { remote: None, ..self };
+        [self, any_remote, Self { owner: None, ..any_remote }]
+    }
+}
+
+/// Who owns the sockets of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label {
+    /// The process's name.
+    pub name: Arc<str>,
+    /// The container that it runs in.
+    pub container: Option<Arc<Container>>,
+}
+
+impl From<&Owner> for Label {
+    fn from(owner: &Owner) -> Self {
+        Self { name: owner.name.clone(), container: owner.container.clone() }
+    }
+}
+
+/// A label's place among all labels.
+pub(crate) type LabelId = u32;
 
 /// What adds up over time.
 #[derive(Clone, Debug, Default)]
@@ -225,11 +264,11 @@ pub(crate) struct Row {
     pub(super) walked: BTreeMap<NetnsId, Walked>,
     /// Most connections seen waiting for accept() since the last cut.
     pub(super) accept_peak: u64,
-    /// Names of the owners, up to [`OWNERS_LIMIT`].
-    pub(super) owners: BTreeSet<Arc<str>>,
+    /// The owners, up to [`OWNERS_LIMIT`].
+    pub(super) owners: BTreeSet<Label>,
 }
 
-/// More names than this are not told apart.
+/// More owners than this are not told apart.
 const OWNERS_LIMIT: usize = 64;
 
 impl Row {
@@ -244,32 +283,37 @@ impl Row {
         self.opening_balance.merge(&row.opening_balance);
         self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
-        for name in &row.owners {
-            self.own(name);
-        }
+        row.owners.into_iter().for_each(|owner| self.own(owner));
     }
 
-    pub(super) fn own(&mut self, name: &Arc<str>) {
-        if self.owners.len() < OWNERS_LIMIT && !self.owners.contains(name) {
-            self.owners.insert(name.clone());
+    pub(super) fn own(&mut self, owner: Label) {
+        if self.owners.len() < OWNERS_LIMIT {
+            self.owners.insert(owner);
         }
     }
 }
 
 /// All rows. A port gets one when something on it listens or gets established; before that, only
-/// while the first half of the table lasts, so that a scan cannot crowd out the services.
+/// while the first half of the table lasts, so that a scan cannot crowd out the services. Nor can
+/// the destinations and owners of clients, which are told apart only within their own share.
 ///
-/// When the table is full, rows in which nothing lives any more are put together: first those of
-/// the same role and port, whose namespaces may be gone, then all of them.
+/// When the table is full, rows in which nothing lives any more are put together, telling less and
+/// less apart: first destinations, then owners, then namespaces, which may be gone, then ports.
 pub(crate) struct Ports {
     ids: HashMap<RowKey, RowId, FxBuildHasher>,
     rows: Vec<Option<(RowKey, Row)>>,
     free: Vec<RowId>,
+    /// How many rows each port has.
+    by_port: HashMap<(NetnsId, Role, u16), u32, FxBuildHasher>,
+    labels: IndexSet<Label, FxBuildHasher>,
     limit: usize,
     folded: u64,
     /// Bookings that found the table full since rows were last put together.
     refused: u64,
 }
+
+/// More owners than this are not told apart.
+const LABELS_LIMIT: usize = 4096;
 
 /// Rows are put together at most once in so many bookings that find no room: each time all rows
 /// are looked at.
@@ -281,26 +325,44 @@ impl Ports {
             ids: HashMap::default(),
             rows: Vec::new(),
             free: Vec::new(),
+            by_port: HashMap::default(),
+            labels: IndexSet::default(),
             limit,
             folded: 0,
             refused: 0,
         }
     }
 
-    /// The row of `key`, or the one of the rest. `proven`: see [`Ports`]. `may_retire`: nobody
-    /// holds the id of a row in which nothing lives.
+    /// The label's number; `None` if there are too many.
+    pub(crate) fn label(&mut self, label: Label) -> Option<LabelId> {
+        let index = match self.labels.get_index_of(&label) {
+            Some(index) => index,
+            None if self.labels.len() < LABELS_LIMIT => self.labels.insert_full(label).0,
+            None => return None,
+        };
+        LabelId::try_from(index).ok()
+    }
+
+    /// The finest row for `key` that there is or that there is room for, at worst the one of the
+    /// rest. `proven`: see [`Ports`]. `may_retire`: nobody holds the id of a row in which nothing
+    /// lives.
     pub(crate) fn row(&mut self, key: RowKey, proven: bool, may_retire: bool) -> RowId {
         if let Some(&id) = self.ids.get(&key) {
             return id;
         }
-        if !self.has_room(proven) && may_retire {
+        if !self.has_room(key, proven) && may_retire {
             if self.refused.is_multiple_of(RETIRE_EVERY) {
                 self.retire();
             }
             self.refused += 1;
         }
-        if self.has_room(proven) {
-            return self.add(key);
+        for key in key.coarser() {
+            if let Some(&id) = self.ids.get(&key) {
+                return id;
+            }
+            if self.has_room(key, proven) {
+                return self.add(key);
+            }
         }
         self.folded += 1;
         self.rest(key.role)
@@ -309,6 +371,16 @@ impl Ports {
     /// The row of `key`, if it has one.
     pub(crate) fn find(&self, key: RowKey) -> Option<RowId> {
         self.ids.get(&key).copied()
+    }
+
+    /// What the row is about, if it is still there.
+    pub(crate) fn key(&self, id: RowId) -> Option<RowKey> {
+        self.rows.get(id as usize)?.as_ref().map(|(key, _)| *key)
+    }
+
+    /// Whether the port has a row.
+    pub(crate) fn knows(&self, netns: NetnsId, role: Role, port: u16) -> bool {
+        self.by_port.contains_key(&(netns, role, port))
     }
 
     pub(crate) fn get_mut(&mut self, id: RowId) -> &mut Row {
@@ -322,18 +394,30 @@ impl Ports {
         self.rows.iter_mut().flatten().map(|(key, row)| (&*key, row))
     }
 
+    /// All rows, and the labels that their keys speak of.
+    pub(crate) fn with_labels(
+        &mut self,
+    ) -> (&IndexSet<Label, FxBuildHasher>, impl Iterator<Item = (&RowKey, &mut Row)>) {
+        (&self.labels, self.rows.iter_mut().flatten().map(|(key, row)| (&*key, row)))
+    }
+
     /// How often something was booked on the rest for want of room.
     pub(crate) fn folded(&self) -> u64 {
         self.folded
     }
 
-    fn has_room(&self, proven: bool) -> bool {
-        self.ids.len() < if proven { self.limit } else { self.limit / 2 }
+    fn has_room(&self, key: RowKey, proven: bool) -> bool {
+        let share = match key {
+            RowKey { remote: Some(_), .. } => self.limit / 2,
+            RowKey { owner: Some(_), .. } => self.limit / 4 * 3,
+            _ => self.limit,
+        };
+        self.ids.len() < if proven { share } else { share / 2 }
     }
 
     /// The row that a role's ports share which have none of their own; beyond the limit.
     fn rest(&mut self, role: Role) -> RowId {
-        let key = RowKey { netns: 0, role, port: None };
+        let key = RowKey { netns: 0, role, port: None, owner: None, remote: None };
         self.find(key).unwrap_or_else(|| self.add(key))
     }
 
@@ -350,6 +434,9 @@ impl Ports {
             }
         };
         self.ids.insert(key, id);
+        if let Some(port) = key.port {
+            *self.by_port.entry((key.netns, key.role, port)).or_default() += 1;
+        }
         id
     }
 
@@ -357,14 +444,26 @@ impl Ports {
         let (key, row) = self.rows[id as usize].take()?;
         self.ids.remove(&key);
         self.free.push(id);
+        if let Some(port) = key.port
+            && let Some(rows) = self.by_port.get_mut(&(key.netns, key.role, port))
+        {
+            *rows -= 1;
+            if *rows == 0 {
+                self.by_port.remove(&(key.netns, key.role, port));
+            }
+        }
         Some((key, row))
     }
 
     /// Makes room, see [`Ports`].
     fn retire(&mut self) {
-        let same_port = |key: RowKey| RowKey { netns: 0, ..key };
-        let rest = |key: RowKey| RowKey { netns: 0, port: None, ..key };
-        for fold in [&same_port as &dyn Fn(RowKey) -> RowKey, &rest] {
+        let folds: [fn(RowKey) -> RowKey; 4] = [
+            |key| RowKey { remote: None, ..key },
+            |key| RowKey { remote: None, owner: None, ..key },
+            |key| RowKey { remote: None, owner: None, netns: 0, ..key },
+            |key| RowKey { remote: None, owner: None, netns: 0, port: None, ..key },
+        ];
+        for fold in folds {
             for id in 0..self.rows.len() as RowId {
                 let Some((key, row)) = &self.rows[id as usize] else { continue };
                 let target = fold(*key);
@@ -376,7 +475,7 @@ impl Ports {
                     self.get_mut(target).absorb(row);
                 }
             }
-            if self.has_room(false) {
+            if self.ids.len() < self.limit / 2 {
                 return;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -9,12 +10,40 @@ use synfin_common::event::Kind;
 
 use super::{
     Tracker,
+    listeners::{Listener, Listeners},
     machine::Role,
-    ports::{Counters, Gauges, Row, Walked},
+    owners::KnownNames,
+    ports::{Counters, Gauges, Label, Row, RowKey, Walked},
 };
-use crate::input::Nanos;
+use crate::input::{Nanos, NetnsId};
 
-/// The books over an interval, per role and service port.
+/// What makes a row, besides the role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// The service port.
+    #[default]
+    Port,
+    /// The service port, and for clients the address that they connect to.
+    Remote,
+    /// The owner.
+    Owner,
+    /// The network namespace.
+    Netns,
+}
+
+impl By {
+    /// The name that every output uses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Port => "port",
+            Self::Remote => "remote",
+            Self::Owner => "owner",
+            Self::Netns => "netns",
+        }
+    }
+}
+
+/// The books over an interval, per role and what was asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// When the interval began.
@@ -34,10 +63,20 @@ pub struct Snapshot {
 pub struct RowSnapshot {
     /// Which side we are.
     pub role: Role,
-    /// The service port; `None` for the rest.
-    pub port: Option<u16>,
-    /// Who owns the sockets.
-    pub owner: Ownership,
+    /// The service port; unknown for the rest.
+    pub port: Common<u16>,
+    /// The address that clients connect to.
+    pub remote: Common<IpAddr>,
+    /// Names of the processes that own the sockets.
+    pub owner: Common<Arc<str>>,
+    /// Containers that they run in.
+    pub container: Common<Arc<str>>,
+    /// The containers' pods.
+    pub pod: Common<Arc<str>>,
+    /// Network namespaces.
+    pub netns: Common<NetnsId>,
+    /// Names of these.
+    pub netns_name: Common<Arc<str>>,
     /// What happened in the interval.
     pub counters: Counters,
     /// What is so at its end.
@@ -54,16 +93,29 @@ pub struct RowSnapshot {
     pub accept_peak: u64,
 }
 
-/// Who owns the sockets of a row. Several owners are counted, never represented by one of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Ownership {
-    /// Nobody is known.
+/// What all that a row covers has in common. Several values are counted, never represented by one
+/// of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Common<T> {
+    /// None is known.
     #[default]
     Unknown,
-    /// All known owners have this name.
-    One(Arc<str>),
-    /// There are this many names.
+    /// All that are known are this one.
+    One(T),
+    /// There are this many.
     Several(usize),
+}
+
+impl<T> Common<T> {
+    fn of(values: BTreeSet<T>) -> Self {
+        let several = values.len();
+        let mut values = values.into_iter();
+        match (values.next(), several) {
+            (None, _) => Self::Unknown,
+            (Some(value), 1) => Self::One(value),
+            (Some(_), _) => Self::Several(several),
+        }
+    }
 }
 
 /// What became of the kernel's records: `seen == delivered + lost + filtered + in_flight`.
@@ -88,8 +140,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// Records between the hooks and the tracker: counted as seen while they were on their way.
-    /// Negative never; nonzero at the end of a trace never.
+    /// Records between the hooks and the books: on their way, or kept back until it is known
+    /// whether a filter excludes them. Negative never; nonzero at the end of a trace never.
     pub fn in_flight(&self) -> i64 {
         let known = self.delivered.saturating_add(self.lost).saturating_add(self.filtered);
         let in_flight = i128::from(self.seen) - i128::from(known);
@@ -127,23 +179,28 @@ pub struct Tables {
 }
 
 impl Tracker {
-    /// Ends the interval and begins the next one.
-    pub fn cut(&mut self) -> Snapshot {
+    /// Ends the interval and begins the next one. Rows are put together `by`.
+    pub fn cut(&mut self, by: By) -> Snapshot {
         let (start, end) = (self.interval_start, self.now);
         let events = self.events();
-        let mut groups: BTreeMap<(Role, Option<u16>), Group> = BTreeMap::new();
-        for (key, row) in self.ports.iter_mut() {
+        let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
+        let (labels, rows) = self.ports.with_labels();
+        for (key, row) in rows {
             row.time_waits.expire(end);
+            row.learn_owners(key, &self.listeners);
             if row.has_something_to_say() {
-                groups.entry((key.role, key.port)).or_default().add(row);
+                let label = key.owner.and_then(|id| labels.get_index(id as usize));
+                let owners = label.map_or_else(|| row.owners.clone(), |one| [one.clone()].into());
+                let group = groups.entry(GroupKey::new(by, key, &owners)).or_default();
+                group.add(key, row, owners);
             }
             row.begin_interval();
         }
-        let rows = groups.into_iter().map(|((role, port), group)| group.into_row(role, port));
+        let names = &self.names;
         let snapshot = Snapshot {
             start,
             end,
-            rows: rows.collect(),
+            rows: groups.into_iter().map(|(key, group)| group.into_row(key.role, names)).collect(),
             events: events.since(&self.events_cut),
             tables: Tables {
                 connections: self.connections.len() as u64,
@@ -161,13 +218,16 @@ impl Tracker {
         let by_kind = self.kernel.lost;
         let sum = |counts: &[u64]| counts.iter().copied().fold(0, u64::saturating_add);
         let lost = sum(&by_kind);
+        let left_out = sum(&self.kernel.filtered);
+        let kept_from_books = self.gate.filtered() + self.gate.waiting();
         Events {
             // A tick's counters are older than the records that came after it.
-            seen: sum(&self.kernel.seen).max(self.delivered.saturating_add(lost)),
-            delivered: self.delivered,
+            seen: sum(&self.kernel.seen)
+                .max(self.received.saturating_add(lost).saturating_add(left_out)),
+            delivered: self.received.saturating_sub(kept_from_books),
             lost,
             lost_edges: sum(&[by_kind[Kind::Opening as usize], by_kind[Kind::Closing as usize]]),
-            filtered: 0,
+            filtered: left_out.saturating_add(self.gate.filtered()),
             missed: self.kernel.missed,
             gaps: self.gaps,
             unreadable: self.unreadable,
@@ -175,9 +235,35 @@ impl Tracker {
     }
 }
 
-/// The rows of one role and port, of all namespaces.
+/// What the rows of a group have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct GroupKey {
+    role: Role,
+    port: Option<u16>,
+    remote: Option<IpAddr>,
+    owner: Option<Common<Label>>,
+    netns: Option<NetnsId>,
+}
+
+impl GroupKey {
+    fn new(by: By, key: &RowKey, owners: &BTreeSet<Label>) -> Self {
+        let all = Self { role: key.role, port: None, remote: None, owner: None, netns: None };
+        match by {
+            By::Port => Self { port: key.port, ..all },
+            By::Remote => Self { port: key.port, remote: key.remote, ..all },
+            By::Owner => Self { owner: Some(Common::of(owners.clone())), ..all },
+            By::Netns => Self { netns: Some(key.netns), ..all },
+        }
+    }
+}
+
+/// Rows that are put together.
 #[derive(Default)]
 struct Group {
+    ports: BTreeSet<u16>,
+    remotes: BTreeSet<IpAddr>,
+    owners: BTreeSet<Label>,
+    namespaces: BTreeSet<NetnsId>,
     counters: Counters,
     gauges: Gauges,
     opening_balance: Gauges,
@@ -185,11 +271,15 @@ struct Group {
     time_wait_peak: u64,
     walked: Walked,
     accept_peak: u64,
-    owners: BTreeSet<Arc<str>>,
 }
 
 impl Group {
-    fn add(&mut self, row: &Row) {
+    fn add(&mut self, key: &RowKey, row: &Row, owners: BTreeSet<Label>) {
+        self.ports.extend(key.port);
+        self.remotes.extend(key.remote);
+        self.owners.extend(owners);
+        // The rest has no namespace.
+        self.namespaces.extend((key.netns != 0).then_some(key.netns));
         self.counters.merge(&row.interval);
         self.gauges.merge(&row.gauges);
         self.opening_balance.merge(&row.opening_balance);
@@ -197,14 +287,23 @@ impl Group {
         self.time_wait_peak += row.time_waits.peak();
         row.walked.values().for_each(|walked| self.walked.merge(walked));
         self.accept_peak = self.accept_peak.max(row.accept_peak);
-        self.owners.extend(row.owners.iter().cloned());
     }
 
-    fn into_row(self, role: Role, port: Option<u16>) -> RowSnapshot {
+    fn into_row(self, role: Role, names: &KnownNames) -> RowSnapshot {
+        let containers = self.owners.iter().filter_map(|owner| owner.container.as_ref());
+        let (ids, pods): (BTreeSet<_>, BTreeSet<_>) =
+            containers.map(|container| (container.id.as_str(), container.pod.as_deref())).unzip();
+        let texts = |texts: BTreeSet<&str>| Common::of(texts.into_iter().map(Arc::from).collect());
+        let namespace_names = self.namespaces.iter().filter_map(|&id| names.namespace(id).cloned());
         RowSnapshot {
             role,
-            port,
-            owner: Ownership::of(&self.owners),
+            port: Common::of(self.ports),
+            remote: Common::of(self.remotes),
+            container: texts(ids),
+            pod: texts(pods.into_iter().flatten().collect()),
+            netns_name: Common::of(namespace_names.collect()),
+            owner: Common::of(self.owners.iter().map(|owner| owner.name.clone()).collect()),
+            netns: Common::of(self.namespaces),
             counters: self.counters,
             gauges: self.gauges,
             opening_balance: self.opening_balance,
@@ -217,6 +316,18 @@ impl Group {
 }
 
 impl Row {
+    /// A server's owners are those of its listeners, so long as there are any.
+    fn learn_owners(&mut self, key: &RowKey, listeners: &Listeners) {
+        let (Role::Server, Some(port)) = (key.role, key.port) else {
+            return;
+        };
+        let owners: BTreeSet<_> =
+            listeners.on(key.netns, port).flat_map(Listener::labels).collect();
+        if !owners.is_empty() {
+            self.owners = owners;
+        }
+    }
+
     fn has_something_to_say(&self) -> bool {
         let Counters { attempts, established, adopted, .. } = self.interval;
         attempts + established + adopted > 0
@@ -232,15 +343,5 @@ impl Row {
         self.opening_balance = self.gauges;
         self.time_waits.begin_interval();
         self.accept_peak = 0;
-    }
-}
-
-impl Ownership {
-    fn of(names: &BTreeSet<Arc<str>>) -> Self {
-        match (names.len(), names.first()) {
-            (1, Some(name)) => Self::One(name.clone()),
-            (0, _) | (_, None) => Self::Unknown,
-            (several, Some(_)) => Self::Several(several),
-        }
     }
 }

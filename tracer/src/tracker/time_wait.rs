@@ -1,13 +1,69 @@
 //! TIME_WAIT, which the kernel never reports: entries are known from the transitions, exits are
 //! modelled by age, and every walk puts the model right.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher,
+    net::SocketAddr,
+};
 
+use rustc_hash::FxBuildHasher;
+
+use super::ports::RowId;
 use crate::input::{Nanos, NetnsId};
 
 /// `TCP_TIMEWAIT_LEN` of every Linux: not a setting.
 const LENGTH: Nanos = 60 * SECOND;
 const SECOND: Nanos = 1_000_000_000;
+
+/// More than this are not kept apart.
+const KEPT_LIMIT: usize = 1 << 20;
+
+/// In which row each TIME_WAIT was booked whose entry was seen: a walk that meets it knows neither
+/// owner nor role. Known by a hash of the ends; that two have the same is a matter of one figure.
+#[derive(Debug, Default)]
+pub(crate) struct TimeWaitRows(HashMap<u64, Kept, FxBuildHasher>);
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    row: RowId,
+    netns: NetnsId,
+    /// The last walk that met it, or during which it was entered.
+    walk: u32,
+}
+
+impl TimeWaitRows {
+    /// One was booked in this row.
+    pub(crate) fn enter(
+        &mut self,
+        netns: NetnsId,
+        ends: (SocketAddr, SocketAddr),
+        row: RowId,
+        walk: u32,
+    ) {
+        if self.0.len() < KEPT_LIMIT {
+            let key = FxBuildHasher.hash_one((netns, ends));
+            self.0.insert(key, Kept { row, netns, walk });
+        }
+    }
+
+    /// A walk met one: in which row it was booked, if that is known.
+    pub(crate) fn meet(
+        &mut self,
+        netns: NetnsId,
+        ends: (SocketAddr, SocketAddr),
+        walk: u32,
+    ) -> Option<RowId> {
+        let kept = self.0.get_mut(&FxBuildHasher.hash_one((netns, ends)))?;
+        kept.walk = walk;
+        Some(kept.row)
+    }
+
+    /// A walk is over: those that it did not meet are gone.
+    pub(crate) fn forget_absent(&mut self, netns: NetnsId, walk: u32) {
+        self.0.retain(|_, kept| kept.netns != netns || kept.walk == walk);
+    }
+}
 
 /// The sockets in TIME_WAIT of one row.
 #[derive(Clone, Debug, Default)]

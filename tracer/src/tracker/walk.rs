@@ -79,6 +79,17 @@ impl Walk {
             self.entered.insert((end.local, end.remote), (row, end.time));
         }
     }
+
+    fn book_time_wait(&mut self, row: RowId, time_wait: &WalkedTimeWait) {
+        if time_wait.fin_wait2 {
+            self.rows.entry(row).or_default().fin_wait2_orphans += 1;
+        } else {
+            let expiry = self.begun.saturating_add(u64::from(time_wait.remaining_ms) * 1_000_000);
+            // To the second: what the books keep.
+            let second = expiry - expiry % 1_000_000_000;
+            *self.time_waits.entry((row, second)).or_default() += 1;
+        }
+    }
 }
 
 impl Tracker {
@@ -120,38 +131,46 @@ impl Tracker {
     }
 
     fn walked_listener(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
-        let (netns, port) = (walk.netns, socket.local.port());
-        let row = self.row(netns, Role::Server, port, true);
-        let figures = walk.rows.entry(row).or_default();
-        figures.listeners += 1;
-        figures.accept_queue += u64::from(socket.accept_queue.0);
-        figures.accept_limit += u64::from(socket.accept_queue.1);
-        let row = self.ports.get_mut(row);
-        row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
-        match self.listeners.get_mut(socket.sock) {
-            Some(listener) if (listener.netns, listener.port) == (netns, port) => {
+        let (netns, local) = (walk.netns, socket.local);
+        let known = self.listeners.get_mut(socket.sock);
+        match known.filter(|known| (known.netns, known.local) == (netns, local)) {
+            Some(listener) => {
                 listener.absent = 0;
                 listener.seen = listener.seen.max(socket.time);
                 listener.met_by = walk.number;
             }
-            _ if walk.was_closed_since(socket) => {}
-            _ => self.listeners.insert(
-                socket.sock,
-                Listener {
+            None if walk.was_closed_since(socket) => return,
+            None => {
+                let mut listener = Listener {
                     netns,
-                    port,
+                    local,
                     owner: None,
+                    holders: Vec::new(),
+                    since: socket.time,
                     seen: socket.time,
                     met_by: walk.number,
                     absent: 0,
-                },
-            ),
+                };
+                listener.is_held_by(self.held.of(socket.sock, 0));
+                self.listeners.insert(socket.sock, listener);
+            }
+        }
+        if self.shows_listener(socket.sock, socket.cgroup) {
+            let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+            let figures = walk.rows.entry(row).or_default();
+            figures.listeners += 1;
+            figures.accept_queue += u64::from(socket.accept_queue.0);
+            figures.accept_limit += u64::from(socket.accept_queue.1);
+            let row = self.ports.get_mut(row);
+            row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
         }
     }
 
     fn walked_half_open(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
-        let key = RowKey { netns: walk.netns, role: Role::Server, port: Some(socket.local.port()) };
-        if let Some(row) = self.ports.find(key) {
+        let key = RowKey::of_port(walk.netns, Role::Server, socket.local.port());
+        if let Some(row) = self.ports.find(key)
+            && self.shows_half_open(walk.netns, socket)
+        {
             walk.rows.entry(row).or_default().half_open += 1;
         }
     }
@@ -162,6 +181,11 @@ impl Tracker {
         socket: &WalkedSocket,
         observer: &mut impl Observer,
     ) {
+        if self.connections.get(socket.sock).is_none()
+            && !self.admits_walked(walk.netns, walk.number, socket, observer)
+        {
+            return;
+        }
         if let Some(life) = self.connections.get_mut(socket.sock) {
             let had_record_since = life.changed > socket.time;
             let is_stored = life.changed.saturating_add(STORE_DELAY) < socket.time;
@@ -207,7 +231,8 @@ impl Tracker {
             _ => self.role_of(walk.netns, (socket.local, socket.remote), socket.port_by_connect),
         };
         let ends = (socket.local, socket.remote);
-        let mut life = self.adopted(walk.netns, role, origin, socket.state, ends, socket.time);
+        let socket_id = (walk.netns, socket.sock);
+        let mut life = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
         life.met_by = walk.number;
         self.add(socket.sock, life, observer);
     }
@@ -216,28 +241,35 @@ impl Tracker {
         let Some(mut walk) = self.walk.take() else {
             return;
         };
-        let known = walk.entered.remove(&(time_wait.local, time_wait.remote));
-        let row = known.map_or_else(
-            || {
-                let (role, _) = self.role_of(
-                    walk.netns,
-                    (time_wait.local, time_wait.remote),
-                    time_wait.port_by_connect,
-                );
-                let port = role.service_port(time_wait.local, time_wait.remote);
-                self.row(walk.netns, role, port, true)
-            },
-            |(row, _)| row,
-        );
-        if time_wait.fin_wait2 {
-            walk.rows.entry(row).or_default().fin_wait2_orphans += 1;
-        } else {
-            let expiry = walk.begun.saturating_add(u64::from(time_wait.remaining_ms) * 1_000_000);
-            // To the second: what the books keep.
-            let second = expiry - expiry % 1_000_000_000;
-            *walk.time_waits.entry((row, second)).or_default() += 1;
+        if let Some(row) = self.row_of_time_wait(&mut walk, time_wait) {
+            walk.book_time_wait(row, time_wait);
         }
         self.walk = Some(walk);
+    }
+
+    /// The row of a TIME_WAIT that a walk met; `None` if a filter excludes it.
+    fn row_of_time_wait(&mut self, walk: &mut Walk, time_wait: &WalkedTimeWait) -> Option<RowId> {
+        let ends = (time_wait.local, time_wait.remote);
+        if let Some((row, _)) = walk.entered.remove(&ends) {
+            return Some(row);
+        }
+        let known = self.time_wait_rows.meet(walk.netns, ends, walk.number);
+        // A row in which nothing lived may have been given up since.
+        let is_same = |&row: &RowId| {
+            self.ports.key(row).is_some_and(|key| {
+                let port = key.role.service_port(ends.0, ends.1);
+                (key.netns, key.port) == (walk.netns, Some(port))
+            })
+        };
+        if let Some(row) = known.filter(is_same) {
+            return Some(row);
+        }
+        let (role, _) = self.role_of(walk.netns, ends, time_wait.port_by_connect);
+        if !self.shows_time_wait(walk.netns, role, time_wait) {
+            return None;
+        }
+        let key = self.row_key(walk.netns, role, ends, None);
+        Some(self.row(key, true))
     }
 
     pub(super) fn walk_ends(&mut self, end: &WalkEnd, observer: &mut impl Observer) {
@@ -258,6 +290,8 @@ impl Tracker {
         let missed_a_listener =
             self.listeners.forget_absent(walk.netns, walk.number, walk.begun, enough);
         let missed_a_connection = self.forget_absent(&walk, enough, new_losses, observer);
+        self.gate.forget_absent(walk.netns, walk.number, walk.begun);
+        self.time_wait_rows.forget_absent(walk.netns, walk.number);
         self.namespaces.walked(walk.netns, end.ended, walk.losses);
         // The next walk shows what is gone and what was passed over, and what has passed by itself.
         let more_to_see = missed_a_listener
@@ -270,7 +304,7 @@ impl Tracker {
 
     fn book_walked_gauges(&mut self, walk: &Walk) {
         for (key, row) in self.ports.iter_mut() {
-            if key.netns == walk.netns || key.port.is_none() {
+            if key.netns == walk.netns || key.netns == 0 {
                 row.time_waits.clear(walk.netns);
                 row.walked.remove(&walk.netns);
             }

@@ -6,8 +6,8 @@ use synfin::{
     figure::to_object,
     input::{Input, Nanos, SockId},
     tracker::{
-        Closed, Counters, Durations, Life, Limits, Observer, Origin, Role, RowSnapshot, Snapshot,
-        Tracker, Unmeasured,
+        By, Closed, Common, Counters, Durations, Life, Limits, Observer, Origin, Role, RowSnapshot,
+        Snapshot, Tracker, Unmeasured,
         close::{CloseReason, Outcome},
         columns::{COLUMNS, PortRow},
     },
@@ -119,12 +119,16 @@ impl Books {
 
     fn account(&self, row: &RowSnapshot) -> Account {
         let rows_stay = self.limits.rows >= Limits::default().rows;
-        (row.role, row.port.filter(|_| rows_stay))
+        let port = match row.port {
+            Common::One(port) if rows_stay => Some(port),
+            _ => None,
+        };
+        (row.role, port)
     }
 
     /// Cuts, and audits the cut.
     pub(crate) fn cut(&mut self) -> Snapshot {
-        let snapshot = self.tracker.cut();
+        let snapshot = self.tracker.cut(By::Port);
         assert_eq!(snapshot.start, self.last_end, "intervals follow one another");
         assert!(snapshot.end >= snapshot.start);
         self.last_end = snapshot.end;

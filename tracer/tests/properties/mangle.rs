@@ -84,7 +84,11 @@ fn set_time(input: &mut Input, time: Nanos) {
         Input::Socket(socket) => socket.time = time,
         Input::WalkEnd(end) => end.ended = time,
         Input::Tick(tick) => tick.time = time,
-        Input::TimeWait(_) | Input::UnreadableRecord | Input::UnreadableSocket => {}
+        Input::Holders(holders) => holders.iter_mut().for_each(|holder| holder.time = time),
+        Input::TimeWait(_)
+        | Input::Names(_)
+        | Input::UnreadableRecord
+        | Input::UnreadableSocket => {}
     }
 }
 
@@ -212,7 +216,6 @@ fn walked_socket() -> impl Strategy<Value = WalkedSocket> {
             drops: u32::MAX,
             idle_ms: None,
             cgroup: u64::MAX,
-            inode: 0,
         },
     )
 }
@@ -232,9 +235,10 @@ fn walked_time_wait() -> impl Strategy<Value = WalkedTimeWait> {
 
 fn counters() -> impl Strategy<Value = Counters> {
     let four = || (count(), count(), count(), count());
-    (four(), four(), count()).prop_map(|(seen, lost, missed)| Counters {
+    (four(), four(), four(), count()).prop_map(|(seen, lost, filtered, missed)| Counters {
         seen: seen.into(),
         lost: lost.into(),
+        filtered: filtered.into(),
         missed,
     })
 }

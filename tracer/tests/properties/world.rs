@@ -604,7 +604,6 @@ impl Socket {
             drops: 0,
             idle_ms: None,
             cgroup: 1,
-            inode: 1,
         }))
     }
 }

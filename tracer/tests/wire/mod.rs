@@ -109,7 +109,6 @@ fn finding(input: &Input) -> Vec<u8> {
             drops: socket.drops,
             idle_ms: socket.idle_ms.unwrap_or(u32::MAX),
             cgroup: socket.cgroup,
-            inode: socket.inode,
         }
         .as_bytes()
         .to_vec(),

@@ -1,0 +1,314 @@
+//! What the gate asks of the tracker: whose socket a record is about, as far as that is known.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use synfin_common::state::TcpState;
+
+use super::{
+    Observer, Tracker,
+    gate::Known,
+    machine::{Role, Step},
+    owners::{Held, owner_of},
+    ports::Label,
+};
+use crate::{
+    filter::{Facts, KnownCgroup},
+    input::{Holder, Input, Nanos, NetnsId, SockId, Transition, WalkedSocket, WalkedTimeWait},
+};
+
+/// [`Facts`] of a socket that is not in the books.
+struct Evidence {
+    netns: NetnsId,
+    role: Role,
+    local: SocketAddr,
+    remote: SocketAddr,
+    pids: Vec<u32>,
+    cgroup: Cgroup,
+}
+
+enum Cgroup {
+    Unknown,
+    Path(Arc<str>),
+    OfRecord,
+}
+
+impl Evidence {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            netns: self.netns,
+            role: self.role,
+            local: self.local,
+            remote: self.remote,
+            pids: &self.pids,
+            cgroup: match &self.cgroup {
+                Cgroup::Unknown => KnownCgroup::Unknown,
+                Cgroup::Path(path) => KnownCgroup::Path(path),
+                Cgroup::OfRecord => KnownCgroup::OfRecord,
+            },
+        }
+    }
+}
+
+impl Tracker {
+    /// Lets a transition in, leaves it out, or keeps it back.
+    pub(super) fn at_gate(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        let sock = transition.sock;
+        let step = Step::of(transition.old, transition.new);
+        match step {
+            Step::Listens | Step::StopsListening => {
+                return self.listener_at_gate(transition, observer);
+            }
+            Step::Birth(_) => {
+                self.gate.forget(sock);
+                if self.connections.get(sock).is_some() {
+                    // The socket's address is used anew, so we missed how its last life ended.
+                    self.gaps += 1;
+                    self.lose(sock, transition.time, observer);
+                }
+            }
+            Step::Onward | Step::End if self.connections.get(sock).is_some() => {
+                return self.transition(transition, observer);
+            }
+            Step::Onward | Step::End => {}
+        }
+        let verdict = match self.gate.known(sock) {
+            Known::Excluded => Some(false),
+            _ => self.gate.judge(&self.evidence(transition).facts()),
+        };
+        match verdict {
+            Some(true) => {
+                self.let_in(sock, observer);
+                self.transition(transition, observer);
+            }
+            // The last record has not decided, so nothing will.
+            None | Some(false) if step == Step::End => {
+                self.gate.forget(sock);
+                self.gate.leave_out();
+            }
+            Some(false) => {
+                self.gate.exclude(sock, transition.netns, transition.time);
+                self.gate.leave_out();
+            }
+            None => {
+                let record = Input::Transition(transition.clone());
+                self.gate.keep_back(sock, transition.netns, transition.time, record);
+            }
+        }
+    }
+
+    /// A listener tells who serves a port, whether it is shown itself or not.
+    fn listener_at_gate(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        let owner = self.names.owner_at_birth(transition);
+        let evidence = Evidence {
+            netns: transition.netns,
+            role: Role::Server,
+            local: transition.local,
+            remote: transition.remote,
+            pids: match self.listeners.get_mut(transition.sock) {
+                Some(listener) => listener.pids(),
+                None => owner.and_then(|owner| owner.pid).into_iter().collect(),
+            },
+            cgroup: self.cgroup_of_birth(transition),
+        };
+        match self.gate.judge(&evidence.facts()) {
+            Some(true) => self.transition(transition, observer),
+            Some(false) | None => {
+                self.gate.leave_out();
+                self.transition(transition, &mut ());
+            }
+        }
+    }
+
+    /// Lets in what was kept back.
+    fn let_in(&mut self, sock: SockId, observer: &mut impl Observer) {
+        for record in self.gate.let_in(sock) {
+            match record {
+                Input::Transition(transition) => self.transition(&transition, observer),
+                Input::ResetReceived { time, sock } => self.reset_received(time, sock),
+                _ => unreachable!("only records of hooks are kept back"),
+            }
+        }
+    }
+
+    /// A reset for a socket that is not in the books.
+    pub(super) fn reset_at_gate(&mut self, time: Nanos, sock: SockId) {
+        if self.gate.is_open() {
+            return;
+        }
+        match self.gate.known(sock) {
+            Known::Waiting(_, netns) => {
+                self.gate.keep_back(sock, netns, time, Input::ResetReceived { time, sock });
+            }
+            Known::Excluded | Known::Nothing => self.gate.leave_out(),
+        }
+    }
+
+    /// What is known of a socket by a record, and by those before it.
+    fn evidence(&self, transition: &Transition) -> Evidence {
+        let kept = match self.gate.known(transition.sock) {
+            Known::Waiting(records, _) => records,
+            Known::Excluded | Known::Nothing => &[],
+        };
+        let first = kept.iter().find_map(|record| match record {
+            Input::Transition(first) => Some(first),
+            _ => None,
+        });
+        let birth = first.unwrap_or(transition);
+        let ends = (transition.local, transition.remote);
+        let role = match Step::of(birth.old, birth.new) {
+            Step::Birth(role) => role,
+            _ if birth.old == TcpState::SynSent => Role::Client,
+            _ => self.role_of(transition.netns, ends, None).0,
+        };
+        Evidence {
+            netns: transition.netns,
+            role,
+            local: ends.0,
+            remote: ends.1,
+            pids: match role {
+                Role::Client => birth.pid.into_iter().collect(),
+                Role::Server => self.listeners.pids(transition.netns, transition.local),
+            },
+            cgroup: self.cgroup_of_birth(birth),
+        }
+    }
+
+    fn cgroup_of_birth(&self, birth: &Transition) -> Cgroup {
+        let id = birth.opening.as_ref().map(|opening| opening.cgroup);
+        let path = id.and_then(|id| self.names.cgroup_path(id));
+        path.map_or(Cgroup::OfRecord, |path| Cgroup::Path(path.clone()))
+    }
+
+    fn cgroup(&self, id: u64) -> Cgroup {
+        let path = self.names.cgroup_path(id);
+        path.map_or(Cgroup::Unknown, |path| Cgroup::Path(path.clone()))
+    }
+
+    /// Whether a connection that a walk met, and that is not in the books, is to be adopted. What
+    /// was kept back of it is let in first.
+    pub(super) fn admits_walked(
+        &mut self,
+        netns: NetnsId,
+        walk: u32,
+        socket: &WalkedSocket,
+        observer: &mut impl Observer,
+    ) -> bool {
+        if self.gate.is_open() {
+            return true;
+        }
+        self.gate.meet(socket.sock, walk);
+        let role = match self.gate.known(socket.sock) {
+            Known::Excluded => return false,
+            Known::Waiting([Input::Transition(first), ..], _) => self.evidence(first).role,
+            _ => self.role_of(netns, (socket.local, socket.remote), socket.port_by_connect).0,
+        };
+        let mut pids = self.held.pids(socket.sock);
+        if role == Role::Server {
+            pids.extend(self.listeners.pids(netns, socket.local));
+        }
+        let (local, remote) = (socket.local, socket.remote);
+        let cgroup = self.cgroup(socket.cgroup);
+        let evidence = Evidence { netns, role, local, remote, pids, cgroup };
+        match self.gate.judge(&evidence.facts()) {
+            Some(true) => {
+                self.let_in(socket.sock, observer);
+                true
+            }
+            Some(false) => {
+                self.gate.exclude(socket.sock, netns, socket.time);
+                self.gate.meet(socket.sock, walk);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Whether figures of a listener that a walk met are to be shown.
+    pub(super) fn shows_listener(&self, sock: SockId, cgroup: u64) -> bool {
+        if self.gate.is_open() {
+            return true;
+        }
+        let Some(listener) = self.listeners.get(sock) else {
+            return false;
+        };
+        let evidence = Evidence {
+            netns: listener.netns,
+            role: Role::Server,
+            local: listener.local,
+            remote: (listener.local.ip(), 0).into(),
+            pids: listener.pids(),
+            cgroup: self.cgroup(cgroup),
+        };
+        self.gate.judge(&evidence.facts()) == Some(true)
+    }
+
+    /// Whether a half-open handshake is to be counted.
+    pub(super) fn shows_half_open(&self, netns: NetnsId, socket: &WalkedSocket) -> bool {
+        if self.gate.is_open() {
+            return true;
+        }
+        let evidence = Evidence {
+            netns,
+            role: Role::Server,
+            local: socket.local,
+            remote: socket.remote,
+            pids: self.listeners.pids(netns, socket.local),
+            cgroup: Cgroup::Unknown,
+        };
+        self.gate.judge(&evidence.facts()) == Some(true)
+    }
+
+    /// Whether a TIME_WAIT whose entry was not seen is to be counted: nothing tells whose it was.
+    pub(super) fn shows_time_wait(
+        &self,
+        netns: NetnsId,
+        role: Role,
+        socket: &WalkedTimeWait,
+    ) -> bool {
+        if self.gate.is_open() {
+            return true;
+        }
+        let (local, remote) = (socket.local, socket.remote);
+        let evidence =
+            Evidence { netns, role, local, remote, pids: Vec::new(), cgroup: Cgroup::Unknown };
+        self.gate.judge(&evidence.facts()) == Some(true)
+    }
+
+    /// Learns who holds which sockets.
+    pub(super) fn look_at_holders(&mut self, holders: &[Holder], observer: &mut impl Observer) {
+        self.held = Held::new(holders, &self.names);
+        for sock in self.held.socks() {
+            if let Some(listener) = self.listeners.get_mut(sock) {
+                listener.is_held_by(self.held.of(sock, listener.since));
+            } else if let Some(life) = self.connections.get_mut(sock)
+                && life.owner.is_none()
+                && let Some(owner) = owner_of(self.held.of(sock, life.since))
+            {
+                self.ports.get_mut(life.row).own(Label::from(&owner));
+                life.owner = Some(owner);
+            }
+        }
+        self.judge_waiting(observer);
+    }
+
+    /// A server's listener may now be known to belong to a process that was asked for.
+    fn judge_waiting(&mut self, observer: &mut impl Observer) {
+        for sock in self.gate.waiting_socks() {
+            let last = match self.gate.known(sock) {
+                Known::Waiting(records, _) => {
+                    records.iter().rev().find_map(|record| match record {
+                        Input::Transition(last) => Some(last.clone()),
+                        _ => None,
+                    })
+                }
+                _ => None,
+            };
+            let Some(last) = last else { continue };
+            match self.gate.judge(&self.evidence(&last).facts()) {
+                Some(true) => self.let_in(sock, observer),
+                Some(false) => self.gate.exclude(sock, last.netns, last.time),
+                None => {}
+            }
+        }
+    }
+}

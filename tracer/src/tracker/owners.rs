@@ -1,0 +1,213 @@
+//! Who owns a socket: the process that connects, or the one that holds the listener. Never the
+//! task that a packet happened to interrupt.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rustc_hash::FxBuildHasher;
+
+use crate::input::{CgroupName, Container, Holder, Names, Nanos, NetnsId, SockId, Transition};
+
+/// More cgroups than this are not told apart: containers of the rest are unknown.
+const CGROUPS_LIMIT: usize = 1 << 16;
+
+/// More sockets than this are not kept with their holders.
+const HELD_LIMIT: usize = 1 << 20;
+
+/// More processes than this are not kept for a socket.
+const HOLDERS_LIMIT: usize = 64;
+
+/// The process that a socket belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its process id; `None` where several processes of that name hold the socket.
+    pub pid: Option<u32>,
+    /// Its name: any characters, so to be escaped where it is shown.
+    pub name: Arc<str>,
+    /// The container that it runs in.
+    pub container: Option<Arc<Container>>,
+}
+
+impl Owner {
+    /// The process that made a socket's birth; its container is not known from that alone.
+    pub fn at_birth(birth: &Transition) -> Option<Self> {
+        let name = text(&birth.opening.as_ref()?.comm);
+        Some(Self { pid: Some(birth.pid?), name, container: None })
+    }
+}
+
+/// A process that holds a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    parent: u32,
+    name: Arc<str>,
+    container: Option<Arc<Container>>,
+}
+
+impl Process {
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { pid: Some(self.pid), name: self.name.clone(), container: self.container.clone() }
+    }
+}
+
+/// Names of what the kernel numbers, as far as they are known.
+#[derive(Debug, Default)]
+pub(crate) struct KnownNames {
+    cgroups: HashMap<u64, CgroupEntry, FxBuildHasher>,
+    namespaces: HashMap<NetnsId, Arc<str>, FxBuildHasher>,
+}
+
+#[derive(Debug)]
+struct CgroupEntry {
+    path: Arc<str>,
+    container: Option<Arc<Container>>,
+}
+
+impl KnownNames {
+    pub(crate) fn learn(&mut self, names: &Names) {
+        for (&id, CgroupName { path, container }) in &names.cgroups {
+            if self.cgroups.len() < CGROUPS_LIMIT || self.cgroups.contains_key(&id) {
+                let container = container.clone().map(Arc::new);
+                self.cgroups.insert(id, CgroupEntry { path: path.as_str().into(), container });
+            }
+        }
+        for (&netns, name) in &names.namespaces {
+            if self.namespaces.len() < CGROUPS_LIMIT || self.namespaces.contains_key(&netns) {
+                self.namespaces.insert(netns, name.as_str().into());
+            }
+        }
+    }
+
+    pub(crate) fn cgroup_path(&self, id: u64) -> Option<&Arc<str>> {
+        self.cgroups.get(&id).map(|cgroup| &cgroup.path)
+    }
+
+    pub(crate) fn container(&self, cgroup: u64) -> Option<Arc<Container>> {
+        self.cgroups.get(&cgroup)?.container.clone()
+    }
+
+    pub(crate) fn namespace(&self, netns: NetnsId) -> Option<&Arc<str>> {
+        self.namespaces.get(&netns)
+    }
+
+    /// The owner of a socket whose birth its process made.
+    pub(crate) fn owner_at_birth(&self, birth: &Transition) -> Option<Owner> {
+        let container = self.container(birth.opening.as_ref()?.cgroup);
+        Some(Owner { container, ..Owner::at_birth(birth)? })
+    }
+}
+
+/// The processes that hold each socket, as the last look at all open files showed it.
+#[derive(Debug, Default)]
+pub(crate) struct Held(HashMap<SockId, (Nanos, Vec<Process>), FxBuildHasher>);
+
+impl Held {
+    pub(crate) fn new(holders: &[Holder], names: &KnownNames) -> Self {
+        let mut held = Self::default();
+        for holder in holders {
+            if held.0.len() >= HELD_LIMIT && !held.0.contains_key(&holder.sock) {
+                continue;
+            }
+            let (seen, processes) =
+                held.0.entry(holder.sock).or_insert_with(|| (holder.time, Vec::new()));
+            *seen = (*seen).min(holder.time);
+            let is_known = processes.iter().any(|process| process.pid == holder.pid);
+            if processes.len() < HOLDERS_LIMIT && !is_known {
+                processes.push(Process {
+                    pid: holder.pid,
+                    parent: holder.parent,
+                    name: text(&holder.comm),
+                    container: names.container(holder.cgroup),
+                });
+            }
+        }
+        held
+    }
+
+    /// Who held the socket, if it is the same since `born`: addresses are used anew.
+    pub(crate) fn of(&self, sock: SockId, born: Nanos) -> &[Process] {
+        match self.0.get(&sock) {
+            Some((seen, processes)) if *seen >= born => processes,
+            _ => &[],
+        }
+    }
+
+    /// The processes that held the socket.
+    pub(crate) fn pids(&self, sock: SockId) -> Vec<u32> {
+        self.of(sock, 0).iter().map(|process| process.pid).collect()
+    }
+
+    pub(crate) fn socks(&self) -> impl Iterator<Item = SockId> {
+        self.0.keys().copied()
+    }
+}
+
+/// Those of a socket's holders that own it. One that passed it on to a child of its own (a
+/// supervisor's socket activation, a prefork server's parent) does not, so long as a child holds
+/// it too.
+pub(crate) fn heirs(holders: &[Process]) -> impl Iterator<Item = &Process> {
+    let has_heir = |process: &Process| {
+        holders.iter().any(|other| other.parent == process.pid && other.pid != process.pid)
+    };
+    holders.iter().filter(move |process| !has_heir(process))
+}
+
+/// The one owner of a socket; `None` if there are several of different names.
+pub(crate) fn owner_of(holders: &[Process]) -> Option<Owner> {
+    let mut heirs = heirs(holders);
+    let first = heirs.next()?;
+    let mut owner = first.owner();
+    for other in heirs {
+        if other.name != first.name || other.container != first.container {
+            return None;
+        }
+        owner.pid = None;
+    }
+    Some(owner)
+}
+
+fn text(comm: &[u8]) -> Arc<str> {
+    Arc::from(String::from_utf8_lossy(comm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holders(list: &[(u32, u32, &str)]) -> Vec<Holder> {
+        list.iter()
+            .map(|&(pid, parent, comm)| Holder {
+                time: 5,
+                sock: 1,
+                pid,
+                parent,
+                comm: comm.into(),
+                cgroup: 0,
+            })
+            .collect()
+    }
+
+    fn owner(list: &[(u32, u32, &str)]) -> Option<(Option<u32>, String)> {
+        let held = Held::new(&holders(list), &KnownNames::default());
+        owner_of(held.of(1, 0)).map(|owner| (owner.pid, owner.name.to_string()))
+    }
+
+    #[test]
+    fn who_was_given_the_socket_owns_it() {
+        let systemd = (1, 0, "systemd");
+        assert_eq!(owner(&[systemd]), Some((Some(1), "systemd".into())));
+        assert_eq!(owner(&[systemd, (70, 1, "web")]), Some((Some(70), "web".into())));
+        let prefork = [(70, 1, "web"), (71, 70, "web"), (72, 70, "web")];
+        assert_eq!(owner(&prefork), Some((None, "web".into())));
+        assert_eq!(owner(&[(70, 1, "web"), (80, 1, "proxy")]), None);
+        assert_eq!(owner(&[]), None);
+    }
+
+    #[test]
+    fn a_socket_born_later_has_other_holders() {
+        let held = Held::new(&holders(&[(70, 1, "web")]), &KnownNames::default());
+        assert_eq!(held.of(1, 5).len(), 1);
+        assert_eq!(held.of(1, 6).len(), 0);
+        assert_eq!(held.of(2, 0).len(), 0);
+    }
+}
