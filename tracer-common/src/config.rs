@@ -44,6 +44,7 @@ offsets! {
         skc_v6_daddr, skc_v6_rcv_saddr,
         // struct sock, inet_sock, inet_connection_sock, tcp_sock: from the start of a tcp_sock.
         sk_err, sk_err_soft, sk_shutdown, sk_flags, sk_socket, sk_lingertime, sk_cgroup,
+        sk_cgroup_encoded,
         sk_drops, sk_ack_backlog, sk_max_ack_backlog, inet_sport,
         icsk_retransmits, icsk_probes_out, rskq_defer_accept, icsk_bind_hash, icsk_lrcvtime,
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
@@ -51,7 +52,7 @@ offsets! {
         // Behind pointers.
         net_inum, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level, cgroup_ancestors, kn_id,
         bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
-        task_group_leader, task_parent, task_tgid, task_comm, task_cgroups, css_set_cgroup,
+        task_group_leader, task_parent, task_tgid, task_mm, task_comm, task_cgroups, css_set_cgroup,
         // struct tcp_timewait_sock, tcp_request_sock.
         tw_substate, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
     }

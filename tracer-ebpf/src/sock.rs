@@ -324,7 +324,7 @@ impl TcpSock {
     #[inline(always)]
     pub fn cgroup(self) -> u64 {
         if global!(offsets.sk_cgroup) == ABSENT {
-            return 0;
+            return self.encoded_cgroup();
         }
         let cgroup = field!(self.0, sk_cgroup: *const u8);
         field!(field!(cgroup, cgroup_kn: *const u8), kn_id: u64)
@@ -334,6 +334,19 @@ impl TcpSock {
     #[inline(always)]
     pub fn fastreuse(self) -> Option<i8> {
         fastreuse(field!(self.0, icsk_bind_hash: *const u8))
+    }
+
+    /// The same up to 5.15, where the field's lowest bit says that it holds something else, and the
+    /// next one is a mark.
+    #[inline(always)]
+    fn encoded_cgroup(self) -> u64 {
+        let encoded = field!(self.0, sk_cgroup_encoded: u64);
+        if encoded & 1 != 0 {
+            return 0;
+        }
+        let cgroup = (encoded & !3) as *const u8;
+        let node = copied!(cgroup, cgroup_kn: usize) as *const u8;
+        copied!(node, kn_id: u64)
     }
 
     /// Whether it was made in the cgroup with this id, which lies so deep below the root, or in one
@@ -504,6 +517,15 @@ impl Process {
     #[inline(always)]
     pub fn parent(self) -> u32 {
         field!(field!(self.0, task_parent: *const u8), task_tgid: u32)
+    }
+
+    /// Whether it still runs on its parent's memory (vfork), and holds its files only until it
+    /// executes another program.
+    #[inline(always)]
+    pub fn is_passing(self) -> bool {
+        let parent = copied!(self.0, task_parent: usize) as *const u8;
+        let own = copied!(self.0, task_mm: usize);
+        own != 0 && own == copied!(parent, task_mm: usize)
     }
 
     /// The id of its cgroup (version 2).

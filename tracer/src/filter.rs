@@ -100,8 +100,10 @@ pub struct Facts<'a> {
     pub local: SocketAddr,
     /// The peer's end; likewise.
     pub remote: SocketAddr,
-    /// The processes that it belongs to; empty: not known.
+    /// The processes that it belongs to, as far as they are known.
     pub pids: &'a [u32],
+    /// There are no others.
+    pub all_pids: bool,
     /// The cgroup that its socket was made in.
     pub cgroup: KnownCgroup<'a>,
 }
@@ -147,16 +149,17 @@ impl Filter {
                 .map_or(Some(true), |wanted| Some(family?.is_ipv4() == (wanted == Family::V4))),
             any_of(&self.local, address(facts.local.ip()), Network::holds),
             any_of(&self.remote, address(facts.remote.ip()), Network::holds),
-            self.judge_pids(facts.pids),
+            self.judge_pids(facts),
             self.cgroup.as_ref().map_or(Some(true), |wanted| wanted.judge(facts.cgroup)),
         ])
     }
 
-    fn judge_pids(&self, pids: &[u32]) -> Option<bool> {
-        if self.pids.is_empty() {
-            return Some(true);
+    fn judge_pids(&self, facts: &Facts<'_>) -> Option<bool> {
+        let is_one = facts.pids.iter().any(|pid| self.pids.contains(pid));
+        match self.pids.is_empty() || is_one {
+            true => Some(true),
+            false => facts.all_pids.then_some(false),
         }
-        (!pids.is_empty()).then(|| pids.iter().any(|pid| self.pids.contains(pid)))
     }
 
     /// What the kernel side is told. It leaves out nothing but what this filter excludes.
@@ -354,6 +357,7 @@ mod tests {
             local: local.parse().unwrap(),
             remote: remote.parse().unwrap(),
             pids: &[],
+            all_pids: false,
             cgroup: KnownCgroup::Unknown,
         }
     }

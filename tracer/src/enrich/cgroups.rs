@@ -7,7 +7,7 @@ use std::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
@@ -85,10 +85,11 @@ impl Hierarchy {
     pub fn resolve(&self, path: &Path) -> Result<Cgroup> {
         let below =
             path.strip_prefix(&self.mount).or_else(|_| path.strip_prefix("/")).unwrap_or(path);
-        let folder = self.mount.join(below);
-        let metadata = fs::metadata(&folder).with_context(|| {
-            format!("there is no cgroup {} below {}", below.display(), self.mount.display())
-        })?;
+        let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+        let folder = below.components().all(is_plain).then(|| fs::metadata(self.mount.join(below)));
+        let Some(metadata) = folder.and_then(Result::ok).filter(fs::Metadata::is_dir) else {
+            bail!("there is no cgroup {} below {}", below.display(), self.mount.display());
+        };
         // In another namespace the root that we see is not the kernel's, nor is the depth.
         let is_whole = fs::metadata("/proc/self/ns/cgroup")
             .is_ok_and(|namespace| namespace.ino() == FIRST_CGROUP_NAMESPACE);
@@ -100,13 +101,13 @@ impl Hierarchy {
     }
 }
 
-/// Mount point of the first file system of type `cgroup2` whose root is the hierarchy's.
+/// Mount point of the first file system of type `cgroup2` that shows the hierarchy from its root.
 fn mount_point(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;
         let mut fields = mount.split(' ');
-        let (_root, point) = (fields.nth(3)?, fields.next()?);
-        kind.starts_with("cgroup2 ").then(|| PathBuf::from(point))
+        let (root, point) = (fields.nth(3)?, fields.next()?);
+        (kind.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(point))
     })
 }
 
@@ -134,6 +135,8 @@ mod tests {
             assert_eq!((hierarchy.path(id), level), (Some(String::new()), 0));
             assert_eq!(hierarchy.path(u64::MAX), None);
         }
-        assert!(hierarchy.resolve(Path::new("no/such/cgroup")).is_err());
+        for path in ["no/such/cgroup", ".", "..", "cgroup.procs"] {
+            assert!(hierarchy.resolve(Path::new(path)).is_err(), "{path}");
+        }
     }
 }

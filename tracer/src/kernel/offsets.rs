@@ -34,8 +34,9 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config> {
         sk_flags: need("sock.__sk_common.skc_flags"),
         sk_socket: need("sock.sk_socket"),
         sk_lingertime: need("sock.sk_lingertime"),
-        // A plain pointer since 6.0; before, the field encodes other things too.
+        // A plain pointer since 5.16; before, it shares its field with other things.
         sk_cgroup: want(&["sock.sk_cgrp_data.cgroup"]),
+        sk_cgroup_encoded: want(&["sock.sk_cgrp_data.val"]),
         sk_drops: want(&["sock.sk_drops"]),
         sk_ack_backlog: need("sock.sk_ack_backlog"),
         sk_max_ack_backlog: need("sock.sk_max_ack_backlog"),
@@ -75,6 +76,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config> {
         task_group_leader: need("task_struct.group_leader"),
         task_parent: want(&["task_struct.real_parent"]),
         task_tgid: want(&["task_struct.tgid"]),
+        task_mm: want(&["task_struct.mm"]),
         task_comm: need("task_struct.comm"),
         task_cgroups: want(&["task_struct.cgroups"]),
         css_set_cgroup: want(&["css_set.dfl_cgrp"]),

@@ -23,6 +23,7 @@ struct Evidence {
     local: SocketAddr,
     remote: SocketAddr,
     pids: Vec<u32>,
+    all_pids: bool,
     cgroup: Cgroup,
 }
 
@@ -40,6 +41,7 @@ impl Evidence {
             local: self.local,
             remote: self.remote,
             pids: &self.pids,
+            all_pids: self.all_pids,
             cgroup: match &self.cgroup {
                 Cgroup::Unknown => KnownCgroup::Unknown,
                 Cgroup::Path(path) => KnownCgroup::Path(path),
@@ -82,6 +84,9 @@ impl Tracker {
             }
             // The last record has not decided, so nothing will.
             None | Some(false) if step == Step::End => {
+                if let Some(walk) = &mut self.walk {
+                    walk.closed(transition);
+                }
                 self.gate.forget(sock);
                 self.gate.leave_out();
             }
@@ -98,17 +103,22 @@ impl Tracker {
 
     /// A listener tells who serves a port, whether it is shown itself or not.
     fn listener_at_gate(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        let owner = self.names.owner_at_birth(transition);
+        let known = self.listeners.get(transition.sock);
+        let pids = match known {
+            Some(listener) => listener.pids(),
+            None => transition.pid.into_iter().collect(),
+        };
         let evidence = Evidence {
             netns: transition.netns,
             role: Role::Server,
             local: transition.local,
             remote: transition.remote,
-            pids: match self.listeners.get_mut(transition.sock) {
-                Some(listener) => listener.pids(),
-                None => owner.and_then(|owner| owner.pid).into_iter().collect(),
-            },
-            cgroup: self.cgroup_of_birth(transition),
+            all_pids: !pids.is_empty(),
+            pids,
+            cgroup: known.map_or_else(
+                || self.cgroup_of_birth(transition),
+                |listener| self.cgroup(listener.cgroup),
+            ),
         };
         match self.gate.judge(&evidence.facts()) {
             Some(true) => self.transition(transition, observer),
@@ -160,15 +170,21 @@ impl Tracker {
             _ if birth.old == TcpState::SynSent => Role::Client,
             _ => self.role_of(transition.netns, ends, None).0,
         };
+        let (pids, all_pids) = match role {
+            Role::Client => (Vec::from_iter(birth.pid), birth.pid.is_some()),
+            Role::Server => {
+                // One that was forked since may serve it.
+                let (pids, looked_at) = self.listeners.pids(transition.netns, transition.local);
+                (pids, looked_at > birth.time)
+            }
+        };
         Evidence {
             netns: transition.netns,
             role,
             local: ends.0,
             remote: ends.1,
-            pids: match role {
-                Role::Client => birth.pid.into_iter().collect(),
-                Role::Server => self.listeners.pids(transition.netns, transition.local),
-            },
+            pids,
+            all_pids,
             cgroup: self.cgroup_of_birth(birth),
         }
     }
@@ -196,19 +212,17 @@ impl Tracker {
         if self.gate.is_open() {
             return true;
         }
-        self.gate.meet(socket.sock, walk);
-        let role = match self.gate.known(socket.sock) {
-            Known::Excluded => return false,
-            Known::Waiting([Input::Transition(first), ..], _) => self.evidence(first).role,
-            _ => self.role_of(netns, (socket.local, socket.remote), socket.port_by_connect).0,
-        };
-        let mut pids = self.held.pids(socket.sock);
-        if role == Role::Server {
-            pids.extend(self.listeners.pids(netns, socket.local));
+        if !self.gate.meet(socket.sock, walk, socket.time) {
+            return false;
         }
-        let (local, remote) = (socket.local, socket.remote);
-        let cgroup = self.cgroup(socket.cgroup);
-        let evidence = Evidence { netns, role, local, remote, pids, cgroup };
+        let evidence = match self.gate.known(socket.sock) {
+            Known::Excluded => return false,
+            Known::Waiting([Input::Transition(first), ..], _) => {
+                let (local, remote) = (socket.local, socket.remote);
+                Evidence { local, remote, ..self.evidence(first) }
+            }
+            _ => self.walked_evidence(netns, socket),
+        };
         match self.gate.judge(&evidence.facts()) {
             Some(true) => {
                 self.let_in(socket.sock, observer);
@@ -216,15 +230,30 @@ impl Tracker {
             }
             Some(false) => {
                 self.gate.exclude(socket.sock, netns, socket.time);
-                self.gate.meet(socket.sock, walk);
+                self.gate.meet(socket.sock, walk, socket.time);
                 false
             }
             None => false,
         }
     }
 
+    /// What a walk shows of a socket of which no record was kept.
+    fn walked_evidence(&self, netns: NetnsId, socket: &WalkedSocket) -> Evidence {
+        let (local, remote) = (socket.local, socket.remote);
+        let (role, _) = self.role_of(netns, (local, remote), socket.port_by_connect);
+        let mut pids = self.held.pids(socket.sock);
+        let mut all_pids = !pids.is_empty();
+        if role == Role::Server {
+            let (more, looked_at) = self.listeners.pids(netns, local);
+            pids.extend(more);
+            all_pids |= looked_at > 0;
+        }
+        let cgroup = self.cgroup(socket.cgroup);
+        Evidence { netns, role, local, remote, pids, all_pids, cgroup }
+    }
+
     /// Whether figures of a listener that a walk met are to be shown.
-    pub(super) fn shows_listener(&self, sock: SockId, cgroup: u64) -> bool {
+    pub(super) fn shows_listener(&self, sock: SockId) -> bool {
         if self.gate.is_open() {
             return true;
         }
@@ -237,7 +266,8 @@ impl Tracker {
             local: listener.local,
             remote: (listener.local.ip(), 0).into(),
             pids: listener.pids(),
-            cgroup: self.cgroup(cgroup),
+            all_pids: listener.looked_at > 0,
+            cgroup: self.cgroup(listener.cgroup),
         };
         self.gate.judge(&evidence.facts()) == Some(true)
     }
@@ -247,31 +277,41 @@ impl Tracker {
         if self.gate.is_open() {
             return true;
         }
+        let (pids, looked_at) = self.listeners.pids(netns, socket.local);
         let evidence = Evidence {
             netns,
             role: Role::Server,
             local: socket.local,
             remote: socket.remote,
-            pids: self.listeners.pids(netns, socket.local),
+            pids,
+            all_pids: looked_at > 0,
             cgroup: Cgroup::Unknown,
         };
         self.gate.judge(&evidence.facts()) == Some(true)
     }
 
-    /// Whether a TIME_WAIT whose entry was not seen is to be counted: nothing tells whose it was.
+    /// Whether a TIME_WAIT whose entry was not seen is to be counted: nothing tells whose it was,
+    /// and a role that is a guess may be that of one whose entry was left out.
     pub(super) fn shows_time_wait(
         &self,
         netns: NetnsId,
         role: Role,
+        role_assumed: bool,
         socket: &WalkedTimeWait,
     ) -> bool {
         if self.gate.is_open() {
             return true;
         }
-        let (local, remote) = (socket.local, socket.remote);
-        let evidence =
-            Evidence { netns, role, local, remote, pids: Vec::new(), cgroup: Cgroup::Unknown };
-        self.gate.judge(&evidence.facts()) == Some(true)
+        let evidence = Evidence {
+            netns,
+            role,
+            local: socket.local,
+            remote: socket.remote,
+            pids: Vec::new(),
+            all_pids: false,
+            cgroup: Cgroup::Unknown,
+        };
+        !role_assumed && self.gate.judge(&evidence.facts()) == Some(true)
     }
 
     /// Learns who holds which sockets.
@@ -279,10 +319,11 @@ impl Tracker {
         self.held = Held::new(holders, &self.names);
         for sock in self.held.socks() {
             if let Some(listener) = self.listeners.get_mut(sock) {
-                listener.is_held_by(self.held.of(sock, listener.since));
+                let (holders, looked_at) = self.held.of(sock, listener.since);
+                listener.is_held_by(holders, looked_at);
             } else if let Some(life) = self.connections.get_mut(sock)
                 && life.owner.is_none()
-                && let Some(owner) = owner_of(self.held.of(sock, life.since))
+                && let Some(owner) = owner_of(self.held.of(sock, life.since).0)
             {
                 self.ports.get_mut(life.row).own(Label::from(&owner));
                 life.owner = Some(owner);

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
+use super::walk::{ABSENCES, CONNECT_DELAY};
 use crate::{
     filter::{Facts, Filter},
     input::{Input, Nanos, NetnsId, SockId},
@@ -37,6 +38,8 @@ struct Kept {
     seen: Nanos,
     /// The last walk that met it.
     met_by: u32,
+    /// How many walks in a row missed it.
+    absent: u8,
     /// Records kept back; `None`: the filters exclude it.
     records: Option<Vec<Input>>,
 }
@@ -96,7 +99,7 @@ impl Gate {
     pub(super) fn exclude(&mut self, sock: SockId, netns: NetnsId, seen: Nanos) {
         self.forget(sock);
         if self.kept.len() < LIMIT {
-            self.kept.insert(sock, Kept { netns, seen, met_by: 0, records: None });
+            self.kept.insert(sock, Kept { netns, seen, met_by: 0, absent: 0, records: None });
         }
     }
 
@@ -109,6 +112,7 @@ impl Gate {
             netns,
             seen,
             met_by: 0,
+            absent: 0,
             records: Some(Vec::new()),
         });
         kept.seen = seen;
@@ -137,22 +141,29 @@ impl Gate {
         self.filtered += self.let_in(sock).len() as u64;
     }
 
-    /// A walk met the socket.
-    pub(super) fn meet(&mut self, sock: SockId, walk: u32) {
-        if let Some(kept) = self.kept.get_mut(&sock) {
+    /// A walk met the socket at this time. Says whether that is news: not if a later record has
+    /// been kept.
+    pub(super) fn meet(&mut self, sock: SockId, walk: u32, time: Nanos) -> bool {
+        self.kept.get_mut(&sock).is_none_or(|kept| {
             kept.met_by = walk;
-        }
+            kept.absent = 0;
+            kept.seen <= time
+        })
     }
 
-    /// A walk is over: sockets that it should have met and did not are gone. Their ends were left
-    /// out by the kernel side.
+    /// A walk is over: sockets that it and the one before should have met and did not are gone.
+    /// Their ends were left out by the kernel side.
     pub(super) fn forget_absent(&mut self, netns: NetnsId, walk: u32, begun: Nanos) {
-        let gone: Vec<_> = self
-            .kept
-            .iter()
-            .filter(|(_, kept)| kept.netns == netns && kept.met_by != walk && kept.seen < begun)
-            .map(|(&sock, _)| sock)
-            .collect();
+        let mut gone = Vec::new();
+        for (&sock, kept) in &mut self.kept {
+            let is_old = kept.seen.saturating_add(CONNECT_DELAY) < begun;
+            if kept.netns == netns && kept.met_by != walk && is_old {
+                kept.absent += 1;
+                if kept.absent >= ABSENCES {
+                    gone.push(sock);
+                }
+            }
+        }
         for sock in gone {
             self.forget(sock);
         }

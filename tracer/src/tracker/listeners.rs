@@ -21,6 +21,10 @@ pub(crate) struct Listener {
     pub(crate) owner: Option<Owner>,
     /// The processes that hold it, if that is known.
     pub(crate) holders: Vec<Process>,
+    /// When it was looked who they are; 0: never.
+    pub(crate) looked_at: Nanos,
+    /// Id of the cgroup that it was made in, 0 if unknown.
+    pub(crate) cgroup: u64,
     /// When it was born or first met.
     pub(crate) since: Nanos,
     /// When it was last heard of.
@@ -31,10 +35,13 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Takes note of who holds it.
-    pub(crate) fn is_held_by(&mut self, holders: &[Process]) {
-        self.holders = holders.to_vec();
-        self.owner = owner_of(holders);
+    /// Takes note of who holds it, if somebody was seen to.
+    pub(crate) fn is_held_by(&mut self, holders: &[Process], looked_at: Nanos) {
+        if !holders.is_empty() {
+            self.holders = holders.to_vec();
+            self.owner = owner_of(holders);
+            self.looked_at = looked_at;
+        }
     }
 
     /// Who owns it: several, if those that were given it have different names.
@@ -117,9 +124,11 @@ impl Listeners {
         owners.all(|owner| owner == Some(first)).then_some(first)
     }
 
-    /// The processes that may accept a connection to this address of ours.
-    pub(crate) fn pids(&self, netns: NetnsId, local: SocketAddr) -> Vec<u32> {
-        self.serving(netns, local).flat_map(Listener::pids).collect()
+    /// The processes that may accept a connection to this address of ours, and since when it is
+    /// known that there are no others; 0: it is not.
+    pub(crate) fn pids(&self, netns: NetnsId, local: SocketAddr) -> (Vec<u32>, Nanos) {
+        let looked_at = self.serving(netns, local).map(|listener| listener.looked_at).min();
+        (self.serving(netns, local).flat_map(Listener::pids).collect(), looked_at.unwrap_or(0))
     }
 
     /// The process with this number, if it holds a listener that serves this address of ours.

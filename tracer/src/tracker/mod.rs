@@ -315,6 +315,8 @@ impl Tracker {
             local,
             owner: self.names.owner_at_birth(transition),
             holders: Vec::new(),
+            looked_at: 0,
+            cgroup: transition.opening.as_ref().map_or(0, |opening| opening.cgroup),
             since: transition.time,
             seen: transition.time,
             met_by: 0,
@@ -460,7 +462,7 @@ impl Tracker {
     ) -> Life {
         let established = !machine::is_pending(state);
         // It was there before the last look at open files, or is not known to it.
-        let holder = owner_of(self.held.of(sock, 0));
+        let holder = owner_of(self.held.of(sock, 0).0);
         let owner = match role {
             Role::Server => holder.or_else(|| self.listeners.owner(netns, local).cloned()),
             Role::Client => holder,

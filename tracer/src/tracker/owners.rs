@@ -124,17 +124,17 @@ impl Held {
         held
     }
 
-    /// Who held the socket, if it is the same since `born`: addresses are used anew.
-    pub(crate) fn of(&self, sock: SockId, born: Nanos) -> &[Process] {
+    /// Who held the socket, and when, if it is the same since `born`: addresses are used anew.
+    pub(crate) fn of(&self, sock: SockId, born: Nanos) -> (&[Process], Nanos) {
         match self.0.get(&sock) {
-            Some((seen, processes)) if *seen >= born => processes,
-            _ => &[],
+            Some((seen, processes)) if *seen >= born => (processes, *seen),
+            _ => (&[], 0),
         }
     }
 
     /// The processes that held the socket.
     pub(crate) fn pids(&self, sock: SockId) -> Vec<u32> {
-        self.of(sock, 0).iter().map(|process| process.pid).collect()
+        self.of(sock, 0).0.iter().map(|process| process.pid).collect()
     }
 
     pub(crate) fn socks(&self) -> impl Iterator<Item = SockId> {
@@ -189,7 +189,7 @@ mod tests {
 
     fn owner(list: &[(u32, u32, &str)]) -> Option<(Option<u32>, String)> {
         let held = Held::new(&holders(list), &KnownNames::default());
-        owner_of(held.of(1, 0)).map(|owner| (owner.pid, owner.name.to_string()))
+        owner_of(held.of(1, 0).0).map(|owner| (owner.pid, owner.name.to_string()))
     }
 
     #[test]
@@ -206,8 +206,8 @@ mod tests {
     #[test]
     fn a_socket_born_later_has_other_holders() {
         let held = Held::new(&holders(&[(70, 1, "web")]), &KnownNames::default());
-        assert_eq!(held.of(1, 5).len(), 1);
-        assert_eq!(held.of(1, 6).len(), 0);
-        assert_eq!(held.of(2, 0).len(), 0);
+        assert_eq!(held.of(1, 5).0.len(), 1);
+        assert_eq!(held.of(1, 6).0.len(), 0);
+        assert_eq!(held.of(2, 0).0.len(), 0);
     }
 }

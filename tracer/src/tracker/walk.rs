@@ -30,11 +30,11 @@ const CLOSED_LIMIT: usize = 1 << 20;
 const STORE_DELAY: Nanos = 10_000_000;
 
 /// A connect is reported a moment before its socket can be met by a walk.
-const CONNECT_DELAY: Nanos = 1_000_000_000;
+pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
 
 /// A socket that is absent from this many walks in a row is gone, unless losses are known: then
 /// one is enough.
-const ABSENCES: u8 = 2;
+pub(super) const ABSENCES: u8 = 2;
 
 type Ends = (std::net::SocketAddr, std::net::SocketAddr);
 
@@ -146,16 +146,19 @@ impl Tracker {
                     local,
                     owner: None,
                     holders: Vec::new(),
+                    looked_at: 0,
+                    cgroup: socket.cgroup,
                     since: socket.time,
                     seen: socket.time,
                     met_by: walk.number,
                     absent: 0,
                 };
-                listener.is_held_by(self.held.of(socket.sock, 0));
+                let (holders, looked_at) = self.held.of(socket.sock, 0);
+                listener.is_held_by(holders, looked_at);
                 self.listeners.insert(socket.sock, listener);
             }
         }
-        if self.shows_listener(socket.sock, socket.cgroup) {
+        if self.shows_listener(socket.sock) {
             let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
             let figures = walk.rows.entry(row).or_default();
             figures.listeners += 1;
@@ -182,7 +185,8 @@ impl Tracker {
         observer: &mut impl Observer,
     ) {
         if self.connections.get(socket.sock).is_none()
-            && !self.admits_walked(walk.netns, walk.number, socket, observer)
+            && (walk.was_closed_since(socket)
+                || !self.admits_walked(walk.netns, walk.number, socket, observer))
         {
             return;
         }
@@ -264,8 +268,8 @@ impl Tracker {
         if let Some(row) = known.filter(is_same) {
             return Some(row);
         }
-        let (role, _) = self.role_of(walk.netns, ends, time_wait.port_by_connect);
-        if !self.shows_time_wait(walk.netns, role, time_wait) {
+        let (role, is_assumed) = self.role_of(walk.netns, ends, time_wait.port_by_connect);
+        if !self.shows_time_wait(walk.netns, role, is_assumed, time_wait) {
             return None;
         }
         let key = self.row_key(walk.netns, role, ends, None);

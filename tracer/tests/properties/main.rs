@@ -2,6 +2,7 @@
 //! anything at all. `PROPTEST_CASES` sets how many of each are tried.
 
 mod books;
+mod filtered;
 mod mangle;
 mod world;
 

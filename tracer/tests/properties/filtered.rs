@@ -1,0 +1,184 @@
+//! What a filter lets into the books: all that it asks for, as if there were nothing else.
+
+use std::net::SocketAddr;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use synfin::{
+    filter::{Facts, Family, Filter, KnownCgroup},
+    input::{Input, Nanos, NetnsId, SockId},
+    tracker::{
+        Closed, Handshake, Life, Limits, Observer, Owner, Role, Tracker, close::CloseReason,
+    },
+};
+
+use crate::{
+    cases,
+    world::{NAMESPACES, START, World, lossless_act},
+};
+
+/// A connection, dead or alive, as far as the filter has no part in it.
+#[derive(Clone, Debug, PartialEq)]
+struct Shown {
+    netns: NetnsId,
+    role: Role,
+    local: SocketAddr,
+    remote: SocketAddr,
+    /// Of a client: whose a server's is may change with its listeners before it is let in.
+    pid: Option<u32>,
+    since: Nanos,
+    ended: Option<(Nanos, CloseReason)>,
+    handshake: Option<Handshake>,
+}
+
+#[derive(Default)]
+struct Ends(Vec<Shown>);
+
+impl Observer for Ends {
+    fn closed(&mut self, closed: &Closed) {
+        // Where nothing shows the role, other rows make for other guesses.
+        if !closed.role_assumed {
+            self.0.push(Shown {
+                netns: closed.netns,
+                role: closed.role,
+                local: closed.local,
+                remote: closed.remote,
+                pid: client_pid(closed.role, closed.owner.as_ref()),
+                since: closed.since,
+                ended: Some((closed.closed, closed.reason)),
+                handshake: closed.handshake,
+            });
+        }
+    }
+}
+
+fn living((_, life): (SockId, &Life)) -> Option<Shown> {
+    (!life.role_assumed).then(|| Shown {
+        netns: life.netns,
+        role: life.role,
+        local: life.local,
+        remote: life.remote,
+        pid: client_pid(life.role, life.owner.as_ref()),
+        since: life.since,
+        ended: None,
+        handshake: life.handshake,
+    })
+}
+
+fn client_pid(role: Role, owner: Option<&Owner>) -> Option<u32> {
+    owner.filter(|_| role == Role::Client)?.pid
+}
+
+/// All connections that a tracker shows, in the order of their ends, then those that live.
+fn shown(inputs: &[Input], filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
+    let mut tracker = Tracker::new(Limits::default(), START).with_filters(filters);
+    let mut ends = Ends::default();
+    for input in inputs {
+        tracker.ingest(input, &mut ends);
+        let events = tracker.events();
+        assert!(events.in_flight() >= 0, "{events:?}");
+    }
+    tracker.finish();
+    let mut alive: Vec<_> = tracker.open().filter_map(living).collect();
+    alive.sort_by_key(|life| (life.since, life.local, life.remote, life.netns));
+    ends.0.extend(alive);
+    (ends.0, tracker)
+}
+
+fn ports(list: &'static [&'static str]) -> impl Strategy<Value = Vec<synfin::filter::PortRange>> {
+    let range = select(list).prop_map(|range| range.parse().expect("ports"));
+    prop_oneof![3 => Just(Vec::new()), 1 => vec(range, 1..3)]
+}
+
+fn networks() -> impl Strategy<Value = Vec<synfin::filter::Network>> {
+    let net = select(&["192.0.2.0/24", "198.51.100.7", "::/0", "0.0.0.0/0", "192.0.2.80/32"][..]);
+    prop_oneof![3 => Just(Vec::new()), 1 => vec(net.prop_map(|net| net.parse().expect("a network")), 1..3)]
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    let few =
+        |list: &'static [u32]| prop_oneof![3 => Just(Vec::new()), 1 => vec(select(list), 1..3)];
+    let sides = (
+        ports(&["80", "443", "1-100"]),
+        ports(&["80", "40000-40015"]),
+        ports(&["443", "50000-50127"]),
+        networks(),
+        networks(),
+    );
+    let family =
+        prop_oneof![4 => Just(None), 1 => Just(Some(Family::V4)), 1 => Just(Some(Family::V6))];
+    let role =
+        prop_oneof![4 => Just(None), 1 => Just(Some(Role::Client)), 1 => Just(Some(Role::Server))];
+    (sides, few(&[1, 2]), few(&NAMESPACES), family, role).prop_map(
+        |(sides, pids, namespaces, family, role)| {
+            let (service_ports, local_ports, remote_ports, local, remote) = sides;
+            // See `Shown::pid`.
+            let role = if pids.is_empty() { role } else { Some(Role::Client) };
+            Filter {
+                pids,
+                service_ports,
+                local_ports,
+                remote_ports,
+                family,
+                local,
+                remote,
+                namespaces,
+                cgroup: None,
+                role,
+            }
+        },
+    )
+}
+
+fn matches(filter: &Filter, connection: &Shown) -> bool {
+    let pids: Vec<_> = connection.pid.into_iter().collect();
+    let facts = Facts {
+        netns: connection.netns,
+        role: connection.role,
+        local: connection.local,
+        remote: connection.remote,
+        pids: &pids,
+        all_pids: !pids.is_empty(),
+        cgroup: KnownCgroup::Unknown,
+    };
+    filter.judge(&facts) == Some(true)
+}
+
+proptest! {
+    #![proptest_config(cases(2_000))]
+
+    #[test]
+    fn a_filter_shows_what_it_asks_for_and_nothing_else(
+        before in vec(lossless_act(), 0..20),
+        acts in vec(lossless_act(), 0..200),
+        filter in filter(),
+    ) {
+        let mut world = World::after(&before);
+        acts.iter().for_each(|act| world.happens(act));
+        let inputs = world.told();
+        let (all, _) = shown(&inputs, Vec::new());
+        let expected: Vec<_> =
+            all.into_iter().filter(|connection| matches(&filter, connection)).collect();
+        let (found, tracker) = shown(&inputs, vec![filter]);
+        prop_assert_eq!(found, expected);
+        let events = tracker.events();
+        prop_assert_eq!(events.gaps, 0);
+        let given = inputs.iter().filter(|input| {
+            matches!(input, Input::Transition(_) | Input::ResetReceived { .. })
+        });
+        prop_assert_eq!(events.delivered + events.filtered, given.count() as u64);
+    }
+
+    #[test]
+    fn two_filters_show_what_both_ask_for(
+        acts in vec(lossless_act(), 0..150),
+        filters in vec(filter(), 2),
+    ) {
+        let mut world = World::after(&[]);
+        acts.iter().for_each(|act| world.happens(act));
+        let inputs = world.told();
+        let (one, _) = shown(&inputs, filters[..1].to_vec());
+        let both: Vec<_> =
+            one.into_iter().filter(|connection| matches(&filters[1], connection)).collect();
+        prop_assert_eq!(shown(&inputs, filters).0, both);
+    }
+}
