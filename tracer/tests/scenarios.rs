@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use nix::errno::Errno;
 use synfin::{
-    input::{self, Input, Transition},
+    input::{self, Input, Transition, WalkBegin, WalkEnd, WalkedSocket},
     tracker::{
         By, Closed, Handshake, Limits, Observer, Role, Tracker, Unmeasured,
         close::{
@@ -44,14 +44,11 @@ fn handshakes_are_timed_or_not() {
 
 #[test]
 fn every_reason_has_a_row() {
-    // No record shows them: it is their absence that a walk notices.
-    let unseen = [ConnectLostSight, LostSight];
-
     let rows = [failures(), ends(), handshakes()].concat();
     let decided: BTreeSet<_> = rows.iter().filter_map(|row| row.expected.reason).collect();
     let without = |reason: &CloseReason| !decided.contains(reason);
     let missing: Vec<_> = CloseReason::ALL.iter().copied().filter(without).collect();
-    assert_eq!(missing, unseen);
+    assert_eq!(missing, []);
 }
 
 /// Attempts that never become a connection.
@@ -90,6 +87,7 @@ fn failures() -> Vec<Row> {
         row("no local port left", client().flags(HELD), ends_by(ConnectLocalFailure)),
         row("ss -K while connecting", client().err(Errno::ECONNABORTED), ends_by(ConnectDestroyed)),
         row("an error of another kind", client().err(Errno::EACCES), ends_by(ConnectUnknown)),
+        row("gone at a walk while connecting", client().vanishes(), ends_by(ConnectLostSight)),
         row("child lost the hash race", server().flags(Flags::DEAD), never_was()),
         row(
             "simultaneous open, reset",
@@ -285,6 +283,8 @@ fn ends() -> Vec<Row> {
                 .and(TimeWait::Entered)
                 .after(Handshake::Unmeasured(Unmeasured::EvidenceLost)),
         ),
+        row("gone at a walk", open(&[]).vanishes(), ends_by(LostSight)),
+        row("gone at a walk while closing", child(&[CloseWait]).vanishes(), ends_by(LostSight)),
         row(
             "orphan, out of memory",
             open(&[FinWait1]).flags(ORPHAN),
@@ -443,6 +443,7 @@ struct Script {
     resent: u32,
     handshake_flags: Flags,
     reset_received: bool,
+    end_seen: bool,
     end_flags: Flags,
     err: u8,
     unread: u32,
@@ -461,6 +462,7 @@ fn client() -> Script {
         resent: 0,
         handshake_flags: NONE,
         reset_received: false,
+        end_seen: true,
         end_flags: NONE,
         err: 0,
         unread: 0,
@@ -506,6 +508,11 @@ impl Script {
 
     fn reset_received(self) -> Self {
         Self { reset_received: true, ..self }
+    }
+
+    /// No record tells of its end: a walk meets it, and two more do not.
+    fn vanishes(self) -> Self {
+        Self { end_seen: false, ..self }
     }
 
     /// Of the last record.
@@ -571,7 +578,7 @@ impl Script {
             Role::Client => (Close, SynSent),
             Role::Server => (Listen, SynRecv),
         };
-        let mut time = 1_000_000_000;
+        let mut time = SECOND;
         let mut inputs = Vec::new();
         if self.birth_seen {
             inputs.push(Input::Transition(self.birth(time, birth_old, birth_new)));
@@ -591,6 +598,12 @@ impl Script {
         }
         if self.reset_received {
             inputs.push(Input::ResetReceived { time, sock: SOCK });
+        }
+        if !self.end_seen {
+            inputs.extend(walk(time + SECOND, Some(self.met(time + SECOND, old))));
+            inputs.extend(walk(time + 2 * SECOND, None));
+            inputs.extend(walk(time + 3 * SECOND, None));
+            return inputs;
         }
         inputs.push(Input::Transition(Transition {
             flags: self.end_flags,
@@ -621,12 +634,32 @@ impl Script {
         Transition { flags: self.birth_flags, opening: Some(opening), ..birth }
     }
 
+    /// By a walk.
+    fn met(&self, time: u64, state: TcpState) -> Input {
+        let (local, remote) = self.ends();
+        Input::Socket(WalkedSocket {
+            time,
+            sock: SOCK,
+            state,
+            local,
+            remote,
+            flags: HELD,
+            port_by_connect: None,
+            retransmits: 0,
+            rtt_us: 0,
+            accept_queue: (0, 0),
+            drops: 0,
+            idle_ms: None,
+            cgroup: 0,
+        })
+    }
+
     fn transition(&self, time: u64, old: TcpState, new: TcpState) -> Transition {
         let (local, remote) = self.ends();
         Transition {
             time,
             sock: SOCK,
-            netns: 1,
+            netns: NETNS,
             old,
             new,
             local,
@@ -645,6 +678,15 @@ impl Script {
     }
 }
 
+/// A walk over all sockets, and the only one that it met.
+fn walk(time: u64, met: Option<Input>) -> Vec<Input> {
+    let begin = Input::WalkBegin(WalkBegin { netns: NETNS, time });
+    let end = WalkEnd { netns: NETNS, begun: time, ended: time, error: None };
+    [begin].into_iter().chain(met).chain([Input::WalkEnd(end)]).collect()
+}
+
+const SECOND: u64 = 1_000_000_000;
+const NETNS: u32 = 1;
 const SOCK: u64 = 0xffff_8880_0000_1000;
 
 /// The one connection that has ended.
