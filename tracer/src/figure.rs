@@ -201,7 +201,7 @@ fn micros(us: u64) -> String {
 pub fn harmless(text: &str) -> String {
     let mut plain = String::new();
     for character in text.chars() {
-        let steers = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        let steers = matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         if character.is_control() || steers {
             plain.extend(character.escape_default());
         } else {
@@ -223,6 +223,6 @@ mod tests {
 
     #[test]
     fn hostile_text_is_spelled_out() {
-        assert_eq!(harmless("a\x1b[31m\n\u{202e}é"), "a\\u{1b}[31m\\n\\u{202e}é");
+        assert_eq!(harmless("a\x1b[31m\n\u{202e}\u{61c}é"), "a\\u{1b}[31m\\n\\u{202e}\\u{61c}é");
     }
 }

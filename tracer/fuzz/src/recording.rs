@@ -1,0 +1,78 @@
+//! Any bytes as a recording: it is read to its end or to a clear error, it can be written again,
+//! and a tracker takes all that is in it.
+
+use synfin::{
+    decode::decode,
+    recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+    tracker::{By, Limits, Tracker},
+};
+
+use super::decode::checksum;
+
+/// The file is `bytes`; as few of those have good checksums, once more with these put right.
+pub fn run(bytes: &[u8]) {
+    read(bytes);
+    read(&with_checksums(bytes));
+}
+
+/// The same, with the checksum that each frame should have.
+pub(crate) fn with_checksums(file: &[u8]) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let mut start = MAGIC.len();
+    while let Some(head) = file.get(start..).and_then(|rest| rest.first_chunk::<9>()) {
+        let &[kind, a, b, c, d, ..] = head;
+        let payload = start + 9;
+        let end = payload.saturating_add(u32::from_le_bytes([a, b, c, d]) as usize);
+        let Some(sum) = file.get(payload..end).map(|payload| checksum(kind, payload)) else {
+            break;
+        };
+        file[start + 5..payload].copy_from_slice(&sum.to_le_bytes());
+        start = end;
+    }
+    file
+}
+
+fn read(file: &[u8]) {
+    let mut reader = match Reader::new(file) {
+        Ok(reader) => reader,
+        Err(error) => {
+            let expected = matches!(error, RecordingError::Foreign | RecordingError::Version(_));
+            assert!(expected, "{error}");
+            return;
+        }
+    };
+    let mut frames = Vec::new();
+    for frame in reader.by_ref() {
+        match frame {
+            Ok(frame) => frames.push(frame),
+            Err(RecordingError::Truncated(offset) | RecordingError::Damaged { offset, .. }) => {
+                assert!((MAGIC.len() as u64..file.len() as u64).contains(&offset), "{offset}");
+                break;
+            }
+            Err(error) => panic!("memory cannot fail to be read: {error}"),
+        }
+    }
+    assert!(reader.next().is_none(), "there is more after the end");
+    replay(&frames);
+    assert_eq!(written_and_read(&frames), frames, "a recording of it is another");
+}
+
+fn replay(frames: &[Frame]) {
+    let mut tracker = Tracker::new(Limits::default(), 0);
+    for frame in frames {
+        if let Frame::Session(session) = frame {
+            tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
+                .with_filters(vec![session.filter.clone()]);
+        }
+        decode(frame, |input| tracker.ingest(&input, &mut ()));
+    }
+    tracker.cut(By::default());
+}
+
+fn written_and_read(frames: &[Frame]) -> Vec<Frame> {
+    let mut file = Vec::new();
+    let mut recorder = Recorder::new(&mut file).expect("memory can be written");
+    frames.iter().for_each(|frame| recorder.write(frame).expect("memory can be written"));
+    let read = Reader::new(&file[..]).and_then(Iterator::collect);
+    read.expect("what was written can be read")
+}

@@ -1,0 +1,173 @@
+//! Any bytes as a recording, put out in every form: what a form promises holds, and nothing that
+//! steers a terminal comes out of it raw.
+
+use std::io::{self, Write};
+
+use synfin::{
+    decode::decode,
+    input::{Session, Transition},
+    recording::{Frame, Reader},
+    sink::{
+        Format, Lines, Style,
+        connection::{self, Connection},
+        report::{ReportSink, Rows},
+        transition::{self, TransitionLine},
+    },
+    tracker::{By, Closed, Life, Limits, Observer, Tracker},
+};
+
+use super::recording::with_checksums;
+
+/// The file is `bytes`, with its checksums put right.
+pub fn run(bytes: &[u8]) {
+    let file = with_checksums(bytes);
+    let Ok(reader) = Reader::new(&file[..]) else { return };
+    let mut outputs = STYLES.map(Outputs::new);
+    let mut tracker = Tracker::new(Limits::default(), 0);
+    for frame in reader.flatten() {
+        if let Frame::Session(session) = &frame {
+            tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
+                .with_filters(vec![session.filter.clone()]);
+            outputs = STYLES.map(Outputs::new);
+            outputs.iter_mut().for_each(|output| output.session = (**session).clone());
+        }
+        decode(&frame, |input| tracker.ingest(&input, &mut All(&mut outputs)));
+        outputs.iter_mut().for_each(Outputs::settle);
+        if let Frame::Tick(_) = frame {
+            report(&mut tracker, &mut outputs);
+        }
+    }
+    let (clock, now) = (outputs[0].session.clock, tracker.now());
+    for (_, life) in tracker.open() {
+        let line = Connection::living(life, now, clock);
+        outputs.iter_mut().for_each(|output| output.connections.write(&line));
+    }
+    outputs.iter_mut().for_each(Outputs::settle);
+    report(&mut tracker, &mut outputs);
+}
+
+const TABLE: Style =
+    Style { format: Format::Table, wide: false, no_header: false, terminal: false };
+
+const STYLES: [Style; 5] = [
+    Style { no_header: true, ..TABLE },
+    Style { wide: true, ..TABLE },
+    Style { wide: true, terminal: true, ..TABLE },
+    Style { format: Format::Json, ..TABLE },
+    Style { format: Format::Csv, ..TABLE },
+];
+
+fn report(tracker: &mut Tracker, outputs: &mut [Outputs]) {
+    let snapshot = tracker.cut(By::default());
+    for Outputs { reports, session, .. } in outputs {
+        reports.write(session, snapshot.clone()).expect("it is written to memory");
+    }
+}
+
+/// All that is written in one style.
+struct Outputs {
+    session: Session,
+    transitions: Lines<Checked, TransitionLine>,
+    connections: Lines<Checked, Connection>,
+    reports: ReportSink<Checked>,
+}
+
+impl Outputs {
+    fn new(style: Style) -> Self {
+        let out = || Checked { style, written: Vec::new(), csv_columns: None };
+        Self {
+            session: Session::default(),
+            transitions: Lines::new(out(), style, transition::FIGURES),
+            connections: Lines::new(out(), style, connection::FIGURES),
+            reports: ReportSink::new(out(), style, style.terminal, Rows::default()),
+        }
+    }
+
+    fn settle(&mut self) {
+        self.transitions.settle().expect("it is written to memory");
+        self.connections.settle().expect("it is written to memory");
+    }
+}
+
+struct All<'a>(&'a mut [Outputs]);
+
+impl Observer for All<'_> {
+    fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
+        for output in &mut *self.0 {
+            output.transitions.write(&TransitionLine::new(transition, life, output.session.clock));
+        }
+    }
+
+    fn established(&mut self, life: &Life) {
+        for output in &mut *self.0 {
+            let line = Connection::living(life, life.changed, output.session.clock);
+            output.connections.write(&line);
+        }
+    }
+
+    fn closed(&mut self, closed: &Closed) {
+        for output in &mut *self.0 {
+            output.connections.write(&Connection::closed(closed, output.session.clock));
+        }
+    }
+}
+
+/// Checks at every flush what was written since the last one.
+struct Checked {
+    style: Style,
+    written: Vec<u8>,
+    /// As the heading has them.
+    csv_columns: Option<usize>,
+}
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let written = String::from_utf8(std::mem::take(&mut self.written)).expect("UTF-8");
+        match self.style.format {
+            Format::Table => self.check_table(&written),
+            Format::Json => written.lines().for_each(check_json),
+            Format::Csv => self.check_csv(&written),
+        }
+        Ok(())
+    }
+}
+
+impl Checked {
+    fn check_table(&self, table: &str) {
+        let ours = ["\x1b[31m", "\x1b[1m", "\x1b[0m", "\x1b[H\x1b[J"];
+        let ours = if self.style.terminal { &ours[..] } else { &[] };
+        let bare = ours.iter().fold(table.to_owned(), |table, ours| table.replace(ours, ""));
+        for line in bare.lines() {
+            assert!(!line.contains(steers), "it steers the terminal: {line:?}");
+        }
+    }
+
+    fn check_csv(&mut self, rows: &str) {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(rows.as_bytes());
+        for row in reader.records() {
+            let row = row.expect("all rows have equally many columns");
+            let columns = *self.csv_columns.get_or_insert(row.len());
+            assert_eq!(row.len(), columns, "{row:?}");
+            assert!(!row.iter().any(|cell| cell.contains(steers)), "it steers: {row:?}");
+        }
+    }
+}
+
+fn check_json(line: &str) {
+    let object: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+    assert!(object.is_object(), "{line}");
+}
+
+/// Control characters, and what changes the direction of writing.
+fn steers(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || turns
+}

@@ -1,0 +1,63 @@
+//! What the targets begin with: the same every time, and in the format of this very version.
+
+use std::collections::BTreeMap;
+
+use arbitrary::Unstructured;
+use synfin::recording::{Frame, Recorder};
+
+use super::story::Story;
+
+const SEEDS: u64 = 8;
+/// Enough for some sixty records.
+const DICE: usize = 1 << 10;
+const PAYLOADS_OF_A_KIND: usize = 8;
+/// Kind, length and checksum of a frame.
+const HEAD: usize = 9;
+
+/// Bytes as they fall.
+pub(crate) fn dice() -> Vec<Vec<u8>> {
+    (1..=SEEDS).map(throw).collect()
+}
+
+/// The recordings of the stories that these bytes tell.
+pub(crate) fn recordings() -> Vec<Vec<u8>> {
+    dice().iter().map(|dice| recorded(&frames(dice))).collect()
+}
+
+/// Payloads of some frames of each kind in these stories.
+pub(crate) fn payloads() -> Vec<Vec<u8>> {
+    let mut payloads: BTreeMap<u8, Vec<Vec<u8>>> = BTreeMap::new();
+    let nothing = recorded(&[]).len();
+    for frame in dice().iter().flat_map(|dice| frames(dice)) {
+        let frame = &recorded(&[frame])[nothing..];
+        let of_its_kind = payloads.entry(frame[0]).or_default();
+        if of_its_kind.len() < PAYLOADS_OF_A_KIND {
+            of_its_kind.push(frame[HEAD..].to_vec());
+        }
+    }
+    payloads.into_values().flatten().collect()
+}
+
+fn frames(dice: &[u8]) -> Vec<Frame> {
+    let story = Story::new(Unstructured::new(dice));
+    let session = Frame::Session(story.session().into());
+    [session].into_iter().chain(story).collect()
+}
+
+fn recorded(frames: &[Frame]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut recorder = Recorder::new(&mut file).expect("memory can be written");
+    frames.iter().for_each(|frame| recorder.write(frame).expect("memory can be written"));
+    file
+}
+
+/// A linear congruential generator with Knuth's constants: the same bytes on every machine.
+fn throw(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut byte = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..DICE).map(|_| byte()).collect()
+}

@@ -1,0 +1,350 @@
+//! A trace made up from dice. Sockets mostly go on by TCP's rules, so that deep states are
+//! reached, and are told of as the kernel side would; now and then a record is lost, repeated or
+//! nonsense, a walk tells what is not so, and time jumps.
+
+use std::ops::Range;
+
+use arbitrary::Unstructured;
+use synfin::{
+    input::{
+        CgroupName, ClockAnchor, Container, Counters, Names, Nanos, NetnsId, Session, SockId, Tick,
+        WalkBegin, WalkEnd,
+    },
+    recording::Frame,
+};
+use synfin_common::{
+    event::{Closing, Ends4, Ends6, Flags, Kind, Opening, Reset, Step},
+    holder::HeldSocket,
+    state::TcpState,
+    survey::{KIND_SOCKET, KIND_TIME_WAIT, SurveySocket, SurveyTimeWait},
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// When the story begins.
+pub(crate) const START: Nanos = 1_000 * SECOND;
+
+const SECOND: Nanos = 1_000_000_000;
+const MILLISECOND: Nanos = 1_000_000;
+
+/// As many sockets as there are bits to choose from them.
+const SOCKETS: usize = 16;
+const NAMESPACES: [NetnsId; 3] = [7, 8, 0];
+const PROCESSES: [u32; 4] = [1, 20, 21, 0];
+const CGROUPS: [u64; 3] = [0, 1, 2];
+const PORTS: [u16; 5] = [80, 443, 8080, 40_000, 0];
+/// Those that tell ends apart: none, EPIPE, ENETUNREACH, ECONNABORTED …
+const ERRORS: [u8; 12] = [0, 0, 0, 0, 32, 101, 103, 104, 104, 110, 111, 113];
+const ROUND_TRIPS_US: [u32; 4] = [187, 0, 55_000, u32::MAX];
+
+/// Frames, until the dice are used up.
+pub(crate) struct Story<'a> {
+    dice: Unstructured<'a>,
+    now: Nanos,
+    sockets: [Socket; SOCKETS],
+    counters: Counters,
+    walked: NetnsId,
+    walk_begun: Nanos,
+    /// The last batch of records.
+    last: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+struct Socket {
+    state: TcpState,
+    netns: NetnsId,
+    ipv6: bool,
+    local_port: u16,
+    remote_port: u16,
+}
+
+impl<'a> Story<'a> {
+    pub(crate) fn new(dice: Unstructured<'a>) -> Self {
+        let unborn = Socket {
+            state: TcpState::Close,
+            netns: NAMESPACES[0],
+            ipv6: false,
+            local_port: 0,
+            remote_port: 0,
+        };
+        Self {
+            dice,
+            now: START,
+            sockets: [unborn; SOCKETS],
+            counters: Counters::default(),
+            walked: NAMESPACES[0],
+            walk_begun: START,
+            last: Vec::new(),
+        }
+    }
+
+    /// The circumstances, as a recording begins.
+    pub(crate) fn session(&self) -> Session {
+        let clock = ClockAnchor { monotonic_ns: START, realtime_ns: 1_800_000_000 * SECOND };
+        Session { clock, host: "host".to_owned(), ..Session::default() }
+    }
+
+    /// One of these; the first one if the dice are used up.
+    fn pick<T: Copy, const N: usize>(&mut self, from: [T; N]) -> T {
+        self.dice.choose(&from).copied().unwrap_or(from[0])
+    }
+
+    fn number(&mut self, range: Range<u64>) -> u64 {
+        self.dice.int_in_range(range.start..=range.end - 1).unwrap_or(range.start)
+    }
+
+    fn rarely(&mut self) -> bool {
+        self.number(0..16) == 15
+    }
+
+    /// Whatever bytes, also for fields that are not named here; mostly zeros, which are plausible.
+    fn any<T: FromBytes + IntoBytes>(&mut self) -> T {
+        let mut any = T::new_zeroed();
+        if self.number(0..4) == 3 {
+            // The dice may be used up: then it stays zero.
+            let _ = self.dice.fill_buffer(any.as_mut_bytes());
+        }
+        any
+    }
+
+    fn time_passes(&mut self) {
+        self.now = match self.number(0..32) {
+            31 => self.dice.arbitrary().unwrap_or(0),
+            28..31 => self.now.saturating_add(self.number(1..100) * SECOND),
+            24..28 => self.now.saturating_sub(self.number(1..2_000) * MILLISECOND),
+            20..24 => self.now.saturating_add(self.number(1..2_000) * MILLISECOND),
+            _ => self.now.saturating_add(1_000),
+        };
+    }
+
+    /// A socket goes on by TCP's rules.
+    fn a_socket_goes_on(&mut self) -> Vec<u8> {
+        use TcpState::{
+            Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv,
+            SynSent,
+        };
+        let place = self.number(0..SOCKETS as u64) as usize;
+        let old = self.sockets[place].state;
+        let (old, new) = match old {
+            Close => {
+                self.sockets[place] = Socket {
+                    state: Close,
+                    netns: self.pick(NAMESPACES),
+                    ipv6: self.rarely(),
+                    local_port: self.pick(PORTS),
+                    remote_port: self.pick(PORTS),
+                };
+                self.pick([(Close, SynSent), (Listen, SynRecv), (Close, Listen)])
+            }
+            SynSent => (old, self.pick([Established, Established, SynRecv, Close])),
+            SynRecv => (old, self.pick([Established, Established, FinWait1, Close])),
+            Established => (old, self.pick([FinWait1, CloseWait, Close])),
+            FinWait1 => (old, self.pick([FinWait2, Closing, Close])),
+            CloseWait => (old, self.pick([LastAck, Close])),
+            _ => (old, Close),
+        };
+        self.sockets[place].state = new;
+        let kind = match new {
+            SynSent | SynRecv | Listen => Kind::Opening,
+            Close => Kind::Closing,
+            _ => Kind::Step,
+        };
+        self.counters.seen[kind as usize] += 1;
+        if self.rarely() {
+            self.counters.lost[kind as usize] += 1;
+            return Vec::new();
+        }
+        self.record(kind, place, old.number(), new.number())
+    }
+
+    /// A record of this kind, on any transition of any socket.
+    fn nonsense(&mut self, kind: Kind) -> Vec<u8> {
+        let place = self.number(0..SOCKETS as u64) as usize;
+        let [old, new] = [(); 2].map(|()| self.number(0..14) as u8);
+        self.record(kind, place, old, new)
+    }
+
+    /// A record after its length.
+    fn record(&mut self, kind: Kind, place: usize, old: u8, new: u8) -> Vec<u8> {
+        let Socket { netns, ipv6, local_port, remote_port, .. } = self.sockets[place];
+        let mut step = Step {
+            kind: kind as u8,
+            old,
+            new,
+            time: self.now,
+            sock: sock(place),
+            netns,
+            local_port,
+            remote_port,
+            ..self.any()
+        };
+        let any = step.flags.0 & !Flags::IPV6.0;
+        step.flags = Flags(any | if ipv6 { Flags::IPV6.0 } else { 0 });
+        if !self.rarely() {
+            step.err = self.pick(ERRORS);
+            step.pid = self.pick(PROCESSES);
+            step.rtt_us = self.pick(ROUND_TRIPS_US);
+            step.total_retransmits = self.pick([0, 0, 1]);
+        }
+        let mut record = match kind {
+            Kind::Step => step.as_bytes().to_vec(),
+            Kind::Opening => {
+                let cgroup = self.pick(CGROUPS);
+                Opening { step, cgroup, ..self.any() }.as_bytes().to_vec()
+            }
+            Kind::Closing => Closing { step, ..self.any() }.as_bytes().to_vec(),
+            Kind::Reset => {
+                Reset { kind: step.kind, time: step.time, sock: step.sock, ..self.any() }
+                    .as_bytes()
+                    .to_vec()
+            }
+        };
+        if kind != Kind::Reset {
+            // Ends that differ from record to record make a socket another connection.
+            let elsewhere = self.rarely();
+            if ipv6 {
+                let ends = if elsewhere { self.any() } else { Ends6::default() };
+                record.extend(ends.as_bytes());
+            } else {
+                let ends = if elsewhere { self.any() } else { Ends4::default() };
+                record.extend(ends.as_bytes());
+            }
+        }
+        [&(record.len() as u32).to_le_bytes(), &record[..]].concat()
+    }
+
+    fn a_walk_begins(&mut self) -> Frame {
+        self.walked = self.pick(NAMESPACES);
+        self.walk_begun = self.now;
+        Frame::WalkBegin(WalkBegin { netns: self.walked, time: self.now })
+    }
+
+    /// The walk meets some of the sockets, as they are or as they are not.
+    fn a_walk_goes_on(&mut self) -> Vec<u8> {
+        let met: u16 = self.dice.arbitrary().unwrap_or(u16::MAX);
+        let mut findings = Vec::new();
+        for place in (0..SOCKETS).filter(|place| met >> place & 1 == 1) {
+            let Socket { state, netns, local_port, remote_port, .. } = self.sockets[place];
+            let state = match self.number(0..16) {
+                15 => self.number(0..14) as u8,
+                14 => TcpState::NewSynRecv.number(),
+                _ => state.number(),
+            };
+            if state == TcpState::Close.number() {
+                findings.extend(as_bytes(&SurveyTimeWait {
+                    kind: KIND_TIME_WAIT,
+                    local_port,
+                    remote_port,
+                    ..self.any()
+                }));
+            } else if netns == self.walked || self.rarely() {
+                findings.extend(as_bytes(&SurveySocket {
+                    kind: KIND_SOCKET,
+                    state,
+                    time: self.now,
+                    sock: sock(place),
+                    local_port,
+                    remote_port,
+                    ..self.any()
+                }));
+            }
+        }
+        findings
+    }
+
+    fn a_walk_ends(&mut self) -> Frame {
+        let netns = if self.rarely() { self.pick(NAMESPACES) } else { self.walked };
+        let error = self.rarely().then(|| "no such namespace".to_owned());
+        Frame::WalkEnd(WalkEnd { netns, begun: self.walk_begun, ended: self.now, error })
+    }
+
+    /// Somebody looks at open files: some of the sockets are held, by few processes.
+    fn a_look_at_holders(&mut self) -> Vec<u8> {
+        let held: u16 = self.dice.arbitrary().unwrap_or(u16::MAX);
+        let places = (0..SOCKETS).filter(|place| held >> place & 1 == 1);
+        let looks = places.map(|place| {
+            let (pid, parent) = (self.pick(PROCESSES), self.pick(PROCESSES));
+            let mut holder = HeldSocket { sock: sock(place), pid, parent, ..self.any() };
+            holder.cgroup = self.pick(CGROUPS);
+            if !self.rarely() {
+                holder.time = self.now;
+            }
+            as_bytes(&holder)
+        });
+        looks.flatten().collect()
+    }
+
+    fn names(&mut self) -> Names {
+        let [path, id, pod] = [(); 3].map(|()| self.name());
+        let pod = self.rarely().then_some(pod);
+        let container = self.rarely().then_some(Container { id, pod });
+        Names {
+            cgroups: [(self.pick(CGROUPS), CgroupName { path, container })].into(),
+            namespaces: [(self.pick(NAMESPACES), self.name())].into(),
+        }
+    }
+
+    /// Any characters.
+    fn name(&mut self) -> String {
+        let bytes: [u8; 6] = self.any();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn tick(&mut self) -> Frame {
+        let mut counters = self.counters.clone();
+        if self.rarely() {
+            let Counters { seen, lost, filtered, missed } = &mut counters;
+            for count in seen.iter_mut().chain(lost).chain(filtered).chain([missed]) {
+                *count = self.dice.arbitrary().unwrap_or(0);
+            }
+        }
+        Frame::Tick(Tick { time: self.now, counters })
+    }
+
+    fn what_comes_next(&mut self) -> Frame {
+        match self.number(0..32) {
+            31 => self.tick(),
+            30 => Frame::Held(self.a_look_at_holders().into()),
+            29 if self.number(0..2) == 1 => Frame::Names(self.names()),
+            28..30 => self.a_walk_begins(),
+            25..28 => Frame::Walked(self.a_walk_goes_on().into()),
+            22..25 => self.a_walk_ends(),
+            20..22 => {
+                let kind = self.pick(Kind::ALL);
+                Frame::Events(self.nonsense(kind).into())
+            }
+            19 => Frame::Events(self.nonsense(Kind::Reset).into()),
+            18 => Frame::Events(self.last.clone().into()),
+            _ => {
+                self.last = self.a_socket_goes_on();
+                Frame::Events(self.last.clone().into())
+            }
+        }
+    }
+}
+
+impl Iterator for Story<'_> {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
+        if self.dice.is_empty() {
+            return None;
+        }
+        self.time_passes();
+        let frame = self.what_comes_next();
+        // A new kind of frame belongs into the story, so that the tracker is fuzzed with it.
+        match &frame {
+            Frame::Session(_) | Frame::Events(_) | Frame::Tick(_) => {}
+            Frame::WalkBegin(_) | Frame::Walked(_) | Frame::WalkEnd(_) => {}
+            Frame::Held(_) | Frame::Names(_) => {}
+        }
+        Some(frame)
+    }
+}
+
+fn sock(place: usize) -> SockId {
+    0xffff_8880_0000_0000 + place as u64 * 0x1000
+}
+
+fn as_bytes<T: IntoBytes + Immutable>(record: &T) -> Vec<u8> {
+    record.as_bytes().to_vec()
+}

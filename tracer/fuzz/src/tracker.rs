@@ -1,0 +1,64 @@
+//! A tracker that hears a story made up from bytes: its books balance after every cut, whatever
+//! was said; and another one beside it, that lets a part of the story in.
+
+use arbitrary::Unstructured;
+use synfin::{
+    decode::decode,
+    filter::{Family, Filter, PortRange},
+    recording::Frame,
+    tracker::{By, Limits, Role, Tracker},
+};
+
+use super::{
+    books::Books,
+    story::{START, Story},
+};
+
+/// The story is made up from `bytes`.
+pub fn run(bytes: &[u8]) {
+    let mut dice = Unstructured::new(bytes);
+    let (limits, cut_always) = (limits(&mut dice), dice.ratio(1u8, 16u8).unwrap_or(false));
+    let mut books = Books::new(limits, START);
+    let mut filtered = Tracker::new(limits, START).with_filters(vec![filter(&mut dice)]);
+    let by = *dice.choose(&[By::Port, By::Remote, By::Owner, By::Netns]).unwrap_or(&By::Port);
+    for frame in Story::new(dice) {
+        decode(&frame, |input| {
+            books.take(&input);
+            filtered.ingest(&input, &mut ());
+        });
+        if cut_always || matches!(frame, Frame::Tick(_)) {
+            books.cut();
+            filtered.cut(by);
+        }
+    }
+    books.cut();
+    filtered.cut(by);
+    let events = filtered.events();
+    assert!(events.in_flight() >= 0, "{events:?}");
+}
+
+/// From none to more than is needed.
+fn limits(dice: &mut Unstructured<'_>) -> Limits {
+    let mut most = |default| *dice.choose(&[default, 0, 1, 4, 8]).unwrap_or(&default);
+    let Limits { connections, rows } = Limits::default();
+    Limits { connections: most(connections), rows: most(rows) }
+}
+
+/// Asks for what some of the story's sockets have and others have not.
+fn filter(dice: &mut Unstructured<'_>) -> Filter {
+    let mut asked = || dice.ratio(1u8, 4u8).unwrap_or(false);
+    Filter {
+        pids: if asked() { vec![20] } else { vec![] },
+        service_ports: if asked() { ports("80") } else { vec![] },
+        local_ports: if asked() { ports("443-40000") } else { vec![] },
+        remote_ports: if asked() { ports("80-8080") } else { vec![] },
+        family: asked().then_some(Family::V4),
+        namespaces: if asked() { vec![7] } else { vec![] },
+        role: asked().then_some(Role::Server),
+        ..Filter::default()
+    }
+}
+
+fn ports(range: &str) -> Vec<PortRange> {
+    vec![range.parse().expect("a range of ports")]
+}
