@@ -8,8 +8,9 @@ use crate::{
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     workspace.cargo().args(["fmt", "--all", "--check"]).run()?;
-    let kernel_side = ["fmt", "--manifest-path", "tracer-ebpf/Cargo.toml", "--check"];
-    workspace.cargo().args(kernel_side).run()?;
+    for apart in ["tracer-ebpf/Cargo.toml", "tracer/fuzz/Cargo.toml"] {
+        workspace.cargo().args(["fmt", "--manifest-path", apart, "--check"]).run()?;
+    }
 
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     workspace.cargo().args(clippy).run()?;

@@ -4,6 +4,7 @@
 mod bench;
 mod ci;
 mod ebpf;
+mod fuzz;
 mod lint;
 mod manifest;
 mod packages;
@@ -39,6 +40,8 @@ enum Command {
     Record(SynfinArgs),
     /// Run every test there is, kernel tests included
     Test(test::Options),
+    /// Give the decoder, the recording reader, the tracker and the outputs whatever bytes
+    Fuzz(fuzz::Options),
     /// Check formatting, clippy and documentation
     Lint,
     /// Do all that a change has to pass: lint and test
@@ -88,6 +91,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Connections(args) => synfin(&["connections"], args)?,
         Command::Record(args) => synfin(&["record"], args)?,
         Command::Test(options) => return test::run(&workspace, &options),
+        Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Lint => lint::run(&workspace)?,
         Command::Ci => return ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options)?,

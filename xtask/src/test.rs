@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use xshell::Shell;
 
 use crate::{
-    ebpf, manifest, packages, root,
+    ebpf, fuzz, manifest, packages, root,
     workspace::{Workspace, find_program, say},
 };
 
@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Do not rebuild the kernel side to compare it with the committed objects
     #[arg(long)]
     no_rebuild: bool,
+    /// Do not run the fuzz targets; nor are they run if ARGS are given
+    #[arg(long)]
+    no_fuzz: bool,
     /// What the test programs are called with, as after `cargo test --`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
@@ -43,13 +46,18 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         .spawn()
         .context("cannot start cargo test")?;
     let output = cargo.stdout.take().context("cargo test has no output")?;
-    let total: Summary = pass_on(output, &mut io::stdout().lock())?.into_iter().sum();
+    let mut summaries = pass_on(output, &mut io::stdout().lock())?;
     let status = cargo.wait()?;
-    if !status.success() && total.failed == 0 {
+    if !status.success() && summaries.iter().all(|summary| summary.failed == 0) {
         say(format!("no test failed, but cargo test did ({status}): see its error above"));
     }
+    if options.args.is_empty() && !options.no_fuzz {
+        summaries.push(fuzz::briefly(workspace)?);
+    }
+    let total: Summary = summaries.into_iter().sum();
     println!("{total}");
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let success = status.success() && total.failed == 0;
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Programs that the kernel tests call, and the Debian packages that have them.
@@ -88,10 +96,10 @@ fn pass_on(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>>
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Summary {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Summary {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
 }
 
 impl Summary {
