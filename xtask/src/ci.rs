@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use crate::{lint, test, workspace::Workspace};
+use crate::{lint, test, tidy, workspace::Workspace};
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    // Also part of the tests, but quicker than all else.
+    tidy::run(workspace)?;
     lint::run(workspace)?;
     test::run(workspace, &test::Options::default())
 }

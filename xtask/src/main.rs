@@ -13,6 +13,7 @@ mod root;
 mod run;
 mod rustc;
 mod test;
+mod tidy;
 mod toolchain;
 mod vm;
 mod workspace;
@@ -44,7 +45,9 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Check formatting, clippy and documentation
     Lint,
-    /// Do all that a change has to pass: lint and test
+    /// Check the house rules that no compiler knows
+    Tidy,
+    /// Do all that a change has to pass: lint, tidy and test
     Ci,
     /// Measure what the kernel side costs
     Bench(bench::Options),
@@ -93,6 +96,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test(options) => return test::run(&workspace, &options),
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Lint => lint::run(&workspace)?,
+        Command::Tidy => tidy::run(&workspace)?,
         Command::Ci => return ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options)?,
         Command::Ebpf(options) => ebpf::run(&workspace, &options)?,

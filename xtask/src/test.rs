@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use xshell::Shell;
 
 use crate::{
-    ebpf, fuzz, manifest, packages, root,
+    ebpf, fuzz, manifest, packages, root, tidy,
     workspace::{Workspace, find_program, say},
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
+    tidy::run(workspace)?;
     if options.no_rebuild {
         manifest::verify(&workspace.root)?;
     } else {
