@@ -1,17 +1,25 @@
 //! A histogram with its exact count and maximum. Buckets are relative: a percentile is at most
 //! 1.6 % above the truth, and never above the maximum.
 
-use histogram::Histogram;
+use std::borrow::Cow;
+
+use histogram::{Histogram, SparseHistogram};
 
 /// 2⁶ buckets per power of two.
 const GROUPING_POWER: u8 = 6;
 /// Values up to 2⁴⁰ µs, twelve days; a longer one counts as that.
 const MAX_POWER: u8 = 40;
 
-/// Durations in microseconds. Takes no memory to speak of until something is added.
+/// So many are kept as they are before they are put into buckets together.
+const RECENT_LIMIT: usize = 64;
+
+/// Durations in microseconds. Takes memory for the buckets that are not empty only, as there may
+/// be thousands of rows with a few connections each.
 #[derive(Clone, Debug, Default)]
 pub struct Durations {
-    buckets: Option<Box<Histogram>>,
+    buckets: Option<Box<SparseHistogram>>,
+    /// Not yet in the buckets.
+    recent: Vec<u64>,
     count: u64,
     max: u64,
 }
@@ -20,19 +28,27 @@ impl Durations {
     /// Adds one.
     pub fn add(&mut self, us: u64) {
         let us = us.min((1 << MAX_POWER) - 1);
-        // Cannot fail: the value is within the range.
-        let _ = self.histogram().increment(us);
+        self.recent.push(us);
         self.count += 1;
         self.max = self.max.max(us);
+        if self.recent.len() >= RECENT_LIMIT {
+            self.settle();
+        }
     }
 
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
-        if let Some(buckets) = &other.buckets {
-            // Cannot fail: both have the same configuration, and counts of u64 do not overflow.
-            let _ = self.histogram().checked_add_assign(buckets);
-            self.count += other.count;
-            self.max = self.max.max(other.max);
+        self.recent.extend_from_slice(&other.recent);
+        if let Some(more) = &other.buckets {
+            self.buckets = Some(match &self.buckets {
+                Some(buckets) => sum(buckets, more),
+                None => more.clone(),
+            });
+        }
+        self.count += other.count;
+        self.max = self.max.max(other.max);
+        if self.recent.len() >= RECENT_LIMIT {
+            self.settle();
         }
     }
 
@@ -48,24 +64,45 @@ impl Durations {
 
     /// The value that a share of `quantile` (0 to 1) does not exceed.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        let bucket = self.buckets.as_ref()?.quantile_bucket(quantile).ok()??;
-        Some(bucket.end().min(self.max))
+        let found = self.all()?.quantile(quantile).ok()??;
+        Some(found.entries().values().next()?.end().min(self.max))
     }
 
     /// The buckets that are not empty: upper bound (inclusive) and count.
     pub fn buckets(&self) -> Vec<(u64, u64)> {
-        let buckets = self.buckets.iter().flat_map(|histogram| histogram.iter());
-        buckets
-            .filter(|bucket| bucket.count() > 0)
-            .map(|bucket| (bucket.end(), bucket.count()))
-            .collect()
-    }
-
-    fn histogram(&mut self) -> &mut Histogram {
-        self.buckets.get_or_insert_with(|| {
-            Box::new(Histogram::new(GROUPING_POWER, MAX_POWER).expect("the powers are in range"))
+        self.all().map_or_else(Vec::new, |all| {
+            all.iter().map(|bucket| (bucket.end(), bucket.count())).collect()
         })
     }
+
+    /// Puts recent ones into buckets.
+    fn settle(&mut self) {
+        self.buckets = self.all().map(|all| Box::new(all.into_owned()));
+        self.recent.clear();
+    }
+
+    /// All of them in buckets; `None` if there are none.
+    fn all(&self) -> Option<Cow<'_, SparseHistogram>> {
+        if self.recent.is_empty() {
+            return self.buckets.as_deref().map(Cow::Borrowed);
+        }
+        let mut recent =
+            Histogram::new(GROUPING_POWER, MAX_POWER).expect("the powers are in range");
+        for &us in &self.recent {
+            // Cannot fail: the value is within the range.
+            let _ = recent.increment(us);
+        }
+        let recent = SparseHistogram::from(&recent);
+        Some(Cow::Owned(match &self.buckets {
+            Some(buckets) => *sum(buckets, &recent),
+            None => recent,
+        }))
+    }
+}
+
+fn sum(one: &SparseHistogram, other: &SparseHistogram) -> Box<SparseHistogram> {
+    // Cannot fail: both have the same configuration, and counts of u64 do not overflow.
+    Box::new(one.checked_add(other).unwrap_or_else(|_| one.clone()))
 }
 
 #[cfg(test)]
@@ -86,5 +123,22 @@ mod tests {
         assert_eq!(durations.quantile(1.0), Some(10_000));
         assert_eq!(durations.max(), Some(10_000));
         assert_eq!(durations.buckets().iter().map(|(_, count)| count).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        let of = |range: std::ops::Range<u64>| {
+            let mut durations = Durations::default();
+            range.for_each(|us| durations.add(us * 7));
+            durations
+        };
+        for (middle, end) in [(3, 5), (63, 64), (10, 500), (500, 1_000)] {
+            let mut sum = of(0..middle);
+            sum.merge(&of(middle..end));
+            let whole = of(0..end);
+            assert_eq!((sum.count(), sum.max()), (whole.count(), whole.max()));
+            assert_eq!(sum.buckets(), whole.buckets());
+            assert_eq!(sum.quantile(0.99), whole.quantile(0.99));
+        }
     }
 }
