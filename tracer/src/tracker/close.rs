@@ -142,12 +142,6 @@ reasons! {
     ResetByUsUnreadData "reset_by_us_unread_data" Abnormal Closed, "reset by us: unread data"
         "The application closed the socket with received data that it had not read: the kernel sends RST, and the peer may lose what we sent."
         "Read until the end before closing, or shut down for writing first.";
-    ResetByUsDataAfterClose "reset_by_us_data_after_close" Abnormal Closed, "reset by us: data after close"
-        "The peer sent data after the application had closed the socket."
-        "The two sides disagree about who speaks last.";
-    ResetByUsMemory "reset_by_us_memory" Abnormal Closed, "reset by us: out of memory"
-        "The kernel gave up an orphaned connection for lack of socket memory."
-        "See net.ipv4.tcp_mem and tcp_max_orphans.";
     ResetByUsListenerClosed "reset_by_us_listener_closed" Abnormal Closed, "reset by us: never accepted"
         "The listener was closed while this connection waited in its accept queue."
         "On a restart, hand the listener over (socket activation) or drain it first.";
@@ -166,21 +160,12 @@ reasons! {
     TimeoutKeepalive "timeout_keepalive" Abnormal Closed, "timed out: probes not answered"
         "Keepalive or window probes went unanswered."
         "The peer is gone, or something between dropped the idle connection: compare the idle time.";
-    TimeoutUser "timeout_user" Abnormal Closed, "timed out: TCP_USER_TIMEOUT"
-        "Sent data was not acknowledged within TCP_USER_TIMEOUT."
-        "The peer or the path is gone.";
-    TimeoutZeroWindow "timeout_zero_window" Abnormal Closed, "timed out: window closed"
-        "The peer kept its window closed and stopped answering probes."
-        "The peer's application does not read, and the peer is gone.";
     TimeoutOrphan "timeout_orphan" Abnormal Closed, "timed out after close"
         "Our FIN was never acknowledged, and nobody held the socket any more (FIN_WAIT1, CLOSING or LAST_ACK)."
         "The peer or the path was gone when we closed.";
     DestroyedByAdmin "destroyed_by_admin" Notable Closed, "destroyed by an administrator"
         "ss -K or a BPF program destroyed the connection, or a checkpoint took it away (TCP_REPAIR)."
         "Find out who runs it.";
-    NamespaceGone "namespace_gone" Notable Closed, "its namespace went away"
-        "The network namespace was removed with the connection in it."
-        "Normal when a container is killed.";
     LostSight "lost_sight" Unknown Closed, "lost from sight"
         "Events were lost, or the connection table was full, and the connection was gone when the sockets were walked."
         "Give synfin a larger ring buffer if events are lost often.";
