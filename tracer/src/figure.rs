@@ -1,26 +1,72 @@
 //! A figure: one thing that can be shown, under one name everywhere. Registries of figures feed
 //! the tables, JSON and CSV alike.
 
+mod kind;
+
 use serde_json::{Map, Number, Value as Json};
+
+pub use kind::{Kind, Words};
 
 /// A figure of a `T`.
 pub struct Figure<T> {
+    /// What is said about it.
+    pub about: About,
+    /// Its value.
+    pub(crate) get: fn(&T) -> Value,
+}
+
+/// What is said about a figure, whatever it is a figure of.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
     /// Its name: JSON path, CSV column, sort key.
     pub key: &'static str,
     /// Its heading in a table.
     pub title: &'static str,
-    /// What it means, with its unit and how it is known.
-    pub help: &'static str,
+    /// What its values are like.
+    pub kind: Kind,
+    /// Whether its value may be unknown, or none.
+    pub nullable: bool,
     /// Where it is shown.
     pub shown: Shown,
-    /// Its value.
-    pub get: fn(&T) -> Value,
+    /// What it means, and how it is known. The unit is its kind's.
+    pub help: &'static str,
 }
 
-/// A registry: per figure its name, title, place, meaning and value.
+impl About {
+    fn allows(&self, value: &Value) -> bool {
+        match value {
+            Value::Unknown => self.nullable,
+            value => self.kind.allows(value),
+        }
+    }
+}
+
+impl<T> Figure<T> {
+    /// Its value, which is of the kind that it declares.
+    pub fn value(&self, item: &T) -> Value {
+        let value = (self.get)(item);
+        debug_assert!(self.about.allows(&value), "{}: {value:?}", self.about.key);
+        value
+    }
+}
+
+/// A registry: per figure its name, title, kind, place, meaning and value.
 macro_rules! figures {
-    ($($key:literal $title:literal $shown:expr, $help:literal, $get:expr;)*) => {
-        &[$($crate::figure::Figure { key: $key, title: $title, help: $help, shown: $shown, get: $get },)*]
+    (@may_be) => { false };
+    (@may_be null) => { true };
+    ($($key:literal $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
+        $shown:expr, $help:literal, $get:expr;)*) => {
+        &[$($crate::figure::Figure {
+            about: $crate::figure::About {
+                key: $key,
+                title: $title,
+                kind: $crate::figure::Kind::$kind $(($of))?,
+                nullable: $crate::figure::figures!(@may_be $($null)?),
+                shown: $shown,
+                help: $help,
+            },
+            get: $get,
+        },)*]
     };
 }
 pub(crate) use figures;
@@ -36,6 +82,18 @@ pub enum Shown {
     Data,
     /// Only in JSON, having no flat form.
     Json,
+}
+
+impl Shown {
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Table(_) => "every table, JSON and CSV",
+            Self::Wide(_) => "wide tables (-w), JSON and CSV",
+            Self::Data => "JSON and CSV",
+            Self::Json => "JSON",
+        }
+    }
 }
 
 /// How a column stands in a table, and its least width.
@@ -58,12 +116,18 @@ pub enum Value {
     Float(f64),
     /// A duration in microseconds.
     Micros(u64),
+    /// A duration in seconds.
+    Seconds(f64),
     /// Yes or no.
     Bool(bool),
     /// A word of ours.
     Word(&'static str),
     /// Text from elsewhere, which may hold anything.
     Text(String),
+    /// Texts from elsewhere.
+    Texts(Vec<String>),
+    /// Texts from elsewhere, each under its name.
+    TextByName(Vec<(String, String)>),
     /// A count for each of a fixed set of names.
     Counts(Vec<(&'static str, u64)>),
     /// Buckets of a histogram: upper bound in microseconds (inclusive), count.
@@ -81,12 +145,18 @@ impl Value {
         match self {
             Self::Unknown => Json::Null,
             Self::Int(value) | Self::Micros(value) => (*value).into(),
-            Self::Float(value) => {
-                Number::from_f64((value * 1000.0).round() / 1000.0).map_or(Json::Null, Json::Number)
-            }
+            Self::Float(value) => rounded(*value, 1e3),
+            Self::Seconds(value) => rounded(*value, 1e6),
             Self::Bool(value) => (*value).into(),
             Self::Word(word) => (*word).into(),
             Self::Text(text) => text.as_str().into(),
+            Self::Texts(texts) => texts.as_slice().into(),
+            Self::TextByName(texts) => {
+                let texts = texts.iter();
+                Json::Object(
+                    texts.map(|(name, text)| (name.clone(), text.as_str().into())).collect(),
+                )
+            }
             Self::Counts(counts) => {
                 let present = counts.iter().filter(|(_, count)| *count > 0);
                 Json::Object(
@@ -102,7 +172,11 @@ impl Value {
     /// As a cell of CSV.
     pub fn to_cell(&self) -> String {
         match self {
-            Self::Unknown | Self::Counts(_) | Self::Buckets(_) => String::new(),
+            Self::Unknown
+            | Self::Texts(_)
+            | Self::TextByName(_)
+            | Self::Counts(_)
+            | Self::Buckets(_) => String::new(),
             Self::Text(text) => harmless(text),
             Self::Word(word) => (*word).to_owned(),
             other => other.to_json().to_string(),
@@ -118,6 +192,7 @@ impl Value {
             Self::Float(value) if *value < 10.0 => format!("{value:.1}"),
             Self::Float(value) => format!("{value:.0}"),
             Self::Micros(us) => micros(*us),
+            Self::Seconds(value) => format!("{value:.1}s"),
             Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
             Self::Word(word) => (*word).to_owned(),
             Self::Text(text) => harmless(text),
@@ -127,7 +202,7 @@ impl Value {
                     present.map(|(name, count)| format!("{name}:{count}")).collect();
                 if listed.is_empty() { "-".to_owned() } else { listed.join(" ") }
             }
-            Self::Buckets(_) => String::new(),
+            Self::Texts(_) | Self::TextByName(_) | Self::Buckets(_) => String::new(),
         }
     }
 }
@@ -136,7 +211,7 @@ impl Value {
 pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
     let mut object = Map::new();
     for figure in figures {
-        let mut parts: Vec<_> = figure.key.split('.').collect();
+        let mut parts: Vec<_> = figure.about.key.split('.').collect();
         let Some(last) = parts.pop() else { continue };
         let mut place = &mut object;
         for part in parts {
@@ -145,7 +220,7 @@ pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
             let Json::Object(child) = child else { return object };
             place = child;
         }
-        place.insert(last.to_owned(), (figure.get)(item).to_json());
+        place.insert(last.to_owned(), figure.value(item).to_json());
     }
     object
 }
@@ -153,19 +228,22 @@ pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
 /// The CSV columns of `item`: a figure with counts is one column per name.
 pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<(String, String)> {
     let mut cells = Vec::new();
-    for figure in figures.iter().filter(|figure| figure.shown != Shown::Json) {
-        match (figure.get)(item) {
+    for figure in figures.iter().filter(|figure| figure.about.shown != Shown::Json) {
+        match figure.value(item) {
             Value::Counts(counts) => {
-                cells.extend(
-                    counts
-                        .iter()
-                        .map(|(name, count)| (format!("{}.{name}", figure.key), count.to_string())),
-                );
+                cells.extend(counts.iter().map(|(name, count)| {
+                    (format!("{}.{name}", figure.about.key), count.to_string())
+                }));
             }
-            value => cells.push((figure.key.to_owned(), value.to_cell())),
+            value => cells.push((figure.about.key.to_owned(), value.to_cell())),
         }
     }
     cells
+}
+
+/// A number in this many parts of one; no number is null.
+fn rounded(value: f64, parts: f64) -> Json {
+    Number::from_f64((value * parts).round() / parts).map_or(Json::Null, Json::Number)
 }
 
 /// A duration with three significant digits.

@@ -11,7 +11,7 @@ const PLAIN: &str = "\x1b[0m";
 
 /// The columns that a table shows.
 pub(super) fn columns<T>(figures: &'static [Figure<T>], wide: bool) -> Vec<&'static Figure<T>> {
-    let shown = |figure: &&Figure<T>| match figure.shown {
+    let shown = |figure: &&Figure<T>| match figure.about.shown {
         Shown::Table(_) => true,
         Shown::Wide(_) => wide,
         Shown::Data | Shown::Json => false,
@@ -62,13 +62,13 @@ pub(super) fn whole<T>(
 }
 
 fn cells<T>(columns: &[&Figure<T>], item: &T) -> Vec<String> {
-    columns.iter().map(|figure| (figure.get)(item).to_plain()).collect()
+    columns.iter().map(|figure| figure.value(item).to_plain()).collect()
 }
 
 /// The width that a figure asks for, but never less than its title's.
 fn least_width<T>(figure: &Figure<T>) -> Width {
-    let title = figure.title.width();
-    match figure.shown {
+    let title = figure.about.title.width();
+    match figure.about.shown {
         Shown::Table(Width::Left(width)) | Shown::Wide(Width::Left(width)) => {
             Width::Left(width.max(title))
         }
@@ -85,7 +85,7 @@ fn write_heading<T>(
     widths: &[Width],
     terminal: bool,
 ) -> io::Result<()> {
-    let titles: Vec<_> = columns.iter().map(|figure| figure.title.to_owned()).collect();
+    let titles: Vec<_> = columns.iter().map(|figure| figure.about.title.to_owned()).collect();
     if terminal {
         out.write_all(BOLD.as_bytes())?;
     }

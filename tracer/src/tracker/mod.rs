@@ -29,7 +29,7 @@ use synfin_common::{event::Flags, state::TcpState};
 
 pub use connections::{Life, Origin, Owner};
 pub use handshake::{Handshake, Unmeasured};
-pub use machine::{OPEN_STATES, Role};
+pub use machine::{OPEN_STATES, Role, STATES};
 pub use ports::{Counters, Gauges, RowKey, Walked};
 pub use quantiles::Durations;
 pub use snapshot::{Events, Ownership, RowSnapshot, Snapshot, Tables};
