@@ -2,9 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
-use crate::{kernel::DEFAULT_RING_BYTES, sink::Format};
+use crate::{exit::Exit, kernel::DEFAULT_RING_BYTES, sink::Format};
 
 /// Follows every TCP connection of this host from SYN to FIN.
 ///
@@ -12,9 +13,7 @@ use crate::{kernel::DEFAULT_RING_BYTES, sink::Format};
 /// did not end well and why. Needs root to watch; reading a recording (--from) does not.
 #[derive(Debug, Parser)]
 #[command(name = "synfin", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
-#[command(
-    after_help = "Exit status: 0 done, 2 wrong usage or an unreadable recording, 3 cannot run here."
-)]
+#[command(after_help = Exit::summary())]
 pub struct Cli {
     /// What to do; `top` if nothing is said.
     #[command(subcommand)]
@@ -36,6 +35,10 @@ pub(crate) enum Command {
     Connections(ConnectionsArgs),
     /// Write all that is seen to a file, to be read with --from
     Record(RecordArgs),
+    /// What a reason, a figure or a TCP state means
+    Explain(ExplainArgs),
+    /// Completions of this command line for a shell
+    Completions(CompletionsArgs),
 }
 
 /// `top`.
@@ -105,6 +108,35 @@ pub(crate) struct RecordArgs {
     /// Run this command, and stop when it ends
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// A reason's id, a figure's key or heading, a TCP state; without any, a list of all
+    #[arg(value_name = "WORD")]
+    pub(crate) words: Vec<String>,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Form,
+}
+
+/// The form of explanations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Paragraphs, for the eyes
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
 }
 
 /// Where the data comes from.

@@ -20,7 +20,7 @@ pub struct Figure<T> {
 pub struct About {
     /// Its name: JSON path, CSV column, sort key.
     pub key: &'static str,
-    /// Its heading in a table.
+    /// Its heading in a table; empty if no table has it.
     pub title: &'static str,
     /// What its values are like.
     pub kind: Kind,
@@ -33,6 +33,13 @@ pub struct About {
 }
 
 impl About {
+    /// What its values are like, in words: form, unit, and whether there may be none.
+    pub fn value(&self) -> String {
+        let unit = self.kind.unit().map(|unit| format!(", {unit}")).unwrap_or_default();
+        let null = if self.nullable { "; null if there is none" } else { "" };
+        format!("{}{unit}{null}", self.kind.form())
+    }
+
     fn allows(&self, value: &Value) -> bool {
         match value {
             Value::Unknown => self.nullable,
@@ -80,17 +87,24 @@ pub enum Shown {
     Wide(Width),
     /// Only in JSON and CSV.
     Data,
+    /// In JSON, and under a table.
+    Footer,
     /// Only in JSON, having no flat form.
     Json,
 }
 
 impl Shown {
+    const fn is_in_csv(self) -> bool {
+        !matches!(self, Self::Footer | Self::Json)
+    }
+
     /// In words.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Table(_) => "every table, JSON and CSV",
             Self::Wide(_) => "wide tables (-w), JSON and CSV",
             Self::Data => "JSON and CSV",
+            Self::Footer => "the footer of a table, and JSON",
             Self::Json => "JSON",
         }
     }
@@ -228,7 +242,7 @@ pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
 /// The CSV columns of `item`: a figure with counts is one column per name.
 pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<(String, String)> {
     let mut cells = Vec::new();
-    for figure in figures.iter().filter(|figure| figure.about.shown != Shown::Json) {
+    for figure in figures.iter().filter(|figure| figure.about.shown.is_in_csv()) {
         match figure.value(item) {
             Value::Counts(counts) => {
                 cells.extend(counts.iter().map(|(name, count)| {

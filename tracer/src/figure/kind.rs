@@ -47,12 +47,37 @@ pub struct Words {
 }
 
 impl Words {
+    /// The words if they are few, or what they are.
+    fn choice(self) -> String {
+        match (self.all)().as_slice() {
+            [others @ .., last] if others.len() < 4 => format!("{} or {last}", others.join(", ")),
+            _ => format!("a {}", self.name),
+        }
+    }
+
     fn contain(self, word: &str) -> bool {
         (self.all)().contains(&word)
     }
 }
 
 impl Kind {
+    /// The form of the values, in words.
+    pub fn form(self) -> String {
+        match self {
+            Self::Number | Self::Count(_) | Self::Micros => "integer".into(),
+            Self::Float(_) | Self::Seconds => "number".into(),
+            Self::Bool => "true or false".into(),
+            Self::Word(words) => words.choice(),
+            Self::Text => "text".into(),
+            Self::Address => "address".into(),
+            Self::Time => "time (RFC 3339, UTC)".into(),
+            Self::Texts => "list of texts".into(),
+            Self::TextByName => "texts by name".into(),
+            Self::Counts(words) => format!("counts by {}", words.name),
+            Self::Buckets => "pairs of bound and count".into(),
+        }
+    }
+
     /// In what it is counted or measured.
     pub const fn unit(self) -> Option<&'static str> {
         match self {

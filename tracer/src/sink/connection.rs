@@ -108,7 +108,7 @@ pub const FIGURES: &[Figure<Connection>] = figures! {
     "local_port" "LPORT" Number, Table(Right(5)), "Our port.", |c| Value::Int(c.local.port().into());
     "remote_addr" "REMOTE" Address, Table(Left(15)), "The peer's address.", |c| Value::Text(c.remote.ip().to_string());
     "remote_port" "RPORT" Number, Table(Right(5)), "The peer's port.", |c| Value::Int(c.remote.port().into());
-    "service_port" "PORT" Number, Data, "The listener's port for a server, the remote port for a client.",
+    "service_port" "" Number, Data, "The listener's port for a server, the remote port for a client.",
         |c| Value::Int(c.service_port.into());
     "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.name.to_string()));

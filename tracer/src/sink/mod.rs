@@ -117,12 +117,15 @@ pub(crate) fn date(time: std::time::SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figure::Shown;
 
     #[test]
     fn every_figure_has_a_name_of_its_own_and_a_meaning() {
         for Registry { figures, .. } in registries() {
             for (index, figure) in figures.iter().enumerate() {
                 assert!(figure.help.ends_with('.'), "{}", figure.key);
+                let no_table_has_it = matches!(figure.shown, Shown::Data | Shown::Json);
+                assert_eq!(figure.title.is_empty(), no_table_has_it, "{}", figure.key);
                 for other in &figures[index + 1..] {
                     assert_ne!(figure.key, other.key);
                     let nested = |a: &str, b: &str| {

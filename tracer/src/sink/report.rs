@@ -8,7 +8,7 @@ use super::{Format, Style, csv_rows, date, json_lines, table};
 use crate::{
     figure::{
         Figure,
-        Shown::{Data, Json},
+        Shown::{Data, Footer, Json},
         Value, figures, to_cells, to_object,
     },
     input::Session,
@@ -170,19 +170,18 @@ pub const HEADER: &[Figure<Header>] = figures! {
         |h| Value::TextByName(h.session.sysctls.clone().into_iter().collect());
 };
 
-/// All figures of the books over the kernel's records. Those with a heading are in the footer of
-/// a table, too.
+/// All figures of the books over the kernel's records.
 pub const EVENTS: &[Figure<Events>] = figures! {
-    "events.seen" "seen" Count("records"), Json, "Records that the hooks wanted to write: delivered + lost + filtered + in flight.",
+    "events.seen" "seen" Count("records"), Footer, "Records that the hooks wanted to write: delivered + lost + filtered + in flight.",
         |e| Value::Int(e.seen);
-    "events.delivered" "delivered" Count("records"), Json, "Records that reached the tracker.", |e| Value::Int(e.delivered);
-    "events.lost" "lost" Count("records"), Json, "Records for which the ring buffer had no room: make it larger (--ring-size).", |e| Value::Int(e.lost);
-    "events.filtered" "filtered" Count("records"), Json, "Records left out on purpose.", |e| Value::Int(e.filtered);
-    "events.in_flight" "in flight" Count("records"), Json, "Records on their way to the tracker when the interval ended; none at the end of a trace.",
+    "events.delivered" "delivered" Count("records"), Footer, "Records that reached the tracker.", |e| Value::Int(e.delivered);
+    "events.lost" "lost" Count("records"), Footer, "Records for which the ring buffer had no room: make it larger (--ring-size).", |e| Value::Int(e.lost);
+    "events.filtered" "filtered" Count("records"), Footer, "Records left out on purpose.", |e| Value::Int(e.filtered);
+    "events.in_flight" "in flight" Count("records"), Footer, "Records on their way to the tracker when the interval ended; none at the end of a trace.",
         // Never negative.
         |e| Value::Int(e.in_flight().try_into().unwrap_or(0));
-    "events.missed" "missed" Count("runs"), Json, "Runs of a hook that the kernel skipped, so that there was no record.", |e| Value::Int(e.missed);
-    "events.gaps" "gaps" Count("places"), Json, "Places where a record must be missing, as two that follow each other do not fit.", |e| Value::Int(e.gaps);
+    "events.missed" "missed" Count("runs"), Footer, "Runs of a hook that the kernel skipped, so that there was no record.", |e| Value::Int(e.missed);
+    "events.gaps" "gaps" Count("places"), Footer, "Places where a record must be missing, as two that follow each other do not fit.", |e| Value::Int(e.gaps);
     "events.unreadable" "" Count("records"), Json, "Records that were not understood; they are among the delivered.", |e| Value::Int(e.unreadable);
     "events.lower_bounds" "" Bool, Json, "Births or ends may be missing, so that counts of them are lower bounds.", |e| Value::Bool(e.are_lower_bounds());
 };

@@ -14,7 +14,7 @@ pub(super) fn columns<T>(figures: &'static [Figure<T>], wide: bool) -> Vec<&'sta
     let shown = |figure: &&Figure<T>| match figure.about.shown {
         Shown::Table(_) => true,
         Shown::Wide(_) => wide,
-        Shown::Data | Shown::Json => false,
+        Shown::Data | Shown::Footer | Shown::Json => false,
     };
     figures.iter().filter(shown).collect()
 }
@@ -75,7 +75,7 @@ fn least_width<T>(figure: &Figure<T>) -> Width {
         Shown::Table(Width::Right(width)) | Shown::Wide(Width::Right(width)) => {
             Width::Right(width.max(title))
         }
-        Shown::Data | Shown::Json => Width::Left(title),
+        Shown::Data | Shown::Footer | Shown::Json => Width::Left(title),
     }
 }
 

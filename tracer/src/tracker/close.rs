@@ -59,11 +59,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The figure that is the sum, and the one that is its parts.
-    pub const fn figures(self) -> [&'static str; 2] {
+    /// The figure that is the sum.
+    pub const fn sum(self) -> &'static str {
         match self {
-            Self::Failed => ["failed", "failures"],
-            Self::Closed => ["closed", "closes"],
+            Self::Failed => "failed",
+            Self::Closed => "closed",
         }
     }
 

@@ -108,30 +108,30 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         };
     "pending" "PENDING" Count("connections"), Wide(Right(7)), "Connections whose handshake is not through, now.",
         |p| Value::Int(p.row.gauges.pending);
-    "pending_start" "PENDING0" Count("connections"), Data, "Connections whose handshake was not through at the start of the interval.",
+    "pending_start" "" Count("connections"), Data, "Connections whose handshake was not through at the start of the interval.",
         |p| Value::Int(p.row.opening_balance.pending);
     "failed" "FAILED" Count("connections"), Wide(Right(6)), "Connections that ended before they were established.",
         |p| Value::Int(p.row.counters.failed());
-    "failures" "FAILURES" Counts(CloseReason::FAILURES), Data, "Connections that ended before they were established, by reason.",
+    "failures" "" Counts(CloseReason::FAILURES), Data, "Connections that ended before they were established, by reason.",
         |p| p.ended(Outcome::Failed);
     "established" "ESTAB" Count("connections"), Wide(Right(6)), "Handshakes that got through in the interval.",
         |p| Value::Int(p.row.counters.established);
     "adopted" "ADOPTED" Count("connections"), Wide(Right(7)), "Connections first seen when they were established: older than the trace, or their birth was lost.",
         |p| Value::Int(p.row.counters.adopted);
-    "open_start" "OPEN0" Count("connections"), Data, "Open connections at the start of the interval.",
+    "open_start" "" Count("connections"), Data, "Open connections at the start of the interval.",
         |p| Value::Int(p.row.opening_balance.open);
-    "states" "STATES" Counts(LIVING), Data, "Living connections by state, now.",
+    "states" "" Counts(LIVING), Data, "Living connections by state, now.",
         |p| Value::Counts(living_states().map(|state| (state.name(), p.row.gauges.state(state))).collect());
     "closed" "CLOSED" Count("connections"), Wide(Right(6)), "Established connections that ended.",
         |p| Value::Int(p.row.counters.closed());
-    "closes" "CLOSES" Counts(CloseReason::CLOSES), Data, "Established connections that ended, by reason.",
+    "closes" "" Counts(CloseReason::CLOSES), Data, "Established connections that ended, by reason.",
         |p| p.ended(Outcome::Closed);
     "abnormal" "ABNORMAL" Count("connections"), Wide(Right(8)), "Established connections that ended abnormally.",
         |p| Value::Int(p.row.counters.sum(|reason| {
             reason.class() == Class::Abnormal && reason.outcome() == Outcome::Closed
         }));
 
-    "handshake.clean.count" "CLEAN" Count("handshakes"), Data, "Handshakes with nothing sent twice.",
+    "handshake.clean.count" "" Count("handshakes"), Data, "Handshakes with nothing sent twice.",
         |p| Value::Int(p.row.counters.clean.count());
     "handshake.clean.p50_us" "HS50" Micros or null, Wide(Right(7)), "Half of the clean handshakes took at most this long.",
         |p| quantile(&p.row.counters.clean, 0.5);
@@ -141,15 +141,15 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| Value::known(p.row.counters.clean.max(), Value::Micros);
     "handshake.clean.buckets" "" Buckets, Json, "Clean handshakes by duration: pairs of upper bound (inclusive) and count. Adds up over intervals and hosts.",
         |p| Value::Buckets(p.row.counters.clean.buckets());
-    "handshake.retransmitted.count" "RTX" Count("handshakes"), Data, "Handshakes whose SYN or SYN-ACK was sent again.",
+    "handshake.retransmitted.count" "" Count("handshakes"), Data, "Handshakes whose SYN or SYN-ACK was sent again.",
         |p| Value::Int(p.row.counters.retransmitted.count());
-    "handshake.retransmitted.p50_us" "RTX50" Micros or null, Data, "Half of the retransmitted handshakes took at most this long in all.",
+    "handshake.retransmitted.p50_us" "" Micros or null, Data, "Half of the retransmitted handshakes took at most this long in all.",
         |p| quantile(&p.row.counters.retransmitted, 0.5);
-    "handshake.retransmitted.p90_us" "RTX90" Micros or null, Data, "90 % of the retransmitted handshakes took at most this long in all.",
+    "handshake.retransmitted.p90_us" "" Micros or null, Data, "90 % of the retransmitted handshakes took at most this long in all.",
         |p| quantile(&p.row.counters.retransmitted, 0.9);
     "handshake.retransmitted.p99_us" "RTX99" Micros or null, Wide(Right(7)), "99 % of the retransmitted handshakes took at most this long in all.",
         |p| quantile(&p.row.counters.retransmitted, 0.99);
-    "handshake.retransmitted.max_us" "RTXMAX" Micros or null, Data, "The longest retransmitted handshake.",
+    "handshake.retransmitted.max_us" "" Micros or null, Data, "The longest retransmitted handshake.",
         |p| Value::known(p.row.counters.retransmitted.max(), Value::Micros);
     "handshake.retransmitted.buckets" "" Buckets, Json, "Retransmitted handshakes by duration: pairs of upper bound (inclusive) and count. Adds up over intervals and hosts.",
         |p| Value::Buckets(p.row.counters.retransmitted.buckets());
@@ -164,7 +164,7 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| Value::Int(p.row.time_wait_peak);
     "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets).",
         |p| Value::Int(p.row.counters.time_wait_overflowed);
-    "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Data, "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk.",
+    "time_wait.fin_wait2_orphans" "" Count("sockets"), Data, "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk.",
         |p| Value::Int(p.row.walked.fin_wait2_orphans);
 
     "lifetime.p50_us" "LIFE50" Micros or null, Wide(Right(7)), "Half of the ended connections lived at most this long; of those whose birth was seen.",
@@ -173,9 +173,9 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| quantile(&p.row.counters.lifetime, 0.99);
     "idle.p50_us" "IDLE50" Micros or null, Wide(Right(7)), "Half of the ended connections had received nothing for at most this long.",
         |p| quantile(&p.row.counters.idle, 0.5);
-    "bytes_sent" "SENT" Count("bytes"), Data, "Payload bytes that the peers acknowledged, of ended connections.",
+    "bytes_sent" "" Count("bytes"), Data, "Payload bytes that the peers acknowledged, of ended connections.",
         |p| Value::Int(p.row.counters.bytes_sent);
-    "bytes_received" "RECEIVED" Count("bytes"), Data, "Payload bytes received, of ended connections.",
+    "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",
         |p| Value::Int(p.row.counters.bytes_received);
     "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes on this port's listeners that wait for their last ACK, at the last walk.",
         |p| server_only(p, p.row.walked.half_open);
