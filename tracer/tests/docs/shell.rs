@@ -23,9 +23,21 @@ pub(crate) fn manual_pages() -> Vec<(PathBuf, String)> {
         let mut text = Vec::new();
         page.render(&mut text).unwrap();
         let text = String::from_utf8(text).expect("text");
-        (Path::new("docs/man").join(page.get_filename()), text + &exit_status())
+        (Path::new("docs/man").join(page.get_filename()), in_ascii(&(text + &exit_status())))
     });
     pages.collect()
+}
+
+/// Not every troff takes anything else.
+fn in_ascii(page: &str) -> String {
+    let mut ascii = String::new();
+    for letter in page.chars() {
+        match letter {
+            _ if letter.is_ascii() => ascii.push(letter),
+            _ => ascii += &format!("\\[u{:04X}]", u32::from(letter)),
+        }
+    }
+    ascii
 }
 
 fn exit_status() -> String {
