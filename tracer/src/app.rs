@@ -2,12 +2,12 @@
 //! names them all.
 
 use std::{
+    error::Error,
     fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter, IsTerminal},
     ops::ControlFlow,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    process::ExitCode,
     time::Duration,
 };
 
@@ -21,8 +21,10 @@ use crate::{
     cli::{
         Cli, Command, FilterArgs, LiveArgs, NoSuchThing, OutputArgs, RowsArgs, RunArgs, SourceArgs,
     },
-    command::{Connections, Output, Record, Report, Select, Trace, Which},
+    command::{Connections, Output, Record, Report, Select, Trace, Which, completions, explain},
     decode::decode,
+    exit::Exit,
+    explain::{NotKnown, look_up},
     input::Nanos,
     message::say,
     recording::{Frame, Recorder, RecordingError},
@@ -38,25 +40,20 @@ use crate::{
 /// How often `top` is renewed.
 const TOP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Wrong usage, or a recording that cannot be read.
-const EXIT_USAGE: u8 = 2;
-/// Something that this host does not allow or have.
-const EXIT_CANNOT_RUN: u8 = 3;
-
 const CANNOT_WRITE: &str = "cannot write the output";
 
 /// Does what the command line asks for.
-pub async fn run(cli: Cli) -> ExitCode {
+pub async fn run(cli: Cli) -> Exit {
     match dispatch(cli).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Done,
         // Whoever read our output has seen enough.
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => Exit::Done,
         Err(error) => {
             say(&format!("{error:#}"));
-            let is_usage = |cause: &(dyn std::error::Error + 'static)| {
-                cause.is::<RecordingError>() || cause.is::<NoSuchThing>()
+            let is_usage = |cause: &(dyn Error + 'static)| {
+                cause.is::<RecordingError>() || cause.is::<NotKnown>() || cause.is::<NoSuchThing>()
             };
-            ExitCode::from(if error.chain().any(is_usage) { EXIT_USAGE } else { EXIT_CANNOT_RUN })
+            if error.chain().any(is_usage) { Exit::Usage } else { Exit::CannotRun }
         }
     }
 }
@@ -110,6 +107,12 @@ async fn dispatch(cli: Cli) -> Result<()> {
             };
             Run::new(source, RunArgs { command: args.command })?.go(Record::new(args.file)).await
         }
+        Command::Explain(args) => {
+            let found = args.words.iter().map(|word| look_up(word));
+            let entries = found.collect::<Result<Vec<_>, _>>()?.concat();
+            explain(&entries, args.output, &mut stdout()).context(CANNOT_WRITE)
+        }
+        Command::Completions(args) => completions(args.shell, &mut stdout()).context(CANNOT_WRITE),
     }
 }
 

@@ -5,13 +5,16 @@ mod filter;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use synfin_common::state::TcpState;
 
 pub(crate) use filter::{FilterArgs, NoSuchThing};
 
 use crate::{
+    exit::Exit,
     kernel::DEFAULT_RING_BYTES,
     sink::Format,
+    states,
     tracker::{By, close::CloseReason},
 };
 
@@ -21,9 +24,7 @@ use crate::{
 /// did not end well and why. Needs root to watch; reading a recording (--from) does not.
 #[derive(Debug, Parser)]
 #[command(name = "synfin", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
-#[command(
-    after_help = "Exit status: 0 done, 2 wrong usage or an unreadable recording, 3 cannot run here."
-)]
+#[command(after_help = Exit::summary())]
 pub struct Cli {
     /// What to do; `top` if nothing is said.
     #[command(subcommand)]
@@ -45,6 +46,10 @@ pub(crate) enum Command {
     Connections(ConnectionsArgs),
     /// Write all that is seen to a file, to be read with --from
     Record(RecordArgs),
+    /// What a reason, a figure or a TCP state means
+    Explain(ExplainArgs),
+    /// Completions of this command line for a shell
+    Completions(CompletionsArgs),
 }
 
 /// `top`.
@@ -173,6 +178,35 @@ impl From<Grouping> for By {
     }
 }
 
+/// `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// A reason's id, a figure's key or heading, a TCP state; without any, a list of all
+    #[arg(value_name = "WORD")]
+    pub(crate) words: Vec<String>,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Form,
+}
+
+/// The form of explanations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Paragraphs, for the eyes
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
 /// Where the data comes from.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
@@ -238,23 +272,13 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// A state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
 fn state(text: &str) -> Result<TcpState, String> {
-    let plain = |name: &str| name.to_lowercase().replace(['_', '-', ' '], "");
-    // The kernel's names and those of ss, which shortens some.
-    let wanted = match plain(text).as_str() {
-        "estab" => "established".to_owned(),
-        "closed" => "close".to_owned(),
-        other => other.to_owned(),
-    };
-    let mut states = (1..=u8::MAX).map_while(TcpState::from_number);
-    states.find(|state| plain(state.name()) == wanted).ok_or_else(|| {
-        let names = (1..=u8::MAX).map_while(TcpState::from_number).map(TcpState::name);
-        format!("the states are {}", names.collect::<Vec<_>>().join(", "))
-    })
+    states::named(text)
+        .ok_or_else(|| format!("the states are {}", TcpState::ALL.map(TcpState::name).join(", ")))
 }
 
 fn reason(text: &str) -> Result<CloseReason, String> {
     let wanted = text.to_lowercase().replace('-', "_");
-    CloseReason::from_id(&wanted).ok_or_else(|| "see README or docs for the reasons".to_owned())
+    CloseReason::from_id(&wanted).ok_or_else(|| "`synfin explain` lists the reasons".to_owned())
 }
 
 /// Bytes, or a number with K, M or G.

@@ -1,28 +1,81 @@
 //! A figure: one thing that can be shown, under one name everywhere. Registries of figures feed
 //! the tables, JSON and CSV alike.
 
+mod kind;
+
 use serde_json::{Map, Number, Value as Json};
+
+pub use kind::{Kind, Words};
 
 use crate::tracker::By;
 
 /// A figure of a `T`.
 pub struct Figure<T> {
-    /// Its name: JSON path, CSV column, sort key.
-    pub key: &'static str,
-    /// Its heading in a table.
-    pub title: &'static str,
-    /// What it means, with its unit and how it is known.
-    pub help: &'static str,
-    /// Where it is shown.
-    pub shown: Shown,
+    /// What is said about it.
+    pub about: About,
     /// Its value.
-    pub get: fn(&T) -> Value,
+    pub(crate) get: fn(&T) -> Value,
 }
 
-/// A registry: per figure its name, title, place, meaning and value.
+/// What is said about a figure, whatever it is a figure of.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// Its name: JSON path, CSV column, sort key.
+    pub key: &'static str,
+    /// Its heading in a table; empty if no table has it.
+    pub title: &'static str,
+    /// What its values are like.
+    pub kind: Kind,
+    /// Whether its value may be unknown, or none.
+    pub nullable: bool,
+    /// Where it is shown.
+    pub shown: Shown,
+    /// What it means, and how it is known. The unit is its kind's.
+    pub help: &'static str,
+}
+
+impl About {
+    /// What its values are like, in words: form, unit, and whether there may be none.
+    pub fn value(&self) -> String {
+        let unit = self.kind.unit().map(|unit| format!(", {unit}")).unwrap_or_default();
+        let null = if self.nullable { "; null if there is none" } else { "" };
+        format!("{}{unit}{null}", self.kind.form())
+    }
+
+    fn allows(&self, value: &Value) -> bool {
+        match value {
+            Value::Unknown | Value::Several(_) => self.nullable,
+            value => self.kind.allows(value),
+        }
+    }
+}
+
+impl<T> Figure<T> {
+    /// Its value, which is of the kind that it declares.
+    pub fn value(&self, item: &T) -> Value {
+        let value = (self.get)(item);
+        debug_assert!(self.about.allows(&value), "{}: {value:?}", self.about.key);
+        value
+    }
+}
+
+/// A registry: per figure its name, title, kind, place, meaning and value.
 macro_rules! figures {
-    ($($key:literal $title:literal $shown:expr, $help:literal, $get:expr;)*) => {
-        &[$($crate::figure::Figure { key: $key, title: $title, help: $help, shown: $shown, get: $get },)*]
+    (@may_be) => { false };
+    (@may_be null) => { true };
+    ($($key:literal $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
+        $shown:expr, $help:literal, $get:expr;)*) => {
+        &[$($crate::figure::Figure {
+            about: $crate::figure::About {
+                key: $key,
+                title: $title,
+                kind: $crate::figure::Kind::$kind $(($of))?,
+                nullable: $crate::figure::figures!(@may_be $($null)?),
+                shown: $shown,
+                help: $help,
+            },
+            get: $get,
+        },)*]
     };
 }
 pub(crate) use figures;
@@ -38,12 +91,32 @@ pub enum Shown {
     Grouped(By, Width),
     /// Only in JSON and CSV.
     Data,
+    /// In JSON, and under a table.
+    Footer,
     /// Only in JSON, having no flat form.
     Json,
 }
 
 /// As much of a container's id as its runtime shows.
 const ID_SHOWN: usize = 12;
+
+impl Shown {
+    const fn is_in_csv(self) -> bool {
+        !matches!(self, Self::Footer | Self::Json)
+    }
+
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Table(_) => "every table, JSON and CSV",
+            Self::Wide(_) => "wide tables (-w), JSON and CSV",
+            Self::Grouped(..) => "wide tables (-w) and those grouped by it (--by), JSON and CSV",
+            Self::Data => "JSON and CSV",
+            Self::Footer => "the footer of a table, and JSON",
+            Self::Json => "JSON",
+        }
+    }
+}
 
 /// How a column stands in a table, and its least width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +138,8 @@ pub enum Value {
     Float(f64),
     /// A duration in microseconds.
     Micros(u64),
+    /// A duration in seconds.
+    Seconds(f64),
     /// Yes or no.
     Bool(bool),
     /// A word of ours.
@@ -75,6 +150,10 @@ pub enum Value {
     Id(String),
     /// This many values, where a number is expected: null but for the eyes.
     Several(usize),
+    /// Texts from elsewhere.
+    Texts(Vec<String>),
+    /// Texts from elsewhere, each under its name.
+    TextByName(Vec<(String, String)>),
     /// A count for each of a fixed set of names.
     Counts(Vec<(&'static str, u64)>),
     /// Buckets of a histogram: upper bound in microseconds (inclusive), count.
@@ -92,12 +171,18 @@ impl Value {
         match self {
             Self::Unknown | Self::Several(_) => Json::Null,
             Self::Int(value) | Self::Micros(value) => (*value).into(),
-            Self::Float(value) => {
-                Number::from_f64((value * 1000.0).round() / 1000.0).map_or(Json::Null, Json::Number)
-            }
+            Self::Float(value) => rounded(*value, 1e3),
+            Self::Seconds(value) => rounded(*value, 1e6),
             Self::Bool(value) => (*value).into(),
             Self::Word(word) => (*word).into(),
             Self::Text(text) | Self::Id(text) => text.as_str().into(),
+            Self::Texts(texts) => texts.as_slice().into(),
+            Self::TextByName(texts) => {
+                let texts = texts.iter();
+                Json::Object(
+                    texts.map(|(name, text)| (name.clone(), text.as_str().into())).collect(),
+                )
+            }
             Self::Counts(counts) => {
                 let present = counts.iter().filter(|(_, count)| *count > 0);
                 Json::Object(
@@ -113,7 +198,12 @@ impl Value {
     /// As a cell of CSV.
     pub fn to_cell(&self) -> String {
         match self {
-            Self::Unknown | Self::Several(_) | Self::Counts(_) | Self::Buckets(_) => String::new(),
+            Self::Unknown
+            | Self::Several(_)
+            | Self::Texts(_)
+            | Self::TextByName(_)
+            | Self::Counts(_)
+            | Self::Buckets(_) => String::new(),
             Self::Text(text) | Self::Id(text) => harmless(text),
             Self::Word(word) => (*word).to_owned(),
             other => other.to_json().to_string(),
@@ -129,6 +219,7 @@ impl Value {
             Self::Float(value) if *value < 10.0 => format!("{value:.1}"),
             Self::Float(value) => format!("{value:.0}"),
             Self::Micros(us) => micros(*us),
+            Self::Seconds(value) => format!("{value:.1}s"),
             Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
             Self::Word(word) => (*word).to_owned(),
             Self::Text(text) => harmless(text),
@@ -140,7 +231,7 @@ impl Value {
                     present.map(|(name, count)| format!("{name}:{count}")).collect();
                 if listed.is_empty() { "-".to_owned() } else { listed.join(" ") }
             }
-            Self::Buckets(_) => String::new(),
+            Self::Texts(_) | Self::TextByName(_) | Self::Buckets(_) => String::new(),
         }
     }
 }
@@ -149,7 +240,7 @@ impl Value {
 pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
     let mut object = Map::new();
     for figure in figures {
-        let mut parts: Vec<_> = figure.key.split('.').collect();
+        let mut parts: Vec<_> = figure.about.key.split('.').collect();
         let Some(last) = parts.pop() else { continue };
         let mut place = &mut object;
         for part in parts {
@@ -158,7 +249,7 @@ pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
             let Json::Object(child) = child else { return object };
             place = child;
         }
-        place.insert(last.to_owned(), (figure.get)(item).to_json());
+        place.insert(last.to_owned(), figure.value(item).to_json());
     }
     object
 }
@@ -166,19 +257,22 @@ pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
 /// The CSV columns of `item`: a figure with counts is one column per name.
 pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<(String, String)> {
     let mut cells = Vec::new();
-    for figure in figures.iter().filter(|figure| figure.shown != Shown::Json) {
-        match (figure.get)(item) {
+    for figure in figures.iter().filter(|figure| figure.about.shown.is_in_csv()) {
+        match figure.value(item) {
             Value::Counts(counts) => {
-                cells.extend(
-                    counts
-                        .iter()
-                        .map(|(name, count)| (format!("{}.{name}", figure.key), count.to_string())),
-                );
+                cells.extend(counts.iter().map(|(name, count)| {
+                    (format!("{}.{name}", figure.about.key), count.to_string())
+                }));
             }
-            value => cells.push((figure.key.to_owned(), value.to_cell())),
+            value => cells.push((figure.about.key.to_owned(), value.to_cell())),
         }
     }
     cells
+}
+
+/// A number in this many parts of one; no number is null.
+fn rounded(value: f64, parts: f64) -> Json {
+    Number::from_f64((value * parts).round() / parts).map_or(Json::Null, Json::Number)
 }
 
 /// A duration with three significant digits.

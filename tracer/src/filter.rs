@@ -162,6 +162,29 @@ impl Filter {
         }
     }
 
+    /// What is asked for, by the names of the command line's flags.
+    pub fn described(&self) -> Vec<(String, String)> {
+        fn list<T: fmt::Display>(values: &[T]) -> Option<String> {
+            let texts: Vec<_> = values.iter().map(T::to_string).collect();
+            (!texts.is_empty()).then(|| texts.join(","))
+        }
+        let is = |family| (self.family == Some(family)).then(|| "yes".to_owned());
+        let asked = [
+            ("pid", list(&self.pids)),
+            ("port", list(&self.service_ports)),
+            ("localport", list(&self.local_ports)),
+            ("remoteport", list(&self.remote_ports)),
+            ("ipv4", is(Family::V4)),
+            ("ipv6", is(Family::V6)),
+            ("local", list(&self.local)),
+            ("remote", list(&self.remote)),
+            ("netns", list(&self.namespaces)),
+            ("cgroup", self.cgroup.as_ref().map(|cgroup| format!("/{}", cgroup.path))),
+            ("role", self.role.map(|role| role.name().to_owned())),
+        ];
+        asked.into_iter().filter_map(|(flag, value)| Some((flag.to_owned(), value?))).collect()
+    }
+
     /// What the kernel side is told. It leaves out nothing but what this filter excludes.
     pub fn for_kernel(&self) -> abi::Filter {
         let mut filter = abi::Filter {

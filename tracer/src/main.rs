@@ -1,11 +1,9 @@
 //! The binary: parse, run, exit code.
 
-use std::process::ExitCode;
-
 use clap::Parser;
-use synfin::{app, cli::Cli};
+use synfin::{app, cli::Cli, exit::Exit};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+async fn main() -> Exit {
     app::run(Cli::parse()).await
 }

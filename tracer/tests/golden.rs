@@ -70,6 +70,65 @@ fn connections_are_as_ever() {
 }
 
 #[test]
+fn words_are_explained() {
+    let explained = |name: &str, words: &[&str]| {
+        let output = synfin(&[&["explain"], words].concat());
+        assert_ends(&output, 0, "");
+        compare(name, &stdout(&output));
+    };
+    explained("explain.txt", &[]);
+    explained("explain-reason.txt", &["reset_by_us_unread_data"]);
+    explained("explain-figure.txt", &["HS99"]);
+    explained("explain-figures.txt", &["owner"]);
+    explained("explain-state.txt", &["fin-wait-2"]);
+    explained("explain.json", &["closed_by_us", "TW", "FIN_WAIT1", "-o", "json"]);
+    for words in [["hs99", "Fin_Wait_2"], ["handshake.clean.p99_us", "FIN-WAIT2"]] {
+        let apart = ["explain-figure.txt", "explain-state.txt"].map(golden_file);
+        let output = synfin(&["explain", words[0], words[1]]);
+        assert_eq!(stdout(&output), apart.join("\n"));
+    }
+}
+
+#[test]
+fn all_words_are_explained_to_scripts() {
+    let output = synfin(&["explain", "-o", "json"]);
+    assert_ends(&output, 0, "");
+    for line in stdout(&output).lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        let name = ["id", "key", "name"].iter().find_map(|name| entry[name].as_str()).unwrap();
+        let alone = stdout(&synfin(&["explain", name, "-o", "json"]));
+        assert!(alone.lines().any(|other| other == line), "{name}: {alone}");
+        assert!(entry["meaning"].as_str().unwrap().ends_with('.'), "{line}");
+    }
+}
+
+#[test]
+fn words_that_mean_nothing_are_refused() {
+    let refused = |words: &[&str], why: &str| {
+        let output = synfin(&[&["explain"], words].concat());
+        assert_ends(&output, 2, why);
+        assert_eq!(stdout(&output), "");
+    };
+    refused(&["hs98"], "nothing here is called \"hs98\"; did you mean HS90, HS99 or HS?");
+    refused(&["resetbypear"], "did you mean reset_by_peer, reset_by_peer_closing or");
+    refused(&["unread_data"], "did you mean reset_by_us_unread_data");
+    refused(&["TW", "xyzzy"], "called \"xyzzy\" (`synfin explain` lists all that is)");
+    refused(&[""], "called \"\"");
+    refused(&["\x1b[2J\nTW"], "called \"\\u{1b}[2J\\nTW\"");
+}
+
+#[test]
+fn shells_can_complete_the_command_line() {
+    for (shell, begins) in [("bash", "_synfin()"), ("zsh", "#compdef synfin"), ("fish", "# ")] {
+        let output = synfin(&["completions", shell]);
+        assert_ends(&output, 0, "");
+        assert!(stdout(&output).starts_with(begins), "{shell}");
+        assert!(stdout(&output).contains("connections"), "{shell}");
+    }
+    assert_ends(&synfin(&["completions", "cmd"]), 2, "invalid value 'cmd'");
+}
+
+#[test]
 fn losses_are_shown() {
     let dir = TempDir::new().unwrap();
     let file = recording(&dir, &story_with_losses());
@@ -83,7 +142,7 @@ fn losses_are_shown() {
 #[test]
 fn help_is_as_ever() {
     compare("help.txt", &stdout(&synfin(&["--help"])));
-    for command in ["top", "report", "trace", "connections", "record"] {
+    for command in ["top", "report", "trace", "connections", "record", "explain", "completions"] {
         let output = synfin(&[command, "--help"]);
         assert_ends(&output, 0, "");
         compare(&format!("help-{command}.txt"), &stdout(&output));
@@ -180,6 +239,11 @@ fn a_reader_that_has_seen_enough_is_no_error() {
             assert_ends(&output, 0, "");
         }
     }
+    for args in [&["explain"][..], &["explain", "TW", "-o", "json"], &["completions", "bash"]] {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        assert_ends(&call(args).stdout(writer).output().unwrap(), 0, "");
+    }
 }
 
 #[test]
@@ -268,13 +332,21 @@ fn golden(name: &str, args: &[&str]) {
     compare(name, &stdout(&output));
 }
 
+fn golden_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn golden_file(name: &str) -> String {
+    fs::read_to_string(golden_path(name)).unwrap_or_default()
+}
+
 fn compare(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = golden_path(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         return fs::write(path, text).unwrap();
     }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
+    let expected = golden_file(name);
     let differing = text.lines().zip(expected.lines()).position(|(new, old)| new != old);
     assert!(
         text == expected,

@@ -3,6 +3,7 @@
 
 mod bench;
 mod ci;
+mod docs;
 mod ebpf;
 mod fuzz;
 mod lint;
@@ -51,6 +52,8 @@ enum Command {
     Ci,
     /// Measure what the kernel side costs
     Bench(bench::Options),
+    /// Write the parts of README.md and docs that say what the code says
+    Docs(docs::Options),
     /// Build the eBPF objects that are committed in tracer/ebpf
     Ebpf(ebpf::Options),
     /// Try synfin on other kernels, in virtual machines
@@ -99,6 +102,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tidy => tidy::run(&workspace)?,
         Command::Ci => return ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options)?,
+        Command::Docs(options) => docs::run(&workspace, &options)?,
         Command::Ebpf(options) => ebpf::run(&workspace, &options)?,
         Command::Vm(options) => return vm::run(&workspace, &options),
     }

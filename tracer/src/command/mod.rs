@@ -1,13 +1,17 @@
-//! What each command does with the tracker's values.
+//! What each command does: most of them, with the tracker's values.
 
+mod completions;
 mod connections;
+mod explain;
 mod record;
 mod report;
 mod trace;
 
 use std::{io, ops::ControlFlow};
 
+pub(crate) use completions::completions;
 pub(crate) use connections::{Connections, Select, Which};
+pub(crate) use explain::explain;
 pub(crate) use record::Record;
 pub(crate) use report::Report;
 pub(crate) use trace::Trace;

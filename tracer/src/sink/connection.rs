@@ -10,7 +10,10 @@ use crate::{
         figures,
     },
     input::{ClockAnchor, Container, Nanos},
-    tracker::{Closed, Handshake, Life, Origin, Owner, Role, close::CloseReason},
+    tracker::{
+        Closed, Handshake, Life, Origin, Owner, Role, STATES,
+        close::{Class, CloseReason},
+    },
 };
 
 /// A connection as it is shown, ended or not.
@@ -104,44 +107,44 @@ impl Connection {
 
 /// All figures of a connection.
 pub const FIGURES: &[Figure<Connection>] = figures! {
-    "role" "ROLE" Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
-    "local_addr" "LOCAL" Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());
-    "local_port" "LPORT" Table(Right(5)), "Our port.", |c| Value::Int(c.local.port().into());
-    "remote_addr" "REMOTE" Table(Left(15)), "The peer's address.", |c| Value::Text(c.remote.ip().to_string());
-    "remote_port" "RPORT" Table(Right(5)), "The peer's port.", |c| Value::Int(c.remote.port().into());
-    "service_port" "PORT" Data, "The listener's port for a server, the remote port for a client.",
+    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
+    "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());
+    "local_port" "LPORT" Number, Table(Right(5)), "Our port.", |c| Value::Int(c.local.port().into());
+    "remote_addr" "REMOTE" Address, Table(Left(15)), "The peer's address.", |c| Value::Text(c.remote.ip().to_string());
+    "remote_port" "RPORT" Number, Table(Right(5)), "The peer's port.", |c| Value::Int(c.remote.port().into());
+    "service_port" "" Number, Data, "The listener's port for a server, the remote port for a client.",
         |c| Value::Int(c.service_port.into());
-    "comm" "OWNER" Table(Left(15)), "Name of the owning process.",
+    "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.name.to_string()));
-    "state" "STATE" Table(Left(11)), "The state of a living connection; null once it has ended.",
+    "state" "STATE" Word(STATES) or null, Table(Left(11)), "The state of a living connection; null once it has ended.",
         |c| Value::known(c.state, Value::Word);
-    "handshake" "" Data, "clean, retransmitted or unmeasured; null if it was not seen to get through.",
+    "handshake" "" Word(Handshake::WORDS) or null, Data, "clean, retransmitted or unmeasured; null if it was not seen to get through.",
         |c| Value::known(c.handshake, |handshake| Value::Word(handshake.class()));
-    "handshake_us" "HS" Table(Right(7)), "How long the handshake took, microseconds.",
+    "handshake_us" "HS" Micros or null, Table(Right(7)), "How long the handshake took.",
         |c| Value::known(c.handshake.and_then(|handshake| handshake.us()), |us| Value::Micros(us.into()));
-    "handshake_retransmits" "RTX" Table(Right(3)), "How often the SYN or SYN-ACK was sent again.",
+    "handshake_retransmits" "RTX" Count("segments") or null, Table(Right(3)), "How often the SYN or SYN-ACK was sent again.",
         |c| Value::known(c.handshake.and_then(|handshake| handshake.retransmits()), |times| Value::Int(times.into()));
-    "age_us" "AGE" Table(Right(7)), "From its birth until its end or now, microseconds; a lower bound if it is preexisting or adopted.",
+    "age_us" "AGE" Micros, Table(Right(7)), "From its birth until its end or now; a lower bound if it is preexisting or adopted.",
         |c| Value::Micros(c.now.saturating_sub(c.since) / 1000);
-    "reason" "REASON" Table(Left(12)), "Why it ended; null while it lives.",
+    "reason" "REASON" Word(CloseReason::WORDS) or null, Table(Left(12)), "Why it ended; null while it lives.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.id()));
-    "class" "CLASS" Wide(Left(8)), "How bad that is: normal, notable, abnormal or unknown.",
+    "class" "CLASS" Word(Class::WORDS) or null, Wide(Left(8)), "How bad that is: normal, notable, abnormal or unknown.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.class().name()));
-    "opened_at" "OPENED" Wide(Left(27)), "When it was born; null if that was not seen.", |c| c.date(c.opened);
-    "closed_at" "CLOSED" Wide(Left(27)), "When it ended.", |c| c.date(c.closed);
-    "time_wait" "TW" Wide(Left(3)), "Whether it left a TIME_WAIT on this host.", |c| Value::known(c.time_wait, Value::Bool);
-    "idle_us" "IDLE" Wide(Right(7)), "How long nothing had been received when it ended, microseconds; to the kernel's tick.",
+    "opened_at" "OPENED" Time or null, Wide(Left(27)), "When it was born; null if that was not seen.", |c| c.date(c.opened);
+    "closed_at" "CLOSED" Time or null, Wide(Left(27)), "When it ended.", |c| c.date(c.closed);
+    "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host.", |c| Value::known(c.time_wait, Value::Bool);
+    "idle_us" "IDLE" Micros or null, Wide(Right(7)), "How long nothing had been received when it ended; to the kernel's tick.",
         |c| Value::known(c.idle_us, Value::Micros);
-    "pid" "PID" Wide(Right(7)), "The owning process; null if it is not known, or if several of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
-    "container" "CONTAINER" Wide(Left(12)), "The container that the owner runs in.",
+    "pid" "PID" Number or null, Wide(Right(7)), "The owning process; null if it is not known, or if several of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
+    "container" "CONTAINER" Text or null, Wide(Left(12)), "The container that the owner runs in.",
         |c| Value::known(c.container(), |container| Value::Id(container.id.clone()));
-    "pod" "POD" Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
+    "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
         |c| Value::known(c.container().and_then(|container| container.pod.clone()), Value::Text);
-    "netns" "NETNS" Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns.into());
-    "preexisting" "OLD" Wide(Left(3)), "It was there before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
-    "adopted" "" Data, "It was first seen otherwise than at its birth: preexisting, or records were lost.",
+    "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns.into());
+    "preexisting" "OLD" Bool, Wide(Left(3)), "It was there before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
+    "adopted" "" Bool, Data, "It was first seen otherwise than at its birth: preexisting, or records were lost.",
         |c| Value::Bool(c.origin != Origin::Born);
-    "role_assumed" "" Data, "The role is a guess: nothing shows it.", |c| Value::Bool(c.role_assumed);
-    "bytes_sent" "SENT" Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
-    "bytes_received" "RECEIVED" Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
+    "role_assumed" "" Bool, Data, "The role is a guess: nothing shows it.", |c| Value::Bool(c.role_assumed);
+    "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
+    "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
 };

@@ -12,7 +12,10 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 
-use crate::{figure::Figure, tracker::By};
+use crate::{
+    figure::{About, Figure},
+    tracker::{By, columns::COLUMNS},
+};
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -78,7 +81,63 @@ impl<W: Write, T> Lines<W, T> {
     }
 }
 
+/// All figures of one kind of thing.
+pub struct Registry {
+    /// The command that shows them.
+    pub command: &'static str,
+    /// What they are figures of.
+    pub of: &'static str,
+    /// What is said about each, in their order.
+    pub figures: Vec<About>,
+}
+
+/// Every figure that there is.
+pub fn registries() -> [Registry; 4] {
+    fn abouts<T>(figures: &[Figure<T>]) -> Vec<About> {
+        figures.iter().map(|figure| figure.about).collect()
+    }
+    let whole = [abouts(report::HEADER), abouts(report::EVENTS)].concat();
+    [
+        Registry { command: "report", of: "a role and service port", figures: abouts(COLUMNS) },
+        Registry { command: "report", of: "the report as a whole", figures: whole },
+        Registry {
+            command: "connections",
+            of: "a connection",
+            figures: abouts(connection::FIGURES),
+        },
+        Registry { command: "trace", of: "a transition", figures: abouts(transition::FIGURES) },
+    ]
+}
+
 /// A date as every output writes it: RFC 3339, UTC, microseconds.
 pub(crate) fn date(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_micros(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure::Shown;
+
+    #[test]
+    fn every_figure_has_a_name_of_its_own_and_a_meaning() {
+        for Registry { figures, .. } in registries() {
+            for (index, figure) in figures.iter().enumerate() {
+                assert!(figure.help.ends_with('.'), "{}", figure.key);
+                let no_table_has_it = matches!(figure.shown, Shown::Data | Shown::Json);
+                assert_eq!(figure.title.is_empty(), no_table_has_it, "{}", figure.key);
+                for other in &figures[index + 1..] {
+                    assert_ne!(figure.key, other.key);
+                    let nested = |a: &str, b: &str| {
+                        b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'))
+                    };
+                    assert!(
+                        !nested(figure.key, other.key) && !nested(other.key, figure.key),
+                        "{}",
+                        other.key
+                    );
+                }
+            }
+        }
+    }
 }

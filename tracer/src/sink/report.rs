@@ -2,12 +2,16 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use synfin_common::state::TcpState;
 
 use super::{Format, Style, csv_rows, date, json_lines, table};
 use crate::{
-    figure::to_object,
+    figure::{
+        Figure,
+        Shown::{Data, Footer, Json},
+        Value, figures, to_cells, to_object,
+    },
     input::Session,
     tracker::{
         By, Events, RowSnapshot, Snapshot,
@@ -16,8 +20,11 @@ use crate::{
     },
 };
 
-/// Version of the JSON object; it changes when something in it is renamed or goes away.
-const SCHEMA: u32 = 1;
+/// Version of the JSON object.
+const SCHEMA: u64 = 1;
+
+/// Where the rows are in the JSON object.
+pub const ROWS: &str = "ports";
 
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
@@ -73,8 +80,12 @@ impl<W: Write> ReportSink<W> {
     /// Writes one report.
     pub fn write(&mut self, session: &Session, snapshot: Snapshot) -> io::Result<()> {
         let first = !std::mem::replace(&mut self.begun, true);
-        let interval = Interval::of(session, &snapshot);
-        let (events, seconds) = (snapshot.events, interval.seconds);
+        let header = Header {
+            session: session.clone(),
+            interval: Interval::of(session, &snapshot),
+            by: self.rows.by,
+        };
+        let (events, seconds) = (snapshot.events, header.interval.seconds);
         let all = snapshot.rows.len();
         let shown = snapshot.rows.into_iter().filter(|row| self.rows.show(row));
         let mut rows: Vec<_> = shown.map(|row| PortRow { row, seconds }).collect();
@@ -84,12 +95,9 @@ impl<W: Write> ReportSink<W> {
             (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.gauges.open))
         });
         match self.style.format {
-            Format::Table => self.table(&interval, &rows, unasked, &events, first)?,
-            Format::Json => json_lines::object(
-                &mut self.out,
-                object(session, self.rows.by, &interval, &rows, &events),
-            )?,
-            Format::Csv => self.csv(&interval, &rows, first)?,
+            Format::Table => self.table(&header.interval, &rows, unasked, &events, first)?,
+            Format::Json => json_lines::object(&mut self.out, object(&header, &rows, &events))?,
+            Format::Csv => self.csv(&header, &rows, first)?,
         }
         self.out.flush()
     }
@@ -166,12 +174,9 @@ impl<W: Write> ReportSink<W> {
         )
     }
 
-    fn csv(&mut self, interval: &Interval, rows: &[PortRow], first: bool) -> io::Result<()> {
+    fn csv(&mut self, header: &Header, rows: &[PortRow], first: bool) -> io::Result<()> {
+        let before = to_cells(HEADER, header);
         for (index, row) in rows.iter().enumerate() {
-            let before = [
-                ("interval.start", interval.start.clone()),
-                ("interval.end", interval.end.clone()),
-            ];
             let heading = first && index == 0 && !self.style.no_header;
             csv_rows::row(&mut self.out, &before, COLUMNS, row, heading)?;
         }
@@ -196,45 +201,51 @@ impl Interval {
     }
 }
 
-fn object(
-    session: &Session,
+/// What a report says beside its rows and its books: when, where, by what.
+pub struct Header {
+    session: Session,
+    interval: Interval,
     by: By,
-    interval: &Interval,
-    rows: &[PortRow],
-    events: &Events,
-) -> Map<String, Value> {
-    let report = json!({
-        "schema": SCHEMA,
-        "interval": {
-            "start": interval.start,
-            "end": interval.end,
-            "seconds": (interval.seconds * 1e6).round() / 1e6,
-        },
-        "host": {
-            "name": session.host,
-            "kernel": session.kernel,
-            "synfin": session.synfin,
-            "hooks": session.hooks,
-            "limitations": session.limitations,
-            "sysctls": session.sysctls,
-            "filter": session.filter,
-        },
-        "by": by.name(),
-        "ports": rows.iter().map(|row| to_object(COLUMNS, row)).collect::<Vec<_>>(),
-        "events": {
-            "seen": events.seen,
-            "delivered": events.delivered,
-            "lost": events.lost,
-            "filtered": events.filtered,
-            "in_flight": events.in_flight(),
-            "missed": events.missed,
-            "gaps": events.gaps,
-            "unreadable": events.unreadable,
-            "lower_bounds": events.are_lower_bounds(),
-        },
-    });
-    match report {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    }
+}
+
+/// All figures of a report's header.
+pub const HEADER: &[Figure<Header>] = figures! {
+    "schema" "" Number, Json, "Version of this form; it changes when something in it is renamed or goes away.",
+        |_| Value::Int(SCHEMA);
+    "interval.start" "" Time, Data, "When the interval began.", |h| Value::Text(h.interval.start.clone());
+    "interval.end" "" Time, Data, "When the interval ended.", |h| Value::Text(h.interval.end.clone());
+    "interval.seconds" "" Seconds, Json, "How long the interval was.", |h| Value::Seconds(h.interval.seconds);
+    "host.name" "" Text, Json, "The name of the host that was traced.", |h| Value::Text(h.session.host.clone());
+    "host.kernel" "" Text, Json, "The release of its kernel, as uname -r says it.", |h| Value::Text(h.session.kernel.clone());
+    "host.synfin" "" Text, Json, "The version of the synfin that traced.", |h| Value::Text(h.session.synfin.clone());
+    "host.hooks" "" Texts, Json, "The tracepoints that were hooked.", |h| Value::Texts(h.session.hooks.clone());
+    "host.limitations" "" Texts, Json, "What could not be known on that host, and why.", |h| Value::Texts(h.session.limitations.clone());
+    "host.sysctls" "" TextByName, Json, "Settings of the system that matter to what is seen.",
+        |h| Value::TextByName(h.session.sysctls.clone().into_iter().collect());
+    "host.filter" "" TextByName, Json, "What was left out while the host was traced, by the names of the flags.",
+        |h| Value::TextByName(h.session.filter.described());
+    "by" "" Word(By::WORDS), Json, "What makes a row, besides the role (--by).", |h| Value::Word(h.by.name());
+};
+
+/// All figures of the books over the kernel's records.
+pub const EVENTS: &[Figure<Events>] = figures! {
+    "events.seen" "seen" Count("records"), Footer, "Records that the hooks wanted to write: delivered + lost + filtered + in flight.",
+        |e| Value::Int(e.seen);
+    "events.delivered" "delivered" Count("records"), Footer, "Records that reached the tracker.", |e| Value::Int(e.delivered);
+    "events.lost" "lost" Count("records"), Footer, "Records for which the ring buffer had no room: make it larger (--ring-size).", |e| Value::Int(e.lost);
+    "events.filtered" "filtered" Count("records"), Footer, "Records left out on purpose.", |e| Value::Int(e.filtered);
+    "events.in_flight" "in flight" Count("records"), Footer, "Records on their way to the tracker when the interval ended; none at the end of a trace.",
+        // Never negative.
+        |e| Value::Int(e.in_flight().try_into().unwrap_or(0));
+    "events.missed" "missed" Count("runs"), Footer, "Runs of a hook that the kernel skipped, so that there was no record.", |e| Value::Int(e.missed);
+    "events.gaps" "gaps" Count("places"), Footer, "Places where a record must be missing, as two that follow each other do not fit.", |e| Value::Int(e.gaps);
+    "events.unreadable" "" Count("records"), Json, "Records that were not understood; they are among the delivered.", |e| Value::Int(e.unreadable);
+    "events.lower_bounds" "" Bool, Json, "Births or ends may be missing, so that counts of them are lower bounds.", |e| Value::Bool(e.are_lower_bounds());
+};
+
+fn object(header: &Header, rows: &[PortRow], events: &Events) -> Map<String, serde_json::Value> {
+    let mut report = to_object(HEADER, header);
+    report.insert(ROWS.into(), rows.iter().map(|row| to_object(COLUMNS, row)).collect());
+    report.extend(to_object(EVENTS, events));
+    report
 }

@@ -18,11 +18,11 @@ pub(super) fn columns<T>(
     wide: bool,
     by: By,
 ) -> Vec<&'static Figure<T>> {
-    let shown = |figure: &&Figure<T>| match figure.shown {
+    let shown = |figure: &&Figure<T>| match figure.about.shown {
         Shown::Table(_) => true,
         Shown::Wide(_) => wide,
         Shown::Grouped(group, _) => wide || group == by,
-        Shown::Data | Shown::Json => false,
+        Shown::Data | Shown::Footer | Shown::Json => false,
     };
     figures.iter().filter(shown).collect()
 }
@@ -70,15 +70,15 @@ pub(super) fn whole<T>(
 }
 
 fn cells<T>(columns: &[&Figure<T>], item: &T) -> Vec<String> {
-    columns.iter().map(|figure| (figure.get)(item).to_plain()).collect()
+    columns.iter().map(|figure| figure.value(item).to_plain()).collect()
 }
 
 /// The width that a figure asks for, but never less than its title's.
 fn least_width<T>(figure: &Figure<T>) -> Width {
-    let title = figure.title.width();
-    let width = match figure.shown {
+    let title = figure.about.title.width();
+    let width = match figure.about.shown {
         Shown::Table(width) | Shown::Wide(width) | Shown::Grouped(_, width) => width,
-        Shown::Data | Shown::Json => Width::Left(0),
+        Shown::Data | Shown::Footer | Shown::Json => Width::Left(0),
     };
     match width {
         Width::Left(width) => Width::Left(width.max(title)),
@@ -92,7 +92,7 @@ fn write_heading<T>(
     widths: &[Width],
     terminal: bool,
 ) -> io::Result<()> {
-    let titles: Vec<_> = columns.iter().map(|figure| figure.title.to_owned()).collect();
+    let titles: Vec<_> = columns.iter().map(|figure| figure.about.title.to_owned()).collect();
     if terminal {
         out.write_all(BOLD.as_bytes())?;
     }

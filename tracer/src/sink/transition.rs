@@ -10,7 +10,7 @@ use crate::{
         figures,
     },
     input::{ClockAnchor, Transition},
-    tracker::{Life, Owner, Role},
+    tracker::{Life, Owner, Role, STATES},
 };
 
 /// A transition as it is shown.
@@ -40,24 +40,24 @@ impl TransitionLine {
 
 /// All figures of a transition.
 pub const FIGURES: &[Figure<TransitionLine>] = figures! {
-    "time" "TIME" Table(Left(27)), "When, UTC.", |s| Value::Text(date(s.clock.date(s.transition.time)));
-    "role" "ROLE" Table(Left(6)), "Which side this host is; null for a listener.",
+    "time" "TIME" Time, Table(Left(27)), "When.", |s| Value::Text(date(s.clock.date(s.transition.time)));
+    "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "Which side this host is; null for a listener.",
         |s| Value::known(s.role, |role| Value::Word(role.name()));
-    "local_addr" "LOCAL" Table(Left(15)), "Our address.", |s| Value::Text(s.transition.local.ip().to_string());
-    "local_port" "LPORT" Table(Right(5)), "Our port; 0 while none is chosen.", |s| Value::Int(s.transition.local.port().into());
-    "remote_addr" "REMOTE" Table(Left(15)), "The peer's address.", |s| Value::Text(s.transition.remote.ip().to_string());
-    "remote_port" "RPORT" Table(Right(5)), "The peer's port.", |s| Value::Int(s.transition.remote.port().into());
-    "old" "FROM" Table(Left(11)), "The state that the socket leaves.", |s| Value::Word(s.transition.old.name());
-    "new" "TO" Table(Left(11)), "The state that it enters.", |s| Value::Word(s.transition.new.name());
-    "in_old_state_us" "AFTER" Table(Right(7)), "How long it was in the old state, microseconds. From SYN_RECV to ESTABLISHED this is kernel work and no network time.",
+    "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |s| Value::Text(s.transition.local.ip().to_string());
+    "local_port" "LPORT" Number, Table(Right(5)), "Our port; 0 while none is chosen.", |s| Value::Int(s.transition.local.port().into());
+    "remote_addr" "REMOTE" Address, Table(Left(15)), "The peer's address.", |s| Value::Text(s.transition.remote.ip().to_string());
+    "remote_port" "RPORT" Number, Table(Right(5)), "The peer's port.", |s| Value::Int(s.transition.remote.port().into());
+    "old" "FROM" Word(STATES), Table(Left(11)), "The state that the socket leaves.", |s| Value::Word(s.transition.old.name());
+    "new" "TO" Word(STATES), Table(Left(11)), "The state that it enters.", |s| Value::Word(s.transition.new.name());
+    "in_old_state_us" "AFTER" Micros or null, Table(Right(7)), "How long it was in the old state. From SYN_RECV to ESTABLISHED this is kernel work and no network time.",
         |s| Value::known(s.in_old_state_us, Value::Micros);
-    "comm" "OWNER" Table(Left(15)), "Name of the owning process.",
+    "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.name.to_string()));
-    "pid" "PID" Wide(Right(7)), "The owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
-    "err" "ERR" Wide(Right(4)), "The socket's error (errno), 0 if none.", |s| Value::Int(s.transition.err.into());
-    "rtt_us" "RTT" Wide(Right(7)), "Smoothed round trip, microseconds; 0 if the kernel has none.",
+    "pid" "PID" Number or null, Wide(Right(7)), "The owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
+    "err" "ERR" Number, Wide(Right(4)), "The socket's error (errno), 0 if none.", |s| Value::Int(s.transition.err.into());
+    "rtt_us" "RTT" Micros, Wide(Right(7)), "Smoothed round trip; 0 if the kernel has none.",
         |s| Value::Micros(s.transition.rtt_us.into());
-    "retransmits" "RTX" Wide(Right(4)), "Segments retransmitted so far.", |s| Value::Int(s.transition.total_retransmits.into());
-    "netns" "NETNS" Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.transition.netns.into());
-    "sock" "" Data, "The socket's kernel address, hexadecimal.", |s| Value::Text(format!("{:x}", s.transition.sock));
+    "retransmits" "RTX" Count("segments"), Wide(Right(4)), "Segments retransmitted so far.", |s| Value::Int(s.transition.total_retransmits.into());
+    "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.transition.netns.into());
+    "sock" "" Text, Data, "The socket's kernel address, hexadecimal.", |s| Value::Text(format!("{:x}", s.transition.sock));
 };

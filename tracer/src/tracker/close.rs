@@ -6,7 +6,7 @@
 use synfin_common::{event::Flags, state::TcpState};
 
 use super::machine::Role;
-use crate::input::Transition;
+use crate::{figure::Words, input::Transition};
 
 /// How bad a reason is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,12 @@ pub enum Class {
 }
 
 impl Class {
+    /// All classes.
+    pub const ALL: [Self; 4] = [Self::Normal, Self::Notable, Self::Abnormal, Self::Unknown];
+
+    /// Their names.
+    pub const WORDS: Words = Words { name: "class", all: || Self::ALL.map(Self::name).into() };
+
     /// The name that every output uses.
     pub const fn name(self) -> &'static str {
         match self {
@@ -29,6 +35,16 @@ impl Class {
             Self::Notable => "notable",
             Self::Abnormal => "abnormal",
             Self::Unknown => "unknown",
+        }
+    }
+
+    /// What it says.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Normal => "as in the textbook",
+            Self::Notable => "often deliberate",
+            Self::Abnormal => "something went wrong",
+            Self::Unknown => "what happened is not known",
         }
     }
 }
@@ -40,6 +56,24 @@ pub enum Outcome {
     Failed,
     /// It was.
     Closed,
+}
+
+impl Outcome {
+    /// The figure that is the sum.
+    pub const fn sum(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// What it says.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Failed => "never established",
+            Self::Closed => "established, and ended",
+        }
+    }
 }
 
 /// What is said about a reason.
@@ -175,6 +209,21 @@ reasons! {
 }
 
 impl CloseReason {
+    /// The ids of all.
+    pub const WORDS: Words =
+        Words { name: "reason", all: || Self::ALL.iter().map(|reason| reason.id()).collect() };
+
+    /// The ids of those that connections fail for.
+    pub const FAILURES: Words = Words { name: "reason", all: || Self::ids(Outcome::Failed) };
+
+    /// The ids of those that established connections end for.
+    pub const CLOSES: Words = Words { name: "reason", all: || Self::ids(Outcome::Closed) };
+
+    fn ids(outcome: Outcome) -> Vec<&'static str> {
+        let reasons = Self::ALL.iter().filter(|reason| reason.outcome() == outcome);
+        reasons.map(|reason| reason.id()).collect()
+    }
+
     /// The public name.
     pub const fn id(self) -> &'static str {
         self.info().id

@@ -3,7 +3,10 @@
 use synfin_common::event::Flags;
 
 use super::machine::Role;
-use crate::input::{Nanos, Transition};
+use crate::{
+    figure::Words,
+    input::{Nanos, Transition},
+};
 
 /// Why a handshake has no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +25,9 @@ impl Unmeasured {
     /// All causes.
     pub const ALL: [Self; 4] =
         [Self::SynCookie, Self::DeferredAccept, Self::Repair, Self::EvidenceLost];
+
+    /// Their names.
+    pub const WORDS: Words = Words { name: "cause", all: || Self::ALL.map(Self::name).into() };
 
     /// The name that every output uses.
     pub const fn name(self) -> &'static str {
@@ -54,6 +60,10 @@ pub enum Handshake {
 }
 
 impl Handshake {
+    /// The names of the classes.
+    pub const WORDS: Words =
+        Words { name: "handshake", all: || vec!["clean", "retransmitted", "unmeasured"] };
+
     /// The class as every output names it.
     pub const fn class(&self) -> &'static str {
         match self {

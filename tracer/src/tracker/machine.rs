@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use synfin_common::state::TcpState;
 
+use crate::figure::Words;
+
 /// Which side of the handshake we were. Decided at birth, never guessed from port numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -16,6 +18,10 @@ pub enum Role {
 }
 
 impl Role {
+    /// Their names.
+    pub const WORDS: Words =
+        Words { name: "role", all: || [Self::Server, Self::Client].map(Self::name).into() };
+
     /// The name that every output uses.
     pub const fn name(self) -> &'static str {
         match self {
@@ -61,6 +67,9 @@ impl Step {
         }
     }
 }
+
+/// The names of all states.
+pub const STATES: Words = Words { name: "state", all: || TcpState::ALL.map(TcpState::name).into() };
 
 /// Whether the handshake is not through in this state.
 pub(crate) const fn is_pending(state: TcpState) -> bool {

@@ -32,7 +32,7 @@ use synfin_common::{event::Flags, state::TcpState};
 
 pub use connections::{Life, Origin};
 pub use handshake::{Handshake, Unmeasured};
-pub use machine::{OPEN_STATES, Role};
+pub use machine::{OPEN_STATES, Role, STATES};
 pub use owners::Owner;
 pub use ports::{Counters, Gauges, Label, RowKey, Walked};
 pub use quantiles::Durations;

@@ -15,7 +15,10 @@ use super::{
     owners::KnownNames,
     ports::{Counters, Gauges, Label, Row, RowKey, Walked},
 };
-use crate::input::{Nanos, NetnsId};
+use crate::{
+    figure::Words,
+    input::{Nanos, NetnsId},
+};
 
 /// What makes a row, besides the role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,12 @@ pub enum By {
 }
 
 impl By {
+    /// Their names.
+    pub const WORDS: Words = Words {
+        name: "grouping",
+        all: || [Self::Port, Self::Remote, Self::Owner, Self::Netns].map(Self::name).into(),
+    };
+
     /// The name that every output uses.
     pub const fn name(self) -> &'static str {
         match self {

@@ -3,6 +3,8 @@
 //! they run as root; `cargo xtask test` sees to it.
 
 mod lab;
+#[path = "../schema/mod.rs"]
+mod schema;
 
 mod burst;
 mod mix;

@@ -8,7 +8,10 @@ use std::{
     process::Command,
 };
 
-use crate::lab::{self, Namespace, Synfin, accept, reset};
+use crate::{
+    lab::{self, Namespace, Synfin, accept, reset},
+    schema::{assert_valid, validator},
+};
 
 const PORT: u16 = 7101;
 
@@ -54,6 +57,14 @@ fn a_recording_tells_what_was_told_live() {
         assert!(told.contains(&PORT.to_string()), "{run:?} tells nothing of the traffic: {told}");
         let replayed = nobody.replays(run, recording);
         assert_eq!(replayed, told, "{run:?}");
+        if run.ends_with(&["json"]) {
+            let schema = match run[0] {
+                "report" => include_str!("../../../docs/schema/report.json"),
+                "connections" => include_str!("../../../docs/schema/connection.json"),
+                _ => include_str!("../../../docs/schema/transition.json"),
+            };
+            assert_valid(&validator(schema), &told);
+        }
     }
 }
 

@@ -289,7 +289,7 @@ fn report(snapshot: &Snapshot) -> String {
     for row in &snapshot.rows {
         let row = PortRow { row: row.clone(), seconds };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
-        lines.extend(COLUMNS.iter().map(|figure| (figure.get)(&row).to_plain()));
+        lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
     }
     lines.join("\n")
 }

@@ -1,0 +1,19 @@
+//! `completions`: what a shell needs to complete our command line.
+
+use std::io::{self, Write};
+
+use clap::CommandFactory;
+use clap_complete::{Shell, generate};
+
+use crate::cli::Cli;
+
+/// Writes the completions for `shell`.
+pub(crate) fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
+    let mut synfin = Cli::command();
+    let name = synfin.get_name().to_owned();
+    // It panics where it cannot write, so it does not write to `out` itself.
+    let mut completions = Vec::new();
+    generate(shell, &mut synfin, name, &mut completions);
+    out.write_all(&completions)?;
+    out.flush()
+}

@@ -1,0 +1,84 @@
+//! Explanations as text, wrapped.
+
+use synfin_common::state::TcpState;
+use textwrap::{Options, fill};
+
+use super::Entry;
+use crate::{
+    sink::{Registry, registries},
+    states,
+    tracker::close::{CloseReason, Outcome},
+};
+
+/// Where the text of a labelled line begins.
+const INDENT: &str = "           ";
+
+/// All that is said about an entry.
+pub(crate) fn page(entry: &Entry, width: usize) -> String {
+    let mut page = format!("{}\n", entry.name());
+    for (label, text) in facts(entry) {
+        let label = format!("  {label:<9}");
+        let options = Options::new(width).initial_indent(&label).subsequent_indent(INDENT);
+        page += &fill(&text, options);
+        page.push('\n');
+    }
+    page
+}
+
+fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
+    match entry {
+        Entry::Reason(reason) => {
+            let info = reason.info();
+            vec![
+                ("reason", info.title.into()),
+                ("class", format!("{}: {}", info.class.name(), info.class.meaning())),
+                ("sum", format!("{}: {}", info.outcome.sum(), info.outcome.meaning())),
+                ("meaning", info.meaning.into()),
+                ("advice", info.advice.into()),
+            ]
+        }
+        Entry::Figure { about, command, of } => {
+            let heading = entry.heading().map(|heading| ("heading", heading.to_owned()));
+            let figure = ("figure", format!("of {of}, by `synfin {command}`"));
+            let rest = [
+                ("value", about.value()),
+                ("shown in", about.shown.name().into()),
+                ("meaning", about.help.into()),
+            ];
+            [figure].into_iter().chain(heading).chain(rest).collect()
+        }
+        Entry::State(state) => {
+            let title = format!("of a TCP socket: {}", states::title(*state));
+            vec![("state", title), ("meaning", states::meaning(*state).into())]
+        }
+    }
+}
+
+/// The names of all that can be explained, in groups.
+pub(crate) fn list(width: usize) -> String {
+    let mut list = String::new();
+    for outcome in [Outcome::Failed, Outcome::Closed] {
+        list += &format!("Reasons, {} ({}):\n", outcome.sum(), outcome.meaning());
+        let reasons = CloseReason::ALL.iter().map(|reason| reason.info());
+        for info in reasons.filter(|info| info.outcome == outcome) {
+            list += &format!("  {:<27} {}\n", info.id, info.title);
+        }
+        list.push('\n');
+    }
+    list += &group("TCP states", TcpState::ALL.map(|state| state.name().into()), width);
+    for Registry { command, of, figures } in registries() {
+        let names = figures.iter().map(|figure| match figure.title {
+            "" => figure.key.to_owned(),
+            title => format!("{} ({title})", figure.key),
+        });
+        list += &group(&format!("Figures of {of}, by `synfin {command}`"), names, width);
+    }
+    list += "`synfin explain WORD` says what one of them means.\n";
+    list
+}
+
+fn group(title: &str, names: impl IntoIterator<Item = String>, width: usize) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    let options = Options::new(width).initial_indent("  ").subsequent_indent("  ");
+    format!("{title}:\n{}\n\n", fill(&names.join(", "), options))
+}

@@ -1,0 +1,87 @@
+//! What is written about synfin, from synfin itself: commands, figures, reasons, exit codes, JSON
+//! schemas, manual pages and completions. `UPDATE_DOCS=1`, which `cargo xtask docs` sets, writes
+//! it anew.
+
+mod commands;
+mod figures;
+mod markdown;
+mod reasons;
+#[path = "../schema/mod.rs"]
+mod schema;
+mod schemas;
+mod shell;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Folders in which everything is generated.
+const FOLDERS: [&str; 3] = ["docs/schema", "docs/man", "docs/completions"];
+
+#[test]
+fn docs_say_what_the_code_says() {
+    let update = std::env::var_os("UPDATE_DOCS").is_some();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &Path| fs::read_to_string(root.join(file)).unwrap_or_default();
+
+    let files = generated(&read("README.md".as_ref()));
+    let mut wrong = Vec::new();
+    for (file, text) in &files {
+        let old = read(file);
+        if *text == old {
+            continue;
+        }
+        if update {
+            write(&root.join(file), text).unwrap();
+        } else {
+            let same = text.lines().zip(old.lines()).take_while(|(new, old)| new == old).count();
+            wrong.push(format!("{} differs from line {} on", file.display(), same + 1));
+        }
+    }
+    for file in FOLDERS.iter().flat_map(|folder| files_in(&root, folder.as_ref())) {
+        if files.contains_key(&file) {
+            continue;
+        }
+        if update {
+            fs::remove_file(root.join(&file)).unwrap();
+        } else {
+            wrong.push(format!("{} is of nothing that there is", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n`cargo xtask docs` puts it right", wrong.join("\n"));
+}
+
+/// Every file that is generated, README.md in part.
+fn generated(readme: &str) -> BTreeMap<PathBuf, String> {
+    let sections = [
+        ("commands", commands::in_brief()),
+        ("exit status", commands::exit_status_in_brief()),
+        ("reasons", reasons::in_brief()),
+    ];
+    let mut files: BTreeMap<PathBuf, String> = [
+        ("README.md", markdown::with_sections(readme, &sections)),
+        ("docs/commands.md", commands::page()),
+        ("docs/columns.md", figures::page()),
+        ("docs/reasons.md", reasons::page()),
+    ]
+    .map(|(file, text)| (file.into(), text))
+    .into();
+    files.extend(schemas::all());
+    files.extend(shell::manual_pages());
+    files.extend(shell::completions());
+    files
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text)
+}
+
+fn files_in(root: &Path, folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root.join(folder)).into_iter().flatten();
+    entries.map(|entry| folder.join(entry.unwrap().file_name())).collect()
+}
