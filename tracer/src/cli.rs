@@ -2,14 +2,22 @@
 
 mod filter;
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use synfin_common::state::TcpState;
 
-pub(crate) use filter::{FilterArgs, NoSuchThing};
+pub(crate) use filter::FilterArgs;
 
 use crate::{
+    failure::Exit,
+    figure::harmless,
     kernel::DEFAULT_RING_BYTES,
     sink::Format,
     tracker::{By, close::CloseReason},
@@ -30,6 +38,26 @@ pub struct Cli {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) top: TopArgs,
+    /// Say more, where something goes wrong
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Reads the command line. Where there is nothing to run, what is to be said has been, and the
+/// exit code is given.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        if error.use_stderr() {
+            // It quotes what was typed, or what a script was fed with.
+            let lines: Vec<_> = error.render().to_string().lines().map(harmless).collect();
+            let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+            ExitCode::from(Exit::Usage as u8)
+        } else {
+            // Whoever asked for help may have stopped reading.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+    })
 }
 
 /// The commands.
@@ -45,6 +73,8 @@ pub(crate) enum Command {
     Connections(ConnectionsArgs),
     /// Write all that is seen to a file, to be read with --from
     Record(RecordArgs),
+    /// Say what this host can and cannot do, and try it on connections of its own
+    Doctor(DoctorArgs),
 }
 
 /// `top`.
@@ -171,6 +201,27 @@ impl From<Grouping> for By {
             Grouping::Netns => Self::Netns,
         }
     }
+}
+
+/// `doctor`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Watch this host for so long, to tell the ring buffer's size
+    #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval, default_value = "2s")]
+    pub(crate) duration: Duration,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: DoctorFormat,
+}
+
+/// The form of what the doctor says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DoctorFormat {
+    /// A line for every check
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
 }
 
 /// Where the data comes from.

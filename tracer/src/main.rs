@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use synfin::{app, cli::Cli};
+use synfin::{app, cli};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    app::run(Cli::parse()).await
+    match cli::parse() {
+        Ok(cli) => app::run(cli).await,
+        Err(code) => code,
+    }
 }

@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::Result;
 use clap::{Args, builder::PossibleValuesParser, builder::TypedValueParser};
-use thiserror::Error;
 
 use crate::{
     enrich::cgroups::Hierarchy,
+    failure::Failure,
     filter::{Cgroup, Family, Filter, Network, PortRange},
     input::NetnsId,
     kernel::namespaces,
@@ -57,11 +57,6 @@ pub(crate) struct FilterArgs {
     role: Option<Role>,
 }
 
-/// What was asked for does not exist.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub(crate) struct NoSuchThing(String);
-
 impl FilterArgs {
     /// With the names of this host.
     pub(crate) fn of_this_host(&self) -> Result<Filter> {
@@ -71,7 +66,11 @@ impl FilterArgs {
         };
         let cgroup = |path: &Path| {
             let found = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(path));
-            found.map_err(|error| NoSuchThing(format!("--cgroup: {error:#}")).into())
+            found.map_err(|error| {
+                let what = format!("nothing can match --cgroup {}", path.display());
+                let remedy = "give its path below the mount of cgroup v2 (systemd-cgls shows all)";
+                Failure::usage(what, format!("{error:#}"), remedy).into()
+            })
         };
         self.filter(&names, cgroup)
     }
@@ -109,7 +108,7 @@ impl FilterArgs {
     }
 }
 
-fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, NoSuchThing> {
+fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, Failure> {
     if let Ok(inode) = name.parse() {
         return Ok(inode);
     }
@@ -117,15 +116,19 @@ fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, N
         return Ok(inode);
     }
     let known: Vec<_> = known.values().map(String::as_str).collect();
-    let known = if known.is_empty() {
-        "none has a name here; use its inode number (lsns -t net)".to_owned()
+    let remedy = if known.is_empty() {
+        "none has a name here: give its inode number (lsns -t net)".to_owned()
     } else {
         format!(
             "those with a name are {}; others go by their inode number (lsns -t net)",
             known.join(", ")
         )
     };
-    Err(NoSuchThing(format!("--netns: there is no network namespace {name}: {known}")))
+    Err(Failure::usage(
+        format!("nothing can match --netns {name}"),
+        "there is no network namespace of that name",
+        remedy,
+    ))
 }
 
 /// Where a recording comes from, the hierarchy was mounted in one of the usual places.

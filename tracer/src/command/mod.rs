@@ -1,6 +1,7 @@
 //! What each command does with the tracker's values.
 
 mod connections;
+mod doctor;
 mod record;
 mod report;
 mod trace;
@@ -8,6 +9,7 @@ mod trace;
 use std::{io, ops::ControlFlow};
 
 pub(crate) use connections::{Connections, Select, Which};
+pub(crate) use doctor::Doctor;
 pub(crate) use record::Record;
 pub(crate) use report::Report;
 pub(crate) use trace::Trace;
