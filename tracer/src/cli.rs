@@ -36,11 +36,11 @@ pub struct Cli {
     /// What to do; `top` if nothing is said.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    #[command(flatten)]
-    pub(crate) top: TopArgs,
     /// Say more, where something goes wrong
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) top: TopArgs,
 }
 
 /// Reads the command line. Where there is nothing to run, what is to be said has been, and the

@@ -5,6 +5,8 @@
 mod lab;
 
 mod burst;
+mod doctor;
+mod errors;
 mod mix;
 mod replay;
 mod survey;
