@@ -350,14 +350,19 @@ impl Run {
 /// What a ring buffer that was too small has cost, and which one would have done.
 fn say_lost(ring_bytes: u32, events: &Events) {
     let Events { seen, lost, .. } = events;
-    if *lost > 0 {
-        let (ring, larger) = (ring_bytes.into(), ring_size::that_holds(ring_bytes, *lost));
-        say(&format!(
-            "{lost} of {seen} records were lost, as the ring buffer of {} was full: --ring-size {} would have held them",
-            bytes(ring),
-            bytes(larger),
-        ));
+    if *lost == 0 {
+        return;
     }
+    let (ring, larger) = (u64::from(ring_bytes), ring_size::that_holds(ring_bytes, *lost));
+    let remedy = if larger > ring {
+        format!("--ring-size {} would have held them", bytes(larger))
+    } else {
+        "there is no larger one: watch less".to_owned()
+    };
+    let ring = bytes(ring);
+    say(&format!(
+        "{lost} of {seen} records were lost, as the ring buffer of {ring} was full: {remedy}"
+    ));
 }
 
 fn nanos(duration: Duration) -> Nanos {
