@@ -158,7 +158,7 @@ mod tests {
         let known = BTreeMap::from([(7, "blue".to_owned())]);
         assert_eq!(namespace("blue", &known).unwrap(), 7);
         assert_eq!(namespace("12", &known).unwrap(), 12);
-        assert!(namespace("green", &known).unwrap_err().to_string().contains("blue"));
+        assert!(namespace("green", &known).unwrap_err().remedy.contains("blue"));
     }
 
     #[test]

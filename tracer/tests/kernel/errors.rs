@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::fd::AsRawFd,
     process::{Command, Stdio},
     sync::mpsc,
@@ -147,8 +147,9 @@ fn tracefs_is_not_needed() {
 fn what_a_tiny_ring_loses_is_told_with_the_size_that_would_do() {
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
+    let listener = listener(&namespace);
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", "4K"]);
-    some_connections(&namespace, 3000);
+    some_connections(&namespace, &listener, 3000);
     let finished = synfin.finish();
     let report = finished.report();
     let (lost, seen) = (report.event("lost"), report.event("seen"));
@@ -161,22 +162,21 @@ fn what_a_tiny_ring_loses_is_told_with_the_size_that_would_do() {
     let size = size.split_whitespace().next().expect("a size").to_owned();
 
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", &size]);
-    some_connections(&namespace, 3000);
+    some_connections(&namespace, &listener, 3000);
     let finished = synfin.finish();
     assert_eq!(finished.report().event("lost"), 0, "--ring-size {size}");
     assert!(!finished.stderr.contains("lost"), "{}", finished.stderr);
 }
 
-fn some_connections(namespace: &Namespace, count: usize) {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + 10));
-    let listener = namespace.listen(address);
-    namespace.within(|| {
-        for _ in 0..count {
-            let client = std::net::TcpStream::connect(address).expect("a connection");
-            let (server, _) = listener.accept().expect("a connection");
-            drop((client, server));
-        }
-    });
+/// A listener that stays, as no other can have its port at once.
+fn listener(namespace: &Namespace) -> TcpListener {
+    namespace.listen((Ipv4Addr::LOCALHOST, PORT + 10))
+}
+
+fn some_connections(namespace: &Namespace, listener: &TcpListener, count: usize) {
+    for _ in 0..count {
+        namespace.pair_with(listener, (Ipv4Addr::LOCALHOST, PORT + 10)).close_by_client();
+    }
 }
 
 #[test]
@@ -184,6 +184,7 @@ fn a_full_disk_costs_the_rest_of_the_recording_only() {
     // What a survey finds of other tests would fill it.
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
+    let listener = listener(&namespace);
     let broken = Broken::not();
     let (disk, kept) = (broken.file("disk"), broken.file("kept"));
     fs::create_dir(&disk).expect("a folder");
@@ -197,11 +198,11 @@ fn a_full_disk_costs_the_rest_of_the_recording_only() {
     let synfin = Synfin::watch_command(&mut command);
     let (end, ended) = mpsc::channel();
     let finished = thread::scope(|scope| {
-        let namespace = &namespace;
+        let (namespace, listener) = (&namespace, &listener);
         scope.spawn(move || {
             // Until the disk is full, in frames that are much smaller.
             while let Err(mpsc::TryRecvError::Empty) = ended.try_recv() {
-                some_connections(namespace, 10);
+                some_connections(namespace, listener, 10);
                 thread::sleep(Duration::from_millis(20));
             }
         });
@@ -288,6 +289,7 @@ fn a_command_that_cannot_be_run_is_explained() {
 fn who_stops_reading_ends_a_live_run_in_silence() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
+    let listener = listener(&namespace);
     for args in [&["trace"][..], &["connections"], &["report", "0.2"], &["top"]] {
         let (reader, writer) = io::pipe().expect("a pipe");
         let mut child = Command::new(PROGRAM)
@@ -298,7 +300,7 @@ fn who_stops_reading_ends_a_live_run_in_silence() {
             .expect("synfin");
         drop(reader);
         let status = lab::eventually(&format!("{args:?} ends"), || {
-            some_connections(&namespace, 1);
+            some_connections(&namespace, &listener, 1);
             child.try_wait().expect("its status")
         });
         let mut said = String::new();
