@@ -22,6 +22,9 @@ _synfin() {
             synfin,connections)
                 cmd="synfin__subcmd__connections"
                 ;;
+            synfin,doctor)
+                cmd="synfin__subcmd__doctor"
+                ;;
             synfin,explain)
                 cmd="synfin__subcmd__explain"
                 ;;
@@ -45,6 +48,9 @@ _synfin() {
                 ;;
             synfin__subcmd__help,connections)
                 cmd="synfin__subcmd__help__subcmd__connections"
+                ;;
+            synfin__subcmd__help,doctor)
+                cmd="synfin__subcmd__help__subcmd__doctor"
                 ;;
             synfin__subcmd__help,explain)
                 cmd="synfin__subcmd__help__subcmd__explain"
@@ -71,7 +77,7 @@ _synfin() {
 
     case "${cmd}" in
         synfin)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -h -V --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record explain completions help"
+            opts="-v -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record doctor explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -181,7 +187,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__completions)
-            opts="-h --help bash elvish fish powershell zsh"
+            opts="-v -h --verbose --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,7 +201,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__connections)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -h --open --slow --reason --state --min-age --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --open --slow --reason --state --min-age --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -308,8 +314,34 @@ _synfin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        synfin__subcmd__doctor)
+            opts="-o -v -h --for --output --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         synfin__subcmd__explain)
-            opts="-o -h --output --help"
+            opts="-o -v -h --output --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -331,7 +363,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__help)
-            opts="top report trace connections record explain completions help"
+            opts="top report trace connections record doctor explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -359,6 +391,20 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__help__subcmd__connections)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        synfin__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -457,7 +503,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__record)
-            opts="-p -P -L -D -4 -6 -N -c -h --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --help"
+            opts="-p -P -L -D -4 -6 -N -c -v -h --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -539,7 +585,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__report)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -h --once --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --once --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -649,7 +695,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__top)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -h --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -759,7 +805,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__trace)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -h --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -2,7 +2,6 @@
 //! names them all.
 
 use std::{
-    error::Error,
     fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter, IsTerminal},
     ops::ControlFlow,
@@ -19,42 +18,50 @@ use tokio::{
 
 use crate::{
     cli::{
-        Cli, Command, FilterArgs, LiveArgs, NoSuchThing, OutputArgs, RowsArgs, RunArgs, SourceArgs,
+        Cli, Command, DoctorArgs, FilterArgs, LiveArgs, OutputArgs, RowsArgs, RunArgs, SourceArgs,
     },
-    command::{Connections, Output, Record, Report, Select, Trace, Which, completions, explain},
+    command::{
+        Connections, Doctor, Output, Record, Report, Select, Trace, Which, completions, explain,
+    },
     decode::decode,
     exit::Exit,
-    explain::{NotKnown, look_up},
+    explain::look_up,
+    failure::{Failure, spelled},
+    filter::Filter,
     input::Nanos,
-    message::say,
+    kernel::DEFAULT_RING_BYTES,
+    message::{say, say_lines},
     recording::{Frame, Recorder, RecordingError},
+    ring_size::{self, bytes},
     sink::{
         Lines, Style, connection,
-        report::{ReportSink, Rows},
+        report::{ReportSink, Rows, TooSmall},
         transition,
     },
     source::{Live, Options, Source},
-    tracker::{Limits, Tracker},
+    tracker::{Events, Limits, Tracker},
 };
 
 /// How often `top` is renewed.
 const TOP_INTERVAL: Duration = Duration::from_secs(1);
 
-const CANNOT_WRITE: &str = "cannot write the output";
-
 /// Does what the command line asks for.
 pub async fn run(cli: Cli) -> Exit {
+    let verbose = cli.verbose > 0;
     match dispatch(cli).await {
-        Ok(()) => Exit::Done,
+        Ok(exit) => exit,
         // Whoever read our output has seen enough.
         Err(error) if is_closed_pipe(&error) => Exit::Done,
-        Err(error) => {
-            say(&format!("{error:#}"));
-            let is_usage = |cause: &(dyn Error + 'static)| {
-                cause.is::<RecordingError>() || cause.is::<NotKnown>() || cause.is::<NoSuchThing>()
-            };
-            if error.chain().any(is_usage) { Exit::Usage } else { Exit::CannotRun }
-        }
+        Err(error) => match error.downcast_ref::<Failure>() {
+            Some(failure) => {
+                say_lines(&failure.lines(verbose));
+                failure.exit
+            }
+            None => {
+                say(&format!("{error:#}"));
+                Exit::CannotRun
+            }
+        },
     }
 }
 
@@ -65,11 +72,30 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-async fn dispatch(cli: Cli) -> Result<()> {
+/// What went wrong with the output. A closed pipe stays as it is: that is no failure.
+fn cannot_write(error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return error.into();
+    }
+    let remedy = "see where it goes to: a full disk, a terminal that is gone?";
+    Failure::cannot_run("cannot write the output", spelled(&error), remedy).into()
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit> {
+    let verbose = cli.verbose > 0;
     let stdout = || BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match cli.command.unwrap_or(Command::Top(cli.top)) {
         Command::Top(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), true, rows(args.rows));
+            if let Some(TooSmall { width, height }) = sink.too_small() {
+                let TooSmall { width: least_width, height: least_height } = TooSmall::LEAST;
+                return Err(Failure::cannot_run(
+                    "the terminal is too small for a table that stays in its place",
+                    format!("it has {width}×{height} characters, and {least_width}×{least_height} are the least"),
+                    "enlarge it, or use `synfin report 1`, which needs no size",
+                )
+                .into());
+            }
             let output = Report::new(sink, Some(TOP_INTERVAL), None);
             let run = Run::new(args.source, RunArgs::default())?;
             Run { silent: true, ..run }.go(output).await
@@ -107,13 +133,42 @@ async fn dispatch(cli: Cli) -> Result<()> {
             };
             Run::new(source, RunArgs { command: args.command })?.go(Record::new(args.file)).await
         }
+        Command::Doctor(args) => return doctor(args, verbose).await,
         Command::Explain(args) => {
             let found = args.words.iter().map(|word| look_up(word));
-            let entries = found.collect::<Result<Vec<_>, _>>()?.concat();
-            explain(&entries, args.output, &mut stdout()).context(CANNOT_WRITE)
+            let entries = found.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?.concat();
+            explain(&entries, args.output, &mut stdout()).map_err(cannot_write)
         }
-        Command::Completions(args) => completions(args.shell, &mut stdout()).context(CANNOT_WRITE),
+        Command::Completions(args) => {
+            completions(args.shell, &mut stdout()).map_err(cannot_write)
+        }
     }
+    .map(|()| Exit::Done)
+}
+
+/// Asks for everything that can be known without traffic, then makes some.
+async fn doctor(args: DoctorArgs, verbose: bool) -> Result<Exit> {
+    let mut findings = Doctor::examine(args.duration).await;
+    while findings.wants_self_test() {
+        let filter = Filter::default();
+        let options = Options { ring_bytes: DEFAULT_RING_BYTES, survey_always: false, filter };
+        let run = Run {
+            source: Source::Live(Box::new(Live::attach(options)?)),
+            from: None,
+            recorder: None,
+            duration: None,
+            filter: FilterArgs::default(),
+            once: false,
+            silent: true,
+            command: Vec::new(),
+        };
+        run.go(findings.self_test()).await?;
+    }
+    findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
+    if let Some(failure) = findings.refusal() {
+        say_lines(&failure.lines(verbose));
+    }
+    Ok(if findings.are_good() { Exit::Done } else { Exit::CannotRun })
 }
 
 fn style(args: OutputArgs) -> Style {
@@ -133,6 +188,8 @@ fn rows(args: RowsArgs) -> Rows {
 /// A run over a source, from its first frame to its last.
 struct Run {
     source: Source,
+    /// The recording that is read.
+    from: Option<PathBuf>,
     recorder: Option<(Recorder<BufWriter<File>>, PathBuf)>,
     duration: Option<Duration>,
     /// What is asked for beyond what the source leaves out already.
@@ -147,21 +204,24 @@ struct Run {
 impl Run {
     fn new(args: SourceArgs, run: RunArgs) -> Result<Self> {
         let LiveArgs { duration, ring_size, survey_always } = args.live;
-        let recorder = args
-            .record
-            .map(|path| record_to(&path).map(|recorder| (recorder, path)))
-            .transpose()?;
         let mut filter = args.filter;
         let source = match &args.from {
-            Some(path) => Source::replay(path)?,
+            Some(path) => {
+                Source::replay(path).map_err(|error| Failure::unreadable(path, &error, false))?
+            }
             None => Source::Live(Box::new(Live::attach(Options {
                 ring_bytes: ring_size,
                 survey_always,
                 filter: std::mem::take(&mut filter).of_this_host()?,
             })?)),
         };
-        let command = run.command;
-        Ok(Self { source, recorder, duration, filter, once: false, silent: false, command })
+        // Only now, so that a host that cannot be watched costs nobody an older recording.
+        let recorder = args
+            .record
+            .map(|path| record_to(&path).map(|recorder| (recorder, path)))
+            .transpose()?;
+        let (from, command) = (args.from, run.command);
+        Ok(Self { source, from, recorder, duration, filter, once: false, silent: false, command })
     }
 
     async fn go(mut self, mut output: impl Output) -> Result<()> {
@@ -172,8 +232,9 @@ impl Run {
         let mut tracker = None;
         let mut deadline = None;
         let mut ready = false;
-        // What was read before damage is reported before the damage.
+        // What was seen before something failed is put out before that is said.
         let mut failure = None;
+        let mut ring_bytes = 0;
         loop {
             let frame = tokio::select! {
                 frame = self.source.next() => frame,
@@ -187,26 +248,32 @@ impl Run {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => {
-                    failure = Some(error);
+                    failure = Some(self.explain(error, tracker.is_some()));
                     break;
                 }
             };
-            self.record(&frame)?;
+            if let Err(error) = self.record(&frame) {
+                failure = Some(error);
+                self.source.finish();
+            }
             if let Frame::Session(session) = &frame {
                 let start = session.clock.monotonic_ns;
                 let asked = self.filter.of_recording(&session.namespaces)?;
                 let filters = vec![session.filter.clone(), asked];
                 tracker = Some(Tracker::new(Limits::default(), start).with_filters(filters));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
+                ring_bytes = session.ring_bytes;
                 output.begin(session);
                 for limitation in &session.limitations {
                     say(limitation);
                 }
                 continue;
             }
-            let tracker = tracker.as_mut().ok_or_else(no_session)?;
+            let Some(tracker) = &mut tracker else {
+                break;
+            };
             decode(&frame, |input| tracker.ingest(&input, &mut output));
-            output.settle().context(CANNOT_WRITE)?;
+            output.settle().map_err(cannot_write)?;
             if matches!(frame, Frame::Tick(_)) {
                 if self.after_tick(tracker, &mut output, deadline)?.is_break() {
                     break;
@@ -218,11 +285,23 @@ impl Run {
             }
         }
         let Some(mut tracker) = tracker else {
-            return Err(failure.unwrap_or_else(no_session));
+            return Err(failure.unwrap_or_else(|| self.explain(no_session(), false)));
         };
         tracker.finish();
-        output.end(&mut tracker).context(CANNOT_WRITE)?;
+        output.end(&mut tracker).map_err(cannot_write)?;
+        if self.from.is_none() {
+            say_lost(ring_bytes, &tracker.events());
+        }
+        say_unmatched(&tracker.events());
         failure.map_or(Ok(()), Err)
+    }
+
+    /// What is wrong with the source. Of a recording, some may have been read before.
+    fn explain(&self, error: anyhow::Error, before: bool) -> anyhow::Error {
+        match &self.from {
+            Some(path) => Failure::unreadable(path, &error, before).into(),
+            None => error,
+        }
     }
 
     /// From here on nothing is missed. Scripts wait for this line.
@@ -246,7 +325,7 @@ impl Run {
         output: &mut impl Output,
         deadline: Option<Nanos>,
     ) -> Result<ControlFlow<()>> {
-        if output.tick(tracker).context(CANNOT_WRITE)?.is_break() {
+        if output.tick(tracker).map_err(cannot_write)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
         if deadline.is_some_and(|deadline| tracker.now() >= deadline) {
@@ -261,14 +340,48 @@ impl Run {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Once it could not be written, the recording is over.
     fn record(&mut self, frame: &Frame) -> Result<()> {
-        if let Some((recorder, path)) = &mut self.recorder {
-            let flush = matches!(frame, Frame::Tick(_));
-            let written =
-                recorder.write(frame).and_then(|()| if flush { recorder.flush() } else { Ok(()) });
-            written.with_context(|| format!("cannot write the recording {}", path.display()))?;
+        let Some((recorder, _)) = &mut self.recorder else {
+            return Ok(());
+        };
+        let flush = matches!(frame, Frame::Tick(_));
+        let written =
+            recorder.write(frame).and_then(|()| if flush { recorder.flush() } else { Ok(()) });
+        if let Err(error) = written
+            && let Some((recorder, path)) = self.recorder.take()
+        {
+            // What it still holds back may find room by now.
+            drop(recorder);
+            return Err(Failure::cut_short(&path, &error).into());
         }
         Ok(())
+    }
+}
+
+/// What a ring buffer that was too small has cost, and which one would have done.
+fn say_lost(ring_bytes: u32, events: &Events) {
+    let Events { seen, lost, .. } = events;
+    if *lost == 0 {
+        return;
+    }
+    let (ring, larger) = (u64::from(ring_bytes), ring_size::that_holds(ring_bytes, *lost));
+    let remedy = if larger > ring {
+        format!("--ring-size {} would have held them", bytes(larger))
+    } else {
+        "there is no larger one: watch less".to_owned()
+    };
+    let ring = bytes(ring);
+    say(&format!(
+        "{lost} of {seen} records were lost, as the ring buffer of {ring} was full: {remedy}"
+    ));
+}
+
+/// A filter that nothing matched is easily a wrong one.
+fn say_unmatched(events: &Events) {
+    let Events { delivered, filtered, .. } = events;
+    if *delivered == 0 && *filtered > 0 {
+        say(&format!("nothing matched the filters: they left out all {filtered} records"));
     }
 }
 
@@ -290,7 +403,7 @@ fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>> {
         }
         Recorder::new(BufWriter::with_capacity(1 << 20, file))
     };
-    open().with_context(|| format!("cannot write the recording {}", path.display()))
+    Ok(open().map_err(|error| Failure::unwritable(path, &error))?)
 }
 
 /// What ends a live run from outside: a signal, or the command that it watches.
@@ -316,7 +429,11 @@ impl Stop {
         let command = std::mem::take(&mut self.command);
         if let Some((program, args)) = command.split_first() {
             let child = tokio::process::Command::new(program).args(args).spawn();
-            self.child = Some(child.with_context(|| format!("cannot run {}", program.display()))?);
+            let child = child.map_err(|error| {
+                let what = format!("cannot run {}", program.display());
+                Failure::usage(what, spelled(&error), "check the command after `--`")
+            });
+            self.child = Some(child?);
         }
         Ok(())
     }

@@ -2,16 +2,22 @@
 
 mod filter;
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use synfin_common::state::TcpState;
 
-pub(crate) use filter::{FilterArgs, NoSuchThing};
+pub(crate) use filter::FilterArgs;
 
 use crate::{
     exit::Exit,
+    figure::harmless,
     kernel::DEFAULT_RING_BYTES,
     sink::Format,
     states,
@@ -29,8 +35,28 @@ pub struct Cli {
     /// What to do; `top` if nothing is said.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+    /// Say more, where something goes wrong
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
     #[command(flatten)]
     pub(crate) top: TopArgs,
+}
+
+/// Reads the command line. Where there is nothing to run, what is to be said has been, and the
+/// exit code is given.
+pub fn parse() -> Result<Cli, Exit> {
+    Cli::try_parse().map_err(|error| {
+        if error.use_stderr() {
+            // It quotes what was typed, or what a script was fed with.
+            let lines: Vec<_> = error.render().to_string().lines().map(harmless).collect();
+            let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+            Exit::Usage
+        } else {
+            // Whoever asked for help may have stopped reading.
+            let _ = error.print();
+            Exit::Done
+        }
+    })
 }
 
 /// The commands.
@@ -46,6 +72,8 @@ pub(crate) enum Command {
     Connections(ConnectionsArgs),
     /// Write all that is seen to a file, to be read with --from
     Record(RecordArgs),
+    /// Say what this host can and cannot do, and try it on connections of its own
+    Doctor(DoctorArgs),
     /// What a reason, a figure or a TCP state means
     Explain(ExplainArgs),
     /// Completions of this command line for a shell
@@ -176,6 +204,27 @@ impl From<Grouping> for By {
             Grouping::Netns => Self::Netns,
         }
     }
+}
+
+/// `doctor`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Watch this host for so long, to tell the ring buffer's size
+    #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval, default_value = "2s")]
+    pub(crate) duration: Duration,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: DoctorFormat,
+}
+
+/// The form of what the doctor says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DoctorFormat {
+    /// A line for every check
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
 }
 
 /// `explain`.

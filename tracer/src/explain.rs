@@ -2,14 +2,12 @@
 
 mod page;
 
-use std::fmt;
-
 use serde_json::{Value as Json, json};
 use synfin_common::state::TcpState;
-use thiserror::Error;
 
 use crate::{
-    figure::{About, harmless},
+    failure::Failure,
+    figure::About,
     sink::registries,
     states::{self, spelled},
     tracker::close::CloseReason,
@@ -106,7 +104,7 @@ pub(crate) fn look_up(word: &str) -> Result<Vec<Entry>, NotKnown> {
 }
 
 /// A word that means nothing here.
-#[derive(Debug, Error)]
+#[derive(Debug)]
 pub(crate) struct NotKnown {
     word: String,
     /// What may have been meant.
@@ -138,16 +136,15 @@ impl NotKnown {
     }
 }
 
-impl fmt::Display for NotKnown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "nothing here is called \"{}\"", harmless(&self.word))?;
-        match self.near.as_slice() {
-            [] => {}
-            [others @ .., last] if !others.is_empty() => {
-                write!(f, "; did you mean {} or {last}?", others.join(", "))?;
-            }
-            [only, ..] => write!(f, "; did you mean {only}?")?,
-        }
-        f.write_str(" (`synfin explain` lists all that is)")
+impl From<NotKnown> for Failure {
+    fn from(unknown: NotKnown) -> Self {
+        let what = format!("nothing here is called \"{}\"", unknown.word);
+        let meant = match unknown.near.as_slice() {
+            [] => String::new(),
+            [only] => format!("did you mean {only}? "),
+            [others @ .., last] => format!("did you mean {} or {last}? ", others.join(", ")),
+        };
+        let why = "it is neither a reason's id, nor a figure's key or heading, nor a TCP state";
+        Self::usage(what, why, meant + "`synfin explain` lists all that is")
     }
 }

@@ -1,9 +1,11 @@
 //! The binary: parse, run, exit code.
 
-use clap::Parser;
-use synfin::{app, cli::Cli, exit::Exit};
+use synfin::{app, cli, exit::Exit};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Exit {
-    app::run(Cli::parse()).await
+    match cli::parse() {
+        Ok(cli) => app::run(cli).await,
+        Err(exit) => exit,
+    }
 }

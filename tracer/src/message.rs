@@ -7,6 +7,10 @@ use crate::figure::harmless;
 /// Says something. Parts of it may come from elsewhere, so that it is made harmless; nobody may
 /// listen, which is no error.
 pub(crate) fn say(text: &str) {
-    let lines: Vec<_> = text.lines().map(harmless).collect();
+    say_lines(&[harmless(text)]);
+}
+
+/// Says something of several lines, which are harmless already.
+pub(crate) fn say_lines(lines: &[String]) {
     let _ = writeln!(io::stderr(), "synfin: {}", lines.join("\n"));
 }

@@ -132,6 +132,11 @@ impl<R: Read> Reader<R> {
         Ok(Self { input, offset: magic.len() as u64, failed: false })
     }
 
+    /// How many bytes the frames read so far took, with what is before them.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     fn next_frame(&mut self) -> Result<Option<Frame>, RecordingError> {
         let start = self.offset;
         let mut head = [0; 9];

@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     net::SocketAddr,
     os::{
-        fd::AsRawFd,
+        fd::IntoRawFd,
         unix::{fs::PermissionsExt, process::CommandExt},
     },
     path::{Path, PathBuf},
@@ -109,10 +109,11 @@ fn words_that_mean_nothing_are_refused() {
         assert_ends(&output, 2, why);
         assert_eq!(stdout(&output), "");
     };
-    refused(&["hs98"], "nothing here is called \"hs98\"; did you mean HS90, HS99 or HS?");
+    refused(&["hs98"], "nothing here is called \"hs98\"");
+    refused(&["hs98"], "did you mean HS90, HS99 or HS?");
     refused(&["resetbypear"], "did you mean reset_by_peer, reset_by_peer_closing or");
     refused(&["unread_data"], "did you mean reset_by_us_unread_data");
-    refused(&["TW", "xyzzy"], "called \"xyzzy\" (`synfin explain` lists all that is)");
+    refused(&["TW", "xyzzy"], "remedy: `synfin explain` lists all that is");
     refused(&[""], "called \"\"");
     refused(&["\x1b[2J\nTW"], "called \"\\u{1b}[2J\\nTW\"");
 }
@@ -142,7 +143,9 @@ fn losses_are_shown() {
 #[test]
 fn help_is_as_ever() {
     compare("help.txt", &stdout(&synfin(&["--help"])));
-    for command in ["top", "report", "trace", "connections", "record", "explain", "completions"] {
+    let commands =
+        ["top", "report", "trace", "connections", "record", "doctor", "explain", "completions"];
+    for command in commands {
         let output = synfin(&[command, "--help"]);
         assert_ends(&output, 0, "");
         compare(&format!("help-{command}.txt"), &stdout(&output));
@@ -151,18 +154,10 @@ fn help_is_as_ever() {
 
 #[test]
 fn reading_needs_no_root() {
-    const NOBODY: u32 = 65_534;
     let dir = TempDir::new().unwrap();
     let file = recording(&dir, &story());
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    // Nobody may run the program, but perhaps not find it where it was built.
-    let program = fs::File::open(PROGRAM).unwrap();
-    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-    command.args(["report", "--from", &file]).stdin(Stdio::null());
-    if geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    assert_ends(&command.output().unwrap(), 0, "");
+    assert_ends(&as_nobody(&["report", "--from", &file]).output().unwrap(), 0, "");
 }
 
 #[test]
@@ -172,7 +167,7 @@ fn what_is_no_recording_is_refused() {
         let path = dir.path().join("file");
         fs::write(&path, bytes).unwrap();
         let output = synfin(&["report", "--from", path.to_str().unwrap()]);
-        assert_ends(&output, 2, why);
+        assert_explains(&output, 2, &["cannot read the recording", why]);
         assert_eq!(stdout(&output), "");
     };
     refused(b"\x7fELF\x02\x01\x01", "this is not a synfin recording");
@@ -180,6 +175,12 @@ fn what_is_no_recording_is_refused() {
     refused(b"synfin\0\x63", "this recording has format 99, and this synfin reads format 1");
     refused(&MAGIC, "does not begin with a session");
     refused(&recorded(&story()[1..]), "does not begin with a session");
+    // Its first frame is damaged, or cut.
+    let mut damaged = recorded(&story());
+    damaged[MAGIC.len() + 20] ^= 1;
+    refused(&damaged, "is damaged at byte 8: the checksum is wrong");
+    refused(&recorded(&story())[..MAGIC.len() + 20], "is cut off at byte 8");
+    refused(&[&MAGIC[..], &[0xff; 64]].concat(), "a frame cannot have");
 }
 
 #[test]
@@ -198,15 +199,120 @@ fn what_was_read_before_damage_is_reported() {
         let path = dir.path().join("file");
         fs::write(&path, file).unwrap();
         let output = synfin(&["report", "--from", path.to_str().unwrap()]);
-        assert_ends(&output, 2, &format!("{what} at byte {offset}"));
+        let why = format!("{what} at byte {offset}");
+        let parts =
+            ["can be read only in part", &why, "what is printed above comes from the part before"];
+        assert_explains(&output, 2, &parts);
         assert_eq!(stdout(&output), String::from_utf8(expected.clone()).unwrap());
     }
 }
 
 #[test]
-fn a_missing_file_is_named() {
-    let output = synfin(&["trace", "--from", "/no/such/recording"]);
-    assert_ends(&output, 3, "cannot open the recording /no/such/recording: No such file");
+fn a_recording_that_cannot_be_opened_is_explained() {
+    let refused = |path: &str, why: &str, remedy: &str| {
+        let output = synfin(&["trace", "--from", path]);
+        assert_explains(&output, 2, &["cannot read the recording", why, remedy]);
+    };
+    refused("/no/such/recording", "No such file", "check the path");
+    refused("/", "Is a directory", "give the file itself");
+    refused("/dev/null", "this is not a synfin recording", "that `synfin record` wrote");
+    refused("/dev/zero", "this is not a synfin recording", "that `synfin record` wrote");
+}
+
+#[test]
+fn a_recording_of_others_is_not_read() {
+    let dir = TempDir::new().unwrap();
+    let file = recording(&dir, &story());
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+    let output = as_nobody(&["report", "--from", &file]).output().unwrap();
+    assert_explains(
+        &output,
+        2,
+        &["cannot read the recording", "Permission denied", "as its owner"],
+    );
+}
+
+#[test]
+fn hostile_arguments_are_spelled_out() {
+    let bell = "\x07\x1b]0;owned\x07\u{9b}2J\u{202e}";
+    let wrong = [
+        vec![bell],
+        vec!["report", bell],
+        vec!["report", "--from", bell],
+        vec!["trace", "-o", bell],
+        vec!["record", "/no/such/dir", "--ring-size", bell],
+    ];
+    for args in wrong {
+        let output = synfin(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_no_controls(&String::from_utf8(output.stderr).unwrap());
+    }
+}
+
+#[test]
+fn help_that_nobody_reads_is_no_error() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    assert_ends(&call(&["--help"]).stdout(writer).output().unwrap(), 0, "");
+}
+
+#[test]
+fn output_that_finds_no_room_is_explained() {
+    let dir = TempDir::new().unwrap();
+    let file = recording(&dir, &story());
+    for command in COMMANDS {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = call(&[*command, &["--from", &file]].concat()).stdout(full).output().unwrap();
+        assert_explains(&output, 3, &["cannot write the output", "No space left on device"]);
+    }
+}
+
+#[test]
+fn a_small_terminal_is_refused_and_the_way_out_named() {
+    let dir = TempDir::new().unwrap();
+    let file = recording(&dir, &story());
+    for (width, height) in [(39, 24), (80, 7), (1, 1)] {
+        let (shown, output) = on_a_screen(&["top", "--from", &file], None, (width, height));
+        let size = format!("it has {width}×{height} characters, and 40×8 are the least");
+        assert_explains(&output, 3, &["terminal is too small", &size, "`synfin report 1`"]);
+        assert_eq!(shown, "");
+        // What does not stay in its place fits anywhere.
+        let (_, output) = on_a_screen(&["report", "1", "--from", &file], None, (width, height));
+        assert_ends(&output, 0, "");
+        let (_, output) =
+            on_a_screen(&["top", "-o", "json", "--from", &file], None, (width, height));
+        assert_ends(&output, 0, "");
+    }
+}
+
+#[test]
+fn a_table_in_place_fits_its_terminal() {
+    let dir = TempDir::new().unwrap();
+    for frames in [story(), story_with_losses()] {
+        let file = recording(&dir, &frames);
+        for (width, height) in [(40, 8), (60, 9), (80, 24), (100, 10), (200, 50)] {
+            let (shown, output) = on_a_screen(&["top", "--from", &file], None, (width, height));
+            assert_ends(&output, 0, "");
+            for screen in shown.split("\x1b[H\x1b[J").skip(1) {
+                let text = ["\x1b[1m", "\x1b[31m", "\x1b[0m"]
+                    .iter()
+                    .fold(screen.to_owned(), |text, control| text.replace(control, ""));
+                let lines: Vec<_> = text.lines().collect();
+                assert!(lines.len() < usize::from(height), "{width}x{height}: it scrolls:\n{text}");
+                for line in lines {
+                    let taken = line.chars().count();
+                    assert!(taken <= usize::from(width), "{width}x{height}: it wraps:\n{text}");
+                }
+                let has_all = text.lines().any(|line| line.ends_with(" WHY"));
+                assert_eq!(text.contains(" not fit: enlarge"), !has_all, "{text}");
+                assert!(
+                    has_all || width < 80,
+                    "at 80 characters there is room for the reason:\n{text}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -251,7 +357,7 @@ fn messages_that_nobody_reads_are_no_error() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let output = call(&["trace", "--from", "/no/such/recording"]).stderr(writer).output().unwrap();
-    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
@@ -365,9 +471,33 @@ fn synfin(args: &[&str]) -> Output {
     call(args).output().unwrap()
 }
 
+/// A call by somebody who may do nothing special.
+fn as_nobody(args: &[&str]) -> Command {
+    const NOBODY: u32 = 65_534;
+    // Nobody may run the program, but perhaps not find it where it was built.
+    let program = fs::File::open(PROGRAM).unwrap().into_raw_fd();
+    let mut command = Command::new(format!("/proc/self/fd/{program}"));
+    command.args(args).stdin(Stdio::null());
+    if geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
 /// What a terminal of 200 columns and 50 lines is given, its line ends as they were.
 fn on_a_terminal(args: &[&str], no_color: Option<&str>) -> String {
-    let size = Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+    let (shown, output) = on_a_screen(args, no_color, (200, 50));
+    assert_ends(&output, 0, "");
+    shown
+}
+
+/// What a terminal of so many columns and lines is given, its line ends as they were.
+fn on_a_screen(
+    args: &[&str],
+    no_color: Option<&str>,
+    (ws_col, ws_row): (u16, u16),
+) -> (String, Output) {
+    let size = Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(&size, None).unwrap();
     let mut command = call(args);
     command.stdout(terminal.slave).stderr(Stdio::piped());
@@ -383,8 +513,8 @@ fn on_a_terminal(args: &[&str], no_color: Option<&str>) -> String {
     while let Ok(len @ 1..) = terminal.read(&mut chunk) {
         shown.extend(&chunk[..len]);
     }
-    assert_ends(&child.wait_with_output().unwrap(), 0, "");
-    String::from_utf8(shown).unwrap().replace("\r\n", "\n")
+    let shown = String::from_utf8(shown).unwrap().replace("\r\n", "\n");
+    (shown, child.wait_with_output().unwrap())
 }
 
 fn stdout(output: &Output) -> String {
@@ -397,6 +527,15 @@ fn assert_ends(output: &Output, status: i32, message: &str) {
     assert_eq!(output.status.code(), Some(status), "{stderr}");
     let as_expected = if message.is_empty() { stderr.is_empty() } else { stderr.contains(message) };
     assert!(as_expected, "it said {stderr:?}, not {message:?}");
+}
+
+/// With this status, and says what, why and what to do about it; these parts are in it.
+fn assert_explains(output: &Output, status: i32, parts: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    for part in ["synfin: ", "\n  why: ", "\n  remedy: "].iter().chain(parts) {
+        assert!(stderr.contains(part), "it said {stderr:?}, not {part:?}");
+    }
 }
 
 fn assert_no_controls(text: &str) {

@@ -40,6 +40,8 @@ enum Command {
     Connections(SynfinArgs),
     /// Run `synfin record`
     Record(SynfinArgs),
+    /// Run `synfin doctor`
+    Doctor(SynfinArgs),
     /// Run every test there is, kernel tests included
     Test(test::Options),
     /// Give the decoder, the recording reader, the tracker and the outputs whatever bytes
@@ -96,6 +98,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => synfin(&["trace"], args)?,
         Command::Connections(args) => synfin(&["connections"], args)?,
         Command::Record(args) => synfin(&["record"], args)?,
+        Command::Doctor(args) => synfin(&["doctor"], args)?,
         Command::Test(options) => return test::run(&workspace, &options),
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Lint => lint::run(&workspace)?,

@@ -86,16 +86,19 @@ fn try_on(kernel: &Kernel, initramfs: &Path, folder: &Path) -> Outcome {
         Ok(run) => run,
         Err(error) => return Outcome::Failed(vec![format!("{error:#}")]),
     };
-    let guest::Report { exit_code, stdout, stderr } = &run.report;
-    let wrong = match exit_code {
+    let guest::Report { exit_code, stdout, stderr, doctor_exit_code, doctor } = &run.report;
+    let mut wrong = match exit_code {
         Some(0) => traffic::check(stdout, &kernel.name),
         Some(code) => vec![format!("synfin ended with exit code {code}")],
         None => vec!["synfin was ended by a signal".into()],
     };
+    if *doctor_exit_code != Some(0) {
+        wrong.push("`synfin doctor` is not content".into());
+    }
     if wrong.is_empty() {
         return Outcome::Passed { seconds: run.seconds };
     }
-    say(format!("on {} synfin said:\n{stdout}{stderr}", kernel.name));
+    say(format!("on {} synfin said:\n{stdout}{stderr}{doctor}", kernel.name));
     Outcome::Failed(wrong)
 }
 

@@ -8,59 +8,56 @@ use std::{
 
 use anyhow::Result;
 use clap::{Args, builder::PossibleValuesParser, builder::TypedValueParser};
-use thiserror::Error;
 
 use crate::{
     enrich::cgroups::Hierarchy,
+    failure::Failure,
     filter::{Cgroup, Family, Filter, Network, PortRange},
     input::NetnsId,
     kernel::namespaces,
     tracker::Role,
 };
 
+/// Where the help lists them.
+const HEADING: &str = "Filters";
+
 /// Which connections are wanted. Several filters must all hold; of a list, one value must.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Filters")]
 pub(crate) struct FilterArgs {
     /// Of these processes: they connect, or hold the listener
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(help_heading = HEADING, short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pid: Vec<u32>,
     /// To these services: the listener's port of a server, the remote port of a client (443,8000-8099)
-    #[arg(short = 'P', long, value_name = "PORTS", value_delimiter = ',')]
+    #[arg(help_heading = HEADING, short = 'P', long, value_name = "PORTS", value_delimiter = ',')]
     port: Vec<PortRange>,
     /// With these ports on our side
-    #[arg(short = 'L', long, value_name = "PORTS", value_delimiter = ',')]
+    #[arg(help_heading = HEADING, short = 'L', long, value_name = "PORTS", value_delimiter = ',')]
     localport: Vec<PortRange>,
     /// With these ports on the peer's side
-    #[arg(short = 'D', long, value_name = "PORTS", value_delimiter = ',')]
+    #[arg(help_heading = HEADING, short = 'D', long, value_name = "PORTS", value_delimiter = ',')]
     remoteport: Vec<PortRange>,
     /// IPv4 only, that of IPv6 sockets included
-    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    #[arg(help_heading = HEADING, short = '4', long, conflicts_with = "ipv6")]
     ipv4: bool,
     /// IPv6 only
-    #[arg(short = '6', long)]
+    #[arg(help_heading = HEADING, short = '6', long)]
     ipv6: bool,
     /// With our address in these networks (10.0.0.0/8)
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(help_heading = HEADING, long, value_name = "CIDR", value_delimiter = ',')]
     local: Vec<Network>,
     /// With the peer's address in these networks
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(help_heading = HEADING, long, value_name = "CIDR", value_delimiter = ',')]
     remote: Vec<Network>,
     /// In these network namespaces: a name (`ip netns`; `host` is the first process's) or an inode number
-    #[arg(short = 'N', long, value_name = "NAME|INODE", value_delimiter = ',')]
+    #[arg(help_heading = HEADING, short = 'N', long, value_name = "NAME|INODE", value_delimiter = ',')]
     netns: Vec<String>,
     /// Made in this cgroup (version 2) or in one below it: a path from the root, or in /sys/fs/cgroup
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(help_heading = HEADING, short, long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     /// On this side
-    #[arg(long, value_parser = role())]
+    #[arg(help_heading = HEADING, long, value_parser = role())]
     role: Option<Role>,
 }
-
-/// What was asked for does not exist.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub(crate) struct NoSuchThing(String);
 
 impl FilterArgs {
     /// With the names of this host.
@@ -71,7 +68,11 @@ impl FilterArgs {
         };
         let cgroup = |path: &Path| {
             let found = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(path));
-            found.map_err(|error| NoSuchThing(format!("--cgroup: {error:#}")).into())
+            found.map_err(|error| {
+                let what = format!("nothing can match --cgroup {}", path.display());
+                let remedy = "give its path below the mount of cgroup v2 (systemd-cgls shows all)";
+                Failure::usage(what, format!("{error:#}"), remedy).into()
+            })
         };
         self.filter(&names, cgroup)
     }
@@ -109,7 +110,7 @@ impl FilterArgs {
     }
 }
 
-fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, NoSuchThing> {
+fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, Failure> {
     if let Ok(inode) = name.parse() {
         return Ok(inode);
     }
@@ -117,15 +118,19 @@ fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, N
         return Ok(inode);
     }
     let known: Vec<_> = known.values().map(String::as_str).collect();
-    let known = if known.is_empty() {
-        "none has a name here; use its inode number (lsns -t net)".to_owned()
+    let remedy = if known.is_empty() {
+        "none has a name here: give its inode number (lsns -t net)".to_owned()
     } else {
         format!(
             "those with a name are {}; others go by their inode number (lsns -t net)",
             known.join(", ")
         )
     };
-    Err(NoSuchThing(format!("--netns: there is no network namespace {name}: {known}")))
+    Err(Failure::usage(
+        format!("nothing can match --netns {name}"),
+        "there is no network namespace of that name",
+        remedy,
+    ))
 }
 
 /// Where a recording comes from, the hierarchy was mounted in one of the usual places.
@@ -155,7 +160,7 @@ mod tests {
         let known = BTreeMap::from([(7, "blue".to_owned())]);
         assert_eq!(namespace("blue", &known).unwrap(), 7);
         assert_eq!(namespace("12", &known).unwrap(), 12);
-        assert!(namespace("green", &known).unwrap_err().to_string().contains("blue"));
+        assert!(namespace("green", &known).unwrap_err().remedy.contains("blue"));
     }
 
     #[test]

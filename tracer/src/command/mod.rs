@@ -2,6 +2,7 @@
 
 mod completions;
 mod connections;
+mod doctor;
 mod explain;
 mod record;
 mod report;
@@ -11,6 +12,7 @@ use std::{io, ops::ControlFlow};
 
 pub(crate) use completions::completions;
 pub(crate) use connections::{Connections, Select, Which};
+pub(crate) use doctor::Doctor;
 pub(crate) use explain::explain;
 pub(crate) use record::Record;
 pub(crate) use report::Report;

@@ -2,11 +2,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, ProgramError, tp_btf::BtfTracePointLink},
+    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLink},
 };
+
+use super::refusal::{self, Refusal};
 
 /// A program of the kernel side on a tracepoint.
 struct Hook {
@@ -52,38 +54,39 @@ pub struct Refused {
     pub error: String,
 }
 
+/// Every hook's tracepoint, and what is unknown without it; `None`: everything.
+pub fn hooks() -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
+    HOOKS.iter().map(|hook| (hook.tracepoint, hook.without))
+}
+
 /// Loads and attaches every hook.
-pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<(Vec<Attached>, Vec<Refused>)> {
+pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for hook in &HOOKS {
-        match (attach_one(ebpf, btf, hook), hook.without) {
+        let program = ebpf
+            .program_mut(hook.program)
+            .with_context(|| format!("the eBPF object has no program {}", hook.program))?;
+        let tracepoint = hook.tracepoint;
+        match (attach_one(program, btf, tracepoint), hook.without) {
             (Ok(hook), _) => attached.push(hook),
-            (Err(error), Some(without)) => refused.push(Refused {
-                tracepoint: hook.tracepoint,
-                without,
-                error: format!("{error:#}"),
-            }),
-            (Err(error), None) => {
-                return Err(error).with_context(|| {
-                    format!(
-                        "the kernel refuses the main hook, on the tracepoint {}",
-                        hook.tracepoint
-                    )
-                });
+            (Err(error), Some(without)) => {
+                refused.push(Refused { tracepoint, without, error: refusal::brief(&error) });
             }
+            (Err(error), None) => return Err(Refusal::Hook { tracepoint, error }),
         }
     }
     Ok((attached, refused))
 }
 
-fn attach_one(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Attached> {
-    let program: &mut BtfTracePoint = ebpf
-        .program_mut(hook.program)
-        .with_context(|| format!("the eBPF object has no program {}", hook.program))?
-        .try_into()?;
-    program.load(hook.tracepoint, btf)?;
+fn attach_one(
+    program: &mut Program,
+    btf: &Btf,
+    tracepoint: &'static str,
+) -> Result<Attached, ProgramError> {
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program.load(tracepoint, btf)?;
     let link = program.attach()?;
     let link = program.take_link(link)?;
     let program = program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::from)?;
-    Ok(Attached { tracepoint: hook.tracepoint, program, _link: link })
+    Ok(Attached { tracepoint, program, _link: link })
 }

@@ -8,10 +8,12 @@ mod counters;
 mod hooks;
 pub mod namespaces;
 mod offsets;
+pub mod preflight;
+mod refusal;
 mod ring;
 pub mod survey;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use aya::{Btf, EbpfLoader, include_bytes_aligned};
 use synfin_common::{
     config::{ABSENT, Config},
@@ -20,8 +22,11 @@ use synfin_common::{
 use zerocopy::IntoBytes;
 
 pub use counters::Cost;
-pub use hooks::Refused;
+pub use hooks::{Refused, hooks};
 pub use ring::Batch;
+
+use preflight::Facts;
+use refusal::Refusal;
 
 use crate::input::Counters;
 
@@ -29,7 +34,7 @@ use crate::input::Counters;
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/synfin.bpf.o"));
 
 /// Where kernels keep their own type information.
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub const BTF_FILE: &str = "/sys/kernel/btf/vmlinux";
 
 /// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
@@ -50,21 +55,25 @@ impl Kernel {
     /// Loads and attaches every hook, and starts the thread that walks sockets. The ring buffer
     /// takes `ring_bytes`, a power of two and at least a page. What `filter` excludes for certain
     /// is not recorded.
+    ///
+    /// Where this host does not allow that, the error is a [`Failure`](crate::failure::Failure)
+    /// that says why.
     pub fn attach(ring_bytes: u32, filter: &Filter) -> Result<(Self, survey::Walker)> {
+        Self::try_attach(ring_bytes, filter)
+            .map_err(|refusal| refusal::explain(refusal, &Facts::gather()))
+    }
+
+    fn try_attach(ring_bytes: u32, filter: &Filter) -> Result<(Self, survey::Walker), Refusal> {
         raise_memlock();
-        let types = std::fs::read(VMLINUX).with_context(|| {
-            format!(
-                "cannot read {VMLINUX}: synfin needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
-            )
-        })?;
-        let types =
-            btf::Btf::parse(types).with_context(|| format!("cannot understand {VMLINUX}"))?;
+        let types = std::fs::read(BTF_FILE).map_err(Refusal::NoTypes)?;
+        let strange = |error: &dyn std::fmt::Display| Refusal::StrangeTypes(error.to_string());
+        let types = btf::Btf::parse(types).map_err(|error| strange(&error))?;
         let mut config = offsets::resolve(&types)?;
         config.wake_bytes = ring_bytes / 8;
         let filter = supported(filter, &config);
         let remembered = if filter.remembers == 0 { 1 } else { REMEMBERED_SOCKETS };
 
-        let btf = Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
+        let btf = Btf::from_sys_fs().map_err(|error| strange(&error))?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("CONFIG", config.as_bytes(), true)
@@ -72,9 +81,7 @@ impl Kernel {
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("UNWANTED", remembered)
             .load(OBJECT)
-            .context(
-                "cannot load the kernel side: is this root, or a user with CAP_BPF and CAP_PERFMON?",
-            )?;
+            .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let (hooks, refused) = hooks::attach(&mut ebpf, &btf)?;
         let counters = counters::Counters::new(&mut ebpf)?;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -20,14 +21,7 @@ pub fn list() -> BTreeMap<u32, PathBuf> {
             found.entry(inode).or_insert(path);
         }
     }
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        let is_process =
-            process.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
-        if !is_process {
-            continue;
-        }
-        let path = process.path().join("ns/net");
+    for path in of_processes() {
         // A process may end at any time: then it holds no namespace.
         if let Some(inode) = inode(&path) {
             found.entry(inode).or_insert(path);
@@ -61,8 +55,48 @@ pub fn own() -> Result<u32> {
 /// Puts the calling thread, and only it, into a namespace.
 pub(super) fn enter(path: &Path) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    // Where it is already, it may stay without any right.
+    let wanted = file.metadata().map(|metadata| metadata.ino()).ok();
+    let present = fs::metadata("/proc/thread-self/ns/net").map(|metadata| metadata.ino()).ok();
+    if wanted.is_some() && wanted == present {
+        return Ok(());
+    }
     nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)
         .with_context(|| format!("cannot enter the network namespace {}", path.display()))
+}
+
+/// How far this process can look around.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// Namespaces that are found.
+    pub found: usize,
+    /// Why those of them cannot be entered that cannot.
+    pub closed: Vec<anyhow::Error>,
+    /// Processes whose namespace is not shown.
+    pub hidden: usize,
+}
+
+/// Tries to enter every namespace.
+pub fn reach() -> Reach {
+    let enter_all = || {
+        let namespaces = list();
+        let closed = namespaces.values().filter_map(|path| enter(path).err()).collect();
+        let is_hidden = |path: &PathBuf| {
+            fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        };
+        Reach { found: namespaces.len(), closed, hidden: of_processes().filter(is_hidden).count() }
+    };
+    // A thread of its own, as it does not come back.
+    std::thread::spawn(enter_all).join().unwrap_or_default()
+}
+
+/// The namespace files of all processes.
+fn of_processes() -> impl Iterator<Item = PathBuf> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_process = |entry: &fs::DirEntry| {
+        entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok())
+    };
+    processes.filter(is_process).map(|process| process.path().join("ns/net"))
 }
 
 fn inode(path: &Path) -> Option<u32> {

@@ -1,13 +1,13 @@
 //! Where the running kernel keeps the fields that the kernel side reads: BTF → [`Config`].
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use synfin_common::config::{ABSENT, Bit, Config, Offsets};
 
-use super::btf::Btf;
+use super::{btf::Btf, refusal::Refusal};
 
 /// Resolves every field. A missing one that the tracer cannot do without is an error, any other
 /// becomes [`ABSENT`] and the figure that needs it unknown.
-pub(super) fn resolve(btf: &Btf) -> Result<Config> {
+pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
     let mut missing = Vec::new();
     let mut need = |path: &'static str| {
         find(btf, path).unwrap_or_else(|| {
@@ -87,10 +87,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config> {
         req_snt_synack: want(&["tcp_request_sock.snt_synack"]),
     };
     if !missing.is_empty() {
-        bail!(
-            "this kernel's type information (BTF) lacks {}: it is newer than this synfin knows, or not Linux's own",
-            missing.join(", ")
-        );
+        return Err(Refusal::MissingFields(missing));
     }
     Ok(Config { offsets, repair: bit(btf, "tcp_sock.repair"), tick_us: tick_us()?, wake_bytes: 0 })
 }

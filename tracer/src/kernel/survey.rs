@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use aya::{Btf, Ebpf, maps::Array, programs::Iter};
 use bytes::Bytes;
 
-use super::namespaces;
+use super::{namespaces, refusal};
 use crate::{
     clock,
     input::{Nanos, NetnsId, WalkEnd},
@@ -67,7 +67,10 @@ impl Walker {
         // One thing is asked for at a time.
         let (outgoing, answers) = tokio::sync::mpsc::channel(1);
         let mut load = |program, target| {
-            load(&mut ebpf, btf, program, target).err().map(|error| format!("{error:#}"))
+            load(&mut ebpf, btf, program, target).err().map(|error| match error.downcast_ref() {
+                Some(error) => refusal::brief(error),
+                None => format!("{error:#}"),
+            })
         };
         let (refusal, look_refusal) = (load(WALK, "tcp"), load(LOOK, "task_file"));
         thread::Builder::new()

@@ -111,67 +111,67 @@ impl<W: Write> ReportSink<W> {
         first: bool,
     ) -> io::Result<()> {
         let Style { wide, no_header, terminal, .. } = self.style;
-        if self.refresh && terminal {
+        let screen = self.screen();
+        if screen.is_some() {
             self.out.write_all(CLEAR.as_bytes())?;
         } else if !first {
             writeln!(self.out)?;
         }
+        if let Some(size) = self.too_small() {
+            return self.say_too_small(size);
+        }
         if !no_header {
             writeln!(self.out, "{} +{:.1}s", interval.start, interval.seconds)?;
         }
-        let (shown, hidden) = rows.split_at(rows.len().min(self.room()));
-        table::whole(
-            &mut self.out,
-            &table::columns(COLUMNS, wide, self.rows.by),
-            shown,
-            !no_header,
-            terminal,
-        )?;
-        if !hidden.is_empty() {
-            writeln!(self.out, "{} more rows; `synfin report` shows all", hidden.len())?;
+        let width = screen.map(|(width, _)| width);
+        let footer = if no_header { Vec::new() } else { footer(events, width) };
+        let note = if no_header { None } else { note(rows.len(), unasked, events) };
+        let note = note.map_or(Vec::new(), |note| wrapped(&note, width.unwrap_or(usize::MAX)));
+        /// Date, heading, what is hidden, and the line of the cursor.
+        const OTHER_LINES: usize = 4;
+        let room = screen.map_or(usize::MAX, |(_, height)| {
+            height.saturating_sub(OTHER_LINES + note.len() + footer.len())
+        });
+        let (shown, hidden) = rows.split_at(rows.len().min(room));
+        let columns = table::columns(COLUMNS, wide, self.rows.by);
+        let hidden_columns =
+            table::whole(&mut self.out, &columns, shown, !no_header, terminal, width)?;
+        if let Some(hint) = hint(hidden.len(), hidden_columns) {
+            writeln!(self.out, "{}", clipped(&hint, width.unwrap_or(usize::MAX)))?;
         }
-        if !no_header {
-            self.footer(rows, unasked, events)?;
-        }
-        Ok(())
-    }
-
-    /// How many rows there is room for: a table that stays in its place must not scroll.
-    fn room(&self) -> usize {
-        /// Date, heading, what is hidden, the footer's two lines, and the line of the cursor.
-        const OTHER_LINES: usize = 6;
-        match terminal_size::terminal_size() {
-            Some((_, height)) if self.refresh && self.style.terminal => {
-                usize::from(height.0).saturating_sub(OTHER_LINES)
-            }
-            _ => usize::MAX,
-        }
-    }
-
-    fn footer(&mut self, rows: &[PortRow], unasked: usize, events: &Events) -> io::Result<()> {
-        match (rows.is_empty(), unasked) {
-            (true, 0) if events.filtered > 0 => {
-                writeln!(
-                    self.out,
-                    "no TCP connection matched: the filters left out all that was seen"
-                )?;
-            }
-            (true, 0) => writeln!(self.out, "no TCP connection was seen")?,
-            (_, 0) => {}
-            _ => writeln!(self.out, "{unasked} more rows have no such reason or state")?,
-        }
+        note.iter().try_for_each(|line| writeln!(self.out, "{line}"))?;
         let alarming = events.are_lower_bounds() || events.lost > 0;
-        let (red, plain) = if alarming && self.style.terminal { (RED, PLAIN) } else { ("", "") };
-        let Events { seen, delivered, lost, filtered, missed, gaps, .. } = events;
-        writeln!(
-            self.out,
-            "{red}events: {seen} seen = {delivered} delivered + {lost} lost + {filtered} filtered{}; {missed} missed, {gaps} gaps{}{plain}",
-            match events.in_flight() {
-                0 => String::new(),
-                records => format!(" + {records} in flight"),
-            },
-            if events.are_lower_bounds() { "; counts are lower bounds" } else { "" },
-        )
+        let (red, plain) = if alarming && terminal { (RED, PLAIN) } else { ("", "") };
+        footer.iter().try_for_each(|line| writeln!(self.out, "{red}{line}{plain}"))
+    }
+
+    /// Instead of the table, until the terminal is larger again.
+    fn say_too_small(&mut self, TooSmall { width, height }: TooSmall) -> io::Result<()> {
+        let least = TooSmall::LEAST;
+        let text = format!(
+            "the terminal has {width}x{height} characters: {}x{} are needed",
+            least.width, least.height
+        );
+        let lines = wrapped(&text, width);
+        let lines: Vec<_> = lines.iter().take(height).map(|line| clipped(line, width)).collect();
+        // No line break at the end, which may scroll already.
+        write!(self.out, "{}", lines.join("\n"))
+    }
+
+    /// The size of the terminal, if the table stays in its place there: then it must not scroll.
+    fn screen(&self) -> Option<(usize, usize)> {
+        if !self.refresh || !self.style.terminal {
+            return None;
+        }
+        let size = terminal_size::terminal_size();
+        size.map(|(width, height)| (width.0.into(), height.0.into()))
+    }
+
+    /// The terminal's size, if a table cannot stay in its place there.
+    pub fn too_small(&self) -> Option<TooSmall> {
+        let (width, height) = self.screen().filter(|_| self.style.format == Format::Table)?;
+        let TooSmall { width: least_width, height: least_height } = TooSmall::LEAST;
+        (width < least_width || height < least_height).then_some(TooSmall { width, height })
     }
 
     fn csv(&mut self, header: &Header, rows: &[PortRow], first: bool) -> io::Result<()> {
@@ -182,6 +182,89 @@ impl<W: Write> ReportSink<W> {
         }
         Ok(())
     }
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooSmall {
+    /// Characters in a line.
+    pub width: usize,
+    /// Lines.
+    pub height: usize,
+}
+
+impl TooSmall {
+    /// What a table needs to stay in its place.
+    pub const LEAST: Self = Self { width: 40, height: 8 };
+}
+
+/// Why there are no rows, or fewer.
+fn note(rows: usize, unasked: usize, events: &Events) -> Option<String> {
+    match (rows, unasked) {
+        (0, 0) if events.filtered > 0 => {
+            Some("no TCP connection matched: the filters left out all that was seen".to_owned())
+        }
+        (0, 0) => Some("no TCP connection was seen".to_owned()),
+        (_, 0) => None,
+        _ => Some(format!("{unasked} more rows have no such reason or state")),
+    }
+}
+
+/// What stands below the rows: all of it, unless it is wider than there is room for.
+fn footer(events: &Events, width: Option<usize>) -> Vec<String> {
+    let Events { seen, delivered, lost, filtered, missed, gaps, .. } = events;
+    let lower_bounds = events.are_lower_bounds();
+    let full = format!(
+        "events: {seen} seen = {delivered} delivered + {lost} lost + {filtered} filtered{}; {missed} missed, {gaps} gaps{}",
+        match events.in_flight() {
+            0 => String::new(),
+            records => format!(" + {records} in flight"),
+        },
+        if lower_bounds { "; counts are lower bounds" } else { "" },
+    );
+    match width {
+        Some(width) if full.len() > width => {
+            let bounds = if lower_bounds { "; lower bounds" } else { "" };
+            let short =
+                format!("events: {seen}; {lost} lost, {missed} missed, {gaps} gaps{bounds}");
+            wrapped(&short, width)
+        }
+        _ => vec![full],
+    }
+}
+
+/// What is not shown for want of room.
+fn hint(rows: usize, columns: usize) -> Option<String> {
+    let columns = match columns {
+        0 => None,
+        1 => Some("1 column does not fit: enlarge the terminal".to_owned()),
+        _ => Some(format!("{columns} columns do not fit: enlarge the terminal")),
+    };
+    let rows = (rows > 0).then(|| format!("{rows} more rows; `synfin report` shows all"));
+    let hints: Vec<_> = columns.into_iter().chain(rows).collect();
+    (!hints.is_empty()).then(|| hints.join("; "))
+}
+
+/// Lines of at most `width` characters, unless a word alone is longer.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().filter(|line| line.len() + 1 + word.len() <= width);
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+fn clipped(text: &str, width: usize) -> String {
+    text.chars().take(width).collect()
 }
 
 /// A snapshot's interval, dated.

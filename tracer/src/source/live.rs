@@ -12,7 +12,7 @@ use crate::{
     filter::Filter,
     input::{ClockAnchor, Names, Nanos, NetnsId, Session, Tick, WalkBegin, WalkEnd},
     kernel::{
-        Kernel, namespaces,
+        Kernel, namespaces, preflight,
         survey::{Answer, Walker},
     },
     recording::Frame,
@@ -323,5 +323,6 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
             "no look at open files: owners of sockets older than the trace, and of listeners that were handed on, are unknown ({refusal})"
         ));
     }
+    session.limitations.extend(preflight::limitations());
     session
 }

@@ -7,6 +7,8 @@ mod lab;
 mod schema;
 
 mod burst;
+mod doctor;
+mod errors;
 mod mix;
 mod replay;
 mod survey;

@@ -39,6 +39,9 @@ pub(super) struct Report {
     pub(super) exit_code: Option<i32>,
     pub(super) stdout: String,
     pub(super) stderr: String,
+    /// The same of `synfin doctor`.
+    pub(super) doctor_exit_code: Option<i32>,
+    pub(super) doctor: String,
 }
 
 /// What a machine writes to its second serial port: a report, or why there is none.
@@ -84,10 +87,14 @@ fn run_synfin() -> anyhow::Result<Report> {
         .args(["report", "-o", "json", "--", INIT, AS_TRAFFIC])
         .output()
         .context("cannot start synfin")?;
+    let doctor = Command::new(SYNFIN).args(["doctor", "--for", "0.1"]).output();
+    let doctor = doctor.context("cannot start synfin")?;
     Ok(Report {
         exit_code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into(),
         stderr: String::from_utf8_lossy(&output.stderr).into(),
+        doctor_exit_code: doctor.status.code(),
+        doctor: String::from_utf8_lossy(&doctor.stdout).into(),
     })
 }
 

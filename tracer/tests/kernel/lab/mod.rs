@@ -2,6 +2,7 @@
 //! synfin to be measured against those.
 
 mod books;
+mod broken;
 mod counters;
 mod namespace;
 mod sockets;
@@ -16,12 +17,13 @@ use std::{
 };
 
 pub(crate) use books::{Books, Report};
+pub(crate) use broken::Broken;
 pub(crate) use counters::Counters;
 pub(crate) use namespace::{Namespace, Wire};
 pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, wait_for_end, wait_for_state,
 };
-pub(crate) use synfin::Synfin;
+pub(crate) use synfin::{PROGRAM, Synfin};
 
 use witness::Witness;
 

@@ -37,7 +37,13 @@ impl Synfin {
     pub(crate) fn watch<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut command = command();
         command.args(args);
-        let (mut synfin, said) = Self::start(&mut command);
+        Self::watch_command(&mut command)
+    }
+
+    /// The same for a command that is synfin in the end.
+    #[track_caller]
+    pub(crate) fn watch_command(command: &mut Command) -> Self {
+        let (mut synfin, said) = Self::start(command);
         let is_ready = |line: Result<String, _>| line.map(|l| l.starts_with("synfin: watching"));
         let begun = Instant::now();
         while !is_ready(said.recv_timeout(DEADLINE.saturating_sub(begun.elapsed())))
@@ -91,6 +97,12 @@ impl Synfin {
         (synfin, said)
     }
 
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub(crate) fn end(self) -> Finished {
+        self.wait()
+    }
+
     /// Ends it as Ctrl-C does.
     #[track_caller]
     pub(crate) fn finish(self) -> Finished {
@@ -133,6 +145,16 @@ impl Drop for Synfin {
 }
 
 impl Finished {
+    /// It failed with this exit code, and said what, why and what to do about it, these parts
+    /// among it.
+    #[track_caller]
+    pub(crate) fn check_explained(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        for part in ["synfin: ", "\n  why: ", "\n  remedy: "].iter().chain(parts) {
+            assert!(self.stderr.contains(part), "no {part:?} in:\n{}", self.stderr);
+        }
+    }
+
     /// The report of a run whose output is one.
     #[track_caller]
     pub(crate) fn report(&self) -> Report {
@@ -157,6 +179,8 @@ fn kept(output: &mut Option<JoinHandle<String>>) -> String {
 }
 
 /// The program that was built with these tests.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_synfin");
+
 fn command() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_synfin"))
+    Command::new(PROGRAM)
 }

@@ -1,0 +1,88 @@
+//! One check of the doctor.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::figure::harmless;
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// All is well.
+    Ok,
+    /// It is not, but synfin works without.
+    Note,
+    /// It is needed, and not there.
+    Missing,
+}
+
+impl Status {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// A check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Check {
+    pub(super) id: String,
+    pub(super) status: Status,
+    /// What is so.
+    pub(super) text: String,
+    /// What is lost by it.
+    without: Option<String>,
+    remedy: Option<String>,
+}
+
+impl Check {
+    fn new(id: impl Into<String>, status: Status, text: impl Into<String>) -> Self {
+        Self { id: id.into(), status, text: text.into(), without: None, remedy: None }
+    }
+
+    pub(super) fn ok(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::new(id, Status::Ok, text)
+    }
+
+    pub(super) fn note(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::new(id, Status::Note, text)
+    }
+
+    pub(super) fn missing(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::new(id, Status::Missing, text)
+    }
+
+    pub(super) fn without(self, without: impl Into<String>) -> Self {
+        Self { without: Some(without.into()), ..self }
+    }
+
+    pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
+    }
+
+    /// One line; parts of it may come from elsewhere.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { id, status, text, without, remedy } = self;
+        let mut line = format!("{:<7} {id:<24} {text}", status.name());
+        for (word, part) in [("without it", without), ("remedy", remedy)] {
+            if let Some(part) = part {
+                line += &format!("; {word}: {part}");
+            }
+        }
+        writeln!(out, "{}", harmless(&line))
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "status": self.status.name(),
+            "text": self.text,
+            "without": self.without,
+            "remedy": self.remedy,
+        })
+    }
+}

@@ -1,0 +1,208 @@
+//! Checks of the host that need no traffic.
+
+use std::{fs, os::unix::fs::MetadataExt};
+
+use super::check::Check;
+use crate::kernel::{
+    BTF_FILE,
+    namespaces::{self, Reach},
+    preflight::{
+        BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN, SYS_PTRACE,
+    },
+};
+use crate::ring_size::bytes;
+
+/// Inode of the first pid namespace (the kernel's `PROC_PID_INIT_INO`).
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// What decides whether anything can be loaded.
+pub(super) fn before_attaching(facts: &Facts) -> Vec<Check> {
+    let mut checks = vec![kernel(facts), btf()];
+    checks.extend([&BPF, &PERFMON].map(|right| capability(right, facts, true)));
+    checks.extend([&SYS_ADMIN, &SYS_PTRACE].map(|right| capability(right, facts, false)));
+    checks.extend([lockdown(facts), memlock(facts)]);
+    checks
+}
+
+/// What decides how much is known of what is seen.
+pub(super) fn around() -> Vec<Check> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounted = |kind| mount_point(&mountinfo, kind);
+    let pid_namespace = fs::metadata("/proc/self/ns/pid").map(|metadata| metadata.ino()).ok();
+    let clock = fs::read_to_string(CLOCK_SOURCE).ok();
+    vec![
+        reachable_namespaces(&namespaces::reach()),
+        cgroup(mounted("cgroup2")),
+        processes(pid_namespace),
+        tracefs(mounted("tracefs")),
+        clock_source(clock.as_deref().map(str::trim)),
+    ]
+}
+
+/// Whether this process's ids are those that the kernel side sees.
+pub(super) fn is_first_pid_namespace() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == FIRST_PID_NAMESPACE)
+}
+
+fn kernel(facts: &Facts) -> Check {
+    let text = format!("Linux {}; {OLDEST} or later is needed", facts.kernel);
+    if facts.older_than(OLDEST) {
+        Check::missing("kernel", text).remedy(format!("boot Linux {OLDEST} or later"))
+    } else {
+        Check::ok("kernel", text)
+    }
+}
+
+fn btf() -> Check {
+    match fs::metadata(BTF_FILE) {
+        Ok(file) => Check::ok("btf", format!("{BTF_FILE}, {} KiB", file.len() / 1024)),
+        Err(error) => Check::missing(
+            "btf",
+            format!("{BTF_FILE}: {}", crate::failure::spelled(&error)),
+        )
+        .without("where the kernel keeps its fields is not known: nothing can be watched")
+        .remedy(
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y; in a container, mount the host's /sys",
+        ),
+    }
+}
+
+fn capability(right: &Capability, facts: &Facts, needed: bool) -> Check {
+    let id = right.name.to_ascii_lowercase();
+    match (facts.has(right), needed) {
+        (true, _) => Check::ok(id, "held"),
+        (false, true) => {
+            let check = Check::missing(id, "not held, nor CAP_SYS_ADMIN in its place");
+            check.without(right.without).remedy(facts.remedy_for_rights())
+        }
+        (false, false) => {
+            Check::note(id, "not held").without(right.without).remedy(facts.remedy_for_rights())
+        }
+    }
+}
+
+fn lockdown(facts: &Facts) -> Check {
+    match facts.lockdown {
+        Lockdown::None => Check::ok("lockdown", "none"),
+        Lockdown::Integrity => Check::ok("lockdown", "integrity, under which synfin works"),
+        Lockdown::Confidentiality => {
+            Check::missing("lockdown", "confidentiality: the kernel's memory may not be read")
+                .without("nothing can be watched")
+                .remedy("boot with lockdown=integrity")
+        }
+        Lockdown::Unknown => Check::ok(
+            "lockdown",
+            "not known, as securityfs is not mounted; where the kernel side is attached, it is no hindrance",
+        ),
+    }
+}
+
+fn memlock(facts: &Facts) -> Check {
+    match facts.memlock {
+        Some(limit) if facts.older_than(NO_MEMLOCK) => {
+            Check::note("memlock", format!("RLIMIT_MEMLOCK is {}", bytes(limit)))
+                .without("if it cannot be raised, the ring buffer is refused")
+                .remedy("ulimit -l unlimited, or give CAP_SYS_RESOURCE")
+        }
+        _ if facts.older_than(NO_MEMLOCK) => Check::ok("memlock", "no limit"),
+        _ => Check::ok("memlock", format!("of no importance since Linux {NO_MEMLOCK}")),
+    }
+}
+
+fn reachable_namespaces(reach: &Reach) -> Check {
+    let Reach { found, closed, hidden } = reach;
+    let entered = found.saturating_sub(closed.len());
+    let mut text = format!("{entered} of {found} network namespaces that are found can be entered");
+    if let Some(error) = closed.first() {
+        text += &format!(" ({error:#})");
+    }
+    if *hidden > 0 {
+        text += &format!("; those of {hidden} processes are not shown");
+    }
+    if closed.is_empty() && *hidden == 0 {
+        return Check::ok("namespaces", text);
+    }
+    Check::note("namespaces", text)
+        .without("what is older than the trace, TIME_WAIT and queues are unknown in the others")
+        .remedy("run with CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the first user namespace")
+}
+
+fn cgroup(mount: Option<String>) -> Check {
+    match mount {
+        Some(path) => Check::ok("cgroup", format!("cgroup v2 is at {path}")),
+        None => Check::note("cgroup", "cgroup v2 is not mounted")
+            .without("containers have no names")
+            .remedy("mount -t cgroup2 none /sys/fs/cgroup (in a container: mount the host's)"),
+    }
+}
+
+fn processes(pid_namespace: Option<u64>) -> Check {
+    if pid_namespace == Some(FIRST_PID_NAMESPACE) {
+        Check::ok("processes", "all of this host are visible in /proc")
+    } else {
+        Check::note("processes", "this is a pid namespace of its own: processes outside of it are not visible in /proc")
+            .without("what only a look into /proc tells of owners outside is unknown, and process ids are the host's")
+            .remedy("run on the host, or share its pid namespace (docker: --pid=host; Kubernetes: hostPID)")
+    }
+}
+
+fn tracefs(mount: Option<String>) -> Check {
+    Check::ok(
+        "tracefs",
+        match mount {
+            Some(path) => format!("mounted at {path}, but not needed"),
+            None => "not mounted, and not needed".to_owned(),
+        },
+    )
+}
+
+const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+fn clock_source(name: Option<&str>) -> Check {
+    // Read over a bus, at about a microsecond each.
+    const SLOW: [&str; 4] = ["hpet", "acpi_pm", "jiffies", "refined-jiffies"];
+    match name {
+        Some(name) if SLOW.contains(&name) => Check::note(
+            "clock",
+            format!("the clock source is {name}, which is slow or coarse"),
+        )
+        .without("every transition costs more, or its time is coarse")
+        .remedy(
+            "see why the kernel gave up the processor's own clock (dmesg | grep -i clocksource)",
+        ),
+        Some(name) => Check::ok("clock", format!("the clock source is {name}")),
+        None => Check::ok("clock", "the clock source is not shown here"),
+    }
+}
+
+/// Where a file system of this kind is mounted first.
+fn mount_point(mountinfo: &str, kind: &str) -> Option<String> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let is_wanted = file_system.split(' ').next() == Some(kind);
+        is_wanted.then(|| mount.split(' ').nth(4)).flatten().map(str::to_owned)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::check::Status, *};
+
+    #[test]
+    fn mounts_are_found_by_kind() {
+        let mountinfo = "25 24 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n";
+        let found = mount_point(mountinfo, "cgroup2");
+        assert_eq!(found.as_deref(), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(mount_point(mountinfo, "tracefs"), None);
+    }
+
+    #[test]
+    fn what_is_not_needed_is_never_missing() {
+        let checks = [cgroup(None), processes(Some(1)), tracefs(None), clock_source(Some("hpet"))];
+        assert_eq!(
+            checks.map(|check| check.status),
+            [Status::Note, Status::Note, Status::Ok, Status::Note]
+        );
+    }
+}

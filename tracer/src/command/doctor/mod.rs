@@ -1,0 +1,229 @@
+//! `doctor`: what this host can and cannot do, how large a ring buffer it takes, and whether
+//! connections whose fate is known are seen right.
+
+mod check;
+mod fates;
+mod host;
+mod rate;
+mod self_test;
+mod verdict;
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use serde_json::json;
+use synfin_common::filter::Filter;
+
+use crate::{
+    cli::DoctorFormat,
+    failure::Failure,
+    figure::harmless,
+    kernel::{DEFAULT_RING_BYTES, Kernel, hooks, preflight::Facts, survey::Walker},
+    ring_size::{self, bytes},
+};
+
+use check::{Check, Status};
+use rate::Rate;
+use self_test::Trial;
+
+pub(crate) use self_test::SelfTest;
+
+/// Version of the JSON object; it changes when something in it is renamed or goes away.
+const SCHEMA: u32 = 1;
+
+/// How long the reader may be kept from running before something is lost.
+const STALL: Duration = Duration::from_secs(2);
+
+/// How often the self-test is made when the kernel skipped the program meanwhile.
+const TRIALS: usize = 3;
+
+/// What was found.
+pub(crate) struct Doctor {
+    checks: Vec<Check>,
+    /// `None`: the kernel side could not be attached.
+    rate: Option<Rate>,
+    failure: Option<anyhow::Error>,
+    facts: Facts,
+    trials: Vec<Trial>,
+}
+
+impl Doctor {
+    /// Looks at this host, and watches it for `duration`.
+    pub(crate) async fn examine(duration: Duration) -> Self {
+        let facts = Facts::gather();
+        let mut checks = host::before_attaching(&facts);
+        let (rate, failure) = match Kernel::attach(DEFAULT_RING_BYTES, &Filter::NONE) {
+            Ok((mut kernel, walker)) => {
+                checks.push(Check::ok("kernel_side", "loaded and attached"));
+                checks.push(Check::ok(
+                    "ring_buffer",
+                    format!("there, {} by default", bytes(DEFAULT_RING_BYTES.into())),
+                ));
+                checks.extend(hook_checks(&kernel));
+                checks.extend(iterator_checks(&walker));
+                drop(walker);
+                match rate::watch(&mut kernel, duration).await {
+                    Ok(rate) => (Some(rate), None),
+                    Err(error) => {
+                        let check = Check::missing("ring_size", format!("not known: {error:#}"));
+                        checks.push(check.remedy("run it again"));
+                        (None, None)
+                    }
+                }
+            }
+            Err(error) => (None, Some(error)),
+        };
+        if let Some(error) = &failure {
+            checks.push(refused(error));
+        }
+        checks.extend(host::around());
+        checks.extend(rate.as_ref().map(ring_check));
+        Self { checks, rate, failure, facts, trials: Vec::new() }
+    }
+
+    /// Whether a self-test is still to be made: one, and more if the kernel kept something from
+    /// that one.
+    pub(crate) fn wants_self_test(&self) -> bool {
+        let inconclusive =
+            self.trials.last().is_none_or(|trial| !trial.is_right() && trial.was_disturbed());
+        self.rate.is_some() && self.trials.len() < TRIALS && inconclusive
+    }
+
+    /// Makes connections, and takes down how they are seen.
+    pub(crate) fn self_test(&mut self) -> SelfTest<'_> {
+        self.trials.push(Trial::default());
+        let last = self.trials.len() - 1;
+        SelfTest::new(&mut self.trials[last])
+    }
+
+    /// Whether all that is needed works.
+    pub(crate) fn are_good(&self) -> bool {
+        self.all_checks().iter().all(|check| check.status != Status::Missing)
+    }
+
+    /// What the kernel wrote when it refused the program, if it did.
+    pub(crate) fn refusal(&self) -> Option<&Failure> {
+        let failure = self.failure.as_ref()?.downcast_ref::<Failure>()?;
+        (!failure.log.is_empty()).then_some(failure)
+    }
+
+    /// Writes all of it.
+    pub(crate) fn write(&self, format: DoctorFormat, out: &mut impl Write) -> io::Result<()> {
+        match format {
+            DoctorFormat::Table => {
+                self.all_checks().iter().try_for_each(|check| check.write(out))?;
+                for deviation in self.trials.last().into_iter().flat_map(Trial::deviations) {
+                    writeln!(out, "        - {}", harmless(deviation))?;
+                }
+                let verdict = if self.are_good() {
+                    "all that is needed works"
+                } else {
+                    "something that is needed is missing"
+                };
+                writeln!(out, "{verdict}")?;
+            }
+            DoctorFormat::Json => {
+                let object = json!({
+                    "schema": SCHEMA,
+                    "good": self.are_good(),
+                    "kernel": self.facts.kernel,
+                    "checks": self.all_checks().iter().map(Check::to_json).collect::<Vec<_>>(),
+                    "rate": self.rate.map(Rate::to_json),
+                    "ring": self.rate.as_ref().map(|rate| json!({
+                        "stall_seconds": STALL.as_secs(),
+                        "needed_bytes": needed(rate),
+                        "default_bytes": DEFAULT_RING_BYTES,
+                        "default_is_enough": needed(rate) <= DEFAULT_RING_BYTES.into(),
+                    })),
+                    "self_test": self.trials.last().map(|trial| trial.to_json(self.trials.len())),
+                });
+                writeln!(out, "{object}")?;
+            }
+        }
+        out.flush()
+    }
+
+    fn all_checks(&self) -> Vec<Check> {
+        let self_test = match self.trials.last() {
+            Some(trial) => trial.check(self.trials.len()),
+            None => Check::missing("self_test", "not made, as this host cannot be watched")
+                .remedy("see above"),
+        };
+        self.checks.iter().cloned().chain([self_test]).collect()
+    }
+}
+
+fn hook_checks(kernel: &Kernel) -> Vec<Check> {
+    let check = |(tracepoint, without): (&'static str, Option<&'static str>)| {
+        let id = format!("hook.{tracepoint}");
+        match kernel.refused_hooks().iter().find(|refused| refused.tracepoint == tracepoint) {
+            None => Check::ok(id, "attached"),
+            Some(refused) => Check::note(id, format!("refused ({})", refused.error))
+                .without(without.unwrap_or("nothing can be watched"))
+                .remedy("boot a newer kernel, or report it with the kernel's version"),
+        }
+    };
+    hooks().map(check).collect()
+}
+
+fn iterator_checks(walker: &Walker) -> [Check; 2] {
+    let check = |id, refusal: Option<&str>, over: &str, without: &str| match refusal {
+        None => Check::ok(id, format!("the iterator over {over} can be loaded")),
+        Some(error) => {
+            Check::note(id, format!("the kernel refuses the iterator over {over} ({error})"))
+                .without(without)
+                .remedy("boot a newer kernel, or report it with the kernel's version")
+        }
+    };
+    [
+        check(
+            "survey",
+            walker.refusal(),
+            "sockets",
+            "connections older than the trace, TIME_WAIT and queues are unknown",
+        ),
+        check(
+            "owners",
+            walker.look_refusal(),
+            "open files",
+            "owners of sockets older than the trace, and of listeners that were handed on, are unknown",
+        ),
+    ]
+}
+
+/// What is said of the kernel side when it could not be attached.
+fn refused(error: &anyhow::Error) -> Check {
+    match error.downcast_ref::<Failure>() {
+        Some(failure) => Check::missing("kernel_side", failure.to_string())
+            .without("nothing can be watched")
+            .remedy(failure.remedy.clone()),
+        None => Check::missing("kernel_side", format!("{error:#}"))
+            .without("nothing can be watched")
+            .remedy("report it with the kernel's version"),
+    }
+}
+
+fn needed(rate: &Rate) -> u64 {
+    ring_size::to_survive(STALL, rate.bytes_per_second())
+}
+
+fn ring_check(rate: &Rate) -> Check {
+    let (needed, default) = (needed(rate), u64::from(DEFAULT_RING_BYTES));
+    let text = format!(
+        "at {:.0} transitions/s ({:.0} bytes/s, watched for {:.1} s) a ring buffer of {} survives a stall of {} s",
+        rate.transitions_per_second(),
+        rate.bytes_per_second(),
+        rate.seconds(),
+        bytes(needed),
+        STALL.as_secs(),
+    );
+    if needed <= default {
+        Check::ok("ring_size", format!("{text}; the default is {}", bytes(default)))
+    } else {
+        Check::note("ring_size", format!("{text}, and the default is {}", bytes(default)))
+            .without("records are lost when synfin is kept from running that long")
+            .remedy(format!("use --ring-size {}", bytes(needed)))
+    }
+}

@@ -1,0 +1,124 @@
+//! How much this host writes into the ring buffer at present.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use synfin_common::event::Kind;
+
+use crate::{
+    clock,
+    kernel::{Batch, Kernel},
+    ring_size,
+};
+
+/// The ring is drained so often.
+const PAUSE: Duration = Duration::from_millis(20);
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What came in while it was watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Rate {
+    nanos: u64,
+    /// Records that the hooks wanted to write.
+    seen: u64,
+    /// Of these, transitions.
+    transitions: u64,
+    delivered: u64,
+    /// The room that the delivered took in the ring.
+    room: u64,
+}
+
+impl Rate {
+    pub(super) fn seconds(&self) -> f64 {
+        self.nanos as f64 / 1e9
+    }
+
+    fn per_second(&self, count: f64) -> f64 {
+        if self.nanos == 0 { 0.0 } else { count / self.seconds() }
+    }
+
+    pub(super) fn transitions_per_second(&self) -> f64 {
+        self.per_second(self.transitions as f64)
+    }
+
+    /// Of the ring, headers and rounding included; what was lost is taken to be of the same size.
+    pub(super) fn bytes_per_second(&self) -> f64 {
+        let each = self.room as f64 / self.delivered.max(1) as f64;
+        self.per_second(each * self.seen as f64)
+    }
+
+    pub(super) fn to_json(self) -> Value {
+        let rounded = |rate: f64| (rate * 10.0).round() / 10.0;
+        json!({
+            "seconds": (self.seconds() * 1000.0).round() / 1000.0,
+            "transitions_per_second": rounded(self.transitions_per_second()),
+            "bytes_per_second": rounded(self.bytes_per_second()),
+        })
+    }
+
+    fn take(&mut self, batch: &Batch) {
+        self.delivered += batch.records;
+        self.room += room(&batch.bytes);
+    }
+}
+
+/// The room in the ring that a batch's records took.
+fn room(mut batch: &[u8]) -> u64 {
+    let mut sum = 0;
+    while let Some((len, rest)) = batch.split_first_chunk::<4>() {
+        let len = u32::from_le_bytes(*len) as usize;
+        sum += ring_size::room(len);
+        batch = rest.get(len..).unwrap_or_default();
+    }
+    sum
+}
+
+/// Watches for `duration`.
+pub(super) async fn watch(kernel: &mut Kernel, duration: Duration) -> Result<Rate> {
+    let mut rate = Rate::default();
+    let begun = clock::monotonic_ns();
+    let wanted = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    loop {
+        let over = clock::monotonic_ns() - begun >= wanted;
+        while let Some(batch) = kernel.drain(BATCH_BYTES) {
+            rate.take(&batch);
+            if batch.bytes.len() < BATCH_BYTES {
+                break;
+            }
+        }
+        if over {
+            break;
+        }
+        tokio::time::sleep(PAUSE.min(duration)).await;
+    }
+    let counters = kernel.counters()?;
+    rate.nanos = clock::monotonic_ns() - begun;
+    rate.seen = counters.seen.iter().sum();
+    rate.transitions = rate.seen - counters.seen[Kind::Reset as usize];
+    Ok(rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_of_every_record() {
+        let mut batch = Vec::new();
+        for len in [56_u32, 57] {
+            batch.extend(len.to_le_bytes());
+            batch.extend(vec![0; len as usize]);
+        }
+        assert_eq!(room(&batch), 64 + 72);
+        assert_eq!(room(&[]), 0);
+    }
+
+    #[test]
+    fn what_was_lost_counts() {
+        let rate =
+            Rate { nanos: 2_000_000_000, seen: 200, transitions: 190, delivered: 100, room: 7200 };
+        assert_eq!((rate.transitions_per_second(), rate.bytes_per_second()), (95.0, 7200.0));
+        assert_eq!(Rate::default().bytes_per_second(), 0.0);
+    }
+}

@@ -1,0 +1,86 @@
+//! How large a ring buffer has to be. Pure.
+
+use std::time::Duration;
+
+use synfin_common::event;
+
+/// Before each record in the ring.
+const HEADER: u64 = 8;
+
+/// The largest record there is.
+const LARGEST: usize = {
+    let (opening, closing) = (size_of::<event::Opening>(), size_of::<event::Closing>());
+    size_of::<event::Ends6>() + if opening > closing { opening } else { closing }
+};
+
+/// The largest ring buffer that can be asked for.
+const LARGEST_RING: u64 = 1 << 31;
+/// The smallest: a page.
+const SMALLEST_RING: u64 = 4096;
+
+/// The room in the ring that a record of `len` bytes takes.
+pub(crate) const fn room(len: usize) -> u64 {
+    HEADER + (len as u64).next_multiple_of(8)
+}
+
+/// The ring buffer that holds what comes in during a `stall` of the reader.
+pub(crate) fn to_survive(stall: Duration, bytes_per_second: f64) -> u64 {
+    ring_for((bytes_per_second * stall.as_secs_f64()).ceil() as u64)
+}
+
+/// The ring buffer that would have held what one of `ring` bytes lost, even if all of that was
+/// lost at one time.
+pub(crate) fn that_holds(ring: u32, lost: u64) -> u64 {
+    ring_for(lost.saturating_mul(room(LARGEST)).saturating_add(ring.into()))
+}
+
+fn ring_for(bytes: u64) -> u64 {
+    // Never quite full: a record has to lie in one piece before the oldest that is unread.
+    let bytes = bytes.saturating_add(room(LARGEST));
+    bytes.checked_next_power_of_two().unwrap_or(LARGEST_RING).clamp(SMALLEST_RING, LARGEST_RING)
+}
+
+/// A size as `--ring-size` takes it, if it is even.
+pub(crate) fn bytes(bytes: u64) -> String {
+    [(30, "G"), (20, "M"), (10, "K")]
+        .into_iter()
+        .find(|(shift, _)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift)
+        .map_or_else(
+            || format!("{bytes} bytes"),
+            |(shift, unit)| format!("{}{unit}", bytes >> shift),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_rounded_up_after_a_header() {
+        assert_eq!([56, 57, 64].map(room), [64, 72, 72]);
+    }
+
+    #[test]
+    fn a_stall_fits() {
+        let stall = Duration::from_secs(2);
+        assert_eq!(to_survive(stall, 0.0), 4096);
+        assert_eq!(to_survive(stall, 220_000.0 * 72.0), 32 << 20);
+        assert_eq!(to_survive(stall, (4 << 20) as f64), 16 << 20, "never quite full");
+        assert_eq!(to_survive(stall, f64::MAX), 2 << 30);
+    }
+
+    #[test]
+    fn what_was_lost_would_have_fit() {
+        assert_eq!(that_holds(4096, 1), 8192);
+        assert_eq!(that_holds(16 << 20, 100_000), 32 << 20);
+        assert_eq!(that_holds(1 << 31, u64::MAX), 1 << 31);
+    }
+
+    #[test]
+    fn sizes_are_told_as_they_are_given() {
+        assert_eq!(
+            [4096, 16 << 20, 2 << 30, 5000, 0].map(bytes),
+            ["4K", "16M", "2G", "5000 bytes", "0 bytes"]
+        );
+    }
+}

@@ -1,0 +1,380 @@
+//! A host that is broken in one way after another: what synfin says is enough to go on.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::AsRawFd,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    libc,
+    pty::{Winsize, openpty},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::lab::{self, Broken, Namespace, PROGRAM, Synfin};
+
+/// The base of this file's ports.
+const PORT: u16 = 7401;
+
+const ONCE: &[&str] = &["report", "--once", "-o", "json"];
+
+/// Whole and served: what a test of something broken is to differ from.
+#[track_caller]
+fn assert_works(broken: &Broken) {
+    let finished = broken.run(ONCE);
+    finished.report();
+    assert_eq!(finished.stderr, "");
+}
+
+#[test]
+fn a_missing_capability_is_named() {
+    let _lab = lab::enter();
+    let cases: [(&[&str], &str); 3] = [
+        (&["bpf", "sys_admin"], "without CAP_BPF\n"),
+        (&["perfmon", "sys_admin"], "without CAP_PERFMON\n"),
+        (&["bpf", "perfmon", "sys_admin"], "without CAP_BPF and CAP_PERFMON\n"),
+    ];
+    for (dropped, named) in cases {
+        let finished = Broken::not().without_capabilities(dropped).run(ONCE);
+        finished
+            .check_explained(3, &[named, "root does not hold", "--cap-add", "AmbientCapabilities"]);
+        assert_eq!(finished.stdout, "");
+    }
+    // One of the two is enough where CAP_SYS_ADMIN stands for the other.
+    assert_works(&Broken::not().without_capabilities(&["bpf"]));
+    assert_works(&Broken::not().without_capabilities(&["perfmon"]));
+}
+
+#[test]
+fn whoever_is_not_root_is_told() {
+    let _lab = lab::enter();
+    let finished = Broken::not().for_nobody().run(ONCE);
+    finished.check_explained(3, &["without CAP_BPF and CAP_PERFMON", "not root", "sudo", "setcap"]);
+    let finished = Broken::not().in_a_user_namespace().run(ONCE);
+    finished.check_explained(3, &["user namespace", "rootless"]);
+}
+
+#[test]
+fn without_the_right_to_enter_namespaces_its_own_is_surveyed() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let listener = namespace.listen(address);
+    let pair = namespace.pair_with(&listener, address);
+    let broken = Broken::not().without_capabilities(&["sys_admin", "sys_ptrace"]);
+    let finished = namespace.within(|| broken.run(ONCE));
+    assert_eq!(finished.report().row("server", PORT).figure("open"), 1);
+    for right in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"] {
+        assert!(finished.stderr.contains(&format!("synfin: no {right}: ")), "{}", finished.stderr);
+    }
+    drop(pair);
+}
+
+#[test]
+fn missing_type_information_is_named() {
+    let _lab = lab::enter();
+    let finished = Broken::not().by("mount -t tmpfs none /sys/kernel/btf").run(ONCE);
+    finished.check_explained(
+        3,
+        &["(BTF) is missing", "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"],
+    );
+    let finished = Broken::not().with_btf(b"no types at all").run(ONCE);
+    finished.check_explained(3, &["not BTF"]);
+    // A field that synfin cannot do without, and the main tracepoint, under other names.
+    let finished = Broken::not().with_swapped_names("srtt_us", "srtt_xx").run(ONCE);
+    finished.check_explained(3, &["lacks tcp_sock.srtt_us"]);
+    let tracepoint = "btf_trace_inet_sock_set_state";
+    let finished =
+        Broken::not().with_swapped_names(tracepoint, "btf_trace_inet_sock_set_stat_").run(ONCE);
+    finished.check_explained(3, &["the tracepoint inet_sock_set_state is missing"]);
+}
+
+/// Names that lead the program to where the verifier does not let it read.
+fn with_a_misled_program() -> Broken {
+    Broken::not().with_swapped_names("sk_shutdown", "sk_destruct")
+}
+
+#[test]
+fn the_verifiers_refusal_is_shown() {
+    let _lab = lab::enter();
+    let finished = with_a_misled_program().run(ONCE);
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    let verifier = format!("the verifier of Linux {}", release.trim());
+    finished.check_explained(3, &[&verifier, "(-v shows all)", "\n    processed "]);
+    let brief = finished.stderr.lines().count();
+    let finished = with_a_misled_program().run(&[ONCE, &["-v"]].concat());
+    finished.check_explained(3, &[&verifier, "the kernel's log:\n"]);
+    assert!(finished.stderr.lines().count() > brief, "{}", finished.stderr);
+}
+
+#[test]
+fn lockdown_is_named_where_it_is_the_cause() {
+    let _lab = lab::enter();
+    let locked = with_a_misled_program().with_lockdown("none integrity [confidentiality]");
+    locked
+        .run(ONCE)
+        .check_explained(3, &["locked down", "`confidentiality`", "lockdown=integrity"]);
+    assert_works(&Broken::not().with_lockdown("none [integrity] confidentiality"));
+}
+
+#[test]
+fn an_optional_hook_that_is_missing_limits_and_no_more() {
+    let _lab = lab::enter();
+    let hook = "btf_trace_tcp_receive_reset";
+    let broken = Broken::not()
+        .with_swapped_names(hook, "btf_trace_tcp_receive_reset".replace("reset", "resxx").as_str());
+    let finished = broken.run(ONCE);
+    finished.report();
+    assert!(finished.stderr.contains("no hook on tcp_receive_reset: "), "{}", finished.stderr);
+}
+
+#[test]
+fn tracefs_is_not_needed() {
+    let _lab = lab::enter();
+    let broken =
+        Broken::not().by("umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug 2>&- || true");
+    assert_works(&broken);
+}
+
+#[test]
+fn what_a_tiny_ring_loses_is_told_with_the_size_that_would_do() {
+    let _lab = lab::enter_alone();
+    let namespace = Namespace::new();
+    let listener = listener(&namespace);
+    let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", "4K"]);
+    some_connections(&namespace, &listener, 3000);
+    let finished = synfin.finish();
+    let report = finished.report();
+    let (lost, seen) = (report.event("lost"), report.event("seen"));
+    assert!(lost > 0, "a ring of 4 KiB must lose something");
+    let said = format!(
+        "{lost} of {seen} records were lost, as the ring buffer of 4K was full: --ring-size "
+    );
+    let (_, size) =
+        finished.stderr.split_once(&said).unwrap_or_else(|| panic!("{}", finished.stderr));
+    let size = size.split_whitespace().next().expect("a size").to_owned();
+
+    let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", &size]);
+    some_connections(&namespace, &listener, 3000);
+    let finished = synfin.finish();
+    assert_eq!(finished.report().event("lost"), 0, "--ring-size {size}");
+    assert!(!finished.stderr.contains("lost"), "{}", finished.stderr);
+}
+
+/// A listener that stays, as no other can have its port at once.
+fn listener(namespace: &Namespace) -> TcpListener {
+    namespace.listen((Ipv4Addr::LOCALHOST, PORT + 10))
+}
+
+fn some_connections(namespace: &Namespace, listener: &TcpListener, count: usize) {
+    for _ in 0..count {
+        namespace.pair_with(listener, (Ipv4Addr::LOCALHOST, PORT + 10)).close_by_client();
+    }
+}
+
+#[test]
+fn a_full_disk_costs_the_rest_of_the_recording_only() {
+    // What a survey finds of other tests would fill it.
+    let _lab = lab::enter_alone();
+    let namespace = Namespace::new();
+    let listener = listener(&namespace);
+    let broken = Broken::not();
+    let (disk, kept) = (broken.file("disk"), broken.file("kept"));
+    fs::create_dir(&disk).expect("a folder");
+    let broken = broken.by(&format!("mount -t tmpfs -o size=256k none {disk}"));
+    // What is on that disk is seen from there alone.
+    let script = format!("\"$@\"; code=$?; cp {disk}/recording {kept}; exit $code");
+    let recording = format!("{disk}/recording");
+    let mut command = broken.command(&["report", "-o", "json", "--record", &recording]);
+    command = through_a_shell(command, &script);
+
+    let synfin = Synfin::watch_command(&mut command);
+    let (end, ended) = mpsc::channel();
+    let finished = thread::scope(|scope| {
+        let (namespace, listener) = (&namespace, &listener);
+        scope.spawn(move || {
+            // Until the disk is full, in frames that are much smaller.
+            while let Err(mpsc::TryRecvError::Empty) = ended.try_recv() {
+                some_connections(namespace, listener, 10);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let finished = synfin.end();
+        end.send(()).expect("a listener");
+        finished
+    });
+    finished.check_explained(
+        3,
+        &[
+            &format!("cannot go on writing the recording {recording}"),
+            "No space left on device",
+            "make room",
+            "can be read with --from",
+        ],
+    );
+    let line = finished.stdout.lines().last().expect("the final report");
+    let report: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert!(report["events"]["delivered"].as_u64() > Some(0), "{:#}", report["events"]);
+
+    let (_, rest) = finished.stderr.split_once(" (").expect("the part that can be read");
+    let bytes: u64 = rest.split(' ').next().expect("a number").parse().expect("a number");
+    let replayed = Synfin::run(["report", "-o", "json", "--from", &kept]);
+    let part = format!("cut off at byte {bytes}");
+    replayed.check_explained(2, &["can be read only in part", &part]);
+    let early: serde_json::Value = serde_json::from_str(replayed.stdout.trim()).expect("JSON");
+    let delivered = |report: &serde_json::Value| report["events"]["delivered"].as_u64();
+    assert!(
+        delivered(&early) > Some(0) && delivered(&early) <= delivered(&report),
+        "{:#}",
+        early["events"]
+    );
+}
+
+/// The same command, as `"$@"` of a script that runs within its mounts.
+fn through_a_shell(command: Command, script: &str) -> Command {
+    let mut words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    // Its words are: unshare --mount sh -c SCRIPT sh PROGRAM ARGS.
+    let program = words.iter().rposition(|word| word == "sh").expect("a shell") + 1;
+    for (at, word) in ["sh", "-c", script, "sh"].into_iter().enumerate() {
+        words.insert(program + at, word.into());
+    }
+    let mut command = Command::new(command.get_program());
+    command.args(words);
+    command
+}
+
+#[test]
+fn a_recording_that_cannot_be_begun_is_explained() {
+    let _lab = lab::enter();
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().to_str().expect("a plain path");
+    let missing = format!("{folder}/missing/recording");
+    for (path, why, remedy) in [
+        (missing.as_str(), "No such file or directory", "make its directory first"),
+        (folder, "Is a directory", "name a file in it"),
+    ] {
+        let finished = Synfin::run(["report", "--for", "0.1", "--record", path]);
+        finished.check_explained(2, &["cannot write the recording", path, why, remedy]);
+        Synfin::run(["record", path]).check_explained(2, &[why, remedy]);
+    }
+    let finished = Synfin::run(["record", "--for", "0.1", "/dev/full"]);
+    finished.check_explained(3, &["No space left on device", "nothing of it can be read"]);
+}
+
+#[test]
+fn an_older_recording_outlives_a_host_that_cannot_be_watched() {
+    let _lab = lab::enter();
+    let broken = Broken::not().without_capabilities(&["bpf", "sys_admin"]);
+    let file = broken.file("recording");
+    fs::write(&file, "what was there before").expect("a file");
+    broken.run(&["record", &file]).check_explained(3, &["without CAP_BPF"]);
+    assert_eq!(fs::read_to_string(&file).expect("the file"), "what was there before");
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_explained() {
+    let _lab = lab::enter();
+    let finished = Synfin::run(["report", "--", "/no/such/command"]);
+    finished.check_explained(2, &["cannot run /no/such/command", "No such file"]);
+}
+
+#[test]
+fn who_stops_reading_ends_a_live_run_in_silence() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let listener = listener(&namespace);
+    for args in [&["trace"][..], &["connections"], &["report", "0.2"], &["top"]] {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let mut child = Command::new(PROGRAM)
+            .args(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("synfin");
+        drop(reader);
+        let status = lab::eventually(&format!("{args:?} ends"), || {
+            some_connections(&namespace, &listener, 1);
+            child.try_wait().expect("its status")
+        });
+        let mut said = String::new();
+        child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+        assert_eq!(status.code(), Some(0), "{args:?}: {said}");
+        let other = said.lines().find(|line| !line.starts_with("synfin: watching"));
+        assert_eq!(other, None, "{args:?}");
+    }
+}
+
+#[test]
+fn a_terminal_that_shrinks_is_told_so_until_it_is_larger_again() {
+    let _lab = lab::enter();
+    let size = |ws_col, ws_row| Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(&size(80, 24), None).expect("a terminal");
+    let mut command = Command::new(PROGRAM);
+    command.arg("top").env_remove("NO_COLOR").stdin(Stdio::null()).stdout(terminal.slave);
+    let mut child = command.spawn().expect("synfin");
+    // It holds our copy of the terminal's other end.
+    drop(command);
+    let terminal = File::from(terminal.master);
+    let mut shown = Screen::of(terminal.try_clone().expect("the terminal"));
+
+    shown.wait_for("ROLE");
+    for (columns, lines) in [(30, 24), (80, 7)] {
+        resize(&terminal, &size(columns, lines));
+        shown.wait_for(&format!("{columns}x{lines}"));
+        resize(&terminal, &size(80, 24));
+        shown.wait_for("ROLE");
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("SIGINT");
+    assert!(child.wait().expect("its status").success());
+}
+
+fn resize(terminal: &File, size: &Winsize) {
+    // SAFETY: the size is there to be read.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, size) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// What a terminal shows at last.
+struct Screen {
+    output: mpsc::Receiver<Vec<u8>>,
+    shown: String,
+}
+
+impl Screen {
+    fn of(mut terminal: File) -> Self {
+        let (put, output) = mpsc::channel();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(length @ 1..) = terminal.read(&mut chunk) {
+                if put.send(chunk[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { output, shown: String::new() }
+    }
+
+    /// Waits until it shows this after the last time that it was cleared.
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) {
+        const CLEAR: &str = "\x1b[H\x1b[J";
+        let begun = Instant::now();
+        loop {
+            let screen = self.shown.rsplit(CLEAR).next().unwrap_or_default();
+            if screen.contains(text) {
+                return self.shown.clear();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "no {text:?} in {:?}", self.shown);
+            if let Ok(chunk) = self.output.recv_timeout(Duration::from_millis(100)) {
+                self.shown += &String::from_utf8_lossy(&chunk);
+            }
+        }
+    }
+}
