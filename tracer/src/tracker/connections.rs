@@ -111,11 +111,21 @@ impl Life {
         if self.role == Role::Client {
             return;
         }
-        let acting = transition.pid.and_then(|pid| listeners.holder(self.netns, self.local, pid));
-        if acting.is_some() {
-            self.owner = acting;
-        } else if self.owner.is_none() {
-            self.owner = listeners.owner(self.netns, self.local).cloned();
+        let (netns, local) = (self.netns, self.local);
+        match transition.pid {
+            None if self.owner.is_none() => self.owner = listeners.owner(netns, local).cloned(),
+            None => {}
+            Some(acting) => match listeners.holder(netns, local, acting) {
+                Some(holder) => self.owner = Some(holder),
+                // Nobody has looked since it was born: the listener may have been handed on.
+                None if listeners.pids(netns, local).1 < self.since
+                    && self.owner.as_ref().is_some_and(|owner| owner.pid != Some(acting)) =>
+                {
+                    self.owner = None;
+                }
+                // A process for each connection, which holds the connection only.
+                None => {}
+            },
         }
     }
 

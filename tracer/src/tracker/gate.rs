@@ -35,6 +35,7 @@ pub(super) struct Gate {
 #[derive(Debug)]
 struct Kept {
     netns: NetnsId,
+    /// When its last transition was.
     seen: Nanos,
     /// The last walk that met it.
     met_by: u32,
@@ -115,7 +116,9 @@ impl Gate {
             absent: 0,
             records: Some(Vec::new()),
         });
-        kept.seen = seen;
+        if matches!(record, Input::Transition(_)) {
+            kept.seen = seen;
+        }
         match &mut kept.records {
             Some(records) if records.len() < RECORDS_LIMIT => {
                 records.push(record);
