@@ -1,6 +1,8 @@
 //! Whether a socket may be of interest. What a record cannot tell yet passes: the user side, which
 //! knows the whole life, decides then.
 
+use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::warn;
 use synfin_common::{
     filter::{FILTER_VALUES, Filter, Network},
     state::TcpState,
@@ -53,7 +55,7 @@ macro_rules! excludes_port {
 /// Whether a record of this socket is wanted, as far as it can tell. Costs nothing where there is
 /// no filter: the verifier then removes all of it.
 #[inline(always)]
-pub fn passes(sock: TcpSock, old: u8, new: u8) -> bool {
+pub fn passes(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8) -> bool {
     if wanted!(active) == 0 {
         return true;
     }
@@ -64,8 +66,10 @@ pub fn passes(sock: TcpSock, old: u8, new: u8) -> bool {
     let address = sock.address();
     match (old, new) {
         (CLOSE, SYN_SENT) | (LISTEN, SYN_RECV) if unwanted => {
-            // Full is impossible for an LRU map; what is forgotten passes, and is left out later.
-            let _ = UNWANTED.insert(address, 1, 0);
+            // Full is impossible for an LRU map.
+            if let Err(error) = UNWANTED.insert(address, 1, 0) {
+                warn!(ctx, "a connection that no filter wants costs records: error {}", error);
+            }
             false
         }
         (CLOSE, SYN_SENT) | (LISTEN, SYN_RECV) => {

@@ -1,7 +1,8 @@
 //! How long a server's handshake took when its SYN-ACK had to be sent again: joins the
 //! retransmission, which knows when the first SYN-ACK left, with the child's →ESTABLISHED.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::BtfTracePointContext};
+use aya_log_ebpf::{debug, warn};
 
 use crate::{
     maps::{FIRST_SYNACK, HandshakeKey},
@@ -10,15 +11,18 @@ use crate::{
 
 /// Keeps when the first SYN-ACK of `request` was sent.
 #[inline(always)]
-pub fn remember_first_synack(request: RequestSock) {
+pub fn remember_first_synack(ctx: &BtfTracePointContext, request: RequestSock) {
     let sent_us = request.first_synack_us();
     if sent_us == 0 {
         return;
     }
     let key =
         key(request.netns(), request.local_port(), request.remote_port(), request.addresses());
-    // Full is impossible for an LRU map; failing to allocate only makes one handshake unmeasured.
-    let _ = FIRST_SYNACK.insert(key, sent_us, 0);
+    // Full is impossible for an LRU map.
+    if let Err(error) = FIRST_SYNACK.insert(key, sent_us, 0) {
+        warn!(ctx, "a handshake on port {} will be unmeasured: error {}", key.local_port, error);
+    }
+    debug!(ctx, "SYN-ACK sent again, from port {} to port {}", key.local_port, key.remote_port);
 }
 
 /// Microseconds since the first SYN-ACK of the handshake that `child` comes from; `None` if

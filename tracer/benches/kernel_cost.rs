@@ -18,8 +18,7 @@ use aya::{
     programs::BtfTracePoint,
     sys::{Stats, enable_stats},
 };
-use synfin::kernel::{DEFAULT_RING_BYTES, Kernel};
-use synfin_common::filter::Filter;
+use synfin::kernel::{Kernel, Setup};
 
 /// The bare program takes the clock and submits 48 bytes, on the same tracepoint.
 static FLOOR: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/floor.bpf.o"));
@@ -77,7 +76,7 @@ fn measure() -> Result<f64> {
         enable_stats(Stats::RunTime).context("cannot turn on the kernel's statistics")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _runtime = runtime.enter();
-    let (mut kernel, _walker) = Kernel::attach(DEFAULT_RING_BYTES, &Filter::NONE)?;
+    let (mut kernel, _walker) = Kernel::attach(&Setup::default())?;
     let mut floor = Floor::attach()?;
     println!("connections/s  ns per transition: synfin  bare  ratio");
     let mut ratios = Vec::new();

@@ -82,7 +82,7 @@ fn cannot_write(error: io::Error) -> anyhow::Error {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit> {
-    let verbose = cli.verbose > 0;
+    let verbose = cli.verbose;
     let stdout = || BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match cli.command.unwrap_or(Command::Top(cli.top)) {
         Command::Top(args) => {
@@ -97,18 +97,18 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 .into());
             }
             let output = Report::new(sink, Some(TOP_INTERVAL), None);
-            let run = Run::new(args.source, RunArgs::default())?;
+            let run = Run::new(args.source, RunArgs::default(), verbose)?;
             Run { silent: true, ..run }.go(output).await
         }
         Command::Report(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), false, rows(args.rows));
             let output = Report::new(sink, args.interval, args.count);
-            let run = Run::new(args.source, args.run)?;
+            let run = Run::new(args.source, args.run, verbose)?;
             Run { once: args.once, ..run }.go(output).await
         }
         Command::Trace(args) => {
             let lines = Lines::new(stdout(), style(args.output), transition::FIGURES);
-            Run::new(args.source, args.run)?.go(Trace::new(lines, args.state)).await
+            Run::new(args.source, args.run, verbose)?.go(Trace::new(lines, args.state)).await
         }
         Command::Connections(args) => {
             let lines = Lines::new(stdout(), style(args.output), connection::FIGURES);
@@ -119,7 +119,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             };
             let select = Select { reasons: args.reason, states: args.state, min_age: args.min_age };
             let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
-            let run = Run::new(args.source, args.run)?;
+            let run = Run::new(args.source, args.run, verbose)?;
             Run { once: args.open && !waits, ..run }
                 .go(Connections::new(lines, which, select))
                 .await
@@ -131,7 +131,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 live: args.live,
                 filter: args.filter,
             };
-            Run::new(source, RunArgs { command: args.command })?.go(Record::new(args.file)).await
+            Run::new(source, RunArgs { command: args.command }, verbose)?.go(Record::new(args.file)).await
         }
         Command::Doctor(args) => return doctor(args, verbose).await,
         Command::Explain(args) => {
@@ -147,11 +147,15 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
 }
 
 /// Asks for everything that can be known without traffic, then makes some.
-async fn doctor(args: DoctorArgs, verbose: bool) -> Result<Exit> {
+async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
     let mut findings = Doctor::examine(args.duration).await;
     while findings.wants_self_test() {
-        let filter = Filter::default();
-        let options = Options { ring_bytes: DEFAULT_RING_BYTES, survey_always: false, filter };
+        let options = Options {
+            ring_bytes: DEFAULT_RING_BYTES,
+            survey_always: false,
+            filter: Filter::default(),
+            verbose,
+        };
         let run = Run {
             source: Source::Live(Box::new(Live::attach(options)?)),
             from: None,
@@ -166,7 +170,7 @@ async fn doctor(args: DoctorArgs, verbose: bool) -> Result<Exit> {
     }
     findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
     if let Some(failure) = findings.refusal() {
-        say_lines(&failure.lines(verbose));
+        say_lines(&failure.lines(verbose > 0));
     }
     Ok(if findings.are_good() { Exit::Done } else { Exit::CannotRun })
 }
@@ -202,7 +206,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(args: SourceArgs, run: RunArgs) -> Result<Self> {
+    fn new(args: SourceArgs, run: RunArgs, verbose: u8) -> Result<Self> {
         let LiveArgs { duration, ring_size, survey_always } = args.live;
         let mut filter = args.filter;
         let source = match &args.from {
@@ -213,6 +217,7 @@ impl Run {
                 ring_bytes: ring_size,
                 survey_always,
                 filter: std::mem::take(&mut filter).of_this_host()?,
+                verbose,
             })?)),
         };
         // Only now, so that a host that cannot be watched costs nobody an older recording.

@@ -14,3 +14,19 @@ pub(crate) fn say(text: &str) {
 pub(crate) fn say_lines(lines: &[String]) {
     let _ = writeln!(io::stderr(), "synfin: {}", lines.join("\n"));
 }
+
+/// Where the kernel side's log goes. Its level is decided before it is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        say(&format!("kernel side: {}", record.args()));
+    }
+
+    fn flush(&self) {}
+}

@@ -18,7 +18,7 @@ fn reset_received(ctx: BtfTracePointContext) {
         return;
     };
     let state = sock.common().state();
-    if !filter::passes(sock, state, state) {
+    if !filter::passes(&ctx, sock, state, state) {
         return leave_out(Kind::Reset);
     }
     emit(Kind::Reset, |record: *mut Reset| {

@@ -40,7 +40,7 @@ fn state_change(ctx: BtfTracePointContext) {
         CLOSE => Kind::Closing,
         _ => Kind::Step,
     };
-    if !filter::passes(sock, old, new) {
+    if !filter::passes(&ctx, sock, old, new) {
         return leave_out(kind);
     }
     match new {

@@ -10,5 +10,5 @@ use crate::{handshake, sock::RequestSock};
 /// Arguments: the listener and the request.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn synack_retransmit(ctx: BtfTracePointContext) {
-    handshake::remember_first_synack(RequestSock::new(ctx.arg::<*const c_void>(1)));
+    handshake::remember_first_synack(&ctx, RequestSock::new(ctx.arg::<*const c_void>(1)));
 }

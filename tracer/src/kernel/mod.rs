@@ -6,6 +6,7 @@
 pub mod btf;
 mod counters;
 mod hooks;
+mod log;
 pub mod namespaces;
 mod offsets;
 pub mod preflight;
@@ -42,28 +43,44 @@ pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 /// Connections that a filter excluded at their birth and that live: more are left to the user side.
 const REMEMBERED_SOCKETS: u32 = 1 << 16;
 
+/// How to attach.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Size of the ring buffer: a power of two and at least a page.
+    pub ring_bytes: u32,
+    /// What it excludes for certain is not recorded.
+    pub filter: Filter,
+    /// How much the kernel side says: 0 is warnings.
+    pub verbose: u8,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { ring_bytes: DEFAULT_RING_BYTES, filter: Filter::NONE, verbose: 0 }
+    }
+}
+
 /// The attached hooks and what they write to.
 pub struct Kernel {
     hooks: Vec<hooks::Attached>,
     refused: Vec<Refused>,
     ring: ring::Ring,
+    log: log::Log,
     counters: counters::Counters,
     missed_by_detached: u64,
 }
 
 impl Kernel {
-    /// Loads and attaches every hook, and starts the thread that walks sockets. The ring buffer
-    /// takes `ring_bytes`, a power of two and at least a page. What `filter` excludes for certain
-    /// is not recorded.
+    /// Loads and attaches every hook, and starts the thread that walks sockets.
     ///
     /// Where this host does not allow that, the error is a [`Failure`](crate::failure::Failure)
     /// that says why.
-    pub fn attach(ring_bytes: u32, filter: &Filter) -> Result<(Self, survey::Walker)> {
-        Self::try_attach(ring_bytes, filter)
-            .map_err(|refusal| refusal::explain(refusal, &Facts::gather()))
+    pub fn attach(setup: &Setup) -> Result<(Self, survey::Walker)> {
+        Self::try_attach(setup).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))
     }
 
-    fn try_attach(ring_bytes: u32, filter: &Filter) -> Result<(Self, survey::Walker), Refusal> {
+    fn try_attach(setup: &Setup) -> Result<(Self, survey::Walker), Refusal> {
+        let &Setup { ring_bytes, ref filter, verbose } = setup;
         raise_memlock();
         let types = std::fs::read(BTF_FILE).map_err(Refusal::NoTypes)?;
         let strange = |error: &dyn std::fmt::Display| Refusal::StrangeTypes(error.to_string());
@@ -78,15 +95,17 @@ impl Kernel {
             .btf(Some(&btf))
             .override_global("CONFIG", config.as_bytes(), true)
             .override_global("FILTER", filter.as_bytes(), true)
+            .override_global(log::LEVEL, &log::level(verbose), true)
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("UNWANTED", remembered)
             .load(OBJECT)
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
+        let log = log::Log::open(&mut ebpf)?;
         let (hooks, refused) = hooks::attach(&mut ebpf, &btf)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let walker = survey::Walker::start(ebpf, &btf)?;
-        Ok((Self { hooks, refused, ring, counters, missed_by_detached: 0 }, walker))
+        Ok((Self { hooks, refused, ring, log, counters, missed_by_detached: 0 }, walker))
     }
 
     /// The hooks that run, by their tracepoints.
@@ -108,6 +127,11 @@ impl Kernel {
     /// Takes what the ring buffer holds, at most about `limit` bytes of it. `None` if it is empty.
     pub fn drain(&mut self, limit: usize) -> Option<Batch> {
         self.ring.drain(limit)
+    }
+
+    /// Says what the kernel side has logged since.
+    pub fn pass_on_log(&mut self) {
+        self.log.pass_on();
     }
 
     /// What the kernel side has counted since it was attached.

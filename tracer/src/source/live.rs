@@ -12,7 +12,7 @@ use crate::{
     filter::Filter,
     input::{ClockAnchor, Names, Nanos, NetnsId, Session, Tick, WalkBegin, WalkEnd},
     kernel::{
-        Kernel, namespaces, preflight,
+        Kernel, Setup, namespaces, preflight,
         survey::{Answer, Walker},
     },
     recording::Frame,
@@ -27,6 +27,8 @@ pub struct Options {
     pub survey_always: bool,
     /// What is to be left out.
     pub filter: Filter,
+    /// How much the kernel side says: 0 is warnings.
+    pub verbose: u8,
 }
 
 /// Records are taken from the ring at least this often: unless much waits, nothing else says that
@@ -84,7 +86,11 @@ enum Ending {
 impl Live {
     /// Attaches to the kernel.
     pub fn attach(options: Options) -> Result<Self> {
-        let (kernel, walker) = Kernel::attach(options.ring_bytes, &options.filter.for_kernel())?;
+        let (kernel, walker) = Kernel::attach(&Setup {
+            ring_bytes: options.ring_bytes,
+            filter: options.filter.for_kernel(),
+            verbose: options.verbose,
+        })?;
         let survey_always = options.survey_always;
         let session = describe(&kernel, &walker, options);
         Ok(Self {
@@ -252,6 +258,7 @@ impl Live {
     /// Counters are read when no record seems to be on its way, so that they agree with what was
     /// handed out.
     fn tick(&mut self) -> Result<()> {
+        self.kernel.pass_on_log();
         let mut counters = self.kernel.counters()?;
         for _ in 1..COUNTER_TRIES {
             let seen: u64 = counters.seen.iter().sum();

@@ -117,7 +117,7 @@ impl Tracker {
             pids,
             cgroup: known.map_or_else(
                 || self.cgroup_of_birth(transition),
-                |listener| self.cgroup(listener.cgroup),
+                |listener| self.cgroup_of_record(Some(listener.cgroup)),
             ),
         };
         match self.gate.judge(&evidence.facts()) {
@@ -190,7 +190,10 @@ impl Tracker {
     }
 
     fn cgroup_of_birth(&self, birth: &Transition) -> Cgroup {
-        let id = birth.opening.as_ref().map(|opening| opening.cgroup);
+        self.cgroup_of_record(birth.opening.as_ref().map(|opening| opening.cgroup))
+    }
+
+    fn cgroup_of_record(&self, id: Option<u64>) -> Cgroup {
         let path = id.and_then(|id| self.names.cgroup_path(id));
         path.map_or(Cgroup::OfRecord, |path| Cgroup::Path(path.clone()))
     }

@@ -56,6 +56,8 @@ pub struct Life {
     /// It counts as open, no longer as pending.
     pub(super) established: bool,
     pub(super) deferred_accept: bool,
+    /// Somebody acts on it of whom nothing is known.
+    pub(super) handed_on: bool,
     pub(super) reset_received: bool,
     pub(super) row: RowId,
     /// The last walk that met it.
@@ -112,20 +114,20 @@ impl Life {
             return;
         }
         let (netns, local) = (self.netns, self.local);
-        match transition.pid {
-            None if self.owner.is_none() => self.owner = listeners.owner(netns, local).cloned(),
-            None => {}
-            Some(acting) => match listeners.holder(netns, local, acting) {
-                Some(holder) => self.owner = Some(holder),
-                // Nobody has looked since it was born: the listener may have been handed on.
-                None if listeners.pids(netns, local).1 < self.since
-                    && self.owner.as_ref().is_some_and(|owner| owner.pid != Some(acting)) =>
-                {
-                    self.owner = None;
-                }
-                // A process for each connection, which holds the connection only.
-                None => {}
-            },
+        let acting = transition.pid.and_then(|pid| listeners.holder(netns, local, pid));
+        if acting.is_some() {
+            self.owner = acting;
+            return;
+        }
+        if self.owner.is_none() && !self.handed_on {
+            self.owner = listeners.owner(netns, local).cloned();
+        }
+        // Somebody else acts, and nobody has looked since this was born: the listener may have
+        // been handed on. (If somebody has, it is a process for each connection.)
+        let is_other = |pid| self.owner.as_ref().is_some_and(|owner| owner.pid != Some(pid));
+        if transition.pid.is_some_and(is_other) && listeners.pids(netns, local).1 < self.since {
+            self.owner = None;
+            self.handed_on = true;
         }
     }
 

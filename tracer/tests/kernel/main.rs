@@ -9,6 +9,7 @@ mod schema;
 mod burst;
 mod doctor;
 mod errors;
+mod log;
 mod mix;
 mod replay;
 mod survey;

@@ -14,13 +14,12 @@ use std::{
 };
 
 use serde_json::json;
-use synfin_common::filter::Filter;
 
 use crate::{
     cli::DoctorFormat,
     failure::Failure,
     figure::harmless,
-    kernel::{DEFAULT_RING_BYTES, Kernel, hooks, preflight::Facts, survey::Walker},
+    kernel::{DEFAULT_RING_BYTES, Kernel, Setup, hooks, preflight::Facts, survey::Walker},
     ring_size::{self, bytes},
 };
 
@@ -54,7 +53,7 @@ impl Doctor {
     pub(crate) async fn examine(duration: Duration) -> Self {
         let facts = Facts::gather();
         let mut checks = host::before_attaching(&facts);
-        let (rate, failure) = match Kernel::attach(DEFAULT_RING_BYTES, &Filter::NONE) {
+        let (rate, failure) = match Kernel::attach(&Setup::default()) {
             Ok((mut kernel, walker)) => {
                 checks.push(Check::ok("kernel_side", "loaded and attached"));
                 checks.push(Check::ok(

@@ -1,0 +1,28 @@
+//! What the kernel side says for itself.
+
+use crate::lab::{self, Synfin, Wire, accept, wait_for_end};
+
+const PORT: u16 = 7451;
+
+#[test]
+fn the_kernel_side_says_more_if_it_is_asked_to() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let listener = wire.far.listen((Wire::FAR4, PORT));
+    let said = |args: &[&str]| {
+        let synfin = Synfin::watch([&["report"], args].concat());
+        // The handshake's last ACK is lost, so that the SYN-ACK is sent again.
+        let rule = format!("tcp dport {PORT} tcp flags & (syn | ack) == ack counter drop");
+        wire.far.filter("acks", &rule);
+        let client = wire.near.connect((Wire::FAR4, PORT)).expect("a connection");
+        wire.far.wait_for_filtered("acks", 1);
+        wire.far.unfilter("acks");
+        let server = accept(&listener);
+        drop(client);
+        wait_for_end(server);
+        synfin.finish().stderr
+    };
+    let line = format!("synfin: kernel side: SYN-ACK sent again, from port {PORT} to port ");
+    assert!(said(&["-vv"]).contains(&line));
+    assert!(!said(&["-v"]).contains("kernel side"));
+}
