@@ -80,6 +80,12 @@ impl Books {
         self.and("handshake.retransmitted.count", count)
     }
 
+    /// Those of several rows, or of the connections in a row, taken together.
+    pub(crate) fn sum<'a>(books: impl IntoIterator<Item = &'a Self>) -> Self {
+        let figures = books.into_iter().flat_map(|books| &books.0);
+        figures.fold(Self::default(), |sum, (figure, &count)| sum.and(figure, count))
+    }
+
     /// What a report's row says.
     fn of(row: &Row) -> Self {
         let is_exact = |figure: &str| {
@@ -159,7 +165,26 @@ impl Report {
 
     /// The difference between what it says about a port and what it should say.
     pub(crate) fn difference(&self, role: &str, port: u16, expected: &Books) -> Option<String> {
-        let found = Books::of(&self.row(role, port));
+        let difference = self.books(|row| row["role"] == role && row["port"] == port);
+        difference.difference(expected).map(|what| format!("{role} {port}: {what}"))
+    }
+
+    /// What the rows that `which` picks say together.
+    pub(crate) fn books(&self, which: impl Fn(&Value) -> bool) -> Books {
+        let rows = self.rows().iter().filter(|row| which(row));
+        Books::sum(&rows.map(|row| Books::of(&Row(row.clone()))).collect::<Vec<_>>())
+    }
+
+    /// All rows.
+    pub(crate) fn rows(&self) -> &[Value] {
+        self.0["ports"].as_array().expect("ports")
+    }
+}
+
+impl Books {
+    /// How these differ from what they should be.
+    pub(crate) fn difference(&self, expected: &Self) -> Option<String> {
+        let found = self;
         let figures: BTreeSet<_> = found.0.keys().chain(expected.0.keys()).collect();
         let differences: Vec<_> = figures
             .into_iter()
@@ -167,7 +192,7 @@ impl Report {
             .filter(|(_, found, expected)| found != expected)
             .map(|(figure, found, expected)| format!("{figure} is {found}, not {expected}"))
             .collect();
-        (!differences.is_empty()).then(|| format!("{role} {port}: {}", differences.join("; ")))
+        (!differences.is_empty()).then(|| differences.join("; "))
     }
 }
 

@@ -1,8 +1,10 @@
 //! The laboratory: namespaces to make connections in, the kernel's own figures about them, and
 //! synfin to be measured against those.
 
+mod actor;
 mod books;
 mod broken;
+mod cgroup;
 mod counters;
 mod namespace;
 mod sockets;
@@ -16,10 +18,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use actor::Actor;
 pub(crate) use books::{Books, Report};
 pub(crate) use broken::Broken;
+pub(crate) use cgroup::Cgroup;
 pub(crate) use counters::Counters;
-pub(crate) use namespace::{Namespace, Wire};
+pub(crate) use namespace::{Name, Namespace, Wire};
 pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, wait_for_end, wait_for_state,
 };

@@ -6,11 +6,15 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::MetadataExt,
     panic,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
 };
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns, unshare},
+};
 
 use super::{Counters, Sock, eventually};
 
@@ -42,6 +46,19 @@ impl Namespace {
 
     fn path(&self) -> String {
         format!("/proc/{}/ns/net", self.holder.id())
+    }
+
+    /// Gives it a name, as `ip netns` does, for as long as the answer lives.
+    pub(crate) fn name(&self, name: &str) -> Name {
+        let folder = Path::new("/run/netns");
+        fs::create_dir_all(folder).expect("the folder of names");
+        let file = folder.join(name);
+        fs::write(&file, "").expect("a file to mount on");
+        let name = Name { file };
+        let none = None::<&str>;
+        mount(Some(self.path().as_str()), &name.file, none, MsFlags::MS_BIND, none)
+            .expect("a bind mount");
+        name
     }
 
     /// Does something within the namespace. Sockets belong for life to the one they are made in.
@@ -143,6 +160,19 @@ impl Drop for Namespace {
     }
 }
 
+/// A name of a namespace.
+pub(crate) struct Name {
+    file: PathBuf,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        // If it was not mounted, the file is all there is.
+        let _ = umount2(&self.file, MntFlags::MNT_DETACH);
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
 /// Two namespaces and a cable.
 pub(crate) struct Wire {
     /// Where the clients are.
@@ -155,8 +185,9 @@ impl Wire {
     /// The servers' addresses.
     pub(crate) const FAR4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
     pub(crate) const FAR6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2));
-    /// The clients' address.
+    /// The clients' addresses.
     pub(crate) const NEAR4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+    pub(crate) const NEAR6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
 
     pub(crate) fn new() -> Self {
         let (near, far) = (Namespace::new(), Namespace::new());

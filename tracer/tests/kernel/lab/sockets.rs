@@ -101,21 +101,21 @@ impl Namespace {
     #[track_caller]
     pub(crate) fn listen_up_to(&self, address: impl Into<SocketAddr>, backlog: i32) -> TcpListener {
         let address = address.into();
-        let socket = self.socket(address.ip());
-        if address.is_ipv6() {
-            socket.set_only_v6(false).expect("IPV6_V6ONLY");
-        }
-        socket.set_reuse_address(true).expect("SO_REUSEADDR");
-        socket.bind(&address.into()).unwrap_or_else(|error| panic!("{address}: {error}"));
-        socket.listen(backlog).expect("listen");
-        socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
-        socket.into()
+        self.within(|| listen(address, backlog))
     }
 
     /// A socket for addresses of this family.
     pub(crate) fn socket(&self, family: IpAddr) -> Socket {
-        let domain = if family.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-        self.within(|| Socket::new(domain, Type::STREAM, Some(Protocol::TCP))).expect("a socket")
+        self.within(|| socket(family))
+    }
+
+    /// A socket with an address of its own.
+    pub(crate) fn bound_socket(&self, address: impl Into<SocketAddr>) -> Socket {
+        let address = address.into();
+        let socket = self.socket(address.ip());
+        socket.set_reuse_address(true).expect("SO_REUSEADDR");
+        socket.bind(&address.into()).unwrap_or_else(|error| panic!("{address}: {error}"));
+        socket
     }
 
     /// Connects, and waits for what comes of it.
@@ -154,6 +154,25 @@ impl Wire {
         let to = to.into();
         (0..count).map(move |_| self.near.pair_with(listener, to))
     }
+}
+
+/// As [`Namespace::listen_up_to`], in the namespace that this thread is in.
+pub(super) fn listen(address: SocketAddr, backlog: i32) -> TcpListener {
+    let socket = socket(address.ip());
+    if address.is_ipv6() {
+        socket.set_only_v6(false).expect("IPV6_V6ONLY");
+    }
+    socket.set_reuse_address(true).expect("SO_REUSEADDR");
+    socket.bind(&address.into()).unwrap_or_else(|error| panic!("{address}: {error}"));
+    socket.listen(backlog).expect("listen");
+    socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+    socket.into()
+}
+
+/// As [`Namespace::socket`], in the namespace that this thread is in.
+pub(super) fn socket(family: IpAddr) -> Socket {
+    let domain = if family.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).expect("a socket")
 }
 
 /// Accepts the next connection.

@@ -1,0 +1,488 @@
+//! Filters: of known connections they show exactly those that are asked for, with all figures
+//! that these have by themselves; live, in a recording of everything, and in a recording that was
+//! made with the filter.
+
+mod crowd;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    process, thread,
+};
+
+use serde_json::Value;
+
+use self::crowd::{Crowd, EPHEMERAL, End};
+use crate::lab::{self, Books, Namespace, Report, Synfin, Wire};
+
+/// So many ports belong to each test. They are other ones in each run, as a report puts together
+/// what is on a port in all namespaces.
+const PORTS: u16 = 20;
+
+/// The first port of a test.
+fn ports_of(test: u16) -> u16 {
+    12_000 + process::id() as u16 % 100 * 200 + test * PORTS
+}
+
+/// What the command line asks for, and whether an end is of it.
+struct Case {
+    args: Vec<String>,
+    wanted: Box<dyn Fn(&End) -> bool>,
+}
+
+fn case(args: impl AsRef<str>, wanted: impl Fn(&End) -> bool + 'static) -> Case {
+    let args = args.as_ref().split_whitespace().map(str::to_owned).collect();
+    Case { args, wanted: Box::new(wanted) }
+}
+
+/// Lets a crowd be watched by one synfin without a filter and one for each case, and compares what
+/// they tell with what the crowd did.
+#[track_caller]
+fn check(port: u16, cases: impl Fn(&Crowd) -> Vec<Case>) {
+    let _lab = lab::enter();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    let all = file("all");
+
+    let (_, (cases, told, ends, _kept)) = lab::conclusive(|| {
+        let mut crowd = Crowd::gather(port);
+        let cases = cases(&crowd);
+        let runs: Vec<_> = [(vec![], all.clone())]
+            .into_iter()
+            .chain(
+                cases
+                    .iter()
+                    .enumerate()
+                    .map(|(at, case)| (case.args.clone(), file(&at.to_string()))),
+            )
+            .collect();
+        let watch = |(args, recording): &(Vec<String>, String)| {
+            let report = ["report", "-o", "json", "--record", recording].map(str::to_owned);
+            Synfin::watch(report.iter().chain(args))
+        };
+        let watching = at_a_time(runs.iter().map(|run| move || watch(run)));
+        let ends = crowd.play();
+        let told = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
+        let worst =
+            told.iter().map(|told| told.report()).max_by_key(|report| report.event("missed"));
+        (worst.expect("a report"), (cases, told, ends, crowd))
+    });
+    let mut differences = Vec::new();
+    let whole = told[0].report();
+    differences.extend(shown(&whole, port, &ends, &|_| true).map(|what| format!("all: {what}")));
+    for (at, Case { args, wanted }) in cases.iter().enumerate() {
+        let mut differs = |how: &str, found: Vec<String>| {
+            differences
+                .extend(found.iter().map(|what| format!("{} {how}: {what}", args.join(" "))));
+        };
+        let filtered = file(&at.to_string());
+        let replay = |command: &[&str], from: &str, args: &[String]| {
+            let from = ["-o", "json", "--from", from];
+            let command = command.iter().chain(&from).map(|arg| arg.to_string());
+            Synfin::run(command.chain(args.iter().cloned()))
+        };
+        let live = &told[at + 1];
+        differs("live", shown(&live.report(), port, &ends, wanted).collect());
+        differs("live", left_out(&live.report(), &ends, wanted));
+        let later = replay(&["report"], &all, args).report();
+        differs("of all", shown(&later, port, &ends, wanted).collect());
+        differs("of all", left_out(&later, &ends, wanted));
+        for args in [&[], &args[..]] {
+            let again = replay(&["report"], &filtered, args).json_lines();
+            differs("of filtered", differing(&again[0], &live.json_lines()[0]));
+        }
+        for from in [&all, &filtered] {
+            let by_netns = replay(&["report", "--by", "netns"], from, args).report();
+            differs("by netns", per_namespace(&by_netns, &ends, wanted));
+        }
+        for command in [&["connections"][..], &["connections", "--open"], &["trace"]] {
+            let lines = |from: &str, args: &[String]| {
+                let lines = replay(command, from, args).json_lines();
+                let mut lines: Vec<_> = lines.iter().filter_map(|it| line_of(it, &ends)).collect();
+                lines.sort();
+                lines
+            };
+            let as_live = lines(&filtered, &[]);
+            for (how, lines) in [("all", lines(&all, args)), ("filtered", lines(&filtered, args))] {
+                differs(&format!("{command:?} of {how}"), missing(&as_live, &lines, "lacks"));
+                differs(&format!("{command:?} of {how}"), missing(&lines, &as_live, "has besides"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+/// What is in one list and not, or not so often, in another; both are sorted.
+fn missing(from: &[String], in_other: &[String], how: &str) -> Vec<String> {
+    let mut other = in_other.iter().peekable();
+    let is_missing = |line: &&String| {
+        while other.next_if(|next| next < line).is_some() {}
+        other.next_if(|next| next == line).is_none()
+    };
+    from.iter().filter(is_missing).map(|line| format!("{how} {line}")).collect()
+}
+
+/// Does several things at a time.
+fn at_a_time<T: Send>(works: impl Iterator<Item = impl FnOnce() -> T + Send>) -> Vec<T> {
+    thread::scope(|scope| {
+        let works: Vec<_> = works.map(|work| scope.spawn(work)).collect();
+        works.into_iter().map(|work| work.join().expect("what was done")).collect()
+    })
+}
+
+/// How the crowd's rows differ from what they should be.
+fn shown<'a>(
+    report: &'a Report,
+    port: u16,
+    ends: &'a [End],
+    wanted: &'a dyn Fn(&End) -> bool,
+) -> impl Iterator<Item = String> + 'a {
+    report.check_nothing_lost();
+    let rows = (port..port + PORTS).flat_map(|port| ["client", "server"].map(|role| (role, port)));
+    rows.filter_map(move |(role, port)| {
+        let here = ends.iter().filter(|end| (end.role, end.service_port()) == (role, port));
+        let books = here.filter(|end| wanted(end)).map(|end| &end.books);
+        report.difference(role, port, &Books::sum(books))
+    })
+}
+
+/// That something was left out is said if, and only if, it was.
+fn left_out(report: &Report, ends: &[End], wanted: &dyn Fn(&End) -> bool) -> Vec<String> {
+    // Of an old TIME_WAIT there is no record to leave out.
+    let unwanted = ends.iter().any(|end| !wanted(end) && end.owner.is_some());
+    let filtered = report.event("filtered");
+    (unwanted && filtered == 0).then(|| "nothing was filtered".to_owned()).into_iter().collect()
+}
+
+/// How the sums over the crowd's namespaces differ from what they should be: nothing else is shown
+/// there, on any port.
+fn per_namespace(report: &Report, ends: &[End], wanted: &dyn Fn(&End) -> bool) -> Vec<String> {
+    let namespaces: BTreeSet<_> = ends.iter().map(|end| end.netns).collect();
+    let sums = namespaces.iter().flat_map(|&netns| ["client", "server"].map(|role| (netns, role)));
+    let difference = |(netns, role)| {
+        let here = ends.iter().filter(|end| (end.netns, end.role) == (netns, role));
+        let books = here.filter(|end| wanted(end)).map(|end| &end.books);
+        let found = report.books(|row| row["netns"] == netns && row["role"] == role);
+        let difference = found.difference(&Books::sum(books));
+        difference.map(|what| format!("{role} in {netns}: {what}"))
+    };
+    sums.filter_map(difference).collect()
+}
+
+/// Where a report of a recording differs from the one that was made live.
+fn differing(again: &Value, live: &Value) -> Vec<String> {
+    match (again, live) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names: BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            let parts = names.into_iter().map(|name| (name, &again[name], &live[name]));
+            parts.flat_map(|(name, a, b)| prefixed(name, differing(a, b))).collect()
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let parts = a.iter().zip(b).enumerate();
+            parts.flat_map(|(at, (a, b))| prefixed(&at.to_string(), differing(a, b))).collect()
+        }
+        _ if again == live => Vec::new(),
+        _ => vec![format!(": {again}, not {live}")],
+    }
+}
+
+fn prefixed(name: &str, whats: Vec<String>) -> Vec<String> {
+    whats.into_iter().map(|what| format!("{name}.{what}")).collect()
+}
+
+/// What two traces of the same connections say alike about one in the crowd's namespaces.
+fn line_of(line: &Value, ends: &[End]) -> Option<String> {
+    const ALIKE: [&str; 12] = [
+        "role",
+        "local_addr",
+        "local_port",
+        "remote_addr",
+        "remote_port",
+        "reason",
+        "state",
+        "old",
+        "new",
+        "time_wait",
+        "preexisting",
+        "container",
+    ];
+    let ours = ends.iter().any(|end| line["netns"] == end.netns);
+    // This process runs others all the time, which hold its sockets for a moment.
+    let is_known = |pid: &u64| {
+        *pid != u64::from(process::id()) && ends.iter().any(|end| end.is_of(*pid as u32))
+    };
+    let pid = line["pid"].as_u64().filter(is_known);
+    ours.then(|| ALIKE.map(|figure| line[figure].to_string()).join(" ") + &format!(" {pid:?}"))
+}
+
+fn in_range(port: u16, [first, last]: [u16; 2]) -> bool {
+    (first..=last).contains(&port)
+}
+
+#[test]
+fn by_ports() {
+    let p = ports_of(0);
+    check(p, move |_| {
+        let nine: Vec<_> = (0..9).map(|port| (p + port).to_string()).collect();
+        vec![
+            case(format!("-P {p}"), move |end| end.service_port() == p),
+            case(format!("--port {p},{}-{}", p + 2, p + 5), move |end| {
+                end.service_port() == p || in_range(end.service_port(), [p + 2, p + 5])
+            }),
+            case(format!("-P {}", nine.join(",")), move |end| {
+                in_range(end.service_port(), [p, p + 8])
+            }),
+            // Its other side is a client that has chosen this port.
+            case(format!("-P {}", p + 13), |_| false),
+            case(format!("-L {},{}", p + 13, p + 15), move |end| {
+                [p + 13, p + 15].contains(&end.local.port())
+            }),
+            case(format!("-L {}-{}", EPHEMERAL[0], EPHEMERAL[1]), move |end| {
+                in_range(end.local.port(), EPHEMERAL)
+            }),
+            case(format!("--localport {}", p + 1), move |end| end.local.port() == p + 1),
+            case(format!("-D {},{}", p + 4, p + 14), move |end| {
+                [p + 4, p + 14].contains(&end.remote.port())
+            }),
+        ]
+    });
+}
+
+#[test]
+fn by_addresses() {
+    let p = ports_of(1);
+    check(p, move |crowd| {
+        let (near, far) = (crowd.wire.near.id(), crowd.wire.far.id());
+        let any_of = |addresses: &'static [IpAddr]| move |ip| addresses.contains(&ip);
+        let near4 = any_of(&[Wire::NEAR4]);
+        let far_or_6 = any_of(&[Wire::FAR4, Wire::NEAR6, Wire::FAR6]);
+        vec![
+            case("-4", move |end| end.remote.is_ipv4()),
+            case("--ipv6", move |end| end.remote.is_ipv6()),
+            case("--local 10.77.0.1", move |end| near4(end.local.ip())),
+            case("--remote ::ffff:10.77.0.2/127,fd77::/64", move |end| far_or_6(end.remote.ip())),
+            case("--local 127.0.0.0/8 --remote 127.0.0.0/8", move |end| {
+                end.local.ip().is_loopback()
+            }),
+            case(format!("-N {}", crowd.near_name), move |end| end.netns == near),
+            case(format!("-N {near}"), move |end| end.netns == near),
+            case(format!("--netns {far},4026530000"), move |end| end.netns == far),
+            case("--remote 203.0.113.0/24", |_| false),
+        ]
+    });
+}
+
+#[test]
+fn by_sides_and_processes() {
+    let p = ports_of(2);
+    check(p, move |crowd| {
+        let pid = |pid: u32| case(format!("-p {pid}"), move |end| end.is_of(pid));
+        let this = process::id();
+        vec![
+            case("--role client", move |end| end.role == "client"),
+            case("--role server", move |end| end.role == "server"),
+            pid(crowd.client.pid()),
+            pid(crowd.server.pid()),
+            pid(crowd.prefork.pid()),
+            pid(crowd.workers[1]),
+            pid(this),
+        ]
+    });
+}
+
+#[test]
+fn by_cgroups() {
+    let p = ports_of(3);
+    check(p, move |crowd| {
+        let Some([clients, servers, outer]) = &crowd.cgroups else {
+            return Vec::new();
+        };
+        let path = |cgroup: &lab::Cgroup| cgroup.path().to_owned();
+        let is_in = |prefix: String| {
+            move |end: &End| {
+                end.owner.as_ref().is_some_and(|owner| owner.cgroup.starts_with(&prefix))
+            }
+        };
+        vec![
+            case(format!("-c {}", path(outer)), is_in(path(outer))),
+            case(format!("-c /{}", path(clients)), is_in(path(clients))),
+            case(format!("--cgroup {}/", servers.folder().display()), is_in(path(servers))),
+            case("-c /", move |end| end.owner.is_some()),
+        ]
+    });
+}
+
+#[test]
+fn together() {
+    let p = ports_of(4);
+    check(p, move |crowd| {
+        let (near, far) = (crowd.wire.near.id(), crowd.wire.far.id());
+        let [client, server] = [crowd.client.pid(), crowd.server.pid()];
+        let nobody: Vec<_> = (0..9).map(|n| (4_000_000 + n).to_string()).collect();
+        let nowhere: Vec<_> = (0..9).map(|n| format!("203.0.113.{n}")).collect();
+        vec![
+            case(format!("-P {},{} --role server", p + 1, p + 3), move |end| {
+                [p + 1, p + 3].contains(&end.service_port()) && end.role == "server"
+            }),
+            case(format!("-4 -p {client},{server}"), move |end| {
+                end.remote.is_ipv4() && (end.is_of(client) || end.is_of(server))
+            }),
+            case(format!("-N {near} -L {}-{}", EPHEMERAL[0], EPHEMERAL[1]), move |end| {
+                end.netns == near && in_range(end.local.port(), EPHEMERAL)
+            }),
+            case(format!("-p {},{server} -P {}", nobody.join(","), p + 10), move |end| {
+                end.is_of(server) && end.service_port() == p + 10
+            }),
+            case(format!("--local {},10.77.0.2 -N {near},{far}", nowhere.join(",")), move |end| {
+                end.local.ip() == Wire::FAR4
+            }),
+            case("-6 --role client", move |end| end.remote.is_ipv6() && end.role == "client"),
+        ]
+    });
+}
+
+/// While surveys follow each other without rest, every birth is kept back until its port is known.
+#[test]
+fn no_birth_is_lost_to_a_survey() {
+    const CONNECTIONS: u64 = 3000;
+    let _lab = lab::enter();
+    let port = ports_of(7);
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let local = format!("{}-{}", EPHEMERAL[0], EPHEMERAL[0] + 9999);
+    let (report, time_waits) = lab::conclusive(|| {
+        let namespace = Namespace::new();
+        namespace.set("ipv4/ip_local_port_range", local.replace('-', " "));
+        let listener = namespace.listen(at);
+        let watch = ["report", "-o", "json", "--survey-always", "-L", &local];
+        let synfin = Synfin::watch(watch);
+        namespace.within(|| {
+            for _ in 0..CONNECTIONS {
+                let client = TcpStream::connect(at).expect("a connection");
+                lab::Pair { client, server: lab::accept(&listener) }.close_by_client();
+            }
+        });
+        namespace.settle();
+        // Some ports may have been taken again.
+        let time_waits = namespace.counters().get("sockstat.tw");
+        (synfin.finish().report(), time_waits)
+    });
+    report.check_nothing_lost();
+    let (n, nothing) = (CONNECTIONS, Books::default());
+    let clients = Books::clients(n).closed("closed_by_us", n);
+    let clients = clients.and("time_wait.entered", n).and("time_wait.now", time_waits);
+    assert_eq!(report.difference("client", port, &clients), None);
+    assert_eq!(report.difference("server", port, &nothing), None);
+}
+
+/// What is asked of the output: live, and of the recording that it was made with, it shows those
+/// of all that fit.
+#[test]
+fn by_what_became_of_them() {
+    type Fits = fn(&Value) -> bool;
+    const RUNS: [(&str, &str, Fits); 8] = [
+        ("connections", "--reason connect_refused_rst,reset-by-peer", |line| {
+            line["reason"] == "connect_refused_rst" || line["reason"] == "reset_by_peer"
+        }),
+        ("connections", "--min-age 5ms", |line| line["age_us"].as_u64() >= Some(5000)),
+        ("connections --open --for 1h", "--state FIN_WAIT2,close-wait", |line| {
+            line["state"] == "fin_wait2" || line["state"] == "close_wait"
+        }),
+        ("connections --open --for 1h", "--state established --min-age 1ms", |line| {
+            line["state"] == "established" && line["age_us"].as_u64() >= Some(1000)
+        }),
+        ("connections", "--reason closed_by_us --min-age 1ms", |line| {
+            line["reason"] == "closed_by_us" && line["age_us"].as_u64() >= Some(1000)
+        }),
+        ("trace", "--state syn_sent,LAST-ACK", |line| {
+            ["old", "new"].iter().any(|end| line[end] == "syn_sent" || line[end] == "last_ack")
+        }),
+        ("report", "--reason connect_refused_rst", |row| {
+            row["failures"]["connect_refused_rst"].as_u64() > Some(0)
+        }),
+        ("report", "--state time-wait,close_wait", |row| {
+            let figures = [&row["time_wait"]["now"], &row["states"]["close_wait"]];
+            figures.iter().any(|figure| figure.as_u64() > Some(0))
+        }),
+    ];
+    let _lab = lab::enter();
+    let folder = tempfile::tempdir().expect("a folder");
+    let watch = |at: usize| {
+        let (command, select, _) = RUNS[at];
+        let recording = folder.path().join(at.to_string());
+        let record = ["-o", "json", "--record", recording.to_str().expect("a plain path")];
+        Synfin::watch(command.split(' ').chain(select.split(' ')).chain(record))
+    };
+    let mut crowd = Crowd::gather(ports_of(5));
+    let watching = at_a_time((0..RUNS.len()).map(|at| move || watch(at)));
+    let ends = crowd.play();
+    let told = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
+
+    for (at, ((command, select, fits), live)) in RUNS.into_iter().zip(&told).enumerate() {
+        let recording = folder.path().join(at.to_string());
+        let replay = |select: &[&str]| {
+            let from = ["-o", "json", "--from", recording.to_str().expect("a plain path")];
+            Synfin::run(command.split(' ').chain(select.iter().copied()).chain(from))
+        };
+        let again = replay(&select.split(' ').collect::<Vec<_>>());
+        assert_eq!(again.stdout, live.stdout, "{command} {select}");
+        let rows = |lines: Vec<Value>| match command {
+            "report" => lines[0]["ports"].as_array().expect("ports").clone(),
+            _ => lines,
+        };
+        let all = rows(replay(&[]).json_lines());
+        let (fitting, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(fits);
+        assert_eq!(rows(live.json_lines()), fitting, "{command} {select}");
+        let ours = |lines: &[Value]| {
+            let is_ours = |line: &&Value| ends.iter().any(|end| line["netns"] == end.netns);
+            lines.iter().filter(is_ours).count()
+        };
+        assert!(ours(&fitting) > 0 && ours(&rest) > 0, "{command} {select} tells nothing apart");
+        if command != "report" {
+            let says_so = format!(
+                "{} {}",
+                rest.len(),
+                if command == "trace" { "transitions" } else { "connections" }
+            );
+            assert!(live.stderr.contains(&says_so), "{command} {select}: {}", live.stderr);
+        }
+    }
+}
+
+#[test]
+fn what_matches_nothing_says_so() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let port = ports_of(6);
+    let synfin = Synfin::watch(["report", "-P", &(port + 1).to_string()]);
+    let listener = namespace.listen((Ipv4Addr::LOCALHOST, port));
+    namespace.pair_with(&listener, (Ipv4Addr::LOCALHOST, port)).close_by_client();
+    let said = synfin.finish().stdout;
+    assert!(said.contains("no TCP connection matched"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_asked_for_is_named() {
+    for (flag, value) in [
+        ("--pid", "0"),
+        ("--pid", "nginx"),
+        ("--port", "0"),
+        ("--port", "9-8"),
+        ("--localport", "65536"),
+        ("--remoteport", "http"),
+        ("--local", "10.0.0.0/33"),
+        ("--remote", "example.org"),
+        ("--netns", "no-such-namespace"),
+        ("--cgroup", "no/such/cgroup"),
+        ("--role", "peer"),
+        ("--state", "opened"),
+        ("--reason", "bad_luck"),
+        ("--by", "process"),
+    ] {
+        let finished = Synfin::run(["report", flag, value]);
+        assert_eq!((finished.code, &*finished.stdout), (2, ""), "{flag} {value}");
+        assert!(finished.stderr.contains(flag), "{flag} {value}: {}", finished.stderr);
+    }
+    let both = Synfin::run(["report", "-4", "-6"]);
+    assert_eq!(both.code, 2);
+    assert!(both.stderr.contains("--ipv4") && both.stderr.contains("--ipv6"), "{}", both.stderr);
+}

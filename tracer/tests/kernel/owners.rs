@@ -1,0 +1,493 @@
+//! Owners: every row and every connection names the process that connects or serves, whoever
+//! happens to run when a packet comes in. What a process is called and holds, `/proc` and `ss`
+//! say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    process, thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::lab::{self, Actor, Cgroup, Namespace, Report, Synfin, Wire, eventually};
+
+/// So many ports belong to each test. They are other ones in each run, as a report puts together
+/// what is on a port in all namespaces.
+const PORTS: u16 = 10;
+
+/// The first port of a test.
+fn ports_of(test: u16) -> u16 {
+    8_000 + process::id() as u16 % 40 * 100 + test * PORTS
+}
+
+/// What synfin tells of one trace, in all its forms.
+struct Told {
+    _folder: tempfile::TempDir,
+    recording: String,
+}
+
+impl Told {
+    /// Watches while `act` goes on, and again if the kernel kept something from it. What `act`
+    /// gives lives until all is told.
+    #[track_caller]
+    fn of<S, T>(set_up: impl Fn() -> S, act: impl Fn(&mut S) -> T) -> (Self, S, T) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let recording = folder.path().join("recording").to_str().expect("a plain path").to_owned();
+        let (report, (stage, found)) = lab::conclusive(|| {
+            let mut stage = set_up();
+            let synfin = Synfin::watch(["report", "-o", "json", "--record", &recording]);
+            let found = act(&mut stage);
+            (synfin.finish().report(), (stage, found))
+        });
+        report.check_nothing_lost();
+        let told = Self { _folder: folder, recording };
+        told.check_sums();
+        (told, stage, found)
+    }
+
+    fn report(&self, by: &str) -> Report {
+        Synfin::run(["report", "--by", by, "-o", "json", "--from", &self.recording]).report()
+    }
+
+    /// The connections in a namespace on one side, ended and open.
+    fn connections(&self, netns: &Namespace, role: &str) -> Vec<Value> {
+        let lines = |args: &[&str]| {
+            let from = ["connections", "-o", "json", "--from", &self.recording];
+            Synfin::run(from.iter().chain(args)).json_lines()
+        };
+        let all = lines(&[]).into_iter().chain(lines(&["--open"]));
+        all.filter(|line| line["netns"] == netns.id() && line["role"] == role).collect()
+    }
+
+    /// However rows are put together, they come to the same.
+    #[track_caller]
+    fn check_sums(&self) {
+        let by_port = self.report("port");
+        for by in ["remote", "owner", "netns"] {
+            let report = self.report(by);
+            for role in ["client", "server"] {
+                let [sum, expected] =
+                    [&report, &by_port].map(|report| report.books(|row| row["role"] == role));
+                assert_eq!(sum.difference(&expected), None, "{role} by {by}");
+            }
+        }
+    }
+
+    /// A figure of a row that is text or nothing.
+    #[track_caller]
+    fn in_row(&self, role: &str, port: u16, figure: &str) -> Value {
+        let report = self.report("port");
+        let mut rows =
+            report.rows().iter().filter(|row| row["role"] == role && row["port"] == port);
+        rows.next().unwrap_or_else(|| panic!("no row {role} {port}"))[figure].clone()
+    }
+
+    /// Established connections by owner, on one side, in rows that cover nothing but this port.
+    fn by_owner(&self, role: &str, port: u16) -> BTreeMap<String, u64> {
+        let report = self.report("owner");
+        let rows = report.rows().iter().filter(|row| row["role"] == role && row["port"] == port);
+        rows.map(|row| (text(&row["owner"]), row["established"].as_u64().unwrap_or(0))).collect()
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("").to_owned()
+}
+
+/// Name and process id of a line.
+fn owner(line: &Value) -> (String, Option<u32>) {
+    (text(&line["comm"]), line["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()))
+}
+
+/// Waits until the servers have closed what the clients have closed.
+fn settle(wire: &Wire) {
+    eventually("the servers close", || {
+        let sockets = wire.far.sockets();
+        sockets.iter().all(|socket| socket.state != "CLOSE-WAIT").then_some(())
+    });
+    wire.both().into_iter().for_each(Namespace::settle);
+}
+
+#[test]
+fn clients_go_by_their_processes_names() {
+    const CLIENTS: usize = 100;
+    let _lab = lab::enter();
+    let at = SocketAddr::from((Wire::FAR4, ports_of(0)));
+    let (told, (wire, server, _), pids) = Told::of(
+        || {
+            let wire = Wire::new();
+            let mut server = Actor::start(&wire.far, None, "landlord");
+            server.listen(at);
+            server.serve();
+            let guests = Actor::start(&wire.near, None, "crowd");
+            (wire, server, guests)
+        },
+        |(wire, _, guests)| {
+            let pids = guests.clients(at, "guest", CLIENTS);
+            settle(wire);
+            pids
+        },
+    );
+    let clients: BTreeSet<_> = told.connections(&wire.near, "client").iter().map(owner).collect();
+    let name = |number| format!("guest-{number}");
+    let expected = pids.iter().enumerate().map(|(number, &pid)| (name(number), Some(pid)));
+    assert_eq!(clients, expected.collect());
+    let servers = told.connections(&wire.far, "server");
+    assert_eq!(servers.len(), CLIENTS);
+    for line in servers {
+        assert_eq!(owner(&line), ("landlord".to_owned(), Some(server.pid())), "{line}");
+    }
+    assert_eq!(told.in_row("client", at.port(), "owner"), format!("×{CLIENTS}"));
+    assert_eq!(told.in_row("server", at.port(), "owner"), "landlord");
+    let each = (0..CLIENTS).map(|number| (name(number), 1)).collect();
+    assert_eq!(told.by_owner("client", at.port()), each);
+    assert_eq!(told.by_owner("server", at.port()), [("landlord".to_owned(), 100)].into());
+}
+
+/// Servers whose parent listens and whose children accept: one is there before, two come later.
+#[test]
+fn prefork_servers_go_by_their_workers() {
+    const NAMES: [&str; 3] = ["prefork-a", "prefork-b", "prefork-c"];
+    let _lab = lab::enter();
+    let first = ports_of(1);
+    let at = |number: usize| SocketAddr::from((Wire::FAR4, first + number as u16));
+    let start = |wire: &Wire, number: usize| {
+        let mut parent = Actor::start(&wire.far, None, NAMES[number]);
+        parent.listen(at(number));
+        let workers = parent.prefork(3);
+        (parent, workers)
+    };
+    let (told, (wire, servers), accepted_by) = Told::of(
+        || {
+            let wire = Wire::new();
+            let servers = vec![start(&wire, 0)];
+            (wire, servers)
+        },
+        |(wire, servers)| {
+            servers.extend([start(wire, 1), start(wire, 2)]);
+            let mut client = Actor::start(&wire.near, None, "visitor");
+            for number in 0..3 {
+                client.connect(at(number), 6);
+            }
+            let accepted_by = holders(&wire.far, 18);
+            client.close();
+            settle(wire);
+            accepted_by
+        },
+    );
+    let lines = told.connections(&wire.far, "server");
+    assert_eq!(lines.len(), 18);
+    for line in lines {
+        let number = usize::from(line["service_port"].as_u64().expect("a port") as u16 - first);
+        let accepted_by = &accepted_by[&ends(&line)];
+        assert_eq!(accepted_by.0, NAMES[number]);
+        assert!(servers[number].1.contains(&accepted_by.1));
+        let expected = (accepted_by.0.clone(), Some(accepted_by.1));
+        if number == 0 {
+            assert_eq!(owner(&line), expected, "{line}");
+        } else {
+            // Nobody had looked yet: unknown, perhaps, but never the parent.
+            let found = owner(&line);
+            let is_known = found == expected || found == (expected.0, None);
+            assert!(is_known || found == (String::new(), None), "{line}");
+        }
+    }
+    for (number, name) in NAMES.into_iter().enumerate() {
+        assert_eq!(told.in_row("server", at(number).port(), "owner"), name);
+    }
+}
+
+/// A connection's ends as a line tells them.
+fn ends(line: &Value) -> (u64, u64) {
+    let port = |figure: &str| line[figure].as_u64().expect("a port");
+    (port("local_port"), port("remote_port"))
+}
+
+/// Who holds the connections of a namespace, by their ports, once each has one holder and there
+/// are so many: name and process id, as `ss` tells them.
+fn holders(namespace: &Namespace, count: usize) -> BTreeMap<(u64, u64), (String, u32)> {
+    eventually("one holder each", || {
+        let text = namespace.run("ss -Htnp state established");
+        let parse = |line: &str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let port = |end: &str| end.rsplit_once(':')?.1.parse::<u64>().ok();
+            // users:(("name",pid=1,fd=4))
+            let (_, users) = fields.get(4)?.split_once("((\"")?;
+            let (name, rest) = users.split_once("\",pid=")?;
+            let (pid, rest) = rest.split_once(',')?;
+            (!rest.contains("pid=")).then_some(())?;
+            Some(((port(fields[2])?, port(fields[3])?), (name.to_owned(), pid.parse().ok()?)))
+        };
+        let found: BTreeMap<_, _> = text.lines().filter_map(parse).collect();
+        (found.len() == count).then_some(found)
+    })
+}
+
+/// A supervisor listens, its child is given the socket and a name: before the trace and in it,
+/// with the supervisor staying and leaving.
+#[test]
+fn activated_servers_go_by_those_who_were_given_the_socket() {
+    let _lab = lab::enter();
+    let first = ports_of(2);
+    let at = |number: u16| SocketAddr::from((Wire::FAR4, first + number));
+    let start = |wire: &Wire, number: u16, stays: bool| {
+        let mut supervisor = Actor::start(&wire.far, None, "supervisor");
+        supervisor.listen(at(number));
+        let pid = supervisor.activate(&format!("service-{number}"));
+        if !stays {
+            supervisor.leave();
+        }
+        (supervisor, pid)
+    };
+    let (told, (wire, services), ()) = Told::of(
+        || {
+            let wire = Wire::new();
+            let services = vec![start(&wire, 0, true), start(&wire, 1, false)];
+            (wire, services)
+        },
+        |(wire, services)| {
+            services.extend([start(wire, 2, true), start(wire, 3, false)]);
+            let mut client = Actor::start(&wire.near, None, "visitor");
+            let connect = |client: &mut Actor| {
+                (0..4).for_each(|number| {
+                    client.connect(at(number), 2);
+                })
+            };
+            connect(&mut client);
+            holders(&wire.far, 8);
+            client.close();
+            settle(wire);
+            // By then somebody has looked.
+            thread::sleep(Duration::from_millis(2500));
+            connect(&mut client);
+            holders(&wire.far, 8);
+            client.close();
+            settle(wire);
+        },
+    );
+    let mut lines = told.connections(&wire.far, "server");
+    assert_eq!(lines.len(), 16);
+    lines.sort_by_key(|line| text(&line["opened_at"]));
+    for (index, line) in lines.iter().enumerate() {
+        let number = usize::from(line["service_port"].as_u64().expect("a port") as u16 - first);
+        let expected = (format!("service-{number}"), Some(services[number].1));
+        let came_later = number > 1;
+        if came_later && index < 8 {
+            // Nobody had looked yet: unknown, perhaps, but never the supervisor.
+            let found = owner(line);
+            assert!(found == expected || found == (String::new(), None), "{line}");
+        } else {
+            assert_eq!(owner(line), expected, "{line}");
+        }
+    }
+    for number in 0..4 {
+        let name = format!("service-{number}");
+        assert_eq!(told.in_row("server", at(number).port(), "owner"), name);
+    }
+}
+
+#[test]
+fn what_was_there_before_goes_by_who_holds_it() {
+    let _lab = lab::enter();
+    let first = ports_of(3);
+    let [plain, prefork] = [0, 1].map(|n| SocketAddr::from((Wire::FAR6, first + n)));
+    let (told, (wire, ..), (near, far)) = Told::of(
+        || {
+            let wire = Wire::new();
+            let mut server = Actor::start(&wire.far, None, "old-server");
+            server.listen((Ipv6Addr::UNSPECIFIED, plain.port()));
+            server.serve();
+            let mut parent = Actor::start(&wire.far, None, "old-prefork");
+            parent.listen(prefork);
+            parent.prefork(3);
+            let mut clients =
+                ["old-client", "older-client"].map(|name| Actor::start(&wire.near, None, name));
+            for client in &mut clients {
+                client.connect(plain, 2);
+                client.connect(prefork, 3);
+            }
+            // All is accepted.
+            holders(&wire.far, 10);
+            (wire, server, parent, clients)
+        },
+        |(wire, ..)| (holders(&wire.near, 10), holders(&wire.far, 10)),
+    );
+    for (namespace, role, holders) in [(&wire.near, "client", near), (&wire.far, "server", far)] {
+        let lines = told.connections(namespace, role);
+        let found = lines.iter().map(|line| {
+            let (name, pid) = owner(line);
+            (ends(line), (name, pid.unwrap_or(0)))
+        });
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), holders, "{role}");
+    }
+    assert_eq!(told.in_row("client", plain.port(), "owner"), "×2");
+    assert_eq!(told.in_row("server", plain.port(), "owner"), "old-server");
+    assert_eq!(told.in_row("server", prefork.port(), "owner"), "old-prefork");
+}
+
+/// A process that is about to run another program holds all that its parent holds, for a moment.
+#[test]
+fn who_runs_programs_does_not_hand_its_sockets_on() {
+    let _lab = lab::enter();
+    let port = ports_of(6);
+    let at = SocketAddr::from((Wire::FAR4, port));
+    let names = ["busy-server", "busy-client"];
+    let (told, (wire, server, client), ()) = Told::of(
+        || {
+            let wire = Wire::new();
+            let mut server = Actor::start(&wire.far, None, names[0]);
+            server.listen(at);
+            server.serve();
+            let mut client = Actor::start(&wire.near, None, names[1]);
+            client.connect(at, 50);
+            holders(&wire.far, 50);
+            server.run_programs();
+            client.run_programs();
+            (wire, server, client)
+        },
+        |(wire, server, client)| {
+            for more in 1..4 {
+                server.listen((Wire::FAR4, port + more));
+                server.serve();
+                client.connect((Wire::FAR4, port + more), 1);
+                thread::sleep(Duration::from_millis(600));
+            }
+            client.close();
+            settle(wire);
+        },
+    );
+    let sides =
+        [(&wire.far, "server", names[0], &server), (&wire.near, "client", names[1], &client)];
+    for (namespace, role, name, actor) in sides {
+        let lines = told.connections(namespace, role);
+        assert_eq!(lines.len(), 53);
+        for line in lines {
+            assert_eq!(owner(&line), (name.to_owned(), Some(actor.pid())), "{line}");
+        }
+    }
+    assert_eq!(told.in_row("server", port, "owner"), names[0]);
+    assert_eq!(told.in_row("client", port, "owner"), names[1]);
+}
+
+#[test]
+fn servers_that_share_a_port_are_told_apart() {
+    let _lab = lab::enter();
+    let port = ports_of(4);
+    let servers = [
+        ("one-address", SocketAddr::from((Wire::FAR4, port))),
+        ("other-address", SocketAddr::from((Wire::FAR6, port))),
+        ("loopback-home", SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+    ];
+    let (told, (wire, actors), ()) = Told::of(
+        || {
+            let wire = Wire::new();
+            (wire, Vec::new())
+        },
+        |(wire, actors)| {
+            for (name, at) in servers {
+                let home = if name == "loopback-home" { &wire.near } else { &wire.far };
+                let mut server = Actor::start(home, None, name);
+                server.listen(at);
+                server.serve();
+                let mut client = Actor::start(&wire.near, None, "visitor");
+                client.connect(at, 2);
+                holders(home, if name == "loopback-home" { 4 } else { 2 });
+                client.close();
+                settle(wire);
+                eventually("the server closes", || {
+                    let sockets = home.sockets();
+                    sockets.iter().all(|socket| socket.state != "CLOSE-WAIT").then_some(())
+                });
+                actors.push(server);
+            }
+            settle(wire);
+        },
+    );
+    let mut lines = told.connections(&wire.far, "server");
+    lines.extend(told.connections(&wire.near, "server"));
+    assert_eq!(lines.len(), 6);
+    for line in lines {
+        let of = |(_, at): &(_, SocketAddr)| line["local_addr"] == at.ip().to_string();
+        let number = servers.iter().position(of).expect("one of the addresses");
+        let expected = (servers[number].0.to_owned(), Some(actors[number].pid()));
+        assert_eq!(owner(&line), expected, "{line}");
+    }
+    assert_eq!(told.in_row("server", port, "owner"), "×3");
+    let by_netns = told.report("netns");
+    let of = |namespace: &Namespace| {
+        let here = |row: &&Value| row["netns"] == namespace.id() && row["role"] == "server";
+        let row = by_netns.rows().iter().find(here).expect("a row");
+        text(&row["owner"])
+    };
+    assert_eq!((of(&wire.near), of(&wire.far)), ("loopback-home".to_owned(), "×2".to_owned()));
+    let by_owner = told.by_owner("server", port);
+    assert_eq!(by_owner, [("loopback-home".to_owned(), 2), ("×2".to_owned(), 4)].into());
+}
+
+#[test]
+fn containers_and_pods_are_told_by_their_cgroups() {
+    const UID: &str = "8d3e1f9a-4c59-4b0e-9f6d-0f3f5b8f1a2b";
+    let _lab = lab::enter();
+    let Some(outer) = Cgroup::new() else { return };
+    let [docker_id, pod_id] =
+        ["d", "f"].map(|digit| format!("{:08x}{}", process::id(), digit.repeat(56)));
+    let docker = outer.below(&format!("docker-{docker_id}.scope"));
+    let kubepods = outer.below("kubepods");
+    let pod = kubepods.below(&format!("pod{UID}"));
+    let container = pod.below(&pod_id);
+    let at = |number| SocketAddr::from((Wire::FAR4, ports_of(5) + number));
+
+    let (told, (wire, server, old), client) = Told::of(
+        || {
+            let wire = Wire::new();
+            let mut server = Actor::start(&wire.far, Some(&docker), "in-docker");
+            server.listen(at(0));
+            server.serve();
+            let mut old = Actor::start(&wire.near, Some(&container), "old-in-pod");
+            old.connect(at(0), 1);
+            (wire, server, old)
+        },
+        |(wire, server, _)| {
+            server.listen(at(1));
+            server.serve();
+            let mut client = Actor::start(&wire.near, Some(&container), "in-pod");
+            let bare = wire.near.connect(at(1)).expect("a connection");
+            client.connect(at(0), 1);
+            client.connect(at(1), 1);
+            client.close();
+            drop(bare);
+            settle(wire);
+            client
+        },
+    );
+    for line in told.connections(&wire.far, "server") {
+        assert_eq!(line["container"], docker_id, "{line}");
+        assert_eq!([&line["pod"], &line["comm"]], [&Value::Null, &"in-docker".into()], "{line}");
+    }
+    for line in told.connections(&wire.near, "client") {
+        let is_ours = line["pid"] == process::id();
+        if is_ours {
+            assert_eq!([&line["container"], &line["pod"]], [&Value::Null; 2], "{line}");
+        } else {
+            assert_eq!(
+                (text(&line["container"]), text(&line["pod"])),
+                (pod_id.clone(), UID.to_owned()),
+                "{line}"
+            );
+        }
+    }
+    for (port, owner) in [(at(0).port(), "×2"), (at(1).port(), "×2")] {
+        assert_eq!(told.in_row("client", port, "owner"), owner);
+        assert_eq!(told.in_row("client", port, "container"), pod_id);
+        assert_eq!(told.in_row("client", port, "pod"), UID);
+        assert_eq!(told.in_row("server", port, "container"), docker_id);
+        assert_eq!(told.in_row("server", port, "pod"), Value::Null);
+    }
+    // They leave their cgroups before these go, and the innermost goes first.
+    drop((client, old, server));
+    drop(container);
+    drop(pod);
+    drop((kubepods, docker));
+}
