@@ -4,12 +4,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::BufReader,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     process, thread,
     time::Duration,
 };
 
 use serde_json::Value;
+use synfin::recording::{Frame, Reader};
 
 use crate::lab::{self, Actor, Cgroup, Namespace, Report, Synfin, Wire, eventually};
 
@@ -32,13 +35,13 @@ impl Told {
     /// Watches while `act` goes on, and again if the kernel kept something from it. What `act`
     /// gives lives until all is told.
     #[track_caller]
-    fn of<S, T>(set_up: impl Fn() -> S, act: impl Fn(&mut S) -> T) -> (Self, S, T) {
+    fn of<S, T>(set_up: impl Fn() -> S, act: impl Fn(&mut S, &str) -> T) -> (Self, S, T) {
         let folder = tempfile::tempdir().expect("a folder");
         let recording = folder.path().join("recording").to_str().expect("a plain path").to_owned();
         let (report, (stage, found)) = lab::conclusive(|| {
             let mut stage = set_up();
             let synfin = Synfin::watch(["report", "-o", "json", "--record", &recording]);
-            let found = act(&mut stage);
+            let found = act(&mut stage, &recording);
             (synfin.finish().report(), (stage, found))
         });
         report.check_nothing_lost();
@@ -124,7 +127,7 @@ fn clients_go_by_their_processes_names() {
             let guests = Actor::start(&wire.near, None, "crowd");
             (wire, server, guests)
         },
-        |(wire, _, guests)| {
+        |(wire, _, guests), _| {
             let pids = guests.clients(at, "guest", CLIENTS);
             settle(wire);
             pids
@@ -165,7 +168,7 @@ fn prefork_servers_go_by_their_workers() {
             let servers = vec![start(&wire, 0)];
             (wire, servers)
         },
-        |(wire, servers)| {
+        |(wire, servers), _| {
             servers.extend([start(wire, 1), start(wire, 2)]);
             let mut client = Actor::start(&wire.near, None, "visitor");
             for number in 0..3 {
@@ -225,6 +228,19 @@ fn holders(namespace: &Namespace, count: usize) -> BTreeMap<(u64, u64), (String,
     })
 }
 
+/// Waits until it has been looked so many times more at who holds what. The first of these may
+/// have begun before.
+fn wait_for_looks(recording: &str, more: usize) {
+    let looks = || {
+        let file = File::open(recording).expect("the recording");
+        let frames = Reader::new(BufReader::new(file)).expect("a recording");
+        // It ends in the middle of a frame: it is being written.
+        frames.map_while(Result::ok).filter(|frame| matches!(frame, Frame::Held(_))).count()
+    };
+    let before = looks();
+    eventually("somebody looks", || (looks() >= before + more).then_some(()));
+}
+
 /// A supervisor listens, its child is given the socket and a name: before the trace and in it,
 /// with the supervisor staying and leaving.
 #[test]
@@ -247,7 +263,7 @@ fn activated_servers_go_by_those_who_were_given_the_socket() {
             let services = vec![start(&wire, 0, true), start(&wire, 1, false)];
             (wire, services)
         },
-        |(wire, services)| {
+        |(wire, services), recording| {
             services.extend([start(wire, 2, true), start(wire, 3, false)]);
             let mut client = Actor::start(&wire.near, None, "visitor");
             let connect = |client: &mut Actor| {
@@ -259,8 +275,7 @@ fn activated_servers_go_by_those_who_were_given_the_socket() {
             holders(&wire.far, 8);
             client.close();
             settle(wire);
-            // By then somebody has looked.
-            thread::sleep(Duration::from_millis(2500));
+            wait_for_looks(recording, 2);
             connect(&mut client);
             holders(&wire.far, 8);
             client.close();
@@ -312,7 +327,7 @@ fn what_was_there_before_goes_by_who_holds_it() {
             holders(&wire.far, 10);
             (wire, server, parent, clients)
         },
-        |(wire, ..)| (holders(&wire.near, 10), holders(&wire.far, 10)),
+        |(wire, ..), _| (holders(&wire.near, 10), holders(&wire.far, 10)),
     );
     for (namespace, role, holders) in [(&wire.near, "client", near), (&wire.far, "server", far)] {
         let lines = told.connections(namespace, role);
@@ -347,7 +362,7 @@ fn who_runs_programs_does_not_hand_its_sockets_on() {
             client.run_programs();
             (wire, server, client)
         },
-        |(wire, server, client)| {
+        |(wire, server, client), _| {
             for more in 1..4 {
                 server.listen((Wire::FAR4, port + more));
                 server.serve();
@@ -385,7 +400,7 @@ fn servers_that_share_a_port_are_told_apart() {
             let wire = Wire::new();
             (wire, Vec::new())
         },
-        |(wire, actors)| {
+        |(wire, actors), _| {
             for (name, at) in servers {
                 let home = if name == "loopback-home" { &wire.near } else { &wire.far };
                 let mut server = Actor::start(home, None, name);
@@ -449,7 +464,7 @@ fn containers_and_pods_are_told_by_their_cgroups() {
             old.connect(at(0), 1);
             (wire, server, old)
         },
-        |(wire, server, _)| {
+        |(wire, server, _), _| {
             server.listen(at(1));
             server.serve();
             let mut client = Actor::start(&wire.near, Some(&container), "in-pod");
