@@ -52,7 +52,8 @@ offsets! {
         // Behind pointers.
         net_inum, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level, cgroup_ancestors, kn_id,
         bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
-        task_group_leader, task_parent, task_tgid, task_mm, task_comm, task_cgroups, css_set_cgroup,
+        task_group_leader, task_parent, task_tgid, task_mm, task_start_time,
+        task_comm, task_cgroups, css_set_cgroup,
         // struct tcp_timewait_sock, tcp_request_sock.
         tw_substate, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
     }
@@ -64,6 +65,8 @@ offsets! {
 pub struct Config {
     /// Where the kernel keeps what we read.
     pub offsets: Offsets,
+    /// Zero: there is an odd number of offsets.
+    pub reserved: u16,
     /// `tcp_sock.repair`.
     pub repair: Bit,
     /// Length of a jiffy, microseconds.
@@ -74,6 +77,11 @@ pub struct Config {
 
 impl Config {
     /// What the object holds until the loader fills it in.
-    pub const UNKNOWN: Self =
-        Self { offsets: Offsets::UNKNOWN, repair: Bit::MISSING, tick_us: 0, wake_bytes: 0 };
+    pub const UNKNOWN: Self = Self {
+        offsets: Offsets::UNKNOWN,
+        reserved: 0,
+        repair: Bit::MISSING,
+        tick_us: 0,
+        wake_bytes: 0,
+    };
 }

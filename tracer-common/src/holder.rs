@@ -12,6 +12,8 @@ pub struct HeldSocket {
     pub sock: u64,
     /// `CLOCK_MONOTONIC` when the look was here, nanoseconds.
     pub time: u64,
+    /// When the process was made, by the same clock; 0 if unknown.
+    pub born: u64,
     /// Id of the process's cgroup (version 2), 0 if unknown.
     pub cgroup: u64,
     /// The process (thread group), as the initial process namespace numbers it.
@@ -22,4 +24,4 @@ pub struct HeldSocket {
     pub comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<HeldSocket>() == 48);
+const _: () = assert!(size_of::<HeldSocket>() == 56);

@@ -45,6 +45,7 @@ fn holders(context: *const Context) -> i32 {
             sock,
             // SAFETY: the helper has no arguments.
             time: unsafe { bpf_ktime_get_ns() },
+            born: process.born(),
             cgroup: process.cgroup(),
             pid: process.pid(),
             parent: process.parent(),

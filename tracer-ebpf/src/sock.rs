@@ -519,7 +519,13 @@ impl Process {
         field!(field!(self.0, task_parent: *const u8), task_tgid: u32)
     }
 
-    /// Whether it still runs on its parent's memory (vfork), and holds its files only until it
+    /// When it was made, nanoseconds of `CLOCK_MONOTONIC`.
+    #[inline(always)]
+    pub fn born(self) -> u64 {
+        field!(self.0, task_start_time: u64)
+    }
+
+    /// Whether it still runs on its parent's memory (vfork), and so holds its files only until it
     /// executes another program.
     #[inline(always)]
     pub fn is_passing(self) -> bool {

@@ -195,6 +195,7 @@ fn holders(held: &[u8]) -> Vec<Holder> {
         .map(|record| Holder {
             time: record.time,
             sock: record.sock,
+            born: record.born,
             pid: record.pid,
             parent: record.parent,
             comm: name(&record.comm),

@@ -194,6 +194,8 @@ pub struct Holder {
     pub time: Nanos,
     /// The socket.
     pub sock: SockId,
+    /// When the process was made; 0 if unknown.
+    pub born: Nanos,
     /// The process.
     pub pid: u32,
     /// Its parent.

@@ -77,6 +77,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         task_parent: want(&["task_struct.real_parent"]),
         task_tgid: want(&["task_struct.tgid"]),
         task_mm: want(&["task_struct.mm"]),
+        task_start_time: want(&["task_struct.start_time"]),
         task_comm: need("task_struct.comm"),
         task_cgroups: want(&["task_struct.cgroups"]),
         css_set_cgroup: want(&["css_set.dfl_cgrp"]),
@@ -89,7 +90,13 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
     if !missing.is_empty() {
         return Err(Refusal::MissingFields(missing));
     }
-    Ok(Config { offsets, repair: bit(btf, "tcp_sock.repair"), tick_us: tick_us()?, wake_bytes: 0 })
+    Ok(Config {
+        offsets,
+        reserved: 0,
+        repair: bit(btf, "tcp_sock.repair"),
+        tick_us: tick_us()?,
+        wake_bytes: 0,
+    })
 }
 
 /// The member's byte offset, unless it is absent or a bit field.

@@ -8,7 +8,7 @@ use super::{
     Observer, Tracker,
     gate::Known,
     machine::{Role, Step},
-    owners::{Held, owner_of},
+    owners::Held,
     ports::Label,
 };
 use crate::{
@@ -322,11 +322,12 @@ impl Tracker {
         self.held = Held::new(holders, &self.names);
         for sock in self.held.socks() {
             if let Some(listener) = self.listeners.get_mut(sock) {
-                let (holders, looked_at) = self.held.of(sock, listener.since);
-                listener.is_held_by(holders, looked_at);
+                if let Some(holders) = self.held.of(sock, listener.since) {
+                    listener.is_held_by(holders);
+                }
             } else if let Some(life) = self.connections.get_mut(sock)
                 && life.owner.is_none()
-                && let Some(owner) = owner_of(self.held.of(sock, life.since).0)
+                && let Some(owner) = self.held.owner(sock, life.since)
             {
                 self.ports.get_mut(life.row).own(Label::from(&owner));
                 life.owner = Some(owner);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr};
 use rustc_hash::FxBuildHasher;
 
 use super::{
-    owners::{Owner, Process, heirs, owner_of},
+    owners::{Holders, Owner, Process, heirs, owner_of},
     ports::Label,
 };
 use crate::input::{Nanos, NetnsId, SockId};
@@ -21,7 +21,7 @@ pub(crate) struct Listener {
     pub(crate) owner: Option<Owner>,
     /// The processes that hold it, if that is known.
     pub(crate) holders: Vec<Process>,
-    /// When it was looked who they are; 0: never.
+    /// When it was last seen who they are, for certain; 0: never.
     pub(crate) looked_at: Nanos,
     /// Id of the cgroup that it was made in, 0 if unknown.
     pub(crate) cgroup: u64,
@@ -35,12 +35,12 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Takes note of who holds it, if somebody was seen to.
-    pub(crate) fn is_held_by(&mut self, holders: &[Process], looked_at: Nanos) {
-        if !holders.is_empty() {
-            self.holders = holders.to_vec();
-            self.owner = owner_of(holders);
-            self.looked_at = looked_at;
+    /// Takes note of who was seen to hold it.
+    pub(crate) fn is_held_by(&mut self, holders: &Holders) {
+        self.holders = holders.processes.clone();
+        self.owner = owner_of(&holders.processes);
+        if !holders.passing {
+            self.looked_at = holders.seen;
         }
     }
 

@@ -44,7 +44,7 @@ use gate::Gate;
 use listeners::{Listener, Listeners};
 use machine::Step;
 use namespaces::Namespaces;
-use owners::{Held, KnownNames, owner_of};
+use owners::{Held, KnownNames};
 use ports::{Ports, RowId};
 use time_wait::TimeWaitRows;
 
@@ -463,7 +463,7 @@ impl Tracker {
     ) -> Life {
         let established = !machine::is_pending(state);
         // It was there before the last look at open files, or is not known to it.
-        let holder = owner_of(self.held.of(sock, 0).0);
+        let holder = self.held.owner(sock, 0);
         let owner = match role {
             Role::Server => holder.or_else(|| self.listeners.owner(netns, local).cloned()),
             Role::Client => holder,
@@ -578,8 +578,11 @@ impl Tracker {
             TimeWait::Entered => {
                 row.interval.time_wait_entered += 1;
                 row.time_waits.enter(life.netns, end.time);
-                let ends = (end.local, end.remote);
-                self.time_wait_rows.enter(life.netns, ends, life.row, self.walks);
+                // A walk may know better than a guess.
+                if !life.role_assumed {
+                    let ends = (end.local, end.remote);
+                    self.time_wait_rows.enter(life.netns, ends, life.row, self.walks);
+                }
                 if let Some(walk) = &mut self.walk {
                     walk.entered_time_wait(end, life.row);
                 }

@@ -40,6 +40,7 @@ impl Owner {
 pub(crate) struct Process {
     pub(crate) pid: u32,
     parent: u32,
+    born: Nanos,
     name: Arc<str>,
     container: Option<Arc<Container>>,
 }
@@ -97,9 +98,36 @@ impl KnownNames {
     }
 }
 
+/// A child this young may hold what its parent holds only until it executes another program.
+const YOUNG: Nanos = 100_000_000;
+
 /// The processes that hold each socket, as the last look at all open files showed it.
 #[derive(Debug, Default)]
-pub(crate) struct Held(HashMap<SockId, (Nanos, Vec<Process>), FxBuildHasher>);
+pub(crate) struct Held(HashMap<SockId, Holders, FxBuildHasher>);
+
+/// The processes that hold a socket.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holders {
+    /// When they were seen to.
+    pub(crate) seen: Nanos,
+    pub(crate) processes: Vec<Process>,
+    /// It is not known whether all of them will go on to hold it.
+    pub(crate) passing: bool,
+}
+
+impl Holders {
+    /// Those that will not go away at once: a young child does not count beside its parent.
+    fn settle(&mut self) {
+        let parents: Vec<_> = self.processes.iter().map(|process| process.pid).collect();
+        let count = self.processes.len();
+        let seen = self.seen;
+        self.processes.retain(|process| {
+            let is_young = process.born != 0 && seen.saturating_sub(process.born) < YOUNG;
+            !(is_young && parents.contains(&process.parent))
+        });
+        self.passing = self.processes.len() < count;
+    }
+}
 
 impl Held {
     pub(crate) fn new(holders: &[Holder], names: &KnownNames) -> Self {
@@ -108,33 +136,40 @@ impl Held {
             if held.0.len() >= HELD_LIMIT && !held.0.contains_key(&holder.sock) {
                 continue;
             }
-            let (seen, processes) =
-                held.0.entry(holder.sock).or_insert_with(|| (holder.time, Vec::new()));
+            let Holders { seen, processes, .. } = held
+                .0
+                .entry(holder.sock)
+                .or_insert_with(|| Holders { seen: holder.time, ..Holders::default() });
             *seen = (*seen).min(holder.time);
             let is_known = processes.iter().any(|process| process.pid == holder.pid);
             if processes.len() < HOLDERS_LIMIT && !is_known {
                 processes.push(Process {
                     pid: holder.pid,
                     parent: holder.parent,
+                    born: holder.born,
                     name: text(&holder.comm),
                     container: names.container(holder.cgroup),
                 });
             }
         }
+        held.0.values_mut().for_each(Holders::settle);
         held
     }
 
-    /// Who held the socket, and when, if it is the same since `born`: addresses are used anew.
-    pub(crate) fn of(&self, sock: SockId, born: Nanos) -> (&[Process], Nanos) {
-        match self.0.get(&sock) {
-            Some((seen, processes)) if *seen >= born => (processes, *seen),
-            _ => (&[], 0),
-        }
+    /// Who held the socket, if it is the same since `born`: addresses are used anew.
+    pub(crate) fn of(&self, sock: SockId, born: Nanos) -> Option<&Holders> {
+        self.0.get(&sock).filter(|holders| holders.seen >= born)
+    }
+
+    /// The one owner of a socket that was there before the look, as far as it shows it.
+    pub(crate) fn owner(&self, sock: SockId, born: Nanos) -> Option<Owner> {
+        owner_of(&self.of(sock, born)?.processes)
     }
 
     /// The processes that held the socket.
     pub(crate) fn pids(&self, sock: SockId) -> Vec<u32> {
-        self.of(sock, 0).0.iter().map(|process| process.pid).collect()
+        let holders = self.0.get(&sock).into_iter().flat_map(|holders| &holders.processes);
+        holders.map(|process| process.pid).collect()
     }
 
     pub(crate) fn socks(&self) -> impl Iterator<Item = SockId> {
@@ -174,11 +209,15 @@ fn text(comm: &[u8]) -> Arc<str> {
 mod tests {
     use super::*;
 
+    /// When the looks of these tests are.
+    const LOOK: Nanos = 1_000_000_000;
+
     fn holders(list: &[(u32, u32, &str)]) -> Vec<Holder> {
         list.iter()
             .map(|&(pid, parent, comm)| Holder {
-                time: 5,
+                time: LOOK,
                 sock: 1,
+                born: 1,
                 pid,
                 parent,
                 comm: comm.into(),
@@ -189,7 +228,7 @@ mod tests {
 
     fn owner(list: &[(u32, u32, &str)]) -> Option<(Option<u32>, String)> {
         let held = Held::new(&holders(list), &KnownNames::default());
-        owner_of(held.of(1, 0).0).map(|owner| (owner.pid, owner.name.to_string()))
+        held.owner(1, 0).map(|owner| (owner.pid, owner.name.to_string()))
     }
 
     #[test]
@@ -206,8 +245,20 @@ mod tests {
     #[test]
     fn a_socket_born_later_has_other_holders() {
         let held = Held::new(&holders(&[(70, 1, "web")]), &KnownNames::default());
-        assert_eq!(held.of(1, 5).0.len(), 1);
-        assert_eq!(held.of(1, 6).0.len(), 0);
-        assert_eq!(held.of(2, 0).0.len(), 0);
+        assert_eq!(held.of(1, LOOK).map(|holders| holders.processes.len()), Some(1));
+        assert!(held.of(1, LOOK + 1).is_none() && held.of(2, 0).is_none());
+    }
+
+    #[test]
+    fn a_child_that_was_just_made_is_not_the_owner_yet() {
+        let mut list = holders(&[(70, 1, "web"), (71, 70, "thread")]);
+        list[1].born = LOOK - YOUNG + 1;
+        let held = Held::new(&list, &KnownNames::default());
+        assert_eq!(held.owner(1, 0).and_then(|owner| owner.pid), Some(70));
+        assert!(held.of(1, 0).is_some_and(|holders| holders.passing));
+        // Alone it is.
+        let held = Held::new(&list[1..], &KnownNames::default());
+        assert_eq!(held.owner(1, 0).and_then(|owner| owner.pid), Some(71));
+        assert!(held.of(1, 0).is_some_and(|holders| !holders.passing));
     }
 }

@@ -153,8 +153,9 @@ impl Tracker {
                     met_by: walk.number,
                     absent: 0,
                 };
-                let (holders, looked_at) = self.held.of(socket.sock, 0);
-                listener.is_held_by(holders, looked_at);
+                if let Some(holders) = self.held.of(socket.sock, 0) {
+                    listener.is_held_by(holders);
+                }
                 self.listeners.insert(socket.sock, listener);
             }
         }
