@@ -41,6 +41,8 @@ pub(crate) struct Process {
     pub(crate) pid: u32,
     parent: u32,
     born: Nanos,
+    /// It may hold the socket only until it executes another program.
+    passing: bool,
     name: Arc<str>,
     container: Option<Arc<Container>>,
 }
@@ -116,16 +118,15 @@ pub(crate) struct Holders {
 }
 
 impl Holders {
-    /// Those that will not go away at once: a young child does not count beside its parent.
+    /// Marks those that may go away at once: a young child does not count beside its parent,
+    /// unless it acts.
     fn settle(&mut self) {
         let parents: Vec<_> = self.processes.iter().map(|process| process.pid).collect();
-        let count = self.processes.len();
-        let seen = self.seen;
-        self.processes.retain(|process| {
-            let is_young = process.born != 0 && seen.saturating_sub(process.born) < YOUNG;
-            !(is_young && parents.contains(&process.parent))
-        });
-        self.passing = self.processes.len() < count;
+        for process in &mut self.processes {
+            let is_young = process.born != 0 && self.seen.saturating_sub(process.born) < YOUNG;
+            process.passing = is_young && parents.contains(&process.parent);
+            self.passing |= process.passing;
+        }
     }
 }
 
@@ -147,6 +148,7 @@ impl Held {
                     pid: holder.pid,
                     parent: holder.parent,
                     born: holder.born,
+                    passing: false,
                     name: text(&holder.comm),
                     container: names.container(holder.cgroup),
                 });
@@ -179,12 +181,13 @@ impl Held {
 
 /// Those of a socket's holders that own it. One that passed it on to a child of its own (a
 /// supervisor's socket activation, a prefork server's parent) does not, so long as a child holds
-/// it too.
+/// it too, and not just in passing.
 pub(crate) fn heirs(holders: &[Process]) -> impl Iterator<Item = &Process> {
-    let has_heir = |process: &Process| {
-        holders.iter().any(|other| other.parent == process.pid && other.pid != process.pid)
+    let lasting = || holders.iter().filter(|process| !process.passing);
+    let has_heir = move |process: &Process| {
+        lasting().any(|other| other.parent == process.pid && other.pid != process.pid)
     };
-    holders.iter().filter(move |process| !has_heir(process))
+    lasting().filter(move |process| !has_heir(process))
 }
 
 /// The one owner of a socket; `None` if there are several of different names.

@@ -379,7 +379,10 @@ fn who_runs_programs_does_not_hand_its_sockets_on() {
         let lines = told.connections(namespace, role);
         assert_eq!(lines.len(), 53);
         for line in lines {
-            assert_eq!(owner(&line), (name.to_owned(), Some(actor.pid())), "{line}");
+            // If the program was the last to let go of it, that looks as if it had been handed on.
+            let unknown = role == "server" && owner(&line) == (String::new(), None);
+            let known = owner(&line) == (name.to_owned(), Some(actor.pid()));
+            assert!(known || unknown, "{line}");
         }
     }
     assert_eq!(told.in_row("server", port, "owner"), names[0]);
