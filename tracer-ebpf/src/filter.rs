@@ -52,13 +52,16 @@ macro_rules! excludes_port {
     }};
 }
 
-/// Whether a record of this socket is wanted, as far as it can tell. Costs nothing where there is
-/// no filter: the verifier then removes all of it.
+/// Whether a record of this socket is wanted, as far as it can tell. Costs next to nothing where
+/// there is no filter: the verifier then removes the call.
 #[inline(always)]
 pub fn passes(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8) -> bool {
-    if wanted!(active) == 0 {
-        return true;
-    }
+    wanted!(active) == 0 || is_admitted(ctx, sock, old, new)
+}
+
+/// Not inlined: it would take registers from what is hot.
+#[inline(never)]
+fn is_admitted(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8) -> bool {
     let unwanted = is_unwanted(sock, old, new);
     if wanted!(remembers) == 0 {
         return !unwanted;

@@ -35,13 +35,12 @@ fn state_change(ctx: BtfTracePointContext) {
     let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) else {
         return;
     };
-    let kind = match new {
-        SYN_SENT | SYN_RECV | LISTEN => Kind::Opening,
-        CLOSE => Kind::Closing,
-        _ => Kind::Step,
-    };
     if !filter::passes(&ctx, sock, old, new) {
-        return leave_out(kind);
+        return leave_out(match new {
+            SYN_SENT | SYN_RECV | LISTEN => Kind::Opening,
+            CLOSE => Kind::Closing,
+            _ => Kind::Step,
+        });
     }
     match new {
         SYN_SENT | SYN_RECV | LISTEN => {
