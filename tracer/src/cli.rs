@@ -17,7 +17,7 @@ pub(crate) use filter::FilterArgs;
 
 use crate::{
     exit::Exit,
-    figure::harmless,
+    harmless::harmless,
     kernel::DEFAULT_RING_BYTES,
     sink::Format,
     states,

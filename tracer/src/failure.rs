@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     exit::Exit,
-    figure::harmless,
+    harmless::harmless,
     input::ClockAnchor,
     recording::{Frame, MAGIC, Reader, RecordingError},
     sink::date,

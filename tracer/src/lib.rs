@@ -15,6 +15,7 @@ mod explain;
 pub mod failure;
 pub mod figure;
 pub mod filter;
+pub mod harmless;
 pub mod input;
 pub mod kernel;
 mod message;

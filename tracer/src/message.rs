@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::figure::harmless;
+use crate::harmless::harmless;
 
 /// Says something. Parts of it may come from elsewhere, so that it is made harmless; nobody may
 /// listen, which is no error.

@@ -161,6 +161,7 @@ impl Checked {
 fn check_json(line: &str) {
     let object: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
     assert!(object.is_object(), "{line}");
+    assert!(!line.contains(steers), "it steers: {line:?}");
 }
 
 /// Control characters, and what changes the direction of writing.

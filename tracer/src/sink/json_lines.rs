@@ -4,13 +4,16 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
-use crate::figure::{Figure, to_object};
+use crate::{
+    figure::{Figure, to_object},
+    harmless::write_json,
+};
 
 pub(super) fn line<T>(out: &mut impl Write, figures: &[Figure<T>], item: &T) -> io::Result<()> {
     object(out, to_object(figures, item))
 }
 
 pub(super) fn object(out: &mut impl Write, object: Map<String, Value>) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, &Value::Object(object))?;
+    write_json(out, &Value::Object(object))?;
     out.write_all(b"\n")
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::figure::harmless;
+use crate::harmless::harmless;
 
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

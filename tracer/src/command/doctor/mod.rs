@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::{
     cli::DoctorFormat,
     failure::Failure,
-    figure::harmless,
+    harmless::{harmless, write_json},
     kernel::{DEFAULT_RING_BYTES, Kernel, Setup, hooks, preflight::Facts, survey::Walker},
     ring_size::{self, bytes},
 };
@@ -138,7 +138,8 @@ impl Doctor {
                     })),
                     "self_test": self.trials.last().map(|trial| trial.to_json(self.trials.len())),
                 });
-                writeln!(out, "{object}")?;
+                write_json(out, &object)?;
+                writeln!(out)?;
             }
         }
         out.flush()
