@@ -127,7 +127,7 @@ impl<'a> Fuzzer<'a> {
         let host = cmd!(sh, "rustc --print host-tuple").quiet().read()?;
         workspace
             .cargo()
-            .args(["build", "--quiet", "--release", "--manifest-path", &manifest])
+            .args(["build", "--quiet", "--release", "--locked", "--manifest-path", &manifest])
             // With a target named, build scripts and macros are not instrumented.
             .args(["--target", &host, "--target-dir", TARGET_DIR])
             .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
