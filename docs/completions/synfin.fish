@@ -47,7 +47,7 @@ server\t''"
 complete -c synfin -n "__fish_synfin_needs_command" -s o -l output -d 'Form of the output' -r -f -a "table\t'Aligned columns, for the eyes'
 json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
-complete -c synfin -n "__fish_synfin_needs_command" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_needs_command" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_needs_command" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_needs_command" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_needs_command" -s 6 -l ipv6 -d 'IPv6 only'
@@ -92,7 +92,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand top" -s 4 -l ipv4 -d 'IPv4
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s w -l wide -d 'All columns'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s H -l no-header -d 'No heading and no footer'
-complete -c synfin -n "__fish_synfin_using_subcommand top" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_using_subcommand top" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l by -d 'What makes a row, besides the role' -r -f -a "port\t'The service port'
 remote\t'The service port, and the address that a client connects to'
@@ -123,7 +123,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand report" -s 4 -l ipv4 -d 'I
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s w -l wide -d 'All columns'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s H -l no-header -d 'No heading and no footer'
-complete -c synfin -n "__fish_synfin_using_subcommand report" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_using_subcommand report" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l state -d 'Only changes from or to these states (established,fin-wait-1,CLOSE_WAIT …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l from -d 'Read this recording instead of watching this host' -r -F
@@ -148,7 +148,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand trace" -s 4 -l ipv4 -d 'IP
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s w -l wide -d 'All columns'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s H -l no-header -d 'No heading and no footer'
-complete -c synfin -n "__fish_synfin_using_subcommand trace" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_using_subcommand trace" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l slow -d 'Instead, print handshakes that took at least this long (100ms …), as they get through' -r
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l reason -d 'Only those that ended for these reasons (reset_by_peer,connect_timeout …)' -r
@@ -177,7 +177,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand connections" -s 4 -l ipv4 
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s w -l wide -d 'All columns'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s H -l no-header -d 'No heading and no footer'
-complete -c synfin -n "__fish_synfin_using_subcommand connections" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_using_subcommand connections" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
@@ -194,18 +194,18 @@ server\t''"
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s 6 -l ipv6 -d 'IPv6 only'
-complete -c synfin -n "__fish_synfin_using_subcommand record" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_using_subcommand record" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s h -l help -d 'Print help'
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -l for -d 'Watch this host for so long, to tell the ring buffer\'s size' -r
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s o -l output -d 'Form of the output' -r -f -a "table\t'A line for every check'
 json\t'One JSON object'"
-complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand explain" -s o -l output -d 'Form of the output' -r -f -a "text\t'Paragraphs, for the eyes'
 json\t'One JSON object a line'"
-complete -c synfin -n "__fish_synfin_using_subcommand explain" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_using_subcommand explain" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c synfin -n "__fish_synfin_using_subcommand completions" -s v -l verbose -d 'Say more, where something goes wrong'
+complete -c synfin -n "__fish_synfin_using_subcommand completions" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "top" -d 'A table per port that stays in its place and is renewed every second (the default)'
 complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "report" -d 'Figures per port: once at the end, or every INTERVAL'

@@ -18,7 +18,6 @@ pub(crate) use filter::FilterArgs;
 use crate::{
     exit::Exit,
     harmless::harmless,
-    kernel::DEFAULT_RING_BYTES,
     sink::Format,
     states,
     tracker::{By, close::CloseReason},
@@ -35,7 +34,7 @@ pub struct Cli {
     /// What to do; `top` if nothing is said.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// Say more, where something goes wrong
+    /// Say more: the verifier's whole log where it refuses, and with -vv what the kernel side logs
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     #[command(flatten)]
@@ -278,7 +277,7 @@ pub(crate) struct LiveArgs {
     #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval)]
     pub(crate) duration: Option<Duration>,
     /// Size of the buffer between kernel and synfin: a power of two (16M …)
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = DEFAULT_RING_BYTES)]
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = DEFAULT_RING)]
     pub(crate) ring_size: u32,
     /// Surveys follow each other without rest, whatever they cost: for tests of the survey
     #[arg(long, hide = true)]
@@ -306,6 +305,9 @@ pub(crate) struct OutputArgs {
     #[arg(short = 'H', long)]
     pub(crate) no_header: bool,
 }
+
+/// [`crate::kernel::DEFAULT_RING_BYTES`] as people write it.
+const DEFAULT_RING: &str = "16M";
 
 /// Seconds, or a number with a unit.
 fn interval(text: &str) -> Result<Duration, String> {
@@ -354,6 +356,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::kernel::DEFAULT_RING_BYTES;
 
     #[test]
     fn the_definition_is_sound() {
@@ -374,6 +377,7 @@ mod tests {
     #[test]
     fn sizes_and_durations_are_read_as_people_write_them() {
         assert_eq!(ring_size("16M"), Ok(16 << 20));
+        assert_eq!(ring_size(DEFAULT_RING), Ok(DEFAULT_RING_BYTES));
         assert_eq!(ring_size("4096"), Ok(4096));
         assert!(ring_size("3M").is_err() && ring_size("4G").is_err() && ring_size("M").is_err());
         assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
