@@ -263,7 +263,7 @@ impl Run {
             }
             if let Frame::Session(session) = &frame {
                 let start = session.clock.monotonic_ns;
-                let asked = self.filter.of_recording(&session.namespaces)?;
+                let asked = self.filter.of_recording(session)?;
                 let filters = vec![session.filter.clone(), asked];
                 tracker = Some(Tracker::new(Limits::default(), start).with_filters(filters));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));

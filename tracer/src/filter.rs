@@ -221,15 +221,18 @@ impl Filter {
 }
 
 impl Cgroup {
+    /// Whether this is the cgroup with that path, or one that it lies within.
+    pub fn holds(&self, path: &str) -> bool {
+        let below = path.strip_prefix(&self.path);
+        let is_root = self.path.is_empty();
+        is_root || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     fn judge(&self, known: KnownCgroup<'_>) -> Option<bool> {
         match known {
             KnownCgroup::Unknown => None,
             KnownCgroup::OfRecord => self.kernel.is_some().then_some(true),
-            KnownCgroup::Path(path) => {
-                let below = path.strip_prefix(&self.path);
-                let is_root = self.path.is_empty();
-                Some(is_root || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-            }
+            KnownCgroup::Path(path) => Some(self.holds(path)),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     enrich::cgroups::Hierarchy,
     failure::Failure,
     filter::{Cgroup, Family, Filter, Network, PortRange},
-    input::NetnsId,
+    input::{NetnsId, Session},
     kernel::namespaces,
     tracker::Role,
 };
@@ -77,9 +77,15 @@ impl FilterArgs {
         self.filter(&names, cgroup)
     }
 
-    /// With the names that a recording holds.
-    pub(crate) fn of_recording(&self, namespaces: &BTreeMap<NetnsId, String>) -> Result<Filter> {
-        self.filter(namespaces, |path| Ok(Cgroup { path: below_root(path), kernel: None }))
+    /// With the names that a recording holds. What its own filter has let in was decided by the
+    /// kernel where it was made.
+    pub(crate) fn of_recording(&self, session: &Session) -> Result<Filter> {
+        let recorded = session.filter.cgroup.as_ref();
+        self.filter(&session.namespaces, |path| {
+            let asked = Cgroup { path: below_root(path), kernel: None };
+            let decided = recorded.filter(|recorded| asked.holds(&recorded.path));
+            Ok(Cgroup { kernel: decided.and_then(|recorded| recorded.kernel), ..asked })
+        })
     }
 
     fn filter(
