@@ -19,6 +19,7 @@ pub mod harmless;
 pub mod input;
 pub mod kernel;
 mod message;
+mod mounts;
 pub mod recording;
 mod ring_size;
 pub mod sink;

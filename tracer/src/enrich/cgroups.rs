@@ -16,6 +16,7 @@ use super::containers;
 use crate::{
     filter::{Cgroup, KernelCgroup},
     input::CgroupName,
+    mounts::{self, Mount},
 };
 
 /// The type of a file handle that is the id of a kernfs node (`FILEID_KERNFS`, `linux/exportfs.h`).
@@ -42,8 +43,8 @@ struct Handle {
 impl Hierarchy {
     /// Finds where it is mounted.
     pub fn find() -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")
-            .context("cannot read /proc/self/mountinfo: is /proc mounted?")?;
+        let mounts =
+            mounts::read().context("cannot read /proc/self/mountinfo: is /proc mounted?")?;
         let Some(mount) = mount_point(&mounts) else {
             bail!("no cgroup hierarchy of version 2 is mounted, usually at /sys/fs/cgroup");
         };
@@ -103,12 +104,8 @@ impl Hierarchy {
 
 /// Mount point of the first file system of type `cgroup2` that shows the hierarchy from its root.
 fn mount_point(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, kind) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ');
-        let (root, point) = (fields.nth(3)?, fields.next()?);
-        (kind.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(point))
-    })
+    let is_hierarchy = |mount: &Mount<'_>| mount.kind == "cgroup2" && mount.root == "/";
+    mounts::parse(mountinfo).find(is_hierarchy).map(|mount| mount.point)
 }
 
 #[cfg(test)]

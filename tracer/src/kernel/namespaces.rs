@@ -10,13 +10,15 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use crate::mounts;
+
 /// The name of the namespace that the first process is in.
 pub const HOST: &str = "host";
 
 /// A way into each namespace, by inode number.
 pub fn list() -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
-    for path in kept_by_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) {
+    for path in kept_by_mounts(&mounts::read().unwrap_or_default()) {
         if let Some(inode) = inode(&path) {
             found.entry(inode).or_insert(path);
         }
@@ -105,32 +107,9 @@ fn inode(path: &Path) -> Option<u32> {
 
 /// Mount points of the file system `nsfs` whose root is a network namespace.
 fn kept_by_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
-    mountinfo.lines().filter_map(|line| {
-        let mut fields = line.split(' ');
-        let (root, mount_point) = (fields.nth(3)?, fields.next()?);
-        root.starts_with("net:[").then(|| PathBuf::from(unescape(mount_point)))
-    })
-}
-
-/// `mountinfo` writes white space and backslashes as three octal digits.
-fn unescape(text: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        plain.push_str(&rest[..at]);
-        let digits = rest.get(at + 1..at + 4);
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(byte.into());
-                rest = &rest[at + 4..];
-            }
-            None => {
-                plain.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    plain + rest
+    mounts::parse(mountinfo)
+        .filter(|mount| mount.root.starts_with("net:["))
+        .map(|mount| mount.point)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::kernel::{
         BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN, SYS_PTRACE,
     },
 };
-use crate::ring_size::bytes;
+use crate::{mounts, ring_size::bytes};
 
 /// Inode of the first pid namespace (the kernel's `PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -26,7 +26,7 @@ pub(super) fn before_attaching(facts: &Facts) -> Vec<Check> {
 
 /// What decides how much is known of what is seen.
 pub(super) fn around() -> Vec<Check> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mountinfo = mounts::read().unwrap_or_default();
     let mounted = |kind| mount_point(&mountinfo, kind);
     let pid_namespace = fs::metadata("/proc/self/ns/pid").map(|metadata| metadata.ino()).ok();
     let clock = fs::read_to_string(CLOCK_SOURCE).ok();
@@ -177,11 +177,8 @@ fn clock_source(name: Option<&str>) -> Check {
 
 /// Where a file system of this kind is mounted first.
 fn mount_point(mountinfo: &str, kind: &str) -> Option<String> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let is_wanted = file_system.split(' ').next() == Some(kind);
-        is_wanted.then(|| mount.split(' ').nth(4)).flatten().map(str::to_owned)
-    })
+    let found = mounts::parse(mountinfo).find(|mount| mount.kind == kind);
+    found.map(|mount| mount.point.display().to_string())
 }
 
 #[cfg(test)]
