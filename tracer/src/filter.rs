@@ -253,36 +253,37 @@ fn any_of<T, V: Copy>(list: &[T], value: Option<V>, holds: impl Fn(&T, V) -> boo
     }
 }
 
-/// As much of a list as the kernel side can hold: all, or nothing.
-fn fits<T: Copy>(list: &[T]) -> &[T] {
-    if list.len() <= abi::FILTER_VALUES { list } else { &[] }
+/// Puts a list into what the kernel side has room for, all of it or nothing. Returns how many.
+fn fill<T, U>(
+    slots: &mut [U; abi::FILTER_VALUES],
+    list: &[T],
+    for_kernel: impl Fn(&T) -> U,
+) -> usize {
+    if list.len() > slots.len() {
+        return 0;
+    }
+    for (slot, value) in slots.iter_mut().zip(list) {
+        *slot = for_kernel(value);
+    }
+    list.len()
 }
 
 fn numbers(list: &[u32]) -> abi::Numbers {
     let mut numbers = abi::Numbers::default();
-    for &value in fits(list) {
-        numbers.values[numbers.count as usize] = value;
-        numbers.count += 1;
-    }
+    numbers.count = fill(&mut numbers.values, list, |&value| value) as u32;
     numbers
 }
 
 fn ports(list: &[PortRange]) -> abi::Ports {
     let mut ports = abi::Ports::default();
-    for range in fits(list) {
-        let PortRange { first, last } = *range;
-        ports.ranges[ports.count as usize] = abi::PortRange { first, last };
-        ports.count += 1;
-    }
+    let range = |&PortRange { first, last }: &PortRange| abi::PortRange { first, last };
+    ports.count = fill(&mut ports.ranges, list, range) as u32;
     ports
 }
 
 fn networks(list: &[Network]) -> abi::Networks {
     let mut networks = abi::Networks::default();
-    for network in fits(list) {
-        networks.networks[networks.count as usize] = network.for_kernel();
-        networks.count += 1;
-    }
+    networks.count = fill(&mut networks.networks, list, Network::for_kernel) as u64;
     networks
 }
 

@@ -159,11 +159,7 @@ impl Tracker {
             Known::Waiting(records, _) => records,
             Known::Excluded | Known::Nothing => &[],
         };
-        let first = kept.iter().find_map(|record| match record {
-            Input::Transition(first) => Some(first),
-            _ => None,
-        });
-        let birth = first.unwrap_or(transition);
+        let birth = transitions(kept).next().unwrap_or(transition);
         let ends = (transition.local, transition.remote);
         let role = match Step::of(birth.old, birth.new) {
             Step::Birth(role) => role,
@@ -174,7 +170,8 @@ impl Tracker {
             Role::Client => (Vec::from_iter(birth.pid), birth.pid.is_some()),
             Role::Server => {
                 // One that was forked since may serve it.
-                let (pids, looked_at) = self.listeners.pids(transition.netns, transition.local);
+                let looked_at = self.listeners.looked_at(transition.netns, transition.local);
+                let pids = self.listeners.pids(transition.netns, transition.local);
                 (pids, looked_at > birth.time)
             }
         };
@@ -247,9 +244,8 @@ impl Tracker {
         let mut pids = self.held.pids(socket.sock);
         let mut all_pids = !pids.is_empty();
         if role == Role::Server {
-            let (more, looked_at) = self.listeners.pids(netns, local);
-            pids.extend(more);
-            all_pids |= looked_at > 0;
+            pids.extend(self.listeners.pids(netns, local));
+            all_pids |= self.listeners.looked_at(netns, local) > 0;
         }
         let cgroup = self.cgroup(socket.cgroup);
         Evidence { netns, role, local, remote, pids, all_pids, cgroup }
@@ -257,40 +253,32 @@ impl Tracker {
 
     /// Whether figures of a listener that a walk met are to be shown.
     pub(super) fn shows_listener(&self, sock: SockId) -> bool {
-        if self.gate.is_open() {
-            return true;
-        }
-        let Some(listener) = self.listeners.get(sock) else {
-            return false;
-        };
-        let evidence = Evidence {
-            netns: listener.netns,
-            role: Role::Server,
-            local: listener.local,
-            remote: (listener.local.ip(), 0).into(),
-            pids: listener.pids(),
-            all_pids: listener.looked_at > 0,
-            cgroup: self.cgroup(listener.cgroup),
-        };
-        self.gate.judge(&evidence.facts()) == Some(true)
+        self.gate.is_open()
+            || self.listeners.get(sock).is_some_and(|listener| {
+                self.shows(&Evidence {
+                    netns: listener.netns,
+                    role: Role::Server,
+                    local: listener.local,
+                    remote: (listener.local.ip(), 0).into(),
+                    pids: listener.pids(),
+                    all_pids: listener.looked_at > 0,
+                    cgroup: self.cgroup(listener.cgroup),
+                })
+            })
     }
 
     /// Whether a half-open handshake is to be counted.
     pub(super) fn shows_half_open(&self, netns: NetnsId, socket: &WalkedSocket) -> bool {
-        if self.gate.is_open() {
-            return true;
-        }
-        let (pids, looked_at) = self.listeners.pids(netns, socket.local);
-        let evidence = Evidence {
-            netns,
-            role: Role::Server,
-            local: socket.local,
-            remote: socket.remote,
-            pids,
-            all_pids: looked_at > 0,
-            cgroup: Cgroup::Unknown,
-        };
-        self.gate.judge(&evidence.facts()) == Some(true)
+        self.gate.is_open()
+            || self.shows(&Evidence {
+                netns,
+                role: Role::Server,
+                local: socket.local,
+                remote: socket.remote,
+                pids: self.listeners.pids(netns, socket.local),
+                all_pids: self.listeners.looked_at(netns, socket.local) > 0,
+                cgroup: Cgroup::Unknown,
+            })
     }
 
     /// Whether a TIME_WAIT whose entry was not seen is to be counted: nothing tells whose it was,
@@ -302,19 +290,21 @@ impl Tracker {
         role_assumed: bool,
         socket: &WalkedTimeWait,
     ) -> bool {
-        if self.gate.is_open() {
-            return true;
-        }
-        let evidence = Evidence {
-            netns,
-            role,
-            local: socket.local,
-            remote: socket.remote,
-            pids: Vec::new(),
-            all_pids: false,
-            cgroup: Cgroup::Unknown,
-        };
-        !role_assumed && self.gate.judge(&evidence.facts()) == Some(true)
+        self.gate.is_open()
+            || !role_assumed
+                && self.shows(&Evidence {
+                    netns,
+                    role,
+                    local: socket.local,
+                    remote: socket.remote,
+                    pids: Vec::new(),
+                    all_pids: false,
+                    cgroup: Cgroup::Unknown,
+                })
+    }
+
+    fn shows(&self, evidence: &Evidence) -> bool {
+        self.gate.judge(&evidence.facts()) == Some(true)
     }
 
     /// Learns who holds which sockets.
@@ -340,12 +330,7 @@ impl Tracker {
     fn judge_waiting(&mut self, observer: &mut impl Observer) {
         for sock in self.gate.waiting_socks() {
             let last = match self.gate.known(sock) {
-                Known::Waiting(records, _) => {
-                    records.iter().rev().find_map(|record| match record {
-                        Input::Transition(last) => Some(last.clone()),
-                        _ => None,
-                    })
-                }
+                Known::Waiting(records, _) => transitions(records).next_back().cloned(),
                 _ => None,
             };
             let Some(last) = last else { continue };
@@ -356,4 +341,12 @@ impl Tracker {
             }
         }
     }
+}
+
+/// The transitions among records that were kept back.
+fn transitions(records: &[Input]) -> impl DoubleEndedIterator<Item = &Transition> {
+    records.iter().filter_map(|record| match record {
+        Input::Transition(transition) => Some(transition),
+        _ => None,
+    })
 }

@@ -125,7 +125,7 @@ impl Life {
         // Somebody else acts, and nobody has looked since this was born: the listener may have
         // been handed on. (If somebody has, it is a process for each connection.)
         let is_other = |pid| self.owner.as_ref().is_some_and(|owner| owner.pid != Some(pid));
-        if transition.pid.is_some_and(is_other) && listeners.pids(netns, local).1 < self.since {
+        if transition.pid.is_some_and(is_other) && listeners.looked_at(netns, local) < self.since {
             self.owner = None;
             self.handed_on = true;
         }

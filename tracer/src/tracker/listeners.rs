@@ -124,11 +124,14 @@ impl Listeners {
         owners.all(|owner| owner == Some(first)).then_some(first)
     }
 
-    /// The processes that may accept a connection to this address of ours, and since when it is
-    /// known that there are no others; 0: it is not.
-    pub(crate) fn pids(&self, netns: NetnsId, local: SocketAddr) -> (Vec<u32>, Nanos) {
-        let looked_at = self.serving(netns, local).map(|listener| listener.looked_at).min();
-        (self.serving(netns, local).flat_map(Listener::pids).collect(), looked_at.unwrap_or(0))
+    /// The processes that may accept a connection to this address of ours.
+    pub(crate) fn pids(&self, netns: NetnsId, local: SocketAddr) -> Vec<u32> {
+        self.serving(netns, local).flat_map(Listener::pids).collect()
+    }
+
+    /// When it was last seen that there are no others; 0: never.
+    pub(crate) fn looked_at(&self, netns: NetnsId, local: SocketAddr) -> Nanos {
+        self.serving(netns, local).map(|listener| listener.looked_at).min().unwrap_or(0)
     }
 
     /// The process with this number, if it holds a listener that serves this address of ours.
