@@ -27,7 +27,6 @@ use crate::{
     exit::Exit,
     explain::look_up,
     failure::{Failure, spelled},
-    filter::Filter,
     input::Nanos,
     kernel::DEFAULT_RING_BYTES,
     message::{say, say_lines},
@@ -150,22 +149,9 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
 async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
     let mut findings = Doctor::examine(args.duration).await;
     while findings.wants_self_test() {
-        let options = Options {
-            ring_bytes: DEFAULT_RING_BYTES,
-            survey_always: false,
-            filter: Filter::default(),
-            verbose,
-        };
-        let run = Run {
-            source: Source::Live(Box::new(Live::attach(options)?)),
-            from: None,
-            recorder: None,
-            duration: None,
-            filter: FilterArgs::default(),
-            once: false,
-            silent: true,
-            command: Vec::new(),
-        };
+        let live = LiveArgs { duration: None, ring_size: DEFAULT_RING_BYTES, survey_always: false };
+        let source = SourceArgs { from: None, record: None, live, filter: FilterArgs::default() };
+        let run = Run { silent: true, ..Run::new(source, RunArgs::default(), verbose)? };
         run.go(findings.self_test()).await?;
     }
     findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;

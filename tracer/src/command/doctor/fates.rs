@@ -91,7 +91,7 @@ impl End {
 }
 
 impl Made {
-    fn established(&mut self, client: SocketAddr, server: SocketAddr, ends: (End, End)) {
+    fn established(&mut self, (client, server): (SocketAddr, SocketAddr), ends: (End, End)) {
         self.end(Role::Client, client, server, true, ends.0);
         self.end(Role::Server, server, client, true, ends.1);
     }
@@ -190,10 +190,8 @@ fn closed_by_client(address: IpAddr, made: &mut Made) -> io::Result<()> {
         pair.talk()?;
         drop(pair.client);
         wait_for_end(pair.server)?;
-        let (client, server) = pair.ends;
         made.established(
-            client,
-            server,
+            pair.ends,
             (
                 End::new(ClosedByUs).leaving_time_wait().with_bytes(&QUESTION, &ANSWER),
                 End::new(ClosedByPeer).with_bytes(&ANSWER, &QUESTION),
@@ -208,10 +206,8 @@ fn closed_by_server(address: IpAddr, made: &mut Made) -> io::Result<()> {
         pair.talk()?;
         drop(pair.server);
         wait_for_end(pair.client)?;
-        let (client, server) = pair.ends;
         made.established(
-            client,
-            server,
+            pair.ends,
             (
                 End::new(ClosedByPeer).with_bytes(&QUESTION, &ANSWER),
                 End::new(ClosedByUs).leaving_time_wait().with_bytes(&ANSWER, &QUESTION),
@@ -230,10 +226,8 @@ fn half_closed(address: IpAddr, made: &mut Made) -> io::Result<()> {
         pair.server.write_all(&ANSWER)?;
         drop(pair.server);
         wait_for_end(pair.client)?;
-        let (client, server) = pair.ends;
         made.established(
-            client,
-            server,
+            pair.ends,
             (
                 End::new(ClosedByUs).leaving_time_wait().with_bytes(&QUESTION, &ANSWER),
                 End::new(ClosedByPeer).with_bytes(&ANSWER, &QUESTION),
@@ -275,8 +269,7 @@ fn unread_data(address: IpAddr, made: &mut Made) -> io::Result<()> {
         until(|| Ok(pair.client.peek(&mut arrived)? == arrived.len()))?;
         drop(pair.client);
         wait_for_end(pair.server)?;
-        let (client, server) = pair.ends;
-        made.established(client, server, (End::new(ResetByUsUnreadData), End::new(ResetByPeer)));
+        made.established(pair.ends, (End::new(ResetByUsUnreadData), End::new(ResetByPeer)));
         Ok(())
     })
 }
@@ -286,8 +279,7 @@ fn linger0(address: IpAddr, made: &mut Made) -> io::Result<()> {
         SockRef::from(&pair.client).set_linger(Some(Duration::ZERO))?;
         drop(pair.client);
         wait_for_end(pair.server)?;
-        let (client, server) = pair.ends;
-        made.established(client, server, (End::new(ResetByUsLinger0), End::new(ResetByPeer)));
+        made.established(pair.ends, (End::new(ResetByUsLinger0), End::new(ResetByPeer)));
         Ok(())
     })
 }
@@ -309,7 +301,7 @@ fn not_accepted(client: TcpStream, server: SocketAddr, made: &mut Made) -> io::R
     bounded(&client)?;
     let local = client.local_addr()?;
     wait_for_end(client)?;
-    made.established(local, server, (End::new(ResetByPeer), End::new(ResetByUsListenerClosed)));
+    made.established((local, server), (End::new(ResetByPeer), End::new(ResetByUsListenerClosed)));
     Ok(())
 }
 
