@@ -1,5 +1,6 @@
 //! What the user side tells the kernel side before it is loaded: read-only globals.
 
+use crate::reset::ResetReason;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The offset of a field that the running kernel does not have. Code that would read it is
@@ -46,9 +47,9 @@ offsets! {
         sk_err, sk_err_soft, sk_shutdown, sk_flags, sk_socket, sk_lingertime, sk_cgroup,
         sk_cgroup_encoded,
         sk_drops, sk_ack_backlog, sk_max_ack_backlog, inet_sport,
-        icsk_retransmits, icsk_probes_out, rskq_defer_accept, icsk_bind_hash, icsk_lrcvtime,
+        icsk_retransmits, icsk_probes_out, icsk_user_timeout, rskq_defer_accept, icsk_bind_hash, icsk_lrcvtime,
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
-        bytes_acked, bytes_received, rcv_tstamp,
+        bytes_acked, bytes_received, rcv_tstamp, write_seq, snd_nxt, snd_wnd,
         // Behind pointers.
         net_inum, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level, cgroup_ancestors, kn_id,
         bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
@@ -56,6 +57,8 @@ offsets! {
         task_comm, task_cgroups, css_set_cgroup,
         // struct tcp_timewait_sock, tcp_request_sock.
         tw_substate, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
+        // A packet: struct sk_buff, dst_entry, net_device.
+        skb_head, skb_transport_header, skb_refdst, dst_dev, dev_net,
     }
 }
 
@@ -65,10 +68,14 @@ offsets! {
 pub struct Config {
     /// Where the kernel keeps what we read.
     pub offsets: Offsets,
-    /// Zero: there is an odd number of offsets.
-    pub reserved: u16,
     /// `tcp_sock.repair`.
     pub repair: Bit,
+    /// `tcp_sock.syn_fastopen`.
+    pub syn_fastopen: Bit,
+    /// The running kernel's numbers of why a reset is sent, by ours; [`ABSENT`]: it has none.
+    pub reset_reasons: [u16; ResetReason::COUNT],
+    /// 1 if the tracepoint `tcp_send_reset` tells why.
+    pub reset_tells_reason: u32,
     /// Length of a jiffy, microseconds.
     pub tick_us: u32,
     /// The reader is woken when this many bytes wait in the ring buffer.
@@ -79,8 +86,10 @@ impl Config {
     /// What the object holds until the loader fills it in.
     pub const UNKNOWN: Self = Self {
         offsets: Offsets::UNKNOWN,
-        reserved: 0,
         repair: Bit::MISSING,
+        syn_fastopen: Bit::MISSING,
+        reset_reasons: [ABSENT; ResetReason::COUNT],
+        reset_tells_reason: 0,
         tick_us: 0,
         wake_bytes: 0,
     };

@@ -18,14 +18,17 @@ pub enum Kind {
     /// A transition to CLOSE: [`Closing`].
     Closing = 2,
     /// A reset arrived for a socket: [`Reset`].
-    Reset = 3,
+    ResetReceived = 3,
+    /// A reset was sent for a socket: [`Reset`].
+    ResetSent = 4,
 }
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] = [Self::Step, Self::Opening, Self::Closing, Self::Reset];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Step, Self::Opening, Self::Closing, Self::ResetReceived, Self::ResetSent];
 
     /// The kind whose number is `number`, or `None` if this reader does not know it.
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -33,7 +36,8 @@ impl Kind {
             0 => Some(Self::Step),
             1 => Some(Self::Opening),
             2 => Some(Self::Closing),
-            3 => Some(Self::Reset),
+            3 => Some(Self::ResetReceived),
+            4 => Some(Self::ResetSent),
             _ => None,
         }
     }
@@ -44,7 +48,8 @@ impl Kind {
             Self::Step => "step",
             Self::Opening => "opening",
             Self::Closing => "closing",
-            Self::Reset => "reset",
+            Self::ResetReceived => "reset_received",
+            Self::ResetSent => "reset_sent",
         }
     }
 }
@@ -86,6 +91,14 @@ impl Flags {
     pub const SINCE_FIRST_SYNACK: Self = Self(1 << 12);
     /// [`Step::pid`] made this transition by a system call on its own socket. In every record.
     pub const BY_OWNER: Self = Self(1 << 13);
+    /// Data waits that was never sent. At an end with an error only.
+    pub const UNSENT: Self = Self(1 << 14);
+    /// The peer's window is closed. At an end with an error only.
+    pub const ZERO_WINDOW: Self = Self(1 << 15);
+    /// `TCP_USER_TIMEOUT` is set. At an end with an error only.
+    pub const USER_TIMEOUT: Self = Self(1 << 16);
+    /// The SYN asked for Fast Open. At →ESTABLISHED after a retransmission only.
+    pub const FAST_OPEN: Self = Self(1 << 17);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
@@ -196,24 +209,28 @@ pub struct Closing {
     pub bytes_acked: u64,
     /// `bytes_received`: sequence space received (a FIN counts one).
     pub bytes_received: u64,
-    /// Bytes received in order that nobody read.
+    /// Bytes received in order that nobody read; of a listener, all that it dropped (`sk_drops`).
     pub unread: u32,
     /// Milliseconds since the last segment was received; [`u32::MAX`] if unknown.
     pub idle_ms: u32,
 }
 
-/// `tcp_receive_reset` fired for a socket.
+/// `tcp_receive_reset` or `tcp_send_reset` fired for a socket.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Reset {
-    /// [`Kind::Reset`].
+    /// [`Kind::ResetReceived`] or [`Kind::ResetSent`].
     pub kind: u8,
     /// The socket's state.
     pub state: u8,
+    /// Of one that was sent, a number of [`ResetReason`](crate::reset::ResetReason); else 0.
+    pub reason: u8,
+    /// 1 if it was sent in answer to a segment; else 0.
+    pub answer: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: u32,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time: u64,
     /// The socket's kernel address.

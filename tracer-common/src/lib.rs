@@ -11,5 +11,7 @@ pub mod event;
 pub mod filter;
 pub mod holder;
 pub mod loss;
+pub mod port_count;
+pub mod reset;
 pub mod state;
 pub mod survey;

@@ -16,8 +16,8 @@ pub fn remember_first_synack(ctx: &BtfTracePointContext, request: RequestSock) {
     if sent_us == 0 {
         return;
     }
-    let key =
-        key(request.netns(), request.local_port(), request.remote_port(), request.addresses());
+    let common = request.common();
+    let key = key(common.netns(), common.bound_port(), request.remote_port(), request.addresses());
     // Full is impossible for an LRU map.
     if let Err(error) = FIRST_SYNACK.insert(key, sent_us, 0) {
         warn!(ctx, "a handshake on port {} will be unmeasured: error {}", key.local_port, error);

@@ -12,6 +12,7 @@ mod holders;
 mod hooks;
 mod iterate;
 mod maps;
+mod port_count;
 mod sock;
 mod survey;
 

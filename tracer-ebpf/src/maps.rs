@@ -2,9 +2,14 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
-use synfin_common::{config::Config, filter::Filter, loss::Tally};
+use synfin_common::{
+    config::Config,
+    filter::Filter,
+    loss::Tally,
+    port_count::{PortKey, PortTotals},
+};
 
 /// Set by the loader before the programs are verified, read through [`crate::sock::config`]:
 /// to the verifier each value is a constant.
@@ -28,6 +33,15 @@ pub static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(1, 0);
 /// oldest make room.
 #[map]
 pub static FIRST_SYNACK: LruHashMap<HandshakeKey, u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// What is counted per local port. The reader takes out what has not grown for a while, so that
+/// a scan of all ports does not take the room for good.
+#[map]
+pub static PORT_COUNTS: PerCpuHashMap<PortKey, u64> = PerCpuHashMap::with_max_entries(1024, 0);
+
+/// The same for all ports together, those without room included.
+#[map]
+pub static PORT_TOTALS: PerCpuArray<PortTotals> = PerCpuArray::with_max_entries(1, 0);
 
 /// Sockets whose birth the filter decided against, by kernel address; used where a later record
 /// could not decide it again. The loader makes it as large as it has to be.

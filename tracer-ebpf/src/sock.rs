@@ -222,6 +222,12 @@ impl TcpSock {
         self.bit(global!(repair))
     }
 
+    /// Whether the SYN asked for Fast Open.
+    #[inline(always)]
+    pub fn asked_for_fast_open(self) -> bool {
+        self.bit(global!(syn_fastopen))
+    }
+
     /// The facts of one bit that tell how a life ends. They lie far apart, and are not worth
     /// their cache lines before.
     #[inline(always)]
@@ -245,6 +251,22 @@ impl TcpSock {
         set((field!(self.0, linger2: u32) as i32) < 0, Flags::LINGER2_NEGATIVE);
         set(field!(self.0, packets_out: u32) != 0, Flags::UNACKNOWLEDGED);
         set(self.time_wait_table_is_full(), Flags::TIME_WAIT_FULL);
+        flags
+    }
+
+    /// Why data could not be sent, for ends with an error.
+    #[inline(always)]
+    pub fn send_flags(self) -> Flags {
+        let mut flags = Flags::default();
+        if field!(self.0, write_seq: u32) != field!(self.0, snd_nxt: u32) {
+            flags = flags.with(Flags::UNSENT);
+        }
+        if global!(offsets.snd_wnd) != ABSENT && field!(self.0, snd_wnd: u32) == 0 {
+            flags = flags.with(Flags::ZERO_WINDOW);
+        }
+        if field!(self.0, icsk_user_timeout: u32) != 0 {
+            flags = flags.with(Flags::USER_TIMEOUT);
+        }
         flags
     }
 
@@ -438,6 +460,65 @@ impl HalfOpenSock {
     }
 }
 
+/// What all kinds of sockets have in common, behind a pointer that the verifier may not know.
+#[derive(Clone, Copy)]
+pub struct CopiedSock(*const u8);
+
+impl CopiedSock {
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    /// 0 if the pointer is null.
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        copied!(self.0, skc_state: u8)
+    }
+
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        let net = copied!(self.0, skc_net: usize) as *const u8;
+        copied!(net, net_inum: u32)
+    }
+
+    #[inline(always)]
+    pub fn bound_port(self) -> u16 {
+        copied!(self.0, skc_num: u16)
+    }
+}
+
+/// A segment that came in (`struct sk_buff`), behind a pointer that the verifier may not know.
+#[derive(Clone, Copy)]
+pub struct Packet(*const u8);
+
+impl Packet {
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    /// The namespace that it was routed to.
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        // The lowest bit says whether the route is counted.
+        let route = (copied!(self.0, skb_refdst: usize) & !1) as *const u8;
+        let device = copied!(route, dst_dev: usize) as *const u8;
+        let net = copied!(device, dev_net: usize) as *const u8;
+        copied!(net, net_inum: u32)
+    }
+
+    /// Ours, from TCP's header.
+    #[inline(always)]
+    pub fn destination_port(self) -> u16 {
+        let head = copied!(self.0, skb_head: usize) as *const u8;
+        let header = head.wrapping_add(copied!(self.0, skb_transport_header: u16) as usize);
+        // SAFETY: the helper checks the address.
+        let port = unsafe { bpf_probe_read_kernel(header.wrapping_add(2).cast::<u16>()) };
+        u16::from_be(port.unwrap_or_default())
+    }
+}
+
 /// A handshake in a listener's queue (`struct tcp_request_sock`), behind a pointer that the
 /// verifier may not know: read by copying.
 #[derive(Clone, Copy)]
@@ -456,14 +537,8 @@ impl RequestSock {
     }
 
     #[inline(always)]
-    pub fn netns(self) -> u32 {
-        let net = copied!(self.0, skc_net: usize) as *const u8;
-        copied!(net, net_inum: u32)
-    }
-
-    #[inline(always)]
-    pub fn local_port(self) -> u16 {
-        copied!(self.0, skc_num: u16)
+    pub fn common(self) -> CopiedSock {
+        CopiedSock(self.0)
     }
 
     #[inline(always)]

@@ -278,7 +278,8 @@ impl Run {
         let Some(mut tracker) = tracker else {
             return Err(failure.unwrap_or_else(|| self.explain(no_session(), false)));
         };
-        tracker.finish();
+        tracker.finish(&mut output);
+        output.settle().map_err(cannot_write)?;
         output.end(&mut tracker).map_err(cannot_write)?;
         if self.from.is_none() {
             say_lost(ring_bytes, &tracker.events());

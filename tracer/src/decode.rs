@@ -5,13 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use synfin_common::{
     event::{self, Flags, Kind},
     holder::HeldSocket,
+    reset::ResetReason,
     state::TcpState,
     survey::{self, FASTREUSE_UNKNOWN},
 };
 use zerocopy::FromBytes;
 
 use crate::{
-    input::{Closing, Holder, Input, Opening, Transition, WalkedSocket, WalkedTimeWait, endpoint},
+    input::{
+        Closing, Holder, Input, Opening, Reset, ResetWay, Transition, WalkedSocket, WalkedTimeWait,
+        endpoint,
+    },
     recording::Frame,
 };
 
@@ -95,11 +99,17 @@ fn event(record: &[u8]) -> Option<Input> {
             };
             transition(&closing.step, ends, None, Some(details))
         }
-        Kind::Reset => {
-            let reset = event::Reset::read_from_bytes(record).ok()?;
-            Some(Input::ResetReceived { time: reset.time, sock: reset.sock })
-        }
+        Kind::ResetReceived => reset(record, |_| Some(ResetWay::Received)),
+        Kind::ResetSent => reset(record, |reset| {
+            let reason = ResetReason::from_number(reset.reason)?;
+            Some(ResetWay::Sent { reason, answer: reset.answer != 0 })
+        }),
     }
+}
+
+fn reset(record: &[u8], way: impl FnOnce(&event::Reset) -> Option<ResetWay>) -> Option<Input> {
+    let reset = event::Reset::read_from_bytes(record).ok()?;
+    Some(Input::Reset(Reset { time: reset.time, sock: reset.sock, way: way(&reset)? }))
 }
 
 fn transition(

@@ -10,10 +10,10 @@ use thiserror::Error;
 
 use crate::{
     exit::Exit,
+    figure::date,
     harmless::harmless,
     input::ClockAnchor,
     recording::{Frame, MAGIC, Reader, RecordingError},
-    sink::date,
 };
 
 /// The last lines of a log that a message shows unless all are wanted.

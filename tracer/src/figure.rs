@@ -138,6 +138,8 @@ pub enum Value {
     Float(f64),
     /// A duration in microseconds.
     Micros(u64),
+    /// A duration in microseconds that may be longer.
+    MicrosAtLeast(u64),
     /// A duration in seconds.
     Seconds(f64),
     /// Yes or no.
@@ -170,7 +172,7 @@ impl Value {
     pub fn to_json(&self) -> Json {
         match self {
             Self::Unknown | Self::Several(_) => Json::Null,
-            Self::Int(value) | Self::Micros(value) => (*value).into(),
+            Self::Int(value) | Self::Micros(value) | Self::MicrosAtLeast(value) => (*value).into(),
             Self::Float(value) => rounded(*value, 1e3),
             Self::Seconds(value) => rounded(*value, 1e6),
             Self::Bool(value) => (*value).into(),
@@ -219,6 +221,7 @@ impl Value {
             Self::Float(value) if *value < 10.0 => format!("{value:.1}"),
             Self::Float(value) => format!("{value:.0}"),
             Self::Micros(us) => micros(*us),
+            Self::MicrosAtLeast(us) => format!("≥{}", micros(*us)),
             Self::Seconds(value) => format!("{value:.1}s"),
             Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
             Self::Word(word) => (*word).to_owned(),
@@ -268,6 +271,11 @@ pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<(String, String)> {
         }
     }
     cells
+}
+
+/// A date as every output writes it: RFC 3339, UTC, microseconds.
+pub(crate) fn date(time: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_micros(time).to_string()
 }
 
 /// A number in this many parts of one; no number is null.

@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use synfin_common::{
     event::{Flags, Kind},
+    reset::ResetReason,
     state::TcpState,
 };
 
@@ -27,13 +28,8 @@ pub type NetnsId = u32;
 pub enum Input {
     /// A socket changed its state.
     Transition(Transition),
-    /// A reset arrived for a socket.
-    ResetReceived {
-        /// When.
-        time: Nanos,
-        /// For which socket.
-        sock: SockId,
-    },
+    /// A reset arrived for a socket, or was sent for it.
+    Reset(Reset),
     /// A walk over a namespace's sockets is about to begin.
     WalkBegin(WalkBegin),
     /// The walk met a socket that is not in TIME_WAIT.
@@ -94,6 +90,31 @@ pub struct Transition {
     pub closing: Option<Closing>,
 }
 
+/// A reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// When.
+    pub time: Nanos,
+    /// For which socket.
+    pub sock: SockId,
+    /// Which way it went.
+    pub way: ResetWay,
+}
+
+/// Which way a reset went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetWay {
+    /// The kernel accepted it; or it treats data that came after close() likewise.
+    Received,
+    /// We sent it.
+    Sent {
+        /// Why.
+        reason: ResetReason,
+        /// It answers a segment.
+        answer: bool,
+    },
+}
+
 /// What only a birth knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
@@ -113,7 +134,7 @@ pub struct Closing {
     pub bytes_acked: u64,
     /// Sequence space received (a FIN counts).
     pub bytes_received: u64,
-    /// Bytes received that nobody read.
+    /// Bytes received that nobody read; of a listener, all that it dropped.
     pub unread: u32,
     /// Milliseconds since the last segment was received.
     pub idle_ms: Option<u32>,
@@ -139,6 +160,49 @@ pub struct WalkEnd {
     pub ended: Nanos,
     /// Why it could not be walked, or not to its end; then it tells of no absence.
     pub error: Option<String>,
+    /// How the namespace gives out ports, if that could be read.
+    #[serde(default)]
+    pub ephemeral_ports: Option<EphemeralPorts>,
+}
+
+/// How a namespace gives out ports to those who connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EphemeralPorts {
+    /// The lowest (`ip_local_port_range`).
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+    /// How many of these are left out (`ip_local_reserved_ports`).
+    pub reserved: u16,
+    /// When a port in TIME_WAIT may be taken for a new connection (`tcp_tw_reuse`).
+    pub reuse: Reuse,
+    /// Milliseconds that it must have been there (`tcp_tw_reuse_delay`).
+    pub reuse_after_ms: u32,
+}
+
+/// When a port in TIME_WAIT may be taken for a new connection to the same destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reuse {
+    /// Never.
+    Never,
+    /// On loopback.
+    Loopback,
+    /// Always.
+    Always,
+}
+
+impl EphemeralPorts {
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        let all = (u32::from(self.last) + 1).saturating_sub(self.first.into());
+        all.saturating_sub(self.reserved.into())
+    }
+
+    /// Whether this port is one.
+    pub fn contain(&self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
 }
 
 /// A socket that a walk met.
@@ -248,6 +312,23 @@ pub struct Tick {
     pub time: Nanos,
     /// What the kernel side has counted, read after all records before were given.
     pub counters: Counters,
+    /// What was counted per port since the last tick.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortCount>,
+}
+
+/// What was counted at a port, and makes no records because a stranger decides how often it
+/// happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCount {
+    /// The network namespace; 0 for those without room of their own.
+    pub netns: NetnsId,
+    /// Our port; likewise.
+    pub port: u16,
+    /// A number of [`synfin_common::port_count::Counted`].
+    pub counted: u16,
+    /// How many.
+    pub count: u64,
 }
 
 /// What the kernel side counts, since it was attached.

@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::input::{Names, Session, Tick, WalkBegin, WalkEnd};
 
 /// The first bytes of every recording; the last is the version.
-pub const MAGIC: [u8; 8] = *b"synfin\x00\x01";
+pub const MAGIC: [u8; 8] = *b"synfin\x00\x02";
 
 /// No frame that synfin writes is larger: a survey of two million sockets.
 const LARGEST_FRAME: u32 = 256 << 20;
@@ -226,8 +226,14 @@ mod tests {
             Frame::Events(Bytes::from_static(b"\x01\0\0\0\x07")),
             Frame::WalkBegin(WalkBegin { netns: 1, time: 2 }),
             Frame::Walked(Bytes::from_static(b"")),
-            Frame::WalkEnd(WalkEnd { netns: 1, begun: 3, ended: 4, error: None }),
-            Frame::Tick(Tick { time: 5, counters: Counters::default() }),
+            Frame::WalkEnd(WalkEnd {
+                netns: 1,
+                begun: 3,
+                ended: 4,
+                error: None,
+                ephemeral_ports: None,
+            }),
+            Frame::Tick(Tick { time: 5, counters: Counters::default(), ports: Vec::new() }),
             Frame::Held(Bytes::from_static(b"h")),
             Frame::Names(Names { namespaces: [(1, "blue".into())].into(), ..Names::default() }),
         ]

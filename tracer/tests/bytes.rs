@@ -11,13 +11,15 @@ use synfin::{
     decode::decode,
     filter::Filter,
     input::{
-        CgroupName, ClockAnchor, Closing, Container, Counters, Input, Names, Opening, Session,
-        Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+        CgroupName, ClockAnchor, Closing, Container, Counters, EphemeralPorts, Input, Names,
+        Opening, PortCount, Reset, ResetWay, Reuse, Session, Tick, Transition, WalkBegin, WalkEnd,
+        WalkedSocket, WalkedTimeWait,
     },
     recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
 };
 use synfin_common::{
     event::{self, Flags, Kind},
+    reset::ResetReason,
     state::TcpState,
 };
 use wire::{batch, findings, sized};
@@ -239,7 +241,12 @@ fn record() -> impl Strategy<Value = Input> {
             })
         },
     );
-    let reset = any::<(u64, u64)>().prop_map(|(time, sock)| Input::ResetReceived { time, sock });
+    let way = (prop::sample::select(ResetReason::ALL), any::<bool>());
+    let way = prop::option::of(way).prop_map(|sent| {
+        sent.map_or(ResetWay::Received, |(reason, answer)| ResetWay::Sent { reason, answer })
+    });
+    let reset = (any::<(u64, u64)>(), way)
+        .prop_map(|((time, sock), way)| Input::Reset(Reset { time, sock, way }));
     prop_oneof![8 => transition, 1 => reset]
 }
 
@@ -323,12 +330,28 @@ fn frame() -> impl Strategy<Value = Frame> {
         .prop_map(|(cgroups, namespaces)| Frame::Names(Names { cgroups, namespaces }));
     let walk_begin =
         any::<(u32, u64)>().prop_map(|(netns, time)| Frame::WalkBegin(WalkBegin { netns, time }));
-    let walk_end = (any::<(u32, u64, u64)>(), prop::option::of(text())).prop_map(
-        |((netns, begun, ended), error)| Frame::WalkEnd(WalkEnd { netns, begun, ended, error }),
+    let reuse = prop::sample::select(&[Reuse::Never, Reuse::Loopback, Reuse::Always][..]);
+    let ephemeral_ports = (any::<[u16; 3]>(), reuse, any::<u32>()).prop_map(
+        |([first, last, reserved], reuse, reuse_after_ms)| EphemeralPorts {
+            first,
+            last,
+            reserved,
+            reuse,
+            reuse_after_ms,
+        },
     );
-    let tick = any::<(u64, [[u64; Kind::COUNT]; 3], u64)>().prop_map(
-        |(time, [seen, lost, filtered], missed)| {
-            Frame::Tick(Tick { time, counters: Counters { seen, lost, filtered, missed } })
+    let what = (prop::option::of(text()), prop::option::of(ephemeral_ports));
+    let walk_end = (any::<(u32, u64, u64)>(), what).prop_map(
+        |((netns, begun, ended), (error, ephemeral_ports))| {
+            Frame::WalkEnd(WalkEnd { netns, begun, ended, error, ephemeral_ports })
+        },
+    );
+    let port_count = any::<(u32, u16, u16, u64)>()
+        .prop_map(|(netns, port, counted, count)| PortCount { netns, port, counted, count });
+    let counts = any::<(u64, [[u64; Kind::COUNT]; 3], u64)>();
+    let tick = (counts, prop::collection::vec(port_count, 0..3)).prop_map(
+        |((time, [seen, lost, filtered], missed), ports)| {
+            Frame::Tick(Tick { time, counters: Counters { seen, lost, filtered, missed }, ports })
         },
     );
     prop_oneof![

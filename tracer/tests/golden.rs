@@ -22,8 +22,8 @@ use nix::{
 };
 use synfin::{
     input::{
-        ClockAnchor, Closing, Counters, Input, Opening, Session, SockId, Tick, Transition,
-        WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+        ClockAnchor, Closing, Counters, Input, Opening, Reset, ResetWay, Session, SockId, Tick,
+        Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
     },
     recording::{Frame, MAGIC, Recorder},
 };
@@ -172,7 +172,7 @@ fn what_is_no_recording_is_refused() {
     };
     refused(b"\x7fELF\x02\x01\x01", "this is not a synfin recording");
     refused(b"", "this is not a synfin recording");
-    refused(b"synfin\0\x63", "this recording has format 99, and this synfin reads format 1");
+    refused(b"synfin\0\x63", "this recording has format 99, and this synfin reads format 2");
     refused(&MAGIC, "does not begin with a session");
     refused(&recorded(&story()[1..]), "does not begin with a session");
     // Its first frame is damaged, or cut.
@@ -708,7 +708,11 @@ impl Tape {
 
     fn tick_at(&mut self, ms: u64) {
         self.at(ms).hand_over();
-        self.frames.push(Frame::Tick(Tick { time: self.now, counters: self.counters.clone() }));
+        self.frames.push(Frame::Tick(Tick {
+            time: self.now,
+            counters: self.counters.clone(),
+            ports: Vec::new(),
+        }));
     }
 
     fn hand_over(&mut self) {
@@ -724,7 +728,13 @@ impl Tape {
         self.frames.extend([
             Frame::WalkBegin(WalkBegin { netns, time: begun }),
             Frame::Walked(wire::findings(findings).into()),
-            Frame::WalkEnd(WalkEnd { netns, begun, ended: begun + 2_000_000, error: None }),
+            Frame::WalkEnd(WalkEnd {
+                netns,
+                begun,
+                ended: begun + 2_000_000,
+                error: None,
+                ephemeral_ports: None,
+            }),
         ]);
     }
 
@@ -763,7 +773,8 @@ impl Tape {
     }
 
     fn reset(&mut self, sock: Sock) {
-        self.write(Kind::Reset, Input::ResetReceived { time: self.now, sock: sock.id });
+        let reset = Reset { time: self.now, sock: sock.id, way: ResetWay::Received };
+        self.write(Kind::ResetReceived, Input::Reset(reset));
     }
 
     fn end(&mut self, sock: Sock, old: TcpState, evidence: impl FnOnce(&mut Transition)) {

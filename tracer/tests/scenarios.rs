@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use nix::errno::Errno;
 use synfin::{
-    input::{self, Input, Transition, WalkBegin, WalkEnd, WalkedSocket},
+    input::{self, Input, Reset, ResetWay, Transition, WalkBegin, WalkEnd, WalkedSocket},
     tracker::{
         By, Closed, Handshake, Limits, Observer, Role, Tracker, Unmeasured,
         close::{
@@ -16,6 +16,7 @@ use synfin::{
 };
 use synfin_common::{
     event::Flags,
+    reset::ResetReason::{self, *},
     state::TcpState::{self, *},
 };
 
@@ -99,6 +100,11 @@ fn failures() -> Vec<Row> {
             client().goes(&[SynRecv]).err(Errno::ETIMEDOUT),
             ends_by(HandshakeAborted),
         ),
+        row(
+            "Fast Open child, never accepted, reset with its listener",
+            server().resets_after(State, false),
+            ends_by(HandshakeAborted),
+        ),
         row("Fast Open child, reset", server().err(Errno::ECONNRESET), ends_by(HandshakeAborted)),
         row(
             "Fast Open child, timed out",
@@ -158,6 +164,46 @@ fn ends() -> Vec<Row> {
             "negative TCP_LINGER2",
             open(&[FinWait1, FinWait2]).flags(ORPHAN.with(Flags::LINGER2_NEGATIVE)),
             ends_by(ResetByUsLinger2),
+        ),
+        row(
+            "negative TCP_LINGER2, closed in FIN_WAIT2",
+            open(&[FinWait1, FinWait2])
+                .flags(ORPHAN.with(Flags::LINGER2_NEGATIVE))
+                .resets_after(AbortOnLinger, false),
+            ends_by(ResetByUsLinger2),
+        ),
+        row(
+            "data with the ACK of our FIN",
+            open(&[FinWait1, FinWait2]).flags(ORPHAN).resets_after(AbortOnData, true),
+            ends_by(ResetByUsDataAfterClose),
+        ),
+        row(
+            "data with the ACK of our FIN, kernel without reasons",
+            open(&[FinWait1, FinWait2]).flags(ORPHAN).resets_after(NotGiven, true),
+            ends_by(ResetByUsDataAfterClose),
+        ),
+        row(
+            "data after close",
+            open(&[FinWait1])
+                .flags(ORPHAN)
+                .reset_received()
+                .err(Errno::ECONNRESET)
+                .resets_after(AbortOnData, true),
+            ends_by(ResetByUsDataAfterClose),
+        ),
+        row(
+            "data after both closed",
+            open(&[FinWait1, TcpState::Closing])
+                .flags(ORPHAN)
+                .reset_received()
+                .err(Errno::ECONNRESET)
+                .resets_after(NotGiven, true),
+            ends_by(ResetByUsDataAfterClose),
+        ),
+        row(
+            "the peer's FIN never comes (tcp_fin_timeout)",
+            open(&[FinWait1, FinWait2]).flags(ORPHAN).resets_before(State),
+            ends_by(TimeoutOrphan),
         ),
         row("RST", open(&[]).flags(HELD).err(Errno::ECONNRESET), ends_by(ResetByPeer)),
         row(
@@ -250,8 +296,46 @@ fn ends() -> Vec<Row> {
         ),
         row(
             "keepalive not answered",
+            open(&[]).probes(9).flags(HELD).err(Errno::ETIMEDOUT).resets_before(KeepaliveTimeout),
+            ends_by(TimeoutKeepalive),
+        ),
+        row(
+            "keepalive not answered, kernel without reasons",
+            open(&[]).probes(9).flags(HELD).err(Errno::ETIMEDOUT).resets_before(NotGiven),
+            ends_by(TimeoutKeepalive),
+        ),
+        row(
+            "keepalive not answered, no hook on resets",
             open(&[]).probes(9).flags(HELD).err(Errno::ETIMEDOUT),
             ends_by(TimeoutKeepalive),
+        ),
+        row(
+            "keepalive not answered for TCP_USER_TIMEOUT",
+            open(&[])
+                .probes(3)
+                .flags(HELD.with(Flags::USER_TIMEOUT))
+                .err(Errno::ETIMEDOUT)
+                .resets_before(KeepaliveTimeout),
+            ends_by(TimeoutUser),
+        ),
+        row(
+            "data not acknowledged for TCP_USER_TIMEOUT",
+            open(&[])
+                .flags(HELD.with(Flags::UNACKNOWLEDGED).with(Flags::USER_TIMEOUT))
+                .err(Errno::ETIMEDOUT),
+            ends_by(TimeoutUser),
+        ),
+        row(
+            "window probes not answered",
+            open(&[]).probes(9).flags(HELD.with(Flags::UNSENT)).err(Errno::ETIMEDOUT),
+            ends_by(TimeoutZeroWindow),
+        ),
+        row(
+            "window closed over data that was sent",
+            open(&[])
+                .flags(HELD.with(Flags::UNACKNOWLEDGED).with(Flags::ZERO_WINDOW))
+                .err(Errno::ETIMEDOUT),
+            ends_by(TimeoutZeroWindow),
         ),
         row(
             "FIN not acknowledged",
@@ -286,8 +370,30 @@ fn ends() -> Vec<Row> {
         row("gone at a walk", open(&[]).vanishes(), ends_by(LostSight)),
         row("gone at a walk while closing", child(&[CloseWait]).vanishes(), ends_by(LostSight)),
         row(
-            "orphan, out of memory",
+            "orphan, too many of them",
+            open(&[FinWait1]).flags(ORPHAN).resets_after(AbortOnMemory, false),
+            ends_by(ResetByUsMemory),
+        ),
+        row(
+            "orphan, too many of them, kernel without reasons",
+            open(&[FinWait1]).flags(ORPHAN).resets_after(NotGiven, false),
+            ends_by(ResetByUsMemory),
+        ),
+        row(
+            "orphan, out of memory while its FIN was sent again",
+            child(&[CloseWait, LastAck])
+                .flags(ORPHAN.with(Flags::UNACKNOWLEDGED))
+                .resets_before(AbortOnMemory),
+            ends_by(ResetByUsMemory),
+        ),
+        row(
+            "namespace removed, and nothing was sent",
             open(&[FinWait1]).flags(ORPHAN),
+            ends_by(NamespaceGone),
+        ),
+        row(
+            "aborted, and nothing shows why",
+            open(&[]).flags(HELD.with(SHUT)),
             ends_by(CloseReason::Unknown),
         ),
     ]
@@ -315,6 +421,11 @@ fn handshakes() -> Vec<Row> {
             "client, SYN sent twice, no timestamps",
             client().takes_ms(1_051).round_trip(0).resent(1),
             retransmitted(1_051_000, 1),
+        ),
+        row(
+            "client, SYN with Fast Open sent twice: when the first left is not known",
+            client().takes_ms(1_051).round_trip(0).resent(1).at_handshake(Flags::FAST_OPEN),
+            unmeasured(Unmeasured::FastOpen),
         ),
         row(
             "client, SYN only sent with the first data (Fast Open)",
@@ -443,6 +554,8 @@ struct Script {
     resent: u32,
     handshake_flags: Flags,
     reset_received: bool,
+    /// When, why, and whether in answer to a segment.
+    reset_sent: Option<(Side, ResetReason, bool)>,
     end_seen: bool,
     end_flags: Flags,
     err: u8,
@@ -462,6 +575,7 @@ fn client() -> Script {
         resent: 0,
         handshake_flags: NONE,
         reset_received: false,
+        reset_sent: None,
         end_seen: true,
         end_flags: NONE,
         err: 0,
@@ -473,6 +587,13 @@ fn client() -> Script {
 /// A life from a listener on.
 fn server() -> Script {
     Script { role: Role::Server, birth_flags: NONE, ..client() }
+}
+
+/// On which side of the last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Before,
+    After,
 }
 
 impl Script {
@@ -510,6 +631,16 @@ impl Script {
         Self { reset_received: true, ..self }
     }
 
+    /// We send a reset just before the last record, of our own accord.
+    fn resets_before(self, reason: ResetReason) -> Self {
+        Self { reset_sent: Some((Side::Before, reason, false)), ..self }
+    }
+
+    /// We send a reset just after the last record.
+    fn resets_after(self, reason: ResetReason, answer: bool) -> Self {
+        Self { reset_sent: Some((Side::After, reason, answer)), ..self }
+    }
+
     /// No record tells of its end: a walk meets it, and two more do not.
     fn vanishes(self) -> Self {
         Self { end_seen: false, ..self }
@@ -540,6 +671,7 @@ impl Script {
         for input in self.inputs() {
             tracker.ingest(&input, &mut ended);
         }
+        tracker.finish(&mut ended);
         assert_eq!(tracker.open().count(), 0);
         let cut = tracker.cut(By::Port);
         let sum = |count: fn(&synfin::tracker::Counters) -> u64| -> u64 {
@@ -597,7 +729,7 @@ impl Script {
             old = new;
         }
         if self.reset_received {
-            inputs.push(Input::ResetReceived { time, sock: SOCK });
+            inputs.push(Input::Reset(Reset { time, sock: SOCK, way: ResetWay::Received }));
         }
         if !self.end_seen {
             inputs.extend(walk(time + SECOND, Some(self.met(time + SECOND, old))));
@@ -605,6 +737,12 @@ impl Script {
             inputs.extend(walk(time + 3 * SECOND, None));
             return inputs;
         }
+        let reset_sent = |sent: Side| {
+            let (side, reason, answer) = self.reset_sent?;
+            let way = ResetWay::Sent { reason, answer };
+            (side == sent).then_some(Input::Reset(Reset { time, sock: SOCK, way }))
+        };
+        inputs.extend(reset_sent(Side::Before));
         inputs.push(Input::Transition(Transition {
             flags: self.end_flags,
             err: self.err,
@@ -617,6 +755,7 @@ impl Script {
             }),
             ..self.transition(time, old, Close)
         }));
+        inputs.extend(reset_sent(Side::After));
         inputs
     }
 
@@ -681,7 +820,8 @@ impl Script {
 /// A walk over all sockets, and the only one that it met.
 fn walk(time: u64, met: Option<Input>) -> Vec<Input> {
     let begin = Input::WalkBegin(WalkBegin { netns: NETNS, time });
-    let end = WalkEnd { netns: NETNS, begun: time, ended: time, error: None };
+    let end =
+        WalkEnd { netns: NETNS, begun: time, ended: time, error: None, ephemeral_ports: None };
     [begin].into_iter().chain(met).chain([Input::WalkEnd(end)]).collect()
 }
 

@@ -378,20 +378,29 @@ fn the_end_of_all_time_is_a_time_too() {
 #[test]
 fn counters_never_shrink() {
     let mut story = Story::after_walks();
-    let counters = Counters { seen: [9; 4], lost: [5; 4], filtered: [2; 4], missed: 3 };
-    story.tell(Input::Tick(Tick { time: story.now, counters }));
+    let counters = Counters {
+        seen: [9; Kind::COUNT],
+        lost: [5; Kind::COUNT],
+        filtered: [2; Kind::COUNT],
+        missed: 3,
+    };
+    story.tell(Input::Tick(Tick { time: story.now, counters, ports: Vec::new() }));
     story.rows();
-    story.tell(Input::Tick(Tick { time: story.now, counters: Counters::default() }));
+    story.tell(Input::Tick(Tick {
+        time: story.now,
+        counters: Counters::default(),
+        ports: Vec::new(),
+    }));
     let events = story.tracker.cut(By::Port).events;
     let counts = [events.seen, events.lost, events.filtered, events.missed];
     assert_eq!(counts, [0; 4]);
     let counters = Counters {
-        seen: [u64::MAX; 4],
-        lost: [u64::MAX; 4],
-        filtered: [u64::MAX; 4],
+        seen: [u64::MAX; Kind::COUNT],
+        lost: [u64::MAX; Kind::COUNT],
+        filtered: [u64::MAX; Kind::COUNT],
         missed: u64::MAX,
     };
-    story.tell(Input::Tick(Tick { time: story.now, counters }));
+    story.tell(Input::Tick(Tick { time: story.now, counters, ports: Vec::new() }));
     assert!(story.tracker.cut(By::Port).events.are_lower_bounds());
 }
 
@@ -486,7 +495,7 @@ impl Story {
 
     fn wait(&mut self, seconds: u64) {
         self.now += seconds * SECOND;
-        let tick = Tick { time: self.now, counters: self.counters.clone() };
+        let tick = Tick { time: self.now, counters: self.counters.clone(), ports: Vec::new() };
         self.tell(Input::Tick(tick));
     }
 
@@ -557,7 +566,7 @@ impl Story {
     fn walk_ends(&mut self, netns: NetnsId, error: Option<&str>) {
         let error = error.map(str::to_owned);
         let (begun, ended) = (self.now, self.now);
-        self.tell(Input::WalkEnd(WalkEnd { netns, begun, ended, error }));
+        self.tell(Input::WalkEnd(WalkEnd { netns, begun, ended, error, ephemeral_ports: None }));
     }
 
     fn walk(&mut self, netns: NetnsId, met: &[WalkedSocket]) {

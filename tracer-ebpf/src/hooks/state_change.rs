@@ -113,6 +113,9 @@ fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: 
         pid = current_process();
     }
     let total_retransmits = sock.total_retransmits();
+    if new == ESTABLISHED && total_retransmits > 0 && sock.asked_for_fast_open() {
+        flags = flags.with(Flags::FAST_OPEN);
+    }
     let mut rtt_us = sock.rtt_us();
     if old == SYN_RECV
         && new == ESTABLISHED
@@ -169,12 +172,15 @@ fn closing(record: *mut Closing, sock: TcpSock, ipv6: bool, old: u8) {
         step(&raw mut (*record).step, sock, ipv6, Kind::Closing, old, CLOSE);
         let flags = &raw mut (*record).step.flags;
         *flags = (*flags).with(sock.flags());
+        if (*record).step.err != 0 {
+            *flags = (*flags).with(sock.send_flags());
+        }
         (*record).step.err_soft = sock.soft_error();
         (*record).step.retransmits = sock.retransmits();
         (*record).step.probes = sock.probes();
         (*record).bytes_acked = sock.bytes_acked();
         (*record).bytes_received = sock.bytes_received();
-        (*record).unread = sock.unread();
+        (*record).unread = if old == LISTEN { sock.drops() } else { sock.unread() };
         (*record).idle_ms = sock.idle_ms();
     }
 }

@@ -7,8 +7,8 @@ use std::ops::Range;
 use arbitrary::Unstructured;
 use synfin::{
     input::{
-        CgroupName, ClockAnchor, Container, Counters, Names, Nanos, NetnsId, Session, SockId, Tick,
-        WalkBegin, WalkEnd,
+        CgroupName, ClockAnchor, Container, Counters, EphemeralPorts, Names, Nanos, NetnsId,
+        PortCount, Reuse, Session, SockId, Tick, WalkBegin, WalkEnd,
     },
     recording::Frame,
 };
@@ -192,13 +192,13 @@ impl<'a> Story<'a> {
                 Opening { step, cgroup, ..self.any() }.as_bytes().to_vec()
             }
             Kind::Closing => Closing { step, ..self.any() }.as_bytes().to_vec(),
-            Kind::Reset => {
+            Kind::ResetReceived | Kind::ResetSent => {
                 Reset { kind: step.kind, time: step.time, sock: step.sock, ..self.any() }
                     .as_bytes()
                     .to_vec()
             }
         };
-        if kind != Kind::Reset {
+        if !matches!(kind, Kind::ResetReceived | Kind::ResetSent) {
             // Ends that differ from record to record make a socket another connection.
             let elsewhere = self.rarely();
             if ipv6 {
@@ -254,7 +254,15 @@ impl<'a> Story<'a> {
     fn a_walk_ends(&mut self) -> Frame {
         let netns = if self.rarely() { self.pick(NAMESPACES) } else { self.walked };
         let error = self.rarely().then(|| "no such namespace".to_owned());
-        Frame::WalkEnd(WalkEnd { netns, begun: self.walk_begun, ended: self.now, error })
+        let ephemeral_ports = Some(EphemeralPorts {
+            first: self.any(),
+            last: self.any(),
+            reserved: self.any(),
+            reuse: self.pick([Reuse::Never, Reuse::Loopback, Reuse::Always]),
+            reuse_after_ms: self.any(),
+        });
+        let begun = self.walk_begun;
+        Frame::WalkEnd(WalkEnd { netns, begun, ended: self.now, error, ephemeral_ports })
     }
 
     /// Somebody looks at open files: some of the sockets are held, by few processes.
@@ -297,7 +305,14 @@ impl<'a> Story<'a> {
                 *count = self.dice.arbitrary().unwrap_or(0);
             }
         }
-        Frame::Tick(Tick { time: self.now, counters })
+        let counted = self.rarely().then(|| PortCount {
+            netns: self.pick(NAMESPACES),
+            port: self.any(),
+            counted: self.pick([0, 1, 3, 9, u16::MAX]),
+            count: self.any(),
+        });
+        let ports = counted.into_iter().collect();
+        Frame::Tick(Tick { time: self.now, counters, ports })
     }
 
     fn what_comes_next(&mut self) -> Frame {
@@ -312,7 +327,7 @@ impl<'a> Story<'a> {
                 let kind = self.pick(Kind::ALL);
                 Frame::Events(self.nonsense(kind).into())
             }
-            19 => Frame::Events(self.nonsense(Kind::Reset).into()),
+            19 => Frame::Events(self.nonsense(Kind::ResetSent).into()),
             18 => Frame::Events(self.last.clone().into()),
             _ => {
                 self.last = self.a_socket_goes_on();

@@ -92,7 +92,7 @@ impl Kind {
     pub(super) fn allows(self, value: &Value) -> bool {
         match (self, value) {
             (Self::Number | Self::Count(_), Value::Int(_))
-            | (Self::Micros, Value::Micros(_))
+            | (Self::Micros, Value::Micros(_) | Value::MicrosAtLeast(_))
             | (Self::Bool, Value::Bool(_))
             | (Self::Text, Value::Text(_) | Value::Id(_))
             | (Self::Texts, Value::Texts(_))
@@ -127,6 +127,7 @@ mod tests {
             (Kind::Count("sockets"), Value::Int(0)),
             (Kind::Float("percent"), Value::Float(0.5)),
             (Kind::Micros, Value::Micros(7)),
+            (Kind::Micros, Value::MicrosAtLeast(7)),
             (Kind::Seconds, Value::Seconds(2.5)),
             (Kind::Bool, Value::Bool(false)),
             (Kind::Word(SIDES), Value::Word("left")),

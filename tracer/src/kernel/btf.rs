@@ -24,6 +24,7 @@ pub enum BtfError {
 
 const MAGIC: u16 = 0xeb9f;
 const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
@@ -53,8 +54,9 @@ pub struct Btf {
     strings: usize,
     /// Byte position of type number i + 1.
     types: Vec<u32>,
-    /// Named structures and unions.
-    structs: HashMap<Vec<u8>, u32>,
+    /// Structures, unions and enumerations that have a name.
+    tags: HashMap<Vec<u8>, u32>,
+    typedefs: HashMap<Vec<u8>, u32>,
 }
 
 impl Btf {
@@ -71,16 +73,23 @@ impl Btf {
         if data.len() < end || data.len() < strings {
             return Err(BtfError::Truncated(data.len()));
         }
-        let mut btf = Self { data, strings, types: Vec::new(), structs: HashMap::new() };
+        let mut btf = Self {
+            data,
+            strings,
+            types: Vec::new(),
+            tags: HashMap::new(),
+            typedefs: HashMap::new(),
+        };
         let mut at = start;
         while at < end {
             let id = btf.types.len() as u32 + 1;
             let info = btf.u32(at + 4)?;
             let (kind, count) = ((info >> 24) & 0x1f, info & 0xffff);
-            if matches!(kind, KIND_STRUCT | KIND_UNION) {
+            if matches!(kind, KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_TYPEDEF) {
                 let name = btf.string(btf.u32(at)?)?.to_vec();
+                let names = if kind == KIND_TYPEDEF { &mut btf.typedefs } else { &mut btf.tags };
                 if !name.is_empty() {
-                    btf.structs.entry(name).or_insert(id);
+                    names.entry(name).or_insert(id);
                 }
             }
             btf.types.push(at as u32);
@@ -93,7 +102,7 @@ impl Btf {
     /// their parent's, as in C. `None` if the kernel has no such member.
     pub fn member(&self, path: &str) -> Option<Member> {
         let mut parts = path.split('.');
-        let mut id = *self.structs.get(parts.next()?.as_bytes())?;
+        let mut id = *self.tags.get(parts.next()?.as_bytes())?;
         let mut found = Member { bit_offset: 0, bits: None };
         for part in parts {
             let (member, next) = self.find(id, part.as_bytes(), 0)?;
@@ -101,6 +110,31 @@ impl Btf {
             id = next;
         }
         Some(found)
+    }
+
+    /// The value of an enumerator of `enum enumeration`. `None` if the kernel has none of that name.
+    pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
+        let at = self.at(*self.tags.get(enumeration.as_bytes())?).ok()?;
+        let info = self.u32(at + 4).ok()?;
+        if (info >> 24) & 0x1f != KIND_ENUM {
+            return None;
+        }
+        (0..(info & 0xffff) as usize).find_map(|index| {
+            let enumerator = at + 12 + index * 8;
+            let is_it = self.string(self.u32(enumerator).ok()?).ok()? == name.as_bytes();
+            if is_it { self.u32(enumerator + 4).ok() } else { None }
+        })
+    }
+
+    /// How many parameters a type of function pointers has. `None` if the kernel has no such type.
+    pub fn parameters(&self, typedef: &str) -> Option<u32> {
+        let pointer = self.resolve(*self.typedefs.get(typedef.as_bytes())?)?;
+        if self.kind(pointer).ok()? != KIND_PTR {
+            return None;
+        }
+        let function = self.resolve(self.u32(self.at(pointer).ok()? + 8).ok()?)?;
+        let info = self.u32(self.at(function).ok()? + 4).ok()?;
+        ((info >> 24) & 0x1f == KIND_FUNC_PROTO).then_some(info & 0xffff)
     }
 
     /// The member `name` of the structure `id` and its type, which may be anything.
@@ -187,7 +221,7 @@ fn extra_bytes(kind: u32, count: u32) -> Result<usize, BtfError> {
         KIND_ARRAY => 12,
         KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
         KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
-        2 | 7..=12 | 16 | KIND_TYPE_TAG => 0,
+        KIND_PTR | 7..=12 | 16 | KIND_TYPE_TAG => 0,
         unknown => return Err(BtfError::UnknownKind(unknown)),
     })
 }
@@ -196,9 +230,10 @@ fn extra_bytes(kind: u32, count: u32) -> Result<usize, BtfError> {
 mod tests {
     use super::*;
 
-    /// BTF of `struct s { int a; union { struct { char b; int c : 3; }; }; }`, written by hand.
+    /// BTF of `struct s { int a; union { struct { char b; int c : 3; }; }; }`,
+    /// `enum e { X = 1, Y = 7 }` and `typedef void (*f)(int, char)`, written by hand.
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0s\0a\0b\0c\0char\0";
+        let strings = b"\0int\0s\0a\0b\0c\0char\0e\0X\0Y\0f\0";
         let name = |text: &[u8]| {
             let needle = [b"\0", text, b"\0"].concat();
             strings.windows(needle.len()).position(|w| w == needle).unwrap() as u32 + 1
@@ -223,6 +258,15 @@ mod tests {
         for value in [name(b"s"), kind(KIND_STRUCT, 2), 12, name(b"a"), 1, 0, 0, 4, 32] {
             word(value);
         }
+        for value in [name(b"e"), kind(KIND_ENUM, 2), 4, name(b"X"), 1, name(b"Y"), 7] {
+            word(value);
+        }
+        for value in [name(b"f"), kind(KIND_TYPEDEF, 0), 8, 0, kind(KIND_PTR, 0), 9] {
+            word(value);
+        }
+        for value in [0, kind(KIND_FUNC_PROTO, 2), 0, 0, 1, 0, 2] {
+            word(value);
+        }
         let mut data = Vec::new();
         data.extend_from_slice(&MAGIC.to_ne_bytes());
         data.extend_from_slice(&[1, 0]);
@@ -232,6 +276,10 @@ mod tests {
         data.extend_from_slice(&types);
         data.extend_from_slice(strings);
         data
+    }
+
+    fn touch(btf: &Btf) {
+        let _ = (btf.member("s.c"), btf.enumerator("e", "Y"), btf.parameters("f"));
     }
 
     #[test]
@@ -245,18 +293,27 @@ mod tests {
     }
 
     #[test]
+    fn enumerators_and_parameters_are_found() {
+        let btf = Btf::parse(sample()).unwrap();
+        let enumerators = ["X", "Y", "Z"].map(|name| btf.enumerator("e", name));
+        assert_eq!(enumerators, [Some(1), Some(7), None]);
+        assert_eq!(btf.enumerator("s", "a"), None);
+        assert_eq!((btf.parameters("f"), btf.parameters("g")), (Some(2), None));
+    }
+
+    #[test]
     fn damage_is_an_error_and_never_a_panic() {
         let whole = sample();
         for len in 0..whole.len() {
             if let Ok(btf) = Btf::parse(whole[..len].to_vec()) {
-                let _ = btf.member("s.c");
+                touch(&btf);
             }
         }
         for position in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[position] ^= 0xff;
             if let Ok(btf) = Btf::parse(damaged) {
-                let _ = btf.member("s.c");
+                touch(&btf);
             }
         }
     }

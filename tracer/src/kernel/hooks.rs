@@ -19,7 +19,7 @@ struct Hook {
     without: Option<&'static str>,
 }
 
-const HOOKS: [Hook; 3] = [
+const HOOKS: [Hook; 4] = [
     // First those that bring evidence for the main one, so that it is never without.
     Hook {
         program: "reset_received",
@@ -27,10 +27,17 @@ const HOOKS: [Hook; 3] = [
         without: Some("a connect refused by a reset looks like one refused by ICMP"),
     },
     Hook {
+        program: "reset_sent",
+        tracepoint: "tcp_send_reset",
+        without: Some(
+            "data that comes after close() looks like a reset by the peer or a normal close, too little memory for sockets like a namespace that went away, and resets with no connection behind them are not counted",
+        ),
+    },
+    Hook {
         program: "synack_retransmit",
         tracepoint: "tcp_retransmit_synack",
         without: Some(
-            "server handshakes with a retransmitted SYN-ACK are known to the millisecond since Linux 6.7, and unmeasured before",
+            "SYN-ACKs that are sent again are not counted, and handshakes with one are known to the millisecond since Linux 6.7, and unmeasured before",
         ),
     },
     Hook { program: "state_change", tracepoint: "inet_sock_set_state", without: None },

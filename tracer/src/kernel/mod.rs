@@ -5,10 +5,12 @@
 
 pub mod btf;
 mod counters;
+mod ephemeral_ports;
 mod hooks;
 mod log;
 pub mod namespaces;
 mod offsets;
+mod port_counts;
 pub mod preflight;
 mod refusal;
 mod ring;
@@ -29,7 +31,7 @@ pub use ring::Batch;
 use preflight::Facts;
 use refusal::Refusal;
 
-use crate::input::Counters;
+use crate::input::{Counters, PortCount};
 
 /// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/synfin.bpf.o"));
@@ -67,6 +69,7 @@ pub struct Kernel {
     ring: ring::Ring,
     log: log::Log,
     counters: counters::Counters,
+    port_counts: port_counts::PortCounts,
     missed_by_detached: u64,
 }
 
@@ -104,8 +107,10 @@ impl Kernel {
         let log = log::Log::open(&mut ebpf)?;
         let (hooks, refused) = hooks::attach(&mut ebpf, &btf)?;
         let counters = counters::Counters::new(&mut ebpf)?;
+        let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
         let walker = survey::Walker::start(ebpf, &btf)?;
-        Ok((Self { hooks, refused, ring, log, counters, missed_by_detached: 0 }, walker))
+        let missed_by_detached = 0;
+        Ok((Self { hooks, refused, ring, log, counters, port_counts, missed_by_detached }, walker))
     }
 
     /// The hooks that run, by their tracepoints.
@@ -139,6 +144,11 @@ impl Kernel {
         let mut counters = self.counters.read(&self.hooks)?;
         counters.missed += self.missed_by_detached;
         Ok(counters)
+    }
+
+    /// What was counted per port since this was last asked.
+    pub fn new_port_counts(&mut self) -> Result<Vec<PortCount>> {
+        self.port_counts.take_new()
     }
 
     /// What each hook has cost, as far as the kernel counts it.

@@ -1,7 +1,10 @@
 //! Where the running kernel keeps the fields that the kernel side reads: BTF → [`Config`].
 
 use anyhow::{Context, Result};
-use synfin_common::config::{ABSENT, Bit, Config, Offsets};
+use synfin_common::{
+    config::{ABSENT, Bit, Config, Offsets},
+    reset::ResetReason,
+};
 
 use super::{btf::Btf, refusal::Refusal};
 
@@ -43,6 +46,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         inet_sport: need("inet_sock.inet_sport"),
         icsk_retransmits: need("inet_connection_sock.icsk_retransmits"),
         icsk_probes_out: need("inet_connection_sock.icsk_probes_out"),
+        icsk_user_timeout: want(&["inet_connection_sock.icsk_user_timeout"]),
         rskq_defer_accept: want(&["inet_connection_sock.icsk_accept_queue.rskq_defer_accept"]),
         icsk_bind_hash: want(&["inet_connection_sock.icsk_bind_hash"]),
         icsk_lrcvtime: want(&["inet_connection_sock.icsk_ack.lrcvtime"]),
@@ -57,6 +61,9 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         bytes_acked: need("tcp_sock.bytes_acked"),
         bytes_received: need("tcp_sock.bytes_received"),
         rcv_tstamp: want(&["tcp_sock.rcv_tstamp"]),
+        write_seq: want(&["tcp_sock.write_seq"]),
+        snd_nxt: want(&["tcp_sock.snd_nxt"]),
+        snd_wnd: want(&["tcp_sock.snd_wnd"]),
         net_inum: need("net.ns.inum"),
         // Up to 5.16 and since 6.1; between, both are behind a pointer, and unknown to us.
         tw_count: want(&["net.ipv4.tcp_death_row.tw_count"]),
@@ -86,17 +93,34 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         tw_bucket: want(&["inet_timewait_sock.tw_tb"]),
         req_num_retrans: want(&["request_sock.num_retrans"]),
         req_snt_synack: want(&["tcp_request_sock.snt_synack"]),
+        skb_head: want(&["sk_buff.head"]),
+        skb_transport_header: want(&["sk_buff.transport_header"]),
+        skb_refdst: want(&["sk_buff._skb_refdst"]),
+        dst_dev: want(&["dst_entry.dev"]),
+        dev_net: want(&["net_device.nd_net.net"]),
     };
     if !missing.is_empty() {
         return Err(Refusal::MissingFields(missing));
     }
     Ok(Config {
         offsets,
-        reserved: 0,
         repair: bit(btf, "tcp_sock.repair"),
+        syn_fastopen: bit(btf, "tcp_sock.syn_fastopen"),
+        reset_reasons: reset_reasons(btf),
+        // The first parameter of all is the tracepoint's own.
+        reset_tells_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
         tick_us: tick_us()?,
         wake_bytes: 0,
     })
+}
+
+/// This kernel's numbers of why a reset is sent.
+fn reset_reasons(btf: &Btf) -> [u16; ResetReason::COUNT] {
+    let number = |reason: &ResetReason| {
+        let value = btf.enumerator("sk_rst_reason", reason.enumerator())?;
+        u16::try_from(value).ok()
+    };
+    std::array::from_fn(|index| number(&ResetReason::ALL[index]).unwrap_or(ABSENT))
 }
 
 /// The member's byte offset, unless it is absent or a bit field.

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use aya::{Btf, Ebpf, maps::Array, programs::Iter};
 use bytes::Bytes;
 
-use super::{namespaces, refusal};
+use super::{ephemeral_ports, namespaces, refusal};
 use crate::{
     clock,
     input::{Nanos, NetnsId, WalkEnd},
@@ -150,12 +150,13 @@ fn serve(
                 Answer::Held { holders, took: clock::monotonic_ns() - begun }
             }
             Request::Walk { netns, path } => {
-                let (sockets, error) = match walk(ebpf, &path) {
-                    Ok(sockets) => (sockets, None),
-                    Err(error) => (Bytes::new(), Some(format!("{error:#}"))),
+                let (sockets, ephemeral_ports, error) = match walk(ebpf, &path) {
+                    Ok(sockets) => (sockets, ephemeral_ports::read(), None),
+                    Err(error) => (Bytes::new(), None, Some(format!("{error:#}"))),
                 };
                 let ended = clock::monotonic_ns();
-                Answer::Walked { sockets, end: WalkEnd { netns, begun, ended, error } }
+                let end = WalkEnd { netns, begun, ended, error, ephemeral_ports };
+                Answer::Walked { sockets, end }
             }
         };
         if answers.blocking_send(answer).is_err() {

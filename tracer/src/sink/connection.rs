@@ -1,13 +1,12 @@
 //! One line per connection: ended, open, or with a slow handshake.
 
-use super::date;
 use crate::{
     figure::{
         Figure,
         Shown::{Data, Table, Wide},
         Value,
         Width::{Left, Right},
-        figures,
+        date, figures,
     },
     input::{ClockAnchor, Container, Nanos},
     tracker::{

@@ -109,11 +109,6 @@ pub fn registries() -> [Registry; 4] {
     ]
 }
 
-/// A date as every output writes it: RFC 3339, UTC, microseconds.
-pub(crate) fn date(time: std::time::SystemTime) -> String {
-    humantime::format_rfc3339_micros(time).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

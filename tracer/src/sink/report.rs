@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use serde_json::Map;
 use synfin_common::state::TcpState;
 
-use super::{Format, Style, csv_rows, date, json_lines, table};
+use super::{Format, Style, csv_rows, json_lines, table};
 use crate::{
     figure::{
         Figure,
         Shown::{Data, Footer, Json},
-        Value, figures, to_cells, to_object,
+        Value, date, figures, to_cells, to_object,
     },
     input::Session,
     tracker::{
@@ -88,7 +88,8 @@ impl<W: Write> ReportSink<W> {
         let (events, seconds) = (snapshot.events, header.interval.seconds);
         let all = snapshot.rows.len();
         let shown = snapshot.rows.into_iter().filter(|row| self.rows.show(row));
-        let mut rows: Vec<_> = shown.map(|row| PortRow { row, seconds }).collect();
+        let (end, clock) = (snapshot.end, session.clock);
+        let mut rows: Vec<_> = shown.map(|row| PortRow { row, end, seconds, clock }).collect();
         let unasked = all - rows.len();
         // Trouble first, then traffic; then by role and port, so that equal rows stay in place.
         rows.sort_by_key(|row| {

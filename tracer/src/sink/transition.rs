@@ -1,13 +1,12 @@
 //! One line per transition.
 
-use super::date;
 use crate::{
     figure::{
         Figure,
         Shown::{Data, Table, Wide},
         Value,
         Width::{Left, Right},
-        figures,
+        date, figures,
     },
     input::{ClockAnchor, Transition},
     tracker::{Life, Owner, Role, STATES},

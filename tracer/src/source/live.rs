@@ -269,8 +269,9 @@ impl Live {
             self.drain_ring();
             counters = self.kernel.counters()?;
         }
+        let ports = self.kernel.new_port_counts()?;
         let now = clock::monotonic_ns();
-        self.queue.push_back(Frame::Tick(Tick { time: now, counters }));
+        self.queue.push_back(Frame::Tick(Tick { time: now, counters, ports }));
         self.next_tick = now + TICK_PERIOD;
         Ok(())
     }

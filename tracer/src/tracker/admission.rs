@@ -7,13 +7,14 @@ use synfin_common::state::TcpState;
 use super::{
     Observer, Tracker,
     gate::Known,
+    listeners::Listener,
     machine::{Role, Step},
     owners::Held,
     ports::Label,
 };
 use crate::{
     filter::{Facts, KnownCgroup},
-    input::{Holder, Input, Nanos, NetnsId, SockId, Transition, WalkedSocket, WalkedTimeWait},
+    input::{Holder, Input, NetnsId, Reset, SockId, Transition, WalkedSocket, WalkedTimeWait},
 };
 
 /// [`Facts`] of a socket that is not in the books.
@@ -134,20 +135,21 @@ impl Tracker {
         for record in self.gate.let_in(sock) {
             match record {
                 Input::Transition(transition) => self.transition(&transition, observer),
-                Input::ResetReceived { time, sock } => self.reset_received(time, sock),
+                Input::Reset(reset) => self.reset(&reset, observer),
                 _ => unreachable!("only records of hooks are kept back"),
             }
         }
     }
 
     /// A reset for a socket that is not in the books.
-    pub(super) fn reset_at_gate(&mut self, time: Nanos, sock: SockId) {
+    pub(super) fn reset_at_gate(&mut self, reset: &Reset) {
         if self.gate.is_open() {
             return;
         }
+        let &Reset { time, sock, .. } = reset;
         match self.gate.known(sock) {
             Known::Waiting(_, netns) => {
-                self.gate.keep_back(sock, netns, time, Input::ResetReceived { time, sock });
+                self.gate.keep_back(sock, netns, time, Input::Reset(*reset));
             }
             Known::Excluded | Known::Nothing => self.gate.leave_out(),
         }
@@ -264,6 +266,22 @@ impl Tracker {
                     all_pids: listener.looked_at > 0,
                     cgroup: self.cgroup(listener.cgroup),
                 })
+            })
+    }
+
+    /// Whether what is counted at a port of ours, with nobody known at the other end, is to be
+    /// shown.
+    pub(super) fn shows_port(&self, netns: NetnsId, port: u16) -> bool {
+        let unspecified = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        self.gate.is_open()
+            || self.shows(&Evidence {
+                netns,
+                role: Role::Server,
+                local: unspecified(port),
+                remote: unspecified(0),
+                pids: self.listeners.on(netns, port).flat_map(Listener::pids).collect(),
+                all_pids: false,
+                cgroup: Cgroup::Unknown,
             })
     }
 

@@ -3,10 +3,13 @@
 //! Facts about the kernel's evidence are from its source (`net/ipv4/tcp*.c`) and from experiments
 //! on 5.10 to 7.x. A new reason is added here: a variant, its [`Info`], an arm of `classify`.
 
-use synfin_common::{event::Flags, state::TcpState};
+use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 
 use super::machine::Role;
-use crate::{figure::Words, input::Transition};
+use crate::{
+    figure::Words,
+    input::{ResetWay, Transition},
+};
 
 /// How bad a reason is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,6 +179,12 @@ reasons! {
     ResetByUsUnreadData "reset_by_us_unread_data" Abnormal Closed, "reset by us: unread data"
         "The application closed the socket with received data that it had not read: the kernel sends RST, and the peer may lose what we sent."
         "Read until the end before closing, or shut down for writing first.";
+    ResetByUsDataAfterClose "reset_by_us_data_after_close" Abnormal Closed, "reset by us: data after close"
+        "The peer sent data after our application had closed the socket: nobody is left to read it, and the kernel answers with RST."
+        "Read until the peer's end before closing, or agree on who ends the conversation.";
+    ResetByUsMemory "reset_by_us_memory" Abnormal Closed, "reset by us: out of memory for sockets"
+        "The application had closed the socket, and the kernel gave it up: too many orphans (tcp_max_orphans), or too little socket memory (tcp_mem)."
+        "Look at `dmesg`, the number of orphans in /proc/net/sockstat, and at peers that do not finish.";
     ResetByUsListenerClosed "reset_by_us_listener_closed" Abnormal Closed, "reset by us: never accepted"
         "The listener was closed while this connection waited in its accept queue."
         "On a restart, hand the listener over (socket activation) or drain it first.";
@@ -189,17 +198,26 @@ reasons! {
         "TCP_LINGER2 is negative: we did not wait for the peer's FIN."
         "Deliberate.";
     TimeoutRetransmission "timeout_retransmission" Abnormal Closed, "timed out: data not acknowledged"
-        "Sent data was retransmitted until the kernel gave up (tcp_retries2, or TCP_USER_TIMEOUT)."
+        "Sent data was retransmitted until the kernel gave up (tcp_retries2)."
         "The peer or the path is gone.";
-    TimeoutKeepalive "timeout_keepalive" Abnormal Closed, "timed out: probes not answered"
-        "Keepalive or window probes went unanswered."
+    TimeoutKeepalive "timeout_keepalive" Abnormal Closed, "timed out: keepalive not answered"
+        "Keepalive probes on an idle connection went unanswered."
         "The peer is gone, or something between dropped the idle connection: compare the idle time.";
+    TimeoutUser "timeout_user" Abnormal Closed, "timed out: TCP_USER_TIMEOUT"
+        "Data, probes or keepalives went unanswered for as long as the application allows (TCP_USER_TIMEOUT)."
+        "The peer or the path is gone, or the limit is short: compare it with the round trip and the idle time.";
+    TimeoutZeroWindow "timeout_zero_window" Abnormal Closed, "timed out: the peer's window stayed closed"
+        "The peer had closed its receive window, and then answered no probe of it."
+        "The peer's application had stopped reading before it, or its host, was gone.";
     TimeoutOrphan "timeout_orphan" Abnormal Closed, "timed out after close"
-        "Our FIN was never acknowledged, and nobody held the socket any more (FIN_WAIT1, CLOSING or LAST_ACK)."
+        "Nobody held the socket any more, and our FIN was never acknowledged (FIN_WAIT1, CLOSING or LAST_ACK), or the peer's never came (FIN_WAIT2)."
         "The peer or the path was gone when we closed.";
     DestroyedByAdmin "destroyed_by_admin" Notable Closed, "destroyed by an administrator"
         "ss -K or a BPF program destroyed the connection, or a checkpoint took it away (TCP_REPAIR)."
         "Find out who runs it.";
+    NamespaceGone "namespace_gone" Notable Closed, "its network namespace went away"
+        "The kernel dropped the connection without a segment, because its network namespace was being removed."
+        "A container was stopped: nothing to do, unless the peers mind.";
     LostSight "lost_sight" Unknown Closed, "lost from sight"
         "Events were lost, or the connection table was full, and the connection was gone when the sockets were walked."
         "Give synfin a larger ring buffer if events are lost often.";
@@ -276,8 +294,46 @@ pub(crate) struct Past {
     pub(crate) role: Role,
     /// The handshake was through.
     pub(crate) established: bool,
-    /// The kernel accepted an RST for it.
-    pub(crate) reset_received: bool,
+    /// Which resets there were.
+    pub(crate) resets: Resets,
+}
+
+/// The resets of a life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resets {
+    /// The kernel accepted one, or treated data as one that came after close().
+    received: bool,
+    /// The last that we sent, and whether it was in answer to a segment.
+    sent: Option<(ResetReason, bool)>,
+}
+
+impl Resets {
+    pub(crate) fn note(&mut self, way: ResetWay) {
+        match way {
+            ResetWay::Received => self.received = true,
+            ResetWay::Sent { reason, answer } => self.sent = Some((reason, answer)),
+        }
+    }
+
+    /// We sent one.
+    pub(crate) const fn sent(self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// We answered a segment with a reset.
+    const fn answered(self) -> bool {
+        matches!(self.sent, Some((_, true)))
+    }
+
+    /// We sent one of our own accord.
+    const fn volunteered(self) -> bool {
+        matches!(self.sent, Some((_, false)))
+    }
+
+    /// We sent one for this reason.
+    fn is_for(self, reason: ResetReason) -> bool {
+        self.sent.is_some_and(|(sent, _)| sent == reason)
+    }
 }
 
 // Errnos of Linux (asm-generic; the same on every architecture that synfin runs on).
@@ -297,9 +353,11 @@ pub(crate) fn classify(end: &Transition, past: Past) -> Verdict {
     if !past.established {
         return match end.old {
             TcpState::SynSent => Verdict::Ended(failed_connect(end, past), TimeWait::None),
-            // A child in the kernel's hands that lost the race for its place in the hash table.
+            // A child in the kernel's hands that lost the race for its place in the hash table. (A
+            // Fast Open child that nobody accepted is reset with its listener.)
             _ if past.role == Role::Server
                 && end.err == 0
+                && !past.resets.sent()
                 && !end.flags.contains(Flags::HAS_SOCKET) =>
             {
                 Verdict::Discarded
@@ -307,7 +365,7 @@ pub(crate) fn classify(end: &Transition, past: Past) -> Verdict {
             _ => Verdict::Ended(CloseReason::HandshakeAborted, TimeWait::None),
         };
     }
-    let reason = closed(end);
+    let reason = closed(end, past.resets);
     let time_wait = match reason {
         // The kernel asks for a TIME_WAIT and reports →CLOSE whether it got one or not.
         CloseReason::ClosedByUs | CloseReason::ClosedByBoth => {
@@ -324,7 +382,7 @@ pub(crate) fn classify(end: &Transition, past: Past) -> Verdict {
 
 fn failed_connect(end: &Transition, past: Past) -> CloseReason {
     match end.err {
-        ECONNREFUSED if past.reset_received => CloseReason::ConnectRefusedRst,
+        ECONNREFUSED if past.resets.received => CloseReason::ConnectRefusedRst,
         ECONNREFUSED | ENOPROTOOPT => CloseReason::ConnectRefusedIcmp,
         ETIMEDOUT => CloseReason::ConnectTimeout,
         EHOSTUNREACH | EHOSTDOWN | ENONET => CloseReason::ConnectUnreachableHost,
@@ -337,42 +395,75 @@ fn failed_connect(end: &Transition, past: Past) -> CloseReason {
     }
 }
 
-fn closed(end: &Transition) -> CloseReason {
+/// Whether the reset that we send, if we do, comes only after this end, and would tell more.
+pub(crate) fn awaits_reset(end: &Transition, past: Past) -> bool {
+    use TcpState::{Closing, FinWait1, FinWait2, LastAck};
+    if past.resets.sent() {
+        return false;
+    }
+    match (end.err, end.old) {
+        // Data after close() looks like a reset that was received.
+        (ECONNRESET | EPIPE, FinWait1 | FinWait2 | Closing | LastAck) => true,
+        // Data that comes with the ACK of our FIN ends what looks like a TIME_WAIT.
+        (0, FinWait2) => !end.flags.contains(Flags::FIN_RECEIVED),
+        // Too many orphans, or a dying namespace.
+        (0, FinWait1) => true,
+        (0, Closing | LastAck) => end.flags.contains(Flags::UNACKNOWLEDGED),
+        (0, _) => !past.established,
+        _ => false,
+    }
+}
+
+fn closed(end: &Transition, resets: Resets) -> CloseReason {
     use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv};
     let has = |flag| end.flags.contains(flag);
     match (end.err, end.old) {
         (ECONNABORTED, _) => CloseReason::DestroyedByAdmin,
         // An RST in CLOSE_WAIT is EPIPE to the application.
         (ECONNRESET | EPIPE, Established | CloseWait) => CloseReason::ResetByPeer,
+        (ECONNRESET | EPIPE, _) if resets.answered() => CloseReason::ResetByUsDataAfterClose,
         (ECONNRESET | EPIPE, _) => CloseReason::ResetByPeerClosing,
 
         // The kernel sets no error before it reports that we aborted.
         (0, _) if has(Flags::REPAIR) => CloseReason::DestroyedByAdmin,
+        (0, _) if resets.is_for(ResetReason::AbortOnMemory) => CloseReason::ResetByUsMemory,
         // Half-closed, we may still abort: then no FIN has come and the socket is still held, or
         // our own FIN has not been acknowledged.
-        (0, FinWait2) if !has(Flags::FIN_RECEIVED) && !has(Flags::DEAD) => aborted(end),
-        (0, Closing | LastAck) if has(Flags::UNACKNOWLEDGED) => aborted(end),
+        (0, FinWait2) if !has(Flags::FIN_RECEIVED) && !has(Flags::DEAD) => aborted(end, resets),
+        (0, Closing | LastAck) if has(Flags::UNACKNOWLEDGED) => aborted(end, resets),
 
         (0, LastAck) => CloseReason::ClosedByPeer,
         (0, Closing) => CloseReason::ClosedByBoth,
         (0, FinWait2) if has(Flags::LINGER2_NEGATIVE) => CloseReason::ResetByUsLinger2,
+        (0, FinWait2) if resets.answered() => CloseReason::ResetByUsDataAfterClose,
+        // The peer's FIN was waited for in vain (tcp_fin_timeout).
+        (0, FinWait2) if resets.volunteered() => CloseReason::TimeoutOrphan,
         (0, FinWait2) => CloseReason::ClosedByUs,
 
         (0, Established | CloseWait | SynRecv) if !has(Flags::HAS_SOCKET) && !has(Flags::DEAD) => {
             CloseReason::ResetByUsListenerClosed
         }
-        (0, Established | CloseWait | FinWait1 | SynRecv) => aborted(end),
+        (0, Established | CloseWait | FinWait1 | SynRecv) => aborted(end, resets),
         (0, _) => CloseReason::Unknown,
 
         // All that is left are timeouts, some under the name of the last ICMP error.
         (_, FinWait1 | Closing | LastAck) if has(Flags::DEAD) => CloseReason::TimeoutOrphan,
+        // Where it is set, nothing else decides how long to wait.
+        (_, _) if has(Flags::USER_TIMEOUT) => CloseReason::TimeoutUser,
+        (_, _) if resets.volunteered() => CloseReason::TimeoutKeepalive,
+        (_, _) if has(Flags::UNACKNOWLEDGED) && has(Flags::ZERO_WINDOW) => {
+            CloseReason::TimeoutZeroWindow
+        }
+        (_, _) if end.probes > 0 && !has(Flags::UNACKNOWLEDGED) && has(Flags::UNSENT) => {
+            CloseReason::TimeoutZeroWindow
+        }
         (_, _) if end.probes > 0 && !has(Flags::UNACKNOWLEDGED) => CloseReason::TimeoutKeepalive,
         (_, _) => CloseReason::TimeoutRetransmission,
     }
 }
 
 /// We sent RST, and the socket's own condition says why. Unread data comes first in the kernel.
-fn aborted(end: &Transition) -> CloseReason {
+fn aborted(end: &Transition, resets: Resets) -> CloseReason {
     let has = |flag| end.flags.contains(flag);
     if end.closing.is_some_and(|closing| closing.unread > 0) {
         CloseReason::ResetByUsUnreadData
@@ -381,8 +472,13 @@ fn aborted(end: &Transition) -> CloseReason {
     } else if !(has(Flags::SHUT_READ) && has(Flags::SHUT_WRITE)) {
         // close() shuts down both ways first.
         CloseReason::ResetByUsDisconnect
-    } else {
+    } else if !has(Flags::DEAD) {
         CloseReason::Unknown
+    } else if resets.volunteered() {
+        // The only reason that is left (kernels before 6.10 give none).
+        CloseReason::ResetByUsMemory
+    } else {
+        CloseReason::NamespaceGone
     }
 }
 

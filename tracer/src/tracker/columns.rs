@@ -1,28 +1,38 @@
 //! The figures of a port's row. A new figure is added here, and is then in every output.
 
-use synfin_common::state::TcpState;
+use synfin_common::{reset::ResetReason, state::TcpState};
 
 use super::{
     close::{Class, CloseReason, Outcome},
+    ephemeral::Ephemeral,
     handshake::Unmeasured,
     machine::{OPEN_STATES, Role},
-    quantiles::Durations,
+    ports::ClosedFirst,
+    quantiles::Distribution,
     snapshot::{By, Common, RowSnapshot},
+    stuck::{Oldest, STUCK_STATES},
 };
-use crate::figure::{
-    Figure,
-    Shown::{Data, Grouped, Json, Table, Wide},
-    Value,
-    Width::{Left, Right},
-    Words, figures,
+use crate::{
+    figure::{
+        Figure,
+        Shown::{Data, Grouped, Json, Table, Wide},
+        Value,
+        Width::{Left, Right},
+        Words, date, figures,
+    },
+    input::{ClockAnchor, Nanos},
 };
 
-/// A row with the length of its interval.
+/// A row with its interval.
 pub struct PortRow {
     /// The row.
     pub row: RowSnapshot,
-    /// Seconds.
+    /// When the interval ended.
+    pub end: Nanos,
+    /// Its length in seconds.
     pub seconds: f64,
+    /// Tells dates.
+    pub clock: ClockAnchor,
 }
 
 impl PortRow {
@@ -40,6 +50,41 @@ impl PortRow {
 
     fn rate(&self, count: u64) -> Value {
         if self.seconds > 0.0 { Value::Float(count as f64 / self.seconds) } else { Value::Unknown }
+    }
+
+    /// The connection that has been in this state for longest.
+    fn oldest(&self, state: TcpState) -> Option<&Oldest> {
+        let index = STUCK_STATES.iter().position(|&stuck| stuck == state)?;
+        self.row.stuck[index].as_ref()
+    }
+
+    fn age_of_oldest(&self, state: TcpState) -> Value {
+        Value::known(self.oldest(state), |oldest| {
+            let us = self.end.saturating_sub(oldest.since) / 1000;
+            if oldest.at_least { Value::MicrosAtLeast(us) } else { Value::Micros(us) }
+        })
+    }
+
+    fn may_be_older(&self, state: TcpState) -> Value {
+        Value::known(self.oldest(state), |oldest| Value::Bool(oldest.at_least))
+    }
+
+    fn owner_of_oldest(&self, state: TcpState) -> Value {
+        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
+        Value::known(owner, |owner| Value::Text(owner.name.to_string()))
+    }
+
+    fn pid_of_oldest(&self, state: TcpState) -> Value {
+        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
+        Value::known(owner.and_then(|owner| owner.pid), |pid| Value::Int(pid.into()))
+    }
+
+    fn date(&self, time: Option<Nanos>) -> Value {
+        Value::known(time, |time| Value::Text(date(self.clock.date(time))))
+    }
+
+    fn ephemeral(&self, figure: impl FnOnce(&Ephemeral) -> Value) -> Value {
+        Value::known(self.row.ephemeral.as_ref(), figure)
     }
 
     /// The commonest reason of those that went wrong.
@@ -75,7 +120,7 @@ fn common_text<T>(values: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
     }
 }
 
-fn quantile(durations: &Durations, quantile: f64) -> Value {
+fn quantile(durations: &Distribution, quantile: f64) -> Value {
     Value::known(durations.quantile(quantile), Value::Micros)
 }
 
@@ -83,6 +128,11 @@ fn quantile(durations: &Durations, quantile: f64) -> Value {
 fn living_states() -> impl Iterator<Item = TcpState> {
     OPEN_STATES.into_iter().filter(|&state| state != TcpState::TimeWait)
 }
+
+const RESET_REASONS: Words = Words {
+    name: "reason of the kernel's",
+    all: || ResetReason::ALL.iter().map(|reason| reason.name()).collect(),
+};
 
 const LIVING: Words =
     Words { name: "state", all: || living_states().map(TcpState::name).collect() };
@@ -181,14 +231,17 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
     "handshake.unmeasured.causes" "" Counts(Unmeasured::WORDS), Data, "Handshakes whose time cannot be known, by cause.",
         |p| Value::Counts(Unmeasured::ALL.iter().map(|&cause| (cause.name(), p.row.counters.unmeasured(cause))).collect());
 
-    "time_wait.entered" "TWIN" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT.",
+    "time_wait.entered" "TWIN" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT, those included that wait in FIN_WAIT2 for the peer's FIN at first.",
         |p| Value::Int(p.row.counters.time_wait_entered);
-    "time_wait.peak" "TWPEAK" Count("sockets"), Wide(Right(6)), "The most sockets in TIME_WAIT during the interval.",
+    "time_wait.peak" "TWPEAK" Count("sockets"), Wide(Right(6)), "The most sockets in TIME_WAIT during the interval, by entries and ages between walks; for several rows together the sum of theirs.",
         |p| Value::Int(p.row.time_wait_peak);
     "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets).",
         |p| Value::Int(p.row.counters.time_wait_overflowed);
-    "time_wait.fin_wait2_orphans" "" Count("sockets"), Data, "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk.",
+    "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Wide(Right(5)), "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk: the peer has not closed yet.",
         |p| Value::Int(p.row.walked.fin_wait2_orphans);
+
+"closed_first" "" Counts(ClosedFirst::WORDS), Data, "Connections that ended after a FIN, by who sent the first one: us, the peer, or both at once.",
+        |p| Value::Counts(ClosedFirst::ALL.map(|side| (side.name(), p.row.counters.closed_first(side))).into());
 
     "lifetime.p50_us" "LIFE50" Micros or null, Wide(Right(7)), "Half of the ended connections lived at most this long; of those whose birth was seen.",
         |p| quantile(&p.row.counters.lifetime, 0.5);
@@ -196,6 +249,8 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| quantile(&p.row.counters.lifetime, 0.99);
     "idle.p50_us" "IDLE50" Micros or null, Wide(Right(7)), "Half of the ended connections had received nothing for at most this long.",
         |p| quantile(&p.row.counters.idle, 0.5);
+    "idle.abnormal_p50_us" "BADIDLE" Micros or null, Wide(Right(7)), "Half of the connections that ended abnormally had received nothing for at most this long: if it is always the same, something on the way drops idle connections.",
+        |p| quantile(&p.row.counters.idle_abnormal, 0.5);
     "bytes_sent" "" Count("bytes"), Data, "Payload bytes that the peers acknowledged, of ended connections.",
         |p| Value::Int(p.row.counters.bytes_sent);
     "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",
@@ -206,10 +261,75 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| server_only(p, p.row.walked.accept_queue);
     "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "The most connections that a new one, or a walk, found waiting for accept() on one listener.",
         |p| server_only(p, p.row.accept_peak);
-    "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "How many may wait, summed over the port's listeners.",
-        |p| server_only(p, p.row.walked.accept_limit);
+    "accept_queue.p50" "" Count("connections") or null, Data, "Half of the new connections found at most this many waiting for accept() before them, on their listener.",
+        |p| Value::known(p.row.counters.accept_depth.quantile(0.5), Value::Int);
+    "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99 % of the new connections found at most this many waiting for accept() before them, on their listener.",
+        |p| Value::known(p.row.counters.accept_depth.quantile(0.99), Value::Int);
+    "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "How many may wait on one listener (the least, if they differ): the kernel takes one more, and then drops.",
+        |p| match p.row.walked.accept_limit {
+            0 => Value::Unknown,
+            limit => server_only(p, limit),
+        };
+    "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "What the port's listeners dropped in the interval, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for them.",
+        |p| server_only(p, p.row.counters.listener_drops);
+    "listener.opened" "" Time or null, Data, "When a listener of the port was last opened; null if that was not seen.",
+        |p| p.date(p.row.listening.opened);
+    "listener.closed" "" Time or null, Data, "When the port's last listener was last closed; null if that was not seen.",
+        |p| p.date(p.row.listening.closed);
+    "listener.gap_us" "GAP" Micros or null, Wide(Right(7)), "How long the port had no listener before the last opening, or has had none until now; null if that was not seen to happen.",
+        |p| Value::known(p.row.listening.gap(p.end), |gap| Value::Micros(gap / 1000));
+    "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners sent again: handshakes whose last ACK is overdue, whether it comes or not.",
+        |p| server_only(p, p.row.counters.synack_retransmits);
+    "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port with no connection behind them: nobody listens, a TIME_WAIT, a handshake that makes no sense. Before Linux 6.10 only for listeners.",
+        |p| server_only(p, p.row.counters.resets_total());
+    "resets.reasons" "" Counts(RESET_REASONS), Data, "These, by the kernel's reason.",
+        |p| Value::Counts(ResetReason::ALL.iter().map(|&reason| (reason.name(), p.row.counters.resets(reason))).collect());
+"stalled" "STALLED" Count("connections"), Wide(Right(7)), "Connections past their handshake that retransmit and get no answer, at the last walk.",
+        |p| Value::Int(p.row.walked.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",
         |p| server_only(p, p.row.walked.listeners);
+    "oldest.close_wait.us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been there: our application has not closed after the peer did. Shown with ≥ if it was there when it was first met.",
+        |p| p.age_of_oldest(TcpState::CloseWait);
+    "oldest.close_wait.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+        |p| p.may_be_older(TcpState::CloseWait);
+    "oldest.close_wait.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+        |p| p.owner_of_oldest(TcpState::CloseWait);
+    "oldest.close_wait.pid" "" Number or null, Data, "The id of that process.",
+        |p| p.pid_of_oldest(TcpState::CloseWait);
+    "oldest.fin_wait2.us" "OLDFW2" Micros or null, Wide(Right(7)), "How long the oldest connection in FIN_WAIT2 has been there: the peer has not closed after us. Shown with ≥ if it was there when it was first met.",
+        |p| p.age_of_oldest(TcpState::FinWait2);
+    "oldest.fin_wait2.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+        |p| p.may_be_older(TcpState::FinWait2);
+    "oldest.fin_wait2.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+        |p| p.owner_of_oldest(TcpState::FinWait2);
+    "oldest.fin_wait2.pid" "" Number or null, Data, "The id of that process.",
+        |p| p.pid_of_oldest(TcpState::FinWait2);
+    "oldest.last_ack.us" "OLDLA" Micros or null, Wide(Right(7)), "How long the oldest connection in LAST_ACK has been there: our FIN is not acknowledged. Shown with ≥ if it was there when it was first met.",
+        |p| p.age_of_oldest(TcpState::LastAck);
+    "oldest.last_ack.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+        |p| p.may_be_older(TcpState::LastAck);
+    "oldest.last_ack.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+        |p| p.owner_of_oldest(TcpState::LastAck);
+    "oldest.last_ack.pid" "" Number or null, Data, "The id of that process.",
+        |p| p.pid_of_oldest(TcpState::LastAck);
+    "oldest.syn_sent.us" "OLDSS" Micros or null, Wide(Right(7)), "How long the oldest connection in SYN_SENT has been there: the SYN is not answered. Shown with ≥ if it was there when it was first met.",
+        |p| p.age_of_oldest(TcpState::SynSent);
+    "oldest.syn_sent.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+        |p| p.may_be_older(TcpState::SynSent);
+    "oldest.syn_sent.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+        |p| p.owner_of_oldest(TcpState::SynSent);
+    "oldest.syn_sent.pid" "" Number or null, Data, "The id of that process.",
+        |p| p.pid_of_oldest(TcpState::SynSent);
+    "ephemeral.used_pct" "EPH%" Float("percent") or null, Wide(Right(4)), "Share of the ephemeral ports (net.ipv4.ip_local_port_range) toward one destination that connections and TIME_WAITs of clients take; of several destinations the one where it is largest. Averaged over our addresses, if there are several.",
+        |p| p.ephemeral(|ports| Value::Float(100.0 * ports.share()));
+    "ephemeral.exhausted_in_us" "EPHEND" Micros or null, Wide(Right(7)), "When none of these ports will be left, if connections and TIME_WAITs go on as in the interval: those that end and those that may be reused (net.ipv4.tcp_tw_reuse) are taken into account. Null if that is not to be foreseen.",
+        |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, |seconds| Value::Micros((seconds * 1e6) as u64)));
+    "ephemeral.remote" "" Address or null, Data, "The address of that destination.",
+        |p| p.ephemeral(|ports| Value::Text(ports.remote.to_string()));
+    "ephemeral.used" "" Count("ports") or null, Data, "Ports toward it that are taken.",
+        |p| p.ephemeral(|ports| Value::Int(ports.used));
+    "ephemeral.ports" "" Count("ports") or null, Data, "Ports that there are toward it.",
+        |p| p.ephemeral(|ports| Value::Int(ports.ports));
 };
 
 fn server_only(row: &PortRow, count: u64) -> Value {

@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
 use super::{
+    close::{Past, Resets},
     handshake::Handshake,
     listeners::Listeners,
     machine::{self, Role},
@@ -58,7 +59,7 @@ pub struct Life {
     pub(super) deferred_accept: bool,
     /// Somebody acts on it of whom nothing is known.
     pub(super) handed_on: bool,
-    pub(super) reset_received: bool,
+    pub(super) resets: Resets,
     pub(super) row: RowId,
     /// The last walk that met it.
     pub(super) met_by: u32,
@@ -70,6 +71,11 @@ impl Life {
     /// The listener's port for a server, the remote port for a client.
     pub fn service_port(&self) -> u16 {
         self.role.service_port(self.local, self.remote)
+    }
+
+    /// What it adds to the evidence of why it ends.
+    pub(super) fn past(&self) -> Past {
+        Past { role: self.role, established: self.established, resets: self.resets }
     }
 
     /// Whether a socket at this life's address, with these ends, can be this life's: what is not

@@ -15,6 +15,8 @@ pub enum Unmeasured {
     SynCookie,
     /// The listener defers accept until data comes, so the last ACK was ignored.
     DeferredAccept,
+    /// A Fast Open connect whose SYN was sent again: the first may have left long after connect().
+    FastOpen,
     /// A checkpoint was restored (`TCP_REPAIR`): there was no handshake.
     Repair,
     /// What would tell was lost, or is not shown by this kernel.
@@ -23,8 +25,8 @@ pub enum Unmeasured {
 
 impl Unmeasured {
     /// All causes.
-    pub const ALL: [Self; 4] =
-        [Self::SynCookie, Self::DeferredAccept, Self::Repair, Self::EvidenceLost];
+    pub const ALL: [Self; 5] =
+        [Self::SynCookie, Self::DeferredAccept, Self::FastOpen, Self::Repair, Self::EvidenceLost];
 
     /// Their names.
     pub const WORDS: Words = Words { name: "cause", all: || Self::ALL.map(Self::name).into() };
@@ -34,6 +36,7 @@ impl Unmeasured {
         match self {
             Self::SynCookie => "syn_cookie",
             Self::DeferredAccept => "deferred_accept",
+            Self::FastOpen => "fast_open",
             Self::Repair => "repair",
             Self::EvidenceLost => "evidence_lost",
         }
@@ -108,6 +111,9 @@ pub(crate) fn measure(
         return Handshake::Unmeasured(Unmeasured::Repair);
     }
     match role {
+        Role::Client if times > 0 && established.flags.contains(Flags::FAST_OPEN) => {
+            Handshake::Unmeasured(Unmeasured::FastOpen)
+        }
         Role::Client if times > 0 => match syn_sent {
             Some(sent) => {
                 let us = established.time.saturating_sub(sent) / 1000;

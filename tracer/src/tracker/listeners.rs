@@ -32,9 +32,18 @@ pub(crate) struct Listener {
     pub(crate) met_by: u32,
     /// How many walks in a row missed it.
     pub(crate) absent: u8,
+    /// All that it had dropped when it was last heard of (`sk_drops`).
+    pub(crate) drops: u32,
 }
 
 impl Listener {
+    /// Takes note of all that it has dropped, and says how much of that is new.
+    pub(crate) fn drops_since(&mut self, drops: u32) -> u64 {
+        let new = drops.wrapping_sub(self.drops);
+        self.drops = drops;
+        new.into()
+    }
+
     /// Takes note of who was seen to hold it.
     pub(crate) fn is_held_by(&mut self, holders: &Holders) {
         self.holders = holders.processes.clone();

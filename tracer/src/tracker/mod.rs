@@ -14,15 +14,21 @@ mod admission;
 pub mod close;
 pub mod columns;
 mod connections;
+mod ends;
+mod ephemeral;
 mod gate;
 mod handshake;
 mod listeners;
+mod listening;
 mod machine;
 mod namespaces;
 mod owners;
+mod port_counts;
 mod ports;
 mod quantiles;
+mod settling;
 mod snapshot;
+mod stuck;
 mod time_wait;
 mod walk;
 
@@ -31,21 +37,26 @@ use std::net::SocketAddr;
 use synfin_common::{event::Flags, state::TcpState};
 
 pub use connections::{Life, Origin};
+pub use ephemeral::Ephemeral;
 pub use handshake::{Handshake, Unmeasured};
+pub use listening::Listening;
 pub use machine::{OPEN_STATES, Role, STATES};
 pub use owners::Owner;
-pub use ports::{Counters, Gauges, Label, RowKey, Walked};
-pub use quantiles::Durations;
+pub use ports::{ClosedFirst, Counters, Gauges, Label, RowKey, Walked};
+pub use quantiles::Distribution;
 pub use snapshot::{By, Common, Events, RowSnapshot, Snapshot, Tables};
+pub use stuck::{Oldest, STUCK_STATES};
 
-use close::{CloseReason, Outcome, Past, TimeWait, Verdict};
+use close::{CloseReason, Resets};
 use connections::Connections;
 use gate::Gate;
 use listeners::{Listener, Listeners};
 use machine::Step;
 use namespaces::Namespaces;
 use owners::{Held, KnownNames};
+use port_counts::ClosedPorts;
 use ports::{Ports, RowId};
+use settling::Settling;
 use time_wait::TimeWaitRows;
 
 use crate::{
@@ -133,6 +144,8 @@ pub struct Tracker {
     names: KnownNames,
     held: Held,
     time_wait_rows: TimeWaitRows,
+    settling: Settling,
+    closed_ports: ClosedPorts,
     /// The walk that goes on, unless it is being worked on.
     walk: Option<walk::Walk>,
     walking: bool,
@@ -160,6 +173,8 @@ impl Tracker {
             names: KnownNames::default(),
             held: Held::default(),
             time_wait_rows: TimeWaitRows::default(),
+            settling: Settling::default(),
+            closed_ports: ClosedPorts::default(),
             walk: None,
             walking: false,
             walks: 0,
@@ -193,10 +208,10 @@ impl Tracker {
                     self.at_gate(transition, observer);
                 }
             }
-            Input::ResetReceived { time, sock } => {
+            Input::Reset(reset) => {
                 self.received += 1;
-                self.now = self.now.max(*time);
-                self.reset_received(*time, *sock);
+                self.now = self.now.max(reset.time);
+                self.reset(reset, observer);
             }
             Input::Holders(holders) => self.look_at_holders(holders, observer),
             Input::Names(names) => self.names.learn(names),
@@ -211,6 +226,7 @@ impl Tracker {
             }
             Input::UnreadableSocket => self.walk_is_unreadable(),
         }
+        self.settle_until(self.now, observer);
     }
 
     fn tick(&mut self, tick: &Tick) {
@@ -224,18 +240,14 @@ impl Tracker {
         {
             known.iter_mut().zip(new).for_each(|(known, new)| *known = (*known).max(*new));
         }
+        self.book_port_counts(&tick.ports);
     }
 
-    /// No more input comes: what a filter has not decided is left out.
-    pub fn finish(&mut self) {
+    /// No more input comes: ends are settled by what is known, and what a filter has not decided is
+    /// left out.
+    pub fn finish(&mut self, observer: &mut impl Observer) {
+        self.settle_until(Nanos::MAX, observer);
         self.gate.close();
-    }
-
-    fn reset_received(&mut self, time: Nanos, sock: SockId) {
-        match self.connections.get_mut(sock) {
-            Some(life) => life.reset_received = true,
-            None => self.reset_at_gate(time, sock),
-        }
     }
 
     /// The living connections.
@@ -251,7 +263,7 @@ impl Tracker {
     /// Whether a walk over the namespace could show anything new: it was never walked, something
     /// happened in it since, or events were lost.
     pub fn wants_walk(&self, netns: NetnsId) -> bool {
-        self.gate.may_be_in(netns) && self.namespaces.wants_walk(netns, self.losses())
+        self.gate.may_be_in(netns) && self.namespaces.wants_walk(netns, self.losses(), self.now)
     }
 
     /// Records that are known not to have reached us, one way or another.
@@ -270,7 +282,7 @@ impl Tracker {
             }
             Step::StopsListening => {
                 observer.transition(transition, None);
-                self.stops_listening(transition.sock);
+                self.stops_listening(transition);
                 if let Some(walk) = &mut self.walk {
                     walk.closed(transition);
                 }
@@ -309,7 +321,9 @@ impl Tracker {
 
     fn listens(&mut self, transition: &Transition) {
         let (netns, local) = (transition.netns, transition.local);
-        self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+        let is_first = !self.listeners.is_served(netns, local.port());
+        let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+        self.ports.get_mut(row).listening.opens(transition.time, is_first);
         let listener = Listener {
             netns,
             local,
@@ -321,20 +335,27 @@ impl Tracker {
             seen: transition.time,
             met_by: 0,
             absent: 0,
+            drops: 0,
         };
         self.listeners.insert(transition.sock, listener);
     }
 
     /// A listener is gone; its row remembers whose it was.
-    fn stops_listening(&mut self, sock: SockId) {
-        let Some(listener) = self.listeners.remove(sock) else {
+    fn stops_listening(&mut self, transition: &Transition) {
+        let is_shown = self.shows_listener(transition.sock);
+        let Some(mut listener) = self.listeners.remove(transition.sock) else {
             return;
         };
-        let key = RowKey::of_port(listener.netns, Role::Server, listener.local.port());
-        if let Some(row) = self.ports.find(key)
-            && !self.listeners.is_served(listener.netns, listener.local.port())
-        {
-            let row = self.ports.get_mut(row);
+        let (netns, port) = (listener.netns, listener.local.port());
+        let Some(row) = self.ports.find(RowKey::of_port(netns, Role::Server, port)) else {
+            return;
+        };
+        let row = self.ports.get_mut(row);
+        if let Some(closing) = transition.closing.filter(|_| is_shown) {
+            row.interval.listener_drops += listener.drops_since(closing.unread);
+        }
+        if !self.listeners.is_served(netns, port) {
+            row.listening.closes(transition.time);
             row.owners.clear();
             listener.labels().into_iter().for_each(|label| row.own(label));
         }
@@ -370,7 +391,7 @@ impl Tracker {
             established: false,
             deferred_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
             handed_on: false,
-            reset_received: false,
+            resets: Resets::default(),
             row,
             met_by: 0,
             absent: 0,
@@ -380,12 +401,14 @@ impl Tracker {
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.ports.get_mut(row);
             row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
+            row.interval.accept_depth.add(opening.accept_queue.0.into());
         }
         self.add(transition.sock, life, observer);
     }
 
     /// Puts a life into the table and on the books.
     fn add(&mut self, sock: SockId, life: Life, observer: &mut impl Observer) {
+        self.settle_last_life(sock, observer);
         let row = self.ports.get_mut(life.row);
         if life.established {
             row.interval.adopted += 1;
@@ -486,7 +509,7 @@ impl Tracker {
             established,
             deferred_accept: false,
             handed_on: false,
-            reset_received: false,
+            resets: Resets::default(),
             row,
             met_by: 0,
             absent: 0,
@@ -516,6 +539,12 @@ impl Tracker {
             life.established_at = Some(transition.time);
             observer.established(life);
             let (netns, role, port) = (life.netns, life.role, life.service_port());
+            let ends = (life.local, life.remote);
+            if role == Role::Client {
+                self.ports.get_mut(life.row).connects_from(ends.0.ip());
+            }
+            // A connection at the same ends takes the place of its TIME_WAIT.
+            self.leave_time_wait(netns, ends);
             // From now on the port has a row of its own, if it had none.
             self.row(RowKey::of_port(netns, role, port), true);
         }
@@ -540,139 +569,4 @@ impl Tracker {
             life.enter(transition.old, self.ports.get_mut(life.row), |_| EVIDENCE_LOST);
         }
     }
-
-    fn end(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        self.bring_up_to(transition, observer);
-        let Some(mut life) = self.connections.remove(transition.sock) else {
-            return;
-        };
-        life.learn_owner(transition, &self.listeners);
-        observer.transition(transition, Some(&life));
-        let past = Past {
-            role: life.role,
-            established: life.established,
-            reset_received: life.reset_received,
-        };
-        if let Some(walk) = &mut self.walk {
-            walk.closed(transition);
-        }
-        match close::classify(transition, past) {
-            Verdict::Discarded => {
-                let row = self.ports.get_mut(life.row);
-                row.gauges.leave(life.state);
-                row.gauges.pending -= 1;
-                row.interval.discarded += 1;
-            }
-            Verdict::Ended(reason, time_wait) => {
-                self.book_time_wait(transition, &life, time_wait);
-                self.book_end(life, reason, time_wait, Some(transition), transition.time, observer);
-            }
-        }
-    }
-
-    fn book_time_wait(&mut self, end: &Transition, life: &Life, time_wait: TimeWait) {
-        let row = self.ports.get_mut(life.row);
-        match time_wait {
-            TimeWait::None => {}
-            TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
-            TimeWait::Entered => {
-                row.interval.time_wait_entered += 1;
-                row.time_waits.enter(life.netns, end.time);
-                // A walk may know better than a guess.
-                if !life.role_assumed {
-                    let ends = (end.local, end.remote);
-                    self.time_wait_rows.enter(life.netns, ends, life.row, self.walks);
-                }
-                if let Some(walk) = &mut self.walk {
-                    walk.entered_time_wait(end, life.row);
-                }
-            }
-        }
-    }
-
-    /// Ends the life of a socket that is gone without a record.
-    fn lose(&mut self, sock: SockId, time: Nanos, observer: &mut impl Observer) {
-        if let Some(life) = self.connections.remove(sock) {
-            self.end_unseen(life, time, observer);
-        }
-    }
-
-    fn end_unseen(&mut self, life: Life, time: Nanos, observer: &mut impl Observer) {
-        let reason =
-            if life.established { CloseReason::LostSight } else { CloseReason::ConnectLostSight };
-        self.book_end(life, reason, TimeWait::None, None, time, observer);
-    }
-
-    fn book_end(
-        &mut self,
-        life: Life,
-        reason: CloseReason,
-        time_wait: TimeWait,
-        end: Option<&Transition>,
-        time: Nanos,
-        observer: &mut impl Observer,
-    ) {
-        debug_assert_eq!(life.established, reason.outcome() == Outcome::Closed);
-        let closing = end.and_then(|end| end.closing);
-        let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
-        let born = life.origin == Origin::Born;
-        let (sent, received) = end.map_or((None, None), |end| bytes(end, life.role));
-
-        let row = self.ports.get_mut(life.row);
-        row.gauges.leave(life.state);
-        if life.established {
-            row.gauges.open -= 1;
-            // Failed attempts have received nothing to be idle since, and have no life to speak of.
-            if let (Some(idle_us), Some(_)) = (idle_us, end) {
-                row.interval.idle.add(idle_us);
-            }
-            if born && end.is_some() {
-                row.interval.lifetime.add(time.saturating_sub(life.since) / 1000);
-            }
-        } else {
-            row.gauges.pending -= 1;
-        }
-        row.interval.end(reason);
-        row.interval.bytes_sent = row.interval.bytes_sent.saturating_add(sent.unwrap_or(0));
-        row.interval.bytes_received =
-            row.interval.bytes_received.saturating_add(received.unwrap_or(0));
-
-        observer.closed(&Closed {
-            role: life.role,
-            role_assumed: life.role_assumed,
-            netns: life.netns,
-            local: life.local,
-            remote: life.remote,
-            service_port: life.service_port(),
-            reason,
-            origin: life.origin,
-            opened: born.then_some(life.since),
-            since: life.since,
-            closed: time,
-            handshake: life.handshake,
-            time_wait: time_wait == TimeWait::Entered,
-            idle_us: idle_us.filter(|_| life.established),
-            owner: life.owner,
-            bytes_sent: sent,
-            bytes_received: received,
-        });
-    }
-}
-
-/// Payload sent and received. The kernel counts sequence space: a client's SYN and either FIN are
-/// one each.
-fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
-    let Some(closing) = end.closing else {
-        return (None, None);
-    };
-    let our_fin_acknowledged = match end.old {
-        TcpState::FinWait2 => true,
-        TcpState::LastAck | TcpState::Closing => end.err == 0,
-        _ => false,
-    };
-    let syn = u64::from(role == Role::Client);
-    let sent = closing.bytes_acked.saturating_sub(syn + u64::from(our_fin_acknowledged));
-    let fin_received = end.flags.contains(Flags::FIN_RECEIVED);
-    let received = closing.bytes_received.saturating_sub(fin_received.into());
-    (Some(sent), Some(received))
 }

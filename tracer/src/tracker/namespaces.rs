@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::input::{Nanos, NetnsId};
+use crate::input::{EphemeralPorts, Nanos, NetnsId, WalkEnd};
 
 /// More namespaces than this are not told apart: the one that was quiet for longest is forgotten,
 /// and walked anew if it still exists.
@@ -18,7 +18,16 @@ struct Namespace {
     /// How many losses were known when the last complete walk began; `None`: never walked.
     losses_at_walk: Option<u64>,
     last_seen: Nanos,
+    /// When the last complete walk began.
+    walked_at: Nanos,
+    /// That walk met connections.
+    has_connections: bool,
+    ephemeral_ports: Option<EphemeralPorts>,
 }
+
+/// Where there are connections, a walk is due after so long even if nothing has happened: one that
+/// stalls changes no state.
+const STALL_PERIOD: Nanos = 5_000_000_000;
 
 /// All namespaces, by inode number.
 #[derive(Debug, Default)]
@@ -36,8 +45,17 @@ impl Namespaces {
     }
 
     /// A walk came to its end; `losses` were known when it began.
-    pub(super) fn walked(&mut self, netns: NetnsId, now: Nanos, losses: u64) {
-        self.at(netns, now).losses_at_walk = Some(losses);
+    pub(super) fn walked(&mut self, end: &WalkEnd, losses: u64, has_connections: bool) {
+        let namespace = self.at(end.netns, end.ended);
+        namespace.losses_at_walk = Some(losses);
+        namespace.walked_at = end.begun;
+        namespace.has_connections = has_connections;
+        namespace.ephemeral_ports = end.ephemeral_ports.or(namespace.ephemeral_ports);
+    }
+
+    /// How it gives out ports, if a walk has shown that.
+    pub(super) fn ephemeral_ports(&self, netns: NetnsId) -> Option<EphemeralPorts> {
+        self.0.get(&netns)?.ephemeral_ports
     }
 
     /// How many losses were known when it was last walked; `None`: never.
@@ -46,9 +64,12 @@ impl Namespaces {
     }
 
     /// Whether a walk could show anything new, with so many losses known by now.
-    pub(super) fn wants_walk(&self, netns: NetnsId, losses: u64) -> bool {
+    pub(super) fn wants_walk(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
         self.0.get(&netns).is_none_or(|namespace| {
-            namespace.changed || namespace.losses_at_walk.is_none_or(|known| losses > known)
+            let is_old = namespace.walked_at.saturating_add(STALL_PERIOD) < now;
+            namespace.changed
+                || namespace.has_connections && is_old
+                || namespace.losses_at_walk.is_none_or(|known| losses > known)
         })
     }
 

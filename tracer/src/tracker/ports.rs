@@ -8,17 +8,21 @@ use std::{
 
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
-use synfin_common::state::TcpState;
+use synfin_common::{port_count::Counted, reset::ResetReason, state::TcpState};
 
 use super::{
     close::{CloseReason, Outcome},
     handshake::{Handshake, Unmeasured},
+    listening::Listening,
     machine::Role,
     owners::Owner,
-    quantiles::Durations,
+    quantiles::Distribution,
     time_wait::TimeWaits,
 };
-use crate::input::{Container, NetnsId};
+use crate::{
+    figure::Words,
+    input::{Container, NetnsId},
+};
 
 /// A row's place in its table. Good for as long as something lives in the row.
 pub(crate) type RowId = u32;
@@ -83,18 +87,28 @@ pub struct Counters {
     pub adopted: u64,
     ends: [u64; CloseReason::ALL.len()],
     /// Handshakes with nothing sent twice.
-    pub clean: Durations,
+    pub clean: Distribution,
     /// Handshakes whose SYN or SYN-ACK was sent again.
-    pub retransmitted: Durations,
+    pub retransmitted: Distribution,
     unmeasured: [u64; Unmeasured::ALL.len()],
     /// Entries into TIME_WAIT.
     pub time_wait_entered: u64,
     /// Entries that the kernel's full table prevented.
     pub time_wait_overflowed: u64,
     /// From birth to end, of connections whose birth was seen.
-    pub lifetime: Durations,
+    pub lifetime: Distribution,
     /// From the last received segment to the end.
-    pub idle: Durations,
+    pub idle: Distribution,
+    /// The same of those that ended abnormally.
+    pub idle_abnormal: Distribution,
+    /// Connections waiting for accept() that each new one found on its listener.
+    pub accept_depth: Distribution,
+    /// What listeners dropped, for whatever reason.
+    pub listener_drops: u64,
+    /// SYN-ACKs that were sent again.
+    pub synack_retransmits: u64,
+    resets: [u64; ResetReason::COUNT],
+    closed_first: [u64; ClosedFirst::ALL.len()],
     /// Bytes that the peer acknowledged, of connections that have ended.
     pub bytes_sent: u64,
     /// Bytes received, of connections that have ended.
@@ -136,8 +150,35 @@ impl Counters {
         self.unmeasured.iter().sum()
     }
 
-    pub(super) fn end(&mut self, reason: CloseReason) {
+    /// Resets that were sent with no connection behind them, for this reason.
+    pub fn resets(&self, reason: ResetReason) -> u64 {
+        self.resets[reason as usize]
+    }
+
+    /// All of them.
+    pub fn resets_total(&self) -> u64 {
+        self.resets.iter().copied().fold(0, u64::saturating_add)
+    }
+
+    /// How many were closed first by this side.
+    pub fn closed_first(&self, side: ClosedFirst) -> u64 {
+        self.closed_first[side as usize]
+    }
+
+    /// A life ended, in this state.
+    pub(super) fn end(&mut self, reason: CloseReason, state: TcpState) {
         self.ends[reason.index()] += 1;
+        if let Some(side) = ClosedFirst::by_state(state) {
+            self.closed_first[side as usize] += 1;
+        }
+    }
+
+    pub(super) fn count_at_port(&mut self, counted: Counted, count: u64) {
+        let sum = match counted {
+            Counted::SynackRetransmit => &mut self.synack_retransmits,
+            Counted::Reset(reason) => &mut self.resets[reason as usize],
+        };
+        *sum = sum.saturating_add(count);
     }
 
     pub(super) fn handshake(&mut self, handshake: &Handshake) {
@@ -163,6 +204,12 @@ impl Counters {
             time_wait_overflowed,
             lifetime,
             idle,
+            idle_abnormal,
+            accept_depth,
+            listener_drops,
+            synack_retransmits,
+            resets,
+            closed_first,
             bytes_sent,
             bytes_received,
         } = self;
@@ -182,8 +229,56 @@ impl Counters {
         *time_wait_overflowed += other.time_wait_overflowed;
         lifetime.merge(&other.lifetime);
         idle.merge(&other.idle);
+        idle_abnormal.merge(&other.idle_abnormal);
+        accept_depth.merge(&other.accept_depth);
+        *listener_drops += other.listener_drops;
+        *synack_retransmits = synack_retransmits.saturating_add(other.synack_retransmits);
+        for (sum, count) in resets.iter_mut().zip(other.resets) {
+            *sum = sum.saturating_add(count);
+        }
+        for (sum, count) in closed_first.iter_mut().zip(other.closed_first) {
+            *sum += count;
+        }
         *bytes_sent = bytes_sent.saturating_add(other.bytes_sent);
         *bytes_received = bytes_received.saturating_add(other.bytes_received);
+    }
+}
+
+/// Who sent the first FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedFirst {
+    /// We did.
+    Us,
+    /// The peer did.
+    Peer,
+    /// Both, before either saw the other's.
+    Both,
+}
+
+impl ClosedFirst {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Us, Self::Peer, Self::Both];
+
+    /// Their names.
+    pub const WORDS: Words = Words { name: "side", all: || Self::ALL.map(Self::name).into() };
+
+    /// The name that every output uses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Us => "us",
+            Self::Peer => "peer",
+            Self::Both => "both",
+        }
+    }
+
+    /// A life's last state tells.
+    const fn by_state(state: TcpState) -> Option<Self> {
+        match state {
+            TcpState::FinWait1 | TcpState::FinWait2 => Some(Self::Us),
+            TcpState::CloseWait | TcpState::LastAck => Some(Self::Peer),
+            TcpState::Closing => Some(Self::Both),
+            _ => None,
+        }
     }
 }
 
@@ -230,24 +325,33 @@ pub struct Walked {
     pub fin_wait2_orphans: u64,
     /// Connections waiting for accept(), of all listeners on the port.
     pub accept_queue: u64,
-    /// The limit of that, summed likewise.
+    /// The limit of that on one listener, the least if they differ; 0: there is none.
     pub accept_limit: u64,
     /// Listeners on the port.
     pub listeners: u64,
+    /// Connections that retransmit and are not answered.
+    pub stalled: u64,
 }
 
 impl Walked {
+    /// A listener has this limit.
+    pub(super) fn limit_queue(&mut self, limit: u64) {
+        let limits = [self.accept_limit, limit].into_iter().filter(|&limit| limit > 0);
+        self.accept_limit = limits.min().unwrap_or(0);
+    }
+
     /// Whether some of it goes away without a record.
     pub(super) fn will_pass(&self) -> bool {
-        self.half_open + self.fin_wait2_orphans + self.accept_queue > 0
+        self.half_open + self.fin_wait2_orphans + self.accept_queue + self.stalled > 0
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.half_open += other.half_open;
         self.fin_wait2_orphans += other.fin_wait2_orphans;
         self.accept_queue += other.accept_queue;
-        self.accept_limit += other.accept_limit;
+        self.limit_queue(other.accept_limit);
         self.listeners += other.listeners;
+        self.stalled += other.stalled;
     }
 }
 
@@ -264,12 +368,18 @@ pub(crate) struct Row {
     pub(super) walked: BTreeMap<NetnsId, Walked>,
     /// Most connections seen waiting for accept() since the last cut.
     pub(super) accept_peak: u64,
+    pub(super) listening: Listening,
+    /// Our addresses that clients connect from, up to [`SOURCES_LIMIT`].
+    pub(super) sources: BTreeSet<IpAddr>,
     /// The owners, up to [`OWNERS_LIMIT`].
     pub(super) owners: BTreeSet<Label>,
 }
 
 /// More owners than this are not told apart.
 const OWNERS_LIMIT: usize = 64;
+
+/// More addresses of ours than this are not told apart.
+const SOURCES_LIMIT: usize = 64;
 
 impl Row {
     /// Nothing lives here: all that it holds adds up elsewhere as well.
@@ -283,7 +393,14 @@ impl Row {
         self.opening_balance.merge(&row.opening_balance);
         self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
+        self.listening.merge(&row.listening);
         row.owners.into_iter().for_each(|owner| self.own(owner));
+    }
+
+    pub(super) fn connects_from(&mut self, source: IpAddr) {
+        if self.sources.len() < SOURCES_LIMIT {
+            self.sources.insert(source);
+        }
     }
 
     pub(super) fn own(&mut self, owner: Label) {
@@ -390,6 +507,12 @@ impl Ports {
         }
     }
 
+    /// All rows with their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, &RowKey, &Row)> {
+        let rows = self.rows.iter().enumerate();
+        rows.filter_map(|(id, row)| row.as_ref().map(|(key, row)| (id as RowId, key, row)))
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&RowKey, &mut Row)> {
         self.rows.iter_mut().flatten().map(|(key, row)| (&*key, row))
     }
@@ -397,8 +520,10 @@ impl Ports {
     /// All rows, and the labels that their keys speak of.
     pub(crate) fn with_labels(
         &mut self,
-    ) -> (&IndexSet<Label, FxBuildHasher>, impl Iterator<Item = (&RowKey, &mut Row)>) {
-        (&self.labels, self.rows.iter_mut().flatten().map(|(key, row)| (&*key, row)))
+    ) -> (&IndexSet<Label, FxBuildHasher>, impl Iterator<Item = (RowId, &RowKey, &mut Row)>) {
+        let rows = self.rows.iter_mut().enumerate();
+        let rows = rows.filter_map(|(id, row)| Some((id as RowId, row.as_mut()?)));
+        (&self.labels, rows.map(|(id, (key, row))| (id, &*key, row)))
     }
 
     /// How often something was booked on the rest for want of room.
@@ -416,7 +541,7 @@ impl Ports {
     }
 
     /// The row that a role's ports share which have none of their own; beyond the limit.
-    fn rest(&mut self, role: Role) -> RowId {
+    pub(crate) fn rest(&mut self, role: Role) -> RowId {
         let key = RowKey { netns: 0, role, port: None, owner: None, remote: None };
         self.find(key).unwrap_or_else(|| self.add(key))
     }

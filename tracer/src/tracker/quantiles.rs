@@ -13,10 +13,10 @@ const MAX_POWER: u8 = 40;
 /// So many are kept as they are before they are put into buckets together.
 const RECENT_LIMIT: usize = 64;
 
-/// Durations in microseconds. Takes memory for the buckets that are not empty only, as there may
+/// Values: durations in microseconds, or how many waited. Takes memory for the buckets that are not empty only, as there may
 /// be thousands of rows with a few connections each.
 #[derive(Clone, Debug, Default)]
-pub struct Durations {
+pub struct Distribution {
     buckets: Option<Box<SparseHistogram>>,
     /// Not yet in the buckets.
     recent: Vec<u64>,
@@ -24,13 +24,13 @@ pub struct Durations {
     max: u64,
 }
 
-impl Durations {
+impl Distribution {
     /// Adds one.
-    pub fn add(&mut self, us: u64) {
-        let us = us.min((1 << MAX_POWER) - 1);
-        self.recent.push(us);
+    pub fn add(&mut self, value: u64) {
+        let value = value.min((1 << MAX_POWER) - 1);
+        self.recent.push(value);
         self.count += 1;
-        self.max = self.max.max(us);
+        self.max = self.max.max(value);
         if self.recent.len() >= RECENT_LIMIT {
             self.settle();
         }
@@ -88,9 +88,9 @@ impl Durations {
         }
         let mut recent =
             Histogram::new(GROUPING_POWER, MAX_POWER).expect("the powers are in range");
-        for &us in &self.recent {
+        for &value in &self.recent {
             // Cannot fail: the value is within the range.
-            let _ = recent.increment(us);
+            let _ = recent.increment(value);
         }
         let recent = SparseHistogram::from(&recent);
         Some(Cow::Owned(match &self.buckets {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_close_and_the_maximum_is_exact() {
-        let mut durations = Durations::default();
+        let mut durations = Distribution::default();
         assert_eq!((durations.quantile(0.5), durations.max()), (None, None));
         for us in 1..=10_000 {
             durations.add(us);
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn parts_add_up_to_the_whole() {
         let of = |range: std::ops::Range<u64>| {
-            let mut durations = Durations::default();
+            let mut durations = Distribution::default();
             range.for_each(|us| durations.add(us * 7));
             durations
         };

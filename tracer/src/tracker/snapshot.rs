@@ -10,10 +10,13 @@ use synfin_common::event::Kind;
 
 use super::{
     Tracker,
+    ephemeral::{Destination, DestinationKey, Ephemeral},
     listeners::{Listener, Listeners},
+    listening::Listening,
     machine::Role,
     owners::KnownNames,
     ports::{Counters, Gauges, Label, Row, RowKey, Walked},
+    stuck::{Stuck, keep_older},
 };
 use crate::{
     figure::Words,
@@ -100,6 +103,13 @@ pub struct RowSnapshot {
     pub walked: Walked,
     /// The most connections that were seen waiting for accept().
     pub accept_peak: u64,
+    /// Since when the port is served.
+    pub listening: Listening,
+    /// The connections that were in one state for longest, by [`STUCK_STATES`](super::STUCK_STATES).
+    pub stuck: Stuck,
+    /// How far the ports are used up toward the destination where most are; `None` if that is not
+    /// known, and for servers.
+    pub ephemeral: Option<Ephemeral>,
 }
 
 /// What all that a row covers has in common. Several values are counted, never represented by one
@@ -181,6 +191,8 @@ impl Events {
 pub struct Tables {
     /// Living connections.
     pub connections: u64,
+    /// Connections that have just ended, and are shown as open until it is certain why.
+    pub settling: u64,
     /// Connections that made room for others, since the start.
     pub evicted: u64,
     /// Bookings on the row of the rest for want of a row, since the start.
@@ -193,15 +205,21 @@ impl Tracker {
         let (start, end) = (self.interval_start, self.now);
         let events = self.events();
         let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
-        let (labels, rows) = self.ports.with_labels();
-        for (key, row) in rows {
+        for (_, row) in self.ports.iter_mut() {
             row.time_waits.expire(end);
+        }
+        let destinations = self.destinations();
+        let mut stuck = self.stuck();
+        let (labels, rows) = self.ports.with_labels();
+        for (id, key, row) in rows {
             row.learn_owners(key, &self.listeners);
-            if row.has_something_to_say() {
+            if row.has_something_to_say(start) {
                 let label = key.owner.and_then(|id| labels.get_index(id as usize));
                 let owners = label.map_or_else(|| row.owners.clone(), |one| [one.clone()].into());
                 let group = groups.entry(GroupKey::new(by, key, &owners)).or_default();
                 group.add(key, row, owners);
+                group.add_stuck(stuck.remove(&id).unwrap_or_default());
+                group.add_destination(destination(key).and_then(|it| destinations.get(&it)));
             }
             row.begin_interval();
         }
@@ -213,6 +231,7 @@ impl Tracker {
             events: events.since(&self.events_cut),
             tables: Tables {
                 connections: self.connections.len() as u64,
+                settling: self.settling.len() as u64,
                 evicted: self.connections.evicted(),
                 folded: self.ports.folded(),
             },
@@ -220,6 +239,30 @@ impl Tracker {
         self.interval_start = end;
         self.events_cut = events;
         snapshot
+    }
+
+    /// How far the ports are used up toward each destination of clients.
+    fn destinations(&self) -> BTreeMap<DestinationKey, Ephemeral> {
+        let (start, end) = (self.interval_start, self.now);
+        let mut sums: BTreeMap<DestinationKey, Destination> = BTreeMap::new();
+        for (_, key, row) in self.ports.iter() {
+            let Some(destination) = destination(key) else { continue };
+            let sum = sums.entry(destination).or_default();
+            sum.live += row.gauges.open + row.gauges.pending;
+            sum.live_at_start += row.opening_balance.open + row.opening_balance.pending;
+            sum.entered += row.interval.time_wait_entered;
+            sum.sources.extend(&row.sources);
+            for (second, count) in row.time_waits.left(end) {
+                *sum.time_waits.entry(second).or_default() += count;
+            }
+        }
+        let seconds = end.saturating_sub(start) as f64 / 1e9;
+        let known = sums.into_iter().filter_map(|(key, sum)| {
+            let (netns, remote, _) = key;
+            let settings = self.namespaces.ephemeral_ports(netns)?;
+            Some((key, sum.ephemeral(remote, &settings, seconds)))
+        });
+        known.collect()
     }
 
     /// What became of the kernel's records, since the start.
@@ -242,6 +285,12 @@ impl Tracker {
             unreadable: self.unreadable,
         }
     }
+}
+
+/// Where the clients of a row connect to, if it tells that apart.
+fn destination(key: &RowKey) -> Option<DestinationKey> {
+    (key.role == Role::Client).then_some(())?;
+    Some((key.netns, key.remote?, key.port?))
 }
 
 /// What the rows of a group have in common.
@@ -280,6 +329,9 @@ struct Group {
     time_wait_peak: u64,
     walked: Walked,
     accept_peak: u64,
+    listening: Listening,
+    stuck: Stuck,
+    ephemeral: Option<Ephemeral>,
 }
 
 impl Group {
@@ -296,6 +348,22 @@ impl Group {
         self.time_wait_peak += row.time_waits.peak();
         row.walked.values().for_each(|walked| self.walked.merge(walked));
         self.accept_peak = self.accept_peak.max(row.accept_peak);
+        self.listening.merge(&row.listening);
+    }
+
+    fn add_stuck(&mut self, stuck: Stuck) {
+        for (kept, oldest) in self.stuck.iter_mut().zip(stuck) {
+            keep_older(kept, oldest);
+        }
+    }
+
+    /// Of several destinations, the one where most ports are used up is shown.
+    fn add_destination(&mut self, destination: Option<&Ephemeral>) {
+        if let Some(destination) = destination
+            && self.ephemeral.is_none_or(|shown| shown.share() < destination.share())
+        {
+            self.ephemeral = Some(*destination);
+        }
     }
 
     fn into_row(self, role: Role, names: &KnownNames) -> RowSnapshot {
@@ -320,6 +388,9 @@ impl Group {
             time_wait_peak: self.time_wait_peak,
             walked: self.walked,
             accept_peak: self.accept_peak,
+            listening: self.listening,
+            stuck: self.stuck,
+            ephemeral: self.ephemeral,
         }
     }
 }
@@ -337,9 +408,13 @@ impl Row {
         }
     }
 
-    fn has_something_to_say(&self) -> bool {
+    /// `start` is when the interval began.
+    fn has_something_to_say(&self, start: Nanos) -> bool {
         let Counters { attempts, established, adopted, .. } = self.interval;
         attempts + established + adopted > 0
+            || self.interval.synack_retransmits > 0
+            || self.interval.resets_total() > 0
+            || self.listening.has_changed_since(start)
             || self.interval.sum(|_| true) > 0
             || self.gauges != Gauges::default()
             || self.opening_balance != Gauges::default()

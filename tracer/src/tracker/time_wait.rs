@@ -19,6 +19,9 @@ const SECOND: Nanos = 1_000_000_000;
 /// More than this are not kept apart.
 const KEPT_LIMIT: usize = 1 << 20;
 
+/// Ours and the peer's.
+pub(super) type Ends = (SocketAddr, SocketAddr);
+
 /// In which row each TIME_WAIT was booked whose entry was seen: a walk that meets it knows neither
 /// owner nor role. Known by a hash of the ends; that two have the same is a matter of one figure.
 #[derive(Debug, Default)]
@@ -30,20 +33,16 @@ struct Kept {
     netns: NetnsId,
     /// The last walk that met it, or during which it was entered.
     walk: u32,
+    /// When it ends; `None` if a walk has found it to be an orphan in FIN_WAIT2.
+    expiry: Option<Nanos>,
 }
 
 impl TimeWaitRows {
     /// One was booked in this row.
-    pub(crate) fn enter(
-        &mut self,
-        netns: NetnsId,
-        ends: (SocketAddr, SocketAddr),
-        row: RowId,
-        walk: u32,
-    ) {
+    pub(crate) fn enter(&mut self, netns: NetnsId, ends: Ends, row: RowId, walk: u32, now: Nanos) {
         if self.0.len() < KEPT_LIMIT {
-            let key = FxBuildHasher.hash_one((netns, ends));
-            self.0.insert(key, Kept { row, netns, walk });
+            let expiry = Some(now.saturating_add(LENGTH));
+            self.0.insert(key(netns, ends), Kept { row, netns, walk, expiry });
         }
     }
 
@@ -51,18 +50,30 @@ impl TimeWaitRows {
     pub(crate) fn meet(
         &mut self,
         netns: NetnsId,
-        ends: (SocketAddr, SocketAddr),
+        ends: Ends,
         walk: u32,
+        expiry: Option<Nanos>,
     ) -> Option<RowId> {
-        let kept = self.0.get_mut(&FxBuildHasher.hash_one((netns, ends)))?;
+        let kept = self.0.get_mut(&key(netns, ends))?;
         kept.walk = walk;
+        kept.expiry = expiry;
         Some(kept.row)
+    }
+
+    /// One is over before its time: in which row it was booked, and until when, if that is known.
+    pub(crate) fn take(&mut self, netns: NetnsId, ends: Ends) -> Option<(RowId, Option<Nanos>)> {
+        let kept = self.0.remove(&key(netns, ends))?;
+        Some((kept.row, kept.expiry))
     }
 
     /// A walk is over: those that it did not meet are gone.
     pub(crate) fn forget_absent(&mut self, netns: NetnsId, walk: u32) {
         self.0.retain(|_, kept| kept.netns != netns || kept.walk == walk);
     }
+}
+
+fn key(netns: NetnsId, ends: Ends) -> u64 {
+    FxBuildHasher.hash_one((netns, ends))
 }
 
 /// The sockets in TIME_WAIT of one row.
@@ -86,6 +97,24 @@ impl TimeWaits {
         *self.expiries.entry((expiry / SECOND, netns)).or_default() += 1;
         self.now += 1;
         self.peak = self.peak.max(self.now);
+    }
+
+    /// One less, which would have lasted until then.
+    pub(crate) fn leave(&mut self, netns: NetnsId, now: Nanos, expiry: Nanos) {
+        self.expire(now);
+        if let Some(count) = self.expiries.get_mut(&(expiry / SECOND, netns)) {
+            *count -= 1;
+            self.now -= 1;
+            if *count == 0 {
+                self.expiries.remove(&(expiry / SECOND, netns));
+            }
+        }
+    }
+
+    /// How many end in which second from now, after [`Self::expire`].
+    pub(crate) fn left(&self, now: Nanos) -> impl Iterator<Item = (u64, u64)> {
+        let left = move |second: u64| second.saturating_sub(now / SECOND);
+        self.expiries.iter().map(move |(&(second, _), &count)| (left(second), count.into()))
     }
 
     /// Forgets all of a namespace: a walk has counted anew. The peak stays.
@@ -128,6 +157,20 @@ impl TimeWaits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_ends_early_is_one_less() {
+        let mut time_waits = TimeWaits::default();
+        time_waits.enter(1, 10 * SECOND);
+        time_waits.enter(1, 12 * SECOND);
+        time_waits.leave(1, 20 * SECOND, 70 * SECOND);
+        assert_eq!(time_waits.now(), 1);
+        // It is gone, and one of another namespace never was.
+        time_waits.leave(1, 20 * SECOND, 70 * SECOND);
+        time_waits.leave(2, 20 * SECOND, 72 * SECOND);
+        assert_eq!((time_waits.now(), time_waits.peak()), (1, 2));
+        assert_eq!(time_waits.left(20 * SECOND).collect::<Vec<_>>(), [(52, 1)]);
+    }
 
     #[test]
     fn an_entry_lasts_a_minute() {

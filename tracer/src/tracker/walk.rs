@@ -17,6 +17,7 @@ use super::{
     machine,
     machine::Role,
     ports::{RowId, RowKey, Walked},
+    time_wait::Ends,
 };
 use crate::input::{
     Nanos, NetnsId, SockId, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
@@ -36,8 +37,6 @@ pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
 /// one is enough.
 pub(super) const ABSENCES: u8 = 2;
 
-type Ends = (std::net::SocketAddr, std::net::SocketAddr);
-
 /// A walk that goes on.
 pub(super) struct Walk {
     netns: NetnsId,
@@ -52,6 +51,8 @@ pub(super) struct Walk {
     /// How many TIME_WAITs it met, by row and expiry.
     time_waits: HashMap<(RowId, Nanos), u32, FxBuildHasher>,
     rows: HashMap<RowId, Walked, FxBuildHasher>,
+    /// It met connections.
+    has_connections: bool,
     /// Its findings are incomplete: nothing is concluded from what it did not meet.
     incomplete: bool,
 }
@@ -80,16 +81,31 @@ impl Walk {
         }
     }
 
+    /// When a TIME_WAIT that was met ends, to the second: what the books keep. `None`: it is an
+    /// orphan in FIN_WAIT2.
+    fn expiry(&self, time_wait: &WalkedTimeWait) -> Option<Nanos> {
+        let expiry = self.begun.saturating_add(u64::from(time_wait.remaining_ms) * 1_000_000);
+        (!time_wait.fin_wait2).then(|| expiry - expiry % 1_000_000_000)
+    }
+
     fn book_time_wait(&mut self, row: RowId, time_wait: &WalkedTimeWait) {
-        if time_wait.fin_wait2 {
-            self.rows.entry(row).or_default().fin_wait2_orphans += 1;
-        } else {
-            let expiry = self.begun.saturating_add(u64::from(time_wait.remaining_ms) * 1_000_000);
-            // To the second: what the books keep.
-            let second = expiry - expiry % 1_000_000_000;
-            *self.time_waits.entry((row, second)).or_default() += 1;
+        match self.expiry(time_wait) {
+            Some(expiry) => *self.time_waits.entry((row, expiry)).or_default() += 1,
+            None => self.rows.entry(row).or_default().fin_wait2_orphans += 1,
         }
     }
+
+    /// Takes note that a TIME_WAIT is over, if it was entered since the walk began.
+    pub(super) fn left_time_wait(&mut self, netns: NetnsId, ends: Ends) {
+        if netns == self.netns {
+            self.entered.remove(&ends);
+        }
+    }
+}
+
+/// Past its handshake, and its retransmissions are not answered.
+fn is_stalled(socket: &WalkedSocket) -> bool {
+    socket.retransmits > 0 && !machine::is_pending(socket.state)
 }
 
 impl Tracker {
@@ -107,6 +123,7 @@ impl Tracker {
             entered: BTreeMap::new(),
             time_waits: HashMap::default(),
             rows: HashMap::default(),
+            has_connections: false,
             incomplete: false,
         });
     }
@@ -125,7 +142,7 @@ impl Tracker {
             TcpState::Listen => self.walked_listener(&mut walk, socket),
             TcpState::NewSynRecv => self.walked_half_open(&mut walk, socket),
             TcpState::Close | TcpState::TimeWait => {}
-            _ => self.walked_connection(&walk, socket, observer),
+            _ => self.walked_connection(&mut walk, socket, observer),
         }
         self.walk = Some(walk);
     }
@@ -133,11 +150,13 @@ impl Tracker {
     fn walked_listener(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
         let (netns, local) = (walk.netns, socket.local);
         let known = self.listeners.get_mut(socket.sock);
+        let mut new_drops = 0;
         match known.filter(|known| (known.netns, known.local) == (netns, local)) {
             Some(listener) => {
                 listener.absent = 0;
                 listener.seen = listener.seen.max(socket.time);
                 listener.met_by = walk.number;
+                new_drops = listener.drops_since(socket.drops);
             }
             None if walk.was_closed_since(socket) => return,
             None => {
@@ -152,6 +171,8 @@ impl Tracker {
                     seen: socket.time,
                     met_by: walk.number,
                     absent: 0,
+                    // What it dropped before is not ours to count.
+                    drops: socket.drops,
                 };
                 if let Some(holders) = self.held.of(socket.sock, 0) {
                     listener.is_held_by(holders);
@@ -164,9 +185,10 @@ impl Tracker {
             let figures = walk.rows.entry(row).or_default();
             figures.listeners += 1;
             figures.accept_queue += u64::from(socket.accept_queue.0);
-            figures.accept_limit += u64::from(socket.accept_queue.1);
+            figures.limit_queue(socket.accept_queue.1.into());
             let row = self.ports.get_mut(row);
             row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
+            row.interval.listener_drops += new_drops;
         }
     }
 
@@ -181,10 +203,11 @@ impl Tracker {
 
     fn walked_connection(
         &mut self,
-        walk: &Walk,
+        walk: &mut Walk,
         socket: &WalkedSocket,
         observer: &mut impl Observer,
     ) {
+        walk.has_connections = true;
         if self.connections.get(socket.sock).is_none()
             && (walk.was_closed_since(socket)
                 || !self.admits_walked(walk.netns, walk.number, socket, observer))
@@ -199,6 +222,9 @@ impl Tracker {
             if had_record_since || is_same {
                 life.met_by = walk.number;
                 life.absent = 0;
+            }
+            if is_same && is_stalled(socket) {
+                walk.rows.entry(life.row).or_default().stalled += 1;
             }
             if had_record_since {
                 return;
@@ -239,6 +265,9 @@ impl Tracker {
         let socket_id = (walk.netns, socket.sock);
         let mut life = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
         life.met_by = walk.number;
+        if is_stalled(socket) {
+            walk.rows.entry(life.row).or_default().stalled += 1;
+        }
         self.add(socket.sock, life, observer);
     }
 
@@ -258,15 +287,9 @@ impl Tracker {
         if let Some((row, _)) = walk.entered.remove(&ends) {
             return Some(row);
         }
-        let known = self.time_wait_rows.meet(walk.netns, ends, walk.number);
-        // A row in which nothing lived may have been given up since.
-        let is_same = |&row: &RowId| {
-            self.ports.key(row).is_some_and(|key| {
-                let port = key.role.service_port(ends.0, ends.1);
-                (key.netns, key.port) == (walk.netns, Some(port))
-            })
-        };
-        if let Some(row) = known.filter(is_same) {
+        let expiry = walk.expiry(time_wait);
+        let known = self.time_wait_rows.meet(walk.netns, ends, walk.number, expiry);
+        if let Some(row) = known.filter(|&row| self.is_row_of(row, walk.netns, ends)) {
             return Some(row);
         }
         let (role, is_assumed) = self.role_of(walk.netns, ends, time_wait.port_by_connect);
@@ -297,7 +320,7 @@ impl Tracker {
         let missed_a_connection = self.forget_absent(&walk, enough, new_losses, observer);
         self.gate.forget_absent(walk.netns, walk.number, walk.begun);
         self.time_wait_rows.forget_absent(walk.netns, walk.number);
-        self.namespaces.walked(walk.netns, end.ended, walk.losses);
+        self.namespaces.walked(end, walk.losses, walk.has_connections);
         // The next walk shows what is gone and what was passed over, and what has passed by itself.
         let more_to_see = missed_a_listener
             || missed_a_connection

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use synfin::{
     figure::to_object,
-    input::{Input, Nanos, SockId},
+    input::{ClockAnchor, Input, Nanos, SockId},
     tracker::{
-        By, Closed, Common, Counters, Durations, Life, Limits, Observer, Origin, Role, RowSnapshot,
-        Snapshot, Tracker, Unmeasured,
+        By, Closed, Common, Counters, Distribution, Life, Limits, Observer, Origin, Role,
+        RowSnapshot, Snapshot, Tables, Tracker, Unmeasured,
         close::{CloseReason, Outcome},
         columns::{COLUMNS, PortRow},
     },
@@ -78,10 +78,8 @@ impl Books {
     }
 
     pub(crate) fn take(&mut self, input: &Input) {
-        let is_record = matches!(
-            input,
-            Input::Transition(_) | Input::ResetReceived { .. } | Input::UnreadableRecord
-        );
+        let is_record =
+            matches!(input, Input::Transition(_) | Input::Reset(_) | Input::UnreadableRecord);
         self.given += u64::from(is_record);
         self.tracker.ingest(input, &mut self.seen);
         let open = self.tracker.open().count();
@@ -142,6 +140,13 @@ impl Books {
         snapshot
     }
 
+    /// Nothing more comes.
+    pub(crate) fn finish(&mut self) {
+        self.tracker.finish(&mut self.seen);
+        let snapshot = self.cut();
+        assert_eq!(snapshot.tables.settling, 0);
+    }
+
     /// What one interval leaves is what the next one begins with, and all of them add up.
     fn audit_intervals(&mut self, snapshot: &Snapshot) {
         let mut accounts: BTreeMap<Account, [(u64, u64); 2]> = BTreeMap::new();
@@ -189,8 +194,9 @@ impl Books {
     fn audit_tables(&self, snapshot: &Snapshot) {
         let on_the_books: u64 =
             snapshot.rows.iter().map(|row| row.gauges.pending + row.gauges.open).sum();
-        assert_eq!(on_the_books, self.tracker.open().count() as u64, "living connections");
-        assert_eq!(snapshot.tables.connections, on_the_books);
+        let Tables { connections, settling, .. } = snapshot.tables;
+        assert_eq!(connections, self.tracker.open().count() as u64, "living connections");
+        assert_eq!(on_the_books, connections + settling);
         // And one row of the rest for each role.
         let rows = snapshot.rows.len();
         assert!(rows <= self.limits.rows + 2, "{rows} rows, limit {}", self.limits.rows);
@@ -263,7 +269,7 @@ fn sums(counters: &Counters) -> Sums {
     for cause in Unmeasured::ALL {
         sums.insert(cause.name().to_owned(), counters.unmeasured(cause));
     }
-    let mut durations = |name: &str, durations: &Durations| {
+    let mut durations = |name: &str, durations: &Distribution| {
         for (bound, count) in durations.buckets() {
             sums.insert(format!("{name} up to {bound}"), count);
         }
@@ -285,9 +291,10 @@ fn add(totals: &mut Sums, sums: Sums) {
 /// Every figure of every row, in each form.
 fn report(snapshot: &Snapshot) -> String {
     let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
-    let seconds = (snapshot.end - snapshot.start) as f64 / 1e9;
+    let (end, clock) = (snapshot.end, ClockAnchor::default());
+    let seconds = (end - snapshot.start) as f64 / 1e9;
     for row in &snapshot.rows {
-        let row = PortRow { row: row.clone(), seconds };
+        let row = PortRow { row: row.clone(), end, seconds, clock };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
         lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
     }

@@ -67,7 +67,7 @@ impl Mangled {
             books.cut();
         }
         inputs[done..].iter().for_each(|input| books.take(input));
-        books.cut();
+        books.finish();
         books
     }
 }

@@ -4,10 +4,15 @@ use std::{net::SocketAddr, ops::Range};
 
 use proptest::{prelude::*, sample::Index};
 use synfin::input::{
-    Closing, Counters, Input, Nanos, NetnsId, Opening, SockId, Tick, Transition, WalkBegin,
-    WalkEnd, WalkedSocket, WalkedTimeWait,
+    Closing, Counters, EphemeralPorts, Input, Nanos, NetnsId, Opening, PortCount, Reset, ResetWay,
+    Reuse, SockId, Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
 };
-use synfin_common::{event::Flags, state::TcpState};
+use synfin_common::{
+    event::{Flags, Kind},
+    port_count::Counted,
+    reset::ResetReason,
+    state::TcpState,
+};
 
 use crate::world::{NAMESPACES, SECOND, START};
 
@@ -79,7 +84,7 @@ impl Mangle {
 fn set_time(input: &mut Input, time: Nanos) {
     match input {
         Input::Transition(transition) => transition.time = time,
-        Input::ResetReceived { time: old, .. } => *old = time,
+        Input::Reset(reset) => reset.time = time,
         Input::WalkBegin(begin) => begin.time = time,
         Input::Socket(socket) => socket.time = time,
         Input::WalkEnd(end) => end.ended = time,
@@ -106,18 +111,63 @@ fn time() -> impl Strategy<Value = Nanos> {
 pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         12 => transition().prop_map(Input::Transition),
-        1 => (time(), sock()).prop_map(|(time, sock)| Input::ResetReceived { time, sock }),
+        1 => (time(), sock(), reset_way())
+            .prop_map(|(time, sock, way)| Input::Reset(Reset { time, sock, way })),
         2 => (netns(), time())
             .prop_map(|(netns, time)| Input::WalkBegin(WalkBegin { netns, time })),
         6 => walked_socket().prop_map(Input::Socket),
         3 => walked_time_wait().prop_map(Input::TimeWait),
-        3 => (netns(), time(), time(), prop::option::weighted(0.2, Just("gone".to_owned())))
-            .prop_map(|(netns, begun, ended, error)| {
-                Input::WalkEnd(WalkEnd { netns, begun, ended, error })
-            }),
-        2 => (time(), counters()).prop_map(|(time, counters)| Input::Tick(Tick { time, counters })),
+        3 => walk_end().prop_map(Input::WalkEnd),
+        2 => (time(), counters(), prop::collection::vec(port_count(), 0..3))
+            .prop_map(|(time, counters, ports)| Input::Tick(Tick { time, counters, ports })),
         1 => Just(Input::UnreadableRecord),
         1 => Just(Input::UnreadableSocket),
+    ]
+}
+
+fn walk_end() -> impl Strategy<Value = WalkEnd> {
+    let error = prop::option::weighted(0.2, Just("gone".to_owned()));
+    (netns(), time(), time(), error, prop::option::of(ephemeral_ports())).prop_map(
+        |(netns, begun, ended, error, ephemeral_ports)| WalkEnd {
+            netns,
+            begun,
+            ended,
+            error,
+            ephemeral_ports,
+        },
+    )
+}
+
+/// Settings that a kernel has, or a damaged recording.
+pub(crate) fn ephemeral_ports() -> impl Strategy<Value = EphemeralPorts> {
+    let reuse = prop::sample::select(&[Reuse::Never, Reuse::Loopback, Reuse::Always][..]);
+    (any::<[u16; 3]>(), reuse, any::<u32>()).prop_map(
+        |([first, last, reserved], reuse, reuse_after_ms)| EphemeralPorts {
+            first,
+            last,
+            reserved,
+            reuse,
+            reuse_after_ms,
+        },
+    )
+}
+
+fn port_count() -> impl Strategy<Value = PortCount> {
+    let counted = prop_oneof![4 => 0..Counted::COUNT as u16, 1 => any::<u16>()];
+    let count = prop_oneof![4 => 1..20u64, 1 => any::<u64>()];
+    (netns(), any::<u16>(), counted, count).prop_map(|(netns, port, counted, count)| PortCount {
+        netns,
+        port,
+        counted,
+        count,
+    })
+}
+
+pub(crate) fn reset_way() -> impl Strategy<Value = ResetWay> {
+    let reason = prop::sample::select(ResetReason::ALL);
+    prop_oneof![
+        Just(ResetWay::Received),
+        (reason, any::<bool>()).prop_map(|(reason, answer)| ResetWay::Sent { reason, answer }),
     ]
 }
 
@@ -234,11 +284,11 @@ fn walked_time_wait() -> impl Strategy<Value = WalkedTimeWait> {
 }
 
 fn counters() -> impl Strategy<Value = Counters> {
-    let four = || (count(), count(), count(), count());
-    (four(), four(), four(), count()).prop_map(|(seen, lost, filtered, missed)| Counters {
-        seen: seen.into(),
-        lost: lost.into(),
-        filtered: filtered.into(),
+    let kinds = || prop::array::uniform::<_, { Kind::COUNT }>(count());
+    (kinds(), kinds(), kinds(), count()).prop_map(|(seen, lost, filtered, missed)| Counters {
+        seen,
+        lost,
+        filtered,
         missed,
     })
 }

@@ -10,13 +10,14 @@ use std::{
 use proptest::{prelude::*, sample::Index};
 use synfin::{
     input::{
-        Closing, Counters, Input, Nanos, NetnsId, Opening, SockId, Tick, Transition, WalkBegin,
-        WalkEnd, WalkedSocket, WalkedTimeWait,
+        Closing, Counters, Input, Nanos, NetnsId, Opening, Reset, ResetWay, SockId, Tick,
+        Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
     },
     tracker::Role,
 };
 use synfin_common::{
     event::{Flags, Kind},
+    reset::ResetReason,
     state::TcpState,
 };
 
@@ -97,6 +98,8 @@ pub(crate) struct Evidence {
     bytes: (u64, u64),
     unread: u32,
     idle_ms: Option<u32>,
+    /// We send a reset just after the end, for this reason, maybe in answer to a segment.
+    reset: Option<(ResetReason, bool)>,
 }
 
 /// What can happen while nothing is lost.
@@ -151,8 +154,10 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     let rare = prop::bool::weighted(0.2);
     let bytes = (0..10_000u64, 0..10_000u64);
     let idle_ms = prop::option::of(0..100_000u32);
-    (flags(), err, rtt_us, rare, rare, bytes, rare, idle_ms).prop_map(
-        |(flags, err, rtt_us, resent, probed, bytes, unread, idle_ms)| Evidence {
+    let reset = (prop::sample::select(ResetReason::ALL), any::<bool>());
+    let reset = prop::option::weighted(0.3, reset);
+    (flags(), err, rtt_us, rare, rare, bytes, rare, (idle_ms, reset)).prop_map(
+        |(flags, err, rtt_us, resent, probed, bytes, unread, (idle_ms, reset))| Evidence {
             flags,
             err,
             rtt_us,
@@ -161,6 +166,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
             bytes,
             unread: u32::from(unread) * 100,
             idle_ms,
+            reset,
         },
     )
 }
@@ -287,7 +293,9 @@ impl World {
             Act::Accept { listener, peer, flags } => self.accept(listener, *peer, *flags),
             Act::ResetArrives { sock } => {
                 if let Some(sock) = self.pick(sock, |socket| socket.state != TcpState::Listen) {
-                    self.report(Kind::Reset, Input::ResetReceived { time: self.now, sock });
+                    let way = ResetWay::Received;
+                    let reset = Reset { time: self.now, sock, way };
+                    self.report(Kind::ResetReceived, Input::Reset(reset));
                 }
             }
             Act::WalkBegins { netns } => self.walk_begins(*netns.get(&NAMESPACES)),
@@ -310,7 +318,7 @@ impl World {
     }
 
     pub(crate) fn tick(&mut self) {
-        let tick = Tick { time: self.now, counters: self.counters.clone() };
+        let tick = Tick { time: self.now, counters: self.counters.clone(), ports: Vec::new() };
         self.told.push(Input::Tick(tick));
     }
 
@@ -420,7 +428,16 @@ impl World {
             return;
         }
         self.ends += 1;
-        if is_orderly && !flags.contains(Flags::TIME_WAIT_FULL) {
+        // Of the orderly ends, only data with the ACK of our FIN has a reset after it.
+        let in_fin_wait2 =
+            socket.state == TcpState::FinWait2 && !flags.contains(Flags::FIN_RECEIVED);
+        let reset = evidence.reset.filter(|_| !is_orderly || in_fin_wait2);
+        if let Some((reason, answer)) = reset {
+            let way = ResetWay::Sent { reason, answer };
+            let reset = Reset { time: self.now, sock, way };
+            self.report(Kind::ResetSent, Input::Reset(reset));
+        }
+        if is_orderly && reset.is_none() && !flags.contains(Flags::TIME_WAIT_FULL) {
             let peer_is_slow = !flags.contains(Flags::FIN_RECEIVED);
             let fin_wait2_until = self.now + u64::from(peer_is_slow) * SECOND;
             self.time_waits.push(TimeWait {
@@ -578,7 +595,13 @@ impl World {
         let error = fails.then(|| "no such namespace".to_owned());
         let Walk { netns, begun, findings, ended, .. } = walk;
         self.told.extend(findings);
-        self.told.push(Input::WalkEnd(WalkEnd { netns, begun, ended, error }));
+        self.told.push(Input::WalkEnd(WalkEnd {
+            netns,
+            begun,
+            ended,
+            error,
+            ephemeral_ports: None,
+        }));
     }
 }
 

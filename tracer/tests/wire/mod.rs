@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use synfin::input::Input;
+use synfin::input::{Input, Reset, ResetWay};
 use synfin_common::{
     event::{self, Kind},
     state::TcpState,
@@ -28,9 +28,14 @@ pub(crate) fn findings<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u
 /// As a hook writes it.
 fn record(input: &Input) -> Vec<u8> {
     let transition = match input {
-        Input::ResetReceived { time, sock } => {
-            let kind = Kind::Reset as u8;
-            let reset = event::Reset { kind, time: *time, sock: *sock, ..Default::default() };
+        Input::Reset(Reset { time, sock, way }) => {
+            let (kind, reason, answer) = match *way {
+                ResetWay::Received => (Kind::ResetReceived, 0, false),
+                ResetWay::Sent { reason, answer } => (Kind::ResetSent, reason as u8, answer),
+            };
+            let (kind, answer) = (kind as u8, answer.into());
+            let (time, sock) = (*time, *sock);
+            let reset = event::Reset { kind, reason, answer, time, sock, ..Default::default() };
             return reset.as_bytes().to_vec();
         }
         Input::Transition(transition) => transition,

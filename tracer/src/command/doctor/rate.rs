@@ -95,7 +95,8 @@ pub(super) async fn watch(kernel: &mut Kernel, duration: Duration) -> Result<Rat
     let counters = kernel.counters()?;
     rate.nanos = clock::monotonic_ns() - begun;
     rate.seen = counters.seen.iter().sum();
-    rate.transitions = rate.seen - counters.seen[Kind::Reset as usize];
+    let resets = [Kind::ResetReceived, Kind::ResetSent].map(|kind| counters.seen[kind as usize]);
+    rate.transitions = rate.seen - resets.iter().sum::<u64>();
     Ok(rate)
 }
 

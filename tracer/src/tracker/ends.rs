@@ -1,0 +1,215 @@
+//! How lives end: the last record is classified, if need be with the evidence that follows it, and
+//! booked.
+
+use synfin_common::{event::Flags, state::TcpState};
+
+use super::{
+    Closed, Life, Observer, Origin, Role, Tracker,
+    close::{self, Class, CloseReason, Outcome, TimeWait, Verdict},
+    ports::RowId,
+    settling::Ending,
+    time_wait::Ends,
+};
+use crate::input::{Nanos, NetnsId, Reset, ResetWay, SockId, Transition};
+
+impl Tracker {
+    /// Ends that have waited for their evidence for long enough are settled without.
+    pub(super) fn settle_until(&mut self, time: Nanos, observer: &mut impl Observer) {
+        while let Some(ending) = self.settling.take_due(time) {
+            self.settle(ending, observer);
+        }
+    }
+
+    pub(super) fn reset(&mut self, reset: &Reset, observer: &mut impl Observer) {
+        if let Some(life) = self.connections.get_mut(reset.sock) {
+            life.resets.note(reset.way);
+            return;
+        }
+        if let ResetWay::Sent { .. } = reset.way
+            && let Some(mut ending) = self.settling.take(reset.sock)
+        {
+            ending.life.resets.note(reset.way);
+            return self.settle(ending, observer);
+        }
+        self.reset_at_gate(reset);
+    }
+
+    pub(super) fn end(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        self.bring_up_to(transition, observer);
+        let Some(mut life) = self.connections.remove(transition.sock) else {
+            return;
+        };
+        life.learn_owner(transition, &self.listeners);
+        observer.transition(transition, Some(&life));
+        if let Some(walk) = &mut self.walk {
+            walk.closed(transition);
+        }
+        let past = life.past();
+        if let Verdict::Ended(_, TimeWait::Entered) = close::classify(transition, past) {
+            self.enter_time_wait(transition, &life);
+        }
+        let ending = Ending { end: transition.clone(), life };
+        if close::awaits_reset(transition, past) {
+            self.settling.hold(ending);
+        } else {
+            self.settle(ending, observer);
+        }
+    }
+
+    /// No more evidence comes of how the last life of this socket ended.
+    pub(super) fn settle_last_life(&mut self, sock: SockId, observer: &mut impl Observer) {
+        if let Some(ending) = self.settling.take(sock) {
+            self.settle(ending, observer);
+        }
+    }
+
+    /// Books an end.
+    fn settle(&mut self, ending: Ending, observer: &mut impl Observer) {
+        let past = ending.past();
+        let Ending { end, life } = ending;
+        let row = self.ports.get_mut(life.row);
+        let (reason, time_wait) = match close::classify(&end, past) {
+            Verdict::Ended(reason, time_wait) => (reason, time_wait),
+            Verdict::Discarded => {
+                row.gauges.leave(life.state);
+                row.gauges.pending -= 1;
+                row.interval.discarded += 1;
+                return;
+            }
+        };
+        match time_wait {
+            TimeWait::Entered => row.interval.time_wait_entered += 1,
+            TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
+            // The last evidence may have shown that there is none.
+            TimeWait::None if past.resets.sent() => {
+                self.leave_time_wait(life.netns, (end.local, end.remote));
+            }
+            TimeWait::None => {}
+        }
+        self.book_end(life, reason, time_wait, Some(&end), end.time, observer);
+    }
+
+    /// The gauges have a TIME_WAIT more.
+    fn enter_time_wait(&mut self, end: &Transition, life: &Life) {
+        self.ports.get_mut(life.row).time_waits.enter(life.netns, end.time);
+        // A walk may know better than a guess.
+        if !life.role_assumed {
+            let ends = (end.local, end.remote);
+            self.time_wait_rows.enter(life.netns, ends, life.row, self.walks, end.time);
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.entered_time_wait(end, life.row);
+        }
+    }
+
+    /// The gauges have a TIME_WAIT less, before its time, if there was one at these ends.
+    pub(super) fn leave_time_wait(&mut self, netns: NetnsId, ends: Ends) {
+        if let Some((row, expiry)) = self.time_wait_rows.take(netns, ends)
+            && let Some(expiry) = expiry
+            && self.is_row_of(row, netns, ends)
+        {
+            self.ports.get_mut(row).time_waits.leave(netns, self.now, expiry);
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.left_time_wait(netns, ends);
+        }
+    }
+
+    /// Whether a row is still that of a TIME_WAIT at these ends: one in which nothing lived may
+    /// have been given up.
+    pub(super) fn is_row_of(&self, row: RowId, netns: NetnsId, ends: Ends) -> bool {
+        self.ports.key(row).is_some_and(|key| {
+            let port = key.role.service_port(ends.0, ends.1);
+            (key.netns, key.port) == (netns, Some(port))
+        })
+    }
+
+    /// Ends the life of a socket that is gone without a record.
+    pub(super) fn lose(&mut self, sock: SockId, time: Nanos, observer: &mut impl Observer) {
+        if let Some(life) = self.connections.remove(sock) {
+            self.end_unseen(life, time, observer);
+        }
+    }
+
+    pub(super) fn end_unseen(&mut self, life: Life, time: Nanos, observer: &mut impl Observer) {
+        let reason =
+            if life.established { CloseReason::LostSight } else { CloseReason::ConnectLostSight };
+        self.book_end(life, reason, TimeWait::None, None, time, observer);
+    }
+
+    fn book_end(
+        &mut self,
+        life: Life,
+        reason: CloseReason,
+        time_wait: TimeWait,
+        end: Option<&Transition>,
+        time: Nanos,
+        observer: &mut impl Observer,
+    ) {
+        debug_assert_eq!(life.established, reason.outcome() == Outcome::Closed);
+        let closing = end.and_then(|end| end.closing);
+        let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
+        let born = life.origin == Origin::Born;
+        let (sent, received) = end.map_or((None, None), |end| bytes(end, life.role));
+
+        let row = self.ports.get_mut(life.row);
+        row.gauges.leave(life.state);
+        row.interval.end(reason, life.state);
+        if life.established {
+            row.gauges.open -= 1;
+            // Failed attempts have received nothing to be idle since, and have no life to speak of.
+            if let (Some(idle_us), Some(_)) = (idle_us, end) {
+                row.interval.idle.add(idle_us);
+                if reason.class() == Class::Abnormal {
+                    row.interval.idle_abnormal.add(idle_us);
+                }
+            }
+            if born && end.is_some() {
+                row.interval.lifetime.add(time.saturating_sub(life.since) / 1000);
+            }
+        } else {
+            row.gauges.pending -= 1;
+        }
+        row.interval.bytes_sent = row.interval.bytes_sent.saturating_add(sent.unwrap_or(0));
+        row.interval.bytes_received =
+            row.interval.bytes_received.saturating_add(received.unwrap_or(0));
+
+        observer.closed(&Closed {
+            role: life.role,
+            role_assumed: life.role_assumed,
+            netns: life.netns,
+            local: life.local,
+            remote: life.remote,
+            service_port: life.service_port(),
+            reason,
+            origin: life.origin,
+            opened: born.then_some(life.since),
+            since: life.since,
+            closed: time,
+            handshake: life.handshake,
+            time_wait: time_wait == TimeWait::Entered,
+            idle_us: idle_us.filter(|_| life.established),
+            owner: life.owner,
+            bytes_sent: sent,
+            bytes_received: received,
+        });
+    }
+}
+
+/// Payload sent and received. The kernel counts sequence space: a client's SYN and either FIN are
+/// one each.
+fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
+    let Some(closing) = end.closing else {
+        return (None, None);
+    };
+    let our_fin_acknowledged = match end.old {
+        TcpState::FinWait2 => true,
+        TcpState::LastAck | TcpState::Closing => end.err == 0,
+        _ => false,
+    };
+    let syn = u64::from(role == Role::Client);
+    let sent = closing.bytes_acked.saturating_sub(syn + u64::from(our_fin_acknowledged));
+    let fin_received = end.flags.contains(Flags::FIN_RECEIVED);
+    let received = closing.bytes_received.saturating_sub(fin_received.into());
+    (Some(sent), Some(received))
+}
