@@ -202,6 +202,7 @@ impl Tracker {
                 self.received += 1;
                 self.now = self.now.max(transition.time);
                 self.namespaces.change(transition.netns, transition.time);
+                self.settle_last_life(transition.sock, observer);
                 if self.gate.is_open() {
                     self.transition(transition, observer);
                 } else {
