@@ -79,9 +79,11 @@ impl Flags {
     pub const SHUT_WRITE: Self = Self(1 << 6);
     /// `TCP_REPAIR` is on (checkpoint/restore moves the connection). At →ESTABLISHED as well.
     pub const REPAIR: Self = Self(1 << 7);
-    /// The listener defers accept until data comes (`TCP_DEFER_ACCEPT`). At birth only.
+    /// The listener defers accept until data comes (`TCP_DEFER_ACCEPT`). Of listeners, and up to
+    /// 6.14 of their children at birth.
     pub const DEFER_ACCEPT: Self = Self(1 << 8);
-    /// The TIME_WAIT table of the namespace was full (`tcp_max_tw_buckets`).
+    /// The TIME_WAIT table of the namespace is full (`tcp_max_tw_buckets`): at an end that is due
+    /// one, because of it or without room for it.
     pub const TIME_WAIT_FULL: Self = Self(1 << 9);
     /// `TCP_LINGER2` is negative: FIN_WAIT2 is cut short by a reset.
     pub const LINGER2_NEGATIVE: Self = Self(1 << 10);

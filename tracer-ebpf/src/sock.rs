@@ -13,6 +13,7 @@ use aya_ebpf::helpers::{
 use synfin_common::{
     config::{ABSENT, Bit},
     event::Flags,
+    state::TcpState,
 };
 
 /// Reads one of the loader's globals.
@@ -179,6 +180,14 @@ impl TcpSock {
         u16::from_be(field!(self.0, inet_sport: u16))
     }
 
+    /// Our port, 0 if connect() has not chosen one yet: what a socket that has lived before still
+    /// shows is its last one then.
+    #[inline(always)]
+    pub fn local_port_entering(self, state: u8) -> u16 {
+        const SYN_SENT: u8 = TcpState::SynSent.number();
+        if state == SYN_SENT { self.common().bound_port() } else { self.local_port() }
+    }
+
     #[inline(always)]
     pub fn error(self) -> u8 {
         field!(self.0, sk_err: u32) as u8
@@ -285,7 +294,7 @@ impl TcpSock {
         global!(offsets.tw_max) != ABSENT && count >= field!(net, tw_max: u32)
     }
 
-    /// Whether the listener that this child still carries the settings of defers accept.
+    /// Whether this listener defers accept, or the one that this child still carries the settings of.
     #[inline(always)]
     pub fn defers_accept(self) -> bool {
         field!(self.0, rskq_defer_accept: u8) != 0

@@ -20,6 +20,8 @@ use crate::{
     sock::{CommonSock, HalfOpenSock, TcpSock, TimeWaitSock},
 };
 
+const LISTEN: u8 = TcpState::Listen.number();
+
 /// `struct bpf_iter__tcp`.
 #[repr(C)]
 struct Context {
@@ -95,6 +97,9 @@ fn full(seq: *mut seq_file, sock: *const c_void) {
     record.fastreuse = sock.fastreuse().unwrap_or(FASTREUSE_UNKNOWN);
     record.retransmits = sock.retransmits();
     record.flags = record.flags.with(sock.flags());
+    if record.state == LISTEN && sock.defers_accept() {
+        record.flags = record.flags.with(Flags::DEFER_ACCEPT);
+    }
     record.rtt_us = sock.rtt_us();
     record.accept_queue = sock.accept_queue();
     record.accept_limit = sock.accept_limit();

@@ -163,6 +163,33 @@ pub struct WalkEnd {
     /// How the namespace gives out ports, if that could be read.
     #[serde(default)]
     pub ephemeral_ports: Option<EphemeralPorts>,
+    /// What the kernel itself has counted there, if that could be read.
+    #[serde(default)]
+    pub counters: Option<KernelCounters>,
+}
+
+/// Counters of `/proc/net/netstat` that say what befell handshakes and TIME_WAIT, of which no
+/// record tells; by the kernel's names.
+pub const KERNEL_COUNTERS: [&str; 5] =
+    ["ListenOverflows", "ListenDrops", "SyncookiesSent", "EmbryonicRsts", "TCPTimeWaitOverflow"];
+
+/// [`KERNEL_COUNTERS`] of a namespace, at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelCounters {
+    /// When they were read.
+    pub time: Nanos,
+    /// In their order.
+    pub counts: [u64; KERNEL_COUNTERS.len()],
+}
+
+impl KernelCounters {
+    /// The place of `TCPTimeWaitOverflow`.
+    pub const TIME_WAIT_OVERFLOW: usize = 4;
+
+    /// By how much each has grown.
+    pub fn since(&self, before: &Self) -> [u64; KERNEL_COUNTERS.len()] {
+        std::array::from_fn(|index| self.counts[index].saturating_sub(before.counts[index]))
+    }
 }
 
 /// How a namespace gives out ports to those who connect.

@@ -232,6 +232,7 @@ mod tests {
                 ended: 4,
                 error: None,
                 ephemeral_ports: None,
+                counters: None,
             }),
             Frame::Tick(Tick { time: 5, counters: Counters::default(), ports: Vec::new() }),
             Frame::Held(Bytes::from_static(b"h")),

@@ -11,9 +11,9 @@ use synfin::{
     decode::decode,
     filter::Filter,
     input::{
-        CgroupName, ClockAnchor, Closing, Container, Counters, EphemeralPorts, Input, Names,
-        Opening, PortCount, Reset, ResetWay, Reuse, Session, Tick, Transition, WalkBegin, WalkEnd,
-        WalkedSocket, WalkedTimeWait,
+        CgroupName, ClockAnchor, Closing, Container, Counters, EphemeralPorts, Input,
+        KERNEL_COUNTERS, KernelCounters, Names, Opening, PortCount, Reset, ResetWay, Reuse,
+        Session, Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
     },
     recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
 };
@@ -340,10 +340,13 @@ fn frame() -> impl Strategy<Value = Frame> {
             reuse_after_ms,
         },
     );
-    let what = (prop::option::of(text()), prop::option::of(ephemeral_ports));
+    let kernel_counters = any::<(u64, [u64; KERNEL_COUNTERS.len()])>()
+        .prop_map(|(time, counts)| KernelCounters { time, counts });
+    let facts = (prop::option::of(ephemeral_ports), prop::option::of(kernel_counters));
+    let what = (prop::option::of(text()), facts);
     let walk_end = (any::<(u32, u64, u64)>(), what).prop_map(
-        |((netns, begun, ended), (error, ephemeral_ports))| {
-            Frame::WalkEnd(WalkEnd { netns, begun, ended, error, ephemeral_ports })
+        |((netns, begun, ended), (error, (ephemeral_ports, counters)))| {
+            Frame::WalkEnd(WalkEnd { netns, begun, ended, error, ephemeral_ports, counters })
         },
     );
     let port_count = any::<(u32, u16, u16, u64)>()

@@ -734,6 +734,7 @@ impl Tape {
                 ended: begun + 2_000_000,
                 error: None,
                 ephemeral_ports: None,
+                counters: None,
             }),
         ]);
     }

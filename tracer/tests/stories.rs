@@ -566,7 +566,14 @@ impl Story {
     fn walk_ends(&mut self, netns: NetnsId, error: Option<&str>) {
         let error = error.map(str::to_owned);
         let (begun, ended) = (self.now, self.now);
-        self.tell(Input::WalkEnd(WalkEnd { netns, begun, ended, error, ephemeral_ports: None }));
+        self.tell(Input::WalkEnd(WalkEnd {
+            netns,
+            begun,
+            ended,
+            error,
+            ephemeral_ports: None,
+            counters: None,
+        }));
     }
 
     fn walk(&mut self, netns: NetnsId, met: &[WalkedSocket]) {

@@ -136,7 +136,7 @@ fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: 
         (*record).sock = sock.address();
         (*record).netns = common.netns();
         (*record).pid = pid;
-        (*record).local_port = sock.local_port();
+        (*record).local_port = sock.local_port_entering(new);
         (*record).remote_port = common.remote_port();
         (*record).rtt_us = rtt_us;
         (*record).err_soft = 0;
@@ -149,12 +149,13 @@ fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: 
 
 #[inline(always)]
 fn opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
-    // A server's child is a copy of its listener, whose queue and settings it still carries.
+    // A server's child is a copy of its listener, whose queue it still carries, and up to 6.14 its
+    // settings.
     let from_listener = old == LISTEN;
     // SAFETY: as in `step`.
     unsafe {
         step(&raw mut (*record).step, sock, ipv6, Kind::Opening, old, new);
-        if from_listener && sock.defers_accept() {
+        if new != SYN_SENT && sock.defers_accept() {
             let flags = &raw mut (*record).step.flags;
             *flags = (*flags).with(Flags::DEFER_ACCEPT);
         }

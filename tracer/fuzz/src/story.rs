@@ -7,8 +7,8 @@ use std::ops::Range;
 use arbitrary::Unstructured;
 use synfin::{
     input::{
-        CgroupName, ClockAnchor, Container, Counters, EphemeralPorts, Names, Nanos, NetnsId,
-        PortCount, Reuse, Session, SockId, Tick, WalkBegin, WalkEnd,
+        CgroupName, ClockAnchor, Container, Counters, EphemeralPorts, KernelCounters, Names, Nanos,
+        NetnsId, PortCount, Reuse, Session, SockId, Tick, WalkBegin, WalkEnd,
     },
     recording::Frame,
 };
@@ -261,8 +261,10 @@ impl<'a> Story<'a> {
             reuse: self.pick([Reuse::Never, Reuse::Loopback, Reuse::Always]),
             reuse_after_ms: self.any(),
         });
+        let counters =
+            Some(KernelCounters { time: self.now, counts: std::array::from_fn(|_| self.any()) });
         let begun = self.walk_begun;
-        Frame::WalkEnd(WalkEnd { netns, begun, ended: self.now, error, ephemeral_ports })
+        Frame::WalkEnd(WalkEnd { netns, begun, ended: self.now, error, ephemeral_ports, counters })
     }
 
     /// Somebody looks at open files: some of the sockets are held, by few processes.

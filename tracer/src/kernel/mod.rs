@@ -9,6 +9,7 @@ mod ephemeral_ports;
 mod hooks;
 mod log;
 pub mod namespaces;
+mod net_counters;
 mod offsets;
 mod port_counts;
 pub mod preflight;

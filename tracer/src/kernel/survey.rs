@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use aya::{Btf, Ebpf, maps::Array, programs::Iter};
 use bytes::Bytes;
 
-use super::{ephemeral_ports, namespaces, refusal};
+use super::{ephemeral_ports, namespaces, net_counters, refusal};
 use crate::{
     clock,
     input::{Nanos, NetnsId, WalkEnd},
@@ -150,12 +150,16 @@ fn serve(
                 Answer::Held { holders, took: clock::monotonic_ns() - begun }
             }
             Request::Walk { netns, path } => {
-                let (sockets, ephemeral_ports, error) = match walk(ebpf, &path) {
-                    Ok(sockets) => (sockets, ephemeral_ports::read(), None),
-                    Err(error) => (Bytes::new(), None, Some(format!("{error:#}"))),
+                let (sockets, error) = match walk(ebpf, &path) {
+                    Ok(sockets) => (sockets, None),
+                    Err(error) => (Bytes::new(), Some(format!("{error:#}"))),
                 };
+                // Only now is this thread there for certain.
+                let is_there = error.is_none();
+                let ephemeral_ports = is_there.then(ephemeral_ports::read).flatten();
+                let counters = is_there.then(net_counters::read).flatten();
                 let ended = clock::monotonic_ns();
-                let end = WalkEnd { netns, begun, ended, error, ephemeral_ports };
+                let end = WalkEnd { netns, begun, ended, error, ephemeral_ports, counters };
                 Answer::Walked { sockets, end }
             }
         };

@@ -61,7 +61,7 @@ impl Connection {
             now: closed.closed,
             since: closed.since,
             handshake: closed.handshake,
-            time_wait: Some(closed.time_wait),
+            time_wait: closed.time_wait,
             idle_us: closed.idle_us,
             owner: closed.owner.clone(),
             bytes_sent: closed.bytes_sent,
@@ -131,7 +131,7 @@ pub const FIGURES: &[Figure<Connection>] = figures! {
         |c| Value::known(c.reason, |reason| Value::Word(reason.class().name()));
     "opened_at" "OPENED" Time or null, Wide(Left(27)), "When it was born; null if that was not seen.", |c| c.date(c.opened);
     "closed_at" "CLOSED" Time or null, Wide(Left(27)), "When it ended.", |c| c.date(c.closed);
-    "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host.", |c| Value::known(c.time_wait, Value::Bool);
+    "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host; null if that is not known, as the kernel's table for them was full.", |c| Value::known(c.time_wait, Value::Bool);
     "idle_us" "IDLE" Micros or null, Wide(Right(7)), "How long nothing had been received when it ended; to the kernel's tick.",
         |c| Value::known(c.idle_us, Value::Micros);
     "pid" "PID" Number or null, Wide(Right(7)), "The owning process; null if it is not known, or if several of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));

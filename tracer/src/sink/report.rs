@@ -10,9 +10,9 @@ use crate::{
     figure::{
         Figure,
         Shown::{Data, Footer, Json},
-        Value, date, figures, to_cells, to_object,
+        Value, Words, date, figures, to_cells, to_object,
     },
-    input::Session,
+    input::{KERNEL_COUNTERS, Session},
     tracker::{
         By, Events, RowSnapshot, Snapshot,
         close::CloseReason,
@@ -83,6 +83,7 @@ impl<W: Write> ReportSink<W> {
         let header = Header {
             session: session.clone(),
             interval: Interval::of(session, &snapshot),
+            kernel_counts: snapshot.kernel_counts,
             by: self.rows.by,
         };
         let (events, seconds) = (snapshot.events, header.interval.seconds);
@@ -289,8 +290,11 @@ impl Interval {
 pub struct Header {
     session: Session,
     interval: Interval,
+    kernel_counts: [u64; KERNEL_COUNTERS.len()],
     by: By,
 }
+
+const COUNTERS: Words = Words { name: "counter of the kernel's", all: || KERNEL_COUNTERS.into() };
 
 /// All figures of a report's header.
 pub const HEADER: &[Figure<Header>] = figures! {
@@ -308,6 +312,8 @@ pub const HEADER: &[Figure<Header>] = figures! {
         |h| Value::TextByName(h.session.sysctls.clone().into_iter().collect());
     "host.filter" "" TextByName, Json, "What was left out while the host was traced, by the names of the flags.",
         |h| Value::TextByName(h.session.filter.described());
+    "host.counters" "" Counts(COUNTERS), Json, "What the kernel itself counted in the walked namespaces, from walk to walk (/proc/net/netstat): what listeners dropped, SYN cookies, handshakes ended by a reset, TIME_WAITs that found no room.",
+        |h| Value::Counts(KERNEL_COUNTERS.into_iter().zip(h.kernel_counts).collect());
     "by" "" Word(By::WORDS), Json, "What makes a row, besides the role (--by).", |h| Value::Word(h.by.name());
 };
 

@@ -275,8 +275,8 @@ pub(crate) enum TimeWait {
     None,
     /// It did.
     Entered,
-    /// It should have, but the kernel's table was full.
-    Overflowed,
+    /// The kernel's table was full: it took the last place, or found none.
+    Doubtful,
 }
 
 /// How an end is to be booked.
@@ -370,7 +370,7 @@ pub(crate) fn classify(end: &Transition, past: Past) -> Verdict {
         // The kernel asks for a TIME_WAIT and reports →CLOSE whether it got one or not.
         CloseReason::ClosedByUs | CloseReason::ClosedByBoth => {
             if end.flags.contains(Flags::TIME_WAIT_FULL) {
-                TimeWait::Overflowed
+                TimeWait::Doubtful
             } else {
                 TimeWait::Entered
             }
@@ -465,13 +465,13 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
 /// We sent RST, and the socket's own condition says why. Unread data comes first in the kernel.
 fn aborted(end: &Transition, resets: Resets) -> CloseReason {
     let has = |flag| end.flags.contains(flag);
-    if end.closing.is_some_and(|closing| closing.unread > 0) {
+    if !(has(Flags::SHUT_READ) && has(Flags::SHUT_WRITE)) {
+        // close() shuts down both ways first.
+        CloseReason::ResetByUsDisconnect
+    } else if end.closing.is_some_and(|closing| closing.unread > 0) {
         CloseReason::ResetByUsUnreadData
     } else if has(Flags::LINGER0) {
         CloseReason::ResetByUsLinger0
-    } else if !(has(Flags::SHUT_READ) && has(Flags::SHUT_WRITE)) {
-        // close() shuts down both ways first.
-        CloseReason::ResetByUsDisconnect
     } else if !has(Flags::DEAD) {
         CloseReason::Unknown
     } else if resets.volunteered() {

@@ -235,7 +235,7 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| Value::Int(p.row.counters.time_wait_entered);
     "time_wait.peak" "TWPEAK" Count("sockets"), Wide(Right(6)), "The most sockets in TIME_WAIT during the interval, by entries and ages between walks; for several rows together the sum of theirs.",
         |p| Value::Int(p.row.time_wait_peak);
-    "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets).",
+    "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets). The kernel counts them per namespace; of several ports whose connections ended while the table was full, each gets its share.",
         |p| Value::Int(p.row.counters.time_wait_overflowed);
     "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Wide(Right(5)), "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk: the peer has not closed yet.",
         |p| Value::Int(p.row.walked.fin_wait2_orphans);

@@ -79,7 +79,11 @@ impl Tracker {
         };
         match time_wait {
             TimeWait::Entered => row.interval.time_wait_entered += 1,
-            TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
+            TimeWait::Doubtful => {
+                if let Some(key) = self.ports.key(life.row) {
+                    self.doubtful.add(key, life.netns, end.time);
+                }
+            }
             // The last evidence may have shown that there is none.
             TimeWait::None if past.resets.sent() => {
                 self.leave_time_wait(life.netns, (end.local, end.remote));
@@ -187,7 +191,11 @@ impl Tracker {
             since: life.since,
             closed: time,
             handshake: life.handshake,
-            time_wait: time_wait == TimeWait::Entered,
+            time_wait: match time_wait {
+                TimeWait::Entered => Some(true),
+                TimeWait::None => Some(false),
+                TimeWait::Doubtful => None,
+            },
             idle_us: idle_us.filter(|_| life.established),
             owner: life.owner,
             bytes_sent: sent,

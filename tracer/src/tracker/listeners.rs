@@ -32,6 +32,8 @@ pub(crate) struct Listener {
     pub(crate) met_by: u32,
     /// How many walks in a row missed it.
     pub(crate) absent: u8,
+    /// It defers accept until data comes.
+    pub(crate) defers_accept: bool,
     /// All that it had dropped when it was last heard of (`sk_drops`).
     pub(crate) drops: u32,
 }
@@ -131,6 +133,11 @@ impl Listeners {
         let mut owners = self.serving(netns, local).map(|listener| listener.owner.as_ref());
         let first = owners.next()??;
         owners.all(|owner| owner == Some(first)).then_some(first)
+    }
+
+    /// Whether a listener that a connection to this address of ours can come from defers accept.
+    pub(crate) fn defer_accept(&self, netns: NetnsId, local: SocketAddr) -> bool {
+        self.serving(netns, local).any(|listener| listener.defers_accept)
     }
 
     /// The processes that may accept a connection to this address of ours.

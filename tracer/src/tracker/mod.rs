@@ -57,11 +57,11 @@ use owners::{Held, KnownNames};
 use port_counts::ClosedPorts;
 use ports::{Ports, RowId};
 use settling::Settling;
-use time_wait::TimeWaitRows;
+use time_wait::{Doubtful, TimeWaitRows};
 
 use crate::{
     filter::Filter,
-    input::{self, Input, Nanos, NetnsId, SockId, Tick, Transition},
+    input::{self, Input, KERNEL_COUNTERS, Nanos, NetnsId, SockId, Tick, Transition},
 };
 
 /// The handshake of a connection that was not seen to get established.
@@ -109,8 +109,8 @@ pub struct Closed {
     pub closed: Nanos,
     /// Its handshake, if we saw it get through.
     pub handshake: Option<Handshake>,
-    /// It left a TIME_WAIT.
-    pub time_wait: bool,
+    /// It left a TIME_WAIT; `None` if the kernel's table was full, so that it may have or not.
+    pub time_wait: Option<bool>,
     /// Microseconds since the last segment was received.
     pub idle_us: Option<u64>,
     /// The owning process.
@@ -144,6 +144,7 @@ pub struct Tracker {
     names: KnownNames,
     held: Held,
     time_wait_rows: TimeWaitRows,
+    doubtful: Doubtful,
     settling: Settling,
     closed_ports: ClosedPorts,
     /// The walk that goes on, unless it is being worked on.
@@ -154,6 +155,8 @@ pub struct Tracker {
     now: Nanos,
     interval_start: Nanos,
     kernel: input::Counters,
+    /// What the kernel counted in the interval, by [`KERNEL_COUNTERS`].
+    kernel_counts: [u64; KERNEL_COUNTERS.len()],
     /// Records that reached us, whatever became of them.
     received: u64,
     unreadable: u64,
@@ -173,6 +176,7 @@ impl Tracker {
             names: KnownNames::default(),
             held: Held::default(),
             time_wait_rows: TimeWaitRows::default(),
+            doubtful: Doubtful::default(),
             settling: Settling::default(),
             closed_ports: ClosedPorts::default(),
             walk: None,
@@ -182,6 +186,7 @@ impl Tracker {
             now: start,
             interval_start: start,
             kernel: input::Counters::default(),
+            kernel_counts: Default::default(),
             received: 0,
             unreadable: 0,
             gaps: 0,
@@ -336,6 +341,7 @@ impl Tracker {
             seen: transition.time,
             met_by: 0,
             absent: 0,
+            defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
             drops: 0,
         };
         self.listeners.insert(transition.sock, listener);
@@ -390,7 +396,9 @@ impl Tracker {
             handshake: None,
             owner,
             established: false,
-            deferred_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
+            deferred_accept: transition.flags.contains(Flags::DEFER_ACCEPT)
+                || role == Role::Server
+                    && self.listeners.defer_accept(transition.netns, transition.local),
             handed_on: false,
             resets: Resets::default(),
             row,

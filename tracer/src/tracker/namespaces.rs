@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::input::{EphemeralPorts, Nanos, NetnsId, WalkEnd};
+use crate::input::{EphemeralPorts, KernelCounters, Nanos, NetnsId, WalkEnd};
 
 /// More namespaces than this are not told apart: the one that was quiet for longest is forgotten,
 /// and walked anew if it still exists.
@@ -23,6 +23,7 @@ struct Namespace {
     /// That walk met connections.
     has_connections: bool,
     ephemeral_ports: Option<EphemeralPorts>,
+    counters: Option<KernelCounters>,
 }
 
 /// Where there are connections, a walk is due after so long even if nothing has happened: one that
@@ -44,13 +45,23 @@ impl Namespaces {
         self.at(netns, now).changed = false;
     }
 
-    /// A walk came to its end; `losses` were known when it began.
-    pub(super) fn walked(&mut self, end: &WalkEnd, losses: u64, has_connections: bool) {
+    /// A walk came to its end; `losses` were known when it began. Gives what the kernel had
+    /// counted by the walk before.
+    pub(super) fn walked(
+        &mut self,
+        end: &WalkEnd,
+        losses: u64,
+        has_connections: bool,
+    ) -> Option<KernelCounters> {
         let namespace = self.at(end.netns, end.ended);
         namespace.losses_at_walk = Some(losses);
         namespace.walked_at = end.begun;
         namespace.has_connections = has_connections;
         namespace.ephemeral_ports = end.ephemeral_ports.or(namespace.ephemeral_ports);
+        match end.counters {
+            Some(counters) => namespace.counters.replace(counters),
+            None => None,
+        }
     }
 
     /// How it gives out ports, if a walk has shown that.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     figure::Words,
-    input::{Nanos, NetnsId},
+    input::{KERNEL_COUNTERS, Nanos, NetnsId},
 };
 
 /// What makes a row, besides the role.
@@ -66,6 +66,9 @@ pub struct Snapshot {
     pub rows: Vec<RowSnapshot>,
     /// What became of the kernel's records in the interval.
     pub events: Events,
+    /// What the kernel counted from the first to the last walk of each namespace in the interval,
+    /// by [`KERNEL_COUNTERS`].
+    pub kernel_counts: [u64; KERNEL_COUNTERS.len()],
     /// How full the tables are.
     pub tables: Tables,
 }
@@ -229,6 +232,7 @@ impl Tracker {
             end,
             rows: groups.into_iter().map(|(key, group)| group.into_row(key.role, names)).collect(),
             events: events.since(&self.events_cut),
+            kernel_counts: std::mem::take(&mut self.kernel_counts),
             tables: Tables {
                 connections: self.connections.len() as u64,
                 settling: self.settling.len() as u64,

@@ -9,7 +9,7 @@ use std::{
 
 use rustc_hash::FxBuildHasher;
 
-use super::ports::RowId;
+use super::ports::{RowId, RowKey};
 use crate::input::{Nanos, NetnsId};
 
 /// `TCP_TIMEWAIT_LEN` of every Linux: not a setting.
@@ -74,6 +74,55 @@ impl TimeWaitRows {
 
 fn key(netns: NetnsId, ends: Ends) -> u64 {
     FxBuildHasher.hash_one((netns, ends))
+}
+
+/// Ends that were due a TIME_WAIT when the kernel's table was full. Nothing shows which of them took
+/// a place that had just become free; how many found none, the kernel's own counter tells later.
+#[derive(Debug, Default)]
+pub(crate) struct Doubtful(HashMap<NetnsId, DoubtfulEnds, FxBuildHasher>);
+
+#[derive(Debug, Default)]
+struct DoubtfulEnds {
+    ends: Vec<(Nanos, RowKey)>,
+    /// Overflows that the kernel counted a moment before the time of its end.
+    overflows: u64,
+}
+
+/// More than this are not kept.
+const DOUBTFUL_LIMIT: usize = 1 << 16;
+
+impl Doubtful {
+    pub(crate) fn add(&mut self, row: RowKey, netns: NetnsId, time: Nanos) {
+        let DoubtfulEnds { ends, .. } = self.0.entry(netns).or_default();
+        if ends.len() < DOUBTFUL_LIMIT {
+            ends.push((time, row));
+        }
+    }
+
+    /// The kernel has counted so many overflows between two times. Gives the rows of the ends
+    /// between them, and which of them overflowed: those are spread evenly.
+    pub(crate) fn settle(
+        &mut self,
+        netns: NetnsId,
+        (from, to): (Nanos, Nanos),
+        overflows: u64,
+    ) -> Vec<(RowKey, bool)> {
+        let Some(doubtful) = self.0.get_mut(&netns) else {
+            return Vec::new();
+        };
+        let ends = std::mem::take(&mut doubtful.ends);
+        let (past, rest): (Vec<_>, Vec<_>) = ends.into_iter().partition(|&(time, _)| time <= to);
+        doubtful.ends = rest;
+        let rows: Vec<_> =
+            past.into_iter().filter(|&(time, _)| time > from).map(|(_, row)| row).collect();
+
+        let all = rows.len() as u64;
+        let overflows = overflows.saturating_add(doubtful.overflows);
+        let found_none = overflows.min(all);
+        doubtful.overflows = overflows - found_none;
+        let up_to = |index: u64| index * found_none / all.max(1);
+        (0..).zip(rows).map(|(index, row)| (row, up_to(index + 1) > up_to(index))).collect()
+    }
 }
 
 /// The sockets in TIME_WAIT of one row.
@@ -157,6 +206,27 @@ impl TimeWaits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tracker::Role;
+
+    #[test]
+    fn the_kernels_count_settles_what_was_doubtful() {
+        let row = |port| RowKey::of_port(1, Role::Server, port);
+        let mut doubtful = Doubtful::default();
+        for (time, port) in [(5, 80), (11, 80), (12, 443), (13, 80), (14, 443), (21, 80)] {
+            doubtful.add(row(port), 1, time);
+        }
+        // The one before the first count cannot be settled, the last one is settled by the next.
+        let settled = doubtful.settle(1, (10, 20), 2);
+        assert_eq!(
+            settled,
+            [(row(80), false), (row(443), true), (row(80), false), (row(443), true)]
+        );
+        assert_eq!(doubtful.settle(2, (10, 20), 7), []);
+        // One was counted a moment before its end.
+        assert_eq!(doubtful.settle(1, (20, 30), 2), [(row(80), true)]);
+        doubtful.add(row(80), 1, 31);
+        assert_eq!(doubtful.settle(1, (30, 40), 0), [(row(80), true)]);
+    }
 
     #[test]
     fn one_that_ends_early_is_one_less() {

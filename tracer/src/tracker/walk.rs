@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rustc_hash::FxBuildHasher;
-use synfin_common::state::TcpState;
+use synfin_common::{event::Flags, state::TcpState};
 
 use super::{
     EVIDENCE_LOST, Observer, Tracker,
@@ -20,7 +20,8 @@ use super::{
     time_wait::Ends,
 };
 use crate::input::{
-    Nanos, NetnsId, SockId, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+    KernelCounters, Nanos, NetnsId, SockId, Transition, WalkBegin, WalkEnd, WalkedSocket,
+    WalkedTimeWait,
 };
 
 /// More ends than this during one walk are not kept: then it adopts nothing.
@@ -151,11 +152,13 @@ impl Tracker {
         let (netns, local) = (walk.netns, socket.local);
         let known = self.listeners.get_mut(socket.sock);
         let mut new_drops = 0;
+        let defers_accept = socket.flags.contains(Flags::DEFER_ACCEPT);
         match known.filter(|known| (known.netns, known.local) == (netns, local)) {
             Some(listener) => {
                 listener.absent = 0;
                 listener.seen = listener.seen.max(socket.time);
                 listener.met_by = walk.number;
+                listener.defers_accept = defers_accept;
                 new_drops = listener.drops_since(socket.drops);
             }
             None if walk.was_closed_since(socket) => return,
@@ -171,6 +174,7 @@ impl Tracker {
                     seen: socket.time,
                     met_by: walk.number,
                     absent: 0,
+                    defers_accept,
                     // What it dropped before is not ours to count.
                     drops: socket.drops,
                 };
@@ -320,13 +324,40 @@ impl Tracker {
         let missed_a_connection = self.forget_absent(&walk, enough, new_losses, observer);
         self.gate.forget_absent(walk.netns, walk.number, walk.begun);
         self.time_wait_rows.forget_absent(walk.netns, walk.number);
-        self.namespaces.walked(end, walk.losses, walk.has_connections);
+        let known_counters = self.namespaces.walked(end, walk.losses, walk.has_connections);
+        if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
+            self.book_kernel_counters(walk.netns, &known, counters);
+        }
         // The next walk shows what is gone and what was passed over, and what has passed by itself.
         let more_to_see = missed_a_listener
             || missed_a_connection
             || walk.rows.values().any(|figures| figures.will_pass());
         if more_to_see {
             self.namespaces.change(walk.netns, end.ended);
+        }
+    }
+
+    /// What the kernel itself counted since the last walk.
+    fn book_kernel_counters(
+        &mut self,
+        netns: NetnsId,
+        known: &KernelCounters,
+        counters: &KernelCounters,
+    ) {
+        let new = counters.since(known);
+        for (sum, new) in self.kernel_counts.iter_mut().zip(new) {
+            *sum = sum.saturating_add(new);
+        }
+        let overflows = new[KernelCounters::TIME_WAIT_OVERFLOW];
+        let settled = self.doubtful.settle(netns, (known.time, counters.time), overflows);
+        for (key, overflowed) in settled {
+            let row = self.row(key, true);
+            let counters = &mut self.ports.get_mut(row).interval;
+            if overflowed {
+                counters.time_wait_overflowed += 1;
+            } else {
+                counters.time_wait_entered += 1;
+            }
         }
     }
 

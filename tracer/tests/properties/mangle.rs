@@ -4,8 +4,9 @@ use std::{net::SocketAddr, ops::Range};
 
 use proptest::{prelude::*, sample::Index};
 use synfin::input::{
-    Closing, Counters, EphemeralPorts, Input, Nanos, NetnsId, Opening, PortCount, Reset, ResetWay,
-    Reuse, SockId, Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+    Closing, Counters, EphemeralPorts, Input, KERNEL_COUNTERS, KernelCounters, Nanos, NetnsId,
+    Opening, PortCount, Reset, ResetWay, Reuse, SockId, Tick, Transition, WalkBegin, WalkEnd,
+    WalkedSocket, WalkedTimeWait,
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -127,13 +128,17 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
 
 fn walk_end() -> impl Strategy<Value = WalkEnd> {
     let error = prop::option::weighted(0.2, Just("gone".to_owned()));
-    (netns(), time(), time(), error, prop::option::of(ephemeral_ports())).prop_map(
-        |(netns, begun, ended, error, ephemeral_ports)| WalkEnd {
+    let counters = (time(), any::<[u64; KERNEL_COUNTERS.len()]>())
+        .prop_map(|(time, counts)| KernelCounters { time, counts });
+    let facts = (prop::option::of(ephemeral_ports()), prop::option::of(counters));
+    (netns(), time(), time(), error, facts).prop_map(
+        |(netns, begun, ended, error, (ephemeral_ports, counters))| WalkEnd {
             netns,
             begun,
             ended,
             error,
             ephemeral_ports,
+            counters,
         },
     )
 }

@@ -601,6 +601,7 @@ impl World {
             ended,
             error,
             ephemeral_ports: None,
+            counters: None,
         }));
     }
 }
