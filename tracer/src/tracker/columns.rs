@@ -272,9 +272,9 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         };
     "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "What the port's listeners dropped in the interval, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for them.",
         |p| server_only(p, p.row.counters.listener_drops);
-    "listener.opened" "" Time or null, Data, "When a listener of the port was last opened; null if that was not seen.",
+    "listener.opened_at" "" Time or null, Data, "When a listener of the port was last opened; null if that was not seen.",
         |p| p.date(p.row.listening.opened);
-    "listener.closed" "" Time or null, Data, "When the port's last listener was last closed; null if that was not seen.",
+    "listener.closed_at" "" Time or null, Data, "When the port's last listener was last closed; null if that was not seen.",
         |p| p.date(p.row.listening.closed);
     "listener.gap_us" "GAP" Micros or null, Wide(Right(7)), "How long the port had no listener before the last opening, or has had none until now; null if that was not seen to happen.",
         |p| Value::known(p.row.listening.gap(p.end), |gap| Value::Micros(gap / 1000));
@@ -288,7 +288,7 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| Value::Int(p.row.walked.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",
         |p| server_only(p, p.row.walked.listeners);
-    "oldest.close_wait.us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been there: our application has not closed after the peer did. Shown with ≥ if it was there when it was first met.",
+    "oldest.close_wait.age_us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been there: our application has not closed after the peer did. Shown with ≥ if it was there when it was first met.",
         |p| p.age_of_oldest(TcpState::CloseWait);
     "oldest.close_wait.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
         |p| p.may_be_older(TcpState::CloseWait);
@@ -296,7 +296,7 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| p.owner_of_oldest(TcpState::CloseWait);
     "oldest.close_wait.pid" "" Number or null, Data, "The id of that process.",
         |p| p.pid_of_oldest(TcpState::CloseWait);
-    "oldest.fin_wait2.us" "OLDFW2" Micros or null, Wide(Right(7)), "How long the oldest connection in FIN_WAIT2 has been there: the peer has not closed after us. Shown with ≥ if it was there when it was first met.",
+    "oldest.fin_wait2.age_us" "OLDFW2" Micros or null, Wide(Right(7)), "How long the oldest connection in FIN_WAIT2 has been there: the peer has not closed after us. Shown with ≥ if it was there when it was first met.",
         |p| p.age_of_oldest(TcpState::FinWait2);
     "oldest.fin_wait2.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
         |p| p.may_be_older(TcpState::FinWait2);
@@ -304,7 +304,7 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| p.owner_of_oldest(TcpState::FinWait2);
     "oldest.fin_wait2.pid" "" Number or null, Data, "The id of that process.",
         |p| p.pid_of_oldest(TcpState::FinWait2);
-    "oldest.last_ack.us" "OLDLA" Micros or null, Wide(Right(7)), "How long the oldest connection in LAST_ACK has been there: our FIN is not acknowledged. Shown with ≥ if it was there when it was first met.",
+    "oldest.last_ack.age_us" "OLDLA" Micros or null, Wide(Right(7)), "How long the oldest connection in LAST_ACK has been there: our FIN is not acknowledged. Shown with ≥ if it was there when it was first met.",
         |p| p.age_of_oldest(TcpState::LastAck);
     "oldest.last_ack.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
         |p| p.may_be_older(TcpState::LastAck);
@@ -312,7 +312,7 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| p.owner_of_oldest(TcpState::LastAck);
     "oldest.last_ack.pid" "" Number or null, Data, "The id of that process.",
         |p| p.pid_of_oldest(TcpState::LastAck);
-    "oldest.syn_sent.us" "OLDSS" Micros or null, Wide(Right(7)), "How long the oldest connection in SYN_SENT has been there: the SYN is not answered. Shown with ≥ if it was there when it was first met.",
+    "oldest.syn_sent.age_us" "OLDSS" Micros or null, Wide(Right(7)), "How long the oldest connection in SYN_SENT has been there: the SYN is not answered. Shown with ≥ if it was there when it was first met.",
         |p| p.age_of_oldest(TcpState::SynSent);
     "oldest.syn_sent.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
         |p| p.may_be_older(TcpState::SynSent);
