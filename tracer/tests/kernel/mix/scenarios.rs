@@ -513,7 +513,7 @@ fn not_acknowledged(wire: &Wire, port: u16) -> Outcome {
         client.set_tcp_user_timeout(Some(Duration::from_millis(500))).expect("TCP_USER_TIMEOUT");
         client.send(b"is anybody there?").expect("it is sent");
     }
-    dead_clients(pairs, "timeout_retransmission")
+    dead_clients(pairs, "timeout_user")
 }
 
 fn keepalive_not_answered(wire: &Wire, port: u16) -> Outcome {
