@@ -372,6 +372,14 @@ pub struct Counters {
     pub missed: u64,
 }
 
+impl Counters {
+    /// Records of all kinds: seen, and of these lost and filtered.
+    pub fn totals(&self) -> [u64; 3] {
+        let sum = |counts: &[u64]| counts.iter().copied().fold(0, u64::saturating_add);
+        [sum(&self.seen), sum(&self.lost), sum(&self.filtered)]
+    }
+}
+
 /// The circumstances of a trace: a recording's first frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {

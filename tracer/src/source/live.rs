@@ -261,16 +261,15 @@ impl Live {
         self.kernel.pass_on_log();
         let mut counters = self.kernel.counters()?;
         for _ in 1..COUNTER_TRIES {
-            let seen: u64 = counters.seen.iter().sum();
-            let not_given: u64 = counters.lost.iter().chain(&counters.filtered).sum();
-            if seen == self.delivered + not_given {
+            let [seen, lost, filtered] = counters.totals();
+            if seen == self.delivered + lost + filtered {
                 break;
             }
             self.drain_ring();
             counters = self.kernel.counters()?;
         }
-        let ports = self.kernel.new_port_counts()?;
         let now = clock::monotonic_ns();
+        let ports = self.kernel.new_port_counts()?;
         self.queue.push_back(Frame::Tick(Tick { time: now, counters, ports }));
         self.next_tick = now + TICK_PERIOD;
         Ok(())

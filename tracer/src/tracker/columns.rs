@@ -270,7 +270,7 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
             0 => Value::Unknown,
             limit => server_only(p, limit),
         };
-    "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "What the port's listeners dropped in the interval, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for them.",
+    "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "What the port's listeners dropped in the interval, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for them. From the socket's sk_drops: an ACK that finds the accept queue full counts twice there, and once in ListenDrops.",
         |p| server_only(p, p.row.counters.listener_drops);
     "listener.opened_at" "" Time or null, Data, "When a listener of the port was last opened; null if that was not seen.",
         |p| p.date(p.row.listening.opened);

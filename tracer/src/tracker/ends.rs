@@ -13,7 +13,7 @@ use super::{
 use crate::input::{Nanos, NetnsId, Reset, ResetWay, SockId, Transition};
 
 impl Tracker {
-    /// Ends that have waited for their evidence for long enough are settled without.
+    /// Ends up to this time have waited for their evidence for long enough.
     pub(super) fn settle_until(&mut self, time: Nanos, observer: &mut impl Observer) {
         while let Some(ending) = self.settling.take_due(time) {
             self.settle(ending, observer);

@@ -153,6 +153,8 @@ pub struct Tracker {
     walks: u32,
     namespaces: Namespaces,
     now: Nanos,
+    /// Of ends up to here, all evidence was given.
+    settled_until: Nanos,
     interval_start: Nanos,
     kernel: input::Counters,
     /// What the kernel counted in the interval, by [`KERNEL_COUNTERS`].
@@ -184,6 +186,7 @@ impl Tracker {
             walks: 0,
             namespaces: Namespaces::default(),
             now: start,
+            settled_until: 0,
             interval_start: start,
             kernel: input::Counters::default(),
             kernel_counts: Default::default(),
@@ -204,8 +207,7 @@ impl Tracker {
     pub fn ingest(&mut self, input: &Input, observer: &mut impl Observer) {
         match input {
             Input::Transition(transition) => {
-                self.received += 1;
-                self.now = self.now.max(transition.time);
+                self.record_of(transition.time);
                 self.namespaces.change(transition.netns, transition.time);
                 self.settle_last_life(transition.sock, observer);
                 if self.gate.is_open() {
@@ -215,8 +217,7 @@ impl Tracker {
                 }
             }
             Input::Reset(reset) => {
-                self.received += 1;
-                self.now = self.now.max(reset.time);
+                self.record_of(reset.time);
                 self.reset(reset, observer);
             }
             Input::Holders(holders) => self.look_at_holders(holders, observer),
@@ -232,7 +233,7 @@ impl Tracker {
             }
             Input::UnreadableSocket => self.walk_is_unreadable(),
         }
-        self.settle_until(self.now, observer);
+        self.settle_until(self.settled_until, observer);
     }
 
     fn tick(&mut self, tick: &Tick) {
@@ -247,6 +248,19 @@ impl Tracker {
             known.iter_mut().zip(new).for_each(|(known, new)| *known = (*known).max(*new));
         }
         self.book_port_counts(&tick.ports);
+        // While records are on their way, a tick is younger than they are.
+        let [seen, lost, filtered] = self.kernel.totals();
+        if seen <= self.received.saturating_add(lost).saturating_add(filtered) {
+            let settled = tick.time.saturating_sub(settling::WAIT_AT_REST);
+            self.settled_until = self.settled_until.max(settled);
+        }
+    }
+
+    /// A record was made at this time.
+    fn record_of(&mut self, time: Nanos) {
+        self.received += 1;
+        self.now = self.now.max(time);
+        self.settled_until = self.settled_until.max(time.saturating_sub(settling::WAIT));
     }
 
     /// No more input comes: ends are settled by what is known, and what a filter has not decided is

@@ -8,9 +8,13 @@ use rustc_hash::FxBuildHasher;
 use super::{Life, close::Past};
 use crate::input::{Nanos, SockId, Transition};
 
-/// The reset follows within microseconds. Until then the connection is shown as open, so this is
-/// not long.
-const EVIDENCE_WAIT: Nanos = 5_000_000;
+/// The reset follows within microseconds, unless the processor is taken away from the kernel in
+/// between: so much younger a record must be for it to have been given. Until then the connection
+/// is shown as open, so this is not long.
+pub(super) const WAIT: Nanos = 20_000_000;
+
+/// The same for a tick with no record on its way.
+pub(super) const WAIT_AT_REST: Nanos = 5_000_000;
 
 /// More are not held: the oldest is settled by what is known.
 const LIMIT: usize = 1 << 16;
@@ -54,10 +58,10 @@ impl Settling {
         if self.held.is_empty() { None } else { self.held.remove(&sock) }
     }
 
-    /// One that has waited long enough by `now`.
-    pub(super) fn take_due(&mut self, now: Nanos) -> Option<Ending> {
+    /// One whose evidence would have been given by now: it ended at this time or before.
+    pub(super) fn take_due(&mut self, until: Nanos) -> Option<Ending> {
         while let Some(&(time, sock)) = self.order.front() {
-            if self.order.len() <= LIMIT && time.saturating_add(EVIDENCE_WAIT) > now {
+            if self.order.len() <= LIMIT && time > until {
                 return None;
             }
             self.order.pop_front();

@@ -272,17 +272,15 @@ impl Tracker {
     /// What became of the kernel's records, since the start.
     pub fn events(&self) -> Events {
         let by_kind = self.kernel.lost;
-        let sum = |counts: &[u64]| counts.iter().copied().fold(0, u64::saturating_add);
-        let lost = sum(&by_kind);
-        let left_out = sum(&self.kernel.filtered);
+        let edges = [Kind::Opening, Kind::Closing].map(|kind| by_kind[kind as usize]);
+        let [seen, lost, left_out] = self.kernel.totals();
         let kept_from_books = self.gate.filtered() + self.gate.waiting();
         Events {
             // A tick's counters are older than the records that came after it.
-            seen: sum(&self.kernel.seen)
-                .max(self.received.saturating_add(lost).saturating_add(left_out)),
+            seen: seen.max(self.received.saturating_add(lost).saturating_add(left_out)),
             delivered: self.received.saturating_sub(kept_from_books),
             lost,
-            lost_edges: sum(&[by_kind[Kind::Opening as usize], by_kind[Kind::Closing as usize]]),
+            lost_edges: edges.into_iter().fold(0, u64::saturating_add),
             filtered: left_out.saturating_add(self.gate.filtered()),
             missed: self.kernel.missed,
             gaps: self.gaps,
