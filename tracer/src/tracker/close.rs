@@ -397,7 +397,7 @@ fn failed_connect(end: &Transition, past: Past) -> CloseReason {
 
 /// Whether the reset that we send, if we do, comes only after this end, and would tell more.
 pub(crate) fn awaits_reset(end: &Transition, past: Past) -> bool {
-    use TcpState::{Closing, FinWait1, FinWait2, LastAck};
+    use TcpState::{Closing, FinWait1, FinWait2, LastAck, SynRecv};
     if past.resets.sent() {
         return false;
     }
@@ -409,7 +409,8 @@ pub(crate) fn awaits_reset(end: &Transition, past: Past) -> bool {
         // Too many orphans, or a dying namespace.
         (0, FinWait1) => true,
         (0, Closing | LastAck) => end.flags.contains(Flags::UNACKNOWLEDGED),
-        (0, _) => !past.established,
+        // A child that the kernel takes back, or one whose listener has closed.
+        (0, SynRecv) => true,
         _ => false,
     }
 }

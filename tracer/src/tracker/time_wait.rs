@@ -120,6 +120,9 @@ impl Doubtful {
         let overflows = overflows.saturating_add(doubtful.overflows);
         let found_none = overflows.min(all);
         doubtful.overflows = overflows - found_none;
+        if doubtful.ends.is_empty() && doubtful.overflows == 0 {
+            self.0.remove(&netns);
+        }
         let up_to = |index: u64| index * found_none / all.max(1);
         (0..).zip(rows).map(|(index, row)| (row, up_to(index + 1) > up_to(index))).collect()
     }
