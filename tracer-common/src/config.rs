@@ -72,6 +72,8 @@ pub struct Config {
     pub repair: Bit,
     /// `tcp_sock.syn_fastopen`.
     pub syn_fastopen: Bit,
+    /// `tcp_sock.syn_data`.
+    pub syn_data: Bit,
     /// The running kernel's numbers of why a reset is sent, by ours; [`ABSENT`]: it has none.
     pub reset_reasons: [u16; ResetReason::COUNT],
     /// 1 if the tracepoint `tcp_send_reset` tells why.
@@ -88,6 +90,7 @@ impl Config {
         offsets: Offsets::UNKNOWN,
         repair: Bit::MISSING,
         syn_fastopen: Bit::MISSING,
+        syn_data: Bit::MISSING,
         reset_reasons: [ABSENT; ResetReason::COUNT],
         reset_tells_reason: 0,
         tick_us: 0,

@@ -231,10 +231,10 @@ impl TcpSock {
         self.bit(global!(repair))
     }
 
-    /// Whether the SYN asked for Fast Open.
+    /// Whether the SYN had to do with Fast Open: asked for a cookie, or carried data.
     #[inline(always)]
-    pub fn asked_for_fast_open(self) -> bool {
-        self.bit(global!(syn_fastopen))
+    pub fn opened_fast(self) -> bool {
+        self.bit(global!(syn_fastopen)) || self.bit(global!(syn_data))
     }
 
     /// The facts of one bit that tell how a life ends. They lie far apart, and are not worth

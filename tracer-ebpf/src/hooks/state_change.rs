@@ -113,7 +113,7 @@ fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: 
         pid = current_process();
     }
     let total_retransmits = sock.total_retransmits();
-    if new == ESTABLISHED && total_retransmits > 0 && sock.asked_for_fast_open() {
+    if new == ESTABLISHED && total_retransmits > 0 && sock.opened_fast() {
         flags = flags.with(Flags::FAST_OPEN);
     }
     let mut rtt_us = sock.rtt_us();

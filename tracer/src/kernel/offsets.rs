@@ -106,6 +106,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         offsets,
         repair: bit(btf, "tcp_sock.repair"),
         syn_fastopen: bit(btf, "tcp_sock.syn_fastopen"),
+        syn_data: bit(btf, "tcp_sock.syn_data"),
         reset_reasons: reset_reasons(btf),
         // The first parameter of all is the tracepoint's own.
         reset_tells_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
