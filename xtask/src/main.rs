@@ -1,6 +1,7 @@
 //! Everything that is done to this repository, as `cargo xtask COMMAND`: this file is the list of
 //! commands, and each has a file of its own.
 
+mod accuracy;
 mod bench;
 mod ci;
 mod docs;
@@ -56,6 +57,8 @@ enum Command {
     Bench(bench::Options),
     /// Write the parts of README.md and docs that say what the code says
     Docs(docs::Options),
+    /// Play every fate of a connection again, and write docs/accuracy.md
+    Accuracy,
     /// Build the eBPF objects that are committed in tracer/ebpf
     Ebpf(ebpf::Options),
     /// Try synfin on other kernels, in virtual machines
@@ -106,6 +109,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ci => return ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options)?,
         Command::Docs(options) => docs::run(&workspace, &options)?,
+        Command::Accuracy => accuracy::run(&workspace)?,
         Command::Ebpf(options) => ebpf::run(&workspace, &options)?,
         Command::Vm(options) => return vm::run(&workspace, &options),
     }

@@ -6,6 +6,7 @@ mod lab;
 #[path = "../schema/mod.rs"]
 mod schema;
 
+mod accuracy;
 mod burst;
 mod doctor;
 mod errors;

@@ -1,0 +1,358 @@
+//! What has to be seen of each scenario: by synfin, connection by connection, and by the kernel's
+//! own counters. A scenario is played in `tests/kernel/accuracy`, under the same name.
+
+/// Something that happens in a network namespace of its own.
+pub(crate) struct Scenario {
+    /// Its name: of the function that plays it, and of its recording.
+    pub(crate) name: &'static str,
+    /// What happens.
+    pub(crate) what: &'static str,
+    /// A line per connection, sorted: `ROLE HANDSHAKE REASON`, then `TIME_WAIT` if it left one
+    /// (`TIME_WAIT?` if the table was full, so that only a count can tell).
+    /// Without a handshake, `-`; instead of a reason, `open STATE` if it lives on.
+    pub(crate) synfin: &'static [&'static str],
+    /// The counters that moved, and by how much. No other that tells of connections did.
+    pub(crate) kernel: &'static str,
+    /// Between how many milliseconds its handshakes took, as far as they are measured.
+    pub(crate) took: (u32, u32),
+    /// Figures of rows: role, port (0 is the rest), name, value.
+    pub(crate) figures: &'static [(&'static str, u16, &'static str, u64)],
+}
+
+const fn scenario(
+    name: &'static str,
+    what: &'static str,
+    synfin: &'static [&'static str],
+    kernel: &'static str,
+) -> Scenario {
+    Scenario { name, what, synfin, kernel, took: (0, PROMPTLY), figures: &[] }
+}
+
+/// Milliseconds within which a peer that does not wait has answered, on a busy machine.
+const PROMPTLY: u32 = 100;
+
+impl Scenario {
+    const fn with(self, figures: &'static [(&'static str, u16, &'static str, u64)]) -> Self {
+        Self { figures, ..self }
+    }
+
+    const fn took(self, least: u32, most: u32) -> Self {
+        Self { took: (least, most), ..self }
+    }
+}
+
+/// Where the host listens, if it does.
+const SERVER: u16 = 8080;
+/// Where the peer does.
+const CLIENT: u16 = 80;
+/// Ports without a row of their own.
+const THE_REST: u16 = 0;
+
+/// All of them, group by group.
+pub(crate) fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    GROUPS.iter().flat_map(|(_, scenarios)| *scenarios)
+}
+
+/// Scenarios that have something in common.
+pub(crate) const GROUPS: &[(&str, &[Scenario])] = &[
+    ("Opening", OPENING),
+    ("Failing to open", FAILING),
+    ("Closing", CLOSING),
+    ("Ended by a reset", RESETS),
+    ("Ended by a timer", TIMERS),
+    ("Ended by somebody else", OTHERS),
+    ("Who is who", IDENTITY),
+];
+
+#[rustfmt::skip]
+const OPENING: &[Scenario] = &[
+    scenario("active_open", "the host connects; the peer answers after 200 ms",
+        &["client clean open established"], "ActiveOpens 1").took(200, 300),
+    scenario("passive_open", "a peer connects; its last ACK comes after 200 ms",
+        &["server clean open established"], "PassiveOpens 1").took(200, 300),
+    scenario("ipv6", "both ends are on the host, by IPv6",
+        &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
+    scenario("mptcp", "MPTCP, both ends on the host: one TCP connection carries it",
+        &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
+    scenario("last_ack_with_fin", "the last ACK of the handshake carries a FIN",
+        &["server clean closed_by_peer"], "PassiveOpens 1"),
+    scenario("simultaneous_open", "both sides send SYN at once",
+        &["client clean open established"], "ActiveOpens 1"),
+    scenario("simultaneous_open_reset", "both sides send SYN at once, and the peer then RST",
+        &["client - handshake_aborted"], "ActiveOpens 1, AttemptFails 1"),
+    scenario("self_connect", "a socket connects to itself",
+        &["client clean closed_by_both TIME_WAIT"], "ActiveOpens 1, TW 1"),
+    scenario("fast_open_client", "the SYN carries data (MSG_FASTOPEN)",
+        &["client clean open established"], "ActiveOpens 1, TCPFastOpenActive 1"),
+    scenario("fast_open_deferred", "connect() sends nothing, the first data does, 200 ms later (TCP_FASTOPEN_CONNECT)",
+        &["client clean open established"], "ActiveOpens 1, TCPFastOpenActive 1"),
+    scenario("fast_open_deferred_sent_twice", "the same, and the SYN is sent again, without the data",
+        &["client unmeasured(fast_open) open established"],
+        "ActiveOpens 1, TCPSynRetrans 1, TCPFastOpenActiveFail 1"),
+    scenario("fast_open_child", "a Fast Open child is accepted and read in SYN_RECV; its last ACK comes after 200 ms",
+        &["server clean open established"], "PassiveOpens 1, TCPFastOpenPassive 1").took(200, 300),
+    scenario("fast_open_child_closed", "a Fast Open child is closed in SYN_RECV",
+        &["server unmeasured(evidence_lost) closed_by_us TIME_WAIT"],
+        "PassiveOpens 1, TW 1, TCPFastOpenPassive 1"),
+    scenario("fast_open_child_reset", "a Fast Open child is reset in SYN_RECV",
+        &["server - handshake_aborted"],
+        "PassiveOpens 1, AttemptFails 2, TCPFastOpenPassive 1"),
+    scenario("fast_open_child_orphaned", "the listener of a Fast Open child in SYN_RECV closes",
+        &["server - handshake_aborted"],
+        "PassiveOpens 1, OutRsts 1, TCPFastOpenPassive 1"),
+    scenario("syn_cookie", "SYN cookies, without timestamps",
+        &["server unmeasured(syn_cookie) open established"],
+        "PassiveOpens 1, TCPReqQFullDoCookies 1, SyncookiesSent 1, SyncookiesRecv 1"),
+    scenario("syn_cookie_timestamps", "SYN cookies, with timestamps",
+        &["server unmeasured(syn_cookie) open established"],
+        "PassiveOpens 1, TCPReqQFullDoCookies 1, SyncookiesSent 1, SyncookiesRecv 1"),
+    scenario("repair_open", "a checkpoint is restored (TCP_REPAIR)",
+        &["client unmeasured(repair) open established"], ""),
+    scenario("no_route", "there is no route: connect() fails before it begins", &[], ""),
+    scenario("no_port_left", "the only local port is taken by a connection to the same service",
+        &["client - connect_local_failure", "client clean open established"], "ActiveOpens 1")
+        .with(&[("client", CLIENT, "ephemeral.used", 1), ("client", CLIENT, "ephemeral.ports", 1)]),
+    scenario("listen_fails", "listen() fails, because another listens", &[], ""),
+    scenario("half_open_expires", "a SYN-ACK is never answered", &[], "TCPSynRetrans 1")
+        .with(&[("server", SERVER, "synack_retransmits", 1)]),
+    scenario("half_open_reset", "a SYN-ACK is answered with RST", &[],
+        "AttemptFails 1, EmbryonicRsts 1"),
+    scenario("half_open_unreachable", "a SYN-ACK is answered with ICMP host unreachable", &[],
+        "ListenDrops 1")
+        .with(&[("server", SERVER, "listener.drops", 1)]),
+    scenario("syn_queue_full", "a SYN finds the queue of half-open connections full, no cookies",
+        &[], "ListenDrops 1, TCPReqQFullDrop 1")
+        .with(&[("server", SERVER, "listener.drops", 1)]),
+    scenario("accept_queue", "five connections wait for accept()",
+        &["server clean open established", "server clean open established",
+          "server clean open established", "server clean open established",
+          "server clean open established"], "PassiveOpens 5")
+        .with(&[("server", SERVER, "accept_queue.p50", 2),
+                ("server", SERVER, "accept_queue.p99", 4),
+                ("server", SERVER, "accept_queue.peak", 5),
+                ("server", SERVER, "accept_queue.limit", 20)]),
+    scenario("accept_queue_full_at_syn", "a SYN finds the accept queue full",
+        &["server clean open established"], "PassiveOpens 1, ListenOverflows 1, ListenDrops 1")
+        .with(&[("server", SERVER, "listener.drops", 1)]),
+    // Such an ACK counts twice among what the listener has dropped (sk_drops).
+    scenario("accept_queue_full_at_ack", "the last ACK finds the accept queue full",
+        &["server clean open established", "server clean open established"],
+        "PassiveOpens 2, ListenOverflows 1, ListenDrops 1")
+        .with(&[("server", SERVER, "listener.drops", 2)]),
+    scenario("abort_on_overflow", "the same with tcp_abort_on_overflow",
+        &["server clean open established", "server clean open established"],
+        "PassiveOpens 2, OutRsts 1, ListenOverflows 1, ListenDrops 1, EmbryonicRsts 1")
+        .with(&[("server", SERVER, "listener.drops", 2)]),
+    scenario("synack_sent_twice", "the SYN-ACK is sent again by the timer",
+        &["server retransmitted open established"], "PassiveOpens 1, TCPSynRetrans 1").took(1000, 1900),
+    scenario("synack_sent_twice_timestamps", "the same with timestamps",
+        &["server retransmitted open established"], "PassiveOpens 1, TCPSynRetrans 1").took(1000, 1900),
+    scenario("syn_received_twice", "the SYN-ACK is sent again for a second SYN, after 200 ms",
+        &["server retransmitted open established"], "PassiveOpens 1, TCPSynRetrans 1").took(200, 300),
+    scenario("syn_sent_twice", "the SYN is sent again by the timer",
+        &["client retransmitted open established"], "ActiveOpens 1, TCPSynRetrans 1").took(1000, 1900),
+    scenario("syn_sent_twice_timestamps", "the same with timestamps",
+        &["client retransmitted open established"], "ActiveOpens 1, TCPSynRetrans 1").took(1000, 1900),
+    scenario("deferred_accept", "the last ACK is ignored until data comes (TCP_DEFER_ACCEPT)",
+        &["server unmeasured(deferred_accept) open established"],
+        "PassiveOpens 1, TCPDeferAcceptDrop 1"),
+    scenario("deferred_accept_set_late", "the same, set after listen(), and two seconds before the connection",
+        &["server unmeasured(deferred_accept) open established"],
+        "PassiveOpens 1, TCPDeferAcceptDrop 1"),
+    scenario("wrong_syn_ack", "a SYN-ACK for something else comes first, and is reset",
+        &["client clean open established"], "ActiveOpens 1, OutRsts 1"),
+];
+
+#[rustfmt::skip]
+const FAILING: &[Scenario] = &[
+    scenario("refused_by_rst", "the SYN is answered with RST",
+        &["client - connect_refused_rst"], "ActiveOpens 1, AttemptFails 1"),
+    scenario("refused_by_icmp_port", "the SYN is answered with ICMP port unreachable",
+        &["client - connect_refused_icmp"], "ActiveOpens 1, AttemptFails 1"),
+    scenario("refused_by_icmp_protocol", "the SYN is answered with ICMP protocol unreachable",
+        &["client - connect_refused_icmp"], "ActiveOpens 1, AttemptFails 1"),
+    scenario("host_unreachable", "the SYN is answered with ICMP host unreachable",
+        &["client - connect_unreachable_host"], "ActiveOpens 1, AttemptFails 1"),
+    scenario("net_unreachable", "the SYN is answered with ICMP network unreachable",
+        &["client - connect_unreachable_net"], "ActiveOpens 1, AttemptFails 1"),
+    scenario("syn_timeout", "no SYN is answered",
+        &["client - connect_timeout"],
+        "ActiveOpens 1, AttemptFails 1, TCPSynRetrans 1, TCPAbortOnTimeout 1"),
+    scenario("cancelled", "the application closes the socket while it connects",
+        &["client - connect_cancelled"], "ActiveOpens 1"),
+    scenario("connecting_socket_destroyed", "ss -K destroys the socket while it connects",
+        &["client - connect_destroyed"], "ActiveOpens 1, AttemptFails 1"),
+];
+
+#[rustfmt::skip]
+const CLOSING: &[Scenario] = &[
+    scenario("passive_close", "the peer closes, then the host",
+        &["client clean closed_by_peer"], "ActiveOpens 1")
+        .with(&[("client", CLIENT, "closed_first.peer", 1)]),
+    scenario("active_close", "the host closes; ACK, then FIN of the peer",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1")
+        .with(&[("client", CLIENT, "closed_first.us", 1),
+                ("client", CLIENT, "time_wait.now", 1)]),
+    scenario("active_close_by_server", "the same, where the host is the server",
+        &["server clean closed_by_us TIME_WAIT"], "PassiveOpens 1, TW 1"),
+    scenario("active_close_fin_with_ack", "the host closes; the peer's ACK carries its FIN",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1"),
+    scenario("half_close", "the host ends its side only, and closes after the peer",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1"),
+    scenario("closed_twice", "the host ends its side, and closes before that is acknowledged",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1"),
+    scenario("simultaneous_close", "both sides close at once",
+        &["client clean closed_by_both TIME_WAIT"], "ActiveOpens 1, TW 1")
+        .with(&[("client", CLIENT, "closed_first.both", 1)]),
+    scenario("no_fin_from_the_peer", "the host closes; the peer acknowledges, and never closes",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TWKilled 1")
+        .with(&[("client", CLIENT, "time_wait.now", 0)]),
+    scenario("left_in_fin_wait2", "the same before that is noticed",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1")
+        .with(&[("client", CLIENT, "time_wait.now", 0),
+                ("client", CLIENT, "time_wait.fin_wait2_orphans", 1)]),
+    scenario("long_fin_timeout", "the same, with a tcp_fin_timeout of more than a minute",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TWKilled 1"),
+    scenario("time_wait_overflow", "the host closes, and its TIME_WAIT table is full",
+        &["client clean closed_by_us TIME_WAIT?"], "ActiveOpens 1, TCPTimeWaitOverflow 1")
+        .with(&[("client", CLIENT, "time_wait.overflowed", 1),
+                ("client", CLIENT, "time_wait.entered", 0)]),
+    scenario("negative_linger2", "the host closes, and does not wait for the peer's FIN (TCP_LINGER2)",
+        &["client clean reset_by_us_linger2"], "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
+    scenario("negative_linger2_half_closed", "the same, closing what was half-closed",
+        &["client clean reset_by_us_linger2"], "ActiveOpens 1, OutRsts 1, TCPAbortOnLinger 1"),
+];
+
+#[rustfmt::skip]
+const RESETS: &[Scenario] = &[
+    scenario("data_with_ack_of_fin", "the host has closed; the ACK of its FIN carries data",
+        &["client clean reset_by_us_data_after_close"],
+        "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
+    scenario("data_after_close", "the host has closed; data comes before the ACK of its FIN",
+        &["client clean reset_by_us_data_after_close"],
+        "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
+    scenario("data_in_fin_wait2", "the host has closed; data comes in FIN_WAIT2",
+        &["client clean reset_by_us_data_after_close"],
+        "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
+    scenario("data_in_closing", "both close at once; data comes in CLOSING",
+        &["client clean reset_by_us_data_after_close"],
+        "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
+    scenario("data_for_a_minisocket", "the host has closed; data comes when all that is left is a small socket in FIN_WAIT2",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, OutRsts 1, TW 1"),
+    scenario("rst_in_established", "RST in ESTABLISHED",
+        &["client clean reset_by_peer"], "ActiveOpens 1, EstabResets 1"),
+    scenario("rst_in_close_wait", "RST in CLOSE_WAIT",
+        &["client clean reset_by_peer"], "ActiveOpens 1, EstabResets 1"),
+    scenario("rst_in_fin_wait1", "RST in FIN_WAIT1",
+        &["client clean reset_by_peer_closing"], "ActiveOpens 1"),
+    scenario("rst_in_fin_wait2", "RST in FIN_WAIT2",
+        &["client clean reset_by_peer_closing"], "ActiveOpens 1"),
+    scenario("rst_in_closing", "RST in CLOSING",
+        &["client clean reset_by_peer_closing"], "ActiveOpens 1"),
+    scenario("rst_in_last_ack", "RST in LAST_ACK",
+        &["client clean reset_by_peer_closing"], "ActiveOpens 1"),
+    scenario("rst_in_time_wait", "RST in TIME_WAIT, which ends it",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1")
+        .with(&[("client", CLIENT, "time_wait.now", 0)]),
+    scenario("rst_in_window", "RST not quite where it belongs: it is challenged, nothing ends",
+        &["client clean open established"], "ActiveOpens 1, TCPChallengeACK 1"),
+    scenario("unread_data", "the application closes with unread data",
+        &["client clean reset_by_us_unread_data"],
+        "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPAbortOnClose 1"),
+    scenario("unread_data_in_close_wait", "the same after the peer has closed",
+        &["client clean reset_by_us_unread_data"],
+        "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPAbortOnClose 1"),
+    scenario("linger0", "the application closes with SO_LINGER 0",
+        &["client clean reset_by_us_linger0"],
+        "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPAbortOnData 1"),
+    scenario("linger0_with_unread_data", "the same with unread data, which goes first",
+        &["client clean reset_by_us_unread_data"],
+        "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPAbortOnClose 1"),
+    scenario("unread_data_half_closed", "the same after the application has ended its own side",
+        &["client clean reset_by_us_unread_data"],
+        "ActiveOpens 1, OutRsts 1, TCPAbortOnClose 1"),
+    scenario("linger0_half_closed", "the same with SO_LINGER 0 instead",
+        &["client clean reset_by_us_linger0"], "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
+    scenario("disconnected", "the application dissolves it (connect to AF_UNSPEC)",
+        &["client clean reset_by_us_disconnect"], "ActiveOpens 1, EstabResets 1, OutRsts 1"),
+    scenario("listener_closed", "the listener closes with two connections that were not accepted",
+        &["server clean reset_by_us_listener_closed", "server clean reset_by_us_listener_closed"],
+        "PassiveOpens 2, EstabResets 2, OutRsts 2"),
+];
+
+#[rustfmt::skip]
+const TIMERS: &[Scenario] = &[
+    scenario("stalled", "sent data is not acknowledged, and sent again",
+        &["client clean open established"], "ActiveOpens 1")
+        .with(&[("client", CLIENT, "stalled", 1)]),
+    scenario("retransmission_timeout", "sent data is never acknowledged",
+        &["client clean timeout_retransmission"], "ActiveOpens 1, EstabResets 1, TCPAbortOnTimeout 1"),
+    scenario("retransmission_timeout_soft_error", "the same with an ICMP host unreachable on the way",
+        &["client clean timeout_retransmission"], "ActiveOpens 1, EstabResets 1, TCPAbortOnTimeout 1"),
+    scenario("user_timeout", "sent data is not acknowledged in time (TCP_USER_TIMEOUT)",
+        &["client clean timeout_user"], "ActiveOpens 1, EstabResets 1, TCPAbortOnTimeout 1"),
+    scenario("zero_window", "the peer has no room, and does not answer probes",
+        &["client clean timeout_zero_window"], "ActiveOpens 1, EstabResets 1, TCPAbortOnTimeout 1"),
+    scenario("keepalive", "keepalive probes are not answered",
+        &["client clean timeout_keepalive"],
+        "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPKeepAlive 1, TCPAbortOnTimeout 1"),
+    scenario("keepalive_user_timeout", "the same with a TCP_USER_TIMEOUT that ends it",
+        &["client clean timeout_user"],
+        "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPKeepAlive 1, TCPAbortOnTimeout 1"),
+    scenario("orphan_in_fin_wait1", "the host closes, and its FIN is never acknowledged",
+        &["client clean timeout_orphan"], "ActiveOpens 1, TCPAbortOnTimeout 1"),
+    scenario("orphan_in_closing", "the same while the peer closes too",
+        &["client clean timeout_orphan"], "ActiveOpens 1, TCPAbortOnTimeout 1"),
+    scenario("orphan_in_last_ack", "the same after the peer has closed",
+        &["client clean timeout_orphan"], "ActiveOpens 1, TCPAbortOnTimeout 1"),
+];
+
+#[rustfmt::skip]
+const OTHERS: &[Scenario] = &[
+    scenario("destroyed", "ss -K destroys a connection",
+        &["client clean destroyed_by_admin"], "ActiveOpens 1, EstabResets 1, OutRsts 1"),
+    scenario("listener_destroyed", "ss -K destroys a listener with a connection that was not accepted",
+        &["server clean reset_by_us_listener_closed"], "PassiveOpens 1, EstabResets 1, OutRsts 1"),
+    scenario("time_wait_destroyed", "ss -K destroys a TIME_WAIT",
+        &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1")
+        .with(&[("client", CLIENT, "time_wait.now", 0)]),
+    scenario("repair_close", "a checkpoint takes the connection away (TCP_REPAIR)",
+        &["client clean destroyed_by_admin"], "ActiveOpens 1, EstabResets 1"),
+    scenario("icmp_in_established", "ICMP host unreachable in ESTABLISHED ends nothing",
+        &["client clean open established"], "ActiveOpens 1"),
+    scenario("process_killed", "the process of the client is killed",
+        &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
+];
+
+#[rustfmt::skip]
+const IDENTITY: &[Scenario] = &[
+    scenario("closed_port", "a SYN to a port on which nobody listens", &[], "OutRsts 1")
+        .with(&[("server", THE_REST, "resets.count", 1),
+                ("server", THE_REST, "resets.reasons.no_socket", 1)]),
+    scenario("old_ack_to_a_listener", "an ACK of no connection to a port on which somebody listens",
+        &[], "OutRsts 1")
+        .with(&[("server", SERVER, "resets.count", 1)]),
+    scenario("new_syn_in_time_wait", "a new SYN from the same port ends a server's TIME_WAIT",
+        &["server clean closed_by_us TIME_WAIT", "server clean open established"],
+        "PassiveOpens 2, TW 1"),
+    scenario("time_wait_reused", "connect() takes the port of a TIME_WAIT (tcp_tw_reuse)",
+        &["client clean closed_by_us TIME_WAIT", "client clean open established",
+          "server clean closed_by_peer", "server clean open established"],
+        "ActiveOpens 2, PassiveOpens 2, TW 1, TWRecycled 1"),
+    scenario("second_try", "a socket that was refused connects again",
+        &["client - connect_refused_rst", "client clean open established"],
+        "ActiveOpens 2, AttemptFails 1"),
+    scenario("second_life", "a socket that was disconnected connects again",
+        &["client clean open established", "client clean reset_by_us_disconnect"],
+        "ActiveOpens 2, EstabResets 1, OutRsts 1"),
+    scenario("equal_tuples", "two namespaces have the same connection at once",
+        &["client clean closed_by_us TIME_WAIT", "client clean closed_by_us TIME_WAIT",
+          "server clean closed_by_peer", "server clean closed_by_peer"],
+        "ActiveOpens 2, PassiveOpens 2, TW 2"),
+    scenario("fork", "a child inherits the connection; it ends when both have closed it",
+        &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
+];

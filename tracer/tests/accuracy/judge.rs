@@ -1,0 +1,161 @@
+//! What synfin makes of a recording, in the words of [`super::expected`].
+
+use synfin::{
+    decode::decode,
+    figure::Value,
+    input::ClockAnchor,
+    recording::{Frame, Reader},
+    tracker::{
+        By, Closed, Handshake, Life, Limits, Observer, Role, Tracker,
+        columns::{COLUMNS, PortRow},
+    },
+};
+
+use super::expected::Scenario;
+
+/// What was seen of a scenario.
+pub(crate) struct Seen {
+    /// The connections, sorted by what is said of them.
+    pub(crate) connections: Vec<Connection>,
+    rows: Vec<PortRow>,
+    /// Hook runs that the kernel skipped: then nothing can be said.
+    pub(crate) missed: u64,
+    /// What is wrong with the books themselves.
+    troubles: Vec<String>,
+}
+
+/// What was seen of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Connection {
+    /// As [`Scenario::synfin`] puts it.
+    pub(crate) line: String,
+    /// How long its handshake took, microseconds.
+    pub(crate) took_us: Option<u32>,
+}
+
+impl Seen {
+    /// Reads a recording, and keeps the books of it.
+    pub(crate) fn of(recording: &[u8]) -> Self {
+        let mut ended = Ended::default();
+        let mut tracker: Option<Tracker> = None;
+        let mut clock = ClockAnchor::default();
+        for frame in Reader::new(recording).expect("a recording") {
+            let frame = frame.expect("a whole recording");
+            if let Frame::Session(session) = &frame {
+                clock = session.clock;
+                let start = clock.monotonic_ns;
+                let filters = vec![session.filter.clone()];
+                tracker = Some(Tracker::new(Limits::default(), start).with_filters(filters));
+            } else {
+                let tracker = tracker.as_mut().expect("the session is first");
+                decode(&frame, |input| tracker.ingest(&input, &mut ended));
+            }
+        }
+        let mut tracker = tracker.expect("a session");
+        tracker.finish(&mut ended);
+        Self::at_end(&mut tracker, clock, ended)
+    }
+
+    fn at_end(tracker: &mut Tracker, clock: ClockAnchor, Ended(mut connections): Ended) -> Self {
+        connections.extend(tracker.open().map(|(_, life)| living(life)));
+        let snapshot = tracker.cut(By::Port);
+        connections.sort();
+        let events = tracker.events();
+        let mut troubles = Vec::new();
+        if events.gaps > 0 || events.lost > 0 || events.unreadable > 0 || events.in_flight() != 0 {
+            troubles.push(format!("the books of the records do not balance: {events:?}"));
+        }
+        let (end, seconds) = (snapshot.end, (snapshot.end - snapshot.start) as f64 / 1e9);
+        let rows = snapshot.rows.into_iter();
+        let rows = rows.map(|row| PortRow { row, end, seconds, clock }).collect();
+        Self { connections, rows, missed: events.missed, troubles }
+    }
+
+    /// Where it is not as it should be.
+    pub(crate) fn differences(&self, scenario: &Scenario) -> Vec<String> {
+        let mut differences = self.troubles.clone();
+        if self.missed > 0 {
+            differences.push(format!("{} runs of hooks were skipped", self.missed));
+        }
+        let lines: Vec<_> = self.connections.iter().map(|seen| seen.line.as_str()).collect();
+        if lines != scenario.synfin {
+            let wanted = scenario.synfin.join(" | ");
+            differences.push(format!("synfin says {}, not {wanted}", lines.join(" | ")));
+        }
+        let (least, most) = scenario.took;
+        for us in self.connections.iter().filter_map(|seen| seen.took_us) {
+            if !(least * 1000..=most * 1000).contains(&us) {
+                differences.push(format!("a handshake took {us} us, not {least} to {most} ms"));
+            }
+        }
+        for &(role, port, figure, wanted) in scenario.figures {
+            match self.figure(role, port, figure) {
+                Ok(value) if value == Value::Int(wanted) => {}
+                Ok(value) => {
+                    differences
+                        .push(format!("{figure} of {role} {port} is {value:?}, not {wanted}"));
+                }
+                Err(error) => differences.push(error),
+            }
+        }
+        differences
+    }
+
+    /// A figure of a row.
+    pub(crate) fn figure(&self, role: &str, port: u16, key: &str) -> Result<Value, String> {
+        let of = |key: &str, row: &PortRow| {
+            let values = COLUMNS.iter().map(|figure| (figure.about.key, figure.value(row)));
+            let mut values = values.filter_map(|(name, value)| match value {
+                // Of several counts, each has a name of its own behind the figure's.
+                Value::Counts(counts) => {
+                    let word = key.strip_prefix(name)?.strip_prefix('.')?;
+                    let (_, count) = counts.into_iter().find(|(name, _)| *name == word)?;
+                    Some(Value::Int(count))
+                }
+                value => (name == key).then_some(value),
+            });
+            values.next().ok_or_else(|| format!("no figure is {key}"))
+        };
+        let mut found = None;
+        for row in &self.rows {
+            let its_port = if port == 0 { Value::Unknown } else { Value::Int(port.into()) };
+            let is_it = of("port", row)? == its_port;
+            if is_it && row.row.role.name() == role {
+                found = Some(of(key, row)?);
+            }
+        }
+        found.ok_or_else(|| format!("there is no row of {role} {port}, of which {key} is wanted"))
+    }
+}
+
+#[derive(Default)]
+struct Ended(Vec<Connection>);
+
+impl Observer for Ended {
+    fn closed(&mut self, closed: &Closed) {
+        let time_wait = match closed.time_wait {
+            Some(true) => " TIME_WAIT",
+            Some(false) => "",
+            None => " TIME_WAIT?",
+        };
+        let end = format!("{}{time_wait}", closed.reason.id());
+        self.0.push(connection(closed.role, closed.handshake, &end));
+    }
+}
+
+fn living(life: &Life) -> Connection {
+    connection(life.role, life.handshake, &format!("open {}", life.state.name()))
+}
+
+fn connection(role: Role, handshake: Option<Handshake>, end: &str) -> Connection {
+    let took_us = handshake.and_then(|handshake| handshake.us());
+    Connection { line: format!("{} {} {end}", role.name(), class(handshake)), took_us }
+}
+
+fn class(handshake: Option<Handshake>) -> String {
+    match handshake {
+        None => "-".to_owned(),
+        Some(Handshake::Unmeasured(cause)) => format!("unmeasured({})", cause.name()),
+        Some(known) => known.class().to_owned(),
+    }
+}

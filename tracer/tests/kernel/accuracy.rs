@@ -1,0 +1,204 @@
+//! The accuracy laboratory: every way in which a connection can open, fail and end that can be
+//! produced here, each in a network namespace of its own. What synfin says of it is judged, and
+//! what the kernel itself counted.
+//!
+//! `UPDATE_ACCURACY=1`, which `cargo xtask accuracy` sets, keeps the recordings, and what other
+//! tools said meanwhile, in `tests/accuracy`.
+
+#[path = "../accuracy/expected.rs"]
+mod expected;
+#[path = "../accuracy/judge.rs"]
+mod judge;
+
+mod aborting;
+mod closing;
+mod identity;
+mod opening;
+mod others;
+mod scrub;
+mod stage;
+
+use std::{
+    collections::BTreeMap,
+    env, fs, panic,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use self::{
+    expected::{Scenario, scenarios},
+    judge::Seen,
+    others::{Others, Said},
+    stage::Stage,
+};
+use crate::lab::{self, Counters, Synfin};
+
+/// Where recordings are kept, and what other tools said.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/accuracy");
+
+/// Names of processes that scenarios gave.
+const NAMES: &[&str] = &["victim", "parent"];
+
+/// The kernel's counters that tell of connections, by the names in `/proc/net/snmp` and `netstat`.
+#[rustfmt::skip]
+const COUNTERS: &[&str] = &[
+    "ActiveOpens", "PassiveOpens", "AttemptFails", "EstabResets", "OutRsts",
+    "TW", "TWKilled", "TWRecycled", "TCPTimeWaitOverflow",
+    "ListenOverflows", "ListenDrops", "TCPReqQFullDrop", "TCPReqQFullDoCookies", "EmbryonicRsts",
+    "SyncookiesSent", "SyncookiesRecv", "SyncookiesFailed", "TCPDeferAcceptDrop", "TCPSynRetrans",
+    "TCPFastOpenActive", "TCPFastOpenActiveFail", "TCPFastOpenPassive", "TCPFastOpenPassiveFail",
+    "TCPFastOpenListenOverflow", "TCPChallengeACK", "TCPKeepAlive",
+    "TCPAbortOnData", "TCPAbortOnClose", "TCPAbortOnTimeout", "TCPAbortOnMemory",
+    "TCPAbortOnLinger", "TCPAbortFailed",
+];
+
+/// How many are played at a time: mostly they wait.
+const AT_A_TIME: usize = 4;
+
+/// What a scenario does.
+type Play = fn(&Stage);
+
+macro_rules! plays {
+    ($($module:ident: $($name:ident)*;)*) => {
+        /// All that can be played, by name.
+        const PLAYS: &[(&str, Play)] = &[$($((stringify!($name), $module::$name),)*)*];
+    };
+}
+
+plays! {
+    opening:
+        active_open passive_open ipv6 mptcp last_ack_with_fin simultaneous_open
+        simultaneous_open_reset self_connect fast_open_client fast_open_deferred fast_open_deferred_sent_twice fast_open_child
+        fast_open_child_closed fast_open_child_reset fast_open_child_orphaned syn_cookie
+        syn_cookie_timestamps repair_open no_route no_port_left listen_fails half_open_expires
+        half_open_reset half_open_unreachable syn_queue_full accept_queue accept_queue_full_at_syn
+        accept_queue_full_at_ack abort_on_overflow synack_sent_twice synack_sent_twice_timestamps
+        syn_received_twice syn_sent_twice syn_sent_twice_timestamps deferred_accept deferred_accept_set_late wrong_syn_ack
+        refused_by_rst refused_by_icmp_port refused_by_icmp_protocol host_unreachable
+        net_unreachable syn_timeout cancelled connecting_socket_destroyed;
+    closing:
+        passive_close active_close active_close_by_server active_close_fin_with_ack half_close
+        closed_twice simultaneous_close no_fin_from_the_peer left_in_fin_wait2 long_fin_timeout
+        time_wait_overflow negative_linger2 negative_linger2_half_closed;
+    aborting:
+        data_with_ack_of_fin data_after_close data_in_fin_wait2 data_in_closing
+        data_for_a_minisocket rst_in_established rst_in_close_wait rst_in_fin_wait1 rst_in_fin_wait2
+        rst_in_closing rst_in_last_ack rst_in_time_wait rst_in_window unread_data
+        unread_data_in_close_wait linger0 linger0_with_unread_data unread_data_half_closed
+        linger0_half_closed disconnected listener_closed stalled retransmission_timeout
+        retransmission_timeout_soft_error user_timeout zero_window keepalive keepalive_user_timeout
+        orphan_in_fin_wait1 orphan_in_closing orphan_in_last_ack destroyed listener_destroyed time_wait_destroyed
+        repair_close icmp_in_established process_killed;
+    identity:
+        closed_port old_ack_to_a_listener new_syn_in_time_wait time_wait_reused second_try
+        second_life equal_tuples fork;
+}
+
+#[test]
+fn everything_is_seen_as_it_happened() {
+    let _lab = lab::enter();
+    let laboratory = Laboratory::open();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut differences = Vec::new();
+        while let Some((number, scenario)) =
+            (1..).zip(scenarios()).nth(next.fetch_add(1, Ordering::Relaxed))
+        {
+            let judge = panic::AssertUnwindSafe(|| laboratory.perform(number, scenario));
+            let found = panic::catch_unwind(judge);
+            let found = found.unwrap_or_else(|_| vec!["failed as above".to_owned()]);
+            let Scenario { name, what, .. } = scenario;
+            differences.extend(found.into_iter().map(|it| format!("{name} ({what}): {it}")));
+        }
+        differences
+    };
+    let differences: Vec<_> = thread::scope(|scope| {
+        let workers = [(); AT_A_TIME].map(|()| scope.spawn(work));
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
+    });
+    laboratory.close();
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+struct Laboratory {
+    folder: tempfile::TempDir,
+    /// The other tools, if what they say is to be kept.
+    others: Option<Others>,
+    said: Mutex<BTreeMap<&'static str, Said>>,
+}
+
+impl Laboratory {
+    fn open() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            others: env::var_os("UPDATE_ACCURACY").map(|_| Others::start()),
+            said: Mutex::default(),
+        }
+    }
+
+    /// Plays a scenario before synfin, and returns where what was seen differs from what happened.
+    fn perform(&self, number: u8, scenario: &'static Scenario) -> Vec<String> {
+        let (_, play) = PLAYS.iter().find(|(name, _)| *name == scenario.name).expect("its play");
+        let file = self.folder.path().join(scenario.name);
+        let (seen, moved, recording) = lab::seen_whole(|| {
+            let stage = Stage::new(number);
+            let namespaces = stage.namespaces().map(|namespace| namespace.id());
+            let list = namespaces.map(|id| id.to_string()).join(",");
+            let mark = self.others.as_ref().map(Others::mark);
+            let synfin = Synfin::watch(["record", "-N", &list, file.to_str().expect("a path")]);
+            play(&stage);
+            let moved = moved(&stage);
+            synfin.finish();
+            if let (Some(others), Some(mark)) = (&self.others, mark) {
+                let said = others.said_since(&mark, &stage.networks());
+                self.said.lock().expect("what was said").insert(scenario.name, said);
+            }
+            let recording = fs::read(&file).expect("the recording");
+            let seen = Seen::of(&recording);
+            let namespaces = namespaces.map(|id| u32::try_from(id).expect("an inode number"));
+            (seen.missed == 0, (seen, moved, scrub::scrub(&recording, &namespaces, NAMES)))
+        });
+        let mut differences = seen.differences(scenario);
+        let scrubbed = Seen::of(&recording).differences(scenario);
+        if scrubbed != differences {
+            differences.push(format!("without what is this host's: {scrubbed:?}"));
+        }
+        if moved != scenario.kernel {
+            differences.push(format!("the kernel counts {moved:?}, not {:?}", scenario.kernel));
+        }
+        if self.others.is_some() {
+            let kept = Path::new(KEPT).join("recordings").join(scenario.name);
+            fs::write(kept.with_extension("rec"), recording).expect("a recording is kept");
+        }
+        differences
+    }
+
+    /// Keeps what the other tools said.
+    fn close(self) {
+        if self.others.is_some() {
+            let said = self.said.into_inner().expect("what was said");
+            let text = serde_json::to_string_pretty(&said).expect("JSON");
+            fs::write(PathBuf::from(KEPT).join("others.json"), text + "\n").expect("it is kept");
+        }
+    }
+}
+
+/// The counters that are not zero, as [`Scenario::kernel`] puts it.
+fn moved(stage: &Stage) -> String {
+    let counters = stage.namespaces().map(|namespace| namespace.counters());
+    let sum = |name: &str| counters.iter().map(|of: &Counters| of.get(name)).sum::<u64>();
+    let moved = COUNTERS.iter().map(|name| (name, sum(name))).filter(|(_, count)| *count > 0);
+    moved.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn every_scenario_can_be_played() {
+    let scenarios: Vec<_> = scenarios().map(|scenario| scenario.name).collect();
+    let mut plays: Vec<_> = PLAYS.iter().map(|(name, _)| *name).collect();
+    plays.sort_by_key(|name| scenarios.iter().position(|other| other == name));
+    assert_eq!(plays, scenarios);
+}

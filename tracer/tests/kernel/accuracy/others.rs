@@ -1,0 +1,155 @@
+//! What other tools say meanwhile: `tcpstates` and `tcplife` of libbpf-tools, which know nothing of
+//! namespaces, so that their lines are told apart by address.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use serde::Serialize;
+
+use crate::lab::{Namespace, eventually, pause};
+
+/// They print what happened within this.
+const DELAY_MS: u64 = 500;
+
+/// How the names of the scenarios' own threads begin.
+const OWN: [&str; 5] = ["accuracy::", "kernel", "just-a-thread", "victim", "parent"];
+
+/// The tools at work.
+pub(super) struct Others {
+    states: Tool,
+    lives: Tool,
+}
+
+/// What they said of a scenario, in brief.
+#[derive(Serialize)]
+pub(super) struct Said {
+    tcpstates: Vec<String>,
+    tcplife: Vec<String>,
+}
+
+/// Where their output was at a time.
+pub(super) struct Mark {
+    states: usize,
+    lives: usize,
+}
+
+struct Tool {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Others {
+    /// Starts them, and waits until both see what happens.
+    pub(super) fn start() -> Self {
+        let others = Self { states: Tool::start("tcpstates"), lives: Tool::start("tcplife") };
+        let namespace = Namespace::new();
+        let address = Ipv4Addr::new(10, 78, 0, 1);
+        namespace.run(&format!("ip address add {address}/24 dev lo"));
+        let listener = namespace.listen(SocketAddr::from((address, 1)));
+        eventually("tcpstates and tcplife see a connection", || {
+            namespace.pair_with(&listener, (address, 1)).close_by_client();
+            pause(DELAY_MS);
+            let see = |tool: &Tool| tool.lines.lock().expect("its lines").len() > 1;
+            (see(&others.states) && see(&others.lives)).then_some(())
+        });
+        others
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { states: self.states.count(), lives: self.lives.count() }
+    }
+
+    /// What they have said of a network since.
+    pub(super) fn said_since(&self, mark: &Mark, network: &[String]) -> Said {
+        pause(DELAY_MS);
+        let states = self.states.lines_since(mark.states, network);
+        let lives = self.lives.lines_since(mark.lives, network);
+        Said { tcpstates: paths(&states), tcplife: lives.iter().map(|line| life(line)).collect() }
+    }
+}
+
+impl Tool {
+    fn start(name: &str) -> Self {
+        // To a pipe, it would keep its lines for long.
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", name, "-w"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {name}, of libbpf-tools: {error}"));
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                kept.lock().expect("its lines").push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn count(&self) -> usize {
+        self.lines.lock().expect("its lines").len()
+    }
+
+    /// The fields of each line in which an address begins like this.
+    fn lines_since(&self, mark: usize, network: &[String]) -> Vec<Vec<String>> {
+        let lines = self.lines.lock().expect("its lines");
+        let fields = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let is_ours = |fields: &Vec<String>| {
+            fields.iter().any(|field| network.iter().any(|start| field.starts_with(start)))
+        };
+        lines[mark..].iter().map(fields).filter(is_ours).collect()
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `SKADDR PID COMM LADDR LPORT RADDR RPORT OLDSTATE -> NEWSTATE MS`: the states of each socket.
+fn paths(lines: &[Vec<String>]) -> Vec<String> {
+    let mut sockets: Vec<&str> = Vec::new();
+    let mut paths: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for line in lines {
+        let [socket, .., old, _arrow, new, ms] = line.as_slice() else {
+            panic!("this line of tcpstates is not understood: {line:?}");
+        };
+        if !paths.contains_key(socket.as_str()) {
+            sockets.push(socket);
+        }
+        let path = paths.entry(socket).or_default();
+        if path.is_empty() {
+            path.push(old.clone());
+        }
+        let time = if new == "ESTABLISHED" { format!(" ({ms} ms)") } else { String::new() };
+        path.push(format!("{new}{time}"));
+    }
+    // The way to and from LISTEN is not a connection's.
+    let is_listener = |path: &&Vec<String>| {
+        path.iter().any(|state| state == "LISTEN") && !path.iter().any(|state| state == "SYN_RECV")
+    };
+    let paths = sockets.iter().map(|socket| &paths[socket]).filter(|path| !is_listener(path));
+    paths.map(|path| path.join("→")).collect()
+}
+
+/// `PID COMM LADDR LPORT RADDR RPORT TX_KB RX_KB MS`: whose it was, and for how long.
+fn life(line: &[String]) -> String {
+    let [_pid, comm @ .., _laddr, _lport, _raddr, _rport, _sent, _received, ms] = line else {
+        panic!("this line of tcplife is not understood: {line:?}");
+    };
+    let comm = comm.join(" ");
+    let whose = if OWN.iter().any(|own| comm.starts_with(own)) { "the test" } else { "another" };
+    let ms: f64 = ms.parse().expect("a number");
+    let time = if ms < 1.0 { "< 1".to_owned() } else { format!("{ms:.0}") };
+    format!("{whose}, {time} ms")
+}

@@ -1,0 +1,173 @@
+//! Where a scenario is played: a namespace with a network of its own, and what scenarios have in
+//! common.
+
+use std::{
+    any::Any,
+    cell::{OnceCell, RefCell},
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+};
+
+use nix::libc;
+use socket2::SockRef;
+
+use crate::lab::{Conn, Namespace, Pair, Peer, accept, eventually, eventually_equal, set_option};
+
+/// Where the peer listens.
+pub(super) const CLIENT: u16 = 80;
+/// Where the host does.
+pub(super) const SERVER: u16 = 8080;
+
+/// A namespace, whose network is 10.78.`number`.0/24.
+pub(super) struct Stage {
+    pub(super) namespace: Namespace,
+    /// Another one with the same network.
+    pub(super) twin: Namespace,
+    number: u8,
+    peer: OnceCell<Peer>,
+    kept: RefCell<Vec<Box<dyn Any>>>,
+}
+
+impl Stage {
+    pub(super) fn new(number: u8) -> Self {
+        Self {
+            namespace: Namespace::new(),
+            twin: Namespace::new(),
+            number,
+            peer: OnceCell::new(),
+            kept: RefCell::default(),
+        }
+    }
+
+    pub(super) fn namespaces(&self) -> [&Namespace; 2] {
+        [&self.namespace, &self.twin]
+    }
+
+    /// How its addresses begin, IPv6 ones included.
+    pub(super) fn networks(&self) -> [String; 2] {
+        let number = self.number;
+        [format!("10.78.{number}."), format!("fd78:{number:x}::")]
+    }
+
+    /// The host's address.
+    pub(super) fn host(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 78, self.number, 1)
+    }
+
+    /// The peer behind a TUN device.
+    pub(super) fn peer(&self) -> &Peer {
+        self.peer.get_or_init(|| Peer::new(&self.namespace, self.number))
+    }
+
+    /// Both ends are on the host. Returns its address.
+    pub(super) fn without_peer(&self) -> Ipv4Addr {
+        for namespace in self.namespaces() {
+            namespace.run(&format!("ip address add {}/24 dev lo", self.host()));
+        }
+        self.host()
+    }
+
+    /// The same by IPv6.
+    pub(super) fn without_peer_by_ipv6(&self) -> Ipv6Addr {
+        let host = Ipv6Addr::new(0xfd78, self.number.into(), 0, 0, 0, 0, 0, 1);
+        self.namespace.run(&format!("ip address add {host}/64 dev lo nodad"));
+        // The kernel makes the routes of an address in its own time.
+        eventually("a route to the host itself", || {
+            let routes = self.namespace.run("ip -6 route show table local");
+            routes.contains(&host.to_string()).then_some(())
+        });
+        host
+    }
+
+    /// Sets what `/proc/sys/net/ipv4/NAME` says.
+    pub(super) fn set(&self, name: &str, value: impl ToString + Sync) {
+        self.namespace.set(&format!("ipv4/{name}"), value);
+    }
+
+    /// Keeps something as it is until all has been seen.
+    pub(super) fn keep(&self, thing: impl Any) {
+        self.kept.borrow_mut().push(Box::new(thing));
+    }
+
+    /// A socket that does not wait for anything.
+    pub(super) fn socket(&self) -> TcpStream {
+        let socket = self.namespace.socket(self.host().into());
+        socket.set_nonblocking(true).expect("O_NONBLOCK");
+        socket.into()
+    }
+
+    /// Begins to connect to the peer.
+    pub(super) fn begin_connect(&self) -> TcpStream {
+        let socket = self.socket();
+        self.begin(&socket);
+        socket
+    }
+
+    /// Begins to connect to the peer with a socket that was prepared.
+    pub(super) fn begin(&self, socket: &TcpStream) {
+        assert_eq!(self.connect(socket).raw_os_error(), Some(libc::EINPROGRESS));
+    }
+
+    /// What connect() says when it cannot say yet that it is through.
+    pub(super) fn connect(&self, socket: &TcpStream) -> io::Error {
+        let to = SocketAddr::from((self.peer().address(), CLIENT));
+        SockRef::from(socket).connect(&to.into()).expect_err("no answer yet")
+    }
+
+    /// A connection from the host to the peer.
+    pub(super) fn client(&self) -> (TcpStream, Conn<'_>) {
+        let client = self.begin_connect();
+        (client, self.peer().accept())
+    }
+
+    /// A connection from the peer to the host, which was accepted.
+    pub(super) fn server(&self) -> (TcpStream, Conn<'_>) {
+        let listener = self.listen();
+        let conn = self.peer().connect(SERVER);
+        let server = accept(&listener);
+        server.set_nonblocking(true).expect("O_NONBLOCK");
+        self.keep(listener);
+        (server, conn)
+    }
+
+    /// The host listens.
+    pub(super) fn listen(&self) -> TcpListener {
+        self.listen_up_to(1024)
+    }
+
+    /// The host listens with a queue of so many.
+    pub(super) fn listen_up_to(&self, backlog: i32) -> TcpListener {
+        // Its address may be the device's, which comes with the peer.
+        self.namespace.listen_up_to((Ipv4Addr::UNSPECIFIED, SERVER), backlog)
+    }
+
+    /// A connection of which both ends are on the host.
+    pub(super) fn pair(&self, listener: &TcpListener) -> Pair {
+        self.namespace.pair_with(listener, (self.host(), SERVER))
+    }
+
+    /// Waits until this many sockets are in a state, in the spelling of `ss`.
+    #[track_caller]
+    pub(super) fn wait_for(&self, state: &str, count: usize) {
+        eventually_equal(&format!("the number of sockets in {state}"), count, || {
+            self.namespace.sockets().iter().filter(|socket| socket.state == state).count()
+        });
+    }
+
+    /// Waits until all sockets in a state wait for this timer, in the spelling of `ss -o`.
+    #[track_caller]
+    pub(super) fn wait_for_timer(&self, state: &str, timer: &str) {
+        eventually(&format!("all in {state} wait for {timer}"), || {
+            let sockets = self.namespace.run("ss -Htano");
+            let mut sockets = sockets.lines().filter(|line| line.starts_with(state));
+            sockets.all(|line| line.contains(&format!("timer:({timer},"))).then_some(())
+        });
+    }
+}
+
+/// Sets an option of TCP of a listener.
+pub(super) fn set_listener_option(listener: &TcpListener, option: i32, value: i32) {
+    let listener =
+        TcpStream::from(std::os::fd::OwnedFd::from(listener.try_clone().expect("the listener")));
+    set_option(&listener, option, value);
+}

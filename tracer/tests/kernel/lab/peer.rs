@@ -1,0 +1,411 @@
+//! A scripted TCP peer behind a TUN device. It does nothing by itself: what the other side of a
+//! connection sends, and when, is written down line by line, and no timer of its own interferes.
+//!
+//! The kernel takes a packet from the device before [`Tun::send`] returns, unless a process is
+//! just about to use the socket. So after a line has been played, it has had its effect.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    fmt,
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use etherparse::{
+    Icmpv4Type, PacketBuilder, SlicedPacket, TcpHeader, TcpOptionElement, TransportSlice,
+    icmpv4::DestUnreachableHeader,
+};
+
+use super::{Namespace, Tun};
+
+/// The host sends what it has to within this, retransmissions included.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a peer's sequence numbers begin: they soon wrap.
+const FIRST: u32 = u32::MAX - 10;
+
+const TTL: u8 = 64;
+
+/// The other side.
+pub(crate) struct Peer {
+    tun: Tun,
+    host: Ipv4Addr,
+    address: Ipv4Addr,
+    /// What the host has sent to connections that did not ask for it yet.
+    waiting: RefCell<VecDeque<Segment>>,
+    next_port: Cell<u16>,
+    began: Instant,
+}
+
+/// A segment that the host has sent.
+struct Segment {
+    /// The packet, from the IP header on.
+    packet: Vec<u8>,
+    tcp: TcpHeader,
+    payload: Vec<u8>,
+}
+
+/// One connection, as its peer sees it.
+pub(crate) struct Conn<'a> {
+    peer: &'a Peer,
+    port: u16,
+    host_port: u16,
+    /// The number of what we send next.
+    next: u32,
+    /// The number after the last that the host has sent.
+    seen: u32,
+    /// Up to where we have acknowledged that.
+    acknowledged: u32,
+    /// The next segment crosses with the host's last one.
+    crosses: bool,
+    window: u16,
+    timestamps: bool,
+    /// The host's last timestamp.
+    echo: u32,
+    /// The host's last packet, which ICMP errors are about.
+    heard: Vec<u8>,
+}
+
+impl Peer {
+    /// Makes the network 10.78.`number`.0/24 of a namespace, in which the host is 1.
+    pub(crate) fn new(namespace: &Namespace, number: u8) -> Self {
+        let tun = Tun::open(namespace, "peer");
+        let [host, address] = [1, 2].map(|end| Ipv4Addr::new(10, 78, number, end));
+        namespace.run(&format!("ip address add {host}/24 dev peer"));
+        Self {
+            tun,
+            host,
+            address,
+            waiting: RefCell::default(),
+            next_port: Cell::new(40_001),
+            began: Instant::now(),
+        }
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Waits until the host begins to connect.
+    #[track_caller]
+    pub(crate) fn expect_syn(&self) -> Conn<'_> {
+        let is_syn = |segment: &Segment| segment.tcp.syn && !segment.tcp.ack;
+        let syn = self.expect("a SYN", PATIENCE, is_syn);
+        let mut conn = self.conn(syn.tcp.destination_port, syn.tcp.source_port);
+        conn.hear(syn);
+        conn
+    }
+
+    /// The host connects, and the peer accepts.
+    #[track_caller]
+    pub(crate) fn accept(&self) -> Conn<'_> {
+        let mut conn = self.expect_syn();
+        conn.syn_ack();
+        conn.expect_ack();
+        conn
+    }
+
+    /// A connection to a port of the host, of which nothing was sent yet, from a port of its own.
+    pub(crate) fn client(&self, host_port: u16) -> Conn<'_> {
+        let port = self.next_port.get();
+        self.next_port.set(port + 1);
+        self.conn(port, host_port)
+    }
+
+    /// Connects to a port of the host.
+    #[track_caller]
+    pub(crate) fn connect(&self, host_port: u16) -> Conn<'_> {
+        let mut conn = self.client(host_port);
+        conn.syn();
+        conn.expect_syn_ack();
+        conn.ack();
+        conn
+    }
+
+    fn conn(&self, port: u16, host_port: u16) -> Conn<'_> {
+        Conn {
+            peer: self,
+            port,
+            host_port,
+            next: FIRST,
+            seen: 0,
+            acknowledged: 0,
+            crosses: false,
+            window: u16::MAX,
+            timestamps: false,
+            echo: 0,
+            heard: Vec::new(),
+        }
+    }
+
+    /// Waits for a segment, and leaves all others for those who ask for them.
+    #[track_caller]
+    fn expect(
+        &self,
+        what: impl fmt::Display,
+        patience: Duration,
+        is_it: impl Fn(&Segment) -> bool,
+    ) -> Segment {
+        self.wait_for(patience, is_it).unwrap_or_else(|| {
+            let waiting = self.waiting.borrow();
+            let others: Vec<_> = waiting.iter().map(|other| &other.tcp).collect();
+            panic!("the host does not send {what}, but {others:#?}")
+        })
+    }
+
+    fn wait_for(&self, patience: Duration, is_it: impl Fn(&Segment) -> bool) -> Option<Segment> {
+        let begun = Instant::now();
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(place) = waiting.iter().position(&is_it) {
+            return waiting.remove(place);
+        }
+        loop {
+            let packet = self.tun.receive(patience.saturating_sub(begun.elapsed()))?;
+            match Segment::parse(packet) {
+                Some(segment) if is_it(&segment) => return Some(segment),
+                Some(segment) => waiting.push_back(segment),
+                None => {}
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u32 {
+        // Timestamps begin somewhere; only their differences mean anything.
+        self.began.elapsed().as_millis() as u32 + 1
+    }
+}
+
+impl Segment {
+    /// `None` if the packet is not TCP.
+    fn parse(packet: Vec<u8>) -> Option<Self> {
+        let (tcp, payload) = match SlicedPacket::from_ip(&packet).ok()?.transport {
+            Some(TransportSlice::Tcp(tcp)) => (tcp.to_header(), tcp.payload().to_vec()),
+            _ => return None,
+        };
+        Some(Self { packet, tcp, payload })
+    }
+
+    /// The number after its last.
+    fn end(&self) -> u32 {
+        let flags = u32::from(self.tcp.syn) + u32::from(self.tcp.fin);
+        self.tcp.sequence_number.wrapping_add(self.payload.len() as u32 + flags)
+    }
+
+    fn timestamp(&self) -> Option<u32> {
+        self.tcp.options_iterator().flatten().find_map(|option| match option {
+            TcpOptionElement::Timestamp(value, _) => Some(value),
+            _ => None,
+        })
+    }
+}
+
+/// What the peer says.
+impl Conn<'_> {
+    /// Uses timestamps from here on, which is to be before the first segment.
+    pub(crate) fn with_timestamps(mut self) -> Self {
+        self.timestamps = true;
+        self
+    }
+
+    /// SYN.
+    pub(crate) fn syn(&mut self) {
+        self.syn_with(b"");
+    }
+
+    /// SYN with data, as TCP Fast Open sends it.
+    pub(crate) fn syn_with(&mut self, data: &[u8]) {
+        self.say(|tcp| (tcp.syn, tcp.ack) = (true, false), data);
+    }
+
+    /// The SYN once more.
+    pub(crate) fn syn_again(&mut self) {
+        self.next = FIRST;
+        self.syn();
+    }
+
+    /// SYN for another connection with the same ends, which begins beyond the last one's numbers.
+    pub(crate) fn syn_anew(&mut self) {
+        self.next = self.next.wrapping_add(100_000);
+        self.syn();
+    }
+
+    /// SYN-ACK.
+    pub(crate) fn syn_ack(&mut self) {
+        self.say(|tcp| tcp.syn = true, b"");
+    }
+
+    /// A SYN-ACK for something that the host has not sent.
+    pub(crate) fn wrong_syn_ack(&mut self) {
+        let next = self.next;
+        let wrong = self.seen.wrapping_add(1000);
+        self.say(|tcp| (tcp.syn, tcp.acknowledgment_number) = (true, wrong), b"");
+        self.next = next;
+    }
+
+    /// ACK of all that the host has sent.
+    pub(crate) fn ack(&mut self) {
+        self.say(|_| {}, b"");
+    }
+
+    /// FIN.
+    pub(crate) fn fin(&mut self) {
+        self.say(|tcp| tcp.fin = true, b"");
+    }
+
+    /// Data.
+    pub(crate) fn data(&mut self, data: &[u8]) {
+        self.say(|tcp| tcp.psh = true, data);
+    }
+
+    /// Data that begins at a number that the host has received already.
+    pub(crate) fn overlapping_data(&mut self, data: &[u8]) {
+        self.next = self.next.wrapping_sub(1);
+        self.data(data);
+    }
+
+    /// RST.
+    pub(crate) fn rst(&mut self) {
+        self.say(|tcp| tcp.rst = true, b"");
+    }
+
+    /// RST that is within the window, but not at its beginning: it may be a stranger's.
+    pub(crate) fn rst_in_window(&mut self) {
+        let number = self.next.wrapping_add(1000);
+        self.say(|tcp| (tcp.rst, tcp.sequence_number) = (true, number), b"");
+    }
+
+    /// ACK, and no room for more.
+    pub(crate) fn close_window(&mut self) {
+        self.window = 0;
+        self.ack();
+    }
+
+    /// What is said next was sent before the host's last segment arrived, so it does not
+    /// acknowledge that.
+    pub(crate) fn crossing(&mut self) -> &mut Self {
+        self.crosses = true;
+        self
+    }
+
+    /// An ICMP error about the host's last packet, as a router sends it.
+    pub(crate) fn icmp(&self, what: DestUnreachableHeader) {
+        let builder = PacketBuilder::ipv4(self.peer.address.octets(), self.peer.host.octets(), TTL);
+        let about = &self.heard[..self.heard.len().min(28)];
+        let mut packet = Vec::new();
+        let error = builder.icmpv4(Icmpv4Type::DestinationUnreachable(what));
+        error.write(&mut packet, about).expect("a small packet");
+        self.peer.tun.send(&packet);
+    }
+
+    fn say(&mut self, how: impl FnOnce(&mut TcpHeader), payload: &[u8]) {
+        if !std::mem::take(&mut self.crosses) {
+            self.acknowledged = self.seen;
+        }
+        let mut tcp = TcpHeader::new(self.port, self.host_port, self.next, self.window);
+        tcp.ack = true;
+        tcp.acknowledgment_number = self.acknowledged;
+        how(&mut tcp);
+        let mut options = Vec::new();
+        if tcp.syn {
+            options.push(TcpOptionElement::MaximumSegmentSize(1460));
+        }
+        if self.timestamps {
+            options.push(TcpOptionElement::Timestamp(self.peer.now_ms(), self.echo));
+        }
+        tcp.set_options(&options).expect("room for options");
+        if !tcp.ack {
+            tcp.acknowledgment_number = 0;
+        }
+        let numbers = payload.len() as u32 + u32::from(tcp.syn) + u32::from(tcp.fin);
+        let (from, to) = (self.peer.address.octets(), self.peer.host.octets());
+        let mut packet = Vec::new();
+        let builder = PacketBuilder::ipv4(from, to, TTL).tcp_header(tcp);
+        builder.write(&mut packet, payload).expect("a small packet");
+        self.peer.tun.send(&packet);
+        self.next = self.next.wrapping_add(numbers);
+    }
+}
+
+/// What the peer waits for.
+impl Conn<'_> {
+    /// SYN-ACK.
+    #[track_caller]
+    pub(crate) fn expect_syn_ack(&mut self) {
+        self.expect("SYN-ACK", |segment, _| segment.tcp.syn && segment.tcp.ack);
+    }
+
+    /// ACK of all that we have sent.
+    #[track_caller]
+    pub(crate) fn expect_ack(&mut self) {
+        let next = self.next;
+        self.expect("ACK", |segment, _| {
+            segment.tcp.ack && segment.tcp.acknowledgment_number == next && !segment.tcp.rst
+        });
+    }
+
+    /// Data, all of it in one segment.
+    #[track_caller]
+    pub(crate) fn expect_data(&mut self, data: &[u8]) {
+        self.expect("data", |segment, _| segment.payload == data);
+    }
+
+    /// FIN.
+    #[track_caller]
+    pub(crate) fn expect_fin(&mut self) {
+        self.expect("FIN", |segment, _| segment.tcp.fin);
+    }
+
+    /// RST.
+    #[track_caller]
+    pub(crate) fn expect_rst(&mut self) {
+        self.expect("RST", |segment, _| segment.tcp.rst);
+    }
+
+    /// What it has sent before.
+    #[track_caller]
+    pub(crate) fn expect_retransmission(&mut self) {
+        self.expect("something again", |segment, seen| {
+            let begin = segment.tcp.sequence_number;
+            segment.end() != begin && segment.end() == seen
+        });
+    }
+
+    /// Nothing, for so long.
+    #[track_caller]
+    pub(crate) fn expect_silence(&mut self, time: Duration) {
+        let (port, host_port) = (self.port, self.host_port);
+        let ours = |segment: &Segment| {
+            (segment.tcp.destination_port, segment.tcp.source_port) == (port, host_port)
+        };
+        if let Some(segment) = self.peer.wait_for(time, ours) {
+            panic!("the host is not silent, but sends {:#?}", segment.tcp);
+        }
+    }
+
+    #[track_caller]
+    fn expect(&mut self, what: &str, is_it: impl Fn(&Segment, u32) -> bool) {
+        let (port, host_port, seen) = (self.port, self.host_port, self.seen);
+        let segment = self.peer.expect(what, PATIENCE, |segment| {
+            (segment.tcp.destination_port, segment.tcp.source_port) == (port, host_port)
+                && is_it(segment, seen)
+        });
+        self.hear(segment);
+    }
+
+    fn hear(&mut self, segment: Segment) {
+        // A reset need not say where it is.
+        if !segment.tcp.rst {
+            self.seen = segment.end();
+        }
+        self.echo = segment.timestamp().unwrap_or(self.echo);
+        self.heard = segment.packet;
+    }
+}
+
+/// Waits as long as a network of this delay does.
+pub(crate) fn pause(milliseconds: u64) {
+    thread::sleep(Duration::from_millis(milliseconds));
+}

@@ -1,0 +1,103 @@
+//! A TUN device: whoever has it open is the network behind it, packet by packet.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    mem,
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::Namespace;
+
+nix::ioctl_write_ptr_bad!(tun_set_iff, libc::TUNSETIFF, libc::ifreq);
+
+/// More than any packet: a device's MTU is 1500 at first.
+const LARGEST_PACKET: usize = 1 << 16;
+
+/// A device of a namespace that is up. It has no addresses and routes; `ip` gives it some. It is
+/// gone when this is closed.
+pub(crate) struct Tun {
+    file: File,
+}
+
+impl Tun {
+    /// Makes a device of this name, which is at most 15 bytes long.
+    #[track_caller]
+    pub(crate) fn open(namespace: &Namespace, name: &str) -> Self {
+        let file = namespace.within(|| {
+            let mut options = File::options();
+            let file = options.read(true).write(true).open("/dev/net/tun");
+            let file = file.expect("/dev/net/tun, of the module tun");
+            // SAFETY: all of it are integers, or unions of such.
+            let mut request: libc::ifreq = unsafe { mem::zeroed() };
+            assert!(name.len() < request.ifr_name.len(), "{name} is too long for a device");
+            for (to, &from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
+                *to = from as libc::c_char;
+            }
+            request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+            // SAFETY: the request is one, and outlives the call.
+            unsafe { tun_set_iff(file.as_raw_fd(), &request) }.expect("a TUN device");
+            file
+        });
+        // Without an IPv6 address of its own making, it sends only what it is asked to.
+        namespace.run(&format!("ip link set dev {name} addrgenmode none"));
+        namespace.run(&format!("ip link set dev {name} up"));
+        Self { file }
+    }
+
+    /// Sends a packet to the namespace, from its IP header on.
+    #[track_caller]
+    pub(crate) fn send(&self, packet: &[u8]) {
+        let sent = (&self.file).write(packet).expect("the device takes it");
+        assert_eq!(sent, packet.len(), "a packet goes as a whole");
+    }
+
+    /// The next packet that the namespace sends, from its IP header on. `None` if there is none
+    /// within this time; zero asks for what is there already.
+    pub(crate) fn receive(&self, timeout: Duration) -> Option<Vec<u8>> {
+        let mut waiting = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(timeout).expect("less than 24 days");
+        if poll(&mut waiting, timeout).expect("poll") == 0 {
+            return None;
+        }
+        let mut packet = vec![0; LARGEST_PACKET];
+        let length = (&self.file).read(&mut packet).expect("a packet");
+        packet.truncate(length);
+        Some(packet)
+    }
+}
+
+#[test]
+fn packets_come_and_go() {
+    use super::{DEADLINE, enter};
+    use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+    use std::net::UdpSocket;
+
+    let _lab = enter();
+    let namespace = Namespace::new();
+    let tun = Tun::open(&namespace, "behind");
+    namespace.run("ip address add 10.78.0.1/24 dev behind");
+    let socket = namespace.within(|| UdpSocket::bind(("10.78.0.1", 7000)).expect("a socket"));
+    socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+
+    socket.send_to(b"question", ("10.78.0.2", 53)).expect("it is sent");
+    let packet = tun.receive(DEADLINE).expect("a packet");
+    let sliced = SlicedPacket::from_ip(&packet).expect("an IP packet");
+    let Some(TransportSlice::Udp(udp)) = sliced.transport else { panic!("{sliced:?}") };
+    assert_eq!((udp.source_port(), udp.payload()), (7000, &b"question"[..]));
+    assert_eq!(tun.receive(Duration::ZERO), None);
+
+    let mut answer = Vec::new();
+    let builder = PacketBuilder::ipv4([10, 78, 0, 2], [10, 78, 0, 1], 64).udp(53, 7000);
+    builder.write(&mut answer, b"answer").expect("a packet");
+    tun.send(&answer);
+    let mut received = [0; 100];
+    let length = socket.recv(&mut received).expect("an answer");
+    assert_eq!(received[..length], b"answer"[..]);
+}
