@@ -62,7 +62,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
 }
 
 /// Programs that the kernel tests call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
+const PROGRAMS: [(&str, &str); 3] =
+    [("ip", "iproute2"), ("nft", "nftables"), ("tcpdump", "tcpdump")];
 
 /// Installs what is missing of them; where that cannot be, the tests that need one fail by name.
 fn provide_programs(sh: &Shell) {

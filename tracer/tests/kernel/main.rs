@@ -8,11 +8,14 @@ mod schema;
 
 mod accuracy;
 mod burst;
+mod counters;
 mod doctor;
 mod errors;
 mod filters;
+mod latency;
 mod log;
 mod mix;
 mod owners;
 mod replay;
 mod survey;
+mod time_wait;

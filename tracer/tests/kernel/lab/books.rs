@@ -126,7 +126,7 @@ pub(crate) struct Row(Value);
 impl Report {
     /// Of its JSON; what every report must fulfil, it does.
     #[track_caller]
-    pub(super) fn new(report: Value) -> Self {
+    pub(crate) fn new(report: Value) -> Self {
         let report = Self(report);
         for row in report.0["ports"].as_array().expect("ports") {
             Row(row.clone()).check_accounts();
@@ -141,6 +141,16 @@ impl Report {
     #[track_caller]
     pub(crate) fn event(&self, name: &str) -> u64 {
         self.0["events"][name].as_u64().unwrap_or_else(|| panic!("no events.{name}"))
+    }
+
+    /// Records that did not come to be, as far as it is known.
+    pub(crate) fn missing(&self) -> u64 {
+        self.event("missed") + self.event("gaps")
+    }
+
+    /// When its interval began: RFC 3339.
+    pub(crate) fn begun(&self) -> &str {
+        self.0["interval"]["start"].as_str().expect("a time")
     }
 
     /// It says that counts are lower bounds.

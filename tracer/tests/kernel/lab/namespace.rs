@@ -135,7 +135,7 @@ impl Namespace {
 
     /// All TCP sockets, as `ss` sees them.
     pub(crate) fn sockets(&self) -> Vec<Sock> {
-        self.run("ss -Htan").lines().map(Sock::parse).collect()
+        self.run("ss -Htano").lines().map(Sock::parse).collect()
     }
 
     /// Waits until no connection is about to change: what is closing has closed, no handshake

@@ -170,7 +170,7 @@ pub(super) fn listen(address: SocketAddr, backlog: i32) -> TcpListener {
 }
 
 /// As [`Namespace::socket`], in the namespace that this thread is in.
-pub(super) fn socket(family: IpAddr) -> Socket {
+pub(crate) fn socket(family: IpAddr) -> Socket {
     let domain = if family.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).expect("a socket")
 }
@@ -238,13 +238,16 @@ pub(crate) struct Sock {
     pub(crate) local_port: u16,
     /// 0 for a listener.
     pub(crate) remote_port: u16,
+    /// The kernel keeps only a small socket for it, which nobody holds: TIME_WAIT, or FIN_WAIT2
+    /// on its way there.
+    pub(crate) is_small: bool,
 }
 
 impl Sock {
-    /// Of a line of `ss -Htan`.
+    /// Of a line of `ss -Htano`.
     pub(super) fn parse(line: &str) -> Self {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let &[state, received, sent, local, remote] = fields.as_slice() else {
+        let &[state, received, sent, local, remote, ref timer @ ..] = fields.as_slice() else {
             panic!("this line of ss is not understood: {line}");
         };
         let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("no number in: {line}"));
@@ -257,6 +260,7 @@ impl Sock {
             queue: (number(received), number(sent)),
             local_port: port(local),
             remote_port: port(remote),
+            is_small: timer.iter().any(|timer| timer.starts_with("timer:(timewait,")),
         }
     }
 }

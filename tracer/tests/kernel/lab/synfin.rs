@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{DEADLINE, Report};
@@ -166,11 +167,18 @@ impl Finished {
     /// The objects of an output that is one a line.
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<Value> {
+        let mut lines = Vec::new();
+        self.each_line(|line| lines.push(line));
+        lines
+    }
+
+    /// The same, one after the other: of long outputs, not all need to be kept.
+    #[track_caller]
+    pub(crate) fn each_line<T: DeserializeOwned>(&self, mut take: impl FnMut(T)) {
         assert_eq!(self.code, 0, "synfin failed: {}", self.stderr);
-        let parse = |line: &str| {
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
-        };
-        self.stdout.lines().map(parse).collect()
+        for line in self.stdout.lines() {
+            take(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+        }
     }
 }
 

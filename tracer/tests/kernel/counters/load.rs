@@ -1,0 +1,354 @@
+//! A load at random: servers of every kind, and clients that do as they please. What becomes of a
+//! connection depends on who is first, so nobody knows it beforehand: only the kernel does.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use fastrand::Rng;
+use socket2::SockRef;
+
+use crate::lab::{DEADLINE, Namespace, Wire, connect_to, disconnect, reset, socket};
+
+/// Where connections are made: within one namespace, or from one to another.
+pub(super) struct Site<'a> {
+    pub(super) clients: &'a Namespace,
+    pub(super) servers: &'a Namespace,
+}
+
+/// What a server does with a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Server {
+    /// Reads to the end, and closes.
+    Follows,
+    /// Closes at once.
+    Leads,
+    /// Reads a request, answers, and closes.
+    Answers,
+    /// Answers, says that this was all, and reads to the end.
+    HalfCloses,
+    /// Reads to the end, and speaks then.
+    SpeaksLast,
+    /// Waits for a request and does not read it.
+    LeavesUnread,
+    /// Closes by RST.
+    Resets,
+    /// Keeps it open, for a while or for good.
+    Keeps,
+    /// Leaves it in the queue, and stops listening now and then.
+    NeverAccepts,
+    /// There is none.
+    Nobody,
+    /// There is none behind a firewall that says so.
+    Rejects,
+    /// There is none behind a firewall that says nothing.
+    Swallows,
+}
+
+const SERVERS: [Server; 12] = [
+    Server::Follows,
+    Server::Leads,
+    Server::Answers,
+    Server::HalfCloses,
+    Server::SpeaksLast,
+    Server::LeavesUnread,
+    Server::Resets,
+    Server::Keeps,
+    Server::NeverAccepts,
+    Server::Nobody,
+    Server::Rejects,
+    Server::Swallows,
+];
+
+/// Each kind of server has a port for IPv4 and one for both, from here on.
+const FIRST_PORT: u16 = 7401;
+
+/// The service ports.
+pub(super) const PORTS: std::ops::Range<u16> = FIRST_PORT..FIRST_PORT + 2 * SERVERS.len() as u16;
+
+impl Server {
+    /// Where it is: for IPv4 only, and for both.
+    fn ports(self) -> [u16; 2] {
+        let number = SERVERS.iter().position(|&server| server == self).unwrap_or_default();
+        let first = FIRST_PORT + 2 * number as u16;
+        [first, first + 1]
+    }
+
+    fn addresses(self) -> [SocketAddr; 2] {
+        let [ipv4, both] = self.ports();
+        [(Ipv4Addr::UNSPECIFIED, ipv4).into(), (Ipv6Addr::UNSPECIFIED, both).into()]
+    }
+
+    /// Does with a connection what this kind does. What fails does so because of the client.
+    fn serve(self, mut stream: TcpStream, rng: &mut Rng, kept: &mut Vec<TcpStream>) {
+        const ANSWER: [u8; 1000] = [b'a'; 1000];
+        match self {
+            Self::Follows => read_to_the_end(&mut stream),
+            Self::Leads => {}
+            Self::Answers => {
+                let _ = stream.read(&mut [0; REQUEST.len()]);
+                let _ = stream.write_all(&ANSWER);
+            }
+            Self::HalfCloses => {
+                let _ = stream.write_all(&ANSWER);
+                let _ = stream.shutdown(Shutdown::Write);
+                read_to_the_end(&mut stream);
+            }
+            Self::SpeaksLast => {
+                read_to_the_end(&mut stream);
+                let _ = stream.write_all(&ANSWER);
+            }
+            Self::LeavesUnread => wait_for_data(&stream),
+            Self::Resets => reset(stream),
+            Self::Keeps => keep(stream, rng, kept),
+            Self::NeverAccepts | Self::Nobody | Self::Rejects | Self::Swallows => {}
+        }
+    }
+}
+
+/// What a client does with a connection.
+#[derive(Clone, Copy)]
+enum Client {
+    Closes,
+    /// Sends a request and does not wait for the answer.
+    Asks,
+    /// Sends a request, says that this was all, and reads to the end.
+    AsksAndReads,
+    /// Sends a request, waits for the answer, and does not read it.
+    LeavesUnread,
+    /// Closes by RST.
+    Resets,
+    /// Says that this was all, and then closes by RST.
+    HalfClosesAndResets,
+    /// By connect(AF_UNSPEC).
+    Disconnects,
+}
+
+const CLIENTS: [Client; 7] = [
+    Client::Closes,
+    Client::Asks,
+    Client::AsksAndReads,
+    Client::LeavesUnread,
+    Client::Resets,
+    Client::HalfClosesAndResets,
+    Client::Disconnects,
+];
+
+const REQUEST: [u8; 200] = [b'r'; 200];
+
+impl Client {
+    /// Does with a connection what this kind does. What fails does so because of the server.
+    fn use_up(self, mut stream: TcpStream) {
+        match self {
+            Self::Closes => {}
+            Self::Asks => drop(stream.write_all(&REQUEST)),
+            Self::AsksAndReads => {
+                let _ = stream.write_all(&REQUEST);
+                let _ = stream.shutdown(Shutdown::Write);
+                read_to_the_end(&mut stream);
+            }
+            Self::LeavesUnread => {
+                let _ = stream.write_all(&REQUEST);
+                wait_for_data(&stream);
+            }
+            Self::Resets => reset(stream),
+            Self::HalfClosesAndResets => {
+                let _ = stream.shutdown(Shutdown::Write);
+                reset(stream);
+            }
+            Self::Disconnects => disconnect(&stream),
+        }
+    }
+}
+
+/// Nobody waits longer for what the other side may not do.
+const PATIENCE: Duration = Duration::from_millis(3);
+
+fn read_to_the_end(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
+}
+
+fn wait_for_data(stream: &TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    // Data, the peer's end, or nothing.
+    let _ = stream.peek(&mut [0]);
+}
+
+/// Keeps a connection, instead of another one if there are many.
+fn keep(stream: TcpStream, rng: &mut Rng, kept: &mut Vec<TcpStream>) {
+    const ENOUGH: usize = 20;
+    if kept.len() == ENOUGH {
+        kept.swap_remove(rng.usize(..ENOUGH));
+    }
+    kept.push(stream);
+}
+
+/// How much of a load.
+#[derive(Clone, Copy)]
+pub(super) struct Load {
+    /// How many connections are tried, about.
+    pub(super) connections: usize,
+    /// By clients of so many threads.
+    pub(super) threads: usize,
+    /// One client in so many chooses its port itself.
+    pub(super) choosers: Option<u16>,
+}
+
+/// The load at one site is over, but for what stays open as long as this.
+pub(super) struct Left {
+    _listeners: Vec<TcpListener>,
+    _open: Vec<TcpStream>,
+}
+
+/// Makes connections.
+pub(super) fn run(site: &Site<'_>, load: Load, mut rng: Rng) -> Left {
+    prepare(site);
+    let listeners = SERVERS.map(|server| (server, listen(site, server)));
+    let over = AtomicBool::new(false);
+    let open = thread::scope(|scope| {
+        let mut players = Vec::new();
+        for (server, listeners) in &listeners {
+            for listener in listeners {
+                let (rng, over) = (rng.fork(), &over);
+                players.push(scope.spawn(move || serve(*server, listener, rng, over)));
+            }
+        }
+        let rngs = [(); 2].map(|()| rng.fork());
+        for (address, rng) in Server::NeverAccepts.addresses().into_iter().zip(rngs) {
+            let over = &over;
+            players.push(scope.spawn(move || listen_now_and_then(site, address, rng, over)));
+        }
+        let clients: Vec<_> = (0..load.threads)
+            .map(|_| {
+                let rng = rng.fork();
+                scope.spawn(move || site.clients.within(|| connect_at_random(load, rng)))
+            })
+            .collect();
+        let mut open: Vec<_> = clients.into_iter().flat_map(|client| join(client)).collect();
+        over.store(true, Ordering::Relaxed);
+        open.extend(players.into_iter().flat_map(join));
+        open
+    });
+    let listeners = listeners.into_iter().flat_map(|(_, listeners)| listeners);
+    Left { _listeners: listeners.collect(), _open: open }
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|failure| std::panic::resume_unwind(failure))
+}
+
+/// Few ports for clients, so that they are used again; firewalls; little patience.
+fn prepare(site: &Site<'_>) {
+    site.clients.set("ipv4/ip_local_port_range", "20000 29999");
+    site.clients.set("ipv4/tcp_syn_retries", 1);
+    let (rejects, swallows) = (Server::Rejects.ports(), Server::Swallows.ports());
+    for (name, [first, second], verdict) in [
+        ("rejects", rejects, "reject with icmpx type port-unreachable"),
+        ("swallows", swallows, "drop"),
+    ] {
+        site.servers.filter(name, &format!("tcp dport {{ {first}, {second} }} {verdict}"));
+    }
+}
+
+/// The listeners of this kind that are there all the time.
+fn listen(site: &Site<'_>, server: Server) -> Vec<TcpListener> {
+    match server {
+        Server::NeverAccepts | Server::Nobody | Server::Rejects | Server::Swallows => Vec::new(),
+        _ => server.addresses().map(|address| site.servers.listen(address)).into(),
+    }
+}
+
+/// Accepts until all is over. Returns what is open then.
+fn serve(server: Server, from: &TcpListener, mut rng: Rng, over: &AtomicBool) -> Vec<TcpStream> {
+    const LOOK: Duration = Duration::from_millis(50);
+    SockRef::from(from).set_read_timeout(Some(LOOK)).expect("SO_RCVTIMEO");
+    let mut kept = Vec::new();
+    loop {
+        match from.accept() {
+            Ok((stream, _)) => server.serve(stream, &mut rng, &mut kept),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if over.load(Ordering::Relaxed) {
+                    return kept;
+                }
+            }
+            // It was reset before it was accepted.
+            Err(_) => {}
+        }
+    }
+}
+
+fn listen_now_and_then(
+    site: &Site<'_>,
+    address: SocketAddr,
+    mut rng: Rng,
+    over: &AtomicBool,
+) -> Vec<TcpStream> {
+    while !over.load(Ordering::Relaxed) {
+        let _listener = site.servers.listen_up_to(address, 128);
+        thread::sleep(Duration::from_millis(rng.u64(5..20)));
+    }
+    Vec::new()
+}
+
+/// Makes a thread's share of the connections, from the namespace that it is in. Returns those that
+/// are open then.
+fn connect_at_random(load: Load, mut rng: Rng) -> Vec<TcpStream> {
+    let (mut kept, mut attempts) = (Vec::new(), Vec::new());
+    for _ in 0..load.connections / load.threads {
+        let server = SERVERS[rng.usize(..SERVERS.len())];
+        if matches!(server, Server::Rejects | Server::Swallows) {
+            // What a firewall of the same host says while connect() has the socket counts for
+            // nothing: the kernel tries again after a second. Most are given up before.
+            keep(begin_connect(server), &mut rng, &mut attempts);
+        } else if let Some(stream) = connect(server, load.choosers, &mut rng) {
+            match server {
+                Server::Keeps => keep(stream, &mut rng, &mut kept),
+                _ => CLIENTS[rng.usize(..CLIENTS.len())].use_up(stream),
+            }
+        }
+    }
+    for mut attempt in attempts {
+        attempt.set_nonblocking(false).expect("O_NONBLOCK");
+        attempt.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+        attempt.read(&mut [0]).expect_err("no connection");
+    }
+    kept
+}
+
+/// Begins to connect, to where no answer comes from at once.
+fn begin_connect(server: Server) -> TcpStream {
+    let [port, _] = server.ports();
+    let stream = socket(Wire::FAR4);
+    stream.set_nonblocking(true).expect("O_NONBLOCK");
+    stream.connect(&SocketAddr::from((Wire::FAR4, port)).into()).expect_err("no answer yet");
+    stream.into()
+}
+
+/// Connects to a server, if there is one.
+fn connect(server: Server, choosers: Option<u16>, rng: &mut Rng) -> Option<TcpStream> {
+    let [ipv4, both] = server.ports();
+    let to: SocketAddr = match rng.u8(..3) {
+        0 => (Wire::FAR4, ipv4).into(),
+        1 => (Wire::FAR4, both).into(),
+        _ => (Wire::FAR6, both).into(),
+    };
+    let client = socket(to.ip());
+    if choosers.is_some_and(|choosers| rng.u16(..choosers) == 0) {
+        bind_to_one_of_few(&client, to.ip(), rng);
+    }
+    connect_to(client, to).ok()
+}
+
+/// From the same few ports everywhere, so that connections of the same ends are in several
+/// namespaces, and in one follow each other closely, if they can be at all.
+fn bind_to_one_of_few(socket: &socket2::Socket, family: IpAddr, rng: &mut Rng) {
+    let address = if family.is_ipv4() { Wire::NEAR4 } else { Wire::NEAR6 };
+    socket.set_reuse_address(true).expect("SO_REUSEADDR");
+    let address = SocketAddr::from((address, rng.u16(15_000..15_100)));
+    socket.bind(&address.into()).expect("a port that can be shared");
+}

@@ -1,0 +1,115 @@
+//! What `tcpdump` sees on a device.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use etherparse::{LaxSlicedPacket, TransportSlice};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use pcap_parser::PcapCapture;
+
+use super::Namespace;
+
+/// A capture that goes on.
+pub(crate) struct Capture {
+    tcpdump: Child,
+    packets: Option<JoinHandle<Vec<u8>>>,
+    said: Option<JoinHandle<String>>,
+}
+
+/// A TCP segment, and when the kernel passed it to or took it from the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    /// Since 1970.
+    pub(crate) time: Duration,
+    /// Its source port, and where it goes.
+    pub(crate) ports: [u16; 2],
+    pub(crate) syn: bool,
+    pub(crate) ack: bool,
+}
+
+impl Capture {
+    /// Begins, on a device of a namespace that has packets from the IP header on.
+    #[track_caller]
+    pub(crate) fn begin(namespace: &Namespace, device: &str) -> Self {
+        let mut command = Command::new("tcpdump");
+        // Not in immediate mode: to wake it takes longer than what is to be measured, and would be
+        // done on the packet's way up.
+        command.args(["-i", device, "-w", "-", "-s", "128"]);
+        command.args(["-j", "host", "--time-stamp-precision", "nano", "-n", "tcp"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut tcpdump = namespace.within(|| command.spawn()).expect("tcpdump");
+        let mut stdout = tcpdump.stdout.take().expect("a pipe");
+        let packets = thread::spawn(move || {
+            let mut packets = Vec::new();
+            stdout.read_to_end(&mut packets).expect("its output");
+            packets
+        });
+        let mut stderr = BufReader::new(tcpdump.stderr.take().expect("a pipe"));
+        let mut said = String::new();
+        while !said.contains("listening on") {
+            let read = stderr.read_line(&mut said).expect("text");
+            assert!(read > 0, "tcpdump does not begin: {said}");
+        }
+        let said = thread::spawn(move || {
+            stderr.read_to_string(&mut said).expect("text");
+            said
+        });
+        Self { tcpdump, packets: Some(packets), said: Some(said) }
+    }
+
+    /// Ends several. Nothing that they should have seen is missing.
+    #[track_caller]
+    pub(crate) fn end<const COUNT: usize>(captures: [Self; COUNT]) -> [Vec<Segment>; COUNT] {
+        // The kernel hands over packets once a second; what it still has in the end is forgotten.
+        thread::sleep(Duration::from_millis(1500));
+        captures.map(Self::end_now)
+    }
+
+    fn end_now(mut self) -> Vec<Segment> {
+        let pid = i32::try_from(self.tcpdump.id()).expect("a process id");
+        kill(Pid::from_raw(pid), Signal::SIGINT).expect("SIGINT");
+        self.tcpdump.wait().expect("its end");
+        let packets = self.packets.take().expect("its output").join().expect("its output");
+        let said = self.said.take().expect("its words").join().expect("its words");
+        let count = |what: &str| {
+            let line = said.lines().find(|line| line.ends_with(what));
+            line.and_then(|line| line.split(' ').next()?.parse::<usize>().ok())
+        };
+        let segments = parse(&packets);
+        assert_eq!(count("packets received by filter"), Some(segments.len()), "{said}");
+        assert_eq!(count("packets dropped by kernel"), Some(0), "{said}");
+        segments
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // Only a test that failed leaves it running.
+        let _ = self.tcpdump.kill();
+        let _ = self.tcpdump.wait();
+    }
+}
+
+fn parse(packets: &[u8]) -> Vec<Segment> {
+    let capture = PcapCapture::from_file(packets).expect("what tcpdump writes");
+    assert!(capture.header.is_nanosecond_precision());
+    let segment = |packet: &pcap_parser::LegacyPcapBlock<'_>| {
+        // Of data only the beginning is kept.
+        let sliced = LaxSlicedPacket::from_ip(packet.data).expect("an IP packet");
+        let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("{sliced:?}") };
+        Segment {
+            time: Duration::new(packet.ts_sec.into(), packet.ts_usec),
+            ports: [tcp.source_port(), tcp.destination_port()],
+            syn: tcp.syn(),
+            ack: tcp.ack(),
+        }
+    };
+    capture.blocks.iter().map(segment).collect()
+}

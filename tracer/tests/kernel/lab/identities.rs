@@ -1,0 +1,185 @@
+//! The counter identities: how the kernel's own counters of a namespace follow from what synfin
+//! saw there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use serde::Deserialize;
+
+use super::{Counters, Namespace, Synfin};
+
+/// What synfin saw, by namespace.
+#[derive(Default)]
+pub(crate) struct Seen {
+    tallies: BTreeMap<u64, Tally>,
+    /// In how many namespaces a client had these ends.
+    alike: BTreeMap<[SocketAddr; 2], BTreeSet<u64>>,
+}
+
+/// What it saw in one namespace.
+#[derive(Default)]
+struct Tally {
+    /// Connections, ended or not.
+    clients: u64,
+    /// Without those that were never established.
+    servers: u64,
+    /// Why they ended: reason → number.
+    reasons: BTreeMap<String, u64>,
+    /// Those that left a TIME_WAIT.
+    time_waits: u64,
+    /// Those that are open and on which data may still come in.
+    in_use: u64,
+    /// Transitions from ESTABLISHED or CLOSE_WAIT to CLOSE.
+    aborted: u64,
+    /// Children of listeners that went from SYN_RECV to CLOSE. The kernel discards one that it
+    /// made twice, which is no connection.
+    unborn: u64,
+}
+
+/// A line of `synfin connections`.
+#[derive(Deserialize)]
+struct Connection {
+    role: String,
+    local_addr: IpAddr,
+    local_port: u16,
+    remote_addr: IpAddr,
+    remote_port: u16,
+    netns: u64,
+    reason: Option<String>,
+    state: Option<String>,
+    time_wait: Option<bool>,
+}
+
+/// A line of `synfin trace`.
+#[derive(Deserialize)]
+struct Transition {
+    netns: u64,
+    role: Option<String>,
+    old: String,
+    new: String,
+}
+
+/// The states of a connection that the kernel counts in CurrEstab, and whose sudden end it counts
+/// in EstabResets.
+const IN_USE: [&str; 2] = ["established", "close_wait"];
+
+/// How a connect fails that the kernel, and not the application, ends after its SYN was sent.
+const FAILED_BY_THE_KERNEL: [&str; 6] = [
+    "connect_refused_rst",
+    "connect_refused_icmp",
+    "connect_timeout",
+    "connect_unreachable_host",
+    "connect_unreachable_net",
+    "connect_destroyed",
+];
+
+/// What the kernel counts as TCPAbortOnData.
+const ABORTED_ON_DATA: [&str; 3] =
+    ["reset_by_us_linger0", "reset_by_us_data_after_close", "reset_by_us_linger2"];
+
+/// What the kernel counts as TCPAbortOnTimeout.
+const ABORTED_ON_TIMEOUT: [&str; 6] = [
+    "connect_timeout",
+    "timeout_retransmission",
+    "timeout_keepalive",
+    "timeout_user",
+    "timeout_zero_window",
+    "timeout_orphan",
+];
+
+impl Seen {
+    /// All that a recording tells.
+    pub(crate) fn in_recording(path: &str) -> Self {
+        let mut seen = Self::default();
+        let replay =
+            |args: &[&str]| Synfin::run(args.iter().copied().chain(["-o", "json", "--from", path]));
+        for open in [&["connections"][..], &["connections", "--open"]] {
+            replay(open).each_line(|connection| seen.connection(connection));
+        }
+        replay(&["trace", "--state", "close"]).each_line(|transition: Transition| {
+            seen.tallies.entry(transition.netns).or_default().transition(&transition);
+        });
+        seen
+    }
+
+    fn connection(&mut self, connection: Connection) {
+        if connection.role == "client" {
+            let local = (connection.local_addr, connection.local_port).into();
+            let remote = (connection.remote_addr, connection.remote_port).into();
+            self.alike.entry([local, remote]).or_default().insert(connection.netns);
+        }
+        self.tallies.entry(connection.netns).or_default().connection(connection);
+    }
+
+    /// How many pairs of ends clients had in more than one namespace.
+    pub(crate) fn alike(&self) -> usize {
+        self.alike.values().filter(|namespaces| namespaces.len() > 1).count()
+    }
+
+    /// Where the counters of a namespace do not follow from what was seen, if so many records are
+    /// missing: each of them moves a figure by one at most.
+    pub(crate) fn differences(
+        &self,
+        namespace: &Namespace,
+        counters: &Counters,
+        missing: u64,
+    ) -> Vec<String> {
+        let nothing = Tally::default();
+        let identities = self.tallies.get(&namespace.id()).unwrap_or(&nothing).identities(counters);
+        let differ = identities.into_iter().filter(|(_, seen, by)| seen.abs_diff(*by) > missing);
+        differ.map(|(name, seen, counted)| format!("{name} is {counted}, not {seen}")).collect()
+    }
+}
+
+impl Tally {
+    fn connection(&mut self, connection: Connection) {
+        match (&*connection.role, connection.reason.as_deref()) {
+            ("client", _) => self.clients += 1,
+            // Counted as unborn.
+            (_, Some("handshake_aborted")) => {}
+            _ => self.servers += 1,
+        }
+        self.time_waits += u64::from(connection.time_wait == Some(true));
+        self.in_use += u64::from(connection.state.is_some_and(|state| IN_USE.contains(&&*state)));
+        if let Some(reason) = connection.reason {
+            *self.reasons.entry(reason).or_default() += 1;
+        }
+    }
+
+    fn transition(&mut self, Transition { role, old, new, .. }: &Transition) {
+        if new == "close" {
+            self.aborted += u64::from(IN_USE.contains(&&**old));
+            self.unborn += u64::from(old == "syn_recv" && role.as_deref() == Some("server"));
+        }
+    }
+
+    fn ended(&self, reasons: &[&str]) -> u64 {
+        reasons.iter().filter_map(|&reason| self.reasons.get(reason)).sum()
+    }
+
+    /// What the kernel counts, what that should be by what was seen, and what it is.
+    fn identities(&self, counters: &Counters) -> [(&'static str, u64, u64); 9] {
+        let counted = |name| counters.get(name);
+        let failed_locally = self.ended(&["connect_local_failure"]);
+        // A handshake that its client ends by RST is no failed connection of anybody here.
+        let failed = counted("AttemptFails").saturating_sub(counted("EmbryonicRsts"));
+        [
+            ("ActiveOpens", self.clients.saturating_sub(failed_locally), counted("ActiveOpens")),
+            ("PassiveOpens", self.servers + self.unborn, counted("PassiveOpens")),
+            ("AttemptFails - EmbryonicRsts", self.ended(&FAILED_BY_THE_KERNEL), failed),
+            ("EstabResets", self.aborted, counted("EstabResets")),
+            ("CurrEstab", self.in_use, counted("CurrEstab")),
+            // Entries since Linux 6.1; exits before.
+            ("TW + TWKilled", self.time_waits, counted("TW") + counted("TWKilled")),
+            (
+                "TCPAbortOnClose",
+                self.ended(&["reset_by_us_unread_data"]),
+                counted("TCPAbortOnClose"),
+            ),
+            ("TCPAbortOnData", self.ended(&ABORTED_ON_DATA), counted("TCPAbortOnData")),
+            ("TCPAbortOnTimeout", self.ended(&ABORTED_ON_TIMEOUT), counted("TCPAbortOnTimeout")),
+        ]
+    }
+}

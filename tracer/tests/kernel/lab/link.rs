@@ -1,0 +1,140 @@
+//! A link between two namespaces as long as one likes, which loses what it is told to lose: two
+//! TUN devices, and relays between them that keep every packet for a time.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use etherparse::{SlicedPacket, TcpSlice, TransportSlice};
+
+use super::{Namespace, Tun};
+
+/// What is lost of every connection to a port, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The first SYN.
+    Syn,
+    /// The first SYN-ACK.
+    SynAck,
+    /// The client's first ACK, which would end the handshake.
+    Ack,
+}
+
+/// Two namespaces and a link.
+pub(crate) struct Link {
+    /// Where the clients are.
+    pub(crate) near: Namespace,
+    /// Where the servers are.
+    pub(crate) far: Namespace,
+    over: Arc<AtomicBool>,
+    relays: Vec<JoinHandle<()>>,
+}
+
+impl Link {
+    /// The servers' address.
+    pub(crate) const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 79, 0, 2));
+
+    /// The name of either end's device.
+    pub(crate) const DEVICE: &str = "link";
+
+    /// A link on which a packet and its answer take `round_trip` together, half of it each way.
+    /// Of connections to these ports something is lost.
+    pub(crate) fn new(round_trip: Duration, losses: &[(u16, Loss)]) -> Self {
+        let (near, far) = (Namespace::new(), Namespace::new());
+        let [tun_near, tun_far] = [(&near, 1), (&far, 2)].map(|(namespace, host)| {
+            let tun = Tun::open(namespace, Self::DEVICE);
+            namespace.run(&format!("ip address add 10.79.0.{host}/24 dev {}", Self::DEVICE));
+            Arc::new(tun)
+        });
+        let over = Arc::new(AtomicBool::new(false));
+        let relays = [(&tun_near, &tun_far), (&tun_far, &tun_near)].map(|(from, to)| {
+            let (send, sent) = mpsc::channel();
+            let (from, to, over) = (from.clone(), to.clone(), over.clone());
+            let losses = Losses { of: losses.iter().copied().collect(), had: HashSet::new() };
+            [
+                thread::spawn(move || take(&from, losses, round_trip / 2, &send, &over)),
+                thread::spawn(move || hand_on(&to, &sent)),
+            ]
+        });
+        Self { near, far, over, relays: relays.into_iter().flatten().collect() }
+    }
+
+    pub(crate) fn both(&self) -> [&Namespace; 2] {
+        [&self.near, &self.far]
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for relay in self.relays.drain(..) {
+            // One that failed has said so.
+            let _ = relay.join();
+        }
+    }
+}
+
+/// A packet on its way, and when it is due.
+type OnItsWay = (Instant, Vec<u8>);
+
+fn take(
+    from: &Tun,
+    mut losses: Losses,
+    delay: Duration,
+    send: &mpsc::Sender<OnItsWay>,
+    over: &AtomicBool,
+) {
+    const LOOK: Duration = Duration::from_millis(50);
+    while !over.load(Ordering::Relaxed) {
+        let packet = from.receive(LOOK).filter(|packet| !losses.have(packet));
+        // The other relay ends only after this one.
+        let sent = packet.map(|packet| send.send((Instant::now() + delay, packet)));
+        if sent.is_some_and(|sent| sent.is_err()) {
+            return;
+        }
+    }
+}
+
+fn hand_on(to: &Tun, sent: &mpsc::Receiver<OnItsWay>) {
+    // All take equally long, so they are due in the order in which they came.
+    for (due, packet) in sent {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        to.send(&packet);
+    }
+}
+
+/// What is lost in one direction, and of which connections it was.
+struct Losses {
+    of: HashMap<u16, Loss>,
+    had: HashSet<[u16; 2]>,
+}
+
+impl Losses {
+    /// Whether a packet is lost.
+    fn have(&mut self, packet: &[u8]) -> bool {
+        let sliced = SlicedPacket::from_ip(packet).expect("an IP packet");
+        let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { return false };
+        let ports = [tcp.source_port(), tcp.destination_port()];
+        let loss = ports.iter().find_map(|port| self.of.get(port));
+        loss.is_some_and(|loss| loss.is_of(&tcp)) && self.had.insert(ports)
+    }
+}
+
+impl Loss {
+    fn is_of(self, tcp: &TcpSlice<'_>) -> bool {
+        let wanted = match self {
+            Self::Syn => (true, false),
+            Self::SynAck => (true, true),
+            Self::Ack => (false, true),
+        };
+        (tcp.syn(), tcp.ack()) == wanted
+    }
+}

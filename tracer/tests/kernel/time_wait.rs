@@ -1,0 +1,209 @@
+//! TIME_WAIT that comes and goes in other ways than by the minute: ports that are used again, a
+//! table that is full, and what waits for a peer's FIN that nobody wants any more. What is there
+//! is what `ss` says, port by port; what entered is what the kernel counted.
+
+use std::{
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use synfin_common::state::TcpState;
+
+use crate::lab::{
+    self, Books, Namespace, Pair, Synfin, Wire, accept, connect_to, eventually_equal,
+    wait_for_state,
+};
+
+/// The base of this file's ports.
+const PORT: u16 = 7601;
+
+/// The ports that clients choose.
+const CHOSEN: [u16; 3] = [15_001, 15_002, 15_003];
+
+/// Makes connections. Returns what it leaves open, and what should be in the books of clients and
+/// servers.
+type Play = fn(&Wire, SocketAddr) -> (Vec<TcpStream>, [Books; 2]);
+
+/// Plays, and compares with `ss`, with the kernel's counters, and with what should be.
+#[track_caller]
+fn check(port: u16, play: Play) {
+    let address = SocketAddr::from((Wire::FAR4, port));
+    let (report, (open, books, wire)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let synfin = Synfin::watch(["report", "-o", "json"]);
+        let (open, books) = play(&wire, address);
+        wire.both().into_iter().for_each(Namespace::settle);
+        (synfin.finish().report(), (open, books, wire))
+    });
+    report.check_nothing_lost();
+    let mut differences = Vec::new();
+    for (namespace, role, books) in
+        [(&wire.near, "client", &books[0]), (&wire.far, "server", &books[1])]
+    {
+        differences.extend(report.difference(role, port, books));
+        let (row, sockets, counters) =
+            (report.row(role, port), namespace.sockets(), namespace.counters());
+        let count = |state: &str, is_small: bool| {
+            let these = sockets.iter().filter(|it| it.state == state && it.is_small == is_small);
+            these.count() as u64
+        };
+        let oracles = [
+            ("time_wait.now", count("TIME-WAIT", true)),
+            ("time_wait.fin_wait2_orphans", count("FIN-WAIT-2", true)),
+            ("states.fin_wait2", count("FIN-WAIT-2", false)),
+            ("time_wait.entered", counters.get("TW") + counters.get("TWKilled")),
+            ("time_wait.overflowed", counters.get("TCPTimeWaitOverflow")),
+        ];
+        for (figure, counted) in oracles {
+            let told = row.figure(figure);
+            if told != counted {
+                differences.push(format!("{role}: {figure} is {told}, the kernel says {counted}"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+    drop(open);
+}
+
+/// Connects from a port of the client's choice.
+fn pair_from(wire: &Wire, listener: &TcpListener, port: u16) -> Pair {
+    let socket = wire.near.bound_socket((Wire::NEAR4, port));
+    let to = listener.local_addr().expect("its address");
+    let client = connect_to(socket, to).expect("a connection");
+    Pair { client, server: accept(listener) }
+}
+
+#[test]
+fn a_listener_takes_a_port_out_of_time_wait() {
+    let _lab = lab::enter();
+    check(PORT, |wire, address| {
+        let listener = wire.far.listen(address);
+        let pairs = || CHOSEN.map(|port| pair_from(wire, &listener, port));
+        pairs().into_iter().for_each(Pair::close_by_server);
+        wire.far.settle();
+        // A new SYN from the same port ends the TIME_WAIT.
+        let [first, second, third] = pairs();
+        first.close_by_server();
+        second.close_by_client();
+        let clients = Books::clients(6).closed("closed_by_peer", 4).closed("closed_by_us", 1);
+        let servers = Books::servers(6).closed("closed_by_us", 4).closed("closed_by_peer", 1);
+        let books = [
+            clients.open("established", 1).time_waits(1),
+            servers.open("established", 1).and("time_wait.entered", 4).and("time_wait.now", 1),
+        ];
+        (vec![third.client, third.server], books)
+    });
+}
+
+#[test]
+fn connect_takes_a_port_out_of_time_wait() {
+    let _lab = lab::enter();
+    check(PORT + 1, |wire, address| {
+        // Of any connection, not only of those on loopback.
+        wire.near.set("ipv4/tcp_tw_reuse", 1);
+        let listener = wire.far.listen(address);
+        for port in CHOSEN {
+            pair_from(wire, &listener, port).close_by_client();
+        }
+        // The kernel allows it after a second.
+        thread::sleep(Duration::from_millis(1_500));
+        let [kept, closed] = [0, 1].map(|n| pair_from(wire, &listener, CHOSEN[n]));
+        closed.close_by_client();
+        assert_eq!(wire.near.counters().get("TWRecycled"), 2);
+        let clients = Books::clients(5).closed("closed_by_us", 4).open("established", 1);
+        let servers = Books::servers(5).closed("closed_by_peer", 4).open("established", 1);
+        // One was taken for good, one came back, one was left alone.
+        let clients = clients.and("time_wait.entered", 4).and("time_wait.now", 2);
+        (vec![kept.client, kept.server], [clients, servers])
+    });
+}
+
+#[test]
+fn a_full_table_takes_no_more() {
+    const LIMIT: u64 = 7;
+    const TRIED: usize = 20;
+    let _lab = lab::enter();
+    check(PORT + 2, |wire, address| {
+        wire.near.set("ipv4/tcp_max_tw_buckets", LIMIT);
+        let listener = wire.far.listen(address);
+        for Pair { client, server } in wire.pairs(&listener, address, TRIED) {
+            drop(client);
+            wait_for_state(&server, TcpState::CloseWait);
+            wire.near.settle();
+            // Where no socket is left to take its FIN, RST is the answer.
+            drop(server);
+            wire.far.settle();
+        }
+        let (tried, over) = (TRIED as u64, TRIED as u64 - LIMIT);
+        let clients = Books::clients(tried).closed("closed_by_us", tried).time_waits(LIMIT);
+        let clients = clients.and("time_wait.overflowed", over);
+        let servers = Books::servers(tried).closed("closed_by_peer", LIMIT);
+        (Vec::new(), [clients, servers.closed("reset_by_peer_closing", over)])
+    });
+}
+
+/// Each takes the only place that there is, and leaves it before the next one comes.
+#[test]
+fn a_table_that_is_full_took_the_last_one() {
+    const TURNS: u64 = 3;
+    let _lab = lab::enter();
+    check(PORT + 4, |wire, address| {
+        wire.near.set("ipv4/tcp_max_tw_buckets", 1);
+        wire.near.set("ipv4/tcp_fin_timeout", 1);
+        let listener = wire.far.listen(address);
+        let mut open = Vec::new();
+        for Pair { client, server } in wire.pairs(&listener, address, TURNS as usize) {
+            drop(client);
+            eventually_equal("sockets that wait for a FIN", 1, || small(&wire.near, "FIN-WAIT-2"));
+            eventually_equal("sockets that wait for a FIN", 0, || small(&wire.near, "FIN-WAIT-2"));
+            open.push(server);
+        }
+        let clients = Books::clients(TURNS).closed("closed_by_us", TURNS);
+        let clients = clients.and("time_wait.entered", TURNS);
+        (open, [clients, Books::servers(TURNS).open("close_wait", TURNS)])
+    });
+}
+
+/// What is closed while the peer still talks waits for its FIN in a small socket, like one in
+/// TIME_WAIT; what is only half-closed, in a whole one.
+#[test]
+fn what_waits_for_a_fin_is_not_in_time_wait() {
+    let _lab = lab::enter();
+    check(PORT + 3, |wire, address| {
+        let listener = wire.far.listen(address);
+        let [left, half_closed, ended] =
+            [3, 2, 1].map(|count| wire.pairs(&listener, address, count).collect::<Vec<_>>());
+        let mut open = Vec::new();
+        for Pair { client, server } in left {
+            drop(client);
+            wait_for_state(&server, TcpState::CloseWait);
+            open.push(server);
+        }
+        for pair in half_closed {
+            pair.client.shutdown(Shutdown::Write).expect("shutdown");
+            wait_for_state(&pair.client, TcpState::FinWait2);
+            wait_for_state(&pair.server, TcpState::CloseWait);
+            open.extend([pair.client, pair.server]);
+        }
+        for Pair { client, server } in ended {
+            drop(client);
+            wait_for_state(&server, TcpState::CloseWait);
+            eventually_equal("sockets that wait for a FIN", 4, || small(&wire.near, "FIN-WAIT-2"));
+            // At last.
+            drop(server);
+        }
+        eventually_equal("sockets in TIME_WAIT", 1, || small(&wire.near, "TIME-WAIT"));
+        let clients = Books::clients(6).closed("closed_by_us", 4).open("fin_wait2", 2);
+        let clients = clients
+            .and("time_wait.entered", 4)
+            .and("time_wait.now", 1)
+            .and("time_wait.fin_wait2_orphans", 3);
+        let servers = Books::servers(6).closed("closed_by_peer", 1).open("close_wait", 5);
+        (open, [clients, servers])
+    });
+}
+
+fn small(namespace: &Namespace, state: &str) -> usize {
+    namespace.sockets().iter().filter(|it| it.is_small && it.state == state).count()
+}
