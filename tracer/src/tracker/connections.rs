@@ -48,6 +48,8 @@ pub struct Life {
     pub since: Nanos,
     /// When its last record was made.
     pub changed: Nanos,
+    /// It was in its state then already: it was met in it.
+    pub(super) met_in_state: bool,
     /// When it reached ESTABLISHED, if we saw that.
     pub established_at: Option<Nanos>,
     /// Its handshake, once through.

@@ -8,7 +8,7 @@ use super::{
     close::{self, Class, CloseReason, Outcome, TimeWait, Verdict},
     ports::RowId,
     settling::Ending,
-    time_wait::Ends,
+    time_wait::{Ends, Entry},
 };
 use crate::input::{Nanos, NetnsId, Reset, ResetWay, SockId, Transition};
 
@@ -45,11 +45,15 @@ impl Tracker {
             walk.closed(transition);
         }
         let past = life.past();
-        if let Verdict::Ended(_, TimeWait::Entered) = close::classify(transition, past) {
-            self.enter_time_wait(transition, &life);
+        let awaits_reset = close::awaits_reset(transition, past);
+        let enters =
+            matches!(close::classify(transition, past), Verdict::Ended(_, TimeWait::Entered));
+        if enters {
+            self.enter_time_wait(transition, &life, awaits_reset);
         }
-        let ending = Ending { end: transition.clone(), life };
-        if close::awaits_reset(transition, past) {
+        let is_provisional = enters && awaits_reset;
+        let ending = Ending { end: transition.clone(), life, is_provisional };
+        if awaits_reset {
             self.settling.hold(ending);
         } else {
             self.settle(ending, observer);
@@ -66,7 +70,7 @@ impl Tracker {
     /// Books an end.
     fn settle(&mut self, ending: Ending, observer: &mut impl Observer) {
         let past = ending.past();
-        let Ending { end, life } = ending;
+        let Ending { end, life, is_provisional } = ending;
         let row = self.ports.get_mut(life.row);
         let (reason, time_wait) = match close::classify(&end, past) {
             Verdict::Ended(reason, time_wait) => (reason, time_wait),
@@ -90,17 +94,28 @@ impl Tracker {
             }
             TimeWait::None => {}
         }
+        if is_provisional {
+            self.ports.get_mut(life.row).time_waits.settle();
+        }
         self.book_end(life, reason, time_wait, Some(&end), end.time, observer);
     }
 
     /// The gauges have a TIME_WAIT more.
-    fn enter_time_wait(&mut self, end: &Transition, life: &Life) {
-        self.ports.get_mut(life.row).time_waits.enter(life.netns, end.time);
-        // A walk may know better than a guess.
-        if !life.role_assumed {
-            let ends = (end.local, end.remote);
-            self.time_wait_rows.enter(life.netns, ends, life.row, self.walks, end.time);
+    fn enter_time_wait(&mut self, end: &Transition, life: &Life, is_provisional: bool) {
+        let time_waits = &mut self.ports.get_mut(life.row).time_waits;
+        if is_provisional {
+            time_waits.enter_provisionally(life.netns, end.time);
+        } else {
+            time_waits.enter(life.netns, end.time);
         }
+        let entry = Entry {
+            netns: life.netns,
+            ends: (end.local, end.remote),
+            row: life.row,
+            is_guess: life.role_assumed,
+            time: end.time,
+        };
+        self.time_wait_rows.enter(&entry, self.walks);
         if let Some(walk) = &mut self.walk {
             walk.entered_time_wait(end, life.row);
         }
@@ -120,11 +135,11 @@ impl Tracker {
     }
 
     /// Whether a row is still that of a TIME_WAIT at these ends: one in which nothing lived may
-    /// have been given up.
+    /// have been given up. One that tells less apart may have been all that there was room for.
     pub(super) fn is_row_of(&self, row: RowId, netns: NetnsId, ends: Ends) -> bool {
         self.ports.key(row).is_some_and(|key| {
             let port = key.role.service_port(ends.0, ends.1);
-            (key.netns, key.port) == (netns, Some(port))
+            [0, netns].contains(&key.netns) && key.port.is_none_or(|of_row| of_row == port)
         })
     }
 

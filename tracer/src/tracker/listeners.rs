@@ -41,9 +41,10 @@ pub(crate) struct Listener {
 impl Listener {
     /// Takes note of all that it has dropped, and says how much of that is new.
     pub(crate) fn drops_since(&mut self, drops: u32) -> u64 {
-        let new = drops.wrapping_sub(self.drops);
+        let grown = drops.wrapping_sub(self.drops);
         self.drops = drops;
-        new.into()
+        // The kernel's count may wrap around. If it goes back, the socket is another one.
+        if grown <= u32::MAX / 2 { grown.into() } else { drops.into() }
     }
 
     /// Takes note of who was seen to hold it.

@@ -341,9 +341,6 @@ impl Tracker {
 
     fn listens(&mut self, transition: &Transition) {
         let (netns, local) = (transition.netns, transition.local);
-        let is_first = !self.listeners.is_served(netns, local.port());
-        let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
-        self.ports.get_mut(row).listening.opens(transition.time, is_first);
         let listener = Listener {
             netns,
             local,
@@ -359,6 +356,10 @@ impl Tracker {
             drops: 0,
         };
         self.listeners.insert(transition.sock, listener);
+        let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+        if self.shows_listener(transition.sock) {
+            self.ports.get_mut(row).listening.opens(transition.time);
+        }
     }
 
     /// A listener is gone; its row remembers whose it was.
@@ -376,7 +377,9 @@ impl Tracker {
             row.interval.listener_drops += listener.drops_since(closing.unread);
         }
         if !self.listeners.is_served(netns, port) {
-            row.listening.closes(transition.time);
+            if is_shown {
+                row.listening.closes(transition.time);
+            }
             row.owners.clear();
             listener.labels().into_iter().for_each(|label| row.own(label));
         }
@@ -406,6 +409,7 @@ impl Tracker {
             remote: transition.remote,
             since: transition.time,
             changed: transition.time,
+            met_in_state: false,
             established_at: None,
             handshake: None,
             owner,
@@ -436,6 +440,7 @@ impl Tracker {
         if life.established {
             row.interval.adopted += 1;
             row.gauges.open += 1;
+            row.connects_from(&life);
         } else {
             row.interval.attempts += 1;
             row.gauges.pending += 1;
@@ -526,6 +531,7 @@ impl Tracker {
             remote,
             since: time,
             changed: time,
+            met_in_state: true,
             established_at: None,
             handshake: None,
             owner,
@@ -547,6 +553,7 @@ impl Tracker {
         life.learn_owner(transition, &self.listeners);
         observer.transition(transition, Some(life));
         life.changed = transition.time;
+        life.met_in_state = false;
         life.absent = 0;
         let gets_through = life.enter(transition.new, self.ports.get_mut(life.row), |life| {
             let sent = (life.origin == Origin::Born).then_some(life.since);
@@ -563,9 +570,7 @@ impl Tracker {
             observer.established(life);
             let (netns, role, port) = (life.netns, life.role, life.service_port());
             let ends = (life.local, life.remote);
-            if role == Role::Client {
-                self.ports.get_mut(life.row).connects_from(ends.0.ip());
-            }
+            self.ports.get_mut(life.row).connects_from(life);
             // A connection at the same ends takes the place of its TIME_WAIT.
             self.leave_time_wait(netns, ends);
             // From now on the port has a row of its own, if it had none.

@@ -12,6 +12,7 @@ use synfin_common::{port_count::Counted, reset::ResetReason, state::TcpState};
 
 use super::{
     close::{CloseReason, Outcome},
+    connections::Life,
     handshake::{Handshake, Unmeasured},
     listening::Listening,
     machine::Role,
@@ -397,9 +398,10 @@ impl Row {
         row.owners.into_iter().for_each(|owner| self.own(owner));
     }
 
-    pub(super) fn connects_from(&mut self, source: IpAddr) {
-        if self.sources.len() < SOURCES_LIMIT {
-            self.sources.insert(source);
+    /// Takes note of which address of ours it is that a client connects from.
+    pub(super) fn connects_from(&mut self, life: &Life) {
+        if life.role == Role::Client && self.sources.len() < SOURCES_LIMIT {
+            self.sources.insert(life.local.ip());
         }
     }
 

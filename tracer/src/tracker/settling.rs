@@ -24,6 +24,8 @@ const LIMIT: usize = 1 << 16;
 pub(super) struct Ending {
     pub(super) end: Transition,
     pub(super) life: Life,
+    /// The gauges have a TIME_WAIT of it that may turn out never to have been there.
+    pub(super) is_provisional: bool,
 }
 
 impl Ending {

@@ -5,12 +5,7 @@ use std::collections::HashMap;
 use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
-use super::{
-    Tracker,
-    connections::{Life, Origin},
-    owners::Owner,
-    ports::RowId,
-};
+use super::{Tracker, connections::Life, owners::Owner, ports::RowId};
 use crate::input::Nanos;
 
 /// The states in which a connection waits for somebody: for our application to close, for the
@@ -23,7 +18,7 @@ pub const STUCK_STATES: [TcpState; 4] =
 pub struct Oldest {
     /// Since when, as far as it is known.
     pub since: Nanos,
-    /// It was in that state when it was first met: it may have been there for longer.
+    /// It was in that state when it was met there: it may have been for longer.
     pub at_least: bool,
     /// Whose it is.
     pub owner: Option<Owner>,
@@ -43,8 +38,7 @@ pub(super) fn keep_older(kept: &mut Option<Oldest>, other: Option<Oldest>) {
 
 impl Oldest {
     fn of(life: &Life) -> Self {
-        let at_least = life.origin != Origin::Born && life.changed == life.since;
-        Self { since: life.changed, at_least, owner: life.owner.clone() }
+        Self { since: life.changed, at_least: life.met_in_state, owner: life.owner.clone() }
     }
 }
 

@@ -35,14 +35,29 @@ struct Kept {
     walk: u32,
     /// When it ends; `None` if a walk has found it to be an orphan in FIN_WAIT2.
     expiry: Option<Nanos>,
+    is_guess: bool,
+}
+
+/// An entry into TIME_WAIT.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) netns: NetnsId,
+    pub(crate) ends: Ends,
+    /// In which row it is booked.
+    pub(crate) row: RowId,
+    /// That row is a guess: a walk may know better.
+    pub(crate) is_guess: bool,
+    /// When it was.
+    pub(crate) time: Nanos,
 }
 
 impl TimeWaitRows {
-    /// One was booked in this row.
-    pub(crate) fn enter(&mut self, netns: NetnsId, ends: Ends, row: RowId, walk: u32, now: Nanos) {
+    /// One was booked, when so many walks had begun.
+    pub(crate) fn enter(&mut self, entry: &Entry, walk: u32) {
+        let &Entry { netns, ends, row, is_guess, time } = entry;
         if self.0.len() < KEPT_LIMIT {
-            let expiry = Some(now.saturating_add(LENGTH));
-            self.0.insert(key(netns, ends), Kept { row, netns, walk, expiry });
+            let expiry = Some(time.saturating_add(LENGTH));
+            self.0.insert(key(netns, ends), Kept { row, netns, walk, expiry, is_guess });
         }
     }
 
@@ -54,7 +69,12 @@ impl TimeWaitRows {
         walk: u32,
         expiry: Option<Nanos>,
     ) -> Option<RowId> {
-        let kept = self.0.get_mut(&key(netns, ends))?;
+        let key = key(netns, ends);
+        let kept = self.0.get_mut(&key)?;
+        if kept.is_guess {
+            self.0.remove(&key);
+            return None;
+        }
         kept.walk = walk;
         kept.expiry = expiry;
         Some(kept.row)
@@ -134,10 +154,18 @@ pub(crate) struct TimeWaits {
     /// How many expire in each second of the clock, by the namespace whose walks count them anew.
     expiries: BTreeMap<(u64, NetnsId), u32>,
     now: u64,
+    /// Of these, those that may turn out never to have been there.
+    provisional: u64,
     peak: u64,
 }
 
 impl TimeWaits {
+    /// One more, of which it is not certain until [`Self::settle`] that it is there.
+    pub(crate) fn enter_provisionally(&mut self, netns: NetnsId, now: Nanos) {
+        self.provisional += 1;
+        self.enter(netns, now);
+    }
+
     /// One more, from now on for the usual minute.
     pub(crate) fn enter(&mut self, netns: NetnsId, now: Nanos) {
         self.add(netns, now, now.saturating_add(LENGTH));
@@ -148,7 +176,17 @@ impl TimeWaits {
         self.expire(now);
         *self.expiries.entry((expiry / SECOND, netns)).or_default() += 1;
         self.now += 1;
-        self.peak = self.peak.max(self.now);
+        self.note_peak();
+    }
+
+    /// It is certain now that one is there; or that it never was, and it has left.
+    pub(crate) fn settle(&mut self) {
+        self.provisional = self.provisional.saturating_sub(1);
+        self.note_peak();
+    }
+
+    fn note_peak(&mut self) {
+        self.peak = self.peak.max(self.now.saturating_sub(self.provisional));
     }
 
     /// One less, which would have lasted until then.
@@ -197,12 +235,12 @@ impl TimeWaits {
 
     /// The most there were since the interval began.
     pub(crate) fn peak(&self) -> u64 {
-        self.peak
+        self.peak.max(self.now)
     }
 
     /// Begins an interval.
     pub(crate) fn begin_interval(&mut self) {
-        self.peak = self.now;
+        self.peak = self.now.saturating_sub(self.provisional);
     }
 }
 

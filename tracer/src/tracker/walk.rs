@@ -152,6 +152,7 @@ impl Tracker {
         let (netns, local) = (walk.netns, socket.local);
         let known = self.listeners.get_mut(socket.sock);
         let mut new_drops = 0;
+        let mut is_new = false;
         let defers_accept = socket.flags.contains(Flags::DEFER_ACCEPT);
         match known.filter(|known| (known.netns, known.local) == (netns, local)) {
             Some(listener) => {
@@ -159,7 +160,10 @@ impl Tracker {
                 listener.seen = listener.seen.max(socket.time);
                 listener.met_by = walk.number;
                 listener.defers_accept = defers_accept;
-                new_drops = listener.drops_since(socket.drops);
+                // Else the walk met the one that was at the same address before.
+                if listener.since <= socket.time {
+                    new_drops = listener.drops_since(socket.drops);
+                }
             }
             None if walk.was_closed_since(socket) => return,
             None => {
@@ -182,6 +186,7 @@ impl Tracker {
                     listener.is_held_by(holders);
                 }
                 self.listeners.insert(socket.sock, listener);
+                is_new = true;
             }
         }
         if self.shows_listener(socket.sock) {
@@ -193,6 +198,9 @@ impl Tracker {
             let row = self.ports.get_mut(row);
             row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
             row.interval.listener_drops += new_drops;
+            if is_new {
+                row.listening.is_met();
+            }
         }
     }
 
@@ -240,6 +248,7 @@ impl Tracker {
                         // A record in the middle of the life is missing.
                         self.gaps += 1;
                         life.changed = socket.time;
+                        life.met_in_state = true;
                         let row = self.ports.get_mut(life.row);
                         life.enter(socket.state, row, |_| EVIDENCE_LOST);
                     } else {
@@ -288,11 +297,11 @@ impl Tracker {
     /// The row of a TIME_WAIT that a walk met; `None` if a filter excludes it.
     fn row_of_time_wait(&mut self, walk: &mut Walk, time_wait: &WalkedTimeWait) -> Option<RowId> {
         let ends = (time_wait.local, time_wait.remote);
+        let expiry = walk.expiry(time_wait);
+        let known = self.time_wait_rows.meet(walk.netns, ends, walk.number, expiry);
         if let Some((row, _)) = walk.entered.remove(&ends) {
             return Some(row);
         }
-        let expiry = walk.expiry(time_wait);
-        let known = self.time_wait_rows.meet(walk.netns, ends, walk.number, expiry);
         if let Some(row) = known.filter(|&row| self.is_row_of(row, walk.netns, ends)) {
             return Some(row);
         }

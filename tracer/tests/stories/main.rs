@@ -1,26 +1,27 @@
 //! What happens around lives: records that are lost, sockets that are used anew, walks, full
 //! tables, clocks and counters that make no sense. Each story was a mistake once, or could be.
 
-use std::net::SocketAddr;
+mod story;
+
+mod accept_queues;
+mod closing;
+mod ephemeral_ports;
+mod evidence;
+mod listeners;
+mod port_counts;
+mod stuck;
+mod time_waits;
 
 use synfin::{
-    input::{
-        Counters, Input, Nanos, NetnsId, Opening, SockId, Tick, Transition, WalkBegin, WalkEnd,
-        WalkedSocket, WalkedTimeWait,
-    },
-    tracker::{
-        By, Closed, Common, Handshake, Life, Limits, Observer, Origin, Role, RowSnapshot, Tracker,
-        Unmeasured, close::CloseReason,
-    },
+    input::{Counters, Input, Tick, WalkedSocket, WalkedTimeWait},
+    tracker::{By, Common, Handshake, Limits, Origin, Role, Unmeasured, close::CloseReason},
 };
 use synfin_common::{
-    event::{Flags, Kind},
+    event::Kind,
     state::TcpState::{self, *},
 };
 
-const SECOND: Nanos = 1_000_000_000;
-const HERE: NetnsId = 1;
-const ELSEWHERE: NetnsId = 2;
+use story::{ELSEWHERE, HERE, Sock, Story, at};
 
 #[test]
 fn a_socket_used_anew_is_another_connection() {
@@ -402,206 +403,4 @@ fn counters_never_shrink() {
     };
     story.tell(Input::Tick(Tick { time: story.now, counters, ports: Vec::new() }));
     assert!(story.tracker.cut(By::Port).events.are_lower_bounds());
-}
-
-/// A socket of the stories.
-#[derive(Clone, Copy)]
-struct Sock {
-    id: SockId,
-    netns: NetnsId,
-    role: Role,
-    local: SocketAddr,
-    remote: SocketAddr,
-}
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-impl Sock {
-    fn client(id: SockId, port: u16) -> Self {
-        let local = SocketAddr::from(([192, 0, 2, 1], port));
-        Self { id, netns: HERE, role: Role::Client, local, remote: at("192.0.2.80:443") }
-    }
-
-    fn child(id: SockId, port: u16) -> Self {
-        let remote = at("198.51.100.7:50000");
-        Self { role: Role::Server, remote, ..Self::client(id, port) }
-    }
-
-    fn listener(id: SockId, port: u16) -> Self {
-        let local = SocketAddr::from(([0, 0, 0, 0], port));
-        Self { local, remote: at("0.0.0.0:0"), ..Self::child(id, port) }
-    }
-
-    fn met_in(self, state: TcpState) -> WalkedSocket {
-        WalkedSocket {
-            time: 0,
-            sock: self.id,
-            state,
-            local: self.local,
-            remote: self.remote,
-            flags: Flags::default(),
-            port_by_connect: None,
-            retransmits: 0,
-            rtt_us: 0,
-            accept_queue: (0, 128),
-            drops: 0,
-            idle_ms: None,
-            cgroup: 0,
-        }
-    }
-}
-
-/// A tracker that is told a story; each thing a microsecond after the one before.
-struct Story {
-    tracker: Tracker,
-    closed: Vec<Closed>,
-    counters: Counters,
-    now: Nanos,
-}
-
-struct Closes<'a>(&'a mut Vec<Closed>);
-
-impl Observer for Closes<'_> {
-    fn closed(&mut self, closed: &Closed) {
-        self.0.push(closed.clone());
-    }
-}
-
-impl Story {
-    fn new() -> Self {
-        Self::with(Limits::default())
-    }
-
-    fn with(limits: Limits) -> Self {
-        let now = 1_000 * SECOND;
-        let tracker = Tracker::new(limits, now);
-        Self { tracker, closed: Vec::new(), counters: Counters::default(), now }
-    }
-
-    /// In which every namespace was walked, and nothing was there.
-    fn after_walks() -> Self {
-        let mut story = Self::new();
-        story.walk(HERE, &[]);
-        story.walk(ELSEWHERE, &[]);
-        story
-    }
-
-    fn tell(&mut self, input: Input) {
-        self.tracker.ingest(&input, &mut Closes(&mut self.closed));
-        self.now = self.now.saturating_add(1_000);
-    }
-
-    fn wait(&mut self, seconds: u64) {
-        self.now += seconds * SECOND;
-        let tick = Tick { time: self.now, counters: self.counters.clone(), ports: Vec::new() };
-        self.tell(Input::Tick(tick));
-    }
-
-    fn loses(&mut self, kind: Kind) {
-        self.counters.seen[kind as usize] += 1;
-        self.counters.lost[kind as usize] += 1;
-        self.wait(0);
-    }
-
-    fn transition(&self, sock: Sock, (old, new): (TcpState, TcpState)) -> Transition {
-        Transition {
-            time: self.now,
-            sock: sock.id,
-            netns: sock.netns,
-            old,
-            new,
-            local: sock.local,
-            remote: sock.remote,
-            flags: Flags::default(),
-            err: 0,
-            err_soft: 0,
-            pid: None,
-            rtt_us: 187,
-            retransmits: 0,
-            probes: 0,
-            total_retransmits: 0,
-            opening: None,
-            closing: None,
-        }
-    }
-
-    fn goes(&mut self, sock: Sock, states: (TcpState, TcpState)) {
-        self.tell(Input::Transition(self.transition(sock, states)));
-    }
-
-    fn listens(&mut self, sock: Sock, owner: &str) {
-        let opening = Opening { cgroup: 0, accept_queue: (0, 0), comm: owner.into() };
-        let listens = self.transition(sock, (Close, Listen));
-        let listens = Transition { pid: Some(700), opening: Some(opening), ..listens };
-        self.tell(Input::Transition(listens));
-    }
-
-    /// From its birth, which does not know both ends yet, through these states.
-    fn life(&mut self, sock: Sock, states: &[TcpState]) {
-        let (mut born, mut old) = (sock, Close);
-        match sock.role {
-            Role::Client => born.local.set_port(0),
-            Role::Server => {
-                born.local.set_ip([0, 0, 0, 0].into());
-                (born.remote, old) = (at("0.0.0.0:0"), Listen);
-            }
-        }
-        for &state in states {
-            self.goes(born, (old, state));
-            (born, old) = (sock, state);
-        }
-    }
-
-    fn ends_in_time_wait(&mut self, sock: Sock) {
-        self.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing, Close]);
-        assert_eq!(self.reasons().last(), Some(&CloseReason::ClosedByBoth));
-    }
-
-    fn walk_begins(&mut self, netns: NetnsId) {
-        self.tell(Input::WalkBegin(WalkBegin { netns, time: self.now }));
-    }
-
-    fn walk_ends(&mut self, netns: NetnsId, error: Option<&str>) {
-        let error = error.map(str::to_owned);
-        let (begun, ended) = (self.now, self.now);
-        self.tell(Input::WalkEnd(WalkEnd {
-            netns,
-            begun,
-            ended,
-            error,
-            ephemeral_ports: None,
-            counters: None,
-        }));
-    }
-
-    fn walk(&mut self, netns: NetnsId, met: &[WalkedSocket]) {
-        self.walk_begins(netns);
-        for socket in met {
-            self.tell(Input::Socket(WalkedSocket { time: self.now, ..socket.clone() }));
-        }
-        self.walk_ends(netns, None);
-    }
-
-    fn reasons(&self) -> Vec<CloseReason> {
-        self.closed.iter().map(|closed| closed.reason).collect()
-    }
-
-    fn only_life(&self) -> &Life {
-        let lives: Vec<_> = self.tracker.open().collect();
-        match lives[..] {
-            [(_, life)] => life,
-            _ => panic!("not one connection, but {lives:?}"),
-        }
-    }
-
-    fn gaps(&self) -> u64 {
-        self.tracker.events().gaps
-    }
-
-    /// What a report would show now.
-    fn rows(&mut self) -> Vec<RowSnapshot> {
-        self.tracker.cut(By::Port).rows
-    }
 }

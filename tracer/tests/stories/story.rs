@@ -1,0 +1,288 @@
+//! A tracker that is told a story, thing by thing.
+
+use std::net::SocketAddr;
+
+use synfin::{
+    filter::Filter,
+    input::{
+        Counters, EphemeralPorts, Input, Nanos, NetnsId, Opening, PortCount, SockId, Tick,
+        Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+    },
+    tracker::{
+        By, Closed, Common, Life, Limits, Observer, Role, RowSnapshot, Tracker, close::CloseReason,
+    },
+};
+use synfin_common::{
+    event::{Flags, Kind},
+    state::TcpState::{self, *},
+};
+
+pub(crate) const SECOND: Nanos = 1_000_000_000;
+pub(crate) const HERE: NetnsId = 1;
+pub(crate) const ELSEWHERE: NetnsId = 2;
+
+/// When every story begins.
+const START: Nanos = 1_000 * SECOND;
+
+/// A socket of the stories.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock {
+    pub(crate) id: SockId,
+    pub(crate) netns: NetnsId,
+    pub(crate) role: Role,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+}
+
+pub(crate) fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+impl Sock {
+    pub(crate) fn client(id: SockId, port: u16) -> Self {
+        let local = SocketAddr::from(([192, 0, 2, 1], port));
+        Self { id, netns: HERE, role: Role::Client, local, remote: at("192.0.2.80:443") }
+    }
+
+    pub(crate) fn child(id: SockId, port: u16) -> Self {
+        let remote = at("198.51.100.7:50000");
+        Self { role: Role::Server, remote, ..Self::client(id, port) }
+    }
+
+    pub(crate) fn listener(id: SockId, port: u16) -> Self {
+        let local = SocketAddr::from(([0, 0, 0, 0], port));
+        Self { local, remote: at("0.0.0.0:0"), ..Self::child(id, port) }
+    }
+
+    pub(crate) fn met_in(self, state: TcpState) -> WalkedSocket {
+        WalkedSocket {
+            time: 0,
+            sock: self.id,
+            state,
+            local: self.local,
+            remote: self.remote,
+            flags: Flags::default(),
+            port_by_connect: None,
+            retransmits: 0,
+            rtt_us: 0,
+            accept_queue: (0, 128),
+            drops: 0,
+            idle_ms: None,
+            cgroup: 0,
+        }
+    }
+}
+
+/// A tracker that is told a story; each thing a microsecond after the one before.
+pub(crate) struct Story {
+    pub(crate) tracker: Tracker,
+    pub(crate) closed: Vec<Closed>,
+    pub(crate) now: Nanos,
+    counters: Counters,
+    /// How the namespaces give out ports, as the walks find it.
+    pub(crate) ephemeral_ports: Option<EphemeralPorts>,
+}
+
+struct Closes<'a>(&'a mut Vec<Closed>);
+
+impl Observer for Closes<'_> {
+    fn closed(&mut self, closed: &Closed) {
+        self.0.push(closed.clone());
+    }
+}
+
+impl Story {
+    pub(crate) fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    pub(crate) fn with(limits: Limits) -> Self {
+        Self::of(Tracker::new(limits, START))
+    }
+
+    /// Of which only this is to be told.
+    pub(crate) fn filtered(filter: Filter) -> Self {
+        Self::of(Tracker::new(Limits::default(), START).with_filters(vec![filter]))
+    }
+
+    fn of(tracker: Tracker) -> Self {
+        let now = START;
+        let counters = Counters::default();
+        Self { tracker, closed: Vec::new(), now, counters, ephemeral_ports: None }
+    }
+
+    /// In which every namespace was walked, and nothing was there.
+    pub(crate) fn after_walks() -> Self {
+        let mut story = Self::new();
+        story.walk(HERE, &[]);
+        story.walk(ELSEWHERE, &[]);
+        story
+    }
+
+    pub(crate) fn tell(&mut self, input: Input) {
+        self.tracker.ingest(&input, &mut Closes(&mut self.closed));
+        self.now = self.now.saturating_add(1_000);
+    }
+
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        self.now += seconds * SECOND;
+        self.counts(&[]);
+    }
+
+    /// As [`Self::wait`], to the millisecond.
+    pub(crate) fn wait_ms(&mut self, ms: u64) {
+        self.now += ms * 1_000_000;
+        self.counts(&[]);
+    }
+
+    /// The kernel side has counted this per port.
+    pub(crate) fn counts(&mut self, ports: &[PortCount]) {
+        let counters = self.counters.clone();
+        self.tell(Input::Tick(Tick { time: self.now, counters, ports: ports.to_vec() }));
+    }
+
+    /// The kernel side has made so many records by now, of which some may be on their way.
+    pub(crate) fn has_seen(&mut self, records: u64) {
+        self.counters.seen[Kind::Step as usize] = records;
+    }
+
+    pub(crate) fn loses(&mut self, kind: Kind) {
+        self.counters.seen[kind as usize] += 1;
+        self.counters.lost[kind as usize] += 1;
+        self.wait(0);
+    }
+
+    pub(crate) fn transition(&self, sock: Sock, (old, new): (TcpState, TcpState)) -> Transition {
+        Transition {
+            time: self.now,
+            sock: sock.id,
+            netns: sock.netns,
+            old,
+            new,
+            local: sock.local,
+            remote: sock.remote,
+            flags: Flags::default(),
+            err: 0,
+            err_soft: 0,
+            pid: None,
+            rtt_us: 187,
+            retransmits: 0,
+            probes: 0,
+            total_retransmits: 0,
+            opening: None,
+            closing: None,
+        }
+    }
+
+    pub(crate) fn goes(&mut self, sock: Sock, states: (TcpState, TcpState)) {
+        self.tell(Input::Transition(self.transition(sock, states)));
+    }
+
+    pub(crate) fn listens(&mut self, sock: Sock, owner: &str) {
+        let opening = Opening { cgroup: 0, accept_queue: (0, 0), comm: owner.into() };
+        let listens = self.transition(sock, (Close, Listen));
+        let listens = Transition { pid: Some(700), opening: Some(opening), ..listens };
+        self.tell(Input::Transition(listens));
+    }
+
+    /// From its birth, which does not know both ends yet, through these states.
+    pub(crate) fn life(&mut self, sock: Sock, states: &[TcpState]) {
+        let (mut born, mut old) = (sock, Close);
+        match sock.role {
+            Role::Client => born.local.set_port(0),
+            Role::Server => {
+                born.local.set_ip([0, 0, 0, 0].into());
+                (born.remote, old) = (at("0.0.0.0:0"), Listen);
+            }
+        }
+        for &state in states {
+            self.goes(born, (old, state));
+            (born, old) = (sock, state);
+        }
+    }
+
+    pub(crate) fn ends_in_time_wait(&mut self, sock: Sock) {
+        self.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing, Close]);
+        assert_eq!(self.reasons().last(), Some(&CloseReason::ClosedByBoth));
+    }
+
+    pub(crate) fn walk_begins(&mut self, netns: NetnsId) {
+        self.tell(Input::WalkBegin(WalkBegin { netns, time: self.now }));
+    }
+
+    pub(crate) fn walk_ends(&mut self, netns: NetnsId, error: Option<&str>) {
+        let error = error.map(str::to_owned);
+        let (begun, ended) = (self.now, self.now);
+        let ephemeral_ports = self.ephemeral_ports;
+        self.tell(Input::WalkEnd(WalkEnd {
+            netns,
+            begun,
+            ended,
+            error,
+            ephemeral_ports,
+            counters: None,
+        }));
+    }
+
+    pub(crate) fn walk(&mut self, netns: NetnsId, met: &[WalkedSocket]) {
+        self.walk_begins(netns);
+        for socket in met {
+            self.tell(Input::Socket(WalkedSocket { time: self.now, ..socket.clone() }));
+        }
+        self.walk_ends(netns, None);
+    }
+
+    /// Within a walk.
+    pub(crate) fn meets_time_wait(&mut self, sock: Sock, remaining_ms: u32) {
+        self.tell(Input::TimeWait(WalkedTimeWait {
+            fin_wait2: false,
+            port_by_connect: None,
+            local: sock.local,
+            remote: sock.remote,
+            remaining_ms,
+        }));
+    }
+
+    /// No more comes.
+    pub(crate) fn finish(&mut self) {
+        self.tracker.finish(&mut Closes(&mut self.closed));
+    }
+
+    pub(crate) fn reasons(&self) -> Vec<CloseReason> {
+        self.closed.iter().map(|closed| closed.reason).collect()
+    }
+
+    pub(crate) fn only_life(&self) -> &Life {
+        let lives: Vec<_> = self.tracker.open().collect();
+        match lives[..] {
+            [(_, life)] => life,
+            _ => panic!("not one connection, but {lives:?}"),
+        }
+    }
+
+    pub(crate) fn gaps(&self) -> u64 {
+        self.tracker.events().gaps
+    }
+
+    /// What a report would show now.
+    pub(crate) fn rows(&mut self) -> Vec<RowSnapshot> {
+        self.tracker.cut(By::Port).rows
+    }
+
+    /// The row of a port.
+    #[track_caller]
+    pub(crate) fn row(&mut self, role: Role, port: u16) -> RowSnapshot {
+        let rows = self.rows();
+        let mut found =
+            rows.into_iter().filter(|row| (row.role, &row.port) == (role, &Common::One(port)));
+        found.next().unwrap_or_else(|| panic!("no row of {} {port}", role.name()))
+    }
+
+    /// The only row.
+    #[track_caller]
+    pub(crate) fn only_row(&mut self) -> RowSnapshot {
+        let mut rows = self.rows();
+        assert_eq!(rows.len(), 1, "not one row, but {rows:?}");
+        rows.remove(0)
+    }
+}
