@@ -143,6 +143,11 @@ impl Report {
         self.0["events"][name].as_u64().unwrap_or_else(|| panic!("no events.{name}"))
     }
 
+    /// The interval that it is about.
+    pub(crate) fn interval(&self) -> &Value {
+        &self.0["interval"]
+    }
+
     /// Records that did not come to be, as far as it is known.
     pub(crate) fn missing(&self) -> u64 {
         self.event("missed") + self.event("gaps")

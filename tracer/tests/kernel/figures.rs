@@ -1,0 +1,71 @@
+//! The figures beyond counts of connections: queues, drops and gaps of listeners, resets with no
+//! connection behind them, what is stuck, idle or stalled, and ports that run out. Each against
+//! the kernel's own counters, `ss`, a counter of nftables or the clock.
+
+mod closing;
+mod ephemeral_ports;
+mod handshakes;
+mod idle;
+mod listeners;
+mod queues;
+mod resets;
+mod stalled;
+mod stuck;
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::lab::{Namespace, Report, Synfin};
+
+/// Synfin at work on what happens in these namespaces only, so that no test sees another's ports.
+#[track_caller]
+fn watch(namespaces: &[&Namespace], args: &[&str]) -> Synfin {
+    let ids: Vec<_> = namespaces.iter().map(|namespace| namespace.id().to_string()).collect();
+    let ids = ids.join(",");
+    let always = ["report", "-o", "json", "-N", &ids];
+    Synfin::watch(always.iter().chain(args))
+}
+
+/// A figure of a row, by its public name; the row of the rest has no port.
+#[track_caller]
+fn figure(report: &Report, role: &str, port: impl Into<Option<u16>>, name: &str) -> Value {
+    let port = port.into();
+    let row =
+        report.rows().iter().find(|row| row["role"] == role && row["port"] == Value::from(port));
+    let row = row.unwrap_or_else(|| panic!("no row {role} {port:?}: {:#?}", report.rows()));
+    figure_of(row, name)
+}
+
+fn figure_of(row: &Value, name: &str) -> Value {
+    name.split('.').fold(row, |value, part| &value[part]).clone()
+}
+
+/// A time as reports write it.
+#[track_caller]
+fn time(value: &Value) -> SystemTime {
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no time"));
+    humantime::parse_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[track_caller]
+fn micros(value: &Value) -> Duration {
+    Duration::from_micros(value.as_u64().unwrap_or_else(|| panic!("{value} is no duration")))
+}
+
+/// The tracer's dates come of a clock that runs on, and of one look at the host's.
+const CLOCKS: Duration = Duration::from_millis(20);
+
+/// Something happened between two looks at the clock.
+#[track_caller]
+fn check_within(what: &str, time: SystemTime, (from, to): (SystemTime, SystemTime)) {
+    let is_within = (from - CLOCKS..=to + CLOCKS).contains(&time);
+    assert!(is_within, "{what} was at {time:?}, not from {from:?} to {to:?}");
+}
+
+/// Does something, and tells between which times.
+fn timed<T>(act: impl FnOnce() -> T) -> (T, (SystemTime, SystemTime)) {
+    let begun = SystemTime::now();
+    let done = act();
+    (done, (begun, SystemTime::now()))
+}

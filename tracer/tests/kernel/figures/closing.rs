@@ -1,0 +1,59 @@
+//! Who closes first, and what becomes of the TIME_WAIT that this leaves.
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use serde_json::json;
+
+use super::{figure, watch};
+use crate::lab::{self, Pair, Wire, accept, connect_to};
+
+#[test]
+fn who_closes_first_is_counted_on_both_sides() {
+    let _lab = lab::enter();
+    let at = SocketAddr::from((Wire::FAR4, 9291));
+    let (report, _wire) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let synfin = watch(&wire.both(), &[]);
+        let listener = wire.far.listen(at);
+        wire.pairs(&listener, at, 3).for_each(Pair::close_by_client);
+        wire.pairs(&listener, at, 2).for_each(Pair::close_by_server);
+        for Pair { client, server } in wire.pairs(&listener, at, 4) {
+            lab::reset(client);
+            lab::wait_for_end(server);
+        }
+        wire.both().into_iter().for_each(lab::Namespace::settle);
+        (synfin.finish().report(), (wire, listener))
+    });
+    let told = |role| figure(&report, role, at.port(), "closed_first");
+    assert_eq!(told("client"), json!({ "us": 3, "peer": 2 }));
+    assert_eq!(told("server"), json!({ "us": 2, "peer": 3 }));
+    assert_eq!(figure(&report, "client", at.port(), "closed"), 9);
+}
+
+#[test]
+fn a_connection_at_the_ends_of_a_time_wait_takes_its_place() {
+    const TIMES: u16 = 6;
+    let _lab = lab::enter();
+    let at = SocketAddr::from((Wire::FAR4, 9292));
+    let (report, (left, _wire)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let listener = wire.far.listen(at);
+        let synfin = watch(&[&wire.far], &[]);
+        // Within one moment, so that no walk tells.
+        for _ in 0..TIMES {
+            let socket = wire.near.bound_socket((Wire::NEAR4, 41_000));
+            let client = connect_to(socket, at).expect("a connection");
+            Pair { client, server: accept(&listener) }.close_by_server();
+            wire.far.settle();
+            // The next one's time stamp is to be a later one.
+            thread::sleep(Duration::from_millis(5));
+        }
+        let sockets = wire.far.sockets();
+        let left = sockets.iter().filter(|socket| socket.state == "TIME-WAIT").count();
+        (synfin.finish().report(), (left, (wire, listener)))
+    });
+    assert_eq!(left, 1);
+    let told = ["entered", "now", "peak"]
+        .map(|name| figure(&report, "server", at.port(), &format!("time_wait.{name}")));
+    assert_eq!(told, [json!(TIMES), json!(1), json!(1)]);
+}

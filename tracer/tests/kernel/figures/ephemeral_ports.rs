@@ -1,0 +1,182 @@
+//! Ports that run out: how many are taken toward a destination, and when none is left.
+
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use nix::libc;
+use serde_json::Value;
+
+use super::{figure, figure_of, time, watch};
+use crate::lab::{self, Pair, Wire, accept};
+
+/// Ports that the clients' namespace gives out.
+const PORTS: u64 = 100;
+const LIVE: usize = 40;
+const TIME_WAITS: usize = 30;
+
+/// A pair of namespaces whose clients have few ports, and what they have taken of them.
+struct Scarce {
+    wire: Wire,
+    at: SocketAddr,
+    listener: TcpListener,
+    kept: Vec<Pair>,
+}
+
+impl Scarce {
+    fn new(at: SocketAddr, tw_reuse: u8) -> Self {
+        let wire = Wire::new();
+        wire.near.set("ipv4/ip_local_port_range", "40000 40099");
+        wire.near.set("ipv4/tcp_tw_reuse", tw_reuse);
+        let listener = wire.far.listen(at);
+        Self { wire, at, listener, kept: Vec::new() }
+    }
+
+    fn take_ports(&mut self) {
+        self.kept.extend(self.wire.pairs(&self.listener, self.at, LIVE));
+        self.wire.pairs(&self.listener, self.at, TIME_WAITS).for_each(Pair::close_by_client);
+        self.wire.near.settle();
+    }
+
+    /// Connects so many times a second until no port is left. Says when that was, and by how much
+    /// it was late at most.
+    fn exhaust(&mut self, per_second: u32, keep: bool) -> (SystemTime, Duration) {
+        let begun = Instant::now();
+        let mut late = Duration::ZERO;
+        for number in 0.. {
+            let due = Duration::from_secs(1) * number / per_second;
+            thread::sleep(due.saturating_sub(begun.elapsed()));
+            late = late.max(begun.elapsed() - due);
+            let client: TcpStream = match self.wire.near.connect(self.at) {
+                Ok(client) => client,
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+                    return (SystemTime::now(), late);
+                }
+            };
+            let pair = Pair { client, server: accept(&self.listener) };
+            if keep {
+                self.kept.push(pair);
+            } else {
+                pair.close_by_client();
+            }
+        }
+        unreachable!("it goes on until no port is left");
+    }
+
+    fn row<'a>(&self, report: &'a Value) -> &'a Value {
+        let mut rows = report["ports"].as_array().expect("ports").iter();
+        rows.find(|row| row["role"] == "client" && row["port"] == self.at.port()).expect("its row")
+    }
+}
+
+/// Connects steadily until no port is left, and compares when that is with what was foreseen.
+#[track_caller]
+fn check_foreseen(at: SocketAddr, tw_reuse: u8, per_second: u32, keep: bool) {
+    /// On a busy machine, it is not steady at once.
+    const TRIALS: usize = 5;
+    const LEEWAY: Duration = Duration::from_millis(300);
+    for _ in 0..TRIALS {
+        let mut scarce = Scarce::new(at, tw_reuse);
+        scarce.take_ports();
+        let synfin = watch(&[&scarce.wire.near], &["3"]);
+        let (end, late) = scarce.exhaust(per_second, keep);
+        let reports = synfin.finish().json_lines();
+        if late < LEEWAY {
+            return scarce.check_reports(&reports, end);
+        }
+    }
+    panic!("in {TRIALS} trials out of {TRIALS} the machine was too busy");
+}
+
+impl Scarce {
+    #[track_caller]
+    fn check_reports(&self, reports: &[Value], end: SystemTime) {
+        // In the first interval it has just begun, and in the last ones it is over.
+        let left = |report: &Value| {
+            let left = end.duration_since(time(&report["interval"]["end"])).unwrap_or_default();
+            (left > Duration::from_secs(4)).then_some(left.as_secs_f64())
+        };
+        let mut checked = 0;
+        for report in reports.iter().skip(1) {
+            let Some(left) = left(report) else { continue };
+            let ports = &self.row(report)["ephemeral"];
+            let foreseen = ports["exhausted_in_us"].as_f64();
+            let foreseen =
+                foreseen.unwrap_or_else(|| panic!("{left} s before it: {ports:#}")) / 1e6;
+            let error = (foreseen / left - 1.0).abs();
+            assert!(error < 0.2, "{left} s are left, and {foreseen} s were foreseen: {ports:#}");
+            checked += 1;
+        }
+        assert!(checked > 0, "nothing was foreseen: {reports:#?}");
+    }
+}
+
+#[test]
+fn ports_that_are_taken_are_counted_per_destination() {
+    let _lab = lab::enter();
+    let at = SocketAddr::from((Wire::FAR4, 9281));
+    let other = SocketAddr::from((Wire::FAR6, 9281));
+    // Known from a walk, and from their records.
+    for beforehand in [true, false] {
+        let (report, _kept) = lab::conclusive(|| {
+            let mut scarce = Scarce::new(at, 0);
+            let early = beforehand.then(|| {
+                scarce.take_ports();
+                watch(&[&scarce.wire.near], &[])
+            });
+            let synfin = early.unwrap_or_else(|| {
+                let synfin = watch(&[&scarce.wire.near], &[]);
+                scarce.take_ports();
+                synfin
+            });
+            // To another destination, the same ports.
+            let listener = scarce.wire.far.listen(other);
+            let elsewhere: Vec<_> = scarce.wire.pairs(&listener, other, 5).collect();
+            (synfin.finish().report(), (scarce, elsewhere))
+        });
+        let told = ["used", "ports", "used_pct", "remote"]
+            .map(|name| figure(&report, "client", at.port(), &format!("ephemeral.{name}")));
+        let taken = LIVE + TIME_WAITS;
+        assert_eq!(
+            told[..3].iter().map(Value::as_f64).collect::<Vec<_>>(),
+            [taken as f64, PORTS as f64, 70.0].map(Some),
+            "{beforehand}"
+        );
+        assert_eq!(told[3], Wire::FAR4.to_string());
+    }
+}
+
+#[test]
+fn time_waits_use_up_the_ports_when_foreseen() {
+    let _lab = lab::enter();
+    check_foreseen((Wire::FAR4, 9282).into(), 0, 2, false);
+}
+
+#[test]
+fn where_time_waits_are_reused_the_living_use_up_the_ports_when_foreseen() {
+    let _lab = lab::enter();
+    check_foreseen((Wire::FAR4, 9283).into(), 1, 4, true);
+}
+
+#[test]
+fn where_time_waits_are_reused_no_end_is_foreseen_for_what_closes() {
+    let _lab = lab::enter();
+    let mut scarce = Scarce::new((Wire::FAR4, 9284).into(), 1);
+    scarce.take_ports();
+    let synfin = watch(&[&scarce.wire.near], &["2"]);
+    // More than there are ports, in all.
+    for _ in 0..PORTS {
+        thread::sleep(Duration::from_millis(60));
+        scarce.wire.near.pair_with(&scarce.listener, scarce.at).close_by_client();
+    }
+    let reports = synfin.finish().json_lines();
+    let rows: Vec<_> = reports.iter().skip(1).map(|report| scarce.row(report)).collect();
+    assert!(!rows.is_empty());
+    for row in rows {
+        let foreseen = figure_of(row, "ephemeral.exhausted_in_us");
+        assert!(foreseen.is_null(), "{:#}", row["ephemeral"]);
+    }
+}

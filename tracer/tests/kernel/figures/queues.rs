@@ -1,0 +1,93 @@
+//! The queue of a listener whose server does not accept.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use super::{figure, watch};
+use crate::lab::{self, Namespace, Wire, eventually, eventually_equal};
+
+/// Connections that wait, and how many may.
+fn queue(namespace: &Namespace, port: u16) -> (u64, u64) {
+    let sockets = namespace.sockets();
+    let listener =
+        sockets.iter().find(|socket| socket.state == "LISTEN" && socket.local_port == port);
+    listener.expect("the listener").queue
+}
+
+/// Fills the queue of a listener that does not accept, one after the other.
+fn fill(wire: &Wire, at: SocketAddr, limit: u16) -> (TcpListener, Vec<TcpStream>) {
+    let listener = wire.far.listen_up_to(at, limit.into());
+    // The kernel takes one more.
+    let clients = (1..=u64::from(limit) + 1).map(|number| {
+        let client = wire.near.connect(at).expect("a connection");
+        eventually_equal("the queue", (number, limit.into()), || queue(&wire.far, at.port()));
+        client
+    });
+    let clients = clients.collect();
+    (listener, clients)
+}
+
+#[test]
+fn new_connections_tell_how_many_wait_before_them() {
+    const LIMIT: u16 = 5;
+    let _lab = lab::enter();
+    let at = SocketAddr::from((Wire::FAR4, 9201));
+    let other = SocketAddr::from((Wire::FAR6, 9202));
+    let (report, (waiting, _sockets)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let synfin = watch(&[&wire.far], &[]);
+        let (listener, clients) = fill(&wire, at, LIMIT);
+        // Another one is accepted at once, so nobody finds anybody.
+        let prompt = wire.far.listen(other);
+        wire.pairs(&prompt, other, 3).for_each(lab::Pair::close_by_client);
+        let waiting = queue(&wire.far, at.port());
+        (synfin.finish().report(), (waiting, (wire, listener, clients, prompt)))
+    });
+    assert_eq!(waiting, (6, 5));
+    let server = |port: SocketAddr, name| figure(&report, "server", port.port(), name);
+    let figures = ["p50", "p99", "peak", "now", "limit"].map(|name| format!("accept_queue.{name}"));
+    let found = figures.each_ref().map(|name| server(at, name).as_u64());
+    assert_eq!(found, [2, 5, 6, 6, 5].map(Some));
+    let found = figures.each_ref().map(|name| server(other, name).as_u64());
+    assert_eq!(found, [0, 0, 0, 0, 1024].map(Some));
+}
+
+#[test]
+fn listeners_drops_are_what_the_kernel_counts() {
+    let _lab = lab::enter();
+    let [old, open, closed] = [9203, 9204, 9205].map(|port| SocketAddr::from((Wire::FAR4, port)));
+    let (report, (counted, _wire)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let drops = || wire.far.counters().get("ListenDrops");
+        // One that has dropped before.
+        let mut full = vec![fill(&wire, old, 2)];
+        overflow(&wire, old);
+        let before = drops();
+        assert!(before >= 4, "{before}");
+        let synfin = watch(&[&wire.far], &[]);
+        full.extend([open, closed].map(|at| fill(&wire, at, 1)));
+        let count = |at| {
+            let before = drops();
+            overflow(&wire, at);
+            drops() - before
+        };
+        let counted = [old, open, closed].map(count);
+        assert_eq!(drops() - before, counted.iter().sum::<u64>());
+        let (last, clients) = full.remove(2);
+        drop(last);
+        drop(clients);
+        wire.far.settle();
+        (synfin.finish().report(), (counted, (wire, full)))
+    });
+    let told = [old, open, closed].map(|at| figure(&report, "server", at.port(), "listener.drops"));
+    assert_eq!(told.map(|drops| drops.as_u64()), counted.map(Some));
+    assert!(counted.iter().all(|&drops| drops >= 4), "{counted:?}");
+}
+
+/// Connects until so many SYNs were dropped, and gives up.
+fn overflow(wire: &Wire, at: SocketAddr) {
+    let drops = || wire.far.counters().get("ListenDrops");
+    let before = drops();
+    let hoping: Vec<_> = (0..4).map(|_| wire.near.begin_connect(at)).collect();
+    eventually("SYNs are dropped", || (drops() >= before + 4).then_some(()));
+    drop(hoping);
+}

@@ -1,0 +1,146 @@
+//! Resets with no connection behind them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::MetadataExt,
+    thread,
+};
+
+use nix::libc;
+
+use super::{figure_of, watch};
+use crate::lab::{self, Report, Synfin, Wire};
+
+/// What has no row of its own is in that of the rest. A reason that there was none for is left out.
+fn of_port_and_rest(report: &Report, port: u16, name: &str) -> [u64; 2] {
+    let of = |port: Option<u16>| {
+        let is_it = |row: &&serde_json::Value| {
+            row["role"] == "server" && row["port"] == serde_json::Value::from(port)
+        };
+        let rows = report.rows().iter().filter(is_it);
+        rows.map(|row| figure_of(row, name).as_u64().unwrap_or(0)).sum()
+    };
+    [of(Some(port)), of(None)]
+}
+
+fn is_refused(result: std::io::Result<TcpStream>) {
+    let error = result.expect_err("nobody listens").raw_os_error();
+    assert_eq!(error, Some(libc::ECONNREFUSED));
+}
+
+#[test]
+fn a_closed_port_has_as_many_resets_as_the_kernel_sends() {
+    const PORT: u16 = 9221;
+    const HITS: u64 = 40;
+    let _lab = lab::enter();
+    let (report, sent) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let synfin = watch(&[&wire.far], &[]);
+        for number in 0..HITS {
+            let to = if number % 4 == 0 { Wire::FAR6 } else { Wire::FAR4 };
+            is_refused(wire.near.connect((to, PORT)));
+        }
+        let sent = wire.far.counters().get("OutRsts");
+        (synfin.finish().report(), sent)
+    });
+    assert_eq!(sent, HITS);
+    for name in ["resets.count", "resets.reasons.no_socket"] {
+        let [of_port, of_rest] = of_port_and_rest(&report, PORT, name);
+        assert_eq!(of_port + of_rest, HITS, "{name}");
+        // The first few do not make a row.
+        assert!(of_rest < 5, "{name}: {of_rest}");
+    }
+}
+
+#[test]
+fn a_listener_that_aborts_on_overflow_resets_too() {
+    let _lab = lab::enter();
+    let at = SocketAddr::from((Wire::FAR4, 9222));
+    let (report, (sent, _sockets)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        wire.far.set("ipv4/tcp_abort_on_overflow", 1);
+        let synfin = watch(&[&wire.far], &[]);
+        let listener = wire.far.listen_up_to(at, 3);
+        // The last ACKs of two handshakes come only when the queue is full.
+        let acks = format!("tcp dport {} tcp flags & (syn | ack) == ack", at.port());
+        wire.far.filter("acks", &format!("{acks} counter drop"));
+        let connect = || wire.near.connect(at).expect("what looks like one");
+        let late = [connect(), connect()];
+        let [one, other] = late.each_ref().map(|it| it.local_addr().expect("its address").port());
+        let late_acks = format!("{acks} tcp sport {{ {one}, {other} }} counter drop");
+        wire.far.filter("late_acks", &late_acks);
+        wire.far.unfilter("acks");
+        let clients = [(); 4].map(|()| connect());
+        wire.far.unfilter("late_acks");
+        // Each SYN-ACK that is sent again is answered.
+        let counter = || wire.far.counters().get("OutRsts");
+        lab::eventually_equal("resets", 2, counter);
+        (synfin.finish().report(), (counter(), (wire, listener, clients, late)))
+    });
+    assert_eq!(sent, 2);
+    let [of_port, of_rest] = of_port_and_rest(&report, at.port(), "resets.count");
+    assert_eq!([of_port, of_rest], [2, 0]);
+    let reasons = ["invalid_syn", "no_socket"]
+        .map(|reason| of_port_and_rest(&report, at.port(), &format!("resets.reasons.{reason}"))[0]);
+    assert_eq!(reasons, [2, 0]);
+}
+
+/// Resets sent by each namespace.
+fn resets_by_namespace() -> BTreeMap<u64, u64> {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let counters = processes.filter_map(|process| {
+        let path = process.path();
+        let namespace = fs::metadata(path.join("ns/net")).ok()?.ino();
+        let text = fs::read_to_string(path.join("net/snmp")).ok()?;
+        let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let index = tcp.next()?.split(' ').position(|name| name == "OutRsts")?;
+        let count = tcp.next()?.split(' ').nth(index)?.parse().ok()?;
+        Some((namespace, count))
+    });
+    counters.collect()
+}
+
+#[test]
+fn a_scan_of_many_ports_adds_up() {
+    const PORTS: u16 = 2_000;
+    const FIRST: u16 = 20_001;
+    let _lab = lab::enter_alone();
+    // Nothing is filtered: what the kernel side has no room for belongs to no namespace.
+    let trial = || {
+        let before = resets_by_namespace();
+        let (report, here) = lab::conclusive(|| {
+            let wire = Wire::new();
+            let here = wire.far.id();
+            let synfin = Synfin::watch(["report", "-o", "json"]);
+            let wire = &wire;
+            thread::scope(|scope| {
+                for worker in 0..4 {
+                    let ports = (FIRST..FIRST + PORTS).skip(worker).step_by(4);
+                    scope.spawn(move || {
+                        // In the namespace at once for all.
+                        wire.near.within(|| {
+                            for port in ports {
+                                let to = SocketAddr::from((Wire::FAR4, port));
+                                is_refused(TcpStream::connect(to));
+                            }
+                        });
+                    });
+                }
+            });
+            assert_eq!(wire.far.counters().get("OutRsts"), u64::from(PORTS));
+            (synfin.finish().report(), here)
+        });
+        let after = resets_by_namespace();
+        // Somebody else's would be in the rest as well.
+        let others = |counts: BTreeMap<u64, u64>| -> BTreeMap<_, _> {
+            counts.into_iter().filter(|&(id, count)| id != here && count > 0).collect()
+        };
+        let is_quiet = others(before) == others(after);
+        is_quiet.then_some(report)
+    };
+    let report = (0..10).find_map(|_| trial()).expect("a machine on which nobody else resets");
+    let [of_port, of_rest] = of_port_and_rest(&report, FIRST, "resets.reasons.no_socket");
+    assert_eq!([of_port, of_rest], [0, u64::from(PORTS)]);
+}

@@ -1,0 +1,145 @@
+//! Connections that wait for somebody.
+
+use std::{
+    net::{Shutdown, SocketAddr, TcpStream},
+    process, thread,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::{Value, json};
+use synfin_common::state::TcpState;
+
+use super::{check_within, figure, micros, time, timed, watch};
+use crate::lab::{self, Actor, Namespace, Report, Wire, eventually_equal, wait_for_state};
+
+/// Connections of this state, of the clients or the server of a port.
+fn count(namespace: &Namespace, state: &str, port: u16) -> usize {
+    let is_it = |socket: &&lab::Sock| {
+        socket.state == state && [socket.local_port, socket.remote_port].contains(&port)
+    };
+    namespace.sockets().iter().filter(is_it).count()
+}
+
+/// What a report says about the oldest.
+struct Oldest {
+    since: SystemTime,
+    at_least: Value,
+    owner: Value,
+    pid: Value,
+    count: Value,
+}
+
+impl Oldest {
+    #[track_caller]
+    fn of(report: &Report, role: &str, port: u16, state: &str) -> Self {
+        let of_oldest = |name| figure(report, role, port, &format!("oldest.{state}.{name}"));
+        let end = time(&report.interval()["end"]);
+        Self {
+            since: end - micros(&of_oldest("age_us")),
+            at_least: of_oldest("at_least"),
+            owner: of_oldest("owner"),
+            pid: of_oldest("pid"),
+            count: figure(report, role, port, &format!("states.{state}")),
+        }
+    }
+}
+
+/// The client ends its part.
+fn shut_down(client: &TcpStream) {
+    client.shutdown(Shutdown::Write).expect("shutdown");
+    wait_for_state(client, TcpState::FinWait2);
+}
+
+#[test]
+fn the_oldest_that_waits_is_known_with_its_owner() {
+    let _lab = lab::enter();
+    let [leak, half_closed, unacknowledged, unanswered] = [9241, 9242, 9243, 9244];
+    let far = |port| SocketAddr::from((Wire::FAR4, port));
+    let (report, (times, leaky, _kept)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let mut server = Actor::start(&wire.far, None, "leaky");
+        let synfin = watch(&[&wire.near, &wire.far], &[]);
+        server.listen(far(leak));
+        let [listener, other] =
+            [half_closed, unacknowledged].map(|port| wire.far.listen(far(port)));
+        wire.far.filter("unanswered", &format!("tcp dport {unanswered} counter drop"));
+
+        // Of each kind one, and another one later.
+        let leaks = || wire.near.connect(far(leak)).expect("a connection");
+        let leaking = [leaks(), leaks()];
+        let waiting = [(); 2].map(|()| wire.near.pair_with(&listener, far(half_closed)));
+        let silent = [(); 2].map(|()| wire.near.pair_with(&other, far(unacknowledged)));
+        for pair in &silent {
+            shut_down(&pair.client);
+            wait_for_state(&pair.server, TcpState::CloseWait);
+        }
+        // The servers' FINs arrive, and the ACKs of them do not.
+        wire.far.filter("silent", &format!("tcp dport {unacknowledged} counter drop"));
+        let attempts = [0, 1].map(|number| {
+            let attempt = timed(|| {
+                let begun = wire.near.begin_connect(far(unanswered));
+                (begun, [&leaking[number], &waiting[number].client].map(shut_down))
+            });
+            silent[number].server.shutdown(Shutdown::Write).expect("shutdown");
+            wait_for_state(&silent[number].server, TcpState::LastAck);
+            let ((attempt, _), (from, _)) = attempt;
+            let times = (from, SystemTime::now());
+            if number == 0 {
+                thread::sleep(Duration::from_millis(700));
+            }
+            (attempt, times)
+        });
+        let times = attempts[0].1;
+        // That the application closes as well does not make it younger.
+        waiting[0].client.shutdown(Shutdown::Both).expect("shutdown");
+        eventually_equal("leaks", 2, || count(&wire.far, "CLOSE-WAIT", leak));
+
+        let leaky = server.pid();
+        let report = synfin.finish().report();
+        (
+            report,
+            (times, leaky, (wire, server, listener, other, leaking, waiting, silent, attempts)),
+        )
+    });
+    let expected = [
+        ("server", leak, "close_wait", 2, leaky),
+        ("client", half_closed, "fin_wait2", 2, process::id()),
+        ("server", unacknowledged, "last_ack", 2, process::id()),
+        ("client", unanswered, "syn_sent", 2, process::id()),
+    ];
+    for (role, port, state, number, pid) in expected {
+        let oldest = Oldest::of(&report, role, port, state);
+        check_within(state, oldest.since, times);
+        assert_eq!((oldest.count, oldest.pid), (json!(number), json!(pid)), "{state}");
+        assert_eq!(oldest.at_least, false, "{state}");
+        if state == "close_wait" {
+            assert_eq!(oldest.owner, "leaky");
+        }
+    }
+    // Nobody else waits.
+    for state in ["fin_wait2", "last_ack", "syn_sent"] {
+        let age = figure(&report, "server", leak, &format!("oldest.{state}.age_us"));
+        assert!(age.is_null(), "{state}: {age}");
+    }
+}
+
+#[test]
+fn what_waited_before_the_trace_has_waited_for_at_least_as_long() {
+    let _lab = lab::enter();
+    let at = SocketAddr::from((Wire::FAR4, 9251));
+    let wire = Wire::new();
+    let mut server = Actor::start(&wire.far, None, "old-leak");
+    server.listen(at);
+    let client = wire.near.connect(at).expect("a connection");
+    client.shutdown(Shutdown::Write).expect("shutdown");
+    eventually_equal("leaks", 1, || count(&wire.far, "CLOSE-WAIT", at.port()));
+    let begun = SystemTime::now();
+    let synfin = watch(&[&wire.far], &[]);
+    let watching = SystemTime::now();
+    thread::sleep(Duration::from_millis(1500));
+    let report = synfin.finish().report();
+    let oldest = Oldest::of(&report, "server", at.port(), "close_wait");
+    check_within("the first look", oldest.since, (begun, watching));
+    assert_eq!([oldest.at_least, oldest.count], [json!(true), json!(1)]);
+    assert_eq!([oldest.owner, oldest.pid], [json!("old-leak"), json!(server.pid())]);
+}
