@@ -191,7 +191,8 @@ pub struct Opening {
     pub step: Step,
     /// Id of the socket's cgroup, 0 if unknown.
     pub cgroup: u64,
-    /// Connections waiting for accept(): of the listener that a server's child came from.
+    /// Connections waiting for accept(): of the listener that a server's child came from. Of a
+    /// socket that begins to listen, all that it has dropped before (`sk_drops`).
     pub accept_queue: u32,
     /// The limit of that queue.
     pub accept_limit: u32,

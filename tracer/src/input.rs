@@ -120,7 +120,8 @@ pub enum ResetWay {
 pub struct Opening {
     /// Cgroup id, 0 if unknown.
     pub cgroup: u64,
-    /// The listener's accept queue and its limit, when a child was born of it.
+    /// The listener's accept queue and its limit, when a child was born of it. Of a socket that
+    /// begins to listen, the first is all that it has dropped before.
     pub accept_queue: (u32, u32),
     /// The owning process's name, if it made the transition: as the kernel has it, so it may
     /// hold any bytes but NUL.

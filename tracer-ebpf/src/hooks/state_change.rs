@@ -160,7 +160,7 @@ fn opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
             *flags = (*flags).with(Flags::DEFER_ACCEPT);
         }
         (*record).cgroup = sock.cgroup();
-        (*record).accept_queue = sock.accept_queue();
+        (*record).accept_queue = if new == LISTEN { sock.drops() } else { sock.accept_queue() };
         (*record).accept_limit = sock.accept_limit();
         (*record).comm = if from_listener { [0; 16] } else { current_process_name() };
     }

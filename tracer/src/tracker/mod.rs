@@ -55,7 +55,7 @@ use machine::Step;
 use namespaces::Namespaces;
 use owners::{Held, KnownNames};
 use port_counts::ClosedPorts;
-use ports::{Ports, RowId};
+use ports::{Ports, RowId, least_limit};
 use settling::Settling;
 use time_wait::{Doubtful, TimeWaitRows};
 
@@ -353,7 +353,8 @@ impl Tracker {
             met_by: 0,
             absent: 0,
             defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
-            drops: 0,
+            // A socket may have listened before.
+            drops: transition.opening.as_ref().map_or(0, |opening| opening.accept_queue.0),
         };
         self.listeners.insert(transition.sock, listener);
         let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
@@ -428,6 +429,7 @@ impl Tracker {
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.ports.get_mut(row);
             row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
+            row.accept_limit = least_limit(row.accept_limit, opening.accept_queue.1.into());
             row.interval.accept_depth.add(opening.accept_queue.0.into());
         }
         self.add(transition.sock, life, observer);

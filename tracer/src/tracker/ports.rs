@@ -337,8 +337,7 @@ pub struct Walked {
 impl Walked {
     /// A listener has this limit.
     pub(super) fn limit_queue(&mut self, limit: u64) {
-        let limits = [self.accept_limit, limit].into_iter().filter(|&limit| limit > 0);
-        self.accept_limit = limits.min().unwrap_or(0);
+        self.accept_limit = least_limit(self.accept_limit, limit);
     }
 
     /// Whether some of it goes away without a record.
@@ -356,6 +355,11 @@ impl Walked {
     }
 }
 
+/// Of two limits the lesser, where 0 is none.
+pub(super) fn least_limit(one: u64, other: u64) -> u64 {
+    [one, other].into_iter().filter(|&limit| limit > 0).min().unwrap_or(0)
+}
+
 /// The books of one namespace, role and port.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
@@ -369,6 +373,9 @@ pub(crate) struct Row {
     pub(super) walked: BTreeMap<NetnsId, Walked>,
     /// Most connections seen waiting for accept() since the last cut.
     pub(super) accept_peak: u64,
+    /// The limit of that on one listener, the least that a new connection found since the last cut;
+    /// 0: there was none.
+    pub(super) accept_limit: u64,
     pub(super) listening: Listening,
     /// Our addresses that clients connect from, up to [`SOURCES_LIMIT`].
     pub(super) sources: BTreeSet<IpAddr>,
@@ -394,7 +401,6 @@ impl Row {
         self.opening_balance.merge(&row.opening_balance);
         self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
-        self.listening.merge(&row.listening);
         row.owners.into_iter().for_each(|owner| self.own(owner));
     }
 

@@ -350,6 +350,7 @@ impl Group {
         self.time_wait_peak += row.time_waits.peak();
         row.walked.values().for_each(|walked| self.walked.merge(walked));
         self.accept_peak = self.accept_peak.max(row.accept_peak);
+        self.walked.limit_queue(row.accept_limit);
         self.listening.merge(&row.listening);
     }
 
@@ -429,5 +430,6 @@ impl Row {
         self.opening_balance = self.gauges;
         self.time_waits.begin_interval();
         self.accept_peak = 0;
+        self.accept_limit = 0;
     }
 }

@@ -58,3 +58,15 @@ fn of_several_limits_the_least_counts() {
     assert_eq!((row.walked.accept_queue, row.walked.accept_limit), (5, 20));
     assert_eq!(row.accept_peak, 3, "of one listener");
 }
+
+#[test]
+fn where_no_walk_has_met_a_listener_its_children_tell_the_limit() {
+    let listener = Sock::listener(1, 80);
+    let mut story = Story::after_walks();
+    story.listens(listener, "server");
+    story.child_finds(2, 80, (0, 128));
+    story.child_finds(3, 80, (1, 20));
+    assert_eq!(story.row(Role::Server, 80).walked.accept_limit, 20);
+    // It belongs to its interval.
+    assert_eq!(story.row(Role::Server, 80).walked.accept_limit, 0);
+}

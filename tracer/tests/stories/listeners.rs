@@ -70,6 +70,19 @@ fn the_kernels_count_of_drops_wraps_around() {
 }
 
 #[test]
+fn what_a_socket_has_dropped_as_a_listener_before_is_not_counted_again() {
+    let listener = Sock::listener(1, 80);
+    let mut story = Story::after_walks();
+    story.listens(listener, "server");
+    story.stops(listener, 7);
+    let again = story.transition(listener, (Close, Listen));
+    let opening = Opening { cgroup: 0, accept_queue: (7, 0), comm: Vec::new() };
+    story.tell(Input::Transition(Transition { opening: Some(opening), ..again }));
+    story.walk(HERE, &[dropped(listener, 9)]);
+    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 9);
+}
+
+#[test]
 fn drops_of_several_listeners_on_a_port_add_up() {
     let [one, other] = [1, 2].map(|id| Sock::listener(id, 80));
     let mut story = Story::after_walks();
