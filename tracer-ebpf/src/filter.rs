@@ -97,7 +97,8 @@ fn is_unwanted(sock: TcpSock, old: u8, new: u8) -> bool {
     let connects = old == CLOSE && new == SYN_SENT;
     let is_child = old == LISTEN && new == SYN_RECV;
     let listens = new == LISTEN || old == LISTEN && !is_child;
-    let (local_port, remote_port) = (sock.local_port_entering(new), common.remote_port());
+    let remote_port = common.remote_port();
+    let local_port = if connects { sock.local_port_connecting() } else { sock.local_port() };
 
     let netns = common.netns();
     if excludes!(namespaces.values, |value| value == netns) {

@@ -13,7 +13,6 @@ use aya_ebpf::helpers::{
 use synfin_common::{
     config::{ABSENT, Bit},
     event::Flags,
-    state::TcpState,
 };
 
 /// Reads one of the loader's globals.
@@ -180,12 +179,11 @@ impl TcpSock {
         u16::from_be(field!(self.0, inet_sport: u16))
     }
 
-    /// Our port, 0 if connect() has not chosen one yet: what a socket that has lived before still
-    /// shows is its last one then.
+    /// Our port at →SYN_SENT, 0 if connect() has not chosen one yet: what a socket that has lived
+    /// before shows then is its last one.
     #[inline(always)]
-    pub fn local_port_entering(self, state: u8) -> u16 {
-        const SYN_SENT: u8 = TcpState::SynSent.number();
-        if state == SYN_SENT { self.common().bound_port() } else { self.local_port() }
+    pub fn local_port_connecting(self) -> u16 {
+        self.common().bound_port()
     }
 
     #[inline(always)]
@@ -232,7 +230,7 @@ impl TcpSock {
     }
 
     /// Whether the SYN had to do with Fast Open: asked for a cookie, or carried data.
-    #[inline(always)]
+    #[inline(never)]
     pub fn opened_fast(self) -> bool {
         self.bit(global!(syn_fastopen)) || self.bit(global!(syn_data))
     }
@@ -263,8 +261,9 @@ impl TcpSock {
         flags
     }
 
-    /// Why data could not be sent, for ends with an error.
-    #[inline(always)]
+    /// Why data could not be sent, for ends with an error. Not inlined: it would take registers
+    /// from what is hot.
+    #[inline(never)]
     pub fn send_flags(self) -> Flags {
         let mut flags = Flags::default();
         if field!(self.0, write_seq: u32) != field!(self.0, snd_nxt: u32) {

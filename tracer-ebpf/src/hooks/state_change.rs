@@ -113,17 +113,17 @@ fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: 
         pid = current_process();
     }
     let total_retransmits = sock.total_retransmits();
-    if new == ESTABLISHED && total_retransmits > 0 && sock.opened_fast() {
-        flags = flags.with(Flags::FAST_OPEN);
-    }
     let mut rtt_us = sock.rtt_us();
-    if old == SYN_RECV
-        && new == ESTABLISHED
-        && total_retransmits > 0
-        && let Some(elapsed) = handshake::since_first_synack_us(sock)
-    {
-        rtt_us = elapsed;
-        flags = flags.with(Flags::SINCE_FIRST_SYNACK);
+    if new == ESTABLISHED && total_retransmits > 0 {
+        if sock.opened_fast() {
+            flags = flags.with(Flags::FAST_OPEN);
+        }
+        if old == SYN_RECV
+            && let Some(elapsed) = handshake::since_first_synack_us(sock)
+        {
+            rtt_us = elapsed;
+            flags = flags.with(Flags::SINCE_FIRST_SYNACK);
+        }
     }
     // SAFETY: `record` is the ring buffer's memory for a `Step`, and every field is written.
     unsafe {
@@ -136,7 +136,7 @@ fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: 
         (*record).sock = sock.address();
         (*record).netns = common.netns();
         (*record).pid = pid;
-        (*record).local_port = sock.local_port_entering(new);
+        (*record).local_port = sock.local_port();
         (*record).remote_port = common.remote_port();
         (*record).rtt_us = rtt_us;
         (*record).err_soft = 0;
@@ -155,7 +155,9 @@ fn opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
     // SAFETY: as in `step`.
     unsafe {
         step(&raw mut (*record).step, sock, ipv6, Kind::Opening, old, new);
-        if new != SYN_SENT && sock.defers_accept() {
+        if new == SYN_SENT {
+            (*record).step.local_port = sock.local_port_connecting();
+        } else if sock.defers_accept() {
             let flags = &raw mut (*record).step.flags;
             *flags = (*flags).with(Flags::DEFER_ACCEPT);
         }
