@@ -11,8 +11,8 @@ use std::{
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    self, Books, Namespace, Pair, Synfin, Wire, accept, connect_to, eventually_equal,
-    wait_for_state,
+    self, Books, Namespace, Pair, Synfin, TimeWaitTimers, Wire, accept, connect_to,
+    eventually_equal, wait_for_state,
 };
 
 /// The base of this file's ports.
@@ -206,4 +206,43 @@ fn what_waits_for_a_fin_is_not_in_time_wait() {
 
 fn small(namespace: &Namespace, state: &str) -> usize {
     namespace.sockets().iter().filter(|it| it.is_small && it.state == state).count()
+}
+
+#[test]
+fn the_kernels_timers_tell_of_as_many() {
+    const EACH: usize = 200;
+    const KILLED: u16 = 20_000;
+    let _lab = lab::enter_alone();
+    let address = SocketAddr::from((Wire::FAR4, PORT + 5));
+    let (report, (timed, left)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let listener = wire.far.listen(address);
+        let synfin = Synfin::watch(["report", "-o", "json"]);
+        let timers = TimeWaitTimers::watch();
+        for _ in 0..EACH {
+            wire.near.pair_with(&listener, address).close_by_client();
+            // The peer's FIN comes later: the timer is started anew.
+            let Pair { client, server } = wire.near.pair_with(&listener, address);
+            drop(server);
+            thread::sleep(Duration::from_millis(1));
+            drop(client);
+        }
+        pair_from(&wire, &listener, KILLED).close_by_client();
+        wire.both().into_iter().for_each(Namespace::settle);
+        wire.near.run(&format!("ss -K state time-wait sport = {KILLED}"));
+        let timed = timers.end();
+        let left = wire.both().map(|namespace| namespace.counters().get("sockstat.tw"));
+        (synfin.finish().report(), (timed, left.iter().sum::<u64>()))
+    });
+    let row = |role| report.row(role, address.port());
+    let ours = |figure: &str| row("client").figure(figure) + row("server").figure(figure);
+    let entered = ours("time_wait.entered");
+    assert_eq!(entered, 2 * EACH as u64 + 1);
+    assert_eq!(ours("time_wait.now"), left);
+    assert_eq!(left, entered - 1);
+    // The timers are those of the whole host, on which others may connect as well.
+    let all = report.rows().iter().filter_map(|row| row.pointer("/time_wait/entered")?.as_u64());
+    let others = all.sum::<u64>() - entered;
+    assert!(timed.began.abs_diff(entered) <= others, "{timed:?}, not {entered} (others: {others})");
+    assert!(timed.left.abs_diff(left) <= others, "{timed:?}, not {left} (others: {others})");
 }

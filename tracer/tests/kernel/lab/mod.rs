@@ -7,12 +7,14 @@ mod broken;
 mod capture;
 mod cgroup;
 mod counters;
+mod ftrace;
 mod identities;
 mod link;
 mod namespace;
 mod peer;
 mod sockets;
 mod synfin;
+mod timers;
 mod tun;
 mod witness;
 
@@ -38,6 +40,7 @@ pub(crate) use sockets::{
     wait_for_state,
 };
 pub(crate) use synfin::{PROGRAM, Synfin};
+pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
 
 use witness::Witness;

@@ -1,0 +1,38 @@
+//! The kernel's own tracer, in an instance that nobody else uses.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// An instance of ftrace. It goes away with this.
+pub(super) struct Instance(PathBuf);
+
+impl Instance {
+    pub(super) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("synfin-test-{}-{number}", process::id());
+        let folder = PathBuf::from("/sys/kernel/tracing/instances").join(name);
+        fs::create_dir(&folder).expect("an instance of tracefs, which is at /sys/kernel/tracing");
+        Self(folder)
+    }
+
+    pub(super) fn set(&self, file: &str, value: &str) {
+        fs::write(self.0.join(file), value).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+
+    /// What was traced, a line each.
+    pub(super) fn trace(&self) -> String {
+        fs::read_to_string(self.0.join("trace")).expect("the trace")
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Of an instance, this removes all that is in it.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
