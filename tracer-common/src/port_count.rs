@@ -22,8 +22,13 @@ impl Counted {
     pub const fn number(self) -> u16 {
         match self {
             Self::SynackRetransmit => 0,
-            Self::Reset(reason) => 1 + reason as u16,
+            Self::Reset(reason) => Self::number_of_reset(reason as u8),
         }
+    }
+
+    /// The number of a reset for the reason with this number.
+    pub const fn number_of_reset(reason: u8) -> u16 {
+        1 + reason as u16
     }
 
     /// What has this number, or `None` if this reader does not know it.

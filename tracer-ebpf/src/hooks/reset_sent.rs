@@ -29,7 +29,7 @@ fn reset_sent(ctx: BtfTracePointContext) {
     } else {
         ResetReason::NotGiven as u8
     };
-    let counted = Counted::Reset(ResetReason::NotGiven).number() + u16::from(reason);
+    let counted = Counted::number_of_reset(reason);
     // A null pointer has no type and must not be offset.
     if sock.is_null() {
         return count_by_packet(packet, counted);
