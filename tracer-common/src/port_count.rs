@@ -50,14 +50,14 @@ impl Counted {
 pub struct PortKey {
     /// Inode number of the network namespace.
     pub netns: u32,
-    /// Our port.
+    /// Our port; 0 for all of the namespace.
     pub port: u16,
     /// [`Counted::number`].
     pub counted: u16,
 }
 
-/// All ports together, one value per CPU, indexed by [`Counted::number`]: what a port's own count
-/// had no room for is in here as well.
+/// All ports of all namespaces together, one value per CPU, indexed by [`Counted::number`]: what
+/// finer counts had no room for is in here as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PortTotals(pub [u64; Counted::COUNT]);

