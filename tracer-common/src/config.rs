@@ -47,7 +47,8 @@ offsets! {
         sk_err, sk_err_soft, sk_shutdown, sk_flags, sk_socket, sk_lingertime, sk_cgroup,
         sk_cgroup_encoded,
         sk_drops, sk_ack_backlog, sk_max_ack_backlog, inet_sport,
-        icsk_retransmits, icsk_probes_out, icsk_user_timeout, rskq_defer_accept, icsk_bind_hash, icsk_lrcvtime,
+        icsk_retransmits, icsk_probes_out, icsk_user_timeout, rskq_defer_accept, icsk_bind_hash,
+        icsk_lrcvtime,
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
         bytes_acked, bytes_received, rcv_tstamp, write_seq, snd_nxt, snd_wnd,
         // Behind pointers.

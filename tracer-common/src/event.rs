@@ -99,7 +99,8 @@ impl Flags {
     pub const ZERO_WINDOW: Self = Self(1 << 15);
     /// `TCP_USER_TIMEOUT` is set. At an end with an error only.
     pub const USER_TIMEOUT: Self = Self(1 << 16);
-    /// The SYN asked for a Fast Open cookie or carried data. At →ESTABLISHED after a retransmission only.
+    /// The SYN asked for a Fast Open cookie or carried data. At →ESTABLISHED after a retransmission
+    /// only.
     pub const FAST_OPEN: Self = Self(1 << 17);
 
     /// Whether every bit of `other` is set.
