@@ -288,6 +288,13 @@ pub(crate) enum Verdict {
     Discarded,
 }
 
+impl Verdict {
+    /// A TIME_WAIT is left behind.
+    pub(crate) const fn enters_time_wait(self) -> bool {
+        matches!(self, Self::Ended(_, TimeWait::Entered))
+    }
+}
+
 /// What the life up to its end adds to the evidence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Past {
@@ -316,7 +323,7 @@ impl Resets {
     }
 
     /// We sent one.
-    pub(crate) const fn sent(self) -> bool {
+    const fn sent(self) -> bool {
         self.sent.is_some()
     }
 

@@ -45,18 +45,16 @@ impl Tracker {
             walk.closed(transition);
         }
         let past = life.past();
+        let verdict = close::classify(transition, past);
         let awaits_reset = close::awaits_reset(transition, past);
-        let enters =
-            matches!(close::classify(transition, past), Verdict::Ended(_, TimeWait::Entered));
+        let enters = verdict.enters_time_wait();
         if enters {
             self.enter_time_wait(transition, &life, awaits_reset);
         }
-        let is_provisional = enters && awaits_reset;
-        let ending = Ending { end: transition.clone(), life, is_provisional };
         if awaits_reset {
-            self.settling.hold(ending);
+            self.settling.hold(Ending { end: transition.clone(), life, is_provisional: enters });
         } else {
-            self.settle(ending, observer);
+            self.book(transition, life, verdict, observer);
         }
     }
 
@@ -67,12 +65,28 @@ impl Tracker {
         }
     }
 
-    /// Books an end.
+    /// Books an end that was held, by all the evidence that there is.
     fn settle(&mut self, ending: Ending, observer: &mut impl Observer) {
-        let past = ending.past();
         let Ending { end, life, is_provisional } = ending;
+        let verdict = close::classify(&end, life.past());
+        if is_provisional {
+            if !verdict.enters_time_wait() {
+                self.leave_time_wait(life.netns, (end.local, end.remote));
+            }
+            self.ports.get_mut(life.row).time_waits.settle();
+        }
+        self.book(&end, life, verdict, observer);
+    }
+
+    fn book(
+        &mut self,
+        end: &Transition,
+        life: Life,
+        verdict: Verdict,
+        observer: &mut impl Observer,
+    ) {
         let row = self.ports.get_mut(life.row);
-        let (reason, time_wait) = match close::classify(&end, past) {
+        let (reason, time_wait) = match verdict {
             Verdict::Ended(reason, time_wait) => (reason, time_wait),
             Verdict::Discarded => {
                 row.gauges.leave(life.state);
@@ -88,16 +102,9 @@ impl Tracker {
                     self.doubtful.add(key, life.netns, end.time);
                 }
             }
-            // The last evidence may have shown that there is none.
-            TimeWait::None if past.resets.sent() => {
-                self.leave_time_wait(life.netns, (end.local, end.remote));
-            }
             TimeWait::None => {}
         }
-        if is_provisional {
-            self.ports.get_mut(life.row).time_waits.settle();
-        }
-        self.book_end(life, reason, time_wait, Some(&end), end.time, observer);
+        self.book_end(life, reason, time_wait, Some(end), end.time, observer);
     }
 
     /// The gauges have a TIME_WAIT more.

@@ -6,10 +6,11 @@ use std::{
     net::IpAddr,
 };
 
+use super::time_wait;
 use crate::input::{EphemeralPorts, NetnsId, Reuse};
 
 /// How long a TIME_WAIT lasts, seconds.
-const TIME_WAIT: u64 = 60;
+const TIME_WAIT: u64 = time_wait::LENGTH / 1_000_000_000;
 
 /// Over a shorter interval there is no rate to speak of, seconds.
 const LEAST_INTERVAL: f64 = 0.5;

@@ -437,7 +437,6 @@ impl Tracker {
 
     /// Puts a life into the table and on the books.
     fn add(&mut self, sock: SockId, life: Life, observer: &mut impl Observer) {
-        self.settle_last_life(sock, observer);
         let row = self.ports.get_mut(life.row);
         if life.established {
             row.interval.adopted += 1;

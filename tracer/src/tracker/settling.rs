@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxBuildHasher;
 
-use super::{Life, close::Past};
+use super::Life;
 use crate::input::{Nanos, SockId, Transition};
 
 /// The reset follows within microseconds, unless the processor is taken away from the kernel in
@@ -26,12 +26,6 @@ pub(super) struct Ending {
     pub(super) life: Life,
     /// The gauges have a TIME_WAIT of it that may turn out never to have been there.
     pub(super) is_provisional: bool,
-}
-
-impl Ending {
-    pub(super) fn past(&self) -> Past {
-        self.life.past()
-    }
 }
 
 /// Held ends, by their sockets.

@@ -13,7 +13,7 @@ use super::ports::{RowId, RowKey};
 use crate::input::{Nanos, NetnsId};
 
 /// `TCP_TIMEWAIT_LEN` of every Linux: not a setting.
-const LENGTH: Nanos = 60 * SECOND;
+pub(super) const LENGTH: Nanos = 60 * SECOND;
 const SECOND: Nanos = 1_000_000_000;
 
 /// More than this are not kept apart.

@@ -278,6 +278,7 @@ impl Tracker {
         let socket_id = (walk.netns, socket.sock);
         let mut life = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
         life.met_by = walk.number;
+        self.settle_last_life(socket.sock, observer);
         if is_stalled(socket) {
             walk.rows.entry(life.row).or_default().stalled += 1;
         }
