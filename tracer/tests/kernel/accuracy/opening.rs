@@ -10,7 +10,7 @@ use etherparse::icmpv4::DestUnreachableHeader;
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::stage::{CLIENT, SERVER, Stage, set_listener_option};
+use super::stage::{CLIENT, SERVER, Stage};
 use crate::lab::{Conn, Pair, accept, connect_to, pause, set_option};
 
 pub(super) fn active_open(stage: &Stage) {
@@ -142,7 +142,7 @@ pub(super) fn fast_open_deferred_sent_twice(stage: &Stage) {
 fn fast_open(stage: &Stage) -> (TcpListener, Conn<'_>) {
     stage.set("tcp_fastopen", FAST_OPEN);
     let listener = stage.listen();
-    set_listener_option(&listener, libc::TCP_FASTOPEN, 5);
+    set_option(&listener, libc::TCP_FASTOPEN, 5);
     let mut conn = stage.peer().client(SERVER);
     conn.syn_with(b"question");
     conn.expect_syn_ack();
@@ -371,14 +371,14 @@ fn deferred(stage: &Stage, listener: TcpListener) {
 pub(super) fn deferred_accept(stage: &Stage) {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER));
     let listener = TcpListener::from(stage.namespace.bound_socket(address));
-    set_listener_option(&listener, libc::TCP_DEFER_ACCEPT, 10);
+    set_option(&listener, libc::TCP_DEFER_ACCEPT, 10);
     SockRef::from(&listener).listen(1).expect("it listens");
     deferred(stage, listener);
 }
 
 pub(super) fn deferred_accept_set_late(stage: &Stage) {
     let listener = stage.listen();
-    set_listener_option(&listener, libc::TCP_DEFER_ACCEPT, 10);
+    set_option(&listener, libc::TCP_DEFER_ACCEPT, 10);
     // Only a walk can tell, which follows what happens within seconds.
     pause(2500);
     deferred(stage, listener);

@@ -11,7 +11,7 @@ use std::{
 use nix::libc;
 use socket2::SockRef;
 
-use crate::lab::{Conn, Namespace, Pair, Peer, accept, eventually, eventually_equal, set_option};
+use crate::lab::{Conn, Namespace, Pair, Peer, accept, eventually, eventually_equal};
 
 /// Where the peer listens.
 pub(super) const CLIENT: u16 = 80;
@@ -163,11 +163,4 @@ impl Stage {
             sockets.all(|line| line.contains(&format!("timer:({timer},"))).then_some(())
         });
     }
-}
-
-/// Sets an option of TCP of a listener.
-pub(super) fn set_listener_option(listener: &TcpListener, option: i32, value: i32) {
-    let listener =
-        TcpStream::from(std::os::fd::OwnedFd::from(listener.try_clone().expect("the listener")));
-    set_option(&listener, option, value);
 }

@@ -214,11 +214,11 @@ fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
 
 /// Sets an option of TCP.
 #[track_caller]
-pub(crate) fn set_option(stream: &TcpStream, option: i32, value: i32) {
+pub(crate) fn set_option(socket: &impl AsRawFd, option: i32, value: i32) {
     let (from, length) = ((&raw const value).cast(), size_of_val(&value) as libc::socklen_t);
     // SAFETY: there are so many bytes.
     let result =
-        unsafe { libc::setsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, option, from, length) };
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, option, from, length) };
     assert_eq!(result, 0, "TCP option {option}: {}", io::Error::last_os_error());
 }
 
