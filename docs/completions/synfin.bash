@@ -77,7 +77,7 @@ _synfin() {
 
     case "${cmd}" in
         synfin)
-            opts="-v -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record doctor explain completions help"
+            opts="-v -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --from --record --for --ring-size --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record doctor explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -108,6 +108,10 @@ _synfin() {
                     return 0
                     ;;
                 --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -201,7 +205,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__connections)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --open --slow --reason --state --min-age --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --open --slow --reason --state --min-age --from --record --for --ring-size --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -236,6 +240,10 @@ _synfin() {
                     return 0
                     ;;
                 --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -315,13 +323,17 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__doctor)
-            opts="-o -v -h --for --output --verbose --help"
+            opts="-o -v -h --for --btf --output --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -503,7 +515,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__record)
-            opts="-p -P -L -D -4 -6 -N -c -v -h --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -v -h --for --ring-size --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -514,6 +526,10 @@ _synfin() {
                     return 0
                     ;;
                 --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -585,7 +601,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__report)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --once --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --once --by --reason --state --from --record --for --ring-size --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -616,6 +632,10 @@ _synfin() {
                     return 0
                     ;;
                 --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -695,7 +715,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__top)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --by --reason --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --by --reason --state --from --record --for --ring-size --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -726,6 +746,10 @@ _synfin() {
                     return 0
                     ;;
                 --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -805,7 +829,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__trace)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --state --from --record --for --ring-size --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --state --from --record --for --ring-size --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -828,6 +852,10 @@ _synfin() {
                     return 0
                     ;;
                 --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -147,9 +147,14 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
 
 /// Asks for everything that can be known without traffic, then makes some.
 async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
-    let mut findings = Doctor::examine(args.duration).await;
+    let mut findings = Doctor::examine(args.duration, args.types.btf.clone()).await;
     while findings.wants_self_test() {
-        let live = LiveArgs { duration: None, ring_size: DEFAULT_RING_BYTES, survey_always: false };
+        let live = LiveArgs {
+            duration: None,
+            ring_size: DEFAULT_RING_BYTES,
+            types: args.types.clone(),
+            survey_always: false,
+        };
         let source = SourceArgs { from: None, record: None, live, filter: FilterArgs::default() };
         let run = Run { silent: true, ..Run::new(source, RunArgs::default(), verbose)? };
         run.go(findings.self_test()).await?;
@@ -193,7 +198,7 @@ struct Run {
 
 impl Run {
     fn new(args: SourceArgs, run: RunArgs, verbose: u8) -> Result<Self> {
-        let LiveArgs { duration, ring_size, survey_always } = args.live;
+        let LiveArgs { duration, ring_size, types, survey_always } = args.live;
         let mut filter = args.filter;
         let source = match &args.from {
             Some(path) => {
@@ -204,6 +209,7 @@ impl Run {
                 survey_always,
                 filter: std::mem::take(&mut filter).of_this_host()?,
                 verbose,
+                btf: types.btf,
             })?)),
         };
         // Only now, so that a host that cannot be watched costs nobody an older recording.

@@ -205,12 +205,22 @@ impl From<Grouping> for By {
     }
 }
 
+/// Where the kernel's type information is.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct TypesArgs {
+    /// Take the kernel's type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) btf: Option<PathBuf>,
+}
+
 /// `doctor`.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Watch this host for so long, to tell the ring buffer's size
     #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval, default_value = "2s")]
     pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) types: TypesArgs,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: DoctorFormat,
@@ -271,7 +281,7 @@ pub(crate) struct SourceArgs {
 }
 
 /// How to watch.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct LiveArgs {
     /// Stop after this time (10s, 5m …)
     #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval)]
@@ -279,6 +289,8 @@ pub(crate) struct LiveArgs {
     /// Size of the buffer between kernel and synfin: a power of two (16M …)
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = DEFAULT_RING)]
     pub(crate) ring_size: u32,
+    #[command(flatten)]
+    pub(crate) types: TypesArgs,
     /// Surveys follow each other without rest, whatever they cost: for tests of the survey
     #[arg(long, hide = true)]
     pub(crate) survey_always: bool,

@@ -98,6 +98,11 @@ impl Btf {
         Ok(btf)
     }
 
+    /// As they were parsed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
     /// Finds `structure.member.member…`. Members of anonymous structures and unions count as
     /// their parent's, as in C. `None` if the kernel has no such member.
     pub fn member(&self, path: &str) -> Option<Member> {

@@ -11,14 +11,18 @@ mod log;
 pub mod namespaces;
 mod net_counters;
 mod offsets;
+mod own_types;
 mod port_counts;
 pub mod preflight;
 mod refusal;
 mod ring;
 pub mod survey;
+mod types;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use aya::{Btf, EbpfLoader, include_bytes_aligned};
+use aya::{Btf, EbpfLoader, Endianness, include_bytes_aligned};
 use synfin_common::{
     config::{ABSENT, Config},
     filter::Filter,
@@ -28,17 +32,16 @@ use zerocopy::IntoBytes;
 pub use counters::Cost;
 pub use hooks::{Refused, hooks};
 pub use ring::Batch;
+pub use types::BTF_FILE;
 
 use preflight::Facts;
 use refusal::Refusal;
+use types::Types;
 
 use crate::input::{Counters, PortCount};
 
 /// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/synfin.bpf.o"));
-
-/// Where kernels keep their own type information.
-pub const BTF_FILE: &str = "/sys/kernel/btf/vmlinux";
 
 /// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
@@ -55,11 +58,13 @@ pub struct Setup {
     pub filter: Filter,
     /// How much the kernel side says: 0 is warnings.
     pub verbose: u8,
+    /// A file with the running kernel's type information, instead of what the kernel shows.
+    pub btf: Option<PathBuf>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { ring_bytes: DEFAULT_RING_BYTES, filter: Filter::NONE, verbose: 0 }
+        Self { ring_bytes: DEFAULT_RING_BYTES, filter: Filter::NONE, verbose: 0, btf: None }
     }
 }
 
@@ -72,6 +77,7 @@ pub struct Kernel {
     counters: counters::Counters,
     port_counts: port_counts::PortCounts,
     missed_by_detached: u64,
+    doubt: Option<String>,
 }
 
 impl Kernel {
@@ -84,17 +90,16 @@ impl Kernel {
     }
 
     fn try_attach(setup: &Setup) -> Result<(Self, survey::Walker), Refusal> {
-        let &Setup { ring_bytes, ref filter, verbose } = setup;
+        let &Setup { ring_bytes, ref filter, verbose, ref btf } = setup;
         raise_memlock();
-        let types = std::fs::read(BTF_FILE).map_err(Refusal::NoTypes)?;
-        let strange = |error: &dyn std::fmt::Display| Refusal::StrangeTypes(error.to_string());
-        let types = btf::Btf::parse(types).map_err(|error| strange(&error))?;
-        let mut config = offsets::resolve(&types)?;
+        let types = Types::find(btf.as_deref())?;
+        let mut config = offsets::resolve(types.btf())?;
         config.wake_bytes = ring_bytes / 8;
         let filter = supported(filter, &config);
         let remembered = if filter.remembers == 0 { 1 } else { REMEMBERED_SOCKETS };
 
-        let btf = Btf::from_sys_fs().map_err(|error| strange(&error))?;
+        let btf = Btf::parse(types.btf().bytes(), Endianness::default())
+            .map_err(|error| Refusal::StrangeTypes(error.to_string()))?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("CONFIG", config.as_bytes(), true)
@@ -110,8 +115,15 @@ impl Kernel {
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
         let walker = survey::Walker::start(ebpf, &btf)?;
-        let missed_by_detached = 0;
-        Ok((Self { hooks, refused, ring, log, counters, port_counts, missed_by_detached }, walker))
+        let (missed_by_detached, doubt) = (0, types.doubt());
+        let kernel =
+            Self { hooks, refused, ring, log, counters, port_counts, missed_by_detached, doubt };
+        Ok((kernel, walker))
+    }
+
+    /// What could not be made sure of, and would make figures wrong if it is not so.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// The hooks that run, by their tracepoints.
@@ -165,6 +177,15 @@ impl Kernel {
         self.hooks.clear();
         Ok(())
     }
+}
+
+/// What is known of the kernel's type information, or of the file that is to have it.
+///
+/// If it is missing or not this kernel's, the error says why.
+pub fn describe_types(file: Option<&Path>) -> Result<String> {
+    raise_memlock();
+    let types = Types::find(file).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))?;
+    Ok(types.describe())
 }
 
 /// Without what this kernel cannot tell, which the user side then decides.

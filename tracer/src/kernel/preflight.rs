@@ -11,6 +11,8 @@ pub const OLDEST: Release = Release(5, 10);
 pub(super) const RING_BUFFERS: Release = Release(5, 8);
 /// Since then maps do not count against RLIMIT_MEMLOCK.
 pub const NO_MEMLOCK: Release = Release(5, 11);
+/// Since then the kernel tells its own type information by bpf(2).
+pub(super) const TELLS_TYPES: Release = Release(5, 11);
 /// Since then there is the main tracepoint.
 pub(super) const TRACEPOINT: Release = Release(4, 16);
 

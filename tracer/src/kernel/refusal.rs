@@ -1,21 +1,28 @@
 //! What the kernel refused, and why, as far as facts tell.
 
-use std::io;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use aya::{BtfError, EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
 use super::preflight::{
-    BPF, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TRACEPOINT,
+    BPF, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TELLS_TYPES, TRACEPOINT,
 };
+use super::types::{BTF_FILE, FileError};
 use crate::{failure::Failure, ring_size::bytes};
 
 /// What the kernel did not do, by the step that failed.
 #[derive(Debug, Error)]
 pub(super) enum Refusal {
     /// There is no type information.
-    #[error("cannot read {}", super::BTF_FILE)]
+    #[error("cannot read {BTF_FILE}")]
     NoTypes(#[source] io::Error),
+    /// The file that is to have it does not, or not this kernel's.
+    #[error("{} is not taken for the kernel's type information: {error}", .path.display())]
+    TypeFile { path: PathBuf, error: FileError },
     /// There is, but it is not understood.
     #[error("the kernel's type information is not understood: {0}")]
     StrangeTypes(String),
@@ -47,6 +54,7 @@ fn understood(refusal: &Refusal, facts: &Facts) -> Failure {
     let kernel = &facts.kernel;
     match refusal {
         Refusal::NoTypes(error) => no_types(error, facts),
+        Refusal::TypeFile { path, error } => no_such_types(path, error, facts),
         Refusal::StrangeTypes(_) | Refusal::MissingFields(_) => Failure::cannot_run(
             CANNOT_WATCH,
             format!("{refusal} (Linux {kernel})"),
@@ -64,21 +72,46 @@ fn understood(refusal: &Refusal, facts: &Facts) -> Failure {
 }
 
 fn no_types(error: &io::Error, facts: &Facts) -> Failure {
-    let (file, kernel) = (super::BTF_FILE, &facts.kernel);
+    let (file, kernel) = (BTF_FILE, &facts.kernel);
     if error.kind() == io::ErrorKind::NotFound {
         return Failure::cannot_run(
             format!("{CANNOT_WATCH}: its kernel's type information (BTF) is missing"),
             format!(
                 "there is no {file}: Linux {kernel} was built without CONFIG_DEBUG_INFO_BTF, or /sys is not the host's"
             ),
-            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as all current distributions have; in a container, mount the host's /sys",
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as all current distributions have; in a container, mount the host's /sys, or give a copy of the host's file with --btf",
         );
     }
     Failure::cannot_run(
         format!("{CANNOT_WATCH}: its kernel's type information (BTF) cannot be read"),
         format!("{file}: {}", crate::failure::spelled(error)),
-        "see that /sys is mounted and may be read",
+        "see that /sys is mounted and may be read, or give a copy of that file with --btf",
     )
+}
+
+fn no_such_types(path: &Path, error: &FileError, facts: &Facts) -> Failure {
+    let (file, kernel) = (path.display(), &facts.kernel);
+    let what = format!("cannot take the kernel's type information (BTF) from {file}");
+    let why = error.to_string();
+    match error {
+        FileError::Unproven => Failure::cannot_run(
+            what,
+            format!("{why} (Linux {kernel})"),
+            format!(
+                "give CAP_SYS_ADMIN (from Linux {TELLS_TYPES} on) or CAP_SYSLOG, or mount /sys"
+            ),
+        ),
+        FileError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            Failure::usage(what, why, format!("check the path: --btf takes a copy of {BTF_FILE}"))
+        }
+        _ => Failure::usage(
+            what,
+            why,
+            format!(
+                "give a copy of {BTF_FILE} of this very kernel, Linux {kernel}, or its vmlinux; or leave out --btf where that file is there"
+            ),
+        ),
+    }
 }
 
 fn no_map(name: &str, error: &io::Error, ring_bytes: u32, facts: &Facts) -> Failure {
@@ -417,7 +450,7 @@ mod tests {
     #[test]
     fn missing_types_and_fields_are_named() {
         let gone = Refusal::NoTypes(io::ErrorKind::NotFound.into());
-        assert_says(&gone, &facts(), &["BTF", "CONFIG_DEBUG_INFO_BTF=y", super::super::BTF_FILE]);
+        assert_says(&gone, &facts(), &["BTF", "CONFIG_DEBUG_INFO_BTF=y", BTF_FILE, "--btf"]);
         let closed = Refusal::NoTypes(errno(EACCES));
         assert_says(&closed, &facts(), &["cannot be read", "Permission denied"]);
         let fields = Refusal::MissingFields(vec!["sock.sk_err", "tcp_sock.srtt_us"]);

@@ -1,6 +1,6 @@
 //! The live kernel as a stream of frames.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub struct Options {
     pub filter: Filter,
     /// How much the kernel side says: 0 is warnings.
     pub verbose: u8,
+    /// A file with the running kernel's type information, instead of what the kernel shows.
+    pub btf: Option<PathBuf>,
 }
 
 /// Records are taken from the ring at least this often: unless much waits, nothing else says that
@@ -90,6 +92,7 @@ impl Live {
             ring_bytes: options.ring_bytes,
             filter: options.filter.for_kernel(),
             verbose: options.verbose,
+            btf: options.btf.clone(),
         })?;
         let survey_always = options.survey_always;
         let session = describe(&kernel, &walker, options);
@@ -330,6 +333,7 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
             "no look at open files: owners of sockets older than the trace, and of listeners that were handed on, are unknown ({refusal})"
         ));
     }
+    session.limitations.extend(kernel.doubt().map(str::to_owned));
     session.limitations.extend(preflight::limitations());
     session
 }

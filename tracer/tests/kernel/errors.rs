@@ -18,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::lab::{self, Broken, Namespace, PROGRAM, Synfin};
+use crate::lab::{self, BTF, Broken, Feature, Finished, Namespace, PROGRAM, Synfin};
 
 /// The base of this file's ports.
 const PORT: u16 = 7401;
@@ -80,11 +80,9 @@ fn without_the_right_to_enter_namespaces_its_own_is_surveyed() {
 #[test]
 fn missing_type_information_is_named() {
     let _lab = lab::enter();
-    let finished = Broken::not().by("mount -t tmpfs none /sys/kernel/btf").run(ONCE);
-    finished.check_explained(
-        3,
-        &["(BTF) is missing", "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"],
-    );
+    let finished = Broken::not().without_btf().without_capabilities(&["sys_admin"]).run(ONCE);
+    finished
+        .check_explained(3, &["(BTF) is missing", BTF, "CONFIG_DEBUG_INFO_BTF=y", "with --btf"]);
     let finished = Broken::not().with_btf(b"no types at all").run(ONCE);
     finished.check_explained(3, &["not BTF"]);
     // A field that synfin cannot do without, and the main tracepoint, under other names.
@@ -94,6 +92,104 @@ fn missing_type_information_is_named() {
     let finished =
         Broken::not().with_swapped_names(tracepoint, "btf_trace_inet_sock_set_stat_").run(ONCE);
     finished.check_explained(3, &["the tracepoint inet_sock_set_state is missing"]);
+}
+
+fn once_with(broken: &Broken, types: &str) -> Finished {
+    broken.run(&[ONCE, &["--btf", types]].concat())
+}
+
+#[test]
+fn what_sysfs_does_not_show_the_kernel_is_asked_for() {
+    let _lab = lab::enter();
+    if lab::lacks(Feature::TypesByBpf) {
+        return;
+    }
+    let hidden = Broken::not().without_btf();
+    assert_works(&hidden);
+    let finished = hidden.run(&["doctor", "--for", "0.1"]);
+    let line = finished.stdout.lines().find(|line| line.starts_with("ok      btf "));
+    assert!(line.is_some_and(|line| line.contains("by bpf(2)")), "{}", finished.stdout);
+}
+
+#[test]
+fn a_copy_of_the_types_is_taken_if_it_is_this_kernels() {
+    let _lab = lab::enter();
+    let copy = |broken: &Broken| {
+        let file = broken.file("types");
+        fs::copy(BTF, &file).expect("a copy");
+        file
+    };
+    let hidden = Broken::not().without_btf();
+    let file = copy(&hidden);
+    if !lab::lacks(Feature::TypesByBpf) {
+        let finished = once_with(&hidden, &file);
+        finished.report();
+        assert_eq!(finished.stderr, "");
+    }
+
+    // Who may not ask the kernel may still know how much it has.
+    let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin"]);
+    let file = copy(&hidden);
+    let finished = once_with(&hidden, &file);
+    finished.report();
+    let doubt = format!("synfin: {file} is exactly as large as ");
+    assert!(finished.stderr.contains(&doubt), "{}", finished.stderr);
+
+    // And who may not even know that is refused.
+    let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin", "syslog"]);
+    let finished = once_with(&hidden, &copy(&hidden));
+    finished.check_explained(3, &["cannot be known", "CAP_SYSLOG"]);
+}
+
+#[test]
+fn another_kernels_types_are_refused() {
+    let _lab = lab::enter();
+    let own = fs::read(BTF).expect("the kernel's type information");
+    let broken = Broken::not();
+    let refused = |broken: &Broken, types: &[u8], why: &str| {
+        let file = broken.file("types");
+        fs::write(&file, types).expect("a file");
+        let finished = once_with(broken, &file);
+        finished.check_explained(2, &[&file, why, "of this very kernel"]);
+        let finished = broken.run(&["doctor", "--for", "0.1", "--btf", &file]);
+        assert_eq!(finished.code, 3, "{}", finished.stderr);
+        assert!(finished.stdout.contains("missing btf "), "{}", finished.stdout);
+    };
+    // Those of a kernel with longer, and with other names.
+    let mut larger = own.clone();
+    larger.push(0);
+    let mut other = own.clone();
+    *other.last_mut().expect("a byte") ^= 1;
+    refused(&broken, &larger, "not this kernel's: it holds");
+    refused(&broken, &other, "as many bytes of types, but others");
+    // Nor where only the size is known.
+    let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin"]);
+    refused(&hidden, &larger, "not this kernel's: it holds");
+}
+
+#[test]
+fn a_file_without_types_is_refused() {
+    let _lab = lab::enter();
+    let broken = Broken::not();
+    let refused = |file: &str, why: &str| {
+        let finished = once_with(&broken, file);
+        finished.check_explained(2, &["(BTF) from ", file, why]);
+    };
+    let own = fs::read(BTF).expect("the kernel's type information");
+    let file = broken.file("types");
+    for (types, why) in [
+        (&b""[..], "it is empty"),
+        (b"no types at all", "not BTF"),
+        (&own[..own.len() / 2], "cut short"),
+        (b"\x7fELF and no more", "looks like ELF"),
+    ] {
+        fs::write(&file, types).expect("a file");
+        refused(&file, why);
+    }
+    refused(PROGRAM, "ELF without a section .BTF");
+    refused("/dev/zero", "larger than the type information of any kernel");
+    refused(&broken.file(""), "Is a directory");
+    refused(&broken.file("missing"), "No such file or directory");
 }
 
 /// Names that lead the program to where the verifier does not let it read.

@@ -1,23 +1,23 @@
 //! Checks of the host that need no traffic.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::check::Check;
 use crate::kernel::{
-    BTF_FILE,
+    describe_types,
     namespaces::{self, Reach},
     preflight::{
         BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN, SYS_PTRACE,
     },
 };
-use crate::{mounts, ring_size::bytes};
+use crate::{failure::Failure, mounts, ring_size::bytes};
 
 /// Inode of the first pid namespace (the kernel's `PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// What decides whether anything can be loaded.
-pub(super) fn before_attaching(facts: &Facts) -> Vec<Check> {
-    let mut checks = vec![kernel(facts), btf()];
+pub(super) fn before_attaching(facts: &Facts, types: Option<&Path>) -> Vec<Check> {
+    let mut checks = vec![kernel(facts), btf(types)];
     checks.extend([&BPF, &PERFMON].map(|right| capability(right, facts, true)));
     checks.extend([&SYS_ADMIN, &SYS_PTRACE].map(|right| capability(right, facts, false)));
     checks.extend([lockdown(facts), memlock(facts)]);
@@ -53,17 +53,16 @@ fn kernel(facts: &Facts) -> Check {
     }
 }
 
-fn btf() -> Check {
-    match fs::metadata(BTF_FILE) {
-        Ok(file) => Check::ok("btf", format!("{BTF_FILE}, {} KiB", file.len() / 1024)),
-        Err(error) => Check::missing(
-            "btf",
-            format!("{BTF_FILE}: {}", crate::failure::spelled(&error)),
-        )
-        .without("where the kernel keeps its fields is not known: nothing can be watched")
-        .remedy(
-            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y; in a container, mount the host's /sys",
-        ),
+fn btf(file: Option<&Path>) -> Check {
+    const WITHOUT: &str = "where the kernel keeps its fields is not known: nothing can be watched";
+    match describe_types(file) {
+        Ok(text) => Check::ok("btf", text),
+        Err(error) => match error.downcast_ref::<Failure>() {
+            Some(failure) => Check::missing("btf", failure.why.clone())
+                .without(WITHOUT)
+                .remedy(failure.remedy.clone()),
+            None => Check::missing("btf", format!("{error:#}")).without(WITHOUT),
+        },
     }
 }
 

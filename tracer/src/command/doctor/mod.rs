@@ -10,6 +10,7 @@ mod verdict;
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -49,11 +50,12 @@ pub(crate) struct Doctor {
 }
 
 impl Doctor {
-    /// Looks at this host, and watches it for `duration`.
-    pub(crate) async fn examine(duration: Duration) -> Self {
+    /// Looks at this host, and watches it for `duration`. The kernel's type information may be in
+    /// the file `btf`.
+    pub(crate) async fn examine(duration: Duration, btf: Option<PathBuf>) -> Self {
         let facts = Facts::gather();
-        let mut checks = host::before_attaching(&facts);
-        let (rate, failure) = match Kernel::attach(&Setup::default()) {
+        let mut checks = host::before_attaching(&facts, btf.as_deref());
+        let (rate, failure) = match Kernel::attach(&Setup { btf, ..Setup::default() }) {
             Ok((mut kernel, walker)) => {
                 checks.push(Check::ok("kernel_side", "loaded and attached"));
                 checks.push(Check::ok(

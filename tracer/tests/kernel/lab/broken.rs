@@ -8,7 +8,7 @@ use super::{PROGRAM, synfin::Finished};
 use crate::lab::Synfin;
 
 /// The kernel's type information.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// A host on which something is not as it should be.
 pub(crate) struct Broken {
@@ -57,6 +57,11 @@ impl Broken {
         self.script += command;
         self.script.push('\n');
         self
+    }
+
+    /// The kernel's type information is not to be seen.
+    pub(crate) fn without_btf(self) -> Self {
+        self.by("mount -t tmpfs none /sys/kernel/btf")
     }
 
     /// The kernel's type information is this.

@@ -9,6 +9,7 @@ mod cgroup;
 mod counters;
 mod ftrace;
 mod identities;
+mod kernels;
 mod link;
 mod namespace;
 mod peer;
@@ -27,11 +28,12 @@ use std::{
 
 pub(crate) use actor::Actor;
 pub(crate) use books::{Books, Report};
-pub(crate) use broken::Broken;
+pub(crate) use broken::{BTF, Broken};
 pub(crate) use capture::{Capture, Segment};
 pub(crate) use cgroup::Cgroup;
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
+pub(crate) use kernels::{Feature, lacks};
 pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire};
 pub(crate) use peer::{Conn, Peer, pause};
@@ -39,7 +41,7 @@ pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end,
     wait_for_state,
 };
-pub(crate) use synfin::{PROGRAM, Synfin};
+pub(crate) use synfin::{Finished, PROGRAM, Synfin};
 pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
 

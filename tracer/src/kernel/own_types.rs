@@ -1,0 +1,171 @@
+//! What the kernel says of its own type information without sysfs: by bpf(2), which aya does not
+//! offer for this, and in /proc/kallsyms.
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    mem::size_of_val,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use aya::{programs::ProgramType, sys::is_program_supported};
+use nix::libc;
+
+/// Commands of bpf(2), from the kernel's `include/uapi/linux/bpf.h`.
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BTF_GET_FD_BY_ID: libc::c_long = 19;
+const BTF_GET_NEXT_ID: libc::c_long = 23;
+
+/// How the kernel calls its own type information, beside that of its modules and of programs.
+const NAME: &CStr = c"vmlinux";
+
+/// The kernel's own type information, as it gives it since Linux 5.11 to who holds CAP_SYS_ADMIN.
+pub(super) fn ask() -> Option<Vec<u8>> {
+    // The kernel reads its types when the first program is verified, and tells them only then.
+    let _ = is_program_supported(ProgramType::SocketFilter);
+    let mut id = 0;
+    loop {
+        id = next(id).ok()?;
+        let Ok(types) = open(id) else {
+            // It went away meanwhile.
+            continue;
+        };
+        if let Some(size) = size_of_kernels(&types).ok()? {
+            return read(&types, size).ok();
+        }
+    }
+}
+
+/// How large it is in bytes, as its symbols tell where they are shown.
+pub(super) fn size() -> Option<u64> {
+    size_between_symbols(BufReader::new(File::open("/proc/kallsyms").ok()?))
+}
+
+fn size_between_symbols(symbols: impl BufRead) -> Option<u64> {
+    let (mut start, mut stop) = (None, None);
+    for line in symbols.lines() {
+        let line = line.ok()?;
+        let symbol = match line.rsplit(' ').next()? {
+            "__start_BTF" => &mut start,
+            "__stop_BTF" => &mut stop,
+            _ => continue,
+        };
+        let address = u64::from_str_radix(line.split(' ').next()?, 16).ok()?;
+        // Zero is what those are shown who may not know.
+        *symbol = (address != 0).then_some(address);
+        if let (Some(start), Some(stop)) = (start, stop) {
+            return u64::checked_sub(stop, start);
+        }
+    }
+    None
+}
+
+/// `union bpf_attr` of the commands that take an id.
+#[repr(C)]
+struct ById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// `union bpf_attr` of `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct ByFd {
+    fd: u32,
+    size: u32,
+    info: u64,
+}
+
+/// `struct bpf_btf_info`.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    types: u64,
+    types_size: u32,
+    id: u32,
+    name: u64,
+    name_size: u32,
+    of_kernel: u32,
+}
+
+fn next(id: u32) -> io::Result<u32> {
+    let mut request = ById { id, next: 0, flags: 0 };
+    // SAFETY: the request is what this command reads and writes.
+    unsafe { bpf(BTF_GET_NEXT_ID, &mut request) }?;
+    Ok(request.next)
+}
+
+fn open(id: u32) -> io::Result<OwnedFd> {
+    let mut request = ById { id, next: 0, flags: 0 };
+    // SAFETY: the request is what this command reads.
+    let fd = unsafe { bpf(BTF_GET_FD_BY_ID, &mut request) }?;
+    // SAFETY: the kernel has just opened it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How many bytes there are, if they are the kernel's and no module's or program's.
+fn size_of_kernels(types: &OwnedFd) -> io::Result<Option<u32>> {
+    // Longer names, which modules may have, are cut off.
+    let mut name = [0u8; 64];
+    let mut info = Info {
+        name: name.as_mut_ptr() as u64,
+        name_size: size_of_val(&name) as u32,
+        ..Info::default()
+    };
+    // SAFETY: the name is as long as is said, and outlives the call; of types none are asked for.
+    match unsafe { inform(types, &mut info) } {
+        // The name is cut off: it is another's.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => return Ok(None),
+        result => result?,
+    }
+    let is_kernels = info.of_kernel != 0 && CStr::from_bytes_until_nul(&name) == Ok(NAME);
+    Ok(is_kernels.then_some(info.types_size))
+}
+
+fn read(types: &OwnedFd, size: u32) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; size as usize];
+    let mut info = Info { types: bytes.as_mut_ptr() as u64, types_size: size, ..Info::default() };
+    // SAFETY: the buffer is as large as is said, and outlives the call; no name is asked for.
+    unsafe { inform(types, &mut info) }?;
+    Ok(bytes)
+}
+
+/// # Safety
+///
+/// The buffers that `info` names are there, and as large as it says.
+unsafe fn inform(types: &OwnedFd, info: &mut Info) -> io::Result<()> {
+    let fd = types.as_raw_fd() as u32;
+    let size = size_of_val(info) as u32;
+    let mut request = ByFd { fd, size, info: std::ptr::from_mut(info) as u64 };
+    // SAFETY: the request is what this command reads; what it names, the caller answers for.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut request) }?;
+    Ok(())
+}
+
+/// # Safety
+///
+/// The request is that of the command, and what it names may be written to.
+unsafe fn bpf<T>(command: libc::c_long, request: &mut T) -> io::Result<i32> {
+    // SAFETY: the caller answers for it.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(request), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_tell_the_size_to_those_who_may_know() {
+        let told = "ffffffff828c5000 R __start_BTF\nffffffff82000000 T other\nffffffff82e0797e R __stop_BTF\n";
+        assert_eq!(size_between_symbols(told.as_bytes()), Some(5_515_646));
+        let hidden = "0000000000000000 R __start_BTF\n0000000000000000 R __stop_BTF\n";
+        assert_eq!(size_between_symbols(hidden.as_bytes()), None);
+        let damaged = "ffffffff82e0797e R __start_BTF\nffffffff828c5000 R __stop_BTF\n";
+        assert_eq!(size_between_symbols(damaged.as_bytes()), None);
+        assert_eq!(size_between_symbols("strange".as_bytes()), None);
+    }
+}
