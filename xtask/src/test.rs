@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use xshell::Shell;
 
 use crate::{
-    ebpf, fuzz, manifest, packages, root, tidy,
+    ebpf, fuzz, manifest, packages, root, tidy, vm,
     workspace::{Workspace, find_program, say},
 };
 
@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Do not run the fuzz targets; nor are they run if ARGS are given
     #[arg(long)]
     no_fuzz: bool,
+    /// Do not run the kernel tests on other kernels; nor are they run there if ARGS are given
+    #[arg(long)]
+    no_vm: bool,
     /// What the test programs are called with, as after `cargo test --`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
@@ -54,6 +57,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     }
     if options.args.is_empty() && !options.no_fuzz {
         summaries.push(fuzz::briefly(workspace)?);
+    }
+    if options.args.is_empty() && !options.no_vm {
+        summaries.push(vm::briefly(workspace)?);
     }
     let total: Summary = summaries.into_iter().sum();
     println!("{total}");

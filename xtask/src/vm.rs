@@ -1,105 +1,258 @@
-//! `cargo xtask vm`: boots other kernels (Debian's, in QEMU) and checks on each that synfin loads,
-//! attaches and reports a few known connections right.
+//! `cargo xtask vm`: boots other kernels (Debian's, in QEMU) and runs the kernel tests on each.
 
+mod apt;
+mod arch;
 mod children;
 pub(crate) mod guest;
 mod initramfs;
 mod kernels;
 mod machine;
+mod page;
+mod programs;
+mod results;
+mod table;
 mod tools;
-mod traffic;
+mod trial;
+mod userland;
 
 use std::{
-    env, fmt,
+    collections::HashSet,
+    env,
     fs::{self, File},
-    path::{Path, PathBuf},
+    num::NonZero,
+    path::Path,
     process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::SystemTime,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use self::{
+    apt::Apt,
+    arch::Arch,
+    guest::Task,
     initramfs::Initramfs,
-    kernels::{Kernel, Shelf, Wanted},
+    kernels::{Shelf, Wanted},
+    machine::Machine,
+    programs::Programs,
+    table::Table,
+    trial::{Outcome, Trial},
 };
 use crate::{
     ebpf,
+    test::Summary,
     workspace::{Workspace, say},
 };
+
+/// Every kernel that synfin is to be right on, at least.
+const MATRIX: [&str; 6] = ["5.10", "6.1", "6.12", "6.18", "newest", "6.12:arm64"];
+
+/// What a run of the whole matrix is written up in.
+const PAGE: &str = "docs/compatibility.md";
+
+/// All that is kept from one run to the next.
+const FOLDER: &str = "target/vm";
+
+/// What the tests are told of machines: how many times as long as on one of silicon things may take,
+/// and that settings of the whole machine may be changed.
+const VARIABLES: [(&str, &str); 2] =
+    [("SYNFIN_TEST_SLOWNESS", "10"), ("SYNFIN_TEST_OWN_MACHINE", "1")];
+
+/// What a machine's tests have of this one's environment.
+const PASSED_ON: [&str; 1] = ["RUST_BACKTRACE"];
+
+/// What a test run has time for: the ends of the matrix, and of the tests those that show most.
+const BRIEFLY: [&str; 2] = ["5.10", "newest"];
+const BRIEFLY_ARGS: [&str; 2] = ["accuracy::", "figures::extras"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Build the kernel side too, in place of the committed objects
     #[arg(long)]
     fresh_ebpf: bool,
-    /// Kernels to boot: a series (`6.12`), a Debian kernel's full name, or `newest`
-    #[arg(value_name = "KERNEL", default_values = ["5.10", "newest"])]
+    /// Write docs/compatibility.md of what all kernels show, if nothing fails
+    #[arg(long, conflicts_with_all = ["kernels", "args"])]
+    docs: bool,
+    /// Kernels to boot: a series (`6.12`), a Debian kernel's full name, or `newest`; with `:arm64`
+    /// behind it, of another architecture
+    #[arg(value_name = "KERNEL", default_values = MATRIX)]
     kernels: Vec<Wanted>,
+    /// What the kernel tests are called with, as after `cargo test --`
+    #[arg(last = true)]
+    args: Vec<String>,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
-    if env::consts::ARCH != "x86_64" {
-        bail!("the virtual machines are x86_64, and so must be what is built for them here");
+    let objects = options.fresh_ebpf.then(|| ebpf::build(workspace)).transpose()?;
+    let trials = try_all(workspace, &options.kernels, &options.args, objects.as_deref())?;
+    // A run that could try nothing has shown nothing.
+    let tried = trials.iter().any(|trial| matches!(trial.outcome, Outcome::Tried(_)));
+    let total: Summary = trials.iter().map(Trial::summary).sum();
+    if !tried || total.failed > 0 {
+        return Ok(ExitCode::FAILURE);
     }
-    tools::provide(workspace)?;
-    // All that this command writes is in here, and a run that was killed leaves only files.
-    let folder = workspace.root.join("target/vm");
+    if options.docs {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let day = now.split('T').next().unwrap_or_default();
+        fs::write(workspace.root.join(PAGE), page::write(&trials, day)?)?;
+        say(format!("wrote {PAGE}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tests that show most, on the oldest kernel and the newest: part of the test run.
+pub(crate) fn briefly(workspace: &Workspace) -> anyhow::Result<Summary> {
+    let kernels = BRIEFLY.map(|name| name.parse().map_err(anyhow::Error::msg));
+    let kernels = kernels.into_iter().collect::<anyhow::Result<Vec<Wanted>>>()?;
+    let archs: Vec<_> = kernels.iter().map(|wanted| wanted.arch).collect();
+    if let Err(error) = tools::provide(workspace, &archs) {
+        say(format!("SKIPPED: synfin was NOT tried on other kernels.\n{error:#}"));
+        return Ok(Summary { skipped: kernels.len() as u64, ..Summary::default() });
+    }
+    let trials = try_all(workspace, &kernels, &BRIEFLY_ARGS.map(str::to_owned), None)?;
+    Ok(trials.iter().map(Trial::summary).sum())
+}
+
+/// Tries all of these kernels, whatever becomes of the first, and says what came of them.
+fn try_all(
+    workspace: &Workspace,
+    wanted: &[Wanted],
+    args: &[String],
+    objects: Option<&Path>,
+) -> anyhow::Result<Vec<Trial>> {
+    let mut archs: Vec<_> = wanted.iter().map(|wanted| wanted.arch).collect();
+    archs.sort_unstable();
+    archs.dedup();
+    tools::provide(workspace, &archs)?;
+    // All that this command writes is in here and among cargo's files, and a run that was killed
+    // leaves only files.
+    let folder = workspace.root.join(FOLDER);
     fs::create_dir_all(&folder)?;
     let _alone = wait_until_alone(&folder)?;
 
-    let initramfs = folder.join("initramfs");
-    let objects = options.fresh_ebpf.then(|| ebpf::build(workspace)).transpose()?;
-    let built = build_static(workspace, &folder.join("build"), objects.as_deref())?;
-    fill_initramfs(&built)?.write(&initramfs)?;
-    let mut shelf = Shelf::open(&folder)?;
-    let results: Vec<_> = options
-        .kernels
-        .iter()
-        .map(|wanted| match shelf.provide(wanted) {
-            Ok(kernel) => {
-                Line { outcome: try_on(&kernel, &initramfs, &folder), kernel: kernel.name }
-            }
-            Err(error) => {
-                let outcome = Outcome::Skipped(format!("{error:#}"));
-                Line { kernel: wanted.to_string(), outcome }
-            }
-        })
-        .collect();
-
-    print!("{}", Table(&results));
-    // A run that could try nothing has shown nothing.
-    let passed = results.iter().any(|line| matches!(line.outcome, Outcome::Passed { .. }));
-    let failed = results.iter().any(|line| matches!(line.outcome, Outcome::Failed(_)));
-    Ok(if passed && !failed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut plans = Vec::new();
+    for arch in archs {
+        let wanted: Vec<_> = wanted.iter().filter(|wanted| wanted.arch == arch).collect();
+        let programs = programs::build(workspace, arch, objects)?;
+        let folder = folder.join(arch.name());
+        fs::create_dir_all(&folder)?;
+        let archive = folder.join("programs.cpio");
+        archive_programs(&programs, &task(workspace, &programs, args))?.write(&archive)?;
+        plans.extend(plan(arch, &wanted, &folder, &archive).unwrap_or_else(|error| {
+            let why = format!("{error:#}");
+            wanted.iter().map(|wanted| Plan::not(wanted, why.clone())).collect()
+        }));
+    }
+    // `newest` may be the same as another.
+    let mut known = HashSet::new();
+    plans.retain(|plan| known.insert(plan.kernel.clone()));
+    let trials = side_by_side(&plans, |plan| {
+        let outcome = match &plan.machine {
+            Ok(machine) => Outcome::Tried(trial::carry_out(machine)),
+            Err(why) => Outcome::Skipped(why.clone()),
+        };
+        Trial { kernel: plan.kernel.clone(), outcome }
+    });
+    print!("{}", Table(&trials));
+    let results = folder.join("results.json");
+    fs::write(&results, serde_json::to_vec_pretty(&trials)?)?;
+    say(format!("all results are in {}", results.display()));
+    Ok(trials)
 }
 
-/// What became of one kernel.
-enum Outcome {
-    Passed { seconds: u64 },
-    Failed(Vec<String>),
-    Skipped(String),
+/// What is to be done for one of the kernels that are wanted.
+struct Plan {
+    /// Its name, as far as it is known.
+    kernel: String,
+    /// What is to be booted, or why it cannot be had.
+    machine: Result<Machine, String>,
 }
 
-fn try_on(kernel: &Kernel, initramfs: &Path, folder: &Path) -> Outcome {
-    let folder = folder.join("runs").join(&kernel.name);
-    let run = match machine::boot(&kernel.path, initramfs, &folder) {
-        Ok(run) => run,
-        Err(error) => return Outcome::Failed(vec![format!("{error:#}")]),
-    };
-    let guest::Report { exit_code, stdout, stderr, doctor_exit_code, doctor } = &run.report;
-    let mut wrong = match exit_code {
-        Some(0) => traffic::check(stdout, &kernel.name),
-        Some(code) => vec![format!("synfin ended with exit code {code}")],
-        None => vec!["synfin was ended by a signal".into()],
-    };
-    if *doctor_exit_code != Some(0) {
-        wrong.push("`synfin doctor` is not content".into());
+impl Plan {
+    fn not(wanted: &Wanted, why: String) -> Self {
+        Self { kernel: wanted.to_string(), machine: Err(why) }
     }
-    if wrong.is_empty() {
-        return Outcome::Passed { seconds: run.seconds };
+}
+
+/// Gets what machines of one architecture need.
+fn plan(
+    arch: Arch,
+    wanted: &[&Wanted],
+    folder: &Path,
+    programs: &Path,
+) -> anyhow::Result<Vec<Plan>> {
+    let apt = Apt::open(arch, folder.join("apt"))?;
+    let userland = userland::provide(arch, &apt, folder)?;
+    let mut shelf = Shelf::open(arch, &apt, folder)?;
+    let plan = |wanted: &&Wanted| match shelf.provide(wanted) {
+        Ok(kernel) => {
+            let archives = [userland.clone(), kernel.modules(), programs.to_path_buf()];
+            let folder = folder.join("runs").join(&kernel.name);
+            let name = kernel.name.clone();
+            Plan { kernel: name, machine: Ok(Machine { kernel, archives, folder }) }
+        }
+        Err(error) => Plan::not(wanted, format!("{error:#}")),
+    };
+    Ok(wanted.iter().map(plan).collect())
+}
+
+/// What machines have to do.
+fn task(workspace: &Workspace, programs: &Programs, args: &[String]) -> Task {
+    let passed_on = PASSED_ON.iter().filter_map(|&name| Some((name, env::var(name).ok()?)));
+    let variables = passed_on.chain(VARIABLES.map(|(name, value)| (name, value.to_owned())));
+    Task {
+        synfin: programs.synfin.clone(),
+        tests: programs.tests.clone(),
+        folder: workspace.root.join("tracer"),
+        args: args.to_vec(),
+        variables: variables.map(|(name, value)| (name.to_owned(), value)).collect(),
     }
-    say(format!("on {} synfin said:\n{stdout}{stderr}{doctor}", kernel.name));
-    Outcome::Failed(wrong)
+}
+
+/// Our programs at the paths that they were built at, which the tests know; and xtask, which is
+/// the machines' init: see [`guest`].
+fn archive_programs(programs: &Programs, task: &Task) -> anyhow::Result<Initramfs> {
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut initramfs = Initramfs::default();
+    for folder in guest::FOLDERS {
+        initramfs.folder(folder);
+    }
+    initramfs.console();
+    initramfs.program(guest::INIT, &read(&programs.xtask)?);
+    for program in [&programs.synfin, &programs.tests] {
+        let path = program.to_str().context("a path that is no text")?;
+        initramfs.program(path, &read(program)?);
+    }
+    initramfs.file(guest::TASK, &serde_json::to_vec(task)?);
+    Ok(initramfs)
+}
+
+/// Does something with each, as many at a time as this machine has processors: an emulated machine
+/// keeps one busy. The results are in the order of the items.
+fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        while let Some((number, item)) =
+            items.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed))
+        {
+            done.push((number, work(item)));
+        }
+        done
+    };
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(take)).collect();
+        let done = workers.into_iter().flat_map(|worker| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        done.collect()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Two runs at a time would write the same files; the second waits here.
@@ -110,66 +263,4 @@ fn wait_until_alone(folder: &Path) -> anyhow::Result<File> {
         lock.lock()?;
     }
     Ok(lock)
-}
-
-/// xtask itself is the init of the machines: see [`guest`].
-fn fill_initramfs(built: &Path) -> anyhow::Result<Initramfs> {
-    let program = |name: &str| {
-        let path = built.join(name);
-        fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let mut initramfs = Initramfs::default();
-    for mount_point in guest::MOUNT_POINTS {
-        initramfs.folder(mount_point);
-    }
-    initramfs.console();
-    initramfs.program(guest::INIT, &program("xtask")?);
-    initramfs.program(guest::SYNFIN, &program("synfin")?);
-    Ok(initramfs)
-}
-
-/// Builds for a machine that has no libraries, and returns the folder of the programs.
-fn build_static(
-    workspace: &Workspace,
-    target_dir: &Path,
-    objects: Option<&Path>,
-) -> anyhow::Result<PathBuf> {
-    const TARGET: &str = "x86_64-unknown-linux-musl";
-    tools::provide_target(workspace, TARGET)?;
-    let mut build = workspace
-        .cargo()
-        .args(["build", "--release", "--package", "synfin", "--package", "xtask"])
-        .args(["--target", TARGET, "--target-dir"])
-        .arg(target_dir);
-    if let Some(objects) = objects {
-        build = build.env("SYNFIN_EBPF_DIR", objects);
-    }
-    build.run()?;
-    Ok(target_dir.join(TARGET).join("release"))
-}
-
-struct Line {
-    kernel: String,
-    outcome: Outcome,
-}
-
-/// All kernels, whatever became of the first.
-struct Table<'a>(&'a [Line]);
-
-impl fmt::Display for Table<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.iter().map(|line| line.kernel.len()).max().unwrap_or(0);
-        for Line { kernel, outcome } in self.0 {
-            match outcome {
-                Outcome::Passed { seconds } => writeln!(f, "{kernel:width$}  ok ({seconds} s)")?,
-                Outcome::Failed(wrong) => {
-                    for what in wrong {
-                        writeln!(f, "{kernel:width$}  FAILED: {what}")?;
-                    }
-                }
-                Outcome::Skipped(why) => writeln!(f, "{kernel:width$}  SKIPPED, NOT tried: {why}")?,
-            }
-        }
-        Ok(())
-    }
 }

@@ -1,38 +1,42 @@
-//! Debian's kernels: which there are, and how to get one. Apt does the work, with lists of its own
-//! in `target/vm/apt`, so that this machine's lists and sources stay as they are.
+//! Debian's kernels: which there are, and how to get one, with its modules.
 
 use std::{
+    borrow::Cow,
     cmp::Ordering,
-    fmt, fs,
+    fmt, fs, iter,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     str::FromStr,
-    time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
-use super::{children, tools::KEYRING};
-use crate::workspace::say;
-
-/// Releases of Debian that still get kernels, and the suites that hold their updates: older
-/// kernels are in the older ones.
-const SUITES: [&str; 6] =
-    ["bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid"];
-const SECURITY_SUITES: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
-
-/// Where Debian is to be had if this machine's own sources do not say.
-const MIRROR: &str = "http://deb.debian.org";
+use super::{
+    apt::{Apt, remove_folder},
+    arch::Arch,
+    children,
+    initramfs::Initramfs,
+};
+use crate::workspace::{find_program, say};
 
 /// The flavour for virtual machines: the smallest, and all of ours need no driver.
-const FLAVOUR: &str = "-cloud-amd64";
+const FLAVOUR: &str = "-cloud-";
 
-/// Package lists older than this are fetched anew.
-const LISTS_KEEP: Duration = Duration::from_hours(24);
+/// Modules that a machine without hardware can use, by their folders: networking above all, and
+/// what that builds on.
+const MODULES: [&str; 4] = ["net", "lib", "crypto", "drivers"];
+const DRIVERS: [&str; 3] = ["net", "virtio", "char"];
 
 /// A kernel as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) struct Wanted {
+    pub(super) arch: Arch,
+    release: Release,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Release {
     Newest,
     /// `6.12`, or all of a name like `6.12.9+deb13-cloud-amd64`.
     Named(String),
@@ -42,28 +46,43 @@ impl FromStr for Wanted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "newest" => Ok(Self::Newest),
-            _ if text.starts_with(|c: char| c.is_ascii_digit()) => Ok(Self::Named(text.into())),
-            _ => Err("a kernel is named like 6.12, 6.12.9+deb13-cloud-amd64 or newest".into()),
-        }
+        let (release, arch) = match text.split_once(':') {
+            Some((release, arch)) => (release, arch.parse()?),
+            None => {
+                let named = Arch::ALL.into_iter().find(|arch| text.ends_with(arch.name()));
+                (text, named.unwrap_or(Arch::Amd64))
+            }
+        };
+        let release = match release {
+            "newest" => Release::Newest,
+            _ if release.starts_with(|c: char| c.is_ascii_digit()) => {
+                Release::Named(release.into())
+            }
+            _ => {
+                return Err("a kernel is named like 6.12, newest, 6.12:arm64 or \
+                            6.12.9+deb13-cloud-amd64"
+                    .into());
+            }
+        };
+        Ok(Self { arch, release })
     }
 }
 
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Newest => f.write_str("newest"),
-            Self::Named(name) => f.write_str(name),
+        match &self.release {
+            Release::Named(name) if name.ends_with(self.arch.name()) => f.write_str(name),
+            Release::Named(name) => write!(f, "{name}:{}", self.arch),
+            Release::Newest => write!(f, "newest:{}", self.arch),
         }
     }
 }
 
 impl Wanted {
     fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Newest => true,
-            Self::Named(wanted) => {
+        match &self.release {
+            Release::Newest => true,
+            Release::Named(wanted) => {
                 let rest = name.strip_prefix(wanted.as_str());
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             }
@@ -73,25 +92,38 @@ impl Wanted {
 
 /// A kernel that can be booted.
 pub(super) struct Kernel {
+    pub(super) arch: Arch,
     /// As `uname -r` says it.
     pub(super) name: String,
-    /// The boot image.
-    pub(super) path: PathBuf,
+    folder: PathBuf,
 }
 
-/// The kernels that are here, and those that can be had.
-pub(super) struct Shelf {
+impl Kernel {
+    /// The boot image.
+    pub(super) fn image(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// An archive of its modules.
+    pub(super) fn modules(&self) -> PathBuf {
+        self.folder.join("modules.cpio")
+    }
+}
+
+/// The kernels of one architecture that are here, and those that can be had.
+pub(super) struct Shelf<'a> {
+    arch: Arch,
     folder: PathBuf,
-    apt: Apt,
+    apt: &'a Apt,
     /// `None` until something is wanted.
     to_be_had: Option<Vec<Package>>,
 }
 
-impl Shelf {
-    pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
+impl<'a> Shelf<'a> {
+    pub(super) fn open(arch: Arch, apt: &'a Apt, folder: &Path) -> anyhow::Result<Self> {
         let kernels = folder.join("kernels");
         fs::create_dir_all(&kernels)?;
-        Ok(Self { folder: kernels, apt: Apt(folder.join("apt")), to_be_had: None })
+        Ok(Self { arch, folder: kernels, apt, to_be_had: None })
     }
 
     /// The newest kernel that fits, downloaded if need be. If nothing can be downloaded now, one
@@ -99,7 +131,7 @@ impl Shelf {
     pub(super) fn provide(&mut self, wanted: &Wanted) -> anyhow::Result<Kernel> {
         let packages = match self.to_be_had.take() {
             Some(packages) => packages,
-            None => self.apt.kernels().unwrap_or_else(|error| {
+            None => self.look().unwrap_or_else(|error| {
                 say(format!("cannot look for kernels to download: {error:#}"));
                 Vec::new()
             }),
@@ -109,46 +141,81 @@ impl Shelf {
         let Some(package) = fitting.max_by(|a, b| by_version(&a.kernel, &b.kernel)) else {
             return self.here_already(wanted);
         };
-        let path = self.folder.join(&package.kernel);
-        if !path.is_file() {
-            download(&self.apt, package, &path)
-                .with_context(|| format!("cannot get {}", package.name))?;
+        let folder = self.folder.join(&package.kernel);
+        let made_of = fs::read_to_string(folder.join(MADE_OF)).unwrap_or_default();
+        if made_of != package.recipe() {
+            remove_folder(&folder)?;
+            download(self.apt, package, &folder)
+                .with_context(|| format!("cannot get {}", package.names.join(" and ")))?;
         }
-        Ok(Kernel { name: package.kernel.clone(), path })
+        Ok(Kernel { arch: self.arch, name: package.kernel.clone(), folder })
+    }
+
+    fn look(&self) -> anyhow::Result<Vec<Package>> {
+        let mut names = Vec::new();
+        for prefix in ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"] {
+            names.extend(self.apt.names(prefix)?);
+        }
+        Ok(packages(&names, self.arch))
     }
 
     fn here_already(&self, wanted: &Wanted) -> anyhow::Result<Kernel> {
-        let files = fs::read_dir(&self.folder)?.filter_map(|file| Some(file.ok()?.path()));
-        let kernels = files.filter_map(|path| {
-            let name = path.file_name()?.to_str()?.to_owned();
-            (path.is_file() && wanted.matches(&name)).then_some(Kernel { name, path })
+        let folders = fs::read_dir(&self.folder)?.filter_map(|folder| Some(folder.ok()?.path()));
+        let kernels = folders.filter_map(|folder| {
+            let name = folder.file_name()?.to_str()?.to_owned();
+            let is_it = wanted.matches(&name) && !name.ends_with(PARTIAL);
+            is_it.then_some(Kernel { arch: self.arch, name, folder })
         });
         let newest = kernels.max_by(|a, b| by_version(&a.name, &b.name));
-        newest.with_context(|| {
-            format!("there is none here, and none in the package lists of {}", SUITES.join(", "))
-        })
+        newest.context("there is none here, and none with its modules in Debian's package lists")
     }
 }
 
-/// A package that holds a boot image.
+/// The packages of a kernel.
 #[derive(Debug, PartialEq, Eq)]
 struct Package {
-    name: String,
     kernel: String,
+    names: Vec<String>,
 }
 
 impl Package {
-    fn parse(name: &str) -> Option<Self> {
-        // Since 6.19 the image is in a package apart from the modules, which are not needed.
-        let kernel =
-            name.strip_prefix("linux-binary-").or_else(|| name.strip_prefix("linux-image-"))?;
-        let version = kernel.strip_suffix(FLAVOUR)?;
-        // Neither `cloud-amd64`, which only depends on the newest, nor a real-time kernel.
+    /// Of the name of a package that holds a boot image.
+    fn parse(name: &str, arch: Arch) -> Option<Self> {
+        // Since 6.19 the modules are in a package apart from the image, and what is known about
+        // them in a third.
+        let (kernel, more) = match name.strip_prefix("linux-binary-") {
+            Some(kernel) => (kernel, &["linux-modules-", "linux-base-"][..]),
+            None => (name.strip_prefix("linux-image-")?, &[][..]),
+        };
+        let version = kernel.strip_suffix(arch.name())?.strip_suffix(FLAVOUR)?;
+        // Neither `6.12-cloud-amd64`, which only depends on the newest, nor a real-time kernel.
         let is_version = version.starts_with(|c: char| c.is_ascii_digit())
             && version.matches('.').count() >= 2
             && !version.contains("rt");
-        is_version.then(|| Self { name: name.into(), kernel: kernel.into() })
+        let more = more.iter().map(|prefix| format!("{prefix}{kernel}"));
+        is_version.then(|| Self {
+            kernel: kernel.into(),
+            names: iter::once(name.to_owned()).chain(more).collect(),
+        })
     }
+
+    /// What the folder of this kernel is made of: if that changes, it is made anew.
+    fn recipe(&self) -> String {
+        format!("{:?} {MODULES:?} {DRIVERS:?}", self.names)
+    }
+}
+
+/// Of these names, every kernel that can be had with its modules; of those that were superseded,
+/// there is often only the image left.
+fn packages(names: &[String], arch: Arch) -> Vec<Package> {
+    let is_there = |name: &String| names.contains(name);
+    // Of a kernel in several packages, there is one by the old name that depends on them.
+    let is_split = |package: &Package| is_there(&format!("linux-binary-{}", package.kernel));
+    let packages = names.iter().filter_map(|name| Package::parse(name, arch));
+    packages
+        .filter(|package| package.names.iter().all(is_there))
+        .filter(|package| package.names.len() > 1 || !is_split(package))
+        .collect()
 }
 
 /// Compares by the numbers in the names: 5.10.0-9 is older than 5.10.0-10.
@@ -160,125 +227,83 @@ fn by_version(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b))
 }
 
-/// Puts the boot image of `package` at `to`, which is there whole or not at all.
+/// The end of the name of a folder that is being filled.
+const PARTIAL: &str = ".partial";
+
+/// A file in the folder of a kernel that says what it is made of.
+const MADE_OF: &str = "made-of";
+
+/// Puts a kernel at `to`, which is there whole or not at all.
 fn download(apt: &Apt, package: &Package, to: &Path) -> anyhow::Result<()> {
-    say(format!("downloading Debian's {}", package.name));
-    let folder = to.with_added_extension("partial");
+    say(format!("downloading Debian's {}", package.names.join(" and ")));
+    let folder = to.with_added_extension(&PARTIAL[1..]);
     remove_folder(&folder)?;
     fs::create_dir_all(&folder)?;
-    children::run(apt.command("apt-get").args(["download", &package.name]).current_dir(&folder))?;
-    let archive = find(&folder, &|name| name.ends_with(".deb"))?.context("apt-get left no file")?;
     let unpacked = folder.join("unpacked");
-    children::run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
-    let image = find(&unpacked, &|name| name.starts_with("vmlinuz"))?;
-    fs::rename(image.context("the package holds no boot image")?, to)?;
-    remove_folder(&folder)
+    let names: Vec<_> = package.names.iter().map(String::as_str).collect();
+    apt.unpack(&names, &unpacked)?;
+    let image = find(&unpacked, &|path| path.is_file() && name_of(path).starts_with("vmlinuz"))?;
+    fs::rename(image.context("the package holds no boot image")?, folder.join("vmlinuz"))?;
+    let is_it = Path::new("modules").join(&package.kernel);
+    let modules = find(&unpacked, &|path| path.ends_with(&is_it))?;
+    archive_modules(&package.kernel, &modules.context("the package holds no modules")?, &folder)?;
+    remove_folder(&unpacked)?;
+    fs::write(folder.join(MADE_OF), package.recipe())?;
+    Ok(fs::rename(folder, to)?)
 }
 
-fn remove_folder(folder: &Path) -> anyhow::Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
+/// Makes the archive of the modules that are of use, and of what `modprobe` has to know of them.
+fn archive_modules(kernel: &str, modules: &Path, folder: &Path) -> anyhow::Result<()> {
+    let drivers = modules.join("kernel/drivers");
+    keep_only(&modules.join("kernel"), |path| MODULES.contains(&&*name_of(path)))?;
+    keep_only(&drivers, |path| DRIVERS.contains(&&*name_of(path)))?;
+    // Folders there are of hardware.
+    keep_only(&drivers.join("net"), Path::is_file)?;
+    // Where they are to be, as that is where both this machine's tools and the guest's look.
+    let root = folder.join("root");
+    fs::create_dir_all(root.join("usr/lib/modules"))?;
+    symlink("usr/lib", root.join("lib"))?;
+    fs::rename(modules, root.join("usr/lib/modules").join(kernel))?;
+    let depmod = find_program("depmod").context("there is no depmod here, of the package kmod")?;
+    children::run(Command::new(depmod).arg("-b").arg(&root).arg(kernel))?;
+    let mut archive = Initramfs::default();
+    archive.tree("", &root, &|path| path != Path::new("lib"))?;
+    archive.write(&folder.join("modules.cpio"))?;
+    remove_folder(&root)
+}
+
+/// Removes all else from a folder.
+fn keep_only(folder: &Path, wanted: impl Fn(&Path) -> bool) -> anyhow::Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if !wanted(&path) {
+            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        }
     }
     Ok(())
 }
 
-/// The first file below `folder` whose name `fits`.
-fn find(folder: &Path, fits: &impl Fn(&str) -> bool) -> anyhow::Result<Option<PathBuf>> {
+fn name_of(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// The first path below `folder` that `fits`.
+fn find(folder: &Path, fits: &impl Fn(&Path) -> bool) -> anyhow::Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let kind = entry.file_type()?;
-        let found = if kind.is_dir() {
-            find(&entry.path(), fits)?
-        } else {
-            let is_it = kind.is_file() && entry.file_name().to_str().is_some_and(fits);
-            is_it.then(|| entry.path())
-        };
-        if found.is_some() {
-            return Ok(found);
+        let path = entry.path();
+        if fits(&path) {
+            return Ok(Some(path));
+        }
+        if entry.file_type()?.is_dir()
+            && let Some(found) = find(&path, fits)?
+        {
+            return Ok(Some(found));
         }
     }
     Ok(None)
-}
-
-/// Apt, with a folder of its own.
-struct Apt(PathBuf);
-
-impl Apt {
-    fn command(&self, program: &str) -> Command {
-        let folder = self.0.display();
-        let mut command = Command::new(program);
-        command.arg("-qq");
-        for option in [
-            format!("Dir::Etc::SourceList={folder}/sources.list"),
-            "Dir::Etc::SourceParts=-".into(),
-            format!("Dir::State::Lists={folder}/lists"),
-            format!("Dir::Cache={folder}/cache"),
-            "Acquire::Languages=none".into(),
-            // The unprivileged user that apt would become need not be able to enter our folder.
-            "APT::Sandbox::User=root".into(),
-        ] {
-            command.args(["-o", &option]);
-        }
-        command
-    }
-
-    /// Every kernel that the lists name.
-    fn kernels(&self) -> anyhow::Result<Vec<Package>> {
-        self.update()?;
-        let mut kernels = Vec::new();
-        for prefix in ["linux-image-", "linux-binary-"] {
-            let names = children::read(self.command("apt-cache").args(["pkgnames", prefix]))?;
-            kernels.extend(names.lines().filter_map(Package::parse));
-        }
-        if kernels.is_empty() {
-            bail!("the package lists name no kernel");
-        }
-        Ok(kernels)
-    }
-
-    fn update(&self) -> anyhow::Result<()> {
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(self.0.join(folder))?;
-        }
-        let (sources, stamp) = (self.0.join("sources.list"), self.0.join("updated"));
-        let wanted = source_list(&configured_sites());
-        let are_fresh = fs::metadata(&stamp)
-            .and_then(|stamp| stamp.modified())
-            .is_ok_and(|time| time.elapsed().is_ok_and(|age| age < LISTS_KEEP));
-        if are_fresh && fs::read_to_string(&sources).is_ok_and(|present| present == wanted) {
-            return Ok(());
-        }
-        say("fetching the lists of Debian's kernels");
-        fs::write(&sources, wanted)?;
-        // A suite that the mirror has given up must not keep the others' kernels from us.
-        match children::run(self.command("apt-get").args(["update", "--error-on=any"])) {
-            Ok(()) => fs::write(&stamp, "")?,
-            Err(error) => say(format!("not all lists could be fetched: {error:#}")),
-        }
-        Ok(())
-    }
-}
-
-/// Where this machine's apt fetches from.
-fn configured_sites() -> Vec<String> {
-    let sites =
-        children::read(Command::new("apt-get").args(["indextargets", "--format", "$(SITE)"]));
-    sites.unwrap_or_default().lines().map(|site| site.trim_end_matches('/').to_owned()).collect()
-}
-
-/// Debian's archives by this machine's mirrors, which may be all that it can reach.
-fn source_list(sites: &[String]) -> String {
-    let archive = |name: &str| {
-        let configured = sites.iter().find(|site| site.ends_with(name));
-        configured.cloned().unwrap_or_else(|| format!("{MIRROR}{name}"))
-    };
-    let (main, security) = (archive("/debian"), archive("/debian-security"));
-    let suites = SUITES.iter().map(|suite| (&main, suite));
-    let suites = suites.chain(SECURITY_SUITES.iter().map(|suite| (&security, suite)));
-    suites
-        .map(|(site, suite)| format!("deb [arch=amd64 signed-by={KEYRING}] {site} {suite} main\n"))
-        .collect()
 }
 
 #[cfg(test)]
@@ -287,22 +312,43 @@ mod tests {
 
     #[test]
     fn packages_with_a_boot_image_are_told_from_others() {
-        let kernel = |name| Package::parse(name).map(|package| package.kernel);
+        let package = |name| {
+            let Package { kernel, names } = Package::parse(name, Arch::Amd64)?;
+            Some(format!("{kernel}: {}", names.join(" ")))
+        };
         let name = "linux-image-5.10.0-46-cloud-amd64";
-        assert_eq!(kernel(name).as_deref(), Some("5.10.0-46-cloud-amd64"));
+        assert_eq!(package(name), Some(format!("5.10.0-46-cloud-amd64: {name}")));
         let name = "linux-binary-7.3.4+deb14-cloud-amd64";
-        assert_eq!(kernel(name).as_deref(), Some("7.3.4+deb14-cloud-amd64"));
+        let more = "linux-modules-7.3.4+deb14-cloud-amd64 linux-base-7.3.4+deb14-cloud-amd64";
+        assert_eq!(package(name), Some(format!("7.3.4+deb14-cloud-amd64: {name} {more}")));
         for other in [
             "linux-image-cloud-amd64",
             "linux-image-6.12-cloud-amd64",
             "linux-image-5.10.0-46-cloud-amd64-dbg",
             "linux-image-5.10.0-46-cloud-amd64-unsigned",
             "linux-image-5.10.0-46-amd64",
+            "linux-image-5.10.0-46-cloud-arm64",
             "linux-image-6.1.0-9-rt-cloud-amd64",
             "linux-headers-5.10.0-46-cloud-amd64",
         ] {
-            assert_eq!(kernel(other), None, "{other}");
+            assert_eq!(package(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn only_kernels_with_modules_can_be_had() {
+        let all = [
+            "linux-image-6.18.15+deb13-cloud-amd64",
+            "linux-image-7.1.8+deb13-cloud-amd64",
+            "linux-binary-7.1.8+deb13-cloud-amd64",
+            "linux-image-7.3.4+deb13-cloud-amd64",
+            "linux-binary-7.3.4+deb13-cloud-amd64",
+            "linux-modules-7.3.4+deb13-cloud-amd64",
+            "linux-base-7.3.4+deb13-cloud-amd64",
+        ];
+        let packages = packages(&all.map(str::to_owned), Arch::Amd64);
+        let names: Vec<_> = packages.iter().map(|package| package.names.join(" ")).collect();
+        assert_eq!(names, [all[0].to_owned(), all[4..].join(" ")]);
     }
 
     #[test]
@@ -332,14 +378,21 @@ mod tests {
         assert!(!series.matches("6.12.9+deb13-cloud-amd64"));
         let name: Wanted = "6.1.0-9-cloud-amd64".parse().unwrap();
         assert!(name.matches("6.1.0-9-cloud-amd64"));
-        assert!(Wanted::Newest.matches("6.1.0-9-cloud-amd64"));
+        let newest: Wanted = "newest".parse().unwrap();
+        assert!(newest.matches("6.1.0-9-cloud-amd64"));
         assert!("six".parse::<Wanted>().is_err());
     }
 
     #[test]
-    fn the_machines_own_mirror_is_used() {
-        let list = source_list(&["http://mirror.example/debian".into()]);
-        assert!(list.contains("] http://mirror.example/debian bullseye main\n"));
-        assert!(list.contains("] http://deb.debian.org/debian-security bullseye-security main\n"));
+    fn a_kernel_of_another_architecture_is_named_as_a_package_is() {
+        for (text, arch) in [
+            ("6.12:arm64", Arch::Arm64),
+            ("newest:amd64", Arch::Amd64),
+            ("6.12.9+deb13-cloud-arm64", Arch::Arm64),
+        ] {
+            let wanted: Wanted = text.parse().unwrap();
+            assert_eq!((wanted.arch, wanted.to_string().as_str()), (arch, text));
+        }
+        assert!("6.12:sparc".parse::<Wanted>().is_err());
     }
 }

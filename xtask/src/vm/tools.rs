@@ -1,39 +1,41 @@
-//! What the machines need of this one: QEMU and apt, and Rust's target for static programs.
+//! What the machines need of this one: QEMU, apt and depmod, and Rust's targets for static
+//! programs.
 
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use xshell::cmd;
 
+use super::arch::Arch;
 use crate::{
     packages,
     workspace::{Workspace, find_program, say},
 };
 
-pub(super) const QEMU: &str = "qemu-system-x86_64";
-
 /// Debian's signing keys, without which nothing that is downloaded is trusted.
 pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Installs what is missing, after saying so.
-pub(super) fn provide(workspace: &Workspace) -> anyhow::Result<()> {
+pub(super) fn provide(workspace: &Workspace, archs: &[Arch]) -> anyhow::Result<()> {
     for program in ["apt-get", "apt-cache", "dpkg-deb"] {
         find_program(program).with_context(|| {
             format!("there is no {program} here: kernels are fetched as Debian packages")
         })?;
     }
-    let mut missing = Vec::new();
-    if find_program(QEMU).is_none() {
-        missing.push("qemu-system-x86");
-    }
+    let emulators = archs.iter().map(|arch| arch.qemu());
+    let programs = emulators.chain([("depmod", "kmod")]);
+    let missing = programs.filter(|(program, _)| find_program(program).is_none());
+    let mut missing: Vec<_> = missing.map(|(_, package)| package).collect();
     if !Path::new(KEYRING).is_file() {
         missing.push("debian-archive-keyring");
     }
-    packages::install(&workspace.sh, &missing, "virtual machines")
+    packages::install(&workspace.sh, &missing, "virtual machines")?;
+    let mut targets = archs.iter().filter_map(|arch| arch.foreign_target());
+    targets.try_for_each(|target| provide_target(workspace, target))
 }
 
 /// Rust's library for `target`, of the toolchain that builds the workspace.
-pub(super) fn provide_target(workspace: &Workspace, target: &str) -> anyhow::Result<()> {
+fn provide_target(workspace: &Workspace, target: &str) -> anyhow::Result<()> {
     let sh = &workspace.sh;
     let library = cmd!(sh, "rustc --print target-libdir --target {target}").read()?;
     if Path::new(&library).is_dir() {
