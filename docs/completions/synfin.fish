@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_synfin_global_optspecs
-    string join \n v/verbose by= reason= state= from= record= for= ring-size= btf= survey-always p/pid= P/port= L/localport= D/remoteport= 4/ipv4 6/ipv6 local= remote= N/netns= c/cgroup= role= o/output= w/wide H/no-header h/help V/version
+    string join \n v/verbose by= reason= state= from= record= for= ring-size= tracepoints-only btf= survey-always p/pid= P/port= L/localport= D/remoteport= 4/ipv4 6/ipv6 local= remote= N/netns= c/cgroup= role= o/output= w/wide H/no-header h/help V/version
 end
 
 function __fish_synfin_needs_command
@@ -49,6 +49,7 @@ complete -c synfin -n "__fish_synfin_needs_command" -s o -l output -d 'Form of t
 json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_needs_command" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
+complete -c synfin -n "__fish_synfin_needs_command" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_needs_command" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_needs_command" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_needs_command" -s 6 -l ipv6 -d 'IPv6 only'
@@ -89,6 +90,7 @@ server\t''"
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s o -l output -d 'Form of the output' -r -f -a "table\t'Aligned columns, for the eyes'
 json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
+complete -c synfin -n "__fish_synfin_using_subcommand top" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s 6 -l ipv6 -d 'IPv6 only'
@@ -121,6 +123,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand report" -s o -l output -d 
 json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l once -d 'Look at all sockets once, and report what is so now'
+complete -c synfin -n "__fish_synfin_using_subcommand report" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s 6 -l ipv6 -d 'IPv6 only'
@@ -147,6 +150,7 @@ server\t''"
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s o -l output -d 'Form of the output' -r -f -a "table\t'Aligned columns, for the eyes'
 json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
+complete -c synfin -n "__fish_synfin_using_subcommand trace" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s 6 -l ipv6 -d 'IPv6 only'
@@ -177,6 +181,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand connections" -s o -l outpu
 json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l open -d 'List the living connections instead: now, or at the end of a recording'
+complete -c synfin -n "__fish_synfin_using_subcommand connections" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s 6 -l ipv6 -d 'IPv6 only'
@@ -197,6 +202,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand record" -s N -l netns -d '
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s c -l cgroup -d 'Made in this cgroup (version 2) or in one below it: a path from the root, or in /sys/fs/cgroup' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l role -d 'On this side' -r -f -a "client\t''
 server\t''"
+complete -c synfin -n "__fish_synfin_using_subcommand record" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s 6 -l ipv6 -d 'IPv6 only'

@@ -52,15 +52,39 @@ offsets! {
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
         bytes_acked, bytes_received, rcv_tstamp, write_seq, snd_nxt, snd_wnd,
         // Behind pointers.
-        net_inum, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level, cgroup_ancestors, kn_id,
+        net_inum, net_count, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level, cgroup_ancestors, kn_id,
         bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
         task_group_leader, task_parent, task_tgid, task_mm, task_start_time,
         task_comm, task_cgroups, css_set_cgroup,
         // struct tcp_timewait_sock, tcp_request_sock.
-        tw_substate, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
+        tw_substate, tw_sport, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
         // A packet: struct sk_buff, dst_entry, net_device.
         skb_head, skb_transport_header, skb_refdst, dst_dev, dev_net,
     }
+}
+
+/// Behind how many parameters of a kernel function the value lies that it returns; 0: it returns
+/// none, or does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[expect(missing_docs, reason = "named after the kernel's functions")]
+pub struct Returns {
+    pub inet_csk_accept: u8,
+    pub inet_csk_reqsk_queue_hash_add: u8,
+    /// Of this one, or of `__inet_csk_reqsk_queue_drop` where that exists.
+    pub inet_csk_reqsk_queue_drop: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+impl Returns {
+    /// Nothing is known.
+    pub const NONE: Self = Self {
+        inet_csk_accept: 0,
+        inet_csk_reqsk_queue_hash_add: 0,
+        inet_csk_reqsk_queue_drop: 0,
+        reserved: 0,
+    };
 }
 
 /// The globals of the kernel side.
@@ -79,6 +103,8 @@ pub struct Config {
     pub reset_reasons: [u16; ResetReason::COUNT],
     /// 1 if the tracepoint `tcp_send_reset` tells why.
     pub reset_tells_reason: u32,
+    /// Where the programs that run when a kernel function returns find what it returns.
+    pub returns: Returns,
     /// Length of a jiffy, microseconds.
     pub tick_us: u32,
     /// The reader is woken when this many bytes wait in the ring buffer.
@@ -94,6 +120,7 @@ impl Config {
         syn_data: Bit::MISSING,
         reset_reasons: [ABSENT; ResetReason::COUNT],
         reset_tells_reason: 0,
+        returns: Returns::NONE,
         tick_us: 0,
         wake_bytes: 0,
     };

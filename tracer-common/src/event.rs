@@ -21,25 +21,37 @@ pub enum Kind {
     ResetReceived = 3,
     /// A reset was sent for a socket: [`Reset`].
     ResetSent = 4,
+    /// A socket that is about to end was due a TIME_WAIT: [`TimeWaitEntry`].
+    TimeWaitEntry = 5,
+    /// An orphan in FIN_WAIT2 that the kernel keeps as it keeps TIME_WAITs has become one:
+    /// [`TimeWaitChange`].
+    TimeWaitTurn = 6,
+    /// A TIME_WAIT is over: [`TimeWaitChange`].
+    TimeWaitExit = 7,
+    /// accept() took a connection: [`Accepted`].
+    Accepted = 8,
 }
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = Self::ALL.len();
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Step, Self::Opening, Self::Closing, Self::ResetReceived, Self::ResetSent];
+    pub const ALL: [Self; 9] = [
+        Self::Step,
+        Self::Opening,
+        Self::Closing,
+        Self::ResetReceived,
+        Self::ResetSent,
+        Self::TimeWaitEntry,
+        Self::TimeWaitTurn,
+        Self::TimeWaitExit,
+        Self::Accepted,
+    ];
 
     /// The kind whose number is `number`, or `None` if this reader does not know it.
     pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Step),
-            1 => Some(Self::Opening),
-            2 => Some(Self::Closing),
-            3 => Some(Self::ResetReceived),
-            4 => Some(Self::ResetSent),
-            _ => None,
-        }
+        // `get` is not const yet.
+        if (number as usize) < Self::COUNT { Some(Self::ALL[number as usize]) } else { None }
     }
 
     /// The name used where losses are listed by kind.
@@ -50,6 +62,10 @@ impl Kind {
             Self::Closing => "closing",
             Self::ResetReceived => "reset_received",
             Self::ResetSent => "reset_sent",
+            Self::TimeWaitEntry => "time_wait_entry",
+            Self::TimeWaitTurn => "time_wait_turn",
+            Self::TimeWaitExit => "time_wait_exit",
+            Self::Accepted => "accepted",
         }
     }
 }
@@ -241,8 +257,67 @@ pub struct Reset {
     pub sock: u64,
 }
 
+/// A socket was due a TIME_WAIT, or the like in FIN_WAIT2; its →CLOSE follows at once.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct TimeWaitEntry {
+    /// [`Kind::TimeWaitEntry`].
+    pub kind: u8,
+    /// In which state its remains are, TIME_WAIT or FIN_WAIT2; 0: the kernel's table was full, and
+    /// nothing remains.
+    pub substate: u8,
+    /// Zero.
+    pub reserved: [u8; 6],
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time: u64,
+    /// The socket's kernel address.
+    pub sock: u64,
+}
+
+/// Something befell what remains of a socket. Behind it come the addresses, as in [`Step`].
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct TimeWaitChange {
+    /// [`Kind::TimeWaitTurn`] or [`Kind::TimeWaitExit`].
+    pub kind: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+    /// [`Flags::IPV6`] or nothing.
+    pub flags: Flags,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time: u64,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Our port.
+    pub local_port: u16,
+    /// The peer's port.
+    pub remote_port: u16,
+}
+
+/// accept() took a connection out of its listener's queue.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Accepted {
+    /// [`Kind::Accepted`].
+    pub kind: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time: u64,
+    /// The connection's kernel address.
+    pub sock: u64,
+}
+
 const _: () = assert!(size_of::<Step>() == 48);
 const _: () = assert!(size_of::<Opening>() == 80);
 const _: () = assert!(size_of::<Closing>() == 72);
 const _: () = assert!(size_of::<Reset>() == 24);
+const _: () = assert!(size_of::<TimeWaitEntry>() == 24 && size_of::<TimeWaitChange>() == 24);
+const _: () = assert!(size_of::<Accepted>() == 24);
 const _: () = assert!(size_of::<Ends4>() == 8 && size_of::<Ends6>() == 32);

@@ -1,11 +1,11 @@
 //! The only code that reserves and submits; it counts what it could not, and what it was not to.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use synfin_common::event::Kind;
+use synfin_common::event::{Ends4, Ends6, Kind};
 
 use crate::{
     maps::{EVENTS, TALLY},
-    sock::global,
+    sock::{Addresses, global},
 };
 
 /// How many records of a kind and CPU pass between two looks at how full the ring buffer is:
@@ -38,6 +38,36 @@ pub fn emit<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
     let wake = look && EVENTS.query(BPF_RB_AVAIL_DATA.into()) > u64::from(global!(wake_bytes));
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     record.submit(flags.into());
+}
+
+/// What is written: the addresses come last, as their size differs.
+#[repr(C)]
+struct WithEnds<T, E> {
+    record: T,
+    ends: E,
+}
+
+/// Writes a record and addresses behind it. `fill` initializes the record.
+#[inline(always)]
+pub fn emit_with_ends<T: 'static>(kind: Kind, addresses: Addresses, fill: impl Fn(*mut T)) {
+    let Addresses { ipv6, local, remote } = addresses;
+    // SAFETY: the pointers are into the ring buffer's memory for the record, whose parts are
+    // 8-aligned in it, and all of it is written.
+    unsafe {
+        if ipv6 {
+            emit(kind, |written: *mut WithEnds<T, Ends6>| {
+                fill(&raw mut (*written).record);
+                (&raw mut (*written).ends.local).cast::<[u64; 2]>().write(local);
+                (&raw mut (*written).ends.remote).cast::<[u64; 2]>().write(remote);
+            });
+        } else {
+            emit(kind, |written: *mut WithEnds<T, Ends4>| {
+                fill(&raw mut (*written).record);
+                (&raw mut (*written).ends.local).cast::<u32>().write(local[0] as u32);
+                (&raw mut (*written).ends.remote).cast::<u32>().write(remote[0] as u32);
+            });
+        }
+    }
 }
 
 /// Counts a record that the filter keeps from being written.

@@ -1,7 +1,7 @@
 //! Whether a socket may be of interest. What a record cannot tell yet passes: the user side, which
 //! knows the whole life, decides then.
 
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::{EbpfContext, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use synfin_common::{
     filter::{FILTER_VALUES, Filter, Network},
@@ -10,7 +10,7 @@ use synfin_common::{
 
 use crate::{
     maps::UNWANTED,
-    sock::{Addresses, MAPPED, TcpSock, current_process, is_mapped},
+    sock::{Addresses, MAPPED, TcpSock, TimeWaitSock, current_process, is_mapped},
 };
 
 const CLOSE: u8 = TcpState::Close.number();
@@ -55,8 +55,27 @@ macro_rules! excludes_port {
 /// Whether a record of this socket is wanted, as far as it can tell. Costs next to nothing where
 /// there is no filter: the verifier then removes the call.
 #[inline(always)]
-pub fn passes(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8) -> bool {
-    wanted!(active) == 0 || is_admitted(ctx, sock, old, new)
+pub fn passes(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) -> bool {
+    // To what logs, all contexts are the same.
+    wanted!(active) == 0 || is_admitted(&BtfTracePointContext::new(ctx.as_ptr()), sock, old, new)
+}
+
+/// Whether a record of what remains of a socket is wanted, as far as its ends tell.
+#[inline(always)]
+pub fn passes_remains(remains: TimeWaitSock) -> bool {
+    wanted!(active) == 0 || !are_unwanted(remains)
+}
+
+#[inline(never)]
+fn are_unwanted(remains: TimeWaitSock) -> bool {
+    let common = remains.common();
+    let (netns, local_port, remote_port) =
+        (common.netns(), remains.local_port(), common.remote_port());
+    excludes!(namespaces.values, |value| value == netns)
+        || excludes_port!(service_ports, local_port) && excludes_port!(service_ports, remote_port)
+        || excludes_port!(local_ports, local_port)
+        || excludes_port!(remote_ports, remote_port)
+        || is_foreign(common.addresses())
 }
 
 /// Not inlined: it would take registers from what is hot.

@@ -4,6 +4,7 @@
 //! touches a kernel structure or a map.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod emit;
 mod filter;
@@ -15,6 +16,7 @@ mod maps;
 mod port_count;
 mod sock;
 mod survey;
+mod within;
 
 /// The kernel gives its GPL-only helpers (ktime, probe reads, ring buffer) to GPL programs.
 #[unsafe(no_mangle)]

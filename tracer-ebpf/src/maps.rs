@@ -52,9 +52,25 @@ pub static PORT_TOTALS: PerCpuArray<PortTotals> = PerCpuArray::with_max_entries(
 #[map]
 pub static UNWANTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1 << 16, 0);
 
+/// What a CPU is in the middle of.
+#[map]
+pub static WITHIN: PerCpuArray<Within> = PerCpuArray::with_max_entries(1, 0);
+
 /// Whether the next look at open files is for all TCP sockets (1) or for listeners only (0).
 #[map]
 pub static LOOK_AT_ALL: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What a CPU is in the middle of, which functions called from there need to know.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Within {
+    /// The remains of a socket, in FIN_WAIT2, for which a segment has come: by kernel address.
+    pub turning: u64,
+    /// 1: a handshake is completed.
+    pub completing: u32,
+    /// 1: the timer of a handshake has run down.
+    pub expiring: u32,
+}
 
 /// A handshake on a listener. An IPv4 address, an IPv4-mapped one included, is four bytes and
 /// zeros.

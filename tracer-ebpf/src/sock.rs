@@ -410,10 +410,34 @@ impl TcpSock {
 pub struct TimeWaitSock(*const u8);
 
 impl TimeWaitSock {
-    /// `base` must be typed by the verifier as a `tcp_timewait_sock`.
+    /// `base` must be typed by the verifier as a `tcp_timewait_sock` or an `inet_timewait_sock`.
     #[inline(always)]
     pub fn new(base: *const c_void) -> Self {
         Self(base.cast())
+    }
+
+    #[inline(always)]
+    pub fn common(self) -> CommonSock {
+        CommonSock(self.0)
+    }
+
+    /// As [`CommonSock::address`].
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// Our port: as [`TcpSock::local_port`], whose field it was copied from.
+    #[inline(always)]
+    pub fn local_port(self) -> u16 {
+        u16::from_be(field!(self.0, tw_sport: u16))
+    }
+
+    /// Whether nothing but its sockets knows the namespace any more.
+    #[inline(always)]
+    pub fn is_in_dying_namespace(self) -> bool {
+        let net = field!(self.0, skc_net: *const u8);
+        global!(offsets.net_count) != ABSENT && field!(net, net_count: u32) == 0
     }
 
     #[inline(always)]

@@ -105,7 +105,7 @@ fn measure() -> Result<f64> {
 
 fn main_hook(kernel: &Kernel) -> Result<Spent> {
     let costs = kernel.costs();
-    let cost = costs.iter().find(|cost| cost.tracepoint == "inet_sock_set_state");
+    let cost = costs.iter().find(|cost| cost.hook == "inet_sock_set_state");
     let cost = cost.context("the kernel does not tell what the main hook costs")?;
     Ok(Spent { ns: cost.run_ns, runs: cost.runs })
 }

@@ -32,6 +32,7 @@ use crate::{
     message::{say, say_lines},
     recording::{Frame, Recorder, RecordingError},
     ring_size::{self, bytes},
+    sight::Sight,
     sink::{
         Lines, Style, connection,
         report::{ReportSink, Rows, TooSmall},
@@ -154,6 +155,7 @@ async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
             ring_size: DEFAULT_RING_BYTES,
             types: args.types.clone(),
             survey_always: false,
+            tracepoints_only: false,
         };
         let source = SourceArgs { from: None, record: None, live, filter: FilterArgs::default() };
         let run = Run { silent: true, ..Run::new(source, RunArgs::default(), verbose)? };
@@ -198,7 +200,7 @@ struct Run {
 
 impl Run {
     fn new(args: SourceArgs, run: RunArgs, verbose: u8) -> Result<Self> {
-        let LiveArgs { duration, ring_size, types, survey_always } = args.live;
+        let LiveArgs { duration, ring_size, types, survey_always, tracepoints_only } = args.live;
         let mut filter = args.filter;
         let source = match &args.from {
             Some(path) => {
@@ -208,6 +210,7 @@ impl Run {
                 ring_bytes: ring_size,
                 survey_always,
                 filter: std::mem::take(&mut filter).of_this_host()?,
+                tracepoints_only,
                 verbose,
                 btf: types.btf,
             })?)),
@@ -257,7 +260,9 @@ impl Run {
                 let start = session.clock.monotonic_ns;
                 let asked = self.filter.of_recording(session)?;
                 let filters = vec![session.filter.clone(), asked];
-                tracker = Some(Tracker::new(Limits::default(), start).with_filters(filters));
+                let sight = Sight::of(&session.shown);
+                let new = Tracker::new(Limits::default(), start);
+                tracker = Some(new.with_filters(filters).with_sight(sight));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
                 ring_bytes = session.ring_bytes;
                 output.begin(session);

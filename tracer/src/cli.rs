@@ -289,6 +289,10 @@ pub(crate) struct LiveArgs {
     /// Size of the buffer between kernel and synfin: a power of two (16M …)
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = DEFAULT_RING)]
     pub(crate) ring_size: u32,
+    /// Do not attach programs to the kernel's own functions (fentry), even where it allows them:
+    /// see host.knowledge in docs/columns.md for what they show
+    #[arg(long)]
+    pub(crate) tracepoints_only: bool,
     #[command(flatten)]
     pub(crate) types: TypesArgs,
     /// Surveys follow each other without rest, whatever they cost: for tests of the survey

@@ -13,8 +13,8 @@ use zerocopy::FromBytes;
 
 use crate::{
     input::{
-        Closing, Holder, Input, Opening, Reset, ResetWay, Transition, WalkedSocket, WalkedTimeWait,
-        endpoint,
+        Accepted, Closing, Holder, Input, Opening, Remains, Reset, ResetWay, TimeWaitChange,
+        TimeWaitEntry, Transition, WalkedSocket, WalkedTimeWait, endpoint,
     },
     recording::Frame,
 };
@@ -104,7 +104,50 @@ fn event(record: &[u8]) -> Option<Input> {
             let reason = ResetReason::from_number(reset.reason)?;
             Some(ResetWay::Sent { reason, answer: reset.answer != 0 })
         }),
+        Kind::TimeWaitEntry => {
+            const TIME_WAIT: u8 = TcpState::TimeWait.number();
+            const FIN_WAIT2: u8 = TcpState::FinWait2.number();
+            let event::TimeWaitEntry { substate, time, sock, .. } =
+                event::TimeWaitEntry::read_from_bytes(record).ok()?;
+            let remains = match substate {
+                0 => Remains::Nothing,
+                FIN_WAIT2 => Remains::FinWait2,
+                TIME_WAIT => Remains::TimeWait,
+                _ => return None,
+            };
+            Some(Input::TimeWaitEntry(TimeWaitEntry { time, sock, remains }))
+        }
+        Kind::TimeWaitTurn => time_wait_change(record, false),
+        Kind::TimeWaitExit => time_wait_change(record, true),
+        Kind::Accepted => {
+            let event::Accepted { time, sock, .. } =
+                event::Accepted::read_from_bytes(record).ok()?;
+            Some(Input::Accepted(Accepted { time, sock }))
+        }
     }
+}
+
+fn time_wait_change(record: &[u8], is_gone: bool) -> Option<Input> {
+    let (change, addresses) = event::TimeWaitChange::read_from_prefix(record).ok()?;
+    let event::TimeWaitChange { flags, time, netns, local_port, remote_port, .. } = change;
+    let (local, remote) = ends(flags, addresses, (local_port, remote_port))?;
+    Some(Input::TimeWaitChange(TimeWaitChange { time, netns, local, remote, is_gone }))
+}
+
+/// Ours and the peer's, from the addresses at the end of a record.
+fn ends(
+    flags: Flags,
+    addresses: &[u8],
+    (local_port, remote_port): (u16, u16),
+) -> Option<(SocketAddr, SocketAddr)> {
+    let (local, remote) = if flags.contains(Flags::IPV6) {
+        let ends = event::Ends6::read_from_bytes(addresses).ok()?;
+        (IpAddr::from(ends.local).to_canonical(), IpAddr::from(ends.remote).to_canonical())
+    } else {
+        let ends = event::Ends4::read_from_bytes(addresses).ok()?;
+        (IpAddr::from(ends.local), IpAddr::from(ends.remote))
+    };
+    Some((SocketAddr::new(local, local_port), SocketAddr::new(remote, remote_port)))
 }
 
 fn reset(record: &[u8], way: impl FnOnce(&event::Reset) -> Option<ResetWay>) -> Option<Input> {
@@ -114,25 +157,19 @@ fn reset(record: &[u8], way: impl FnOnce(&event::Reset) -> Option<ResetWay>) -> 
 
 fn transition(
     step: &event::Step,
-    ends: &[u8],
+    addresses: &[u8],
     opening: Option<Opening>,
     closing: Option<Closing>,
 ) -> Option<Input> {
-    let (local, remote) = if step.flags.contains(Flags::IPV6) {
-        let ends = event::Ends6::read_from_bytes(ends).ok()?;
-        (IpAddr::from(ends.local).to_canonical(), IpAddr::from(ends.remote).to_canonical())
-    } else {
-        let ends = event::Ends4::read_from_bytes(ends).ok()?;
-        (IpAddr::from(ends.local), IpAddr::from(ends.remote))
-    };
+    let (local, remote) = ends(step.flags, addresses, (step.local_port, step.remote_port))?;
     Some(Input::Transition(Transition {
         time: step.time,
         sock: step.sock,
         netns: step.netns,
         old: TcpState::from_number(step.old)?,
         new: TcpState::from_number(step.new)?,
-        local: SocketAddr::new(local, step.local_port),
-        remote: SocketAddr::new(remote, step.remote_port),
+        local,
+        remote,
         flags: step.flags,
         err: step.err,
         err_soft: step.err_soft,

@@ -5,14 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use synfin_common::{
     event::{Flags, Kind},
     reset::ResetReason,
     state::TcpState,
 };
 
-use crate::filter::Filter;
+use crate::{filter::Filter, sight::Extra};
 
 /// `CLOCK_MONOTONIC` in nanoseconds: the time of all input.
 pub type Nanos = u64;
@@ -30,6 +30,12 @@ pub enum Input {
     Transition(Transition),
     /// A reset arrived for a socket, or was sent for it.
     Reset(Reset),
+    /// A socket that is about to end was due a TIME_WAIT.
+    TimeWaitEntry(TimeWaitEntry),
+    /// Something befell a TIME_WAIT.
+    TimeWaitChange(TimeWaitChange),
+    /// accept() took a connection.
+    Accepted(Accepted),
     /// A walk over a namespace's sockets is about to begin.
     WalkBegin(WalkBegin),
     /// The walk met a socket that is not in TIME_WAIT.
@@ -113,6 +119,52 @@ pub enum ResetWay {
         /// It answers a segment.
         answer: bool,
     },
+}
+
+/// A socket that is about to end was due a TIME_WAIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeWaitEntry {
+    /// When.
+    pub time: Nanos,
+    /// The socket.
+    pub sock: SockId,
+    /// What it left behind.
+    pub remains: Remains,
+}
+
+/// What a socket leaves behind that was due a TIME_WAIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remains {
+    /// A TIME_WAIT.
+    TimeWait,
+    /// An orphan in FIN_WAIT2, which becomes one when the peer closes.
+    FinWait2,
+    /// Nothing: the kernel's table is full.
+    Nothing,
+}
+
+/// Something befell what remains of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeWaitChange {
+    /// When.
+    pub time: Nanos,
+    /// Its namespace.
+    pub netns: NetnsId,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// It is gone; otherwise it was an orphan in FIN_WAIT2, and the peer's FIN has come.
+    pub is_gone: bool,
+}
+
+/// accept() took a connection out of its listener's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// When.
+    pub time: Nanos,
+    /// The connection.
+    pub sock: SockId,
 }
 
 /// What only a birth knows.
@@ -363,14 +415,25 @@ pub struct PortCount {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Records that a hook wanted to write, by [`Kind`].
+    #[serde(deserialize_with = "by_kind")]
     pub seen: [u64; Kind::COUNT],
     /// Of these, those for which the ring buffer had no room.
+    #[serde(deserialize_with = "by_kind")]
     pub lost: [u64; Kind::COUNT],
     /// Of these, those that the filter left out.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_kind")]
     pub filtered: [u64; Kind::COUNT],
     /// Runs of a hook that the kernel skipped.
     pub missed: u64,
+}
+
+/// Counts by [`Kind`]: older recordings have fewer kinds.
+fn by_kind<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; Kind::COUNT], D::Error> {
+    let counts = Vec::<u64>::deserialize(from)?;
+    if counts.len() > Kind::COUNT {
+        return Err(D::Error::invalid_length(counts.len(), &"one count of each kind of record"));
+    }
+    Ok(std::array::from_fn(|kind| counts.get(kind).copied().unwrap_or(0)))
 }
 
 impl Counters {
@@ -392,8 +455,12 @@ pub struct Session {
     pub kernel: String,
     /// The same moment by two clocks.
     pub clock: ClockAnchor,
-    /// Tracepoints whose hooks ran.
+    /// Names of the hooks that ran.
     pub hooks: Vec<String>,
+    /// What the kernel showed that not every kernel does: names of [`Extra`]. Recordings that do
+    /// not say were made where it told of resets.
+    #[serde(default = "resets_only")]
+    pub shown: Vec<String>,
     /// What is unknown, and why.
     pub limitations: Vec<String>,
     /// Size of the ring buffer.
@@ -406,6 +473,10 @@ pub struct Session {
     /// Network namespaces that have a name, by inode number.
     #[serde(default)]
     pub namespaces: BTreeMap<NetnsId, String>,
+}
+
+fn resets_only() -> Vec<String> {
+    vec![Extra::Resets.name().to_owned()]
 }
 
 /// The same moment by two clocks, to tell the date of a record.

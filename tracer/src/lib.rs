@@ -22,6 +22,7 @@ mod message;
 mod mounts;
 pub mod recording;
 mod ring_size;
+pub mod sight;
 pub mod sink;
 pub mod source;
 pub mod states;

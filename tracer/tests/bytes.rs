@@ -11,9 +11,10 @@ use synfin::{
     decode::decode,
     filter::Filter,
     input::{
-        CgroupName, ClockAnchor, Closing, Container, Counters, EphemeralPorts, Input,
-        KERNEL_COUNTERS, KernelCounters, Names, Opening, PortCount, Reset, ResetWay, Reuse,
-        Session, Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+        Accepted, CgroupName, ClockAnchor, Closing, Container, Counters, EphemeralPorts, Input,
+        KERNEL_COUNTERS, KernelCounters, Names, Opening, PortCount, Remains, Reset, ResetWay,
+        Reuse, Session, Tick, TimeWaitChange, TimeWaitEntry, Transition, WalkBegin, WalkEnd,
+        WalkedSocket, WalkedTimeWait,
     },
     recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
 };
@@ -157,8 +158,8 @@ fn any_bytes() -> impl Strategy<Value = Bytes> {
 
 /// Begins like a record, and may have the length of one.
 fn nearly_a_record() -> impl Strategy<Value = Vec<u8>> {
-    let len = prop::sample::select(vec![1usize, 24, 48, 80, 96, 104, 112, 113]);
-    (0..5u8, len).prop_flat_map(|(kind, len)| {
+    let len = prop::sample::select(vec![1usize, 24, 32, 48, 56, 80, 96, 104, 112, 113]);
+    (0..Kind::COUNT as u8, len).prop_flat_map(|(kind, len)| {
         vec(prop_oneof![0..14u8, any::<u8>()], len).prop_map(move |mut bytes| {
             bytes[0] = kind;
             bytes
@@ -247,7 +248,19 @@ fn record() -> impl Strategy<Value = Input> {
     });
     let reset = (any::<(u64, u64)>(), way)
         .prop_map(|((time, sock), way)| Input::Reset(Reset { time, sock, way }));
-    prop_oneof![8 => transition, 1 => reset]
+    let remains =
+        prop::sample::select(&[Remains::TimeWait, Remains::FinWait2, Remains::Nothing][..]);
+    let entry = (any::<(u64, u64)>(), remains).prop_map(|((time, sock), remains)| {
+        Input::TimeWaitEntry(TimeWaitEntry { time, sock, remains })
+    });
+    let change = (any::<(u64, u32)>(), ends(), any::<bool>()).prop_map(
+        |((time, netns), (local, remote), is_gone)| {
+            Input::TimeWaitChange(TimeWaitChange { time, netns, local, remote, is_gone })
+        },
+    );
+    let accepted =
+        any::<(u64, u64)>().prop_map(|(time, sock)| Input::Accepted(Accepted { time, sock }));
+    prop_oneof![8 => transition, 1 => reset, 1 => entry, 2 => change, 1 => accepted]
 }
 
 /// Anything that a walk can meet.
@@ -305,10 +318,10 @@ fn frame() -> impl Strategy<Value = Frame> {
         vec(text(), 0..3),
         vec(text(), 0..3),
         any::<u32>(),
-        (sysctls, filter, namespaces()),
+        (sysctls, filter, namespaces(), vec(text(), 0..3)),
     )
         .prop_map(|(synfin, host, kernel, clock, hooks, limitations, ring_bytes, more)| {
-            let (sysctls, filter, namespaces) = more;
+            let (sysctls, filter, namespaces, shown) = more;
             Session {
                 synfin,
                 host,
@@ -320,6 +333,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                 sysctls,
                 filter,
                 namespaces,
+                shown,
             }
         });
     let container = (text(), prop::option::of(text())).prop_map(|(id, pod)| Container { id, pod });
@@ -367,6 +381,65 @@ fn frame() -> impl Strategy<Value = Frame> {
         any_bytes().prop_map(Frame::Held),
         names,
     ]
+}
+
+/// A recording with one tick, whose counters are these.
+fn recorded_tick(counters: serde_json::Value) -> Vec<u8> {
+    let tick = Tick { time: 7, counters: Counters::default(), ports: Vec::new() };
+    let (empty, file) = (recorded(&[]), recorded(&[Frame::Tick(tick)]));
+    let kind = file[empty.len()];
+    let payload = serde_json::json!({ "time": 7, "counters": counters }).to_string();
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[kind]);
+    hasher.update(payload.as_bytes());
+    let len = u32::try_from(payload.len()).unwrap().to_le_bytes();
+    [&empty[..], &[kind], &len, &hasher.finalize().to_le_bytes(), payload.as_bytes()].concat()
+}
+
+#[test]
+fn recordings_of_fewer_kinds_are_read() {
+    let counts = |length: usize| serde_json::json!(vec![3u64; length]);
+    let with = |seen, lost| {
+        let counters = serde_json::json!({ "seen": seen, "lost": lost, "missed": 1 });
+        Reader::new(&recorded_tick(counters)[..]).unwrap().next().unwrap()
+    };
+    // As many as there were before TIME_WAITs were told of.
+    let Ok(Frame::Tick(tick)) = with(counts(5), counts(5)) else {
+        panic!("an older recording is not read");
+    };
+    assert_eq!(tick.counters.seen, std::array::from_fn(|kind| if kind < 5 { 3 } else { 0 }));
+    assert_eq!(tick.counters.totals(), [15, 15, 0]);
+    // A younger one is of another version, which this one cannot tell right.
+    assert!(with(counts(Kind::COUNT), counts(Kind::COUNT)).is_ok());
+    for (seen, lost) in [(Kind::COUNT + 1, 5), (5, Kind::COUNT + 1)] {
+        match with(counts(seen), counts(lost)) {
+            Err(RecordingError::Damaged { offset, .. }) => assert_eq!(offset, MAGIC.len() as u64),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn records_of_what_is_left_behind_are_read_to_the_letter() {
+    let entry = |substate| {
+        let kind = Kind::TimeWaitEntry as u8;
+        let entry = event::TimeWaitEntry { kind, substate, time: 5, sock: 9, ..Default::default() };
+        decoded(&Frame::Events(sized(entry.as_bytes()).into()))
+    };
+    for state in TcpState::ALL {
+        let understood = matches!(state, TcpState::TimeWait | TcpState::FinWait2);
+        let input = &entry(state.number())[..];
+        assert_eq!(matches!(input, [Input::TimeWaitEntry(_)]), understood, "{state:?}: {input:?}");
+    }
+    let nothing = TimeWaitEntry { time: 5, sock: 9, remains: Remains::Nothing };
+    assert_eq!(entry(0), [Input::TimeWaitEntry(nothing)]);
+    // Too short for its addresses, or too long.
+    for len in 0..=24 {
+        let change = event::TimeWaitChange { kind: Kind::TimeWaitExit as u8, ..Default::default() };
+        let record = [change.as_bytes(), &vec![1; len]].concat();
+        let input = decoded(&Frame::Events(sized(&record).into()));
+        assert_eq!(matches!(input[..], [Input::TimeWaitChange(_)]), len == 8, "{len}: {input:?}");
+    }
 }
 
 #[test]

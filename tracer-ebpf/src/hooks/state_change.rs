@@ -4,14 +4,14 @@ use core::ffi::c_void;
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
 use synfin_common::{
-    event::{Closing, Ends4, Ends6, Flags, Kind, Opening, Step},
+    event::{Closing, Flags, Kind, Opening, Step},
     state::TcpState,
 };
 
 use crate::{
-    emit::{emit, leave_out},
+    emit::{emit_with_ends, leave_out},
     filter, handshake,
-    sock::{Addresses, TcpSock, current_process, current_process_name},
+    sock::{TcpSock, current_process, current_process_name},
 };
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -53,35 +53,12 @@ fn state_change(ctx: BtfTracePointContext) {
     }
 }
 
-/// What is written: the addresses come last, as their size differs.
-#[repr(C)]
-struct WithEnds<T, E> {
-    record: T,
-    ends: E,
-}
-
 /// Writes a record and the socket's addresses. `fill` initializes the record, told whether they
 /// are IPv6.
 #[inline(always)]
 fn report<T: 'static>(kind: Kind, sock: TcpSock, fill: impl Fn(*mut T, bool)) {
-    let Addresses { ipv6, local, remote } = sock.common().addresses();
-    // SAFETY: the pointers are into the ring buffer's memory for the record, whose parts are
-    // 8-aligned in it, and all of it is written.
-    unsafe {
-        if ipv6 {
-            emit(kind, |written: *mut WithEnds<T, Ends6>| {
-                fill(&raw mut (*written).record, true);
-                (&raw mut (*written).ends.local).cast::<[u64; 2]>().write(local);
-                (&raw mut (*written).ends.remote).cast::<[u64; 2]>().write(remote);
-            });
-        } else {
-            emit(kind, |written: *mut WithEnds<T, Ends4>| {
-                fill(&raw mut (*written).record, false);
-                (&raw mut (*written).ends.local).cast::<u32>().write(local[0] as u32);
-                (&raw mut (*written).ends.remote).cast::<u32>().write(remote[0] as u32);
-            });
-        }
-    }
+    let addresses = sock.common().addresses();
+    emit_with_ends(kind, addresses, |record| fill(record, addresses.ipv6));
 }
 
 /// Whether only a system call of the socket's owner makes this transition. All others happen

@@ -4,6 +4,7 @@
 use synfin::{
     decode::decode,
     recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+    sight::Sight,
     tracker::{By, Limits, Tracker},
 };
 
@@ -62,6 +63,7 @@ fn replay(frames: &[Frame]) {
     for frame in frames {
         if let Frame::Session(session) = frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
+                .with_sight(Sight::of(&session.shown))
                 .with_filters(vec![session.filter.clone()]);
         }
         decode(frame, |input| tracker.ingest(&input, &mut ()));

@@ -7,6 +7,7 @@ use synfin::{
     decode::decode,
     input::{Session, Transition},
     recording::{Frame, Reader},
+    sight::Sight,
     sink::{
         Format, Lines, Style,
         connection::{self, Connection},
@@ -27,6 +28,7 @@ pub fn run(bytes: &[u8]) {
     for frame in reader.flatten() {
         if let Frame::Session(session) = &frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
+                .with_sight(Sight::of(&session.shown))
                 .with_filters(vec![session.filter.clone()]);
             outputs = STYLES.map(Outputs::new);
             outputs.iter_mut().for_each(|output| output.session = (**session).clone());

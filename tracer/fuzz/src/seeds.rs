@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use arbitrary::Unstructured;
-use synfin::recording::{Frame, Recorder};
+use synfin::{
+    recording::{Frame, Recorder},
+    sight::Extra,
+};
 
 use super::story::Story;
 
@@ -40,7 +43,10 @@ pub(crate) fn payloads() -> Vec<Vec<u8>> {
 
 fn frames(dice: &[u8]) -> Vec<Frame> {
     let story = Story::new(Unstructured::new(dice));
-    let session = Frame::Session(story.session().into());
+    // In half of them the kernel shows all that any does.
+    let shows_all = dice.first().is_some_and(|first| first & 1 == 1);
+    let sight = if shows_all { &Extra::ALL[..] } else { &[] };
+    let session = Frame::Session(story.session(sight).into());
     [session].into_iter().chain(story).collect()
 }
 

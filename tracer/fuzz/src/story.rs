@@ -11,10 +11,15 @@ use synfin::{
         NetnsId, PortCount, Reuse, Session, SockId, Tick, WalkBegin, WalkEnd,
     },
     recording::Frame,
+    sight::Extra,
 };
 use synfin_common::{
-    event::{Closing, Ends4, Ends6, Flags, Kind, Opening, Reset, Step},
+    event::{
+        Accepted, Closing, Ends4, Ends6, Flags, Kind, Opening, Reset, Step, TimeWaitChange,
+        TimeWaitEntry,
+    },
     holder::HeldSocket,
+    port_count::Counted,
     state::TcpState,
     survey::{KIND_SOCKET, KIND_TIME_WAIT, SurveySocket, SurveyTimeWait},
 };
@@ -51,6 +56,8 @@ pub(crate) struct Story<'a> {
 #[derive(Clone, Copy)]
 struct Socket {
     state: TcpState,
+    /// It has left a TIME_WAIT behind.
+    remains: bool,
     netns: NetnsId,
     ipv6: bool,
     local_port: u16,
@@ -61,6 +68,7 @@ impl<'a> Story<'a> {
     pub(crate) fn new(dice: Unstructured<'a>) -> Self {
         let unborn = Socket {
             state: TcpState::Close,
+            remains: false,
             netns: NAMESPACES[0],
             ipv6: false,
             local_port: 0,
@@ -78,9 +86,10 @@ impl<'a> Story<'a> {
     }
 
     /// The circumstances, as a recording begins.
-    pub(crate) fn session(&self) -> Session {
+    pub(crate) fn session(&self, sight: &[Extra]) -> Session {
         let clock = ClockAnchor { monotonic_ns: START, realtime_ns: 1_800_000_000 * SECOND };
-        Session { clock, host: "host".to_owned(), ..Session::default() }
+        let shown = sight.iter().map(|extra| extra.name().to_owned()).collect();
+        Session { clock, host: "host".to_owned(), shown, ..Session::default() }
     }
 
     /// One of these; the first one if the dice are used up.
@@ -128,6 +137,7 @@ impl<'a> Story<'a> {
             Close => {
                 self.sockets[place] = Socket {
                     state: Close,
+                    remains: false,
                     netns: self.pick(NAMESPACES),
                     ipv6: self.rarely(),
                     local_port: self.pick(PORTS),
@@ -142,12 +152,35 @@ impl<'a> Story<'a> {
             CloseWait => (old, self.pick([LastAck, Close])),
             _ => (old, Close),
         };
-        self.sockets[place].state = new;
         let kind = match new {
             SynSent | SynRecv | Listen => Kind::Opening,
             Close => Kind::Closing,
             _ => Kind::Step,
         };
+        let mut records = Vec::new();
+        if matches!((old, new), (FinWait2 | Closing, Close)) && self.number(0..4) > 0 {
+            self.sockets[place].remains = true;
+            records = self.told(Kind::TimeWaitEntry, place, old, new);
+        }
+        self.sockets[place].state = new;
+        records.extend(self.told(kind, place, old, new));
+        records
+    }
+
+    /// Something happens to a socket beside its transitions, or to what it left behind.
+    fn something_befalls_a_socket(&mut self) -> Vec<u8> {
+        let place = self.number(0..SOCKETS as u64) as usize;
+        let Socket { state, remains, .. } = self.sockets[place];
+        let kind = match remains {
+            true => self.pick([Kind::TimeWaitTurn, Kind::TimeWaitExit]),
+            false => Kind::Accepted,
+        };
+        self.sockets[place].remains &= kind == Kind::TimeWaitTurn;
+        self.told(kind, place, state, state)
+    }
+
+    /// A record that a hook wants to write.
+    fn told(&mut self, kind: Kind, place: usize, old: TcpState, new: TcpState) -> Vec<u8> {
         self.counters.seen[kind as usize] += 1;
         if self.rarely() {
             self.counters.lost[kind as usize] += 1;
@@ -197,8 +230,34 @@ impl<'a> Story<'a> {
                     .as_bytes()
                     .to_vec()
             }
+            Kind::TimeWaitEntry => {
+                let substate = self.pick([
+                    TcpState::TimeWait.number(),
+                    TcpState::TimeWait.number(),
+                    TcpState::FinWait2.number(),
+                    0,
+                    old,
+                ]);
+                let (kind, time, sock) = (step.kind, step.time, step.sock);
+                as_bytes(&TimeWaitEntry { kind, substate, time, sock, ..self.any() })
+            }
+            Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+                let flags = Flags(if ipv6 { Flags::IPV6.0 } else { 0 });
+                let (kind, time) = (step.kind, step.time);
+                let ports = TimeWaitChange { local_port, remote_port, ..self.any() };
+                as_bytes(&TimeWaitChange { kind, flags, time, netns, ..ports })
+            }
+            Kind::Accepted => {
+                let (kind, time, sock) = (step.kind, step.time, step.sock);
+                as_bytes(&Accepted { kind, time, sock, ..self.any() })
+            }
         };
-        if !matches!(kind, Kind::ResetReceived | Kind::ResetSent) {
+        let has_ends = match kind {
+            Kind::Step | Kind::Opening | Kind::Closing => true,
+            Kind::TimeWaitTurn | Kind::TimeWaitExit => true,
+            Kind::ResetReceived | Kind::ResetSent | Kind::TimeWaitEntry | Kind::Accepted => false,
+        };
+        if has_ends {
             // Ends that differ from record to record make a socket another connection.
             let elsewhere = self.rarely();
             if ipv6 {
@@ -310,7 +369,7 @@ impl<'a> Story<'a> {
         let counted = self.rarely().then(|| PortCount {
             netns: self.pick(NAMESPACES),
             port: self.any(),
-            counted: self.pick([0, 1, 3, 9, u16::MAX]),
+            counted: self.pick([0, 1, 3, 9, Counted::COUNT as u16 - 1, u16::MAX]),
             count: self.any(),
         });
         let ports = counted.into_iter().collect();
@@ -331,6 +390,7 @@ impl<'a> Story<'a> {
             }
             19 => Frame::Events(self.nonsense(Kind::ResetSent).into()),
             18 => Frame::Events(self.last.clone().into()),
+            15..18 => Frame::Events(self.something_befalls_a_socket().into()),
             _ => {
                 self.last = self.a_socket_goes_on();
                 Frame::Events(self.last.clone().into())

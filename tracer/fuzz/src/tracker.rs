@@ -6,6 +6,7 @@ use synfin::{
     decode::decode,
     filter::{Family, Filter, PortRange},
     recording::Frame,
+    sight::{Extra, Sight},
     tracker::{By, Limits, Role, Tracker},
 };
 
@@ -18,8 +19,12 @@ use super::{
 pub fn run(bytes: &[u8]) {
     let mut dice = Unstructured::new(bytes);
     let (limits, cut_always) = (limits(&mut dice), dice.ratio(1u8, 16u8).unwrap_or(false));
-    let mut books = Books::new(limits, START);
-    let mut filtered = Tracker::new(limits, START).with_filters(vec![filter(&mut dice)]);
+    let shows = Extra::ALL.map(|extra| dice.ratio(3u8, 4u8).unwrap_or(false).then_some(extra));
+    let shown: Vec<_> = shows.into_iter().flatten().map(Extra::name).collect();
+    let sight = Sight::of(&shown);
+    let mut books = Books::new(limits, sight, START);
+    let filtered = Tracker::new(limits, START).with_sight(sight);
+    let mut filtered = filtered.with_filters(vec![filter(&mut dice)]);
     let by = *dice.choose(&[By::Port, By::Remote, By::Owner, By::Netns]).unwrap_or(&By::Port);
     for frame in Story::new(dice) {
         decode(&frame, |input| {

@@ -32,6 +32,7 @@ const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -57,6 +58,16 @@ pub struct Btf {
     /// Structures, unions and enumerations that have a name.
     tags: HashMap<Vec<u8>, u32>,
     typedefs: HashMap<Vec<u8>, u32>,
+    functions: HashMap<Vec<u8>, u32>,
+}
+
+/// What a function looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// How many parameters it has.
+    pub parameters: u32,
+    /// It returns something.
+    pub returns_value: bool,
 }
 
 impl Btf {
@@ -79,17 +90,23 @@ impl Btf {
             types: Vec::new(),
             tags: HashMap::new(),
             typedefs: HashMap::new(),
+            functions: HashMap::new(),
         };
         let mut at = start;
         while at < end {
             let id = btf.types.len() as u32 + 1;
             let info = btf.u32(at + 4)?;
             let (kind, count) = ((info >> 24) & 0x1f, info & 0xffff);
-            if matches!(kind, KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_TYPEDEF) {
-                let name = btf.string(btf.u32(at)?)?.to_vec();
-                let names = if kind == KIND_TYPEDEF { &mut btf.typedefs } else { &mut btf.tags };
+            let names = match kind {
+                KIND_STRUCT | KIND_UNION | KIND_ENUM => Some(&mut btf.tags),
+                KIND_TYPEDEF => Some(&mut btf.typedefs),
+                KIND_FUNC => Some(&mut btf.functions),
+                _ => None,
+            };
+            if let Some(names) = names {
+                let name = string_at(&btf.data, btf.strings + u32_at(&btf.data, at)? as usize)?;
                 if !name.is_empty() {
-                    names.entry(name).or_insert(id);
+                    names.entry(name.to_vec()).or_insert(id);
                 }
             }
             btf.types.push(at as u32);
@@ -137,9 +154,23 @@ impl Btf {
         if self.kind(pointer).ok()? != KIND_PTR {
             return None;
         }
-        let function = self.resolve(self.u32(self.at(pointer).ok()? + 8).ok()?)?;
-        let info = self.u32(self.at(function).ok()? + 4).ok()?;
-        ((info >> 24) & 0x1f == KIND_FUNC_PROTO).then_some(info & 0xffff)
+        Some(self.prototype(self.u32(self.at(pointer).ok()? + 8).ok()?)?.parameters)
+    }
+
+    /// What the kernel's function of this name looks like. `None` if it has none, or only as a part
+    /// of others.
+    pub fn function(&self, name: &str) -> Option<Function> {
+        let function = self.at(*self.functions.get(name.as_bytes())?).ok()?;
+        self.prototype(self.u32(function + 8).ok()?)
+    }
+
+    fn prototype(&self, id: u32) -> Option<Function> {
+        let at = self.at(self.resolve(id)?).ok()?;
+        let info = self.u32(at + 4).ok()?;
+        let is_one = (info >> 24) & 0x1f == KIND_FUNC_PROTO;
+        // Type number 0 is void.
+        let returns_value = self.u32(at + 8).ok()? != 0;
+        is_one.then_some(Function { parameters: info & 0xffff, returns_value })
     }
 
     /// The member `name` of the structure `id` and its type, which may be anything.
@@ -202,15 +233,18 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> Result<&[u8], BtfError> {
-        let start = self.strings + offset as usize;
-        let rest = self.data.get(start..).ok_or(BtfError::Truncated(start))?;
-        let end = rest.iter().position(|&byte| byte == 0).ok_or(BtfError::Truncated(start))?;
-        Ok(&rest[..end])
+        string_at(&self.data, self.strings + offset as usize)
     }
 
     fn u32(&self, at: usize) -> Result<u32, BtfError> {
         u32_at(&self.data, at)
     }
+}
+
+fn string_at(data: &[u8], start: usize) -> Result<&[u8], BtfError> {
+    let rest = data.get(start..).ok_or(BtfError::Truncated(start))?;
+    let end = rest.iter().position(|&byte| byte == 0).ok_or(BtfError::Truncated(start))?;
+    Ok(&rest[..end])
 }
 
 fn u32_at(data: &[u8], at: usize) -> Result<u32, BtfError> {
@@ -272,6 +306,12 @@ mod tests {
         for value in [0, kind(KIND_FUNC_PROTO, 2), 0, 0, 1, 0, 2] {
             word(value);
         }
+        for value in [name(b"e"), kind(KIND_FUNC, 0), 9, name(b"f"), kind(KIND_FUNC, 0), 12] {
+            word(value);
+        }
+        for value in [0, kind(KIND_FUNC_PROTO, 0), 1] {
+            word(value);
+        }
         let mut data = Vec::new();
         data.extend_from_slice(&MAGIC.to_ne_bytes());
         data.extend_from_slice(&[1, 0]);
@@ -285,6 +325,7 @@ mod tests {
 
     fn touch(btf: &Btf) {
         let _ = (btf.member("s.c"), btf.enumerator("e", "Y"), btf.parameters("f"));
+        let _ = (btf.function("e"), btf.function("f"));
     }
 
     #[test]
@@ -304,6 +345,10 @@ mod tests {
         assert_eq!(enumerators, [Some(1), Some(7), None]);
         assert_eq!(btf.enumerator("s", "a"), None);
         assert_eq!((btf.parameters("f"), btf.parameters("g")), (Some(2), None));
+        let procedure = Function { parameters: 2, returns_value: false };
+        assert_eq!(btf.function("e"), Some(procedure));
+        assert_eq!(btf.function("f"), Some(Function { parameters: 0, returns_value: true }));
+        assert_eq!(btf.function("s"), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use aya::{
 use synfin_common::{event::Kind, loss::Tally};
 use zerocopy::transmute;
 
-use super::hooks::Attached;
+use super::hooks::{Attached, AttachedProgram};
 use crate::input;
 
 /// The map of [`Tally`], as plain words, which is what aya takes.
@@ -28,7 +28,7 @@ impl Counters {
             let tally: Tally = transmute!(words);
             sum.add(&tally);
         }
-        let missed = hooks.iter().map(missed).sum();
+        let missed = hooks.iter().flat_map(|hook| &hook.programs).map(missed).sum();
         let Tally { seen, lost, filtered } = sum;
         Ok(input::Counters { seen, lost, filtered, missed })
     }
@@ -36,30 +36,34 @@ impl Counters {
 
 /// How often the kernel skipped the program because it was running on that CPU already. Only
 /// `fdinfo` shows it; kernels before 5.12 do not count it.
-fn missed(hook: &Attached) -> u64 {
-    fdinfo(hook).and_then(|text| value(&text, "recursion_misses")).unwrap_or(0)
+fn missed(program: &AttachedProgram) -> u64 {
+    fdinfo(program).and_then(|text| value(&text, "recursion_misses")).unwrap_or(0)
 }
 
 /// What a hook has cost, which the kernel counts while its statistics are on
 /// (`kernel.bpf_stats_enabled`).
 #[derive(Clone, Debug)]
 pub struct Cost {
-    /// The hook's tracepoint.
-    pub tracepoint: &'static str,
-    /// Nanoseconds that its program ran.
+    /// The hook's name.
+    pub hook: &'static str,
+    /// Nanoseconds that its programs ran.
     pub run_ns: u64,
-    /// How often it ran.
+    /// How often they ran.
     pub runs: u64,
 }
 
 pub(super) fn cost(hook: &Attached) -> Option<Cost> {
-    let text = fdinfo(hook)?;
-    let (run_ns, runs) = (value(&text, "run_time_ns")?, value(&text, "run_cnt")?);
-    Some(Cost { tracepoint: hook.tracepoint, run_ns, runs })
+    let mut cost = Cost { hook: hook.name, run_ns: 0, runs: 0 };
+    for program in &hook.programs {
+        let text = fdinfo(program)?;
+        cost.run_ns += value(&text, "run_time_ns")?;
+        cost.runs += value(&text, "run_cnt")?;
+    }
+    Some(cost)
 }
 
-fn fdinfo(hook: &Attached) -> Option<String> {
-    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", hook.program.as_raw_fd())).ok()
+fn fdinfo(program: &AttachedProgram) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.program.as_raw_fd())).ok()
 }
 
 fn value(fdinfo: &str, key: &str) -> Option<u64> {

@@ -1,99 +1,202 @@
 //! The table of hooks: what each shows, and what is unknown without it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    any::Any,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use anyhow::Context;
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLink},
+    programs::{BtfTracePoint, Program, ProgramError},
 };
 
 use super::refusal::{self, Refusal};
+use crate::sight::Extra;
 
-/// A program of the kernel side on a tracepoint.
+/// What is attached as a whole or not at all.
 struct Hook {
-    /// The program's name in the object.
-    program: &'static str,
-    tracepoint: &'static str,
-    /// `None`: nothing works without it. Otherwise what is then unknown.
-    without: Option<&'static str>,
+    name: &'static str,
+    programs: &'static [HookProgram],
+    need: Need,
 }
 
-const HOOKS: [Hook; 4] = [
+/// A program of the kernel side, and where it is attached.
+struct HookProgram {
+    /// Its name in the object.
+    program: &'static str,
+    /// The tracepoint, or the kernel's function; of several, the first that there is.
+    at: &'static [&'static str],
+}
+
+/// What it means to go without a hook.
+#[derive(Clone, Copy)]
+pub enum Need {
+    /// Nothing works.
+    Required,
+    /// Something is unknown that every kernel shows which is supported: this.
+    Expected(&'static str),
+    /// It is a program on the kernel's own functions, which many hosts do not allow.
+    Extra(Extra),
+}
+
+/// The function by which handshakes leave the SYN queue. Newer kernels have an inner one, and their
+/// timer calls only that.
+pub(super) const SYN_QUEUE_DROP: &[&str] =
+    &["__inet_csk_reqsk_queue_drop", "inet_csk_reqsk_queue_drop"];
+
+macro_rules! programs {
+    ($($program:literal at $at:expr),+ $(,)?) => {
+        &[$(HookProgram { program: $program, at: $at }),+]
+    };
+}
+
+const HOOKS: [Hook; 7] = [
     // First those that bring evidence for the main one, so that it is never without.
     Hook {
-        program: "reset_received",
-        tracepoint: "tcp_receive_reset",
-        without: Some("a connect refused by a reset looks like one refused by ICMP"),
+        name: "tcp_receive_reset",
+        programs: programs!["reset_received" at &["tcp_receive_reset"]],
+        need: Need::Expected("a connect refused by a reset looks like one refused by ICMP"),
     },
     Hook {
-        program: "reset_sent",
-        tracepoint: "tcp_send_reset",
-        without: Some(
+        name: "tcp_send_reset",
+        programs: programs!["reset_sent" at &["tcp_send_reset"]],
+        need: Need::Expected(
             "data that comes after close() looks like a reset by the peer or a normal close, too little memory for sockets like a namespace that went away, and resets with no connection behind them are not counted",
         ),
     },
     Hook {
-        program: "synack_retransmit",
-        tracepoint: "tcp_retransmit_synack",
-        without: Some(
+        name: "tcp_retransmit_synack",
+        programs: programs!["synack_retransmit" at &["tcp_retransmit_synack"]],
+        need: Need::Expected(
             "SYN-ACKs that are sent again are not counted, and handshakes with one are known to the millisecond since Linux 6.7, and unmeasured before",
         ),
     },
-    Hook { program: "state_change", tracepoint: "inet_sock_set_state", without: None },
+    Hook {
+        name: Extra::TimeWait.name(),
+        programs: programs![
+            "time_wait_exit" at &["inet_twsk_free"],
+            "time_wait_timer" at &["__inet_twsk_schedule"],
+            "time_wait_segment" at &["tcp_timewait_state_process"],
+            "time_wait_entry" at &["inet_twsk_alloc"],
+        ],
+        need: Need::Extra(Extra::TimeWait),
+    },
+    Hook {
+        name: Extra::SynQueue.name(),
+        programs: programs![
+            "syn_queue_timer" at &["reqsk_timer_handler"],
+            "syn_queue_timed" at &["reqsk_timer_handler"],
+            "syn_queue_completes" at &["inet_csk_complete_hashdance"],
+            "syn_queue_completed" at &["inet_csk_complete_hashdance"],
+            "syn_queue_drop" at SYN_QUEUE_DROP,
+            "syn_queue_entry" at &["inet_csk_reqsk_queue_hash_add"],
+        ],
+        need: Need::Extra(Extra::SynQueue),
+    },
+    Hook {
+        name: Extra::AcceptWait.name(),
+        programs: programs!["accepted" at &["inet_csk_accept"]],
+        need: Need::Extra(Extra::AcceptWait),
+    },
+    Hook {
+        name: "inet_sock_set_state",
+        programs: programs!["state_change" at &["inet_sock_set_state"]],
+        need: Need::Required,
+    },
 ];
 
 /// An attached hook, which ends when this is dropped.
 pub(super) struct Attached {
-    pub(super) tracepoint: &'static str,
+    pub(super) name: &'static str,
+    pub(super) programs: Vec<AttachedProgram>,
+}
+
+pub(super) struct AttachedProgram {
     pub(super) program: OwnedFd,
-    _link: BtfTracePointLink,
+    /// Detaches the program when it is dropped.
+    _link: Box<dyn Any + Send>,
 }
 
 /// A hook that this kernel refused.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Refused {
-    /// The tracepoint.
-    pub tracepoint: &'static str,
-    /// What is unknown without it.
-    pub without: &'static str,
+    /// The hook.
+    pub name: &'static str,
+    /// What it means to go without it.
+    pub need: Need,
     /// What the kernel said.
     pub error: String,
 }
 
-/// Every hook's tracepoint, and what is unknown without it; `None`: everything.
-pub fn hooks() -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
-    HOOKS.iter().map(|hook| (hook.tracepoint, hook.without))
+/// Every hook.
+pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
+    HOOKS.iter().map(|hook| (hook.name, hook.need))
 }
 
-/// Loads and attaches every hook.
-pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
+/// Loads and attaches every hook, `extras` if they are wanted.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    extras: bool,
+) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for hook in &HOOKS {
-        let program = ebpf
-            .program_mut(hook.program)
-            .with_context(|| format!("the eBPF object has no program {}", hook.program))?;
-        let tracepoint = hook.tracepoint;
-        match (attach_one(program, btf, tracepoint), hook.without) {
-            (Ok(hook), _) => attached.push(hook),
-            (Err(error), Some(without)) => {
-                refused.push(Refused { tracepoint, without, error: refusal::brief(&error) });
+        let (name, need) = (hook.name, hook.need);
+        let mut refuse = |error| refused.push(Refused { name, need, error });
+        if matches!(need, Need::Extra(_)) && !extras {
+            refuse("not asked for".into());
+            continue;
+        }
+        let programs: Result<Vec<_>, _> =
+            hook.programs.iter().map(|program| attach_one(ebpf, btf, program)).collect();
+        match (programs, need) {
+            (Ok(programs), _) => attached.push(Attached { name, programs }),
+            (Err(Refusal::Hook { error, .. }), Need::Required) => {
+                return Err(Refusal::Hook { tracepoint: name, error });
             }
-            (Err(error), None) => return Err(Refusal::Hook { tracepoint, error }),
+            (Err(Refusal::Hook { error, .. }), _) => refuse(refusal::brief(&error)),
+            (Err(other), _) => return Err(other),
         }
     }
     Ok((attached, refused))
 }
 
 fn attach_one(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    &HookProgram { program: name, at }: &HookProgram,
+) -> Result<AttachedProgram, Refusal> {
+    let program =
+        ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))?;
+    let mut tried = at.iter().map(|at| attach_at(program, btf, at));
+    let mut result = tried.next().with_context(|| format!("{name} is to be attached nowhere"))?;
+    while let (Err(ProgramError::Btf(_)), Some(next)) = (&result, tried.next()) {
+        result = next;
+    }
+    result.map_err(|error| Refusal::Hook { tracepoint: at[0], error })
+}
+
+fn attach_at(
     program: &mut Program,
     btf: &Btf,
-    tracepoint: &'static str,
-) -> Result<Attached, ProgramError> {
-    let program: &mut BtfTracePoint = program.try_into()?;
-    program.load(tracepoint, btf)?;
-    let link = program.attach()?;
-    let link = program.take_link(link)?;
-    let program = program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::from)?;
-    Ok(Attached { tracepoint, program, _link: link })
+    at: &'static str,
+) -> Result<AttachedProgram, ProgramError> {
+    macro_rules! attach {
+        ($program:ident) => {{
+            $program.load(at, btf)?;
+            let link = $program.attach()?;
+            let link: Box<dyn Any + Send> = Box::new($program.take_link(link)?);
+            ($program.fd()?.as_fd().try_clone_to_owned(), link)
+        }};
+    }
+    let (fd, link) = match program {
+        Program::FEntry(program) => attach!(program),
+        Program::FExit(program) => attach!(program),
+        other => {
+            let program: &mut BtfTracePoint = other.try_into()?;
+            attach!(program)
+        }
+    };
+    Ok(AttachedProgram { program: fd.map_err(ProgramError::from)?, _link: link })
 }

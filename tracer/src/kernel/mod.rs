@@ -30,7 +30,7 @@ use synfin_common::{
 use zerocopy::IntoBytes;
 
 pub use counters::Cost;
-pub use hooks::{Refused, hooks};
+pub use hooks::{Need, Refused, hooks};
 pub use ring::Batch;
 pub use types::BTF_FILE;
 
@@ -38,7 +38,10 @@ use preflight::Facts;
 use refusal::Refusal;
 use types::Types;
 
-use crate::input::{Counters, PortCount};
+use crate::{
+    input::{Counters, PortCount},
+    sight::Extra,
+};
 
 /// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/synfin.bpf.o"));
@@ -56,6 +59,8 @@ pub struct Setup {
     pub ring_bytes: u32,
     /// What it excludes for certain is not recorded.
     pub filter: Filter,
+    /// Attach programs to the kernel's own functions as well, where it allows that.
+    pub extras: bool,
     /// How much the kernel side says: 0 is warnings.
     pub verbose: u8,
     /// A file with the running kernel's type information, instead of what the kernel shows.
@@ -64,7 +69,13 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { ring_bytes: DEFAULT_RING_BYTES, filter: Filter::NONE, verbose: 0, btf: None }
+        Self {
+            ring_bytes: DEFAULT_RING_BYTES,
+            filter: Filter::NONE,
+            extras: true,
+            verbose: 0,
+            btf: None,
+        }
     }
 }
 
@@ -77,6 +88,8 @@ pub struct Kernel {
     counters: counters::Counters,
     port_counts: port_counts::PortCounts,
     missed_by_detached: u64,
+    /// It tells of resets with no connection behind them as well.
+    tells_of_all_resets: bool,
     doubt: Option<String>,
 }
 
@@ -90,7 +103,7 @@ impl Kernel {
     }
 
     fn try_attach(setup: &Setup) -> Result<(Self, survey::Walker), Refusal> {
-        let &Setup { ring_bytes, ref filter, verbose, ref btf } = setup;
+        let &Setup { ring_bytes, ref filter, extras, verbose, ref btf } = setup;
         raise_memlock();
         let types = Types::find(btf.as_deref())?;
         let mut config = offsets::resolve(types.btf())?;
@@ -111,13 +124,21 @@ impl Kernel {
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let log = log::Log::open(&mut ebpf)?;
-        let (hooks, refused) = hooks::attach(&mut ebpf, &btf)?;
+        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, extras)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
         let walker = survey::Walker::start(ebpf, &btf)?;
-        let (missed_by_detached, doubt) = (0, types.doubt());
-        let kernel =
-            Self { hooks, refused, ring, log, counters, port_counts, missed_by_detached, doubt };
+        let kernel = Self {
+            hooks,
+            refused,
+            ring,
+            log,
+            counters,
+            port_counts,
+            missed_by_detached: 0,
+            tells_of_all_resets: config.reset_tells_reason != 0,
+            doubt: types.doubt(),
+        };
         Ok((kernel, walker))
     }
 
@@ -126,9 +147,19 @@ impl Kernel {
         self.doubt.as_deref()
     }
 
-    /// The hooks that run, by their tracepoints.
+    /// The names of the hooks that run.
     pub fn active_hooks(&self) -> Vec<&'static str> {
-        self.hooks.iter().map(|hook| hook.tracepoint).collect()
+        self.hooks.iter().map(|hook| hook.name).collect()
+    }
+
+    /// What this kernel shows that not every kernel does.
+    pub fn shown(&self) -> Vec<Extra> {
+        let is_attached = |name: &str| self.hooks.iter().any(|hook| hook.name == name);
+        let is_shown = |extra: &Extra| match extra {
+            Extra::Resets => self.tells_of_all_resets && is_attached("tcp_send_reset"),
+            other => is_attached(other.name()),
+        };
+        Extra::ALL.into_iter().filter(is_shown).collect()
     }
 
     /// The hooks that this kernel refused.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -84,7 +84,7 @@ pub fn reach() -> Reach {
         let namespaces = list();
         let closed = namespaces.values().filter_map(|path| enter(path).err()).collect();
         let is_hidden = |path: &PathBuf| {
-            fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+            look(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
         };
         Reach { found: namespaces.len(), closed, hidden: of_processes().filter(is_hidden).count() }
     };
@@ -102,7 +102,14 @@ fn of_processes() -> impl Iterator<Item = PathBuf> {
 }
 
 fn inode(path: &Path) -> Option<u32> {
-    fs::metadata(path).ok().and_then(|metadata| u32::try_from(metadata.ino()).ok())
+    look(path).ok().and_then(|metadata| u32::try_from(metadata.ino()).ok())
+}
+
+/// Looks at a namespace's file.
+fn look(path: &Path) -> io::Result<fs::Metadata> {
+    let metadata = fs::metadata(path)?;
+    // Some older kernels (5.10) show whom they deny a process's namespace the folder instead.
+    if metadata.is_dir() { Err(ErrorKind::PermissionDenied.into()) } else { Ok(metadata) }
 }
 
 /// Mount points of the file system `nsfs` whose root is a network namespace.

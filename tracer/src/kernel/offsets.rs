@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 use synfin_common::{
-    config::{ABSENT, Bit, Config, Offsets},
+    config::{ABSENT, Bit, Config, Offsets, Returns},
     reset::ResetReason,
 };
 
-use super::{btf::Btf, refusal::Refusal};
+use super::{btf::Btf, hooks::SYN_QUEUE_DROP, refusal::Refusal};
 
 /// Resolves every field. A missing one that the tracer cannot do without is an error, any other
 /// becomes [`ABSENT`] and the figure that needs it unknown.
@@ -65,6 +65,8 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         snd_nxt: want(&["tcp_sock.snd_nxt"]),
         snd_wnd: want(&["tcp_sock.snd_wnd"]),
         net_inum: need("net.ns.inum"),
+        // Its name has changed twice.
+        net_count: want(&["net.ns.__ns_ref", "net.ns.count", "net.count"]),
         // Up to 5.16 and since 6.1; between, both are behind a pointer, and unknown to us.
         tw_count: want(&["net.ipv4.tcp_death_row.tw_count"]),
         tw_refcount: want(&["net.ipv4.tcp_death_row.tw_refcount"]),
@@ -89,6 +91,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         task_cgroups: want(&["task_struct.cgroups"]),
         css_set_cgroup: want(&["css_set.dfl_cgrp"]),
         tw_substate: need("inet_timewait_sock.tw_substate"),
+        tw_sport: want(&["inet_timewait_sock.tw_sport"]),
         tw_expires: want(&["inet_timewait_sock.tw_timer.expires"]),
         tw_bucket: want(&["inet_timewait_sock.tw_tb"]),
         req_num_retrans: want(&["request_sock.num_retrans"]),
@@ -110,9 +113,27 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         reset_reasons: reset_reasons(btf),
         // The first parameter of all is the tracepoint's own.
         reset_tells_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
+        returns: returns(btf),
         tick_us: tick_us()?,
         wake_bytes: 0,
     })
+}
+
+/// Where this kernel's functions leave what they return.
+fn returns(btf: &Btf) -> Returns {
+    let parameters = |function: &str| {
+        let function = btf.function(function).filter(|function| function.returns_value)?;
+        u8::try_from(function.parameters).ok()
+    };
+    Returns {
+        inet_csk_accept: parameters("inet_csk_accept").unwrap_or(0),
+        inet_csk_reqsk_queue_hash_add: parameters("inet_csk_reqsk_queue_hash_add").unwrap_or(0),
+        inet_csk_reqsk_queue_drop: SYN_QUEUE_DROP
+            .iter()
+            .find_map(|function| parameters(function))
+            .unwrap_or(0),
+        reserved: 0,
+    }
 }
 
 /// This kernel's numbers of why a reset is sent.

@@ -13,6 +13,7 @@ use crate::{
         Value, Words, date, figures, to_cells, to_object,
     },
     input::{KERNEL_COUNTERS, Session},
+    sight::{Extra, Knowledge, Sight},
     tracker::{
         By, Events, RowSnapshot, Snapshot,
         close::CloseReason,
@@ -90,14 +91,16 @@ impl<W: Write> ReportSink<W> {
         let all = snapshot.rows.len();
         let shown = snapshot.rows.into_iter().filter(|row| self.rows.show(row));
         let (end, clock) = (snapshot.end, session.clock);
-        let mut rows: Vec<_> = shown.map(|row| PortRow { row, end, seconds, clock }).collect();
+        let sight = Sight::of(&session.shown);
+        let row = |row| PortRow { row, end, seconds, clock, sight };
+        let mut rows: Vec<_> = shown.map(row).collect();
         let unasked = all - rows.len();
         // Trouble first, then traffic; then by role and port, so that equal rows stay in place.
         rows.sort_by_key(|row| {
             (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.gauges.open))
         });
         match self.style.format {
-            Format::Table => self.table(&header.interval, &rows, unasked, &events, first)?,
+            Format::Table => self.table(&header, &rows, unasked, &events, first)?,
             Format::Json => json_lines::object(&mut self.out, object(&header, &rows, &events))?,
             Format::Csv => self.csv(&header, &rows, first)?,
         }
@@ -106,7 +109,7 @@ impl<W: Write> ReportSink<W> {
 
     fn table(
         &mut self,
-        interval: &Interval,
+        header: &Header,
         rows: &[PortRow],
         unasked: usize,
         events: &Events,
@@ -123,16 +126,21 @@ impl<W: Write> ReportSink<W> {
             return self.say_too_small(size);
         }
         if !no_header {
-            writeln!(self.out, "{} +{:.1}s", interval.start, interval.seconds)?;
+            let Interval { start, seconds, .. } = &header.interval;
+            writeln!(self.out, "{start} +{seconds:.1}s")?;
         }
         let width = screen.map(|(width, _)| width);
         let footer = if no_header { Vec::new() } else { footer(events, width) };
+        /// On a screen with fewer lines, rows come before what is known of how they were come by.
+        const ROOMY: usize = 24;
+        let is_roomy = screen.is_none_or(|(_, height)| height >= ROOMY);
+        let sight = if no_header || !is_roomy { Vec::new() } else { knowledge(header, width) };
         let note = if no_header { None } else { note(rows.len(), unasked, events) };
         let note = note.map_or(Vec::new(), |note| wrapped(&note, width.unwrap_or(usize::MAX)));
         /// Date, heading, what is hidden, and the line of the cursor.
         const OTHER_LINES: usize = 4;
         let room = screen.map_or(usize::MAX, |(_, height)| {
-            height.saturating_sub(OTHER_LINES + note.len() + footer.len())
+            height.saturating_sub(OTHER_LINES + note.len() + sight.len() + footer.len())
         });
         let (shown, hidden) = rows.split_at(rows.len().min(room));
         let columns = table::columns(COLUMNS, wide, self.rows.by);
@@ -141,7 +149,7 @@ impl<W: Write> ReportSink<W> {
         if let Some(hint) = hint(hidden.len(), hidden_columns) {
             writeln!(self.out, "{}", clipped(&hint, width.unwrap_or(usize::MAX)))?;
         }
-        note.iter().try_for_each(|line| writeln!(self.out, "{line}"))?;
+        note.iter().chain(&sight).try_for_each(|line| writeln!(self.out, "{line}"))?;
         let alarming = events.are_lower_bounds() || events.lost > 0;
         let (red, plain) = if alarming && terminal { (RED, PLAIN) } else { ("", "") };
         footer.iter().try_for_each(|line| writeln!(self.out, "{red}{line}{plain}"))
@@ -235,6 +243,17 @@ fn footer(events: &Events, width: Option<usize>) -> Vec<String> {
     }
 }
 
+/// What is exact, and what is not: the lines above the footer.
+fn knowledge(header: &Header, width: Option<usize>) -> Vec<String> {
+    let sight = Sight::of(&header.session.shown);
+    let known = Knowledge::ALL.into_iter().filter_map(|knowledge| {
+        let so_known = Extra::ALL.iter().filter(|&&of| sight.knowledge(of) == knowledge);
+        let names: Vec<_> = so_known.map(|of| of.name()).collect();
+        (!names.is_empty()).then(|| format!("{}: {}", knowledge.name(), names.join(", ")))
+    });
+    wrapped(&known.collect::<Vec<_>>().join("; "), width.unwrap_or(usize::MAX))
+}
+
 /// What is not shown for want of room.
 fn hint(rows: usize, columns: usize) -> Option<String> {
     let columns = match columns {
@@ -294,6 +313,12 @@ pub struct Header {
     by: By,
 }
 
+impl Header {
+    fn knowledge(&self, of: Extra) -> Value {
+        Value::Word(Sight::of(&self.session.shown).knowledge(of).name())
+    }
+}
+
 const COUNTERS: Words = Words { name: "counter of the kernel's", all: || KERNEL_COUNTERS.into() };
 
 /// All figures of a report's header.
@@ -306,7 +331,15 @@ pub const HEADER: &[Figure<Header>] = figures! {
     "host.name" "" Text, Json, "The name of the host that was traced.", |h| Value::Text(h.session.host.clone());
     "host.kernel" "" Text, Json, "The release of its kernel, as uname -r says it.", |h| Value::Text(h.session.kernel.clone());
     "host.synfin" "" Text, Json, "The version of the synfin that traced.", |h| Value::Text(h.session.synfin.clone());
-    "host.hooks" "" Texts, Json, "The tracepoints that were hooked.", |h| Value::Texts(h.session.hooks.clone());
+    "host.hooks" "" Texts, Json, "What was hooked: tracepoints, and by the names in host.knowledge the programs on the kernel's own functions.", |h| Value::Texts(h.session.hooks.clone());
+    "host.knowledge.time_wait" "" Word(Knowledge::WORDS), Json, "How well TIME_WAIT is known: exact where the kernel allows hooks on its own functions, otherwise inferred from states and put right by each walk.",
+        |h| h.knowledge(Extra::TimeWait);
+    "host.knowledge.syn_queue" "" Word(Knowledge::WORDS), Json, "How well it is known what becomes of handshakes in SYN queues: exact, or unknown.",
+        |h| h.knowledge(Extra::SynQueue);
+    "host.knowledge.accept_wait" "" Word(Knowledge::WORDS), Json, "How well it is known how long connections wait for accept(): exact, or unknown.",
+        |h| h.knowledge(Extra::AcceptWait);
+    "host.knowledge.resets" "" Word(Knowledge::WORDS), Json, "How well it is known which resets were sent with no connection behind them: exact since Linux 6.10, unknown before.",
+        |h| h.knowledge(Extra::Resets);
     "host.limitations" "" Texts, Json, "What could not be known on that host, and why.", |h| Value::Texts(h.session.limitations.clone());
     "host.sysctls" "" TextByName, Json, "Settings of the system that matter to what is seen.",
         |h| Value::TextByName(h.session.sysctls.clone().into_iter().collect());

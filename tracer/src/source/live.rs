@@ -12,7 +12,7 @@ use crate::{
     filter::Filter,
     input::{ClockAnchor, Names, Nanos, NetnsId, Session, Tick, WalkBegin, WalkEnd},
     kernel::{
-        Kernel, Setup, namespaces, preflight,
+        Kernel, Need, Setup, namespaces, preflight,
         survey::{Answer, Walker},
     },
     recording::Frame,
@@ -27,6 +27,8 @@ pub struct Options {
     pub survey_always: bool,
     /// What is to be left out.
     pub filter: Filter,
+    /// No programs on the kernel's own functions, even where it allows them.
+    pub tracepoints_only: bool,
     /// How much the kernel side says: 0 is warnings.
     pub verbose: u8,
     /// A file with the running kernel's type information, instead of what the kernel shows.
@@ -91,6 +93,7 @@ impl Live {
         let (kernel, walker) = Kernel::attach(&Setup {
             ring_bytes: options.ring_bytes,
             filter: options.filter.for_kernel(),
+            extras: !options.tracepoints_only,
             verbose: options.verbose,
             btf: options.btf.clone(),
         })?;
@@ -318,11 +321,15 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
     session.filter = options.filter;
     session.namespaces = namespaces::names(&namespaces::list());
     session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
-    session.limitations = kernel
-        .refused_hooks()
-        .iter()
-        .map(|hook| format!("no hook on {}: {} ({})", hook.tracepoint, hook.without, hook.error))
-        .collect();
+    session.shown = kernel.shown().into_iter().map(|extra| extra.name().to_owned()).collect();
+    // Without the extra ones a trace is as it can be on most hosts.
+    let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
+        Need::Expected(without) => {
+            Some(format!("no hook on {}: {without} ({})", hook.name, hook.error))
+        }
+        Need::Required | Need::Extra(_) => None,
+    });
+    session.limitations = missing.collect();
     if let Some(refusal) = walker.refusal() {
         session.limitations.push(format!(
             "no survey: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     filter::{Facts, KnownCgroup},
-    input::{Holder, Input, NetnsId, Reset, SockId, Transition, WalkedSocket, WalkedTimeWait},
+    input::{Holder, Input, Nanos, NetnsId, SockId, Transition, WalkedSocket, WalkedTimeWait},
 };
 
 /// [`Facts`] of a socket that is not in the books.
@@ -136,21 +136,20 @@ impl Tracker {
             match record {
                 Input::Transition(transition) => self.transition(&transition, observer),
                 Input::Reset(reset) => self.reset(&reset, observer),
+                Input::TimeWaitEntry(entry) => self.remains(&entry),
+                Input::Accepted(accepted) => self.accepted(&accepted),
                 _ => unreachable!("only records of hooks are kept back"),
             }
         }
     }
 
-    /// A reset for a socket that is not in the books.
-    pub(super) fn reset_at_gate(&mut self, reset: &Reset) {
+    /// A record of a socket that is not in the books, and no transition.
+    pub(super) fn aside_at_gate(&mut self, sock: SockId, time: Nanos, record: Input) {
         if self.gate.is_open() {
             return;
         }
-        let &Reset { time, sock, .. } = reset;
         match self.gate.known(sock) {
-            Known::Waiting(_, netns) => {
-                self.gate.keep_back(sock, netns, time, Input::Reset(*reset));
-            }
+            Known::Waiting(_, netns) => self.gate.keep_back(sock, netns, time, record),
             Known::Excluded | Known::Nothing => self.gate.leave_out(),
         }
     }

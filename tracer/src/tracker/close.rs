@@ -8,7 +8,7 @@ use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 use super::machine::Role;
 use crate::{
     figure::Words,
-    input::{ResetWay, Transition},
+    input::{Remains, ResetWay, Transition},
 };
 
 /// How bad a reason is.
@@ -275,8 +275,19 @@ pub(crate) enum TimeWait {
     None,
     /// It did.
     Entered,
+    /// It left an orphan in FIN_WAIT2, which becomes one when the peer closes.
+    InFinWait2,
+    /// The kernel's table was full.
+    Overflowed,
     /// The kernel's table was full: it took the last place, or found none.
     Doubtful,
+}
+
+impl TimeWait {
+    /// Something is left behind.
+    pub(crate) const fn is_entered(self) -> bool {
+        matches!(self, Self::Entered | Self::InFinWait2)
+    }
 }
 
 /// How an end is to be booked.
@@ -289,9 +300,12 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// A TIME_WAIT is left behind.
-    pub(crate) const fn enters_time_wait(self) -> bool {
-        matches!(self, Self::Ended(_, TimeWait::Entered))
+    /// What is left behind.
+    pub(crate) const fn time_wait(self) -> TimeWait {
+        match self {
+            Self::Ended(_, time_wait) => time_wait,
+            Self::Discarded => TimeWait::None,
+        }
     }
 }
 
@@ -303,6 +317,9 @@ pub(crate) struct Past {
     pub(crate) established: bool,
     /// Which resets there were.
     pub(crate) resets: Resets,
+    /// What it left behind; `None` if nothing has shown that: none was due, the kernel does not
+    /// show it, or the record was lost.
+    pub(crate) remains: Option<Remains>,
 }
 
 /// The resets of a life.
@@ -373,16 +390,18 @@ pub(crate) fn classify(end: &Transition, past: Past) -> Verdict {
         };
     }
     let reason = closed(end, past.resets);
-    let time_wait = match reason {
+    let is_due = matches!(reason, CloseReason::ClosedByUs | CloseReason::ClosedByBoth);
+    let time_wait = match past.remains {
+        Some(remains) => match remains {
+            Remains::TimeWait => TimeWait::Entered,
+            Remains::FinWait2 => TimeWait::InFinWait2,
+            Remains::Nothing if is_due => TimeWait::Overflowed,
+            Remains::Nothing => TimeWait::None,
+        },
         // The kernel asks for a TIME_WAIT and reports →CLOSE whether it got one or not.
-        CloseReason::ClosedByUs | CloseReason::ClosedByBoth => {
-            if end.flags.contains(Flags::TIME_WAIT_FULL) {
-                TimeWait::Doubtful
-            } else {
-                TimeWait::Entered
-            }
-        }
-        _ => TimeWait::None,
+        None if is_due && end.flags.contains(Flags::TIME_WAIT_FULL) => TimeWait::Doubtful,
+        None if is_due => TimeWait::Entered,
+        None => TimeWait::None,
     };
     Verdict::Ended(reason, time_wait)
 }
@@ -405,7 +424,8 @@ fn failed_connect(end: &Transition, past: Past) -> CloseReason {
 /// Whether the reset that we send, if we do, comes only after this end, and would tell more.
 pub(crate) fn awaits_reset(end: &Transition, past: Past) -> bool {
     use TcpState::{Closing, FinWait1, FinWait2, LastAck, SynRecv};
-    if past.resets.sent() {
+    let has_remains = matches!(past.remains, Some(Remains::TimeWait | Remains::FinWait2));
+    if past.resets.sent() || has_remains {
         return false;
     }
     match (end.err, end.old) {

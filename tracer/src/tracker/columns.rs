@@ -1,6 +1,6 @@
 //! The figures of a port's row. A new figure is added here, and is then in every output.
 
-use synfin_common::{reset::ResetReason, state::TcpState};
+use synfin_common::{port_count::SynQueue, reset::ResetReason, state::TcpState};
 
 use super::{
     close::{Class, CloseReason, Outcome},
@@ -21,6 +21,7 @@ use crate::{
         Words, date, figures,
     },
     input::{ClockAnchor, Nanos},
+    sight::{Extra, Sight},
 };
 
 /// A row with its interval.
@@ -33,12 +34,32 @@ pub struct PortRow {
     pub seconds: f64,
     /// Tells dates.
     pub clock: ClockAnchor,
+    /// What the kernel showed.
+    pub sight: Sight,
 }
 
 impl PortRow {
     /// Connections that went wrong: failed or ended abnormally.
     pub fn bad(&self) -> u64 {
         self.row.counters.sum(|reason| reason.class() == Class::Abnormal)
+    }
+
+    /// Handshakes of a server's that began, where the kernel shows its SYN queues: those that got a
+    /// place there, and the children that came without one (SYN cookies, Fast Open).
+    fn attempts_at_server(&self) -> Value {
+        let counters = &self.row.counters;
+        self.in_syn_queue(|count| {
+            let with_a_place = count(SynQueue::Entered);
+            (counters.attempts + with_a_place).saturating_sub(count(SynQueue::Completed))
+        })
+    }
+
+    /// A figure from what befell handshakes in the SYN queues.
+    fn in_syn_queue(&self, figure: impl FnOnce(&dyn Fn(SynQueue) -> u64) -> u64) -> Value {
+        if !self.sight.has(Extra::SynQueue) {
+            return Value::Unknown;
+        }
+        server_only(self, figure(&|what| self.row.counters.syn_queue(what)))
     }
 
     fn new_connections(&self) -> u64 {
@@ -81,6 +102,12 @@ impl PortRow {
 
     fn date(&self, time: Option<Nanos>) -> Value {
         Value::known(time, |time| Value::Text(date(self.clock.date(time))))
+    }
+
+    /// Resets with no connection behind them.
+    fn resets(&self) -> Value {
+        let count = |&reason: &ResetReason| (reason.name(), self.row.counters.resets(reason));
+        Value::Counts(ResetReason::ALL.iter().map(count).collect())
     }
 
     fn ephemeral(&self, figure: impl FnOnce(&Ephemeral) -> Value) -> Value {
@@ -169,15 +196,15 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         };
     "open" "OPEN" Count("connections"), Table(Right(5)), "Connections that are established or closing, now.",
         |p| Value::Int(p.row.gauges.open);
-    "time_wait.now" "TW" Count("sockets"), Table(Right(5)), "Sockets in TIME_WAIT now: from the last walk over all sockets, with entries and ages since.",
+    "time_wait.now" "TW" Count("sockets"), Table(Right(5)), "Sockets in TIME_WAIT now: from the last walk over all sockets, with entries and ages since, and with ends where the kernel shows them (host.knowledge.time_wait).",
         |p| Value::Int(p.row.time_wait_now);
     "why" "WHY" Word(CloseReason::WORDS) or null, Table(Left(12)), "The commonest reason among the connections that went wrong.",
         |p| Value::known(p.why(), |reason| Value::Word(reason.id()));
 
-    "attempts" "TRIED" Count("connections") or null, Wide(Right(6)), "Connections that a client began. Unknown for a server: half-open handshakes make no record.",
+    "attempts" "TRIED" Count("connections") or null, Wide(Right(6)), "Connections that were begun: by a client, or with a server, by SYNs that were answered. The latter only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
         |p| match p.row.role {
             Role::Client => Value::Int(p.row.counters.attempts),
-            Role::Server => Value::Unknown,
+            Role::Server => p.attempts_at_server(),
         };
     "pending" "PENDING" Count("connections"), Wide(Right(7)), "Connections whose handshake is not through, now.",
         |p| Value::Int(p.row.gauges.pending);
@@ -257,6 +284,14 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| Value::Int(p.row.counters.bytes_received);
     "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes on this port's listeners that wait for their last ACK, at the last walk.",
         |p| server_only(p, p.row.walked.half_open);
+    "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and got a place in the SYN queue of the port's listeners. This and what follows only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
+        |p| p.in_syn_queue(|count| count(SynQueue::Entered));
+    "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK came.",
+        |p| p.in_syn_queue(|count| count(SynQueue::Completed));
+    "syn_queue.dropped" "SYNDROP" Count("handshakes") or null, Wide(Right(7)), "Handshakes that were given up in the SYN queue: by a RST or an ICMP error, or because their listener went away.",
+        |p| p.in_syn_queue(|count| count(SynQueue::Dropped));
+    "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no answer came to any SYN-ACK: scans, floods, or ACKs that are lost on the way.",
+        |p| p.in_syn_queue(|count| count(SynQueue::Expired));
     "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last walk.",
         |p| server_only(p, p.row.walked.accept_queue);
     "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "The most connections that a new one, or a walk, found waiting for accept() on one listener.",
@@ -265,6 +300,12 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| Value::known(p.row.counters.accept_depth.quantile(0.5), Value::Int);
     "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99 % of the new connections found at most this many waiting for accept() before them, on their listener.",
         |p| Value::known(p.row.counters.accept_depth.quantile(0.99), Value::Int);
+    "accept_queue.wait_p50_us" "" Micros or null, Data, "Half of the connections waited at most this long for accept(). Only where the kernel shows accept() (host.knowledge.accept_wait).",
+        |p| quantile(&p.row.counters.accept_wait, 0.5);
+    "accept_queue.wait_p99_us" "WAIT99" Micros or null, Wide(Right(7)), "99 % of the connections waited at most this long for accept(): the application is slow to take them. Only where the kernel shows accept() (host.knowledge.accept_wait).",
+        |p| quantile(&p.row.counters.accept_wait, 0.99);
+    "accept_queue.wait_max_us" "" Micros or null, Data, "The longest wait for accept().",
+        |p| Value::known(p.row.counters.accept_wait.max(), Value::Micros);
     "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "How many may wait on one listener (the least, if they differ): the kernel takes one more, and then drops.",
         |p| match p.row.walked.accept_limit {
             0 => Value::Unknown,
@@ -280,10 +321,10 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
         |p| Value::known(p.row.listening.gap(p.end), |gap| Value::Micros(gap / 1000));
     "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners sent again: handshakes whose last ACK is overdue, whether it comes or not.",
         |p| server_only(p, p.row.counters.synack_retransmits);
-    "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port with no connection behind them: nobody listens, a TIME_WAIT, a handshake that makes no sense. Before Linux 6.10 only for listeners.",
-        |p| server_only(p, p.row.counters.resets_total());
-    "resets.reasons" "" Counts(RESET_REASONS), Data, "These, by the kernel's reason.",
-        |p| Value::Counts(ResetReason::ALL.iter().map(|&reason| (reason.name(), p.row.counters.resets(reason))).collect());
+    "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port with no connection behind them: nobody listens, a TIME_WAIT, a handshake that makes no sense. Unknown before Linux 6.10 (host.knowledge.resets).",
+        |p| if p.sight.has(Extra::Resets) { server_only(p, p.row.counters.resets_total()) } else { Value::Unknown };
+    "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "These, by the kernel's reason.",
+        |p| if p.sight.has(Extra::Resets) { p.resets() } else { Value::Unknown };
 "stalled" "STALLED" Count("connections"), Wide(Right(7)), "Connections past their handshake that retransmit and get no answer, at the last walk.",
         |p| Value::Int(p.row.walked.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",

@@ -14,7 +14,7 @@ use super::{
     owners::Owner,
     ports::{Row, RowId},
 };
-use crate::input::{Nanos, NetnsId, SockId, Transition};
+use crate::input::{Nanos, NetnsId, Remains, SockId, Transition};
 
 /// How we came to know a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,10 @@ pub struct Life {
     /// Somebody acts on it of whom nothing is known.
     pub(super) handed_on: bool,
     pub(super) resets: Resets,
+    /// What it is about to leave behind, if that was seen.
+    pub(super) remains: Option<Remains>,
+    /// accept() has taken it.
+    pub(super) accepted: bool,
     pub(super) row: RowId,
     /// The last walk that met it.
     pub(super) met_by: u32,
@@ -77,7 +81,8 @@ impl Life {
 
     /// What it adds to the evidence of why it ends.
     pub(super) fn past(&self) -> Past {
-        Past { role: self.role, established: self.established, resets: self.resets }
+        let &Self { role, established, resets, remains, .. } = self;
+        Past { role, established, resets, remains }
     }
 
     /// Whether a socket at this life's address, with these ends, can be this life's: what is not

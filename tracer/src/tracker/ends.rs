@@ -6,11 +6,9 @@ use synfin_common::{event::Flags, state::TcpState};
 use super::{
     Closed, Life, Observer, Origin, Role, Tracker,
     close::{self, Class, CloseReason, Outcome, TimeWait, Verdict},
-    ports::RowId,
     settling::Ending,
-    time_wait::{Ends, Entry},
 };
-use crate::input::{Nanos, NetnsId, Reset, ResetWay, SockId, Transition};
+use crate::input::{Input, Nanos, Reset, ResetWay, SockId, Transition};
 
 impl Tracker {
     /// Ends up to this time have waited for their evidence for long enough.
@@ -31,7 +29,7 @@ impl Tracker {
             ending.life.resets.note(reset.way);
             return self.settle(ending, observer);
         }
-        self.reset_at_gate(reset);
+        self.aside_at_gate(reset.sock, reset.time, Input::Reset(*reset));
     }
 
     pub(super) fn end(&mut self, transition: &Transition, observer: &mut impl Observer) {
@@ -47,12 +45,17 @@ impl Tracker {
         let past = life.past();
         let verdict = close::classify(transition, past);
         let awaits_reset = close::awaits_reset(transition, past);
-        let enters = verdict.enters_time_wait();
-        if enters {
-            self.enter_time_wait(transition, &life, awaits_reset);
+        let time_wait = verdict.time_wait();
+        if time_wait.is_entered() {
+            self.enter_time_wait(transition, &life, time_wait, awaits_reset);
+        } else if time_wait == TimeWait::Doubtful
+            && let Some(row) = self.ports.key(life.row)
+        {
+            // Now, as the kernel has counted it if it found no place.
+            self.doubtful.add(row, life.netns, transition.time);
         }
         if awaits_reset {
-            self.settling.hold(Ending { end: transition.clone(), life, is_provisional: enters });
+            self.settling.hold(Ending { end: transition.clone(), life, time_wait });
         } else {
             self.book(transition, life, verdict, observer);
         }
@@ -67,13 +70,18 @@ impl Tracker {
 
     /// Books an end that was held, by all the evidence that there is.
     fn settle(&mut self, ending: Ending, observer: &mut impl Observer) {
-        let Ending { end, life, is_provisional } = ending;
+        let Ending { end, life, time_wait: assumed } = ending;
         let verdict = close::classify(&end, life.past());
-        if is_provisional {
-            if !verdict.enters_time_wait() {
-                self.leave_time_wait(life.netns, (end.local, end.remote));
+        if assumed.is_entered() {
+            if !verdict.time_wait().is_entered() {
+                self.leave_time_wait(life.netns, (end.local, end.remote), false);
             }
             self.ports.get_mut(life.row).time_waits.settle();
+        } else if assumed == TimeWait::Doubtful
+            && verdict.time_wait() != TimeWait::Doubtful
+            && let Some(row) = self.ports.key(life.row)
+        {
+            self.doubtful.take_back(row, life.netns, end.time);
         }
         self.book(&end, life, verdict, observer);
     }
@@ -96,58 +104,13 @@ impl Tracker {
             }
         };
         match time_wait {
-            TimeWait::Entered => row.interval.time_wait_entered += 1,
-            TimeWait::Doubtful => {
-                if let Some(key) = self.ports.key(life.row) {
-                    self.doubtful.add(key, life.netns, end.time);
-                }
-            }
+            TimeWait::Entered | TimeWait::InFinWait2 => row.interval.time_wait_entered += 1,
+            TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
+            // The kernel's counter will tell.
+            TimeWait::Doubtful => {}
             TimeWait::None => {}
         }
         self.book_end(life, reason, time_wait, Some(end), end.time, observer);
-    }
-
-    /// The gauges have a TIME_WAIT more.
-    fn enter_time_wait(&mut self, end: &Transition, life: &Life, is_provisional: bool) {
-        let time_waits = &mut self.ports.get_mut(life.row).time_waits;
-        if is_provisional {
-            time_waits.enter_provisionally(life.netns, end.time);
-        } else {
-            time_waits.enter(life.netns, end.time);
-        }
-        let entry = Entry {
-            netns: life.netns,
-            ends: (end.local, end.remote),
-            row: life.row,
-            is_guess: life.role_assumed,
-            time: end.time,
-        };
-        self.time_wait_rows.enter(&entry, self.walks);
-        if let Some(walk) = &mut self.walk {
-            walk.entered_time_wait(end, life.row);
-        }
-    }
-
-    /// The gauges have a TIME_WAIT less, before its time, if there was one at these ends.
-    pub(super) fn leave_time_wait(&mut self, netns: NetnsId, ends: Ends) {
-        if let Some((row, expiry)) = self.time_wait_rows.take(netns, ends)
-            && let Some(expiry) = expiry
-            && self.is_row_of(row, netns, ends)
-        {
-            self.ports.get_mut(row).time_waits.leave(netns, self.now, expiry);
-        }
-        if let Some(walk) = &mut self.walk {
-            walk.left_time_wait(netns, ends);
-        }
-    }
-
-    /// Whether a row is still that of a TIME_WAIT at these ends: one in which nothing lived may
-    /// have been given up. One that tells less apart may have been all that there was room for.
-    pub(super) fn is_row_of(&self, row: RowId, netns: NetnsId, ends: Ends) -> bool {
-        self.ports.key(row).is_some_and(|key| {
-            let port = key.role.service_port(ends.0, ends.1);
-            [0, netns].contains(&key.netns) && key.port.is_none_or(|of_row| of_row == port)
-        })
     }
 
     /// Ends the life of a socket that is gone without a record.
@@ -214,8 +177,8 @@ impl Tracker {
             closed: time,
             handshake: life.handshake,
             time_wait: match time_wait {
-                TimeWait::Entered => Some(true),
-                TimeWait::None => Some(false),
+                TimeWait::Entered | TimeWait::InFinWait2 => Some(true),
+                TimeWait::None | TimeWait::Overflowed => Some(false),
                 TimeWait::Doubtful => None,
             },
             idle_us: idle_us.filter(|_| life.established),

@@ -10,6 +10,7 @@
 //!
 //! (Over an interval, what was pending or open at its start is added on the left.)
 
+mod accepting;
 mod admission;
 pub mod close;
 pub mod columns;
@@ -26,6 +27,7 @@ mod owners;
 mod port_counts;
 mod ports;
 mod quantiles;
+mod remains;
 mod settling;
 mod snapshot;
 mod stuck;
@@ -56,12 +58,14 @@ use namespaces::Namespaces;
 use owners::{Held, KnownNames};
 use port_counts::ClosedPorts;
 use ports::{Ports, RowId, least_limit};
+use remains::Announced;
 use settling::Settling;
 use time_wait::{Doubtful, TimeWaitRows};
 
 use crate::{
     filter::Filter,
     input::{self, Input, KERNEL_COUNTERS, Nanos, NetnsId, SockId, Tick, Transition},
+    sight::Sight,
 };
 
 /// The handshake of a connection that was not seen to get established.
@@ -141,10 +145,12 @@ pub struct Tracker {
     ports: Ports,
     listeners: Listeners,
     gate: Gate,
+    sight: Sight,
     names: KnownNames,
     held: Held,
     time_wait_rows: TimeWaitRows,
     doubtful: Doubtful,
+    announced: Announced,
     settling: Settling,
     closed_ports: ClosedPorts,
     /// The walk that goes on, unless it is being worked on.
@@ -175,10 +181,12 @@ impl Tracker {
             ports: Ports::new(limits.rows),
             listeners: Listeners::default(),
             gate: Gate::default(),
+            sight: Sight::default(),
             names: KnownNames::default(),
             held: Held::default(),
             time_wait_rows: TimeWaitRows::default(),
             doubtful: Doubtful::default(),
+            announced: Announced::default(),
             settling: Settling::default(),
             closed_ports: ClosedPorts::default(),
             walk: None,
@@ -203,6 +211,12 @@ impl Tracker {
         Self { gate: Gate::new(filters), ..self }
     }
 
+    /// What the kernel shows besides transitions.
+    #[must_use]
+    pub fn with_sight(self, sight: Sight) -> Self {
+        Self { sight, ..self }
+    }
+
     /// Takes one piece of input.
     pub fn ingest(&mut self, input: &Input, observer: &mut impl Observer) {
         match input {
@@ -219,6 +233,18 @@ impl Tracker {
             Input::Reset(reset) => {
                 self.record_of(reset.time);
                 self.reset(reset, observer);
+            }
+            Input::TimeWaitEntry(entry) => {
+                self.record_of(entry.time);
+                self.remains(entry);
+            }
+            Input::TimeWaitChange(change) => {
+                self.record_of(change.time);
+                self.time_wait_changes(change);
+            }
+            Input::Accepted(accepted) => {
+                self.record_of(accepted.time);
+                self.accepted(accepted);
             }
             Input::Holders(holders) => self.look_at_holders(holders, observer),
             Input::Names(names) => self.names.learn(names),
@@ -251,7 +277,7 @@ impl Tracker {
         // While records are on their way, a tick is younger than they are.
         let [seen, lost, filtered] = self.kernel.totals();
         if seen <= self.received.saturating_add(lost).saturating_add(filtered) {
-            let settled = tick.time.saturating_sub(settling::WAIT_AT_REST);
+            let settled = tick.time.saturating_sub(settling::WAIT);
             self.settled_until = self.settled_until.max(settled);
         }
     }
@@ -420,6 +446,8 @@ impl Tracker {
                     && self.listeners.defer_accept(transition.netns, transition.local),
             handed_on: false,
             resets: Resets::default(),
+            remains: None,
+            accepted: false,
             row,
             met_by: 0,
             absent: 0,
@@ -485,7 +513,7 @@ impl Tracker {
             TcpState::SynSent => (Role::Client, false),
             _ => self.role_of(transition.netns, (transition.local, transition.remote), None),
         };
-        let life = self.adopted(
+        let mut life = self.adopted(
             (transition.netns, transition.sock),
             (role, role_assumed),
             origin,
@@ -493,6 +521,7 @@ impl Tracker {
             (transition.local, transition.remote),
             transition.time,
         );
+        life.remains = self.announced.take(transition.sock, transition.time);
         self.add(transition.sock, life, observer);
     }
 
@@ -540,6 +569,8 @@ impl Tracker {
             deferred_accept: false,
             handed_on: false,
             resets: Resets::default(),
+            remains: None,
+            accepted: false,
             row,
             met_by: 0,
             absent: 0,
@@ -573,7 +604,7 @@ impl Tracker {
             let ends = (life.local, life.remote);
             self.ports.get_mut(life.row).connects_from(life);
             // A connection at the same ends takes the place of its TIME_WAIT.
-            self.leave_time_wait(netns, ends);
+            self.leave_time_wait(netns, ends, false);
             // From now on the port has a row of its own, if it had none.
             self.row(RowKey::of_port(netns, role, port), true);
         }

@@ -1,5 +1,5 @@
-//! What the kernel side counts per port of ours: SYN-ACKs sent again, and resets with no connection
-//! behind them.
+//! What the kernel side counts per port of ours: handshakes in the SYN queue, SYN-ACKs sent again,
+//! and resets with no connection behind them.
 
 use std::collections::HashMap;
 
@@ -67,7 +67,7 @@ impl Tracker {
             self.namespaces.ephemeral_ports(netns).is_some_and(|ports| ports.contain(port));
         let is_worth_a_row = port != 0
             && match counted {
-                Counted::SynackRetransmit => true,
+                Counted::SynackRetransmit | Counted::SynQueue(_) => true,
                 // Segments that come too late for a client's connection.
                 Counted::Reset(_) if is_ephemeral => false,
                 Counted::Reset(_) => self.closed_ports.add(netns, port, count),

@@ -8,7 +8,11 @@ use std::{
 
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
-use synfin_common::{port_count::Counted, reset::ResetReason, state::TcpState};
+use synfin_common::{
+    port_count::{Counted, SynQueue},
+    reset::ResetReason,
+    state::TcpState,
+};
 
 use super::{
     close::{CloseReason, Outcome},
@@ -104,6 +108,9 @@ pub struct Counters {
     pub idle_abnormal: Distribution,
     /// Connections waiting for accept() that each new one found on its listener.
     pub accept_depth: Distribution,
+    /// How long connections waited for accept(), microseconds.
+    pub accept_wait: Distribution,
+    syn_queue: [u64; SynQueue::ALL.len()],
     /// What listeners dropped, for whatever reason.
     pub listener_drops: u64,
     /// SYN-ACKs that were sent again.
@@ -161,6 +168,11 @@ impl Counters {
         self.resets.iter().copied().fold(0, u64::saturating_add)
     }
 
+    /// How often this befell a handshake in a listener's SYN queue, as far as the kernel shows it.
+    pub fn syn_queue(&self, what: SynQueue) -> u64 {
+        self.syn_queue[what as usize]
+    }
+
     /// How many were closed first by this side.
     pub fn closed_first(&self, side: ClosedFirst) -> u64 {
         self.closed_first[side as usize]
@@ -178,6 +190,7 @@ impl Counters {
         let sum = match counted {
             Counted::SynackRetransmit => &mut self.synack_retransmits,
             Counted::Reset(reason) => &mut self.resets[reason as usize],
+            Counted::SynQueue(what) => &mut self.syn_queue[what as usize],
         };
         *sum = sum.saturating_add(count);
     }
@@ -207,6 +220,8 @@ impl Counters {
             idle,
             idle_abnormal,
             accept_depth,
+            accept_wait,
+            syn_queue,
             listener_drops,
             synack_retransmits,
             resets,
@@ -232,6 +247,10 @@ impl Counters {
         idle.merge(&other.idle);
         idle_abnormal.merge(&other.idle_abnormal);
         accept_depth.merge(&other.accept_depth);
+        accept_wait.merge(&other.accept_wait);
+        for (sum, count) in syn_queue.iter_mut().zip(other.syn_queue) {
+            *sum = sum.saturating_add(count);
+        }
         *listener_drops += other.listener_drops;
         *synack_retransmits = synack_retransmits.saturating_add(other.synack_retransmits);
         for (sum, count) in resets.iter_mut().zip(other.resets) {
@@ -317,7 +336,8 @@ impl Gauges {
     }
 }
 
-/// What the last walk over the namespace's sockets showed.
+/// What the last walk over the namespace's sockets showed; orphans in FIN_WAIT2 are followed from
+/// there on where the kernel shows what becomes of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
     /// Handshakes waiting for their last ACK.
@@ -408,6 +428,13 @@ impl Row {
     pub(super) fn connects_from(&mut self, life: &Life) {
         if life.role == Role::Client && self.sources.len() < SOURCES_LIMIT {
             self.sources.insert(life.local.ip());
+        }
+    }
+
+    /// An orphan in FIN_WAIT2 is one no more.
+    pub(super) fn lose_orphan(&mut self, netns: NetnsId) {
+        if let Some(walked) = self.walked.get_mut(&netns) {
+            walked.fin_wait2_orphans = walked.fin_wait2_orphans.saturating_sub(1);
         }
     }
 

@@ -5,16 +5,14 @@ use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxBuildHasher;
 
-use super::Life;
+use super::{Life, close::TimeWait};
 use crate::input::{Nanos, SockId, Transition};
 
 /// The reset follows within microseconds, unless the processor is taken away from the kernel in
-/// between: so much younger a record must be for it to have been given. Until then the connection
-/// is shown as open, so this is not long.
-pub(super) const WAIT: Nanos = 20_000_000;
-
-/// The same for a tick with no record on its way.
-pub(super) const WAIT_AT_REST: Nanos = 5_000_000;
+/// between, as it is from a virtual machine for some milliseconds: so much younger a record must be for it
+/// to have been given, or a tick with none on its way. Until then the connection is shown as open, so
+/// this is not long.
+pub(super) const WAIT: Nanos = 50_000_000;
 
 /// More are not held: the oldest is settled by what is known.
 const LIMIT: usize = 1 << 16;
@@ -24,8 +22,8 @@ const LIMIT: usize = 1 << 16;
 pub(super) struct Ending {
     pub(super) end: Transition,
     pub(super) life: Life,
-    /// The gauges have a TIME_WAIT of it that may turn out never to have been there.
-    pub(super) is_provisional: bool,
+    /// What it left behind as far as is known; it may turn out never to have been there.
+    pub(super) time_wait: TimeWait,
 }
 
 /// Held ends, by their sockets.

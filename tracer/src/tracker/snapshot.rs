@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use synfin_common::event::Kind;
+use synfin_common::{event::Kind, port_count::SynQueue};
 
 use super::{
     Tracker,
@@ -208,8 +208,9 @@ impl Tracker {
         let (start, end) = (self.interval_start, self.now);
         let events = self.events();
         let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
+        let expired = self.expired();
         for (_, row) in self.ports.iter_mut() {
-            row.time_waits.expire(end);
+            row.time_waits.expire(expired);
         }
         let destinations = self.destinations();
         let mut stuck = self.stuck();
@@ -413,12 +414,15 @@ impl Row {
 
     /// `start` is when the interval began.
     fn has_something_to_say(&self, start: Nanos) -> bool {
-        let Counters { attempts, established, adopted, .. } = self.interval;
+        let interval = &self.interval;
+        let Counters { attempts, established, adopted, .. } = interval;
         attempts + established + adopted > 0
-            || self.interval.synack_retransmits > 0
-            || self.interval.resets_total() > 0
+            || interval.synack_retransmits > 0
+            || interval.resets_total() > 0
+            || SynQueue::ALL.iter().any(|&what| interval.syn_queue(what) > 0)
+            || interval.time_wait_entered + interval.time_wait_overflowed > 0
             || self.listening.has_changed_since(start)
-            || self.interval.sum(|_| true) > 0
+            || interval.sum(|_| true) > 0
             || self.gauges != Gauges::default()
             || self.opening_balance != Gauges::default()
             || !self.walked.is_empty()

@@ -14,6 +14,11 @@ use crate::input::{Nanos, NetnsId};
 
 /// `TCP_TIMEWAIT_LEN` of every Linux: not a setting.
 pub(super) const LENGTH: Nanos = 60 * SECOND;
+
+/// The kernel's timers are late by up to an eighth of what they were set to, and never early
+/// (`LVL_GRAN` in `kernel/time/timer.c`). Where it says that one is gone, that is waited for.
+pub(super) const LATENESS: Nanos = LENGTH / 8;
+
 const SECOND: Nanos = 1_000_000_000;
 
 /// More than this are not kept apart.
@@ -22,78 +27,67 @@ const KEPT_LIMIT: usize = 1 << 20;
 /// Ours and the peer's.
 pub(super) type Ends = (SocketAddr, SocketAddr);
 
+/// A hash of a namespace and ends in it. That two have the same is a matter of one figure.
+pub(super) type EndsKey = u64;
+
+pub(super) fn key(netns: NetnsId, ends: Ends) -> EndsKey {
+    FxBuildHasher.hash_one((netns, ends))
+}
+
 /// In which row each TIME_WAIT was booked whose entry was seen: a walk that meets it knows neither
-/// owner nor role. Known by a hash of the ends; that two have the same is a matter of one figure.
+/// owner nor role.
 #[derive(Debug, Default)]
-pub(crate) struct TimeWaitRows(HashMap<u64, Kept, FxBuildHasher>);
+pub(crate) struct TimeWaitRows(HashMap<EndsKey, Kept, FxBuildHasher>);
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    row: RowId,
+    entry: Entry,
     netns: NetnsId,
     /// The last walk that met it, or during which it was entered.
     walk: u32,
-    /// When it ends; `None` if a walk has found it to be an orphan in FIN_WAIT2.
-    expiry: Option<Nanos>,
-    is_guess: bool,
 }
 
-/// An entry into TIME_WAIT.
+/// A TIME_WAIT as it is booked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    pub(crate) netns: NetnsId,
-    pub(crate) ends: Ends,
+    pub(crate) key: EndsKey,
     /// In which row it is booked.
     pub(crate) row: RowId,
     /// That row is a guess: a walk may know better.
     pub(crate) is_guess: bool,
-    /// When it was.
-    pub(crate) time: Nanos,
+    /// When it ends; `None` of an orphan in FIN_WAIT2.
+    pub(crate) expiry: Option<Nanos>,
 }
 
 impl TimeWaitRows {
     /// One was booked, when so many walks had begun.
-    pub(crate) fn enter(&mut self, entry: &Entry, walk: u32) {
-        let &Entry { netns, ends, row, is_guess, time } = entry;
-        if self.0.len() < KEPT_LIMIT {
-            let expiry = Some(time.saturating_add(LENGTH));
-            self.0.insert(key(netns, ends), Kept { row, netns, walk, expiry, is_guess });
+    pub(crate) fn enter(&mut self, netns: NetnsId, entry: Entry, walk: u32) {
+        if self.0.len() < KEPT_LIMIT || self.0.contains_key(&entry.key) {
+            self.0.insert(entry.key, Kept { entry, netns, walk });
         }
     }
 
-    /// A walk met one: in which row it was booked, if that is known.
-    pub(crate) fn meet(
-        &mut self,
-        netns: NetnsId,
-        ends: Ends,
-        walk: u32,
-        expiry: Option<Nanos>,
-    ) -> Option<RowId> {
-        let key = key(netns, ends);
-        let kept = self.0.get_mut(&key)?;
-        if kept.is_guess {
-            self.0.remove(&key);
-            return None;
-        }
-        kept.walk = walk;
-        kept.expiry = expiry;
-        Some(kept.row)
+    /// How one was booked, if that is known.
+    pub(crate) fn get(&self, key: EndsKey) -> Option<Entry> {
+        self.0.get(&key).map(|kept| kept.entry)
     }
 
-    /// One is over before its time: in which row it was booked, and until when, if that is known.
-    pub(crate) fn take(&mut self, netns: NetnsId, ends: Ends) -> Option<(RowId, Option<Nanos>)> {
-        let kept = self.0.remove(&key(netns, ends))?;
-        Some((kept.row, kept.expiry))
+    /// One has become a TIME_WAIT at this time: how it was booked, if that is known.
+    pub(crate) fn turn(&mut self, key: EndsKey, time: Nanos) -> Option<Entry> {
+        let entry = &mut self.0.get_mut(&key)?.entry;
+        let turned = Entry { expiry: Some(time.saturating_add(LENGTH)), ..*entry };
+        Some(std::mem::replace(entry, turned))
+    }
+
+    /// One is over: how it was booked, if that is known.
+    pub(crate) fn take(&mut self, key: EndsKey) -> Option<Entry> {
+        self.0.remove(&key).map(|kept| kept.entry)
     }
 
     /// A walk is over: those that it did not meet are gone.
     pub(crate) fn forget_absent(&mut self, netns: NetnsId, walk: u32) {
         self.0.retain(|_, kept| kept.netns != netns || kept.walk == walk);
     }
-}
-
-fn key(netns: NetnsId, ends: Ends) -> u64 {
-    FxBuildHasher.hash_one((netns, ends))
 }
 
 /// Ends that were due a TIME_WAIT when the kernel's table was full. Nothing shows which of them took
@@ -116,6 +110,15 @@ impl Doubtful {
         let DoubtfulEnds { ends, .. } = self.0.entry(netns).or_default();
         if ends.len() < DOUBTFUL_LIMIT {
             ends.push((time, row));
+        }
+    }
+
+    /// One was due none, as has turned out.
+    pub(crate) fn take_back(&mut self, row: RowKey, netns: NetnsId, time: Nanos) {
+        if let Some(DoubtfulEnds { ends, .. }) = self.0.get_mut(&netns)
+            && let Some(place) = ends.iter().rposition(|&end| end == (time, row))
+        {
+            ends.remove(place);
         }
     }
 
@@ -161,19 +164,20 @@ pub(crate) struct TimeWaits {
 
 impl TimeWaits {
     /// One more, of which it is not certain until [`Self::settle`] that it is there.
-    pub(crate) fn enter_provisionally(&mut self, netns: NetnsId, now: Nanos) {
+    pub(crate) fn enter_provisionally(&mut self, netns: NetnsId, time: Nanos, expired: Nanos) {
         self.provisional += 1;
-        self.enter(netns, now);
+        self.enter(netns, time, expired);
     }
 
-    /// One more, from now on for the usual minute.
-    pub(crate) fn enter(&mut self, netns: NetnsId, now: Nanos) {
-        self.add(netns, now, now.saturating_add(LENGTH));
+    /// One more, from this time on for the usual minute. Those that were to end by `expired` are
+    /// gone, here as below.
+    pub(crate) fn enter(&mut self, netns: NetnsId, time: Nanos, expired: Nanos) {
+        self.add(netns, expired, time.saturating_add(LENGTH));
     }
 
     /// One more, with a known end.
-    pub(crate) fn add(&mut self, netns: NetnsId, now: Nanos, expiry: Nanos) {
-        self.expire(now);
+    pub(crate) fn add(&mut self, netns: NetnsId, expired: Nanos, expiry: Nanos) {
+        self.expire(expired);
         *self.expiries.entry((expiry / SECOND, netns)).or_default() += 1;
         self.now += 1;
         self.note_peak();
@@ -190,8 +194,8 @@ impl TimeWaits {
     }
 
     /// One less, which would have lasted until then.
-    pub(crate) fn leave(&mut self, netns: NetnsId, now: Nanos, expiry: Nanos) {
-        self.expire(now);
+    pub(crate) fn leave(&mut self, netns: NetnsId, expired: Nanos, expiry: Nanos) {
+        self.expire(expired);
         if let Some(count) = self.expiries.get_mut(&(expiry / SECOND, netns)) {
             *count -= 1;
             self.now -= 1;
@@ -213,10 +217,10 @@ impl TimeWaits {
         self.now = self.expiries.values().copied().map(u64::from).sum();
     }
 
-    /// Lets those expire whose time is over.
-    pub(crate) fn expire(&mut self, now: Nanos) {
+    /// Lets those expire that were to end by this time.
+    pub(crate) fn expire(&mut self, expired: Nanos) {
         while let Some(entry) = self.expiries.first_entry() {
-            if entry.key().0 >= now / SECOND {
+            if entry.key().0 >= expired / SECOND {
                 break;
             }
             self.now -= u64::from(entry.remove());
@@ -253,6 +257,9 @@ mod tests {
     fn the_kernels_count_settles_what_was_doubtful() {
         let row = |port| RowKey::of_port(1, Role::Server, port);
         let mut doubtful = Doubtful::default();
+        doubtful.add(row(80), 1, 12);
+        doubtful.take_back(row(443), 1, 12);
+        doubtful.take_back(row(80), 1, 12);
         for (time, port) in [(5, 80), (11, 80), (12, 443), (13, 80), (14, 443), (21, 80)] {
             doubtful.add(row(port), 1, time);
         }
@@ -272,8 +279,8 @@ mod tests {
     #[test]
     fn one_that_ends_early_is_one_less() {
         let mut time_waits = TimeWaits::default();
-        time_waits.enter(1, 10 * SECOND);
-        time_waits.enter(1, 12 * SECOND);
+        time_waits.enter(1, 10 * SECOND, 10 * SECOND);
+        time_waits.enter(1, 12 * SECOND, 12 * SECOND);
         time_waits.leave(1, 20 * SECOND, 70 * SECOND);
         assert_eq!(time_waits.now(), 1);
         // It is gone, and one of another namespace never was.
@@ -286,8 +293,8 @@ mod tests {
     #[test]
     fn an_entry_lasts_a_minute() {
         let mut time_waits = TimeWaits::default();
-        time_waits.enter(1, 10 * SECOND);
-        time_waits.enter(1, 10 * SECOND + 5);
+        time_waits.enter(1, 10 * SECOND, 10 * SECOND);
+        time_waits.enter(1, 10 * SECOND + 5, 10 * SECOND + 5);
         time_waits.expire(69 * SECOND);
         assert_eq!(time_waits.now(), 2);
         time_waits.expire(71 * SECOND);

@@ -5,7 +5,7 @@
 //! closed since it was met is not adopted, one that had a record since the walk began is not
 //! missed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rustc_hash::FxBuildHasher;
 use synfin_common::{event::Flags, state::TcpState};
@@ -17,7 +17,7 @@ use super::{
     machine,
     machine::Role,
     ports::{RowId, RowKey, Walked},
-    time_wait::Ends,
+    time_wait::{EndsKey, Entry, LENGTH, key},
 };
 use crate::input::{
     KernelCounters, Nanos, NetnsId, SockId, Transition, WalkBegin, WalkEnd, WalkedSocket,
@@ -47,10 +47,14 @@ pub(super) struct Walk {
     losses: u64,
     /// Sockets closed since it began, and when.
     closed: HashMap<SockId, Nanos, FxBuildHasher>,
+    /// TIME_WAITs that it met, unless they have ended since it began.
+    met: Vec<Entry>,
     /// TIME_WAITs entered since it began, unless the walk has met them.
-    entered: BTreeMap<Ends, (RowId, Nanos)>,
-    /// How many TIME_WAITs it met, by row and expiry.
-    time_waits: HashMap<(RowId, Nanos), u32, FxBuildHasher>,
+    entered: BTreeMap<EndsKey, Entry>,
+    /// Of orphans in FIN_WAIT2 whose peer has closed since it began, when that was.
+    turned: BTreeMap<EndsKey, Nanos>,
+    /// TIME_WAITs that have ended since it began.
+    left: BTreeSet<EndsKey>,
     rows: HashMap<RowId, Walked, FxBuildHasher>,
     /// It met connections.
     has_connections: bool,
@@ -76,31 +80,51 @@ impl Walk {
     }
 
     /// Takes note of an entry into TIME_WAIT.
-    pub(super) fn entered_time_wait(&mut self, end: &Transition, row: RowId) {
-        if end.netns == self.netns && self.entered.len() < CLOSED_LIMIT {
-            self.entered.insert((end.local, end.remote), (row, end.time));
+    pub(super) fn entered_time_wait(&mut self, netns: NetnsId, entry: Entry) {
+        if netns == self.netns && self.entered.len() < CLOSED_LIMIT {
+            self.entered.insert(entry.key, entry);
         }
     }
 
-    /// When a TIME_WAIT that was met ends, to the second: what the books keep. `None`: it is an
-    /// orphan in FIN_WAIT2.
-    fn expiry(&self, time_wait: &WalkedTimeWait) -> Option<Nanos> {
-        let expiry = self.begun.saturating_add(u64::from(time_wait.remaining_ms) * 1_000_000);
-        (!time_wait.fin_wait2).then(|| expiry - expiry % 1_000_000_000)
-    }
-
-    fn book_time_wait(&mut self, row: RowId, time_wait: &WalkedTimeWait) {
-        match self.expiry(time_wait) {
-            Some(expiry) => *self.time_waits.entry((row, expiry)).or_default() += 1,
-            None => self.rows.entry(row).or_default().fin_wait2_orphans += 1,
+    /// Takes note that an orphan in FIN_WAIT2 has become a TIME_WAIT.
+    pub(super) fn turned_to_time_wait(&mut self, netns: NetnsId, key: EndsKey, time: Nanos) {
+        if netns != self.netns {
+            return;
+        }
+        if let Some(entry) = self.entered.get_mut(&key) {
+            entry.expiry = Some(time.saturating_add(LENGTH));
+        }
+        // The walk may have met it before.
+        if self.turned.len() < CLOSED_LIMIT {
+            self.turned.insert(key, time);
         }
     }
 
-    /// Takes note that a TIME_WAIT is over, if it was entered since the walk began.
-    pub(super) fn left_time_wait(&mut self, netns: NetnsId, ends: Ends) {
+    /// Takes note that a TIME_WAIT is over, which the walk may meet, or have met before.
+    pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndsKey) {
         if netns == self.netns {
-            self.entered.remove(&ends);
+            self.entered.remove(&key);
+            self.turned.remove(&key);
+            if self.left.len() < CLOSED_LIMIT {
+                self.left.insert(key);
+            }
         }
+    }
+
+    /// When a TIME_WAIT that was met ends; `None`: it is an orphan in FIN_WAIT2.
+    fn expiry(&self, time_wait: &WalkedTimeWait) -> Option<Nanos> {
+        let remaining = u64::from(time_wait.remaining_ms) * 1_000_000;
+        (!time_wait.fin_wait2).then(|| self.begun.saturating_add(remaining))
+    }
+
+    /// All TIME_WAITs that are there at its end.
+    fn time_waits(&self) -> impl Iterator<Item = Entry> {
+        let met = self.met.iter().filter(|entry| !self.left.contains(&entry.key));
+        let met = met.map(|entry| {
+            let turned = self.turned.get(&entry.key).map(|time| time.saturating_add(LENGTH));
+            Entry { expiry: entry.expiry.or(turned), ..*entry }
+        });
+        met.chain(self.entered.values().copied())
     }
 }
 
@@ -121,8 +145,10 @@ impl Tracker {
             number: self.walks,
             losses: self.losses(),
             closed: HashMap::default(),
+            met: Vec::new(),
             entered: BTreeMap::new(),
-            time_waits: HashMap::default(),
+            turned: BTreeMap::new(),
+            left: BTreeSet::new(),
             rows: HashMap::default(),
             has_connections: false,
             incomplete: false,
@@ -230,7 +256,11 @@ impl Tracker {
             let had_record_since = life.changed > socket.time;
             let is_stored = life.changed.saturating_add(STORE_DELAY) < socket.time;
             let goes_back = life.established && machine::is_pending(socket.state) && is_stored;
-            let is_same = life.fits(walk.netns, socket.local, socket.remote) && !goes_back;
+            // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
+            let is_client = socket.port_by_connect == Some(true);
+            let turned_client = life.role == Role::Server && is_client;
+            let fits = life.fits(walk.netns, socket.local, socket.remote);
+            let is_same = fits && !goes_back && !turned_client;
             if had_record_since || is_same {
                 life.met_by = walk.number;
                 life.absent = 0;
@@ -289,33 +319,44 @@ impl Tracker {
         let Some(mut walk) = self.walk.take() else {
             return;
         };
-        if let Some(row) = self.row_of_time_wait(&mut walk, time_wait) {
-            walk.book_time_wait(row, time_wait);
+        let key = key(walk.netns, (time_wait.local, time_wait.remote));
+        // What was met may have ended since: then it says nothing of one at the same ends.
+        if !walk.left.contains(&key)
+            && let Some((row, is_guess)) = self.row_of_time_wait(&walk, key, time_wait)
+        {
+            let expiry = walk.expiry(time_wait);
+            walk.entered.remove(&key);
+            walk.met.push(Entry { key, row, is_guess, expiry });
         }
         self.walk = Some(walk);
     }
 
-    /// The row of a TIME_WAIT that a walk met; `None` if a filter excludes it.
-    fn row_of_time_wait(&mut self, walk: &mut Walk, time_wait: &WalkedTimeWait) -> Option<RowId> {
+    /// The row of a TIME_WAIT that a walk met, and whether that is a guess; `None` if a filter
+    /// excludes it.
+    fn row_of_time_wait(
+        &mut self,
+        walk: &Walk,
+        key: EndsKey,
+        time_wait: &WalkedTimeWait,
+    ) -> Option<(RowId, bool)> {
         let ends = (time_wait.local, time_wait.remote);
-        let expiry = walk.expiry(time_wait);
-        let known = self.time_wait_rows.meet(walk.netns, ends, walk.number, expiry);
-        if let Some((row, _)) = walk.entered.remove(&ends) {
-            return Some(row);
+        if let Some(entry) = walk.entered.get(&key) {
+            return Some((entry.row, entry.is_guess));
         }
-        if let Some(row) = known.filter(|&row| self.is_row_of(row, walk.netns, ends)) {
-            return Some(row);
+        let known = self.time_wait_rows.get(key).filter(|known| !known.is_guess);
+        if let Some(known) = known.filter(|known| self.is_row_of(known.row, walk.netns, ends)) {
+            return Some((known.row, false));
         }
-        let (role, is_assumed) = self.role_of(walk.netns, ends, time_wait.port_by_connect);
-        if !self.shows_time_wait(walk.netns, role, is_assumed, time_wait) {
+        let (role, is_guess) = self.role_of(walk.netns, ends, time_wait.port_by_connect);
+        if !self.shows_time_wait(walk.netns, role, is_guess, time_wait) {
             return None;
         }
-        let key = self.row_key(walk.netns, role, ends, None);
-        Some(self.row(key, true))
+        let row = self.row_key(walk.netns, role, ends, None);
+        Some((self.row(row, true), is_guess))
     }
 
     pub(super) fn walk_ends(&mut self, end: &WalkEnd, observer: &mut impl Observer) {
-        let Some(walk) = self.walk.take() else {
+        let Some(mut walk) = self.walk.take() else {
             return;
         };
         self.walking = false;
@@ -324,7 +365,7 @@ impl Tracker {
             self.namespaces.change(walk.netns, end.ended);
             return;
         }
-        self.book_walked_gauges(&walk);
+        let will_pass = self.book_walked_gauges(&mut walk);
         let known_losses = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
         // Records lost or missed since the last walk: a socket that is absent may be one of them.
         let new_losses = self.losses().saturating_sub(known_losses);
@@ -339,10 +380,7 @@ impl Tracker {
             self.book_kernel_counters(walk.netns, &known, counters);
         }
         // The next walk shows what is gone and what was passed over, and what has passed by itself.
-        let more_to_see = missed_a_listener
-            || missed_a_connection
-            || walk.rows.values().any(|figures| figures.will_pass());
-        if more_to_see {
+        if missed_a_listener || missed_a_connection || will_pass {
             self.namespaces.change(walk.netns, end.ended);
         }
     }
@@ -371,25 +409,29 @@ impl Tracker {
         }
     }
 
-    fn book_walked_gauges(&mut self, walk: &Walk) {
+    /// Says whether some of them will pass without a record.
+    fn book_walked_gauges(&mut self, walk: &mut Walk) -> bool {
+        let expired = self.expired().min(walk.begun);
         for (key, row) in self.ports.iter_mut() {
             if key.netns == walk.netns || key.netns == 0 {
                 row.time_waits.clear(walk.netns);
                 row.walked.remove(&walk.netns);
             }
         }
-        for (&row, &figures) in &walk.rows {
+        let mut rows = std::mem::take(&mut walk.rows);
+        for entry in walk.time_waits() {
+            match entry.expiry {
+                Some(expiry) => {
+                    self.ports.get_mut(entry.row).time_waits.add(walk.netns, expired, expiry);
+                }
+                None => rows.entry(entry.row).or_default().fin_wait2_orphans += 1,
+            }
+            self.time_wait_rows.enter(walk.netns, entry, walk.number);
+        }
+        for (&row, &figures) in &rows {
             self.ports.get_mut(row).walked.insert(walk.netns, figures);
         }
-        for (&(row, expiry), &count) in &walk.time_waits {
-            let row = self.ports.get_mut(row);
-            for _ in 0..count {
-                row.time_waits.add(walk.netns, walk.begun, expiry);
-            }
-        }
-        for &(row, time) in walk.entered.values() {
-            self.ports.get_mut(row).time_waits.enter(walk.netns, time);
-        }
+        rows.values().any(Walked::will_pass)
     }
 
     /// Ends the lives of sockets that `enough` walks in a row should have met and did not. Says

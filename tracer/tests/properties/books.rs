@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use synfin::{
     figure::to_object,
     input::{ClockAnchor, Input, Nanos, SockId},
+    sight::Sight,
     tracker::{
         By, Closed, Common, Counters, Distribution, Life, Limits, Observer, Origin, Role,
         RowSnapshot, Snapshot, Tables, Tracker, Unmeasured,
@@ -12,7 +13,7 @@ use synfin::{
         columns::{COLUMNS, PortRow},
     },
 };
-use synfin_common::state::TcpState;
+use synfin_common::{port_count::SynQueue, state::TcpState};
 
 /// What is followed over intervals: a row, or all of a role where rows without life make room.
 type Account = (Role, Option<u16>);
@@ -23,6 +24,7 @@ type Sums = BTreeMap<String, u64>;
 pub(crate) struct Books {
     pub(crate) tracker: Tracker,
     limits: Limits,
+    sight: Sight,
     seen: Seen,
     /// Records given.
     given: u64,
@@ -64,10 +66,11 @@ impl Observer for Seen {
 }
 
 impl Books {
-    pub(crate) fn new(limits: Limits, start: Nanos) -> Self {
+    pub(crate) fn new(limits: Limits, sight: Sight, start: Nanos) -> Self {
         Self {
-            tracker: Tracker::new(limits, start),
+            tracker: Tracker::new(limits, start).with_sight(sight),
             limits,
+            sight,
             seen: Seen::default(),
             given: 0,
             brought_forward: BTreeMap::new(),
@@ -78,9 +81,7 @@ impl Books {
     }
 
     pub(crate) fn take(&mut self, input: &Input) {
-        let is_record =
-            matches!(input, Input::Transition(_) | Input::Reset(_) | Input::UnreadableRecord);
-        self.given += u64::from(is_record);
+        self.given += u64::from(is_record(input));
         self.tracker.ingest(input, &mut self.seen);
         let open = self.tracker.open().count();
         assert!(open <= self.limits.connections.max(1), "{open} connections are kept");
@@ -136,7 +137,7 @@ impl Books {
         self.audit_ends(&snapshot);
         self.audit_tables(&snapshot);
         self.audit_events(&snapshot);
-        self.reports.push(report(&snapshot));
+        self.reports.push(report(&snapshot, self.sight));
         snapshot
     }
 
@@ -210,6 +211,26 @@ impl Books {
     }
 }
 
+/// Whether a hook wrote it.
+pub(crate) fn is_record(input: &Input) -> bool {
+    match input {
+        Input::Transition(_)
+        | Input::Reset(_)
+        | Input::TimeWaitEntry(_)
+        | Input::TimeWaitChange(_)
+        | Input::Accepted(_)
+        | Input::UnreadableRecord => true,
+        Input::Holders(_)
+        | Input::Names(_)
+        | Input::WalkBegin(_)
+        | Input::Socket(_)
+        | Input::TimeWait(_)
+        | Input::WalkEnd(_)
+        | Input::Tick(_)
+        | Input::UnreadableSocket => false,
+    }
+}
+
 /// What holds for a row in every interval.
 fn audit(row: &RowSnapshot) {
     let RowSnapshot { counters, gauges, opening_balance: start, .. } = row;
@@ -241,8 +262,14 @@ fn audit(row: &RowSnapshot) {
     assert!(counters.time_wait_entered + counters.time_wait_overflowed <= counters.closed());
     assert!(row.time_wait_peak >= row.time_wait_now, "TIME_WAIT: {row:?}");
     assert!(row.accept_peak == 0 || row.role == Role::Server);
-    for durations in [&counters.clean, &counters.retransmitted, &counters.lifetime, &counters.idle]
-    {
+    assert!(counters.accept_wait.count() <= counters.attempts + start.pending + start.open);
+    for durations in [
+        &counters.clean,
+        &counters.retransmitted,
+        &counters.lifetime,
+        &counters.idle,
+        &counters.accept_wait,
+    ] {
         let counted: u64 = durations.buckets().iter().map(|(_, count)| count).sum();
         assert_eq!(counted, durations.count());
     }
@@ -269,6 +296,9 @@ fn sums(counters: &Counters) -> Sums {
     for cause in Unmeasured::ALL {
         sums.insert(cause.name().to_owned(), counters.unmeasured(cause));
     }
+    for what in SynQueue::ALL {
+        sums.insert(format!("{what:?}"), counters.syn_queue(what));
+    }
     let mut durations = |name: &str, durations: &Distribution| {
         for (bound, count) in durations.buckets() {
             sums.insert(format!("{name} up to {bound}"), count);
@@ -278,6 +308,7 @@ fn sums(counters: &Counters) -> Sums {
     durations("retransmitted", &counters.retransmitted);
     durations("lifetime", &counters.lifetime);
     durations("idle", &counters.idle);
+    durations("accept wait", &counters.accept_wait);
     sums
 }
 
@@ -289,12 +320,12 @@ fn add(totals: &mut Sums, sums: Sums) {
 }
 
 /// Every figure of every row, in each form.
-fn report(snapshot: &Snapshot) -> String {
+fn report(snapshot: &Snapshot, sight: Sight) -> String {
     let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
     let (end, clock) = (snapshot.end, ClockAnchor::default());
     let seconds = (end - snapshot.start) as f64 / 1e9;
     for row in &snapshot.rows {
-        let row = PortRow { row: row.clone(), end, seconds, clock };
+        let row = PortRow { row: row.clone(), end, seconds, clock, sight };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
         lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
     }

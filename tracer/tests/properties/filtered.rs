@@ -6,12 +6,14 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use synfin::{
     filter::{Facts, Family, Filter, KnownCgroup},
     input::{Input, Nanos, NetnsId, SockId},
+    sight::Sight,
     tracker::{
         Closed, Handshake, Life, Limits, Observer, Owner, Role, Tracker, close::CloseReason,
     },
 };
 
 use crate::{
+    books::is_record,
     cases,
     world::{NAMESPACES, START, World, lossless_act},
 };
@@ -69,8 +71,9 @@ fn client_pid(role: Role, owner: Option<&Owner>) -> Option<u32> {
 }
 
 /// All connections that a tracker shows, in the order of their ends, then those that live.
-fn shown(inputs: &[Input], filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
-    let mut tracker = Tracker::new(Limits::default(), START).with_filters(filters);
+fn shown(inputs: &[Input], sight: Sight, filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
+    let tracker = Tracker::new(Limits::default(), START).with_sight(sight);
+    let mut tracker = tracker.with_filters(filters);
     let mut ends = Ends::default();
     for input in inputs {
         tracker.ingest(input, &mut ends);
@@ -153,20 +156,19 @@ proptest! {
         before in vec(lossless_act(), 0..20),
         acts in vec(lossless_act(), 0..200),
         filter in filter(),
+        shows_all in any::<bool>(),
     ) {
-        let mut world = World::after(&before);
+        let mut world = World::after(&before, shows_all);
         acts.iter().for_each(|act| world.happens(act));
         let inputs = world.told();
-        let (all, _) = shown(&inputs, Vec::new());
+        let (all, _) = shown(&inputs, world.sight, Vec::new());
         let expected: Vec<_> =
             all.into_iter().filter(|connection| matches(&filter, connection)).collect();
-        let (found, tracker) = shown(&inputs, vec![filter]);
+        let (found, tracker) = shown(&inputs, world.sight, vec![filter]);
         prop_assert_eq!(found, expected);
         let events = tracker.events();
         prop_assert_eq!(events.gaps, 0);
-        let given = inputs.iter().filter(|input| {
-            matches!(input, Input::Transition(_) | Input::Reset(_))
-        });
+        let given = inputs.iter().filter(|input| is_record(input));
         prop_assert_eq!(events.delivered + events.filtered, given.count() as u64);
     }
 
@@ -174,13 +176,14 @@ proptest! {
     fn two_filters_show_what_both_ask_for(
         acts in vec(lossless_act(), 0..150),
         filters in vec(filter(), 2),
+        shows_all in any::<bool>(),
     ) {
-        let mut world = World::after(&[]);
+        let mut world = World::after(&[], shows_all);
         acts.iter().for_each(|act| world.happens(act));
         let inputs = world.told();
-        let (one, _) = shown(&inputs, filters[..1].to_vec());
+        let (one, _) = shown(&inputs, world.sight, filters[..1].to_vec());
         let both: Vec<_> =
             one.into_iter().filter(|connection| matches(&filters[1], connection)).collect();
-        prop_assert_eq!(shown(&inputs, filters).0, both);
+        prop_assert_eq!(shown(&inputs, world.sight, filters).0, both);
     }
 }

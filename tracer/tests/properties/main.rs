@@ -1,9 +1,12 @@
 //! What holds for the tracker whatever it is given: plausible traces, traces with losses, and
-//! anything at all. `PROPTEST_CASES` sets how many of each are tried.
+//! anything at all; where the kernel shows all that any does, and where it has tracepoints only.
+//! `PROPTEST_CASES` sets how many of each are tried.
 
 mod books;
 mod filtered;
 mod mangle;
+mod remains;
+mod sight;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +16,10 @@ use synfin::{
     decode::decode,
     input::{Input, NetnsId, SockId, WalkBegin},
     recording::Frame,
+    sight::{Extra, Sight},
     tracker::{Limits, Role, Tracker, close::CloseReason},
 };
-use synfin_common::state::TcpState;
+use synfin_common::{event::Kind, state::TcpState};
 
 use books::Books;
 use mangle::{Mangle, mangle, wild_input};
@@ -37,17 +41,24 @@ struct Mangled {
     acts: Vec<Act>,
     mangles: Vec<Mangle>,
     cuts: Vec<Index>,
+    shows_all: bool,
 }
 
 fn mangled() -> impl Strategy<Value = Mangled> {
     let before = vec(lossless_act(), 0..20);
-    (before, vec(act(), 0..150), vec(mangle(), 0..12), vec(any::<Index>(), 0..6))
-        .prop_map(|(before, acts, mangles, cuts)| Mangled { before, acts, mangles, cuts })
+    (before, vec(act(), 0..150), vec(mangle(), 0..12), vec(any::<Index>(), 0..6), any::<bool>())
+        .prop_map(|(before, acts, mangles, cuts, shows_all)| Mangled {
+            before,
+            acts,
+            mangles,
+            cuts,
+            shows_all,
+        })
 }
 
 impl Mangled {
     fn inputs(&self) -> Vec<Input> {
-        let mut world = World::after(&self.before);
+        let mut world = World::after(&self.before, self.shows_all);
         self.acts.iter().for_each(|act| world.happens(act));
         let mut inputs = world.told();
         self.mangles.iter().for_each(|mangle| mangle.apply(&mut inputs));
@@ -59,7 +70,7 @@ impl Mangled {
         let inputs = self.inputs();
         let mut cuts: Vec<_> = self.cuts.iter().map(|cut| cut.index(inputs.len() + 1)).collect();
         cuts.sort();
-        let mut books = Books::new(limits, START);
+        let mut books = Books::new(limits, sight(self.shows_all), START);
         let mut done = 0;
         for cut in cuts {
             inputs[done..cut].iter().for_each(|input| books.take(input));
@@ -76,12 +87,17 @@ impl Mangled {
 fn bytes_of_a_record() -> impl Strategy<Value = Vec<u8>> {
     let len = prop::sample::select(vec![24usize, 48, 80, 96, 104, 112]);
     let byte = prop_oneof![Just(0), any::<u8>()];
-    (len, 0..5u8, 0..14u8, 0..14u8).prop_flat_map(move |(len, kind, old, new)| {
+    (len, 0..Kind::COUNT as u8, 0..14u8, 0..14u8).prop_flat_map(move |(len, kind, old, new)| {
         vec(byte.clone(), len).prop_map(move |mut bytes| {
             bytes[..3].copy_from_slice(&[kind, old, new]);
             bytes
         })
     })
+}
+
+/// All that any kernel shows, or what all do.
+fn sight(shows_all: bool) -> Sight {
+    if shows_all { Sight::of(&Extra::ALL.map(Extra::name)) } else { Sight::default() }
 }
 
 /// From none to more than is needed.
@@ -100,8 +116,12 @@ proptest! {
     }
 
     #[test]
-    fn books_balance_whatever_is_said(inputs in vec(wild_input(), 0..60), limits in limits()) {
-        let mut books = Books::new(limits, START);
+    fn books_balance_whatever_is_said(
+        inputs in vec(wild_input(), 0..60),
+        limits in limits(),
+        shows_all in any::<bool>(),
+    ) {
+        let mut books = Books::new(limits, sight(shows_all), START);
         for input in &inputs {
             books.take(input);
             books.cut();
@@ -112,8 +132,9 @@ proptest! {
     fn books_balance_over_any_bytes(
         frames in vec((any::<bool>(), vec(bytes_of_a_record(), 0..6)), 0..8),
         limits in limits(),
+        shows_all in any::<bool>(),
     ) {
-        let mut books = Books::new(limits, START);
+        let mut books = Books::new(limits, sight(shows_all), START);
         for (is_walk, records) in frames {
             let frame = if is_walk {
                 books.take(&Input::WalkBegin(WalkBegin { netns: 0, time: START }));
@@ -146,9 +167,10 @@ proptest! {
     fn without_losses_nothing_is_missed(
         before in vec(lossless_act(), 0..30),
         acts in vec(lossless_act(), 0..200),
+        shows_all in any::<bool>(),
     ) {
-        let mut world = World::after(&before);
-        let mut books = Books::new(Limits::default(), START);
+        let mut world = World::after(&before, shows_all);
+        let mut books = Books::new(Limits::default(), world.sight, START);
         let mut walked = BTreeSet::new();
         for act in &acts {
             world.happens(act);
@@ -164,7 +186,7 @@ proptest! {
             }
         }
         books.cut();
-        settle(&mut world, &mut books, Walks::Wanted);
+        settle(&mut world, &mut books);
         agree(&world, &mut books);
         prop_assert_eq!(books.tracker.events().gaps, 0);
         prop_assert_eq!(books.found_after_loss(), 0);
@@ -181,9 +203,10 @@ proptest! {
         acts in vec(act(), 0..200),
         cuts in vec(any::<Index>(), 0..4),
         rows in limits().prop_map(|limits| limits.rows),
+        shows_all in any::<bool>(),
     ) {
-        let mut world = World::after(&before);
-        let mut books = Books::new(Limits { rows, ..Limits::default() }, START);
+        let mut world = World::after(&before, shows_all);
+        let mut books = Books::new(Limits { rows, ..Limits::default() }, world.sight, START);
         let cuts: Vec<_> = cuts.iter().map(|cut| cut.index(acts.len() + 1)).collect();
         for (place, act) in acts.iter().enumerate() {
             world.happens(act);
@@ -192,9 +215,7 @@ proptest! {
                 books.cut();
             }
         }
-        // Losses that nobody counts are found when a namespace is walked for another reason.
-        let walks = if world.uncounted { Walks::All } else { Walks::Wanted };
-        settle(&mut world, &mut books, walks);
+        settle(&mut world, &mut books);
         agree(&world, &mut books);
     }
 }
@@ -206,16 +227,11 @@ fn adopted(books: &Books) -> BTreeSet<(NetnsId, SockId)> {
     adopted.map(|(sock, life)| (life.netns, sock)).collect()
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Walks {
-    /// Those that the tracker asks for.
-    Wanted,
-    All,
-}
-
 /// Lets the world rest, and walks over it until the tracker wants no more.
-fn settle(world: &mut World, books: &mut Books, walks: Walks) {
+fn settle(world: &mut World, books: &mut Books) {
     const ROUNDS: usize = 5;
+    // What nobody counts or sees is found when a namespace is walked for another reason.
+    let walk_all = world.uncounted || world.unseen;
     let take = |world: &mut World, books: &mut Books| {
         world.told().iter().for_each(|input| books.take(input));
     };
@@ -225,7 +241,7 @@ fn settle(world: &mut World, books: &mut Books, walks: Walks) {
         world.tick();
         take(world, books);
         for netns in NAMESPACES {
-            if walks == Walks::All || books.tracker.wants_walk(netns) {
+            if walk_all || books.tracker.wants_walk(netns) {
                 world.is_walked(netns);
                 take(world, books);
             }
@@ -267,8 +283,10 @@ fn agree(world: &World, books: &mut Books) {
     let pending = states.filter(|state| matches!(state, TcpState::SynSent | TcpState::SynRecv));
     assert_eq!(sum(|row| row.gauges.pending), pending.count() as u64, "pending");
     assert_eq!(sum(|row| row.walked.listeners), world.listeners() as u64, "listeners");
-    let time_waits = sum(|row| row.time_wait_now + row.walked.fin_wait2_orphans);
-    // The books keep them to the second.
-    let possible = world.time_waits(world.now + SECOND)..=world.time_waits(world.now - SECOND);
+    let time_waits = sum(|row| row.time_wait_now + row.walked.fin_wait2_orphans) as usize;
+    let possible = match world.sight.has(Extra::TimeWait) {
+        true => world.time_waits().len()..=world.time_waits().len(),
+        false => world.time_waits_by_age(),
+    };
     assert!(possible.contains(&time_waits), "{time_waits} sockets in TIME_WAIT, not {possible:?}");
 }

@@ -4,9 +4,9 @@ use std::{net::SocketAddr, ops::Range};
 
 use proptest::{prelude::*, sample::Index};
 use synfin::input::{
-    Closing, Counters, EphemeralPorts, Input, KERNEL_COUNTERS, KernelCounters, Nanos, NetnsId,
-    Opening, PortCount, Reset, ResetWay, Reuse, SockId, Tick, Transition, WalkBegin, WalkEnd,
-    WalkedSocket, WalkedTimeWait,
+    Accepted, Closing, Counters, EphemeralPorts, Input, KERNEL_COUNTERS, KernelCounters, Nanos,
+    NetnsId, Opening, PortCount, Remains, Reset, ResetWay, Reuse, SockId, Tick, TimeWaitChange,
+    TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -86,6 +86,9 @@ fn set_time(input: &mut Input, time: Nanos) {
     match input {
         Input::Transition(transition) => transition.time = time,
         Input::Reset(reset) => reset.time = time,
+        Input::TimeWaitEntry(entry) => entry.time = time,
+        Input::TimeWaitChange(change) => change.time = time,
+        Input::Accepted(accepted) => accepted.time = time,
         Input::WalkBegin(begin) => begin.time = time,
         Input::Socket(socket) => socket.time = time,
         Input::WalkEnd(end) => end.ended = time,
@@ -114,6 +117,15 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
         12 => transition().prop_map(Input::Transition),
         1 => (time(), sock(), reset_way())
             .prop_map(|(time, sock, way)| Input::Reset(Reset { time, sock, way })),
+        2 => (time(), sock(), remains())
+            .prop_map(|(time, sock, remains)| TimeWaitEntry { time, sock, remains })
+            .prop_map(Input::TimeWaitEntry),
+        3 => (time(), netns(), end(), end(), any::<bool>())
+            .prop_map(|(time, netns, local, remote, is_gone)| TimeWaitChange {
+                time, netns, local, remote, is_gone
+            })
+            .prop_map(Input::TimeWaitChange),
+        1 => (time(), sock()).prop_map(|(time, sock)| Input::Accepted(Accepted { time, sock })),
         2 => (netns(), time())
             .prop_map(|(netns, time)| Input::WalkBegin(WalkBegin { netns, time })),
         6 => walked_socket().prop_map(Input::Socket),
@@ -174,6 +186,10 @@ pub(crate) fn reset_way() -> impl Strategy<Value = ResetWay> {
         Just(ResetWay::Received),
         (reason, any::<bool>()).prop_map(|(reason, answer)| ResetWay::Sent { reason, answer }),
     ]
+}
+
+fn remains() -> impl Strategy<Value = Remains> {
+    prop::sample::select(&[Remains::TimeWait, Remains::FinWait2, Remains::Nothing][..])
 }
 
 fn sock() -> impl Strategy<Value = SockId> {

@@ -1,6 +1,7 @@
 //! A world with TCP in it: namespaces, sockets that live by the kernel's rules, and a kernel side
-//! that reports on them and walks over them. What it tells is plausible by construction, and it
-//! knows the truth that a tracker should arrive at.
+//! that reports on them and walks over them; with all [hooks](synfin::sight::Extra) that there are,
+//! or with the tracepoints only. What it tells is plausible by construction, and it knows the truth
+//! that a tracker should arrive at.
 
 use std::{
     collections::BTreeMap,
@@ -10,16 +11,20 @@ use std::{
 use proptest::{prelude::*, sample::Index};
 use synfin::{
     input::{
-        Closing, Counters, Input, Nanos, NetnsId, Opening, Reset, ResetWay, SockId, Tick,
-        Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+        Accepted, Closing, Counters, Input, Nanos, NetnsId, Opening, PortCount, Remains, Reset,
+        ResetWay, SockId, Tick, TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket,
     },
-    tracker::Role,
+    sight::{Extra, Sight},
+    tracker::{Distribution, Role},
 };
 use synfin_common::{
     event::{Flags, Kind},
+    port_count::{Counted, SynQueue},
     reset::ResetReason,
     state::TcpState,
 };
+
+use crate::remains::{Change, Future, TimeWait};
 
 pub(crate) const SECOND: Nanos = 1_000_000_000;
 pub(crate) const MILLISECOND: Nanos = 1_000_000;
@@ -29,7 +34,6 @@ pub(crate) const START: Nanos = 1_000 * SECOND;
 
 pub(crate) const NAMESPACES: [NetnsId; 3] = [7, 8, 9];
 const SERVICE_PORTS: [u16; 4] = [22, 80, 443, 8080];
-const TIME_WAIT_LENGTH: Nanos = 60 * SECOND;
 
 /// A record of a state is made a moment before the state is stored.
 const STORE_DELAY: Nanos = 10 * MILLISECOND;
@@ -57,11 +61,30 @@ pub(crate) enum Act {
         port: Index,
         owner: u32,
     },
+    /// A SYN gets a place in a listener's SYN queue.
+    SynArrives {
+        listener: Index,
+    },
+    /// A handshake leaves a SYN queue without a connection.
+    HandshakeEnds {
+        which: Index,
+        expires: bool,
+    },
     /// A listener has a child.
     Accept {
         listener: Index,
         peer: u8,
         flags: Flags,
+        /// Its handshake had no place in the SYN queue.
+        by_cookie: bool,
+    },
+    /// accept() takes a child.
+    TakesConnection {
+        sock: Index,
+    },
+    /// A reset ends a TIME_WAIT.
+    TimeWaitIsReset {
+        which: Index,
     },
     ResetArrives {
         sock: Index,
@@ -100,6 +123,10 @@ pub(crate) struct Evidence {
     idle_ms: Option<u32>,
     /// We send a reset just after the end, for this reason, maybe in answer to a segment.
     reset: Option<(ResetReason, bool)>,
+    /// Where the kernel's table for TIME_WAIT is full: one ends at that moment.
+    finds_a_place: bool,
+    /// What becomes of a TIME_WAIT.
+    future: Future,
 }
 
 /// What can happen while nothing is lost.
@@ -119,8 +146,14 @@ pub(crate) fn lossless_act() -> impl Strategy<Value = Act> {
             .prop_map(|(sock, to, evidence)| Act::Onward { sock, to, evidence }),
         6 => (index(), index(), owner)
             .prop_map(|(netns, port, owner)| Act::Connect { netns, port, owner }),
-        8 => (index(), any::<u8>(), flags())
-            .prop_map(|(listener, peer, flags)| Act::Accept { listener, peer, flags }),
+        1 => index().prop_map(|listener| Act::SynArrives { listener }),
+        1 => (index(), any::<bool>())
+            .prop_map(|(which, expires)| Act::HandshakeEnds { which, expires }),
+        8 => (index(), any::<u8>(), flags(), prop::bool::weighted(0.2)).prop_map(
+            |(listener, peer, flags, by_cookie)| Act::Accept { listener, peer, flags, by_cookie }
+        ),
+        4 => index().prop_map(|sock| Act::TakesConnection { sock }),
+        1 => index().prop_map(|which| Act::TimeWaitIsReset { which }),
         1 => index().prop_map(|sock| Act::ResetArrives { sock }),
         4 => index().prop_map(|netns| Act::WalkBegins { netns }),
         8 => any::<bool>().prop_map(|unlucky| Act::WalkGoesOn { unlucky }),
@@ -156,19 +189,27 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     let idle_ms = prop::option::of(0..100_000u32);
     let reset = (prop::sample::select(ResetReason::ALL), any::<bool>());
     let reset = prop::option::weighted(0.3, reset);
-    (flags(), err, rtt_us, rare, rare, bytes, rare, (idle_ms, reset)).prop_map(
-        |(flags, err, rtt_us, resent, probed, bytes, unread, (idle_ms, reset))| Evidence {
-            flags,
-            err,
-            rtt_us,
-            total_retransmits: u32::from(resent) * 3,
-            probes: u8::from(probed) * 9,
-            bytes,
-            unread: u32::from(unread) * 100,
-            idle_ms,
-            reset,
-        },
-    )
+    let fin_after = prop::option::weighted(0.7, prop_oneof![Just(MILLISECOND), Just(SECOND)]);
+    // The kernel's timers are late by up to an eighth; of those set to a minute, by a twelfth.
+    let future = (fin_after, prop_oneof![2 => Just(0), 1 => 0..=8u64])
+        .prop_map(|(fin_after, lateness)| Future { fin_after, lateness });
+    (flags(), err, rtt_us, rare, rare, bytes, rare, (idle_ms, reset, any::<bool>(), future))
+        .prop_map(|(flags, err, rtt_us, resent, probed, bytes, unread, more)| {
+            let (idle_ms, reset, finds_a_place, future) = more;
+            Evidence {
+                flags,
+                err,
+                rtt_us,
+                total_retransmits: u32::from(resent) * 3,
+                probes: u8::from(probed) * 9,
+                bytes,
+                unread: u32::from(unread) * 100,
+                idle_ms,
+                reset,
+                finds_a_place,
+                future,
+            }
+        })
 }
 
 /// A socket, listener or connection, that is not in TIME_WAIT.
@@ -185,17 +226,9 @@ pub(crate) struct Socket {
     told_of: bool,
     /// The last walk came past without meeting it.
     missed: bool,
-}
-
-#[derive(Clone, Debug)]
-struct TimeWait {
-    netns: NetnsId,
-    local: SocketAddr,
-    remote: SocketAddr,
-    role: Role,
-    /// The peer's FIN is awaited until then.
-    fin_wait2_until: Nanos,
-    expiry: Nanos,
+    /// When it was born, if it was since the start.
+    born: Option<Nanos>,
+    accepted: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -213,53 +246,96 @@ const LONGEST_WALK: Nanos = 400 * MILLISECOND;
 
 pub(crate) struct World {
     pub(crate) now: Nanos,
+    /// The hooks beyond the tracepoints: all or none.
+    pub(crate) sight: Sight,
     sockets: BTreeMap<SockId, Socket>,
     /// Addresses of sockets that are no more, to be used again, the last one first.
     free: Vec<SockId>,
     next_port: u16,
     time_waits: Vec<TimeWait>,
+    /// When other TIME_WAITs have ended.
+    ended: Vec<Nanos>,
+    /// Handshakes in SYN queues.
+    half_open: Vec<(NetnsId, u16)>,
     walk: Option<Walk>,
+    /// What was counted at ports since the last tick.
+    counted: BTreeMap<(NetnsId, u16, SynQueue), u64>,
     counters: Counters,
     losing: u8,
     skipping: Option<bool>,
     /// The hook was skipped, and the kernel did not count it.
     pub(crate) uncounted: bool,
+    /// Something ended that only a walk shows.
+    pub(crate) unseen: bool,
     /// Connections that there were at the start or were born since.
     pub(crate) births: u64,
     /// Of these, those that have ended.
     pub(crate) ends: u64,
+    /// Handshakes that came to a listener.
+    pub(crate) asked: u64,
+    /// Handshakes to which something happened in a SYN queue.
+    pub(crate) in_syn_queue: BTreeMap<SynQueue, u64>,
+    /// How long those waited for accept() that it has taken.
+    pub(crate) waits: Distribution,
+    /// Ends that left a TIME_WAIT.
+    pub(crate) entered: u64,
+    /// Ends that were due one and left none.
+    pub(crate) overflowed: u64,
+    /// Ends that were due one when the kernel's table was full.
+    pub(crate) doubtful: u64,
     told: Vec<Input>,
 }
 
 impl World {
-    /// A world in which `before` happened before anybody looked.
-    pub(crate) fn after(before: &[Act]) -> Self {
-        let mut world = Self {
-            now: START - 500 * SECOND,
+    /// A world in which `before` happened before anybody looked; and the kernel shows all that any
+    /// does, or its tracepoints only.
+    pub(crate) fn after(before: &[Act], shows_all: bool) -> Self {
+        let extras = if shows_all { &Extra::ALL.map(Extra::name)[..] } else { &[] };
+        let mut world = Self::new(START - 500 * SECOND, Sight::of(extras));
+        for act in before {
+            world.happens(act);
+        }
+        world.pass(START.saturating_sub(world.now));
+        let Self { now, sight, mut sockets, free, next_port, mut time_waits, half_open, .. } =
+            world;
+        for socket in sockets.values_mut() {
+            (socket.told_of, socket.born) = (false, None);
+        }
+        time_waits.iter_mut().for_each(|time_wait| time_wait.is_known = false);
+        let births = sockets.values().filter(|socket| socket.state != TcpState::Listen).count();
+        let births = births as u64;
+        let new = Self::new(now, sight);
+        Self { sockets, free, next_port, time_waits, half_open, births, ..new }
+    }
+
+    /// In which nothing is yet.
+    fn new(now: Nanos, sight: Sight) -> Self {
+        Self {
+            now,
+            sight,
             sockets: BTreeMap::new(),
             free: (1..=24).rev().map(|number| 0xffff_8880_0000_0000 + number * 0x1000).collect(),
             next_port: 0,
             time_waits: Vec::new(),
+            ended: Vec::new(),
+            half_open: Vec::new(),
             walk: None,
+            counted: BTreeMap::new(),
             counters: Counters::default(),
             losing: 0,
             skipping: None,
             uncounted: false,
+            unseen: false,
             births: 0,
             ends: 0,
+            asked: 0,
+            in_syn_queue: BTreeMap::new(),
+            waits: Distribution::default(),
+            entered: 0,
+            overflowed: 0,
+            doubtful: 0,
             told: Vec::new(),
-        };
-        for act in before {
-            world.happens(act);
         }
-        world.now = world.now.max(START);
-        world.walk = None;
-        world.counters = Counters::default();
-        (world.losing, world.skipping, world.uncounted) = (0, None, false);
-        (world.births, world.ends) = (world.connections().count() as u64, 0);
-        world.told.clear();
-        world.sockets.values_mut().for_each(|socket| socket.told_of = false);
-        world
     }
 
     /// What was told since the last call.
@@ -277,20 +353,100 @@ impl World {
         self.sockets.len() - self.connections().count()
     }
 
-    /// How many sockets are, at that time, in TIME_WAIT, or in FIN_WAIT2 and kept beside them.
-    pub(crate) fn time_waits(&self, time: Nanos) -> u64 {
-        self.time_waits.iter().filter(|time_wait| time_wait.expiry > time).count() as u64
+    /// What sockets have left behind, and is still there.
+    pub(crate) fn time_waits(&self) -> &[TimeWait] {
+        &self.time_waits
+    }
+
+    /// How many of these there may be for somebody who knows all timers, but neither sees when they
+    /// run down, nor tells moments in one second apart.
+    pub(crate) fn time_waits_by_age(&self) -> std::ops::RangeInclusive<usize> {
+        let (now, there) = (self.now, self.time_waits.len());
+        let overdue =
+            self.time_waits.iter().filter(|time_wait| time_wait.expiry() <= now + SECOND).count();
+        let just_ended = self.ended.iter().filter(|&&time| time >= now - SECOND).count();
+        there - overdue..=there + just_ended
+    }
+
+    /// Time passes, and what it brings with it happens.
+    fn pass(&mut self, time: Nanos) {
+        let until = self.now + time;
+        loop {
+            let places = 0..self.time_waits.len();
+            let next = places.map(|place| (self.time_waits[place].next(), place)).min();
+            let Some(((time, change), place)) = next.filter(|&((time, _), _)| time <= until) else {
+                break;
+            };
+            self.now = self.now.max(time);
+            match change {
+                Change::Turns => {
+                    self.time_waits[place].turns(self.now);
+                    self.time_wait_changes(place, change);
+                }
+                Change::Ends => self.time_wait_ends(place),
+            }
+        }
+        self.now = until;
+    }
+
+    fn time_wait_ends(&mut self, place: usize) {
+        self.time_wait_changes(place, Change::Ends);
+        self.time_waits.remove(place);
+        self.ended.push(self.now);
+    }
+
+    fn time_wait_changes(&mut self, place: usize, change: Change) {
+        let kind = match change {
+            Change::Turns => Kind::TimeWaitTurn,
+            Change::Ends => Kind::TimeWaitExit,
+        };
+        self.report(kind, self.time_waits[place].told(self.now, change));
+    }
+
+    /// A new connection takes the place of an old one's TIME_WAIT.
+    fn takes_place(&mut self, netns: NetnsId, local: SocketAddr, remote: SocketAddr) {
+        let is_same = |old: &TimeWait| (old.netns, old.local, old.remote) == (netns, local, remote);
+        if let Some(place) = self.time_waits.iter().position(is_same) {
+            self.time_wait_ends(place);
+        }
     }
 
     pub(crate) fn happens(&mut self, act: &Act) {
-        self.now += 1_000;
+        self.pass(1_000);
         match act {
-            Act::Wait(time) if self.is_walking() => self.now += (*time).min(LONGEST_WALK / 8),
-            Act::Wait(time) => self.now += time,
+            Act::Wait(time) => match self.walk.as_ref().filter(|walk| walk.bucket < BUCKETS) {
+                Some(walk) => {
+                    let left = (walk.begun + LONGEST_WALK).saturating_sub(self.now);
+                    self.pass((*time).min(left / 4));
+                }
+                None => self.pass(*time),
+            },
             Act::Listen { netns, port, owner } => self.listen(netns, port, *owner),
             Act::Onward { sock, to, evidence } => self.onward(sock, to, evidence),
             Act::Connect { netns, port, owner } => self.connect(netns, port, *owner),
-            Act::Accept { listener, peer, flags } => self.accept(listener, *peer, *flags),
+            Act::SynArrives { listener } => {
+                if let Some(listener) = self.pick_listener(listener) {
+                    self.asked += 1;
+                    self.half_open.push(listener);
+                    self.count(listener, SynQueue::Entered);
+                }
+            }
+            Act::HandshakeEnds { which, expires } => {
+                if !self.half_open.is_empty() {
+                    let of = self.half_open.swap_remove(which.index(self.half_open.len()));
+                    self.count(of, if *expires { SynQueue::Expired } else { SynQueue::Dropped });
+                }
+            }
+            Act::Accept { listener, peer, flags, by_cookie } => {
+                self.accept(listener, *peer, *flags, *by_cookie);
+            }
+            Act::TakesConnection { sock } => self.takes_connection(sock),
+            Act::TimeWaitIsReset { which } => {
+                if !self.time_waits.is_empty() {
+                    self.time_wait_ends(which.index(self.time_waits.len()));
+                    self.unseen |= !self.sight.has(Extra::TimeWait);
+                }
+            }
             Act::ResetArrives { sock } => {
                 if let Some(sock) = self.pick(sock, |socket| socket.state != TcpState::Listen) {
                     let way = ResetWay::Received;
@@ -318,7 +474,12 @@ impl World {
     }
 
     pub(crate) fn tick(&mut self) {
-        let tick = Tick { time: self.now, counters: self.counters.clone(), ports: Vec::new() };
+        let counted = std::mem::take(&mut self.counted).into_iter();
+        let ports = counted.map(|((netns, port, what), count)| {
+            let counted = Counted::SynQueue(what).number();
+            PortCount { netns, port, counted, count }
+        });
+        let tick = Tick { time: self.now, counters: self.counters.clone(), ports: ports.collect() };
         self.told.push(Input::Tick(tick));
     }
 
@@ -334,6 +495,33 @@ impl World {
             .map(|(&sock, _)| sock)
             .collect();
         (!candidates.is_empty()).then(|| *index.get(&candidates))
+    }
+
+    fn pick_listener(&self, index: &Index) -> Option<(NetnsId, u16)> {
+        let listener = self.pick(index, |socket| socket.state == TcpState::Listen)?;
+        let Socket { netns, local, .. } = &self.sockets[&listener];
+        Some((*netns, local.port()))
+    }
+
+    /// Something befalls a handshake in a SYN queue.
+    fn count(&mut self, (netns, port): (NetnsId, u16), what: SynQueue) {
+        *self.in_syn_queue.entry(what).or_default() += 1;
+        if self.sight.has(Extra::SynQueue) {
+            *self.counted.entry((netns, port, what)).or_default() += 1;
+        }
+    }
+
+    fn takes_connection(&mut self, sock: &Index) {
+        let waits = |socket: &Socket| {
+            socket.role == Role::Server && socket.state != TcpState::Listen && !socket.accepted
+        };
+        let Some(sock) = self.pick(sock, waits) else { return };
+        let Some(socket) = self.sockets.get_mut(&sock) else { return };
+        socket.accepted = true;
+        if let Some(born) = socket.born {
+            self.waits.add((self.now - born) / 1000);
+        }
+        self.report(Kind::Accepted, Input::Accepted(Accepted { time: self.now, sock }));
     }
 
     fn listen(&mut self, netns: &Index, port: &Index, owner: u32) {
@@ -359,20 +547,31 @@ impl World {
         self.next_port = local.port() - 40_000 + 1;
         self.born(sock, netns, Role::Client, (local, remote));
         self.enters(sock, TcpState::SynSent, Flags::default(), None, Some(owner));
+        self.takes_place(netns, local, remote);
     }
 
-    fn accept(&mut self, listener: &Index, peer: u8, flags: Flags) {
-        let Some(listener) = self.pick(listener, |socket| socket.state == TcpState::Listen) else {
-            return;
-        };
-        let listener = self.sockets[&listener].clone();
-        let local = SocketAddr::from(([192, 0, 2, 1], listener.local.port()));
+    fn accept(&mut self, listener: &Index, peer: u8, flags: Flags, by_cookie: bool) {
+        let Some((netns, port)) = self.pick_listener(listener) else { return };
+        let local = SocketAddr::from(([192, 0, 2, 1], port));
         let remote = SocketAddr::from(([198, 51, 100, 7], 50_000 + u16::from(peer)));
-        if self.is_taken(listener.netns, local, remote) {
+        if self.is_taken(netns, local, remote) {
             return;
         }
         let Some(sock) = self.free.pop() else { return };
-        self.born(sock, listener.netns, Role::Server, (local, remote));
+        self.takes_place(netns, local, remote);
+        let place = self.half_open.iter().position(|&of| of == (netns, port));
+        if let Some(place) = place.filter(|_| !by_cookie) {
+            self.half_open.swap_remove(place);
+        } else {
+            self.asked += 1;
+            if !by_cookie {
+                self.count((netns, port), SynQueue::Entered);
+            }
+        }
+        if !by_cookie {
+            self.count((netns, port), SynQueue::Completed);
+        }
+        self.born(sock, netns, Role::Server, (local, remote));
         if let Some(socket) = self.sockets.get_mut(&sock) {
             socket.before = TcpState::Listen;
             socket.state = TcpState::Listen;
@@ -393,8 +592,6 @@ impl World {
         role: Role,
         (local, remote): (SocketAddr, SocketAddr),
     ) {
-        // A new connection takes the place of an old one's TIME_WAIT.
-        self.time_waits.retain(|old| (old.netns, old.local, old.remote) != (netns, local, remote));
         self.sockets.insert(
             sock,
             Socket {
@@ -407,6 +604,8 @@ impl World {
                 changed: self.now,
                 told_of: false,
                 missed: false,
+                born: Some(self.now),
+                accepted: false,
             },
         );
     }
@@ -418,6 +617,22 @@ impl World {
         let closes_first = matches!(socket.state, TcpState::FinWait2 | TcpState::Closing);
         let is_orderly = closes_first && evidence.err == 0;
         let flags = if is_orderly { orderly(evidence.flags) } else { evidence.flags };
+        // Of the orderly ends, only data with the ACK of our FIN has a reset after it.
+        let peer_is_slow =
+            socket.state == TcpState::FinWait2 && !flags.contains(Flags::FIN_RECEIVED);
+        let reset = evidence.reset.filter(|_| !is_orderly || peer_is_slow);
+        let remains = (is_orderly && reset.is_none()).then(|| match peer_is_slow {
+            _ if flags.contains(Flags::TIME_WAIT_FULL) && !evidence.finds_a_place => {
+                Remains::Nothing
+            }
+            true => Remains::FinWait2,
+            false => Remains::TimeWait,
+        });
+        if let Some(remains) = remains {
+            let entry = TimeWaitEntry { time: self.now, sock, remains };
+            self.report(Kind::TimeWaitEntry, Input::TimeWaitEntry(entry));
+            self.doubtful += u64::from(flags.contains(Flags::TIME_WAIT_FULL));
+        }
         self.enters(sock, next, flags, Some(evidence), None);
         if next != TcpState::Close {
             return;
@@ -428,26 +643,21 @@ impl World {
             return;
         }
         self.ends += 1;
-        // Of the orderly ends, only data with the ACK of our FIN has a reset after it.
-        let in_fin_wait2 =
-            socket.state == TcpState::FinWait2 && !flags.contains(Flags::FIN_RECEIVED);
-        let reset = evidence.reset.filter(|_| !is_orderly || in_fin_wait2);
         if let Some((reason, answer)) = reset {
             let way = ResetWay::Sent { reason, answer };
             let reset = Reset { time: self.now, sock, way };
             self.report(Kind::ResetSent, Input::Reset(reset));
         }
-        if is_orderly && reset.is_none() && !flags.contains(Flags::TIME_WAIT_FULL) {
-            let peer_is_slow = !flags.contains(Flags::FIN_RECEIVED);
-            let fin_wait2_until = self.now + u64::from(peer_is_slow) * SECOND;
-            self.time_waits.push(TimeWait {
-                netns: socket.netns,
-                local: socket.local,
-                remote: socket.remote,
-                role: socket.role,
-                fin_wait2_until,
-                expiry: fin_wait2_until + TIME_WAIT_LENGTH,
-            });
+        match remains {
+            None => {}
+            Some(Remains::Nothing) => self.overflowed += 1,
+            Some(remains) => {
+                self.entered += 1;
+                let Socket { netns, local, remote, role, .. } = socket;
+                let (now, future) = (self.now, evidence.future);
+                let ends = (local, remote);
+                self.time_waits.push(TimeWait::new(netns, ends, role, remains, now, future));
+            }
         }
     }
 
@@ -524,6 +734,14 @@ impl World {
 
     /// Says whether the record came through.
     fn report(&mut self, kind: Kind, record: Input) -> bool {
+        let extra = match kind {
+            Kind::TimeWaitEntry | Kind::TimeWaitTurn | Kind::TimeWaitExit => Some(Extra::TimeWait),
+            Kind::Accepted => Some(Extra::AcceptWait),
+            _ => None,
+        };
+        if extra.is_some_and(|extra| !self.sight.has(extra)) {
+            return false;
+        }
         if let Some(counted) = self.skipping.take() {
             self.counters.missed += u64::from(counted);
             self.uncounted |= !counted;
@@ -542,7 +760,8 @@ impl World {
     fn walk_begins(&mut self, netns: NetnsId) {
         if self.walk.is_none() {
             self.told.push(Input::WalkBegin(WalkBegin { netns, time: self.now }));
-            self.now += 1_000;
+            self.pass(1_000);
+            self.time_waits.iter_mut().for_each(|time_wait| time_wait.is_met = false);
             self.walk = Some(Walk {
                 netns,
                 begun: self.now,
@@ -574,11 +793,10 @@ impl World {
                 socket.told_of |= met.is_some();
                 walk.findings.extend(met);
             }
-            for time_wait in &self.time_waits {
-                if mine(time_wait.netns, time_wait.remote.port().into())
-                    && time_wait.expiry > self.now
-                {
+            for time_wait in &mut self.time_waits {
+                if mine(time_wait.netns, time_wait.remote.port().into()) {
                     walk.findings.push(time_wait.as_met(self.now));
+                    time_wait.is_met = true;
                 }
             }
             walk.bucket += 1;
@@ -593,6 +811,9 @@ impl World {
         }
         let Some(walk) = self.walk.take() else { return };
         let error = fails.then(|| "no such namespace".to_owned());
+        if !fails {
+            self.time_waits.iter_mut().for_each(|time_wait| time_wait.is_known |= time_wait.is_met);
+        }
         let Walk { netns, begun, findings, ended, .. } = walk;
         self.told.extend(findings);
         self.told.push(Input::WalkEnd(WalkEnd {
@@ -629,20 +850,6 @@ impl Socket {
             idle_ms: None,
             cgroup: 1,
         }))
-    }
-}
-
-impl TimeWait {
-    fn as_met(&self, now: Nanos) -> Input {
-        let fin_wait2 = now < self.fin_wait2_until;
-        let until = if fin_wait2 { self.fin_wait2_until } else { self.expiry };
-        Input::TimeWait(WalkedTimeWait {
-            fin_wait2,
-            port_by_connect: Some(self.role == Role::Client),
-            local: self.local,
-            remote: self.remote,
-            remaining_ms: ((until - now) / MILLISECOND) as u32,
-        })
     }
 }
 

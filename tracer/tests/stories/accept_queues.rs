@@ -6,7 +6,7 @@ use synfin::{
 };
 use synfin_common::state::TcpState::*;
 
-use crate::story::{HERE, Sock, Story};
+use crate::story::{HERE, Sock, Story, at};
 
 impl Story {
     /// A child is born while so many wait, of at most so many.
@@ -69,4 +69,51 @@ fn where_no_walk_has_met_a_listener_its_children_tell_the_limit() {
     assert_eq!(story.row(Role::Server, 80).walked.accept_limit, 20);
     // It belongs to its interval.
     assert_eq!(story.row(Role::Server, 80).walked.accept_limit, 0);
+}
+
+/// How many waited for accept(), and the longest.
+fn waits(story: &mut Story) -> (u64, Option<u64>) {
+    let waits = &story.row(Role::Server, 80).counters.accept_wait;
+    (waits.count(), waits.max())
+}
+
+#[test]
+fn a_connection_waits_from_its_birth_until_accept_takes_it() {
+    let child = Sock::child(2, 80);
+    let mut story = Story::after_walks().exact();
+    story.listens(Sock::listener(1, 80), "server");
+    story.child_finds(2, 80, (0, 20));
+    story.wait_ms(250);
+    story.is_accepted(child);
+    // Two things happened, and the clock was told.
+    assert_eq!(waits(&mut story), (1, Some(250_003)));
+    story.is_accepted(child);
+    assert_eq!(waits(&mut story), (0, None), "it is accepted once");
+    // Closed by its peer before, it waits all the same.
+    let second = Sock { remote: at("198.51.100.7:50001"), ..Sock::child(3, 80) };
+    story.life(second, &[SynRecv, Established, CloseWait]);
+    story.is_accepted(second);
+    assert_eq!(waits(&mut story), (1, Some(3)));
+}
+
+#[test]
+fn how_long_an_older_one_has_waited_is_not_known() {
+    let (old, lost) = (Sock::child(2, 80), Sock::child(3, 80));
+    let mut story = Story::new().exact();
+    story.walk(HERE, &[Sock::listener(1, 80).met_in(Listen), old.met_in(Established)]);
+    story.is_accepted(old);
+    // Of this one the birth was lost.
+    story.goes(lost, (Established, CloseWait));
+    story.is_accepted(lost);
+    // And this one is gone.
+    story.is_accepted(Sock::child(4, 80));
+    assert_eq!(waits(&mut story), (0, None));
+}
+
+#[test]
+fn where_accept_is_not_shown_nothing_waits() {
+    let mut story = Story::after_walks();
+    story.child_finds(2, 80, (0, 20));
+    story.is_accepted(Sock::child(2, 80));
+    assert_eq!(waits(&mut story), (0, None));
 }

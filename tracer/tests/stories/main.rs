@@ -9,6 +9,7 @@ mod ephemeral_ports;
 mod evidence;
 mod listeners;
 mod port_counts;
+mod remains;
 mod stuck;
 mod time_waits;
 
@@ -40,6 +41,22 @@ fn a_socket_used_anew_is_another_connection() {
     story.goes(second, (LastAck, Close));
     assert_eq!(story.reasons(), [CloseReason::LostSight, CloseReason::ClosedByPeer]);
     assert_eq!(story.closed[1].opened, None, "its age is not known");
+}
+
+/// Of the child nothing is known but its birth, which up to Linux 6.14 tells the listener's ends.
+#[test]
+fn a_childs_socket_that_connects_is_another_connection() {
+    let (child, client) = (Sock::child(1, 8080), Sock::client(1, 40_000));
+    let mut story = Story::after_walks();
+    story.life(child, &[SynRecv]);
+    // The child's end and the client's birth are lost.
+    story.wait(30);
+    let met = client.met_in(CloseWait);
+    story.walk(HERE, &[WalkedSocket { port_by_connect: Some(true), ..met }]);
+    assert_eq!(story.closed.len(), 1);
+    let life = story.only_life();
+    assert_eq!((life.role, life.state), (Role::Client, CloseWait));
+    assert_eq!((life.local, life.remote), (client.local, client.remote));
 }
 
 #[test]

@@ -1,13 +1,19 @@
 //! What is counted per port because a stranger decides how often it happens.
 
 use synfin::{
+    figure::Value,
     filter::Filter,
-    input::{EphemeralPorts, NetnsId, PortCount, Reuse},
-    tracker::{By, Common, Counters, Limits, Role},
+    input::{ClockAnchor, EphemeralPorts, NetnsId, PortCount, Reuse},
+    sight::{Extra, Sight},
+    tracker::{
+        By, Common, Counters, Limits, Role,
+        columns::{COLUMNS, PortRow},
+    },
 };
 use synfin_common::{
-    port_count::Counted,
+    port_count::{Counted, SynQueue},
     reset::ResetReason::{self, *},
+    state::TcpState::*,
 };
 
 use crate::story::{ELSEWHERE, HERE, Sock, Story};
@@ -18,6 +24,18 @@ fn resets(netns: NetnsId, port: u16, reason: ResetReason, count: u64) -> PortCou
 
 fn synacks(port: u16, count: u64) -> PortCount {
     PortCount { netns: HERE, port, counted: Counted::SynackRetransmit.number(), count }
+}
+
+fn in_syn_queue(port: u16, what: SynQueue, count: u64) -> PortCount {
+    PortCount { netns: HERE, port, counted: Counted::SynQueue(what).number(), count }
+}
+
+/// A figure of a server's port, as it is written.
+fn shown(story: &mut Story, port: u16, name: &str, sight: Sight) -> Value {
+    let row = story.row(Role::Server, port);
+    let row = PortRow { row, end: story.now, seconds: 1.0, clock: ClockAnchor::default(), sight };
+    let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
+    figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
 }
 
 /// A figure's sum over all rows, and the ports of those in which it is not 0; none for the rest.
@@ -179,4 +197,49 @@ fn counts_do_not_overflow() {
     let row = story.row(Role::Server, 80);
     assert_eq!(row.counters.resets_total(), u64::MAX);
     assert_eq!(row.counters.synack_retransmits, u64::MAX);
+}
+
+#[test]
+fn a_port_to_which_only_syns_come_has_a_row() {
+    for what in SynQueue::ALL {
+        let mut story = Story::after_walks();
+        story.counts(&[in_syn_queue(80, what, 3), in_syn_queue(81, what, 1)]);
+        let figure = |counters: &Counters| counters.syn_queue(what);
+        assert_eq!(sum(&mut story, figure), (4, vec![Some(80), Some(81)]), "{what:?}");
+        assert_eq!(sum(&mut story, figure), (0, vec![]), "that was in the last interval");
+    }
+}
+
+#[test]
+fn a_servers_attempts_are_the_handshakes_that_came_to_it() {
+    use SynQueue::{Completed, Dropped, Entered, Expired};
+    let all = Sight::of(&Extra::ALL.map(Extra::name));
+    let counts = [(Entered, 5), (Completed, 2), (Dropped, 1), (Expired, 1)];
+    let mut story = Story::after_walks().exact();
+    story.listens(Sock::listener(1, 80), "server");
+    // Two got through; a third came without a place in the queue (a SYN cookie).
+    for id in 2..5 {
+        story.life(Sock::child(id, 80), &[SynRecv, Established]);
+    }
+    story.counts(&counts.map(|(what, count)| in_syn_queue(80, what, count)));
+    assert_eq!(shown(&mut story, 80, "attempts", all), Value::Int(6));
+    // The last one gets through in the next interval: it was counted before.
+    story.life(Sock::child(5, 80), &[SynRecv, Established]);
+    story.counts(&[in_syn_queue(80, Completed, 1)]);
+    assert_eq!(shown(&mut story, 80, "attempts", all), Value::Int(0));
+}
+
+#[test]
+fn where_syn_queues_are_not_shown_their_figures_are_unknown() {
+    let all = Sight::of(&Extra::ALL.map(Extra::name));
+    let figures = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
+    for figure in figures.into_iter().chain(["syn_queue.expired"]) {
+        for (sight, is_known) in [(all, true), (Sight::default(), false)] {
+            let mut story = Story::after_walks();
+            story.listens(Sock::listener(1, 80), "server");
+            story.life(Sock::child(2, 80), &[SynRecv, Established]);
+            let value = shown(&mut story, 80, figure, sight);
+            assert_eq!(value != Value::Unknown, is_known, "{figure}");
+        }
+    }
 }

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use synfin::{
     filter::Filter,
     input::{
-        Counters, EphemeralPorts, Input, Nanos, NetnsId, Opening, PortCount, SockId, Tick,
-        Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+        Accepted, Counters, EphemeralPorts, Input, Nanos, NetnsId, Opening, PortCount, Remains,
+        SockId, Tick, TimeWaitChange, TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket,
+        WalkedTimeWait,
     },
+    sight::{Extra, Sight},
     tracker::{
         By, Closed, Common, Life, Limits, Observer, Role, RowSnapshot, Tracker, close::CloseReason,
     },
@@ -103,6 +105,12 @@ impl Story {
     /// Of which only this is to be told.
     pub(crate) fn filtered(filter: Filter) -> Self {
         Self::of(Tracker::new(Limits::default(), START).with_filters(vec![filter]))
+    }
+
+    /// The kernel shows all that any does.
+    pub(crate) fn exact(self) -> Self {
+        let sight = Sight::of(&Extra::ALL.map(Extra::name));
+        Self { tracker: self.tracker.with_sight(sight), ..self }
     }
 
     fn of(tracker: Tracker) -> Self {
@@ -201,6 +209,33 @@ impl Story {
         }
     }
 
+    /// Before its end: what it is about to leave behind.
+    pub(crate) fn leaves(&mut self, sock: Sock, remains: Remains) {
+        let entry = TimeWaitEntry { time: self.now, sock: sock.id, remains };
+        self.tell(Input::TimeWaitEntry(entry));
+    }
+
+    /// The peer of an orphan in FIN_WAIT2 has closed.
+    pub(crate) fn turns(&mut self, sock: Sock) {
+        self.time_wait_changes(sock, false);
+    }
+
+    /// What it left behind is gone.
+    pub(crate) fn is_gone(&mut self, sock: Sock) {
+        self.time_wait_changes(sock, true);
+    }
+
+    fn time_wait_changes(&mut self, sock: Sock, is_gone: bool) {
+        let Sock { netns, local, remote, .. } = sock;
+        let change = TimeWaitChange { time: self.now, netns, local, remote, is_gone };
+        self.tell(Input::TimeWaitChange(change));
+    }
+
+    /// accept() takes it.
+    pub(crate) fn is_accepted(&mut self, sock: Sock) {
+        self.tell(Input::Accepted(Accepted { time: self.now, sock: sock.id }));
+    }
+
     pub(crate) fn ends_in_time_wait(&mut self, sock: Sock) {
         self.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing, Close]);
         assert_eq!(self.reasons().last(), Some(&CloseReason::ClosedByBoth));
@@ -234,8 +269,13 @@ impl Story {
 
     /// Within a walk.
     pub(crate) fn meets_time_wait(&mut self, sock: Sock, remaining_ms: u32) {
+        self.meets_remains(sock, false, remaining_ms);
+    }
+
+    /// Within a walk: a TIME_WAIT, or an orphan in FIN_WAIT2.
+    pub(crate) fn meets_remains(&mut self, sock: Sock, fin_wait2: bool, remaining_ms: u32) {
         self.tell(Input::TimeWait(WalkedTimeWait {
-            fin_wait2: false,
+            fin_wait2,
             port_by_connect: None,
             local: sock.local,
             remote: sock.remote,

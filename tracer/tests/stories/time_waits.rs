@@ -1,4 +1,5 @@
-//! TIME_WAITs that are over before their time: their ends are used anew.
+//! TIME_WAITs that are over before their time: their ends are used anew. All of it is inferred; what
+//! the kernel shows of it is told in `remains.rs`.
 
 use synfin::{
     input::{Input, WalkedSocket, WalkedTimeWait},

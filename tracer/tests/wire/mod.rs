@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use synfin::input::{Input, Reset, ResetWay};
+use synfin::input::{Accepted, Input, Remains, Reset, ResetWay, TimeWaitChange, TimeWaitEntry};
 use synfin_common::{
-    event::{self, Kind},
+    event::{self, Flags, Kind},
     state::TcpState,
     survey::{self, FASTREUSE_UNKNOWN},
 };
@@ -37,6 +37,14 @@ fn record(input: &Input) -> Vec<u8> {
             let (time, sock) = (*time, *sock);
             let reset = event::Reset { kind, reason, answer, time, sock, ..Default::default() };
             return reset.as_bytes().to_vec();
+        }
+        Input::TimeWaitEntry(entry) => return time_wait_entry(entry),
+        Input::TimeWaitChange(change) => return time_wait_change(change),
+        Input::Accepted(Accepted { time, sock }) => {
+            let (time, sock) = (*time, *sock);
+            let kind = Kind::Accepted as u8;
+            let accepted = event::Accepted { kind, reserved: [0; 7], time, sock };
+            return accepted.as_bytes().to_vec();
         }
         Input::Transition(transition) => transition,
         other => panic!("no record of a hook: {other:?}"),
@@ -81,11 +89,43 @@ fn record(input: &Input) -> Vec<u8> {
         .to_vec(),
         (None, None) => step.as_bytes().to_vec(),
     };
-    let (local, remote) = (address_bytes(transition.local), address_bytes(transition.remote));
-    let len = if transition.flags.contains(event::Flags::IPV6) { 16 } else { 4 };
-    record.extend_from_slice(&local[..len]);
-    record.extend_from_slice(&remote[..len]);
+    let ipv6 = transition.flags.contains(event::Flags::IPV6);
+    record.extend(addresses(transition.local, transition.remote, ipv6));
     record
+}
+
+fn time_wait_entry(entry: &TimeWaitEntry) -> Vec<u8> {
+    let &TimeWaitEntry { time, sock, remains } = entry;
+    let substate = match remains {
+        Remains::TimeWait => TcpState::TimeWait.number(),
+        Remains::FinWait2 => TcpState::FinWait2.number(),
+        Remains::Nothing => 0,
+    };
+    let kind = Kind::TimeWaitEntry as u8;
+    let entry = event::TimeWaitEntry { kind, substate, reserved: [0; 6], time, sock };
+    entry.as_bytes().to_vec()
+}
+
+fn time_wait_change(change: &TimeWaitChange) -> Vec<u8> {
+    let &TimeWaitChange { time, netns, local, remote, is_gone } = change;
+    let kind = if is_gone { Kind::TimeWaitExit } else { Kind::TimeWaitTurn };
+    let ipv6 = local.is_ipv6();
+    let change = event::TimeWaitChange {
+        kind: kind as u8,
+        reserved: [0; 3],
+        flags: if ipv6 { Flags::IPV6 } else { Flags::default() },
+        time,
+        netns,
+        local_port: local.port(),
+        remote_port: remote.port(),
+    };
+    [change.as_bytes(), &addresses(local, remote, ipv6)].concat()
+}
+
+/// As they stand at the end of a record.
+fn addresses(local: SocketAddr, remote: SocketAddr, ipv6: bool) -> Vec<u8> {
+    let len = if ipv6 { 16 } else { 4 };
+    [&address_bytes(local)[..len], &address_bytes(remote)[..len]].concat()
 }
 
 /// As the walk writes it.

@@ -20,8 +20,9 @@ use crate::{
     cli::DoctorFormat,
     failure::Failure,
     harmless::{harmless, write_json},
-    kernel::{DEFAULT_RING_BYTES, Kernel, Setup, hooks, preflight::Facts, survey::Walker},
+    kernel::{DEFAULT_RING_BYTES, Kernel, Need, Setup, hooks, preflight::Facts, survey::Walker},
     ring_size::{self, bytes},
+    sight::Extra,
 };
 
 use check::{Check, Status};
@@ -157,14 +158,35 @@ impl Doctor {
     }
 }
 
+/// The hook that tells of all resets on newer kernels only.
+const RESETS: &str = "tcp_send_reset";
+
+/// What can be watched without the main hook.
+const NOTHING: &str = "nothing can be watched";
+
 fn hook_checks(kernel: &Kernel) -> Vec<Check> {
-    let check = |(tracepoint, without): (&'static str, Option<&'static str>)| {
-        let id = format!("hook.{tracepoint}");
-        match kernel.refused_hooks().iter().find(|refused| refused.tracepoint == tracepoint) {
-            None => Check::ok(id, "attached"),
-            Some(refused) => Check::note(id, format!("refused ({})", refused.error))
-                .without(without.unwrap_or("nothing can be watched"))
-                .remedy("boot a newer kernel, or report it with the kernel's version"),
+    let check = |(name, need): (&'static str, Need)| {
+        let id = format!("hook.{name}");
+        let refused = kernel.refused_hooks().iter().find(|refused| refused.name == name);
+        match (refused, need) {
+            (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
+            (None, _) if name == RESETS && !kernel.shown().contains(&Extra::Resets) => {
+                Check::note(id, "attached, but this kernel tells only of resets for connections")
+                    .without(Extra::Resets.without())
+                    .remedy("boot a newer kernel")
+            }
+            (None, _) => Check::ok(id, "attached"),
+            (Some(refused), Need::Extra(extra)) => {
+                Check::note(id, format!("refused ({})", refused.error))
+                    .without(extra.without())
+                    .remedy("none is needed; a kernel without lockdown, with fentry (BPF trampolines), would show it")
+            }
+            (Some(refused), need) => {
+                let without = if let Need::Expected(without) = need { without } else { NOTHING };
+                Check::note(id, format!("refused ({})", refused.error))
+                    .without(without)
+                    .remedy("boot a newer kernel, or report it with the kernel's version")
+            }
         }
     };
     hooks().map(check).collect()
@@ -199,10 +221,10 @@ fn iterator_checks(walker: &Walker) -> [Check; 2] {
 fn refused(error: &anyhow::Error) -> Check {
     match error.downcast_ref::<Failure>() {
         Some(failure) => Check::missing("kernel_side", failure.to_string())
-            .without("nothing can be watched")
+            .without(NOTHING)
             .remedy(failure.remedy.clone()),
         None => Check::missing("kernel_side", format!("{error:#}"))
-            .without("nothing can be watched")
+            .without(NOTHING)
             .remedy("report it with the kernel's version"),
     }
 }
