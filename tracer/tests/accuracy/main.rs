@@ -23,18 +23,24 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy")
 }
 
-fn seen(scenario: &str) -> Seen {
+fn recording(scenario: &str) -> Vec<u8> {
     let file = folder().join("recordings").join(scenario).with_extension("rec");
-    let recording = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    Seen::of(&recording)
+    fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+fn seen(scenario: &str) -> Seen {
+    Seen::of(&recording(scenario))
 }
 
 #[test]
 fn every_recording_is_read_as_it_happened() {
     let mut differences = Vec::new();
     for scenario in scenarios() {
-        let found = seen(scenario.name).differences(scenario);
-        differences.extend(found.into_iter().map(|it| format!("{}: {it}", scenario.name)));
+        let recording = recording(scenario.name);
+        for seen in [Seen::of(&recording), Seen::inferred(&recording)] {
+            let found = seen.differences(scenario);
+            differences.extend(found.into_iter().map(|it| format!("{}: {it}", scenario.name)));
+        }
     }
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }

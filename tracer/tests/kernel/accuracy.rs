@@ -12,6 +12,7 @@ mod judge;
 
 mod aborting;
 mod closing;
+mod deviations;
 mod identity;
 mod opening;
 mod others;
@@ -56,8 +57,10 @@ const COUNTERS: &[&str] = &[
     "TCPAbortOnLinger", "TCPAbortFailed",
 ];
 
-/// How many are played at a time: mostly they wait.
-const AT_A_TIME: usize = 4;
+/// How many are played at a time: mostly they wait, unless the machine is slow.
+fn at_a_time() -> usize {
+    if lab::is_slow() { 2 } else { 4 }
+}
 
 /// What a scenario does.
 type Play = fn(&Stage);
@@ -108,20 +111,44 @@ fn everything_is_seen_as_it_happened() {
         while let Some((number, scenario)) =
             (1..).zip(scenarios()).nth(next.fetch_add(1, Ordering::Relaxed))
         {
-            let judge = panic::AssertUnwindSafe(|| laboratory.perform(number, scenario));
-            let found = panic::catch_unwind(judge);
-            let found = found.unwrap_or_else(|_| vec!["failed as above".to_owned()]);
+            let judge = || {
+                let judge = panic::AssertUnwindSafe(|| laboratory.perform(number, scenario));
+                let found = panic::catch_unwind(judge);
+                found.unwrap_or_else(|_| vec!["failed as above".to_owned()])
+            };
+            if deviations::needs(scenario).is_some_and(lab::lacks_for_a_part) {
+                continue;
+            }
+            let mut found = judge();
+            for _ in 1..tries() {
+                if found.is_empty() {
+                    break;
+                }
+                lab::note(&format!("{} is played again: {}", scenario.name, found.join("; ")));
+                found = judge();
+            }
             let Scenario { name, what, .. } = scenario;
             differences.extend(found.into_iter().map(|it| format!("{name} ({what}): {it}")));
         }
         differences
     };
     let differences: Vec<_> = thread::scope(|scope| {
-        let workers = [(); AT_A_TIME].map(|()| scope.spawn(work));
-        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
+        // What is said of them is said of this test.
+        let name = || thread::current().name().unwrap_or_default().to_owned();
+        let worker = |_| thread::Builder::new().name(name()).spawn_scoped(scope, work);
+        let workers: Vec<_> = (0..at_a_time()).map(worker).collect();
+        let workers = workers.into_iter().map(|worker| worker.expect("a worker"));
+        workers.flat_map(|worker| worker.join().expect("a worker")).collect()
     });
     laboratory.close();
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+/// How often a scenario is played at most. On a slow machine the kernel's timers may be faster than
+/// the peer, and one processor may take its turn in the middle of what another does; what is wrong
+/// is wrong every time.
+fn tries() -> usize {
+    if lab::is_slow() { 3 } else { 1 }
 }
 
 struct Laboratory {
@@ -162,13 +189,18 @@ impl Laboratory {
             let namespaces = namespaces.map(|id| u32::try_from(id).expect("an inode number"));
             (seen.missed == 0, (seen, moved, scrub::scrub(&recording, &namespaces, NAMES)))
         });
-        let mut differences = seen.differences(scenario);
-        let scrubbed = Seen::of(&recording).differences(scenario);
+        let expected = deviations::seen_here(scenario);
+        let mut differences = seen.differences(&expected);
+        let scrubbed = Seen::of(&recording).differences(&expected);
         if scrubbed != differences {
             differences.push(format!("without what is this host's: {scrubbed:?}"));
         }
-        if moved != scenario.kernel {
-            differences.push(format!("the kernel counts {moved:?}, not {:?}", scenario.kernel));
+        let inferred = Seen::inferred(&recording).differences(&expected);
+        differences
+            .extend(inferred.into_iter().map(|it| format!("by the tracepoints alone: {it}")));
+        let counted = deviations::counted_here(scenario);
+        if moved != counted {
+            differences.push(format!("the kernel counts {moved:?}, not {counted:?}"));
         }
         if self.others.is_some() {
             let kept = Path::new(KEPT).join("recordings").join(scenario.name);

@@ -121,7 +121,7 @@ fn a_copy_of_the_types_is_taken_if_it_is_this_kernels() {
     };
     let hidden = Broken::not().without_btf();
     let file = copy(&hidden);
-    if !lab::lacks(Feature::TypesByBpf) {
+    if !lab::lacks_for_a_part(Feature::TypesByBpf) {
         let finished = once_with(&hidden, &file);
         finished.report();
         assert_eq!(finished.stderr, "");
@@ -245,7 +245,7 @@ fn what_a_tiny_ring_loses_is_told_with_the_size_that_would_do() {
     let namespace = Namespace::new();
     let listener = listener(&namespace);
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", "4K"]);
-    some_connections(&namespace, &listener, 3000);
+    some_connections(&namespace, &listener, lab::scaled(3000, 1000));
     let finished = synfin.finish();
     let report = finished.report();
     let (lost, seen) = (report.event("lost"), report.event("seen"));
@@ -258,7 +258,7 @@ fn what_a_tiny_ring_loses_is_told_with_the_size_that_would_do() {
     let size = size.split_whitespace().next().expect("a size").to_owned();
 
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", &size]);
-    some_connections(&namespace, &listener, 3000);
+    some_connections(&namespace, &listener, lab::scaled(3000, 1000));
     let finished = synfin.finish();
     assert_eq!(finished.report().event("lost"), 0, "--ring-size {size}");
     assert!(!finished.stderr.contains("lost"), "{}", finished.stderr);
@@ -467,7 +467,7 @@ impl Screen {
             if screen.contains(text) {
                 return self.shown.clear();
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "no {text:?} in {:?}", self.shown);
+            assert!(begun.elapsed() < lab::deadline(), "no {text:?} in {:?}", self.shown);
             if let Ok(chunk) = self.output.recv_timeout(Duration::from_millis(100)) {
                 self.shown += &String::from_utf8_lossy(&chunk);
             }

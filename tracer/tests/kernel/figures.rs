@@ -4,6 +4,7 @@
 
 mod closing;
 mod ephemeral_ports;
+mod extras;
 mod handshakes;
 mod idle;
 mod listeners;
@@ -59,7 +60,8 @@ const CLOCKS: Duration = Duration::from_millis(20);
 /// Something happened between two looks at the clock.
 #[track_caller]
 fn check_within(what: &str, time: SystemTime, (from, to): (SystemTime, SystemTime)) {
-    let is_within = (from - CLOCKS..=to + CLOCKS).contains(&time);
+    let is_within =
+        (from - crate::lab::slowed(CLOCKS)..=to + crate::lab::slowed(CLOCKS)).contains(&time);
     assert!(is_within, "{what} was at {time:?}, not from {from:?} to {to:?}");
 }
 

@@ -33,6 +33,12 @@ const CONNECTIONS: usize = 200;
 const MEDIAN: Duration = Duration::from_micros(20);
 /// … and 99 in 100 at most this.
 const P99: Duration = Duration::from_micros(200);
+/// Both, on this machine. An emulated processor has its turn for ten milliseconds, in which what the
+/// other one measures stands still; that is rare enough not to touch the median.
+fn bounds() -> [Duration; 2] {
+    if lab::is_slow() { [lab::slowed(2 * MEDIAN), lab::slowed(10 * P99)] } else { [MEDIAN, P99] }
+}
+
 /// How often a round is played before the machine is held to be unfit for it. What interrupts the
 /// kernel between its own clock and the capture's makes an error of either; a figure that is wrong
 /// is wrong in every round.
@@ -48,6 +54,7 @@ const RETRANSMITTED: Duration = Duration::from_millis(5);
 #[test]
 fn clean_handshakes_take_as_long_as_a_capture_says() {
     let _lab = lab::enter_alone();
+    let [median, p99] = bounds();
     for round_trip in [0, 1, 30, 200].map(Duration::from_millis) {
         let mut rounds = (1..=ROUNDS).map(|round| {
             let play = |link: &Link| {
@@ -67,15 +74,15 @@ fn clean_handshakes_take_as_long_as_a_capture_says() {
             });
             let is_good = errors
                 .iter()
-                .all(|errors| errors.quantile(0.5) <= MEDIAN && errors.quantile(0.99) <= P99);
+                .all(|errors| errors.quantile(0.5) <= median && errors.quantile(0.99) <= p99);
             if !is_good {
-                eprintln!("round {round} of {ROUNDS}: above {MEDIAN:?} or {P99:?}");
+                eprintln!("round {round} of {ROUNDS}: above {median:?} or {p99:?}");
             }
             is_good
         });
         assert!(
             rounds.any(|is_good| is_good),
-            "in no round was the median below {MEDIAN:?} and the p99 below {P99:?}"
+            "in no round was the median below {median:?} and the p99 below {p99:?}"
         );
     }
 }
@@ -106,9 +113,15 @@ fn retransmitted_handshakes_take_as_long_as_a_capture_says() {
                 let errors = Errors::of(here.iter().copied());
                 eprintln!("timestamps {timestamps}, first {loss:?} lost, {role}: {errors}");
                 assert!(here.len() + COOKIE_ALIKE >= EACH);
+                assert!(
+                    errors.quantile(1.0) <= lab::slowed(RETRANSMITTED),
+                    "{role}, first {loss:?} lost"
+                );
                 // Who has to send again. A lost SYN-ACK makes both do so.
                 let again = match loss {
                     Loss::Syn => role == "client",
+                    // If the server was much faster, the client need not.
+                    Loss::SynAck if lab::is_slow() && role == "client" => continue,
                     Loss::SynAck => true,
                     Loss::Ack => role == "server",
                 };
@@ -117,7 +130,6 @@ fn retransmitted_handshakes_take_as_long_as_a_capture_says() {
                     assert_eq!(handshake.class, class, "{handshake:?}");
                     assert_eq!(handshake.retransmits > 0, again, "{handshake:?}");
                 }
-                assert!(errors.quantile(1.0) <= RETRANSMITTED, "{role}, first {loss:?} lost");
             }
         }
     }
@@ -212,7 +224,7 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
         if (role, &*class) == ("server", "unmeasured") {
             let off_a_millisecond = captured.subsec_micros() % 1_000;
             let error = off_a_millisecond.min(1_000 - off_a_millisecond);
-            assert!(Duration::from_micros(error.into()) <= P99, "{captured:?} has no time");
+            assert!(Duration::from_micros(error.into()) <= bounds()[1], "{captured:?} has no time");
             return;
         }
         handshakes.push(Handshake {

@@ -15,6 +15,7 @@ mod figures;
 mod filters;
 mod latency;
 mod log;
+mod memory;
 mod mix;
 mod owners;
 mod replay;

@@ -11,7 +11,7 @@ use std::{
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    self, Books, Namespace, Pair, Synfin, TimeWaitTimers, Wire, accept, connect_to,
+    self, Books, Feature, Namespace, Pair, Synfin, TimeWaitTimers, Wire, accept, connect_to,
     eventually_equal, wait_for_state,
 };
 
@@ -28,6 +28,21 @@ type Play = fn(&Wire, SocketAddr) -> (Vec<TcpStream>, [Books; 2]);
 /// Plays, and compares with `ss`, with the kernel's counters, and with what should be.
 #[track_caller]
 fn check(port: u16, play: Play) {
+    // On a slow machine a segment may be sent again before it is answered, which changes what
+    // becomes of a connection; what is wrong is wrong every time.
+    let tries = if lab::is_slow() { 3 } else { 1 };
+    let mut differences = Vec::new();
+    for _ in 0..tries {
+        differences = differences_of(port, play);
+        if differences.is_empty() {
+            break;
+        }
+    }
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+#[track_caller]
+fn differences_of(port: u16, play: Play) -> Vec<String> {
     let address = SocketAddr::from((Wire::FAR4, port));
     let (report, (open, books, wire)) = lab::conclusive(|| {
         let wire = Wire::new();
@@ -48,13 +63,15 @@ fn check(port: u16, play: Play) {
             let these = sockets.iter().filter(|it| it.state == state && it.is_small == is_small);
             these.count() as u64
         };
+        let entered = lab::time_waits_entered(&counters);
         let oracles = [
-            ("time_wait.now", count("TIME-WAIT", true)),
-            ("time_wait.fin_wait2_orphans", count("FIN-WAIT-2", true)),
-            ("states.fin_wait2", count("FIN-WAIT-2", false)),
-            ("time_wait.entered", counters.get("TW") + counters.get("TWKilled")),
-            ("time_wait.overflowed", counters.get("TCPTimeWaitOverflow")),
+            ("time_wait.now", Some(count("TIME-WAIT", true))),
+            ("time_wait.fin_wait2_orphans", Some(count("FIN-WAIT-2", true))),
+            ("states.fin_wait2", Some(count("FIN-WAIT-2", false))),
+            ("time_wait.entered", entered),
+            ("time_wait.overflowed", Some(counters.get("TCPTimeWaitOverflow"))),
         ];
+        let oracles = oracles.into_iter().filter_map(|(figure, count)| Some((figure, count?)));
         for (figure, counted) in oracles {
             let told = row.figure(figure);
             if told != counted {
@@ -62,8 +79,8 @@ fn check(port: u16, play: Play) {
             }
         }
     }
-    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
     drop(open);
+    differences
 }
 
 /// Connects from a port of the client's choice.
@@ -150,7 +167,8 @@ fn a_table_that_is_full_took_the_last_one() {
     let _lab = lab::enter();
     check(PORT + 4, |wire, address| {
         wire.near.set("ipv4/tcp_max_tw_buckets", 1);
-        wire.near.set("ipv4/tcp_fin_timeout", 1);
+        // In seconds: long enough for a look.
+        wire.near.set("ipv4/tcp_fin_timeout", if lab::is_slow() { 10 } else { 1 });
         let listener = wire.far.listen(address);
         let mut open = Vec::new();
         for Pair { client, server } in wire.pairs(&listener, address, TURNS as usize) {
@@ -210,26 +228,28 @@ fn small(namespace: &Namespace, state: &str) -> usize {
 
 #[test]
 fn the_kernels_timers_tell_of_as_many() {
-    const EACH: usize = 200;
     const KILLED: u16 = 20_000;
     let _lab = lab::enter_alone();
+    let each = lab::scaled(200, 50);
     let address = SocketAddr::from((Wire::FAR4, PORT + 5));
     let (report, (timed, left)) = lab::conclusive(|| {
         let wire = Wire::new();
         let listener = wire.far.listen(address);
         let synfin = Synfin::watch(["report", "-o", "json"]);
         let timers = TimeWaitTimers::watch();
-        for _ in 0..EACH {
+        for _ in 0..each {
             wire.near.pair_with(&listener, address).close_by_client();
             // The peer's FIN comes later: the timer is started anew.
             let Pair { client, server } = wire.near.pair_with(&listener, address);
             drop(server);
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(lab::slowed(Duration::from_millis(1)));
             drop(client);
         }
         pair_from(&wire, &listener, KILLED).close_by_client();
         wire.both().into_iter().for_each(Namespace::settle);
-        wire.near.run(&format!("ss -K state time-wait sport = {KILLED}"));
+        if !lab::lacks_for_a_part(Feature::TimeWaitsDestroyed) {
+            wire.near.run(&format!("ss -K state time-wait sport = {KILLED}"));
+        }
         let timed = timers.end();
         let left = wire.both().map(|namespace| namespace.counters().get("sockstat.tw"));
         (synfin.finish().report(), (timed, left.iter().sum::<u64>()))
@@ -237,9 +257,10 @@ fn the_kernels_timers_tell_of_as_many() {
     let row = |role| report.row(role, address.port());
     let ours = |figure: &str| row("client").figure(figure) + row("server").figure(figure);
     let entered = ours("time_wait.entered");
-    assert_eq!(entered, 2 * EACH as u64 + 1);
+    assert_eq!(entered, 2 * each as u64 + 1);
     assert_eq!(ours("time_wait.now"), left);
-    assert_eq!(left, entered - 1);
+    let killed = u64::from(!lab::lacks_for_a_part(Feature::TimeWaitsDestroyed));
+    assert_eq!(left, entered - killed);
     // The timers are those of the whole host, on which others may connect as well.
     let all = report.rows().iter().filter_map(|row| row.pointer("/time_wait/entered")?.as_u64());
     let others = all.sum::<u64>() - entered;

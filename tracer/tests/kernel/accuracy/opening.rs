@@ -11,7 +11,7 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::stage::{CLIENT, SERVER, Stage};
-use crate::lab::{Conn, Pair, accept, connect_to, pause, set_option};
+use crate::lab::{Conn, Pair, accept, connect_to, is_slow, pause, set_option};
 
 pub(super) fn active_open(stage: &Stage) {
     let client = stage.begin_connect();
@@ -380,7 +380,7 @@ pub(super) fn deferred_accept_set_late(stage: &Stage) {
     let listener = stage.listen();
     set_option(&listener, libc::TCP_DEFER_ACCEPT, 10);
     // Only a walk can tell, which follows what happens within seconds.
-    pause(2500);
+    pause(if is_slow() { 10_000 } else { 2_500 });
     deferred(stage, listener);
 }
 
@@ -424,7 +424,8 @@ pub(super) fn net_unreachable(stage: &Stage) {
 
 pub(super) fn syn_timeout(stage: &Stage) {
     let client = stage.socket();
-    stage.set("tcp_syn_linear_timeouts", 0);
+    // Since Linux 6.5; before, there is no such thing.
+    stage.namespace.set_if_there("ipv4/tcp_syn_linear_timeouts", 0);
     set_option(&client, libc::TCP_SYNCNT, 1);
     stage.begin(&client);
     stage.wait_for("SYN-SENT", 0);

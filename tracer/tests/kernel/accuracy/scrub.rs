@@ -12,7 +12,7 @@ use synfin::{
     recording::{Frame, Reader, Recorder},
 };
 use synfin_common::{
-    event::{Kind, Opening, Reset, Step},
+    event::{Accepted, Kind, Opening, Reset, Step, TimeWaitChange, TimeWaitEntry},
     holder::HeldSocket,
     survey::{self, SurveySocket, SurveyTimeWait},
 };
@@ -123,6 +123,7 @@ impl Scrubber {
             kernel: release.join("."),
             clock: BEGIN,
             hooks: session.hooks,
+            shown: session.shown,
             ring_bytes: session.ring_bytes,
             filter,
             ..Session::default()
@@ -177,6 +178,20 @@ impl Scrubber {
                 reset.time = self.time(reset.time);
                 reset.sock = self.socket(reset.sock);
             }),
+            Kind::TimeWaitEntry => change(&mut record, |entry: &mut TimeWaitEntry| {
+                entry.time = self.time(entry.time);
+                entry.sock = self.socket(entry.sock);
+            }),
+            Kind::Accepted => change(&mut record, |accepted: &mut Accepted| {
+                accepted.time = self.time(accepted.time);
+                accepted.sock = self.socket(accepted.sock);
+            }),
+            Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+                change(&mut record, |it: &mut TimeWaitChange| {
+                    it.time = self.time(it.time);
+                    it.netns = self.namespaces[&it.netns];
+                });
+            }
             Kind::Step | Kind::Opening | Kind::Closing => {
                 change(&mut record, |step: &mut Step| {
                     step.time = self.time(step.time);

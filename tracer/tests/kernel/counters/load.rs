@@ -12,7 +12,7 @@ use std::{
 use fastrand::Rng;
 use socket2::SockRef;
 
-use crate::lab::{DEADLINE, Namespace, Wire, connect_to, disconnect, reset, socket};
+use crate::lab::{Namespace, Wire, connect_to, deadline, disconnect, reset, slowed, socket};
 
 /// Where connections are made: within one namespace, or from one to another.
 pub(super) struct Site<'a> {
@@ -166,15 +166,17 @@ impl Client {
 }
 
 /// Nobody waits longer for what the other side may not do.
-const PATIENCE: Duration = Duration::from_millis(3);
+fn patience() -> Duration {
+    slowed(Duration::from_millis(3))
+}
 
 fn read_to_the_end(stream: &mut TcpStream) {
-    stream.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    stream.set_read_timeout(Some(patience())).expect("SO_RCVTIMEO");
     while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
 }
 
 fn wait_for_data(stream: &TcpStream) {
-    stream.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    stream.set_read_timeout(Some(patience())).expect("SO_RCVTIMEO");
     // Data, the peer's end, or nothing.
     let _ = stream.peek(&mut [0]);
 }
@@ -195,6 +197,8 @@ pub(super) struct Load {
     pub(super) connections: usize,
     /// By clients of so many threads.
     pub(super) threads: usize,
+    /// Whose namespace gives out so many ports.
+    pub(super) ports: u16,
     /// One client in so many chooses its port itself.
     pub(super) choosers: Option<u16>,
 }
@@ -207,7 +211,7 @@ pub(super) struct Left {
 
 /// Makes connections.
 pub(super) fn run(site: &Site<'_>, load: Load, mut rng: Rng) -> Left {
-    prepare(site);
+    prepare(site, load.ports);
     let listeners = SERVERS.map(|server| (server, listen(site, server)));
     let over = AtomicBool::new(false);
     let open = thread::scope(|scope| {
@@ -243,8 +247,9 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Few ports for clients, so that they are used again; firewalls; little patience.
-fn prepare(site: &Site<'_>) {
-    site.clients.set("ipv4/ip_local_port_range", "20000 29999");
+fn prepare(site: &Site<'_>, ports: u16) {
+    let range = format!("20000 {}", 20_000 + ports - 1);
+    site.clients.set("ipv4/ip_local_port_range", range);
     site.clients.set("ipv4/tcp_syn_retries", 1);
     let (rejects, swallows) = (Server::Rejects.ports(), Server::Swallows.ports());
     for (name, [first, second], verdict) in [
@@ -314,7 +319,7 @@ fn connect_at_random(load: Load, mut rng: Rng) -> Vec<TcpStream> {
     }
     for mut attempt in attempts {
         attempt.set_nonblocking(false).expect("O_NONBLOCK");
-        attempt.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+        attempt.set_read_timeout(Some(deadline())).expect("SO_RCVTIMEO");
         attempt.read(&mut [0]).expect_err("no connection");
     }
     kept

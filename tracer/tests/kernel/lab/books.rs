@@ -88,10 +88,13 @@ impl Books {
 
     /// What a report's row says.
     fn of(row: &Row) -> Self {
+        // Not every kernel shows how many a server has.
+        let is_known = |figure: &str| figure != "attempts" || row.0["role"] == "client";
         let is_exact = |figure: &str| {
-            EXACT.iter().any(|&exact| {
-                figure == exact || (exact.ends_with('.') && figure.starts_with(exact))
-            })
+            is_known(figure)
+                && EXACT.iter().any(|&exact| {
+                    figure == exact || (exact.ends_with('.') && figure.starts_with(exact))
+                })
         };
         let mut books = BTreeMap::new();
         flatten(&row.0, "", &mut |figure, value| {
@@ -141,6 +144,11 @@ impl Report {
     #[track_caller]
     pub(crate) fn event(&self, name: &str) -> u64 {
         self.0["events"][name].as_u64().unwrap_or_else(|| panic!("no events.{name}"))
+    }
+
+    /// What it says of the host.
+    pub(crate) fn host(&self) -> &Value {
+        &self.0["host"]
     }
 
     /// The interval that it is about.
@@ -253,7 +261,8 @@ impl Row {
         for (account, left, right) in accounts {
             assert_eq!(left, right, "{account} of {:#}", self.0);
         }
-        if !self.0["attempts"].is_null() {
+        // With a server, handshakes may begin and end before they are connections.
+        if self.0["role"] == "client" {
             assert_eq!(
                 figure("pending_start") + figure("attempts"),
                 figure("pending") + figure("failed") + figure("established"),

@@ -42,6 +42,8 @@ impl Capture {
         // Not in immediate mode: to wake it takes longer than what is to be measured, and would be
         // done on the packet's way up.
         command.args(["-i", device, "-w", "-", "-s", "128"]);
+        // As root still: not every machine has a user for it.
+        command.args(["-Z", "root"]);
         command.args(["-j", "host", "--time-stamp-precision", "nano", "-n", "tcp"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut tcpdump = namespace.within(|| command.spawn()).expect("tcpdump");

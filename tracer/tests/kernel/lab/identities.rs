@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Counters, Namespace, Synfin};
+use super::{Counters, Namespace, Synfin, is_slow, time_waits_entered};
 
 /// What synfin saw, by namespace.
 #[derive(Default)]
@@ -128,7 +128,11 @@ impl Seen {
     ) -> Vec<String> {
         let nothing = Tally::default();
         let identities = self.tallies.get(&namespace.id()).unwrap_or(&nothing).identities(counters);
-        let differ = identities.into_iter().filter(|(_, seen, by)| seen.abs_diff(*by) > missing);
+        // A reset that the other processor gets to in the middle of an end is no evidence for it any
+        // more: on a slow machine one in a hundred is taken for another's.
+        let late = |counted: u64| if is_slow() { 2 + counted / 50 } else { 0 };
+        let differ =
+            identities.into_iter().filter(|(_, seen, by)| seen.abs_diff(*by) > missing + late(*by));
         differ.map(|(name, seen, counted)| format!("{name} is {counted}, not {seen}")).collect()
     }
 }
@@ -160,19 +164,17 @@ impl Tally {
     }
 
     /// What the kernel counts, what that should be by what was seen, and what it is.
-    fn identities(&self, counters: &Counters) -> [(&'static str, u64, u64); 9] {
+    fn identities(&self, counters: &Counters) -> Vec<(&'static str, u64, u64)> {
         let counted = |name| counters.get(name);
         let failed_locally = self.ended(&["connect_local_failure"]);
         // A handshake that its client ends by RST is no failed connection of anybody here.
         let failed = counted("AttemptFails").saturating_sub(counted("EmbryonicRsts"));
-        [
+        let mut identities = vec![
             ("ActiveOpens", self.clients.saturating_sub(failed_locally), counted("ActiveOpens")),
             ("PassiveOpens", self.servers + self.unborn, counted("PassiveOpens")),
             ("AttemptFails - EmbryonicRsts", self.ended(&FAILED_BY_THE_KERNEL), failed),
             ("EstabResets", self.aborted, counted("EstabResets")),
             ("CurrEstab", self.in_use, counted("CurrEstab")),
-            // Entries since Linux 6.1; exits before.
-            ("TW + TWKilled", self.time_waits, counted("TW") + counted("TWKilled")),
             (
                 "TCPAbortOnClose",
                 self.ended(&["reset_by_us_unread_data"]),
@@ -180,6 +182,9 @@ impl Tally {
             ),
             ("TCPAbortOnData", self.ended(&ABORTED_ON_DATA), counted("TCPAbortOnData")),
             ("TCPAbortOnTimeout", self.ended(&ABORTED_ON_TIMEOUT), counted("TCPAbortOnTimeout")),
-        ]
+        ];
+        let entered = time_waits_entered(counters);
+        identities.extend(entered.map(|entered| ("TW + TWKilled", self.time_waits, entered)));
+        identities
     }
 }

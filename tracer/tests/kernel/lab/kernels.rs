@@ -1,7 +1,17 @@
 //! What kernels do differently, each with where that is known from. Whatever a test expects of one
 //! kernel and not of another is said here, and nowhere else.
 
-use std::{fs, sync::LazyLock, thread};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    io::Write as _,
+    sync::{LazyLock, Mutex},
+    thread,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Counters;
 
 /// The running kernel's version: its first two numbers.
 static RELEASE: LazyLock<(u32, u32)> = LazyLock::new(|| {
@@ -21,6 +31,13 @@ pub(crate) fn since(major: u32, minor: u32) -> bool {
 pub(crate) enum Feature {
     /// The kernel gives its type information by bpf(2): since commit 5329722057d4 in 5.11.
     TypesByBpf,
+    /// MPTCP is built in, and not switched off.
+    Mptcp,
+    /// `tcp:tcp_send_reset` tells of resets with no socket behind them, or with a TIME_WAIT: since commit 19822a980e19
+    /// in 6.10. Before, only of those of connections and listeners.
+    ResetsWithoutSocket,
+    /// `ss -K` destroys a TIME_WAIT: since commit af9784d007d8 in 6.0.
+    TimeWaitsDestroyed,
 }
 
 impl Feature {
@@ -28,32 +45,83 @@ impl Feature {
     const fn missing(self) -> &'static str {
         match self {
             Self::TypesByBpf => "before Linux 5.11 the kernel does not tell its types by bpf(2)",
+            Self::Mptcp => "this kernel has no MPTCP",
+            Self::ResetsWithoutSocket => {
+                "before Linux 6.10 the kernel does not tell of resets with no socket behind them"
+            }
+            Self::TimeWaitsDestroyed => "before Linux 6.0 nobody can destroy a TIME_WAIT",
         }
     }
 
     fn is_there(self) -> bool {
         match self {
             Self::TypesByBpf => since(5, 11),
+            Self::Mptcp => Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok(),
+            Self::ResetsWithoutSocket => since(6, 10),
+            Self::TimeWaitsDestroyed => since(6, 0),
         }
     }
 }
 
-/// Whether the running kernel lacks it. Then it is said that this test is skipped, as it or part of
-/// it has to be.
+/// How many TIME_WAITs began, small sockets in FIN_WAIT2 among them, as the kernel counts them.
+/// `None`: it counts those that are over. It does up to 5.17 (`tw_timer_handler`), and counts
+/// beginnings since 6.1 (`__inet_twsk_schedule`).
+pub(crate) fn time_waits_entered(counters: &Counters) -> Option<u64> {
+    counts_beginnings().then(|| counters.get("TW") + counters.get("TWKilled"))
+}
+
+/// Whether `TW` and `TWKilled` are TIME_WAITs that began.
+pub(crate) fn counts_beginnings() -> bool {
+    since(6, 1)
+}
+
+/// Whether the running kernel lacks it. Then the running test has to end, and it is said that it
+/// is skipped.
 pub(crate) fn lacks(feature: Feature) -> bool {
     let lacks = !feature.is_there();
     if lacks {
-        skip(feature.missing());
+        say("test-skipped", feature.missing());
     }
     lacks
 }
 
-/// Says that the running test is skipped, or part of it: a line on stderr that is seen even of tests
-/// that pass, and that `cargo xtask` counts.
+/// The same, where only a part of the running test has to be left out.
+pub(crate) fn lacks_for_a_part(feature: Feature) -> bool {
+    let lacks = !feature.is_there();
+    if lacks {
+        say("test-skipped-in-part", feature.missing());
+    }
+    lacks
+}
+
+/// Whether the settings of the whole host may be changed: SYNFIN_TEST_OWN_MACHINE says so, of a
+/// virtual machine that is there for nothing else. Otherwise it is said that the running test is
+/// skipped.
+pub(crate) fn has_own_machine() -> bool {
+    let has = env::var_os("SYNFIN_TEST_OWN_MACHINE").is_some();
+    if !has {
+        say("test-skipped", "it changes settings of the whole host: for a machine of its own only");
+    }
+    has
+}
+
+/// Says that the running test is skipped: for what a kernel lacks, and only a test can tell.
 pub(crate) fn skip(reason: &str) {
-    use std::io::Write as _;
+    say("test-skipped", reason);
+}
+
+/// Says something that is to be seen even if the test passes.
+pub(crate) fn note(text: &str) {
+    say("test-note", text);
+}
+
+/// A line that is seen even of tests that pass, once. `cargo xtask` counts what is skipped.
+fn say(what: &str, reason: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let thread = thread::current();
-    let line = format!("test-skipped: {}: {reason}\n", thread.name().unwrap_or("a test"));
-    // What is printed by `eprintln!` is shown only of tests that fail.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    let line = format!("{what}: {}: {reason}\n", thread.name().unwrap_or("a test"));
+    if SAID.lock().expect("what was said").insert(line.clone()) {
+        // What is printed by `eprintln!` is shown only of tests that fail.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }

@@ -12,6 +12,7 @@ mod identities;
 mod kernels;
 mod link;
 mod namespace;
+mod pace;
 mod peer;
 mod sockets;
 mod synfin;
@@ -33,9 +34,13 @@ pub(crate) use capture::{Capture, Segment};
 pub(crate) use cgroup::Cgroup;
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
-pub(crate) use kernels::{Feature, lacks};
+pub(crate) use kernels::{
+    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, note, since, skip,
+    time_waits_entered,
+};
 pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire};
+pub(crate) use pace::{deadline, is_slow, scaled, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end,
@@ -122,9 +127,6 @@ pub(crate) fn nearly_whole<T>(
     panic!("in {TRIALS} trials out of {TRIALS} the kernel skipped the program too often");
 }
 
-/// Whatever is waited for happens within this, however busy the machine is.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
 /// Waits until `look` gives something.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -133,7 +135,7 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
+        assert!(begun.elapsed() < deadline(), "waited {:?} in vain: {what}", deadline());
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -152,8 +154,9 @@ pub(crate) fn eventually_equal<T: PartialEq + Debug>(
             return;
         }
         assert!(
-            begun.elapsed() < DEADLINE,
-            "waited {DEADLINE:?} in vain: {what} is {found:?} and not {wanted:?}"
+            begun.elapsed() < deadline(),
+            "waited {:?} in vain: {what} is {found:?} and not {wanted:?}",
+            deadline()
         );
         thread::sleep(Duration::from_millis(5));
     }

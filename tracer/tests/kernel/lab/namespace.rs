@@ -104,6 +104,13 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
     }
 
+    /// The same for what not every kernel has.
+    pub(crate) fn set_if_there(&self, name: &str, value: impl ToString + Sync) {
+        if self.within(|| Path::new(&format!("/proc/sys/net/{name}")).exists()) {
+            self.set(name, value);
+        }
+    }
+
     /// Filters what comes in by a rule of nftables, under a name by which it can be ended.
     pub(crate) fn filter(&self, name: &str, rule: &str) {
         let table = format!(

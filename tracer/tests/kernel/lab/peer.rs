@@ -18,10 +18,12 @@ use etherparse::{
     icmpv4::DestUnreachableHeader,
 };
 
-use super::{Namespace, Tun};
+use super::{Namespace, Tun, slowed};
 
 /// The host sends what it has to within this, retransmissions included.
-const PATIENCE: Duration = Duration::from_secs(20);
+fn patience() -> Duration {
+    Duration::from_secs(20).max(slowed(Duration::from_secs(5)))
+}
 
 /// Where a peer's sequence numbers begin: they soon wrap.
 const FIRST: u32 = u32::MAX - 10;
@@ -93,7 +95,7 @@ impl Peer {
     #[track_caller]
     pub(crate) fn expect_syn(&self) -> Conn<'_> {
         let is_syn = |segment: &Segment| segment.tcp.syn && !segment.tcp.ack;
-        let syn = self.expect("a SYN", PATIENCE, is_syn);
+        let syn = self.expect("a SYN", patience(), is_syn);
         let mut conn = self.conn(syn.tcp.destination_port, syn.tcp.source_port);
         conn.hear(syn);
         conn
@@ -388,7 +390,7 @@ impl Conn<'_> {
     #[track_caller]
     fn expect(&mut self, what: &str, is_it: impl Fn(&Segment, u32) -> bool) {
         let (port, host_port, seen) = (self.port, self.host_port, self.seen);
-        let segment = self.peer.expect(what, PATIENCE, |segment| {
+        let segment = self.peer.expect(what, patience(), |segment| {
             (segment.tcp.destination_port, segment.tcp.source_port) == (port, host_port)
                 && is_it(segment, seen)
         });

@@ -12,7 +12,7 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use synfin_common::state::TcpState;
 
-use super::{DEADLINE, Namespace, Wire, eventually, eventually_equal};
+use super::{Namespace, Wire, deadline, eventually, eventually_equal};
 
 /// The two ends of a connection.
 pub(crate) struct Pair {
@@ -165,7 +165,7 @@ pub(super) fn listen(address: SocketAddr, backlog: i32) -> TcpListener {
     socket.set_reuse_address(true).expect("SO_REUSEADDR");
     socket.bind(&address.into()).unwrap_or_else(|error| panic!("{address}: {error}"));
     socket.listen(backlog).expect("listen");
-    socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+    socket.set_read_timeout(Some(deadline())).expect("SO_RCVTIMEO");
     socket.into()
 }
 
@@ -224,8 +224,8 @@ pub(crate) fn set_option(socket: &impl AsRawFd, option: i32, value: i32) {
 
 /// Nobody waits for ever.
 fn bound(stream: &TcpStream) {
-    stream.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
-    stream.set_write_timeout(Some(DEADLINE)).expect("SO_SNDTIMEO");
+    stream.set_read_timeout(Some(deadline())).expect("SO_RCVTIMEO");
+    stream.set_write_timeout(Some(deadline())).expect("SO_SNDTIMEO");
 }
 
 /// A socket as `ss` sees it.

@@ -16,7 +16,7 @@ use nix::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{DEADLINE, Report};
+use super::{Report, deadline};
 
 /// Synfin at work on the live kernel.
 pub(crate) struct Synfin {
@@ -47,7 +47,7 @@ impl Synfin {
         let (mut synfin, said) = Self::start(command);
         let is_ready = |line: Result<String, _>| line.map(|l| l.starts_with("synfin: watching"));
         let begun = Instant::now();
-        while !is_ready(said.recv_timeout(DEADLINE.saturating_sub(begun.elapsed())))
+        while !is_ready(said.recv_timeout(deadline().saturating_sub(begun.elapsed())))
             .unwrap_or_else(|_| synfin.give_up("does not begin to watch"))
         {}
         synfin
@@ -121,7 +121,7 @@ impl Synfin {
             if let Some(status) = self.child.try_wait().expect("its status") {
                 break status;
             }
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > deadline() {
                 self.give_up("does not end");
             }
             thread::sleep(std::time::Duration::from_millis(5));

@@ -1,7 +1,7 @@
 //! The timers of the TIME_WAITs of all namespaces, as the kernel starts and stops them: each has
 //! one, for as long as it lasts.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use super::ftrace::Instance;
 
@@ -25,7 +25,8 @@ impl TimeWaitTimers {
         let instance = Instance::new();
         // All timers that are stopped have to be seen: which they are is not known from that.
         instance.set("buffer_size_kb", "32768");
-        instance.set("events/timer/timer_start/filter", &format!("function.function == {HANDLER}"));
+        // By its address: filters know functions by name only since Linux 6.3.
+        instance.set("events/timer/timer_start/filter", &format!("function == {:#x}", address()));
         instance.set("events/timer/timer_start/enable", "1");
         instance.set("events/timer/timer_cancel/enable", "1");
         Self(instance)
@@ -53,4 +54,16 @@ impl TimeWaitTimers {
         }
         Timed { began: began.len() as u64, left: left.len() as u64 }
     }
+}
+
+/// The handler's address in the kernel.
+fn address() -> u64 {
+    let symbols = fs::read_to_string("/proc/kallsyms").expect("the kernel's symbols");
+    let handler = symbols.lines().find_map(|line| {
+        let (address, name) = line.split_once(' ')?;
+        // After the name, some say of which module it is.
+        let is_it = name.split_whitespace().nth(1) == Some(HANDLER);
+        is_it.then(|| u64::from_str_radix(address, 16).expect("an address"))
+    });
+    handler.filter(|&address| address != 0).unwrap_or_else(|| panic!("no address of {HANDLER}"))
 }

@@ -75,7 +75,7 @@ impl Tun {
 
 #[test]
 fn packets_come_and_go() {
-    use super::{DEADLINE, enter};
+    use super::{deadline, enter};
     use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
     use std::net::UdpSocket;
 
@@ -84,10 +84,10 @@ fn packets_come_and_go() {
     let tun = Tun::open(&namespace, "behind");
     namespace.run("ip address add 10.78.0.1/24 dev behind");
     let socket = namespace.within(|| UdpSocket::bind(("10.78.0.1", 7000)).expect("a socket"));
-    socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+    socket.set_read_timeout(Some(deadline())).expect("SO_RCVTIMEO");
 
     socket.send_to(b"question", ("10.78.0.2", 53)).expect("it is sent");
-    let packet = tun.receive(DEADLINE).expect("a packet");
+    let packet = tun.receive(deadline()).expect("a packet");
     let sliced = SlicedPacket::from_ip(&packet).expect("an IP packet");
     let Some(TransportSlice::Udp(udp)) = sliced.transport else { panic!("{sliced:?}") };
     assert_eq!((udp.source_port(), udp.payload()), (7000, &b"question"[..]));

@@ -1,0 +1,121 @@
+//! What hooks on the kernel's own functions tell, where it allows them: what becomes of handshakes
+//! in the SYN queue, and how long connections wait for accept(). Where it does not, both are
+//! unknown, and said to be.
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{figure, micros, watch};
+use crate::lab::{self, Report, Wire, accept, eventually_equal};
+
+/// Whether something is known exactly; if not, the test cannot be made on this kernel, which is
+/// said, and the figures are null.
+fn is_exact(report: &Report, of: &str, port: u16, figures: &[&str]) -> bool {
+    let known = &report.host()["knowledge"][of];
+    if known == "exact" {
+        return true;
+    }
+    assert_eq!(known, "unknown");
+    for name in figures {
+        assert_eq!(figure(report, "server", port, name), Value::Null, "{name}");
+    }
+    lab::skip("the kernel allows no programs on its own functions (fentry)");
+    false
+}
+
+/// Handshakes that wait for their last ACK, as `ss` sees them.
+fn half_open(wire: &Wire) -> usize {
+    wire.far.sockets().iter().filter(|socket| socket.state == "SYN-RECV").count()
+}
+
+#[test]
+fn what_becomes_of_handshakes_in_the_syn_queue() {
+    const PORT: u16 = 9281;
+    const COMPLETED: usize = 4;
+    let _lab = lab::enter();
+    let at = SocketAddr::from((Wire::FAR4, PORT));
+    let (report, (counted, _wire)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        wire.far.set("ipv4/tcp_synack_retries", 1);
+        let listener = wire.far.listen(at);
+        let synfin = watch(&[&wire.far], &[]);
+        wire.pairs(&listener, at, COMPLETED).for_each(lab::Pair::close_by_client);
+        let is_synack = "tcp flags & (syn | ack) == (syn | ack) counter drop";
+        let begin = |count: usize| {
+            wire.near.filter("synacks", is_synack);
+            let clients: Vec<_> = (0..count).map(|_| wire.near.begin_connect(at)).collect();
+            eventually_equal("half-open handshakes", count, || half_open(&wire));
+            drop(clients);
+        };
+        let over = || eventually_equal("half-open handshakes", 0, || half_open(&wire));
+        // Nobody answers the SYN-ACKs.
+        begin(3);
+        over();
+        wire.near.unfilter("synacks");
+        // Those that are sent again meet a closed port, and are answered with a RST.
+        begin(2);
+        wire.near.unfilter("synacks");
+        over();
+        // The listener goes away; the timer of its handshake finds that out.
+        begin(1);
+        drop(listener);
+        over();
+        (synfin.finish().report(), (wire.far.counters(), wire))
+    });
+    let names = ["entered", "completed", "dropped", "expired"].map(|it| format!("syn_queue.{it}"));
+    let names = names.each_ref().map(String::as_str);
+    if is_exact(&report, "syn_queue", PORT, &[&names[..], &["attempts"]].concat()) {
+        let told = names.map(|name| figure(&report, "server", PORT, name).as_u64());
+        let [entered, completed, dropped, expired] = told.map(|count| count.expect("a count"));
+        assert_eq!(completed, COMPLETED as u64, "{told:?}");
+        assert_eq!(completed, counted.get("PassiveOpens"));
+        // A client that is slow to go away sends its SYN again, which is another handshake.
+        assert!(entered >= 10 && dropped >= 1 && expired >= 3, "{told:?}");
+        assert_eq!(entered, completed + dropped + expired, "{told:?}");
+        assert!(dropped > counted.get("EmbryonicRsts"), "the listener's as well: {told:?}");
+        assert_eq!(figure(&report, "server", PORT, "attempts"), entered);
+        assert_eq!(figure(&report, "server", PORT, "half_open"), 0);
+    }
+}
+
+#[test]
+fn how_long_connections_wait_for_accept() {
+    const PORT: u16 = 9282;
+    const PROMPTLY: u16 = 9283;
+    const WAIT: Duration = Duration::from_millis(300);
+    let _lab = lab::enter();
+    let [slow, prompt] = [PORT, PROMPTLY].map(|port| SocketAddr::from((Wire::FAR4, port)));
+    let (report, (waited, _wire)) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let synfin = watch(&[&wire.far], &[]);
+        let listener = wire.far.listen(slow);
+        let begun = Instant::now();
+        let clients: Vec<_> =
+            (0..3).map(|_| wire.near.connect(slow).expect("a connection")).collect();
+        thread::sleep(WAIT);
+        let servers: Vec<_> = clients.iter().map(|_| accept(&listener)).collect();
+        let waited = begun.elapsed();
+        // One that nobody accepts has not waited yet.
+        let left = wire.near.connect(slow).expect("a connection");
+        let quick = wire.far.listen(prompt);
+        wire.pairs(&quick, prompt, 3).for_each(lab::Pair::close_by_client);
+        drop((servers, left));
+        (synfin.finish().report(), (waited, (wire, listener, quick, clients)))
+    });
+    let names = ["p50", "p99", "max"].map(|it| format!("accept_queue.wait_{it}_us"));
+    let names = names.each_ref().map(String::as_str);
+    if is_exact(&report, "accept_wait", PORT, &names) {
+        for name in names {
+            let told = micros(&figure(&report, "server", PORT, name));
+            // A percentile is up to 1.6 % above the truth.
+            assert!((WAIT..=waited.mul_f64(1.02)).contains(&told), "{name}: {told:?}, {waited:?}");
+            let told = micros(&figure(&report, "server", PROMPTLY, name));
+            assert!(told < WAIT, "{name}: {told:?}");
+        }
+    }
+}
