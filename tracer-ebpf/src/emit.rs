@@ -47,22 +47,23 @@ struct WithEnds<T, E> {
     ends: E,
 }
 
-/// Writes a record and addresses behind it. `fill` initializes the record.
+/// Writes a record and addresses behind it. `fill` initializes the record, told whether they are
+/// IPv6: a constant in either branch.
 #[inline(always)]
-pub fn emit_with_ends<T: 'static>(kind: Kind, addresses: Addresses, fill: impl Fn(*mut T)) {
+pub fn emit_with_ends<T: 'static>(kind: Kind, addresses: Addresses, fill: impl Fn(*mut T, bool)) {
     let Addresses { ipv6, local, remote } = addresses;
     // SAFETY: the pointers are into the ring buffer's memory for the record, whose parts are
     // 8-aligned in it, and all of it is written.
     unsafe {
         if ipv6 {
             emit(kind, |written: *mut WithEnds<T, Ends6>| {
-                fill(&raw mut (*written).record);
+                fill(&raw mut (*written).record, true);
                 (&raw mut (*written).ends.local).cast::<[u64; 2]>().write(local);
                 (&raw mut (*written).ends.remote).cast::<[u64; 2]>().write(remote);
             });
         } else {
             emit(kind, |written: *mut WithEnds<T, Ends4>| {
-                fill(&raw mut (*written).record);
+                fill(&raw mut (*written).record, false);
                 (&raw mut (*written).ends.local).cast::<u32>().write(local[0] as u32);
                 (&raw mut (*written).ends.remote).cast::<u32>().write(remote[0] as u32);
             });

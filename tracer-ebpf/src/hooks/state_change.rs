@@ -42,23 +42,18 @@ fn state_change(ctx: BtfTracePointContext) {
             _ => Kind::Step,
         });
     }
+    let ends = sock.common().addresses();
     match new {
-        SYN_SENT | SYN_RECV | LISTEN => {
-            report(Kind::Opening, sock, |record, ipv6| opening(record, sock, ipv6, old, new));
-        }
-        CLOSE => report(Kind::Closing, sock, |record, ipv6| closing(record, sock, ipv6, old)),
-        _ => report(Kind::Step, sock, |record, ipv6| {
+        SYN_SENT | SYN_RECV | LISTEN => emit_with_ends(Kind::Opening, ends, |record, ipv6| {
+            opening(record, sock, ipv6, old, new);
+        }),
+        CLOSE => emit_with_ends(Kind::Closing, ends, |record, ipv6| {
+            closing(record, sock, ipv6, old);
+        }),
+        _ => emit_with_ends(Kind::Step, ends, |record, ipv6| {
             step(record, sock, ipv6, Kind::Step, old, new);
         }),
     }
-}
-
-/// Writes a record and the socket's addresses. `fill` initializes the record, told whether they
-/// are IPv6.
-#[inline(always)]
-fn report<T: 'static>(kind: Kind, sock: TcpSock, fill: impl Fn(*mut T, bool)) {
-    let addresses = sock.common().addresses();
-    emit_with_ends(kind, addresses, |record| fill(record, addresses.ipv6));
 }
 
 /// Whether only a system call of the socket's owner makes this transition. All others happen

@@ -90,14 +90,13 @@ fn report(kind: Kind, remains: TimeWaitSock) {
         return leave_out(kind);
     }
     let common = remains.common();
-    let addresses = common.addresses();
-    emit_with_ends(kind, addresses, |record: *mut TimeWaitChange| {
+    emit_with_ends(kind, common.addresses(), |record: *mut TimeWaitChange, ipv6| {
         // SAFETY: `record` is the ring buffer's memory for a `TimeWaitChange`.
         unsafe {
             record.write(TimeWaitChange {
                 kind: kind as u8,
                 reserved: [0; 3],
-                flags: if addresses.ipv6 { Flags::IPV6 } else { Flags::default() },
+                flags: if ipv6 { Flags::IPV6 } else { Flags::default() },
                 time: bpf_ktime_get_ns(),
                 netns: common.netns(),
                 local_port: remains.local_port(),
