@@ -52,7 +52,8 @@ offsets! {
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
         bytes_acked, bytes_received, rcv_tstamp, write_seq, snd_nxt, snd_wnd,
         // Behind pointers.
-        net_inum, net_count, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level, cgroup_ancestors, kn_id,
+        net_inum, net_count, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level,
+        cgroup_ancestors, kn_id,
         bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
         task_group_leader, task_parent, task_tgid, task_mm, task_start_time,
         task_comm, task_cgroups, css_set_cgroup,

@@ -421,12 +421,6 @@ impl TimeWaitSock {
         CommonSock(self.0)
     }
 
-    /// As [`CommonSock::address`].
-    #[inline(always)]
-    pub fn address(self) -> u64 {
-        self.0 as u64
-    }
-
     /// Our port: as [`TcpSock::local_port`], whose field it was copied from.
     #[inline(always)]
     pub fn local_port(self) -> u16 {

@@ -7,8 +7,7 @@ use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::fexit, programs::FExitContext}
 use synfin_common::event::{Accepted, Kind};
 
 use crate::{
-    emit::{emit, leave_out},
-    filter,
+    hooks::aside,
     sock::{TcpSock, global},
     within::returned,
 };
@@ -23,19 +22,11 @@ fn accepted(ctx: FExitContext) {
     let Some(sock) = TcpSock::new(sock) else {
         return;
     };
-    let state = sock.common().state();
-    if !filter::passes(&ctx, sock, state, state) {
-        return leave_out(Kind::Accepted);
-    }
-    emit(Kind::Accepted, |record: *mut Accepted| {
-        // SAFETY: `record` is the ring buffer's memory for an `Accepted`.
-        unsafe {
-            record.write(Accepted {
-                kind: Kind::Accepted as u8,
-                reserved: [0; 7],
-                time: bpf_ktime_get_ns(),
-                sock: sock.address(),
-            });
-        }
+    aside::report(&ctx, Kind::Accepted, sock, |_| Accepted {
+        kind: Kind::Accepted as u8,
+        reserved: [0; 7],
+        // SAFETY: the helper has no arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        sock: sock.address(),
     });
 }

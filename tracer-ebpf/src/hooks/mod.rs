@@ -1,6 +1,7 @@
 //! One file per hook.
 
 mod accept;
+mod aside;
 mod reset;
 mod reset_received;
 mod reset_sent;

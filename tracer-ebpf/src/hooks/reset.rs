@@ -3,31 +3,19 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::BtfTracePointContext};
 use synfin_common::event::{Kind, Reset};
 
-use crate::{
-    emit::{emit, leave_out},
-    filter,
-    sock::TcpSock,
-};
+use crate::{hooks::aside, sock::TcpSock};
 
 /// Reports a reset of this socket. `reason` is our number of it.
 #[inline(always)]
 pub fn report(ctx: &BtfTracePointContext, kind: Kind, sock: TcpSock, reason: u8, answer: bool) {
-    let state = sock.common().state();
-    if !filter::passes(ctx, sock, state, state) {
-        return leave_out(kind);
-    }
-    emit(kind, |record: *mut Reset| {
-        // SAFETY: `record` is the ring buffer's memory for a `Reset`.
-        unsafe {
-            record.write(Reset {
-                kind: kind as u8,
-                state,
-                reason,
-                answer: answer.into(),
-                reserved: 0,
-                time: bpf_ktime_get_ns(),
-                sock: sock.address(),
-            });
-        }
+    aside::report(ctx, kind, sock, |state| Reset {
+        kind: kind as u8,
+        state,
+        reason,
+        answer: answer.into(),
+        reserved: 0,
+        // SAFETY: the helper has no arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        sock: sock.address(),
     });
 }

@@ -15,8 +15,9 @@ use synfin_common::{
 };
 
 use crate::{
-    emit::{emit, emit_with_ends, leave_out},
+    emit::{emit_with_ends, leave_out},
     filter,
+    hooks::aside,
     sock::{TcpSock, TimeWaitSock},
     within::within,
 };
@@ -31,23 +32,15 @@ fn time_wait_entry(ctx: FExitContext) {
     let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) else {
         return;
     };
-    let state = sock.common().state();
-    if !filter::passes(&ctx, sock, state, state) {
-        return leave_out(Kind::TimeWaitEntry);
-    }
     let wanted = ctx.arg::<i32>(2) as u8;
     let substate = if ctx.arg::<u64>(3) == 0 { 0 } else { wanted };
-    emit(Kind::TimeWaitEntry, |record: *mut TimeWaitEntry| {
-        // SAFETY: `record` is the ring buffer's memory for a `TimeWaitEntry`.
-        unsafe {
-            record.write(TimeWaitEntry {
-                kind: Kind::TimeWaitEntry as u8,
-                substate,
-                reserved: [0; 6],
-                time: bpf_ktime_get_ns(),
-                sock: sock.address(),
-            });
-        }
+    aside::report(&ctx, Kind::TimeWaitEntry, sock, |_| TimeWaitEntry {
+        kind: Kind::TimeWaitEntry as u8,
+        substate,
+        reserved: [0; 6],
+        // SAFETY: the helper has no arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        sock: sock.address(),
     });
 }
 
@@ -56,7 +49,8 @@ fn time_wait_entry(ctx: FExitContext) {
 fn time_wait_segment(ctx: FEntryContext) {
     let remains = TimeWaitSock::new(ctx.arg::<*const c_void>(0));
     if let Some(within) = within() {
-        within.turning = if remains.substate() == FIN_WAIT2 { remains.address() } else { 0 };
+        within.turning =
+            if remains.substate() == FIN_WAIT2 { remains.common().address() } else { 0 };
     }
 }
 
@@ -68,7 +62,7 @@ fn time_wait_timer(ctx: FEntryContext) {
     // A FIN has come; other segments set the timer anew as well.
     if was_set
         && remains.substate() == TIME_WAIT
-        && within().is_some_and(|within| within.turning == remains.address())
+        && within().is_some_and(|within| within.turning == remains.common().address())
     {
         report(Kind::TimeWaitTurn, remains);
     }
