@@ -58,7 +58,6 @@ pub struct Btf {
     /// Structures, unions and enumerations that have a name.
     tags: HashMap<Vec<u8>, u32>,
     typedefs: HashMap<Vec<u8>, u32>,
-    functions: HashMap<Vec<u8>, u32>,
 }
 
 /// What a function looks like from outside.
@@ -90,23 +89,17 @@ impl Btf {
             types: Vec::new(),
             tags: HashMap::new(),
             typedefs: HashMap::new(),
-            functions: HashMap::new(),
         };
         let mut at = start;
         while at < end {
             let id = btf.types.len() as u32 + 1;
             let info = btf.u32(at + 4)?;
             let (kind, count) = ((info >> 24) & 0x1f, info & 0xffff);
-            let names = match kind {
-                KIND_STRUCT | KIND_UNION | KIND_ENUM => Some(&mut btf.tags),
-                KIND_TYPEDEF => Some(&mut btf.typedefs),
-                KIND_FUNC => Some(&mut btf.functions),
-                _ => None,
-            };
-            if let Some(names) = names {
-                let name = string_at(&btf.data, btf.strings + u32_at(&btf.data, at)? as usize)?;
+            if matches!(kind, KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_TYPEDEF) {
+                let name = btf.string(btf.u32(at)?)?.to_vec();
+                let names = if kind == KIND_TYPEDEF { &mut btf.typedefs } else { &mut btf.tags };
                 if !name.is_empty() {
-                    names.entry(name.to_vec()).or_insert(id);
+                    names.entry(name).or_insert(id);
                 }
             }
             btf.types.push(at as u32);
@@ -160,8 +153,15 @@ impl Btf {
     /// What the kernel's function of this name looks like. `None` if it has none, or only as a part
     /// of others.
     pub fn function(&self, name: &str) -> Option<Function> {
-        let function = self.at(*self.functions.get(name.as_bytes())?).ok()?;
+        // There are tens of thousands, of which a few are asked for: an index would cost more.
+        let mut types = self.types.iter().map(|&at| at as usize);
+        let function = types.find(|&at| self.is_function(at, name.as_bytes()).unwrap_or(false))?;
         self.prototype(self.u32(function + 8).ok()?)
+    }
+
+    fn is_function(&self, at: usize, name: &[u8]) -> Result<bool, BtfError> {
+        let is_function = (self.u32(at + 4)? >> 24) & 0x1f == KIND_FUNC;
+        Ok(is_function && self.string(self.u32(at)?)? == name)
     }
 
     fn prototype(&self, id: u32) -> Option<Function> {
@@ -233,18 +233,15 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> Result<&[u8], BtfError> {
-        string_at(&self.data, self.strings + offset as usize)
+        let start = self.strings + offset as usize;
+        let rest = self.data.get(start..).ok_or(BtfError::Truncated(start))?;
+        let end = rest.iter().position(|&byte| byte == 0).ok_or(BtfError::Truncated(start))?;
+        Ok(&rest[..end])
     }
 
     fn u32(&self, at: usize) -> Result<u32, BtfError> {
         u32_at(&self.data, at)
     }
-}
-
-fn string_at(data: &[u8], start: usize) -> Result<&[u8], BtfError> {
-    let rest = data.get(start..).ok_or(BtfError::Truncated(start))?;
-    let end = rest.iter().position(|&byte| byte == 0).ok_or(BtfError::Truncated(start))?;
-    Ok(&rest[..end])
 }
 
 fn u32_at(data: &[u8], at: usize) -> Result<u32, BtfError> {
