@@ -40,6 +40,9 @@ pub enum Need {
     Extra(Extra),
 }
 
+/// The hook that tells of resets that we send: of all only on newer kernels.
+pub const RESET_SENT: &str = "tcp_send_reset";
+
 /// The function by which handshakes leave the SYN queue. Newer kernels have an inner one, and their
 /// timer calls only that.
 pub(super) const SYN_QUEUE_DROP: &[&str] =
@@ -59,8 +62,8 @@ const HOOKS: [Hook; 7] = [
         need: Need::Expected("a connect refused by a reset looks like one refused by ICMP"),
     },
     Hook {
-        name: "tcp_send_reset",
-        programs: programs!["reset_sent" at &["tcp_send_reset"]],
+        name: RESET_SENT,
+        programs: programs!["reset_sent" at &[RESET_SENT]],
         need: Need::Expected(
             "data that comes after close() looks like a reset by the peer or a normal close, too little memory for sockets like a namespace that went away, and resets with no connection behind them are not counted",
         ),

@@ -30,7 +30,7 @@ use synfin_common::{
 use zerocopy::IntoBytes;
 
 pub use counters::Cost;
-pub use hooks::{Need, Refused, hooks};
+pub use hooks::{Need, RESET_SENT, Refused, hooks};
 pub use ring::Batch;
 pub use types::BTF_FILE;
 
@@ -156,7 +156,7 @@ impl Kernel {
     pub fn shown(&self) -> Vec<Extra> {
         let is_attached = |name: &str| self.hooks.iter().any(|hook| hook.name == name);
         let is_shown = |extra: &Extra| match extra {
-            Extra::Resets => self.tells_of_all_resets && is_attached("tcp_send_reset"),
+            Extra::Resets => self.tells_of_all_resets && is_attached(RESET_SENT),
             other => is_attached(other.name()),
         };
         Extra::ALL.into_iter().filter(is_shown).collect()

@@ -20,7 +20,10 @@ use crate::{
     cli::DoctorFormat,
     failure::Failure,
     harmless::{harmless, write_json},
-    kernel::{DEFAULT_RING_BYTES, Kernel, Need, Setup, hooks, preflight::Facts, survey::Walker},
+    kernel::{
+        DEFAULT_RING_BYTES, Kernel, Need, RESET_SENT, Setup, hooks, preflight::Facts,
+        survey::Walker,
+    },
     ring_size::{self, bytes},
     sight::Extra,
 };
@@ -158,9 +161,6 @@ impl Doctor {
     }
 }
 
-/// The hook that tells of all resets on newer kernels only.
-const RESETS: &str = "tcp_send_reset";
-
 /// What can be watched without the main hook.
 const NOTHING: &str = "nothing can be watched";
 
@@ -170,7 +170,7 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
         let refused = kernel.refused_hooks().iter().find(|refused| refused.name == name);
         match (refused, need) {
             (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
-            (None, _) if name == RESETS && !kernel.shown().contains(&Extra::Resets) => {
+            (None, _) if name == RESET_SENT && !kernel.shown().contains(&Extra::Resets) => {
                 Check::note(id, "attached, but this kernel tells only of resets for connections")
                     .without(Extra::Resets.without())
                     .remedy("boot a newer kernel")
