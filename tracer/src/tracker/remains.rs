@@ -7,7 +7,7 @@ use super::{
     close::TimeWait,
     ports::RowId,
     settling,
-    time_wait::{Ends, Entry, LATENESS, LENGTH, key},
+    time_wait::{Ends, EndsKey, Entry, LATENESS, LENGTH, key},
 };
 use crate::{
     input::{Input, Nanos, NetnsId, Remains, SockId, TimeWaitChange, TimeWaitEntry, Transition},
@@ -68,11 +68,18 @@ impl Tracker {
         time_wait: TimeWait,
         is_provisional: bool,
     ) {
-        let ends = (end.local, end.remote);
-        // A walk may have met it before its end was told; or the end of an older one was lost.
-        self.leave_time_wait(life.netns, ends, false);
         let is_orphan = time_wait == TimeWait::InFinWait2;
         let (expired, time) = (self.expired(), end.time);
+        let ends = (end.local, end.remote);
+        let entry = Entry {
+            key: key(life.netns, ends),
+            row: life.row,
+            is_guess: life.role_assumed,
+            expiry: (!is_orphan).then(|| time.saturating_add(LENGTH)),
+        };
+        // A walk may have met it before its end was told; or the end of an older one was lost.
+        let before = self.time_wait_rows.enter(life.netns, entry, self.walks);
+        self.left(life.netns, ends, entry.key, before, false);
         let row = self.ports.get_mut(life.row);
         if is_orphan {
             row.walked.entry(life.netns).or_default().fin_wait2_orphans += 1;
@@ -81,13 +88,6 @@ impl Tracker {
         } else {
             row.time_waits.enter(life.netns, time, expired);
         }
-        let entry = Entry {
-            key: key(life.netns, ends),
-            row: life.row,
-            is_guess: life.role_assumed,
-            expiry: (!is_orphan).then(|| time.saturating_add(LENGTH)),
-        };
-        self.time_wait_rows.enter(life.netns, entry, self.walks);
         if let Some(walk) = &mut self.walk {
             walk.entered_time_wait(life.netns, entry);
         }
@@ -103,8 +103,8 @@ impl Tracker {
         if is_gone {
             return self.leave_time_wait(netns, ends, true);
         }
-        let expired = self.expired();
-        if let Some(entry) = self.time_wait_rows.turn(key(netns, ends), time)
+        let (key, expired) = (key(netns, ends), self.expired());
+        if let Some(entry) = self.time_wait_rows.turn(key, time)
             && self.is_row_of(entry.row, netns, ends)
         {
             // Where its entry was lost, it was taken for a TIME_WAIT.
@@ -112,14 +112,27 @@ impl Tracker {
             self.ports.get_mut(entry.row).time_waits.enter(netns, time, expired);
         }
         if let Some(walk) = &mut self.walk {
-            walk.turned_to_time_wait(netns, key(netns, ends), time);
+            walk.turned_to_time_wait(netns, key, time);
         }
     }
 
     /// The gauges have one less, if there was one at these ends. `is_seen`: the kernel says that it
     /// is gone; otherwise it must be.
     pub(super) fn leave_time_wait(&mut self, netns: NetnsId, ends: Ends, is_seen: bool) {
-        let left = self.time_wait_rows.take(key(netns, ends));
+        let key = key(netns, ends);
+        let left = self.time_wait_rows.take(key);
+        self.left(netns, ends, key, left, is_seen);
+    }
+
+    /// The same, where it is known how it was booked, if it was.
+    fn left(
+        &mut self,
+        netns: NetnsId,
+        ends: Ends,
+        key: EndsKey,
+        left: Option<Entry>,
+        is_seen: bool,
+    ) {
         if let Some(entry) = left
             && self.is_row_of(entry.row, netns, ends)
         {
@@ -128,7 +141,7 @@ impl Tracker {
         if (is_seen || left.is_some())
             && let Some(walk) = &mut self.walk
         {
-            walk.left_time_wait(netns, key(netns, ends));
+            walk.left_time_wait(netns, key);
         }
     }
 

@@ -60,11 +60,13 @@ pub(crate) struct Entry {
 }
 
 impl TimeWaitRows {
-    /// One was booked, when so many walks had begun.
-    pub(crate) fn enter(&mut self, netns: NetnsId, entry: Entry, walk: u32) {
-        if self.0.len() < KEPT_LIMIT || self.0.contains_key(&entry.key) {
-            self.0.insert(entry.key, Kept { entry, netns, walk });
+    /// One was booked, when so many walks had begun. Returns how one at the same ends was booked
+    /// before, if that is known.
+    pub(crate) fn enter(&mut self, netns: NetnsId, entry: Entry, walk: u32) -> Option<Entry> {
+        if self.0.len() >= KEPT_LIMIT && !self.0.contains_key(&entry.key) {
+            return None;
         }
+        self.0.insert(entry.key, Kept { entry, netns, walk }).map(|kept| kept.entry)
     }
 
     /// How one was booked, if that is known.
