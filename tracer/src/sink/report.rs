@@ -83,6 +83,7 @@ impl<W: Write> ReportSink<W> {
         let first = !std::mem::replace(&mut self.begun, true);
         let header = Header {
             session: session.clone(),
+            sight: Sight::of(&session.shown),
             interval: Interval::of(session, &snapshot),
             kernel_counts: snapshot.kernel_counts,
             by: self.rows.by,
@@ -91,7 +92,7 @@ impl<W: Write> ReportSink<W> {
         let all = snapshot.rows.len();
         let shown = snapshot.rows.into_iter().filter(|row| self.rows.show(row));
         let (end, clock) = (snapshot.end, session.clock);
-        let sight = Sight::of(&session.shown);
+        let sight = header.sight;
         let row = |row| PortRow { row, end, seconds, clock, sight };
         let mut rows: Vec<_> = shown.map(row).collect();
         let unasked = all - rows.len();
@@ -245,9 +246,8 @@ fn footer(events: &Events, width: Option<usize>) -> Vec<String> {
 
 /// What is exact, and what is not: the lines above the footer.
 fn knowledge(header: &Header, width: Option<usize>) -> Vec<String> {
-    let sight = Sight::of(&header.session.shown);
     let known = Knowledge::ALL.into_iter().filter_map(|knowledge| {
-        let so_known = Extra::ALL.iter().filter(|&&of| sight.knowledge(of) == knowledge);
+        let so_known = Extra::ALL.iter().filter(|&&of| header.sight.knowledge(of) == knowledge);
         let names: Vec<_> = so_known.map(|of| of.name()).collect();
         (!names.is_empty()).then(|| format!("{}: {}", knowledge.name(), names.join(", ")))
     });
@@ -308,6 +308,7 @@ impl Interval {
 /// What a report says beside its rows and its books: when, where, by what.
 pub struct Header {
     session: Session,
+    sight: Sight,
     interval: Interval,
     kernel_counts: [u64; KERNEL_COUNTERS.len()],
     by: By,
@@ -315,7 +316,7 @@ pub struct Header {
 
 impl Header {
     fn knowledge(&self, of: Extra) -> Value {
-        Value::Word(Sight::of(&self.session.shown).knowledge(of).name())
+        Value::Word(self.sight.knowledge(of).name())
     }
 }
 

@@ -48,18 +48,21 @@ impl PortRow {
     /// place there, and the children that came without one (SYN cookies, Fast Open).
     fn attempts_at_server(&self) -> Value {
         let counters = &self.row.counters;
-        self.in_syn_queue(|count| {
-            let with_a_place = count(SynQueue::Entered);
-            (counters.attempts + with_a_place).saturating_sub(count(SynQueue::Completed))
-        })
+        let with_a_place = counters.syn_queue(SynQueue::Entered);
+        let attempts = (counters.attempts + with_a_place)
+            .saturating_sub(counters.syn_queue(SynQueue::Completed));
+        self.where_shown(Extra::SynQueue, Value::Int(attempts))
     }
 
-    /// A figure from what befell handshakes in the SYN queues.
-    fn in_syn_queue(&self, figure: impl FnOnce(&dyn Fn(SynQueue) -> u64) -> u64) -> Value {
-        if !self.sight.has(Extra::SynQueue) {
-            return Value::Unknown;
-        }
-        server_only(self, figure(&|what| self.row.counters.syn_queue(what)))
+    /// How often this befell a handshake in the SYN queues.
+    fn in_syn_queue(&self, what: SynQueue) -> Value {
+        let count = self.row.counters.syn_queue(what);
+        self.where_shown(Extra::SynQueue, server_only(self, count))
+    }
+
+    /// A figure that not every kernel shows.
+    fn where_shown(&self, what: Extra, value: Value) -> Value {
+        if self.sight.has(what) { value } else { Value::Unknown }
     }
 
     fn new_connections(&self) -> u64 {
@@ -285,13 +288,13 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
     "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes on this port's listeners that wait for their last ACK, at the last walk.",
         |p| server_only(p, p.row.walked.half_open);
     "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and got a place in the SYN queue of the port's listeners. This and what follows only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
-        |p| p.in_syn_queue(|count| count(SynQueue::Entered));
+        |p| p.in_syn_queue(SynQueue::Entered);
     "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK came.",
-        |p| p.in_syn_queue(|count| count(SynQueue::Completed));
+        |p| p.in_syn_queue(SynQueue::Completed);
     "syn_queue.dropped" "SYNDROP" Count("handshakes") or null, Wide(Right(7)), "Handshakes that were given up in the SYN queue: by a RST or an ICMP error, or because their listener went away.",
-        |p| p.in_syn_queue(|count| count(SynQueue::Dropped));
+        |p| p.in_syn_queue(SynQueue::Dropped);
     "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no answer came to any SYN-ACK: scans, floods, or ACKs that are lost on the way.",
-        |p| p.in_syn_queue(|count| count(SynQueue::Expired));
+        |p| p.in_syn_queue(SynQueue::Expired);
     "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last walk.",
         |p| server_only(p, p.row.walked.accept_queue);
     "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "The most connections that a new one, or a walk, found waiting for accept() on one listener.",
@@ -322,9 +325,9 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
     "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners sent again: handshakes whose last ACK is overdue, whether it comes or not.",
         |p| server_only(p, p.row.counters.synack_retransmits);
     "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port with no connection behind them: nobody listens, a TIME_WAIT, a handshake that makes no sense. Unknown before Linux 6.10 (host.knowledge.resets).",
-        |p| if p.sight.has(Extra::Resets) { server_only(p, p.row.counters.resets_total()) } else { Value::Unknown };
+        |p| p.where_shown(Extra::Resets, server_only(p, p.row.counters.resets_total()));
     "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "These, by the kernel's reason.",
-        |p| if p.sight.has(Extra::Resets) { p.resets() } else { Value::Unknown };
+        |p| p.where_shown(Extra::Resets, p.resets());
 "stalled" "STALLED" Count("connections"), Wide(Right(7)), "Connections past their handshake that retransmit and get no answer, at the last walk.",
         |p| Value::Int(p.row.walked.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",
