@@ -105,7 +105,12 @@ impl Seen {
                 differences.push(format!("a handshake took {us} us, not {least} to {most} ms"));
             }
         }
-        for &(role, port, figure, wanted) in scenario.figures {
+        let shown = scenario.syn_queue.filter(|_| self.sight.has(Extra::SynQueue));
+        let names =
+            ["entered", "completed", "dropped", "expired"].map(|it| format!("syn_queue.{it}"));
+        let counts = names.iter().zip(shown.into_iter().flatten());
+        let syn_queue = counts.map(|(figure, wanted)| ("server", SERVER, figure.as_str(), wanted));
+        for (role, port, figure, wanted) in scenario.figures.iter().copied().chain(syn_queue) {
             match self.figure(role, port, figure) {
                 Ok(value) if value == Value::Int(wanted) => {}
                 Ok(value) => {
@@ -113,17 +118,6 @@ impl Seen {
                         .push(format!("{figure} of {role} {port} is {value:?}, not {wanted}"));
                 }
                 Err(error) => differences.push(error),
-            }
-        }
-        if let Some(wanted) = scenario.syn_queue.filter(|_| self.sight.has(Extra::SynQueue)) {
-            let names = ["entered", "completed", "dropped", "expired"];
-            for (name, wanted) in names.into_iter().zip(wanted) {
-                let figure = format!("syn_queue.{name}");
-                match self.figure("server", SERVER, &figure) {
-                    Ok(value) if value == Value::Int(wanted) => {}
-                    Ok(value) => differences.push(format!("{figure} is {value:?}, not {wanted}")),
-                    Err(error) => differences.push(error),
-                }
             }
         }
         differences

@@ -28,6 +28,13 @@ fn now(story: &mut Story) -> (u64, u64) {
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }
 
+/// TIME_WAITs that were entered, those that found no place, and those that there are.
+fn booked(story: &mut Story) -> (u64, u64, u64) {
+    let row = story.only_row();
+    let counters = &row.counters;
+    (counters.time_wait_entered, counters.time_wait_overflowed, row.time_wait_now)
+}
+
 impl Story {
     /// Closed by our application, it leaves this behind.
     fn ends_leaving(&mut self, sock: Sock, remains: Remains) {
@@ -291,10 +298,7 @@ fn of_a_full_table_there_is_no_doubt() {
     }
     let left: Vec<_> = story.closed.iter().map(|closed| closed.time_wait).collect();
     assert_eq!(left, [Some(true), Some(false)]);
-    let row = story.only_row();
-    let counters = &row.counters;
-    assert_eq!((counters.time_wait_entered, counters.time_wait_overflowed), (1, 1));
-    assert_eq!(row.time_wait_now, 1);
+    assert_eq!(booked(&mut story), (1, 1, 1));
 }
 
 #[test]
@@ -344,11 +348,8 @@ fn where_the_kernel_has_no_memory_for_one_none_is_inferred() {
         story.leaves(sock, Remains::Nothing);
         story.goes(sock, (TcpState::Closing, Close));
         assert_eq!(story.closed[0].time_wait, Some(!is_shown), "is shown: {is_shown}");
-        let row = story.only_row();
-        let expected = if is_shown { (0, 0, 1) } else { (1, 1, 0) };
-        let counters = &row.counters;
-        let counted = (counters.time_wait_entered, counters.time_wait_overflowed);
-        assert_eq!((row.time_wait_now, counted.0, counted.1), expected, "is shown: {is_shown}");
+        let expected = if is_shown { (0, 1, 0) } else { (1, 0, 1) };
+        assert_eq!(booked(&mut story), expected, "is shown: {is_shown}");
     }
 }
 
@@ -360,10 +361,7 @@ fn one_whose_entry_was_lost_is_inferred() {
     story.loses(Kind::TimeWaitEntry);
     story.goes(sock, (TcpState::Closing, Close));
     assert_eq!(story.closed[0].time_wait, Some(true));
-    let row = story.only_row();
-    let counters = &row.counters;
-    assert_eq!((counters.time_wait_entered, counters.time_wait_overflowed), (1, 0));
-    assert_eq!(row.time_wait_now, 1);
+    assert_eq!(booked(&mut story), (1, 0, 1));
     story.is_gone(sock);
     assert_eq!(now(&mut story), (0, 0));
 }
