@@ -85,6 +85,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
+    tools::provide(workspace, &archs(&options.kernels))?;
     let objects = options.fresh_ebpf.then(|| ebpf::build(workspace)).transpose()?;
     let trials = try_all(workspace, &options.kernels, &options.args, objects.as_deref())?;
     // A run that could try nothing has shown nothing.
@@ -106,8 +107,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
 pub(crate) fn briefly(workspace: &Workspace) -> anyhow::Result<Summary> {
     let kernels = BRIEFLY.map(|name| name.parse().map_err(anyhow::Error::msg));
     let kernels = kernels.into_iter().collect::<anyhow::Result<Vec<Wanted>>>()?;
-    let archs: Vec<_> = kernels.iter().map(|wanted| wanted.arch).collect();
-    if let Err(error) = tools::provide(workspace, &archs) {
+    if let Err(error) = tools::provide(workspace, &archs(&kernels)) {
         say(format!("SKIPPED: synfin was NOT tried on other kernels.\n{error:#}"));
         return Ok(Summary { skipped: kernels.len() as u64, ..Summary::default() });
     }
@@ -115,17 +115,22 @@ pub(crate) fn briefly(workspace: &Workspace) -> anyhow::Result<Summary> {
     Ok(trials.iter().map(Trial::summary).sum())
 }
 
-/// Tries all of these kernels, whatever becomes of the first, and says what came of them.
+/// What they run on, each once.
+fn archs(kernels: &[Wanted]) -> Vec<Arch> {
+    let mut archs: Vec<_> = kernels.iter().map(|wanted| wanted.arch).collect();
+    archs.sort_unstable();
+    archs.dedup();
+    archs
+}
+
+/// Tries all of these kernels, whatever becomes of the first, and says what came of them. This
+/// machine has the [`tools`].
 fn try_all(
     workspace: &Workspace,
     wanted: &[Wanted],
     args: &[String],
     objects: Option<&Path>,
 ) -> anyhow::Result<Vec<Trial>> {
-    let mut archs: Vec<_> = wanted.iter().map(|wanted| wanted.arch).collect();
-    archs.sort_unstable();
-    archs.dedup();
-    tools::provide(workspace, &archs)?;
     // All that this command writes is in here and among cargo's files, and a run that was killed
     // leaves only files.
     let folder = workspace.root.join(FOLDER);
@@ -133,7 +138,7 @@ fn try_all(
     let _alone = wait_until_alone(&folder)?;
 
     let mut plans = Vec::new();
-    for arch in archs {
+    for arch in archs(wanted) {
         let wanted: Vec<_> = wanted.iter().filter(|wanted| wanted.arch == arch).collect();
         let programs = programs::build(workspace, arch, objects)?;
         let folder = folder.join(arch.name());
