@@ -106,6 +106,8 @@ pub struct Config {
     pub reset_tells_reason: u32,
     /// Where the programs that run when a kernel function returns find what it returns.
     pub returns: Returns,
+    /// The number of `struct tcp_sock` among the kernel's types.
+    pub tcp_sock_type: u32,
     /// Length of a jiffy, microseconds.
     pub tick_us: u32,
     /// The reader is woken when this many bytes wait in the ring buffer.
@@ -122,6 +124,7 @@ impl Config {
         reset_reasons: [ABSENT; ResetReason::COUNT],
         reset_tells_reason: 0,
         returns: Returns::NONE,
+        tcp_sock_type: 0,
         tick_us: 0,
         wake_bytes: 0,
     };

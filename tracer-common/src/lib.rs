@@ -10,6 +10,7 @@ pub mod config;
 pub mod event;
 pub mod filter;
 pub mod holder;
+pub mod kfunc;
 pub mod loss;
 pub mod port_count;
 pub mod reset;

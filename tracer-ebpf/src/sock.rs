@@ -4,7 +4,7 @@
 //! loaded; the offset is a read-only global, hence a constant to the verifier. A read of a field
 //! that this kernel lacks is dead code to it.
 
-use core::{ffi::c_void, ptr};
+use core::{ffi::c_void, mem::transmute, ptr};
 
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_probe_read_kernel,
@@ -13,6 +13,7 @@ use aya_ebpf::helpers::{
 use synfin_common::{
     config::{ABSENT, Bit},
     event::Flags,
+    kfunc::CAST_NUMBER,
 };
 
 /// Reads one of the loader's globals.
@@ -70,7 +71,7 @@ unsafe fn load<T: Copy>(base: *const u8, offset: u16) -> T {
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_TCP: u16 = 6;
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
 const SOCK_DEAD: u64 = 1 << 0;
@@ -160,6 +161,19 @@ impl TcpSock {
         // SAFETY: `sk` is an argument that the verifier has typed.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) };
         (!tcp.is_null()).then_some(Self(tcp.cast_const().cast()))
+    }
+
+    /// What lies at an address whose type the verifier does not know.
+    ///
+    /// # Safety
+    /// It must be a full TCP socket.
+    #[inline(always)]
+    pub unsafe fn at(address: *const c_void) -> Self {
+        // SAFETY: this is how a call of the function with this number is written; the kernel reads
+        // what is behind the pointer as it reads all memory that may be gone.
+        let cast: extern "C" fn(*const c_void, u32) -> *const c_void =
+            unsafe { transmute(CAST_NUMBER as usize) };
+        Self(cast(address, global!(tcp_sock_type)).cast())
     }
 
     #[inline(always)]

@@ -156,6 +156,7 @@ async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
             types: args.types.clone(),
             survey_always: false,
             tracepoints_only: false,
+            by_event: false,
         };
         let source = SourceArgs { from: None, record: None, live, filter: FilterArgs::default() };
         let run = Run { silent: true, ..Run::new(source, RunArgs::default(), verbose)? };
@@ -200,7 +201,8 @@ struct Run {
 
 impl Run {
     fn new(args: SourceArgs, run: RunArgs, verbose: u8) -> Result<Self> {
-        let LiveArgs { duration, ring_size, types, survey_always, tracepoints_only } = args.live;
+        let LiveArgs { duration, ring_size, types, survey_always, tracepoints_only, by_event } =
+            args.live;
         let mut filter = args.filter;
         let source = match &args.from {
             Some(path) => {
@@ -209,6 +211,7 @@ impl Run {
             None => Source::Live(Box::new(Live::attach(Options {
                 ring_bytes: ring_size,
                 survey_always,
+                by_event,
                 filter: std::mem::take(&mut filter).of_this_host()?,
                 tracepoints_only,
                 verbose,

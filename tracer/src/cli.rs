@@ -298,6 +298,10 @@ pub(crate) struct LiveArgs {
     /// Surveys follow each other without rest, whatever they cost: for tests of the survey
     #[arg(long, hide = true)]
     pub(crate) survey_always: bool,
+    /// The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later):
+    /// for tests of that on others
+    #[arg(long, hide = true)]
+    pub(crate) by_event: bool,
 }
 
 /// A command to run, where the data may come from a recording instead.

@@ -1,8 +1,13 @@
 //! `sock:inet_sock_set_state`: every transition of every TCP socket. The main hook.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::read_volatile};
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::bpf_ktime_get_ns,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
+};
 use synfin_common::{
     event::{Closing, Flags, Kind, Opening, Step},
     state::TcpState,
@@ -11,7 +16,7 @@ use synfin_common::{
 use crate::{
     emit::{emit_with_ends, leave_out},
     filter, handshake,
-    sock::{TcpSock, current_process, current_process_name},
+    sock::{IPPROTO_TCP, TcpSock, current_process, current_process_name},
 };
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -26,16 +31,47 @@ const LISTEN: u8 = TcpState::Listen.number();
 /// Arguments: the socket, the old and the new state; the socket still has the old one.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_change(ctx: BtfTracePointContext) {
-    let old = ctx.arg::<i32>(1) as u8;
-    let new = ctx.arg::<i32>(2) as u8;
+    if let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) {
+        report(&ctx, sock, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    }
+}
+
+/// The head of the tracepoint's event.
+#[repr(C)]
+struct Event {
+    common: u64,
+    sock: *const c_void,
+    old: i32,
+    new: i32,
+    ports: [u16; 2],
+    family: u16,
+    protocol: u16,
+}
+
+/// The same for kernels that can preempt the program above, and skip it meanwhile: this one takes
+/// more time, and is not preempted.
+#[tracepoint(category = "sock", name = "inet_sock_set_state")]
+fn state_change_event(ctx: TracePointContext) -> u32 {
+    let event = ctx.as_ptr().cast_const().cast::<Event>();
+    // SAFETY: the loader has made sure that the kernel's event looks like this, and what is TCP and
+    // in a state of its own there is a full socket.
+    unsafe {
+        if read_volatile(&raw const (*event).protocol) == IPPROTO_TCP {
+            let sock = TcpSock::at(read_volatile(&raw const (*event).sock));
+            let old = read_volatile(&raw const (*event).old) as u8;
+            report(&ctx, sock, old, read_volatile(&raw const (*event).new) as u8);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn report(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) {
     // close() after shutdown() and an aborted listener report the state they are in already.
     if old == new {
         return;
     }
-    let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) else {
-        return;
-    };
-    if !filter::passes(&ctx, sock, old, new) {
+    if !filter::passes(ctx, sock, old, new) {
         return leave_out(match new {
             SYN_SENT | SYN_RECV | LISTEN => Kind::Opening,
             CLOSE => Kind::Closing,

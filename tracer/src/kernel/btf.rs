@@ -153,10 +153,22 @@ impl Btf {
     /// What the kernel's function of this name looks like. `None` if it has none, or only as a part
     /// of others.
     pub fn function(&self, name: &str) -> Option<Function> {
+        let function = self.at(self.function_number(name)?).ok()?;
+        self.prototype(self.u32(function + 8).ok()?)
+    }
+
+    /// The number of the kernel's function of this name among its types.
+    pub fn function_number(&self, name: &str) -> Option<u32> {
         // There are tens of thousands, of which a few are asked for: an index would cost more.
         let mut types = self.types.iter().map(|&at| at as usize);
-        let function = types.find(|&at| self.is_function(at, name.as_bytes()).unwrap_or(false))?;
-        self.prototype(self.u32(function + 8).ok()?)
+        let is_it = |at| self.is_function(at, name.as_bytes()).unwrap_or(false);
+        // Type number 0 is void.
+        types.position(is_it).map(|index| index as u32 + 1)
+    }
+
+    /// The number of a structure of the kernel's among its types.
+    pub fn structure_number(&self, name: &str) -> Option<u32> {
+        self.tags.get(name.as_bytes()).copied()
     }
 
     fn is_function(&self, at: usize, name: &[u8]) -> Result<bool, BtfError> {

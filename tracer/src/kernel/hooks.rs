@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Program, ProgramError},
+    programs::{BtfTracePoint, Program, ProgramError, TracePoint},
 };
 
 use super::refusal::{self, Refusal};
@@ -42,6 +42,15 @@ pub enum Need {
 
 /// The hook that tells of resets that we send: of all only on newer kernels.
 pub const RESET_SENT: &str = "tcp_send_reset";
+
+/// The hook that tells of transitions.
+pub const MAIN_HOOK: &str = "inet_sock_set_state";
+
+/// The same as a program on the tracepoint's event, for kernels that preempt the other.
+pub const MAIN_HOOK_BY_EVENT: Refusable = Refusable {
+    name: "the event sock:inet_sock_set_state",
+    without: "the hook can be preempted, and transitions that happen on its processor meanwhile are missed, and counted as that",
+};
 
 /// The function by which handshakes leave the SYN queue. Newer kernels have an inner one, and their
 /// timer calls only that.
@@ -103,8 +112,8 @@ const HOOKS: [Hook; 7] = [
         need: Need::Extra(Extra::AcceptWait),
     },
     Hook {
-        name: "inet_sock_set_state",
-        programs: programs!["state_change" at &["inet_sock_set_state"]],
+        name: MAIN_HOOK,
+        programs: programs!["state_change" at &[MAIN_HOOK]],
         need: Need::Required,
     },
 ];
@@ -119,6 +128,15 @@ pub(super) struct AttachedProgram {
     pub(super) program: OwnedFd,
     /// Detaches the program when it is dropped.
     _link: Box<dyn Any + Send>,
+}
+
+/// A way to attach that has a name of its own, and what it means to go without it.
+#[derive(Clone, Copy)]
+pub struct Refusable {
+    /// The name.
+    pub name: &'static str,
+    /// What is so without it.
+    pub without: &'static str,
 }
 
 /// A hook that this kernel refused.
@@ -137,14 +155,29 @@ pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
     HOOKS.iter().map(|hook| (hook.name, hook.need))
 }
 
-/// Loads and attaches every hook, `extras` if they are wanted.
+/// Loads and attaches every hook, `extras` if they are wanted, and the main one `by_event` if that
+/// can be.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
     extras: bool,
+    by_event: bool,
 ) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for hook in &HOOKS {
+        if hook.name == MAIN_HOOK && by_event {
+            match attach_to_event(ebpf) {
+                Ok(program) => {
+                    attached.push(Attached { name: MAIN_HOOK, programs: vec![program] });
+                    continue;
+                }
+                Err(error) => {
+                    let Refusable { name, without } = MAIN_HOOK_BY_EVENT;
+                    let (need, error) = (Need::Expected(without), refusal::brief(&error));
+                    refused.push(Refused { name, need, error });
+                }
+            }
+        }
         let (name, need) = (hook.name, hook.need);
         let mut refuse = |error| refused.push(Refused { name, need, error });
         if matches!(need, Need::Extra(_)) && !extras {
@@ -163,6 +196,15 @@ pub(super) fn attach(
         }
     }
     Ok((attached, refused))
+}
+
+fn attach_to_event(ebpf: &mut Ebpf) -> Result<AttachedProgram, ProgramError> {
+    let program = ebpf.program_mut("state_change_event").expect("it is in the object");
+    let program: &mut TracePoint = program.try_into()?;
+    program.load()?;
+    let link = program.attach("sock", MAIN_HOOK)?;
+    let link: Box<dyn Any + Send> = Box::new(program.take_link(link)?);
+    Ok(AttachedProgram { program: program.fd()?.as_fd().try_clone_to_owned()?, _link: link })
 }
 
 fn attach_one(

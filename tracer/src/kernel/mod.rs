@@ -7,6 +7,7 @@ pub mod btf;
 mod counters;
 mod ephemeral_ports;
 mod hooks;
+mod kfuncs;
 mod log;
 pub mod namespaces;
 mod net_counters;
@@ -30,7 +31,7 @@ use synfin_common::{
 use zerocopy::IntoBytes;
 
 pub use counters::Cost;
-pub use hooks::{Need, RESET_SENT, Refused, hooks};
+pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, RESET_SENT, Refused, hooks};
 pub use ring::Batch;
 pub use types::BTF_FILE;
 
@@ -61,6 +62,9 @@ pub struct Setup {
     pub filter: Filter,
     /// Attach programs to the kernel's own functions as well, where it allows that.
     pub extras: bool,
+    /// Attach the main hook as on kernels that preempt programs on tracepoints, whether this one does
+    /// or not.
+    pub by_event: bool,
     /// How much the kernel side says: 0 is warnings.
     pub verbose: u8,
     /// A file with the running kernel's type information, instead of what the kernel shows.
@@ -73,6 +77,7 @@ impl Default for Setup {
             ring_bytes: DEFAULT_RING_BYTES,
             filter: Filter::NONE,
             extras: true,
+            by_event: false,
             verbose: 0,
             btf: None,
         }
@@ -103,7 +108,7 @@ impl Kernel {
     }
 
     fn try_attach(setup: &Setup) -> Result<(Self, survey::Walker), Refusal> {
-        let &Setup { ring_bytes, ref filter, extras, verbose, ref btf } = setup;
+        let &Setup { ring_bytes, ref filter, extras, by_event, verbose, ref btf } = setup;
         raise_memlock();
         let types = Types::find(btf.as_deref())?;
         let mut config = offsets::resolve(types.btf())?;
@@ -113,6 +118,9 @@ impl Kernel {
 
         let btf = Btf::parse(types.btf().bytes(), Endianness::default())
             .map_err(|error| Refusal::StrangeTypes(error.to_string()))?;
+        let cast = offsets::event_cast(types.btf());
+        let object =
+            cast.map_or_else(|| Ok(OBJECT.to_vec()), |number| kfuncs::link(OBJECT, number))?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("CONFIG", config.as_bytes(), true)
@@ -120,11 +128,12 @@ impl Kernel {
             .override_global(log::LEVEL, &log::level(verbose), true)
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("UNWANTED", remembered)
-            .load(OBJECT)
+            .load(&object)
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let log = log::Log::open(&mut ebpf)?;
-        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, extras)?;
+        let by_event = by_event || preflight::preempts_hooks();
+        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, extras, by_event)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
         let walker = survey::Walker::start(ebpf, &btf)?;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use synfin_common::{
     config::{ABSENT, Bit, Config, Offsets, Returns},
+    kfunc,
     reset::ResetReason,
 };
 
@@ -114,9 +115,21 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         // The first parameter of all is the tracepoint's own.
         reset_tells_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
         returns: returns(btf),
+        tcp_sock_type: btf.structure_number("tcp_sock").unwrap_or(0),
         tick_us: tick_us()?,
         wake_bytes: 0,
     })
+}
+
+/// The number of the function that the program on the main tracepoint's event calls, if the event
+/// looks like what that program reads.
+pub(super) fn event_cast(btf: &Btf) -> Option<u32> {
+    const EVENT: [(&str, u16); 4] =
+        [("skaddr", 8), ("oldstate", 16), ("newstate", 20), ("protocol", 30)];
+    let looks_right = EVENT.into_iter().all(|(field, offset)| {
+        find(btf, &format!("trace_event_raw_inet_sock_set_state.{field}")) == Some(offset)
+    });
+    btf.function_number(kfunc::CAST).filter(|_| looks_right)
 }
 
 /// Where this kernel's functions leave what they return.

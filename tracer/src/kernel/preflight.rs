@@ -164,6 +164,12 @@ impl Facts {
     }
 }
 
+/// Whether the kernel may take the processor from a program on a tracepoint. Meanwhile it skips that
+/// program for all others on this processor. Commits a46023d5616e and f7d327654b88.
+pub fn preempts_hooks() -> bool {
+    !Facts::gather().older_than(Release(7, 0))
+}
+
 /// What is told without saying so: what a survey does not reach for want of a right.
 pub fn limitations() -> Vec<String> {
     let facts = Facts::gather();

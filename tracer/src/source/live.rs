@@ -29,6 +29,8 @@ pub struct Options {
     pub filter: Filter,
     /// No programs on the kernel's own functions, even where it allows them.
     pub tracepoints_only: bool,
+    /// See [`Setup::by_event`].
+    pub by_event: bool,
     /// How much the kernel side says: 0 is warnings.
     pub verbose: u8,
     /// A file with the running kernel's type information, instead of what the kernel shows.
@@ -94,6 +96,7 @@ impl Live {
             ring_bytes: options.ring_bytes,
             filter: options.filter.for_kernel(),
             extras: !options.tracepoints_only,
+            by_event: options.by_event,
             verbose: options.verbose,
             btf: options.btf.clone(),
         })?;

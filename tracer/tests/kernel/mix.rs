@@ -1,5 +1,5 @@
 //! A known mix of connections, one kind a port: the report has exactly their numbers, and they
-//! agree with what the kernel itself counted in their namespaces.
+//! agree with what the kernel itself counted in their namespaces. On either way to attach the hook.
 
 mod scenarios;
 
@@ -13,21 +13,25 @@ fn a_known_mix_has_exactly_its_numbers() {
     let recording = folder.path().join("recording");
     let recording = recording.to_str().expect("a plain path");
 
-    let (report, (wire, played, counters)) = lab::conclusive(|| {
+    let (reports, wire, played, counters) = lab::seen_whole(|| {
         let wire = Wire::new();
         // What is not answered is soon given up.
         wire.near.set("ipv4/tcp_syn_retries", 1);
         let synfin = Synfin::watch(["report", "-o", "json", "--record", recording]);
+        let by_event = Synfin::watch(["report", "-o", "json", "--by-event"]);
         let played = scenarios::play_all(&wire);
         let counters = wire.both().map(|namespace| {
             namespace.settle();
             namespace.counters()
         });
-        (synfin.finish().report(), (wire, played, counters))
+        let reports = [synfin, by_event].map(|synfin| synfin.finish().report());
+        let is_whole = reports.iter().all(|report| report.event("missed") == 0);
+        (is_whole, (reports, wire, played, counters))
     });
-    report.check_nothing_lost();
+    reports.iter().for_each(Report::check_nothing_lost);
 
-    let mut differences = differences(&played, &report, &counters);
+    let differences = reports.iter().flat_map(|report| differences(&played, report, &counters));
+    let mut differences: Vec<_> = differences.collect();
     let seen = Seen::in_recording(recording);
     for (namespace, counters) in wire.both().into_iter().zip(&counters) {
         differences.extend(seen.differences(namespace, counters, 0));

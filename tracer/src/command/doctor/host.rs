@@ -4,10 +4,10 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::check::Check;
 use crate::kernel::{
-    describe_types,
+    MAIN_HOOK_BY_EVENT, describe_types,
     namespaces::{self, Reach},
     preflight::{
-        BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN, SYS_PTRACE,
+        self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN, SYS_PTRACE,
     },
 };
 use crate::{failure::Failure, mounts, ring_size::bytes};
@@ -34,7 +34,7 @@ pub(super) fn around() -> Vec<Check> {
         reachable_namespaces(&namespaces::reach()),
         cgroup(mounted("cgroup2")),
         processes(pid_namespace),
-        tracefs(mounted("tracefs")),
+        tracefs(mounted("tracefs"), preflight::preempts_hooks()),
         clock_source(clock.as_deref().map(str::trim)),
     ]
 }
@@ -145,14 +145,15 @@ fn processes(pid_namespace: Option<u64>) -> Check {
     }
 }
 
-fn tracefs(mount: Option<String>) -> Check {
-    Check::ok(
-        "tracefs",
-        match mount {
-            Some(path) => format!("mounted at {path}, but not needed"),
-            None => "not mounted, and not needed".to_owned(),
-        },
-    )
+fn tracefs(mount: Option<String>, is_needed: bool) -> Check {
+    match (mount, is_needed) {
+        (Some(path), true) => Check::ok("tracefs", format!("mounted at {path}")),
+        (Some(path), false) => Check::ok("tracefs", format!("mounted at {path}, but not needed")),
+        (None, false) => Check::ok("tracefs", "not mounted, and not needed"),
+        (None, true) => Check::note("tracefs", "not mounted")
+            .without(MAIN_HOOK_BY_EVENT.without)
+            .remedy("mount -t tracefs tracefs /sys/kernel/tracing"),
+    }
 }
 
 const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
@@ -195,10 +196,16 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_is_never_missing() {
-        let checks = [cgroup(None), processes(Some(1)), tracefs(None), clock_source(Some("hpet"))];
+        let checks = [
+            cgroup(None),
+            processes(Some(1)),
+            tracefs(None, false),
+            tracefs(None, true),
+            clock_source(Some("hpet")),
+        ];
         assert_eq!(
             checks.map(|check| check.status),
-            [Status::Note, Status::Note, Status::Ok, Status::Note]
+            [Status::Note, Status::Note, Status::Ok, Status::Note, Status::Note]
         );
     }
 }

@@ -21,8 +21,8 @@ use crate::{
     failure::Failure,
     harmless::{harmless, write_json},
     kernel::{
-        DEFAULT_RING_BYTES, Kernel, Need, RESET_SENT, Setup, hooks, preflight::Facts,
-        survey::Walker,
+        DEFAULT_RING_BYTES, Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, RESET_SENT, Setup, hooks,
+        preflight::Facts, survey::Walker,
     },
     ring_size::{self, bytes},
     sight::Extra,
@@ -165,15 +165,20 @@ impl Doctor {
 const NOTHING: &str = "nothing can be watched";
 
 fn hook_checks(kernel: &Kernel) -> Vec<Check> {
+    let is_refused = |name| kernel.refused_hooks().iter().find(|refused| refused.name == name);
     let check = |(name, need): (&'static str, Need)| {
         let id = format!("hook.{name}");
-        let refused = kernel.refused_hooks().iter().find(|refused| refused.name == name);
-        match (refused, need) {
+        match (is_refused(name), need) {
             (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
             (None, _) if name == RESET_SENT && !kernel.shown().contains(&Extra::Resets) => {
                 Check::note(id, "attached, but this kernel tells only of resets for connections")
                     .without(Extra::Resets.without())
                     .remedy("boot a newer kernel")
+            }
+            (None, _) if name == MAIN_HOOK && is_refused(MAIN_HOOK_BY_EVENT.name).is_some() => {
+                Check::note(id, "attached, but this kernel can preempt it")
+                    .without(MAIN_HOOK_BY_EVENT.without)
+                    .remedy("see tracefs below, or report it with the kernel's version")
             }
             (None, _) => Check::ok(id, "attached"),
             (Some(refused), Need::Extra(extra)) => {
