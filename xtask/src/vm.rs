@@ -144,8 +144,9 @@ fn try_all(
         let folder = folder.join(arch.name());
         fs::create_dir_all(&folder)?;
         let archive = folder.join("programs.cpio");
-        archive_programs(&programs, &task(workspace, &programs, args))?.write(&archive)?;
-        plans.extend(plan(arch, &wanted, &folder, &archive).unwrap_or_else(|error| {
+        archive_programs(&programs)?.write(&archive)?;
+        let task = task(workspace, programs, args);
+        plans.extend(plan(arch, &wanted, &folder, &archive, &task).unwrap_or_else(|error| {
             let why = format!("{error:#}");
             wanted.iter().map(|wanted| Plan::not(wanted, why.clone())).collect()
         }));
@@ -155,7 +156,7 @@ fn try_all(
     plans.retain(|plan| known.insert(plan.kernel.clone()));
     let trials = side_by_side(&plans, |plan| {
         let outcome = match &plan.machine {
-            Ok(machine) => Outcome::Tried(trial::carry_out(machine)),
+            Ok((machine, task)) => Outcome::Tried(trial::carry_out(machine, task)),
             Err(why) => Outcome::Skipped(why.clone()),
         };
         Trial { kernel: plan.kernel.clone(), outcome }
@@ -171,8 +172,8 @@ fn try_all(
 struct Plan {
     /// Its name, as far as it is known.
     kernel: String,
-    /// What is to be booted, or why it cannot be had.
-    machine: Result<Machine, String>,
+    /// What is to be booted and what it has to do, or why it cannot be had.
+    machine: Result<(Machine, Task), String>,
 }
 
 impl Plan {
@@ -187,6 +188,7 @@ fn plan(
     wanted: &[&Wanted],
     folder: &Path,
     programs: &Path,
+    task: &Task,
 ) -> anyhow::Result<Vec<Plan>> {
     let apt = Apt::open(arch, folder.join("apt"))?;
     let userland = userland::provide(arch, &apt, folder)?;
@@ -196,7 +198,7 @@ fn plan(
             let archives = [userland.clone(), kernel.modules(), programs.to_path_buf()];
             let folder = folder.join("runs").join(&kernel.name);
             let name = kernel.name.clone();
-            Plan { kernel: name, machine: Ok(Machine { kernel, archives, folder }) }
+            Plan { kernel: name, machine: Ok((Machine { kernel, archives, folder }, task.clone())) }
         }
         Err(error) => Plan::not(wanted, format!("{error:#}")),
     };
@@ -204,12 +206,12 @@ fn plan(
 }
 
 /// What machines have to do.
-fn task(workspace: &Workspace, programs: &Programs, args: &[String]) -> Task {
+fn task(workspace: &Workspace, programs: Programs, args: &[String]) -> Task {
     let passed_on = PASSED_ON.iter().filter_map(|&name| Some((name, env::var(name).ok()?)));
     let variables = passed_on.chain(VARIABLES.map(|(name, value)| (name, value.to_owned())));
     Task {
-        synfin: programs.synfin.clone(),
-        tests: programs.tests.clone(),
+        synfin: programs.synfin,
+        tests: programs.tests,
         folder: workspace.root.join("tracer"),
         args: args.to_vec(),
         variables: variables.map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -218,7 +220,7 @@ fn task(workspace: &Workspace, programs: &Programs, args: &[String]) -> Task {
 
 /// Our programs at the paths that they were built at, which the tests know; and xtask, which is
 /// the machines' init: see [`guest`].
-fn archive_programs(programs: &Programs, task: &Task) -> anyhow::Result<Initramfs> {
+fn archive_programs(programs: &Programs) -> anyhow::Result<Initramfs> {
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut initramfs = Initramfs::default();
@@ -231,7 +233,6 @@ fn archive_programs(programs: &Programs, task: &Task) -> anyhow::Result<Initramf
         let path = program.to_str().context("a path that is no text")?;
         initramfs.program(path, &read(program)?);
     }
-    initramfs.file(guest::TASK, &serde_json::to_vec(task)?);
     Ok(initramfs)
 }
 

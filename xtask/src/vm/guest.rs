@@ -55,7 +55,7 @@ const DEVICES_TAKE: Duration = Duration::from_secs(30);
 const OPEN_FILES: u64 = 65_536;
 
 /// What a machine is to do. Programs have the paths that they were built at.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Task {
     pub(super) synfin: PathBuf,
     pub(super) tests: PathBuf,
@@ -64,6 +64,13 @@ pub(super) struct Task {
     pub(super) args: Vec<String>,
     /// What they have in their environment.
     pub(super) variables: BTreeMap<String, String>,
+}
+
+impl Task {
+    /// The same with these tests only.
+    pub(super) fn of_tests(&self, names: &[String]) -> Self {
+        Self { args: [&["--exact".to_owned()], names].concat(), ..self.clone() }
+    }
 }
 
 /// What came of it.

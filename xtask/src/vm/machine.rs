@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 
-use super::{children, guest, kernels::Kernel};
+use super::{children, guest, initramfs::Initramfs, kernels::Kernel};
 
 /// All tests take a quarter of an hour or so; a loaded machine may take several times that.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -65,11 +65,18 @@ fn read(file: &Path) -> String {
     String::from_utf8_lossy(&text).replace('\r', "")
 }
 
-/// Boots a machine, and returns what its init reports.
-pub(super) fn run(machine: &Machine, traces: &Traces) -> anyhow::Result<guest::Report> {
+/// Boots a machine for a task, and returns what its init reports.
+pub(super) fn run(
+    machine: &Machine,
+    task: &guest::Task,
+    traces: &Traces,
+) -> anyhow::Result<guest::Report> {
     let Machine { kernel, archives, folder } = machine;
-    let initramfs = folder.join("initramfs");
-    concatenate(archives, &initramfs)?;
+    let [initramfs, task_archive] = ["initramfs", "task.cpio"].map(|name| folder.join(name));
+    let mut only_task = Initramfs::default();
+    only_task.file(guest::TASK, &serde_json::to_vec(task)?);
+    only_task.write(&task_archive)?;
+    concatenate(archives.iter().chain([&task_archive]), &initramfs)?;
     let (program, _) = kernel.arch.qemu();
     let mut qemu = Command::new(program);
     qemu.args(kernel.arch.qemu_options());
@@ -136,7 +143,7 @@ fn command_line(kernel: &Kernel) -> String {
     words.join(" ")
 }
 
-fn concatenate(parts: &[PathBuf], to: &Path) -> anyhow::Result<()> {
+fn concatenate<'a>(parts: impl IntoIterator<Item = &'a PathBuf>, to: &Path) -> anyhow::Result<()> {
     let mut whole = File::create(to)?;
     for part in parts {
         let copied = File::open(part).and_then(|mut part| io::copy(&mut part, &mut whole));

@@ -36,6 +36,7 @@ pub(super) fn write(trials: &[Trial], day: &str) -> Result<String, fmt::Error> {
     limitations(&mut page, &tried)?;
     modules(&mut page, &tried)?;
     skipped(&mut page, &tried)?;
+    second_attempts(&mut page, &tried)?;
     Ok(page.trim_end().to_owned() + "\n")
 }
 
@@ -171,6 +172,15 @@ fn skipped(page: &mut String, tried: &[Column<'_>]) -> fmt::Result {
         }
     }
     list(page, "What could not be tried", &said)
+}
+
+fn second_attempts(page: &mut String, tried: &[Column<'_>]) -> fmt::Result {
+    let mut said = Vec::new();
+    for column in tried {
+        let needed = column.tried.run.tests.iter().filter(|test| test.second_attempt);
+        said.extend(needed.map(|test| (column.series.as_str(), format!("`{}`", test.name))));
+    }
+    list(page, "What failed at first, and passed in a second attempt", &said)
 }
 
 /// A line for each different thing, with the kernels that it is said of.

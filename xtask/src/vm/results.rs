@@ -12,6 +12,14 @@ pub(super) struct Test {
     /// What it says it could not try on this kernel, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) skipped: Vec<String>,
+    /// Whether it passed only when it was tried again.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) second_attempt: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,7 +49,8 @@ impl TestRun {
         let mut run = Self::default();
         for line in output.lines() {
             if let Some((name, result)) = result_in(line) {
-                run.tests.push(Test { name: name.into(), result, skipped: Vec::new() });
+                let (name, skipped) = (name.into(), Vec::new());
+                run.tests.push(Test { name, result, skipped, second_attempt: false });
             } else if let Some(count) = announced_in(line) {
                 run.announced += count;
             }
@@ -60,6 +69,22 @@ impl TestRun {
         test.skipped.push(why.into());
         if whole.is_some() && test.result == TestResult::Passed {
             test.result = TestResult::Skipped;
+        }
+    }
+
+    /// The tests that failed.
+    pub(super) fn failed(&self) -> Vec<String> {
+        let failed = self.tests.iter().filter(|test| test.result == TestResult::Failed);
+        failed.map(|test| test.name.clone()).collect()
+    }
+
+    /// Those that failed have what they came to in a later run.
+    pub(super) fn take_second_attempt(&mut self, again: &Self) {
+        for test in self.tests.iter_mut().filter(|test| test.result == TestResult::Failed) {
+            if let Some(later) = again.tests.iter().find(|later| later.name == test.name) {
+                let second_attempt = later.result != TestResult::Failed;
+                *test = Test { second_attempt, ..later.clone() };
+            }
         }
     }
 
@@ -176,6 +201,16 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
         );
         assert_eq!(run.announced, 4);
         assert!(failures(OUTPUT).starts_with("failures:\n\n---- a::fails stdout"));
+    }
+
+    #[test]
+    fn a_test_that_fails_may_pass_when_tried_again() {
+        let mut run = TestRun::parse("test a ... ok\ntest b ... FAILED\ntest c ... FAILED\n");
+        assert_eq!(run.failed(), ["b", "c"]);
+        run.take_second_attempt(&TestRun::parse("test b ... ok\ntest c ... FAILED\n"));
+        assert_eq!(run.failed(), ["c"]);
+        let needed: Vec<_> = run.tests.iter().map(|test| test.second_attempt).collect();
+        assert_eq!(needed, [false, true, false]);
     }
 
     #[test]

@@ -29,9 +29,12 @@ impl fmt::Display for Table<'_> {
         }
         for Trial { kernel, outcome } in self.0 {
             let Outcome::Tried(tried) = outcome else { continue };
-            for Test { name, result, skipped } in &tried.run.tests {
+            for Test { name, result, skipped, second_attempt } in &tried.run.tests {
                 if *result == TestResult::Failed {
                     writeln!(f, "{kernel}: {name} FAILED")?;
+                }
+                if *second_attempt {
+                    writeln!(f, "{kernel}: {name} failed at first, not in its second attempt")?;
                 }
                 let what = if *result == TestResult::Skipped { "skipped" } else { "in part" };
                 for why in skipped {
