@@ -12,16 +12,19 @@ use crate::lab::{self, Namespace, Sock, Synfin};
 /// Every connection makes five records on either side.
 const RECORDS_EACH: u64 = 10;
 
-/// The share of records that may be missing because the kernel skipped the hook: 1 in 100,000. It
-/// is skipped where an interrupt finds it at work, and how often that is, is up to the machine.
-const MISSING_SHARE: u64 = 100_000;
+/// One record in so many may be missing because the kernel skipped the hook. It is skipped where an
+/// interrupt finds it at work: how often that is, is up to the machine, and on an emulated processor
+/// the hook takes long.
+fn missing_share() -> u64 {
+    if lab::is_slow() { 1_000 } else { 100_000 }
+}
 
 #[test]
 fn a_burst_of_100_000_connections_is_counted_to_the_last() {
     const PORT: u16 = 7201;
     let connections = lab::scaled(100_000, 10_000) as u64;
     let _lab = lab::enter_alone();
-    let (report, (before, after), off) = lab::nearly_whole(MISSING_SHARE, || {
+    let (report, (before, after), off) = lab::nearly_whole(missing_share(), || {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(["report", "-o", "json"]);
         burst(&namespace, PORT, connections);

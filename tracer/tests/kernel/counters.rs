@@ -28,8 +28,12 @@ const LEAST: usize = 50_000;
 const LEAST_ALIKE: usize = 1_000;
 /// On the slowest machine there is so much of these.
 const SLOWEST: usize = 10;
-/// A load of whose records more than one in so many may be missing proves nothing.
-const MISSING_SHARE: u64 = 2_000;
+/// A load of whose records more than one in so many may be missing proves nothing. Where the kernel
+/// preempts programs on its functions, as it does since 7.0 (without PREEMPT_NONE and
+/// PREEMPT_VOLUNTARY), some calls of accept() by others are missed meanwhile.
+fn missing_share() -> u64 {
+    if lab::since(7, 0) { 100 } else { 2_000 }
+}
 
 #[test]
 fn counters_and_gauges_follow_from_what_was_seen_of_a_random_load() {
@@ -39,7 +43,7 @@ fn counters_and_gauges_follow_from_what_was_seen_of_a_random_load() {
     let recording = recording.to_str().expect("a plain path");
     let mut seeds = Rng::with_seed(seed());
 
-    let (report, places, missing) = lab::nearly_whole(MISSING_SHARE, || {
+    let (report, places, missing) = lab::nearly_whole(missing_share(), || {
         let (wire, host) = (Wire::new(), host());
         let synfin = Synfin::watch(["report", "-o", "json", "--record", recording]);
         let left = load(&wire, &host, &mut seeds);
@@ -154,6 +158,8 @@ fn load(wire: &Wire, host: &Namespace, seeds: &mut Rng) -> [load::Left; 2] {
 struct Place {
     namespace: Namespace,
     counters: Counters,
+    /// These after synfin's last look: until then something may still have happened.
+    later: Counters,
     /// Its sockets before synfin's last look, and after it.
     sockets: [Vec<Sock>; 2],
 }
@@ -162,11 +168,13 @@ impl Place {
     fn settle(namespace: Namespace) -> Self {
         namespace.settle();
         let sockets = [namespace.sockets(), Vec::new()];
-        Self { counters: namespace.counters(), namespace, sockets }
+        let counters = namespace.counters();
+        Self { later: counters.clone(), counters, namespace, sockets }
     }
 
     fn look_again(&mut self) {
         self.sockets[1] = self.namespace.sockets();
+        self.later = self.namespace.counters();
     }
 
     /// Where a report on this namespace is not what `ss` and the kernel's counters say.
@@ -178,17 +186,19 @@ impl Place {
         let sum = |pointer: &str| -> u64 {
             report.rows().iter().filter_map(|row| row.pointer(pointer)?.as_u64()).sum()
         };
-        let entered = lab::time_waits_entered(&self.counters);
+        let counters = [&self.counters, &self.later];
+        let entered = counters.map(lab::time_waits_entered);
         let resets = RESET_BY_US.iter().map(|reason| sum(&format!("/closes/{reason}")));
         let resets = resets.sum::<u64>() + sum("/resets/count");
-        let sent = (!lab::lacks_for_a_part(Feature::ResetsWithoutSocket))
-            .then(|| self.counters.get("OutRsts"));
+        let tells_of_resets = !lab::lacks_for_a_part(Feature::ResetsWithoutSocket);
+        let sent = counters.map(|counters| tells_of_resets.then(|| counters.get("OutRsts")));
         let totals =
             [("TW + TWKilled", sum("/time_wait/entered"), entered), ("OutRsts", resets, sent)];
         for (name, told, counted) in totals {
-            let Some(counted) = counted else { continue };
-            if told.abs_diff(counted) > missing {
-                differences.push(format!("{name} is {counted}, in the report {told}"));
+            let [Some(before), Some(after)] = counted else { continue };
+            let off = missing + lab::slack(before);
+            if !(before.saturating_sub(off)..=after + off).contains(&told) {
+                differences.push(format!("{name} is {before}, then {after}, in the report {told}"));
             }
         }
         differences

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     process, thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -386,7 +387,7 @@ fn by_what_became_of_them() {
         ("connections", "--reason connect_refused_rst,reset-by-peer", |line| {
             line["reason"] == "connect_refused_rst" || line["reason"] == "reset_by_peer"
         }),
-        ("connections", "--min-age 5ms", |line| line["age_us"].as_u64() >= Some(5000)),
+        ("connections", "--min-age AGE", |line| line["age_us"].as_u64() >= Some(middle_age())),
         ("connections --open --for 1h", "--state FIN_WAIT2,close-wait", |line| {
             line["state"] == "fin_wait2" || line["state"] == "close_wait"
         }),
@@ -407,20 +408,26 @@ fn by_what_became_of_them() {
             figures.iter().any(|figure| figure.as_u64() > Some(0))
         }),
     ];
+    /// Microseconds that some live longer than, and others not.
+    fn middle_age() -> u64 {
+        lab::slowed(Duration::from_millis(5)).as_micros() as u64
+    }
     let _lab = lab::enter();
     let folder = tempfile::tempdir().expect("a folder");
+    let age = format!("{}us", middle_age());
+    let runs = RUNS.map(|(command, select, fits)| (command, select.replace("AGE", &age), fits));
     let watch = |at: usize| {
-        let (command, select, _) = RUNS[at];
+        let (command, select, _) = &runs[at];
         let recording = folder.path().join(at.to_string());
         let record = ["-o", "json", "--record", recording.to_str().expect("a plain path")];
         Synfin::watch(command.split(' ').chain(select.split(' ')).chain(record))
     };
     let mut crowd = Crowd::gather(ports_of(5));
-    let watching = at_a_time((0..RUNS.len()).map(|at| move || watch(at)));
+    let watching = at_a_time((0..runs.len()).map(|at| move || watch(at)));
     let ends = crowd.play();
     let told = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
 
-    for (at, ((command, select, fits), live)) in RUNS.into_iter().zip(&told).enumerate() {
+    for (at, (&(command, ref select, fits), live)) in runs.iter().zip(&told).enumerate() {
         let recording = folder.path().join(at.to_string());
         let replay = |select: &[&str]| {
             let from = ["-o", "json", "--from", recording.to_str().expect("a plain path")];

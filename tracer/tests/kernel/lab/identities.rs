@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Counters, Namespace, Synfin, is_slow, time_waits_entered};
+use super::{Counters, Namespace, Synfin, slack, time_waits_entered};
 
 /// What synfin saw, by namespace.
 #[derive(Default)]
@@ -130,9 +130,9 @@ impl Seen {
         let identities = self.tallies.get(&namespace.id()).unwrap_or(&nothing).identities(counters);
         // A reset that the other processor gets to in the middle of an end is no evidence for it any
         // more: on a slow machine one in a hundred is taken for another's.
-        let late = |counted: u64| if is_slow() { 2 + counted / 50 } else { 0 };
-        let differ =
-            identities.into_iter().filter(|(_, seen, by)| seen.abs_diff(*by) > missing + late(*by));
+        let differ = identities
+            .into_iter()
+            .filter(|(_, seen, by)| seen.abs_diff(*by) > missing + slack(*by));
         differ.map(|(name, seen, counted)| format!("{name} is {counted}, not {seen}")).collect()
     }
 }

@@ -40,7 +40,7 @@ pub(crate) use kernels::{
 };
 pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire};
-pub(crate) use pace::{deadline, is_slow, scaled, slowed};
+pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end,
@@ -86,7 +86,11 @@ const TRIALS: usize = 10;
 pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Report, T) {
     seen_whole(|| {
         let (report, found) = experiment();
-        (report.event("missed") == 0, (report, found))
+        let missed = report.event("missed");
+        if missed > 0 {
+            eprintln!("{missed} transitions missed");
+        }
+        (missed == 0, (report, found))
     })
 }
 
@@ -96,9 +100,11 @@ pub(crate) fn seen_whole<T>(mut experiment: impl FnMut() -> (bool, T)) -> T {
     for _ in 0..TRIALS {
         let witness = Witness::begin();
         let (is_whole, found) = experiment();
-        if is_whole && witness.count() == 0 {
+        let kept = witness.count();
+        if is_whole && kept == 0 {
             return found;
         }
+        eprintln!("seen whole: {is_whole}; {kept} kept from synfin");
     }
     panic!("in {TRIALS} trials out of {TRIALS} the kernel skipped the program");
 }

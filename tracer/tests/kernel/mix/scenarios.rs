@@ -14,7 +14,7 @@ use socket2::{SockRef, TcpKeepalive};
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    Books, Pair, Wire, accept, connect_to, disconnect, eventually_equal, reset, set_option,
+    Books, Pair, Wire, accept, connect_to, disconnect, eventually_equal, reset, scaled, set_option,
     wait_for_end, wait_for_state,
 };
 
@@ -165,24 +165,24 @@ fn on_loopback(wire: &Wire, port: u16) -> Outcome {
 
 fn many(wire: &Wire, port: u16) -> Outcome {
     const CLIENTS: usize = 4;
-    const EACH: usize = 50;
-    const ALL: u64 = (CLIENTS * EACH) as u64;
+    let each = scaled(50, 5);
+    let all = (CLIENTS * each) as u64;
     let listener = listen(wire, port);
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                for _ in 0..EACH {
+                for _ in 0..each {
                     drop(wire.near.connect((Wire::FAR4, port)).expect("a connection"));
                 }
             });
         }
-        for _ in 0..ALL {
+        for _ in 0..all {
             wait_for_end(accept(&listener));
         }
     });
     Outcome::new(
-        Books::clients(ALL).closed("closed_by_us", ALL).time_waits(ALL),
-        Books::servers(ALL).closed("closed_by_peer", ALL),
+        Books::clients(all).closed("closed_by_us", all).time_waits(all),
+        Books::servers(all).closed("closed_by_peer", all),
     )
 }
 
