@@ -77,7 +77,7 @@ _synfin() {
 
     case "${cmd}" in
         synfin)
-            opts="-v -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record doctor explain completions help"
+            opts="-v -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record doctor explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -205,7 +205,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__connections)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --open --slow --reason --state --min-age --from --record --for --ring-size --tracepoints-only --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --open --slow --reason --state --min-age --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -515,7 +515,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__record)
-            opts="-p -P -L -D -4 -6 -N -c -v -h --for --ring-size --tracepoints-only --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -v -h --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -601,7 +601,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__report)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --once --by --reason --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --once --by --reason --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -715,7 +715,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__top)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --by --reason --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --by --reason --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -829,7 +829,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__trace)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_synfin_global_optspecs
-    string join \n v/verbose by= reason= state= from= record= for= ring-size= tracepoints-only btf= survey-always p/pid= P/port= L/localport= D/remoteport= 4/ipv4 6/ipv6 local= remote= N/netns= c/cgroup= role= o/output= w/wide H/no-header h/help V/version
+    string join \n v/verbose by= reason= state= from= record= for= ring-size= tracepoints-only btf= survey-always by-event p/pid= P/port= L/localport= D/remoteport= 4/ipv4 6/ipv6 local= remote= N/netns= c/cgroup= role= o/output= w/wide H/no-header h/help V/version
 end
 
 function __fish_synfin_needs_command
@@ -51,6 +51,7 @@ csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_needs_command" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_needs_command" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_needs_command" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
+complete -c synfin -n "__fish_synfin_needs_command" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
 complete -c synfin -n "__fish_synfin_needs_command" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_needs_command" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_needs_command" -s w -l wide -d 'All columns'
@@ -92,6 +93,7 @@ json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
+complete -c synfin -n "__fish_synfin_using_subcommand top" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s w -l wide -d 'All columns'
@@ -125,6 +127,7 @@ csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l once -d 'Look at all sockets once, and report what is so now'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
+complete -c synfin -n "__fish_synfin_using_subcommand report" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s w -l wide -d 'All columns'
@@ -152,6 +155,7 @@ json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
+complete -c synfin -n "__fish_synfin_using_subcommand trace" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s w -l wide -d 'All columns'
@@ -183,6 +187,7 @@ csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l open -d 'List the living connections instead: now, or at the end of a recording'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
+complete -c synfin -n "__fish_synfin_using_subcommand connections" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s w -l wide -d 'All columns'
@@ -204,6 +209,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand record" -l role -d 'On thi
 server\t''"
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
+complete -c synfin -n "__fish_synfin_using_subcommand record" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
