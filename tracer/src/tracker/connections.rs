@@ -86,11 +86,18 @@ impl Life {
     }
 
     /// Whether a socket at this life's address, with these ends, can be this life's: what is not
-    /// known fits anything. If not, the address is used anew.
-    pub(super) fn fits(&self, netns: NetnsId, local: SocketAddr, remote: SocketAddr) -> bool {
+    /// known fits anything. If not, the address is used anew. `is_young`: it has left the state that
+    /// it was born in only now.
+    pub(super) fn fits(
+        &self,
+        netns: NetnsId,
+        (local, remote): (SocketAddr, SocketAddr),
+        is_young: bool,
+    ) -> bool {
         let known = |port: u16| port != 0;
-        // A child's port is its listener's at first, and behind TPROXY not for long.
-        let is_local = self.role == Role::Server || self.local.port() == local.port();
+        // A child is born with its listener's port, and behind TPROXY gets its own then.
+        let is_child = self.role == Role::Server && is_young;
+        let is_local = is_child || self.local.port() == local.port();
         self.netns == netns
             && (is_local || !known(self.local.port()) || !known(local.port()))
             && (self.remote == remote || !known(self.remote.port()) || !known(remote.port()))

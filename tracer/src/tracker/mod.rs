@@ -617,7 +617,9 @@ impl Tracker {
             return self.adopt_from(transition, observer);
         };
         let goes_back = life.established && machine::is_pending(transition.old);
-        if goes_back || !life.fits(transition.netns, transition.local, transition.remote) {
+        let ends = (transition.local, transition.remote);
+        let is_young = transition.old == TcpState::SynRecv;
+        if goes_back || !life.fits(transition.netns, ends, is_young) {
             // The socket's address is used anew: an end was lost, and a birth.
             self.gaps += 1;
             self.lose(transition.sock, transition.time, observer);

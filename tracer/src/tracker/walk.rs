@@ -259,7 +259,7 @@ impl Tracker {
             // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
             let is_client = socket.port_by_connect == Some(true);
             let turned_client = life.role == Role::Server && is_client;
-            let fits = life.fits(walk.netns, socket.local, socket.remote);
+            let fits = life.fits(walk.netns, (socket.local, socket.remote), false);
             let is_same = fits && !goes_back && !turned_client;
             if had_record_since || is_same {
                 life.met_by = walk.number;
