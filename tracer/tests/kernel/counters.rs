@@ -55,7 +55,7 @@ fn counters_and_gauges_follow_from_what_was_seen_of_a_random_load() {
     let (places, _left) = places;
     assert_eq!(report.event("lost"), 0);
 
-    let begun: u64 = places.iter().map(|place| place.counters.get("ActiveOpens")).sum();
+    let begun: u64 = places.iter().map(|place| place.counters[0].get("ActiveOpens")).sum();
     eprintln!("{begun} connections were begun");
     let least = lab::scaled(LEAST, LEAST / SLOWEST) as u64;
     assert!(begun >= least, "only {begun} connections were begun");
@@ -67,7 +67,7 @@ fn counters_and_gauges_follow_from_what_was_seen_of_a_random_load() {
     assert!(alike >= least, "only {alike}");
     let mut differences = Vec::new();
     for place in &places {
-        let counted = seen.differences(&place.namespace, &place.counters, missing);
+        let counted = seen.differences(&place.namespace, &place.counters[0], missing);
         let found = place.differences(recording, missing);
         let here = |difference| format!("{}: {difference}", place.namespace.id());
         differences.extend(counted.into_iter().chain(found).map(here));
@@ -157,10 +157,8 @@ fn load(wire: &Wire, host: &Namespace, seeds: &mut Rng) -> [load::Left; 2] {
 /// A namespace after the load.
 struct Place {
     namespace: Namespace,
-    counters: Counters,
-    /// These after synfin's last look: until then something may still have happened.
-    later: Counters,
-    /// Its sockets before synfin's last look, and after it.
+    /// Before synfin's last look, and after it: in between something may still have happened.
+    counters: [Counters; 2],
     sockets: [Vec<Sock>; 2],
 }
 
@@ -169,12 +167,12 @@ impl Place {
         namespace.settle();
         let sockets = [namespace.sockets(), Vec::new()];
         let counters = namespace.counters();
-        Self { later: counters.clone(), counters, namespace, sockets }
+        Self { counters: [counters.clone(), counters], namespace, sockets }
     }
 
     fn look_again(&mut self) {
         self.sockets[1] = self.namespace.sockets();
-        self.later = self.namespace.counters();
+        self.counters[1] = self.namespace.counters();
     }
 
     /// Where a report on this namespace is not what `ss` and the kernel's counters say.
@@ -186,7 +184,7 @@ impl Place {
         let sum = |pointer: &str| -> u64 {
             report.rows().iter().filter_map(|row| row.pointer(pointer)?.as_u64()).sum()
         };
-        let counters = [&self.counters, &self.later];
+        let counters = self.counters.each_ref();
         let entered = counters.map(lab::time_waits_entered);
         let resets = RESET_BY_US.iter().map(|reason| sum(&format!("/closes/{reason}")));
         let resets = resets.sum::<u64>() + sum("/resets/count");

@@ -28,6 +28,15 @@ fn now(story: &mut Story) -> (u64, u64) {
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }
 
+/// It is one TIME_WAIT for as long as nothing tells that it is gone.
+fn stays_until_told(story: &mut Story, sock: Sock, case: &str) {
+    assert_eq!(now(story), (1, 0), "{case}");
+    story.wait(60);
+    assert_eq!(now(story), (1, 0), "{case}");
+    story.is_gone(sock);
+    assert_eq!(now(story), (0, 0), "{case}");
+}
+
 /// TIME_WAITs that were entered, those that found no place, and those that there are.
 fn booked(story: &mut Story) -> (u64, u64, u64) {
     let row = story.only_row();
@@ -161,11 +170,7 @@ fn what_turns_while_a_walk_goes_on_has_turned() {
             story.meets_remains(sock, fin_wait2, 59_999);
         }
         story.walk_ends(HERE, None);
-        assert_eq!(now(&mut story), (1, 0), "{entered_meanwhile} {is_met_as:?}");
-        story.wait(60);
-        assert_eq!(now(&mut story), (1, 0), "{entered_meanwhile} {is_met_as:?}");
-        story.is_gone(sock);
-        assert_eq!(now(&mut story), (0, 0), "{entered_meanwhile} {is_met_as:?}");
+        stays_until_told(&mut story, sock, &format!("{entered_meanwhile} {is_met_as:?}"));
     }
 }
 
@@ -377,11 +382,7 @@ fn an_orphan_whose_entry_was_lost_is_one_time_wait_when_it_turns() {
         story.ends(sock, FinWait2, ORPHAN, 0);
         story.wait(seconds);
         story.turns(sock);
-        assert_eq!(now(&mut story), (1, 0), "after {seconds} s");
-        story.wait(60);
-        assert_eq!(now(&mut story), (1, 0), "after {seconds} s");
-        story.is_gone(sock);
-        assert_eq!(now(&mut story), (0, 0), "after {seconds} s");
+        stays_until_told(&mut story, sock, &format!("after {seconds} s"));
     }
 }
 

@@ -13,13 +13,8 @@ pub(super) struct Test {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) skipped: Vec<String>,
     /// Whether it passed only when it was tried again.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) second_attempt: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
