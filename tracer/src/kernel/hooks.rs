@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Program, ProgramError, TracePoint},
+    programs::{BtfTracePoint, Program, ProgramError},
 };
 
 use super::refusal::{self, Refusal};
@@ -25,7 +25,7 @@ struct Hook {
 struct HookProgram {
     /// Its name in the object.
     program: &'static str,
-    /// The tracepoint, or the kernel's function; of several, the first that there is.
+    /// The tracepoint, its event, or the kernel's function; of several, the first that there is.
     at: &'static [&'static str],
 }
 
@@ -47,15 +47,18 @@ pub const RESET_SENT: &str = "tcp_send_reset";
 pub const MAIN_HOOK: &str = "inet_sock_set_state";
 
 /// The same as a program on the tracepoint's event, for kernels that preempt the other.
-pub const MAIN_HOOK_BY_EVENT: Refusable = Refusable {
-    name: "the event sock:inet_sock_set_state",
-    without: "the hook can be preempted, and transitions that happen on its processor meanwhile are missed, and counted as that",
-};
+pub const MAIN_HOOK_BY_EVENT: &str = "the event sock:inet_sock_set_state";
+
+/// What is so where those have the main hook in the other way.
+pub const PREEMPTED: &str = "the hook can be preempted, and transitions that happen on its processor meanwhile are missed, and counted as that";
 
 /// The function by which handshakes leave the SYN queue. Newer kernels have an inner one, and their
 /// timer calls only that.
 pub(super) const SYN_QUEUE_DROP: &[&str] =
     &["__inet_csk_reqsk_queue_drop", "inet_csk_reqsk_queue_drop"];
+
+/// The category of events that the main one belongs to.
+const EVENTS_OF_SOCKETS: &str = "sock";
 
 macro_rules! programs {
     ($($program:literal at $at:expr),+ $(,)?) => {
@@ -118,6 +121,13 @@ const HOOKS: [Hook; 7] = [
     },
 ];
 
+/// The main hook where it can be preempted otherwise.
+const BY_EVENT: Hook = Hook {
+    name: MAIN_HOOK_BY_EVENT,
+    programs: programs!["state_change_event" at &[MAIN_HOOK]],
+    need: Need::Expected(PREEMPTED),
+};
+
 /// An attached hook, which ends when this is dropped.
 pub(super) struct Attached {
     pub(super) name: &'static str,
@@ -128,15 +138,6 @@ pub(super) struct AttachedProgram {
     pub(super) program: OwnedFd,
     /// Detaches the program when it is dropped.
     _link: Box<dyn Any + Send>,
-}
-
-/// A way to attach that has a name of its own, and what it means to go without it.
-#[derive(Clone, Copy)]
-pub struct Refusable {
-    /// The name.
-    pub name: &'static str,
-    /// What is so without it.
-    pub without: &'static str,
 }
 
 /// A hook that this kernel refused.
@@ -165,46 +166,30 @@ pub(super) fn attach(
 ) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for hook in &HOOKS {
-        if hook.name == MAIN_HOOK && by_event {
-            match attach_to_event(ebpf) {
-                Ok(program) => {
-                    attached.push(Attached { name: MAIN_HOOK, programs: vec![program] });
-                    continue;
-                }
-                Err(error) => {
-                    let Refusable { name, without } = MAIN_HOOK_BY_EVENT;
-                    let (need, error) = (Need::Expected(without), refusal::brief(&error));
-                    refused.push(Refused { name, need, error });
-                }
+        let preferred = (hook.name == MAIN_HOOK && by_event).then_some(&BY_EVENT);
+        for way in preferred.into_iter().chain([hook]) {
+            let &Hook { name, programs, need } = way;
+            let mut refuse = |error| refused.push(Refused { name, need, error });
+            if matches!(need, Need::Extra(_)) && !extras {
+                refuse("not asked for".into());
+                continue;
             }
-        }
-        let (name, need) = (hook.name, hook.need);
-        let mut refuse = |error| refused.push(Refused { name, need, error });
-        if matches!(need, Need::Extra(_)) && !extras {
-            refuse("not asked for".into());
-            continue;
-        }
-        let programs: Result<Vec<_>, _> =
-            hook.programs.iter().map(|program| attach_one(ebpf, btf, program)).collect();
-        match (programs, need) {
-            (Ok(programs), _) => attached.push(Attached { name, programs }),
-            (Err(Refusal::Hook { error, .. }), Need::Required) => {
-                return Err(Refusal::Hook { tracepoint: name, error });
+            let programs: Result<Vec<_>, _> =
+                programs.iter().map(|program| attach_one(ebpf, btf, program)).collect();
+            match (programs, need) {
+                (Ok(programs), _) => {
+                    attached.push(Attached { name: hook.name, programs });
+                    break;
+                }
+                (Err(Refusal::Hook { error, .. }), Need::Required) => {
+                    return Err(Refusal::Hook { tracepoint: name, error });
+                }
+                (Err(Refusal::Hook { error, .. }), _) => refuse(refusal::brief(&error)),
+                (Err(other), _) => return Err(other),
             }
-            (Err(Refusal::Hook { error, .. }), _) => refuse(refusal::brief(&error)),
-            (Err(other), _) => return Err(other),
         }
     }
     Ok((attached, refused))
-}
-
-fn attach_to_event(ebpf: &mut Ebpf) -> Result<AttachedProgram, ProgramError> {
-    let program = ebpf.program_mut("state_change_event").expect("it is in the object");
-    let program: &mut TracePoint = program.try_into()?;
-    program.load()?;
-    let link = program.attach("sock", MAIN_HOOK)?;
-    let link: Box<dyn Any + Send> = Box::new(program.take_link(link)?);
-    Ok(AttachedProgram { program: program.fd()?.as_fd().try_clone_to_owned()?, _link: link })
 }
 
 fn attach_one(
@@ -228,19 +213,20 @@ fn attach_at(
     at: &'static str,
 ) -> Result<AttachedProgram, ProgramError> {
     macro_rules! attach {
-        ($program:ident) => {{
-            $program.load(at, btf)?;
-            let link = $program.attach()?;
+        ($program:ident, load($($what:expr),*), attach($($to:expr),*)) => {{
+            $program.load($($what),*)?;
+            let link = $program.attach($($to),*)?;
             let link: Box<dyn Any + Send> = Box::new($program.take_link(link)?);
             ($program.fd()?.as_fd().try_clone_to_owned(), link)
         }};
     }
     let (fd, link) = match program {
-        Program::FEntry(program) => attach!(program),
-        Program::FExit(program) => attach!(program),
+        Program::FEntry(program) => attach!(program, load(at, btf), attach()),
+        Program::FExit(program) => attach!(program, load(at, btf), attach()),
+        Program::TracePoint(program) => attach!(program, load(), attach(EVENTS_OF_SOCKETS, at)),
         other => {
             let program: &mut BtfTracePoint = other.try_into()?;
-            attach!(program)
+            attach!(program, load(at, btf), attach())
         }
     };
     Ok(AttachedProgram { program: fd.map_err(ProgramError::from)?, _link: link })

@@ -31,7 +31,7 @@ use synfin_common::{
 use zerocopy::IntoBytes;
 
 pub use counters::Cost;
-pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, RESET_SENT, Refused, hooks};
+pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
 pub use ring::Batch;
 pub use types::BTF_FILE;
 
@@ -118,9 +118,9 @@ impl Kernel {
 
         let btf = Btf::parse(types.btf().bytes(), Endianness::default())
             .map_err(|error| Refusal::StrangeTypes(error.to_string()))?;
-        let cast = offsets::event_cast(types.btf());
-        let object =
-            cast.map_or_else(|| Ok(OBJECT.to_vec()), |number| kfuncs::link(OBJECT, number))?;
+        let by_event = by_event || preflight::preempts_hooks();
+        let cast = by_event.then(|| offsets::event_cast(types.btf())).flatten();
+        let linked = cast.map(|number| kfuncs::link(OBJECT, number)).transpose()?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("CONFIG", config.as_bytes(), true)
@@ -128,11 +128,10 @@ impl Kernel {
             .override_global(log::LEVEL, &log::level(verbose), true)
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("UNWANTED", remembered)
-            .load(&object)
+            .load(linked.as_deref().unwrap_or(OBJECT))
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let log = log::Log::open(&mut ebpf)?;
-        let by_event = by_event || preflight::preempts_hooks();
         let (hooks, refused) = hooks::attach(&mut ebpf, &btf, extras, by_event)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;

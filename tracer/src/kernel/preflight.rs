@@ -16,6 +16,9 @@ pub(super) const TELLS_TYPES: Release = Release(5, 11);
 /// Since then there is the main tracepoint.
 pub(super) const TRACEPOINT: Release = Release(4, 16);
 
+/// Where the kernel says its version.
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+
 /// Where the kernel says how much it keeps from root.
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
@@ -26,6 +29,11 @@ const RUN_AS_ROOT: &str = "run synfin as root (sudo), or give the program `setca
 pub struct Release(pub u32, pub u32);
 
 impl Release {
+    /// The running kernel's, if it is understood.
+    fn running() -> Option<Self> {
+        Self::parse(&read(RELEASE))
+    }
+
     /// Of what `uname -r` says.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(|character: char| !character.is_ascii_digit());
@@ -126,8 +134,7 @@ pub struct Facts {
 impl Facts {
     /// Those of this process.
     pub fn gather() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
+        let kernel = read(RELEASE).trim().to_owned();
         let status = Status::parse(&read("/proc/self/status"));
         let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(RLIM_INFINITY, |(soft, _)| soft);
         Self {
@@ -167,7 +174,7 @@ impl Facts {
 /// Whether the kernel may take the processor from a program on a tracepoint. Meanwhile it skips that
 /// program for all others on this processor. Commits a46023d5616e and f7d327654b88.
 pub fn preempts_hooks() -> bool {
-    !Facts::gather().older_than(Release(7, 0))
+    Release::running().is_none_or(|this| this >= Release(7, 0))
 }
 
 /// What is told without saying so: what a survey does not reach for want of a right.
@@ -194,6 +201,11 @@ impl Status {
             seccomp: value("Seccomp") == "2",
         }
     }
+}
+
+/// What the file says; nothing if it is not there.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 /// In the first user namespace every user is itself.

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::check::Check;
 use crate::kernel::{
-    MAIN_HOOK_BY_EVENT, describe_types,
+    PREEMPTED, describe_types,
     namespaces::{self, Reach},
     preflight::{
         self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN, SYS_PTRACE,
@@ -151,7 +151,7 @@ fn tracefs(mount: Option<String>, is_needed: bool) -> Check {
         (Some(path), false) => Check::ok("tracefs", format!("mounted at {path}, but not needed")),
         (None, false) => Check::ok("tracefs", "not mounted, and not needed"),
         (None, true) => Check::note("tracefs", "not mounted")
-            .without(MAIN_HOOK_BY_EVENT.without)
+            .without(PREEMPTED)
             .remedy("mount -t tracefs tracefs /sys/kernel/tracing"),
     }
 }

@@ -21,8 +21,8 @@ use crate::{
     failure::Failure,
     harmless::{harmless, write_json},
     kernel::{
-        DEFAULT_RING_BYTES, Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, RESET_SENT, Setup, hooks,
-        preflight::Facts, survey::Walker,
+        DEFAULT_RING_BYTES, Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT,
+        Setup, hooks, preflight::Facts, survey::Walker,
     },
     ring_size::{self, bytes},
     sight::Extra,
@@ -165,19 +165,19 @@ impl Doctor {
 const NOTHING: &str = "nothing can be watched";
 
 fn hook_checks(kernel: &Kernel) -> Vec<Check> {
-    let is_refused = |name| kernel.refused_hooks().iter().find(|refused| refused.name == name);
+    let refusal = |name| kernel.refused_hooks().iter().find(|refused| refused.name == name);
     let check = |(name, need): (&'static str, Need)| {
         let id = format!("hook.{name}");
-        match (is_refused(name), need) {
+        match (refusal(name), need) {
             (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
             (None, _) if name == RESET_SENT && !kernel.shown().contains(&Extra::Resets) => {
                 Check::note(id, "attached, but this kernel tells only of resets for connections")
                     .without(Extra::Resets.without())
                     .remedy("boot a newer kernel")
             }
-            (None, _) if name == MAIN_HOOK && is_refused(MAIN_HOOK_BY_EVENT.name).is_some() => {
+            (None, _) if name == MAIN_HOOK && refusal(MAIN_HOOK_BY_EVENT).is_some() => {
                 Check::note(id, "attached, but this kernel can preempt it")
-                    .without(MAIN_HOOK_BY_EVENT.without)
+                    .without(PREEMPTED)
                     .remedy("see tracefs below, or report it with the kernel's version")
             }
             (None, _) => Check::ok(id, "attached"),
