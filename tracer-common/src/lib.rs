@@ -16,3 +16,4 @@ pub mod port_count;
 pub mod reset;
 pub mod state;
 pub mod survey;
+pub mod transition;

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use synfin_common::{
     event::{Closing, Flags, Kind, Opening, Step},
     state::TcpState,
+    transition::Transition,
 };
 
 use crate::{
@@ -36,30 +37,18 @@ fn state_change(ctx: BtfTracePointContext) {
     }
 }
 
-/// The head of the tracepoint's event.
-#[repr(C)]
-struct Event {
-    common: u64,
-    sock: *const c_void,
-    old: i32,
-    new: i32,
-    ports: [u16; 2],
-    family: u16,
-    protocol: u16,
-}
-
 /// The same for kernels that can preempt the program above, and skip it meanwhile: this one takes
 /// more time, and is not preempted.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 fn state_change_event(ctx: TracePointContext) -> u32 {
-    let event = ctx.as_ptr().cast_const().cast::<Event>();
+    let event = ctx.as_ptr().cast_const().cast::<Transition>();
     // SAFETY: the loader has made sure that the kernel's event looks like this, and what is TCP and
     // in a state of its own there is a full socket.
     unsafe {
         if read_volatile(&raw const (*event).protocol) == IPPROTO_TCP {
-            let sock = TcpSock::at(read_volatile(&raw const (*event).sock));
-            let old = read_volatile(&raw const (*event).old) as u8;
-            report(&ctx, sock, old, read_volatile(&raw const (*event).new) as u8);
+            let sock = TcpSock::at(read_volatile(&raw const (*event).skaddr) as *const c_void);
+            let old = read_volatile(&raw const (*event).oldstate) as u8;
+            report(&ctx, sock, old, read_volatile(&raw const (*event).newstate) as u8);
         }
     }
     0

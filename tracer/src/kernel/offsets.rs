@@ -1,10 +1,13 @@
 //! Where the running kernel keeps the fields that the kernel side reads: BTF → [`Config`].
 
+use std::mem::offset_of;
+
 use anyhow::{Context, Result};
 use synfin_common::{
     config::{ABSENT, Bit, Config, Offsets, Returns},
     kfunc,
     reset::ResetReason,
+    transition::Transition,
 };
 
 use super::{btf::Btf, hooks::SYN_QUEUE_DROP, refusal::Refusal};
@@ -124,11 +127,14 @@ pub(super) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
 /// The number of the function that the program on the main tracepoint's event calls, if the event
 /// looks like what that program reads.
 pub(super) fn event_cast(btf: &Btf) -> Option<u32> {
-    const EVENT: [(&str, u16); 4] =
-        [("skaddr", 8), ("oldstate", 16), ("newstate", 20), ("protocol", 30)];
-    let looks_right = EVENT.into_iter().all(|(field, offset)| {
-        find(btf, &format!("trace_event_raw_inet_sock_set_state.{field}")) == Some(offset)
-    });
+    let is_at = |field: &str, offset: usize| {
+        let found = find(btf, &format!("trace_event_raw_inet_sock_set_state.{field}"));
+        found.map(usize::from) == Some(offset)
+    };
+    let looks_right = is_at("skaddr", offset_of!(Transition, skaddr))
+        && is_at("oldstate", offset_of!(Transition, oldstate))
+        && is_at("newstate", offset_of!(Transition, newstate))
+        && is_at("protocol", offset_of!(Transition, protocol));
     btf.function_number(kfunc::CAST).filter(|_| looks_right)
 }
 
