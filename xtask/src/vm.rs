@@ -28,6 +28,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 
 use self::{
     apt::Apt,
@@ -75,6 +76,10 @@ pub(crate) struct Options {
     /// Write docs/compatibility.md of what all kernels show, if nothing fails
     #[arg(long, conflicts_with_all = ["kernels", "args"])]
     docs: bool,
+    /// Try only the kernels that are not known to be good of the same synfin by the last run, and put
+    /// the results together with those
+    #[arg(long, conflicts_with = "args")]
+    go_on: bool,
     /// Kernels to boot: a series (`6.12`), a Debian kernel's full name, or `newest`; with `:arm64`
     /// behind it, of another architecture
     #[arg(value_name = "KERNEL", default_values = MATRIX)]
@@ -87,7 +92,8 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
     tools::provide(workspace, &archs(&options.kernels))?;
     let objects = options.fresh_ebpf.then(|| ebpf::build(workspace)).transpose()?;
-    let trials = try_all(workspace, &options.kernels, &options.args, objects.as_deref())?;
+    let Options { kernels, args, go_on, .. } = options;
+    let trials = try_all(workspace, kernels, args, objects.as_deref(), *go_on)?;
     // A run that could try nothing has shown nothing.
     let tried = trials.iter().any(|trial| matches!(trial.outcome, Outcome::Tried(_)));
     let total: Summary = trials.iter().map(Trial::summary).sum();
@@ -111,7 +117,7 @@ pub(crate) fn briefly(workspace: &Workspace) -> anyhow::Result<Summary> {
         say(format!("SKIPPED: synfin was NOT tried on other kernels.\n{error:#}"));
         return Ok(Summary { skipped: kernels.len() as u64, ..Summary::default() });
     }
-    let trials = try_all(workspace, &kernels, &BRIEFLY_ARGS.map(str::to_owned), None)?;
+    let trials = try_all(workspace, &kernels, &BRIEFLY_ARGS.map(str::to_owned), None, false)?;
     Ok(trials.iter().map(Trial::summary).sum())
 }
 
@@ -130,6 +136,7 @@ fn try_all(
     wanted: &[Wanted],
     args: &[String],
     objects: Option<&Path>,
+    go_on: bool,
 ) -> anyhow::Result<Vec<Trial>> {
     // All that this command writes is in here and among cargo's files, and a run that was killed
     // leaves only files.
@@ -137,6 +144,8 @@ fn try_all(
     fs::create_dir_all(&folder)?;
     let _alone = wait_until_alone(&folder)?;
 
+    let results = folder.join("results.json");
+    let known = if go_on { good(&results) } else { Vec::new() };
     let mut plans = Vec::new();
     for arch in archs(wanted) {
         let wanted: Vec<_> = wanted.iter().filter(|wanted| wanted.arch == arch).collect();
@@ -146,26 +155,46 @@ fn try_all(
         let archive = folder.join("programs.cpio");
         archive_programs(&programs)?.write(&archive)?;
         let task = task(workspace, programs, args);
-        plans.extend(plan(arch, &wanted, &folder, &archive, &task).unwrap_or_else(|error| {
+        let synfin = digest(&task.synfin)?;
+        let new = plan(arch, &wanted, &folder, &archive, &task).unwrap_or_else(|error| {
             let why = format!("{error:#}");
             wanted.iter().map(|wanted| Plan::not(wanted, why.clone())).collect()
-        }));
+        });
+        plans.extend(new.into_iter().map(|plan| (plan, synfin.clone())));
     }
     // `newest` may be the same as another.
-    let mut known = HashSet::new();
-    plans.retain(|plan| known.insert(plan.kernel.clone()));
-    let trials = side_by_side(&plans, |plan| {
+    let mut names = HashSet::new();
+    plans.retain(|(plan, _)| names.insert(plan.kernel.clone()));
+    let trials = side_by_side(&plans, |(plan, synfin)| {
+        let is_same = |trial: &&Trial| (&trial.kernel, &trial.synfin) == (&plan.kernel, synfin);
+        if let Some(known) = known.iter().find(is_same) {
+            return known.clone();
+        }
         let outcome = match &plan.machine {
             Ok((machine, task)) => Outcome::Tried(trial::carry_out(machine, task)),
             Err(why) => Outcome::Skipped(why.clone()),
         };
-        Trial { kernel: plan.kernel.clone(), outcome }
+        Trial { kernel: plan.kernel.clone(), synfin: synfin.clone(), outcome }
     });
     print!("{}", Table(&trials));
-    let results = folder.join("results.json");
     fs::write(&results, serde_json::to_vec_pretty(&trials)?)?;
     say(format!("all results are in {}", results.display()));
     Ok(trials)
+}
+
+/// What the last run found good; nothing if it cannot be read.
+fn good(results: &Path) -> Vec<Trial> {
+    let trials = fs::read(results).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    let mut trials: Vec<Trial> = trials.unwrap_or_default();
+    trials.retain(Trial::is_good);
+    trials
+}
+
+/// Tells programs apart.
+fn digest(program: &Path) -> anyhow::Result<String> {
+    let program =
+        fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    Ok(Sha256::digest(program).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What is to be done for one of the kernels that are wanted.

@@ -16,7 +16,7 @@ use super::{
 pub(super) fn write(trials: &[Trial], day: &str) -> Result<String, fmt::Error> {
     let tried: Vec<_> = trials
         .iter()
-        .filter_map(|Trial { kernel, outcome }| match outcome {
+        .filter_map(|Trial { kernel, outcome, .. }| match outcome {
             Outcome::Tried(tried) => Some(Column { series: series(kernel), kernel, tried }),
             Outcome::Skipped(_) => None,
         })
@@ -70,7 +70,7 @@ fn kernels(page: &mut String, trials: &[Trial], tried: &[Column<'_>]) -> fmt::Re
         let (passed, failed, skipped) = (summary.passed, summary.failed, summary.skipped);
         writeln!(page, "| {kernel} | {package} | {passed} | {failed} | {skipped} |")?;
     }
-    for Trial { kernel, outcome } in trials {
+    for Trial { kernel, outcome, .. } in trials {
         if let Outcome::Skipped(why) = outcome {
             writeln!(page, "| {kernel} | not tried: {} | | | |", why.replace(['\n', '|'], " "))?;
         }
@@ -221,6 +221,7 @@ mod tests {
         let trials = [
             Trial {
                 kernel: "5.10.0-46-cloud-amd64".into(),
+                synfin: String::new(),
                 outcome: tried(
                     "test a::x ... ok\ntest-skipped: a::x: no hook\n",
                     json!({ "hooks": ["one"], "limitations": ["no two"] }),
@@ -228,12 +229,17 @@ mod tests {
             },
             Trial {
                 kernel: "6.12.9+deb13-cloud-arm64".into(),
+                synfin: String::new(),
                 outcome: tried(
                     "test a::x ... ok\n",
                     json!({ "hooks": ["one", "two"], "knowledge": { "it": "exact" } }),
                 ),
             },
-            Trial { kernel: "7.3:amd64".into(), outcome: Outcome::Skipped("gone".into()) },
+            Trial {
+                kernel: "7.3:amd64".into(),
+                synfin: String::new(),
+                outcome: Outcome::Skipped("gone".into()),
+            },
         ];
         let page = write(&trials, "2026-11-23").unwrap();
         for line in [

@@ -1,23 +1,23 @@
 //! What the test programs and the kernels in the machines said, taken apart.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::test::Summary;
 
 /// How one test ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Test {
     pub(super) name: String,
     pub(super) result: TestResult,
     /// What it says it could not try on this kernel, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) skipped: Vec<String>,
     /// Whether it passed only when it was tried again.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) second_attempt: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TestResult {
     Passed,
@@ -32,7 +32,7 @@ const SKIPPED: &str = "test-skipped: ";
 const SKIPPED_IN_PART: &str = "test-skipped-in-part: ";
 
 /// What a run of a test program said.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TestRun {
     pub(super) tests: Vec<Test>,
     /// How many tests there were to be.

@@ -27,7 +27,7 @@ impl fmt::Display for Table<'_> {
                 }
             }
         }
-        for Trial { kernel, outcome } in self.0 {
+        for Trial { kernel, outcome, .. } in self.0 {
             let Outcome::Tried(tried) = outcome else { continue };
             for Test { name, result, skipped, second_attempt } in &tried.run.tests {
                 if *result == TestResult::Failed {
@@ -65,8 +65,16 @@ mod tests {
             ..Tried::default()
         };
         let trials = [
-            Trial { kernel: "5.10:amd64".into(), outcome: Outcome::Skipped("not here".into()) },
-            Trial { kernel: "6.1.0-9".into(), outcome: Outcome::Tried(tried) },
+            Trial {
+                kernel: "5.10:amd64".into(),
+                synfin: String::new(),
+                outcome: Outcome::Skipped("not here".into()),
+            },
+            Trial {
+                kernel: "6.1.0-9".into(),
+                synfin: String::new(),
+                outcome: Outcome::Tried(tried),
+            },
         ];
         let expected = "\
 KERNEL      PASSED  FAILED  SKIPPED  SECONDS

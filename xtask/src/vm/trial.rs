@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -13,14 +13,16 @@ use super::{
 use crate::{test::Summary, workspace::say};
 
 /// A kernel that was wanted, and what came of that.
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Trial {
     /// As `uname -r` says it; if it cannot be had, as it was asked for.
     pub(super) kernel: String,
+    /// Of the synfin that was tried.
+    pub(super) synfin: String,
     pub(super) outcome: Outcome,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Outcome {
     /// It could not be had.
@@ -29,7 +31,7 @@ pub(super) enum Outcome {
 }
 
 /// What a machine showed.
-#[derive(Default, Serialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Tried {
     pub(super) run: TestRun,
     pub(super) seconds: u64,
@@ -42,6 +44,11 @@ pub(super) struct Tried {
 }
 
 impl Trial {
+    /// Whether it was tried and nothing is wrong with it.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self.outcome, Outcome::Tried(_)) && self.summary().failed == 0
+    }
+
     /// Whatever is wrong besides tests that failed counts as one more, and so does a kernel that
     /// was not tried.
     pub(super) fn summary(&self) -> Summary {
