@@ -76,8 +76,8 @@ pub(crate) struct Options {
     /// Write docs/compatibility.md of what all kernels show, if nothing fails
     #[arg(long, conflicts_with_all = ["kernels", "args"])]
     docs: bool,
-    /// Try only the kernels that are not known to be good of the same synfin by the last run, and put
-    /// the results together with those
+    /// Go on with the last run: try only what failed in it, and kernels that were not tried or tried
+    /// with another synfin
     #[arg(long, conflicts_with = "args")]
     go_on: bool,
     /// Kernels to boot: a series (`6.12`), a Debian kernel's full name, or `newest`; with `:arm64`
@@ -144,8 +144,10 @@ fn try_all(
     fs::create_dir_all(&folder)?;
     let _alone = wait_until_alone(&folder)?;
 
-    let results = folder.join("results.json");
-    let known = if go_on { good(&results) } else { Vec::new() };
+    // A part of the tests is nothing to go on with.
+    let results = if args.is_empty() { "results.json" } else { "results-of-a-part.json" };
+    let results = folder.join(results);
+    let known = if go_on { earlier(&results) } else { Vec::new() };
     let mut plans = Vec::new();
     for arch in archs(wanted) {
         let wanted: Vec<_> = wanted.iter().filter(|wanted| wanted.arch == arch).collect();
@@ -167,11 +169,12 @@ fn try_all(
     plans.retain(|(plan, _)| names.insert(plan.kernel.clone()));
     let trials = side_by_side(&plans, |(plan, synfin)| {
         let is_same = |trial: &&Trial| (&trial.kernel, &trial.synfin) == (&plan.kernel, synfin);
-        if let Some(known) = known.iter().find(is_same) {
-            return known.clone();
-        }
+        let earlier = known.iter().find(is_same).and_then(Trial::whole);
         let outcome = match &plan.machine {
-            Ok((machine, task)) => Outcome::Tried(trial::carry_out(machine, task)),
+            Ok((machine, task)) => Outcome::Tried(match earlier {
+                Some(tried) => trial::try_again(machine, task, tried.clone()),
+                None => trial::carry_out(machine, task),
+            }),
             Err(why) => Outcome::Skipped(why.clone()),
         };
         Trial { kernel: plan.kernel.clone(), synfin: synfin.clone(), outcome }
@@ -182,12 +185,10 @@ fn try_all(
     Ok(trials)
 }
 
-/// What the last run found good; nothing if it cannot be read.
-fn good(results: &Path) -> Vec<Trial> {
+/// What the last run found; nothing if it cannot be read.
+fn earlier(results: &Path) -> Vec<Trial> {
     let trials = fs::read(results).ok().and_then(|json| serde_json::from_slice(&json).ok());
-    let mut trials: Vec<Trial> = trials.unwrap_or_default();
-    trials.retain(Trial::is_good);
-    trials
+    trials.unwrap_or_default()
 }
 
 /// Tells programs apart.

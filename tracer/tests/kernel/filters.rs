@@ -41,13 +41,29 @@ fn case(args: impl AsRef<str>, wanted: impl Fn(&End) -> bool + 'static) -> Case 
 #[track_caller]
 fn check(port: u16, cases: impl Fn(&Crowd) -> Vec<Case>) {
     let _lab = lab::enter();
+    // Where all takes long, the TIME_WAITs of a crowd would be over before so many have looked at it.
+    let at_a_time = if lab::is_slow() { 3 } else { usize::MAX };
+    let mut first = 0;
+    while check_some(port, &cases, first, at_a_time) == at_a_time {
+        first += at_a_time;
+    }
+}
+
+/// Checks at most `count` cases from this on; returns how many there were.
+#[track_caller]
+fn check_some(
+    port: u16,
+    cases: &impl Fn(&Crowd) -> Vec<Case>,
+    first: usize,
+    count: usize,
+) -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
     let all = file("all");
 
     let (_, (cases, told, ends, _kept)) = lab::conclusive(|| {
         let mut crowd = Crowd::gather(port);
-        let cases = cases(&crowd);
+        let cases: Vec<_> = cases(&crowd).into_iter().skip(first).take(count).collect();
         let runs: Vec<_> = [(vec![], all.clone())]
             .into_iter()
             .chain(
@@ -119,6 +135,7 @@ fn check(port: u16, cases: impl Fn(&Crowd) -> Vec<Case>) {
         }
     }
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+    cases.len()
 }
 
 /// What is in one list and not, or not so often, in another; both are sorted.

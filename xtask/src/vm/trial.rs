@@ -44,9 +44,12 @@ pub(super) struct Tried {
 }
 
 impl Trial {
-    /// Whether it was tried and nothing is wrong with it.
-    pub(super) fn is_good(&self) -> bool {
-        matches!(self.outcome, Outcome::Tried(_)) && self.summary().failed == 0
+    /// What it showed, if it came to its end.
+    pub(super) fn whole(&self) -> Option<&Tried> {
+        match &self.outcome {
+            Outcome::Tried(tried) if tried.wrong.is_empty() => Some(tried),
+            _ => None,
+        }
     }
 
     /// Whatever is wrong besides tests that failed counts as one more, and so does a kernel that
@@ -72,15 +75,23 @@ pub(super) fn carry_out(machine: &Machine, task: &Task) -> Tried {
     let name = &machine.kernel.name;
     let begun = Instant::now();
     let mut tried = attempt(machine, task, &machine.folder);
+    if tried.wrong.is_empty() {
+        tried = try_again(machine, task, tried);
+    }
+    tried.seconds = begun.elapsed().as_secs();
+    say(format!("{name} has come to its end after {} s", tried.seconds));
+    tried
+}
+
+/// Tries what failed once more, on a machine booted anew.
+pub(super) fn try_again(machine: &Machine, task: &Task, mut tried: Tried) -> Tried {
     let failed = tried.run.failed();
-    if !failed.is_empty() && tried.wrong.is_empty() {
-        say(format!("{name} makes another attempt at {}", failed.join(", ")));
+    if !failed.is_empty() {
+        say(format!("{} makes another attempt at {}", machine.kernel.name, failed.join(", ")));
         let again = attempt(machine, &task.of_tests(&failed), &machine.folder.join(AGAIN));
         tried.run.take_second_attempt(&again.run);
         tried.wrong.extend(again.wrong);
     }
-    tried.seconds = begun.elapsed().as_secs();
-    say(format!("{name} has come to its end after {} s", tried.seconds));
     tried
 }
 

@@ -116,10 +116,12 @@ fn a_scan_of_many_ports_adds_up() {
     if lab::lacks(Feature::ResetsWithoutSocket) {
         return;
     }
+    // Where the kernel preempts programs on its functions, some of these are never all run.
+    let share = if lab::since(7, 0) { 50 } else { u64::MAX };
     // Nothing is filtered: what the kernel side has no room for belongs to no namespace.
     let trial = || {
         let before = resets_by_namespace();
-        let (report, here) = lab::conclusive(|| {
+        let (report, here, missing) = lab::nearly_whole(share, || {
             let wire = Wire::new();
             let here = wire.far.id();
             let synfin = Synfin::watch(["report", "-o", "json"]);
@@ -147,9 +149,12 @@ fn a_scan_of_many_ports_adds_up() {
             counts.into_iter().filter(|&(id, count)| id != here && count > 0).collect()
         };
         let is_quiet = others(before) == others(after);
-        is_quiet.then_some(report)
+        is_quiet.then_some((report, missing))
     };
-    let report = (0..10).find_map(|_| trial()).expect("a machine on which nobody else resets");
+    let (report, missing) =
+        (0..10).find_map(|_| trial()).expect("a machine on which nobody else resets");
     let [of_port, of_rest] = of_port_and_rest(&report, FIRST, "resets.reasons.no_socket");
-    assert_eq!([of_port, of_rest], [0, u64::from(PORTS)]);
+    assert_eq!(of_port, 0);
+    let all = u64::from(PORTS);
+    assert!((all - missing..=all).contains(&of_rest), "{of_rest} of {all}");
 }
