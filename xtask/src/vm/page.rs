@@ -180,7 +180,7 @@ fn second_attempts(page: &mut String, tried: &[Column<'_>]) -> fmt::Result {
         let needed = column.tried.run.tests.iter().filter(|test| test.second_attempt);
         said.extend(needed.map(|test| (column.series.as_str(), format!("`{}`", test.name))));
     }
-    list(page, "What failed at first, and passed in a second attempt", &said)
+    list(page, "What failed at first, and passed in a later attempt", &said)
 }
 
 /// A line for each different thing, with the kernels that it is said of.
