@@ -674,9 +674,9 @@ impl Script {
         }
         tracker.finish(&mut ended);
         assert_eq!(tracker.open().count(), 0);
-        let cut = tracker.cut(By::Port);
+        let cut = tracker.cut().rows(By::Port);
         let sum = |count: fn(&synfin::tracker::Counters) -> u64| -> u64 {
-            cut.rows.iter().map(|row| count(&row.counters)).sum()
+            cut.iter().map(|row| count(&row.counters)).sum()
         };
         let Some(closed) = ended.0 else {
             assert_eq!(sum(|counters| counters.discarded), 1);

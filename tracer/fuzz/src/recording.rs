@@ -68,7 +68,7 @@ fn replay(frames: &[Frame]) {
         }
         decode(frame, |input| tracker.ingest(&input, &mut ()));
     }
-    tracker.cut(By::default());
+    tracker.cut().rows(By::default());
 }
 
 fn written_and_read(frames: &[Frame]) -> Vec<Frame> {

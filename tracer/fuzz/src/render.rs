@@ -14,7 +14,7 @@ use synfin::{
         report::{ReportSink, Rows},
         transition::{self, TransitionLine},
     },
-    tracker::{By, Closed, Life, Limits, Observer, Tracker},
+    tracker::{Closed, Life, Limits, Observer, Tracker},
 };
 
 use super::recording::with_checksums;
@@ -60,9 +60,9 @@ const STYLES: [Style; 5] = [
 ];
 
 fn report(tracker: &mut Tracker, outputs: &mut [Outputs]) {
-    let snapshot = tracker.cut(By::default());
+    let snapshot = tracker.cut();
     for Outputs { reports, session, .. } in outputs {
-        reports.write(session, snapshot.clone()).expect("it is written to memory");
+        reports.write(session, &snapshot).expect("it is written to memory");
     }
 }
 
@@ -81,7 +81,7 @@ impl Outputs {
             session: Session::default(),
             transitions: Lines::new(out(), style, transition::FIGURES),
             connections: Lines::new(out(), style, connection::FIGURES),
-            reports: ReportSink::new(out(), style, style.terminal, Rows::default()),
+            reports: ReportSink::new(out(), style, Rows::default()),
         }
     }
 

@@ -33,11 +33,11 @@ pub fn run(bytes: &[u8]) {
         });
         if cut_always || matches!(frame, Frame::Tick(_)) {
             books.cut();
-            filtered.cut(by);
+            filtered.cut().rows(by);
         }
     }
     books.cut();
-    filtered.cut(by);
+    filtered.cut().rows(by);
     let events = filtered.events();
     assert!(events.in_flight() >= 0, "{events:?}");
 }

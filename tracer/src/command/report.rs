@@ -59,7 +59,7 @@ impl<W: Write> Output for Report<W> {
         let late = tracker.now() - self.next_cut;
         self.next_cut = self.next_cut.saturating_add(interval.saturating_mul(late / interval + 1));
         self.last_cut = Some(tracker.now());
-        self.sink.write(&self.session, tracker.cut(self.sink.by()))?;
+        self.sink.write(&self.session, &tracker.cut())?;
         if let Some(left) = &mut self.left {
             *left -= 1;
             if *left == 0 {
@@ -79,6 +79,6 @@ impl<W: Write> Output for Report<W> {
         if has_all || just_written {
             return Ok(());
         }
-        self.sink.write(&self.session, tracker.cut(self.sink.by()))
+        self.sink.write(&self.session, &tracker.cut())
     }
 }

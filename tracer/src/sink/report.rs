@@ -29,9 +29,6 @@ pub const ROWS: &str = "ports";
 
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
-/// To the upper left corner, and erase all: what follows is written at once.
-const CLEAR: &str = "\x1b[H\x1b[J";
-
 /// Which rows a report has.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
@@ -44,7 +41,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    fn show(&self, row: &RowSnapshot) -> bool {
+    /// Whether this one is asked for.
+    pub(crate) fn show(&self, row: &RowSnapshot) -> bool {
         let ended = |&reason: &CloseReason| row.counters.ended(reason) > 0;
         let is_in = |&state: &TcpState| match state {
             TcpState::TimeWait => row.time_wait_now > 0,
@@ -57,156 +55,109 @@ impl Rows {
     }
 }
 
+/// What is written of a snapshot.
+pub struct Report {
+    header: Header,
+    /// Trouble first, then traffic.
+    rows: Vec<PortRow>,
+    /// Rows that were not asked for.
+    unasked: usize,
+    events: Events,
+}
+
+impl Report {
+    /// The rows that are asked for.
+    pub fn new(session: &Session, snapshot: &Snapshot, asked: &Rows) -> Self {
+        let header = Header {
+            session: session.clone(),
+            sight: Sight::of(&session.shown),
+            interval: Interval::of(session, snapshot),
+            kernel_counts: snapshot.kernel_counts,
+            by: asked.by,
+        };
+        let all = snapshot.rows(asked.by);
+        let count = all.len();
+        let (end, clock) = (snapshot.end, session.clock);
+        let (seconds, sight) = (header.interval.seconds, header.sight);
+        let shown = all.into_iter().filter(|row| asked.show(row));
+        let mut rows: Vec<_> =
+            shown.map(|row| PortRow { row, end, seconds, clock, sight }).collect();
+        let unasked = count - rows.len();
+        // Then by role and port, so that equal rows stay in place.
+        rows.sort_by_key(|row| {
+            (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.gauges.open))
+        });
+        Self { header, rows, unasked, events: snapshot.events }
+    }
+
+    /// As a JSON object.
+    pub fn object(&self) -> Map<String, serde_json::Value> {
+        let mut report = to_object(HEADER, &self.header);
+        let rows = self.rows.iter().map(|row| to_object(COLUMNS, row));
+        report.insert(ROWS.into(), rows.collect());
+        report.extend(to_object(EVENTS, &self.events));
+        report
+    }
+}
+
 /// Writes reports.
 pub struct ReportSink<W> {
     out: W,
     style: Style,
-    /// The next report overwrites the last one.
-    refresh: bool,
     rows: Rows,
     begun: bool,
 }
 
 impl<W: Write> ReportSink<W> {
-    /// Writes to `out`; with `refresh`, a table on a terminal stays in its place.
-    pub fn new(out: W, style: Style, refresh: bool, rows: Rows) -> Self {
-        Self { out, style, refresh, rows, begun: false }
-    }
-
-    /// What makes its rows.
-    pub fn by(&self) -> By {
-        self.rows.by
+    /// Writes to `out`.
+    pub fn new(out: W, style: Style, rows: Rows) -> Self {
+        Self { out, style, rows, begun: false }
     }
 
     /// Writes one report.
-    pub fn write(&mut self, session: &Session, snapshot: Snapshot) -> io::Result<()> {
+    pub fn write(&mut self, session: &Session, snapshot: &Snapshot) -> io::Result<()> {
         let first = !std::mem::replace(&mut self.begun, true);
-        let header = Header {
-            session: session.clone(),
-            sight: Sight::of(&session.shown),
-            interval: Interval::of(session, &snapshot),
-            kernel_counts: snapshot.kernel_counts,
-            by: self.rows.by,
-        };
-        let (events, seconds) = (snapshot.events, header.interval.seconds);
-        let all = snapshot.rows.len();
-        let shown = snapshot.rows.into_iter().filter(|row| self.rows.show(row));
-        let (end, clock) = (snapshot.end, session.clock);
-        let sight = header.sight;
-        let row = |row| PortRow { row, end, seconds, clock, sight };
-        let mut rows: Vec<_> = shown.map(row).collect();
-        let unasked = all - rows.len();
-        // Trouble first, then traffic; then by role and port, so that equal rows stay in place.
-        rows.sort_by_key(|row| {
-            (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.gauges.open))
-        });
+        let report = Report::new(session, snapshot, &self.rows);
         match self.style.format {
-            Format::Table => self.table(&header, &rows, unasked, &events, first)?,
-            Format::Json => json_lines::object(&mut self.out, object(&header, &rows, &events))?,
-            Format::Csv => self.csv(&header, &rows, first)?,
+            Format::Table => self.table(&report, first)?,
+            Format::Json => json_lines::object(&mut self.out, report.object())?,
+            Format::Csv => self.csv(&report, first)?,
         }
         self.out.flush()
     }
 
-    fn table(
-        &mut self,
-        header: &Header,
-        rows: &[PortRow],
-        unasked: usize,
-        events: &Events,
-        first: bool,
-    ) -> io::Result<()> {
+    fn table(&mut self, report: &Report, first: bool) -> io::Result<()> {
+        let Report { header, rows, unasked, events } = report;
         let Style { wide, no_header, terminal, .. } = self.style;
-        let screen = self.screen();
-        if screen.is_some() {
-            self.out.write_all(CLEAR.as_bytes())?;
-        } else if !first {
+        if !first {
             writeln!(self.out)?;
-        }
-        if let Some(size) = self.too_small() {
-            return self.say_too_small(size);
         }
         if !no_header {
             let Interval { start, seconds, .. } = &header.interval;
             writeln!(self.out, "{start} +{seconds:.1}s")?;
         }
-        let width = screen.map(|(width, _)| width);
-        let footer = if no_header { Vec::new() } else { footer(events, width) };
-        /// On a screen with fewer lines, rows come before what is known of how they were come by.
-        const ROOMY: usize = 24;
-        let is_roomy = screen.is_none_or(|(_, height)| height >= ROOMY);
-        let sight = if no_header || !is_roomy { Vec::new() } else { knowledge(header, width) };
-        let note = if no_header { None } else { note(rows.len(), unasked, events) };
-        let note = note.map_or(Vec::new(), |note| wrapped(&note, width.unwrap_or(usize::MAX)));
-        /// Date, heading, what is hidden, and the line of the cursor.
-        const OTHER_LINES: usize = 4;
-        let room = screen.map_or(usize::MAX, |(_, height)| {
-            height.saturating_sub(OTHER_LINES + note.len() + sight.len() + footer.len())
-        });
-        let (shown, hidden) = rows.split_at(rows.len().min(room));
         let columns = table::columns(COLUMNS, wide, self.rows.by);
-        let hidden_columns =
-            table::whole(&mut self.out, &columns, shown, !no_header, terminal, width)?;
-        if let Some(hint) = hint(hidden.len(), hidden_columns) {
-            writeln!(self.out, "{}", clipped(&hint, width.unwrap_or(usize::MAX)))?;
+        table::whole(&mut self.out, &columns, rows, !no_header, terminal)?;
+        if no_header {
+            return Ok(());
         }
-        note.iter().chain(&sight).try_for_each(|line| writeln!(self.out, "{line}"))?;
+        if let Some(note) = note(rows.len(), *unasked, events) {
+            writeln!(self.out, "{note}")?;
+        }
+        writeln!(self.out, "{}", knowledge(header))?;
         let alarming = events.are_lower_bounds() || events.lost > 0;
         let (red, plain) = if alarming && terminal { (RED, PLAIN) } else { ("", "") };
-        footer.iter().try_for_each(|line| writeln!(self.out, "{red}{line}{plain}"))
+        writeln!(self.out, "{red}{}{plain}", footer(events))
     }
 
-    /// Instead of the table, until the terminal is larger again.
-    fn say_too_small(&mut self, TooSmall { width, height }: TooSmall) -> io::Result<()> {
-        let least = TooSmall::LEAST;
-        let text = format!(
-            "the terminal has {width}x{height} characters: {}x{} are needed",
-            least.width, least.height
-        );
-        let lines = wrapped(&text, width);
-        let lines: Vec<_> = lines.iter().take(height).map(|line| clipped(line, width)).collect();
-        // No line break at the end, which may scroll already.
-        write!(self.out, "{}", lines.join("\n"))
-    }
-
-    /// The size of the terminal, if the table stays in its place there: then it must not scroll.
-    fn screen(&self) -> Option<(usize, usize)> {
-        if !self.refresh || !self.style.terminal {
-            return None;
-        }
-        let size = terminal_size::terminal_size();
-        size.map(|(width, height)| (width.0.into(), height.0.into()))
-    }
-
-    /// The terminal's size, if a table cannot stay in its place there.
-    pub fn too_small(&self) -> Option<TooSmall> {
-        let (width, height) = self.screen().filter(|_| self.style.format == Format::Table)?;
-        let TooSmall { width: least_width, height: least_height } = TooSmall::LEAST;
-        (width < least_width || height < least_height).then_some(TooSmall { width, height })
-    }
-
-    fn csv(&mut self, header: &Header, rows: &[PortRow], first: bool) -> io::Result<()> {
-        let before = to_cells(HEADER, header);
-        for (index, row) in rows.iter().enumerate() {
+    fn csv(&mut self, report: &Report, first: bool) -> io::Result<()> {
+        let before = to_cells(HEADER, &report.header);
+        for (index, row) in report.rows.iter().enumerate() {
             let heading = first && index == 0 && !self.style.no_header;
             csv_rows::row(&mut self.out, &before, COLUMNS, row, heading)?;
         }
         Ok(())
     }
-}
-
-/// The size of a terminal, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooSmall {
-    /// Characters in a line.
-    pub width: usize,
-    /// Lines.
-    pub height: usize,
-}
-
-impl TooSmall {
-    /// What a table needs to stay in its place.
-    pub const LEAST: Self = Self { width: 40, height: 8 };
 }
 
 /// Why there are no rows, or fewer.
@@ -221,71 +172,27 @@ fn note(rows: usize, unasked: usize, events: &Events) -> Option<String> {
     }
 }
 
-/// What stands below the rows: all of it, unless it is wider than there is room for.
-fn footer(events: &Events, width: Option<usize>) -> Vec<String> {
+/// What became of the kernel's records.
+fn footer(events: &Events) -> String {
     let Events { seen, delivered, lost, filtered, missed, gaps, .. } = events;
-    let lower_bounds = events.are_lower_bounds();
-    let full = format!(
+    format!(
         "events: {seen} seen = {delivered} delivered + {lost} lost + {filtered} filtered{}; {missed} missed, {gaps} gaps{}",
         match events.in_flight() {
             0 => String::new(),
             records => format!(" + {records} in flight"),
         },
-        if lower_bounds { "; counts are lower bounds" } else { "" },
-    );
-    match width {
-        Some(width) if full.len() > width => {
-            let bounds = if lower_bounds { "; lower bounds" } else { "" };
-            let short =
-                format!("events: {seen}; {lost} lost, {missed} missed, {gaps} gaps{bounds}");
-            wrapped(&short, width)
-        }
-        _ => vec![full],
-    }
+        if events.are_lower_bounds() { "; counts are lower bounds" } else { "" },
+    )
 }
 
-/// What is exact, and what is not: the lines above the footer.
-fn knowledge(header: &Header, width: Option<usize>) -> Vec<String> {
+/// What is exact, and what is not.
+fn knowledge(header: &Header) -> String {
     let known = Knowledge::ALL.into_iter().filter_map(|knowledge| {
         let so_known = Extra::ALL.iter().filter(|&&of| header.sight.knowledge(of) == knowledge);
         let names: Vec<_> = so_known.map(|of| of.name()).collect();
         (!names.is_empty()).then(|| format!("{}: {}", knowledge.name(), names.join(", ")))
     });
-    wrapped(&known.collect::<Vec<_>>().join("; "), width.unwrap_or(usize::MAX))
-}
-
-/// What is not shown for want of room.
-fn hint(rows: usize, columns: usize) -> Option<String> {
-    let columns = match columns {
-        0 => None,
-        1 => Some("1 column does not fit: enlarge the terminal".to_owned()),
-        _ => Some(format!("{columns} columns do not fit: enlarge the terminal")),
-    };
-    let rows = (rows > 0).then(|| format!("{rows} more rows; `synfin report` shows all"));
-    let hints: Vec<_> = columns.into_iter().chain(rows).collect();
-    (!hints.is_empty()).then(|| hints.join("; "))
-}
-
-/// Lines of at most `width` characters, unless a word alone is longer.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().filter(|line| line.len() + 1 + word.len() <= width);
-        match line {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            None => lines.push(word.to_owned()),
-        }
-    }
-    lines.retain(|line| !line.is_empty());
-    lines
-}
-
-fn clipped(text: &str, width: usize) -> String {
-    text.chars().take(width).collect()
+    known.collect::<Vec<_>>().join("; ")
 }
 
 /// A snapshot's interval, dated.
@@ -366,10 +273,3 @@ pub const EVENTS: &[Figure<Events>] = figures! {
     "events.unreadable" "" Count("records"), Json, "Records that were not understood; they are among the delivered.", |e| Value::Int(e.unreadable);
     "events.lower_bounds" "" Bool, Json, "Births or ends may be missing, so that counts of them are lower bounds.", |e| Value::Bool(e.are_lower_bounds());
 };
-
-fn object(header: &Header, rows: &[PortRow], events: &Events) -> Map<String, serde_json::Value> {
-    let mut report = to_object(HEADER, header);
-    report.insert(ROWS.into(), rows.iter().map(|row| to_object(COLUMNS, row)).collect());
-    report.extend(to_object(EVENTS, events));
-    report
-}

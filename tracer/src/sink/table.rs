@@ -43,78 +43,25 @@ pub(super) fn line<T>(
     write_cells(out, &cells, &widths)
 }
 
-/// A whole table: columns are as wide as they need to be. Where there is room for so many
-/// characters only, they are as narrow as they can be, and those that do not fit are left out,
-/// from the right; returns how many.
+/// A whole table: columns are as wide as they need to be.
 pub(super) fn whole<T>(
     out: &mut impl Write,
     columns: &[&Figure<T>],
     items: &[T],
     heading: bool,
     terminal: bool,
-    room: Option<usize>,
-) -> io::Result<usize> {
-    let mut rows: Vec<_> = items.iter().map(|item| cells(columns, item)).collect();
-    let mut widths = widths(columns, &rows, least_width);
-    let mut fitting = columns.len();
-    if let Some(room) = room.filter(|&room| total(&widths) > room) {
-        shorten_names(columns, &mut rows);
-        widths = self::widths(columns, &rows, title_width);
-        while fitting > 1 && total(&widths[..fitting]) > room {
-            fitting -= 1;
-        }
-    }
-    let (shown, widths) = (&columns[..fitting], &widths[..fitting]);
-    if heading {
-        write_heading(out, shown, widths, terminal)?;
-    }
-    rows.iter().try_for_each(|row| write_cells(out, &row[..fitting], widths))?;
-    Ok(columns.len() - fitting)
-}
-
-/// Columns as wide as their widest cell, and at least as wide as `least` says.
-fn widths<T>(
-    columns: &[&Figure<T>],
-    rows: &[Vec<String>],
-    least: fn(&Figure<T>) -> Width,
-) -> Vec<Width> {
+) -> io::Result<()> {
+    let rows: Vec<_> = items.iter().map(|item| cells(columns, item)).collect();
     let widest = |index: usize| rows.iter().map(|row| row[index].width()).max().unwrap_or(0);
-    let width = |(index, figure): (usize, &&Figure<T>)| match least(figure) {
+    let width = |(index, figure): (usize, &&Figure<T>)| match least_width(figure) {
         Width::Left(least) => Width::Left(least.max(widest(index))),
         Width::Right(least) => Width::Right(least.max(widest(index))),
     };
-    columns.iter().enumerate().map(width).collect()
-}
-
-/// Cuts text that is longer than its column asks for, except at the end of a line.
-fn shorten_names<T>(columns: &[&Figure<T>], rows: &mut [Vec<String>]) {
-    let last = columns.len().saturating_sub(1);
-    for (index, figure) in columns[..last].iter().enumerate() {
-        let Width::Left(width) = least_width(figure) else { continue };
-        for cell in rows.iter_mut().map(|row| &mut row[index]).filter(|cell| cell.width() > width) {
-            while cell.width() >= width {
-                cell.pop();
-            }
-            cell.push('…');
-        }
+    let widths: Vec<_> = columns.iter().enumerate().map(width).collect();
+    if heading {
+        write_heading(out, columns, &widths, terminal)?;
     }
-}
-
-/// What a line of such columns takes.
-fn total(widths: &[Width]) -> usize {
-    let spaces = widths.len().saturating_sub(1);
-    widths.iter().map(|&(Width::Left(width) | Width::Right(width))| width).sum::<usize>() + spaces
-}
-
-/// The width of a figure's title.
-fn title_width<T>(figure: &Figure<T>) -> Width {
-    let title = figure.about.title.width();
-    match figure.about.shown {
-        Shown::Table(Width::Right(_))
-        | Shown::Wide(Width::Right(_))
-        | Shown::Grouped(_, Width::Right(_)) => Width::Right(title),
-        _ => Width::Left(title),
-    }
+    rows.iter().try_for_each(|row| write_cells(out, row, &widths))
 }
 
 fn cells<T>(columns: &[&Figure<T>], item: &T) -> Vec<String> {

@@ -5,11 +5,11 @@ use synfin_common::{port_count::SynQueue, reset::ResetReason, state::TcpState};
 use super::{
     close::{Class, CloseReason, Outcome},
     ephemeral::Ephemeral,
+    grouping::{By, Common, RowSnapshot},
     handshake::Unmeasured,
     machine::{OPEN_STATES, Role},
     ports::ClosedFirst,
     quantiles::Distribution,
-    snapshot::{By, Common, RowSnapshot},
     stuck::{Oldest, STUCK_STATES},
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
 };
 
 /// A row with its interval.
+#[derive(Clone)]
 pub struct PortRow {
     /// The row.
     pub row: RowSnapshot,
@@ -39,6 +40,13 @@ pub struct PortRow {
 }
 
 impl PortRow {
+    /// The same row, in which nothing has happened and nothing is.
+    pub(crate) fn emptied(&self) -> Self {
+        let mut emptied = self.clone();
+        emptied.row.empty();
+        emptied
+    }
+
     /// Connections that went wrong: failed or ended abnormally.
     pub fn bad(&self) -> u64 {
         self.row.counters.sum(|reason| reason.class() == Class::Abnormal)
@@ -65,7 +73,8 @@ impl PortRow {
         if self.sight.has(what) { value } else { Value::Unknown }
     }
 
-    fn new_connections(&self) -> u64 {
+    /// Attempts of a client, established ones of a server.
+    pub(crate) fn new_connections(&self) -> u64 {
         match self.row.role {
             Role::Client => self.row.counters.attempts,
             Role::Server => self.row.counters.established,
@@ -77,7 +86,7 @@ impl PortRow {
     }
 
     /// The connection that has been in this state for longest.
-    fn oldest(&self, state: TcpState) -> Option<&Oldest> {
+    pub(crate) fn oldest(&self, state: TcpState) -> Option<&Oldest> {
         let index = STUCK_STATES.iter().position(|&stuck| stuck == state)?;
         self.row.stuck[index].as_ref()
     }

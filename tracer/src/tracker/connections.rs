@@ -211,7 +211,7 @@ impl Connections {
         self.table.swap_remove(&sock)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SockId, &Life)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (SockId, &Life)> {
         self.table.iter().map(|(&sock, life)| (sock, life))
     }
 

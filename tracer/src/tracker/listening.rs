@@ -38,7 +38,7 @@ impl Listening {
     }
 
     /// Whether anything of this has happened since.
-    pub(super) fn has_changed_since(&self, time: Nanos) -> bool {
+    pub(crate) fn has_changed_since(&self, time: Nanos) -> bool {
         self.opened.max(self.closed) >= Some(time)
     }
 

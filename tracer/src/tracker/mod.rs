@@ -18,6 +18,7 @@ mod connections;
 mod ends;
 mod ephemeral;
 mod gate;
+mod grouping;
 mod handshake;
 mod listeners;
 mod listening;
@@ -40,13 +41,14 @@ use synfin_common::{event::Flags, state::TcpState};
 
 pub use connections::{Life, Origin};
 pub use ephemeral::Ephemeral;
+pub use grouping::{By, Common, RowName, RowSnapshot};
 pub use handshake::{Handshake, Unmeasured};
 pub use listening::Listening;
 pub use machine::{OPEN_STATES, Role, STATES};
 pub use owners::Owner;
 pub use ports::{ClosedFirst, Counters, Gauges, Label, RowKey, Walked};
 pub use quantiles::Distribution;
-pub use snapshot::{By, Common, Events, RowSnapshot, Snapshot, Tables};
+pub use snapshot::{Events, Snapshot, Tables, Walks};
 pub use stuck::{Oldest, STUCK_STATES};
 
 use close::{CloseReason, Resets};
@@ -297,7 +299,7 @@ impl Tracker {
     }
 
     /// The living connections.
-    pub fn open(&self) -> impl Iterator<Item = (SockId, &Life)> {
+    pub fn open(&self) -> impl ExactSizeIterator<Item = (SockId, &Life)> {
         self.connections.iter()
     }
 

@@ -64,6 +64,12 @@ impl Namespaces {
         }
     }
 
+    /// When its last complete walk began.
+    pub(super) fn walked_at(&self, netns: NetnsId) -> Option<Nanos> {
+        let namespace = self.0.get(&netns)?;
+        namespace.losses_at_walk.map(|_| namespace.walked_at)
+    }
+
     /// How it gives out ports, if a walk has shown that.
     pub(super) fn ephemeral_ports(&self, netns: NetnsId) -> Option<EphemeralPorts> {
         self.0.get(&netns)?.ephemeral_ports

@@ -10,60 +10,26 @@ use synfin_common::{event::Kind, port_count::SynQueue};
 
 use super::{
     Tracker,
+    close::CloseReason,
     ephemeral::{Destination, DestinationKey, Ephemeral},
     listeners::{Listener, Listeners},
     listening::Listening,
     machine::Role,
-    owners::KnownNames,
     ports::{Counters, Gauges, Label, Row, RowKey, Walked},
     stuck::{Stuck, keep_older},
 };
-use crate::{
-    figure::Words,
-    input::{KERNEL_COUNTERS, Nanos, NetnsId},
-};
+use crate::input::{KERNEL_COUNTERS, Nanos, NetnsId};
 
-/// What makes a row, besides the role.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum By {
-    /// The service port.
-    #[default]
-    Port,
-    /// The service port, and for clients the address that they connect to.
-    Remote,
-    /// The owner.
-    Owner,
-    /// The network namespace.
-    Netns,
-}
-
-impl By {
-    /// Their names.
-    pub const WORDS: Words = Words {
-        name: "grouping",
-        all: || [Self::Port, Self::Remote, Self::Owner, Self::Netns].map(Self::name).into(),
-    };
-
-    /// The name that every output uses.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Port => "port",
-            Self::Remote => "remote",
-            Self::Owner => "owner",
-            Self::Netns => "netns",
-        }
-    }
-}
-
-/// The books over an interval, per role and what was asked for.
+/// The books over an interval. They are kept finely; a report puts them together, see
+/// [`Snapshot::rows`].
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// When the interval began.
     pub start: Nanos,
     /// When it ended.
     pub end: Nanos,
-    /// The rows in which there is anything to say.
-    pub rows: Vec<RowSnapshot>,
+    /// Those in which there is anything to say.
+    pub(super) pages: BTreeMap<PageKey, Page>,
     /// What became of the kernel's records in the interval.
     pub events: Events,
     /// What the kernel counted from the first to the last walk of each namespace in the interval,
@@ -71,72 +37,118 @@ pub struct Snapshot {
     pub kernel_counts: [u64; KERNEL_COUNTERS.len()],
     /// How full the tables are.
     pub tables: Tables,
+    /// What the survey covers.
+    pub walks: Walks,
 }
 
-/// One row.
-#[derive(Clone, Debug)]
-pub struct RowSnapshot {
-    /// Which side we are.
-    pub role: Role,
-    /// The service port; unknown for the rest.
-    pub port: Common<u16>,
-    /// The address that clients connect to.
-    pub remote: Common<IpAddr>,
-    /// Names of the processes that own the sockets.
-    pub owner: Common<Arc<str>>,
-    /// Containers that they run in.
-    pub container: Common<Arc<str>>,
-    /// The containers' pods.
-    pub pod: Common<Arc<str>>,
-    /// Network namespaces.
-    pub netns: Common<NetnsId>,
-    /// Names of these.
-    pub netns_name: Common<Arc<str>>,
-    /// What happened in the interval.
-    pub counters: Counters,
-    /// What is so at its end.
-    pub gauges: Gauges,
-    /// What was so at its start.
-    pub opening_balance: Gauges,
-    /// Sockets in TIME_WAIT at its end.
-    pub time_wait_now: u64,
-    /// The most there were.
-    pub time_wait_peak: u64,
-    /// What the last walk showed.
-    pub walked: Walked,
-    /// The most connections that were seen waiting for accept().
-    pub accept_peak: u64,
-    /// Since when the port is served.
-    pub listening: Listening,
-    /// The connections that were in one state for longest, by [`STUCK_STATES`](super::STUCK_STATES).
-    pub stuck: Stuck,
-    /// How far the ports are used up toward the destination where most are; `None` if that is not
-    /// known, and for servers.
-    pub ephemeral: Option<Ephemeral>,
+/// The network namespaces in which there is anything to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Walks {
+    /// How many there are.
+    pub namespaces: u64,
+    /// When the oldest of their last walks began; `None`: none was walked yet.
+    pub oldest: Option<Nanos>,
 }
 
-/// What all that a row covers has in common. Several values are counted, never represented by one
-/// of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Common<T> {
-    /// None is known.
-    #[default]
-    Unknown,
-    /// All that are known are this one.
-    One(T),
-    /// There are this many.
-    Several(usize),
+/// What a page of the books is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PageKey {
+    pub(super) role: Role,
+    /// `None` for the rest, which has none.
+    pub(super) netns: Option<NetnsId>,
+    /// `None` for the rest.
+    pub(super) port: Option<u16>,
+    pub(super) remote: Option<IpAddr>,
+    /// A client's.
+    pub(super) owner: Option<Label>,
 }
 
-impl<T> Common<T> {
-    fn of(values: BTreeSet<T>) -> Self {
-        let several = values.len();
-        let mut values = values.into_iter();
-        match (values.next(), several) {
-            (None, _) => Self::Unknown,
-            (Some(value), 1) => Self::One(value),
-            (Some(_), _) => Self::Several(several),
+/// A page of the books: a row as finely as it is kept.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Page {
+    pub(super) owners: BTreeSet<Label>,
+    pub(super) netns_name: Option<Arc<str>>,
+    pub(super) books: Books,
+}
+
+/// What is known of a row, or of several together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Books {
+    pub(super) counters: Counters,
+    pub(super) gauges: Gauges,
+    pub(super) opening_balance: Gauges,
+    pub(super) time_wait_now: u64,
+    pub(super) time_wait_peak: u64,
+    pub(super) walked: Walked,
+    pub(super) accept_peak: u64,
+    pub(super) listening: Listening,
+    pub(super) stuck: Stuck,
+    pub(super) ephemeral: Option<Ephemeral>,
+}
+
+impl Books {
+    /// Adds those of another row in the same interval.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.counters.merge(&other.counters);
+        self.gauges.merge(&other.gauges);
+        self.opening_balance.merge(&other.opening_balance);
+        self.time_wait_now += other.time_wait_now;
+        self.time_wait_peak += other.time_wait_peak;
+        self.walked.merge(&other.walked);
+        self.accept_peak = self.accept_peak.max(other.accept_peak);
+        self.listening.merge(&other.listening);
+        for (kept, oldest) in self.stuck.iter_mut().zip(&other.stuck) {
+            keep_older(kept, oldest.clone());
         }
+        // Of several destinations, the one where most ports are used up is shown.
+        if let Some(destination) = &other.ephemeral
+            && self.ephemeral.is_none_or(|shown| shown.share() < destination.share())
+        {
+            self.ephemeral = Some(*destination);
+        }
+    }
+
+    /// Goes on with those of the same row in the next interval.
+    fn go_on(&mut self, later: &Self) {
+        self.counters.merge(&later.counters);
+        self.gauges = later.gauges;
+        self.time_wait_now = later.time_wait_now;
+        self.time_wait_peak = self.time_wait_peak.max(later.time_wait_peak);
+        self.walked = later.walked;
+        self.accept_peak = self.accept_peak.max(later.accept_peak);
+        self.listening.merge(&later.listening);
+        self.stuck.clone_from(&later.stuck);
+        self.ephemeral = later.ephemeral;
+    }
+}
+
+impl Snapshot {
+    /// How many connections ended for this reason, in all rows.
+    pub fn ended(&self, reason: CloseReason) -> u64 {
+        self.pages.values().map(|page| page.books.counters.ended(reason)).sum()
+    }
+
+    /// Goes on with the next interval: what adds up is added, what is so now is as it is then.
+    pub fn go_on(&mut self, later: &Self) {
+        let nothing = Page::default();
+        for (key, page) in &mut self.pages {
+            let Page { owners, netns_name, books } = later.pages.get(key).unwrap_or(&nothing);
+            page.books.go_on(books);
+            page.owners.extend(owners.iter().cloned());
+            page.netns_name = netns_name.clone().or(page.netns_name.take());
+        }
+        for (key, page) in &later.pages {
+            if !self.pages.contains_key(key) {
+                self.pages.insert(key.clone(), page.clone());
+            }
+        }
+        self.end = later.end;
+        self.events.add(&later.events);
+        for (sum, count) in self.kernel_counts.iter_mut().zip(later.kernel_counts) {
+            *sum += count;
+        }
+        self.tables = later.tables;
+        self.walks = later.walks;
     }
 }
 
@@ -175,6 +187,17 @@ impl Events {
         [self.lost_edges, self.missed, self.gaps, self.unreadable].iter().any(|&count| count > 0)
     }
 
+    fn add(&mut self, later: &Self) {
+        self.seen += later.seen;
+        self.delivered += later.delivered;
+        self.lost += later.lost;
+        self.lost_edges += later.lost_edges;
+        self.filtered += later.filtered;
+        self.missed += later.missed;
+        self.gaps += later.gaps;
+        self.unreadable += later.unreadable;
+    }
+
     fn since(&self, earlier: &Self) -> Self {
         Self {
             seen: self.seen - earlier.seen,
@@ -203,35 +226,42 @@ pub struct Tables {
 }
 
 impl Tracker {
-    /// Ends the interval and begins the next one. Rows are put together `by`.
-    pub fn cut(&mut self, by: By) -> Snapshot {
+    /// Ends the interval and begins the next one.
+    pub fn cut(&mut self) -> Snapshot {
         let (start, end) = (self.interval_start, self.now);
         let events = self.events();
-        let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
         let expired = self.expired();
         for (_, row) in self.ports.iter_mut() {
             row.time_waits.expire(expired);
         }
         let destinations = self.destinations();
         let mut stuck = self.stuck();
+        let mut pages = BTreeMap::new();
         let (labels, rows) = self.ports.with_labels();
         for (id, key, row) in rows {
             row.learn_owners(key, &self.listeners);
             if row.has_something_to_say(start) {
-                let label = key.owner.and_then(|id| labels.get_index(id as usize));
-                let owners = label.map_or_else(|| row.owners.clone(), |one| [one.clone()].into());
-                let group = groups.entry(GroupKey::new(by, key, &owners)).or_default();
-                group.add(key, row, owners);
-                group.add_stuck(stuck.remove(&id).unwrap_or_default());
-                group.add_destination(destination(key).and_then(|it| destinations.get(&it)));
+                let owner = key.owner.and_then(|id| labels.get_index(id as usize)).cloned();
+                let owners = owner.clone().map_or_else(|| row.owners.clone(), |one| [one].into());
+                let mut books = row.books();
+                books.stuck = stuck.remove(&id).unwrap_or_default();
+                books.ephemeral = destination(key)
+                    .and_then(|destination| destinations.get(&destination).copied());
+                // The rest has no namespace.
+                let netns = (key.netns != 0).then_some(key.netns);
+                let netns_name = netns.and_then(|id| self.names.namespace(id)).cloned();
+                let &RowKey { role, port, remote, .. } = key;
+                let key = PageKey { role, netns, port, remote, owner };
+                pages.insert(key, Page { owners, netns_name, books });
             }
             row.begin_interval();
         }
-        let names = &self.names;
+        let walks = self.walks_of(pages.keys().filter_map(|key: &PageKey| key.netns).collect());
         let snapshot = Snapshot {
             start,
             end,
-            rows: groups.into_iter().map(|(key, group)| group.into_row(key.role, names)).collect(),
+            walks,
+            pages,
             events: events.since(&self.events_cut),
             kernel_counts: std::mem::take(&mut self.kernel_counts),
             tables: Tables {
@@ -244,6 +274,11 @@ impl Tracker {
         self.interval_start = end;
         self.events_cut = events;
         snapshot
+    }
+
+    fn walks_of(&self, namespaces: BTreeSet<NetnsId>) -> Walks {
+        let walked = namespaces.iter().filter_map(|&netns| self.namespaces.walked_at(netns));
+        Walks { namespaces: namespaces.len() as u64, oldest: walked.min() }
     }
 
     /// How far the ports are used up toward each destination of clients.
@@ -296,109 +331,6 @@ fn destination(key: &RowKey) -> Option<DestinationKey> {
     Some((key.netns, key.remote?, key.port?))
 }
 
-/// What the rows of a group have in common.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct GroupKey {
-    role: Role,
-    port: Option<u16>,
-    remote: Option<IpAddr>,
-    owner: Option<Common<Label>>,
-    netns: Option<NetnsId>,
-}
-
-impl GroupKey {
-    fn new(by: By, key: &RowKey, owners: &BTreeSet<Label>) -> Self {
-        let all = Self { role: key.role, port: None, remote: None, owner: None, netns: None };
-        match by {
-            By::Port => Self { port: key.port, ..all },
-            By::Remote => Self { port: key.port, remote: key.remote, ..all },
-            By::Owner => Self { owner: Some(Common::of(owners.clone())), ..all },
-            By::Netns => Self { netns: Some(key.netns), ..all },
-        }
-    }
-}
-
-/// Rows that are put together.
-#[derive(Default)]
-struct Group {
-    ports: BTreeSet<u16>,
-    remotes: BTreeSet<IpAddr>,
-    owners: BTreeSet<Label>,
-    namespaces: BTreeSet<NetnsId>,
-    counters: Counters,
-    gauges: Gauges,
-    opening_balance: Gauges,
-    time_wait_now: u64,
-    time_wait_peak: u64,
-    walked: Walked,
-    accept_peak: u64,
-    listening: Listening,
-    stuck: Stuck,
-    ephemeral: Option<Ephemeral>,
-}
-
-impl Group {
-    fn add(&mut self, key: &RowKey, row: &Row, owners: BTreeSet<Label>) {
-        self.ports.extend(key.port);
-        self.remotes.extend(key.remote);
-        self.owners.extend(owners);
-        // The rest has no namespace.
-        self.namespaces.extend((key.netns != 0).then_some(key.netns));
-        self.counters.merge(&row.interval);
-        self.gauges.merge(&row.gauges);
-        self.opening_balance.merge(&row.opening_balance);
-        self.time_wait_now += row.time_waits.now();
-        self.time_wait_peak += row.time_waits.peak();
-        row.walked.values().for_each(|walked| self.walked.merge(walked));
-        self.accept_peak = self.accept_peak.max(row.accept_peak);
-        self.walked.limit_queue(row.accept_limit);
-        self.listening.merge(&row.listening);
-    }
-
-    fn add_stuck(&mut self, stuck: Stuck) {
-        for (kept, oldest) in self.stuck.iter_mut().zip(stuck) {
-            keep_older(kept, oldest);
-        }
-    }
-
-    /// Of several destinations, the one where most ports are used up is shown.
-    fn add_destination(&mut self, destination: Option<&Ephemeral>) {
-        if let Some(destination) = destination
-            && self.ephemeral.is_none_or(|shown| shown.share() < destination.share())
-        {
-            self.ephemeral = Some(*destination);
-        }
-    }
-
-    fn into_row(self, role: Role, names: &KnownNames) -> RowSnapshot {
-        let containers = self.owners.iter().filter_map(|owner| owner.container.as_ref());
-        let (ids, pods): (BTreeSet<_>, BTreeSet<_>) =
-            containers.map(|container| (container.id.as_str(), container.pod.as_deref())).unzip();
-        let texts = |texts: BTreeSet<&str>| Common::of(texts.into_iter().map(Arc::from).collect());
-        let namespace_names = self.namespaces.iter().filter_map(|&id| names.namespace(id).cloned());
-        RowSnapshot {
-            role,
-            port: Common::of(self.ports),
-            remote: Common::of(self.remotes),
-            container: texts(ids),
-            pod: texts(pods.into_iter().flatten().collect()),
-            netns_name: Common::of(namespace_names.collect()),
-            owner: Common::of(self.owners.iter().map(|owner| owner.name.clone()).collect()),
-            netns: Common::of(self.namespaces),
-            counters: self.counters,
-            gauges: self.gauges,
-            opening_balance: self.opening_balance,
-            time_wait_now: self.time_wait_now,
-            time_wait_peak: self.time_wait_peak,
-            walked: self.walked,
-            accept_peak: self.accept_peak,
-            listening: self.listening,
-            stuck: self.stuck,
-            ephemeral: self.ephemeral,
-        }
-    }
-}
-
 impl Row {
     /// A server's owners are those of its listeners, so long as there are any.
     fn learn_owners(&mut self, key: &RowKey, listeners: &Listeners) {
@@ -427,6 +359,24 @@ impl Row {
             || self.opening_balance != Gauges::default()
             || !self.walked.is_empty()
             || self.time_waits.peak() > 0
+    }
+
+    /// What it has counted in the interval, which it gives away, and what is so at its end.
+    fn books(&mut self) -> Books {
+        let mut walked = Walked::default();
+        self.walked.values().for_each(|namespace| walked.merge(namespace));
+        walked.limit_queue(self.accept_limit);
+        Books {
+            counters: std::mem::take(&mut self.interval),
+            gauges: self.gauges,
+            opening_balance: self.opening_balance,
+            time_wait_now: self.time_waits.now(),
+            time_wait_peak: self.time_waits.peak(),
+            walked,
+            accept_peak: self.accept_peak,
+            listening: self.listening,
+            ..Books::default()
+        }
     }
 
     fn begin_interval(&mut self) {

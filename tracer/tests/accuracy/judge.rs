@@ -75,7 +75,7 @@ impl Seen {
         Ended(mut connections): Ended,
     ) -> Self {
         connections.extend(tracker.open().map(|(_, life)| living(life)));
-        let snapshot = tracker.cut(By::Port);
+        let snapshot = tracker.cut();
         connections.sort();
         let events = tracker.events();
         let mut troubles = Vec::new();
@@ -83,7 +83,7 @@ impl Seen {
             troubles.push(format!("the books of the records do not balance: {events:?}"));
         }
         let (end, seconds) = (snapshot.end, (snapshot.end - snapshot.start) as f64 / 1e9);
-        let rows = snapshot.rows.into_iter();
+        let rows = snapshot.rows(By::Port).into_iter();
         let rows = rows.map(|row| PortRow { row, end, seconds, clock, sight }).collect();
         Self { connections, rows, sight, missed: events.missed, troubles }
     }

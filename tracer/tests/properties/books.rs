@@ -33,6 +33,8 @@ pub(crate) struct Books {
     last_end: Nanos,
     /// The sums of all cuts.
     totals: BTreeMap<Account, Sums>,
+    /// All cuts, put together.
+    whole: Snapshot,
     /// Their reports, as they would be written.
     pub(crate) reports: Vec<String>,
 }
@@ -76,6 +78,7 @@ impl Books {
             brought_forward: BTreeMap::new(),
             last_end: start,
             totals: BTreeMap::new(),
+            whole: Snapshot::default(),
             reports: Vec::new(),
         }
     }
@@ -127,15 +130,18 @@ impl Books {
 
     /// Cuts, and audits the cut.
     pub(crate) fn cut(&mut self) -> Snapshot {
-        let snapshot = self.tracker.cut(By::Port);
+        let snapshot = self.tracker.cut();
         assert_eq!(snapshot.start, self.last_end, "intervals follow one another");
         assert!(snapshot.end >= snapshot.start);
         self.last_end = snapshot.end;
 
-        snapshot.rows.iter().for_each(audit);
-        self.audit_intervals(&snapshot);
-        self.audit_ends(&snapshot);
-        self.audit_tables(&snapshot);
+        let rows = snapshot.rows(By::Port);
+        rows.iter().for_each(audit);
+        self.audit_intervals(&rows);
+        self.whole.go_on(&snapshot);
+        self.audit_whole(&rows);
+        self.audit_ends(&rows);
+        self.audit_tables(&snapshot, &rows);
         self.audit_events(&snapshot);
         self.reports.push(report(&snapshot, self.sight));
         snapshot
@@ -149,15 +155,15 @@ impl Books {
     }
 
     /// What one interval leaves is what the next one begins with, and all of them add up.
-    fn audit_intervals(&mut self, snapshot: &Snapshot) {
+    fn audit_intervals(&mut self, rows: &[RowSnapshot]) {
         let mut accounts: BTreeMap<Account, [(u64, u64); 2]> = BTreeMap::new();
-        for row in &snapshot.rows {
+        for row in rows {
             let [start, end] = accounts.entry(self.account(row)).or_default();
             for (sum, gauges) in [(start, row.opening_balance), (end, row.gauges)] {
                 *sum = (sum.0 + gauges.pending, sum.1 + gauges.open);
             }
         }
-        for row in &snapshot.rows {
+        for row in rows {
             let totals = self.totals.entry(self.account(row)).or_default();
             add(totals, sums(&row.counters));
         }
@@ -181,9 +187,31 @@ impl Books {
         );
     }
 
+    /// Put together, the cuts have the sums of all, and what is so now is as in the last one.
+    fn audit_whole(&self, last: &[RowSnapshot]) {
+        let now = |rows: &[RowSnapshot]| {
+            let mut now: BTreeMap<_, [u64; 3]> = BTreeMap::new();
+            for row in rows {
+                let gauges = [row.gauges.pending, row.gauges.open, row.time_wait_now];
+                let sums = now.entry(self.account(row)).or_default();
+                sums.iter_mut().zip(gauges).for_each(|(sum, gauge)| *sum += gauge);
+            }
+            now.retain(|_, gauges| *gauges != [0; 3]);
+            now
+        };
+        let rows = self.whole.rows(By::Port);
+        assert_eq!(now(&rows), now(last), "what is so now");
+        let mut totals: BTreeMap<_, Sums> = BTreeMap::new();
+        for row in &rows {
+            add(totals.entry(self.account(row)).or_default(), sums(&row.counters));
+        }
+        totals.retain(|_, sums| !sums.is_empty());
+        assert_eq!(totals, self.totals(), "the sums of all cuts");
+    }
+
     /// What ended is on the books exactly as it was told.
-    fn audit_ends(&mut self, snapshot: &Snapshot) {
-        let ended = |reason| snapshot.rows.iter().map(|row| row.counters.ended(reason)).sum();
+    fn audit_ends(&mut self, rows: &[RowSnapshot]) {
+        let ended = |reason| rows.iter().map(|row| row.counters.ended(reason)).sum();
         let booked: BTreeMap<_, u64> = CloseReason::ALL
             .iter()
             .map(|&reason| (reason, ended(reason)))
@@ -192,14 +220,13 @@ impl Books {
         assert_eq!(booked, std::mem::take(&mut self.seen.unaudited));
     }
 
-    fn audit_tables(&self, snapshot: &Snapshot) {
-        let on_the_books: u64 =
-            snapshot.rows.iter().map(|row| row.gauges.pending + row.gauges.open).sum();
+    fn audit_tables(&self, snapshot: &Snapshot, rows: &[RowSnapshot]) {
+        let on_the_books: u64 = rows.iter().map(|row| row.gauges.pending + row.gauges.open).sum();
         let Tables { connections, settling, .. } = snapshot.tables;
         assert_eq!(connections, self.tracker.open().count() as u64, "living connections");
         assert_eq!(on_the_books, connections + settling);
         // And one row of the rest for each role.
-        let rows = snapshot.rows.len();
+        let rows = rows.len();
         assert!(rows <= self.limits.rows + 2, "{rows} rows, limit {}", self.limits.rows);
     }
 
@@ -324,8 +351,8 @@ fn report(snapshot: &Snapshot, sight: Sight) -> String {
     let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
     let (end, clock) = (snapshot.end, ClockAnchor::default());
     let seconds = (end - snapshot.start) as f64 / 1e9;
-    for row in &snapshot.rows {
-        let row = PortRow { row: row.clone(), end, seconds, clock, sight };
+    for row in snapshot.rows(By::Port) {
+        let row = PortRow { row, end, seconds, clock, sight };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
         lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
     }

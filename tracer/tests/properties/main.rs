@@ -17,7 +17,7 @@ use synfin::{
     input::{Input, NetnsId, SockId, WalkBegin},
     recording::Frame,
     sight::{Extra, Sight},
-    tracker::{Limits, Role, Tracker, close::CloseReason},
+    tracker::{By, Limits, Role, Tracker, close::CloseReason},
 };
 use synfin_common::{event::Kind, state::TcpState};
 
@@ -277,7 +277,7 @@ fn agree(world: &World, books: &mut Books) {
 
     let snapshot = books.cut();
     let sum = |count: fn(&synfin::tracker::RowSnapshot) -> u64| -> u64 {
-        snapshot.rows.iter().map(count).sum()
+        snapshot.rows(By::Port).iter().map(count).sum()
     };
     let states = world.connections().map(|(_, socket)| socket.state);
     let pending = states.filter(|state| matches!(state, TcpState::SynSent | TcpState::SynRecv));

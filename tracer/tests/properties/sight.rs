@@ -61,7 +61,7 @@ impl Told {
 
     fn cut(&mut self) -> Remaining {
         let mut remaining = Remaining::new();
-        for row in self.tracker.cut(By::Port).rows {
+        for row in self.tracker.cut().rows(By::Port) {
             let now = (row.time_wait_now, row.walked.fin_wait2_orphans);
             if let Common::One(port) = row.port
                 && now != (0, 0)

@@ -44,7 +44,7 @@ impl Story {
     }
 
     fn ephemeral(&mut self, by: By) -> Vec<Option<Ephemeral>> {
-        let rows = self.tracker.cut(by).rows.into_iter();
+        let rows = self.tracker.cut().rows(by).into_iter();
         rows.filter(|row| row.role == Role::Client).map(|row| row.ephemeral).collect()
     }
 
@@ -91,7 +91,7 @@ fn every_destination_has_all_ports_and_the_worst_is_shown() {
     for id in 40..90 {
         story.connects("one", at("192.0.2.80:80"), id);
     }
-    let rows = story.tracker.cut(By::Port).rows;
+    let rows = story.tracker.cut().rows(By::Port);
     let found: Vec<_> =
         rows.iter().filter_map(|row| row.ephemeral).map(|it| (it.remote, it.used)).collect();
     assert_eq!(found, [(one.ip(), 50), (other.ip(), 30)]);

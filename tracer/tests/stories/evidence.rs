@@ -2,7 +2,7 @@
 
 use synfin::{
     input::{Closing, Input, Reset, ResetWay, Transition, WalkedSocket},
-    tracker::{Limits, close::CloseReason},
+    tracker::{By, Limits, close::CloseReason},
 };
 use synfin_common::{
     event::Flags,
@@ -57,7 +57,7 @@ fn what_the_kernel_answers_in_the_same_breath_decides() {
     assert_eq!(story.reasons(), [], "it is held");
     story.answers_by_reset(sock, AbortOnData);
     assert_eq!(story.reasons(), [CloseReason::ResetByUsDataAfterClose]);
-    assert_eq!(story.tracker.cut(Default::default()).tables.settling, 0);
+    assert_eq!(story.tracker.cut().tables.settling, 0);
 }
 
 #[test]
@@ -133,13 +133,14 @@ fn while_it_is_held_a_connection_is_shown_as_open() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
     story.ends_as_if_by_us(sock);
-    let cut = story.tracker.cut(Default::default());
+    let cut = story.tracker.cut();
     assert_eq!((cut.tables.connections, cut.tables.settling), (0, 1));
-    assert_eq!((cut.rows[0].gauges.open, cut.rows[0].counters.closed()), (1, 0));
+    let cut = cut.rows(By::Port);
+    assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (1, 0));
     story.wait_ms(50);
-    let cut = story.tracker.cut(Default::default());
-    assert_eq!((cut.rows[0].gauges.open, cut.rows[0].counters.closed()), (0, 1));
-    assert_eq!(cut.rows[0].opening_balance.open, 1);
+    let cut = story.tracker.cut().rows(By::Port);
+    assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (0, 1));
+    assert_eq!(cut[0].opening_balance.open, 1);
 }
 
 #[test]
@@ -193,8 +194,8 @@ fn the_end_of_the_trace_settles_all() {
     assert_eq!(story.reasons(), []);
     story.finish();
     assert_eq!(story.reasons(), [CloseReason::ClosedByUs; 3]);
-    let cut = story.tracker.cut(Default::default());
-    assert_eq!((cut.tables.settling, cut.rows[0].counters.closed()), (0, 3));
+    let cut = story.tracker.cut();
+    assert_eq!((cut.tables.settling, cut.rows(By::Port)[0].counters.closed()), (0, 3));
 }
 
 #[test]

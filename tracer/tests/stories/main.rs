@@ -15,7 +15,7 @@ mod time_waits;
 
 use synfin::{
     input::{Counters, Input, Tick, WalkedSocket, WalkedTimeWait},
-    tracker::{By, Common, Handshake, Limits, Origin, Role, Unmeasured, close::CloseReason},
+    tracker::{Common, Handshake, Limits, Origin, Role, Unmeasured, close::CloseReason},
 };
 use synfin_common::{
     event::Kind,
@@ -306,7 +306,7 @@ fn a_full_table_loses_sight_and_says_so() {
     story.life(Sock::client(2, 40_001), &[SynSent]);
     story.life(Sock::client(3, 40_002), &[SynSent]);
     assert_eq!(story.reasons(), [CloseReason::LostSight, CloseReason::ConnectLostSight]);
-    assert_eq!(story.tracker.cut(By::Port).tables.evicted, 2);
+    assert_eq!(story.tracker.cut().tables.evicted, 2);
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn counters_never_shrink() {
         counters: Counters::default(),
         ports: Vec::new(),
     }));
-    let events = story.tracker.cut(By::Port).events;
+    let events = story.tracker.cut().events;
     let counts = [events.seen, events.lost, events.filtered, events.missed];
     assert_eq!(counts, [0; 4]);
     let counters = Counters {
@@ -419,5 +419,5 @@ fn counters_never_shrink() {
         missed: u64::MAX,
     };
     story.tell(Input::Tick(Tick { time: story.now, counters, ports: Vec::new() }));
-    assert!(story.tracker.cut(By::Port).events.are_lower_bounds());
+    assert!(story.tracker.cut().events.are_lower_bounds());
 }

@@ -23,7 +23,7 @@ fn exact() -> Story {
 
 /// TIME_WAITs and orphans in FIN_WAIT2.
 fn now(story: &mut Story) -> (u64, u64) {
-    let rows = story.tracker.cut(By::Port).rows;
+    let rows = story.tracker.cut().rows(By::Port);
     let now = rows.iter().map(|row| (row.time_wait_now, row.walked.fin_wait2_orphans));
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }

@@ -306,7 +306,7 @@ impl Story {
 
     /// What a report would show now.
     pub(crate) fn rows(&mut self) -> Vec<RowSnapshot> {
-        self.tracker.cut(By::Port).rows
+        self.tracker.cut().rows(By::Port)
     }
 
     /// The row of a port.

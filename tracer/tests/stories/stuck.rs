@@ -187,8 +187,8 @@ fn of_several_rows_the_oldest_is_shown() {
         );
     }
     assert_eq!(oldest(&mut story, CloseWait).map(|oldest| oldest.since), Some(since));
-    let cut = story.tracker.cut(By::Remote);
-    let rows = cut.rows.iter().filter(|row| row.role == Role::Client);
+    let rows = story.tracker.cut().rows(By::Remote);
+    let rows = rows.iter().filter(|row| row.role == Role::Client);
     let ages: Vec<_> = rows.map(|row| row.stuck[0].as_ref().map(|oldest| oldest.since)).collect();
     assert_eq!(ages.iter().filter(|&&age| age == Some(since)).count(), 1, "{ages:?}");
     assert_eq!(ages.len(), 3);

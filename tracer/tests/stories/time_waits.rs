@@ -10,7 +10,7 @@ use synfin_common::state::TcpState::{self, *};
 use crate::story::{ELSEWHERE, HERE, SECOND, Sock, Story};
 
 fn now(story: &mut Story) -> u64 {
-    story.tracker.cut(By::Port).rows.iter().map(|row| row.time_wait_now).sum()
+    story.tracker.cut().rows(By::Port).iter().map(|row| row.time_wait_now).sum()
 }
 
 #[test]
