@@ -479,6 +479,9 @@ fn resets_only() -> Vec<String> {
     vec![Extra::Resets.name().to_owned()]
 }
 
+/// What the first process's network namespace is called.
+pub const HOST_NETNS: &str = "host";
+
 /// The same moment by two clocks, to tell the date of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockAnchor {

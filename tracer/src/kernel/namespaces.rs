@@ -10,10 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::mounts;
-
-/// The name of the namespace that the first process is in.
-pub const HOST: &str = "host";
+use crate::{input::HOST_NETNS, mounts};
 
 /// A way into each namespace, by inode number.
 pub fn list() -> BTreeMap<u32, PathBuf> {
@@ -43,7 +40,7 @@ pub fn names(paths: &BTreeMap<u32, PathBuf>) -> BTreeMap<u32, String> {
     let mut names: BTreeMap<_, _> =
         paths.iter().filter_map(|(&inode, path)| Some((inode, name(path)?))).collect();
     if let Some(first) = inode(Path::new("/proc/1/ns/net")) {
-        names.entry(first).or_insert_with(|| HOST.to_owned());
+        names.entry(first).or_insert_with(|| HOST_NETNS.to_owned());
     }
     names
 }

@@ -1,0 +1,239 @@
+//! What `diagnose` finds: each finding in a situation that is so, and none in a load of the same size
+//! that is well.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    thread,
+    time::Duration,
+};
+
+use nix::libc;
+use serde_json::Value;
+
+use crate::lab::{self, Link, Loss, Namespace, Pair, Synfin, Wire, reset, set_option};
+
+/// More than what is taken for no pattern.
+const MANY: usize = 8;
+
+/// Synfin, asked what is wrong in these namespaces.
+fn watch(namespaces: [&Namespace; 2]) -> Synfin {
+    let ids = namespaces.map(|namespace| namespace.id().to_string()).join(",");
+    Synfin::watch(["diagnose", "-o", "json", "-N", &ids, "--for", "1h"])
+}
+
+/// What it found: id, place and all that it says.
+struct Found(Vec<Value>);
+
+impl Found {
+    fn by(synfin: Synfin) -> Self {
+        let finished = synfin.finish();
+        let lines = finished.json_lines();
+        let [said] = &lines[..] else { panic!("one object, not {lines:#?}") };
+        Self(said["findings"].as_array().expect("findings").clone())
+    }
+
+    /// That alone, there.
+    #[track_caller]
+    fn is_only(&self, id: &str, role: &str, port: u16) -> &Value {
+        let found: Vec<_> = self.0.iter().map(|it| (&it["id"], &it["role"], &it["port"])).collect();
+        assert_eq!(found, [(&id.into(), &role.into(), &port.into())], "{:#?}", self.0);
+        &self.0[0]
+    }
+
+    #[track_caller]
+    fn says(&self, id: &str, parts: &[&str]) {
+        let finding = self.0.iter().find(|it| it["id"] == id);
+        let finding = finding.unwrap_or_else(|| panic!("no {id} in {:#?}", self.0));
+        for part in parts {
+            let said = [&finding["seen"], &finding["knob"]].map(Value::to_string).join(" ");
+            assert!(said.contains(part), "no {part:?} in {said}");
+        }
+    }
+}
+
+#[test]
+fn a_load_that_is_well_has_no_finding() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let synfin = watch(wire.both());
+    let at = SocketAddr::from((Wire::FAR4, 9501));
+    let listener = wire.far.listen(at);
+    let mut kept = Vec::new();
+    for (number, mut pair) in wire.pairs(&listener, at, lab::scaled(400, 100)).enumerate() {
+        pair.send(b"question");
+        pair.answer(b"answer");
+        match number % 4 {
+            0 => pair.close_by_server(),
+            // As many as leak elsewhere, and these wait for nobody.
+            1 if kept.len() < MANY => kept.push(pair),
+            _ => pair.close_by_client(),
+        }
+    }
+    let found = Found::by(synfin);
+    assert!(found.0.is_empty(), "{:#?}", found.0);
+}
+
+#[test]
+fn an_accept_queue_that_overflows() {
+    const LIMIT: usize = 4;
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let synfin = watch([&wire.far, &wire.far]);
+    let at = SocketAddr::from((Wire::FAR4, 9502));
+    let _listener = wire.far.listen_up_to(at, LIMIT as i32);
+    let _waiting: Vec<_> = (0..=LIMIT).map(|_| wire.near.connect(at)).collect();
+    let _more: Vec<_> = (0..MANY).map(|_| wire.near.begin_connect(at)).collect();
+    lab::eventually("drops", || (wire.far.counters().get("ListenDrops") > 0).then_some(()));
+    let found = Found::by(synfin);
+    found.is_only("accept_queue_overflow", "server", at.port());
+    found.says("accept_queue_overflow", &["; 4 may", "somaxconn", "backlog"]);
+}
+
+#[test]
+fn ephemeral_ports_that_run_out() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    wire.near.set("ipv4/ip_local_port_range", "40000 40099");
+    let synfin = watch([&wire.near, &wire.near]);
+    let at = SocketAddr::from((Wire::FAR4, 9503));
+    let listener = wire.far.listen(at);
+    wire.pairs(&listener, at, 90).for_each(Pair::close_by_client);
+    let found = Found::by(synfin);
+    found.is_only("ports_run_out", "client", at.port());
+    let parts = ["90 of 100 ports toward 10.", "mostly by TIME_WAIT", "ip_local_port_range"];
+    found.says("ports_run_out", &parts);
+}
+
+#[test]
+fn connections_that_nobody_closes() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let synfin = watch([&wire.far, &wire.far]);
+    let at = SocketAddr::from((Wire::FAR4, 9504));
+    let listener = wire.far.listen(at);
+    let leaked: Vec<_> = wire
+        .pairs(&listener, at, MANY)
+        .map(|Pair { client, server }| {
+            drop(client);
+            server
+        })
+        .collect();
+    // The threshold, and somewhat more.
+    thread::sleep(synfin::diagnose::thresholds::CLOSE_WAIT_AGE + Duration::from_secs(1));
+    let found = Found::by(synfin);
+    found.is_only("close_wait_leak", "server", at.port());
+    let whose = format!("(process {})", std::process::id());
+    found.says("close_wait_leak", &["8 connections are in CLOSE_WAIT", &whose]);
+    drop(leaked);
+}
+
+#[test]
+fn handshakes_that_are_lost_on_the_way() {
+    const PORT: u16 = 9505;
+    let _lab = lab::enter();
+    let link = Link::new(Duration::from_millis(1), &[(PORT, Loss::Syn)]);
+    let synfin = watch([&link.near, &link.near]);
+    let listener = link.far.listen((Link::FAR, PORT));
+    thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| link.near.connect((Link::FAR, PORT)).expect("a connection"));
+        }
+        for _ in 0..MANY {
+            lab::wait_for_end(lab::accept(&listener));
+        }
+    });
+    let found = Found::by(synfin);
+    found.is_only("handshakes_retransmit", "client", PORT);
+    found.says("handshakes_retransmit", &["8 of 8 handshakes (100 %)", "tcp_max_syn_backlog"]);
+}
+
+#[test]
+fn a_listener_that_is_gone_for_a_while() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let synfin = watch([&wire.far, &wire.far]);
+    let at = SocketAddr::from((Wire::FAR4, 9506));
+    let listener = wire.far.listen(at);
+    let waiting: Vec<_> = (0..MANY).map(|_| wire.near.connect(at).expect("it waits")).collect();
+    drop(listener);
+    for _ in 0..MANY {
+        wire.near.connect(at).expect_err("nobody listens");
+    }
+    thread::sleep(Duration::from_millis(50));
+    let again = wire.far.listen(at);
+    let found = Found::by(synfin);
+    found.is_only("listener_gone", "server", at.port());
+    found.says("listener_gone", &["8 connections that nobody had accepted were reset"]);
+    drop((waiting, again));
+}
+
+#[test]
+fn connections_that_are_forgotten_while_idle() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let synfin = watch([&wire.near, &wire.near]);
+    let at = SocketAddr::from((Wire::FAR4, 9507));
+    let listener = wire.far.listen(at);
+    let mut pairs: Vec<_> = wire.pairs(&listener, at, MANY).collect();
+    for pair in &mut pairs {
+        pair.send(b"question");
+        pair.answer(b"answer");
+    }
+    thread::sleep(synfin::diagnose::thresholds::IDLE + Duration::from_secs(1));
+    // From here on nobody on the way knows them.
+    wire.far.filter("forgotten", &format!("tcp dport {} drop", at.port()));
+    for pair in &mut pairs {
+        set_option(&pair.client, libc::TCP_USER_TIMEOUT, 500);
+        pair.client.write_all(b"are you there?").expect("it is sent");
+    }
+    for pair in &mut pairs {
+        pair.client.read(&mut [0]).expect_err("it times out");
+    }
+    let found = Found::by(synfin);
+    found.is_only("idle_dropped", "client", at.port());
+    found.says("idle_dropped", &["8 connections ended", "tcp_keepalive_time"]);
+}
+
+#[test]
+fn clients_that_nobody_answers_or_that_are_refused() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    wire.near.set("ipv4/tcp_syn_retries", 1);
+    let synfin = watch([&wire.near, &wire.near]);
+    let [silent, refused] = [9508, 9509].map(|port| SocketAddr::from((Wire::FAR4, port)));
+    wire.far.filter("silence", &format!("tcp dport {} drop", silent.port()));
+    thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| wire.near.connect(silent).expect_err("nobody answers"));
+            scope.spawn(|| wire.near.connect(refused).expect_err("it is refused"));
+        }
+    });
+    let found = Found::by(synfin);
+    assert_eq!(found.0.len(), 2, "{:#?}", found.0);
+    found.says("connect_timeout", &["8 of 8 attempts got no answer", "tcp_syn_retries"]);
+    found.says("connect_refused", &["8 of 8 attempts were refused", "8 by a reset, 0 by ICMP"]);
+}
+
+#[test]
+fn peers_that_reset_and_applications_that_do_not_read() {
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let synfin = watch(wire.both());
+    let [by_peer, unread] = [9510, 9511].map(|port| SocketAddr::from((Wire::FAR4, port)));
+    let (listener, other) = (wire.far.listen(by_peer), wire.far.listen(unread));
+    for Pair { client, server } in wire.pairs(&listener, by_peer, MANY) {
+        reset(server);
+        drop(client);
+    }
+    for mut pair in wire.pairs(&other, unread, MANY) {
+        pair.answer_unread(b"nobody reads this");
+        let Pair { client, server } = pair;
+        drop(client);
+        drop(server);
+    }
+    wire.near.settle();
+    let found = Found::by(synfin);
+    found.says("reset_by_peer", &["8 of 8 connections were reset by the peer"]);
+    found.says("unread_data", &["8 of 8 connections were closed with unread data"]);
+}
