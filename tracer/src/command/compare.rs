@@ -1,0 +1,170 @@
+//! `compare`: two recordings or reports, before and after.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use super::Output;
+use crate::{
+    cli::Form,
+    compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
+    harmless::{harmless, write_json},
+    input::Session,
+    sink::report::{Report, Rows},
+    tracker::{Observer, Tracker},
+};
+
+/// Version of the JSON object.
+const SCHEMA: u64 = 1;
+
+/// The reports in a file; `None` if it holds something else, which a recording is.
+pub(crate) fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
+    let bytes = fs::read(path)?;
+    let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    Ok(is_json.then(|| Side::of_lines(&String::from_utf8_lossy(&bytes))))
+}
+
+/// Makes one report of all that it sees.
+pub(crate) struct OneReport {
+    session: Session,
+    rows: Rows,
+    report: Option<Value>,
+}
+
+impl OneReport {
+    pub(crate) fn new(rows: Rows) -> Self {
+        Self { session: Session::default(), rows, report: None }
+    }
+
+    /// What a comparison needs of it.
+    pub(crate) fn into_side(self) -> Result<Side, SideError> {
+        Side::of_lines(&self.report.map_or_else(String::new, |report| report.to_string()))
+    }
+}
+
+impl Observer for OneReport {}
+
+impl Output for OneReport {
+    fn begin(&mut self, session: &Session) {
+        self.session = session.clone();
+    }
+
+    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+        let report = Report::new(&self.session, &tracker.cut(), &self.rows);
+        self.report = Some(report.object().into());
+        Ok(())
+    }
+}
+
+/// Writes what differs.
+pub(crate) fn write(form: Form, found: &Comparison, out: &mut impl Write) -> io::Result<()> {
+    match form {
+        Form::Text => write_text(found, out)?,
+        Form::Json => {
+            write_json(out, &to_json(found))?;
+            writeln!(out)?;
+        }
+    }
+    out.flush()
+}
+
+const SIDES: [&str; 2] = ["before", "after"];
+
+fn write_text(found: &Comparison, out: &mut impl Write) -> io::Result<()> {
+    let [before, after] = found.seconds;
+    writeln!(out, "before: {before:.1} s; after: {after:.1} s")?;
+    for (name, values) in &found.host {
+        let [before, after] =
+            values.each_ref().map(|value| value.as_deref().map_or_else(|| "-".into(), harmless));
+        writeln!(out, "{}: {before} -> {after}", harmless(name))?;
+    }
+    for row in &found.rows {
+        writeln!(out)?;
+        write_row(row, out)?;
+    }
+    for (side, _) in SIDES.iter().zip(found.lower_bounds).filter(|(_, is_lower)| *is_lower) {
+        writeln!(out, "counts {side} are lower bounds: records were lost")?;
+    }
+    Ok(())
+}
+
+fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
+    let where_ = match row.is_in {
+        [true, true] => "",
+        [true, false] => ", gone",
+        _ => ", new",
+    };
+    let name = harmless(&format!("{} {}", row.name.role, row.name.what));
+    writeln!(out, "{:<34} {:>10} {:>10}", format!("{name}{where_}"), SIDES[0], SIDES[1])?;
+    for (compared, change) in COMPARED.iter().zip(&row.figures) {
+        let Change { before, after } = change;
+        if before.is_none() && after.is_none() {
+            continue;
+        }
+        let cells = [before, after].map(|value| value.map_or_else(|| "-".into(), number));
+        let mark = match (change.is_change(), compared.is_cost, after > before) {
+            (false, ..) => "",
+            (true, true, true) => "  worse",
+            (true, true, false) => "  better",
+            (true, false, true) => "  more",
+            (true, false, false) => "  less",
+        };
+        writeln!(out, "  {:<32} {:>10} {:>10}{mark}", compared.title, cells[0], cells[1])?;
+    }
+    for (what, reasons) in [("new", &row.new_reasons), ("gone", &row.gone_reasons)] {
+        if !reasons.is_empty() {
+            let reasons: Vec<_> =
+                reasons.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
+            writeln!(out, "  {what}: {}", harmless(&reasons.join(", ")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whole where it is large.
+fn number(value: f64) -> String {
+    if value >= 100.0 || value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+fn to_json(found: &Comparison) -> Value {
+    let both = |values: &[Option<String>; 2]| json!({ "before": values[0], "after": values[1] });
+    let host: serde_json::Map<_, _> =
+        found.host.iter().map(|(name, values)| (name.clone(), both(values))).collect();
+    let counts = |reasons: &[(String, u64)]| -> serde_json::Map<_, _> {
+        reasons.iter().map(|(reason, count)| (reason.clone(), json!(count))).collect()
+    };
+    let rows = found.rows.iter().map(|row| {
+        let figures: serde_json::Map<_, _> = COMPARED
+            .iter()
+            .zip(&row.figures)
+            .map(|(compared, change)| {
+                let Change { before, after } = change;
+                (compared.key.to_owned(), json!({ "before": before, "after": after }))
+            })
+            .collect();
+        json!({
+            "role": row.name.role,
+            "row": row.name.what,
+            "is_before": row.is_in[0],
+            "is_after": row.is_in[1],
+            "figures": figures,
+            "new_reasons": counts(&row.new_reasons),
+            "gone_reasons": counts(&row.gone_reasons),
+        })
+    });
+    json!({
+        "schema": SCHEMA,
+        "seconds": { "before": found.seconds[0], "after": found.seconds[1] },
+        "lower_bounds": { "before": found.lower_bounds[0], "after": found.lower_bounds[1] },
+        "host": host,
+        "rows": rows.collect::<Vec<_>>(),
+    })
+}

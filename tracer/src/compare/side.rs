@@ -1,0 +1,237 @@
+//! One side of a comparison: reports, read from JSON and added up.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use thiserror::Error;
+
+/// Version of the reports that are understood.
+const SCHEMA: u64 = 1;
+
+/// What a row is about, as its report groups it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowName {
+    /// Client or server.
+    pub role: String,
+    /// The port, destination, owner or namespace.
+    pub what: String,
+}
+
+/// What a side is.
+#[derive(Debug, Default)]
+pub struct Side {
+    /// Kernel, synfin and the settings of the system, by name.
+    pub host: BTreeMap<String, String>,
+    /// How long it was.
+    pub seconds: f64,
+    /// Its rows.
+    pub rows: BTreeMap<RowName, Row>,
+    /// Counts are lower bounds.
+    pub lower_bounds: bool,
+    /// What makes a row.
+    by: Option<String>,
+}
+
+/// Why reports are not understood.
+#[derive(Debug, Error)]
+pub enum SideError {
+    /// It is no report.
+    #[error("line {0} is no report of synfin's: `synfin report -o json` writes one a line")]
+    NoReport(usize),
+    /// It is of another version.
+    #[error("line {0} is a report in form {1}, not {SCHEMA}: made by another synfin")]
+    OtherSchema(usize, Value),
+    /// Its rows are put together otherwise than those of another.
+    #[error("line {0} has rows by {1}, those before by {2}")]
+    OtherRows(usize, String, String),
+    /// There is none.
+    #[error("there is no report in it")]
+    Nothing,
+}
+
+/// The sums of a row's intervals.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    pub(super) established: u64,
+    pub(super) adopted: u64,
+    pub(super) failed: u64,
+    pub(super) abnormal: u64,
+    pub(super) retransmitted: u64,
+    pub(super) time_wait_entered: u64,
+    pub(super) listener_drops: Option<u64>,
+    pub(super) resets: Option<u64>,
+    pub(super) clean: Buckets,
+    /// Why connections failed and ended.
+    pub(super) reasons: BTreeMap<String, u64>,
+}
+
+impl Row {
+    /// Connections that had their say.
+    pub(super) fn connections(&self) -> u64 {
+        self.established + self.adopted + self.failed
+    }
+
+    pub(super) fn per_1000(&self, count: u64) -> Option<f64> {
+        let connections = self.connections();
+        (connections > 0).then(|| 1000.0 * count as f64 / connections as f64)
+    }
+
+    fn add(&mut self, row: &Value) {
+        let count = |pointer: &str| row.pointer(pointer).and_then(Value::as_u64);
+        let add = |sum: &mut u64, pointer| *sum = sum.saturating_add(count(pointer).unwrap_or(0));
+        add(&mut self.established, "/established");
+        add(&mut self.adopted, "/adopted");
+        add(&mut self.failed, "/failed");
+        add(&mut self.abnormal, "/abnormal");
+        add(&mut self.retransmitted, "/handshake/retransmitted/count");
+        add(&mut self.time_wait_entered, "/time_wait/entered");
+        for (sum, pointer) in
+            [(&mut self.listener_drops, "/listener/drops"), (&mut self.resets, "/resets/count")]
+        {
+            if let Some(count) = count(pointer) {
+                *sum = Some(sum.unwrap_or(0).saturating_add(count));
+            }
+        }
+        self.clean.add(row.pointer("/handshake/clean/buckets"));
+        for reasons in ["/failures", "/closes"] {
+            let reasons = row.pointer(reasons).and_then(Value::as_object);
+            for (reason, count) in reasons.into_iter().flatten() {
+                let sum = self.reasons.entry(reason.clone()).or_default();
+                *sum = sum.saturating_add(count.as_u64().unwrap_or(0));
+            }
+        }
+    }
+}
+
+/// A histogram: counts by the buckets' upper bounds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Buckets(BTreeMap<u64, u64>);
+
+impl Buckets {
+    fn add(&mut self, buckets: Option<&Value>) {
+        for bucket in buckets.and_then(Value::as_array).into_iter().flatten() {
+            if let (Some(bound), Some(count)) = (bucket[0].as_u64(), bucket[1].as_u64()) {
+                let sum = self.0.entry(bound).or_default();
+                *sum = sum.saturating_add(count);
+            }
+        }
+    }
+
+    /// The bound that a share of `quantile` does not exceed.
+    pub(super) fn quantile(&self, quantile: f64) -> Option<f64> {
+        let all: u64 = self.0.values().sum();
+        let wanted = (quantile * all as f64).ceil().max(1.0) as u64;
+        let mut below = 0;
+        let found = self.0.iter().find(|&(_, count)| {
+            below += count;
+            below >= wanted
+        });
+        found.map(|(&bound, _)| bound as f64)
+    }
+}
+
+impl Side {
+    /// Of reports in JSON, one a line.
+    pub fn of_lines(text: &str) -> Result<Self, SideError> {
+        let mut side = Self::default();
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        for (index, line) in lines {
+            let report = serde_json::from_str(line).map_err(|_| SideError::NoReport(index + 1))?;
+            side.add(&report, index + 1)?;
+        }
+        if side.by.is_none() { Err(SideError::Nothing) } else { Ok(side) }
+    }
+
+    /// Goes on with the next interval; `line` is its number.
+    fn add(&mut self, report: &Value, line: usize) -> Result<(), SideError> {
+        let (Some(rows), Some(by)) = (report["ports"].as_array(), report["by"].as_str()) else {
+            return Err(SideError::NoReport(line));
+        };
+        if report["schema"] != SCHEMA {
+            return Err(SideError::OtherSchema(line, report["schema"].clone()));
+        }
+        match &self.by {
+            Some(before) if before != by => {
+                return Err(SideError::OtherRows(line, by.into(), before.clone()));
+            }
+            _ => self.by = Some(by.into()),
+        }
+        self.seconds += report["interval"]["seconds"].as_f64().unwrap_or(0.0);
+        self.lower_bounds |= report["events"]["lower_bounds"] == true;
+        let host = &report["host"];
+        let plain = ["kernel", "synfin"].into_iter().map(|name| (name.to_owned(), &host[name]));
+        let sysctls = host["sysctls"].as_object().into_iter().flatten();
+        let settings = plain.chain(sysctls.map(|(name, value)| (name.clone(), value)));
+        self.host.extend(settings.filter_map(|(name, value)| Some((name, value.as_str()?.into()))));
+        for row in rows {
+            self.rows.entry(RowName::of(row, by)).or_default().add(row);
+        }
+        Ok(())
+    }
+}
+
+impl RowName {
+    fn of(row: &Value, by: &str) -> Self {
+        let text = |name: &str| match &row[name] {
+            Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        };
+        let what = match by {
+            "remote" if !row["remote"].is_null() => match text("remote") {
+                remote if remote.contains(':') => format!("[{remote}]:{}", text("port")),
+                remote => format!("{remote}:{}", text("port")),
+            },
+            "owner" => text("owner"),
+            "netns" => match &row["netns_name"] {
+                Value::String(name) => name.clone(),
+                _ => text("netns"),
+            },
+            _ => format!(":{}", text("port")),
+        };
+        Self { role: text("role"), what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report(by: &str, row: Value) -> String {
+        json!({ "schema": 1, "by": by, "interval": { "seconds": 2.0 }, "host": {}, "events": {}, "ports": [row] })
+            .to_string()
+    }
+
+    #[test]
+    fn intervals_add_up() {
+        let row = |count: u64, bound: u64| {
+            json!({ "role": "client", "port": 80, "established": count,
+                "failures": { "connect_timeout": 1 }, "failed": 1,
+                "handshake": { "clean": { "buckets": [[10, count], [bound, 1]] } } })
+        };
+        let lines = [report("port", row(3, 100)), report("port", row(5, 900))].join("\n");
+        let side = Side::of_lines(&lines).unwrap();
+        assert_eq!(side.seconds, 4.0);
+        let name = RowName { role: "client".into(), what: ":80".into() };
+        let row = &side.rows[&name];
+        assert_eq!((row.established, row.failed, row.connections()), (8, 2, 10));
+        assert_eq!(row.reasons, BTreeMap::from([("connect_timeout".to_owned(), 2)]));
+        assert_eq!([0.5, 0.9, 1.0].map(|q| row.clean.quantile(q)), [10.0, 100.0, 900.0].map(Some));
+        assert_eq!(row.per_1000(row.failed), Some(200.0));
+        // Servers only, and unknown is not none.
+        assert_eq!(row.listener_drops, None);
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused_with_its_line() {
+        let good = report("port", json!({ "role": "client", "port": 80 }));
+        let error = |text: &str| Side::of_lines(text).unwrap_err().to_string();
+        assert!(error("").contains("no report in it"));
+        assert!(error(&format!("{good}\n{{}}")).starts_with("line 2 is no report"));
+        assert!(error(&good.replace("\"schema\":1", "\"schema\":7")).contains("in form 7"));
+        let other = report("owner", json!({ "role": "client" }));
+        assert!(error(&format!("{good}\n{other}")).contains("by owner, those before by port"));
+    }
+}
