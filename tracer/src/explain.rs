@@ -1,6 +1,7 @@
-//! What a word that synfin prints means: a reason, a figure, a TCP state.
+//! What a word that synfin prints means: a reason, a figure, a TCP state; and four topics of TCP.
 
 mod page;
+mod topics;
 
 use serde_json::{Value as Json, json};
 use synfin_common::state::TcpState;
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub(crate) use page::{list, page};
+use topics::Topic;
 
 /// Something that can be explained.
 #[derive(Clone, Copy, Debug)]
@@ -24,17 +26,20 @@ pub(crate) enum Entry {
     Figure { about: About, command: &'static str, of: &'static str },
     /// A TCP state.
     State(TcpState),
+    /// How TCP works.
+    Topic(&'static Topic),
 }
 
 impl Entry {
-    /// Everything: reasons, states, figures.
+    /// Everything: topics, reasons, states, figures.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let reasons = CloseReason::ALL.iter().map(|&reason| Self::Reason(reason));
         let figures = registries().into_iter().flat_map(|registry| {
             let (command, of) = (registry.command, registry.of);
             registry.figures.into_iter().map(move |about| Self::Figure { about, command, of })
         });
-        reasons.chain(TcpState::ALL.map(Self::State)).chain(figures)
+        let topics = topics::TOPICS.iter().map(Self::Topic);
+        topics.chain(reasons).chain(TcpState::ALL.map(Self::State)).chain(figures)
     }
 
     /// What it is called first.
@@ -43,6 +48,7 @@ impl Entry {
             Self::Reason(reason) => reason.id(),
             Self::Figure { about, .. } => about.key,
             Self::State(state) => state.name(),
+            Self::Topic(topic) => topic.name,
         }
     }
 
@@ -55,6 +61,10 @@ impl Entry {
     }
 
     fn is_called(&self, word: &str) -> bool {
+        // A state's name is spelled otherwise, or is explained by the topic.
+        if let Self::Topic(topic) = self {
+            return topic.name.eq_ignore_ascii_case(&word.replace(' ', "-"));
+        }
         let is = |name: &str| spelled(name) == spelled(word);
         is(self.name())
             || self.heading().is_some_and(is)
@@ -93,13 +103,23 @@ impl Entry {
                 "name": state.name(),
                 "meaning": states::meaning(state),
             }),
+            Self::Topic(topic) => json!({
+                "is": "topic",
+                "name": topic.name,
+                "title": topic.title,
+                "meaning": topic.text.trim_end(),
+            }),
         }
     }
 }
 
 /// All that `word` is the name of, in any spelling.
 pub(crate) fn look_up(word: &str) -> Result<Vec<Entry>, NotKnown> {
-    let found: Vec<_> = Entry::all().filter(|entry| entry.is_called(word)).collect();
+    let mut found: Vec<_> = Entry::all().filter(|entry| entry.is_called(word)).collect();
+    if matches!(found.first(), Some(Entry::Topic(_))) {
+        // What is only spelled alike is told by the topic.
+        found.retain(|entry| matches!(entry, Entry::Topic(_)) || entry.name() == word);
+    }
     if found.is_empty() { Err(NotKnown::new(word)) } else { Ok(found) }
 }
 
@@ -144,7 +164,7 @@ impl From<NotKnown> for Failure {
             [only] => format!("did you mean {only}? "),
             [others @ .., last] => format!("did you mean {} or {last}? ", others.join(", ")),
         };
-        let why = "it is neither a reason's id, nor a figure's key or heading, nor a TCP state";
+        let why = "it is neither a reason's id, nor a figure's key or heading, nor a TCP state, nor one of the topics";
         Self::usage(what, why, meant + "`synfin explain` lists all that is")
     }
 }

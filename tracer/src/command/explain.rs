@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 
-use terminal_size::terminal_size_of;
-
 use crate::{
     cli::Form,
     explain::{Entry, list, page},
+    paragraph::width,
 };
 
 /// Explains these; without any, all: as text, that is a list of their names.
@@ -23,12 +22,4 @@ pub(crate) fn explain(entries: &[Entry], form: Form, out: &mut impl Write) -> io
         Form::Json => entries.iter().try_for_each(|entry| writeln!(out, "{}", entry.to_json()))?,
     }
     out.flush()
-}
-
-/// Lines of text are as long as the terminal is wide, but no longer than is good to read.
-fn width() -> usize {
-    const WIDEST: usize = 100;
-    const NO_TERMINAL: usize = 80;
-    terminal_size_of(io::stdout())
-        .map_or(NO_TERMINAL, |(width, _)| usize::from(width.0).min(WIDEST))
 }

@@ -3,24 +3,25 @@
 use synfin_common::state::TcpState;
 use textwrap::{Options, fill};
 
-use super::Entry;
+use super::{
+    Entry,
+    topics::{TOPICS, Topic},
+};
 use crate::{
+    paragraph::labelled,
     sink::{Registry, registries},
     states,
     tracker::close::{CloseReason, Outcome},
 };
 
-/// Where the text of a labelled line begins.
-const INDENT: &str = "           ";
-
 /// All that is said about an entry.
 pub(crate) fn page(entry: &Entry, width: usize) -> String {
+    if let Entry::Topic(topic) = entry {
+        return topic.text.into();
+    }
     let mut page = format!("{}\n", entry.name());
     for (label, text) in facts(entry) {
-        let label = format!("  {label:<9}");
-        let options = Options::new(width).initial_indent(&label).subsequent_indent(INDENT);
-        page += &fill(&text, options);
-        page.push('\n');
+        page += &labelled(label, &text, width);
     }
     page
 }
@@ -51,12 +52,17 @@ fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
             let title = format!("of a TCP socket: {}", states::title(*state));
             vec![("state", title), ("meaning", states::meaning(*state).into())]
         }
+        Entry::Topic(topic) => vec![("topic", topic.title.into())],
     }
 }
 
 /// The names of all that can be explained, in groups.
 pub(crate) fn list(width: usize) -> String {
-    let mut list = String::new();
+    let mut list = "Topics:\n".to_owned();
+    for Topic { name, title, .. } in &TOPICS {
+        list += &format!("  {name:<27} {title}\n");
+    }
+    list.push('\n');
     for outcome in [Outcome::Failed, Outcome::Closed] {
         list += &format!("Reasons, {} ({}):\n", outcome.sum(), outcome.meaning());
         let reasons = CloseReason::ALL.iter().map(|reason| reason.info());
