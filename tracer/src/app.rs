@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use ratatui::buffer::Buffer;
 use tokio::{
     process::Child,
     signal::unix::{Signal, SignalKind, signal},
@@ -18,11 +19,14 @@ use tokio::{
 
 use crate::{
     cli::{
-        Cli, Command, DoctorArgs, FilterArgs, LiveArgs, OutputArgs, RowsArgs, RunArgs, SourceArgs,
+        Cli, Command, DoctorArgs, FilterArgs, Grouping, LiveArgs, OutputArgs, RowsArgs, RunArgs,
+        SourceArgs,
     },
     command::{
-        Connections, Doctor, Output, Record, Report, Select, Trace, Which, completions, explain,
+        Connections, Diagnose, Doctor, OneReport, Output, Record, Report, Select, Trace, Which,
+        completions, explain, reports_in, write_comparison,
     },
+    compare::{Side, compare},
     decode::decode,
     exit::Exit,
     explain::look_up,
@@ -32,18 +36,23 @@ use crate::{
     message::{say, say_lines},
     recording::{Frame, Recorder, RecordingError},
     ring_size::{self, bytes},
+    screen::{self, Screen, Still},
+    services::Services,
     sight::Sight,
     sink::{
-        Lines, Style, connection,
-        report::{ReportSink, Rows, TooSmall},
+        Format, Lines, Style, connection,
+        report::{ReportSink, Rows},
         transition,
     },
     source::{Live, Options, Source},
     tracker::{Events, Limits, Tracker},
 };
 
-/// How often `top` is renewed.
+/// How often `top` is renewed where it is no screen.
 const TOP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long `diagnose` watches, unless something else is asked for.
+const DIAGNOSE_FOR: Duration = Duration::from_secs(10);
 
 /// Does what the command line asks for.
 pub async fn run(cli: Cli) -> Exit {
@@ -86,29 +95,32 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     let stdout = || BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match cli.command.unwrap_or(Command::Top(cli.top)) {
         Command::Top(args) => {
-            let sink = ReportSink::new(stdout(), style(args.output), true, rows(args.rows));
-            if let Some(TooSmall { width, height }) = sink.too_small() {
-                let TooSmall { width: least_width, height: least_height } = TooSmall::LEAST;
-                return Err(Failure::cannot_run(
-                    "the terminal is too small for a table that stays in its place",
-                    format!("it has {width}×{height} characters, and {least_width}×{least_height} are the least"),
-                    "enlarge it, or use `synfin report 1`, which needs no size",
-                )
-                .into());
-            }
-            let output = Report::new(sink, Some(TOP_INTERVAL), None);
+            let style = style(args.output);
             let run = Run::new(args.source, RunArgs::default(), verbose)?;
-            Run { silent: true, ..run }.go(output).await
+            if style.format == Format::Table && can_be_taken_over() {
+                let options = screen::Options {
+                    asked: rows(args.rows),
+                    wide: style.wide,
+                    colours: style.terminal,
+                    names: !args.numeric,
+                };
+                let mut screen = Screen::open(options).map_err(cannot_write)?;
+                Run { silent: true, stays: true, ..run }.go(&mut screen).await
+            } else {
+                let sink = ReportSink::new(stdout(), style, rows(args.rows));
+                let mut output = Report::new(sink, Some(TOP_INTERVAL), None);
+                Run { silent: true, ..run }.go(&mut output).await
+            }
         }
         Command::Report(args) => {
-            let sink = ReportSink::new(stdout(), style(args.output), false, rows(args.rows));
-            let output = Report::new(sink, args.interval, args.count);
+            let sink = ReportSink::new(stdout(), style(args.output), rows(args.rows));
+            let mut output = Report::new(sink, args.interval, args.count);
             let run = Run::new(args.source, args.run, verbose)?;
-            Run { once: args.once, ..run }.go(output).await
+            Run { once: args.once, ..run }.go(&mut output).await
         }
         Command::Trace(args) => {
             let lines = Lines::new(stdout(), style(args.output), transition::FIGURES);
-            Run::new(args.source, args.run, verbose)?.go(Trace::new(lines, args.state)).await
+            Run::new(args.source, args.run, verbose)?.go(&mut Trace::new(lines, args.state)).await
         }
         Command::Connections(args) => {
             let lines = Lines::new(stdout(), style(args.output), connection::FIGURES);
@@ -121,7 +133,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
             let run = Run::new(args.source, args.run, verbose)?;
             Run { once: args.open && !waits, ..run }
-                .go(Connections::new(lines, which, select))
+                .go(&mut Connections::new(lines, which, select))
                 .await
         }
         Command::Record(args) => {
@@ -131,7 +143,25 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 live: args.live,
                 filter: args.filter,
             };
-            Run::new(source, RunArgs { command: args.command }, verbose)?.go(Record::new(args.file)).await
+            Run::new(source, RunArgs { command: args.command }, verbose)?
+                .go(&mut Record::new(args.file))
+                .await
+        }
+        Command::Diagnose(args) => {
+            let mut source = args.source;
+            if source.from.is_none() && args.run.command.is_empty() {
+                source.live.duration.get_or_insert(DIAGNOSE_FOR);
+            }
+            let run = Run::new(source, args.run, verbose)?;
+            let services =
+                if args.numeric { Services::default() } else { Services::of_this_host() };
+            run.go(&mut Diagnose::new(stdout(), args.output, services)).await
+        }
+        Command::Compare(args) => {
+            let before = side(&args.before, args.by, verbose).await?;
+            let after = side(&args.after, args.by, verbose).await?;
+            let found = compare(&before, &after);
+            write_comparison(args.output, &found, &mut stdout()).map_err(cannot_write)
         }
         Command::Doctor(args) => return doctor(args, verbose).await,
         Command::Explain(args) => {
@@ -139,11 +169,37 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             let entries = found.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?.concat();
             explain(&entries, args.output, &mut stdout()).map_err(cannot_write)
         }
-        Command::Completions(args) => {
-            completions(args.shell, &mut stdout()).map_err(cannot_write)
-        }
+        Command::Completions(args) => completions(args.shell, &mut stdout()).map_err(cannot_write),
     }
     .map(|()| Exit::Done)
+}
+
+/// What `top` shows on a screen of this size at the end of a recording, after these keys: for
+/// pictures, and for tests of it.
+pub async fn still(recording: &Path, keys: &str, width: u16, height: u16) -> Result<Buffer> {
+    let options = screen::Options { colours: true, names: false, ..screen::Options::default() };
+    let mut still = Still::new(options);
+    let source = SourceArgs::from_file(recording.into());
+    Run::new(source, RunArgs::default(), 0)?.go(&mut still).await?;
+    still.press(keys);
+    Ok(still.drawn(width, height))
+}
+
+/// What is compared: reports, or a recording that one is made of.
+async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
+    let unusable = |why: String| {
+        let remedy = "give a recording, or what `synfin report -o json` wrote";
+        Failure::usage(format!("cannot compare {}", path.display()), why, remedy)
+    };
+    match reports_in(path).map_err(|error| unusable(spelled(&error)))? {
+        Some(reports) => Ok(reports.map_err(|error| unusable(error.to_string()))?),
+        None => {
+            let mut report = OneReport::new(Rows { by: by.into(), ..Rows::default() });
+            let source = SourceArgs::from_file(path.into());
+            Run::new(source, RunArgs::default(), verbose)?.go(&mut report).await?;
+            Ok(report.into_side().map_err(|error| unusable(error.to_string()))?)
+        }
+    }
 }
 
 /// Asks for everything that can be known without traffic, then makes some.
@@ -160,7 +216,7 @@ async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
         };
         let source = SourceArgs { from: None, record: None, live, filter: FilterArgs::default() };
         let run = Run { silent: true, ..Run::new(source, RunArgs::default(), verbose)? };
-        run.go(findings.self_test()).await?;
+        run.go(&mut findings.self_test()).await?;
     }
     findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
     if let Some(failure) = findings.refusal() {
@@ -177,6 +233,12 @@ fn style(args: OutputArgs) -> Style {
         no_header: args.no_header,
         terminal: io::stdout().is_terminal() && colourful,
     }
+}
+
+/// Whether this is a terminal that can show something in its place, and takes keys.
+fn can_be_taken_over() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stdin().is_terminal() && io::stdout().is_terminal() && !is_dumb
 }
 
 fn rows(args: RowsArgs) -> Rows {
@@ -196,6 +258,8 @@ struct Run {
     once: bool,
     /// The output shows by itself that something goes on.
     silent: bool,
+    /// The output is looked at for as long as whoever looks wants to, even if a recording is over.
+    stays: bool,
     command: Vec<std::ffi::OsString>,
 }
 
@@ -224,11 +288,22 @@ impl Run {
             .map(|path| record_to(&path).map(|recorder| (recorder, path)))
             .transpose()?;
         let (from, command) = (args.from, run.command);
-        Ok(Self { source, from, recorder, duration, filter, once: false, silent: false, command })
+        Ok(Self {
+            source,
+            from,
+            recorder,
+            duration,
+            filter,
+            once: false,
+            silent: false,
+            stays: false,
+            command,
+        })
     }
 
-    async fn go(mut self, mut output: impl Output) -> Result<()> {
-        let mut stop = Stop::new(matches!(self.source, Source::Live(_)), self.command.clone())?;
+    async fn go(mut self, output: &mut impl Output) -> Result<()> {
+        let replays = matches!(self.source, Source::Replay(_));
+        let mut stop = Stop::new(!replays || self.stays, self.command.clone())?;
         if self.once {
             self.source.finish();
         }
@@ -243,6 +318,9 @@ impl Run {
                 frame = self.source.next() => frame,
                 result = stop.asked() => {
                     result?;
+                    if replays {
+                        break;
+                    }
                     self.source.finish();
                     continue;
                 }
@@ -277,10 +355,14 @@ impl Run {
             let Some(tracker) = &mut tracker else {
                 break;
             };
-            decode(&frame, |input| tracker.ingest(&input, &mut output));
+            if replays && self.stays {
+                // A recording never makes us wait, and signals are taken only then.
+                tokio::task::yield_now().await;
+            }
+            decode(&frame, |input| tracker.ingest(&input, output));
             output.settle().map_err(cannot_write)?;
             if matches!(frame, Frame::Tick(_)) {
-                if self.after_tick(tracker, &mut output, deadline)?.is_break() {
+                if self.after_tick(tracker, output, deadline)?.is_break() {
                     break;
                 }
                 if self.source.is_seeded() && !std::mem::replace(&mut ready, true) {
@@ -292,9 +374,12 @@ impl Run {
         let Some(mut tracker) = tracker else {
             return Err(failure.unwrap_or_else(|| self.explain(no_session(), false)));
         };
-        tracker.finish(&mut output);
+        tracker.finish(output);
         output.settle().map_err(cannot_write)?;
         output.end(&mut tracker).map_err(cannot_write)?;
+        if replays && self.stays && !stop.asked {
+            stop.asked().await?;
+        }
         if self.from.is_none() {
             say_lost(ring_bytes, &tracker.events());
         }

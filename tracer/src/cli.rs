@@ -61,7 +61,7 @@ pub fn parse() -> Result<Cli, Exit> {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A table per port that stays in its place and is renewed every second (the default)
+    /// A screen to watch connections on: per port, each connection, what is wrong (the default)
     Top(TopArgs),
     /// Figures per port: once at the end, or every INTERVAL
     Report(ReportArgs),
@@ -73,6 +73,10 @@ pub(crate) enum Command {
     Record(RecordArgs),
     /// Say what this host can and cannot do, and try it on connections of its own
     Doctor(DoctorArgs),
+    /// Say what is wrong with the traffic, and what to do about it
+    Diagnose(DiagnoseArgs),
+    /// What has changed from one recording or report to another
+    Compare(CompareArgs),
     /// What a reason, a figure or a TCP state means
     Explain(ExplainArgs),
     /// Completions of this command line for a shell
@@ -84,6 +88,9 @@ pub(crate) enum Command {
 pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) rows: RowsArgs,
+    /// Do not tell ports by the names of their services
+    #[arg(short, long)]
+    pub(crate) numeric: bool,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
@@ -236,6 +243,38 @@ pub(crate) enum DoctorFormat {
     Json,
 }
 
+/// `diagnose`.
+#[derive(Debug, Args)]
+pub(crate) struct DiagnoseArgs {
+    /// Do not tell ports by the names of their services
+    #[arg(short, long)]
+    pub(crate) numeric: bool,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Form,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// What was before: a recording, or what `report -o json` wrote
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: PathBuf,
+    /// What is after
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: PathBuf,
+    /// What makes a row of a recording, besides the role
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) by: Grouping,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Form,
+}
+
 /// `explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
@@ -247,7 +286,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) output: Form,
 }
 
-/// The form of explanations.
+/// The form of what is for reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
     /// Paragraphs, for the eyes
@@ -278,6 +317,21 @@ pub(crate) struct SourceArgs {
     pub(crate) live: LiveArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
+}
+
+impl SourceArgs {
+    /// This recording, all of it.
+    pub(crate) fn from_file(file: PathBuf) -> Self {
+        let live = LiveArgs {
+            duration: None,
+            ring_size: crate::kernel::DEFAULT_RING_BYTES,
+            tracepoints_only: false,
+            types: TypesArgs::default(),
+            survey_always: false,
+            by_event: false,
+        };
+        Self { from: Some(file), record: None, live, filter: FilterArgs::default() }
+    }
 }
 
 /// How to watch.

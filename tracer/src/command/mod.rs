@@ -1,7 +1,9 @@
 //! What each command does: most of them, with the tracker's values.
 
+mod compare;
 mod completions;
 mod connections;
+mod diagnose;
 mod doctor;
 mod explain;
 mod record;
@@ -10,8 +12,10 @@ mod trace;
 
 use std::{io, ops::ControlFlow};
 
+pub(crate) use compare::{OneReport, reports_in, write as write_comparison};
 pub(crate) use completions::completions;
 pub(crate) use connections::{Connections, Select, Which};
+pub(crate) use diagnose::Diagnose;
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::explain;
 pub(crate) use record::Record;

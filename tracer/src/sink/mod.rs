@@ -3,6 +3,7 @@
 
 pub mod connection;
 mod csv_rows;
+pub mod diagnosis;
 mod json_lines;
 pub mod report;
 mod table;
@@ -13,6 +14,7 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 
 use crate::{
+    diagnose,
     figure::{About, Figure},
     tracker::{By, columns::COLUMNS},
 };
@@ -92,7 +94,7 @@ pub struct Registry {
 }
 
 /// Every figure that there is.
-pub fn registries() -> [Registry; 4] {
+pub fn registries() -> [Registry; 6] {
     fn abouts<T>(figures: &[Figure<T>]) -> Vec<About> {
         figures.iter().map(|figure| figure.about).collect()
     }
@@ -106,6 +108,12 @@ pub fn registries() -> [Registry; 4] {
             figures: abouts(connection::FIGURES),
         },
         Registry { command: "trace", of: "a transition", figures: abouts(transition::FIGURES) },
+        Registry { command: "diagnose", of: "a finding", figures: abouts(diagnose::FIGURES) },
+        Registry {
+            command: "diagnose",
+            of: "the diagnosis as a whole",
+            figures: abouts(diagnosis::DIAGNOSIS),
+        },
     ]
 }
 

@@ -1,0 +1,129 @@
+//! One connection's life, step by step.
+
+use ratatui::{
+    Frame,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+
+use super::{cell, lines_at, scrolled};
+use crate::{
+    figure::{Value, date},
+    harmless::harmless,
+    input::Nanos,
+    paragraph::labelled,
+    screen::{
+        model::Model,
+        theme::Theme,
+        timeline::{Known, Step, What, timeline},
+        watched::Watched,
+    },
+    states,
+};
+
+pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, at: usize) {
+    let Some(watched) = &model.shown else {
+        return lines_at(frame, area, vec![Line::raw("it is not kept any more")]);
+    };
+    let mut lines = about(model, theme, watched);
+    lines.push(Line::styled(
+        format!("{:>10}  {:ARROW$}  {:<12}", "TIME", format!("us{:16}peer", ""), "OUR STATE"),
+        theme.heading(),
+    ));
+    let begin =
+        watched.connection.opened.or_else(|| watched.changes.first().map(|first| first.time));
+    lines.extend(timeline(watched).iter().map(|step| line(step, begin, theme)));
+    if let Some(state) = watched.connection.state {
+        let since = model.data().history.last().end.saturating_sub(watched.changed) / 1000;
+        lines.push(Line::raw(format!("now {state}, for {}", Value::Micros(since).to_plain())));
+    }
+    if let Some(reason) = watched.connection.reason {
+        lines.push(Line::raw(""));
+        let info = reason.info();
+        for (label, text) in [("means", info.meaning), ("to do", info.advice)] {
+            let text = labelled(label, text, area.width.into());
+            lines.extend(text.lines().map(|line| Line::raw(line.to_owned())));
+        }
+    }
+    scrolled(frame, area, lines, at);
+}
+
+/// Which connection it is.
+fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
+    let connection = &watched.connection;
+    let ends = format!(
+        "{} {} {} {}",
+        connection.role.name(),
+        connection.local,
+        theme.sign("↔", "-"),
+        connection.remote
+    );
+    let owner = connection.owner.as_ref().map(|owner| match owner.pid {
+        Some(pid) => format!("{} (process {pid})", harmless(&owner.name)),
+        None => harmless(&owner.name),
+    });
+    let began = date(model.session.clock.date(connection.since));
+    let began = match connection.opened {
+        Some(_) => format!("begun {began}"),
+        None => format!("there since {began} at least"),
+    };
+    let owner = owner.map(|owner| format!("{owner}, ")).unwrap_or_default();
+    let end = match connection.reason {
+        Some(reason) => Span::styled(format!("  {}", reason.id()), bad_or(watched, theme)),
+        None => Span::raw(""),
+    };
+    vec![
+        Line::from(vec![Span::styled(ends, theme.heading()), end]),
+        Line::raw(format!("{owner}namespace {}, {began}", connection.netns)),
+        Line::raw(""),
+    ]
+}
+
+fn bad_or(watched: &Watched, theme: Theme) -> Style {
+    if watched.is_bad() { theme.alarm() } else { Style::new() }
+}
+
+/// How long an arrow is, with the segment's name in it.
+const ARROW: usize = 22;
+
+/// What is not measured is drawn with dots, and its time in brackets or not at all.
+fn line(step: &Step, begin: Option<Nanos>, theme: Theme) -> Line<'static> {
+    let offset = step.time.map(|time| {
+        let begin = begin.unwrap_or(time);
+        let (sign, us) = if time < begin { ("-", begin - time) } else { ("+", time - begin) };
+        format!("{sign}{}", Value::Micros(us / 1000).to_plain())
+    });
+    let offset = match (offset, step.known) {
+        (Some(offset), Known::Measured) => offset,
+        (Some(offset), _) => format!("({offset})"),
+        (None, _) => String::new(),
+    };
+    let known = match step.known {
+        Known::Measured => "",
+        Known::Derived => "derived",
+        Known::NotSeen => "not seen",
+    };
+    let stroke =
+        if step.known == Known::Measured { theme.sign("─", "-") } else { theme.sign("┄", ".") };
+    let strokes = |name: &str| stroke.repeat((ARROW - 3).saturating_sub(name.len()) / 2);
+    let style = match step.known {
+        Known::Measured => Style::new(),
+        _ => theme.aside(),
+    };
+    let note = [known, step.note.as_str()].into_iter().filter(|text| !text.is_empty());
+    let note = note.collect::<Vec<_>>().join("; ");
+    let state = step.state.map(states::title).unwrap_or_default();
+    let arrow = match step.what {
+        What::Sent(name) => format!("{0} {name} {0}{1}", strokes(name), theme.sign("▶", ">")),
+        What::Came(name) => format!("{1}{0} {name} {0}", strokes(name), theme.sign("◀", "<")),
+        What::Nothing => String::new(),
+        What::Wrong(reason) => {
+            let sign = theme.sign("✗", "X");
+            let text = format!("{offset:>10}  {sign} {}: {note}", reason.id());
+            return Line::styled(text, theme.alarm());
+        }
+    };
+    let text = format!("{offset:>10}  {}  {state:<12} {note}", cell(&arrow, ARROW, false));
+    Line::styled(text, style)
+}

@@ -1,0 +1,31 @@
+//! What is wrong, and what to do about it.
+
+use ratatui::{Frame, layout::Rect, text::Line};
+
+use super::{lines_at, scrolled};
+use crate::{
+    diagnose::Finding,
+    harmless::harmless,
+    paragraph::labelled,
+    screen::{model::Model, theme::Theme},
+};
+
+pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, at: usize) {
+    let findings = &model.data().findings;
+    if findings.is_empty() {
+        let fine = "nothing is wrong, as far as the last minute shows";
+        return lines_at(frame, area, vec![Line::raw(""), Line::raw(fine)]);
+    }
+    let lines =
+        findings.iter().flat_map(|finding| paragraph(model, finding, theme, area.width.into()));
+    scrolled(frame, area, lines.collect(), at);
+}
+
+fn paragraph(model: &Model, finding: &Finding, theme: Theme, width: usize) -> Vec<Line<'static>> {
+    let service = finding.port.and_then(|port| model.services.name(port));
+    let title = format!("{}: {}", harmless(&finding.place(service)), finding.rule.title);
+    let texts = finding.told().map(|(label, text)| labelled(label, &harmless(&text), width));
+    let lines = texts.iter().flat_map(|text| text.lines()).map(|line| Line::raw(line.to_owned()));
+    let heading = [Line::raw(""), Line::styled(title, theme.alarm())];
+    heading.into_iter().chain(lines).collect()
+}

@@ -1,0 +1,202 @@
+//! The header: where, how reliable, and what goes on in all rows together.
+
+use ratatui::{
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+use synfin_common::state::TcpState;
+
+use crate::{
+    figure::{Value, date},
+    harmless::harmless,
+    screen::{history::Trend, model::Model, theme::Theme},
+    tracker::{
+        By, OPEN_STATES,
+        close::{Class, CloseReason},
+    },
+};
+
+/// With fewer lines than this, the rows need them more.
+const ROOMY: u16 = 18;
+
+pub(super) fn lines(model: &Model, theme: Theme, area: Rect) -> Vec<Line<'static>> {
+    let width = usize::from(area.width);
+    let whole = [title(model, theme, width), reliability(model, theme)];
+    let mut lines = whole.to_vec();
+    if area.height >= ROOMY {
+        lines.push(states(model, theme, width));
+        lines.push(ports(model, theme));
+        lines.push(rates(model, theme, width));
+    }
+    lines.push(reasons(model, theme, width));
+    lines
+}
+
+/// Which host and when.
+fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
+    let session = &model.session;
+    let what = match model.asked.by {
+        By::Port => "by port",
+        By::Remote => "by remote address",
+        By::Owner => "by owner",
+        By::Netns => "by namespace",
+    };
+    let over = if model.totals { "since the start" } else { "lately" };
+    let time = date(session.clock.date(model.data().history.last().end));
+    // To the second.
+    let time = time.get(..19).unwrap_or_default().replace('T', " ") + " UTC";
+    let host =
+        format!(" {}  {}  {what}, {over}", harmless(&session.host), harmless(&session.kernel));
+    let room = width.saturating_sub("synfin".len() + time.len() + 1);
+    Line::from(vec![
+        Span::styled("synfin", theme.heading()),
+        Span::raw(super::cell(&host, room, false) + " "),
+        Span::raw(time),
+    ])
+}
+
+/// How far the figures can be relied on, and what they cost.
+fn reliability(model: &Model, theme: Theme) -> Line<'static> {
+    let data = model.data();
+    let (last, total) = (data.history.last(), data.history.total());
+    let namespaces = last.walks.namespaces;
+    let age = last.walks.oldest.map_or_else(
+        || "not surveyed yet".to_owned(),
+        |walk| {
+            format!(
+                "surveyed {} ago",
+                Value::Micros(last.end.saturating_sub(walk) / 1000).to_plain()
+            )
+        },
+    );
+    let events = &total.events;
+    let lost = format!("lost {}, missed {}, gaps {}", events.lost, events.missed, events.gaps);
+    let is_alarming = events.lost > 0 || events.are_lower_bounds();
+    let bounds = if events.are_lower_bounds() { ": counts are lower bounds" } else { "" };
+    let style = if is_alarming { theme.alarm() } else { Style::new() };
+    let own = format!("  synfin {:.1}% CPU {} MiB", data.own.cpu_pct, data.own.bytes >> 20);
+    Line::from(vec![
+        Span::raw(format!("{namespaces} netns, {age}  ")),
+        Span::styled(lost + bounds, style),
+        Span::styled(own, theme.aside()),
+    ])
+}
+
+/// A bar of what states the living connections are in.
+fn states(model: &Model, theme: Theme, width: usize) -> Line<'static> {
+    const SHOWN: usize = 4;
+    const FILLS: [(&str, &str); SHOWN] = [("█", "#"), ("▓", "+"), ("▒", "-"), ("░", ".")];
+    let rows = model.data().history.last().rows(By::Netns);
+    let of = |state: TcpState| rows.iter().map(|row| row.gauges.state(state)).sum::<u64>();
+    let mut counts: Vec<_> = OPEN_STATES
+        .into_iter()
+        .filter(|&state| state != TcpState::TimeWait)
+        .map(|state| (state.name(), of(state)))
+        .collect();
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let all: u64 = counts.iter().map(|(_, count)| count).sum();
+    let length = width / 4;
+    let mut spans = vec![Span::styled("STATES ", theme.heading())];
+    let mut legend = Vec::new();
+    let mut used = 0;
+    for (&(name, count), (fill, plain)) in counts.iter().filter(|(_, count)| *count > 0).zip(FILLS)
+    {
+        let fill = theme.sign(fill, plain);
+        let part = (length as u64 * count).div_ceil(all) as usize;
+        let part = part.min(length - used);
+        used += part;
+        spans.push(Span::raw(fill.repeat(part)));
+        legend.push(format!("{fill} {name} {count}"));
+    }
+    if all == 0 {
+        legend.push("no connections".to_owned());
+    }
+    spans.push(Span::raw(format!(" {}", legend.join("  "))));
+    Line::from(spans)
+}
+
+/// What runs out on a busy host: TIME_WAIT, and ports toward the fullest destination.
+fn ports(model: &Model, theme: Theme) -> Line<'static> {
+    let rows = model.data().history.last().rows(By::Netns);
+    let time_waits: u64 = rows.iter().map(|row| row.time_wait_now).sum();
+    let limit = model.session.sysctls.get("net.ipv4.tcp_max_tw_buckets");
+    let limit = limit.map(|limit| format!(" (a namespace may have {})", harmless(limit)));
+    let mut spans = vec![
+        Span::styled("TIME_WAIT ", theme.heading()),
+        Span::raw(format!("{time_waits}{}", limit.unwrap_or_default())),
+        Span::styled("  PORTS ", theme.heading()),
+    ];
+    let destinations = rows.iter().filter_map(|row| row.ephemeral);
+    let fullest = destinations.max_by(|one, other| one.share().total_cmp(&other.share()));
+    spans.extend(fullest.map_or_else(
+        || [Span::raw("none taken"), Span::raw("")],
+        |ports| {
+            let share = 100.0 * ports.share();
+            let left = ports
+                .exhausted_in
+                .map(|seconds| format!(", none left in {}", Value::Seconds(seconds).to_plain()));
+            let style = if share >= crate::diagnose::thresholds::EPHEMERAL_PCT {
+                theme.alarm()
+            } else {
+                Style::new()
+            };
+            let used = format!("{share:.0} % of {} to {}", ports.ports, ports.remote);
+            [Span::styled(used, style), Span::raw(left.unwrap_or_default())]
+        },
+    ));
+    Line::from(spans)
+}
+
+/// What began and what went wrong, refresh by refresh.
+fn rates(model: &Model, theme: Theme, width: usize) -> Line<'static> {
+    let each = width.saturating_sub(30) / 2;
+    let mut rates: Vec<_> = model.data().history.rates().rev().take(each).collect();
+    rates.reverse();
+    let last = rates.last().copied().unwrap_or_default();
+    let line = |values: Vec<f64>| super::cell(&theme.sparkline(&values), each, true);
+    let number = |value: f64| super::cell(&Value::Float(value).to_plain(), 6, true);
+    let bad = if last.bad > 0.0 { theme.alarm() } else { Style::new() };
+    Line::from(vec![
+        Span::styled("NEW/s", theme.heading()),
+        Span::raw(format!(
+            "{} {}",
+            number(last.new),
+            line(rates.iter().map(|rate| rate.new).collect())
+        )),
+        Span::styled("  BAD/s", theme.heading()),
+        Span::styled(
+            format!("{} {}", number(last.bad), line(rates.iter().map(|rate| rate.bad).collect())),
+            bad,
+        ),
+    ])
+}
+
+/// Why connections went wrong in the last minute, and where that goes.
+fn reasons(model: &Model, theme: Theme, width: usize) -> Line<'static> {
+    let history = &model.data().history;
+    let is_bad = |reason: &&CloseReason| reason.class() == Class::Abnormal;
+    let all = CloseReason::ALL.iter().filter(is_bad);
+    let mut counts: Vec<_> = all.map(|&reason| (reason, history.ended(reason))).collect();
+    counts.retain(|(_, (count, _))| *count > 0);
+    counts.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+    if counts.is_empty() {
+        return Line::from(Span::styled(
+            "WHY    nothing went wrong in the last minute",
+            theme.aside(),
+        ));
+    }
+    let said = counts.iter().map(|(reason, (count, trend))| {
+        let trend = match trend {
+            Trend::Up => theme.sign("↑", "(rising)"),
+            Trend::Level => theme.sign("→", "(level)"),
+            Trend::Down => theme.sign("↓", "(falling)"),
+        };
+        format!("{} {count} {trend}", reason.id())
+    });
+    let said = said.collect::<Vec<_>>().join("  ");
+    Line::from(vec![
+        Span::styled("WHY    ", theme.heading()),
+        Span::styled(super::cell(&said, width.saturating_sub(7), false), theme.alarm()),
+    ])
+}

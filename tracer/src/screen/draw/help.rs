@@ -1,0 +1,27 @@
+//! The keys, and what is what.
+
+use ratatui::{
+    Frame,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use super::{cell, lines_at};
+use crate::screen::{keys::KEYS, theme::Theme};
+
+/// Of the column with the keys.
+const WIDTH: usize = 24;
+
+pub(super) fn draw(theme: Theme, frame: &mut Frame<'_>, area: Rect) {
+    let room = usize::from(area.width).saturating_sub(WIDTH).max(1);
+    let mut lines = Vec::new();
+    for (keys, what) in KEYS {
+        for (index, text) in textwrap::wrap(what, room).into_iter().enumerate() {
+            let keys = cell(if index == 0 { keys } else { "" }, WIDTH, false);
+            let keys = Span::styled(keys, theme.heading());
+            lines.push(Line::from(vec![keys, Span::raw(text.into_owned())]));
+        }
+    }
+    lines.push(Line::raw("`synfin explain WORD` says what a column, a reason or a state means."));
+    lines_at(frame, area, lines);
+}

@@ -1,0 +1,135 @@
+//! What is drawn: a header, the view, and a line about the keys.
+
+mod connection;
+mod findings;
+mod header;
+mod help;
+mod row;
+mod table;
+
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    style::Style,
+    text::{Line, Span},
+    widgets::Paragraph,
+};
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::{
+    model::{Model, Sort, View},
+    theme::Theme,
+};
+use crate::harmless::harmless;
+
+/// Fewer characters than that show nothing that helps.
+const LEAST: (u16, u16) = (40, 8);
+
+/// Draws all of it.
+pub(crate) fn draw(model: &Model, frame: &mut Frame<'_>) {
+    let (theme, area) = (Theme::new(model.colours, model.plain), frame.area());
+    if area.width < LEAST.0 || area.height < LEAST.1 {
+        let text = format!(
+            "{}x{}: too small; {}x{} are needed, q ends",
+            area.width, area.height, LEAST.0, LEAST.1
+        );
+        let lines = textwrap::wrap(&text, usize::from(area.width.max(1)));
+        lines_at(frame, area, lines.into_iter().map(|line| Line::raw(line.into_owned())).collect());
+        return;
+    }
+    let header = header::lines(model, theme, area);
+    let rows =
+        [Constraint::Length(header.len() as u16), Constraint::Fill(1), Constraint::Length(1)];
+    let [top, middle, bottom] = Layout::vertical(rows).areas(area);
+    lines_at(frame, top, header);
+    match &model.view {
+        View::Rows => table::draw(model, theme, frame, middle),
+        View::Row(name) => row::draw(model, theme, frame, middle, name),
+        View::Connection(_, at) => connection::draw(model, theme, frame, middle, *at),
+        View::Findings(at) => findings::draw(model, theme, frame, middle, *at),
+        View::Help => help::draw(theme, frame, middle),
+    }
+    lines_at(frame, bottom, vec![hints(model, theme)]);
+}
+
+/// Lines as they are: what does not fit is cut off.
+fn lines_at(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>) {
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// The same, from some line on, but not past the last ones.
+fn scrolled(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>, at: usize) {
+    let last = lines.len().saturating_sub(area.height.into());
+    lines_at(frame, area, lines.into_iter().skip(at.min(last)).collect());
+}
+
+/// What the next key could be.
+fn hints(model: &Model, theme: Theme) -> Line<'static> {
+    if model.typing {
+        let cursor = Span::styled(" ", theme.selected());
+        let end = Span::styled("  Enter keeps it, Esc forgets it", theme.aside());
+        return Line::from(vec![
+            Span::raw(format!("show only: {}", harmless(&model.filter))),
+            cursor,
+            end,
+        ]);
+    }
+    let mut spans = Vec::new();
+    let mut say = |text: String, style: Style| {
+        spans.extend([Span::styled(text, style), Span::raw("  ")]);
+    };
+    if model.is_paused() {
+        say("PAUSED".into(), theme.selected());
+    }
+    if model.is_over {
+        say("END".into(), theme.selected());
+    }
+    if !model.filter.is_empty() {
+        say(format!("/{}", harmless(&model.filter)), theme.heading());
+    }
+    match model.data().findings.len() {
+        0 => {}
+        1 => say("d: 1 finding".into(), theme.alarm()),
+        count => say(format!("d: {count} findings"), theme.alarm()),
+    }
+    let keys = match &model.view {
+        View::Rows => {
+            let sort = match model.sort {
+                Sort::Trouble => "trouble",
+                Sort::Column(key) => {
+                    let sorted = model.columns.iter().find(|column| column.key() == key);
+                    sorted.map_or(key, |column| column.figure.about.title)
+                }
+            };
+            let by = model.asked.by.name();
+            format!(
+                "? help  q end  Enter look  / filter  s sort:{sort}  g by:{by}  t totals  space pause"
+            )
+        }
+        View::Row(_) => "? help  q end  Esc back  Enter look  t totals  space pause".to_owned(),
+        _ => "? help  q end  Esc back".to_owned(),
+    };
+    spans.push(Span::styled(keys, theme.aside()));
+    Line::from(spans)
+}
+
+/// Text in a column: cut, with a sign for that, or filled up.
+fn cell(text: &str, width: usize, right: bool) -> String {
+    let length = text.width();
+    if length > width {
+        let mut cut = String::new();
+        let mut room = width.saturating_sub(1);
+        for letter in text.chars() {
+            let letter_width = letter.width().unwrap_or(0);
+            if letter_width > room {
+                break;
+            }
+            room -= letter_width;
+            cut.push(letter);
+        }
+        return cut + &"…".repeat(width.min(1)) + &" ".repeat(room);
+    }
+    let space = " ".repeat(width - length);
+    if right { space + text } else { text.to_owned() + &space }
+}

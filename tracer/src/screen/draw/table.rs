@@ -1,0 +1,174 @@
+//! The table of rows. Columns are as wide as they need to be; what is left goes to the last of them.
+
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    style::Style,
+    text::{Line, Span},
+};
+use unicode_width::UnicodeWidthStr;
+
+use super::{cell, lines_at, row};
+use crate::{
+    figure::{Shown, Width},
+    screen::{
+        model::{Model, Sort},
+        rows::{Column, ShownRow},
+        theme::Theme,
+    },
+};
+
+/// Names are cut to this where there is no room for them: owners first, then reasons, which are
+/// told in full elsewhere.
+const LEAST_NAMES: [(&str, usize); 4] =
+    [("owner", 10), ("why", 12), ("netns_name", 8), ("remote", 10)];
+
+/// Where a screen is so wide, ports are told by name as well.
+const WIDE: u16 = 100;
+const SERVICE: &str = "SERVICE";
+const SERVICE_WIDTH: usize = 12;
+
+pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect) {
+    if model.rows.is_empty() {
+        return lines_at(frame, area, vec![Line::raw(""), Line::raw(nothing(model))]);
+    }
+    let [area, below] = split(model, area);
+    if let Some(row) = model.rows.get(model.selected_index()).filter(|_| below.height > 0) {
+        row::draw(model, theme, frame, below, &row.name);
+    }
+    let height = usize::from(area.height).saturating_sub(1);
+    let selected = model.selected_index();
+    let first = (selected + 1).saturating_sub(height);
+    let shown = &model.rows[first..model.rows.len().min(first + height)];
+    let cells: Vec<Vec<String>> = shown.iter().map(|row| cells(model, row)).collect();
+    let services = model.services_shown(area.width).then_some(SERVICE_WIDTH + 1);
+    let widths = widths(model, &cells, usize::from(area.width) - services.unwrap_or(0));
+
+    let heading = |(column, &width): (&Column, &usize)| {
+        let sorted = model.sort == Sort::Column(column.key());
+        let title = column.figure.about.title;
+        let sign = if model.reversed { theme.sign("▲", "^") } else { theme.sign("▼", "v") };
+        let title = if sorted { format!("{title}{sign}") } else { title.to_owned() };
+        cell(&title, width, is_right(column))
+    };
+    let mut lines = vec![line(
+        model.columns.iter().zip(&widths).map(heading).collect(),
+        model.services_shown(area.width).then(|| cell(SERVICE, SERVICE_WIDTH, false)),
+        theme.heading(),
+    )];
+    for (index, (row, texts)) in shown.iter().zip(cells).enumerate() {
+        let texts = texts.iter().zip(&model.columns).zip(&widths);
+        let texts = texts.map(|((text, column), &width)| cell(text, width, is_right(column)));
+        let service = row.name.port.and_then(|port| model.services.name(port)).unwrap_or("");
+        let service = model.services_shown(area.width).then(|| cell(service, SERVICE_WIDTH, false));
+        let style = if first + index == selected {
+            theme.selected()
+        } else if is_bad(model, row) {
+            theme.alarm()
+        } else {
+            Style::new()
+        };
+        let mark = if model.plain && first + index == selected { ">" } else { "" };
+        let mut line = line(texts.collect(), service, style);
+        line.spans.push(Span::raw(mark));
+        lines.push(line);
+    }
+    lines_at(frame, area, lines);
+}
+
+/// Where there is room for all rows and more, the rest is for the selected one.
+fn split(model: &Model, area: Rect) -> [Rect; 2] {
+    const LEAST: u16 = 18;
+    let table = u16::try_from(model.rows.len() + 2).unwrap_or(u16::MAX).min(area.height / 2);
+    let table = if area.height >= table + LEAST { table } else { area.height };
+    Layout::vertical([Constraint::Length(table), Constraint::Fill(1)]).areas(area)
+}
+
+impl Model {
+    /// Whether the services have a column.
+    fn services_shown(&self, width: u16) -> bool {
+        width >= WIDE && !self.services.is_empty()
+    }
+}
+
+fn line(cells: Vec<String>, service: Option<String>, style: Style) -> Line<'static> {
+    let mut cells = cells;
+    if let Some(service) = service {
+        /// After the role and the port.
+        const PLACE: usize = 2;
+        cells.insert(PLACE.min(cells.len()), service);
+    }
+    Line::from(Span::styled(cells.join(" "), style))
+}
+
+fn is_bad(model: &Model, row: &ShownRow) -> bool {
+    if model.totals { row.total.bad() > 0 } else { row.minute.bad() > 0 }
+}
+
+fn cells(model: &Model, row: &ShownRow) -> Vec<String> {
+    model
+        .columns
+        .iter()
+        .map(|column| row.value(column, model.totals))
+        .map(|it| it.to_plain())
+        .collect()
+}
+
+/// Why there is nothing.
+fn nothing(model: &Model) -> &'static str {
+    let filtered = model.data().history.total().events.filtered > 0;
+    if !model.filter.is_empty() || !model.asked.reasons.is_empty() || !model.asked.states.is_empty()
+    {
+        "no row is like what is asked for"
+    } else if filtered {
+        "no TCP connection matched: the filters left out all that was seen"
+    } else {
+        "no TCP connection was seen yet"
+    }
+}
+
+fn is_right(column: &Column) -> bool {
+    matches!(
+        column.figure.about.shown,
+        Shown::Table(Width::Right(_))
+            | Shown::Wide(Width::Right(_))
+            | Shown::Grouped(_, Width::Right(_))
+    )
+}
+
+/// How wide each column is; the first of them that fit.
+fn widths(model: &Model, rows: &[Vec<String>], room: usize) -> Vec<usize> {
+    let columns = &model.columns;
+    let needed = columns.iter().enumerate().map(|(index, column)| {
+        let sign = usize::from(model.sort == Sort::Column(column.key()));
+        let title = column.figure.about.title.width() + sign;
+        rows.iter().map(|row| row[index].width()).max().unwrap_or(0).max(title)
+    });
+    let mut widths: Vec<_> = needed.collect();
+    let total = |widths: &[usize]| widths.iter().sum::<usize>() + widths.len().saturating_sub(1);
+    let first = columns.iter().filter(|column| column.is_first).count();
+    for (name, least) in LEAST_NAMES {
+        let Some(index) = columns.iter().position(|it| it.key() == name) else {
+            continue;
+        };
+        let over = total(&widths[..first]).saturating_sub(room);
+        widths[index] -= over.min(widths[index].saturating_sub(least));
+    }
+    while widths.len() > 1 && total(&widths) > room {
+        widths.pop();
+    }
+    widths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_cut_with_a_sign() {
+        assert_eq!(cell("reset_by_peer", 8, false), "reset_b…");
+        assert_eq!([cell("7", 3, true), cell("a", 3, false)], ["  7", "a  "]);
+        // A wide letter that does not fit leaves a space.
+        assert_eq!(cell("日本語", 4, false), "日… ");
+    }
+}

@@ -1,0 +1,91 @@
+//! The live screen: what the tracker's values say, in a terminal.
+//!
+//! The tracker's side hands over a [`moment`](moment::Moment) at every refresh, and never waits; a
+//! thread of its own draws it and takes keys, which change the view only.
+
+mod draw;
+mod feed;
+mod history;
+mod keys;
+mod model;
+mod moment;
+mod own_cost;
+mod rows;
+mod still;
+mod terminal;
+mod theme;
+mod timeline;
+mod watched;
+
+use std::{io, ops::ControlFlow};
+
+pub(crate) use model::Options;
+pub(crate) use still::Still;
+
+use self::{feed::Feed, model::Model, moment::Slot, own_cost::Meter, terminal::Display};
+use crate::{
+    command::Output,
+    input::{Nanos, Session, Transition},
+    message::{self, Held},
+    tracker::{Closed, Life, Observer, Tracker},
+};
+
+/// The tracker's side of it.
+pub(crate) struct Screen {
+    display: Display,
+    slot: Slot,
+    feed: Feed,
+    meter: Meter,
+    /// What is said meanwhile, until the terminal is given back.
+    _held: Held,
+}
+
+impl Screen {
+    /// Takes the terminal over.
+    pub(crate) fn open(options: Options) -> io::Result<Self> {
+        let held = message::hold();
+        let slot = Slot::default();
+        Ok(Self {
+            display: Display::open(Model::new(options), slot.clone())?,
+            slot,
+            feed: Feed::default(),
+            meter: Meter::new(),
+            _held: held,
+        })
+    }
+}
+
+impl Observer for Screen {
+    fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
+        self.feed.transition(transition, life);
+    }
+
+    fn closed(&mut self, closed: &Closed) {
+        self.feed.closed(closed);
+    }
+}
+
+impl Output for Screen {
+    fn begin(&mut self, session: &Session) {
+        self.feed = Feed::of(session);
+        self.slot.begin(session.clone());
+    }
+
+    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+        self.display.failure()?;
+        if let Some(moment) = self.feed.due(tracker, || self.meter.read()) {
+            self.slot.put(moment);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn next_tick(&self) -> Option<Nanos> {
+        Some(self.feed.next_cut)
+    }
+
+    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+        self.slot.put(self.feed.cut(tracker, self.meter.read()));
+        self.slot.end();
+        self.display.failure()
+    }
+}

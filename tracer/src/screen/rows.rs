@@ -1,0 +1,152 @@
+//! The rows of the screen's table: rates over the last refresh, percentiles over the last minute, or
+//! all since the start.
+
+use std::cmp::Ordering;
+
+use crate::{
+    figure::{Figure, Kind, Shown, Value},
+    input::Session,
+    sight::Sight,
+    tracker::{
+        By, RowName, Snapshot,
+        columns::{COLUMNS, PortRow},
+    },
+};
+
+use super::history::History;
+
+/// A column, and what it is over when not over all.
+pub(crate) struct Column {
+    pub(crate) figure: &'static Figure<PortRow>,
+    over: Over,
+    /// There is always room for it.
+    pub(crate) is_first: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// The last refresh: rates, and what is so now.
+    Refresh,
+    /// The last minute: percentiles, shares and reasons, which need more connections.
+    Minute,
+}
+
+/// The design's ten.
+const SHOWN: [(&str, Over); 10] = [
+    ("role", Over::Minute),
+    ("port", Over::Minute),
+    ("owner", Over::Minute),
+    ("new_per_s", Over::Refresh),
+    ("bad_per_s", Over::Refresh),
+    ("handshake.clean.p99_us", Over::Minute),
+    ("handshake.retransmitted_pct", Over::Minute),
+    ("open", Over::Refresh),
+    ("time_wait.now", Over::Refresh),
+    ("why", Over::Minute),
+];
+
+/// The columns of the table: the design's, with what tells apart the rows that there are `by`; if it
+/// is `wide`, all that tables have.
+pub(crate) fn columns(by: By, wide: bool) -> Vec<Column> {
+    let is_of_rows = |figure: &Figure<PortRow>| matches!(figure.about.shown, Shown::Grouped(group, _) if group == by);
+    let over = |figure: &Figure<PortRow>| {
+        SHOWN.iter().find(|(key, _)| *key == figure.about.key).map(|&(_, over)| over)
+    };
+    // In the order of the figures, in which those of the table come first.
+    let (first, more): (Vec<_>, Vec<_>) = COLUMNS
+        .iter()
+        .filter(|figure| !matches!(figure.about.shown, Shown::Data | Shown::Footer | Shown::Json))
+        .partition(|&figure| over(figure).is_some() || is_of_rows(figure));
+    let column = |is_first| {
+        move |figure| Column { figure, over: over(figure).unwrap_or(Over::Minute), is_first }
+    };
+    let more = if wide { more } else { Vec::new() };
+    first.into_iter().map(column(true)).chain(more.into_iter().map(column(false))).collect()
+}
+
+impl Column {
+    /// It is sorted by letters.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self.figure.about.kind, Kind::Word(_) | Kind::Text | Kind::Address)
+    }
+
+    pub(crate) fn is_port(&self) -> bool {
+        self.key() == "port"
+    }
+
+    pub(crate) fn key(&self) -> &'static str {
+        self.figure.about.key
+    }
+}
+
+/// A row, over each span.
+pub(crate) struct ShownRow {
+    pub(crate) name: RowName,
+    pub(crate) refresh: PortRow,
+    pub(crate) minute: PortRow,
+    pub(crate) total: PortRow,
+}
+
+impl ShownRow {
+    /// A cell; with `totals` over all.
+    pub(crate) fn value(&self, column: &Column, totals: bool) -> Value {
+        let row = match column.over {
+            _ if totals => &self.total,
+            Over::Refresh => &self.refresh,
+            Over::Minute => &self.minute,
+        };
+        column.figure.value(row)
+    }
+}
+
+/// All rows in which there is something to say about the last minute; with `totals`, since the
+/// start.
+pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -> Vec<ShownRow> {
+    let of = |snapshot: &Snapshot| port_rows(session, snapshot, by);
+    let (last, minute, total) = (of(history.last()), of(history.minute()), of(history.total()));
+    let pick = |rows: &[PortRow], name: &RowName| {
+        let at = rows.binary_search_by(|row| row.row.name.cmp(name)).ok()?;
+        Some(rows[at].clone())
+    };
+    let names = if totals { &total } else { &minute };
+    let shown = names.iter().map(|row| {
+        let name = row.row.name.clone();
+        ShownRow {
+            refresh: pick(&last, &name).unwrap_or_else(|| row.emptied()),
+            minute: pick(&minute, &name).unwrap_or_else(|| row.emptied()),
+            total: pick(&total, &name).unwrap_or_else(|| row.emptied()),
+            name,
+        }
+    });
+    shown.collect()
+}
+
+/// In the order of their names.
+pub(crate) fn port_rows(session: &Session, snapshot: &Snapshot, by: By) -> Vec<PortRow> {
+    let seconds = snapshot.end.saturating_sub(snapshot.start) as f64 / 1e9;
+    let (end, clock, sight) = (snapshot.end, session.clock, Sight::of(&session.shown));
+    let rows = snapshot.rows(by).into_iter();
+    rows.map(|row| PortRow { row, end, seconds, clock, sight }).collect()
+}
+
+/// What comes first when a column is sorted upwards: what is not known, then by number or text.
+pub(crate) fn order(one: &Value, other: &Value) -> Ordering {
+    number(one).total_cmp(&number(other)).then_with(|| text(one).cmp(&text(other)))
+}
+
+fn number(value: &Value) -> f64 {
+    match value {
+        Value::Int(number) | Value::Micros(number) | Value::MicrosAtLeast(number) => *number as f64,
+        Value::Float(number) | Value::Seconds(number) => *number,
+        Value::Bool(value) => f64::from(u8::from(*value)),
+        Value::Unknown => -1.0,
+        _ => 0.0,
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Word(_) | Value::Text(_) | Value::Id(_) | Value::Several(_) => value.to_plain(),
+        _ => String::new(),
+    }
+}

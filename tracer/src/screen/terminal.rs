@@ -1,0 +1,199 @@
+//! The terminal: taken over while the screen is shown, and left as it was found, whatever happens.
+
+use std::{
+    io::{self, BufWriter, Write},
+    panic,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::getpid,
+};
+use ratatui::{
+    Terminal,
+    backend::CrosstermBackend,
+    crossterm::{
+        cursor::Show,
+        event::{self, Event, KeyEventKind},
+        execute,
+        terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+    },
+};
+
+use super::{
+    draw::draw,
+    keys::{Asked, press},
+    model::Model,
+    moment::Slot,
+};
+
+/// How soon something new is drawn.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Whether the terminal is ours.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The thread that draws, and takes keys.
+pub(crate) struct Display {
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Display {
+    /// Takes the terminal over. Until this is dropped, or whoever looks has seen enough: then the
+    /// process is interrupted as by Ctrl-C.
+    pub(crate) fn open(model: Model, slot: Slot) -> io::Result<Self> {
+        take()?;
+        let thread = thread::Builder::new().name("screen".into()).spawn(move || {
+            let result = show(model, &slot);
+            if leave() {
+                let _ = kill(getpid(), Signal::SIGINT);
+            }
+            result
+        });
+        Ok(Self { thread: Some(thread?) })
+    }
+
+    /// What has ended it, if it has.
+    pub(crate) fn failure(&mut self) -> io::Result<()> {
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) { self.join() } else { Ok(()) }
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the screen came to a bad end")))
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        leave();
+        let _ = self.join();
+    }
+}
+
+fn show(mut model: Model, slot: &Slot) -> io::Result<()> {
+    let mut terminal =
+        Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, Ours)))?;
+    let mut is_changed = true;
+    while IS_TAKEN.load(SeqCst) {
+        is_changed |= model.look(slot);
+        if std::mem::take(&mut is_changed) {
+            terminal.draw(|frame| draw(&model, frame))?;
+        }
+        let mut patience = PATIENCE;
+        while event::poll(patience)? {
+            match event::read()? {
+                Event::Key(key) if key.kind != KeyEventKind::Release => {
+                    match press(&mut model, key) {
+                        Asked::Quit => return Ok(()),
+                        Asked::Redraw => terminal.clear()?,
+                        Asked::Nothing => {}
+                    }
+                }
+                Event::Resize(..) => {}
+                _ => continue,
+            }
+            is_changed = true;
+            patience = Duration::ZERO;
+        }
+    }
+    Ok(())
+}
+
+fn take() -> io::Result<()> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let say = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            leave();
+            say(panic);
+        }));
+    });
+    enable_raw_mode()?;
+    IS_TAKEN.store(true, SeqCst);
+    execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| {
+        leave();
+    })
+}
+
+/// Gives the terminal back, unless it was.
+fn leave() -> bool {
+    let is_taken = IS_TAKEN.swap(false, SeqCst);
+    if is_taken {
+        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+    }
+    is_taken
+}
+
+/// The terminal for as long as it is ours: what is drawn later goes nowhere.
+struct Ours;
+
+impl Write for Ours {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut out = io::stdout().lock();
+        if IS_TAKEN.load(SeqCst) {
+            out.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs::File, io::Read, process::Command};
+
+    use nix::{
+        pty::openpty,
+        sys::termios::{LocalFlags, tcgetattr},
+    };
+
+    use super::*;
+    use crate::screen::model::Options;
+
+    /// The test calls itself in a terminal of its own, where it panics.
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        const PANICS: &str = "SYNFIN_TEST_PANICS";
+        if env::var_os(PANICS).is_some() {
+            let _display = Display::open(Model::new(Options::default()), Slot::default()).unwrap();
+            thread::sleep(4 * PATIENCE);
+            panic!("as it is to");
+        }
+        let terminal = openpty(None, None).unwrap();
+        let mut modes = tcgetattr(&terminal.slave).unwrap();
+        let stdio = || terminal.slave.try_clone().unwrap();
+        let mut command = Command::new(env::current_exe().unwrap());
+        let this = "screen::terminal::tests::a_panic_gives_the_terminal_back";
+        command.args(["--exact", this, "--nocapture"]).env(PANICS, "1").env("TERM", "xterm");
+        let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+        // They hold our copies of the terminal's other end, whose last copy's end is that of input.
+        drop((command, terminal.slave));
+        let mut master = File::from(terminal.master);
+        let (mut shown, mut chunk) = (Vec::new(), [0; 4096]);
+        while let Ok(length @ 1..) = master.read(&mut chunk) {
+            shown.extend(&chunk[..length]);
+        }
+        assert!(!child.wait().unwrap().success());
+
+        let shown = String::from_utf8(shown).unwrap();
+        let (screen, after) = shown.rsplit_once("\x1b[?1049l").expect("the screen is left");
+        assert!(screen.contains("\x1b[?1049h"), "it was entered: {shown}");
+        assert!(after.contains("\x1b[?25h"), "there is a cursor again: {after}");
+        assert!(after.contains("as it is to"), "what happened is said where it is seen: {after}");
+        let modes_after = tcgetattr(&master).unwrap();
+        modes.local_flags.remove(LocalFlags::PENDIN);
+        assert_eq!(modes_after.local_flags & !LocalFlags::PENDIN, modes.local_flags);
+        assert_eq!(modes_after.output_flags, modes.output_flags);
+    }
+}
