@@ -16,11 +16,17 @@ _synfin() {
             ",$1")
                 cmd="synfin"
                 ;;
+            synfin,compare)
+                cmd="synfin__subcmd__compare"
+                ;;
             synfin,completions)
                 cmd="synfin__subcmd__completions"
                 ;;
             synfin,connections)
                 cmd="synfin__subcmd__connections"
+                ;;
+            synfin,diagnose)
+                cmd="synfin__subcmd__diagnose"
                 ;;
             synfin,doctor)
                 cmd="synfin__subcmd__doctor"
@@ -43,11 +49,17 @@ _synfin() {
             synfin,trace)
                 cmd="synfin__subcmd__trace"
                 ;;
+            synfin__subcmd__help,compare)
+                cmd="synfin__subcmd__help__subcmd__compare"
+                ;;
             synfin__subcmd__help,completions)
                 cmd="synfin__subcmd__help__subcmd__completions"
                 ;;
             synfin__subcmd__help,connections)
                 cmd="synfin__subcmd__help__subcmd__connections"
+                ;;
+            synfin__subcmd__help,diagnose)
+                cmd="synfin__subcmd__help__subcmd__diagnose"
                 ;;
             synfin__subcmd__help,doctor)
                 cmd="synfin__subcmd__help__subcmd__doctor"
@@ -77,7 +89,7 @@ _synfin() {
 
     case "${cmd}" in
         synfin)
-            opts="-v -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record doctor explain completions help"
+            opts="-v -n -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --numeric --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record doctor diagnose compare explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -181,6 +193,32 @@ _synfin() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "table json csv" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        synfin__subcmd__compare)
+            opts="-o -v -h --by --output --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --by)
+                    COMPREPLY=($(compgen -W "port remote owner netns" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -322,6 +360,108 @@ _synfin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        synfin__subcmd__diagnose)
+            opts="-n -p -P -L -D -4 -6 -N -c -o -v -h --numeric --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -P)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --localport)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -L)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remoteport)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -D)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --local)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -N)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cgroup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --role)
+                    COMPREPLY=($(compgen -W "client server" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         synfin__subcmd__doctor)
             opts="-o -v -h --for --btf --output --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -375,8 +515,22 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__help)
-            opts="top report trace connections record doctor explain completions help"
+            opts="top report trace connections record doctor diagnose compare explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        synfin__subcmd__help__subcmd__compare)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -403,6 +557,20 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__help__subcmd__connections)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        synfin__subcmd__help__subcmd__diagnose)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -715,7 +883,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__top)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --by --reason --state --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-n -p -P -L -D -4 -6 -N -c -o -w -H -v -h --by --reason --state --numeric --from --record --for --ring-size --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

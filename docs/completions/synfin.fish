@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_synfin_global_optspecs
-    string join \n v/verbose by= reason= state= from= record= for= ring-size= tracepoints-only btf= survey-always by-event p/pid= P/port= L/localport= D/remoteport= 4/ipv4 6/ipv6 local= remote= N/netns= c/cgroup= role= o/output= w/wide H/no-header h/help V/version
+    string join \n v/verbose by= reason= state= n/numeric from= record= for= ring-size= tracepoints-only btf= survey-always by-event p/pid= P/port= L/localport= D/remoteport= 4/ipv4 6/ipv6 local= remote= N/netns= c/cgroup= role= o/output= w/wide H/no-header h/help V/version
 end
 
 function __fish_synfin_needs_command
@@ -49,6 +49,7 @@ complete -c synfin -n "__fish_synfin_needs_command" -s o -l output -d 'Form of t
 json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
 complete -c synfin -n "__fish_synfin_needs_command" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
+complete -c synfin -n "__fish_synfin_needs_command" -s n -l numeric -d 'Do not tell ports by the names of their services'
 complete -c synfin -n "__fish_synfin_needs_command" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_needs_command" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_needs_command" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
@@ -58,12 +59,14 @@ complete -c synfin -n "__fish_synfin_needs_command" -s w -l wide -d 'All columns
 complete -c synfin -n "__fish_synfin_needs_command" -s H -l no-header -d 'No heading and no footer'
 complete -c synfin -n "__fish_synfin_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_needs_command" -s V -l version -d 'Print version'
-complete -c synfin -n "__fish_synfin_needs_command" -f -a "top" -d 'A table per port that stays in its place and is renewed every second (the default)'
+complete -c synfin -n "__fish_synfin_needs_command" -f -a "top" -d 'A screen to watch connections on: per port, each connection, what is wrong (the default)'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "report" -d 'Figures per port: once at the end, or every INTERVAL'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "trace" -d 'A line for every state change of every connection'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "connections" -d 'A line for every connection that ends'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "record" -d 'Write all that is seen to a file, to be read with --from'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "doctor" -d 'Say what this host can and cannot do, and try it on connections of its own'
+complete -c synfin -n "__fish_synfin_needs_command" -f -a "diagnose" -d 'Say what is wrong with the traffic, and what to do about it'
+complete -c synfin -n "__fish_synfin_needs_command" -f -a "compare" -d 'What has changed from one recording or report to another'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "explain" -d 'What a reason, a figure or a TCP state means'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "completions" -d 'Completions of this command line for a shell'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -91,6 +94,7 @@ server\t''"
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s o -l output -d 'Form of the output' -r -f -a "table\t'Aligned columns, for the eyes'
 json\t'One JSON object a line'
 csv\t'Comma-separated values with a heading'"
+complete -c synfin -n "__fish_synfin_using_subcommand top" -s n -l numeric -d 'Do not tell ports by the names of their services'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
@@ -220,18 +224,53 @@ complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s o -l output -d 
 json\t'One JSON object'"
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l from -d 'Read this recording instead of watching this host' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l record -d 'Also write all that is seen to this file' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l for -d 'Stop after this time (10s, 5m …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s p -l pid -d 'Of these processes: they connect, or hold the listener' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s P -l port -d 'To these services: the listener\'s port of a server, the remote port of a client (443,8000-8099)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s L -l localport -d 'With these ports on our side' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s D -l remoteport -d 'With these ports on the peer\'s side' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l local -d 'With our address in these networks (10.0.0.0/8)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l remote -d 'With the peer\'s address in these networks' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s N -l netns -d 'In these network namespaces: a name (`ip netns`; `host` is the first process\'s) or an inode number' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s c -l cgroup -d 'Made in this cgroup (version 2) or in one below it: a path from the root, or in /sys/fs/cgroup' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l role -d 'On this side' -r -f -a "client\t''
+server\t''"
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s o -l output -d 'Form of the output' -r -f -a "text\t'Paragraphs, for the eyes'
+json\t'One JSON object a line'"
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s n -l numeric -d 'Do not tell ports by the names of their services'
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s 4 -l ipv4 -d 'IPv4 only, that of IPv6 sockets included'
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s 6 -l ipv6 -d 'IPv6 only'
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c synfin -n "__fish_synfin_using_subcommand compare" -l by -d 'What makes a row of a recording, besides the role' -r -f -a "port\t'The service port'
+remote\t'The service port, and the address that a client connects to'
+owner\t'The process that connects or listens'
+netns\t'The network namespace'"
+complete -c synfin -n "__fish_synfin_using_subcommand compare" -s o -l output -d 'Form of the output' -r -f -a "text\t'Paragraphs, for the eyes'
+json\t'One JSON object a line'"
+complete -c synfin -n "__fish_synfin_using_subcommand compare" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
+complete -c synfin -n "__fish_synfin_using_subcommand compare" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand explain" -s o -l output -d 'Form of the output' -r -f -a "text\t'Paragraphs, for the eyes'
 json\t'One JSON object a line'"
 complete -c synfin -n "__fish_synfin_using_subcommand explain" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand completions" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "top" -d 'A table per port that stays in its place and is renewed every second (the default)'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "report" -d 'Figures per port: once at the end, or every INTERVAL'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "trace" -d 'A line for every state change of every connection'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "connections" -d 'A line for every connection that ends'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "record" -d 'Write all that is seen to a file, to be read with --from'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "doctor" -d 'Say what this host can and cannot do, and try it on connections of its own'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "explain" -d 'What a reason, a figure or a TCP state means'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "completions" -d 'Completions of this command line for a shell'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor explain completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "top" -d 'A screen to watch connections on: per port, each connection, what is wrong (the default)'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "report" -d 'Figures per port: once at the end, or every INTERVAL'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "trace" -d 'A line for every state change of every connection'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "connections" -d 'A line for every connection that ends'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "record" -d 'Write all that is seen to a file, to be read with --from'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "doctor" -d 'Say what this host can and cannot do, and try it on connections of its own'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "diagnose" -d 'Say what is wrong with the traffic, and what to do about it'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "compare" -d 'What has changed from one recording or report to another'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "explain" -d 'What a reason, a figure or a TCP state means'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "completions" -d 'Completions of this command line for a shell'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record doctor diagnose compare explain completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

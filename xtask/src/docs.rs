@@ -3,11 +3,17 @@
 
 use crate::workspace::Workspace;
 
+/// The kernel test that draws them.
+const PICTURES: &str = "screen::pictures_are_drawn_of_real_traffic";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Write nothing; fail if something is not as the code says
     #[arg(long)]
     check: bool,
+    /// Draw the pictures anew too, of real traffic in namespaces of its own; as root
+    #[arg(long, conflicts_with = "check")]
+    pictures: bool,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
@@ -16,5 +22,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     if !options.check {
         cargo = cargo.env("UPDATE_DOCS", "1");
     }
-    Ok(cargo.run()?)
+    cargo.run()?;
+    if options.pictures {
+        let test = ["test", "--package", "synfin", "--profile", "testing", "--test", "kernel"];
+        let cargo = workspace.cargo().args(test).args(["--", PICTURES]);
+        cargo.env("UPDATE_PICTURES", "1").run()?;
+    }
+    Ok(())
 }

@@ -76,15 +76,15 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
 /// Where tests say that they cannot be tried here; the harness counts them as passed.
 const SKIPPED: &str = "target/skipped-tests";
 
-/// Programs that the kernel tests call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 3] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("tcpdump", "tcpdump")];
+/// Programs that tests call, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("nft", "nftables"), ("tcpdump", "tcpdump"), ("tmux", "tmux")];
 
 /// Installs what is missing of them; where that cannot be, the tests that need one fail by name.
 fn provide_programs(sh: &Shell) {
     let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
-    if let Err(error) = packages::install(sh, &packages, "kernel tests") {
+    if let Err(error) = packages::install(sh, &packages, "tests") {
         say(format!("{error:#}"));
     }
 }

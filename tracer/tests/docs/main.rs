@@ -4,6 +4,7 @@
 
 mod commands;
 mod figures;
+mod findings;
 mod markdown;
 mod reasons;
 #[path = "../schema/mod.rs"]
@@ -64,6 +65,7 @@ fn generated(readme: &str) -> BTreeMap<PathBuf, String> {
         ("README.md", markdown::with_sections(readme, &sections)),
         ("docs/commands.md", commands::page()),
         ("docs/columns.md", figures::page()),
+        ("docs/findings.md", findings::page()),
         ("docs/reasons.md", reasons::page()),
     ]
     .map(|(file, text)| (file.into(), text))

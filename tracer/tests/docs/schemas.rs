@@ -8,16 +8,20 @@ use std::{
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use synfin::{
+    compare::COMPARED,
     figure::{About, Kind},
-    sink::{registries, report::ROWS},
+    sink::{diagnosis::FINDINGS, registries, report::ROWS},
+    tracker::close::CloseReason,
 };
 
 use crate::schema::{assert_valid, validator};
 
 /// The schema of each command's objects.
 pub(crate) fn all() -> Vec<(PathBuf, String)> {
-    let [row, report, connection, transition] = registries().map(|registry| registry.figures);
-    let mut report = object(&report);
+    let [row, report, connection, transition, finding, diagnosis] =
+        registries().map(|registry| registry.figures);
+    let report_figures = report;
+    let mut report = object(&report_figures);
     add(
         &mut report,
         ROWS,
@@ -27,7 +31,20 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
             "items": object(&row),
         }),
     );
+    let events = report_figures.iter().filter(|about| about.key.starts_with("events."));
+    let mut diagnosis = object(&diagnosis.iter().chain(events).copied().collect::<Vec<_>>());
+    add(
+        &mut diagnosis,
+        FINDINGS,
+        json!({
+            "description": "What is wrong, the worst first.",
+            "type": "array",
+            "items": object(&finding),
+        }),
+    );
     [
+        ("comparison.json", "What has changed: `synfin compare -o json`", comparison()),
+        ("diagnosis.json", "What is wrong: `synfin diagnose -o json`", diagnosis),
         ("report.json", "A report of synfin: `synfin report -o json`", report),
         ("connection.json", "A connection: `synfin connections -o json`", object(&connection)),
         ("transition.json", "A transition: `synfin trace -o json`", object(&transition)),
@@ -42,6 +59,72 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
         (Path::new("docs/schema").join(file), text + "\n")
     })
     .into()
+}
+
+/// Figures before and after, where there is one.
+fn comparison() -> Value {
+    let both = |kind: &[&str]| {
+        let side = json!({ "type": kind });
+        let mut sides = empty();
+        for (name, what) in [("before", "Before."), ("after", "After.")] {
+            let mut side = side.clone();
+            side["description"] = what.into();
+            add(&mut sides, name, side);
+        }
+        sides
+    };
+    let mut figures = empty();
+    for compared in COMPARED {
+        let mut change = both(&["number", "null"]);
+        change["description"] = compared.title.into();
+        add(&mut figures, compared.key, change);
+    }
+    let reasons = kind(Kind::Counts(CloseReason::WORDS));
+    let mut row = empty();
+    add(&mut row, "role", json!({ "type": "string" }));
+    add(
+        &mut row,
+        "row",
+        json!({ "description": "What makes the row, as `--by` says.", "type": "string" }),
+    );
+    for side in ["is_before", "is_after"] {
+        add(
+            &mut row,
+            side,
+            json!({ "description": "The row is on that side.", "type": "boolean" }),
+        );
+    }
+    add(&mut row, "figures", figures);
+    for which in ["new_reasons", "gone_reasons"] {
+        add(&mut row, which, reasons.clone());
+    }
+    let mut comparison = empty();
+    add(
+        &mut comparison,
+        "schema",
+        json!({ "description": "Version of this form.", "type": "integer" }),
+    );
+    add(&mut comparison, "seconds", both(&["number"]));
+    add(&mut comparison, "lower_bounds", both(&["boolean"]));
+    add(
+        &mut comparison,
+        "host",
+        json!({
+            "description": "What is not the same of the hosts: kernel, version, settings.",
+            "type": "object",
+            "additionalProperties": both(&["string", "null"]),
+        }),
+    );
+    add(
+        &mut comparison,
+        "rows",
+        json!({
+            "description": "A row each, what has become worse first.",
+            "type": "array",
+            "items": row,
+        }),
+    );
+    comparison
 }
 
 /// An object with these figures, each in its place, and nothing else.
@@ -130,7 +213,9 @@ fn kind(kind: Kind) -> Value {
 }
 
 /// What the command line's tests hold to be the output, and the schema of each.
-const OUTPUT: [(&str, &str); 7] = [
+const OUTPUT: [(&str, &str); 9] = [
+    ("compare.json", "comparison.json"),
+    ("diagnose.json", "diagnosis.json"),
     ("report.json", "report.json"),
     ("report-intervals.json", "report.json"),
     ("losses.json", "report.json"),

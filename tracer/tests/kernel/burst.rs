@@ -159,7 +159,7 @@ fn walks_of(recording: &str, netns: u64) -> usize {
 
 /// Makes short connections on loopback as fast as two threads can, half of them closed by either
 /// side first. Many addresses, so that no range of ports runs out.
-fn burst(namespace: &Namespace, port: u16, connections: u64) {
+pub(crate) fn burst(namespace: &Namespace, port: u16, connections: u64) {
     let listener = namespace.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
     let server = move || {
         for number in 0..connections {

@@ -1,21 +1,13 @@
 //! A host that is broken in one way after another: what synfin says is enough to go on.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::fd::AsRawFd,
     process::{Command, Stdio},
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
-};
-
-use nix::{
-    libc,
-    pty::{Winsize, openpty},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    time::Duration,
 };
 
 use crate::lab::{self, BTF, Broken, Feature, Finished, Namespace, PROGRAM, Synfin};
@@ -413,73 +405,5 @@ fn who_stops_reading_ends_a_live_run_in_silence() {
         assert_eq!(status.code(), Some(0), "{args:?}: {said}");
         let other = said.lines().find(|line| !line.starts_with("synfin: watching"));
         assert_eq!(other, None, "{args:?}");
-    }
-}
-
-#[test]
-fn a_terminal_that_shrinks_is_told_so_until_it_is_larger_again() {
-    let _lab = lab::enter();
-    let size = |ws_col, ws_row| Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
-    let terminal = openpty(&size(80, 24), None).expect("a terminal");
-    let mut command = Command::new(PROGRAM);
-    command.arg("top").env_remove("NO_COLOR").stdin(Stdio::null()).stdout(terminal.slave);
-    let mut child = command.spawn().expect("synfin");
-    // It holds our copy of the terminal's other end.
-    drop(command);
-    let terminal = File::from(terminal.master);
-    let mut shown = Screen::of(terminal.try_clone().expect("the terminal"));
-
-    shown.wait_for("ROLE");
-    for (columns, lines) in [(30, 24), (80, 7)] {
-        resize(&terminal, &size(columns, lines));
-        shown.wait_for(&format!("{columns}x{lines}"));
-        resize(&terminal, &size(80, 24));
-        shown.wait_for("ROLE");
-    }
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("SIGINT");
-    assert!(child.wait().expect("its status").success());
-}
-
-fn resize(terminal: &File, size: &Winsize) {
-    // SAFETY: the size is there to be read.
-    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, size) };
-    assert_eq!(result, 0, "{}", io::Error::last_os_error());
-}
-
-/// What a terminal shows at last.
-struct Screen {
-    output: mpsc::Receiver<Vec<u8>>,
-    shown: String,
-}
-
-impl Screen {
-    fn of(mut terminal: File) -> Self {
-        let (put, output) = mpsc::channel();
-        thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            while let Ok(length @ 1..) = terminal.read(&mut chunk) {
-                if put.send(chunk[..length].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { output, shown: String::new() }
-    }
-
-    /// Waits until it shows this after the last time that it was cleared.
-    #[track_caller]
-    fn wait_for(&mut self, text: &str) {
-        const CLEAR: &str = "\x1b[H\x1b[J";
-        let begun = Instant::now();
-        loop {
-            let screen = self.shown.rsplit(CLEAR).next().unwrap_or_default();
-            if screen.contains(text) {
-                return self.shown.clear();
-            }
-            assert!(begun.elapsed() < lab::deadline(), "no {text:?} in {:?}", self.shown);
-            if let Ok(chunk) = self.output.recv_timeout(Duration::from_millis(100)) {
-                self.shown += &String::from_utf8_lossy(&chunk);
-            }
-        }
     }
 }

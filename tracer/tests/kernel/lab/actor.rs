@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     process::{self, Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -68,6 +68,16 @@ impl Actor {
     /// Accepts from now on, and closes what the peer has closed.
     pub(crate) fn serve(&mut self) {
         self.tell("serve");
+    }
+
+    /// From now on it accepts, and closes on what it has not read.
+    pub(crate) fn hang_up(&mut self) {
+        self.tell("hang up");
+    }
+
+    /// Connects and asks something so many times, whatever comes of it.
+    pub(crate) fn ask(&mut self, at: impl Into<SocketAddr>, count: usize) {
+        self.tell(&format!("ask {} {count}", at.into()));
     }
 
     /// Forks so many processes, which keep its name and accept from now on.
@@ -178,7 +188,19 @@ impl Props {
         match *order {
             ["name", name] => fs::write("/proc/self/comm", name).expect("a name"),
             ["listen", at] => self.listeners.push(sockets::listen(address(at), 1024)),
-            ["serve"] => self.serve(),
+            ["serve"] => self.serve(wait_for_end),
+            ["hang", "up"] => self.serve(|stream| {
+                let _ = stream.peek(&mut [0]);
+            }),
+            ["ask", at, count] => {
+                for _ in 0..number(count) {
+                    if let Ok(mut stream) =
+                        connect_to(sockets::socket(address(at).ip()), address(at))
+                    {
+                        let _ = stream.write_all(b"?").and_then(|()| stream.read(&mut [0]));
+                    }
+                }
+            }
             ["prefork", count] => {
                 let name = fs::read_to_string("/proc/self/comm").expect("its name");
                 return texts((0..number(count)).map(|_| self.fork_server(name.trim_end())));
@@ -223,13 +245,13 @@ impl Props {
         "done".to_owned()
     }
 
-    fn serve(&mut self) {
+    fn serve(&mut self, then: fn(TcpStream)) {
         for listener in &self.listeners {
             let listener = listener.try_clone().expect("the listener");
             thread::spawn(move || {
                 // One that was reset before it was accepted is an error of accept().
                 for stream in listener.incoming().flatten() {
-                    thread::spawn(move || wait_for_end(stream));
+                    thread::spawn(move || then(stream));
                 }
             });
         }
@@ -238,7 +260,7 @@ impl Props {
     fn fork_server(&mut self, name: &str) -> Pid {
         fork_to(|| {
             prctl_name(name);
-            self.serve();
+            self.serve(wait_for_end);
             wait_for_hangup();
             process::exit(0);
         })

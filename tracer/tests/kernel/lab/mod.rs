@@ -14,8 +14,10 @@ mod link;
 mod namespace;
 mod pace;
 mod peer;
+mod picture;
 mod sockets;
 mod synfin;
+mod terminal;
 mod timers;
 mod tun;
 mod witness;
@@ -42,11 +44,13 @@ pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire};
 pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
+pub(crate) use picture::svg;
 pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end,
     wait_for_state,
 };
 pub(crate) use synfin::{Finished, PROGRAM, Synfin};
+pub(crate) use terminal::Terminal;
 pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
 

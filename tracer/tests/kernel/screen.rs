@@ -1,0 +1,155 @@
+//! The screen, live.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    burst::burst,
+    lab::{self, Actor, Namespace, Synfin, Terminal, Wire},
+};
+
+#[test]
+fn it_takes_any_size_and_gives_the_terminal_back_at_a_signal() {
+    let _lab = lab::enter();
+    let mut screen = Terminal::start(&["top"], 80, 24);
+    screen.wait_for("STATES");
+    for (columns, lines) in [(30, 24), (80, 7)] {
+        screen.resize(columns, lines);
+        screen.wait_for(&format!("{columns}x{lines}: too"));
+        screen.resize(80, 24);
+        screen.wait_for("STATES");
+    }
+    kill(Pid::from_raw(screen.pid() as i32), Signal::SIGTERM).expect("SIGTERM");
+    assert_eq!(screen.end().trim(), "");
+}
+
+#[test]
+fn at_full_rate_it_answers_keys_and_nothing_is_lost() {
+    const PORT: u16 = 7221;
+    const TIMES: u32 = 5;
+    let connections = lab::scaled(100_000, 5_000) as u64;
+    let _lab = lab::enter_alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recording = folder.path().join("recording");
+    let recording = recording.to_str().expect("a plain path");
+    let (report, slowest, off) = lab::nearly_whole(1_000, || {
+        let namespace = Namespace::new();
+        let mut screen = Terminal::start(&["top", "--record", recording], 80, 24);
+        screen.wait_for("STATES");
+        let slowest = thread::scope(|scope| {
+            let burst = scope.spawn(|| burst(&namespace, PORT, connections));
+            let mut slowest = Duration::ZERO;
+            for _ in 0..TIMES {
+                screen.press("?");
+                slowest = slowest.max(screen.wait_for("this help"));
+                screen.press("?");
+                slowest = slowest.max(screen.wait_for("STATES"));
+            }
+            burst.join().expect("the burst");
+            slowest
+        });
+        screen.wait_for(&PORT.to_string());
+        screen.press("q");
+        screen.end();
+        let report = Synfin::run(["report", "-o", "json", "--from", recording]).report();
+        (report, slowest)
+    });
+    assert_eq!(report.event("lost"), 0);
+    let clients = report.row("client", PORT).figure("established");
+    assert!(clients.abs_diff(connections) <= off, "{clients} of {connections}");
+    eprintln!("the slowest answer took {slowest:?}");
+    assert!(slowest < lab::slowed(Duration::from_secs(1)), "an answer took {slowest:?}");
+}
+
+/// From the row to a connection that was reset, and its steps.
+#[test]
+fn a_reset_is_told_step_by_step() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 7222));
+    let listener = namespace.listen(address);
+    let id = namespace.id().to_string();
+    let mut screen = Terminal::start(&["top", "-N", &id, "--role", "server"], 120, 40);
+    screen.wait_for("no TCP connection");
+    let mut pair = namespace.pair_with(&listener, address);
+    // What it has not read makes a reset of its close.
+    pair.answer_unread(b"an answer");
+    drop(pair.client);
+    screen.wait_for("reset_by_peer 1");
+    screen.press("\r");
+    screen.wait_for("HANDSHAKES");
+    screen.press("\r");
+    for text in ["SYN-ACK", "RST", "reset_by_peer: reset by the peer"] {
+        screen.wait_for(text);
+    }
+    screen.press("q");
+    screen.end();
+}
+
+/// The pictures in README.md, of real traffic; `cargo xtask docs --pictures` writes them anew.
+#[test]
+fn pictures_are_drawn_of_real_traffic() {
+    const SIZE: (u16, u16) = (100, 26);
+    let _lab = lab::enter();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recording = folder.path().join("recording");
+    let wire = Wire::new();
+    let ids = wire.both().map(|namespace| namespace.id().to_string()).join(",");
+    let synfin = Synfin::watch(["record", recording.to_str().expect("a plain path"), "-N", &ids]);
+    play(&wire);
+    synfin.finish();
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let pictures = [
+        ("screen", "", &["postgres", "connect_refused_rst", "reset_by_peer"][..]),
+        ("connection", "/payments\n\n\n", &["OUR STATE", "SYN-ACK", "RST"]),
+    ];
+    for (name, keys, parts) in pictures {
+        let still = synfin::app::still(&recording, keys, SIZE.0, SIZE.1);
+        let picture = lab::svg(&runtime.block_on(still).expect("a picture"));
+        for part in parts {
+            assert!(picture.contains(part), "{name}: no {part}: {picture}");
+        }
+        if std::env::var_os("UPDATE_PICTURES").is_some() {
+            let path = format!("{}/../docs/{name}.svg", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(path, picture).expect("the picture is written");
+        }
+    }
+}
+
+/// Some seconds of a small host's life: web traffic, a database, a server that closes on requests
+/// that it has not read, and somebody who is refused.
+fn play(wire: &Wire) {
+    let [web, database, api] = [8443, 5432, 9000].map(|port| SocketAddr::from((Wire::FAR4, port)));
+    let servers = ["nginx", "postgres", "payments"];
+    let [mut nginx, mut postgres, mut payments] =
+        servers.map(|name| Actor::start(&wire.far, None, name));
+    for (server, at) in [(&mut nginx, web), (&mut postgres, database), (&mut payments, api)] {
+        server.listen(at);
+    }
+    nginx.serve();
+    postgres.serve();
+    payments.hang_up();
+    let clients = ["curl", "app", "prometheus"];
+    let [mut curl, mut app, mut prometheus] =
+        clients.map(|name| Actor::start(&wire.near, None, name));
+    app.connect(database, 12);
+    for second in 0..4 {
+        for _ in 0..6 {
+            curl.connect(web, 5);
+            curl.close();
+            app.connect(database, 2);
+            thread::sleep(Duration::from_millis(120));
+        }
+        app.ask(api, second);
+        prometheus.ask((Wire::FAR4, 9100), 1);
+    }
+}
