@@ -104,8 +104,9 @@ fn pictures_are_drawn_of_real_traffic() {
     let wire = Wire::new();
     let ids = wire.both().map(|namespace| namespace.id().to_string()).join(",");
     let synfin = Synfin::watch(["record", recording.to_str().expect("a plain path"), "-N", &ids]);
-    play(&wire);
+    let actors = play(&wire);
     synfin.finish();
+    drop(actors);
 
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let pictures = [
@@ -115,6 +116,7 @@ fn pictures_are_drawn_of_real_traffic() {
     for (name, keys, parts) in pictures {
         let still = synfin::app::still(&recording, keys, SIZE.0, SIZE.1);
         let picture = lab::svg(&runtime.block_on(still).expect("a picture"));
+        let picture = unnamed(&picture);
         for part in parts {
             assert!(picture.contains(part), "{name}: no {part}: {picture}");
         }
@@ -125,9 +127,18 @@ fn pictures_are_drawn_of_real_traffic() {
     }
 }
 
+/// The name of the host that the picture was drawn on, and its kernel's, are nobody's business.
+fn unnamed(picture: &str) -> String {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+    let [host, kernel] = ["hostname", "osrelease"].map(|name| read(name).expect("its name"));
+    let (host, kernel) = (host.trim(), kernel.trim());
+    let name = format!("{host}  {kernel}");
+    picture.replace(&name, &format!("{:<1$}", "web-1  6.18", name.chars().count()))
+}
+
 /// Some seconds of a small host's life: web traffic, a database, a server that closes on requests
 /// that it has not read, and somebody who is refused.
-fn play(wire: &Wire) {
+fn play(wire: &Wire) -> Vec<Actor> {
     let [web, database, api] = [8443, 5432, 9000].map(|port| SocketAddr::from((Wire::FAR4, port)));
     let servers = ["nginx", "postgres", "payments"];
     let [mut nginx, mut postgres, mut payments] =
@@ -152,4 +163,5 @@ fn play(wire: &Wire) {
         app.ask(api, second);
         prometheus.ask((Wire::FAR4, 9100), 1);
     }
+    vec![nginx, postgres, payments, curl, app, prometheus]
 }

@@ -10,7 +10,7 @@ use synfin_common::state::TcpState;
 use crate::{
     figure::{Value, date},
     harmless::harmless,
-    screen::{history::Trend, model::Model, theme::Theme},
+    screen::{history::Trend, model::Model, moment::OwnCost, theme::Theme},
     tracker::{
         By, OPEN_STATES,
         close::{Class, CloseReason},
@@ -75,7 +75,10 @@ fn reliability(model: &Model, theme: Theme) -> Line<'static> {
     let is_alarming = events.lost > 0 || events.are_lower_bounds();
     let bounds = if events.are_lower_bounds() { ": counts are lower bounds" } else { "" };
     let style = if is_alarming { theme.alarm() } else { Style::new() };
-    let own = format!("  synfin {:.1}% CPU {} MiB", data.own.cpu_pct, data.own.bytes >> 20);
+    let OwnCost { cpu_pct, bytes } = data.own;
+    let own = format!("  synfin {cpu_pct:.1}% CPU {} MiB", bytes >> 20);
+    // A still is nobody's cost.
+    let own = if bytes == 0 { String::new() } else { own };
     Line::from(vec![
         Span::raw(format!("{namespaces} netns, {age}  ")),
         Span::styled(lost + bounds, style),
