@@ -32,7 +32,6 @@ use crate::{
     explain::look_up,
     failure::{Failure, spelled},
     input::Nanos,
-    kernel::DEFAULT_RING_BYTES,
     message::{say, say_lines},
     recording::{Frame, Recorder, RecordingError},
     ring_size::{self, bytes},
@@ -206,15 +205,8 @@ async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
 async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
     let mut findings = Doctor::examine(args.duration, args.types.btf.clone()).await;
     while findings.wants_self_test() {
-        let live = LiveArgs {
-            duration: None,
-            ring_size: DEFAULT_RING_BYTES,
-            types: args.types.clone(),
-            survey_always: false,
-            tracepoints_only: false,
-            by_event: false,
-        };
-        let source = SourceArgs { from: None, record: None, live, filter: FilterArgs::default() };
+        let live = LiveArgs { types: args.types.clone(), ..LiveArgs::default() };
+        let source = SourceArgs { live, ..SourceArgs::default() };
         let run = Run { silent: true, ..Run::new(source, RunArgs::default(), verbose)? };
         run.go(&mut findings.self_test()).await?;
     }

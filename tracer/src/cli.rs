@@ -305,7 +305,7 @@ pub(crate) struct CompletionsArgs {
 }
 
 /// Where the data comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct SourceArgs {
     /// Read this recording instead of watching this host
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
@@ -322,15 +322,7 @@ pub(crate) struct SourceArgs {
 impl SourceArgs {
     /// This recording, all of it.
     pub(crate) fn from_file(file: PathBuf) -> Self {
-        let live = LiveArgs {
-            duration: None,
-            ring_size: crate::kernel::DEFAULT_RING_BYTES,
-            tracepoints_only: false,
-            types: TypesArgs::default(),
-            survey_always: false,
-            by_event: false,
-        };
-        Self { from: Some(file), record: None, live, filter: FilterArgs::default() }
+        Self { from: Some(file), ..Self::default() }
     }
 }
 
@@ -356,6 +348,19 @@ pub(crate) struct LiveArgs {
     /// for tests of that on others
     #[arg(long, hide = true)]
     pub(crate) by_event: bool,
+}
+
+impl Default for LiveArgs {
+    fn default() -> Self {
+        Self {
+            duration: None,
+            ring_size: crate::kernel::DEFAULT_RING_BYTES,
+            tracepoints_only: false,
+            types: TypesArgs::default(),
+            survey_always: false,
+            by_event: false,
+        }
+    }
 }
 
 /// A command to run, where the data may come from a recording instead.

@@ -11,7 +11,6 @@ pub use rules::RULES;
 use crate::{
     figure::{Figure, Shown::Data, Value, Words, date, figures},
     input::{ClockAnchor, Nanos, Session},
-    sight::Sight,
     tracker::{By, Common, Role, Snapshot, columns::PortRow},
 };
 
@@ -72,11 +71,9 @@ pub struct Finding {
 
 /// Looks for everything, in every row of the interval.
 pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
-    let (end, clock, sight) = (snapshot.end, session.clock, Sight::of(&session.shown));
-    let seconds = end.saturating_sub(snapshot.start) as f64 / 1e9;
+    let clock = session.clock;
     let mut findings = Vec::new();
-    for row in snapshot.rows(By::Remote) {
-        let row = PortRow { row, end, seconds, clock, sight };
+    for row in PortRow::all(session, snapshot, By::Remote) {
         let case = Case { row: &row, sysctls: &session.sysctls };
         let found = RULES.iter().filter_map(|rule| Some((rule, (rule.look)(&case)?)));
         findings.extend(found.map(|(rule, seen)| Finding {

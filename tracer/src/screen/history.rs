@@ -81,7 +81,7 @@ impl History {
             add(kept, &snapshot);
         }
         // What is left at the end has no rates of its own.
-        if seconds(&snapshot) < LEAST_SECONDS && !self.rates.is_empty() {
+        if snapshot.seconds() < LEAST_SECONDS && !self.rates.is_empty() {
             return self.last.go_on(&snapshot);
         }
         self.last = snapshot;
@@ -114,7 +114,7 @@ impl History {
     /// A row over each span of the last minute, the oldest first, with the span's seconds.
     pub(crate) fn spans_of(&self, by: By, row: &RowName) -> Vec<(f64, Option<RowSnapshot>)> {
         let spans = self.spans.iter().chain([&self.span]);
-        spans.map(|span| (seconds(span), span.row(by, row))).collect()
+        spans.map(|span| (span.seconds(), span.row(by, row))).collect()
     }
 
     /// How many connections ended for this reason in the last minute, and how that has changed.
@@ -122,16 +122,11 @@ impl History {
         let recent: Vec<_> = self.spans.back().into_iter().chain([&self.span]).collect();
         let rate = |of: &[&Snapshot]| {
             let count: u64 = of.iter().map(|snapshot| snapshot.ended(reason)).sum();
-            count as f64 / of.iter().copied().map(seconds).sum::<f64>().max(1.0)
+            count as f64 / of.iter().map(|snapshot| snapshot.seconds()).sum::<f64>().max(1.0)
         };
         let trend = Trend::of(rate(&recent), rate(&[&self.minute]));
         (self.minute.ended(reason), trend)
     }
-}
-
-/// How long it is.
-pub(crate) fn seconds(snapshot: &Snapshot) -> f64 {
-    snapshot.end.saturating_sub(snapshot.start) as f64 / 1e9
 }
 
 fn add(sum: &mut Snapshot, later: &Snapshot) {

@@ -13,7 +13,7 @@ use crate::{
     input::Session,
     services::Services,
     sink::report::Rows,
-    tracker::{By, RowName},
+    tracker::{By, RowName, RowSnapshot, Snapshot},
 };
 
 /// Connections that ended and are kept: bad ones, and others.
@@ -28,6 +28,14 @@ pub(crate) struct Data {
     ended: [VecDeque<Arc<Watched>>; 2],
     pub(crate) own: OwnCost,
     pub(crate) findings: Vec<Finding>,
+}
+
+impl Data {
+    /// Those that went wrong, the latest first; those that live; all others.
+    fn connections(&self) -> impl Iterator<Item = &Arc<Watched>> {
+        let [bad, others] = &self.ended;
+        bad.iter().rev().chain(&self.living).chain(others.iter().rev())
+    }
 }
 
 /// Which of the views is shown.
@@ -145,7 +153,7 @@ impl Model {
     /// The next interval is over.
     pub(crate) fn take(&mut self, moment: Moment) {
         let Moment { snapshot, living, ended, own } = moment;
-        let rates = rates(&self.session, &snapshot);
+        let rates = rates(&snapshot);
         self.data.history.add(snapshot, rates);
         self.data.living = living;
         self.data.own = own;
@@ -166,9 +174,7 @@ impl Model {
     /// The connection whose life is shown has gone on.
     fn follow_shown(&mut self) {
         let Some(shown) = &self.shown else { return };
-        let [bad, others] = &self.data.ended;
-        let mut all = self.data.living.iter().chain(bad.iter().rev()).chain(others.iter().rev());
-        if let Some(later) = all.find(|watched| watched.is_same(shown)) {
+        if let Some(later) = self.data.connections().find(|watched| watched.is_same(shown)) {
             self.shown = Some(later.clone());
         }
     }
@@ -202,12 +208,12 @@ impl Model {
         let mut rows = rows::rows(&self.session, &self.data().history, by, self.totals);
         let wanted = self.filter.to_lowercase();
         rows.retain(|row| {
-            let of = if self.totals { &row.total } else { &row.minute };
+            let of = row.over(self.totals);
             self.asked.show(&of.row) && (wanted.is_empty() || self.text_of(row).contains(&wanted))
         });
         match self.sort {
             Sort::Trouble => rows.sort_by_key(|row| {
-                let of = if self.totals { &row.total } else { &row.minute };
+                let of = row.over(self.totals);
                 Reverse((of.bad(), row.refresh.row.gauges.open, of.row.counters.established))
             }),
             Sort::Column(key) => {
@@ -242,12 +248,10 @@ impl Model {
         self.rows.iter().find(|row| row.name == *name)
     }
 
-    /// The row's connections: those that went wrong, the latest first; those that live; all others.
+    /// The row's connections.
     pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<Watched>> {
-        let (by, data) = (self.asked.by, self.data());
-        let [bad, others] = &data.ended;
-        let all = bad.iter().rev().chain(&data.living).chain(others.iter().rev());
-        all.filter(|watched| watched.is_of(by, name)).collect()
+        let by = self.asked.by;
+        self.data().connections().filter(|watched| watched.is_of(by, name)).collect()
     }
 }
 
@@ -261,11 +265,9 @@ fn sort(rows: &mut [ShownRow], column: &Column, totals: bool) {
     }
 }
 
-fn rates(session: &Session, snapshot: &crate::tracker::Snapshot) -> Rates {
-    let rows = rows::port_rows(session, snapshot, By::Netns);
-    let seconds = super::history::seconds(snapshot).max(1e-3);
-    let sum = |count: fn(&crate::tracker::columns::PortRow) -> u64| {
-        rows.iter().map(count).sum::<u64>() as f64 / seconds
-    };
-    Rates { new: sum(|row| row.new_connections()), bad: sum(|row| row.bad()) }
+fn rates(snapshot: &Snapshot) -> Rates {
+    let rows = snapshot.rows(By::Netns);
+    let seconds = snapshot.seconds().max(1e-3);
+    let sum = |count: fn(&RowSnapshot) -> u64| rows.iter().map(count).sum::<u64>() as f64 / seconds;
+    Rates { new: sum(RowSnapshot::new_connections), bad: sum(RowSnapshot::bad) }
 }

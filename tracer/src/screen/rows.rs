@@ -6,7 +6,6 @@ use std::cmp::Ordering;
 use crate::{
     figure::{Figure, Kind, Shown, Value},
     input::Session,
-    sight::Sight,
     tracker::{
         By, RowName, Snapshot,
         columns::{COLUMNS, PortRow},
@@ -88,6 +87,11 @@ pub(crate) struct ShownRow {
 }
 
 impl ShownRow {
+    /// What it is sorted and filtered by: lately, or with `totals` over all.
+    pub(crate) fn over(&self, totals: bool) -> &PortRow {
+        if totals { &self.total } else { &self.minute }
+    }
+
     /// A cell; with `totals` over all.
     pub(crate) fn value(&self, column: &Column, totals: bool) -> Value {
         let row = match column.over {
@@ -102,7 +106,7 @@ impl ShownRow {
 /// All rows in which there is something to say about the last minute; with `totals`, since the
 /// start.
 pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -> Vec<ShownRow> {
-    let of = |snapshot: &Snapshot| port_rows(session, snapshot, by);
+    let of = |snapshot: &Snapshot| PortRow::all(session, snapshot, by);
     let (last, minute, total) = (of(history.last()), of(history.minute()), of(history.total()));
     let pick = |rows: &[PortRow], name: &RowName| {
         let at = rows.binary_search_by(|row| row.row.name.cmp(name)).ok()?;
@@ -119,14 +123,6 @@ pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -
         }
     });
     shown.collect()
-}
-
-/// In the order of their names.
-pub(crate) fn port_rows(session: &Session, snapshot: &Snapshot, by: By) -> Vec<PortRow> {
-    let seconds = snapshot.end.saturating_sub(snapshot.start) as f64 / 1e9;
-    let (end, clock, sight) = (snapshot.end, session.clock, Sight::of(&session.shown));
-    let rows = snapshot.rows(by).into_iter();
-    rows.map(|row| PortRow { row, end, seconds, clock, sight }).collect()
 }
 
 /// What comes first when a column is sorted upwards: what is not known, then by number or text.

@@ -34,7 +34,7 @@ pub const DIAGNOSIS: &[Figure<Diagnosis>] = figures! {
         |_| Value::Int(SCHEMA);
     "interval.start" "" Time, OnlyJson, "When it began to watch.", |d| d.date(d.snapshot.start);
     "interval.end" "" Time, OnlyJson, "When it had seen enough.", |d| d.date(d.snapshot.end);
-    "interval.seconds" "" Seconds, OnlyJson, "How long that was.", |d| Value::Seconds(d.seconds());
+    "interval.seconds" "" Seconds, OnlyJson, "How long that was.", |d| Value::Seconds(d.snapshot.seconds());
     "connections" "" Count("connections"), OnlyJson, "How many were there in that time: what is wrong with few of few may be chance.",
         |d| Value::Int(d.connections());
 };
@@ -48,10 +48,6 @@ impl Diagnosis {
 
     fn date(&self, time: Nanos) -> Value {
         Value::Text(date(self.clock.date(time)))
-    }
-
-    fn seconds(&self) -> f64 {
-        self.snapshot.end.saturating_sub(self.snapshot.start) as f64 / 1e9
     }
 
     /// How many had their say.
@@ -90,7 +86,7 @@ impl Diagnosis {
         };
         let is_lower = self.snapshot.events.are_lower_bounds();
         let lost = if is_lower { "; records were lost, so there may be more" } else { "" };
-        let (connections, seconds) = (self.connections(), self.seconds());
+        let (connections, seconds) = (self.connections(), self.snapshot.seconds());
         writeln!(out, "{found}, as far as {connections} connections show in {seconds:.1} s{lost}")
     }
 }

@@ -75,13 +75,9 @@ impl Report {
             kernel_counts: snapshot.kernel_counts,
             by: asked.by,
         };
-        let all = snapshot.rows(asked.by);
-        let count = all.len();
-        let (end, clock) = (snapshot.end, session.clock);
-        let (seconds, sight) = (header.interval.seconds, header.sight);
-        let shown = all.into_iter().filter(|row| asked.show(row));
-        let mut rows: Vec<_> =
-            shown.map(|row| PortRow { row, end, seconds, clock, sight }).collect();
+        let mut rows = PortRow::all(session, snapshot, asked.by);
+        let count = rows.len();
+        rows.retain(|row| asked.show(&row.row));
         let unasked = count - rows.len();
         // Then by role and port, so that equal rows stay in place.
         rows.sort_by_key(|row| {
@@ -207,7 +203,7 @@ impl Interval {
         Self {
             start: date(session.clock.date(snapshot.start)),
             end: date(session.clock.date(snapshot.end)),
-            seconds: snapshot.end.saturating_sub(snapshot.start) as f64 / 1e9,
+            seconds: snapshot.seconds(),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     machine::{OPEN_STATES, Role},
     ports::ClosedFirst,
     quantiles::Distribution,
+    snapshot::Snapshot,
     stuck::{Oldest, STUCK_STATES},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         Width::{Left, Right},
         Words, date, figures,
     },
-    input::{ClockAnchor, Nanos},
+    input::{ClockAnchor, Nanos, Session},
     sight::{Extra, Sight},
 };
 
@@ -40,6 +41,14 @@ pub struct PortRow {
 }
 
 impl PortRow {
+    /// All rows of an interval, in the order of their names.
+    pub(crate) fn all(session: &Session, snapshot: &Snapshot, by: By) -> Vec<Self> {
+        let (end, seconds) = (snapshot.end, snapshot.seconds());
+        let (clock, sight) = (session.clock, Sight::of(&session.shown));
+        let rows = snapshot.rows(by).into_iter();
+        rows.map(|row| Self { row, end, seconds, clock, sight }).collect()
+    }
+
     /// The same row, in which nothing has happened and nothing is.
     pub(crate) fn emptied(&self) -> Self {
         let mut emptied = self.clone();
@@ -49,7 +58,7 @@ impl PortRow {
 
     /// Connections that went wrong: failed or ended abnormally.
     pub fn bad(&self) -> u64 {
-        self.row.counters.sum(|reason| reason.class() == Class::Abnormal)
+        self.row.bad()
     }
 
     /// Handshakes of a server's that began, where the kernel shows its SYN queues: those that got a
@@ -71,14 +80,6 @@ impl PortRow {
     /// A figure that not every kernel shows.
     fn where_shown(&self, what: Extra, value: Value) -> Value {
         if self.sight.has(what) { value } else { Value::Unknown }
-    }
-
-    /// Attempts of a client, established ones of a server.
-    pub(crate) fn new_connections(&self) -> u64 {
-        match self.row.role {
-            Role::Client => self.row.counters.attempts,
-            Role::Server => self.row.counters.established,
-        }
     }
 
     fn rate(&self, count: u64) -> Value {
@@ -195,7 +196,7 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
     "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
         |p| common_text(&p.row.pod, |pod| Value::Text(pod.to_string()));
     "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "New connections per second: attempts of a client, established ones of a server.",
-        |p| p.rate(p.new_connections());
+        |p| p.rate(p.row.new_connections());
     "bad_per_s" "BAD/s" Float("connections per second") or null, Table(Right(6)), "Connections per second that failed or ended abnormally.",
         |p| p.rate(p.bad());
     "handshake.clean.p99_us" "HS99" Micros or null, Table(Right(7)), "99 % of clean handshakes took at most this long: SYN to SYN-ACK for a client, SYN-ACK to ACK for a server. Measured by the kernel; 1.6 % above the truth at most.",

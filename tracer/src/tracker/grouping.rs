@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    close::Class,
     ephemeral::Ephemeral,
     listening::Listening,
     machine::Role,
@@ -93,6 +94,19 @@ pub struct RowSnapshot {
 }
 
 impl RowSnapshot {
+    /// Connections that went wrong: failed or ended abnormally.
+    pub fn bad(&self) -> u64 {
+        self.counters.sum(|reason| reason.class() == Class::Abnormal)
+    }
+
+    /// Attempts of a client, established ones of a server.
+    pub(crate) fn new_connections(&self) -> u64 {
+        match self.role {
+            Role::Client => self.counters.attempts,
+            Role::Server => self.counters.established,
+        }
+    }
+
     /// Forgets all but what it is about.
     pub(super) fn empty(&mut self) {
         let Self { name, role, port, remote, owner, container, pod, netns, netns_name, .. } =

@@ -123,6 +123,11 @@ impl Books {
 }
 
 impl Snapshot {
+    /// How long the interval was.
+    pub fn seconds(&self) -> f64 {
+        self.end.saturating_sub(self.start) as f64 / 1e9
+    }
+
     /// How many connections ended for this reason, in all rows.
     pub fn ended(&self, reason: CloseReason) -> u64 {
         self.pages.values().map(|page| page.books.counters.ended(reason)).sum()

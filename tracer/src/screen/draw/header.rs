@@ -12,7 +12,7 @@ use crate::{
     harmless::harmless,
     screen::{history::Trend, model::Model, moment::OwnCost, theme::Theme},
     tracker::{
-        By, OPEN_STATES,
+        By, OPEN_STATES, RowSnapshot,
         close::{Class, CloseReason},
     },
 };
@@ -25,8 +25,9 @@ pub(super) fn lines(model: &Model, theme: Theme, area: Rect) -> Vec<Line<'static
     let whole = [title(model, theme, width), reliability(model, theme)];
     let mut lines = whole.to_vec();
     if area.height >= ROOMY {
-        lines.push(states(model, theme, width));
-        lines.push(ports(model, theme));
+        let namespaces = model.data().history.last().rows(By::Netns);
+        lines.push(states(&namespaces, theme, width));
+        lines.push(ports(model, &namespaces, theme));
         lines.push(rates(model, theme, width));
     }
     lines.push(reasons(model, theme, width));
@@ -87,10 +88,9 @@ fn reliability(model: &Model, theme: Theme) -> Line<'static> {
 }
 
 /// A bar of what states the living connections are in.
-fn states(model: &Model, theme: Theme, width: usize) -> Line<'static> {
+fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
     const SHOWN: usize = 4;
     const FILLS: [(&str, &str); SHOWN] = [("█", "#"), ("▓", "+"), ("▒", "-"), ("░", ".")];
-    let rows = model.data().history.last().rows(By::Netns);
     let of = |state: TcpState| rows.iter().map(|row| row.gauges.state(state)).sum::<u64>();
     let mut counts: Vec<_> = OPEN_STATES
         .into_iter()
@@ -120,8 +120,7 @@ fn states(model: &Model, theme: Theme, width: usize) -> Line<'static> {
 }
 
 /// What runs out on a busy host: TIME_WAIT, and ports toward the fullest destination.
-fn ports(model: &Model, theme: Theme) -> Line<'static> {
-    let rows = model.data().history.last().rows(By::Netns);
+fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
     let time_waits: u64 = rows.iter().map(|row| row.time_wait_now).sum();
     let limit = model.session.sysctls.get("net.ipv4.tcp_max_tw_buckets");
     let limit = limit.map(|limit| format!(" (a namespace may have {})", harmless(limit)));

@@ -13,7 +13,7 @@ use crate::{
     harmless::harmless,
     screen::{model::Model, rows::ShownRow, theme::Theme, watched::Watched},
     tracker::{
-        Distribution, Role, RowName,
+        Distribution, Role, RowName, RowSnapshot,
         close::{Class, CloseReason},
         columns::{COLUMNS, PortRow},
     },
@@ -27,7 +27,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
         let gone = "nothing has happened in this row for a minute, and nothing is there: t shows all since the start";
         return lines_at(frame, area, vec![Line::raw(""), Line::raw(gone)]);
     };
-    let of = if model.totals { &row.total } else { &row.minute };
+    let of = row.over(model.totals);
     let mut lines = vec![title(model, row, theme)];
     lines.extend(figures(of));
     let about = Layout::vertical([
@@ -59,17 +59,13 @@ fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
         figure("owner").map(|owner| format!("({owner})")),
     ];
     let spans = model.data().history.spans_of(model.asked.by, &row.name);
-    let rate = |count: fn(&crate::tracker::RowSnapshot) -> u64| {
+    let rate = |count: fn(&RowSnapshot) -> u64| {
         let rates = spans
             .iter()
             .map(|(seconds, row)| row.as_ref().map_or(0, count) as f64 / seconds.max(1.0));
         theme.sparkline(&rates.collect::<Vec<_>>())
     };
-    let new = rate(|row| match row.role {
-        Role::Client => row.counters.attempts,
-        Role::Server => row.counters.established,
-    });
-    let bad = rate(|row| row.counters.sum(|reason| reason.class() == Class::Abnormal));
+    let (new, bad) = (rate(RowSnapshot::new_connections), rate(RowSnapshot::bad));
     Line::from(vec![
         Span::styled(parts.into_iter().flatten().collect::<Vec<_>>().join(" "), theme.heading()),
         Span::raw(format!("   new {new} ")),
@@ -145,7 +141,7 @@ fn bars(buckets: &[(u64, u64)], limit: usize) -> Vec<(u64, u64)> {
 
 /// Why connections ended: the bad ones first.
 fn reasons(model: &Model, row: &ShownRow, theme: Theme, width: usize) -> Vec<Line<'static>> {
-    let of = if model.totals { &row.total } else { &row.minute };
+    let of = row.over(model.totals);
     let mut counts: Vec<_> = CloseReason::ALL
         .iter()
         .map(|&reason| (reason, of.row.counters.ended(reason)))

@@ -33,11 +33,11 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
         return lines_at(frame, area, vec![Line::raw(""), Line::raw(nothing(model))]);
     }
     let [area, below] = split(model, area);
-    if let Some(row) = model.rows.get(model.selected_index()).filter(|_| below.height > 0) {
+    let selected = model.selected_index();
+    if let Some(row) = model.rows.get(selected).filter(|_| below.height > 0) {
         row::draw(model, theme, frame, below, &row.name);
     }
     let height = usize::from(area.height).saturating_sub(1);
-    let selected = model.selected_index();
     let first = (selected + 1).saturating_sub(height);
     let shown = &model.rows[first..model.rows.len().min(first + height)];
     let cells: Vec<Vec<String>> = shown.iter().map(|row| cells(model, row)).collect();
@@ -102,7 +102,7 @@ fn line(cells: Vec<String>, service: Option<String>, style: Style) -> Line<'stat
 }
 
 fn is_bad(model: &Model, row: &ShownRow) -> bool {
-    if model.totals { row.total.bad() > 0 } else { row.minute.bad() > 0 }
+    row.over(model.totals).bad() > 0
 }
 
 fn cells(model: &Model, row: &ShownRow) -> Vec<String> {
