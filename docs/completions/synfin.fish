@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_synfin_global_optspecs
-    string join \n v/verbose by= reason= state= n/numeric from= record= for= ring-size= tracepoints-only btf= survey-always by-event p/pid= P/port= L/localport= D/remoteport= 4/ipv4 6/ipv6 local= remote= N/netns= c/cgroup= role= o/output= w/wide H/no-header h/help V/version
+    string join \n v/verbose by= reason= state= n/numeric from= record= for= ring-size= max-connections= tracepoints-only btf= survey-always by-event p/pid= P/port= L/localport= D/remoteport= 4/ipv4 6/ipv6 local= remote= N/netns= c/cgroup= role= o/output= w/wide H/no-header h/help V/version
 end
 
 function __fish_synfin_needs_command
@@ -34,6 +34,7 @@ complete -c synfin -n "__fish_synfin_needs_command" -l from -d 'Read this record
 complete -c synfin -n "__fish_synfin_needs_command" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_needs_command" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_needs_command" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
+complete -c synfin -n "__fish_synfin_needs_command" -l max-connections -d 'Most connections that are kept at a time; of more, the quietest are lost from sight' -r
 complete -c synfin -n "__fish_synfin_needs_command" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
 complete -c synfin -n "__fish_synfin_needs_command" -s p -l pid -d 'Of these processes: they connect, or hold the listener' -r
 complete -c synfin -n "__fish_synfin_needs_command" -s P -l port -d 'To these services: the listener\'s port of a server, the remote port of a client (443,8000-8099)' -r
@@ -80,6 +81,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand top" -l from -d 'Read this
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand top" -l max-connections -d 'Most connections that are kept at a time; of more, the quietest are lost from sight' -r
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s p -l pid -d 'Of these processes: they connect, or hold the listener' -r
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s P -l port -d 'To these services: the listener\'s port of a server, the remote port of a client (443,8000-8099)' -r
@@ -114,6 +116,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand report" -l from -d 'Read t
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand report" -l max-connections -d 'Most connections that are kept at a time; of more, the quietest are lost from sight' -r
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s p -l pid -d 'Of these processes: they connect, or hold the listener' -r
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s P -l port -d 'To these services: the listener\'s port of a server, the remote port of a client (443,8000-8099)' -r
@@ -143,6 +146,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand trace" -l from -d 'Read th
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand trace" -l max-connections -d 'Most connections that are kept at a time; of more, the quietest are lost from sight' -r
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s p -l pid -d 'Of these processes: they connect, or hold the listener' -r
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -s P -l port -d 'To these services: the listener\'s port of a server, the remote port of a client (443,8000-8099)' -r
@@ -174,6 +178,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand connections" -l from -d 'R
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand connections" -l max-connections -d 'Most connections that are kept at a time; of more, the quietest are lost from sight' -r
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s p -l pid -d 'Of these processes: they connect, or hold the listener' -r
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s P -l port -d 'To these services: the listener\'s port of a server, the remote port of a client (443,8000-8099)' -r
@@ -200,6 +205,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand connections" -s v -l verbo
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand record" -l max-connections -d 'Most connections that are kept at a time; of more, the quietest are lost from sight' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s p -l pid -d 'Of these processes: they connect, or hold the listener' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s P -l port -d 'To these services: the listener\'s port of a server, the remote port of a client (443,8000-8099)' -r
@@ -228,6 +234,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l from -d 'Read
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l max-connections -d 'Most connections that are kept at a time; of more, the quietest are lost from sight' -r
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s p -l pid -d 'Of these processes: they connect, or hold the listener' -r
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -s P -l port -d 'To these services: the listener\'s port of a server, the remote port of a client (443,8000-8099)' -r

@@ -243,6 +243,7 @@ struct Run {
     /// The recording that is read.
     from: Option<PathBuf>,
     recorder: Option<(Recorder<BufWriter<File>>, PathBuf)>,
+    limits: Limits,
     duration: Option<Duration>,
     /// What is asked for beyond what the source leaves out already.
     filter: FilterArgs,
@@ -257,8 +258,15 @@ struct Run {
 
 impl Run {
     fn new(args: SourceArgs, run: RunArgs, verbose: u8) -> Result<Self> {
-        let LiveArgs { duration, ring_size, types, survey_always, tracepoints_only, by_event } =
-            args.live;
+        let LiveArgs {
+            duration,
+            ring_size,
+            max_connections,
+            types,
+            survey_always,
+            tracepoints_only,
+            by_event,
+        } = args.live;
         let mut filter = args.filter;
         let source = match &args.from {
             Some(path) => {
@@ -280,10 +288,12 @@ impl Run {
             .map(|path| record_to(&path).map(|recorder| (recorder, path)))
             .transpose()?;
         let (from, command) = (args.from, run.command);
+        let limits = Limits { connections: max_connections as usize, ..Limits::default() };
         Ok(Self {
             source,
             from,
             recorder,
+            limits,
             duration,
             filter,
             once: false,
@@ -334,7 +344,7 @@ impl Run {
                 let asked = self.filter.of_recording(session)?;
                 let filters = vec![session.filter.clone(), asked];
                 let sight = Sight::of(&session.shown);
-                let new = Tracker::new(Limits::default(), start);
+                let new = Tracker::new(self.limits, start);
                 tracker = Some(new.with_filters(filters).with_sight(sight));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
                 ring_bytes = session.ring_bytes;
@@ -375,6 +385,7 @@ impl Run {
         if self.from.is_none() {
             say_lost(ring_bytes, &tracker.events());
         }
+        say_evicted(self.limits, tracker.evicted());
         say_unmatched(&tracker.events());
         failure.map_or(Ok(()), Err)
     }
@@ -458,6 +469,16 @@ fn say_lost(ring_bytes: u32, events: &Events) {
     say(&format!(
         "{lost} of {seen} records were lost, as the ring buffer of {ring} was full: {remedy}"
     ));
+}
+
+/// What a table that was too small has cost.
+fn say_evicted(limits: Limits, evicted: u64) {
+    if evicted > 0 {
+        let limit = limits.connections;
+        say(&format!(
+            "{evicted} connections made room for others and were lost from sight, as no more than {limit} are kept: --max-connections keeps more"
+        ));
+    }
 }
 
 /// A filter that nothing matched is easily a wrong one.

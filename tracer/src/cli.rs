@@ -335,6 +335,9 @@ pub(crate) struct LiveArgs {
     /// Size of the buffer between kernel and synfin: a power of two (16M …)
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = DEFAULT_RING)]
     pub(crate) ring_size: u32,
+    /// Most connections that are kept at a time; of more, the quietest are lost from sight
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = DEFAULT_CONNECTIONS)]
+    pub(crate) max_connections: u32,
     /// Do not attach programs to the kernel's own functions (fentry), even where it allows them:
     /// see host.knowledge in docs/columns.md for what they show
     #[arg(long)]
@@ -355,6 +358,7 @@ impl Default for LiveArgs {
         Self {
             duration: None,
             ring_size: crate::kernel::DEFAULT_RING_BYTES,
+            max_connections: DEFAULT_CONNECTIONS,
             tracepoints_only: false,
             types: TypesArgs::default(),
             survey_always: false,
@@ -387,6 +391,9 @@ pub(crate) struct OutputArgs {
 
 /// [`crate::kernel::DEFAULT_RING_BYTES`] as people write it.
 const DEFAULT_RING: &str = "16M";
+
+/// [`crate::tracker::Limits::default`]'s.
+const DEFAULT_CONNECTIONS: u32 = 1 << 20;
 
 /// Seconds, or a number with a unit.
 fn interval(text: &str) -> Result<Duration, String> {
@@ -435,11 +442,16 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::kernel::DEFAULT_RING_BYTES;
+    use crate::{kernel::DEFAULT_RING_BYTES, tracker::Limits};
 
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn limits_are_the_trackers_unless_others_are_asked_for() {
+        assert_eq!(DEFAULT_CONNECTIONS as usize, Limits::default().connections);
     }
 
     #[test]

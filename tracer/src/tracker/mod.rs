@@ -303,6 +303,11 @@ impl Tracker {
         self.connections.iter()
     }
 
+    /// Connections that made room for others.
+    pub fn evicted(&self) -> u64 {
+        self.connections.evicted()
+    }
+
     /// The time of the latest input.
     pub fn now(&self) -> Nanos {
         self.now
