@@ -188,6 +188,11 @@ impl Connections {
         self.table.len()
     }
 
+    /// One more takes another's place.
+    pub(crate) fn is_full(&self) -> bool {
+        self.table.len() >= self.limit
+    }
+
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
@@ -202,7 +207,7 @@ impl Connections {
 
     /// Adds one whose socket has none, and returns what had to make room for it.
     pub(crate) fn insert(&mut self, sock: SockId, life: Life) -> Option<Life> {
-        let victim = (self.table.len() >= self.limit).then(|| self.evict()).flatten();
+        let victim = self.is_full().then(|| self.evict()).flatten();
         self.table.insert(sock, life);
         victim
     }

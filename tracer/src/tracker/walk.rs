@@ -297,6 +297,10 @@ impl Tracker {
         }
         let origin = self.origin_of_adopted(walk.netns);
         if origin == Origin::AfterLoss {
+            if self.connections.is_full() {
+                // If it took the place of another that lives, walks would exchange them for ever.
+                return;
+            }
             // The record of its birth is missing.
             self.gaps += 1;
         }

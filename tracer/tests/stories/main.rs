@@ -310,6 +310,27 @@ fn a_full_table_loses_sight_and_says_so() {
 }
 
 #[test]
+fn walks_over_more_than_a_full_table_holds_exchange_nothing() {
+    let socks = [1, 2, 3, 4].map(|id| Sock::client(id, 40_000));
+    let met = socks.map(|sock| sock.met_in(Established));
+    // What was there before is counted once, and what was born is not counted again.
+    for (born, adopted) in [(false, 4), (true, 0)] {
+        let mut story = Story::with(Limits { connections: 2, rows: 10 });
+        if born {
+            story.walk(HERE, &[]);
+            socks.iter().for_each(|&sock| story.life(sock, &[SynSent, Established]));
+        }
+        for _ in 0..3 {
+            story.walk(HERE, &met);
+        }
+        assert_eq!(story.reasons(), [CloseReason::LostSight; 2], "{born}");
+        assert_eq!((story.tracker.evicted(), story.gaps()), (2, 0), "{born}");
+        let row = story.only_row();
+        assert_eq!((row.counters.adopted, row.gauges.open), (adopted, 2), "{born}");
+    }
+}
+
+#[test]
 fn time_wait_is_counted_once_however_often_it_is_walked() {
     for rows in [0, 10] {
         let sock = Sock::client(1, 40_000);
