@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::lab::{self, BTF, Broken, Feature, Finished, Namespace, PROGRAM, Synfin};
+use crate::lab::{self, BTF, Broken, Feature, Finished, Namespace, PROGRAM, Report, Synfin};
 
 /// The base of this file's ports.
 const PORT: u16 = 7401;
@@ -282,10 +282,21 @@ fn a_full_disk_costs_the_rest_of_the_recording_only() {
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
     let listener = listener(&namespace);
+    // In frames that are much smaller.
+    fill_a_disk("256k", || {
+        some_connections(&namespace, &listener, 10);
+        thread::sleep(Duration::from_millis(20));
+    });
+}
+
+/// Records what `load` does, again and again, to a disk of this size until that is full: the rest
+/// of the recording is missing, and nothing else. Returns the report.
+#[track_caller]
+pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
     let broken = Broken::not();
     let (disk, kept) = (broken.file("disk"), broken.file("kept"));
     fs::create_dir(&disk).expect("a folder");
-    let broken = broken.by(&format!("mount -t tmpfs -o size=256k none {disk}"));
+    let broken = broken.by(&format!("mount -t tmpfs -o size={size} none {disk}"));
     // What is on that disk is seen from there alone.
     let script = format!("\"$@\"; code=$?; cp {disk}/recording {kept}; exit $code");
     let recording = format!("{disk}/recording");
@@ -295,12 +306,9 @@ fn a_full_disk_costs_the_rest_of_the_recording_only() {
     let synfin = Synfin::watch_command(&mut command);
     let (end, ended) = mpsc::channel();
     let finished = thread::scope(|scope| {
-        let (namespace, listener) = (&namespace, &listener);
         scope.spawn(move || {
-            // Until the disk is full, in frames that are much smaller.
             while let Err(mpsc::TryRecvError::Empty) = ended.try_recv() {
-                some_connections(namespace, listener, 10);
-                thread::sleep(Duration::from_millis(20));
+                load();
             }
         });
         let finished = synfin.end();
@@ -316,22 +324,23 @@ fn a_full_disk_costs_the_rest_of_the_recording_only() {
             "can be read with --from",
         ],
     );
-    let line = finished.stdout.lines().last().expect("the final report");
-    let report: serde_json::Value = serde_json::from_str(line).expect("JSON");
-    assert!(report["events"]["delivered"].as_u64() > Some(0), "{:#}", report["events"]);
+    let report_in = |stdout: &str| {
+        let line = stdout.lines().last().expect("the final report");
+        serde_json::from_str::<serde_json::Value>(line).expect("JSON")
+    };
+    let report = Report::new(report_in(&finished.stdout));
+    assert!(report.event("delivered") > 0);
 
     let (_, rest) = finished.stderr.split_once(" (").expect("the part that can be read");
     let bytes: u64 = rest.split(' ').next().expect("a number").parse().expect("a number");
     let replayed = Synfin::run(["report", "-o", "json", "--from", &kept]);
     let part = format!("cut off at byte {bytes}");
     replayed.check_explained(2, &["can be read only in part", &part]);
-    let early: serde_json::Value = serde_json::from_str(replayed.stdout.trim()).expect("JSON");
-    let delivered = |report: &serde_json::Value| report["events"]["delivered"].as_u64();
-    assert!(
-        delivered(&early) > Some(0) && delivered(&early) <= delivered(&report),
-        "{:#}",
-        early["events"]
-    );
+    // Up to there, records may be on their way.
+    let early = &report_in(&replayed.stdout)["events"];
+    let delivered = early["delivered"].as_u64();
+    assert!(delivered > Some(0) && delivered <= Some(report.event("delivered")), "{early:#}");
+    report
 }
 
 /// The same command, as `"$@"` of a script that runs within its mounts.

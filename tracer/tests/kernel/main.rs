@@ -11,6 +11,7 @@ mod burst;
 mod counters;
 mod doctor;
 mod errors;
+mod faults;
 mod figures;
 mod filters;
 mod findings;

@@ -15,6 +15,7 @@ mod namespace;
 mod pace;
 mod peer;
 mod picture;
+mod process;
 mod sockets;
 mod synfin;
 mod terminal;
@@ -45,6 +46,7 @@ pub(crate) use namespace::{Name, Namespace, Wire};
 pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use picture::svg;
+pub(crate) use process::{Busy, Process, Turn};
 pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end,
     wait_for_state,

@@ -16,7 +16,7 @@ use nix::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Report, deadline};
+use super::{Process, Report, deadline};
 
 /// Synfin at work on the live kernel.
 pub(crate) struct Synfin {
@@ -96,6 +96,11 @@ impl Synfin {
             stderr: Some(thread::spawn(keep_stderr)),
         };
         (synfin, said)
+    }
+
+    /// As the kernel runs it.
+    pub(crate) fn process(&self) -> Process {
+        Process(self.child.id())
     }
 
     /// Waits until it ends by itself.

@@ -1,0 +1,167 @@
+//! Processes as the kernel runs them: what memory they have, and when they get a processor.
+
+use std::{
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use nix::{
+    libc,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::eventually;
+
+/// So many threads at least want each processor.
+const BUSY_EACH: usize = 2;
+
+/// A process, by its number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process(pub(crate) u32);
+
+/// How a thread is served that wants a processor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn {
+    /// As most are.
+    Fair,
+    /// Next to never while others want it.
+    Idle,
+}
+
+impl Process {
+    /// The memory that it has, in KiB.
+    pub(crate) fn memory(self) -> u64 {
+        self.status("VmRSS")
+    }
+
+    /// The most memory that it has had since [`Self::forget_most_memory`], in KiB.
+    pub(crate) fn most_memory(self) -> u64 {
+        self.status("VmHWM")
+    }
+
+    /// The most memory that it has had is what it has now.
+    pub(crate) fn forget_most_memory(self) {
+        fs::write(format!("/proc/{}/clear_refs", self.0), "5").expect("it is forgotten");
+    }
+
+    #[track_caller]
+    fn status(self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        number.unwrap_or_else(|| panic!("no {name} in:\n{status}"))
+    }
+
+    /// Stops it, until [`Self::go_on`].
+    pub(crate) fn stop(self) {
+        self.signal(Signal::SIGSTOP);
+        eventually("all its threads stop", || {
+            let is_stopped = |thread| self.thread_stat(thread).starts_with(['T', 't']);
+            self.threads().into_iter().all(is_stopped).then_some(())
+        });
+    }
+
+    pub(crate) fn go_on(self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Waits until its main thread waits for something.
+    pub(crate) fn wait_for_rest(self) {
+        eventually("its main thread rests", || {
+            self.thread_stat(self.0).starts_with('S').then_some(())
+        });
+    }
+
+    fn signal(self, signal: Signal) {
+        kill(Pid::from_raw(self.0 as i32), signal).expect("a signal");
+    }
+
+    /// All its threads get a processor like this from now on.
+    pub(crate) fn take(self, turn: Turn) {
+        self.threads().into_iter().for_each(|thread| turn.of(thread));
+    }
+
+    /// So does its thread of this name.
+    #[track_caller]
+    pub(crate) fn take_for(self, name: &str, turn: Turn) {
+        let is_named = |thread: &u32| self.thread_file(*thread, "comm").trim_end() == name;
+        let thread = self.threads().into_iter().find(is_named);
+        turn.of(thread.unwrap_or_else(|| panic!("no thread {name}")));
+    }
+
+    fn threads(self) -> Vec<u32> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).expect("its threads");
+        let names = threads.map(|thread| thread.expect("a thread").file_name());
+        names
+            .map(|name| name.to_str().and_then(|name| name.parse().ok()).expect("a number"))
+            .collect()
+    }
+
+    fn thread_file(self, thread: u32, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/task/{thread}/{file}", self.0)).expect("a thread")
+    }
+
+    /// A thread's state, and more.
+    fn thread_stat(self, thread: u32) -> String {
+        let stat = self.thread_file(thread, "stat");
+        let (_, state) = stat.rsplit_once(") ").expect("a name in parentheses");
+        state.to_owned()
+    }
+}
+
+impl Turn {
+    /// This thread's from now on, and of those that it starts.
+    pub(crate) fn here(self) {
+        self.of(0);
+    }
+
+    fn of(self, thread: u32) {
+        let policy = match self {
+            Self::Fair => libc::SCHED_OTHER,
+            Self::Idle => libc::SCHED_IDLE,
+        };
+        let param = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the parameters are there to be read.
+        let result = unsafe { libc::sched_setscheduler(thread as i32, policy, &param) };
+        assert_eq!(result, 0, "{self:?} for {thread}: {}", io::Error::last_os_error());
+    }
+}
+
+/// Threads that want every processor all the time. They end with this.
+pub(crate) struct Busy {
+    ends: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    pub(crate) fn everywhere() -> Self {
+        let processors = thread::available_parallelism().expect("a number of processors").get();
+        let ends = Arc::new(AtomicBool::new(false));
+        let work = |ends: Arc<AtomicBool>| {
+            Turn::Fair.here();
+            while !ends.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        let start = |_| {
+            let ends = ends.clone();
+            thread::spawn(move || work(ends))
+        };
+        let threads = (0..processors * BUSY_EACH).map(start).collect();
+        Self { ends, threads }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
