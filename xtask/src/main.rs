@@ -14,6 +14,7 @@ mod pins;
 mod root;
 mod run;
 mod rustc;
+mod soak;
 mod test;
 mod tidy;
 mod toolchain;
@@ -61,6 +62,8 @@ enum Command {
     Accuracy,
     /// Build the eBPF objects that are committed in tracer/ebpf
     Ebpf(ebpf::Options),
+    /// Make millions of connections: all are in the report, and synfin takes no more memory
+    Soak(soak::Options),
     /// Try synfin on other kernels, in virtual machines
     Vm(vm::Options),
 }
@@ -111,6 +114,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Docs(options) => docs::run(&workspace, &options)?,
         Command::Accuracy => accuracy::run(&workspace)?,
         Command::Ebpf(options) => ebpf::run(&workspace, &options)?,
+        Command::Soak(options) => soak::run(&workspace, &options)?,
         Command::Vm(options) => return vm::run(&workspace, &options),
     }
     Ok(ExitCode::SUCCESS)

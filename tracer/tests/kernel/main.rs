@@ -22,5 +22,6 @@ mod mix;
 mod owners;
 mod replay;
 mod screen;
+mod soak;
 mod survey;
 mod time_wait;
