@@ -12,8 +12,13 @@ pub fn realtime_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_REALTIME)
 }
 
+/// CPU time of this thread so far, nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
-    // Cannot fail: both clocks exist everywhere.
+    // Cannot fail: these clocks exist everywhere.
     clock_gettime(clock)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }

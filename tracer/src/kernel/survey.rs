@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::{Btf, Ebpf, maps::Array, programs::Iter};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{ephemeral_ports, namespaces, net_counters, refusal};
 use crate::{
@@ -33,24 +33,34 @@ pub enum Answer {
     Namespaces {
         /// A way into each.
         paths: BTreeMap<NetnsId, PathBuf>,
-        /// How long it took to find them.
-        took: Nanos,
+        /// CPU time that it took.
+        cost: Nanos,
     },
     /// Who holds which sockets.
     Held {
         /// As [`crate::recording::Frame::Held`] holds it.
         holders: Bytes,
-        /// How long it took to find out.
-        took: Nanos,
+        /// CPU time that it took.
+        cost: Nanos,
+    },
+    /// A part of a walk.
+    Met {
+        /// The sockets met, as [`crate::recording::Frame::Walked`] holds them.
+        sockets: Bytes,
+        /// By when they were met.
+        by: Nanos,
     },
     /// A walk is over.
     Walked {
-        /// The sockets met, as [`crate::recording::Frame::Walked`] holds them.
-        sockets: Bytes,
         /// Where and when.
         end: WalkEnd,
+        /// CPU time that it took.
+        cost: Nanos,
     },
 }
+
+/// The way back. Few answers wait there: a walk goes on only as fast as its parts are taken.
+type Answers = tokio::sync::mpsc::Sender<Answer>;
 
 /// The main side of the thread.
 pub struct Walker {
@@ -64,7 +74,6 @@ impl Walker {
     /// Takes over the loaded object, whose other programs are attached already.
     pub(super) fn start(mut ebpf: Ebpf, btf: &Btf) -> Result<Self> {
         let (requests, incoming) = mpsc::channel();
-        // One thing is asked for at a time.
         let (outgoing, answers) = tokio::sync::mpsc::channel(1);
         let mut load = |program, target| {
             load(&mut ebpf, btf, program, target).err().map(|error| match error.downcast_ref() {
@@ -132,35 +141,30 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
     Ok(program.with_context(|| format!("the eBPF object has no program {name}"))?.try_into()?)
 }
 
-fn serve(
-    ebpf: &mut Ebpf,
-    requests: &mpsc::Receiver<Request>,
-    answers: &tokio::sync::mpsc::Sender<Answer>,
-) {
+fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers) {
     while let Ok(request) = requests.recv() {
         let begun = clock::monotonic_ns();
+        let spent = clock::thread_cpu_ns();
+        let cost = || clock::thread_cpu_ns() - spent;
         let answer = match request {
             Request::List => {
                 let paths = namespaces::list();
-                Answer::Namespaces { paths, took: clock::monotonic_ns() - begun }
+                Answer::Namespaces { paths, cost: cost() }
             }
             Request::Look { all } => {
                 // Owners that could not be found stay unknown.
                 let holders = look(ebpf, all).unwrap_or_default();
-                Answer::Held { holders, took: clock::monotonic_ns() - begun }
+                Answer::Held { holders, cost: cost() }
             }
             Request::Walk { netns, path } => {
-                let (sockets, error) = match walk(ebpf, &path) {
-                    Ok(sockets) => (sockets, None),
-                    Err(error) => (Bytes::new(), Some(format!("{error:#}"))),
-                };
+                let error = walk(ebpf, &path, answers).err().map(|error| format!("{error:#}"));
                 // Only now is this thread there for certain.
                 let is_there = error.is_none();
                 let ephemeral_ports = is_there.then(ephemeral_ports::read).flatten();
                 let counters = is_there.then(net_counters::read).flatten();
                 let ended = clock::monotonic_ns();
                 let end = WalkEnd { netns, begun, ended, error, ephemeral_ports, counters };
-                Answer::Walked { sockets, end }
+                Answer::Walked { end, cost: cost() }
             }
         };
         if answers.blocking_send(answer).is_err() {
@@ -170,22 +174,46 @@ fn serve(
 }
 
 /// The iterator belongs to the namespace in which it is made.
-fn walk(ebpf: &mut Ebpf, path: &Path) -> Result<Bytes> {
+fn walk(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
     namespaces::enter(path)?;
-    read(ebpf, WALK).context("cannot read the kernel's list of sockets")
+    read(ebpf, WALK, |sockets| {
+        // If nobody wants it any more, that is noticed at the walk's end.
+        let _ = answers.blocking_send(Answer::Met { sockets, by: clock::monotonic_ns() });
+    })
+    .context("cannot read the kernel's list of sockets")
 }
 
 fn look(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
     let map = ebpf.map_mut("LOOK_AT_ALL").context("the eBPF object has no map LOOK_AT_ALL")?;
     Array::<_, u32>::try_from(map)?.set(0, u32::from(all), 0)?;
-    read(ebpf, LOOK).context("cannot read the kernel's list of open files")
+    let mut holders = BytesMut::new();
+    read(ebpf, LOOK, |part| holders.extend_from_slice(&part))
+        .context("cannot read the kernel's list of open files")?;
+    Ok(holders.freeze())
 }
 
-fn read(ebpf: &mut Ebpf, name: &str) -> Result<Bytes> {
+/// Parts are so large: a millisecond or two for who takes them.
+const PART: usize = 1 << 20;
+
+/// The kernel gives whole records at a time, at most eight pages of them, if there is room for that.
+const ROOM: usize = 8 << 16;
+
+/// Gives what the program writes to `take`, in parts of whole records.
+fn read(ebpf: &mut Ebpf, name: &str, mut take: impl FnMut(Bytes)) -> Result<()> {
     let program = program(ebpf, name)?;
     let link = program.attach()?;
     let mut file = program.take_link(link)?.into_file()?;
-    let mut records = Vec::new();
-    file.read_to_end(&mut records)?;
-    Ok(records.into())
+    let mut part = vec![0; PART + ROOM];
+    let mut filled = 0;
+    loop {
+        let read = file.read(&mut part[filled..])?;
+        filled += read;
+        if filled >= PART || read == 0 && filled > 0 {
+            take(Bytes::copy_from_slice(&part[..filled]));
+            filled = 0;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
 }

@@ -71,9 +71,28 @@ pub struct Live {
     delivered: u64,
     next_drain: Nanos,
     next_tick: Nanos,
-    /// A walk whose findings wait until all older records have been handed out.
-    walked: Option<(Bytes, WalkEnd)>,
+    /// What a walk has found, which waits until all older records have been handed out.
+    found: Option<Found>,
+    /// The CPU time by which a part of a walk was handed out, which it takes time to take in.
+    handed_out: Option<Nanos>,
     ending: Ending,
+}
+
+/// What a walk finds.
+enum Found {
+    /// Sockets, by this time.
+    Sockets(Bytes, Nanos),
+    /// Its end, and what it cost.
+    End(WalkEnd, Nanos),
+}
+
+impl Found {
+    fn time(&self) -> Nanos {
+        match self {
+            Self::Sockets(_, by) => *by,
+            Self::End(end, _) => end.ended,
+        }
+    }
 }
 
 /// How far the end has come.
@@ -113,7 +132,8 @@ impl Live {
             delivered: 0,
             next_drain: 0,
             next_tick: 0,
-            walked: None,
+            found: None,
+            handed_out: None,
             ending: Ending::No,
         })
     }
@@ -161,8 +181,14 @@ impl Live {
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Frame>> {
+        if let Some(before) = self.handed_out.take() {
+            self.surveyor.spent(clock::thread_cpu_ns() - before);
+        }
         loop {
             if let Some(frame) = self.queue.pop_front() {
+                if matches!(frame, Frame::Walked(_) | Frame::WalkEnd(_)) {
+                    self.handed_out = Some(clock::thread_cpu_ns());
+                }
                 return Ok(Some(frame));
             }
             if self.ending == Ending::Over {
@@ -184,31 +210,35 @@ impl Live {
         tokio::select! {
             () = timer => {}
             filling = self.kernel.filling() => filling?,
-            answer = self.walker.answer() => self.take(answer),
+            // While something waits, the walk does as well.
+            answer = self.walker.answer(), if self.found.is_none() => self.take(answer),
         }
         Ok(())
     }
 
     fn take(&mut self, answer: Answer) {
         match answer {
-            Answer::Namespaces { paths, took } => {
+            Answer::Namespaces { paths, cost } => {
                 let names = self.enricher.new_namespaces(namespaces::names(&paths));
                 self.give_names(names);
-                self.surveyor.listed(paths, took);
+                self.surveyor.listed(paths, cost);
                 self.next_tick = 0;
             }
-            Answer::Held { holders, took } => {
+            Answer::Held { holders, cost } => {
                 self.drain_ring();
                 self.give(Frame::Held(holders));
                 self.looked = true;
-                self.surveyor.looked(took);
+                self.surveyor.looked(cost);
                 self.next_tick = 0;
             }
-            Answer::Walked { sockets, end } => {
-                self.next_drain = end.ended + SUBMIT_DELAY;
-                self.walked = Some((sockets, end));
-            }
+            Answer::Met { sockets, by } => self.wait_for_older(Found::Sockets(sockets, by)),
+            Answer::Walked { end, cost } => self.wait_for_older(Found::End(end, cost)),
         }
+    }
+
+    fn wait_for_older(&mut self, found: Found) {
+        self.next_drain = found.time() + SUBMIT_DELAY;
+        self.found = Some(found);
     }
 
     /// Moves what the ring holds to the queue, then what waited for that, then a tick if one is due.
@@ -218,17 +248,13 @@ impl Live {
         let pause = if records > 0 { DRAIN_WHEN_BUSY } else { DRAIN_WHEN_QUIET };
         self.next_drain = begun + pause;
 
-        let older_are_out = |end: &WalkEnd| begun >= end.ended + SUBMIT_DELAY;
-        match self.walked.take() {
-            Some((sockets, end)) if older_are_out(&end) => {
-                self.surveyor.walked(end.ended - end.begun);
-                self.give(Frame::Walked(sockets));
+        match self.found.take() {
+            Some(found) if begun < found.time() + SUBMIT_DELAY => self.wait_for_older(found),
+            Some(Found::Sockets(sockets, _)) => self.give(Frame::Walked(sockets)),
+            Some(Found::End(end, cost)) => {
+                self.surveyor.walked(cost);
                 self.queue.push_back(Frame::WalkEnd(end));
                 self.next_tick = 0;
-            }
-            Some((sockets, end)) => {
-                self.next_drain = end.ended + SUBMIT_DELAY;
-                self.walked = Some((sockets, end));
             }
             None => {}
         }

@@ -110,6 +110,11 @@ impl Surveyor {
         self.state = State::Listed(namespaces.into_iter().collect());
     }
 
+    /// Takes note of what it took to take in what was found.
+    pub(super) fn spent(&mut self, cost: Nanos) {
+        self.cost += cost;
+    }
+
     /// Takes note that the look is over.
     pub(super) fn looked(&mut self, cost: Nanos) {
         self.cost += cost;
