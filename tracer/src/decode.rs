@@ -13,7 +13,7 @@ use zerocopy::FromBytes;
 
 use crate::{
     input::{
-        Accepted, Closing, Holder, Input, Opening, Remains, Reset, ResetWay, TimeWaitChange,
+        Accepted, Closing, Comm, Holder, Input, Opening, Remains, Reset, ResetWay, TimeWaitChange,
         TimeWaitEntry, Transition, WalkedSocket, WalkedTimeWait, endpoint,
     },
     recording::Frame,
@@ -74,6 +74,7 @@ fn events(mut batch: &[u8], mut take: impl FnMut(Input)) {
     }
 }
 
+#[inline(always)]
 fn event(record: &[u8]) -> Option<Input> {
     match Kind::from_number(*record.first()?)? {
         Kind::Step => {
@@ -85,7 +86,7 @@ fn event(record: &[u8]) -> Option<Input> {
             let details = Opening {
                 cgroup: opening.cgroup,
                 accept_queue: (opening.accept_queue, opening.accept_limit),
-                comm: name(&opening.comm),
+                comm: Comm::from(&opening.comm),
             };
             transition(&opening.step, ends, Some(details), None)
         }
@@ -135,6 +136,7 @@ fn time_wait_change(record: &[u8], is_gone: bool) -> Option<Input> {
 }
 
 /// Ours and the peer's, from the addresses at the end of a record.
+#[inline(always)]
 fn ends(
     flags: Flags,
     addresses: &[u8],
@@ -155,6 +157,7 @@ fn reset(record: &[u8], way: impl FnOnce(&event::Reset) -> Option<ResetWay>) -> 
     Some(Input::Reset(Reset { time: reset.time, sock: reset.sock, way: way(&reset)? }))
 }
 
+#[inline(always)]
 fn transition(
     step: &event::Step,
     addresses: &[u8],
@@ -245,15 +248,10 @@ fn holders(held: &[u8]) -> Vec<Holder> {
             born: record.born,
             pid: record.pid,
             parent: record.parent,
-            comm: name(&record.comm),
+            comm: Comm::from(&record.comm),
             cgroup: record.cgroup,
         })
         .collect()
-}
-
-/// Up to the first NUL.
-fn name(padded: &[u8]) -> Vec<u8> {
-    padded.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()
 }
 
 fn port_by_connect(fastreuse: i8) -> Option<bool> {

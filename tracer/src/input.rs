@@ -167,6 +167,26 @@ pub struct Accepted {
     pub sock: SockId,
 }
 
+/// The name of a process as the kernel has it, at most 15 bytes: any but 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Comm(pub [u8; 16]);
+
+impl Comm {
+    /// Up to the first 0.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+}
+
+impl<T: AsRef<[u8]> + ?Sized> From<&T> for Comm {
+    /// What is longer is cut off.
+    fn from(name: &T) -> Self {
+        let mut comm = Self::default();
+        comm.0.iter_mut().zip(name.as_ref()).for_each(|(to, &from)| *to = from);
+        comm
+    }
+}
+
 /// What only a birth knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
@@ -177,7 +197,7 @@ pub struct Opening {
     pub accept_queue: (u32, u32),
     /// The owning process's name, if it made the transition: as the kernel has it, so it may
     /// hold any bytes but NUL.
-    pub comm: Vec<u8>,
+    pub comm: Comm,
 }
 
 /// What only an end knows.
@@ -345,7 +365,7 @@ pub struct Holder {
     /// Its parent.
     pub parent: u32,
     /// Its name: as the kernel has it, so it may hold any bytes but NUL.
-    pub comm: Vec<u8>,
+    pub comm: Comm,
     /// Its cgroup's id, 0 if unknown.
     pub cgroup: u64,
 }

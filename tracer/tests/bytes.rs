@@ -205,7 +205,9 @@ fn milliseconds() -> impl Strategy<Value = Option<u32>> {
 /// Any record that a hook can write.
 fn record() -> impl Strategy<Value = Input> {
     let opening = (any::<u64>(), any::<(u32, u32)>(), vec(1..=u8::MAX, 0..=16)).prop_map(
-        |(cgroup, accept_queue, comm)| (Some(Opening { cgroup, accept_queue, comm }), None),
+        |(cgroup, accept_queue, comm)| {
+            (Some(Opening { cgroup, accept_queue, comm: (&comm).into() }), None)
+        },
     );
     let closing = (any::<(u64, u64)>(), any::<u32>(), milliseconds()).prop_map(
         |((bytes_acked, bytes_received), unread, idle_ms)| {

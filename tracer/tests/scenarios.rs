@@ -766,7 +766,8 @@ impl Script {
                 birth.remote = SocketAddr::new([0, 0, 0, 0].into(), 0);
             }
         }
-        let opening = input::Opening { cgroup: 0, accept_queue: (0, 0), comm: Vec::new() };
+        let opening =
+            input::Opening { cgroup: 0, accept_queue: (0, 0), comm: input::Comm::default() };
         Transition { flags: self.birth_flags, opening: Some(opening), ..birth }
     }
 

@@ -237,8 +237,8 @@ fn close_wait_leak(case: &Case<'_>) -> Option<Seen> {
     let whose = oldest.owner.as_ref().map_or_else(
         || "the application".to_owned(),
         |owner| match owner.pid {
-            Some(pid) => format!("{} (process {pid})", owner.name),
-            None => owner.name.to_string(),
+            Some(pid) => format!("{} (process {pid})", owner.label.name),
+            None => owner.label.name.to_string(),
         },
     );
     Some(Seen {

@@ -16,8 +16,15 @@ pub struct Batch {
     pub records: u64,
 }
 
+/// A batch has at least so much room, so that it seldom moves while it grows.
+const ROOM: usize = 1 << 16;
+
 /// The reading end.
-pub(super) struct Ring(AsyncFd<RingBuf<MapData>>);
+pub(super) struct Ring {
+    ring: AsyncFd<RingBuf<MapData>>,
+    /// Used anew for each batch, once nobody has the one before any more.
+    room: BytesMut,
+}
 
 impl Ring {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
@@ -25,29 +32,29 @@ impl Ring {
         let ring: RingBuf<MapData> = map.try_into()?;
         // SAFETY: the ring owns the map's descriptor and keeps it for as long as it lives.
         unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-            .map(Self)
+            .map(|ring| Self { ring, room: BytesMut::new() })
             .context("cannot wait for the ring buffer")
     }
 
     pub(super) async fn filling(&mut self) -> Result<()> {
-        self.0.readable().await?.clear_ready();
+        self.ring.readable().await?.clear_ready();
         Ok(())
     }
 
     /// Each record comes after its length, a little-endian `u32`.
     pub(super) fn drain(&mut self, limit: usize) -> Option<Batch> {
-        let ring = self.0.get_mut();
-        let mut bytes = BytesMut::new();
+        let Self { ring, room } = self;
+        let ring = ring.get_mut();
         let mut records = 0;
-        while bytes.len() < limit {
+        while room.len() < limit {
             let Some(record) = ring.next() else { break };
             if records == 0 {
-                bytes.reserve(4096);
+                room.reserve(ROOM);
             }
-            bytes.put_u32_le(record.len() as u32);
-            bytes.extend_from_slice(&record);
+            room.put_u32_le(record.len() as u32);
+            room.extend_from_slice(&record);
             records += 1;
         }
-        (records > 0).then(|| Batch { bytes: bytes.freeze(), records })
+        (records > 0).then(|| Batch { bytes: room.split().freeze(), records })
     }
 }

@@ -56,7 +56,7 @@ impl Watched {
                 By::Port => is_on_port,
                 By::Remote => is_on_port && row.remote.is_none_or(|it| it == remote.ip()),
                 By::Owner => match (&row.owner, owner) {
-                    (Some(Common::One(label)), Some(owner)) => label.name == owner.name,
+                    (Some(Common::One(label)), Some(owner)) => label.name == owner.label.name,
                     (Some(Common::Unknown), owner) => owner.is_none(),
                     _ => false,
                 },

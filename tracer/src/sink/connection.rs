@@ -1,5 +1,7 @@
 //! One line per connection: ended, open, or with a slow handshake.
 
+use std::sync::Arc;
+
 use crate::{
     figure::{
         Figure,
@@ -37,7 +39,7 @@ pub struct Connection {
     pub(crate) handshake: Option<Handshake>,
     pub(crate) time_wait: Option<bool>,
     idle_us: Option<u64>,
-    pub(crate) owner: Option<Owner>,
+    pub(crate) owner: Option<Arc<Owner>>,
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
 }
@@ -96,7 +98,7 @@ impl Connection {
     }
 
     fn container(&self) -> Option<&Container> {
-        self.owner.as_ref()?.container.as_deref()
+        self.owner.as_ref()?.label.container.as_deref()
     }
 
     fn date(&self, time: Option<Nanos>) -> Value {
@@ -114,7 +116,7 @@ pub const FIGURES: &[Figure<Connection>] = figures! {
     "service_port" "" Number, Data, "The listener's port for a server, the remote port for a client.",
         |c| Value::Int(c.service_port.into());
     "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
-        |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.name.to_string()));
+        |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
     "state" "STATE" Word(STATES) or null, Table(Left(11)), "The state of a living connection; null once it has ended.",
         |c| Value::known(c.state, Value::Word);
     "handshake" "" Word(Handshake::WORDS) or null, Data, "clean, retransmitted or unmeasured; null if it was not seen to get through.",

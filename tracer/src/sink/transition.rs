@@ -1,5 +1,7 @@
 //! One line per transition.
 
+use std::sync::Arc;
+
 use crate::{
     figure::{
         Figure,
@@ -17,7 +19,7 @@ pub struct TransitionLine {
     clock: ClockAnchor,
     transition: Transition,
     role: Option<Role>,
-    owner: Option<Owner>,
+    owner: Option<Arc<Owner>>,
     /// Microseconds since the connection's last transition.
     in_old_state_us: Option<u64>,
 }
@@ -30,7 +32,9 @@ impl TransitionLine {
         Self {
             clock,
             role: life.map(|life| life.role),
-            owner: life.and_then(|life| life.owner.clone()).or_else(|| Owner::at_birth(transition)),
+            owner: life
+                .and_then(|life| life.owner.clone())
+                .or_else(|| Owner::at_birth(transition).map(Arc::new)),
             in_old_state_us: before.map(|life| (transition.time - life.changed) / 1000),
             transition: transition.clone(),
         }
@@ -51,7 +55,7 @@ pub const FIGURES: &[Figure<TransitionLine>] = figures! {
     "in_old_state_us" "AFTER" Micros or null, Table(Right(7)), "How long it was in the old state. From SYN_RECV to ESTABLISHED this is kernel work and no network time.",
         |s| Value::known(s.in_old_state_us, Value::Micros);
     "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
-        |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.name.to_string()));
+        |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
     "pid" "PID" Number or null, Wide(Right(7)), "The owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
     "err" "ERR" Number, Wide(Right(4)), "The socket's error (errno), 0 if none.", |s| Value::Int(s.transition.err.into());
     "rtt_us" "RTT" Micros, Wide(Right(7)), "Smoothed round trip; 0 if the kernel has none.",

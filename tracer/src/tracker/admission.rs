@@ -10,7 +10,6 @@ use super::{
     listeners::Listener,
     machine::{Role, Step},
     owners::Held,
-    ports::Label,
 };
 use crate::{
     filter::{Facts, KnownCgroup},
@@ -336,7 +335,7 @@ impl Tracker {
                 && life.owner.is_none()
                 && let Some(owner) = self.held.owner(sock, life.since)
             {
-                self.ports.get_mut(life.row).own(Label::from(&owner));
+                self.ports.get_mut(life.row).own(&owner.label);
                 life.owner = Some(owner);
             }
         }

@@ -105,7 +105,7 @@ impl PortRow {
 
     fn owner_of_oldest(&self, state: TcpState) -> Value {
         let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
-        Value::known(owner, |owner| Value::Text(owner.name.to_string()))
+        Value::known(owner, |owner| Value::Text(owner.label.name.to_string()))
     }
 
     fn pid_of_oldest(&self, state: TcpState) -> Value {

@@ -1,6 +1,6 @@
 //! The bounded table of living connections.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
@@ -55,7 +55,7 @@ pub struct Life {
     /// Its handshake, once through.
     pub handshake: Option<Handshake>,
     /// The owning process, if known.
-    pub owner: Option<Owner>,
+    pub owner: Option<Arc<Owner>>,
     /// It counts as open, no longer as pending.
     pub(super) established: bool,
     pub(super) deferred_accept: bool,

@@ -11,7 +11,8 @@ use super::{
     ephemeral::Ephemeral,
     listening::Listening,
     machine::Role,
-    ports::{Counters, Gauges, Label, Walked},
+    owners::Label,
+    ports::{Counters, Gauges, Walked},
     snapshot::{Books, Page, PageKey, Snapshot},
     stuck::Stuck,
 };

@@ -1,13 +1,10 @@
 //! The listeners, which are no connections but tell who serves a port.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use rustc_hash::FxBuildHasher;
 
-use super::{
-    owners::{Holders, Owner, Process, heirs, owner_of},
-    ports::Label,
-};
+use super::owners::{Holders, Label, Owner, Process, heirs, owner_of};
 use crate::input::{Nanos, NetnsId, SockId};
 
 /// More listeners than this are not kept: a row's owner may then be unknown.
@@ -18,7 +15,7 @@ pub(crate) struct Listener {
     pub(crate) netns: NetnsId,
     pub(crate) local: SocketAddr,
     /// Who called listen(), until it is known who holds it.
-    pub(crate) owner: Option<Owner>,
+    pub(crate) owner: Option<Arc<Owner>>,
     /// The processes that hold it, if that is known.
     pub(crate) holders: Vec<Process>,
     /// When it was last seen who they are, for certain; 0: never.
@@ -59,8 +56,8 @@ impl Listener {
     /// Who owns it: several, if those that were given it have different names.
     pub(crate) fn labels(&self) -> Vec<Label> {
         match &self.holders[..] {
-            [] => self.owner.iter().map(Label::from).collect(),
-            holders => heirs(holders).map(|process| Label::from(&process.owner())).collect(),
+            [] => self.owner.iter().map(|owner| owner.label.clone()).collect(),
+            holders => heirs(holders).map(|process| process.label.clone()).collect(),
         }
     }
 
@@ -113,6 +110,10 @@ impl Listeners {
         self.by_port.contains_key(&(netns, port))
     }
 
+    fn count_on(&self, netns: NetnsId, port: u16) -> usize {
+        self.by_port.get(&(netns, port)).map_or(0, Vec::len)
+    }
+
     /// The listeners on a port, of all addresses.
     pub(crate) fn on(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &Listener> {
         let socks = self.by_port.get(&(netns, port)).into_iter().flatten();
@@ -122,15 +123,17 @@ impl Listeners {
     /// The listeners that a connection to this address of ours can come from: those on the very
     /// address, else those on any.
     fn serving(&self, netns: NetnsId, local: SocketAddr) -> impl Iterator<Item = &Listener> {
-        let is_exact = self.on(netns, local.port()).any(|it| it.local.ip() == local.ip());
-        self.on(netns, local.port()).filter(move |listener| {
-            let ip = listener.local.ip();
-            if is_exact { ip == local.ip() } else { ip.is_unspecified() }
-        })
+        let has_address = move |listener: &&Listener| listener.local.ip() == local.ip();
+        let has_any = |listener: &&Listener| listener.local.ip().is_unspecified();
+        // Mostly there is but one, and nothing to decide.
+        let is_exact = self.count_on(netns, local.port()) > 1
+            && self.on(netns, local.port()).any(|it| has_address(&it));
+        let listeners = self.on(netns, local.port());
+        listeners.filter(move |it| has_address(it) || !is_exact && has_any(it))
     }
 
     /// The owner of a connection to this address of ours, if it can be but one.
-    pub(crate) fn owner(&self, netns: NetnsId, local: SocketAddr) -> Option<&Owner> {
+    pub(crate) fn owner(&self, netns: NetnsId, local: SocketAddr) -> Option<&Arc<Owner>> {
         let mut owners = self.serving(netns, local).map(|listener| listener.owner.as_ref());
         let first = owners.next()??;
         owners.all(|owner| owner == Some(first)).then_some(first)
@@ -152,9 +155,9 @@ impl Listeners {
     }
 
     /// The process with this number, if it holds a listener that serves this address of ours.
-    pub(crate) fn holder(&self, netns: NetnsId, local: SocketAddr, pid: u32) -> Option<Owner> {
+    pub(crate) fn holder(&self, netns: NetnsId, local: SocketAddr, pid: u32) -> Option<Arc<Owner>> {
         let mut holders = self.serving(netns, local).flat_map(|listener| &listener.holders);
-        holders.find(|process| process.pid == pid).map(Process::owner)
+        holders.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
     }
 
     /// Forgets those of a namespace that `enough` walks in a row should have met and did not.

@@ -35,7 +35,7 @@ mod stuck;
 mod time_wait;
 mod walk;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use synfin_common::{event::Flags, state::TcpState};
 
@@ -45,8 +45,8 @@ pub use grouping::{By, Common, RowName, RowSnapshot};
 pub use handshake::{Handshake, Unmeasured};
 pub use listening::Listening;
 pub use machine::{OPEN_STATES, Role, STATES};
-pub use owners::Owner;
-pub use ports::{ClosedFirst, Counters, Gauges, Label, RowKey, Walked};
+pub use owners::{Label, Owner};
+pub use ports::{ClosedFirst, Counters, Gauges, RowKey, Walked};
 pub use quantiles::Distribution;
 pub use snapshot::{Events, Snapshot, Tables, Walks};
 pub use stuck::{Oldest, STUCK_STATES};
@@ -120,7 +120,7 @@ pub struct Closed {
     /// Microseconds since the last segment was received.
     pub idle_us: Option<u64>,
     /// The owning process.
-    pub owner: Option<Owner>,
+    pub owner: Option<Arc<Owner>>,
     /// Bytes that the peer acknowledged.
     pub bytes_sent: Option<u64>,
     /// Bytes received.
@@ -156,7 +156,7 @@ pub struct Tracker {
     settling: Settling,
     closed_ports: ClosedPorts,
     /// The walk that goes on, unless it is being worked on.
-    walk: Option<walk::Walk>,
+    walk: Option<Box<walk::Walk>>,
     walking: bool,
     walks: u32,
     namespaces: Namespaces,
@@ -365,7 +365,7 @@ impl Tracker {
         match role {
             Role::Server => key,
             Role::Client => RowKey {
-                owner: owner.and_then(|owner| self.ports.label(Label::from(owner))),
+                owner: owner.and_then(|owner| self.ports.label(&owner.label)),
                 remote: Some(remote.ip()),
                 ..key
             },
@@ -415,7 +415,7 @@ impl Tracker {
                 row.listening.closes(transition.time);
             }
             row.owners.clear();
-            listener.labels().into_iter().for_each(|label| row.own(label));
+            listener.labels().into_iter().for_each(|label| row.own(&label));
         }
     }
 
@@ -431,7 +431,7 @@ impl Tracker {
             Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
         };
         let ends = (transition.local, transition.remote);
-        let key = self.row_key(transition.netns, role, ends, owner.as_ref());
+        let key = self.row_key(transition.netns, role, ends, owner.as_deref());
         let row = self.row(key, role == Role::Server);
         let mut life = Life {
             netns: transition.netns,
@@ -483,7 +483,7 @@ impl Tracker {
         }
         row.gauges.enter(life.state);
         if let Some(owner) = &life.owner {
-            row.own(Label::from(owner));
+            row.own(&owner.label);
         }
         if let Some(evicted) = self.connections.insert(sock, life) {
             let time = self.now;
@@ -556,7 +556,7 @@ impl Tracker {
             Role::Server => holder.or_else(|| self.listeners.owner(netns, local).cloned()),
             Role::Client => holder,
         };
-        let key = self.row_key(netns, role, (local, remote), owner.as_ref());
+        let key = self.row_key(netns, role, (local, remote), owner.as_deref());
         let row = self.row(key, established);
         Life {
             netns,

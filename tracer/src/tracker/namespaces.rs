@@ -32,16 +32,24 @@ const STALL_PERIOD: Nanos = 5_000_000_000;
 
 /// All namespaces, by inode number.
 #[derive(Debug, Default)]
-pub(super) struct Namespaces(HashMap<NetnsId, Namespace, FxBuildHasher>);
+pub(super) struct Namespaces {
+    known: HashMap<NetnsId, Namespace, FxBuildHasher>,
+    /// The one that changed last and was not walked since: there is nothing to note.
+    changed: Option<NetnsId>,
+}
 
 impl Namespaces {
     /// Something happened there.
     pub(super) fn change(&mut self, netns: NetnsId, now: Nanos) {
-        self.at(netns, now).changed = true;
+        if self.changed != Some(netns) {
+            self.at(netns, now).changed = true;
+            self.changed = Some(netns);
+        }
     }
 
     /// A walk begins: what happens from here on is new again.
     pub(super) fn walk_begins(&mut self, netns: NetnsId, now: Nanos) {
+        self.changed = None;
         self.at(netns, now).changed = false;
     }
 
@@ -66,23 +74,23 @@ impl Namespaces {
 
     /// When its last complete walk began.
     pub(super) fn walked_at(&self, netns: NetnsId) -> Option<Nanos> {
-        let namespace = self.0.get(&netns)?;
+        let namespace = self.known.get(&netns)?;
         namespace.losses_at_walk.map(|_| namespace.walked_at)
     }
 
     /// How it gives out ports, if a walk has shown that.
     pub(super) fn ephemeral_ports(&self, netns: NetnsId) -> Option<EphemeralPorts> {
-        self.0.get(&netns)?.ephemeral_ports
+        self.known.get(&netns)?.ephemeral_ports
     }
 
     /// How many losses were known when it was last walked; `None`: never.
     pub(super) fn losses_at_walk(&self, netns: NetnsId) -> Option<u64> {
-        self.0.get(&netns)?.losses_at_walk
+        self.known.get(&netns)?.losses_at_walk
     }
 
     /// Whether a walk could show anything new, with so many losses known by now.
     pub(super) fn wants_walk(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
-        self.0.get(&netns).is_none_or(|namespace| {
+        self.known.get(&netns).is_none_or(|namespace| {
             let is_old = namespace.walked_at.saturating_add(STALL_PERIOD) < now;
             namespace.changed
                 || namespace.has_connections && is_old
@@ -91,13 +99,14 @@ impl Namespaces {
     }
 
     fn at(&mut self, netns: NetnsId, now: Nanos) -> &mut Namespace {
-        if self.0.len() >= LIMIT && !self.0.contains_key(&netns) {
-            let quietest = self.0.iter().min_by_key(|(_, namespace)| namespace.last_seen);
+        if self.known.len() >= LIMIT && !self.known.contains_key(&netns) {
+            let quietest = self.known.iter().min_by_key(|(_, namespace)| namespace.last_seen);
             if let Some((&quietest, _)) = quietest {
-                self.0.remove(&quietest);
+                self.known.remove(&quietest);
+                self.changed = None;
             }
         }
-        let namespace = self.0.entry(netns).or_default();
+        let namespace = self.known.entry(netns).or_default();
         namespace.last_seen = namespace.last_seen.max(now);
         namespace
     }

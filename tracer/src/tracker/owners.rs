@@ -5,7 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use rustc_hash::FxBuildHasher;
 
-use crate::input::{CgroupName, Container, Holder, Names, Nanos, NetnsId, SockId, Transition};
+use crate::input::{
+    CgroupName, Comm, Container, Holder, Names, Nanos, NetnsId, SockId, Transition,
+};
 
 /// More cgroups than this are not told apart: containers of the rest are unknown.
 const CGROUPS_LIMIT: usize = 1 << 16;
@@ -21,7 +23,14 @@ const HOLDERS_LIMIT: usize = 64;
 pub struct Owner {
     /// Its process id; `None` where several processes of that name hold the socket.
     pub pid: Option<u32>,
-    /// Its name: any characters, so to be escaped where it is shown.
+    /// What it is called.
+    pub label: Label,
+}
+
+/// Who owns sockets, as rows tell them apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label {
+    /// The process's name: any characters, so to be escaped where it is shown.
     pub name: Arc<str>,
     /// The container that it runs in.
     pub container: Option<Arc<Container>>,
@@ -31,7 +40,7 @@ impl Owner {
     /// The process that made a socket's birth; its container is not known from that alone.
     pub fn at_birth(birth: &Transition) -> Option<Self> {
         let name = text(&birth.opening.as_ref()?.comm);
-        Some(Self { pid: Some(birth.pid?), name, container: None })
+        Some(Self { pid: Some(birth.pid?), label: Label { name, container: None } })
     }
 }
 
@@ -43,13 +52,12 @@ pub(crate) struct Process {
     born: Nanos,
     /// It may hold the socket only until it executes another program.
     passing: bool,
-    name: Arc<str>,
-    container: Option<Arc<Container>>,
+    pub(crate) label: Label,
 }
 
 impl Process {
     pub(crate) fn owner(&self) -> Owner {
-        Owner { pid: Some(self.pid), name: self.name.clone(), container: self.container.clone() }
+        Owner { pid: Some(self.pid), label: self.label.clone() }
     }
 }
 
@@ -58,7 +66,12 @@ impl Process {
 pub(crate) struct KnownNames {
     cgroups: HashMap<u64, CgroupEntry, FxBuildHasher>,
     namespaces: HashMap<NetnsId, Arc<str>, FxBuildHasher>,
+    /// Processes that have made births of late: they make many, and all share what is said of them.
+    recent: HashMap<u32, Arc<Owner>, FxBuildHasher>,
 }
+
+/// More are not kept: the next births begin anew.
+const RECENT_LIMIT: usize = 1024;
 
 #[derive(Debug)]
 struct CgroupEntry {
@@ -94,9 +107,22 @@ impl KnownNames {
     }
 
     /// The owner of a socket whose birth its process made.
-    pub(crate) fn owner_at_birth(&self, birth: &Transition) -> Option<Owner> {
-        let container = self.container(birth.opening.as_ref()?.cgroup);
-        Some(Owner { container, ..Owner::at_birth(birth)? })
+    pub(crate) fn owner_at_birth(&mut self, birth: &Transition) -> Option<Arc<Owner>> {
+        let (pid, opening) = (birth.pid?, birth.opening.as_ref()?);
+        let container = self.container(opening.cgroup);
+        if let Some(known) = self.recent.get(&pid)
+            && known.label.container == container
+            && known.label.name.as_bytes() == opening.comm.as_bytes()
+        {
+            return Some(known.clone());
+        }
+        let label = Label { name: text(&opening.comm), container };
+        let owner = Arc::new(Owner { pid: Some(pid), label });
+        if self.recent.len() >= RECENT_LIMIT {
+            self.recent.clear();
+        }
+        self.recent.insert(pid, owner.clone());
+        Some(owner)
     }
 }
 
@@ -149,8 +175,10 @@ impl Held {
                     parent: holder.parent,
                     born: holder.born,
                     passing: false,
-                    name: text(&holder.comm),
-                    container: names.container(holder.cgroup),
+                    label: Label {
+                        name: text(&holder.comm),
+                        container: names.container(holder.cgroup),
+                    },
                 });
             }
         }
@@ -164,7 +192,7 @@ impl Held {
     }
 
     /// The one owner of a socket that was there before the look, as far as it shows it.
-    pub(crate) fn owner(&self, sock: SockId, born: Nanos) -> Option<Owner> {
+    pub(crate) fn owner(&self, sock: SockId, born: Nanos) -> Option<Arc<Owner>> {
         owner_of(&self.of(sock, born)?.processes)
     }
 
@@ -191,21 +219,21 @@ pub(crate) fn heirs(holders: &[Process]) -> impl Iterator<Item = &Process> {
 }
 
 /// The one owner of a socket; `None` if there are several of different names.
-pub(crate) fn owner_of(holders: &[Process]) -> Option<Owner> {
+pub(crate) fn owner_of(holders: &[Process]) -> Option<Arc<Owner>> {
     let mut heirs = heirs(holders);
     let first = heirs.next()?;
     let mut owner = first.owner();
     for other in heirs {
-        if other.name != first.name || other.container != first.container {
+        if other.label != first.label {
             return None;
         }
         owner.pid = None;
     }
-    Some(owner)
+    Some(Arc::new(owner))
 }
 
-fn text(comm: &[u8]) -> Arc<str> {
-    Arc::from(String::from_utf8_lossy(comm))
+fn text(comm: &Comm) -> Arc<str> {
+    Arc::from(String::from_utf8_lossy(comm.as_bytes()))
 }
 
 #[cfg(test)]
@@ -231,7 +259,7 @@ mod tests {
 
     fn owner(list: &[(u32, u32, &str)]) -> Option<(Option<u32>, String)> {
         let held = Held::new(&holders(list), &KnownNames::default());
-        held.owner(1, 0).map(|owner| (owner.pid, owner.name.to_string()))
+        held.owner(1, 0).map(|owner| (owner.pid, owner.label.name.to_string()))
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
 };
 
 use indexmap::IndexSet;
@@ -20,14 +19,11 @@ use super::{
     handshake::{Handshake, Unmeasured},
     listening::Listening,
     machine::Role,
-    owners::Owner,
+    owners::Label,
     quantiles::Distribution,
     time_wait::TimeWaits,
 };
-use crate::{
-    figure::Words,
-    input::{Container, NetnsId},
-};
+use crate::{figure::Words, input::NetnsId};
 
 /// A row's place in its table. Good for as long as something lives in the row.
 pub(crate) type RowId = u32;
@@ -58,21 +54,6 @@ impl RowKey {
     fn coarser(self) -> [Self; 3] {
         let any_remote = Self { remote: None, ..self };
         [self, any_remote, Self { owner: None, ..any_remote }]
-    }
-}
-
-/// Who owns the sockets of a row.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Label {
-    /// The process's name.
-    pub name: Arc<str>,
-    /// The container that it runs in.
-    pub container: Option<Arc<Container>>,
-}
-
-impl From<&Owner> for Label {
-    fn from(owner: &Owner) -> Self {
-        Self { name: owner.name.clone(), container: owner.container.clone() }
     }
 }
 
@@ -421,7 +402,7 @@ impl Row {
         self.opening_balance.merge(&row.opening_balance);
         self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
-        row.owners.into_iter().for_each(|owner| self.own(owner));
+        row.owners.iter().for_each(|owner| self.own(owner));
     }
 
     /// Takes note of which address of ours it is that a client connects from.
@@ -438,9 +419,9 @@ impl Row {
         }
     }
 
-    pub(super) fn own(&mut self, owner: Label) {
-        if self.owners.len() < OWNERS_LIMIT {
-            self.owners.insert(owner);
+    pub(super) fn own(&mut self, owner: &Label) {
+        if self.owners.len() < OWNERS_LIMIT && !self.owners.contains(owner) {
+            self.owners.insert(owner.clone());
         }
     }
 }
@@ -486,10 +467,10 @@ impl Ports {
     }
 
     /// The label's number; `None` if there are too many.
-    pub(crate) fn label(&mut self, label: Label) -> Option<LabelId> {
-        let index = match self.labels.get_index_of(&label) {
+    pub(crate) fn label(&mut self, label: &Label) -> Option<LabelId> {
+        let index = match self.labels.get_index_of(label) {
             Some(index) => index,
-            None if self.labels.len() < LABELS_LIMIT => self.labels.insert_full(label).0,
+            None if self.labels.len() < LABELS_LIMIT => self.labels.insert_full(label.clone()).0,
             None => return None,
         };
         LabelId::try_from(index).ok()

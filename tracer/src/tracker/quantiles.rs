@@ -10,8 +10,11 @@ const GROUPING_POWER: u8 = 6;
 /// Values up to 2⁴⁰ µs, twelve days; a longer one counts as that.
 const MAX_POWER: u8 = 40;
 
-/// So many are kept as they are before they are put into buckets together.
-const RECENT_LIMIT: usize = 64;
+/// So many are kept as they are before they are put into buckets together, which costs as much as
+/// all buckets there can be: the more the more there were.
+fn recent_limit(count: u64) -> usize {
+    count.clamp(64, 1024) as usize
+}
 
 /// Values: durations in microseconds, or how many waited. Takes memory for the buckets that are not empty only, as there may
 /// be thousands of rows with a few connections each.
@@ -31,9 +34,7 @@ impl Distribution {
         self.recent.push(value);
         self.count += 1;
         self.max = self.max.max(value);
-        if self.recent.len() >= RECENT_LIMIT {
-            self.settle();
-        }
+        self.settle_many();
     }
 
     /// Adds all of another.
@@ -47,9 +48,7 @@ impl Distribution {
         }
         self.count += other.count;
         self.max = self.max.max(other.max);
-        if self.recent.len() >= RECENT_LIMIT {
-            self.settle();
-        }
+        self.settle_many();
     }
 
     /// How many were added.
@@ -75,10 +74,12 @@ impl Distribution {
         })
     }
 
-    /// Puts recent ones into buckets.
-    fn settle(&mut self) {
-        self.buckets = self.all().map(|all| Box::new(all.into_owned()));
-        self.recent.clear();
+    /// Puts recent ones into buckets, if they are many.
+    fn settle_many(&mut self) {
+        if self.recent.len() >= recent_limit(self.count) {
+            self.buckets = self.all().map(|all| Box::new(all.into_owned()));
+            self.recent.clear();
+        }
     }
 
     /// All of them in buckets; `None` if there are none.

@@ -7,7 +7,7 @@ use super::{
     close::TimeWait,
     ports::RowId,
     settling,
-    time_wait::{Ends, EndsKey, Entry, LATENESS, LENGTH, key},
+    time_wait::{Ends, EndsKey, Entry, LATENESS, LENGTH, expiry, key},
 };
 use crate::{
     input::{Input, Nanos, NetnsId, Remains, SockId, TimeWaitChange, TimeWaitEntry, Transition},
@@ -75,7 +75,7 @@ impl Tracker {
             key: key(life.netns, ends),
             row: life.row,
             is_guess: life.role_assumed,
-            expiry: (!is_orphan).then(|| time.saturating_add(LENGTH)),
+            expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
         };
         // A walk may have met it before its end was told; or the end of an older one was lost.
         let before = self.time_wait_rows.enter(life.netns, entry, self.walks);
@@ -150,7 +150,7 @@ impl Tracker {
         let expired = self.expired();
         let row = self.ports.get_mut(entry.row);
         match entry.expiry {
-            Some(expiry) => row.time_waits.leave(netns, expired, expiry),
+            Some(expiry) => row.time_waits.leave(netns, expired, expiry.get()),
             None => row.lose_orphan(netns),
         }
     }

@@ -15,7 +15,8 @@ use super::{
     listeners::{Listener, Listeners},
     listening::Listening,
     machine::Role,
-    ports::{Counters, Gauges, Label, Row, RowKey, Walked},
+    owners::Label,
+    ports::{Counters, Gauges, Row, RowKey, Walked},
     stuck::{Stuck, keep_older},
 };
 use crate::input::{KERNEL_COUNTERS, Nanos, NetnsId};

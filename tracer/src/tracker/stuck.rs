@@ -1,6 +1,6 @@
 //! The connections that have been in one state for longest.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
@@ -21,7 +21,7 @@ pub struct Oldest {
     /// It was in that state when it was met there: it may have been for longer.
     pub at_least: bool,
     /// Whose it is.
-    pub owner: Option<Owner>,
+    pub owner: Option<Arc<Owner>>,
 }
 
 /// The oldest of a row in each of [`STUCK_STATES`].

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     hash::BuildHasher,
     net::SocketAddr,
+    num::NonZero,
 };
 
 use rustc_hash::FxBuildHasher;
@@ -31,7 +32,21 @@ pub(super) type Ends = (SocketAddr, SocketAddr);
 pub(super) type EndsKey = u64;
 
 pub(super) fn key(netns: NetnsId, ends: Ends) -> EndsKey {
-    FxBuildHasher.hash_one((netns, ends))
+    let (SocketAddr::V4(local), SocketAddr::V4(remote)) = ends else {
+        return FxBuildHasher.hash_one((netns, ends));
+    };
+    // Most of them; word by word this is several times as fast.
+    let ips = u64::from(local.ip().to_bits()) << 32 | u64::from(remote.ip().to_bits());
+    let ports = u64::from(local.port()) << 16 | u64::from(remote.port());
+    FxBuildHasher.hash_one((ips, u64::from(netns) << 32 | ports))
+}
+
+/// The time of an end, which is never 0.
+pub(super) type Expiry = NonZero<Nanos>;
+
+/// What was there at this time ends so much later.
+pub(super) fn expiry(time: Nanos, left: Nanos) -> Expiry {
+    Expiry::new(time.saturating_add(left)).unwrap_or(Expiry::MIN)
 }
 
 /// In which row each TIME_WAIT was booked whose entry was seen: a walk that meets it knows neither
@@ -39,12 +54,22 @@ pub(super) fn key(netns: NetnsId, ends: Ends) -> EndsKey {
 #[derive(Debug, Default)]
 pub(crate) struct TimeWaitRows(HashMap<EndsKey, Kept, FxBuildHasher>);
 
+/// There may be very many: 32 bytes with its key.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    entry: Entry,
+    row: RowId,
+    is_guess: bool,
+    expiry: Option<Expiry>,
     netns: NetnsId,
     /// The last walk that met it, or during which it was entered.
     walk: u32,
+}
+
+impl Kept {
+    fn entry(&self, key: EndsKey) -> Entry {
+        let &Self { row, is_guess, expiry, .. } = self;
+        Entry { key, row, is_guess, expiry }
+    }
 }
 
 /// A TIME_WAIT as it is booked.
@@ -56,7 +81,7 @@ pub(crate) struct Entry {
     /// That row is a guess: a walk may know better.
     pub(crate) is_guess: bool,
     /// When it ends; `None` of an orphan in FIN_WAIT2.
-    pub(crate) expiry: Option<Nanos>,
+    pub(crate) expiry: Option<Expiry>,
 }
 
 impl TimeWaitRows {
@@ -66,24 +91,27 @@ impl TimeWaitRows {
         if self.0.len() >= KEPT_LIMIT && !self.0.contains_key(&entry.key) {
             return None;
         }
-        self.0.insert(entry.key, Kept { entry, netns, walk }).map(|kept| kept.entry)
+        let Entry { key, row, is_guess, expiry } = entry;
+        let before = self.0.insert(key, Kept { row, is_guess, expiry, netns, walk });
+        before.map(|kept| kept.entry(key))
     }
 
     /// How one was booked, if that is known.
     pub(crate) fn get(&self, key: EndsKey) -> Option<Entry> {
-        self.0.get(&key).map(|kept| kept.entry)
+        self.0.get(&key).map(|kept| kept.entry(key))
     }
 
     /// One has become a TIME_WAIT at this time: how it was booked, if that is known.
     pub(crate) fn turn(&mut self, key: EndsKey, time: Nanos) -> Option<Entry> {
-        let entry = &mut self.0.get_mut(&key)?.entry;
-        let turned = Entry { expiry: Some(time.saturating_add(LENGTH)), ..*entry };
-        Some(std::mem::replace(entry, turned))
+        let kept = self.0.get_mut(&key)?;
+        let before = kept.entry(key);
+        kept.expiry = Some(expiry(time, LENGTH));
+        Some(before)
     }
 
     /// One is over: how it was booked, if that is known.
     pub(crate) fn take(&mut self, key: EndsKey) -> Option<Entry> {
-        self.0.remove(&key).map(|kept| kept.entry)
+        self.0.remove(&key).map(|kept| kept.entry(key))
     }
 
     /// A walk is over: those that it did not meet are gone.

@@ -17,7 +17,7 @@ use super::{
     machine,
     machine::Role,
     ports::{RowId, RowKey, Walked},
-    time_wait::{EndsKey, Entry, LENGTH, key},
+    time_wait::{EndsKey, Entry, Expiry, LENGTH, expiry, key},
 };
 use crate::input::{
     KernelCounters, Nanos, NetnsId, SockId, Transition, WalkBegin, WalkEnd, WalkedSocket,
@@ -92,7 +92,7 @@ impl Walk {
             return;
         }
         if let Some(entry) = self.entered.get_mut(&key) {
-            entry.expiry = Some(time.saturating_add(LENGTH));
+            entry.expiry = Some(expiry(time, LENGTH));
         }
         // The walk may have met it before.
         if self.turned.len() < CLOSED_LIMIT {
@@ -112,17 +112,17 @@ impl Walk {
     }
 
     /// When a TIME_WAIT that was met ends; `None`: it is an orphan in FIN_WAIT2.
-    fn expiry(&self, time_wait: &WalkedTimeWait) -> Option<Nanos> {
+    fn expiry(&self, time_wait: &WalkedTimeWait) -> Option<Expiry> {
         let remaining = u64::from(time_wait.remaining_ms) * 1_000_000;
-        (!time_wait.fin_wait2).then(|| self.begun.saturating_add(remaining))
+        (!time_wait.fin_wait2).then(|| expiry(self.begun, remaining))
     }
 
     /// All TIME_WAITs that are there at its end.
     fn time_waits(&self) -> impl Iterator<Item = Entry> {
         let met = self.met.iter().filter(|entry| !self.left.contains(&entry.key));
         let met = met.map(|entry| {
-            let turned = self.turned.get(&entry.key).map(|time| time.saturating_add(LENGTH));
-            Entry { expiry: entry.expiry.or(turned), ..*entry }
+            let turned = || self.turned.get(&entry.key).map(|&time| expiry(time, LENGTH));
+            Entry { expiry: entry.expiry.or_else(turned), ..*entry }
         });
         met.chain(self.entered.values().copied())
     }
@@ -139,7 +139,7 @@ impl Tracker {
         self.now = self.now.max(begin.time);
         self.namespaces.walk_begins(begin.netns, begin.time);
         self.walking = true;
-        self.walk = Some(Walk {
+        self.walk = Some(Box::new(Walk {
             netns: begin.netns,
             begun: begin.time,
             number: self.walks,
@@ -152,7 +152,7 @@ impl Tracker {
             rows: HashMap::default(),
             has_connections: false,
             incomplete: false,
-        });
+        }));
     }
 
     pub(super) fn walk_is_unreadable(&mut self) {
@@ -426,7 +426,7 @@ impl Tracker {
         for entry in walk.time_waits() {
             match entry.expiry {
                 Some(expiry) => {
-                    self.ports.get_mut(entry.row).time_waits.add(walk.netns, expired, expiry);
+                    self.ports.get_mut(entry.row).time_waits.add(walk.netns, expired, expiry.get());
                 }
                 None => rows.entry(entry.row).or_default().fin_wait2_orphans += 1,
             }

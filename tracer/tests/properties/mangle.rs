@@ -228,7 +228,7 @@ fn transition() -> impl Strategy<Value = Transition> {
     let opening = (small_count(), any::<[u8; 3]>()).prop_map(|(waiting, comm)| Opening {
         cgroup: 0,
         accept_queue: (waiting, u32::MAX),
-        comm: comm.to_vec(),
+        comm: (&comm).into(),
     });
     let closing = (count(), count(), small_count(), prop::option::of(small_count())).prop_map(
         |(bytes_acked, bytes_received, unread, idle_ms)| Closing {

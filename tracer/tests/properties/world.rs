@@ -11,8 +11,8 @@ use std::{
 use proptest::{prelude::*, sample::Index};
 use synfin::{
     input::{
-        Accepted, Closing, Counters, Input, Nanos, NetnsId, Opening, PortCount, Remains, Reset,
-        ResetWay, SockId, Tick, TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket,
+        Accepted, Closing, Comm, Counters, Input, Nanos, NetnsId, Opening, PortCount, Remains,
+        Reset, ResetWay, SockId, Tick, TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket,
     },
     sight::{Extra, Sight},
     tracker::{Distribution, Role},
@@ -699,7 +699,7 @@ impl World {
         let opening = (kind == Kind::Opening).then(|| Opening {
             cgroup: 1,
             accept_queue: (evidence.map_or(0, |evidence| evidence.unread), 128),
-            comm: owner.map_or(Vec::new(), |owner| format!("process {owner}").into_bytes()),
+            comm: owner.map_or(Comm::default(), |owner| (&format!("process {owner}")).into()),
         });
         let closing = evidence.filter(|_| kind == Kind::Closing).map(|evidence| Closing {
             bytes_acked: evidence.bytes.0,

@@ -1,7 +1,7 @@
 //! How many wait for accept(), as their successors find it.
 
 use synfin::{
-    input::{Input, Opening, Transition, WalkedSocket},
+    input::{Comm, Input, Opening, Transition, WalkedSocket},
     tracker::Role,
 };
 use synfin_common::state::TcpState::*;
@@ -12,7 +12,7 @@ impl Story {
     /// A child is born while so many wait, of at most so many.
     fn child_finds(&mut self, id: u64, port: u16, accept_queue: (u32, u32)) {
         let child = Sock::child(id, port);
-        let opening = Opening { cgroup: 0, accept_queue, comm: Vec::new() };
+        let opening = Opening { cgroup: 0, accept_queue, comm: Comm::default() };
         let birth = self.transition(child, (Listen, SynRecv));
         self.tell(Input::Transition(Transition { opening: Some(opening), ..birth }));
         self.goes(child, (SynRecv, Established));

@@ -3,7 +3,7 @@
 
 use synfin::{
     filter::Filter,
-    input::{Closing, Input, Nanos, Opening, Transition, WalkedSocket},
+    input::{Closing, Comm, Input, Nanos, Opening, Transition, WalkedSocket},
     tracker::{Role, RowSnapshot},
 };
 use synfin_common::state::TcpState::*;
@@ -76,7 +76,7 @@ fn what_a_socket_has_dropped_as_a_listener_before_is_not_counted_again() {
     story.listens(listener, "server");
     story.stops(listener, 7);
     let again = story.transition(listener, (Close, Listen));
-    let opening = Opening { cgroup: 0, accept_queue: (7, 0), comm: Vec::new() };
+    let opening = Opening { cgroup: 0, accept_queue: (7, 0), comm: Comm::default() };
     story.tell(Input::Transition(Transition { opening: Some(opening), ..again }));
     story.walk(HERE, &[dropped(listener, 9)]);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 9);

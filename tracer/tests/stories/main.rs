@@ -220,7 +220,7 @@ fn a_listener_that_a_walk_passed_over_keeps_its_owner() {
     story.wait(2);
     story.walk(HERE, &[]);
     story.life(Sock::child(2, 80), &[SynRecv, Established]);
-    let owner = story.only_life().owner.as_ref().map(|owner| (owner.pid, &*owner.name));
+    let owner = story.only_life().owner.as_ref().map(|owner| (owner.pid, &*owner.label.name));
     assert_eq!(owner, Some((Some(700), "server")));
 }
 
@@ -232,7 +232,7 @@ fn a_child_belongs_to_its_listener_and_not_to_whom_it_came_in_by() {
     story.life(child, &[SynRecv, Established]);
     let row = &story.rows()[0];
     assert_eq!((row.role, &row.port), (Role::Server, &Common::One(80)));
-    assert_eq!(story.only_life().owner.as_ref().map(|owner| &*owner.name), Some("server"));
+    assert_eq!(story.only_life().owner.as_ref().map(|owner| &*owner.label.name), Some("server"));
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn of_the_oldest_the_owner_is_known() {
     story.listens(Sock::listener(1, 80), "leaky");
     story.life(Sock::child(2, 80), &[SynRecv, Established, CloseWait]);
     let owner = oldest(&mut story, CloseWait).and_then(|oldest| oldest.owner).expect("an owner");
-    assert_eq!((owner.pid, &*owner.name), (Some(700), "leaky"));
+    assert_eq!((owner.pid, &*owner.label.name), (Some(700), "leaky"));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::{fs, io::Write, net::SocketAddr, path::Path};
 
 use synfin::{
     input::{
-        ClockAnchor, Closing, Counters, Input, Opening, Reset, ResetWay, Session, SockId, Tick,
-        Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+        ClockAnchor, Closing, Comm, Counters, Input, Opening, Reset, ResetWay, Session, SockId,
+        Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
     },
     recording::{Frame, Recorder},
 };
@@ -237,7 +237,7 @@ impl Tape {
         birth.pid = owner.map(|(pid, _)| pid);
         birth.flags = if owner.is_some() { birth.flags.with(Flags::BY_OWNER) } else { birth.flags };
         let accept_queue = if birth.old == Listen { (3, 128) } else { (0, 0) };
-        let comm = owner.map_or(Vec::new(), |(_, name)| name.to_vec());
+        let comm = owner.map_or(Comm::default(), |(_, name)| name.into());
         birth.opening = Some(Opening { cgroup: 1, accept_queue, comm });
         self.write(Kind::Opening, Input::Transition(birth));
     }

@@ -70,8 +70,7 @@ fn record(input: &Input) -> Vec<u8> {
     };
     let mut record = match (&transition.opening, &transition.closing) {
         (Some(opening), _) => {
-            let mut comm = [0; 16];
-            comm[..opening.comm.len()].copy_from_slice(&opening.comm);
+            let comm = opening.comm.0;
             let (accept_queue, accept_limit) = opening.accept_queue;
             let step = event::Step { kind: Kind::Opening as u8, ..step };
             event::Opening { step, cgroup: opening.cgroup, accept_queue, accept_limit, comm }

@@ -60,8 +60,8 @@ fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
         connection.remote
     );
     let owner = connection.owner.as_ref().map(|owner| match owner.pid {
-        Some(pid) => format!("{} (process {pid})", harmless(&owner.name)),
-        None => harmless(&owner.name),
+        Some(pid) => format!("{} (process {pid})", harmless(&owner.label.name)),
+        None => harmless(&owner.label.name),
     });
     let began = date(model.session.clock.date(connection.since));
     let began = match connection.opened {

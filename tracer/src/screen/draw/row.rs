@@ -194,7 +194,7 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
         let handshake = connection.handshake.and_then(|handshake| handshake.us());
         let handshake = Value::known(handshake, |us| Value::Micros(us.into())).to_plain();
         let age = connection.closed.unwrap_or(now).saturating_sub(connection.since) / 1000;
-        let owner = connection.owner.as_ref().map(|owner| harmless(&owner.name));
+        let owner = connection.owner.as_ref().map(|owner| harmless(&owner.label.name));
         let text = line([
             what,
             &connection.local.to_string(),
