@@ -1,19 +1,52 @@
-//! `cargo xtask bench`: what the kernel side costs, measured on this machine.
+//! `cargo xtask bench`: what synfin costs and withstands, measured on this machine beside its
+//! peers; writes `docs/performance.md`.
 
-use std::ffi::OsString;
+use std::{env, ffi::OsString};
 
-use crate::{root, workspace::Workspace};
+use anyhow::Context as _;
+
+use crate::{
+    packages, root, toolchain,
+    workspace::{Workspace, find_program, say},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What the benchmark is called with
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<OsString>,
+    /// Parts to measure, by the names that `cargo xtask bench help` tells; all unless given
+    parts: Vec<OsString>,
 }
 
+/// What runs beside synfin, and the Debian packages that have it.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("tcpstates", "libbpf-tools"),
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("nsenter", "util-linux"),
+];
+
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
-    let bench = workspace.cargo().args(["bench", "--package", "synfin", "--bench", "kernel_cost"]);
-    let bench = bench.args(root::cargo_options("the benchmark")?);
-    bench.arg("--").args(&options.args).run()?;
-    Ok(())
+    let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
+    let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
+    packages::install(&workspace.sh, &packages, "measurements")?;
+
+    let target = format!("{}-unknown-linux-musl", env::consts::ARCH);
+    toolchain::provide_target(workspace, &target)?;
+    say("building what is measured: the release, linked statically");
+    let build = ["build", "--release", "--package", "synfin", "--target", &target];
+    workspace.cargo().args(build).run()?;
+    let folder = workspace.root.join("target");
+    let synfin = folder.join(&target).join("release/synfin");
+
+    let bench = ["bench", "--package", "synfin", "--bench", "performance"];
+    let bench = workspace.cargo().args(bench).args(root::cargo_options("the benchmark")?);
+    bench
+        .args(["--", "measure", "--synfin"])
+        .arg(synfin)
+        .arg("--results")
+        .arg(folder.join("performance.json"))
+        .arg("--page")
+        .arg(workspace.root.join("docs/performance.md"))
+        .args(&options.parts)
+        .run()
+        .context("not everything could be measured")
 }

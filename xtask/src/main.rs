@@ -54,7 +54,7 @@ enum Command {
     Tidy,
     /// Do all that a change has to pass: lint, tidy and test
     Ci,
-    /// Measure what the kernel side costs
+    /// Measure what synfin costs and withstands, and write docs/performance.md
     Bench(bench::Options),
     /// Write the parts of README.md and docs that say what the code says
     Docs(docs::Options),

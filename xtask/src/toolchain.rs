@@ -1,4 +1,4 @@
-//! Finds the pinned eBPF toolchain, and installs what is missing of it.
+//! Finds the pinned eBPF toolchain, and installs what is missing of it and of Rust's targets.
 
 use std::{
     env, fs,
@@ -127,6 +127,21 @@ fn shielded_cargo<'a>(sh: &'a Shell, toolchain: &str) -> Cmd<'a> {
     names
         .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
         .fold(cmd!(sh, "rustup run {toolchain} cargo").quiet(), Cmd::env_remove)
+}
+
+/// Rust's library for `target`, of the toolchain that builds the workspace.
+pub(crate) fn provide_target(workspace: &Workspace, target: &str) -> anyhow::Result<()> {
+    let sh = &workspace.sh;
+    let library = cmd!(sh, "rustc --print target-libdir --target {target}").read()?;
+    if Path::new(&library).is_dir() {
+        return Ok(());
+    }
+    if find_program("rustup").is_none() {
+        bail!("this Rust cannot build for {target}, and there is no rustup to add it");
+    }
+    say(format!("installing Rust's {target}, to build static programs"));
+    cmd!(sh, "rustup target add {target}").quiet().run()?;
+    Ok(())
 }
 
 /// Where cargo unpacked the sources of registry crates: one folder for each registry.

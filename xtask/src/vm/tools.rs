@@ -3,13 +3,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
-use xshell::cmd;
+use anyhow::Context as _;
 
 use super::arch::Arch;
 use crate::{
-    packages,
-    workspace::{Workspace, find_program, say},
+    packages, toolchain,
+    workspace::{Workspace, find_program},
 };
 
 /// Debian's signing keys, without which nothing that is downloaded is trusted.
@@ -31,20 +30,5 @@ pub(super) fn provide(workspace: &Workspace, archs: &[Arch]) -> anyhow::Result<(
     }
     packages::install(&workspace.sh, &missing, "virtual machines")?;
     let mut targets = archs.iter().filter_map(|arch| arch.foreign_target());
-    targets.try_for_each(|target| provide_target(workspace, target))
-}
-
-/// Rust's library for `target`, of the toolchain that builds the workspace.
-fn provide_target(workspace: &Workspace, target: &str) -> anyhow::Result<()> {
-    let sh = &workspace.sh;
-    let library = cmd!(sh, "rustc --print target-libdir --target {target}").read()?;
-    if Path::new(&library).is_dir() {
-        return Ok(());
-    }
-    if find_program("rustup").is_none() {
-        bail!("this Rust cannot build for {target}, and there is no rustup to add it");
-    }
-    say(format!("installing Rust's {target}, to build static programs for the virtual machines"));
-    cmd!(sh, "rustup target add {target}").quiet().run()?;
-    Ok(())
+    targets.try_for_each(|target| toolchain::provide_target(workspace, target))
 }

@@ -1,0 +1,277 @@
+//! The load: a process of its own, in network namespaces of its own, bounded in count and time. It
+//! says in one line what it did, and leaves its sockets and namespaces alone until its input ends.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::usage::{self, Usage};
+
+/// The word that makes this program the load.
+pub(crate) const COMMAND: &str = "load";
+
+const PORT: u16 = 7000;
+
+/// Many addresses, so that no range of ports runs out.
+const ADDRESSES: u64 = 250;
+
+/// No load goes on for longer, whatever it was asked for.
+const LONGEST: Duration = Duration::from_secs(1800);
+
+/// What it does.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub(crate) enum Load {
+    /// Short connections, one after the other, closed by either side first in turn
+    Short {
+        /// End after so many
+        #[arg(long, default_value_t = u64::MAX)]
+        connections: u64,
+        /// End after so many milliseconds
+        #[arg(long, default_value_t = u64::MAX)]
+        ms: u64,
+    },
+    /// Connections that stay open
+    Hold {
+        #[arg(long)]
+        connections: u64,
+        /// In the namespace that it is started in, to this port
+        #[arg(long)]
+        port: Option<u16>,
+    },
+    /// Namespaces with a few connections a second in each
+    Namespaces {
+        #[arg(long)]
+        count: usize,
+        #[arg(long)]
+        ms: u64,
+    },
+}
+
+/// What it did.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct Done {
+    /// Each makes ten transitions by its end, five on either side.
+    pub(crate) connections: u64,
+    pub(crate) seconds: f64,
+}
+
+impl Done {
+    pub(crate) fn transitions(&self) -> u64 {
+        self.connections * 10
+    }
+
+    pub(crate) fn per_second(&self) -> f64 {
+        self.connections as f64 / self.seconds
+    }
+}
+
+/// A load that goes on, or whose leavings are still there.
+pub(crate) struct Running(Child);
+
+impl Load {
+    pub(crate) fn start(self) -> Result<Running> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(COMMAND);
+        match self {
+            Self::Short { connections, ms } => command.args([
+                "short".to_owned(),
+                format!("--connections={connections}"),
+                format!("--ms={ms}"),
+            ]),
+            Self::Hold { connections, port } => {
+                command.args(["hold".to_owned(), format!("--connections={connections}")]);
+                command.args(port.map(|port| format!("--port={port}")))
+            }
+            Self::Namespaces { count, ms } => command.args([
+                "namespaces".to_owned(),
+                format!("--count={count}"),
+                format!("--ms={ms}"),
+            ]),
+        };
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        child.map(Running).context("cannot start the load")
+    }
+
+    /// Starts it, and waits until it has done all and is gone.
+    pub(crate) fn run(self) -> Result<(Done, Usage)> {
+        let mut running = self.start()?;
+        let done = running.done()?;
+        Ok((done, running.end()?))
+    }
+
+    /// Is the load.
+    pub(crate) fn play(self) -> Result<()> {
+        let begun = Instant::now();
+        let (mut held, mut holders) = (Vec::new(), Vec::new());
+        let connections = match self {
+            Self::Short { connections, ms } => {
+                enter_new_namespace()?;
+                short_connections(connections, begun + Duration::from_millis(ms).min(LONGEST))?
+            }
+            Self::Hold { connections, port: Some(port) } => {
+                held = hold(connections, port)?;
+                connections
+            }
+            Self::Hold { connections, port: None } => {
+                enter_new_namespace()?;
+                holders = hold_by_many(connections)?;
+                connections
+            }
+            Self::Namespaces { count, ms } => {
+                namespaces(count, Duration::from_millis(ms).min(LONGEST))?
+            }
+        };
+        let done = Done { connections, seconds: begun.elapsed().as_secs_f64() };
+        println!("{}", serde_json::to_string(&done)?);
+        io::copy(&mut io::stdin(), &mut io::sink())?;
+        drop(held);
+        holders.into_iter().try_for_each(|holder| holder.end().map(drop))
+    }
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits until it has done all; what it made stays.
+    pub(crate) fn done(&mut self) -> Result<Done> {
+        let output = self.0.stdout.take().context("the load was asked twice")?;
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(output), &mut line)?;
+        serde_json::from_str(&line).context("the load failed; see above")
+    }
+
+    /// Ends it, and all that it made.
+    pub(crate) fn end(mut self) -> Result<Usage> {
+        drop(self.0.stdin.take());
+        let (status, usage) = usage::of_child(&mut self.0)?;
+        if !status.success() {
+            bail!("the load failed ({status})");
+        }
+        Ok(usage)
+    }
+}
+
+/// Whoever looks for the load's sockets finds its namespace by its pid.
+fn enter_new_namespace() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("no network namespace: is this root?")?;
+    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    if !status.context("cannot run ip")?.success() {
+        bail!("ip cannot set up the loopback device");
+    }
+    // Room for all TIME_WAITs.
+    fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "2000000")?;
+    Ok(())
+}
+
+fn address(index: u64, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, (index % ADDRESSES) as u8 + 1), port)
+}
+
+/// Two threads, as many as it takes to keep a connection between them going at all times.
+fn short_connections(wanted: u64, deadline: Instant) -> Result<u64> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
+    let accepted = AtomicU64::new(0);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| -> Result<()> {
+            for stream in listener.incoming() {
+                if over.load(Ordering::Acquire) {
+                    break;
+                }
+                let index = accepted.fetch_add(1, Ordering::Relaxed);
+                end(stream?, index.is_multiple_of(2))?;
+            }
+            Ok(())
+        });
+        let mut index = 0;
+        // The time is asked for seldom.
+        while index < wanted && (!index.is_multiple_of(64) || Instant::now() < deadline) {
+            end(TcpStream::connect(address(index, PORT))?, !index.is_multiple_of(2))?;
+            index += 1;
+        }
+        over.store(true, Ordering::Release);
+        // One more, which wakes the server.
+        drop(TcpStream::connect(address(index, PORT))?);
+        server.join().expect("the server does not panic")?;
+        Ok(index + 1)
+    })
+}
+
+/// Closes, at once or after the peer.
+fn end(mut stream: TcpStream, after_the_peer: bool) -> io::Result<()> {
+    if after_the_peer {
+        io::Read::read(&mut stream, &mut [0])?;
+    }
+    Ok(())
+}
+
+/// A process may not have more files open than this on many hosts, whoever it is.
+const HELD_BY_ONE: u64 = 9_000;
+
+fn hold_by_many(connections: u64) -> Result<Vec<Running>> {
+    let mut holders = Vec::new();
+    let mut rest = connections;
+    while rest > 0 {
+        let part = rest.min(HELD_BY_ONE);
+        let port = Some(PORT + holders.len() as u16);
+        let mut holder = Load::Hold { connections: part, port }.start()?;
+        holder.done()?;
+        holders.push(holder);
+        rest -= part;
+    }
+    Ok(holders)
+}
+
+/// Both ends are here, so that it is twice as many sockets.
+fn hold(connections: u64, port: u16) -> Result<Vec<TcpStream>> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    let mut held = Vec::new();
+    for index in 0..connections {
+        held.push(TcpStream::connect(address(index, port))?);
+        held.push(listener.accept()?.0);
+    }
+    Ok(held)
+}
+
+/// One thread a namespace, so that each stays where it is.
+fn namespaces(count: usize, time: Duration) -> Result<u64> {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let deadline = Instant::now() + time;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|_| {
+                scope.spawn(move || -> Result<u64> {
+                    enter_new_namespace()?;
+                    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
+                    let mut connections = 0;
+                    while Instant::now() < deadline {
+                        let client = TcpStream::connect(address(connections, PORT))?;
+                        end(client, false)?;
+                        end(listener.accept()?.0, true)?;
+                        connections += 1;
+                        thread::sleep(PAUSE);
+                    }
+                    Ok(connections)
+                })
+            })
+            .collect();
+        let counts = threads.into_iter().map(|thread| thread.join().expect("it does not panic"));
+        counts.sum()
+    })
+}

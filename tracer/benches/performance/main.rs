@@ -1,0 +1,123 @@
+//! Measures what synfin costs and what it withstands, beside its peers and on the same load, and
+//! writes the page about it; `cargo xtask bench` builds and calls this, as root.
+
+mod beyond;
+mod burst;
+mod cost;
+mod floor;
+mod host;
+mod load;
+mod memory;
+mod page;
+mod programs;
+mod rate;
+mod replay;
+mod results;
+mod start;
+mod survey;
+mod tracer;
+mod usage;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use aya::sys::{Stats, enable_stats};
+use clap::Parser;
+
+use results::Results;
+use tracer::Synfin;
+
+#[derive(clap::Parser)]
+enum Command {
+    /// Measure, and keep the results beside those of other parts of the same program
+    Measure {
+        /// The program to measure
+        #[arg(long)]
+        synfin: PathBuf,
+        /// Where results are kept
+        #[arg(long)]
+        results: PathBuf,
+        /// The page to write once all parts are there
+        #[arg(long)]
+        page: PathBuf,
+        /// What to measure; all of it unless told
+        parts: Vec<Part>,
+    },
+    /// Be the load
+    #[command(subcommand, name = load::COMMAND)]
+    Load(load::Load),
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Cost,
+    Rate,
+    Burst,
+    Replay,
+    Open,
+    Soak,
+    Survey,
+    Start,
+}
+
+fn main() -> ExitCode {
+    // `cargo test --benches` calls every bench; tests have nothing to measure.
+    if std::env::args().any(|arg| arg == "--test") {
+        return ExitCode::SUCCESS;
+    }
+    // Cargo adds a word of its own.
+    let args = std::env::args_os().filter(|arg| arg != "--bench");
+    let result = match Command::parse_from(args) {
+        Command::Load(load) => load.play(),
+        Command::Measure { synfin, results, page, parts } => {
+            measure(&Synfin(synfin), &results, &page, &parts)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot measure: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(synfin: &Synfin, kept: &PathBuf, page: &PathBuf, parts: &[Part]) -> Result<()> {
+    let _statistics = enable_stats(Stats::RunTime)
+        .context("cannot turn on the kernel's statistics of programs: is this root?")?;
+    let mut results = Results::kept(kept, synfin)?;
+    let all = <Part as clap::ValueEnum>::value_variants();
+    for part in if parts.is_empty() { all } else { parts } {
+        println!("measuring: {part:?}");
+        match part {
+            Part::Cost => results.cost = Some(cost::measure(synfin)?),
+            Part::Rate => results.rate = Some(rate::measure(synfin)?),
+            Part::Burst => results.burst = Some(burst::measure(synfin)?),
+            Part::Replay => results.replay = Some(replay::measure(synfin)?),
+            Part::Open => results.open = Some(memory::open(synfin)?),
+            Part::Soak => results.soak = Some(memory::soak(synfin)?),
+            Part::Survey => results.survey = Some(survey::measure(synfin)?),
+            Part::Start => results.start = Some(start::measure(synfin)?),
+        }
+        results.keep(kept)?;
+        for goal in page::goals(&results) {
+            println!("{goal}");
+        }
+    }
+    match page::write(&results) {
+        Some(text) => {
+            std::fs::write(page, text)?;
+            println!("wrote {}", page.display());
+        }
+        None => println!("the page is written once all parts are measured of this very program"),
+    }
+    Ok(())
+}
+
+/// The middle one.
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,224 @@
+//! The page: the goals and whether they are met, what each tracer costs, and where one ring ends.
+
+use std::fmt::{self, Display, Write as _};
+
+use crate::{beyond, cost::Cost, results::Results};
+
+/// What is to be reached.
+pub(crate) struct Goal {
+    what: &'static str,
+    goal: &'static str,
+    measured: String,
+    is_met: bool,
+}
+
+impl Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, goal, measured, is_met } = self;
+        write!(f, "| {what} | {goal} | {measured} | {} |", if *is_met { "yes" } else { "**no**" })
+    }
+}
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// The goals of what is measured so far.
+pub(crate) fn goals(results: &Results) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    let mut goal = |what, goal, measured: String, is_met| {
+        goals.push(Goal { what, goal, measured, is_met });
+    };
+    if let Some(cost) = &results.cost {
+        let (times, ns) = (cost.times_floor(), cost.ns());
+        goal(
+            "kernel time per transition, all hooks, beside a bare program that takes the time and submits 48 bytes",
+            "≤ 1.5 ×",
+            format!("{times:.2} × ({ns:.0} ns)"),
+            times <= 1.5,
+        );
+        let times = cost.tcpstates_times();
+        goal("the same beside `tcpstates`", "≤ 1/20", format!("1/{times:.0}"), times >= 20.0);
+        let share = cost.share();
+        goal(
+            "programs and own CPU / the load's CPU",
+            "≤ 7 %",
+            format!("{:.1} %", share * 100.0),
+            share <= 0.07,
+        );
+    }
+    if let Some(rate) = &results.rate {
+        let events = rate.events;
+        goal(
+            "lost by the ring in 60 s at full rate, default settings",
+            "0",
+            format!("{} of {}", events.lost, events.seen),
+            events.lost == 0,
+        );
+        let share = rate.missing_share() * 1e5;
+        goal(
+            "missed by the kernel, and gaps",
+            "≤ 1 in 100,000",
+            format!("{share:.2} in 100,000"),
+            share <= 1.0,
+        );
+        let seconds = rate.user_seconds_per_million();
+        goal(
+            "user CPU per million transitions, live, a report every second",
+            "≤ 0.3 s",
+            format!("{seconds:.2} s"),
+            seconds <= 0.3,
+        );
+    }
+    if let Some(burst) = &results.burst {
+        let ring = |bytes: u64| format!("ring of {} MiB", bytes >> 20);
+        goal(
+            "lost when the reader stands still for 0.5 s at full rate",
+            "0, ring ≤ 16 MiB",
+            format!("{}, {}", burst.short.lost, ring(burst.default_ring)),
+            burst.short.lost == 0 && burst.default_ring <= 16 << 20,
+        );
+        goal(
+            "the same for 2 s, with the ring that `doctor` names",
+            "0",
+            format!("{}, {}", burst.long.lost, ring(burst.named_ring)),
+            burst.long.lost == 0,
+        );
+    }
+    if let Some(replay) = &results.replay {
+        let millions = replay.millions();
+        goal(
+            "replay through decoder and tracker, one core",
+            "≥ 5 million transitions/s",
+            format!("{millions:.1} million/s"),
+            millions >= 5.0,
+        );
+    }
+    if let Some(open) = &results.open {
+        let bytes = open.bytes_each();
+        goal(
+            "memory per live connection",
+            "≤ 200 bytes",
+            format!("{bytes:.0} bytes"),
+            bytes <= 200.0,
+        );
+        let peak = open.peak as f64 / MIB;
+        goal(
+            "memory with 1,000,000 open, at its highest",
+            "≤ 300 MiB",
+            format!("{peak:.0} MiB"),
+            peak <= 300.0,
+        );
+    }
+    if let Some(soak) = &results.soak
+        && let Some((most, growth)) = soak.most_and_growth()
+    {
+        goal(
+            "growth over 10 million connections, once all that is bounded has filled",
+            "flat",
+            format!("{:+.1} %, {:.0} MiB at most", growth * 100.0, most as f64 / MIB),
+            growth <= 0.05 && soak.lost == 0,
+        );
+    }
+    if let Some(survey) = &results.survey {
+        let share = survey.of_ss();
+        goal(
+            "survey with 300,000 TIME_WAITs, beside `ss -Htan state time-wait`",
+            "≤ 1/3",
+            format!("{share:.2} ({:.0} ms, {:.0} ms)", survey.walk_ms(), survey.ss_ms()),
+            share <= 1.0 / 3.0 && survey.time_waits >= 299_000,
+        );
+        let late = survey.latest_tick_ms();
+        goal(
+            "latest timer tick while such surveys go on without rest beside a load",
+            "≤ 100 ms",
+            format!("{late:.0} ms"),
+            late <= 100.0,
+        );
+        let share = survey.share_of_core();
+        goal(
+            "all surveys, with 60 busy namespaces, of one core",
+            "≤ 1 %",
+            format!("{:.2} %", share * 100.0),
+            share <= 0.01,
+        );
+    }
+    if let Some(start) = &results.start {
+        let ms = start.ms();
+        goal("start to first record", "≤ 100 ms", format!("{ms:.0} ms"), ms <= 100.0);
+        let mebibytes = start.bytes as f64 / MIB;
+        goal("static release binary", "≤ 8 MiB", format!("{mebibytes:.1} MiB"), mebibytes <= 8.0);
+    }
+    goals
+}
+
+/// The whole page; `None` while parts are missing.
+pub(crate) fn write(results: &Results) -> Option<String> {
+    let (cost, rate, burst) = (results.cost.as_ref()?, results.rate?, results.burst?);
+    let replay = results.replay.as_ref()?;
+    results.open?;
+    results.soak.as_ref()?;
+    results.survey.as_ref()?;
+    results.start.as_ref()?;
+    let host = &results.host;
+    let mut page = format!(
+        "# Performance
+
+<!-- Written by `cargo xtask bench`; no figure in it is typed by hand. -->
+
+Measured on {date}: Linux {kernel}, {cpus} × {processor}, {memory} GiB, with the release build of
+synfin, linked statically. Every goal is a ratio or a count within one run: on other machines the
+figures differ, and the ratios less. `cargo xtask bench` measures all of it again and writes this
+page ({minutes} minutes, as root, on an otherwise idle machine); `cargo xtask bench cost survey`
+measures parts.
+
+The load makes short connections on loopback in a namespace of its own, one after the other between
+two threads, to 250 addresses, closed by either side first in turn: {rate:.0} connections/s with
+nobody watching, ten transitions each.
+
+| what | goal | measured | met |
+| --- | --- | --- | --- |
+",
+        date = host.date,
+        kernel = host.kernel,
+        cpus = host.cpus,
+        processor = host.processor,
+        memory = host.gibibytes,
+        minutes = 25,
+        rate = cost.untraced_per_second(),
+    );
+    for goal in goals(results) {
+        let _ = writeln!(page, "{goal}");
+    }
+    let _ = write!(
+        page,
+        "
+Not a goal, but good to know: the decoder alone takes {decoder:.0} million records/s, and
+`synfin report --from FILE`, start and reading included, {whole:.1} million transitions/s. In the
+minute at full rate synfin used {user:.2} s of user and {system:.2} s of system time, {memory:.0}
+MiB at its end.
+
+## Beside other tracers
+
+Each with the same load, one after the other, {rounds}; medians. The kernel measures the programs
+(`bpf_stats`). The whole cost is the programs' time and what the process uses itself while the load
+goes on, as a share of the CPU that the load takes.
+
+| tracer | connections/s, traced / untraced | programs, ns per transition | whole cost |
+| --- | --- | --- | --- |
+",
+        decoder = replay.decoder_millions(),
+        whole = replay.whole_millions(),
+        user = rate.own.user,
+        system = rate.own.system,
+        memory = rate.memory as f64 / MIB,
+        rounds = "five times over",
+    );
+    tracers(&mut page, cost);
+    page.push_str(&beyond::write(cost, &rate, &burst));
+    Some(page)
+}
+
+fn tracers(page: &mut String, cost: &Cost) {
+    for (name, rate, ns, share) in cost.table() {
+        let _ = writeln!(page, "| {name} | {rate:.2} | {ns:.0} | {:.1} % |", share * 100.0);
+    }
+}

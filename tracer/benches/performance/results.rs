@@ -1,0 +1,54 @@
+//! What was measured, kept from run to run for as long as it is of the same program.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hasher as _},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    burst::Burst,
+    cost::Cost,
+    host::Host,
+    memory::{Open, Soak},
+    rate::Rate,
+    replay::Replay,
+    start::Start,
+    survey::Survey,
+    tracer::Synfin,
+};
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Results {
+    /// Of the program's bytes.
+    program: u64,
+    pub(crate) host: Host,
+    pub(crate) cost: Option<Cost>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) burst: Option<Burst>,
+    pub(crate) replay: Option<Replay>,
+    pub(crate) open: Option<Open>,
+    pub(crate) soak: Option<Soak>,
+    pub(crate) survey: Option<Survey>,
+    pub(crate) start: Option<Start>,
+}
+
+impl Results {
+    /// What is kept of this very program, on this very host.
+    pub(crate) fn kept(path: &Path, synfin: &Synfin) -> Result<Self> {
+        let mut hasher = DefaultHasher::new();
+        let program = fs::read(&synfin.0).with_context(|| format!("cannot read {:?}", synfin.0))?;
+        hasher.write(&program);
+        let new = Self { program: hasher.finish(), host: Host::this()?, ..Self::default() };
+        let kept = fs::read(path).ok().and_then(|file| serde_json::from_slice::<Self>(&file).ok());
+        Ok(kept.filter(|kept| kept.program == new.program && kept.host == new.host).unwrap_or(new))
+    }
+
+    pub(crate) fn keep(&self, path: &Path) -> Result<()> {
+        fs::write(path, serde_json::to_vec_pretty(self)?)?;
+        Ok(())
+    }
+}

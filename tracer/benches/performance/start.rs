@@ -1,0 +1,67 @@
+//! From the start of the program to the first record, and its size.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+use synfin::{clock, decode::decode, input::Input, recording::Frame};
+
+use crate::{load::Load, median, replay, tracer::Synfin};
+
+const ROUNDS: usize = 7;
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Start {
+    /// Milliseconds.
+    to_first_record: Vec<f64>,
+    /// Of the program, which is linked statically.
+    pub(crate) bytes: u64,
+}
+
+pub(crate) fn measure(synfin: &Synfin) -> Result<Start> {
+    let mut to_first_record = Vec::new();
+    for _ in 0..ROUNDS {
+        let load = Load::Namespaces { count: 1, ms: 1_500 }.start()?;
+        let busy = Load::Short { connections: 5_000, ms: 1_500 }.start()?;
+        to_first_record.push(first_record(synfin)?);
+        busy.end()?;
+        load.end()?;
+    }
+    Ok(Start { to_first_record, bytes: fs::metadata(&synfin.0)?.len() })
+}
+
+/// Milliseconds from the start of the program to the time of the first record.
+fn first_record(synfin: &Synfin) -> Result<f64> {
+    let file = tempfile::NamedTempFile::new()?;
+    let mut command = Command::new(&synfin.0);
+    command.arg("record").arg(file.path()).stderr(Stdio::null()).stdout(Stdio::null());
+    let begun = clock::monotonic_ns();
+    let mut child = command.spawn()?;
+    thread::sleep(Duration::from_millis(500));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT)?;
+    child.wait()?;
+    let mut first = None;
+    for frame in replay::read(file.path())?.iter().filter(|it| matches!(it, Frame::Events(_))) {
+        decode(frame, |input| {
+            if let (Input::Transition(transition), None) = (&input, first) {
+                first = Some(transition.time);
+            }
+        });
+    }
+    Ok((first.context("nothing was recorded")? - begun) as f64 / 1e6)
+}
+
+impl Start {
+    pub(crate) fn ms(&self) -> f64 {
+        median(self.to_first_record.iter().copied())
+    }
+}

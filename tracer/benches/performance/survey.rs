@@ -1,0 +1,129 @@
+//! Surveys: of very many TIME_WAITs beside `ss`, and of many namespaces.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use synfin::recording::Frame;
+
+use crate::{load::Load, median, replay, tracer::Synfin, usage};
+
+const TIME_WAITS: u64 = 300_000;
+const ROUNDS: usize = 5;
+
+const NAMESPACES: usize = 60;
+const WATCHED: Duration = Duration::from_secs(60);
+
+/// Ticks come at least so often, in nanoseconds: what is later was held up.
+const TICK_PERIOD: u64 = 250_000_000;
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Survey {
+    /// Sockets that `ss` listed.
+    pub(crate) time_waits: u64,
+    ss: Vec<f64>,
+    walk: Vec<f64>,
+    /// The latest tick in nanoseconds, while surveys without rest went on beside a load.
+    latest_tick: u64,
+    /// CPU seconds of all surveys of many namespaces, and how long they were watched.
+    namespaces: (f64, f64),
+}
+
+pub(crate) fn measure(synfin: &Synfin) -> Result<Survey> {
+    let file = tempfile::NamedTempFile::new()?;
+    let path = file.path().to_str().context("a temporary file has a strange name")?;
+    let mut load = Load::Short { connections: TIME_WAITS, ms: u64::MAX }.start()?;
+    load.done()?;
+    let (mut ss, mut walk, mut time_waits) = (Vec::new(), Vec::new(), u64::MAX);
+    for _ in 0..ROUNDS {
+        let (seconds, sockets) = list(load.pid())?;
+        ss.push(seconds);
+        time_waits = time_waits.min(sockets);
+        synfin.run(&["report", "--once", "-o", "json", "--record", path])?;
+        walk.push(longest_walk(file.path())?);
+    }
+    let latest_tick = latest_tick(synfin, file.path())?;
+    load.end()?;
+    Ok(Survey { time_waits, ss, walk, latest_tick, namespaces: namespaces(synfin)? })
+}
+
+/// The seconds that `ss` takes, and how many it finds.
+fn list(pid: u32) -> Result<(f64, u64)> {
+    let begun = Instant::now();
+    let output = Command::new("nsenter")
+        .arg(format!("--net=/proc/{pid}/ns/net"))
+        .args(["ss", "-Htan", "state", "time-wait"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run nsenter and ss")?;
+    let seconds = begun.elapsed().as_secs_f64();
+    ensure!(output.status.success(), "ss failed ({})", output.status);
+    Ok((seconds, output.stdout.iter().filter(|&&byte| byte == b'\n').count() as u64))
+}
+
+fn longest_walk(recording: &Path) -> Result<f64> {
+    let walks = replay::read(recording)?.into_iter().filter_map(|frame| match frame {
+        Frame::WalkEnd(end) => Some((end.ended - end.begun) as f64 / 1e9),
+        _ => None,
+    });
+    walks.max_by(f64::total_cmp).context("nothing was walked")
+}
+
+/// How late a tick was at most, with surveys of all these sockets without rest beside a new load.
+fn latest_tick(synfin: &Synfin, recording: &Path) -> Result<u64> {
+    let path = recording.to_str().context("a temporary file has a strange name")?;
+    let tracer = synfin.watch(&["record", path, "--survey-always"])?;
+    Load::Short { connections: u64::MAX, ms: 5_000 }.run()?;
+    tracer.finish()?;
+    let frames = replay::read(recording)?;
+    let ticks: Vec<_> = frames
+        .iter()
+        .filter_map(|frame| match frame {
+            Frame::Tick(tick) => Some(tick.time),
+            _ => None,
+        })
+        .collect();
+    let gaps = ticks.windows(2).map(|pair| (pair[1] - pair[0]).saturating_sub(TICK_PERIOD));
+    gaps.max().context("no ticks")
+}
+
+fn namespaces(synfin: &Synfin) -> Result<(f64, f64)> {
+    let load =
+        Load::Namespaces { count: NAMESPACES, ms: (WATCHED * 2).as_millis() as u64 }.start()?;
+    thread::sleep(Duration::from_secs(2));
+    let tracer = synfin.watch(&["report", "1", "-o", "json"])?;
+    let (begun, before) = (Instant::now(), usage::of_threads(tracer.pid(), "synfin-survey")?);
+    thread::sleep(WATCHED);
+    let spent = usage::of_threads(tracer.pid(), "synfin-survey")? - before;
+    let time = begun.elapsed().as_secs_f64();
+    tracer.finish()?;
+    load.end()?;
+    Ok((spent, time))
+}
+
+impl Survey {
+    pub(crate) fn of_ss(&self) -> f64 {
+        median(self.walk.iter().zip(&self.ss).map(|(walk, ss)| walk / ss))
+    }
+
+    pub(crate) fn walk_ms(&self) -> f64 {
+        median(self.walk.iter().map(|seconds| seconds * 1e3))
+    }
+
+    pub(crate) fn ss_ms(&self) -> f64 {
+        median(self.ss.iter().map(|seconds| seconds * 1e3))
+    }
+
+    pub(crate) fn latest_tick_ms(&self) -> f64 {
+        self.latest_tick as f64 / 1e6
+    }
+
+    pub(crate) fn share_of_core(&self) -> f64 {
+        self.namespaces.0 / self.namespaces.1
+    }
+}
