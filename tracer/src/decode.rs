@@ -69,17 +69,21 @@ fn events(mut batch: &[u8], mut take: impl FnMut(Input)) {
         let Some((record, rest)) = rest.split_at_checked(len) else {
             return take(Input::UnreadableRecord);
         };
-        take(event(record).unwrap_or(Input::UnreadableRecord));
+        if event(record, &mut take).is_none() {
+            take(Input::UnreadableRecord);
+        }
         batch = rest;
     }
 }
 
+/// Gives what a record says to `take`, at once rather than to its caller: it is large. `None` if it
+/// is not understood.
 #[inline(always)]
-fn event(record: &[u8]) -> Option<Input> {
-    match Kind::from_number(*record.first()?)? {
+fn event(record: &[u8], take: &mut impl FnMut(Input)) -> Option<()> {
+    let input = match Kind::from_number(*record.first()?)? {
         Kind::Step => {
             let (step, ends) = event::Step::read_from_prefix(record).ok()?;
-            transition(&step, ends, None, None)
+            return transition(&step, ends, None, None, take);
         }
         Kind::Opening => {
             let (opening, ends) = event::Opening::read_from_prefix(record).ok()?;
@@ -88,7 +92,7 @@ fn event(record: &[u8]) -> Option<Input> {
                 accept_queue: (opening.accept_queue, opening.accept_limit),
                 comm: Comm::from(&opening.comm),
             };
-            transition(&opening.step, ends, Some(details), None)
+            return transition(&opening.step, ends, Some(details), None, take);
         }
         Kind::Closing => {
             let (closing, ends) = event::Closing::read_from_prefix(record).ok()?;
@@ -98,13 +102,13 @@ fn event(record: &[u8]) -> Option<Input> {
                 unread: closing.unread,
                 idle_ms: known(closing.idle_ms),
             };
-            transition(&closing.step, ends, None, Some(details))
+            return transition(&closing.step, ends, None, Some(details), take);
         }
-        Kind::ResetReceived => reset(record, |_| Some(ResetWay::Received)),
+        Kind::ResetReceived => reset(record, |_| Some(ResetWay::Received))?,
         Kind::ResetSent => reset(record, |reset| {
             let reason = ResetReason::from_number(reset.reason)?;
             Some(ResetWay::Sent { reason, answer: reset.answer != 0 })
-        }),
+        })?,
         Kind::TimeWaitEntry => {
             const TIME_WAIT: u8 = TcpState::TimeWait.number();
             const FIN_WAIT2: u8 = TcpState::FinWait2.number();
@@ -116,16 +120,18 @@ fn event(record: &[u8]) -> Option<Input> {
                 TIME_WAIT => Remains::TimeWait,
                 _ => return None,
             };
-            Some(Input::TimeWaitEntry(TimeWaitEntry { time, sock, remains }))
+            Input::TimeWaitEntry(TimeWaitEntry { time, sock, remains })
         }
-        Kind::TimeWaitTurn => time_wait_change(record, false),
-        Kind::TimeWaitExit => time_wait_change(record, true),
+        Kind::TimeWaitTurn => time_wait_change(record, false)?,
+        Kind::TimeWaitExit => time_wait_change(record, true)?,
         Kind::Accepted => {
             let event::Accepted { time, sock, .. } =
                 event::Accepted::read_from_bytes(record).ok()?;
-            Some(Input::Accepted(Accepted { time, sock }))
+            Input::Accepted(Accepted { time, sock })
         }
-    }
+    };
+    take(input);
+    Some(())
 }
 
 fn time_wait_change(record: &[u8], is_gone: bool) -> Option<Input> {
@@ -163,14 +169,16 @@ fn transition(
     addresses: &[u8],
     opening: Option<Opening>,
     closing: Option<Closing>,
-) -> Option<Input> {
+    take: &mut impl FnMut(Input),
+) -> Option<()> {
     let (local, remote) = ends(step.flags, addresses, (step.local_port, step.remote_port))?;
-    Some(Input::Transition(Transition {
+    let (old, new) = (TcpState::from_number(step.old)?, TcpState::from_number(step.new)?);
+    take(Input::Transition(Transition {
         time: step.time,
         sock: step.sock,
         netns: step.netns,
-        old: TcpState::from_number(step.old)?,
-        new: TcpState::from_number(step.new)?,
+        old,
+        new,
         local,
         remote,
         flags: step.flags,
@@ -183,26 +191,32 @@ fn transition(
         total_retransmits: step.total_retransmits,
         opening,
         closing,
-    }))
+    }));
+    Some(())
 }
 
 /// Records of a walk, told apart by their first byte.
 fn walked(mut sockets: &[u8], mut take: impl FnMut(Input)) {
     while let Some(&kind) = sockets.first() {
-        let parsed = match kind {
-            survey::KIND_SOCKET => survey::SurveySocket::read_from_prefix(sockets)
-                .ok()
-                .map(|(record, rest)| (socket(&record), rest)),
-            survey::KIND_TIME_WAIT => survey::SurveyTimeWait::read_from_prefix(sockets)
-                .ok()
-                .map(|(record, rest)| (Some(time_wait(&record)), rest)),
+        // Records have no length of their own: after one that is not understood, none can be.
+        let rest = match kind {
+            survey::KIND_SOCKET => {
+                survey::SurveySocket::read_from_prefix(sockets).ok().map(|(record, rest)| {
+                    take(socket(&record).unwrap_or(Input::UnreadableSocket));
+                    rest
+                })
+            }
+            survey::KIND_TIME_WAIT => {
+                survey::SurveyTimeWait::read_from_prefix(sockets).ok().map(|(record, rest)| {
+                    take(time_wait(&record));
+                    rest
+                })
+            }
             _ => None,
         };
-        // Records have no length of their own: after one that is not understood, none can be.
-        let Some((input, rest)) = parsed else {
+        let Some(rest) = rest else {
             return take(Input::UnreadableSocket);
         };
-        take(input.unwrap_or(Input::UnreadableSocket));
         sockets = rest;
     }
 }

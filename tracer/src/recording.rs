@@ -8,7 +8,7 @@
 
 use std::io::{self, Read, Write};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -19,6 +19,9 @@ pub const MAGIC: [u8; 8] = *b"synfin\x00\x02";
 
 /// No frame that synfin writes is larger: a survey of two million sockets.
 const LARGEST_FRAME: u32 = 256 << 20;
+
+/// Frames are read in pieces of this size.
+const PIECE: usize = 1 << 20;
 
 /// A unit of input, as bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +119,8 @@ pub struct Reader<R: Read> {
     input: R,
     offset: u64,
     failed: bool,
+    /// Used anew for each frame, once nobody has the one before any more.
+    room: BytesMut,
 }
 
 impl<R: Read> Reader<R> {
@@ -129,7 +134,7 @@ impl<R: Read> Reader<R> {
         if magic != MAGIC {
             return Err(RecordingError::Version(magic[7]));
         }
-        Ok(Self { input, offset: magic.len() as u64, failed: false })
+        Ok(Self { input, offset: magic.len() as u64, failed: false, room: BytesMut::new() })
     }
 
     /// How many bytes the frames read so far took, with what is before them.
@@ -152,28 +157,37 @@ impl<R: Read> Reader<R> {
         if len > LARGEST_FRAME {
             return Err(damaged(format!("a frame cannot have {len} bytes")));
         }
-        // Grows with what is there, so that a wrong length reserves nothing.
-        let mut payload = Vec::new();
-        let read = (&mut self.input).take(len.into()).read_to_end(&mut payload)?;
-        if read < len as usize {
-            return Err(RecordingError::Truncated(start));
-        }
+        let payload = self.read(len as usize)?.ok_or(RecordingError::Truncated(start))?;
         self.offset += head.len() as u64 + u64::from(len);
         if checksum(kind, &payload) != expected {
             return Err(damaged("the checksum is wrong".into()));
         }
         let frame = match kind {
             1 => Frame::Session(json(&payload).map_err(damaged)?),
-            2 => Frame::Events(payload.into()),
+            2 => Frame::Events(payload),
             3 => Frame::WalkBegin(json(&payload).map_err(damaged)?),
-            4 => Frame::Walked(payload.into()),
+            4 => Frame::Walked(payload),
             5 => Frame::WalkEnd(json(&payload).map_err(damaged)?),
             6 => Frame::Tick(json(&payload).map_err(damaged)?),
-            7 => Frame::Held(payload.into()),
+            7 => Frame::Held(payload),
             8 => Frame::Names(json(&payload).map_err(damaged)?),
             unknown => return Err(damaged(format!("there is no frame of kind {unknown}"))),
         };
         Ok(Some(frame))
+    }
+
+    /// So many bytes; `None` if they are not there.
+    fn read(&mut self, len: usize) -> io::Result<Option<Bytes>> {
+        while self.room.len() < len {
+            // Grows with what is there, so that a wrong length reserves nothing.
+            let filled = self.room.len();
+            self.room.resize(len.min(filled + PIECE), 0);
+            let read = read_up_to(&mut self.input, &mut self.room[filled..])?;
+            if read < self.room.len() - filled {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.room.split().freeze()))
     }
 }
 

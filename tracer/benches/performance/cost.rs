@@ -1,6 +1,7 @@
 //! What tracing costs: each tracer beside the same load, one after the other, several times over.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use aya::sys::{Stats, enable_stats};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -55,6 +56,9 @@ impl Beside {
 }
 
 pub(crate) fn measure(synfin: &Synfin) -> Result<Cost> {
+    // It takes time itself, so it is on for this only.
+    let _statistics = enable_stats(Stats::RunTime)
+        .context("cannot turn on the kernel's statistics of programs: is this root?")?;
     let mut cost = Cost {
         untraced: Vec::new(),
         synfin: Vec::new(),
@@ -112,6 +116,11 @@ fn beside_floor(synfin: &Synfin) -> Result<[f64; 3]> {
 }
 
 impl Cost {
+    /// How often each was measured.
+    pub(crate) fn rounds(&self) -> usize {
+        self.untraced.len()
+    }
+
     fn of_all(results: &[Beside], figure: impl Fn(&Beside) -> f64) -> f64 {
         median(results.iter().map(figure))
     }

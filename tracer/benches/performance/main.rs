@@ -20,8 +20,7 @@ mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result};
-use aya::sys::{Stats, enable_stats};
+use anyhow::Result;
 use clap::Parser;
 
 use results::Results;
@@ -84,8 +83,6 @@ fn main() -> ExitCode {
 }
 
 fn measure(synfin: &Synfin, kept: &PathBuf, page: &PathBuf, parts: &[Part]) -> Result<()> {
-    let _statistics = enable_stats(Stats::RunTime)
-        .context("cannot turn on the kernel's statistics of programs: is this root?")?;
     let mut results = Results::kept(kept, synfin)?;
     let all = <Part as clap::ValueEnum>::value_variants();
     for part in if parts.is_empty() { all } else { parts } {

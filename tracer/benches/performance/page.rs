@@ -198,7 +198,7 @@ MiB at its end.
 
 ## Beside other tracers
 
-Each with the same load, one after the other, {rounds}; medians. The kernel measures the programs
+Each with the same load, one after the other, {rounds} times over; medians. The kernel measures the programs
 (`bpf_stats`). The whole cost is the programs' time and what the process uses itself while the load
 goes on, as a share of the CPU that the load takes.
 
@@ -210,7 +210,7 @@ goes on, as a share of the CPU that the load takes.
         user = rate.own.user,
         system = rate.own.system,
         memory = rate.memory as f64 / MIB,
-        rounds = "five times over",
+        rounds = cost.rounds(),
     );
     tracers(&mut page, cost);
     page.push_str(&beyond::write(cost, &rate, &burst));

@@ -104,7 +104,7 @@ impl Watch {
         if new == TcpState::Close {
             let mut changes = self.living.remove(&sock).unwrap_or_default();
             keep(&mut changes, change);
-            self.ending.insert((life.netns, life.local, life.remote, life.since), changes);
+            self.ending.insert((life.netns, life.local(), life.remote(), life.since), changes);
             return;
         }
         let has_room = self.living.len() < STEPPED;

@@ -1,6 +1,9 @@
 //! The bounded table of living connections.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
@@ -27,6 +30,26 @@ pub enum Origin {
     AfterLoss,
 }
 
+/// A [`SocketAddr`] without what TCP has no use for: of lives there may be very many, and they are
+/// moved about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    ip: IpAddr,
+    port: u16,
+}
+
+impl From<SocketAddr> for End {
+    fn from(end: SocketAddr) -> Self {
+        Self { ip: end.ip(), port: end.port() }
+    }
+}
+
+impl From<End> for SocketAddr {
+    fn from(End { ip, port }: End) -> Self {
+        Self::new(ip, port)
+    }
+}
+
 /// A living connection.
 #[derive(Clone, Debug)]
 pub struct Life {
@@ -40,10 +63,8 @@ pub struct Life {
     pub origin: Origin,
     /// Its state.
     pub state: TcpState,
-    /// Our end.
-    pub local: SocketAddr,
-    /// The peer's end.
-    pub remote: SocketAddr,
+    pub(super) local: End,
+    pub(super) remote: End,
     /// When it was born, or first seen.
     pub since: Nanos,
     /// When its last record was made.
@@ -74,9 +95,55 @@ pub struct Life {
 }
 
 impl Life {
+    /// One that is in this state at this time, about which nothing else is known.
+    pub(super) fn new(
+        netns: NetnsId,
+        role: Role,
+        origin: Origin,
+        state: TcpState,
+        (local, remote): (SocketAddr, SocketAddr),
+        time: Nanos,
+        row: RowId,
+    ) -> Self {
+        Self {
+            netns,
+            role,
+            role_assumed: false,
+            origin,
+            state,
+            local: local.into(),
+            remote: remote.into(),
+            since: time,
+            changed: time,
+            met_in_state: false,
+            established_at: None,
+            handshake: None,
+            owner: None,
+            established: false,
+            deferred_accept: false,
+            handed_on: false,
+            resets: Resets::default(),
+            remains: None,
+            accepted: false,
+            row,
+            met_by: 0,
+            absent: 0,
+        }
+    }
+
+    /// Our end.
+    pub fn local(&self) -> SocketAddr {
+        self.local.into()
+    }
+
+    /// The peer's end.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote.into()
+    }
+
     /// The listener's port for a server, the remote port for a client.
     pub fn service_port(&self) -> u16 {
-        self.role.service_port(self.local, self.remote)
+        self.role.service_port(self.local(), self.remote())
     }
 
     /// What it adds to the evidence of why it ends.
@@ -97,10 +164,11 @@ impl Life {
         let known = |port: u16| port != 0;
         // A child is born with its listener's port, and behind TPROXY gets its own then.
         let is_child = self.role == Role::Server && is_young;
-        let is_local = is_child || self.local.port() == local.port();
+        let is_local = is_child || self.local.port == local.port();
+        let is_remote = self.remote == End::from(remote);
         self.netns == netns
-            && (is_local || !known(self.local.port()) || !known(local.port()))
-            && (self.remote == remote || !known(self.remote.port()) || !known(remote.port()))
+            && (is_local || !known(self.local.port) || !known(local.port()))
+            && (is_remote || !known(self.remote.port) || !known(remote.port()))
     }
 
     /// Enters a state, and books it. If the handshake is through by that, `handshake` tells how
@@ -133,7 +201,7 @@ impl Life {
         if self.role == Role::Client {
             return;
         }
-        let (netns, local) = (self.netns, self.local);
+        let (netns, local) = (self.netns, self.local());
         let acting = transition.pid.and_then(|pid| listeners.holder(netns, local, pid));
         if acting.is_some() {
             self.owner = acting;
@@ -153,11 +221,11 @@ impl Life {
 
     /// Takes over what its birth did not know yet of its ends.
     pub(super) fn learn_ends(&mut self, local: SocketAddr, remote: SocketAddr) {
-        if self.local.port() == 0 || self.local.ip().is_unspecified() {
-            self.local = local;
+        if self.local.port == 0 || self.local.ip.is_unspecified() {
+            self.local = local.into();
         }
-        if self.remote.port() == 0 {
-            self.remote = remote;
+        if self.remote.port == 0 {
+            self.remote = remote.into();
         }
     }
 

@@ -57,7 +57,7 @@ impl Tracker {
         if awaits_reset {
             self.settling.hold(Ending { end: transition.clone(), life, time_wait });
         } else {
-            self.book(transition, life, verdict, observer);
+            self.book(transition, &life, verdict, observer);
         }
     }
 
@@ -83,13 +83,13 @@ impl Tracker {
         {
             self.doubtful.take_back(row, life.netns, end.time);
         }
-        self.book(&end, life, verdict, observer);
+        self.book(&end, &life, verdict, observer);
     }
 
     fn book(
         &mut self,
         end: &Transition,
-        life: Life,
+        life: &Life,
         verdict: Verdict,
         observer: &mut impl Observer,
     ) {
@@ -116,11 +116,11 @@ impl Tracker {
     /// Ends the life of a socket that is gone without a record.
     pub(super) fn lose(&mut self, sock: SockId, time: Nanos, observer: &mut impl Observer) {
         if let Some(life) = self.connections.remove(sock) {
-            self.end_unseen(life, time, observer);
+            self.end_unseen(&life, time, observer);
         }
     }
 
-    pub(super) fn end_unseen(&mut self, life: Life, time: Nanos, observer: &mut impl Observer) {
+    pub(super) fn end_unseen(&mut self, life: &Life, time: Nanos, observer: &mut impl Observer) {
         let reason =
             if life.established { CloseReason::LostSight } else { CloseReason::ConnectLostSight };
         self.book_end(life, reason, TimeWait::None, None, time, observer);
@@ -128,7 +128,7 @@ impl Tracker {
 
     fn book_end(
         &mut self,
-        life: Life,
+        life: &Life,
         reason: CloseReason,
         time_wait: TimeWait,
         end: Option<&Transition>,
@@ -167,8 +167,8 @@ impl Tracker {
             role: life.role,
             role_assumed: life.role_assumed,
             netns: life.netns,
-            local: life.local,
-            remote: life.remote,
+            local: life.local(),
+            remote: life.remote(),
             service_port: life.service_port(),
             reason,
             origin: life.origin,
@@ -182,7 +182,7 @@ impl Tracker {
                 TimeWait::Doubtful => None,
             },
             idle_us: idle_us.filter(|_| life.established),
-            owner: life.owner,
+            owner: life.owner.clone(),
             bytes_sent: sent,
             bytes_received: received,
         });

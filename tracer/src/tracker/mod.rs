@@ -51,7 +51,7 @@ pub use quantiles::Distribution;
 pub use snapshot::{Events, Snapshot, Tables, Walks};
 pub use stuck::{Oldest, STUCK_STATES};
 
-use close::{CloseReason, Resets};
+use close::CloseReason;
 use connections::Connections;
 use gate::Gate;
 use listeners::{Listener, Listeners};
@@ -414,8 +414,7 @@ impl Tracker {
             if is_shown {
                 row.listening.closes(transition.time);
             }
-            row.owners.clear();
-            listener.labels().into_iter().for_each(|label| row.own(&label));
+            row.own_only(listener.labels());
         }
     }
 
@@ -433,32 +432,11 @@ impl Tracker {
         let ends = (transition.local, transition.remote);
         let key = self.row_key(transition.netns, role, ends, owner.as_deref());
         let row = self.row(key, role == Role::Server);
-        let mut life = Life {
-            netns: transition.netns,
-            role,
-            role_assumed: false,
-            origin: Origin::Born,
-            state: transition.old,
-            local: transition.local,
-            remote: transition.remote,
-            since: transition.time,
-            changed: transition.time,
-            met_in_state: false,
-            established_at: None,
-            handshake: None,
-            owner,
-            established: false,
-            deferred_accept: transition.flags.contains(Flags::DEFER_ACCEPT)
-                || role == Role::Server
-                    && self.listeners.defer_accept(transition.netns, transition.local),
-            handed_on: false,
-            resets: Resets::default(),
-            remains: None,
-            accepted: false,
-            row,
-            met_by: 0,
-            absent: 0,
-        };
+        let (netns, time) = (transition.netns, transition.time);
+        let deferred_accept = transition.flags.contains(Flags::DEFER_ACCEPT)
+            || role == Role::Server && self.listeners.defer_accept(netns, transition.local);
+        let life = Life::new(netns, role, Origin::Born, transition.old, ends, time, row);
+        let mut life = Life { owner, deferred_accept, ..life };
         observer.transition(transition, Some(&life));
         life.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
@@ -487,7 +465,7 @@ impl Tracker {
         }
         if let Some(evicted) = self.connections.insert(sock, life) {
             let time = self.now;
-            self.end_unseen(evicted, time, observer);
+            self.end_unseen(&evicted, time, observer);
         }
     }
 
@@ -558,30 +536,8 @@ impl Tracker {
         };
         let key = self.row_key(netns, role, (local, remote), owner.as_deref());
         let row = self.row(key, established);
-        Life {
-            netns,
-            role,
-            role_assumed,
-            origin,
-            state,
-            local,
-            remote,
-            since: time,
-            changed: time,
-            met_in_state: true,
-            established_at: None,
-            handshake: None,
-            owner,
-            established,
-            deferred_accept: false,
-            handed_on: false,
-            resets: Resets::default(),
-            remains: None,
-            accepted: false,
-            row,
-            met_by: 0,
-            absent: 0,
-        }
+        let life = Life::new(netns, role, origin, state, (local, remote), time, row);
+        Life { role_assumed, owner, established, met_in_state: true, ..life }
     }
 
     fn onward(&mut self, transition: &Transition, observer: &mut impl Observer) {
@@ -608,7 +564,7 @@ impl Tracker {
             life.established_at = Some(transition.time);
             observer.established(life);
             let (netns, role, port) = (life.netns, life.role, life.service_port());
-            let ends = (life.local, life.remote);
+            let ends = (life.local(), life.remote());
             self.ports.get_mut(life.row).connects_from(life);
             // A connection at the same ends takes the place of its TIME_WAIT.
             self.leave_time_wait(netns, ends, false);

@@ -44,6 +44,17 @@ impl Owner {
     }
 }
 
+impl Label {
+    /// It is the very one, which costs less to tell than whether it is equal.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let container = match (&self.container, &other.container) {
+            (Some(container), Some(other)) => Arc::ptr_eq(container, other),
+            (container, other) => container.is_none() && other.is_none(),
+        };
+        container && Arc::ptr_eq(&self.name, &other.name)
+    }
+}
+
 /// A process that holds a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {

@@ -382,6 +382,8 @@ pub(crate) struct Row {
     pub(super) sources: BTreeSet<IpAddr>,
     /// The owners, up to [`OWNERS_LIMIT`].
     pub(super) owners: BTreeSet<Label>,
+    /// The one that was told last, which mostly is told again.
+    latest_owner: Option<Label>,
 }
 
 /// More owners than this are not told apart.
@@ -408,7 +410,7 @@ impl Row {
     /// Takes note of which address of ours it is that a client connects from.
     pub(super) fn connects_from(&mut self, life: &Life) {
         if life.role == Role::Client && self.sources.len() < SOURCES_LIMIT {
-            self.sources.insert(life.local.ip());
+            self.sources.insert(life.local().ip());
         }
     }
 
@@ -419,10 +421,22 @@ impl Row {
         }
     }
 
+    /// Takes note of an owner.
     pub(super) fn own(&mut self, owner: &Label) {
-        if self.owners.len() < OWNERS_LIMIT && !self.owners.contains(owner) {
+        if self.latest_owner.as_ref().is_some_and(|latest| latest.is_same(owner)) {
+            return;
+        }
+        if self.owners.len() < OWNERS_LIMIT {
             self.owners.insert(owner.clone());
         }
+        self.latest_owner = Some(owner.clone());
+    }
+
+    /// These are the owners, and nobody else.
+    pub(super) fn own_only(&mut self, owners: impl IntoIterator<Item = Label>) {
+        self.owners.clear();
+        self.latest_owner = None;
+        owners.into_iter().for_each(|owner| self.own(&owner));
     }
 }
 

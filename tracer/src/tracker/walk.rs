@@ -5,7 +5,7 @@
 //! closed since it was met is not adopted, one that had a record since the walk began is not
 //! missed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 use synfin_common::{event::Flags, state::TcpState};
@@ -17,7 +17,7 @@ use super::{
     machine,
     machine::Role,
     ports::{RowId, RowKey, Walked},
-    time_wait::{EndsKey, Entry, Expiry, LENGTH, expiry, key},
+    time_wait::{ByEnds, EndsKey, Entry, Expiry, LENGTH, expiry, key},
 };
 use crate::input::{
     KernelCounters, Nanos, NetnsId, SockId, Transition, WalkBegin, WalkEnd, WalkedSocket,
@@ -48,18 +48,25 @@ pub(super) struct Walk {
     /// Sockets closed since it began, and when.
     closed: HashMap<SockId, Nanos, FxBuildHasher>,
     /// TIME_WAITs that it met, unless they have ended since it began.
-    met: Vec<Entry>,
+    met: Vec<Met>,
     /// TIME_WAITs entered since it began, unless the walk has met them.
-    entered: BTreeMap<EndsKey, Entry>,
+    entered: ByEnds<Entry>,
     /// Of orphans in FIN_WAIT2 whose peer has closed since it began, when that was.
-    turned: BTreeMap<EndsKey, Nanos>,
+    turned: ByEnds<Nanos>,
     /// TIME_WAITs that have ended since it began.
-    left: BTreeSet<EndsKey>,
+    left: ByEnds<()>,
     rows: HashMap<RowId, Walked, FxBuildHasher>,
     /// It met connections.
     has_connections: bool,
     /// Its findings are incomplete: nothing is concluded from what it did not meet.
     incomplete: bool,
+}
+
+/// A TIME_WAIT as it is there.
+struct Met {
+    entry: Entry,
+    /// It was already booked like this.
+    is_booked: bool,
 }
 
 impl Walk {
@@ -106,7 +113,7 @@ impl Walk {
             self.entered.remove(&key);
             self.turned.remove(&key);
             if self.left.len() < CLOSED_LIMIT {
-                self.left.insert(key);
+                self.left.insert(key, ());
             }
         }
     }
@@ -118,13 +125,14 @@ impl Walk {
     }
 
     /// All TIME_WAITs that are there at its end.
-    fn time_waits(&self) -> impl Iterator<Item = Entry> {
-        let met = self.met.iter().filter(|entry| !self.left.contains(&entry.key));
-        let met = met.map(|entry| {
+    fn time_waits(&self) -> impl Iterator<Item = Met> {
+        let met = self.met.iter().filter(|met| !self.left.contains_key(&met.entry.key));
+        let met = met.map(|&Met { entry, is_booked }| {
             let turned = || self.turned.get(&entry.key).map(|&time| expiry(time, LENGTH));
-            Entry { expiry: entry.expiry.or_else(turned), ..*entry }
+            Met { entry: Entry { expiry: entry.expiry.or_else(turned), ..entry }, is_booked }
         });
-        met.chain(self.entered.values().copied())
+        let entered = self.entered.values();
+        met.chain(entered.map(|&entry| Met { entry, is_booked: true }))
     }
 }
 
@@ -146,9 +154,9 @@ impl Tracker {
             losses: self.losses(),
             closed: HashMap::default(),
             met: Vec::new(),
-            entered: BTreeMap::new(),
-            turned: BTreeMap::new(),
-            left: BTreeSet::new(),
+            entered: ByEnds::default(),
+            turned: ByEnds::default(),
+            left: ByEnds::default(),
             rows: HashMap::default(),
             has_connections: false,
             incomplete: false,
@@ -325,12 +333,14 @@ impl Tracker {
         };
         let key = key(walk.netns, (time_wait.local, time_wait.remote));
         // What was met may have ended since: then it says nothing of one at the same ends.
-        if !walk.left.contains(&key)
+        if !walk.left.contains_key(&key)
             && let Some((row, is_guess)) = self.row_of_time_wait(&walk, key, time_wait)
         {
             let expiry = walk.expiry(time_wait);
             walk.entered.remove(&key);
-            walk.met.push(Entry { key, row, is_guess, expiry });
+            let entry = Entry { key, row, is_guess, expiry };
+            let is_booked = self.time_wait_rows.meet(&entry, walk.number);
+            walk.met.push(Met { entry, is_booked });
         }
         self.walk = Some(walk);
     }
@@ -423,14 +433,16 @@ impl Tracker {
             }
         }
         let mut rows = std::mem::take(&mut walk.rows);
-        for entry in walk.time_waits() {
+        for Met { entry, is_booked } in walk.time_waits() {
             match entry.expiry {
                 Some(expiry) => {
                     self.ports.get_mut(entry.row).time_waits.add(walk.netns, expired, expiry.get());
                 }
                 None => rows.entry(entry.row).or_default().fin_wait2_orphans += 1,
             }
-            self.time_wait_rows.enter(walk.netns, entry, walk.number);
+            if !is_booked {
+                self.time_wait_rows.enter(walk.netns, entry, walk.number);
+            }
         }
         for (&row, &figures) in &rows {
             self.ports.get_mut(row).walked.insert(walk.netns, figures);

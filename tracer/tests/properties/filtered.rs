@@ -57,8 +57,8 @@ fn living((_, life): (SockId, &Life)) -> Option<Shown> {
     (!life.role_assumed).then(|| Shown {
         netns: life.netns,
         role: life.role,
-        local: life.local,
-        remote: life.remote,
+        local: life.local(),
+        remote: life.remote(),
         pid: client_pid(life.role, life.owner.as_deref()),
         since: life.since,
         ended: None,

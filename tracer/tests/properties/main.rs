@@ -255,7 +255,7 @@ fn settle(world: &mut World, books: &mut Books) {
 fn agree(world: &World, books: &mut Books) {
     let known = books.living();
     let known: BTreeMap<_, _> =
-        known.iter().map(|(&sock, life)| (sock, (life.netns, life.state, life.remote))).collect();
+        known.iter().map(|(&sock, life)| (sock, (life.netns, life.state, life.remote()))).collect();
     let true_ones: BTreeMap<_, _> = world
         .connections()
         .map(|(sock, socket)| (sock, (socket.netns, socket.state, socket.remote)))

@@ -36,7 +36,10 @@ fn a_socket_used_anew_is_another_connection() {
     assert_eq!(story.reasons(), [CloseReason::LostSight]);
     assert!(story.tracker.events().are_lower_bounds());
     let life = story.only_life();
-    assert_eq!((life.local, life.origin, life.handshake), (second.local, Origin::AfterLoss, None));
+    assert_eq!(
+        (life.local(), life.origin, life.handshake),
+        (second.local, Origin::AfterLoss, None)
+    );
     story.goes(second, (CloseWait, LastAck));
     story.goes(second, (LastAck, Close));
     assert_eq!(story.reasons(), [CloseReason::LostSight, CloseReason::ClosedByPeer]);
@@ -56,7 +59,7 @@ fn a_childs_socket_that_connects_is_another_connection() {
     assert_eq!(story.closed.len(), 1);
     let life = story.only_life();
     assert_eq!((life.role, life.state), (Role::Client, CloseWait));
-    assert_eq!((life.local, life.remote), (client.local, client.remote));
+    assert_eq!((life.local(), life.remote()), (client.local, client.remote));
 }
 
 #[test]
@@ -295,7 +298,8 @@ fn ends_that_a_birth_does_not_know_are_learnt() {
     story.life(child, &[SynRecv]);
     story.life(client, &[SynSent]);
     story.walk(HERE, &[listener.met_in(Listen), child.met_in(SynRecv), client.met_in(SynSent)]);
-    let ends: Vec<_> = story.tracker.open().map(|(_, life)| (life.local, life.remote)).collect();
+    let ends: Vec<_> =
+        story.tracker.open().map(|(_, life)| (life.local(), life.remote())).collect();
     assert_eq!(ends, [(child.local, child.remote), (client.local, client.remote)]);
 }
 

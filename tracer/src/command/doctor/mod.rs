@@ -234,14 +234,17 @@ fn refused(error: &anyhow::Error) -> Check {
     }
 }
 
+/// As a busy second is seldom the busiest.
+const HEADROOM: f64 = 1.5;
+
 fn needed(rate: &Rate) -> u64 {
-    ring_size::to_survive(STALL, rate.bytes_per_second())
+    ring_size::to_survive(STALL, rate.bytes_per_second() * HEADROOM)
 }
 
 fn ring_check(rate: &Rate) -> Check {
     let (needed, default) = (needed(rate), u64::from(DEFAULT_RING_BYTES));
     let text = format!(
-        "at {:.0} transitions/s ({:.0} bytes/s, watched for {:.1} s) a ring buffer of {} survives a stall of {} s",
+        "at {:.0} transitions/s ({:.0} bytes/s, watched for {:.1} s) a ring buffer of {} survives a stall of {} s, and {HEADROOM} times the rate",
         rate.transitions_per_second(),
         rate.bytes_per_second(),
         rate.seconds(),
