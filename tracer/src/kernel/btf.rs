@@ -4,8 +4,9 @@
 //! or under a copyleft licence, and what is needed is small: byte offsets of named members.
 //! Format: the kernel's `Documentation/bpf/btf.rst`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use rustc_hash::FxBuildHasher;
 use thiserror::Error;
 
 /// Why BTF could not be read.
@@ -29,6 +30,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
@@ -56,8 +58,8 @@ pub struct Btf {
     /// Byte position of type number i + 1.
     types: Vec<u32>,
     /// Structures, unions and enumerations that have a name.
-    tags: HashMap<Vec<u8>, u32>,
-    typedefs: HashMap<Vec<u8>, u32>,
+    tags: HashMap<Vec<u8>, u32, FxBuildHasher>,
+    typedefs: HashMap<Vec<u8>, u32, FxBuildHasher>,
 }
 
 /// What a function looks like from outside.
@@ -87,8 +89,8 @@ impl Btf {
             data,
             strings,
             types: Vec::new(),
-            tags: HashMap::new(),
-            typedefs: HashMap::new(),
+            tags: HashMap::default(),
+            typedefs: HashMap::default(),
         };
         let mut at = start;
         while at < end {
@@ -164,6 +166,38 @@ impl Btf {
         let is_it = |at| self.is_function(at, name.as_bytes()).unwrap_or(false);
         // Type number 0 is void.
         types.position(is_it).map(|index| index as u32 + 1)
+    }
+
+    /// The same types with no more to them than the typedefs and functions of these names, each under
+    /// its number: for who makes a value of every one of a kernel's 130,000 types, and goes through
+    /// them for each that is asked for.
+    pub fn only(&self, names: &HashSet<&[u8]>) -> Result<Vec<u8>, BtfError> {
+        let mut types = Vec::with_capacity(self.types.len() * 12);
+        let mut strings = vec![0];
+        for &at in &self.types {
+            let at = at as usize;
+            let info = self.u32(at + 4)?;
+            let mut kept = [0, KIND_FWD << 24, 0];
+            if matches!((info >> 24) & 0x1f, KIND_TYPEDEF | KIND_FUNC) {
+                let name = self.string(self.u32(at)?)?;
+                if names.contains(name) {
+                    kept = [strings.len() as u32, info, self.u32(at + 8)?];
+                    strings.extend_from_slice(name);
+                    strings.push(0);
+                }
+            }
+            kept.iter().for_each(|word| types.extend_from_slice(&word.to_ne_bytes()));
+        }
+        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
+        let mut data = Vec::with_capacity(24 + types.len() + strings.len());
+        data.extend_from_slice(&MAGIC.to_ne_bytes());
+        data.extend_from_slice(&[1, 0]);
+        for word in [24, 0, types_len, types_len, strings_len] {
+            data.extend_from_slice(&word.to_ne_bytes());
+        }
+        data.append(&mut types);
+        data.append(&mut strings);
+        Ok(data)
     }
 
     /// The number of a structure of the kernel's among its types.
@@ -269,7 +303,7 @@ fn extra_bytes(kind: u32, count: u32) -> Result<usize, BtfError> {
         KIND_ARRAY => 12,
         KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
         KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
-        KIND_PTR | 7..=12 | 16 | KIND_TYPE_TAG => 0,
+        KIND_PTR | KIND_FWD..=KIND_FUNC | 16 | KIND_TYPE_TAG => 0,
         unknown => return Err(BtfError::UnknownKind(unknown)),
     })
 }
@@ -358,6 +392,15 @@ mod tests {
         assert_eq!(btf.function("e"), Some(procedure));
         assert_eq!(btf.function("f"), Some(Function { parameters: 0, returns_value: true }));
         assert_eq!(btf.function("s"), None);
+    }
+
+    #[test]
+    fn what_is_kept_keeps_its_number() {
+        let whole = Btf::parse(sample()).unwrap();
+        let few = Btf::parse(whole.only(&HashSet::from([&b"f"[..]])).unwrap()).unwrap();
+        assert_eq!(few.function_number("f"), whole.function_number("f"));
+        assert_eq!(few.typedefs, whole.typedefs);
+        assert_eq!((few.function_number("e"), few.tags.len()), (None, 0));
     }
 
     #[test]

@@ -151,6 +151,12 @@ pub struct Refused {
     pub error: String,
 }
 
+/// By which names aya looks for what programs are attached to, in the kernel's types.
+pub(super) fn looked_for() -> impl Iterator<Item = String> {
+    let all = HOOKS.iter().flat_map(|hook| hook.programs).flat_map(|program| program.at);
+    all.flat_map(|at| [format!("btf_trace_{at}"), at.to_string()])
+}
+
 /// Every hook.
 pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
     HOOKS.iter().map(|hook| (hook.name, hook.need))

@@ -20,7 +20,11 @@ mod ring;
 pub mod survey;
 mod types;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::Result;
 use aya::{Btf, EbpfLoader, Endianness, include_bytes_aligned};
@@ -110,19 +114,23 @@ impl Kernel {
     fn try_attach(setup: &Setup) -> Result<(Self, survey::Walker), Refusal> {
         let &Setup { ring_bytes, ref filter, extras, by_event, verbose, ref btf } = setup;
         raise_memlock();
-        let types = Types::find(btf.as_deref())?;
-        let mut config = offsets::resolve(types.btf())?;
+        // It reads all types itself, which takes as long as everything that is done here.
+        let (loader, resolved) = thread::scope(|scope| {
+            let loader = scope.spawn(EbpfLoader::new);
+            let resolved = Types::find(btf.as_deref())
+                .and_then(|types| Ok((offsets::resolve(types.btf())?, looked_for(&types)?, types)));
+            (loader.join(), resolved)
+        });
+        let mut loader = loader.unwrap_or_default();
+        let (mut config, btf, types) = resolved?;
         config.wake_bytes = ring_bytes / 8;
         let filter = supported(filter, &config);
         let remembered = if filter.remembers == 0 { 1 } else { REMEMBERED_SOCKETS };
 
-        let btf = Btf::parse(types.btf().bytes(), Endianness::default())
-            .map_err(|error| Refusal::StrangeTypes(error.to_string()))?;
         let by_event = by_event || preflight::preempts_hooks();
         let cast = by_event.then(|| offsets::event_cast(types.btf())).flatten();
         let linked = cast.map(|number| kfuncs::link(OBJECT, number)).transpose()?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+        let mut ebpf = loader
             .override_global("CONFIG", config.as_bytes(), true)
             .override_global("FILTER", filter.as_bytes(), true)
             .override_global(log::LEVEL, &log::level(verbose), true)
@@ -225,6 +233,15 @@ pub fn describe_types(file: Option<&Path>) -> Result<String> {
     raise_memlock();
     let types = Types::find(file).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))?;
     Ok(types.describe())
+}
+
+/// Of the kernel's types, those that aya looks for.
+fn looked_for(types: &Types) -> Result<Btf, Refusal> {
+    let names: Vec<_> = hooks::looked_for().chain(survey::looked_for()).collect();
+    let names = names.iter().map(String::as_bytes).collect();
+    let strange = |error: &dyn fmt::Display| Refusal::StrangeTypes(error.to_string());
+    let few = types.btf().only(&names).map_err(|error| strange(&error))?;
+    Btf::parse(&few, Endianness::default()).map_err(|error| strange(&error))
 }
 
 /// Without what this kernel cannot tell, which the user side then decides.

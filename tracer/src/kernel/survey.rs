@@ -81,7 +81,7 @@ impl Walker {
                 None => format!("{error:#}"),
             })
         };
-        let (refusal, look_refusal) = (load(WALK, "tcp"), load(LOOK, "task_file"));
+        let (refusal, look_refusal) = (load(WALK, SOCKETS), load(LOOK, OPEN_FILES));
         thread::Builder::new()
             .name("synfin-survey".into())
             .spawn(move || serve(&mut ebpf, &incoming, &outgoing))
@@ -128,9 +128,16 @@ impl Walker {
     }
 }
 
-/// The programs' names in the object.
+/// The programs' names in the object, and what they iterate over.
 const WALK: &str = "survey";
+const SOCKETS: &str = "tcp";
 const LOOK: &str = "holders";
+const OPEN_FILES: &str = "task_file";
+
+/// By which names aya looks for that in the kernel's types.
+pub(super) fn looked_for() -> impl Iterator<Item = String> {
+    [SOCKETS, OPEN_FILES].into_iter().map(|target| format!("bpf_iter_{target}"))
+}
 
 fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<()> {
     Ok(program(ebpf, name)?.load(target, btf)?)
