@@ -2,7 +2,8 @@
 //! says in one line what it did, and leaves its sockets and namespaces alone until its input ends.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,8 +25,12 @@ pub(crate) const COMMAND: &str = "load";
 
 const PORT: u16 = 7000;
 
-/// Many addresses, so that no range of ports runs out.
-const ADDRESSES: u64 = 250;
+/// So many addresses that no range of ports runs out within a TIME_WAIT.
+const ADDRESSES: u64 = 40;
+
+/// What either side of a short connection says, in bytes.
+const REQUEST: usize = 100;
+const REPLY: usize = 1_000;
 
 /// No load goes on for longer, whatever it was asked for.
 const LONGEST: Duration = Duration::from_secs(1800);
@@ -33,7 +38,8 @@ const LONGEST: Duration = Duration::from_secs(1800);
 /// What it does.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub(crate) enum Load {
-    /// Short connections, one after the other, closed by either side first in turn
+    /// Short connections with a request and a reply, one after the other by each processor, closed by
+    /// either side first in turn
     Short {
         /// End after so many
         #[arg(long, default_value_t = u64::MAX)]
@@ -181,9 +187,23 @@ fn address(index: u64, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, (index % ADDRESSES) as u8 + 1), port)
 }
 
-/// Two threads, as many as it takes to keep a connection between them going at all times.
+/// A client and a server for each processor: none has a moment's rest.
 fn short_connections(wanted: u64, deadline: Instant) -> Result<u64> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
+    let pairs = thread::available_parallelism()?.get() as u64;
+    thread::scope(|scope| {
+        let pairs: Vec<_> = (0..pairs)
+            .map(|pair| {
+                let share = wanted / pairs + u64::from(pair < wanted % pairs);
+                scope.spawn(move || pair_of_threads(PORT + pair as u16, share, deadline))
+            })
+            .collect();
+        let counts = pairs.into_iter().map(|pair| pair.join().expect("it does not panic"));
+        counts.sum()
+    })
+}
+
+fn pair_of_threads(port: u16, wanted: u64, deadline: Instant) -> Result<u64> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
     let accepted = AtomicU64::new(0);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -193,19 +213,26 @@ fn short_connections(wanted: u64, deadline: Instant) -> Result<u64> {
                     break;
                 }
                 let index = accepted.fetch_add(1, Ordering::Relaxed);
-                end(stream?, index.is_multiple_of(2))?;
+                let mut stream = stream?;
+                if stream.read_exact(&mut [0; REQUEST]).is_ok() {
+                    stream.write_all(&[0; REPLY])?;
+                }
+                end(stream, index.is_multiple_of(2))?;
             }
             Ok(())
         });
         let mut index = 0;
         // The time is asked for seldom.
         while index < wanted && (!index.is_multiple_of(64) || Instant::now() < deadline) {
-            end(TcpStream::connect(address(index, PORT))?, !index.is_multiple_of(2))?;
+            let mut stream = TcpStream::connect(address(index, port))?;
+            stream.write_all(&[0; REQUEST])?;
+            stream.read_exact(&mut [0; REPLY])?;
+            end(stream, !index.is_multiple_of(2))?;
             index += 1;
         }
         over.store(true, Ordering::Release);
         // One more, which wakes the server.
-        drop(TcpStream::connect(address(index, PORT))?);
+        drop(TcpStream::connect(address(index, port))?);
         server.join().expect("the server does not panic")?;
         Ok(index + 1)
     })
@@ -214,7 +241,7 @@ fn short_connections(wanted: u64, deadline: Instant) -> Result<u64> {
 /// Closes, at once or after the peer.
 fn end(mut stream: TcpStream, after_the_peer: bool) -> io::Result<()> {
     if after_the_peer {
-        io::Read::read(&mut stream, &mut [0])?;
+        stream.read(&mut [0])?;
     }
     Ok(())
 }

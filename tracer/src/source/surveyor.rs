@@ -13,8 +13,8 @@ const SECOND: Nanos = 1_000_000_000;
 /// Rounds begin at least this far apart.
 const SHORTEST_PERIOD: Nanos = SECOND;
 
-/// All rounds together take at most this part of one CPU.
-const COST_DIVISOR: u64 = 100;
+/// All rounds together take at most this part of one CPU, half a percent.
+const COST_DIVISOR: u64 = 200;
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -157,8 +157,8 @@ mod tests {
         surveyor.walked(SECOND / 10);
         assert_eq!(surveyor.plan(5, wanted), Plan::Rest);
         assert_eq!((surveyor.rounds(), surveyor.is_resting()), (1, true));
-        assert_eq!(surveyor.plan(29 * SECOND, wanted), Plan::Rest);
-        assert_eq!(surveyor.plan(31 * SECOND, wanted), Plan::List);
+        assert_eq!(surveyor.plan(59 * SECOND, wanted), Plan::Rest);
+        assert_eq!(surveyor.plan(61 * SECOND, wanted), Plan::List);
     }
 
     #[test]

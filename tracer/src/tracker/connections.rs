@@ -247,6 +247,10 @@ pub(crate) struct Connections {
 
 const EVICTION_SAMPLE: usize = 8;
 
+/// A place in the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(usize);
+
 impl Connections {
     pub(crate) fn new(limit: usize) -> Self {
         Self { table: IndexMap::default(), limit: limit.max(1), evicted: 0, random: 1 }
@@ -278,6 +282,19 @@ impl Connections {
         let victim = self.is_full().then(|| self.evict()).flatten();
         self.table.insert(sock, life);
         victim
+    }
+
+    /// Where one is until another comes or goes, to find it only once.
+    pub(crate) fn place(&self, sock: SockId) -> Option<Place> {
+        self.table.get_index_of(&sock).map(Place)
+    }
+
+    pub(crate) fn at(&mut self, Place(index): Place) -> &mut Life {
+        &mut self.table[index]
+    }
+
+    pub(crate) fn remove_at(&mut self, Place(index): Place) -> Option<Life> {
+        self.table.swap_remove_index(index).map(|(_, life)| life)
     }
 
     pub(crate) fn remove(&mut self, sock: SockId) -> Option<Life> {

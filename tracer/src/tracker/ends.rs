@@ -33,8 +33,8 @@ impl Tracker {
     }
 
     pub(super) fn end(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        self.bring_up_to(transition, observer);
-        let Some(mut life) = self.connections.remove(transition.sock) else {
+        let place = self.bring_up_to(transition, observer);
+        let Some(mut life) = place.and_then(|place| self.connections.remove_at(place)) else {
             return;
         };
         life.learn_owner(transition, &self.listeners);

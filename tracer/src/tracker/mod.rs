@@ -52,7 +52,7 @@ pub use snapshot::{Events, Snapshot, Tables, Walks};
 pub use stuck::{Oldest, STUCK_STATES};
 
 use close::CloseReason;
-use connections::Connections;
+use connections::{Connections, Place};
 use gate::Gate;
 use listeners::{Listener, Listeners};
 use machine::Step;
@@ -489,7 +489,11 @@ impl Tracker {
     }
 
     /// Takes up a connection in the middle of its life, at the old state of its first record.
-    fn adopt_from(&mut self, transition: &Transition, observer: &mut impl Observer) {
+    fn adopt_from(
+        &mut self,
+        transition: &Transition,
+        observer: &mut impl Observer,
+    ) -> Option<Place> {
         let origin = self.origin_of_adopted(transition.netns);
         if origin == Origin::AfterLoss {
             self.gaps += 1;
@@ -508,6 +512,7 @@ impl Tracker {
         );
         life.remains = self.announced.take(transition.sock, transition.time);
         self.add(transition.sock, life, observer);
+        self.connections.place(transition.sock)
     }
 
     /// Before its first walk, a namespace holds connections older than the trace.
@@ -541,10 +546,10 @@ impl Tracker {
     }
 
     fn onward(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        self.bring_up_to(transition, observer);
-        let Some(life) = self.connections.get_mut(transition.sock) else {
+        let Some(place) = self.bring_up_to(transition, observer) else {
             return;
         };
+        let life = self.connections.at(place);
         life.learn_owner(transition, &self.listeners);
         observer.transition(transition, Some(life));
         life.changed = transition.time;
@@ -574,11 +579,16 @@ impl Tracker {
     }
 
     /// Makes the life of a transition's socket agree with the transition's old state and its
-    /// addresses, which a birth may not know yet.
-    fn bring_up_to(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        let Some(life) = self.connections.get_mut(transition.sock) else {
+    /// addresses, which a birth may not know yet. Returns where that life is.
+    fn bring_up_to(
+        &mut self,
+        transition: &Transition,
+        observer: &mut impl Observer,
+    ) -> Option<Place> {
+        let Some(place) = self.connections.place(transition.sock) else {
             return self.adopt_from(transition, observer);
         };
+        let life = self.connections.at(place);
         let goes_back = life.established && machine::is_pending(transition.old);
         let ends = (transition.local, transition.remote);
         let is_young = transition.old == TcpState::SynRecv;
@@ -593,5 +603,6 @@ impl Tracker {
             self.gaps += 1;
             life.enter(transition.old, self.ports.get_mut(life.row), |_| EVIDENCE_LOST);
         }
+        Some(place)
     }
 }

@@ -379,7 +379,7 @@ pub(crate) struct Row {
     pub(super) accept_limit: u64,
     pub(super) listening: Listening,
     /// Our addresses that clients connect from, up to [`SOURCES_LIMIT`].
-    pub(super) sources: BTreeSet<IpAddr>,
+    pub(super) sources: Vec<IpAddr>,
     /// The owners, up to [`OWNERS_LIMIT`].
     pub(super) owners: BTreeSet<Label>,
     /// The one that was told last, which mostly is told again.
@@ -409,8 +409,12 @@ impl Row {
 
     /// Takes note of which address of ours it is that a client connects from.
     pub(super) fn connects_from(&mut self, life: &Life) {
-        if life.role == Role::Client && self.sources.len() < SOURCES_LIMIT {
-            self.sources.insert(life.local().ip());
+        let source = life.local().ip();
+        if life.role == Role::Client
+            && !self.sources.contains(&source)
+            && self.sources.len() < SOURCES_LIMIT
+        {
+            self.sources.push(source);
         }
     }
 
