@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: what synfin costs and withstands, measured on this machine beside its
-//! peers; writes `docs/performance.md`.
+//! peers, and what its stages take; writes `docs/performance.md`.
 
 use std::{env, ffi::OsString};
 
@@ -37,6 +37,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     let folder = workspace.root.join("target");
     let synfin = folder.join(&target).join("release/synfin");
 
+    if options.parts.is_empty() {
+        let stages = ["bench", "--package", "synfin", "--bench", "stages"];
+        workspace.cargo().args(stages).run()?;
+    }
     let bench = ["bench", "--package", "synfin", "--bench", "performance"];
     let bench = workspace.cargo().args(bench).args(root::cargo_options("the benchmark")?);
     bench

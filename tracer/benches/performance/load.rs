@@ -241,7 +241,7 @@ fn pair_of_threads(port: u16, wanted: u64, deadline: Instant) -> Result<u64> {
 /// Closes, at once or after the peer.
 fn end(mut stream: TcpStream, after_the_peer: bool) -> io::Result<()> {
     if after_the_peer {
-        stream.read(&mut [0])?;
+        stream.read_to_end(&mut Vec::new())?;
     }
     Ok(())
 }

@@ -18,7 +18,10 @@ mod survey;
 mod tracer;
 mod usage;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::Parser;
@@ -82,7 +85,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(synfin: &Synfin, kept: &PathBuf, page: &PathBuf, parts: &[Part]) -> Result<()> {
+fn measure(synfin: &Synfin, kept: &Path, page: &Path, parts: &[Part]) -> Result<()> {
     let mut results = Results::kept(kept, synfin)?;
     let all = <Part as clap::ValueEnum>::value_variants();
     for part in if parts.is_empty() { all } else { parts } {

@@ -13,7 +13,8 @@ use synfin::recording::Frame;
 
 use crate::{load::Load, median, replay, tracer::Synfin, usage};
 
-const TIME_WAITS: u64 = 300_000;
+/// Of so many connections some take the place of another's TIME_WAIT.
+const CONNECTIONS: u64 = 360_000;
 const ROUNDS: usize = 5;
 
 const NAMESPACES: usize = 60;
@@ -37,7 +38,7 @@ pub(crate) struct Survey {
 pub(crate) fn measure(synfin: &Synfin) -> Result<Survey> {
     let file = tempfile::NamedTempFile::new()?;
     let path = file.path().to_str().context("a temporary file has a strange name")?;
-    let mut load = Load::Short { connections: TIME_WAITS, ms: u64::MAX }.start()?;
+    let mut load = Load::Short { connections: CONNECTIONS, ms: u64::MAX }.start()?;
     load.done()?;
     let (mut ss, mut walk, mut time_waits) = (Vec::new(), Vec::new(), u64::MAX);
     for _ in 0..ROUNDS {

@@ -151,7 +151,7 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    const BEGIN: u64 = 1_000_000_000_000;
+    pub(crate) const BEGIN: u64 = 1_000_000_000_000;
 
     pub(crate) fn begin() -> Self {
         let session = Session {

@@ -1,0 +1,135 @@
+//! What each stage takes that needs no kernel: decoder, tracker, distributions, reports.
+
+#[allow(dead_code, reason = "tests need more of it")]
+#[path = "../tests/tape/mod.rs"]
+mod tape;
+#[allow(dead_code, reason = "tests need more of it")]
+#[path = "../tests/wire/mod.rs"]
+mod wire;
+
+use std::{hint::black_box, time::Duration};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use synfin::{
+    decode::decode,
+    input::{Input, WalkedTimeWait},
+    recording::Frame,
+    tracker::{By, Distribution, Limits, Tracker},
+};
+use synfin_common::{event::Flags, state::TcpState::*};
+
+use tape::{Sock, Tape};
+
+const CONNECTIONS: u64 = 10_000;
+const TIME_WAITS: u32 = 100_000;
+
+/// Whole lives of a client and a server, ten transitions each time, from few clients to few ports.
+fn lives() -> Vec<Frame> {
+    let mut tape = Tape::begin();
+    for number in 0..CONNECTIONS {
+        let client = format!("192.0.2.{}:{}", number % 16, 32_768 + number % 28_000);
+        let server = format!("198.51.100.1:{}", 443 + number % 4);
+        let (theirs, ours) = (2 * number, 2 * number + 1);
+        let (client, server) =
+            (Sock::new(theirs, &client, &server), Sock::new(ours, &server, &client));
+        tape.at(number / 10).birth(client, (Close, SynSent), Some((700, b"curl")));
+        tape.birth(server, (Listen, SynRecv), None);
+        tape.established(client, SynSent, 250, 0, Flags(0));
+        tape.established(server, SynRecv, 250, 0, Flags(0));
+        tape.step(client, (Established, FinWait1));
+        tape.step(server, (Established, CloseWait));
+        tape.step(client, (FinWait1, FinWait2));
+        tape.step(server, (CloseWait, LastAck));
+        tape.end(client, FinWait2, |end| end.flags = Flags::FIN_RECEIVED);
+        tape.end(server, LastAck, |end| end.flags = Flags::FIN_RECEIVED);
+    }
+    tape.hand_over();
+    tape.frames
+}
+
+fn time_waits() -> Vec<Frame> {
+    let met = (0..TIME_WAITS).map(|number| {
+        Input::TimeWait(WalkedTimeWait {
+            fin_wait2: false,
+            port_by_connect: Some(true),
+            local: ([192, 0, 2, (number / 28_000) as u8], 32_768 + (number % 28_000) as u16).into(),
+            remote: ([198, 51, 100, 1], 443).into(),
+            remaining_ms: 30_000,
+        })
+    });
+    let mut tape = Tape::begin();
+    tape.walk(&met.collect::<Vec<_>>());
+    tape.frames
+}
+
+fn tracker() -> Tracker {
+    Tracker::new(Limits::default(), Tape::BEGIN)
+}
+
+fn tell(tracker: &mut Tracker, frames: &[Frame]) {
+    for frame in frames {
+        decode(frame, |input| tracker.ingest(&input, &mut ()));
+    }
+}
+
+fn transitions(criterion: &mut Criterion) {
+    let frames = lives();
+    let mut group = criterion.benchmark_group("transitions");
+    group.throughput(Throughput::Elements(10 * CONNECTIONS));
+    group.bench_function("decoded", |bencher| {
+        bencher
+            .iter(|| frames.iter().for_each(|frame| decode(frame, |input| drop(black_box(input)))));
+    });
+    group.bench_function("decoded and tracked", |bencher| {
+        bencher.iter_with_large_drop(|| {
+            let mut tracker = tracker();
+            tell(&mut tracker, &frames);
+            tracker
+        });
+    });
+}
+
+fn walks(criterion: &mut Criterion) {
+    let frames = time_waits();
+    let mut tracker = tracker();
+    tell(&mut tracker, &frames);
+    let mut group = criterion.benchmark_group("walk");
+    group.throughput(Throughput::Elements(TIME_WAITS.into()));
+    group.bench_function("over known TIME_WAITs", |bencher| {
+        bencher.iter(|| tell(&mut tracker, &frames));
+    });
+}
+
+fn distributions(criterion: &mut Criterion) {
+    let mut full = Distribution::default();
+    (0..100_000_u64).for_each(|value| full.add(value * value % 1_000_003));
+    let mut group = criterion.benchmark_group("distribution");
+    group.bench_function("add", |bencher| {
+        let (mut distribution, mut value) = (Distribution::default(), 1_u64);
+        bencher.iter(|| {
+            value = value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            distribution.add(value >> 44);
+        });
+    });
+    group.bench_function("merge", |bencher| {
+        let merge = |mut sum: Distribution| {
+            sum.merge(black_box(&full));
+            sum
+        };
+        bencher.iter_batched(|| full.clone(), merge, BatchSize::SmallInput);
+    });
+    group.bench_function("p99", |bencher| bencher.iter(|| black_box(&full).quantile(0.99)));
+}
+
+fn reports(criterion: &mut Criterion) {
+    let mut tracker = tracker();
+    tell(&mut tracker, &lives());
+    criterion.bench_function("report", |bencher| bencher.iter(|| tracker.cut().rows(By::Port)));
+}
+
+criterion_group! {
+    name = stages;
+    config = Criterion::default().measurement_time(Duration::from_secs(3));
+    targets = transitions, walks, distributions, reports
+}
+criterion_main!(stages);
