@@ -26,11 +26,11 @@ pub(crate) const COMMAND: &str = "load";
 const PORT: u16 = 7000;
 
 /// So many addresses that no range of ports runs out within a TIME_WAIT.
-const ADDRESSES: u64 = 40;
+pub(crate) const ADDRESSES: u64 = 40;
 
 /// What either side of a short connection says, in bytes.
-const REQUEST: usize = 100;
-const REPLY: usize = 1_000;
+pub(crate) const REQUEST: usize = 100;
+pub(crate) const REPLY: usize = 1_000;
 
 /// No load goes on for longer, whatever it was asked for.
 const LONGEST: Duration = Duration::from_secs(1800);

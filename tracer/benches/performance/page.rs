@@ -2,7 +2,12 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use crate::{beyond, cost::Cost, results::Results};
+use crate::{
+    beyond,
+    cost::Cost,
+    load::{ADDRESSES, REPLY, REQUEST},
+    results::Results,
+};
 
 /// What is to be reached.
 pub(crate) struct Goal {
@@ -170,9 +175,9 @@ figures differ, and the ratios less. `cargo xtask bench` measures all of it agai
 page ({minutes} minutes, as root, on an otherwise idle machine); `cargo xtask bench cost survey`
 measures parts.
 
-The load makes short connections on loopback in a namespace of its own, one after the other between
-two threads, to 250 addresses, closed by either side first in turn: {rate:.0} connections/s with
-nobody watching, ten transitions each.
+The load makes short connections on loopback in a namespace of its own: a client and a server for
+each processor, {addresses} addresses, a request of {REQUEST} bytes and a reply of {REPLY}, closed by
+either side first in turn; {rate:.0} connections/s with nobody watching, ten transitions each.
 
 | what | goal | measured | met |
 | --- | --- | --- | --- |
@@ -183,6 +188,7 @@ nobody watching, ten transitions each.
         processor = host.processor,
         memory = host.gibibytes,
         minutes = 25,
+        addresses = ADDRESSES,
         rate = cost.untraced_per_second(),
     );
     for goal in goals(results) {
