@@ -36,10 +36,10 @@ All records go through one ring buffer to one reader. From the figures above:
   every second included). One core of it is used up at {reader_limit:.1} million transitions/s:
   {connections:.0} thousand short connections/s of a server, or {mb:.0} MB/s of records. **The
   reader saturates first, not the ring.**
-- A transition of this load takes {load_us:.1} µs of CPU by itself, in which nothing but connecting
-  and closing happens. So the reader is one core for {cpus:.0} cores that do nothing else. A host
-  whose connections carry requests spends a small part of that on transitions: one core per several
-  hundred.
+- A transition of this load takes {load_us:.1} µs of CPU by itself, with a tenth of a request and
+  its reply. So the reader is one core for {cpus:.0} cores that do nothing else. A host whose
+  connections carry many requests, or that has work to do for them, spends a small part of that on
+  transitions: one core per several hundred.
 - Bursts are the ring's: its size divided by the rate is how long the reader may be away. The
   default of {ring_mib} MiB lasts {lasts:.1} s at this machine's rate and {lasts_there:.2} s at the
   reader's limit. `doctor` names the size for the host's own rate.

@@ -282,9 +282,11 @@ fn namespaces(count: usize, time: Duration) -> Result<u64> {
     let deadline = Instant::now() + time;
     thread::scope(|scope| {
         let threads: Vec<_> = (0..count)
-            .map(|_| {
+            .map(|index| {
                 scope.spawn(move || -> Result<u64> {
                     enter_new_namespace()?;
+                    // Spread evenly.
+                    thread::sleep(PAUSE * index as u32 / count as u32);
                     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
                     let mut connections = 0;
                     while Instant::now() < deadline {

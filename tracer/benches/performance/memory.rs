@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{load::Load, tracer::Synfin, usage};
+use crate::{load::Load, median, tracer::Synfin, usage};
 
 /// On loopback both ends are here, and each is a connection of ours.
 const OPEN: u64 = 500_000;
@@ -74,10 +74,13 @@ pub(crate) fn soak(synfin: &Synfin) -> Result<Soak> {
 }
 
 impl Soak {
-    /// The most after all had filled, and how much more that is than what it was then.
+    /// The most after all had filled, and by how much the last quarter of that time lies above the
+    /// first, by their medians: single samples are taken in the middle of a walk.
     pub(crate) fn most_and_growth(&self) -> Option<(u64, f64)> {
         let later = self.memory.get(FILLING..)?;
-        let (first, most) = (later.first()?, later.iter().max()?);
-        Some((*most, *most as f64 / *first as f64 - 1.0))
+        let quarter = later.len().div_ceil(4);
+        let middle = |samples: &[u64]| median(samples.iter().map(|&bytes| bytes as f64));
+        let growth = middle(&later[later.len() - quarter..]) / middle(&later[..quarter]) - 1.0;
+        Some((*later.iter().max()?, growth))
     }
 }

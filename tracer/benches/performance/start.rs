@@ -19,6 +19,9 @@ use crate::{load::Load, median, replay, tracer::Synfin};
 
 const ROUNDS: usize = 7;
 
+/// So many make a transition every millisecond or two, and leave the processors alone otherwise.
+const NAMESPACES: usize = 20;
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Start {
     /// Milliseconds.
@@ -30,10 +33,9 @@ pub(crate) struct Start {
 pub(crate) fn measure(synfin: &Synfin) -> Result<Start> {
     let mut to_first_record = Vec::new();
     for _ in 0..ROUNDS {
-        let load = Load::Namespaces { count: 1, ms: 1_500 }.start()?;
-        let busy = Load::Short { connections: 5_000, ms: 1_500 }.start()?;
+        let load = Load::Namespaces { count: NAMESPACES, ms: 2_000 }.start()?;
+        thread::sleep(Duration::from_secs(1));
         to_first_record.push(first_record(synfin)?);
-        busy.end()?;
         load.end()?;
     }
     Ok(Start { to_first_record, bytes: fs::metadata(&synfin.0)?.len() })
