@@ -785,12 +785,16 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__report)
-            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --once --by --reason --state --from --record --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -o -w -H -v -h --once --fail-on --by --reason --state --from --record --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --fail-on)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --by)
                     COMPREPLY=($(compgen -W "port remote owner netns" -- "${cur}"))
                     return 0

@@ -106,6 +106,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand top" -s w -l wide -d 'All 
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s H -l no-header -d 'No heading and no footer'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand top" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c synfin -n "__fish_synfin_using_subcommand report" -l fail-on -d 'Exit with 1 if a figure is so in any report: abnormal>0, client.failures.connect_timeout>=1, server:8080.handshake.clean.p99_us>50000; may be given several times' -r
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l by -d 'What makes a row, besides the role' -r -f -a "port\t'The service port'
 remote\t'The service port, and the address that a client connects to'
 owner\t'The process that connects or listens'

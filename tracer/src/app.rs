@@ -30,6 +30,7 @@ use crate::{
     decode::decode,
     exit::Exit,
     explain::look_up,
+    fail_on::Trial,
     failure::{Failure, spelled},
     input::Nanos,
     message::{say, say_lines},
@@ -113,9 +114,11 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         }
         Command::Report(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), rows(args.rows));
-            let mut output = Report::new(sink, args.interval, args.count);
+            let output = Report::new(sink, args.interval, args.count);
+            let mut output = output.on_trial(Trial::new(args.fail_on));
             let run = Run::new(args.source, args.run, verbose)?;
-            Run { once: args.once, ..run }.go(&mut output).await
+            Run { once: args.once, ..run }.go(&mut output).await?;
+            return Ok(output.exit());
         }
         Command::Trace(args) => {
             let lines = Lines::new(stdout(), style(args.output), transition::FIGURES);

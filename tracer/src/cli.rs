@@ -17,6 +17,7 @@ pub(crate) use filter::FilterArgs;
 
 use crate::{
     exit::Exit,
+    fail_on::FailOn,
     harmless::harmless,
     sink::Format,
     states,
@@ -109,6 +110,10 @@ pub(crate) struct ReportArgs {
     /// Look at all sockets once, and report what is so now
     #[arg(long, conflicts_with_all = ["interval", "from", "duration", "run"])]
     pub(crate) once: bool,
+    /// Exit with 1 if a figure is so in any report: abnormal>0, client.failures.connect_timeout>=1,
+    /// server:8080.handshake.clean.p99_us>50000; may be given several times
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) fail_on: Vec<FailOn>,
     #[command(flatten)]
     pub(crate) rows: RowsArgs,
     #[command(flatten)]

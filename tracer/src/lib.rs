@@ -14,6 +14,7 @@ pub mod diagnose;
 pub mod enrich;
 pub mod exit;
 mod explain;
+mod fail_on;
 pub mod failure;
 pub mod figure;
 pub mod filter;

@@ -8,14 +8,18 @@ use std::{
 
 use super::Output;
 use crate::{
+    exit::Exit,
+    fail_on::Trial,
     input::{Nanos, Session},
+    message::say,
     sink::report::ReportSink,
-    tracker::{Observer, Tracker},
+    tracker::{Observer, Snapshot, Tracker},
 };
 
 /// Cuts and writes.
 pub(crate) struct Report<W> {
     sink: ReportSink<W>,
+    trial: Trial,
     session: Session,
     /// `None`: one report, at the end.
     interval: Option<Nanos>,
@@ -31,12 +35,31 @@ impl<W: Write> Report<W> {
             interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
         Self {
             sink,
+            trial: Trial::default(),
             session: Session::default(),
             interval,
             next_cut: 0,
             last_cut: None,
             left: count,
         }
+    }
+
+    /// Every report is tried by these conditions.
+    pub(crate) fn on_trial(self, trial: Trial) -> Self {
+        Self { trial, ..self }
+    }
+
+    /// What has come of the conditions.
+    pub(crate) fn exit(&self) -> Exit {
+        let (exit, why) = self.trial.end();
+        why.iter().for_each(|why| say(why));
+        exit
+    }
+
+    fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        self.sink.write(&self.session, snapshot)?;
+        self.trial.take(&self.session, snapshot).iter().for_each(|violation| say(violation));
+        Ok(())
     }
 }
 
@@ -59,7 +82,7 @@ impl<W: Write> Output for Report<W> {
         let late = tracker.now() - self.next_cut;
         self.next_cut = self.next_cut.saturating_add(interval.saturating_mul(late / interval + 1));
         self.last_cut = Some(tracker.now());
-        self.sink.write(&self.session, &tracker.cut())?;
+        self.write(&tracker.cut())?;
         if let Some(left) = &mut self.left {
             *left -= 1;
             if *left == 0 {
@@ -79,6 +102,6 @@ impl<W: Write> Output for Report<W> {
         if has_all || just_written {
             return Ok(());
         }
-        self.sink.write(&self.session, &tracker.cut())
+        self.write(&tracker.cut())
     }
 }

@@ -68,13 +68,7 @@ pub struct Report {
 impl Report {
     /// The rows that are asked for.
     pub fn new(session: &Session, snapshot: &Snapshot, asked: &Rows) -> Self {
-        let header = Header {
-            session: session.clone(),
-            sight: Sight::of(&session.shown),
-            interval: Interval::of(session, snapshot),
-            kernel_counts: snapshot.kernel_counts,
-            by: asked.by,
-        };
+        let header = Header::new(session, snapshot, asked.by);
         let mut rows = PortRow::all(session, snapshot, asked.by);
         let count = rows.len();
         rows.retain(|row| asked.show(&row.row));
@@ -218,6 +212,16 @@ pub struct Header {
 }
 
 impl Header {
+    pub(crate) fn new(session: &Session, snapshot: &Snapshot, by: By) -> Self {
+        Self {
+            session: session.clone(),
+            sight: Sight::of(&session.shown),
+            interval: Interval::of(session, snapshot),
+            kernel_counts: snapshot.kernel_counts,
+            by,
+        }
+    }
+
     fn knowledge(&self, of: Extra) -> Value {
         Value::Word(self.sight.knowledge(of).name())
     }

@@ -43,10 +43,14 @@ pub struct PortRow {
 impl PortRow {
     /// All rows of an interval, in the order of their names.
     pub(crate) fn all(session: &Session, snapshot: &Snapshot, by: By) -> Vec<Self> {
-        let (end, seconds) = (snapshot.end, snapshot.seconds());
-        let (clock, sight) = (session.clock, Sight::of(&session.shown));
         let rows = snapshot.rows(by).into_iter();
-        rows.map(|row| Self { row, end, seconds, clock, sight }).collect()
+        rows.map(|row| Self::new(row, session, snapshot)).collect()
+    }
+
+    /// A row of this interval.
+    pub(crate) fn new(row: RowSnapshot, session: &Session, snapshot: &Snapshot) -> Self {
+        let (end, seconds) = (snapshot.end, snapshot.seconds());
+        Self { row, end, seconds, clock: session.clock, sight: Sight::of(&session.shown) }
     }
 
     /// The same row, in which nothing has happened and nothing is.

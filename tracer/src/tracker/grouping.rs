@@ -100,6 +100,13 @@ impl RowSnapshot {
         self.counters.sum(|reason| reason.class() == Class::Abnormal)
     }
 
+    /// Connections that began, were open or ended in the interval.
+    pub(crate) fn has_connections(&self) -> bool {
+        let Counters { attempts, established, adopted, .. } = &self.counters;
+        let open = self.opening_balance.open + self.gauges.open;
+        attempts + established + adopted + open + self.counters.sum(|_| true) > 0
+    }
+
     /// Attempts of a client, established ones of a server.
     pub(crate) fn new_connections(&self) -> u64 {
         match self.role {
@@ -153,6 +160,22 @@ impl Snapshot {
         let mut group = Group::default();
         parts.for_each(|(key, page)| group.add(key, page));
         Some(group.into_row(wanted.clone()))
+    }
+
+    /// All that `is_part` says of, by role and service port, as one row of this role. `None` if
+    /// there is nothing.
+    pub(crate) fn sum(
+        &self,
+        role: Role,
+        is_part: impl Fn(Role, Option<u16>) -> bool,
+    ) -> Option<RowSnapshot> {
+        let parts = self.pages.iter().filter(|(key, _)| is_part(key.role, key.port));
+        let mut parts = parts.peekable();
+        parts.peek()?;
+        let mut group = Group::default();
+        parts.for_each(|(key, page)| group.add(key, page));
+        let name = RowName { role, port: None, remote: None, owner: None, netns: None };
+        Some(group.into_row(name))
     }
 
     /// The rows, put together `by`.

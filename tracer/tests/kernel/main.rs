@@ -22,6 +22,7 @@ mod mix;
 mod owners;
 mod replay;
 mod screen;
+mod scripting;
 mod soak;
 mod survey;
 mod time_wait;

@@ -1,0 +1,42 @@
+//! A load test as a script has it: `report --fail-on CONDITION -- COMMAND`, and every exit code.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::lab::{self, Broken, Namespace, Synfin};
+
+/// The base of this file's ports.
+const PORT: u16 = 7481;
+
+/// Nobody listens there.
+const CLOSED: u16 = PORT + 1;
+
+#[test]
+fn a_load_test_exits_with_each_documented_code() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let listener = namespace.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
+    let tried_in = |namespace: &Namespace, condition: &str, load: &str| {
+        let netns = namespace.id().to_string();
+        let args = ["report", "-N", &netns, "--fail-on", condition, "--", "bash", "-c", load];
+        let finished = namespace.within(|| Synfin::run(args));
+        (finished.code, finished.stderr)
+    };
+    let tried = |condition: &str, load: &str| tried_in(&namespace, condition, load);
+    let connects = |port: u16| format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
+
+    let (code, said) = tried("failed>0", &connects(PORT));
+    assert_eq!(code, 0, "{said}");
+    let slow = format!("client:{PORT}.handshake.clean.p99_us>0");
+    let (code, said) = tried(&slow, &connects(PORT));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&slow), "{said}");
+    let (code, said) = tried("failures.connect_refused_rst>0", &connects(CLOSED));
+    assert_eq!(code, 1, "{said}");
+    let (code, said) = tried("gremlins>0", &connects(PORT));
+    assert_eq!(code, 2, "{said}");
+    let (code, said) = tried_in(&Namespace::new(), "failed>0", "true");
+    assert_eq!(code, 4, "{said}");
+    let broken = Broken::not().without_capabilities(&["bpf", "sys_admin"]);
+    assert_eq!(broken.run(&["report", "--fail-on", "failed>0", "--", "true"]).code, 3);
+    drop(listener);
+}
