@@ -207,11 +207,11 @@ impl Which {
     }
 }
 
-/// The figure of this name, and if it counts by words, which of these is meant.
-fn named<T>(
-    figures: &'static [Figure<T>],
-    key: &str,
-) -> Result<Option<(&'static Figure<T>, Option<&'static str>)>, String> {
+/// A figure, and if it counts by words, which of these is meant.
+type Named<T> = (&'static Figure<T>, Option<&'static str>);
+
+/// The figure of this name.
+fn named<T>(figures: &'static [Figure<T>], key: &str) -> Result<Option<Named<T>>, String> {
     if let Some(figure) = figures.iter().find(|figure| figure.about.key == key) {
         return match figure.about.kind {
             Kind::Counts(words) => Err(format!(
