@@ -43,6 +43,9 @@ _synfin() {
             synfin,report)
                 cmd="synfin__subcmd__report"
                 ;;
+            synfin,serve)
+                cmd="synfin__subcmd__serve"
+                ;;
             synfin,top)
                 cmd="synfin__subcmd__top"
                 ;;
@@ -76,6 +79,9 @@ _synfin() {
             synfin__subcmd__help,report)
                 cmd="synfin__subcmd__help__subcmd__report"
                 ;;
+            synfin__subcmd__help,serve)
+                cmd="synfin__subcmd__help__subcmd__serve"
+                ;;
             synfin__subcmd__help,top)
                 cmd="synfin__subcmd__help__subcmd__top"
                 ;;
@@ -89,7 +95,7 @@ _synfin() {
 
     case "${cmd}" in
         synfin)
-            opts="-v -n -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --numeric --from --record --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record doctor diagnose compare explain completions help"
+            opts="-v -n -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --numeric --from --record --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record serve doctor diagnose compare explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -527,7 +533,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__help)
-            opts="top report trace connections record doctor diagnose compare explain completions help"
+            opts="top report trace connections record serve doctor diagnose compare explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -653,6 +659,20 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__help__subcmd__report)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        synfin__subcmd__help__subcmd__serve)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -897,6 +917,104 @@ _synfin() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "table json csv" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        synfin__subcmd__serve)
+            opts="-p -P -L -D -4 -6 -N -c -v -h --listen --max-series --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-series)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -P)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --localport)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -L)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remoteport)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -D)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --local)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -N)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cgroup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --role)
+                    COMPREPLY=($(compgen -W "client server" -- "${cur}"))
                     return 0
                     ;;
                 *)

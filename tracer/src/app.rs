@@ -4,6 +4,7 @@
 use std::{
     fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter, IsTerminal},
+    net::{SocketAddr, TcpListener},
     ops::ControlFlow,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -23,8 +24,8 @@ use crate::{
         SourceArgs,
     },
     command::{
-        Connections, Diagnose, Doctor, OneReport, Output, Record, Report, Select, Trace, Which,
-        completions, explain, reports_in, write_comparison,
+        Connections, Diagnose, Doctor, OneReport, Output, Record, Report, Select, Serve, Trace,
+        Which, completions, explain, reports_in, write_comparison,
     },
     compare::{Side, compare},
     decode::decode,
@@ -37,10 +38,12 @@ use crate::{
     recording::{Frame, Recorder, RecordingError},
     ring_size::{self, bytes},
     screen::{self, Screen, Still},
+    serve::Endpoint,
     services::Services,
     sight::Sight,
     sink::{
         Format, Lines, Style, connection,
+        metrics::Metrics,
         report::{ReportSink, Rows},
         transition,
     },
@@ -149,6 +152,14 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 .go(&mut Record::new(args.file))
                 .await
         }
+        Command::Serve(args) => {
+            let endpoint = listen(args.listen)?;
+            let source =
+                SourceArgs { from: None, record: None, live: args.live, filter: args.filter };
+            let run = Run::new(source, RunArgs::default(), verbose)?;
+            say(&format!("metrics are at http://{}/metrics", args.listen));
+            run.go(&mut Serve::new(Metrics::new(args.max_series), endpoint)).await
+        }
         Command::Diagnose(args) => {
             let mut source = args.source;
             if source.from.is_none() && args.run.command.is_empty() {
@@ -185,6 +196,15 @@ pub async fn still(recording: &Path, keys: &str, width: u16, height: u16) -> Res
     Run::new(source, RunArgs::default(), 0)?.go(&mut still).await?;
     still.press(keys);
     Ok(still.drawn(width, height))
+}
+
+/// Where metrics are fetched from, before anything is attached.
+fn listen(address: SocketAddr) -> Result<Endpoint> {
+    let endpoint = TcpListener::bind(address).and_then(Endpoint::start);
+    Ok(endpoint.map_err(|error| {
+        let remedy = "another address or port can be given with --listen";
+        Failure::cannot_run(format!("cannot listen on {address}"), spelled(&error), remedy)
+    })?)
 }
 
 /// What is compared: reports, or a recording that one is made of.

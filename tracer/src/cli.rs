@@ -5,6 +5,7 @@ mod filter;
 use std::{
     ffi::OsString,
     io::{self, Write},
+    net::SocketAddr,
     path::PathBuf,
     time::Duration,
 };
@@ -19,7 +20,10 @@ use crate::{
     exit::Exit,
     fail_on::FailOn,
     harmless::harmless,
-    sink::Format,
+    sink::{
+        Format,
+        metrics::{DEFAULT_SERIES, Metrics},
+    },
     states,
     tracker::{By, close::CloseReason},
 };
@@ -72,6 +76,8 @@ pub(crate) enum Command {
     Connections(ConnectionsArgs),
     /// Write all that is seen to a file, to be read with --from
     Record(RecordArgs),
+    /// Serve metrics for Prometheus and whoever understands its format
+    Serve(ServeArgs),
     /// Say what this host can and cannot do, and try it on connections of its own
     Doctor(DoctorArgs),
     /// Say what is wrong with the traffic, and what to do about it
@@ -176,6 +182,21 @@ pub(crate) struct RecordArgs {
     /// Run this command, and stop when it ends
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; nobody else can reach 127.0.0.1
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9764")]
+    pub(crate) listen: SocketAddr,
+    /// Most series; ports that find no room are put together as port="other"
+    #[arg(long, value_name = "N", value_parser = series, default_value_t = DEFAULT_SERIES)]
+    pub(crate) max_series: usize,
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 /// Which rows there are.
@@ -410,6 +431,14 @@ fn interval(text: &str) -> Result<Duration, String> {
         return Err("must be more than zero".into());
     }
     Ok(duration)
+}
+
+fn series(text: &str) -> Result<usize, String> {
+    let series = text.parse().map_err(|_| "not a number of series".to_owned())?;
+    if series < Metrics::LEAST_SERIES {
+        return Err(format!("a port of its own takes at least {}", Metrics::LEAST_SERIES));
+    }
+    Ok(series)
 }
 
 /// A state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.

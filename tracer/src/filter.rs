@@ -288,7 +288,7 @@ fn networks(list: &[Network]) -> abi::Networks {
 }
 
 impl PortRange {
-    fn holds(&self, port: u16) -> bool {
+    pub(crate) fn holds(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 }

@@ -27,6 +27,7 @@ mod paragraph;
 pub mod recording;
 mod ring_size;
 mod screen;
+mod serve;
 mod services;
 pub mod sight;
 pub mod sink;

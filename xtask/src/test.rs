@@ -77,8 +77,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
 const SKIPPED: &str = "target/skipped-tests";
 
 /// Programs that tests call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("tcpdump", "tcpdump"), ("tmux", "tmux")];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("tcpdump", "tcpdump"),
+    ("tmux", "tmux"),
+    ("promtool", "prometheus"),
+];
 
 /// Installs what is missing of them; where that cannot be, the tests that need one fail by name.
 fn provide_programs(sh: &Shell) {

@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod record;
 mod report;
+mod serve;
 mod trace;
 
 use std::{io, ops::ControlFlow};
@@ -20,6 +21,7 @@ pub(crate) use doctor::Doctor;
 pub(crate) use explain::explain;
 pub(crate) use record::Record;
 pub(crate) use report::Report;
+pub(crate) use serve::Serve;
 pub(crate) use trace::Trace;
 
 use crate::{

@@ -5,6 +5,7 @@ pub mod connection;
 mod csv_rows;
 pub mod diagnosis;
 mod json_lines;
+pub mod metrics;
 pub mod report;
 mod table;
 pub mod transition;

@@ -185,7 +185,7 @@ impl Counters {
     }
 
     /// Adds all of another.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         let Self {
             attempts,
             discarded,

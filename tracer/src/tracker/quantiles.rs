@@ -24,6 +24,7 @@ pub struct Distribution {
     /// Not yet in the buckets.
     recent: Vec<u64>,
     count: u64,
+    sum: u64,
     max: u64,
 }
 
@@ -33,6 +34,7 @@ impl Distribution {
         let value = value.min((1 << MAX_POWER) - 1);
         self.recent.push(value);
         self.count += 1;
+        self.sum = self.sum.saturating_add(value);
         self.max = self.max.max(value);
         self.settle_many();
     }
@@ -47,6 +49,7 @@ impl Distribution {
             });
         }
         self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
         self.settle_many();
     }
@@ -54,6 +57,11 @@ impl Distribution {
     /// How many were added.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// All of them together.
+    pub fn sum(&self) -> u64 {
+        self.sum
     }
 
     /// The largest.

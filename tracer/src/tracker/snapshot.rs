@@ -193,7 +193,8 @@ impl Events {
         [self.lost_edges, self.missed, self.gaps, self.unreadable].iter().any(|&count| count > 0)
     }
 
-    fn add(&mut self, later: &Self) {
+    /// Adds those of a later interval.
+    pub(crate) fn add(&mut self, later: &Self) {
         self.seen += later.seen;
         self.delivered += later.delivered;
         self.lost += later.lost;

@@ -23,6 +23,7 @@ mod owners;
 mod replay;
 mod screen;
 mod scripting;
+mod serve;
 mod soak;
 mod survey;
 mod time_wait;

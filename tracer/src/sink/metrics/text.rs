@@ -1,0 +1,103 @@
+//! Prometheus's text format, and OpenMetrics.
+
+use std::fmt::{self, Display, Write};
+
+use super::{BOUNDS_US, Durations, Kind, METRICS, Metric, Metrics, Sample, Value};
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Version 0.0.4 of Prometheus's.
+    Prometheus,
+    /// Version 1.0.0.
+    OpenMetrics,
+}
+
+impl Form {
+    /// What a client that sends this `Accept` wants.
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") {
+            Self::OpenMetrics
+        } else {
+            Self::Prometheus
+        }
+    }
+
+    /// Its media type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Writes all metrics that have samples.
+pub fn write(metrics: &Metrics, form: Form) -> String {
+    let mut page = String::new();
+    for metric in METRICS {
+        let samples = metric.samples(metrics);
+        if !samples.is_empty() {
+            // Writing to a string does not fail.
+            let _ = one(&mut page, metric, &samples, form);
+        }
+    }
+    if form == Form::OpenMetrics {
+        page.push_str("# EOF\n");
+    }
+    page
+}
+
+fn one(page: &mut String, metric: &Metric, samples: &[Sample], form: Form) -> fmt::Result {
+    let Metric { name, help, kind, .. } = metric;
+    // OpenMetrics names a counter without the ending of its samples.
+    let family = match form {
+        Form::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
+        Form::Prometheus => name,
+    };
+    let kind = match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    };
+    writeln!(page, "# HELP {family} {}\n# TYPE {family} {kind}", escaped(help))?;
+    for Sample { labels, value } in samples {
+        match value {
+            Value::Count(count) => line(page, name, "", labels, None, count)?,
+            Value::Number(number) => line(page, name, "", labels, None, number)?,
+            Value::Durations(Durations { up_to, sum_us }) => {
+                let bounds = BOUNDS_US.map(|us| (us as f64 / 1e6).to_string());
+                let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
+                for (bound, count) in bounds.zip(up_to) {
+                    line(page, name, "_bucket", labels, Some(bound), count)?;
+                }
+                line(page, name, "_sum", labels, None, *sum_us as f64 / 1e6)?;
+                line(page, name, "_count", labels, None, up_to[BOUNDS_US.len()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn line(
+    page: &mut String,
+    name: &str,
+    suffix: &str,
+    labels: &[(&'static str, String)],
+    bound: Option<&str>,
+    value: impl Display,
+) -> fmt::Result {
+    let labels = labels.iter().map(|(name, value)| (*name, value.as_str()));
+    let labels: Vec<_> = labels
+        .chain(bound.map(|bound| ("le", bound)))
+        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value).replace('"', "\\\"")))
+        .collect();
+    match labels.as_slice() {
+        [] => writeln!(page, "{name}{suffix} {value}"),
+        labels => writeln!(page, "{name}{suffix}{{{}}} {value}", labels.join(",")),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n")
+}

@@ -1,0 +1,180 @@
+//! The endpoint for metrics: what is fetched from it, and who cannot keep others from that.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::lab::{self, Namespace, PROGRAM, Synfin, eventually_equal};
+
+/// The base of this file's ports.
+const PORT: u16 = 7491;
+
+const ENDPOINT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9764);
+
+/// An endpoint in a namespace, where nobody else looks for it.
+fn serve(namespace: &Namespace, args: &[&str]) -> Synfin {
+    let netns = namespace.id().to_string();
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "-N", &netns]).args(args);
+    namespace.within(|| Synfin::watch_command(&mut command))
+}
+
+fn connect(namespace: &Namespace) -> TcpStream {
+    namespace.within(|| TcpStream::connect(ENDPOINT)).expect("the endpoint")
+}
+
+/// All that is answered to this.
+fn asked(namespace: &Namespace, request: &[u8]) -> String {
+    let mut stream = connect(namespace);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    // Who is refused early may not take all of it.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn get(namespace: &Namespace, path: &str) -> String {
+    asked(
+        namespace,
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+    )
+}
+
+/// The value of a sample; 0 if there is none.
+fn sample(page: &str, labelled: &str) -> f64 {
+    let mut lines = page.lines();
+    let value = lines.find_map(|line| line.strip_prefix(labelled)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or(0.0)
+}
+
+#[test]
+fn what_is_fetched_is_what_happened() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let listener = namespace.listen(address);
+    let synfin = serve(&namespace, &[]);
+    for _ in 0..20 {
+        namespace.pair_with(&listener, address).close_by_client();
+    }
+    let open = namespace.pair_with(&listener, address);
+    let of = |name: &str, role: &str, labels: &str| {
+        let page = get(&namespace, "/metrics");
+        sample(&page, &format!("{name}{{role=\"{role}\",port=\"{PORT}\"{labels}}}"))
+    };
+    for role in ["server", "client"] {
+        let count =
+            |name, labels| eventually_equal(name, expected(name), || of(name, role, labels));
+        count("synfin_connections_established_total", "");
+        count("synfin_handshake_duration_seconds_count", ",class=\"clean\"");
+        count("synfin_connections", ",state=\"established\"");
+    }
+    let closes = [("server", "closed_by_peer"), ("client", "closed_by_us")];
+    for (role, reason) in closes {
+        let labels = format!(",reason=\"{reason}\",class=\"normal\"");
+        let closed = || of("synfin_connections_closed_total", role, &labels);
+        eventually_equal(reason, 20.0, closed);
+    }
+    // In either form, and its health.
+    let page = get(&namespace, "/metrics");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("version=0.0.4"), "{page}");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        Accept: application/openmetrics-text;version=1.0.0\r\n\r\n";
+    let page = asked(&namespace, request);
+    assert!(page.ends_with("# EOF\n") && page.contains("TYPE synfin_events counter\n"), "{page}");
+    assert!(get(&namespace, "/healthz").ends_with("ok\n"));
+    assert!(get(&namespace, "/").contains("/metrics"));
+    drop(open);
+    assert_eq!(synfin.finish().code, 0);
+}
+
+fn expected(name: &str) -> f64 {
+    if name == "synfin_connections" { 1.0 } else { 21.0 }
+}
+
+#[test]
+fn nobody_keeps_others_from_it() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let synfin = serve(&namespace, &[]);
+    let works = || {
+        let begun = Instant::now();
+        let page = get(&namespace, "/metrics");
+        assert!(page.contains("synfin_info{"), "{page}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    };
+    works();
+    let before = synfin.process().memory();
+
+    // Who asks wrongly is told so.
+    for (request, answer) in [
+        (
+            &b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                [..],
+            "405",
+        ),
+        (b"GET /elsewhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "404"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "400"),
+        (b"GET /metrics\x00 HTTP/9.9\r\n\r\n", "400"),
+    ] {
+        let said = asked(&namespace, request);
+        assert!(said.starts_with(&format!("HTTP/1.1 {answer} ")), "{said}");
+    }
+    let huge = [b"GET /metrics HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 1 << 20]].concat();
+    let said = asked(&namespace, &huge);
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{said}");
+    works();
+
+    // Who says nothing, or little by little, is not waited for.
+    let silent: Vec<_> = (0..30).map(|_| connect(&namespace)).collect();
+    let mut slow = connect(&namespace);
+    slow.write_all(b"GET /met").expect("some of it");
+    works();
+    // Nor who asks and does not listen; and many at a time are answered all the same.
+    let mut deaf: Vec<_> = (0..20).map(|_| connect(&namespace)).collect();
+    for stream in &mut deaf {
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
+    }
+    thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| assert!(get(&namespace, "/metrics").contains("synfin_info{")));
+        }
+    });
+    works();
+    drop((silent, slow, deaf));
+    let grown = synfin.process().memory().saturating_sub(before);
+    assert!(grown < 16 << 20, "it has grown by {grown} bytes");
+    assert_eq!(synfin.finish().code, 0);
+}
+
+#[test]
+fn what_prometheus_would_complain_about_is_not_there() {
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + 1));
+    let listener = namespace.listen(address);
+    let synfin = serve(&namespace, &[]);
+    namespace.pair_with(&listener, address).close_by_client();
+    let page = get(&namespace, "/metrics");
+    let (_, page) = page.split_once("\r\n\r\n").expect("a page");
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        eprintln!("not tried: there is no promtool");
+        return;
+    };
+    promtool.stdin.take().expect("a pipe").write_all(page.as_bytes()).expect("promtool");
+    let output = promtool.wait_with_output().expect("promtool");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty() && output.stdout.is_empty(), "{said}");
+    synfin.finish();
+}

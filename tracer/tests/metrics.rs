@@ -1,0 +1,152 @@
+//! Metrics: what is in them, and how many there are at most.
+
+#[allow(dead_code, reason = "other tests need more of it")]
+mod tape;
+#[allow(dead_code, reason = "other tests need more of it")]
+mod wire;
+
+use synfin::{
+    decode::decode,
+    input::Session,
+    recording::Frame,
+    sink::metrics::{DEFAULT_SERIES, Form, Metrics, write},
+    tracker::{Limits, Tracker},
+};
+use synfin_common::{event::Flags, state::TcpState::*};
+
+use tape::{Sock, Tape, story};
+
+/// A trace so far, and its metrics.
+struct Watched {
+    tracker: Tracker,
+    metrics: Metrics,
+}
+
+impl Watched {
+    fn new(series: usize, frames: &[Frame]) -> Self {
+        let mut metrics = Metrics::new(series);
+        let session = frames.iter().find_map(|frame| match frame {
+            Frame::Session(session) => Some(session.as_ref().clone()),
+            _ => None,
+        });
+        metrics.begin(&session.unwrap_or_else(Session::default));
+        let mut watched = Self { tracker: Tracker::new(Limits::default(), Tape::BEGIN), metrics };
+        watched.take(frames);
+        watched
+    }
+
+    fn take(&mut self, frames: &[Frame]) {
+        for frame in frames {
+            decode(frame, |input| self.tracker.ingest(&input, &mut ()));
+        }
+        self.metrics.take(&self.tracker.cut());
+    }
+
+    /// The samples, each under its whole name.
+    fn samples(&self) -> Vec<(String, f64)> {
+        let page = write(&self.metrics, Form::Prometheus);
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        let samples = lines.map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        });
+        samples.collect()
+    }
+
+    fn sample(&self, wanted: &str) -> Option<f64> {
+        self.samples().into_iter().find_map(|(name, value)| (name == wanted).then_some(value))
+    }
+}
+
+/// Connections to so many servers' ports from the first on, established and closed.
+fn served(first: u16, ports: u16) -> Vec<Frame> {
+    let mut tape = Tape::begin();
+    for port in first..first + ports {
+        let child = Sock::new(port.into(), &format!("192.0.2.10:{port}"), "198.51.100.7:40001");
+        tape.at(10).birth(child, (Listen, SynRecv), None);
+        tape.established(child, SynRecv, 300, 0, Flags(0));
+        tape.step(child, (Established, CloseWait));
+        tape.step(child, (CloseWait, LastAck));
+        tape.end(child, LastAck, |end| end.flags = Flags::FIN_RECEIVED);
+    }
+    tape.tick_at(20);
+    tape.frames
+}
+
+#[test]
+fn the_story_is_told_in_samples() {
+    let watched = Watched::new(DEFAULT_SERIES, &story());
+    let own = |name: &str, labels: &str| watched.sample(&format!("synfin_{name}{{{labels}}}"));
+    let api = "role=\"server\",port=\"8080\"";
+    assert_eq!(own("connections_established_total", api), Some(2.0));
+    let reset = format!("{api},reason=\"reset_by_peer\",class=\"abnormal\"");
+    assert_eq!(own("connections_closed_total", &reset), Some(1.0));
+    // A clean handshake of 1,234 µs, and one of more than a second.
+    for (class, bound, count) in [
+        ("clean", "0.001", 0.0),
+        ("clean", "0.0025", 1.0),
+        ("clean", "+Inf", 1.0),
+        ("retransmitted", "1", 0.0),
+        ("retransmitted", "3", 1.0),
+    ] {
+        let labels = format!("{api},class=\"{class}\",le=\"{bound}\"");
+        assert_eq!(own("handshake_duration_seconds_bucket", &labels), Some(count), "{labels}");
+    }
+    let clean = format!("{api},class=\"clean\"");
+    assert_eq!(own("handshake_duration_seconds_sum", &clean), Some(0.001234));
+    assert_eq!(own("events_total", "outcome=\"delivered\""), Some(29.0));
+    assert_eq!(watched.sample("synfin_tracked_connections"), Some(2.0));
+    // Nobody has a name of its own choosing in there.
+    assert!(watched.samples().iter().all(|(name, _)| name.is_ascii() && !name.contains("root")));
+}
+
+#[test]
+fn however_many_ports_there_are_the_page_stays_within_its_bound() {
+    let mut watched = Watched::new(DEFAULT_SERIES, &served(1_000, 5));
+    watched.take(&served(10_000, 10_000));
+    watched.take(&story());
+    let samples = watched.samples();
+    assert!(samples.len() <= DEFAULT_SERIES, "{} series", samples.len());
+    // None that was there is gone, and all is counted somewhere.
+    let is_there =
+        |port: u16| samples.iter().any(|(name, _)| name.contains(&format!("\"{port}\"")));
+    assert!((1_000..1_005).all(is_there));
+    let established = samples.iter().filter(|(name, _)| {
+        name.starts_with("synfin_connections_established_total{role=\"server\"")
+    });
+    let established: f64 = established.map(|(_, value)| value).sum();
+    assert_eq!(established, 10_007.0);
+}
+
+#[test]
+fn with_less_room_there_are_fewer_ports() {
+    for series in [Metrics::LEAST_SERIES, 600, 5_000] {
+        let watched = Watched::new(series, &served(1_000, 500));
+        let samples = watched.samples().len();
+        assert!(samples <= series, "{samples} of {series}");
+    }
+    let least = Watched::new(Metrics::LEAST_SERIES, &served(1_000, 500));
+    let ports: std::collections::BTreeSet<_> = least
+        .samples()
+        .iter()
+        .filter_map(|(name, _)| Some(name.split_once("port=\"")?.1.split_once('"')?.0.to_owned()))
+        .collect();
+    assert_eq!(ports.len(), 2, "{ports:?}");
+    assert!(ports.contains("other"), "{ports:?}");
+}
+
+#[test]
+fn both_forms_say_the_same() {
+    let watched = Watched::new(DEFAULT_SERIES, &story());
+    let samples = |form| {
+        let page = write(&watched.metrics, form);
+        page.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(samples(Form::Prometheus), samples(Form::OpenMetrics));
+    let open = write(&watched.metrics, Form::OpenMetrics);
+    assert!(
+        open.contains("# TYPE synfin_connections_closed counter\n") && open.ends_with("# EOF\n")
+    );
+    assert_eq!(Form::accepted("application/openmetrics-text;version=1.0.0"), Form::OpenMetrics);
+    assert_eq!(Form::accepted("text/plain"), Form::Prometheus);
+}
