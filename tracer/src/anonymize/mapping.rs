@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-/// After so many of a kind, what they became is worked out anew: an address costs some microseconds.
+/// After so many of a kind, what they became is worked out anew: each takes some microseconds.
 const KNOWN_LIMIT: usize = 1 << 17;
 
 /// No process id is larger (`PID_MAX_LIMIT`, `linux/threads.h`).
@@ -16,8 +16,8 @@ const PROCESS_BITS: u32 = 22;
 /// As many as NIST asks for (SP 800-38G, FF1).
 const ROUNDS: u8 = 10;
 
-/// Networks that keep their prefix, as they mean the same on every host: it is not changed for
-/// them, nor for what shares its beginning with them.
+/// Networks that keep their prefix, as they mean the same on every host. The bits up to where an
+/// address differs from one of them stay as well: else it could take that one's place.
 const KEPT: [Kept; 7] = [
     Kept::prefix(Ipv6Addr::UNSPECIFIED, 128),
     Kept::prefix(Ipv6Addr::LOCALHOST, 128),
@@ -125,17 +125,11 @@ impl Mapping {
     fn bits(&mut self, address: u128) -> u128 {
         let key = &self.key;
         self.addresses.get(address, || {
-            (0..u128::BITS).fold(address, |mapped, length| {
-                let prefix = begin(address, length);
-                if KEPT.iter().any(|kept| kept.keeps_bit(prefix, length)) {
-                    return mapped;
-                }
-                let mut place = [0; 17];
-                place[..16].copy_from_slice(&prefix.to_be_bytes());
-                place[16] = length as u8;
-                let flip = u128::from(key.number("address", &place) & 1);
-                mapped ^ flip << (u128::BITS - 1 - length)
-            })
+            let flips =
+                (0..).zip(address.to_be_bytes()).map(|(at, byte)| flips(key, address, at, byte));
+            let mut octets = [0; 16];
+            octets.iter_mut().zip(flips).for_each(|(octet, flips)| *octet = flips);
+            address ^ u128::from_be_bytes(octets)
         })
     }
 
@@ -190,6 +184,29 @@ impl Mapping {
         let parts: Vec<_> = path.split('/').map(|part| self.name(of, part.as_bytes())).collect();
         parts.join("/")
     }
+}
+
+/// Which bits change of an address's byte at this place. Each is decided by all bits before it.
+fn flips(key: &Key, address: u128, at: u8, byte: u8) -> u8 {
+    let begun = u32::from(at) * 8;
+    // One hash for the whole byte: a bit of it for every way in which a bit can be reached.
+    let mut coins = None;
+    (0..8).fold(0, |flips, depth| {
+        let length = begun + depth;
+        let prefix = begin(address, length);
+        if KEPT.iter().any(|kept| kept.keeps_bit(prefix, length)) {
+            return flips;
+        }
+        let coins = coins.get_or_insert_with(|| {
+            let mut place = [at; 17];
+            place[..16].copy_from_slice(&begin(address, begun).to_be_bytes());
+            key.hash("address", &place)
+        });
+        // 1, then 2 and 3, then 4 to 7: as in a heap.
+        let way = (0x100 | usize::from(byte)) >> (8 - depth);
+        let flip = coins[way / 8] >> (way % 8) & 1;
+        flips | flip << (7 - depth)
+    })
 }
 
 /// A permutation of the numbers of so many bits: a Feistel network.
