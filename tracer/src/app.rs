@@ -2,11 +2,10 @@
 //! names them all.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
+    fs::File,
     io::{self, BufWriter, IsTerminal},
     net::{SocketAddr, TcpListener},
     ops::ControlFlow,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,13 +18,15 @@ use tokio::{
 };
 
 use crate::{
+    anonymize::Anonymizer,
     cli::{
         Cli, Command, DoctorArgs, FilterArgs, Grouping, LiveArgs, OutputArgs, RowsArgs, RunArgs,
         SourceArgs,
     },
     command::{
         Connections, Diagnose, Doctor, OneReport, Output, Record, Report, Select, Serve, Trace,
-        Which, completions, explain, reports_in, write_comparison,
+        Which, anonymize, anonymizer, completions, explain, record_to, reports_in,
+        write_comparison,
     },
     compare::{Side, compare},
     decode::decode,
@@ -148,9 +149,10 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 live: args.live,
                 filter: args.filter,
             };
-            Run::new(source, RunArgs { command: args.command }, verbose)?
-                .go(&mut Record::new(args.file))
-                .await
+            let anonymizer =
+                args.anonymize.then(|| anonymizer(args.key_file.as_deref())).transpose()?;
+            let run = Run::new(source, RunArgs { command: args.command }, verbose)?;
+            Run { anonymizer, ..run }.go(&mut Record::new(args.file)).await
         }
         Command::Serve(args) => {
             let endpoint = listen(args.listen)?;
@@ -160,6 +162,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             say(&format!("metrics are at http://{}/metrics", args.listen));
             run.go(&mut Serve::new(Metrics::new(args.max_series), endpoint)).await
         }
+        Command::Anonymize(args) => anonymize(&args),
         Command::Diagnose(args) => {
             let mut source = args.source;
             if source.from.is_none() && args.run.command.is_empty() {
@@ -266,6 +269,8 @@ struct Run {
     /// The recording that is read.
     from: Option<PathBuf>,
     recorder: Option<(Recorder<BufWriter<File>>, PathBuf)>,
+    /// What is recorded goes through it first.
+    anonymizer: Option<Anonymizer>,
     limits: Limits,
     duration: Option<Duration>,
     /// What is asked for beyond what the source leaves out already.
@@ -316,6 +321,7 @@ impl Run {
             source,
             from,
             recorder,
+            anonymizer: None,
             limits,
             duration,
             filter,
@@ -397,7 +403,9 @@ impl Run {
             }
         }
         let Some(mut tracker) = tracker else {
-            return Err(failure.unwrap_or_else(|| self.explain(no_session(), false)));
+            return Err(
+                failure.unwrap_or_else(|| self.explain(RecordingError::no_session().into(), false))
+            );
         };
         tracker.finish(output);
         output.settle().map_err(cannot_write)?;
@@ -463,6 +471,8 @@ impl Run {
             return Ok(());
         };
         let flush = matches!(frame, Frame::Tick(_));
+        let anonymized = self.anonymizer.as_mut().map(|anonymizer| anonymizer.frame(frame));
+        let frame = anonymized.as_ref().unwrap_or(frame);
         let written =
             recorder.write(frame).and_then(|()| if flush { recorder.flush() } else { Ok(()) });
         if let Err(error) = written
@@ -514,23 +524,6 @@ fn say_unmatched(events: &Events) {
 
 fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn no_session() -> anyhow::Error {
-    anyhow!(RecordingError::Damaged { offset: 8, what: "it does not begin with a session".into() })
-}
-
-/// A recording tells who talked to whom: it is for its owner's eyes, even if the file was there.
-fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>> {
-    let open = || {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        if file.metadata()?.is_file() {
-            file.set_permissions(Permissions::from_mode(0o600))?;
-        }
-        Recorder::new(BufWriter::with_capacity(1 << 20, file))
-    };
-    Ok(open().map_err(|error| Failure::unwritable(path, &error))?)
 }
 
 /// What ends a live run from outside: a signal, or the command that it watches.

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Record(RecordArgs),
     /// Serve metrics for Prometheus and whoever understands its format
     Serve(ServeArgs),
+    /// Make a recording that can be shared: without addresses and names, with the same figures
+    Anonymize(AnonymizeArgs),
     /// Say what this host can and cannot do, and try it on connections of its own
     Doctor(DoctorArgs),
     /// Say what is wrong with the traffic, and what to do about it
@@ -175,6 +177,11 @@ pub(crate) struct ConnectionsArgs {
 pub(crate) struct RecordArgs {
     /// The file to write, readable for its owner only
     pub(crate) file: PathBuf,
+    /// Write no addresses and names, but what stands for them: see `synfin anonymize`
+    #[arg(long)]
+    pub(crate) anonymize: bool,
+    #[arg(long, value_name = "FILE", requires = "anonymize", help = KEY_FILE)]
+    pub(crate) key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
     #[command(flatten)]
@@ -198,6 +205,22 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
 }
+
+/// `anonymize`.
+#[derive(Debug, Args)]
+pub(crate) struct AnonymizeArgs {
+    /// The recording to read
+    #[arg(value_name = "IN")]
+    pub(crate) from: PathBuf,
+    /// The file to write, readable for its owner only
+    #[arg(value_name = "OUT")]
+    pub(crate) to: PathBuf,
+    #[arg(long, value_name = "FILE", help = KEY_FILE)]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// Of two commands.
+const KEY_FILE: &str = "Take the key from this file, any secret of at least 16 bytes, so that recordings match each other; without it, it is random and forgotten";
 
 /// Which rows there are.
 #[derive(Clone, Debug, Args)]

@@ -324,6 +324,13 @@ impl Network {
         self.0.contains(&ip)
     }
 
+    /// The network of the same length around what its address is mapped to.
+    pub(crate) fn with_address(&self, map: impl FnOnce(IpAddr) -> IpAddr) -> Self {
+        // An address of the same family has room for the prefix.
+        let net = IpNet::new(map(self.0.network()), self.0.prefix_len());
+        Self(net.map_or(self.0, |net| net.trunc()))
+    }
+
     /// IPv4 becomes IPv4-mapped.
     fn for_kernel(&self) -> abi::Network {
         let (address, prefix) = match self.0 {

@@ -4,6 +4,7 @@
 //! [`decode`] makes typed [`input`] of them; the tracker, which is pure, keeps the books.
 //! See `docs/architecture.md`.
 
+pub mod anonymize;
 pub mod app;
 pub mod cli;
 pub mod clock;

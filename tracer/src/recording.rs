@@ -69,6 +69,13 @@ pub enum RecordingError {
     Io(#[from] io::Error),
 }
 
+impl RecordingError {
+    /// The first frame is another one, or there is none.
+    pub(crate) fn no_session() -> Self {
+        Self::Damaged { offset: 8, what: "it does not begin with a session".into() }
+    }
+}
+
 /// Writes a recording.
 pub struct Recorder<W: Write>(W);
 

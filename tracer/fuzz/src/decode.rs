@@ -1,7 +1,12 @@
-//! Any bytes as the payload of each kind of frame: they give input, or a clear error.
+//! Any bytes as the payload of each kind of frame: they give input, or a clear error; and the same
+//! input but for who it was, if they are anonymized.
+
+use std::mem::{Discriminant, discriminant};
 
 use synfin::{
+    anonymize::{Anonymizer, Key},
     decode::decode,
+    input::Input,
     recording::{Frame, MAGIC, Reader},
 };
 
@@ -10,16 +15,24 @@ const KINDS: u8 = 32;
 
 /// The payload is `bytes`.
 pub fn run(bytes: &[u8]) {
+    let mut anonymizer = Anonymizer::new(Key::from_secret(b"any"));
     for kind in 0..KINDS {
         for frame in Reader::new(&of_one_frame(kind, bytes)[..]).expect("has our magic").flatten() {
-            let mut inputs = 0;
-            decode(&frame, |_| inputs += 1);
+            let kinds = kinds_in(&frame);
+            assert_eq!(kinds_in(&anonymizer.frame(&frame)), kinds, "anonymized, it is another");
+            let inputs = kinds.len();
             assert!(inputs <= bytes.len().max(1), "{inputs} inputs out of {} bytes", bytes.len());
             if let Frame::Events(_) | Frame::Walked(_) = frame {
                 assert_eq!(inputs == 0, bytes.is_empty(), "bytes vanish");
             }
         }
     }
+}
+
+fn kinds_in(frame: &Frame) -> Vec<Discriminant<Input>> {
+    let mut kinds = Vec::new();
+    decode(frame, |input| kinds.push(discriminant(&input)));
+    kinds
 }
 
 /// A recording whose checksum is right.

@@ -1,5 +1,6 @@
 //! What each command does: most of them, with the tracker's values.
 
+mod anonymize;
 mod compare;
 mod completions;
 mod connections;
@@ -13,13 +14,14 @@ mod trace;
 
 use std::{io, ops::ControlFlow};
 
+pub(crate) use anonymize::{anonymize, anonymizer};
 pub(crate) use compare::{OneReport, reports_in, write as write_comparison};
 pub(crate) use completions::completions;
 pub(crate) use connections::{Connections, Select, Which};
 pub(crate) use diagnose::Diagnose;
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::explain;
-pub(crate) use record::Record;
+pub(crate) use record::{Record, record_to};
 pub(crate) use report::Report;
 pub(crate) use serve::Serve;
 pub(crate) use trace::Trace;

@@ -2,14 +2,14 @@
 
 use std::{
     fs::{self, Permissions},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::Command,
 };
 
 use crate::{
-    lab::{self, Namespace, Synfin, accept, reset},
+    lab::{self, Namespace, Synfin, Wire, accept, reset},
     schema::{assert_valid, validator},
 };
 
@@ -65,6 +65,46 @@ fn a_recording_tells_what_was_told_live() {
             };
             assert_valid(&validator(schema), &told);
         }
+    }
+}
+
+#[test]
+fn a_recording_can_be_without_names_from_the_start() {
+    let _lab = lab::enter();
+    let folder = tempfile::tempdir().expect("a folder");
+    let recording = folder.path().join("recording");
+    let path = recording.to_str().expect("a plain path");
+    let wire = Wire::new();
+    let _name = wire.far.name("synfin-anonymous");
+    let ends = [Wire::FAR4, Wire::FAR6].map(|address| SocketAddr::from((address, PORT + 2)));
+
+    let synfin = Synfin::watch(["record", "--anonymize", path]);
+    for to in ends {
+        let listener = wire.far.listen(to);
+        (0..5).for_each(|_| wire.near.pair_with(&listener, to).close_by_client());
+    }
+    wire.near.settle();
+    synfin.finish();
+
+    let recorded = fs::read(&recording).expect("the recording");
+    let holds = |part: &[u8]| recorded.windows(part.len()).any(|window| window == part);
+    for address in [Wire::FAR4, Wire::FAR6, Wire::NEAR4, Wire::NEAR6] {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        assert!(!holds(&octets) && !holds(address.to_string().as_bytes()), "{address} is there");
+    }
+    let own = fs::read_to_string("/proc/self/comm").expect("our name");
+    for name in [own.trim(), "synfin-anonymous"] {
+        assert!(!holds(name.as_bytes()), "{name} is there");
+    }
+    let report = Synfin::run(["report", "-o", "json", "--from", path]).report();
+    for role in ["client", "server"] {
+        assert_eq!(report.row(role, PORT + 2).figure("established"), 10, "{role}");
+        let mut rows = report.rows().iter();
+        let row = rows.find(|row| row["role"] == role && row["port"] == PORT + 2).expect("a row");
+        assert!(row["owner"].as_str().is_some_and(|owner| owner.starts_with("p-")), "{row}");
     }
 }
 

@@ -1,0 +1,129 @@
+//! `anonymize`: from one recording to another that can be shared. No tracker takes part.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use anyhow::Result;
+
+use super::record_to;
+use crate::{
+    anonymize::{Anonymizer, Key},
+    cli::AnonymizeArgs,
+    failure::{Failure, spelled},
+    message::say,
+    recording::{Frame, Reader, RecordingError},
+};
+
+/// A key that is shorter can be guessed.
+const SHORTEST_SECRET: usize = 16;
+
+/// What is longer is no key: a device gives bytes without end, and each time others.
+const LONGEST_SECRET: u64 = 1 << 20;
+
+/// By the key that was asked for, or a random one.
+pub(crate) fn anonymizer(key_file: Option<&Path>) -> Result<Anonymizer, Failure> {
+    let key = match key_file {
+        Some(path) => key_in(path)?,
+        None => {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes).map_err(|error| {
+                let remedy = "give a key with --key-file";
+                Failure::cannot_run("cannot make a random key", error.to_string(), remedy)
+            })?;
+            Key::from_random(bytes)
+        }
+    };
+    Ok(Anonymizer::new(key))
+}
+
+fn key_in(path: &Path) -> Result<Key, Failure> {
+    let unusable = |why: String| {
+        let what = format!("cannot take the key from {}", path.display());
+        Failure::usage(what, why, "make one: head -c 32 /dev/urandom > FILE, readable for you only")
+    };
+    let mut secret = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST_SECRET + 1).read_to_end(&mut secret))
+        .map_err(|error| unusable(spelled(&error)))?;
+    if secret.len() as u64 > LONGEST_SECRET {
+        return Err(unusable(format!("it has more than {LONGEST_SECRET} bytes")));
+    }
+    // An editor may have ended the line, or not.
+    let secret = secret.trim_ascii_end();
+    if secret.len() < SHORTEST_SECRET {
+        return Err(unusable(format!("a key of {} bytes can be guessed", secret.len())));
+    }
+    Ok(Key::from_secret(secret))
+}
+
+/// Rewrites a recording, as far as it can be read.
+pub(crate) fn anonymize(args: &AnonymizeArgs) -> Result<()> {
+    let (from, to) = (&args.from, &args.to);
+    let mut anonymizer = anonymizer(args.key_file.as_deref())?;
+    let unreadable = |error| Failure::unreadable(from, &error, false);
+    let input = File::open(from).map_err(|error| unreadable(error.into()))?;
+    if are_the_same(&input, to) {
+        let what = format!("cannot anonymize {} into itself", from.display());
+        let why = "it would be gone before it is read";
+        return Err(Failure::usage(what, why, "name another file to write").into());
+    }
+    let mut frames =
+        Reader::new(BufReader::new(input)).map_err(|error| unreadable(error.into()))?;
+    let session = match frames.next() {
+        Some(Ok(session @ Frame::Session(_))) => session,
+        Some(Err(error)) => return Err(unreadable(error.into()).into()),
+        _ => return Err(unreadable(RecordingError::no_session().into()).into()),
+    };
+    // Only now, so that what cannot be read costs nobody an older recording.
+    let mut recorder = record_to(to)?;
+    let mut count = 0_u64;
+    let mut damage = None;
+    let write = || -> io::Result<()> {
+        recorder.write(&anonymizer.frame(&session))?;
+        count += 1;
+        for frame in frames {
+            match frame {
+                Ok(frame) => recorder.write(&anonymizer.frame(&frame))?,
+                Err(error) => {
+                    damage = Some(error);
+                    break;
+                }
+            }
+            count += 1;
+        }
+        recorder.flush()
+    };
+    if let Err(error) = write() {
+        drop(recorder);
+        return Err(Failure::cut_short(to, &error).into());
+    }
+    if let Some(error) = damage {
+        return Err(salvaged(unreadable(error.into()), from, to, count).into());
+    }
+    say(&format!("anonymized {count} frames of {} to {}", from.display(), to.display()));
+    Ok(())
+}
+
+fn salvaged(failure: Failure, from: &Path, to: &Path, count: u64) -> Failure {
+    let remedy = format!(
+        "{} has the {count} frames before that, and can be used; {}",
+        to.display(),
+        failure.remedy
+    );
+    let what = format!("the recording {} can be read only in part", from.display());
+    Failure { what, remedy, ..failure }
+}
+
+/// Whether both are one file, by whatever names.
+fn are_the_same(input: &File, to: &Path) -> bool {
+    let identity = |metadata: fs::Metadata| {
+        // What is written to a device overwrites nothing.
+        metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
+    };
+    let input = input.metadata().ok().and_then(identity);
+    input.is_some() && input == fs::metadata(to).ok().and_then(identity)
+}
