@@ -2,10 +2,8 @@
 //! names them all.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter, IsTerminal},
     ops::ControlFlow,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,12 +26,13 @@ use crate::{
     },
     compare::{Side, compare},
     decode::decode,
+    destination::Destination,
     exit::Exit,
     explain::look_up,
     failure::{Failure, spelled},
     input::Nanos,
     message::{say, say_lines},
-    recording::{Frame, Recorder, RecordingError},
+    recording::{Frame, RecordingError},
     ring_size::{self, bytes},
     screen::{self, Screen, Still},
     services::Services,
@@ -139,6 +138,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             let source = SourceArgs {
                 from: None,
                 record: Some(args.file.clone()),
+                flight: args.flight(),
                 live: args.live,
                 filter: args.filter,
             };
@@ -242,7 +242,7 @@ struct Run {
     source: Source,
     /// The recording that is read.
     from: Option<PathBuf>,
-    recorder: Option<(Recorder<BufWriter<File>>, PathBuf)>,
+    recorder: Option<Destination>,
     limits: Limits,
     duration: Option<Duration>,
     /// What is asked for beyond what the source leaves out already.
@@ -283,10 +283,11 @@ impl Run {
             })?)),
         };
         // Only now, so that a host that cannot be watched costs nobody an older recording.
-        let recorder = args
-            .record
-            .map(|path| record_to(&path).map(|recorder| (recorder, path)))
-            .transpose()?;
+        let recorder = match (args.record, args.flight) {
+            (Some(path), Some(limits)) => Some(Destination::flight(&path, limits)?),
+            (Some(path), None) => Some(Destination::file(path)?),
+            (None, _) => None,
+        };
         let (from, command) = (args.from, run.command);
         let limits = Limits { connections: max_connections as usize, ..Limits::default() };
         Ok(Self {
@@ -430,24 +431,24 @@ impl Run {
         } else if let Some(time) = [output.next_tick(), deadline].into_iter().flatten().min() {
             self.source.tick_at(time);
         }
-        self.source.consider_walks(|netns| tracker.wants_walk(netns));
+        self.source.consider_walks(|netns, anew| {
+            if anew { tracker.admits_walk(netns) } else { tracker.wants_walk(netns) }
+        });
         Ok(ControlFlow::Continue(()))
     }
 
     /// Once it could not be written, the recording is over.
     fn record(&mut self, frame: &Frame) -> Result<()> {
-        let Some((recorder, _)) = &mut self.recorder else {
+        let Some(recorder) = &mut self.recorder else {
             return Ok(());
         };
-        let flush = matches!(frame, Frame::Tick(_));
-        let written =
-            recorder.write(frame).and_then(|()| if flush { recorder.flush() } else { Ok(()) });
-        if let Err(error) = written
-            && let Some((recorder, path)) = self.recorder.take()
-        {
-            // What it still holds back may find room by now.
-            drop(recorder);
-            return Err(Failure::cut_short(&path, &error).into());
+        match recorder.write(frame) {
+            Ok(begins) if begins => self.source.survey_anew(),
+            Ok(_) => {}
+            Err(failure) => {
+                self.recorder = None;
+                return Err(failure.into());
+            }
         }
         Ok(())
     }
@@ -495,19 +496,6 @@ fn nanos(duration: Duration) -> Nanos {
 
 fn no_session() -> anyhow::Error {
     anyhow!(RecordingError::Damaged { offset: 8, what: "it does not begin with a session".into() })
-}
-
-/// A recording tells who talked to whom: it is for its owner's eyes, even if the file was there.
-fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>> {
-    let open = || {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        if file.metadata()?.is_file() {
-            file.set_permissions(Permissions::from_mode(0o600))?;
-        }
-        Recorder::new(BufWriter::with_capacity(1 << 20, file))
-    };
-    Ok(open().map_err(|error| Failure::unwritable(path, &error))?)
 }
 
 /// What ends a live run from outside: a signal, or the command that it watches.

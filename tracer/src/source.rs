@@ -56,8 +56,16 @@ impl Source {
         }
     }
 
-    /// Tells which namespaces are worth a walk; to be called after each tick.
-    pub fn consider_walks(&mut self, wanted: impl Fn(NetnsId) -> bool) {
+    /// Asks for a survey of all there is, as if there had been none before.
+    pub fn survey_anew(&mut self) {
+        if let Self::Live(live) = self {
+            live.survey_anew();
+        }
+    }
+
+    /// Tells which namespaces are worth a walk, and which would be if there had been none before;
+    /// to be called after each tick.
+    pub fn consider_walks(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
         if let Self::Live(live) = self {
             live.consider_walks(wanted);
         }
