@@ -32,7 +32,7 @@ use crate::{
     failure::{Failure, spelled},
     input::Nanos,
     message::{say, say_lines},
-    recording::{Frame, RecordingError},
+    recording::Frame,
     ring_size::{self, bytes},
     screen::{self, Screen, Still},
     services::Services,
@@ -42,7 +42,7 @@ use crate::{
         report::{ReportSink, Rows},
         transition,
     },
-    source::{Live, Options, Source},
+    source::{Live, Options, Source, no_session},
     tracker::{Events, Limits, Tracker},
 };
 
@@ -492,10 +492,6 @@ fn say_unmatched(events: &Events) {
 
 fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn no_session() -> anyhow::Error {
-    anyhow!(RecordingError::Damaged { offset: 8, what: "it does not begin with a session".into() })
 }
 
 /// What ends a live run from outside: a signal, or the command that it watches.

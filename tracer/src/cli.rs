@@ -322,7 +322,7 @@ pub(crate) struct CompletionsArgs {
 /// Where the data comes from.
 #[derive(Debug, Default, Args)]
 pub(crate) struct SourceArgs {
-    /// Read this recording instead of watching this host
+    /// Read this recording instead of watching this host: a file, or the directory of `record --keep`
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     pub(crate) from: Option<PathBuf>,
     /// Also write all that is seen to this file

@@ -110,7 +110,9 @@ impl Failure {
                     "recordings are for their owner's eyes: read it as its owner, or as root"
                 }
                 Some(ErrorKind::NotFound) => "check the path: --from takes a recording's file",
-                Some(ErrorKind::IsADirectory) => "give the file itself",
+                Some(ErrorKind::IsADirectory) => {
+                    "give the file itself, or a directory that `synfin record --keep` wrote"
+                }
                 _ => "see that the file system is in order, then try again",
             },
         };

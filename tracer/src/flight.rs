@@ -22,6 +22,7 @@ use crate::{
     recording::{Frame, Recorder},
 };
 use folder::Folder;
+pub(crate) use folder::files_in;
 use known::Known;
 use policy::Turn;
 
@@ -88,8 +89,8 @@ impl FlightRecorder {
         if let Frame::Session(session) = frame {
             self.session = (**session).clone();
             self.now = session.clock.monotonic_ns;
-            self.begin()?;
             self.known.learn_namespaces(&session.namespaces);
+            self.begin()?;
             return Ok(false);
         }
         let is_overdue = !self.turns && self.turn() == Turn::Overdue;
@@ -165,12 +166,8 @@ impl FlightRecorder {
             size: 0,
             before: self.balanced(),
         });
-        let mut session = Session { clock, ..self.session.clone() };
-        let namespaces = self.known.namespaces();
-        session
-            .namespaces
-            .retain(|netns, _| namespaces.is_empty() || namespaces.contains_key(netns));
-        session.namespaces.extend(namespaces.iter().map(|(netns, name)| (*netns, name.clone())));
+        let namespaces = self.known.namespaces().clone();
+        let session = Session { clock, namespaces, ..self.session.clone() };
         self.known.begin();
         self.append(&Frame::Session(Box::new(session)))?;
         self.save()
