@@ -163,12 +163,12 @@ pub(crate) struct ConnectionsArgs {
 /// `record`.
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
-    /// The file to write, readable for its owner only; with --keep or --max-size, a directory
+    /// The file to write, readable for its owner only; a directory with --keep or --max-size
     pub(crate) file: PathBuf,
-    /// Write files to a directory, and delete those that are older than this (1h …)
+    /// Record without end to files in a directory, and delete what is older than this (1h …)
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub(crate) keep: Option<Duration>,
-    /// Write files to a directory, and delete the oldest so that all have no more bytes (1G …)
+    /// The same, and delete the oldest file when all have more bytes than this (1G …)
     #[arg(long, value_name = "BYTES", value_parser = max_size)]
     pub(crate) max_size: Option<u64>,
     #[command(flatten)]
@@ -322,7 +322,7 @@ pub(crate) struct CompletionsArgs {
 /// Where the data comes from.
 #[derive(Debug, Default, Args)]
 pub(crate) struct SourceArgs {
-    /// Read this recording instead of watching this host: a file, or the directory of `record --keep`
+    /// Read this recording, a file or a directory, instead of watching this host
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     pub(crate) from: Option<PathBuf>,
     /// Also write all that is seen to this file

@@ -51,7 +51,8 @@ impl Replay {
         // It may have been killed before it could write anything.
         files.pop_if(|(_, path)| fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0));
         let Some((_, newest)) = files.pop() else {
-            return Err(io::Error::from(ErrorKind::IsADirectory).into());
+            let why = "this is a directory without a flight recorder's files";
+            return Err(io::Error::new(ErrorKind::IsADirectory, why).into());
         };
         let (mut reader, mut session) = begin(&newest)?;
         let mut paths = VecDeque::from([newest]);

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::lab::{self, Namespace, Synfin, reset};
+use crate::{
+    errors::through_a_shell,
+    lab::{self, Broken, Namespace, Synfin, reset},
+};
 
 /// The base of this file's ports.
 const PORT: u16 = 8301;
@@ -89,4 +92,41 @@ fn each_file_knows_what_was_there_before_it() {
     let report = Synfin::run(["report", "-o", "json", "--from", &path(&folder)]).report();
     report.check_nothing_lost();
     assert_eq!(report.row("server", PORT).figure("closes.reset_by_peer"), 1);
+}
+
+#[test]
+fn a_full_disk_costs_the_oldest_early_and_no_more() {
+    const DISK: u64 = 512 << 10;
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let address = (Ipv4Addr::LOCALHOST, PORT + 10);
+    let listener = namespace.listen(address);
+    let broken = Broken::not();
+    let (disk, kept) = (broken.file("disk"), broken.file("kept"));
+    fs::create_dir(&disk).expect("a folder");
+    let broken = broken.by(&format!("mount -t tmpfs -o size={DISK} none {disk}"));
+    // What is on that disk is seen from there alone.
+    let script = format!("\"$@\"; code=$?; cp -r {disk} {kept}; exit $code");
+    let command = broken.command(&["record", "--max-size", "1M", "--for", "6s", &disk]);
+    let synfin = Synfin::watch_command(&mut through_a_shell(command, &script));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        for _ in 0..20 {
+            namespace.pair_with(&listener, address).close_by_client();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let finished = synfin.end();
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    let kept = Path::new(&kept);
+    assert!(size(kept) > DISK / 8, "{}", size(kept));
+    let mut delivered = 0;
+    for file in files(kept) {
+        let file = file.to_str().expect("a plain path");
+        let report = Synfin::run(["report", "-o", "json", "--from", file]).report();
+        delivered += report.event("delivered");
+    }
+    let (_, all) = finished.stderr.split_once("recorded ").expect("what was recorded");
+    let all: u64 = all.split(' ').next().expect("a number").parse().expect("a number");
+    assert!(delivered < all, "{delivered} of {all}: the disk was never full");
 }
