@@ -30,7 +30,7 @@ owner\t'The process that connects or listens'
 netns\t'The network namespace'"
 complete -c synfin -n "__fish_synfin_needs_command" -l reason -d 'Only rows with connections that ended for these reasons (reset_by_peer,connect_timeout …)' -r
 complete -c synfin -n "__fish_synfin_needs_command" -l state -d 'Only rows with connections in these states now (close-wait,time_wait …)' -r
-complete -c synfin -n "__fish_synfin_needs_command" -l from -d 'Read this recording instead of watching this host' -r -F
+complete -c synfin -n "__fish_synfin_needs_command" -l from -d 'Read this recording, a file or a directory, instead of watching this host' -r -F
 complete -c synfin -n "__fish_synfin_needs_command" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_needs_command" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_needs_command" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
@@ -78,7 +78,7 @@ owner\t'The process that connects or listens'
 netns\t'The network namespace'"
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l reason -d 'Only rows with connections that ended for these reasons (reset_by_peer,connect_timeout …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l state -d 'Only rows with connections in these states now (close-wait,time_wait …)' -r
-complete -c synfin -n "__fish_synfin_using_subcommand top" -l from -d 'Read this recording instead of watching this host' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand top" -l from -d 'Read this recording, a file or a directory, instead of watching this host' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand top" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
@@ -114,7 +114,7 @@ owner\t'The process that connects or listens'
 netns\t'The network namespace'"
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l reason -d 'Only rows with connections that ended for these reasons (reset_by_peer,connect_timeout …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l state -d 'Only rows with connections in these states now (close-wait,time_wait …)' -r
-complete -c synfin -n "__fish_synfin_using_subcommand report" -l from -d 'Read this recording instead of watching this host' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand report" -l from -d 'Read this recording, a file or a directory, instead of watching this host' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand report" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
@@ -144,7 +144,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand report" -s H -l no-header 
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l state -d 'Only changes from or to these states (established,fin-wait-1,CLOSE_WAIT …)' -r
-complete -c synfin -n "__fish_synfin_using_subcommand trace" -l from -d 'Read this recording instead of watching this host' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand trace" -l from -d 'Read this recording, a file or a directory, instead of watching this host' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand trace" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
@@ -176,7 +176,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand connections" -l slow -d 'I
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l reason -d 'Only those that ended for these reasons (reset_by_peer,connect_timeout …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l state -d 'Only those in these states; with --open' -r
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l min-age -d 'Only those that have lived at least this long (10s …)' -r
-complete -c synfin -n "__fish_synfin_using_subcommand connections" -l from -d 'Read this recording instead of watching this host' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand connections" -l from -d 'Read this recording, a file or a directory, instead of watching this host' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
@@ -205,6 +205,8 @@ complete -c synfin -n "__fish_synfin_using_subcommand connections" -s w -l wide 
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s H -l no-header -d 'No heading and no footer'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c synfin -n "__fish_synfin_using_subcommand record" -l keep -d 'Record without end to files in a directory, and delete what is older than this (1h …)' -r
+complete -c synfin -n "__fish_synfin_using_subcommand record" -l max-size -d 'The same, and delete the oldest file when all have more bytes than this (1G …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l max-connections -d 'Most connections that are kept at a time; of more, the quietest are lost from sight' -r
@@ -255,7 +257,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s o -l output -d 
 json\t'One JSON object'"
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l from -d 'Read this recording instead of watching this host' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l from -d 'Read this recording, a file or a directory, instead of watching this host' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l record -d 'Also write all that is seen to this file' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand diagnose" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r

@@ -2,7 +2,6 @@
 //! names them all.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, IsTerminal},
     net::{SocketAddr, TcpListener},
     ops::ControlFlow,
@@ -25,18 +24,18 @@ use crate::{
     },
     command::{
         Connections, Diagnose, Doctor, OneReport, Output, Record, Report, Select, Serve, Trace,
-        Which, anonymize, anonymizer, completions, explain, record_to, reports_in,
-        write_comparison,
+        Which, anonymize, anonymizer, completions, explain, reports_in, write_comparison,
     },
     compare::{Side, compare},
     decode::decode,
+    destination::Destination,
     exit::Exit,
     explain::look_up,
     fail_on::Trial,
     failure::{Failure, spelled},
     input::Nanos,
     message::{say, say_lines},
-    recording::{Frame, Recorder, RecordingError},
+    recording::{Frame, RecordingError},
     ring_size::{self, bytes},
     screen::{self, Screen, Still},
     serve::Endpoint,
@@ -146,6 +145,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             let source = SourceArgs {
                 from: None,
                 record: Some(args.file.clone()),
+                flight: args.flight(),
                 live: args.live,
                 filter: args.filter,
             };
@@ -156,8 +156,8 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         }
         Command::Serve(args) => {
             let endpoint = listen(args.listen)?;
-            let source =
-                SourceArgs { from: None, record: None, live: args.live, filter: args.filter };
+            let (live, filter) = (args.live, args.filter);
+            let source = SourceArgs { live, filter, ..SourceArgs::default() };
             let run = Run::new(source, RunArgs::default(), verbose)?;
             say(&format!("metrics are at http://{}/metrics", args.listen));
             run.go(&mut Serve::new(Metrics::new(args.max_series), endpoint)).await
@@ -268,7 +268,7 @@ struct Run {
     source: Source,
     /// The recording that is read.
     from: Option<PathBuf>,
-    recorder: Option<(Recorder<BufWriter<File>>, PathBuf)>,
+    recorder: Option<Destination>,
     /// What is recorded goes through it first.
     anonymizer: Option<Anonymizer>,
     limits: Limits,
@@ -311,10 +311,11 @@ impl Run {
             })?)),
         };
         // Only now, so that a host that cannot be watched costs nobody an older recording.
-        let recorder = args
-            .record
-            .map(|path| record_to(&path).map(|recorder| (recorder, path)))
-            .transpose()?;
+        let recorder = match (args.record, args.flight) {
+            (Some(path), Some(limits)) => Some(Destination::flight(&path, limits)?),
+            (Some(path), None) => Some(Destination::file(path)?),
+            (None, _) => None,
+        };
         let (from, command) = (args.from, run.command);
         let limits = Limits { connections: max_connections as usize, ..Limits::default() };
         Ok(Self {
@@ -461,26 +462,25 @@ impl Run {
         } else if let Some(time) = [output.next_tick(), deadline].into_iter().flatten().min() {
             self.source.tick_at(time);
         }
-        self.source.consider_walks(|netns| tracker.wants_walk(netns));
+        self.source.consider_walks(|netns, anew| {
+            if anew { tracker.admits_walk(netns) } else { tracker.wants_walk(netns) }
+        });
         Ok(ControlFlow::Continue(()))
     }
 
     /// Once it could not be written, the recording is over.
     fn record(&mut self, frame: &Frame) -> Result<()> {
-        let Some((recorder, _)) = &mut self.recorder else {
+        let Some(recorder) = &mut self.recorder else {
             return Ok(());
         };
-        let flush = matches!(frame, Frame::Tick(_));
         let anonymized = self.anonymizer.as_mut().map(|anonymizer| anonymizer.frame(frame));
-        let frame = anonymized.as_ref().unwrap_or(frame);
-        let written =
-            recorder.write(frame).and_then(|()| if flush { recorder.flush() } else { Ok(()) });
-        if let Err(error) = written
-            && let Some((recorder, path)) = self.recorder.take()
-        {
-            // What it still holds back may find room by now.
-            drop(recorder);
-            return Err(Failure::cut_short(&path, &error).into());
+        match recorder.write(anonymized.as_ref().unwrap_or(frame)) {
+            Ok(begins) if begins => self.source.survey_anew(),
+            Ok(_) => {}
+            Err(failure) => {
+                self.recorder = None;
+                return Err(failure.into());
+            }
         }
         Ok(())
     }

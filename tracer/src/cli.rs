@@ -19,6 +19,7 @@ pub(crate) use filter::FilterArgs;
 use crate::{
     exit::Exit,
     fail_on::FailOn,
+    flight::{LEAST_SIZE, Limits},
     harmless::harmless,
     sink::{
         Format,
@@ -175,13 +176,19 @@ pub(crate) struct ConnectionsArgs {
 /// `record`.
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
-    /// The file to write, readable for its owner only
+    /// The file to write, readable for its owner only; a directory with --keep or --max-size
     pub(crate) file: PathBuf,
     /// Write no addresses and names, but what stands for them: see `synfin anonymize`
     #[arg(long)]
     pub(crate) anonymize: bool,
     #[arg(long, value_name = "FILE", requires = "anonymize", help = KEY_FILE)]
     pub(crate) key_file: Option<PathBuf>,
+    /// Record without end to files in a directory, and delete what is older than this (1h …)
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub(crate) keep: Option<Duration>,
+    /// The same, and delete the oldest file when all have more bytes than this (1G …)
+    #[arg(long, value_name = "BYTES", value_parser = max_size)]
+    pub(crate) max_size: Option<u64>,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
     #[command(flatten)]
@@ -221,6 +228,14 @@ pub(crate) struct AnonymizeArgs {
 
 /// Of two commands.
 const KEY_FILE: &str = "Take the key from this file, any secret of at least 16 bytes, so that recordings match each other; without it, it is random and forgotten";
+
+impl RecordArgs {
+    /// How much a flight recorder keeps, if it is to be one.
+    pub(crate) fn flight(&self) -> Option<Limits> {
+        let Self { keep, max_size, .. } = *self;
+        (keep.is_some() || max_size.is_some()).then_some(Limits { keep, max_size })
+    }
+}
 
 /// Which rows there are.
 #[derive(Clone, Debug, Args)]
@@ -356,12 +371,15 @@ pub(crate) struct CompletionsArgs {
 /// Where the data comes from.
 #[derive(Debug, Default, Args)]
 pub(crate) struct SourceArgs {
-    /// Read this recording instead of watching this host
+    /// Read this recording, a file or a directory, instead of watching this host
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     pub(crate) from: Option<PathBuf>,
     /// Also write all that is seen to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    /// That is a directory, of which so much is kept.
+    #[arg(skip)]
+    pub(crate) flight: Option<Limits>,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
     #[command(flatten)]
@@ -476,7 +494,7 @@ fn reason(text: &str) -> Result<CloseReason, String> {
 }
 
 /// Bytes, or a number with K, M or G.
-fn ring_size(text: &str) -> Result<u32, String> {
+fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
@@ -484,12 +502,22 @@ fn ring_size(text: &str) -> Result<u32, String> {
         _ => (text, 0),
     };
     let number: u64 = digits.parse().map_err(|_| "not a number of bytes".to_owned())?;
-    let bytes = number
-        .checked_mul(1 << shift)
-        .and_then(|bytes| u32::try_from(bytes).ok())
-        .ok_or("more than a ring buffer can have, which is 2G")?;
+    Ok(number.saturating_mul(1 << shift))
+}
+
+fn ring_size(text: &str) -> Result<u32, String> {
+    let bytes = u32::try_from(size(text)?)
+        .map_err(|_| "more than a ring buffer can have, which is 2G".to_owned())?;
     if !bytes.is_power_of_two() || bytes < 4096 {
         return Err("must be a power of two, from 4K to 2G".into());
+    }
+    Ok(bytes)
+}
+
+fn max_size(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    if bytes < LEAST_SIZE {
+        return Err("too little to hold anything: must be at least 1M".into());
     }
     Ok(bytes)
 }
@@ -499,7 +527,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::{kernel::DEFAULT_RING_BYTES, tracker::Limits};
+    use crate::{kernel::DEFAULT_RING_BYTES, tracker};
 
     #[test]
     fn the_definition_is_sound() {
@@ -508,7 +536,7 @@ mod tests {
 
     #[test]
     fn limits_are_the_trackers_unless_others_are_asked_for() {
-        assert_eq!(DEFAULT_CONNECTIONS as usize, Limits::default().connections);
+        assert_eq!(DEFAULT_CONNECTIONS as usize, tracker::Limits::default().connections);
     }
 
     #[test]
@@ -528,6 +556,10 @@ mod tests {
         assert_eq!(ring_size(DEFAULT_RING), Ok(DEFAULT_RING_BYTES));
         assert_eq!(ring_size("4096"), Ok(4096));
         assert!(ring_size("3M").is_err() && ring_size("4G").is_err() && ring_size("M").is_err());
+        assert_eq!(max_size("1M"), Ok(LEAST_SIZE));
+        assert_eq!(max_size("3G"), Ok(3 << 30));
+        assert_eq!(max_size("99999999999G"), Ok(u64::MAX));
+        assert!(max_size("1000K").is_err() && max_size("0").is_err() && max_size("-1").is_err());
         assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(interval("2m"), Ok(Duration::from_secs(120)));
         assert!(interval("0").is_err() && interval("-1").is_err() && interval("soon").is_err());

@@ -37,17 +37,12 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
 pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
     match frame {
         Frame::Events(batch) => {
-            let mut rest = &batch[..];
-            while let Some((len, after)) = rest.split_first_chunk::<4>()
-                && let Some((record, after)) =
-                    after.split_at_checked(u32::from_le_bytes(*len) as usize)
-            {
+            for record in records(batch) {
                 if record.first() == Some(&(Kind::Opening as u8))
                     && let Ok((opening, _)) = event::Opening::read_from_prefix(record)
                 {
                     take(opening.cgroup);
                 }
-                rest = after;
             }
         }
         Frame::Walked(_) | Frame::Held(_) => decode(frame, |input| match input {
@@ -57,6 +52,21 @@ pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
         }),
         _ => {}
     }
+}
+
+/// The kind of every record in a batch, if it is known.
+pub fn kinds_in(batch: &[u8]) -> impl Iterator<Item = Kind> {
+    records(batch).filter_map(|record| Kind::from_number(*record.first()?))
+}
+
+/// The records of a batch, as far as it is whole.
+fn records(mut batch: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, rest) = batch.split_first_chunk::<4>()?;
+        let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        batch = rest;
+        Some(record)
+    })
 }
 
 /// Records of the ring buffer, each after its length.

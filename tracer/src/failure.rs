@@ -110,7 +110,9 @@ impl Failure {
                     "recordings are for their owner's eyes: read it as its owner, or as root"
                 }
                 Some(ErrorKind::NotFound) => "check the path: --from takes a recording's file",
-                Some(ErrorKind::IsADirectory) => "give the file itself",
+                Some(ErrorKind::IsADirectory) => {
+                    "give the file itself, or a directory that `synfin record --keep` wrote"
+                }
                 _ => "see that the file system is in order, then try again",
             },
         };
@@ -128,7 +130,11 @@ impl Failure {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 Self::usage(what, why, "make its directory first, or name another file")
             }
-            ErrorKind::IsADirectory => Self::usage(what, why, "name a file in it"),
+            ErrorKind::IsADirectory => Self::usage(
+                what,
+                why,
+                "name a file in it, or say how much is kept there (--keep, --max-size)",
+            ),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 Self::cannot_run(what, why, "name a file where this user may write")
             }
@@ -136,6 +142,25 @@ impl Failure {
                 Self::cannot_run(what, why, "make room, or name a file on another disk")
             }
             _ => Self::cannot_run(what, why, "name a file on another disk"),
+        }
+    }
+
+    /// A directory that a flight recorder cannot use.
+    pub fn no_flight_recorder(path: &Path, error: &io::Error) -> Self {
+        let what = format!("cannot record to the directory {}", path.display());
+        let why = spelled(error);
+        match error.kind() {
+            ErrorKind::NotFound => Self::usage(what, why, "make the directory above it first"),
+            ErrorKind::NotADirectory => {
+                Self::usage(what, why, "name a directory, or leave --keep and --max-size out")
+            }
+            ErrorKind::ResourceBusy => {
+                Self::usage(what, "another synfin records there", "name another directory")
+            }
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                Self::cannot_run(what, why, "name a directory where this user may write")
+            }
+            _ => Self::cannot_run(what, why, "make room, or name a directory on another disk"),
         }
     }
 

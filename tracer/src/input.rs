@@ -457,6 +457,19 @@ fn by_kind<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; Kind::COUNT], D::
 }
 
 impl Counters {
+    /// With what was counted before.
+    pub(crate) fn and(&self, more: &Self) -> Self {
+        let sum = |counts: &[u64; Kind::COUNT], more: &[u64; Kind::COUNT]| {
+            std::array::from_fn(|kind| counts[kind].saturating_add(more[kind]))
+        };
+        Self {
+            seen: sum(&self.seen, &more.seen),
+            lost: sum(&self.lost, &more.lost),
+            filtered: sum(&self.filtered, &more.filtered),
+            missed: self.missed.saturating_add(more.missed),
+        }
+    }
+
     /// Records of all kinds: seen, and of these lost and filtered.
     pub fn totals(&self) -> [u64; 3] {
         let sum = |counts: &[u64]| counts.iter().copied().fold(0, u64::saturating_add);
@@ -493,6 +506,17 @@ pub struct Session {
     /// Network namespaces that have a name, by inode number.
     #[serde(default)]
     pub namespaces: BTreeMap<NetnsId, String>,
+}
+
+impl Session {
+    /// Whether both are of one trace, whose dates all come of one moment that two clocks told.
+    pub(crate) fn is_of_same_run(&self, other: &Self) -> bool {
+        let offset = |session: &Self| {
+            let ClockAnchor { monotonic_ns, realtime_ns } = session.clock;
+            realtime_ns.wrapping_sub(monotonic_ns)
+        };
+        offset(self) == offset(other) && self.host == other.host
+    }
 }
 
 fn resets_only() -> Vec<String> {

@@ -100,6 +100,16 @@ impl<W: Write> Recorder<W> {
         }
     }
 
+    /// What it writes to.
+    pub fn get_ref(&self) -> &W {
+        &self.0
+    }
+
+    /// The same, to take from it what was written.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.0
+    }
+
     /// Hands what was written to the operating system.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()

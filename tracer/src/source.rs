@@ -2,17 +2,19 @@
 //! the same order, and what follows cannot tell them apart.
 
 mod live;
+mod replay;
 mod surveyor;
 
-use std::{collections::BTreeMap, fs::File, io::BufReader, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 pub use live::{Live, Options};
+pub use replay::Replay;
 
 use crate::{
     input::{Nanos, NetnsId, Session},
-    recording::{Frame, Reader},
+    recording::Frame,
 };
 
 /// A stream of frames, the [`Session`] first.
@@ -20,24 +22,20 @@ pub enum Source {
     /// This host.
     Live(Box<Live>),
     /// A recording.
-    Replay(Reader<BufReader<File>>),
+    Replay(Box<Replay>),
 }
 
 impl Source {
-    /// Opens a recording.
+    /// Opens a recording, or a flight recorder's directory.
     pub fn replay(path: &Path) -> Result<Self> {
-        let file = File::open(path)
-            .with_context(|| format!("cannot open the recording {}", path.display()))?;
-        let reader = Reader::new(BufReader::with_capacity(1 << 20, file))
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self::Replay(reader))
+        Ok(Self::Replay(Box::new(Replay::open(path)?)))
     }
 
     /// The next frame; `None` at the end. May be cancelled without losing anything.
     pub async fn next(&mut self) -> Result<Option<Frame>> {
         match self {
             Self::Live(live) => live.next().await,
-            Self::Replay(reader) => Ok(reader.next().transpose()?),
+            Self::Replay(replay) => replay.next(),
         }
     }
 
@@ -56,8 +54,16 @@ impl Source {
         }
     }
 
-    /// Tells which namespaces are worth a walk; to be called after each tick.
-    pub fn consider_walks(&mut self, wanted: impl Fn(NetnsId) -> bool) {
+    /// Asks for a survey of all there is, as if there had been none before.
+    pub fn survey_anew(&mut self) {
+        if let Self::Live(live) = self {
+            live.survey_anew();
+        }
+    }
+
+    /// Tells which namespaces are worth a walk, and which would be if there had been none before;
+    /// to be called after each tick.
+    pub fn consider_walks(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
         if let Self::Live(live) = self {
             live.consider_walks(wanted);
         }

@@ -236,7 +236,7 @@ fn a_recording_that_cannot_be_opened_is_explained() {
         assert_explains(&output, 2, &["cannot read the recording", why, remedy]);
     };
     refused("/no/such/recording", "No such file", "check the path");
-    refused("/", "Is a directory", "give the file itself");
+    refused("/", "a directory without a flight recorder's files", "give the file itself");
     refused("/dev/null", "this is not a synfin recording", "that `synfin record` wrote");
     refused("/dev/zero", "this is not a synfin recording", "that `synfin record` wrote");
 }
@@ -305,6 +305,8 @@ fn wrong_usage_is_explained() {
     wrong(&["connections", "--open", "--slow", "1s"], "cannot be used with");
     wrong(&["record"], "<FILE>");
     wrong(&["record", "file", "--ring-size", "3M"], "must be a power of two");
+    wrong(&["record", "folder", "--max-size", "1000"], "too little to hold anything");
+    wrong(&["record", "folder", "--keep", "0"], "must be more than zero");
     wrong(&["report", "--max-connections", "0"], "0 is not in 1..");
     wrong(&["report", "--max-connections", "many"], "invalid digit found in string");
 }

@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::Result;
 
-use super::record_to;
 use crate::{
     anonymize::{Anonymizer, Key},
     cli::AnonymizeArgs,
+    destination::record_to,
     failure::{Failure, spelled},
     message::say,
     recording::{Frame, Reader, RecordingError},

@@ -21,7 +21,7 @@ pub(crate) use connections::{Connections, Select, Which};
 pub(crate) use diagnose::Diagnose;
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::explain;
-pub(crate) use record::{Record, record_to};
+pub(crate) use record::Record;
 pub(crate) use report::Report;
 pub(crate) use serve::Serve;
 pub(crate) use trace::Trace;

@@ -157,7 +157,7 @@ impl Live {
         self.walker.refusal().is_none()
     }
 
-    pub(super) fn consider_walks(&mut self, wanted: impl Fn(NetnsId) -> bool) {
+    pub(super) fn consider_walks(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
         if !self.can_survey() {
             return;
         }
@@ -171,12 +171,21 @@ impl Live {
             Plan::List => self.walker.list(),
             Plan::Look if self.walker.look_refusal().is_some() => self.surveyor.looked(0),
             // What was there before is looked at once; since then, births tell who connects.
-            Plan::Look => self.walker.look(!self.looked),
+            Plan::Look => self.walker.look(!self.looked || self.surveyor.is_anew()),
             Plan::Walk(netns, path) => {
                 // Before the walk begins, and after all records that have been handed out.
                 self.queue.push_back(Frame::WalkBegin(WalkBegin { netns, time: now }));
                 self.walker.walk(netns, path);
             }
+        }
+    }
+
+    pub(super) fn survey_anew(&mut self) {
+        self.surveyor.begin_anew();
+        self.next_tick = 0;
+        if let Ending::Surveying(rounds) = &mut self.ending {
+            // The present one, and the one that begins anew.
+            *rounds = (*rounds).max(self.surveyor.rounds() + 2);
         }
     }
 

@@ -38,6 +38,10 @@ pub(super) struct Surveyor {
     /// What this round has cost.
     cost: Nanos,
     rounds: u64,
+    /// One is asked for that begins anew.
+    anew: bool,
+    /// This one does.
+    is_anew: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,30 +75,46 @@ impl Surveyor {
         self.next_round = 0;
     }
 
-    /// What to do now. `wanted` tells whether a walk could show anything new.
-    pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId) -> bool) -> Plan {
+    /// The next round begins as soon as the present one is over, and as if there had been none
+    /// before.
+    pub(super) fn begin_anew(&mut self) {
+        self.anew = true;
+        self.hurry();
+    }
+
+    /// Whether this round is as if there had been none before.
+    pub(super) fn is_anew(&self) -> bool {
+        self.is_anew
+    }
+
+    /// What to do now. `wanted` tells whether a walk could show anything new, or, in a round that
+    /// begins anew, anything at all.
+    pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId, bool) -> bool) -> Plan {
         match std::mem::take(&mut self.state) {
             State::Resting if now >= self.next_round => {
                 self.state = State::Listing;
                 self.cost = 0;
                 self.next_round = now + SHORTEST_PERIOD;
+                self.is_anew = std::mem::take(&mut self.anew);
                 Plan::List
             }
             // Where nothing has happened, nobody has a new socket. Owners come first, for what
             // the walks will meet.
-            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns)) => {
+            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.is_anew)) => {
                 self.state = State::Looking(rest);
                 Plan::Look
             }
             State::Listed(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
-                    if wanted(netns) {
+                    if wanted(netns, self.is_anew) {
                         self.state = State::Walking(rest);
                         return Plan::Walk(netns, path);
                     }
                 }
                 self.rounds += 1;
-                self.next_round = self.next_round.max(now + self.cost * COST_DIVISOR);
+                if !self.anew {
+                    self.next_round = self.next_round.max(now + self.cost * COST_DIVISOR);
+                }
                 Plan::Rest
             }
             state => {
@@ -143,7 +163,7 @@ mod tests {
     #[test]
     fn a_round_walks_what_is_wanted_and_then_rests_in_proportion() {
         let mut surveyor = Surveyor::default();
-        let wanted = |netns| netns != 2;
+        let wanted = |netns, _| netns != 2;
         assert_eq!(surveyor.plan(0, wanted), Plan::List);
         assert_eq!(surveyor.plan(1, wanted), Plan::Rest);
         surveyor.listed(namespaces(&[1, 2, 3]), SECOND / 20);
@@ -164,11 +184,32 @@ mod tests {
     #[test]
     fn in_a_hurry_it_does_not_rest() {
         let mut surveyor = Surveyor::default();
-        assert_eq!(surveyor.plan(SECOND, |_| false), Plan::List);
+        assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::List);
         surveyor.listed(namespaces(&[]), 0);
-        assert_eq!(surveyor.plan(SECOND, |_| false), Plan::Rest);
-        assert_eq!(surveyor.plan(SECOND, |_| false), Plan::Rest);
+        assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::Rest);
+        assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::Rest);
         surveyor.hurry();
-        assert_eq!(surveyor.plan(SECOND, |_| false), Plan::List);
+        assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::List);
+    }
+
+    #[test]
+    fn a_round_that_begins_anew_goes_everywhere_once() {
+        let mut surveyor = Surveyor::default();
+        let wanted = |_, is_anew| is_anew;
+        assert_eq!(surveyor.plan(SECOND, wanted), Plan::List);
+        // Asked for while another goes on: that one is finished as it was begun.
+        surveyor.begin_anew();
+        surveyor.listed(namespaces(&[1]), SECOND);
+        assert_eq!(surveyor.plan(SECOND, wanted), Plan::Rest);
+        assert_eq!(surveyor.plan(SECOND, wanted), Plan::List);
+        surveyor.listed(namespaces(&[1]), 0);
+        assert_eq!((surveyor.plan(SECOND, wanted), surveyor.is_anew()), (Plan::Look, true));
+        surveyor.looked(0);
+        assert_eq!(surveyor.plan(SECOND, wanted), Plan::Walk(1, PathBuf::new()));
+        surveyor.walked(0);
+        assert_eq!(surveyor.plan(SECOND, wanted), Plan::Rest);
+        assert_eq!(surveyor.plan(3 * SECOND, wanted), Plan::List);
+        surveyor.listed(namespaces(&[1]), 0);
+        assert_eq!(surveyor.plan(3 * SECOND, wanted), Plan::Rest);
     }
 }

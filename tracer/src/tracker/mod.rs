@@ -319,6 +319,11 @@ impl Tracker {
         self.gate.may_be_in(netns) && self.namespaces.wants_walk(netns, self.losses(), self.now)
     }
 
+    /// Whether a walk over the namespace could show anything that the filters do not exclude.
+    pub fn admits_walk(&self, netns: NetnsId) -> bool {
+        self.gate.may_be_in(netns)
+    }
+
     /// Records that are known not to have reached us, one way or another.
     fn losses(&self) -> u64 {
         let events = self.events();

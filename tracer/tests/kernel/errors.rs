@@ -344,7 +344,7 @@ pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
 }
 
 /// The same command, as `"$@"` of a script that runs within its mounts.
-fn through_a_shell(command: Command, script: &str) -> Command {
+pub(crate) fn through_a_shell(command: Command, script: &str) -> Command {
     let mut words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     // Its words are: unshare --mount sh -c SCRIPT sh PROGRAM ARGS.
     let program = words.iter().rposition(|word| word == "sh").expect("a shell") + 1;

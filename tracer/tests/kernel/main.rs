@@ -15,6 +15,7 @@ mod faults;
 mod figures;
 mod filters;
 mod findings;
+mod flight;
 mod latency;
 mod log;
 mod memory;

@@ -74,7 +74,12 @@ fn is_user_side(file: &Source) -> bool {
 }
 
 fn is_pure(file: &Source) -> bool {
-    let alone = ["tracer/src/decode.rs", "tracer/src/input.rs", "tracer/src/source/surveyor.rs"];
+    let alone = [
+        "tracer/src/decode.rs",
+        "tracer/src/flight/policy.rs",
+        "tracer/src/input.rs",
+        "tracer/src/source/surveyor.rs",
+    ];
     file.is_rust() && (file.is_below("tracer/src/tracker") || alone.contains(&&file.path[..]))
 }
 

@@ -1,0 +1,247 @@
+//! The flight recorder over hours that pass at once: what it keeps, and that each file stands for
+//! itself.
+
+#[allow(dead_code, reason = "other tests need more of it")]
+mod tape;
+#[allow(dead_code, reason = "other tests need more of it")]
+mod wire;
+
+use std::{
+    fs::{self, File},
+    io::BufReader,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::Value;
+use synfin::{
+    flight::{FlightRecorder, Limits},
+    input::{CgroupName, Container, Input, Names, WalkedSocket},
+    recording::{Frame, Reader},
+};
+use synfin_common::{
+    event::{Flags, Kind},
+    state::TcpState::*,
+};
+use tape::{Sock, Tape};
+use tempfile::TempDir;
+
+const HOUR: u64 = 3600;
+
+/// A host on which something happens every second, one connection stays, and a recorder of it.
+struct Flight {
+    recorder: FlightRecorder,
+    tape: Tape,
+    /// Bytes that the largest frame took.
+    largest: u64,
+}
+
+impl Flight {
+    fn new(folder: &Path, limits: Limits) -> Self {
+        let recorder = FlightRecorder::new(folder, limits).map_err(|failure| failure.lines(true));
+        let mut flight = Self { recorder: recorder.unwrap(), tape: Tape::begin(), largest: 0 };
+        let path = "kubepods/app".into();
+        let container = Some(Container { id: "0123456789ab".into(), pod: Some("shop/web".into()) });
+        let names = Names {
+            cgroups: [(1, CgroupName { path, container })].into(),
+            namespaces: [(4_026_531_840, "host".into())].into(),
+        };
+        flight.tape.frames.push(Frame::Names(names));
+        flight.survey(0);
+        flight.record(0);
+        flight
+    }
+
+    /// Plays a second: connections, of which one loses its end every tenth time.
+    fn second(&mut self, second: u64, connections: u64) {
+        let ms = second * 1000;
+        for number in 0..connections {
+            let remote =
+                format!("198.51.100.7:{}", 1024 + (second * connections + number) % 60_000);
+            let sock = Sock::new(100 + number, "192.0.2.10:443", &remote);
+            let tape = &mut self.tape;
+            tape.at(ms + 1).birth(sock, (Listen, SynRecv), None);
+            tape.established(sock, SynRecv, 1_000, 0, Flags(0));
+            tape.at(ms + 20).end(sock, Established, |_| {});
+        }
+        if second % 10 == 5 {
+            self.tape.lost(Kind::Step);
+        }
+        self.tape.tick_at(ms + 1000);
+        self.record(ms + 1000);
+    }
+
+    fn survey(&mut self, ms: u64) {
+        let time = Tape::BEGIN + ms * 1_000_000;
+        let listener = Sock::new(1, "0.0.0.0:443", "0.0.0.0:0").met_in(Listen, Some((0, 511)));
+        let stays = Sock::new(2, "192.0.2.10:443", "198.51.100.8:50000").met_in(Established, None);
+        let met = [listener, stays].map(|socket| Input::Socket(WalkedSocket { time, ..socket }));
+        self.tape.at(ms).walk(&met);
+    }
+
+    fn record(&mut self, ms: u64) {
+        let mut surveys = 0;
+        let mut frames = std::mem::take(&mut self.tape.frames);
+        while !frames.is_empty() {
+            for frame in frames.drain(..) {
+                if let Frame::Events(batch) = &frame {
+                    self.largest = self.largest.max(batch.len() as u64);
+                }
+                surveys += u64::from(self.recorder.write(&frame).expect("room"));
+            }
+            if std::mem::take(&mut surveys) > 0 {
+                self.survey(ms);
+                frames = std::mem::take(&mut self.tape.frames);
+            }
+        }
+    }
+}
+
+fn keep(keep: Option<u64>, max_size: Option<u64>) -> Limits {
+    Limits { keep: keep.map(Duration::from_secs), max_size }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|end| end == "rec")).collect();
+    paths.sort();
+    paths
+}
+
+fn size(folder: &Path) -> u64 {
+    files(folder).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+}
+
+#[track_caller]
+fn report(path: &Path) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
+    let output = command.args(["report", "-o", "json", "--from"]).arg(path).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The events of a report, whose books are consistent: delivered, lost and gaps.
+#[track_caller]
+fn events(report: &Value) -> [u64; 3] {
+    let events = &report["events"];
+    let [seen, delivered, lost, filtered, missed, gaps, in_flight] =
+        ["seen", "delivered", "lost", "filtered", "missed", "gaps", "in_flight"]
+            .map(|name| events[name].as_u64().unwrap());
+    assert_eq!((seen, in_flight, missed), (delivered + lost + filtered, 0, 0), "{events}");
+    [delivered, lost, gaps]
+}
+
+#[test]
+fn what_is_older_goes_and_each_file_stands_for_itself() {
+    let outside = TempDir::new().unwrap();
+    let folder = outside.path().join("flight");
+    let mut flight = Flight::new(&folder, keep(Some(HOUR), None));
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    for second in 0..3 * HOUR {
+        flight.second(second, 1);
+    }
+    drop(flight);
+    let files = files(&folder);
+    // An hour in slices of five minutes, and the one that is written.
+    assert_eq!(files.len(), 13, "{files:?}");
+    assert!(files[0].ends_with("synfin-20260102T050405.000Z.rec"), "{files:?}");
+    for path in &files {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        let report = report(path);
+        let is_last = Some(path) == files.last();
+        // The one that is written has only just begun, if at all.
+        if !is_last {
+            assert_eq!(events(&report), [900, 30, 0]);
+            assert_eq!(report["interval"]["seconds"], 300.0);
+        }
+        let row = &report["ports"][0];
+        assert_eq!((&row["adopted"], &row["open"]), (&1.into(), &1.into()), "{path:?} {row}");
+        let frames: Vec<_> =
+            Reader::new(BufReader::new(File::open(path).unwrap())).unwrap().collect();
+        let frames: Vec<_> = frames.into_iter().map(Result::unwrap).collect();
+        let Frame::Session(session) = &frames[0] else { panic!("no session first") };
+        assert_eq!(session.namespaces[&4_026_531_840], "host");
+        let is_named =
+            |frame: &Frame| matches!(frame, Frame::Names(names) if names.cgroups.contains_key(&1));
+        let named = frames.iter().filter(|frame| is_named(frame)).count();
+        assert_eq!(named, 1, "once in each file");
+    }
+    let all = report(&folder);
+    let sums = files.iter().map(|path| events(&report(path)));
+    let sums = sums.fold([0; 3], |sum, of| [sum[0] + of[0], sum[1] + of[1], sum[2] + of[2]]);
+    assert_eq!(events(&all), sums);
+    assert_eq!((&all["ports"][0]["adopted"], &all["ports"][0]["open"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn all_files_together_are_never_too_large() {
+    const MOST: u64 = 1 << 20;
+    let outside = TempDir::new().unwrap();
+    let folder = outside.path();
+    let mut flight = Flight::new(folder, keep(None, Some(MOST)));
+    let mut largest = 0;
+    for second in 0..1200 {
+        // Sometimes far more than a file is to have.
+        flight.second(second, if second % 100 == 99 { 2000 } else { 20 });
+        largest = largest.max(size(folder));
+    }
+    assert!(largest <= MOST + flight.largest, "{largest}");
+    assert!(largest > MOST / 2, "{largest}");
+    drop(flight);
+    let files = files(folder);
+    assert!(files.len() > 2, "{files:?}");
+    for path in files {
+        events(&report(&path));
+    }
+}
+
+#[test]
+fn what_is_not_its_own_is_not_touched_and_leftovers_count() {
+    const MOST: u64 = 1 << 20;
+    let outside = TempDir::new().unwrap();
+    let folder = outside.path();
+    let others = ["notes.rec", "synfin-20200102T050405.000Z.rec.gz", "synfin-20200102.rec"];
+    for name in others {
+        fs::write(folder.join(name), vec![0; 1 << 21]).unwrap();
+    }
+    fs::create_dir(folder.join("synfin-20200102T050405.000Z.rec")).unwrap();
+    let leftover = |day: u64| folder.join(format!("synfin-2025010{day}T000000.000Z.rec"));
+    for day in 1..4 {
+        fs::write(leftover(day), vec![0; 400 << 10]).unwrap();
+    }
+    let mut flight = Flight::new(folder, keep(None, Some(MOST)));
+    assert_eq!([1, 2, 3].map(|day| leftover(day).exists()), [false, true, true]);
+    for second in 0..100 {
+        flight.second(second, 50);
+    }
+    assert_eq!([1, 2, 3].map(|day| leftover(day).exists()), [false; 3]);
+    for name in others {
+        assert_eq!(fs::metadata(folder.join(name)).unwrap().len(), 1 << 21);
+    }
+    assert!(folder.join("synfin-20200102T050405.000Z.rec").is_dir());
+}
+
+#[test]
+fn of_several_runs_the_last_is_read() {
+    let outside = TempDir::new().unwrap();
+    let folder = outside.path();
+    let mut flight = Flight::new(folder, keep(Some(60), None));
+    for second in 0..20 {
+        flight.second(second, 1);
+    }
+    drop(flight);
+    let expected = events(&report(folder));
+    let mut earlier = tape::story();
+    if let Frame::Session(session) = &mut earlier[0] {
+        session.clock.realtime_ns -= 1;
+    }
+    let leftover = folder.join("synfin-20250101T000000.000Z.rec");
+    fs::write(leftover, tape::recorded(&earlier)).unwrap();
+    let all = report(folder);
+    assert_eq!(events(&all), expected);
+    let said = all["host"]["limitations"].to_string();
+    assert!(said.contains("files of earlier runs"), "{said}");
+}
