@@ -16,6 +16,9 @@ _synfin() {
             ",$1")
                 cmd="synfin"
                 ;;
+            synfin,anonymize)
+                cmd="synfin__subcmd__anonymize"
+                ;;
             synfin,compare)
                 cmd="synfin__subcmd__compare"
                 ;;
@@ -51,6 +54,9 @@ _synfin() {
                 ;;
             synfin,trace)
                 cmd="synfin__subcmd__trace"
+                ;;
+            synfin__subcmd__help,anonymize)
+                cmd="synfin__subcmd__help__subcmd__anonymize"
                 ;;
             synfin__subcmd__help,compare)
                 cmd="synfin__subcmd__help__subcmd__compare"
@@ -95,7 +101,7 @@ _synfin() {
 
     case "${cmd}" in
         synfin)
-            opts="-v -n -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --numeric --from --record --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record serve doctor diagnose compare explain completions help"
+            opts="-v -n -p -P -L -D -4 -6 -N -c -o -w -H -h -V --verbose --by --reason --state --numeric --from --record --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --output --wide --no-header --help --version top report trace connections record serve anonymize doctor diagnose compare explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -203,6 +209,24 @@ _synfin() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "table json csv" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        synfin__subcmd__anonymize)
+            opts="-v -h --key-file --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -533,8 +557,22 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__help)
-            opts="top report trace connections record serve doctor diagnose compare explain completions help"
+            opts="top report trace connections record serve anonymize doctor diagnose compare explain completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        synfin__subcmd__help__subcmd__anonymize)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -715,12 +753,16 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__record)
-            opts="-p -P -L -D -4 -6 -N -c -v -h --keep --max-size --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -v -h --anonymize --key-file --keep --max-size --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --keep)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -66,6 +66,7 @@ complete -c synfin -n "__fish_synfin_needs_command" -f -a "trace" -d 'A line for
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "connections" -d 'A line for every connection that ends'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "record" -d 'Write all that is seen to a file, to be read with --from'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "serve" -d 'Serve metrics for Prometheus and whoever understands its format'
+complete -c synfin -n "__fish_synfin_needs_command" -f -a "anonymize" -d 'Make a recording that can be shared: without addresses and names, with the same figures'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "doctor" -d 'Say what this host can and cannot do, and try it on connections of its own'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "diagnose" -d 'Say what is wrong with the traffic, and what to do about it'
 complete -c synfin -n "__fish_synfin_needs_command" -f -a "compare" -d 'What has changed from one recording or report to another'
@@ -205,6 +206,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand connections" -s w -l wide 
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s H -l no-header -d 'No heading and no footer'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand connections" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c synfin -n "__fish_synfin_using_subcommand record" -l key-file -d 'Take the key from this file, any secret of at least 16 bytes, so that recordings match each other; without it, it is random and forgotten' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l keep -d 'Record without end to files in a directory, and delete what is older than this (1h …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l max-size -d 'The same, and delete the oldest file when all have more bytes than this (1G …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l for -d 'Stop after this time (10s, 5m …)' -r
@@ -221,6 +223,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand record" -s N -l netns -d '
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s c -l cgroup -d 'Made in this cgroup (version 2) or in one below it: a path from the root, or in /sys/fs/cgroup' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l role -d 'On this side' -r -f -a "client\t''
 server\t''"
+complete -c synfin -n "__fish_synfin_using_subcommand record" -l anonymize -d 'Write no addresses and names, but what stands for them: see `synfin anonymize`'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l tracepoints-only -d 'Do not attach programs to the kernel\'s own functions (fentry), even where it allows them: see host.knowledge in docs/columns.md for what they show'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l survey-always -d 'Surveys follow each other without rest, whatever they cost: for tests of the survey'
 complete -c synfin -n "__fish_synfin_using_subcommand record" -l by-event -d 'The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later): for tests of that on others'
@@ -251,6 +254,9 @@ complete -c synfin -n "__fish_synfin_using_subcommand serve" -s 4 -l ipv4 -d 'IP
 complete -c synfin -n "__fish_synfin_using_subcommand serve" -s 6 -l ipv6 -d 'IPv6 only'
 complete -c synfin -n "__fish_synfin_using_subcommand serve" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c synfin -n "__fish_synfin_using_subcommand anonymize" -l key-file -d 'Take the key from this file, any secret of at least 16 bytes, so that recordings match each other; without it, it is random and forgotten' -r -F
+complete -c synfin -n "__fish_synfin_using_subcommand anonymize" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
+complete -c synfin -n "__fish_synfin_using_subcommand anonymize" -s h -l help -d 'Print help'
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -l for -d 'Watch this host for so long, to tell the ring buffer\'s size' -r
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -l btf -d 'Take the kernel\'s type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown' -r -F
 complete -c synfin -n "__fish_synfin_using_subcommand doctor" -s o -l output -d 'Form of the output' -r -f -a "table\t'A line for every check'
@@ -297,15 +303,16 @@ complete -c synfin -n "__fish_synfin_using_subcommand explain" -s v -l verbose -
 complete -c synfin -n "__fish_synfin_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c synfin -n "__fish_synfin_using_subcommand completions" -s v -l verbose -d 'Say more: the verifier\'s whole log where it refuses, and with -vv what the kernel side logs'
 complete -c synfin -n "__fish_synfin_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "top" -d 'A screen to watch connections on: per port, each connection, what is wrong (the default)'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "report" -d 'Figures per port: once at the end, or every INTERVAL'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "trace" -d 'A line for every state change of every connection'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "connections" -d 'A line for every connection that ends'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "record" -d 'Write all that is seen to a file, to be read with --from'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "serve" -d 'Serve metrics for Prometheus and whoever understands its format'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "doctor" -d 'Say what this host can and cannot do, and try it on connections of its own'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "diagnose" -d 'Say what is wrong with the traffic, and what to do about it'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "compare" -d 'What has changed from one recording or report to another'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "explain" -d 'What a reason, a figure or a TCP state means'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "completions" -d 'Completions of this command line for a shell'
-complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve doctor diagnose compare explain completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "top" -d 'A screen to watch connections on: per port, each connection, what is wrong (the default)'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "report" -d 'Figures per port: once at the end, or every INTERVAL'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "trace" -d 'A line for every state change of every connection'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "connections" -d 'A line for every connection that ends'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "record" -d 'Write all that is seen to a file, to be read with --from'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "serve" -d 'Serve metrics for Prometheus and whoever understands its format'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "anonymize" -d 'Make a recording that can be shared: without addresses and names, with the same figures'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "doctor" -d 'Say what this host can and cannot do, and try it on connections of its own'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "diagnose" -d 'Say what is wrong with the traffic, and what to do about it'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "compare" -d 'What has changed from one recording or report to another'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "explain" -d 'What a reason, a figure or a TCP state means'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "completions" -d 'Completions of this command line for a shell'
+complete -c synfin -n "__fish_synfin_using_subcommand help; and not __fish_seen_subcommand_from top report trace connections record serve anonymize doctor diagnose compare explain completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
