@@ -7,6 +7,7 @@ mod registry;
 mod text;
 
 use crate::tracker::Distribution;
+use registry::{RowSamples, per_row};
 
 pub use export::{DEFAULT_SERIES, Metrics, OTHER};
 pub use registry::METRICS;
@@ -20,14 +21,25 @@ pub struct Metric {
     pub help: &'static str,
     /// How it behaves.
     pub kind: Kind,
-    collect: fn(&Metrics, &mut Samples),
+    collect: Collect,
+}
+
+/// How samples are made.
+enum Collect {
+    /// All of them.
+    Host(fn(&Metrics, &mut Samples)),
+    /// Those of each row.
+    Row(fn(&mut RowSamples<'_>)),
 }
 
 impl Metric {
     /// Its samples.
     pub fn samples(&self, metrics: &Metrics) -> Vec<Sample> {
         let mut samples = Samples::default();
-        (self.collect)(metrics, &mut samples);
+        match self.collect {
+            Collect::Host(collect) => collect(metrics, &mut samples),
+            Collect::Row(collect) => per_row(metrics, &mut samples, collect),
+        }
         samples.0
     }
 }
