@@ -33,7 +33,7 @@ use crate::{
     explain::look_up,
     fail_on::Trial,
     failure::{Failure, spelled},
-    input::Nanos,
+    input::{Nanos, nanos},
     message::{say, say_lines},
     recording::{Frame, RecordingError},
     ring_size::{self, bytes},
@@ -520,10 +520,6 @@ fn say_unmatched(events: &Events) {
     if *delivered == 0 && *filtered > 0 {
         say(&format!("nothing matched the filters: they left out all {filtered} records"));
     }
-}
-
-fn nanos(duration: Duration) -> Nanos {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What ends a live run from outside: a signal, or the command that it watches.

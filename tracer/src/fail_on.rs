@@ -8,7 +8,7 @@ use crate::{
     input::Session,
     sink::report::{EVENTS, HEADER, Header},
     tracker::{
-        By, Events, Role, RowSnapshot, Snapshot,
+        By, Events, Role, Snapshot,
         columns::{COLUMNS, PortRow},
     },
 };
@@ -281,10 +281,13 @@ impl Trial {
 
     /// Judges a report, and returns what is to be said about it.
     pub(crate) fn take(&mut self, session: &Session, snapshot: &Snapshot) -> Vec<String> {
+        if self.conditions.is_empty() {
+            return Vec::new();
+        }
         let Events { seen, lost, missed, gaps, .. } = snapshot.events;
         self.records = self.records.saturating_add(seen);
         self.missing = [lost, missed, gaps].into_iter().fold(self.missing, u64::saturating_add);
-        self.connections |= snapshot.rows(By::Port).iter().any(RowSnapshot::has_connections);
+        self.connections |= snapshot.has_connections();
         let mut said = Vec::new();
         for (condition, judged) in self.conditions.iter().zip(&mut self.judged) {
             let judgement = condition.judge(session, snapshot);

@@ -18,7 +18,7 @@ pub use policy::Limits;
 use crate::{
     decode::kinds_in,
     failure::Failure,
-    input::{ClockAnchor, Counters, Nanos, Session, Tick},
+    input::{ClockAnchor, Counters, Nanos, Session, Tick, nanos},
     recording::{Frame, Recorder},
 };
 use folder::Folder;
@@ -250,6 +250,5 @@ impl Drop for FlightRecorder {
 }
 
 fn since_1970(clock: &ClockAnchor, time: Nanos) -> Nanos {
-    let date = clock.date(time).duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(date.as_nanos()).unwrap_or(u64::MAX)
+    nanos(clock.date(time).duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -16,6 +17,11 @@ use crate::{filter::Filter, sight::Extra};
 
 /// `CLOCK_MONOTONIC` in nanoseconds: the time of all input.
 pub type Nanos = u64;
+
+/// As long as this; what is too long, as long as can be.
+pub(crate) fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// A socket's kernel address. Reused by later sockets, so it names one only while that one lives.
 pub type SockId = u64;

@@ -10,7 +10,7 @@ use super::Output;
 use crate::{
     exit::Exit,
     fail_on::Trial,
-    input::{Nanos, Session},
+    input::{Nanos, Session, nanos},
     message::say,
     sink::report::ReportSink,
     tracker::{Observer, Snapshot, Tracker},
@@ -31,8 +31,7 @@ pub(crate) struct Report<W> {
 
 impl<W: Write> Report<W> {
     pub(crate) fn new(sink: ReportSink<W>, interval: Option<Duration>, count: Option<u64>) -> Self {
-        let interval =
-            interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
+        let interval = interval.map(nanos);
         Self {
             sink,
             trial: Trial::default(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::input::Nanos;
+use crate::input::{Nanos, nanos};
 
 const SECOND: Nanos = 1_000_000_000;
 
@@ -65,10 +65,6 @@ impl Limits {
         self.keep.is_some_and(|keep| now.saturating_sub(next) >= nanos(keep))
             || self.max_size.is_some_and(|most| total > most)
     }
-}
-
-fn nanos(duration: Duration) -> Nanos {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -169,7 +169,7 @@ fn quantile(durations: &Distribution, quantile: f64) -> Value {
 }
 
 /// The states of sockets; what is in TIME_WAIT is none any more.
-fn living_states() -> impl Iterator<Item = TcpState> {
+pub(crate) fn living_states() -> impl Iterator<Item = TcpState> {
     OPEN_STATES.into_iter().filter(|&state| state != TcpState::TimeWait)
 }
 

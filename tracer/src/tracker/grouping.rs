@@ -100,13 +100,6 @@ impl RowSnapshot {
         self.counters.sum(|reason| reason.class() == Class::Abnormal)
     }
 
-    /// Connections that began, were open or ended in the interval.
-    pub(crate) fn has_connections(&self) -> bool {
-        let Counters { attempts, established, adopted, .. } = &self.counters;
-        let open = self.opening_balance.open + self.gauges.open;
-        attempts + established + adopted + open + self.counters.sum(|_| true) > 0
-    }
-
     /// Attempts of a client, established ones of a server.
     pub(crate) fn new_connections(&self) -> u64 {
         match self.role {
@@ -152,14 +145,9 @@ impl<T> Common<T> {
 impl Snapshot {
     /// One of the rows that there are `by`.
     pub fn row(&self, by: By, wanted: &RowName) -> Option<RowSnapshot> {
-        let is_part = |(key, page): &(&PageKey, &Page)| {
+        self.together(wanted.clone(), |key, page| {
             key.role == wanted.role && RowName::new(by, key, &page.owners) == *wanted
-        };
-        let mut parts = self.pages.iter().filter(is_part).peekable();
-        parts.peek()?;
-        let mut group = Group::default();
-        parts.for_each(|(key, page)| group.add(key, page));
-        Some(group.into_row(wanted.clone()))
+        })
     }
 
     /// All that `is_part` says of, by role and service port, as one row of this role. `None` if
@@ -169,12 +157,20 @@ impl Snapshot {
         role: Role,
         is_part: impl Fn(Role, Option<u16>) -> bool,
     ) -> Option<RowSnapshot> {
-        let parts = self.pages.iter().filter(|(key, _)| is_part(key.role, key.port));
-        let mut parts = parts.peekable();
+        let name = RowName { role, port: None, remote: None, owner: None, netns: None };
+        self.together(name, |key, _| is_part(key.role, key.port))
+    }
+
+    /// The pages that are parts of a row; `None` if there are none.
+    fn together(
+        &self,
+        name: RowName,
+        is_part: impl Fn(&PageKey, &Page) -> bool,
+    ) -> Option<RowSnapshot> {
+        let mut parts = self.pages.iter().filter(|(key, page)| is_part(key, page)).peekable();
         parts.peek()?;
         let mut group = Group::default();
         parts.for_each(|(key, page)| group.add(key, page));
-        let name = RowName { role, port: None, remote: None, owner: None, netns: None };
         Some(group.into_row(name))
     }
 

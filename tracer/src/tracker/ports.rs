@@ -308,7 +308,7 @@ impl Gauges {
         self.states[state.number() as usize] -= 1;
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (sum, count) in self.states.iter_mut().zip(other.states) {
             *sum += count;
         }
@@ -346,7 +346,7 @@ impl Walked {
         self.half_open + self.fin_wait2_orphans + self.accept_queue + self.stalled > 0
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.half_open += other.half_open;
         self.fin_wait2_orphans += other.fin_wait2_orphans;
         self.accept_queue += other.accept_queue;

@@ -129,6 +129,15 @@ impl Snapshot {
         self.end.saturating_sub(self.start) as f64 / 1e9
     }
 
+    /// Whether any connection began, was open or ended in the interval.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.pages.values().any(|Page { books, .. }| {
+            let Counters { attempts, established, adopted, .. } = &books.counters;
+            let open = books.opening_balance.open + books.gauges.open;
+            attempts + established + adopted + open + books.counters.sum(|_| true) > 0
+        })
+    }
+
     /// How many connections ended for this reason, in all rows.
     pub fn ended(&self, reason: CloseReason) -> u64 {
         self.pages.values().map(|page| page.books.counters.ended(reason)).sum()

@@ -8,6 +8,7 @@ use synfin_common::event::Kind;
 
 use crate::{
     clock,
+    input::nanos,
     kernel::{Batch, Kernel},
     ring_size,
 };
@@ -78,7 +79,7 @@ fn room(mut batch: &[u8]) -> u64 {
 pub(super) async fn watch(kernel: &mut Kernel, duration: Duration) -> Result<Rate> {
     let mut rate = Rate::default();
     let begun = clock::monotonic_ns();
-    let wanted = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let wanted = nanos(duration);
     loop {
         let over = clock::monotonic_ns() - begun >= wanted;
         while let Some(batch) = kernel.drain(BATCH_BYTES) {

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use synfin_common::state::TcpState;
-
 use super::registry::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
 use crate::{
     input::{KERNEL_COUNTERS, Nanos, Session},
     sight::{Extra, Sight},
-    tracker::{By, Common, Counters, Events, Role, RowSnapshot, Snapshot},
+    tracker::{By, Common, Counters, Events, Gauges, Role, RowSnapshot, Snapshot, Walked},
 };
 
 /// The port of all that have no series of their own.
@@ -49,29 +47,18 @@ pub(super) struct Totals {
 /// What is so now.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Now {
-    pub(super) states: [u64; TcpState::ALL.len()],
+    pub(super) gauges: Gauges,
+    pub(super) walked: Walked,
     pub(super) time_wait: u64,
-    pub(super) half_open: u64,
-    pub(super) accept_queue: u64,
-    pub(super) accept_limit: u64,
-    pub(super) stalled: u64,
     /// Of the destination where it is most; `None`: not known, or not a client's.
     pub(super) ephemeral_share: Option<f64>,
 }
 
 impl Now {
     fn add(&mut self, row: &RowSnapshot) {
-        for (sum, state) in self.states.iter_mut().zip(TcpState::ALL) {
-            *sum += row.gauges.state(state);
-        }
+        self.gauges.merge(&row.gauges);
+        self.walked.merge(&row.walked);
         self.time_wait += row.time_wait_now;
-        self.half_open += row.walked.half_open;
-        self.accept_queue += row.walked.accept_queue;
-        self.stalled += row.walked.stalled;
-        self.accept_limit = match (self.accept_limit, row.walked.accept_limit) {
-            (0, limit) | (limit, 0) => limit,
-            (one, other) => one.min(other),
-        };
         let share = row.ephemeral.as_ref().map(|ephemeral| ephemeral.share());
         self.ephemeral_share = match (self.ephemeral_share, share) {
             (Some(one), Some(other)) => Some(one.max(other)),

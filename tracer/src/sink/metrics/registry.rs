@@ -15,8 +15,9 @@ use crate::{
     input::KERNEL_COUNTERS,
     sight::Extra,
     tracker::{
-        OPEN_STATES, Role, Unmeasured,
+        Role, Unmeasured,
         close::{CloseReason, Outcome},
+        columns::living_states,
     },
 };
 
@@ -69,10 +70,9 @@ pub const METRICS: &[Metric] = metrics! {
         Row(|row| row.ends(Outcome::Closed));
     "synfin_connections" Gauge, "Living connections by state.",
         Row(|row| {
-            for (state, count) in TcpState::ALL.into_iter().zip(row.totals.now.states) {
-                if OPEN_STATES.contains(&state) && state != TcpState::TimeWait {
-                    row.add(&[("state", state.name())], Count(count));
-                }
+            for state in living_states() {
+                let count = row.totals.now.gauges.state(state);
+                row.add(&[("state", state.name())], Count(count));
             }
         });
     "synfin_time_wait_sockets" Gauge, "Sockets in TIME_WAIT.",
@@ -82,13 +82,13 @@ pub const METRICS: &[Metric] = metrics! {
     "synfin_time_wait_overflowed_total" Counter, "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets).",
         Row(|row| row.add(&[], Count(row.totals.counters.time_wait_overflowed)));
     "synfin_accept_queue_length" Gauge, "Connections waiting for accept(), at the last survey.",
-        Row(|row| row.add_of(Role::Server, Count(row.totals.now.accept_queue)));
+        Row(|row| row.add_of(Role::Server, Count(row.totals.now.walked.accept_queue)));
     "synfin_accept_queue_limit" Gauge, "How many may wait on one listener, the least if they differ; 0: nobody listens.",
-        Row(|row| row.add_of(Role::Server, Count(row.totals.now.accept_limit)));
+        Row(|row| row.add_of(Role::Server, Count(row.totals.now.walked.accept_limit)));
     "synfin_half_open_handshakes" Gauge, "Handshakes that wait for their last ACK, at the last survey.",
-        Row(|row| row.add_of(Role::Server, Count(row.totals.now.half_open)));
+        Row(|row| row.add_of(Role::Server, Count(row.totals.now.walked.half_open)));
     "synfin_stalled_connections" Gauge, "Connections that retransmit and are not answered, at the last survey.",
-        Row(|row| row.add(&[], Count(row.totals.now.stalled)));
+        Row(|row| row.add(&[], Count(row.totals.now.walked.stalled)));
     "synfin_listener_drops_total" Counter, "What listeners dropped, for whatever reason (sk_drops).",
         Row(|row| row.add_of(Role::Server, Count(row.totals.counters.listener_drops)));
     "synfin_synack_retransmits_total" Counter, "SYN-ACKs that were sent again.",
