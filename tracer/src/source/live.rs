@@ -38,8 +38,8 @@ pub struct Options {
 }
 
 /// Records are taken from the ring so often: unless much waits, nothing else says that some are
-/// there. Many at a time cost half as much each as few, whose books have left the processor's caches
-/// in between.
+/// there. Many at a time cost less each than few, whose books have left the processor's caches in
+/// between.
 const DRAIN_PERIOD: Nanos = 100 * MILLISECOND;
 
 /// Time passes for the tracker at least this often.
