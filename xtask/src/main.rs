@@ -11,6 +11,7 @@ mod lint;
 mod manifest;
 mod packages;
 mod pins;
+mod python;
 mod root;
 mod run;
 mod rustc;
@@ -42,6 +43,16 @@ enum Command {
     Connections(SynfinArgs),
     /// Run `synfin record`
     Record(SynfinArgs),
+    /// Run `synfin serve`
+    Serve(SynfinArgs),
+    /// Run `synfin diagnose`
+    Diagnose(SynfinArgs),
+    /// Run `synfin compare`
+    Compare(SynfinArgs),
+    /// Run `synfin anonymize`
+    Anonymize(SynfinArgs),
+    /// Run `synfin explain`
+    Explain(SynfinArgs),
     /// Run `synfin doctor`
     Doctor(SynfinArgs),
     /// Run every test there is, kernel tests included
@@ -104,6 +115,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => synfin(&["trace"], args)?,
         Command::Connections(args) => synfin(&["connections"], args)?,
         Command::Record(args) => synfin(&["record"], args)?,
+        Command::Serve(args) => synfin(&["serve"], args)?,
+        Command::Diagnose(args) => synfin(&["diagnose"], args)?,
+        Command::Compare(args) => synfin(&["compare"], args)?,
+        Command::Anonymize(args) => synfin(&["anonymize"], args)?,
+        Command::Explain(args) => synfin(&["explain"], args)?,
         Command::Doctor(args) => synfin(&["doctor"], args)?,
         Command::Test(options) => return test::run(&workspace, &options),
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),

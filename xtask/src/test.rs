@@ -8,13 +8,11 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::Context as _;
-use xshell::Shell;
-
 use crate::{
-    ebpf, fuzz, manifest, packages, root, tidy, vm,
+    ebpf, fuzz, manifest, packages, python, root, tidy, vm,
     workspace::{Workspace, find_program, say},
 };
+use anyhow::Context as _;
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
@@ -39,7 +37,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     } else {
         ebpf::check(workspace)?;
     }
-    provide_programs(&workspace.sh);
+    provide_programs(workspace);
 
     // All test programs run even if one fails: the sum is to be over all of them.
     let test =
@@ -85,12 +83,17 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("promtool", "prometheus"),
 ];
 
-/// Installs what is missing of them; where that cannot be, the tests that need one fail by name.
-fn provide_programs(sh: &Shell) {
+/// Installs what is missing of them, and what Python's index has; where that cannot be, the tests that
+/// need one fail by name.
+fn provide_programs(workspace: &Workspace) {
     let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
-    if let Err(error) = packages::install(sh, &packages, "tests") {
-        say(format!("{error:#}"));
+    for provided in
+        [packages::install(&workspace.sh, &packages, "tests"), python::provide(workspace)]
+    {
+        if let Err(error) = provided {
+            say(format!("{error:#}"));
+        }
     }
 }
 
