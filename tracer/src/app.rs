@@ -3,13 +3,14 @@
 
 use std::{
     io::{self, BufWriter, IsTerminal},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
+use hyper::Uri;
 use ratatui::buffer::Buffer;
 use tokio::{
     process::Child,
@@ -38,7 +39,7 @@ use crate::{
     recording::{Frame, RecordingError},
     ring_size::{self, bytes},
     screen::{self, Screen, Still},
-    serve::Endpoint,
+    serve::{Collector, Exporter},
     services::Services,
     sight::Sight,
     sink::{
@@ -155,12 +156,13 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             Run { anonymizer, ..run }.go(&mut Record::new(args.file)).await
         }
         Command::Serve(args) => {
-            let endpoint = listen(args.listen)?;
+            let collector = args.otlp.map(|url| collector(url, args.otlp_interval)).transpose()?;
+            let exporter = export(args.listen, collector)?;
             let (live, filter) = (args.live, args.filter);
             let source = SourceArgs { live, filter, ..SourceArgs::default() };
             let run = Run::new(source, RunArgs::default(), verbose)?;
-            say(&format!("metrics are at http://{}/metrics", args.listen));
-            run.go(&mut Serve::new(Metrics::new(args.max_series), endpoint)).await
+            say(&format!("metrics are at http://{}/metrics", exporter.address));
+            run.go(&mut Serve::new(Metrics::new(args.max_series), exporter)).await
         }
         Command::Anonymize(args) => anonymize(&args),
         Command::Diagnose(args) => {
@@ -201,12 +203,18 @@ pub async fn still(recording: &Path, keys: &str, width: u16, height: u16) -> Res
     Ok(still.drawn(width, height))
 }
 
-/// Where metrics are fetched from, before anything is attached.
-fn listen(address: SocketAddr) -> Result<Endpoint> {
-    let endpoint = TcpListener::bind(address).and_then(Endpoint::start);
-    Ok(endpoint.map_err(|error| {
+/// Where metrics are fetched from, and pushed to, before anything is attached.
+fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter> {
+    Ok(Exporter::start(address, collector).map_err(|error| {
         let remedy = "another address or port can be given with --listen";
         Failure::cannot_run(format!("cannot listen on {address}"), spelled(&error), remedy)
+    })?)
+}
+
+fn collector(url: Uri, every: Duration) -> Result<Collector> {
+    Ok(Collector::new(url, every).map_err(|error| {
+        let remedy = "write it as OpenTelemetry does: name=value,name=value, with %2C for a comma";
+        Failure::usage("cannot push metrics", error.to_string(), remedy)
     })?)
 }
 

@@ -12,6 +12,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use hyper::Uri;
 use synfin_common::state::TcpState;
 
 pub(crate) use filter::FilterArgs;
@@ -21,6 +22,7 @@ use crate::{
     fail_on::FailOn,
     flight::{LEAST_SIZE, Limits},
     harmless::harmless,
+    serve,
     sink::{
         Format,
         metrics::{DEFAULT_SERIES, Metrics},
@@ -207,6 +209,14 @@ pub(crate) struct ServeArgs {
     /// Most series; ports that find no room are put together as port="other"
     #[arg(long, value_name = "N", value_parser = series, default_value_t = DEFAULT_SERIES)]
     pub(crate) max_series: usize,
+    /// Also push them by OTLP to this OpenTelemetry collector (http://127.0.0.1:4318); as its programs
+    /// do, take headers from OTEL_EXPORTER_OTLP_HEADERS and what to say of this host from
+    /// OTEL_RESOURCE_ATTRIBUTES
+    #[arg(long, value_name = "URL", value_parser = serve::url)]
+    pub(crate) otlp: Option<Uri>,
+    /// How often
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "10s", requires = "otlp")]
+    pub(crate) otlp_interval: Duration,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
     #[command(flatten)]

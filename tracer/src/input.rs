@@ -544,10 +544,14 @@ pub struct ClockAnchor {
 impl ClockAnchor {
     /// The date of `time`.
     pub fn date(&self, time: Nanos) -> std::time::SystemTime {
+        std::time::UNIX_EPOCH + std::time::Duration::from_nanos(self.since_1970(time))
+    }
+
+    /// The same in nanoseconds since 1970, UTC.
+    pub fn since_1970(&self, time: Nanos) -> Nanos {
         let offset = i128::from(time) - i128::from(self.monotonic_ns);
         let since_1970 = (i128::from(self.realtime_ns) + offset).max(0);
-        let nanos = u64::try_from(since_1970).unwrap_or(u64::MAX);
-        std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanos)
+        u64::try_from(since_1970).unwrap_or(u64::MAX)
     }
 }
 

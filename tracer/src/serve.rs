@@ -1,157 +1,81 @@
-//! The endpoint that metrics are fetched from, on a thread of its own: whoever fetches them, however
+//! Metrics leave synfin on a thread of their own: whoever fetches them, or is pushed them, however
 //! slowly, keeps no record waiting.
 
+mod endpoint;
+mod push;
+
 use std::{
-    convert::Infallible,
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
-    time::Duration,
+    thread::{self, JoinHandle},
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response, StatusCode,
-    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use crate::{
-    clock,
-    input::Nanos,
-    sink::metrics::{Form, Metrics, write},
-};
+use crate::{clock, sink::metrics::Metrics};
 
-/// More wait to be accepted, in the kernel's queue.
-const MOST_CONNECTIONS: usize = 64;
+pub(crate) use push::{Collector, url};
 
-/// Who has not asked by then is not waited for any longer.
-const SLOWEST_REQUEST: Duration = Duration::from_secs(5);
-
-/// Nor does a connection last longer, whatever it does.
-const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
-
-/// A request line with its headers is not larger, nor are there more of these.
-const LARGEST_REQUEST: usize = 8 << 10;
-const MOST_HEADERS: usize = 64;
-
-/// Figures older than this are a bad sign.
-const OLDEST_FIGURES: Nanos = 10_000_000_000;
-
-/// The endpoint, for as long as the program runs.
-pub(crate) struct Endpoint {
+/// The thread, for as long as the program runs.
+pub(crate) struct Exporter {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     metrics: watch::Sender<Option<Arc<Metrics>>>,
     renewed: Arc<AtomicU64>,
+    /// Ends when all is pushed, if somebody is.
+    pushes: Option<JoinHandle<()>>,
 }
 
 /// What the thread has of it.
 #[derive(Clone)]
-struct Served {
+struct Latest {
     metrics: watch::Receiver<Option<Arc<Metrics>>>,
     renewed: Arc<AtomicU64>,
 }
 
-impl Endpoint {
-    /// Begins to answer whoever connects.
-    pub(crate) fn start(listener: TcpListener) -> io::Result<Self> {
+impl Exporter {
+    /// Begins to answer whoever connects, and to push to a collector.
+    pub(crate) fn start(address: SocketAddr, collector: Option<Collector>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let (metrics, receiver) = watch::channel(None);
         let renewed = Arc::new(AtomicU64::new(clock::monotonic_ns()));
-        let served = Served { metrics: receiver, renewed: renewed.clone() };
+        let latest = Latest { metrics: receiver, renewed: renewed.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new()
-            .name("synfin-serve".into())
-            .spawn(move || runtime.block_on(serve(listener, served)))?;
-        Ok(Self { metrics, renewed })
+        let is_pushing = collector.is_some();
+        let thread = thread::Builder::new().name("synfin-serve".into()).spawn(move || {
+            runtime.block_on(async {
+                let answers = endpoint::serve(listener, latest.clone());
+                match collector {
+                    // The endpoint answers until all is pushed.
+                    Some(collector) => tokio::select! {
+                        _ = answers => {}
+                        () = push::push(collector, latest.metrics) => {}
+                    },
+                    None => drop(answers.await),
+                }
+            });
+        })?;
+        Ok(Self { address, metrics, renewed, pushes: is_pushing.then_some(thread) })
     }
 
-    /// From now on these are what is fetched.
+    /// From now on these are what is fetched and pushed.
     pub(crate) fn renew(&self, metrics: &Metrics) {
         self.renewed.store(clock::monotonic_ns(), Ordering::Relaxed);
         self.metrics.send_replace(Some(Arc::new(metrics.clone())));
     }
-}
 
-async fn serve(listener: TcpListener, served: Served) -> io::Result<Infallible> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let place = places.clone().acquire_owned().await;
-        // Too many open files, or a client that has gone: the next may find it otherwise.
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let served = served.clone();
-        tokio::spawn(async move {
-            let answer = service_fn(|request| {
-                let answer = served.answer(&request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(SLOWEST_REQUEST)
-                .max_buf_size(LARGEST_REQUEST)
-                .max_headers(MOST_HEADERS)
-                .serve_connection(TokioIo::new(stream), answer);
-            // What goes wrong is the client's: it hears of it, or is gone.
-            let _ = tokio::time::timeout(LONGEST_CONNECTION, connection).await;
-            drop(place);
-        });
-    }
-}
-
-impl Served {
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return answer;
-        }
-        match request.uri().path() {
-            "/metrics" => self.metrics(request),
-            "/healthz" => self.health(),
-            "/" => plain(StatusCode::OK, "synfin: /metrics, /healthz\n".into()),
-            _ => plain(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n".into()),
+    /// No more will come: returns when the last have been pushed, or could not be.
+    pub(crate) fn finish(self) {
+        drop(self.metrics);
+        if let Some(pushes) = self.pushes {
+            // A panic there has been told.
+            let _ = pushes.join();
         }
     }
-
-    fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let Some(metrics) = self.metrics.borrow().clone() else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "not yet\n".into());
-        };
-        let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-        let form = Form::accepted(accept.unwrap_or_default());
-        let mut answer = plain(StatusCode::OK, write(&metrics, form));
-        let media_type = HeaderValue::from_static(form.media_type());
-        answer.headers_mut().insert(CONTENT_TYPE, media_type);
-        answer
-    }
-
-    fn health(&self) -> Response<Full<Bytes>> {
-        let renewed = self.renewed.load(Ordering::Relaxed);
-        let age = clock::monotonic_ns().saturating_sub(renewed);
-        if age > OLDEST_FIGURES {
-            let seconds = age / 1_000_000_000;
-            let why = format!("no figures for {seconds} s\n");
-            return plain(StatusCode::SERVICE_UNAVAILABLE, why);
-        }
-        plain(StatusCode::OK, "ok\n".into())
-    }
-}
-
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
-    *answer.status_mut() = status;
-    let media_type = HeaderValue::from_static("text/plain; charset=utf-8");
-    answer.headers_mut().insert(CONTENT_TYPE, media_type);
-    answer
 }

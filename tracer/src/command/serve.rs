@@ -1,11 +1,11 @@
-//! `serve`: figures are handed to the endpoint once a second.
+//! `serve`: figures are handed to whoever wants them once a second.
 
 use std::{io, ops::ControlFlow};
 
 use super::Output;
 use crate::{
     input::{Nanos, Session},
-    serve::Endpoint,
+    serve::Exporter,
     sink::metrics::Metrics,
     tracker::{Observer, Tracker},
 };
@@ -15,13 +15,21 @@ const PERIOD: Nanos = 1_000_000_000;
 /// Adds up, and hands over.
 pub(crate) struct Serve {
     metrics: Metrics,
-    endpoint: Endpoint,
+    /// `None` when the trace is over.
+    exporter: Option<Exporter>,
     next: Nanos,
 }
 
 impl Serve {
-    pub(crate) fn new(metrics: Metrics, endpoint: Endpoint) -> Self {
-        Self { metrics, endpoint, next: 0 }
+    pub(crate) fn new(metrics: Metrics, exporter: Exporter) -> Self {
+        Self { metrics, exporter: Some(exporter), next: 0 }
+    }
+
+    fn renew(&mut self, tracker: &mut Tracker) {
+        self.metrics.take(&tracker.cut());
+        if let Some(exporter) = &self.exporter {
+            exporter.renew(&self.metrics);
+        }
     }
 }
 
@@ -36,10 +44,17 @@ impl Output for Serve {
     fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
         if tracker.now() >= self.next {
             self.next = tracker.now() + PERIOD;
-            self.metrics.take(&tracker.cut());
-            self.endpoint.renew(&self.metrics);
+            self.renew(tracker);
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+        self.renew(tracker);
+        if let Some(exporter) = self.exporter.take() {
+            exporter.finish();
+        }
+        Ok(())
     }
 
     fn next_tick(&self) -> Option<Nanos> {

@@ -20,6 +20,7 @@ mod latency;
 mod log;
 mod memory;
 mod mix;
+mod otlp;
 mod owners;
 mod replay;
 mod screen;

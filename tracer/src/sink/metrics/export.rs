@@ -12,6 +12,13 @@ use crate::{
 /// The port of all that have no series of their own.
 pub const OTHER: &str = "other";
 
+/// A client whose connections fail, and none gets through, has series of its own after so many
+/// intervals: by then it is a service that is down and no scan of ports.
+const PERSISTENT: u32 = 3;
+
+/// More of them are not counted.
+const MOST_FAILING: usize = 1_000;
+
 /// So many series there are at most, unless more are asked for.
 pub const DEFAULT_SERIES: usize = 2_000;
 
@@ -21,7 +28,11 @@ pub struct Metrics {
     /// So many ports may have series of their own, besides the rest of either role.
     room: usize,
     pub(super) rows: BTreeMap<RowLabels, Totals>,
+    /// In how many intervals clients that have no series failed.
+    failing: BTreeMap<RowLabels, u32>,
     pub(super) session: Session,
+    /// When the last interval ended.
+    pub(super) end: Nanos,
     pub(super) events: Events,
     pub(super) kernel_counts: [u64; KERNEL_COUNTERS.len()],
     pub(super) evicted: u64,
@@ -35,6 +46,12 @@ pub struct Metrics {
 pub(super) struct RowLabels {
     pub(super) role: Role,
     pub(super) port: Option<u16>,
+}
+
+impl RowLabels {
+    fn of(row: &RowSnapshot) -> Self {
+        Self { role: row.role, port: port(row) }
+    }
 }
 
 /// What has added up in a row, and what is so in it.
@@ -76,7 +93,9 @@ impl Metrics {
         Self {
             room: room.saturating_sub(rest.len()),
             rows: rest.into(),
+            failing: BTreeMap::new(),
             session: Session::default(),
+            end: 0,
             events: Events::default(),
             kernel_counts: [0; KERNEL_COUNTERS.len()],
             evicted: 0,
@@ -96,10 +115,11 @@ impl Metrics {
     /// Takes the next interval.
     pub fn take(&mut self, snapshot: &Snapshot) {
         let rows = snapshot.rows(By::Port);
+        self.watch_failing(&rows);
         self.admit(&rows);
         self.rows.values_mut().for_each(|totals| totals.now = Now::default());
         for row in &rows {
-            let labels = RowLabels { role: row.role, port: port(row) };
+            let labels = RowLabels::of(row);
             let rest = RowLabels { port: None, ..labels };
             let own = if self.rows.contains_key(&labels) { labels } else { rest };
             let totals = self.rows.entry(own).or_default();
@@ -110,13 +130,14 @@ impl Metrics {
         for (sum, count) in self.kernel_counts.iter_mut().zip(snapshot.kernel_counts) {
             *sum += count;
         }
+        self.end = snapshot.end;
         self.evicted = snapshot.tables.evicted;
         self.connections = snapshot.tables.connections;
         self.survey_age = snapshot.walks.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
     }
 
     /// Gives rows series of their own, which they keep: a counter must not go back. First those that
-    /// were asked for and those that somebody listens on, then the busiest.
+    /// were asked for and those that somebody listens on, then the busiest, then those that only fail.
     fn admit(&mut self, rows: &[RowSnapshot]) {
         let named = &self.session.filter.service_ports;
         let rank = |row: &RowSnapshot| {
@@ -126,18 +147,36 @@ impl Metrics {
         };
         let mut new: Vec<_> = rows
             .iter()
-            .map(|row| (rank(row), RowLabels { role: row.role, port: port(row) }))
+            .map(|row| (rank(row), RowLabels::of(row)))
             .filter(|((is_first, established), labels)| {
                 labels.port.is_some()
                     && !self.rows.contains_key(labels)
-                    && (*is_first || *established > 0)
+                    && (*is_first || *established > 0 || self.persists(labels))
             })
             .collect();
         new.sort_by(|(one, _), (other, _)| other.cmp(one));
         let left = (self.room + 2).saturating_sub(self.rows.len());
         for (_, labels) in new.into_iter().take(left) {
+            self.failing.remove(&labels);
             self.rows.insert(labels, Totals::default());
         }
+    }
+
+    fn watch_failing(&mut self, rows: &[RowSnapshot]) {
+        for row in rows.iter().filter(|row| row.counters.failed() > 0) {
+            let labels = RowLabels::of(row);
+            if labels.role == Role::Client && !self.rows.contains_key(&labels) {
+                if self.failing.len() >= MOST_FAILING {
+                    // What persists comes again.
+                    self.failing.clear();
+                }
+                *self.failing.entry(labels).or_default() += 1;
+            }
+        }
+    }
+
+    fn persists(&self, labels: &RowLabels) -> bool {
+        self.failing.get(labels).is_some_and(|intervals| *intervals >= PERSISTENT)
     }
 
     /// Whether this kernel shows what not every kernel shows.

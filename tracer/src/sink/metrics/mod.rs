@@ -3,6 +3,7 @@
 //! which there is a limited number.
 
 mod export;
+mod otlp;
 mod registry;
 mod text;
 
@@ -10,6 +11,7 @@ use crate::tracker::Distribution;
 use registry::{RowSamples, per_row};
 
 pub use export::{DEFAULT_SERIES, Metrics, OTHER};
+pub use otlp::request;
 pub use registry::METRICS;
 pub use text::{Form, write};
 

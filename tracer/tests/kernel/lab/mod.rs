@@ -6,6 +6,7 @@ mod books;
 mod broken;
 mod capture;
 mod cgroup;
+mod collector;
 mod counters;
 mod ftrace;
 mod identities;
@@ -35,11 +36,12 @@ pub(crate) use books::{Books, Report};
 pub(crate) use broken::{BTF, Broken};
 pub(crate) use capture::{Capture, Segment};
 pub(crate) use cgroup::Cgroup;
+pub(crate) use collector::{Collector, Pushed, lacks_collector};
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
 pub(crate) use kernels::{
-    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, note, since, skip,
-    time_waits_entered,
+    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, note, on_own_machine,
+    since, skip, time_waits_entered,
 };
 pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire};

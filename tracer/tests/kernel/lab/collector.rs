@@ -1,0 +1,128 @@
+//! An OpenTelemetry collector, somebody else's, that prints what it is pushed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::NamedTempFile;
+
+use super::{Namespace, on_own_machine, skip};
+
+/// Where it was put by `cargo xtask test`.
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/python/bin/rotel");
+
+/// Whether there is none. A machine that is there for the sake of its kernel has none, and the
+/// running test is skipped; on any other that is a failure.
+#[track_caller]
+pub(crate) fn lacks_collector() -> bool {
+    if Path::new(PROGRAM).is_file() {
+        return false;
+    }
+    assert!(on_own_machine(), "there is no {PROGRAM}: `cargo xtask test` installs it");
+    skip("this machine has no OpenTelemetry collector");
+    true
+}
+
+/// The collector. It ends with this.
+pub(crate) struct Collector {
+    process: Child,
+    printed: NamedTempFile,
+}
+
+/// Values by the metric's name and the attributes, `name=value`; of a histogram its count, and under
+/// further attributes `sum` and `le`, how many were in its buckets.
+#[derive(Debug, Default)]
+pub(crate) struct Pushed(BTreeMap<(String, BTreeSet<String>), f64>);
+
+impl Collector {
+    /// Where it takes metrics by HTTP.
+    pub(crate) const ADDRESS: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4318);
+
+    /// Starts one in a namespace.
+    pub(crate) fn start(namespace: &Namespace) -> Self {
+        let printed = NamedTempFile::new().expect("a file");
+        let output = || File::options().append(true).open(printed.path()).expect("the file");
+        let mut command = Command::new(PROGRAM);
+        command.args(["start", "--exporter", "blackhole", "--disable-batching"]);
+        command.args(["--debug-log", "metrics", "--debug-log-verbosity", "detailed"]);
+        command.args(["--otlp-http-endpoint", &Self::ADDRESS.to_string()]);
+        command.args(["--otlp-grpc-endpoint", "127.0.0.1:4317"]);
+        command.stdin(Stdio::null()).stdout(output()).stderr(output());
+        let process = namespace.within(|| command.spawn()).expect("the collector");
+        Self { process, printed }
+    }
+
+    /// All that it printed.
+    pub(crate) fn printed(&self) -> String {
+        fs::read_to_string(self.printed.path()).expect("what it printed")
+    }
+
+    /// What it was pushed last.
+    pub(crate) fn last(&self) -> Pushed {
+        let printed = self.printed();
+        let (_, last) = printed.rsplit_once("ResourceMetrics #0\n").unwrap_or_default();
+        Pushed::read(last)
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Pushed {
+    /// Of the words that collectors print for the eye.
+    fn read(text: &str) -> Self {
+        let mut pushed = Self::default();
+        let (mut name, mut attributes) = ("", BTreeSet::new());
+        let mut bounds = Vec::new();
+        for line in text.lines() {
+            let (key, value) = line.split_once(": ").unwrap_or((line, ""));
+            let number = || value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+            let bare = || value.split_once('(').map_or(value, |(_, bare)| &bare[..bare.len() - 1]);
+            match key.trim() {
+                "-> Name" => name = value,
+                "Data point attributes:" => attributes.clear(),
+                "ExplicitBounds #0" => bounds = vec![value],
+                "Value" | "Count" => pushed.add(name, &attributes, None, number()),
+                "Sum" => pushed.add(name, &attributes, Some("sum"), number()),
+                key if key.starts_with("ExplicitBounds #") => bounds.push(value),
+                key if key.starts_with("Buckets #") => {
+                    let (index, count) = line["Buckets #".len()..]
+                        .split_once(", Count: ")
+                        .and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)))
+                        .unwrap_or_else(|| panic!("no bucket: {line}"));
+                    let bound: Option<&&str> = bounds.get::<usize>(index);
+                    let bound = format!("le={}", bound.unwrap_or(&"+Inf"));
+                    pushed.add(name, &attributes, Some(&bound), count);
+                }
+                key => {
+                    if let Some(key) = key.strip_prefix("-> ") {
+                        attributes.insert(format!("{key}={}", bare()));
+                    }
+                }
+            }
+        }
+        pushed
+    }
+
+    fn add(&mut self, name: &str, of: &BTreeSet<String>, more: Option<&str>, value: f64) {
+        let mut of = of.clone();
+        of.extend(more.map(str::to_owned));
+        let known = self.0.insert((name.to_owned(), of), value);
+        assert_eq!(known, None, "{name} comes twice");
+    }
+
+    /// The value that has just these attributes; 0 if there is none.
+    pub(crate) fn value(&self, name: &str, attributes: &[&str]) -> f64 {
+        let attributes = attributes.iter().map(|&attribute| attribute.to_owned()).collect();
+        self.0.get(&(name.to_owned(), attributes)).copied().unwrap_or(0.0)
+    }
+}

@@ -1,0 +1,182 @@
+//! Metrics that are pushed to a collector.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use crate::lab::{
+    self, Collector, Namespace, PROGRAM, Pushed, Report, Synfin, eventually, lacks_collector,
+};
+
+/// The base of this file's ports.
+const PORT: u16 = 7481;
+
+/// Synfin that watches one namespace and pushes from another, in which nobody sees its own traffic.
+fn push(from: &Namespace, watched: &Namespace, url: &str, variables: &[(&str, &str)]) -> Synfin {
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "-N", &watched.id().to_string(), "--listen", "127.0.0.1:0"]);
+    command.args(["--otlp", url, "--otlp-interval", "200ms"]).envs(variables.iter().copied());
+    from.within(|| Synfin::watch_command(&mut command))
+}
+
+fn url() -> String {
+    format!("http://{}", Collector::ADDRESS)
+}
+
+/// Connections of several fates.
+fn traffic(namespace: &Namespace) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let listener = namespace.listen(address);
+    for _ in 0..20 {
+        namespace.pair_with(&listener, address).close_by_client();
+    }
+    let mut reset = namespace.pair_with(&listener, address);
+    reset.answer_unread(b"an answer");
+    drop(reset.client);
+    let refused = namespace.connect((Ipv4Addr::LOCALHOST, PORT + 1));
+    assert!(refused.is_err(), "nobody listens there");
+}
+
+#[test]
+fn a_collector_gets_the_figures_of_the_report() {
+    if lacks_collector() {
+        return;
+    }
+    let _lab = lab::enter();
+    let (collector, report, pushed) = lab::seen_whole(|| {
+        let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
+        let collector = Collector::start(&elsewhere);
+        let variables = [("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=a%20test")];
+        let serve = push(&elsewhere, &namespace, &url(), &variables);
+        let report = Synfin::watch(["report", "-o", "json", "-N", &namespace.id().to_string()]);
+        traffic(&namespace);
+        eventually("metrics are pushed while it goes on", || {
+            (established(&collector.last(), "server") > 0.0).then_some(())
+        });
+        // The rest is pushed when it ends.
+        let (report, served) = (report.finish().report(), serve.finish());
+        assert!(served.stderr.contains("metrics are pushed to"), "{}", served.stderr);
+        let pushed = collector.last();
+        (report.missing() == 0, (collector, report, pushed))
+    });
+    compare(&report, &pushed);
+    let printed = collector.printed();
+    for attribute in ["service.name: Str(synfin)", "deployment.environment.name: Str(a test)"] {
+        assert!(printed.contains(attribute), "no {attribute} in:\n{printed}");
+    }
+}
+
+fn established(pushed: &Pushed, role: &str) -> f64 {
+    let role = format!("network.tcp.handshake.role={role}");
+    pushed.value("synfin.connections_established", &[&role, &format!("server.port={PORT}")])
+}
+
+#[track_caller]
+fn compare(report: &Report, pushed: &Pushed) {
+    let mut compared = 0.0;
+    let at = format!("server.port={PORT}");
+    // Who was refused once has no series of its own.
+    let rest = "otel.metric.overflow=true";
+    for (role, port, at) in
+        [("client", PORT, &*at), ("server", PORT, &at), ("client", PORT + 1, rest)]
+    {
+        let row = report.row(role, port);
+        let role_of_row = format!("network.tcp.handshake.role={role}");
+        let own = [&*role_of_row, at];
+        let value = |name: &str, more: &[&str]| pushed.value(name, &[&own, more].concat());
+        let mut check = |figure: &str, name: &str, more: &[&str]| {
+            let value = value(name, more);
+            assert_eq!(
+                value,
+                row.figure(figure) as f64,
+                "{role} {port}: {figure} is {name}{more:?}"
+            );
+            compared += value;
+        };
+        check("established", "synfin.connections_established", &[]);
+        check("time_wait.entered", "synfin.time_wait_entered", &[]);
+        for state in ["established", "close_wait"] {
+            let labelled = format!("network.connection.state={state}");
+            check(&format!("states.{state}"), "system.network.connection.count", &[&labelled]);
+        }
+        for reason in ["closed_by_us", "closed_by_peer"] {
+            let labels = [&*format!("synfin.reason={reason}"), "synfin.class=normal"];
+            check(&format!("closes.{reason}"), "synfin.connections_closed", &labels);
+        }
+        for (metric, figure, reason) in
+            [("closed", "closes", "reset_by_peer"), ("closed", "closes", "reset_by_us_unread_data")]
+        {
+            let [reason, error] =
+                ["synfin.reason", "error.type"].map(|key| format!("{key}={reason}"));
+            let labels = [&*reason, &error, "synfin.class=abnormal"];
+            let figure = format!("{figure}.{}", &reason["synfin.reason=".len()..]);
+            check(&figure, &format!("synfin.connections_{metric}"), &labels);
+        }
+        let refused = [
+            "synfin.reason=connect_refused_rst",
+            "error.type=connect_refused_rst",
+            "synfin.class=abnormal",
+        ];
+        check("failures.connect_refused_rst", "synfin.connection_failures", &refused);
+        let handshakes = "system.network.tcp.handshake.duration";
+        check("handshake.clean.count", handshakes, &["synfin.class=clean"]);
+        // Times themselves: what is above a bound is above it there too.
+        let slowest = row.figure("handshake.clean.max_us") as f64 / 1e6;
+        let above: f64 = [1.0, 3.0, 7.0, 15.0]
+            .map(|bound| value(handshakes, &["synfin.class=clean", &format!("le={bound}")]))
+            .iter()
+            .sum();
+        assert!(slowest < 0.5 && above == 0.0, "{slowest} s, and {above} took longer than that");
+    }
+    assert!(compared > 100.0, "there was something to compare: {compared}");
+    for outcome in ["delivered", "lost", "filtered", "missed", "gaps"] {
+        let labelled = format!("synfin.outcome={outcome}");
+        let value = pushed.value("synfin.events", &[&labelled]);
+        if outcome != "filtered" {
+            assert_eq!(value, report.event(outcome) as f64, "{outcome}");
+        }
+    }
+}
+
+#[test]
+fn a_collector_that_is_not_there_is_told_of_once_and_gets_all_when_it_is() {
+    if lacks_collector() {
+        return;
+    }
+    let _lab = lab::enter();
+    let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
+    let serve = push(&elsewhere, &namespace, &url(), &[]);
+    traffic(&namespace);
+    // Several in vain.
+    thread::sleep(Duration::from_secs(1));
+    let collector = Collector::start(&elsewhere);
+    eventually("the collector has what was before it", || {
+        (established(&collector.last(), "server") >= 21.0).then_some(())
+    });
+    let said = serve.finish().stderr;
+    let count = |part: &str| said.matches(part).count();
+    assert_eq!(count("cannot push metrics to"), 1, "{said}");
+    assert_eq!(count("  why: Connection refused"), 1, "{said}");
+    assert_eq!(count("metrics are pushed to"), 1, "{said}");
+}
+
+#[test]
+fn what_no_collector_takes_is_refused_at_once() {
+    let _lab = lab::enter();
+    let refused = |url: &str, variable: Option<(&str, &str)>, parts: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--otlp", url]).envs(variable);
+        let finished = Synfin::run_command(&mut command);
+        assert_eq!(finished.code, 2, "{}", finished.stderr);
+        for part in parts {
+            assert!(finished.stderr.contains(part), "no {part} in:\n{}", finished.stderr);
+        }
+    };
+    refused("https://collector:4318", None, &["TLS"]);
+    refused("127.0.0.1:4318", None, &["http://127.0.0.1:4318"]);
+    let secret = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization");
+    refused("http://127.0.0.1:4318", Some(secret), &["OTEL_EXPORTER_OTLP_HEADERS", "name=value"]);
+}
