@@ -977,7 +977,7 @@ _synfin() {
             return 0
             ;;
         synfin__subcmd__serve)
-            opts="-p -P -L -D -4 -6 -N -c -v -h --listen --max-series --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
+            opts="-p -P -L -D -4 -6 -N -c -v -h --listen --max-series --otlp --otlp-interval --for --ring-size --max-connections --tracepoints-only --btf --survey-always --by-event --pid --port --localport --remoteport --ipv4 --ipv6 --local --remote --netns --cgroup --role --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -988,6 +988,14 @@ _synfin() {
                     return 0
                     ;;
                 --max-series)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --otlp)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --otlp-interval)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
