@@ -214,7 +214,7 @@ pub(crate) struct ServeArgs {
     /// OTEL_RESOURCE_ATTRIBUTES
     #[arg(long, value_name = "URL", value_parser = serve::url)]
     pub(crate) otlp: Option<Uri>,
-    /// How often
+    /// How often they are pushed
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "10s", requires = "otlp")]
     pub(crate) otlp_interval: Duration,
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! Metrics are pushed to an OpenTelemetry collector. As all of them count from the beginning of the
 //! trace, what a collector misses is in what it gets next.
 
-use std::{env, fmt::Display, sync::Arc, time::Duration};
+use std::{convert::Infallible, env, fmt::Display, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -107,23 +107,45 @@ pub(crate) fn url(text: &str) -> Result<Uri, String> {
 /// Pushes what is latest, again and again, and once more when no more will come.
 pub(super) async fn push(to: Collector, mut metrics: watch::Receiver<Option<Arc<Metrics>>>) {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let mut times = interval(to.every);
-    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before = None;
-    let mut goes_on = metrics.changed().await.is_ok();
-    while goes_on {
-        goes_on = tokio::select! {
-            _ = times.tick() => true,
-            () = closed(&mut metrics) => false,
-        };
-        let Some(latest) = metrics.borrow().clone() else { continue };
-        let now = once(&client, &to, &latest).await;
-        if before.as_ref() != Some(&now) {
+    let mut pusher = Pusher { to, client, metrics: metrics.clone(), before: None };
+    tokio::select! {
+        never = pusher.go_on() => match never {},
+        () = closed(&mut metrics) => pusher.push().await,
+    }
+}
+
+struct Pusher {
+    to: Collector,
+    client: Client<HttpConnector, Full<Bytes>>,
+    metrics: watch::Receiver<Option<Arc<Metrics>>>,
+    /// How it went the last time.
+    before: Option<Result<(), Trouble>>,
+}
+
+impl Pusher {
+    async fn go_on(&mut self) -> Infallible {
+        let mut times = interval(self.to.every);
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Not before there is something.
+        let _ = self.metrics.wait_for(Option::is_some).await;
+        loop {
+            times.tick().await;
+            self.push().await;
+        }
+    }
+
+    /// Says how it goes when that changes.
+    async fn push(&mut self) {
+        let Some(latest) = self.metrics.borrow().clone() else { return };
+        let now = once(&self.client, &self.to, &latest).await;
+        if self.before.as_ref() != Some(&now) {
             match &now {
-                Ok(()) => say(&format!("metrics are pushed to {} every {}", to.url, to.every())),
-                Err(trouble) => say_lines(&to.failure(trouble).lines(false)),
+                Ok(()) => {
+                    say(&format!("metrics are pushed to {} every {}", self.to.url, self.to.every()))
+                }
+                Err(trouble) => say_lines(&self.to.failure(trouble).lines(false)),
             }
-            before = Some(now);
+            self.before = Some(now);
         }
     }
 }

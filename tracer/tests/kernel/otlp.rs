@@ -1,10 +1,12 @@
 //! Metrics that are pushed to a collector.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::lab::{
@@ -179,4 +181,96 @@ fn what_no_collector_takes_is_refused_at_once() {
     refused("127.0.0.1:4318", None, &["http://127.0.0.1:4318"]);
     let secret = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization");
     refused("http://127.0.0.1:4318", Some(secret), &["OTEL_EXPORTER_OTLP_HEADERS", "name=value"]);
+}
+
+/// Whoever listens here answers each request with the next of these, and then with the last.
+fn answer(listener: &TcpListener, answers: &[Vec<u8>], until: &AtomicBool) -> Vec<String> {
+    let mut heads = Vec::new();
+    listener.set_nonblocking(true).expect("a listener that does not block");
+    while !until.load(Ordering::Relaxed) {
+        let Ok((mut stream, _)) = listener.accept() else {
+            thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        stream.set_nonblocking(false).expect("a stream that blocks");
+        let mut request = BufReader::new(&stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(request.read_line(&mut head).expect("a request") > 0, "{head}");
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.and_then(|length| length.parse().ok()).expect("its length");
+        io::copy(&mut request.take(length), &mut io::sink()).expect("its body");
+        // Who has heard enough does not take the rest.
+        let _ = stream.write_all(&answers[heads.len().min(answers.len() - 1)]);
+        heads.push(head);
+    }
+    heads
+}
+
+#[test]
+fn whatever_a_collector_answers_is_told_and_ends_nothing() {
+    let _lab = lab::enter();
+    let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
+    let listener = elsewhere.listen(Collector::ADDRESS);
+    let status = |status: &str| {
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
+    };
+    let with_body = |body: &[u8], length: usize| {
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    };
+    // Partial success: 7 points rejected, `too old`.
+    let partial = b"\x0a\x0b\x08\x07\x12\x07too old";
+    let answers = [
+        status("401 Unauthorized"),
+        status("404 Not Found"),
+        status("503 Service Unavailable"),
+        b"\x16\x03\x01 this is no HTTP\r\n\r\n".to_vec(),
+        with_body(partial, partial.len()),
+        with_body(&vec![b'x'; 1 << 20], 1 << 30),
+        status("200 OK"),
+    ];
+    let ends = AtomicBool::new(false);
+    let (heads, said) = thread::scope(|scope| {
+        let answers = scope.spawn(|| answer(&listener, &answers, &ends));
+        let secret = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x%3Dy");
+        let serve = push(&elsewhere, &namespace, &url(), &[secret]);
+        thread::sleep(Duration::from_secs(3));
+        let said = serve.finish().stderr;
+        ends.store(true, Ordering::Relaxed);
+        (answers.join().expect("the collector"), said)
+    });
+    assert!(heads.len() >= 7, "{} pushes: {said}", heads.len());
+    for head in &heads {
+        assert!(head.starts_with("POST /v1/metrics HTTP/1.1\r\n"), "{head}");
+        for header in ["content-type: application/x-protobuf", "authorization: Bearer x=y"] {
+            assert!(head.contains(header), "no {header} in:\n{head}");
+        }
+    }
+    for part in [
+        "  why: it answered 401 Unauthorized\n  remedy: give what it wants to see in OTEL_EXPORTER",
+        "  why: it answered 404 Not Found\n  remedy: give the whole URL",
+        "  why: it answered 503 Service Unavailable\n  remedy: see the collector's log",
+        "  why: it took only a part of them: too old",
+        "synfin: metrics are pushed to http://127.0.0.1:4318/v1/metrics every 200ms",
+    ] {
+        assert_eq!(said.matches(part).count(), 1, "{part} in:\n{said}");
+    }
+    assert!(!said.contains("Bearer"), "{said}");
+}
+
+#[test]
+fn a_collector_that_never_answers_delays_nothing_but_the_end() {
+    let _lab = lab::enter();
+    let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
+    // Connections are made by the kernel, and nobody takes them.
+    let _listener = elsewhere.listen(Collector::ADDRESS);
+    let serve = push(&elsewhere, &namespace, &url(), &[]);
+    thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    let said = serve.finish().stderr;
+    assert!(said.contains("why: it gave no answer for 5 s"), "{said}");
+    assert!(begun.elapsed() < lab::slowed(Duration::from_secs(8)), "{:?}", begun.elapsed());
 }
