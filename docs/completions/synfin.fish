@@ -233,7 +233,7 @@ complete -c synfin -n "__fish_synfin_using_subcommand record" -s v -l verbose -d
 complete -c synfin -n "__fish_synfin_using_subcommand record" -s h -l help -d 'Print help'
 complete -c synfin -n "__fish_synfin_using_subcommand serve" -l listen -d 'Where to listen; nobody else can reach 127.0.0.1' -r
 complete -c synfin -n "__fish_synfin_using_subcommand serve" -l max-series -d 'Most series; ports that find no room are put together as port="other"' -r
-complete -c synfin -n "__fish_synfin_using_subcommand serve" -l otlp -d 'Also push them by OTLP to this OpenTelemetry collector (http://127.0.0.1:4318); as its programs do, take headers from OTEL_EXPORTER_OTLP_HEADERS and what to say of this host from OTEL_RESOURCE_ATTRIBUTES' -r
+complete -c synfin -n "__fish_synfin_using_subcommand serve" -l otlp -d 'Also push them by OTLP to this OpenTelemetry collector (http://127.0.0.1:4318), with the headers and attributes that OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES name' -r
 complete -c synfin -n "__fish_synfin_using_subcommand serve" -l otlp-interval -d 'How often they are pushed' -r
 complete -c synfin -n "__fish_synfin_using_subcommand serve" -l for -d 'Stop after this time (10s, 5m …)' -r
 complete -c synfin -n "__fish_synfin_using_subcommand serve" -l ring-size -d 'Size of the buffer between kernel and synfin: a power of two (16M …)' -r

@@ -209,9 +209,8 @@ pub(crate) struct ServeArgs {
     /// Most series; ports that find no room are put together as port="other"
     #[arg(long, value_name = "N", value_parser = series, default_value_t = DEFAULT_SERIES)]
     pub(crate) max_series: usize,
-    /// Also push them by OTLP to this OpenTelemetry collector (http://127.0.0.1:4318); as its programs
-    /// do, take headers from OTEL_EXPORTER_OTLP_HEADERS and what to say of this host from
-    /// OTEL_RESOURCE_ATTRIBUTES
+    /// Also push them by OTLP to this OpenTelemetry collector (http://127.0.0.1:4318), with the headers
+    /// and attributes that OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES name
     #[arg(long, value_name = "URL", value_parser = serve::url)]
     pub(crate) otlp: Option<Uri>,
     /// How often they are pushed
