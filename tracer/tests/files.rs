@@ -8,7 +8,7 @@ mod tape;
 mod wire;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -27,9 +27,11 @@ use tape::{Sock, Tape, closing, recorded, story};
 use tempfile::TempDir;
 
 /// Files by the names that they have in docs/files.md, and what writes them.
-const FILES: [(&str, &[&str]); 4] = [
+const FILES: [(&str, &[&str]); 6] = [
     ("closed.json", &["connections", "-o", "json"]),
     ("closed.csv", &["connections", "-o", "csv"]),
+    ("trace.json", &["trace", "-o", "json"]),
+    ("trace.csv", &["trace", "-o", "csv"]),
     ("report.json", &["report", "1", "-o", "json"]),
     ("report.csv", &["report", "1", "-o", "csv"]),
 ];
@@ -129,6 +131,17 @@ fn what_json_tells_csv_tells_as_well() {
         assert!(!json.is_empty(), "{query}");
         assert_eq!(json, csv, "{query}");
     }
+}
+
+#[test]
+fn transitions_are_those_of_the_connections() {
+    let files = Files::of_real_traffic();
+    let ends = "SELECT count(*) AS ends FROM trace WHERE new = 'close' AND role IS NOT NULL";
+    let [json, csv] = FORMS.map(|form| files.ask("trace", form, [ends, &query("states")]));
+    assert_eq!(json, csv);
+    assert_eq!(json[0], [json!({ "ends": files.read("closed.json").lines().count() })]);
+    let states = json[1].iter().filter_map(|row| row["state"].as_str());
+    assert_eq!(states.collect::<BTreeSet<_>>().len(), 8, "{:?}", json[1]);
 }
 
 #[test]
@@ -297,6 +310,21 @@ fn names_are_read_as_they_are_or_as_they_are_spelled_out() {
         let [found] = files.ask("closed", form, [asked]);
         let found: Vec<_> = found.iter().map(|row| row["comm"].as_str().unwrap()).collect();
         assert_eq!(found, expected, "{form}");
+    }
+}
+
+#[test]
+fn a_name_that_is_a_number_stays_a_name() {
+    let mut tape = Tape::begin();
+    connect(&mut tape, 1, b"0042");
+    tape.tick_at(1_000);
+    let files = Files::of(&tape.frames);
+    for form in FORMS {
+        for (table, column) in [("closed", "comm"), ("trace", "comm"), ("report", "owner")] {
+            let asked = format!("SELECT DISTINCT {column} AS name FROM {table}");
+            let [found] = files.ask(table, form, [&asked]);
+            assert_eq!(found, [json!({ "name": "0042" })], "{table}.{form}");
+        }
     }
 }
 
