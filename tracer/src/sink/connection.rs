@@ -112,7 +112,7 @@ impl Connection {
 
 /// All figures of a connection.
 pub const FIGURES: &[Figure<Connection>] = figures! {
-    "schema" "" Number, Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
+    "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
     "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());
     "local_port" "LPORT" Number, Table(Right(5)), "Our port.", |c| Value::Int(c.local.port().into());

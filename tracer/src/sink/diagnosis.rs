@@ -30,7 +30,7 @@ pub struct Diagnosis {
 
 /// What a diagnosis says beside its findings and the books over the kernel's records.
 pub const DIAGNOSIS: &[Figure<Diagnosis>] = figures! {
-    "schema" "" Number, OnlyJson, SCHEMA_HELP, |_| Value::Int(SCHEMA);
+    "schema" "" Version(SCHEMA), OnlyJson, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, OnlyJson, "When it began to watch.", |d| d.date(d.snapshot.start);
     "interval.end" "" Time, OnlyJson, "When it had seen enough.", |d| d.date(d.snapshot.end);
     "interval.seconds" "" Seconds, OnlyJson, "How long that was.", |d| Value::Seconds(d.snapshot.seconds());

@@ -234,7 +234,7 @@ const COUNTERS: Words = Words { name: "counter of the kernel's", all: || KERNEL_
 
 /// All figures of a report's header.
 pub const HEADER: &[Figure<Header>] = figures! {
-    "schema" "" Number, Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
+    "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, Data, "When the interval began.", |h| Value::Text(h.interval.start.clone());
     "interval.end" "" Time, Data, "When the interval ended.", |h| Value::Text(h.interval.end.clone());
     "interval.seconds" "" Seconds, Json, "How long the interval was.", |h| Value::Seconds(h.interval.seconds);

@@ -47,7 +47,7 @@ impl TransitionLine {
 
 /// All figures of a transition.
 pub const FIGURES: &[Figure<TransitionLine>] = figures! {
-    "schema" "" Number, Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
+    "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "time" "TIME" Time, Table(Left(27)), "When.", |s| Value::Text(date(s.clock.date(s.transition.time)));
     "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "Which side this host is; null for a listener.",
         |s| Value::known(s.role, |role| Value::Word(role.name()));

@@ -182,6 +182,7 @@ fn description(about: &About) -> String {
 
 fn kind(kind: Kind) -> Value {
     match kind {
+        Kind::Version(version) => json!({ "type": "integer", "const": version }),
         Kind::Number | Kind::Count(_) | Kind::Micros => json!({ "type": "integer", "minimum": 0 }),
         Kind::Float(_) | Kind::Seconds => json!({ "type": "number", "minimum": 0 }),
         Kind::Bool => json!({ "type": "boolean" }),
