@@ -145,6 +145,16 @@ fn transitions_are_those_of_the_connections() {
 }
 
 #[test]
+fn several_files_make_one_table() {
+    let files = Files::of(&story());
+    let lines = files.read("closed.json").lines().count();
+    files.write("closed-again.json", &["connections", "-o", "json"]);
+    let by_file = "SELECT count(*) AS lines FROM closed GROUP BY filename";
+    let found = files.duckdb(&[&query("several"), by_file]);
+    assert_eq!(found[1], [json!({ "lines": lines }), json!({ "lines": lines })]);
+}
+
+#[test]
 fn columns_have_their_types() {
     let files = Files::of_real_traffic();
     for (table, command) in [("closed", "connections"), ("trace", "trace"), ("report", "report")] {
