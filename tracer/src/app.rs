@@ -221,7 +221,7 @@ fn collector(url: Uri, every: Duration) -> Result<Collector> {
 /// What is compared: reports, or a recording that one is made of.
 async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
     let unusable = |why: String| {
-        let remedy = "give a recording, or what `synfin report -o json` wrote";
+        let remedy = "give a recording, a flight recorder's directory, or what `synfin report -o json` wrote";
         Failure::usage(format!("cannot compare {}", path.display()), why, remedy)
     };
     match reports_in(path).map_err(|error| unusable(spelled(&error)))? {

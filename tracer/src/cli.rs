@@ -334,10 +334,10 @@ pub(crate) struct DiagnoseArgs {
 /// `compare`.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// What was before: a recording, or what `report -o json` wrote
+    /// What was before: a recording, a flight recorder's directory, or what `report -o json` wrote
     #[arg(value_name = "BEFORE")]
     pub(crate) before: PathBuf,
-    /// What is after
+    /// What is after: the same
     #[arg(value_name = "AFTER")]
     pub(crate) after: PathBuf,
     /// What makes a row of a recording, besides the role

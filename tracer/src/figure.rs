@@ -64,7 +64,7 @@ macro_rules! figures {
     (@may_be) => { false };
     (@may_be null) => { true };
     ($($key:literal $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
-        $shown:expr, $help:literal, $get:expr;)*) => {
+        $shown:expr, $help:expr, $get:expr;)*) => {
         &[$($crate::figure::Figure {
             about: $crate::figure::About {
                 key: $key,
@@ -168,7 +168,8 @@ impl Value {
         value.map_or(Self::Unknown, make)
     }
 
-    /// As JSON. Of counts, those of zero are left out.
+    /// As JSON. Counts of zero are there as well, so that every line has the same fields: readers
+    /// take the form of all from the first ones.
     pub fn to_json(&self) -> Json {
         match self {
             Self::Unknown | Self::Several(_) => Json::Null,
@@ -185,12 +186,9 @@ impl Value {
                     texts.map(|(name, text)| (name.clone(), text.as_str().into())).collect(),
                 )
             }
-            Self::Counts(counts) => {
-                let present = counts.iter().filter(|(_, count)| *count > 0);
-                Json::Object(
-                    present.map(|&(name, count)| (name.to_owned(), count.into())).collect(),
-                )
-            }
+            Self::Counts(counts) => Json::Object(
+                counts.iter().map(|&(name, count)| (name.to_owned(), count.into())).collect(),
+            ),
             Self::Buckets(buckets) => Json::Array(
                 buckets.iter().map(|&(bound, count)| vec![bound, count].into()).collect(),
             ),
@@ -257,20 +255,39 @@ pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
     object
 }
 
-/// The CSV columns of `item`: a figure with counts is one column per name.
-pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<(String, String)> {
-    let mut cells = Vec::new();
-    for figure in figures.iter().filter(|figure| figure.about.shown.is_in_csv()) {
-        match figure.value(item) {
-            Value::Counts(counts) => {
-                cells.extend(counts.iter().map(|(name, count)| {
-                    (format!("{}.{name}", figure.about.key), count.to_string())
-                }));
+/// The names of the CSV columns: a figure with counts is one column per name.
+pub fn to_headings<T>(figures: &[Figure<T>]) -> Vec<String> {
+    let mut headings = Vec::new();
+    for about in in_csv(figures).map(|figure| figure.about) {
+        match about.kind {
+            Kind::Counts(words) => {
+                headings.extend((words.all)().iter().map(|word| format!("{}.{word}", about.key)));
             }
-            value => cells.push((figure.about.key.to_owned(), value.to_cell())),
+            _ => headings.push(about.key.to_owned()),
+        }
+    }
+    headings
+}
+
+/// The cells of `item` in these columns.
+pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<String> {
+    let mut cells = Vec::new();
+    for figure in in_csv(figures) {
+        match (figure.value(item), figure.about.kind) {
+            (Value::Counts(counts), _) => {
+                cells.extend(counts.iter().map(|(_, count)| count.to_string()));
+            }
+            (unknown, Kind::Counts(words)) => {
+                cells.extend((words.all)().iter().map(|_| unknown.to_cell()));
+            }
+            (value, _) => cells.push(value.to_cell()),
         }
     }
     cells
+}
+
+fn in_csv<T>(figures: &[Figure<T>]) -> impl Iterator<Item = &Figure<T>> {
+    figures.iter().filter(|figure| figure.about.shown.is_in_csv())
 }
 
 /// A date as every output writes it: RFC 3339, UTC, microseconds.
@@ -306,5 +323,18 @@ mod tests {
     fn durations_keep_three_digits() {
         let shown = [7, 999, 1_000, 30_338, 1_051_000, 75_000_000, 7_200_000_000].map(micros);
         assert_eq!(shown, ["7us", "999us", "1.00ms", "30.3ms", "1.05s", "75.0s", "2.00h"]);
+    }
+
+    #[test]
+    fn what_is_not_known_moves_no_column() {
+        const SIDES: Words = Words { name: "side", all: || vec!["left", "right"] };
+        const FIGURES: &[Figure<Option<u64>>] = figures! {
+            "sides" "" Counts(SIDES) or null, Shown::Data, "On either side.",
+                |count| Value::known(*count, |count| Value::Counts(vec![("left", count), ("right", 0)]));
+            "sum" "" Number or null, Shown::Data, "Both.", |count| Value::known(*count, Value::Int);
+        };
+        assert_eq!(to_headings(FIGURES), ["sides.left", "sides.right", "sum"]);
+        assert_eq!(to_cells(FIGURES, &Some(3)), ["3", "0", "3"]);
+        assert_eq!(to_cells(FIGURES, &None), ["", "", ""]);
     }
 }

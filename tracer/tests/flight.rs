@@ -7,6 +7,7 @@ mod tape;
 mod wire;
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::BufReader,
     os::unix::fs::PermissionsExt,
@@ -116,11 +117,20 @@ fn size(folder: &Path) -> u64 {
 }
 
 #[track_caller]
-fn report(path: &Path) -> Value {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
-    let output = command.args(["report", "-o", "json", "--from"]).arg(path).output().unwrap();
+fn json(args: &[&OsStr]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_synfin")).args(args).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[track_caller]
+fn report(path: &Path) -> Value {
+    json(&["report".as_ref(), "-o".as_ref(), "json".as_ref(), "--from".as_ref(), path.as_ref()])
+}
+
+#[track_caller]
+fn comparison(before: &Path, after: &Path) -> Value {
+    json(&["compare".as_ref(), "-o".as_ref(), "json".as_ref(), before.as_ref(), after.as_ref()])
 }
 
 /// The events of a report, whose books are consistent: delivered, lost and gaps.
@@ -244,4 +254,54 @@ fn of_several_runs_the_last_is_read() {
     assert_eq!(events(&all), expected);
     let said = all["host"]["limitations"].to_string();
     assert!(said.contains("files of earlier runs"), "{said}");
+}
+
+#[test]
+fn directories_are_compared_with_each_other_and_with_all_that_is_made_of_them() {
+    let outside = TempDir::new().unwrap();
+    let play = |name: &str, connections: u64| {
+        let folder = outside.path().join(name);
+        let mut flight = Flight::new(&folder, keep(Some(60), None));
+        for second in 0..40 {
+            flight.second(second, connections);
+        }
+        folder
+    };
+    let [quiet, busy] = [play("quiet", 1), play("busy", 3)];
+    let connections = |of: &Value| {
+        let figure = &of["rows"][0]["figures"]["connections"];
+        ["before", "after"].map(|side| figure[side].as_f64().unwrap())
+    };
+    let seen = |path: &Path| {
+        let row = &report(path)["ports"][0];
+        row["established"].as_f64().unwrap() + row["adopted"].as_f64().unwrap()
+    };
+    let both = comparison(&quiet, &busy);
+    assert_eq!(connections(&both), [41.0, 121.0]);
+    assert_eq!(both["seconds"]["after"], report(&busy)["interval"]["seconds"]);
+
+    // One of its files, and the report that is made of it.
+    let slices = files(&busy);
+    assert!(slices.len() > 2, "{slices:?}");
+    let slice = &slices[1];
+    assert_eq!(connections(&comparison(slice, &busy)), [seen(slice), 121.0]);
+    let written = outside.path().join("busy.json");
+    fs::write(&written, report(&busy).to_string()).unwrap();
+    for (before, after) in [(&written, &busy), (&busy, &written), (&busy, &busy)] {
+        let same = comparison(before, after);
+        assert_eq!(connections(&same), [121.0; 2]);
+        for figure in same["rows"][0]["figures"].as_object().unwrap().values() {
+            assert_eq!(figure["before"], figure["after"], "{same}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_without_recordings_is_not_compared() {
+    let outside = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
+    let output = command.arg("compare").args([outside.path(); 2]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("a directory without a flight recorder's files"), "{said}");
 }

@@ -1,8 +1,8 @@
 //! `compare`: two recordings or reports, before and after.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
     path::Path,
 };
 
@@ -21,11 +21,21 @@ use crate::{
 /// Version of the JSON object.
 const SCHEMA: u64 = 1;
 
-/// The reports in a file; `None` if it holds something else, which a recording is.
+/// The reports in a file; `None` if it holds something else, which a recording is, or is a directory,
+/// which a flight recorder's is.
 pub(crate) fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
-    let bytes = fs::read(path)?;
-    let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    Ok(is_json.then(|| Side::of_lines(&String::from_utf8_lossy(&bytes))))
+    if fs::metadata(path)?.is_dir() {
+        return Ok(None);
+    }
+    let mut file = BufReader::new(File::open(path)?);
+    // A recording may be of any size: what it is shows at its beginning.
+    let begins = file.fill_buf()?;
+    if begins.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(Side::of_lines(&String::from_utf8_lossy(&bytes))))
 }
 
 /// Makes one report of all that it sees.

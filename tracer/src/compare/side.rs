@@ -95,9 +95,11 @@ impl Row {
         self.clean.add(row.pointer("/handshake/clean/buckets"));
         for reasons in ["/failures", "/closes"] {
             let reasons = row.pointer(reasons).and_then(Value::as_object);
-            for (reason, count) in reasons.into_iter().flatten() {
+            let counts = reasons.into_iter().flatten();
+            let counts = counts.map(|(reason, count)| (reason, count.as_u64().unwrap_or(0)));
+            for (reason, count) in counts.filter(|(_, count)| *count > 0) {
                 let sum = self.reasons.entry(reason.clone()).or_default();
-                *sum = sum.saturating_add(count.as_u64().unwrap_or(0));
+                *sum = sum.saturating_add(count);
             }
         }
     }
@@ -208,7 +210,7 @@ mod tests {
     fn intervals_add_up() {
         let row = |count: u64, bound: u64| {
             json!({ "role": "client", "port": 80, "established": count,
-                "failures": { "connect_timeout": 1 }, "failed": 1,
+                "failures": { "connect_timeout": 1, "connect_refused_rst": 0 }, "failed": 1,
                 "handshake": { "clean": { "buckets": [[10, count], [bound, 1]] } } })
         };
         let lines = [report("port", row(3, 100)), report("port", row(5, 900))].join("\n");

@@ -7,6 +7,8 @@ use super::Value;
 /// What the values of a figure are like, where one is known.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
+    /// The version of a form: always this one.
+    Version(u64),
     /// A number that is a name, as a port's or a process's.
     Number,
     /// How many there are of these.
@@ -64,7 +66,7 @@ impl Kind {
     /// The form of the values, in words.
     pub fn form(self) -> String {
         match self {
-            Self::Number | Self::Count(_) | Self::Micros => "integer".into(),
+            Self::Version(_) | Self::Number | Self::Count(_) | Self::Micros => "integer".into(),
             Self::Float(_) | Self::Seconds => "number".into(),
             Self::Bool => "true or false".into(),
             Self::Word(words) => words.choice(),
@@ -91,6 +93,7 @@ impl Kind {
     /// Whether `value`, which is known, is of this kind.
     pub(super) fn allows(self, value: &Value) -> bool {
         match (self, value) {
+            (Self::Version(version), Value::Int(value)) => version == *value,
             (Self::Number | Self::Count(_), Value::Int(_))
             | (Self::Micros, Value::Micros(_) | Value::MicrosAtLeast(_))
             | (Self::Bool, Value::Bool(_))
@@ -123,6 +126,7 @@ mod tests {
     fn a_kind_allows_its_own_values_only() {
         let text = |text: &str| Value::Text(text.into());
         let own = [
+            (Kind::Version(3), Value::Int(3)),
             (Kind::Number, Value::Int(443)),
             (Kind::Count("sockets"), Value::Int(0)),
             (Kind::Float("percent"), Value::Float(0.5)),
@@ -144,6 +148,7 @@ mod tests {
             assert!(!kind.allows(&Value::Unknown), "{kind:?}: a value that is not known is none");
         }
         let foreign = [
+            (Kind::Version(3), Value::Int(2)),
             (Kind::Number, Value::Micros(443)),
             (Kind::Micros, Value::Int(7)),
             (Kind::Float("percent"), Value::Float(f64::NAN)),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::SCHEMA_HELP;
 use crate::{
     figure::{
         Figure,
@@ -16,6 +17,9 @@ use crate::{
         close::{Class, CloseReason},
     },
 };
+
+/// Version of the JSON object and of the CSV row.
+const SCHEMA: u64 = 1;
 
 /// A connection as it is shown, ended or not.
 pub struct Connection {
@@ -108,6 +112,7 @@ impl Connection {
 
 /// All figures of a connection.
 pub const FIGURES: &[Figure<Connection>] = figures! {
+    "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
     "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());
     "local_port" "LPORT" Number, Table(Right(5)), "Our port.", |c| Value::Int(c.local.port().into());

@@ -11,7 +11,7 @@ use crate::{
     input::{ClockAnchor, Nanos, Session},
     paragraph::{labelled, width},
     services::Services,
-    sink::report::EVENTS,
+    sink::{SCHEMA_HELP, report::EVENTS},
     tracker::{By, RowSnapshot, Snapshot},
 };
 
@@ -30,8 +30,7 @@ pub struct Diagnosis {
 
 /// What a diagnosis says beside its findings and the books over the kernel's records.
 pub const DIAGNOSIS: &[Figure<Diagnosis>] = figures! {
-    "schema" "" Number, OnlyJson, "Version of this form; it changes when something in it is renamed or goes away.",
-        |_| Value::Int(SCHEMA);
+    "schema" "" Version(SCHEMA), OnlyJson, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, OnlyJson, "When it began to watch.", |d| d.date(d.snapshot.start);
     "interval.end" "" Time, OnlyJson, "When it had seen enough.", |d| d.date(d.snapshot.end);
     "interval.seconds" "" Seconds, OnlyJson, "How long that was.", |d| Value::Seconds(d.snapshot.seconds());

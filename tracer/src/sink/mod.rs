@@ -16,9 +16,13 @@ use clap::ValueEnum;
 
 use crate::{
     diagnose,
-    figure::{About, Figure},
+    figure::{About, Figure, to_cells, to_headings},
     tracker::{By, columns::COLUMNS},
 };
+
+/// What the version of a form means, whichever it is: docs/files.md has the whole of it.
+pub(crate) const SCHEMA_HELP: &str =
+    "Version of this form; it changes when something in it is renamed or goes away.";
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,13 +69,31 @@ impl<W: Write, T> Lines<W, T> {
 
     /// Writes one.
     pub fn write(&mut self, item: &T) {
-        let heading = !std::mem::replace(&mut self.begun, true) && !self.style.no_header;
+        self.csv_heading();
+        let heading = self.takes_heading();
         let Self { out, style, figures, columns, .. } = self;
         let written = match style.format {
             Format::Table => table::line(out, columns, item, heading, style.terminal),
             Format::Json => json_lines::line(out, figures, item),
-            Format::Csv => csv_rows::row(out, &[], figures, item, heading),
+            Format::Csv => csv_rows::line(out, &to_cells(figures, item)),
         };
+        self.keep(written);
+    }
+
+    /// Whether a heading is due, which it is once at most.
+    fn takes_heading(&mut self) -> bool {
+        !std::mem::replace(&mut self.begun, true) && !self.style.no_header
+    }
+
+    /// Before all rows, so that a file without any tells its columns all the same.
+    fn csv_heading(&mut self) {
+        if self.style.format == Format::Csv && self.takes_heading() {
+            let written = csv_rows::line(&mut self.out, &to_headings(self.figures));
+            self.keep(written);
+        }
+    }
+
+    fn keep(&mut self, written: io::Result<()>) {
         if let Err(error) = written {
             self.error.get_or_insert(error);
         }
@@ -79,6 +101,7 @@ impl<W: Write, T> Lines<W, T> {
 
     /// Hands over what was written, or says what went wrong first.
     pub fn settle(&mut self) -> io::Result<()> {
+        self.csv_heading();
         self.error.take().map_or(Ok(()), Err)?;
         self.out.flush()
     }

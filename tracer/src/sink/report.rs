@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use serde_json::Map;
 use synfin_common::state::TcpState;
 
-use super::{Format, Style, csv_rows, json_lines, table};
+use super::{Format, SCHEMA_HELP, Style, csv_rows, json_lines, table};
 use crate::{
     figure::{
         Figure,
         Shown::{Data, Footer, Json},
-        Value, Words, date, figures, to_cells, to_object,
+        Value, Words, date, figures, to_cells, to_headings, to_object,
     },
     input::{KERNEL_COUNTERS, Session},
     sight::{Extra, Knowledge, Sight},
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Version of the JSON object.
+/// Version of the JSON object and of the CSV row.
 const SCHEMA: u64 = 1;
 
 /// Where the rows are in the JSON object.
@@ -141,12 +141,15 @@ impl<W: Write> ReportSink<W> {
     }
 
     fn csv(&mut self, report: &Report, first: bool) -> io::Result<()> {
-        let before = to_cells(HEADER, &report.header);
-        for (index, row) in report.rows.iter().enumerate() {
-            let heading = first && index == 0 && !self.style.no_header;
-            csv_rows::row(&mut self.out, &before, COLUMNS, row, heading)?;
+        if first && !self.style.no_header {
+            let headings = [to_headings(HEADER), to_headings(COLUMNS)].concat();
+            csv_rows::line(&mut self.out, &headings)?;
         }
-        Ok(())
+        let before = to_cells(HEADER, &report.header);
+        let mut rows = report.rows.iter();
+        rows.try_for_each(|row| {
+            csv_rows::line(&mut self.out, &[before.clone(), to_cells(COLUMNS, row)].concat())
+        })
     }
 }
 
@@ -231,8 +234,7 @@ const COUNTERS: Words = Words { name: "counter of the kernel's", all: || KERNEL_
 
 /// All figures of a report's header.
 pub const HEADER: &[Figure<Header>] = figures! {
-    "schema" "" Number, Json, "Version of this form; it changes when something in it is renamed or goes away.",
-        |_| Value::Int(SCHEMA);
+    "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, Data, "When the interval began.", |h| Value::Text(h.interval.start.clone());
     "interval.end" "" Time, Data, "When the interval ended.", |h| Value::Text(h.interval.end.clone());
     "interval.seconds" "" Seconds, Json, "How long the interval was.", |h| Value::Seconds(h.interval.seconds);

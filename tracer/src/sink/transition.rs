@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::SCHEMA_HELP;
 use crate::{
     figure::{
         Figure,
@@ -13,6 +14,9 @@ use crate::{
     input::{ClockAnchor, Transition},
     tracker::{Life, Owner, Role, STATES},
 };
+
+/// Version of the JSON object and of the CSV row.
+const SCHEMA: u64 = 1;
 
 /// A transition as it is shown.
 pub struct TransitionLine {
@@ -43,6 +47,7 @@ impl TransitionLine {
 
 /// All figures of a transition.
 pub const FIGURES: &[Figure<TransitionLine>] = figures! {
+    "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "time" "TIME" Time, Table(Left(27)), "When.", |s| Value::Text(date(s.clock.date(s.transition.time)));
     "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "Which side this host is; null for a listener.",
         |s| Value::known(s.role, |role| Value::Word(role.name()));

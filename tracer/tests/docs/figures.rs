@@ -15,8 +15,9 @@ pub(crate) fn page() -> String {
         "{GENERATED}# Figures\n\n\
          A figure has one name: its key is its path in JSON and its column in CSV, and a table \
          shows some of them under a heading. CSV has a column for each part of what is counted by \
-         name (`closes.reset_by_peer`), and the interval's start and end before a row of the \
-         report. `synfin explain WORD` says the same on a terminal.\n"
+         name (`closes.reset_by_peer`), and the version of the form and the interval's start and \
+         end before a row of the report ([files.md](files.md) has more about files). `synfin explain \
+         WORD` says the same on a terminal.\n"
     );
     for Registry { command, of, figures } in registries() {
         page += &format!("\n## Of {of}: `synfin {command}`\n\n");

@@ -11,6 +11,7 @@ mod reasons;
 mod schema;
 mod schemas;
 mod shell;
+mod versions;
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +29,13 @@ fn docs_say_what_the_code_says() {
     let read = |file: &Path| fs::read_to_string(root.join(file)).unwrap_or_default();
 
     let files = generated(&read("README.md".as_ref()));
+    let broken =
+        versions::broken(&read(versions::FILE.as_ref()), &files[Path::new(versions::FILE)]);
+    assert!(
+        broken.is_empty(),
+        "{}\nThat is another version: raise its SCHEMA, and say so in CHANGELOG.md",
+        broken.join("\n")
+    );
     let mut wrong = Vec::new();
     for (file, text) in &files {
         let old = read(file);
@@ -67,6 +75,7 @@ fn generated(readme: &str) -> BTreeMap<PathBuf, String> {
         ("docs/columns.md", figures::page()),
         ("docs/findings.md", findings::page()),
         ("docs/reasons.md", reasons::page()),
+        (versions::FILE, versions::list()),
     ]
     .map(|(file, text)| (file.into(), text))
     .into();

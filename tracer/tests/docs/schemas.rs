@@ -79,7 +79,12 @@ fn comparison() -> Value {
         change["description"] = compared.title.into();
         add(&mut figures, compared.key, change);
     }
-    let reasons = kind(Kind::Counts(CloseReason::WORDS));
+    // Only those that there are any of.
+    let reasons = json!({
+        "type": "object",
+        "propertyNames": { "enum": (CloseReason::WORDS.all)() },
+        "additionalProperties": { "type": "integer", "minimum": 1 },
+    });
     let mut row = empty();
     add(&mut row, "role", json!({ "type": "string" }));
     add(
@@ -177,6 +182,7 @@ fn description(about: &About) -> String {
 
 fn kind(kind: Kind) -> Value {
     match kind {
+        Kind::Version(version) => json!({ "type": "integer", "const": version }),
         Kind::Number | Kind::Count(_) | Kind::Micros => json!({ "type": "integer", "minimum": 0 }),
         Kind::Float(_) | Kind::Seconds => json!({ "type": "number", "minimum": 0 }),
         Kind::Bool => json!({ "type": "boolean" }),
@@ -191,12 +197,13 @@ fn kind(kind: Kind) -> Value {
         Kind::TextByName => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }
-        // Only what there is any of is written.
-        Kind::Counts(words) => json!({
-            "type": "object",
-            "propertyNames": { "enum": (words.all)() },
-            "additionalProperties": { "type": "integer", "minimum": 1 },
-        }),
+        Kind::Counts(words) => {
+            let mut counts = empty();
+            for word in (words.all)() {
+                add(&mut counts, word, json!({ "type": "integer", "minimum": 0 }));
+            }
+            counts
+        }
         Kind::Buckets => json!({
             "type": "array",
             "items": {

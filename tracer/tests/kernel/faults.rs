@@ -1,12 +1,18 @@
 //! What stands in synfin's way at full rate: figures stay consistent, what is lost is counted,
 //! nothing grows, and afterwards all is right again.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     burst::{self, Held, RECORDS_EACH, burst_to, missing_share},
     errors::fill_a_disk,
-    lab::{self, Busy, Namespace, Process, Synfin, Turn},
+    lab::{self, Busy, Events, Namespace, Process, Synfin, Turn, eventually},
+    serve,
 };
 
 /// The base of this file's ports.
@@ -252,4 +258,73 @@ fn at_full_rate_a_full_disk_costs_the_rest_of_the_recording_only() {
     let made = namespace.counters().get("ActiveOpens");
     let seen = report.row("client", port).figure("established");
     assert!(seen > 0 && seen <= made + report.missing(), "{seen} of {made}");
+}
+
+/// Metrics, as they were fetched.
+struct Page(String);
+
+impl Page {
+    fn sample(&self, labelled: &str) -> u64 {
+        serve::sample(&self.0, labelled) as u64
+    }
+}
+
+impl Events for Page {
+    fn event(&self, name: &str) -> u64 {
+        let count = |outcome| self.sample(&format!("synfin_events_total{{outcome=\"{outcome}\"}}"));
+        match name {
+            "seen" => ["delivered", "lost", "filtered"].map(count).iter().sum(),
+            outcome => count(outcome),
+        }
+    }
+}
+
+/// Asks again and again, and never reads, until no answer can be written to it any more and so no
+/// request is taken from it.
+fn deaf(namespace: &Namespace) -> TcpStream {
+    const REQUESTS: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut stream = serve::connect(namespace);
+    stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    while stream.write_all(REQUESTS.repeat(100).as_bytes()).is_ok() {}
+    stream
+}
+
+#[test]
+fn at_full_rate_who_asks_for_metrics_and_never_reads_holds_nothing_up() {
+    const DEAF: usize = 10;
+    const RENEWED: Duration = Duration::from_millis(1_500);
+    let port = PORT + 60;
+    let connections = lab::scaled(20_000, 2_000) as u64;
+    let _lab = lab::enter_alone();
+    let established = |page: &Page, role: &str| {
+        let name = "synfin_connections_established_total";
+        page.sample(&format!("{name}{{role=\"{role}\",port=\"{port}\"}}"))
+    };
+    let (page, _, off) = lab::nearly_whole(missing_share() / 10, || {
+        let namespace = Namespace::new();
+        let listener = burst::listener(&namespace, port);
+        let synfin = serve::serve(&namespace, &[]);
+        let memory = Memory::of(&synfin);
+        let deaf: Vec<_> = (0..DEAF).map(|_| deaf(&namespace)).collect();
+        burst_to(&listener, &namespace, connections);
+        // Others are answered meanwhile.
+        let mut before = None;
+        let page = eventually("the metrics come to rest", || {
+            let page = Page(serve::get(&namespace, "/metrics"));
+            let now = ["client", "server"].map(|role| established(&page, role));
+            let rests = before.replace(now) == Some(now);
+            thread::sleep(RENEWED);
+            rests.then_some(page)
+        });
+        namespace.settle();
+        memory.check(RING, &namespace);
+        drop(deaf);
+        synfin.finish();
+        (page, ())
+    });
+    assert_eq!(page.event("lost"), 0);
+    for role in ["client", "server"] {
+        let seen = established(&page, role);
+        assert!(seen.abs_diff(connections) <= off, "{role}: {seen}, not {connections}");
+    }
 }

@@ -16,14 +16,14 @@ const PORT: u16 = 7491;
 const ENDPOINT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9764);
 
 /// An endpoint in a namespace, where nobody else looks for it.
-fn serve(namespace: &Namespace, args: &[&str]) -> Synfin {
+pub(crate) fn serve(namespace: &Namespace, args: &[&str]) -> Synfin {
     let netns = namespace.id().to_string();
     let mut command = Command::new(PROGRAM);
     command.args(["serve", "-N", &netns]).args(args);
     namespace.within(|| Synfin::watch_command(&mut command))
 }
 
-fn connect(namespace: &Namespace) -> TcpStream {
+pub(crate) fn connect(namespace: &Namespace) -> TcpStream {
     namespace.within(|| TcpStream::connect(ENDPOINT)).expect("the endpoint")
 }
 
@@ -38,7 +38,7 @@ fn asked(namespace: &Namespace, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn get(namespace: &Namespace, path: &str) -> String {
+pub(crate) fn get(namespace: &Namespace, path: &str) -> String {
     asked(
         namespace,
         format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
@@ -46,7 +46,7 @@ fn get(namespace: &Namespace, path: &str) -> String {
 }
 
 /// The value of a sample; 0 if there is none.
-fn sample(page: &str, labelled: &str) -> f64 {
+pub(crate) fn sample(page: &str, labelled: &str) -> f64 {
     let mut lines = page.lines();
     let value = lines.find_map(|line| line.strip_prefix(labelled)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or(0.0)
@@ -148,7 +148,7 @@ fn nobody_keeps_others_from_it() {
     works();
     drop((silent, slow, deaf));
     let grown = synfin.process().memory().saturating_sub(before);
-    assert!(grown < 16 << 20, "it has grown by {grown} bytes");
+    assert!(grown < 16 << 10, "it has grown by {grown} KiB");
     assert_eq!(synfin.finish().code, 0);
 }
 

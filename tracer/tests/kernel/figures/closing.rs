@@ -25,8 +25,8 @@ fn who_closes_first_is_counted_on_both_sides() {
         (synfin.finish().report(), (wire, listener))
     });
     let told = |role| figure(&report, role, at.port(), "closed_first");
-    assert_eq!(told("client"), json!({ "us": 3, "peer": 2 }));
-    assert_eq!(told("server"), json!({ "us": 2, "peer": 3 }));
+    assert_eq!(told("client"), json!({ "us": 3, "peer": 2, "both": 0 }));
+    assert_eq!(told("server"), json!({ "us": 2, "peer": 3, "both": 0 }));
     assert_eq!(figure(&report, "client", at.port(), "closed"), 9);
 }
 

@@ -126,6 +126,18 @@ pub(crate) struct Report(Value);
 /// A port's row in it.
 pub(crate) struct Row(Value);
 
+/// What tells what became of the kernel side's records.
+pub(crate) trait Events {
+    /// How many were seen, lost, missed …
+    fn event(&self, name: &str) -> u64;
+}
+
+impl Events for Report {
+    fn event(&self, name: &str) -> u64 {
+        Self::event(self, name)
+    }
+}
+
 impl Report {
     /// Of its JSON; what every report must fulfil, it does.
     #[track_caller]

@@ -32,7 +32,7 @@ use std::{
 };
 
 pub(crate) use actor::Actor;
-pub(crate) use books::{Books, Report};
+pub(crate) use books::{Books, Events, Report};
 pub(crate) use broken::{BTF, Broken};
 pub(crate) use capture::{Capture, Segment};
 pub(crate) use cgroup::Cgroup;
@@ -121,15 +121,15 @@ pub(crate) fn seen_whole<T>(mut experiment: impl FnMut() -> (bool, T)) -> T {
 /// missing. Returns how many may be: what synfin says is missing, and what the kernel kept from
 /// its program without a word.
 #[track_caller]
-pub(crate) fn nearly_whole<T>(
+pub(crate) fn nearly_whole<E: Events, T>(
     share: u64,
-    mut experiment: impl FnMut() -> (Report, T),
-) -> (Report, T, u64) {
+    mut experiment: impl FnMut() -> (E, T),
+) -> (E, T, u64) {
     for _ in 0..TRIALS {
         let witness = Witness::begin();
         let (report, found) = experiment();
-        let missing = report.missing() + witness.count() as u64;
         let [seen, missed, gaps] = ["seen", "missed", "gaps"].map(|name| report.event(name));
+        let missing = missed + gaps + witness.count() as u64;
         eprintln!(
             "{seen} records; {missed} missed, {gaps} gaps, {} kept from synfin",
             witness.count()
