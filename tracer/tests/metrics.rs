@@ -9,7 +9,7 @@ use synfin::{
     decode::decode,
     input::Session,
     recording::Frame,
-    sink::metrics::{DEFAULT_SERIES, Form, Metrics, write},
+    sink::metrics::{DEFAULT_SERIES, Form, Kind, METRICS, Metrics, write},
     tracker::{Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
@@ -149,4 +149,50 @@ fn both_forms_say_the_same() {
     );
     assert_eq!(Form::accepted("application/openmetrics-text;version=1.0.0"), Form::OpenMetrics);
     assert_eq!(Form::accepted("text/plain"), Form::Prometheus);
+}
+
+#[test]
+fn what_can_be_counted_begins_at_0() {
+    let watched = Watched::new(DEFAULT_SERIES, &served(80, 1));
+    let of = |metric: &str, role: &str, port: &str, labels: &str| {
+        watched.sample(&format!("{metric}{{role=\"{role}\",port=\"{port}\"{labels}}}"))
+    };
+    let reset = ",reason=\"reset_by_peer\",class=\"abnormal\"";
+    assert_eq!(of("synfin_connections_closed_total", "server", "80", reset), Some(0.0));
+    let refused = ",reason=\"connect_refused_rst\",class=\"abnormal\"";
+    assert_eq!(of("synfin_connection_failures_total", "client", "other", refused), Some(0.0));
+}
+
+/// What dashboards, alerts and pages name.
+#[test]
+fn no_page_names_a_metric_that_there_is_not() {
+    const FILES: [&str; 5] = [
+        "README.md",
+        "docs/metrics.md",
+        "docs/grafana/synfin.json",
+        "docs/prometheus/alerts.yml",
+        "docs/prometheus/alerts_test.yml",
+    ];
+    let mut unknown = Vec::new();
+    for file in FILES {
+        let path = format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).expect("the page");
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let named: Vec<_> = words.filter(|word| word.starts_with("synfin_")).collect();
+        assert!(!named.is_empty(), "{file} names no metric");
+        unknown.extend(
+            named.into_iter().filter(|name| !is_served(name)).map(|it| (file, it.to_owned())),
+        );
+    }
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// Whether a metric has this name, or its samples.
+fn is_served(name: &str) -> bool {
+    METRICS.iter().any(|metric| {
+        let suffixes = ["_bucket", "_sum", "_count"].iter();
+        let is_part =
+            || suffixes.clone().any(|suffix| name.strip_suffix(suffix) == Some(metric.name));
+        name == metric.name || metric.kind == Kind::Histogram && is_part()
+    })
 }

@@ -21,6 +21,7 @@ mod log;
 mod memory;
 mod mix;
 mod owners;
+mod prometheus;
 mod replay;
 mod screen;
 mod scripting;

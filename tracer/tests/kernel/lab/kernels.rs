@@ -95,11 +95,16 @@ pub(crate) fn lacks_for_a_part(feature: Feature) -> bool {
     lacks
 }
 
-/// Whether the settings of the whole host may be changed: SYNFIN_TEST_OWN_MACHINE says so, of a
-/// virtual machine that is there for nothing else. Otherwise it is said that the running test is
-/// skipped.
+/// Whether this is a virtual machine that is there for the tests alone, as SYNFIN_TEST_OWN_MACHINE
+/// says.
+pub(crate) fn on_own_machine() -> bool {
+    env::var_os("SYNFIN_TEST_OWN_MACHINE").is_some()
+}
+
+/// Whether the settings of the whole host may be changed, as they may be on a machine of one's own.
+/// Otherwise it is said that the running test is skipped.
 pub(crate) fn has_own_machine() -> bool {
-    let has = env::var_os("SYNFIN_TEST_OWN_MACHINE").is_some();
+    let has = on_own_machine();
     if !has {
         skip("it changes settings of the whole host: for a machine of its own only");
     }

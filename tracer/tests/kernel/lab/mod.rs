@@ -6,6 +6,7 @@ mod books;
 mod broken;
 mod capture;
 mod cgroup;
+mod chart;
 mod counters;
 mod ftrace;
 mod identities;
@@ -16,6 +17,7 @@ mod pace;
 mod peer;
 mod picture;
 mod process;
+mod prometheus;
 mod sockets;
 mod synfin;
 mod terminal;
@@ -35,11 +37,12 @@ pub(crate) use books::{Books, Report};
 pub(crate) use broken::{BTF, Broken};
 pub(crate) use capture::{Capture, Segment};
 pub(crate) use cgroup::Cgroup;
+pub(crate) use chart::{Chart, Line, charts};
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
 pub(crate) use kernels::{
-    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, note, since, skip,
-    time_waits_entered,
+    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, note, on_own_machine,
+    since, skip, time_waits_entered,
 };
 pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire};
@@ -47,6 +50,7 @@ pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use picture::svg;
 pub(crate) use process::{Busy, Process, Turn};
+pub(crate) use prometheus::{Host, Prometheus, Series, lacks_prometheus, unix_now};
 pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end,
     wait_for_state,
