@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// A panel, and the plot in it, in pixels.
-const PANEL: (f64, f64) = (488.0, 262.0);
+const PANEL: (f64, f64) = (488.0, 252.0);
 const GAP: f64 = 8.0;
 const PLOT: Area = Area { left: 58.0, top: 38.0, right: 474.0, bottom: 186.0 };
 const COLUMNS: usize = 2;

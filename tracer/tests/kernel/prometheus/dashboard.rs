@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::life::Life;
 use crate::lab::{self, Chart, Host, Line, Prometheus, Series, unix_now};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/grafana/synfin.json");
+const DASHBOARD: &str = include_str!("../../../../docs/grafana/synfin.json");
 
 /// So many seconds a rate is of, in which several fetches are.
 const RATE_INTERVAL: u32 = 5;
@@ -84,8 +84,7 @@ struct Panel(Value);
 
 /// All that show something.
 fn panels() -> Vec<Panel> {
-    let text = fs::read_to_string(FILE).expect("the dashboard");
-    let mut dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let mut dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let Value::Array(panels) = dashboard["panels"].take() else { panic!("no panels") };
     let panels: Vec<_> = panels.into_iter().filter(|it| it["type"] != "row").map(Panel).collect();
     assert!(panels.len() > DRAWN.len());

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     time::Duration,
@@ -40,8 +39,8 @@ const LEEWAY: f64 = 0.25;
 
 #[test]
 fn the_queries_of_a_fleet_give_what_happened_on_all_its_hosts() {
-    let queries = queries("docs/metrics.md");
-    let in_short = self::queries("README.md");
+    let queries = queries(include_str!("../../../../docs/metrics.md"));
+    let in_short = self::queries(include_str!("../../../../README.md"));
     assert_eq!(in_short.len(), 3);
     for (title, query) in in_short {
         assert_eq!(queries.get(&title), Some(&query), "README.md: {title}");
@@ -248,17 +247,11 @@ impl Found<'_> {
 
 /// The queries in a page, each under its title, which is the comment that it begins with.
 fn queries(page: &str) -> BTreeMap<String, String> {
-    let path = format!("{}/../{page}", env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(path).expect("the page");
-    let mut queries = BTreeMap::new();
-    for block in text.split("```promql\n").skip(1) {
+    let query = |block: &str| {
         let (query, _) = block.split_once("```").expect("its end");
-        let lines: Vec<_> = query.lines().collect();
-        let [title, query @ ..] = &lines[..] else { panic!("{page}: {block}") };
-        let title =
-            title.strip_prefix("# ").unwrap_or_else(|| panic!("{page}: {title} is no title"));
-        queries.insert(title.to_owned(), query.join("\n"));
-    }
-    assert!(!queries.is_empty(), "no queries in {page}");
-    queries
+        let (title, query) = query.split_once('\n').expect("a title");
+        let title = title.strip_prefix("# ").unwrap_or_else(|| panic!("{title} is no title"));
+        (title.to_owned(), query.to_owned())
+    };
+    page.split("```promql\n").skip(1).map(query).collect()
 }

@@ -1,5 +1,6 @@
-//! Some time of two hosts' life: a web server with clients near and far, a database behind a pool, a
-//! server that resets, one that does not keep up, one that is gone, and packets that are lost.
+//! Some time of two hosts' life: a web server with clients near, far, and behind a network that loses
+//! packets; a pool of connections; a server that resets, one that does not keep up, and one that is
+//! gone.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -10,7 +11,6 @@ use std::{
 use crate::lab::{Link, Loss, Namespace, wait_for_end};
 
 const WEB: u16 = 8443;
-const LOSSY: u16 = 8444;
 const PAYMENTS: u16 = 9000;
 const SLOW: u16 = 9200;
 const CLOSED: u16 = 9100;
@@ -23,20 +23,22 @@ const BACKLOG: usize = 16;
 pub(super) struct Life {
     near: Link,
     far: Link,
+    /// On which an answer to each client is lost.
+    lossy: Link,
 }
 
 impl Life {
-    /// In which this many ports are left to clients.
+    /// In which this many ports are left to our clients.
     pub(super) fn new(ports: usize) -> Self {
-        let [near, far] = [8, 80]
-            .map(|round_trip| Link::new(Duration::from_millis(round_trip), &[(LOSSY, Loss::Syn)]));
+        let link = |millis, losses: &[_]| Link::new(Duration::from_millis(millis), losses);
+        let near = link(8, &[]);
         near.near.set("ipv4/ip_local_port_range", format!("40000 {}", 40000 + ports - 1));
-        Self { near, far }
+        Self { near, far: link(80, &[]), lossy: link(40, &[(WEB, Loss::SynAck)]) }
     }
 
-    /// The servers are behind both links; of the clients, only those nearby belong to us.
-    pub(super) fn servers(&self) -> [&Namespace; 2] {
-        [&self.near.far, &self.far.far]
+    /// The server is behind all links; of its clients, only those nearby are ours.
+    pub(super) fn servers(&self) -> [&Namespace; 3] {
+        [&self.near.far, &self.far.far, &self.lossy.far]
     }
 
     pub(super) fn clients(&self) -> [&Namespace; 1] {
@@ -46,19 +48,20 @@ impl Life {
     /// Goes on for this long.
     pub(super) fn go_on(&self, duration: Duration) {
         let during = During { begun: Instant::now(), duration };
-        let [near, far] = [&self.near, &self.far];
-        let [web, lossy, payments] = [WEB, LOSSY, PAYMENTS].map(|port| near.far.listen(at(port)));
-        let elsewhere = far.far.listen(at(WEB));
+        let [near, far, lossy] = [&self.near, &self.far, &self.lossy];
+        let [web, for_far, for_lossy] = self.servers().map(|server| server.listen(at(WEB)));
+        let payments = near.far.listen(at(PAYMENTS));
         let slow = near.far.listen_up_to(at(SLOW), BACKLOG as i32);
         let pool = near.near.listen(POOL_ADDRESS);
         let mut open: Vec<_> = (0..12).map(|_| near.near.pair_with(&pool, POOL_ADDRESS)).collect();
         thread::scope(|scope| {
-            // A wave of visitors, of whom more and more are far away.
+            // A wave of visitors, of whom for some time many are far away.
             scope.spawn(|| {
-                during.at_rate(|now| 12.0 + 6.0 * (now * 9.0).sin(), || visit(near, &web, at(WEB)));
+                during.at_rate(|now| 12.0 + 6.0 * (now * 9.0).sin(), || visit(near, &web));
             });
             scope.spawn(|| {
-                during.at_rate(|now| 0.5 + 3.0 * now, || visit(far, &elsewhere, at(WEB)))
+                let rate = |now| if (0.3..0.75).contains(&now) { 5.0 } else { 0.5 };
+                during.at_rate(rate, || visit(far, &for_far));
             });
             scope.spawn(|| {
                 during.at_rate(
@@ -72,7 +75,7 @@ impl Life {
             });
             scope.spawn(|| {
                 let rate = |now| if (0.15..0.9).contains(&now) { 0.7 } else { 0.0 };
-                during.at_rate(rate, || visit(near, &lossy, at(LOSSY)));
+                during.at_rate(rate, || visit(lossy, &for_lossy));
             });
             scope.spawn(|| queue(&during, near, &slow));
             scope.spawn(|| {
@@ -95,8 +98,8 @@ fn at(port: u16) -> SocketAddr {
     (Link::FAR, port).into()
 }
 
-fn visit(link: &Link, listener: &TcpListener, to: SocketAddr) {
-    link.near.pair_with(listener, to).close_by_client();
+fn visit(link: &Link, listener: &TcpListener) {
+    link.near.pair_with(listener, at(WEB)).close_by_client();
 }
 
 /// The client closes on an answer that it has not read.
