@@ -1,6 +1,6 @@
 //! The dashboard: every query of it gives something, and its first panels are drawn of real traffic.
 
-use std::{fs, thread, time::Duration};
+use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -71,6 +71,36 @@ fn every_panel_of_the_dashboard_shows_real_traffic() {
     if update {
         let path = format!("{}/../docs/dashboard.svg", env!("CARGO_MANIFEST_DIR"));
         fs::write(path, picture).expect("the picture is written");
+    }
+}
+
+/// As far as that can be seen without Grafana.
+#[test]
+fn the_dashboard_can_be_imported_as_it_is() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let variables = dashboard["templating"]["list"].as_array().expect("variables").iter();
+    let names: Vec<_> = variables.filter_map(|variable| variable["name"].as_str()).collect();
+    assert_eq!(names, ["datasource", "instance", "role", "port"]);
+
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut taken = BTreeSet::new();
+    for (index, panel) in panels.iter().enumerate() {
+        let title = panel["title"].as_str().expect("a title");
+        assert!(panels[..index].iter().all(|other| other["id"] != panel["id"]), "{title}: its id");
+        let [x, y, width, height] = ["x", "y", "w", "h"].map(|name| {
+            panel["gridPos"][name].as_u64().unwrap_or_else(|| panic!("{title}: {name}"))
+        });
+        assert!(x + width <= 24, "{title} is too wide");
+        for place in (y..y + height).flat_map(|y| (x..x + width).map(move |x| (x, y))) {
+            assert!(taken.insert(place), "{title} lies upon another panel");
+        }
+        if panel["type"] == "row" {
+            continue;
+        }
+        assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{title}");
+        for source in [&panel["datasource"], &panel["targets"][0]["datasource"]] {
+            assert_eq!(source["uid"], "${datasource}", "{title}");
+        }
     }
 }
 
