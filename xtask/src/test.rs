@@ -80,7 +80,7 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("nft", "nftables"),
     ("tcpdump", "tcpdump"),
     ("tmux", "tmux"),
-    ("promtool", "prometheus"),
+    ("prometheus", "prometheus"),
 ];
 
 /// Installs what is missing of them, and what Python's index has; where that cannot be, the tests that

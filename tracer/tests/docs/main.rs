@@ -6,6 +6,7 @@ mod commands;
 mod figures;
 mod findings;
 mod markdown;
+mod metrics;
 mod reasons;
 #[path = "../schema/mod.rs"]
 mod schema;
@@ -28,7 +29,7 @@ fn docs_say_what_the_code_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |file: &Path| fs::read_to_string(root.join(file)).unwrap_or_default();
 
-    let files = generated(&read("README.md".as_ref()));
+    let files = generated(|file| read(file.as_ref()));
     let broken =
         versions::broken(&read(versions::FILE.as_ref()), &files[Path::new(versions::FILE)]);
     assert!(
@@ -62,18 +63,22 @@ fn docs_say_what_the_code_says() {
     assert!(wrong.is_empty(), "{}\n`cargo xtask docs` puts it right", wrong.join("\n"));
 }
 
-/// Every file that is generated, README.md in part.
-fn generated(readme: &str) -> BTreeMap<PathBuf, String> {
+/// Every file that is generated; of some, which are read for the rest, only parts.
+fn generated(read: impl Fn(&str) -> String) -> BTreeMap<PathBuf, String> {
     let sections = [
         ("commands", commands::in_brief()),
         ("exit status", commands::exit_status_in_brief()),
         ("reasons", reasons::in_brief()),
     ];
     let mut files: BTreeMap<PathBuf, String> = [
-        ("README.md", markdown::with_sections(readme, &sections)),
+        ("README.md", markdown::with_sections(&read("README.md"), &sections)),
         ("docs/commands.md", commands::page()),
         ("docs/columns.md", figures::page()),
         ("docs/findings.md", findings::page()),
+        (
+            "docs/metrics.md",
+            markdown::with_sections(&read("docs/metrics.md"), &[("metrics", metrics::table())]),
+        ),
         ("docs/reasons.md", reasons::page()),
         (versions::FILE, versions::list()),
     ]

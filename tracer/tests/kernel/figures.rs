@@ -38,7 +38,8 @@ fn figure(report: &Report, role: &str, port: impl Into<Option<u16>>, name: &str)
     figure_of(row, name)
 }
 
-fn figure_of(row: &Value, name: &str) -> Value {
+/// A figure of a row, by its public name.
+pub(crate) fn figure_of(row: &Value, name: &str) -> Value {
     name.split('.').fold(row, |value, part| &value[part]).clone()
 }
 

@@ -22,6 +22,7 @@ mod memory;
 mod mix;
 mod otlp;
 mod owners;
+mod prometheus;
 mod replay;
 mod screen;
 mod scripting;

@@ -39,10 +39,11 @@ const INFO: &str = "synfin_info";
 /// Writes all metrics that have samples, for a resource that is described by what is known of it and
 /// by these attributes, which come first.
 pub fn request(metrics: &Metrics, attributes: &[(String, String)]) -> Vec<u8> {
-    let written = METRICS.iter().filter(|metric| metric.name != INFO).filter_map(|metric| {
-        let samples = metric.samples(metrics);
-        (!samples.is_empty()).then(|| one(metrics, metric, samples))
-    });
+    let written =
+        METRICS.iter().filter(|metric| metric.is_in_opentelemetry()).filter_map(|metric| {
+            let samples = metric.samples(metrics);
+            (!samples.is_empty()).then(|| one(metrics, metric, samples))
+        });
     let scope = InstrumentationScope {
         name: "synfin".into(),
         version: metrics.session.synfin.clone(),
@@ -78,7 +79,7 @@ fn resource(session: &Session, attributes: &[(String, String)]) -> Resource {
 }
 
 fn one(metrics: &Metrics, metric: &Metric, samples: Vec<Sample>) -> OtlpMetric {
-    let (name, unit) = name_and_unit(metric.name);
+    let (name, unit) = metric.in_opentelemetry();
     let clock = metrics.session.clock;
     let points = Points {
         start: clock.realtime_ns,
@@ -109,17 +110,25 @@ fn one(metrics: &Metrics, metric: &Metric, samples: Vec<Sample>) -> OtlpMetric {
     }
 }
 
-/// Its name in OpenTelemetry's way, and its unit.
-fn name_and_unit(name: &str) -> (String, &'static str) {
-    if let Some((_, theirs, unit)) = NAMED.iter().find(|(ours, ..)| *ours == name) {
-        return ((*theirs).to_owned(), unit);
+impl Metric {
+    /// Its name and unit in OpenTelemetry.
+    pub fn in_opentelemetry(&self) -> (String, &'static str) {
+        let name = self.name;
+        if let Some((_, theirs, unit)) = NAMED.iter().find(|(ours, ..)| *ours == name) {
+            return ((*theirs).to_owned(), unit);
+        }
+        let rest = name.strip_prefix("synfin_").unwrap_or(name);
+        let rest = rest.strip_suffix("_total").unwrap_or(rest);
+        let units = [("_seconds", "s"), ("_bytes", "By"), ("_ratio", "1")];
+        let with_unit = units.iter().find_map(|(end, unit)| Some((rest.strip_suffix(end)?, *unit)));
+        let (rest, unit) = with_unit.unwrap_or((rest, ""));
+        (format!("synfin.{rest}"), unit)
     }
-    let rest = name.strip_prefix("synfin_").unwrap_or(name);
-    let rest = rest.strip_suffix("_total").unwrap_or(rest);
-    let units = [("_seconds", "s"), ("_bytes", "By"), ("_ratio", "1")];
-    let with_unit = units.iter().find_map(|(end, unit)| Some((rest.strip_suffix(end)?, *unit)));
-    let (rest, unit) = with_unit.unwrap_or((rest, ""));
-    (format!("synfin.{rest}"), unit)
+
+    /// Whether it has one there: what describes the host is said of the resource.
+    pub fn is_in_opentelemetry(&self) -> bool {
+        self.name != INFO
+    }
 }
 
 fn is_named(name: &str) -> bool {

@@ -169,10 +169,17 @@ impl RowSamples<'_> {
         }
     }
 
+    /// Those that did not happen yet as well: what begins with more than 0 is no increase to
+    /// Prometheus, and the first resets of a port would be none to any alert.
     fn ends(&mut self, outcome: Outcome) {
         for &reason in CloseReason::ALL.iter().filter(|reason| reason.outcome() == outcome) {
             let labels = [("reason", reason.id()), ("class", reason.class().name())];
-            self.add_if_any(&labels, self.totals.counters.ended(reason));
+            let count = self.totals.counters.ended(reason);
+            match (self.role, outcome) {
+                // Hardly any of these can happen to a server.
+                (Role::Server, Outcome::Failed) => self.add_if_any(&labels, count),
+                _ => self.add(&labels, Count(count)),
+            }
         }
     }
 }

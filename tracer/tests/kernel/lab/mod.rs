@@ -6,6 +6,7 @@ mod books;
 mod broken;
 mod capture;
 mod cgroup;
+mod chart;
 mod collector;
 mod counters;
 mod ftrace;
@@ -17,6 +18,7 @@ mod pace;
 mod peer;
 mod picture;
 mod process;
+mod prometheus;
 mod sockets;
 mod synfin;
 mod terminal;
@@ -36,6 +38,7 @@ pub(crate) use books::{Books, Events, Report};
 pub(crate) use broken::{BTF, Broken};
 pub(crate) use capture::{Capture, Segment};
 pub(crate) use cgroup::Cgroup;
+pub(crate) use chart::{Chart, Line, charts};
 pub(crate) use collector::{Collector, Pushed, lacks_collector};
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
@@ -49,6 +52,7 @@ pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use picture::svg;
 pub(crate) use process::{Busy, Process, Turn};
+pub(crate) use prometheus::{Host, Prometheus, Series, lacks_prometheus, unix_now};
 pub(crate) use sockets::{
     Pair, Sock, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end,
     wait_for_state,

@@ -1,24 +1,18 @@
 //! Metrics: what is in them, and how many there are at most.
 
+mod pushed;
 #[allow(dead_code, reason = "other tests need more of it")]
+#[path = "../tape/mod.rs"]
 mod tape;
 #[allow(dead_code, reason = "other tests need more of it")]
+#[path = "../wire/mod.rs"]
 mod wire;
 
-use std::collections::BTreeSet;
-
-use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::{KeyValue, any_value::Value as Attribute},
-    metrics::v1::{metric::Data, number_data_point},
-    resource::v1::Resource,
-};
-use prost::Message;
 use synfin::{
     decode::decode,
     input::Session,
     recording::Frame,
-    sink::metrics::{DEFAULT_SERIES, Form, METRICS, Metrics, Value, request, write},
+    sink::metrics::{DEFAULT_SERIES, Form, Kind, METRICS, Metrics, write},
     tracker::{Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
@@ -193,143 +187,48 @@ fn a_service_that_is_down_has_series_of_its_own_and_a_scan_has_none() {
     assert_eq!(failures(&watched, "10000"), None);
 }
 
-/// Attributes as `name=value`, in order.
-fn attributes(attributes: &[KeyValue]) -> BTreeSet<String> {
-    let attributes = attributes.iter().map(|KeyValue { key, value, .. }| {
-        let value = value.as_ref().and_then(|value| value.value.as_ref()).expect("a value");
-        match value {
-            Attribute::StringValue(text) => format!("{key}={text}"),
-            Attribute::IntValue(number) => format!("{key}={number}"),
-            Attribute::BoolValue(is) => format!("{key}={is}"),
-            _ => panic!("{key} is of no kind that is used: {value:?}"),
-        }
-    });
-    attributes.collect()
-}
-
-/// What is pushed: the resource, and each metric's name, unit, and points with their attributes.
-fn pushed(metrics: &Metrics, of: &[(String, String)]) -> (Resource, Vec<Pushed>) {
-    let bytes = request(metrics, of);
-    let request = ExportMetricsServiceRequest::decode(bytes.as_slice()).expect("a request");
-    let [one] = <[_; 1]>::try_from(request.resource_metrics).expect("one resource");
-    let [scope] = <[_; 1]>::try_from(one.scope_metrics).expect("one scope");
-    let metrics = scope.metrics.into_iter().map(|metric| {
-        let data = metric.data.expect("data");
-        let points = match &data {
-            Data::Gauge(gauge) => &gauge.data_points,
-            Data::Sum(sum) => &sum.data_points,
-            Data::Histogram(_) => &vec![],
-            other => panic!("{other:?}"),
-        };
-        let mut points: Vec<_> = points
-            .iter()
-            .map(|point| {
-                assert!(point.start_time_unix_nano <= point.time_unix_nano);
-                let value = match point.value.expect("a value") {
-                    number_data_point::Value::AsInt(number) => number as f64,
-                    number_data_point::Value::AsDouble(number) => number,
-                };
-                (attributes(&point.attributes), value)
-            })
-            .collect();
-        if let Data::Histogram(histogram) = &data {
-            points.extend(histogram.data_points.iter().map(|point| {
-                assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
-                assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
-                (attributes(&point.attributes), point.count as f64)
-            }));
-        }
-        Pushed { name: metric.name, unit: metric.unit, data, points }
-    });
-    (one.resource.expect("a resource"), metrics.collect())
-}
-
-struct Pushed {
-    name: String,
-    unit: String,
-    data: Data,
-    points: Vec<(BTreeSet<String>, f64)>,
-}
-
 #[test]
-fn what_is_pushed_is_what_can_be_fetched() {
-    let metrics = Watched::new(DEFAULT_SERIES, &story()).metrics;
-    let (_, pushed) = pushed(&metrics, &[]);
-    // The same samples with the same values in the same order, but for what describes the host.
-    let fetched = METRICS.iter().filter(|metric| metric.name != "synfin_info");
-    let fetched = fetched.map(|metric| metric.samples(&metrics));
-    let fetched: Vec<_> = fetched.filter(|samples| !samples.is_empty()).collect();
-    assert_eq!(fetched.len(), pushed.len());
-    for (samples, pushed) in fetched.iter().zip(&pushed) {
-        let values: Vec<_> = samples
-            .iter()
-            .map(|sample| match &sample.value {
-                Value::Count(count) => *count as f64,
-                Value::Number(number) => *number,
-                Value::Durations(durations) => *durations.up_to.last().expect("all") as f64,
-            })
-            .collect();
-        let points: Vec<_> = pushed.points.iter().map(|(_, value)| *value).collect();
-        assert_eq!(points, values, "{}", pushed.name);
-        let different: BTreeSet<_> = pushed.points.iter().map(|(labels, _)| labels).collect();
-        assert_eq!(different.len(), points.len(), "{}: labels do not tell apart", pushed.name);
-    }
-    let names: BTreeSet<_> = pushed.iter().map(|metric| &metric.name).collect();
-    assert_eq!(names.len(), pushed.len(), "each has a name of its own");
+fn what_can_be_counted_begins_at_0() {
+    let watched = Watched::new(DEFAULT_SERIES, &served(80, 1));
+    let of = |metric: &str, role: &str, port: &str, labels: &str| {
+        watched.sample(&format!("{metric}{{role=\"{role}\",port=\"{port}\"{labels}}}"))
+    };
+    let reset = ",reason=\"reset_by_peer\",class=\"abnormal\"";
+    assert_eq!(of("synfin_connections_closed_total", "server", "80", reset), Some(0.0));
+    let refused = ",reason=\"connect_refused_rst\",class=\"abnormal\"";
+    assert_eq!(of("synfin_connection_failures_total", "client", "other", refused), Some(0.0));
 }
 
+/// What dashboards, alerts and pages name.
 #[test]
-fn what_opentelemetry_has_names_for_has_those() {
-    let metrics = Watched::new(DEFAULT_SERIES, &story()).metrics;
-    let (_, pushed) = pushed(&metrics, &[]);
-    let metric = |name: &str| {
-        pushed.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("no {name}"))
-    };
-    let has = |name: &str, wanted: &[&str]| {
-        let wanted: BTreeSet<_> = wanted.iter().map(|&label| label.to_owned()).collect();
-        let points = &metric(name).points;
-        assert!(points.iter().any(|(labels, _)| *labels == wanted), "{name}: {points:#?}");
-    };
-    let handshakes = "system.network.tcp.handshake.duration";
-    assert_eq!(metric(handshakes).unit, "s");
-    has(
-        handshakes,
-        &["network.tcp.handshake.role=server", "server.port=8080", "synfin.class=clean"],
-    );
-    has(
-        handshakes,
-        &["network.tcp.handshake.role=client", "otel.metric.overflow=true", "synfin.class=clean"],
-    );
-    let open = "system.network.connection.count";
-    assert_eq!(metric(open).unit, "{connection}");
-    assert!(matches!(&metric(open).data, Data::Sum(sum) if !sum.is_monotonic));
-    let server = ["network.tcp.handshake.role=server", "server.port=8080"];
-    has(open, &[&server[..], &["network.connection.state=fin_wait_1"]].concat());
-    // A collector makes the names of the scrape of these again, for Prometheus.
-    let established = metric("synfin.connections_established");
-    assert!(matches!(&established.data, Data::Sum(sum) if sum.is_monotonic));
-    assert_eq!(metric("synfin.sent").unit, "By");
-    assert_eq!(metric("synfin.survey_age").unit, "s");
-    // Only what went wrong is an error.
-    for (labels, _) in &metric("synfin.connections_closed").points {
-        let is_error = labels.iter().any(|label| label.starts_with("error.type="));
-        assert_eq!(is_error, labels.contains("synfin.class=abnormal"), "{labels:?}");
+fn no_page_names_a_metric_that_there_is_not() {
+    const FILES: [&str; 5] = [
+        "README.md",
+        "docs/metrics.md",
+        "docs/grafana/synfin.json",
+        "docs/prometheus/alerts.yml",
+        "docs/prometheus/alerts_test.yml",
+    ];
+    let mut unknown = Vec::new();
+    for file in FILES {
+        let path = format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).expect("the page");
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let named: Vec<_> = words.filter(|word| word.starts_with("synfin_")).collect();
+        assert!(!named.is_empty(), "{file} names no metric");
+        unknown.extend(
+            named.into_iter().filter(|name| !is_served(name)).map(|it| (file, it.to_owned())),
+        );
     }
+    assert!(unknown.is_empty(), "{unknown:?}");
 }
 
-#[test]
-fn whose_metrics_they_are_the_environment_may_say() {
-    let metrics = Watched::new(DEFAULT_SERIES, &story()).metrics;
-    let said = |of: &[(&str, &str)]| {
-        let of: Vec<_> = of.iter().map(|&(key, value)| (key.into(), value.into())).collect();
-        attributes(&pushed(&metrics, &of).0.attributes)
-    };
-    let own = said(&[]);
-    for label in ["service.name=synfin", "host.name=web-1", "os.type=linux"] {
-        assert!(own.contains(label), "no {label}: {own:?}");
-    }
-    let theirs = said(&[("host.name", "db-7"), ("deployment.environment.name", "prod")]);
-    assert!(theirs.contains("host.name=db-7") && !theirs.contains("host.name=web-1"));
-    assert!(theirs.contains("deployment.environment.name=prod"), "{theirs:?}");
-    assert_eq!(theirs.len(), own.len() + 1);
+/// Whether a metric has this name, or its samples.
+fn is_served(name: &str) -> bool {
+    METRICS.iter().any(|metric| {
+        let suffixes = ["_bucket", "_sum", "_count"].iter();
+        let is_part =
+            || suffixes.clone().any(|suffix| name.strip_suffix(suffix) == Some(metric.name));
+        name == metric.name || metric.kind == Kind::Histogram && is_part()
+    })
 }

@@ -1,0 +1,234 @@
+//! A Prometheus that fetches what `synfin serve` offers, as one does that watches a fleet.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Namespace, PROGRAM, Synfin, eventually, on_own_machine, skip};
+
+/// How often it fetches, in seconds.
+const SCRAPE_INTERVAL: u32 = 1;
+
+const PORT: u16 = 9090;
+
+/// The first synfin's; the next has the next.
+const FIRST_TARGET: u16 = 9764;
+
+/// Whether a program of Prometheus's is not here. A machine that is there for the sake of its kernel
+/// has none, and the running test is skipped; on any other that is a failure.
+#[track_caller]
+pub(crate) fn lacks_prometheus(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        return false;
+    }
+    assert!(
+        on_own_machine(),
+        "there is no {program}: install Debian's package prometheus (`apt-get install prometheus`), \
+         as `cargo xtask test` does"
+    );
+    skip("this machine has no Prometheus");
+    true
+}
+
+/// A host as a fleet has it: a name, and the namespaces that its synfin watches.
+pub(crate) struct Host<'a>(pub(crate) &'a str, pub(crate) &'a [&'a Namespace]);
+
+/// Prometheus, and one `synfin serve` for each host. All are in a namespace of their own: there every
+/// port is free, and nothing that they do is among what is watched. They end with this.
+pub(crate) struct Prometheus {
+    process: Child,
+    namespace: Namespace,
+    synfins: Vec<Synfin>,
+    folder: TempDir,
+}
+
+/// A series of what a query gives, and its values: Unix time, value.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// A label; empty if there is none of this name, as Prometheus has it.
+    pub(crate) fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+
+    /// Its last value.
+    pub(crate) fn value(&self) -> f64 {
+        self.points.last().expect("a value").1
+    }
+}
+
+impl Prometheus {
+    /// Watches these hosts, and waits until something was fetched from each.
+    #[track_caller]
+    pub(crate) fn watch(hosts: &[Host<'_>], rules: Option<&Path>) -> Self {
+        let namespace = Namespace::new();
+        let (mut synfins, mut targets) = (Vec::new(), Vec::new());
+        for (port, Host(name, watched)) in (FIRST_TARGET..).zip(hosts) {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
+            let ids: Vec<_> = watched.iter().map(|namespace| namespace.id().to_string()).collect();
+            let mut serve = Command::new(PROGRAM);
+            serve.args(["serve", "-N", &ids.join(","), "--listen", &address]);
+            synfins.push(namespace.within(|| Synfin::watch_command(&mut serve)));
+            targets.push(json!({"targets": [address], "labels": {"instance": name}}));
+        }
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let interval = format!("{SCRAPE_INTERVAL}s");
+        let config = json!({
+            "global": {
+                "scrape_interval": interval,
+                "scrape_timeout": interval,
+                "evaluation_interval": interval,
+            },
+            "rule_files": rules.as_slice(),
+            "scrape_configs": [{"job_name": "synfin", "static_configs": targets}],
+        });
+        let file = folder.path().join("prometheus.yml");
+        // What is JSON is YAML too.
+        std::fs::write(&file, config.to_string()).expect("its configuration");
+        let log = std::fs::File::create(folder.path().join("log")).expect("its log");
+        let mut command = Command::new("prometheus");
+        command.arg("--config.file").arg(&file);
+        command.arg("--storage.tsdb.path").arg(folder.path().join("data"));
+        command.arg(format!("--web.listen-address=127.0.0.1:{PORT}")).arg("--log.level=warn");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let process = namespace.within(|| command.spawn()).expect("Prometheus");
+
+        let mut prometheus = Self { process, namespace, synfins, folder };
+        eventually("Prometheus begins", || {
+            prometheus.check_alive();
+            prometheus.get("/-/ready").ok().filter(|answer| answer.contains(" 200 "))
+        });
+        for Host(name, _) in hosts {
+            prometheus.wait_for(&format!("synfin_info{{instance=\"{name}\"}} == 1"));
+        }
+        prometheus
+    }
+
+    #[track_caller]
+    fn check_alive(&mut self) {
+        if let Some(status) = self.process.try_wait().expect("its status") {
+            let log = std::fs::read_to_string(self.folder.path().join("log"));
+            panic!("Prometheus ended, {status}: {}", log.unwrap_or_default());
+        }
+    }
+
+    /// What a query gives now.
+    #[track_caller]
+    pub(crate) fn query(&self, query: &str) -> Vec<Series> {
+        self.ask(query, &format!("/api/v1/query?query={}", encoded(query)))
+    }
+
+    /// What it gave at every `step` seconds of a time, in Unix time.
+    #[track_caller]
+    pub(crate) fn query_range(
+        &self,
+        query: &str,
+        (begin, end): (f64, f64),
+        step: f64,
+    ) -> Vec<Series> {
+        let encoded = encoded(query);
+        let range = format!("start={begin:.3}&end={end:.3}&step={step}");
+        self.ask(query, &format!("/api/v1/query_range?query={encoded}&{range}"))
+    }
+
+    /// The value of a query that gives one.
+    #[track_caller]
+    pub(crate) fn value(&self, query: &str) -> Option<f64> {
+        let found = self.query(query);
+        assert!(found.len() <= 1, "{query} gives several: {found:?}");
+        found.first().map(Series::value)
+    }
+
+    /// Waits until a query gives something.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, query: &str) -> Vec<Series> {
+        eventually(query, || Some(self.query(query)).filter(|found| !found.is_empty()))
+    }
+
+    #[track_caller]
+    fn ask(&self, query: &str, path: &str) -> Vec<Series> {
+        let answer = self.get(path).unwrap_or_else(|error| panic!("{query}: {error}"));
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        let body: Value =
+            serde_json::from_str(body).unwrap_or_else(|error| panic!("{query}: {error}: {answer}"));
+        assert_eq!(body["status"], "success", "{query}: {}", body["error"]);
+        assert!(body["warnings"].is_null(), "{query}: {}", body["warnings"]);
+        let result = &body["data"]["result"];
+        if body["data"]["resultType"] == "scalar" {
+            return vec![Series { labels: BTreeMap::new(), points: vec![point(result)] }];
+        }
+        result.as_array().expect("series").iter().map(series).collect()
+    }
+
+    /// HTTP 1.0, so that the answer ends with the connection and is in one piece.
+    fn get(&self, path: &str) -> io::Result<String> {
+        let mut stream =
+            self.namespace.within(|| TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)))?;
+        stream.set_read_timeout(Some(super::deadline()))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: prometheus\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// Ends all of it: none of the synfins has anything to complain about.
+    #[track_caller]
+    pub(crate) fn finish(mut self) {
+        self.check_alive();
+        for synfin in self.synfins.drain(..) {
+            synfin.finish();
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Seconds since 1970, as Prometheus counts.
+pub(crate) fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs_f64()
+}
+
+fn series(series: &Value) -> Series {
+    let labels = series["metric"].as_object().expect("labels").iter();
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let one = series.get("value").map(point);
+    let many = series["values"].as_array().into_iter().flatten().map(point);
+    Series {
+        labels: labels.map(|(name, value)| (name.clone(), text(value))).collect(),
+        points: one.into_iter().chain(many).collect(),
+    }
+}
+
+/// A time, and a value as text, for it may be no number of JSON's.
+fn point(pair: &Value) -> (f64, f64) {
+    let value = pair[1].as_str().and_then(|value| value.parse().ok());
+    (pair[0].as_f64().expect("a time"), value.unwrap_or_else(|| panic!("{pair} is no value")))
+}
+
+fn encoded(query: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    query.bytes().map(encode).collect()
+}

@@ -1,0 +1,40 @@
+//! The alert rules: that Prometheus takes them, and when they are raised.
+
+use std::process::Command;
+
+use crate::lab;
+
+/// Where the rules are.
+pub(super) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/prometheus");
+
+#[test]
+fn alerts_are_raised_when_they_should_be_and_not_otherwise() {
+    if lab::lacks_prometheus("promtool") {
+        return;
+    }
+    for args in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
+        let mut promtool = Command::new("promtool");
+        let output = promtool.args(args).current_dir(FOLDER).output().expect("promtool");
+        let [said, wrong] =
+            [output.stdout, output.stderr].map(|it| String::from_utf8(it).expect("text"));
+        assert!(output.status.success() && wrong.is_empty(), "{said}{wrong}");
+    }
+}
+
+#[test]
+fn every_alert_is_tried() {
+    let alerts = include_str!("../../../../docs/prometheus/alerts.yml");
+    let tests = include_str!("../../../../docs/prometheus/alerts_test.yml");
+    let names = |text: &str, before: &str| {
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix(before));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let tried = names(tests, "- alertname: ");
+    let defined = names(alerts, "- alert: ");
+    assert!(!defined.is_empty());
+    for alert in defined {
+        // Once that it is raised, and once that it is not.
+        let times = tried.iter().filter(|tried| **tried == alert).count();
+        assert!(times >= 2, "{alert} is tried {times} times in alerts_test.yml");
+    }
+}
