@@ -10,7 +10,7 @@ use crate::lab::{self, Chart, Host, Line, Prometheus, Series, unix_now};
 const DASHBOARD: &str = include_str!("../../../../docs/grafana/synfin.json");
 
 /// So many seconds a rate is of, in which several fetches are.
-const RATE_INTERVAL: u32 = 5;
+const RATE_INTERVAL: u32 = 10;
 /// Between two values of a line.
 const STEP: f64 = 1.0;
 

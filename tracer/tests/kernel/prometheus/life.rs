@@ -60,7 +60,7 @@ impl Life {
                 during.at_rate(|now| 12.0 + 6.0 * (now * 9.0).sin(), || visit(near, &web));
             });
             scope.spawn(|| {
-                let rate = |now| if (0.3..0.75).contains(&now) { 5.0 } else { 0.5 };
+                let rate = |now| if (0.3..0.75).contains(&now) { 7.0 } else { 1.2 };
                 during.at_rate(rate, || visit(far, &for_far));
             });
             scope.spawn(|| {
