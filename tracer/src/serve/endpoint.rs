@@ -39,7 +39,7 @@ const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
 const LARGEST_REQUEST: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 
-/// Figures older than this are a bad sign.
+/// Figures older than this are not answered with.
 const OLDEST_FIGURES: Nanos = 10_000_000_000;
 
 /// Answers whoever connects.
@@ -80,8 +80,9 @@ impl Latest {
             return answer;
         }
         match request.uri().path() {
-            "/metrics" => self.metrics(request),
-            "/healthz" => self.health(),
+            // Figures that nobody renews are worse than none, which is noticed.
+            "/metrics" => self.stale().unwrap_or_else(|| self.metrics(request)),
+            "/healthz" => self.stale().unwrap_or_else(|| plain(StatusCode::OK, "ok\n".into())),
             "/" => plain(StatusCode::OK, "synfin: /metrics, /healthz\n".into()),
             _ => plain(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n".into()),
         }
@@ -99,15 +100,14 @@ impl Latest {
         answer
     }
 
-    fn health(&self) -> Response<Full<Bytes>> {
+    /// What is answered where figures are not renewed any more.
+    fn stale(&self) -> Option<Response<Full<Bytes>>> {
         let renewed = self.renewed.load(Ordering::Relaxed);
         let age = clock::monotonic_ns().saturating_sub(renewed);
-        if age > OLDEST_FIGURES {
+        (age > OLDEST_FIGURES).then(|| {
             let seconds = age / 1_000_000_000;
-            let why = format!("no figures for {seconds} s\n");
-            return plain(StatusCode::SERVICE_UNAVAILABLE, why);
-        }
-        plain(StatusCode::OK, "ok\n".into())
+            plain(StatusCode::SERVICE_UNAVAILABLE, format!("no figures for {seconds} s\n"))
+        })
     }
 }
 
@@ -117,4 +117,29 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let media_type = HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, media_type);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::sink::metrics::{DEFAULT_SERIES, Metrics};
+
+    #[test]
+    fn figures_that_are_not_renewed_are_not_served() {
+        let answer = |age: Nanos, path: &str| {
+            let metrics = Some(Arc::new(Metrics::new(DEFAULT_SERIES)));
+            let renewed = Arc::new(AtomicU64::new(clock::monotonic_ns() - age));
+            let latest = Latest { metrics: watch::channel(metrics).1, renewed };
+            let request = Request::get(path).body(()).unwrap();
+            latest.answer(&request).status()
+        };
+        for path in ["/metrics", "/healthz"] {
+            assert_eq!(answer(0, path), StatusCode::OK);
+            assert_eq!(answer(OLDEST_FIGURES + 1, path), StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
 }
