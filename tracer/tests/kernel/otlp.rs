@@ -4,7 +4,10 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -184,8 +187,13 @@ fn what_no_collector_takes_is_refused_at_once() {
 }
 
 /// Whoever listens here answers each request with the next of these, and then with the last.
-fn answer(listener: &TcpListener, answers: &[Vec<u8>], until: &AtomicBool) -> Vec<String> {
-    let mut heads = Vec::new();
+/// What comes before their bodies is kept.
+fn answer(
+    listener: &TcpListener,
+    answers: &[Vec<u8>],
+    heads: &Mutex<Vec<String>>,
+    until: &AtomicBool,
+) {
     listener.set_nonblocking(true).expect("a listener that does not block");
     while !until.load(Ordering::Relaxed) {
         let Ok((mut stream, _)) = listener.accept() else {
@@ -202,10 +210,10 @@ fn answer(listener: &TcpListener, answers: &[Vec<u8>], until: &AtomicBool) -> Ve
         let length = length.and_then(|length| length.parse().ok()).expect("its length");
         io::copy(&mut request.take(length), &mut io::sink()).expect("its body");
         // Who has heard enough does not take the rest.
+        let mut heads = heads.lock().expect("the heads");
         let _ = stream.write_all(&answers[heads.len().min(answers.len() - 1)]);
         heads.push(head);
     }
-    heads
 }
 
 #[test]
@@ -232,18 +240,19 @@ fn whatever_a_collector_answers_is_told_and_ends_nothing() {
         with_body(&vec![b'x'; 1 << 20], 1 << 30),
         status("200 OK"),
     ];
-    let ends = AtomicBool::new(false);
-    let (heads, said) = thread::scope(|scope| {
-        let answers = scope.spawn(|| answer(&listener, &answers, &ends));
+    let (heads, ends) = (Mutex::default(), AtomicBool::new(false));
+    let said = thread::scope(|scope| {
+        scope.spawn(|| answer(&listener, &answers, &heads, &ends));
         let secret = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x%3Dy");
         let serve = push(&elsewhere, &namespace, &url(), &[secret]);
-        thread::sleep(Duration::from_secs(3));
+        eventually("all answers are given", || {
+            (heads.lock().expect("the heads").len() >= answers.len()).then_some(())
+        });
         let said = serve.finish().stderr;
         ends.store(true, Ordering::Relaxed);
-        (answers.join().expect("the collector"), said)
+        said
     });
-    assert!(heads.len() >= 7, "{} pushes: {said}", heads.len());
-    for head in &heads {
+    for head in heads.lock().expect("the heads").iter() {
         assert!(head.starts_with("POST /v1/metrics HTTP/1.1\r\n"), "{head}");
         for header in ["content-type: application/x-protobuf", "authorization: Bearer x=y"] {
             assert!(head.contains(header), "no {header} in:\n{head}");

@@ -17,8 +17,8 @@ use super::{
 use crate::workspace::say;
 
 /// Programs of the kernel tests, and `modprobe`, which the kernel itself calls.
-const PACKAGES: [&str; 8] =
-    ["coreutils", "dash", "iproute2", "kmod", "mount", "nftables", "tcpdump", "util-linux"];
+const PACKAGES: [&str; 9] =
+    ["bash", "coreutils", "dash", "iproute2", "kmod", "mount", "nftables", "tcpdump", "util-linux"];
 
 /// What none of them needs to run, below the root.
 const UNUSED: [&str; 2] = ["usr/share", "var"];
