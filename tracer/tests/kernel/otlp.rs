@@ -111,14 +111,10 @@ fn compare(report: &Report, pushed: &Pushed) {
             let labels = [&*format!("synfin.reason={reason}"), "synfin.class=normal"];
             check(&format!("closes.{reason}"), "synfin.connections_closed", &labels);
         }
-        for (metric, figure, reason) in
-            [("closed", "closes", "reset_by_peer"), ("closed", "closes", "reset_by_us_unread_data")]
-        {
-            let [reason, error] =
-                ["synfin.reason", "error.type"].map(|key| format!("{key}={reason}"));
-            let labels = [&*reason, &error, "synfin.class=abnormal"];
-            let figure = format!("{figure}.{}", &reason["synfin.reason=".len()..]);
-            check(&figure, &format!("synfin.connections_{metric}"), &labels);
+        for reason in ["reset_by_peer", "reset_by_us_unread_data"] {
+            let [own, error] = ["synfin.reason", "error.type"].map(|key| format!("{key}={reason}"));
+            let labels = [&*own, &error, "synfin.class=abnormal"];
+            check(&format!("closes.{reason}"), "synfin.connections_closed", &labels);
         }
         let refused = [
             "synfin.reason=connect_refused_rst",

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use synfin::sink::metrics::{BOUNDS_US, OTHER};
+use synfin::sink::metrics::{Durations, OTHER};
 
 use crate::{
     figures::figure_of,
@@ -184,7 +184,7 @@ impl Had<'_> {
     #[track_caller]
     fn check_durations(&self) {
         let metric = "synfin_handshake_duration_seconds_bucket";
-        let bounds = || BOUNDS_US.map(|us| us as f64 / 1e6).into_iter().chain([f64::INFINITY]);
+        let bounds = || Durations::bounds().into_iter().chain([f64::INFINITY]);
         for class in ["clean", "retransmitted"] {
             let of_class = format!("{metric}{{class=\"{class}\"}}");
             self.check(&of_class, "le", |row| {

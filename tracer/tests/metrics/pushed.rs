@@ -76,7 +76,7 @@ fn what_is_pushed_is_what_can_be_fetched() {
     let metrics = Watched::new(DEFAULT_SERIES, &story()).metrics;
     let (_, pushed) = pushed(&metrics, &[]);
     // The same samples with the same values in the same order, but for what describes the host.
-    let fetched = METRICS.iter().filter(|metric| metric.is_in_opentelemetry());
+    let fetched = METRICS.iter().filter(|metric| metric.in_opentelemetry().is_some());
     let fetched = fetched.map(|metric| metric.samples(&metrics));
     let fetched: Vec<_> = fetched.filter(|samples| !samples.is_empty()).collect();
     assert_eq!(fetched.len(), pushed.len());
@@ -86,7 +86,7 @@ fn what_is_pushed_is_what_can_be_fetched() {
             .map(|sample| match &sample.value {
                 Value::Count(count) => *count as f64,
                 Value::Number(number) => *number,
-                Value::Durations(durations) => *durations.up_to.last().expect("all") as f64,
+                Value::Durations(durations) => durations.count() as f64,
             })
             .collect();
         let points: Vec<_> = pushed.points.iter().map(|(_, value)| *value).collect();

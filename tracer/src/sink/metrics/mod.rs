@@ -57,6 +57,17 @@ pub enum Kind {
     Histogram,
 }
 
+impl Kind {
+    /// As Prometheus calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
 /// A value under its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -92,6 +103,23 @@ pub const BOUNDS_US: [u64; 17] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 3_000_000, 7_000_000, 15_000_000,
 ];
+
+impl Durations {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.up_to[BOUNDS_US.len()]
+    }
+
+    /// All of them together.
+    pub fn seconds(&self) -> f64 {
+        self.sum_us as f64 / 1e6
+    }
+
+    /// [`BOUNDS_US`], in seconds.
+    pub fn bounds() -> [f64; BOUNDS_US.len()] {
+        BOUNDS_US.map(|us| us as f64 / 1e6)
+    }
+}
 
 impl From<&Distribution> for Durations {
     /// What lies in one bucket with a bound counts as longer: that bound is 1.6 % too low at most.

@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use synfin_common::state::TcpState;
 
-use super::{BOUNDS_US, Durations, Kind, METRICS, Metric, Metrics, OTHER, Sample, Value};
+use super::{Durations, Kind, METRICS, Metric, Metrics, OTHER, Sample, Value};
 use crate::{
     input::{Nanos, Session},
     tracker::close::Class,
@@ -39,11 +39,12 @@ const INFO: &str = "synfin_info";
 /// Writes all metrics that have samples, for a resource that is described by what is known of it and
 /// by these attributes, which come first.
 pub fn request(metrics: &Metrics, attributes: &[(String, String)]) -> Vec<u8> {
-    let written =
-        METRICS.iter().filter(|metric| metric.is_in_opentelemetry()).filter_map(|metric| {
-            let samples = metric.samples(metrics);
-            (!samples.is_empty()).then(|| one(metrics, metric, samples))
-        });
+    let clock = metrics.session.clock;
+    let points = Points { start: clock.realtime_ns, now: clock.since_1970(metrics.end) };
+    let written = METRICS.iter().filter_map(|metric| {
+        let samples = metric.samples(metrics);
+        if samples.is_empty() { None } else { one(&points, metric, &samples) }
+    });
     let scope = InstrumentationScope {
         name: "synfin".into(),
         version: metrics.session.synfin.clone(),
@@ -78,14 +79,8 @@ fn resource(session: &Session, attributes: &[(String, String)]) -> Resource {
     Resource { attributes: all, ..Resource::default() }
 }
 
-fn one(metrics: &Metrics, metric: &Metric, samples: Vec<Sample>) -> OtlpMetric {
-    let (name, unit) = metric.in_opentelemetry();
-    let clock = metrics.session.clock;
-    let points = Points {
-        start: clock.realtime_ns,
-        now: clock.since_1970(metrics.end),
-        is_named: is_named(&name),
-    };
+fn one(points: &Points, metric: &Metric, samples: &[Sample]) -> Option<OtlpMetric> {
+    let (name, unit) = metric.in_opentelemetry()?;
     let cumulative = AggregationTemporality::Cumulative.into();
     let data = match metric.kind {
         Kind::Histogram => Data::Histogram(Histogram {
@@ -93,46 +88,40 @@ fn one(metrics: &Metrics, metric: &Metric, samples: Vec<Sample>) -> OtlpMetric {
             aggregation_temporality: cumulative,
         }),
         Kind::Gauge if name != CONNECTION_COUNT => {
-            Data::Gauge(Gauge { data_points: points.numbers(&samples) })
+            Data::Gauge(Gauge { data_points: points.numbers(samples) })
         }
         Kind::Counter | Kind::Gauge => Data::Sum(Sum {
-            data_points: points.numbers(&samples),
+            data_points: points.numbers(samples),
             aggregation_temporality: cumulative,
             is_monotonic: metric.kind == Kind::Counter,
         }),
     };
-    OtlpMetric {
+    Some(OtlpMetric {
         name,
         unit: unit.into(),
         description: metric.help.into(),
         data: Some(data),
         ..OtlpMetric::default()
-    }
+    })
 }
 
 impl Metric {
-    /// Its name and unit in OpenTelemetry.
-    pub fn in_opentelemetry(&self) -> (String, &'static str) {
+    /// Its name and unit in OpenTelemetry; `None`: there it is said of the resource.
+    pub fn in_opentelemetry(&self) -> Option<(String, &'static str)> {
         let name = self.name;
+        if name == INFO {
+            return None;
+        }
         if let Some((_, theirs, unit)) = NAMED.iter().find(|(ours, ..)| *ours == name) {
-            return ((*theirs).to_owned(), unit);
+            return Some(((*theirs).to_owned(), unit));
         }
         let rest = name.strip_prefix("synfin_").unwrap_or(name);
         let rest = rest.strip_suffix("_total").unwrap_or(rest);
         let units = [("_seconds", "s"), ("_bytes", "By"), ("_ratio", "1")];
         let with_unit = units.iter().find_map(|(end, unit)| Some((rest.strip_suffix(end)?, *unit)));
         let (rest, unit) = with_unit.unwrap_or((rest, ""));
-        (format!("synfin.{rest}"), unit)
+        Some((format!("synfin.{rest}"), unit))
     }
-
-    /// Whether it has one there: what describes the host is said of the resource.
-    pub fn is_in_opentelemetry(&self) -> bool {
-        self.name != INFO
-    }
-}
-
-fn is_named(name: &str) -> bool {
-    NAMED.iter().any(|(_, theirs, _)| *theirs == name)
 }
 
 /// Makes data points of samples.
@@ -140,8 +129,6 @@ struct Points {
     /// When the trace began, and when it got as far as that; since 1970.
     start: Nanos,
     now: Nanos,
-    /// The metric is one that OpenTelemetry defines.
-    is_named: bool,
 }
 
 impl Points {
@@ -157,7 +144,7 @@ impl Points {
             Value::Durations(_) => return None,
         };
         Some(NumberDataPoint {
-            attributes: self.attributes(sample),
+            attributes: attributes(sample),
             start_time_unix_nano: self.start,
             time_unix_nano: self.now,
             value: Some(value),
@@ -166,46 +153,46 @@ impl Points {
     }
 
     fn histogram(&self, sample: &Sample) -> Option<HistogramDataPoint> {
-        let Value::Durations(Durations { up_to, sum_us }) = &sample.value else { return None };
-        let below = [0].iter().chain(up_to);
+        let Value::Durations(took) = &sample.value else { return None };
+        let below = [0].iter().chain(&took.up_to);
+        let own = took.up_to.iter().zip(below).map(|(up_to, below)| up_to - below);
         Some(HistogramDataPoint {
-            attributes: self.attributes(sample),
+            attributes: attributes(sample),
             start_time_unix_nano: self.start,
             time_unix_nano: self.now,
-            count: up_to[BOUNDS_US.len()],
-            sum: Some(*sum_us as f64 / 1e6),
+            count: took.count(),
+            sum: Some(took.seconds()),
             // There each bucket has its own count.
-            bucket_counts: up_to.iter().zip(below).map(|(up_to, below)| up_to - below).collect(),
-            explicit_bounds: BOUNDS_US.map(|us| us as f64 / 1e6).into(),
+            bucket_counts: own.collect(),
+            explicit_bounds: Durations::bounds().into(),
             ..HistogramDataPoint::default()
         })
     }
+}
 
-    fn attributes(&self, sample: &Sample) -> Vec<KeyValue> {
-        let labels = &sample.labels;
-        let is_bad = labels.contains(&("class", Class::Abnormal.name().into()));
-        let mut all: Vec<_> =
-            labels.iter().map(|(name, value)| self.attribute(name, value)).collect();
-        if let Some((_, reason)) = labels.iter().find(|(name, _)| *name == "reason" && is_bad) {
-            all.push(attribute("error.type", text(reason)));
-        }
-        all
+fn attributes(sample: &Sample) -> Vec<KeyValue> {
+    let labels = &sample.labels;
+    let is_bad = labels.contains(&("class", Class::Abnormal.name().into()));
+    let mut all: Vec<_> = labels.iter().map(|(name, value)| of_label(name, value)).collect();
+    if let Some((_, reason)) = labels.iter().find(|(name, _)| *name == "reason" && is_bad) {
+        all.push(attribute("error.type", text(reason)));
     }
+    all
+}
 
-    fn attribute(&self, label: &str, value: &str) -> KeyValue {
-        match label {
-            "role" => attribute("network.tcp.handshake.role", text(value)),
-            "port" => match value.parse() {
-                Ok(port) => attribute("server.port", any_value::Value::IntValue(port)),
-                // What has found no series of its own, in the words of OpenTelemetry's metrics SDK.
-                Err(_) => {
-                    debug_assert_eq!(value, OTHER);
-                    attribute("otel.metric.overflow", any_value::Value::BoolValue(true))
-                }
-            },
-            "state" if self.is_named => attribute("network.connection.state", text(state(value))),
-            other => attribute(&format!("synfin.{other}"), text(value)),
-        }
+fn of_label(label: &str, value: &str) -> KeyValue {
+    match label {
+        "role" => attribute("network.tcp.handshake.role", text(value)),
+        "port" => match value.parse() {
+            Ok(port) => attribute("server.port", any_value::Value::IntValue(port)),
+            // What has found no series of its own, in the words of OpenTelemetry's metrics SDK.
+            Err(_) => {
+                debug_assert_eq!(value, OTHER);
+                attribute("otel.metric.overflow", any_value::Value::BoolValue(true))
+            }
+        },
+        "state" => attribute("network.connection.state", text(state(value))),
+        other => attribute(&format!("synfin.{other}"), text(value)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use super::{BOUNDS_US, Durations, Kind, METRICS, Metric, Metrics, Sample, Value};
+use super::{Durations, METRICS, Metric, Metrics, Sample, Value};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,24 +55,19 @@ fn one(page: &mut String, metric: &Metric, samples: &[Sample], form: Form) -> fm
         Form::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
         Form::Prometheus => name,
     };
-    let kind = match kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
-    };
-    writeln!(page, "# HELP {family} {}\n# TYPE {family} {kind}", escaped(help))?;
+    writeln!(page, "# HELP {family} {}\n# TYPE {family} {}", escaped(help), kind.name())?;
     for Sample { labels, value } in samples {
         match value {
             Value::Count(count) => line(page, name, "", labels, None, count)?,
             Value::Number(number) => line(page, name, "", labels, None, number)?,
-            Value::Durations(Durations { up_to, sum_us }) => {
-                let bounds = BOUNDS_US.map(|us| (us as f64 / 1e6).to_string());
+            Value::Durations(took) => {
+                let bounds = Durations::bounds().map(|bound| bound.to_string());
                 let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
-                for (bound, count) in bounds.zip(up_to) {
+                for (bound, count) in bounds.zip(took.up_to) {
                     line(page, name, "_bucket", labels, Some(bound), count)?;
                 }
-                line(page, name, "_sum", labels, None, *sum_us as f64 / 1e6)?;
-                line(page, name, "_count", labels, None, up_to[BOUNDS_US.len()])?;
+                line(page, name, "_sum", labels, None, took.seconds())?;
+                line(page, name, "_count", labels, None, took.count())?;
             }
         }
     }

@@ -10,21 +10,16 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use super::{Namespace, on_own_machine, skip};
+use super::{Namespace, lacks_program};
 
 /// Where it was put by `cargo xtask test`.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/python/bin/rotel");
 
-/// Whether there is none. A machine that is there for the sake of its kernel has none, and the
-/// running test is skipped; on any other that is a failure.
+/// Whether there is none.
 #[track_caller]
 pub(crate) fn lacks_collector() -> bool {
-    if Path::new(PROGRAM).is_file() {
-        return false;
-    }
-    assert!(on_own_machine(), "there is no {PROGRAM}: `cargo xtask test` installs it");
-    skip("this machine has no OpenTelemetry collector");
-    true
+    let is_there = Path::new(PROGRAM).is_file();
+    lacks_program("OpenTelemetry collector", is_there, "`cargo xtask test` installs it")
 }
 
 /// The collector. It ends with this.

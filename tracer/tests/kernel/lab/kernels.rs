@@ -97,8 +97,19 @@ pub(crate) fn lacks_for_a_part(feature: Feature) -> bool {
 
 /// Whether this is a virtual machine that is there for the tests alone, as SYNFIN_TEST_OWN_MACHINE
 /// says.
-pub(crate) fn on_own_machine() -> bool {
+fn on_own_machine() -> bool {
     env::var_os("SYNFIN_TEST_OWN_MACHINE").is_some()
+}
+
+/// Whether a program of others is not here. A machine that is there for the sake of its kernel has
+/// none, and the running test is skipped; on any other that is a failure, and `remedy` mends it.
+#[track_caller]
+pub(crate) fn lacks_program(name: &str, is_there: bool, remedy: &str) -> bool {
+    assert!(is_there || on_own_machine(), "there is no {name}: {remedy}");
+    if !is_there {
+        skip(&format!("this machine has no {name}"));
+    }
+    !is_there
 }
 
 /// Whether the settings of the whole host may be changed, as they may be on a machine of one's own.

@@ -43,7 +43,7 @@ pub(crate) use collector::{Collector, Pushed, lacks_collector};
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
 pub(crate) use kernels::{
-    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, note, on_own_machine,
+    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, lacks_program, note,
     since, skip, time_waits_entered,
 };
 pub(crate) use link::{Link, Loss};

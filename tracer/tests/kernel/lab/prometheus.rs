@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Namespace, PROGRAM, Synfin, eventually, on_own_machine, skip};
+use super::{Namespace, PROGRAM, Synfin, eventually, lacks_program};
 
 /// How often it fetches, in seconds.
 const SCRAPE_INTERVAL: u32 = 1;
@@ -23,21 +23,14 @@ const PORT: u16 = 9090;
 /// The first synfin's; the next has the next.
 const FIRST_TARGET: u16 = 9764;
 
-/// Whether a program of Prometheus's is not here. A machine that is there for the sake of its kernel
-/// has none, and the running test is skipped; on any other that is a failure.
+/// Whether a program of Prometheus's is not here.
 #[track_caller]
 pub(crate) fn lacks_prometheus(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    if env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
-        return false;
-    }
-    assert!(
-        on_own_machine(),
-        "there is no {program}: install Debian's package prometheus (`apt-get install prometheus`), \
-         as `cargo xtask test` does"
-    );
-    skip("this machine has no Prometheus");
-    true
+    let is_there = env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let remedy = "install Debian's package prometheus (`apt-get install prometheus`), \
+                  as `cargo xtask test` does";
+    lacks_program(program, is_there, remedy)
 }
 
 /// A host as a fleet has it: a name, and the namespaces that its synfin watches.
