@@ -7,16 +7,15 @@ use std::{
     thread,
 };
 
-use crate::lab::{self, Counters, Finished, Namespace, Pair, Report, Sock, Synfin};
+use crate::lab::{self, Counters, Finished, MayMiss, Namespace, Pair, Report, Sock, Synfin};
 
 /// Every connection makes five records on either side.
 pub(crate) const RECORDS_EACH: u64 = 10;
 
-/// One record in so many may be missing because the kernel skipped the hook. It is skipped where an
-/// interrupt finds it at work: how often that is, is up to the machine, and on an emulated processor
-/// the hook takes long.
-pub(crate) fn missing_share() -> u64 {
-    if lab::is_slow() { 1_000 } else { 100_000 }
+/// What the kernel may skip of a burst. It skips the hook where an interrupt finds it at work: how
+/// often that is, is up to the machine, and on an emulated processor the hook takes long.
+pub(crate) fn may_miss() -> MayMiss {
+    MayMiss::one_in(if lab::is_slow() { 1_000 } else { 100_000 })
 }
 
 #[test]
@@ -24,7 +23,7 @@ fn a_burst_of_100_000_connections_is_counted_to_the_last() {
     const PORT: u16 = 7201;
     let connections = lab::scaled(100_000, 10_000) as u64;
     let _lab = lab::enter_alone();
-    let (report, (before, after), off) = lab::nearly_whole(missing_share(), || {
+    let (report, (before, after), off) = lab::nearly_whole(may_miss(), || {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(["report", "-o", "json"]);
         burst(&namespace, PORT, connections);

@@ -15,7 +15,7 @@ use std::{
 use fastrand::Rng;
 
 use self::load::{Load, Site};
-use crate::lab::{self, Counters, Feature, Namespace, Report, Seen, Sock, Synfin, Wire};
+use crate::lab::{self, Counters, Feature, MayMiss, Namespace, Report, Seen, Sock, Synfin, Wire};
 
 /// At either site.
 fn load_of_a_site() -> Load {
@@ -31,8 +31,8 @@ const SLOWEST: usize = 10;
 /// A load of whose records more than one in so many may be missing proves nothing. Where the kernel
 /// preempts programs on its functions, as it does since 7.0 (without PREEMPT_NONE and
 /// PREEMPT_VOLUNTARY), some calls of accept() by others are missed meanwhile.
-fn missing_share() -> u64 {
-    if lab::since(7, 0) { 100 } else { 2_000 }
+fn may_miss() -> MayMiss {
+    MayMiss::one_in(if lab::since(7, 0) { 100 } else { 2_000 })
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn counters_and_gauges_follow_from_what_was_seen_of_a_random_load() {
     let recording = recording.to_str().expect("a plain path");
     let mut seeds = Rng::with_seed(seed());
 
-    let (report, places, missing) = lab::nearly_whole(missing_share(), || {
+    let (report, places, missing) = lab::nearly_whole(may_miss(), || {
         let (wire, host) = (Wire::new(), host());
         let synfin = Synfin::watch(["report", "-o", "json", "--record", recording]);
         let left = load(&wire, &host, &mut seeds);

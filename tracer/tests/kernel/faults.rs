@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    burst::{self, Held, RECORDS_EACH, burst_to, missing_share},
+    burst::{self, Held, RECORDS_EACH, burst_to, may_miss},
     errors::fill_a_disk,
     lab::{self, Busy, Events, Namespace, Process, Synfin, Turn, eventually},
     serve,
@@ -69,7 +69,7 @@ fn half_a_second_without_the_reader_loses_nothing() {
     let port = PORT;
     let first = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
-    let (report, (connections, counters), off) = lab::nearly_whole(missing_share() / 10, || {
+    let (report, (connections, counters), off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let listener = burst::listener(&namespace, port);
         let synfin = Synfin::watch(REPORT);
@@ -131,7 +131,7 @@ fn a_full_table_makes_room_and_counts_what_it_loses_sight_of() {
     let recording = recording.to_str().expect("a plain path");
     let limit = ["--max-connections", &MOST.to_string()];
     // One that was lost from sight and is met again after others have ended is a gap.
-    let (report, (finished, counters), off) = lab::nearly_whole(missing_share() / 100, || {
+    let (report, (finished, counters), off) = lab::nearly_whole(may_miss().times(100), || {
         let namespace = Namespace::new();
         let options = REPORT.into_iter().chain(limit).chain(["--record", recording]);
         let synfin = Synfin::watch(options);
@@ -189,7 +189,7 @@ fn a_survey_that_hardly_gets_a_processor_holds_nothing_up() {
     let _lab = lab::enter_alone();
     // Whoever runs the tests beside other work may have put them in the last place.
     Turn::Fair.here();
-    let (report, counters, off) = lab::nearly_whole(missing_share() / 10, || {
+    let (report, counters, off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(REPORT.into_iter().chain(["--survey-always"]));
         let memory = Memory::of(&synfin);
@@ -300,7 +300,7 @@ fn at_full_rate_who_asks_for_metrics_and_never_reads_holds_nothing_up() {
         let name = "synfin_connections_established_total";
         page.sample(&format!("{name}{{role=\"{role}\",port=\"{port}\"}}"))
     };
-    let (page, _, off) = lab::nearly_whole(missing_share() / 10, || {
+    let (page, _, off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let listener = burst::listener(&namespace, port);
         let synfin = serve::serve(&namespace, &[]);

@@ -39,10 +39,9 @@ fn bounds() -> [Duration; 2] {
     if lab::is_slow() { [lab::slowed(5 * MEDIAN), lab::slowed(10 * P99)] } else { [MEDIAN, P99] }
 }
 
-/// How often a round is played before the machine is held to be unfit for it. What interrupts the
-/// kernel between its own clock and the capture's makes an error of either; a figure that is wrong
-/// is wrong in every round.
-const ROUNDS: usize = 5;
+/// What interrupts the kernel between its own clock and the capture's makes an error of either, in
+/// some round. The median round is judged, and all are printed.
+const ROUNDS: usize = 3;
 
 /// A server's handshake of whole milliseconds looks like one by SYN cookie, and counts as not
 /// measured: one in a thousand. So many at most are without a time.
@@ -56,35 +55,30 @@ fn clean_handshakes_take_as_long_as_a_capture_says() {
     let _lab = lab::enter_alone();
     let [median, p99] = bounds();
     for round_trip in [0, 1, 30, 200].map(Duration::from_millis) {
-        let mut rounds = (1..=ROUNDS).map(|round| {
-            let play = |link: &Link| {
-                let listener = link.far.listen((Link::FAR, PORT));
-                // The longer they take, the more at a time.
-                let clients = 1 + usize::try_from(round_trip.as_millis() / 8).expect("few");
-                connect(link, &listener, CONNECTIONS, clients, Duration::ZERO);
-            };
-            let handshakes = measure(|| Link::new(round_trip, &[]), play);
-            let errors = ["client", "server"].map(|role| {
-                let of_role = handshakes.iter().filter(|handshake| handshake.role == role);
-                // Whoever has no turn for a second sends again.
-                let is_clean = of_role.clone().all(|handshake| handshake.class == "clean");
-                let errors = Errors::of(of_role);
-                eprintln!("round trip {round_trip:?}, {role}: {errors}, all clean: {is_clean}");
+        let play = |link: &Link| {
+            let listener = link.far.listen((Link::FAR, PORT));
+            // The longer they take, the more at a time.
+            let clients = 1 + usize::try_from(round_trip.as_millis() / 8).expect("few");
+            connect(link, &listener, CONNECTIONS, clients, Duration::ZERO);
+        };
+        let rounds = [(); ROUNDS].map(|()| measure(|| Link::new(round_trip, &[]), play));
+        for role in ["client", "server"] {
+            let errors = rounds.each_ref().map(|handshakes| {
+                let errors = Errors::of(handshakes.iter().filter(|it| it.role == role));
+                eprintln!("round trip {round_trip:?}, {role}: {errors}");
                 assert!(errors.0.len() + COOKIE_ALIKE >= CONNECTIONS);
-                (errors, is_clean)
+                errors
             });
-            let is_good = errors.iter().all(|(errors, is_clean)| {
-                *is_clean && errors.quantile(0.5) <= median && errors.quantile(0.99) <= p99
-            });
-            if !is_good {
-                eprintln!("round {round} of {ROUNDS}: above {median:?} or {p99:?}, or not clean");
+            for (share, most) in [(0.5, median), (0.99, p99)] {
+                let mut found = errors.each_ref().map(|errors| errors.quantile(share));
+                found.sort_unstable();
+                assert!(
+                    found[ROUNDS / 2] <= most,
+                    "round trip {round_trip:?}, {role}: of {share} of the handshakes the error is \
+                     at most {found:?} in {ROUNDS} rounds; half of these may be above {most:?}"
+                );
             }
-            is_good
-        });
-        assert!(
-            rounds.any(|is_good| is_good),
-            "in no round was the median below {median:?} and the p99 below {p99:?}"
-        );
+        }
     }
 }
 
@@ -118,18 +112,12 @@ fn retransmitted_handshakes_take_as_long_as_a_capture_says() {
                     errors.quantile(1.0) <= lab::slowed(RETRANSMITTED),
                     "{role}, first {loss:?} lost"
                 );
-                // Who has to send again. A lost SYN-ACK makes both do so.
-                let again = match loss {
-                    Loss::Syn => role == "client",
-                    // If the server was much faster, the client need not.
-                    Loss::SynAck if lab::is_slow() && role == "client" => continue,
-                    Loss::SynAck => true,
-                    Loss::Ack => role == "server",
-                };
-                let class = if again { "retransmitted" } else { "clean" };
-                for handshake in here {
-                    assert_eq!(handshake.class, class, "{handshake:?}");
-                    assert_eq!(handshake.retransmits > 0, again, "{handshake:?}");
+                // Whoever sent what was lost has to send it again. Whether the other one does as
+                // well depends on who is faster.
+                let sender = if loss == Loss::Syn { "client" } else { "server" };
+                if role == sender {
+                    let all = here.iter().all(|handshake| handshake.sent_again);
+                    assert!(all, "{role}, first {loss:?} lost: {here:?}");
                 }
             }
         }
@@ -173,8 +161,8 @@ struct Handshake {
     role: &'static str,
     /// The listener's port.
     port: u16,
-    class: String,
-    retransmits: u64,
+    /// As captured: what begins it was sent more than once.
+    sent_again: bool,
     told: Duration,
     captured: Duration,
 }
@@ -220,7 +208,7 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
             _ => [connection.remote_port, connection.local_port],
         };
         let segments = captured[end].remove(&ports).expect("captured packets");
-        let captured = duration(role, &segments);
+        let (captured, sent_again) = captured_handshake(role, &segments);
         let class = connection.handshake.expect("it got through");
         if (role, &*class) == ("server", "unmeasured") {
             let off_a_millisecond = captured.subsec_micros() % 1_000;
@@ -228,11 +216,13 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
             assert!(Duration::from_micros(error.into()) <= bounds()[1], "{captured:?} has no time");
             return;
         }
+        let expected = if sent_again { "retransmitted" } else { "clean" };
+        assert_eq!(class, expected, "{role}: {segments:?}");
+        assert_eq!(connection.handshake_retransmits > Some(0), sent_again, "{role}: {segments:?}");
         handshakes.push(Handshake {
             role,
             port: ports[1],
-            class,
-            retransmits: connection.handshake_retransmits.expect("a number"),
+            sent_again,
             told: Duration::from_micros(connection.handshake_us.expect("its time")),
             captured,
         });
@@ -253,17 +243,21 @@ fn by_connection(segments: &[Segment]) -> HashMap<[u16; 2], Vec<Segment>> {
     connections
 }
 
-/// From the first that begins a handshake to the first that answers it.
-fn duration(role: &str, segments: &[Segment]) -> Duration {
+/// How long it took from the first segment that begins a handshake to the first that answers it,
+/// and whether another one that begins it was between them.
+fn captured_handshake(role: &str, segments: &[Segment]) -> (Duration, bool) {
     let [begins, answers] = match role {
         "client" => [(true, false), (true, true)],
         _ => [(true, true), (false, true)],
     };
-    let first = |flags| {
-        let mut of_these = segments.iter().filter(|it| (it.syn, it.ack) == flags);
-        of_these.next().unwrap_or_else(|| panic!("no handshake: {segments:?}")).time
+    let flags = |segment: &Segment| (segment.syn, segment.ack);
+    let first = |wanted| {
+        let at = segments.iter().position(|segment| flags(segment) == wanted);
+        at.unwrap_or_else(|| panic!("no handshake: {segments:?}"))
     };
-    first(answers) - first(begins)
+    let (begin, answer) = (first(begins), first(answers));
+    let sent = segments[begin..answer].iter().filter(|segment| flags(segment) == begins).count();
+    (segments[answer].time - segments[begin].time, sent > 1)
 }
 
 /// How far off synfin is, from the least to the most.

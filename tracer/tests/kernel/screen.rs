@@ -13,7 +13,7 @@ use nix::{
 
 use crate::{
     burst::burst,
-    lab::{self, Actor, Namespace, Synfin, Terminal, Wire},
+    lab::{self, Actor, MayMiss, Namespace, Synfin, Terminal, Wire},
 };
 
 #[test]
@@ -40,7 +40,7 @@ fn at_full_rate_it_answers_keys_and_nothing_is_lost() {
     let folder = tempfile::tempdir().expect("a folder");
     let recording = folder.path().join("recording");
     let recording = recording.to_str().expect("a plain path");
-    let (report, slowest, off) = lab::nearly_whole(1_000, || {
+    let (report, slowest, off) = lab::nearly_whole(MayMiss::one_in(1_000), || {
         let namespace = Namespace::new();
         let mut screen = Terminal::start(&["top", "--record", recording], 80, 24);
         screen.wait_for("STATES");

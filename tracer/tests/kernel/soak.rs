@@ -4,7 +4,7 @@
 use std::env;
 
 use crate::{
-    burst::{self, burst_to, missing_share},
+    burst::{self, burst_to, may_miss},
     lab::{self, Namespace, Synfin},
 };
 
@@ -42,7 +42,7 @@ fn millions_of_connections_are_all_in_the_report_and_take_no_more_memory() {
     let connections = batch * BATCHES;
     let _lab = lab::enter_alone();
     // A machine that is busy otherwise misses more than in a burst, and another trial takes long.
-    let (report, counters, off) = lab::nearly_whole(missing_share() / 10, || {
+    let (report, counters, off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         // TIME_WAITs pile up for a minute, and so does what is known of them. With less room than that
         // takes, there are as many from then on.

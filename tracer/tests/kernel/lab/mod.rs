@@ -87,11 +87,21 @@ fn demand_root() {
     );
 }
 
-/// How often an experiment is repeated before the machine is held to be unfit for it.
+/// How often an experiment is made at most, if its conditions were not as they must be.
 const TRIALS: usize = 10;
 
-/// Makes an experiment, and makes it again if the kernel kept a transition from synfin's program
-/// and says so. What is seen then must be exact.
+/// Makes an experiment again, up to [`TRIALS`] times, until `trial` says by `Some` that its conditions
+/// were met. Something else than the result must decide that: a witness, a clock, or a counter of the
+/// kernel's. The result is judged once, by the caller.
+#[track_caller]
+pub(crate) fn under<T>(conditions: &str, mut trial: impl FnMut() -> Option<T>) -> T {
+    let found = (0..TRIALS).find_map(|_| trial());
+    let Some(found) = found else { panic!("not once in {TRIALS} trials: {conditions}") };
+    found
+}
+
+/// Makes an experiment in which the kernel ran synfin's program at every transition, as the
+/// program's own count of misses and an independent witness say.
 #[track_caller]
 pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Report, T) {
     seen_whole(|| {
@@ -107,40 +117,57 @@ pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Rep
 /// The same for an experiment that says by itself whether synfin missed nothing that it knows of.
 #[track_caller]
 pub(crate) fn seen_whole<T>(mut experiment: impl FnMut() -> (bool, T)) -> T {
-    for _ in 0..TRIALS {
+    under("the kernel never skipped synfin's program", || {
         let witness = Witness::begin();
         let (is_whole, found) = experiment();
         let kept = witness.count();
-        if is_whole && kept == 0 {
-            return found;
+        if !is_whole || kept > 0 {
+            eprintln!("seen whole: {is_whole}; {kept} kept from synfin");
+            return None;
         }
-        eprintln!("seen whole: {is_whole}; {kept} kept from synfin");
-    }
-    panic!("in {TRIALS} trials out of {TRIALS} the kernel skipped the program");
+        Some(found)
+    })
 }
 
-/// Makes a large experiment, and makes it again if more than one in `share` of its records may be
-/// missing. Returns how many may be: what synfin says is missing, and what the kernel kept from
-/// its program without a word.
+/// The share of records that may be missing from a large experiment, as the kernel skipped synfin's
+/// program.
+#[derive(Clone, Copy)]
+pub(crate) struct MayMiss {
+    one_in: u64,
+}
+
+impl MayMiss {
+    pub(crate) const NONE: Self = Self::one_in(u64::MAX);
+
+    pub(crate) const fn one_in(records: u64) -> Self {
+        Self { one_in: records }
+    }
+
+    /// So many times as many.
+    pub(crate) const fn times(self, factor: u64) -> Self {
+        Self { one_in: self.one_in / factor }
+    }
+}
+
+/// Makes a large experiment from which no more records than that are missing. Returns how many may
+/// be: what synfin says is missing, and what the kernel kept from its program without a word.
 #[track_caller]
 pub(crate) fn nearly_whole<E: Events, T>(
-    share: u64,
+    may_miss: MayMiss,
     mut experiment: impl FnMut() -> (E, T),
 ) -> (E, T, u64) {
-    for _ in 0..TRIALS {
+    under("the kernel rarely skipped synfin's program", || {
         let witness = Witness::begin();
         let (report, found) = experiment();
         let [seen, missed, gaps] = ["seen", "missed", "gaps"].map(|name| report.event(name));
-        let missing = missed + gaps + witness.count() as u64;
+        let kept = witness.count() as u64;
+        let missing = missed + gaps + kept;
+        let most = seen / may_miss.one_in;
         eprintln!(
-            "{seen} records; {missed} missed, {gaps} gaps, {} kept from synfin",
-            witness.count()
+            "{seen} records; {missed} missed, {gaps} gaps, {kept} kept from synfin: at most {most}"
         );
-        if missing <= seen / share {
-            return (report, found, missing);
-        }
-    }
-    panic!("in {TRIALS} trials out of {TRIALS} the kernel skipped the program too often");
+        (missing <= most).then_some((report, found, missing))
+    })
 }
 
 /// Waits until `look` gives something.
