@@ -30,6 +30,7 @@ use std::{
     thread,
 };
 
+pub(crate) use self::scrub::{change, change_records};
 use self::{
     expected::{Scenario, scenarios},
     judge::Seen,

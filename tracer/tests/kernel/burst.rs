@@ -2,10 +2,14 @@
 //! what is so now is right again after the next survey.
 
 use std::{
-    io::Read,
+    fs::File,
+    io::{BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     thread,
 };
+
+use synfin::recording::{Frame, Reader};
 
 use crate::lab::{self, Counters, Finished, MayMiss, Namespace, Pair, Report, Sock, Synfin};
 
@@ -182,7 +186,7 @@ fn surveys_without_rest_neither_adopt_nor_lose_anything() {
     namespace.settle();
     let report = synfin.finish().report();
 
-    let walks = walks_of(path, namespace.id());
+    let walks = walks_in(path, namespace.id());
     assert!(walks >= lab::scaled(20, 3), "only {walks} walks during the burst");
     let off = report.missing();
     for role in ["client", "server"] {
@@ -193,15 +197,11 @@ fn surveys_without_rest_neither_adopt_nor_lose_anything() {
     }
 }
 
-/// How often a namespace was walked to the end.
-fn walks_of(recording: &str, netns: u64) -> usize {
-    let file = std::fs::File::open(recording).expect("the recording");
-    let reader = synfin::recording::Reader::new(std::io::BufReader::new(file));
-    let frames = reader.expect("a recording").map(|frame| frame.expect("a frame"));
-    let is_walk = |frame: &synfin::recording::Frame| {
-        matches!(frame, synfin::recording::Frame::WalkEnd(end)
-            if u64::from(end.netns) == netns && end.error.is_none())
-    };
+/// How many scans of a namespace a recording has, which may still be written to.
+pub(crate) fn walks_in(recording: impl AsRef<Path>, netns: u64) -> usize {
+    let file = File::open(recording).expect("the recording");
+    let frames = Reader::new(BufReader::new(file)).into_iter().flatten().map_while(Result::ok);
+    let is_walk = |frame: &Frame| matches!(frame, Frame::WalkEnd(end) if u64::from(end.netns) == netns && end.error.is_none());
     frames.filter(is_walk).count()
 }
 

@@ -2,7 +2,7 @@
 //! that is well.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufReader, Read as _, Write as _},
     net::SocketAddr,
     thread,
     time::Duration,
@@ -10,16 +10,74 @@ use std::{
 
 use nix::libc;
 use serde_json::Value;
+use synfin::{
+    diagnose::thresholds::{CLOSE_WAIT_AGE, IDLE, LISTENER_GAP},
+    recording::{Frame, Reader, Recorder},
+};
+use synfin_common::{
+    event::{Closing, Kind},
+    state::TcpState,
+};
+use tempfile::NamedTempFile;
 
-use crate::lab::{self, Link, Loss, Namespace, Pair, Synfin, Wire, reset, set_option};
+use crate::{
+    accuracy::{change, change_records},
+    lab::{
+        self, Finished, Link, Loss, Namespace, Pair, Synfin, Wire, reset, set_option,
+        wait_for_state,
+    },
+};
 
 /// More than what is taken for no pattern.
 const MANY: usize = 8;
 
+fn ids(namespaces: [&Namespace; 2]) -> String {
+    namespaces.map(|namespace| namespace.id().to_string()).join(",")
+}
+
 /// Synfin, asked what is wrong in these namespaces.
 fn watch(namespaces: [&Namespace; 2]) -> Synfin {
-    let ids = namespaces.map(|namespace| namespace.id().to_string()).join(",");
-    Synfin::watch(["diagnose", "-o", "json", "-N", &ids, "--for", "1h"])
+    Synfin::watch(["diagnose", "-o", "json", "-N", &ids(namespaces), "--for", "1h"])
+}
+
+/// A recording of what happens in these namespaces, whose times a test can change.
+struct Recorded(Vec<Frame>);
+
+impl Recorded {
+    fn of<T>(namespaces: [&Namespace; 2], act: impl FnOnce() -> T) -> (Self, T) {
+        let file = NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("a plain path");
+        let synfin = Synfin::watch(["record", path, "-N", &ids(namespaces)]);
+        let done = act();
+        synfin.finish();
+        let frames = Reader::new(BufReader::new(file)).expect("a recording");
+        (Self(frames.map(|frame| frame.expect("a whole recording")).collect()), done)
+    }
+
+    /// Time passes in which nothing happens.
+    fn and_later(&self, time: Duration) -> Self {
+        let last =
+            |frame: &Frame| if let Frame::Tick(tick) = frame { Some(tick.clone()) } else { None };
+        let mut tick = self.0.iter().rev().find_map(last).expect("a tick");
+        tick.time += u64::try_from(time.as_nanos()).expect("a time");
+        Self([&self.0[..], &[Frame::Tick(tick)]].concat())
+    }
+
+    /// Every connection that ends has been idle for longer.
+    fn with_longer_idle(&self, time: Duration) -> Self {
+        let change_frame = |frame: &Frame| match frame {
+            Frame::Events(batch) => {
+                let batch = change_records(batch, |kind, record| {
+                    if kind == Kind::Closing {
+                        change(record, |end: &mut Closing| end.idle_ms += time.as_millis() as u32);
+                    }
+                });
+                Frame::Events(batch.into())
+            }
+            other => other.clone(),
+        };
+        Self(self.0.iter().map(change_frame).collect())
+    }
 }
 
 /// What it found: id, place and all that it says.
@@ -27,10 +85,26 @@ struct Found(Vec<Value>);
 
 impl Found {
     fn by(synfin: Synfin) -> Self {
-        let finished = synfin.finish();
+        Self::said(&synfin.finish())
+    }
+
+    fn in_recording(recorded: &Recorded) -> Self {
+        let file = NamedTempFile::new().expect("a file");
+        let mut recorder = Recorder::new(&file).expect("a recording");
+        recorded.0.iter().for_each(|frame| recorder.write(frame).expect("a frame"));
+        let path = file.path().to_str().expect("a plain path");
+        Self::said(&Synfin::run(["diagnose", "-o", "json", "--from", path]))
+    }
+
+    fn said(finished: &Finished) -> Self {
         let lines = finished.json_lines();
         let [said] = &lines[..] else { panic!("one object, not {lines:#?}") };
         Self(said["findings"].as_array().expect("findings").clone())
+    }
+
+    #[track_caller]
+    fn is_none(&self) {
+        assert!(self.0.is_empty(), "{:#?}", self.0);
     }
 
     /// That alone, there.
@@ -70,8 +144,7 @@ fn a_load_that_is_well_has_no_finding() {
             _ => pair.close_by_client(),
         }
     }
-    let found = Found::by(synfin);
-    assert!(found.0.is_empty(), "{:#?}", found.0);
+    Found::by(synfin).is_none();
 }
 
 #[test]
@@ -109,19 +182,18 @@ fn ephemeral_ports_that_run_out() {
 fn connections_that_nobody_closes() {
     let _lab = lab::enter();
     let wire = Wire::new();
-    let synfin = watch([&wire.far, &wire.far]);
     let at = SocketAddr::from((Wire::FAR4, 9504));
     let listener = wire.far.listen(at);
-    let leaked: Vec<_> = wire
-        .pairs(&listener, at, MANY)
-        .map(|Pair { client, server }| {
+    let (recorded, leaked) = Recorded::of([&wire.far, &wire.far], || {
+        let leak = |Pair { client, server }| {
             drop(client);
+            wait_for_state(&server, TcpState::CloseWait);
             server
-        })
-        .collect();
-    // The threshold, and somewhat more.
-    thread::sleep(synfin::diagnose::thresholds::CLOSE_WAIT_AGE + Duration::from_secs(1));
-    let found = Found::by(synfin);
+        };
+        wire.pairs(&listener, at, MANY).map(leak).collect::<Vec<_>>()
+    });
+    Found::in_recording(&recorded.and_later(CLOSE_WAIT_AGE / 2)).is_none();
+    let found = Found::in_recording(&recorded.and_later(CLOSE_WAIT_AGE));
     found.is_only("close_wait_leak", "server", at.port());
     let whose = format!("(process {})", std::process::id());
     found.says("close_wait_leak", &["8 connections are in CLOSE_WAIT", &whose]);
@@ -160,7 +232,7 @@ fn a_listener_that_is_gone_for_a_while() {
     for _ in 0..MANY {
         wire.near.connect(at).expect_err("nobody listens");
     }
-    thread::sleep(Duration::from_millis(50));
+    thread::sleep(5 * LISTENER_GAP);
     let again = wire.far.listen(at);
     let found = Found::by(synfin);
     found.is_only("listener_gone", "server", at.port());
@@ -172,25 +244,26 @@ fn a_listener_that_is_gone_for_a_while() {
 fn connections_that_are_forgotten_while_idle() {
     let _lab = lab::enter();
     let wire = Wire::new();
-    let synfin = watch([&wire.near, &wire.near]);
     let at = SocketAddr::from((Wire::FAR4, 9507));
     let listener = wire.far.listen(at);
-    let mut pairs: Vec<_> = wire.pairs(&listener, at, MANY).collect();
-    for pair in &mut pairs {
-        pair.send(b"question");
-        pair.answer(b"answer");
-    }
-    thread::sleep(synfin::diagnose::thresholds::IDLE + Duration::from_secs(1));
-    // From here on nobody on the way knows them.
-    wire.far.filter("forgotten", &format!("tcp dport {} drop", at.port()));
-    for pair in &mut pairs {
-        set_option(&pair.client, libc::TCP_USER_TIMEOUT, 500);
-        pair.client.write_all(b"are you there?").expect("it is sent");
-    }
-    for pair in &mut pairs {
-        pair.client.read(&mut [0]).expect_err("it times out");
-    }
-    let found = Found::by(synfin);
+    let (recorded, ()) = Recorded::of([&wire.near, &wire.near], || {
+        let mut pairs: Vec<_> = wire.pairs(&listener, at, MANY).collect();
+        for pair in &mut pairs {
+            pair.send(b"question");
+            pair.answer(b"answer");
+        }
+        // From here on nobody on the way knows them.
+        wire.far.filter("forgotten", &format!("tcp dport {} drop", at.port()));
+        for pair in &mut pairs {
+            set_option(&pair.client, libc::TCP_USER_TIMEOUT, 500);
+            pair.client.write_all(b"are you there?").expect("it is sent");
+        }
+        for pair in &mut pairs {
+            pair.client.read(&mut [0]).expect_err("it times out");
+        }
+    });
+    Found::in_recording(&recorded.with_longer_idle(IDLE / 2)).is_none();
+    let found = Found::in_recording(&recorded.with_longer_idle(IDLE));
     found.is_only("idle_dropped", "client", at.port());
     found.says("idle_dropped", &["8 connections ended", "tcp_keepalive_time"]);
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::lab::{
-    self, Collector, Namespace, PROGRAM, Pushed, Report, Synfin, eventually, lacks_collector,
+    self, Collector, Namespace, PROGRAM, Pushed, Report, Sock, Synfin, eventually, lacks_collector,
 };
 
 /// The base of this file's ports.
@@ -151,8 +151,9 @@ fn a_collector_that_is_not_there_is_told_of_once_and_gets_all_when_it_is() {
     let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
     let serve = push(&elsewhere, &namespace, &url(), &[]);
     traffic(&namespace);
-    // Several in vain.
-    thread::sleep(Duration::from_secs(1));
+    eventually("several pushes are refused", || {
+        (elsewhere.counters().get("OutRsts") >= 3).then_some(())
+    });
     let collector = Collector::start(&elsewhere);
     eventually("the collector has what was before it", || {
         (established(&collector.last(), "server") >= 21.0).then_some(())
@@ -273,7 +274,11 @@ fn a_collector_that_never_answers_delays_nothing_but_the_end() {
     // Connections are made by the kernel, and nobody takes them.
     let _listener = elsewhere.listen(Collector::ADDRESS);
     let serve = push(&elsewhere, &namespace, &url(), &[]);
-    thread::sleep(Duration::from_secs(1));
+    eventually("the collector's port is connected to", || {
+        let is_connected =
+            |it: &Sock| it.state == "ESTAB" && it.remote_port == Collector::ADDRESS.port();
+        elsewhere.sockets().iter().any(is_connected).then_some(())
+    });
     let begun = Instant::now();
     let said = serve.finish().stderr;
     assert!(said.contains("why: it gave no answer for 5 s"), "{said}");

@@ -90,7 +90,10 @@ impl Scrubber {
     fn frame(&mut self, frame: Frame) -> Option<Frame> {
         Some(match frame {
             Frame::Session(session) => Frame::Session(Box::new(self.session(*session))),
-            Frame::Events(batch) => Frame::Events(self.events(&batch).into()),
+            Frame::Events(batch) => {
+                let scrub = |kind, record: &mut [u8]| self.record(kind, record);
+                Frame::Events(change_records(&batch, scrub).into())
+            }
             Frame::WalkBegin(mut begin) => {
                 begin.time = self.time(begin.time);
                 begin.netns = self.walk_over(begin.netns)?;
@@ -159,55 +162,41 @@ impl Scrubber {
         comm
     }
 
-    /// Records, each after its length.
-    fn events(&mut self, mut batch: &[u8]) -> Vec<u8> {
-        let mut scrubbed = Vec::new();
-        while let Some((length, rest)) = batch.split_first_chunk::<4>() {
-            let (record, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-            scrubbed.extend_from_slice(length);
-            scrubbed.extend_from_slice(&self.record(record.to_vec()));
-            batch = rest;
-        }
-        scrubbed
-    }
-
-    fn record(&mut self, mut record: Vec<u8>) -> Vec<u8> {
-        let kind = record.first().and_then(|&kind| Kind::from_number(kind)).expect("a kind");
+    fn record(&mut self, kind: Kind, record: &mut [u8]) {
         match kind {
-            Kind::ResetReceived | Kind::ResetSent => change(&mut record, |reset: &mut Reset| {
+            Kind::ResetReceived | Kind::ResetSent => change(record, |reset: &mut Reset| {
                 reset.time = self.time(reset.time);
                 reset.sock = self.socket(reset.sock);
             }),
-            Kind::TimeWaitEntry => change(&mut record, |entry: &mut TimeWaitEntry| {
+            Kind::TimeWaitEntry => change(record, |entry: &mut TimeWaitEntry| {
                 entry.time = self.time(entry.time);
                 entry.sock = self.socket(entry.sock);
             }),
-            Kind::Accepted => change(&mut record, |accepted: &mut Accepted| {
+            Kind::Accepted => change(record, |accepted: &mut Accepted| {
                 accepted.time = self.time(accepted.time);
                 accepted.sock = self.socket(accepted.sock);
             }),
             Kind::TimeWaitTurn | Kind::TimeWaitExit => {
-                change(&mut record, |it: &mut TimeWaitChange| {
+                change(record, |it: &mut TimeWaitChange| {
                     it.time = self.time(it.time);
                     it.netns = self.namespaces[&it.netns];
                 });
             }
             Kind::Step | Kind::Opening | Kind::Closing => {
-                change(&mut record, |step: &mut Step| {
+                change(record, |step: &mut Step| {
                     step.time = self.time(step.time);
                     step.sock = self.socket(step.sock);
                     step.netns = self.namespaces[&step.netns];
                     step.pid = self.process(step.pid);
                 });
                 if kind == Kind::Opening {
-                    change(&mut record, |opening: &mut Opening| {
+                    change(record, |opening: &mut Opening| {
                         opening.cgroup = 0;
                         opening.comm = self.comm(opening.comm);
                     });
                 }
             }
         }
-        record
     }
 
     fn walked(&mut self, found: &[u8]) -> Vec<u8> {
@@ -269,8 +258,24 @@ impl Scrubber {
     }
 }
 
+/// Changes the records of a batch, each of which is after its length.
+pub(crate) fn change_records(batch: &[u8], mut how: impl FnMut(Kind, &mut [u8])) -> Vec<u8> {
+    let mut changed = batch.to_vec();
+    let mut rest = &mut changed[..];
+    while let Some((length, records)) = rest.split_first_chunk_mut::<4>() {
+        let (record, next) = records.split_at_mut(u32::from_le_bytes(*length) as usize);
+        let kind = record.first().and_then(|&kind| Kind::from_number(kind)).expect("a kind");
+        how(kind, record);
+        rest = next;
+    }
+    changed
+}
+
 /// Changes what the bytes begin with.
-fn change<T: FromBytes + IntoBytes + Immutable>(bytes: &mut [u8], how: impl FnOnce(&mut T)) {
+pub(crate) fn change<T: FromBytes + IntoBytes + Immutable>(
+    bytes: &mut [u8],
+    how: impl FnOnce(&mut T),
+) {
     let (mut value, _) = T::read_from_prefix(bytes).expect("it is whole");
     how(&mut value);
     value.write_to_prefix(bytes).expect("there was room before");

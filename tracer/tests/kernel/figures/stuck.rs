@@ -9,8 +9,13 @@ use std::{
 use serde_json::{Value, json};
 use synfin_common::state::TcpState;
 
-use super::{check_within, figure, micros, time, timed, watch};
+use super::{CLOCKS, check_within, figure, micros, time, timed, watch};
 use crate::lab::{self, Actor, Namespace, Report, Wire, eventually_equal, wait_for_state};
+
+/// Long enough for ages to differ by more than clocks do.
+fn apart() -> Duration {
+    10 * lab::slowed(CLOCKS)
+}
 
 /// Connections of this state, of the clients or the server of a port.
 fn count(namespace: &Namespace, state: &str, port: u16) -> usize {
@@ -85,7 +90,7 @@ fn the_oldest_that_waits_is_known_with_its_owner() {
             let ((attempt, _), (from, _)) = attempt;
             let times = (from, SystemTime::now());
             if number == 0 {
-                thread::sleep(Duration::from_millis(700));
+                thread::sleep(apart());
             }
             (attempt, times)
         });
@@ -136,7 +141,7 @@ fn what_waited_before_the_trace_has_waited_for_at_least_as_long() {
     let begun = SystemTime::now();
     let synfin = watch(&[&wire.far], &[]);
     let watching = SystemTime::now();
-    thread::sleep(Duration::from_millis(1500));
+    thread::sleep(apart());
     let report = synfin.finish().report();
     let oldest = Oldest::of(&report, "server", at.port(), "close_wait");
     check_within("the first look", oldest.since, (begun, watching));

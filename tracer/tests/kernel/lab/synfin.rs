@@ -21,6 +21,8 @@ use super::{Process, Report, deadline};
 /// Synfin at work on the live kernel.
 pub(crate) struct Synfin {
     child: Child,
+    /// What it prints, line by line.
+    lines: mpsc::Receiver<String>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
 }
@@ -72,30 +74,22 @@ impl Synfin {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-        let mut stdout = child.stdout.take().expect("a pipe");
-        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let (say, said) = mpsc::channel();
-        let keep_stdout = move || {
-            let mut kept = Vec::new();
-            stdout.read_to_end(&mut kept).expect("its output");
-            String::from_utf8(kept).expect("text")
-        };
-        let keep_stderr = move || {
-            let mut kept = String::new();
-            for line in stderr.lines().map_while(Result::ok) {
-                kept += &line;
-                kept.push('\n');
-                // Nobody may want to hear more.
-                let _ = say.send(line);
+        let (stdout, lines) = keep(child.stdout.take().expect("a pipe"));
+        let (stderr, said) = keep(child.stderr.take().expect("a pipe"));
+        (Self { child, lines, stdout: Some(stdout), stderr: Some(stderr) }, said)
+    }
+
+    /// Waits until it prints an object that is as wanted; those before it are passed over.
+    #[track_caller]
+    pub(crate) fn wait_for_printed(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let line = self.lines.recv_timeout(deadline().saturating_sub(begun.elapsed()));
+            let line = line.unwrap_or_else(|error| panic!("synfin does not print {what}: {error}"));
+            if is_wanted(&serde_json::from_str(&line).expect("an object")) {
+                return;
             }
-            kept
-        };
-        let synfin = Self {
-            child,
-            stdout: Some(thread::spawn(keep_stdout)),
-            stderr: Some(thread::spawn(keep_stderr)),
-        };
-        (synfin, said)
+        }
     }
 
     /// As the kernel runs it.
@@ -185,6 +179,23 @@ impl Finished {
             take(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
         }
     }
+}
+
+/// Keeps all of a pipe, and passes on each line.
+fn keep(pipe: impl Read + Send + 'static) -> (JoinHandle<String>, mpsc::Receiver<String>) {
+    let (pass, passed) = mpsc::channel();
+    let keep = move || {
+        let (mut pipe, mut kept) = (BufReader::new(pipe), String::new());
+        loop {
+            let begun = kept.len();
+            if pipe.read_line(&mut kept).expect("text") == 0 {
+                return kept;
+            }
+            // Nobody may want to hear more.
+            let _ = pass.send(kept[begun..].trim_end().to_owned());
+        }
+    };
+    (thread::spawn(keep), passed)
 }
 
 fn kept(output: &mut Option<JoinHandle<String>>) -> String {
