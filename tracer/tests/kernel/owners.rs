@@ -7,14 +7,18 @@ use std::{
     fs::File,
     io::BufReader,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     process, thread,
     time::Duration,
 };
 
 use serde_json::Value;
-use synfin::recording::{Frame, Reader};
+use synfin::{
+    enrich::cgroups::Hierarchy,
+    recording::{Frame, Reader},
+};
 
-use crate::lab::{self, Actor, Cgroup, Namespace, Report, Synfin, Wire, eventually};
+use crate::lab::{self, Actor, Cgroup, Feature, Namespace, Report, Synfin, Wire, eventually};
 
 /// So many ports belong to each test. They are other ones in each run, as a report puts together
 /// what is on a port in all namespaces.
@@ -445,10 +449,33 @@ fn servers_that_share_a_port_are_told_apart() {
 }
 
 #[test]
+fn a_cgroup_and_its_id_lead_to_each_other() {
+    let _lab = lab::enter();
+    if lab::lacks(Feature::Cgroup2) {
+        return;
+    }
+    let (outer, hierarchy) = (Cgroup::new(), Hierarchy::find().expect("the hierarchy"));
+    let inner = outer.below("inner");
+    for (level, path) in ["", outer.path(), inner.path()].into_iter().enumerate() {
+        let cgroup = hierarchy.resolve(Path::new(path)).expect("it is there");
+        let Some(cgroup) = cgroup.kernel else {
+            lab::skip("in a cgroup namespace, the kernel's ids and depths are not known");
+            return;
+        };
+        assert_eq!(cgroup.level, level as u32, "{path}");
+        assert_eq!(hierarchy.name(cgroup.id).expect("its name").path, path);
+    }
+    assert!(hierarchy.name(u64::MAX).is_none());
+}
+
+#[test]
 fn containers_and_pods_are_told_by_their_cgroups() {
     const UID: &str = "8d3e1f9a-4c59-4b0e-9f6d-0f3f5b8f1a2b";
     let _lab = lab::enter();
-    let Some(outer) = Cgroup::new() else { return };
+    if lab::lacks(Feature::Cgroup2) {
+        return;
+    }
+    let outer = Cgroup::new();
     let [docker_id, pod_id] =
         ["d", "f"].map(|digit| format!("{:08x}{}", process::id(), digit.repeat(56)));
     let docker = outer.below(&format!("docker-{docker_id}.scope"));

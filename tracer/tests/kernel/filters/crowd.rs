@@ -12,8 +12,8 @@ use socket2::Socket;
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    Actor, Books, Cgroup, Name, Namespace, Pair, Wire, accept, connect_to, eventually, reset,
-    set_option, wait_for_end, wait_for_state,
+    self, Actor, Books, Cgroup, Feature, Name, Namespace, Pair, Wire, accept, connect_to,
+    eventually, reset, set_option, wait_for_end, wait_for_state,
 };
 
 /// The ports that clients get where they do not choose one.
@@ -74,7 +74,8 @@ impl Crowd {
         let wire = Wire::new();
         let [first, last] = EPHEMERAL;
         wire.near.set("ipv4/ip_local_port_range", format!("{first} {last}"));
-        let cgroups = Cgroup::new().map(|outer| {
+        let cgroups = (!lab::lacks_for_a_part(Feature::Cgroup2)).then(|| {
+            let outer = Cgroup::new();
             let [clients, servers] = ["clients", "servers"].map(|name| outer.below(name));
             // In the order in which they can go.
             [clients, servers, outer]

@@ -1,21 +1,15 @@
 //! The kernel's own tracer, in an instance that nobody else uses.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{fs, path::PathBuf};
+
+use super::unique_name;
 
 /// An instance of ftrace. It goes away with this.
 pub(super) struct Instance(PathBuf);
 
 impl Instance {
     pub(super) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("synfin-test-{}-{number}", process::id());
-        let folder = PathBuf::from("/sys/kernel/tracing/instances").join(name);
+        let folder = PathBuf::from("/sys/kernel/tracing/instances").join(unique_name());
         fs::create_dir(&folder).expect("an instance of tracefs, which is at /sys/kernel/tracing");
         Self(folder)
     }

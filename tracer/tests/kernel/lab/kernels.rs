@@ -12,7 +12,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Counters;
+use super::{Counters, cgroup};
 
 /// The running kernel's version: its first two numbers.
 static RELEASE: LazyLock<(u32, u32)> = LazyLock::new(|| {
@@ -39,6 +39,8 @@ pub(crate) enum Feature {
     ResetsWithoutSocket,
     /// `ss -K` destroys a TIME_WAIT: since commit af9784d007d8 in 6.0.
     TimeWaitsDestroyed,
+    /// A cgroup hierarchy of version 2 is mounted below /sys/fs/cgroup.
+    Cgroup2,
 }
 
 impl Feature {
@@ -51,6 +53,7 @@ impl Feature {
                 "before Linux 6.10 the kernel does not tell of resets with no socket behind them"
             }
             Self::TimeWaitsDestroyed => "before Linux 6.0 nobody can destroy a TIME_WAIT",
+            Self::Cgroup2 => "no cgroup hierarchy of version 2 is mounted below /sys/fs/cgroup",
         }
     }
 
@@ -60,6 +63,7 @@ impl Feature {
             Self::Mptcp => Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok(),
             Self::ResetsWithoutSocket => since(6, 10),
             Self::TimeWaitsDestroyed => since(6, 0),
+            Self::Cgroup2 => cgroup::root().is_some(),
         }
     }
 }

@@ -27,7 +27,11 @@ mod witness;
 
 use std::{
     fmt::Debug,
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    process::id,
+    sync::{
+        RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -168,6 +172,13 @@ pub(crate) fn nearly_whole<E: Events, T>(
         );
         (missing <= most).then_some((report, found, missing))
     })
+}
+
+/// A name that nothing else on this machine has.
+fn unique_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("synfin-test-{}-{number}", id())
 }
 
 /// Waits until `look` gives something.
