@@ -195,6 +195,9 @@ impl Place {
         for (name, told, counted) in totals {
             let [Some(before), Some(after)] = counted else { continue };
             let off = missing + lab::slack(before);
+            eprintln!(
+                "{name} is {before}, then {after}, in the report {told}; off by at most {off}"
+            );
             if !(before.saturating_sub(off)..=after + off).contains(&told) {
                 differences.push(format!("{name} is {before}, then {after}, in the report {told}"));
             }

@@ -104,6 +104,10 @@ impl Scarce {
             let foreseen =
                 foreseen.unwrap_or_else(|| panic!("{left} s before it: {ports:#}")) / 1e6;
             let error = (foreseen / left - 1.0).abs();
+            eprintln!(
+                "{left:.1} s are left, an error of {error:.3} of at most {}",
+                error_at_most()
+            );
             assert!(
                 error < error_at_most(),
                 "{left} s are left, and {foreseen} s were foreseen: {ports:#}"

@@ -130,9 +130,13 @@ impl Seen {
         let identities = self.tallies.get(&namespace.id()).unwrap_or(&nothing).identities(counters);
         // A reset that the other processor gets to in the middle of an end is no evidence for it any
         // more: on a slow machine one in a hundred is taken for another's.
-        let differ = identities
-            .into_iter()
-            .filter(|(_, seen, by)| seen.abs_diff(*by) > missing + slack(*by));
+        let differ = identities.into_iter().filter(|(name, seen, counted)| {
+            let (off, most) = (seen.abs_diff(*counted), missing + slack(*counted));
+            if off > 0 {
+                eprintln!("{name} is {counted}, off by {off} of at most {most}");
+            }
+            off > most
+        });
         differ.map(|(name, seen, counted)| format!("{name} is {counted}, not {seen}")).collect()
     }
 }
