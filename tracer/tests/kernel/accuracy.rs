@@ -1,9 +1,8 @@
-//! The accuracy laboratory: every way in which a connection can open, fail and end that can be
-//! produced here, each in a network namespace of its own. What synfin says of it is judged, and
-//! what the kernel itself counted.
+//! The accuracy laboratory: every way to open, fail and end a connection that can be produced here,
+//! each in its own network namespace. synfin's result and the kernel's own counters are checked.
 //!
-//! `UPDATE_ACCURACY=1`, which `cargo xtask accuracy` sets, keeps the recordings, and what other
-//! tools said meanwhile, in `tests/accuracy`.
+//! `UPDATE_ACCURACY=1`, which `cargo xtask accuracy` sets, stores the recordings, and what other
+//! tools printed meanwhile, in `tests/accuracy`.
 
 #[path = "../accuracy/expected.rs"]
 mod expected;
@@ -39,13 +38,13 @@ use self::{
 };
 use crate::lab::{self, Counters, Synfin};
 
-/// Where recordings are kept, and what other tools said.
+/// The directory of recordings and of other tools' output.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/accuracy");
 
-/// Names of processes that scenarios gave.
+/// Process names that scenarios set.
 const NAMES: &[&str] = &["victim", "parent"];
 
-/// The kernel's counters that tell of connections, by the names in `/proc/net/snmp` and `netstat`.
+/// The kernel's counters about connections, by their names in `/proc/net/snmp` and `netstat`.
 #[rustfmt::skip]
 const COUNTERS: &[&str] = &[
     "ActiveOpens", "PassiveOpens", "AttemptFails", "EstabResets", "OutRsts",
@@ -58,7 +57,7 @@ const COUNTERS: &[&str] = &[
     "TCPAbortOnLinger", "TCPAbortFailed",
 ];
 
-/// How many are played at a time: mostly they wait, unless the machine is slow.
+/// The number of scenarios played at a time. They mostly wait, unless the machine is slow.
 fn at_a_time() -> usize {
     if lab::is_slow() { 2 } else { 4 }
 }
@@ -131,7 +130,7 @@ fn everything_is_seen_as_it_happened() {
         differences
     };
     let differences: Vec<_> = thread::scope(|scope| {
-        // What is said of them is said of this test.
+        // The workers' notes and skips are this test's.
         let name = || thread::current().name().unwrap_or_default().to_owned();
         let worker = |_| thread::Builder::new().name(name()).spawn_scoped(scope, work);
         let workers: Vec<_> = (0..at_a_time()).map(worker).collect();
@@ -151,7 +150,7 @@ fn played_again_at_most() -> usize {
 
 struct Laboratory {
     folder: tempfile::TempDir,
-    /// The other tools, if what they say is to be kept.
+    /// The other tools, if their output is to be stored.
     others: Option<Others>,
     said: Mutex<BTreeMap<&'static str, Said>>,
 }
@@ -165,7 +164,7 @@ impl Laboratory {
         }
     }
 
-    /// Plays a scenario before synfin, and returns where what was seen differs from what happened.
+    /// Plays a scenario while synfin traces, and returns where synfin's result is wrong.
     fn perform(&self, number: u8, scenario: &'static Scenario) -> Vec<String> {
         let (_, play) = PLAYS.iter().find(|(name, _)| *name == scenario.name).expect("its play");
         let file = self.folder.path().join(scenario.name);
@@ -207,7 +206,7 @@ impl Laboratory {
         differences
     }
 
-    /// Keeps what the other tools said.
+    /// Stores the other tools' output.
     fn close(self) {
         if self.others.is_some() {
             let said = self.said.into_inner().expect("what was said");

@@ -1,7 +1,7 @@
-//! What `diagnose` finds: each finding in a situation that is so, and none in a load of the same size
-//! that is well.
+//! `diagnose`: each finding in its situation, and none in a healthy load of the same size.
 
 use std::{
+    fs::File,
     io::{BufReader, Read as _, Write as _},
     net::SocketAddr,
     thread,
@@ -18,7 +18,6 @@ use synfin_common::{
     event::{Closing, Kind},
     state::TcpState,
 };
-use tempfile::NamedTempFile;
 
 use crate::{
     accuracy::{change, change_records},
@@ -28,33 +27,29 @@ use crate::{
     },
 };
 
-/// More than what is taken for no pattern.
+/// More than the threshold for a pattern.
 const MANY: usize = 8;
 
-fn ids(namespaces: [&Namespace; 2]) -> String {
-    namespaces.map(|namespace| namespace.id().to_string()).join(",")
-}
-
-/// Synfin, asked what is wrong in these namespaces.
+/// Starts `diagnose` for these namespaces.
 fn watch(namespaces: [&Namespace; 2]) -> Synfin {
-    Synfin::watch(["diagnose", "-o", "json", "-N", &ids(namespaces), "--for", "1h"])
+    Synfin::watch(["diagnose", "-o", "json", "-N", &lab::ids(namespaces), "--for", "1h"])
 }
 
-/// A recording of what happens in these namespaces, whose times a test can change.
+/// A recording of these namespaces, whose times a test can change.
 struct Recorded(Vec<Frame>);
 
 impl Recorded {
     fn of<T>(namespaces: [&Namespace; 2], act: impl FnOnce() -> T) -> (Self, T) {
-        let file = NamedTempFile::new().expect("a file");
-        let path = file.path().to_str().expect("a plain path");
-        let synfin = Synfin::watch(["record", path, "-N", &ids(namespaces)]);
+        let (_folder, path) = lab::recording_file();
+        let synfin = Synfin::watch(["record", &path, "-N", &lab::ids(namespaces)]);
         let done = act();
         synfin.finish();
-        let frames = Reader::new(BufReader::new(file)).expect("a recording");
+        let frames = Reader::new(BufReader::new(File::open(path).expect("the recording")))
+            .expect("a recording");
         (Self(frames.map(|frame| frame.expect("a whole recording")).collect()), done)
     }
 
-    /// Time passes in which nothing happens.
+    /// The recording, and then this time without an event.
     fn and_later(&self, time: Duration) -> Self {
         let last =
             |frame: &Frame| if let Frame::Tick(tick) = frame { Some(tick.clone()) } else { None };
@@ -63,7 +58,7 @@ impl Recorded {
         Self([&self.0[..], &[Frame::Tick(tick)]].concat())
     }
 
-    /// Every connection that ends has been idle for longer.
+    /// The same with connections that were idle for this much longer when they ended.
     fn with_longer_idle(&self, time: Duration) -> Self {
         let change_frame = |frame: &Frame| match frame {
             Frame::Events(batch) => {
@@ -80,7 +75,7 @@ impl Recorded {
     }
 }
 
-/// What it found: id, place and all that it says.
+/// Its findings.
 struct Found(Vec<Value>);
 
 impl Found {
@@ -89,11 +84,11 @@ impl Found {
     }
 
     fn in_recording(recorded: &Recorded) -> Self {
-        let file = NamedTempFile::new().expect("a file");
-        let mut recorder = Recorder::new(&file).expect("a recording");
+        let (_folder, path) = lab::recording_file();
+        let mut recorder =
+            Recorder::new(File::create(&path).expect("a file")).expect("a recording");
         recorded.0.iter().for_each(|frame| recorder.write(frame).expect("a frame"));
-        let path = file.path().to_str().expect("a plain path");
-        Self::said(&Synfin::run(["diagnose", "-o", "json", "--from", path]))
+        Self::said(&Synfin::run(["diagnose", "-o", "json", "--from", &path]))
     }
 
     fn said(finished: &Finished) -> Self {
@@ -107,7 +102,7 @@ impl Found {
         assert!(self.0.is_empty(), "{:#?}", self.0);
     }
 
-    /// That alone, there.
+    /// Checks that this is the only finding.
     #[track_caller]
     fn is_only(&self, id: &str, role: &str, port: u16) -> &Value {
         let found: Vec<_> = self.0.iter().map(|it| (&it["id"], &it["role"], &it["port"])).collect();
@@ -127,7 +122,7 @@ impl Found {
 }
 
 #[test]
-fn a_load_that_is_well_has_no_finding() {
+fn a_healthy_load_has_no_finding() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let synfin = watch(wire.both());
@@ -139,7 +134,7 @@ fn a_load_that_is_well_has_no_finding() {
         pair.answer(b"answer");
         match number % 4 {
             0 => pair.close_by_server(),
-            // As many as leak elsewhere, and these wait for nobody.
+            // As many as leak elsewhere, but these are open.
             1 if kept.len() < MANY => kept.push(pair),
             _ => pair.close_by_client(),
         }
@@ -148,7 +143,7 @@ fn a_load_that_is_well_has_no_finding() {
 }
 
 #[test]
-fn an_accept_queue_that_overflows() {
+fn finds_an_accept_queue_that_overflows() {
     const LIMIT: usize = 4;
     let _lab = lab::enter();
     let wire = Wire::new();
@@ -164,7 +159,7 @@ fn an_accept_queue_that_overflows() {
 }
 
 #[test]
-fn ephemeral_ports_that_run_out() {
+fn finds_ephemeral_ports_that_run_out() {
     let _lab = lab::enter();
     let wire = Wire::new();
     wire.near.set("ipv4/ip_local_port_range", "40000 40099");
@@ -179,7 +174,7 @@ fn ephemeral_ports_that_run_out() {
 }
 
 #[test]
-fn connections_that_nobody_closes() {
+fn finds_connections_that_nobody_closes() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let at = SocketAddr::from((Wire::FAR4, 9504));
@@ -201,7 +196,7 @@ fn connections_that_nobody_closes() {
 }
 
 #[test]
-fn handshakes_that_are_lost_on_the_way() {
+fn finds_handshakes_that_are_retransmitted() {
     const PORT: u16 = 9505;
     let _lab = lab::enter();
     let link = Link::new(Duration::from_millis(1), &[(PORT, Loss::Syn)]);
@@ -221,7 +216,7 @@ fn handshakes_that_are_lost_on_the_way() {
 }
 
 #[test]
-fn a_listener_that_is_gone_for_a_while() {
+fn finds_a_listener_that_was_closed_for_a_while() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let synfin = watch([&wire.far, &wire.far]);
@@ -241,7 +236,7 @@ fn a_listener_that_is_gone_for_a_while() {
 }
 
 #[test]
-fn connections_that_are_forgotten_while_idle() {
+fn finds_connections_that_are_dropped_while_idle() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let at = SocketAddr::from((Wire::FAR4, 9507));
@@ -252,7 +247,7 @@ fn connections_that_are_forgotten_while_idle() {
             pair.send(b"question");
             pair.answer(b"answer");
         }
-        // From here on nobody on the way knows them.
+        // From here on the path drops their packets.
         wire.far.filter("forgotten", &format!("tcp dport {} drop", at.port()));
         for pair in &mut pairs {
             set_option(&pair.client, libc::TCP_USER_TIMEOUT, 500);
@@ -269,7 +264,7 @@ fn connections_that_are_forgotten_while_idle() {
 }
 
 #[test]
-fn clients_that_nobody_answers_or_that_are_refused() {
+fn finds_attempts_that_time_out_or_are_refused() {
     let _lab = lab::enter();
     let wire = Wire::new();
     wire.near.set("ipv4/tcp_syn_retries", 1);
@@ -289,7 +284,7 @@ fn clients_that_nobody_answers_or_that_are_refused() {
 }
 
 #[test]
-fn peers_that_reset_and_applications_that_do_not_read() {
+fn finds_peers_that_reset_and_applications_that_do_not_read() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let synfin = watch(wire.both());

@@ -16,7 +16,7 @@ use crate::lab::{
     self, Collector, Namespace, PROGRAM, Pushed, Report, Sock, Synfin, eventually, lacks_collector,
 };
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7481;
 
 /// Synfin that watches one namespace and pushes from another, in which nobody sees its own traffic.
@@ -46,7 +46,7 @@ fn traffic(namespace: &Namespace) {
 }
 
 #[test]
-fn a_collector_gets_the_figures_of_the_report() {
+fn a_collector_receives_what_a_report_says() {
     if lacks_collector() {
         return;
     }
@@ -143,7 +143,7 @@ fn compare(report: &Report, pushed: &Pushed) {
 }
 
 #[test]
-fn a_collector_that_is_not_there_is_told_of_once_and_gets_all_when_it_is() {
+fn a_missing_collector_is_reported_once_and_receives_everything_later() {
     if lacks_collector() {
         return;
     }
@@ -166,7 +166,7 @@ fn a_collector_that_is_not_there_is_told_of_once_and_gets_all_when_it_is() {
 }
 
 #[test]
-fn what_no_collector_takes_is_refused_at_once() {
+fn unusable_collector_urls_are_refused_at_once() {
     let _lab = lab::enter();
     let refused = |url: &str, variable: Option<(&str, &str)>, parts: &[&str]| {
         let mut command = Command::new(PROGRAM);
@@ -214,7 +214,7 @@ fn answer(
 }
 
 #[test]
-fn whatever_a_collector_answers_is_told_and_ends_nothing() {
+fn any_answer_of_a_collector_is_reported_and_survived() {
     let _lab = lab::enter();
     let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
     let listener = elsewhere.listen(Collector::ADDRESS);
@@ -268,7 +268,7 @@ fn whatever_a_collector_answers_is_told_and_ends_nothing() {
 }
 
 #[test]
-fn a_collector_that_never_answers_delays_nothing_but_the_end() {
+fn a_collector_that_never_answers_delays_only_the_end() {
     let _lab = lab::enter();
     let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
     // Connections are made by the kernel, and nobody takes them.

@@ -20,8 +20,8 @@ use synfin::{
 
 use crate::lab::{self, Actor, Cgroup, Feature, Namespace, Report, Synfin, Wire, eventually};
 
-/// So many ports belong to each test. They are other ones in each run, as a report puts together
-/// what is on a port in all namespaces.
+/// The number of ports of each test. The ports differ between runs, because a report merges a
+/// port's rows of all namespaces.
 const PORTS: u16 = 10;
 
 /// The first port of a test.
@@ -40,8 +40,7 @@ impl Told {
     /// gives lives until all is told.
     #[track_caller]
     fn of<S, T>(set_up: impl Fn() -> S, act: impl Fn(&mut S, &str) -> T) -> (Self, S, T) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let recording = folder.path().join("recording").to_str().expect("a plain path").to_owned();
+        let (folder, recording) = lab::recording_file();
         let (report, (stage, found)) = lab::conclusive(|| {
             let mut stage = set_up();
             let synfin = Synfin::watch(["report", "-o", "json", "--record", &recording]);
@@ -114,11 +113,11 @@ fn settle(wire: &Wire) {
         let sockets = wire.far.sockets();
         sockets.iter().all(|socket| socket.state != "CLOSE-WAIT").then_some(())
     });
-    wire.both().into_iter().for_each(Namespace::settle);
+    wire.settle();
 }
 
 #[test]
-fn clients_go_by_their_processes_names() {
+fn clients_are_owned_by_their_processes() {
     const CLIENTS: usize = 100;
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, ports_of(0)));
@@ -155,7 +154,7 @@ fn clients_go_by_their_processes_names() {
 
 /// Servers whose parent listens and whose children accept: one is there before, two come later.
 #[test]
-fn prefork_servers_go_by_their_workers() {
+fn connections_of_prefork_servers_are_owned_by_the_workers() {
     const NAMES: [&str; 3] = ["prefork-a", "prefork-b", "prefork-c"];
     let _lab = lab::enter();
     let first = ports_of(1);
@@ -248,7 +247,7 @@ fn wait_for_looks(recording: &str, more: usize) {
 /// A supervisor listens, its child is given the socket and a name: before the trace and in it,
 /// with the supervisor staying and leaving.
 #[test]
-fn activated_servers_go_by_those_who_were_given_the_socket() {
+fn connections_of_activated_servers_are_owned_by_who_got_the_socket() {
     let _lab = lab::enter();
     let first = ports_of(2);
     let at = |number: u16| SocketAddr::from((Wire::FAR4, first + number));
@@ -308,7 +307,7 @@ fn activated_servers_go_by_those_who_were_given_the_socket() {
 }
 
 #[test]
-fn what_was_there_before_goes_by_who_holds_it() {
+fn older_connections_are_owned_by_the_processes_that_hold_them() {
     let _lab = lab::enter();
     let first = ports_of(3);
     let [plain, prefork] = [0, 1].map(|n| SocketAddr::from((Wire::FAR6, first + n)));
@@ -348,7 +347,7 @@ fn what_was_there_before_goes_by_who_holds_it() {
 
 /// A process that is about to run another program holds all that its parent holds, for a moment.
 #[test]
-fn who_runs_programs_does_not_hand_its_sockets_on() {
+fn running_programs_does_not_change_the_owner() {
     let _lab = lab::enter();
     let port = ports_of(6);
     let at = SocketAddr::from((Wire::FAR4, port));
@@ -394,7 +393,7 @@ fn who_runs_programs_does_not_hand_its_sockets_on() {
 }
 
 #[test]
-fn servers_that_share_a_port_are_told_apart() {
+fn servers_that_share_a_port_are_distinguished() {
     let _lab = lab::enter();
     let port = ports_of(4);
     let servers = [
@@ -449,7 +448,7 @@ fn servers_that_share_a_port_are_told_apart() {
 }
 
 #[test]
-fn a_cgroup_and_its_id_lead_to_each_other() {
+fn cgroup_ids_and_paths_agree() {
     let _lab = lab::enter();
     if lab::lacks(Feature::Cgroup2) {
         return;
@@ -469,7 +468,7 @@ fn a_cgroup_and_its_id_lead_to_each_other() {
 }
 
 #[test]
-fn containers_and_pods_are_told_by_their_cgroups() {
+fn containers_and_pods_are_named_by_their_cgroups() {
     const UID: &str = "8d3e1f9a-4c59-4b0e-9f6d-0f3f5b8f1a2b";
     let _lab = lab::enter();
     if lab::lacks(Feature::Cgroup2) {

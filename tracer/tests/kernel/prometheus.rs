@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7501;
 /// A server that closes on what its clients do not read.
 const RESETTING: u16 = PORT + 1;
 /// The first SYN of each connection there is lost.
 const LOSSY: u16 = PORT + 2;
-/// Nobody listens there.
+/// No listener.
 const CLOSED: u16 = PORT + 3;
 
 /// So long connections are made, several times as long as Prometheus waits between two fetches.
@@ -39,7 +39,7 @@ const LOAD: Duration = Duration::from_secs(4);
 type Figures = BTreeMap<(String, String, String), f64>;
 
 #[test]
-fn what_prometheus_has_fetched_is_what_a_report_says() {
+fn scraped_metrics_agree_with_a_report() {
     if lab::lacks_prometheus("prometheus") {
         return;
     }
@@ -53,7 +53,7 @@ fn what_prometheus_has_fetched_is_what_a_report_says() {
         let begun = unix_now();
         let open = load(&link);
         let during = (begun, unix_now());
-        link.both().into_iter().for_each(lab::Namespace::settle);
+        link.settle();
         let report = other.finish().report();
         let missed = prometheus.value("sum(synfin_events_total{outcome=\"missed\"})");
         (

@@ -30,7 +30,7 @@ const RUNS: [&[&str]; 10] = [
 ];
 
 #[test]
-fn a_recording_tells_what_was_told_live() {
+fn a_replay_prints_what_was_printed_live() {
     let _lab = lab::enter();
     let folder = tempfile::tempdir().expect("a folder");
     let recordings: Vec<_> =
@@ -69,7 +69,7 @@ fn a_recording_tells_what_was_told_live() {
 }
 
 #[test]
-fn a_recording_can_be_without_names_from_the_start() {
+fn a_recording_can_be_anonymized_while_it_is_made() {
     let _lab = lab::enter();
     let folder = tempfile::tempdir().expect("a folder");
     let recording = folder.path().join("recording");

@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[test]
-fn it_takes_any_size_and_gives_the_terminal_back_at_a_signal() {
+fn it_takes_any_size_and_restores_the_terminal_at_a_signal() {
     let _lab = lab::enter();
     let mut screen = Terminal::start(&["top"], 80, 24);
     screen.wait_for("STATES");
@@ -32,14 +32,13 @@ fn it_takes_any_size_and_gives_the_terminal_back_at_a_signal() {
 }
 
 #[test]
-fn at_full_rate_it_answers_keys_and_nothing_is_lost() {
+fn at_full_rate_keys_are_answered_and_nothing_is_lost() {
     const PORT: u16 = 7221;
     const TIMES: u32 = 5;
     let connections = lab::scaled(100_000, 5_000) as u64;
     let _lab = lab::enter_alone();
-    let folder = tempfile::tempdir().expect("a folder");
-    let recording = folder.path().join("recording");
-    let recording = recording.to_str().expect("a plain path");
+    let (_folder, recording) = lab::recording_file();
+    let recording = &*recording;
     let (report, slowest, off) = lab::nearly_whole(MayMiss::one_in(1_000), || {
         let namespace = Namespace::new();
         let mut screen = Terminal::start(&["top", "--record", recording], 80, 24);
@@ -71,7 +70,7 @@ fn at_full_rate_it_answers_keys_and_nothing_is_lost() {
 
 /// From the row to a connection that was reset, and its steps.
 #[test]
-fn a_reset_is_told_step_by_step() {
+fn a_reset_connection_is_shown_step_by_step() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 7222));
@@ -99,11 +98,9 @@ fn a_reset_is_told_step_by_step() {
 fn pictures_are_drawn_of_real_traffic() {
     const SIZE: (u16, u16) = (100, 26);
     let _lab = lab::enter();
-    let folder = tempfile::tempdir().expect("a folder");
-    let recording = folder.path().join("recording");
+    let (_folder, recording) = lab::recording_file();
     let wire = Wire::new();
-    let ids = wire.both().map(|namespace| namespace.id().to_string()).join(",");
-    let synfin = Synfin::watch(["record", recording.to_str().expect("a plain path"), "-N", &ids]);
+    let synfin = Synfin::watch(["record", &recording, "-N", &lab::ids(wire.both())]);
     let actors = play(&wire);
     synfin.finish();
     drop(actors);
@@ -114,7 +111,7 @@ fn pictures_are_drawn_of_real_traffic() {
         ("connection", "/payments\n\n\n", &["OUR STATE", "SYN-ACK", "RST"]),
     ];
     for (name, keys, parts) in pictures {
-        let still = synfin::app::still(&recording, keys, SIZE.0, SIZE.1);
+        let still = synfin::app::still(recording.as_ref(), keys, SIZE.0, SIZE.1);
         let picture = lab::svg(&runtime.block_on(still).expect("a picture"));
         let picture = unnamed(&picture);
         for part in parts {

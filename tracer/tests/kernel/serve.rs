@@ -10,7 +10,7 @@ use std::{
 
 use crate::lab::{self, Namespace, PROGRAM, Synfin, eventually_equal};
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7491;
 
 const ENDPOINT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9764);
@@ -53,7 +53,7 @@ pub(crate) fn sample(page: &str, labelled: &str) -> f64 {
 }
 
 #[test]
-fn what_is_fetched_is_what_happened() {
+fn metrics_agree_with_what_happened() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
@@ -98,7 +98,7 @@ fn expected(name: &str) -> f64 {
 }
 
 #[test]
-fn nobody_keeps_others_from_it() {
+fn slow_and_silent_clients_do_not_block_others() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let synfin = serve(&namespace, &[]);
@@ -153,7 +153,7 @@ fn nobody_keeps_others_from_it() {
 }
 
 #[test]
-fn what_prometheus_would_complain_about_is_not_there() {
+fn promtool_has_no_complaints_about_the_metrics() {
     let _lab = lab::enter();
     if lab::lacks_prometheus("promtool") {
         return;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::lab::{self, Books, Namespace, Sock, Synfin, Wire, connect_to, eventually};
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7301;
 
 #[test]
@@ -60,7 +60,7 @@ fn connections_older_than_the_trace_are_adopted() {
 }
 
 #[test]
-fn gauges_are_what_ss_says() {
+fn gauges_agree_with_ss() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let [queue, half_open, waits] = [10, 11, 12].map(|n| SocketAddr::from((Wire::FAR4, PORT + n)));
@@ -109,7 +109,7 @@ fn count(sockets: &[Sock], state: &str, local_port: u16) -> usize {
 }
 
 #[test]
-fn equal_ends_in_two_namespaces_are_two_connections() {
+fn equal_addresses_in_two_namespaces_are_two_connections() {
     let _lab = lab::enter();
     let namespaces = [Namespace::new(), Namespace::new()];
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + 20));

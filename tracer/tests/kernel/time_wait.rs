@@ -15,7 +15,7 @@ use crate::lab::{
     eventually_equal, wait_for_state,
 };
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7601;
 
 /// The ports that clients choose.
@@ -36,7 +36,7 @@ fn check(port: u16, play: Play) {
             let wire = Wire::new();
             let synfin = Synfin::watch(["report", "-o", "json"]);
             let (open, books) = play(&wire, address);
-            wire.both().into_iter().for_each(Namespace::settle);
+            wire.settle();
             (synfin.finish().report(), (open, books, wire))
         });
         let sent_again = found.2.both().map(|namespace| namespace.counters().get("RetransSegs"));
@@ -83,7 +83,7 @@ fn pair_from(wire: &Wire, listener: &TcpListener, port: u16) -> Pair {
 }
 
 #[test]
-fn a_listener_takes_a_port_out_of_time_wait() {
+fn a_new_syn_ends_a_time_wait() {
     let _lab = lab::enter();
     check(PORT, |wire, address| {
         let listener = wire.far.listen(address);
@@ -105,7 +105,7 @@ fn a_listener_takes_a_port_out_of_time_wait() {
 }
 
 #[test]
-fn connect_takes_a_port_out_of_time_wait() {
+fn connect_reuses_a_port_in_time_wait() {
     let _lab = lab::enter();
     check(PORT + 1, |wire, address| {
         // Of any connection, not only of those on loopback.
@@ -128,7 +128,7 @@ fn connect_takes_a_port_out_of_time_wait() {
 }
 
 #[test]
-fn a_full_table_takes_no_more() {
+fn a_full_time_wait_table_rejects_more() {
     const LIMIT: u64 = 7;
     const TRIED: usize = 20;
     let _lab = lab::enter();
@@ -153,7 +153,7 @@ fn a_full_table_takes_no_more() {
 
 /// Each takes the only place that there is, and leaves it before the next one comes.
 #[test]
-fn a_table_that_is_full_took_the_last_one() {
+fn the_time_wait_that_fills_the_table_is_counted() {
     const TURNS: u64 = 3;
     let _lab = lab::enter();
     check(PORT + 4, |wire, address| {
@@ -177,7 +177,7 @@ fn a_table_that_is_full_took_the_last_one() {
 /// What is closed while the peer still talks waits for its FIN in a small socket, like one in
 /// TIME_WAIT; what is only half-closed, in a whole one.
 #[test]
-fn what_waits_for_a_fin_is_not_in_time_wait() {
+fn an_orphan_in_fin_wait2_is_not_in_time_wait() {
     let _lab = lab::enter();
     check(PORT + 3, |wire, address| {
         let listener = wire.far.listen(address);
@@ -237,7 +237,7 @@ fn the_kernels_timers_tell_of_as_many() {
             drop(client);
         }
         pair_from(&wire, &listener, KILLED).close_by_client();
-        wire.both().into_iter().for_each(Namespace::settle);
+        wire.settle();
         if !lab::lacks_for_a_part(Feature::TimeWaitsDestroyed) {
             wire.near.run(&format!("ss -K state time-wait sport = {KILLED}"));
         }

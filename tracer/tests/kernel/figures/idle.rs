@@ -1,4 +1,4 @@
-//! A filter that silently forgets idle connections is recognisable.
+//! Idle connections that a filter drops silently have their idle time.
 
 use std::{
     io::Read,
@@ -11,22 +11,21 @@ use std::{
 use super::{figure, micros, watch};
 use crate::lab::{self, Synfin, Wire};
 
-/// What the kernel's clock of segments, and the work in between, may differ by.
+/// The error of the kernel's clock of segments, and of the work in between.
 const LEEWAY: Duration = Duration::from_millis(60);
 
 #[test]
-fn what_a_filter_forgets_while_idle_is_recognisable() {
+fn connections_dropped_while_idle_have_their_idle_time() {
     const IDLE: Duration = Duration::from_millis(1200);
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9271));
-    let folder = tempfile::tempdir().expect("a folder");
-    let recording = folder.path().join("recording");
-    let recording = recording.to_str().expect("a plain path");
+    let (_folder, recording) = lab::recording_file();
+    let recording = &*recording;
     let (report, (idle, _wire)) = lab::conclusive(|| {
         let wire = Wire::new();
         let synfin = watch(&[&wire.near], &["--record", recording]);
         let listener = wire.far.listen(at);
-        // These end well and at once.
+        // These end normally and at once.
         wire.pairs(&listener, at, 7).for_each(lab::Pair::close_by_client);
         let mut pairs: Vec<_> = wire.pairs(&listener, at, 3).collect();
         for pair in &mut pairs {

@@ -1,4 +1,4 @@
-//! Connections whose segments nobody acknowledges.
+//! Connections whose data is not acknowledged.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +11,7 @@ use super::{figure_of, watch};
 use crate::lab::{self, Wire};
 
 #[test]
-fn what_is_not_acknowledged_is_stalled_until_it_is() {
+fn a_connection_is_stalled_until_its_data_is_acknowledged() {
     const TEXT: &[u8] = b"is anybody there?";
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9261));
@@ -50,7 +50,7 @@ fn what_is_not_acknowledged_is_stalled_until_it_is() {
     assert_eq!(counts("server"), [0]);
 }
 
-/// A count in a row of a report; `None` if there is no such row.
+/// A count in a row of a report; `None` without such a row.
 fn count_of(report: &Value, role: &str, port: u16, figure: &str) -> Option<u64> {
     let mut rows = report["ports"].as_array().expect("ports").iter();
     let row = rows.find(|row| row["role"] == role && row["port"] == port)?;

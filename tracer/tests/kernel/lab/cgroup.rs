@@ -1,4 +1,4 @@
-//! Cgroups of version 2, for processes to be in.
+//! Cgroups of version 2 for test processes.
 
 use std::{
     fs,
@@ -7,10 +7,10 @@ use std::{
 
 use super::{eventually, unique_name};
 
-/// A cgroup, empty at first. It goes away with this; what is below it must go before.
+/// A cgroup, which is removed on drop. Its children have to be dropped before.
 pub(crate) struct Cgroup {
     folder: PathBuf,
-    /// Below the root, as the kernel tells it.
+    /// The path below the root.
     path: String,
 }
 
@@ -22,7 +22,7 @@ impl Cgroup {
         Self::make(root.join(&name), name)
     }
 
-    /// One below this.
+    /// Creates a child.
     pub(crate) fn below(&self, name: &str) -> Self {
         Self::make(self.folder.join(name), format!("{}/{name}", self.path))
     }

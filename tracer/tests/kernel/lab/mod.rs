@@ -1,5 +1,5 @@
-//! The laboratory: namespaces to make connections in, the kernel's own figures about them, and
-//! synfin to be measured against those.
+//! The laboratory: namespaces with connections, the kernel's own figures about them, and runs of synfin
+//! to compare with those.
 
 mod actor;
 mod books;
@@ -49,7 +49,7 @@ pub(crate) use kernels::{
     since, skip, time_waits_entered,
 };
 pub(crate) use link::{Link, Loss};
-pub(crate) use namespace::{Name, Namespace, Wire};
+pub(crate) use namespace::{Name, Namespace, Wire, ids};
 pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use picture::svg;
@@ -64,20 +64,20 @@ pub(crate) use terminal::Terminal;
 pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
 
+use tempfile::TempDir;
 use witness::Witness;
 
-/// Who works in the laboratory: any number of small tests at a time, or one that needs the whole
-/// machine.
+/// Any number of small tests run at a time, or one that needs the whole machine.
 static ROOM: RwLock<()> = RwLock::new(());
 
-/// Enters for a test that others do not disturb.
+/// Starts a test that may run beside others.
 pub(crate) fn enter() -> RwLockReadGuard<'static, ()> {
     demand_root();
-    // Another test's failure is not this one's.
+    // A failure of another test does not matter here.
     ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Enters for a test that nothing else may run beside.
+/// Starts a test that has to run alone.
 pub(crate) fn enter_alone() -> RwLockWriteGuard<'static, ()> {
     demand_root();
     ROOM.write().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -91,12 +91,12 @@ fn demand_root() {
     );
 }
 
-/// How often an experiment is made at most, if its conditions were not as they must be.
+/// The most trials of an experiment whose conditions are not met.
 const TRIALS: usize = 10;
 
-/// Makes an experiment again, up to [`TRIALS`] times, until `trial` says by `Some` that its conditions
-/// were met. Something else than the result must decide that: a witness, a clock, or a counter of the
-/// kernel's. The result is judged once, by the caller.
+/// Repeats an experiment, up to [`TRIALS`] times, until `trial` returns `Some` because its conditions
+/// were met. That must not depend on the result, but on a witness, a clock, or a counter of the kernel.
+/// The caller checks the result, once.
 #[track_caller]
 pub(crate) fn under<T>(conditions: &str, mut trial: impl FnMut() -> Option<T>) -> T {
     let found = (0..TRIALS).find_map(|_| trial());
@@ -104,8 +104,8 @@ pub(crate) fn under<T>(conditions: &str, mut trial: impl FnMut() -> Option<T>) -
     found
 }
 
-/// Makes an experiment in which the kernel ran synfin's program at every transition, as the
-/// program's own count of misses and an independent witness say.
+/// Makes an experiment in which the kernel ran synfin's program at every transition, by the program's
+/// count of misses and an independent witness.
 #[track_caller]
 pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Report, T) {
     seen_whole(|| {
@@ -118,7 +118,7 @@ pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Rep
     })
 }
 
-/// The same for an experiment that says by itself whether synfin missed nothing that it knows of.
+/// The same for an experiment that returns whether synfin reports no misses.
 #[track_caller]
 pub(crate) fn seen_whole<T>(mut experiment: impl FnMut() -> (bool, T)) -> T {
     under("the kernel never skipped synfin's program", || {
@@ -133,8 +133,7 @@ pub(crate) fn seen_whole<T>(mut experiment: impl FnMut() -> (bool, T)) -> T {
     })
 }
 
-/// The share of records that may be missing from a large experiment, as the kernel skipped synfin's
-/// program.
+/// The share of records that may be missing because the kernel skipped synfin's program.
 #[derive(Clone, Copy)]
 pub(crate) struct MayMiss {
     one_in: u64,
@@ -147,14 +146,14 @@ impl MayMiss {
         Self { one_in: records }
     }
 
-    /// So many times as many.
+    /// Multiplies the share.
     pub(crate) const fn times(self, factor: u64) -> Self {
         Self { one_in: self.one_in / factor }
     }
 }
 
-/// Makes a large experiment from which no more records than that are missing. Returns how many may
-/// be: what synfin says is missing, and what the kernel kept from its program without a word.
+/// Makes a large experiment in which at most that share of the records is missing. Returns the number
+/// of missing records: those that synfin reports, and those that only the witness saw.
 #[track_caller]
 pub(crate) fn nearly_whole<E: Events, T>(
     may_miss: MayMiss,
@@ -172,6 +171,13 @@ pub(crate) fn nearly_whole<E: Events, T>(
         );
         (missing <= most).then_some((report, found, missing))
     })
+}
+
+/// The path of a recording that does not exist yet, in a folder that goes away with its handle.
+pub(crate) fn recording_file() -> (TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recording = folder.path().join("recording").to_str().expect("a plain path").to_owned();
+    (folder, recording)
 }
 
 /// A name that nothing else on this machine has.

@@ -138,7 +138,7 @@ impl Synfin {
 
 impl Drop for Synfin {
     fn drop(&mut self) {
-        // Only a test that failed leaves it running.
+        // It still runs only if the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

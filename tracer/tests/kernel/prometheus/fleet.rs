@@ -21,7 +21,7 @@ const RESETS: usize = 20;
 const SLOW: u16 = 7513;
 const WAITING: usize = 9;
 const BACKLOG: i32 = 10;
-/// Nobody listens there.
+/// No listener.
 const CLOSED: u16 = 7514;
 const REFUSED: usize = 15;
 /// A server on the clients' own host, to which few ports are left.
@@ -38,7 +38,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(12);
 const LEEWAY: f64 = 0.25;
 
 #[test]
-fn the_queries_of_a_fleet_give_what_happened_on_all_its_hosts() {
+fn the_queries_in_the_docs_give_what_happened_on_three_hosts() {
     let queries = queries(include_str!("../../../../docs/metrics.md"));
     let in_short = self::queries(include_str!("../../../../README.md"));
     assert_eq!(in_short.len(), 3);
