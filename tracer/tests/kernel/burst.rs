@@ -121,8 +121,8 @@ impl<'a> Held<'a> {
         self.pairs.extend(pairs);
     }
 
-    /// Makes a burst to another port, while some of these connections open and close: if records are
-    /// lost, some of theirs are too.
+    /// Makes a burst to another port, while some of these connections open and close: if records
+    /// are lost, some of theirs are too.
     pub(crate) fn change_amid_burst(&mut self, port: u16, connections: u64) {
         let namespace = self.namespace;
         thread::scope(|scope| {
@@ -135,8 +135,8 @@ impl<'a> Held<'a> {
         });
     }
 
-    /// Ends synfin, and checks with `ss` what is open and in TIME_WAIT, of these connections and of a
-    /// burst to another port.
+    /// Ends synfin, and checks with `ss` what is open and in TIME_WAIT, of these connections and of
+    /// a burst to another port.
     #[track_caller]
     pub(crate) fn finish(&self, synfin: Synfin, port: u16) -> Finished {
         self.namespace.settle();
@@ -186,8 +186,8 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
     namespace.settle();
     let report = synfin.finish().report();
 
-    let walks = walks_in(path, namespace.id());
-    assert!(walks >= lab::scaled(20, 3), "only {walks} walks during the burst");
+    let scans = scans_in(path, namespace.id());
+    assert!(scans >= lab::scaled(20, 3), "only {scans} scans during the burst");
     let off = report.missing();
     for role in ["client", "server"] {
         let row = report.row(role, PORT);
@@ -198,11 +198,13 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
 }
 
 /// The number of scans of a namespace in a recording, which may still be written.
-pub(crate) fn walks_in(recording: impl AsRef<Path>, netns: u64) -> usize {
+pub(crate) fn scans_in(recording: impl AsRef<Path>, netns: u64) -> usize {
     let file = File::open(recording).expect("the recording");
     let frames = Reader::new(BufReader::new(file)).into_iter().flatten().map_while(Result::ok);
-    let is_walk = |frame: &Frame| matches!(frame, Frame::WalkEnd(end) if u64::from(end.netns) == netns && end.error.is_none());
-    frames.filter(is_walk).count()
+    let scans = frames.filter(|frame| {
+        matches!(frame, Frame::WalkEnd(end) if u64::from(end.netns) == netns && end.error.is_none())
+    });
+    scans.count()
 }
 
 /// Makes short connections on loopback as fast as two threads can, half of them closed by either

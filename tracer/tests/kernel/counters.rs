@@ -28,9 +28,9 @@ const LEAST: usize = 50_000;
 const LEAST_ALIKE: usize = 1_000;
 /// The factor by which the slowest machine may stay below these minimums.
 const SLOWEST: usize = 10;
-/// The records of the load that may be missing. Where the kernel preempts programs on its functions,
-/// as it does since 7.0 (without PREEMPT_NONE and PREEMPT_VOLUNTARY), concurrent calls of accept()
-/// are missed.
+/// The records of the load that may be missing. Where the kernel preempts programs on its
+/// functions, as it does since 7.0 (without PREEMPT_NONE and PREEMPT_VOLUNTARY), concurrent calls
+/// of accept() are missed.
 fn may_miss() -> MayMiss {
     MayMiss::one_in(if lab::since(7, 0) { 100 } else { 2_000 })
 }
@@ -191,22 +191,23 @@ impl Place {
         let sent = counters.map(|counters| tells_of_resets.then(|| counters.get("OutRsts")));
         let totals =
             [("TW + TWKilled", sum("/time_wait/entered"), entered), ("OutRsts", resets, sent)];
-        for (name, told, counted) in totals {
+        for (name, reported, counted) in totals {
             let [Some(before), Some(after)] = counted else { continue };
             let off = missing + lab::slack(before);
             eprintln!(
-                "{name} is {before}, then {after}, in the report {told}; off by at most {off}"
+                "{name} is {before}, then {after}, in the report {reported}; off by at most {off}"
             );
-            if !(before.saturating_sub(off)..=after + off).contains(&told) {
-                differences.push(format!("{name} is {before}, then {after}, in the report {told}"));
+            if !(before.saturating_sub(off)..=after + off).contains(&reported) {
+                differences
+                    .push(format!("{name} is {before}, then {after}, in the report {reported}"));
             }
         }
         differences
     }
 }
 
-/// The close reasons for which the kernel sends a RST. It sends all other RSTs without a connection,
-/// or for one that stays open.
+/// The close reasons for which the kernel sends a RST. It sends all other RSTs without a
+/// connection, or for one that stays open.
 const RESET_BY_US: [&str; 7] = [
     "reset_by_us_unread_data",
     "reset_by_us_data_after_close",
@@ -217,8 +218,8 @@ const RESET_BY_US: [&str; 7] = [
     "reset_by_us_linger2",
 ];
 
-/// Where a report on one namespace differs from `ss` before and after, port by port. A missing record
-/// may have said which side a TIME_WAIT belongs to.
+/// Where a report on one namespace differs from `ss` before and after, port by port. A missing
+/// record may have said which side a TIME_WAIT belongs to.
 fn gauges_off(report: &Report, sockets: &[Vec<Sock>; 2], missing: u64) -> Vec<String> {
     let mut differences = Vec::new();
     for (figure, is_counted) in GAUGES {

@@ -143,8 +143,8 @@ fn a_limited_scan_is_a_note() {
         for id in dropped.iter().map(|name| format!("cap_{name}")).chain(["namespaces".into()]) {
             assert_eq!(check(&found, &id)["status"], "note", "{id}");
         }
-        let told = check(&found, "namespaces")["text"].as_str().expect("text");
-        assert!(told.contains(text), "{told}");
+        let reported = check(&found, "namespaces")["text"].as_str().expect("text");
+        assert!(reported.contains(text), "{reported}");
     };
     note(&["sys_admin"], "cannot enter the network namespace");
     note(&["sys_ptrace"], "processes are not shown");
@@ -177,8 +177,11 @@ fn obstacles_are_named() {
     // Without that hook a refusal by RST looks like another, which the self-test detects.
     let test = &found["self_test"];
     assert_eq!(test["right"], false);
-    let told = test["deviations"][0].as_str().expect("a deviation");
-    assert!(told.contains("the reason is connect_refused_icmp, not connect_refused_rst"), "{told}");
+    let reported = test["deviations"][0].as_str().expect("a deviation");
+    assert!(
+        reported.contains("the reason is connect_refused_icmp, not connect_refused_rst"),
+        "{reported}"
+    );
 
     let (code, found, log) = doctor(Broken::not().with_swapped_names("sk_shutdown", "sk_destruct"));
     assert_eq!((code, &check(&found, "kernel_side")["status"]), (3, &"missing".into()));

@@ -289,8 +289,8 @@ fn a_full_disk_loses_only_the_rest_of_the_recording() {
     });
 }
 
-/// Records a repeated `load` to a disk of this size until it is full. Only the rest of the recording
-/// is missing then. Returns the report.
+/// Records a repeated `load` to a disk of this size until it is full. Only the rest of the
+/// recording is missing then. Returns the report.
 #[track_caller]
 pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
     let broken = Broken::not();

@@ -26,8 +26,8 @@ const RING: u64 = 16 << 20;
 /// The most bytes of the ring that a record takes.
 const LARGEST_RECORD: u64 = 128;
 
-/// Bytes for each socket of the kernel: its connection or TIME_WAIT in the tracker, and its record in
-/// a scan.
+/// Bytes for each socket of the kernel: its connection or TIME_WAIT in the tracker, and its record
+/// in a scan.
 const MEMORY_EACH: u64 = 512;
 
 /// Bytes for one batch from the ring in several forms, and for the allocator's fragmentation.

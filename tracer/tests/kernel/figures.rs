@@ -1,6 +1,6 @@
 //! The figures beyond counts of connections: queues, drops and gaps of listeners, resets without a
-//! connection, connections that are stuck, idle or stalled, and ports that run out. Each is compared
-//! with the kernel's own counters, `ss`, a counter of nftables or the clock.
+//! connection, connections that are stuck, idle or stalled, and ports that run out. Each is
+//! compared with the kernel's own counters, `ss`, a counter of nftables or the clock.
 
 mod closing;
 mod ephemeral_ports;

@@ -35,8 +35,8 @@ fn case(args: impl AsRef<str>, wanted: impl Fn(&End) -> bool + 'static) -> Case 
     Case { args, wanted: Box::new(wanted) }
 }
 
-/// Traces a crowd without a filter and with each case's filter, and compares the results with what the
-/// crowd did.
+/// Traces a crowd without a filter and with each case's filter, and compares the results with what
+/// the crowd did.
 #[track_caller]
 fn check(port: u16, cases: impl Fn(&Crowd) -> Vec<Case>) {
     let _lab = lab::enter();
@@ -60,7 +60,7 @@ fn check_some(
     let file = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
     let all = file("all");
 
-    let (_, (cases, told, ends, _kept)) = lab::conclusive(|| {
+    let (_, (cases, reported, ends, _kept)) = lab::conclusive(|| {
         let mut crowd = Crowd::gather(port);
         let cases: Vec<_> = cases(&crowd).into_iter().skip(first).take(count).collect();
         let runs: Vec<_> = [(vec![], all.clone())]
@@ -74,7 +74,8 @@ fn check_some(
             .collect();
         let watch = |(args, recording): &(Vec<String>, String)| {
             let mut report = vec!["report", "-o", "json", "--record", recording];
-            // Where the kernel preempts programs on its functions, it always skips some of ten each.
+            // Where the kernel preempts programs on its functions, it always skips some of ten
+            // each.
             if lab::since(7, 0) {
                 report.push("--tracepoints-only");
             }
@@ -82,13 +83,15 @@ fn check_some(
         };
         let watching = at_a_time(runs.iter().map(|run| move || watch(run)));
         let ends = crowd.play();
-        let told = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
-        let worst =
-            told.iter().map(|told| told.report()).max_by_key(|report| report.event("missed"));
-        (worst.expect("a report"), (cases, told, ends, crowd))
+        let reported = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
+        let worst = reported
+            .iter()
+            .map(|reported| reported.report())
+            .max_by_key(|report| report.event("missed"));
+        (worst.expect("a report"), (cases, reported, ends, crowd))
     });
     let mut differences = Vec::new();
-    let whole = told[0].report();
+    let whole = reported[0].report();
     differences.extend(shown(&whole, port, &ends, &|_| true).map(|what| format!("all: {what}")));
     for (at, Case { args, wanted }) in cases.iter().enumerate() {
         let mut differs = |how: &str, found: Vec<String>| {
@@ -101,7 +104,7 @@ fn check_some(
             let command = command.iter().chain(&from).map(|arg| arg.to_string());
             Synfin::run(command.chain(args.iter().cloned()))
         };
-        let live = &told[at + 1];
+        let live = &reported[at + 1];
         differs("live", shown(&live.report(), port, &ends, wanted).collect());
         differs("live", left_out(&live.report(), &ends, wanted));
         // Replays are the same on every kernel, and slow on a slow machine.
@@ -444,9 +447,9 @@ fn by_reason_state_and_age() {
     let mut crowd = Crowd::gather(ports_of(5));
     let watching = at_a_time((0..runs.len()).map(|at| move || watch(at)));
     let ends = crowd.play();
-    let told = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
+    let reported = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
 
-    for (at, (&(command, ref select, fits), live)) in runs.iter().zip(&told).enumerate() {
+    for (at, (&(command, ref select, fits), live)) in runs.iter().zip(&reported).enumerate() {
         let recording = folder.path().join(at.to_string());
         let replay = |select: &[&str]| {
             let from = ["-o", "json", "--from", recording.to_str().expect("a plain path")];

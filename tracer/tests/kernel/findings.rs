@@ -225,7 +225,7 @@ fn finds_a_listener_that_was_closed_for_a_while() {
     let waiting: Vec<_> = (0..MANY).map(|_| wire.near.connect(at).expect("it waits")).collect();
     drop(listener);
     for _ in 0..MANY {
-        wire.near.connect(at).expect_err("nobody listens");
+        wire.near.connect(at).expect_err("no listener");
     }
     thread::sleep(5 * LISTENER_GAP);
     let again = wire.far.listen(at);
@@ -273,7 +273,7 @@ fn finds_attempts_that_time_out_or_are_refused() {
     wire.far.filter("silence", &format!("tcp dport {} drop", silent.port()));
     thread::scope(|scope| {
         for _ in 0..MANY {
-            scope.spawn(|| wire.near.connect(silent).expect_err("nobody answers"));
+            scope.spawn(|| wire.near.connect(silent).expect_err("no answer"));
             scope.spawn(|| wire.near.connect(refused).expect_err("it is refused"));
         }
     });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    burst::walks_in,
+    burst::scans_in,
     errors::through_a_shell,
     lab::{self, Broken, Namespace, Synfin, reset},
 };
@@ -53,7 +53,7 @@ fn each_file_has_the_connections_that_are_older() {
         assert!(size(&folder) <= MOST, "{}", size(&folder));
         let files = files(&folder);
         let is_over = files.len() >= 3 && !files.contains(&first[0]);
-        (is_over && walks_in(&files[files.len() - 1], namespace.id()) > 0).then_some(())
+        (is_over && scans_in(&files[files.len() - 1], namespace.id()) > 0).then_some(())
     });
     reset(pair.client);
     lab::wait_for_end(pair.server);

@@ -33,18 +33,18 @@ const CONNECTIONS: usize = 200;
 const MEDIAN: Duration = Duration::from_micros(20);
 /// The bound for the 99th percentile.
 const P99: Duration = Duration::from_micros(200);
-/// Both bounds on this machine. An emulated processor runs for ten milliseconds while the other one's
-/// measurement stands still, which is too rare to affect the median.
+/// Both bounds on this machine. An emulated processor runs for ten milliseconds while the other
+/// one's measurement stands still, which is too rare to affect the median.
 fn bounds() -> [Duration; 2] {
     if lab::is_slow() { [lab::slowed(5 * MEDIAN), lab::slowed(10 * P99)] } else { [MEDIAN, P99] }
 }
 
-/// An interrupt between synfin's timestamp and the capture's causes an error that is neither's fault,
-/// so the median round has to be within the bounds. All rounds are printed.
+/// An interrupt between synfin's timestamp and the capture's causes an error that is neither's
+/// fault, so the median round has to be within the bounds. All rounds are printed.
 const ROUNDS: usize = 3;
 
-/// The most handshakes without a duration: one in a thousand takes whole milliseconds on the server,
-/// which looks like a SYN cookie and counts as unmeasured.
+/// The most handshakes without a duration: one in a thousand takes whole milliseconds on the
+/// server, which looks like a SYN cookie and counts as unmeasured.
 const COOKIE_ALIKE: usize = 4;
 
 /// The bound for the error of retransmitted handshakes.
@@ -163,7 +163,7 @@ struct Handshake {
     port: u16,
     /// Whether the capture has a retransmission of the packet that begins it.
     sent_again: bool,
-    told: Duration,
+    reported: Duration,
     captured: Duration,
 }
 
@@ -179,8 +179,8 @@ struct Connection {
     handshake_retransmits: Option<u64>,
 }
 
-/// Traces what `play` does on a link, and captures at both ends. Returns all handshakes but those that
-/// look like SYN cookies.
+/// Traces what `play` does on a link, and captures at both ends. Returns all handshakes but those
+/// that look like SYN cookies.
 fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
     let (_folder, recording) = lab::recording_file();
     let path = &*recording;
@@ -196,8 +196,8 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
     let ends = [("client", &link.near), ("server", &link.far)];
     let mut captured = captured.map(|segments| by_connection(&segments));
     let mut handshakes = Vec::new();
-    let told = Synfin::run(["connections", "-o", "json", "--from", path]);
-    told.each_line(|connection: Connection| {
+    let reported = Synfin::run(["connections", "-o", "json", "--from", path]);
+    reported.each_line(|connection: Connection| {
         let end = ends.iter().position(|&(role, namespace)| {
             connection.role == role && connection.netns == namespace.id()
         });
@@ -223,7 +223,7 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
             role,
             port: ports[1],
             sent_again,
-            told: Duration::from_micros(connection.handshake_us.expect("its time")),
+            reported: Duration::from_micros(connection.handshake_us.expect("its time")),
             captured,
         });
     });
@@ -243,8 +243,8 @@ fn by_connection(segments: &[Segment]) -> HashMap<[u16; 2], Vec<Segment>> {
     connections
 }
 
-/// The time from the first segment that begins a handshake to the first that answers it, and whether
-/// the former was retransmitted in between.
+/// The time from the first segment that begins a handshake to the first that answers it, and
+/// whether the former was retransmitted in between.
 fn captured_handshake(role: &str, segments: &[Segment]) -> (Duration, bool) {
     let [begins, answers] = match role {
         "client" => [(true, false), (true, true)],
@@ -265,7 +265,7 @@ struct Errors(Vec<Duration>);
 
 impl Errors {
     fn of<'a>(handshakes: impl IntoIterator<Item = &'a Handshake>) -> Self {
-        let errors = handshakes.into_iter().map(|it| it.told.abs_diff(it.captured));
+        let errors = handshakes.into_iter().map(|it| it.reported.abs_diff(it.captured));
         let mut errors: Vec<_> = errors.collect();
         errors.sort_unstable();
         Self(errors)

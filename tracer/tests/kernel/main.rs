@@ -1,5 +1,5 @@
-//! The kernel tests: synfin traces real connections of the running kernel, in network namespaces that
-//! each test creates. They load eBPF programs and create namespaces, so they run as root, as
+//! The kernel tests: synfin traces real connections of the running kernel, in network namespaces
+//! that each test creates. They load eBPF programs and create namespaces, so they run as root, as
 //! `cargo xtask test` does.
 
 mod lab;

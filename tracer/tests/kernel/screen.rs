@@ -1,4 +1,4 @@
-//! The screen, live.
+//! The live screen.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -68,7 +68,7 @@ fn at_full_rate_keys_are_answered_and_nothing_is_lost() {
     assert!(slowest < lab::slowed(Duration::from_secs(1)), "an answer took {slowest:?}");
 }
 
-/// From the row to a connection that was reset, and its steps.
+/// From the row to a connection that was reset, and to its steps.
 #[test]
 fn a_reset_connection_is_shown_step_by_step() {
     let _lab = lab::enter();
@@ -79,7 +79,7 @@ fn a_reset_connection_is_shown_step_by_step() {
     let mut screen = Terminal::start(&["top", "-N", &id, "--role", "server"], 120, 40);
     screen.wait_for("no TCP connection");
     let mut pair = namespace.pair_with(&listener, address);
-    // What it has not read makes a reset of its close.
+    // Closing with unread data sends a RST.
     pair.answer_unread(b"an answer");
     drop(pair.client);
     screen.wait_for("reset_by_peer 1");
@@ -93,7 +93,7 @@ fn a_reset_connection_is_shown_step_by_step() {
     screen.end();
 }
 
-/// The pictures in README.md, of real traffic; `cargo xtask docs --pictures` writes them anew.
+/// The pictures in README.md, which `cargo xtask docs --pictures` writes.
 #[test]
 fn pictures_are_drawn_of_real_traffic() {
     const SIZE: (u16, u16) = (100, 26);
@@ -124,7 +124,7 @@ fn pictures_are_drawn_of_real_traffic() {
     }
 }
 
-/// The name of the host that the picture was drawn on, and its kernel's, are nobody's business.
+/// Replaces the names of this host and its kernel.
 fn unnamed(picture: &str) -> String {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
     let [host, kernel] = ["hostname", "osrelease"].map(|name| read(name).expect("its name"));
@@ -133,8 +133,8 @@ fn unnamed(picture: &str) -> String {
     picture.replace(&name, &format!("{:<1$}", "web-1  6.18", name.chars().count()))
 }
 
-/// Some seconds of a small host's life: web traffic, a database, a server that closes on requests
-/// that it has not read, and somebody who is refused.
+/// Some seconds of traffic: a web server, a database, a server that closes with unread requests,
+/// and refused attempts.
 fn play(wire: &Wire) -> Vec<Actor> {
     let [web, database, api] = [8443, 5432, 9000].map(|port| SocketAddr::from((Wire::FAR4, port)));
     let servers = ["nginx", "postgres", "payments"];

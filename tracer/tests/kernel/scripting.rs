@@ -1,4 +1,4 @@
-//! A load test as a script has it: `report --fail-on CONDITION -- COMMAND`, and every exit code.
+//! A load test in a script: `report --fail-on CONDITION -- COMMAND`, with every exit code.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

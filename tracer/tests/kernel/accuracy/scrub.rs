@@ -213,7 +213,7 @@ impl Scrubber {
                     size_of::<SurveySocket>()
                 }
                 survey::KIND_TIME_WAIT => size_of::<SurveyTimeWait>(),
-                other => panic!("a walk gives nothing of kind {other}"),
+                other => panic!("a scan has nothing of kind {other}"),
             };
             rest = &mut rest[length..];
         }

@@ -1,5 +1,5 @@
-//! A random load of servers and clients of every kind. The outcome of a connection depends on timing,
-//! so only the kernel knows it.
+//! A random load of servers and clients of every kind. The outcome of a connection depends on
+//! timing, so only the kernel knows it.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -42,7 +42,7 @@ enum Server {
     /// Leaves it in the queue, and stops listening now and then.
     NeverAccepts,
     /// No server.
-    Nobody,
+    Closed,
     /// No server, behind a firewall that rejects.
     Rejects,
     /// No server, behind a firewall that drops.
@@ -59,7 +59,7 @@ const SERVERS: [Server; 12] = [
     Server::Resets,
     Server::Keeps,
     Server::NeverAccepts,
-    Server::Nobody,
+    Server::Closed,
     Server::Rejects,
     Server::Swallows,
 ];
@@ -105,7 +105,7 @@ impl Server {
             Self::LeavesUnread => wait_for_data(&stream),
             Self::Resets => reset(stream),
             Self::Keeps => keep(stream, rng, kept),
-            Self::NeverAccepts | Self::Nobody | Self::Rejects | Self::Swallows => {}
+            Self::NeverAccepts | Self::Closed | Self::Rejects | Self::Swallows => {}
         }
     }
 }
@@ -263,7 +263,7 @@ fn prepare(site: &Site<'_>, ports: u16) {
 /// The permanent listeners of this kind.
 fn listen(site: &Site<'_>, server: Server) -> Vec<TcpListener> {
     match server {
-        Server::NeverAccepts | Server::Nobody | Server::Rejects | Server::Swallows => Vec::new(),
+        Server::NeverAccepts | Server::Closed | Server::Rejects | Server::Swallows => Vec::new(),
         _ => server.addresses().map(|address| site.servers.listen(address)).into(),
     }
 }
@@ -307,8 +307,8 @@ fn connect_at_random(load: Load, mut rng: Rng) -> Vec<TcpStream> {
     for _ in 0..load.connections / load.threads {
         let server = SERVERS[rng.usize(..SERVERS.len())];
         if matches!(server, Server::Rejects | Server::Swallows) {
-            // The kernel ignores the ICMP error of a firewall on the same host while connect() holds
-            // the socket, and retries after a second. Most clients give up before.
+            // The kernel ignores the ICMP error of a firewall on the same host while connect()
+            // holds the socket, and retries after a second. Most clients give up before.
             keep(begin_connect(server), &mut rng, &mut attempts);
         } else if let Some(stream) = connect(server, load.choosers, &mut rng) {
             match server {

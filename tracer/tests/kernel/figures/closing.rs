@@ -24,9 +24,9 @@ fn who_closes_first_is_counted_on_both_sides() {
         wire.settle();
         (synfin.finish().report(), (wire, listener))
     });
-    let told = |role| figure(&report, role, at.port(), "closed_first");
-    assert_eq!(told("client"), json!({ "us": 3, "peer": 2, "both": 0 }));
-    assert_eq!(told("server"), json!({ "us": 2, "peer": 3, "both": 0 }));
+    let reported = |role| figure(&report, role, at.port(), "closed_first");
+    assert_eq!(reported("client"), json!({ "us": 3, "peer": 2, "both": 0 }));
+    assert_eq!(reported("server"), json!({ "us": 2, "peer": 3, "both": 0 }));
     assert_eq!(figure(&report, "client", at.port(), "closed"), 9);
 }
 
@@ -53,7 +53,7 @@ fn a_connection_with_the_addresses_of_a_time_wait_replaces_it() {
         (synfin.finish().report(), (left, (wire, listener)))
     });
     assert_eq!(left, 1);
-    let told = ["entered", "now", "peak"]
+    let reported = ["entered", "now", "peak"]
         .map(|name| figure(&report, "server", at.port(), &format!("time_wait.{name}")));
-    assert_eq!(told, [json!(TIMES), json!(1), json!(1)]);
+    assert_eq!(reported, [json!(TIMES), json!(1), json!(1)]);
 }

@@ -118,8 +118,8 @@ impl Scarce {
     }
 }
 
-/// The relative error allowed for a prediction. One connection more or less within an interval is an
-/// error of 17 %; on a slow machine connections are less steady.
+/// The relative error allowed for a prediction. One connection more or less within an interval is
+/// an error of 17 %; on a slow machine connections are less steady.
 fn error_at_most() -> f64 {
     if lab::is_slow() { 0.4 } else { 0.2 }
 }
@@ -147,15 +147,15 @@ fn ports_in_use_are_counted_per_destination() {
             let elsewhere: Vec<_> = scarce.wire.pairs(&listener, other, 5).collect();
             (synfin.finish().report(), (scarce, elsewhere))
         });
-        let told = ["used", "ports", "used_pct", "remote"]
+        let reported = ["used", "ports", "used_pct", "remote"]
             .map(|name| figure(&report, "client", at.port(), &format!("ephemeral.{name}")));
         let taken = LIVE + TIME_WAITS;
         assert_eq!(
-            told[..3].iter().map(Value::as_f64).collect::<Vec<_>>(),
+            reported[..3].iter().map(Value::as_f64).collect::<Vec<_>>(),
             [taken as f64, PORTS as f64, 70.0].map(Some),
             "{beforehand}"
         );
-        assert_eq!(told[3], Wire::FAR4.to_string());
+        assert_eq!(reported[3], Wire::FAR4.to_string());
     }
 }
 

@@ -69,14 +69,14 @@ fn what_becomes_of_handshakes_in_the_syn_queue() {
     let names = ["entered", "completed", "dropped", "expired"].map(|it| format!("syn_queue.{it}"));
     let names = names.each_ref().map(String::as_str);
     if is_exact(&report, "syn_queue", PORT, &[&names[..], &["attempts"]].concat()) {
-        let told = names.map(|name| figure(&report, "server", PORT, name).as_u64());
-        let [entered, completed, dropped, expired] = told.map(|count| count.expect("a count"));
-        assert_eq!(completed, COMPLETED as u64, "{told:?}");
+        let shown = names.map(|name| figure(&report, "server", PORT, name).as_u64());
+        let [entered, completed, dropped, expired] = shown.map(|count| count.expect("a count"));
+        assert_eq!(completed, COMPLETED as u64, "{shown:?}");
         assert_eq!(completed, counted.get("PassiveOpens"));
         // A client that closes late retransmits its SYN, which starts another handshake.
-        assert!(entered >= 10 && dropped >= 1 && expired >= 3, "{told:?}");
-        assert_eq!(entered, completed + dropped + expired, "{told:?}");
-        assert!(dropped > counted.get("EmbryonicRsts"), "the listener's as well: {told:?}");
+        assert!(entered >= 10 && dropped >= 1 && expired >= 3, "{shown:?}");
+        assert_eq!(entered, completed + dropped + expired, "{shown:?}");
+        assert!(dropped > counted.get("EmbryonicRsts"), "the listener's as well: {shown:?}");
         assert_eq!(figure(&report, "server", PORT, "attempts"), entered);
         assert_eq!(figure(&report, "server", PORT, "half_open"), 0);
     }
@@ -110,11 +110,14 @@ fn how_long_connections_wait_for_accept() {
     let names = names.each_ref().map(String::as_str);
     if is_exact(&report, "accept_wait", PORT, &names) {
         for name in names {
-            let told = micros(&figure(&report, "server", PORT, name));
+            let shown = micros(&figure(&report, "server", PORT, name));
             // A percentile is too high by up to 1.6 %.
-            assert!((WAIT..=waited.mul_f64(1.02)).contains(&told), "{name}: {told:?}, {waited:?}");
-            let told = micros(&figure(&report, "server", PROMPTLY, name));
-            assert!(told < WAIT, "{name}: {told:?}");
+            assert!(
+                (WAIT..=waited.mul_f64(1.02)).contains(&shown),
+                "{name}: {shown:?}, {waited:?}"
+            );
+            let shown = micros(&figure(&report, "server", PROMPTLY, name));
+            assert!(shown < WAIT, "{name}: {shown:?}");
         }
     }
 }

@@ -47,9 +47,9 @@ fn retransmitted_synacks_are_counted() {
         (synfin.finish().report(), (seen, ends, (wire, listeners)))
     });
     for (end, seen) in [v4, v6].into_iter().zip(seen) {
-        let told = figure(&report, "server", end.port(), "synack_retransmits");
+        let reported = figure(&report, "server", end.port(), "synack_retransmits");
         // The first of each is no retransmission.
-        assert_eq!(told.as_u64(), Some(seen - ATTEMPTS as u64), "{end}: {seen} were seen");
+        assert_eq!(reported.as_u64(), Some(seen - ATTEMPTS as u64), "{end}: {seen} were seen");
         assert_eq!(figure(&report, "server", end.port(), "established"), 0);
     }
 }

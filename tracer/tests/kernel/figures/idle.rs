@@ -45,17 +45,17 @@ fn connections_dropped_while_idle_have_their_idle_time() {
         }
         (synfin.finish().report(), (idle, wire))
     });
-    let is_near = |told: Duration, idle: Duration| told.abs_diff(idle) < LEEWAY;
-    let told = micros(&figure(&report, "client", at.port(), "idle.abnormal_p50_us"));
-    assert!(is_near(told, idle[1]), "{told:?}, not {:?}", idle[1]);
+    let is_near = |reported: Duration, idle: Duration| reported.abs_diff(idle) < LEEWAY;
+    let reported = micros(&figure(&report, "client", at.port(), "idle.abnormal_p50_us"));
+    assert!(is_near(reported, idle[1]), "{reported:?}, not {:?}", idle[1]);
     let all = micros(&figure(&report, "client", at.port(), "idle.p50_us"));
     assert!(all < LEEWAY, "{all:?}");
 
     let lines = Synfin::run(["connections", "-o", "json", "--from", recording]).json_lines();
     let reset = lines.iter().filter(|line| line["reason"] == "reset_by_peer");
-    let told: Vec<_> = reset.map(|line| micros(&line["idle_us"])).collect();
-    assert_eq!(told.len(), 3);
-    for (told, idle) in told.into_iter().zip(idle) {
-        assert!(is_near(told, idle), "{told:?}, not {idle:?}");
+    let reported: Vec<_> = reset.map(|line| micros(&line["idle_us"])).collect();
+    assert_eq!(reported.len(), 3);
+    for (reported, idle) in reported.into_iter().zip(idle) {
+        assert!(is_near(reported, idle), "{reported:?}, not {idle:?}");
     }
 }

@@ -78,8 +78,9 @@ fn listener_drops_agree_with_the_kernels_count() {
         wire.far.settle();
         (synfin.finish().report(), (counted, (wire, full)))
     });
-    let told = [old, open, closed].map(|at| figure(&report, "server", at.port(), "listener.drops"));
-    assert_eq!(told.map(|drops| drops.as_u64()), counted.map(Some));
+    let reported =
+        [old, open, closed].map(|at| figure(&report, "server", at.port(), "listener.drops"));
+    assert_eq!(reported.map(|drops| drops.as_u64()), counted.map(Some));
     assert!(counted.iter().all(|&drops| drops >= 4), "{counted:?}");
 }
 

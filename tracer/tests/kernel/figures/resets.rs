@@ -26,7 +26,7 @@ fn of_port_and_rest(report: &Report, port: u16, name: &str) -> [u64; 2] {
 }
 
 fn is_refused(result: std::io::Result<TcpStream>) {
-    let error = result.expect_err("nobody listens").raw_os_error();
+    let error = result.expect_err("no listener").raw_os_error();
     assert_eq!(error, Some(libc::ECONNREFUSED));
 }
 

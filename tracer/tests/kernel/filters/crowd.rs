@@ -112,7 +112,7 @@ impl Crowd {
         self.families();
         self.bound_clients();
         self.failures();
-        self.fates();
+        self.ends_abnormally();
         self.processes();
         for pair in std::mem::take(&mut self.old) {
             pair.close_by_client();
@@ -247,7 +247,7 @@ impl Crowd {
 
     fn failures(&mut self) {
         let refused = |socket, to| {
-            let error = connect_to(socket, to).expect_err("nobody listens");
+            let error = connect_to(socket, to).expect_err("no listener");
             assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
         };
         let books = Books::default().failed("connect_refused_rst", 1);
@@ -271,7 +271,7 @@ impl Crowd {
         self.open.push(attempt.into());
     }
 
-    fn fates(&mut self) {
+    fn ends_abnormally(&mut self) {
         for pair in self.pairs((Wire::FAR4, self.port + 5), 2) {
             self.pair(
                 &pair,

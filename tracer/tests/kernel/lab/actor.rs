@@ -45,7 +45,7 @@ impl Actor {
         let mut command = Command::new("/proc/self/exe");
         command.args(["--exact", PART, "--nocapture"]);
         command.env(ROLE, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = namespace.within(|| command.spawn()).expect("this program, run anew");
+        let mut child = namespace.within(|| command.spawn()).expect("this program again");
         let orders = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().expect("a pipe"));
         if let Some(cgroup) = cgroup {
@@ -132,7 +132,7 @@ impl Actor {
         loop {
             line.clear();
             let read = self.answers.read_line(&mut line).expect("text");
-            assert!(read > 0, "an actor that was told to {order:?} failed as above");
+            assert!(read > 0, "an actor that got the order {order:?} failed as above");
             if let Some((_, answer)) = line.trim_end().split_once(ANSWER) {
                 return answer.to_owned();
             }

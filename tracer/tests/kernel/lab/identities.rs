@@ -127,8 +127,8 @@ impl Seen {
     ) -> Vec<String> {
         let nothing = Tally::default();
         let identities = self.tallies.get(&namespace.id()).unwrap_or(&nothing).identities(counters);
-        // A reset that another processor handles while a connection ends is attributed wrongly, on a
-        // slow machine in one case of a hundred.
+        // A reset that another processor handles while a connection ends is attributed wrongly, on
+        // a slow machine in one case of a hundred.
         let differ = identities.into_iter().filter(|(name, seen, counted)| {
             let (off, most) = (seen.abs_diff(*counted), missing + slack(*counted));
             if off > 0 {

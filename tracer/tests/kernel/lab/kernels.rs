@@ -69,8 +69,8 @@ impl Feature {
 }
 
 /// The kernel's count of TIME_WAITs entered, minisockets in FIN_WAIT2 included. `None` if it counts
-/// them when they expire, as up to 5.17 (`tw_timer_handler`), and not when they are entered, as since
-/// 6.1 (`__inet_twsk_schedule`).
+/// them when they expire, as up to 5.17 (`tw_timer_handler`), and not when they are entered, as
+/// since 6.1 (`__inet_twsk_schedule`).
 pub(crate) fn time_waits_entered(counters: &Counters) -> Option<u64> {
     counts_beginnings().then(|| counters.get("TW") + counters.get("TWKilled"))
 }
@@ -80,7 +80,8 @@ pub(crate) fn counts_beginnings() -> bool {
     since(6, 1)
 }
 
-/// Whether the running kernel lacks a feature. If so, the test is declared as skipped and has to end.
+/// Whether the running kernel lacks a feature. If so, the test is declared as skipped and has to
+/// end.
 pub(crate) fn lacks(feature: Feature) -> bool {
     let lacks = !feature.is_there();
     if lacks {
@@ -103,8 +104,8 @@ fn on_own_machine() -> bool {
     env::var_os("SYNFIN_TEST_OWN_MACHINE").is_some()
 }
 
-/// Whether a third-party program is missing. On a machine that is there for the tests alone, the test
-/// is skipped then; on any other the test fails with `remedy`.
+/// Whether a third-party program is missing. On a machine that is there for the tests alone, the
+/// test is skipped then; on any other the test fails with `remedy`.
 #[track_caller]
 pub(crate) fn lacks_program(name: &str, is_there: bool, remedy: &str) -> bool {
     assert!(is_there || on_own_machine(), "there is no {name}: {remedy}");

@@ -1,5 +1,5 @@
-//! The laboratory: namespaces with connections, the kernel's own figures about them, and runs of synfin
-//! to compare with those.
+//! The laboratory: namespaces with connections, the kernel's own figures about them, and runs of
+//! synfin to compare with those.
 
 mod actor;
 mod books;
@@ -94,9 +94,9 @@ fn demand_root() {
 /// The most trials of an experiment whose conditions are not met.
 const TRIALS: usize = 10;
 
-/// Repeats an experiment, up to [`TRIALS`] times, until `trial` returns `Some` because its conditions
-/// were met. That must not depend on the result, but on a witness, a clock, or a counter of the kernel.
-/// The caller checks the result, once.
+/// Repeats an experiment, up to [`TRIALS`] times, until `trial` returns `Some` because its
+/// conditions were met. That must not depend on the result, but on a witness, a clock, or a counter
+/// of the kernel. The caller checks the result, once.
 #[track_caller]
 pub(crate) fn under<T>(conditions: &str, mut trial: impl FnMut() -> Option<T>) -> T {
     let found = (0..TRIALS).find_map(|_| trial());
@@ -104,8 +104,8 @@ pub(crate) fn under<T>(conditions: &str, mut trial: impl FnMut() -> Option<T>) -
     found
 }
 
-/// Makes an experiment in which the kernel ran synfin's program at every transition, by the program's
-/// count of misses and an independent witness.
+/// Makes an experiment in which the kernel ran synfin's program at every transition, by the
+/// program's count of misses and an independent witness.
 #[track_caller]
 pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Report, T) {
     seen_whole(|| {
@@ -152,8 +152,8 @@ impl MayMiss {
     }
 }
 
-/// Makes a large experiment in which at most that share of the records is missing. Returns the number
-/// of missing records: those that synfin reports, and those that only the witness saw.
+/// Makes a large experiment in which at most that share of the records is missing. Returns the
+/// number of missing records: those that synfin reports, and those that only the witness saw.
 #[track_caller]
 pub(crate) fn nearly_whole<E: Events, T>(
     may_miss: MayMiss,

@@ -18,7 +18,8 @@ use nix::{
 
 use super::{Counters, Sock, eventually};
 
-/// A new network namespace, whose loopback is up. It is removed on drop, or when the test process ends.
+/// A new network namespace, whose loopback is up. It is removed on drop, or when the test process
+/// ends.
 pub(crate) struct Namespace {
     /// A process in the namespace, which ends with its input.
     holder: Child,

@@ -19,8 +19,8 @@ pub(crate) fn slowed(time: Duration) -> Duration {
     time * *SLOWNESS
 }
 
-/// The load for this machine that corresponds to a load on others, but at least the `least` for which
-/// the test is meaningful.
+/// The load for this machine that corresponds to a load on others, but at least the `least` for
+/// which the test is meaningful.
 pub(crate) fn scaled(load: usize, least: usize) -> usize {
     assert!(least <= load, "at least {least} of {load}");
     least.max(load / *SLOWNESS as usize)

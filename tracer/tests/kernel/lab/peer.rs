@@ -1,8 +1,8 @@
 //! A scripted TCP peer behind a TUN device. It sends nothing by itself and has no timers: the test
 //! says line by line what the peer sends and when.
 //!
-//! The kernel handles a packet before [`Tun::send`] returns, unless a process is using the socket. So
-//! after a line, its effect has happened.
+//! The kernel handles a packet before [`Tun::send`] returns, unless a process is using the socket.
+//! So after a line, its effect has happened.
 
 use std::{
     cell::{Cell, RefCell},

@@ -36,8 +36,8 @@ pub(crate) fn lacks_prometheus(program: &str) -> bool {
 /// A host of the fleet: a name, and the namespaces that its synfin traces.
 pub(crate) struct Host<'a>(pub(crate) &'a str, pub(crate) &'a [&'a Namespace]);
 
-/// Prometheus, and one `synfin serve` for each host. All run in a namespace of their own, where every
-/// port is free and their own traffic is not traced. They end on drop.
+/// Prometheus, and one `synfin serve` for each host. All run in a namespace of their own, where
+/// every port is free and their own traffic is not traced. They end on drop.
 pub(crate) struct Prometheus {
     process: Child,
     namespace: Namespace,

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{Process, Report, deadline};
 
-/// Synfin at work on the live kernel.
+/// A running synfin.
 pub(crate) struct Synfin {
     child: Child,
     /// What it prints, line by line.
@@ -27,7 +27,7 @@ pub(crate) struct Synfin {
     stderr: Option<JoinHandle<String>>,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub(crate) struct Finished {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -35,7 +35,7 @@ pub(crate) struct Finished {
 }
 
 impl Synfin {
-    /// Starts it, and waits until it misses nothing any more.
+    /// Starts it, and waits until it traces everything.
     #[track_caller]
     pub(crate) fn watch<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut command = command();
@@ -43,7 +43,7 @@ impl Synfin {
         Self::watch_command(&mut command)
     }
 
-    /// The same for a command that is synfin in the end.
+    /// The same for a command that executes synfin.
     #[track_caller]
     pub(crate) fn watch_command(command: &mut Command) -> Self {
         let (mut synfin, said) = Self::start(command);
@@ -55,7 +55,7 @@ impl Synfin {
         synfin
     }
 
-    /// Runs it to its own end.
+    /// Runs it until it exits.
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Finished {
         let mut command = command();
@@ -63,7 +63,7 @@ impl Synfin {
         Self::run_command(&mut command)
     }
 
-    /// Runs a command that is synfin in the end.
+    /// Runs a command that executes synfin.
     #[track_caller]
     pub(crate) fn run_command(command: &mut Command) -> Finished {
         let (synfin, _) = Self::start(command);
@@ -79,7 +79,7 @@ impl Synfin {
         (Self { child, lines, stdout: Some(stdout), stderr: Some(stderr) }, said)
     }
 
-    /// Waits until it prints an object that is as wanted; those before it are passed over.
+    /// Waits until it prints a matching JSON object, and skips others.
     #[track_caller]
     pub(crate) fn wait_for_printed(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) {
         let begun = Instant::now();
@@ -92,12 +92,12 @@ impl Synfin {
         }
     }
 
-    /// As the kernel runs it.
+    /// Its process.
     pub(crate) fn process(&self) -> Process {
         Process(self.child.id())
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits by itself.
     #[track_caller]
     pub(crate) fn end(self) -> Finished {
         self.wait()
@@ -145,8 +145,8 @@ impl Drop for Synfin {
 }
 
 impl Finished {
-    /// It failed with this exit code, and said what, why and what to do about it, these parts
-    /// among it.
+    /// Checks that it failed with this exit code, and printed an error, its cause and a remedy with
+    /// these parts.
     #[track_caller]
     pub(crate) fn check_explained(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -155,7 +155,7 @@ impl Finished {
         }
     }
 
-    /// The report of a run whose output is one.
+    /// Parses the output as a single report.
     #[track_caller]
     pub(crate) fn report(&self) -> Report {
         let mut lines = self.json_lines();
@@ -163,7 +163,7 @@ impl Finished {
         Report::new(lines.remove(0))
     }
 
-    /// The objects of an output that is one a line.
+    /// Parses the output as JSON objects, one per line.
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<Value> {
         let mut lines = Vec::new();
@@ -171,7 +171,7 @@ impl Finished {
         lines
     }
 
-    /// The same, one after the other: of long outputs, not all need to be kept.
+    /// The same one by one, so that not all of a long output is kept.
     #[track_caller]
     pub(crate) fn each_line<T: DeserializeOwned>(&self, mut take: impl FnMut(T)) {
         assert_eq!(self.code, 0, "synfin failed: {}", self.stderr);
@@ -181,7 +181,7 @@ impl Finished {
     }
 }
 
-/// Keeps all of a pipe, and passes on each line.
+/// Reads a pipe to its end, and passes on each line.
 fn keep(pipe: impl Read + Send + 'static) -> (JoinHandle<String>, mpsc::Receiver<String>) {
     let (pass, passed) = mpsc::channel();
     let keep = move || {
@@ -191,7 +191,7 @@ fn keep(pipe: impl Read + Send + 'static) -> (JoinHandle<String>, mpsc::Receiver
             if pipe.read_line(&mut kept).expect("text") == 0 {
                 return kept;
             }
-            // Nobody may want to hear more.
+            // The receiver may be gone.
             let _ = pass.send(kept[begun..].trim_end().to_owned());
         }
     };
@@ -202,7 +202,7 @@ fn kept(output: &mut Option<JoinHandle<String>>) -> String {
     output.take().map(|thread| thread.join().expect("its output")).unwrap_or_default()
 }
 
-/// The program that was built with these tests.
+/// The program built with these tests.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_synfin");
 
 fn command() -> Command {

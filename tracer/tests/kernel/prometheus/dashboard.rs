@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
-use super::life::Life;
+use super::life::Traffic;
 use crate::lab::{self, Host, Prometheus, Series, eventually, unix_now};
 
 const DASHBOARD: &str = include_str!("../../../../docs/grafana/synfin.json");
@@ -18,12 +18,12 @@ fn every_panel_of_the_dashboard_shows_real_traffic() {
         return;
     }
     let _lab = lab::enter();
-    let life = Life::new();
-    let (servers, clients) = (life.servers(), life.clients());
+    let traffic = Traffic::new();
+    let (servers, clients) = (traffic.servers(), traffic.clients());
     let hosts = [Host("web-1", &servers), Host("app-1", &clients)];
     let prometheus = Prometheus::watch(&hosts, None);
     let begun = unix_now();
-    life.go_on(Duration::from_secs(15));
+    traffic.go_on(Duration::from_secs(15));
     let dashboard = dashboard();
     let mut legends = BTreeSet::new();
     for panel in panels(&dashboard) {

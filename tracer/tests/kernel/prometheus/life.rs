@@ -1,6 +1,6 @@
-//! Traffic of two hosts: a web server whose clients are near, or behind a network that loses packets;
-//! a pool of connections; a server that resets, one that does not accept in time, and one that is
-//! gone.
+//! Traffic of two hosts: a web server whose clients are near, or behind a network that loses
+//! packets; a pool of connections; a server that resets, one that does not accept in time, and one
+//! that is gone.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -20,13 +20,13 @@ const POOL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6432);
 const BACKLOG: usize = 16;
 
 /// The hosts, and the links between them.
-pub(super) struct Life {
+pub(super) struct Traffic {
     near: Link,
     /// Loses the first SYN-ACK to each client.
     lossy: Link,
 }
 
-impl Life {
+impl Traffic {
     pub(super) fn new() -> Self {
         let near = Link::new(Duration::from_millis(8), &[]);
         near.near.set("ipv4/ip_local_port_range", "40000 40799");
@@ -42,7 +42,7 @@ impl Life {
         [&self.near.near]
     }
 
-    /// Goes on for this long.
+    /// Makes connections for this long.
     pub(super) fn go_on(&self, duration: Duration) {
         let (near, lossy) = (&self.near, &self.lossy);
         let [web, for_lossy] = self.servers().map(|server| server.listen(at(WEB)));
