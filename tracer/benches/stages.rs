@@ -11,13 +11,11 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use synfin::{
-    decode::decode,
-    input::{Input, WalkedTimeWait},
-    recording::Frame,
-    tracker::{By, Distribution, Limits, Tracker},
+    tcp::group_by::By,
+    trace::{decode::decode, event::Input, recording::Frame, scan::WalkedTimeWait},
+    tracker::{Distribution, Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
-
 use tape::{Sock, Tape};
 
 const CONNECTIONS: u64 = 10_000;

@@ -13,10 +13,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use synfin::{
+use synfin::trace::{
+    event::{Input, TimeWaitChange},
     filter::Filter,
-    input::{CgroupName, Container, HOST_NETNS, Input, Names, TimeWaitChange, WalkEnd},
+    ids::HOST_NETNS,
+    names::{CgroupName, Container, Names},
     recording::{Frame, Reader},
+    scan::WalkEnd,
 };
 use synfin_common::holder::HeldSocket;
 use tempfile::TempDir;

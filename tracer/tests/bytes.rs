@@ -7,16 +7,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
-use synfin::{
+use synfin::trace::{
+    counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
     decode::decode,
-    filter::Filter,
-    input::{
-        Accepted, CgroupName, ClockAnchor, Closing, Container, Counters, EphemeralPorts, Input,
-        KERNEL_COUNTERS, KernelCounters, Names, Opening, PortCount, Remains, Reset, ResetWay,
-        Reuse, Session, Tick, TimeWaitChange, TimeWaitEntry, Transition, WalkBegin, WalkEnd,
-        WalkedSocket, WalkedTimeWait,
+    event::{
+        Accepted, Closing, Input, Opening, Remains, Reset, ResetWay, TimeWaitChange, TimeWaitEntry,
+        Transition,
     },
+    filter::Filter,
+    names::{CgroupName, Container, Names},
     recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+    scan::{EphemeralPorts, Reuse, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+    session::Session,
+    time::ClockAnchor,
 };
 use synfin_common::{
     event::{self, Flags, Kind},

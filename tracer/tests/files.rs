@@ -17,10 +17,10 @@ use std::{
 
 use serde_json::{Value, json};
 use synfin::{
-    compare::{COMPARED, Side, compare},
-    harmless::harmless,
-    recording::Frame,
-    tracker::close::{Class, CloseReason},
+    analysis::compare::{COMPARED, Side, compare},
+    message::escape::harmless,
+    tcp::close_reason::{Class, CloseReason},
+    trace::recording::Frame,
 };
 use synfin_common::{event::Flags, state::TcpState::*};
 use tape::{Sock, Tape, closing, recorded, story};

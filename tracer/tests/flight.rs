@@ -18,9 +18,13 @@ use std::{
 
 use serde_json::Value;
 use synfin::{
-    flight::{FlightRecorder, Limits},
-    input::{CgroupName, Container, Input, Names, WalkedSocket},
-    recording::{Frame, Reader},
+    record::flight::{FlightRecorder, Limits},
+    trace::{
+        event::Input,
+        names::{CgroupName, Container, Names},
+        recording::{Frame, Reader},
+        scan::WalkedSocket,
+    },
 };
 use synfin_common::{
     event::{Flags, Kind},

@@ -5,14 +5,22 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use nix::errno::Errno;
 use synfin::{
-    input::{self, Input, Reset, ResetWay, Transition, WalkBegin, WalkEnd, WalkedSocket},
-    tracker::{
-        By, Closed, Handshake, Limits, Observer, Role, Tracker, Unmeasured,
-        close::{
+    tcp::{
+        close_reason::{
             CloseReason::{self, *},
             Outcome,
         },
+        group_by::By,
+        handshake::{Handshake, Unmeasured},
+        role::Role,
     },
+    trace::{
+        event,
+        event::{Input, Reset, ResetWay, Transition},
+        ids,
+        scan::{WalkBegin, WalkEnd, WalkedSocket},
+    },
+    tracker::{Closed, Limits, Observer, Tracker},
 };
 use synfin_common::{
     event::Flags,
@@ -744,7 +752,7 @@ impl Script {
             flags: self.end_flags,
             err: self.err,
             probes: self.probes,
-            closing: Some(input::Closing {
+            closing: Some(event::Closing {
                 bytes_acked: 0,
                 bytes_received: 0,
                 unread: self.unread,
@@ -767,7 +775,7 @@ impl Script {
             }
         }
         let opening =
-            input::Opening { cgroup: 0, accept_queue: (0, 0), comm: input::Comm::default() };
+            event::Opening { cgroup: 0, accept_queue: (0, 0), comm: ids::Comm::default() };
         Transition { flags: self.birth_flags, opening: Some(opening), ..birth }
     }
 

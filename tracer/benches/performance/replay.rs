@@ -10,10 +10,12 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use synfin::{
-    decode::decode,
-    input::Input,
-    recording::{Frame, Reader},
-    sight::Sight,
+    tcp::coverage::Sight,
+    trace::{
+        decode::decode,
+        event::Input,
+        recording::{Frame, Reader},
+    },
     tracker::{Limits, Tracker},
 };
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use synfin::recording::Frame;
+use synfin::trace::recording::Frame;
 
 use crate::{load::Load, median, replay, tracer::Synfin, usage};
 

@@ -3,10 +3,10 @@
 
 use std::mem::{Discriminant, discriminant};
 
-use synfin::{
+use synfin::trace::{
     anonymize::{Anonymizer, Key},
     decode::decode,
-    input::Input,
+    event::Input,
     recording::{Frame, MAGIC, Reader},
 };
 

@@ -2,10 +2,12 @@
 //! and a tracker takes all that is in it.
 
 use synfin::{
-    decode::decode,
-    recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
-    sight::Sight,
-    tracker::{By, Limits, Tracker},
+    tcp::{coverage::Sight, group_by::By},
+    trace::{
+        decode::decode,
+        recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+    },
+    tracker::{Limits, Tracker},
 };
 
 use super::decode::checksum;

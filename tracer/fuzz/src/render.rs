@@ -4,15 +4,18 @@
 use std::io::{self, Write};
 
 use synfin::{
-    decode::decode,
-    input::{Session, Transition},
-    recording::{Frame, Reader},
-    sight::Sight,
-    sink::{
+    output::{
         Format, Lines, Style,
         connection::{self, Connection},
         report::{ReportSink, Rows},
         transition::{self, TransitionLine},
+    },
+    tcp::coverage::Sight,
+    trace::{
+        decode::decode,
+        event::Transition,
+        recording::{Frame, Reader},
+        session::Session,
     },
     tracker::{Closed, Life, Limits, Observer, Tracker},
 };

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arbitrary::Unstructured;
 use synfin::{
-    recording::{Frame, Recorder},
-    sight::Extra,
+    tcp::coverage::Extra,
+    trace::recording::{Frame, Recorder},
 };
 
 use super::story::Story;

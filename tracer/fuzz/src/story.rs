@@ -6,12 +6,16 @@ use std::ops::Range;
 
 use arbitrary::Unstructured;
 use synfin::{
-    input::{
-        CgroupName, ClockAnchor, Container, Counters, EphemeralPorts, KernelCounters, Names, Nanos,
-        NetnsId, PortCount, Reuse, Session, SockId, Tick, WalkBegin, WalkEnd,
+    tcp::coverage::Extra,
+    trace::{
+        counters::{Counters, KernelCounters, PortCount, Tick},
+        ids::{NetnsId, SockId},
+        names::{CgroupName, Container, Names},
+        recording::Frame,
+        scan::{EphemeralPorts, Reuse, WalkBegin, WalkEnd},
+        session::Session,
+        time::{ClockAnchor, Nanos},
     },
-    recording::Frame,
-    sight::Extra,
 };
 use synfin_common::{
     event::{

@@ -3,11 +3,17 @@
 
 use arbitrary::Unstructured;
 use synfin::{
-    decode::decode,
-    filter::{Family, Filter, PortRange},
-    recording::Frame,
-    sight::{Extra, Sight},
-    tracker::{By, Limits, Role, Tracker},
+    tcp::{
+        coverage::{Extra, Sight},
+        group_by::By,
+        role::Role,
+    },
+    trace::{
+        decode::decode,
+        filter::{Family, Filter, PortRange},
+        recording::Frame,
+    },
+    tracker::{Limits, Tracker},
 };
 
 use super::{

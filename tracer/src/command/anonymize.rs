@@ -10,12 +10,16 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    anonymize::{Anonymizer, Key},
     cli::AnonymizeArgs,
-    destination::record_to,
-    failure::{Failure, spelled},
-    message::say,
-    recording::{Frame, Reader, RecordingError},
+    message::{
+        failure::{Failure, spelled},
+        stderr::say,
+    },
+    record::destination::record_to,
+    trace::{
+        anonymize::{Anonymizer, Key},
+        recording::{Frame, Reader, RecordingError},
+    },
 };
 
 /// A key that is shorter can be guessed.

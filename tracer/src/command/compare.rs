@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::Output;
 use crate::{
+    analysis::compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
     cli::Form,
-    compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
-    harmless::{harmless, write_json},
-    input::Session,
-    sink::report::{Report, Rows},
+    message::escape::{harmless, write_json},
+    output::report::{Report, Rows},
+    trace::session::Session,
     tracker::{Observer, Tracker},
 };
 

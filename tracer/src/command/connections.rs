@@ -9,9 +9,13 @@ use synfin_common::state::TcpState;
 
 use super::{Output, say_unasked};
 use crate::{
-    input::{ClockAnchor, Nanos, Session},
-    sink::{Lines, connection::Connection},
-    tracker::{Closed, Life, Observer, Tracker, close::CloseReason},
+    output::{Lines, connection::Connection},
+    tcp::close_reason::CloseReason,
+    trace::{
+        session::Session,
+        time::{ClockAnchor, Nanos},
+    },
+    tracker::{Closed, Life, Observer, Tracker},
 };
 
 /// Which connections are written, and when.

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use super::Output;
 use crate::{
     cli::Form,
-    input::Session,
-    services::Services,
-    sink::diagnosis::Diagnosis,
+    host::services::Services,
+    output::diagnosis::Diagnosis,
+    trace::session::Session,
     tracker::{Observer, Tracker},
 };
 

@@ -27,8 +27,8 @@ pub(crate) use serve::Serve;
 pub(crate) use trace::Trace;
 
 use crate::{
-    input::{Nanos, Session},
-    message::say,
+    message::stderr::say,
+    trace::{session::Session, time::Nanos},
     tracker::{Observer, Tracker},
 };
 

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::Output;
 use crate::{
-    message::say,
+    message::stderr::say,
     tracker::{Observer, Tracker},
 };
 

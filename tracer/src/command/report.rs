@@ -8,11 +8,13 @@ use std::{
 
 use super::Output;
 use crate::{
-    exit::Exit,
-    fail_on::Trial,
-    input::{Nanos, Session, nanos},
-    message::say,
-    sink::report::ReportSink,
+    analysis::conditions::Trial,
+    message::{exit::Exit, stderr::say},
+    output::report::ReportSink,
+    trace::{
+        session::Session,
+        time::{Nanos, nanos},
+    },
     tracker::{Observer, Snapshot, Tracker},
 };
 

@@ -4,9 +4,8 @@ use std::{io, ops::ControlFlow};
 
 use super::Output;
 use crate::{
-    input::{Nanos, Session},
-    serve::Exporter,
-    sink::metrics::Metrics,
+    metrics::{Metrics, serve::Exporter},
+    trace::{session::Session, time::Nanos},
     tracker::{Observer, Tracker},
 };
 

@@ -6,8 +6,8 @@ use synfin_common::state::TcpState;
 
 use super::{Output, say_unasked};
 use crate::{
-    input::{ClockAnchor, Session, Transition},
-    sink::{Lines, transition::TransitionLine},
+    output::{Lines, transition::TransitionLine},
+    trace::{event::Transition, session::Session, time::ClockAnchor},
     tracker::{Life, Observer, Tracker},
 };
 

@@ -12,7 +12,7 @@ use aya::{
 };
 
 use super::refusal::{self, Refusal};
-use crate::sight::Extra;
+use crate::tcp::coverage::Extra;
 
 /// What is attached as a whole or not at all.
 struct Hook {

@@ -3,22 +3,17 @@
 //! [`Kernel::attach`] loads and attaches everything; from then on records are [drained](Kernel::drain)
 //! as bytes, [counted](Kernel::counters), and sockets are walked by the [`survey`] thread.
 
+use crate::{host::privileges, kernel::btf::offsets};
 pub mod btf;
 mod counters;
-mod ephemeral_ports;
 mod hooks;
+pub mod iterators;
 mod kfuncs;
 mod log;
-pub mod namespaces;
-mod net_counters;
-mod offsets;
-mod own_types;
 mod port_counts;
-pub mod preflight;
 mod refusal;
 mod ring;
-pub mod survey;
-mod types;
+pub(crate) mod ring_size;
 
 use std::{
     fmt,
@@ -28,24 +23,22 @@ use std::{
 
 use anyhow::Result;
 use aya::{Btf, EbpfLoader, Endianness, include_bytes_aligned};
+pub use btf::source::BTF_FILE;
+use btf::source::Types;
+pub use counters::Cost;
+pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
+use refusal::Refusal;
+pub use ring::Batch;
 use synfin_common::{
     config::{ABSENT, Config},
     filter::Filter,
 };
 use zerocopy::IntoBytes;
 
-pub use counters::Cost;
-pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
-pub use ring::Batch;
-pub use types::BTF_FILE;
-
-use preflight::Facts;
-use refusal::Refusal;
-use types::Types;
-
 use crate::{
-    input::{Counters, PortCount},
-    sight::Extra,
+    host::privileges::Facts,
+    tcp::coverage::Extra,
+    trace::counters::{Counters, PortCount},
 };
 
 /// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
@@ -105,13 +98,13 @@ pub struct Kernel {
 impl Kernel {
     /// Loads and attaches every hook, and starts the thread that walks sockets.
     ///
-    /// Where this host does not allow that, the error is a [`Failure`](crate::failure::Failure)
+    /// Where this host does not allow that, the error is a [`Failure`](crate::message::failure::Failure)
     /// that says why.
-    pub fn attach(setup: &Setup) -> Result<(Self, survey::Walker)> {
+    pub fn attach(setup: &Setup) -> Result<(Self, iterators::Walker)> {
         Self::try_attach(setup).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))
     }
 
-    fn try_attach(setup: &Setup) -> Result<(Self, survey::Walker), Refusal> {
+    fn try_attach(setup: &Setup) -> Result<(Self, iterators::Walker), Refusal> {
         let &Setup { ring_bytes, ref filter, extras, by_event, verbose, ref btf } = setup;
         raise_memlock();
         // It reads all types itself, which takes as long as everything that is done here.
@@ -127,7 +120,7 @@ impl Kernel {
         let filter = supported(filter, &config);
         let remembered = if filter.remembers == 0 { 1 } else { REMEMBERED_SOCKETS };
 
-        let by_event = by_event || preflight::preempts_hooks();
+        let by_event = by_event || privileges::preempts_hooks();
         let cast = by_event.then(|| offsets::event_cast(types.btf())).flatten();
         let linked = cast.map(|number| kfuncs::link(OBJECT, number)).transpose()?;
         let mut ebpf = loader
@@ -143,7 +136,7 @@ impl Kernel {
         let (hooks, refused) = hooks::attach(&mut ebpf, &btf, extras, by_event)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
-        let walker = survey::Walker::start(ebpf, &btf)?;
+        let walker = iterators::Walker::start(ebpf, &btf)?;
         let kernel = Self {
             hooks,
             refused,
@@ -237,7 +230,7 @@ pub fn describe_types(file: Option<&Path>) -> Result<String> {
 
 /// Of the kernel's types, those that aya looks for.
 fn looked_for(types: &Types) -> Result<Btf, Refusal> {
-    let names: Vec<_> = hooks::looked_for().chain(survey::looked_for()).collect();
+    let names: Vec<_> = hooks::looked_for().chain(iterators::looked_for()).collect();
     let names = names.iter().map(String::as_bytes).collect();
     let strange = |error: &dyn fmt::Display| Refusal::StrangeTypes(error.to_string());
     let few = types.btf().only(&names).map_err(|error| strange(&error))?;

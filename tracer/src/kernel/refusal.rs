@@ -8,15 +8,18 @@ use std::{
 use aya::{BtfError, EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
-use super::preflight::{
-    BPF, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TELLS_TYPES, TRACEPOINT,
+use super::btf::source::{BTF_FILE, FileError};
+use crate::{
+    host::privileges::{
+        BPF, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TELLS_TYPES, TRACEPOINT,
+    },
+    kernel::ring_size::bytes,
+    message::failure::Failure,
 };
-use super::types::{BTF_FILE, FileError};
-use crate::{failure::Failure, ring_size::bytes};
 
 /// What the kernel did not do, by the step that failed.
 #[derive(Debug, Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// There is no type information.
     #[error("cannot read {BTF_FILE}")]
     NoTypes(#[source] io::Error),
@@ -84,7 +87,7 @@ fn no_types(error: &io::Error, facts: &Facts) -> Failure {
     }
     Failure::cannot_run(
         format!("{CANNOT_WATCH}: its kernel's type information (BTF) cannot be read"),
-        format!("{file}: {}", crate::failure::spelled(error)),
+        format!("{file}: {}", crate::message::failure::spelled(error)),
         "see that /sys is mounted and may be read, or give a copy of that file with --btf",
     )
 }
@@ -177,7 +180,7 @@ fn not_verified(tracepoint: &str, error: &io::Error, facts: &Facts) -> Failure {
         format!(
             "the verifier of Linux {} does not accept it ({})",
             facts.kernel,
-            crate::failure::spelled(error)
+            crate::message::failure::spelled(error)
         ),
         "report it with the kernel's version and what `synfin doctor -v` says; until then another kernel will do",
     )
@@ -240,7 +243,7 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
     Failure::cannot_run(
         format!(
             "{CANNOT_WATCH}: the kernel does not let it {deed} ({})",
-            crate::failure::spelled(error)
+            crate::message::failure::spelled(error)
         ),
         why,
         remedy,
@@ -319,7 +322,7 @@ pub(super) fn brief(error: &ProgramError) -> String {
             let complaint = log.lines().rev().map(str::trim).find(|line| {
                 !line.is_empty() && !VERIFIER_STATISTICS.iter().any(|word| line.starts_with(word))
             });
-            let said = crate::failure::spelled(io_error);
+            let said = crate::message::failure::spelled(io_error);
             complaint.map_or(said.clone(), |complaint| format!("{said}: {complaint}"))
         }
         error => chain(error),
@@ -334,7 +337,7 @@ mod tests {
     use aya_obj::VerifierLog;
 
     use super::*;
-    use crate::kernel::preflight::{Release, SYS_ADMIN};
+    use crate::host::privileges::{Release, SYS_ADMIN};
 
     fn facts() -> Facts {
         Facts::of_a_good_host()
@@ -359,7 +362,7 @@ mod tests {
     #[track_caller]
     fn said(refusal: &Refusal, facts: &Facts) -> String {
         let failure = understood(refusal, facts);
-        assert_eq!(failure.exit, crate::exit::Exit::CannotRun);
+        assert_eq!(failure.exit, crate::message::exit::Exit::CannotRun);
         assert!(failure.what.starts_with(CANNOT_WATCH), "{failure}");
         assert!(!failure.why.is_empty() && !failure.remedy.is_empty(), "{failure}");
         failure.lines(false).join("\n")

@@ -3,30 +3,30 @@
 //! The tracker's side hands over a [`moment`](moment::Moment) at every refresh, and never waits; a
 //! thread of its own draws it and takes keys, which change the view only.
 
+pub(crate) mod connection_history;
 mod draw;
-mod feed;
+pub(crate) mod headless;
 mod history;
 mod keys;
 mod model;
-mod moment;
-mod own_cost;
+pub(crate) mod refresh;
 mod rows;
-mod still;
+pub(crate) mod self_usage;
 mod terminal;
 mod theme;
 mod timeline;
-mod watched;
+pub(crate) mod update;
 
 use std::{io, ops::ControlFlow};
 
+pub(crate) use headless::Still;
 pub(crate) use model::Options;
-pub(crate) use still::Still;
 
-use self::{feed::Feed, model::Model, moment::Slot, own_cost::Meter, terminal::Display};
 use crate::{
     command::Output,
-    input::{Nanos, Session, Transition},
-    message::{self, Held},
+    message::stderr::{self, Held},
+    screen::{model::Model, refresh::Feed, self_usage::Meter, terminal::Display, update::Slot},
+    trace::{event::Transition, session::Session, time::Nanos},
     tracker::{Closed, Life, Observer, Tracker},
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct Screen {
 impl Screen {
     /// Takes the terminal over.
     pub(crate) fn open(options: Options) -> io::Result<Self> {
-        let held = message::hold();
+        let held = stderr::hold();
         let slot = Slot::default();
         Ok(Self {
             display: Display::open(Model::new(options), slot.clone())?,

@@ -3,17 +3,18 @@
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc};
 
 use super::{
+    connection_history::Watched,
     history::{History, Rates},
-    moment::{Moment, OwnCost, Slot},
     rows::{self, Column, ShownRow},
-    watched::Watched,
+    update::{Moment, OwnCost, Slot},
 };
 use crate::{
-    diagnose::{Finding, diagnose},
-    input::Session,
-    services::Services,
-    sink::report::Rows,
-    tracker::{By, RowName, RowSnapshot, Snapshot},
+    analysis::diagnose::{Finding, diagnose},
+    host::services::Services,
+    output::report::Rows,
+    tcp::group_by::By,
+    trace::session::Session,
+    tracker::{RowName, RowSnapshot, Snapshot},
 };
 
 /// Connections that ended and are kept: bad ones, and others.

@@ -3,16 +3,17 @@
 
 use std::cmp::Ordering;
 
-use crate::{
-    figure::{Figure, Kind, Shown, Value},
-    input::Session,
-    tracker::{
-        By, RowName, Snapshot,
-        columns::{COLUMNS, PortRow},
-    },
-};
-
 use super::history::History;
+use crate::{
+    output::{
+        column::{Figure, Shown, Value},
+        column_kind::Kind,
+        port_columns::{COLUMNS, PortRow},
+    },
+    tcp::group_by::By,
+    trace::session::Session,
+    tracker::{RowName, Snapshot},
+};
 
 /// A column, and what it is over when not over all.
 pub(crate) struct Column {

@@ -30,7 +30,7 @@ use super::{
     draw::draw,
     keys::{Asked, press},
     model::Model,
-    moment::Slot,
+    update::Slot,
 };
 
 /// How soon something new is drawn.

@@ -6,14 +6,15 @@ use synfin_common::state::TcpState::{
     TimeWait,
 };
 
-use super::watched::{Change, Watched};
+use super::connection_history::{Change, Watched};
 use crate::{
-    figure::Value,
-    input::Nanos,
-    tracker::{
-        Handshake, Role,
-        close::{Class, CloseReason},
+    output::column::Value,
+    tcp::{
+        close_reason::{Class, CloseReason},
+        handshake::Handshake,
+        role::Role,
     },
+    trace::time::Nanos,
 };
 
 /// A moment of a connection's life.

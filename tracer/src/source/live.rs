@@ -5,17 +5,24 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 use anyhow::Result;
 use bytes::Bytes;
 
-use super::surveyor::{Plan, Surveyor};
+use super::scan_schedule::{Plan, Surveyor};
 use crate::{
-    clock,
-    enrich::Enricher,
-    filter::Filter,
-    input::{ClockAnchor, Names, Nanos, NetnsId, Session, Tick, WalkBegin, WalkEnd},
+    host::{clock, namespaces, privileges},
     kernel::{
-        Kernel, Need, Setup, namespaces, preflight,
-        survey::{Answer, Walker},
+        Kernel, Need, Setup,
+        iterators::{Answer, Walker},
     },
-    recording::Frame,
+    source::names::Enricher,
+    trace::{
+        counters::Tick,
+        filter::Filter,
+        ids::NetnsId,
+        names::Names,
+        recording::Frame,
+        scan::{WalkBegin, WalkEnd},
+        session::Session,
+        time::{ClockAnchor, Nanos},
+    },
 };
 
 /// How to trace.
@@ -376,6 +383,6 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
         ));
     }
     session.limitations.extend(kernel.doubt().map(str::to_owned));
-    session.limitations.extend(preflight::limitations());
+    session.limitations.extend(privileges::limitations());
     session
 }

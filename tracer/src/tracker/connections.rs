@@ -10,14 +10,19 @@ use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
 use super::{
-    close::{Past, Resets},
-    handshake::Handshake,
+    classify::{Past, Resets},
     listeners::Listeners,
-    machine::{self, Role},
     owners::Owner,
     ports::{Row, RowId},
 };
-use crate::input::{Nanos, NetnsId, Remains, SockId, Transition};
+use crate::{
+    tcp::{handshake::Handshake, role::Role, state},
+    trace::{
+        event::{Remains, Transition},
+        ids::{NetnsId, SockId},
+        time::Nanos,
+    },
+};
 
 /// How we came to know a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +187,7 @@ impl Life {
         row.gauges.leave(self.state);
         row.gauges.enter(state);
         self.state = state;
-        let gets_through = !self.established && !machine::is_pending(state);
+        let gets_through = !self.established && !state::is_pending(state);
         if gets_through {
             let handshake = handshake(self);
             row.gauges.pending -= 1;

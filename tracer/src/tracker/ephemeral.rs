@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::time_wait;
-use crate::input::{EphemeralPorts, NetnsId, Reuse};
+use crate::trace::{
+    ids::NetnsId,
+    scan::{EphemeralPorts, Reuse},
+};
 
 /// How long a TIME_WAIT lasts, seconds.
 const TIME_WAIT: u64 = time_wait::LENGTH / 1_000_000_000;

@@ -5,7 +5,10 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use rustc_hash::FxBuildHasher;
 
 use super::owners::{Holders, Label, Owner, Process, heirs, owner_of};
-use crate::input::{Nanos, NetnsId, SockId};
+use crate::trace::{
+    ids::{NetnsId, SockId},
+    time::Nanos,
+};
 
 /// More listeners than this are not kept: a row's owner may then be unknown.
 const LIMIT: usize = 1 << 17;

@@ -10,64 +10,65 @@
 //!
 //! (Over an interval, what was pending or open at its start is added on the left.)
 
-mod accepting;
-mod admission;
-pub mod close;
-pub mod columns;
+mod apply;
+pub(crate) mod classify;
+pub(crate) mod closed_ports;
 mod connections;
-mod ends;
-mod ephemeral;
-mod gate;
-mod grouping;
+pub(super) mod ephemeral;
 mod handshake;
+pub(crate) mod histogram;
+pub(crate) mod listener_gap;
 mod listeners;
-mod listening;
-mod machine;
 mod namespaces;
+pub(crate) mod oldest;
 mod owners;
-mod port_counts;
-mod ports;
-mod quantiles;
-mod remains;
-mod settling;
-mod snapshot;
-mod stuck;
+pub(crate) mod pending_close;
+pub(super) mod ports;
+pub(crate) mod report_rows;
+pub(crate) mod scan;
+pub(super) mod snapshot;
 mod time_wait;
-mod walk;
+pub(crate) mod undecided;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use synfin_common::{event::Flags, state::TcpState};
-
+use apply::time_wait::Announced;
+use closed_ports::ClosedPorts;
+use connections::{Connections, Place};
 pub use connections::{Life, Origin};
 pub use ephemeral::Ephemeral;
-pub use grouping::{By, Common, RowName, RowSnapshot};
-pub use handshake::{Handshake, Unmeasured};
-pub use listening::Listening;
-pub use machine::{OPEN_STATES, Role, STATES};
-pub use owners::{Label, Owner};
-pub use ports::{ClosedFirst, Counters, Gauges, RowKey, Walked};
-pub use quantiles::Distribution;
-pub use snapshot::{Events, Snapshot, Tables, Walks};
-pub use stuck::{Oldest, STUCK_STATES};
-
-use close::CloseReason;
-use connections::{Connections, Place};
-use gate::Gate;
+pub use histogram::Distribution;
+pub use listener_gap::Listening;
 use listeners::{Listener, Listeners};
-use machine::Step;
 use namespaces::Namespaces;
+pub use oldest::{Oldest, STUCK_STATES};
 use owners::{Held, KnownNames};
-use port_counts::ClosedPorts;
+pub use owners::{Label, Owner};
+use pending_close::Settling;
+pub use ports::{ClosedFirst, Counters, Gauges, RowKey, Walked};
 use ports::{Ports, RowId, least_limit};
-use remains::Announced;
-use settling::Settling;
+pub use report_rows::{Common, RowName, RowSnapshot};
+pub use snapshot::{Events, Snapshot, Tables, Walks};
+use synfin_common::{event::Flags, state::TcpState};
 use time_wait::{Doubtful, TimeWaitRows};
+use undecided::Gate;
 
+pub use crate::tcp::{
+    group_by::By,
+    handshake::{Handshake, Unmeasured},
+    role::Role,
+    state::{OPEN_STATES, STATES},
+};
 use crate::{
-    filter::Filter,
-    input::{self, Input, KERNEL_COUNTERS, Nanos, NetnsId, SockId, Tick, Transition},
-    sight::Sight,
+    tcp::{close_reason::CloseReason, coverage::Sight, state::is_pending, transition::Step},
+    trace::{
+        counters,
+        counters::{KERNEL_COUNTERS, Tick},
+        event::{Input, Transition},
+        filter::Filter,
+        ids::{NetnsId, SockId},
+        time::Nanos,
+    },
 };
 
 /// The handshake of a connection that was not seen to get established.
@@ -156,7 +157,7 @@ pub struct Tracker {
     settling: Settling,
     closed_ports: ClosedPorts,
     /// The walk that goes on, unless it is being worked on.
-    walk: Option<Box<walk::Walk>>,
+    walk: Option<Box<scan::Walk>>,
     walking: bool,
     walks: u32,
     namespaces: Namespaces,
@@ -164,7 +165,7 @@ pub struct Tracker {
     /// Of ends up to here, all evidence was given.
     settled_until: Nanos,
     interval_start: Nanos,
-    kernel: input::Counters,
+    kernel: counters::Counters,
     /// What the kernel counted in the interval, by [`KERNEL_COUNTERS`].
     kernel_counts: [u64; KERNEL_COUNTERS.len()],
     /// Records that reached us, whatever became of them.
@@ -198,7 +199,7 @@ impl Tracker {
             now: start,
             settled_until: 0,
             interval_start: start,
-            kernel: input::Counters::default(),
+            kernel: counters::Counters::default(),
             kernel_counts: Default::default(),
             received: 0,
             unreadable: 0,
@@ -268,7 +269,7 @@ impl Tracker {
         self.now = self.now.max(tick.time);
         // What is counted only grows, whatever a damaged recording says.
         let known = &mut self.kernel;
-        let input::Counters { seen, lost, filtered, missed } = &tick.counters;
+        let counters::Counters { seen, lost, filtered, missed } = &tick.counters;
         known.missed = known.missed.max(*missed);
         for (known, new) in
             [(&mut known.seen, seen), (&mut known.lost, lost), (&mut known.filtered, filtered)]
@@ -279,7 +280,7 @@ impl Tracker {
         // While records are on their way, a tick is younger than they are.
         let [seen, lost, filtered] = self.kernel.totals();
         if seen <= self.received.saturating_add(lost).saturating_add(filtered) {
-            let settled = tick.time.saturating_sub(settling::WAIT);
+            let settled = tick.time.saturating_sub(pending_close::WAIT);
             self.settled_until = self.settled_until.max(settled);
         }
     }
@@ -288,7 +289,7 @@ impl Tracker {
     fn record_of(&mut self, time: Nanos) {
         self.received += 1;
         self.now = self.now.max(time);
-        self.settled_until = self.settled_until.max(time.saturating_sub(settling::WAIT));
+        self.settled_until = self.settled_until.max(time.saturating_sub(pending_close::WAIT));
     }
 
     /// No more input comes: ends are settled by what is known, and what a filter has not decided is
@@ -537,7 +538,7 @@ impl Tracker {
         (local, remote): (SocketAddr, SocketAddr),
         time: Nanos,
     ) -> Life {
-        let established = !machine::is_pending(state);
+        let established = !is_pending(state);
         // It was there before the last look at open files, or is not known to it.
         let holder = self.held.owner(sock, 0);
         let owner = match role {
@@ -594,7 +595,7 @@ impl Tracker {
             return self.adopt_from(transition, observer);
         };
         let life = self.connections.at(place);
-        let goes_back = life.established && machine::is_pending(transition.old);
+        let goes_back = life.established && is_pending(transition.old);
         let ends = (transition.local, transition.remote);
         let is_young = transition.old == TcpState::SynRecv;
         if goes_back || !life.fits(transition.netns, ends, is_young) {

@@ -5,7 +5,12 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::input::{EphemeralPorts, KernelCounters, Nanos, NetnsId, WalkEnd};
+use crate::trace::{
+    counters::KernelCounters,
+    ids::NetnsId,
+    scan::{EphemeralPorts, WalkEnd},
+    time::Nanos,
+};
 
 /// More namespaces than this are not told apart: the one that was quiet for longest is forgotten,
 /// and walked anew if it still exists.

@@ -5,8 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use rustc_hash::FxBuildHasher;
 
-use crate::input::{
-    CgroupName, Comm, Container, Holder, Names, Nanos, NetnsId, SockId, Transition,
+use crate::trace::{
+    event::Transition,
+    ids::{Comm, NetnsId, SockId},
+    names::{CgroupName, Container, Names},
+    scan::Holder,
+    time::Nanos,
 };
 
 /// More cgroups than this are not told apart: containers of the rest are unknown.

@@ -14,16 +14,18 @@ use synfin_common::{
 };
 
 use super::{
-    close::{CloseReason, Outcome},
-    connections::Life,
-    handshake::{Handshake, Unmeasured},
-    listening::Listening,
-    machine::Role,
-    owners::Label,
-    quantiles::Distribution,
+    connections::Life, histogram::Distribution, listener_gap::Listening, owners::Label,
     time_wait::TimeWaits,
 };
-use crate::{figure::Words, input::NetnsId};
+use crate::{
+    tcp::{
+        close_reason::{CloseReason, Outcome},
+        handshake::{Handshake, Unmeasured},
+        labels::Words,
+        role::Role,
+    },
+    trace::ids::NetnsId,
+};
 
 /// A row's place in its table. Good for as long as something lives in the row.
 pub(crate) type RowId = u32;

@@ -10,16 +10,17 @@ use synfin_common::{event::Kind, port_count::SynQueue};
 
 use super::{
     Tracker,
-    close::CloseReason,
     ephemeral::{Destination, DestinationKey, Ephemeral},
+    listener_gap::Listening,
     listeners::{Listener, Listeners},
-    listening::Listening,
-    machine::Role,
+    oldest::{Stuck, keep_older},
     owners::Label,
     ports::{Counters, Gauges, Row, RowKey, Walked},
-    stuck::{Stuck, keep_older},
 };
-use crate::input::{KERNEL_COUNTERS, Nanos, NetnsId};
+use crate::{
+    tcp::{close_reason::CloseReason, role::Role},
+    trace::{counters::KERNEL_COUNTERS, ids::NetnsId, time::Nanos},
+};
 
 /// The books over an interval. They are kept finely; a report puts them together, see
 /// [`Snapshot::rows`].

@@ -11,7 +11,7 @@ use std::{
 use rustc_hash::FxBuildHasher;
 
 use super::ports::{RowId, RowKey};
-use crate::input::{Nanos, NetnsId};
+use crate::trace::{ids::NetnsId, time::Nanos};
 
 /// `TCP_TIMEWAIT_LEN` of every Linux: not a setting.
 pub(super) const LENGTH: Nanos = 60 * SECOND;
@@ -336,7 +336,7 @@ impl TimeWaits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tracker::Role;
+    use crate::tcp::role::Role;
 
     #[test]
     fn the_kernels_count_settles_what_was_doubtful() {

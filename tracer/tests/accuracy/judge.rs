@@ -1,15 +1,22 @@
 //! What synfin makes of a recording, in the words of [`super::expected`].
 
 use synfin::{
-    decode::decode,
-    figure::Value,
-    input::ClockAnchor,
-    recording::{Frame, Reader},
-    sight::{Extra, Sight},
-    tracker::{
-        By, Closed, Handshake, Life, Limits, Observer, Role, Tracker,
-        columns::{COLUMNS, PortRow},
+    output::{
+        column::Value,
+        port_columns::{COLUMNS, PortRow},
     },
+    tcp::{
+        coverage::{Extra, Sight},
+        group_by::By,
+        handshake::Handshake,
+        role::Role,
+    },
+    trace::{
+        decode::decode,
+        recording::{Frame, Reader},
+        time::ClockAnchor,
+    },
+    tracker::{Closed, Life, Limits, Observer, Tracker},
 };
 
 use super::expected::{SERVER, Scenario};

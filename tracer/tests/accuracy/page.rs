@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Deserialize;
-
-use synfin::figure::Value;
+use synfin::output::column::Value;
 
 use super::{
     expected::Scenario,

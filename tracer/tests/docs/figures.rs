@@ -1,9 +1,12 @@
 //! Figures, and the states that are among their words.
 
 use synfin::{
-    figure::{About, Shown},
-    sink::{Registry, registries},
-    states,
+    output::{
+        Registry,
+        column::{About, Shown},
+        registries,
+    },
+    tcp::state,
 };
 use synfin_common::state::TcpState;
 
@@ -26,7 +29,7 @@ pub(crate) fn page() -> String {
     }
     page += "\n## TCP states\n\n";
     let states = TcpState::ALL
-        .map(|state| vec![code(state.name()), states::title(state), states::meaning(state).into()]);
+        .map(|state| vec![code(state.name()), state::title(state), state::meaning(state).into()]);
     page + &table(&["state", "", "meaning"], states)
 }
 

@@ -1,6 +1,6 @@
 //! Reasons why a connection ended.
 
-use synfin::tracker::close::{Class, CloseReason, Outcome};
+use synfin::tcp::close_reason::{Class, CloseReason, Outcome};
 
 use crate::markdown::{GENERATED, code, table};
 

@@ -8,10 +8,9 @@ use std::{
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use synfin::{
-    compare::COMPARED,
-    figure::{About, Kind},
-    sink::{diagnosis::FINDINGS, registries, report::ROWS},
-    tracker::close::CloseReason,
+    analysis::compare::COMPARED,
+    output::{column::About, column_kind::Kind, diagnosis::FINDINGS, registries, report::ROWS},
+    tcp::close_reason::CloseReason,
 };
 
 use crate::schema::{assert_valid, validator};

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use synfin::{
-    figure::{About, Kind, Shown},
-    sink::registries,
+use synfin::output::{
+    column::{About, Shown},
+    column_kind::Kind,
+    registries,
 };
 
 /// Where the list is.

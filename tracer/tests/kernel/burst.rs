@@ -197,10 +197,10 @@ fn surveys_without_rest_neither_adopt_nor_lose_anything() {
 /// How often a namespace was walked to the end.
 fn walks_of(recording: &str, netns: u64) -> usize {
     let file = std::fs::File::open(recording).expect("the recording");
-    let reader = synfin::recording::Reader::new(std::io::BufReader::new(file));
+    let reader = synfin::trace::recording::Reader::new(std::io::BufReader::new(file));
     let frames = reader.expect("a recording").map(|frame| frame.expect("a frame"));
-    let is_walk = |frame: &synfin::recording::Frame| {
-        matches!(frame, synfin::recording::Frame::WalkEnd(end)
+    let is_walk = |frame: &synfin::trace::recording::Frame| {
+        matches!(frame, synfin::trace::recording::Frame::WalkEnd(end)
             if u64::from(end.netns) == netns && end.error.is_none())
     };
     frames.filter(is_walk).count()

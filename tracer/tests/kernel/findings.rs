@@ -120,7 +120,7 @@ fn connections_that_nobody_closes() {
         })
         .collect();
     // The threshold, and somewhat more.
-    thread::sleep(synfin::diagnose::thresholds::CLOSE_WAIT_AGE + Duration::from_secs(1));
+    thread::sleep(synfin::analysis::diagnose::thresholds::CLOSE_WAIT_AGE + Duration::from_secs(1));
     let found = Found::by(synfin);
     found.is_only("close_wait_leak", "server", at.port());
     let whose = format!("(process {})", std::process::id());
@@ -180,7 +180,7 @@ fn connections_that_are_forgotten_while_idle() {
         pair.send(b"question");
         pair.answer(b"answer");
     }
-    thread::sleep(synfin::diagnose::thresholds::IDLE + Duration::from_secs(1));
+    thread::sleep(synfin::analysis::diagnose::thresholds::IDLE + Duration::from_secs(1));
     // From here on nobody on the way knows them.
     wire.far.filter("forgotten", &format!("tcp dport {} drop", at.port()));
     for pair in &mut pairs {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::Value;
-use synfin::recording::{Frame, Reader};
+use synfin::trace::recording::{Frame, Reader};
 
 use crate::lab::{self, Actor, Cgroup, Namespace, Report, Synfin, Wire, eventually};
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use synfin::sink::metrics::{Durations, OTHER};
+use synfin::metrics::{Durations, OTHER};
 
 use crate::{
     figures::figure_of,

@@ -9,14 +9,11 @@ mod tape;
 mod wire;
 
 use synfin::{
-    decode::decode,
-    input::Session,
-    recording::Frame,
-    sink::metrics::{DEFAULT_SERIES, Form, Kind, METRICS, Metrics, write},
+    metrics::{DEFAULT_SERIES, Form, Kind, METRICS, Metrics, write},
+    trace::{decode::decode, recording::Frame, session::Session},
     tracker::{Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
-
 use tape::{Sock, Tape, story};
 
 /// A trace so far, and its metrics.

@@ -3,14 +3,25 @@
 use std::collections::BTreeMap;
 
 use synfin::{
-    figure::to_object,
-    input::{ClockAnchor, Input, Nanos, SockId},
-    sight::Sight,
+    output::{
+        column::to_object,
+        port_columns::{COLUMNS, PortRow},
+    },
+    tcp::{
+        close_reason::{CloseReason, Outcome},
+        coverage::Sight,
+        group_by::By,
+        handshake::Unmeasured,
+        role::Role,
+    },
+    trace::{
+        event::Input,
+        ids::SockId,
+        time::{ClockAnchor, Nanos},
+    },
     tracker::{
-        By, Closed, Common, Counters, Distribution, Life, Limits, Observer, Origin, Role,
-        RowSnapshot, Snapshot, Tables, Tracker, Unmeasured,
-        close::{CloseReason, Outcome},
-        columns::{COLUMNS, PortRow},
+        Closed, Common, Counters, Distribution, Life, Limits, Observer, Origin, RowSnapshot,
+        Snapshot, Tables, Tracker,
     },
 };
 use synfin_common::{port_count::SynQueue, state::TcpState};

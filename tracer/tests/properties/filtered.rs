@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use synfin::{
-    filter::{Facts, Family, Filter, KnownCgroup},
-    input::{Input, Nanos, NetnsId, SockId},
-    sight::Sight,
-    tracker::{
-        Closed, Handshake, Life, Limits, Observer, Owner, Role, Tracker, close::CloseReason,
+    tcp::{close_reason::CloseReason, coverage::Sight, handshake::Handshake, role::Role},
+    trace::{
+        event::Input,
+        filter::{Facts, Family, Filter, KnownCgroup},
+        ids::{NetnsId, SockId},
+        time::Nanos,
     },
+    tracker::{Closed, Life, Limits, Observer, Owner, Tracker},
 };
 
 use crate::{
@@ -89,12 +91,14 @@ fn shown(inputs: &[Input], sight: Sight, filters: Vec<Filter>) -> (Vec<Shown>, T
     (ends.0, tracker)
 }
 
-fn ports(list: &'static [&'static str]) -> impl Strategy<Value = Vec<synfin::filter::PortRange>> {
+fn ports(
+    list: &'static [&'static str],
+) -> impl Strategy<Value = Vec<synfin::trace::filter::PortRange>> {
     let range = select(list).prop_map(|range| range.parse().expect("ports"));
     prop_oneof![3 => Just(Vec::new()), 1 => vec(range, 1..3)]
 }
 
-fn networks() -> impl Strategy<Value = Vec<synfin::filter::Network>> {
+fn networks() -> impl Strategy<Value = Vec<synfin::trace::filter::Network>> {
     let net = select(&["192.0.2.0/24", "198.51.100.7", "::/0", "0.0.0.0/0", "192.0.2.80/32"][..]);
     prop_oneof![3 => Just(Vec::new()), 1 => vec(net.prop_map(|net| net.parse().expect("a network")), 1..3)]
 }

@@ -11,18 +11,26 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::{collection::vec, prelude::*, sample::Index};
-use synfin::{
-    decode::decode,
-    input::{Input, NetnsId, SockId, WalkBegin},
-    recording::Frame,
-    sight::{Extra, Sight},
-    tracker::{By, Limits, Role, Tracker, close::CloseReason},
-};
-use synfin_common::{event::Kind, state::TcpState};
-
 use books::Books;
 use mangle::{Mangle, mangle, wild_input};
+use proptest::{collection::vec, prelude::*, sample::Index};
+use synfin::{
+    tcp::{
+        close_reason::CloseReason,
+        coverage::{Extra, Sight},
+        group_by::By,
+        role::Role,
+    },
+    trace::{
+        decode::decode,
+        event::Input,
+        ids::{NetnsId, SockId},
+        recording::Frame,
+        scan::WalkBegin,
+    },
+    tracker::{Limits, Tracker},
+};
+use synfin_common::{event::Kind, state::TcpState};
 use world::{Act, NAMESPACES, SECOND, START, World, act, lossless_act};
 
 /// As many cases as the environment says, or `default`.

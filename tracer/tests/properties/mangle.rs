@@ -3,10 +3,15 @@
 use std::{net::SocketAddr, ops::Range};
 
 use proptest::{prelude::*, sample::Index};
-use synfin::input::{
-    Accepted, Closing, Counters, EphemeralPorts, Input, KERNEL_COUNTERS, KernelCounters, Nanos,
-    NetnsId, Opening, PortCount, Remains, Reset, ResetWay, Reuse, SockId, Tick, TimeWaitChange,
-    TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+use synfin::trace::{
+    counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
+    event::{
+        Accepted, Closing, Input, Opening, Remains, Reset, ResetWay, TimeWaitChange, TimeWaitEntry,
+        Transition,
+    },
+    ids::{NetnsId, SockId},
+    scan::{EphemeralPorts, Reuse, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+    time::Nanos,
 };
 use synfin_common::{
     event::{Flags, Kind},

@@ -4,8 +4,13 @@
 use std::net::SocketAddr;
 
 use synfin::{
-    input::{Input, Nanos, NetnsId, Remains, TimeWaitChange, WalkedTimeWait},
-    tracker::Role,
+    tcp::role::Role,
+    trace::{
+        event::{Input, Remains, TimeWaitChange},
+        ids::NetnsId,
+        scan::WalkedTimeWait,
+        time::Nanos,
+    },
 };
 
 use crate::world::{MILLISECOND, SECOND};

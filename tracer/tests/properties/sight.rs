@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*};
 use synfin::{
-    input::{Input, Nanos, NetnsId},
-    sight::Sight,
-    tracker::{
-        By, Closed, Common, Counters, Distribution, Handshake, Limits, Observer, Role, Tracker,
-        close::CloseReason,
+    tcp::{
+        close_reason::CloseReason, coverage::Sight, group_by::By, handshake::Handshake, role::Role,
     },
+    trace::{event::Input, ids::NetnsId, time::Nanos},
+    tracker::{Closed, Common, Counters, Distribution, Limits, Observer, Tracker},
 };
 use synfin_common::port_count::SynQueue;
 

@@ -1,5 +1,5 @@
 //! A world with TCP in it: namespaces, sockets that live by the kernel's rules, and a kernel side
-//! that reports on them and walks over them; with all [hooks](synfin::sight::Extra) that there are,
+//! that reports on them and walks over them; with all [hooks](synfin::tcp::coverage::Extra) that there are,
 //! or with the tracepoints only. What it tells is plausible by construction, and it knows the truth
 //! that a tracker should arrive at.
 
@@ -10,12 +10,20 @@ use std::{
 
 use proptest::{prelude::*, sample::Index};
 use synfin::{
-    input::{
-        Accepted, Closing, Comm, Counters, Input, Nanos, NetnsId, Opening, PortCount, Remains,
-        Reset, ResetWay, SockId, Tick, TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket,
+    tcp::{
+        coverage::{Extra, Sight},
+        role::Role,
     },
-    sight::{Extra, Sight},
-    tracker::{Distribution, Role},
+    trace::{
+        counters::{Counters, PortCount, Tick},
+        event::{
+            Accepted, Closing, Input, Opening, Remains, Reset, ResetWay, TimeWaitEntry, Transition,
+        },
+        ids::{Comm, NetnsId, SockId},
+        scan::{WalkBegin, WalkEnd, WalkedSocket},
+        time::Nanos,
+    },
+    tracker::Distribution,
 };
 use synfin_common::{
     event::{Flags, Kind},

@@ -4,14 +4,14 @@ use ratatui::{
     buffer::{Buffer, Cell},
     style::{Color, Modifier},
 };
-use synfin::{app::still, recording::Frame};
+use synfin::{app::still, trace::recording::Frame};
+use synfin_common::state::TcpState::{Close, SynSent};
 use tempfile::TempDir;
 
 use crate::{
     approved::compare,
     tape::{Sock, Tape, recording, story, story_with_losses},
 };
-use synfin_common::state::TcpState::{Close, SynSent};
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (200, 50)];
 

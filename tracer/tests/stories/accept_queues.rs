@@ -1,8 +1,12 @@
 //! How many wait for accept(), as their successors find it.
 
 use synfin::{
-    input::{Comm, Input, Opening, Transition, WalkedSocket},
-    tracker::Role,
+    tcp::role::Role,
+    trace::{
+        event::{Input, Opening, Transition},
+        ids::Comm,
+        scan::WalkedSocket,
+    },
 };
 use synfin_common::state::TcpState::*;
 

@@ -1,8 +1,9 @@
 //! Who closed first, and for how long nothing had come before the end.
 
 use synfin::{
-    input::{Closing, Input, Transition},
-    tracker::{ClosedFirst, close::CloseReason},
+    tcp::close_reason::CloseReason,
+    trace::event::{Closing, Input, Transition},
+    tracker::ClosedFirst,
 };
 use synfin_common::{
     event::Flags,

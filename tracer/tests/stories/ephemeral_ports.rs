@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 
 use synfin::{
-    input::{EphemeralPorts, Input, Opening, Reuse, Transition},
-    tracker::{By, Ephemeral, Role},
+    tcp::{group_by::By, role::Role},
+    trace::{
+        event::{Input, Opening, Transition},
+        scan::{EphemeralPorts, Reuse},
+    },
+    tracker::Ephemeral,
 };
 use synfin_common::state::TcpState::{self, *};
 
@@ -212,7 +216,7 @@ fn every_address_of_ours_has_all_ports_however_it_became_known() {
     for preexisting in [false, true] {
         let mut story = Story::new();
         story.ephemeral_ports = Some(hundred(Reuse::Never));
-        let met = |sock: Sock| synfin::input::WalkedSocket {
+        let met = |sock: Sock| synfin::trace::scan::WalkedSocket {
             port_by_connect: Some(true),
             ..sock.met_in(Established)
         };

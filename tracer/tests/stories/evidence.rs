@@ -1,8 +1,12 @@
 //! Evidence that comes after the last record of a connection: in time, late, or never.
 
 use synfin::{
-    input::{Closing, Input, Reset, ResetWay, Transition, WalkedSocket},
-    tracker::{By, Limits, close::CloseReason},
+    tcp::{close_reason::CloseReason, group_by::By},
+    trace::{
+        event::{Closing, Input, Reset, ResetWay, Transition},
+        scan::WalkedSocket,
+    },
+    tracker::Limits,
 };
 use synfin_common::{
     event::Flags,

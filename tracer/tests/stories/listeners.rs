@@ -2,9 +2,15 @@
 //! did.
 
 use synfin::{
-    filter::Filter,
-    input::{Closing, Comm, Input, Nanos, Opening, Transition, WalkedSocket},
-    tracker::{Role, RowSnapshot},
+    tcp::role::Role,
+    trace::{
+        event::{Closing, Input, Opening, Transition},
+        filter::Filter,
+        ids::Comm,
+        scan::WalkedSocket,
+        time::Nanos,
+    },
+    tracker::RowSnapshot,
 };
 use synfin_common::state::TcpState::*;
 

@@ -13,16 +13,24 @@ mod remains;
 mod stuck;
 mod time_waits;
 
+use story::{ELSEWHERE, HERE, Sock, Story, at};
 use synfin::{
-    input::{Counters, Input, Tick, WalkedSocket, WalkedTimeWait},
-    tracker::{Common, Handshake, Limits, Origin, Role, Unmeasured, close::CloseReason},
+    tcp::{
+        close_reason::CloseReason,
+        handshake::{Handshake, Unmeasured},
+        role::Role,
+    },
+    trace::{
+        counters::{Counters, Tick},
+        event::Input,
+        scan::{WalkedSocket, WalkedTimeWait},
+    },
+    tracker::{Common, Limits, Origin},
 };
 use synfin_common::{
     event::Kind,
     state::TcpState::{self, *},
 };
-
-use story::{ELSEWHERE, HERE, Sock, Story, at};
 
 #[test]
 fn a_socket_used_anew_is_another_connection() {

@@ -1,14 +1,23 @@
 //! What is counted per port because a stranger decides how often it happens.
 
 use synfin::{
-    figure::Value,
-    filter::Filter,
-    input::{ClockAnchor, EphemeralPorts, NetnsId, PortCount, Reuse},
-    sight::{Extra, Sight},
-    tracker::{
-        By, Common, Counters, Limits, Role,
-        columns::{COLUMNS, PortRow},
+    output::{
+        column::Value,
+        port_columns::{COLUMNS, PortRow},
     },
+    tcp::{
+        coverage::{Extra, Sight},
+        group_by::By,
+        role::Role,
+    },
+    trace::{
+        counters::PortCount,
+        filter::Filter,
+        ids::NetnsId,
+        scan::{EphemeralPorts, Reuse},
+        time::ClockAnchor,
+    },
+    tracker::{Common, Counters, Limits},
 };
 use synfin_common::{
     port_count::{Counted, SynQueue},

@@ -2,9 +2,14 @@
 //! and how they end.
 
 use synfin::{
-    filter::Filter,
-    input::{Input, KERNEL_COUNTERS, KernelCounters, Remains, Transition, WalkEnd},
-    tracker::{By, Limits, Role, close::CloseReason},
+    tcp::{close_reason::CloseReason, group_by::By, role::Role},
+    trace::{
+        counters::{KERNEL_COUNTERS, KernelCounters},
+        event::{Input, Remains, Transition},
+        filter::Filter,
+        scan::WalkEnd,
+    },
+    tracker::Limits,
 };
 use synfin_common::{
     event::{Flags, Kind},

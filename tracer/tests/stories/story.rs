@@ -3,16 +3,21 @@
 use std::net::SocketAddr;
 
 use synfin::{
-    filter::Filter,
-    input::{
-        Accepted, Counters, EphemeralPorts, Input, Nanos, NetnsId, Opening, PortCount, Remains,
-        SockId, Tick, TimeWaitChange, TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket,
-        WalkedTimeWait,
+    tcp::{
+        close_reason::CloseReason,
+        coverage::{Extra, Sight},
+        group_by::By,
+        role::Role,
     },
-    sight::{Extra, Sight},
-    tracker::{
-        By, Closed, Common, Life, Limits, Observer, Role, RowSnapshot, Tracker, close::CloseReason,
+    trace::{
+        counters::{Counters, PortCount, Tick},
+        event::{Accepted, Input, Opening, Remains, TimeWaitChange, TimeWaitEntry, Transition},
+        filter::Filter,
+        ids::{NetnsId, SockId},
+        scan::{EphemeralPorts, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+        time::Nanos,
     },
+    tracker::{Closed, Common, Life, Limits, Observer, RowSnapshot, Tracker},
 };
 use synfin_common::{
     event::{Flags, Kind},

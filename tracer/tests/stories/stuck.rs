@@ -1,9 +1,9 @@
 //! Connections that do not get on: stalled ones, and those that are in a state for longest.
 
 use synfin::{
-    filter::Filter,
-    input::WalkedSocket,
-    tracker::{By, Oldest, Role, STUCK_STATES},
+    tcp::{group_by::By, role::Role},
+    trace::{filter::Filter, scan::WalkedSocket},
+    tracker::{Oldest, STUCK_STATES},
 };
 use synfin_common::state::TcpState::{self, *};
 
@@ -71,7 +71,7 @@ fn what_was_excluded_or_has_ended_is_not_stalled() {
     story.walk_begins(HERE);
     let met = WalkedSocket { time: story.now, ..unanswered(sock, Established) };
     story.goes(sock, (Established, Close));
-    story.tell(synfin::input::Input::Socket(met));
+    story.tell(synfin::trace::event::Input::Socket(met));
     story.walk_ends(HERE, None);
     assert_eq!(stalled(&mut story), 0);
 }

@@ -2,8 +2,12 @@
 //! the kernel shows of it is told in `remains.rs`.
 
 use synfin::{
-    input::{Input, WalkedSocket, WalkedTimeWait},
-    tracker::{By, Limits, Role},
+    tcp::{group_by::By, role::Role},
+    trace::{
+        event::Input,
+        scan::{WalkedSocket, WalkedTimeWait},
+    },
+    tracker::Limits,
 };
 use synfin_common::state::TcpState::{self, *};
 

@@ -2,12 +2,14 @@
 
 use std::{fs, io::Write, net::SocketAddr, path::Path};
 
-use synfin::{
-    input::{
-        ClockAnchor, Closing, Comm, Counters, Input, Opening, Reset, ResetWay, Session, SockId,
-        Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
-    },
+use synfin::trace::{
+    counters::{Counters, Tick},
+    event::{Closing, Input, Opening, Reset, ResetWay, Transition},
+    ids::{Comm, SockId},
     recording::{Frame, Recorder},
+    scan::{WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+    session::Session,
+    time::ClockAnchor,
 };
 use synfin_common::{
     event::{Flags, Kind},

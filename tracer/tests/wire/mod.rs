@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use synfin::input::{Accepted, Input, Remains, Reset, ResetWay, TimeWaitChange, TimeWaitEntry};
+use synfin::trace::event::{
+    Accepted, Input, Remains, Reset, ResetWay, TimeWaitChange, TimeWaitEntry,
+};
 use synfin_common::{
     event::{self, Flags, Kind},
     state::TcpState,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::harmless::harmless;
+use crate::message::escape::harmless;
 
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

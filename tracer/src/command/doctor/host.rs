@@ -3,14 +3,18 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::check::Check;
-use crate::kernel::{
-    PREEMPTED, describe_types,
-    namespaces::{self, Reach},
-    preflight::{
-        self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN, SYS_PTRACE,
+use crate::{
+    host::{
+        mounts,
+        namespaces::{self, Reach},
+        privileges::{
+            self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN,
+            SYS_PTRACE,
+        },
     },
+    kernel::{PREEMPTED, describe_types, ring_size::bytes},
+    message::failure::Failure,
 };
-use crate::{failure::Failure, mounts, ring_size::bytes};
 
 /// Inode of the first pid namespace (the kernel's `PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -34,7 +38,7 @@ pub(super) fn around() -> Vec<Check> {
         reachable_namespaces(&namespaces::reach()),
         cgroup(mounted("cgroup2")),
         processes(pid_namespace),
-        tracefs(mounted("tracefs"), preflight::preempts_hooks()),
+        tracefs(mounted("tracefs"), privileges::preempts_hooks()),
         clock_source(clock.as_deref().map(str::trim)),
     ]
 }
@@ -183,7 +187,8 @@ fn mount_point(mountinfo: &str, kind: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Status, *};
+    use super::*;
+    use crate::command::doctor::check::Status;
 
     #[test]
     fn mounts_are_found_by_kind() {

@@ -2,11 +2,9 @@
 //! connections whose fate is known are seen right.
 
 mod check;
-mod fates;
 mod host;
 mod rate;
-mod self_test;
-mod verdict;
+pub(crate) mod self_test;
 
 use std::{
     io::{self, Write},
@@ -14,25 +12,27 @@ use std::{
     time::Duration,
 };
 
+use check::{Check, Status};
+use rate::Rate;
+pub(crate) use self_test::SelfTest;
+use self_test::Trial;
 use serde_json::json;
 
 use crate::{
     cli::DoctorFormat,
-    failure::Failure,
-    harmless::{harmless, write_json},
+    host::privileges::Facts,
     kernel::{
         DEFAULT_RING_BYTES, Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT,
-        Setup, hooks, preflight::Facts, survey::Walker,
+        Setup, hooks,
+        iterators::Walker,
+        ring_size::{self, bytes},
     },
-    ring_size::{self, bytes},
-    sight::Extra,
+    message::{
+        escape::{harmless, write_json},
+        failure::Failure,
+    },
+    tcp::coverage::Extra,
 };
-
-use check::{Check, Status};
-use rate::Rate;
-use self_test::Trial;
-
-pub(crate) use self_test::SelfTest;
 
 /// Version of the JSON object; it changes when something in it is renamed or goes away.
 const SCHEMA: u32 = 1;

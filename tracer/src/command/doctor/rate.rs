@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 use synfin_common::event::Kind;
 
 use crate::{
-    clock,
-    input::nanos,
-    kernel::{Batch, Kernel},
-    ring_size,
+    host::clock,
+    kernel::{Batch, Kernel, ring_size},
+    trace::time::nanos,
 };
 
 /// The ring is drained so often.

@@ -9,17 +9,16 @@ use ratatui::{
 
 use super::{cell, lines_at, scrolled};
 use crate::{
-    figure::{Value, date},
-    harmless::harmless,
-    input::Nanos,
-    paragraph::labelled,
+    message::{escape::harmless, wrap::labelled},
+    output::column::Value,
     screen::{
+        connection_history::Watched,
         model::Model,
         theme::Theme,
         timeline::{Known, Step, What, timeline},
-        watched::Watched,
     },
-    states,
+    tcp::state,
+    trace::time::{Nanos, date},
 };
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, at: usize) {
@@ -113,7 +112,7 @@ fn line(step: &Step, begin: Option<Nanos>, theme: Theme) -> Line<'static> {
     };
     let note = [known, step.note.as_str()].into_iter().filter(|text| !text.is_empty());
     let note = note.collect::<Vec<_>>().join("; ");
-    let state = step.state.map(states::title).unwrap_or_default();
+    let state = step.state.map(state::title).unwrap_or_default();
     let arrow = match step.what {
         What::Sent(name) => format!("{0} {name} {0}{1}", strokes(name), theme.sign("▶", ">")),
         What::Came(name) => format!("{1}{0} {name} {0}", strokes(name), theme.sign("◀", "<")),

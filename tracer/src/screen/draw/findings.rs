@@ -4,9 +4,8 @@ use ratatui::{Frame, layout::Rect, text::Line};
 
 use super::{lines_at, scrolled};
 use crate::{
-    diagnose::Finding,
-    harmless::harmless,
-    paragraph::labelled,
+    analysis::diagnose::Finding,
+    message::{escape::harmless, wrap::labelled},
     screen::{model::Model, theme::Theme},
 };
 

@@ -8,13 +8,16 @@ use ratatui::{
 use synfin_common::state::TcpState;
 
 use crate::{
-    figure::{Value, date},
-    harmless::harmless,
-    screen::{history::Trend, model::Model, moment::OwnCost, theme::Theme},
-    tracker::{
-        By, OPEN_STATES, RowSnapshot,
-        close::{Class, CloseReason},
+    message::escape::harmless,
+    output::column::Value,
+    screen::{history::Trend, model::Model, theme::Theme, update::OwnCost},
+    tcp::{
+        close_reason::{Class, CloseReason},
+        group_by::By,
+        state::OPEN_STATES,
     },
+    trace::time::date,
+    tracker::RowSnapshot,
 };
 
 /// With fewer lines than this, the rows need them more.
@@ -138,7 +141,7 @@ fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
             let left = ports
                 .exhausted_in
                 .map(|seconds| format!(", none left in {}", Value::Seconds(seconds).to_plain()));
-            let style = if share >= crate::diagnose::thresholds::EPHEMERAL_PCT {
+            let style = if share >= crate::analysis::diagnose::thresholds::EPHEMERAL_PCT {
                 theme.alarm()
             } else {
                 Style::new()

@@ -14,14 +14,13 @@ use ratatui::{
     text::{Line, Span},
     widgets::Paragraph,
 };
-
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{
     model::{Model, Sort, View},
     theme::Theme,
 };
-use crate::harmless::harmless;
+use crate::message::escape::harmless;
 
 /// Fewer characters than that show nothing that helps.
 const LEAST: (u16, u16) = (40, 8);

@@ -9,14 +9,17 @@ use ratatui::{
 
 use super::{cell, lines_at};
 use crate::{
-    figure::Value,
-    harmless::harmless,
-    screen::{model::Model, rows::ShownRow, theme::Theme, watched::Watched},
-    tracker::{
-        Distribution, Role, RowName, RowSnapshot,
-        close::{Class, CloseReason},
-        columns::{COLUMNS, PortRow},
+    message::escape::harmless,
+    output::{
+        column::Value,
+        port_columns::{COLUMNS, PortRow},
     },
+    screen::{connection_history::Watched, model::Model, rows::ShownRow, theme::Theme},
+    tcp::{
+        close_reason::{Class, CloseReason},
+        role::Role,
+    },
+    tracker::{Distribution, RowName, RowSnapshot},
 };
 
 /// Lines of the histogram and of the reasons.

@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{cell, lines_at, row};
 use crate::{
-    figure::{Shown, Width},
+    output::column::{Shown, Width},
     screen::{
         model::{Model, Sort},
         rows::{Column, ShownRow},

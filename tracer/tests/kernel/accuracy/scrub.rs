@@ -6,10 +6,14 @@ use std::{
     hash::Hash,
 };
 
-use synfin::{
+use synfin::trace::{
+    counters::{Counters, Tick},
     decode::decode,
-    input::{ClockAnchor, Counters, Input, NetnsId, Session, Tick},
+    event::Input,
+    ids::NetnsId,
     recording::{Frame, Reader, Recorder},
+    session::Session,
+    time::ClockAnchor,
 };
 use synfin_common::{
     event::{Accepted, Kind, Opening, Reset, Step, TimeWaitChange, TimeWaitEntry},

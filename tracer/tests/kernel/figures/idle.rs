@@ -1,8 +1,7 @@
 //! A filter that silently forgets idle connections is recognisable.
 
 use std::{
-    io::Read,
-    io::Write,
+    io::{Read, Write},
     net::SocketAddr,
     thread,
     time::{Duration, Instant},

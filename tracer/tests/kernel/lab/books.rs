@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use synfin::tracker::close::{Class, CloseReason, Outcome};
+use synfin::tcp::close_reason::{Class, CloseReason, Outcome};
 
 /// Figures that are exact: a name, or the beginning of several.
 const EXACT: [&str; 17] = [

@@ -61,7 +61,6 @@ pub(crate) use synfin::{Finished, PROGRAM, Synfin};
 pub(crate) use terminal::Terminal;
 pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
-
 use witness::Witness;
 
 /// Who works in the laboratory: any number of small tests at a time, or one that needs the whole

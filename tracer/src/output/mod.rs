@@ -1,0 +1,175 @@
+//! What goes out: tables, JSON lines and CSV over the tracker's values. A sink never looks
+//! anything up; what it shows is in the values.
+
+pub mod column;
+pub mod column_kind;
+pub mod connection;
+pub(crate) mod csv_rows;
+pub mod diagnosis;
+pub(crate) mod json_lines;
+pub mod port_columns;
+pub mod report;
+pub(crate) mod table;
+pub mod transition;
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+
+use crate::{
+    analysis::diagnose,
+    output::{
+        column::{About, Figure, to_cells, to_headings},
+        port_columns::COLUMNS,
+    },
+    tcp::group_by::By,
+};
+
+/// What the version of a form means, whichever it is: docs/files.md has the whole of it.
+pub(crate) const SCHEMA_HELP: &str =
+    "Version of this form; it changes when something in it is renamed or goes away.";
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns, for the eyes
+    #[default]
+    Table,
+    /// One JSON object a line
+    Json,
+    /// Comma-separated values with a heading
+    Csv,
+}
+
+/// How to write.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// The form.
+    pub format: Format,
+    /// All columns of a table.
+    pub wide: bool,
+    /// No heading.
+    pub no_header: bool,
+    /// Colours and other terminal controls may be used.
+    pub terminal: bool,
+}
+
+/// Writes items one by one, as they come. What could not be written is said when it is settled.
+pub struct Lines<W, T: 'static> {
+    out: W,
+    style: Style,
+    figures: &'static [Figure<T>],
+    /// The columns of a table.
+    columns: Vec<&'static Figure<T>>,
+    begun: bool,
+    error: Option<io::Error>,
+}
+
+impl<W: Write, T> Lines<W, T> {
+    /// Writes these figures to `out`.
+    pub fn new(out: W, style: Style, figures: &'static [Figure<T>]) -> Self {
+        let columns = table::columns(figures, style.wide, By::Port);
+        Self { out, style, figures, columns, begun: false, error: None }
+    }
+
+    /// Writes one.
+    pub fn write(&mut self, item: &T) {
+        self.csv_heading();
+        let heading = self.takes_heading();
+        let Self { out, style, figures, columns, .. } = self;
+        let written = match style.format {
+            Format::Table => table::line(out, columns, item, heading, style.terminal),
+            Format::Json => json_lines::line(out, figures, item),
+            Format::Csv => csv_rows::line(out, &to_cells(figures, item)),
+        };
+        self.keep(written);
+    }
+
+    /// Whether a heading is due, which it is once at most.
+    fn takes_heading(&mut self) -> bool {
+        !std::mem::replace(&mut self.begun, true) && !self.style.no_header
+    }
+
+    /// Before all rows, so that a file without any tells its columns all the same.
+    fn csv_heading(&mut self) {
+        if self.style.format == Format::Csv && self.takes_heading() {
+            let written = csv_rows::line(&mut self.out, &to_headings(self.figures));
+            self.keep(written);
+        }
+    }
+
+    fn keep(&mut self, written: io::Result<()>) {
+        if let Err(error) = written {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// Hands over what was written, or says what went wrong first.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.csv_heading();
+        self.error.take().map_or(Ok(()), Err)?;
+        self.out.flush()
+    }
+}
+
+/// All figures of one kind of thing.
+pub struct Registry {
+    /// The command that shows them.
+    pub command: &'static str,
+    /// What they are figures of.
+    pub of: &'static str,
+    /// What is said about each, in their order.
+    pub figures: Vec<About>,
+}
+
+/// Every figure that there is.
+pub fn registries() -> [Registry; 6] {
+    fn abouts<T>(figures: &[Figure<T>]) -> Vec<About> {
+        figures.iter().map(|figure| figure.about).collect()
+    }
+    let whole = [abouts(report::HEADER), abouts(report::EVENTS)].concat();
+    [
+        Registry { command: "report", of: "a role and service port", figures: abouts(COLUMNS) },
+        Registry { command: "report", of: "the report as a whole", figures: whole },
+        Registry {
+            command: "connections",
+            of: "a connection",
+            figures: abouts(connection::FIGURES),
+        },
+        Registry { command: "trace", of: "a transition", figures: abouts(transition::FIGURES) },
+        Registry { command: "diagnose", of: "a finding", figures: abouts(diagnose::FIGURES) },
+        Registry {
+            command: "diagnose",
+            of: "the diagnosis as a whole",
+            figures: abouts(diagnosis::DIAGNOSIS),
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::column::Shown;
+
+    #[test]
+    fn every_figure_has_a_name_of_its_own_and_a_meaning() {
+        for Registry { figures, .. } in registries() {
+            for (index, figure) in figures.iter().enumerate() {
+                assert!(figure.help.ends_with('.'), "{}", figure.key);
+                let no_table_has_it = matches!(figure.shown, Shown::Data | Shown::Json);
+                assert_eq!(figure.title.is_empty(), no_table_has_it, "{}", figure.key);
+                for other in &figures[index + 1..] {
+                    assert_ne!(figure.key, other.key);
+                    let nested = |a: &str, b: &str| {
+                        b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'))
+                    };
+                    assert!(
+                        !nested(figure.key, other.key) && !nested(other.key, figure.key),
+                        "{}",
+                        other.key
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Aligned columns.
+
+use std::io::{self, Write};
+
+use unicode_width::UnicodeWidthStr;
+
+use crate::{
+    output::column::{Figure, Shown, Width},
+    tcp::group_by::By,
+};
+
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+/// The columns that a table shows.
+pub(super) fn columns<T>(
+    figures: &'static [Figure<T>],
+    wide: bool,
+    by: By,
+) -> Vec<&'static Figure<T>> {
+    let shown = |figure: &&Figure<T>| match figure.about.shown {
+        Shown::Table(_) => true,
+        Shown::Wide(_) => wide,
+        Shown::Grouped(group, _) => wide || group == by,
+        Shown::Data | Shown::Footer | Shown::Json => false,
+    };
+    figures.iter().filter(shown).collect()
+}
+
+/// One line of a table whose length is not known: columns are as wide as their figure asks for.
+pub(super) fn line<T>(
+    out: &mut impl Write,
+    columns: &[&Figure<T>],
+    item: &T,
+    heading: bool,
+    terminal: bool,
+) -> io::Result<()> {
+    let cells = cells(columns, item);
+    let widths: Vec<_> = columns.iter().map(|figure| least_width(figure)).collect();
+    if heading {
+        write_heading(out, columns, &widths, terminal)?;
+    }
+    write_cells(out, &cells, &widths)
+}
+
+/// A whole table: columns are as wide as they need to be.
+pub(super) fn whole<T>(
+    out: &mut impl Write,
+    columns: &[&Figure<T>],
+    items: &[T],
+    heading: bool,
+    terminal: bool,
+) -> io::Result<()> {
+    let rows: Vec<_> = items.iter().map(|item| cells(columns, item)).collect();
+    let widest = |index: usize| rows.iter().map(|row| row[index].width()).max().unwrap_or(0);
+    let width = |(index, figure): (usize, &&Figure<T>)| match least_width(figure) {
+        Width::Left(least) => Width::Left(least.max(widest(index))),
+        Width::Right(least) => Width::Right(least.max(widest(index))),
+    };
+    let widths: Vec<_> = columns.iter().enumerate().map(width).collect();
+    if heading {
+        write_heading(out, columns, &widths, terminal)?;
+    }
+    rows.iter().try_for_each(|row| write_cells(out, row, &widths))
+}
+
+fn cells<T>(columns: &[&Figure<T>], item: &T) -> Vec<String> {
+    columns.iter().map(|figure| figure.value(item).to_plain()).collect()
+}
+
+/// The width that a figure asks for, but never less than its title's.
+fn least_width<T>(figure: &Figure<T>) -> Width {
+    let title = figure.about.title.width();
+    let width = match figure.about.shown {
+        Shown::Table(width) | Shown::Wide(width) | Shown::Grouped(_, width) => width,
+        Shown::Data | Shown::Footer | Shown::Json => Width::Left(0),
+    };
+    match width {
+        Width::Left(width) => Width::Left(width.max(title)),
+        Width::Right(width) => Width::Right(width.max(title)),
+    }
+}
+
+fn write_heading<T>(
+    out: &mut impl Write,
+    columns: &[&Figure<T>],
+    widths: &[Width],
+    terminal: bool,
+) -> io::Result<()> {
+    let titles: Vec<_> = columns.iter().map(|figure| figure.about.title.to_owned()).collect();
+    if terminal {
+        out.write_all(BOLD.as_bytes())?;
+    }
+    write_cells(out, &titles, widths)?;
+    if terminal {
+        out.write_all(PLAIN.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn write_cells(out: &mut impl Write, cells: &[String], widths: &[Width]) -> io::Result<()> {
+    let mut line = String::new();
+    for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        if index > 0 {
+            line.push(' ');
+        }
+        let padding = |width: usize| " ".repeat(width.saturating_sub(cell.width()));
+        match *width {
+            Width::Left(width) => {
+                line.push_str(cell);
+                line.push_str(&padding(width));
+            }
+            Width::Right(width) => {
+                line.push_str(&padding(width));
+                line.push_str(cell);
+            }
+        }
+    }
+    writeln!(out, "{}", line.trim_end())
+}

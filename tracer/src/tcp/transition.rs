@@ -1,0 +1,33 @@
+//! The TCP state machine, as far as the books need it.
+
+use synfin_common::state::TcpState;
+
+use crate::tcp::role::Role;
+
+/// What a transition is to a socket's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A life begins.
+    Birth(Role),
+    /// The socket becomes a listener, which is no connection.
+    Listens,
+    /// A listener closes.
+    StopsListening,
+    /// A life goes on.
+    Onward,
+    /// A life ends.
+    End,
+}
+
+impl Step {
+    pub(crate) const fn of(old: TcpState, new: TcpState) -> Self {
+        match (old, new) {
+            (_, TcpState::Listen) => Self::Listens,
+            (TcpState::Listen, TcpState::SynRecv) => Self::Birth(Role::Server),
+            (TcpState::Listen, _) => Self::StopsListening,
+            (_, TcpState::SynSent) => Self::Birth(Role::Client),
+            (_, TcpState::Close) => Self::End,
+            _ => Self::Onward,
+        }
+    }
+}

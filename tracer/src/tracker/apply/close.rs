@@ -1,0 +1,236 @@
+//! How lives end: the last record is classified, if need be with the evidence that follows it, and
+//! booked.
+
+use synfin_common::{event::Flags, state::TcpState};
+
+use crate::{
+    tcp::{
+        close_reason::{Class, CloseReason, Outcome},
+        role::Role,
+    },
+    trace::{
+        event::{Input, Reset, ResetWay, Transition},
+        ids::SockId,
+        time::Nanos,
+    },
+    tracker::{
+        Closed, Life, Observer, Origin, Tracker,
+        classify::{self, TimeWait, Verdict},
+        pending_close::Ending,
+    },
+};
+
+impl Tracker {
+    /// Ends up to this time have waited for their evidence for long enough.
+    pub(in crate::tracker) fn settle_until(&mut self, time: Nanos, observer: &mut impl Observer) {
+        while let Some(ending) = self.settling.take_due(time) {
+            self.settle(ending, observer);
+        }
+    }
+
+    pub(in crate::tracker) fn reset(&mut self, reset: &Reset, observer: &mut impl Observer) {
+        if let Some(life) = self.connections.get_mut(reset.sock) {
+            life.resets.note(reset.way);
+            return;
+        }
+        if let ResetWay::Sent { .. } = reset.way
+            && let Some(mut ending) = self.settling.take(reset.sock)
+        {
+            ending.life.resets.note(reset.way);
+            return self.settle(ending, observer);
+        }
+        self.aside_at_gate(reset.sock, reset.time, Input::Reset(*reset));
+    }
+
+    pub(in crate::tracker) fn end(
+        &mut self,
+        transition: &Transition,
+        observer: &mut impl Observer,
+    ) {
+        let place = self.bring_up_to(transition, observer);
+        let Some(mut life) = place.and_then(|place| self.connections.remove_at(place)) else {
+            return;
+        };
+        life.learn_owner(transition, &self.listeners);
+        observer.transition(transition, Some(&life));
+        if let Some(walk) = &mut self.walk {
+            walk.closed(transition);
+        }
+        let past = life.past();
+        let verdict = classify::classify(transition, past);
+        let awaits_reset = classify::awaits_reset(transition, past);
+        let time_wait = verdict.time_wait();
+        if time_wait.is_entered() {
+            self.enter_time_wait(transition, &life, time_wait, awaits_reset);
+        } else if time_wait == TimeWait::Doubtful
+            && let Some(row) = self.ports.key(life.row)
+        {
+            // Now, as the kernel has counted it if it found no place.
+            self.doubtful.add(row, life.netns, transition.time);
+        }
+        if awaits_reset {
+            self.settling.hold(Ending { end: transition.clone(), life, time_wait });
+        } else {
+            self.book(transition, &life, verdict, observer);
+        }
+    }
+
+    /// No more evidence comes of how the last life of this socket ended.
+    pub(in crate::tracker) fn settle_last_life(
+        &mut self,
+        sock: SockId,
+        observer: &mut impl Observer,
+    ) {
+        if let Some(ending) = self.settling.take(sock) {
+            self.settle(ending, observer);
+        }
+    }
+
+    /// Books an end that was held, by all the evidence that there is.
+    fn settle(&mut self, ending: Ending, observer: &mut impl Observer) {
+        let Ending { end, life, time_wait: assumed } = ending;
+        let verdict = classify::classify(&end, life.past());
+        if assumed.is_entered() {
+            if !verdict.time_wait().is_entered() {
+                self.leave_time_wait(life.netns, (end.local, end.remote), false);
+            }
+            self.ports.get_mut(life.row).time_waits.settle();
+        } else if assumed == TimeWait::Doubtful
+            && verdict.time_wait() != TimeWait::Doubtful
+            && let Some(row) = self.ports.key(life.row)
+        {
+            self.doubtful.take_back(row, life.netns, end.time);
+        }
+        self.book(&end, &life, verdict, observer);
+    }
+
+    fn book(
+        &mut self,
+        end: &Transition,
+        life: &Life,
+        verdict: Verdict,
+        observer: &mut impl Observer,
+    ) {
+        let row = self.ports.get_mut(life.row);
+        let (reason, time_wait) = match verdict {
+            Verdict::Ended(reason, time_wait) => (reason, time_wait),
+            Verdict::Discarded => {
+                row.gauges.leave(life.state);
+                row.gauges.pending -= 1;
+                row.interval.discarded += 1;
+                return;
+            }
+        };
+        match time_wait {
+            TimeWait::Entered | TimeWait::InFinWait2 => row.interval.time_wait_entered += 1,
+            TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
+            // The kernel's counter will tell.
+            TimeWait::Doubtful => {}
+            TimeWait::None => {}
+        }
+        self.book_end(life, reason, time_wait, Some(end), end.time, observer);
+    }
+
+    /// Ends the life of a socket that is gone without a record.
+    pub(in crate::tracker) fn lose(
+        &mut self,
+        sock: SockId,
+        time: Nanos,
+        observer: &mut impl Observer,
+    ) {
+        if let Some(life) = self.connections.remove(sock) {
+            self.end_unseen(&life, time, observer);
+        }
+    }
+
+    pub(in crate::tracker) fn end_unseen(
+        &mut self,
+        life: &Life,
+        time: Nanos,
+        observer: &mut impl Observer,
+    ) {
+        let reason =
+            if life.established { CloseReason::LostSight } else { CloseReason::ConnectLostSight };
+        self.book_end(life, reason, TimeWait::None, None, time, observer);
+    }
+
+    fn book_end(
+        &mut self,
+        life: &Life,
+        reason: CloseReason,
+        time_wait: TimeWait,
+        end: Option<&Transition>,
+        time: Nanos,
+        observer: &mut impl Observer,
+    ) {
+        debug_assert_eq!(life.established, reason.outcome() == Outcome::Closed);
+        let closing = end.and_then(|end| end.closing);
+        let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
+        let born = life.origin == Origin::Born;
+        let (sent, received) = end.map_or((None, None), |end| bytes(end, life.role));
+
+        let row = self.ports.get_mut(life.row);
+        row.gauges.leave(life.state);
+        row.interval.end(reason, life.state);
+        if life.established {
+            row.gauges.open -= 1;
+            // Failed attempts have received nothing to be idle since, and have no life to speak of.
+            if let (Some(idle_us), Some(_)) = (idle_us, end) {
+                row.interval.idle.add(idle_us);
+                if reason.class() == Class::Abnormal {
+                    row.interval.idle_abnormal.add(idle_us);
+                }
+            }
+            if born && end.is_some() {
+                row.interval.lifetime.add(time.saturating_sub(life.since) / 1000);
+            }
+        } else {
+            row.gauges.pending -= 1;
+        }
+        row.interval.bytes_sent = row.interval.bytes_sent.saturating_add(sent.unwrap_or(0));
+        row.interval.bytes_received =
+            row.interval.bytes_received.saturating_add(received.unwrap_or(0));
+
+        observer.closed(&Closed {
+            role: life.role,
+            role_assumed: life.role_assumed,
+            netns: life.netns,
+            local: life.local(),
+            remote: life.remote(),
+            service_port: life.service_port(),
+            reason,
+            origin: life.origin,
+            opened: born.then_some(life.since),
+            since: life.since,
+            closed: time,
+            handshake: life.handshake,
+            time_wait: match time_wait {
+                TimeWait::Entered | TimeWait::InFinWait2 => Some(true),
+                TimeWait::None | TimeWait::Overflowed => Some(false),
+                TimeWait::Doubtful => None,
+            },
+            idle_us: idle_us.filter(|_| life.established),
+            owner: life.owner.clone(),
+            bytes_sent: sent,
+            bytes_received: received,
+        });
+    }
+}
+
+/// Payload sent and received. The kernel counts sequence space: a client's SYN and either FIN are
+/// one each.
+fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
+    let Some(closing) = end.closing else {
+        return (None, None);
+    };
+    let our_fin_acknowledged = match end.old {
+        TcpState::FinWait2 => true,
+        TcpState::LastAck | TcpState::Closing => end.err == 0,
+        _ => false,
+    };
+    let syn = u64::from(role == Role::Client);
+    let sent = closing.bytes_acked.saturating_sub(syn + u64::from(our_fin_acknowledged));
+    let fin_received = end.flags.contains(Flags::FIN_RECEIVED);
+    let received = closing.bytes_received.saturating_sub(fin_received.into());
+    (Some(sent), Some(received))
+}

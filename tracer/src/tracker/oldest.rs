@@ -1,0 +1,60 @@
+//! The connections that have been in one state for longest.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rustc_hash::FxBuildHasher;
+use synfin_common::state::TcpState;
+
+use super::{Tracker, connections::Life, owners::Owner, ports::RowId};
+use crate::trace::time::Nanos;
+
+/// The states in which a connection waits for somebody: for our application to close, for the
+/// peer's FIN, for the ACK of ours, for the answer to a SYN.
+pub const STUCK_STATES: [TcpState; 4] =
+    [TcpState::CloseWait, TcpState::FinWait2, TcpState::LastAck, TcpState::SynSent];
+
+/// The connection that has been in a state for longest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Oldest {
+    /// Since when, as far as it is known.
+    pub since: Nanos,
+    /// It was in that state when it was met there: it may have been for longer.
+    pub at_least: bool,
+    /// Whose it is.
+    pub owner: Option<Arc<Owner>>,
+}
+
+/// The oldest of a row in each of [`STUCK_STATES`].
+pub(super) type Stuck = [Option<Oldest>; STUCK_STATES.len()];
+
+/// Keeps the older of both.
+pub(super) fn keep_older(kept: &mut Option<Oldest>, other: Option<Oldest>) {
+    if let Some(other) = other
+        && kept.as_ref().is_none_or(|kept| other.since < kept.since)
+    {
+        *kept = Some(other);
+    }
+}
+
+impl Oldest {
+    fn of(life: &Life) -> Self {
+        Self { since: life.changed, at_least: life.met_in_state, owner: life.owner.clone() }
+    }
+}
+
+impl Tracker {
+    /// The oldest of every row.
+    pub(super) fn stuck(&self) -> HashMap<RowId, Stuck, FxBuildHasher> {
+        let mut rows = HashMap::<RowId, Stuck, _>::default();
+        for (_, life) in self.connections.iter() {
+            let Some(index) = STUCK_STATES.iter().position(|&state| state == life.state) else {
+                continue;
+            };
+            let kept = &mut rows.entry(life.row).or_default()[index];
+            if kept.as_ref().is_none_or(|kept| life.changed < kept.since) {
+                *kept = Some(Oldest::of(life));
+            }
+        }
+        rows
+    }
+}

@@ -1,0 +1,489 @@
+//! A walk over a namespace's sockets, applied to the books.
+//!
+//! A walk is not a moment: sockets come and go while it goes on. So its findings are given after
+//! all records older than its end, and every finding yields to a later record: a socket that was
+//! closed since it was met is not adopted, one that had a record since the walk began is not
+//! missed.
+
+use std::collections::HashMap;
+
+use rustc_hash::FxBuildHasher;
+use synfin_common::{event::Flags, state::TcpState};
+
+use super::{
+    EVIDENCE_LOST, Observer, Tracker,
+    connections::Origin,
+    listeners::Listener,
+    ports::{RowId, RowKey, Walked},
+    time_wait::{ByEnds, EndsKey, Entry, Expiry, LENGTH, expiry, key},
+};
+use crate::{
+    tcp::{role::Role, state},
+    trace::{
+        counters::KernelCounters,
+        event::Transition,
+        ids::{NetnsId, SockId},
+        scan::{WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+        time::Nanos,
+    },
+};
+
+/// More ends than this during one walk are not kept: then it adopts nothing.
+const CLOSED_LIMIT: usize = 1 << 20;
+
+/// A socket's new state is stored a moment after the record of it was made, so that a walk may
+/// still meet the old one. Only a difference that has lasted is a missed record.
+const STORE_DELAY: Nanos = 10_000_000;
+
+/// A connect is reported a moment before its socket can be met by a walk.
+pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
+
+/// A socket that is absent from this many walks in a row is gone, unless losses are known: then
+/// one is enough.
+pub(super) const ABSENCES: u8 = 2;
+
+/// A walk that goes on.
+pub(super) struct Walk {
+    netns: NetnsId,
+    begun: Nanos,
+    number: u32,
+    /// How many losses were known when it began.
+    losses: u64,
+    /// Sockets closed since it began, and when.
+    closed: HashMap<SockId, Nanos, FxBuildHasher>,
+    /// TIME_WAITs that it met, unless they have ended since it began.
+    met: Vec<Met>,
+    /// TIME_WAITs entered since it began, unless the walk has met them.
+    entered: ByEnds<Entry>,
+    /// Of orphans in FIN_WAIT2 whose peer has closed since it began, when that was.
+    turned: ByEnds<Nanos>,
+    /// TIME_WAITs that have ended since it began.
+    left: ByEnds<()>,
+    rows: HashMap<RowId, Walked, FxBuildHasher>,
+    /// It met connections.
+    has_connections: bool,
+    /// Its findings are incomplete: nothing is concluded from what it did not meet.
+    incomplete: bool,
+}
+
+/// A TIME_WAIT as it is there.
+struct Met {
+    entry: Entry,
+    /// It was already booked like this.
+    is_booked: bool,
+}
+
+impl Walk {
+    /// Takes note of an end.
+    pub(super) fn closed(&mut self, end: &Transition) {
+        if end.netns == self.netns {
+            if self.closed.len() < CLOSED_LIMIT {
+                self.closed.insert(end.sock, end.time);
+            } else {
+                self.incomplete = true;
+            }
+        }
+    }
+
+    /// Whether a socket was closed after the walk had met it.
+    fn was_closed_since(&self, socket: &WalkedSocket) -> bool {
+        self.closed.get(&socket.sock).is_some_and(|&time| time >= socket.time)
+    }
+
+    /// Takes note of an entry into TIME_WAIT.
+    pub(super) fn entered_time_wait(&mut self, netns: NetnsId, entry: Entry) {
+        if netns == self.netns && self.entered.len() < CLOSED_LIMIT {
+            self.entered.insert(entry.key, entry);
+        }
+    }
+
+    /// Takes note that an orphan in FIN_WAIT2 has become a TIME_WAIT.
+    pub(super) fn turned_to_time_wait(&mut self, netns: NetnsId, key: EndsKey, time: Nanos) {
+        if netns != self.netns {
+            return;
+        }
+        if let Some(entry) = self.entered.get_mut(&key) {
+            entry.expiry = Some(expiry(time, LENGTH));
+        }
+        // The walk may have met it before.
+        if self.turned.len() < CLOSED_LIMIT {
+            self.turned.insert(key, time);
+        }
+    }
+
+    /// Takes note that a TIME_WAIT is over, which the walk may meet, or have met before.
+    pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndsKey) {
+        if netns == self.netns {
+            self.entered.remove(&key);
+            self.turned.remove(&key);
+            if self.left.len() < CLOSED_LIMIT {
+                self.left.insert(key, ());
+            }
+        }
+    }
+
+    /// When a TIME_WAIT that was met ends; `None`: it is an orphan in FIN_WAIT2.
+    fn expiry(&self, time_wait: &WalkedTimeWait) -> Option<Expiry> {
+        let remaining = u64::from(time_wait.remaining_ms) * 1_000_000;
+        (!time_wait.fin_wait2).then(|| expiry(self.begun, remaining))
+    }
+
+    /// All TIME_WAITs that are there at its end.
+    fn time_waits(&self) -> impl Iterator<Item = Met> {
+        let met = self.met.iter().filter(|met| !self.left.contains_key(&met.entry.key));
+        let met = met.map(|&Met { entry, is_booked }| {
+            let turned = || self.turned.get(&entry.key).map(|&time| expiry(time, LENGTH));
+            Met { entry: Entry { expiry: entry.expiry.or_else(turned), ..entry }, is_booked }
+        });
+        let entered = self.entered.values();
+        met.chain(entered.map(|&entry| Met { entry, is_booked: true }))
+    }
+}
+
+/// Past its handshake, and its retransmissions are not answered.
+fn is_stalled(socket: &WalkedSocket) -> bool {
+    socket.retransmits > 0 && !state::is_pending(socket.state)
+}
+
+impl Tracker {
+    pub(super) fn walk_begins(&mut self, begin: &WalkBegin) {
+        self.walks = self.walks.wrapping_add(1);
+        self.now = self.now.max(begin.time);
+        self.namespaces.walk_begins(begin.netns, begin.time);
+        self.walking = true;
+        self.walk = Some(Box::new(Walk {
+            netns: begin.netns,
+            begun: begin.time,
+            number: self.walks,
+            losses: self.losses(),
+            closed: HashMap::default(),
+            met: Vec::new(),
+            entered: ByEnds::default(),
+            turned: ByEnds::default(),
+            left: ByEnds::default(),
+            rows: HashMap::default(),
+            has_connections: false,
+            incomplete: false,
+        }));
+    }
+
+    pub(super) fn walk_is_unreadable(&mut self) {
+        if let Some(walk) = &mut self.walk {
+            walk.incomplete = true;
+        }
+    }
+
+    pub(super) fn walked_socket(&mut self, socket: &WalkedSocket, observer: &mut impl Observer) {
+        let Some(mut walk) = self.walk.take() else {
+            return;
+        };
+        match socket.state {
+            TcpState::Listen => self.walked_listener(&mut walk, socket),
+            TcpState::NewSynRecv => self.walked_half_open(&mut walk, socket),
+            TcpState::Close | TcpState::TimeWait => {}
+            _ => self.walked_connection(&mut walk, socket, observer),
+        }
+        self.walk = Some(walk);
+    }
+
+    fn walked_listener(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
+        let (netns, local) = (walk.netns, socket.local);
+        let known = self.listeners.get_mut(socket.sock);
+        let mut new_drops = 0;
+        let mut is_new = false;
+        let defers_accept = socket.flags.contains(Flags::DEFER_ACCEPT);
+        match known.filter(|known| (known.netns, known.local) == (netns, local)) {
+            Some(listener) => {
+                listener.absent = 0;
+                listener.seen = listener.seen.max(socket.time);
+                listener.met_by = walk.number;
+                listener.defers_accept = defers_accept;
+                // Else the walk met the one that was at the same address before.
+                if listener.since <= socket.time {
+                    new_drops = listener.drops_since(socket.drops);
+                }
+            }
+            None if walk.was_closed_since(socket) => return,
+            None => {
+                let mut listener = Listener {
+                    netns,
+                    local,
+                    owner: None,
+                    holders: Vec::new(),
+                    looked_at: 0,
+                    cgroup: socket.cgroup,
+                    since: socket.time,
+                    seen: socket.time,
+                    met_by: walk.number,
+                    absent: 0,
+                    defers_accept,
+                    // What it dropped before is not ours to count.
+                    drops: socket.drops,
+                };
+                if let Some(holders) = self.held.of(socket.sock, 0) {
+                    listener.is_held_by(holders);
+                }
+                self.listeners.insert(socket.sock, listener);
+                is_new = true;
+            }
+        }
+        if self.shows_listener(socket.sock) {
+            let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+            let figures = walk.rows.entry(row).or_default();
+            figures.listeners += 1;
+            figures.accept_queue += u64::from(socket.accept_queue.0);
+            figures.limit_queue(socket.accept_queue.1.into());
+            let row = self.ports.get_mut(row);
+            row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
+            row.interval.listener_drops += new_drops;
+            if is_new {
+                row.listening.is_met();
+            }
+        }
+    }
+
+    fn walked_half_open(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
+        let key = RowKey::of_port(walk.netns, Role::Server, socket.local.port());
+        if let Some(row) = self.ports.find(key)
+            && self.shows_half_open(walk.netns, socket)
+        {
+            walk.rows.entry(row).or_default().half_open += 1;
+        }
+    }
+
+    fn walked_connection(
+        &mut self,
+        walk: &mut Walk,
+        socket: &WalkedSocket,
+        observer: &mut impl Observer,
+    ) {
+        walk.has_connections = true;
+        if self.connections.get(socket.sock).is_none()
+            && (walk.was_closed_since(socket)
+                || !self.admits_walked(walk.netns, walk.number, socket, observer))
+        {
+            return;
+        }
+        if let Some(life) = self.connections.get_mut(socket.sock) {
+            let had_record_since = life.changed > socket.time;
+            let is_stored = life.changed.saturating_add(STORE_DELAY) < socket.time;
+            let goes_back = life.established && state::is_pending(socket.state) && is_stored;
+            // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
+            let is_client = socket.port_by_connect == Some(true);
+            let turned_client = life.role == Role::Server && is_client;
+            let fits = life.fits(walk.netns, (socket.local, socket.remote), false);
+            let is_same = fits && !goes_back && !turned_client;
+            if had_record_since || is_same {
+                life.met_by = walk.number;
+                life.absent = 0;
+            }
+            if is_same && is_stalled(socket) {
+                walk.rows.entry(life.row).or_default().stalled += 1;
+            }
+            if had_record_since {
+                return;
+            }
+            if is_same {
+                life.learn_ends(socket.local, socket.remote);
+                if life.state != socket.state {
+                    if is_stored {
+                        // A record in the middle of the life is missing.
+                        self.gaps += 1;
+                        life.changed = socket.time;
+                        life.met_in_state = true;
+                        let row = self.ports.get_mut(life.row);
+                        life.enter(socket.state, row, |_| EVIDENCE_LOST);
+                    } else {
+                        // The next walk shows whether a record is missing.
+                        self.namespaces.change(walk.netns, socket.time);
+                    }
+                }
+                return;
+            }
+            // Another connection has the socket's address: an end and a birth were lost.
+            self.gaps += 1;
+            self.lose(socket.sock, socket.time, observer);
+        }
+        if walk.was_closed_since(socket) || walk.incomplete || socket.remote.port() == 0 {
+            return;
+        }
+        let origin = self.origin_of_adopted(walk.netns);
+        if origin == Origin::AfterLoss {
+            if self.connections.is_full() {
+                // If it took the place of another that lives, walks would exchange them for ever.
+                return;
+            }
+            // The record of its birth is missing.
+            self.gaps += 1;
+        }
+        let role = match socket.state {
+            TcpState::SynSent => (Role::Client, false),
+            _ => self.role_of(walk.netns, (socket.local, socket.remote), socket.port_by_connect),
+        };
+        let ends = (socket.local, socket.remote);
+        let socket_id = (walk.netns, socket.sock);
+        let mut life = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
+        life.met_by = walk.number;
+        self.settle_last_life(socket.sock, observer);
+        if is_stalled(socket) {
+            walk.rows.entry(life.row).or_default().stalled += 1;
+        }
+        self.add(socket.sock, life, observer);
+    }
+
+    pub(super) fn walked_time_wait(&mut self, time_wait: &WalkedTimeWait) {
+        let Some(mut walk) = self.walk.take() else {
+            return;
+        };
+        let key = key(walk.netns, (time_wait.local, time_wait.remote));
+        // What was met may have ended since: then it says nothing of one at the same ends.
+        if !walk.left.contains_key(&key)
+            && let Some((row, is_guess)) = self.row_of_time_wait(&walk, key, time_wait)
+        {
+            let expiry = walk.expiry(time_wait);
+            walk.entered.remove(&key);
+            let entry = Entry { key, row, is_guess, expiry };
+            let is_booked = self.time_wait_rows.meet(&entry, walk.number);
+            walk.met.push(Met { entry, is_booked });
+        }
+        self.walk = Some(walk);
+    }
+
+    /// The row of a TIME_WAIT that a walk met, and whether that is a guess; `None` if a filter
+    /// excludes it.
+    fn row_of_time_wait(
+        &mut self,
+        walk: &Walk,
+        key: EndsKey,
+        time_wait: &WalkedTimeWait,
+    ) -> Option<(RowId, bool)> {
+        let ends = (time_wait.local, time_wait.remote);
+        if let Some(entry) = walk.entered.get(&key) {
+            return Some((entry.row, entry.is_guess));
+        }
+        let known = self.time_wait_rows.get(key).filter(|known| !known.is_guess);
+        if let Some(known) = known.filter(|known| self.is_row_of(known.row, walk.netns, ends)) {
+            return Some((known.row, false));
+        }
+        let (role, is_guess) = self.role_of(walk.netns, ends, time_wait.port_by_connect);
+        if !self.shows_time_wait(walk.netns, role, is_guess, time_wait) {
+            return None;
+        }
+        let row = self.row_key(walk.netns, role, ends, None);
+        Some((self.row(row, true), is_guess))
+    }
+
+    pub(super) fn walk_ends(&mut self, end: &WalkEnd, observer: &mut impl Observer) {
+        let Some(mut walk) = self.walk.take() else {
+            return;
+        };
+        self.walking = false;
+        self.now = self.now.max(end.ended);
+        if end.error.is_some() || walk.incomplete || end.netns != walk.netns {
+            self.namespaces.change(walk.netns, end.ended);
+            return;
+        }
+        let will_pass = self.book_walked_gauges(&mut walk);
+        let known_losses = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
+        // Records lost or missed since the last walk: a socket that is absent may be one of them.
+        let new_losses = self.losses().saturating_sub(known_losses);
+        let enough = if new_losses > 0 { 1 } else { ABSENCES };
+        let missed_a_listener =
+            self.listeners.forget_absent(walk.netns, walk.number, walk.begun, enough);
+        let missed_a_connection = self.forget_absent(&walk, enough, new_losses, observer);
+        self.gate.forget_absent(walk.netns, walk.number, walk.begun);
+        self.time_wait_rows.forget_absent(walk.netns, walk.number);
+        let known_counters = self.namespaces.walked(end, walk.losses, walk.has_connections);
+        if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
+            self.book_kernel_counters(walk.netns, &known, counters);
+        }
+        // The next walk shows what is gone and what was passed over, and what has passed by itself.
+        if missed_a_listener || missed_a_connection || will_pass {
+            self.namespaces.change(walk.netns, end.ended);
+        }
+    }
+
+    /// What the kernel itself counted since the last walk.
+    fn book_kernel_counters(
+        &mut self,
+        netns: NetnsId,
+        known: &KernelCounters,
+        counters: &KernelCounters,
+    ) {
+        let new = counters.since(known);
+        for (sum, new) in self.kernel_counts.iter_mut().zip(new) {
+            *sum = sum.saturating_add(new);
+        }
+        let overflows = new[KernelCounters::TIME_WAIT_OVERFLOW];
+        let settled = self.doubtful.settle(netns, (known.time, counters.time), overflows);
+        for (key, overflowed) in settled {
+            let row = self.row(key, true);
+            let counters = &mut self.ports.get_mut(row).interval;
+            if overflowed {
+                counters.time_wait_overflowed += 1;
+            } else {
+                counters.time_wait_entered += 1;
+            }
+        }
+    }
+
+    /// Says whether some of them will pass without a record.
+    fn book_walked_gauges(&mut self, walk: &mut Walk) -> bool {
+        let expired = self.expired().min(walk.begun);
+        for (key, row) in self.ports.iter_mut() {
+            if key.netns == walk.netns || key.netns == 0 {
+                row.time_waits.clear(walk.netns);
+                row.walked.remove(&walk.netns);
+            }
+        }
+        let mut rows = std::mem::take(&mut walk.rows);
+        for Met { entry, is_booked } in walk.time_waits() {
+            match entry.expiry {
+                Some(expiry) => {
+                    self.ports.get_mut(entry.row).time_waits.add(walk.netns, expired, expiry.get());
+                }
+                None => rows.entry(entry.row).or_default().fin_wait2_orphans += 1,
+            }
+            if !is_booked {
+                self.time_wait_rows.enter(walk.netns, entry, walk.number);
+            }
+        }
+        for (&row, &figures) in &rows {
+            self.ports.get_mut(row).walked.insert(walk.netns, figures);
+        }
+        rows.values().any(Walked::will_pass)
+    }
+
+    /// Ends the lives of sockets that `enough` walks in a row should have met and did not. Says
+    /// whether this one missed any.
+    fn forget_absent(
+        &mut self,
+        walk: &Walk,
+        enough: u8,
+        new_losses: u64,
+        observer: &mut impl Observer,
+    ) -> bool {
+        let mut gone = Vec::new();
+        let mut missed = false;
+        for (sock, life) in self.connections.iter_mut() {
+            let quiet =
+                life.netns == walk.netns && life.met_by != walk.number && life.changed < walk.begun;
+            let just_connecting = life.state == TcpState::SynSent
+                && life.changed.saturating_add(CONNECT_DELAY) > walk.begun;
+            missed |= quiet;
+            if quiet && !just_connecting {
+                life.absent += 1;
+                if life.absent >= enough {
+                    gone.push(sock);
+                }
+            }
+        }
+        // Each of their ends is missing. As many as were counted as lost or missed since the last
+        // walk are accounted for; the rest were not.
+        self.gaps += (gone.len() as u64).saturating_sub(new_losses);
+        for sock in gone {
+            self.lose(sock, walk.begun, observer);
+        }
+        missed
+    }
+}
