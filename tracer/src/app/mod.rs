@@ -429,6 +429,7 @@ impl Run {
         output.end(&mut tracker).map_err(cannot_write)?;
         if replays && self.stays && !stop.asked {
             stop.asked().await?;
+            output.settle().map_err(cannot_write)?;
         }
         if self.from.is_none() {
             say_lost(ring_bytes, &tracker.events());

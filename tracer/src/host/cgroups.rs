@@ -105,8 +105,8 @@ impl Hierarchy {
 }
 
 /// Mount point of the first file system of type `cgroup2` that shows the hierarchy from its root.
-fn mount_point(mountinfo: &str) -> Option<PathBuf> {
-    let is_hierarchy = |mount: &Mount<'_>| mount.kind == "cgroup2" && mount.root == "/";
+fn mount_point(mountinfo: &[u8]) -> Option<PathBuf> {
+    let is_hierarchy = |mount: &Mount<'_>| mount.kind == b"cgroup2" && mount.root == b"/";
     mounts::parse(mountinfo).find(is_hierarchy).map(|mount| mount.point)
 }
 
@@ -116,10 +116,11 @@ mod tests {
 
     #[test]
     fn the_hierarchy_is_found_among_mounts() {
-        let text = "30 1 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+        let text = b"20 1 0:9 / /mnt/caf\xe9 rw - nfs server:/cafe rw\n\
+            30 1 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
             31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
         assert_eq!(mount_point(text), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(mount_point(""), None);
+        assert_eq!(mount_point(b""), None);
     }
 
     #[test]

@@ -110,9 +110,9 @@ fn look(path: &Path) -> io::Result<fs::Metadata> {
 }
 
 /// Mount points of the file system `nsfs` whose root is a network namespace.
-fn kept_by_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+fn kept_by_mounts(mountinfo: &[u8]) -> impl Iterator<Item = PathBuf> {
     mounts::parse(mountinfo)
-        .filter(|mount| mount.root.starts_with("net:["))
+        .filter(|mount| mount.root.starts_with(b"net:["))
         .map(|mount| mount.point)
 }
 
@@ -122,9 +122,10 @@ mod tests {
 
     #[test]
     fn mounts_of_network_namespaces_are_found() {
-        let text = "1 0 0:1 / / rw - ext4 /dev/vda rw\n\
+        let text = b"1 0 0:1 / / rw - ext4 /dev/vda rw\n\
             2 1 0:4 net:[4026532241] /run/netns/a\\040b rw shared:2 - nsfs nsfs rw\n\
-            3 1 0:4 mnt:[4026532242] /run/mnt rw - nsfs nsfs rw\n";
+            3 1 0:4 mnt:[4026532242] /run/mnt rw - nsfs nsfs rw\n\
+            4 1 0:9 / /mnt/caf\xe9 rw - nfs server:/cafe rw\n";
         let found: Vec<_> = kept_by_mounts(text).collect();
         assert_eq!(found, [PathBuf::from("/run/netns/a b")]);
     }

@@ -1,7 +1,7 @@
 //! What decides whether this host can be traced: its kernel, and what this process may do. Asked
 //! for when something failed, or when a doctor wants to know.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
@@ -203,9 +203,10 @@ impl Status {
     }
 }
 
-/// What the file says; nothing if it is not there.
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
+/// What the file says; nothing if it is not there. A process's name in its status, for one, need not
+/// be UTF-8.
+fn read(path: impl AsRef<Path>) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
 /// In the first user namespace every user is itself.
@@ -239,6 +240,13 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_not_utf_8_hides_no_rights() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, b"Name:\tsynfin-\xc3\nCapEff:\t000001ffffffffff\n").unwrap();
+        assert_eq!(Status::parse(&read(file.path())).capabilities, 0x1ff_ffff_ffff);
+    }
 
     #[test]
     fn facts_are_read_as_the_kernel_writes_them() {

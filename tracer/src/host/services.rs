@@ -1,6 +1,6 @@
 //! Names of well-known ports, as this host has them: for reading only.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, path::Path};
 
 /// Port → the name of its service.
 #[derive(Clone, Debug, Default)]
@@ -9,7 +9,12 @@ pub(crate) struct Services(HashMap<u16, String>);
 impl Services {
     /// Those in services(5); none if there is no such file.
     pub(crate) fn of_this_host() -> Self {
-        Self::parse(&fs::read_to_string("/etc/services").unwrap_or_default())
+        Self::in_file("/etc/services")
+    }
+
+    /// A comment or a name may be in any encoding.
+    fn in_file(path: impl AsRef<Path>) -> Self {
+        Self::parse(&String::from_utf8_lossy(&fs::read(path).unwrap_or_default()))
     }
 
     fn parse(text: &str) -> Self {
@@ -38,6 +43,14 @@ impl Services {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comment_in_another_encoding_hides_no_names() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, b"# f\xfcr uns\nhttp 80/tcp\n").unwrap();
+        assert_eq!(Services::in_file(&file).name(80), Some("http"));
+        assert!(Services::in_file("/no/such/file").is_empty());
+    }
 
     #[test]
     fn a_port_has_its_first_name_for_tcp() {

@@ -7,7 +7,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::mpsc,
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result};
@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use super::refusal;
 use crate::{
     host::{clock, namespaces, netstat, port_range},
+    message::failure::Failure,
     trace::{ids::NetnsId, scan::WalkEnd, time::Nanos},
 };
 
@@ -66,6 +67,8 @@ type Answers = tokio::sync::mpsc::Sender<Answer>;
 pub struct Walker {
     requests: mpsc::Sender<Request>,
     answers: tokio::sync::mpsc::Receiver<Answer>,
+    /// `None` once it has panicked and been joined.
+    thread: Option<JoinHandle<()>>,
     refusal: Option<String>,
     look_refusal: Option<String>,
 }
@@ -73,8 +76,6 @@ pub struct Walker {
 impl Walker {
     /// Takes over the loaded object, whose other programs are attached already.
     pub(super) fn start(mut ebpf: Ebpf, btf: &Btf) -> Result<Self> {
-        let (requests, incoming) = mpsc::channel();
-        let (outgoing, answers) = tokio::sync::mpsc::channel(1);
         let mut load = |program, target| {
             load(&mut ebpf, btf, program, target).err().map(|error| match error.downcast_ref() {
                 Some(error) => refusal::brief(error),
@@ -82,11 +83,30 @@ impl Walker {
             })
         };
         let (refusal, look_refusal) = (load(WALK, SOCKETS), load(LOOK, OPEN_FILES));
-        thread::Builder::new()
+        let serve = move |requests, answers| serve(&mut ebpf, &requests, &answers);
+        Ok(Self { refusal, look_refusal, ..Self::spawn(serve)? })
+    }
+
+    fn spawn(
+        serve: impl FnOnce(mpsc::Receiver<Request>, Answers) + Send + 'static,
+    ) -> Result<Self> {
+        let (requests, incoming) = mpsc::channel();
+        let (outgoing, answers) = tokio::sync::mpsc::channel(1);
+        let thread = thread::Builder::new()
             .name("synfin-survey".into())
-            .spawn(move || serve(&mut ebpf, &incoming, &outgoing))
+            .spawn(move || serve(incoming, outgoing))
             .context("cannot start the survey's thread")?;
-        Ok(Self { requests, answers, refusal, look_refusal })
+        Ok(Self { requests, answers, thread: Some(thread), refusal: None, look_refusal: None })
+    }
+
+    /// One whose thread panics at the first request.
+    #[cfg(test)]
+    pub(crate) fn that_panics() -> Self {
+        Self::spawn(|requests, _answers| {
+            let _ = requests.recv();
+            panic!("as the test asks");
+        })
+        .expect("a thread")
     }
 
     /// Why this kernel cannot be surveyed, if it cannot.
@@ -115,16 +135,34 @@ impl Walker {
     }
 
     /// The next answer. Pending for ever if nothing was asked.
-    pub async fn answer(&mut self) -> Answer {
+    ///
+    /// # Errors
+    ///
+    /// The thread has panicked: no request will be answered any more.
+    pub async fn answer(&mut self) -> Result<Answer> {
         match self.answers.recv().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
+            Some(answer) => Ok(answer),
+            None => Err(self.panicked().into()),
         }
     }
 
     fn ask(&self, request: Request) {
-        // The thread ends with this and not before, unless it panicked: then there is no survey.
+        // The thread ends before this only if it panics, which `answer` reports.
         let _ = self.requests.send(request);
+    }
+
+    /// What made the thread panic. Waits for its end, which follows at once when the channel closes.
+    fn panicked(&mut self) -> Failure {
+        let panic = self.thread.take().and_then(|thread| thread.join().err());
+        let message = panic.as_ref().and_then(|panic| {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            message.or_else(|| panic.downcast_ref::<&str>().copied())
+        });
+        Failure::cannot_run(
+            "the trace ended early",
+            format!("the survey's thread panicked: {}", message.unwrap_or("without a message")),
+            "this is a bug in synfin: please report it with the lines above; until it is fixed, start the trace again",
+        )
     }
 }
 
@@ -221,6 +259,23 @@ fn read(ebpf: &mut Ebpf, name: &str, mut take: impl FnMut(Bytes)) -> Result<()> 
         }
         if read == 0 {
             return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_thread_is_an_error() {
+        let mut walker = Walker::that_panics();
+        walker.list();
+        for why in ["panicked: as the test asks", "panicked: without a message"] {
+            let Err(error) = walker.answer().await else { panic!("there is an answer") };
+            assert!(error.to_string().ends_with(why), "{error}");
+            // Nobody listens, which must not be a panic of ours.
+            walker.list();
         }
     }
 }

@@ -72,7 +72,6 @@ impl Output for Screen {
     }
 
     fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
-        self.display.failure()?;
         if let Some(moment) = self.feed.due(tracker, || self.meter.read()) {
             self.slot.put(moment);
         }
@@ -81,6 +80,10 @@ impl Output for Screen {
 
     fn next_tick(&self) -> Option<Nanos> {
         Some(self.feed.next_cut)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.display.failure()
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {

@@ -45,8 +45,22 @@ fn cpu_us() -> i64 {
 }
 
 fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    resident_in(&fs::read("/proc/self/status").unwrap_or_default())
+}
+
+/// In bytes. The process's name, which comes first, need not be UTF-8.
+fn resident_in(status: &[u8]) -> u64 {
+    let status = String::from_utf8_lossy(status);
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn memory_is_read_beside_any_name() {
+        assert_eq!(super::resident_in(b"Name:\tsynfin-\xc3\nVmRSS:\t    5124 kB\n"), 5124 << 10);
+        assert_eq!(super::resident_in(b""), 0);
+    }
 }

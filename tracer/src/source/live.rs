@@ -83,6 +83,8 @@ pub struct Live {
     /// The CPU time by which a part of a walk was handed out, which it takes time to take in.
     handed_out: Option<Nanos>,
     ending: Ending,
+    /// Why the trace ended before anybody asked for it. Reported after the last frame.
+    failure: Option<anyhow::Error>,
 }
 
 /// What a walk finds.
@@ -142,6 +144,7 @@ impl Live {
             found: None,
             handed_out: None,
             ending: Ending::No,
+            failure: None,
         })
     }
 
@@ -208,12 +211,14 @@ impl Live {
                 return Ok(Some(frame));
             }
             if self.ending == Ending::Over {
-                return Ok(None);
+                return self.failure.take().map_or(Ok(None), Err);
             }
             self.end()?;
             if self.queue.is_empty() {
                 self.wait().await?;
-                self.drain()?;
+                if self.ending != Ending::Over {
+                    self.drain()?;
+                }
             }
         }
     }
@@ -227,7 +232,14 @@ impl Live {
             () = timer => {}
             filling = self.kernel.filling() => filling?,
             // While something waits, the walk does as well.
-            answer = self.walker.answer(), if self.found.is_none() => self.take(answer),
+            answer = self.walker.answer(), if self.found.is_none() => match answer {
+                Ok(answer) => self.take(answer),
+                // Without surveys the last one would never be over.
+                Err(error) => {
+                    self.failure = Some(error);
+                    self.stop()?;
+                }
+            },
         }
         Ok(())
     }
@@ -385,4 +397,62 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
     session.limitations.extend(kernel.doubt().map(str::to_owned));
     session.limitations.extend(privileges::limitations());
     session
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn frames_to_the_end(
+        live: &mut Live,
+        asked_after: Option<usize>,
+    ) -> (Vec<Frame>, anyhow::Error) {
+        let mut frames = Vec::new();
+        loop {
+            if Some(frames.len()) == asked_after {
+                live.finish();
+            }
+            match live.next().await {
+                Ok(Some(frame)) => {
+                    if matches!(frame, Frame::Tick(_)) {
+                        live.consider_walks(|_, _| true);
+                    }
+                    frames.push(frame);
+                }
+                Ok(None) => panic!("ended without an error"),
+                Err(error) => return (frames, error),
+            }
+        }
+    }
+
+    /// Loads eBPF programs, so it needs root like the kernel tests.
+    #[tokio::test]
+    async fn a_survey_that_panics_ends_the_trace_and_is_reported() {
+        for asked_after in [None, Some(1)] {
+            let mut live = Live::attach(Options {
+                ring_bytes: crate::kernel::DEFAULT_RING_BYTES,
+                survey_always: false,
+                filter: Filter::default(),
+                tracepoints_only: true,
+                by_event: false,
+                verbose: 0,
+                btf: None,
+            })
+            .expect("the kernel tests run as root");
+            live.walker = Walker::that_panics();
+
+            let run = frames_to_the_end(&mut live, asked_after);
+            let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
+            let (frames, error) = ended.expect("an end, though no survey will be over");
+            assert!(error.to_string().contains("the survey's thread panicked"), "{error}");
+            // What the hooks saw is complete.
+            let Some(Frame::Tick(Tick { counters, .. })) = frames.last() else {
+                panic!("the counters come last")
+            };
+            let [seen, lost, filtered] = counters.totals();
+            assert_eq!(seen, live.delivered + lost + filtered);
+            assert!(live.kernel.active_hooks().is_empty());
+            assert!(matches!(live.next().await, Ok(None)));
+        }
+    }
 }

@@ -77,7 +77,11 @@ impl Source {
 
 /// What the host says of itself.
 fn session() -> Session {
-    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    // A host's name may be any bytes.
+    let read = |path: &str| {
+        let text = std::fs::read(path).ok()?;
+        Some(String::from_utf8_lossy(&text).trim().to_owned())
+    };
     let sysctls: BTreeMap<_, _> = SYSCTLS
         .iter()
         .filter_map(|name| {

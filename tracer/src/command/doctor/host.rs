@@ -180,8 +180,8 @@ fn clock_source(name: Option<&str>) -> Check {
 }
 
 /// Where a file system of this kind is mounted first.
-fn mount_point(mountinfo: &str, kind: &str) -> Option<String> {
-    let found = mounts::parse(mountinfo).find(|mount| mount.kind == kind);
+fn mount_point(mountinfo: &[u8], kind: &str) -> Option<String> {
+    let found = mounts::parse(mountinfo).find(|mount| mount.kind == kind.as_bytes());
     found.map(|mount| mount.point.display().to_string())
 }
 
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn mounts_are_found_by_kind() {
-        let mountinfo = "25 24 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
+        let mountinfo = b"25 24 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n";
         let found = mount_point(mountinfo, "cgroup2");
         assert_eq!(found.as_deref(), Some("/sys/fs/cgroup/unified"));

@@ -34,10 +34,12 @@ const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
+const KIND_FLOAT: u32 = 16;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
@@ -49,6 +51,14 @@ pub struct Member {
     pub bit_offset: u32,
     /// Its size in bits if it is a bit field.
     pub bits: Option<u32>,
+}
+
+impl Member {
+    /// The same member, of a structure that begins `bits` after the start of another. `None` if no
+    /// structure is that large: the type information is damaged.
+    fn within(self, bits: u32) -> Option<Self> {
+        Some(Self { bit_offset: self.bit_offset.checked_add(bits)?, ..self })
+    }
 }
 
 /// The types of a kernel.
@@ -78,10 +88,11 @@ impl Btf {
             return Err(BtfError::NoMagic);
         }
         let header = |at| u32_at(&data, at).map(|value| value as usize);
+        let add = |a: usize, b: usize| a.checked_add(b).ok_or(BtfError::Truncated(data.len()));
         let header_len = header(4)?;
-        let start = header_len + header(8)?;
-        let end = start + header(12)?;
-        let strings = header_len + header(16)?;
+        let start = add(header_len, header(8)?)?;
+        let end = add(start, header(12)?)?;
+        let strings = add(header_len, header(16)?)?;
         if data.len() < end || data.len() < strings {
             return Err(BtfError::Truncated(data.len()));
         }
@@ -104,8 +115,11 @@ impl Btf {
                     names.entry(name).or_insert(id);
                 }
             }
-            btf.types.push(at as u32);
+            btf.types.push(u32::try_from(at).map_err(|_| BtfError::Truncated(at))?);
             at += 12 + extra_bytes(kind, count)?;
+        }
+        if at > end {
+            return Err(BtfError::Truncated(end));
         }
         Ok(btf)
     }
@@ -123,7 +137,7 @@ impl Btf {
         let mut found = Member { bit_offset: 0, bits: None };
         for part in parts {
             let (member, next) = self.find(id, part.as_bytes(), 0)?;
-            found = Member { bit_offset: found.bit_offset + member.bit_offset, bits: member.bits };
+            found = member.within(found.bit_offset)?;
             id = next;
         }
         Some(found)
@@ -248,8 +262,7 @@ impl Btf {
             if member_name.is_empty()
                 && let Some((inner, found)) = self.find(member_type, name, depth + 1)
             {
-                let bit_offset = bit_offset + inner.bit_offset;
-                return Some((Member { bit_offset, ..inner }, found));
+                return Some((inner.within(bit_offset)?, found));
             }
         }
         None
@@ -259,7 +272,7 @@ impl Btf {
     fn resolve(&self, mut id: u32) -> Option<u32> {
         for _ in 0..16 {
             match self.kind(id).ok()? {
-                KIND_TYPEDEF | KIND_VOLATILE..=KIND_CONST | 11 | KIND_TYPE_TAG => {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
                     id = self.u32(self.at(id).ok()? + 8).ok()?;
                 }
                 _ => return Some(id),
@@ -279,7 +292,8 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> Result<&[u8], BtfError> {
-        let start = self.strings + offset as usize;
+        let start = self.strings.checked_add(offset as usize);
+        let start = start.ok_or(BtfError::Truncated(self.data.len()))?;
         let rest = self.data.get(start..).ok_or(BtfError::Truncated(start))?;
         let end = rest.iter().position(|&byte| byte == 0).ok_or(BtfError::Truncated(start))?;
         Ok(&rest[..end])
@@ -291,8 +305,8 @@ impl Btf {
 }
 
 fn u32_at(data: &[u8], at: usize) -> Result<u32, BtfError> {
-    let bytes = data.get(at..at + 4).ok_or(BtfError::Truncated(at))?;
-    Ok(u32::from_ne_bytes(bytes.try_into().expect("four bytes were taken")))
+    let bytes = data.get(at..).and_then(|rest| rest.first_chunk());
+    Ok(u32::from_ne_bytes(*bytes.ok_or(BtfError::Truncated(at))?))
 }
 
 /// Bytes that follow the twelve which every type has.
@@ -303,7 +317,8 @@ fn extra_bytes(kind: u32, count: u32) -> Result<usize, BtfError> {
         KIND_ARRAY => 12,
         KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
         KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
-        KIND_PTR | KIND_FWD..=KIND_FUNC | 16 | KIND_TYPE_TAG => 0,
+        KIND_PTR | KIND_FWD | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT
+        | KIND_FUNC | KIND_FLOAT | KIND_TYPE_TAG => 0,
         unknown => return Err(BtfError::UnknownKind(unknown)),
     })
 }
@@ -401,6 +416,49 @@ mod tests {
         assert_eq!(few.function_number("f"), whole.function_number("f"));
         assert_eq!(few.typedefs, whole.typedefs);
         assert_eq!((few.function_number("e"), few.tags.len()), (None, 0));
+    }
+
+    /// The sample with `new` in place of the words `old`, which it has once.
+    fn sample_with(old: &[u32], new: &[u32]) -> Vec<u8> {
+        let bytes = |words: &[u32]| words.iter().flat_map(|w| w.to_ne_bytes()).collect::<Vec<_>>();
+        let (mut data, old) = (sample(), bytes(old));
+        let mut places = (0..data.len()).filter(|&at| data[at..].starts_with(&old));
+        let (at, None) = (places.next().unwrap(), places.next()) else { panic!("more than one") };
+        data[at..at + old.len()].copy_from_slice(&bytes(new));
+        data
+    }
+
+    #[test]
+    fn offsets_beyond_any_structure_are_no_members() {
+        // The anonymous union lies 32 bits after the start of its parent.
+        let far = Btf::parse(sample_with(&[0, 4, 32], &[0, 4, u32::MAX])).unwrap();
+        assert_eq!(far.member("s.a"), Some(Member { bit_offset: 0, bits: None }));
+        // Its first member adds nothing to that, its second does.
+        assert_eq!(far.member("s.b"), Some(Member { bit_offset: u32::MAX, bits: None }));
+        assert_eq!(far.member("s.c"), None);
+        // A structure within a structure, by name.
+        let nested = sample_with(&[1, 0, 0, 4, 32], &[5, u32::MAX, 0, 4, 32]);
+        let nested = Btf::parse(nested).unwrap();
+        assert_eq!(nested.member("s.a"), Some(Member { bit_offset: u32::MAX, bits: None }));
+        assert_eq!(nested.member("s.a.b"), None);
+    }
+
+    #[test]
+    fn sections_beyond_the_end_are_an_error() {
+        let whole = sample();
+        // Lengths and offsets of the header, each as large as can be.
+        for at in (4..24).step_by(4) {
+            let mut damaged = whole.clone();
+            damaged[at..at + 4].copy_from_slice(&u32::MAX.to_ne_bytes());
+            let is_error = Btf::parse(damaged).is_err();
+            // Where the strings end is not looked at: each ends with a zero.
+            assert_eq!(is_error, at != 20, "byte {at}");
+        }
+        // The last type does not fit in the section of types.
+        let mut damaged = whole.clone();
+        let length = u32_at(&whole, 12).unwrap() - 4;
+        damaged[12..16].copy_from_slice(&length.to_ne_bytes());
+        assert_eq!(Btf::parse(damaged).err(), Some(BtfError::Truncated(24 + length as usize)));
     }
 
     #[test]

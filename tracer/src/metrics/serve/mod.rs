@@ -64,9 +64,15 @@ impl Exporter {
     }
 
     /// From now on these are what is fetched and pushed.
-    pub(crate) fn renew(&self, metrics: &Metrics) {
+    ///
+    /// # Errors
+    ///
+    /// The thread has panicked: nobody is served any more.
+    pub(crate) fn renew(&self, metrics: &Metrics) -> io::Result<()> {
         self.renewed.store(clock::monotonic_ns(), Ordering::Relaxed);
-        self.metrics.send_replace(Some(Arc::new(metrics.clone())));
+        self.metrics
+            .send(Some(Arc::new(metrics.clone())))
+            .map_err(|_| io::Error::other("the thread that serves metrics panicked"))
     }
 
     /// No more will come: returns when the last have been pushed, or could not be.
@@ -76,5 +82,22 @@ impl Exporter {
             // A panic there has been told.
             let _ = pushes.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_that_nobody_serves_are_an_error() {
+        let (metrics, receiver) = watch::channel(None);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes: None };
+        let figures = Metrics::new(Metrics::LEAST_SERIES);
+        assert!(exporter.renew(&figures).is_ok());
+        // As if the thread had ended.
+        drop(receiver);
+        assert!(exporter.renew(&figures).is_err());
     }
 }
