@@ -12,8 +12,8 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use synfin::{
     tcp::group_by::By,
-    trace::{decode::decode, event::Input, recording::Frame, scan::WalkedTimeWait},
-    tracker::{Distribution, Limits, Tracker},
+    trace::{decode::decode, event::Input, recording::Frame, scan::ScannedTimeWait},
+    tracker::{LatencyHistogram, Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
 use tape::{Sock, Tape};
@@ -47,7 +47,7 @@ fn lives() -> Vec<Frame> {
 
 fn time_waits() -> Vec<Frame> {
     let met = (0..TIME_WAITS).map(|number| {
-        Input::TimeWait(WalkedTimeWait {
+        Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(true),
             local: ([192, 0, 2, (number / 28_000) as u8], 32_768 + (number % 28_000) as u16).into(),
@@ -66,7 +66,7 @@ fn tracker() -> Tracker {
 
 fn tell(tracker: &mut Tracker, frames: &[Frame]) {
     for frame in frames {
-        decode(frame, |input| tracker.ingest(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input, &mut ()));
     }
 }
 
@@ -99,18 +99,18 @@ fn walks(criterion: &mut Criterion) {
 }
 
 fn distributions(criterion: &mut Criterion) {
-    let mut full = Distribution::default();
+    let mut full = LatencyHistogram::default();
     (0..100_000_u64).for_each(|value| full.add(value * value % 1_000_003));
     let mut group = criterion.benchmark_group("distribution");
     group.bench_function("add", |bencher| {
-        let (mut distribution, mut value) = (Distribution::default(), 1_u64);
+        let (mut distribution, mut value) = (LatencyHistogram::default(), 1_u64);
         bencher.iter(|| {
             value = value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             distribution.add(value >> 44);
         });
     });
     group.bench_function("merge", |bencher| {
-        let merge = |mut sum: Distribution| {
+        let merge = |mut sum: LatencyHistogram| {
             sum.merge(black_box(&full));
             sum
         };
@@ -122,7 +122,9 @@ fn distributions(criterion: &mut Criterion) {
 fn reports(criterion: &mut Criterion) {
     let mut tracker = tracker();
     tell(&mut tracker, &lives());
-    criterion.bench_function("report", |bencher| bencher.iter(|| tracker.cut().rows(By::Port)));
+    criterion.bench_function("report", |bencher| {
+        bencher.iter(|| tracker.take_snapshot().rows(By::Port))
+    });
 }
 
 criterion_group! {

@@ -18,7 +18,7 @@ use std::{
 use serde_json::{Value, json};
 use synfin::{
     analysis::compare::{COMPARED, Side, compare},
-    message::escape::harmless,
+    message::escape::escape_control,
     tcp::close_reason::{Class, CloseReason},
     trace::recording::Frame,
 };
@@ -328,7 +328,7 @@ fn names_are_read_as_they_are_or_as_they_are_spelled_out() {
     });
     for form in FORMS {
         let expected = match form {
-            "csv" => names.each_ref().map(|name| harmless(name)),
+            "csv" => names.each_ref().map(|name| escape_control(name)),
             _ => names.clone(),
         };
         let asked = "SELECT comm FROM closed ORDER BY local_port";

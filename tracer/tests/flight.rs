@@ -23,7 +23,7 @@ use synfin::{
         event::Input,
         names::{CgroupName, Container, Names},
         recording::{Frame, Reader},
-        scan::WalkedSocket,
+        scan::ScannedSocket,
     },
 };
 use synfin_common::{
@@ -82,7 +82,8 @@ impl Flight {
         let time = Tape::BEGIN + ms * 1_000_000;
         let listener = Sock::new(1, "0.0.0.0:443", "0.0.0.0:0").met_in(Listen, Some((0, 511)));
         let stays = Sock::new(2, "192.0.2.10:443", "198.51.100.8:50000").met_in(Established, None);
-        let met = [listener, stays].map(|socket| Input::Socket(WalkedSocket { time, ..socket }));
+        let met =
+            [listener, stays].map(|socket| Input::ScannedSocket(ScannedSocket { time, ..socket }));
         self.tape.at(ms).walk(&met);
     }
 

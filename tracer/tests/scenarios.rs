@@ -8,7 +8,7 @@ use synfin::{
     tcp::{
         close_reason::{
             CloseReason::{self, *},
-            Outcome,
+            Phase,
         },
         group_by::By,
         handshake::{Handshake, Unmeasured},
@@ -16,9 +16,9 @@ use synfin::{
     },
     trace::{
         event,
-        event::{Input, Reset, ResetWay, Transition},
+        event::{Input, Reset, ResetDirection, Transition},
         ids,
-        scan::{WalkBegin, WalkEnd, WalkedSocket},
+        scan::{ScanBegin, ScanEnd, ScannedSocket},
     },
     tracker::{Closed, Limits, Observer, Tracker},
 };
@@ -531,7 +531,7 @@ enum TimeWait {
 /// Without a TIME_WAIT; if it was established, after the handshake that [`Script`]s have.
 fn ends_by(reason: CloseReason) -> Ending {
     let handshake =
-        (reason.outcome() == Outcome::Closed).then_some(Handshake::Clean { us: ROUND_TRIP_US });
+        (reason.phase() == Phase::Established).then_some(Handshake::Clean { us: ROUND_TRIP_US });
     Ending { reason: Some(reason), time_wait: TimeWait::None, handshake }
 }
 
@@ -678,11 +678,11 @@ impl Script {
         let mut tracker = Tracker::new(Limits::default(), 0);
         let mut ended = Ended::default();
         for input in self.inputs() {
-            tracker.ingest(&input, &mut ended);
+            tracker.apply(&input, &mut ended);
         }
         tracker.finish(&mut ended);
         assert_eq!(tracker.open().count(), 0);
-        let cut = tracker.cut().rows(By::Port);
+        let cut = tracker.take_snapshot().rows(By::Port);
         let sum = |count: fn(&synfin::tracker::Counters) -> u64| -> u64 {
             cut.iter().map(|row| count(&row.counters)).sum()
         };
@@ -734,7 +734,11 @@ impl Script {
             old = new;
         }
         if self.reset_received {
-            inputs.push(Input::Reset(Reset { time, sock: SOCK, way: ResetWay::Received }));
+            inputs.push(Input::Reset(Reset {
+                time,
+                sock: SOCK,
+                direction: ResetDirection::Received,
+            }));
         }
         if !self.end_seen {
             inputs.extend(walk(time + SECOND, Some(self.met(time + SECOND, old))));
@@ -744,8 +748,8 @@ impl Script {
         }
         let reset_sent = |sent: Side| {
             let (side, reason, answer) = self.reset_sent?;
-            let way = ResetWay::Sent { reason, answer };
-            (side == sent).then_some(Input::Reset(Reset { time, sock: SOCK, way }))
+            let way = ResetDirection::Sent { reason, answer };
+            (side == sent).then_some(Input::Reset(Reset { time, sock: SOCK, direction: way }))
         };
         inputs.extend(reset_sent(Side::Before));
         inputs.push(Input::Transition(Transition {
@@ -782,7 +786,7 @@ impl Script {
     /// By a walk.
     fn met(&self, time: u64, state: TcpState) -> Input {
         let (local, remote) = self.ends();
-        Input::Socket(WalkedSocket {
+        Input::ScannedSocket(ScannedSocket {
             time,
             sock: SOCK,
             state,
@@ -825,8 +829,8 @@ impl Script {
 
 /// A walk over all sockets, and the only one that it met.
 fn walk(time: u64, met: Option<Input>) -> Vec<Input> {
-    let begin = Input::WalkBegin(WalkBegin { netns: NETNS, time });
-    let end = WalkEnd {
+    let begin = Input::ScanBegin(ScanBegin { netns: NETNS, time });
+    let end = ScanEnd {
         netns: NETNS,
         begun: time,
         ended: time,
@@ -834,7 +838,7 @@ fn walk(time: u64, met: Option<Input>) -> Vec<Input> {
         ephemeral_ports: None,
         counters: None,
     };
-    [begin].into_iter().chain(met).chain([Input::WalkEnd(end)]).collect()
+    [begin].into_iter().chain(met).chain([Input::ScanEnd(end)]).collect()
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use synfin::{
-    tcp::coverage::Sight,
+    tcp::coverage::Coverage,
     trace::{
         decode::decode,
         event::Input,
@@ -70,9 +70,9 @@ fn through_tracker(frames: &[Frame]) -> Result<Duration> {
     };
     let begun = Instant::now();
     let tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns);
-    let mut tracker = tracker.with_sight(Sight::of(&session.shown));
+    let mut tracker = tracker.with_coverage(Coverage::of(&session.shown));
     for frame in frames {
-        decode(frame, |input| tracker.ingest(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input, &mut ()));
     }
     tracker.finish(&mut ());
     Ok(begun.elapsed())

@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr};
 use crate::{
     message::exit::Exit,
     output::{
-        column::{About, Figure, Value},
-        column_kind::Kind,
+        column::{Column, ColumnInfo, Value},
+        column_kind::ColumnKind,
         port_columns::{COLUMNS, PortRow},
         report::{EVENTS, HEADER, Header},
     },
@@ -27,14 +27,14 @@ pub(crate) struct FailOn {
 /// Whose figure it is about. Of a figure that is a count for each of several words, one of these.
 #[derive(Clone, Copy)]
 enum Subject {
-    Rows(Which, &'static Figure<PortRow>, Option<&'static str>),
-    Header(&'static Figure<Header>, Option<&'static str>),
-    Events(&'static Figure<Events>),
+    Rows(RowSelector, &'static Column<PortRow>, Option<&'static str>),
+    Header(&'static Column<Header>, Option<&'static str>),
+    Events(&'static Column<Events>),
 }
 
 /// Which rows, put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
+enum RowSelector {
     All,
     Of(Role),
     One(Role, u16),
@@ -76,7 +76,7 @@ impl Comparison {
 
 /// What came of a condition in a report.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Judgement {
+pub(crate) enum Verdict {
     /// The figure is not so.
     Holds,
     /// It is: its value, as a table shows it.
@@ -87,7 +87,7 @@ pub(crate) enum Judgement {
 
 impl FailOn {
     /// Whether it is so in this report.
-    pub(crate) fn judge(&self, session: &Session, snapshot: &Snapshot) -> Judgement {
+    pub(crate) fn judge(&self, session: &Session, snapshot: &Snapshot) -> Verdict {
         let value = match self.subject {
             Subject::Rows(which, figure, word) => {
                 let rows = which.rows(session, snapshot);
@@ -101,16 +101,16 @@ impl FailOn {
             Subject::Events(figure) => figure.value(&snapshot.events),
         };
         match number(&value) {
-            None => Judgement::Unknown,
+            None => Verdict::Unknown,
             Some(number) if self.comparison.holds(number, self.bound) => {
-                Judgement::Violated(value.to_plain())
+                Verdict::Violated(value.to_plain())
             }
-            Some(_) => Judgement::Holds,
+            Some(_) => Verdict::Holds,
         }
     }
 }
 
-impl Which {
+impl RowSelector {
     /// The rows put together, and where clients and servers are, once as each: not every figure is
     /// one of either.
     fn rows(self, session: &Session, snapshot: &Snapshot) -> Vec<PortRow> {
@@ -175,11 +175,11 @@ impl FromStr for Subject {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (which, key) = Which::split(text)?;
+        let (which, key) = RowSelector::split(text)?;
         if let Some((figure, word)) = named(COLUMNS, key)? {
             return Ok(Self::Rows(which, figure, word));
         }
-        if which == Which::All {
+        if which == RowSelector::All {
             if let Some((figure, word)) = named(HEADER, key)? {
                 return Ok(Self::Header(figure, word));
             }
@@ -191,7 +191,7 @@ impl FromStr for Subject {
     }
 }
 
-impl Which {
+impl RowSelector {
     /// The rows that are named first, if any, and the figure.
     fn split(text: &str) -> Result<(Self, &str), String> {
         for role in [Role::Server, Role::Client] {
@@ -210,13 +210,13 @@ impl Which {
 }
 
 /// A figure, and if it counts by words, which of these is meant.
-type Named<T> = (&'static Figure<T>, Option<&'static str>);
+type Named<T> = (&'static Column<T>, Option<&'static str>);
 
 /// The figure of this name.
-fn named<T>(figures: &'static [Figure<T>], key: &str) -> Result<Option<Named<T>>, String> {
+fn named<T>(figures: &'static [Column<T>], key: &str) -> Result<Option<Named<T>>, String> {
     if let Some(figure) = figures.iter().find(|figure| figure.about.key == key) {
         return match figure.about.kind {
-            Kind::Counts(words) => Err(format!(
+            ColumnKind::Counts(words) => Err(format!(
                 "{key} is a count for each {}: name one, as in {key}.{}",
                 words.name,
                 (words.all)()[0],
@@ -229,7 +229,7 @@ fn named<T>(figures: &'static [Figure<T>], key: &str) -> Result<Option<Named<T>>
     let Some(figure) = figures.iter().find(|figure| figure.about.key == parent) else {
         return Ok(None);
     };
-    let Kind::Counts(words) = figure.about.kind else { return Ok(None) };
+    let ColumnKind::Counts(words) = figure.about.kind else { return Ok(None) };
     match (words.all)().into_iter().find(|known| *known == word) {
         Some(word) => Ok(Some((figure, Some(word)))),
         None => {
@@ -238,12 +238,19 @@ fn named<T>(figures: &'static [Figure<T>], key: &str) -> Result<Option<Named<T>>
     }
 }
 
-fn is_number(kind: Kind) -> bool {
-    matches!(kind, Kind::Count(_) | Kind::Float(_) | Kind::Micros | Kind::Seconds | Kind::Bool)
+fn is_number(kind: ColumnKind) -> bool {
+    matches!(
+        kind,
+        ColumnKind::Count(_)
+            | ColumnKind::Float(_)
+            | ColumnKind::Micros
+            | ColumnKind::Seconds
+            | ColumnKind::Bool
+    )
 }
 
 fn not_known(key: &str) -> String {
-    let of = |about: &About| about.key;
+    let of = |about: &ColumnInfo| about.key;
     let keys = COLUMNS.iter().map(|figure| of(&figure.about));
     let keys = keys.chain(EVENTS.iter().map(|figure| of(&figure.about)));
     let nearest = keys.max_by(|one, other| {
@@ -265,7 +272,7 @@ const TRUSTED: u64 = 10_000;
 
 /// What has come of all conditions so far.
 #[derive(Debug, Default)]
-pub(crate) struct Trial {
+pub(crate) struct ConditionSet {
     conditions: Vec<FailOn>,
     /// Those that had a value at some time.
     judged: Vec<bool>,
@@ -275,7 +282,7 @@ pub(crate) struct Trial {
     missing: u64,
 }
 
-impl Trial {
+impl ConditionSet {
     pub(crate) fn new(conditions: Vec<FailOn>) -> Self {
         let judged = vec![false; conditions.len()];
         Self { conditions, judged, ..Self::default() }
@@ -293,8 +300,8 @@ impl Trial {
         let mut said = Vec::new();
         for (condition, judged) in self.conditions.iter().zip(&mut self.judged) {
             let judgement = condition.judge(session, snapshot);
-            *judged |= judgement != Judgement::Unknown;
-            if let Judgement::Violated(value) = judgement {
+            *judged |= judgement != Verdict::Unknown;
+            if let Verdict::Violated(value) = judgement {
                 said.push(format!("--fail-on '{}': it is {value}", condition.text));
                 self.violated = true;
             }

@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     analysis::{
         compare::{Side, compare},
-        conditions::Trial,
+        conditions::ConditionSet,
         explain::look_up,
     },
     cli::{
@@ -35,8 +35,8 @@ use crate::{
     kernel::ring_size::{self, bytes},
     message::{
         exit::Exit,
-        failure::{Failure, spelled},
-        stderr::{say, say_lines},
+        failure::{Failure, describe},
+        stderr::{warn, warn_lines},
     },
     metrics::{
         Metrics,
@@ -47,10 +47,10 @@ use crate::{
         report::{ReportSink, Rows},
         transition,
     },
-    record::destination::Destination,
-    screen::{self, Screen, Still},
+    record::destination::RecordingSink,
+    screen::{self, Headless, Screen},
     source::{Live, Options, Source},
-    tcp::coverage::Sight,
+    tcp::coverage::Coverage,
     trace::{
         anonymize::Anonymizer,
         decode::decode,
@@ -75,11 +75,11 @@ pub async fn run(cli: Cli) -> Exit {
         Err(error) if is_closed_pipe(&error) => Exit::Done,
         Err(error) => match error.downcast_ref::<Failure>() {
             Some(failure) => {
-                say_lines(&failure.lines(verbose));
+                warn_lines(&failure.lines(verbose));
                 failure.exit
             }
             None => {
-                say(&format!("{error:#}"));
+                warn(&format!("{error:#}"));
                 Exit::CannotRun
             }
         },
@@ -99,7 +99,7 @@ fn cannot_write(error: io::Error) -> anyhow::Error {
         return error.into();
     }
     let remedy = "see where it goes to: a full disk, a terminal that is gone?";
-    Failure::cannot_run("cannot write the output", spelled(&error), remedy).into()
+    Failure::cannot_run("cannot write the output", describe(&error), remedy).into()
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit> {
@@ -127,17 +127,17 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Report(args) => {
             let sink = ReportSink::new(stdout(), style(args.output), rows(args.rows));
             let output = Report::new(sink, args.interval, args.count);
-            let mut output = output.on_trial(Trial::new(args.fail_on));
+            let mut output = output.on_trial(ConditionSet::new(args.fail_on));
             let run = Run::new(args.source, args.run, verbose)?;
             Run { once: args.once, ..run }.go(&mut output).await?;
             return Ok(output.exit());
         }
         Command::Trace(args) => {
-            let lines = Lines::new(stdout(), style(args.output), transition::FIGURES);
+            let lines = Lines::new(stdout(), style(args.output), transition::COLUMNS);
             Run::new(args.source, args.run, verbose)?.go(&mut Trace::new(lines, args.state)).await
         }
         Command::Connections(args) => {
-            let lines = Lines::new(stdout(), style(args.output), connection::FIGURES);
+            let lines = Lines::new(stdout(), style(args.output), connection::COLUMNS);
             let which = match args.slow {
                 _ if args.open => Which::Open,
                 Some(at_least) => Which::Slow(at_least),
@@ -169,7 +169,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             let (live, filter) = (args.live, args.filter);
             let source = SourceArgs { live, filter, ..SourceArgs::default() };
             let run = Run::new(source, RunArgs::default(), verbose)?;
-            say(&format!("metrics are at http://{}/metrics", exporter.address));
+            warn(&format!("metrics are at http://{}/metrics", exporter.address));
             run.go(&mut Serve::new(Metrics::new(args.max_series), exporter)).await
         }
         Command::Anonymize(args) => anonymize(&args),
@@ -202,20 +202,25 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
 
 /// What `top` shows on a screen of this size at the end of a recording, after these keys: for
 /// pictures, and for tests of it.
-pub async fn still(recording: &Path, keys: &str, width: u16, height: u16) -> Result<Buffer> {
+pub async fn draw_recording(
+    recording: &Path,
+    keys: &str,
+    width: u16,
+    height: u16,
+) -> Result<Buffer> {
     let options = screen::Options { colours: true, names: false, ..screen::Options::default() };
-    let mut still = Still::new(options);
+    let mut headless = Headless::new(options);
     let source = SourceArgs::from_file(recording.into());
-    Run::new(source, RunArgs::default(), 0)?.go(&mut still).await?;
-    still.press(keys);
-    Ok(still.drawn(width, height))
+    Run::new(source, RunArgs::default(), 0)?.go(&mut headless).await?;
+    headless.press(keys);
+    Ok(headless.drawn(width, height))
 }
 
 /// Where metrics are fetched from, and pushed to, before anything is attached.
 fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter> {
     Ok(Exporter::start(address, collector).map_err(|error| {
         let remedy = "another address or port can be given with --listen";
-        Failure::cannot_run(format!("cannot listen on {address}"), spelled(&error), remedy)
+        Failure::cannot_run(format!("cannot listen on {address}"), describe(&error), remedy)
     })?)
 }
 
@@ -232,7 +237,7 @@ async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
         let remedy = "give a recording, a flight recorder's directory, or what `synfin report -o json` wrote";
         Failure::usage(format!("cannot compare {}", path.display()), why, remedy)
     };
-    match reports_in(path).map_err(|error| unusable(spelled(&error)))? {
+    match reports_in(path).map_err(|error| unusable(describe(&error)))? {
         Some(reports) => Ok(reports.map_err(|error| unusable(error.to_string()))?),
         None => {
             let mut report = OneReport::new(Rows { by: by.into(), ..Rows::default() });
@@ -254,7 +259,7 @@ async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
     }
     findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
     if let Some(failure) = findings.refusal() {
-        say_lines(&failure.lines(verbose > 0));
+        warn_lines(&failure.lines(verbose > 0));
     }
     Ok(if findings.are_good() { Exit::Done } else { Exit::CannotRun })
 }
@@ -284,7 +289,7 @@ struct Run {
     source: Source,
     /// The recording that is read.
     from: Option<PathBuf>,
-    recorder: Option<Destination>,
+    recorder: Option<RecordingSink>,
     /// What is recorded goes through it first.
     anonymizer: Option<Anonymizer>,
     limits: Limits,
@@ -328,8 +333,8 @@ impl Run {
         };
         // Only now, so that a host that cannot be watched costs nobody an older recording.
         let recorder = match (args.record, args.flight) {
-            (Some(path), Some(limits)) => Some(Destination::flight(&path, limits)?),
-            (Some(path), None) => Some(Destination::file(path)?),
+            (Some(path), Some(limits)) => Some(RecordingSink::flight(&path, limits)?),
+            (Some(path), None) => Some(RecordingSink::file(path)?),
             (None, _) => None,
         };
         let (from, command) = (args.from, run.command);
@@ -389,14 +394,14 @@ impl Run {
                 let start = session.clock.monotonic_ns;
                 let asked = self.filter.of_recording(session)?;
                 let filters = vec![session.filter.clone(), asked];
-                let sight = Sight::of(&session.shown);
+                let sight = Coverage::of(&session.shown);
                 let new = Tracker::new(self.limits, start);
-                tracker = Some(new.with_filters(filters).with_sight(sight));
+                tracker = Some(new.with_filters(filters).with_coverage(sight));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
                 ring_bytes = session.ring_bytes;
                 output.begin(session);
                 for limitation in &session.limitations {
-                    say(limitation);
+                    warn(limitation);
                 }
                 continue;
             }
@@ -407,14 +412,14 @@ impl Run {
                 // A recording never makes us wait, and signals are taken only then.
                 tokio::task::yield_now().await;
             }
-            decode(&frame, |input| tracker.ingest(&input, output));
+            decode(&frame, |input| tracker.apply(&input, output));
             output.settle().map_err(cannot_write)?;
             if matches!(frame, Frame::Tick(_)) {
                 if self.after_tick(tracker, output, deadline)?.is_break() {
                     break;
                 }
                 if self.source.is_seeded() && !std::mem::replace(&mut ready, true) {
-                    self.say_ready();
+                    self.report_ready();
                     stop.start_command()?;
                 }
             }
@@ -432,10 +437,10 @@ impl Run {
             output.settle().map_err(cannot_write)?;
         }
         if self.from.is_none() {
-            say_lost(ring_bytes, &tracker.events());
+            report_lost(ring_bytes, &tracker.events());
         }
-        say_evicted(self.limits, tracker.evicted());
-        say_unmatched(&tracker.events());
+        report_evicted(self.limits, tracker.evicted());
+        report_unmatched(&tracker.events());
         failure.map_or(Ok(()), Err)
     }
 
@@ -448,7 +453,7 @@ impl Run {
     }
 
     /// From here on nothing is missed. Scripts wait for this line.
-    fn say_ready(&self) {
+    fn report_ready(&self) {
         let replays = matches!(self.source, Source::Replay(_));
         if self.silent || self.once || replays || !self.command.is_empty() {
             return;
@@ -456,9 +461,9 @@ impl Run {
         match self.duration {
             Some(duration) => {
                 let duration = humantime::format_duration(duration);
-                say(&format!("watching for {duration}; Ctrl-C ends it now"));
+                warn(&format!("watching for {duration}; Ctrl-C ends it now"));
             }
-            None => say("watching; Ctrl-C ends it"),
+            None => warn("watching; Ctrl-C ends it"),
         }
     }
 
@@ -479,8 +484,8 @@ impl Run {
         } else if let Some(time) = [output.next_tick(), deadline].into_iter().flatten().min() {
             self.source.tick_at(time);
         }
-        self.source.consider_walks(|netns, anew| {
-            if anew { tracker.admits_walk(netns) } else { tracker.wants_walk(netns) }
+        self.source.plan_scans(|netns, anew| {
+            if anew { tracker.admits_scan(netns) } else { tracker.wants_scan(netns) }
         });
         Ok(ControlFlow::Continue(()))
     }
@@ -492,7 +497,7 @@ impl Run {
         };
         let anonymized = self.anonymizer.as_mut().map(|anonymizer| anonymizer.frame(frame));
         match recorder.write(anonymized.as_ref().unwrap_or(frame)) {
-            Ok(begins) if begins => self.source.survey_anew(),
+            Ok(begins) if begins => self.source.restart_scans(),
             Ok(_) => {}
             Err(failure) => {
                 self.recorder = None;
@@ -504,7 +509,7 @@ impl Run {
 }
 
 /// What a ring buffer that was too small has cost, and which one would have done.
-fn say_lost(ring_bytes: u32, events: &Events) {
+fn report_lost(ring_bytes: u32, events: &Events) {
     let Events { seen, lost, .. } = events;
     if *lost == 0 {
         return;
@@ -516,26 +521,26 @@ fn say_lost(ring_bytes: u32, events: &Events) {
         "there is no larger one: watch less".to_owned()
     };
     let ring = bytes(ring);
-    say(&format!(
+    warn(&format!(
         "{lost} of {seen} records were lost, as the ring buffer of {ring} was full: {remedy}"
     ));
 }
 
 /// What a table that was too small has cost.
-fn say_evicted(limits: Limits, evicted: u64) {
+fn report_evicted(limits: Limits, evicted: u64) {
     if evicted > 0 {
         let limit = limits.connections;
-        say(&format!(
+        warn(&format!(
             "{evicted} connections made room for others and were lost from sight, as no more than {limit} are kept: --max-connections keeps more"
         ));
     }
 }
 
 /// A filter that nothing matched is easily a wrong one.
-fn say_unmatched(events: &Events) {
+fn report_unmatched(events: &Events) {
     let Events { delivered, filtered, .. } = events;
     if *delivered == 0 && *filtered > 0 {
-        say(&format!("nothing matched the filters: they left out all {filtered} records"));
+        warn(&format!("nothing matched the filters: they left out all {filtered} records"));
     }
 }
 
@@ -564,7 +569,7 @@ impl Stop {
             let child = tokio::process::Command::new(program).args(args).spawn();
             let child = child.map_err(|error| {
                 let what = format!("cannot run {}", program.display());
-                Failure::usage(what, spelled(&error), "check the command after `--`")
+                Failure::usage(what, describe(&error), "check the command after `--`")
             });
             self.child = Some(child?);
         }
@@ -589,7 +594,7 @@ impl Stop {
                 let status = status.context("cannot wait for the command")?;
                 self.child = None;
                 if !status.success() {
-                    say(&format!("the command ended with {status}"));
+                    warn(&format!("the command ended with {status}"));
                 }
                 return Ok(());
             }

@@ -18,7 +18,7 @@ use synfin_common::state::TcpState;
 
 use crate::{
     analysis::conditions::FailOn,
-    message::{escape::harmless, exit::Exit},
+    message::{escape::escape_control, exit::Exit},
     metrics::{DEFAULT_SERIES, Metrics, serve},
     output::Format,
     record::flight::{LEAST_SIZE, Limits},
@@ -49,7 +49,7 @@ pub fn parse() -> Result<Cli, Exit> {
     Cli::try_parse().map_err(|error| {
         if error.use_stderr() {
             // It quotes what was typed, or what a script was fed with.
-            let lines: Vec<_> = error.render().to_string().lines().map(harmless).collect();
+            let lines: Vec<_> = error.render().to_string().lines().map(escape_control).collect();
             let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
             Exit::Usage
         } else {

@@ -12,7 +12,7 @@ use super::Output;
 use crate::{
     analysis::compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
     cli::Form,
-    message::escape::{harmless, write_json},
+    message::escape::{escape_control, write_json},
     output::report::{Report, Rows},
     trace::session::Session,
     tracker::{Observer, Tracker},
@@ -64,7 +64,7 @@ impl Output for OneReport {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        let report = Report::new(&self.session, &tracker.cut(), &self.rows);
+        let report = Report::new(&self.session, &tracker.take_snapshot(), &self.rows);
         self.report = Some(report.object().into());
         Ok(())
     }
@@ -88,9 +88,10 @@ fn write_text(found: &Comparison, out: &mut impl Write) -> io::Result<()> {
     let [before, after] = found.seconds;
     writeln!(out, "before: {before:.1} s; after: {after:.1} s")?;
     for (name, values) in &found.host {
-        let [before, after] =
-            values.each_ref().map(|value| value.as_deref().map_or_else(|| "-".into(), harmless));
-        writeln!(out, "{}: {before} -> {after}", harmless(name))?;
+        let [before, after] = values
+            .each_ref()
+            .map(|value| value.as_deref().map_or_else(|| "-".into(), escape_control));
+        writeln!(out, "{}: {before} -> {after}", escape_control(name))?;
     }
     for row in &found.rows {
         writeln!(out)?;
@@ -108,7 +109,7 @@ fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
         [true, false] => ", gone",
         _ => ", new",
     };
-    let name = harmless(&format!("{} {}", row.name.role, row.name.what));
+    let name = escape_control(&format!("{} {}", row.name.role, row.name.what));
     writeln!(out, "{:<34} {:>10} {:>10}", format!("{name}{where_}"), SIDES[0], SIDES[1])?;
     for (compared, change) in COMPARED.iter().zip(&row.figures) {
         let Change { before, after } = change;
@@ -129,7 +130,7 @@ fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
         if !reasons.is_empty() {
             let reasons: Vec<_> =
                 reasons.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
-            writeln!(out, "  {what}: {}", harmless(&reasons.join(", ")))?;
+            writeln!(out, "  {what}: {}", escape_control(&reasons.join(", ")))?;
         }
     }
     Ok(())

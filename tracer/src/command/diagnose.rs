@@ -34,7 +34,7 @@ impl<W: Write> Output for Diagnose<W> {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        let diagnosis = Diagnosis::new(&self.session, tracker.cut());
+        let diagnosis = Diagnosis::new(&self.session, tracker.take_snapshot());
         match self.form {
             Form::Text => diagnosis.write_text(&self.services, &mut self.out)?,
             Form::Json => diagnosis.write_json(&mut self.out)?,

@@ -25,7 +25,7 @@ impl Serve {
     }
 
     fn renew(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        self.metrics.take(&tracker.cut());
+        self.metrics.take(&tracker.take_snapshot());
         self.exporter.as_ref().map_or(Ok(()), |exporter| exporter.renew(&self.metrics))
     }
 }

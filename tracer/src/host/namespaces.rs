@@ -81,7 +81,7 @@ pub fn reach() -> Reach {
         let namespaces = list();
         let closed = namespaces.values().filter_map(|path| enter(path).err()).collect();
         let is_hidden = |path: &PathBuf| {
-            look(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+            inspect(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
         };
         Reach { found: namespaces.len(), closed, hidden: of_processes().filter(is_hidden).count() }
     };
@@ -99,11 +99,11 @@ fn of_processes() -> impl Iterator<Item = PathBuf> {
 }
 
 fn inode(path: &Path) -> Option<u32> {
-    look(path).ok().and_then(|metadata| u32::try_from(metadata.ino()).ok())
+    inspect(path).ok().and_then(|metadata| u32::try_from(metadata.ino()).ok())
 }
 
 /// Looks at a namespace's file.
-fn look(path: &Path) -> io::Result<fs::Metadata> {
+fn inspect(path: &Path) -> io::Result<fs::Metadata> {
     let metadata = fs::metadata(path)?;
     // Some older kernels (5.10) show whom they deny a process's namespace the folder instead.
     if metadata.is_dir() { Err(ErrorKind::PermissionDenied.into()) } else { Ok(metadata) }

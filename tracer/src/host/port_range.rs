@@ -1,6 +1,6 @@
 //! How the namespace that the calling thread is in gives out ports to those who connect.
 
-use crate::trace::scan::{EphemeralPorts, Reuse};
+use crate::trace::scan::{EphemeralPorts, TimeWaitReuse};
 
 /// `tcp_tw_reuse_delay` before it was a setting (6.14).
 const USUAL_REUSE_DELAY_MS: u32 = 1000;
@@ -18,9 +18,9 @@ pub(crate) fn read() -> Option<EphemeralPorts> {
         last,
         reserved: reserved_within(&reserved, first, last),
         reuse: match setting("tcp_tw_reuse")?.trim() {
-            "0" => Reuse::Never,
-            "1" => Reuse::Always,
-            _ => Reuse::Loopback,
+            "0" => TimeWaitReuse::Never,
+            "1" => TimeWaitReuse::Always,
+            _ => TimeWaitReuse::Loopback,
         },
         reuse_after_ms: setting("tcp_tw_reuse_delay")
             .and_then(|delay| delay.trim().parse().ok())

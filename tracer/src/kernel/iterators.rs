@@ -18,14 +18,14 @@ use super::refusal;
 use crate::{
     host::{clock, namespaces, netstat, port_range},
     message::failure::Failure,
-    trace::{ids::NetnsId, scan::WalkEnd, time::Nanos},
+    trace::{ids::NetnsId, scan::ScanEnd, time::Nanos},
 };
 
 /// What the thread can be asked for.
 enum Request {
     List,
-    Look { all: bool },
-    Walk { netns: NetnsId, path: PathBuf },
+    ScanOpenFiles { all: bool },
+    ScanSockets { netns: NetnsId, path: PathBuf },
 }
 
 /// What it answers.
@@ -38,23 +38,23 @@ pub enum Answer {
         cost: Nanos,
     },
     /// Who holds which sockets.
-    Held {
+    SocketHolders {
         /// As [`crate::trace::recording::Frame::Held`] holds it.
         holders: Bytes,
         /// CPU time that it took.
         cost: Nanos,
     },
     /// A part of a walk.
-    Met {
+    Sockets {
         /// The sockets met, as [`crate::trace::recording::Frame::Walked`] holds them.
         sockets: Bytes,
         /// By when they were met.
         by: Nanos,
     },
     /// A walk is over.
-    Walked {
+    ScanDone {
         /// Where and when.
-        end: WalkEnd,
+        end: ScanEnd,
         /// CPU time that it took.
         cost: Nanos,
     },
@@ -64,16 +64,16 @@ pub enum Answer {
 type Answers = tokio::sync::mpsc::Sender<Answer>;
 
 /// The main side of the thread.
-pub struct Walker {
+pub struct SocketScanner {
     requests: mpsc::Sender<Request>,
     answers: tokio::sync::mpsc::Receiver<Answer>,
     /// `None` once it has panicked and been joined.
     thread: Option<JoinHandle<()>>,
     refusal: Option<String>,
-    look_refusal: Option<String>,
+    open_files_refusal: Option<String>,
 }
 
-impl Walker {
+impl SocketScanner {
     /// Takes over the loaded object, whose other programs are attached already.
     pub(super) fn start(mut ebpf: Ebpf, btf: &Btf) -> Result<Self> {
         let mut load = |program, target| {
@@ -84,7 +84,7 @@ impl Walker {
         };
         let (refusal, look_refusal) = (load(WALK, SOCKETS), load(LOOK, OPEN_FILES));
         let serve = move |requests, answers| serve(&mut ebpf, &requests, &answers);
-        Ok(Self { refusal, look_refusal, ..Self::spawn(serve)? })
+        Ok(Self { refusal, open_files_refusal: look_refusal, ..Self::spawn(serve)? })
     }
 
     fn spawn(
@@ -96,7 +96,13 @@ impl Walker {
             .name("synfin-survey".into())
             .spawn(move || serve(incoming, outgoing))
             .context("cannot start the survey's thread")?;
-        Ok(Self { requests, answers, thread: Some(thread), refusal: None, look_refusal: None })
+        Ok(Self {
+            requests,
+            answers,
+            thread: Some(thread),
+            refusal: None,
+            open_files_refusal: None,
+        })
     }
 
     /// One whose thread panics at the first request.
@@ -115,13 +121,13 @@ impl Walker {
     }
 
     /// Why open files cannot be looked at, if they cannot.
-    pub fn look_refusal(&self) -> Option<&str> {
-        self.look_refusal.as_deref()
+    pub fn open_files_refusal(&self) -> Option<&str> {
+        self.open_files_refusal.as_deref()
     }
 
     /// Asks who holds the listeners of this host, or `all` its TCP sockets.
-    pub fn look(&self, all: bool) {
-        self.ask(Request::Look { all });
+    pub fn scan_open_files(&self, all: bool) {
+        self.ask(Request::ScanOpenFiles { all });
     }
 
     /// Asks for the namespaces of this host.
@@ -130,8 +136,8 @@ impl Walker {
     }
 
     /// Asks for a walk over `netns`, whose namespace file is `path`.
-    pub fn walk(&self, netns: NetnsId, path: PathBuf) {
-        self.ask(Request::Walk { netns, path });
+    pub fn scan_sockets(&self, netns: NetnsId, path: PathBuf) {
+        self.ask(Request::ScanSockets { netns, path });
     }
 
     /// The next answer. Pending for ever if nothing was asked.
@@ -196,20 +202,21 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
                 let paths = namespaces::list();
                 Answer::Namespaces { paths, cost: cost() }
             }
-            Request::Look { all } => {
+            Request::ScanOpenFiles { all } => {
                 // Owners that could not be found stay unknown.
-                let holders = look(ebpf, all).unwrap_or_default();
-                Answer::Held { holders, cost: cost() }
+                let holders = scan_open_files(ebpf, all).unwrap_or_default();
+                Answer::SocketHolders { holders, cost: cost() }
             }
-            Request::Walk { netns, path } => {
-                let error = walk(ebpf, &path, answers).err().map(|error| format!("{error:#}"));
+            Request::ScanSockets { netns, path } => {
+                let error =
+                    scan_sockets(ebpf, &path, answers).err().map(|error| format!("{error:#}"));
                 // Only now is this thread there for certain.
                 let is_there = error.is_none();
                 let ephemeral_ports = is_there.then(port_range::read).flatten();
                 let counters = is_there.then(netstat::read).flatten();
                 let ended = clock::monotonic_ns();
-                let end = WalkEnd { netns, begun, ended, error, ephemeral_ports, counters };
-                Answer::Walked { end, cost: cost() }
+                let end = ScanEnd { netns, begun, ended, error, ephemeral_ports, counters };
+                Answer::ScanDone { end, cost: cost() }
             }
         };
         if answers.blocking_send(answer).is_err() {
@@ -219,16 +226,16 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
 }
 
 /// The iterator belongs to the namespace in which it is made.
-fn walk(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
+fn scan_sockets(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
     namespaces::enter(path)?;
     read(ebpf, WALK, |sockets| {
         // If nobody wants it any more, that is noticed at the walk's end.
-        let _ = answers.blocking_send(Answer::Met { sockets, by: clock::monotonic_ns() });
+        let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });
     })
     .context("cannot read the kernel's list of sockets")
 }
 
-fn look(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
+fn scan_open_files(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
     let map = ebpf.map_mut("LOOK_AT_ALL").context("the eBPF object has no map LOOK_AT_ALL")?;
     Array::<_, u32>::try_from(map)?.set(0, u32::from(all), 0)?;
     let mut holders = BytesMut::new();
@@ -238,7 +245,7 @@ fn look(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
 }
 
 /// Parts are so large: a millisecond or two for who takes them.
-const PART: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// The kernel gives whole records at a time, at most eight pages of them, if there is room for that.
 const ROOM: usize = 8 << 16;
@@ -248,12 +255,12 @@ fn read(ebpf: &mut Ebpf, name: &str, mut take: impl FnMut(Bytes)) -> Result<()> 
     let program = program(ebpf, name)?;
     let link = program.attach()?;
     let mut file = program.take_link(link)?.into_file()?;
-    let mut part = vec![0; PART + ROOM];
+    let mut part = vec![0; CHUNK_BYTES + ROOM];
     let mut filled = 0;
     loop {
         let read = file.read(&mut part[filled..])?;
         filled += read;
-        if filled >= PART || read == 0 && filled > 0 {
+        if filled >= CHUNK_BYTES || read == 0 && filled > 0 {
             take(Bytes::copy_from_slice(&part[..filled]));
             filled = 0;
         }
@@ -269,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_of_the_thread_is_an_error() {
-        let mut walker = Walker::that_panics();
+        let mut walker = SocketScanner::that_panics();
         walker.list();
         for why in ["panicked: as the test asks", "panicked: without a message"] {
             let Err(error) = walker.answer().await else { panic!("there is an answer") };

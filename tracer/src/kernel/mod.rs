@@ -37,7 +37,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     host::privileges::Facts,
-    tcp::coverage::Extra,
+    tcp::coverage::OptionalHook,
     trace::counters::{Counters, PortCount},
 };
 
@@ -91,8 +91,8 @@ pub struct Kernel {
     port_counts: port_counts::PortCounts,
     missed_by_detached: u64,
     /// It tells of resets with no connection behind them as well.
-    tells_of_all_resets: bool,
-    doubt: Option<String>,
+    reports_socketless_resets: bool,
+    caveat: Option<String>,
 }
 
 impl Kernel {
@@ -100,11 +100,11 @@ impl Kernel {
     ///
     /// Where this host does not allow that, the error is a [`Failure`](crate::message::failure::Failure)
     /// that says why.
-    pub fn attach(setup: &Setup) -> Result<(Self, iterators::Walker)> {
+    pub fn attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner)> {
         Self::try_attach(setup).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))
     }
 
-    fn try_attach(setup: &Setup) -> Result<(Self, iterators::Walker), Refusal> {
+    fn try_attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner), Refusal> {
         let &Setup { ring_bytes, ref filter, extras, by_event, verbose, ref btf } = setup;
         raise_memlock();
         // It reads all types itself, which takes as long as everything that is done here.
@@ -136,7 +136,7 @@ impl Kernel {
         let (hooks, refused) = hooks::attach(&mut ebpf, &btf, extras, by_event)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
-        let walker = iterators::Walker::start(ebpf, &btf)?;
+        let walker = iterators::SocketScanner::start(ebpf, &btf)?;
         let kernel = Self {
             hooks,
             refused,
@@ -145,15 +145,15 @@ impl Kernel {
             counters,
             port_counts,
             missed_by_detached: 0,
-            tells_of_all_resets: config.reset_tells_reason != 0,
-            doubt: types.doubt(),
+            reports_socketless_resets: config.reset_tells_reason != 0,
+            caveat: types.caveat(),
         };
         Ok((kernel, walker))
     }
 
     /// What could not be made sure of, and would make figures wrong if it is not so.
-    pub fn doubt(&self) -> Option<&str> {
-        self.doubt.as_deref()
+    pub fn caveat(&self) -> Option<&str> {
+        self.caveat.as_deref()
     }
 
     /// The names of the hooks that run.
@@ -162,13 +162,13 @@ impl Kernel {
     }
 
     /// What this kernel shows that not every kernel does.
-    pub fn shown(&self) -> Vec<Extra> {
+    pub fn optional_hooks(&self) -> Vec<OptionalHook> {
         let is_attached = |name: &str| self.hooks.iter().any(|hook| hook.name == name);
-        let is_shown = |extra: &Extra| match extra {
-            Extra::Resets => self.tells_of_all_resets && is_attached(RESET_SENT),
+        let is_shown = |extra: &OptionalHook| match extra {
+            OptionalHook::Resets => self.reports_socketless_resets && is_attached(RESET_SENT),
             other => is_attached(other.name()),
         };
-        Extra::ALL.into_iter().filter(is_shown).collect()
+        OptionalHook::ALL.into_iter().filter(is_shown).collect()
     }
 
     /// The hooks that this kernel refused.
@@ -230,7 +230,7 @@ pub fn describe_types(file: Option<&Path>) -> Result<String> {
 
 /// Of the kernel's types, those that aya looks for.
 fn looked_for(types: &Types) -> Result<Btf, Refusal> {
-    let names: Vec<_> = hooks::looked_for().chain(iterators::looked_for()).collect();
+    let names: Vec<_> = hooks::kernel_types().chain(iterators::looked_for()).collect();
     let names = names.iter().map(String::as_bytes).collect();
     let strange = |error: &dyn fmt::Display| Refusal::StrangeTypes(error.to_string());
     let few = types.btf().only(&names).map_err(|error| strange(&error))?;

@@ -11,10 +11,10 @@ use serde_json::{
 
 /// Text that can do nothing to a terminal: control characters and what changes the direction of
 /// writing are spelled out.
-pub fn harmless(text: &str) -> String {
+pub fn escape_control(text: &str) -> String {
     let mut plain = String::new();
     for character in text.chars() {
-        if steers(character) {
+        if is_control_or_bidi(character) {
             plain.extend(character.escape_default());
         } else {
             plain.push(character);
@@ -30,7 +30,7 @@ pub(crate) fn write_json(out: &mut impl Write, value: &Value) -> io::Result<()> 
     Ok(())
 }
 
-fn steers(character: char) -> bool {
+fn is_control_or_bidi(character: char) -> bool {
     let turns = matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     character.is_control() || turns
 }
@@ -42,9 +42,9 @@ impl Formatter for Escaping {
     where
         W: ?Sized + Write,
     {
-        for part in fragment.split_inclusive(steers) {
+        for part in fragment.split_inclusive(is_control_or_bidi) {
             let mut plain = part.chars();
-            match plain.next_back().filter(|&last| steers(last)) {
+            match plain.next_back().filter(|&last| is_control_or_bidi(last)) {
                 Some(last) => {
                     CompactFormatter.write_string_fragment(out, plain.as_str())?;
                     // All of them have four digits.
@@ -63,7 +63,10 @@ mod tests {
 
     #[test]
     fn hostile_text_is_spelled_out() {
-        assert_eq!(harmless("a\x1b[31m\n\u{202e}\u{61c}é"), "a\\u{1b}[31m\\n\\u{202e}\\u{61c}é");
+        assert_eq!(
+            escape_control("a\x1b[31m\n\u{202e}\u{61c}é"),
+            "a\\u{1b}[31m\\n\\u{202e}\\u{61c}é"
+        );
     }
 
     #[test]

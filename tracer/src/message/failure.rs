@@ -9,7 +9,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    message::{escape::harmless, exit::Exit},
+    message::{escape::escape_control, exit::Exit},
     trace::{
         recording::{Frame, MAGIC, Reader, RecordingError},
         time::{ClockAnchor, date},
@@ -60,9 +60,9 @@ impl Failure {
     /// As it is said, line by line; with the whole log if it is to be `verbose`.
     pub fn lines(&self, verbose: bool) -> Vec<String> {
         let mut lines = vec![
-            harmless(&self.what),
-            format!("  why: {}", harmless(&self.why)),
-            format!("  remedy: {}", harmless(&self.remedy)),
+            escape_control(&self.what),
+            format!("  why: {}", escape_control(&self.why)),
+            format!("  remedy: {}", escape_control(&self.remedy)),
         ];
         let log: Vec<_> = self.log.lines().filter(|line| !line.trim().is_empty()).collect();
         let hidden = if verbose { 0 } else { log.len().saturating_sub(LOG_LINES) };
@@ -73,7 +73,7 @@ impl Failure {
                 "  the last {LOG_LINES} of {all} lines of the kernel's log (-v shows all):"
             )),
         }
-        lines.extend(log[hidden..].iter().map(|line| format!("    {}", harmless(line))));
+        lines.extend(log[hidden..].iter().map(|line| format!("    {}", escape_control(line))));
         lines
     }
 
@@ -81,9 +81,11 @@ impl Failure {
     pub fn unreadable(path: &Path, error: &anyhow::Error, before: bool) -> Self {
         let file = path.display();
         let why = match error.downcast_ref::<RecordingError>() {
-            Some(RecordingError::Io(error)) => spelled(error),
+            Some(RecordingError::Io(error)) => describe(error),
             Some(error) => error.to_string(),
-            None => error.root_cause().downcast_ref().map_or_else(|| format!("{error:#}"), spelled),
+            None => {
+                error.root_cause().downcast_ref().map_or_else(|| format!("{error:#}"), describe)
+            }
         };
         let (what, mut remedy) = if before {
             (
@@ -125,7 +127,7 @@ impl Failure {
     /// A path to which nothing can be recorded.
     pub fn unwritable(path: &Path, error: &io::Error) -> Self {
         let what = format!("cannot write the recording {}", path.display());
-        let why = spelled(error);
+        let why = describe(error);
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 Self::usage(what, why, "make its directory first, or name another file")
@@ -148,7 +150,7 @@ impl Failure {
     /// A directory that a flight recorder cannot use.
     pub fn no_flight_recorder(path: &Path, error: &io::Error) -> Self {
         let what = format!("cannot record to the directory {}", path.display());
-        let why = spelled(error);
+        let why = describe(error);
         match error.kind() {
             ErrorKind::NotFound => Self::usage(what, why, "make the directory above it first"),
             ErrorKind::NotADirectory => {
@@ -175,14 +177,14 @@ impl Failure {
         let readable = Readable::of(path);
         Self::cannot_run(
             format!("cannot go on writing the recording {}", path.display()),
-            spelled(error),
+            describe(error),
             format!("{remedy}; {readable}"),
         )
     }
 }
 
 /// The operating system's error without its number, in a sentence.
-pub(crate) fn spelled(error: &io::Error) -> String {
+pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()
 }

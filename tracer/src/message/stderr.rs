@@ -5,21 +5,21 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::message::escape::harmless;
+use crate::message::escape::escape_control;
 
 /// Says something. Parts of it may come from elsewhere, so that it is made harmless; nobody may
 /// listen, which is no error.
-pub(crate) fn say(text: &str) {
-    say_lines(&[harmless(text)]);
+pub(crate) fn warn(text: &str) {
+    warn_lines(&[escape_control(text)]);
 }
 
 /// Says something of several lines, which are harmless already.
-pub(crate) fn say_lines(lines: &[String]) {
+pub(crate) fn warn_lines(lines: &[String]) {
     let text = format!("synfin: {}", lines.join("\n"));
-    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held = BUFFERED.lock().unwrap_or_else(PoisonError::into_inner);
     match &mut *held {
         // Whoever talks on and on has said it by then.
-        Some(texts) if texts.len() >= MOST_HELD => {}
+        Some(texts) if texts.len() >= BUFFERED_LINES_LIMIT => {}
         Some(texts) => texts.push(text),
         None => {
             let _ = writeln!(io::stderr(), "{text}");
@@ -28,22 +28,22 @@ pub(crate) fn say_lines(lines: &[String]) {
 }
 
 /// What is said while the terminal shows something else, until it is dropped: then it is said.
-pub(crate) struct Held;
+pub(crate) struct BufferedStderr;
 
 /// More is not kept.
-const MOST_HELD: usize = 100;
+const BUFFERED_LINES_LIMIT: usize = 100;
 
-static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+static BUFFERED: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
 /// Keeps back what is said.
-pub(crate) fn hold() -> Held {
-    *HELD.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
-    Held
+pub(crate) fn buffer() -> BufferedStderr {
+    *BUFFERED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+    BufferedStderr
 }
 
-impl Drop for Held {
+impl Drop for BufferedStderr {
     fn drop(&mut self) {
-        let texts = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let texts = BUFFERED.lock().unwrap_or_else(PoisonError::into_inner).take();
         for text in texts.into_iter().flatten() {
             let _ = writeln!(io::stderr(), "{text}");
         }
@@ -60,7 +60,7 @@ impl log::Log for Stderr {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        say(&format!("kernel side: {}", record.args()));
+        warn(&format!("kernel side: {}", record.args()));
     }
 
     fn flush(&self) {}

@@ -9,7 +9,7 @@ use textwrap::{Options, fill};
 const INDENT: &str = "           ";
 
 /// A line with a label before it, and as many more as it takes.
-pub(crate) fn labelled(label: &str, text: &str, width: usize) -> String {
+pub(crate) fn wrap_with_label(label: &str, text: &str, width: usize) -> String {
     let label = format!("  {label:<9}");
     fill(text, Options::new(width).initial_indent(&label).subsequent_indent(INDENT)) + "\n"
 }

@@ -14,7 +14,7 @@ pub use registry::METRICS;
 use registry::{RowSamples, per_row};
 pub use series::{DEFAULT_SERIES, Metrics, OTHER};
 
-use crate::tracker::Distribution;
+use crate::tracker::LatencyHistogram;
 
 /// One metric: all that is said of it, and its samples.
 pub struct Metric {
@@ -122,9 +122,9 @@ impl Durations {
     }
 }
 
-impl From<&Distribution> for Durations {
+impl From<&LatencyHistogram> for Durations {
     /// What lies in one bucket with a bound counts as longer: that bound is 1.6 % too low at most.
-    fn from(distribution: &Distribution) -> Self {
+    fn from(distribution: &LatencyHistogram) -> Self {
         let buckets = distribution.buckets();
         let mut up_to = [distribution.count(); BOUNDS_US.len() + 1];
         for (count, bound) in up_to.iter_mut().zip(BOUNDS_US) {

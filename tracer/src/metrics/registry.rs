@@ -14,8 +14,8 @@ use super::{
 use crate::{
     output::port_columns::living_states,
     tcp::{
-        close_reason::{CloseReason, Outcome},
-        coverage::Extra,
+        close_reason::{CloseReason, Phase},
+        coverage::OptionalHook,
         handshake::Unmeasured,
         role::Role,
     },
@@ -66,9 +66,9 @@ pub const METRICS: &[Metric] = metrics! {
     "synfin_connections_adopted_total" Counter, "Connections first seen when they were established: older than the trace, or their birth was lost.",
         Row(|row| row.add(&[], Count(row.totals.counters.adopted)));
     "synfin_connection_failures_total" Counter, "Connections that ended before they were established, by reason (synfin explain REASON).",
-        Row(|row| row.ends(Outcome::Failed));
+        Row(|row| row.ends(Phase::Handshake));
     "synfin_connections_closed_total" Counter, "Established connections that ended, by reason (synfin explain REASON).",
-        Row(|row| row.ends(Outcome::Closed));
+        Row(|row| row.ends(Phase::Established));
     "synfin_connections" Gauge, "Living connections by state.",
         Row(|row| {
             for state in living_states() {
@@ -96,7 +96,7 @@ pub const METRICS: &[Metric] = metrics! {
         Row(|row| row.add_of(Role::Server, Count(row.totals.counters.synack_retransmits)));
     "synfin_resets_without_connection_total" Counter, "Resets sent with no connection behind them; since Linux 6.10, which tells of all.",
         Row(|row| {
-            if row.metrics.shows(Extra::Resets) {
+            if row.metrics.shows(OptionalHook::Resets) {
                 row.add_of(Role::Server, Count(row.totals.counters.resets_total()));
             }
         });
@@ -172,13 +172,13 @@ impl RowSamples<'_> {
 
     /// Those that did not happen yet as well: what begins with more than 0 is no increase to
     /// Prometheus, and the first resets of a port would be none to any alert.
-    fn ends(&mut self, outcome: Outcome) {
-        for &reason in CloseReason::ALL.iter().filter(|reason| reason.outcome() == outcome) {
+    fn ends(&mut self, outcome: Phase) {
+        for &reason in CloseReason::ALL.iter().filter(|reason| reason.phase() == outcome) {
             let labels = [("reason", reason.id()), ("class", reason.class().name())];
             let count = self.totals.counters.ended(reason);
             match (self.role, outcome) {
                 // Hardly any of these can happen to a server.
-                (Role::Server, Outcome::Failed) => self.add_if_any(&labels, count),
+                (Role::Server, Phase::Handshake) => self.add_if_any(&labels, count),
                 _ => self.add(&labels, Count(count)),
             }
         }

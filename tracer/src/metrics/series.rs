@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::registry::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
 use crate::{
     tcp::{
-        coverage::{Extra, Sight},
+        coverage::{Coverage, OptionalHook},
         group_by::By,
         role::Role,
     },
     trace::{counters::KERNEL_COUNTERS, session::Session, time::Nanos},
-    tracker::{Common, Counters, Events, Gauges, RowSnapshot, Snapshot, Walked},
+    tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot},
 };
 
 /// The port of all that have no series of their own.
@@ -69,7 +69,7 @@ pub(super) struct Totals {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Now {
     pub(super) gauges: Gauges,
-    pub(super) walked: Walked,
+    pub(super) walked: ScanGauges,
     pub(super) time_wait: u64,
     /// Of the destination where it is most; `None`: not known, or not a client's.
     pub(super) ephemeral_share: Option<f64>,
@@ -137,7 +137,7 @@ impl Metrics {
         self.end = snapshot.end;
         self.evicted = snapshot.tables.evicted;
         self.connections = snapshot.tables.connections;
-        self.survey_age = snapshot.walks.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
+        self.survey_age = snapshot.scans.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
     }
 
     /// Gives rows series of their own, which they keep: a counter must not go back. First those that
@@ -184,8 +184,8 @@ impl Metrics {
     }
 
     /// Whether this kernel shows what not every kernel shows.
-    pub(super) fn shows(&self, what: Extra) -> bool {
-        Sight::of(&self.session.shown).has(what)
+    pub(super) fn shows(&self, what: OptionalHook) -> bool {
+        Coverage::of(&self.session.shown).has(what)
     }
 }
 

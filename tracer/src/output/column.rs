@@ -3,35 +3,35 @@
 
 use serde_json::{Map, Number, Value as Json};
 
-use crate::{message::escape::harmless, tcp::group_by::By};
-pub use crate::{output::column_kind::Kind, tcp::labels::Words};
+use crate::{message::escape::escape_control, tcp::group_by::By};
+pub use crate::{output::column_kind::ColumnKind, tcp::labels::Enumeration};
 
 /// A figure of a `T`.
-pub struct Figure<T> {
+pub struct Column<T> {
     /// What is said about it.
-    pub about: About,
+    pub about: ColumnInfo,
     /// Its value.
     pub(crate) get: fn(&T) -> Value,
 }
 
 /// What is said about a figure, whatever it is a figure of.
 #[derive(Clone, Copy, Debug)]
-pub struct About {
+pub struct ColumnInfo {
     /// Its name: JSON path, CSV column, sort key.
     pub key: &'static str,
     /// Its heading in a table; empty if no table has it.
     pub title: &'static str,
     /// What its values are like.
-    pub kind: Kind,
+    pub kind: ColumnKind,
     /// Whether its value may be unknown, or none.
     pub nullable: bool,
     /// Where it is shown.
-    pub shown: Shown,
+    pub shown: Visibility,
     /// What it means, and how it is known. The unit is its kind's.
     pub help: &'static str,
 }
 
-impl About {
+impl ColumnInfo {
     /// What its values are like, in words: form, unit, and whether there may be none.
     pub fn value(&self) -> String {
         let unit = self.kind.unit().map(|unit| format!(", {unit}")).unwrap_or_default();
@@ -41,13 +41,13 @@ impl About {
 
     fn allows(&self, value: &Value) -> bool {
         match value {
-            Value::Unknown | Value::Several(_) => self.nullable,
+            Value::Unknown | Value::Multiple(_) => self.nullable,
             value => self.kind.allows(value),
         }
     }
 }
 
-impl<T> Figure<T> {
+impl<T> Column<T> {
     /// Its value, which is of the kind that it declares.
     pub fn value(&self, item: &T) -> Value {
         let value = (self.get)(item);
@@ -62,11 +62,11 @@ macro_rules! figures {
     (@may_be null) => { true };
     ($($key:literal $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
         $shown:expr, $help:expr, $get:expr;)*) => {
-        &[$($crate::output::column::Figure {
-            about: $crate::output::column::About {
+        &[$($crate::output::column::Column {
+            about: $crate::output::column::ColumnInfo {
                 key: $key,
                 title: $title,
-                kind: $crate::output::column_kind::Kind::$kind $(($of))?,
+                kind: $crate::output::column_kind::ColumnKind::$kind $(($of))?,
                 nullable: $crate::output::column::figures!(@may_be $($null)?),
                 shown: $shown,
                 help: $help,
@@ -79,7 +79,7 @@ pub(crate) use figures;
 
 /// Where a figure is shown, besides JSON and CSV, where all are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum Visibility {
     /// In every table.
     Table(Width),
     /// In wide tables.
@@ -97,7 +97,7 @@ pub enum Shown {
 /// As much of a container's id as its runtime shows.
 const ID_SHOWN: usize = 12;
 
-impl Shown {
+impl Visibility {
     const fn is_in_csv(self) -> bool {
         !matches!(self, Self::Footer | Self::Json)
     }
@@ -148,7 +148,7 @@ pub enum Value {
     /// A long name made by a machine, of which a table shows the beginning.
     Id(String),
     /// This many values, where a number is expected: null but for the eyes.
-    Several(usize),
+    Multiple(usize),
     /// Texts from elsewhere.
     Texts(Vec<String>),
     /// Texts from elsewhere, each under its name.
@@ -169,7 +169,7 @@ impl Value {
     /// take the form of all from the first ones.
     pub fn to_json(&self) -> Json {
         match self {
-            Self::Unknown | Self::Several(_) => Json::Null,
+            Self::Unknown | Self::Multiple(_) => Json::Null,
             Self::Int(value) | Self::Micros(value) | Self::MicrosAtLeast(value) => (*value).into(),
             Self::Float(value) => rounded(*value, 1e3),
             Self::Seconds(value) => rounded(*value, 1e6),
@@ -196,12 +196,12 @@ impl Value {
     pub fn to_cell(&self) -> String {
         match self {
             Self::Unknown
-            | Self::Several(_)
+            | Self::Multiple(_)
             | Self::Texts(_)
             | Self::TextByName(_)
             | Self::Counts(_)
             | Self::Buckets(_) => String::new(),
-            Self::Text(text) | Self::Id(text) => harmless(text),
+            Self::Text(text) | Self::Id(text) => escape_control(text),
             Self::Word(word) => (*word).to_owned(),
             other => other.to_json().to_string(),
         }
@@ -220,9 +220,9 @@ impl Value {
             Self::Seconds(value) => format!("{value:.1}s"),
             Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
             Self::Word(word) => (*word).to_owned(),
-            Self::Text(text) => harmless(text),
-            Self::Id(id) => harmless(&id.chars().take(ID_SHOWN).collect::<String>()),
-            Self::Several(values) => format!("×{values}"),
+            Self::Text(text) => escape_control(text),
+            Self::Id(id) => escape_control(&id.chars().take(ID_SHOWN).collect::<String>()),
+            Self::Multiple(values) => format!("×{values}"),
             Self::Counts(counts) => {
                 let present = counts.iter().filter(|(_, count)| *count > 0);
                 let listed: Vec<_> =
@@ -235,7 +235,7 @@ impl Value {
 }
 
 /// The figures of `item` as nested JSON, by the dots in their names.
-pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
+pub fn to_object<T>(figures: &[Column<T>], item: &T) -> Map<String, Json> {
     let mut object = Map::new();
     for figure in figures {
         let mut parts: Vec<_> = figure.about.key.split('.').collect();
@@ -253,11 +253,11 @@ pub fn to_object<T>(figures: &[Figure<T>], item: &T) -> Map<String, Json> {
 }
 
 /// The names of the CSV columns: a figure with counts is one column per name.
-pub fn to_headings<T>(figures: &[Figure<T>]) -> Vec<String> {
+pub fn to_headings<T>(figures: &[Column<T>]) -> Vec<String> {
     let mut headings = Vec::new();
     for about in in_csv(figures).map(|figure| figure.about) {
         match about.kind {
-            Kind::Counts(words) => {
+            ColumnKind::Counts(words) => {
                 headings.extend((words.all)().iter().map(|word| format!("{}.{word}", about.key)));
             }
             _ => headings.push(about.key.to_owned()),
@@ -267,14 +267,14 @@ pub fn to_headings<T>(figures: &[Figure<T>]) -> Vec<String> {
 }
 
 /// The cells of `item` in these columns.
-pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<String> {
+pub fn to_cells<T>(figures: &[Column<T>], item: &T) -> Vec<String> {
     let mut cells = Vec::new();
     for figure in in_csv(figures) {
         match (figure.value(item), figure.about.kind) {
             (Value::Counts(counts), _) => {
                 cells.extend(counts.iter().map(|(_, count)| count.to_string()));
             }
-            (unknown, Kind::Counts(words)) => {
+            (unknown, ColumnKind::Counts(words)) => {
                 cells.extend((words.all)().iter().map(|_| unknown.to_cell()));
             }
             (value, _) => cells.push(value.to_cell()),
@@ -283,7 +283,7 @@ pub fn to_cells<T>(figures: &[Figure<T>], item: &T) -> Vec<String> {
     cells
 }
 
-fn in_csv<T>(figures: &[Figure<T>]) -> impl Iterator<Item = &Figure<T>> {
+fn in_csv<T>(figures: &[Column<T>]) -> impl Iterator<Item = &Column<T>> {
     figures.iter().filter(|figure| figure.about.shown.is_in_csv())
 }
 
@@ -319,11 +319,11 @@ mod tests {
 
     #[test]
     fn what_is_not_known_moves_no_column() {
-        const SIDES: Words = Words { name: "side", all: || vec!["left", "right"] };
-        const FIGURES: &[Figure<Option<u64>>] = figures! {
-            "sides" "" Counts(SIDES) or null, Shown::Data, "On either side.",
+        const SIDES: Enumeration = Enumeration { name: "side", all: || vec!["left", "right"] };
+        const FIGURES: &[Column<Option<u64>>] = figures! {
+            "sides" "" Counts(SIDES) or null, Visibility::Data, "On either side.",
                 |count| Value::known(*count, |count| Value::Counts(vec![("left", count), ("right", 0)]));
-            "sum" "" Number or null, Shown::Data, "Both.", |count| Value::known(*count, Value::Int);
+            "sum" "" Number or null, Visibility::Data, "Both.", |count| Value::known(*count, Value::Int);
         };
         assert_eq!(to_headings(FIGURES), ["sides.left", "sides.right", "sum"]);
         assert_eq!(to_cells(FIGURES, &Some(3)), ["3", "0", "3"]);

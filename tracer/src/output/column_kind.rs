@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use super::column::Value;
-use crate::tcp::labels::Words;
+use crate::tcp::labels::Enumeration;
 
 /// What the values of a figure are like, where one is known.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ColumnKind {
     /// The version of a form: always this one.
     Version(u64),
     /// A number that is a name, as a port's or a process's.
@@ -23,7 +23,7 @@ pub enum Kind {
     /// Yes or no.
     Bool,
     /// One of these words.
-    Word(Words),
+    Word(Enumeration),
     /// Text from elsewhere, which may hold anything.
     Text,
     /// An IPv4 or IPv6 address.
@@ -35,12 +35,12 @@ pub enum Kind {
     /// Texts by name.
     TextByName,
     /// A count for each of these words.
-    Counts(Words),
+    Counts(Enumeration),
     /// A histogram: upper bounds in microseconds (inclusive), each with its count.
     Buckets,
 }
 
-impl Kind {
+impl ColumnKind {
     /// The form of the values, in words.
     pub fn form(self) -> String {
         match self {
@@ -98,47 +98,47 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const SIDES: Words = Words { name: "side", all: || vec!["left", "right"] };
+    const SIDES: Enumeration = Enumeration { name: "side", all: || vec!["left", "right"] };
 
     #[test]
     fn a_kind_allows_its_own_values_only() {
         let text = |text: &str| Value::Text(text.into());
         let own = [
-            (Kind::Version(3), Value::Int(3)),
-            (Kind::Number, Value::Int(443)),
-            (Kind::Count("sockets"), Value::Int(0)),
-            (Kind::Float("percent"), Value::Float(0.5)),
-            (Kind::Micros, Value::Micros(7)),
-            (Kind::Micros, Value::MicrosAtLeast(7)),
-            (Kind::Seconds, Value::Seconds(2.5)),
-            (Kind::Bool, Value::Bool(false)),
-            (Kind::Word(SIDES), Value::Word("left")),
-            (Kind::Text, text("\x1b")),
-            (Kind::Address, text("2001:db8::1")),
-            (Kind::Time, text("2026-01-02T03:04:05.000006Z")),
-            (Kind::Texts, Value::Texts(Vec::new())),
-            (Kind::TextByName, Value::TextByName(Vec::new())),
-            (Kind::Counts(SIDES), Value::Counts(vec![("left", 0), ("right", 2)])),
-            (Kind::Buckets, Value::Buckets(vec![(7, 1)])),
+            (ColumnKind::Version(3), Value::Int(3)),
+            (ColumnKind::Number, Value::Int(443)),
+            (ColumnKind::Count("sockets"), Value::Int(0)),
+            (ColumnKind::Float("percent"), Value::Float(0.5)),
+            (ColumnKind::Micros, Value::Micros(7)),
+            (ColumnKind::Micros, Value::MicrosAtLeast(7)),
+            (ColumnKind::Seconds, Value::Seconds(2.5)),
+            (ColumnKind::Bool, Value::Bool(false)),
+            (ColumnKind::Word(SIDES), Value::Word("left")),
+            (ColumnKind::Text, text("\x1b")),
+            (ColumnKind::Address, text("2001:db8::1")),
+            (ColumnKind::Time, text("2026-01-02T03:04:05.000006Z")),
+            (ColumnKind::Texts, Value::Texts(Vec::new())),
+            (ColumnKind::TextByName, Value::TextByName(Vec::new())),
+            (ColumnKind::Counts(SIDES), Value::Counts(vec![("left", 0), ("right", 2)])),
+            (ColumnKind::Buckets, Value::Buckets(vec![(7, 1)])),
         ];
         for (kind, value) in own {
             assert!(kind.allows(&value), "{kind:?}: {value:?}");
             assert!(!kind.allows(&Value::Unknown), "{kind:?}: a value that is not known is none");
         }
         let foreign = [
-            (Kind::Version(3), Value::Int(2)),
-            (Kind::Number, Value::Micros(443)),
-            (Kind::Micros, Value::Int(7)),
-            (Kind::Float("percent"), Value::Float(f64::NAN)),
-            (Kind::Float("percent"), Value::Float(-1.0)),
-            (Kind::Seconds, Value::Float(2.5)),
-            (Kind::Word(SIDES), Value::Word("up")),
-            (Kind::Text, Value::Word("left")),
-            (Kind::Address, text("localhost")),
-            (Kind::Time, text("yesterday")),
-            (Kind::Counts(SIDES), Value::Counts(vec![("left", 1)])),
-            (Kind::Counts(SIDES), Value::Counts(vec![("left", 1), ("up", 1)])),
-            (Kind::Buckets, Value::Texts(Vec::new())),
+            (ColumnKind::Version(3), Value::Int(2)),
+            (ColumnKind::Number, Value::Micros(443)),
+            (ColumnKind::Micros, Value::Int(7)),
+            (ColumnKind::Float("percent"), Value::Float(f64::NAN)),
+            (ColumnKind::Float("percent"), Value::Float(-1.0)),
+            (ColumnKind::Seconds, Value::Float(2.5)),
+            (ColumnKind::Word(SIDES), Value::Word("up")),
+            (ColumnKind::Text, Value::Word("left")),
+            (ColumnKind::Address, text("localhost")),
+            (ColumnKind::Time, text("yesterday")),
+            (ColumnKind::Counts(SIDES), Value::Counts(vec![("left", 1)])),
+            (ColumnKind::Counts(SIDES), Value::Counts(vec![("left", 1), ("up", 1)])),
+            (ColumnKind::Buckets, Value::Texts(Vec::new())),
         ];
         for (kind, value) in foreign {
             assert!(!kind.allows(&value), "{kind:?}: {value:?}");

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::SCHEMA_HELP;
 use crate::{
     output::column::{
-        Figure,
-        Shown::{Data, Table, Wide},
-        Value,
+        Column, Value,
+        Visibility::{Data, Table, Wide},
         Width::{Left, Right},
         figures,
     },
@@ -21,14 +20,14 @@ use crate::{
         names::Container,
         time::{ClockAnchor, Nanos, date},
     },
-    tracker::{Closed, Life, Origin, Owner},
+    tracker::{Closed, Connection, Origin, Owner},
 };
 
 /// Version of the JSON object and of the CSV row.
 const SCHEMA: u64 = 1;
 
 /// A connection as it is shown, ended or not.
-pub struct Connection {
+pub struct ConnectionRow {
     clock: ClockAnchor,
     pub(crate) role: Role,
     role_assumed: bool,
@@ -54,7 +53,7 @@ pub struct Connection {
     bytes_received: Option<u64>,
 }
 
-impl Connection {
+impl ConnectionRow {
     /// One that has ended.
     pub fn closed(closed: &Closed, clock: ClockAnchor) -> Self {
         Self {
@@ -82,7 +81,7 @@ impl Connection {
     }
 
     /// One that lives.
-    pub fn living(life: &Life, now: Nanos, clock: ClockAnchor) -> Self {
+    pub fn living(life: &Connection, now: Nanos, clock: ClockAnchor) -> Self {
         Self {
             clock,
             role: life.role,
@@ -94,10 +93,10 @@ impl Connection {
             service_port: life.service_port(),
             state: Some(life.state.name()),
             reason: None,
-            opened: (!life.is_adopted()).then_some(life.since),
+            opened: (!life.is_adopted()).then_some(life.first_seen),
             closed: None,
             now,
-            since: life.since,
+            since: life.first_seen,
             handshake: life.handshake,
             time_wait: None,
             idle_us: None,
@@ -117,7 +116,7 @@ impl Connection {
 }
 
 /// All figures of a connection.
-pub const FIGURES: &[Figure<Connection>] = figures! {
+pub const COLUMNS: &[Column<ConnectionRow>] = figures! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
     "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());
@@ -155,7 +154,7 @@ pub const FIGURES: &[Figure<Connection>] = figures! {
     "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns.into());
     "preexisting" "OLD" Bool, Wide(Left(3)), "It was there before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
     "adopted" "" Bool, Data, "It was first seen otherwise than at its birth: preexisting, or records were lost.",
-        |c| Value::Bool(c.origin != Origin::Born);
+        |c| Value::Bool(c.origin != Origin::Observed);
     "role_assumed" "" Bool, Data, "The role is a guess: nothing shows it.", |c| Value::Bool(c.role_assumed);
     "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
     "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);

@@ -5,15 +5,15 @@ use std::io::{self, Write};
 use serde_json::Value as Json;
 
 use crate::{
-    analysis::diagnose::{FIGURES, Finding, diagnose},
+    analysis::diagnose::{FINDING_COLUMNS, Finding, diagnose},
     host::services::Services,
     message::{
-        escape::{harmless, write_json},
-        wrap::{labelled, width},
+        escape::{escape_control, write_json},
+        wrap::{width, wrap_with_label},
     },
     output::{
         SCHEMA_HELP,
-        column::{Figure, Shown::Json as OnlyJson, Value, figures, to_object},
+        column::{Column, Value, Visibility::Json as OnlyJson, figures, to_object},
         report::EVENTS,
     },
     tcp::group_by::By,
@@ -28,7 +28,7 @@ use crate::{
 const SCHEMA: u64 = 1;
 
 /// Where the findings are in it.
-pub const FINDINGS: &str = "findings";
+pub const COLUMNS: &str = "findings";
 
 /// A snapshot, and what is wrong in it.
 pub struct Diagnosis {
@@ -38,7 +38,7 @@ pub struct Diagnosis {
 }
 
 /// What a diagnosis says beside its findings and the books over the kernel's records.
-pub const DIAGNOSIS: &[Figure<Diagnosis>] = figures! {
+pub const DIAGNOSIS: &[Column<Diagnosis>] = figures! {
     "schema" "" Version(SCHEMA), OnlyJson, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, OnlyJson, "When it began to watch.", |d| d.date(d.snapshot.start);
     "interval.end" "" Time, OnlyJson, "When it had seen enough.", |d| d.date(d.snapshot.end);
@@ -69,8 +69,8 @@ impl Diagnosis {
     /// As one JSON object.
     pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         let mut object = to_object(DIAGNOSIS, self);
-        let findings = self.findings.iter().map(|finding| to_object(FIGURES, finding));
-        object.insert(FINDINGS.into(), findings.collect());
+        let findings = self.findings.iter().map(|finding| to_object(FINDING_COLUMNS, finding));
+        object.insert(COLUMNS.into(), findings.collect());
         object.extend(to_object(EVENTS, &self.snapshot.events));
         write_json(out, &Json::Object(object))?;
         writeln!(out)
@@ -81,9 +81,9 @@ impl Diagnosis {
         let width = width();
         for finding in &self.findings {
             let service = finding.port.and_then(|port| services.name(port));
-            writeln!(out, "{}: {}", harmless(&finding.place(service)), finding.rule.title)?;
-            for (label, text) in finding.told() {
-                out.write_all(labelled(label, &harmless(&text), width).as_bytes())?;
+            writeln!(out, "{}: {}", escape_control(&finding.place(service)), finding.rule.title)?;
+            for (label, text) in finding.fields() {
+                out.write_all(wrap_with_label(label, &escape_control(&text), width).as_bytes())?;
             }
             writeln!(out)?;
         }

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     message::escape::write_json,
-    output::column::{Figure, to_object},
+    output::column::{Column, to_object},
 };
 
-pub(super) fn line<T>(out: &mut impl Write, figures: &[Figure<T>], item: &T) -> io::Result<()> {
+pub(super) fn line<T>(out: &mut impl Write, figures: &[Column<T>], item: &T) -> io::Result<()> {
     object(out, to_object(figures, item))
 }
 

@@ -19,7 +19,7 @@ use clap::ValueEnum;
 use crate::{
     analysis::diagnose,
     output::{
-        column::{About, Figure, to_cells, to_headings},
+        column::{Column, ColumnInfo, to_cells, to_headings},
         port_columns::COLUMNS,
     },
     tcp::group_by::By,
@@ -58,16 +58,16 @@ pub struct Style {
 pub struct Lines<W, T: 'static> {
     out: W,
     style: Style,
-    figures: &'static [Figure<T>],
+    figures: &'static [Column<T>],
     /// The columns of a table.
-    columns: Vec<&'static Figure<T>>,
+    columns: Vec<&'static Column<T>>,
     begun: bool,
     error: Option<io::Error>,
 }
 
 impl<W: Write, T> Lines<W, T> {
     /// Writes these figures to `out`.
-    pub fn new(out: W, style: Style, figures: &'static [Figure<T>]) -> Self {
+    pub fn new(out: W, style: Style, figures: &'static [Column<T>]) -> Self {
         let columns = table::columns(figures, style.wide, By::Port);
         Self { out, style, figures, columns, begun: false, error: None }
     }
@@ -119,29 +119,41 @@ pub struct Registry {
     /// What they are figures of.
     pub of: &'static str,
     /// What is said about each, in their order.
-    pub figures: Vec<About>,
+    pub figures: Vec<ColumnInfo>,
 }
 
 /// Every figure that there is.
 pub fn registries() -> [Registry; 6] {
-    fn abouts<T>(figures: &[Figure<T>]) -> Vec<About> {
+    fn column_infos<T>(figures: &[Column<T>]) -> Vec<ColumnInfo> {
         figures.iter().map(|figure| figure.about).collect()
     }
-    let whole = [abouts(report::HEADER), abouts(report::EVENTS)].concat();
+    let whole = [column_infos(report::HEADER), column_infos(report::EVENTS)].concat();
     [
-        Registry { command: "report", of: "a role and service port", figures: abouts(COLUMNS) },
+        Registry {
+            command: "report",
+            of: "a role and service port",
+            figures: column_infos(COLUMNS),
+        },
         Registry { command: "report", of: "the report as a whole", figures: whole },
         Registry {
             command: "connections",
             of: "a connection",
-            figures: abouts(connection::FIGURES),
+            figures: column_infos(connection::COLUMNS),
         },
-        Registry { command: "trace", of: "a transition", figures: abouts(transition::FIGURES) },
-        Registry { command: "diagnose", of: "a finding", figures: abouts(diagnose::FIGURES) },
+        Registry {
+            command: "trace",
+            of: "a transition",
+            figures: column_infos(transition::COLUMNS),
+        },
+        Registry {
+            command: "diagnose",
+            of: "a finding",
+            figures: column_infos(diagnose::FINDING_COLUMNS),
+        },
         Registry {
             command: "diagnose",
             of: "the diagnosis as a whole",
-            figures: abouts(diagnosis::DIAGNOSIS),
+            figures: column_infos(diagnosis::DIAGNOSIS),
         },
     ]
 }
@@ -149,14 +161,14 @@ pub fn registries() -> [Registry; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::column::Shown;
+    use crate::output::column::Visibility;
 
     #[test]
     fn every_figure_has_a_name_of_its_own_and_a_meaning() {
         for Registry { figures, .. } in registries() {
             for (index, figure) in figures.iter().enumerate() {
                 assert!(figure.help.ends_with('.'), "{}", figure.key);
-                let no_table_has_it = matches!(figure.shown, Shown::Data | Shown::Json);
+                let no_table_has_it = matches!(figure.shown, Visibility::Data | Visibility::Json);
                 assert_eq!(figure.title.is_empty(), no_table_has_it, "{}", figure.key);
                 for other in &figures[index + 1..] {
                     assert_ne!(figure.key, other.key);

@@ -4,18 +4,17 @@ use synfin_common::{port_count::SynQueue, reset::ResetReason, state::TcpState};
 
 use crate::{
     output::column::{
-        Figure,
-        Shown::{Data, Grouped, Json, Table, Wide},
-        Value,
+        Column, Value,
+        Visibility::{Data, Grouped, Json, Table, Wide},
         Width::{Left, Right},
         figures,
     },
     tcp::{
-        close_reason::{Class, CloseReason, Outcome},
-        coverage::{Extra, Sight},
+        close_reason::{Class, CloseReason, Phase},
+        coverage::{Coverage, OptionalHook},
         group_by::By,
         handshake::Unmeasured,
-        labels::Words,
+        labels::Enumeration,
         role::Role,
         state::OPEN_STATES,
     },
@@ -25,8 +24,8 @@ use crate::{
     },
     tracker::{
         ephemeral::Ephemeral,
-        histogram::Distribution,
-        oldest::{Oldest, STUCK_STATES},
+        histogram::LatencyHistogram,
+        oldest::{LINGERING_STATES, Oldest},
         ports::ClosedFirst,
         report_rows::{Common, RowSnapshot},
         snapshot::Snapshot,
@@ -45,7 +44,7 @@ pub struct PortRow {
     /// Tells dates.
     pub clock: ClockAnchor,
     /// What the kernel showed.
-    pub sight: Sight,
+    pub sight: Coverage,
 }
 
 impl PortRow {
@@ -58,7 +57,7 @@ impl PortRow {
     /// A row of this interval.
     pub(crate) fn new(row: RowSnapshot, session: &Session, snapshot: &Snapshot) -> Self {
         let (end, seconds) = (snapshot.end, snapshot.seconds());
-        Self { row, end, seconds, clock: session.clock, sight: Sight::of(&session.shown) }
+        Self { row, end, seconds, clock: session.clock, sight: Coverage::of(&session.shown) }
     }
 
     /// The same row, in which nothing has happened and nothing is.
@@ -80,17 +79,17 @@ impl PortRow {
         let with_a_place = counters.syn_queue(SynQueue::Entered);
         let attempts = (counters.attempts + with_a_place)
             .saturating_sub(counters.syn_queue(SynQueue::Completed));
-        self.where_shown(Extra::SynQueue, Value::Int(attempts))
+        self.where_shown(OptionalHook::SynQueue, Value::Int(attempts))
     }
 
     /// How often this befell a handshake in the SYN queues.
     fn in_syn_queue(&self, what: SynQueue) -> Value {
         let count = self.row.counters.syn_queue(what);
-        self.where_shown(Extra::SynQueue, server_only(self, count))
+        self.where_shown(OptionalHook::SynQueue, server_only(self, count))
     }
 
     /// A figure that not every kernel shows.
-    fn where_shown(&self, what: Extra, value: Value) -> Value {
+    fn where_shown(&self, what: OptionalHook, value: Value) -> Value {
         if self.sight.has(what) { value } else { Value::Unknown }
     }
 
@@ -100,7 +99,7 @@ impl PortRow {
 
     /// The connection that has been in this state for longest.
     pub(crate) fn oldest(&self, state: TcpState) -> Option<&Oldest> {
-        let index = STUCK_STATES.iter().position(|&stuck| stuck == state)?;
+        let index = LINGERING_STATES.iter().position(|&stuck| stuck == state)?;
         self.row.stuck[index].as_ref()
     }
 
@@ -147,8 +146,8 @@ impl PortRow {
             .max_by_key(|&reason| self.row.counters.ended(reason))
     }
 
-    fn ended(&self, outcome: Outcome) -> Value {
-        let reasons = CloseReason::ALL.iter().filter(|reason| reason.outcome() == outcome);
+    fn ended(&self, outcome: Phase) -> Value {
+        let reasons = CloseReason::ALL.iter().filter(|reason| reason.phase() == outcome);
         Value::Counts(
             reasons.map(|&reason| (reason.id(), self.row.counters.ended(reason))).collect(),
         )
@@ -160,7 +159,7 @@ fn common<T>(common: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
     match common {
         Common::Unknown => Value::Unknown,
         Common::One(value) => one(value),
-        Common::Several(values) => Value::Several(*values),
+        Common::Several(values) => Value::Multiple(*values),
     }
 }
 
@@ -172,7 +171,7 @@ fn common_text<T>(values: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
     }
 }
 
-fn quantile(durations: &Distribution, quantile: f64) -> Value {
+fn quantile(durations: &LatencyHistogram, quantile: f64) -> Value {
     Value::known(durations.quantile(quantile), Value::Micros)
 }
 
@@ -181,16 +180,16 @@ pub(crate) fn living_states() -> impl Iterator<Item = TcpState> {
     OPEN_STATES.into_iter().filter(|&state| state != TcpState::TimeWait)
 }
 
-const RESET_REASONS: Words = Words {
+const RESET_REASONS: Enumeration = Enumeration {
     name: "reason of the kernel's",
     all: || ResetReason::ALL.iter().map(|reason| reason.name()).collect(),
 };
 
-const LIVING: Words =
-    Words { name: "state", all: || living_states().map(TcpState::name).collect() };
+const LIVING: Enumeration =
+    Enumeration { name: "state", all: || living_states().map(TcpState::name).collect() };
 
 /// All figures of a row; those that matter most first.
-pub const COLUMNS: &[Figure<PortRow>] = figures! {
+pub const COLUMNS: &[Column<PortRow>] = figures! {
     "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server (a listener was there first) or client (by connect). Decided at birth, never guessed from port numbers.",
         |p| Value::Word(p.row.role.name());
     "port" "PORT" Number or null, Table(Right(5)), "The service port: the listener's for a server, the remote one for a client. Null is the rest, ports without a row of their own, or ×N if the row covers N ports.",
@@ -234,26 +233,26 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
     "pending" "PENDING" Count("connections"), Wide(Right(7)), "Connections whose handshake is not through, now.",
         |p| Value::Int(p.row.gauges.pending);
     "pending_start" "" Count("connections"), Data, "Connections whose handshake was not through at the start of the interval.",
-        |p| Value::Int(p.row.opening_balance.pending);
+        |p| Value::Int(p.row.gauges_at_start.pending);
     "failed" "FAILED" Count("connections"), Wide(Right(6)), "Connections that ended before they were established.",
         |p| Value::Int(p.row.counters.failed());
     "failures" "" Counts(CloseReason::FAILURES), Data, "Connections that ended before they were established, by reason.",
-        |p| p.ended(Outcome::Failed);
+        |p| p.ended(Phase::Handshake);
     "established" "ESTAB" Count("connections"), Wide(Right(6)), "Handshakes that got through in the interval.",
         |p| Value::Int(p.row.counters.established);
     "adopted" "ADOPTED" Count("connections"), Wide(Right(7)), "Connections first seen when they were established: older than the trace, or their birth was lost.",
         |p| Value::Int(p.row.counters.adopted);
     "open_start" "" Count("connections"), Data, "Open connections at the start of the interval.",
-        |p| Value::Int(p.row.opening_balance.open);
+        |p| Value::Int(p.row.gauges_at_start.open);
     "states" "" Counts(LIVING), Data, "Living connections by state, now.",
         |p| Value::Counts(living_states().map(|state| (state.name(), p.row.gauges.state(state))).collect());
     "closed" "CLOSED" Count("connections"), Wide(Right(6)), "Established connections that ended.",
         |p| Value::Int(p.row.counters.closed());
     "closes" "" Counts(CloseReason::CLOSES), Data, "Established connections that ended, by reason.",
-        |p| p.ended(Outcome::Closed);
+        |p| p.ended(Phase::Established);
     "abnormal" "ABNORMAL" Count("connections"), Wide(Right(8)), "Established connections that ended abnormally.",
         |p| Value::Int(p.row.counters.sum(|reason| {
-            reason.class() == Class::Abnormal && reason.outcome() == Outcome::Closed
+            reason.class() == Class::Abnormal && reason.phase() == Phase::Established
         }));
 
     "handshake.clean.count" "" Count("handshakes"), Data, "Handshakes with nothing sent twice.",
@@ -347,9 +346,9 @@ pub const COLUMNS: &[Figure<PortRow>] = figures! {
     "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners sent again: handshakes whose last ACK is overdue, whether it comes or not.",
         |p| server_only(p, p.row.counters.synack_retransmits);
     "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port with no connection behind them: nobody listens, a TIME_WAIT, a handshake that makes no sense. Unknown before Linux 6.10 (host.knowledge.resets).",
-        |p| p.where_shown(Extra::Resets, server_only(p, p.row.counters.resets_total()));
+        |p| p.where_shown(OptionalHook::Resets, server_only(p, p.row.counters.resets_total()));
     "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "These, by the kernel's reason.",
-        |p| p.where_shown(Extra::Resets, p.resets());
+        |p| p.where_shown(OptionalHook::Resets, p.resets());
 "stalled" "STALLED" Count("connections"), Wide(Right(7)), "Connections past their handshake that retransmit and get no answer, at the last walk.",
         |p| Value::Int(p.row.walked.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",

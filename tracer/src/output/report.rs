@@ -9,17 +9,17 @@ use super::{Format, SCHEMA_HELP, Style, csv_rows, json_lines, table};
 use crate::{
     output::{
         column::{
-            Figure,
-            Shown::{Data, Footer, Json},
-            Value, figures, to_cells, to_headings, to_object,
+            Column, Value,
+            Visibility::{Data, Footer, Json},
+            figures, to_cells, to_headings, to_object,
         },
         port_columns::{COLUMNS, PortRow},
     },
     tcp::{
         close_reason::CloseReason,
-        coverage::{Extra, Knowledge, Sight},
+        coverage::{Accuracy, Coverage, OptionalHook},
         group_by::By,
-        labels::Words,
+        labels::Enumeration,
     },
     trace::{counters::KERNEL_COUNTERS, session::Session, time::date},
     tracker::{Events, RowSnapshot, Snapshot},
@@ -184,8 +184,9 @@ fn footer(events: &Events) -> String {
 
 /// What is exact, and what is not.
 fn knowledge(header: &Header) -> String {
-    let known = Knowledge::ALL.into_iter().filter_map(|knowledge| {
-        let so_known = Extra::ALL.iter().filter(|&&of| header.sight.knowledge(of) == knowledge);
+    let known = Accuracy::ALL.into_iter().filter_map(|knowledge| {
+        let so_known =
+            OptionalHook::ALL.iter().filter(|&&of| header.sight.accuracy(of) == knowledge);
         let names: Vec<_> = so_known.map(|of| of.name()).collect();
         (!names.is_empty()).then(|| format!("{}: {}", knowledge.name(), names.join(", ")))
     });
@@ -212,7 +213,7 @@ impl Interval {
 /// What a report says beside its rows and its books: when, where, by what.
 pub struct Header {
     session: Session,
-    sight: Sight,
+    sight: Coverage,
     interval: Interval,
     kernel_counts: [u64; KERNEL_COUNTERS.len()],
     by: By,
@@ -222,22 +223,23 @@ impl Header {
     pub(crate) fn new(session: &Session, snapshot: &Snapshot, by: By) -> Self {
         Self {
             session: session.clone(),
-            sight: Sight::of(&session.shown),
+            sight: Coverage::of(&session.shown),
             interval: Interval::of(session, snapshot),
             kernel_counts: snapshot.kernel_counts,
             by,
         }
     }
 
-    fn knowledge(&self, of: Extra) -> Value {
-        Value::Word(self.sight.knowledge(of).name())
+    fn knowledge(&self, of: OptionalHook) -> Value {
+        Value::Word(self.sight.accuracy(of).name())
     }
 }
 
-const COUNTERS: Words = Words { name: "counter of the kernel's", all: || KERNEL_COUNTERS.into() };
+const COUNTERS: Enumeration =
+    Enumeration { name: "counter of the kernel's", all: || KERNEL_COUNTERS.into() };
 
 /// All figures of a report's header.
-pub const HEADER: &[Figure<Header>] = figures! {
+pub const HEADER: &[Column<Header>] = figures! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, Data, "When the interval began.", |h| Value::Text(h.interval.start.clone());
     "interval.end" "" Time, Data, "When the interval ended.", |h| Value::Text(h.interval.end.clone());
@@ -246,14 +248,14 @@ pub const HEADER: &[Figure<Header>] = figures! {
     "host.kernel" "" Text, Json, "The release of its kernel, as uname -r says it.", |h| Value::Text(h.session.kernel.clone());
     "host.synfin" "" Text, Json, "The version of the synfin that traced.", |h| Value::Text(h.session.synfin.clone());
     "host.hooks" "" Texts, Json, "What was hooked: tracepoints, and by the names in host.knowledge the programs on the kernel's own functions.", |h| Value::Texts(h.session.hooks.clone());
-    "host.knowledge.time_wait" "" Word(Knowledge::WORDS), Json, "How well TIME_WAIT is known: exact where the kernel allows hooks on its own functions, otherwise inferred from states and put right by each walk.",
-        |h| h.knowledge(Extra::TimeWait);
-    "host.knowledge.syn_queue" "" Word(Knowledge::WORDS), Json, "How well it is known what becomes of handshakes in SYN queues: exact, or unknown.",
-        |h| h.knowledge(Extra::SynQueue);
-    "host.knowledge.accept_wait" "" Word(Knowledge::WORDS), Json, "How well it is known how long connections wait for accept(): exact, or unknown.",
-        |h| h.knowledge(Extra::AcceptWait);
-    "host.knowledge.resets" "" Word(Knowledge::WORDS), Json, "How well it is known which resets were sent with no connection behind them: exact since Linux 6.10, unknown before.",
-        |h| h.knowledge(Extra::Resets);
+    "host.knowledge.time_wait" "" Word(Accuracy::WORDS), Json, "How well TIME_WAIT is known: exact where the kernel allows hooks on its own functions, otherwise inferred from states and put right by each walk.",
+        |h| h.knowledge(OptionalHook::TimeWait);
+    "host.knowledge.syn_queue" "" Word(Accuracy::WORDS), Json, "How well it is known what becomes of handshakes in SYN queues: exact, or unknown.",
+        |h| h.knowledge(OptionalHook::SynQueue);
+    "host.knowledge.accept_wait" "" Word(Accuracy::WORDS), Json, "How well it is known how long connections wait for accept(): exact, or unknown.",
+        |h| h.knowledge(OptionalHook::AcceptWait);
+    "host.knowledge.resets" "" Word(Accuracy::WORDS), Json, "How well it is known which resets were sent with no connection behind them: exact since Linux 6.10, unknown before.",
+        |h| h.knowledge(OptionalHook::Resets);
     "host.limitations" "" Texts, Json, "What could not be known on that host, and why.", |h| Value::Texts(h.session.limitations.clone());
     "host.sysctls" "" TextByName, Json, "Settings of the system that matter to what is seen.",
         |h| Value::TextByName(h.session.sysctls.clone().into_iter().collect());
@@ -265,7 +267,7 @@ pub const HEADER: &[Figure<Header>] = figures! {
 };
 
 /// All figures of the books over the kernel's records.
-pub const EVENTS: &[Figure<Events>] = figures! {
+pub const EVENTS: &[Column<Events>] = figures! {
     "events.seen" "seen" Count("records"), Footer, "Records that the hooks wanted to write: delivered + lost + filtered + in flight.",
         |e| Value::Int(e.seen);
     "events.delivered" "delivered" Count("records"), Footer, "Records that reached the tracker.", |e| Value::Int(e.delivered);

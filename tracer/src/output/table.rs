@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
-    output::column::{Figure, Shown, Width},
+    output::column::{Column, Visibility, Width},
     tcp::group_by::By,
 };
 
@@ -14,15 +14,15 @@ const PLAIN: &str = "\x1b[0m";
 
 /// The columns that a table shows.
 pub(super) fn columns<T>(
-    figures: &'static [Figure<T>],
+    figures: &'static [Column<T>],
     wide: bool,
     by: By,
-) -> Vec<&'static Figure<T>> {
-    let shown = |figure: &&Figure<T>| match figure.about.shown {
-        Shown::Table(_) => true,
-        Shown::Wide(_) => wide,
-        Shown::Grouped(group, _) => wide || group == by,
-        Shown::Data | Shown::Footer | Shown::Json => false,
+) -> Vec<&'static Column<T>> {
+    let shown = |figure: &&Column<T>| match figure.about.shown {
+        Visibility::Table(_) => true,
+        Visibility::Wide(_) => wide,
+        Visibility::Grouped(group, _) => wide || group == by,
+        Visibility::Data | Visibility::Footer | Visibility::Json => false,
     };
     figures.iter().filter(shown).collect()
 }
@@ -30,7 +30,7 @@ pub(super) fn columns<T>(
 /// One line of a table whose length is not known: columns are as wide as their figure asks for.
 pub(super) fn line<T>(
     out: &mut impl Write,
-    columns: &[&Figure<T>],
+    columns: &[&Column<T>],
     item: &T,
     heading: bool,
     terminal: bool,
@@ -46,14 +46,14 @@ pub(super) fn line<T>(
 /// A whole table: columns are as wide as they need to be.
 pub(super) fn whole<T>(
     out: &mut impl Write,
-    columns: &[&Figure<T>],
+    columns: &[&Column<T>],
     items: &[T],
     heading: bool,
     terminal: bool,
 ) -> io::Result<()> {
     let rows: Vec<_> = items.iter().map(|item| cells(columns, item)).collect();
     let widest = |index: usize| rows.iter().map(|row| row[index].width()).max().unwrap_or(0);
-    let width = |(index, figure): (usize, &&Figure<T>)| match least_width(figure) {
+    let width = |(index, figure): (usize, &&Column<T>)| match least_width(figure) {
         Width::Left(least) => Width::Left(least.max(widest(index))),
         Width::Right(least) => Width::Right(least.max(widest(index))),
     };
@@ -64,16 +64,16 @@ pub(super) fn whole<T>(
     rows.iter().try_for_each(|row| write_cells(out, row, &widths))
 }
 
-fn cells<T>(columns: &[&Figure<T>], item: &T) -> Vec<String> {
+fn cells<T>(columns: &[&Column<T>], item: &T) -> Vec<String> {
     columns.iter().map(|figure| figure.value(item).to_plain()).collect()
 }
 
 /// The width that a figure asks for, but never less than its title's.
-fn least_width<T>(figure: &Figure<T>) -> Width {
+fn least_width<T>(figure: &Column<T>) -> Width {
     let title = figure.about.title.width();
     let width = match figure.about.shown {
-        Shown::Table(width) | Shown::Wide(width) | Shown::Grouped(_, width) => width,
-        Shown::Data | Shown::Footer | Shown::Json => Width::Left(0),
+        Visibility::Table(width) | Visibility::Wide(width) | Visibility::Grouped(_, width) => width,
+        Visibility::Data | Visibility::Footer | Visibility::Json => Width::Left(0),
     };
     match width {
         Width::Left(width) => Width::Left(width.max(title)),
@@ -83,7 +83,7 @@ fn least_width<T>(figure: &Figure<T>) -> Width {
 
 fn write_heading<T>(
     out: &mut impl Write,
-    columns: &[&Figure<T>],
+    columns: &[&Column<T>],
     widths: &[Width],
     terminal: bool,
 ) -> io::Result<()> {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::SCHEMA_HELP;
 use crate::{
     output::column::{
-        Figure,
-        Shown::{Data, Table, Wide},
-        Value,
+        Column, Value,
+        Visibility::{Data, Table, Wide},
         Width::{Left, Right},
         figures,
     },
@@ -16,7 +15,7 @@ use crate::{
         event::Transition,
         time::{ClockAnchor, date},
     },
-    tracker::{Life, Owner},
+    tracker::{Connection, Owner},
 };
 
 /// Version of the JSON object and of the CSV row.
@@ -34,23 +33,23 @@ pub struct TransitionLine {
 
 impl TransitionLine {
     /// `life` as before the transition; `None` for a listener.
-    pub fn new(transition: &Transition, life: Option<&Life>, clock: ClockAnchor) -> Self {
+    pub fn new(transition: &Transition, life: Option<&Connection>, clock: ClockAnchor) -> Self {
         // One that was just born, or just adopted, has been in no state before.
-        let before = life.filter(|life| life.changed < transition.time);
+        let before = life.filter(|life| life.last_transition < transition.time);
         Self {
             clock,
             role: life.map(|life| life.role),
             owner: life
                 .and_then(|life| life.owner.clone())
                 .or_else(|| Owner::at_birth(transition).map(Arc::new)),
-            in_old_state_us: before.map(|life| (transition.time - life.changed) / 1000),
+            in_old_state_us: before.map(|life| (transition.time - life.last_transition) / 1000),
             transition: transition.clone(),
         }
     }
 }
 
 /// All figures of a transition.
-pub const FIGURES: &[Figure<TransitionLine>] = figures! {
+pub const COLUMNS: &[Column<TransitionLine>] = figures! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "time" "TIME" Time, Table(Left(27)), "When.", |s| Value::Text(date(s.clock.date(s.transition.time)));
     "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "Which side this host is; null for a listener.",

@@ -27,12 +27,12 @@ pub(crate) fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>, Failur
 }
 
 /// Takes the frames of a recording.
-pub(crate) enum Destination {
+pub(crate) enum RecordingSink {
     File(Recorder<BufWriter<File>>, PathBuf),
     Flight(Box<FlightRecorder>),
 }
 
-impl Destination {
+impl RecordingSink {
     pub(crate) fn file(path: PathBuf) -> Result<Self, Failure> {
         Ok(Self::File(record_to(&path)?, path))
     }

@@ -11,14 +11,14 @@ use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
 use crate::{
-    output::connection::Connection,
+    output::connection::ConnectionRow,
     tcp::{close_reason::Class, group_by::By, role::Role},
     trace::{
         event::Transition,
         ids::{NetnsId, SockId},
         time::{ClockAnchor, Nanos},
     },
-    tracker::{Closed, Common, Life, RowName, STUCK_STATES, Tracker},
+    tracker::{Closed, Common, Connection, LINGERING_STATES, RowName, Tracker},
 };
 
 /// More living connections than this have no steps of theirs kept.
@@ -43,18 +43,18 @@ pub(crate) struct Change {
 }
 
 /// A connection and what became of it.
-pub(crate) struct Watched {
-    pub(crate) connection: Connection,
+pub(crate) struct ConnectionHistory {
+    pub(crate) connection: ConnectionRow,
     /// From its birth, or from where on it was seen; none if too many live.
     pub(crate) changes: Vec<Change>,
     /// When it came into the state that it is in, or ended.
     pub(crate) changed: Nanos,
 }
 
-impl Watched {
+impl ConnectionHistory {
     /// Whether it is one of the row's, as far as that can be told.
     pub(crate) fn is_of(&self, by: By, row: &RowName) -> bool {
-        let Connection { role, service_port, netns, remote, owner, .. } = &self.connection;
+        let ConnectionRow { role, service_port, netns, remote, owner, .. } = &self.connection;
         let is_on_port = row.port == Some(*service_port);
         row.role == *role
             && match by {
@@ -71,7 +71,7 @@ impl Watched {
 
     /// Whether both are one connection, at different times.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let of = |connection: &Connection| {
+        let of = |connection: &ConnectionRow| {
             (connection.netns, connection.local, connection.remote, connection.since)
         };
         of(&self.connection) == of(&other.connection)
@@ -88,34 +88,34 @@ type Ends = (NetnsId, SocketAddr, SocketAddr, Nanos);
 
 /// Keeps the changes of connections, until somebody asks for these.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct HistoryRecorder {
     clock: ClockAnchor,
     living: HashMap<SockId, Vec<Change>, FxBuildHasher>,
     /// Those that are not booked yet.
     ending: HashMap<Ends, Vec<Change>, FxBuildHasher>,
-    ended_bad: VecDeque<Arc<Watched>>,
-    ended_other: VecDeque<Arc<Watched>>,
+    ended_bad: VecDeque<Arc<ConnectionHistory>>,
+    ended_other: VecDeque<Arc<ConnectionHistory>>,
 }
 
-impl Watch {
+impl HistoryRecorder {
     pub(crate) fn new(clock: ClockAnchor) -> Self {
         Self { clock, ..Self::default() }
     }
 
     /// A connection changes its state; `life` is what was known of it before.
-    pub(crate) fn transition(&mut self, transition: &Transition, life: &Life) {
+    pub(crate) fn transition(&mut self, transition: &Transition, life: &Connection) {
         let &Transition { time, sock, old, new, .. } = transition;
         let change = Change { time, old, new };
         if new == TcpState::Close {
             let mut changes = self.living.remove(&sock).unwrap_or_default();
             keep(&mut changes, change);
-            self.ending.insert((life.netns, life.local(), life.remote(), life.since), changes);
+            self.ending.insert((life.netns, life.local(), life.remote(), life.first_seen), changes);
             return;
         }
         let has_room = self.living.len() < STEPPED;
         match self.living.get_mut(&sock) {
             // What the socket was before this life is another connection's.
-            Some(changes) if changes.first().is_some_and(|it| it.time < life.since) => {
+            Some(changes) if changes.first().is_some_and(|it| it.time < life.first_seen) => {
                 *changes = vec![change];
             }
             Some(changes) => keep(changes, change),
@@ -130,8 +130,8 @@ impl Watch {
     pub(crate) fn closed(&mut self, closed: &Closed) {
         let ends = (closed.netns, closed.local, closed.remote, closed.since);
         let changes = self.ending.remove(&ends).unwrap_or_default();
-        let connection = Connection::closed(closed, self.clock);
-        let watched = Watched { connection, changes, changed: closed.closed };
+        let connection = ConnectionRow::closed(closed, self.clock);
+        let watched = ConnectionHistory { connection, changes, changed: closed.closed };
         let (ended, limit) = if watched.is_bad() {
             (&mut self.ended_bad, ENDED_BAD)
         } else {
@@ -144,7 +144,7 @@ impl Watch {
     }
 
     /// Those that have ended since this was last asked, in the order of their ends.
-    pub(crate) fn take_ended(&mut self) -> Vec<Arc<Watched>> {
+    pub(crate) fn take_ended(&mut self) -> Vec<Arc<ConnectionHistory>> {
         // What is never booked is none: a child that nobody got.
         self.ending.clear();
         let mut ended: Vec<_> =
@@ -155,21 +155,21 @@ impl Watch {
 
     /// Of those that live on each port, the ones that wait for somebody, then those that have
     /// changed nothing for longest.
-    pub(crate) fn sample(&self, tracker: &Tracker) -> Vec<Arc<Watched>> {
+    pub(crate) fn sample(&self, tracker: &Tracker) -> Vec<Arc<ConnectionHistory>> {
         let now = tracker.now();
         let mut ports: HashMap<(Role, u16), Vec<_>, FxBuildHasher> = HashMap::default();
         let stride = tracker.open().len().div_ceil(LOOKED_AT).max(1);
         for (sock, life) in tracker.open().step_by(stride) {
-            let waits = STUCK_STATES.contains(&life.state);
+            let waits = LINGERING_STATES.contains(&life.state);
             let port = ports.entry((life.role, life.service_port())).or_default();
-            port.push((!waits, life.changed, sock, life));
+            port.push((!waits, life.last_transition, sock, life));
         }
         let first = |port: Vec<_>| first_of(port, SHOWN_OF_A_PORT);
         let shown = ports.into_values().flat_map(first).take(SHOWN);
         let watched = shown.map(|(_, changed, sock, life)| {
-            let connection = Connection::living(life, now, self.clock);
+            let connection = ConnectionRow::living(life, now, self.clock);
             let changes = self.living.get(&sock).cloned().unwrap_or_default();
-            Arc::new(Watched { connection, changes, changed })
+            Arc::new(ConnectionHistory { connection, changes, changed })
         });
         watched.collect()
     }
@@ -177,9 +177,9 @@ impl Watch {
 
 /// The first ones by order and time.
 fn first_of(
-    mut port: Vec<(bool, Nanos, SockId, &Life)>,
+    mut port: Vec<(bool, Nanos, SockId, &Connection)>,
     limit: usize,
-) -> Vec<(bool, Nanos, SockId, &Life)> {
+) -> Vec<(bool, Nanos, SockId, &Connection)> {
     let order = |&(waits_not, changed, sock, _): &_| (waits_not, changed, sock);
     if port.len() > limit {
         port.select_nth_unstable_by_key(limit, order);

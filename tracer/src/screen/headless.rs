@@ -4,23 +4,23 @@ use std::{io, ops::ControlFlow};
 
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, crossterm::event::KeyCode};
 
-use super::{draw::draw, keys::press, model::Model, refresh::Feed, update::OwnCost};
+use super::{draw::draw, keys::press, model::Model, refresh::RefreshTimer, update::SelfUsage};
 use crate::{
     command::Output,
     screen::Options,
     trace::{event::Transition, session::Session, time::Nanos},
-    tracker::{Closed, Life, Observer, Tracker},
+    tracker::{Closed, Connection, Observer, Tracker},
 };
 
 /// Takes what the screen would have taken.
-pub(crate) struct Still {
+pub(crate) struct Headless {
     model: Model,
-    feed: Feed,
+    feed: RefreshTimer,
 }
 
-impl Still {
+impl Headless {
     pub(crate) fn new(options: Options) -> Self {
-        Self { model: Model::new(options), feed: Feed::default() }
+        Self { model: Model::new(options), feed: RefreshTimer::default() }
     }
 
     /// Presses keys, each a letter, an arrow, a line break for Enter or an escape.
@@ -47,10 +47,10 @@ impl Still {
 }
 
 /// A still costs nothing.
-const FREE: OwnCost = OwnCost { cpu_pct: 0.0, bytes: 0 };
+const FREE: SelfUsage = SelfUsage { cpu_pct: 0.0, bytes: 0 };
 
-impl Observer for Still {
-    fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
+impl Observer for Headless {
+    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
         self.feed.transition(transition, life);
     }
 
@@ -59,9 +59,9 @@ impl Observer for Still {
     }
 }
 
-impl Output for Still {
+impl Output for Headless {
     fn begin(&mut self, session: &Session) {
-        self.feed = Feed::of(session);
+        self.feed = RefreshTimer::of(session);
         self.model.session = session.clone();
     }
 

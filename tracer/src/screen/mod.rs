@@ -19,36 +19,38 @@ pub(crate) mod update;
 
 use std::{io, ops::ControlFlow};
 
-pub(crate) use headless::Still;
+pub(crate) use headless::Headless;
 pub(crate) use model::Options;
 
 use crate::{
     command::Output,
-    message::stderr::{self, Held},
-    screen::{model::Model, refresh::Feed, self_usage::Meter, terminal::Display, update::Slot},
+    message::stderr::{self, BufferedStderr},
+    screen::{
+        model::Model, refresh::RefreshTimer, self_usage::Meter, terminal::Display, update::Mailbox,
+    },
     trace::{event::Transition, session::Session, time::Nanos},
-    tracker::{Closed, Life, Observer, Tracker},
+    tracker::{Closed, Connection, Observer, Tracker},
 };
 
 /// The tracker's side of it.
 pub(crate) struct Screen {
     display: Display,
-    slot: Slot,
-    feed: Feed,
+    slot: Mailbox,
+    feed: RefreshTimer,
     meter: Meter,
     /// What is said meanwhile, until the terminal is given back.
-    _held: Held,
+    _held: BufferedStderr,
 }
 
 impl Screen {
     /// Takes the terminal over.
     pub(crate) fn open(options: Options) -> io::Result<Self> {
-        let held = stderr::hold();
-        let slot = Slot::default();
+        let held = stderr::buffer();
+        let slot = Mailbox::default();
         Ok(Self {
             display: Display::open(Model::new(options), slot.clone())?,
             slot,
-            feed: Feed::default(),
+            feed: RefreshTimer::default(),
             meter: Meter::new(),
             _held: held,
         })
@@ -56,7 +58,7 @@ impl Screen {
 }
 
 impl Observer for Screen {
-    fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
+    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
         self.feed.transition(transition, life);
     }
 
@@ -67,7 +69,7 @@ impl Observer for Screen {
 
 impl Output for Screen {
     fn begin(&mut self, session: &Session) {
-        self.feed = Feed::of(session);
+        self.feed = RefreshTimer::of(session);
         self.slot.begin(session.clone());
     }
 

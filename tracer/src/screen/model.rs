@@ -3,10 +3,10 @@
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc};
 
 use super::{
-    connection_history::Watched,
+    connection_history::ConnectionHistory,
     history::{History, Rates},
-    rows::{self, Column, ShownRow},
-    update::{Moment, OwnCost, Slot},
+    rows::{self, ShownRow, TableColumn},
+    update::{Mailbox, SelfUsage, Update},
 };
 use crate::{
     analysis::diagnose::{Finding, diagnose},
@@ -24,16 +24,16 @@ const ENDED: [usize; 2] = [4096, 2048];
 #[derive(Clone, Default)]
 pub(crate) struct Data {
     pub(crate) history: History,
-    pub(crate) living: Vec<Arc<Watched>>,
+    pub(crate) living: Vec<Arc<ConnectionHistory>>,
     /// Bad ones and others, each in the order of their ends.
-    ended: [VecDeque<Arc<Watched>>; 2],
-    pub(crate) own: OwnCost,
+    ended: [VecDeque<Arc<ConnectionHistory>>; 2],
+    pub(crate) own: SelfUsage,
     pub(crate) findings: Vec<Finding>,
 }
 
 impl Data {
     /// Those that went wrong, the latest first; those that live; all others.
-    fn connections(&self) -> impl Iterator<Item = &Arc<Watched>> {
+    fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionHistory>> {
         let [bad, others] = &self.ended;
         bad.iter().rev().chain(&self.living).chain(others.iter().rev())
     }
@@ -84,7 +84,7 @@ pub(crate) struct Model {
     /// Without lines and colours, to be copied.
     pub(crate) plain: bool,
     pub(crate) colours: bool,
-    pub(crate) columns: Vec<Column>,
+    pub(crate) columns: Vec<TableColumn>,
     wide: bool,
     pub(crate) services: Services,
     /// By the present grouping, filter and order.
@@ -93,7 +93,7 @@ pub(crate) struct Model {
     /// The connection that is selected in its row's list.
     pub(crate) selected_connection: usize,
     /// The one whose life is shown.
-    pub(crate) shown: Option<Arc<Watched>>,
+    pub(crate) shown: Option<Arc<ConnectionHistory>>,
     /// The trace is over: what is shown stays so.
     pub(crate) is_over: bool,
 }
@@ -137,7 +137,7 @@ impl Model {
     }
 
     /// Takes what has come since; tells whether that was anything.
-    pub(crate) fn look(&mut self, slot: &Slot) -> bool {
+    pub(crate) fn look(&mut self, slot: &Mailbox) -> bool {
         let is_over = slot.is_over();
         let (session, moment) = slot.take();
         let is_new = session.is_some() || moment.is_some() || is_over != self.is_over;
@@ -152,8 +152,8 @@ impl Model {
     }
 
     /// The next interval is over.
-    pub(crate) fn take(&mut self, moment: Moment) {
-        let Moment { snapshot, living, ended, own } = moment;
+    pub(crate) fn take(&mut self, moment: Update) {
+        let Update { snapshot, living, ended, own } = moment;
         let rates = rates(&snapshot);
         self.data.history.add(snapshot, rates);
         self.data.living = living;
@@ -250,14 +250,14 @@ impl Model {
     }
 
     /// The row's connections.
-    pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<Watched>> {
+    pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<ConnectionHistory>> {
         let by = self.asked.by;
         self.data().connections().filter(|watched| watched.is_of(by, name)).collect()
     }
 }
 
 /// Text upwards, and numbers with the largest first.
-fn sort(rows: &mut [ShownRow], column: &Column, totals: bool) {
+fn sort(rows: &mut [ShownRow], column: &TableColumn, totals: bool) {
     let value = |row: &ShownRow| row.value(column, totals);
     if column.is_text() {
         rows.sort_by(|one, other| rows::order(&value(one), &value(other)));

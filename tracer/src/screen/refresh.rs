@@ -1,12 +1,12 @@
 //! What the tracker's side does for the screen: it follows connections, and cuts at every refresh.
 
 use super::{
-    connection_history::Watch,
-    update::{Moment, OwnCost},
+    connection_history::HistoryRecorder,
+    update::{SelfUsage, Update},
 };
 use crate::{
     trace::{event::Transition, session::Session, time::Nanos},
-    tracker::{Closed, Life, Observer, Tracker},
+    tracker::{Closed, Connection, Observer, Tracker},
 };
 
 /// How often the screen is renewed.
@@ -14,23 +14,23 @@ const REFRESH: Nanos = 1_000_000_000;
 
 /// Makes a moment of each interval.
 #[derive(Default)]
-pub(crate) struct Feed {
-    watch: Watch,
+pub(crate) struct RefreshTimer {
+    watch: HistoryRecorder,
     pub(crate) next_cut: Nanos,
 }
 
-impl Feed {
+impl RefreshTimer {
     pub(crate) fn of(session: &Session) -> Self {
         let next_cut = session.clock.monotonic_ns.saturating_add(REFRESH);
-        Self { watch: Watch::new(session.clock), next_cut }
+        Self { watch: HistoryRecorder::new(session.clock), next_cut }
     }
 
     /// What there is to show, if it is time for that.
     pub(crate) fn due(
         &mut self,
         tracker: &mut Tracker,
-        own: impl FnOnce() -> OwnCost,
-    ) -> Option<Moment> {
+        own: impl FnOnce() -> SelfUsage,
+    ) -> Option<Update> {
         (tracker.now() >= self.next_cut).then(|| {
             self.next_cut = tracker.now().saturating_add(REFRESH);
             self.cut(tracker, own())
@@ -38,14 +38,14 @@ impl Feed {
     }
 
     /// What there is to show.
-    pub(crate) fn cut(&mut self, tracker: &mut Tracker, own: OwnCost) -> Moment {
+    pub(crate) fn cut(&mut self, tracker: &mut Tracker, own: SelfUsage) -> Update {
         let (living, ended) = (self.watch.sample(tracker), self.watch.take_ended());
-        Moment { snapshot: tracker.cut(), living, ended, own }
+        Update { snapshot: tracker.take_snapshot(), living, ended, own }
     }
 }
 
-impl Observer for Feed {
-    fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
+impl Observer for RefreshTimer {
+    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
         if let Some(life) = life {
             self.watch.transition(transition, life);
         }

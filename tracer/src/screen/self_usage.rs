@@ -7,7 +7,7 @@ use nix::sys::{
     time::TimeValLike,
 };
 
-use super::update::OwnCost;
+use super::update::SelfUsage;
 use crate::{host::clock, trace::time::Nanos};
 
 /// A shorter time tells nothing about a share of it.
@@ -26,14 +26,14 @@ impl Meter {
     }
 
     /// What it was since the last time.
-    pub(crate) fn read(&mut self) -> OwnCost {
+    pub(crate) fn read(&mut self) -> SelfUsage {
         let now = Self::new();
         let wall = now.at - self.at;
         if wall >= LEAST {
             let cpu = (now.cpu_us - self.cpu_us) as f64 * 1e3;
             *self = Self { last_pct: 100.0 * cpu / wall as f64, ..now };
         }
-        OwnCost { cpu_pct: self.last_pct, bytes: resident() }
+        SelfUsage { cpu_pct: self.last_pct, bytes: resident() }
     }
 }
 

@@ -30,7 +30,7 @@ use super::{
     draw::draw,
     keys::{Asked, press},
     model::Model,
-    update::Slot,
+    update::Mailbox,
 };
 
 /// How soon something new is drawn.
@@ -47,7 +47,7 @@ pub(crate) struct Display {
 impl Display {
     /// Takes the terminal over. Until this is dropped, or whoever looks has seen enough: then the
     /// process is interrupted as by Ctrl-C.
-    pub(crate) fn open(model: Model, slot: Slot) -> io::Result<Self> {
+    pub(crate) fn open(model: Model, slot: Mailbox) -> io::Result<Self> {
         take()?;
         Self::run(move || show(model, &slot))
     }
@@ -91,7 +91,7 @@ impl Drop for Display {
     }
 }
 
-fn show(mut model: Model, slot: &Slot) -> io::Result<()> {
+fn show(mut model: Model, slot: &Mailbox) -> io::Result<()> {
     let mut terminal =
         Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, Ours)))?;
     let mut is_changed = true;
@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn a_panic_gives_the_terminal_back() {
         if is_to_panic() {
-            let _display = Display::open(Model::new(Options::default()), Slot::default()).unwrap();
+            let _display =
+                Display::open(Model::new(Options::default()), Mailbox::default()).unwrap();
             thread::sleep(4 * PATIENCE);
             panic!("as it is to");
         }

@@ -6,7 +6,7 @@ use synfin_common::state::TcpState::{
     TimeWait,
 };
 
-use super::connection_history::{Change, Watched};
+use super::connection_history::{Change, ConnectionHistory};
 use crate::{
     output::column::Value,
     tcp::{
@@ -57,7 +57,7 @@ use Known::{Derived, Measured, NotSeen};
 use What::{Came, Nothing, Sent, Wrong};
 
 /// All steps that are known of a connection.
-pub(crate) fn timeline(watched: &Watched) -> Vec<Step> {
+pub(crate) fn timeline(watched: &ConnectionHistory) -> Vec<Step> {
     let mut steps = Steps(Vec::new());
     let connection = &watched.connection;
     let opened_here = connection.opened.is_some();

@@ -3,29 +3,29 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::connection_history::Watched;
+use super::connection_history::ConnectionHistory;
 use crate::{trace::session::Session, tracker::Snapshot};
 
 /// What there is to show after an interval.
-pub(crate) struct Moment {
+pub(crate) struct Update {
     pub(crate) snapshot: Snapshot,
     /// Of those that live.
-    pub(crate) living: Vec<Arc<Watched>>,
+    pub(crate) living: Vec<Arc<ConnectionHistory>>,
     /// Since the last one.
-    pub(crate) ended: Vec<Arc<Watched>>,
-    pub(crate) own: OwnCost,
+    pub(crate) ended: Vec<Arc<ConnectionHistory>>,
+    pub(crate) own: SelfUsage,
 }
 
 /// What synfin itself takes of this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct OwnCost {
+pub(crate) struct SelfUsage {
     /// Percent of one processor, since the last moment; programs in the kernel are not in it.
     pub(crate) cpu_pct: f64,
     /// Resident memory.
     pub(crate) bytes: u64,
 }
 
-impl Moment {
+impl Update {
     /// Goes on with the next one.
     fn go_on(&mut self, later: Self) {
         /// More are not kept for a screen that has stopped.
@@ -44,20 +44,20 @@ impl Moment {
 pub(crate) struct Pending {
     /// What the trace said of itself when it began.
     session: Option<Session>,
-    moment: Option<Moment>,
+    moment: Option<Update>,
     is_over: bool,
 }
 
 /// The place between both sides.
 #[derive(Clone, Default)]
-pub(crate) struct Slot(Arc<Mutex<Pending>>);
+pub(crate) struct Mailbox(Arc<Mutex<Pending>>);
 
-impl Slot {
+impl Mailbox {
     pub(crate) fn begin(&self, session: Session) {
         self.with(|pending| pending.session = Some(session));
     }
 
-    pub(crate) fn put(&self, moment: Moment) {
+    pub(crate) fn put(&self, moment: Update) {
         self.with(|pending| match &mut pending.moment {
             Some(waiting) => waiting.go_on(moment),
             none => *none = Some(moment),
@@ -73,7 +73,7 @@ impl Slot {
         self.with(|pending| pending.is_over)
     }
 
-    pub(crate) fn take(&self) -> (Option<Session>, Option<Moment>) {
+    pub(crate) fn take(&self) -> (Option<Session>, Option<Update>) {
         self.with(|pending| (pending.session.take(), pending.moment.take()))
     }
 

@@ -5,21 +5,21 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 use anyhow::Result;
 use bytes::Bytes;
 
-use super::scan_schedule::{Plan, Surveyor};
+use super::scan_schedule::{Plan, ScanScheduler};
 use crate::{
     host::{clock, namespaces, privileges},
     kernel::{
         Kernel, Need, Setup,
-        iterators::{Answer, Walker},
+        iterators::{Answer, SocketScanner},
     },
-    source::names::Enricher,
+    source::names::NameResolver,
     trace::{
         counters::Tick,
         filter::Filter,
         ids::NetnsId,
         names::Names,
         recording::Frame,
-        scan::{WalkBegin, WalkEnd},
+        scan::{ScanBegin, ScanEnd},
         session::Session,
         time::{ClockAnchor, Nanos},
     },
@@ -66,9 +66,9 @@ const MILLISECOND: Nanos = 1_000_000;
 /// The live kernel.
 pub struct Live {
     kernel: Kernel,
-    walker: Walker,
-    surveyor: Surveyor,
-    enricher: Enricher,
+    walker: SocketScanner,
+    surveyor: ScanScheduler,
+    enricher: NameResolver,
     survey_always: bool,
     /// Somebody has looked at who holds which sockets.
     looked: bool,
@@ -92,7 +92,7 @@ enum Found {
     /// Sockets, by this time.
     Sockets(Bytes, Nanos),
     /// Its end, and what it cost.
-    End(WalkEnd, Nanos),
+    End(ScanEnd, Nanos),
 }
 
 impl Found {
@@ -133,8 +133,8 @@ impl Live {
         Ok(Self {
             kernel,
             walker,
-            surveyor: Surveyor::default(),
-            enricher: Enricher::new(),
+            surveyor: ScanScheduler::default(),
+            enricher: NameResolver::new(),
             survey_always,
             looked: false,
             queue: VecDeque::from([Frame::Session(Box::new(session))]),
@@ -160,15 +160,15 @@ impl Live {
     }
 
     pub(super) fn is_seeded(&self) -> bool {
-        self.surveyor.rounds() > 0 || !self.can_survey()
+        self.surveyor.rounds() > 0 || !self.can_scan()
     }
 
-    fn can_survey(&self) -> bool {
+    fn can_scan(&self) -> bool {
         self.walker.refusal().is_none()
     }
 
-    pub(super) fn consider_walks(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
-        if !self.can_survey() {
+    pub(super) fn plan_scans(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
+        if !self.can_scan() {
             return;
         }
         if self.survey_always && self.surveyor.is_resting() {
@@ -179,19 +179,23 @@ impl Live {
             Plan::Rest if self.survey_always && self.surveyor.is_resting() => self.next_tick = 0,
             Plan::Rest => {}
             Plan::List => self.walker.list(),
-            Plan::Look if self.walker.look_refusal().is_some() => self.surveyor.looked(0),
+            Plan::ScanOpenFiles if self.walker.open_files_refusal().is_some() => {
+                self.surveyor.open_files_scanned(0)
+            }
             // What was there before is looked at once; since then, births tell who connects.
-            Plan::Look => self.walker.look(!self.looked || self.surveyor.is_anew()),
-            Plan::Walk(netns, path) => {
+            Plan::ScanOpenFiles => {
+                self.walker.scan_open_files(!self.looked || self.surveyor.restarted())
+            }
+            Plan::ScanSockets(netns, path) => {
                 // Before the walk begins, and after all records that have been handed out.
-                self.queue.push_back(Frame::WalkBegin(WalkBegin { netns, time: now }));
-                self.walker.walk(netns, path);
+                self.queue.push_back(Frame::ScanBegin(ScanBegin { netns, time: now }));
+                self.walker.scan_sockets(netns, path);
             }
         }
     }
 
-    pub(super) fn survey_anew(&mut self) {
-        self.surveyor.begin_anew();
+    pub(super) fn restart_scans(&mut self) {
+        self.surveyor.restart();
         self.next_tick = 0;
         if let Ending::Surveying(rounds) = &mut self.ending {
             // The present one, and the one that begins anew.
@@ -205,7 +209,7 @@ impl Live {
         }
         loop {
             if let Some(frame) = self.queue.pop_front() {
-                if matches!(frame, Frame::Walked(_) | Frame::WalkEnd(_)) {
+                if matches!(frame, Frame::Scanned(_) | Frame::ScanEnd(_)) {
                     self.handed_out = Some(clock::thread_cpu_ns());
                 }
                 return Ok(Some(frame));
@@ -252,15 +256,15 @@ impl Live {
                 self.surveyor.listed(paths, cost);
                 self.next_tick = 0;
             }
-            Answer::Held { holders, cost } => {
+            Answer::SocketHolders { holders, cost } => {
                 self.drain_ring();
-                self.give(Frame::Held(holders));
+                self.give(Frame::SocketHolders(holders));
                 self.looked = true;
-                self.surveyor.looked(cost);
+                self.surveyor.open_files_scanned(cost);
                 self.next_tick = 0;
             }
-            Answer::Met { sockets, by } => self.wait_for_older(Found::Sockets(sockets, by)),
-            Answer::Walked { end, cost } => self.wait_for_older(Found::End(end, cost)),
+            Answer::Sockets { sockets, by } => self.wait_for_older(Found::Sockets(sockets, by)),
+            Answer::ScanDone { end, cost } => self.wait_for_older(Found::End(end, cost)),
         }
     }
 
@@ -277,10 +281,10 @@ impl Live {
 
         match self.found.take() {
             Some(found) if begun < found.time() + SUBMIT_DELAY => self.wait_for_older(found),
-            Some(Found::Sockets(sockets, _)) => self.give(Frame::Walked(sockets)),
+            Some(Found::Sockets(sockets, _)) => self.give(Frame::Scanned(sockets)),
             Some(Found::End(end, cost)) => {
-                self.surveyor.walked(cost);
-                self.queue.push_back(Frame::WalkEnd(end));
+                self.surveyor.sockets_scanned(cost);
+                self.queue.push_back(Frame::ScanEnd(end));
                 self.next_tick = 0;
             }
             None => {}
@@ -338,7 +342,7 @@ impl Live {
     /// Goes on towards the end, if it was asked for.
     fn end(&mut self) -> Result<()> {
         match self.ending {
-            Ending::Asked if !self.can_survey() => self.stop()?,
+            Ending::Asked if !self.can_scan() => self.stop()?,
             Ending::Asked => {
                 // A round that goes on may have passed a namespace already: one more.
                 let more = if self.surveyor.is_resting() { 1 } else { 2 };
@@ -367,7 +371,7 @@ impl Live {
     }
 }
 
-fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
+fn describe(kernel: &Kernel, walker: &SocketScanner, options: Options) -> Session {
     let mut session = super::session();
     session.clock =
         ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
@@ -375,7 +379,8 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
     session.filter = options.filter;
     session.namespaces = namespaces::names(&namespaces::list());
     session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
-    session.shown = kernel.shown().into_iter().map(|extra| extra.name().to_owned()).collect();
+    session.shown =
+        kernel.optional_hooks().into_iter().map(|extra| extra.name().to_owned()).collect();
     // Without the extra ones a trace is as it can be on most hosts.
     let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
         Need::Expected(without) => {
@@ -389,12 +394,12 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
             "no survey: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
         ));
     }
-    if let Some(refusal) = walker.look_refusal() {
+    if let Some(refusal) = walker.open_files_refusal() {
         session.limitations.push(format!(
             "no look at open files: owners of sockets older than the trace, and of listeners that were handed on, are unknown ({refusal})"
         ));
     }
-    session.limitations.extend(kernel.doubt().map(str::to_owned));
+    session.limitations.extend(kernel.caveat().map(str::to_owned));
     session.limitations.extend(privileges::limitations());
     session
 }
@@ -415,7 +420,7 @@ mod tests {
             match live.next().await {
                 Ok(Some(frame)) => {
                     if matches!(frame, Frame::Tick(_)) {
-                        live.consider_walks(|_, _| true);
+                        live.plan_scans(|_, _| true);
                     }
                     frames.push(frame);
                 }
@@ -439,7 +444,7 @@ mod tests {
                 btf: None,
             })
             .expect("the kernel tests run as root");
-            live.walker = Walker::that_panics();
+            live.walker = SocketScanner::that_panics();
 
             let run = frames_to_the_end(&mut live, asked_after);
             let ended = tokio::time::timeout(Duration::from_secs(30), run).await;

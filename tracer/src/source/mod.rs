@@ -52,17 +52,17 @@ impl Source {
     }
 
     /// Asks for a survey of all there is, as if there had been none before.
-    pub fn survey_anew(&mut self) {
+    pub fn restart_scans(&mut self) {
         if let Self::Live(live) = self {
-            live.survey_anew();
+            live.restart_scans();
         }
     }
 
     /// Tells which namespaces are worth a walk, and which would be if there had been none before;
     /// to be called after each tick.
-    pub fn consider_walks(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
+    pub fn plan_scans(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
         if let Self::Live(live) = self {
-            live.consider_walks(wanted);
+            live.plan_scans(wanted);
         }
     }
 

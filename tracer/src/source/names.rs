@@ -11,17 +11,17 @@ use crate::{
 };
 
 /// After so many, all are looked up anew: containers come and go.
-const KNOWN_LIMIT: usize = 1 << 16;
+const NAMES_LIMIT: usize = 1 << 16;
 
 /// Looks up names, each number once.
 #[derive(Debug)]
-pub(crate) struct Enricher {
+pub(crate) struct NameResolver {
     hierarchy: Option<Hierarchy>,
     cgroups: HashSet<u64, FxBuildHasher>,
     namespaces: HashSet<NetnsId, FxBuildHasher>,
 }
 
-impl Enricher {
+impl NameResolver {
     pub(crate) fn new() -> Self {
         Self {
             hierarchy: Hierarchy::find().ok(),
@@ -36,7 +36,7 @@ impl Enricher {
         let Some(hierarchy) = &self.hierarchy else {
             return names;
         };
-        if self.cgroups.len() >= KNOWN_LIMIT {
+        if self.cgroups.len() >= NAMES_LIMIT {
             self.cgroups.clear();
         }
         cgroups_in(frame, |id| {
@@ -53,7 +53,7 @@ impl Enricher {
         &mut self,
         names: impl IntoIterator<Item = (NetnsId, String)>,
     ) -> Names {
-        if self.namespaces.len() >= KNOWN_LIMIT {
+        if self.namespaces.len() >= NAMES_LIMIT {
             self.namespaces.clear();
         }
         let new = names.into_iter().filter(|(netns, _)| self.namespaces.insert(*netns));

@@ -24,14 +24,14 @@ pub(super) enum Plan {
     /// Find out which namespaces there are.
     List,
     /// Find out who holds which sockets.
-    Look,
+    ScanOpenFiles,
     /// Walk one.
-    Walk(NetnsId, PathBuf),
+    ScanSockets(NetnsId, PathBuf),
 }
 
 /// Plans the rounds.
 #[derive(Debug, Default)]
-pub(super) struct Surveyor {
+pub(super) struct ScanScheduler {
     state: State,
     /// When the next round may begin.
     next_round: Nanos,
@@ -59,7 +59,7 @@ enum State {
     Walking(VecDeque<(NetnsId, PathBuf)>),
 }
 
-impl Surveyor {
+impl ScanScheduler {
     /// How many rounds are over.
     pub(super) fn rounds(&self) -> u64 {
         self.rounds
@@ -77,13 +77,13 @@ impl Surveyor {
 
     /// The next round begins as soon as the present one is over, and as if there had been none
     /// before.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.anew = true;
         self.hurry();
     }
 
     /// Whether this round is as if there had been none before.
-    pub(super) fn is_anew(&self) -> bool {
+    pub(super) fn restarted(&self) -> bool {
         self.is_anew
     }
 
@@ -102,13 +102,13 @@ impl Surveyor {
             // the walks will meet.
             State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.is_anew)) => {
                 self.state = State::Looking(rest);
-                Plan::Look
+                Plan::ScanOpenFiles
             }
             State::Listed(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
                     if wanted(netns, self.is_anew) {
                         self.state = State::Walking(rest);
-                        return Plan::Walk(netns, path);
+                        return Plan::ScanSockets(netns, path);
                     }
                 }
                 self.rounds += 1;
@@ -136,7 +136,7 @@ impl Surveyor {
     }
 
     /// Takes note that the look is over.
-    pub(super) fn looked(&mut self, cost: Nanos) {
+    pub(super) fn open_files_scanned(&mut self, cost: Nanos) {
         self.cost += cost;
         if let State::Looking(rest) = std::mem::take(&mut self.state) {
             self.state = State::Round(rest);
@@ -144,7 +144,7 @@ impl Surveyor {
     }
 
     /// Takes note that the walk is over and applied.
-    pub(super) fn walked(&mut self, cost: Nanos) {
+    pub(super) fn sockets_scanned(&mut self, cost: Nanos) {
         self.cost += cost;
         if let State::Walking(rest) = std::mem::take(&mut self.state) {
             self.state = State::Round(rest);
@@ -162,19 +162,19 @@ mod tests {
 
     #[test]
     fn a_round_walks_what_is_wanted_and_then_rests_in_proportion() {
-        let mut surveyor = Surveyor::default();
+        let mut surveyor = ScanScheduler::default();
         let wanted = |netns, _| netns != 2;
         assert_eq!(surveyor.plan(0, wanted), Plan::List);
         assert_eq!(surveyor.plan(1, wanted), Plan::Rest);
         surveyor.listed(namespaces(&[1, 2, 3]), SECOND / 20);
-        assert_eq!(surveyor.plan(2, wanted), Plan::Look);
+        assert_eq!(surveyor.plan(2, wanted), Plan::ScanOpenFiles);
         assert_eq!(surveyor.plan(2, wanted), Plan::Rest);
-        surveyor.looked(SECOND / 20);
-        assert_eq!(surveyor.plan(2, wanted), Plan::Walk(1, PathBuf::new()));
+        surveyor.open_files_scanned(SECOND / 20);
+        assert_eq!(surveyor.plan(2, wanted), Plan::ScanSockets(1, PathBuf::new()));
         assert_eq!(surveyor.plan(3, wanted), Plan::Rest);
-        surveyor.walked(SECOND / 10);
-        assert_eq!(surveyor.plan(4, wanted), Plan::Walk(3, PathBuf::new()));
-        surveyor.walked(SECOND / 10);
+        surveyor.sockets_scanned(SECOND / 10);
+        assert_eq!(surveyor.plan(4, wanted), Plan::ScanSockets(3, PathBuf::new()));
+        surveyor.sockets_scanned(SECOND / 10);
         assert_eq!(surveyor.plan(5, wanted), Plan::Rest);
         assert_eq!((surveyor.rounds(), surveyor.is_resting()), (1, true));
         assert_eq!(surveyor.plan(59 * SECOND, wanted), Plan::Rest);
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn in_a_hurry_it_does_not_rest() {
-        let mut surveyor = Surveyor::default();
+        let mut surveyor = ScanScheduler::default();
         assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::List);
         surveyor.listed(namespaces(&[]), 0);
         assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::Rest);
@@ -194,19 +194,22 @@ mod tests {
 
     #[test]
     fn a_round_that_begins_anew_goes_everywhere_once() {
-        let mut surveyor = Surveyor::default();
+        let mut surveyor = ScanScheduler::default();
         let wanted = |_, is_anew| is_anew;
         assert_eq!(surveyor.plan(SECOND, wanted), Plan::List);
         // Asked for while another goes on: that one is finished as it was begun.
-        surveyor.begin_anew();
+        surveyor.restart();
         surveyor.listed(namespaces(&[1]), SECOND);
         assert_eq!(surveyor.plan(SECOND, wanted), Plan::Rest);
         assert_eq!(surveyor.plan(SECOND, wanted), Plan::List);
         surveyor.listed(namespaces(&[1]), 0);
-        assert_eq!((surveyor.plan(SECOND, wanted), surveyor.is_anew()), (Plan::Look, true));
-        surveyor.looked(0);
-        assert_eq!(surveyor.plan(SECOND, wanted), Plan::Walk(1, PathBuf::new()));
-        surveyor.walked(0);
+        assert_eq!(
+            (surveyor.plan(SECOND, wanted), surveyor.restarted()),
+            (Plan::ScanOpenFiles, true)
+        );
+        surveyor.open_files_scanned(0);
+        assert_eq!(surveyor.plan(SECOND, wanted), Plan::ScanSockets(1, PathBuf::new()));
+        surveyor.sockets_scanned(0);
         assert_eq!(surveyor.plan(SECOND, wanted), Plan::Rest);
         assert_eq!(surveyor.plan(3 * SECOND, wanted), Plan::List);
         surveyor.listed(namespaces(&[1]), 0);

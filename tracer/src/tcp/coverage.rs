@@ -1,12 +1,12 @@
 //! What a trace can tell for certain: exact, inferred or unknown, by what the kernel showed. A
 //! recording says it, so a replay says the same as the host did.
 
-use crate::tcp::labels::Words;
+use crate::tcp::labels::Enumeration;
 
 /// What some kernels show and others do not, or do not allow to be seen: the first three need
 /// programs on the kernel's own functions (fentry), which a kernel in lockdown refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extra {
+pub enum OptionalHook {
     /// Entries into TIME_WAIT, and how each ends.
     TimeWait,
     /// Handshakes in listeners' SYN queues.
@@ -17,7 +17,7 @@ pub enum Extra {
     Resets,
 }
 
-impl Extra {
+impl OptionalHook {
     /// All.
     pub const ALL: [Self; 4] = [Self::TimeWait, Self::SynQueue, Self::AcceptWait, Self::Resets];
 
@@ -32,7 +32,8 @@ impl Extra {
     }
 
     /// Their names.
-    pub const WORDS: Words = Words { name: "subject", all: || Self::ALL.map(Self::name).into() };
+    pub const WORDS: Enumeration =
+        Enumeration { name: "subject", all: || Self::ALL.map(Self::name).into() };
 
     /// What is so where it is not shown.
     pub const fn without(self) -> &'static str {
@@ -51,17 +52,17 @@ impl Extra {
     }
 
     /// How well it is known where it is not shown.
-    const fn known_without(self) -> Knowledge {
+    const fn accuracy_without(self) -> Accuracy {
         match self {
-            Self::TimeWait => Knowledge::Inferred,
-            Self::SynQueue | Self::AcceptWait | Self::Resets => Knowledge::Unknown,
+            Self::TimeWait => Accuracy::Inferred,
+            Self::SynQueue | Self::AcceptWait | Self::Resets => Accuracy::Unknown,
         }
     }
 }
 
 /// How well something is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Knowledge {
+pub enum Accuracy {
     /// The kernel said each of it.
     Exact,
     /// It follows from what the kernel said of other things.
@@ -70,13 +71,13 @@ pub enum Knowledge {
     Unknown,
 }
 
-impl Knowledge {
+impl Accuracy {
     /// All, the best first.
     pub const ALL: [Self; 3] = [Self::Exact, Self::Inferred, Self::Unknown];
 
     /// Their names.
-    pub const WORDS: Words =
-        Words { name: "degree of knowledge", all: || Self::ALL.map(Self::name).into() };
+    pub const WORDS: Enumeration =
+        Enumeration { name: "degree of knowledge", all: || Self::ALL.map(Self::name).into() };
 
     /// The name that every output uses.
     pub const fn name(self) -> &'static str {
@@ -90,30 +91,30 @@ impl Knowledge {
 
 /// What the kernel showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sight {
-    has: [bool; Extra::ALL.len()],
+pub struct Coverage {
+    has: [bool; OptionalHook::ALL.len()],
 }
 
-impl Sight {
+impl Coverage {
     /// By the names of what it showed.
     pub fn of<S: AsRef<str>>(shown: &[S]) -> Self {
-        let has = |extra: Extra| shown.iter().any(|shown| shown.as_ref() == extra.name());
-        Self { has: Extra::ALL.map(has) }
+        let has = |extra: OptionalHook| shown.iter().any(|shown| shown.as_ref() == extra.name());
+        Self { has: OptionalHook::ALL.map(has) }
     }
 
     /// Whether it showed this.
-    pub const fn has(self, extra: Extra) -> bool {
+    pub const fn has(self, extra: OptionalHook) -> bool {
         self.has[extra as usize]
     }
 
     /// Without all but these, if they are there.
     #[must_use]
-    pub fn only(self, these: &[Extra]) -> Self {
-        Self { has: Extra::ALL.map(|extra| self.has(extra) && these.contains(&extra)) }
+    pub fn only(self, these: &[OptionalHook]) -> Self {
+        Self { has: OptionalHook::ALL.map(|extra| self.has(extra) && these.contains(&extra)) }
     }
 
     /// How well this is known.
-    pub const fn knowledge(self, of: Extra) -> Knowledge {
-        if self.has(of) { Knowledge::Exact } else { of.known_without() }
+    pub const fn accuracy(self, of: OptionalHook) -> Accuracy {
+        if self.has(of) { Accuracy::Exact } else { of.accuracy_without() }
     }
 }

@@ -1,6 +1,6 @@
 //! What rows can be grouped by.
 
-use crate::tcp::labels::Words;
+use crate::tcp::labels::Enumeration;
 
 /// What makes a row, besides the role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum By {
 
 impl By {
     /// Their names.
-    pub const WORDS: Words = Words {
+    pub const WORDS: Enumeration = Enumeration {
         name: "grouping",
         all: || [Self::Port, Self::Remote, Self::Owner, Self::Netns].map(Self::name).into(),
     };

@@ -1,6 +1,6 @@
 //! How a handshake went, and why one could not be measured.
 
-use crate::tcp::labels::Words;
+use crate::tcp::labels::Enumeration;
 
 /// Why a handshake has no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +23,8 @@ impl Unmeasured {
         [Self::SynCookie, Self::DeferredAccept, Self::FastOpen, Self::Repair, Self::EvidenceLost];
 
     /// Their names.
-    pub const WORDS: Words = Words { name: "cause", all: || Self::ALL.map(Self::name).into() };
+    pub const WORDS: Enumeration =
+        Enumeration { name: "cause", all: || Self::ALL.map(Self::name).into() };
 
     /// The name that every output uses.
     pub const fn name(self) -> &'static str {
@@ -58,8 +59,8 @@ pub enum Handshake {
 
 impl Handshake {
     /// The names of the classes.
-    pub const WORDS: Words =
-        Words { name: "handshake", all: || vec!["clean", "retransmitted", "unmeasured"] };
+    pub const WORDS: Enumeration =
+        Enumeration { name: "handshake", all: || vec!["clean", "retransmitted", "unmeasured"] };
 
     /// The class as every output names it.
     pub const fn class(&self) -> &'static str {

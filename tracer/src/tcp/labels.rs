@@ -2,14 +2,14 @@
 
 /// A fixed set of words.
 #[derive(Clone, Copy, Debug)]
-pub struct Words {
+pub struct Enumeration {
     /// What each of them is called: `reason`, `state`.
     pub name: &'static str,
     /// The words.
     pub all: fn() -> Vec<&'static str>,
 }
 
-impl Words {
+impl Enumeration {
     /// The words if they are few, or what they are.
     pub(crate) fn choice(self) -> String {
         match (self.all)().as_slice() {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::tcp::labels::Words;
+use crate::tcp::labels::Enumeration;
 
 /// Which side of the handshake we were. Decided at birth, never guessed from port numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,8 +18,8 @@ pub enum Role {
 
 impl Role {
     /// Their names.
-    pub const WORDS: Words =
-        Words { name: "role", all: || [Self::Server, Self::Client].map(Self::name).into() };
+    pub const WORDS: Enumeration =
+        Enumeration { name: "role", all: || [Self::Server, Self::Client].map(Self::name).into() };
 
     /// The name that every output uses.
     pub const fn name(self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use synfin_common::state::TcpState;
 
-use crate::tcp::labels::Words;
+use crate::tcp::labels::Enumeration;
 
 /// What some states are called elsewhere, as [`spelled`]: by RFC 9293, `ss`, `netstat`.
 const ALIASES: [(&str, TcpState); 6] = [
@@ -118,7 +118,8 @@ mod tests {
 }
 
 /// The names of all states.
-pub const STATES: Words = Words { name: "state", all: || TcpState::ALL.map(TcpState::name).into() };
+pub const STATES: Enumeration =
+    Enumeration { name: "state", all: || TcpState::ALL.map(TcpState::name).into() };
 
 /// Whether the handshake is not through in this state.
 pub(crate) const fn is_pending(state: TcpState) -> bool {

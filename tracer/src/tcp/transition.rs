@@ -6,7 +6,7 @@ use crate::tcp::role::Role;
 
 /// What a transition is to a socket's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum TransitionKind {
     /// A life begins.
     Birth(Role),
     /// The socket becomes a listener, which is no connection.
@@ -19,7 +19,7 @@ pub(crate) enum Step {
     End,
 }
 
-impl Step {
+impl TransitionKind {
     pub(crate) const fn of(old: TcpState, new: TcpState) -> Self {
         match (old, new) {
             (_, TcpState::Listen) => Self::Listens,

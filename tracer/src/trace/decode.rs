@@ -13,12 +13,12 @@ use zerocopy::FromBytes;
 
 use crate::trace::{
     event::{
-        Accepted, Closing, Input, Opening, Remains, Reset, ResetWay, TimeWaitChange, TimeWaitEntry,
-        Transition, endpoint,
+        Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
+        TimeWaitKind, Transition, endpoint,
     },
     ids::Comm,
     recording::Frame,
-    scan::{Holder, WalkedSocket, WalkedTimeWait},
+    scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
 };
 
 /// Gives each piece of input in `frame` to `take`. A session is no input: it gives none.
@@ -26,11 +26,11 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
     match frame {
         Frame::Session(_) => {}
         Frame::Events(batch) => events(batch, take),
-        Frame::WalkBegin(begin) => take(Input::WalkBegin(begin.clone())),
-        Frame::Walked(sockets) => walked(sockets, take),
-        Frame::WalkEnd(end) => take(Input::WalkEnd(end.clone())),
+        Frame::ScanBegin(begin) => take(Input::ScanBegin(begin.clone())),
+        Frame::Scanned(sockets) => scanned(sockets, take),
+        Frame::ScanEnd(end) => take(Input::ScanEnd(end.clone())),
         Frame::Tick(tick) => take(Input::Tick(tick.clone())),
-        Frame::Held(held) => take(Input::Holders(holders(held))),
+        Frame::SocketHolders(held) => take(Input::SocketHolders(holders(held))),
         Frame::Names(names) => take(Input::Names(names.clone())),
     }
 }
@@ -47,9 +47,9 @@ pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
                 }
             }
         }
-        Frame::Walked(_) | Frame::Held(_) => decode(frame, |input| match input {
-            Input::Socket(socket) => take(socket.cgroup),
-            Input::Holders(holders) => holders.iter().for_each(|holder| take(holder.cgroup)),
+        Frame::Scanned(_) | Frame::SocketHolders(_) => decode(frame, |input| match input {
+            Input::ScannedSocket(socket) => take(socket.cgroup),
+            Input::SocketHolders(holders) => holders.iter().for_each(|holder| take(holder.cgroup)),
             _ => {}
         }),
         _ => {}
@@ -116,10 +116,10 @@ fn event(record: &[u8], take: &mut impl FnMut(Input)) -> Option<()> {
             };
             return transition(&closing.step, ends, None, Some(details), take);
         }
-        Kind::ResetReceived => reset(record, |_| Some(ResetWay::Received))?,
+        Kind::ResetReceived => reset(record, |_| Some(ResetDirection::Received))?,
         Kind::ResetSent => reset(record, |reset| {
             let reason = ResetReason::from_number(reset.reason)?;
-            Some(ResetWay::Sent { reason, answer: reset.answer != 0 })
+            Some(ResetDirection::Sent { reason, answer: reset.answer != 0 })
         })?,
         Kind::TimeWaitEntry => {
             const TIME_WAIT: u8 = TcpState::TimeWait.number();
@@ -127,12 +127,12 @@ fn event(record: &[u8], take: &mut impl FnMut(Input)) -> Option<()> {
             let event::TimeWaitEntry { substate, time, sock, .. } =
                 event::TimeWaitEntry::read_from_bytes(record).ok()?;
             let remains = match substate {
-                0 => Remains::Nothing,
-                FIN_WAIT2 => Remains::FinWait2,
-                TIME_WAIT => Remains::TimeWait,
+                0 => TimeWaitKind::Nothing,
+                FIN_WAIT2 => TimeWaitKind::FinWait2,
+                TIME_WAIT => TimeWaitKind::TimeWait,
                 _ => return None,
             };
-            Input::TimeWaitEntry(TimeWaitEntry { time, sock, remains })
+            Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind: remains })
         }
         Kind::TimeWaitTurn => time_wait_change(record, false)?,
         Kind::TimeWaitExit => time_wait_change(record, true)?,
@@ -170,9 +170,12 @@ fn ends(
     Some((SocketAddr::new(local, local_port), SocketAddr::new(remote, remote_port)))
 }
 
-fn reset(record: &[u8], way: impl FnOnce(&event::Reset) -> Option<ResetWay>) -> Option<Input> {
+fn reset(
+    record: &[u8],
+    way: impl FnOnce(&event::Reset) -> Option<ResetDirection>,
+) -> Option<Input> {
     let reset = event::Reset::read_from_bytes(record).ok()?;
-    Some(Input::Reset(Reset { time: reset.time, sock: reset.sock, way: way(&reset)? }))
+    Some(Input::Reset(Reset { time: reset.time, sock: reset.sock, direction: way(&reset)? }))
 }
 
 #[inline(always)]
@@ -208,13 +211,13 @@ fn transition(
 }
 
 /// Records of a walk, told apart by their first byte.
-fn walked(mut sockets: &[u8], mut take: impl FnMut(Input)) {
+fn scanned(mut sockets: &[u8], mut take: impl FnMut(Input)) {
     while let Some(&kind) = sockets.first() {
         // Records have no length of their own: after one that is not understood, none can be.
         let rest = match kind {
             survey::KIND_SOCKET => {
                 survey::SurveySocket::read_from_prefix(sockets).ok().map(|(record, rest)| {
-                    take(socket(&record).unwrap_or(Input::UnreadableSocket));
+                    take(socket(&record).unwrap_or(Input::UnreadableScan));
                     rest
                 })
             }
@@ -227,7 +230,7 @@ fn walked(mut sockets: &[u8], mut take: impl FnMut(Input)) {
             _ => None,
         };
         let Some(rest) = rest else {
-            return take(Input::UnreadableSocket);
+            return take(Input::UnreadableScan);
         };
         sockets = rest;
     }
@@ -235,7 +238,7 @@ fn walked(mut sockets: &[u8], mut take: impl FnMut(Input)) {
 
 fn socket(record: &survey::SurveySocket) -> Option<Input> {
     let ipv6 = record.flags.contains(Flags::IPV6);
-    Some(Input::Socket(WalkedSocket {
+    Some(Input::ScannedSocket(ScannedSocket {
         time: record.time,
         sock: record.sock,
         state: TcpState::from_number(record.state)?,
@@ -254,7 +257,7 @@ fn socket(record: &survey::SurveySocket) -> Option<Input> {
 
 fn time_wait(record: &survey::SurveyTimeWait) -> Input {
     let ipv6 = record.ipv6 != 0;
-    Input::TimeWait(WalkedTimeWait {
+    Input::ScannedTimeWait(ScannedTimeWait {
         fin_wait2: record.substate == TcpState::FinWait2.number(),
         port_by_connect: port_by_connect(record.fastreuse),
         local: endpoint(ipv6, record.local_addr, record.local_port),
@@ -264,11 +267,11 @@ fn time_wait(record: &survey::SurveyTimeWait) -> Input {
 }
 
 /// Records of a look at open files. One that is cut off says nothing.
-fn holders(held: &[u8]) -> Vec<Holder> {
+fn holders(held: &[u8]) -> Vec<SocketHolder> {
     let records = held.chunks_exact(size_of::<HeldSocket>());
     let records = records.filter_map(|bytes| HeldSocket::read_from_bytes(bytes).ok());
     records
-        .map(|record| Holder {
+        .map(|record| SocketHolder {
             time: record.time,
             sock: record.sock,
             born: record.born,

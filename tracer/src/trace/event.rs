@@ -8,7 +8,7 @@ use crate::trace::{
     counters::Tick,
     ids::{Comm, NetnsId, SockId},
     names::Names,
-    scan::{Holder, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+    scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, SocketHolder},
     time::Nanos,
 };
 
@@ -26,15 +26,15 @@ pub enum Input {
     /// accept() took a connection.
     Accepted(Accepted),
     /// A walk over a namespace's sockets is about to begin.
-    WalkBegin(WalkBegin),
+    ScanBegin(ScanBegin),
     /// The walk met a socket that is not in TIME_WAIT.
-    Socket(WalkedSocket),
+    ScannedSocket(ScannedSocket),
     /// The walk met a socket in TIME_WAIT.
-    TimeWait(WalkedTimeWait),
+    ScannedTimeWait(ScannedTimeWait),
     /// The walk is over, and all records older than its end have been given.
-    WalkEnd(WalkEnd),
+    ScanEnd(ScanEnd),
     /// Who has which TCP sockets open, as a look at all open files shows it.
-    Holders(Vec<Holder>),
+    SocketHolders(Vec<SocketHolder>),
     /// Names of what the kernel numbers.
     Names(Names),
     /// Time passes; what the kernel side has counted by now.
@@ -42,7 +42,7 @@ pub enum Input {
     /// A record of a kind or a content that this version does not know was skipped.
     UnreadableRecord,
     /// The same of a walk; the rest of it is not understood either.
-    UnreadableSocket,
+    UnreadableScan,
 }
 
 /// One (old state, new state) of one socket.
@@ -93,12 +93,12 @@ pub struct Reset {
     /// For which socket.
     pub sock: SockId,
     /// Which way it went.
-    pub way: ResetWay,
+    pub direction: ResetDirection,
 }
 
 /// Which way a reset went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResetWay {
+pub enum ResetDirection {
     /// The kernel accepted it; or it treats data that came after close() likewise.
     Received,
     /// We sent it.
@@ -118,12 +118,12 @@ pub struct TimeWaitEntry {
     /// The socket.
     pub sock: SockId,
     /// What it left behind.
-    pub remains: Remains,
+    pub kind: TimeWaitKind,
 }
 
 /// What a socket leaves behind that was due a TIME_WAIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remains {
+pub enum TimeWaitKind {
     /// A TIME_WAIT.
     TimeWait,
     /// An orphan in FIN_WAIT2, which becomes one when the peer closes.

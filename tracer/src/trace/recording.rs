@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::trace::{
     counters::Tick,
     names::Names,
-    scan::{WalkBegin, WalkEnd},
+    scan::{ScanBegin, ScanEnd},
     session::Session,
 };
 
@@ -26,7 +26,7 @@ pub const MAGIC: [u8; 8] = *b"synfin\x00\x02";
 const LARGEST_FRAME: u32 = 256 << 20;
 
 /// Frames are read in pieces of this size.
-const PIECE: usize = 1 << 20;
+const CHUNK: usize = 1 << 20;
 
 /// A unit of input, as bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +36,15 @@ pub enum Frame {
     /// Records of the ring buffer, each after its length (`u32`).
     Events(Bytes),
     /// A walk is about to begin.
-    WalkBegin(WalkBegin),
+    ScanBegin(ScanBegin),
     /// Sockets that the walk met.
-    Walked(Bytes),
+    Scanned(Bytes),
     /// The walk is over.
-    WalkEnd(WalkEnd),
+    ScanEnd(ScanEnd),
     /// Time passes.
     Tick(Tick),
     /// Who holds which sockets.
-    Held(Bytes),
+    SocketHolders(Bytes),
     /// Names of what the kernel numbers.
     Names(Names),
 }
@@ -96,11 +96,11 @@ impl<W: Write> Recorder<W> {
         match frame {
             Frame::Session(session) => self.write_json(1, session),
             Frame::Events(batch) => self.write_payload(2, batch),
-            Frame::WalkBegin(begin) => self.write_json(3, begin),
-            Frame::Walked(sockets) => self.write_payload(4, sockets),
-            Frame::WalkEnd(end) => self.write_json(5, end),
+            Frame::ScanBegin(begin) => self.write_json(3, begin),
+            Frame::Scanned(sockets) => self.write_payload(4, sockets),
+            Frame::ScanEnd(end) => self.write_json(5, end),
             Frame::Tick(tick) => self.write_json(6, tick),
-            Frame::Held(holders) => self.write_payload(7, holders),
+            Frame::SocketHolders(holders) => self.write_payload(7, holders),
             Frame::Names(names) => self.write_json(8, names),
         }
     }
@@ -187,11 +187,11 @@ impl<R: Read> Reader<R> {
         let frame = match kind {
             1 => Frame::Session(json(&payload).map_err(damaged)?),
             2 => Frame::Events(payload),
-            3 => Frame::WalkBegin(json(&payload).map_err(damaged)?),
-            4 => Frame::Walked(payload),
-            5 => Frame::WalkEnd(json(&payload).map_err(damaged)?),
+            3 => Frame::ScanBegin(json(&payload).map_err(damaged)?),
+            4 => Frame::Scanned(payload),
+            5 => Frame::ScanEnd(json(&payload).map_err(damaged)?),
             6 => Frame::Tick(json(&payload).map_err(damaged)?),
-            7 => Frame::Held(payload),
+            7 => Frame::SocketHolders(payload),
             8 => Frame::Names(json(&payload).map_err(damaged)?),
             unknown => return Err(damaged(format!("there is no frame of kind {unknown}"))),
         };
@@ -203,7 +203,7 @@ impl<R: Read> Reader<R> {
         while self.room.len() < len {
             // Grows with what is there, so that a wrong length reserves nothing.
             let filled = self.room.len();
-            self.room.resize(len.min(filled + PIECE), 0);
+            self.room.resize(len.min(filled + CHUNK), 0);
             let read = read_up_to(&mut self.input, &mut self.room[filled..])?;
             if read < self.room.len() - filled {
                 return Ok(None);
@@ -260,9 +260,9 @@ mod tests {
         vec![
             Frame::Session(Box::new(Session { host: "h".into(), ..Session::default() })),
             Frame::Events(Bytes::from_static(b"\x01\0\0\0\x07")),
-            Frame::WalkBegin(WalkBegin { netns: 1, time: 2 }),
-            Frame::Walked(Bytes::from_static(b"")),
-            Frame::WalkEnd(WalkEnd {
+            Frame::ScanBegin(ScanBegin { netns: 1, time: 2 }),
+            Frame::Scanned(Bytes::from_static(b"")),
+            Frame::ScanEnd(ScanEnd {
                 netns: 1,
                 begun: 3,
                 ended: 4,
@@ -271,7 +271,7 @@ mod tests {
                 counters: None,
             }),
             Frame::Tick(Tick { time: 5, counters: Counters::default(), ports: Vec::new() }),
-            Frame::Held(Bytes::from_static(b"h")),
+            Frame::SocketHolders(Bytes::from_static(b"h")),
             Frame::Names(Names { namespaces: [(1, "blue".into())].into(), ..Names::default() }),
         ]
     }

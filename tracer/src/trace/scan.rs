@@ -13,7 +13,7 @@ use crate::trace::{
 
 /// A walk is about to begin: given before the walker starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WalkBegin {
+pub struct ScanBegin {
     /// The namespace to be walked.
     pub netns: NetnsId,
     /// When this was decided.
@@ -22,7 +22,7 @@ pub struct WalkBegin {
 
 /// A walk is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WalkEnd {
+pub struct ScanEnd {
     /// The namespace.
     pub netns: NetnsId,
     /// When the walker began.
@@ -49,7 +49,7 @@ pub struct EphemeralPorts {
     /// How many of these are left out (`ip_local_reserved_ports`).
     pub reserved: u16,
     /// When a port in TIME_WAIT may be taken for a new connection (`tcp_tw_reuse`).
-    pub reuse: Reuse,
+    pub reuse: TimeWaitReuse,
     /// Milliseconds that it must have been there (`tcp_tw_reuse_delay`).
     pub reuse_after_ms: u32,
 }
@@ -57,7 +57,7 @@ pub struct EphemeralPorts {
 /// When a port in TIME_WAIT may be taken for a new connection to the same destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reuse {
+pub enum TimeWaitReuse {
     /// Never.
     Never,
     /// On loopback.
@@ -74,14 +74,14 @@ impl EphemeralPorts {
     }
 
     /// Whether this port is one.
-    pub fn contain(&self, port: u16) -> bool {
+    pub fn contains(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 }
 
 /// A socket that a walk met.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalkedSocket {
+pub struct ScannedSocket {
     /// When.
     pub time: Nanos,
     /// The socket.
@@ -112,7 +112,7 @@ pub struct WalkedSocket {
 
 /// A socket in TIME_WAIT that a walk met.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalkedTimeWait {
+pub struct ScannedTimeWait {
     /// In truth an orphan in FIN_WAIT2.
     pub fin_wait2: bool,
     /// Whether connect() chose its port; `None` if the kernel does not show it.
@@ -127,7 +127,7 @@ pub struct WalkedTimeWait {
 
 /// A process that has a TCP socket open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct SocketHolder {
     /// When this was seen.
     pub time: Nanos,
     /// The socket.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    tcp::coverage::Extra,
+    tcp::coverage::OptionalHook,
     trace::{filter::Filter, ids::NetnsId, time::ClockAnchor},
 };
 
@@ -52,5 +52,5 @@ impl Session {
 }
 
 fn resets_only() -> Vec<String> {
-    vec![Extra::Resets.name().to_owned()]
+    vec![OptionalHook::Resets.name().to_owned()]
 }

@@ -7,7 +7,7 @@ use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 
 use crate::{
     tcp::{close_reason::CloseReason, role::Role},
-    trace::event::{Remains, ResetWay, Transition},
+    trace::event::{ResetDirection, TimeWaitKind, Transition},
 };
 
 /// Whether an end left a TIME_WAIT behind.
@@ -22,7 +22,7 @@ pub(crate) enum TimeWait {
     /// The kernel's table was full.
     Overflowed,
     /// The kernel's table was full: it took the last place, or found none.
-    Doubtful,
+    Unconfirmed,
 }
 
 impl TimeWait {
@@ -34,14 +34,14 @@ impl TimeWait {
 
 /// How an end is to be booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum CloseOutcome {
     /// The connection ended.
     Ended(CloseReason, TimeWait),
     /// It never was one: a child that lost a race within the kernel.
     Discarded,
 }
 
-impl Verdict {
+impl CloseOutcome {
     /// What is left behind.
     pub(crate) const fn time_wait(self) -> TimeWait {
         match self {
@@ -53,7 +53,7 @@ impl Verdict {
 
 /// What the life up to its end adds to the evidence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Past {
+pub(crate) struct CloseEvidence {
     pub(crate) role: Role,
     /// The handshake was through.
     pub(crate) established: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Past {
     pub(crate) resets: Resets,
     /// What it left behind; `None` if nothing has shown that: none was due, the kernel does not
     /// show it, or the record was lost.
-    pub(crate) remains: Option<Remains>,
+    pub(crate) time_wait_kind: Option<TimeWaitKind>,
 }
 
 /// The resets of a life.
@@ -74,10 +74,10 @@ pub(crate) struct Resets {
 }
 
 impl Resets {
-    pub(crate) fn note(&mut self, way: ResetWay) {
+    pub(crate) fn note(&mut self, way: ResetDirection) {
         match way {
-            ResetWay::Received => self.received = true,
-            ResetWay::Sent { reason, answer } => self.sent = Some((reason, answer)),
+            ResetDirection::Received => self.received = true,
+            ResetDirection::Sent { reason, answer } => self.sent = Some((reason, answer)),
         }
     }
 
@@ -92,7 +92,7 @@ impl Resets {
     }
 
     /// We sent one of our own accord.
-    const fn volunteered(self) -> bool {
+    const fn sent_unprompted(self) -> bool {
         matches!(self.sent, Some((_, false)))
     }
 
@@ -115,10 +115,10 @@ const EHOSTDOWN: u8 = 112;
 const EHOSTUNREACH: u8 = 113;
 
 /// Decides why a life ended from its last transition, which is to CLOSE, and its past.
-pub(crate) fn classify(end: &Transition, past: Past) -> Verdict {
+pub(crate) fn classify(end: &Transition, past: CloseEvidence) -> CloseOutcome {
     if !past.established {
         return match end.old {
-            TcpState::SynSent => Verdict::Ended(failed_connect(end, past), TimeWait::None),
+            TcpState::SynSent => CloseOutcome::Ended(failed_connect(end, past), TimeWait::None),
             // A child in the kernel's hands that lost the race for its place in the hash table. (A
             // Fast Open child that nobody accepted is reset with its listener.)
             _ if past.role == Role::Server
@@ -126,29 +126,29 @@ pub(crate) fn classify(end: &Transition, past: Past) -> Verdict {
                 && !past.resets.sent()
                 && !end.flags.contains(Flags::HAS_SOCKET) =>
             {
-                Verdict::Discarded
+                CloseOutcome::Discarded
             }
-            _ => Verdict::Ended(CloseReason::HandshakeAborted, TimeWait::None),
+            _ => CloseOutcome::Ended(CloseReason::HandshakeAborted, TimeWait::None),
         };
     }
     let reason = closed(end, past.resets);
     let is_due = matches!(reason, CloseReason::ClosedByUs | CloseReason::ClosedByBoth);
-    let time_wait = match past.remains {
+    let time_wait = match past.time_wait_kind {
         Some(remains) => match remains {
-            Remains::TimeWait => TimeWait::Entered,
-            Remains::FinWait2 => TimeWait::InFinWait2,
-            Remains::Nothing if is_due => TimeWait::Overflowed,
-            Remains::Nothing => TimeWait::None,
+            TimeWaitKind::TimeWait => TimeWait::Entered,
+            TimeWaitKind::FinWait2 => TimeWait::InFinWait2,
+            TimeWaitKind::Nothing if is_due => TimeWait::Overflowed,
+            TimeWaitKind::Nothing => TimeWait::None,
         },
         // The kernel asks for a TIME_WAIT and reports →CLOSE whether it got one or not.
-        None if is_due && end.flags.contains(Flags::TIME_WAIT_FULL) => TimeWait::Doubtful,
+        None if is_due && end.flags.contains(Flags::TIME_WAIT_FULL) => TimeWait::Unconfirmed,
         None if is_due => TimeWait::Entered,
         None => TimeWait::None,
     };
-    Verdict::Ended(reason, time_wait)
+    CloseOutcome::Ended(reason, time_wait)
 }
 
-fn failed_connect(end: &Transition, past: Past) -> CloseReason {
+fn failed_connect(end: &Transition, past: CloseEvidence) -> CloseReason {
     match end.err {
         ECONNREFUSED if past.resets.received => CloseReason::ConnectRefusedRst,
         ECONNREFUSED | ENOPROTOOPT => CloseReason::ConnectRefusedIcmp,
@@ -164,9 +164,10 @@ fn failed_connect(end: &Transition, past: Past) -> CloseReason {
 }
 
 /// Whether the reset that we send, if we do, comes only after this end, and would tell more.
-pub(crate) fn awaits_reset(end: &Transition, past: Past) -> bool {
+pub(crate) fn awaits_reset(end: &Transition, past: CloseEvidence) -> bool {
     use TcpState::{Closing, FinWait1, FinWait2, LastAck, SynRecv};
-    let has_remains = matches!(past.remains, Some(Remains::TimeWait | Remains::FinWait2));
+    let has_remains =
+        matches!(past.time_wait_kind, Some(TimeWaitKind::TimeWait | TimeWaitKind::FinWait2));
     if past.resets.sent() || has_remains {
         return false;
     }
@@ -207,7 +208,7 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
         (0, FinWait2) if has(Flags::LINGER2_NEGATIVE) => CloseReason::ResetByUsLinger2,
         (0, FinWait2) if resets.answered() => CloseReason::ResetByUsDataAfterClose,
         // The peer's FIN was waited for in vain (tcp_fin_timeout).
-        (0, FinWait2) if resets.volunteered() => CloseReason::TimeoutOrphan,
+        (0, FinWait2) if resets.sent_unprompted() => CloseReason::TimeoutOrphan,
         (0, FinWait2) => CloseReason::ClosedByUs,
 
         (0, Established | CloseWait | SynRecv) if !has(Flags::HAS_SOCKET) && !has(Flags::DEAD) => {
@@ -220,7 +221,7 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
         (_, FinWait1 | Closing | LastAck) if has(Flags::DEAD) => CloseReason::TimeoutOrphan,
         // Where it is set, nothing else decides how long to wait.
         (_, _) if has(Flags::USER_TIMEOUT) => CloseReason::TimeoutUser,
-        (_, _) if resets.volunteered() => CloseReason::TimeoutKeepalive,
+        (_, _) if resets.sent_unprompted() => CloseReason::TimeoutKeepalive,
         (_, _) if has(Flags::UNACKNOWLEDGED) && has(Flags::ZERO_WINDOW) => {
             CloseReason::TimeoutZeroWindow
         }
@@ -244,7 +245,7 @@ fn aborted(end: &Transition, resets: Resets) -> CloseReason {
         CloseReason::ResetByUsLinger0
     } else if !has(Flags::DEAD) {
         CloseReason::Unknown
-    } else if resets.volunteered() {
+    } else if resets.sent_unprompted() {
         // The only reason that is left (kernels before 6.10 give none).
         CloseReason::ResetByUsMemory
     } else {

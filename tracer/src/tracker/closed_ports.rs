@@ -40,7 +40,7 @@ impl ClosedPorts {
 }
 
 impl Tracker {
-    pub(super) fn book_port_counts(&mut self, counts: &[PortCount]) {
+    pub(super) fn record_port_counts(&mut self, counts: &[PortCount]) {
         for count in counts {
             let &PortCount { netns, port, counted, count } = count;
             let Some(counted) = Counted::from_number(counted) else { continue };
@@ -66,7 +66,7 @@ impl Tracker {
             return Some(row);
         }
         let is_ephemeral =
-            self.namespaces.ephemeral_ports(netns).is_some_and(|ports| ports.contain(port));
+            self.namespaces.ephemeral_ports(netns).is_some_and(|ports| ports.contains(port));
         let is_worth_a_row = port != 0
             && match counted {
                 Counted::SynackRetransmit | Counted::SynQueue(_) => true,
@@ -74,6 +74,6 @@ impl Tracker {
                 Counted::Reset(_) if is_ephemeral => false,
                 Counted::Reset(_) => self.closed_ports.add(netns, port, count),
             };
-        Some(if is_worth_a_row { self.row(key, false) } else { self.ports.rest(Role::Server) })
+        Some(if is_worth_a_row { self.row(key, false) } else { self.ports.other_row(Role::Server) })
     }
 }

@@ -19,7 +19,7 @@ fn recent_limit(count: u64) -> usize {
 /// Values: durations in microseconds, or how many waited. Takes memory for the buckets that are not empty only, as there may
 /// be thousands of rows with a few connections each.
 #[derive(Clone, Debug, Default)]
-pub struct Distribution {
+pub struct LatencyHistogram {
     buckets: Option<Box<SparseHistogram>>,
     /// Not yet in the buckets.
     recent: Vec<u64>,
@@ -28,7 +28,7 @@ pub struct Distribution {
     max: u64,
 }
 
-impl Distribution {
+impl LatencyHistogram {
     /// Adds one.
     pub fn add(&mut self, value: u64) {
         let value = value.min((1 << MAX_POWER) - 1);
@@ -36,7 +36,7 @@ impl Distribution {
         self.count += 1;
         self.sum = self.sum.saturating_add(value);
         self.max = self.max.max(value);
-        self.settle_many();
+        self.compact();
     }
 
     /// Adds all of another.
@@ -51,7 +51,7 @@ impl Distribution {
         self.count += other.count;
         self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
-        self.settle_many();
+        self.compact();
     }
 
     /// How many were added.
@@ -83,7 +83,7 @@ impl Distribution {
     }
 
     /// Puts recent ones into buckets, if they are many.
-    fn settle_many(&mut self) {
+    fn compact(&mut self) {
         if self.recent.len() >= recent_limit(self.count) {
             self.buckets = self.all().map(|all| Box::new(all.into_owned()));
             self.recent.clear();
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_close_and_the_maximum_is_exact() {
-        let mut durations = Distribution::default();
+        let mut durations = LatencyHistogram::default();
         assert_eq!((durations.quantile(0.5), durations.max()), (None, None));
         for us in 1..=10_000 {
             durations.add(us);
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn parts_add_up_to_the_whole() {
         let of = |range: std::ops::Range<u64>| {
-            let mut durations = Distribution::default();
+            let mut durations = LatencyHistogram::default();
             range.for_each(|us| durations.add(us * 7));
             durations
         };

@@ -4,7 +4,7 @@ use crate::trace::time::Nanos;
 
 /// The listeners of a port over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Listening {
+pub struct ListenerUptime {
     /// When a listener was last opened, if that was seen.
     pub opened: Option<Nanos>,
     /// When the last one that was left was closed, if that was seen.
@@ -15,9 +15,9 @@ pub struct Listening {
     down: Option<Nanos>,
 }
 
-impl Listening {
+impl ListenerUptime {
     /// A listener is opened.
-    pub(super) fn opens(&mut self, time: Nanos) {
+    pub(super) fn on_listen(&mut self, time: Nanos) {
         self.opened = Some(time);
         if let Some(closed) = self.down.take() {
             self.gap = Some(time.saturating_sub(closed));
@@ -25,13 +25,13 @@ impl Listening {
     }
 
     /// The last listener is closed.
-    pub(super) fn closes(&mut self, time: Nanos) {
+    pub(super) fn on_close(&mut self, time: Nanos) {
         self.closed = Some(time);
         self.down = Some(time);
     }
 
     /// A listener is met whose opening was not seen: how long nobody served is not known.
-    pub(super) fn is_met(&mut self) {
+    pub(super) fn on_scan(&mut self) {
         if self.down.take().is_some() {
             self.gap = None;
         }

@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 use crate::trace::{
     counters::KernelCounters,
     ids::NetnsId,
-    scan::{EphemeralPorts, WalkEnd},
+    scan::{EphemeralPorts, ScanEnd},
     time::Nanos,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     /// Something happened there.
-    pub(super) fn change(&mut self, netns: NetnsId, now: Nanos) {
+    pub(super) fn note_transition(&mut self, netns: NetnsId, now: Nanos) {
         if self.changed != Some(netns) {
             self.at(netns, now).changed = true;
             self.changed = Some(netns);
@@ -53,16 +53,16 @@ impl Namespaces {
     }
 
     /// A walk begins: what happens from here on is new again.
-    pub(super) fn walk_begins(&mut self, netns: NetnsId, now: Nanos) {
+    pub(super) fn scan_begins(&mut self, netns: NetnsId, now: Nanos) {
         self.changed = None;
         self.at(netns, now).changed = false;
     }
 
     /// A walk came to its end; `losses` were known when it began. Gives what the kernel had
     /// counted by the walk before.
-    pub(super) fn walked(
+    pub(super) fn scanned(
         &mut self,
-        end: &WalkEnd,
+        end: &ScanEnd,
         losses: u64,
         has_connections: bool,
     ) -> Option<KernelCounters> {
@@ -78,7 +78,7 @@ impl Namespaces {
     }
 
     /// When its last complete walk began.
-    pub(super) fn walked_at(&self, netns: NetnsId) -> Option<Nanos> {
+    pub(super) fn scanned_at(&self, netns: NetnsId) -> Option<Nanos> {
         let namespace = self.known.get(&netns)?;
         namespace.losses_at_walk.map(|_| namespace.walked_at)
     }
@@ -89,12 +89,12 @@ impl Namespaces {
     }
 
     /// How many losses were known when it was last walked; `None`: never.
-    pub(super) fn losses_at_walk(&self, netns: NetnsId) -> Option<u64> {
+    pub(super) fn losses_at_scan(&self, netns: NetnsId) -> Option<u64> {
         self.known.get(&netns)?.losses_at_walk
     }
 
     /// Whether a walk could show anything new, with so many losses known by now.
-    pub(super) fn wants_walk(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
+    pub(super) fn wants_scan(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
         self.known.get(&netns).is_none_or(|namespace| {
             let is_old = namespace.walked_at.saturating_add(STALL_PERIOD) < now;
             namespace.changed

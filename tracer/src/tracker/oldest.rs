@@ -5,12 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
-use super::{Tracker, connections::Life, owners::Owner, ports::RowId};
+use super::{Tracker, connections::Connection, owners::Owner, ports::RowId};
 use crate::trace::time::Nanos;
 
 /// The states in which a connection waits for somebody: for our application to close, for the
 /// peer's FIN, for the ACK of ours, for the answer to a SYN.
-pub const STUCK_STATES: [TcpState; 4] =
+pub const LINGERING_STATES: [TcpState; 4] =
     [TcpState::CloseWait, TcpState::FinWait2, TcpState::LastAck, TcpState::SynSent];
 
 /// The connection that has been in a state for longest.
@@ -25,7 +25,7 @@ pub struct Oldest {
 }
 
 /// The oldest of a row in each of [`STUCK_STATES`].
-pub(super) type Stuck = [Option<Oldest>; STUCK_STATES.len()];
+pub(super) type OldestPerState = [Option<Oldest>; LINGERING_STATES.len()];
 
 /// Keeps the older of both.
 pub(super) fn keep_older(kept: &mut Option<Oldest>, other: Option<Oldest>) {
@@ -37,21 +37,25 @@ pub(super) fn keep_older(kept: &mut Option<Oldest>, other: Option<Oldest>) {
 }
 
 impl Oldest {
-    fn of(life: &Life) -> Self {
-        Self { since: life.changed, at_least: life.met_in_state, owner: life.owner.clone() }
+    fn of(life: &Connection) -> Self {
+        Self {
+            since: life.last_transition,
+            at_least: life.state_since_is_lower_bound,
+            owner: life.owner.clone(),
+        }
     }
 }
 
 impl Tracker {
     /// The oldest of every row.
-    pub(super) fn stuck(&self) -> HashMap<RowId, Stuck, FxBuildHasher> {
-        let mut rows = HashMap::<RowId, Stuck, _>::default();
+    pub(super) fn oldest_per_row(&self) -> HashMap<RowId, OldestPerState, FxBuildHasher> {
+        let mut rows = HashMap::<RowId, OldestPerState, _>::default();
         for (_, life) in self.connections.iter() {
-            let Some(index) = STUCK_STATES.iter().position(|&state| state == life.state) else {
+            let Some(index) = LINGERING_STATES.iter().position(|&state| state == life.state) else {
                 continue;
             };
             let kept = &mut rows.entry(life.row).or_default()[index];
-            if kept.as_ref().is_none_or(|kept| life.changed < kept.since) {
+            if kept.as_ref().is_none_or(|kept| life.last_transition < kept.since) {
                 *kept = Some(Oldest::of(life));
             }
         }

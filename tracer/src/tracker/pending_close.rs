@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxBuildHasher;
 
-use super::{Life, classify::TimeWait};
+use super::{Connection, classify::TimeWait};
 use crate::trace::{event::Transition, ids::SockId, time::Nanos};
 
 /// The reset follows within microseconds, unless the processor is taken away from the kernel in
@@ -19,23 +19,23 @@ const LIMIT: usize = 1 << 16;
 
 /// A life that has ended, whose reason may not be known yet.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct PendingClose {
     pub(super) end: Transition,
-    pub(super) life: Life,
+    pub(super) life: Connection,
     /// What it left behind as far as is known; it may turn out never to have been there.
     pub(super) time_wait: TimeWait,
 }
 
 /// Held ends, by their sockets.
 #[derive(Debug, Default)]
-pub(super) struct Settling {
-    held: HashMap<SockId, Ending, FxBuildHasher>,
+pub(super) struct PendingCloses {
+    held: HashMap<SockId, PendingClose, FxBuildHasher>,
     /// In the order of their ends; those that were settled since are still in here.
     order: VecDeque<(Nanos, SockId)>,
 }
 
-impl Settling {
-    pub(super) fn hold(&mut self, ending: Ending) {
+impl PendingCloses {
+    pub(super) fn hold(&mut self, ending: PendingClose) {
         let (time, sock) = (ending.end.time, ending.end.sock);
         self.order.push_back((time, sock));
         self.held.insert(sock, ending);
@@ -47,13 +47,13 @@ impl Settling {
     }
 
     /// The end of this socket's last life, if it is held.
-    pub(super) fn take(&mut self, sock: SockId) -> Option<Ending> {
+    pub(super) fn take(&mut self, sock: SockId) -> Option<PendingClose> {
         // Mostly none is.
         if self.held.is_empty() { None } else { self.held.remove(&sock) }
     }
 
     /// One whose evidence would have been given by now: it ended at this time or before.
-    pub(super) fn take_due(&mut self, until: Nanos) -> Option<Ending> {
+    pub(super) fn take_due(&mut self, until: Nanos) -> Option<PendingClose> {
         while let Some(&(time, sock)) = self.order.front() {
             if self.order.len() <= LIMIT && time > until {
                 return None;

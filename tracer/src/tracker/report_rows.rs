@@ -8,11 +8,11 @@ use std::{
 
 use super::{
     ephemeral::Ephemeral,
-    listener_gap::Listening,
-    oldest::Stuck,
+    listener_gap::ListenerUptime,
+    oldest::OldestPerState,
     owners::Label,
-    ports::{Counters, Gauges, Walked},
-    snapshot::{Books, Page, PageKey, Snapshot},
+    ports::{Counters, Gauges, ScanGauges},
+    snapshot::{KeyedStats, RowStats, Snapshot, SnapshotKey},
 };
 use crate::{
     tcp::{close_reason::Class, group_by::By, role::Role},
@@ -45,19 +45,19 @@ pub struct RowSnapshot {
     /// What is so at its end.
     pub gauges: Gauges,
     /// What was so at its start.
-    pub opening_balance: Gauges,
+    pub gauges_at_start: Gauges,
     /// Sockets in TIME_WAIT at its end.
     pub time_wait_now: u64,
     /// The most there were.
     pub time_wait_peak: u64,
     /// What the last walk showed.
-    pub walked: Walked,
+    pub walked: ScanGauges,
     /// The most connections that were seen waiting for accept().
     pub accept_peak: u64,
     /// Since when the port is served.
-    pub listening: Listening,
+    pub listening: ListenerUptime,
     /// The connections that were in one state for longest, by [`STUCK_STATES`](super::STUCK_STATES).
-    pub stuck: Stuck,
+    pub stuck: OldestPerState,
     /// How far the ports are used up toward the destination where most are; `None` if that is not
     /// known, and for servers.
     pub ephemeral: Option<Ephemeral>,
@@ -114,7 +114,7 @@ impl<T> Common<T> {
 impl Snapshot {
     /// One of the rows that there are `by`.
     pub fn row(&self, by: By, wanted: &RowName) -> Option<RowSnapshot> {
-        self.together(wanted.clone(), |key, page| {
+        self.merged(wanted.clone(), |key, page| {
             key.role == wanted.role && RowName::new(by, key, &page.owners) == *wanted
         })
     }
@@ -127,16 +127,16 @@ impl Snapshot {
         is_part: impl Fn(Role, Option<u16>) -> bool,
     ) -> Option<RowSnapshot> {
         let name = RowName { role, port: None, remote: None, owner: None, netns: None };
-        self.together(name, |key, _| is_part(key.role, key.port))
+        self.merged(name, |key, _| is_part(key.role, key.port))
     }
 
     /// The pages that are parts of a row; `None` if there are none.
-    fn together(
+    fn merged(
         &self,
         name: RowName,
-        is_part: impl Fn(&PageKey, &Page) -> bool,
+        is_part: impl Fn(&SnapshotKey, &KeyedStats) -> bool,
     ) -> Option<RowSnapshot> {
-        let mut parts = self.pages.iter().filter(|(key, page)| is_part(key, page)).peekable();
+        let mut parts = self.rows_by_key.iter().filter(|(key, page)| is_part(key, page)).peekable();
         parts.peek()?;
         let mut group = Group::default();
         parts.for_each(|(key, page)| group.add(key, page));
@@ -146,7 +146,7 @@ impl Snapshot {
     /// The rows, put together `by`.
     pub fn rows(&self, by: By) -> Vec<RowSnapshot> {
         let mut groups: BTreeMap<RowName, Group> = BTreeMap::new();
-        for (key, page) in &self.pages {
+        for (key, page) in &self.rows_by_key {
             groups.entry(RowName::new(by, key, &page.owners)).or_default().add(key, page);
         }
         groups.into_iter().map(|(name, group)| group.into_row(name)).collect()
@@ -164,7 +164,7 @@ pub struct RowName {
 }
 
 impl RowName {
-    fn new(by: By, key: &PageKey, owners: &BTreeSet<Label>) -> Self {
+    fn new(by: By, key: &SnapshotKey, owners: &BTreeSet<Label>) -> Self {
         let all = Self { role: key.role, port: None, remote: None, owner: None, netns: None };
         match by {
             By::Port => Self { port: key.port, ..all },
@@ -183,17 +183,17 @@ struct Group {
     owners: BTreeSet<Label>,
     namespaces: BTreeSet<NetnsId>,
     namespace_names: BTreeSet<Arc<str>>,
-    books: Books,
+    books: RowStats,
 }
 
 impl Group {
-    fn add(&mut self, key: &PageKey, page: &Page) {
+    fn add(&mut self, key: &SnapshotKey, page: &KeyedStats) {
         self.ports.extend(key.port);
         self.remotes.extend(key.remote);
         self.owners.extend(page.owners.iter().cloned());
         self.namespaces.extend(key.netns);
         self.namespace_names.extend(page.netns_name.clone());
-        self.books.add(&page.books);
+        self.books.add(&page.stats);
     }
 
     fn into_row(self, name: RowName) -> RowSnapshot {
@@ -214,13 +214,13 @@ impl Group {
             netns: Common::of(self.namespaces),
             counters: books.counters,
             gauges: books.gauges,
-            opening_balance: books.opening_balance,
+            gauges_at_start: books.gauges_at_start,
             time_wait_now: books.time_wait_now,
             time_wait_peak: books.time_wait_peak,
-            walked: books.walked,
+            walked: books.scanned,
             accept_peak: books.accept_peak,
-            listening: books.listening,
-            stuck: books.stuck,
+            listening: books.uptime,
+            stuck: books.oldest,
             ephemeral: books.ephemeral,
         }
     }

@@ -14,8 +14,8 @@ use super::{
     EVIDENCE_LOST, Observer, Tracker,
     connections::Origin,
     listeners::Listener,
-    ports::{RowId, RowKey, Walked},
-    time_wait::{ByEnds, EndsKey, Entry, Expiry, LENGTH, expiry, key},
+    ports::{RowId, RowKey, ScanGauges},
+    time_wait::{ByEndpoints, EndpointPairKey, Entry, Expiry, LENGTH, expiry, key},
 };
 use crate::{
     tcp::{role::Role, state},
@@ -23,7 +23,7 @@ use crate::{
         counters::KernelCounters,
         event::Transition,
         ids::{NetnsId, SockId},
-        scan::{WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+        scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
         time::Nanos,
     },
 };
@@ -40,10 +40,10 @@ pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
 
 /// A socket that is absent from this many walks in a row is gone, unless losses are known: then
 /// one is enough.
-pub(super) const ABSENCES: u8 = 2;
+pub(super) const MISSED_SCANS_LIMIT: u8 = 2;
 
 /// A walk that goes on.
-pub(super) struct Walk {
+pub(super) struct SocketScan {
     netns: NetnsId,
     begun: Nanos,
     number: u32,
@@ -52,14 +52,14 @@ pub(super) struct Walk {
     /// Sockets closed since it began, and when.
     closed: HashMap<SockId, Nanos, FxBuildHasher>,
     /// TIME_WAITs that it met, unless they have ended since it began.
-    met: Vec<Met>,
+    met: Vec<ScannedConnection>,
     /// TIME_WAITs entered since it began, unless the walk has met them.
-    entered: ByEnds<Entry>,
+    entered: ByEndpoints<Entry>,
     /// Of orphans in FIN_WAIT2 whose peer has closed since it began, when that was.
-    turned: ByEnds<Nanos>,
+    turned: ByEndpoints<Nanos>,
     /// TIME_WAITs that have ended since it began.
-    left: ByEnds<()>,
-    rows: HashMap<RowId, Walked, FxBuildHasher>,
+    left: ByEndpoints<()>,
+    rows: HashMap<RowId, ScanGauges, FxBuildHasher>,
     /// It met connections.
     has_connections: bool,
     /// Its findings are incomplete: nothing is concluded from what it did not meet.
@@ -67,13 +67,13 @@ pub(super) struct Walk {
 }
 
 /// A TIME_WAIT as it is there.
-struct Met {
+struct ScannedConnection {
     entry: Entry,
     /// It was already booked like this.
     is_booked: bool,
 }
 
-impl Walk {
+impl SocketScan {
     /// Takes note of an end.
     pub(super) fn closed(&mut self, end: &Transition) {
         if end.netns == self.netns {
@@ -86,7 +86,7 @@ impl Walk {
     }
 
     /// Whether a socket was closed after the walk had met it.
-    fn was_closed_since(&self, socket: &WalkedSocket) -> bool {
+    fn was_closed_since(&self, socket: &ScannedSocket) -> bool {
         self.closed.get(&socket.sock).is_some_and(|&time| time >= socket.time)
     }
 
@@ -98,7 +98,12 @@ impl Walk {
     }
 
     /// Takes note that an orphan in FIN_WAIT2 has become a TIME_WAIT.
-    pub(super) fn turned_to_time_wait(&mut self, netns: NetnsId, key: EndsKey, time: Nanos) {
+    pub(super) fn turned_to_time_wait(
+        &mut self,
+        netns: NetnsId,
+        key: EndpointPairKey,
+        time: Nanos,
+    ) {
         if netns != self.netns {
             return;
         }
@@ -112,7 +117,7 @@ impl Walk {
     }
 
     /// Takes note that a TIME_WAIT is over, which the walk may meet, or have met before.
-    pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndsKey) {
+    pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndpointPairKey) {
         if netns == self.netns {
             self.entered.remove(&key);
             self.turned.remove(&key);
@@ -123,70 +128,73 @@ impl Walk {
     }
 
     /// When a TIME_WAIT that was met ends; `None`: it is an orphan in FIN_WAIT2.
-    fn expiry(&self, time_wait: &WalkedTimeWait) -> Option<Expiry> {
+    fn expiry(&self, time_wait: &ScannedTimeWait) -> Option<Expiry> {
         let remaining = u64::from(time_wait.remaining_ms) * 1_000_000;
         (!time_wait.fin_wait2).then(|| expiry(self.begun, remaining))
     }
 
     /// All TIME_WAITs that are there at its end.
-    fn time_waits(&self) -> impl Iterator<Item = Met> {
+    fn time_waits(&self) -> impl Iterator<Item = ScannedConnection> {
         let met = self.met.iter().filter(|met| !self.left.contains_key(&met.entry.key));
-        let met = met.map(|&Met { entry, is_booked }| {
+        let met = met.map(|&ScannedConnection { entry, is_booked }| {
             let turned = || self.turned.get(&entry.key).map(|&time| expiry(time, LENGTH));
-            Met { entry: Entry { expiry: entry.expiry.or_else(turned), ..entry }, is_booked }
+            ScannedConnection {
+                entry: Entry { expiry: entry.expiry.or_else(turned), ..entry },
+                is_booked,
+            }
         });
         let entered = self.entered.values();
-        met.chain(entered.map(|&entry| Met { entry, is_booked: true }))
+        met.chain(entered.map(|&entry| ScannedConnection { entry, is_booked: true }))
     }
 }
 
 /// Past its handshake, and its retransmissions are not answered.
-fn is_stalled(socket: &WalkedSocket) -> bool {
+fn is_stalled(socket: &ScannedSocket) -> bool {
     socket.retransmits > 0 && !state::is_pending(socket.state)
 }
 
 impl Tracker {
-    pub(super) fn walk_begins(&mut self, begin: &WalkBegin) {
-        self.walks = self.walks.wrapping_add(1);
+    pub(super) fn scan_begins(&mut self, begin: &ScanBegin) {
+        self.scans = self.scans.wrapping_add(1);
         self.now = self.now.max(begin.time);
-        self.namespaces.walk_begins(begin.netns, begin.time);
-        self.walking = true;
-        self.walk = Some(Box::new(Walk {
+        self.namespaces.scan_begins(begin.netns, begin.time);
+        self.is_scanning = true;
+        self.scan = Some(Box::new(SocketScan {
             netns: begin.netns,
             begun: begin.time,
-            number: self.walks,
+            number: self.scans,
             losses: self.losses(),
             closed: HashMap::default(),
             met: Vec::new(),
-            entered: ByEnds::default(),
-            turned: ByEnds::default(),
-            left: ByEnds::default(),
+            entered: ByEndpoints::default(),
+            turned: ByEndpoints::default(),
+            left: ByEndpoints::default(),
             rows: HashMap::default(),
             has_connections: false,
             incomplete: false,
         }));
     }
 
-    pub(super) fn walk_is_unreadable(&mut self) {
-        if let Some(walk) = &mut self.walk {
+    pub(super) fn scan_is_unreadable(&mut self) {
+        if let Some(walk) = &mut self.scan {
             walk.incomplete = true;
         }
     }
 
-    pub(super) fn walked_socket(&mut self, socket: &WalkedSocket, observer: &mut impl Observer) {
-        let Some(mut walk) = self.walk.take() else {
+    pub(super) fn scanned_socket(&mut self, socket: &ScannedSocket, observer: &mut impl Observer) {
+        let Some(mut walk) = self.scan.take() else {
             return;
         };
         match socket.state {
-            TcpState::Listen => self.walked_listener(&mut walk, socket),
-            TcpState::NewSynRecv => self.walked_half_open(&mut walk, socket),
+            TcpState::Listen => self.scanned_listener(&mut walk, socket),
+            TcpState::NewSynRecv => self.scanned_half_open(&mut walk, socket),
             TcpState::Close | TcpState::TimeWait => {}
-            _ => self.walked_connection(&mut walk, socket, observer),
+            _ => self.scanned_connection(&mut walk, socket, observer),
         }
-        self.walk = Some(walk);
+        self.scan = Some(walk);
     }
 
-    fn walked_listener(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
+    fn scanned_listener(&mut self, walk: &mut SocketScan, socket: &ScannedSocket) {
         let (netns, local) = (walk.netns, socket.local);
         let known = self.listeners.get_mut(socket.sock);
         let mut new_drops = 0;
@@ -194,12 +202,12 @@ impl Tracker {
         let defers_accept = socket.flags.contains(Flags::DEFER_ACCEPT);
         match known.filter(|known| (known.netns, known.local) == (netns, local)) {
             Some(listener) => {
-                listener.absent = 0;
-                listener.seen = listener.seen.max(socket.time);
-                listener.met_by = walk.number;
+                listener.missed_scans = 0;
+                listener.last_seen = listener.last_seen.max(socket.time);
+                listener.last_scan = walk.number;
                 listener.defers_accept = defers_accept;
                 // Else the walk met the one that was at the same address before.
-                if listener.since <= socket.time {
+                if listener.listening_since <= socket.time {
                     new_drops = listener.drops_since(socket.drops);
                 }
             }
@@ -210,17 +218,17 @@ impl Tracker {
                     local,
                     owner: None,
                     holders: Vec::new(),
-                    looked_at: 0,
+                    owners_checked_at: 0,
                     cgroup: socket.cgroup,
-                    since: socket.time,
-                    seen: socket.time,
-                    met_by: walk.number,
-                    absent: 0,
+                    listening_since: socket.time,
+                    last_seen: socket.time,
+                    last_scan: walk.number,
+                    missed_scans: 0,
                     defers_accept,
                     // What it dropped before is not ours to count.
                     drops: socket.drops,
                 };
-                if let Some(holders) = self.held.of(socket.sock, 0) {
+                if let Some(holders) = self.socket_owners.of(socket.sock, 0) {
                     listener.is_held_by(holders);
                 }
                 self.listeners.insert(socket.sock, listener);
@@ -237,12 +245,12 @@ impl Tracker {
             row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
             row.interval.listener_drops += new_drops;
             if is_new {
-                row.listening.is_met();
+                row.uptime.on_scan();
             }
         }
     }
 
-    fn walked_half_open(&mut self, walk: &mut Walk, socket: &WalkedSocket) {
+    fn scanned_half_open(&mut self, walk: &mut SocketScan, socket: &ScannedSocket) {
         let key = RowKey::of_port(walk.netns, Role::Server, socket.local.port());
         if let Some(row) = self.ports.find(key)
             && self.shows_half_open(walk.netns, socket)
@@ -251,22 +259,22 @@ impl Tracker {
         }
     }
 
-    fn walked_connection(
+    fn scanned_connection(
         &mut self,
-        walk: &mut Walk,
-        socket: &WalkedSocket,
+        walk: &mut SocketScan,
+        socket: &ScannedSocket,
         observer: &mut impl Observer,
     ) {
         walk.has_connections = true;
         if self.connections.get(socket.sock).is_none()
             && (walk.was_closed_since(socket)
-                || !self.admits_walked(walk.netns, walk.number, socket, observer))
+                || !self.admits_scanned(walk.netns, walk.number, socket, observer))
         {
             return;
         }
         if let Some(life) = self.connections.get_mut(socket.sock) {
-            let had_record_since = life.changed > socket.time;
-            let is_stored = life.changed.saturating_add(STORE_DELAY) < socket.time;
+            let had_record_since = life.last_transition > socket.time;
+            let is_stored = life.last_transition.saturating_add(STORE_DELAY) < socket.time;
             let goes_back = life.established && state::is_pending(socket.state) && is_stored;
             // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
             let is_client = socket.port_by_connect == Some(true);
@@ -274,8 +282,8 @@ impl Tracker {
             let fits = life.fits(walk.netns, (socket.local, socket.remote), false);
             let is_same = fits && !goes_back && !turned_client;
             if had_record_since || is_same {
-                life.met_by = walk.number;
-                life.absent = 0;
+                life.last_scan = walk.number;
+                life.missed_scans = 0;
             }
             if is_same && is_stalled(socket) {
                 walk.rows.entry(life.row).or_default().stalled += 1;
@@ -284,25 +292,25 @@ impl Tracker {
                 return;
             }
             if is_same {
-                life.learn_ends(socket.local, socket.remote);
+                life.learn_endpoints(socket.local, socket.remote);
                 if life.state != socket.state {
                     if is_stored {
                         // A record in the middle of the life is missing.
                         self.gaps += 1;
-                        life.changed = socket.time;
-                        life.met_in_state = true;
+                        life.last_transition = socket.time;
+                        life.state_since_is_lower_bound = true;
                         let row = self.ports.get_mut(life.row);
                         life.enter(socket.state, row, |_| EVIDENCE_LOST);
                     } else {
                         // The next walk shows whether a record is missing.
-                        self.namespaces.change(walk.netns, socket.time);
+                        self.namespaces.note_transition(walk.netns, socket.time);
                     }
                 }
                 return;
             }
             // Another connection has the socket's address: an end and a birth were lost.
             self.gaps += 1;
-            self.lose(socket.sock, socket.time, observer);
+            self.lose_sight(socket.sock, socket.time, observer);
         }
         if walk.was_closed_since(socket) || walk.incomplete || socket.remote.port() == 0 {
             return;
@@ -323,16 +331,16 @@ impl Tracker {
         let ends = (socket.local, socket.remote);
         let socket_id = (walk.netns, socket.sock);
         let mut life = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
-        life.met_by = walk.number;
-        self.settle_last_life(socket.sock, observer);
+        life.last_scan = walk.number;
+        self.classify_previous(socket.sock, observer);
         if is_stalled(socket) {
             walk.rows.entry(life.row).or_default().stalled += 1;
         }
         self.add(socket.sock, life, observer);
     }
 
-    pub(super) fn walked_time_wait(&mut self, time_wait: &WalkedTimeWait) {
-        let Some(mut walk) = self.walk.take() else {
+    pub(super) fn scanned_time_wait(&mut self, time_wait: &ScannedTimeWait) {
+        let Some(mut walk) = self.scan.take() else {
             return;
         };
         let key = key(walk.netns, (time_wait.local, time_wait.remote));
@@ -344,18 +352,18 @@ impl Tracker {
             walk.entered.remove(&key);
             let entry = Entry { key, row, is_guess, expiry };
             let is_booked = self.time_wait_rows.meet(&entry, walk.number);
-            walk.met.push(Met { entry, is_booked });
+            walk.met.push(ScannedConnection { entry, is_booked });
         }
-        self.walk = Some(walk);
+        self.scan = Some(walk);
     }
 
     /// The row of a TIME_WAIT that a walk met, and whether that is a guess; `None` if a filter
     /// excludes it.
     fn row_of_time_wait(
         &mut self,
-        walk: &Walk,
-        key: EndsKey,
-        time_wait: &WalkedTimeWait,
+        walk: &SocketScan,
+        key: EndpointPairKey,
+        time_wait: &ScannedTimeWait,
     ) -> Option<(RowId, bool)> {
         let ends = (time_wait.local, time_wait.remote);
         if let Some(entry) = walk.entered.get(&key) {
@@ -373,38 +381,38 @@ impl Tracker {
         Some((self.row(row, true), is_guess))
     }
 
-    pub(super) fn walk_ends(&mut self, end: &WalkEnd, observer: &mut impl Observer) {
-        let Some(mut walk) = self.walk.take() else {
+    pub(super) fn scan_ends(&mut self, end: &ScanEnd, observer: &mut impl Observer) {
+        let Some(mut walk) = self.scan.take() else {
             return;
         };
-        self.walking = false;
+        self.is_scanning = false;
         self.now = self.now.max(end.ended);
         if end.error.is_some() || walk.incomplete || end.netns != walk.netns {
-            self.namespaces.change(walk.netns, end.ended);
+            self.namespaces.note_transition(walk.netns, end.ended);
             return;
         }
-        let will_pass = self.book_walked_gauges(&mut walk);
-        let known_losses = self.namespaces.losses_at_walk(walk.netns).unwrap_or(0);
+        let will_pass = self.record_scan_gauges(&mut walk);
+        let known_losses = self.namespaces.losses_at_scan(walk.netns).unwrap_or(0);
         // Records lost or missed since the last walk: a socket that is absent may be one of them.
         let new_losses = self.losses().saturating_sub(known_losses);
-        let enough = if new_losses > 0 { 1 } else { ABSENCES };
+        let enough = if new_losses > 0 { 1 } else { MISSED_SCANS_LIMIT };
         let missed_a_listener =
             self.listeners.forget_absent(walk.netns, walk.number, walk.begun, enough);
         let missed_a_connection = self.forget_absent(&walk, enough, new_losses, observer);
-        self.gate.forget_absent(walk.netns, walk.number, walk.begun);
+        self.undecided.forget_absent(walk.netns, walk.number, walk.begun);
         self.time_wait_rows.forget_absent(walk.netns, walk.number);
-        let known_counters = self.namespaces.walked(end, walk.losses, walk.has_connections);
+        let known_counters = self.namespaces.scanned(end, walk.losses, walk.has_connections);
         if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
-            self.book_kernel_counters(walk.netns, &known, counters);
+            self.record_kernel_counters(walk.netns, &known, counters);
         }
         // The next walk shows what is gone and what was passed over, and what has passed by itself.
         if missed_a_listener || missed_a_connection || will_pass {
-            self.namespaces.change(walk.netns, end.ended);
+            self.namespaces.note_transition(walk.netns, end.ended);
         }
     }
 
     /// What the kernel itself counted since the last walk.
-    fn book_kernel_counters(
+    fn record_kernel_counters(
         &mut self,
         netns: NetnsId,
         known: &KernelCounters,
@@ -415,7 +423,8 @@ impl Tracker {
             *sum = sum.saturating_add(new);
         }
         let overflows = new[KernelCounters::TIME_WAIT_OVERFLOW];
-        let settled = self.doubtful.settle(netns, (known.time, counters.time), overflows);
+        let settled =
+            self.unconfirmed_time_waits.settle(netns, (known.time, counters.time), overflows);
         for (key, overflowed) in settled {
             let row = self.row(key, true);
             let counters = &mut self.ports.get_mut(row).interval;
@@ -428,7 +437,7 @@ impl Tracker {
     }
 
     /// Says whether some of them will pass without a record.
-    fn book_walked_gauges(&mut self, walk: &mut Walk) -> bool {
+    fn record_scan_gauges(&mut self, walk: &mut SocketScan) -> bool {
         let expired = self.expired().min(walk.begun);
         for (key, row) in self.ports.iter_mut() {
             if key.netns == walk.netns || key.netns == 0 {
@@ -437,7 +446,7 @@ impl Tracker {
             }
         }
         let mut rows = std::mem::take(&mut walk.rows);
-        for Met { entry, is_booked } in walk.time_waits() {
+        for ScannedConnection { entry, is_booked } in walk.time_waits() {
             match entry.expiry {
                 Some(expiry) => {
                     self.ports.get_mut(entry.row).time_waits.add(walk.netns, expired, expiry.get());
@@ -451,14 +460,14 @@ impl Tracker {
         for (&row, &figures) in &rows {
             self.ports.get_mut(row).walked.insert(walk.netns, figures);
         }
-        rows.values().any(Walked::will_pass)
+        rows.values().any(ScanGauges::will_pass)
     }
 
     /// Ends the lives of sockets that `enough` walks in a row should have met and did not. Says
     /// whether this one missed any.
     fn forget_absent(
         &mut self,
-        walk: &Walk,
+        walk: &SocketScan,
         enough: u8,
         new_losses: u64,
         observer: &mut impl Observer,
@@ -466,14 +475,15 @@ impl Tracker {
         let mut gone = Vec::new();
         let mut missed = false;
         for (sock, life) in self.connections.iter_mut() {
-            let quiet =
-                life.netns == walk.netns && life.met_by != walk.number && life.changed < walk.begun;
+            let quiet = life.netns == walk.netns
+                && life.last_scan != walk.number
+                && life.last_transition < walk.begun;
             let just_connecting = life.state == TcpState::SynSent
-                && life.changed.saturating_add(CONNECT_DELAY) > walk.begun;
+                && life.last_transition.saturating_add(CONNECT_DELAY) > walk.begun;
             missed |= quiet;
             if quiet && !just_connecting {
-                life.absent += 1;
-                if life.absent >= enough {
+                life.missed_scans += 1;
+                if life.missed_scans >= enough {
                     gone.push(sock);
                 }
             }
@@ -482,7 +492,7 @@ impl Tracker {
         // walk are accounted for; the rest were not.
         self.gaps += (gone.len() as u64).saturating_sub(new_losses);
         for sock in gone {
-            self.lose(sock, walk.begun, observer);
+            self.lose_sight(sock, walk.begun, observer);
         }
         missed
     }

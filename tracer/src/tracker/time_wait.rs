@@ -26,20 +26,20 @@ const SECOND: Nanos = 1_000_000_000;
 const KEPT_LIMIT: usize = 1 << 20;
 
 /// Ours and the peer's.
-pub(super) type Ends = (SocketAddr, SocketAddr);
+pub(super) type EndpointPair = (SocketAddr, SocketAddr);
 
 /// A hash of a namespace and ends in it. That two have the same is a matter of one figure.
 ///
 /// Its low bits, which [`TimeWaitRows`] takes for the place, are near each other where the ports are:
 /// clients get theirs one after the other, and so the memory is still in the processor's caches that
 /// the next one needs, be the table ever so large.
-pub(super) type EndsKey = u64;
+pub(super) type EndpointPairKey = u64;
 
 /// So many of the low bits depend on ports only but for [`NEIGHBOURS`] of them.
 const PLACE_BITS: u32 = 25;
 const NEIGHBOURS: u16 = 32;
 
-pub(super) fn key(netns: NetnsId, ends: Ends) -> EndsKey {
+pub(super) fn key(netns: NetnsId, ends: EndpointPair) -> EndpointPairKey {
     let (local, remote) = ends;
     let hash = |mask: u16| {
         let ports = u64::from(local.port() & mask) << 16 | u64::from(remote.port() & mask);
@@ -61,7 +61,7 @@ pub(super) fn key(netns: NetnsId, ends: Ends) -> EndsKey {
 }
 
 /// What is known of ends.
-pub(super) type ByEnds<T> = HashMap<EndsKey, T, BuildHasherDefault<IsHash>>;
+pub(super) type ByEndpoints<T> = HashMap<EndpointPairKey, T, BuildHasherDefault<IsHash>>;
 
 /// An [`EndsKey`] is a hash.
 #[derive(Debug, Default)]
@@ -92,11 +92,11 @@ pub(super) fn expiry(time: Nanos, left: Nanos) -> Expiry {
 /// In which row each TIME_WAIT was booked whose entry was seen: a walk that meets it knows neither
 /// owner nor role.
 #[derive(Debug, Default)]
-pub(crate) struct TimeWaitRows(ByEnds<Kept>);
+pub(crate) struct TimeWaitRows(ByEndpoints<TrackedTimeWait>);
 
 /// There may be very many: 32 bytes with its key.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct TrackedTimeWait {
     row: RowId,
     is_guess: bool,
     expiry: Option<Expiry>,
@@ -105,8 +105,8 @@ struct Kept {
     walk: u32,
 }
 
-impl Kept {
-    fn entry(&self, key: EndsKey) -> Entry {
+impl TrackedTimeWait {
+    fn entry(&self, key: EndpointPairKey) -> Entry {
         let &Self { row, is_guess, expiry, .. } = self;
         Entry { key, row, is_guess, expiry }
     }
@@ -115,7 +115,7 @@ impl Kept {
 /// A TIME_WAIT as it is booked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    pub(crate) key: EndsKey,
+    pub(crate) key: EndpointPairKey,
     /// In which row it is booked.
     pub(crate) row: RowId,
     /// That row is a guess: a walk may know better.
@@ -132,12 +132,12 @@ impl TimeWaitRows {
             return None;
         }
         let Entry { key, row, is_guess, expiry } = entry;
-        let before = self.0.insert(key, Kept { row, is_guess, expiry, netns, walk });
+        let before = self.0.insert(key, TrackedTimeWait { row, is_guess, expiry, netns, walk });
         before.map(|kept| kept.entry(key))
     }
 
     /// How one was booked, if that is known.
-    pub(crate) fn get(&self, key: EndsKey) -> Option<Entry> {
+    pub(crate) fn get(&self, key: EndpointPairKey) -> Option<Entry> {
         self.0.get(&key).map(|kept| kept.entry(key))
     }
 
@@ -157,7 +157,7 @@ impl TimeWaitRows {
     }
 
     /// One has become a TIME_WAIT at this time: how it was booked, if that is known.
-    pub(crate) fn turn(&mut self, key: EndsKey, time: Nanos) -> Option<Entry> {
+    pub(crate) fn turn(&mut self, key: EndpointPairKey, time: Nanos) -> Option<Entry> {
         let kept = self.0.get_mut(&key)?;
         let before = kept.entry(key);
         kept.expiry = Some(expiry(time, LENGTH));
@@ -165,7 +165,7 @@ impl TimeWaitRows {
     }
 
     /// One is over: how it was booked, if that is known.
-    pub(crate) fn take(&mut self, key: EndsKey) -> Option<Entry> {
+    pub(crate) fn take(&mut self, key: EndpointPairKey) -> Option<Entry> {
         self.0.remove(&key).map(|kept| kept.entry(key))
     }
 
@@ -178,29 +178,29 @@ impl TimeWaitRows {
 /// Ends that were due a TIME_WAIT when the kernel's table was full. Nothing shows which of them took
 /// a place that had just become free; how many found none, the kernel's own counter tells later.
 #[derive(Debug, Default)]
-pub(crate) struct Doubtful(HashMap<NetnsId, DoubtfulEnds, FxBuildHasher>);
+pub(crate) struct UnconfirmedTimeWaits(HashMap<NetnsId, UnconfirmedEndpoints, FxBuildHasher>);
 
 #[derive(Debug, Default)]
-struct DoubtfulEnds {
+struct UnconfirmedEndpoints {
     ends: Vec<(Nanos, RowKey)>,
     /// Overflows that the kernel counted a moment before the time of its end.
     overflows: u64,
 }
 
 /// More than this are not kept.
-const DOUBTFUL_LIMIT: usize = 1 << 16;
+const UNCONFIRMED_LIMIT: usize = 1 << 16;
 
-impl Doubtful {
+impl UnconfirmedTimeWaits {
     pub(crate) fn add(&mut self, row: RowKey, netns: NetnsId, time: Nanos) {
-        let DoubtfulEnds { ends, .. } = self.0.entry(netns).or_default();
-        if ends.len() < DOUBTFUL_LIMIT {
+        let UnconfirmedEndpoints { ends, .. } = self.0.entry(netns).or_default();
+        if ends.len() < UNCONFIRMED_LIMIT {
             ends.push((time, row));
         }
     }
 
     /// One was due none, as has turned out.
     pub(crate) fn take_back(&mut self, row: RowKey, netns: NetnsId, time: Nanos) {
-        if let Some(DoubtfulEnds { ends, .. }) = self.0.get_mut(&netns)
+        if let Some(UnconfirmedEndpoints { ends, .. }) = self.0.get_mut(&netns)
             && let Some(place) = ends.iter().rposition(|&end| end == (time, row))
         {
             ends.remove(place);
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn the_kernels_count_settles_what_was_doubtful() {
         let row = |port| RowKey::of_port(1, Role::Server, port);
-        let mut doubtful = Doubtful::default();
+        let mut doubtful = UnconfirmedTimeWaits::default();
         doubtful.add(row(80), 1, 12);
         doubtful.take_back(row(443), 1, 12);
         doubtful.take_back(row(80), 1, 12);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use super::scan::{ABSENCES, CONNECT_DELAY};
+use super::scan::{CONNECT_DELAY, MISSED_SCANS_LIMIT};
 use crate::trace::{
     event::Input,
     filter::{Facts, Filter},
@@ -24,9 +24,9 @@ const RECORDS_LIMIT: usize = 16;
 
 /// What stands between the records and the books.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct UndecidedSockets {
     filters: Vec<Filter>,
-    kept: HashMap<SockId, Kept, FxBuildHasher>,
+    kept: HashMap<SockId, UndecidedSocket, FxBuildHasher>,
     /// Records left out.
     filtered: u64,
     /// Records kept back.
@@ -35,20 +35,20 @@ pub(super) struct Gate {
 
 /// A socket that is not in the books.
 #[derive(Debug)]
-struct Kept {
+struct UndecidedSocket {
     netns: NetnsId,
     /// When its last transition was.
     seen: Nanos,
     /// The last walk that met it.
-    met_by: u32,
+    last_scan: u32,
     /// How many walks in a row missed it.
-    absent: u8,
+    missed_scans: u8,
     /// Records kept back; `None`: the filters exclude it.
     records: Option<Vec<Input>>,
 }
 
 /// What the gate knows of a socket.
-pub(super) enum Known<'a> {
+pub(super) enum Decision<'a> {
     /// Nothing.
     Nothing,
     /// The filters exclude it.
@@ -57,14 +57,14 @@ pub(super) enum Known<'a> {
     Waiting(&'a [Input], NetnsId),
 }
 
-impl Gate {
+impl UndecidedSockets {
     pub(super) fn new(filters: Vec<Filter>) -> Self {
         let filters = filters.into_iter().filter(|filter| !filter.is_empty()).collect();
         Self { filters, ..Self::default() }
     }
 
     /// Whether everything is let in.
-    pub(super) fn is_open(&self) -> bool {
+    pub(super) fn admits_everything(&self) -> bool {
         self.filters.is_empty()
     }
 
@@ -85,16 +85,18 @@ impl Gate {
         answer
     }
 
-    pub(super) fn known(&self, sock: SockId) -> Known<'_> {
+    pub(super) fn decision(&self, sock: SockId) -> Decision<'_> {
         match self.kept.get(&sock) {
-            None => Known::Nothing,
-            Some(Kept { records: None, .. }) => Known::Excluded,
-            Some(Kept { records: Some(records), netns, .. }) => Known::Waiting(records, *netns),
+            None => Decision::Nothing,
+            Some(UndecidedSocket { records: None, .. }) => Decision::Excluded,
+            Some(UndecidedSocket { records: Some(records), netns, .. }) => {
+                Decision::Waiting(records, *netns)
+            }
         }
     }
 
     /// Counts a record that is left out.
-    pub(super) fn leave_out(&mut self) {
+    pub(super) fn count_filtered(&mut self) {
         self.filtered += 1;
     }
 
@@ -102,20 +104,23 @@ impl Gate {
     pub(super) fn exclude(&mut self, sock: SockId, netns: NetnsId, seen: Nanos) {
         self.forget(sock);
         if self.kept.len() < LIMIT {
-            self.kept.insert(sock, Kept { netns, seen, met_by: 0, absent: 0, records: None });
+            self.kept.insert(
+                sock,
+                UndecidedSocket { netns, seen, last_scan: 0, missed_scans: 0, records: None },
+            );
         }
     }
 
     /// Keeps a record back until it is known whose it is.
-    pub(super) fn keep_back(&mut self, sock: SockId, netns: NetnsId, seen: Nanos, record: Input) {
+    pub(super) fn hold(&mut self, sock: SockId, netns: NetnsId, seen: Nanos, record: Input) {
         if self.kept.len() >= LIMIT && !self.kept.contains_key(&sock) {
-            return self.leave_out();
+            return self.count_filtered();
         }
-        let kept = self.kept.entry(sock).or_insert(Kept {
+        let kept = self.kept.entry(sock).or_insert(UndecidedSocket {
             netns,
             seen,
-            met_by: 0,
-            absent: 0,
+            last_scan: 0,
+            missed_scans: 0,
             records: Some(Vec::new()),
         });
         if matches!(record, Input::Transition(_)) {
@@ -128,14 +133,14 @@ impl Gate {
             }
             Some(_) => {
                 self.exclude(sock, netns, seen);
-                self.leave_out();
+                self.count_filtered();
             }
-            None => self.leave_out(),
+            None => self.count_filtered(),
         }
     }
 
     /// Takes the records that were kept back, to be let in.
-    pub(super) fn let_in(&mut self, sock: SockId) -> Vec<Input> {
+    pub(super) fn admit(&mut self, sock: SockId) -> Vec<Input> {
         let records = self.kept.remove(&sock).and_then(|kept| kept.records).unwrap_or_default();
         self.waiting -= records.len() as u64;
         records
@@ -143,15 +148,15 @@ impl Gate {
 
     /// The socket is gone, or its address is used anew. What was kept back is left out.
     pub(super) fn forget(&mut self, sock: SockId) {
-        self.filtered += self.let_in(sock).len() as u64;
+        self.filtered += self.admit(sock).len() as u64;
     }
 
     /// A walk met the socket at this time. Says whether that is news: not if a later record has
     /// been kept.
-    pub(super) fn meet(&mut self, sock: SockId, walk: u32, time: Nanos) -> bool {
+    pub(super) fn on_scan(&mut self, sock: SockId, walk: u32, time: Nanos) -> bool {
         self.kept.get_mut(&sock).is_none_or(|kept| {
-            kept.met_by = walk;
-            kept.absent = 0;
+            kept.last_scan = walk;
+            kept.missed_scans = 0;
             kept.seen <= time
         })
     }
@@ -162,9 +167,9 @@ impl Gate {
         let mut gone = Vec::new();
         for (&sock, kept) in &mut self.kept {
             let is_old = kept.seen.saturating_add(CONNECT_DELAY) < begun;
-            if kept.netns == netns && kept.met_by != walk && is_old {
-                kept.absent += 1;
-                if kept.absent >= ABSENCES {
+            if kept.netns == netns && kept.last_scan != walk && is_old {
+                kept.missed_scans += 1;
+                if kept.missed_scans >= MISSED_SCANS_LIMIT {
                     gone.push(sock);
                 }
             }

@@ -6,7 +6,7 @@ use synfin::{
         port_columns::{COLUMNS, PortRow},
     },
     tcp::{
-        coverage::{Extra, Sight},
+        coverage::{Coverage, OptionalHook},
         group_by::By,
         handshake::Handshake,
         role::Role,
@@ -16,7 +16,7 @@ use synfin::{
         recording::{Frame, Reader},
         time::ClockAnchor,
     },
-    tracker::{Closed, Life, Limits, Observer, Tracker},
+    tracker::{Closed, Connection, Limits, Observer, Tracker},
 };
 
 use super::expected::{SERVER, Scenario};
@@ -26,7 +26,7 @@ pub(crate) struct Seen {
     /// The connections, sorted by what is said of them.
     pub(crate) connections: Vec<Connection>,
     rows: Vec<PortRow>,
-    sight: Sight,
+    sight: Coverage,
     /// Hook runs that the kernel skipped: then nothing can be said.
     pub(crate) missed: u64,
     /// What is wrong with the books themselves.
@@ -45,18 +45,18 @@ pub(crate) struct Connection {
 impl Seen {
     /// Reads a recording, and keeps the books of it: by all that the kernel showed.
     pub(crate) fn of(recording: &[u8]) -> Self {
-        Self::by(recording, Sight::of)
+        Self::by(recording, Coverage::of)
     }
 
     /// The same by the tracepoints alone, whatever else was hooked.
     pub(crate) fn inferred(recording: &[u8]) -> Self {
-        Self::by(recording, |shown| Sight::of(shown).only(&[Extra::Resets]))
+        Self::by(recording, |shown| Coverage::of(shown).only(&[OptionalHook::Resets]))
     }
 
-    fn by(recording: &[u8], sight_of: impl Fn(&[String]) -> Sight) -> Self {
+    fn by(recording: &[u8], sight_of: impl Fn(&[String]) -> Coverage) -> Self {
         let mut ended = Ended::default();
         let mut tracker: Option<Tracker> = None;
-        let (mut clock, mut sight) = (ClockAnchor::default(), Sight::default());
+        let (mut clock, mut sight) = (ClockAnchor::default(), Coverage::default());
         for frame in Reader::new(recording).expect("a recording") {
             let frame = frame.expect("a whole recording");
             if let Frame::Session(session) = &frame {
@@ -65,10 +65,10 @@ impl Seen {
                 let filters = vec![session.filter.clone()];
                 let new = Tracker::new(Limits::default(), start).with_filters(filters);
                 sight = sight_of(&session.shown);
-                tracker = Some(new.with_sight(sight));
+                tracker = Some(new.with_coverage(sight));
             } else {
                 let tracker = tracker.as_mut().expect("the session is first");
-                decode(&frame, |input| tracker.ingest(&input, &mut ended));
+                decode(&frame, |input| tracker.apply(&input, &mut ended));
             }
         }
         let mut tracker = tracker.expect("a session");
@@ -78,11 +78,11 @@ impl Seen {
 
     fn at_end(
         tracker: &mut Tracker,
-        (clock, sight): (ClockAnchor, Sight),
+        (clock, sight): (ClockAnchor, Coverage),
         Ended(mut connections): Ended,
     ) -> Self {
         connections.extend(tracker.open().map(|(_, life)| living(life)));
-        let snapshot = tracker.cut();
+        let snapshot = tracker.take_snapshot();
         connections.sort();
         let events = tracker.events();
         let mut troubles = Vec::new();
@@ -112,7 +112,7 @@ impl Seen {
                 differences.push(format!("a handshake took {us} us, not {least} to {most} ms"));
             }
         }
-        let shown = scenario.syn_queue.filter(|_| self.sight.has(Extra::SynQueue));
+        let shown = scenario.syn_queue.filter(|_| self.sight.has(OptionalHook::SynQueue));
         let names =
             ["entered", "completed", "dropped", "expired"].map(|it| format!("syn_queue.{it}"));
         let counts = names.iter().zip(shown.into_iter().flatten());
@@ -134,7 +134,7 @@ impl Seen {
     /// fills the table.
     fn known<'a>(&self, line: &'a str) -> &'a str {
         match line.strip_suffix(" TIME_WAIT?") {
-            Some(without) if self.sight.has(Extra::TimeWait) => without,
+            Some(without) if self.sight.has(OptionalHook::TimeWait) => without,
             _ => line,
         }
     }
@@ -181,7 +181,7 @@ impl Observer for Ended {
     }
 }
 
-fn living(life: &Life) -> Connection {
+fn living(life: &Connection) -> Connection {
     connection(life.role, life.handshake, &format!("open {}", life.state.name()))
 }
 

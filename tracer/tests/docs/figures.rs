@@ -3,7 +3,7 @@
 use synfin::{
     output::{
         Registry,
-        column::{About, Shown},
+        column::{ColumnInfo, Visibility},
         registries,
     },
     tcp::state,
@@ -33,14 +33,14 @@ pub(crate) fn page() -> String {
     page + &table(&["state", "", "meaning"], states)
 }
 
-fn row(about: &About) -> Vec<String> {
+fn row(about: &ColumnInfo) -> Vec<String> {
     let null = if about.nullable { " or null" } else { "" };
     let shown = match about.shown {
-        Shown::Table(_) => "tables",
-        Shown::Wide(_) | Shown::Grouped(..) => "wide tables",
-        Shown::Footer => "footer, JSON",
-        Shown::Data => "CSV, JSON",
-        Shown::Json => "JSON",
+        Visibility::Table(_) => "tables",
+        Visibility::Wide(_) | Visibility::Grouped(..) => "wide tables",
+        Visibility::Footer => "footer, JSON",
+        Visibility::Data => "CSV, JSON",
+        Visibility::Json => "JSON",
     };
     vec![
         code(about.key),

@@ -9,7 +9,9 @@ use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use synfin::{
     analysis::compare::COMPARED,
-    output::{column::About, column_kind::Kind, diagnosis::FINDINGS, registries, report::ROWS},
+    output::{
+        column::ColumnInfo, column_kind::ColumnKind, diagnosis::COLUMNS, registries, report::ROWS,
+    },
     tcp::close_reason::CloseReason,
 };
 
@@ -34,7 +36,7 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
     let mut diagnosis = object(&diagnosis.iter().chain(events).copied().collect::<Vec<_>>());
     add(
         &mut diagnosis,
-        FINDINGS,
+        COLUMNS,
         json!({
             "description": "What is wrong, the worst first.",
             "type": "array",
@@ -132,7 +134,7 @@ fn comparison() -> Value {
 }
 
 /// An object with these figures, each in its place, and nothing else.
-fn object(figures: &[About]) -> Value {
+fn object(figures: &[ColumnInfo]) -> Value {
     let mut object = empty();
     for about in figures {
         let mut path: Vec<_> = about.key.split('.').collect();
@@ -158,7 +160,7 @@ fn add(object: &mut Value, name: &str, schema: Value) {
     object["required"].as_array_mut().expect("a list").push(name.into());
 }
 
-fn figure(about: &About) -> Value {
+fn figure(about: &ColumnInfo) -> Value {
     let mut schema = json!({ "description": description(about) });
     let kind = kind(about.kind);
     let parts = schema.as_object_mut().expect("an object");
@@ -172,38 +174,40 @@ fn figure(about: &About) -> Value {
     schema
 }
 
-fn description(about: &About) -> String {
+fn description(about: &ColumnInfo) -> String {
     match (about.kind, about.kind.unit()) {
-        (Kind::Count(_), _) | (_, None) => about.help.to_owned(),
+        (ColumnKind::Count(_), _) | (_, None) => about.help.to_owned(),
         (_, Some(unit)) => format!("{} Unit: {unit}.", about.help),
     }
 }
 
-fn kind(kind: Kind) -> Value {
+fn kind(kind: ColumnKind) -> Value {
     match kind {
-        Kind::Version(version) => json!({ "type": "integer", "const": version }),
-        Kind::Number | Kind::Count(_) | Kind::Micros => json!({ "type": "integer", "minimum": 0 }),
-        Kind::Float(_) | Kind::Seconds => json!({ "type": "number", "minimum": 0 }),
-        Kind::Bool => json!({ "type": "boolean" }),
-        Kind::Word(words) => json!({ "type": "string", "enum": (words.all)() }),
-        Kind::Text => json!({ "type": "string" }),
-        Kind::Address => json!({
+        ColumnKind::Version(version) => json!({ "type": "integer", "const": version }),
+        ColumnKind::Number | ColumnKind::Count(_) | ColumnKind::Micros => {
+            json!({ "type": "integer", "minimum": 0 })
+        }
+        ColumnKind::Float(_) | ColumnKind::Seconds => json!({ "type": "number", "minimum": 0 }),
+        ColumnKind::Bool => json!({ "type": "boolean" }),
+        ColumnKind::Word(words) => json!({ "type": "string", "enum": (words.all)() }),
+        ColumnKind::Text => json!({ "type": "string" }),
+        ColumnKind::Address => json!({
             "type": "string",
             "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }],
         }),
-        Kind::Time => json!({ "type": "string", "format": "date-time" }),
-        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::TextByName => {
+        ColumnKind::Time => json!({ "type": "string", "format": "date-time" }),
+        ColumnKind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        ColumnKind::TextByName => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }
-        Kind::Counts(words) => {
+        ColumnKind::Counts(words) => {
             let mut counts = empty();
             for word in (words.all)() {
                 add(&mut counts, word, json!({ "type": "integer", "minimum": 0 }));
             }
             counts
         }
-        Kind::Buckets => json!({
+        ColumnKind::Buckets => json!({
             "type": "array",
             "items": {
                 "type": "array",

@@ -200,7 +200,7 @@ fn walks_of(recording: &str, netns: u64) -> usize {
     let reader = synfin::trace::recording::Reader::new(std::io::BufReader::new(file));
     let frames = reader.expect("a recording").map(|frame| frame.expect("a frame"));
     let is_walk = |frame: &synfin::trace::recording::Frame| {
-        matches!(frame, synfin::trace::recording::Frame::WalkEnd(end)
+        matches!(frame, synfin::trace::recording::Frame::ScanEnd(end)
             if u64::from(end.netns) == netns && end.error.is_none())
     };
     frames.filter(is_walk).count()

@@ -235,7 +235,10 @@ fn wait_for_looks(recording: &str, more: usize) {
         let file = File::open(recording).expect("the recording");
         let frames = Reader::new(BufReader::new(file)).expect("a recording");
         // It ends in the middle of a frame: it is being written.
-        frames.map_while(Result::ok).filter(|frame| matches!(frame, Frame::Held(_))).count()
+        frames
+            .map_while(Result::ok)
+            .filter(|frame| matches!(frame, Frame::SocketHolders(_)))
+            .count()
     };
     let before = looks();
     eventually("somebody looks", || (looks() >= before + more).then_some(()));

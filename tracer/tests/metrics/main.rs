@@ -37,9 +37,9 @@ impl Watched {
 
     fn take(&mut self, frames: &[Frame]) {
         for frame in frames {
-            decode(frame, |input| self.tracker.ingest(&input, &mut ()));
+            decode(frame, |input| self.tracker.apply(&input, &mut ()));
         }
-        self.metrics.take(&self.tracker.cut());
+        self.metrics.take(&self.tracker.take_snapshot());
     }
 
     /// The samples, each under its whole name.

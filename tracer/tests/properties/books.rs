@@ -8,8 +8,8 @@ use synfin::{
         port_columns::{COLUMNS, PortRow},
     },
     tcp::{
-        close_reason::{CloseReason, Outcome},
-        coverage::Sight,
+        close_reason::{CloseReason, Phase},
+        coverage::Coverage,
         group_by::By,
         handshake::Unmeasured,
         role::Role,
@@ -20,8 +20,8 @@ use synfin::{
         time::{ClockAnchor, Nanos},
     },
     tracker::{
-        Closed, Common, Counters, Distribution, Life, Limits, Observer, Origin, RowSnapshot,
-        Snapshot, Tables, Tracker,
+        Closed, Common, Connection, Counters, LatencyHistogram, Limits, Observer, Origin,
+        RowSnapshot, Snapshot, Tables, Tracker,
     },
 };
 use synfin_common::{port_count::SynQueue, state::TcpState};
@@ -35,7 +35,7 @@ type Sums = BTreeMap<String, u64>;
 pub(crate) struct Books {
     pub(crate) tracker: Tracker,
     limits: Limits,
-    sight: Sight,
+    sight: Coverage,
     seen: Seen,
     /// Records given.
     given: u64,
@@ -60,15 +60,15 @@ struct Seen {
 }
 
 impl Observer for Seen {
-    fn established(&mut self, life: &Life) {
+    fn established(&mut self, life: &Connection) {
         assert!(life.handshake.is_some(), "established without a handshake: {life:?}");
     }
 
     fn closed(&mut self, closed: &Closed) {
         *self.ended.entry(closed.reason).or_default() += 1;
         *self.unaudited.entry(closed.reason).or_default() += 1;
-        let established = closed.reason.outcome() == Outcome::Closed;
-        let born = closed.origin == Origin::Born;
+        let established = closed.reason.phase() == Phase::Established;
+        let born = closed.origin == Origin::Observed;
         assert!(established || closed.handshake.is_none(), "failed after a handshake: {closed:?}");
         assert!(!born || !established || closed.handshake.is_some(), "no handshake: {closed:?}");
         assert_eq!(born, closed.opened.is_some(), "{closed:?}");
@@ -79,9 +79,9 @@ impl Observer for Seen {
 }
 
 impl Books {
-    pub(crate) fn new(limits: Limits, sight: Sight, start: Nanos) -> Self {
+    pub(crate) fn new(limits: Limits, sight: Coverage, start: Nanos) -> Self {
         Self {
-            tracker: Tracker::new(limits, start).with_sight(sight),
+            tracker: Tracker::new(limits, start).with_coverage(sight),
             limits,
             sight,
             seen: Seen::default(),
@@ -96,7 +96,7 @@ impl Books {
 
     pub(crate) fn take(&mut self, input: &Input) {
         self.given += u64::from(is_record(input));
-        self.tracker.ingest(input, &mut self.seen);
+        self.tracker.apply(input, &mut self.seen);
         let open = self.tracker.open().count();
         assert!(open <= self.limits.connections.max(1), "{open} connections are kept");
     }
@@ -113,7 +113,7 @@ impl Books {
     }
 
     /// The living connections.
-    pub(crate) fn living(&self) -> BTreeMap<SockId, &Life> {
+    pub(crate) fn living(&self) -> BTreeMap<SockId, &Connection> {
         self.tracker.open().collect()
     }
 
@@ -141,7 +141,7 @@ impl Books {
 
     /// Cuts, and audits the cut.
     pub(crate) fn cut(&mut self) -> Snapshot {
-        let snapshot = self.tracker.cut();
+        let snapshot = self.tracker.take_snapshot();
         assert_eq!(snapshot.start, self.last_end, "intervals follow one another");
         assert!(snapshot.end >= snapshot.start);
         self.last_end = snapshot.end;
@@ -170,7 +170,7 @@ impl Books {
         let mut accounts: BTreeMap<Account, [(u64, u64); 2]> = BTreeMap::new();
         for row in rows {
             let [start, end] = accounts.entry(self.account(row)).or_default();
-            for (sum, gauges) in [(start, row.opening_balance), (end, row.gauges)] {
+            for (sum, gauges) in [(start, row.gauges_at_start), (end, row.gauges)] {
                 *sum = (sum.0 + gauges.pending, sum.1 + gauges.open);
             }
         }
@@ -258,20 +258,20 @@ pub(crate) fn is_record(input: &Input) -> bool {
         | Input::TimeWaitChange(_)
         | Input::Accepted(_)
         | Input::UnreadableRecord => true,
-        Input::Holders(_)
+        Input::SocketHolders(_)
         | Input::Names(_)
-        | Input::WalkBegin(_)
-        | Input::Socket(_)
-        | Input::TimeWait(_)
-        | Input::WalkEnd(_)
+        | Input::ScanBegin(_)
+        | Input::ScannedSocket(_)
+        | Input::ScannedTimeWait(_)
+        | Input::ScanEnd(_)
         | Input::Tick(_)
-        | Input::UnreadableSocket => false,
+        | Input::UnreadableScan => false,
     }
 }
 
 /// What holds for a row in every interval.
 fn audit(row: &RowSnapshot) {
-    let RowSnapshot { counters, gauges, opening_balance: start, .. } = row;
+    let RowSnapshot { counters, gauges, gauges_at_start: start, .. } = row;
     assert_eq!(
         start.pending + counters.attempts,
         gauges.pending + counters.failed() + counters.established + counters.discarded,
@@ -283,9 +283,9 @@ fn audit(row: &RowSnapshot) {
         "connections: {row:?}"
     );
     for (outcome, sum) in
-        [(Outcome::Failed, counters.failed()), (Outcome::Closed, counters.closed())]
+        [(Phase::Handshake, counters.failed()), (Phase::Established, counters.closed())]
     {
-        assert_eq!(sum, counters.sum(|reason| reason.outcome() == outcome), "{outcome:?}: {row:?}");
+        assert_eq!(sum, counters.sum(|reason| reason.phase() == outcome), "{outcome:?}: {row:?}");
     }
     assert_eq!(
         counters.established,
@@ -337,7 +337,7 @@ fn sums(counters: &Counters) -> Sums {
     for what in SynQueue::ALL {
         sums.insert(format!("{what:?}"), counters.syn_queue(what));
     }
-    let mut durations = |name: &str, durations: &Distribution| {
+    let mut durations = |name: &str, durations: &LatencyHistogram| {
         for (bound, count) in durations.buckets() {
             sums.insert(format!("{name} up to {bound}"), count);
         }
@@ -358,7 +358,7 @@ fn add(totals: &mut Sums, sums: Sums) {
 }
 
 /// Every figure of every row, in each form.
-fn report(snapshot: &Snapshot, sight: Sight) -> String {
+fn report(snapshot: &Snapshot, sight: Coverage) -> String {
     let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
     let (end, clock) = (snapshot.end, ClockAnchor::default());
     let seconds = (end - snapshot.start) as f64 / 1e9;

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use synfin::{
-    tcp::{close_reason::CloseReason, coverage::Sight, handshake::Handshake, role::Role},
+    tcp::{close_reason::CloseReason, coverage::Coverage, handshake::Handshake, role::Role},
     trace::{
         event::Input,
         filter::{Facts, Family, Filter, KnownCgroup},
         ids::{NetnsId, SockId},
         time::Nanos,
     },
-    tracker::{Closed, Life, Limits, Observer, Owner, Tracker},
+    tracker::{Closed, Connection, Limits, Observer, Owner, Tracker},
 };
 
 use crate::{
@@ -55,14 +55,14 @@ impl Observer for Ends {
     }
 }
 
-fn living((_, life): (SockId, &Life)) -> Option<Shown> {
+fn living((_, life): (SockId, &Connection)) -> Option<Shown> {
     (!life.role_assumed).then(|| Shown {
         netns: life.netns,
         role: life.role,
         local: life.local(),
         remote: life.remote(),
         pid: client_pid(life.role, life.owner.as_deref()),
-        since: life.since,
+        since: life.first_seen,
         ended: None,
         handshake: life.handshake,
     })
@@ -73,12 +73,12 @@ fn client_pid(role: Role, owner: Option<&Owner>) -> Option<u32> {
 }
 
 /// All connections that a tracker shows, in the order of their ends, then those that live.
-fn shown(inputs: &[Input], sight: Sight, filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
-    let tracker = Tracker::new(Limits::default(), START).with_sight(sight);
+fn shown(inputs: &[Input], sight: Coverage, filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
+    let tracker = Tracker::new(Limits::default(), START).with_coverage(sight);
     let mut tracker = tracker.with_filters(filters);
     let mut ends = Ends::default();
     for input in inputs {
-        tracker.ingest(input, &mut ends);
+        tracker.apply(input, &mut ends);
         let events = tracker.events();
         assert!(events.in_flight() >= 0, "{events:?}");
     }

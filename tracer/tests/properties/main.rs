@@ -17,7 +17,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use synfin::{
     tcp::{
         close_reason::CloseReason,
-        coverage::{Extra, Sight},
+        coverage::{Coverage, OptionalHook},
         group_by::By,
         role::Role,
     },
@@ -26,7 +26,7 @@ use synfin::{
         event::Input,
         ids::{NetnsId, SockId},
         recording::Frame,
-        scan::WalkBegin,
+        scan::ScanBegin,
     },
     tracker::{Limits, Tracker},
 };
@@ -104,8 +104,12 @@ fn bytes_of_a_record() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// All that any kernel shows, or what all do.
-fn sight(shows_all: bool) -> Sight {
-    if shows_all { Sight::of(&Extra::ALL.map(Extra::name)) } else { Sight::default() }
+fn sight(shows_all: bool) -> Coverage {
+    if shows_all {
+        Coverage::of(&OptionalHook::ALL.map(OptionalHook::name))
+    } else {
+        Coverage::default()
+    }
 }
 
 /// From none to more than is needed.
@@ -145,8 +149,8 @@ proptest! {
         let mut books = Books::new(limits, sight(shows_all), START);
         for (is_walk, records) in frames {
             let frame = if is_walk {
-                books.take(&Input::WalkBegin(WalkBegin { netns: 0, time: START }));
-                Frame::Walked(records.concat().into())
+                books.take(&Input::ScanBegin(ScanBegin { netns: 0, time: START }));
+                Frame::Scanned(records.concat().into())
             } else {
                 let sized = |record: &Vec<u8>| {
                     [&(record.len() as u32).to_le_bytes(), &record[..]].concat()
@@ -188,7 +192,7 @@ proptest! {
                 let newcomers: Vec<_> = adopted(&books).difference(&before).copied().collect();
                 let expected = newcomers.iter().all(|(netns, _)| !walked.contains(netns));
                 prop_assert!(expected, "{newcomers:x?} are adopted by {input:?}");
-                if let Input::WalkEnd(end) = input && end.error.is_none() {
+                if let Input::ScanEnd(end) = input && end.error.is_none() {
                     walked.insert(end.netns);
                 }
             }
@@ -249,13 +253,13 @@ fn settle(world: &mut World, books: &mut Books) {
         world.tick();
         take(world, books);
         for netns in NAMESPACES {
-            if walk_all || books.tracker.wants_walk(netns) {
+            if walk_all || books.tracker.wants_scan(netns) {
                 world.is_walked(netns);
                 take(world, books);
             }
         }
     }
-    let wanted = |tracker: &Tracker| NAMESPACES.iter().any(|&netns| tracker.wants_walk(netns));
+    let wanted = |tracker: &Tracker| NAMESPACES.iter().any(|&netns| tracker.wants_scan(netns));
     assert!(!wanted(&books.tracker), "walks are wanted still after {ROUNDS} rounds");
 }
 
@@ -292,7 +296,7 @@ fn agree(world: &World, books: &mut Books) {
     assert_eq!(sum(|row| row.gauges.pending), pending.count() as u64, "pending");
     assert_eq!(sum(|row| row.walked.listeners), world.listeners() as u64, "listeners");
     let time_waits = sum(|row| row.time_wait_now + row.walked.fin_wait2_orphans) as usize;
-    let possible = match world.sight.has(Extra::TimeWait) {
+    let possible = match world.sight.has(OptionalHook::TimeWait) {
         true => world.time_waits().len()..=world.time_waits().len(),
         false => world.time_waits_by_age(),
     };

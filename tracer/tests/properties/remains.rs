@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use synfin::{
     tcp::role::Role,
     trace::{
-        event::{Input, Remains, TimeWaitChange},
+        event::{Input, TimeWaitChange, TimeWaitKind},
         ids::NetnsId,
-        scan::WalkedTimeWait,
+        scan::ScannedTimeWait,
         time::Nanos,
     },
 };
@@ -61,11 +61,11 @@ impl TimeWait {
         netns: NetnsId,
         (local, remote): (SocketAddr, SocketAddr),
         role: Role,
-        remains: Remains,
+        remains: TimeWaitKind,
         now: Nanos,
         future: Future,
     ) -> Self {
-        let in_fin_wait2 = remains == Remains::FinWait2;
+        let in_fin_wait2 = remains == TimeWaitKind::FinWait2;
         let length = if in_fin_wait2 { FIN_TIMEOUT } else { TIME_WAIT_LENGTH };
         Self {
             netns,
@@ -114,7 +114,7 @@ impl TimeWait {
 
     /// What a walk says of it.
     pub(crate) fn as_met(&self, now: Nanos) -> Input {
-        Input::TimeWait(WalkedTimeWait {
+        Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: self.in_fin_wait2,
             port_by_connect: Some(self.role == Role::Client),
             local: self.local,

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, prelude::*};
 use synfin::{
     tcp::{
-        close_reason::CloseReason, coverage::Sight, group_by::By, handshake::Handshake, role::Role,
+        close_reason::CloseReason, coverage::Coverage, group_by::By, handshake::Handshake,
+        role::Role,
     },
     trace::{event::Input, ids::NetnsId, time::Nanos},
-    tracker::{Closed, Common, Counters, Distribution, Limits, Observer, Tracker},
+    tracker::{Closed, Common, Counters, LatencyHistogram, Limits, Observer, Tracker},
 };
 use synfin_common::port_count::SynQueue;
 
@@ -49,18 +50,18 @@ struct Sums {
 type Remaining = BTreeMap<(Role, u16), (u64, u64)>;
 
 impl Told {
-    fn new(sight: Sight) -> Self {
-        let tracker = Tracker::new(Limits::default(), START).with_sight(sight);
+    fn new(sight: Coverage) -> Self {
+        let tracker = Tracker::new(Limits::default(), START).with_coverage(sight);
         Self { tracker, ends: Ends::default(), sums: Sums::default() }
     }
 
     fn hears(&mut self, inputs: &[Input]) {
-        inputs.iter().for_each(|input| self.tracker.ingest(input, &mut self.ends));
+        inputs.iter().for_each(|input| self.tracker.apply(input, &mut self.ends));
     }
 
     fn cut(&mut self) -> Remaining {
         let mut remaining = Remaining::new();
-        for row in self.tracker.cut().rows(By::Port) {
+        for row in self.tracker.take_snapshot().rows(By::Port) {
             let now = (row.time_wait_now, row.walked.fin_wait2_orphans);
             if let Common::One(port) = row.port
                 && now != (0, 0)
@@ -97,7 +98,7 @@ impl Sums {
 }
 
 /// The sum of both.
-fn buckets(sum: &[(u64, u64)], more: &Distribution) -> Vec<(u64, u64)> {
+fn buckets(sum: &[(u64, u64)], more: &LatencyHistogram) -> Vec<(u64, u64)> {
     let mut buckets: BTreeMap<u64, u64> = sum.iter().copied().collect();
     for (bound, count) in more.buckets() {
         *buckets.entry(bound).or_default() += count;
@@ -175,7 +176,7 @@ proptest! {
         acts in vec(lossless_act(), 0..200),
     ) {
         let mut world = World::after(&before, true);
-        let (mut exact, mut inferred) = (Told::new(world.sight), Told::new(Sight::default()));
+        let (mut exact, mut inferred) = (Told::new(world.sight), Told::new(Coverage::default()));
         acts.iter().for_each(|act| world.happens(act));
         world.walk_is_over();
         world.happens(&Act::Wait(2 * SECOND));

@@ -11,19 +11,20 @@ use std::{
 use proptest::{prelude::*, sample::Index};
 use synfin::{
     tcp::{
-        coverage::{Extra, Sight},
+        coverage::{Coverage, OptionalHook},
         role::Role,
     },
     trace::{
         counters::{Counters, PortCount, Tick},
         event::{
-            Accepted, Closing, Input, Opening, Remains, Reset, ResetWay, TimeWaitEntry, Transition,
+            Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitEntry, TimeWaitKind,
+            Transition,
         },
         ids::{Comm, NetnsId, SockId},
-        scan::{WalkBegin, WalkEnd, WalkedSocket},
+        scan::{ScanBegin, ScanEnd, ScannedSocket},
         time::Nanos,
     },
-    tracker::Distribution,
+    tracker::LatencyHistogram,
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -255,7 +256,7 @@ const LONGEST_WALK: Nanos = 400 * MILLISECOND;
 pub(crate) struct World {
     pub(crate) now: Nanos,
     /// The hooks beyond the tracepoints: all or none.
-    pub(crate) sight: Sight,
+    pub(crate) sight: Coverage,
     sockets: BTreeMap<SockId, Socket>,
     /// Addresses of sockets that are no more, to be used again, the last one first.
     free: Vec<SockId>,
@@ -284,7 +285,7 @@ pub(crate) struct World {
     /// Handshakes to which something happened in a SYN queue.
     pub(crate) in_syn_queue: BTreeMap<SynQueue, u64>,
     /// How long those waited for accept() that it has taken.
-    pub(crate) waits: Distribution,
+    pub(crate) waits: LatencyHistogram,
     /// Ends that left a TIME_WAIT.
     pub(crate) entered: u64,
     /// Ends that were due one and left none.
@@ -298,8 +299,8 @@ impl World {
     /// A world in which `before` happened before anybody looked; and the kernel shows all that any
     /// does, or its tracepoints only.
     pub(crate) fn after(before: &[Act], shows_all: bool) -> Self {
-        let extras = if shows_all { &Extra::ALL.map(Extra::name)[..] } else { &[] };
-        let mut world = Self::new(START - 500 * SECOND, Sight::of(extras));
+        let extras = if shows_all { &OptionalHook::ALL.map(OptionalHook::name)[..] } else { &[] };
+        let mut world = Self::new(START - 500 * SECOND, Coverage::of(extras));
         for act in before {
             world.happens(act);
         }
@@ -317,7 +318,7 @@ impl World {
     }
 
     /// In which nothing is yet.
-    fn new(now: Nanos, sight: Sight) -> Self {
+    fn new(now: Nanos, sight: Coverage) -> Self {
         Self {
             now,
             sight,
@@ -338,7 +339,7 @@ impl World {
             ends: 0,
             asked: 0,
             in_syn_queue: BTreeMap::new(),
-            waits: Distribution::default(),
+            waits: LatencyHistogram::default(),
             entered: 0,
             overflowed: 0,
             doubtful: 0,
@@ -452,13 +453,13 @@ impl World {
             Act::TimeWaitIsReset { which } => {
                 if !self.time_waits.is_empty() {
                     self.time_wait_ends(which.index(self.time_waits.len()));
-                    self.unseen |= !self.sight.has(Extra::TimeWait);
+                    self.unseen |= !self.sight.has(OptionalHook::TimeWait);
                 }
             }
             Act::ResetArrives { sock } => {
                 if let Some(sock) = self.pick(sock, |socket| socket.state != TcpState::Listen) {
-                    let way = ResetWay::Received;
-                    let reset = Reset { time: self.now, sock, way };
+                    let way = ResetDirection::Received;
+                    let reset = Reset { time: self.now, sock, direction: way };
                     self.report(Kind::ResetReceived, Input::Reset(reset));
                 }
             }
@@ -514,7 +515,7 @@ impl World {
     /// Something befalls a handshake in a SYN queue.
     fn count(&mut self, (netns, port): (NetnsId, u16), what: SynQueue) {
         *self.in_syn_queue.entry(what).or_default() += 1;
-        if self.sight.has(Extra::SynQueue) {
+        if self.sight.has(OptionalHook::SynQueue) {
             *self.counted.entry((netns, port, what)).or_default() += 1;
         }
     }
@@ -631,13 +632,13 @@ impl World {
         let reset = evidence.reset.filter(|_| !is_orderly || peer_is_slow);
         let remains = (is_orderly && reset.is_none()).then(|| match peer_is_slow {
             _ if flags.contains(Flags::TIME_WAIT_FULL) && !evidence.finds_a_place => {
-                Remains::Nothing
+                TimeWaitKind::Nothing
             }
-            true => Remains::FinWait2,
-            false => Remains::TimeWait,
+            true => TimeWaitKind::FinWait2,
+            false => TimeWaitKind::TimeWait,
         });
         if let Some(remains) = remains {
-            let entry = TimeWaitEntry { time: self.now, sock, remains };
+            let entry = TimeWaitEntry { time: self.now, sock, kind: remains };
             self.report(Kind::TimeWaitEntry, Input::TimeWaitEntry(entry));
             self.doubtful += u64::from(flags.contains(Flags::TIME_WAIT_FULL));
         }
@@ -652,13 +653,13 @@ impl World {
         }
         self.ends += 1;
         if let Some((reason, answer)) = reset {
-            let way = ResetWay::Sent { reason, answer };
-            let reset = Reset { time: self.now, sock, way };
+            let way = ResetDirection::Sent { reason, answer };
+            let reset = Reset { time: self.now, sock, direction: way };
             self.report(Kind::ResetSent, Input::Reset(reset));
         }
         match remains {
             None => {}
-            Some(Remains::Nothing) => self.overflowed += 1,
+            Some(TimeWaitKind::Nothing) => self.overflowed += 1,
             Some(remains) => {
                 self.entered += 1;
                 let Socket { netns, local, remote, role, .. } = socket;
@@ -743,8 +744,10 @@ impl World {
     /// Says whether the record came through.
     fn report(&mut self, kind: Kind, record: Input) -> bool {
         let extra = match kind {
-            Kind::TimeWaitEntry | Kind::TimeWaitTurn | Kind::TimeWaitExit => Some(Extra::TimeWait),
-            Kind::Accepted => Some(Extra::AcceptWait),
+            Kind::TimeWaitEntry | Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+                Some(OptionalHook::TimeWait)
+            }
+            Kind::Accepted => Some(OptionalHook::AcceptWait),
             _ => None,
         };
         if extra.is_some_and(|extra| !self.sight.has(extra)) {
@@ -767,7 +770,7 @@ impl World {
 
     fn walk_begins(&mut self, netns: NetnsId) {
         if self.walk.is_none() {
-            self.told.push(Input::WalkBegin(WalkBegin { netns, time: self.now }));
+            self.told.push(Input::ScanBegin(ScanBegin { netns, time: self.now }));
             self.pass(1_000);
             self.time_waits.iter_mut().for_each(|time_wait| time_wait.is_met = false);
             self.walk = Some(Walk {
@@ -824,7 +827,7 @@ impl World {
         }
         let Walk { netns, begun, findings, ended, .. } = walk;
         self.told.extend(findings);
-        self.told.push(Input::WalkEnd(WalkEnd {
+        self.told.push(Input::ScanEnd(ScanEnd {
             netns,
             begun,
             ended,
@@ -842,7 +845,7 @@ impl Socket {
             return None;
         }
         let is_client = self.role == Role::Client;
-        Some(Input::Socket(WalkedSocket {
+        Some(Input::ScannedSocket(ScannedSocket {
             time: now,
             sock,
             state,

@@ -4,7 +4,7 @@ use ratatui::{
     buffer::{Buffer, Cell},
     style::{Color, Modifier},
 };
-use synfin::{app::still, trace::recording::Frame};
+use synfin::{app::draw_recording, trace::recording::Frame};
 use synfin_common::state::TcpState::{Close, SynSent};
 use tempfile::TempDir;
 
@@ -120,7 +120,7 @@ fn drawn(frames: &[Frame], keys: &str, width: u16, height: u16) -> Buffer {
     let dir = TempDir::new().unwrap();
     let file = recording(&dir, frames);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(still(file.as_ref(), keys, width, height)).unwrap()
+    runtime.block_on(draw_recording(file.as_ref(), keys, width, height)).unwrap()
 }
 
 fn cells(screen: &Buffer) -> impl Iterator<Item = &Cell> {

@@ -5,7 +5,7 @@ use synfin::{
     trace::{
         event::{Input, Opening, Transition},
         ids::Comm,
-        scan::WalkedSocket,
+        scan::ScannedSocket,
     },
 };
 use synfin_common::state::TcpState::*;
@@ -31,7 +31,7 @@ fn the_depth_is_what_new_connections_find() {
     for depth in 0..6 {
         story.child_finds(10 + u64::from(depth), 80, (depth, 20));
     }
-    story.walk(HERE, &[WalkedSocket { accept_queue: (6, 20), ..listener.met_in(Listen) }]);
+    story.walk(HERE, &[ScannedSocket { accept_queue: (6, 20), ..listener.met_in(Listen) }]);
     let row = story.row(Role::Server, 80);
     let depth = &row.counters.accept_depth;
     assert_eq!(depth.count(), 6);
@@ -45,7 +45,7 @@ fn a_burst_between_walks_is_in_the_peak() {
     let mut story = Story::after_walks();
     story.listens(listener, "server");
     story.child_finds(2, 80, (17, 20));
-    story.walk(HERE, &[WalkedSocket { accept_queue: (0, 20), ..listener.met_in(Listen) }]);
+    story.walk(HERE, &[ScannedSocket { accept_queue: (0, 20), ..listener.met_in(Listen) }]);
     assert_eq!(story.row(Role::Server, 80).accept_peak, 17);
     // It belongs to its interval.
     let row = story.row(Role::Server, 80);
@@ -56,7 +56,7 @@ fn a_burst_between_walks_is_in_the_peak() {
 fn of_several_limits_the_least_counts() {
     let [one, other, idle] = [1, 2, 3].map(|id| Sock::listener(id, 80));
     let mut story = Story::after_walks();
-    let met = |sock: Sock, accept_queue| WalkedSocket { accept_queue, ..sock.met_in(Listen) };
+    let met = |sock: Sock, accept_queue| ScannedSocket { accept_queue, ..sock.met_in(Listen) };
     story.walk(HERE, &[met(one, (3, 128)), met(other, (2, 20)), met(idle, (0, 4096))]);
     let row = story.row(Role::Server, 80);
     assert_eq!((row.walked.accept_queue, row.walked.accept_limit), (5, 20));

@@ -3,8 +3,8 @@
 use synfin::{
     tcp::{close_reason::CloseReason, group_by::By},
     trace::{
-        event::{Closing, Input, Reset, ResetWay, Transition},
-        scan::WalkedSocket,
+        event::{Closing, Input, Reset, ResetDirection, Transition},
+        scan::ScannedSocket,
     },
     tracker::Limits,
 };
@@ -23,12 +23,12 @@ const ECONNRESET: u8 = 104;
 
 impl Story {
     /// A reset is sent for the socket, or arrived for it.
-    fn resets(&mut self, sock: Sock, way: ResetWay) {
-        self.tell(Input::Reset(Reset { time: self.now, sock: sock.id, way }));
+    fn resets(&mut self, sock: Sock, way: ResetDirection) {
+        self.tell(Input::Reset(Reset { time: self.now, sock: sock.id, direction: way }));
     }
 
     pub(crate) fn answers_by_reset(&mut self, sock: Sock, reason: ResetReason) {
-        self.resets(sock, ResetWay::Sent { reason, answer: true });
+        self.resets(sock, ResetDirection::Sent { reason, answer: true });
     }
 
     /// Its last record, with this evidence.
@@ -48,7 +48,7 @@ impl Story {
     /// Closed by our application; then data comes, or a reset: which looks alike at first.
     fn ends_after_data_or_reset(&mut self, sock: Sock) {
         self.life(sock, &[SynSent, Established, FinWait1]);
-        self.resets(sock, ResetWay::Received);
+        self.resets(sock, ResetDirection::Received);
         self.ends(sock, FinWait1, ORPHAN, ECONNRESET);
     }
 }
@@ -61,7 +61,7 @@ fn what_the_kernel_answers_in_the_same_breath_decides() {
     assert_eq!(story.reasons(), [], "it is held");
     story.answers_by_reset(sock, AbortOnData);
     assert_eq!(story.reasons(), [CloseReason::ResetByUsDataAfterClose]);
-    assert_eq!(story.tracker.cut().tables.settling, 0);
+    assert_eq!(story.tracker.take_snapshot().tables.settling, 0);
 }
 
 #[test]
@@ -137,14 +137,14 @@ fn while_it_is_held_a_connection_is_shown_as_open() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
     story.ends_as_if_by_us(sock);
-    let cut = story.tracker.cut();
+    let cut = story.tracker.take_snapshot();
     assert_eq!((cut.tables.connections, cut.tables.settling), (0, 1));
     let cut = cut.rows(By::Port);
     assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (1, 0));
     story.wait_ms(50);
-    let cut = story.tracker.cut().rows(By::Port);
+    let cut = story.tracker.take_snapshot().rows(By::Port);
     assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (0, 1));
-    assert_eq!(cut[0].opening_balance.open, 1);
+    assert_eq!(cut[0].gauges_at_start.open, 1);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_socket_that_is_used_anew_settles_its_last_end() {
                 story.walk_begins(HERE);
                 story.meets_time_wait(first, 59_999);
                 let met = second.met_in(Established);
-                story.tell(Input::Socket(WalkedSocket { time: story.now, ..met }));
+                story.tell(Input::ScannedSocket(ScannedSocket { time: story.now, ..met }));
                 story.walk_ends(HERE, None);
             }
         }
@@ -198,7 +198,7 @@ fn the_end_of_the_trace_settles_all() {
     assert_eq!(story.reasons(), []);
     story.finish();
     assert_eq!(story.reasons(), [CloseReason::ClosedByUs; 3]);
-    let cut = story.tracker.cut();
+    let cut = story.tracker.take_snapshot();
     assert_eq!((cut.tables.settling, cut.rows(By::Port)[0].counters.closed()), (0, 3));
 }
 

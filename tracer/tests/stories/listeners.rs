@@ -7,7 +7,7 @@ use synfin::{
         event::{Closing, Input, Opening, Transition},
         filter::Filter,
         ids::Comm,
-        scan::WalkedSocket,
+        scan::ScannedSocket,
         time::Nanos,
     },
     tracker::RowSnapshot,
@@ -17,8 +17,8 @@ use synfin_common::state::TcpState::*;
 use crate::story::{ELSEWHERE, HERE, SECOND, Sock, Story};
 
 /// What a walk finds of a listener that has dropped so many.
-fn dropped(listener: Sock, drops: u32) -> WalkedSocket {
-    WalkedSocket { drops, ..listener.met_in(Listen) }
+fn dropped(listener: Sock, drops: u32) -> ScannedSocket {
+    ScannedSocket { drops, ..listener.met_in(Listen) }
 }
 
 impl Story {
@@ -116,11 +116,11 @@ fn a_walk_that_met_the_listener_before_does_not_tell_of_its_drops() {
     let mut story = Story::after_walks();
     story.listens(listener, "server");
     story.walk_begins(HERE);
-    let met = WalkedSocket { time: story.now, ..dropped(listener, 7) };
+    let met = ScannedSocket { time: story.now, ..dropped(listener, 7) };
     story.stops(listener, 7);
     // At the same address there is another one, before the walk's findings are given.
     story.listens(listener, "server");
-    story.tell(Input::Socket(met));
+    story.tell(Input::ScannedSocket(met));
     story.walk_ends(HERE, None);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 7);
     story.wait(2);

@@ -23,7 +23,7 @@ use synfin::{
     trace::{
         counters::{Counters, Tick},
         event::Input,
-        scan::{WalkedSocket, WalkedTimeWait},
+        scan::{ScannedSocket, ScannedTimeWait},
     },
     tracker::{Common, Limits, Origin},
 };
@@ -63,7 +63,7 @@ fn a_childs_socket_that_connects_is_another_connection() {
     // The child's end and the client's birth are lost.
     story.wait(30);
     let met = client.met_in(CloseWait);
-    story.walk(HERE, &[WalkedSocket { port_by_connect: Some(true), ..met }]);
+    story.walk(HERE, &[ScannedSocket { port_by_connect: Some(true), ..met }]);
     assert_eq!(story.closed.len(), 1);
     let life = story.only_life();
     assert_eq!((life.role, life.state), (Role::Client, CloseWait));
@@ -112,9 +112,9 @@ fn one_absence_is_no_end() {
     story.life(sock, &[SynSent, Established]);
     story.wait(2);
     story.walk(HERE, &[]);
-    assert!(story.tracker.wants_walk(HERE), "another walk is to decide");
+    assert!(story.tracker.wants_scan(HERE), "another walk is to decide");
     story.walk(HERE, &[sock.met_in(Established)]);
-    assert!(!story.tracker.wants_walk(HERE));
+    assert!(!story.tracker.wants_scan(HERE));
     story.walk(HERE, &[]);
     assert_eq!(story.only_life().state, Established);
     story.walk(HERE, &[]);
@@ -153,7 +153,7 @@ fn what_just_connects_is_left_to_a_later_walk() {
     story.loses(Kind::Closing);
     story.walk(HERE, &[]);
     assert_eq!(story.reasons(), []);
-    assert!(story.tracker.wants_walk(HERE), "a later walk is wanted");
+    assert!(story.tracker.wants_scan(HERE), "a later walk is wanted");
     story.wait(2);
     story.walk(HERE, &[]);
     story.walk(HERE, &[]);
@@ -168,7 +168,7 @@ fn a_state_that_may_not_be_stored_yet_is_looked_at_again() {
     // Within moments: its FIN_WAIT1 was lost, or is the walk's ESTABLISHED of before to come?
     story.walk(HERE, &[sock.met_in(FinWait1)]);
     assert_eq!((story.only_life().state, story.gaps()), (Established, 0));
-    assert!(story.tracker.wants_walk(HERE));
+    assert!(story.tracker.wants_scan(HERE));
     story.wait(1);
     story.walk(HERE, &[sock.met_in(FinWait1)]);
     assert_eq!((story.only_life().state, story.gaps()), (FinWait1, 1));
@@ -179,8 +179,8 @@ fn losses_are_repaired_where_a_walk_was() {
     let mut story = Story::after_walks();
     story.loses(Kind::Closing);
     story.walk(HERE, &[]);
-    assert!(!story.tracker.wants_walk(HERE));
-    assert!(story.tracker.wants_walk(ELSEWHERE));
+    assert!(!story.tracker.wants_scan(HERE));
+    assert!(story.tracker.wants_scan(ELSEWHERE));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_walk_that_failed_tells_of_no_absence() {
     story.walk_begins(HERE);
     story.walk_ends(HERE, Some("no such namespace"));
     assert_eq!(story.only_life().state, Established);
-    assert!(story.tracker.wants_walk(HERE));
+    assert!(story.tracker.wants_scan(HERE));
 }
 
 #[test]
@@ -201,9 +201,9 @@ fn what_closed_after_the_walk_met_it_stays_closed() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::new();
     story.walk_begins(HERE);
-    let met = WalkedSocket { time: story.now, ..sock.met_in(Established) };
+    let met = ScannedSocket { time: story.now, ..sock.met_in(Established) };
     story.goes(sock, (Established, Close));
-    story.tell(Input::Socket(met));
+    story.tell(Input::ScannedSocket(met));
     story.walk_ends(HERE, None);
     assert_eq!(story.tracker.open().count(), 0);
     assert_eq!(story.closed.len(), 1);
@@ -215,9 +215,9 @@ fn a_listener_that_closed_after_the_walk_met_it_serves_nobody() {
     let mut story = Story::after_walks();
     story.listens(listener, "server");
     story.walk_begins(HERE);
-    let met = WalkedSocket { time: story.now, ..listener.met_in(Listen) };
+    let met = ScannedSocket { time: story.now, ..listener.met_in(Listen) };
     story.goes(listener, (Listen, Close));
-    story.tell(Input::Socket(met));
+    story.tell(Input::ScannedSocket(met));
     story.walk_ends(HERE, None);
     // Now the port is a client's, which no record of its birth shows.
     story.goes(Sock::client(2, 40_000), (Established, CloseWait));
@@ -262,7 +262,7 @@ fn the_role_of_an_adopted_one_is_known_by_its_port() {
         if served {
             story.listens(Sock::listener(1, 80), "server");
         }
-        let met = WalkedSocket { port_by_connect, ..sock.met_in(Established) };
+        let met = ScannedSocket { port_by_connect, ..sock.met_in(Established) };
         story.walk(HERE, &[met, Sock::listener(1, 80).met_in(if served { Listen } else { Close })]);
         let life = story.only_life();
         assert_eq!((life.role, life.role_assumed), (role, assumed), "{served} {port_by_connect:?}");
@@ -318,7 +318,7 @@ fn a_full_table_loses_sight_and_says_so() {
     story.life(Sock::client(2, 40_001), &[SynSent]);
     story.life(Sock::client(3, 40_002), &[SynSent]);
     assert_eq!(story.reasons(), [CloseReason::LostSight, CloseReason::ConnectLostSight]);
-    assert_eq!(story.tracker.cut().tables.evicted, 2);
+    assert_eq!(story.tracker.take_snapshot().tables.evicted, 2);
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn time_wait_is_counted_once_however_often_it_is_walked() {
         for _ in 0..3 {
             story.wait(1);
             story.walk_begins(HERE);
-            story.tell(Input::TimeWait(WalkedTimeWait {
+            story.tell(Input::ScannedTimeWait(ScannedTimeWait {
                 fin_wait2: false,
                 port_by_connect: Some(true),
                 local: sock.local,
@@ -397,10 +397,10 @@ fn what_passes_by_itself_is_looked_at_again() {
     let half_open = Sock::child(1, 80).met_in(NewSynRecv);
     story.walk(HERE, &[Sock::listener(2, 80).met_in(Listen), half_open]);
     assert_eq!(story.rows()[0].walked.half_open, 1);
-    assert!(story.tracker.wants_walk(HERE));
+    assert!(story.tracker.wants_scan(HERE));
     story.walk(HERE, &[Sock::listener(2, 80).met_in(Listen)]);
     assert_eq!(story.rows()[0].walked.half_open, 0);
-    assert!(!story.tracker.wants_walk(HERE));
+    assert!(!story.tracker.wants_scan(HERE));
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn the_end_of_all_time_is_a_time_too() {
     story.goes(sock, (FinWait1, TcpState::Closing));
     story.goes(sock, (TcpState::Closing, Close));
     story.walk_begins(HERE);
-    story.tell(Input::TimeWait(WalkedTimeWait {
+    story.tell(Input::ScannedTimeWait(ScannedTimeWait {
         fin_wait2: false,
         port_by_connect: None,
         local: sock.local,
@@ -442,7 +442,7 @@ fn counters_never_shrink() {
         counters: Counters::default(),
         ports: Vec::new(),
     }));
-    let events = story.tracker.cut().events;
+    let events = story.tracker.take_snapshot().events;
     let counts = [events.seen, events.lost, events.filtered, events.missed];
     assert_eq!(counts, [0; 4]);
     let counters = Counters {
@@ -452,5 +452,5 @@ fn counters_never_shrink() {
         missed: u64::MAX,
     };
     story.tell(Input::Tick(Tick { time: story.now, counters, ports: Vec::new() }));
-    assert!(story.tracker.cut().events.are_lower_bounds());
+    assert!(story.tracker.take_snapshot().events.are_lower_bounds());
 }

@@ -6,7 +6,7 @@ use synfin::{
         port_columns::{COLUMNS, PortRow},
     },
     tcp::{
-        coverage::{Extra, Sight},
+        coverage::{Coverage, OptionalHook},
         group_by::By,
         role::Role,
     },
@@ -14,7 +14,7 @@ use synfin::{
         counters::PortCount,
         filter::Filter,
         ids::NetnsId,
-        scan::{EphemeralPorts, Reuse},
+        scan::{EphemeralPorts, TimeWaitReuse},
         time::ClockAnchor,
     },
     tracker::{Common, Counters, Limits},
@@ -40,7 +40,7 @@ fn in_syn_queue(port: u16, what: SynQueue, count: u64) -> PortCount {
 }
 
 /// A figure of a server's port, as it is written.
-fn shown(story: &mut Story, port: u16, name: &str, sight: Sight) -> Value {
+fn shown(story: &mut Story, port: u16, name: &str, sight: Coverage) -> Value {
     let row = story.row(Role::Server, port);
     let row = PortRow { row, end: story.now, seconds: 1.0, clock: ClockAnchor::default(), sight };
     let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
@@ -123,7 +123,7 @@ fn late_segments_for_clients_are_in_the_rest() {
         first: 32_768,
         last: 60_999,
         reserved: 0,
-        reuse: Reuse::Never,
+        reuse: TimeWaitReuse::Never,
         reuse_after_ms: 1000,
     });
     story.walk(HERE, &[]);
@@ -194,7 +194,7 @@ fn a_reader_that_does_not_know_what_is_counted_leaves_it_out() {
     let mut story = Story::after_walks();
     let unknown = PortCount { netns: HERE, port: 80, counted: Counted::COUNT as u16, count: 5 };
     story.counts(&[unknown, PortCount { counted: u16::MAX, ..unknown }]);
-    assert!(story.tracker.cut().rows(By::Port).is_empty());
+    assert!(story.tracker.take_snapshot().rows(By::Port).is_empty());
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_port_to_which_only_syns_come_has_a_row() {
 #[test]
 fn a_servers_attempts_are_the_handshakes_that_came_to_it() {
     use SynQueue::{Completed, Dropped, Entered, Expired};
-    let all = Sight::of(&Extra::ALL.map(Extra::name));
+    let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
     let counts = [(Entered, 5), (Completed, 2), (Dropped, 1), (Expired, 1)];
     let mut story = Story::after_walks().exact();
     story.listens(Sock::listener(1, 80), "server");
@@ -240,10 +240,10 @@ fn a_servers_attempts_are_the_handshakes_that_came_to_it() {
 
 #[test]
 fn where_syn_queues_are_not_shown_their_figures_are_unknown() {
-    let all = Sight::of(&Extra::ALL.map(Extra::name));
+    let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
     let figures = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
     for figure in figures.into_iter().chain(["syn_queue.expired"]) {
-        for (sight, is_known) in [(all, true), (Sight::default(), false)] {
+        for (sight, is_known) in [(all, true), (Coverage::default(), false)] {
             let mut story = Story::after_walks();
             story.listens(Sock::listener(1, 80), "server");
             story.life(Sock::child(2, 80), &[SynRecv, Established]);

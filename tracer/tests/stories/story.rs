@@ -5,19 +5,21 @@ use std::net::SocketAddr;
 use synfin::{
     tcp::{
         close_reason::CloseReason,
-        coverage::{Extra, Sight},
+        coverage::{Coverage, OptionalHook},
         group_by::By,
         role::Role,
     },
     trace::{
         counters::{Counters, PortCount, Tick},
-        event::{Accepted, Input, Opening, Remains, TimeWaitChange, TimeWaitEntry, Transition},
+        event::{
+            Accepted, Input, Opening, TimeWaitChange, TimeWaitEntry, TimeWaitKind, Transition,
+        },
         filter::Filter,
         ids::{NetnsId, SockId},
-        scan::{EphemeralPorts, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+        scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
         time::Nanos,
     },
-    tracker::{Closed, Common, Life, Limits, Observer, RowSnapshot, Tracker},
+    tracker::{Closed, Common, Connection, Limits, Observer, RowSnapshot, Tracker},
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -61,8 +63,8 @@ impl Sock {
         Self { local, remote: at("0.0.0.0:0"), ..Self::child(id, port) }
     }
 
-    pub(crate) fn met_in(self, state: TcpState) -> WalkedSocket {
-        WalkedSocket {
+    pub(crate) fn met_in(self, state: TcpState) -> ScannedSocket {
+        ScannedSocket {
             time: 0,
             sock: self.id,
             state,
@@ -114,8 +116,8 @@ impl Story {
 
     /// The kernel shows all that any does.
     pub(crate) fn exact(self) -> Self {
-        let sight = Sight::of(&Extra::ALL.map(Extra::name));
-        Self { tracker: self.tracker.with_sight(sight), ..self }
+        let sight = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
+        Self { tracker: self.tracker.with_coverage(sight), ..self }
     }
 
     fn of(tracker: Tracker) -> Self {
@@ -133,7 +135,7 @@ impl Story {
     }
 
     pub(crate) fn tell(&mut self, input: Input) {
-        self.tracker.ingest(&input, &mut Closes(&mut self.closed));
+        self.tracker.apply(&input, &mut Closes(&mut self.closed));
         self.now = self.now.saturating_add(1_000);
     }
 
@@ -215,8 +217,8 @@ impl Story {
     }
 
     /// Before its end: what it is about to leave behind.
-    pub(crate) fn leaves(&mut self, sock: Sock, remains: Remains) {
-        let entry = TimeWaitEntry { time: self.now, sock: sock.id, remains };
+    pub(crate) fn leaves(&mut self, sock: Sock, remains: TimeWaitKind) {
+        let entry = TimeWaitEntry { time: self.now, sock: sock.id, kind: remains };
         self.tell(Input::TimeWaitEntry(entry));
     }
 
@@ -247,14 +249,14 @@ impl Story {
     }
 
     pub(crate) fn walk_begins(&mut self, netns: NetnsId) {
-        self.tell(Input::WalkBegin(WalkBegin { netns, time: self.now }));
+        self.tell(Input::ScanBegin(ScanBegin { netns, time: self.now }));
     }
 
     pub(crate) fn walk_ends(&mut self, netns: NetnsId, error: Option<&str>) {
         let error = error.map(str::to_owned);
         let (begun, ended) = (self.now, self.now);
         let ephemeral_ports = self.ephemeral_ports;
-        self.tell(Input::WalkEnd(WalkEnd {
+        self.tell(Input::ScanEnd(ScanEnd {
             netns,
             begun,
             ended,
@@ -264,10 +266,10 @@ impl Story {
         }));
     }
 
-    pub(crate) fn walk(&mut self, netns: NetnsId, met: &[WalkedSocket]) {
+    pub(crate) fn walk(&mut self, netns: NetnsId, met: &[ScannedSocket]) {
         self.walk_begins(netns);
         for socket in met {
-            self.tell(Input::Socket(WalkedSocket { time: self.now, ..socket.clone() }));
+            self.tell(Input::ScannedSocket(ScannedSocket { time: self.now, ..socket.clone() }));
         }
         self.walk_ends(netns, None);
     }
@@ -279,7 +281,7 @@ impl Story {
 
     /// Within a walk: a TIME_WAIT, or an orphan in FIN_WAIT2.
     pub(crate) fn meets_remains(&mut self, sock: Sock, fin_wait2: bool, remaining_ms: u32) {
-        self.tell(Input::TimeWait(WalkedTimeWait {
+        self.tell(Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2,
             port_by_connect: None,
             local: sock.local,
@@ -297,7 +299,7 @@ impl Story {
         self.closed.iter().map(|closed| closed.reason).collect()
     }
 
-    pub(crate) fn only_life(&self) -> &Life {
+    pub(crate) fn only_life(&self) -> &Connection {
         let lives: Vec<_> = self.tracker.open().collect();
         match lives[..] {
             [(_, life)] => life,
@@ -311,7 +313,7 @@ impl Story {
 
     /// What a report would show now.
     pub(crate) fn rows(&mut self) -> Vec<RowSnapshot> {
-        self.tracker.cut().rows(By::Port)
+        self.tracker.take_snapshot().rows(By::Port)
     }
 
     /// The row of a port.

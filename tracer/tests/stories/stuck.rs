@@ -2,16 +2,16 @@
 
 use synfin::{
     tcp::{group_by::By, role::Role},
-    trace::{filter::Filter, scan::WalkedSocket},
-    tracker::{Oldest, STUCK_STATES},
+    trace::{filter::Filter, scan::ScannedSocket},
+    tracker::{LINGERING_STATES, Oldest},
 };
 use synfin_common::state::TcpState::{self, *};
 
 use crate::story::{ELSEWHERE, HERE, Sock, Story, at};
 
 /// What a walk finds of a connection whose segments are not acknowledged.
-fn unanswered(sock: Sock, state: TcpState) -> WalkedSocket {
-    WalkedSocket { retransmits: 3, ..sock.met_in(state) }
+fn unanswered(sock: Sock, state: TcpState) -> ScannedSocket {
+    ScannedSocket { retransmits: 3, ..sock.met_in(state) }
 }
 
 fn stalled(story: &mut Story) -> u64 {
@@ -29,12 +29,12 @@ fn what_retransmits_unanswered_is_stalled_until_it_does_not() {
         }
         story.walk(HERE, &[unanswered(sock, Established)]);
         assert_eq!(stalled(&mut story), 1, "known: {known}");
-        assert!(story.tracker.wants_walk(HERE), "that may pass");
+        assert!(story.tracker.wants_scan(HERE), "that may pass");
         story.walk(HERE, &[unanswered(sock, Established)]);
         assert_eq!(stalled(&mut story), 1, "still, and not twice");
         story.walk(HERE, &[sock.met_in(Established)]);
         assert_eq!(stalled(&mut story), 0, "known: {known}");
-        assert!(!story.tracker.wants_walk(HERE));
+        assert!(!story.tracker.wants_scan(HERE));
     }
 }
 
@@ -69,9 +69,9 @@ fn what_was_excluded_or_has_ended_is_not_stalled() {
     let mut story = Story::after_walks();
     story.life(sock, &[SynSent, Established]);
     story.walk_begins(HERE);
-    let met = WalkedSocket { time: story.now, ..unanswered(sock, Established) };
+    let met = ScannedSocket { time: story.now, ..unanswered(sock, Established) };
     story.goes(sock, (Established, Close));
-    story.tell(synfin::trace::event::Input::Socket(met));
+    story.tell(synfin::trace::event::Input::ScannedSocket(met));
     story.walk_ends(HERE, None);
     assert_eq!(stalled(&mut story), 0);
 }
@@ -83,20 +83,20 @@ fn where_there_are_connections_a_walk_is_wanted_from_time_to_time() {
     story.walk(HERE, &[sock.met_in(Established)]);
     story.walk(ELSEWHERE, &[Sock::listener(2, 80).met_in(Listen)]);
     story.wait(4);
-    assert!(!story.tracker.wants_walk(HERE));
+    assert!(!story.tracker.wants_scan(HERE));
     story.wait(2);
-    assert!(story.tracker.wants_walk(HERE), "one may have stalled");
-    assert!(!story.tracker.wants_walk(ELSEWHERE), "none is there");
+    assert!(story.tracker.wants_scan(HERE), "one may have stalled");
+    assert!(!story.tracker.wants_scan(ELSEWHERE), "none is there");
     story.walk(HERE, &[sock.met_in(Established)]);
-    assert!(!story.tracker.wants_walk(HERE));
+    assert!(!story.tracker.wants_scan(HERE));
     story.goes(sock, (Established, Close));
     story.walk(HERE, &[]);
     story.wait(60);
-    assert!(!story.tracker.wants_walk(HERE), "the last one is gone");
+    assert!(!story.tracker.wants_scan(HERE), "the last one is gone");
 }
 
 fn oldest(story: &mut Story, state: TcpState) -> Option<Oldest> {
-    let index = STUCK_STATES.iter().position(|&stuck| stuck == state).expect("such a state");
+    let index = LINGERING_STATES.iter().position(|&stuck| stuck == state).expect("such a state");
     let rows = story.rows();
     let found: Vec<_> = rows.iter().filter_map(|row| row.stuck[index].clone()).collect();
     assert!(found.len() <= 1, "{found:?}");
@@ -122,7 +122,7 @@ fn the_oldest_in_each_state_is_known() {
         story.life(second, path);
         let found = oldest(&mut story, state).expect("one");
         assert_eq!((found.since, found.at_least), (since, false), "{state:?}");
-        for other in STUCK_STATES.into_iter().filter(|&other| other != state) {
+        for other in LINGERING_STATES.into_iter().filter(|&other| other != state) {
             assert_eq!(oldest(&mut story, other), None, "{state:?}");
         }
         story.goes(first, (state, Close));
@@ -187,7 +187,7 @@ fn of_several_rows_the_oldest_is_shown() {
         );
     }
     assert_eq!(oldest(&mut story, CloseWait).map(|oldest| oldest.since), Some(since));
-    let rows = story.tracker.cut().rows(By::Remote);
+    let rows = story.tracker.take_snapshot().rows(By::Remote);
     let rows = rows.iter().filter(|row| row.role == Role::Client);
     let ages: Vec<_> = rows.map(|row| row.stuck[0].as_ref().map(|oldest| oldest.since)).collect();
     assert_eq!(ages.iter().filter(|&&age| age == Some(since)).count(), 1, "{ages:?}");

@@ -5,7 +5,7 @@ use synfin::{
     tcp::{group_by::By, role::Role},
     trace::{
         event::Input,
-        scan::{WalkedSocket, WalkedTimeWait},
+        scan::{ScannedSocket, ScannedTimeWait},
     },
     tracker::Limits,
 };
@@ -14,7 +14,7 @@ use synfin_common::state::TcpState::{self, *};
 use crate::story::{ELSEWHERE, HERE, SECOND, Sock, Story};
 
 fn now(story: &mut Story) -> u64 {
-    story.tracker.cut().rows(By::Port).iter().map(|row| row.time_wait_now).sum()
+    story.tracker.take_snapshot().rows(By::Port).iter().map(|row| row.time_wait_now).sum()
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn an_orphan_in_fin_wait2_is_none_of_them() {
             story.walk_begins(HERE);
         }
         for (sock, fin_wait2) in [(orphan, true), (other, false)] {
-            story.tell(Input::TimeWait(WalkedTimeWait {
+            story.tell(Input::ScannedTimeWait(ScannedTimeWait {
                 fin_wait2,
                 port_by_connect: None,
                 local: sock.local,
@@ -146,7 +146,7 @@ fn a_walk_knows_better_than_a_guess_whose_it_is() {
     assert_eq!(story.row(Role::Client, 443).time_wait_now, 1);
     story.walk_begins(HERE);
     let listener = Sock::listener(2, 40_000).met_in(Listen);
-    story.tell(Input::Socket(WalkedSocket { time: story.now, ..listener }));
+    story.tell(Input::ScannedSocket(ScannedSocket { time: story.now, ..listener }));
     story.meets_time_wait(sock, 59_000);
     story.walk_ends(HERE, None);
     let rows = story.rows();

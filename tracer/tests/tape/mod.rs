@@ -4,10 +4,10 @@ use std::{fs, io::Write, net::SocketAddr, path::Path};
 
 use synfin::trace::{
     counters::{Counters, Tick},
-    event::{Closing, Input, Opening, Reset, ResetWay, Transition},
+    event::{Closing, Input, Opening, Reset, ResetDirection, Transition},
     ids::{Comm, SockId},
     recording::{Frame, Recorder},
-    scan::{WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait},
+    scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
     session::Session,
     time::ClockAnchor,
 };
@@ -39,9 +39,9 @@ pub(crate) fn story() -> Vec<Frame> {
     let ssh = Sock::new(2, "192.0.2.10:22", "198.51.100.5:50022");
     let gone = Sock::new(3, "192.0.2.10:443", "198.51.100.6:50443");
     tape.walk(&[
-        Input::Socket(nginx.met_in(Listen, Some((2, 511)))),
-        Input::Socket(ssh.met_in(Established, None)),
-        Input::TimeWait(WalkedTimeWait {
+        Input::ScannedSocket(nginx.met_in(Listen, Some((2, 511)))),
+        Input::ScannedSocket(ssh.met_in(Established, None)),
+        Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(false),
             local: gone.local,
@@ -203,9 +203,9 @@ impl Tape {
         self.hand_over();
         let (netns, begun) = (NETNS, self.now);
         self.frames.extend([
-            Frame::WalkBegin(WalkBegin { netns, time: begun }),
-            Frame::Walked(wire::findings(findings).into()),
-            Frame::WalkEnd(WalkEnd {
+            Frame::ScanBegin(ScanBegin { netns, time: begun }),
+            Frame::Scanned(wire::findings(findings).into()),
+            Frame::ScanEnd(ScanEnd {
                 netns,
                 begun,
                 ended: begun + 2_000_000,
@@ -263,7 +263,7 @@ impl Tape {
     }
 
     pub(crate) fn reset(&mut self, sock: Sock) {
-        let reset = Reset { time: self.now, sock: sock.id, way: ResetWay::Received };
+        let reset = Reset { time: self.now, sock: sock.id, direction: ResetDirection::Received };
         self.write(Kind::ResetReceived, Input::Reset(reset));
     }
 
@@ -324,8 +324,8 @@ impl Sock {
         }
     }
 
-    pub(crate) fn met_in(self, state: TcpState, accept_queue: Option<(u32, u32)>) -> WalkedSocket {
-        WalkedSocket {
+    pub(crate) fn met_in(self, state: TcpState, accept_queue: Option<(u32, u32)>) -> ScannedSocket {
+        ScannedSocket {
             time: Tape::BEGIN + 1_000_000,
             sock: self.id,
             state,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use synfin::trace::event::{
-    Accepted, Input, Remains, Reset, ResetWay, TimeWaitChange, TimeWaitEntry,
+    Accepted, Input, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry, TimeWaitKind,
 };
 use synfin_common::{
     event::{self, Flags, Kind},
@@ -30,10 +30,10 @@ pub(crate) fn findings<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u
 /// As a hook writes it.
 fn record(input: &Input) -> Vec<u8> {
     let transition = match input {
-        Input::Reset(Reset { time, sock, way }) => {
+        Input::Reset(Reset { time, sock, direction: way }) => {
             let (kind, reason, answer) = match *way {
-                ResetWay::Received => (Kind::ResetReceived, 0, false),
-                ResetWay::Sent { reason, answer } => (Kind::ResetSent, reason as u8, answer),
+                ResetDirection::Received => (Kind::ResetReceived, 0, false),
+                ResetDirection::Sent { reason, answer } => (Kind::ResetSent, reason as u8, answer),
             };
             let (kind, answer) = (kind as u8, answer.into());
             let (time, sock) = (*time, *sock);
@@ -96,11 +96,11 @@ fn record(input: &Input) -> Vec<u8> {
 }
 
 fn time_wait_entry(entry: &TimeWaitEntry) -> Vec<u8> {
-    let &TimeWaitEntry { time, sock, remains } = entry;
+    let &TimeWaitEntry { time, sock, kind: remains } = entry;
     let substate = match remains {
-        Remains::TimeWait => TcpState::TimeWait.number(),
-        Remains::FinWait2 => TcpState::FinWait2.number(),
-        Remains::Nothing => 0,
+        TimeWaitKind::TimeWait => TcpState::TimeWait.number(),
+        TimeWaitKind::FinWait2 => TcpState::FinWait2.number(),
+        TimeWaitKind::Nothing => 0,
     };
     let kind = Kind::TimeWaitEntry as u8;
     let entry = event::TimeWaitEntry { kind, substate, reserved: [0; 6], time, sock };
@@ -137,7 +137,7 @@ fn finding(input: &Input) -> Vec<u8> {
         Some(false) => 0,
     };
     match input {
-        Input::Socket(socket) => survey::SurveySocket {
+        Input::ScannedSocket(socket) => survey::SurveySocket {
             kind: survey::KIND_SOCKET,
             state: socket.state.number(),
             fastreuse: fastreuse(socket.port_by_connect),
@@ -158,7 +158,7 @@ fn finding(input: &Input) -> Vec<u8> {
         }
         .as_bytes()
         .to_vec(),
-        Input::TimeWait(time_wait) => survey::SurveyTimeWait {
+        Input::ScannedTimeWait(time_wait) => survey::SurveyTimeWait {
             kind: survey::KIND_TIME_WAIT,
             substate: if time_wait.fin_wait2 { TcpState::FinWait2 } else { TcpState::TimeWait }
                 .number(),

@@ -10,10 +10,10 @@ pub use rules::RULES;
 
 use crate::{
     output::{
-        column::{Figure, Shown::Data, Value, figures},
+        column::{Column, Value, Visibility::Data, figures},
         port_columns::PortRow,
     },
-    tcp::{group_by::By, labels::Words, role::Role},
+    tcp::{group_by::By, labels::Enumeration, role::Role},
     trace::{
         session::Session,
         time::{ClockAnchor, Nanos, date},
@@ -32,7 +32,7 @@ pub struct Rule {
     /// What comes of it.
     pub matters: &'static str,
     /// Looks for it.
-    pub(crate) look: fn(&Case<'_>) -> Option<Seen>,
+    pub(crate) look: fn(&Case<'_>) -> Option<Evidence>,
 }
 
 /// A row that is looked at, and what holds for all of its host.
@@ -43,7 +43,7 @@ pub(crate) struct Case<'a> {
 }
 
 /// What was found there.
-pub(crate) struct Seen {
+pub(crate) struct Evidence {
     /// What is so, with its figures.
     pub(crate) what: String,
     /// Since when at least; `None`: within the interval.
@@ -70,7 +70,7 @@ pub struct Finding {
     /// Since when at least.
     pub since: Nanos,
     /// What to do about it.
-    pub knob: String,
+    pub advice: String,
     clock: ClockAnchor,
     /// How many connections of the row went wrong: the worst come first.
     bad: u64,
@@ -95,7 +95,7 @@ pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
             },
             seen: seen.what,
             since: seen.since.unwrap_or(snapshot.start),
-            knob: seen.knob,
+            advice: seen.knob,
             clock,
             bad: row.bad(),
         }));
@@ -130,20 +130,21 @@ impl Finding {
     }
 
     /// What is said about it, each under its label.
-    pub(crate) fn told(&self) -> [(&'static str, String); 4] {
+    pub(crate) fn fields(&self) -> [(&'static str, String); 4] {
         [
             ("seen", self.seen.clone()),
             ("since", date(self.clock.date(self.since))),
             ("matters", self.rule.matters.to_owned()),
-            ("to do", self.knob.clone()),
+            ("to do", self.advice.clone()),
         ]
     }
 }
 
-const IDS: Words = Words { name: "finding", all: || RULES.iter().map(|rule| rule.id).collect() };
+const IDS: Enumeration =
+    Enumeration { name: "finding", all: || RULES.iter().map(|rule| rule.id).collect() };
 
 /// All figures of a finding.
-pub const FIGURES: &[Figure<Finding>] = figures! {
+pub const FINDING_COLUMNS: &[Column<Finding>] = figures! {
     "id" "" Word(IDS), Data, "What it is: one of those in docs/findings.md.", |f| Value::Word(f.rule.id);
     "title" "" Text, Data, "The same in words.", |f| Value::Text(f.rule.title.to_owned());
     "role" "" Word(Role::WORDS), Data, "On which side: server or client.", |f| Value::Word(f.role.name());
@@ -153,5 +154,5 @@ pub const FIGURES: &[Figure<Finding>] = figures! {
     "seen" "" Text, Data, "What was seen, with its figures.", |f| Value::Text(f.seen.clone());
     "since" "" Time, Data, "Since when at least.", |f| Value::Text(date(f.clock.date(f.since)));
     "matters" "" Text, Data, "What comes of it.", |f| Value::Text(f.rule.matters.to_owned());
-    "knob" "" Text, Data, "What to do about it.", |f| Value::Text(f.knob.clone());
+    "knob" "" Text, Data, "What to do about it.", |f| Value::Text(f.advice.clone());
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use synfin_common::{reset::ResetReason, state::TcpState};
 
 use super::{
-    Case, Rule, Seen,
+    Case, Evidence, Rule,
     thresholds::{
         ACCEPT_QUEUE_PCT, CLOSE_WAIT_AGE, EPHEMERAL_PCT, EPHEMERAL_SOON, IDLE, LEAST, LISTENER_GAP,
         RETRANSMITTED_PCT, SHARE_PCT,
@@ -164,11 +164,11 @@ impl Case<'_> {
     }
 }
 
-fn accept_queue_overflow(case: &Case<'_>) -> Option<Seen> {
+fn accept_queue_overflow(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let (drops, peak, limit) =
         (row.counters.listener_drops, row.accept_peak, row.walked.accept_limit);
-    (drops > 0 && limit > 0 && peak >= limit).then(|| Seen {
+    (drops > 0 && limit > 0 && peak >= limit).then(|| Evidence {
         what: format!(
             "{drops} segments were dropped while {peak} connections waited for accept(); {limit} may"
         ),
@@ -180,12 +180,12 @@ fn accept_queue_overflow(case: &Case<'_>) -> Option<Seen> {
     })
 }
 
-fn accept_queue_fills(case: &Case<'_>) -> Option<Seen> {
+fn accept_queue_fills(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let (drops, peak, limit) =
         (row.counters.listener_drops, row.accept_peak, row.walked.accept_limit);
     (drops == 0 && limit > 0 && peak >= LEAST && pct(peak, limit) >= ACCEPT_QUEUE_PCT).then(|| {
-        Seen {
+        Evidence {
             what: format!("{peak} connections waited for accept() at once; {limit} may"),
             since: None,
             knob: format!(
@@ -196,7 +196,7 @@ fn accept_queue_fills(case: &Case<'_>) -> Option<Seen> {
     })
 }
 
-fn ports_run_out(case: &Case<'_>) -> Option<Seen> {
+fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let failed = case.ended(&[CloseReason::ConnectLocalFailure]);
     let ports = row.ephemeral.as_ref()?;
@@ -223,10 +223,10 @@ fn ports_run_out(case: &Case<'_>) -> Option<Seen> {
         case.sysctl("net.ipv4.ip_local_port_range"),
         case.sysctl("net.ipv4.tcp_tw_reuse")
     );
-    Some(Seen { what, since: None, knob })
+    Some(Evidence { what, since: None, knob })
 }
 
-fn close_wait_leak(case: &Case<'_>) -> Option<Seen> {
+fn close_wait_leak(case: &Case<'_>) -> Option<Evidence> {
     let count = case.row.row.gauges.state(TcpState::CloseWait);
     let oldest = case.row.oldest(TcpState::CloseWait)?;
     let age = Duration::from_nanos(case.row.end.saturating_sub(oldest.since));
@@ -242,7 +242,7 @@ fn close_wait_leak(case: &Case<'_>) -> Option<Seen> {
             None => owner.label.name.to_string(),
         },
     );
-    Some(Seen {
+    Some(Evidence {
         what: format!("{count} connections are in CLOSE_WAIT, the oldest for {least}{age}"),
         since: Some(oldest.since),
         knob: format!(
@@ -251,9 +251,9 @@ fn close_wait_leak(case: &Case<'_>) -> Option<Seen> {
     })
 }
 
-fn connect_timeout(case: &Case<'_>) -> Option<Seen> {
+fn connect_timeout(case: &Case<'_>) -> Option<Evidence> {
     let count = case.ended(&[CloseReason::ConnectTimeout]);
-    Some(Seen {
+    Some(Evidence {
         what: case.share(count, case.tried(), "attempts got no answer")?,
         since: None,
         knob: format!(
@@ -263,7 +263,7 @@ fn connect_timeout(case: &Case<'_>) -> Option<Seen> {
     })
 }
 
-fn connect_refused(case: &Case<'_>) -> Option<Seen> {
+fn connect_refused(case: &Case<'_>) -> Option<Evidence> {
     let by_reset = case.ended(&[CloseReason::ConnectRefusedRst]);
     let by_icmp = case.ended(&[
         CloseReason::ConnectRefusedIcmp,
@@ -271,7 +271,7 @@ fn connect_refused(case: &Case<'_>) -> Option<Seen> {
         CloseReason::ConnectUnreachableNet,
     ]);
     let what = case.share(by_reset + by_icmp, case.tried(), "attempts were refused")?;
-    Some(Seen {
+    Some(Evidence {
         what: format!("{what}: {by_reset} by a reset, {by_icmp} by ICMP or for want of a route"),
         since: None,
         knob: if by_reset >= by_icmp {
@@ -282,7 +282,7 @@ fn connect_refused(case: &Case<'_>) -> Option<Seen> {
     })
 }
 
-fn listener_gone(case: &Case<'_>) -> Option<Seen> {
+fn listener_gone(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     if !case.is(Role::Server) {
         return None;
@@ -297,7 +297,7 @@ fn listener_gone(case: &Case<'_>) -> Option<Seen> {
         return None;
     }
     let gap = span(u64::try_from(gap.as_micros()).unwrap_or(u64::MAX));
-    Some(Seen {
+    Some(Evidence {
         what: format!(
             "nobody listened for {gap}: {refused} clients were refused, {thrown_out} connections that nobody had accepted were reset"
         ),
@@ -306,14 +306,14 @@ fn listener_gone(case: &Case<'_>) -> Option<Seen> {
     })
 }
 
-fn handshakes_retransmit(case: &Case<'_>) -> Option<Seen> {
+fn handshakes_retransmit(case: &Case<'_>) -> Option<Evidence> {
     let counters = &case.row.row.counters;
     let (count, all) = (counters.retransmitted.count(), counters.established);
     if count < LEAST || pct(count, all) < RETRANSMITTED_PCT {
         return None;
     }
     let slow = counters.retransmitted.quantile(0.5).map(span).unwrap_or_default();
-    Some(Seen {
+    Some(Evidence {
         what: format!(
             "{count} of {all} handshakes ({}) had to send again; half of these took {slow} and longer",
             percent(count, all)
@@ -326,7 +326,7 @@ fn handshakes_retransmit(case: &Case<'_>) -> Option<Seen> {
     })
 }
 
-fn idle_dropped(case: &Case<'_>) -> Option<Seen> {
+fn idle_dropped(case: &Case<'_>) -> Option<Evidence> {
     const SILENT: [CloseReason; 5] = [
         CloseReason::ResetByPeer,
         CloseReason::TimeoutRetransmission,
@@ -339,7 +339,7 @@ fn idle_dropped(case: &Case<'_>) -> Option<Seen> {
     if count < LEAST || Duration::from_micros(idle) < IDLE {
         return None;
     }
-    Some(Seen {
+    Some(Evidence {
         what: format!(
             "{count} connections ended by a reset or a timeout; half of them had been idle for {} and longer",
             span(idle)
@@ -352,30 +352,30 @@ fn idle_dropped(case: &Case<'_>) -> Option<Seen> {
     })
 }
 
-fn time_wait_overflow(case: &Case<'_>) -> Option<Seen> {
+fn time_wait_overflow(case: &Case<'_>) -> Option<Evidence> {
     let count = case.row.row.counters.time_wait_overflowed;
-    (count > 0).then(|| Seen {
+    (count > 0).then(|| Evidence {
         what: format!("{count} connections found no room for their TIME_WAIT"),
         since: None,
         knob: format!("raise {}", case.sysctl("net.ipv4.tcp_max_tw_buckets")),
     })
 }
 
-fn unread_data(case: &Case<'_>) -> Option<Seen> {
+fn unread_data(case: &Case<'_>) -> Option<Evidence> {
     let count = case.ended(&[CloseReason::ResetByUsUnreadData]);
-    Some(Seen {
+    Some(Evidence {
         what: case.share(count, case.row.row.counters.closed(), "connections were closed with unread data")?,
         since: None,
         knob: "the application should read until the peer's end (or shutdown(SHUT_WR), then read) before it closes".into(),
     })
 }
 
-fn reset_by_peer(case: &Case<'_>) -> Option<Seen> {
+fn reset_by_peer(case: &Case<'_>) -> Option<Evidence> {
     if idle_dropped(case).is_some() {
         return None;
     }
     let count = case.ended(&[CloseReason::ResetByPeer]);
-    Some(Seen {
+    Some(Evidence {
         what: case.share(count, case.row.row.counters.closed(), "connections were reset by the peer")?,
         since: None,
         knob: "look at the peer's side: it crashed, closed with unread data (synfin there says which), or something between reset both".into(),

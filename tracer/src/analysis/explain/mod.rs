@@ -10,7 +10,7 @@ use topics::Topic;
 
 use crate::{
     message::failure::Failure,
-    output::{column::About, registries},
+    output::{column::ColumnInfo, registries},
     tcp::{
         close_reason::CloseReason,
         state::{self, spelled},
@@ -23,7 +23,7 @@ pub(crate) enum Entry {
     /// Why a connection ended.
     Reason(CloseReason),
     /// A figure, the command that shows it, and what it is a figure of.
-    Figure { about: About, command: &'static str, of: &'static str },
+    Figure { about: ColumnInfo, command: &'static str, of: &'static str },
     /// A TCP state.
     State(TcpState),
     /// How TCP works.
@@ -80,7 +80,7 @@ impl Entry {
                     "is": "reason",
                     "id": info.id,
                     "class": info.class.name(),
-                    "sum": info.outcome.sum(),
+                    "sum": info.phase.sum(),
                     "title": info.title,
                     "meaning": info.meaning,
                     "advice": info.advice,

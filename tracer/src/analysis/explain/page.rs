@@ -8,10 +8,10 @@ use super::{
     topics::{TOPICS, Topic},
 };
 use crate::{
-    message::wrap::labelled,
+    message::wrap::wrap_with_label,
     output::{Registry, registries},
     tcp::{
-        close_reason::{CloseReason, Outcome},
+        close_reason::{CloseReason, Phase},
         state,
     },
 };
@@ -23,7 +23,7 @@ pub(crate) fn page(entry: &Entry, width: usize) -> String {
     }
     let mut page = format!("{}\n", entry.name());
     for (label, text) in facts(entry) {
-        page += &labelled(label, &text, width);
+        page += &wrap_with_label(label, &text, width);
     }
     page
 }
@@ -35,7 +35,7 @@ fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
             vec![
                 ("reason", info.title.into()),
                 ("class", format!("{}: {}", info.class.name(), info.class.meaning())),
-                ("sum", format!("{}: {}", info.outcome.sum(), info.outcome.meaning())),
+                ("sum", format!("{}: {}", info.phase.sum(), info.phase.meaning())),
                 ("meaning", info.meaning.into()),
                 ("advice", info.advice.into()),
             ]
@@ -65,10 +65,10 @@ pub(crate) fn list(width: usize) -> String {
         list += &format!("  {name:<27} {title}\n");
     }
     list.push('\n');
-    for outcome in [Outcome::Failed, Outcome::Closed] {
+    for outcome in [Phase::Handshake, Phase::Established] {
         list += &format!("Reasons, {} ({}):\n", outcome.sum(), outcome.meaning());
         let reasons = CloseReason::ALL.iter().map(|reason| reason.info());
-        for info in reasons.filter(|info| info.outcome == outcome) {
+        for info in reasons.filter(|info| info.phase == outcome) {
             list += &format!("  {:<27} {}\n", info.id, info.title);
         }
         list.push('\n');

@@ -15,7 +15,7 @@ use std::{
 use check::{Check, Status};
 use rate::Rate;
 pub(crate) use self_test::SelfTest;
-use self_test::Trial;
+use self_test::SelfTestResult;
 use serde_json::json;
 
 use crate::{
@@ -24,14 +24,14 @@ use crate::{
     kernel::{
         DEFAULT_RING_BYTES, Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT,
         Setup, hooks,
-        iterators::Walker,
+        iterators::SocketScanner,
         ring_size::{self, bytes},
     },
     message::{
-        escape::{harmless, write_json},
+        escape::{escape_control, write_json},
         failure::Failure,
     },
-    tcp::coverage::Extra,
+    tcp::coverage::OptionalHook,
 };
 
 /// Version of the JSON object; it changes when something in it is renamed or goes away.
@@ -50,7 +50,7 @@ pub(crate) struct Doctor {
     rate: Option<Rate>,
     failure: Option<anyhow::Error>,
     facts: Facts,
-    trials: Vec<Trial>,
+    trials: Vec<SelfTestResult>,
 }
 
 impl Doctor {
@@ -98,7 +98,7 @@ impl Doctor {
 
     /// Makes connections, and takes down how they are seen.
     pub(crate) fn self_test(&mut self) -> SelfTest<'_> {
-        self.trials.push(Trial::default());
+        self.trials.push(SelfTestResult::default());
         let last = self.trials.len() - 1;
         SelfTest::new(&mut self.trials[last])
     }
@@ -119,8 +119,9 @@ impl Doctor {
         match format {
             DoctorFormat::Table => {
                 self.all_checks().iter().try_for_each(|check| check.write(out))?;
-                for deviation in self.trials.last().into_iter().flat_map(Trial::deviations) {
-                    writeln!(out, "        - {}", harmless(deviation))?;
+                for deviation in self.trials.last().into_iter().flat_map(SelfTestResult::deviations)
+                {
+                    writeln!(out, "        - {}", escape_control(deviation))?;
                 }
                 let verdict = if self.are_good() {
                     "all that is needed works"
@@ -170,26 +171,26 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
         let id = format!("hook.{name}");
         match (refusal(name), need) {
             (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
-            (None, _) if name == RESET_SENT && !kernel.shown().contains(&Extra::Resets) => {
+            (None, _) if name == RESET_SENT && !kernel.optional_hooks().contains(&OptionalHook::Resets) => {
                 Check::note(id, "attached, but this kernel tells only of resets for connections")
-                    .without(Extra::Resets.without())
+                    .impact(OptionalHook::Resets.without())
                     .remedy("boot a newer kernel")
             }
             (None, _) if name == MAIN_HOOK && refusal(MAIN_HOOK_BY_EVENT).is_some() => {
                 Check::note(id, "attached, but this kernel can preempt it")
-                    .without(PREEMPTED)
+                    .impact(PREEMPTED)
                     .remedy("see tracefs below, or report it with the kernel's version")
             }
             (None, _) => Check::ok(id, "attached"),
             (Some(refused), Need::Extra(extra)) => {
                 Check::note(id, format!("refused ({})", refused.error))
-                    .without(extra.without())
+                    .impact(extra.without())
                     .remedy("none is needed; a kernel without lockdown, with fentry (BPF trampolines), would show it")
             }
             (Some(refused), need) => {
                 let without = if let Need::Expected(without) = need { without } else { NOTHING };
                 Check::note(id, format!("refused ({})", refused.error))
-                    .without(without)
+                    .impact(without)
                     .remedy("boot a newer kernel, or report it with the kernel's version")
             }
         }
@@ -197,12 +198,12 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
     hooks().map(check).collect()
 }
 
-fn iterator_checks(walker: &Walker) -> [Check; 2] {
+fn iterator_checks(walker: &SocketScanner) -> [Check; 2] {
     let check = |id, refusal: Option<&str>, over: &str, without: &str| match refusal {
         None => Check::ok(id, format!("the iterator over {over} can be loaded")),
         Some(error) => {
             Check::note(id, format!("the kernel refuses the iterator over {over} ({error})"))
-                .without(without)
+                .impact(without)
                 .remedy("boot a newer kernel, or report it with the kernel's version")
         }
     };
@@ -215,7 +216,7 @@ fn iterator_checks(walker: &Walker) -> [Check; 2] {
         ),
         check(
             "owners",
-            walker.look_refusal(),
+            walker.open_files_refusal(),
             "open files",
             "owners of sockets older than the trace, and of listeners that were handed on, are unknown",
         ),
@@ -226,10 +227,10 @@ fn iterator_checks(walker: &Walker) -> [Check; 2] {
 fn refused(error: &anyhow::Error) -> Check {
     match error.downcast_ref::<Failure>() {
         Some(failure) => Check::missing("kernel_side", failure.to_string())
-            .without(NOTHING)
+            .impact(NOTHING)
             .remedy(failure.remedy.clone()),
         None => Check::missing("kernel_side", format!("{error:#}"))
-            .without(NOTHING)
+            .impact(NOTHING)
             .remedy("report it with the kernel's version"),
     }
 }
@@ -255,7 +256,7 @@ fn ring_check(rate: &Rate) -> Check {
         Check::ok("ring_size", format!("{text}; the default is {}", bytes(default)))
     } else {
         Check::note("ring_size", format!("{text}, and the default is {}", bytes(default)))
-            .without("records are lost when synfin is kept from running that long")
+            .impact("records are lost when synfin is kept from running that long")
             .remedy(format!("use --ring-size {}", bytes(needed)))
     }
 }

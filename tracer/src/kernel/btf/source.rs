@@ -45,7 +45,7 @@ enum Source {
 #[derive(Debug, Error)]
 pub(crate) enum FileError {
     /// It cannot be read.
-    #[error("{}", crate::message::failure::spelled(.0))]
+    #[error("{}", crate::message::failure::describe(.0))]
     Io(#[from] io::Error),
     /// There is nothing in it.
     #[error("it is empty")]
@@ -110,7 +110,7 @@ impl Types {
     }
 
     /// What could not be made sure of.
-    pub(crate) fn doubt(&self) -> Option<String> {
+    pub(crate) fn caveat(&self) -> Option<String> {
         match &self.source {
             Source::Shown | Source::Asked | Source::Same(_) => None,
             Source::AsLarge(path) => Some(format!(

@@ -24,8 +24,8 @@ use tokio::{
 
 use crate::{
     message::{
-        failure::{Failure, spelled},
-        stderr::{say, say_lines},
+        failure::{Failure, describe},
+        stderr::{warn, warn_lines},
     },
     metrics::{Metrics, request},
 };
@@ -142,10 +142,12 @@ impl Pusher {
         let now = once(&self.client, &self.to, &latest).await;
         if self.before.as_ref() != Some(&now) {
             match &now {
-                Ok(()) => {
-                    say(&format!("metrics are pushed to {} every {}", self.to.url, self.to.every()))
-                }
-                Err(trouble) => say_lines(&self.to.failure(trouble).lines(false)),
+                Ok(()) => warn(&format!(
+                    "metrics are pushed to {} every {}",
+                    self.to.url,
+                    self.to.every()
+                )),
+                Err(trouble) => warn_lines(&self.to.failure(trouble).lines(false)),
             }
             self.before = Some(now);
         }
@@ -199,7 +201,7 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> Trouble {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    let spelled = cause.downcast_ref().map_or_else(|| cause.to_string(), spelled);
+    let spelled = cause.downcast_ref().map_or_else(|| cause.to_string(), describe);
     Trouble::Unreachable(spelled)
 }
 

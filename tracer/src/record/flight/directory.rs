@@ -16,23 +16,23 @@ const SUFFIX: &str = ".rec";
 const MILLISECOND: Nanos = 1_000_000;
 
 /// The files in a directory, the oldest first.
-pub(super) struct Folder {
+pub(super) struct Directory {
     path: PathBuf,
     /// Locked for as long as it is open, so that no two delete each other's files.
     _lock: File,
-    files: VecDeque<Kept>,
+    files: VecDeque<RecordedFile>,
     total: u64,
 }
 
 /// A file that is there.
-struct Kept {
+struct RecordedFile {
     path: PathBuf,
     /// Since 1970.
     began: Nanos,
     size: u64,
 }
 
-impl Folder {
+impl Directory {
     /// Opens or makes it. What an earlier run left there counts.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(0o700).create(path) {
@@ -50,7 +50,7 @@ impl Folder {
         let mut kept = VecDeque::new();
         for (began, path) in files {
             let size = fs::symlink_metadata(&path)?.len();
-            kept.push_back(Kept { path, began, size });
+            kept.push_back(RecordedFile { path, began, size });
         }
         let total = kept.iter().map(|file| file.size).sum();
         Ok(Self { path: path.to_owned(), _lock: lock, files: kept, total })
@@ -63,7 +63,7 @@ impl Folder {
             let path = self.path.join(name(named));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
-                    self.files.push_back(Kept { path, began, size: 0 });
+                    self.files.push_back(RecordedFile { path, began, size: 0 });
                     return Ok(file);
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => named += MILLISECOND,
@@ -178,13 +178,13 @@ mod tests {
     fn two_may_begin_at_one_time_and_one_may_record() {
         let outside = tempfile::tempdir().unwrap();
         let path = outside.path().join("flight");
-        let mut folder = Folder::open(&path).unwrap();
+        let mut folder = Directory::open(&path).unwrap();
         for _ in 0..3 {
             folder.begin(5 * MILLISECOND).unwrap();
         }
-        assert_eq!(Folder::open(&path).err().unwrap().kind(), ErrorKind::ResourceBusy);
+        assert_eq!(Directory::open(&path).err().unwrap().kind(), ErrorKind::ResourceBusy);
         drop(folder);
-        let mut folder = Folder::open(&path).unwrap();
+        let mut folder = Directory::open(&path).unwrap();
         assert!(folder.newest().ends_with("synfin-19700101T000000.007Z.rec"));
         assert!(folder.delete_oldest().unwrap() && folder.delete_oldest().unwrap());
         assert!(!folder.delete_oldest().unwrap(), "the newest stays");

@@ -12,12 +12,12 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use directory::Folder;
+use directory::Directory;
 pub(crate) use directory::files_in;
-use names::Known;
+use names::NameCache;
 pub(crate) use retention::LEAST_SIZE;
 pub use retention::Limits;
-use retention::Turn;
+use retention::Rotation;
 
 use crate::{
     message::failure::Failure,
@@ -36,10 +36,10 @@ const BUFFER: usize = 1 << 20;
 /// Writes what it is given to files in a directory.
 pub struct FlightRecorder {
     limits: Limits,
-    folder: Folder,
+    folder: Directory,
     /// As the first file has it.
     session: Session,
-    known: Known,
+    known: NameCache,
     present: Option<Present>,
     /// The next frame begins a new file.
     turns: bool,
@@ -69,12 +69,12 @@ impl FlightRecorder {
     /// Opens or makes the directory.
     pub fn new(path: &Path, limits: Limits) -> Result<Self, Failure> {
         let folder =
-            Folder::open(path).map_err(|error| Failure::no_flight_recorder(path, &error))?;
+            Directory::open(path).map_err(|error| Failure::no_flight_recorder(path, &error))?;
         Ok(Self {
             limits,
             folder,
             session: Session::default(),
-            known: Known::default(),
+            known: NameCache::default(),
             present: None,
             turns: false,
             now: 0,
@@ -97,7 +97,7 @@ impl FlightRecorder {
             self.begin()?;
             return Ok(false);
         }
-        let is_overdue = !self.turns && self.turn() == Turn::Overdue;
+        let is_overdue = !self.turns && self.turn() == Rotation::Overdue;
         if is_overdue {
             // What was given since the last tick is in its books as well.
             self.append_tick(&Tick {
@@ -122,7 +122,7 @@ impl FlightRecorder {
                 self.save()?;
                 self.delete_superfluous(0)?;
                 // While records are on their way, they would be missing in one file's books.
-                is_due = self.counters == self.balanced() && self.turn() != Turn::NotYet;
+                is_due = self.counters == self.balanced() && self.turn() != Rotation::NotYet;
                 self.turns = is_due;
             }
             Frame::Events(batch) => {
@@ -136,8 +136,8 @@ impl FlightRecorder {
         Ok(is_due || is_overdue)
     }
 
-    fn turn(&self) -> Turn {
-        self.present.as_ref().map_or(Turn::NotYet, |present| {
+    fn turn(&self) -> Rotation {
+        self.present.as_ref().map_or(Rotation::NotYet, |present| {
             let size = present.size + present.recorder.get_ref().len() as u64;
             self.limits.turn(self.now.saturating_sub(present.began), size)
         })

@@ -20,7 +20,7 @@ const NAMESPACES_LIMIT: usize = 4096;
 
 /// The names known so far.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct NameCache {
     cgroups: HashMap<u64, CgroupName, FxBuildHasher>,
     namespaces: BTreeMap<NetnsId, String>,
     /// Cgroups whose names the present file has.
@@ -29,7 +29,7 @@ pub(super) struct Known {
     spoken: HashSet<NetnsId, FxBuildHasher>,
 }
 
-impl Known {
+impl NameCache {
     /// A new file begins.
     pub(super) fn begin(&mut self) {
         self.given.clear();
@@ -60,7 +60,7 @@ impl Known {
         let mut missing = Names::default();
         match frame {
             Frame::Names(names) => self.learn(names),
-            Frame::WalkBegin(begin) if self.namespaces.contains_key(&begin.netns) => {
+            Frame::ScanBegin(begin) if self.namespaces.contains_key(&begin.netns) => {
                 self.spoken.insert(begin.netns);
             }
             _ => cgroups_in(frame, |id| {

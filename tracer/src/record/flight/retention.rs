@@ -32,7 +32,7 @@ pub struct Limits {
 
 /// Whether a file is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Rotation {
     /// It is not.
     NotYet,
     /// At the next moment at which no record is on its way.
@@ -43,19 +43,19 @@ pub(super) enum Turn {
 
 impl Limits {
     /// Whether a file that covers `age` and has `size` bytes is over.
-    pub(super) fn turn(&self, age: Nanos, size: u64) -> Turn {
+    pub(super) fn turn(&self, age: Nanos, size: u64) -> Rotation {
         let slice = self.keep.map(|keep| (nanos(keep) / SLICES).clamp(SHORTEST, LONGEST));
         let is_over = |limit: Option<u64>, value| limit.is_some_and(|limit| value >= limit);
         if is_over(slice.map(|slice| 2 * slice), age)
             || is_over(self.max_size.map(|most| most / LARGEST_SHARE), size)
         {
-            Turn::Overdue
+            Rotation::Overdue
         } else if is_over(slice, age)
             || age >= SHORTEST && is_over(self.max_size.map(|most| most / SLICES), size)
         {
-            Turn::Due
+            Rotation::Due
         } else {
-            Turn::NotYet
+            Rotation::NotYet
         }
     }
 
@@ -82,35 +82,35 @@ mod tests {
     #[test]
     fn a_file_covers_a_twelfth_of_the_time() {
         let limits = keep(1200);
-        assert_eq!(limits.turn(99 * SECOND, u64::MAX), Turn::NotYet);
-        assert_eq!(limits.turn(100 * SECOND, 0), Turn::Due);
-        assert_eq!(limits.turn(200 * SECOND, 0), Turn::Overdue);
+        assert_eq!(limits.turn(99 * SECOND, u64::MAX), Rotation::NotYet);
+        assert_eq!(limits.turn(100 * SECOND, 0), Rotation::Due);
+        assert_eq!(limits.turn(200 * SECOND, 0), Rotation::Overdue);
     }
 
     #[test]
     fn no_file_is_very_short_or_very_long() {
-        assert_eq!(keep(2).turn(SECOND - 1, 0), Turn::NotYet);
-        assert_eq!(keep(2).turn(SECOND, 0), Turn::Due);
-        assert_eq!(keep(86_400).turn(300 * SECOND, 0), Turn::Due);
+        assert_eq!(keep(2).turn(SECOND - 1, 0), Rotation::NotYet);
+        assert_eq!(keep(2).turn(SECOND, 0), Rotation::Due);
+        assert_eq!(keep(86_400).turn(300 * SECOND, 0), Rotation::Due);
         let for_ever = Limits { keep: Some(Duration::MAX), max_size: None };
-        assert_eq!(for_ever.turn(299 * SECOND, 0), Turn::NotYet);
+        assert_eq!(for_ever.turn(299 * SECOND, 0), Rotation::NotYet);
     }
 
     #[test]
     fn a_file_has_a_twelfth_of_the_bytes() {
         let limits = size(1200);
-        assert_eq!(limits.turn(u64::MAX, 99), Turn::NotYet);
-        assert_eq!(limits.turn(SECOND, 100), Turn::Due);
-        assert_eq!(limits.turn(0, 299), Turn::NotYet, "it is young");
-        assert_eq!(limits.turn(0, 300), Turn::Overdue);
+        assert_eq!(limits.turn(u64::MAX, 99), Rotation::NotYet);
+        assert_eq!(limits.turn(SECOND, 100), Rotation::Due);
+        assert_eq!(limits.turn(0, 299), Rotation::NotYet, "it is young");
+        assert_eq!(limits.turn(0, 300), Rotation::Overdue);
     }
 
     #[test]
     fn the_first_limit_that_is_reached_counts() {
         let limits = Limits { max_size: Some(1200), ..keep(1200) };
-        assert_eq!(limits.turn(100 * SECOND, 0), Turn::Due);
-        assert_eq!(limits.turn(2 * SECOND, 100), Turn::Due);
-        assert_eq!(limits.turn(99 * SECOND, 99), Turn::NotYet);
+        assert_eq!(limits.turn(100 * SECOND, 0), Rotation::Due);
+        assert_eq!(limits.turn(2 * SECOND, 100), Rotation::Due);
+        assert_eq!(limits.turn(99 * SECOND, 99), Rotation::NotYet);
     }
 
     #[test]

@@ -9,10 +9,10 @@ use ratatui::{
 
 use super::{cell, lines_at, scrolled};
 use crate::{
-    message::{escape::harmless, wrap::labelled},
+    message::{escape::escape_control, wrap::wrap_with_label},
     output::column::Value,
     screen::{
-        connection_history::Watched,
+        connection_history::ConnectionHistory,
         model::Model,
         theme::Theme,
         timeline::{Known, Step, What, timeline},
@@ -41,7 +41,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
         lines.push(Line::raw(""));
         let info = reason.info();
         for (label, text) in [("means", info.meaning), ("to do", info.advice)] {
-            let text = labelled(label, text, area.width.into());
+            let text = wrap_with_label(label, text, area.width.into());
             lines.extend(text.lines().map(|line| Line::raw(line.to_owned())));
         }
     }
@@ -49,7 +49,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
 }
 
 /// Which connection it is.
-fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
+fn about(model: &Model, theme: Theme, watched: &ConnectionHistory) -> Vec<Line<'static>> {
     let connection = &watched.connection;
     let ends = format!(
         "{} {} {} {}",
@@ -59,8 +59,8 @@ fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
         connection.remote
     );
     let owner = connection.owner.as_ref().map(|owner| match owner.pid {
-        Some(pid) => format!("{} (process {pid})", harmless(&owner.label.name)),
-        None => harmless(&owner.label.name),
+        Some(pid) => format!("{} (process {pid})", escape_control(&owner.label.name)),
+        None => escape_control(&owner.label.name),
     });
     let began = date(model.session.clock.date(connection.since));
     let began = match connection.opened {
@@ -79,7 +79,7 @@ fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
     ]
 }
 
-fn bad_or(watched: &Watched, theme: Theme) -> Style {
+fn bad_or(watched: &ConnectionHistory, theme: Theme) -> Style {
     if watched.is_bad() { theme.alarm() } else { Style::new() }
 }
 

@@ -9,17 +9,17 @@ use ratatui::{
 
 use super::{cell, lines_at};
 use crate::{
-    message::escape::harmless,
+    message::escape::escape_control,
     output::{
         column::Value,
         port_columns::{COLUMNS, PortRow},
     },
-    screen::{connection_history::Watched, model::Model, rows::ShownRow, theme::Theme},
+    screen::{connection_history::ConnectionHistory, model::Model, rows::ShownRow, theme::Theme},
     tcp::{
         close_reason::{Class, CloseReason},
         role::Role,
     },
-    tracker::{Distribution, RowName, RowSnapshot},
+    tracker::{LatencyHistogram, RowName, RowSnapshot},
 };
 
 /// Lines of the histogram and of the reasons.
@@ -57,7 +57,7 @@ fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
     let parts = [
         Some(row.name.role.name().to_owned()),
         figure("port").map(|port| format!(":{port}")),
-        service.map(harmless),
+        service.map(escape_control),
         figure("remote").filter(|_| row.name.role == Role::Client),
         figure("owner").map(|owner| format!("({owner})")),
     ];
@@ -110,7 +110,7 @@ fn figures(row: &PortRow) -> Vec<Line<'static>> {
 }
 
 /// A histogram of clean handshakes: at most so many bars, each over one or more powers of two.
-fn handshakes(clean: &Distribution, theme: Theme, width: usize) -> Vec<Line<'static>> {
+fn handshakes(clean: &LatencyHistogram, theme: Theme, width: usize) -> Vec<Line<'static>> {
     let quantile = |quantile| Value::known(clean.quantile(quantile), Value::Micros).to_plain();
     let heading = format!("HANDSHAKES p50 {} p99 {}", quantile(0.5), quantile(0.99));
     let bars = bars(&clean.buckets(), LINES);
@@ -197,7 +197,7 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
         let handshake = connection.handshake.and_then(|handshake| handshake.us());
         let handshake = Value::known(handshake, |us| Value::Micros(us.into())).to_plain();
         let age = connection.closed.unwrap_or(now).saturating_sub(connection.since) / 1000;
-        let owner = connection.owner.as_ref().map(|owner| harmless(&owner.label.name));
+        let owner = connection.owner.as_ref().map(|owner| escape_control(&owner.label.name));
         let text = line([
             what,
             &connection.local.to_string(),
@@ -214,7 +214,7 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
     lines
 }
 
-fn style(watched: &Watched, is_selected: bool, theme: Theme) -> Style {
+fn style(watched: &ConnectionHistory, is_selected: bool, theme: Theme) -> Style {
     match (is_selected, watched.is_bad(), watched.connection.state) {
         (true, _, _) => theme.selected(),
         (_, true, _) => theme.alarm(),

@@ -46,18 +46,18 @@ impl Anonymizer {
         match frame {
             Frame::Session(session) => Frame::Session(Box::new(self.session(session))),
             Frame::Events(batch) => Frame::Events(self.events(batch).into()),
-            Frame::WalkBegin(begin) => {
+            Frame::ScanBegin(begin) => {
                 let mut begin = begin.clone();
                 begin.netns = self.netns(begin.netns);
-                Frame::WalkBegin(begin)
+                Frame::ScanBegin(begin)
             }
-            Frame::Walked(found) => Frame::Walked(self.walked(found).into()),
-            Frame::WalkEnd(end) => {
+            Frame::Scanned(found) => Frame::Scanned(self.scanned(found).into()),
+            Frame::ScanEnd(end) => {
                 let mut end = end.clone();
                 end.netns = self.netns(end.netns);
                 // It tells the way into the namespace.
                 end.error = end.error.map(|_| "it could not be walked".to_owned());
-                Frame::WalkEnd(end)
+                Frame::ScanEnd(end)
             }
             Frame::Tick(tick) => {
                 let mut tick = tick.clone();
@@ -66,7 +66,7 @@ impl Anonymizer {
                 }
                 Frame::Tick(tick)
             }
-            Frame::Held(held) => Frame::Held(self.held(held).into()),
+            Frame::SocketHolders(held) => Frame::SocketHolders(self.socket_holders(held).into()),
             Frame::Names(names) => Frame::Names(self.names(names)),
         }
     }
@@ -227,7 +227,7 @@ impl Anonymizer {
         Some(record)
     }
 
-    fn walked(&mut self, mut found: &[u8]) -> Vec<u8> {
+    fn scanned(&mut self, mut found: &[u8]) -> Vec<u8> {
         let mut walked = Vec::with_capacity(found.len());
         while let Some(&kind) = found.first() {
             let rest = match kind {
@@ -263,7 +263,7 @@ impl Anonymizer {
         walked
     }
 
-    fn held(&mut self, held: &[u8]) -> Vec<u8> {
+    fn socket_holders(&mut self, held: &[u8]) -> Vec<u8> {
         let holders = held.chunks_exact(size_of::<HeldSocket>());
         let holders = holders.filter_map(|bytes| HeldSocket::read_from_bytes(bytes).ok());
         let mapped = holders.map(|holder| HeldSocket {
@@ -349,17 +349,17 @@ mod tests {
             inputs
         };
         for bytes in batches {
-            let frames: [fn(bytes::Bytes) -> Frame; 2] = [Frame::Events, Frame::Walked];
+            let frames: [fn(bytes::Bytes) -> Frame; 2] = [Frame::Events, Frame::Scanned];
             for frame in frames.map(|frame| frame(bytes::Bytes::from_static(bytes))) {
                 let mapped = anonymizer().frame(&frame);
                 assert_eq!(inputs(&mapped), inputs(&frame));
-                let (Frame::Events(left) | Frame::Walked(left)) = mapped else { panic!() };
+                let (Frame::Events(left) | Frame::Scanned(left)) = mapped else { panic!() };
                 assert!(!left.windows(6).any(|window| window == b"secret"), "{left:?}");
             }
         }
         assert_eq!(
-            anonymizer().frame(&Frame::Held(bytes::Bytes::from_static(b"secret"))),
-            Frame::Held(bytes::Bytes::new())
+            anonymizer().frame(&Frame::SocketHolders(bytes::Bytes::from_static(b"secret"))),
+            Frame::SocketHolders(bytes::Bytes::new())
         );
         assert_eq!(inputs(&Frame::Events(UNREADABLE.into())), [Input::UnreadableRecord]);
     }

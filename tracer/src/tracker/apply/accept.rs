@@ -1,7 +1,7 @@
 //! What is known of accept(), where the kernel shows it.
 
 use crate::{
-    tcp::{coverage::Extra, role::Role},
+    tcp::{coverage::OptionalHook, role::Role},
     trace::event::{Accepted, Input},
     tracker::{Tracker, connections::Origin},
 };
@@ -11,15 +11,15 @@ impl Tracker {
     /// child is put into its listener's queue.
     pub(in crate::tracker) fn accepted(&mut self, accepted: &Accepted) {
         let &Accepted { time, sock } = accepted;
-        if !self.sight.has(Extra::AcceptWait) {
+        if !self.coverage.has(OptionalHook::AcceptWait) {
             return;
         }
         let Some(life) = self.connections.get_mut(sock) else {
-            return self.aside_at_gate(sock, time, Input::Accepted(*accepted));
+            return self.filter_event(sock, time, Input::Accepted(*accepted));
         };
-        let is_seen_whole = life.role == Role::Server && life.origin == Origin::Born;
+        let is_seen_whole = life.role == Role::Server && life.origin == Origin::Observed;
         if is_seen_whole && !std::mem::replace(&mut life.accepted, true) {
-            let waited = time.saturating_sub(life.since) / 1000;
+            let waited = time.saturating_sub(life.first_seen) / 1000;
             self.ports.get_mut(life.row).interval.accept_wait.add(waited);
         }
     }

@@ -5,41 +5,41 @@ use synfin_common::{event::Flags, state::TcpState};
 
 use crate::{
     tcp::{
-        close_reason::{Class, CloseReason, Outcome},
+        close_reason::{Class, CloseReason, Phase},
         role::Role,
     },
     trace::{
-        event::{Input, Reset, ResetWay, Transition},
+        event::{Input, Reset, ResetDirection, Transition},
         ids::SockId,
         time::Nanos,
     },
     tracker::{
-        Closed, Life, Observer, Origin, Tracker,
-        classify::{self, TimeWait, Verdict},
-        pending_close::Ending,
+        Closed, Connection, Observer, Origin, Tracker,
+        classify::{self, CloseOutcome, TimeWait},
+        pending_close::PendingClose,
     },
 };
 
 impl Tracker {
     /// Ends up to this time have waited for their evidence for long enough.
-    pub(in crate::tracker) fn settle_until(&mut self, time: Nanos, observer: &mut impl Observer) {
-        while let Some(ending) = self.settling.take_due(time) {
-            self.settle(ending, observer);
+    pub(in crate::tracker) fn classify_until(&mut self, time: Nanos, observer: &mut impl Observer) {
+        while let Some(ending) = self.pending_closes.take_due(time) {
+            self.classify_pending(ending, observer);
         }
     }
 
     pub(in crate::tracker) fn reset(&mut self, reset: &Reset, observer: &mut impl Observer) {
         if let Some(life) = self.connections.get_mut(reset.sock) {
-            life.resets.note(reset.way);
+            life.resets.note(reset.direction);
             return;
         }
-        if let ResetWay::Sent { .. } = reset.way
-            && let Some(mut ending) = self.settling.take(reset.sock)
+        if let ResetDirection::Sent { .. } = reset.direction
+            && let Some(mut ending) = self.pending_closes.take(reset.sock)
         {
-            ending.life.resets.note(reset.way);
-            return self.settle(ending, observer);
+            ending.life.resets.note(reset.direction);
+            return self.classify_pending(ending, observer);
         }
-        self.aside_at_gate(reset.sock, reset.time, Input::Reset(*reset));
+        self.filter_event(reset.sock, reset.time, Input::Reset(*reset));
     }
 
     pub(in crate::tracker) fn end(
@@ -47,74 +47,74 @@ impl Tracker {
         transition: &Transition,
         observer: &mut impl Observer,
     ) {
-        let place = self.bring_up_to(transition, observer);
+        let place = self.reconcile_state(transition, observer);
         let Some(mut life) = place.and_then(|place| self.connections.remove_at(place)) else {
             return;
         };
         life.learn_owner(transition, &self.listeners);
         observer.transition(transition, Some(&life));
-        if let Some(walk) = &mut self.walk {
+        if let Some(walk) = &mut self.scan {
             walk.closed(transition);
         }
-        let past = life.past();
+        let past = life.close_evidence();
         let verdict = classify::classify(transition, past);
         let awaits_reset = classify::awaits_reset(transition, past);
         let time_wait = verdict.time_wait();
         if time_wait.is_entered() {
             self.enter_time_wait(transition, &life, time_wait, awaits_reset);
-        } else if time_wait == TimeWait::Doubtful
+        } else if time_wait == TimeWait::Unconfirmed
             && let Some(row) = self.ports.key(life.row)
         {
             // Now, as the kernel has counted it if it found no place.
-            self.doubtful.add(row, life.netns, transition.time);
+            self.unconfirmed_time_waits.add(row, life.netns, transition.time);
         }
         if awaits_reset {
-            self.settling.hold(Ending { end: transition.clone(), life, time_wait });
+            self.pending_closes.hold(PendingClose { end: transition.clone(), life, time_wait });
         } else {
-            self.book(transition, &life, verdict, observer);
+            self.record_outcome(transition, &life, verdict, observer);
         }
     }
 
     /// No more evidence comes of how the last life of this socket ended.
-    pub(in crate::tracker) fn settle_last_life(
+    pub(in crate::tracker) fn classify_previous(
         &mut self,
         sock: SockId,
         observer: &mut impl Observer,
     ) {
-        if let Some(ending) = self.settling.take(sock) {
-            self.settle(ending, observer);
+        if let Some(ending) = self.pending_closes.take(sock) {
+            self.classify_pending(ending, observer);
         }
     }
 
     /// Books an end that was held, by all the evidence that there is.
-    fn settle(&mut self, ending: Ending, observer: &mut impl Observer) {
-        let Ending { end, life, time_wait: assumed } = ending;
-        let verdict = classify::classify(&end, life.past());
+    fn classify_pending(&mut self, ending: PendingClose, observer: &mut impl Observer) {
+        let PendingClose { end, life, time_wait: assumed } = ending;
+        let verdict = classify::classify(&end, life.close_evidence());
         if assumed.is_entered() {
             if !verdict.time_wait().is_entered() {
                 self.leave_time_wait(life.netns, (end.local, end.remote), false);
             }
             self.ports.get_mut(life.row).time_waits.settle();
-        } else if assumed == TimeWait::Doubtful
-            && verdict.time_wait() != TimeWait::Doubtful
+        } else if assumed == TimeWait::Unconfirmed
+            && verdict.time_wait() != TimeWait::Unconfirmed
             && let Some(row) = self.ports.key(life.row)
         {
-            self.doubtful.take_back(row, life.netns, end.time);
+            self.unconfirmed_time_waits.take_back(row, life.netns, end.time);
         }
-        self.book(&end, &life, verdict, observer);
+        self.record_outcome(&end, &life, verdict, observer);
     }
 
-    fn book(
+    fn record_outcome(
         &mut self,
         end: &Transition,
-        life: &Life,
-        verdict: Verdict,
+        life: &Connection,
+        verdict: CloseOutcome,
         observer: &mut impl Observer,
     ) {
         let row = self.ports.get_mut(life.row);
         let (reason, time_wait) = match verdict {
-            Verdict::Ended(reason, time_wait) => (reason, time_wait),
-            Verdict::Discarded => {
+            CloseOutcome::Ended(reason, time_wait) => (reason, time_wait),
+            CloseOutcome::Discarded => {
                 row.gauges.leave(life.state);
                 row.gauges.pending -= 1;
                 row.interval.discarded += 1;
@@ -125,48 +125,48 @@ impl Tracker {
             TimeWait::Entered | TimeWait::InFinWait2 => row.interval.time_wait_entered += 1,
             TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
             // The kernel's counter will tell.
-            TimeWait::Doubtful => {}
+            TimeWait::Unconfirmed => {}
             TimeWait::None => {}
         }
-        self.book_end(life, reason, time_wait, Some(end), end.time, observer);
+        self.record_close(life, reason, time_wait, Some(end), end.time, observer);
     }
 
     /// Ends the life of a socket that is gone without a record.
-    pub(in crate::tracker) fn lose(
+    pub(in crate::tracker) fn lose_sight(
         &mut self,
         sock: SockId,
         time: Nanos,
         observer: &mut impl Observer,
     ) {
         if let Some(life) = self.connections.remove(sock) {
-            self.end_unseen(&life, time, observer);
+            self.close_unobserved(&life, time, observer);
         }
     }
 
-    pub(in crate::tracker) fn end_unseen(
+    pub(in crate::tracker) fn close_unobserved(
         &mut self,
-        life: &Life,
+        life: &Connection,
         time: Nanos,
         observer: &mut impl Observer,
     ) {
         let reason =
             if life.established { CloseReason::LostSight } else { CloseReason::ConnectLostSight };
-        self.book_end(life, reason, TimeWait::None, None, time, observer);
+        self.record_close(life, reason, TimeWait::None, None, time, observer);
     }
 
-    fn book_end(
+    fn record_close(
         &mut self,
-        life: &Life,
+        life: &Connection,
         reason: CloseReason,
         time_wait: TimeWait,
         end: Option<&Transition>,
         time: Nanos,
         observer: &mut impl Observer,
     ) {
-        debug_assert_eq!(life.established, reason.outcome() == Outcome::Closed);
+        debug_assert_eq!(life.established, reason.phase() == Phase::Established);
         let closing = end.and_then(|end| end.closing);
         let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
-        let born = life.origin == Origin::Born;
+        let born = life.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, life.role));
 
         let row = self.ports.get_mut(life.row);
@@ -182,7 +182,7 @@ impl Tracker {
                 }
             }
             if born && end.is_some() {
-                row.interval.lifetime.add(time.saturating_sub(life.since) / 1000);
+                row.interval.lifetime.add(time.saturating_sub(life.first_seen) / 1000);
             }
         } else {
             row.gauges.pending -= 1;
@@ -200,14 +200,14 @@ impl Tracker {
             service_port: life.service_port(),
             reason,
             origin: life.origin,
-            opened: born.then_some(life.since),
-            since: life.since,
+            opened: born.then_some(life.first_seen),
+            since: life.first_seen,
             closed: time,
             handshake: life.handshake,
             time_wait: match time_wait {
                 TimeWait::Entered | TimeWait::InFinWait2 => Some(true),
                 TimeWait::None | TimeWait::Overflowed => Some(false),
-                TimeWait::Doubtful => None,
+                TimeWait::Unconfirmed => None,
             },
             idle_us: idle_us.filter(|_| life.established),
             owner: life.owner.clone(),

@@ -5,15 +5,15 @@ use std::{net::SocketAddr, sync::Arc};
 use synfin_common::state::TcpState;
 
 use crate::{
-    tcp::{role::Role, transition::Step},
+    tcp::{role::Role, transition::TransitionKind},
     trace::{
         event::{Input, Transition},
         filter::{Facts, KnownCgroup},
         ids::{NetnsId, SockId},
-        scan::{Holder, WalkedSocket, WalkedTimeWait},
+        scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
         time::Nanos,
     },
-    tracker::{Observer, Tracker, listeners::Listener, owners::Held, undecided::Known},
+    tracker::{Observer, Tracker, listeners::Listener, owners::SocketOwners, undecided::Decision},
 };
 
 /// [`Facts`] of a socket that is not in the books.
@@ -53,60 +53,62 @@ impl Evidence {
 
 impl Tracker {
     /// Lets a transition in, leaves it out, or keeps it back.
-    pub(in crate::tracker) fn at_gate(
+    pub(in crate::tracker) fn filter_transition(
         &mut self,
         transition: &Transition,
         observer: &mut impl Observer,
     ) {
         let sock = transition.sock;
-        let step = Step::of(transition.old, transition.new);
+        let step = TransitionKind::of(transition.old, transition.new);
         match step {
-            Step::Listens | Step::StopsListening => {
-                return self.listener_at_gate(transition, observer);
+            TransitionKind::Listens | TransitionKind::StopsListening => {
+                return self.filter_listener(transition, observer);
             }
-            Step::Birth(_) => {
-                self.gate.forget(sock);
+            TransitionKind::Birth(_) => {
+                self.undecided.forget(sock);
                 if self.connections.get(sock).is_some() {
                     // The socket's address is used anew, so we missed how its last life ended.
                     self.gaps += 1;
-                    self.lose(sock, transition.time, observer);
+                    self.lose_sight(sock, transition.time, observer);
                 }
             }
-            Step::Onward | Step::End if self.connections.get(sock).is_some() => {
+            TransitionKind::Onward | TransitionKind::End
+                if self.connections.get(sock).is_some() =>
+            {
                 return self.transition(transition, observer);
             }
-            Step::Onward | Step::End => {}
+            TransitionKind::Onward | TransitionKind::End => {}
         }
-        let verdict = match self.gate.known(sock) {
-            Known::Excluded => Some(false),
-            _ => self.gate.judge(&self.evidence(transition).facts()),
+        let verdict = match self.undecided.decision(sock) {
+            Decision::Excluded => Some(false),
+            _ => self.undecided.judge(&self.evidence(transition).facts()),
         };
         match verdict {
             Some(true) => {
-                self.let_in(sock, observer);
+                self.admit(sock, observer);
                 self.transition(transition, observer);
             }
             // The last record has not decided, so nothing will.
-            None | Some(false) if step == Step::End => {
-                if let Some(walk) = &mut self.walk {
+            None | Some(false) if step == TransitionKind::End => {
+                if let Some(walk) = &mut self.scan {
                     walk.closed(transition);
                 }
-                self.gate.forget(sock);
-                self.gate.leave_out();
+                self.undecided.forget(sock);
+                self.undecided.count_filtered();
             }
             Some(false) => {
-                self.gate.exclude(sock, transition.netns, transition.time);
-                self.gate.leave_out();
+                self.undecided.exclude(sock, transition.netns, transition.time);
+                self.undecided.count_filtered();
             }
             None => {
                 let record = Input::Transition(transition.clone());
-                self.gate.keep_back(sock, transition.netns, transition.time, record);
+                self.undecided.hold(sock, transition.netns, transition.time, record);
             }
         }
     }
 
     /// A listener tells who serves a port, whether it is shown itself or not.
-    fn listener_at_gate(&mut self, transition: &Transition, observer: &mut impl Observer) {
+    fn filter_listener(&mut self, transition: &Transition, observer: &mut impl Observer) {
         let known = self.listeners.get(transition.sock);
         let pids = match known {
             Some(listener) => listener.pids(),
@@ -124,22 +126,22 @@ impl Tracker {
                 |listener| self.cgroup_of_record(Some(listener.cgroup)),
             ),
         };
-        match self.gate.judge(&evidence.facts()) {
+        match self.undecided.judge(&evidence.facts()) {
             Some(true) => self.transition(transition, observer),
             Some(false) | None => {
-                self.gate.leave_out();
+                self.undecided.count_filtered();
                 self.transition(transition, &mut ());
             }
         }
     }
 
     /// Lets in what was kept back.
-    fn let_in(&mut self, sock: SockId, observer: &mut impl Observer) {
-        for record in self.gate.let_in(sock) {
+    fn admit(&mut self, sock: SockId, observer: &mut impl Observer) {
+        for record in self.undecided.admit(sock) {
             match record {
                 Input::Transition(transition) => self.transition(&transition, observer),
                 Input::Reset(reset) => self.reset(&reset, observer),
-                Input::TimeWaitEntry(entry) => self.remains(&entry),
+                Input::TimeWaitEntry(entry) => self.time_wait_entered(&entry),
                 Input::Accepted(accepted) => self.accepted(&accepted),
                 _ => unreachable!("only records of hooks are kept back"),
             }
@@ -147,26 +149,26 @@ impl Tracker {
     }
 
     /// A record of a socket that is not in the books, and no transition.
-    pub(super) fn aside_at_gate(&mut self, sock: SockId, time: Nanos, record: Input) {
-        if self.gate.is_open() {
+    pub(super) fn filter_event(&mut self, sock: SockId, time: Nanos, record: Input) {
+        if self.undecided.admits_everything() {
             return;
         }
-        match self.gate.known(sock) {
-            Known::Waiting(_, netns) => self.gate.keep_back(sock, netns, time, record),
-            Known::Excluded | Known::Nothing => self.gate.leave_out(),
+        match self.undecided.decision(sock) {
+            Decision::Waiting(_, netns) => self.undecided.hold(sock, netns, time, record),
+            Decision::Excluded | Decision::Nothing => self.undecided.count_filtered(),
         }
     }
 
     /// What is known of a socket by a record, and by those before it.
     fn evidence(&self, transition: &Transition) -> Evidence {
-        let kept = match self.gate.known(transition.sock) {
-            Known::Waiting(records, _) => records,
-            Known::Excluded | Known::Nothing => &[],
+        let kept = match self.undecided.decision(transition.sock) {
+            Decision::Waiting(records, _) => records,
+            Decision::Excluded | Decision::Nothing => &[],
         };
         let birth = transitions(kept).next().unwrap_or(transition);
         let ends = (transition.local, transition.remote);
-        let role = match Step::of(birth.old, birth.new) {
-            Step::Birth(role) => role,
+        let role = match TransitionKind::of(birth.old, birth.new) {
+            TransitionKind::Birth(role) => role,
             _ if birth.old == TcpState::SynSent => Role::Client,
             _ => self.role_of(transition.netns, ends, None).0,
         };
@@ -174,7 +176,7 @@ impl Tracker {
             Role::Client => (Vec::from_iter(birth.pid), birth.pid.is_some()),
             Role::Server => {
                 // One that was forked since may serve it.
-                let looked_at = self.listeners.looked_at(transition.netns, transition.local);
+                let looked_at = self.listeners.owners_checked(transition.netns, transition.local);
                 let pids = self.listeners.pids(transition.netns, transition.local);
                 (pids, looked_at > birth.time)
             }
@@ -206,35 +208,35 @@ impl Tracker {
 
     /// Whether a connection that a walk met, and that is not in the books, is to be adopted. What
     /// was kept back of it is let in first.
-    pub(in crate::tracker) fn admits_walked(
+    pub(in crate::tracker) fn admits_scanned(
         &mut self,
         netns: NetnsId,
         walk: u32,
-        socket: &WalkedSocket,
+        socket: &ScannedSocket,
         observer: &mut impl Observer,
     ) -> bool {
-        if self.gate.is_open() {
+        if self.undecided.admits_everything() {
             return true;
         }
-        if !self.gate.meet(socket.sock, walk, socket.time) {
+        if !self.undecided.on_scan(socket.sock, walk, socket.time) {
             return false;
         }
-        let evidence = match self.gate.known(socket.sock) {
-            Known::Excluded => return false,
-            Known::Waiting([Input::Transition(first), ..], _) => {
+        let evidence = match self.undecided.decision(socket.sock) {
+            Decision::Excluded => return false,
+            Decision::Waiting([Input::Transition(first), ..], _) => {
                 let (local, remote) = (socket.local, socket.remote);
                 Evidence { local, remote, ..self.evidence(first) }
             }
-            _ => self.walked_evidence(netns, socket),
+            _ => self.scanned_evidence(netns, socket),
         };
-        match self.gate.judge(&evidence.facts()) {
+        match self.undecided.judge(&evidence.facts()) {
             Some(true) => {
-                self.let_in(socket.sock, observer);
+                self.admit(socket.sock, observer);
                 true
             }
             Some(false) => {
-                self.gate.exclude(socket.sock, netns, socket.time);
-                self.gate.meet(socket.sock, walk, socket.time);
+                self.undecided.exclude(socket.sock, netns, socket.time);
+                self.undecided.on_scan(socket.sock, walk, socket.time);
                 false
             }
             None => false,
@@ -242,14 +244,14 @@ impl Tracker {
     }
 
     /// What a walk shows of a socket of which no record was kept.
-    fn walked_evidence(&self, netns: NetnsId, socket: &WalkedSocket) -> Evidence {
+    fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> Evidence {
         let (local, remote) = (socket.local, socket.remote);
         let (role, _) = self.role_of(netns, (local, remote), socket.port_by_connect);
-        let mut pids = self.held.pids(socket.sock);
+        let mut pids = self.socket_owners.pids(socket.sock);
         let mut all_pids = !pids.is_empty();
         if role == Role::Server {
             pids.extend(self.listeners.pids(netns, local));
-            all_pids |= self.listeners.looked_at(netns, local) > 0;
+            all_pids |= self.listeners.owners_checked(netns, local) > 0;
         }
         let cgroup = self.cgroup(socket.cgroup);
         Evidence { netns, role, local, remote, pids, all_pids, cgroup }
@@ -257,7 +259,7 @@ impl Tracker {
 
     /// Whether figures of a listener that a walk met are to be shown.
     pub(in crate::tracker) fn shows_listener(&self, sock: SockId) -> bool {
-        self.gate.is_open()
+        self.undecided.admits_everything()
             || self.listeners.get(sock).is_some_and(|listener| {
                 self.shows(&Evidence {
                     netns: listener.netns,
@@ -265,7 +267,7 @@ impl Tracker {
                     local: listener.local,
                     remote: (listener.local.ip(), 0).into(),
                     pids: listener.pids(),
-                    all_pids: listener.looked_at > 0,
+                    all_pids: listener.owners_checked_at > 0,
                     cgroup: self.cgroup(listener.cgroup),
                 })
             })
@@ -275,7 +277,7 @@ impl Tracker {
     /// shown.
     pub(in crate::tracker) fn shows_port(&self, netns: NetnsId, port: u16) -> bool {
         let unspecified = |port| SocketAddr::from(([0, 0, 0, 0], port));
-        self.gate.is_open()
+        self.undecided.admits_everything()
             || self.shows(&Evidence {
                 netns,
                 role: Role::Server,
@@ -291,16 +293,16 @@ impl Tracker {
     pub(in crate::tracker) fn shows_half_open(
         &self,
         netns: NetnsId,
-        socket: &WalkedSocket,
+        socket: &ScannedSocket,
     ) -> bool {
-        self.gate.is_open()
+        self.undecided.admits_everything()
             || self.shows(&Evidence {
                 netns,
                 role: Role::Server,
                 local: socket.local,
                 remote: socket.remote,
                 pids: self.listeners.pids(netns, socket.local),
-                all_pids: self.listeners.looked_at(netns, socket.local) > 0,
+                all_pids: self.listeners.owners_checked(netns, socket.local) > 0,
                 cgroup: Cgroup::Unknown,
             })
     }
@@ -312,9 +314,9 @@ impl Tracker {
         netns: NetnsId,
         role: Role,
         role_assumed: bool,
-        socket: &WalkedTimeWait,
+        socket: &ScannedTimeWait,
     ) -> bool {
-        self.gate.is_open()
+        self.undecided.admits_everything()
             || !role_assumed
                 && self.shows(&Evidence {
                     netns,
@@ -328,43 +330,43 @@ impl Tracker {
     }
 
     fn shows(&self, evidence: &Evidence) -> bool {
-        self.gate.judge(&evidence.facts()) == Some(true)
+        self.undecided.judge(&evidence.facts()) == Some(true)
     }
 
     /// Learns who holds which sockets.
-    pub(in crate::tracker) fn look_at_holders(
+    pub(in crate::tracker) fn apply_socket_holders(
         &mut self,
-        holders: &[Holder],
+        holders: &[SocketHolder],
         observer: &mut impl Observer,
     ) {
-        self.held = Held::new(holders, &self.names);
-        for sock in self.held.socks() {
+        self.socket_owners = SocketOwners::new(holders, &self.names);
+        for sock in self.socket_owners.socks() {
             if let Some(listener) = self.listeners.get_mut(sock) {
-                if let Some(holders) = self.held.of(sock, listener.since) {
+                if let Some(holders) = self.socket_owners.of(sock, listener.listening_since) {
                     listener.is_held_by(holders);
                 }
             } else if let Some(life) = self.connections.get_mut(sock)
                 && life.owner.is_none()
-                && let Some(owner) = self.held.owner(sock, life.since)
+                && let Some(owner) = self.socket_owners.owner(sock, life.first_seen)
             {
-                self.ports.get_mut(life.row).own(&owner.label);
+                self.ports.get_mut(life.row).add_owner(&owner.label);
                 life.owner = Some(owner);
             }
         }
-        self.judge_waiting(observer);
+        self.decide_held(observer);
     }
 
     /// A server's listener may now be known to belong to a process that was asked for.
-    fn judge_waiting(&mut self, observer: &mut impl Observer) {
-        for sock in self.gate.waiting_socks() {
-            let last = match self.gate.known(sock) {
-                Known::Waiting(records, _) => transitions(records).next_back().cloned(),
+    fn decide_held(&mut self, observer: &mut impl Observer) {
+        for sock in self.undecided.waiting_socks() {
+            let last = match self.undecided.decision(sock) {
+                Decision::Waiting(records, _) => transitions(records).next_back().cloned(),
                 _ => None,
             };
             let Some(last) = last else { continue };
-            match self.gate.judge(&self.evidence(&last).facts()) {
-                Some(true) => self.let_in(sock, observer),
-                Some(false) => self.gate.exclude(sock, last.netns, last.time),
+            match self.undecided.judge(&self.evidence(&last).facts()) {
+                Some(true) => self.admit(sock, observer),
+                Some(false) => self.undecided.exclude(sock, last.netns, last.time),
                 None => {}
             }
         }

@@ -3,65 +3,65 @@
 use std::collections::VecDeque;
 
 use crate::{
-    tcp::coverage::Extra,
+    tcp::coverage::OptionalHook,
     trace::{
-        event::{Input, Remains, TimeWaitChange, TimeWaitEntry, Transition},
+        event::{Input, TimeWaitChange, TimeWaitEntry, TimeWaitKind, Transition},
         ids::{NetnsId, SockId},
         time::Nanos,
     },
     tracker::{
-        Life, Tracker,
+        Connection, Tracker,
         classify::TimeWait,
         pending_close,
         ports::RowId,
-        time_wait::{Ends, EndsKey, Entry, LATENESS, LENGTH, expiry, key},
+        time_wait::{EndpointPair, EndpointPairKey, Entry, LATENESS, LENGTH, expiry, key},
     },
 };
 
 /// Their ends follow at once; other processors report meanwhile.
-const ANNOUNCED_LIMIT: usize = 64;
+const EARLY_LIMIT: usize = 64;
 
 /// What sockets are about to leave behind of which this is the first that is heard: they are older
 /// than the trace, or their records were lost.
 #[derive(Debug, Default)]
-pub(in crate::tracker) struct Announced(VecDeque<TimeWaitEntry>);
+pub(in crate::tracker) struct EarlyTimeWaits(VecDeque<TimeWaitEntry>);
 
-impl Announced {
+impl EarlyTimeWaits {
     fn add(&mut self, entry: TimeWaitEntry) {
-        if self.0.len() >= ANNOUNCED_LIMIT {
+        if self.0.len() >= EARLY_LIMIT {
             self.0.pop_front();
         }
         self.0.push_back(entry);
     }
 
     /// What a socket that ends at this time leaves behind, if that was seen.
-    pub(in crate::tracker) fn take(&mut self, sock: SockId, end: Nanos) -> Option<Remains> {
+    pub(in crate::tracker) fn take(&mut self, sock: SockId, end: Nanos) -> Option<TimeWaitKind> {
         let is_its = |entry: &TimeWaitEntry| {
             entry.sock == sock && entry.time.abs_diff(end) < pending_close::WAIT
         };
         let place = self.0.iter().rposition(is_its)?;
-        Some(self.0.remove(place)?.remains)
+        Some(self.0.remove(place)?.kind)
     }
 }
 
 impl Tracker {
     /// Before its end a socket shows what it is about to leave behind.
-    pub(in crate::tracker) fn remains(&mut self, entry: &TimeWaitEntry) {
-        if !self.sight.has(Extra::TimeWait) {
+    pub(in crate::tracker) fn time_wait_entered(&mut self, entry: &TimeWaitEntry) {
+        if !self.coverage.has(OptionalHook::TimeWait) {
             return;
         }
         match self.connections.get_mut(entry.sock) {
-            Some(life) => life.remains = Some(entry.remains),
+            Some(life) => life.time_wait_kind = Some(entry.kind),
             None => {
-                self.announced.add(*entry);
-                self.aside_at_gate(entry.sock, entry.time, Input::TimeWaitEntry(*entry));
+                self.early_time_waits.add(*entry);
+                self.filter_event(entry.sock, entry.time, Input::TimeWaitEntry(*entry));
             }
         }
     }
 
     /// TIME_WAITs that were to end by this time are gone, as far as that is not shown.
     pub(in crate::tracker) fn expired(&self) -> Nanos {
-        let is_shown = self.sight.has(Extra::TimeWait);
+        let is_shown = self.coverage.has(OptionalHook::TimeWait);
         if is_shown { self.now.saturating_sub(LATENESS) } else { self.now }
     }
 
@@ -69,7 +69,7 @@ impl Tracker {
     pub(super) fn enter_time_wait(
         &mut self,
         end: &Transition,
-        life: &Life,
+        life: &Connection,
         time_wait: TimeWait,
         is_provisional: bool,
     ) {
@@ -83,7 +83,7 @@ impl Tracker {
             expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
         };
         // A walk may have met it before its end was told; or the end of an older one was lost.
-        let before = self.time_wait_rows.enter(life.netns, entry, self.walks);
+        let before = self.time_wait_rows.enter(life.netns, entry, self.scans);
         self.left(life.netns, ends, entry.key, before, false);
         let row = self.ports.get_mut(life.row);
         if is_orphan {
@@ -93,7 +93,7 @@ impl Tracker {
         } else {
             row.time_waits.enter(life.netns, time, expired);
         }
-        if let Some(walk) = &mut self.walk {
+        if let Some(walk) = &mut self.scan {
             walk.entered_time_wait(life.netns, entry);
         }
     }
@@ -102,7 +102,7 @@ impl Tracker {
     pub(in crate::tracker) fn time_wait_changes(&mut self, change: &TimeWaitChange) {
         let &TimeWaitChange { time, netns, local, remote, is_gone } = change;
         let ends = (local, remote);
-        if !self.sight.has(Extra::TimeWait) {
+        if !self.coverage.has(OptionalHook::TimeWait) {
             return;
         }
         if is_gone {
@@ -116,7 +116,7 @@ impl Tracker {
             self.leave(netns, &entry);
             self.ports.get_mut(entry.row).time_waits.enter(netns, time, expired);
         }
-        if let Some(walk) = &mut self.walk {
+        if let Some(walk) = &mut self.scan {
             walk.turned_to_time_wait(netns, key, time);
         }
     }
@@ -126,7 +126,7 @@ impl Tracker {
     pub(in crate::tracker) fn leave_time_wait(
         &mut self,
         netns: NetnsId,
-        ends: Ends,
+        ends: EndpointPair,
         is_seen: bool,
     ) {
         let key = key(netns, ends);
@@ -138,8 +138,8 @@ impl Tracker {
     fn left(
         &mut self,
         netns: NetnsId,
-        ends: Ends,
-        key: EndsKey,
+        ends: EndpointPair,
+        key: EndpointPairKey,
         left: Option<Entry>,
         is_seen: bool,
     ) {
@@ -149,7 +149,7 @@ impl Tracker {
             self.leave(netns, &entry);
         }
         if (is_seen || left.is_some())
-            && let Some(walk) = &mut self.walk
+            && let Some(walk) = &mut self.scan
         {
             walk.left_time_wait(netns, key);
         }
@@ -167,7 +167,12 @@ impl Tracker {
 
     /// Whether a row is still that of a TIME_WAIT at these ends: one in which nothing lived may
     /// have been given up. One that tells less apart may have been all that there was room for.
-    pub(in crate::tracker) fn is_row_of(&self, row: RowId, netns: NetnsId, ends: Ends) -> bool {
+    pub(in crate::tracker) fn is_row_of(
+        &self,
+        row: RowId,
+        netns: NetnsId,
+        ends: EndpointPair,
+    ) -> bool {
         self.ports.key(row).is_some_and(|key| {
             let port = key.role.service_port(ends.0, ends.1);
             [0, netns].contains(&key.netns) && key.port.is_none_or(|of_row| of_row == port)

@@ -44,7 +44,7 @@ pub(super) fn scrub(recording: &[u8], namespaces: &[NetnsId], names: &[&str]) ->
             Input::Transition(transition) => {
                 known.insert(transition.sock);
             }
-            Input::Socket(socket) => {
+            Input::ScannedSocket(socket) => {
                 known.insert(socket.sock);
             }
             _ => {}
@@ -95,23 +95,23 @@ impl Scrubber {
         Some(match frame {
             Frame::Session(session) => Frame::Session(Box::new(self.session(*session))),
             Frame::Events(batch) => Frame::Events(self.events(&batch).into()),
-            Frame::WalkBegin(mut begin) => {
+            Frame::ScanBegin(mut begin) => {
                 begin.time = self.time(begin.time);
                 begin.netns = self.walk_over(begin.netns)?;
-                Frame::WalkBegin(begin)
+                Frame::ScanBegin(begin)
             }
-            Frame::Walked(_) if self.elsewhere => return None,
-            Frame::Walked(found) => Frame::Walked(self.walked(&found).into()),
-            Frame::WalkEnd(mut end) => {
+            Frame::Scanned(_) if self.elsewhere => return None,
+            Frame::Scanned(found) => Frame::Scanned(self.walked(&found).into()),
+            Frame::ScanEnd(mut end) => {
                 (end.begun, end.ended) = (self.time(end.begun), self.time(end.ended));
                 if let Some(counters) = &mut end.counters {
                     counters.time = self.time(counters.time);
                 }
                 end.netns = self.walk_over(end.netns)?;
-                Frame::WalkEnd(end)
+                Frame::ScanEnd(end)
             }
             Frame::Tick(tick) => Frame::Tick(self.tick(tick)),
-            Frame::Held(held) => Frame::Held(self.held(&held).into()),
+            Frame::SocketHolders(held) => Frame::SocketHolders(self.held(&held).into()),
             // Cgroups and namespaces of this host.
             Frame::Names(_) => return None,
         })

@@ -32,7 +32,7 @@ pub(super) struct Expected {
 
 /// One end of a connection as it was seen to end.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct Observed {
     role: Role,
     local: SocketAddr,
     remote: SocketAddr,
@@ -45,7 +45,7 @@ pub(super) struct Seen {
     from_birth: bool,
 }
 
-impl From<&Closed> for Seen {
+impl From<&Closed> for Observed {
     fn from(closed: &Closed) -> Self {
         Self {
             role: closed.role,
@@ -56,7 +56,7 @@ impl From<&Closed> for Seen {
             time_wait: closed.time_wait,
             bytes: closed.bytes_sent.zip(closed.bytes_received),
             pid: closed.owner.as_ref().and_then(|owner| owner.pid),
-            from_birth: closed.origin == Origin::Born && !closed.role_assumed,
+            from_birth: closed.origin == Origin::Observed && !closed.role_assumed,
         }
     }
 }
@@ -80,10 +80,10 @@ const LONGEST_HANDSHAKE_US: u32 = 1_000_000;
 /// What differs, each in a line.
 pub(super) fn deviations(
     expected: &[Expected],
-    seen: &[Seen],
+    seen: &[Observed],
     circumstances: Circumstances,
 ) -> Vec<String> {
-    let mut by_ends: HashMap<_, VecDeque<&Seen>> = HashMap::new();
+    let mut by_ends: HashMap<_, VecDeque<&Observed>> = HashMap::new();
     for seen in seen {
         by_ends.entry((seen.role, seen.local, seen.remote)).or_default().push_back(seen);
     }
@@ -121,7 +121,7 @@ pub(super) fn deviations(
 impl Expected {
     fn may_be_unmeasured(
         &self,
-        seen: &Seen,
+        seen: &Observed,
         circumstances: Circumstances,
         given_up: usize,
     ) -> bool {
@@ -132,7 +132,7 @@ impl Expected {
 
     fn compare(
         &self,
-        seen: &Seen,
+        seen: &Observed,
         pid: Option<u32>,
         unmeasured_is_right: bool,
         differs: &mut impl FnMut(String),
@@ -191,10 +191,10 @@ mod tests {
         }
     }
 
-    fn as_expected(expected: Expected) -> Seen {
+    fn as_expected(expected: Expected) -> Observed {
         let Expected { role, local, remote, reason, time_wait, bytes, .. } = expected;
         let handshake = expected.established.then_some(Handshake::Clean { us: 23 });
-        Seen {
+        Observed {
             role,
             local,
             remote,
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn every_difference_is_named() {
         let right = as_expected(end(1));
-        let tampered = |seen: Seen, named: &str| {
+        let tampered = |seen: Observed, named: &str| {
             let told = deviations(&[end(1)], &[seen], OURS);
             assert_eq!(told.len(), 1, "{told:?}");
             assert!(
@@ -231,26 +231,29 @@ mod tests {
             assert!(told[0].contains(named), "{told:?}");
         };
         tampered(
-            Seen { reason: CloseReason::ResetByPeer, ..right.clone() },
+            Observed { reason: CloseReason::ResetByPeer, ..right.clone() },
             "the reason is reset_by_peer, not closed_by_peer",
         );
-        tampered(Seen { time_wait: Some(true), ..right.clone() }, "time_wait is true, not false");
         tampered(
-            Seen { bytes: Some((1000, 101)), ..right.clone() },
+            Observed { time_wait: Some(true), ..right.clone() },
+            "time_wait is true, not false",
+        );
+        tampered(
+            Observed { bytes: Some((1000, 101)), ..right.clone() },
             "is Some((1000, 101)), not Some((1000, 100))",
         );
-        tampered(Seen { bytes: None, ..right.clone() }, "is None, not Some((1000, 100))");
-        tampered(Seen { pid: Some(1), ..right.clone() }, "the owner is Some(1), not Some(77)");
-        tampered(Seen { pid: None, ..right.clone() }, "the owner is None");
-        tampered(Seen { from_birth: false, ..right.clone() }, "was not seen from its birth");
-        tampered(Seen { handshake: None, ..right.clone() }, "the handshake is None");
+        tampered(Observed { bytes: None, ..right.clone() }, "is None, not Some((1000, 100))");
+        tampered(Observed { pid: Some(1), ..right.clone() }, "the owner is Some(1), not Some(77)");
+        tampered(Observed { pid: None, ..right.clone() }, "the owner is None");
+        tampered(Observed { from_birth: false, ..right.clone() }, "was not seen from its birth");
+        tampered(Observed { handshake: None, ..right.clone() }, "the handshake is None");
         tampered(
-            Seen { handshake: Some(Handshake::Clean { us: 5_000_000 }), ..right.clone() },
+            Observed { handshake: Some(Handshake::Clean { us: 5_000_000 }), ..right.clone() },
             "5000000",
         );
         let retransmitted = Handshake::Retransmitted { us: 1_000_000, times: 1 };
-        tampered(Seen { handshake: Some(retransmitted), ..right.clone() }, "Retransmitted");
-        tampered(Seen { role: Role::Client, ..right }, "was not seen to end");
+        tampered(Observed { handshake: Some(retransmitted), ..right.clone() }, "Retransmitted");
+        tampered(Observed { role: Role::Client, ..right }, "was not seen to end");
     }
 
     #[test]
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn a_failure_has_no_handshake() {
         let refused = Expected { established: false, bytes: None, ..end(1) };
-        let seen = Seen { handshake: Some(Handshake::Clean { us: 1 }), ..as_expected(refused) };
+        let seen = Observed { handshake: Some(Handshake::Clean { us: 1 }), ..as_expected(refused) };
         let told = deviations(&[refused], &[seen], OURS);
         assert!(told.len() == 1 && told[0].contains("there was none"), "{told:?}");
     }
@@ -273,8 +276,10 @@ mod tests {
     fn cookies_are_forgiven_where_they_must_be() {
         let cookie = Some(Handshake::Unmeasured(Unmeasured::SynCookie));
         let expected: Vec<_> = (1..=10).map(end).collect();
-        let seen: Vec<_> =
-            expected.iter().map(|&end| Seen { handshake: cookie, ..as_expected(end) }).collect();
+        let seen: Vec<_> = expected
+            .iter()
+            .map(|&end| Observed { handshake: cookie, ..as_expected(end) })
+            .collect();
         assert_eq!(deviations(&expected, &seen, OURS).len(), 10 - FORGIVEN);
         assert_eq!(deviations(&expected, &seen, Circumstances { cookies: true, ..OURS }), [""; 0]);
     }

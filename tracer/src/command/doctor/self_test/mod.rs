@@ -13,7 +13,7 @@ use super::{
     check::Check,
     host,
     self_test::{
-        compare::{Circumstances, Seen},
+        compare::{Circumstances, Observed},
         traffic::Made,
     },
 };
@@ -35,14 +35,14 @@ const SHOWN: usize = 10;
 
 /// A self-test that is over.
 #[derive(Default)]
-pub(crate) struct Trial {
+pub(crate) struct SelfTestResult {
     /// What was made; `None`: the test did not come to its end.
     made: Option<Result<Made>>,
     deviations: Vec<String>,
     events: Events,
 }
 
-impl Trial {
+impl SelfTestResult {
     /// Everything was made, and seen as it was.
     pub(super) fn is_right(&self) -> bool {
         matches!(self.made, Some(Ok(_))) && self.deviations.is_empty()
@@ -114,17 +114,17 @@ impl Trial {
 
 /// The self-test at work.
 pub(crate) struct SelfTest<'a> {
-    trial: &'a mut Trial,
+    trial: &'a mut SelfTestResult,
     netns: Option<NetnsId>,
     maker: Option<JoinHandle<Result<Made>>>,
-    seen: Vec<Seen>,
+    seen: Vec<Observed>,
     now: Nanos,
     /// When everything had been made.
     made_at: Option<Nanos>,
 }
 
 impl<'a> SelfTest<'a> {
-    pub(super) fn new(trial: &'a mut Trial) -> Self {
+    pub(super) fn new(trial: &'a mut SelfTestResult) -> Self {
         Self { trial, netns: None, maker: None, seen: Vec::new(), now: 0, made_at: None }
     }
 
@@ -144,7 +144,7 @@ fn circumstances() -> Circumstances {
 impl Observer for SelfTest<'_> {
     fn closed(&mut self, closed: &Closed) {
         if Some(closed.netns) == self.netns && closed.local.ip().is_loopback() {
-            self.seen.push(Seen::from(closed));
+            self.seen.push(Observed::from(closed));
         }
     }
 }

@@ -28,9 +28,9 @@ const ANSWER: [u8; 1000] = [b'a'; 1000];
 /// Nobody waits longer.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-type Fate = fn(IpAddr, &mut Made) -> io::Result<()>;
+type Scenario = fn(IpAddr, &mut Made) -> io::Result<()>;
 
-const FATES: [(&str, Fate); 8] = [
+const SCENARIOS: [(&str, Scenario); 8] = [
     ("closed by the client", closed_by_client),
     ("closed by the server", closed_by_server),
     ("half-closed by the client", half_closed),
@@ -56,7 +56,7 @@ pub(super) fn make_all() -> anyhow::Result<Made> {
     let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
     addresses.extend(made.ipv6.then_some(IpAddr::from(Ipv6Addr::LOCALHOST)));
     for address in addresses {
-        for (name, fate) in FATES {
+        for (name, fate) in SCENARIOS {
             made.fate = name;
             fate(address, &mut made)
                 .map_err(|error| anyhow::anyhow!("{name} on {address}: {error}"))?;
