@@ -56,7 +56,7 @@ fn time_waits() -> Vec<Frame> {
         })
     });
     let mut tape = Tape::begin();
-    tape.walk(&met.collect::<Vec<_>>());
+    tape.scan(&met.collect::<Vec<_>>());
     tape.frames
 }
 
@@ -87,7 +87,7 @@ fn transitions(criterion: &mut Criterion) {
     });
 }
 
-fn walks(criterion: &mut Criterion) {
+fn scans(criterion: &mut Criterion) {
     let frames = time_waits();
     let mut tracker = tracker();
     tell(&mut tracker, &frames);
@@ -130,6 +130,6 @@ fn reports(criterion: &mut Criterion) {
 criterion_group! {
     name = stages;
     config = Criterion::default().measurement_time(Duration::from_secs(3));
-    targets = transitions, walks, distributions, reports
+    targets = transitions, scans, distributions, reports
 }
 criterion_main!(stages);

@@ -272,7 +272,7 @@ fn record() -> impl Strategy<Value = Input> {
     prop_oneof![8 => transition, 1 => reset, 1 => entry, 2 => change, 1 => accepted]
 }
 
-/// Anything that a walk can meet.
+/// Anything that a scan can meet.
 fn finding() -> impl Strategy<Value = Input> {
     let what = (any::<(u64, u64, u64)>(), state(), ends(), any::<Option<bool>>());
     let figures = (any::<[u32; 4]>(), any::<(u8, u32)>(), milliseconds());

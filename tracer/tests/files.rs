@@ -102,7 +102,7 @@ fn handshakes_and_time_waits_are_those_of_the_report() {
     let p99 = COMPARED.iter().position(|figure| figure.key == "handshake.clean.p99_us").unwrap();
     let rows = compare(&intervals, &intervals).rows;
     let expected = rows.iter().filter_map(|row| {
-        let p99 = row.figures[p99].before?;
+        let p99 = row.columns[p99].before?;
         Some(((row.name.role.clone(), row.name.what.clone()), p99))
     });
     let [found] = files.ask("report", "json", [&query("p99-json")]);

@@ -84,7 +84,7 @@ impl Flight {
         let stays = Sock::new(2, "192.0.2.10:443", "198.51.100.8:50000").met_in(Established, None);
         let met =
             [listener, stays].map(|socket| Input::ScannedSocket(ScannedSocket { time, ..socket }));
-        self.tape.at(ms).walk(&met);
+        self.tape.at(ms).scan(&met);
     }
 
     fn record(&mut self, ms: u64) {

@@ -489,7 +489,7 @@ fn handshakes() -> Vec<Row> {
     ]
 }
 
-/// A life, and what is to be said of it.
+/// A connection, and what is to be said of it.
 #[derive(Clone)]
 struct Row {
     name: &'static str,
@@ -511,7 +511,7 @@ fn check(rows: Vec<Row>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What is said of a life after its end.
+/// What is said of a connection after its end.
 #[derive(Clone, Debug, PartialEq)]
 struct Ending {
     /// `None`: it never was a connection.
@@ -551,7 +551,7 @@ impl Ending {
 
 const ROUND_TRIP_US: u32 = 187;
 
-/// How a life goes, as the kernel reports it.
+/// How a connection goes, as the kernel reports it.
 #[derive(Clone)]
 struct Script {
     role: Role,
@@ -572,7 +572,7 @@ struct Script {
     probes: u8,
 }
 
-/// A life from connect() on.
+/// A connection from connect() on.
 fn client() -> Script {
     Script {
         role: Role::Client,
@@ -593,7 +593,7 @@ fn client() -> Script {
     }
 }
 
-/// A life from a listener on.
+/// A connection from a listener on.
 fn server() -> Script {
     Script { role: Role::Server, birth_flags: NONE, ..client() }
 }
@@ -650,7 +650,7 @@ impl Script {
         Self { reset_sent: Some((Side::After, reason, answer)), ..self }
     }
 
-    /// No record tells of its end: a walk meets it, and two more do not.
+    /// No record tells of its end: a scan meets it, and two more do not.
     fn vanishes(self) -> Self {
         Self { end_seen: false, ..self }
     }
@@ -741,9 +741,9 @@ impl Script {
             }));
         }
         if !self.end_seen {
-            inputs.extend(walk(time + SECOND, Some(self.met(time + SECOND, old))));
-            inputs.extend(walk(time + 2 * SECOND, None));
-            inputs.extend(walk(time + 3 * SECOND, None));
+            inputs.extend(scan(time + SECOND, Some(self.met(time + SECOND, old))));
+            inputs.extend(scan(time + 2 * SECOND, None));
+            inputs.extend(scan(time + 3 * SECOND, None));
             return inputs;
         }
         let reset_sent = |sent: Side| {
@@ -783,7 +783,7 @@ impl Script {
         Transition { flags: self.birth_flags, opening: Some(opening), ..birth }
     }
 
-    /// By a walk.
+    /// By a scan.
     fn met(&self, time: u64, state: TcpState) -> Input {
         let (local, remote) = self.ends();
         Input::ScannedSocket(ScannedSocket {
@@ -827,8 +827,8 @@ impl Script {
     }
 }
 
-/// A walk over all sockets, and the only one that it met.
-fn walk(time: u64, met: Option<Input>) -> Vec<Input> {
+/// A scan over all sockets, and the only one that it met.
+fn scan(time: u64, met: Option<Input>) -> Vec<Input> {
     let begin = Input::ScanBegin(ScanBegin { netns: NETNS, time });
     let end = ScanEnd {
         netns: NETNS,

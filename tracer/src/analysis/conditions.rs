@@ -89,16 +89,16 @@ impl FailOn {
     /// Whether it is so in this report.
     pub(crate) fn judge(&self, session: &Session, snapshot: &Snapshot) -> Verdict {
         let value = match self.subject {
-            Subject::Rows(which, figure, word) => {
+            Subject::Rows(which, column, word) => {
                 let rows = which.rows(session, snapshot);
-                let mut values = rows.iter().map(|row| one_of(figure.value(row), word));
+                let mut values = rows.iter().map(|row| one_of(column.value(row), word));
                 values.find(|value| *value != Value::Unknown).unwrap_or(Value::Unknown)
             }
-            Subject::Header(figure, word) => {
+            Subject::Header(column, word) => {
                 let header = Header::new(session, snapshot, By::Port);
-                one_of(figure.value(&header), word)
+                one_of(column.value(&header), word)
             }
-            Subject::Events(figure) => figure.value(&snapshot.events),
+            Subject::Events(column) => column.value(&snapshot.events),
         };
         match number(&value) {
             None => Verdict::Unknown,
@@ -158,7 +158,7 @@ impl FromStr for FailOn {
         const FORM: &str = "a condition is [ROWS.]FIGURE, one of < <= == != >= >, and a number: \
              abnormal>0, server:8080.handshake.clean.p99_us>50000";
         let place = text.find(['<', '>', '=', '!']).ok_or(FORM)?;
-        let (figure, rest) = text.split_at(place);
+        let (column, rest) = text.split_at(place);
         let written = Comparison::WRITTEN.iter().find(|(sign, _)| rest.starts_with(sign));
         let &(sign, comparison) = written.ok_or(FORM)?;
         let bound = rest[sign.len()..].trim();
@@ -166,7 +166,7 @@ impl FromStr for FailOn {
         if !bound.is_finite() {
             return Err(format!("{bound} is no number to compare with"));
         }
-        let subject = Subject::from_str(figure.trim())?;
+        let subject = Subject::from_str(column.trim())?;
         Ok(Self { text: text.to_owned(), subject, comparison, bound })
     }
 }
@@ -176,15 +176,15 @@ impl FromStr for Subject {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (which, key) = RowSelector::split(text)?;
-        if let Some((figure, word)) = named(COLUMNS, key)? {
-            return Ok(Self::Rows(which, figure, word));
+        if let Some((column, word)) = named(COLUMNS, key)? {
+            return Ok(Self::Rows(which, column, word));
         }
         if which == RowSelector::All {
-            if let Some((figure, word)) = named(HEADER, key)? {
-                return Ok(Self::Header(figure, word));
+            if let Some((column, word)) = named(HEADER, key)? {
+                return Ok(Self::Header(column, word));
             }
-            if let Some((figure, _)) = named(EVENTS, key)? {
-                return Ok(Self::Events(figure));
+            if let Some((column, _)) = named(EVENTS, key)? {
+                return Ok(Self::Events(column));
             }
         }
         Err(not_known(key))
@@ -213,25 +213,25 @@ impl RowSelector {
 type Named<T> = (&'static Column<T>, Option<&'static str>);
 
 /// The figure of this name.
-fn named<T>(figures: &'static [Column<T>], key: &str) -> Result<Option<Named<T>>, String> {
-    if let Some(figure) = figures.iter().find(|figure| figure.about.key == key) {
-        return match figure.about.kind {
+fn named<T>(columns: &'static [Column<T>], key: &str) -> Result<Option<Named<T>>, String> {
+    if let Some(column) = columns.iter().find(|column| column.about.key == key) {
+        return match column.about.kind {
             ColumnKind::Counts(words) => Err(format!(
                 "{key} is a count for each {}: name one, as in {key}.{}",
                 words.name,
                 (words.all)()[0],
             )),
-            kind if is_number(kind) => Ok(Some((figure, None))),
+            kind if is_number(kind) => Ok(Some((column, None))),
             kind => Err(format!("{key} is no number, but {}", kind.form())),
         };
     }
     let Some((parent, word)) = key.rsplit_once('.') else { return Ok(None) };
-    let Some(figure) = figures.iter().find(|figure| figure.about.key == parent) else {
+    let Some(column) = columns.iter().find(|column| column.about.key == parent) else {
         return Ok(None);
     };
-    let ColumnKind::Counts(words) = figure.about.kind else { return Ok(None) };
+    let ColumnKind::Counts(words) = column.about.kind else { return Ok(None) };
     match (words.all)().into_iter().find(|known| *known == word) {
-        Some(word) => Ok(Some((figure, Some(word)))),
+        Some(word) => Ok(Some((column, Some(word)))),
         None => {
             Err(format!("{word:?} is no {}; they are {}", words.name, (words.all)().join(", ")))
         }
@@ -251,8 +251,8 @@ fn is_number(kind: ColumnKind) -> bool {
 
 fn not_known(key: &str) -> String {
     let of = |about: &ColumnInfo| about.key;
-    let keys = COLUMNS.iter().map(|figure| of(&figure.about));
-    let keys = keys.chain(EVENTS.iter().map(|figure| of(&figure.about)));
+    let keys = COLUMNS.iter().map(|column| of(&column.about));
+    let keys = keys.chain(EVENTS.iter().map(|column| of(&column.about)));
     let nearest = keys.max_by(|one, other| {
         let alike = |known: &str| strsim::jaro_winkler(known, key);
         alike(one).total_cmp(&alike(other))
@@ -299,9 +299,9 @@ impl ConditionSet {
         self.connections |= snapshot.has_connections();
         let mut said = Vec::new();
         for (condition, judged) in self.conditions.iter().zip(&mut self.judged) {
-            let judgement = condition.judge(session, snapshot);
-            *judged |= judgement != Verdict::Unknown;
-            if let Verdict::Violated(value) = judgement {
+            let verdict = condition.judge(session, snapshot);
+            *judged |= verdict != Verdict::Unknown;
+            if let Verdict::Violated(value) = verdict {
                 said.push(format!("--fail-on '{}': it is {value}", condition.text));
                 self.violated = true;
             }

@@ -394,9 +394,9 @@ impl Run {
                 let start = session.clock.monotonic_ns;
                 let asked = self.filter.of_recording(session)?;
                 let filters = vec![session.filter.clone(), asked];
-                let sight = Coverage::of(&session.shown);
+                let coverage = Coverage::of(&session.shown);
                 let new = Tracker::new(self.limits, start);
-                tracker = Some(new.with_filters(filters).with_coverage(sight));
+                tracker = Some(new.with_filters(filters).with_coverage(coverage));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
                 ring_bytes = session.ring_bytes;
                 output.begin(session);

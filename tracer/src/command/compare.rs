@@ -111,7 +111,7 @@ fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
     };
     let name = escape_control(&format!("{} {}", row.name.role, row.name.what));
     writeln!(out, "{:<34} {:>10} {:>10}", format!("{name}{where_}"), SIDES[0], SIDES[1])?;
-    for (compared, change) in COMPARED.iter().zip(&row.figures) {
+    for (compared, change) in COMPARED.iter().zip(&row.columns) {
         let Change { before, after } = change;
         if before.is_none() && after.is_none() {
             continue;
@@ -153,9 +153,9 @@ fn to_json(found: &Comparison) -> Value {
         reasons.iter().map(|(reason, count)| (reason.clone(), json!(count))).collect()
     };
     let rows = found.rows.iter().map(|row| {
-        let figures: serde_json::Map<_, _> = COMPARED
+        let columns: serde_json::Map<_, _> = COMPARED
             .iter()
-            .zip(&row.figures)
+            .zip(&row.columns)
             .map(|(compared, change)| {
                 let Change { before, after } = change;
                 (compared.key.to_owned(), json!({ "before": before, "after": after }))
@@ -166,7 +166,7 @@ fn to_json(found: &Comparison) -> Value {
             "row": row.name.what,
             "is_before": row.is_in[0],
             "is_after": row.is_in[1],
-            "figures": figures,
+            "figures": columns,
             "new_reasons": counts(&row.new_reasons),
             "gone_reasons": counts(&row.gone_reasons),
         })

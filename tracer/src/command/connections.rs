@@ -51,9 +51,9 @@ impl Select {
             && self.is_old_enough(closed.since, closed.closed)
     }
 
-    fn living(&self, life: &Connection, now: Nanos) -> bool {
-        (self.states.is_empty() || self.states.contains(&life.state))
-            && self.is_old_enough(life.first_seen, now)
+    fn living(&self, connection: &Connection, now: Nanos) -> bool {
+        (self.states.is_empty() || self.states.contains(&connection.state))
+            && self.is_old_enough(connection.first_seen, now)
     }
 }
 
@@ -81,14 +81,16 @@ impl<W: Write> Connections<W> {
 }
 
 impl<W: Write> Observer for Connections<W> {
-    fn established(&mut self, life: &Connection) {
-        let us = life.handshake.and_then(|handshake| handshake.us());
+    fn established(&mut self, connection: &Connection) {
+        let us = connection.handshake.and_then(|handshake| handshake.us());
         let took = us.map(|us| Duration::from_micros(us.into()));
         if let (Which::Slow(at_least), Some(took)) = (self.which, took)
             && took >= at_least
         {
-            let asked = self.select.living(life, life.last_transition);
-            self.write(asked, |clock| ConnectionRow::living(life, life.last_transition, clock));
+            let asked = self.select.living(connection, connection.last_transition);
+            self.write(asked, |clock| {
+                ConnectionRow::living(connection, connection.last_transition, clock)
+            });
         }
     }
 
@@ -112,10 +114,10 @@ impl<W: Write> Output for Connections<W> {
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
         if let Which::Open = self.which {
             let mut lives: Vec<_> = tracker.open().collect();
-            lives.sort_by_key(|(sock, life)| (life.first_seen, *sock));
-            for (_, life) in lives {
-                let (asked, now) = (self.select.living(life, tracker.now()), tracker.now());
-                self.write(asked, |clock| ConnectionRow::living(life, now, clock));
+            lives.sort_by_key(|(sock, connection)| (connection.first_seen, *sock));
+            for (_, connection) in lives {
+                let (asked, now) = (self.select.living(connection, tracker.now()), tracker.now());
+                self.write(asked, |clock| ConnectionRow::living(connection, now, clock));
             }
         }
         warn_unasked(self.unasked, "connections");

@@ -27,13 +27,13 @@ impl<W: Write> Trace<W> {
 }
 
 impl<W: Write> Observer for Trace<W> {
-    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
+    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
         let ends = [transition.old, transition.new];
         if !self.states.is_empty() && !ends.iter().any(|state| self.states.contains(state)) {
             self.unasked += 1;
             return;
         }
-        self.lines.write(&TransitionLine::new(transition, life, self.clock));
+        self.lines.write(&TransitionLine::new(transition, connection, self.clock));
     }
 }
 

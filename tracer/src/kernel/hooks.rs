@@ -167,7 +167,7 @@ pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    extras: bool,
+    optional_hooks: bool,
     by_event: bool,
 ) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
@@ -176,7 +176,7 @@ pub(super) fn attach(
         for way in preferred.into_iter().chain([hook]) {
             let &Hook { name, programs, need } = way;
             let mut refuse = |error| refused.push(Refused { name, need, error });
-            if matches!(need, Need::Extra(_)) && !extras {
+            if matches!(need, Need::Extra(_)) && !optional_hooks {
                 refuse("not asked for".into());
                 continue;
             }

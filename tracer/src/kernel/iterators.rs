@@ -1,5 +1,5 @@
 //! Walks over all sockets of a namespace and looks at all open files, on a thread of its own:
-//! entering a namespace concerns the thread, and a walk over many sockets must not keep records
+//! entering a namespace concerns the thread, and a scan over many sockets must not keep records
 //! waiting.
 
 use std::{
@@ -44,14 +44,14 @@ pub enum Answer {
         /// CPU time that it took.
         cost: Nanos,
     },
-    /// A part of a walk.
+    /// A part of a scan.
     Sockets {
         /// The sockets met, as [`crate::trace::recording::Frame::Walked`] holds them.
         sockets: Bytes,
         /// By when they were met.
         by: Nanos,
     },
-    /// A walk is over.
+    /// A scan is over.
     ScanDone {
         /// Where and when.
         end: ScanEnd,
@@ -60,7 +60,7 @@ pub enum Answer {
     },
 }
 
-/// The way back. Few answers wait there: a walk goes on only as fast as its parts are taken.
+/// The way back. Few answers wait there: a scan goes on only as fast as its parts are taken.
 type Answers = tokio::sync::mpsc::Sender<Answer>;
 
 /// The main side of the thread.
@@ -115,7 +115,7 @@ impl SocketScanner {
         .expect("a thread")
     }
 
-    /// Why this kernel cannot be surveyed, if it cannot.
+    /// Why this kernel cannot be scanned, if it cannot.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
@@ -135,7 +135,7 @@ impl SocketScanner {
         self.ask(Request::List);
     }
 
-    /// Asks for a walk over `netns`, whose namespace file is `path`.
+    /// Asks for a scan over `netns`, whose namespace file is `path`.
     pub fn scan_sockets(&self, netns: NetnsId, path: PathBuf) {
         self.ask(Request::ScanSockets { netns, path });
     }
@@ -229,7 +229,7 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
 fn scan_sockets(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
     namespaces::enter(path)?;
     read(ebpf, WALK, |sockets| {
-        // If nobody wants it any more, that is noticed at the walk's end.
+        // If nobody wants it any more, that is noticed at the scan's end.
         let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });
     })
     .context("cannot read the kernel's list of sockets")
@@ -276,13 +276,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_of_the_thread_is_an_error() {
-        let mut walker = SocketScanner::that_panics();
-        walker.list();
+        let mut scanner = SocketScanner::that_panics();
+        scanner.list();
         for why in ["panicked: as the test asks", "panicked: without a message"] {
-            let Err(error) = walker.answer().await else { panic!("there is an answer") };
+            let Err(error) = scanner.answer().await else { panic!("there is an answer") };
             assert!(error.to_string().ends_with(why), "{error}");
             // Nobody listens, which must not be a panic of ours.
-            walker.list();
+            scanner.list();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel side, as the rest of the program sees it: the only place that imports aya.
 //!
 //! [`Kernel::attach`] loads and attaches everything; from then on records are [drained](Kernel::drain)
-//! as bytes, [counted](Kernel::counters), and sockets are walked by the [`survey`] thread.
+//! as bytes, [counted](Kernel::counters), and sockets are scanned by the [`survey`] thread.
 
 use crate::{host::privileges, kernel::btf::offsets};
 pub mod btf;
@@ -58,7 +58,7 @@ pub struct Setup {
     /// What it excludes for certain is not recorded.
     pub filter: Filter,
     /// Attach programs to the kernel's own functions as well, where it allows that.
-    pub extras: bool,
+    pub optional_hooks: bool,
     /// Attach the main hook as on kernels that preempt programs on tracepoints, whether this one does
     /// or not.
     pub by_event: bool,
@@ -73,7 +73,7 @@ impl Default for Setup {
         Self {
             ring_bytes: DEFAULT_RING_BYTES,
             filter: Filter::NONE,
-            extras: true,
+            optional_hooks: true,
             by_event: false,
             verbose: 0,
             btf: None,
@@ -96,7 +96,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads and attaches every hook, and starts the thread that walks sockets.
+    /// Loads and attaches every hook, and starts the thread that scans sockets.
     ///
     /// Where this host does not allow that, the error is a [`Failure`](crate::message::failure::Failure)
     /// that says why.
@@ -105,7 +105,7 @@ impl Kernel {
     }
 
     fn try_attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner), Refusal> {
-        let &Setup { ring_bytes, ref filter, extras, by_event, verbose, ref btf } = setup;
+        let &Setup { ring_bytes, ref filter, optional_hooks, by_event, verbose, ref btf } = setup;
         raise_memlock();
         // It reads all types itself, which takes as long as everything that is done here.
         let (loader, resolved) = thread::scope(|scope| {
@@ -133,10 +133,10 @@ impl Kernel {
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let log = log::Log::open(&mut ebpf)?;
-        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, extras, by_event)?;
+        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, optional_hooks, by_event)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
-        let walker = iterators::SocketScanner::start(ebpf, &btf)?;
+        let scanner = iterators::SocketScanner::start(ebpf, &btf)?;
         let kernel = Self {
             hooks,
             refused,
@@ -148,7 +148,7 @@ impl Kernel {
             reports_socketless_resets: config.reset_tells_reason != 0,
             caveat: types.caveat(),
         };
-        Ok((kernel, walker))
+        Ok((kernel, scanner))
     }
 
     /// What could not be made sure of, and would make figures wrong if it is not so.
@@ -164,7 +164,7 @@ impl Kernel {
     /// What this kernel shows that not every kernel does.
     pub fn optional_hooks(&self) -> Vec<OptionalHook> {
         let is_attached = |name: &str| self.hooks.iter().any(|hook| hook.name == name);
-        let is_shown = |extra: &OptionalHook| match extra {
+        let is_shown = |hook: &OptionalHook| match hook {
             OptionalHook::Resets => self.reports_socketless_resets && is_attached(RESET_SENT),
             other => is_attached(other.name()),
         };

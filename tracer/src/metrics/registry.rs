@@ -83,13 +83,13 @@ pub const METRICS: &[Metric] = metrics! {
     "synfin_time_wait_overflowed_total" Counter, "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets).",
         Row(|row| row.add(&[], Count(row.totals.counters.time_wait_overflowed)));
     "synfin_accept_queue_length" Gauge, "Connections waiting for accept(), at the last survey.",
-        Row(|row| row.add_of(Role::Server, Count(row.totals.now.walked.accept_queue)));
+        Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.accept_queue)));
     "synfin_accept_queue_limit" Gauge, "How many may wait on one listener, the least if they differ; 0: nobody listens.",
-        Row(|row| row.add_of(Role::Server, Count(row.totals.now.walked.accept_limit)));
+        Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.accept_limit)));
     "synfin_half_open_handshakes" Gauge, "Handshakes that wait for their last ACK, at the last survey.",
-        Row(|row| row.add_of(Role::Server, Count(row.totals.now.walked.half_open)));
+        Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.half_open)));
     "synfin_stalled_connections" Gauge, "Connections that retransmit and are not answered, at the last survey.",
-        Row(|row| row.add(&[], Count(row.totals.now.walked.stalled)));
+        Row(|row| row.add(&[], Count(row.totals.now.scanned.stalled)));
     "synfin_listener_drops_total" Counter, "What listeners dropped, for whatever reason (sk_drops).",
         Row(|row| row.add_of(Role::Server, Count(row.totals.counters.listener_drops)));
     "synfin_synack_retransmits_total" Counter, "SYN-ACKs that were sent again.",

@@ -41,7 +41,7 @@ pub struct Metrics {
     pub(super) kernel_counts: [u64; KERNEL_COUNTERS.len()],
     pub(super) evicted: u64,
     pub(super) connections: u64,
-    /// How old the oldest of the last walks is; `None`: nothing was walked yet.
+    /// How old the oldest of the last scans is; `None`: nothing was scanned yet.
     pub(super) survey_age: Option<Nanos>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Totals {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Now {
     pub(super) gauges: Gauges,
-    pub(super) walked: ScanGauges,
+    pub(super) scanned: ScanGauges,
     pub(super) time_wait: u64,
     /// Of the destination where it is most; `None`: not known, or not a client's.
     pub(super) ephemeral_share: Option<f64>,
@@ -78,7 +78,7 @@ pub(super) struct Now {
 impl Now {
     fn add(&mut self, row: &RowSnapshot) {
         self.gauges.merge(&row.gauges);
-        self.walked.merge(&row.walked);
+        self.scanned.merge(&row.scanned);
         self.time_wait += row.time_wait_now;
         let share = row.ephemeral.as_ref().map(|ephemeral| ephemeral.share());
         self.ephemeral_share = match (self.ephemeral_share, share) {
@@ -146,7 +146,7 @@ impl Metrics {
         let named = &self.session.filter.service_ports;
         let rank = |row: &RowSnapshot| {
             let is_named = port(row).is_some_and(|port| named.iter().any(|of| of.holds(port)));
-            let listens = row.walked.listeners > 0;
+            let listens = row.scanned.listeners > 0;
             (is_named || listens, row.counters.established)
         };
         let mut new: Vec<_> = rows

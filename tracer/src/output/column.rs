@@ -57,7 +57,7 @@ impl<T> Column<T> {
 }
 
 /// A registry: per figure its name, title, kind, place, meaning and value.
-macro_rules! figures {
+macro_rules! columns {
     (@may_be) => { false };
     (@may_be null) => { true };
     ($($key:literal $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
@@ -67,7 +67,7 @@ macro_rules! figures {
                 key: $key,
                 title: $title,
                 kind: $crate::output::column_kind::ColumnKind::$kind $(($of))?,
-                nullable: $crate::output::column::figures!(@may_be $($null)?),
+                nullable: $crate::output::column::columns!(@may_be $($null)?),
                 shown: $shown,
                 help: $help,
             },
@@ -75,7 +75,7 @@ macro_rules! figures {
         },)*]
     };
 }
-pub(crate) use figures;
+pub(crate) use columns;
 
 /// Where a figure is shown, besides JSON and CSV, where all are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,10 +235,10 @@ impl Value {
 }
 
 /// The figures of `item` as nested JSON, by the dots in their names.
-pub fn to_object<T>(figures: &[Column<T>], item: &T) -> Map<String, Json> {
+pub fn to_object<T>(columns: &[Column<T>], item: &T) -> Map<String, Json> {
     let mut object = Map::new();
-    for figure in figures {
-        let mut parts: Vec<_> = figure.about.key.split('.').collect();
+    for column in columns {
+        let mut parts: Vec<_> = column.about.key.split('.').collect();
         let Some(last) = parts.pop() else { continue };
         let mut place = &mut object;
         for part in parts {
@@ -247,15 +247,15 @@ pub fn to_object<T>(figures: &[Column<T>], item: &T) -> Map<String, Json> {
             let Json::Object(child) = child else { return object };
             place = child;
         }
-        place.insert(last.to_owned(), figure.value(item).to_json());
+        place.insert(last.to_owned(), column.value(item).to_json());
     }
     object
 }
 
 /// The names of the CSV columns: a figure with counts is one column per name.
-pub fn to_headings<T>(figures: &[Column<T>]) -> Vec<String> {
+pub fn to_headings<T>(columns: &[Column<T>]) -> Vec<String> {
     let mut headings = Vec::new();
-    for about in in_csv(figures).map(|figure| figure.about) {
+    for about in in_csv(columns).map(|column| column.about) {
         match about.kind {
             ColumnKind::Counts(words) => {
                 headings.extend((words.all)().iter().map(|word| format!("{}.{word}", about.key)));
@@ -267,10 +267,10 @@ pub fn to_headings<T>(figures: &[Column<T>]) -> Vec<String> {
 }
 
 /// The cells of `item` in these columns.
-pub fn to_cells<T>(figures: &[Column<T>], item: &T) -> Vec<String> {
+pub fn to_cells<T>(columns: &[Column<T>], item: &T) -> Vec<String> {
     let mut cells = Vec::new();
-    for figure in in_csv(figures) {
-        match (figure.value(item), figure.about.kind) {
+    for column in in_csv(columns) {
+        match (column.value(item), column.about.kind) {
             (Value::Counts(counts), _) => {
                 cells.extend(counts.iter().map(|(_, count)| count.to_string()));
             }
@@ -283,8 +283,8 @@ pub fn to_cells<T>(figures: &[Column<T>], item: &T) -> Vec<String> {
     cells
 }
 
-fn in_csv<T>(figures: &[Column<T>]) -> impl Iterator<Item = &Column<T>> {
-    figures.iter().filter(|figure| figure.about.shown.is_in_csv())
+fn in_csv<T>(columns: &[Column<T>]) -> impl Iterator<Item = &Column<T>> {
+    columns.iter().filter(|column| column.about.shown.is_in_csv())
 }
 
 /// A number in this many parts of one; no number is null.
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn what_is_not_known_moves_no_column() {
         const SIDES: Enumeration = Enumeration { name: "side", all: || vec!["left", "right"] };
-        const FIGURES: &[Column<Option<u64>>] = figures! {
+        const FIGURES: &[Column<Option<u64>>] = columns! {
             "sides" "" Counts(SIDES) or null, Visibility::Data, "On either side.",
                 |count| Value::known(*count, |count| Value::Counts(vec![("left", count), ("right", 0)]));
             "sum" "" Number or null, Visibility::Data, "Both.", |count| Value::known(*count, Value::Int);

@@ -8,7 +8,7 @@ use crate::{
         Column, Value,
         Visibility::{Data, Table, Wide},
         Width::{Left, Right},
-        figures,
+        columns,
     },
     tcp::{
         close_reason::{Class, CloseReason},
@@ -81,26 +81,26 @@ impl ConnectionRow {
     }
 
     /// One that lives.
-    pub fn living(life: &Connection, now: Nanos, clock: ClockAnchor) -> Self {
+    pub fn living(connection: &Connection, now: Nanos, clock: ClockAnchor) -> Self {
         Self {
             clock,
-            role: life.role,
-            role_assumed: life.role_assumed,
-            origin: life.origin,
-            netns: life.netns,
-            local: life.local(),
-            remote: life.remote(),
-            service_port: life.service_port(),
-            state: Some(life.state.name()),
+            role: connection.role,
+            role_assumed: connection.role_assumed,
+            origin: connection.origin,
+            netns: connection.netns,
+            local: connection.local(),
+            remote: connection.remote(),
+            service_port: connection.service_port(),
+            state: Some(connection.state.name()),
             reason: None,
-            opened: (!life.is_adopted()).then_some(life.first_seen),
+            opened: (!connection.is_adopted()).then_some(connection.first_seen),
             closed: None,
             now,
-            since: life.first_seen,
-            handshake: life.handshake,
+            since: connection.first_seen,
+            handshake: connection.handshake,
             time_wait: None,
             idle_us: None,
-            owner: life.owner.clone(),
+            owner: connection.owner.clone(),
             bytes_sent: None,
             bytes_received: None,
         }
@@ -116,7 +116,7 @@ impl ConnectionRow {
 }
 
 /// All figures of a connection.
-pub const COLUMNS: &[Column<ConnectionRow>] = figures! {
+pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
     "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());

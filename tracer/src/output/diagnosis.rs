@@ -13,7 +13,7 @@ use crate::{
     },
     output::{
         SCHEMA_HELP,
-        column::{Column, Value, Visibility::Json as OnlyJson, figures, to_object},
+        column::{Column, Value, Visibility::Json as OnlyJson, columns, to_object},
         report::EVENTS,
     },
     tcp::group_by::By,
@@ -38,7 +38,7 @@ pub struct Diagnosis {
 }
 
 /// What a diagnosis says beside its findings and the books over the kernel's records.
-pub const DIAGNOSIS: &[Column<Diagnosis>] = figures! {
+pub const DIAGNOSIS: &[Column<Diagnosis>] = columns! {
     "schema" "" Version(SCHEMA), OnlyJson, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, OnlyJson, "When it began to watch.", |d| d.date(d.snapshot.start);
     "interval.end" "" Time, OnlyJson, "When it had seen enough.", |d| d.date(d.snapshot.end);

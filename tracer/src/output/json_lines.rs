@@ -9,8 +9,8 @@ use crate::{
     output::column::{Column, to_object},
 };
 
-pub(super) fn line<T>(out: &mut impl Write, figures: &[Column<T>], item: &T) -> io::Result<()> {
-    object(out, to_object(figures, item))
+pub(super) fn line<T>(out: &mut impl Write, columns: &[Column<T>], item: &T) -> io::Result<()> {
+    object(out, to_object(columns, item))
 }
 
 pub(super) fn object(out: &mut impl Write, object: Map<String, Value>) -> io::Result<()> {

@@ -58,29 +58,29 @@ pub struct Style {
 pub struct Lines<W, T: 'static> {
     out: W,
     style: Style,
-    figures: &'static [Column<T>],
+    columns: &'static [Column<T>],
     /// The columns of a table.
-    columns: Vec<&'static Column<T>>,
+    shown: Vec<&'static Column<T>>,
     begun: bool,
     error: Option<io::Error>,
 }
 
 impl<W: Write, T> Lines<W, T> {
     /// Writes these figures to `out`.
-    pub fn new(out: W, style: Style, figures: &'static [Column<T>]) -> Self {
-        let columns = table::columns(figures, style.wide, By::Port);
-        Self { out, style, figures, columns, begun: false, error: None }
+    pub fn new(out: W, style: Style, columns: &'static [Column<T>]) -> Self {
+        let shown = table::columns(columns, style.wide, By::Port);
+        Self { out, style, columns, shown, begun: false, error: None }
     }
 
     /// Writes one.
     pub fn write(&mut self, item: &T) {
         self.csv_heading();
         let heading = self.takes_heading();
-        let Self { out, style, figures, columns, .. } = self;
+        let Self { out, style, columns, shown, .. } = self;
         let written = match style.format {
-            Format::Table => table::line(out, columns, item, heading, style.terminal),
-            Format::Json => json_lines::line(out, figures, item),
-            Format::Csv => csv_rows::line(out, &to_cells(figures, item)),
+            Format::Table => table::line(out, shown, item, heading, style.terminal),
+            Format::Json => json_lines::line(out, columns, item),
+            Format::Csv => csv_rows::line(out, &to_cells(columns, item)),
         };
         self.keep(written);
     }
@@ -93,7 +93,7 @@ impl<W: Write, T> Lines<W, T> {
     /// Before all rows, so that a file without any tells its columns all the same.
     fn csv_heading(&mut self) {
         if self.style.format == Format::Csv && self.takes_heading() {
-            let written = csv_rows::line(&mut self.out, &to_headings(self.figures));
+            let written = csv_rows::line(&mut self.out, &to_headings(self.columns));
             self.keep(written);
         }
     }
@@ -119,41 +119,41 @@ pub struct Registry {
     /// What they are figures of.
     pub of: &'static str,
     /// What is said about each, in their order.
-    pub figures: Vec<ColumnInfo>,
+    pub columns: Vec<ColumnInfo>,
 }
 
 /// Every figure that there is.
 pub fn registries() -> [Registry; 6] {
-    fn column_infos<T>(figures: &[Column<T>]) -> Vec<ColumnInfo> {
-        figures.iter().map(|figure| figure.about).collect()
+    fn column_infos<T>(columns: &[Column<T>]) -> Vec<ColumnInfo> {
+        columns.iter().map(|column| column.about).collect()
     }
     let whole = [column_infos(report::HEADER), column_infos(report::EVENTS)].concat();
     [
         Registry {
             command: "report",
             of: "a role and service port",
-            figures: column_infos(COLUMNS),
+            columns: column_infos(COLUMNS),
         },
-        Registry { command: "report", of: "the report as a whole", figures: whole },
+        Registry { command: "report", of: "the report as a whole", columns: whole },
         Registry {
             command: "connections",
             of: "a connection",
-            figures: column_infos(connection::COLUMNS),
+            columns: column_infos(connection::COLUMNS),
         },
         Registry {
             command: "trace",
             of: "a transition",
-            figures: column_infos(transition::COLUMNS),
+            columns: column_infos(transition::COLUMNS),
         },
         Registry {
             command: "diagnose",
             of: "a finding",
-            figures: column_infos(diagnose::FINDING_COLUMNS),
+            columns: column_infos(diagnose::FINDING_COLUMNS),
         },
         Registry {
             command: "diagnose",
             of: "the diagnosis as a whole",
-            figures: column_infos(diagnosis::DIAGNOSIS),
+            columns: column_infos(diagnosis::DIAGNOSIS),
         },
     ]
 }
@@ -165,18 +165,18 @@ mod tests {
 
     #[test]
     fn every_figure_has_a_name_of_its_own_and_a_meaning() {
-        for Registry { figures, .. } in registries() {
-            for (index, figure) in figures.iter().enumerate() {
-                assert!(figure.help.ends_with('.'), "{}", figure.key);
-                let no_table_has_it = matches!(figure.shown, Visibility::Data | Visibility::Json);
-                assert_eq!(figure.title.is_empty(), no_table_has_it, "{}", figure.key);
-                for other in &figures[index + 1..] {
-                    assert_ne!(figure.key, other.key);
+        for Registry { columns, .. } in registries() {
+            for (index, column) in columns.iter().enumerate() {
+                assert!(column.help.ends_with('.'), "{}", column.key);
+                let no_table_has_it = matches!(column.shown, Visibility::Data | Visibility::Json);
+                assert_eq!(column.title.is_empty(), no_table_has_it, "{}", column.key);
+                for other in &columns[index + 1..] {
+                    assert_ne!(column.key, other.key);
                     let nested = |a: &str, b: &str| {
                         b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'))
                     };
                     assert!(
-                        !nested(figure.key, other.key) && !nested(other.key, figure.key),
+                        !nested(column.key, other.key) && !nested(other.key, column.key),
                         "{}",
                         other.key
                     );

@@ -7,7 +7,7 @@ use crate::{
         Column, Value,
         Visibility::{Data, Grouped, Json, Table, Wide},
         Width::{Left, Right},
-        figures,
+        columns,
     },
     tcp::{
         close_reason::{Class, CloseReason, Phase},
@@ -44,7 +44,7 @@ pub struct PortRow {
     /// Tells dates.
     pub clock: ClockAnchor,
     /// What the kernel showed.
-    pub sight: Coverage,
+    pub coverage: Coverage,
 }
 
 impl PortRow {
@@ -57,7 +57,7 @@ impl PortRow {
     /// A row of this interval.
     pub(crate) fn new(row: RowSnapshot, session: &Session, snapshot: &Snapshot) -> Self {
         let (end, seconds) = (snapshot.end, snapshot.seconds());
-        Self { row, end, seconds, clock: session.clock, sight: Coverage::of(&session.shown) }
+        Self { row, end, seconds, clock: session.clock, coverage: Coverage::of(&session.shown) }
     }
 
     /// The same row, in which nothing has happened and nothing is.
@@ -90,7 +90,7 @@ impl PortRow {
 
     /// A figure that not every kernel shows.
     fn where_shown(&self, what: OptionalHook, value: Value) -> Value {
-        if self.sight.has(what) { value } else { Value::Unknown }
+        if self.coverage.has(what) { value } else { Value::Unknown }
     }
 
     fn rate(&self, count: u64) -> Value {
@@ -99,8 +99,8 @@ impl PortRow {
 
     /// The connection that has been in this state for longest.
     pub(crate) fn oldest(&self, state: TcpState) -> Option<&Oldest> {
-        let index = LINGERING_STATES.iter().position(|&stuck| stuck == state)?;
-        self.row.stuck[index].as_ref()
+        let index = LINGERING_STATES.iter().position(|&oldest| oldest == state)?;
+        self.row.oldest[index].as_ref()
     }
 
     fn age_of_oldest(&self, state: TcpState) -> Value {
@@ -134,8 +134,8 @@ impl PortRow {
         Value::Counts(ResetReason::ALL.iter().map(count).collect())
     }
 
-    fn ephemeral(&self, figure: impl FnOnce(&Ephemeral) -> Value) -> Value {
-        Value::known(self.row.ephemeral.as_ref(), figure)
+    fn ephemeral(&self, column: impl FnOnce(&Ephemeral) -> Value) -> Value {
+        Value::known(self.row.ephemeral.as_ref(), column)
     }
 
     /// The commonest reason of those that went wrong.
@@ -189,7 +189,7 @@ const LIVING: Enumeration =
     Enumeration { name: "state", all: || living_states().map(TcpState::name).collect() };
 
 /// All figures of a row; those that matter most first.
-pub const COLUMNS: &[Column<PortRow>] = figures! {
+pub const COLUMNS: &[Column<PortRow>] = columns! {
     "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server (a listener was there first) or client (by connect). Decided at birth, never guessed from port numbers.",
         |p| Value::Word(p.row.role.name());
     "port" "PORT" Number or null, Table(Right(5)), "The service port: the listener's for a server, the remote one for a client. Null is the rest, ports without a row of their own, or ×N if the row covers N ports.",
@@ -289,7 +289,7 @@ pub const COLUMNS: &[Column<PortRow>] = figures! {
     "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets). The kernel counts them per namespace; of several ports whose connections ended while the table was full, each gets its share.",
         |p| Value::Int(p.row.counters.time_wait_overflowed);
     "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Wide(Right(5)), "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk: the peer has not closed yet.",
-        |p| Value::Int(p.row.walked.fin_wait2_orphans);
+        |p| Value::Int(p.row.scanned.fin_wait2_orphans);
 
 "closed_first" "" Counts(ClosedFirst::WORDS), Data, "Connections that ended after a FIN, by who sent the first one: us, the peer, or both at once.",
         |p| Value::Counts(ClosedFirst::ALL.map(|side| (side.name(), p.row.counters.closed_first(side))).into());
@@ -307,7 +307,7 @@ pub const COLUMNS: &[Column<PortRow>] = figures! {
     "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",
         |p| Value::Int(p.row.counters.bytes_received);
     "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes on this port's listeners that wait for their last ACK, at the last walk.",
-        |p| server_only(p, p.row.walked.half_open);
+        |p| server_only(p, p.row.scanned.half_open);
     "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and got a place in the SYN queue of the port's listeners. This and what follows only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
         |p| p.in_syn_queue(SynQueue::Entered);
     "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK came.",
@@ -317,7 +317,7 @@ pub const COLUMNS: &[Column<PortRow>] = figures! {
     "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no answer came to any SYN-ACK: scans, floods, or ACKs that are lost on the way.",
         |p| p.in_syn_queue(SynQueue::Expired);
     "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last walk.",
-        |p| server_only(p, p.row.walked.accept_queue);
+        |p| server_only(p, p.row.scanned.accept_queue);
     "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "The most connections that a new one, or a walk, found waiting for accept() on one listener.",
         |p| server_only(p, p.row.accept_peak);
     "accept_queue.p50" "" Count("connections") or null, Data, "Half of the new connections found at most this many waiting for accept() before them, on their listener.",
@@ -331,7 +331,7 @@ pub const COLUMNS: &[Column<PortRow>] = figures! {
     "accept_queue.wait_max_us" "" Micros or null, Data, "The longest wait for accept().",
         |p| Value::known(p.row.counters.accept_wait.max(), Value::Micros);
     "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "How many may wait on one listener (the least, if they differ): the kernel takes one more, and then drops.",
-        |p| match p.row.walked.accept_limit {
+        |p| match p.row.scanned.accept_limit {
             0 => Value::Unknown,
             limit => server_only(p, limit),
         };
@@ -350,9 +350,9 @@ pub const COLUMNS: &[Column<PortRow>] = figures! {
     "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "These, by the kernel's reason.",
         |p| p.where_shown(OptionalHook::Resets, p.resets());
 "stalled" "STALLED" Count("connections"), Wide(Right(7)), "Connections past their handshake that retransmit and get no answer, at the last walk.",
-        |p| Value::Int(p.row.walked.stalled);
+        |p| Value::Int(p.row.scanned.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",
-        |p| server_only(p, p.row.walked.listeners);
+        |p| server_only(p, p.row.scanned.listeners);
     "oldest.close_wait.age_us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been there: our application has not closed after the peer did. Shown with ≥ if it was there when it was first met.",
         |p| p.age_of_oldest(TcpState::CloseWait);
     "oldest.close_wait.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",

@@ -11,7 +11,7 @@ use crate::{
         column::{
             Column, Value,
             Visibility::{Data, Footer, Json},
-            figures, to_cells, to_headings, to_object,
+            columns, to_cells, to_headings, to_object,
         },
         port_columns::{COLUMNS, PortRow},
     },
@@ -50,8 +50,8 @@ impl Rows {
         let ended = |&reason: &CloseReason| row.counters.ended(reason) > 0;
         let is_in = |&state: &TcpState| match state {
             TcpState::TimeWait => row.time_wait_now > 0,
-            TcpState::Listen => row.walked.listeners > 0,
-            TcpState::NewSynRecv => row.walked.half_open > 0,
+            TcpState::Listen => row.scanned.listeners > 0,
+            TcpState::NewSynRecv => row.scanned.half_open > 0,
             state => row.gauges.state(state) > 0,
         };
         (self.reasons.is_empty() || self.reasons.iter().any(ended))
@@ -138,7 +138,7 @@ impl<W: Write> ReportSink<W> {
         if let Some(note) = note(rows.len(), *unasked, events) {
             writeln!(self.out, "{note}")?;
         }
-        writeln!(self.out, "{}", knowledge(header))?;
+        writeln!(self.out, "{}", accuracy(header))?;
         let alarming = events.are_lower_bounds() || events.lost > 0;
         let (red, plain) = if alarming && terminal { (RED, PLAIN) } else { ("", "") };
         writeln!(self.out, "{red}{}{plain}", footer(events))
@@ -183,12 +183,12 @@ fn footer(events: &Events) -> String {
 }
 
 /// What is exact, and what is not.
-fn knowledge(header: &Header) -> String {
-    let known = Accuracy::ALL.into_iter().filter_map(|knowledge| {
+fn accuracy(header: &Header) -> String {
+    let known = Accuracy::ALL.into_iter().filter_map(|accuracy| {
         let so_known =
-            OptionalHook::ALL.iter().filter(|&&of| header.sight.accuracy(of) == knowledge);
+            OptionalHook::ALL.iter().filter(|&&of| header.coverage.accuracy(of) == accuracy);
         let names: Vec<_> = so_known.map(|of| of.name()).collect();
-        (!names.is_empty()).then(|| format!("{}: {}", knowledge.name(), names.join(", ")))
+        (!names.is_empty()).then(|| format!("{}: {}", accuracy.name(), names.join(", ")))
     });
     known.collect::<Vec<_>>().join("; ")
 }
@@ -213,7 +213,7 @@ impl Interval {
 /// What a report says beside its rows and its books: when, where, by what.
 pub struct Header {
     session: Session,
-    sight: Coverage,
+    coverage: Coverage,
     interval: Interval,
     kernel_counts: [u64; KERNEL_COUNTERS.len()],
     by: By,
@@ -223,15 +223,15 @@ impl Header {
     pub(crate) fn new(session: &Session, snapshot: &Snapshot, by: By) -> Self {
         Self {
             session: session.clone(),
-            sight: Coverage::of(&session.shown),
+            coverage: Coverage::of(&session.shown),
             interval: Interval::of(session, snapshot),
             kernel_counts: snapshot.kernel_counts,
             by,
         }
     }
 
-    fn knowledge(&self, of: OptionalHook) -> Value {
-        Value::Word(self.sight.accuracy(of).name())
+    fn accuracy(&self, of: OptionalHook) -> Value {
+        Value::Word(self.coverage.accuracy(of).name())
     }
 }
 
@@ -239,7 +239,7 @@ const COUNTERS: Enumeration =
     Enumeration { name: "counter of the kernel's", all: || KERNEL_COUNTERS.into() };
 
 /// All figures of a report's header.
-pub const HEADER: &[Column<Header>] = figures! {
+pub const HEADER: &[Column<Header>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, Data, "When the interval began.", |h| Value::Text(h.interval.start.clone());
     "interval.end" "" Time, Data, "When the interval ended.", |h| Value::Text(h.interval.end.clone());
@@ -249,13 +249,13 @@ pub const HEADER: &[Column<Header>] = figures! {
     "host.synfin" "" Text, Json, "The version of the synfin that traced.", |h| Value::Text(h.session.synfin.clone());
     "host.hooks" "" Texts, Json, "What was hooked: tracepoints, and by the names in host.knowledge the programs on the kernel's own functions.", |h| Value::Texts(h.session.hooks.clone());
     "host.knowledge.time_wait" "" Word(Accuracy::WORDS), Json, "How well TIME_WAIT is known: exact where the kernel allows hooks on its own functions, otherwise inferred from states and put right by each walk.",
-        |h| h.knowledge(OptionalHook::TimeWait);
+        |h| h.accuracy(OptionalHook::TimeWait);
     "host.knowledge.syn_queue" "" Word(Accuracy::WORDS), Json, "How well it is known what becomes of handshakes in SYN queues: exact, or unknown.",
-        |h| h.knowledge(OptionalHook::SynQueue);
+        |h| h.accuracy(OptionalHook::SynQueue);
     "host.knowledge.accept_wait" "" Word(Accuracy::WORDS), Json, "How well it is known how long connections wait for accept(): exact, or unknown.",
-        |h| h.knowledge(OptionalHook::AcceptWait);
+        |h| h.accuracy(OptionalHook::AcceptWait);
     "host.knowledge.resets" "" Word(Accuracy::WORDS), Json, "How well it is known which resets were sent with no connection behind them: exact since Linux 6.10, unknown before.",
-        |h| h.knowledge(OptionalHook::Resets);
+        |h| h.accuracy(OptionalHook::Resets);
     "host.limitations" "" Texts, Json, "What could not be known on that host, and why.", |h| Value::Texts(h.session.limitations.clone());
     "host.sysctls" "" TextByName, Json, "Settings of the system that matter to what is seen.",
         |h| Value::TextByName(h.session.sysctls.clone().into_iter().collect());
@@ -267,7 +267,7 @@ pub const HEADER: &[Column<Header>] = figures! {
 };
 
 /// All figures of the books over the kernel's records.
-pub const EVENTS: &[Column<Events>] = figures! {
+pub const EVENTS: &[Column<Events>] = columns! {
     "events.seen" "seen" Count("records"), Footer, "Records that the hooks wanted to write: delivered + lost + filtered + in flight.",
         |e| Value::Int(e.seen);
     "events.delivered" "delivered" Count("records"), Footer, "Records that reached the tracker.", |e| Value::Int(e.delivered);

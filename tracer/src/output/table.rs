@@ -14,17 +14,17 @@ const PLAIN: &str = "\x1b[0m";
 
 /// The columns that a table shows.
 pub(super) fn columns<T>(
-    figures: &'static [Column<T>],
+    columns: &'static [Column<T>],
     wide: bool,
     by: By,
 ) -> Vec<&'static Column<T>> {
-    let shown = |figure: &&Column<T>| match figure.about.shown {
+    let shown = |column: &&Column<T>| match column.about.shown {
         Visibility::Table(_) => true,
         Visibility::Wide(_) => wide,
         Visibility::Grouped(group, _) => wide || group == by,
         Visibility::Data | Visibility::Footer | Visibility::Json => false,
     };
-    figures.iter().filter(shown).collect()
+    columns.iter().filter(shown).collect()
 }
 
 /// One line of a table whose length is not known: columns are as wide as their figure asks for.
@@ -36,7 +36,7 @@ pub(super) fn line<T>(
     terminal: bool,
 ) -> io::Result<()> {
     let cells = cells(columns, item);
-    let widths: Vec<_> = columns.iter().map(|figure| least_width(figure)).collect();
+    let widths: Vec<_> = columns.iter().map(|column| least_width(column)).collect();
     if heading {
         write_heading(out, columns, &widths, terminal)?;
     }
@@ -53,7 +53,7 @@ pub(super) fn whole<T>(
 ) -> io::Result<()> {
     let rows: Vec<_> = items.iter().map(|item| cells(columns, item)).collect();
     let widest = |index: usize| rows.iter().map(|row| row[index].width()).max().unwrap_or(0);
-    let width = |(index, figure): (usize, &&Column<T>)| match least_width(figure) {
+    let width = |(index, column): (usize, &&Column<T>)| match least_width(column) {
         Width::Left(least) => Width::Left(least.max(widest(index))),
         Width::Right(least) => Width::Right(least.max(widest(index))),
     };
@@ -65,13 +65,13 @@ pub(super) fn whole<T>(
 }
 
 fn cells<T>(columns: &[&Column<T>], item: &T) -> Vec<String> {
-    columns.iter().map(|figure| figure.value(item).to_plain()).collect()
+    columns.iter().map(|column| column.value(item).to_plain()).collect()
 }
 
 /// The width that a figure asks for, but never less than its title's.
-fn least_width<T>(figure: &Column<T>) -> Width {
-    let title = figure.about.title.width();
-    let width = match figure.about.shown {
+fn least_width<T>(column: &Column<T>) -> Width {
+    let title = column.about.title.width();
+    let width = match column.about.shown {
         Visibility::Table(width) | Visibility::Wide(width) | Visibility::Grouped(_, width) => width,
         Visibility::Data | Visibility::Footer | Visibility::Json => Width::Left(0),
     };
@@ -87,7 +87,7 @@ fn write_heading<T>(
     widths: &[Width],
     terminal: bool,
 ) -> io::Result<()> {
-    let titles: Vec<_> = columns.iter().map(|figure| figure.about.title.to_owned()).collect();
+    let titles: Vec<_> = columns.iter().map(|column| column.about.title.to_owned()).collect();
     if terminal {
         out.write_all(BOLD.as_bytes())?;
     }

@@ -8,7 +8,7 @@ use crate::{
         Column, Value,
         Visibility::{Data, Table, Wide},
         Width::{Left, Right},
-        figures,
+        columns,
     },
     tcp::{role::Role, state::STATES},
     trace::{
@@ -32,24 +32,29 @@ pub struct TransitionLine {
 }
 
 impl TransitionLine {
-    /// `life` as before the transition; `None` for a listener.
-    pub fn new(transition: &Transition, life: Option<&Connection>, clock: ClockAnchor) -> Self {
+    /// `connection` as before the transition; `None` for a listener.
+    pub fn new(
+        transition: &Transition,
+        connection: Option<&Connection>,
+        clock: ClockAnchor,
+    ) -> Self {
         // One that was just born, or just adopted, has been in no state before.
-        let before = life.filter(|life| life.last_transition < transition.time);
+        let before = connection.filter(|connection| connection.last_transition < transition.time);
         Self {
             clock,
-            role: life.map(|life| life.role),
-            owner: life
-                .and_then(|life| life.owner.clone())
+            role: connection.map(|connection| connection.role),
+            owner: connection
+                .and_then(|connection| connection.owner.clone())
                 .or_else(|| Owner::at_birth(transition).map(Arc::new)),
-            in_old_state_us: before.map(|life| (transition.time - life.last_transition) / 1000),
+            in_old_state_us: before
+                .map(|connection| (transition.time - connection.last_transition) / 1000),
             transition: transition.clone(),
         }
     }
 }
 
 /// All figures of a transition.
-pub const COLUMNS: &[Column<TransitionLine>] = figures! {
+pub const COLUMNS: &[Column<TransitionLine>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "time" "TIME" Time, Table(Left(27)), "When.", |s| Value::Text(date(s.clock.date(s.transition.time)));
     "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "Which side this host is; null for a listener.",

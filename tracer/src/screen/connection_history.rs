@@ -102,20 +102,23 @@ impl HistoryRecorder {
         Self { clock, ..Self::default() }
     }
 
-    /// A connection changes its state; `life` is what was known of it before.
-    pub(crate) fn transition(&mut self, transition: &Transition, life: &Connection) {
+    /// A connection changes its state; `connection` is what was known of it before.
+    pub(crate) fn transition(&mut self, transition: &Transition, connection: &Connection) {
         let &Transition { time, sock, old, new, .. } = transition;
         let change = Change { time, old, new };
         if new == TcpState::Close {
             let mut changes = self.living.remove(&sock).unwrap_or_default();
             keep(&mut changes, change);
-            self.ending.insert((life.netns, life.local(), life.remote(), life.first_seen), changes);
+            self.ending.insert(
+                (connection.netns, connection.local(), connection.remote(), connection.first_seen),
+                changes,
+            );
             return;
         }
         let has_room = self.living.len() < STEPPED;
         match self.living.get_mut(&sock) {
-            // What the socket was before this life is another connection's.
-            Some(changes) if changes.first().is_some_and(|it| it.time < life.first_seen) => {
+            // What the socket was before this connection is another connection's.
+            Some(changes) if changes.first().is_some_and(|it| it.time < connection.first_seen) => {
                 *changes = vec![change];
             }
             Some(changes) => keep(changes, change),
@@ -131,8 +134,8 @@ impl HistoryRecorder {
         let ends = (closed.netns, closed.local, closed.remote, closed.since);
         let changes = self.ending.remove(&ends).unwrap_or_default();
         let connection = ConnectionRow::closed(closed, self.clock);
-        let watched = ConnectionHistory { connection, changes, changed: closed.closed };
-        let (ended, limit) = if watched.is_bad() {
+        let history = ConnectionHistory { connection, changes, changed: closed.closed };
+        let (ended, limit) = if history.is_bad() {
             (&mut self.ended_bad, ENDED_BAD)
         } else {
             (&mut self.ended_other, ENDED_OTHER)
@@ -140,7 +143,7 @@ impl HistoryRecorder {
         if ended.len() == limit {
             ended.pop_front();
         }
-        ended.push_back(Arc::new(watched));
+        ended.push_back(Arc::new(history));
     }
 
     /// Those that have ended since this was last asked, in the order of their ends.
@@ -149,7 +152,7 @@ impl HistoryRecorder {
         self.ending.clear();
         let mut ended: Vec<_> =
             self.ended_bad.drain(..).chain(self.ended_other.drain(..)).collect();
-        ended.sort_by_key(|watched| watched.changed);
+        ended.sort_by_key(|history| history.changed);
         ended
     }
 
@@ -159,19 +162,19 @@ impl HistoryRecorder {
         let now = tracker.now();
         let mut ports: HashMap<(Role, u16), Vec<_>, FxBuildHasher> = HashMap::default();
         let stride = tracker.open().len().div_ceil(LOOKED_AT).max(1);
-        for (sock, life) in tracker.open().step_by(stride) {
-            let waits = LINGERING_STATES.contains(&life.state);
-            let port = ports.entry((life.role, life.service_port())).or_default();
-            port.push((!waits, life.last_transition, sock, life));
+        for (sock, connection) in tracker.open().step_by(stride) {
+            let waits = LINGERING_STATES.contains(&connection.state);
+            let port = ports.entry((connection.role, connection.service_port())).or_default();
+            port.push((!waits, connection.last_transition, sock, connection));
         }
         let first = |port: Vec<_>| first_of(port, SHOWN_OF_A_PORT);
         let shown = ports.into_values().flat_map(first).take(SHOWN);
-        let watched = shown.map(|(_, changed, sock, life)| {
-            let connection = ConnectionRow::living(life, now, self.clock);
+        let history = shown.map(|(_, changed, sock, connection)| {
+            let connection = ConnectionRow::living(connection, now, self.clock);
             let changes = self.living.get(&sock).cloned().unwrap_or_default();
             Arc::new(ConnectionHistory { connection, changes, changed })
         });
-        watched.collect()
+        history.collect()
     }
 }
 

@@ -50,8 +50,8 @@ impl Headless {
 const FREE: SelfUsage = SelfUsage { cpu_pct: 0.0, bytes: 0 };
 
 impl Observer for Headless {
-    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
-        self.feed.transition(transition, life);
+    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
+        self.feed.transition(transition, connection);
     }
 
     fn closed(&mut self, closed: &Closed) {
@@ -66,8 +66,8 @@ impl Output for Headless {
     }
 
     fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
-        if let Some(moment) = self.feed.due(tracker, || FREE) {
-            self.model.take(moment);
+        if let Some(update) = self.feed.due(tracker, || FREE) {
+            self.model.take(update);
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -77,8 +77,8 @@ impl Output for Headless {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        let moment = self.feed.cut(tracker, FREE);
-        self.model.take(moment);
+        let update = self.feed.cut(tracker, FREE);
+        self.model.take(update);
         self.model.is_over = true;
         Ok(())
     }

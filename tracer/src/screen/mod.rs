@@ -58,8 +58,8 @@ impl Screen {
 }
 
 impl Observer for Screen {
-    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
-        self.feed.transition(transition, life);
+    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
+        self.feed.transition(transition, connection);
     }
 
     fn closed(&mut self, closed: &Closed) {
@@ -74,8 +74,8 @@ impl Output for Screen {
     }
 
     fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
-        if let Some(moment) = self.feed.due(tracker, || self.meter.read()) {
-            self.slot.put(moment);
+        if let Some(update) = self.feed.due(tracker, || self.meter.read()) {
+            self.slot.put(update);
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -47,7 +47,7 @@ pub(crate) enum View {
     Rows,
     /// One row, and its connections.
     Row(RowName),
-    /// One connection's life, and how far it is scrolled.
+    /// One connection's connection, and how far it is scrolled.
     Connection(RowName, usize),
     /// What is wrong.
     Findings(usize),
@@ -92,7 +92,7 @@ pub(crate) struct Model {
     pub(crate) selected: Option<RowName>,
     /// The connection that is selected in its row's list.
     pub(crate) selected_connection: usize,
-    /// The one whose life is shown.
+    /// The one whose connection is shown.
     pub(crate) shown: Option<Arc<ConnectionHistory>>,
     /// The trace is over: what is shown stays so.
     pub(crate) is_over: bool,
@@ -139,28 +139,28 @@ impl Model {
     /// Takes what has come since; tells whether that was anything.
     pub(crate) fn look(&mut self, slot: &Mailbox) -> bool {
         let is_over = slot.is_over();
-        let (session, moment) = slot.take();
-        let is_new = session.is_some() || moment.is_some() || is_over != self.is_over;
+        let (session, update) = slot.take();
+        let is_new = session.is_some() || update.is_some() || is_over != self.is_over;
         if let Some(session) = session {
             self.session = session;
         }
-        if let Some(moment) = moment {
-            self.take(moment);
+        if let Some(update) = update {
+            self.take(update);
         }
         self.is_over = is_over;
         is_new
     }
 
     /// The next interval is over.
-    pub(crate) fn take(&mut self, moment: Update) {
-        let Update { snapshot, living, ended, own } = moment;
+    pub(crate) fn take(&mut self, update: Update) {
+        let Update { snapshot, living, ended, own } = update;
         let rates = rates(&snapshot);
         self.data.history.add(snapshot, rates);
         self.data.living = living;
         self.data.own = own;
-        for watched in ended {
-            let at = usize::from(!watched.is_bad());
-            self.data.ended[at].push_back(watched);
+        for history in ended {
+            let at = usize::from(!history.is_bad());
+            self.data.ended[at].push_back(history);
             if self.data.ended[at].len() > ENDED[at] {
                 self.data.ended[at].pop_front();
             }
@@ -172,10 +172,10 @@ impl Model {
         }
     }
 
-    /// The connection whose life is shown has gone on.
+    /// The connection whose connection is shown has gone on.
     fn follow_shown(&mut self) {
         let Some(shown) = &self.shown else { return };
-        if let Some(later) = self.data.connections().find(|watched| watched.is_same(shown)) {
+        if let Some(later) = self.data.connections().find(|history| history.is_same(shown)) {
             self.shown = Some(later.clone());
         }
     }
@@ -252,7 +252,7 @@ impl Model {
     /// The row's connections.
     pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<ConnectionHistory>> {
         let by = self.asked.by;
-        self.data().connections().filter(|watched| watched.is_of(by, name)).collect()
+        self.data().connections().filter(|history| history.is_of(by, name)).collect()
     }
 }
 

@@ -45,9 +45,9 @@ impl RefreshTimer {
 }
 
 impl Observer for RefreshTimer {
-    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
-        if let Some(life) = life {
-            self.watch.transition(transition, life);
+    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
+        if let Some(connection) = connection {
+            self.watch.transition(transition, connection);
         }
     }
 

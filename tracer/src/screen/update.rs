@@ -44,7 +44,7 @@ impl Update {
 pub(crate) struct Pending {
     /// What the trace said of itself when it began.
     session: Option<Session>,
-    moment: Option<Update>,
+    update: Option<Update>,
     is_over: bool,
 }
 
@@ -57,10 +57,10 @@ impl Mailbox {
         self.with(|pending| pending.session = Some(session));
     }
 
-    pub(crate) fn put(&self, moment: Update) {
-        self.with(|pending| match &mut pending.moment {
-            Some(waiting) => waiting.go_on(moment),
-            none => *none = Some(moment),
+    pub(crate) fn put(&self, update: Update) {
+        self.with(|pending| match &mut pending.update {
+            Some(waiting) => waiting.go_on(update),
+            none => *none = Some(update),
         });
     }
 
@@ -74,7 +74,7 @@ impl Mailbox {
     }
 
     pub(crate) fn take(&self) -> (Option<Session>, Option<Update>) {
-        self.with(|pending| (pending.session.take(), pending.moment.take()))
+        self.with(|pending| (pending.session.take(), pending.update.take()))
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Pending) -> T) -> T {

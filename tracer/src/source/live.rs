@@ -66,8 +66,8 @@ const MILLISECOND: Nanos = 1_000_000;
 /// The live kernel.
 pub struct Live {
     kernel: Kernel,
-    walker: SocketScanner,
-    surveyor: ScanScheduler,
+    scanner: SocketScanner,
+    scheduler: ScanScheduler,
     enricher: NameResolver,
     survey_always: bool,
     /// Somebody has looked at who holds which sockets.
@@ -78,16 +78,16 @@ pub struct Live {
     delivered: u64,
     next_drain: Nanos,
     next_tick: Nanos,
-    /// What a walk has found, which waits until all older records have been handed out.
+    /// What a scan has found, which waits until all older records have been handed out.
     found: Option<Found>,
-    /// The CPU time by which a part of a walk was handed out, which it takes time to take in.
+    /// The CPU time by which a part of a scan was handed out, which it takes time to take in.
     handed_out: Option<Nanos>,
     ending: Ending,
     /// Why the trace ended before anybody asked for it. Reported after the last frame.
     failure: Option<anyhow::Error>,
 }
 
-/// What a walk finds.
+/// What a scan finds.
 enum Found {
     /// Sockets, by this time.
     Sockets(Bytes, Nanos),
@@ -120,20 +120,20 @@ enum Ending {
 impl Live {
     /// Attaches to the kernel.
     pub fn attach(options: Options) -> Result<Self> {
-        let (kernel, walker) = Kernel::attach(&Setup {
+        let (kernel, scanner) = Kernel::attach(&Setup {
             ring_bytes: options.ring_bytes,
             filter: options.filter.for_kernel(),
-            extras: !options.tracepoints_only,
+            optional_hooks: !options.tracepoints_only,
             by_event: options.by_event,
             verbose: options.verbose,
             btf: options.btf.clone(),
         })?;
         let survey_always = options.survey_always;
-        let session = describe(&kernel, &walker, options);
+        let session = describe(&kernel, &scanner, options);
         Ok(Self {
             kernel,
-            walker,
-            surveyor: ScanScheduler::default(),
+            scanner,
+            scheduler: ScanScheduler::default(),
             enricher: NameResolver::new(),
             survey_always,
             looked: false,
@@ -160,52 +160,52 @@ impl Live {
     }
 
     pub(super) fn is_seeded(&self) -> bool {
-        self.surveyor.rounds() > 0 || !self.can_scan()
+        self.scheduler.rounds() > 0 || !self.can_scan()
     }
 
     fn can_scan(&self) -> bool {
-        self.walker.refusal().is_none()
+        self.scanner.refusal().is_none()
     }
 
     pub(super) fn plan_scans(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
         if !self.can_scan() {
             return;
         }
-        if self.survey_always && self.surveyor.is_resting() {
-            self.surveyor.hurry();
+        if self.survey_always && self.scheduler.is_resting() {
+            self.scheduler.hurry();
         }
         let now = clock::monotonic_ns();
-        match self.surveyor.plan(now, wanted) {
-            Plan::Rest if self.survey_always && self.surveyor.is_resting() => self.next_tick = 0,
+        match self.scheduler.plan(now, wanted) {
+            Plan::Rest if self.survey_always && self.scheduler.is_resting() => self.next_tick = 0,
             Plan::Rest => {}
-            Plan::List => self.walker.list(),
-            Plan::ScanOpenFiles if self.walker.open_files_refusal().is_some() => {
-                self.surveyor.open_files_scanned(0)
+            Plan::List => self.scanner.list(),
+            Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
+                self.scheduler.open_files_scanned(0)
             }
             // What was there before is looked at once; since then, births tell who connects.
             Plan::ScanOpenFiles => {
-                self.walker.scan_open_files(!self.looked || self.surveyor.restarted())
+                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted())
             }
             Plan::ScanSockets(netns, path) => {
-                // Before the walk begins, and after all records that have been handed out.
+                // Before the scan begins, and after all records that have been handed out.
                 self.queue.push_back(Frame::ScanBegin(ScanBegin { netns, time: now }));
-                self.walker.scan_sockets(netns, path);
+                self.scanner.scan_sockets(netns, path);
             }
         }
     }
 
     pub(super) fn restart_scans(&mut self) {
-        self.surveyor.restart();
+        self.scheduler.restart();
         self.next_tick = 0;
         if let Ending::Surveying(rounds) = &mut self.ending {
             // The present one, and the one that begins anew.
-            *rounds = (*rounds).max(self.surveyor.rounds() + 2);
+            *rounds = (*rounds).max(self.scheduler.rounds() + 2);
         }
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Frame>> {
         if let Some(before) = self.handed_out.take() {
-            self.surveyor.spent(clock::thread_cpu_ns() - before);
+            self.scheduler.spent(clock::thread_cpu_ns() - before);
         }
         loop {
             if let Some(frame) = self.queue.pop_front() {
@@ -235,8 +235,8 @@ impl Live {
         tokio::select! {
             () = timer => {}
             filling = self.kernel.filling() => filling?,
-            // While something waits, the walk does as well.
-            answer = self.walker.answer(), if self.found.is_none() => match answer {
+            // While something waits, the scan does as well.
+            answer = self.scanner.answer(), if self.found.is_none() => match answer {
                 Ok(answer) => self.take(answer),
                 // Without surveys the last one would never be over.
                 Err(error) => {
@@ -253,14 +253,14 @@ impl Live {
             Answer::Namespaces { paths, cost } => {
                 let names = self.enricher.new_namespaces(namespaces::names(&paths));
                 self.give_names(names);
-                self.surveyor.listed(paths, cost);
+                self.scheduler.listed(paths, cost);
                 self.next_tick = 0;
             }
             Answer::SocketHolders { holders, cost } => {
                 self.drain_ring();
                 self.give(Frame::SocketHolders(holders));
                 self.looked = true;
-                self.surveyor.open_files_scanned(cost);
+                self.scheduler.open_files_scanned(cost);
                 self.next_tick = 0;
             }
             Answer::Sockets { sockets, by } => self.wait_for_older(Found::Sockets(sockets, by)),
@@ -283,7 +283,7 @@ impl Live {
             Some(found) if begun < found.time() + SUBMIT_DELAY => self.wait_for_older(found),
             Some(Found::Sockets(sockets, _)) => self.give(Frame::Scanned(sockets)),
             Some(Found::End(end, cost)) => {
-                self.surveyor.sockets_scanned(cost);
+                self.scheduler.sockets_scanned(cost);
                 self.queue.push_back(Frame::ScanEnd(end));
                 self.next_tick = 0;
             }
@@ -345,14 +345,14 @@ impl Live {
             Ending::Asked if !self.can_scan() => self.stop()?,
             Ending::Asked => {
                 // A round that goes on may have passed a namespace already: one more.
-                let more = if self.surveyor.is_resting() { 1 } else { 2 };
-                self.ending = Ending::Surveying(self.surveyor.rounds() + more);
-                self.surveyor.hurry();
+                let more = if self.scheduler.is_resting() { 1 } else { 2 };
+                self.ending = Ending::Surveying(self.scheduler.rounds() + more);
+                self.scheduler.hurry();
                 self.next_tick = 0;
             }
-            Ending::Surveying(rounds) if self.surveyor.rounds() >= rounds => self.stop()?,
-            Ending::Surveying(_) if self.surveyor.is_resting() => {
-                self.surveyor.hurry();
+            Ending::Surveying(rounds) if self.scheduler.rounds() >= rounds => self.stop()?,
+            Ending::Surveying(_) if self.scheduler.is_resting() => {
+                self.scheduler.hurry();
                 self.next_tick = 0;
             }
             Ending::Surveying(_) | Ending::No | Ending::Over => {}
@@ -371,7 +371,7 @@ impl Live {
     }
 }
 
-fn describe(kernel: &Kernel, walker: &SocketScanner, options: Options) -> Session {
+fn describe(kernel: &Kernel, scanner: &SocketScanner, options: Options) -> Session {
     let mut session = super::session();
     session.clock =
         ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
@@ -389,12 +389,12 @@ fn describe(kernel: &Kernel, walker: &SocketScanner, options: Options) -> Sessio
         Need::Required | Need::Extra(_) => None,
     });
     session.limitations = missing.collect();
-    if let Some(refusal) = walker.refusal() {
+    if let Some(refusal) = scanner.refusal() {
         session.limitations.push(format!(
             "no survey: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
         ));
     }
-    if let Some(refusal) = walker.open_files_refusal() {
+    if let Some(refusal) = scanner.open_files_refusal() {
         session.limitations.push(format!(
             "no look at open files: owners of sockets older than the trace, and of listeners that were handed on, are unknown ({refusal})"
         ));
@@ -444,7 +444,7 @@ mod tests {
                 btf: None,
             })
             .expect("the kernel tests run as root");
-            live.walker = SocketScanner::that_panics();
+            live.scanner = SocketScanner::that_panics();
 
             let run = frames_to_the_end(&mut live, asked_after);
             let ended = tokio::time::timeout(Duration::from_secs(30), run).await;

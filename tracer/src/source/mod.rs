@@ -58,7 +58,7 @@ impl Source {
         }
     }
 
-    /// Tells which namespaces are worth a walk, and which would be if there had been none before;
+    /// Tells which namespaces are worth a scan, and which would be if there had been none before;
     /// to be called after each tick.
     pub fn plan_scans(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
         if let Self::Live(live) = self {

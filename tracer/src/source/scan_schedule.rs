@@ -1,4 +1,4 @@
-//! When to walk which namespace: rounds over all of them, so far apart that they cost next to
+//! When to scan which namespace: rounds over all of them, so far apart that they cost next to
 //! nothing. Pure.
 
 use std::{
@@ -55,7 +55,7 @@ enum State {
     Looking(VecDeque<(NetnsId, PathBuf)>),
     /// Namespaces that this round has still to look at.
     Round(VecDeque<(NetnsId, PathBuf)>),
-    /// A walk goes on.
+    /// A scan goes on.
     Walking(VecDeque<(NetnsId, PathBuf)>),
 }
 
@@ -87,7 +87,7 @@ impl ScanScheduler {
         self.is_anew
     }
 
-    /// What to do now. `wanted` tells whether a walk could show anything new, or, in a round that
+    /// What to do now. `wanted` tells whether a scan could show anything new, or, in a round that
     /// begins anew, anything at all.
     pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId, bool) -> bool) -> Plan {
         match std::mem::take(&mut self.state) {
@@ -99,7 +99,7 @@ impl ScanScheduler {
                 Plan::List
             }
             // Where nothing has happened, nobody has a new socket. Owners come first, for what
-            // the walks will meet.
+            // the scans will meet.
             State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.is_anew)) => {
                 self.state = State::Looking(rest);
                 Plan::ScanOpenFiles
@@ -143,7 +143,7 @@ impl ScanScheduler {
         }
     }
 
-    /// Takes note that the walk is over and applied.
+    /// Takes note that the scan is over and applied.
     pub(super) fn sockets_scanned(&mut self, cost: Nanos) {
         self.cost += cost;
         if let State::Walking(rest) = std::mem::take(&mut self.state) {
@@ -162,57 +162,57 @@ mod tests {
 
     #[test]
     fn a_round_walks_what_is_wanted_and_then_rests_in_proportion() {
-        let mut surveyor = ScanScheduler::default();
+        let mut scheduler = ScanScheduler::default();
         let wanted = |netns, _| netns != 2;
-        assert_eq!(surveyor.plan(0, wanted), Plan::List);
-        assert_eq!(surveyor.plan(1, wanted), Plan::Rest);
-        surveyor.listed(namespaces(&[1, 2, 3]), SECOND / 20);
-        assert_eq!(surveyor.plan(2, wanted), Plan::ScanOpenFiles);
-        assert_eq!(surveyor.plan(2, wanted), Plan::Rest);
-        surveyor.open_files_scanned(SECOND / 20);
-        assert_eq!(surveyor.plan(2, wanted), Plan::ScanSockets(1, PathBuf::new()));
-        assert_eq!(surveyor.plan(3, wanted), Plan::Rest);
-        surveyor.sockets_scanned(SECOND / 10);
-        assert_eq!(surveyor.plan(4, wanted), Plan::ScanSockets(3, PathBuf::new()));
-        surveyor.sockets_scanned(SECOND / 10);
-        assert_eq!(surveyor.plan(5, wanted), Plan::Rest);
-        assert_eq!((surveyor.rounds(), surveyor.is_resting()), (1, true));
-        assert_eq!(surveyor.plan(59 * SECOND, wanted), Plan::Rest);
-        assert_eq!(surveyor.plan(61 * SECOND, wanted), Plan::List);
+        assert_eq!(scheduler.plan(0, wanted), Plan::List);
+        assert_eq!(scheduler.plan(1, wanted), Plan::Rest);
+        scheduler.listed(namespaces(&[1, 2, 3]), SECOND / 20);
+        assert_eq!(scheduler.plan(2, wanted), Plan::ScanOpenFiles);
+        assert_eq!(scheduler.plan(2, wanted), Plan::Rest);
+        scheduler.open_files_scanned(SECOND / 20);
+        assert_eq!(scheduler.plan(2, wanted), Plan::ScanSockets(1, PathBuf::new()));
+        assert_eq!(scheduler.plan(3, wanted), Plan::Rest);
+        scheduler.sockets_scanned(SECOND / 10);
+        assert_eq!(scheduler.plan(4, wanted), Plan::ScanSockets(3, PathBuf::new()));
+        scheduler.sockets_scanned(SECOND / 10);
+        assert_eq!(scheduler.plan(5, wanted), Plan::Rest);
+        assert_eq!((scheduler.rounds(), scheduler.is_resting()), (1, true));
+        assert_eq!(scheduler.plan(59 * SECOND, wanted), Plan::Rest);
+        assert_eq!(scheduler.plan(61 * SECOND, wanted), Plan::List);
     }
 
     #[test]
     fn in_a_hurry_it_does_not_rest() {
-        let mut surveyor = ScanScheduler::default();
-        assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::List);
-        surveyor.listed(namespaces(&[]), 0);
-        assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::Rest);
-        assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::Rest);
-        surveyor.hurry();
-        assert_eq!(surveyor.plan(SECOND, |_, _| false), Plan::List);
+        let mut scheduler = ScanScheduler::default();
+        assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::List);
+        scheduler.listed(namespaces(&[]), 0);
+        assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::Rest);
+        assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::Rest);
+        scheduler.hurry();
+        assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::List);
     }
 
     #[test]
     fn a_round_that_begins_anew_goes_everywhere_once() {
-        let mut surveyor = ScanScheduler::default();
+        let mut scheduler = ScanScheduler::default();
         let wanted = |_, is_anew| is_anew;
-        assert_eq!(surveyor.plan(SECOND, wanted), Plan::List);
+        assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
         // Asked for while another goes on: that one is finished as it was begun.
-        surveyor.restart();
-        surveyor.listed(namespaces(&[1]), SECOND);
-        assert_eq!(surveyor.plan(SECOND, wanted), Plan::Rest);
-        assert_eq!(surveyor.plan(SECOND, wanted), Plan::List);
-        surveyor.listed(namespaces(&[1]), 0);
+        scheduler.restart();
+        scheduler.listed(namespaces(&[1]), SECOND);
+        assert_eq!(scheduler.plan(SECOND, wanted), Plan::Rest);
+        assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
+        scheduler.listed(namespaces(&[1]), 0);
         assert_eq!(
-            (surveyor.plan(SECOND, wanted), surveyor.restarted()),
+            (scheduler.plan(SECOND, wanted), scheduler.restarted()),
             (Plan::ScanOpenFiles, true)
         );
-        surveyor.open_files_scanned(0);
-        assert_eq!(surveyor.plan(SECOND, wanted), Plan::ScanSockets(1, PathBuf::new()));
-        surveyor.sockets_scanned(0);
-        assert_eq!(surveyor.plan(SECOND, wanted), Plan::Rest);
-        assert_eq!(surveyor.plan(3 * SECOND, wanted), Plan::List);
-        surveyor.listed(namespaces(&[1]), 0);
-        assert_eq!(surveyor.plan(3 * SECOND, wanted), Plan::Rest);
+        scheduler.open_files_scanned(0);
+        assert_eq!(scheduler.plan(SECOND, wanted), Plan::ScanSockets(1, PathBuf::new()));
+        scheduler.sockets_scanned(0);
+        assert_eq!(scheduler.plan(SECOND, wanted), Plan::Rest);
+        assert_eq!(scheduler.plan(3 * SECOND, wanted), Plan::List);
+        scheduler.listed(namespaces(&[1]), 0);
+        assert_eq!(scheduler.plan(3 * SECOND, wanted), Plan::Rest);
     }
 }

@@ -98,19 +98,19 @@ pub struct Coverage {
 impl Coverage {
     /// By the names of what it showed.
     pub fn of<S: AsRef<str>>(shown: &[S]) -> Self {
-        let has = |extra: OptionalHook| shown.iter().any(|shown| shown.as_ref() == extra.name());
+        let has = |hook: OptionalHook| shown.iter().any(|shown| shown.as_ref() == hook.name());
         Self { has: OptionalHook::ALL.map(has) }
     }
 
     /// Whether it showed this.
-    pub const fn has(self, extra: OptionalHook) -> bool {
-        self.has[extra as usize]
+    pub const fn has(self, hook: OptionalHook) -> bool {
+        self.has[hook as usize]
     }
 
     /// Without all but these, if they are there.
     #[must_use]
     pub fn only(self, these: &[OptionalHook]) -> Self {
-        Self { has: OptionalHook::ALL.map(|extra| self.has(extra) && these.contains(&extra)) }
+        Self { has: OptionalHook::ALL.map(|hook| self.has(hook) && these.contains(&hook)) }
     }
 
     /// How well this is known.

@@ -4,18 +4,18 @@ use synfin_common::state::TcpState;
 
 use crate::tcp::role::Role;
 
-/// What a transition is to a socket's life.
+/// What a transition is to a socket's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransitionKind {
-    /// A life begins.
+    /// A connection begins.
     Birth(Role),
     /// The socket becomes a listener, which is no connection.
     Listens,
     /// A listener closes.
     StopsListening,
-    /// A life goes on.
+    /// A connection goes on.
     Onward,
-    /// A life ends.
+    /// A connection ends.
     End,
 }
 

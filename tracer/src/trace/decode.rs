@@ -126,13 +126,13 @@ fn event(record: &[u8], take: &mut impl FnMut(Input)) -> Option<()> {
             const FIN_WAIT2: u8 = TcpState::FinWait2.number();
             let event::TimeWaitEntry { substate, time, sock, .. } =
                 event::TimeWaitEntry::read_from_bytes(record).ok()?;
-            let remains = match substate {
+            let time_wait_kind = match substate {
                 0 => TimeWaitKind::Nothing,
                 FIN_WAIT2 => TimeWaitKind::FinWait2,
                 TIME_WAIT => TimeWaitKind::TimeWait,
                 _ => return None,
             };
-            Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind: remains })
+            Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind: time_wait_kind })
         }
         Kind::TimeWaitTurn => time_wait_change(record, false)?,
         Kind::TimeWaitExit => time_wait_change(record, true)?,
@@ -210,7 +210,7 @@ fn transition(
     Some(())
 }
 
-/// Records of a walk, told apart by their first byte.
+/// Records of a scan, told apart by their first byte.
 fn scanned(mut sockets: &[u8], mut take: impl FnMut(Input)) {
     while let Some(&kind) = sockets.first() {
         // Records have no length of their own: after one that is not understood, none can be.

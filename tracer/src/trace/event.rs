@@ -25,13 +25,13 @@ pub enum Input {
     TimeWaitChange(TimeWaitChange),
     /// accept() took a connection.
     Accepted(Accepted),
-    /// A walk over a namespace's sockets is about to begin.
+    /// A scan over a namespace's sockets is about to begin.
     ScanBegin(ScanBegin),
-    /// The walk met a socket that is not in TIME_WAIT.
+    /// The scan met a socket that is not in TIME_WAIT.
     ScannedSocket(ScannedSocket),
-    /// The walk met a socket in TIME_WAIT.
+    /// The scan met a socket in TIME_WAIT.
     ScannedTimeWait(ScannedTimeWait),
-    /// The walk is over, and all records older than its end have been given.
+    /// The scan is over, and all records older than its end have been given.
     ScanEnd(ScanEnd),
     /// Who has which TCP sockets open, as a look at all open files shows it.
     SocketHolders(Vec<SocketHolder>),
@@ -41,7 +41,7 @@ pub enum Input {
     Tick(Tick),
     /// A record of a kind or a content that this version does not know was skipped.
     UnreadableRecord,
-    /// The same of a walk; the rest of it is not understood either.
+    /// The same of a scan; the rest of it is not understood either.
     UnreadableScan,
 }
 

@@ -35,11 +35,11 @@ pub enum Frame {
     Session(Box<Session>),
     /// Records of the ring buffer, each after its length (`u32`).
     Events(Bytes),
-    /// A walk is about to begin.
+    /// A scan is about to begin.
     ScanBegin(ScanBegin),
-    /// Sockets that the walk met.
+    /// Sockets that the scan met.
     Scanned(Bytes),
-    /// The walk is over.
+    /// The scan is over.
     ScanEnd(ScanEnd),
     /// Time passes.
     Tick(Tick),

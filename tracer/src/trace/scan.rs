@@ -11,25 +11,25 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// A walk is about to begin: given before the walker starts.
+/// A scan is about to begin: given before the scanner starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanBegin {
-    /// The namespace to be walked.
+    /// The namespace to be scanned.
     pub netns: NetnsId,
     /// When this was decided.
     pub time: Nanos,
 }
 
-/// A walk is over.
+/// A scan is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanEnd {
     /// The namespace.
     pub netns: NetnsId,
-    /// When the walker began.
+    /// When the scanner began.
     pub begun: Nanos,
     /// When it was through.
     pub ended: Nanos,
-    /// Why it could not be walked, or not to its end; then it tells of no absence.
+    /// Why it could not be scanned, or not to its end; then it tells of no absence.
     pub error: Option<String>,
     /// How the namespace gives out ports, if that could be read.
     #[serde(default)]
@@ -79,7 +79,7 @@ impl EphemeralPorts {
     }
 }
 
-/// A socket that a walk met.
+/// A socket that a scan met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannedSocket {
     /// When.
@@ -110,7 +110,7 @@ pub struct ScannedSocket {
     pub cgroup: u64,
 }
 
-/// A socket in TIME_WAIT that a walk met.
+/// A socket in TIME_WAIT that a scan met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannedTimeWait {
     /// In truth an orphan in FIN_WAIT2.

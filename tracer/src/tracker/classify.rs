@@ -51,7 +51,7 @@ impl CloseOutcome {
     }
 }
 
-/// What the life up to its end adds to the evidence.
+/// What the connection up to its end adds to the evidence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CloseEvidence {
     pub(crate) role: Role,
@@ -64,7 +64,7 @@ pub(crate) struct CloseEvidence {
     pub(crate) time_wait_kind: Option<TimeWaitKind>,
 }
 
-/// The resets of a life.
+/// The resets of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resets {
     /// The kernel accepted one, or treated data as one that came after close().
@@ -114,7 +114,7 @@ const ECONNREFUSED: u8 = 111;
 const EHOSTDOWN: u8 = 112;
 const EHOSTUNREACH: u8 = 113;
 
-/// Decides why a life ended from its last transition, which is to CLOSE, and its past.
+/// Decides why a connection ended from its last transition, which is to CLOSE, and its past.
 pub(crate) fn classify(end: &Transition, past: CloseEvidence) -> CloseOutcome {
     if !past.established {
         return match end.old {
@@ -134,7 +134,7 @@ pub(crate) fn classify(end: &Transition, past: CloseEvidence) -> CloseOutcome {
     let reason = closed(end, past.resets);
     let is_due = matches!(reason, CloseReason::ClosedByUs | CloseReason::ClosedByBoth);
     let time_wait = match past.time_wait_kind {
-        Some(remains) => match remains {
+        Some(time_wait_kind) => match time_wait_kind {
             TimeWaitKind::TimeWait => TimeWait::Entered,
             TimeWaitKind::FinWait2 => TimeWait::InFinWait2,
             TimeWaitKind::Nothing if is_due => TimeWait::Overflowed,

@@ -29,7 +29,7 @@ use crate::{
 pub enum Origin {
     /// Its birth was seen.
     Observed,
-    /// It was there when its namespace was walked for the first time.
+    /// It was there when its namespace was scanned for the first time.
     Preexisting,
     /// Its birth was lost.
     AfterLoss,
@@ -93,9 +93,9 @@ pub struct Connection {
     /// accept() has taken it.
     pub(super) accepted: bool,
     pub(super) row: RowId,
-    /// The last walk that met it.
+    /// The last scan that met it.
     pub(super) last_scan: u32,
-    /// How many walks in a row missed it.
+    /// How many scans in a row missed it.
     pub(super) missed_scans: u8,
 }
 
@@ -153,11 +153,11 @@ impl Connection {
 
     /// What it adds to the evidence of why it ends.
     pub(super) fn close_evidence(&self) -> CloseEvidence {
-        let &Self { role, established, resets, time_wait_kind: remains, .. } = self;
-        CloseEvidence { role, established, resets, time_wait_kind: remains }
+        let &Self { role, established, resets, time_wait_kind, .. } = self;
+        CloseEvidence { role, established, resets, time_wait_kind }
     }
 
-    /// Whether a socket at this life's address, with these ends, can be this life's: what is not
+    /// Whether a socket at this connection's address, with these ends, can be this connection's: what is not
     /// known fits anything. If not, the address is used anew. `is_young`: it has left the state that
     /// it was born in only now.
     pub(super) fn fits(
@@ -285,9 +285,9 @@ impl Connections {
     }
 
     /// Adds one whose socket has none, and returns what had to make room for it.
-    pub(crate) fn insert(&mut self, sock: SockId, life: Connection) -> Option<Connection> {
+    pub(crate) fn insert(&mut self, sock: SockId, connection: Connection) -> Option<Connection> {
         let victim = self.is_full().then(|| self.evict()).flatten();
-        self.table.insert(sock, life);
+        self.table.insert(sock, connection);
         victim
     }
 
@@ -301,7 +301,7 @@ impl Connections {
     }
 
     pub(crate) fn remove_at(&mut self, Slot(index): Slot) -> Option<Connection> {
-        self.table.swap_remove_index(index).map(|(_, life)| life)
+        self.table.swap_remove_index(index).map(|(_, connection)| connection)
     }
 
     pub(crate) fn remove(&mut self, sock: SockId) -> Option<Connection> {
@@ -309,11 +309,11 @@ impl Connections {
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (SockId, &Connection)> {
-        self.table.iter().map(|(&sock, life)| (sock, life))
+        self.table.iter().map(|(&sock, connection)| (sock, connection))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (SockId, &mut Connection)> {
-        self.table.iter_mut().map(|(&sock, life)| (sock, life))
+        self.table.iter_mut().map(|(&sock, connection)| (sock, connection))
     }
 
     fn evict(&mut self) -> Option<Connection> {
@@ -322,7 +322,7 @@ impl Connections {
             std::array::from_fn(|_| self.next_random() as usize % len);
         let victim = sample.into_iter().min_by_key(|&index| self.table[index].last_transition)?;
         self.evicted += 1;
-        self.table.swap_remove_index(victim).map(|(_, life)| life)
+        self.table.swap_remove_index(victim).map(|(_, connection)| connection)
     }
 
     /// Xorshift: good enough to sample with.

@@ -30,7 +30,7 @@ pub(crate) struct Listener {
     /// When it was last heard of.
     pub(crate) last_seen: Nanos,
     pub(crate) last_scan: u32,
-    /// How many walks in a row missed it.
+    /// How many scans in a row missed it.
     pub(crate) missed_scans: u8,
     /// It defers accept until data comes.
     pub(crate) defers_accept: bool,
@@ -163,19 +163,19 @@ impl Listeners {
         holders.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
     }
 
-    /// Forgets those of a namespace that `enough` walks in a row should have met and did not.
+    /// Forgets those of a namespace that `enough` scans in a row should have met and did not.
     /// Says whether this one missed any.
     pub(crate) fn forget_absent(
         &mut self,
         netns: NetnsId,
-        walk: u32,
+        scan: u32,
         begun: Nanos,
         enough: u8,
     ) -> bool {
         let mut missed = false;
         let mut gone = Vec::new();
         for (&sock, listener) in &mut self.by_sock {
-            if listener.netns == netns && listener.last_scan != walk && listener.last_seen < begun {
+            if listener.netns == netns && listener.last_scan != scan && listener.last_seen < begun {
                 missed = true;
                 listener.missed_scans += 1;
                 if listener.missed_scans >= enough {

@@ -1,4 +1,4 @@
-//! The heart: from transitions and walks to the books per port. Pure: no clock, no I/O, no lock,
+//! The heart: from transitions and scans to the books per port. Pure: no clock, no I/O, no lock,
 //! no log; equal input gives equal figures.
 //!
 //! What always holds, per row and in sum, whatever is lost:
@@ -133,7 +133,7 @@ pub struct Closed {
 
 /// Who wants to know of each thing as it happens. The tracker's books do not depend on it.
 pub trait Observer {
-    /// A socket changed its state. `life` is what is known of the connection up to then, its
+    /// A socket changed its state. `connection` is what is known of the connection up to then, its
     /// state still the old one; `None` for a listener.
     fn transition(&mut self, _transition: &Transition, _life: Option<&Connection>) {}
     /// A handshake got through.
@@ -159,7 +159,7 @@ pub struct Tracker {
     early_time_waits: EarlyTimeWaits,
     pending_closes: PendingCloses,
     closed_ports: ClosedPorts,
-    /// The walk that goes on, unless it is being worked on.
+    /// The scan that goes on, unless it is being worked on.
     scan: Option<Box<scan::SocketScan>>,
     is_scanning: bool,
     scans: u32,
@@ -219,8 +219,8 @@ impl Tracker {
 
     /// What the kernel shows besides transitions.
     #[must_use]
-    pub fn with_coverage(self, sight: Coverage) -> Self {
-        Self { coverage: sight, ..self }
+    pub fn with_coverage(self, coverage: Coverage) -> Self {
+        Self { coverage, ..self }
     }
 
     /// Takes one piece of input.
@@ -317,14 +317,14 @@ impl Tracker {
         self.now
     }
 
-    /// Whether a walk over the namespace could show anything new: it was never walked, something
+    /// Whether a scan over the namespace could show anything new: it was never scanned, something
     /// happened in it since, or events were lost.
     pub fn wants_scan(&self, netns: NetnsId) -> bool {
         self.undecided.may_be_in(netns)
             && self.namespaces.wants_scan(netns, self.losses(), self.now)
     }
 
-    /// Whether a walk over the namespace could show anything that the filters do not exclude.
+    /// Whether a scan over the namespace could show anything that the filters do not exclude.
     pub fn admits_scan(&self, netns: NetnsId) -> bool {
         self.undecided.may_be_in(netns)
     }
@@ -346,8 +346,8 @@ impl Tracker {
             TransitionKind::StopsListening => {
                 observer.transition(transition, None);
                 self.listener_closed(transition);
-                if let Some(walk) = &mut self.scan {
-                    walk.closed(transition);
+                if let Some(scan) = &mut self.scan {
+                    scan.closed(transition);
                 }
             }
             TransitionKind::Birth(role) => self.birth(transition, role, observer),
@@ -358,7 +358,7 @@ impl Tracker {
 
     /// The row to book on.
     fn row(&mut self, key: RowKey, proven: bool) -> RowId {
-        // A walk holds rows in which nothing may live yet.
+        // A scan holds rows in which nothing may live yet.
         let may_retire = !self.is_scanning;
         self.ports.row(key, proven, may_retire)
     }
@@ -430,7 +430,7 @@ impl Tracker {
 
     fn birth(&mut self, transition: &Transition, role: Role, observer: &mut impl Observer) {
         if self.connections.get(transition.sock).is_some() {
-            // The socket's address is used anew, so we missed how its last life ended.
+            // The socket's address is used anew, so we missed how its last connection ended.
             self.gaps += 1;
             self.lose_sight(transition.sock, transition.time, observer);
         }
@@ -445,35 +445,36 @@ impl Tracker {
         let (netns, time) = (transition.netns, transition.time);
         let deferred_accept = transition.flags.contains(Flags::DEFER_ACCEPT)
             || role == Role::Server && self.listeners.defer_accept(netns, transition.local);
-        let life = Connection::new(netns, role, Origin::Observed, transition.old, ends, time, row);
-        let mut life = Connection { owner, deferred_accept, ..life };
-        observer.transition(transition, Some(&life));
-        life.state = transition.new;
+        let connection =
+            Connection::new(netns, role, Origin::Observed, transition.old, ends, time, row);
+        let mut connection = Connection { owner, deferred_accept, ..connection };
+        observer.transition(transition, Some(&connection));
+        connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.ports.get_mut(row);
             row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
             row.accept_limit = least_limit(row.accept_limit, opening.accept_queue.1.into());
             row.interval.accept_depth.add(opening.accept_queue.0.into());
         }
-        self.add(transition.sock, life, observer);
+        self.add(transition.sock, connection, observer);
     }
 
-    /// Puts a life into the table and on the books.
-    fn add(&mut self, sock: SockId, life: Connection, observer: &mut impl Observer) {
-        let row = self.ports.get_mut(life.row);
-        if life.established {
+    /// Puts a connection into the table and on the books.
+    fn add(&mut self, sock: SockId, connection: Connection, observer: &mut impl Observer) {
+        let row = self.ports.get_mut(connection.row);
+        if connection.established {
             row.interval.adopted += 1;
             row.gauges.open += 1;
-            row.connects_from(&life);
+            row.connects_from(&connection);
         } else {
             row.interval.attempts += 1;
             row.gauges.pending += 1;
         }
-        row.gauges.enter(life.state);
-        if let Some(owner) = &life.owner {
+        row.gauges.enter(connection.state);
+        if let Some(owner) = &connection.owner {
             row.add_owner(&owner.label);
         }
-        if let Some(evicted) = self.connections.insert(sock, life) {
+        if let Some(evicted) = self.connections.insert(sock, connection) {
             let time = self.now;
             self.close_unobserved(&evicted, time, observer);
         }
@@ -498,7 +499,7 @@ impl Tracker {
         }
     }
 
-    /// Takes up a connection in the middle of its life, at the old state of its first record.
+    /// Takes up a connection in the middle of its connection, at the old state of its first record.
     fn adopt_from(
         &mut self,
         transition: &Transition,
@@ -512,7 +513,7 @@ impl Tracker {
             TcpState::SynSent => (Role::Client, false),
             _ => self.role_of(transition.netns, (transition.local, transition.remote), None),
         };
-        let mut life = self.adopted(
+        let mut connection = self.adopted(
             (transition.netns, transition.sock),
             (role, role_assumed),
             origin,
@@ -520,12 +521,12 @@ impl Tracker {
             (transition.local, transition.remote),
             transition.time,
         );
-        life.time_wait_kind = self.early_time_waits.take(transition.sock, transition.time);
-        self.add(transition.sock, life, observer);
+        connection.time_wait_kind = self.early_time_waits.take(transition.sock, transition.time);
+        self.add(transition.sock, connection, observer);
         self.connections.place(transition.sock)
     }
 
-    /// Before its first walk, a namespace holds connections older than the trace.
+    /// Before its first scan, a namespace holds connections older than the trace.
     fn origin_of_adopted(&self, netns: NetnsId) -> Origin {
         match self.namespaces.losses_at_scan(netns) {
             Some(_) => Origin::AfterLoss,
@@ -551,36 +552,47 @@ impl Tracker {
         };
         let key = self.row_key(netns, role, (local, remote), owner.as_deref());
         let row = self.row(key, established);
-        let life = Connection::new(netns, role, origin, state, (local, remote), time, row);
-        Connection { role_assumed, owner, established, state_since_is_lower_bound: true, ..life }
+        let connection = Connection::new(netns, role, origin, state, (local, remote), time, row);
+        Connection {
+            role_assumed,
+            owner,
+            established,
+            state_since_is_lower_bound: true,
+            ..connection
+        }
     }
 
     fn apply_transition(&mut self, transition: &Transition, observer: &mut impl Observer) {
         let Some(place) = self.reconcile_state(transition, observer) else {
             return;
         };
-        let life = self.connections.at(place);
-        life.learn_owner(transition, &self.listeners);
-        observer.transition(transition, Some(life));
-        life.last_transition = transition.time;
-        life.state_since_is_lower_bound = false;
-        life.missed_scans = 0;
-        let gets_through = life.enter(transition.new, self.ports.get_mut(life.row), |life| {
-            let sent = (life.origin == Origin::Observed).then_some(life.first_seen);
-            match transition.new {
-                TcpState::Established => {
-                    handshake::measure(life.role, transition, sent, life.deferred_accept)
+        let connection = self.connections.at(place);
+        connection.learn_owner(transition, &self.listeners);
+        observer.transition(transition, Some(connection));
+        connection.last_transition = transition.time;
+        connection.state_since_is_lower_bound = false;
+        connection.missed_scans = 0;
+        let gets_through =
+            connection.enter(transition.new, self.ports.get_mut(connection.row), |connection| {
+                let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
+                match transition.new {
+                    TcpState::Established => handshake::measure(
+                        connection.role,
+                        transition,
+                        sent,
+                        connection.deferred_accept,
+                    ),
+                    // A Fast Open child that is closed before its handshake is through has no time.
+                    _ => EVIDENCE_LOST,
                 }
-                // A Fast Open child that is closed before its handshake is through has no time.
-                _ => EVIDENCE_LOST,
-            }
-        });
+            });
         if gets_through {
-            life.established_at = Some(transition.time);
-            observer.established(life);
-            let (netns, role, port) = (life.netns, life.role, life.service_port());
-            let ends = (life.local(), life.remote());
-            self.ports.get_mut(life.row).connects_from(life);
+            connection.established_at = Some(transition.time);
+            observer.established(connection);
+            let (netns, role, port) =
+                (connection.netns, connection.role, connection.service_port());
+            let ends = (connection.local(), connection.remote());
+            self.ports.get_mut(connection.row).connects_from(connection);
             // A connection at the same ends takes the place of its TIME_WAIT.
             self.leave_time_wait(netns, ends, false);
             // From now on the port has a row of its own, if it had none.
@@ -588,8 +600,8 @@ impl Tracker {
         }
     }
 
-    /// Makes the life of a transition's socket agree with the transition's old state and its
-    /// addresses, which a birth may not know yet. Returns where that life is.
+    /// Makes the connection of a transition's socket agree with the transition's old state and its
+    /// addresses, which a birth may not know yet. Returns where that connection is.
     fn reconcile_state(
         &mut self,
         transition: &Transition,
@@ -598,20 +610,20 @@ impl Tracker {
         let Some(place) = self.connections.place(transition.sock) else {
             return self.adopt_from(transition, observer);
         };
-        let life = self.connections.at(place);
-        let goes_back = life.established && is_pending(transition.old);
+        let connection = self.connections.at(place);
+        let goes_back = connection.established && is_pending(transition.old);
         let ends = (transition.local, transition.remote);
         let is_young = transition.old == TcpState::SynRecv;
-        if goes_back || !life.fits(transition.netns, ends, is_young) {
+        if goes_back || !connection.fits(transition.netns, ends, is_young) {
             // The socket's address is used anew: an end was lost, and a birth.
             self.gaps += 1;
             self.lose_sight(transition.sock, transition.time, observer);
             return self.adopt_from(transition, observer);
         }
-        life.learn_endpoints(transition.local, transition.remote);
-        if life.state != transition.old {
+        connection.learn_endpoints(transition.local, transition.remote);
+        if connection.state != transition.old {
             self.gaps += 1;
-            life.enter(transition.old, self.ports.get_mut(life.row), |_| EVIDENCE_LOST);
+            connection.enter(transition.old, self.ports.get_mut(connection.row), |_| EVIDENCE_LOST);
         }
         Some(place)
     }

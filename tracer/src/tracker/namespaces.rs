@@ -1,4 +1,4 @@
-//! What is known of each network namespace: which were walked, and where something has happened
+//! What is known of each network namespace: which were scanned, and where something has happened
 //! since. Bounded, as containers come and go.
 
 use std::collections::HashMap;
@@ -13,25 +13,25 @@ use crate::trace::{
 };
 
 /// More namespaces than this are not told apart: the one that was quiet for longest is forgotten,
-/// and walked anew if it still exists.
+/// and scanned anew if it still exists.
 const LIMIT: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Namespace {
-    /// Something has happened since the last walk began.
+    /// Something has happened since the last scan began.
     changed: bool,
-    /// How many losses were known when the last complete walk began; `None`: never walked.
+    /// How many losses were known when the last complete scan began; `None`: never scanned.
     losses_at_walk: Option<u64>,
     last_seen: Nanos,
-    /// When the last complete walk began.
+    /// When the last complete scan began.
     walked_at: Nanos,
-    /// That walk met connections.
+    /// That scan met connections.
     has_connections: bool,
     ephemeral_ports: Option<EphemeralPorts>,
     counters: Option<KernelCounters>,
 }
 
-/// Where there are connections, a walk is due after so long even if nothing has happened: one that
+/// Where there are connections, a scan is due after so long even if nothing has happened: one that
 /// stalls changes no state.
 const STALL_PERIOD: Nanos = 5_000_000_000;
 
@@ -39,7 +39,7 @@ const STALL_PERIOD: Nanos = 5_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     known: HashMap<NetnsId, Namespace, FxBuildHasher>,
-    /// The one that changed last and was not walked since: there is nothing to note.
+    /// The one that changed last and was not scanned since: there is nothing to note.
     changed: Option<NetnsId>,
 }
 
@@ -52,14 +52,14 @@ impl Namespaces {
         }
     }
 
-    /// A walk begins: what happens from here on is new again.
+    /// A scan begins: what happens from here on is new again.
     pub(super) fn scan_begins(&mut self, netns: NetnsId, now: Nanos) {
         self.changed = None;
         self.at(netns, now).changed = false;
     }
 
-    /// A walk came to its end; `losses` were known when it began. Gives what the kernel had
-    /// counted by the walk before.
+    /// A scan came to its end; `losses` were known when it began. Gives what the kernel had
+    /// counted by the scan before.
     pub(super) fn scanned(
         &mut self,
         end: &ScanEnd,
@@ -77,23 +77,23 @@ impl Namespaces {
         }
     }
 
-    /// When its last complete walk began.
+    /// When its last complete scan began.
     pub(super) fn scanned_at(&self, netns: NetnsId) -> Option<Nanos> {
         let namespace = self.known.get(&netns)?;
         namespace.losses_at_walk.map(|_| namespace.walked_at)
     }
 
-    /// How it gives out ports, if a walk has shown that.
+    /// How it gives out ports, if a scan has shown that.
     pub(super) fn ephemeral_ports(&self, netns: NetnsId) -> Option<EphemeralPorts> {
         self.known.get(&netns)?.ephemeral_ports
     }
 
-    /// How many losses were known when it was last walked; `None`: never.
+    /// How many losses were known when it was last scanned; `None`: never.
     pub(super) fn losses_at_scan(&self, netns: NetnsId) -> Option<u64> {
         self.known.get(&netns)?.losses_at_walk
     }
 
-    /// Whether a walk could show anything new, with so many losses known by now.
+    /// Whether a scan could show anything new, with so many losses known by now.
     pub(super) fn wants_scan(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
         self.known.get(&netns).is_none_or(|namespace| {
             let is_old = namespace.walked_at.saturating_add(STALL_PERIOD) < now;

@@ -37,11 +37,11 @@ pub(super) fn keep_older(kept: &mut Option<Oldest>, other: Option<Oldest>) {
 }
 
 impl Oldest {
-    fn of(life: &Connection) -> Self {
+    fn of(connection: &Connection) -> Self {
         Self {
-            since: life.last_transition,
-            at_least: life.state_since_is_lower_bound,
-            owner: life.owner.clone(),
+            since: connection.last_transition,
+            at_least: connection.state_since_is_lower_bound,
+            owner: connection.owner.clone(),
         }
     }
 }
@@ -50,13 +50,14 @@ impl Tracker {
     /// The oldest of every row.
     pub(super) fn oldest_per_row(&self) -> HashMap<RowId, OldestPerState, FxBuildHasher> {
         let mut rows = HashMap::<RowId, OldestPerState, _>::default();
-        for (_, life) in self.connections.iter() {
-            let Some(index) = LINGERING_STATES.iter().position(|&state| state == life.state) else {
+        for (_, connection) in self.connections.iter() {
+            let Some(index) = LINGERING_STATES.iter().position(|&state| state == connection.state)
+            else {
                 continue;
             };
-            let kept = &mut rows.entry(life.row).or_default()[index];
-            if kept.as_ref().is_none_or(|kept| life.last_transition < kept.since) {
-                *kept = Some(Oldest::of(life));
+            let kept = &mut rows.entry(connection.row).or_default()[index];
+            if kept.as_ref().is_none_or(|kept| connection.last_transition < kept.since) {
+                *kept = Some(Oldest::of(connection));
             }
         }
         rows

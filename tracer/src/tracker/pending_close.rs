@@ -17,11 +17,11 @@ pub(super) const WAIT: Nanos = 50_000_000;
 /// More are not held: the oldest is settled by what is known.
 const LIMIT: usize = 1 << 16;
 
-/// A life that has ended, whose reason may not be known yet.
+/// A connection that has ended, whose reason may not be known yet.
 #[derive(Debug)]
 pub(super) struct PendingClose {
     pub(super) end: Transition,
-    pub(super) life: Connection,
+    pub(super) connection: Connection,
     /// What it left behind as far as is known; it may turn out never to have been there.
     pub(super) time_wait: TimeWait,
 }
@@ -46,7 +46,7 @@ impl PendingCloses {
         self.held.len()
     }
 
-    /// The end of this socket's last life, if it is held.
+    /// The end of this socket's last connection, if it is held.
     pub(super) fn take(&mut self, sock: SockId) -> Option<PendingClose> {
         // Mostly none is.
         if self.held.is_empty() { None } else { self.held.remove(&sock) }

@@ -161,7 +161,7 @@ impl Counters {
         self.closed_first[side as usize]
     }
 
-    /// A life ended, in this state.
+    /// A connection ended, in this state.
     pub(super) fn end(&mut self, reason: CloseReason, state: TcpState) {
         self.ends[reason.index()] += 1;
         if let Some(side) = ClosedFirst::by_state(state) {
@@ -275,7 +275,7 @@ impl ClosedFirst {
         }
     }
 
-    /// A life's last state tells.
+    /// A connection's last state tells.
     const fn by_state(state: TcpState) -> Option<Self> {
         match state {
             TcpState::FinWait1 | TcpState::FinWait2 => Some(Self::Us),
@@ -320,7 +320,7 @@ impl Gauges {
     }
 }
 
-/// What the last walk over the namespace's sockets showed; orphans in FIN_WAIT2 are followed from
+/// What the last scan over the namespace's sockets showed; orphans in FIN_WAIT2 are followed from
 /// there on where the kernel shows what becomes of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanGauges {
@@ -373,8 +373,8 @@ pub(crate) struct Row {
     /// The gauges at the last cut.
     pub(super) opening_balance: Gauges,
     pub(super) time_waits: TimeWaits,
-    /// What each namespace's last walk showed. A row has one namespace, that of the rest many.
-    pub(super) walked: BTreeMap<NetnsId, ScanGauges>,
+    /// What each namespace's last scan showed. A row has one namespace, that of the rest many.
+    pub(super) scanned: BTreeMap<NetnsId, ScanGauges>,
     /// Most connections seen waiting for accept() since the last cut.
     pub(super) accept_peak: u64,
     /// The limit of that on one listener, the least that a new connection found since the last cut;
@@ -398,7 +398,7 @@ const SOURCES_LIMIT: usize = 64;
 impl Row {
     /// Nothing lives here: all that it holds adds up elsewhere as well.
     fn is_idle(&self) -> bool {
-        self.gauges == Gauges::default() && self.time_waits.now() == 0 && self.walked.is_empty()
+        self.gauges == Gauges::default() && self.time_waits.now() == 0 && self.scanned.is_empty()
     }
 
     /// Takes over what a lifeless row has counted.
@@ -411,9 +411,9 @@ impl Row {
     }
 
     /// Takes note of which address of ours it is that a client connects from.
-    pub(super) fn connects_from(&mut self, life: &Connection) {
-        let source = life.local().ip();
-        if life.role == Role::Client
+    pub(super) fn connects_from(&mut self, connection: &Connection) {
+        let source = connection.local().ip();
+        if connection.role == Role::Client
             && !self.sources.contains(&source)
             && self.sources.len() < SOURCES_LIMIT
         {
@@ -423,8 +423,8 @@ impl Row {
 
     /// An orphan in FIN_WAIT2 is one no more.
     pub(super) fn lose_orphan(&mut self, netns: NetnsId) {
-        if let Some(walked) = self.walked.get_mut(&netns) {
-            walked.fin_wait2_orphans = walked.fin_wait2_orphans.saturating_sub(1);
+        if let Some(scanned) = self.scanned.get_mut(&netns) {
+            scanned.fin_wait2_orphans = scanned.fin_wait2_orphans.saturating_sub(1);
         }
     }
 

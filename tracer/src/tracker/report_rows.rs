@@ -50,14 +50,14 @@ pub struct RowSnapshot {
     pub time_wait_now: u64,
     /// The most there were.
     pub time_wait_peak: u64,
-    /// What the last walk showed.
-    pub walked: ScanGauges,
+    /// What the last scan showed.
+    pub scanned: ScanGauges,
     /// The most connections that were seen waiting for accept().
     pub accept_peak: u64,
     /// Since when the port is served.
     pub listening: ListenerUptime,
     /// The connections that were in one state for longest, by [`STUCK_STATES`](super::STUCK_STATES).
-    pub stuck: OldestPerState,
+    pub oldest: OldestPerState,
     /// How far the ports are used up toward the destination where most are; `None` if that is not
     /// known, and for servers.
     pub ephemeral: Option<Ephemeral>,
@@ -217,10 +217,10 @@ impl Group {
             gauges_at_start: books.gauges_at_start,
             time_wait_now: books.time_wait_now,
             time_wait_peak: books.time_wait_peak,
-            walked: books.scanned,
+            scanned: books.scanned,
             accept_peak: books.accept_peak,
             listening: books.uptime,
-            stuck: books.oldest,
+            oldest: books.oldest,
             ephemeral: books.ephemeral,
         }
     }

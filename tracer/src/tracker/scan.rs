@@ -1,8 +1,8 @@
-//! A walk over a namespace's sockets, applied to the books.
+//! A scan over a namespace's sockets, applied to the books.
 //!
-//! A walk is not a moment: sockets come and go while it goes on. So its findings are given after
+//! A scan is not a moment: sockets come and go while it goes on. So its findings are given after
 //! all records older than its end, and every finding yields to a later record: a socket that was
-//! closed since it was met is not adopted, one that had a record since the walk began is not
+//! closed since it was met is not adopted, one that had a record since the scan began is not
 //! missed.
 
 use std::collections::HashMap;
@@ -28,21 +28,21 @@ use crate::{
     },
 };
 
-/// More ends than this during one walk are not kept: then it adopts nothing.
+/// More ends than this during one scan are not kept: then it adopts nothing.
 const CLOSED_LIMIT: usize = 1 << 20;
 
-/// A socket's new state is stored a moment after the record of it was made, so that a walk may
+/// A socket's new state is stored a moment after the record of it was made, so that a scan may
 /// still meet the old one. Only a difference that has lasted is a missed record.
 const STORE_DELAY: Nanos = 10_000_000;
 
-/// A connect is reported a moment before its socket can be met by a walk.
+/// A connect is reported a moment before its socket can be met by a scan.
 pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
 
-/// A socket that is absent from this many walks in a row is gone, unless losses are known: then
+/// A socket that is absent from this many scans in a row is gone, unless losses are known: then
 /// one is enough.
 pub(super) const MISSED_SCANS_LIMIT: u8 = 2;
 
-/// A walk that goes on.
+/// A scan that goes on.
 pub(super) struct SocketScan {
     netns: NetnsId,
     begun: Nanos,
@@ -53,7 +53,7 @@ pub(super) struct SocketScan {
     closed: HashMap<SockId, Nanos, FxBuildHasher>,
     /// TIME_WAITs that it met, unless they have ended since it began.
     met: Vec<ScannedConnection>,
-    /// TIME_WAITs entered since it began, unless the walk has met them.
+    /// TIME_WAITs entered since it began, unless the scan has met them.
     entered: ByEndpoints<Entry>,
     /// Of orphans in FIN_WAIT2 whose peer has closed since it began, when that was.
     turned: ByEndpoints<Nanos>,
@@ -85,7 +85,7 @@ impl SocketScan {
         }
     }
 
-    /// Whether a socket was closed after the walk had met it.
+    /// Whether a socket was closed after the scan had met it.
     fn was_closed_since(&self, socket: &ScannedSocket) -> bool {
         self.closed.get(&socket.sock).is_some_and(|&time| time >= socket.time)
     }
@@ -110,13 +110,13 @@ impl SocketScan {
         if let Some(entry) = self.entered.get_mut(&key) {
             entry.expiry = Some(expiry(time, LENGTH));
         }
-        // The walk may have met it before.
+        // The scan may have met it before.
         if self.turned.len() < CLOSED_LIMIT {
             self.turned.insert(key, time);
         }
     }
 
-    /// Takes note that a TIME_WAIT is over, which the walk may meet, or have met before.
+    /// Takes note that a TIME_WAIT is over, which the scan may meet, or have met before.
     pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndpointPairKey) {
         if netns == self.netns {
             self.entered.remove(&key);
@@ -176,26 +176,26 @@ impl Tracker {
     }
 
     pub(super) fn scan_is_unreadable(&mut self) {
-        if let Some(walk) = &mut self.scan {
-            walk.incomplete = true;
+        if let Some(scan) = &mut self.scan {
+            scan.incomplete = true;
         }
     }
 
     pub(super) fn scanned_socket(&mut self, socket: &ScannedSocket, observer: &mut impl Observer) {
-        let Some(mut walk) = self.scan.take() else {
+        let Some(mut scan) = self.scan.take() else {
             return;
         };
         match socket.state {
-            TcpState::Listen => self.scanned_listener(&mut walk, socket),
-            TcpState::NewSynRecv => self.scanned_half_open(&mut walk, socket),
+            TcpState::Listen => self.scanned_listener(&mut scan, socket),
+            TcpState::NewSynRecv => self.scanned_half_open(&mut scan, socket),
             TcpState::Close | TcpState::TimeWait => {}
-            _ => self.scanned_connection(&mut walk, socket, observer),
+            _ => self.scanned_connection(&mut scan, socket, observer),
         }
-        self.scan = Some(walk);
+        self.scan = Some(scan);
     }
 
-    fn scanned_listener(&mut self, walk: &mut SocketScan, socket: &ScannedSocket) {
-        let (netns, local) = (walk.netns, socket.local);
+    fn scanned_listener(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+        let (netns, local) = (scan.netns, socket.local);
         let known = self.listeners.get_mut(socket.sock);
         let mut new_drops = 0;
         let mut is_new = false;
@@ -204,14 +204,14 @@ impl Tracker {
             Some(listener) => {
                 listener.missed_scans = 0;
                 listener.last_seen = listener.last_seen.max(socket.time);
-                listener.last_scan = walk.number;
+                listener.last_scan = scan.number;
                 listener.defers_accept = defers_accept;
-                // Else the walk met the one that was at the same address before.
+                // Else the scan met the one that was at the same address before.
                 if listener.listening_since <= socket.time {
                     new_drops = listener.drops_since(socket.drops);
                 }
             }
-            None if walk.was_closed_since(socket) => return,
+            None if scan.was_closed_since(socket) => return,
             None => {
                 let mut listener = Listener {
                     netns,
@@ -222,7 +222,7 @@ impl Tracker {
                     cgroup: socket.cgroup,
                     listening_since: socket.time,
                     last_seen: socket.time,
-                    last_scan: walk.number,
+                    last_scan: scan.number,
                     missed_scans: 0,
                     defers_accept,
                     // What it dropped before is not ours to count.
@@ -237,7 +237,7 @@ impl Tracker {
         }
         if self.shows_listener(socket.sock) {
             let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
-            let figures = walk.rows.entry(row).or_default();
+            let figures = scan.rows.entry(row).or_default();
             figures.listeners += 1;
             figures.accept_queue += u64::from(socket.accept_queue.0);
             figures.limit_queue(socket.accept_queue.1.into());
@@ -250,60 +250,60 @@ impl Tracker {
         }
     }
 
-    fn scanned_half_open(&mut self, walk: &mut SocketScan, socket: &ScannedSocket) {
-        let key = RowKey::of_port(walk.netns, Role::Server, socket.local.port());
+    fn scanned_half_open(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+        let key = RowKey::of_port(scan.netns, Role::Server, socket.local.port());
         if let Some(row) = self.ports.find(key)
-            && self.shows_half_open(walk.netns, socket)
+            && self.shows_half_open(scan.netns, socket)
         {
-            walk.rows.entry(row).or_default().half_open += 1;
+            scan.rows.entry(row).or_default().half_open += 1;
         }
     }
 
     fn scanned_connection(
         &mut self,
-        walk: &mut SocketScan,
+        scan: &mut SocketScan,
         socket: &ScannedSocket,
         observer: &mut impl Observer,
     ) {
-        walk.has_connections = true;
+        scan.has_connections = true;
         if self.connections.get(socket.sock).is_none()
-            && (walk.was_closed_since(socket)
-                || !self.admits_scanned(walk.netns, walk.number, socket, observer))
+            && (scan.was_closed_since(socket)
+                || !self.admits_scanned(scan.netns, scan.number, socket, observer))
         {
             return;
         }
-        if let Some(life) = self.connections.get_mut(socket.sock) {
-            let had_record_since = life.last_transition > socket.time;
-            let is_stored = life.last_transition.saturating_add(STORE_DELAY) < socket.time;
-            let goes_back = life.established && state::is_pending(socket.state) && is_stored;
+        if let Some(connection) = self.connections.get_mut(socket.sock) {
+            let had_record_since = connection.last_transition > socket.time;
+            let is_stored = connection.last_transition.saturating_add(STORE_DELAY) < socket.time;
+            let goes_back = connection.established && state::is_pending(socket.state) && is_stored;
             // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
             let is_client = socket.port_by_connect == Some(true);
-            let turned_client = life.role == Role::Server && is_client;
-            let fits = life.fits(walk.netns, (socket.local, socket.remote), false);
+            let turned_client = connection.role == Role::Server && is_client;
+            let fits = connection.fits(scan.netns, (socket.local, socket.remote), false);
             let is_same = fits && !goes_back && !turned_client;
             if had_record_since || is_same {
-                life.last_scan = walk.number;
-                life.missed_scans = 0;
+                connection.last_scan = scan.number;
+                connection.missed_scans = 0;
             }
             if is_same && is_stalled(socket) {
-                walk.rows.entry(life.row).or_default().stalled += 1;
+                scan.rows.entry(connection.row).or_default().stalled += 1;
             }
             if had_record_since {
                 return;
             }
             if is_same {
-                life.learn_endpoints(socket.local, socket.remote);
-                if life.state != socket.state {
+                connection.learn_endpoints(socket.local, socket.remote);
+                if connection.state != socket.state {
                     if is_stored {
-                        // A record in the middle of the life is missing.
+                        // A record in the middle of the connection is missing.
                         self.gaps += 1;
-                        life.last_transition = socket.time;
-                        life.state_since_is_lower_bound = true;
-                        let row = self.ports.get_mut(life.row);
-                        life.enter(socket.state, row, |_| EVIDENCE_LOST);
+                        connection.last_transition = socket.time;
+                        connection.state_since_is_lower_bound = true;
+                        let row = self.ports.get_mut(connection.row);
+                        connection.enter(socket.state, row, |_| EVIDENCE_LOST);
                     } else {
-                        // The next walk shows whether a record is missing.
-                        self.namespaces.note_transition(walk.netns, socket.time);
+                        // The next scan shows whether a record is missing.
+                        self.namespaces.note_transition(scan.netns, socket.time);
                     }
                 }
                 return;
@@ -312,13 +312,13 @@ impl Tracker {
             self.gaps += 1;
             self.lose_sight(socket.sock, socket.time, observer);
         }
-        if walk.was_closed_since(socket) || walk.incomplete || socket.remote.port() == 0 {
+        if scan.was_closed_since(socket) || scan.incomplete || socket.remote.port() == 0 {
             return;
         }
-        let origin = self.origin_of_adopted(walk.netns);
+        let origin = self.origin_of_adopted(scan.netns);
         if origin == Origin::AfterLoss {
             if self.connections.is_full() {
-                // If it took the place of another that lives, walks would exchange them for ever.
+                // If it took the place of another that lives, scans would exchange them for ever.
                 return;
             }
             // The record of its birth is missing.
@@ -326,92 +326,92 @@ impl Tracker {
         }
         let role = match socket.state {
             TcpState::SynSent => (Role::Client, false),
-            _ => self.role_of(walk.netns, (socket.local, socket.remote), socket.port_by_connect),
+            _ => self.role_of(scan.netns, (socket.local, socket.remote), socket.port_by_connect),
         };
         let ends = (socket.local, socket.remote);
-        let socket_id = (walk.netns, socket.sock);
-        let mut life = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
-        life.last_scan = walk.number;
+        let socket_id = (scan.netns, socket.sock);
+        let mut connection = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
+        connection.last_scan = scan.number;
         self.classify_previous(socket.sock, observer);
         if is_stalled(socket) {
-            walk.rows.entry(life.row).or_default().stalled += 1;
+            scan.rows.entry(connection.row).or_default().stalled += 1;
         }
-        self.add(socket.sock, life, observer);
+        self.add(socket.sock, connection, observer);
     }
 
     pub(super) fn scanned_time_wait(&mut self, time_wait: &ScannedTimeWait) {
-        let Some(mut walk) = self.scan.take() else {
+        let Some(mut scan) = self.scan.take() else {
             return;
         };
-        let key = key(walk.netns, (time_wait.local, time_wait.remote));
+        let key = key(scan.netns, (time_wait.local, time_wait.remote));
         // What was met may have ended since: then it says nothing of one at the same ends.
-        if !walk.left.contains_key(&key)
-            && let Some((row, is_guess)) = self.row_of_time_wait(&walk, key, time_wait)
+        if !scan.left.contains_key(&key)
+            && let Some((row, is_guess)) = self.row_of_time_wait(&scan, key, time_wait)
         {
-            let expiry = walk.expiry(time_wait);
-            walk.entered.remove(&key);
+            let expiry = scan.expiry(time_wait);
+            scan.entered.remove(&key);
             let entry = Entry { key, row, is_guess, expiry };
-            let is_booked = self.time_wait_rows.meet(&entry, walk.number);
-            walk.met.push(ScannedConnection { entry, is_booked });
+            let is_booked = self.time_wait_rows.meet(&entry, scan.number);
+            scan.met.push(ScannedConnection { entry, is_booked });
         }
-        self.scan = Some(walk);
+        self.scan = Some(scan);
     }
 
-    /// The row of a TIME_WAIT that a walk met, and whether that is a guess; `None` if a filter
+    /// The row of a TIME_WAIT that a scan met, and whether that is a guess; `None` if a filter
     /// excludes it.
     fn row_of_time_wait(
         &mut self,
-        walk: &SocketScan,
+        scan: &SocketScan,
         key: EndpointPairKey,
         time_wait: &ScannedTimeWait,
     ) -> Option<(RowId, bool)> {
         let ends = (time_wait.local, time_wait.remote);
-        if let Some(entry) = walk.entered.get(&key) {
+        if let Some(entry) = scan.entered.get(&key) {
             return Some((entry.row, entry.is_guess));
         }
         let known = self.time_wait_rows.get(key).filter(|known| !known.is_guess);
-        if let Some(known) = known.filter(|known| self.is_row_of(known.row, walk.netns, ends)) {
+        if let Some(known) = known.filter(|known| self.is_row_of(known.row, scan.netns, ends)) {
             return Some((known.row, false));
         }
-        let (role, is_guess) = self.role_of(walk.netns, ends, time_wait.port_by_connect);
-        if !self.shows_time_wait(walk.netns, role, is_guess, time_wait) {
+        let (role, is_guess) = self.role_of(scan.netns, ends, time_wait.port_by_connect);
+        if !self.shows_time_wait(scan.netns, role, is_guess, time_wait) {
             return None;
         }
-        let row = self.row_key(walk.netns, role, ends, None);
+        let row = self.row_key(scan.netns, role, ends, None);
         Some((self.row(row, true), is_guess))
     }
 
     pub(super) fn scan_ends(&mut self, end: &ScanEnd, observer: &mut impl Observer) {
-        let Some(mut walk) = self.scan.take() else {
+        let Some(mut scan) = self.scan.take() else {
             return;
         };
         self.is_scanning = false;
         self.now = self.now.max(end.ended);
-        if end.error.is_some() || walk.incomplete || end.netns != walk.netns {
-            self.namespaces.note_transition(walk.netns, end.ended);
+        if end.error.is_some() || scan.incomplete || end.netns != scan.netns {
+            self.namespaces.note_transition(scan.netns, end.ended);
             return;
         }
-        let will_pass = self.record_scan_gauges(&mut walk);
-        let known_losses = self.namespaces.losses_at_scan(walk.netns).unwrap_or(0);
-        // Records lost or missed since the last walk: a socket that is absent may be one of them.
+        let will_pass = self.record_scan_gauges(&mut scan);
+        let known_losses = self.namespaces.losses_at_scan(scan.netns).unwrap_or(0);
+        // Records lost or missed since the last scan: a socket that is absent may be one of them.
         let new_losses = self.losses().saturating_sub(known_losses);
         let enough = if new_losses > 0 { 1 } else { MISSED_SCANS_LIMIT };
         let missed_a_listener =
-            self.listeners.forget_absent(walk.netns, walk.number, walk.begun, enough);
-        let missed_a_connection = self.forget_absent(&walk, enough, new_losses, observer);
-        self.undecided.forget_absent(walk.netns, walk.number, walk.begun);
-        self.time_wait_rows.forget_absent(walk.netns, walk.number);
-        let known_counters = self.namespaces.scanned(end, walk.losses, walk.has_connections);
+            self.listeners.forget_absent(scan.netns, scan.number, scan.begun, enough);
+        let missed_a_connection = self.forget_absent(&scan, enough, new_losses, observer);
+        self.undecided.forget_absent(scan.netns, scan.number, scan.begun);
+        self.time_wait_rows.forget_absent(scan.netns, scan.number);
+        let known_counters = self.namespaces.scanned(end, scan.losses, scan.has_connections);
         if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
-            self.record_kernel_counters(walk.netns, &known, counters);
+            self.record_kernel_counters(scan.netns, &known, counters);
         }
-        // The next walk shows what is gone and what was passed over, and what has passed by itself.
+        // The next scan shows what is gone and what was passed over, and what has passed by itself.
         if missed_a_listener || missed_a_connection || will_pass {
-            self.namespaces.note_transition(walk.netns, end.ended);
+            self.namespaces.note_transition(scan.netns, end.ended);
         }
     }
 
-    /// What the kernel itself counted since the last walk.
+    /// What the kernel itself counted since the last scan.
     fn record_kernel_counters(
         &mut self,
         netns: NetnsId,
@@ -437,62 +437,62 @@ impl Tracker {
     }
 
     /// Says whether some of them will pass without a record.
-    fn record_scan_gauges(&mut self, walk: &mut SocketScan) -> bool {
-        let expired = self.expired().min(walk.begun);
+    fn record_scan_gauges(&mut self, scan: &mut SocketScan) -> bool {
+        let expired = self.expired().min(scan.begun);
         for (key, row) in self.ports.iter_mut() {
-            if key.netns == walk.netns || key.netns == 0 {
-                row.time_waits.clear(walk.netns);
-                row.walked.remove(&walk.netns);
+            if key.netns == scan.netns || key.netns == 0 {
+                row.time_waits.clear(scan.netns);
+                row.scanned.remove(&scan.netns);
             }
         }
-        let mut rows = std::mem::take(&mut walk.rows);
-        for ScannedConnection { entry, is_booked } in walk.time_waits() {
+        let mut rows = std::mem::take(&mut scan.rows);
+        for ScannedConnection { entry, is_booked } in scan.time_waits() {
             match entry.expiry {
                 Some(expiry) => {
-                    self.ports.get_mut(entry.row).time_waits.add(walk.netns, expired, expiry.get());
+                    self.ports.get_mut(entry.row).time_waits.add(scan.netns, expired, expiry.get());
                 }
                 None => rows.entry(entry.row).or_default().fin_wait2_orphans += 1,
             }
             if !is_booked {
-                self.time_wait_rows.enter(walk.netns, entry, walk.number);
+                self.time_wait_rows.enter(scan.netns, entry, scan.number);
             }
         }
         for (&row, &figures) in &rows {
-            self.ports.get_mut(row).walked.insert(walk.netns, figures);
+            self.ports.get_mut(row).scanned.insert(scan.netns, figures);
         }
         rows.values().any(ScanGauges::will_pass)
     }
 
-    /// Ends the lives of sockets that `enough` walks in a row should have met and did not. Says
+    /// Ends the lives of sockets that `enough` scans in a row should have met and did not. Says
     /// whether this one missed any.
     fn forget_absent(
         &mut self,
-        walk: &SocketScan,
+        scan: &SocketScan,
         enough: u8,
         new_losses: u64,
         observer: &mut impl Observer,
     ) -> bool {
         let mut gone = Vec::new();
         let mut missed = false;
-        for (sock, life) in self.connections.iter_mut() {
-            let quiet = life.netns == walk.netns
-                && life.last_scan != walk.number
-                && life.last_transition < walk.begun;
-            let just_connecting = life.state == TcpState::SynSent
-                && life.last_transition.saturating_add(CONNECT_DELAY) > walk.begun;
+        for (sock, connection) in self.connections.iter_mut() {
+            let quiet = connection.netns == scan.netns
+                && connection.last_scan != scan.number
+                && connection.last_transition < scan.begun;
+            let just_connecting = connection.state == TcpState::SynSent
+                && connection.last_transition.saturating_add(CONNECT_DELAY) > scan.begun;
             missed |= quiet;
             if quiet && !just_connecting {
-                life.missed_scans += 1;
-                if life.missed_scans >= enough {
+                connection.missed_scans += 1;
+                if connection.missed_scans >= enough {
                     gone.push(sock);
                 }
             }
         }
         // Each of their ends is missing. As many as were counted as lost or missed since the last
-        // walk are accounted for; the rest were not.
+        // scan are accounted for; the rest were not.
         self.gaps += (gone.len() as u64).saturating_sub(new_losses);
         for sock in gone {
-            self.lose_sight(sock, walk.begun, observer);
+            self.lose_sight(sock, scan.begun, observer);
         }
         missed
     }

@@ -34,7 +34,7 @@ pub struct Snapshot {
     pub(super) rows_by_key: BTreeMap<SnapshotKey, KeyedStats>,
     /// What became of the kernel's records in the interval.
     pub events: Events,
-    /// What the kernel counted from the first to the last walk of each namespace in the interval,
+    /// What the kernel counted from the first to the last scan of each namespace in the interval,
     /// by [`KERNEL_COUNTERS`].
     pub kernel_counts: [u64; KERNEL_COUNTERS.len()],
     /// How full the tables are.
@@ -48,7 +48,7 @@ pub struct Snapshot {
 pub struct ScanCoverage {
     /// How many there are.
     pub namespaces: u64,
-    /// When the oldest of their last walks began; `None`: none was walked yet.
+    /// When the oldest of their last scans began; `None`: none was scanned yet.
     pub oldest: Option<Nanos>,
 }
 
@@ -253,7 +253,7 @@ impl Tracker {
             row.time_waits.expire(expired);
         }
         let destinations = self.destinations();
-        let mut stuck = self.oldest_per_row();
+        let mut oldest = self.oldest_per_row();
         let mut pages = BTreeMap::new();
         let (labels, rows) = self.ports.with_labels();
         for (id, key, row) in rows {
@@ -262,7 +262,7 @@ impl Tracker {
                 let owner = key.owner.and_then(|id| labels.get_index(id as usize)).cloned();
                 let owners = owner.clone().map_or_else(|| row.owners.clone(), |one| [one].into());
                 let mut books = row.stats();
-                books.oldest = stuck.remove(&id).unwrap_or_default();
+                books.oldest = oldest.remove(&id).unwrap_or_default();
                 books.ephemeral = destination(key)
                     .and_then(|destination| destinations.get(&destination).copied());
                 // The rest has no namespace.
@@ -274,12 +274,12 @@ impl Tracker {
             }
             row.begin_interval();
         }
-        let walks =
+        let scans =
             self.scan_coverage(pages.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
         let snapshot = Snapshot {
             start,
             end,
-            scans: walks,
+            scans,
             rows_by_key: pages,
             events: events.since(&self.events_at_snapshot),
             kernel_counts: std::mem::take(&mut self.kernel_counts),
@@ -296,8 +296,8 @@ impl Tracker {
     }
 
     fn scan_coverage(&self, namespaces: BTreeSet<NetnsId>) -> ScanCoverage {
-        let walked = namespaces.iter().filter_map(|&netns| self.namespaces.scanned_at(netns));
-        ScanCoverage { namespaces: namespaces.len() as u64, oldest: walked.min() }
+        let scanned = namespaces.iter().filter_map(|&netns| self.namespaces.scanned_at(netns));
+        ScanCoverage { namespaces: namespaces.len() as u64, oldest: scanned.min() }
     }
 
     /// How far the ports are used up toward each destination of clients.
@@ -376,22 +376,22 @@ impl Row {
             || interval.sum(|_| true) > 0
             || self.gauges != Gauges::default()
             || self.opening_balance != Gauges::default()
-            || !self.walked.is_empty()
+            || !self.scanned.is_empty()
             || self.time_waits.peak() > 0
     }
 
     /// What it has counted in the interval, which it gives away, and what is so at its end.
     fn stats(&mut self) -> RowStats {
-        let mut walked = ScanGauges::default();
-        self.walked.values().for_each(|namespace| walked.merge(namespace));
-        walked.limit_queue(self.accept_limit);
+        let mut scanned = ScanGauges::default();
+        self.scanned.values().for_each(|namespace| scanned.merge(namespace));
+        scanned.limit_queue(self.accept_limit);
         RowStats {
             counters: std::mem::take(&mut self.interval),
             gauges: self.gauges,
             gauges_at_start: self.opening_balance,
             time_wait_now: self.time_waits.now(),
             time_wait_peak: self.time_waits.peak(),
-            scanned: walked,
+            scanned,
             accept_peak: self.accept_peak,
             uptime: self.uptime,
             ..RowStats::default()

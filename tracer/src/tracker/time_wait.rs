@@ -1,5 +1,5 @@
 //! TIME_WAIT, which the kernel never reports: entries are known from the transitions, exits are
-//! modelled by age, and every walk puts the model right.
+//! modelled by age, and every scan puts the model right.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -89,7 +89,7 @@ pub(super) fn expiry(time: Nanos, left: Nanos) -> Expiry {
     Expiry::new(time.saturating_add(left)).unwrap_or(Expiry::MIN)
 }
 
-/// In which row each TIME_WAIT was booked whose entry was seen: a walk that meets it knows neither
+/// In which row each TIME_WAIT was booked whose entry was seen: a scan that meets it knows neither
 /// owner nor role.
 #[derive(Debug, Default)]
 pub(crate) struct TimeWaitRows(ByEndpoints<TrackedTimeWait>);
@@ -101,8 +101,8 @@ struct TrackedTimeWait {
     is_guess: bool,
     expiry: Option<Expiry>,
     netns: NetnsId,
-    /// The last walk that met it, or during which it was entered.
-    walk: u32,
+    /// The last scan that met it, or during which it was entered.
+    scan: u32,
 }
 
 impl TrackedTimeWait {
@@ -118,21 +118,21 @@ pub(crate) struct Entry {
     pub(crate) key: EndpointPairKey,
     /// In which row it is booked.
     pub(crate) row: RowId,
-    /// That row is a guess: a walk may know better.
+    /// That row is a guess: a scan may know better.
     pub(crate) is_guess: bool,
     /// When it ends; `None` of an orphan in FIN_WAIT2.
     pub(crate) expiry: Option<Expiry>,
 }
 
 impl TimeWaitRows {
-    /// One was booked, when so many walks had begun. Returns how one at the same ends was booked
+    /// One was booked, when so many scans had begun. Returns how one at the same ends was booked
     /// before, if that is known.
-    pub(crate) fn enter(&mut self, netns: NetnsId, entry: Entry, walk: u32) -> Option<Entry> {
+    pub(crate) fn enter(&mut self, netns: NetnsId, entry: Entry, scan: u32) -> Option<Entry> {
         if self.0.len() >= KEPT_LIMIT && !self.0.contains_key(&entry.key) {
             return None;
         }
         let Entry { key, row, is_guess, expiry } = entry;
-        let before = self.0.insert(key, TrackedTimeWait { row, is_guess, expiry, netns, walk });
+        let before = self.0.insert(key, TrackedTimeWait { row, is_guess, expiry, netns, scan });
         before.map(|kept| kept.entry(key))
     }
 
@@ -141,9 +141,9 @@ impl TimeWaitRows {
         self.0.get(&key).map(|kept| kept.entry(key))
     }
 
-    /// A walk met one that is to be booked like this. Says whether it already is, to the second as
+    /// A scan met one that is to be booked like this. Says whether it already is, to the second as
     /// [`TimeWaits`] counts.
-    pub(crate) fn meet(&mut self, entry: &Entry, walk: u32) -> bool {
+    pub(crate) fn meet(&mut self, entry: &Entry, scan: u32) -> bool {
         let Some(kept) = self.0.get_mut(&entry.key) else {
             return false;
         };
@@ -151,7 +151,7 @@ impl TimeWaitRows {
         let is_so = (kept.row, kept.is_guess) == (entry.row, entry.is_guess)
             && second(kept.expiry) == second(entry.expiry);
         if is_so {
-            kept.walk = walk;
+            kept.scan = scan;
         }
         is_so
     }
@@ -169,9 +169,9 @@ impl TimeWaitRows {
         self.0.remove(&key).map(|kept| kept.entry(key))
     }
 
-    /// A walk is over: those that it did not meet are gone.
-    pub(crate) fn forget_absent(&mut self, netns: NetnsId, walk: u32) {
-        self.0.retain(|_, kept| kept.netns != netns || kept.walk == walk);
+    /// A scan is over: those that it did not meet are gone.
+    pub(crate) fn forget_absent(&mut self, netns: NetnsId, scan: u32) {
+        self.0.retain(|_, kept| kept.netns != netns || kept.scan == scan);
     }
 }
 
@@ -215,20 +215,20 @@ impl UnconfirmedTimeWaits {
         (from, to): (Nanos, Nanos),
         overflows: u64,
     ) -> Vec<(RowKey, bool)> {
-        let Some(doubtful) = self.0.get_mut(&netns) else {
+        let Some(unconfirmed) = self.0.get_mut(&netns) else {
             return Vec::new();
         };
-        let ends = std::mem::take(&mut doubtful.ends);
+        let ends = std::mem::take(&mut unconfirmed.ends);
         let (past, rest): (Vec<_>, Vec<_>) = ends.into_iter().partition(|&(time, _)| time <= to);
-        doubtful.ends = rest;
+        unconfirmed.ends = rest;
         let rows: Vec<_> =
             past.into_iter().filter(|&(time, _)| time > from).map(|(_, row)| row).collect();
 
         let all = rows.len() as u64;
-        let overflows = overflows.saturating_add(doubtful.overflows);
+        let overflows = overflows.saturating_add(unconfirmed.overflows);
         let found_none = overflows.min(all);
-        doubtful.overflows = overflows - found_none;
-        if doubtful.ends.is_empty() && doubtful.overflows == 0 {
+        unconfirmed.overflows = overflows - found_none;
+        if unconfirmed.ends.is_empty() && unconfirmed.overflows == 0 {
             self.0.remove(&netns);
         }
         let up_to = |index: u64| index * found_none / all.max(1);
@@ -239,7 +239,7 @@ impl UnconfirmedTimeWaits {
 /// The sockets in TIME_WAIT of one row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimeWaits {
-    /// How many expire in each second of the clock, by the namespace whose walks count them anew.
+    /// How many expire in each second of the clock, by the namespace whose scans count them anew.
     expiries: BTreeMap<(u64, NetnsId), u32>,
     now: u64,
     /// Of these, those that may turn out never to have been there.
@@ -296,7 +296,7 @@ impl TimeWaits {
         self.expiries.iter().map(move |(&(second, _), &count)| (left(second), count.into()))
     }
 
-    /// Forgets all of a namespace: a walk has counted anew. The peak stays.
+    /// Forgets all of a namespace: a scan has counted anew. The peak stays.
     pub(crate) fn clear(&mut self, netns: NetnsId) {
         self.expiries.retain(|&(_, other), _| other != netns);
         self.now = self.expiries.values().copied().map(u64::from).sum();
@@ -341,24 +341,24 @@ mod tests {
     #[test]
     fn the_kernels_count_settles_what_was_doubtful() {
         let row = |port| RowKey::of_port(1, Role::Server, port);
-        let mut doubtful = UnconfirmedTimeWaits::default();
-        doubtful.add(row(80), 1, 12);
-        doubtful.take_back(row(443), 1, 12);
-        doubtful.take_back(row(80), 1, 12);
+        let mut unconfirmed = UnconfirmedTimeWaits::default();
+        unconfirmed.add(row(80), 1, 12);
+        unconfirmed.take_back(row(443), 1, 12);
+        unconfirmed.take_back(row(80), 1, 12);
         for (time, port) in [(5, 80), (11, 80), (12, 443), (13, 80), (14, 443), (21, 80)] {
-            doubtful.add(row(port), 1, time);
+            unconfirmed.add(row(port), 1, time);
         }
         // The one before the first count cannot be settled, the last one is settled by the next.
-        let settled = doubtful.settle(1, (10, 20), 2);
+        let settled = unconfirmed.settle(1, (10, 20), 2);
         assert_eq!(
             settled,
             [(row(80), false), (row(443), true), (row(80), false), (row(443), true)]
         );
-        assert_eq!(doubtful.settle(2, (10, 20), 7), []);
+        assert_eq!(unconfirmed.settle(2, (10, 20), 7), []);
         // One was counted a moment before its end.
-        assert_eq!(doubtful.settle(1, (20, 30), 2), [(row(80), true)]);
-        doubtful.add(row(80), 1, 31);
-        assert_eq!(doubtful.settle(1, (30, 40), 0), [(row(80), true)]);
+        assert_eq!(unconfirmed.settle(1, (20, 30), 2), [(row(80), true)]);
+        unconfirmed.add(row(80), 1, 31);
+        assert_eq!(unconfirmed.settle(1, (30, 40), 0), [(row(80), true)]);
     }
 
     #[test]

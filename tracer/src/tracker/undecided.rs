@@ -19,7 +19,7 @@ use crate::trace::{
 /// More sockets than this are not kept apart: what is not decided yet is left out.
 const LIMIT: usize = 1 << 18;
 
-/// A life has few records before it is known whose it is; one with more will not be known.
+/// A connection has few records before it is known whose it is; one with more will not be known.
 const RECORDS_LIMIT: usize = 16;
 
 /// What stands between the records and the books.
@@ -39,9 +39,9 @@ struct UndecidedSocket {
     netns: NetnsId,
     /// When its last transition was.
     seen: Nanos,
-    /// The last walk that met it.
+    /// The last scan that met it.
     last_scan: u32,
-    /// How many walks in a row missed it.
+    /// How many scans in a row missed it.
     missed_scans: u8,
     /// Records kept back; `None`: the filters exclude it.
     records: Option<Vec<Input>>,
@@ -151,23 +151,23 @@ impl UndecidedSockets {
         self.filtered += self.admit(sock).len() as u64;
     }
 
-    /// A walk met the socket at this time. Says whether that is news: not if a later record has
+    /// A scan met the socket at this time. Says whether that is news: not if a later record has
     /// been kept.
-    pub(super) fn on_scan(&mut self, sock: SockId, walk: u32, time: Nanos) -> bool {
+    pub(super) fn on_scan(&mut self, sock: SockId, scan: u32, time: Nanos) -> bool {
         self.kept.get_mut(&sock).is_none_or(|kept| {
-            kept.last_scan = walk;
+            kept.last_scan = scan;
             kept.missed_scans = 0;
             kept.seen <= time
         })
     }
 
-    /// A walk is over: sockets that it and the one before should have met and did not are gone.
+    /// A scan is over: sockets that it and the one before should have met and did not are gone.
     /// Their ends were left out by the kernel side.
-    pub(super) fn forget_absent(&mut self, netns: NetnsId, walk: u32, begun: Nanos) {
+    pub(super) fn forget_absent(&mut self, netns: NetnsId, scan: u32, begun: Nanos) {
         let mut gone = Vec::new();
         for (&sock, kept) in &mut self.kept {
             let is_old = kept.seen.saturating_add(CONNECT_DELAY) < begun;
-            if kept.netns == netns && kept.last_scan != walk && is_old {
+            if kept.netns == netns && kept.last_scan != scan && is_old {
                 kept.missed_scans += 1;
                 if kept.missed_scans >= MISSED_SCANS_LIMIT {
                     gone.push(sock);

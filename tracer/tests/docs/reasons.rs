@@ -25,7 +25,7 @@ pub(crate) fn page() -> String {
     for outcome in [Phase::Handshake, Phase::Established] {
         page += &format!("\n## `{}`: {}\n", outcome.sum(), outcome.meaning());
         let infos = CloseReason::ALL.iter().map(|reason| reason.info());
-        for info in infos.filter(|info| info.outcome == outcome) {
+        for info in infos.filter(|info| info.phase == outcome) {
             page += &format!("\n### {}\n\n", info.id);
             page += &format!("**{}** ({}). ", sentence(info.title), info.class.name());
             page += &format!("{}\n\n*Advice:* {}\n", info.meaning, info.advice);

@@ -20,7 +20,7 @@ use crate::schema::{assert_valid, validator};
 /// The schema of each command's objects.
 pub(crate) fn all() -> Vec<(PathBuf, String)> {
     let [row, report, connection, transition, finding, diagnosis] =
-        registries().map(|registry| registry.figures);
+        registries().map(|registry| registry.columns);
     let report_figures = report;
     let mut report = object(&report_figures);
     add(
@@ -74,11 +74,11 @@ fn comparison() -> Value {
         }
         sides
     };
-    let mut figures = empty();
+    let mut columns = empty();
     for compared in COMPARED {
         let mut change = both(&["number", "null"]);
         change["description"] = compared.title.into();
-        add(&mut figures, compared.key, change);
+        add(&mut columns, compared.key, change);
     }
     // Only those that there are any of.
     let reasons = json!({
@@ -100,7 +100,7 @@ fn comparison() -> Value {
             json!({ "description": "The row is on that side.", "type": "boolean" }),
         );
     }
-    add(&mut row, "figures", figures);
+    add(&mut row, "figures", columns);
     for which in ["new_reasons", "gone_reasons"] {
         add(&mut row, which, reasons.clone());
     }
@@ -134,9 +134,9 @@ fn comparison() -> Value {
 }
 
 /// An object with these figures, each in its place, and nothing else.
-fn object(figures: &[ColumnInfo]) -> Value {
+fn object(columns: &[ColumnInfo]) -> Value {
     let mut object = empty();
-    for about in figures {
+    for about in columns {
         let mut path: Vec<_> = about.key.split('.').collect();
         let name = path.pop().expect("a figure has a name");
         let mut place = &mut object;
@@ -146,7 +146,7 @@ fn object(figures: &[ColumnInfo]) -> Value {
             }
             place = &mut place["properties"][part];
         }
-        add(place, name, figure(about));
+        add(place, name, column(about));
     }
     object
 }
@@ -160,7 +160,7 @@ fn add(object: &mut Value, name: &str, schema: Value) {
     object["required"].as_array_mut().expect("a list").push(name.into());
 }
 
-fn figure(about: &ColumnInfo) -> Value {
+fn column(about: &ColumnInfo) -> Value {
     let mut schema = json!({ "description": description(about) });
     let kind = kind(about.kind);
     let parts = schema.as_object_mut().expect("an object");

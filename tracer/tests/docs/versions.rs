@@ -20,16 +20,16 @@ pub(crate) fn list() -> String {
     let mut list = "command,schema,column,type,nullable,unit,form\n".to_owned();
     for command in COMMANDS {
         let registries = registries().into_iter().filter(|registry| registry.command == command);
-        let figures: Vec<_> = registries.flat_map(|registry| registry.figures).collect();
-        let versions = figures.iter().filter_map(|about| match about.kind {
+        let columns: Vec<_> = registries.flat_map(|registry| registry.columns).collect();
+        let versions = columns.iter().filter_map(|about| match about.kind {
             ColumnKind::Version(version) => Some(version),
             _ => None,
         });
         let [version] = versions.collect::<Vec<_>>()[..] else {
             panic!("one version of {command}");
         };
-        for about in &figures {
-            for (column, kind) in columns(about) {
+        for about in &columns {
+            for (column, kind) in csv_columns(about) {
                 let form = match about.shown {
                     Visibility::Json | Visibility::Footer => "JSON",
                     _ => "CSV and JSON",
@@ -44,7 +44,7 @@ pub(crate) fn list() -> String {
 }
 
 /// A figure with counts is one for each word.
-fn columns(about: &ColumnInfo) -> Vec<(String, &'static str)> {
+fn csv_columns(about: &ColumnInfo) -> Vec<(String, &'static str)> {
     let kind = match about.kind {
         ColumnKind::Counts(words) => {
             let words = (words.all)().into_iter();

@@ -183,8 +183,8 @@ fn surveys_without_rest_neither_adopt_nor_lose_anything() {
     namespace.settle();
     let report = synfin.finish().report();
 
-    let walks = walks_of(path, namespace.id());
-    assert!(walks >= lab::scaled(20, 3), "only {walks} walks during the burst");
+    let scans = walks_of(path, namespace.id());
+    assert!(scans >= lab::scaled(20, 3), "only {scans} walks during the burst");
     let off = report.missing();
     for role in ["client", "server"] {
         let row = report.row(role, PORT);
@@ -194,7 +194,7 @@ fn surveys_without_rest_neither_adopt_nor_lose_anything() {
     }
 }
 
-/// How often a namespace was walked to the end.
+/// How often a namespace was scanned to the end.
 fn walks_of(recording: &str, netns: u64) -> usize {
     let file = std::fs::File::open(recording).expect("the recording");
     let reader = synfin::trace::recording::Reader::new(std::io::BufReader::new(file));

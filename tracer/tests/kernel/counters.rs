@@ -112,9 +112,9 @@ fn one_report_after_losses_all_gauges_are_right_again() {
     let after: Vec<_> = reports.filter(|report| *settled <= *report.begun()).collect();
     let [first, .., last] = &after[..] else { panic!("intervals after all had settled") };
     assert_eq!(first.event("lost"), 0);
-    // Where a walk takes a second and more, the first may be over before one is.
+    // Where a scan takes a second and more, the first may be over before one is.
     let first = if lab::is_slow() { last } else { first };
-    // Within the first, walks may still have found what is missing; not after that.
+    // Within the first, scans may still have found what is missing; not after that.
     assert!(!last.says_lower_bounds(), "nothing was lost any more");
     let differences = gauges_off(first, &sockets, 0);
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
@@ -241,7 +241,7 @@ type End = (&'static str, u16);
 /// What `ss` says of a socket that a gauge counts.
 type IsCounted = fn(&Sock) -> bool;
 
-/// The gauges that are put right by every walk over all sockets.
+/// The gauges that are put right by every scan over all sockets.
 const GAUGES: [(&str, IsCounted); 5] = [
     ("time_wait.now", |socket| socket.state == "TIME-WAIT"),
     ("time_wait.fin_wait2_orphans", |socket| socket.state == "FIN-WAIT-2" && socket.is_small),

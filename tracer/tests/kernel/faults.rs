@@ -27,7 +27,7 @@ const RING: u64 = 16 << 20;
 const LARGEST_RECORD: u64 = 128;
 
 /// In bytes, for each socket that the kernel has: a connection in the books or a TIME_WAIT, and what
-/// a walk says of it.
+/// a scan says of it.
 const MEMORY_EACH: u64 = 512;
 
 /// In bytes: what was taken from the ring at a time, in several forms, and what the allocator makes of

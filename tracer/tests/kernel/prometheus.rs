@@ -1,9 +1,9 @@
 //! What `synfin serve` serves, as a real Prometheus has it.
 
 mod alerts;
+mod connection;
 mod dashboard;
 mod fleet;
-mod life;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -136,7 +136,7 @@ fn unnamed(picture: &str) -> String {
     picture.replace(&name, &format!("{:<1$}", "web-1  6.18", name.chars().count()))
 }
 
-/// Some seconds of a small host's life: web traffic, a database, a server that closes on requests
+/// Some seconds of a small host's connection: web traffic, a database, a server that closes on requests
 /// that it has not read, and somebody who is refused.
 fn play(wire: &Wire) -> Vec<Actor> {
     let [web, database, api] = [8443, 5432, 9000].map(|port| SocketAddr::from((Wire::FAR4, port)));

@@ -20,13 +20,13 @@ const TIME_WAITS: u64 = 100_000;
 const BATCHES: u64 = 20;
 
 /// After so many connections at least, and after a fifth of all, what is bounded has filled up:
-/// TIME_WAITs, and what waits for the next walk.
+/// TIME_WAITs, and what waits for the next scan.
 const FILLED: u64 = 200_000;
 
 /// Fewer say nothing of what comes after that.
 const FEWEST: u64 = 300_000;
 
-/// In percent. What a walk needs is with the allocator or back with the kernel at the moment of a look,
+/// In percent. What a scan needs is with the allocator or back with the kernel at the moment of a look,
 /// and that is some percent. Of ten million connections, a byte left behind by each is more.
 const MOST_GROWTH: u64 = 5;
 

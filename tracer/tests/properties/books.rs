@@ -26,7 +26,7 @@ use synfin::{
 };
 use synfin_common::{port_count::SynQueue, state::TcpState};
 
-/// What is followed over intervals: a row, or all of a role where rows without life make room.
+/// What is followed over intervals: a row, or all of a role where rows without connection make room.
 type Account = (Role, Option<u16>);
 
 /// Figures that add up over intervals, by name.
@@ -35,7 +35,7 @@ type Sums = BTreeMap<String, u64>;
 pub(crate) struct Books {
     pub(crate) tracker: Tracker,
     limits: Limits,
-    sight: Coverage,
+    coverage: Coverage,
     seen: Seen,
     /// Records given.
     given: u64,
@@ -60,8 +60,8 @@ struct Seen {
 }
 
 impl Observer for Seen {
-    fn established(&mut self, life: &Connection) {
-        assert!(life.handshake.is_some(), "established without a handshake: {life:?}");
+    fn established(&mut self, connection: &Connection) {
+        assert!(connection.handshake.is_some(), "established without a handshake: {connection:?}");
     }
 
     fn closed(&mut self, closed: &Closed) {
@@ -79,11 +79,11 @@ impl Observer for Seen {
 }
 
 impl Books {
-    pub(crate) fn new(limits: Limits, sight: Coverage, start: Nanos) -> Self {
+    pub(crate) fn new(limits: Limits, coverage: Coverage, start: Nanos) -> Self {
         Self {
-            tracker: Tracker::new(limits, start).with_coverage(sight),
+            tracker: Tracker::new(limits, start).with_coverage(coverage),
             limits,
-            sight,
+            coverage,
             seen: Seen::default(),
             given: 0,
             brought_forward: BTreeMap::new(),
@@ -108,7 +108,8 @@ impl Books {
 
     /// Connections that must have been missed before, dead or alive.
     pub(crate) fn found_after_loss(&self) -> usize {
-        let alive = self.tracker.open().filter(|(_, life)| life.origin == Origin::AfterLoss);
+        let alive =
+            self.tracker.open().filter(|(_, connection)| connection.origin == Origin::AfterLoss);
         self.seen.after_loss.len() + alive.count()
     }
 
@@ -154,7 +155,7 @@ impl Books {
         self.audit_ends(&rows);
         self.audit_tables(&snapshot, &rows);
         self.audit_events(&snapshot);
-        self.reports.push(report(&snapshot, self.sight));
+        self.reports.push(report(&snapshot, self.coverage));
         snapshot
     }
 
@@ -358,12 +359,12 @@ fn add(totals: &mut Sums, sums: Sums) {
 }
 
 /// Every figure of every row, in each form.
-fn report(snapshot: &Snapshot, sight: Coverage) -> String {
+fn report(snapshot: &Snapshot, coverage: Coverage) -> String {
     let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
     let (end, clock) = (snapshot.end, ClockAnchor::default());
     let seconds = (end - snapshot.start) as f64 / 1e9;
     for row in snapshot.rows(By::Port) {
-        let row = PortRow { row, end, seconds, clock, sight };
+        let row = PortRow { row, end, seconds, clock, coverage };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
         lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
     }

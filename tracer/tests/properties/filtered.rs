@@ -55,16 +55,16 @@ impl Observer for Ends {
     }
 }
 
-fn living((_, life): (SockId, &Connection)) -> Option<Shown> {
-    (!life.role_assumed).then(|| Shown {
-        netns: life.netns,
-        role: life.role,
-        local: life.local(),
-        remote: life.remote(),
-        pid: client_pid(life.role, life.owner.as_deref()),
-        since: life.first_seen,
+fn living((_, connection): (SockId, &Connection)) -> Option<Shown> {
+    (!connection.role_assumed).then(|| Shown {
+        netns: connection.netns,
+        role: connection.role,
+        local: connection.local(),
+        remote: connection.remote(),
+        pid: client_pid(connection.role, connection.owner.as_deref()),
+        since: connection.first_seen,
         ended: None,
-        handshake: life.handshake,
+        handshake: connection.handshake,
     })
 }
 
@@ -73,8 +73,8 @@ fn client_pid(role: Role, owner: Option<&Owner>) -> Option<u32> {
 }
 
 /// All connections that a tracker shows, in the order of their ends, then those that live.
-fn shown(inputs: &[Input], sight: Coverage, filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
-    let tracker = Tracker::new(Limits::default(), START).with_coverage(sight);
+fn shown(inputs: &[Input], coverage: Coverage, filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
+    let tracker = Tracker::new(Limits::default(), START).with_coverage(coverage);
     let mut tracker = tracker.with_filters(filters);
     let mut ends = Ends::default();
     for input in inputs {
@@ -86,7 +86,9 @@ fn shown(inputs: &[Input], sight: Coverage, filters: Vec<Filter>) -> (Vec<Shown>
     // Some are held for a moment, until others have ended.
     ends.0.sort_by_key(|end| (end.ended.map(|(time, _)| time), end.local, end.remote, end.netns));
     let mut alive: Vec<_> = tracker.open().filter_map(living).collect();
-    alive.sort_by_key(|life| (life.since, life.local, life.remote, life.netns));
+    alive.sort_by_key(|connection| {
+        (connection.since, connection.local, connection.remote, connection.netns)
+    });
     ends.0.extend(alive);
     (ends.0, tracker)
 }
@@ -165,10 +167,10 @@ proptest! {
         let mut world = World::after(&before, shows_all);
         acts.iter().for_each(|act| world.happens(act));
         let inputs = world.told();
-        let (all, _) = shown(&inputs, world.sight, Vec::new());
+        let (all, _) = shown(&inputs, world.coverage, Vec::new());
         let expected: Vec<_> =
             all.into_iter().filter(|connection| matches(&filter, connection)).collect();
-        let (found, tracker) = shown(&inputs, world.sight, vec![filter]);
+        let (found, tracker) = shown(&inputs, world.coverage, vec![filter]);
         prop_assert_eq!(found, expected);
         let events = tracker.events();
         prop_assert_eq!(events.gaps, 0);
@@ -185,9 +187,9 @@ proptest! {
         let mut world = World::after(&[], shows_all);
         acts.iter().for_each(|act| world.happens(act));
         let inputs = world.told();
-        let (one, _) = shown(&inputs, world.sight, filters[..1].to_vec());
+        let (one, _) = shown(&inputs, world.coverage, filters[..1].to_vec());
         let both: Vec<_> =
             one.into_iter().filter(|connection| matches(&filters[1], connection)).collect();
-        prop_assert_eq!(shown(&inputs, world.sight, filters).0, both);
+        prop_assert_eq!(shown(&inputs, world.coverage, filters).0, both);
     }
 }

@@ -121,9 +121,9 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         12 => transition().prop_map(Input::Transition),
         1 => (time(), sock(), reset_way())
-            .prop_map(|(time, sock, way)| Input::Reset(Reset { time, sock, direction })),
+            .prop_map(|(time, sock, direction)| Input::Reset(Reset { time, sock, direction })),
         2 => (time(), sock(), remains())
-            .prop_map(|(time, sock, remains)| TimeWaitEntry { time, sock, kind })
+            .prop_map(|(time, sock, kind)| TimeWaitEntry { time, sock, kind })
             .prop_map(Input::TimeWaitEntry),
         3 => (time(), netns(), end(), end(), any::<bool>())
             .prop_map(|(time, netns, local, remote, is_gone)| TimeWaitChange {

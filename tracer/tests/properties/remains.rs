@@ -34,9 +34,9 @@ pub(crate) struct TimeWait {
     expiry: Nanos,
     /// By how much the timer is late.
     lateness: Nanos,
-    /// Its entry was told of, or a walk that has come to its end met it.
+    /// Its entry was told of, or a scan that has come to its end met it.
     pub(crate) is_known: bool,
-    /// The walk that goes on has met it.
+    /// The scan that goes on has met it.
     pub(crate) is_met: bool,
 }
 
@@ -112,7 +112,7 @@ impl TimeWait {
         Input::TimeWaitChange(TimeWaitChange { time, netns, local, remote, is_gone })
     }
 
-    /// What a walk says of it.
+    /// What a scan says of it.
     pub(crate) fn as_met(&self, now: Nanos) -> Input {
         Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: self.in_fin_wait2,

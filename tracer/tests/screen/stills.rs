@@ -98,7 +98,7 @@ fn any_size_will_do() {
 #[test]
 fn ten_thousand_scanned_ports_are_harmless() {
     let mut tape = Tape::begin();
-    tape.walk(&[]);
+    tape.scan(&[]);
     for n in 0..10_000_u64 {
         let sock = Sock::new(n + 1, "192.0.2.10:33001", &format!("203.0.113.80:{}", n + 1));
         tape.at(n / 10).birth(sock, (Close, SynSent), Some((666, b"\x1b[2Jscan\n")));

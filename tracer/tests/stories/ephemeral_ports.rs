@@ -24,7 +24,7 @@ impl Story {
     fn with_ports(ephemeral_ports: Option<EphemeralPorts>) -> Self {
         let mut story = Self::new();
         story.ephemeral_ports = ephemeral_ports;
-        story.walk(HERE, &[]);
+        story.scan(HERE, &[]);
         story
     }
 
@@ -111,13 +111,13 @@ fn what_is_not_known_is_not_guessed() {
     let mut story = Story::with_ports(None);
     story.connects("one", to, 1);
     assert_eq!(story.ephemeral(By::Port), [None]);
-    // A later walk finds the settings; one that cannot does not forget them.
+    // A later scan finds the settings; one that cannot does not forget them.
     story.ephemeral_ports = Some(hundred(TimeWaitReuse::Never));
     let sock = Sock { remote: to, ..Sock::client(1, 40_001) };
-    story.walk(HERE, &[sock.met_in(Established)]);
+    story.scan(HERE, &[sock.met_in(Established)]);
     assert_eq!(story.only_ephemeral().used, 1);
     story.ephemeral_ports = None;
-    story.walk(HERE, &[sock.met_in(Established)]);
+    story.scan(HERE, &[sock.met_in(Established)]);
     assert_eq!(story.only_ephemeral().ports, 100);
 }
 
@@ -125,7 +125,7 @@ fn what_is_not_known_is_not_guessed() {
 fn servers_use_no_ephemeral_ports() {
     let mut story = Story::with_ports(Some(hundred(TimeWaitReuse::Never)));
     story.listens(Sock::listener(1, 80), "server");
-    story.life(Sock::child(2, 80), &[SynRecv, Established]);
+    story.connection(Sock::child(2, 80), &[SynRecv, Established]);
     assert_eq!(story.row(Role::Server, 80).ephemeral, None);
 }
 
@@ -136,7 +136,7 @@ fn attempts_take_ports_too_and_what_has_expired_does_not() {
     let sock = story.connects("one", to, 0);
     story.closes(sock);
     for id in 1..4 {
-        story.life(Sock { remote: to, ..Sock::client(id, 40_000) }, &[SynSent]);
+        story.connection(Sock { remote: to, ..Sock::client(id, 40_000) }, &[SynSent]);
     }
     assert_eq!(story.only_ephemeral().used, 4);
     story.wait(70);
@@ -221,11 +221,11 @@ fn every_address_of_ours_has_all_ports_however_it_became_known() {
             ..sock.met_in(Established)
         };
         if preexisting {
-            story.walk(HERE, &[met(one), met(other)]);
+            story.scan(HERE, &[met(one), met(other)]);
         } else {
-            story.walk(HERE, &[]);
-            story.life(one, &[SynSent, Established]);
-            story.life(other, &[SynSent, Established]);
+            story.scan(HERE, &[]);
+            story.connection(one, &[SynSent, Established]);
+            story.connection(other, &[SynSent, Established]);
         }
         let found = story.only_ephemeral();
         assert_eq!((found.used, found.ports), (2, 200), "preexisting: {preexisting}");

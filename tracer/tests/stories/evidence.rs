@@ -41,13 +41,13 @@ impl Story {
     /// Closed by our application, up to FIN_WAIT2; and then the kernel says CLOSE, with a
     /// TIME_WAIT, or because data came with the ACK of our FIN.
     pub(crate) fn ends_as_if_by_us(&mut self, sock: Sock) {
-        self.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        self.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         self.ends(sock, FinWait2, ORPHAN, 0);
     }
 
     /// Closed by our application; then data comes, or a reset: which looks alike at first.
     fn ends_after_data_or_reset(&mut self, sock: Sock) {
-        self.life(sock, &[SynSent, Established, FinWait1]);
+        self.connection(sock, &[SynSent, Established, FinWait1]);
         self.resets(sock, ResetDirection::Received);
         self.ends(sock, FinWait1, ORPHAN, ECONNRESET);
     }
@@ -156,7 +156,7 @@ fn a_socket_that_is_used_anew_settles_its_last_end() {
         let mut story = Story::after_walks();
         story.ends_as_if_by_us(first);
         match anew {
-            "a connection" => story.life(second, &[SynSent]),
+            "a connection" => story.connection(second, &[SynSent]),
             "a listener" => story.listens(third, "server"),
             _ => {
                 story.walk_begins(HERE);
@@ -241,7 +241,7 @@ fn a_time_wait_is_taken_back_while_a_walk_goes_on() {
     let row = story.only_row();
     assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (1, 1));
 
-    // It ended before the walk began, and the evidence comes during it.
+    // It ended before the scan began, and the evidence comes during it.
     let third = Sock::client(3, 40_002);
     story.ends_as_if_by_us(third);
     story.walk_begins(HERE);

@@ -40,9 +40,10 @@ fn in_syn_queue(port: u16, what: SynQueue, count: u64) -> PortCount {
 }
 
 /// A figure of a server's port, as it is written.
-fn shown(story: &mut Story, port: u16, name: &str, sight: Coverage) -> Value {
+fn shown(story: &mut Story, port: u16, name: &str, coverage: Coverage) -> Value {
     let row = story.row(Role::Server, port);
-    let row = PortRow { row, end: story.now, seconds: 1.0, clock: ClockAnchor::default(), sight };
+    let row =
+        PortRow { row, end: story.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
     let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
     figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
 }
@@ -126,7 +127,7 @@ fn late_segments_for_clients_are_in_the_rest() {
         reuse: TimeWaitReuse::Never,
         reuse_after_ms: 1000,
     });
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
     story.counts(&[resets(HERE, 32_768, NoSocket, 9), resets(HERE, 60_999, NoSocket, 9)]);
     assert_eq!(sum(&mut story, Counters::resets_total), (18, vec![None]));
     story.counts(&[resets(HERE, 32_767, NoSocket, 9), resets(HERE, 61_000, NoSocket, 9)]);
@@ -228,12 +229,12 @@ fn a_servers_attempts_are_the_handshakes_that_came_to_it() {
     story.listens(Sock::listener(1, 80), "server");
     // Two got through; a third came without a place in the queue (a SYN cookie).
     for id in 2..5 {
-        story.life(Sock::child(id, 80), &[SynRecv, Established]);
+        story.connection(Sock::child(id, 80), &[SynRecv, Established]);
     }
     story.counts(&counts.map(|(what, count)| in_syn_queue(80, what, count)));
     assert_eq!(shown(&mut story, 80, "attempts", all), Value::Int(6));
     // The last one gets through in the next interval: it was counted before.
-    story.life(Sock::child(5, 80), &[SynRecv, Established]);
+    story.connection(Sock::child(5, 80), &[SynRecv, Established]);
     story.counts(&[in_syn_queue(80, Completed, 1)]);
     assert_eq!(shown(&mut story, 80, "attempts", all), Value::Int(0));
 }
@@ -243,11 +244,11 @@ fn where_syn_queues_are_not_shown_their_figures_are_unknown() {
     let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
     let figures = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
     for figure in figures.into_iter().chain(["syn_queue.expired"]) {
-        for (sight, is_known) in [(all, true), (Coverage::default(), false)] {
+        for (coverage, is_known) in [(all, true), (Coverage::default(), false)] {
             let mut story = Story::after_walks();
             story.listens(Sock::listener(1, 80), "server");
-            story.life(Sock::child(2, 80), &[SynRecv, Established]);
-            let value = shown(&mut story, 80, figure, sight);
+            story.connection(Sock::child(2, 80), &[SynRecv, Established]);
+            let value = shown(&mut story, 80, figure, coverage);
             assert_eq!(value != Value::Unknown, is_known, "{figure}");
         }
     }

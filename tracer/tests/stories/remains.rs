@@ -29,7 +29,7 @@ fn exact() -> Story {
 /// TIME_WAITs and orphans in FIN_WAIT2.
 fn now(story: &mut Story) -> (u64, u64) {
     let rows = story.tracker.take_snapshot().rows(By::Port);
-    let now = rows.iter().map(|row| (row.time_wait_now, row.walked.fin_wait2_orphans));
+    let now = rows.iter().map(|row| (row.time_wait_now, row.scanned.fin_wait2_orphans));
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }
 
@@ -52,7 +52,7 @@ fn booked(story: &mut Story) -> (u64, u64, u64) {
 impl Story {
     /// Closed by our application, it leaves this behind.
     fn ends_leaving(&mut self, sock: Sock, remains: TimeWaitKind) {
-        self.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        self.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         self.ends_now_leaving(sock, remains);
     }
 
@@ -83,11 +83,11 @@ fn an_orphan_in_fin_wait2_turns_when_its_peer_closes() {
 #[test]
 fn an_orphan_in_fin_wait2_may_wait_in_vain() {
     let [in_vain, other] = [(1, 40_000), (2, 40_001)].map(|(id, port)| Sock::client(id, port));
-    for walked in [false, true] {
+    for scanned in [false, true] {
         let mut story = exact();
         story.ends_leaving(in_vain, TimeWaitKind::FinWait2);
         story.ends_leaving(other, TimeWaitKind::FinWait2);
-        if walked {
+        if scanned {
             story.walk_begins(HERE);
             story.meets_remains(in_vain, true, 59_000);
             story.meets_remains(other, true, 59_000);
@@ -95,9 +95,9 @@ fn an_orphan_in_fin_wait2_may_wait_in_vain() {
         }
         assert_eq!(now(&mut story), (0, 2));
         story.is_gone(in_vain);
-        assert_eq!(now(&mut story), (0, 1), "walked: {walked}");
+        assert_eq!(now(&mut story), (0, 1), "walked: {scanned}");
         story.turns(other);
-        assert_eq!(now(&mut story), (1, 0), "walked: {walked}");
+        assert_eq!(now(&mut story), (1, 0), "walked: {scanned}");
     }
 }
 
@@ -205,7 +205,7 @@ fn a_second_one_at_the_same_ends_is_not_the_first() {
     story.ends_leaving(first, TimeWaitKind::TimeWait);
     story.wait(50);
     story.walk_begins(HERE);
-    // The walk comes past; then the port is used anew.
+    // The scan comes past; then the port is used anew.
     story.is_gone(first);
     story.ends_leaving(again, TimeWaitKind::TimeWait);
     story.meets_time_wait(first, 10_000);
@@ -225,7 +225,7 @@ fn one_that_a_walk_met_before_its_end_was_told_is_there_once() {
         if is_shown {
             story = story.exact();
         }
-        story.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
+        story.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
         story.walk_begins(HERE);
         story.meets_time_wait(sock, 59_999);
         story.walk_ends(HERE, None);
@@ -302,7 +302,7 @@ fn of_a_full_table_there_is_no_doubt() {
     // The first one takes a place that has just become free.
     for (id, remains) in [(1, TimeWaitKind::TimeWait), (2, TimeWaitKind::Nothing)] {
         let sock = Sock::client(id, 40_000 + id as u16);
-        story.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        story.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         story.leaves(sock, remains);
         story.ends(sock, FinWait2, full, 0);
     }
@@ -331,7 +331,7 @@ fn the_kernels_count_settles_ends_that_are_still_held() {
     counted(&mut story, 0);
     for id in 1..=3 {
         let sock = Sock::client(id, 40_000 + id as u16);
-        story.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        story.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         story.ends(sock, FinWait2, ORPHAN.with(Flags::TIME_WAIT_FULL), 0);
     }
     // Data has come for the last one: it was due none.
@@ -354,7 +354,7 @@ fn where_the_kernel_has_no_memory_for_one_none_is_inferred() {
             story = story.exact();
         }
         // The table is not full.
-        story.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
+        story.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
         story.leaves(sock, TimeWaitKind::Nothing);
         story.goes(sock, (TcpState::Closing, Close));
         assert_eq!(story.closed[0].time_wait, Some(!is_shown), "is shown: {is_shown}");
@@ -367,7 +367,7 @@ fn where_the_kernel_has_no_memory_for_one_none_is_inferred() {
 fn one_whose_entry_was_lost_is_inferred() {
     let sock = Sock::client(1, 40_000);
     let mut story = exact();
-    story.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
+    story.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
     story.loses(Kind::TimeWaitEntry);
     story.goes(sock, (TcpState::Closing, Close));
     assert_eq!(story.closed[0].time_wait, Some(true));
@@ -382,7 +382,7 @@ fn an_orphan_whose_entry_was_lost_is_one_time_wait_when_it_turns() {
     // Before the minute is over that was inferred, or after it.
     for seconds in [30, 70] {
         let mut story = exact();
-        story.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        story.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         story.loses(Kind::TimeWaitEntry);
         story.ends(sock, FinWait2, ORPHAN, 0);
         story.wait(seconds);
@@ -459,7 +459,7 @@ fn a_filter_lets_in_what_is_left_behind_with_the_rest() {
         |network: &str| Filter { remote: vec![network.parse().unwrap()], ..Filter::default() };
     for (network, expected) in [("198.51.100.0/24", (0, 1)), ("10.0.0.0/8", (0, 0))] {
         let mut story = Story::filtered(filter(network)).exact();
-        story.life(sock, &[SynRecv, Established, FinWait1, FinWait2]);
+        story.connection(sock, &[SynRecv, Established, FinWait1, FinWait2]);
         story.ends_now_leaving(sock, TimeWaitKind::FinWait2);
         assert_eq!(now(&mut story), expected, "{network}");
         let events = story.tracker.events();

@@ -88,7 +88,7 @@ pub(crate) struct Story {
     pub(crate) closed: Vec<Closed>,
     pub(crate) now: Nanos,
     counters: Counters,
-    /// How the namespaces give out ports, as the walks find it.
+    /// How the namespaces give out ports, as the scans find it.
     pub(crate) ephemeral_ports: Option<EphemeralPorts>,
 }
 
@@ -116,8 +116,8 @@ impl Story {
 
     /// The kernel shows all that any does.
     pub(crate) fn exact(self) -> Self {
-        let sight = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
-        Self { tracker: self.tracker.with_coverage(sight), ..self }
+        let coverage = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
+        Self { tracker: self.tracker.with_coverage(coverage), ..self }
     }
 
     fn of(tracker: Tracker) -> Self {
@@ -126,11 +126,11 @@ impl Story {
         Self { tracker, closed: Vec::new(), now, counters, ephemeral_ports: None }
     }
 
-    /// In which every namespace was walked, and nothing was there.
+    /// In which every namespace was scanned, and nothing was there.
     pub(crate) fn after_walks() -> Self {
         let mut story = Self::new();
-        story.walk(HERE, &[]);
-        story.walk(ELSEWHERE, &[]);
+        story.scan(HERE, &[]);
+        story.scan(ELSEWHERE, &[]);
         story
     }
 
@@ -201,7 +201,7 @@ impl Story {
     }
 
     /// From its birth, which does not know both ends yet, through these states.
-    pub(crate) fn life(&mut self, sock: Sock, states: &[TcpState]) {
+    pub(crate) fn connection(&mut self, sock: Sock, states: &[TcpState]) {
         let (mut born, mut old) = (sock, Close);
         match sock.role {
             Role::Client => born.local.set_port(0),
@@ -244,7 +244,7 @@ impl Story {
     }
 
     pub(crate) fn ends_in_time_wait(&mut self, sock: Sock) {
-        self.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing, Close]);
+        self.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing, Close]);
         assert_eq!(self.reasons().last(), Some(&CloseReason::ClosedByBoth));
     }
 
@@ -266,7 +266,7 @@ impl Story {
         }));
     }
 
-    pub(crate) fn walk(&mut self, netns: NetnsId, met: &[ScannedSocket]) {
+    pub(crate) fn scan(&mut self, netns: NetnsId, met: &[ScannedSocket]) {
         self.walk_begins(netns);
         for socket in met {
             self.tell(Input::ScannedSocket(ScannedSocket { time: self.now, ..socket.clone() }));
@@ -274,12 +274,12 @@ impl Story {
         self.walk_ends(netns, None);
     }
 
-    /// Within a walk.
+    /// Within a scan.
     pub(crate) fn meets_time_wait(&mut self, sock: Sock, remaining_ms: u32) {
         self.meets_remains(sock, false, remaining_ms);
     }
 
-    /// Within a walk: a TIME_WAIT, or an orphan in FIN_WAIT2.
+    /// Within a scan: a TIME_WAIT, or an orphan in FIN_WAIT2.
     pub(crate) fn meets_remains(&mut self, sock: Sock, fin_wait2: bool, remaining_ms: u32) {
         self.tell(Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2,
@@ -302,7 +302,7 @@ impl Story {
     pub(crate) fn only_life(&self) -> &Connection {
         let lives: Vec<_> = self.tracker.open().collect();
         match lives[..] {
-            [(_, life)] => life,
+            [(_, connection)] => connection,
             _ => panic!("not one connection, but {lives:?}"),
         }
     }

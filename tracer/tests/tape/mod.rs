@@ -32,13 +32,13 @@ pub(crate) fn recording(dir: &TempDir, frames: &[Frame]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Three seconds of a web server's life.
+/// Three seconds of a web server's connection.
 pub(crate) fn story() -> Vec<Frame> {
     let mut tape = Tape::begin();
     let nginx = Sock::new(1, "0.0.0.0:443", "0.0.0.0:0");
     let ssh = Sock::new(2, "192.0.2.10:22", "198.51.100.5:50022");
     let gone = Sock::new(3, "192.0.2.10:443", "198.51.100.6:50443");
-    tape.walk(&[
+    tape.scan(&[
         Input::ScannedSocket(nginx.met_in(Listen, Some((2, 511)))),
         Input::ScannedSocket(ssh.met_in(Established, None)),
         Input::ScannedTimeWait(ScannedTimeWait {
@@ -119,7 +119,7 @@ pub(crate) fn story() -> Vec<Frame> {
 /// A second of a trace whose ring was too small.
 pub(crate) fn story_with_losses() -> Vec<Frame> {
     let mut tape = Tape::begin();
-    tape.walk(&[]);
+    tape.scan(&[]);
     let seen = Sock::new(1, "192.0.2.10:33001", "203.0.113.80:443");
     tape.at(100).birth(seen, (Close, SynSent), Some((801, b"curl")));
     tape.at(130).established(seen, SynSent, 30_338, 0, Flags(0));
@@ -199,7 +199,7 @@ impl Tape {
         }
     }
 
-    pub(crate) fn walk(&mut self, findings: &[Input]) {
+    pub(crate) fn scan(&mut self, findings: &[Input]) {
         self.hand_over();
         let (netns, begun) = (NETNS, self.now);
         self.frames.extend([

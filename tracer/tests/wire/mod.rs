@@ -22,7 +22,7 @@ pub(crate) fn sized(record: &[u8]) -> Vec<u8> {
     [&(record.len() as u32).to_le_bytes(), record].concat()
 }
 
-/// What a walk gives.
+/// What a scan gives.
 pub(crate) fn findings<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u8> {
     inputs.into_iter().flat_map(finding).collect()
 }
@@ -129,7 +129,7 @@ fn addresses(local: SocketAddr, remote: SocketAddr, ipv6: bool) -> Vec<u8> {
     [&address_bytes(local)[..len], &address_bytes(remote)[..len]].concat()
 }
 
-/// As the walk writes it.
+/// As the scan writes it.
 fn finding(input: &Input) -> Vec<u8> {
     let fastreuse = |port_by_connect| match port_by_connect {
         None => FASTREUSE_UNKNOWN,

@@ -113,7 +113,7 @@ pub struct RowChange {
     /// On which sides it is.
     pub is_in: [bool; 2],
     /// By [`COMPARED`].
-    pub figures: Vec<Change>,
+    pub columns: Vec<Change>,
     /// Reasons of failures and ends that are only after, with their numbers.
     pub new_reasons: Vec<(String, u64)>,
     /// Those that were only before.
@@ -123,7 +123,7 @@ pub struct RowChange {
 impl RowChange {
     /// How much worse it has become, for the order: the largest change of a cost for the worse.
     fn harm(&self) -> f64 {
-        let costs = COMPARED.iter().zip(&self.figures).filter(|(compared, _)| compared.is_cost);
+        let costs = COMPARED.iter().zip(&self.columns).filter(|(compared, _)| compared.is_cost);
         let worse = costs.filter(|(_, change)| change.after > change.before);
         worse.map(|(_, change)| change.share()).fold(0.0, f64::max)
     }
@@ -165,7 +165,7 @@ pub fn compare(before: &Side, after: &Side) -> Comparison {
 }
 
 fn row_change(name: &RowName, rows: [Option<&Row>; 2]) -> RowChange {
-    let figures = COMPARED.iter().map(|compared| {
+    let columns = COMPARED.iter().map(|compared| {
         let [before, after] = rows.map(|row| row.and_then(compared.get));
         Change { before, after }
     });
@@ -180,7 +180,7 @@ fn row_change(name: &RowName, rows: [Option<&Row>; 2]) -> RowChange {
     RowChange {
         name: name.clone(),
         is_in: rows.map(|row| row.is_some()),
-        figures: figures.collect(),
+        columns: columns.collect(),
         new_reasons: if in_both { only(after, before) } else { Vec::new() },
         gone_reasons: if in_both { only(before, after) } else { Vec::new() },
     }

@@ -10,7 +10,7 @@ pub use rules::RULES;
 
 use crate::{
     output::{
-        column::{Column, Value, Visibility::Data, figures},
+        column::{Column, Value, Visibility::Data, columns},
         port_columns::PortRow,
     },
     tcp::{group_by::By, labels::Enumeration, role::Role},
@@ -144,7 +144,7 @@ const IDS: Enumeration =
     Enumeration { name: "finding", all: || RULES.iter().map(|rule| rule.id).collect() };
 
 /// All figures of a finding.
-pub const FINDING_COLUMNS: &[Column<Finding>] = figures! {
+pub const FINDING_COLUMNS: &[Column<Finding>] = columns! {
     "id" "" Word(IDS), Data, "What it is: one of those in docs/findings.md.", |f| Value::Word(f.rule.id);
     "title" "" Text, Data, "The same in words.", |f| Value::Text(f.rule.title.to_owned());
     "role" "" Word(Role::WORDS), Data, "On which side: server or client.", |f| Value::Word(f.role.name());

@@ -167,7 +167,7 @@ impl Case<'_> {
 fn accept_queue_overflow(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let (drops, peak, limit) =
-        (row.counters.listener_drops, row.accept_peak, row.walked.accept_limit);
+        (row.counters.listener_drops, row.accept_peak, row.scanned.accept_limit);
     (drops > 0 && limit > 0 && peak >= limit).then(|| Evidence {
         what: format!(
             "{drops} segments were dropped while {peak} connections waited for accept(); {limit} may"
@@ -183,7 +183,7 @@ fn accept_queue_overflow(case: &Case<'_>) -> Option<Evidence> {
 fn accept_queue_fills(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let (drops, peak, limit) =
-        (row.counters.listener_drops, row.accept_peak, row.walked.accept_limit);
+        (row.counters.listener_drops, row.accept_peak, row.scanned.accept_limit);
     (drops == 0 && limit > 0 && peak >= LEAST && pct(peak, limit) >= ACCEPT_QUEUE_PCT).then(|| {
         Evidence {
             what: format!("{peak} connections waited for accept() at once; {limit} may"),

@@ -34,12 +34,12 @@ impl Entry {
     /// Everything: topics, reasons, states, figures.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let reasons = CloseReason::ALL.iter().map(|&reason| Self::Reason(reason));
-        let figures = registries().into_iter().flat_map(|registry| {
+        let columns = registries().into_iter().flat_map(|registry| {
             let (command, of) = (registry.command, registry.of);
-            registry.figures.into_iter().map(move |about| Self::Figure { about, command, of })
+            registry.columns.into_iter().map(move |about| Self::Figure { about, command, of })
         });
         let topics = topics::TOPICS.iter().map(Self::Topic);
-        topics.chain(reasons).chain(TcpState::ALL.map(Self::State)).chain(figures)
+        topics.chain(reasons).chain(TcpState::ALL.map(Self::State)).chain(columns)
     }
 
     /// What it is called first.

@@ -42,13 +42,13 @@ fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
         }
         Entry::Figure { about, command, of } => {
             let heading = entry.heading().map(|heading| ("heading", heading.to_owned()));
-            let figure = ("figure", format!("of {of}, by `synfin {command}`"));
+            let column = ("figure", format!("of {of}, by `synfin {command}`"));
             let rest = [
                 ("value", about.value()),
                 ("shown in", about.shown.name().into()),
                 ("meaning", about.help.into()),
             ];
-            [figure].into_iter().chain(heading).chain(rest).collect()
+            [column].into_iter().chain(heading).chain(rest).collect()
         }
         Entry::State(state) => {
             let title = format!("of a TCP socket: {}", state::title(*state));
@@ -74,10 +74,10 @@ pub(crate) fn list(width: usize) -> String {
         list.push('\n');
     }
     list += &group("TCP states", TcpState::ALL.map(|state| state.name().into()), width);
-    for Registry { command, of, figures } in registries() {
-        let names = figures.iter().map(|figure| match figure.title {
-            "" => figure.key.to_owned(),
-            title => format!("{} ({title})", figure.key),
+    for Registry { command, of, columns } in registries() {
+        let names = columns.iter().map(|column| match column.title {
+            "" => column.key.to_owned(),
+            title => format!("{} ({title})", column.key),
         });
         list += &group(&format!("Figures of {of}, by `synfin {command}`"), names, width);
     }

@@ -60,15 +60,15 @@ impl Doctor {
         let facts = Facts::gather();
         let mut checks = host::before_attaching(&facts, btf.as_deref());
         let (rate, failure) = match Kernel::attach(&Setup { btf, ..Setup::default() }) {
-            Ok((mut kernel, walker)) => {
+            Ok((mut kernel, scanner)) => {
                 checks.push(Check::ok("kernel_side", "loaded and attached"));
                 checks.push(Check::ok(
                     "ring_buffer",
                     format!("there, {} by default", bytes(DEFAULT_RING_BYTES.into())),
                 ));
                 checks.extend(hook_checks(&kernel));
-                checks.extend(iterator_checks(&walker));
-                drop(walker);
+                checks.extend(iterator_checks(&scanner));
+                drop(scanner);
                 match rate::watch(&mut kernel, duration).await {
                     Ok(rate) => (Some(rate), None),
                     Err(error) => {
@@ -182,9 +182,9 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
                     .remedy("see tracefs below, or report it with the kernel's version")
             }
             (None, _) => Check::ok(id, "attached"),
-            (Some(refused), Need::Extra(extra)) => {
+            (Some(refused), Need::Extra(hook)) => {
                 Check::note(id, format!("refused ({})", refused.error))
-                    .impact(extra.without())
+                    .impact(hook.without())
                     .remedy("none is needed; a kernel without lockdown, with fentry (BPF trampolines), would show it")
             }
             (Some(refused), need) => {
@@ -198,7 +198,7 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
     hooks().map(check).collect()
 }
 
-fn iterator_checks(walker: &SocketScanner) -> [Check; 2] {
+fn iterator_checks(scanner: &SocketScanner) -> [Check; 2] {
     let check = |id, refusal: Option<&str>, over: &str, without: &str| match refusal {
         None => Check::ok(id, format!("the iterator over {over} can be loaded")),
         Some(error) => {
@@ -210,13 +210,13 @@ fn iterator_checks(walker: &SocketScanner) -> [Check; 2] {
     [
         check(
             "survey",
-            walker.refusal(),
+            scanner.refusal(),
             "sockets",
             "connections older than the trace, TIME_WAIT and queues are unknown",
         ),
         check(
             "owners",
-            walker.open_files_refusal(),
+            scanner.open_files_refusal(),
             "open files",
             "owners of sockets older than the trace, and of listeners that were handed on, are unknown",
         ),

@@ -94,10 +94,10 @@ mod tests {
         let (metrics, receiver) = watch::channel(None);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes: None };
-        let figures = Metrics::new(Metrics::LEAST_SERIES);
-        assert!(exporter.renew(&figures).is_ok());
+        let columns = Metrics::new(Metrics::LEAST_SERIES);
+        assert!(exporter.renew(&columns).is_ok());
         // As if the thread had ended.
         drop(receiver);
-        assert!(exporter.renew(&figures).is_err());
+        assert!(exporter.renew(&columns).is_err());
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct NameCache {
     namespaces: BTreeMap<NetnsId, String>,
     /// Cgroups whose names the present file has.
     given: HashSet<u64, FxBuildHasher>,
-    /// Namespaces that the present file has walked or named.
+    /// Namespaces that the present file has scanned or named.
     spoken: HashSet<NetnsId, FxBuildHasher>,
 }
 

@@ -1,4 +1,4 @@
-//! One connection's life, step by step.
+//! One connection's connection, step by step.
 
 use ratatui::{
     Frame,
@@ -22,22 +22,22 @@ use crate::{
 };
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, at: usize) {
-    let Some(watched) = &model.shown else {
+    let Some(history) = &model.shown else {
         return lines_at(frame, area, vec![Line::raw("it is not kept any more")]);
     };
-    let mut lines = about(model, theme, watched);
+    let mut lines = about(model, theme, history);
     lines.push(Line::styled(
         format!("{:>10}  {:ARROW$}  {:<12}", "TIME", format!("us{:16}peer", ""), "OUR STATE"),
         theme.heading(),
     ));
     let begin =
-        watched.connection.opened.or_else(|| watched.changes.first().map(|first| first.time));
-    lines.extend(timeline(watched).iter().map(|step| line(step, begin, theme)));
-    if let Some(state) = watched.connection.state {
-        let since = model.data().history.last().end.saturating_sub(watched.changed) / 1000;
+        history.connection.opened.or_else(|| history.changes.first().map(|first| first.time));
+    lines.extend(timeline(history).iter().map(|step| line(step, begin, theme)));
+    if let Some(state) = history.connection.state {
+        let since = model.data().history.last().end.saturating_sub(history.changed) / 1000;
         lines.push(Line::raw(format!("now {state}, for {}", Value::Micros(since).to_plain())));
     }
-    if let Some(reason) = watched.connection.reason {
+    if let Some(reason) = history.connection.reason {
         lines.push(Line::raw(""));
         let info = reason.info();
         for (label, text) in [("means", info.meaning), ("to do", info.advice)] {
@@ -49,8 +49,8 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
 }
 
 /// Which connection it is.
-fn about(model: &Model, theme: Theme, watched: &ConnectionHistory) -> Vec<Line<'static>> {
-    let connection = &watched.connection;
+fn about(model: &Model, theme: Theme, history: &ConnectionHistory) -> Vec<Line<'static>> {
+    let connection = &history.connection;
     let ends = format!(
         "{} {} {} {}",
         connection.role.name(),
@@ -69,7 +69,7 @@ fn about(model: &Model, theme: Theme, watched: &ConnectionHistory) -> Vec<Line<'
     };
     let owner = owner.map(|owner| format!("{owner}, ")).unwrap_or_default();
     let end = match connection.reason {
-        Some(reason) => Span::styled(format!("  {}", reason.id()), bad_or(watched, theme)),
+        Some(reason) => Span::styled(format!("  {}", reason.id()), bad_or(history, theme)),
         None => Span::raw(""),
     };
     vec![
@@ -79,8 +79,8 @@ fn about(model: &Model, theme: Theme, watched: &ConnectionHistory) -> Vec<Line<'
     ]
 }
 
-fn bad_or(watched: &ConnectionHistory, theme: Theme) -> Style {
-    if watched.is_bad() { theme.alarm() } else { Style::new() }
+fn bad_or(history: &ConnectionHistory, theme: Theme) -> Style {
+    if history.is_bad() { theme.alarm() } else { Style::new() }
 }
 
 /// How long an arrow is, with the segment's name in it.

@@ -70,10 +70,10 @@ fn reliability(model: &Model, theme: Theme) -> Line<'static> {
     let namespaces = last.scans.namespaces;
     let age = last.scans.oldest.map_or_else(
         || "not surveyed yet".to_owned(),
-        |walk| {
+        |scan| {
             format!(
                 "surveyed {} ago",
-                Value::Micros(last.end.saturating_sub(walk) / 1000).to_plain()
+                Value::Micros(last.end.saturating_sub(scan) / 1000).to_plain()
             )
         },
     );

@@ -29,7 +29,7 @@ use crate::trace::{
 /// A record that nobody understands: what was not understood may hold anything.
 const UNREADABLE: &[u8] = &[u8::MAX];
 
-/// The same of a walk.
+/// The same of a scan.
 const UNREADABLE_SOCKET: u8 = u8::MAX;
 
 /// Replaces what is in frames. One must have all frames of a recording, or others with its key.
@@ -228,7 +228,7 @@ impl Anonymizer {
     }
 
     fn scanned(&mut self, mut found: &[u8]) -> Vec<u8> {
-        let mut walked = Vec::with_capacity(found.len());
+        let mut scanned = Vec::with_capacity(found.len());
         while let Some(&kind) = found.first() {
             let rest = match kind {
                 survey::KIND_SOCKET => {
@@ -238,7 +238,7 @@ impl Anonymizer {
                         socket.cgroup = self.cgroup(socket.cgroup);
                         socket.local_addr = self.address(ipv6, socket.local_addr);
                         socket.remote_addr = self.address(ipv6, socket.remote_addr);
-                        walked.extend_from_slice(socket.as_bytes());
+                        scanned.extend_from_slice(socket.as_bytes());
                         rest
                     })
                 }
@@ -248,19 +248,19 @@ impl Anonymizer {
                         time_wait.local_addr = self.address(ipv6, time_wait.local_addr);
                         time_wait.remote_addr = self.address(ipv6, time_wait.remote_addr);
                         time_wait.reserved = 0;
-                        walked.extend_from_slice(time_wait.as_bytes());
+                        scanned.extend_from_slice(time_wait.as_bytes());
                         rest
                     })
                 }
                 _ => None,
             };
             let Some(rest) = rest else {
-                walked.push(UNREADABLE_SOCKET);
+                scanned.push(UNREADABLE_SOCKET);
                 break;
             };
             found = rest;
         }
-        walked
+        scanned
     }
 
     fn socket_holders(&mut self, held: &[u8]) -> Vec<u8> {

@@ -14,13 +14,14 @@ impl Tracker {
         if !self.coverage.has(OptionalHook::AcceptWait) {
             return;
         }
-        let Some(life) = self.connections.get_mut(sock) else {
+        let Some(connection) = self.connections.get_mut(sock) else {
             return self.filter_event(sock, time, Input::Accepted(*accepted));
         };
-        let is_seen_whole = life.role == Role::Server && life.origin == Origin::Observed;
-        if is_seen_whole && !std::mem::replace(&mut life.accepted, true) {
-            let waited = time.saturating_sub(life.first_seen) / 1000;
-            self.ports.get_mut(life.row).interval.accept_wait.add(waited);
+        let is_seen_whole =
+            connection.role == Role::Server && connection.origin == Origin::Observed;
+        if is_seen_whole && !std::mem::replace(&mut connection.accepted, true) {
+            let waited = time.saturating_sub(connection.first_seen) / 1000;
+            self.ports.get_mut(connection.row).interval.accept_wait.add(waited);
         }
     }
 }

@@ -29,14 +29,14 @@ impl Tracker {
     }
 
     pub(in crate::tracker) fn reset(&mut self, reset: &Reset, observer: &mut impl Observer) {
-        if let Some(life) = self.connections.get_mut(reset.sock) {
-            life.resets.note(reset.direction);
+        if let Some(connection) = self.connections.get_mut(reset.sock) {
+            connection.resets.note(reset.direction);
             return;
         }
         if let ResetDirection::Sent { .. } = reset.direction
             && let Some(mut ending) = self.pending_closes.take(reset.sock)
         {
-            ending.life.resets.note(reset.direction);
+            ending.connection.resets.note(reset.direction);
             return self.classify_pending(ending, observer);
         }
         self.filter_event(reset.sock, reset.time, Input::Reset(*reset));
@@ -48,34 +48,38 @@ impl Tracker {
         observer: &mut impl Observer,
     ) {
         let place = self.reconcile_state(transition, observer);
-        let Some(mut life) = place.and_then(|place| self.connections.remove_at(place)) else {
+        let Some(mut connection) = place.and_then(|place| self.connections.remove_at(place)) else {
             return;
         };
-        life.learn_owner(transition, &self.listeners);
-        observer.transition(transition, Some(&life));
-        if let Some(walk) = &mut self.scan {
-            walk.closed(transition);
+        connection.learn_owner(transition, &self.listeners);
+        observer.transition(transition, Some(&connection));
+        if let Some(scan) = &mut self.scan {
+            scan.closed(transition);
         }
-        let past = life.close_evidence();
-        let verdict = classify::classify(transition, past);
+        let past = connection.close_evidence();
+        let outcome = classify::classify(transition, past);
         let awaits_reset = classify::awaits_reset(transition, past);
-        let time_wait = verdict.time_wait();
+        let time_wait = outcome.time_wait();
         if time_wait.is_entered() {
-            self.enter_time_wait(transition, &life, time_wait, awaits_reset);
+            self.enter_time_wait(transition, &connection, time_wait, awaits_reset);
         } else if time_wait == TimeWait::Unconfirmed
-            && let Some(row) = self.ports.key(life.row)
+            && let Some(row) = self.ports.key(connection.row)
         {
             // Now, as the kernel has counted it if it found no place.
-            self.unconfirmed_time_waits.add(row, life.netns, transition.time);
+            self.unconfirmed_time_waits.add(row, connection.netns, transition.time);
         }
         if awaits_reset {
-            self.pending_closes.hold(PendingClose { end: transition.clone(), life, time_wait });
+            self.pending_closes.hold(PendingClose {
+                end: transition.clone(),
+                connection,
+                time_wait,
+            });
         } else {
-            self.record_outcome(transition, &life, verdict, observer);
+            self.record_outcome(transition, &connection, outcome, observer);
         }
     }
 
-    /// No more evidence comes of how the last life of this socket ended.
+    /// No more evidence comes of how the last connection of this socket ended.
     pub(in crate::tracker) fn classify_previous(
         &mut self,
         sock: SockId,
@@ -88,34 +92,34 @@ impl Tracker {
 
     /// Books an end that was held, by all the evidence that there is.
     fn classify_pending(&mut self, ending: PendingClose, observer: &mut impl Observer) {
-        let PendingClose { end, life, time_wait: assumed } = ending;
-        let verdict = classify::classify(&end, life.close_evidence());
+        let PendingClose { end, connection, time_wait: assumed } = ending;
+        let outcome = classify::classify(&end, connection.close_evidence());
         if assumed.is_entered() {
-            if !verdict.time_wait().is_entered() {
-                self.leave_time_wait(life.netns, (end.local, end.remote), false);
+            if !outcome.time_wait().is_entered() {
+                self.leave_time_wait(connection.netns, (end.local, end.remote), false);
             }
-            self.ports.get_mut(life.row).time_waits.settle();
+            self.ports.get_mut(connection.row).time_waits.settle();
         } else if assumed == TimeWait::Unconfirmed
-            && verdict.time_wait() != TimeWait::Unconfirmed
-            && let Some(row) = self.ports.key(life.row)
+            && outcome.time_wait() != TimeWait::Unconfirmed
+            && let Some(row) = self.ports.key(connection.row)
         {
-            self.unconfirmed_time_waits.take_back(row, life.netns, end.time);
+            self.unconfirmed_time_waits.take_back(row, connection.netns, end.time);
         }
-        self.record_outcome(&end, &life, verdict, observer);
+        self.record_outcome(&end, &connection, outcome, observer);
     }
 
     fn record_outcome(
         &mut self,
         end: &Transition,
-        life: &Connection,
-        verdict: CloseOutcome,
+        connection: &Connection,
+        outcome: CloseOutcome,
         observer: &mut impl Observer,
     ) {
-        let row = self.ports.get_mut(life.row);
-        let (reason, time_wait) = match verdict {
+        let row = self.ports.get_mut(connection.row);
+        let (reason, time_wait) = match outcome {
             CloseOutcome::Ended(reason, time_wait) => (reason, time_wait),
             CloseOutcome::Discarded => {
-                row.gauges.leave(life.state);
+                row.gauges.leave(connection.state);
                 row.gauges.pending -= 1;
                 row.interval.discarded += 1;
                 return;
@@ -128,53 +132,56 @@ impl Tracker {
             TimeWait::Unconfirmed => {}
             TimeWait::None => {}
         }
-        self.record_close(life, reason, time_wait, Some(end), end.time, observer);
+        self.record_close(connection, reason, time_wait, Some(end), end.time, observer);
     }
 
-    /// Ends the life of a socket that is gone without a record.
+    /// Ends the connection of a socket that is gone without a record.
     pub(in crate::tracker) fn lose_sight(
         &mut self,
         sock: SockId,
         time: Nanos,
         observer: &mut impl Observer,
     ) {
-        if let Some(life) = self.connections.remove(sock) {
-            self.close_unobserved(&life, time, observer);
+        if let Some(connection) = self.connections.remove(sock) {
+            self.close_unobserved(&connection, time, observer);
         }
     }
 
     pub(in crate::tracker) fn close_unobserved(
         &mut self,
-        life: &Connection,
+        connection: &Connection,
         time: Nanos,
         observer: &mut impl Observer,
     ) {
-        let reason =
-            if life.established { CloseReason::LostSight } else { CloseReason::ConnectLostSight };
-        self.record_close(life, reason, TimeWait::None, None, time, observer);
+        let reason = if connection.established {
+            CloseReason::LostSight
+        } else {
+            CloseReason::ConnectLostSight
+        };
+        self.record_close(connection, reason, TimeWait::None, None, time, observer);
     }
 
     fn record_close(
         &mut self,
-        life: &Connection,
+        connection: &Connection,
         reason: CloseReason,
         time_wait: TimeWait,
         end: Option<&Transition>,
         time: Nanos,
         observer: &mut impl Observer,
     ) {
-        debug_assert_eq!(life.established, reason.phase() == Phase::Established);
+        debug_assert_eq!(connection.established, reason.phase() == Phase::Established);
         let closing = end.and_then(|end| end.closing);
         let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
-        let born = life.origin == Origin::Observed;
-        let (sent, received) = end.map_or((None, None), |end| bytes(end, life.role));
+        let born = connection.origin == Origin::Observed;
+        let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
-        let row = self.ports.get_mut(life.row);
-        row.gauges.leave(life.state);
-        row.interval.end(reason, life.state);
-        if life.established {
+        let row = self.ports.get_mut(connection.row);
+        row.gauges.leave(connection.state);
+        row.interval.end(reason, connection.state);
+        if connection.established {
             row.gauges.open -= 1;
-            // Failed attempts have received nothing to be idle since, and have no life to speak of.
+            // Failed attempts have received nothing to be idle since, and have no connection to speak of.
             if let (Some(idle_us), Some(_)) = (idle_us, end) {
                 row.interval.idle.add(idle_us);
                 if reason.class() == Class::Abnormal {
@@ -182,7 +189,7 @@ impl Tracker {
                 }
             }
             if born && end.is_some() {
-                row.interval.lifetime.add(time.saturating_sub(life.first_seen) / 1000);
+                row.interval.lifetime.add(time.saturating_sub(connection.first_seen) / 1000);
             }
         } else {
             row.gauges.pending -= 1;
@@ -192,25 +199,25 @@ impl Tracker {
             row.interval.bytes_received.saturating_add(received.unwrap_or(0));
 
         observer.closed(&Closed {
-            role: life.role,
-            role_assumed: life.role_assumed,
-            netns: life.netns,
-            local: life.local(),
-            remote: life.remote(),
-            service_port: life.service_port(),
+            role: connection.role,
+            role_assumed: connection.role_assumed,
+            netns: connection.netns,
+            local: connection.local(),
+            remote: connection.remote(),
+            service_port: connection.service_port(),
             reason,
-            origin: life.origin,
-            opened: born.then_some(life.first_seen),
-            since: life.first_seen,
+            origin: connection.origin,
+            opened: born.then_some(connection.first_seen),
+            since: connection.first_seen,
             closed: time,
-            handshake: life.handshake,
+            handshake: connection.handshake,
             time_wait: match time_wait {
                 TimeWait::Entered | TimeWait::InFinWait2 => Some(true),
                 TimeWait::None | TimeWait::Overflowed => Some(false),
                 TimeWait::Unconfirmed => None,
             },
-            idle_us: idle_us.filter(|_| life.established),
-            owner: life.owner.clone(),
+            idle_us: idle_us.filter(|_| connection.established),
+            owner: connection.owner.clone(),
             bytes_sent: sent,
             bytes_received: received,
         });

@@ -67,7 +67,7 @@ impl Tracker {
             TransitionKind::Birth(_) => {
                 self.undecided.forget(sock);
                 if self.connections.get(sock).is_some() {
-                    // The socket's address is used anew, so we missed how its last life ended.
+                    // The socket's address is used anew, so we missed how its last connection ended.
                     self.gaps += 1;
                     self.lose_sight(sock, transition.time, observer);
                 }
@@ -79,19 +79,19 @@ impl Tracker {
             }
             TransitionKind::Onward | TransitionKind::End => {}
         }
-        let verdict = match self.undecided.decision(sock) {
+        let outcome = match self.undecided.decision(sock) {
             Decision::Excluded => Some(false),
             _ => self.undecided.judge(&self.evidence(transition).facts()),
         };
-        match verdict {
+        match outcome {
             Some(true) => {
                 self.admit(sock, observer);
                 self.transition(transition, observer);
             }
             // The last record has not decided, so nothing will.
             None | Some(false) if step == TransitionKind::End => {
-                if let Some(walk) = &mut self.scan {
-                    walk.closed(transition);
+                if let Some(scan) = &mut self.scan {
+                    scan.closed(transition);
                 }
                 self.undecided.forget(sock);
                 self.undecided.count_filtered();
@@ -206,19 +206,19 @@ impl Tracker {
         path.map_or(Cgroup::Unknown, |path| Cgroup::Path(path.clone()))
     }
 
-    /// Whether a connection that a walk met, and that is not in the books, is to be adopted. What
+    /// Whether a connection that a scan met, and that is not in the books, is to be adopted. What
     /// was kept back of it is let in first.
     pub(in crate::tracker) fn admits_scanned(
         &mut self,
         netns: NetnsId,
-        walk: u32,
+        scan: u32,
         socket: &ScannedSocket,
         observer: &mut impl Observer,
     ) -> bool {
         if self.undecided.admits_everything() {
             return true;
         }
-        if !self.undecided.on_scan(socket.sock, walk, socket.time) {
+        if !self.undecided.on_scan(socket.sock, scan, socket.time) {
             return false;
         }
         let evidence = match self.undecided.decision(socket.sock) {
@@ -236,14 +236,14 @@ impl Tracker {
             }
             Some(false) => {
                 self.undecided.exclude(socket.sock, netns, socket.time);
-                self.undecided.on_scan(socket.sock, walk, socket.time);
+                self.undecided.on_scan(socket.sock, scan, socket.time);
                 false
             }
             None => false,
         }
     }
 
-    /// What a walk shows of a socket of which no record was kept.
+    /// What a scan shows of a socket of which no record was kept.
     fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> Evidence {
         let (local, remote) = (socket.local, socket.remote);
         let (role, _) = self.role_of(netns, (local, remote), socket.port_by_connect);
@@ -257,7 +257,7 @@ impl Tracker {
         Evidence { netns, role, local, remote, pids, all_pids, cgroup }
     }
 
-    /// Whether figures of a listener that a walk met are to be shown.
+    /// Whether figures of a listener that a scan met are to be shown.
     pub(in crate::tracker) fn shows_listener(&self, sock: SockId) -> bool {
         self.undecided.admits_everything()
             || self.listeners.get(sock).is_some_and(|listener| {
@@ -345,12 +345,12 @@ impl Tracker {
                 if let Some(holders) = self.socket_owners.of(sock, listener.listening_since) {
                     listener.is_held_by(holders);
                 }
-            } else if let Some(life) = self.connections.get_mut(sock)
-                && life.owner.is_none()
-                && let Some(owner) = self.socket_owners.owner(sock, life.first_seen)
+            } else if let Some(connection) = self.connections.get_mut(sock)
+                && connection.owner.is_none()
+                && let Some(owner) = self.socket_owners.owner(sock, connection.first_seen)
             {
-                self.ports.get_mut(life.row).add_owner(&owner.label);
-                life.owner = Some(owner);
+                self.ports.get_mut(connection.row).add_owner(&owner.label);
+                connection.owner = Some(owner);
             }
         }
         self.decide_held(observer);

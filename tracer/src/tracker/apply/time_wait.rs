@@ -51,7 +51,7 @@ impl Tracker {
             return;
         }
         match self.connections.get_mut(entry.sock) {
-            Some(life) => life.time_wait_kind = Some(entry.kind),
+            Some(connection) => connection.time_wait_kind = Some(entry.kind),
             None => {
                 self.early_time_waits.add(*entry);
                 self.filter_event(entry.sock, entry.time, Input::TimeWaitEntry(*entry));
@@ -69,7 +69,7 @@ impl Tracker {
     pub(super) fn enter_time_wait(
         &mut self,
         end: &Transition,
-        life: &Connection,
+        connection: &Connection,
         time_wait: TimeWait,
         is_provisional: bool,
     ) {
@@ -77,24 +77,24 @@ impl Tracker {
         let (expired, time) = (self.expired(), end.time);
         let ends = (end.local, end.remote);
         let entry = Entry {
-            key: key(life.netns, ends),
-            row: life.row,
-            is_guess: life.role_assumed,
+            key: key(connection.netns, ends),
+            row: connection.row,
+            is_guess: connection.role_assumed,
             expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
         };
-        // A walk may have met it before its end was told; or the end of an older one was lost.
-        let before = self.time_wait_rows.enter(life.netns, entry, self.scans);
-        self.left(life.netns, ends, entry.key, before, false);
-        let row = self.ports.get_mut(life.row);
+        // A scan may have met it before its end was told; or the end of an older one was lost.
+        let before = self.time_wait_rows.enter(connection.netns, entry, self.scans);
+        self.left(connection.netns, ends, entry.key, before, false);
+        let row = self.ports.get_mut(connection.row);
         if is_orphan {
-            row.walked.entry(life.netns).or_default().fin_wait2_orphans += 1;
+            row.scanned.entry(connection.netns).or_default().fin_wait2_orphans += 1;
         } else if is_provisional {
-            row.time_waits.enter_provisionally(life.netns, time, expired);
+            row.time_waits.enter_provisionally(connection.netns, time, expired);
         } else {
-            row.time_waits.enter(life.netns, time, expired);
+            row.time_waits.enter(connection.netns, time, expired);
         }
-        if let Some(walk) = &mut self.scan {
-            walk.entered_time_wait(life.netns, entry);
+        if let Some(scan) = &mut self.scan {
+            scan.entered_time_wait(connection.netns, entry);
         }
     }
 
@@ -116,8 +116,8 @@ impl Tracker {
             self.leave(netns, &entry);
             self.ports.get_mut(entry.row).time_waits.enter(netns, time, expired);
         }
-        if let Some(walk) = &mut self.scan {
-            walk.turned_to_time_wait(netns, key, time);
+        if let Some(scan) = &mut self.scan {
+            scan.turned_to_time_wait(netns, key, time);
         }
     }
 
@@ -149,9 +149,9 @@ impl Tracker {
             self.leave(netns, &entry);
         }
         if (is_seen || left.is_some())
-            && let Some(walk) = &mut self.scan
+            && let Some(scan) = &mut self.scan
         {
-            walk.left_time_wait(netns, key);
+            scan.left_time_wait(netns, key);
         }
     }
 

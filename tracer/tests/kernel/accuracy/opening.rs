@@ -379,7 +379,7 @@ pub(super) fn deferred_accept(stage: &Stage) {
 pub(super) fn deferred_accept_set_late(stage: &Stage) {
     let listener = stage.listen();
     set_option(&listener, libc::TCP_DEFER_ACCEPT, 10);
-    // Only a walk can tell, which follows what happens within seconds; where it costs more, it is paid
+    // Only a scan can tell, which follows what happens within seconds; where it costs more, it is paid
     // for by a longer rest.
     pause(if is_slow() { 30_000 } else { 2_500 });
     deferred(stage, listener);

@@ -75,7 +75,7 @@ struct Scrubber {
     sockets: Numbers<u64>,
     processes: Numbers<u32>,
     names: Vec<Vec<u8>>,
-    /// The walk that goes on is over a namespace of somebody else.
+    /// The scan that goes on is over a namespace of somebody else.
     elsewhere: bool,
 }
 
@@ -101,7 +101,7 @@ impl Scrubber {
                 Frame::ScanBegin(begin)
             }
             Frame::Scanned(_) if self.elsewhere => return None,
-            Frame::Scanned(found) => Frame::Scanned(self.walked(&found).into()),
+            Frame::Scanned(found) => Frame::Scanned(self.scanned(&found).into()),
             Frame::ScanEnd(mut end) => {
                 (end.begun, end.ended) = (self.time(end.begun), self.time(end.ended));
                 if let Some(counters) = &mut end.counters {
@@ -214,7 +214,7 @@ impl Scrubber {
         record
     }
 
-    fn walked(&mut self, found: &[u8]) -> Vec<u8> {
+    fn scanned(&mut self, found: &[u8]) -> Vec<u8> {
         let mut scrubbed = found.to_vec();
         let mut rest = &mut scrubbed[..];
         while let Some(&kind) = rest.first() {

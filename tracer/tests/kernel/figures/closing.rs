@@ -39,7 +39,7 @@ fn a_connection_at_the_ends_of_a_time_wait_takes_its_place() {
         let wire = Wire::new();
         let listener = wire.far.listen(at);
         let synfin = watch(&[&wire.far], &[]);
-        // Within one moment, so that no walk tells.
+        // Within one moment, so that no scan tells.
         for _ in 0..TIMES {
             let socket = wire.near.bound_socket((Wire::NEAR4, 41_000));
             let client = connect_to(socket, at).expect("a connection");

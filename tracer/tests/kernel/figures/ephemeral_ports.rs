@@ -128,7 +128,7 @@ fn ports_that_are_taken_are_counted_per_destination() {
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9281));
     let other = SocketAddr::from((Wire::FAR6, 9281));
-    // Known from a walk, and from their records.
+    // Known from a scan, and from their records.
     for beforehand in [true, false] {
         let (report, _kept) = lab::conclusive(|| {
             let mut scarce = Scarce::new(at, 0);

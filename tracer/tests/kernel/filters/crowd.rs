@@ -112,7 +112,7 @@ impl Crowd {
         self.families();
         self.bound_clients();
         self.failures();
-        self.fates();
+        self.scenarios();
         self.processes();
         for pair in std::mem::take(&mut self.old) {
             pair.close_by_client();
@@ -271,7 +271,7 @@ impl Crowd {
         self.open.push(attempt.into());
     }
 
-    fn fates(&mut self) {
+    fn scenarios(&mut self) {
         for pair in self.pairs((Wire::FAR4, self.port + 5), 2) {
             self.pair(
                 &pair,

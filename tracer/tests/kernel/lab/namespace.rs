@@ -61,7 +61,7 @@ impl Namespace {
         name
     }
 
-    /// Does something within the namespace. Sockets belong for life to the one they are made in.
+    /// Does something within the namespace. Sockets belong for connection to the one they are made in.
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let enter_and_work = || {
             let file = File::open(self.path()).expect("the namespace's file");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 use serde_json::Value;
 
-use super::life::Life;
+use super::connection::Life;
 use crate::lab::{self, Chart, Host, Line, Prometheus, Series, unix_now};
 
 const DASHBOARD: &str = include_str!("../../../../docs/grafana/synfin.json");
@@ -35,12 +35,12 @@ fn every_panel_of_the_dashboard_shows_real_traffic() {
     let update = std::env::var_os("UPDATE_PICTURES").is_some();
     let (seconds, ports) = if update { (90, 800) } else { (20, 800) };
     let _lab = lab::enter();
-    let life = Life::new(ports);
-    let (servers, clients) = (life.servers(), life.clients());
+    let connection = Life::new(ports);
+    let (servers, clients) = (connection.servers(), connection.clients());
     let hosts = [Host("web-1", &servers), Host("app-1", &clients)];
     let prometheus = Prometheus::watch(&hosts, None);
     let begun = unix_now();
-    life.go_on(Duration::from_secs(seconds));
+    connection.go_on(Duration::from_secs(seconds));
     // The last fetch, of the last figures.
     thread::sleep(Duration::from_secs(2));
     let time = (begun + f64::from(RATE_INTERVAL), begun + seconds as f64);

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expected {
     /// What was done to it.
-    pub(super) fate: &'static str,
+    pub(super) scenario: &'static str,
     pub(super) role: Role,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
@@ -90,9 +90,9 @@ pub(super) fn deviations(
     let mut given_up = 0;
     let mut deviations = Vec::new();
     for expected in expected {
-        let Expected { fate, role, local, remote, .. } = expected;
+        let Expected { scenario, role, local, remote, .. } = expected;
         let mut differs = |what: String| {
-            deviations.push(format!("{fate}: {} {local} {remote}: {what}", role.name()));
+            deviations.push(format!("{scenario}: {} {local} {remote}: {what}", role.name()));
         };
         // Ports may be used again: ends come in the order in which they were made.
         let seen = by_ends.get_mut(&(*role, *local, *remote)).and_then(VecDeque::pop_front);
@@ -107,12 +107,13 @@ pub(super) fn deviations(
         }
     }
     for expected in expected {
-        let Expected { fate, role, local, remote, .. } = expected;
+        let Expected { scenario, role, local, remote, .. } = expected;
         let rest = by_ends.remove(&(*role, *local, *remote)).unwrap_or_default();
         for seen in rest {
             let (role, reason) = (role.name(), seen.reason.id());
-            deviations
-                .push(format!("{fate}: {role} {local} {remote}: was seen once more ({reason})"));
+            deviations.push(format!(
+                "{scenario}: {role} {local} {remote}: was seen once more ({reason})"
+            ));
         }
     }
     deviations
@@ -180,7 +181,7 @@ mod tests {
 
     fn end(port: u16) -> Expected {
         Expected {
-            fate: "closed by the client",
+            scenario: "closed by the client",
             role: Role::Server,
             local: "127.0.0.1:5432".parse().unwrap(),
             remote: SocketAddr::from(([127, 0, 0, 1], port)),

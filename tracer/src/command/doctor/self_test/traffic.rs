@@ -47,7 +47,7 @@ pub(super) struct Made {
     pub(super) ends: Vec<Expected>,
     /// Whether there is an IPv6 loopback.
     pub(super) ipv6: bool,
-    fate: &'static str,
+    scenario: &'static str,
 }
 
 /// Makes all of them.
@@ -56,9 +56,9 @@ pub(super) fn make_all() -> anyhow::Result<Made> {
     let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
     addresses.extend(made.ipv6.then_some(IpAddr::from(Ipv6Addr::LOCALHOST)));
     for address in addresses {
-        for (name, fate) in SCENARIOS {
-            made.fate = name;
-            fate(address, &mut made)
+        for (name, scenario) in SCENARIOS {
+            made.scenario = name;
+            scenario(address, &mut made)
                 .map_err(|error| anyhow::anyhow!("{name} on {address}: {error}"))?;
         }
     }
@@ -109,9 +109,9 @@ impl Made {
         end: End,
     ) {
         let End { reason, time_wait, bytes } = end;
-        let fate = self.fate;
+        let scenario = self.scenario;
         self.ends.push(Expected {
-            fate,
+            scenario,
             role,
             local,
             remote,

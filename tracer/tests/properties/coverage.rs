@@ -50,8 +50,8 @@ struct Sums {
 type Remaining = BTreeMap<(Role, u16), (u64, u64)>;
 
 impl Told {
-    fn new(sight: Coverage) -> Self {
-        let tracker = Tracker::new(Limits::default(), START).with_coverage(sight);
+    fn new(coverage: Coverage) -> Self {
+        let tracker = Tracker::new(Limits::default(), START).with_coverage(coverage);
         Self { tracker, ends: Ends::default(), sums: Sums::default() }
     }
 
@@ -62,7 +62,7 @@ impl Told {
     fn cut(&mut self) -> Remaining {
         let mut remaining = Remaining::new();
         for row in self.tracker.take_snapshot().rows(By::Port) {
-            let now = (row.time_wait_now, row.walked.fin_wait2_orphans);
+            let now = (row.time_wait_now, row.scanned.fin_wait2_orphans);
             if let Common::One(port) = row.port
                 && now != (0, 0)
             {
@@ -144,7 +144,7 @@ proptest! {
         acts in vec(lossless_act(), 0..200),
     ) {
         let mut world = World::after(&before, true);
-        let mut told = Told::new(world.sight);
+        let mut told = Told::new(world.coverage);
         for (place, act) in acts.iter().enumerate() {
             world.happens(act);
             told.hears(&world.told());
@@ -176,7 +176,7 @@ proptest! {
         acts in vec(lossless_act(), 0..200),
     ) {
         let mut world = World::after(&before, true);
-        let (mut exact, mut inferred) = (Told::new(world.sight), Told::new(Coverage::default()));
+        let (mut exact, mut inferred) = (Told::new(world.coverage), Told::new(Coverage::default()));
         acts.iter().for_each(|act| world.happens(act));
         world.walk_is_over();
         world.happens(&Act::Wait(2 * SECOND));
@@ -198,7 +198,7 @@ proptest! {
         prop_assert_eq!(now, sum(&remaining(&world)));
         let (possible, found) = (world.time_waits_by_age(), (by_age.0 + by_age.1) as usize);
         prop_assert!(possible.contains(&found), "{} in TIME_WAIT, not {:?}", found, possible);
-        if world.doubtful == 0 {
+        if world.unconfirmed == 0 {
             let sums = [&exact, &inferred].map(|told| (told.sums.entered, told.sums.overflowed));
             prop_assert_eq!(sums[0], sums[1]);
         }

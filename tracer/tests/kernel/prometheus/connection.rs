@@ -1,4 +1,4 @@
-//! Some time of two hosts' life: a web server with clients near, far, and behind a network that loses
+//! Some time of two hosts' connection: a web server with clients near, far, and behind a network that loses
 //! packets; a pool of connections; a server that resets, one that does not keep up, and one that is
 //! gone.
 
