@@ -1,7 +1,8 @@
 //! What the user side tells the kernel side before it is loaded: read-only globals.
 
-use crate::reset::ResetReason;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::reset::ResetReason;
 
 /// The offset of a field that the running kernel does not have. Code that would read it is
 /// pruned by the verifier, as the offset is a constant by then.

@@ -54,6 +54,19 @@ impl Kind {
         if (number as usize) < Self::COUNT { Some(Self::ALL[number as usize]) } else { None }
     }
 
+    /// Whether the record reports a transition between two TCP states.
+    pub const fn is_transition(self) -> bool {
+        match self {
+            Self::Step | Self::Opening | Self::Closing => true,
+            Self::ResetReceived
+            | Self::ResetSent
+            | Self::TimeWaitEntry
+            | Self::TimeWaitTurn
+            | Self::TimeWaitExit
+            | Self::Accepted => false,
+        }
+    }
+
     /// The name used where losses are listed by kind.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
 //! What the kernel side saw and did not hand over, counted per CPU.
 
-use crate::event::Kind;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::event::Kind;
 
 /// One CPU's count of records, indexed by [`Kind`].
 #[derive(

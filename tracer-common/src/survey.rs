@@ -1,7 +1,8 @@
 //! Records that a walk over all sockets (`iter/tcp`) writes, one per socket.
 
-use crate::event::Flags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::event::Flags;
 
 /// [`SurveySocket::kind`] of every walked socket that is not in TIME_WAIT.
 pub const KIND_SOCKET: u8 = 1;

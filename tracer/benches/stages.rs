@@ -11,13 +11,11 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use synfin::{
-    decode::decode,
-    input::{Input, WalkedTimeWait},
-    recording::Frame,
-    tracker::{By, Distribution, Limits, Tracker},
+    tcp::group_by::By,
+    trace::{decode::decode, event::Input, recording::Frame, scan::ScannedTimeWait},
+    tracker::{LatencyHistogram, Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
-
 use tape::{Sock, Tape};
 
 const CONNECTIONS: u64 = 10_000;
@@ -49,7 +47,7 @@ fn lives() -> Vec<Frame> {
 
 fn time_waits() -> Vec<Frame> {
     let met = (0..TIME_WAITS).map(|number| {
-        Input::TimeWait(WalkedTimeWait {
+        Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(true),
             local: ([192, 0, 2, (number / 28_000) as u8], 32_768 + (number % 28_000) as u16).into(),
@@ -58,7 +56,7 @@ fn time_waits() -> Vec<Frame> {
         })
     });
     let mut tape = Tape::begin();
-    tape.walk(&met.collect::<Vec<_>>());
+    tape.scan(&met.collect::<Vec<_>>());
     tape.frames
 }
 
@@ -68,7 +66,7 @@ fn tracker() -> Tracker {
 
 fn tell(tracker: &mut Tracker, frames: &[Frame]) {
     for frame in frames {
-        decode(frame, |input| tracker.ingest(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input, &mut ()));
     }
 }
 
@@ -89,7 +87,7 @@ fn transitions(criterion: &mut Criterion) {
     });
 }
 
-fn walks(criterion: &mut Criterion) {
+fn scans(criterion: &mut Criterion) {
     let frames = time_waits();
     let mut tracker = tracker();
     tell(&mut tracker, &frames);
@@ -101,18 +99,18 @@ fn walks(criterion: &mut Criterion) {
 }
 
 fn distributions(criterion: &mut Criterion) {
-    let mut full = Distribution::default();
+    let mut full = LatencyHistogram::default();
     (0..100_000_u64).for_each(|value| full.add(value * value % 1_000_003));
     let mut group = criterion.benchmark_group("distribution");
     group.bench_function("add", |bencher| {
-        let (mut distribution, mut value) = (Distribution::default(), 1_u64);
+        let (mut distribution, mut value) = (LatencyHistogram::default(), 1_u64);
         bencher.iter(|| {
             value = value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             distribution.add(value >> 44);
         });
     });
     group.bench_function("merge", |bencher| {
-        let merge = |mut sum: Distribution| {
+        let merge = |mut sum: LatencyHistogram| {
             sum.merge(black_box(&full));
             sum
         };
@@ -124,12 +122,14 @@ fn distributions(criterion: &mut Criterion) {
 fn reports(criterion: &mut Criterion) {
     let mut tracker = tracker();
     tell(&mut tracker, &lives());
-    criterion.bench_function("report", |bencher| bencher.iter(|| tracker.cut().rows(By::Port)));
+    criterion.bench_function("report", |bencher| {
+        bencher.iter(|| tracker.take_snapshot().rows(By::Port))
+    });
 }
 
 criterion_group! {
     name = stages;
     config = Criterion::default().measurement_time(Duration::from_secs(3));
-    targets = transitions, walks, distributions, reports
+    targets = transitions, scans, distributions, reports
 }
 criterion_main!(stages);

@@ -4,36 +4,18 @@
 //! [`decode`] makes typed [`input`] of them; the tracker, which is pure, keeps the books.
 //! See `docs/architecture.md`.
 
-pub mod anonymize;
+pub mod analysis;
 pub mod app;
 pub mod cli;
-pub mod clock;
-mod command;
-pub mod compare;
-pub mod decode;
-mod destination;
-pub mod diagnose;
-pub mod enrich;
-pub mod exit;
-mod explain;
-mod fail_on;
-pub mod failure;
-pub mod figure;
-pub mod filter;
-pub mod flight;
-pub mod harmless;
-pub mod input;
+pub(crate) mod command;
+pub mod host;
 pub mod kernel;
-mod message;
-mod mounts;
-mod paragraph;
-pub mod recording;
-mod ring_size;
-mod screen;
-mod serve;
-mod services;
-pub mod sight;
-pub mod sink;
+pub mod message;
+pub mod metrics;
+pub mod output;
+pub mod record;
+pub(crate) mod screen;
 pub mod source;
-pub mod states;
+pub mod tcp;
+pub mod trace;
 pub mod tracker;

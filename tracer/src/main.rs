@@ -1,6 +1,6 @@
 //! The binary: parse, run, exit code.
 
-use synfin::{app, cli, exit::Exit};
+use synfin::{app, cli, message::exit::Exit};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Exit {

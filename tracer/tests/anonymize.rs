@@ -13,10 +13,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use synfin::{
+use synfin::trace::{
+    event::{Input, TimeWaitChange},
     filter::Filter,
-    input::{CgroupName, Container, HOST_NETNS, Input, Names, TimeWaitChange, WalkEnd},
+    ids::HOST_NETNS,
+    names::{CgroupName, Container, Names},
     recording::{Frame, Reader},
+    scan::ScanEnd,
 };
 use synfin_common::holder::HeldSocket;
 use tempfile::TempDir;
@@ -84,7 +87,7 @@ fn everything(filter: Value) -> Vec<Frame> {
         parent: 1,
         comm: *b"holder\0\0secret\0\0",
     };
-    let end = WalkEnd {
+    let end = ScanEnd {
         netns: 4_026_532_001,
         begun: Tape::BEGIN,
         ended: Tape::BEGIN,
@@ -101,8 +104,8 @@ fn everything(filter: Value) -> Vec<Frame> {
     });
     let more = [
         Frame::Names(names),
-        Frame::Held(held.as_bytes().to_vec().into()),
-        Frame::WalkEnd(end),
+        Frame::SocketHolders(held.as_bytes().to_vec().into()),
+        Frame::ScanEnd(end),
         // Of a later version.
         Frame::Events(wire::sized(b"\x63web-1").into()),
         Frame::Events(wire::batch([&change]).into()),

@@ -7,16 +7,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
-use synfin::{
+use synfin::trace::{
+    counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
     decode::decode,
-    filter::Filter,
-    input::{
-        Accepted, CgroupName, ClockAnchor, Closing, Container, Counters, EphemeralPorts, Input,
-        KERNEL_COUNTERS, KernelCounters, Names, Opening, PortCount, Remains, Reset, ResetWay,
-        Reuse, Session, Tick, TimeWaitChange, TimeWaitEntry, Transition, WalkBegin, WalkEnd,
-        WalkedSocket, WalkedTimeWait,
+    event::{
+        Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
+        TimeWaitKind, Transition,
     },
+    filter::Filter,
+    names::{CgroupName, Container, Names},
     recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+    scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, TimeWaitReuse},
+    session::Session,
+    time::ClockAnchor,
 };
 use synfin_common::{
     event::{self, Flags, Kind},
@@ -46,7 +49,7 @@ proptest! {
 
     #[test]
     fn any_bytes_give_input(bytes in any_bytes()) {
-        for frame in [Frame::Events(bytes.clone()), Frame::Walked(bytes.clone())] {
+        for frame in [Frame::Events(bytes.clone()), Frame::Scanned(bytes.clone())] {
             prop_assert_eq!(decoded(&frame).is_empty(), bytes.is_empty());
         }
     }
@@ -56,7 +59,7 @@ proptest! {
         let mut batch = len.to_le_bytes().to_vec();
         batch.extend(&record);
         prop_assert!(!decoded(&Frame::Events(batch.into())).is_empty());
-        prop_assert!(!decoded(&Frame::Walked(record.into())).is_empty());
+        prop_assert!(!decoded(&Frame::Scanned(record.into())).is_empty());
     }
 
     #[test]
@@ -66,7 +69,7 @@ proptest! {
 
     #[test]
     fn walks_come_out_as_they_went_in(inputs in vec(finding(), 0..8)) {
-        prop_assert_eq!(decoded(&Frame::Walked(findings(&inputs).into())), inputs);
+        prop_assert_eq!(decoded(&Frame::Scanned(findings(&inputs).into())), inputs);
     }
 
     #[test]
@@ -246,14 +249,18 @@ fn record() -> impl Strategy<Value = Input> {
     );
     let way = (prop::sample::select(ResetReason::ALL), any::<bool>());
     let way = prop::option::of(way).prop_map(|sent| {
-        sent.map_or(ResetWay::Received, |(reason, answer)| ResetWay::Sent { reason, answer })
+        sent.map_or(ResetDirection::Received, |(reason, answer)| ResetDirection::Sent {
+            reason,
+            answer,
+        })
     });
     let reset = (any::<(u64, u64)>(), way)
-        .prop_map(|((time, sock), way)| Input::Reset(Reset { time, sock, way }));
-    let remains =
-        prop::sample::select(&[Remains::TimeWait, Remains::FinWait2, Remains::Nothing][..]);
+        .prop_map(|((time, sock), way)| Input::Reset(Reset { time, sock, direction: way }));
+    let remains = prop::sample::select(
+        &[TimeWaitKind::TimeWait, TimeWaitKind::FinWait2, TimeWaitKind::Nothing][..],
+    );
     let entry = (any::<(u64, u64)>(), remains).prop_map(|((time, sock), remains)| {
-        Input::TimeWaitEntry(TimeWaitEntry { time, sock, remains })
+        Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind: remains })
     });
     let change = (any::<(u64, u32)>(), ends(), any::<bool>()).prop_map(
         |((time, netns), (local, remote), is_gone)| {
@@ -265,7 +272,7 @@ fn record() -> impl Strategy<Value = Input> {
     prop_oneof![8 => transition, 1 => reset, 1 => entry, 2 => change, 1 => accepted]
 }
 
-/// Anything that a walk can meet.
+/// Anything that a scan can meet.
 fn finding() -> impl Strategy<Value = Input> {
     let what = (any::<(u64, u64, u64)>(), state(), ends(), any::<Option<bool>>());
     let figures = (any::<[u32; 4]>(), any::<(u8, u32)>(), milliseconds());
@@ -274,7 +281,7 @@ fn finding() -> impl Strategy<Value = Input> {
             ((time, sock, cgroup), state, (local, remote), port_by_connect),
             ([rtt_us, waiting, limit, drops], (retransmits, bits), idle_ms),
         )| {
-            Input::Socket(WalkedSocket {
+            Input::ScannedSocket(ScannedSocket {
                 time,
                 sock,
                 state,
@@ -293,7 +300,7 @@ fn finding() -> impl Strategy<Value = Input> {
     );
     let time_wait = (any::<bool>(), any::<Option<bool>>(), ends(), any::<u32>()).prop_map(
         |(fin_wait2, port_by_connect, (local, remote), remaining_ms)| {
-            Input::TimeWait(WalkedTimeWait {
+            Input::ScannedTimeWait(ScannedTimeWait {
                 fin_wait2,
                 port_by_connect,
                 local,
@@ -345,8 +352,10 @@ fn frame() -> impl Strategy<Value = Frame> {
     let names = (cgroups, namespaces())
         .prop_map(|(cgroups, namespaces)| Frame::Names(Names { cgroups, namespaces }));
     let walk_begin =
-        any::<(u32, u64)>().prop_map(|(netns, time)| Frame::WalkBegin(WalkBegin { netns, time }));
-    let reuse = prop::sample::select(&[Reuse::Never, Reuse::Loopback, Reuse::Always][..]);
+        any::<(u32, u64)>().prop_map(|(netns, time)| Frame::ScanBegin(ScanBegin { netns, time }));
+    let reuse = prop::sample::select(
+        &[TimeWaitReuse::Never, TimeWaitReuse::Loopback, TimeWaitReuse::Always][..],
+    );
     let ephemeral_ports = (any::<[u16; 3]>(), reuse, any::<u32>()).prop_map(
         |([first, last, reserved], reuse, reuse_after_ms)| EphemeralPorts {
             first,
@@ -362,7 +371,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     let what = (prop::option::of(text()), facts);
     let walk_end = (any::<(u32, u64, u64)>(), what).prop_map(
         |((netns, begun, ended), (error, (ephemeral_ports, counters)))| {
-            Frame::WalkEnd(WalkEnd { netns, begun, ended, error, ephemeral_ports, counters })
+            Frame::ScanEnd(ScanEnd { netns, begun, ended, error, ephemeral_ports, counters })
         },
     );
     let port_count = any::<(u32, u16, u16, u64)>()
@@ -377,10 +386,10 @@ fn frame() -> impl Strategy<Value = Frame> {
         session.prop_map(|session| Frame::Session(Box::new(session))),
         any_bytes().prop_map(Frame::Events),
         walk_begin,
-        any_bytes().prop_map(Frame::Walked),
+        any_bytes().prop_map(Frame::Scanned),
         walk_end,
         tick,
-        any_bytes().prop_map(Frame::Held),
+        any_bytes().prop_map(Frame::SocketHolders),
         names,
     ]
 }
@@ -433,7 +442,7 @@ fn records_of_what_is_left_behind_are_read_to_the_letter() {
         let input = &entry(state.number())[..];
         assert_eq!(matches!(input, [Input::TimeWaitEntry(_)]), understood, "{state:?}: {input:?}");
     }
-    let nothing = TimeWaitEntry { time: 5, sock: 9, remains: Remains::Nothing };
+    let nothing = TimeWaitEntry { time: 5, sock: 9, kind: TimeWaitKind::Nothing };
     assert_eq!(entry(0), [Input::TimeWaitEntry(nothing)]);
     // Too short for its addresses, or too long.
     for len in 0..=24 {

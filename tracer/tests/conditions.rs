@@ -11,7 +11,7 @@ use tape::{Tape, recording, story, story_with_losses};
 use tempfile::TempDir;
 
 /// The exit code of a report on this recording, and what it says.
-fn tried(frames: &[synfin::recording::Frame], args: &[&str]) -> (i32, String) {
+fn tried(frames: &[synfin::trace::recording::Frame], args: &[&str]) -> (i32, String) {
     let dir = TempDir::new().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
     let output = command.args(["report", "--from", &recording(&dir, frames)]).args(args).output();

@@ -17,10 +17,10 @@ use std::{
 
 use serde_json::{Value, json};
 use synfin::{
-    compare::{COMPARED, Side, compare},
-    harmless::harmless,
-    recording::Frame,
-    tracker::close::{Class, CloseReason},
+    analysis::compare::{COMPARED, Side, compare},
+    message::escape::escape_control,
+    tcp::close_reason::{Class, CloseReason},
+    trace::recording::Frame,
 };
 use synfin_common::{event::Flags, state::TcpState::*};
 use tape::{Sock, Tape, closing, recorded, story};
@@ -102,7 +102,7 @@ fn handshakes_and_time_waits_are_those_of_the_report() {
     let p99 = COMPARED.iter().position(|figure| figure.key == "handshake.clean.p99_us").unwrap();
     let rows = compare(&intervals, &intervals).rows;
     let expected = rows.iter().filter_map(|row| {
-        let p99 = row.figures[p99].before?;
+        let p99 = row.columns[p99].before?;
         Some(((row.name.role.clone(), row.name.what.clone()), p99))
     });
     let [found] = files.ask("report", "json", [&query("p99-json")]);
@@ -328,7 +328,7 @@ fn names_are_read_as_they_are_or_as_they_are_spelled_out() {
     });
     for form in FORMS {
         let expected = match form {
-            "csv" => names.each_ref().map(|name| harmless(name)),
+            "csv" => names.each_ref().map(|name| escape_control(name)),
             _ => names.clone(),
         };
         let asked = "SELECT comm FROM closed ORDER BY local_port";

@@ -18,9 +18,13 @@ use std::{
 
 use serde_json::Value;
 use synfin::{
-    flight::{FlightRecorder, Limits},
-    input::{CgroupName, Container, Input, Names, WalkedSocket},
-    recording::{Frame, Reader},
+    record::flight::{FlightRecorder, Limits},
+    trace::{
+        event::Input,
+        names::{CgroupName, Container, Names},
+        recording::{Frame, Reader},
+        scan::ScannedSocket,
+    },
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -78,8 +82,9 @@ impl Flight {
         let time = Tape::BEGIN + ms * 1_000_000;
         let listener = Sock::new(1, "0.0.0.0:443", "0.0.0.0:0").met_in(Listen, Some((0, 511)));
         let stays = Sock::new(2, "192.0.2.10:443", "198.51.100.8:50000").met_in(Established, None);
-        let met = [listener, stays].map(|socket| Input::Socket(WalkedSocket { time, ..socket }));
-        self.tape.at(ms).walk(&met);
+        let met =
+            [listener, stays].map(|socket| Input::ScannedSocket(ScannedSocket { time, ..socket }));
+        self.tape.at(ms).scan(&met);
     }
 
     fn record(&mut self, ms: u64) {

@@ -20,7 +20,7 @@ use nix::{
     pty::{Winsize, openpty},
     unistd::geteuid,
 };
-use synfin::recording::{Frame, MAGIC};
+use synfin::trace::recording::{Frame, MAGIC};
 use tempfile::TempDir;
 
 use self::{

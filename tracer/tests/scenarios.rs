@@ -5,14 +5,22 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use nix::errno::Errno;
 use synfin::{
-    input::{self, Input, Reset, ResetWay, Transition, WalkBegin, WalkEnd, WalkedSocket},
-    tracker::{
-        By, Closed, Handshake, Limits, Observer, Role, Tracker, Unmeasured,
-        close::{
+    tcp::{
+        close_reason::{
             CloseReason::{self, *},
-            Outcome,
+            Phase,
         },
+        group_by::By,
+        handshake::{Handshake, Unmeasured},
+        role::Role,
     },
+    trace::{
+        event,
+        event::{Input, Reset, ResetDirection, Transition},
+        ids,
+        scan::{ScanBegin, ScanEnd, ScannedSocket},
+    },
+    tracker::{Closed, Limits, Observer, Tracker},
 };
 use synfin_common::{
     event::Flags,
@@ -481,7 +489,7 @@ fn handshakes() -> Vec<Row> {
     ]
 }
 
-/// A life, and what is to be said of it.
+/// A connection, and what is to be said of it.
 #[derive(Clone)]
 struct Row {
     name: &'static str,
@@ -503,7 +511,7 @@ fn check(rows: Vec<Row>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What is said of a life after its end.
+/// What is said of a connection after its end.
 #[derive(Clone, Debug, PartialEq)]
 struct Ending {
     /// `None`: it never was a connection.
@@ -523,7 +531,7 @@ enum TimeWait {
 /// Without a TIME_WAIT; if it was established, after the handshake that [`Script`]s have.
 fn ends_by(reason: CloseReason) -> Ending {
     let handshake =
-        (reason.outcome() == Outcome::Closed).then_some(Handshake::Clean { us: ROUND_TRIP_US });
+        (reason.phase() == Phase::Established).then_some(Handshake::Clean { us: ROUND_TRIP_US });
     Ending { reason: Some(reason), time_wait: TimeWait::None, handshake }
 }
 
@@ -543,7 +551,7 @@ impl Ending {
 
 const ROUND_TRIP_US: u32 = 187;
 
-/// How a life goes, as the kernel reports it.
+/// How a connection goes, as the kernel reports it.
 #[derive(Clone)]
 struct Script {
     role: Role,
@@ -564,7 +572,7 @@ struct Script {
     probes: u8,
 }
 
-/// A life from connect() on.
+/// A connection from connect() on.
 fn client() -> Script {
     Script {
         role: Role::Client,
@@ -585,7 +593,7 @@ fn client() -> Script {
     }
 }
 
-/// A life from a listener on.
+/// A connection from a listener on.
 fn server() -> Script {
     Script { role: Role::Server, birth_flags: NONE, ..client() }
 }
@@ -642,7 +650,7 @@ impl Script {
         Self { reset_sent: Some((Side::After, reason, answer)), ..self }
     }
 
-    /// No record tells of its end: a walk meets it, and two more do not.
+    /// No record tells of its end: a scan meets it, and two more do not.
     fn vanishes(self) -> Self {
         Self { end_seen: false, ..self }
     }
@@ -670,11 +678,11 @@ impl Script {
         let mut tracker = Tracker::new(Limits::default(), 0);
         let mut ended = Ended::default();
         for input in self.inputs() {
-            tracker.ingest(&input, &mut ended);
+            tracker.apply(&input, &mut ended);
         }
         tracker.finish(&mut ended);
         assert_eq!(tracker.open().count(), 0);
-        let cut = tracker.cut().rows(By::Port);
+        let cut = tracker.take_snapshot().rows(By::Port);
         let sum = |count: fn(&synfin::tracker::Counters) -> u64| -> u64 {
             cut.iter().map(|row| count(&row.counters)).sum()
         };
@@ -726,25 +734,29 @@ impl Script {
             old = new;
         }
         if self.reset_received {
-            inputs.push(Input::Reset(Reset { time, sock: SOCK, way: ResetWay::Received }));
+            inputs.push(Input::Reset(Reset {
+                time,
+                sock: SOCK,
+                direction: ResetDirection::Received,
+            }));
         }
         if !self.end_seen {
-            inputs.extend(walk(time + SECOND, Some(self.met(time + SECOND, old))));
-            inputs.extend(walk(time + 2 * SECOND, None));
-            inputs.extend(walk(time + 3 * SECOND, None));
+            inputs.extend(scan(time + SECOND, Some(self.met(time + SECOND, old))));
+            inputs.extend(scan(time + 2 * SECOND, None));
+            inputs.extend(scan(time + 3 * SECOND, None));
             return inputs;
         }
         let reset_sent = |sent: Side| {
             let (side, reason, answer) = self.reset_sent?;
-            let way = ResetWay::Sent { reason, answer };
-            (side == sent).then_some(Input::Reset(Reset { time, sock: SOCK, way }))
+            let way = ResetDirection::Sent { reason, answer };
+            (side == sent).then_some(Input::Reset(Reset { time, sock: SOCK, direction: way }))
         };
         inputs.extend(reset_sent(Side::Before));
         inputs.push(Input::Transition(Transition {
             flags: self.end_flags,
             err: self.err,
             probes: self.probes,
-            closing: Some(input::Closing {
+            closing: Some(event::Closing {
                 bytes_acked: 0,
                 bytes_received: 0,
                 unread: self.unread,
@@ -767,14 +779,14 @@ impl Script {
             }
         }
         let opening =
-            input::Opening { cgroup: 0, accept_queue: (0, 0), comm: input::Comm::default() };
+            event::Opening { cgroup: 0, accept_queue: (0, 0), comm: ids::Comm::default() };
         Transition { flags: self.birth_flags, opening: Some(opening), ..birth }
     }
 
-    /// By a walk.
+    /// By a scan.
     fn met(&self, time: u64, state: TcpState) -> Input {
         let (local, remote) = self.ends();
-        Input::Socket(WalkedSocket {
+        Input::ScannedSocket(ScannedSocket {
             time,
             sock: SOCK,
             state,
@@ -815,10 +827,10 @@ impl Script {
     }
 }
 
-/// A walk over all sockets, and the only one that it met.
-fn walk(time: u64, met: Option<Input>) -> Vec<Input> {
-    let begin = Input::WalkBegin(WalkBegin { netns: NETNS, time });
-    let end = WalkEnd {
+/// A scan over all sockets, and the only one that it met.
+fn scan(time: u64, met: Option<Input>) -> Vec<Input> {
+    let begin = Input::ScanBegin(ScanBegin { netns: NETNS, time });
+    let end = ScanEnd {
         netns: NETNS,
         begun: time,
         ended: time,
@@ -826,7 +838,7 @@ fn walk(time: u64, met: Option<Input>) -> Vec<Input> {
         ephemeral_ports: None,
         counters: None,
     };
-    [begin].into_iter().chain(met).chain([Input::WalkEnd(end)]).collect()
+    [begin].into_iter().chain(met).chain([Input::ScanEnd(end)]).collect()
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -8,11 +8,12 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
+use anyhow::Context as _;
+
 use crate::{
     ebpf, fuzz, manifest, packages, python, root, tidy, vm,
     workspace::{Workspace, find_program, say},
 };
-use anyhow::Context as _;
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {

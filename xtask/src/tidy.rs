@@ -11,10 +11,10 @@ mod source;
 use std::{fmt, fs, path::Path};
 
 use anyhow::{Context as _, bail};
+use source::Source;
 use xshell::cmd;
 
 use crate::workspace::Workspace;
-use source::Source;
 
 /// Looks at all files.
 type Rule = fn(&[Source]) -> Vec<Violation>;

@@ -4,7 +4,7 @@ use std::{fs, thread};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use synfin::clock;
+use synfin::host::clock;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Host {

@@ -25,7 +25,6 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
-
 use results::Results;
 use tracer::Synfin;
 

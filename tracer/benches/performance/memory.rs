@@ -21,7 +21,7 @@ pub(crate) struct Open {
     pub(crate) connections: u64,
     before: u64,
     after: u64,
-    /// The most there was, until all were closed and surveyed.
+    /// The most there was, until all were closed and scanned.
     pub(crate) peak: u64,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn soak(synfin: &Synfin) -> Result<Soak> {
 
 impl Soak {
     /// The most after all had filled, and by how much the last quarter of that time lies above the
-    /// first, by their medians: single samples are taken in the middle of a walk.
+    /// first, by their medians: single samples are taken in the middle of a scan.
     pub(crate) fn most_and_growth(&self) -> Option<(u64, f64)> {
         let later = self.memory.get(FILLING..)?;
         let quarter = later.len().div_ceil(4);

@@ -10,10 +10,12 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use synfin::{
-    decode::decode,
-    input::Input,
-    recording::{Frame, Reader},
-    sight::Sight,
+    tcp::coverage::Coverage,
+    trace::{
+        decode::decode,
+        event::Input,
+        recording::{Frame, Reader},
+    },
     tracker::{Limits, Tracker},
 };
 
@@ -68,9 +70,9 @@ fn through_tracker(frames: &[Frame]) -> Result<Duration> {
     };
     let begun = Instant::now();
     let tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns);
-    let mut tracker = tracker.with_sight(Sight::of(&session.shown));
+    let mut tracker = tracker.with_coverage(Coverage::of(&session.shown));
     for frame in frames {
-        decode(frame, |input| tracker.ingest(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input, &mut ()));
     }
     tracker.finish(&mut ());
     Ok(begun.elapsed())

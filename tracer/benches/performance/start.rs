@@ -13,7 +13,10 @@ use nix::{
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
-use synfin::{clock, decode::decode, input::Input, recording::Frame};
+use synfin::{
+    host::clock,
+    trace::{decode::decode, event::Input, recording::Frame},
+};
 
 use crate::{load::Load, median, replay, tracer::Synfin};
 

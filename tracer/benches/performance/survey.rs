@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use synfin::recording::Frame;
+use synfin::trace::recording::Frame;
 
 use crate::{load::Load, median, replay, tracer::Synfin, usage};
 
@@ -28,7 +28,7 @@ pub(crate) struct Survey {
     /// Sockets that `ss` listed.
     pub(crate) time_waits: u64,
     ss: Vec<f64>,
-    walk: Vec<f64>,
+    scan: Vec<f64>,
     /// The latest tick in nanoseconds, while surveys without rest went on beside a load.
     latest_tick: u64,
     /// CPU seconds of all surveys of many namespaces, and how long they were watched.
@@ -40,17 +40,17 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Survey> {
     let path = file.path().to_str().context("a temporary file has a strange name")?;
     let mut load = Load::Short { connections: CONNECTIONS, ms: u64::MAX }.start()?;
     load.done()?;
-    let (mut ss, mut walk, mut time_waits) = (Vec::new(), Vec::new(), u64::MAX);
+    let (mut ss, mut scan, mut time_waits) = (Vec::new(), Vec::new(), u64::MAX);
     for _ in 0..ROUNDS {
         let (seconds, sockets) = list(load.pid())?;
         ss.push(seconds);
         time_waits = time_waits.min(sockets);
         synfin.run(&["report", "--once", "-o", "json", "--record", path])?;
-        walk.push(longest_walk(file.path())?);
+        scan.push(longest_walk(file.path())?);
     }
     let latest_tick = latest_tick(synfin, file.path())?;
     load.end()?;
-    Ok(Survey { time_waits, ss, walk, latest_tick, namespaces: namespaces(synfin)? })
+    Ok(Survey { time_waits, ss, scan, latest_tick, namespaces: namespaces(synfin)? })
 }
 
 /// The seconds that `ss` takes, and how many it finds.
@@ -68,11 +68,11 @@ fn list(pid: u32) -> Result<(f64, u64)> {
 }
 
 fn longest_walk(recording: &Path) -> Result<f64> {
-    let walks = replay::read(recording)?.into_iter().filter_map(|frame| match frame {
-        Frame::WalkEnd(end) => Some((end.ended - end.begun) as f64 / 1e9),
+    let scans = replay::read(recording)?.into_iter().filter_map(|frame| match frame {
+        Frame::ScanEnd(end) => Some((end.ended - end.begun) as f64 / 1e9),
         _ => None,
     });
-    walks.max_by(f64::total_cmp).context("nothing was walked")
+    scans.max_by(f64::total_cmp).context("nothing was walked")
 }
 
 /// How late a tick was at most, with surveys of all these sockets without rest beside a new load.
@@ -109,11 +109,11 @@ fn namespaces(synfin: &Synfin) -> Result<(f64, f64)> {
 
 impl Survey {
     pub(crate) fn of_ss(&self) -> f64 {
-        median(self.walk.iter().zip(&self.ss).map(|(walk, ss)| walk / ss))
+        median(self.scan.iter().zip(&self.ss).map(|(scan, ss)| scan / ss))
     }
 
     pub(crate) fn walk_ms(&self) -> f64 {
-        median(self.walk.iter().map(|seconds| seconds * 1e3))
+        median(self.scan.iter().map(|seconds| seconds * 1e3))
     }
 
     pub(crate) fn ss_ms(&self) -> f64 {

@@ -3,10 +3,10 @@
 
 use std::mem::{Discriminant, discriminant};
 
-use synfin::{
+use synfin::trace::{
     anonymize::{Anonymizer, Key},
     decode::decode,
-    input::Input,
+    event::Input,
     recording::{Frame, MAGIC, Reader},
 };
 
@@ -22,7 +22,7 @@ pub fn run(bytes: &[u8]) {
             assert_eq!(kinds_in(&anonymizer.frame(&frame)), kinds, "anonymized, it is another");
             let inputs = kinds.len();
             assert!(inputs <= bytes.len().max(1), "{inputs} inputs out of {} bytes", bytes.len());
-            if let Frame::Events(_) | Frame::Walked(_) = frame {
+            if let Frame::Events(_) | Frame::Scanned(_) = frame {
                 assert_eq!(inputs == 0, bytes.is_empty(), "bytes vanish");
             }
         }

@@ -2,10 +2,12 @@
 //! and a tracker takes all that is in it.
 
 use synfin::{
-    decode::decode,
-    recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
-    sight::Sight,
-    tracker::{By, Limits, Tracker},
+    tcp::{coverage::Coverage, group_by::By},
+    trace::{
+        decode::decode,
+        recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+    },
+    tracker::{Limits, Tracker},
 };
 
 use super::decode::checksum;
@@ -63,12 +65,12 @@ fn replay(frames: &[Frame]) {
     for frame in frames {
         if let Frame::Session(session) = frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
-                .with_sight(Sight::of(&session.shown))
+                .with_coverage(Coverage::of(&session.shown))
                 .with_filters(vec![session.filter.clone()]);
         }
-        decode(frame, |input| tracker.ingest(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input, &mut ()));
     }
-    tracker.cut().rows(By::default());
+    tracker.take_snapshot().rows(By::default());
 }
 
 fn written_and_read(frames: &[Frame]) -> Vec<Frame> {

@@ -4,17 +4,20 @@
 use std::io::{self, Write};
 
 use synfin::{
-    decode::decode,
-    input::{Session, Transition},
-    recording::{Frame, Reader},
-    sight::Sight,
-    sink::{
+    output::{
         Format, Lines, Style,
-        connection::{self, Connection},
+        connection::{self, ConnectionRow},
         report::{ReportSink, Rows},
         transition::{self, TransitionLine},
     },
-    tracker::{Closed, Life, Limits, Observer, Tracker},
+    tcp::coverage::Coverage,
+    trace::{
+        decode::decode,
+        event::Transition,
+        recording::{Frame, Reader},
+        session::Session,
+    },
+    tracker::{Closed, Connection, Limits, Observer, Tracker},
 };
 
 use super::recording::with_checksums;
@@ -28,12 +31,12 @@ pub fn run(bytes: &[u8]) {
     for frame in reader.flatten() {
         if let Frame::Session(session) = &frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
-                .with_sight(Sight::of(&session.shown))
+                .with_coverage(Coverage::of(&session.shown))
                 .with_filters(vec![session.filter.clone()]);
             outputs = STYLES.map(Outputs::new);
             outputs.iter_mut().for_each(|output| output.session = (**session).clone());
         }
-        decode(&frame, |input| tracker.ingest(&input, &mut All(&mut outputs)));
+        decode(&frame, |input| tracker.apply(&input, &mut All(&mut outputs)));
         outputs.iter_mut().for_each(Outputs::settle);
         if let Frame::Tick(_) = frame {
             report(&mut tracker, &mut outputs);
@@ -41,7 +44,7 @@ pub fn run(bytes: &[u8]) {
     }
     let (clock, now) = (outputs[0].session.clock, tracker.now());
     for (_, life) in tracker.open() {
-        let line = Connection::living(life, now, clock);
+        let line = ConnectionRow::living(life, now, clock);
         outputs.iter_mut().for_each(|output| output.connections.write(&line));
     }
     outputs.iter_mut().for_each(Outputs::settle);
@@ -60,7 +63,7 @@ const STYLES: [Style; 5] = [
 ];
 
 fn report(tracker: &mut Tracker, outputs: &mut [Outputs]) {
-    let snapshot = tracker.cut();
+    let snapshot = tracker.take_snapshot();
     for Outputs { reports, session, .. } in outputs {
         reports.write(session, &snapshot).expect("it is written to memory");
     }
@@ -70,7 +73,7 @@ fn report(tracker: &mut Tracker, outputs: &mut [Outputs]) {
 struct Outputs {
     session: Session,
     transitions: Lines<Checked, TransitionLine>,
-    connections: Lines<Checked, Connection>,
+    connections: Lines<Checked, ConnectionRow>,
     reports: ReportSink<Checked>,
 }
 
@@ -79,8 +82,8 @@ impl Outputs {
         let out = || Checked { style, written: Vec::new(), csv_columns: None };
         Self {
             session: Session::default(),
-            transitions: Lines::new(out(), style, transition::FIGURES),
-            connections: Lines::new(out(), style, connection::FIGURES),
+            transitions: Lines::new(out(), style, transition::COLUMNS),
+            connections: Lines::new(out(), style, connection::COLUMNS),
             reports: ReportSink::new(out(), style, Rows::default()),
         }
     }
@@ -94,22 +97,22 @@ impl Outputs {
 struct All<'a>(&'a mut [Outputs]);
 
 impl Observer for All<'_> {
-    fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
+    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
         for output in &mut *self.0 {
             output.transitions.write(&TransitionLine::new(transition, life, output.session.clock));
         }
     }
 
-    fn established(&mut self, life: &Life) {
+    fn established(&mut self, life: &Connection) {
         for output in &mut *self.0 {
-            let line = Connection::living(life, life.changed, output.session.clock);
+            let line = ConnectionRow::living(life, life.last_transition, output.session.clock);
             output.connections.write(&line);
         }
     }
 
     fn closed(&mut self, closed: &Closed) {
         for output in &mut *self.0 {
-            output.connections.write(&Connection::closed(closed, output.session.clock));
+            output.connections.write(&ConnectionRow::closed(closed, output.session.clock));
         }
     }
 }

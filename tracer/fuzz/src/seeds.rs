@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arbitrary::Unstructured;
 use synfin::{
-    recording::{Frame, Recorder},
-    sight::Extra,
+    tcp::coverage::OptionalHook,
+    trace::recording::{Frame, Recorder},
 };
 
 use super::story::Story;
@@ -45,7 +45,7 @@ fn frames(dice: &[u8]) -> Vec<Frame> {
     let story = Story::new(Unstructured::new(dice));
     // In half of them the kernel shows all that any does.
     let shows_all = dice.first().is_some_and(|first| first & 1 == 1);
-    let sight = if shows_all { &Extra::ALL[..] } else { &[] };
+    let sight = if shows_all { &OptionalHook::ALL[..] } else { &[] };
     let session = Frame::Session(story.session(sight).into());
     [session].into_iter().chain(story).collect()
 }

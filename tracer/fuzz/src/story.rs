@@ -6,12 +6,16 @@ use std::ops::Range;
 
 use arbitrary::Unstructured;
 use synfin::{
-    input::{
-        CgroupName, ClockAnchor, Container, Counters, EphemeralPorts, KernelCounters, Names, Nanos,
-        NetnsId, PortCount, Reuse, Session, SockId, Tick, WalkBegin, WalkEnd,
+    tcp::coverage::OptionalHook,
+    trace::{
+        counters::{Counters, KernelCounters, PortCount, Tick},
+        ids::{NetnsId, SockId},
+        names::{CgroupName, Container, Names},
+        recording::Frame,
+        scan::{EphemeralPorts, ScanBegin, ScanEnd, TimeWaitReuse},
+        session::Session,
+        time::{ClockAnchor, Nanos},
     },
-    recording::Frame,
-    sight::Extra,
 };
 use synfin_common::{
     event::{
@@ -86,7 +90,7 @@ impl<'a> Story<'a> {
     }
 
     /// The circumstances, as a recording begins.
-    pub(crate) fn session(&self, sight: &[Extra]) -> Session {
+    pub(crate) fn session(&self, sight: &[OptionalHook]) -> Session {
         let clock = ClockAnchor { monotonic_ns: START, realtime_ns: 1_800_000_000 * SECOND };
         let shown = sight.iter().map(|extra| extra.name().to_owned()).collect();
         Session { clock, host: "host".to_owned(), shown, ..Session::default() }
@@ -274,7 +278,7 @@ impl<'a> Story<'a> {
     fn a_walk_begins(&mut self) -> Frame {
         self.walked = self.pick(NAMESPACES);
         self.walk_begun = self.now;
-        Frame::WalkBegin(WalkBegin { netns: self.walked, time: self.now })
+        Frame::ScanBegin(ScanBegin { netns: self.walked, time: self.now })
     }
 
     /// The walk meets some of the sockets, as they are or as they are not.
@@ -317,13 +321,17 @@ impl<'a> Story<'a> {
             first: self.any(),
             last: self.any(),
             reserved: self.any(),
-            reuse: self.pick([Reuse::Never, Reuse::Loopback, Reuse::Always]),
+            reuse: self.pick([
+                TimeWaitReuse::Never,
+                TimeWaitReuse::Loopback,
+                TimeWaitReuse::Always,
+            ]),
             reuse_after_ms: self.any(),
         });
         let counters =
             Some(KernelCounters { time: self.now, counts: std::array::from_fn(|_| self.any()) });
         let begun = self.walk_begun;
-        Frame::WalkEnd(WalkEnd { netns, begun, ended: self.now, error, ephemeral_ports, counters })
+        Frame::ScanEnd(ScanEnd { netns, begun, ended: self.now, error, ephemeral_ports, counters })
     }
 
     /// Somebody looks at open files: some of the sockets are held, by few processes.
@@ -379,10 +387,10 @@ impl<'a> Story<'a> {
     fn what_comes_next(&mut self) -> Frame {
         match self.number(0..32) {
             31 => self.tick(),
-            30 => Frame::Held(self.a_look_at_holders().into()),
+            30 => Frame::SocketHolders(self.a_look_at_holders().into()),
             29 if self.number(0..2) == 1 => Frame::Names(self.names()),
             28..30 => self.a_walk_begins(),
-            25..28 => Frame::Walked(self.a_walk_goes_on().into()),
+            25..28 => Frame::Scanned(self.a_walk_goes_on().into()),
             22..25 => self.a_walk_ends(),
             20..22 => {
                 let kind = self.pick(Kind::ALL);
@@ -411,8 +419,8 @@ impl Iterator for Story<'_> {
         // A new kind of frame belongs into the story, so that the tracker is fuzzed with it.
         match &frame {
             Frame::Session(_) | Frame::Events(_) | Frame::Tick(_) => {}
-            Frame::WalkBegin(_) | Frame::Walked(_) | Frame::WalkEnd(_) => {}
-            Frame::Held(_) | Frame::Names(_) => {}
+            Frame::ScanBegin(_) | Frame::Scanned(_) | Frame::ScanEnd(_) => {}
+            Frame::SocketHolders(_) | Frame::Names(_) => {}
         }
         Some(frame)
     }

@@ -3,11 +3,17 @@
 
 use arbitrary::Unstructured;
 use synfin::{
-    decode::decode,
-    filter::{Family, Filter, PortRange},
-    recording::Frame,
-    sight::{Extra, Sight},
-    tracker::{By, Limits, Role, Tracker},
+    tcp::{
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        role::Role,
+    },
+    trace::{
+        decode::decode,
+        filter::{Family, Filter, PortRange},
+        recording::Frame,
+    },
+    tracker::{Limits, Tracker},
 };
 
 use super::{
@@ -19,25 +25,26 @@ use super::{
 pub fn run(bytes: &[u8]) {
     let mut dice = Unstructured::new(bytes);
     let (limits, cut_always) = (limits(&mut dice), dice.ratio(1u8, 16u8).unwrap_or(false));
-    let shows = Extra::ALL.map(|extra| dice.ratio(3u8, 4u8).unwrap_or(false).then_some(extra));
-    let shown: Vec<_> = shows.into_iter().flatten().map(Extra::name).collect();
-    let sight = Sight::of(&shown);
+    let shows =
+        OptionalHook::ALL.map(|extra| dice.ratio(3u8, 4u8).unwrap_or(false).then_some(extra));
+    let shown: Vec<_> = shows.into_iter().flatten().map(OptionalHook::name).collect();
+    let sight = Coverage::of(&shown);
     let mut books = Books::new(limits, sight, START);
-    let filtered = Tracker::new(limits, START).with_sight(sight);
+    let filtered = Tracker::new(limits, START).with_coverage(sight);
     let mut filtered = filtered.with_filters(vec![filter(&mut dice)]);
     let by = *dice.choose(&[By::Port, By::Remote, By::Owner, By::Netns]).unwrap_or(&By::Port);
     for frame in Story::new(dice) {
         decode(&frame, |input| {
             books.take(&input);
-            filtered.ingest(&input, &mut ());
+            filtered.apply(&input, &mut ());
         });
         if cut_always || matches!(frame, Frame::Tick(_)) {
             books.cut();
-            filtered.cut().rows(by);
+            filtered.take_snapshot().rows(by);
         }
     }
     books.cut();
-    filtered.cut().rows(by);
+    filtered.take_snapshot().rows(by);
     let events = filtered.events();
     assert!(events.in_flight() >= 0, "{events:?}");
 }

@@ -10,12 +10,16 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    anonymize::{Anonymizer, Key},
     cli::AnonymizeArgs,
-    destination::record_to,
-    failure::{Failure, spelled},
-    message::say,
-    recording::{Frame, Reader, RecordingError},
+    message::{
+        failure::{Failure, describe},
+        stderr::warn,
+    },
+    record::destination::record_to,
+    trace::{
+        anonymize::{Anonymizer, Key},
+        recording::{Frame, Reader, RecordingError},
+    },
 };
 
 /// A key that is shorter can be guessed.
@@ -48,7 +52,7 @@ fn key_in(path: &Path) -> Result<Key, Failure> {
     let mut secret = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LONGEST_SECRET + 1).read_to_end(&mut secret))
-        .map_err(|error| unusable(spelled(&error)))?;
+        .map_err(|error| unusable(describe(&error)))?;
     if secret.len() as u64 > LONGEST_SECRET {
         return Err(unusable(format!("it has more than {LONGEST_SECRET} bytes")));
     }
@@ -104,7 +108,7 @@ pub(crate) fn anonymize(args: &AnonymizeArgs) -> Result<()> {
     if let Some(error) = damage {
         return Err(salvaged(unreadable(error.into()), from, to, count).into());
     }
-    say(&format!("anonymized {count} frames of {} to {}", from.display(), to.display()));
+    warn(&format!("anonymized {count} frames of {} to {}", from.display(), to.display()));
     Ok(())
 }
 

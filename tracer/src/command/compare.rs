@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::Output;
 use crate::{
+    analysis::compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
     cli::Form,
-    compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
-    harmless::{harmless, write_json},
-    input::Session,
-    sink::report::{Report, Rows},
+    message::escape::{escape_control, write_json},
+    output::report::{Report, Rows},
+    trace::session::Session,
     tracker::{Observer, Tracker},
 };
 
@@ -64,7 +64,7 @@ impl Output for OneReport {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        let report = Report::new(&self.session, &tracker.cut(), &self.rows);
+        let report = Report::new(&self.session, &tracker.take_snapshot(), &self.rows);
         self.report = Some(report.object().into());
         Ok(())
     }
@@ -88,9 +88,10 @@ fn write_text(found: &Comparison, out: &mut impl Write) -> io::Result<()> {
     let [before, after] = found.seconds;
     writeln!(out, "before: {before:.1} s; after: {after:.1} s")?;
     for (name, values) in &found.host {
-        let [before, after] =
-            values.each_ref().map(|value| value.as_deref().map_or_else(|| "-".into(), harmless));
-        writeln!(out, "{}: {before} -> {after}", harmless(name))?;
+        let [before, after] = values
+            .each_ref()
+            .map(|value| value.as_deref().map_or_else(|| "-".into(), escape_control));
+        writeln!(out, "{}: {before} -> {after}", escape_control(name))?;
     }
     for row in &found.rows {
         writeln!(out)?;
@@ -108,9 +109,9 @@ fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
         [true, false] => ", gone",
         _ => ", new",
     };
-    let name = harmless(&format!("{} {}", row.name.role, row.name.what));
+    let name = escape_control(&format!("{} {}", row.name.role, row.name.what));
     writeln!(out, "{:<34} {:>10} {:>10}", format!("{name}{where_}"), SIDES[0], SIDES[1])?;
-    for (compared, change) in COMPARED.iter().zip(&row.figures) {
+    for (compared, change) in COMPARED.iter().zip(&row.columns) {
         let Change { before, after } = change;
         if before.is_none() && after.is_none() {
             continue;
@@ -129,7 +130,7 @@ fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
         if !reasons.is_empty() {
             let reasons: Vec<_> =
                 reasons.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
-            writeln!(out, "  {what}: {}", harmless(&reasons.join(", ")))?;
+            writeln!(out, "  {what}: {}", escape_control(&reasons.join(", ")))?;
         }
     }
     Ok(())
@@ -152,9 +153,9 @@ fn to_json(found: &Comparison) -> Value {
         reasons.iter().map(|(reason, count)| (reason.clone(), json!(count))).collect()
     };
     let rows = found.rows.iter().map(|row| {
-        let figures: serde_json::Map<_, _> = COMPARED
+        let columns: serde_json::Map<_, _> = COMPARED
             .iter()
-            .zip(&row.figures)
+            .zip(&row.columns)
             .map(|(compared, change)| {
                 let Change { before, after } = change;
                 (compared.key.to_owned(), json!({ "before": before, "after": after }))
@@ -165,7 +166,7 @@ fn to_json(found: &Comparison) -> Value {
             "row": row.name.what,
             "is_before": row.is_in[0],
             "is_after": row.is_in[1],
-            "figures": figures,
+            "figures": columns,
             "new_reasons": counts(&row.new_reasons),
             "gone_reasons": counts(&row.gone_reasons),
         })

@@ -7,11 +7,15 @@ use std::{
 
 use synfin_common::state::TcpState;
 
-use super::{Output, say_unasked};
+use super::{Output, warn_unasked};
 use crate::{
-    input::{ClockAnchor, Nanos, Session},
-    sink::{Lines, connection::Connection},
-    tracker::{Closed, Life, Observer, Tracker, close::CloseReason},
+    output::{Lines, connection::ConnectionRow},
+    tcp::close_reason::CloseReason,
+    trace::{
+        session::Session,
+        time::{ClockAnchor, Nanos},
+    },
+    tracker::{Closed, Connection, Observer, Tracker},
 };
 
 /// Which connections are written, and when.
@@ -47,15 +51,15 @@ impl Select {
             && self.is_old_enough(closed.since, closed.closed)
     }
 
-    fn living(&self, life: &Life, now: Nanos) -> bool {
-        (self.states.is_empty() || self.states.contains(&life.state))
-            && self.is_old_enough(life.since, now)
+    fn living(&self, connection: &Connection, now: Nanos) -> bool {
+        (self.states.is_empty() || self.states.contains(&connection.state))
+            && self.is_old_enough(connection.first_seen, now)
     }
 }
 
 /// Writes connections.
 pub(crate) struct Connections<W> {
-    lines: Lines<W, Connection>,
+    lines: Lines<W, ConnectionRow>,
     which: Which,
     select: Select,
     clock: ClockAnchor,
@@ -63,11 +67,11 @@ pub(crate) struct Connections<W> {
 }
 
 impl<W: Write> Connections<W> {
-    pub(crate) fn new(lines: Lines<W, Connection>, which: Which, select: Select) -> Self {
+    pub(crate) fn new(lines: Lines<W, ConnectionRow>, which: Which, select: Select) -> Self {
         Self { lines, which, select, clock: ClockAnchor::default(), unasked: 0 }
     }
 
-    fn write(&mut self, asked: bool, connection: impl FnOnce(ClockAnchor) -> Connection) {
+    fn write(&mut self, asked: bool, connection: impl FnOnce(ClockAnchor) -> ConnectionRow) {
         if asked {
             self.lines.write(&connection(self.clock));
         } else {
@@ -77,21 +81,23 @@ impl<W: Write> Connections<W> {
 }
 
 impl<W: Write> Observer for Connections<W> {
-    fn established(&mut self, life: &Life) {
-        let us = life.handshake.and_then(|handshake| handshake.us());
+    fn established(&mut self, connection: &Connection) {
+        let us = connection.handshake.and_then(|handshake| handshake.us());
         let took = us.map(|us| Duration::from_micros(us.into()));
         if let (Which::Slow(at_least), Some(took)) = (self.which, took)
             && took >= at_least
         {
-            let asked = self.select.living(life, life.changed);
-            self.write(asked, |clock| Connection::living(life, life.changed, clock));
+            let asked = self.select.living(connection, connection.last_transition);
+            self.write(asked, |clock| {
+                ConnectionRow::living(connection, connection.last_transition, clock)
+            });
         }
     }
 
     fn closed(&mut self, closed: &Closed) {
         if let Which::Ended = self.which {
             let asked = self.select.ended(closed);
-            self.write(asked, |clock| Connection::closed(closed, clock));
+            self.write(asked, |clock| ConnectionRow::closed(closed, clock));
         }
     }
 }
@@ -108,13 +114,13 @@ impl<W: Write> Output for Connections<W> {
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
         if let Which::Open = self.which {
             let mut lives: Vec<_> = tracker.open().collect();
-            lives.sort_by_key(|(sock, life)| (life.since, *sock));
-            for (_, life) in lives {
-                let (asked, now) = (self.select.living(life, tracker.now()), tracker.now());
-                self.write(asked, |clock| Connection::living(life, now, clock));
+            lives.sort_by_key(|(sock, connection)| (connection.first_seen, *sock));
+            for (_, connection) in lives {
+                let (asked, now) = (self.select.living(connection, tracker.now()), tracker.now());
+                self.write(asked, |clock| ConnectionRow::living(connection, now, clock));
             }
         }
-        say_unasked(self.unasked, "connections");
+        warn_unasked(self.unasked, "connections");
         self.lines.settle()
     }
 }

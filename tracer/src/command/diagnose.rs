@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use super::Output;
 use crate::{
     cli::Form,
-    input::Session,
-    services::Services,
-    sink::diagnosis::Diagnosis,
+    host::services::Services,
+    output::diagnosis::Diagnosis,
+    trace::session::Session,
     tracker::{Observer, Tracker},
 };
 
@@ -34,7 +34,7 @@ impl<W: Write> Output for Diagnose<W> {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        let diagnosis = Diagnosis::new(&self.session, tracker.cut());
+        let diagnosis = Diagnosis::new(&self.session, tracker.take_snapshot());
         match self.form {
             Form::Text => diagnosis.write_text(&self.services, &mut self.out)?,
             Form::Json => diagnosis.write_json(&mut self.out)?,

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use crate::{
+    analysis::explain::{Entry, list, page},
     cli::Form,
-    explain::{Entry, list, page},
-    paragraph::width,
+    message::wrap::width,
 };
 
 /// Explains these; without any, all: as text, that is a list of their names.

@@ -27,15 +27,15 @@ pub(crate) use serve::Serve;
 pub(crate) use trace::Trace;
 
 use crate::{
-    input::{Nanos, Session},
-    message::say,
+    message::stderr::warn,
+    trace::{session::Session, time::Nanos},
     tracker::{Observer, Tracker},
 };
 
 /// Says how much was not shown for want of a reason, state or age that was asked for.
-fn say_unasked(count: u64, what: &str) {
+fn warn_unasked(count: u64, what: &str) {
     if count > 0 {
-        say(&format!(
+        warn(&format!(
             "{count} {what} are not shown: they do not match --reason, --state or --min-age"
         ));
     }

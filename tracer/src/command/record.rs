@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::Output;
 use crate::{
-    message::say,
+    message::stderr::warn,
     tracker::{Observer, Tracker},
 };
 
@@ -24,7 +24,7 @@ impl Observer for Record {}
 impl Output for Record {
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
         let events = tracker.events();
-        say(&format!(
+        warn(&format!(
             "recorded {} events to {} ({} lost, {} missed)",
             events.delivered,
             self.file.display(),

@@ -8,18 +8,20 @@ use std::{
 
 use super::Output;
 use crate::{
-    exit::Exit,
-    fail_on::Trial,
-    input::{Nanos, Session, nanos},
-    message::say,
-    sink::report::ReportSink,
+    analysis::conditions::ConditionSet,
+    message::{exit::Exit, stderr::warn},
+    output::report::ReportSink,
+    trace::{
+        session::Session,
+        time::{Nanos, nanos},
+    },
     tracker::{Observer, Snapshot, Tracker},
 };
 
 /// Cuts and writes.
 pub(crate) struct Report<W> {
     sink: ReportSink<W>,
-    trial: Trial,
+    trial: ConditionSet,
     session: Session,
     /// `None`: one report, at the end.
     interval: Option<Nanos>,
@@ -34,7 +36,7 @@ impl<W: Write> Report<W> {
         let interval = interval.map(nanos);
         Self {
             sink,
-            trial: Trial::default(),
+            trial: ConditionSet::default(),
             session: Session::default(),
             interval,
             next_cut: 0,
@@ -44,20 +46,20 @@ impl<W: Write> Report<W> {
     }
 
     /// Every report is tried by these conditions.
-    pub(crate) fn on_trial(self, trial: Trial) -> Self {
+    pub(crate) fn on_trial(self, trial: ConditionSet) -> Self {
         Self { trial, ..self }
     }
 
     /// What has come of the conditions.
     pub(crate) fn exit(&self) -> Exit {
         let (exit, why) = self.trial.end();
-        why.iter().for_each(|why| say(why));
+        why.iter().for_each(|why| warn(why));
         exit
     }
 
     fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         self.sink.write(&self.session, snapshot)?;
-        self.trial.take(&self.session, snapshot).iter().for_each(|violation| say(violation));
+        self.trial.take(&self.session, snapshot).iter().for_each(|violation| warn(violation));
         Ok(())
     }
 }
@@ -81,7 +83,7 @@ impl<W: Write> Output for Report<W> {
         let late = tracker.now() - self.next_cut;
         self.next_cut = self.next_cut.saturating_add(interval.saturating_mul(late / interval + 1));
         self.last_cut = Some(tracker.now());
-        self.write(&tracker.cut())?;
+        self.write(&tracker.take_snapshot())?;
         if let Some(left) = &mut self.left {
             *left -= 1;
             if *left == 0 {
@@ -101,6 +103,6 @@ impl<W: Write> Output for Report<W> {
         if has_all || just_written {
             return Ok(());
         }
-        self.write(&tracker.cut())
+        self.write(&tracker.take_snapshot())
     }
 }

@@ -4,9 +4,8 @@ use std::{io, ops::ControlFlow};
 
 use super::Output;
 use crate::{
-    input::{Nanos, Session},
-    serve::Exporter,
-    sink::metrics::Metrics,
+    metrics::{Metrics, serve::Exporter},
+    trace::{session::Session, time::Nanos},
     tracker::{Observer, Tracker},
 };
 
@@ -25,11 +24,9 @@ impl Serve {
         Self { metrics, exporter: Some(exporter), next: 0 }
     }
 
-    fn renew(&mut self, tracker: &mut Tracker) {
-        self.metrics.take(&tracker.cut());
-        if let Some(exporter) = &self.exporter {
-            exporter.renew(&self.metrics);
-        }
+    fn renew(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+        self.metrics.take(&tracker.take_snapshot());
+        self.exporter.as_ref().map_or(Ok(()), |exporter| exporter.renew(&self.metrics))
     }
 }
 
@@ -44,13 +41,13 @@ impl Output for Serve {
     fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
         if tracker.now() >= self.next {
             self.next = tracker.now() + PERIOD;
-            self.renew(tracker);
+            self.renew(tracker)?;
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        self.renew(tracker);
+        self.renew(tracker)?;
         if let Some(exporter) = self.exporter.take() {
             exporter.finish();
         }

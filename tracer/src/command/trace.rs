@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use synfin_common::state::TcpState;
 
-use super::{Output, say_unasked};
+use super::{Output, warn_unasked};
 use crate::{
-    input::{ClockAnchor, Session, Transition},
-    sink::{Lines, transition::TransitionLine},
-    tracker::{Life, Observer, Tracker},
+    output::{Lines, transition::TransitionLine},
+    trace::{event::Transition, session::Session, time::ClockAnchor},
+    tracker::{Connection, Observer, Tracker},
 };
 
 /// Writes transitions.
@@ -27,13 +27,13 @@ impl<W: Write> Trace<W> {
 }
 
 impl<W: Write> Observer for Trace<W> {
-    fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
+    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
         let ends = [transition.old, transition.new];
         if !self.states.is_empty() && !ends.iter().any(|state| self.states.contains(state)) {
             self.unasked += 1;
             return;
         }
-        self.lines.write(&TransitionLine::new(transition, life, self.clock));
+        self.lines.write(&TransitionLine::new(transition, connection, self.clock));
     }
 }
 
@@ -47,7 +47,7 @@ impl<W: Write> Output for Trace<W> {
     }
 
     fn end(&mut self, _tracker: &mut Tracker) -> io::Result<()> {
-        say_unasked(self.unasked, "transitions");
+        warn_unasked(self.unasked, "transitions");
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use synfin_common::{event::Kind, loss::Tally};
 use zerocopy::transmute;
 
 use super::hooks::{Attached, AttachedProgram};
-use crate::input;
+use crate::trace::counters;
 
 /// The map of [`Tally`], as plain words, which is what aya takes.
 pub(super) struct Counters(PerCpuArray<MapData, [u64; 3 * Kind::COUNT]>);
@@ -22,7 +22,7 @@ impl Counters {
         Ok(Self(map.try_into()?))
     }
 
-    pub(super) fn read(&self, hooks: &[Attached]) -> Result<input::Counters> {
+    pub(super) fn read(&self, hooks: &[Attached]) -> Result<counters::Counters> {
         let mut sum = Tally::default();
         for &words in self.0.get(&0, 0).context("cannot read the kernel side's counters")?.iter() {
             let tally: Tally = transmute!(words);
@@ -30,7 +30,7 @@ impl Counters {
         }
         let missed = hooks.iter().flat_map(|hook| &hook.programs).map(missed).sum();
         let Tally { seen, lost, filtered } = sum;
-        Ok(input::Counters { seen, lost, filtered, missed })
+        Ok(counters::Counters { seen, lost, filtered, missed })
     }
 }
 

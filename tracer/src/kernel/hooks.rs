@@ -12,7 +12,7 @@ use aya::{
 };
 
 use super::refusal::{self, Refusal};
-use crate::sight::Extra;
+use crate::tcp::coverage::OptionalHook;
 
 /// What is attached as a whole or not at all.
 struct Hook {
@@ -37,7 +37,7 @@ pub enum Need {
     /// Something is unknown that every kernel shows which is supported: this.
     Expected(&'static str),
     /// It is a program on the kernel's own functions, which many hosts do not allow.
-    Extra(Extra),
+    Extra(OptionalHook),
 }
 
 /// The hook that tells of resets that we send: of all only on newer kernels.
@@ -88,17 +88,17 @@ const HOOKS: [Hook; 7] = [
         ),
     },
     Hook {
-        name: Extra::TimeWait.name(),
+        name: OptionalHook::TimeWait.name(),
         programs: programs![
             "time_wait_exit" at &["inet_twsk_free"],
             "time_wait_timer" at &["__inet_twsk_schedule"],
             "time_wait_segment" at &["tcp_timewait_state_process"],
             "time_wait_entry" at &["inet_twsk_alloc"],
         ],
-        need: Need::Extra(Extra::TimeWait),
+        need: Need::Extra(OptionalHook::TimeWait),
     },
     Hook {
-        name: Extra::SynQueue.name(),
+        name: OptionalHook::SynQueue.name(),
         programs: programs![
             "syn_queue_timer" at &["reqsk_timer_handler"],
             "syn_queue_timed" at &["reqsk_timer_handler"],
@@ -107,12 +107,12 @@ const HOOKS: [Hook; 7] = [
             "syn_queue_drop" at SYN_QUEUE_DROP,
             "syn_queue_entry" at &["inet_csk_reqsk_queue_hash_add"],
         ],
-        need: Need::Extra(Extra::SynQueue),
+        need: Need::Extra(OptionalHook::SynQueue),
     },
     Hook {
-        name: Extra::AcceptWait.name(),
+        name: OptionalHook::AcceptWait.name(),
         programs: programs!["accepted" at &["inet_csk_accept"]],
-        need: Need::Extra(Extra::AcceptWait),
+        need: Need::Extra(OptionalHook::AcceptWait),
     },
     Hook {
         name: MAIN_HOOK,
@@ -152,7 +152,7 @@ pub struct Refused {
 }
 
 /// By which names aya looks for what programs are attached to, in the kernel's types.
-pub(super) fn looked_for() -> impl Iterator<Item = String> {
+pub(super) fn kernel_types() -> impl Iterator<Item = String> {
     let all = HOOKS.iter().flat_map(|hook| hook.programs).flat_map(|program| program.at);
     all.flat_map(|at| [format!("btf_trace_{at}"), at.to_string()])
 }
@@ -167,7 +167,7 @@ pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    extras: bool,
+    optional_hooks: bool,
     by_event: bool,
 ) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
@@ -176,7 +176,7 @@ pub(super) fn attach(
         for way in preferred.into_iter().chain([hook]) {
             let &Hook { name, programs, need } = way;
             let mut refuse = |error| refused.push(Refused { name, need, error });
-            if matches!(need, Need::Extra(_)) && !extras {
+            if matches!(need, Need::Extra(_)) && !optional_hooks {
                 refuse("not asked for".into());
                 continue;
             }

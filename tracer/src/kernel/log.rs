@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya_log::{EbpfLogger, Level};
 
-use crate::message::Stderr;
+use crate::message::stderr::Stderr;
 
 /// The global in which the kernel side finds its level. What is below is dead code to the
 /// verifier.

@@ -1,24 +1,19 @@
 //! The kernel side, as the rest of the program sees it: the only place that imports aya.
 //!
 //! [`Kernel::attach`] loads and attaches everything; from then on records are [drained](Kernel::drain)
-//! as bytes, [counted](Kernel::counters), and sockets are walked by the [`survey`] thread.
+//! as bytes, [counted](Kernel::counters), and sockets are scanned by the [`survey`] thread.
 
+use crate::{host::privileges, kernel::btf::offsets};
 pub mod btf;
 mod counters;
-mod ephemeral_ports;
 mod hooks;
+pub mod iterators;
 mod kfuncs;
 mod log;
-pub mod namespaces;
-mod net_counters;
-mod offsets;
-mod own_types;
 mod port_counts;
-pub mod preflight;
 mod refusal;
 mod ring;
-pub mod survey;
-mod types;
+pub(crate) mod ring_size;
 
 use std::{
     fmt,
@@ -28,24 +23,22 @@ use std::{
 
 use anyhow::Result;
 use aya::{Btf, EbpfLoader, Endianness, include_bytes_aligned};
+pub use btf::source::BTF_FILE;
+use btf::source::Types;
+pub use counters::Cost;
+pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
+use refusal::Refusal;
+pub use ring::Batch;
 use synfin_common::{
     config::{ABSENT, Config},
     filter::Filter,
 };
 use zerocopy::IntoBytes;
 
-pub use counters::Cost;
-pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
-pub use ring::Batch;
-pub use types::BTF_FILE;
-
-use preflight::Facts;
-use refusal::Refusal;
-use types::Types;
-
 use crate::{
-    input::{Counters, PortCount},
-    sight::Extra,
+    host::privileges::Facts,
+    tcp::coverage::OptionalHook,
+    trace::counters::{Counters, PortCount},
 };
 
 /// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
@@ -65,7 +58,7 @@ pub struct Setup {
     /// What it excludes for certain is not recorded.
     pub filter: Filter,
     /// Attach programs to the kernel's own functions as well, where it allows that.
-    pub extras: bool,
+    pub optional_hooks: bool,
     /// Attach the main hook as on kernels that preempt programs on tracepoints, whether this one does
     /// or not.
     pub by_event: bool,
@@ -80,7 +73,7 @@ impl Default for Setup {
         Self {
             ring_bytes: DEFAULT_RING_BYTES,
             filter: Filter::NONE,
-            extras: true,
+            optional_hooks: true,
             by_event: false,
             verbose: 0,
             btf: None,
@@ -98,21 +91,21 @@ pub struct Kernel {
     port_counts: port_counts::PortCounts,
     missed_by_detached: u64,
     /// It tells of resets with no connection behind them as well.
-    tells_of_all_resets: bool,
-    doubt: Option<String>,
+    reports_socketless_resets: bool,
+    caveat: Option<String>,
 }
 
 impl Kernel {
-    /// Loads and attaches every hook, and starts the thread that walks sockets.
+    /// Loads and attaches every hook, and starts the thread that scans sockets.
     ///
-    /// Where this host does not allow that, the error is a [`Failure`](crate::failure::Failure)
+    /// Where this host does not allow that, the error is a [`Failure`](crate::message::failure::Failure)
     /// that says why.
-    pub fn attach(setup: &Setup) -> Result<(Self, survey::Walker)> {
+    pub fn attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner)> {
         Self::try_attach(setup).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))
     }
 
-    fn try_attach(setup: &Setup) -> Result<(Self, survey::Walker), Refusal> {
-        let &Setup { ring_bytes, ref filter, extras, by_event, verbose, ref btf } = setup;
+    fn try_attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner), Refusal> {
+        let &Setup { ring_bytes, ref filter, optional_hooks, by_event, verbose, ref btf } = setup;
         raise_memlock();
         // It reads all types itself, which takes as long as everything that is done here.
         let (loader, resolved) = thread::scope(|scope| {
@@ -127,7 +120,7 @@ impl Kernel {
         let filter = supported(filter, &config);
         let remembered = if filter.remembers == 0 { 1 } else { REMEMBERED_SOCKETS };
 
-        let by_event = by_event || preflight::preempts_hooks();
+        let by_event = by_event || privileges::preempts_hooks();
         let cast = by_event.then(|| offsets::event_cast(types.btf())).flatten();
         let linked = cast.map(|number| kfuncs::link(OBJECT, number)).transpose()?;
         let mut ebpf = loader
@@ -140,10 +133,10 @@ impl Kernel {
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let log = log::Log::open(&mut ebpf)?;
-        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, extras, by_event)?;
+        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, optional_hooks, by_event)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
-        let walker = survey::Walker::start(ebpf, &btf)?;
+        let scanner = iterators::SocketScanner::start(ebpf, &btf)?;
         let kernel = Self {
             hooks,
             refused,
@@ -152,15 +145,15 @@ impl Kernel {
             counters,
             port_counts,
             missed_by_detached: 0,
-            tells_of_all_resets: config.reset_tells_reason != 0,
-            doubt: types.doubt(),
+            reports_socketless_resets: config.reset_tells_reason != 0,
+            caveat: types.caveat(),
         };
-        Ok((kernel, walker))
+        Ok((kernel, scanner))
     }
 
     /// What could not be made sure of, and would make figures wrong if it is not so.
-    pub fn doubt(&self) -> Option<&str> {
-        self.doubt.as_deref()
+    pub fn caveat(&self) -> Option<&str> {
+        self.caveat.as_deref()
     }
 
     /// The names of the hooks that run.
@@ -169,13 +162,13 @@ impl Kernel {
     }
 
     /// What this kernel shows that not every kernel does.
-    pub fn shown(&self) -> Vec<Extra> {
+    pub fn optional_hooks(&self) -> Vec<OptionalHook> {
         let is_attached = |name: &str| self.hooks.iter().any(|hook| hook.name == name);
-        let is_shown = |extra: &Extra| match extra {
-            Extra::Resets => self.tells_of_all_resets && is_attached(RESET_SENT),
+        let is_shown = |hook: &OptionalHook| match hook {
+            OptionalHook::Resets => self.reports_socketless_resets && is_attached(RESET_SENT),
             other => is_attached(other.name()),
         };
-        Extra::ALL.into_iter().filter(is_shown).collect()
+        OptionalHook::ALL.into_iter().filter(is_shown).collect()
     }
 
     /// The hooks that this kernel refused.
@@ -237,7 +230,7 @@ pub fn describe_types(file: Option<&Path>) -> Result<String> {
 
 /// Of the kernel's types, those that aya looks for.
 fn looked_for(types: &Types) -> Result<Btf, Refusal> {
-    let names: Vec<_> = hooks::looked_for().chain(survey::looked_for()).collect();
+    let names: Vec<_> = hooks::kernel_types().chain(iterators::looked_for()).collect();
     let names = names.iter().map(String::as_bytes).collect();
     let strange = |error: &dyn fmt::Display| Refusal::StrangeTypes(error.to_string());
     let few = types.btf().only(&names).map_err(|error| strange(&error))?;

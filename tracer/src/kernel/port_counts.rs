@@ -11,8 +11,8 @@ use synfin_common::port_count::{Counted, PortKey, PortTotals};
 use zerocopy::{IntoBytes, transmute};
 
 use crate::{
-    clock,
-    input::{Nanos, NetnsId, PortCount},
+    host::clock,
+    trace::{counters::PortCount, ids::NetnsId, time::Nanos},
 };
 
 /// A count that has not grown for so long makes room for another.

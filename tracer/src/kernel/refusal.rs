@@ -8,15 +8,18 @@ use std::{
 use aya::{BtfError, EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
-use super::preflight::{
-    BPF, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TELLS_TYPES, TRACEPOINT,
+use super::btf::source::{BTF_FILE, FileError};
+use crate::{
+    host::privileges::{
+        BPF, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TELLS_TYPES, TRACEPOINT,
+    },
+    kernel::ring_size::bytes,
+    message::failure::Failure,
 };
-use super::types::{BTF_FILE, FileError};
-use crate::{failure::Failure, ring_size::bytes};
 
 /// What the kernel did not do, by the step that failed.
 #[derive(Debug, Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// There is no type information.
     #[error("cannot read {BTF_FILE}")]
     NoTypes(#[source] io::Error),
@@ -40,7 +43,7 @@ pub(super) enum Refusal {
     Other(#[from] anyhow::Error),
 }
 
-const CANNOT_WATCH: &str = "cannot watch this host";
+const CANNOT_TRACE: &str = "cannot watch this host";
 
 /// Why tracing is not possible, from what was refused and the facts.
 pub(super) fn explain(refusal: Refusal, facts: &Facts) -> anyhow::Error {
@@ -56,7 +59,7 @@ fn understood(refusal: &Refusal, facts: &Facts) -> Failure {
         Refusal::NoTypes(error) => no_types(error, facts),
         Refusal::TypeFile { path, error } => no_such_types(path, error, facts),
         Refusal::StrangeTypes(_) | Refusal::MissingFields(_) => Failure::cannot_run(
-            CANNOT_WATCH,
+            CANNOT_TRACE,
             format!("{refusal} (Linux {kernel})"),
             "this kernel is newer than this synfin, or not Linux's own: get a newer synfin, or report it with the kernel's version",
         ),
@@ -66,7 +69,7 @@ fn understood(refusal: &Refusal, facts: &Facts) -> Failure {
             }
             error => strange(refusal, error, facts),
         },
-        Refusal::Hook { tracepoint, error } => no_hook(tracepoint, error, facts),
+        Refusal::Hook { tracepoint, error } => hook_error(tracepoint, error, facts),
         Refusal::Other(error) => strange(refusal, error.as_ref(), facts),
     }
 }
@@ -75,7 +78,7 @@ fn no_types(error: &io::Error, facts: &Facts) -> Failure {
     let (file, kernel) = (BTF_FILE, &facts.kernel);
     if error.kind() == io::ErrorKind::NotFound {
         return Failure::cannot_run(
-            format!("{CANNOT_WATCH}: its kernel's type information (BTF) is missing"),
+            format!("{CANNOT_TRACE}: its kernel's type information (BTF) is missing"),
             format!(
                 "there is no {file}: Linux {kernel} was built without CONFIG_DEBUG_INFO_BTF, or /sys is not the host's"
             ),
@@ -83,8 +86,8 @@ fn no_types(error: &io::Error, facts: &Facts) -> Failure {
         );
     }
     Failure::cannot_run(
-        format!("{CANNOT_WATCH}: its kernel's type information (BTF) cannot be read"),
-        format!("{file}: {}", crate::failure::spelled(error)),
+        format!("{CANNOT_TRACE}: its kernel's type information (BTF) cannot be read"),
+        format!("{file}: {}", crate::message::failure::describe(error)),
         "see that /sys is mounted and may be read, or give a copy of that file with --btf",
     )
 }
@@ -121,7 +124,7 @@ fn no_map(name: &str, error: &io::Error, ring_bytes: u32, facts: &Facts) -> Fail
     match error.raw_os_error() {
         Some(EINVAL) if is_ring && facts.older_than(RING_BUFFERS) => too_old(facts, "ring buffers"),
         Some(ENOMEM) if is_ring => Failure::cannot_run(
-            format!("{CANNOT_WATCH}: there is no memory for the ring buffer"),
+            format!("{CANNOT_TRACE}: there is no memory for the ring buffer"),
             format!("the kernel has no {} for it", bytes(ring_bytes.into())),
             format!(
                 "free memory, raise the cgroup's limit, or ask for less: --ring-size {}",
@@ -129,17 +132,17 @@ fn no_map(name: &str, error: &io::Error, ring_bytes: u32, facts: &Facts) -> Fail
             ),
         ),
         _ if is_forbidden(error) => forbidden("make eBPF maps", error, facts, true),
-        _ => strange_text(&format!("it cannot make the map {name}: {error}"), facts),
+        _ => unexpected(&format!("it cannot make the map {name}: {error}"), facts),
     }
 }
 
-fn no_hook(tracepoint: &str, error: &ProgramError, facts: &Facts) -> Failure {
+fn hook_error(tracepoint: &str, error: &ProgramError, facts: &Facts) -> Failure {
     match error {
         ProgramError::Btf(BtfError::UnknownBtfTypeName { .. }) if facts.older_than(TRACEPOINT) => {
             too_old(facts, "the tracepoint that synfin lives on")
         }
         ProgramError::Btf(BtfError::UnknownBtfTypeName { .. }) => Failure::cannot_run(
-            format!("{CANNOT_WATCH}: the tracepoint {tracepoint} is missing"),
+            format!("{CANNOT_TRACE}: the tracepoint {tracepoint} is missing"),
             format!(
                 "Linux {} has it not in its type information: it was built without tracepoints (CONFIG_TRACEPOINTS), or without TCP",
                 facts.kernel
@@ -159,7 +162,7 @@ fn no_hook(tracepoint: &str, error: &ProgramError, facts: &Facts) -> Failure {
             Some(io_error) if is_forbidden(io_error) => {
                 forbidden("attach eBPF programs", io_error, facts, false)
             }
-            _ => strange_text(&chain(error), facts),
+            _ => unexpected(&chain(error), facts),
         },
     }
 }
@@ -173,11 +176,11 @@ fn not_verified(tracepoint: &str, error: &io::Error, facts: &Facts) -> Failure {
         return too_old(facts, "a verifier that accepts synfin's programs");
     }
     Failure::cannot_run(
-        format!("{CANNOT_WATCH}: its kernel refuses synfin's program on {tracepoint}"),
+        format!("{CANNOT_TRACE}: its kernel refuses synfin's program on {tracepoint}"),
         format!(
             "the verifier of Linux {} does not accept it ({})",
             facts.kernel,
-            crate::failure::spelled(error)
+            crate::message::failure::describe(error)
         ),
         "report it with the kernel's version and what `synfin doctor -v` says; until then another kernel will do",
     )
@@ -195,7 +198,7 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
             "this user, who is not root, does not hold"
         };
         return Failure::cannot_run(
-            format!("{CANNOT_WATCH} without {missing}"),
+            format!("{CANNOT_TRACE} without {missing}"),
             format!(
                 "to {deed} takes CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN instead of both; {who} {missing} here"
             ),
@@ -204,7 +207,7 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
     }
     if facts.in_user_namespace {
         return Failure::cannot_run(
-            format!("{CANNOT_WATCH}: this is a user namespace"),
+            format!("{CANNOT_TRACE}: this is a user namespace"),
             "the capabilities that a process has in a user namespace (a rootless container, `unshare -U`) are none for eBPF",
             "run synfin on the host itself, or in a container that is not rootless",
         );
@@ -214,7 +217,7 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
         && let Some(limit) = facts.memlock
     {
         return Failure::cannot_run(
-            format!("{CANNOT_WATCH}: it may not lock enough memory"),
+            format!("{CANNOT_TRACE}: it may not lock enough memory"),
             format!(
                 "before Linux {NO_MEMLOCK} eBPF maps count as locked memory, and RLIMIT_MEMLOCK is {} here (Linux {})",
                 bytes(limit),
@@ -239,8 +242,8 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
     };
     Failure::cannot_run(
         format!(
-            "{CANNOT_WATCH}: the kernel does not let it {deed} ({})",
-            crate::failure::spelled(error)
+            "{CANNOT_TRACE}: the kernel does not let it {deed} ({})",
+            crate::message::failure::describe(error)
         ),
         why,
         remedy,
@@ -249,7 +252,7 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
 
 fn locked_down(facts: &Facts) -> Failure {
     Failure::cannot_run(
-        format!("{CANNOT_WATCH}: its kernel is locked down"),
+        format!("{CANNOT_TRACE}: its kernel is locked down"),
         format!(
             "lockdown is in the mode `confidentiality` (Linux {}), which forbids to read the kernel's memory, even to root",
             facts.kernel
@@ -260,7 +263,7 @@ fn locked_down(facts: &Facts) -> Failure {
 
 fn too_old(facts: &Facts, what: &str) -> Failure {
     Failure::cannot_run(
-        format!("{CANNOT_WATCH}: its kernel is too old"),
+        format!("{CANNOT_TRACE}: its kernel is too old"),
         format!("this is Linux {}, which does not have {what}", facts.kernel),
         format!("boot Linux {OLDEST} or later"),
     )
@@ -271,16 +274,16 @@ fn strange(refusal: &Refusal, error: &(dyn std::error::Error + 'static), facts: 
         Some(io_error) if is_forbidden(io_error) => {
             forbidden("load eBPF programs", io_error, facts, true)
         }
-        _ => strange_text(&format!("{refusal}: {}", chain(error)), facts),
+        _ => unexpected(&format!("{refusal}: {}", chain(error)), facts),
     }
 }
 
-fn strange_text(why: &str, facts: &Facts) -> Failure {
+fn unexpected(why: &str, facts: &Facts) -> Failure {
     if facts.older_than(OLDEST) {
         return too_old(facts, "all that synfin needs");
     }
     Failure::cannot_run(
-        CANNOT_WATCH,
+        CANNOT_TRACE,
         format!("{why} (Linux {})", facts.kernel),
         "run `synfin doctor`; if it shows no cause, report it with the kernel's version",
     )
@@ -319,7 +322,7 @@ pub(super) fn brief(error: &ProgramError) -> String {
             let complaint = log.lines().rev().map(str::trim).find(|line| {
                 !line.is_empty() && !VERIFIER_STATISTICS.iter().any(|word| line.starts_with(word))
             });
-            let said = crate::failure::spelled(io_error);
+            let said = crate::message::failure::describe(io_error);
             complaint.map_or(said.clone(), |complaint| format!("{said}: {complaint}"))
         }
         error => chain(error),
@@ -334,7 +337,7 @@ mod tests {
     use aya_obj::VerifierLog;
 
     use super::*;
-    use crate::kernel::preflight::{Release, SYS_ADMIN};
+    use crate::host::privileges::{Release, SYS_ADMIN};
 
     fn facts() -> Facts {
         Facts::of_a_good_host()
@@ -359,8 +362,8 @@ mod tests {
     #[track_caller]
     fn said(refusal: &Refusal, facts: &Facts) -> String {
         let failure = understood(refusal, facts);
-        assert_eq!(failure.exit, crate::exit::Exit::CannotRun);
-        assert!(failure.what.starts_with(CANNOT_WATCH), "{failure}");
+        assert_eq!(failure.exit, crate::message::exit::Exit::CannotRun);
+        assert!(failure.what.starts_with(CANNOT_TRACE), "{failure}");
         assert!(!failure.why.is_empty() && !failure.remedy.is_empty(), "{failure}");
         failure.lines(false).join("\n")
     }

@@ -10,7 +10,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// Records taken from the ring.
 pub struct Batch {
-    /// In the form of [`crate::recording::Frame::Events`].
+    /// In the form of [`crate::trace::recording::Frame::Events`].
     pub bytes: Bytes,
     /// How many they are.
     pub records: u64,

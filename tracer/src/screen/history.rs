@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::{
-    input::Nanos,
-    tracker::{By, RowName, RowSnapshot, Snapshot, close::CloseReason},
+    tcp::{close_reason::CloseReason, group_by::By},
+    trace::time::Nanos,
+    tracker::{RowName, RowSnapshot, Snapshot},
 };
 
 /// A minute is kept in spans of this length, so that not every refresh of it is.

@@ -3,7 +3,7 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::model::{Model, Sort, View};
-use crate::tracker::By;
+use crate::tcp::group_by::By;
 
 /// What the keys are, for the help and the last line.
 pub(crate) const KEYS: [(&str, &str); 14] = [

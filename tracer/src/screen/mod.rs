@@ -3,52 +3,54 @@
 //! The tracker's side hands over a [`moment`](moment::Moment) at every refresh, and never waits; a
 //! thread of its own draws it and takes keys, which change the view only.
 
+pub(crate) mod connection_history;
 mod draw;
-mod feed;
+pub(crate) mod headless;
 mod history;
 mod keys;
 mod model;
-mod moment;
-mod own_cost;
+pub(crate) mod refresh;
 mod rows;
-mod still;
+pub(crate) mod self_usage;
 mod terminal;
 mod theme;
 mod timeline;
-mod watched;
+pub(crate) mod update;
 
 use std::{io, ops::ControlFlow};
 
+pub(crate) use headless::Headless;
 pub(crate) use model::Options;
-pub(crate) use still::Still;
 
-use self::{feed::Feed, model::Model, moment::Slot, own_cost::Meter, terminal::Display};
 use crate::{
     command::Output,
-    input::{Nanos, Session, Transition},
-    message::{self, Held},
-    tracker::{Closed, Life, Observer, Tracker},
+    message::stderr::{self, BufferedStderr},
+    screen::{
+        model::Model, refresh::RefreshTimer, self_usage::Meter, terminal::Display, update::Mailbox,
+    },
+    trace::{event::Transition, session::Session, time::Nanos},
+    tracker::{Closed, Connection, Observer, Tracker},
 };
 
 /// The tracker's side of it.
 pub(crate) struct Screen {
     display: Display,
-    slot: Slot,
-    feed: Feed,
+    slot: Mailbox,
+    feed: RefreshTimer,
     meter: Meter,
     /// What is said meanwhile, until the terminal is given back.
-    _held: Held,
+    _held: BufferedStderr,
 }
 
 impl Screen {
     /// Takes the terminal over.
     pub(crate) fn open(options: Options) -> io::Result<Self> {
-        let held = message::hold();
-        let slot = Slot::default();
+        let held = stderr::buffer();
+        let slot = Mailbox::default();
         Ok(Self {
             display: Display::open(Model::new(options), slot.clone())?,
             slot,
-            feed: Feed::default(),
+            feed: RefreshTimer::default(),
             meter: Meter::new(),
             _held: held,
         })
@@ -56,8 +58,8 @@ impl Screen {
 }
 
 impl Observer for Screen {
-    fn transition(&mut self, transition: &Transition, life: Option<&Life>) {
-        self.feed.transition(transition, life);
+    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
+        self.feed.transition(transition, connection);
     }
 
     fn closed(&mut self, closed: &Closed) {
@@ -67,20 +69,23 @@ impl Observer for Screen {
 
 impl Output for Screen {
     fn begin(&mut self, session: &Session) {
-        self.feed = Feed::of(session);
+        self.feed = RefreshTimer::of(session);
         self.slot.begin(session.clone());
     }
 
     fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
-        self.display.failure()?;
-        if let Some(moment) = self.feed.due(tracker, || self.meter.read()) {
-            self.slot.put(moment);
+        if let Some(update) = self.feed.due(tracker, || self.meter.read()) {
+            self.slot.put(update);
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn next_tick(&self) -> Option<Nanos> {
         Some(self.feed.next_cut)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.display.failure()
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {

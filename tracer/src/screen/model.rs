@@ -3,17 +3,18 @@
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc};
 
 use super::{
+    connection_history::ConnectionHistory,
     history::{History, Rates},
-    moment::{Moment, OwnCost, Slot},
-    rows::{self, Column, ShownRow},
-    watched::Watched,
+    rows::{self, ShownRow, TableColumn},
+    update::{Mailbox, SelfUsage, Update},
 };
 use crate::{
-    diagnose::{Finding, diagnose},
-    input::Session,
-    services::Services,
-    sink::report::Rows,
-    tracker::{By, RowName, RowSnapshot, Snapshot},
+    analysis::diagnose::{Finding, diagnose},
+    host::services::Services,
+    output::report::Rows,
+    tcp::group_by::By,
+    trace::session::Session,
+    tracker::{RowName, RowSnapshot, Snapshot},
 };
 
 /// Connections that ended and are kept: bad ones, and others.
@@ -23,16 +24,16 @@ const ENDED: [usize; 2] = [4096, 2048];
 #[derive(Clone, Default)]
 pub(crate) struct Data {
     pub(crate) history: History,
-    pub(crate) living: Vec<Arc<Watched>>,
+    pub(crate) living: Vec<Arc<ConnectionHistory>>,
     /// Bad ones and others, each in the order of their ends.
-    ended: [VecDeque<Arc<Watched>>; 2],
-    pub(crate) own: OwnCost,
+    ended: [VecDeque<Arc<ConnectionHistory>>; 2],
+    pub(crate) own: SelfUsage,
     pub(crate) findings: Vec<Finding>,
 }
 
 impl Data {
     /// Those that went wrong, the latest first; those that live; all others.
-    fn connections(&self) -> impl Iterator<Item = &Arc<Watched>> {
+    fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionHistory>> {
         let [bad, others] = &self.ended;
         bad.iter().rev().chain(&self.living).chain(others.iter().rev())
     }
@@ -46,7 +47,7 @@ pub(crate) enum View {
     Rows,
     /// One row, and its connections.
     Row(RowName),
-    /// One connection's life, and how far it is scrolled.
+    /// One connection's connection, and how far it is scrolled.
     Connection(RowName, usize),
     /// What is wrong.
     Findings(usize),
@@ -83,7 +84,7 @@ pub(crate) struct Model {
     /// Without lines and colours, to be copied.
     pub(crate) plain: bool,
     pub(crate) colours: bool,
-    pub(crate) columns: Vec<Column>,
+    pub(crate) columns: Vec<TableColumn>,
     wide: bool,
     pub(crate) services: Services,
     /// By the present grouping, filter and order.
@@ -91,8 +92,8 @@ pub(crate) struct Model {
     pub(crate) selected: Option<RowName>,
     /// The connection that is selected in its row's list.
     pub(crate) selected_connection: usize,
-    /// The one whose life is shown.
-    pub(crate) shown: Option<Arc<Watched>>,
+    /// The one whose connection is shown.
+    pub(crate) shown: Option<Arc<ConnectionHistory>>,
     /// The trace is over: what is shown stays so.
     pub(crate) is_over: bool,
 }
@@ -136,30 +137,30 @@ impl Model {
     }
 
     /// Takes what has come since; tells whether that was anything.
-    pub(crate) fn look(&mut self, slot: &Slot) -> bool {
+    pub(crate) fn look(&mut self, slot: &Mailbox) -> bool {
         let is_over = slot.is_over();
-        let (session, moment) = slot.take();
-        let is_new = session.is_some() || moment.is_some() || is_over != self.is_over;
+        let (session, update) = slot.take();
+        let is_new = session.is_some() || update.is_some() || is_over != self.is_over;
         if let Some(session) = session {
             self.session = session;
         }
-        if let Some(moment) = moment {
-            self.take(moment);
+        if let Some(update) = update {
+            self.take(update);
         }
         self.is_over = is_over;
         is_new
     }
 
     /// The next interval is over.
-    pub(crate) fn take(&mut self, moment: Moment) {
-        let Moment { snapshot, living, ended, own } = moment;
+    pub(crate) fn take(&mut self, update: Update) {
+        let Update { snapshot, living, ended, own } = update;
         let rates = rates(&snapshot);
         self.data.history.add(snapshot, rates);
         self.data.living = living;
         self.data.own = own;
-        for watched in ended {
-            let at = usize::from(!watched.is_bad());
-            self.data.ended[at].push_back(watched);
+        for history in ended {
+            let at = usize::from(!history.is_bad());
+            self.data.ended[at].push_back(history);
             if self.data.ended[at].len() > ENDED[at] {
                 self.data.ended[at].pop_front();
             }
@@ -171,10 +172,10 @@ impl Model {
         }
     }
 
-    /// The connection whose life is shown has gone on.
+    /// The connection whose connection is shown has gone on.
     fn follow_shown(&mut self) {
         let Some(shown) = &self.shown else { return };
-        if let Some(later) = self.data.connections().find(|watched| watched.is_same(shown)) {
+        if let Some(later) = self.data.connections().find(|history| history.is_same(shown)) {
             self.shown = Some(later.clone());
         }
     }
@@ -249,14 +250,14 @@ impl Model {
     }
 
     /// The row's connections.
-    pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<Watched>> {
+    pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<ConnectionHistory>> {
         let by = self.asked.by;
-        self.data().connections().filter(|watched| watched.is_of(by, name)).collect()
+        self.data().connections().filter(|history| history.is_of(by, name)).collect()
     }
 }
 
 /// Text upwards, and numbers with the largest first.
-fn sort(rows: &mut [ShownRow], column: &Column, totals: bool) {
+fn sort(rows: &mut [ShownRow], column: &TableColumn, totals: bool) {
     let value = |row: &ShownRow| row.value(column, totals);
     if column.is_text() {
         rows.sort_by(|one, other| rows::order(&value(one), &value(other)));

@@ -3,20 +3,21 @@
 
 use std::cmp::Ordering;
 
+use super::history::History;
 use crate::{
-    figure::{Figure, Kind, Shown, Value},
-    input::Session,
-    tracker::{
-        By, RowName, Snapshot,
-        columns::{COLUMNS, PortRow},
+    output::{
+        column::{Column, Value, Visibility},
+        column_kind::ColumnKind,
+        port_columns::{COLUMNS, PortRow},
     },
+    tcp::group_by::By,
+    trace::session::Session,
+    tracker::{RowName, Snapshot},
 };
 
-use super::history::History;
-
 /// A column, and what it is over when not over all.
-pub(crate) struct Column {
-    pub(crate) figure: &'static Figure<PortRow>,
+pub(crate) struct TableColumn {
+    pub(crate) column: &'static Column<PortRow>,
     over: Over,
     /// There is always room for it.
     pub(crate) is_first: bool,
@@ -46,27 +47,32 @@ const SHOWN: [(&str, Over); 10] = [
 
 /// The columns of the table: the design's, with what tells apart the rows that there are `by`; if it
 /// is `wide`, all that tables have.
-pub(crate) fn columns(by: By, wide: bool) -> Vec<Column> {
-    let is_of_rows = |figure: &Figure<PortRow>| matches!(figure.about.shown, Shown::Grouped(group, _) if group == by);
-    let over = |figure: &Figure<PortRow>| {
-        SHOWN.iter().find(|(key, _)| *key == figure.about.key).map(|&(_, over)| over)
+pub(crate) fn columns(by: By, wide: bool) -> Vec<TableColumn> {
+    let is_of_rows = |column: &Column<PortRow>| matches!(column.about.shown, Visibility::Grouped(group, _) if group == by);
+    let over = |column: &Column<PortRow>| {
+        SHOWN.iter().find(|(key, _)| *key == column.about.key).map(|&(_, over)| over)
     };
     // In the order of the figures, in which those of the table come first.
     let (first, more): (Vec<_>, Vec<_>) = COLUMNS
         .iter()
-        .filter(|figure| !matches!(figure.about.shown, Shown::Data | Shown::Footer | Shown::Json))
-        .partition(|&figure| over(figure).is_some() || is_of_rows(figure));
+        .filter(|column| {
+            !matches!(column.about.shown, Visibility::Data | Visibility::Footer | Visibility::Json)
+        })
+        .partition(|&column| over(column).is_some() || is_of_rows(column));
     let column = |is_first| {
-        move |figure| Column { figure, over: over(figure).unwrap_or(Over::Minute), is_first }
+        move |column| TableColumn { column, over: over(column).unwrap_or(Over::Minute), is_first }
     };
     let more = if wide { more } else { Vec::new() };
     first.into_iter().map(column(true)).chain(more.into_iter().map(column(false))).collect()
 }
 
-impl Column {
+impl TableColumn {
     /// It is sorted by letters.
     pub(crate) fn is_text(&self) -> bool {
-        matches!(self.figure.about.kind, Kind::Word(_) | Kind::Text | Kind::Address)
+        matches!(
+            self.column.about.kind,
+            ColumnKind::Word(_) | ColumnKind::Text | ColumnKind::Address
+        )
     }
 
     pub(crate) fn is_port(&self) -> bool {
@@ -74,7 +80,7 @@ impl Column {
     }
 
     pub(crate) fn key(&self) -> &'static str {
-        self.figure.about.key
+        self.column.about.key
     }
 }
 
@@ -93,13 +99,13 @@ impl ShownRow {
     }
 
     /// A cell; with `totals` over all.
-    pub(crate) fn value(&self, column: &Column, totals: bool) -> Value {
+    pub(crate) fn value(&self, column: &TableColumn, totals: bool) -> Value {
         let row = match column.over {
             _ if totals => &self.total,
             Over::Refresh => &self.refresh,
             Over::Minute => &self.minute,
         };
-        column.figure.value(row)
+        column.column.value(row)
     }
 }
 
@@ -142,7 +148,7 @@ fn number(value: &Value) -> f64 {
 
 fn text(value: &Value) -> String {
     match value {
-        Value::Word(_) | Value::Text(_) | Value::Id(_) | Value::Several(_) => value.to_plain(),
+        Value::Word(_) | Value::Text(_) | Value::Id(_) | Value::Multiple(_) => value.to_plain(),
         _ => String::new(),
     }
 }

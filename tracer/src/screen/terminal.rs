@@ -30,7 +30,7 @@ use super::{
     draw::draw,
     keys::{Asked, press},
     model::Model,
-    moment::Slot,
+    update::Mailbox,
 };
 
 /// How soon something new is drawn.
@@ -47,14 +47,15 @@ pub(crate) struct Display {
 impl Display {
     /// Takes the terminal over. Until this is dropped, or whoever looks has seen enough: then the
     /// process is interrupted as by Ctrl-C.
-    pub(crate) fn open(model: Model, slot: Slot) -> io::Result<Self> {
+    pub(crate) fn open(model: Model, slot: Mailbox) -> io::Result<Self> {
         take()?;
+        Self::run(move || show(model, &slot))
+    }
+
+    fn run(show: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let thread = thread::Builder::new().name("screen".into()).spawn(move || {
-            let result = show(model, &slot);
-            if leave() {
-                let _ = kill(getpid(), Signal::SIGINT);
-            }
-            result
+            let _interrupt = InterruptAtEnd;
+            show()
         });
         Ok(Self { thread: Some(thread?) })
     }
@@ -70,6 +71,19 @@ impl Display {
     }
 }
 
+/// Interrupts the process when the thread ends by itself, be it by a panic: the main thread may be
+/// waiting for nothing else.
+struct InterruptAtEnd;
+
+impl Drop for InterruptAtEnd {
+    fn drop(&mut self) {
+        // After a panic the hook has given the terminal back already.
+        if leave() || thread::panicking() {
+            let _ = kill(getpid(), Signal::SIGINT);
+        }
+    }
+}
+
 impl Drop for Display {
     fn drop(&mut self) {
         leave();
@@ -77,7 +91,7 @@ impl Drop for Display {
     }
 }
 
-fn show(mut model: Model, slot: &Slot) -> io::Result<()> {
+fn show(mut model: Model, slot: &Mailbox) -> io::Result<()> {
     let mut terminal =
         Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, Ours)))?;
     let mut is_changed = true;
@@ -151,31 +165,44 @@ impl Write for Ours {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs::File, io::Read, process::Command};
+    use std::{
+        env,
+        fs::File,
+        io::Read,
+        os::unix::process::ExitStatusExt,
+        process::{Command, ExitStatus},
+    };
 
     use nix::{
         pty::openpty,
-        sys::termios::{LocalFlags, tcgetattr},
+        sys::termios::{LocalFlags, Termios, tcgetattr},
     };
 
     use super::*;
     use crate::screen::model::Options;
 
-    /// The test calls itself in a terminal of its own, where it panics.
-    #[test]
-    fn a_panic_gives_the_terminal_back() {
-        const PANICS: &str = "SYNFIN_TEST_PANICS";
-        if env::var_os(PANICS).is_some() {
-            let _display = Display::open(Model::new(Options::default()), Slot::default()).unwrap();
-            thread::sleep(4 * PATIENCE);
-            panic!("as it is to");
-        }
+    /// Set where a test has called itself in a terminal of its own.
+    const PANICS: &str = "SYNFIN_TEST_PANICS";
+
+    fn is_to_panic() -> bool {
+        env::var_os(PANICS).is_some()
+    }
+
+    /// A test that has called itself in a terminal, where it panicked.
+    struct Panicked {
+        status: ExitStatus,
+        shown: String,
+        /// Before and after.
+        modes: [Termios; 2],
+    }
+
+    fn call_again(test: &str) -> Panicked {
         let terminal = openpty(None, None).unwrap();
-        let mut modes = tcgetattr(&terminal.slave).unwrap();
+        let before = tcgetattr(&terminal.slave).unwrap();
         let stdio = || terminal.slave.try_clone().unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
-        let this = "screen::terminal::tests::a_panic_gives_the_terminal_back";
-        command.args(["--exact", this, "--nocapture"]).env(PANICS, "1").env("TERM", "xterm");
+        let test = format!("screen::terminal::tests::{test}");
+        command.args(["--exact", &test, "--nocapture"]).env(PANICS, "1").env("TERM", "xterm");
         let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
         // They hold our copies of the terminal's other end, whose last copy's end is that of input.
         drop((command, terminal.slave));
@@ -184,16 +211,44 @@ mod tests {
         while let Ok(length @ 1..) = master.read(&mut chunk) {
             shown.extend(&chunk[..length]);
         }
-        assert!(!child.wait().unwrap().success());
+        let status = child.wait().unwrap();
+        let modes = [before, tcgetattr(&master).unwrap()];
+        Panicked { status, shown: String::from_utf8(shown).unwrap(), modes }
+    }
 
-        let shown = String::from_utf8(shown).unwrap();
-        let (screen, after) = shown.rsplit_once("\x1b[?1049l").expect("the screen is left");
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        if is_to_panic() {
+            let _display =
+                Display::open(Model::new(Options::default()), Mailbox::default()).unwrap();
+            thread::sleep(4 * PATIENCE);
+            panic!("as it is to");
+        }
+        let Panicked { status, shown, modes: [mut before, after] } =
+            call_again("a_panic_gives_the_terminal_back");
+        assert!(!status.success());
+        let (screen, left) = shown.rsplit_once("\x1b[?1049l").expect("the screen is left");
         assert!(screen.contains("\x1b[?1049h"), "it was entered: {shown}");
-        assert!(after.contains("\x1b[?25h"), "there is a cursor again: {after}");
-        assert!(after.contains("as it is to"), "what happened is said where it is seen: {after}");
-        let modes_after = tcgetattr(&master).unwrap();
-        modes.local_flags.remove(LocalFlags::PENDIN);
-        assert_eq!(modes_after.local_flags & !LocalFlags::PENDIN, modes.local_flags);
-        assert_eq!(modes_after.output_flags, modes.output_flags);
+        assert!(left.contains("\x1b[?25h"), "there is a cursor again: {left}");
+        assert!(left.contains("as it is to"), "what happened is said where it is seen: {left}");
+        before.local_flags.remove(LocalFlags::PENDIN);
+        assert_eq!(after.local_flags & !LocalFlags::PENDIN, before.local_flags);
+        assert_eq!(after.output_flags, before.output_flags);
+    }
+
+    #[test]
+    fn a_panic_of_the_screen_interrupts_those_who_wait() {
+        if is_to_panic() {
+            take().unwrap();
+            let _display = Display::run(|| panic!("as it is to")).unwrap();
+            // As after the end of a recording, until the process is interrupted.
+            thread::sleep(Duration::from_secs(60));
+            return;
+        }
+        let Panicked { status, shown, .. } =
+            call_again("a_panic_of_the_screen_interrupts_those_who_wait");
+        assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{shown}");
+        let (_, left) = shown.rsplit_once("\x1b[?1049l").expect("the screen is left");
+        assert!(left.contains("as it is to"), "{left}");
     }
 }

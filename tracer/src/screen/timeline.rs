@@ -1,4 +1,4 @@
-//! A connection's life as the textbook tells it: each segment that opened or closed it, which way it
+//! A connection's connection as the textbook tells it: each segment that opened or closed it, which way it
 //! went, and how that is known.
 
 use synfin_common::state::TcpState::{
@@ -6,17 +6,18 @@ use synfin_common::state::TcpState::{
     TimeWait,
 };
 
-use super::watched::{Change, Watched};
+use super::connection_history::{Change, ConnectionHistory};
 use crate::{
-    figure::Value,
-    input::Nanos,
-    tracker::{
-        Handshake, Role,
-        close::{Class, CloseReason},
+    output::column::Value,
+    tcp::{
+        close_reason::{Class, CloseReason},
+        handshake::Handshake,
+        role::Role,
     },
+    trace::time::Nanos,
 };
 
-/// A moment of a connection's life.
+/// A moment of a connection's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     /// When, if that is known.
@@ -56,14 +57,14 @@ use Known::{Derived, Measured, NotSeen};
 use What::{Came, Nothing, Sent, Wrong};
 
 /// All steps that are known of a connection.
-pub(crate) fn timeline(watched: &Watched) -> Vec<Step> {
+pub(crate) fn timeline(history: &ConnectionHistory) -> Vec<Step> {
     let mut steps = Steps(Vec::new());
-    let connection = &watched.connection;
+    let connection = &history.connection;
     let opened_here = connection.opened.is_some();
     if !opened_here {
         steps.unknown("first seen here: what was before is not known");
     }
-    for &change in &watched.changes {
+    for &change in &history.changes {
         let at = Some(change.time);
         let left_time_wait = connection.time_wait == Some(true) && change.new == Close;
         match (change.old, change.new) {
@@ -103,7 +104,7 @@ pub(crate) fn timeline(watched: &Watched) -> Vec<Step> {
                 steps.segment(at, Sent("FIN"), Measured);
                 steps.noted(format!(
                     "{} after the peer's",
-                    span(&watched.changes, CloseWait, change.time)
+                    span(&history.changes, CloseWait, change.time)
                 ));
             }
             (Closing, _) if left_time_wait => steps.segment(at, Came("ACK"), Measured),
@@ -126,7 +127,7 @@ pub(crate) fn timeline(watched: &Watched) -> Vec<Step> {
             _ => steps.state(at, change.new),
         }
     }
-    if watched.changes.is_empty()
+    if history.changes.is_empty()
         && let (Some(reason), Some(closed)) = (connection.reason, connection.closed)
     {
         steps.wrong(Some(closed), reason);

@@ -5,17 +5,24 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 use anyhow::Result;
 use bytes::Bytes;
 
-use super::surveyor::{Plan, Surveyor};
+use super::scan_schedule::{Plan, ScanScheduler};
 use crate::{
-    clock,
-    enrich::Enricher,
-    filter::Filter,
-    input::{ClockAnchor, Names, Nanos, NetnsId, Session, Tick, WalkBegin, WalkEnd},
+    host::{clock, namespaces, privileges},
     kernel::{
-        Kernel, Need, Setup, namespaces, preflight,
-        survey::{Answer, Walker},
+        Kernel, Need, Setup,
+        iterators::{Answer, SocketScanner},
     },
-    recording::Frame,
+    source::names::NameResolver,
+    trace::{
+        counters::Tick,
+        filter::Filter,
+        ids::NetnsId,
+        names::Names,
+        recording::Frame,
+        scan::{ScanBegin, ScanEnd},
+        session::Session,
+        time::{ClockAnchor, Nanos},
+    },
 };
 
 /// How to trace.
@@ -59,9 +66,9 @@ const MILLISECOND: Nanos = 1_000_000;
 /// The live kernel.
 pub struct Live {
     kernel: Kernel,
-    walker: Walker,
-    surveyor: Surveyor,
-    enricher: Enricher,
+    scanner: SocketScanner,
+    scheduler: ScanScheduler,
+    enricher: NameResolver,
     survey_always: bool,
     /// Somebody has looked at who holds which sockets.
     looked: bool,
@@ -71,19 +78,21 @@ pub struct Live {
     delivered: u64,
     next_drain: Nanos,
     next_tick: Nanos,
-    /// What a walk has found, which waits until all older records have been handed out.
+    /// What a scan has found, which waits until all older records have been handed out.
     found: Option<Found>,
-    /// The CPU time by which a part of a walk was handed out, which it takes time to take in.
+    /// The CPU time by which a part of a scan was handed out, which it takes time to take in.
     handed_out: Option<Nanos>,
     ending: Ending,
+    /// Why the trace ended before anybody asked for it. Reported after the last frame.
+    failure: Option<anyhow::Error>,
 }
 
-/// What a walk finds.
+/// What a scan finds.
 enum Found {
     /// Sockets, by this time.
     Sockets(Bytes, Nanos),
     /// Its end, and what it cost.
-    End(WalkEnd, Nanos),
+    End(ScanEnd, Nanos),
 }
 
 impl Found {
@@ -111,21 +120,21 @@ enum Ending {
 impl Live {
     /// Attaches to the kernel.
     pub fn attach(options: Options) -> Result<Self> {
-        let (kernel, walker) = Kernel::attach(&Setup {
+        let (kernel, scanner) = Kernel::attach(&Setup {
             ring_bytes: options.ring_bytes,
             filter: options.filter.for_kernel(),
-            extras: !options.tracepoints_only,
+            optional_hooks: !options.tracepoints_only,
             by_event: options.by_event,
             verbose: options.verbose,
             btf: options.btf.clone(),
         })?;
         let survey_always = options.survey_always;
-        let session = describe(&kernel, &walker, options);
+        let session = describe(&kernel, &scanner, options);
         Ok(Self {
             kernel,
-            walker,
-            surveyor: Surveyor::default(),
-            enricher: Enricher::new(),
+            scanner,
+            scheduler: ScanScheduler::default(),
+            enricher: NameResolver::new(),
             survey_always,
             looked: false,
             queue: VecDeque::from([Frame::Session(Box::new(session))]),
@@ -135,6 +144,7 @@ impl Live {
             found: None,
             handed_out: None,
             ending: Ending::No,
+            failure: None,
         })
     }
 
@@ -150,63 +160,69 @@ impl Live {
     }
 
     pub(super) fn is_seeded(&self) -> bool {
-        self.surveyor.rounds() > 0 || !self.can_survey()
+        self.scheduler.rounds() > 0 || !self.can_scan()
     }
 
-    fn can_survey(&self) -> bool {
-        self.walker.refusal().is_none()
+    fn can_scan(&self) -> bool {
+        self.scanner.refusal().is_none()
     }
 
-    pub(super) fn consider_walks(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
-        if !self.can_survey() {
+    pub(super) fn plan_scans(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
+        if !self.can_scan() {
             return;
         }
-        if self.survey_always && self.surveyor.is_resting() {
-            self.surveyor.hurry();
+        if self.survey_always && self.scheduler.is_resting() {
+            self.scheduler.hurry();
         }
         let now = clock::monotonic_ns();
-        match self.surveyor.plan(now, wanted) {
-            Plan::Rest if self.survey_always && self.surveyor.is_resting() => self.next_tick = 0,
+        match self.scheduler.plan(now, wanted) {
+            Plan::Rest if self.survey_always && self.scheduler.is_resting() => self.next_tick = 0,
             Plan::Rest => {}
-            Plan::List => self.walker.list(),
-            Plan::Look if self.walker.look_refusal().is_some() => self.surveyor.looked(0),
+            Plan::List => self.scanner.list(),
+            Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
+                self.scheduler.open_files_scanned(0)
+            }
             // What was there before is looked at once; since then, births tell who connects.
-            Plan::Look => self.walker.look(!self.looked || self.surveyor.is_anew()),
-            Plan::Walk(netns, path) => {
-                // Before the walk begins, and after all records that have been handed out.
-                self.queue.push_back(Frame::WalkBegin(WalkBegin { netns, time: now }));
-                self.walker.walk(netns, path);
+            Plan::ScanOpenFiles => {
+                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted())
+            }
+            Plan::ScanSockets(netns, path) => {
+                // Before the scan begins, and after all records that have been handed out.
+                self.queue.push_back(Frame::ScanBegin(ScanBegin { netns, time: now }));
+                self.scanner.scan_sockets(netns, path);
             }
         }
     }
 
-    pub(super) fn survey_anew(&mut self) {
-        self.surveyor.begin_anew();
+    pub(super) fn restart_scans(&mut self) {
+        self.scheduler.restart();
         self.next_tick = 0;
         if let Ending::Surveying(rounds) = &mut self.ending {
             // The present one, and the one that begins anew.
-            *rounds = (*rounds).max(self.surveyor.rounds() + 2);
+            *rounds = (*rounds).max(self.scheduler.rounds() + 2);
         }
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Frame>> {
         if let Some(before) = self.handed_out.take() {
-            self.surveyor.spent(clock::thread_cpu_ns() - before);
+            self.scheduler.spent(clock::thread_cpu_ns() - before);
         }
         loop {
             if let Some(frame) = self.queue.pop_front() {
-                if matches!(frame, Frame::Walked(_) | Frame::WalkEnd(_)) {
+                if matches!(frame, Frame::Scanned(_) | Frame::ScanEnd(_)) {
                     self.handed_out = Some(clock::thread_cpu_ns());
                 }
                 return Ok(Some(frame));
             }
             if self.ending == Ending::Over {
-                return Ok(None);
+                return self.failure.take().map_or(Ok(None), Err);
             }
             self.end()?;
             if self.queue.is_empty() {
                 self.wait().await?;
-                self.drain()?;
+                if self.ending != Ending::Over {
+                    self.drain()?;
+                }
             }
         }
     }
@@ -219,8 +235,15 @@ impl Live {
         tokio::select! {
             () = timer => {}
             filling = self.kernel.filling() => filling?,
-            // While something waits, the walk does as well.
-            answer = self.walker.answer(), if self.found.is_none() => self.take(answer),
+            // While something waits, the scan does as well.
+            answer = self.scanner.answer(), if self.found.is_none() => match answer {
+                Ok(answer) => self.take(answer),
+                // Without surveys the last one would never be over.
+                Err(error) => {
+                    self.failure = Some(error);
+                    self.stop()?;
+                }
+            },
         }
         Ok(())
     }
@@ -230,18 +253,18 @@ impl Live {
             Answer::Namespaces { paths, cost } => {
                 let names = self.enricher.new_namespaces(namespaces::names(&paths));
                 self.give_names(names);
-                self.surveyor.listed(paths, cost);
+                self.scheduler.listed(paths, cost);
                 self.next_tick = 0;
             }
-            Answer::Held { holders, cost } => {
+            Answer::SocketHolders { holders, cost } => {
                 self.drain_ring();
-                self.give(Frame::Held(holders));
+                self.give(Frame::SocketHolders(holders));
                 self.looked = true;
-                self.surveyor.looked(cost);
+                self.scheduler.open_files_scanned(cost);
                 self.next_tick = 0;
             }
-            Answer::Met { sockets, by } => self.wait_for_older(Found::Sockets(sockets, by)),
-            Answer::Walked { end, cost } => self.wait_for_older(Found::End(end, cost)),
+            Answer::Sockets { sockets, by } => self.wait_for_older(Found::Sockets(sockets, by)),
+            Answer::ScanDone { end, cost } => self.wait_for_older(Found::End(end, cost)),
         }
     }
 
@@ -258,10 +281,10 @@ impl Live {
 
         match self.found.take() {
             Some(found) if begun < found.time() + SUBMIT_DELAY => self.wait_for_older(found),
-            Some(Found::Sockets(sockets, _)) => self.give(Frame::Walked(sockets)),
+            Some(Found::Sockets(sockets, _)) => self.give(Frame::Scanned(sockets)),
             Some(Found::End(end, cost)) => {
-                self.surveyor.walked(cost);
-                self.queue.push_back(Frame::WalkEnd(end));
+                self.scheduler.sockets_scanned(cost);
+                self.queue.push_back(Frame::ScanEnd(end));
                 self.next_tick = 0;
             }
             None => {}
@@ -319,17 +342,17 @@ impl Live {
     /// Goes on towards the end, if it was asked for.
     fn end(&mut self) -> Result<()> {
         match self.ending {
-            Ending::Asked if !self.can_survey() => self.stop()?,
+            Ending::Asked if !self.can_scan() => self.stop()?,
             Ending::Asked => {
                 // A round that goes on may have passed a namespace already: one more.
-                let more = if self.surveyor.is_resting() { 1 } else { 2 };
-                self.ending = Ending::Surveying(self.surveyor.rounds() + more);
-                self.surveyor.hurry();
+                let more = if self.scheduler.is_resting() { 1 } else { 2 };
+                self.ending = Ending::Surveying(self.scheduler.rounds() + more);
+                self.scheduler.hurry();
                 self.next_tick = 0;
             }
-            Ending::Surveying(rounds) if self.surveyor.rounds() >= rounds => self.stop()?,
-            Ending::Surveying(_) if self.surveyor.is_resting() => {
-                self.surveyor.hurry();
+            Ending::Surveying(rounds) if self.scheduler.rounds() >= rounds => self.stop()?,
+            Ending::Surveying(_) if self.scheduler.is_resting() => {
+                self.scheduler.hurry();
                 self.next_tick = 0;
             }
             Ending::Surveying(_) | Ending::No | Ending::Over => {}
@@ -348,7 +371,7 @@ impl Live {
     }
 }
 
-fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
+fn describe(kernel: &Kernel, scanner: &SocketScanner, options: Options) -> Session {
     let mut session = super::session();
     session.clock =
         ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
@@ -356,7 +379,8 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
     session.filter = options.filter;
     session.namespaces = namespaces::names(&namespaces::list());
     session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
-    session.shown = kernel.shown().into_iter().map(|extra| extra.name().to_owned()).collect();
+    session.shown =
+        kernel.optional_hooks().into_iter().map(|extra| extra.name().to_owned()).collect();
     // Without the extra ones a trace is as it can be on most hosts.
     let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
         Need::Expected(without) => {
@@ -365,17 +389,75 @@ fn describe(kernel: &Kernel, walker: &Walker, options: Options) -> Session {
         Need::Required | Need::Extra(_) => None,
     });
     session.limitations = missing.collect();
-    if let Some(refusal) = walker.refusal() {
+    if let Some(refusal) = scanner.refusal() {
         session.limitations.push(format!(
             "no survey: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
         ));
     }
-    if let Some(refusal) = walker.look_refusal() {
+    if let Some(refusal) = scanner.open_files_refusal() {
         session.limitations.push(format!(
             "no look at open files: owners of sockets older than the trace, and of listeners that were handed on, are unknown ({refusal})"
         ));
     }
-    session.limitations.extend(kernel.doubt().map(str::to_owned));
-    session.limitations.extend(preflight::limitations());
+    session.limitations.extend(kernel.caveat().map(str::to_owned));
+    session.limitations.extend(privileges::limitations());
     session
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn frames_to_the_end(
+        live: &mut Live,
+        asked_after: Option<usize>,
+    ) -> (Vec<Frame>, anyhow::Error) {
+        let mut frames = Vec::new();
+        loop {
+            if Some(frames.len()) == asked_after {
+                live.finish();
+            }
+            match live.next().await {
+                Ok(Some(frame)) => {
+                    if matches!(frame, Frame::Tick(_)) {
+                        live.plan_scans(|_, _| true);
+                    }
+                    frames.push(frame);
+                }
+                Ok(None) => panic!("ended without an error"),
+                Err(error) => return (frames, error),
+            }
+        }
+    }
+
+    /// Loads eBPF programs, so it needs root like the kernel tests.
+    #[tokio::test]
+    async fn a_survey_that_panics_ends_the_trace_and_is_reported() {
+        for asked_after in [None, Some(1)] {
+            let mut live = Live::attach(Options {
+                ring_bytes: crate::kernel::DEFAULT_RING_BYTES,
+                survey_always: false,
+                filter: Filter::default(),
+                tracepoints_only: true,
+                by_event: false,
+                verbose: 0,
+                btf: None,
+            })
+            .expect("the kernel tests run as root");
+            live.scanner = SocketScanner::that_panics();
+
+            let run = frames_to_the_end(&mut live, asked_after);
+            let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
+            let (frames, error) = ended.expect("an end, though no survey will be over");
+            assert!(error.to_string().contains("the survey's thread panicked"), "{error}");
+            // What the hooks saw is complete.
+            let Some(Frame::Tick(Tick { counters, .. })) = frames.last() else {
+                panic!("the counters come last")
+            };
+            let [seen, lost, filtered] = counters.totals();
+            assert_eq!(seen, live.delivered + lost + filtered);
+            assert!(live.kernel.active_hooks().is_empty());
+            assert!(matches!(live.next().await, Ok(None)));
+        }
+    }
 }

@@ -11,9 +11,12 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    flight::files_in,
-    input::{Counters, Session, Tick},
-    recording::{Frame, Reader, RecordingError},
+    record::flight::files_in,
+    trace::{
+        counters::{Counters, Tick},
+        recording::{Frame, Reader, RecordingError},
+        session::Session,
+    },
 };
 
 type FileReader = Reader<BufReader<File>>;

@@ -10,21 +10,26 @@ use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
 use super::{
-    close::{Past, Resets},
-    handshake::Handshake,
+    classify::{CloseEvidence, Resets},
     listeners::Listeners,
-    machine::{self, Role},
     owners::Owner,
     ports::{Row, RowId},
 };
-use crate::input::{Nanos, NetnsId, Remains, SockId, Transition};
+use crate::{
+    tcp::{handshake::Handshake, role::Role, state},
+    trace::{
+        event::{TimeWaitKind, Transition},
+        ids::{NetnsId, SockId},
+        time::Nanos,
+    },
+};
 
 /// How we came to know a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Its birth was seen.
-    Born,
-    /// It was there when its namespace was walked for the first time.
+    Observed,
+    /// It was there when its namespace was scanned for the first time.
     Preexisting,
     /// Its birth was lost.
     AfterLoss,
@@ -33,26 +38,26 @@ pub enum Origin {
 /// A [`SocketAddr`] without what TCP has no use for: of lives there may be very many, and they are
 /// moved about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct End {
+pub(super) struct Endpoint {
     ip: IpAddr,
     port: u16,
 }
 
-impl From<SocketAddr> for End {
+impl From<SocketAddr> for Endpoint {
     fn from(end: SocketAddr) -> Self {
         Self { ip: end.ip(), port: end.port() }
     }
 }
 
-impl From<End> for SocketAddr {
-    fn from(End { ip, port }: End) -> Self {
+impl From<Endpoint> for SocketAddr {
+    fn from(Endpoint { ip, port }: Endpoint) -> Self {
         Self::new(ip, port)
     }
 }
 
 /// A living connection.
 #[derive(Clone, Debug)]
-pub struct Life {
+pub struct Connection {
     /// Network namespace.
     pub netns: NetnsId,
     /// Which side we are.
@@ -63,14 +68,14 @@ pub struct Life {
     pub origin: Origin,
     /// Its state.
     pub state: TcpState,
-    pub(super) local: End,
-    pub(super) remote: End,
+    pub(super) local: Endpoint,
+    pub(super) remote: Endpoint,
     /// When it was born, or first seen.
-    pub since: Nanos,
+    pub first_seen: Nanos,
     /// When its last record was made.
-    pub changed: Nanos,
+    pub last_transition: Nanos,
     /// It was in its state then already: it was met in it.
-    pub(super) met_in_state: bool,
+    pub(super) state_since_is_lower_bound: bool,
     /// When it reached ESTABLISHED, if we saw that.
     pub established_at: Option<Nanos>,
     /// Its handshake, once through.
@@ -81,20 +86,20 @@ pub struct Life {
     pub(super) established: bool,
     pub(super) deferred_accept: bool,
     /// Somebody acts on it of whom nothing is known.
-    pub(super) handed_on: bool,
+    pub(super) owner_ambiguous: bool,
     pub(super) resets: Resets,
     /// What it is about to leave behind, if that was seen.
-    pub(super) remains: Option<Remains>,
+    pub(super) time_wait_kind: Option<TimeWaitKind>,
     /// accept() has taken it.
     pub(super) accepted: bool,
     pub(super) row: RowId,
-    /// The last walk that met it.
-    pub(super) met_by: u32,
-    /// How many walks in a row missed it.
-    pub(super) absent: u8,
+    /// The last scan that met it.
+    pub(super) last_scan: u32,
+    /// How many scans in a row missed it.
+    pub(super) missed_scans: u8,
 }
 
-impl Life {
+impl Connection {
     /// One that is in this state at this time, about which nothing else is known.
     pub(super) fn new(
         netns: NetnsId,
@@ -113,21 +118,21 @@ impl Life {
             state,
             local: local.into(),
             remote: remote.into(),
-            since: time,
-            changed: time,
-            met_in_state: false,
+            first_seen: time,
+            last_transition: time,
+            state_since_is_lower_bound: false,
             established_at: None,
             handshake: None,
             owner: None,
             established: false,
             deferred_accept: false,
-            handed_on: false,
+            owner_ambiguous: false,
             resets: Resets::default(),
-            remains: None,
+            time_wait_kind: None,
             accepted: false,
             row,
-            met_by: 0,
-            absent: 0,
+            last_scan: 0,
+            missed_scans: 0,
         }
     }
 
@@ -147,12 +152,12 @@ impl Life {
     }
 
     /// What it adds to the evidence of why it ends.
-    pub(super) fn past(&self) -> Past {
-        let &Self { role, established, resets, remains, .. } = self;
-        Past { role, established, resets, remains }
+    pub(super) fn close_evidence(&self) -> CloseEvidence {
+        let &Self { role, established, resets, time_wait_kind, .. } = self;
+        CloseEvidence { role, established, resets, time_wait_kind }
     }
 
-    /// Whether a socket at this life's address, with these ends, can be this life's: what is not
+    /// Whether a socket at this connection's address, with these ends, can be this connection's: what is not
     /// known fits anything. If not, the address is used anew. `is_young`: it has left the state that
     /// it was born in only now.
     pub(super) fn fits(
@@ -165,7 +170,7 @@ impl Life {
         // A child is born with its listener's port, and behind TPROXY gets its own then.
         let is_child = self.role == Role::Server && is_young;
         let is_local = is_child || self.local.port == local.port();
-        let is_remote = self.remote == End::from(remote);
+        let is_remote = self.remote == Endpoint::from(remote);
         self.netns == netns
             && (is_local || !known(self.local.port) || !known(local.port()))
             && (is_remote || !known(self.remote.port) || !known(remote.port()))
@@ -182,7 +187,7 @@ impl Life {
         row.gauges.leave(self.state);
         row.gauges.enter(state);
         self.state = state;
-        let gets_through = !self.established && !machine::is_pending(state);
+        let gets_through = !self.established && !state::is_pending(state);
         if gets_through {
             let handshake = handshake(self);
             row.gauges.pending -= 1;
@@ -207,20 +212,22 @@ impl Life {
             self.owner = acting;
             return;
         }
-        if self.owner.is_none() && !self.handed_on {
+        if self.owner.is_none() && !self.owner_ambiguous {
             self.owner = listeners.owner(netns, local).cloned();
         }
         // Somebody else acts, and nobody has looked since this was born: the listener may have
         // been handed on. (If somebody has, it is a process for each connection.)
         let is_other = |pid| self.owner.as_ref().is_some_and(|owner| owner.pid != Some(pid));
-        if transition.pid.is_some_and(is_other) && listeners.looked_at(netns, local) < self.since {
+        if transition.pid.is_some_and(is_other)
+            && listeners.owners_checked(netns, local) < self.first_seen
+        {
             self.owner = None;
-            self.handed_on = true;
+            self.owner_ambiguous = true;
         }
     }
 
     /// Takes over what its birth did not know yet of its ends.
-    pub(super) fn learn_ends(&mut self, local: SocketAddr, remote: SocketAddr) {
+    pub(super) fn learn_endpoints(&mut self, local: SocketAddr, remote: SocketAddr) {
         if self.local.port == 0 || self.local.ip.is_unspecified() {
             self.local = local.into();
         }
@@ -231,14 +238,14 @@ impl Life {
 
     /// Whether its age is a lower bound.
     pub fn is_adopted(&self) -> bool {
-        self.origin != Origin::Born
+        self.origin != Origin::Observed
     }
 }
 
 /// All living connections, by socket. When it is full, one of those that were quiet for longest
 /// makes room (of a sample: exact order would cost more than it is worth).
 pub(crate) struct Connections {
-    table: IndexMap<SockId, Life, FxBuildHasher>,
+    table: IndexMap<SockId, Connection, FxBuildHasher>,
     limit: usize,
     evicted: u64,
     /// State of the sampling's generator; the tracker must be a function of its input.
@@ -249,7 +256,7 @@ const EVICTION_SAMPLE: usize = 8;
 
 /// A place in the table.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place(usize);
+pub(crate) struct Slot(usize);
 
 impl Connections {
     pub(crate) fn new(limit: usize) -> Self {
@@ -269,53 +276,53 @@ impl Connections {
         self.evicted
     }
 
-    pub(crate) fn get(&self, sock: SockId) -> Option<&Life> {
+    pub(crate) fn get(&self, sock: SockId) -> Option<&Connection> {
         self.table.get(&sock)
     }
 
-    pub(crate) fn get_mut(&mut self, sock: SockId) -> Option<&mut Life> {
+    pub(crate) fn get_mut(&mut self, sock: SockId) -> Option<&mut Connection> {
         self.table.get_mut(&sock)
     }
 
     /// Adds one whose socket has none, and returns what had to make room for it.
-    pub(crate) fn insert(&mut self, sock: SockId, life: Life) -> Option<Life> {
+    pub(crate) fn insert(&mut self, sock: SockId, connection: Connection) -> Option<Connection> {
         let victim = self.is_full().then(|| self.evict()).flatten();
-        self.table.insert(sock, life);
+        self.table.insert(sock, connection);
         victim
     }
 
     /// Where one is until another comes or goes, to find it only once.
-    pub(crate) fn place(&self, sock: SockId) -> Option<Place> {
-        self.table.get_index_of(&sock).map(Place)
+    pub(crate) fn place(&self, sock: SockId) -> Option<Slot> {
+        self.table.get_index_of(&sock).map(Slot)
     }
 
-    pub(crate) fn at(&mut self, Place(index): Place) -> &mut Life {
+    pub(crate) fn at(&mut self, Slot(index): Slot) -> &mut Connection {
         &mut self.table[index]
     }
 
-    pub(crate) fn remove_at(&mut self, Place(index): Place) -> Option<Life> {
-        self.table.swap_remove_index(index).map(|(_, life)| life)
+    pub(crate) fn remove_at(&mut self, Slot(index): Slot) -> Option<Connection> {
+        self.table.swap_remove_index(index).map(|(_, connection)| connection)
     }
 
-    pub(crate) fn remove(&mut self, sock: SockId) -> Option<Life> {
+    pub(crate) fn remove(&mut self, sock: SockId) -> Option<Connection> {
         self.table.swap_remove(&sock)
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (SockId, &Life)> {
-        self.table.iter().map(|(&sock, life)| (sock, life))
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (SockId, &Connection)> {
+        self.table.iter().map(|(&sock, connection)| (sock, connection))
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (SockId, &mut Life)> {
-        self.table.iter_mut().map(|(&sock, life)| (sock, life))
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (SockId, &mut Connection)> {
+        self.table.iter_mut().map(|(&sock, connection)| (sock, connection))
     }
 
-    fn evict(&mut self) -> Option<Life> {
+    fn evict(&mut self) -> Option<Connection> {
         let len = self.table.len();
         let sample: [usize; EVICTION_SAMPLE] =
             std::array::from_fn(|_| self.next_random() as usize % len);
-        let victim = sample.into_iter().min_by_key(|&index| self.table[index].changed)?;
+        let victim = sample.into_iter().min_by_key(|&index| self.table[index].last_transition)?;
         self.evicted += 1;
-        self.table.swap_remove_index(victim).map(|(_, life)| life)
+        self.table.swap_remove_index(victim).map(|(_, connection)| connection)
     }
 
     /// Xorshift: good enough to sample with.

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::time_wait;
-use crate::input::{EphemeralPorts, NetnsId, Reuse};
+use crate::trace::{
+    ids::NetnsId,
+    scan::{EphemeralPorts, TimeWaitReuse},
+};
 
 /// How long a TIME_WAIT lasts, seconds.
 const TIME_WAIT: u64 = time_wait::LENGTH / 1_000_000_000;
@@ -84,9 +87,9 @@ impl Destination {
             return None;
         }
         let is_reused = match settings.reuse {
-            Reuse::Never => false,
-            Reuse::Loopback => remote.is_loopback(),
-            Reuse::Always => true,
+            TimeWaitReuse::Never => false,
+            TimeWaitReuse::Loopback => remote.is_loopback(),
+            TimeWaitReuse::Always => true,
         };
         // How long a TIME_WAIT keeps its port from being taken, seconds.
         let keeps = match is_reused {
@@ -117,7 +120,7 @@ mod tests {
 
     const REMOTE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 5));
 
-    fn settings(reuse: Reuse) -> EphemeralPorts {
+    fn settings(reuse: TimeWaitReuse) -> EphemeralPorts {
         EphemeralPorts { first: 1001, last: 2000, reserved: 0, reuse, reuse_after_ms: 1000 }
     }
 
@@ -125,7 +128,7 @@ mod tests {
     fn time_waits_level_off_after_a_minute() {
         let exhausted = |entered| {
             let steady = Destination { entered, ..Destination::default() };
-            steady.ephemeral(REMOTE, &settings(Reuse::Never), 10.0).exhausted_in
+            steady.ephemeral(REMOTE, &settings(TimeWaitReuse::Never), 10.0).exhausted_in
         };
         // 10 a second: 600 of 1000 ports in the end. 20 a second would be 1200.
         assert_eq!([exhausted(100), exhausted(200)], [None, Some(50.0)]);
@@ -137,7 +140,7 @@ mod tests {
         let now = Destination { live: 100, live_at_start: 100, time_waits, ..Default::default() };
         let after = |entered| {
             let now = Destination { entered, ..now.clone() };
-            now.ephemeral(REMOTE, &settings(Reuse::Never), 1.0)
+            now.ephemeral(REMOTE, &settings(TimeWaitReuse::Never), 1.0)
         };
         // In the second before the first 500 are over, there are 9 times as many new ones.
         assert_eq!((after(9).used, after(9).share(), after(9).exhausted_in), (900, 0.9, None));
@@ -150,15 +153,15 @@ mod tests {
         let used = Destination { entered: 200, time_waits, ..Destination::default() };
         let exhausted = |reuse, remote| used.ephemeral(remote, &settings(reuse), 10.0).exhausted_in;
         let loopback = IpAddr::from([127, 0, 0, 1]);
-        assert_eq!(exhausted(Reuse::Always, REMOTE), None);
-        assert_eq!(exhausted(Reuse::Loopback, loopback), None);
-        assert_eq!(exhausted(Reuse::Loopback, REMOTE), Some(1.0));
+        assert_eq!(exhausted(TimeWaitReuse::Always, REMOTE), None);
+        assert_eq!(exhausted(TimeWaitReuse::Loopback, loopback), None);
+        assert_eq!(exhausted(TimeWaitReuse::Loopback, REMOTE), Some(1.0));
     }
 
     #[test]
     fn connections_that_stay_use_up_all_ports_at_last() {
         let leak = Destination { live: 500, live_at_start: 490, ..Destination::default() };
-        let found = leak.ephemeral(REMOTE, &settings(Reuse::Always), 10.0);
+        let found = leak.ephemeral(REMOTE, &settings(TimeWaitReuse::Always), 10.0);
         assert_eq!(found.exhausted_in, Some(500.0));
     }
 
@@ -166,6 +169,6 @@ mod tests {
     fn every_address_of_ours_has_all_ports() {
         let sources = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap()).into();
         let two = Destination { live: 500, sources, ..Destination::default() };
-        assert_eq!(two.ephemeral(REMOTE, &settings(Reuse::Never), 1.0).share(), 0.25);
+        assert_eq!(two.ephemeral(REMOTE, &settings(TimeWaitReuse::Never), 1.0).share(), 0.25);
     }
 }

@@ -4,8 +4,11 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use rustc_hash::FxBuildHasher;
 
-use super::owners::{Holders, Label, Owner, Process, heirs, owner_of};
-use crate::input::{Nanos, NetnsId, SockId};
+use super::owners::{Holders, Label, Owner, Process, handed_down, owner_of};
+use crate::trace::{
+    ids::{NetnsId, SockId},
+    time::Nanos,
+};
 
 /// More listeners than this are not kept: a row's owner may then be unknown.
 const LIMIT: usize = 1 << 17;
@@ -19,16 +22,16 @@ pub(crate) struct Listener {
     /// The processes that hold it, if that is known.
     pub(crate) holders: Vec<Process>,
     /// When it was last seen who they are, for certain; 0: never.
-    pub(crate) looked_at: Nanos,
+    pub(crate) owners_checked_at: Nanos,
     /// Id of the cgroup that it was made in, 0 if unknown.
     pub(crate) cgroup: u64,
     /// When it was born or first met.
-    pub(crate) since: Nanos,
+    pub(crate) listening_since: Nanos,
     /// When it was last heard of.
-    pub(crate) seen: Nanos,
-    pub(crate) met_by: u32,
-    /// How many walks in a row missed it.
-    pub(crate) absent: u8,
+    pub(crate) last_seen: Nanos,
+    pub(crate) last_scan: u32,
+    /// How many scans in a row missed it.
+    pub(crate) missed_scans: u8,
     /// It defers accept until data comes.
     pub(crate) defers_accept: bool,
     /// All that it had dropped when it was last heard of (`sk_drops`).
@@ -49,7 +52,7 @@ impl Listener {
         self.holders = holders.processes.clone();
         self.owner = owner_of(&holders.processes);
         if !holders.passing {
-            self.looked_at = holders.seen;
+            self.owners_checked_at = holders.seen;
         }
     }
 
@@ -57,7 +60,7 @@ impl Listener {
     pub(crate) fn labels(&self) -> Vec<Label> {
         match &self.holders[..] {
             [] => self.owner.iter().map(|owner| owner.label.clone()).collect(),
-            holders => heirs(holders).map(|process| process.label.clone()).collect(),
+            holders => handed_down(holders).map(|process| process.label.clone()).collect(),
         }
     }
 
@@ -150,8 +153,8 @@ impl Listeners {
     }
 
     /// When it was last seen that there are no others; 0: never.
-    pub(crate) fn looked_at(&self, netns: NetnsId, local: SocketAddr) -> Nanos {
-        self.serving(netns, local).map(|listener| listener.looked_at).min().unwrap_or(0)
+    pub(crate) fn owners_checked(&self, netns: NetnsId, local: SocketAddr) -> Nanos {
+        self.serving(netns, local).map(|listener| listener.owners_checked_at).min().unwrap_or(0)
     }
 
     /// The process with this number, if it holds a listener that serves this address of ours.
@@ -160,22 +163,22 @@ impl Listeners {
         holders.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
     }
 
-    /// Forgets those of a namespace that `enough` walks in a row should have met and did not.
+    /// Forgets those of a namespace that `enough` scans in a row should have met and did not.
     /// Says whether this one missed any.
     pub(crate) fn forget_absent(
         &mut self,
         netns: NetnsId,
-        walk: u32,
+        scan: u32,
         begun: Nanos,
         enough: u8,
     ) -> bool {
         let mut missed = false;
         let mut gone = Vec::new();
         for (&sock, listener) in &mut self.by_sock {
-            if listener.netns == netns && listener.met_by != walk && listener.seen < begun {
+            if listener.netns == netns && listener.last_scan != scan && listener.last_seen < begun {
                 missed = true;
-                listener.absent += 1;
-                if listener.absent >= enough {
+                listener.missed_scans += 1;
+                if listener.missed_scans >= enough {
                     gone.push(sock);
                 }
             }

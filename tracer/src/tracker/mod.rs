@@ -1,4 +1,4 @@
-//! The heart: from transitions and walks to the books per port. Pure: no clock, no I/O, no lock,
+//! The heart: from transitions and scans to the books per port. Pure: no clock, no I/O, no lock,
 //! no log; equal input gives equal figures.
 //!
 //! What always holds, per row and in sum, whatever is lost:
@@ -10,64 +10,68 @@
 //!
 //! (Over an interval, what was pending or open at its start is added on the left.)
 
-mod accepting;
-mod admission;
-pub mod close;
-pub mod columns;
+mod apply;
+pub(crate) mod classify;
+pub(crate) mod closed_ports;
 mod connections;
-mod ends;
-mod ephemeral;
-mod gate;
-mod grouping;
+pub(super) mod ephemeral;
 mod handshake;
+pub(crate) mod histogram;
+pub(crate) mod listener_gap;
 mod listeners;
-mod listening;
-mod machine;
 mod namespaces;
+pub(crate) mod oldest;
 mod owners;
-mod port_counts;
-mod ports;
-mod quantiles;
-mod remains;
-mod settling;
-mod snapshot;
-mod stuck;
+pub(crate) mod pending_close;
+pub(super) mod ports;
+pub(crate) mod report_rows;
+pub(crate) mod scan;
+pub(super) mod snapshot;
 mod time_wait;
-mod walk;
+pub(crate) mod undecided;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use synfin_common::{event::Flags, state::TcpState};
-
-pub use connections::{Life, Origin};
+use apply::time_wait::EarlyTimeWaits;
+use closed_ports::ClosedPorts;
+pub use connections::{Connection, Origin};
+use connections::{Connections, Slot};
 pub use ephemeral::Ephemeral;
-pub use grouping::{By, Common, RowName, RowSnapshot};
-pub use handshake::{Handshake, Unmeasured};
-pub use listening::Listening;
-pub use machine::{OPEN_STATES, Role, STATES};
-pub use owners::{Label, Owner};
-pub use ports::{ClosedFirst, Counters, Gauges, RowKey, Walked};
-pub use quantiles::Distribution;
-pub use snapshot::{Events, Snapshot, Tables, Walks};
-pub use stuck::{Oldest, STUCK_STATES};
-
-use close::CloseReason;
-use connections::{Connections, Place};
-use gate::Gate;
+pub use histogram::LatencyHistogram;
+pub use listener_gap::ListenerUptime;
 use listeners::{Listener, Listeners};
-use machine::Step;
 use namespaces::Namespaces;
-use owners::{Held, KnownNames};
-use port_counts::ClosedPorts;
+pub use oldest::{LINGERING_STATES, Oldest};
+pub use owners::{Label, Owner};
+use owners::{ProcessNames, SocketOwners};
+use pending_close::PendingCloses;
+pub use ports::{ClosedFirst, Counters, Gauges, RowKey, ScanGauges};
 use ports::{Ports, RowId, least_limit};
-use remains::Announced;
-use settling::Settling;
-use time_wait::{Doubtful, TimeWaitRows};
+pub use report_rows::{Common, RowName, RowSnapshot};
+pub use snapshot::{Events, ScanCoverage, Snapshot, Tables};
+use synfin_common::{event::Flags, state::TcpState};
+use time_wait::{TimeWaitRows, UnconfirmedTimeWaits};
+use undecided::UndecidedSockets;
 
+pub use crate::tcp::{
+    group_by::By,
+    handshake::{Handshake, Unmeasured},
+    role::Role,
+    state::{OPEN_STATES, STATES},
+};
 use crate::{
-    filter::Filter,
-    input::{self, Input, KERNEL_COUNTERS, Nanos, NetnsId, SockId, Tick, Transition},
-    sight::Sight,
+    tcp::{
+        close_reason::CloseReason, coverage::Coverage, state::is_pending,
+        transition::TransitionKind,
+    },
+    trace::{
+        counters,
+        counters::{KERNEL_COUNTERS, Tick},
+        event::{Input, Transition},
+        filter::Filter,
+        ids::{NetnsId, SockId},
+        time::Nanos,
+    },
 };
 
 /// The handshake of a connection that was not seen to get established.
@@ -129,11 +133,11 @@ pub struct Closed {
 
 /// Who wants to know of each thing as it happens. The tracker's books do not depend on it.
 pub trait Observer {
-    /// A socket changed its state. `life` is what is known of the connection up to then, its
+    /// A socket changed its state. `connection` is what is known of the connection up to then, its
     /// state still the old one; `None` for a listener.
-    fn transition(&mut self, _transition: &Transition, _life: Option<&Life>) {}
+    fn transition(&mut self, _transition: &Transition, _life: Option<&Connection>) {}
     /// A handshake got through.
-    fn established(&mut self, _life: &Life) {}
+    fn established(&mut self, _life: &Connection) {}
     /// A connection ended.
     fn closed(&mut self, _closed: &Closed) {}
 }
@@ -146,25 +150,25 @@ pub struct Tracker {
     connections: Connections,
     ports: Ports,
     listeners: Listeners,
-    gate: Gate,
-    sight: Sight,
-    names: KnownNames,
-    held: Held,
+    undecided: UndecidedSockets,
+    coverage: Coverage,
+    names: ProcessNames,
+    socket_owners: SocketOwners,
     time_wait_rows: TimeWaitRows,
-    doubtful: Doubtful,
-    announced: Announced,
-    settling: Settling,
+    unconfirmed_time_waits: UnconfirmedTimeWaits,
+    early_time_waits: EarlyTimeWaits,
+    pending_closes: PendingCloses,
     closed_ports: ClosedPorts,
-    /// The walk that goes on, unless it is being worked on.
-    walk: Option<Box<walk::Walk>>,
-    walking: bool,
-    walks: u32,
+    /// The scan that goes on, unless it is being worked on.
+    scan: Option<Box<scan::SocketScan>>,
+    is_scanning: bool,
+    scans: u32,
     namespaces: Namespaces,
     now: Nanos,
     /// Of ends up to here, all evidence was given.
-    settled_until: Nanos,
+    classified_until: Nanos,
     interval_start: Nanos,
-    kernel: input::Counters,
+    kernel: counters::Counters,
     /// What the kernel counted in the interval, by [`KERNEL_COUNTERS`].
     kernel_counts: [u64; KERNEL_COUNTERS.len()],
     /// Records that reached us, whatever became of them.
@@ -172,7 +176,7 @@ pub struct Tracker {
     unreadable: u64,
     gaps: u64,
     /// The events up to the last cut.
-    events_cut: Events,
+    events_at_snapshot: Events,
 }
 
 impl Tracker {
@@ -182,124 +186,124 @@ impl Tracker {
             connections: Connections::new(limits.connections),
             ports: Ports::new(limits.rows),
             listeners: Listeners::default(),
-            gate: Gate::default(),
-            sight: Sight::default(),
-            names: KnownNames::default(),
-            held: Held::default(),
+            undecided: UndecidedSockets::default(),
+            coverage: Coverage::default(),
+            names: ProcessNames::default(),
+            socket_owners: SocketOwners::default(),
             time_wait_rows: TimeWaitRows::default(),
-            doubtful: Doubtful::default(),
-            announced: Announced::default(),
-            settling: Settling::default(),
+            unconfirmed_time_waits: UnconfirmedTimeWaits::default(),
+            early_time_waits: EarlyTimeWaits::default(),
+            pending_closes: PendingCloses::default(),
             closed_ports: ClosedPorts::default(),
-            walk: None,
-            walking: false,
-            walks: 0,
+            scan: None,
+            is_scanning: false,
+            scans: 0,
             namespaces: Namespaces::default(),
             now: start,
-            settled_until: 0,
+            classified_until: 0,
             interval_start: start,
-            kernel: input::Counters::default(),
+            kernel: counters::Counters::default(),
             kernel_counts: Default::default(),
             received: 0,
             unreadable: 0,
             gaps: 0,
-            events_cut: Events::default(),
+            events_at_snapshot: Events::default(),
         }
     }
 
     /// What one of these excludes is not in the books.
     #[must_use]
     pub fn with_filters(self, filters: Vec<Filter>) -> Self {
-        Self { gate: Gate::new(filters), ..self }
+        Self { undecided: UndecidedSockets::new(filters), ..self }
     }
 
     /// What the kernel shows besides transitions.
     #[must_use]
-    pub fn with_sight(self, sight: Sight) -> Self {
-        Self { sight, ..self }
+    pub fn with_coverage(self, coverage: Coverage) -> Self {
+        Self { coverage, ..self }
     }
 
     /// Takes one piece of input.
-    pub fn ingest(&mut self, input: &Input, observer: &mut impl Observer) {
+    pub fn apply(&mut self, input: &Input, observer: &mut impl Observer) {
         match input {
             Input::Transition(transition) => {
-                self.record_of(transition.time);
-                self.namespaces.change(transition.netns, transition.time);
-                self.settle_last_life(transition.sock, observer);
-                if self.gate.is_open() {
+                self.count_record(transition.time);
+                self.namespaces.note_transition(transition.netns, transition.time);
+                self.classify_previous(transition.sock, observer);
+                if self.undecided.admits_everything() {
                     self.transition(transition, observer);
                 } else {
-                    self.at_gate(transition, observer);
+                    self.filter_transition(transition, observer);
                 }
             }
             Input::Reset(reset) => {
-                self.record_of(reset.time);
+                self.count_record(reset.time);
                 self.reset(reset, observer);
             }
             Input::TimeWaitEntry(entry) => {
-                self.record_of(entry.time);
-                self.remains(entry);
+                self.count_record(entry.time);
+                self.time_wait_entered(entry);
             }
             Input::TimeWaitChange(change) => {
-                self.record_of(change.time);
+                self.count_record(change.time);
                 self.time_wait_changes(change);
             }
             Input::Accepted(accepted) => {
-                self.record_of(accepted.time);
+                self.count_record(accepted.time);
                 self.accepted(accepted);
             }
-            Input::Holders(holders) => self.look_at_holders(holders, observer),
+            Input::SocketHolders(holders) => self.apply_socket_holders(holders, observer),
             Input::Names(names) => self.names.learn(names),
-            Input::WalkBegin(begin) => self.walk_begins(begin),
-            Input::Socket(socket) => self.walked_socket(socket, observer),
-            Input::TimeWait(time_wait) => self.walked_time_wait(time_wait),
-            Input::WalkEnd(end) => self.walk_ends(end, observer),
+            Input::ScanBegin(begin) => self.scan_begins(begin),
+            Input::ScannedSocket(socket) => self.scanned_socket(socket, observer),
+            Input::ScannedTimeWait(time_wait) => self.scanned_time_wait(time_wait),
+            Input::ScanEnd(end) => self.scan_ends(end, observer),
             Input::Tick(tick) => self.tick(tick),
             Input::UnreadableRecord => {
                 self.received += 1;
                 self.unreadable += 1;
             }
-            Input::UnreadableSocket => self.walk_is_unreadable(),
+            Input::UnreadableScan => self.scan_is_unreadable(),
         }
-        self.settle_until(self.settled_until, observer);
+        self.classify_until(self.classified_until, observer);
     }
 
     fn tick(&mut self, tick: &Tick) {
         self.now = self.now.max(tick.time);
         // What is counted only grows, whatever a damaged recording says.
         let known = &mut self.kernel;
-        let input::Counters { seen, lost, filtered, missed } = &tick.counters;
+        let counters::Counters { seen, lost, filtered, missed } = &tick.counters;
         known.missed = known.missed.max(*missed);
         for (known, new) in
             [(&mut known.seen, seen), (&mut known.lost, lost), (&mut known.filtered, filtered)]
         {
             known.iter_mut().zip(new).for_each(|(known, new)| *known = (*known).max(*new));
         }
-        self.book_port_counts(&tick.ports);
+        self.record_port_counts(&tick.ports);
         // While records are on their way, a tick is younger than they are.
         let [seen, lost, filtered] = self.kernel.totals();
         if seen <= self.received.saturating_add(lost).saturating_add(filtered) {
-            let settled = tick.time.saturating_sub(settling::WAIT);
-            self.settled_until = self.settled_until.max(settled);
+            let settled = tick.time.saturating_sub(pending_close::WAIT);
+            self.classified_until = self.classified_until.max(settled);
         }
     }
 
     /// A record was made at this time.
-    fn record_of(&mut self, time: Nanos) {
+    fn count_record(&mut self, time: Nanos) {
         self.received += 1;
         self.now = self.now.max(time);
-        self.settled_until = self.settled_until.max(time.saturating_sub(settling::WAIT));
+        self.classified_until = self.classified_until.max(time.saturating_sub(pending_close::WAIT));
     }
 
     /// No more input comes: ends are settled by what is known, and what a filter has not decided is
     /// left out.
     pub fn finish(&mut self, observer: &mut impl Observer) {
-        self.settle_until(Nanos::MAX, observer);
-        self.gate.close();
+        self.classify_until(Nanos::MAX, observer);
+        self.undecided.close();
     }
 
     /// The living connections.
-    pub fn open(&self) -> impl ExactSizeIterator<Item = (SockId, &Life)> {
+    pub fn open(&self) -> impl ExactSizeIterator<Item = (SockId, &Connection)> {
         self.connections.iter()
     }
 
@@ -313,15 +317,16 @@ impl Tracker {
         self.now
     }
 
-    /// Whether a walk over the namespace could show anything new: it was never walked, something
+    /// Whether a scan over the namespace could show anything new: it was never scanned, something
     /// happened in it since, or events were lost.
-    pub fn wants_walk(&self, netns: NetnsId) -> bool {
-        self.gate.may_be_in(netns) && self.namespaces.wants_walk(netns, self.losses(), self.now)
+    pub fn wants_scan(&self, netns: NetnsId) -> bool {
+        self.undecided.may_be_in(netns)
+            && self.namespaces.wants_scan(netns, self.losses(), self.now)
     }
 
-    /// Whether a walk over the namespace could show anything that the filters do not exclude.
-    pub fn admits_walk(&self, netns: NetnsId) -> bool {
-        self.gate.may_be_in(netns)
+    /// Whether a scan over the namespace could show anything that the filters do not exclude.
+    pub fn admits_scan(&self, netns: NetnsId) -> bool {
+        self.undecided.may_be_in(netns)
     }
 
     /// Records that are known not to have reached us, one way or another.
@@ -333,28 +338,28 @@ impl Tracker {
     }
 
     fn transition(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        match Step::of(transition.old, transition.new) {
-            Step::Listens => {
+        match TransitionKind::of(transition.old, transition.new) {
+            TransitionKind::Listens => {
                 observer.transition(transition, None);
-                self.listens(transition);
+                self.listener_opened(transition);
             }
-            Step::StopsListening => {
+            TransitionKind::StopsListening => {
                 observer.transition(transition, None);
-                self.stops_listening(transition);
-                if let Some(walk) = &mut self.walk {
-                    walk.closed(transition);
+                self.listener_closed(transition);
+                if let Some(scan) = &mut self.scan {
+                    scan.closed(transition);
                 }
             }
-            Step::Birth(role) => self.birth(transition, role, observer),
-            Step::Onward => self.onward(transition, observer),
-            Step::End => self.end(transition, observer),
+            TransitionKind::Birth(role) => self.birth(transition, role, observer),
+            TransitionKind::Onward => self.apply_transition(transition, observer),
+            TransitionKind::End => self.end(transition, observer),
         }
     }
 
     /// The row to book on.
     fn row(&mut self, key: RowKey, proven: bool) -> RowId {
-        // A walk holds rows in which nothing may live yet.
-        let may_retire = !self.walking;
+        // A scan holds rows in which nothing may live yet.
+        let may_retire = !self.is_scanning;
         self.ports.row(key, proven, may_retire)
     }
 
@@ -377,19 +382,19 @@ impl Tracker {
         }
     }
 
-    fn listens(&mut self, transition: &Transition) {
+    fn listener_opened(&mut self, transition: &Transition) {
         let (netns, local) = (transition.netns, transition.local);
         let listener = Listener {
             netns,
             local,
             owner: self.names.owner_at_birth(transition),
             holders: Vec::new(),
-            looked_at: 0,
+            owners_checked_at: 0,
             cgroup: transition.opening.as_ref().map_or(0, |opening| opening.cgroup),
-            since: transition.time,
-            seen: transition.time,
-            met_by: 0,
-            absent: 0,
+            listening_since: transition.time,
+            last_seen: transition.time,
+            last_scan: 0,
+            missed_scans: 0,
             defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
             // A socket may have listened before.
             drops: transition.opening.as_ref().map_or(0, |opening| opening.accept_queue.0),
@@ -397,12 +402,12 @@ impl Tracker {
         self.listeners.insert(transition.sock, listener);
         let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
         if self.shows_listener(transition.sock) {
-            self.ports.get_mut(row).listening.opens(transition.time);
+            self.ports.get_mut(row).uptime.on_listen(transition.time);
         }
     }
 
     /// A listener is gone; its row remembers whose it was.
-    fn stops_listening(&mut self, transition: &Transition) {
+    fn listener_closed(&mut self, transition: &Transition) {
         let is_shown = self.shows_listener(transition.sock);
         let Some(mut listener) = self.listeners.remove(transition.sock) else {
             return;
@@ -417,17 +422,17 @@ impl Tracker {
         }
         if !self.listeners.is_served(netns, port) {
             if is_shown {
-                row.listening.closes(transition.time);
+                row.uptime.on_close(transition.time);
             }
-            row.own_only(listener.labels());
+            row.set_owners(listener.labels());
         }
     }
 
     fn birth(&mut self, transition: &Transition, role: Role, observer: &mut impl Observer) {
         if self.connections.get(transition.sock).is_some() {
-            // The socket's address is used anew, so we missed how its last life ended.
+            // The socket's address is used anew, so we missed how its last connection ended.
             self.gaps += 1;
-            self.lose(transition.sock, transition.time, observer);
+            self.lose_sight(transition.sock, transition.time, observer);
         }
         let opening = transition.opening.as_ref();
         let owner = match role {
@@ -440,37 +445,38 @@ impl Tracker {
         let (netns, time) = (transition.netns, transition.time);
         let deferred_accept = transition.flags.contains(Flags::DEFER_ACCEPT)
             || role == Role::Server && self.listeners.defer_accept(netns, transition.local);
-        let life = Life::new(netns, role, Origin::Born, transition.old, ends, time, row);
-        let mut life = Life { owner, deferred_accept, ..life };
-        observer.transition(transition, Some(&life));
-        life.state = transition.new;
+        let connection =
+            Connection::new(netns, role, Origin::Observed, transition.old, ends, time, row);
+        let mut connection = Connection { owner, deferred_accept, ..connection };
+        observer.transition(transition, Some(&connection));
+        connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.ports.get_mut(row);
             row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
             row.accept_limit = least_limit(row.accept_limit, opening.accept_queue.1.into());
             row.interval.accept_depth.add(opening.accept_queue.0.into());
         }
-        self.add(transition.sock, life, observer);
+        self.add(transition.sock, connection, observer);
     }
 
-    /// Puts a life into the table and on the books.
-    fn add(&mut self, sock: SockId, life: Life, observer: &mut impl Observer) {
-        let row = self.ports.get_mut(life.row);
-        if life.established {
+    /// Puts a connection into the table and on the books.
+    fn add(&mut self, sock: SockId, connection: Connection, observer: &mut impl Observer) {
+        let row = self.ports.get_mut(connection.row);
+        if connection.established {
             row.interval.adopted += 1;
             row.gauges.open += 1;
-            row.connects_from(&life);
+            row.connects_from(&connection);
         } else {
             row.interval.attempts += 1;
             row.gauges.pending += 1;
         }
-        row.gauges.enter(life.state);
-        if let Some(owner) = &life.owner {
-            row.own(&owner.label);
+        row.gauges.enter(connection.state);
+        if let Some(owner) = &connection.owner {
+            row.add_owner(&owner.label);
         }
-        if let Some(evicted) = self.connections.insert(sock, life) {
+        if let Some(evicted) = self.connections.insert(sock, connection) {
             let time = self.now;
-            self.end_unseen(&evicted, time, observer);
+            self.close_unobserved(&evicted, time, observer);
         }
     }
 
@@ -493,12 +499,12 @@ impl Tracker {
         }
     }
 
-    /// Takes up a connection in the middle of its life, at the old state of its first record.
+    /// Takes up a connection in the middle of its connection, at the old state of its first record.
     fn adopt_from(
         &mut self,
         transition: &Transition,
         observer: &mut impl Observer,
-    ) -> Option<Place> {
+    ) -> Option<Slot> {
         let origin = self.origin_of_adopted(transition.netns);
         if origin == Origin::AfterLoss {
             self.gaps += 1;
@@ -507,7 +513,7 @@ impl Tracker {
             TcpState::SynSent => (Role::Client, false),
             _ => self.role_of(transition.netns, (transition.local, transition.remote), None),
         };
-        let mut life = self.adopted(
+        let mut connection = self.adopted(
             (transition.netns, transition.sock),
             (role, role_assumed),
             origin,
@@ -515,14 +521,14 @@ impl Tracker {
             (transition.local, transition.remote),
             transition.time,
         );
-        life.remains = self.announced.take(transition.sock, transition.time);
-        self.add(transition.sock, life, observer);
+        connection.time_wait_kind = self.early_time_waits.take(transition.sock, transition.time);
+        self.add(transition.sock, connection, observer);
         self.connections.place(transition.sock)
     }
 
-    /// Before its first walk, a namespace holds connections older than the trace.
+    /// Before its first scan, a namespace holds connections older than the trace.
     fn origin_of_adopted(&self, netns: NetnsId) -> Origin {
-        match self.namespaces.losses_at_walk(netns) {
+        match self.namespaces.losses_at_scan(netns) {
             Some(_) => Origin::AfterLoss,
             None => Origin::Preexisting,
         }
@@ -536,46 +542,57 @@ impl Tracker {
         state: TcpState,
         (local, remote): (SocketAddr, SocketAddr),
         time: Nanos,
-    ) -> Life {
-        let established = !machine::is_pending(state);
+    ) -> Connection {
+        let established = !is_pending(state);
         // It was there before the last look at open files, or is not known to it.
-        let holder = self.held.owner(sock, 0);
+        let holder = self.socket_owners.owner(sock, 0);
         let owner = match role {
             Role::Server => holder.or_else(|| self.listeners.owner(netns, local).cloned()),
             Role::Client => holder,
         };
         let key = self.row_key(netns, role, (local, remote), owner.as_deref());
         let row = self.row(key, established);
-        let life = Life::new(netns, role, origin, state, (local, remote), time, row);
-        Life { role_assumed, owner, established, met_in_state: true, ..life }
+        let connection = Connection::new(netns, role, origin, state, (local, remote), time, row);
+        Connection {
+            role_assumed,
+            owner,
+            established,
+            state_since_is_lower_bound: true,
+            ..connection
+        }
     }
 
-    fn onward(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        let Some(place) = self.bring_up_to(transition, observer) else {
+    fn apply_transition(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        let Some(place) = self.reconcile_state(transition, observer) else {
             return;
         };
-        let life = self.connections.at(place);
-        life.learn_owner(transition, &self.listeners);
-        observer.transition(transition, Some(life));
-        life.changed = transition.time;
-        life.met_in_state = false;
-        life.absent = 0;
-        let gets_through = life.enter(transition.new, self.ports.get_mut(life.row), |life| {
-            let sent = (life.origin == Origin::Born).then_some(life.since);
-            match transition.new {
-                TcpState::Established => {
-                    handshake::measure(life.role, transition, sent, life.deferred_accept)
+        let connection = self.connections.at(place);
+        connection.learn_owner(transition, &self.listeners);
+        observer.transition(transition, Some(connection));
+        connection.last_transition = transition.time;
+        connection.state_since_is_lower_bound = false;
+        connection.missed_scans = 0;
+        let gets_through =
+            connection.enter(transition.new, self.ports.get_mut(connection.row), |connection| {
+                let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
+                match transition.new {
+                    TcpState::Established => handshake::measure(
+                        connection.role,
+                        transition,
+                        sent,
+                        connection.deferred_accept,
+                    ),
+                    // A Fast Open child that is closed before its handshake is through has no time.
+                    _ => EVIDENCE_LOST,
                 }
-                // A Fast Open child that is closed before its handshake is through has no time.
-                _ => EVIDENCE_LOST,
-            }
-        });
+            });
         if gets_through {
-            life.established_at = Some(transition.time);
-            observer.established(life);
-            let (netns, role, port) = (life.netns, life.role, life.service_port());
-            let ends = (life.local(), life.remote());
-            self.ports.get_mut(life.row).connects_from(life);
+            connection.established_at = Some(transition.time);
+            observer.established(connection);
+            let (netns, role, port) =
+                (connection.netns, connection.role, connection.service_port());
+            let ends = (connection.local(), connection.remote());
+            self.ports.get_mut(connection.row).connects_from(connection);
             // A connection at the same ends takes the place of its TIME_WAIT.
             self.leave_time_wait(netns, ends, false);
             // From now on the port has a row of its own, if it had none.
@@ -583,30 +600,30 @@ impl Tracker {
         }
     }
 
-    /// Makes the life of a transition's socket agree with the transition's old state and its
-    /// addresses, which a birth may not know yet. Returns where that life is.
-    fn bring_up_to(
+    /// Makes the connection of a transition's socket agree with the transition's old state and its
+    /// addresses, which a birth may not know yet. Returns where that connection is.
+    fn reconcile_state(
         &mut self,
         transition: &Transition,
         observer: &mut impl Observer,
-    ) -> Option<Place> {
+    ) -> Option<Slot> {
         let Some(place) = self.connections.place(transition.sock) else {
             return self.adopt_from(transition, observer);
         };
-        let life = self.connections.at(place);
-        let goes_back = life.established && machine::is_pending(transition.old);
+        let connection = self.connections.at(place);
+        let goes_back = connection.established && is_pending(transition.old);
         let ends = (transition.local, transition.remote);
         let is_young = transition.old == TcpState::SynRecv;
-        if goes_back || !life.fits(transition.netns, ends, is_young) {
+        if goes_back || !connection.fits(transition.netns, ends, is_young) {
             // The socket's address is used anew: an end was lost, and a birth.
             self.gaps += 1;
-            self.lose(transition.sock, transition.time, observer);
+            self.lose_sight(transition.sock, transition.time, observer);
             return self.adopt_from(transition, observer);
         }
-        life.learn_ends(transition.local, transition.remote);
-        if life.state != transition.old {
+        connection.learn_endpoints(transition.local, transition.remote);
+        if connection.state != transition.old {
             self.gaps += 1;
-            life.enter(transition.old, self.ports.get_mut(life.row), |_| EVIDENCE_LOST);
+            connection.enter(transition.old, self.ports.get_mut(connection.row), |_| EVIDENCE_LOST);
         }
         Some(place)
     }

@@ -1,32 +1,37 @@
-//! What is known of each network namespace: which were walked, and where something has happened
+//! What is known of each network namespace: which were scanned, and where something has happened
 //! since. Bounded, as containers come and go.
 
 use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::input::{EphemeralPorts, KernelCounters, Nanos, NetnsId, WalkEnd};
+use crate::trace::{
+    counters::KernelCounters,
+    ids::NetnsId,
+    scan::{EphemeralPorts, ScanEnd},
+    time::Nanos,
+};
 
 /// More namespaces than this are not told apart: the one that was quiet for longest is forgotten,
-/// and walked anew if it still exists.
+/// and scanned anew if it still exists.
 const LIMIT: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Namespace {
-    /// Something has happened since the last walk began.
+    /// Something has happened since the last scan began.
     changed: bool,
-    /// How many losses were known when the last complete walk began; `None`: never walked.
+    /// How many losses were known when the last complete scan began; `None`: never scanned.
     losses_at_walk: Option<u64>,
     last_seen: Nanos,
-    /// When the last complete walk began.
+    /// When the last complete scan began.
     walked_at: Nanos,
-    /// That walk met connections.
+    /// That scan met connections.
     has_connections: bool,
     ephemeral_ports: Option<EphemeralPorts>,
     counters: Option<KernelCounters>,
 }
 
-/// Where there are connections, a walk is due after so long even if nothing has happened: one that
+/// Where there are connections, a scan is due after so long even if nothing has happened: one that
 /// stalls changes no state.
 const STALL_PERIOD: Nanos = 5_000_000_000;
 
@@ -34,30 +39,30 @@ const STALL_PERIOD: Nanos = 5_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     known: HashMap<NetnsId, Namespace, FxBuildHasher>,
-    /// The one that changed last and was not walked since: there is nothing to note.
+    /// The one that changed last and was not scanned since: there is nothing to note.
     changed: Option<NetnsId>,
 }
 
 impl Namespaces {
     /// Something happened there.
-    pub(super) fn change(&mut self, netns: NetnsId, now: Nanos) {
+    pub(super) fn note_transition(&mut self, netns: NetnsId, now: Nanos) {
         if self.changed != Some(netns) {
             self.at(netns, now).changed = true;
             self.changed = Some(netns);
         }
     }
 
-    /// A walk begins: what happens from here on is new again.
-    pub(super) fn walk_begins(&mut self, netns: NetnsId, now: Nanos) {
+    /// A scan begins: what happens from here on is new again.
+    pub(super) fn scan_begins(&mut self, netns: NetnsId, now: Nanos) {
         self.changed = None;
         self.at(netns, now).changed = false;
     }
 
-    /// A walk came to its end; `losses` were known when it began. Gives what the kernel had
-    /// counted by the walk before.
-    pub(super) fn walked(
+    /// A scan came to its end; `losses` were known when it began. Gives what the kernel had
+    /// counted by the scan before.
+    pub(super) fn scanned(
         &mut self,
-        end: &WalkEnd,
+        end: &ScanEnd,
         losses: u64,
         has_connections: bool,
     ) -> Option<KernelCounters> {
@@ -72,24 +77,24 @@ impl Namespaces {
         }
     }
 
-    /// When its last complete walk began.
-    pub(super) fn walked_at(&self, netns: NetnsId) -> Option<Nanos> {
+    /// When its last complete scan began.
+    pub(super) fn scanned_at(&self, netns: NetnsId) -> Option<Nanos> {
         let namespace = self.known.get(&netns)?;
         namespace.losses_at_walk.map(|_| namespace.walked_at)
     }
 
-    /// How it gives out ports, if a walk has shown that.
+    /// How it gives out ports, if a scan has shown that.
     pub(super) fn ephemeral_ports(&self, netns: NetnsId) -> Option<EphemeralPorts> {
         self.known.get(&netns)?.ephemeral_ports
     }
 
-    /// How many losses were known when it was last walked; `None`: never.
-    pub(super) fn losses_at_walk(&self, netns: NetnsId) -> Option<u64> {
+    /// How many losses were known when it was last scanned; `None`: never.
+    pub(super) fn losses_at_scan(&self, netns: NetnsId) -> Option<u64> {
         self.known.get(&netns)?.losses_at_walk
     }
 
-    /// Whether a walk could show anything new, with so many losses known by now.
-    pub(super) fn wants_walk(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
+    /// Whether a scan could show anything new, with so many losses known by now.
+    pub(super) fn wants_scan(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
         self.known.get(&netns).is_none_or(|namespace| {
             let is_old = namespace.walked_at.saturating_add(STALL_PERIOD) < now;
             namespace.changed

@@ -5,15 +5,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use rustc_hash::FxBuildHasher;
 
-use crate::input::{
-    CgroupName, Comm, Container, Holder, Names, Nanos, NetnsId, SockId, Transition,
+use crate::trace::{
+    event::Transition,
+    ids::{Comm, NetnsId, SockId},
+    names::{CgroupName, Container, Names},
+    scan::SocketHolder,
+    time::Nanos,
 };
 
 /// More cgroups than this are not told apart: containers of the rest are unknown.
 const CGROUPS_LIMIT: usize = 1 << 16;
 
 /// More sockets than this are not kept with their holders.
-const HELD_LIMIT: usize = 1 << 20;
+const SOCKETS_LIMIT: usize = 1 << 20;
 
 /// More processes than this are not kept for a socket.
 const HOLDERS_LIMIT: usize = 64;
@@ -74,7 +78,7 @@ impl Process {
 
 /// Names of what the kernel numbers, as far as they are known.
 #[derive(Debug, Default)]
-pub(crate) struct KnownNames {
+pub(crate) struct ProcessNames {
     cgroups: HashMap<u64, CgroupEntry, FxBuildHasher>,
     namespaces: HashMap<NetnsId, Arc<str>, FxBuildHasher>,
     /// Processes that have made births of late: they make many, and all share what is said of them.
@@ -90,7 +94,7 @@ struct CgroupEntry {
     container: Option<Arc<Container>>,
 }
 
-impl KnownNames {
+impl ProcessNames {
     pub(crate) fn learn(&mut self, names: &Names) {
         for (&id, CgroupName { path, container }) in &names.cgroups {
             if self.cgroups.len() < CGROUPS_LIMIT || self.cgroups.contains_key(&id) {
@@ -142,7 +146,7 @@ const YOUNG: Nanos = 100_000_000;
 
 /// The processes that hold each socket, as the last look at all open files showed it.
 #[derive(Debug, Default)]
-pub(crate) struct Held(HashMap<SockId, Holders, FxBuildHasher>);
+pub(crate) struct SocketOwners(HashMap<SockId, Holders, FxBuildHasher>);
 
 /// The processes that hold a socket.
 #[derive(Clone, Debug, Default)]
@@ -167,11 +171,11 @@ impl Holders {
     }
 }
 
-impl Held {
-    pub(crate) fn new(holders: &[Holder], names: &KnownNames) -> Self {
+impl SocketOwners {
+    pub(crate) fn new(holders: &[SocketHolder], names: &ProcessNames) -> Self {
         let mut held = Self::default();
         for holder in holders {
-            if held.0.len() >= HELD_LIMIT && !held.0.contains_key(&holder.sock) {
+            if held.0.len() >= SOCKETS_LIMIT && !held.0.contains_key(&holder.sock) {
                 continue;
             }
             let Holders { seen, processes, .. } = held
@@ -221,7 +225,7 @@ impl Held {
 /// Those of a socket's holders that own it. One that passed it on to a child of its own (a
 /// supervisor's socket activation, a prefork server's parent) does not, so long as a child holds
 /// it too, and not just in passing.
-pub(crate) fn heirs(holders: &[Process]) -> impl Iterator<Item = &Process> {
+pub(crate) fn handed_down(holders: &[Process]) -> impl Iterator<Item = &Process> {
     let lasting = || holders.iter().filter(|process| !process.passing);
     let has_heir = move |process: &Process| {
         lasting().any(|other| other.parent == process.pid && other.pid != process.pid)
@@ -231,7 +235,7 @@ pub(crate) fn heirs(holders: &[Process]) -> impl Iterator<Item = &Process> {
 
 /// The one owner of a socket; `None` if there are several of different names.
 pub(crate) fn owner_of(holders: &[Process]) -> Option<Arc<Owner>> {
-    let mut heirs = heirs(holders);
+    let mut heirs = handed_down(holders);
     let first = heirs.next()?;
     let mut owner = first.owner();
     for other in heirs {
@@ -254,9 +258,9 @@ mod tests {
     /// When the looks of these tests are.
     const LOOK: Nanos = 1_000_000_000;
 
-    fn holders(list: &[(u32, u32, &str)]) -> Vec<Holder> {
+    fn holders(list: &[(u32, u32, &str)]) -> Vec<SocketHolder> {
         list.iter()
-            .map(|&(pid, parent, comm)| Holder {
+            .map(|&(pid, parent, comm)| SocketHolder {
                 time: LOOK,
                 sock: 1,
                 born: 1,
@@ -269,7 +273,7 @@ mod tests {
     }
 
     fn owner(list: &[(u32, u32, &str)]) -> Option<(Option<u32>, String)> {
-        let held = Held::new(&holders(list), &KnownNames::default());
+        let held = SocketOwners::new(&holders(list), &ProcessNames::default());
         held.owner(1, 0).map(|owner| (owner.pid, owner.label.name.to_string()))
     }
 
@@ -286,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_socket_born_later_has_other_holders() {
-        let held = Held::new(&holders(&[(70, 1, "web")]), &KnownNames::default());
+        let held = SocketOwners::new(&holders(&[(70, 1, "web")]), &ProcessNames::default());
         assert_eq!(held.of(1, LOOK).map(|holders| holders.processes.len()), Some(1));
         assert!(held.of(1, LOOK + 1).is_none() && held.of(2, 0).is_none());
     }
@@ -295,11 +299,11 @@ mod tests {
     fn a_child_that_was_just_made_is_not_the_owner_yet() {
         let mut list = holders(&[(70, 1, "web"), (71, 70, "thread")]);
         list[1].born = LOOK - YOUNG + 1;
-        let held = Held::new(&list, &KnownNames::default());
+        let held = SocketOwners::new(&list, &ProcessNames::default());
         assert_eq!(held.owner(1, 0).and_then(|owner| owner.pid), Some(70));
         assert!(held.of(1, 0).is_some_and(|holders| holders.passing));
         // Alone it is.
-        let held = Held::new(&list[1..], &KnownNames::default());
+        let held = SocketOwners::new(&list[1..], &ProcessNames::default());
         assert_eq!(held.owner(1, 0).and_then(|owner| owner.pid), Some(71));
         assert!(held.of(1, 0).is_some_and(|holders| !holders.passing));
     }

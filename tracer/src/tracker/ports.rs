@@ -14,16 +14,18 @@ use synfin_common::{
 };
 
 use super::{
-    close::{CloseReason, Outcome},
-    connections::Life,
-    handshake::{Handshake, Unmeasured},
-    listening::Listening,
-    machine::Role,
-    owners::Label,
-    quantiles::Distribution,
-    time_wait::TimeWaits,
+    connections::Connection, histogram::LatencyHistogram, listener_gap::ListenerUptime,
+    owners::Label, time_wait::TimeWaits,
 };
-use crate::{figure::Words, input::NetnsId};
+use crate::{
+    tcp::{
+        close_reason::{CloseReason, Phase},
+        handshake::{Handshake, Unmeasured},
+        labels::Enumeration,
+        role::Role,
+    },
+    trace::ids::NetnsId,
+};
 
 /// A row's place in its table. Good for as long as something lives in the row.
 pub(crate) type RowId = u32;
@@ -73,24 +75,24 @@ pub struct Counters {
     pub adopted: u64,
     ends: [u64; CloseReason::ALL.len()],
     /// Handshakes with nothing sent twice.
-    pub clean: Distribution,
+    pub clean: LatencyHistogram,
     /// Handshakes whose SYN or SYN-ACK was sent again.
-    pub retransmitted: Distribution,
+    pub retransmitted: LatencyHistogram,
     unmeasured: [u64; Unmeasured::ALL.len()],
     /// Entries into TIME_WAIT.
     pub time_wait_entered: u64,
     /// Entries that the kernel's full table prevented.
     pub time_wait_overflowed: u64,
     /// From birth to end, of connections whose birth was seen.
-    pub lifetime: Distribution,
+    pub lifetime: LatencyHistogram,
     /// From the last received segment to the end.
-    pub idle: Distribution,
+    pub idle: LatencyHistogram,
     /// The same of those that ended abnormally.
-    pub idle_abnormal: Distribution,
+    pub idle_abnormal: LatencyHistogram,
     /// Connections waiting for accept() that each new one found on its listener.
-    pub accept_depth: Distribution,
+    pub accept_depth: LatencyHistogram,
     /// How long connections waited for accept(), microseconds.
-    pub accept_wait: Distribution,
+    pub accept_wait: LatencyHistogram,
     syn_queue: [u64; SynQueue::ALL.len()],
     /// What listeners dropped, for whatever reason.
     pub listener_drops: u64,
@@ -112,12 +114,12 @@ impl Counters {
 
     /// How many ended before they were established.
     pub fn failed(&self) -> u64 {
-        self.sum(|reason| reason.outcome() == Outcome::Failed)
+        self.sum(|reason| reason.phase() == Phase::Handshake)
     }
 
     /// How many ended after they were established.
     pub fn closed(&self) -> u64 {
-        self.sum(|reason| reason.outcome() == Outcome::Closed)
+        self.sum(|reason| reason.phase() == Phase::Established)
     }
 
     /// The sum over the reasons that `which` picks.
@@ -159,7 +161,7 @@ impl Counters {
         self.closed_first[side as usize]
     }
 
-    /// A life ended, in this state.
+    /// A connection ended, in this state.
     pub(super) fn end(&mut self, reason: CloseReason, state: TcpState) {
         self.ends[reason.index()] += 1;
         if let Some(side) = ClosedFirst::by_state(state) {
@@ -261,7 +263,8 @@ impl ClosedFirst {
     pub const ALL: [Self; 3] = [Self::Us, Self::Peer, Self::Both];
 
     /// Their names.
-    pub const WORDS: Words = Words { name: "side", all: || Self::ALL.map(Self::name).into() };
+    pub const WORDS: Enumeration =
+        Enumeration { name: "side", all: || Self::ALL.map(Self::name).into() };
 
     /// The name that every output uses.
     pub const fn name(self) -> &'static str {
@@ -272,7 +275,7 @@ impl ClosedFirst {
         }
     }
 
-    /// A life's last state tells.
+    /// A connection's last state tells.
     const fn by_state(state: TcpState) -> Option<Self> {
         match state {
             TcpState::FinWait1 | TcpState::FinWait2 => Some(Self::Us),
@@ -317,10 +320,10 @@ impl Gauges {
     }
 }
 
-/// What the last walk over the namespace's sockets showed; orphans in FIN_WAIT2 are followed from
+/// What the last scan over the namespace's sockets showed; orphans in FIN_WAIT2 are followed from
 /// there on where the kernel shows what becomes of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Walked {
+pub struct ScanGauges {
     /// Handshakes waiting for their last ACK.
     pub half_open: u64,
     /// Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT.
@@ -335,7 +338,7 @@ pub struct Walked {
     pub stalled: u64,
 }
 
-impl Walked {
+impl ScanGauges {
     /// A listener has this limit.
     pub(super) fn limit_queue(&mut self, limit: u64) {
         self.accept_limit = least_limit(self.accept_limit, limit);
@@ -370,14 +373,14 @@ pub(crate) struct Row {
     /// The gauges at the last cut.
     pub(super) opening_balance: Gauges,
     pub(super) time_waits: TimeWaits,
-    /// What each namespace's last walk showed. A row has one namespace, that of the rest many.
-    pub(super) walked: BTreeMap<NetnsId, Walked>,
+    /// What each namespace's last scan showed. A row has one namespace, that of the rest many.
+    pub(super) scanned: BTreeMap<NetnsId, ScanGauges>,
     /// Most connections seen waiting for accept() since the last cut.
     pub(super) accept_peak: u64,
     /// The limit of that on one listener, the least that a new connection found since the last cut;
     /// 0: there was none.
     pub(super) accept_limit: u64,
-    pub(super) listening: Listening,
+    pub(super) uptime: ListenerUptime,
     /// Our addresses that clients connect from, up to [`SOURCES_LIMIT`].
     pub(super) sources: Vec<IpAddr>,
     /// The owners, up to [`OWNERS_LIMIT`].
@@ -394,8 +397,8 @@ const SOURCES_LIMIT: usize = 64;
 
 impl Row {
     /// Nothing lives here: all that it holds adds up elsewhere as well.
-    fn is_lifeless(&self) -> bool {
-        self.gauges == Gauges::default() && self.time_waits.now() == 0 && self.walked.is_empty()
+    fn is_idle(&self) -> bool {
+        self.gauges == Gauges::default() && self.time_waits.now() == 0 && self.scanned.is_empty()
     }
 
     /// Takes over what a lifeless row has counted.
@@ -404,13 +407,13 @@ impl Row {
         self.opening_balance.merge(&row.opening_balance);
         self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
-        row.owners.iter().for_each(|owner| self.own(owner));
+        row.owners.iter().for_each(|owner| self.add_owner(owner));
     }
 
     /// Takes note of which address of ours it is that a client connects from.
-    pub(super) fn connects_from(&mut self, life: &Life) {
-        let source = life.local().ip();
-        if life.role == Role::Client
+    pub(super) fn connects_from(&mut self, connection: &Connection) {
+        let source = connection.local().ip();
+        if connection.role == Role::Client
             && !self.sources.contains(&source)
             && self.sources.len() < SOURCES_LIMIT
         {
@@ -420,13 +423,13 @@ impl Row {
 
     /// An orphan in FIN_WAIT2 is one no more.
     pub(super) fn lose_orphan(&mut self, netns: NetnsId) {
-        if let Some(walked) = self.walked.get_mut(&netns) {
-            walked.fin_wait2_orphans = walked.fin_wait2_orphans.saturating_sub(1);
+        if let Some(scanned) = self.scanned.get_mut(&netns) {
+            scanned.fin_wait2_orphans = scanned.fin_wait2_orphans.saturating_sub(1);
         }
     }
 
     /// Takes note of an owner.
-    pub(super) fn own(&mut self, owner: &Label) {
+    pub(super) fn add_owner(&mut self, owner: &Label) {
         if self.latest_owner.as_ref().is_some_and(|latest| latest.is_same(owner)) {
             return;
         }
@@ -437,10 +440,10 @@ impl Row {
     }
 
     /// These are the owners, and nobody else.
-    pub(super) fn own_only(&mut self, owners: impl IntoIterator<Item = Label>) {
+    pub(super) fn set_owners(&mut self, owners: impl IntoIterator<Item = Label>) {
         self.owners.clear();
         self.latest_owner = None;
-        owners.into_iter().for_each(|owner| self.own(&owner));
+        owners.into_iter().for_each(|owner| self.add_owner(&owner));
     }
 }
 
@@ -516,7 +519,7 @@ impl Ports {
             }
         }
         self.folded += 1;
-        self.rest(key.role)
+        self.other_row(key.role)
     }
 
     /// The row of `key`, if it has one.
@@ -561,7 +564,7 @@ impl Ports {
     }
 
     /// How often something was booked on the rest for want of room.
-    pub(crate) fn folded(&self) -> u64 {
+    pub(crate) fn overflowed(&self) -> u64 {
         self.folded
     }
 
@@ -575,7 +578,7 @@ impl Ports {
     }
 
     /// The row that a role's ports share which have none of their own; beyond the limit.
-    pub(crate) fn rest(&mut self, role: Role) -> RowId {
+    pub(crate) fn other_row(&mut self, role: Role) -> RowId {
         let key = RowKey { netns: 0, role, port: None, owner: None, remote: None };
         self.find(key).unwrap_or_else(|| self.add(key))
     }
@@ -626,7 +629,7 @@ impl Ports {
             for id in 0..self.rows.len() as RowId {
                 let Some((key, row)) = &self.rows[id as usize] else { continue };
                 let target = fold(*key);
-                if target == *key || !row.is_lifeless() {
+                if target == *key || !row.is_idle() {
                     continue;
                 }
                 if let Some((_, row)) = self.remove(id) {

@@ -10,16 +10,17 @@ use synfin_common::{event::Kind, port_count::SynQueue};
 
 use super::{
     Tracker,
-    close::CloseReason,
     ephemeral::{Destination, DestinationKey, Ephemeral},
+    listener_gap::ListenerUptime,
     listeners::{Listener, Listeners},
-    listening::Listening,
-    machine::Role,
+    oldest::{OldestPerState, keep_older},
     owners::Label,
-    ports::{Counters, Gauges, Row, RowKey, Walked},
-    stuck::{Stuck, keep_older},
+    ports::{Counters, Gauges, Row, RowKey, ScanGauges},
 };
-use crate::input::{KERNEL_COUNTERS, Nanos, NetnsId};
+use crate::{
+    tcp::{close_reason::CloseReason, role::Role},
+    trace::{counters::KERNEL_COUNTERS, ids::NetnsId, time::Nanos},
+};
 
 /// The books over an interval. They are kept finely; a report puts them together, see
 /// [`Snapshot::rows`].
@@ -30,30 +31,30 @@ pub struct Snapshot {
     /// When it ended.
     pub end: Nanos,
     /// Those in which there is anything to say.
-    pub(super) pages: BTreeMap<PageKey, Page>,
+    pub(super) rows_by_key: BTreeMap<SnapshotKey, KeyedStats>,
     /// What became of the kernel's records in the interval.
     pub events: Events,
-    /// What the kernel counted from the first to the last walk of each namespace in the interval,
+    /// What the kernel counted from the first to the last scan of each namespace in the interval,
     /// by [`KERNEL_COUNTERS`].
     pub kernel_counts: [u64; KERNEL_COUNTERS.len()],
     /// How full the tables are.
     pub tables: Tables,
     /// What the survey covers.
-    pub walks: Walks,
+    pub scans: ScanCoverage,
 }
 
 /// The network namespaces in which there is anything to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Walks {
+pub struct ScanCoverage {
     /// How many there are.
     pub namespaces: u64,
-    /// When the oldest of their last walks began; `None`: none was walked yet.
+    /// When the oldest of their last scans began; `None`: none was scanned yet.
     pub oldest: Option<Nanos>,
 }
 
 /// What a page of the books is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PageKey {
+pub(super) struct SnapshotKey {
     pub(super) role: Role,
     /// `None` for the rest, which has none.
     pub(super) netns: Option<NetnsId>,
@@ -66,39 +67,39 @@ pub(super) struct PageKey {
 
 /// A page of the books: a row as finely as it is kept.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Page {
+pub(super) struct KeyedStats {
     pub(super) owners: BTreeSet<Label>,
     pub(super) netns_name: Option<Arc<str>>,
-    pub(super) books: Books,
+    pub(super) stats: RowStats,
 }
 
 /// What is known of a row, or of several together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Books {
+pub(super) struct RowStats {
     pub(super) counters: Counters,
     pub(super) gauges: Gauges,
-    pub(super) opening_balance: Gauges,
+    pub(super) gauges_at_start: Gauges,
     pub(super) time_wait_now: u64,
     pub(super) time_wait_peak: u64,
-    pub(super) walked: Walked,
+    pub(super) scanned: ScanGauges,
     pub(super) accept_peak: u64,
-    pub(super) listening: Listening,
-    pub(super) stuck: Stuck,
+    pub(super) uptime: ListenerUptime,
+    pub(super) oldest: OldestPerState,
     pub(super) ephemeral: Option<Ephemeral>,
 }
 
-impl Books {
+impl RowStats {
     /// Adds those of another row in the same interval.
     pub(super) fn add(&mut self, other: &Self) {
         self.counters.merge(&other.counters);
         self.gauges.merge(&other.gauges);
-        self.opening_balance.merge(&other.opening_balance);
+        self.gauges_at_start.merge(&other.gauges_at_start);
         self.time_wait_now += other.time_wait_now;
         self.time_wait_peak += other.time_wait_peak;
-        self.walked.merge(&other.walked);
+        self.scanned.merge(&other.scanned);
         self.accept_peak = self.accept_peak.max(other.accept_peak);
-        self.listening.merge(&other.listening);
-        for (kept, oldest) in self.stuck.iter_mut().zip(&other.stuck) {
+        self.uptime.merge(&other.uptime);
+        for (kept, oldest) in self.oldest.iter_mut().zip(&other.oldest) {
             keep_older(kept, oldest.clone());
         }
         // Of several destinations, the one where most ports are used up is shown.
@@ -110,15 +111,15 @@ impl Books {
     }
 
     /// Goes on with those of the same row in the next interval.
-    fn go_on(&mut self, later: &Self) {
+    fn merge_next(&mut self, later: &Self) {
         self.counters.merge(&later.counters);
         self.gauges = later.gauges;
         self.time_wait_now = later.time_wait_now;
         self.time_wait_peak = self.time_wait_peak.max(later.time_wait_peak);
-        self.walked = later.walked;
+        self.scanned = later.scanned;
         self.accept_peak = self.accept_peak.max(later.accept_peak);
-        self.listening.merge(&later.listening);
-        self.stuck.clone_from(&later.stuck);
+        self.uptime.merge(&later.uptime);
+        self.oldest.clone_from(&later.oldest);
         self.ephemeral = later.ephemeral;
     }
 }
@@ -131,30 +132,31 @@ impl Snapshot {
 
     /// Whether any connection began, was open or ended in the interval.
     pub(crate) fn has_connections(&self) -> bool {
-        self.pages.values().any(|Page { books, .. }| {
+        self.rows_by_key.values().any(|KeyedStats { stats: books, .. }| {
             let Counters { attempts, established, adopted, .. } = &books.counters;
-            let open = books.opening_balance.open + books.gauges.open;
+            let open = books.gauges_at_start.open + books.gauges.open;
             attempts + established + adopted + open + books.counters.sum(|_| true) > 0
         })
     }
 
     /// How many connections ended for this reason, in all rows.
     pub fn ended(&self, reason: CloseReason) -> u64 {
-        self.pages.values().map(|page| page.books.counters.ended(reason)).sum()
+        self.rows_by_key.values().map(|page| page.stats.counters.ended(reason)).sum()
     }
 
     /// Goes on with the next interval: what adds up is added, what is so now is as it is then.
     pub fn go_on(&mut self, later: &Self) {
-        let nothing = Page::default();
-        for (key, page) in &mut self.pages {
-            let Page { owners, netns_name, books } = later.pages.get(key).unwrap_or(&nothing);
-            page.books.go_on(books);
+        let nothing = KeyedStats::default();
+        for (key, page) in &mut self.rows_by_key {
+            let KeyedStats { owners, netns_name, stats: books } =
+                later.rows_by_key.get(key).unwrap_or(&nothing);
+            page.stats.merge_next(books);
             page.owners.extend(owners.iter().cloned());
             page.netns_name = netns_name.clone().or(page.netns_name.take());
         }
-        for (key, page) in &later.pages {
-            if !self.pages.contains_key(key) {
-                self.pages.insert(key.clone(), page.clone());
+        for (key, page) in &later.rows_by_key {
+            if !self.rows_by_key.contains_key(key) {
+                self.rows_by_key.insert(key.clone(), page.clone());
             }
         }
         self.end = later.end;
@@ -163,7 +165,7 @@ impl Snapshot {
             *sum += count;
         }
         self.tables = later.tables;
-        self.walks = later.walks;
+        self.scans = later.scans;
     }
 }
 
@@ -243,7 +245,7 @@ pub struct Tables {
 
 impl Tracker {
     /// Ends the interval and begins the next one.
-    pub fn cut(&mut self) -> Snapshot {
+    pub fn take_snapshot(&mut self) -> Snapshot {
         let (start, end) = (self.interval_start, self.now);
         let events = self.events();
         let expired = self.expired();
@@ -251,7 +253,7 @@ impl Tracker {
             row.time_waits.expire(expired);
         }
         let destinations = self.destinations();
-        let mut stuck = self.stuck();
+        let mut oldest = self.oldest_per_row();
         let mut pages = BTreeMap::new();
         let (labels, rows) = self.ports.with_labels();
         for (id, key, row) in rows {
@@ -259,42 +261,43 @@ impl Tracker {
             if row.has_something_to_say(start) {
                 let owner = key.owner.and_then(|id| labels.get_index(id as usize)).cloned();
                 let owners = owner.clone().map_or_else(|| row.owners.clone(), |one| [one].into());
-                let mut books = row.books();
-                books.stuck = stuck.remove(&id).unwrap_or_default();
+                let mut books = row.stats();
+                books.oldest = oldest.remove(&id).unwrap_or_default();
                 books.ephemeral = destination(key)
                     .and_then(|destination| destinations.get(&destination).copied());
                 // The rest has no namespace.
                 let netns = (key.netns != 0).then_some(key.netns);
                 let netns_name = netns.and_then(|id| self.names.namespace(id)).cloned();
                 let &RowKey { role, port, remote, .. } = key;
-                let key = PageKey { role, netns, port, remote, owner };
-                pages.insert(key, Page { owners, netns_name, books });
+                let key = SnapshotKey { role, netns, port, remote, owner };
+                pages.insert(key, KeyedStats { owners, netns_name, stats: books });
             }
             row.begin_interval();
         }
-        let walks = self.walks_of(pages.keys().filter_map(|key: &PageKey| key.netns).collect());
+        let scans =
+            self.scan_coverage(pages.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
         let snapshot = Snapshot {
             start,
             end,
-            walks,
-            pages,
-            events: events.since(&self.events_cut),
+            scans,
+            rows_by_key: pages,
+            events: events.since(&self.events_at_snapshot),
             kernel_counts: std::mem::take(&mut self.kernel_counts),
             tables: Tables {
                 connections: self.connections.len() as u64,
-                settling: self.settling.len() as u64,
+                settling: self.pending_closes.len() as u64,
                 evicted: self.connections.evicted(),
-                folded: self.ports.folded(),
+                folded: self.ports.overflowed(),
             },
         };
         self.interval_start = end;
-        self.events_cut = events;
+        self.events_at_snapshot = events;
         snapshot
     }
 
-    fn walks_of(&self, namespaces: BTreeSet<NetnsId>) -> Walks {
-        let walked = namespaces.iter().filter_map(|&netns| self.namespaces.walked_at(netns));
-        Walks { namespaces: namespaces.len() as u64, oldest: walked.min() }
+    fn scan_coverage(&self, namespaces: BTreeSet<NetnsId>) -> ScanCoverage {
+        let scanned = namespaces.iter().filter_map(|&netns| self.namespaces.scanned_at(netns));
+        ScanCoverage { namespaces: namespaces.len() as u64, oldest: scanned.min() }
     }
 
     /// How far the ports are used up toward each destination of clients.
@@ -326,14 +329,14 @@ impl Tracker {
         let by_kind = self.kernel.lost;
         let edges = [Kind::Opening, Kind::Closing].map(|kind| by_kind[kind as usize]);
         let [seen, lost, left_out] = self.kernel.totals();
-        let kept_from_books = self.gate.filtered() + self.gate.waiting();
+        let kept_from_books = self.undecided.filtered() + self.undecided.waiting();
         Events {
             // A tick's counters are older than the records that came after it.
             seen: seen.max(self.received.saturating_add(lost).saturating_add(left_out)),
             delivered: self.received.saturating_sub(kept_from_books),
             lost,
             lost_edges: edges.into_iter().fold(0, u64::saturating_add),
-            filtered: left_out.saturating_add(self.gate.filtered()),
+            filtered: left_out.saturating_add(self.undecided.filtered()),
             missed: self.kernel.missed,
             gaps: self.gaps,
             unreadable: self.unreadable,
@@ -369,29 +372,29 @@ impl Row {
             || interval.resets_total() > 0
             || SynQueue::ALL.iter().any(|&what| interval.syn_queue(what) > 0)
             || interval.time_wait_entered + interval.time_wait_overflowed > 0
-            || self.listening.has_changed_since(start)
+            || self.uptime.has_changed_since(start)
             || interval.sum(|_| true) > 0
             || self.gauges != Gauges::default()
             || self.opening_balance != Gauges::default()
-            || !self.walked.is_empty()
+            || !self.scanned.is_empty()
             || self.time_waits.peak() > 0
     }
 
     /// What it has counted in the interval, which it gives away, and what is so at its end.
-    fn books(&mut self) -> Books {
-        let mut walked = Walked::default();
-        self.walked.values().for_each(|namespace| walked.merge(namespace));
-        walked.limit_queue(self.accept_limit);
-        Books {
+    fn stats(&mut self) -> RowStats {
+        let mut scanned = ScanGauges::default();
+        self.scanned.values().for_each(|namespace| scanned.merge(namespace));
+        scanned.limit_queue(self.accept_limit);
+        RowStats {
             counters: std::mem::take(&mut self.interval),
             gauges: self.gauges,
-            opening_balance: self.opening_balance,
+            gauges_at_start: self.opening_balance,
             time_wait_now: self.time_waits.now(),
             time_wait_peak: self.time_waits.peak(),
-            walked,
+            scanned,
             accept_peak: self.accept_peak,
-            listening: self.listening,
-            ..Books::default()
+            uptime: self.uptime,
+            ..RowStats::default()
         }
     }
 

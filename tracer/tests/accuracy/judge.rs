@@ -1,15 +1,22 @@
 //! What synfin makes of a recording, in the words of [`super::expected`].
 
 use synfin::{
-    decode::decode,
-    figure::Value,
-    input::ClockAnchor,
-    recording::{Frame, Reader},
-    sight::{Extra, Sight},
-    tracker::{
-        By, Closed, Handshake, Life, Limits, Observer, Role, Tracker,
-        columns::{COLUMNS, PortRow},
+    output::{
+        column::Value,
+        port_columns::{COLUMNS, PortRow},
     },
+    tcp::{
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        handshake::Handshake,
+        role::Role,
+    },
+    trace::{
+        decode::decode,
+        recording::{Frame, Reader},
+        time::ClockAnchor,
+    },
+    tracker::{Closed, Connection, Limits, Observer, Tracker},
 };
 
 use super::expected::{SERVER, Scenario};
@@ -17,9 +24,9 @@ use super::expected::{SERVER, Scenario};
 /// What was seen of a scenario.
 pub(crate) struct Seen {
     /// The connections, sorted by what is said of them.
-    pub(crate) connections: Vec<Connection>,
+    pub(crate) connections: Vec<SeenConnection>,
     rows: Vec<PortRow>,
-    sight: Sight,
+    coverage: Coverage,
     /// Hook runs that the kernel skipped: then nothing can be said.
     pub(crate) missed: u64,
     /// What is wrong with the books themselves.
@@ -28,7 +35,7 @@ pub(crate) struct Seen {
 
 /// What was seen of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Connection {
+pub(crate) struct SeenConnection {
     /// As [`Scenario::synfin`] puts it.
     pub(crate) line: String,
     /// How long its handshake took, microseconds.
@@ -38,18 +45,18 @@ pub(crate) struct Connection {
 impl Seen {
     /// Reads a recording, and keeps the books of it: by all that the kernel showed.
     pub(crate) fn of(recording: &[u8]) -> Self {
-        Self::by(recording, Sight::of)
+        Self::by(recording, Coverage::of)
     }
 
     /// The same by the tracepoints alone, whatever else was hooked.
     pub(crate) fn inferred(recording: &[u8]) -> Self {
-        Self::by(recording, |shown| Sight::of(shown).only(&[Extra::Resets]))
+        Self::by(recording, |shown| Coverage::of(shown).only(&[OptionalHook::Resets]))
     }
 
-    fn by(recording: &[u8], sight_of: impl Fn(&[String]) -> Sight) -> Self {
+    fn by(recording: &[u8], sight_of: impl Fn(&[String]) -> Coverage) -> Self {
         let mut ended = Ended::default();
         let mut tracker: Option<Tracker> = None;
-        let (mut clock, mut sight) = (ClockAnchor::default(), Sight::default());
+        let (mut clock, mut coverage) = (ClockAnchor::default(), Coverage::default());
         for frame in Reader::new(recording).expect("a recording") {
             let frame = frame.expect("a whole recording");
             if let Frame::Session(session) = &frame {
@@ -57,25 +64,25 @@ impl Seen {
                 let start = clock.monotonic_ns;
                 let filters = vec![session.filter.clone()];
                 let new = Tracker::new(Limits::default(), start).with_filters(filters);
-                sight = sight_of(&session.shown);
-                tracker = Some(new.with_sight(sight));
+                coverage = sight_of(&session.shown);
+                tracker = Some(new.with_coverage(coverage));
             } else {
                 let tracker = tracker.as_mut().expect("the session is first");
-                decode(&frame, |input| tracker.ingest(&input, &mut ended));
+                decode(&frame, |input| tracker.apply(&input, &mut ended));
             }
         }
         let mut tracker = tracker.expect("a session");
         tracker.finish(&mut ended);
-        Self::at_end(&mut tracker, (clock, sight), ended)
+        Self::at_end(&mut tracker, (clock, coverage), ended)
     }
 
     fn at_end(
         tracker: &mut Tracker,
-        (clock, sight): (ClockAnchor, Sight),
+        (clock, coverage): (ClockAnchor, Coverage),
         Ended(mut connections): Ended,
     ) -> Self {
-        connections.extend(tracker.open().map(|(_, life)| living(life)));
-        let snapshot = tracker.cut();
+        connections.extend(tracker.open().map(|(_, connection)| living(connection)));
+        let snapshot = tracker.take_snapshot();
         connections.sort();
         let events = tracker.events();
         let mut troubles = Vec::new();
@@ -84,8 +91,8 @@ impl Seen {
         }
         let (end, seconds) = (snapshot.end, (snapshot.end - snapshot.start) as f64 / 1e9);
         let rows = snapshot.rows(By::Port).into_iter();
-        let rows = rows.map(|row| PortRow { row, end, seconds, clock, sight }).collect();
-        Self { connections, rows, sight, missed: events.missed, troubles }
+        let rows = rows.map(|row| PortRow { row, end, seconds, clock, coverage }).collect();
+        Self { connections, rows, coverage, missed: events.missed, troubles }
     }
 
     /// Where it is not as it should be.
@@ -105,7 +112,7 @@ impl Seen {
                 differences.push(format!("a handshake took {us} us, not {least} to {most} ms"));
             }
         }
-        let shown = scenario.syn_queue.filter(|_| self.sight.has(Extra::SynQueue));
+        let shown = scenario.syn_queue.filter(|_| self.coverage.has(OptionalHook::SynQueue));
         let names =
             ["entered", "completed", "dropped", "expired"].map(|it| format!("syn_queue.{it}"));
         let counts = names.iter().zip(shown.into_iter().flatten());
@@ -127,7 +134,7 @@ impl Seen {
     /// fills the table.
     fn known<'a>(&self, line: &'a str) -> &'a str {
         match line.strip_suffix(" TIME_WAIT?") {
-            Some(without) if self.sight.has(Extra::TimeWait) => without,
+            Some(without) if self.coverage.has(OptionalHook::TimeWait) => without,
             _ => line,
         }
     }
@@ -160,7 +167,7 @@ impl Seen {
 }
 
 #[derive(Default)]
-struct Ended(Vec<Connection>);
+struct Ended(Vec<SeenConnection>);
 
 impl Observer for Ended {
     fn closed(&mut self, closed: &Closed) {
@@ -174,13 +181,17 @@ impl Observer for Ended {
     }
 }
 
-fn living(life: &Life) -> Connection {
-    connection(life.role, life.handshake, &format!("open {}", life.state.name()))
+fn living(connection: &Connection) -> SeenConnection {
+    self::connection(
+        connection.role,
+        connection.handshake,
+        &format!("open {}", connection.state.name()),
+    )
 }
 
-fn connection(role: Role, handshake: Option<Handshake>, end: &str) -> Connection {
+fn connection(role: Role, handshake: Option<Handshake>, end: &str) -> SeenConnection {
     let took_us = handshake.and_then(|handshake| handshake.us());
-    Connection { line: format!("{} {} {end}", role.name(), class(handshake)), took_us }
+    SeenConnection { line: format!("{} {} {end}", role.name(), class(handshake)), took_us }
 }
 
 fn class(handshake: Option<Handshake>) -> String {

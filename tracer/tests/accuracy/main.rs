@@ -17,7 +17,7 @@ use std::{
 use expected::{GROUPS, scenarios};
 use judge::Seen;
 use page::Said;
-use synfin::tracker::{Unmeasured, close::CloseReason};
+use synfin::tcp::{close_reason::CloseReason, handshake::Unmeasured};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy")

@@ -1,7 +1,7 @@
 //! Commands with all that they take, and how they exit.
 
 use clap::{Arg, Command, CommandFactory};
-use synfin::{cli::Cli, exit::Exit};
+use synfin::{cli::Cli, message::exit::Exit};
 
 use crate::markdown::{GENERATED, code, table};
 

@@ -1,6 +1,6 @@
 //! All metrics.
 
-use synfin::sink::metrics::METRICS;
+use synfin::metrics::METRICS;
 
 use super::markdown;
 

@@ -8,7 +8,7 @@ use clap_mangen::{
     Man,
     roff::{Roff, bold, roman},
 };
-use synfin::{cli::Cli, exit::Exit};
+use synfin::{cli::Cli, message::exit::Exit};
 
 use crate::commands::{cli, visible};
 

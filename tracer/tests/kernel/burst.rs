@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use synfin::recording::{Frame, Reader};
+use synfin::trace::recording::{Frame, Reader};
 
 use crate::lab::{self, Counters, Finished, MayMiss, Namespace, Pair, Report, Sock, Synfin};
 
@@ -56,11 +56,11 @@ fn a_burst_of_100_000_connections_is_counted_to_the_last() {
 #[test]
 fn losses_in_a_tiny_ring_are_counted_and_gauges_stay_right() {
     const PORT: u16 = 7211;
-    const HELD: usize = 40;
+    const BUFFERED: usize = 40;
     let connections = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
-    let mut held = Held::new(&namespace, PORT + 1, HELD);
+    let mut held = Held::new(&namespace, PORT + 1, BUFFERED);
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", "4K"]);
     held.change_amid_burst(PORT, connections);
     let report = held.finish(synfin, PORT).report();
@@ -69,7 +69,7 @@ fn losses_in_a_tiny_ring_are_counted_and_gauges_stay_right() {
     assert!(report.event("lost") > 0, "a ring of 4 KiB must lose something");
     assert!(report.event("seen") + report.missing() >= connections * RECORDS_EACH);
     assert!(report.says_lower_bounds());
-    assert_eq!(report.row("server", PORT + 1).figure("open"), HELD as u64);
+    assert_eq!(report.row("server", PORT + 1).figure("open"), BUFFERED as u64);
 }
 
 /// Checks a report of a burst against the namespace's counters; they may differ by `off` records.
@@ -202,7 +202,7 @@ pub(crate) fn scans_in(recording: impl AsRef<Path>, netns: u64) -> usize {
     let file = File::open(recording).expect("the recording");
     let frames = Reader::new(BufReader::new(file)).into_iter().flatten().map_while(Result::ok);
     let scans = frames.filter(|frame| {
-        matches!(frame, Frame::WalkEnd(end) if u64::from(end.netns) == netns && end.error.is_none())
+        matches!(frame, Frame::ScanEnd(end) if u64::from(end.netns) == netns && end.error.is_none())
     });
     scans.count()
 }

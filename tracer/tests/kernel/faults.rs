@@ -93,12 +93,12 @@ fn a_reader_stopped_for_half_a_second_loses_nothing() {
 
 #[test]
 fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_right() {
-    const HELD: usize = 40;
+    const BUFFERED: usize = 40;
     let port = PORT + 10;
     let connections = lab::scaled(20_000, 4_000) as u64;
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
-    let mut held = Held::new(&namespace, port + 1, HELD);
+    let mut held = Held::new(&namespace, port + 1, BUFFERED);
     let synfin = Synfin::watch(REPORT.into_iter().chain(["--ring-size", "256K"]));
     let memory = Memory::of(&synfin);
     synfin.process().stop();
@@ -115,13 +115,13 @@ fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_right() {
     assert!(report.says_lower_bounds());
     let said = format!("{lost} of {seen} records were lost, as the ring buffer of 256K was full");
     assert!(finished.stderr.contains(&said), "{}", finished.stderr);
-    assert_eq!(report.row("server", port + 1).figure("open"), HELD as u64);
+    assert_eq!(report.row("server", port + 1).figure("open"), BUFFERED as u64);
 }
 
 #[test]
 fn a_full_table_evicts_and_counts_what_it_evicts() {
     const MOST: u64 = 100;
-    const HELD: usize = 400;
+    const BUFFERED: usize = 400;
     let port = PORT + 20;
     let connections = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
@@ -134,7 +134,7 @@ fn a_full_table_evicts_and_counts_what_it_evicts() {
         let options = REPORT.into_iter().chain(limit).chain(["--record", recording]);
         let synfin = Synfin::watch(options);
         let memory = Memory::of(&synfin);
-        let held = Held::new(&namespace, port + 1, HELD);
+        let held = Held::new(&namespace, port + 1, BUFFERED);
         burst::burst(&namespace, port, connections);
         namespace.settle();
         let counters = namespace.counters();
@@ -150,7 +150,7 @@ fn a_full_table_evicts_and_counts_what_it_evicts() {
         rows.map(|row| figures.iter().map(|figure| row.figure(figure)).sum::<u64>()).sum()
     };
     let both = ["client", "server"];
-    let all = connections + HELD as u64;
+    let all = connections + BUFFERED as u64;
     for (name, reported, counted) in [
         ("attempts", sum(&["client"], &["attempts"]), counters.get("ActiveOpens")),
         ("clients", sum(&["client"], &["established"]), all),
@@ -164,7 +164,7 @@ fn a_full_table_evicts_and_counts_what_it_evicts() {
     let kept: u64 = report.rows().iter().map(kept).sum();
     assert!(kept <= MOST, "{kept} are kept");
     let unseen = sum(&both, &["closes.lost_sight", "failures.connect_lost_sight"]);
-    assert!(unseen + MOST + off >= 2 * HELD as u64, "only {unseen} were lost from sight");
+    assert!(unseen + MOST + off >= 2 * BUFFERED as u64, "only {unseen} were lost from sight");
     let said = format!("as no more than {MOST} are kept: --max-connections keeps more\n");
     assert!(finished.stderr.contains(&said), "{}", finished.stderr);
 
@@ -176,7 +176,7 @@ fn a_full_table_evicts_and_counts_what_it_evicts() {
     let whole = replay(&[]);
     for role in both {
         let row = whole.row(role, port + 1);
-        assert!(row.figure("open").abs_diff(HELD as u64) <= off, "{role}");
+        assert!(row.figure("open").abs_diff(BUFFERED as u64) <= off, "{role}");
     }
 }
 
@@ -212,14 +212,14 @@ fn a_scan_starved_of_cpu_delays_nothing() {
 
 #[test]
 fn losses_of_a_starved_reader_are_counted_and_gauges_stay_right() {
-    const HELD: usize = 40;
+    const BUFFERED: usize = 40;
     let port = PORT + 40;
     let connections = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
     // The tests may have been started with a low scheduling priority.
     Turn::Fair.here();
     let namespace = Namespace::new();
-    let mut held = Held::new(&namespace, port + 1, HELD);
+    let mut held = Held::new(&namespace, port + 1, BUFFERED);
     let synfin = Synfin::watch(REPORT.into_iter().chain(["--ring-size", "64K"]));
     let memory = Memory::of(&synfin);
     synfin.process().take(Turn::Idle);
@@ -234,7 +234,7 @@ fn losses_of_a_starved_reader_are_counted_and_gauges_stay_right() {
     eprintln!("{lost} of {seen} records were lost");
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
     assert_eq!(finished.stderr.contains("records were lost"), lost > 0, "{}", finished.stderr);
-    assert_eq!(report.row("server", port + 1).figure("open"), HELD as u64);
+    assert_eq!(report.row("server", port + 1).figure("open"), BUFFERED as u64);
     // A connection whose records are lost is adopted or not seen; all others are seen.
     for role in ["client", "server"] {
         let row = report.row(role, port);

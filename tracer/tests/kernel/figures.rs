@@ -4,10 +4,10 @@
 
 mod closing;
 mod ephemeral_ports;
-mod extras;
 mod handshakes;
 mod idle;
 mod listeners;
+mod optional_hooks;
 mod queues;
 mod resets;
 mod stalled;

@@ -11,8 +11,8 @@ use std::{
 use nix::libc;
 use serde_json::Value;
 use synfin::{
-    diagnose::thresholds::{CLOSE_WAIT_AGE, IDLE, LISTENER_GAP},
-    recording::{Frame, Reader, Recorder},
+    analysis::diagnose::thresholds::{CLOSE_WAIT_AGE, IDLE, LISTENER_GAP},
+    trace::recording::{Frame, Reader, Recorder},
 };
 use synfin_common::{
     event::{Closing, Kind},

@@ -13,8 +13,8 @@ use std::{
 
 use serde_json::Value;
 use synfin::{
-    enrich::cgroups::Hierarchy,
-    recording::{Frame, Reader},
+    host::cgroups::Hierarchy,
+    trace::recording::{Frame, Reader},
 };
 
 use crate::lab::{self, Actor, Cgroup, Feature, Namespace, Report, Synfin, Wire, eventually};
@@ -236,7 +236,10 @@ fn wait_for_looks(recording: &str, more: usize) {
         let file = File::open(recording).expect("the recording");
         let frames = Reader::new(BufReader::new(file)).expect("a recording");
         // The recording is still written and may end within a frame.
-        frames.map_while(Result::ok).filter(|frame| matches!(frame, Frame::Held(_))).count()
+        frames
+            .map_while(Result::ok)
+            .filter(|frame| matches!(frame, Frame::SocketHolders(_)))
+            .count()
     };
     let before = looks();
     eventually("somebody looks", || (looks() >= before + more).then_some(()));

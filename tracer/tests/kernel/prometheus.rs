@@ -1,9 +1,9 @@
 //! The metrics of `synfin serve` in a real Prometheus.
 
 mod alerts;
+mod connection;
 mod dashboard;
 mod fleet;
-mod life;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use synfin::sink::metrics::{Durations, OTHER};
+use synfin::metrics::{Durations, OTHER};
 
 use crate::{
     figures::figure_of,

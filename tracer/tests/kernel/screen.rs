@@ -111,7 +111,7 @@ fn pictures_are_drawn_of_real_traffic() {
         ("connection", "/payments\n\n\n", &["OUR STATE", "SYN-ACK", "RST"]),
     ];
     for (name, keys, parts) in pictures {
-        let still = synfin::app::still(recording.as_ref(), keys, SIZE.0, SIZE.1);
+        let still = synfin::app::draw_recording(recording.as_ref(), keys, SIZE.0, SIZE.1);
         let picture = lab::svg(&runtime.block_on(still).expect("a picture"));
         let picture = unnamed(&picture);
         for part in parts {

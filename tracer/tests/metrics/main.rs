@@ -9,14 +9,11 @@ mod tape;
 mod wire;
 
 use synfin::{
-    decode::decode,
-    input::Session,
-    recording::Frame,
-    sink::metrics::{DEFAULT_SERIES, Form, Kind, METRICS, Metrics, write},
+    metrics::{DEFAULT_SERIES, Form, Kind, METRICS, Metrics, write},
+    trace::{decode::decode, recording::Frame, session::Session},
     tracker::{Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
-
 use tape::{Sock, Tape, story};
 
 /// A trace so far, and its metrics.
@@ -40,9 +37,9 @@ impl Watched {
 
     fn take(&mut self, frames: &[Frame]) {
         for frame in frames {
-            decode(frame, |input| self.tracker.ingest(&input, &mut ()));
+            decode(frame, |input| self.tracker.apply(&input, &mut ()));
         }
-        self.metrics.take(&self.tracker.cut());
+        self.metrics.take(&self.tracker.take_snapshot());
     }
 
     /// The samples, each under its whole name.

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::Message;
-use synfin::sink::metrics::{DEFAULT_SERIES, METRICS, Metrics, Value, request};
+use synfin::metrics::{DEFAULT_SERIES, METRICS, Metrics, Value, request};
 
 use crate::{Watched, tape::story};
 

@@ -3,19 +3,30 @@
 use std::collections::BTreeMap;
 
 use synfin::{
-    figure::to_object,
-    input::{ClockAnchor, Input, Nanos, SockId},
-    sight::Sight,
+    output::{
+        column::to_object,
+        port_columns::{COLUMNS, PortRow},
+    },
+    tcp::{
+        close_reason::{CloseReason, Phase},
+        coverage::Coverage,
+        group_by::By,
+        handshake::Unmeasured,
+        role::Role,
+    },
+    trace::{
+        event::Input,
+        ids::SockId,
+        time::{ClockAnchor, Nanos},
+    },
     tracker::{
-        By, Closed, Common, Counters, Distribution, Life, Limits, Observer, Origin, Role,
-        RowSnapshot, Snapshot, Tables, Tracker, Unmeasured,
-        close::{CloseReason, Outcome},
-        columns::{COLUMNS, PortRow},
+        Closed, Common, Connection, Counters, LatencyHistogram, Limits, Observer, Origin,
+        RowSnapshot, Snapshot, Tables, Tracker,
     },
 };
 use synfin_common::{port_count::SynQueue, state::TcpState};
 
-/// What is followed over intervals: a row, or all of a role where rows without life make room.
+/// What is followed over intervals: a row, or all of a role where rows without connection make room.
 type Account = (Role, Option<u16>);
 
 /// Figures that add up over intervals, by name.
@@ -24,7 +35,7 @@ type Sums = BTreeMap<String, u64>;
 pub(crate) struct Books {
     pub(crate) tracker: Tracker,
     limits: Limits,
-    sight: Sight,
+    coverage: Coverage,
     seen: Seen,
     /// Records given.
     given: u64,
@@ -49,15 +60,15 @@ struct Seen {
 }
 
 impl Observer for Seen {
-    fn established(&mut self, life: &Life) {
-        assert!(life.handshake.is_some(), "established without a handshake: {life:?}");
+    fn established(&mut self, connection: &Connection) {
+        assert!(connection.handshake.is_some(), "established without a handshake: {connection:?}");
     }
 
     fn closed(&mut self, closed: &Closed) {
         *self.ended.entry(closed.reason).or_default() += 1;
         *self.unaudited.entry(closed.reason).or_default() += 1;
-        let established = closed.reason.outcome() == Outcome::Closed;
-        let born = closed.origin == Origin::Born;
+        let established = closed.reason.phase() == Phase::Established;
+        let born = closed.origin == Origin::Observed;
         assert!(established || closed.handshake.is_none(), "failed after a handshake: {closed:?}");
         assert!(!born || !established || closed.handshake.is_some(), "no handshake: {closed:?}");
         assert_eq!(born, closed.opened.is_some(), "{closed:?}");
@@ -68,11 +79,11 @@ impl Observer for Seen {
 }
 
 impl Books {
-    pub(crate) fn new(limits: Limits, sight: Sight, start: Nanos) -> Self {
+    pub(crate) fn new(limits: Limits, coverage: Coverage, start: Nanos) -> Self {
         Self {
-            tracker: Tracker::new(limits, start).with_sight(sight),
+            tracker: Tracker::new(limits, start).with_coverage(coverage),
             limits,
-            sight,
+            coverage,
             seen: Seen::default(),
             given: 0,
             brought_forward: BTreeMap::new(),
@@ -85,7 +96,7 @@ impl Books {
 
     pub(crate) fn take(&mut self, input: &Input) {
         self.given += u64::from(is_record(input));
-        self.tracker.ingest(input, &mut self.seen);
+        self.tracker.apply(input, &mut self.seen);
         let open = self.tracker.open().count();
         assert!(open <= self.limits.connections.max(1), "{open} connections are kept");
     }
@@ -97,12 +108,13 @@ impl Books {
 
     /// Connections that must have been missed before, dead or alive.
     pub(crate) fn found_after_loss(&self) -> usize {
-        let alive = self.tracker.open().filter(|(_, life)| life.origin == Origin::AfterLoss);
+        let alive =
+            self.tracker.open().filter(|(_, connection)| connection.origin == Origin::AfterLoss);
         self.seen.after_loss.len() + alive.count()
     }
 
     /// The living connections.
-    pub(crate) fn living(&self) -> BTreeMap<SockId, &Life> {
+    pub(crate) fn living(&self) -> BTreeMap<SockId, &Connection> {
         self.tracker.open().collect()
     }
 
@@ -130,7 +142,7 @@ impl Books {
 
     /// Cuts, and audits the cut.
     pub(crate) fn cut(&mut self) -> Snapshot {
-        let snapshot = self.tracker.cut();
+        let snapshot = self.tracker.take_snapshot();
         assert_eq!(snapshot.start, self.last_end, "intervals follow one another");
         assert!(snapshot.end >= snapshot.start);
         self.last_end = snapshot.end;
@@ -143,7 +155,7 @@ impl Books {
         self.audit_ends(&rows);
         self.audit_tables(&snapshot, &rows);
         self.audit_events(&snapshot);
-        self.reports.push(report(&snapshot, self.sight));
+        self.reports.push(report(&snapshot, self.coverage));
         snapshot
     }
 
@@ -159,7 +171,7 @@ impl Books {
         let mut accounts: BTreeMap<Account, [(u64, u64); 2]> = BTreeMap::new();
         for row in rows {
             let [start, end] = accounts.entry(self.account(row)).or_default();
-            for (sum, gauges) in [(start, row.opening_balance), (end, row.gauges)] {
+            for (sum, gauges) in [(start, row.gauges_at_start), (end, row.gauges)] {
                 *sum = (sum.0 + gauges.pending, sum.1 + gauges.open);
             }
         }
@@ -247,20 +259,20 @@ pub(crate) fn is_record(input: &Input) -> bool {
         | Input::TimeWaitChange(_)
         | Input::Accepted(_)
         | Input::UnreadableRecord => true,
-        Input::Holders(_)
+        Input::SocketHolders(_)
         | Input::Names(_)
-        | Input::WalkBegin(_)
-        | Input::Socket(_)
-        | Input::TimeWait(_)
-        | Input::WalkEnd(_)
+        | Input::ScanBegin(_)
+        | Input::ScannedSocket(_)
+        | Input::ScannedTimeWait(_)
+        | Input::ScanEnd(_)
         | Input::Tick(_)
-        | Input::UnreadableSocket => false,
+        | Input::UnreadableScan => false,
     }
 }
 
 /// What holds for a row in every interval.
 fn audit(row: &RowSnapshot) {
-    let RowSnapshot { counters, gauges, opening_balance: start, .. } = row;
+    let RowSnapshot { counters, gauges, gauges_at_start: start, .. } = row;
     assert_eq!(
         start.pending + counters.attempts,
         gauges.pending + counters.failed() + counters.established + counters.discarded,
@@ -272,9 +284,9 @@ fn audit(row: &RowSnapshot) {
         "connections: {row:?}"
     );
     for (outcome, sum) in
-        [(Outcome::Failed, counters.failed()), (Outcome::Closed, counters.closed())]
+        [(Phase::Handshake, counters.failed()), (Phase::Established, counters.closed())]
     {
-        assert_eq!(sum, counters.sum(|reason| reason.outcome() == outcome), "{outcome:?}: {row:?}");
+        assert_eq!(sum, counters.sum(|reason| reason.phase() == outcome), "{outcome:?}: {row:?}");
     }
     assert_eq!(
         counters.established,
@@ -326,7 +338,7 @@ fn sums(counters: &Counters) -> Sums {
     for what in SynQueue::ALL {
         sums.insert(format!("{what:?}"), counters.syn_queue(what));
     }
-    let mut durations = |name: &str, durations: &Distribution| {
+    let mut durations = |name: &str, durations: &LatencyHistogram| {
         for (bound, count) in durations.buckets() {
             sums.insert(format!("{name} up to {bound}"), count);
         }
@@ -347,12 +359,12 @@ fn add(totals: &mut Sums, sums: Sums) {
 }
 
 /// Every figure of every row, in each form.
-fn report(snapshot: &Snapshot, sight: Sight) -> String {
+fn report(snapshot: &Snapshot, coverage: Coverage) -> String {
     let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
     let (end, clock) = (snapshot.end, ClockAnchor::default());
     let seconds = (end - snapshot.start) as f64 / 1e9;
     for row in snapshot.rows(By::Port) {
-        let row = PortRow { row, end, seconds, clock, sight };
+        let row = PortRow { row, end, seconds, clock, coverage };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
         lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
     }

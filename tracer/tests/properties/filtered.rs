@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use synfin::{
-    filter::{Facts, Family, Filter, KnownCgroup},
-    input::{Input, Nanos, NetnsId, SockId},
-    sight::Sight,
-    tracker::{
-        Closed, Handshake, Life, Limits, Observer, Owner, Role, Tracker, close::CloseReason,
+    tcp::{close_reason::CloseReason, coverage::Coverage, handshake::Handshake, role::Role},
+    trace::{
+        event::Input,
+        filter::{Facts, Family, Filter, KnownCgroup},
+        ids::{NetnsId, SockId},
+        time::Nanos,
     },
+    tracker::{Closed, Connection, Limits, Observer, Owner, Tracker},
 };
 
 use crate::{
@@ -53,16 +55,16 @@ impl Observer for Ends {
     }
 }
 
-fn living((_, life): (SockId, &Life)) -> Option<Shown> {
-    (!life.role_assumed).then(|| Shown {
-        netns: life.netns,
-        role: life.role,
-        local: life.local(),
-        remote: life.remote(),
-        pid: client_pid(life.role, life.owner.as_deref()),
-        since: life.since,
+fn living((_, connection): (SockId, &Connection)) -> Option<Shown> {
+    (!connection.role_assumed).then(|| Shown {
+        netns: connection.netns,
+        role: connection.role,
+        local: connection.local(),
+        remote: connection.remote(),
+        pid: client_pid(connection.role, connection.owner.as_deref()),
+        since: connection.first_seen,
         ended: None,
-        handshake: life.handshake,
+        handshake: connection.handshake,
     })
 }
 
@@ -71,12 +73,12 @@ fn client_pid(role: Role, owner: Option<&Owner>) -> Option<u32> {
 }
 
 /// All connections that a tracker shows, in the order of their ends, then those that live.
-fn shown(inputs: &[Input], sight: Sight, filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
-    let tracker = Tracker::new(Limits::default(), START).with_sight(sight);
+fn shown(inputs: &[Input], coverage: Coverage, filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
+    let tracker = Tracker::new(Limits::default(), START).with_coverage(coverage);
     let mut tracker = tracker.with_filters(filters);
     let mut ends = Ends::default();
     for input in inputs {
-        tracker.ingest(input, &mut ends);
+        tracker.apply(input, &mut ends);
         let events = tracker.events();
         assert!(events.in_flight() >= 0, "{events:?}");
     }
@@ -84,17 +86,21 @@ fn shown(inputs: &[Input], sight: Sight, filters: Vec<Filter>) -> (Vec<Shown>, T
     // Some are held for a moment, until others have ended.
     ends.0.sort_by_key(|end| (end.ended.map(|(time, _)| time), end.local, end.remote, end.netns));
     let mut alive: Vec<_> = tracker.open().filter_map(living).collect();
-    alive.sort_by_key(|life| (life.since, life.local, life.remote, life.netns));
+    alive.sort_by_key(|connection| {
+        (connection.since, connection.local, connection.remote, connection.netns)
+    });
     ends.0.extend(alive);
     (ends.0, tracker)
 }
 
-fn ports(list: &'static [&'static str]) -> impl Strategy<Value = Vec<synfin::filter::PortRange>> {
+fn ports(
+    list: &'static [&'static str],
+) -> impl Strategy<Value = Vec<synfin::trace::filter::PortRange>> {
     let range = select(list).prop_map(|range| range.parse().expect("ports"));
     prop_oneof![3 => Just(Vec::new()), 1 => vec(range, 1..3)]
 }
 
-fn networks() -> impl Strategy<Value = Vec<synfin::filter::Network>> {
+fn networks() -> impl Strategy<Value = Vec<synfin::trace::filter::Network>> {
     let net = select(&["192.0.2.0/24", "198.51.100.7", "::/0", "0.0.0.0/0", "192.0.2.80/32"][..]);
     prop_oneof![3 => Just(Vec::new()), 1 => vec(net.prop_map(|net| net.parse().expect("a network")), 1..3)]
 }
@@ -161,10 +167,10 @@ proptest! {
         let mut world = World::after(&before, shows_all);
         acts.iter().for_each(|act| world.happens(act));
         let inputs = world.told();
-        let (all, _) = shown(&inputs, world.sight, Vec::new());
+        let (all, _) = shown(&inputs, world.coverage, Vec::new());
         let expected: Vec<_> =
             all.into_iter().filter(|connection| matches(&filter, connection)).collect();
-        let (found, tracker) = shown(&inputs, world.sight, vec![filter]);
+        let (found, tracker) = shown(&inputs, world.coverage, vec![filter]);
         prop_assert_eq!(found, expected);
         let events = tracker.events();
         prop_assert_eq!(events.gaps, 0);
@@ -181,9 +187,9 @@ proptest! {
         let mut world = World::after(&[], shows_all);
         acts.iter().for_each(|act| world.happens(act));
         let inputs = world.told();
-        let (one, _) = shown(&inputs, world.sight, filters[..1].to_vec());
+        let (one, _) = shown(&inputs, world.coverage, filters[..1].to_vec());
         let both: Vec<_> =
             one.into_iter().filter(|connection| matches(&filters[1], connection)).collect();
-        prop_assert_eq!(shown(&inputs, world.sight, filters).0, both);
+        prop_assert_eq!(shown(&inputs, world.coverage, filters).0, both);
     }
 }

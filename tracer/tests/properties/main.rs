@@ -3,26 +3,34 @@
 //! `PROPTEST_CASES` sets how many of each are tried.
 
 mod books;
+mod coverage;
 mod filtered;
 mod mangle;
 mod remains;
-mod sight;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::{collection::vec, prelude::*, sample::Index};
-use synfin::{
-    decode::decode,
-    input::{Input, NetnsId, SockId, WalkBegin},
-    recording::Frame,
-    sight::{Extra, Sight},
-    tracker::{By, Limits, Role, Tracker, close::CloseReason},
-};
-use synfin_common::{event::Kind, state::TcpState};
-
 use books::Books;
 use mangle::{Mangle, mangle, wild_input};
+use proptest::{collection::vec, prelude::*, sample::Index};
+use synfin::{
+    tcp::{
+        close_reason::CloseReason,
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        role::Role,
+    },
+    trace::{
+        decode::decode,
+        event::Input,
+        ids::{NetnsId, SockId},
+        recording::Frame,
+        scan::ScanBegin,
+    },
+    tracker::{Limits, Tracker},
+};
+use synfin_common::{event::Kind, state::TcpState};
 use world::{Act, NAMESPACES, SECOND, START, World, act, lossless_act};
 
 /// As many cases as the environment says, or `default`.
@@ -70,7 +78,7 @@ impl Mangled {
         let inputs = self.inputs();
         let mut cuts: Vec<_> = self.cuts.iter().map(|cut| cut.index(inputs.len() + 1)).collect();
         cuts.sort();
-        let mut books = Books::new(limits, sight(self.shows_all), START);
+        let mut books = Books::new(limits, coverage(self.shows_all), START);
         let mut done = 0;
         for cut in cuts {
             inputs[done..cut].iter().for_each(|input| books.take(input));
@@ -96,8 +104,12 @@ fn bytes_of_a_record() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// All that any kernel shows, or what all do.
-fn sight(shows_all: bool) -> Sight {
-    if shows_all { Sight::of(&Extra::ALL.map(Extra::name)) } else { Sight::default() }
+fn coverage(shows_all: bool) -> Coverage {
+    if shows_all {
+        Coverage::of(&OptionalHook::ALL.map(OptionalHook::name))
+    } else {
+        Coverage::default()
+    }
 }
 
 /// From none to more than is needed.
@@ -121,7 +133,7 @@ proptest! {
         limits in limits(),
         shows_all in any::<bool>(),
     ) {
-        let mut books = Books::new(limits, sight(shows_all), START);
+        let mut books = Books::new(limits, coverage(shows_all), START);
         for input in &inputs {
             books.take(input);
             books.cut();
@@ -134,11 +146,11 @@ proptest! {
         limits in limits(),
         shows_all in any::<bool>(),
     ) {
-        let mut books = Books::new(limits, sight(shows_all), START);
+        let mut books = Books::new(limits, coverage(shows_all), START);
         for (is_walk, records) in frames {
             let frame = if is_walk {
-                books.take(&Input::WalkBegin(WalkBegin { netns: 0, time: START }));
-                Frame::Walked(records.concat().into())
+                books.take(&Input::ScanBegin(ScanBegin { netns: 0, time: START }));
+                Frame::Scanned(records.concat().into())
             } else {
                 let sized = |record: &Vec<u8>| {
                     [&(record.len() as u32).to_le_bytes(), &record[..]].concat()
@@ -170,18 +182,18 @@ proptest! {
         shows_all in any::<bool>(),
     ) {
         let mut world = World::after(&before, shows_all);
-        let mut books = Books::new(Limits::default(), world.sight, START);
-        let mut walked = BTreeSet::new();
+        let mut books = Books::new(Limits::default(), world.coverage, START);
+        let mut scanned = BTreeSet::new();
         for act in &acts {
             world.happens(act);
             for input in world.told() {
                 let before = adopted(&books);
                 books.take(&input);
                 let newcomers: Vec<_> = adopted(&books).difference(&before).copied().collect();
-                let expected = newcomers.iter().all(|(netns, _)| !walked.contains(netns));
+                let expected = newcomers.iter().all(|(netns, _)| !scanned.contains(netns));
                 prop_assert!(expected, "{newcomers:x?} are adopted by {input:?}");
-                if let Input::WalkEnd(end) = input && end.error.is_none() {
-                    walked.insert(end.netns);
+                if let Input::ScanEnd(end) = input && end.error.is_none() {
+                    scanned.insert(end.netns);
                 }
             }
         }
@@ -206,7 +218,7 @@ proptest! {
         shows_all in any::<bool>(),
     ) {
         let mut world = World::after(&before, shows_all);
-        let mut books = Books::new(Limits { rows, ..Limits::default() }, world.sight, START);
+        let mut books = Books::new(Limits { rows, ..Limits::default() }, world.coverage, START);
         let cuts: Vec<_> = cuts.iter().map(|cut| cut.index(acts.len() + 1)).collect();
         for (place, act) in acts.iter().enumerate() {
             world.happens(act);
@@ -223,14 +235,14 @@ proptest! {
 /// The living connections whose birth was not seen.
 fn adopted(books: &Books) -> BTreeSet<(NetnsId, SockId)> {
     let lives = books.living().into_iter();
-    let adopted = lives.filter(|(_, life)| life.is_adopted());
-    adopted.map(|(sock, life)| (life.netns, sock)).collect()
+    let adopted = lives.filter(|(_, connection)| connection.is_adopted());
+    adopted.map(|(sock, connection)| (connection.netns, sock)).collect()
 }
 
-/// Lets the world rest, and walks over it until the tracker wants no more.
+/// Lets the world rest, and scans over it until the tracker wants no more.
 fn settle(world: &mut World, books: &mut Books) {
     const ROUNDS: usize = 5;
-    // What nobody counts or sees is found when a namespace is walked for another reason.
+    // What nobody counts or sees is found when a namespace is scanned for another reason.
     let walk_all = world.uncounted || world.unseen;
     let take = |world: &mut World, books: &mut Books| {
         world.told().iter().for_each(|input| books.take(input));
@@ -241,21 +253,25 @@ fn settle(world: &mut World, books: &mut Books) {
         world.tick();
         take(world, books);
         for netns in NAMESPACES {
-            if walk_all || books.tracker.wants_walk(netns) {
+            if walk_all || books.tracker.wants_scan(netns) {
                 world.is_walked(netns);
                 take(world, books);
             }
         }
     }
-    let wanted = |tracker: &Tracker| NAMESPACES.iter().any(|&netns| tracker.wants_walk(netns));
+    let wanted = |tracker: &Tracker| NAMESPACES.iter().any(|&netns| tracker.wants_scan(netns));
     assert!(!wanted(&books.tracker), "walks are wanted still after {ROUNDS} rounds");
 }
 
 /// What the books say must be so in the world.
 fn agree(world: &World, books: &mut Books) {
     let known = books.living();
-    let known: BTreeMap<_, _> =
-        known.iter().map(|(&sock, life)| (sock, (life.netns, life.state, life.remote()))).collect();
+    let known: BTreeMap<_, _> = known
+        .iter()
+        .map(|(&sock, connection)| {
+            (sock, (connection.netns, connection.state, connection.remote()))
+        })
+        .collect();
     let true_ones: BTreeMap<_, _> = world
         .connections()
         .map(|(sock, socket)| (sock, (socket.netns, socket.state, socket.remote)))
@@ -265,7 +281,7 @@ fn agree(world: &World, books: &mut Books) {
     let known: BTreeSet<_> = books
         .living()
         .into_iter()
-        .filter(|(_, life)| life.role == Role::Client && !life.role_assumed)
+        .filter(|(_, connection)| connection.role == Role::Client && !connection.role_assumed)
         .map(|(sock, _)| sock)
         .collect();
     let clients = world.connections().filter(|(_, socket)| socket.role == Role::Client);
@@ -282,9 +298,9 @@ fn agree(world: &World, books: &mut Books) {
     let states = world.connections().map(|(_, socket)| socket.state);
     let pending = states.filter(|state| matches!(state, TcpState::SynSent | TcpState::SynRecv));
     assert_eq!(sum(|row| row.gauges.pending), pending.count() as u64, "pending");
-    assert_eq!(sum(|row| row.walked.listeners), world.listeners() as u64, "listeners");
-    let time_waits = sum(|row| row.time_wait_now + row.walked.fin_wait2_orphans) as usize;
-    let possible = match world.sight.has(Extra::TimeWait) {
+    assert_eq!(sum(|row| row.scanned.listeners), world.listeners() as u64, "listeners");
+    let time_waits = sum(|row| row.time_wait_now + row.scanned.fin_wait2_orphans) as usize;
+    let possible = match world.coverage.has(OptionalHook::TimeWait) {
         true => world.time_waits().len()..=world.time_waits().len(),
         false => world.time_waits_by_age(),
     };

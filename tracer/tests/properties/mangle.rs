@@ -3,10 +3,15 @@
 use std::{net::SocketAddr, ops::Range};
 
 use proptest::{prelude::*, sample::Index};
-use synfin::input::{
-    Accepted, Closing, Counters, EphemeralPorts, Input, KERNEL_COUNTERS, KernelCounters, Nanos,
-    NetnsId, Opening, PortCount, Remains, Reset, ResetWay, Reuse, SockId, Tick, TimeWaitChange,
-    TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
+use synfin::trace::{
+    counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
+    event::{
+        Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
+        TimeWaitKind, Transition,
+    },
+    ids::{NetnsId, SockId},
+    scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, TimeWaitReuse},
+    time::Nanos,
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -89,15 +94,15 @@ fn set_time(input: &mut Input, time: Nanos) {
         Input::TimeWaitEntry(entry) => entry.time = time,
         Input::TimeWaitChange(change) => change.time = time,
         Input::Accepted(accepted) => accepted.time = time,
-        Input::WalkBegin(begin) => begin.time = time,
-        Input::Socket(socket) => socket.time = time,
-        Input::WalkEnd(end) => end.ended = time,
+        Input::ScanBegin(begin) => begin.time = time,
+        Input::ScannedSocket(socket) => socket.time = time,
+        Input::ScanEnd(end) => end.ended = time,
         Input::Tick(tick) => tick.time = time,
-        Input::Holders(holders) => holders.iter_mut().for_each(|holder| holder.time = time),
-        Input::TimeWait(_)
+        Input::SocketHolders(holders) => holders.iter_mut().for_each(|holder| holder.time = time),
+        Input::ScannedTimeWait(_)
         | Input::Names(_)
         | Input::UnreadableRecord
-        | Input::UnreadableSocket => {}
+        | Input::UnreadableScan => {}
     }
 }
 
@@ -116,9 +121,9 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         12 => transition().prop_map(Input::Transition),
         1 => (time(), sock(), reset_way())
-            .prop_map(|(time, sock, way)| Input::Reset(Reset { time, sock, way })),
+            .prop_map(|(time, sock, direction)| Input::Reset(Reset { time, sock, direction })),
         2 => (time(), sock(), remains())
-            .prop_map(|(time, sock, remains)| TimeWaitEntry { time, sock, remains })
+            .prop_map(|(time, sock, kind)| TimeWaitEntry { time, sock, kind })
             .prop_map(Input::TimeWaitEntry),
         3 => (time(), netns(), end(), end(), any::<bool>())
             .prop_map(|(time, netns, local, remote, is_gone)| TimeWaitChange {
@@ -127,24 +132,24 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
             .prop_map(Input::TimeWaitChange),
         1 => (time(), sock()).prop_map(|(time, sock)| Input::Accepted(Accepted { time, sock })),
         2 => (netns(), time())
-            .prop_map(|(netns, time)| Input::WalkBegin(WalkBegin { netns, time })),
-        6 => walked_socket().prop_map(Input::Socket),
-        3 => walked_time_wait().prop_map(Input::TimeWait),
-        3 => walk_end().prop_map(Input::WalkEnd),
+            .prop_map(|(netns, time)| Input::ScanBegin(ScanBegin { netns, time })),
+        6 => walked_socket().prop_map(Input::ScannedSocket),
+        3 => walked_time_wait().prop_map(Input::ScannedTimeWait),
+        3 => walk_end().prop_map(Input::ScanEnd),
         2 => (time(), counters(), prop::collection::vec(port_count(), 0..3))
             .prop_map(|(time, counters, ports)| Input::Tick(Tick { time, counters, ports })),
         1 => Just(Input::UnreadableRecord),
-        1 => Just(Input::UnreadableSocket),
+        1 => Just(Input::UnreadableScan),
     ]
 }
 
-fn walk_end() -> impl Strategy<Value = WalkEnd> {
+fn walk_end() -> impl Strategy<Value = ScanEnd> {
     let error = prop::option::weighted(0.2, Just("gone".to_owned()));
     let counters = (time(), any::<[u64; KERNEL_COUNTERS.len()]>())
         .prop_map(|(time, counts)| KernelCounters { time, counts });
     let facts = (prop::option::of(ephemeral_ports()), prop::option::of(counters));
     (netns(), time(), time(), error, facts).prop_map(
-        |(netns, begun, ended, error, (ephemeral_ports, counters))| WalkEnd {
+        |(netns, begun, ended, error, (ephemeral_ports, counters))| ScanEnd {
             netns,
             begun,
             ended,
@@ -157,7 +162,9 @@ fn walk_end() -> impl Strategy<Value = WalkEnd> {
 
 /// Settings that a kernel has, or a damaged recording.
 pub(crate) fn ephemeral_ports() -> impl Strategy<Value = EphemeralPorts> {
-    let reuse = prop::sample::select(&[Reuse::Never, Reuse::Loopback, Reuse::Always][..]);
+    let reuse = prop::sample::select(
+        &[TimeWaitReuse::Never, TimeWaitReuse::Loopback, TimeWaitReuse::Always][..],
+    );
     (any::<[u16; 3]>(), reuse, any::<u32>()).prop_map(
         |([first, last, reserved], reuse, reuse_after_ms)| EphemeralPorts {
             first,
@@ -180,16 +187,19 @@ fn port_count() -> impl Strategy<Value = PortCount> {
     })
 }
 
-pub(crate) fn reset_way() -> impl Strategy<Value = ResetWay> {
+pub(crate) fn reset_way() -> impl Strategy<Value = ResetDirection> {
     let reason = prop::sample::select(ResetReason::ALL);
     prop_oneof![
-        Just(ResetWay::Received),
-        (reason, any::<bool>()).prop_map(|(reason, answer)| ResetWay::Sent { reason, answer }),
+        Just(ResetDirection::Received),
+        (reason, any::<bool>())
+            .prop_map(|(reason, answer)| ResetDirection::Sent { reason, answer }),
     ]
 }
 
-fn remains() -> impl Strategy<Value = Remains> {
-    prop::sample::select(&[Remains::TimeWait, Remains::FinWait2, Remains::Nothing][..])
+fn remains() -> impl Strategy<Value = TimeWaitKind> {
+    prop::sample::select(
+        &[TimeWaitKind::TimeWait, TimeWaitKind::FinWait2, TimeWaitKind::Nothing][..],
+    )
 }
 
 fn sock() -> impl Strategy<Value = SockId> {
@@ -270,10 +280,10 @@ fn transition() -> impl Strategy<Value = Transition> {
     })
 }
 
-fn walked_socket() -> impl Strategy<Value = WalkedSocket> {
+fn walked_socket() -> impl Strategy<Value = ScannedSocket> {
     let what = (time(), sock(), state(), end(), end());
     (what, any::<Option<bool>>(), small_count(), small_count()).prop_map(
-        |((time, sock, state, local, remote), port_by_connect, waiting, limit)| WalkedSocket {
+        |((time, sock, state, local, remote), port_by_connect, waiting, limit)| ScannedSocket {
             time,
             sock,
             state,
@@ -291,10 +301,10 @@ fn walked_socket() -> impl Strategy<Value = WalkedSocket> {
     )
 }
 
-fn walked_time_wait() -> impl Strategy<Value = WalkedTimeWait> {
+fn walked_time_wait() -> impl Strategy<Value = ScannedTimeWait> {
     let remaining_ms = prop_oneof![Just(0), 0..60_000u32, Just(u32::MAX)];
     (any::<bool>(), any::<Option<bool>>(), end(), end(), remaining_ms).prop_map(
-        |(fin_wait2, port_by_connect, local, remote, remaining_ms)| WalkedTimeWait {
+        |(fin_wait2, port_by_connect, local, remote, remaining_ms)| ScannedTimeWait {
             fin_wait2,
             port_by_connect,
             local,

@@ -4,8 +4,13 @@
 use std::net::SocketAddr;
 
 use synfin::{
-    input::{Input, Nanos, NetnsId, Remains, TimeWaitChange, WalkedTimeWait},
-    tracker::Role,
+    tcp::role::Role,
+    trace::{
+        event::{Input, TimeWaitChange, TimeWaitKind},
+        ids::NetnsId,
+        scan::ScannedTimeWait,
+        time::Nanos,
+    },
 };
 
 use crate::world::{MILLISECOND, SECOND};
@@ -29,9 +34,9 @@ pub(crate) struct TimeWait {
     expiry: Nanos,
     /// By how much the timer is late.
     lateness: Nanos,
-    /// Its entry was told of, or a walk that has come to its end met it.
+    /// Its entry was told of, or a scan that has come to its end met it.
     pub(crate) is_known: bool,
-    /// The walk that goes on has met it.
+    /// The scan that goes on has met it.
     pub(crate) is_met: bool,
 }
 
@@ -56,11 +61,11 @@ impl TimeWait {
         netns: NetnsId,
         (local, remote): (SocketAddr, SocketAddr),
         role: Role,
-        remains: Remains,
+        remains: TimeWaitKind,
         now: Nanos,
         future: Future,
     ) -> Self {
-        let in_fin_wait2 = remains == Remains::FinWait2;
+        let in_fin_wait2 = remains == TimeWaitKind::FinWait2;
         let length = if in_fin_wait2 { FIN_TIMEOUT } else { TIME_WAIT_LENGTH };
         Self {
             netns,
@@ -107,9 +112,9 @@ impl TimeWait {
         Input::TimeWaitChange(TimeWaitChange { time, netns, local, remote, is_gone })
     }
 
-    /// What a walk says of it.
+    /// What a scan says of it.
     pub(crate) fn as_met(&self, now: Nanos) -> Input {
-        Input::TimeWait(WalkedTimeWait {
+        Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: self.in_fin_wait2,
             port_by_connect: Some(self.role == Role::Client),
             local: self.local,

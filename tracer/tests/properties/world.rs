@@ -1,5 +1,5 @@
 //! A world with TCP in it: namespaces, sockets that live by the kernel's rules, and a kernel side
-//! that reports on them and walks over them; with all [hooks](synfin::sight::Extra) that there are,
+//! that reports on them and scans over them; with all [hooks](synfin::tcp::coverage::Extra) that there are,
 //! or with the tracepoints only. What it tells is plausible by construction, and it knows the truth
 //! that a tracker should arrive at.
 
@@ -10,12 +10,21 @@ use std::{
 
 use proptest::{prelude::*, sample::Index};
 use synfin::{
-    input::{
-        Accepted, Closing, Comm, Counters, Input, Nanos, NetnsId, Opening, PortCount, Remains,
-        Reset, ResetWay, SockId, Tick, TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket,
+    tcp::{
+        coverage::{Coverage, OptionalHook},
+        role::Role,
     },
-    sight::{Extra, Sight},
-    tracker::{Distribution, Role},
+    trace::{
+        counters::{Counters, PortCount, Tick},
+        event::{
+            Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitEntry, TimeWaitKind,
+            Transition,
+        },
+        ids::{Comm, NetnsId, SockId},
+        scan::{ScanBegin, ScanEnd, ScannedSocket},
+        time::Nanos,
+    },
+    tracker::LatencyHistogram,
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -38,7 +47,7 @@ const SERVICE_PORTS: [u16; 4] = [22, 80, 443, 8080];
 /// A record of a state is made a moment before the state is stored.
 const STORE_DELAY: Nanos = 10 * MILLISECOND;
 
-/// connect() reports SYN_SENT a moment before a walk can meet the socket.
+/// connect() reports SYN_SENT a moment before a scan can meet the socket.
 const CONNECT_DELAY: Nanos = SECOND;
 
 /// Something happens.
@@ -92,7 +101,7 @@ pub(crate) enum Act {
     WalkBegins {
         netns: Index,
     },
-    /// The walker comes past some sockets.
+    /// The scanner comes past some sockets.
     WalkGoesOn {
         unlucky: bool,
     },
@@ -222,9 +231,9 @@ pub(crate) struct Socket {
     pub(crate) remote: SocketAddr,
     before: TcpState,
     changed: Nanos,
-    /// It was reported on, or met by a walk.
+    /// It was reported on, or met by a scan.
     told_of: bool,
-    /// The last walk came past without meeting it.
+    /// The last scan came past without meeting it.
     missed: bool,
     /// When it was born, if it was since the start.
     born: Option<Nanos>,
@@ -247,7 +256,7 @@ const LONGEST_WALK: Nanos = 400 * MILLISECOND;
 pub(crate) struct World {
     pub(crate) now: Nanos,
     /// The hooks beyond the tracepoints: all or none.
-    pub(crate) sight: Sight,
+    pub(crate) coverage: Coverage,
     sockets: BTreeMap<SockId, Socket>,
     /// Addresses of sockets that are no more, to be used again, the last one first.
     free: Vec<SockId>,
@@ -257,7 +266,7 @@ pub(crate) struct World {
     ended: Vec<Nanos>,
     /// Handshakes in SYN queues.
     half_open: Vec<(NetnsId, u16)>,
-    walk: Option<Walk>,
+    scan: Option<Walk>,
     /// What was counted at ports since the last tick.
     counted: BTreeMap<(NetnsId, u16, SynQueue), u64>,
     counters: Counters,
@@ -265,7 +274,7 @@ pub(crate) struct World {
     skipping: Option<bool>,
     /// The hook was skipped, and the kernel did not count it.
     pub(crate) uncounted: bool,
-    /// Something ended that only a walk shows.
+    /// Something ended that only a scan shows.
     pub(crate) unseen: bool,
     /// Connections that there were at the start or were born since.
     pub(crate) births: u64,
@@ -276,13 +285,13 @@ pub(crate) struct World {
     /// Handshakes to which something happened in a SYN queue.
     pub(crate) in_syn_queue: BTreeMap<SynQueue, u64>,
     /// How long those waited for accept() that it has taken.
-    pub(crate) waits: Distribution,
+    pub(crate) waits: LatencyHistogram,
     /// Ends that left a TIME_WAIT.
     pub(crate) entered: u64,
     /// Ends that were due one and left none.
     pub(crate) overflowed: u64,
     /// Ends that were due one when the kernel's table was full.
-    pub(crate) doubtful: u64,
+    pub(crate) unconfirmed: u64,
     told: Vec<Input>,
 }
 
@@ -290,13 +299,14 @@ impl World {
     /// A world in which `before` happened before anybody looked; and the kernel shows all that any
     /// does, or its tracepoints only.
     pub(crate) fn after(before: &[Act], shows_all: bool) -> Self {
-        let extras = if shows_all { &Extra::ALL.map(Extra::name)[..] } else { &[] };
-        let mut world = Self::new(START - 500 * SECOND, Sight::of(extras));
+        let optional_hooks =
+            if shows_all { &OptionalHook::ALL.map(OptionalHook::name)[..] } else { &[] };
+        let mut world = Self::new(START - 500 * SECOND, Coverage::of(optional_hooks));
         for act in before {
             world.happens(act);
         }
         world.pass(START.saturating_sub(world.now));
-        let Self { now, sight, mut sockets, free, next_port, mut time_waits, half_open, .. } =
+        let Self { now, coverage, mut sockets, free, next_port, mut time_waits, half_open, .. } =
             world;
         for socket in sockets.values_mut() {
             (socket.told_of, socket.born) = (false, None);
@@ -304,22 +314,22 @@ impl World {
         time_waits.iter_mut().for_each(|time_wait| time_wait.is_known = false);
         let births = sockets.values().filter(|socket| socket.state != TcpState::Listen).count();
         let births = births as u64;
-        let new = Self::new(now, sight);
+        let new = Self::new(now, coverage);
         Self { sockets, free, next_port, time_waits, half_open, births, ..new }
     }
 
     /// In which nothing is yet.
-    fn new(now: Nanos, sight: Sight) -> Self {
+    fn new(now: Nanos, coverage: Coverage) -> Self {
         Self {
             now,
-            sight,
+            coverage,
             sockets: BTreeMap::new(),
             free: (1..=24).rev().map(|number| 0xffff_8880_0000_0000 + number * 0x1000).collect(),
             next_port: 0,
             time_waits: Vec::new(),
             ended: Vec::new(),
             half_open: Vec::new(),
-            walk: None,
+            scan: None,
             counted: BTreeMap::new(),
             counters: Counters::default(),
             losing: 0,
@@ -330,10 +340,10 @@ impl World {
             ends: 0,
             asked: 0,
             in_syn_queue: BTreeMap::new(),
-            waits: Distribution::default(),
+            waits: LatencyHistogram::default(),
             entered: 0,
             overflowed: 0,
-            doubtful: 0,
+            unconfirmed: 0,
             told: Vec::new(),
         }
     }
@@ -414,9 +424,9 @@ impl World {
     pub(crate) fn happens(&mut self, act: &Act) {
         self.pass(1_000);
         match act {
-            Act::Wait(time) => match self.walk.as_ref().filter(|walk| walk.bucket < BUCKETS) {
-                Some(walk) => {
-                    let left = (walk.begun + LONGEST_WALK).saturating_sub(self.now);
+            Act::Wait(time) => match self.scan.as_ref().filter(|scan| scan.bucket < BUCKETS) {
+                Some(scan) => {
+                    let left = (scan.begun + LONGEST_WALK).saturating_sub(self.now);
                     self.pass((*time).min(left / 4));
                 }
                 None => self.pass(*time),
@@ -444,13 +454,13 @@ impl World {
             Act::TimeWaitIsReset { which } => {
                 if !self.time_waits.is_empty() {
                     self.time_wait_ends(which.index(self.time_waits.len()));
-                    self.unseen |= !self.sight.has(Extra::TimeWait);
+                    self.unseen |= !self.coverage.has(OptionalHook::TimeWait);
                 }
             }
             Act::ResetArrives { sock } => {
                 if let Some(sock) = self.pick(sock, |socket| socket.state != TcpState::Listen) {
-                    let way = ResetWay::Received;
-                    let reset = Reset { time: self.now, sock, way };
+                    let way = ResetDirection::Received;
+                    let reset = Reset { time: self.now, sock, direction: way };
                     self.report(Kind::ResetReceived, Input::Reset(reset));
                 }
             }
@@ -463,7 +473,7 @@ impl World {
         }
     }
 
-    /// A whole walk that meets all there is.
+    /// A whole scan that meets all there is.
     pub(crate) fn is_walked(&mut self, netns: NetnsId) {
         self.walk_begins(netns);
         self.walk_ends(false);
@@ -484,7 +494,7 @@ impl World {
     }
 
     fn is_walking(&self) -> bool {
-        self.walk.as_ref().is_some_and(|walk| walk.bucket < BUCKETS)
+        self.scan.as_ref().is_some_and(|scan| scan.bucket < BUCKETS)
     }
 
     fn pick(&self, index: &Index, which: impl Fn(&Socket) -> bool) -> Option<SockId> {
@@ -506,7 +516,7 @@ impl World {
     /// Something befalls a handshake in a SYN queue.
     fn count(&mut self, (netns, port): (NetnsId, u16), what: SynQueue) {
         *self.in_syn_queue.entry(what).or_default() += 1;
-        if self.sight.has(Extra::SynQueue) {
+        if self.coverage.has(OptionalHook::SynQueue) {
             *self.counted.entry((netns, port, what)).or_default() += 1;
         }
     }
@@ -623,15 +633,15 @@ impl World {
         let reset = evidence.reset.filter(|_| !is_orderly || peer_is_slow);
         let remains = (is_orderly && reset.is_none()).then(|| match peer_is_slow {
             _ if flags.contains(Flags::TIME_WAIT_FULL) && !evidence.finds_a_place => {
-                Remains::Nothing
+                TimeWaitKind::Nothing
             }
-            true => Remains::FinWait2,
-            false => Remains::TimeWait,
+            true => TimeWaitKind::FinWait2,
+            false => TimeWaitKind::TimeWait,
         });
         if let Some(remains) = remains {
-            let entry = TimeWaitEntry { time: self.now, sock, remains };
+            let entry = TimeWaitEntry { time: self.now, sock, kind: remains };
             self.report(Kind::TimeWaitEntry, Input::TimeWaitEntry(entry));
-            self.doubtful += u64::from(flags.contains(Flags::TIME_WAIT_FULL));
+            self.unconfirmed += u64::from(flags.contains(Flags::TIME_WAIT_FULL));
         }
         self.enters(sock, next, flags, Some(evidence), None);
         if next != TcpState::Close {
@@ -644,13 +654,13 @@ impl World {
         }
         self.ends += 1;
         if let Some((reason, answer)) = reset {
-            let way = ResetWay::Sent { reason, answer };
-            let reset = Reset { time: self.now, sock, way };
+            let way = ResetDirection::Sent { reason, answer };
+            let reset = Reset { time: self.now, sock, direction: way };
             self.report(Kind::ResetSent, Input::Reset(reset));
         }
         match remains {
             None => {}
-            Some(Remains::Nothing) => self.overflowed += 1,
+            Some(TimeWaitKind::Nothing) => self.overflowed += 1,
             Some(remains) => {
                 self.entered += 1;
                 let Socket { netns, local, remote, role, .. } = socket;
@@ -735,11 +745,13 @@ impl World {
     /// Says whether the record came through.
     fn report(&mut self, kind: Kind, record: Input) -> bool {
         let extra = match kind {
-            Kind::TimeWaitEntry | Kind::TimeWaitTurn | Kind::TimeWaitExit => Some(Extra::TimeWait),
-            Kind::Accepted => Some(Extra::AcceptWait),
+            Kind::TimeWaitEntry | Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+                Some(OptionalHook::TimeWait)
+            }
+            Kind::Accepted => Some(OptionalHook::AcceptWait),
             _ => None,
         };
-        if extra.is_some_and(|extra| !self.sight.has(extra)) {
+        if extra.is_some_and(|extra| !self.coverage.has(extra)) {
             return false;
         }
         if let Some(counted) = self.skipping.take() {
@@ -758,11 +770,11 @@ impl World {
     }
 
     fn walk_begins(&mut self, netns: NetnsId) {
-        if self.walk.is_none() {
-            self.told.push(Input::WalkBegin(WalkBegin { netns, time: self.now }));
+        if self.scan.is_none() {
+            self.told.push(Input::ScanBegin(ScanBegin { netns, time: self.now }));
             self.pass(1_000);
             self.time_waits.iter_mut().for_each(|time_wait| time_wait.is_met = false);
-            self.walk = Some(Walk {
+            self.scan = Some(Walk {
                 netns,
                 begun: self.now,
                 bucket: 0,
@@ -772,12 +784,12 @@ impl World {
         }
     }
 
-    /// The walker comes past the next bucket. If it is `unlucky`, it meets the states of before
+    /// The scanner comes past the next bucket. If it is `unlucky`, it meets the states of before
     /// where it can, and passes over what it met the last time.
     fn walk_goes_on(&mut self, unlucky: bool) {
-        let Some(mut walk) = self.walk.take() else { return };
-        if walk.bucket < BUCKETS {
-            let mine = |netns, key| netns == walk.netns && key % BUCKETS == walk.bucket;
+        let Some(mut scan) = self.scan.take() else { return };
+        if scan.bucket < BUCKETS {
+            let mine = |netns, key| netns == scan.netns && key % BUCKETS == scan.bucket;
             for (&sock, socket) in &mut self.sockets {
                 if !mine(socket.netns, sock >> 12) {
                     continue;
@@ -791,32 +803,32 @@ impl World {
                 let met = if passes_over { None } else { socket.as_met(sock, self.now, late) };
                 socket.missed = met.is_none();
                 socket.told_of |= met.is_some();
-                walk.findings.extend(met);
+                scan.findings.extend(met);
             }
             for time_wait in &mut self.time_waits {
                 if mine(time_wait.netns, time_wait.remote.port().into()) {
-                    walk.findings.push(time_wait.as_met(self.now));
+                    scan.findings.push(time_wait.as_met(self.now));
                     time_wait.is_met = true;
                 }
             }
-            walk.bucket += 1;
-            walk.ended = self.now;
+            scan.bucket += 1;
+            scan.ended = self.now;
         }
-        self.walk = Some(walk);
+        self.scan = Some(scan);
     }
 
     fn walk_ends(&mut self, fails: bool) {
         while self.is_walking() && !fails {
             self.walk_goes_on(false);
         }
-        let Some(walk) = self.walk.take() else { return };
+        let Some(scan) = self.scan.take() else { return };
         let error = fails.then(|| "no such namespace".to_owned());
         if !fails {
             self.time_waits.iter_mut().for_each(|time_wait| time_wait.is_known |= time_wait.is_met);
         }
-        let Walk { netns, begun, findings, ended, .. } = walk;
+        let Walk { netns, begun, findings, ended, .. } = scan;
         self.told.extend(findings);
-        self.told.push(Input::WalkEnd(WalkEnd {
+        self.told.push(Input::ScanEnd(ScanEnd {
             netns,
             begun,
             ended,
@@ -834,7 +846,7 @@ impl Socket {
             return None;
         }
         let is_client = self.role == Role::Client;
-        Some(Input::Socket(WalkedSocket {
+        Some(Input::ScannedSocket(ScannedSocket {
             time: now,
             sock,
             state,

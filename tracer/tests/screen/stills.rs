@@ -4,14 +4,14 @@ use ratatui::{
     buffer::{Buffer, Cell},
     style::{Color, Modifier},
 };
-use synfin::{app::still, recording::Frame};
+use synfin::{app::draw_recording, trace::recording::Frame};
+use synfin_common::state::TcpState::{Close, SynSent};
 use tempfile::TempDir;
 
 use crate::{
     approved::compare,
     tape::{Sock, Tape, recording, story, story_with_losses},
 };
-use synfin_common::state::TcpState::{Close, SynSent};
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (200, 50)];
 
@@ -98,7 +98,7 @@ fn any_size_will_do() {
 #[test]
 fn ten_thousand_scanned_ports_are_harmless() {
     let mut tape = Tape::begin();
-    tape.walk(&[]);
+    tape.scan(&[]);
     for n in 0..10_000_u64 {
         let sock = Sock::new(n + 1, "192.0.2.10:33001", &format!("203.0.113.80:{}", n + 1));
         tape.at(n / 10).birth(sock, (Close, SynSent), Some((666, b"\x1b[2Jscan\n")));
@@ -120,7 +120,7 @@ fn drawn(frames: &[Frame], keys: &str, width: u16, height: u16) -> Buffer {
     let dir = TempDir::new().unwrap();
     let file = recording(&dir, frames);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(still(file.as_ref(), keys, width, height)).unwrap()
+    runtime.block_on(draw_recording(file.as_ref(), keys, width, height)).unwrap()
 }
 
 fn cells(screen: &Buffer) -> impl Iterator<Item = &Cell> {

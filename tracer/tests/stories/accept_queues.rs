@@ -1,8 +1,12 @@
 //! How many wait for accept(), as their successors find it.
 
 use synfin::{
-    input::{Comm, Input, Opening, Transition, WalkedSocket},
-    tracker::Role,
+    tcp::role::Role,
+    trace::{
+        event::{Input, Opening, Transition},
+        ids::Comm,
+        scan::ScannedSocket,
+    },
 };
 use synfin_common::state::TcpState::*;
 
@@ -27,12 +31,12 @@ fn the_depth_is_what_new_connections_find() {
     for depth in 0..6 {
         story.child_finds(10 + u64::from(depth), 80, (depth, 20));
     }
-    story.walk(HERE, &[WalkedSocket { accept_queue: (6, 20), ..listener.met_in(Listen) }]);
+    story.scan(HERE, &[ScannedSocket { accept_queue: (6, 20), ..listener.met_in(Listen) }]);
     let row = story.row(Role::Server, 80);
     let depth = &row.counters.accept_depth;
     assert_eq!(depth.count(), 6);
     assert_eq!([depth.quantile(0.5), depth.quantile(0.99)], [Some(2), Some(5)]);
-    assert_eq!((row.accept_peak, row.walked.accept_queue, row.walked.accept_limit), (6, 6, 20));
+    assert_eq!((row.accept_peak, row.scanned.accept_queue, row.scanned.accept_limit), (6, 6, 20));
 }
 
 #[test]
@@ -41,7 +45,7 @@ fn a_burst_between_walks_is_in_the_peak() {
     let mut story = Story::after_walks();
     story.listens(listener, "server");
     story.child_finds(2, 80, (17, 20));
-    story.walk(HERE, &[WalkedSocket { accept_queue: (0, 20), ..listener.met_in(Listen) }]);
+    story.scan(HERE, &[ScannedSocket { accept_queue: (0, 20), ..listener.met_in(Listen) }]);
     assert_eq!(story.row(Role::Server, 80).accept_peak, 17);
     // It belongs to its interval.
     let row = story.row(Role::Server, 80);
@@ -52,10 +56,10 @@ fn a_burst_between_walks_is_in_the_peak() {
 fn of_several_limits_the_least_counts() {
     let [one, other, idle] = [1, 2, 3].map(|id| Sock::listener(id, 80));
     let mut story = Story::after_walks();
-    let met = |sock: Sock, accept_queue| WalkedSocket { accept_queue, ..sock.met_in(Listen) };
-    story.walk(HERE, &[met(one, (3, 128)), met(other, (2, 20)), met(idle, (0, 4096))]);
+    let met = |sock: Sock, accept_queue| ScannedSocket { accept_queue, ..sock.met_in(Listen) };
+    story.scan(HERE, &[met(one, (3, 128)), met(other, (2, 20)), met(idle, (0, 4096))]);
     let row = story.row(Role::Server, 80);
-    assert_eq!((row.walked.accept_queue, row.walked.accept_limit), (5, 20));
+    assert_eq!((row.scanned.accept_queue, row.scanned.accept_limit), (5, 20));
     assert_eq!(row.accept_peak, 3, "of one listener");
 }
 
@@ -66,9 +70,9 @@ fn where_no_walk_has_met_a_listener_its_children_tell_the_limit() {
     story.listens(listener, "server");
     story.child_finds(2, 80, (0, 128));
     story.child_finds(3, 80, (1, 20));
-    assert_eq!(story.row(Role::Server, 80).walked.accept_limit, 20);
+    assert_eq!(story.row(Role::Server, 80).scanned.accept_limit, 20);
     // It belongs to its interval.
-    assert_eq!(story.row(Role::Server, 80).walked.accept_limit, 0);
+    assert_eq!(story.row(Role::Server, 80).scanned.accept_limit, 0);
 }
 
 /// How many waited for accept(), and the longest.
@@ -91,7 +95,7 @@ fn a_connection_waits_from_its_birth_until_accept_takes_it() {
     assert_eq!(waits(&mut story), (0, None), "it is accepted once");
     // Closed by its peer before, it waits all the same.
     let second = Sock { remote: at("198.51.100.7:50001"), ..Sock::child(3, 80) };
-    story.life(second, &[SynRecv, Established, CloseWait]);
+    story.connection(second, &[SynRecv, Established, CloseWait]);
     story.is_accepted(second);
     assert_eq!(waits(&mut story), (1, Some(3)));
 }
@@ -100,7 +104,7 @@ fn a_connection_waits_from_its_birth_until_accept_takes_it() {
 fn how_long_an_older_one_has_waited_is_not_known() {
     let (old, lost) = (Sock::child(2, 80), Sock::child(3, 80));
     let mut story = Story::new().exact();
-    story.walk(HERE, &[Sock::listener(1, 80).met_in(Listen), old.met_in(Established)]);
+    story.scan(HERE, &[Sock::listener(1, 80).met_in(Listen), old.met_in(Established)]);
     story.is_accepted(old);
     // Of this one the birth was lost.
     story.goes(lost, (Established, CloseWait));

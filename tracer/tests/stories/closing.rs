@@ -1,8 +1,9 @@
 //! Who closed first, and for how long nothing had come before the end.
 
 use synfin::{
-    input::{Closing, Input, Transition},
-    tracker::{ClosedFirst, close::CloseReason},
+    tcp::close_reason::CloseReason,
+    trace::event::{Closing, Input, Transition},
+    tracker::ClosedFirst,
 };
 use synfin_common::{
     event::Flags,
@@ -26,7 +27,7 @@ fn who_sends_the_first_fin_has_closed_first() {
     for (path, first) in paths {
         let sock = Sock::client(1, 40_000);
         let mut story = Story::after_walks();
-        story.life(sock, &[SynSent, Established]);
+        story.connection(sock, &[SynSent, Established]);
         let mut old = Established;
         for &state in path.iter().chain([&Close]) {
             if old != state {
@@ -45,7 +46,7 @@ fn who_sends_the_first_fin_has_closed_first() {
 #[test]
 fn an_attempt_that_fails_was_closed_by_nobody() {
     let mut story = Story::after_walks();
-    story.life(Sock::client(1, 40_000), &[SynSent, Close]);
+    story.connection(Sock::client(1, 40_000), &[SynSent, Close]);
     story.finish();
     let row = story.only_row();
     assert_eq!(row.counters.failed(), 1);
@@ -55,7 +56,7 @@ fn an_attempt_that_fails_was_closed_by_nobody() {
 /// A connection that ends after it had received nothing for so long.
 fn ends_idle(story: &mut Story, id: u64, err: u8, idle_ms: Option<u32>) {
     let sock = Sock::client(id, 40_000 + id as u16);
-    story.life(sock, &[SynSent, Established]);
+    story.connection(sock, &[SynSent, Established]);
     let closing = Closing { bytes_acked: 1, bytes_received: 0, unread: 0, idle_ms };
     let end = story.transition(sock, (Established, Close));
     let flags =

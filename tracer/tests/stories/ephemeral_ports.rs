@@ -3,15 +3,19 @@
 use std::net::SocketAddr;
 
 use synfin::{
-    input::{EphemeralPorts, Input, Opening, Reuse, Transition},
-    tracker::{By, Ephemeral, Role},
+    tcp::{group_by::By, role::Role},
+    trace::{
+        event::{Input, Opening, Transition},
+        scan::{EphemeralPorts, TimeWaitReuse},
+    },
+    tracker::Ephemeral,
 };
 use synfin_common::state::TcpState::{self, *};
 
 use crate::story::{HERE, Sock, Story, at};
 
 /// 100 ports.
-fn hundred(reuse: Reuse) -> EphemeralPorts {
+fn hundred(reuse: TimeWaitReuse) -> EphemeralPorts {
     EphemeralPorts { first: 40_000, last: 40_099, reserved: 0, reuse, reuse_after_ms: 1000 }
 }
 
@@ -20,7 +24,7 @@ impl Story {
     fn with_ports(ephemeral_ports: Option<EphemeralPorts>) -> Self {
         let mut story = Self::new();
         story.ephemeral_ports = ephemeral_ports;
-        story.walk(HERE, &[]);
+        story.scan(HERE, &[]);
         story
     }
 
@@ -44,7 +48,7 @@ impl Story {
     }
 
     fn ephemeral(&mut self, by: By) -> Vec<Option<Ephemeral>> {
-        let rows = self.tracker.cut().rows(by).into_iter();
+        let rows = self.tracker.take_snapshot().rows(by).into_iter();
         rows.filter(|row| row.role == Role::Client).map(|row| row.ephemeral).collect()
     }
 
@@ -57,7 +61,7 @@ impl Story {
 #[test]
 fn ports_are_shared_by_all_who_connect_to_a_destination() {
     let to = at("192.0.2.80:443");
-    let mut story = Story::with_ports(Some(hundred(Reuse::Never)));
+    let mut story = Story::with_ports(Some(hundred(TimeWaitReuse::Never)));
     for id in 0..40 {
         story.connects(if id % 2 == 0 { "one" } else { "other" }, to, id);
     }
@@ -80,7 +84,7 @@ fn ports_are_shared_by_all_who_connect_to_a_destination() {
 #[test]
 fn every_destination_has_all_ports_and_the_worst_is_shown() {
     let [one, other] = [at("192.0.2.80:443"), at("192.0.2.81:443")];
-    let mut story = Story::with_ports(Some(hundred(Reuse::Never)));
+    let mut story = Story::with_ports(Some(hundred(TimeWaitReuse::Never)));
     for id in 0..10 {
         story.connects("one", one, id);
     }
@@ -91,7 +95,7 @@ fn every_destination_has_all_ports_and_the_worst_is_shown() {
     for id in 40..90 {
         story.connects("one", at("192.0.2.80:80"), id);
     }
-    let rows = story.tracker.cut().rows(By::Port);
+    let rows = story.tracker.take_snapshot().rows(By::Port);
     let found: Vec<_> =
         rows.iter().filter_map(|row| row.ephemeral).map(|it| (it.remote, it.used)).collect();
     assert_eq!(found, [(one.ip(), 50), (other.ip(), 30)]);
@@ -107,32 +111,32 @@ fn what_is_not_known_is_not_guessed() {
     let mut story = Story::with_ports(None);
     story.connects("one", to, 1);
     assert_eq!(story.ephemeral(By::Port), [None]);
-    // A later walk finds the settings; one that cannot does not forget them.
-    story.ephemeral_ports = Some(hundred(Reuse::Never));
+    // A later scan finds the settings; one that cannot does not forget them.
+    story.ephemeral_ports = Some(hundred(TimeWaitReuse::Never));
     let sock = Sock { remote: to, ..Sock::client(1, 40_001) };
-    story.walk(HERE, &[sock.met_in(Established)]);
+    story.scan(HERE, &[sock.met_in(Established)]);
     assert_eq!(story.only_ephemeral().used, 1);
     story.ephemeral_ports = None;
-    story.walk(HERE, &[sock.met_in(Established)]);
+    story.scan(HERE, &[sock.met_in(Established)]);
     assert_eq!(story.only_ephemeral().ports, 100);
 }
 
 #[test]
 fn servers_use_no_ephemeral_ports() {
-    let mut story = Story::with_ports(Some(hundred(Reuse::Never)));
+    let mut story = Story::with_ports(Some(hundred(TimeWaitReuse::Never)));
     story.listens(Sock::listener(1, 80), "server");
-    story.life(Sock::child(2, 80), &[SynRecv, Established]);
+    story.connection(Sock::child(2, 80), &[SynRecv, Established]);
     assert_eq!(story.row(Role::Server, 80).ephemeral, None);
 }
 
 #[test]
 fn attempts_take_ports_too_and_what_has_expired_does_not() {
     let to = at("192.0.2.80:443");
-    let mut story = Story::with_ports(Some(hundred(Reuse::Never)));
+    let mut story = Story::with_ports(Some(hundred(TimeWaitReuse::Never)));
     let sock = story.connects("one", to, 0);
     story.closes(sock);
     for id in 1..4 {
-        story.life(Sock { remote: to, ..Sock::client(id, 40_000) }, &[SynSent]);
+        story.connection(Sock { remote: to, ..Sock::client(id, 40_000) }, &[SynSent]);
     }
     assert_eq!(story.only_ephemeral().used, 4);
     story.wait(70);
@@ -141,7 +145,7 @@ fn attempts_take_ports_too_and_what_has_expired_does_not() {
 
 /// What is foreseen after `seconds` in each of which one connects and stays, and two connect and
 /// close.
-fn foreseen(reuse: Reuse, seconds: u64) -> Ephemeral {
+fn foreseen(reuse: TimeWaitReuse, seconds: u64) -> Ephemeral {
     let to = at("192.0.2.80:443");
     let mut story = Story::with_ports(Some(hundred(reuse)));
     story.rows();
@@ -158,7 +162,7 @@ fn foreseen(reuse: Reuse, seconds: u64) -> Ephemeral {
 
 #[test]
 fn at_the_rate_of_the_interval_the_ports_will_be_used_up() {
-    let found = foreseen(Reuse::Never, 10);
+    let found = foreseen(TimeWaitReuse::Never, 10);
     assert_eq!(found.used, 30);
     // 70 are left for three a second.
     let seconds = found.exhausted_in.expect("an end");
@@ -167,7 +171,7 @@ fn at_the_rate_of_the_interval_the_ports_will_be_used_up() {
 
 #[test]
 fn where_time_waits_are_reused_only_the_living_use_ports_up() {
-    let found = foreseen(Reuse::Always, 10);
+    let found = foreseen(TimeWaitReuse::Always, 10);
     assert_eq!(found.used, 30);
     // 10 live, and two TIME_WAITs are too young at any time: 88 are left for one a second.
     let seconds = found.exhausted_in.expect("an end");
@@ -177,7 +181,7 @@ fn where_time_waits_are_reused_only_the_living_use_ports_up() {
 #[test]
 fn without_growth_there_is_no_end() {
     let to = at("192.0.2.80:443");
-    let mut story = Story::with_ports(Some(hundred(Reuse::Never)));
+    let mut story = Story::with_ports(Some(hundred(TimeWaitReuse::Never)));
     for id in 0..50 {
         story.connects("one", to, id);
     }
@@ -191,7 +195,7 @@ fn without_growth_there_is_no_end() {
 #[test]
 fn all_are_taken_at_once() {
     let to = at("192.0.2.80:443");
-    let mut story = Story::with_ports(Some(hundred(Reuse::Never)));
+    let mut story = Story::with_ports(Some(hundred(TimeWaitReuse::Never)));
     for id in 0..100 {
         story.connects("one", to, id);
     }
@@ -211,17 +215,17 @@ fn every_address_of_ours_has_all_ports_however_it_became_known() {
     let other = Sock { id: 2, ..other };
     for preexisting in [false, true] {
         let mut story = Story::new();
-        story.ephemeral_ports = Some(hundred(Reuse::Never));
-        let met = |sock: Sock| synfin::input::WalkedSocket {
+        story.ephemeral_ports = Some(hundred(TimeWaitReuse::Never));
+        let met = |sock: Sock| synfin::trace::scan::ScannedSocket {
             port_by_connect: Some(true),
             ..sock.met_in(Established)
         };
         if preexisting {
-            story.walk(HERE, &[met(one), met(other)]);
+            story.scan(HERE, &[met(one), met(other)]);
         } else {
-            story.walk(HERE, &[]);
-            story.life(one, &[SynSent, Established]);
-            story.life(other, &[SynSent, Established]);
+            story.scan(HERE, &[]);
+            story.connection(one, &[SynSent, Established]);
+            story.connection(other, &[SynSent, Established]);
         }
         let found = story.only_ephemeral();
         assert_eq!((found.used, found.ports), (2, 200), "preexisting: {preexisting}");

@@ -1,8 +1,12 @@
 //! Evidence that comes after the last record of a connection: in time, late, or never.
 
 use synfin::{
-    input::{Closing, Input, Reset, ResetWay, Transition, WalkedSocket},
-    tracker::{By, Limits, close::CloseReason},
+    tcp::{close_reason::CloseReason, group_by::By},
+    trace::{
+        event::{Closing, Input, Reset, ResetDirection, Transition},
+        scan::ScannedSocket,
+    },
+    tracker::Limits,
 };
 use synfin_common::{
     event::Flags,
@@ -19,12 +23,12 @@ const ECONNRESET: u8 = 104;
 
 impl Story {
     /// A reset is sent for the socket, or arrived for it.
-    fn resets(&mut self, sock: Sock, way: ResetWay) {
-        self.tell(Input::Reset(Reset { time: self.now, sock: sock.id, way }));
+    fn resets(&mut self, sock: Sock, way: ResetDirection) {
+        self.tell(Input::Reset(Reset { time: self.now, sock: sock.id, direction: way }));
     }
 
     pub(crate) fn answers_by_reset(&mut self, sock: Sock, reason: ResetReason) {
-        self.resets(sock, ResetWay::Sent { reason, answer: true });
+        self.resets(sock, ResetDirection::Sent { reason, answer: true });
     }
 
     /// Its last record, with this evidence.
@@ -37,14 +41,14 @@ impl Story {
     /// Closed by our application, up to FIN_WAIT2; and then the kernel says CLOSE, with a
     /// TIME_WAIT, or because data came with the ACK of our FIN.
     pub(crate) fn ends_as_if_by_us(&mut self, sock: Sock) {
-        self.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        self.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         self.ends(sock, FinWait2, ORPHAN, 0);
     }
 
     /// Closed by our application; then data comes, or a reset: which looks alike at first.
     fn ends_after_data_or_reset(&mut self, sock: Sock) {
-        self.life(sock, &[SynSent, Established, FinWait1]);
-        self.resets(sock, ResetWay::Received);
+        self.connection(sock, &[SynSent, Established, FinWait1]);
+        self.resets(sock, ResetDirection::Received);
         self.ends(sock, FinWait1, ORPHAN, ECONNRESET);
     }
 }
@@ -57,7 +61,7 @@ fn what_the_kernel_answers_in_the_same_breath_decides() {
     assert_eq!(story.reasons(), [], "it is held");
     story.answers_by_reset(sock, AbortOnData);
     assert_eq!(story.reasons(), [CloseReason::ResetByUsDataAfterClose]);
-    assert_eq!(story.tracker.cut().tables.settling, 0);
+    assert_eq!(story.tracker.take_snapshot().tables.settling, 0);
 }
 
 #[test]
@@ -133,14 +137,14 @@ fn while_it_is_held_a_connection_is_shown_as_open() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
     story.ends_as_if_by_us(sock);
-    let cut = story.tracker.cut();
+    let cut = story.tracker.take_snapshot();
     assert_eq!((cut.tables.connections, cut.tables.settling), (0, 1));
     let cut = cut.rows(By::Port);
     assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (1, 0));
     story.wait_ms(50);
-    let cut = story.tracker.cut().rows(By::Port);
+    let cut = story.tracker.take_snapshot().rows(By::Port);
     assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (0, 1));
-    assert_eq!(cut[0].opening_balance.open, 1);
+    assert_eq!(cut[0].gauges_at_start.open, 1);
 }
 
 #[test]
@@ -152,13 +156,13 @@ fn a_socket_that_is_used_anew_settles_its_last_end() {
         let mut story = Story::after_walks();
         story.ends_as_if_by_us(first);
         match anew {
-            "a connection" => story.life(second, &[SynSent]),
+            "a connection" => story.connection(second, &[SynSent]),
             "a listener" => story.listens(third, "server"),
             _ => {
                 story.walk_begins(HERE);
                 story.meets_time_wait(first, 59_999);
                 let met = second.met_in(Established);
-                story.tell(Input::Socket(WalkedSocket { time: story.now, ..met }));
+                story.tell(Input::ScannedSocket(ScannedSocket { time: story.now, ..met }));
                 story.walk_ends(HERE, None);
             }
         }
@@ -194,7 +198,7 @@ fn the_end_of_the_trace_settles_all() {
     assert_eq!(story.reasons(), []);
     story.finish();
     assert_eq!(story.reasons(), [CloseReason::ClosedByUs; 3]);
-    let cut = story.tracker.cut();
+    let cut = story.tracker.take_snapshot();
     assert_eq!((cut.tables.settling, cut.rows(By::Port)[0].counters.closed()), (0, 3));
 }
 
@@ -237,7 +241,7 @@ fn a_time_wait_is_taken_back_while_a_walk_goes_on() {
     let row = story.only_row();
     assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (1, 1));
 
-    // It ended before the walk began, and the evidence comes during it.
+    // It ended before the scan began, and the evidence comes during it.
     let third = Sock::client(3, 40_002);
     story.ends_as_if_by_us(third);
     story.walk_begins(HERE);

@@ -2,17 +2,23 @@
 //! did.
 
 use synfin::{
-    filter::Filter,
-    input::{Closing, Comm, Input, Nanos, Opening, Transition, WalkedSocket},
-    tracker::{Role, RowSnapshot},
+    tcp::role::Role,
+    trace::{
+        event::{Closing, Input, Opening, Transition},
+        filter::Filter,
+        ids::Comm,
+        scan::ScannedSocket,
+        time::Nanos,
+    },
+    tracker::RowSnapshot,
 };
 use synfin_common::state::TcpState::*;
 
 use crate::story::{ELSEWHERE, HERE, SECOND, Sock, Story};
 
-/// What a walk finds of a listener that has dropped so many.
-fn dropped(listener: Sock, drops: u32) -> WalkedSocket {
-    WalkedSocket { drops, ..listener.met_in(Listen) }
+/// What a scan finds of a listener that has dropped so many.
+fn dropped(listener: Sock, drops: u32) -> ScannedSocket {
+    ScannedSocket { drops, ..listener.met_in(Listen) }
 }
 
 impl Story {
@@ -36,7 +42,7 @@ fn drops_are_counted_as_they_grow() {
     story.listens(listener, "server");
     let mut seen = Vec::new();
     for drops in [0, 3, 3, 10] {
-        story.walk(HERE, &[dropped(listener, drops)]);
+        story.scan(HERE, &[dropped(listener, drops)]);
         seen.push(story.row(Role::Server, 80).counters.listener_drops);
     }
     story.stops(listener, 12);
@@ -48,13 +54,13 @@ fn drops_are_counted_as_they_grow() {
 fn what_an_older_listener_has_dropped_before_is_not_counted() {
     let listener = Sock::listener(1, 80);
     let mut story = Story::new();
-    story.walk(HERE, &[dropped(listener, 1_000_000)]);
+    story.scan(HERE, &[dropped(listener, 1_000_000)]);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 0);
-    story.walk(HERE, &[dropped(listener, 1_000_004)]);
+    story.scan(HERE, &[dropped(listener, 1_000_004)]);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 4);
     story.stops(listener, 1_000_005);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 1);
-    // And one that closes before any walk has met it is not known at all.
+    // And one that closes before any scan has met it is not known at all.
     let mut story = Story::new();
     story.stops(listener, 1_000_000);
     assert!(story.rows().iter().all(|row| row.counters.listener_drops == 0));
@@ -64,8 +70,8 @@ fn what_an_older_listener_has_dropped_before_is_not_counted() {
 fn the_kernels_count_of_drops_wraps_around() {
     let listener = Sock::listener(1, 80);
     let mut story = Story::new();
-    story.walk(HERE, &[dropped(listener, u32::MAX - 1)]);
-    story.walk(HERE, &[dropped(listener, 3)]);
+    story.scan(HERE, &[dropped(listener, u32::MAX - 1)]);
+    story.scan(HERE, &[dropped(listener, 3)]);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 5);
 }
 
@@ -78,7 +84,7 @@ fn what_a_socket_has_dropped_as_a_listener_before_is_not_counted_again() {
     let again = story.transition(listener, (Close, Listen));
     let opening = Opening { cgroup: 0, accept_queue: (7, 0), comm: Comm::default() };
     story.tell(Input::Transition(Transition { opening: Some(opening), ..again }));
-    story.walk(HERE, &[dropped(listener, 9)]);
+    story.scan(HERE, &[dropped(listener, 9)]);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 9);
 }
 
@@ -88,7 +94,7 @@ fn drops_of_several_listeners_on_a_port_add_up() {
     let mut story = Story::after_walks();
     story.listens(one, "server");
     story.listens(other, "server");
-    story.walk(HERE, &[dropped(one, 3), dropped(other, 4)]);
+    story.scan(HERE, &[dropped(one, 3), dropped(other, 4)]);
     story.stops(one, 5);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 9);
 }
@@ -99,8 +105,8 @@ fn a_listener_at_a_lost_ones_address_has_not_dropped_billions() {
     let listener = Sock::listener(1, 80);
     let mut story = Story::after_walks();
     story.listens(listener, "server");
-    story.walk(HERE, &[dropped(listener, 100)]);
-    story.walk(HERE, &[dropped(listener, 2)]);
+    story.scan(HERE, &[dropped(listener, 100)]);
+    story.scan(HERE, &[dropped(listener, 2)]);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 102);
 }
 
@@ -110,15 +116,15 @@ fn a_walk_that_met_the_listener_before_does_not_tell_of_its_drops() {
     let mut story = Story::after_walks();
     story.listens(listener, "server");
     story.walk_begins(HERE);
-    let met = WalkedSocket { time: story.now, ..dropped(listener, 7) };
+    let met = ScannedSocket { time: story.now, ..dropped(listener, 7) };
     story.stops(listener, 7);
-    // At the same address there is another one, before the walk's findings are given.
+    // At the same address there is another one, before the scan's findings are given.
     story.listens(listener, "server");
-    story.tell(Input::Socket(met));
+    story.tell(Input::ScannedSocket(met));
     story.walk_ends(HERE, None);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 7);
     story.wait(2);
-    story.walk(HERE, &[dropped(listener, 0)]);
+    story.scan(HERE, &[dropped(listener, 0)]);
     assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 0);
 }
 
@@ -168,7 +174,7 @@ fn so_long_as_nobody_serves_the_gap_grows() {
         let listener = Sock::listener(1, 80);
         let mut story = Story::new();
         if preexisting {
-            story.walk(HERE, &[listener.met_in(Listen)]);
+            story.scan(HERE, &[listener.met_in(Listen)]);
         } else {
             story.listens(listener, "server");
         }
@@ -177,7 +183,7 @@ fn so_long_as_nobody_serves_the_gap_grows() {
         story.wait(1);
         assert_eq!(story.gap(80), Some(story.tracker.now() - closed));
         // Somebody still asks for it.
-        story.life(
+        story.connection(
             Sock { remote: "198.51.100.7:1".parse().unwrap(), ..Sock::child(2, 80) },
             &[SynRecv],
         );
@@ -235,7 +241,7 @@ fn a_listener_whose_opening_was_lost_ends_a_gap_of_unknown_length() {
     story.listens(first, "server");
     story.stops(first, 0);
     story.wait(3);
-    story.walk(HERE, &[second.met_in(Listen)]);
+    story.scan(HERE, &[second.met_in(Listen)]);
     story.wait(3);
     assert_eq!(story.gap(80), None);
     story.listens(third, "server");
@@ -251,7 +257,7 @@ fn what_another_process_listener_drops_is_left_out() {
     let listens = story.transition(other, (Close, Listen));
     let listens = Transition { pid: Some(701), opening: Some(opening), ..listens };
     story.tell(Input::Transition(listens));
-    story.walk(HERE, &[dropped(ours, 3), dropped(other, 40)]);
+    story.scan(HERE, &[dropped(ours, 3), dropped(other, 40)]);
     story.stops(other, 80);
     let row = story.row(Role::Server, 80);
     assert_eq!((row.counters.listener_drops, row.listening.closed), (3, None));
@@ -267,7 +273,7 @@ fn a_listener_that_a_filter_excludes_is_not_shown() {
         let mut story = Story::filtered(filter.clone());
         story.listens(listener, "server");
         assert_eq!(!story.rows().is_empty(), is_shown, "{filter:?}");
-        story.walk(HERE, &[dropped(listener, 5)]);
+        story.scan(HERE, &[dropped(listener, 5)]);
         story.stops(listener, 9);
         let rows = story.rows();
         let drops: u64 = rows.iter().map(|row| row.counters.listener_drops).sum();

@@ -1,4 +1,4 @@
-//! What happens around lives: records that are lost, sockets that are used anew, walks, full
+//! What happens around lives: records that are lost, sockets that are used anew, scans, full
 //! tables, clocks and counters that make no sense. Each story was a mistake once, or could be.
 
 mod story;
@@ -13,31 +13,39 @@ mod remains;
 mod stuck;
 mod time_waits;
 
+use story::{ELSEWHERE, HERE, Sock, Story, at};
 use synfin::{
-    input::{Counters, Input, Tick, WalkedSocket, WalkedTimeWait},
-    tracker::{Common, Handshake, Limits, Origin, Role, Unmeasured, close::CloseReason},
+    tcp::{
+        close_reason::CloseReason,
+        handshake::{Handshake, Unmeasured},
+        role::Role,
+    },
+    trace::{
+        counters::{Counters, Tick},
+        event::Input,
+        scan::{ScannedSocket, ScannedTimeWait},
+    },
+    tracker::{Common, Limits, Origin},
 };
 use synfin_common::{
     event::Kind,
     state::TcpState::{self, *},
 };
 
-use story::{ELSEWHERE, HERE, Sock, Story, at};
-
 #[test]
 fn a_socket_used_anew_is_another_connection() {
     let first = Sock::client(1, 40_000);
     let second = Sock { local: at("192.0.2.1:40001"), ..first };
     let mut story = Story::after_walks();
-    story.life(first, &[SynSent, Established]);
+    story.connection(first, &[SynSent, Established]);
     // The first one's end and the second one's birth are lost.
     story.wait(30);
     story.goes(second, (Established, CloseWait));
     assert_eq!(story.reasons(), [CloseReason::LostSight]);
     assert!(story.tracker.events().are_lower_bounds());
-    let life = story.only_life();
+    let connection = story.only_life();
     assert_eq!(
-        (life.local(), life.origin, life.handshake),
+        (connection.local(), connection.origin, connection.handshake),
         (second.local, Origin::AfterLoss, None)
     );
     story.goes(second, (CloseWait, LastAck));
@@ -51,15 +59,15 @@ fn a_socket_used_anew_is_another_connection() {
 fn a_childs_socket_that_connects_is_another_connection() {
     let (child, client) = (Sock::child(1, 8080), Sock::client(1, 40_000));
     let mut story = Story::after_walks();
-    story.life(child, &[SynRecv]);
+    story.connection(child, &[SynRecv]);
     // The child's end and the client's birth are lost.
     story.wait(30);
     let met = client.met_in(CloseWait);
-    story.walk(HERE, &[WalkedSocket { port_by_connect: Some(true), ..met }]);
+    story.scan(HERE, &[ScannedSocket { port_by_connect: Some(true), ..met }]);
     assert_eq!(story.closed.len(), 1);
-    let life = story.only_life();
-    assert_eq!((life.role, life.state), (Role::Client, CloseWait));
-    assert_eq!((life.local(), life.remote()), (client.local, client.remote));
+    let connection = story.only_life();
+    assert_eq!((connection.role, connection.state), (Role::Client, CloseWait));
+    assert_eq!((connection.local(), connection.remote()), (client.local, client.remote));
 }
 
 #[test]
@@ -68,9 +76,9 @@ fn a_socket_used_anew_in_another_namespace_is_another_connection() {
     let there = Sock { netns: ELSEWHERE, ..here };
     for told_by_walk in [false, true] {
         let mut story = Story::after_walks();
-        story.life(here, &[SynSent, Established]);
+        story.connection(here, &[SynSent, Established]);
         if told_by_walk {
-            story.walk(ELSEWHERE, &[there.met_in(Established)]);
+            story.scan(ELSEWHERE, &[there.met_in(Established)]);
         } else {
             story.goes(there, (Established, FinWait1));
         }
@@ -84,10 +92,10 @@ fn what_is_established_never_connects_again() {
     let sock = Sock::client(1, 40_000);
     for told_by_walk in [false, true] {
         let mut story = Story::after_walks();
-        story.life(sock, &[SynSent, Established]);
+        story.connection(sock, &[SynSent, Established]);
         story.wait(1);
         if told_by_walk {
-            story.walk(HERE, &[sock.met_in(SynSent)]);
+            story.scan(HERE, &[sock.met_in(SynSent)]);
         } else {
             story.goes(sock, (SynSent, Close));
         }
@@ -101,15 +109,15 @@ fn what_is_established_never_connects_again() {
 fn one_absence_is_no_end() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
-    story.life(sock, &[SynSent, Established]);
+    story.connection(sock, &[SynSent, Established]);
     story.wait(2);
-    story.walk(HERE, &[]);
-    assert!(story.tracker.wants_walk(HERE), "another walk is to decide");
-    story.walk(HERE, &[sock.met_in(Established)]);
-    assert!(!story.tracker.wants_walk(HERE));
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
+    assert!(story.tracker.wants_scan(HERE), "another walk is to decide");
+    story.scan(HERE, &[sock.met_in(Established)]);
+    assert!(!story.tracker.wants_scan(HERE));
+    story.scan(HERE, &[]);
     assert_eq!(story.only_life().state, Established);
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
     assert_eq!(story.reasons(), [CloseReason::LostSight]);
 }
 
@@ -117,12 +125,12 @@ fn one_absence_is_no_end() {
 fn absences_with_a_record_in_between_are_no_end() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
-    story.life(sock, &[SynSent, Established]);
+    story.connection(sock, &[SynSent, Established]);
     story.wait(2);
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
     story.goes(sock, (Established, CloseWait));
     story.wait(2);
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
     assert_eq!(story.only_life().state, CloseWait);
 }
 
@@ -130,10 +138,10 @@ fn absences_with_a_record_in_between_are_no_end() {
 fn one_absence_is_enough_after_losses() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
-    story.life(sock, &[SynSent, Established]);
+    story.connection(sock, &[SynSent, Established]);
     story.loses(Kind::Closing);
     story.wait(2);
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
     assert_eq!(story.reasons(), [CloseReason::LostSight]);
 }
 
@@ -141,14 +149,14 @@ fn one_absence_is_enough_after_losses() {
 fn what_just_connects_is_left_to_a_later_walk() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
-    story.life(sock, &[SynSent]);
+    story.connection(sock, &[SynSent]);
     story.loses(Kind::Closing);
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
     assert_eq!(story.reasons(), []);
-    assert!(story.tracker.wants_walk(HERE), "a later walk is wanted");
+    assert!(story.tracker.wants_scan(HERE), "a later walk is wanted");
     story.wait(2);
-    story.walk(HERE, &[]);
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
+    story.scan(HERE, &[]);
     assert_eq!(story.reasons(), [CloseReason::ConnectLostSight]);
 }
 
@@ -156,13 +164,13 @@ fn what_just_connects_is_left_to_a_later_walk() {
 fn a_state_that_may_not_be_stored_yet_is_looked_at_again() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
-    story.life(sock, &[SynSent, Established]);
-    // Within moments: its FIN_WAIT1 was lost, or is the walk's ESTABLISHED of before to come?
-    story.walk(HERE, &[sock.met_in(FinWait1)]);
+    story.connection(sock, &[SynSent, Established]);
+    // Within moments: its FIN_WAIT1 was lost, or is the scan's ESTABLISHED of before to come?
+    story.scan(HERE, &[sock.met_in(FinWait1)]);
     assert_eq!((story.only_life().state, story.gaps()), (Established, 0));
-    assert!(story.tracker.wants_walk(HERE));
+    assert!(story.tracker.wants_scan(HERE));
     story.wait(1);
-    story.walk(HERE, &[sock.met_in(FinWait1)]);
+    story.scan(HERE, &[sock.met_in(FinWait1)]);
     assert_eq!((story.only_life().state, story.gaps()), (FinWait1, 1));
 }
 
@@ -170,22 +178,22 @@ fn a_state_that_may_not_be_stored_yet_is_looked_at_again() {
 fn losses_are_repaired_where_a_walk_was() {
     let mut story = Story::after_walks();
     story.loses(Kind::Closing);
-    story.walk(HERE, &[]);
-    assert!(!story.tracker.wants_walk(HERE));
-    assert!(story.tracker.wants_walk(ELSEWHERE));
+    story.scan(HERE, &[]);
+    assert!(!story.tracker.wants_scan(HERE));
+    assert!(story.tracker.wants_scan(ELSEWHERE));
 }
 
 #[test]
 fn a_walk_that_failed_tells_of_no_absence() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
-    story.life(sock, &[SynSent, Established]);
+    story.connection(sock, &[SynSent, Established]);
     story.loses(Kind::Closing);
     story.wait(2);
     story.walk_begins(HERE);
     story.walk_ends(HERE, Some("no such namespace"));
     assert_eq!(story.only_life().state, Established);
-    assert!(story.tracker.wants_walk(HERE));
+    assert!(story.tracker.wants_scan(HERE));
 }
 
 #[test]
@@ -193,9 +201,9 @@ fn what_closed_after_the_walk_met_it_stays_closed() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::new();
     story.walk_begins(HERE);
-    let met = WalkedSocket { time: story.now, ..sock.met_in(Established) };
+    let met = ScannedSocket { time: story.now, ..sock.met_in(Established) };
     story.goes(sock, (Established, Close));
-    story.tell(Input::Socket(met));
+    story.tell(Input::ScannedSocket(met));
     story.walk_ends(HERE, None);
     assert_eq!(story.tracker.open().count(), 0);
     assert_eq!(story.closed.len(), 1);
@@ -207,9 +215,9 @@ fn a_listener_that_closed_after_the_walk_met_it_serves_nobody() {
     let mut story = Story::after_walks();
     story.listens(listener, "server");
     story.walk_begins(HERE);
-    let met = WalkedSocket { time: story.now, ..listener.met_in(Listen) };
+    let met = ScannedSocket { time: story.now, ..listener.met_in(Listen) };
     story.goes(listener, (Listen, Close));
-    story.tell(Input::Socket(met));
+    story.tell(Input::ScannedSocket(met));
     story.walk_ends(HERE, None);
     // Now the port is a client's, which no record of its birth shows.
     story.goes(Sock::client(2, 40_000), (Established, CloseWait));
@@ -221,8 +229,8 @@ fn a_listener_that_a_walk_passed_over_keeps_its_owner() {
     let mut story = Story::after_walks();
     story.listens(Sock::listener(1, 80), "server");
     story.wait(2);
-    story.walk(HERE, &[]);
-    story.life(Sock::child(2, 80), &[SynRecv, Established]);
+    story.scan(HERE, &[]);
+    story.connection(Sock::child(2, 80), &[SynRecv, Established]);
     let owner = story.only_life().owner.as_ref().map(|owner| (owner.pid, &*owner.label.name));
     assert_eq!(owner, Some((Some(700), "server")));
 }
@@ -232,7 +240,7 @@ fn a_child_belongs_to_its_listener_and_not_to_whom_it_came_in_by() {
     let mut story = Story::after_walks();
     story.listens(Sock::listener(1, 80), "server");
     let child = Sock::child(2, 80);
-    story.life(child, &[SynRecv, Established]);
+    story.connection(child, &[SynRecv, Established]);
     let row = &story.rows()[0];
     assert_eq!((row.role, &row.port), (Role::Server, &Common::One(80)));
     assert_eq!(story.only_life().owner.as_ref().map(|owner| &*owner.label.name), Some("server"));
@@ -254,10 +262,14 @@ fn the_role_of_an_adopted_one_is_known_by_its_port() {
         if served {
             story.listens(Sock::listener(1, 80), "server");
         }
-        let met = WalkedSocket { port_by_connect, ..sock.met_in(Established) };
-        story.walk(HERE, &[met, Sock::listener(1, 80).met_in(if served { Listen } else { Close })]);
-        let life = story.only_life();
-        assert_eq!((life.role, life.role_assumed), (role, assumed), "{served} {port_by_connect:?}");
+        let met = ScannedSocket { port_by_connect, ..sock.met_in(Established) };
+        story.scan(HERE, &[met, Sock::listener(1, 80).met_in(if served { Listen } else { Close })]);
+        let connection = story.only_life();
+        assert_eq!(
+            (connection.role, connection.role_assumed),
+            (role, assumed),
+            "{served} {port_by_connect:?}"
+        );
     }
 }
 
@@ -265,7 +277,7 @@ fn the_role_of_an_adopted_one_is_known_by_its_port() {
 fn what_was_there_before_has_no_handshake_and_no_age() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::new();
-    story.walk(HERE, &[sock.met_in(Established)]);
+    story.scan(HERE, &[sock.met_in(Established)]);
     story.goes(sock, (Established, CloseWait));
     story.goes(sock, (CloseWait, LastAck));
     story.goes(sock, (LastAck, Close));
@@ -295,22 +307,25 @@ fn ends_that_a_birth_does_not_know_are_learnt() {
     let client = Sock::client(3, 40_000);
     let mut story = Story::after_walks();
     story.listens(listener, "server");
-    story.life(child, &[SynRecv]);
-    story.life(client, &[SynSent]);
-    story.walk(HERE, &[listener.met_in(Listen), child.met_in(SynRecv), client.met_in(SynSent)]);
-    let ends: Vec<_> =
-        story.tracker.open().map(|(_, life)| (life.local(), life.remote())).collect();
+    story.connection(child, &[SynRecv]);
+    story.connection(client, &[SynSent]);
+    story.scan(HERE, &[listener.met_in(Listen), child.met_in(SynRecv), client.met_in(SynSent)]);
+    let ends: Vec<_> = story
+        .tracker
+        .open()
+        .map(|(_, connection)| (connection.local(), connection.remote()))
+        .collect();
     assert_eq!(ends, [(child.local, child.remote), (client.local, client.remote)]);
 }
 
 #[test]
 fn a_full_table_loses_sight_and_says_so() {
     let mut story = Story::with(Limits { connections: 1, rows: 10 });
-    story.life(Sock::client(1, 40_000), &[SynSent, Established]);
-    story.life(Sock::client(2, 40_001), &[SynSent]);
-    story.life(Sock::client(3, 40_002), &[SynSent]);
+    story.connection(Sock::client(1, 40_000), &[SynSent, Established]);
+    story.connection(Sock::client(2, 40_001), &[SynSent]);
+    story.connection(Sock::client(3, 40_002), &[SynSent]);
     assert_eq!(story.reasons(), [CloseReason::LostSight, CloseReason::ConnectLostSight]);
-    assert_eq!(story.tracker.cut().tables.evicted, 2);
+    assert_eq!(story.tracker.take_snapshot().tables.evicted, 2);
 }
 
 #[test]
@@ -321,11 +336,11 @@ fn walks_over_more_than_a_full_table_holds_exchange_nothing() {
     for (born, adopted) in [(false, 4), (true, 0)] {
         let mut story = Story::with(Limits { connections: 2, rows: 10 });
         if born {
-            story.walk(HERE, &[]);
-            socks.iter().for_each(|&sock| story.life(sock, &[SynSent, Established]));
+            story.scan(HERE, &[]);
+            socks.iter().for_each(|&sock| story.connection(sock, &[SynSent, Established]));
         }
         for _ in 0..3 {
-            story.walk(HERE, &met);
+            story.scan(HERE, &met);
         }
         assert_eq!(story.reasons(), [CloseReason::LostSight; 2], "{born}");
         assert_eq!((story.tracker.evicted(), story.gaps()), (2, 0), "{born}");
@@ -343,7 +358,7 @@ fn time_wait_is_counted_once_however_often_it_is_walked() {
         for _ in 0..3 {
             story.wait(1);
             story.walk_begins(HERE);
-            story.tell(Input::TimeWait(WalkedTimeWait {
+            story.tell(Input::ScannedTimeWait(ScannedTimeWait {
                 fin_wait2: false,
                 port_by_connect: Some(true),
                 local: sock.local,
@@ -362,11 +377,11 @@ fn what_one_namespace_has_is_not_forgotten_by_walking_another() {
         let here = Sock::listener(1, 80);
         let there = Sock { netns: ELSEWHERE, id: 2, ..here };
         let mut story = Story::with(Limits { connections: 10, rows });
-        story.walk(HERE, &[here.met_in(Listen)]);
-        story.walk(ELSEWHERE, &[there.met_in(Listen)]);
-        assert_eq!(story.rows()[0].walked.listeners, 2, "with {rows} rows");
-        story.walk(HERE, &[]);
-        assert_eq!(story.rows()[0].walked.listeners, 1, "with {rows} rows");
+        story.scan(HERE, &[here.met_in(Listen)]);
+        story.scan(ELSEWHERE, &[there.met_in(Listen)]);
+        assert_eq!(story.rows()[0].scanned.listeners, 2, "with {rows} rows");
+        story.scan(HERE, &[]);
+        assert_eq!(story.rows()[0].scanned.listeners, 1, "with {rows} rows");
     }
 }
 
@@ -379,7 +394,7 @@ fn a_peak_belongs_to_its_interval() {
     assert_eq!(story.rows()[0].time_wait_peak, 1, "there was one until a minute was over");
     story.wait(100);
     assert_eq!(story.rows().len(), 0, "there is nothing to say");
-    story.life(Sock::client(2, 40_001), &[SynSent]);
+    story.connection(Sock::client(2, 40_001), &[SynSent]);
     assert_eq!(story.rows()[0].time_wait_peak, 0);
 }
 
@@ -387,12 +402,12 @@ fn a_peak_belongs_to_its_interval() {
 fn what_passes_by_itself_is_looked_at_again() {
     let mut story = Story::after_walks();
     let half_open = Sock::child(1, 80).met_in(NewSynRecv);
-    story.walk(HERE, &[Sock::listener(2, 80).met_in(Listen), half_open]);
-    assert_eq!(story.rows()[0].walked.half_open, 1);
-    assert!(story.tracker.wants_walk(HERE));
-    story.walk(HERE, &[Sock::listener(2, 80).met_in(Listen)]);
-    assert_eq!(story.rows()[0].walked.half_open, 0);
-    assert!(!story.tracker.wants_walk(HERE));
+    story.scan(HERE, &[Sock::listener(2, 80).met_in(Listen), half_open]);
+    assert_eq!(story.rows()[0].scanned.half_open, 1);
+    assert!(story.tracker.wants_scan(HERE));
+    story.scan(HERE, &[Sock::listener(2, 80).met_in(Listen)]);
+    assert_eq!(story.rows()[0].scanned.half_open, 0);
+    assert!(!story.tracker.wants_scan(HERE));
 }
 
 #[test]
@@ -400,14 +415,14 @@ fn the_end_of_all_time_is_a_time_too() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
     story.now = u64::MAX - 10;
-    story.life(sock, &[SynSent, Established]);
+    story.connection(sock, &[SynSent, Established]);
     story.now = u64::MAX;
-    story.walk(HERE, &[sock.met_in(Established)]);
+    story.scan(HERE, &[sock.met_in(Established)]);
     story.goes(sock, (Established, FinWait1));
     story.goes(sock, (FinWait1, TcpState::Closing));
     story.goes(sock, (TcpState::Closing, Close));
     story.walk_begins(HERE);
-    story.tell(Input::TimeWait(WalkedTimeWait {
+    story.tell(Input::ScannedTimeWait(ScannedTimeWait {
         fin_wait2: false,
         port_by_connect: None,
         local: sock.local,
@@ -434,7 +449,7 @@ fn counters_never_shrink() {
         counters: Counters::default(),
         ports: Vec::new(),
     }));
-    let events = story.tracker.cut().events;
+    let events = story.tracker.take_snapshot().events;
     let counts = [events.seen, events.lost, events.filtered, events.missed];
     assert_eq!(counts, [0; 4]);
     let counters = Counters {
@@ -444,5 +459,5 @@ fn counters_never_shrink() {
         missed: u64::MAX,
     };
     story.tell(Input::Tick(Tick { time: story.now, counters, ports: Vec::new() }));
-    assert!(story.tracker.cut().events.are_lower_bounds());
+    assert!(story.tracker.take_snapshot().events.are_lower_bounds());
 }

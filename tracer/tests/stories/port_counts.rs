@@ -1,14 +1,23 @@
 //! What is counted per port because a stranger decides how often it happens.
 
 use synfin::{
-    figure::Value,
-    filter::Filter,
-    input::{ClockAnchor, EphemeralPorts, NetnsId, PortCount, Reuse},
-    sight::{Extra, Sight},
-    tracker::{
-        By, Common, Counters, Limits, Role,
-        columns::{COLUMNS, PortRow},
+    output::{
+        column::Value,
+        port_columns::{COLUMNS, PortRow},
     },
+    tcp::{
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        role::Role,
+    },
+    trace::{
+        counters::PortCount,
+        filter::Filter,
+        ids::NetnsId,
+        scan::{EphemeralPorts, TimeWaitReuse},
+        time::ClockAnchor,
+    },
+    tracker::{Common, Counters, Limits},
 };
 use synfin_common::{
     port_count::{Counted, SynQueue},
@@ -31,9 +40,10 @@ fn in_syn_queue(port: u16, what: SynQueue, count: u64) -> PortCount {
 }
 
 /// A figure of a server's port, as it is written.
-fn shown(story: &mut Story, port: u16, name: &str, sight: Sight) -> Value {
+fn shown(story: &mut Story, port: u16, name: &str, coverage: Coverage) -> Value {
     let row = story.row(Role::Server, port);
-    let row = PortRow { row, end: story.now, seconds: 1.0, clock: ClockAnchor::default(), sight };
+    let row =
+        PortRow { row, end: story.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
     let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
     figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
 }
@@ -114,10 +124,10 @@ fn late_segments_for_clients_are_in_the_rest() {
         first: 32_768,
         last: 60_999,
         reserved: 0,
-        reuse: Reuse::Never,
+        reuse: TimeWaitReuse::Never,
         reuse_after_ms: 1000,
     });
-    story.walk(HERE, &[]);
+    story.scan(HERE, &[]);
     story.counts(&[resets(HERE, 32_768, NoSocket, 9), resets(HERE, 60_999, NoSocket, 9)]);
     assert_eq!(sum(&mut story, Counters::resets_total), (18, vec![None]));
     story.counts(&[resets(HERE, 32_767, NoSocket, 9), resets(HERE, 61_000, NoSocket, 9)]);
@@ -185,7 +195,7 @@ fn a_reader_that_does_not_know_what_is_counted_leaves_it_out() {
     let mut story = Story::after_walks();
     let unknown = PortCount { netns: HERE, port: 80, counted: Counted::COUNT as u16, count: 5 };
     story.counts(&[unknown, PortCount { counted: u16::MAX, ..unknown }]);
-    assert!(story.tracker.cut().rows(By::Port).is_empty());
+    assert!(story.tracker.take_snapshot().rows(By::Port).is_empty());
 }
 
 #[test]
@@ -213,32 +223,32 @@ fn a_port_to_which_only_syns_come_has_a_row() {
 #[test]
 fn a_servers_attempts_are_the_handshakes_that_came_to_it() {
     use SynQueue::{Completed, Dropped, Entered, Expired};
-    let all = Sight::of(&Extra::ALL.map(Extra::name));
+    let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
     let counts = [(Entered, 5), (Completed, 2), (Dropped, 1), (Expired, 1)];
     let mut story = Story::after_walks().exact();
     story.listens(Sock::listener(1, 80), "server");
     // Two got through; a third came without a place in the queue (a SYN cookie).
     for id in 2..5 {
-        story.life(Sock::child(id, 80), &[SynRecv, Established]);
+        story.connection(Sock::child(id, 80), &[SynRecv, Established]);
     }
     story.counts(&counts.map(|(what, count)| in_syn_queue(80, what, count)));
     assert_eq!(shown(&mut story, 80, "attempts", all), Value::Int(6));
     // The last one gets through in the next interval: it was counted before.
-    story.life(Sock::child(5, 80), &[SynRecv, Established]);
+    story.connection(Sock::child(5, 80), &[SynRecv, Established]);
     story.counts(&[in_syn_queue(80, Completed, 1)]);
     assert_eq!(shown(&mut story, 80, "attempts", all), Value::Int(0));
 }
 
 #[test]
 fn where_syn_queues_are_not_shown_their_figures_are_unknown() {
-    let all = Sight::of(&Extra::ALL.map(Extra::name));
+    let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
     let figures = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
     for figure in figures.into_iter().chain(["syn_queue.expired"]) {
-        for (sight, is_known) in [(all, true), (Sight::default(), false)] {
+        for (coverage, is_known) in [(all, true), (Coverage::default(), false)] {
             let mut story = Story::after_walks();
             story.listens(Sock::listener(1, 80), "server");
-            story.life(Sock::child(2, 80), &[SynRecv, Established]);
-            let value = shown(&mut story, 80, figure, sight);
+            story.connection(Sock::child(2, 80), &[SynRecv, Established]);
+            let value = shown(&mut story, 80, figure, coverage);
             assert_eq!(value != Value::Unknown, is_known, "{figure}");
         }
     }

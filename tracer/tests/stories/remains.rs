@@ -2,9 +2,14 @@
 //! and how they end.
 
 use synfin::{
-    filter::Filter,
-    input::{Input, KERNEL_COUNTERS, KernelCounters, Remains, Transition, WalkEnd},
-    tracker::{By, Limits, Role, close::CloseReason},
+    tcp::{close_reason::CloseReason, group_by::By, role::Role},
+    trace::{
+        counters::{KERNEL_COUNTERS, KernelCounters},
+        event::{Input, TimeWaitKind, Transition},
+        filter::Filter,
+        scan::ScanEnd,
+    },
+    tracker::Limits,
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -23,8 +28,8 @@ fn exact() -> Story {
 
 /// TIME_WAITs and orphans in FIN_WAIT2.
 fn now(story: &mut Story) -> (u64, u64) {
-    let rows = story.tracker.cut().rows(By::Port);
-    let now = rows.iter().map(|row| (row.time_wait_now, row.walked.fin_wait2_orphans));
+    let rows = story.tracker.take_snapshot().rows(By::Port);
+    let now = rows.iter().map(|row| (row.time_wait_now, row.scanned.fin_wait2_orphans));
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }
 
@@ -46,12 +51,12 @@ fn booked(story: &mut Story) -> (u64, u64, u64) {
 
 impl Story {
     /// Closed by our application, it leaves this behind.
-    fn ends_leaving(&mut self, sock: Sock, remains: Remains) {
-        self.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+    fn ends_leaving(&mut self, sock: Sock, remains: TimeWaitKind) {
+        self.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         self.ends_now_leaving(sock, remains);
     }
 
-    fn ends_now_leaving(&mut self, sock: Sock, remains: Remains) {
+    fn ends_now_leaving(&mut self, sock: Sock, remains: TimeWaitKind) {
         self.leaves(sock, remains);
         self.ends(sock, FinWait2, ORPHAN, 0);
     }
@@ -61,7 +66,7 @@ impl Story {
 fn an_orphan_in_fin_wait2_turns_when_its_peer_closes() {
     let sock = Sock::client(1, 40_000);
     let mut story = exact();
-    story.ends_leaving(sock, Remains::FinWait2);
+    story.ends_leaving(sock, TimeWaitKind::FinWait2);
     assert_eq!(story.reasons(), [CloseReason::ClosedByUs], "no reset is waited for");
     assert_eq!(story.closed[0].time_wait, Some(true));
     assert_eq!(now(&mut story), (0, 1));
@@ -78,11 +83,11 @@ fn an_orphan_in_fin_wait2_turns_when_its_peer_closes() {
 #[test]
 fn an_orphan_in_fin_wait2_may_wait_in_vain() {
     let [in_vain, other] = [(1, 40_000), (2, 40_001)].map(|(id, port)| Sock::client(id, port));
-    for walked in [false, true] {
+    for scanned in [false, true] {
         let mut story = exact();
-        story.ends_leaving(in_vain, Remains::FinWait2);
-        story.ends_leaving(other, Remains::FinWait2);
-        if walked {
+        story.ends_leaving(in_vain, TimeWaitKind::FinWait2);
+        story.ends_leaving(other, TimeWaitKind::FinWait2);
+        if scanned {
             story.walk_begins(HERE);
             story.meets_remains(in_vain, true, 59_000);
             story.meets_remains(other, true, 59_000);
@@ -90,9 +95,9 @@ fn an_orphan_in_fin_wait2_may_wait_in_vain() {
         }
         assert_eq!(now(&mut story), (0, 2));
         story.is_gone(in_vain);
-        assert_eq!(now(&mut story), (0, 1), "walked: {walked}");
+        assert_eq!(now(&mut story), (0, 1), "walked: {scanned}");
         story.turns(other);
-        assert_eq!(now(&mut story), (1, 0), "walked: {walked}");
+        assert_eq!(now(&mut story), (1, 0), "walked: {scanned}");
     }
 }
 
@@ -100,7 +105,7 @@ fn an_orphan_in_fin_wait2_may_wait_in_vain() {
 fn a_time_wait_lasts_until_the_kernel_says_that_it_is_gone() {
     let sock = Sock::client(1, 40_000);
     let mut story = exact();
-    story.ends_leaving(sock, Remains::TimeWait);
+    story.ends_leaving(sock, TimeWaitKind::TimeWait);
     // The kernel's timers are late.
     story.wait(65);
     assert_eq!(now(&mut story), (1, 0));
@@ -114,7 +119,7 @@ fn a_time_wait_lasts_until_the_kernel_says_that_it_is_gone() {
 fn a_time_wait_whose_end_was_lost_is_gone_when_no_timer_is_that_late() {
     let sock = Sock::client(1, 40_000);
     let mut story = exact();
-    story.ends_leaving(sock, Remains::TimeWait);
+    story.ends_leaving(sock, TimeWaitKind::TimeWait);
     story.loses(Kind::TimeWaitExit);
     story.wait(67);
     assert_eq!(now(&mut story), (1, 0));
@@ -126,12 +131,12 @@ fn a_time_wait_whose_end_was_lost_is_gone_when_no_timer_is_that_late() {
 fn what_ends_while_a_walk_goes_on_has_ended() {
     let [first, other] = [(1, 40_000), (2, 40_001)].map(|(id, port)| Sock::client(id, port));
     for (is_met, remains) in [
-        (false, Remains::TimeWait),
-        (true, Remains::TimeWait),
-        (false, Remains::FinWait2),
-        (true, Remains::FinWait2),
+        (false, TimeWaitKind::TimeWait),
+        (true, TimeWaitKind::TimeWait),
+        (false, TimeWaitKind::FinWait2),
+        (true, TimeWaitKind::FinWait2),
     ] {
-        let is_orphan = remains == Remains::FinWait2;
+        let is_orphan = remains == TimeWaitKind::FinWait2;
         let expected = if is_orphan { (0, 1) } else { (1, 0) };
         let mut story = exact();
         story.ends_leaving(first, remains);
@@ -160,7 +165,7 @@ fn what_turns_while_a_walk_goes_on_has_turned() {
         if entered_meanwhile {
             story.walk_begins(HERE);
         }
-        story.ends_leaving(sock, Remains::FinWait2);
+        story.ends_leaving(sock, TimeWaitKind::FinWait2);
         if !entered_meanwhile {
             story.walk_begins(HERE);
         }
@@ -180,7 +185,7 @@ fn what_comes_and_goes_while_a_walk_goes_on_was_never_there() {
     for is_met in [false, true] {
         let mut story = exact();
         story.walk_begins(HERE);
-        story.ends_leaving(sock, Remains::TimeWait);
+        story.ends_leaving(sock, TimeWaitKind::TimeWait);
         story.is_gone(sock);
         if is_met {
             story.meets_time_wait(sock, 59_999);
@@ -197,12 +202,12 @@ fn a_second_one_at_the_same_ends_is_not_the_first() {
     let first = Sock::client(1, 40_000);
     let again = Sock { id: 2, ..first };
     let mut story = exact();
-    story.ends_leaving(first, Remains::TimeWait);
+    story.ends_leaving(first, TimeWaitKind::TimeWait);
     story.wait(50);
     story.walk_begins(HERE);
-    // The walk comes past; then the port is used anew.
+    // The scan comes past; then the port is used anew.
     story.is_gone(first);
-    story.ends_leaving(again, Remains::TimeWait);
+    story.ends_leaving(again, TimeWaitKind::TimeWait);
     story.meets_time_wait(first, 10_000);
     story.walk_ends(HERE, None);
     assert_eq!(now(&mut story), (1, 0));
@@ -220,12 +225,12 @@ fn one_that_a_walk_met_before_its_end_was_told_is_there_once() {
         if is_shown {
             story = story.exact();
         }
-        story.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
+        story.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
         story.walk_begins(HERE);
         story.meets_time_wait(sock, 59_999);
         story.walk_ends(HERE, None);
         if is_shown {
-            story.leaves(sock, Remains::TimeWait);
+            story.leaves(sock, TimeWaitKind::TimeWait);
         }
         story.goes(sock, (TcpState::Closing, Close));
         assert_eq!(now(&mut story), (1, 0), "is shown: {is_shown}");
@@ -252,7 +257,7 @@ fn a_walk_that_failed_has_met_nothing() {
     let [known, unknown] = [(1, 40_000), (2, 40_001)].map(|(id, port)| Sock::client(id, port));
     let mut story = exact();
     story.now = 2_000 * SECOND + 5_000;
-    story.ends_leaving(known, Remains::TimeWait);
+    story.ends_leaving(known, TimeWaitKind::TimeWait);
     story.wait(1);
     story.walk_begins(HERE);
     // By its rounding it seems to end in another second.
@@ -278,7 +283,7 @@ fn one_whose_role_is_a_guess_ends_as_well() {
         if entered_meanwhile {
             story.walk_begins(HERE);
         }
-        story.ends_now_leaving(sock, Remains::TimeWait);
+        story.ends_now_leaving(sock, TimeWaitKind::TimeWait);
         if !entered_meanwhile {
             story.walk_begins(HERE);
         }
@@ -295,9 +300,9 @@ fn of_a_full_table_there_is_no_doubt() {
     let full = ORPHAN.with(Flags::TIME_WAIT_FULL).with(Flags::FIN_RECEIVED);
     let mut story = exact();
     // The first one takes a place that has just become free.
-    for (id, remains) in [(1, Remains::TimeWait), (2, Remains::Nothing)] {
+    for (id, remains) in [(1, TimeWaitKind::TimeWait), (2, TimeWaitKind::Nothing)] {
         let sock = Sock::client(id, 40_000 + id as u16);
-        story.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        story.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         story.leaves(sock, remains);
         story.ends(sock, FinWait2, full, 0);
     }
@@ -313,7 +318,7 @@ fn the_kernels_count_settles_ends_that_are_still_held() {
         story.walk_begins(HERE);
         let (time, mut counts) = (story.now, [0; KERNEL_COUNTERS.len()]);
         counts[KernelCounters::TIME_WAIT_OVERFLOW] = overflows;
-        story.tell(Input::WalkEnd(WalkEnd {
+        story.tell(Input::ScanEnd(ScanEnd {
             netns: HERE,
             begun: time,
             ended: time,
@@ -326,7 +331,7 @@ fn the_kernels_count_settles_ends_that_are_still_held() {
     counted(&mut story, 0);
     for id in 1..=3 {
         let sock = Sock::client(id, 40_000 + id as u16);
-        story.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        story.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         story.ends(sock, FinWait2, ORPHAN.with(Flags::TIME_WAIT_FULL), 0);
     }
     // Data has come for the last one: it was due none.
@@ -349,8 +354,8 @@ fn where_the_kernel_has_no_memory_for_one_none_is_inferred() {
             story = story.exact();
         }
         // The table is not full.
-        story.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
-        story.leaves(sock, Remains::Nothing);
+        story.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
+        story.leaves(sock, TimeWaitKind::Nothing);
         story.goes(sock, (TcpState::Closing, Close));
         assert_eq!(story.closed[0].time_wait, Some(!is_shown), "is shown: {is_shown}");
         let expected = if is_shown { (0, 1, 0) } else { (1, 0, 1) };
@@ -362,7 +367,7 @@ fn where_the_kernel_has_no_memory_for_one_none_is_inferred() {
 fn one_whose_entry_was_lost_is_inferred() {
     let sock = Sock::client(1, 40_000);
     let mut story = exact();
-    story.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
+    story.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
     story.loses(Kind::TimeWaitEntry);
     story.goes(sock, (TcpState::Closing, Close));
     assert_eq!(story.closed[0].time_wait, Some(true));
@@ -377,7 +382,7 @@ fn an_orphan_whose_entry_was_lost_is_one_time_wait_when_it_turns() {
     // Before the minute is over that was inferred, or after it.
     for seconds in [30, 70] {
         let mut story = exact();
-        story.life(sock, &[SynSent, Established, FinWait1, FinWait2]);
+        story.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         story.loses(Kind::TimeWaitEntry);
         story.ends(sock, FinWait2, ORPHAN, 0);
         story.wait(seconds);
@@ -389,13 +394,19 @@ fn an_orphan_whose_entry_was_lost_is_one_time_wait_when_it_turns() {
 #[test]
 fn the_entry_may_be_the_first_that_is_heard_of_a_connection() {
     let sock = Sock::client(1, 40_000);
-    for (remains, expected) in
-        [(Remains::TimeWait, (1, 0)), (Remains::FinWait2, (0, 1)), (Remains::Nothing, (0, 0))]
-    {
+    for (remains, expected) in [
+        (TimeWaitKind::TimeWait, (1, 0)),
+        (TimeWaitKind::FinWait2, (0, 1)),
+        (TimeWaitKind::Nothing, (0, 0)),
+    ] {
         let mut story = Story::new().exact();
         story.ends_now_leaving(sock, remains);
         story.finish();
-        assert_eq!(story.closed[0].time_wait, Some(remains != Remains::Nothing), "{remains:?}");
+        assert_eq!(
+            story.closed[0].time_wait,
+            Some(remains != TimeWaitKind::Nothing),
+            "{remains:?}"
+        );
         assert_eq!(now(&mut story), expected, "{remains:?}");
     }
 }
@@ -405,7 +416,7 @@ fn an_entry_is_of_the_next_end_and_no_other() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::new().exact();
     // Its end was lost, and so was the birth of the next one.
-    story.leaves(sock, Remains::FinWait2);
+    story.leaves(sock, TimeWaitKind::FinWait2);
     story.wait(1);
     story.ends(sock, FinWait2, ORPHAN.with(Flags::FIN_RECEIVED), 0);
     assert_eq!(now(&mut story), (1, 0));
@@ -415,7 +426,7 @@ fn an_entry_is_of_the_next_end_and_no_other() {
 fn without_its_hook_all_of_it_is_inferred() {
     let sock = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
-    story.ends_leaving(sock, Remains::Nothing);
+    story.ends_leaving(sock, TimeWaitKind::Nothing);
     story.wait_ms(50);
     story.turns(sock);
     story.is_gone(sock);
@@ -427,9 +438,11 @@ fn without_its_hook_all_of_it_is_inferred() {
 fn where_there_is_no_room_for_rows_all_of_it_adds_up() {
     let socks = [1, 2, 3].map(|id| Sock::client(id, 40_000 + id as u16));
     let mut story = Story::with(Limits { connections: 10, rows: 0 }).exact();
-    for (sock, remains) in
-        socks.into_iter().zip([Remains::TimeWait, Remains::FinWait2, Remains::FinWait2])
-    {
+    for (sock, remains) in socks.into_iter().zip([
+        TimeWaitKind::TimeWait,
+        TimeWaitKind::FinWait2,
+        TimeWaitKind::FinWait2,
+    ]) {
         story.ends_leaving(sock, remains);
     }
     assert_eq!(now(&mut story), (1, 2));
@@ -446,8 +459,8 @@ fn a_filter_lets_in_what_is_left_behind_with_the_rest() {
         |network: &str| Filter { remote: vec![network.parse().unwrap()], ..Filter::default() };
     for (network, expected) in [("198.51.100.0/24", (0, 1)), ("10.0.0.0/8", (0, 0))] {
         let mut story = Story::filtered(filter(network)).exact();
-        story.life(sock, &[SynRecv, Established, FinWait1, FinWait2]);
-        story.ends_now_leaving(sock, Remains::FinWait2);
+        story.connection(sock, &[SynRecv, Established, FinWait1, FinWait2]);
+        story.ends_now_leaving(sock, TimeWaitKind::FinWait2);
         assert_eq!(now(&mut story), expected, "{network}");
         let events = story.tracker.events();
         let (delivered, filtered) = if expected == (0, 0) { (0, 6) } else { (6, 0) };
@@ -469,7 +482,7 @@ fn an_entry_is_kept_back_with_the_records_of_its_socket() {
     for states in [(SynRecv, Established), (Established, FinWait1), (FinWait1, FinWait2)] {
         story.goes(child, states);
     }
-    story.leaves(child, Remains::TimeWait);
+    story.leaves(child, TimeWaitKind::TimeWait);
     story.is_accepted(child);
     assert_eq!(story.tracker.open().count(), 0, "nobody knows whose it is");
     assert_eq!(story.tracker.events().delivered, 0);

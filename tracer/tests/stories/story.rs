@@ -3,16 +3,23 @@
 use std::net::SocketAddr;
 
 use synfin::{
-    filter::Filter,
-    input::{
-        Accepted, Counters, EphemeralPorts, Input, Nanos, NetnsId, Opening, PortCount, Remains,
-        SockId, Tick, TimeWaitChange, TimeWaitEntry, Transition, WalkBegin, WalkEnd, WalkedSocket,
-        WalkedTimeWait,
+    tcp::{
+        close_reason::CloseReason,
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        role::Role,
     },
-    sight::{Extra, Sight},
-    tracker::{
-        By, Closed, Common, Life, Limits, Observer, Role, RowSnapshot, Tracker, close::CloseReason,
+    trace::{
+        counters::{Counters, PortCount, Tick},
+        event::{
+            Accepted, Input, Opening, TimeWaitChange, TimeWaitEntry, TimeWaitKind, Transition,
+        },
+        filter::Filter,
+        ids::{NetnsId, SockId},
+        scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
+        time::Nanos,
     },
+    tracker::{Closed, Common, Connection, Limits, Observer, RowSnapshot, Tracker},
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -56,8 +63,8 @@ impl Sock {
         Self { local, remote: at("0.0.0.0:0"), ..Self::child(id, port) }
     }
 
-    pub(crate) fn met_in(self, state: TcpState) -> WalkedSocket {
-        WalkedSocket {
+    pub(crate) fn met_in(self, state: TcpState) -> ScannedSocket {
+        ScannedSocket {
             time: 0,
             sock: self.id,
             state,
@@ -81,7 +88,7 @@ pub(crate) struct Story {
     pub(crate) closed: Vec<Closed>,
     pub(crate) now: Nanos,
     counters: Counters,
-    /// How the namespaces give out ports, as the walks find it.
+    /// How the namespaces give out ports, as the scans find it.
     pub(crate) ephemeral_ports: Option<EphemeralPorts>,
 }
 
@@ -109,8 +116,8 @@ impl Story {
 
     /// The kernel shows all that any does.
     pub(crate) fn exact(self) -> Self {
-        let sight = Sight::of(&Extra::ALL.map(Extra::name));
-        Self { tracker: self.tracker.with_sight(sight), ..self }
+        let coverage = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
+        Self { tracker: self.tracker.with_coverage(coverage), ..self }
     }
 
     fn of(tracker: Tracker) -> Self {
@@ -119,16 +126,16 @@ impl Story {
         Self { tracker, closed: Vec::new(), now, counters, ephemeral_ports: None }
     }
 
-    /// In which every namespace was walked, and nothing was there.
+    /// In which every namespace was scanned, and nothing was there.
     pub(crate) fn after_walks() -> Self {
         let mut story = Self::new();
-        story.walk(HERE, &[]);
-        story.walk(ELSEWHERE, &[]);
+        story.scan(HERE, &[]);
+        story.scan(ELSEWHERE, &[]);
         story
     }
 
     pub(crate) fn tell(&mut self, input: Input) {
-        self.tracker.ingest(&input, &mut Closes(&mut self.closed));
+        self.tracker.apply(&input, &mut Closes(&mut self.closed));
         self.now = self.now.saturating_add(1_000);
     }
 
@@ -194,7 +201,7 @@ impl Story {
     }
 
     /// From its birth, which does not know both ends yet, through these states.
-    pub(crate) fn life(&mut self, sock: Sock, states: &[TcpState]) {
+    pub(crate) fn connection(&mut self, sock: Sock, states: &[TcpState]) {
         let (mut born, mut old) = (sock, Close);
         match sock.role {
             Role::Client => born.local.set_port(0),
@@ -210,8 +217,8 @@ impl Story {
     }
 
     /// Before its end: what it is about to leave behind.
-    pub(crate) fn leaves(&mut self, sock: Sock, remains: Remains) {
-        let entry = TimeWaitEntry { time: self.now, sock: sock.id, remains };
+    pub(crate) fn leaves(&mut self, sock: Sock, remains: TimeWaitKind) {
+        let entry = TimeWaitEntry { time: self.now, sock: sock.id, kind: remains };
         self.tell(Input::TimeWaitEntry(entry));
     }
 
@@ -237,19 +244,19 @@ impl Story {
     }
 
     pub(crate) fn ends_in_time_wait(&mut self, sock: Sock) {
-        self.life(sock, &[SynSent, Established, FinWait1, TcpState::Closing, Close]);
+        self.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing, Close]);
         assert_eq!(self.reasons().last(), Some(&CloseReason::ClosedByBoth));
     }
 
     pub(crate) fn walk_begins(&mut self, netns: NetnsId) {
-        self.tell(Input::WalkBegin(WalkBegin { netns, time: self.now }));
+        self.tell(Input::ScanBegin(ScanBegin { netns, time: self.now }));
     }
 
     pub(crate) fn walk_ends(&mut self, netns: NetnsId, error: Option<&str>) {
         let error = error.map(str::to_owned);
         let (begun, ended) = (self.now, self.now);
         let ephemeral_ports = self.ephemeral_ports;
-        self.tell(Input::WalkEnd(WalkEnd {
+        self.tell(Input::ScanEnd(ScanEnd {
             netns,
             begun,
             ended,
@@ -259,22 +266,22 @@ impl Story {
         }));
     }
 
-    pub(crate) fn walk(&mut self, netns: NetnsId, met: &[WalkedSocket]) {
+    pub(crate) fn scan(&mut self, netns: NetnsId, met: &[ScannedSocket]) {
         self.walk_begins(netns);
         for socket in met {
-            self.tell(Input::Socket(WalkedSocket { time: self.now, ..socket.clone() }));
+            self.tell(Input::ScannedSocket(ScannedSocket { time: self.now, ..socket.clone() }));
         }
         self.walk_ends(netns, None);
     }
 
-    /// Within a walk.
+    /// Within a scan.
     pub(crate) fn meets_time_wait(&mut self, sock: Sock, remaining_ms: u32) {
         self.meets_remains(sock, false, remaining_ms);
     }
 
-    /// Within a walk: a TIME_WAIT, or an orphan in FIN_WAIT2.
+    /// Within a scan: a TIME_WAIT, or an orphan in FIN_WAIT2.
     pub(crate) fn meets_remains(&mut self, sock: Sock, fin_wait2: bool, remaining_ms: u32) {
-        self.tell(Input::TimeWait(WalkedTimeWait {
+        self.tell(Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2,
             port_by_connect: None,
             local: sock.local,
@@ -292,10 +299,10 @@ impl Story {
         self.closed.iter().map(|closed| closed.reason).collect()
     }
 
-    pub(crate) fn only_life(&self) -> &Life {
+    pub(crate) fn only_life(&self) -> &Connection {
         let lives: Vec<_> = self.tracker.open().collect();
         match lives[..] {
-            [(_, life)] => life,
+            [(_, connection)] => connection,
             _ => panic!("not one connection, but {lives:?}"),
         }
     }
@@ -306,7 +313,7 @@ impl Story {
 
     /// What a report would show now.
     pub(crate) fn rows(&mut self) -> Vec<RowSnapshot> {
-        self.tracker.cut().rows(By::Port)
+        self.tracker.take_snapshot().rows(By::Port)
     }
 
     /// The row of a port.

@@ -2,15 +2,19 @@
 //! the kernel shows of it is told in `remains.rs`.
 
 use synfin::{
-    input::{Input, WalkedSocket, WalkedTimeWait},
-    tracker::{By, Limits, Role},
+    tcp::{group_by::By, role::Role},
+    trace::{
+        event::Input,
+        scan::{ScannedSocket, ScannedTimeWait},
+    },
+    tracker::Limits,
 };
 use synfin_common::state::TcpState::{self, *};
 
 use crate::story::{ELSEWHERE, HERE, SECOND, Sock, Story};
 
 fn now(story: &mut Story) -> u64 {
-    story.tracker.cut().rows(By::Port).iter().map(|row| row.time_wait_now).sum()
+    story.tracker.take_snapshot().rows(By::Port).iter().map(|row| row.time_wait_now).sum()
 }
 
 #[test]
@@ -23,7 +27,7 @@ fn a_connection_at_the_same_ends_takes_the_place_of_a_time_wait() {
         story.ends_in_time_wait(Sock::client(2, 40_001));
         story.wait(2);
         assert_eq!(now(&mut story), 2);
-        story.life(again, &[SynSent]);
+        story.connection(again, &[SynSent]);
         assert_eq!(now(&mut story), 2, "it may fail, and the old one is restored");
         story.goes(again, (SynSent, Established));
         assert_eq!(now(&mut story), 1, "with {rows} rows");
@@ -43,9 +47,9 @@ fn a_server_takes_a_new_connection_at_the_ends_of_a_time_wait() {
     let again = Sock { id: 3, ..first };
     let mut story = Story::after_walks();
     story.listens(Sock::listener(1, 80), "server");
-    story.life(first, &[SynRecv, Established, FinWait1, TcpState::Closing, Close]);
+    story.connection(first, &[SynRecv, Established, FinWait1, TcpState::Closing, Close]);
     assert_eq!(story.row(Role::Server, 80).time_wait_now, 1);
-    story.life(again, &[SynRecv, Established]);
+    story.connection(again, &[SynRecv, Established]);
     assert_eq!(story.row(Role::Server, 80).time_wait_now, 0);
 }
 
@@ -54,7 +58,7 @@ fn equal_ends_elsewhere_take_no_place() {
     let first = Sock::client(1, 40_000);
     let mut story = Story::after_walks();
     story.ends_in_time_wait(first);
-    story.life(Sock { id: 2, netns: ELSEWHERE, ..first }, &[SynSent, Established]);
+    story.connection(Sock { id: 2, netns: ELSEWHERE, ..first }, &[SynSent, Established]);
     assert_eq!(now(&mut story), 1);
 }
 
@@ -68,7 +72,7 @@ fn the_place_is_taken_once() {
     story.ends_in_time_wait(first);
     for id in 2..5 {
         // Their ends were lost, or they were reset: none has left a TIME_WAIT.
-        story.life(Sock { id, ..first }, &[SynSent, Established]);
+        story.connection(Sock { id, ..first }, &[SynSent, Established]);
     }
     assert_eq!(now(&mut story), 2);
 }
@@ -78,24 +82,24 @@ fn a_time_wait_is_over_before_its_time_whenever_it_was_walked() {
     let first = Sock::client(1, 40_000);
     let again = Sock { id: 2, ..first };
     // Walked never, after it was entered, while it was; the clock's second may change in between.
-    for walked in ["never", "afterwards", "meanwhile"] {
+    for scanned in ["never", "afterwards", "meanwhile"] {
         for offset in [0, SECOND / 2, SECOND - 2_000, SECOND - 5_000] {
             let mut story = Story::after_walks();
             story.now = 2_000 * SECOND + offset;
-            if walked == "meanwhile" {
+            if scanned == "meanwhile" {
                 story.walk_begins(HERE);
             }
             story.ends_in_time_wait(first);
-            if walked == "afterwards" {
+            if scanned == "afterwards" {
                 story.walk_begins(HERE);
             }
-            if walked != "never" {
+            if scanned != "never" {
                 story.meets_time_wait(first, 59_999);
                 story.walk_ends(HERE, None);
             }
-            assert_eq!(now(&mut story), 1, "{walked} {offset}");
-            story.life(again, &[SynSent, Established]);
-            assert_eq!(now(&mut story), 0, "{walked} {offset}");
+            assert_eq!(now(&mut story), 1, "{scanned} {offset}");
+            story.connection(again, &[SynSent, Established]);
+            assert_eq!(now(&mut story), 0, "{scanned} {offset}");
         }
     }
 }
@@ -114,7 +118,7 @@ fn an_orphan_in_fin_wait2_is_none_of_them() {
             story.walk_begins(HERE);
         }
         for (sock, fin_wait2) in [(orphan, true), (other, false)] {
-            story.tell(Input::TimeWait(WalkedTimeWait {
+            story.tell(Input::ScannedTimeWait(ScannedTimeWait {
                 fin_wait2,
                 port_by_connect: None,
                 local: sock.local,
@@ -124,7 +128,7 @@ fn an_orphan_in_fin_wait2_is_none_of_them() {
         }
         story.walk_ends(HERE, None);
         assert_eq!(now(&mut story), 1);
-        story.life(Sock { id: 3, ..orphan }, &[SynSent, Established]);
+        story.connection(Sock { id: 3, ..orphan }, &[SynSent, Established]);
         assert_eq!(now(&mut story), 1, "the other one's; met meanwhile: {meanwhile}");
     }
 }
@@ -142,7 +146,7 @@ fn a_walk_knows_better_than_a_guess_whose_it_is() {
     assert_eq!(story.row(Role::Client, 443).time_wait_now, 1);
     story.walk_begins(HERE);
     let listener = Sock::listener(2, 40_000).met_in(Listen);
-    story.tell(Input::Socket(WalkedSocket { time: story.now, ..listener }));
+    story.tell(Input::ScannedSocket(ScannedSocket { time: story.now, ..listener }));
     story.meets_time_wait(sock, 59_000);
     story.walk_ends(HERE, None);
     let rows = story.rows();

@@ -2,12 +2,14 @@
 
 use std::{fs, io::Write, net::SocketAddr, path::Path};
 
-use synfin::{
-    input::{
-        ClockAnchor, Closing, Comm, Counters, Input, Opening, Reset, ResetWay, Session, SockId,
-        Tick, Transition, WalkBegin, WalkEnd, WalkedSocket, WalkedTimeWait,
-    },
+use synfin::trace::{
+    counters::{Counters, Tick},
+    event::{Closing, Input, Opening, Reset, ResetDirection, Transition},
+    ids::{Comm, SockId},
     recording::{Frame, Recorder},
+    scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
+    session::Session,
+    time::ClockAnchor,
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -30,16 +32,16 @@ pub(crate) fn recording(dir: &TempDir, frames: &[Frame]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Three seconds of a web server's life.
+/// Three seconds of a web server's connection.
 pub(crate) fn story() -> Vec<Frame> {
     let mut tape = Tape::begin();
     let nginx = Sock::new(1, "0.0.0.0:443", "0.0.0.0:0");
     let ssh = Sock::new(2, "192.0.2.10:22", "198.51.100.5:50022");
     let gone = Sock::new(3, "192.0.2.10:443", "198.51.100.6:50443");
-    tape.walk(&[
-        Input::Socket(nginx.met_in(Listen, Some((2, 511)))),
-        Input::Socket(ssh.met_in(Established, None)),
-        Input::TimeWait(WalkedTimeWait {
+    tape.scan(&[
+        Input::ScannedSocket(nginx.met_in(Listen, Some((2, 511)))),
+        Input::ScannedSocket(ssh.met_in(Established, None)),
+        Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(false),
             local: gone.local,
@@ -117,7 +119,7 @@ pub(crate) fn story() -> Vec<Frame> {
 /// A second of a trace whose ring was too small.
 pub(crate) fn story_with_losses() -> Vec<Frame> {
     let mut tape = Tape::begin();
-    tape.walk(&[]);
+    tape.scan(&[]);
     let seen = Sock::new(1, "192.0.2.10:33001", "203.0.113.80:443");
     tape.at(100).birth(seen, (Close, SynSent), Some((801, b"curl")));
     tape.at(130).established(seen, SynSent, 30_338, 0, Flags(0));
@@ -197,13 +199,13 @@ impl Tape {
         }
     }
 
-    pub(crate) fn walk(&mut self, findings: &[Input]) {
+    pub(crate) fn scan(&mut self, findings: &[Input]) {
         self.hand_over();
         let (netns, begun) = (NETNS, self.now);
         self.frames.extend([
-            Frame::WalkBegin(WalkBegin { netns, time: begun }),
-            Frame::Walked(wire::findings(findings).into()),
-            Frame::WalkEnd(WalkEnd {
+            Frame::ScanBegin(ScanBegin { netns, time: begun }),
+            Frame::Scanned(wire::findings(findings).into()),
+            Frame::ScanEnd(ScanEnd {
                 netns,
                 begun,
                 ended: begun + 2_000_000,
@@ -261,7 +263,7 @@ impl Tape {
     }
 
     pub(crate) fn reset(&mut self, sock: Sock) {
-        let reset = Reset { time: self.now, sock: sock.id, way: ResetWay::Received };
+        let reset = Reset { time: self.now, sock: sock.id, direction: ResetDirection::Received };
         self.write(Kind::ResetReceived, Input::Reset(reset));
     }
 
@@ -322,8 +324,8 @@ impl Sock {
         }
     }
 
-    pub(crate) fn met_in(self, state: TcpState, accept_queue: Option<(u32, u32)>) -> WalkedSocket {
-        WalkedSocket {
+    pub(crate) fn met_in(self, state: TcpState, accept_queue: Option<(u32, u32)>) -> ScannedSocket {
+        ScannedSocket {
             time: Tape::BEGIN + 1_000_000,
             sock: self.id,
             state,

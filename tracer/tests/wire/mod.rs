@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use synfin::input::{Accepted, Input, Remains, Reset, ResetWay, TimeWaitChange, TimeWaitEntry};
+use synfin::trace::event::{
+    Accepted, Input, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry, TimeWaitKind,
+};
 use synfin_common::{
     event::{self, Flags, Kind},
     state::TcpState,
@@ -20,7 +22,7 @@ pub(crate) fn sized(record: &[u8]) -> Vec<u8> {
     [&(record.len() as u32).to_le_bytes(), record].concat()
 }
 
-/// What a walk gives.
+/// What a scan gives.
 pub(crate) fn findings<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u8> {
     inputs.into_iter().flat_map(finding).collect()
 }
@@ -28,10 +30,10 @@ pub(crate) fn findings<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u
 /// As a hook writes it.
 fn record(input: &Input) -> Vec<u8> {
     let transition = match input {
-        Input::Reset(Reset { time, sock, way }) => {
+        Input::Reset(Reset { time, sock, direction: way }) => {
             let (kind, reason, answer) = match *way {
-                ResetWay::Received => (Kind::ResetReceived, 0, false),
-                ResetWay::Sent { reason, answer } => (Kind::ResetSent, reason as u8, answer),
+                ResetDirection::Received => (Kind::ResetReceived, 0, false),
+                ResetDirection::Sent { reason, answer } => (Kind::ResetSent, reason as u8, answer),
             };
             let (kind, answer) = (kind as u8, answer.into());
             let (time, sock) = (*time, *sock);
@@ -94,11 +96,11 @@ fn record(input: &Input) -> Vec<u8> {
 }
 
 fn time_wait_entry(entry: &TimeWaitEntry) -> Vec<u8> {
-    let &TimeWaitEntry { time, sock, remains } = entry;
+    let &TimeWaitEntry { time, sock, kind: remains } = entry;
     let substate = match remains {
-        Remains::TimeWait => TcpState::TimeWait.number(),
-        Remains::FinWait2 => TcpState::FinWait2.number(),
-        Remains::Nothing => 0,
+        TimeWaitKind::TimeWait => TcpState::TimeWait.number(),
+        TimeWaitKind::FinWait2 => TcpState::FinWait2.number(),
+        TimeWaitKind::Nothing => 0,
     };
     let kind = Kind::TimeWaitEntry as u8;
     let entry = event::TimeWaitEntry { kind, substate, reserved: [0; 6], time, sock };
@@ -127,7 +129,7 @@ fn addresses(local: SocketAddr, remote: SocketAddr, ipv6: bool) -> Vec<u8> {
     [&address_bytes(local)[..len], &address_bytes(remote)[..len]].concat()
 }
 
-/// As the walk writes it.
+/// As the scan writes it.
 fn finding(input: &Input) -> Vec<u8> {
     let fastreuse = |port_by_connect| match port_by_connect {
         None => FASTREUSE_UNKNOWN,
@@ -135,7 +137,7 @@ fn finding(input: &Input) -> Vec<u8> {
         Some(false) => 0,
     };
     match input {
-        Input::Socket(socket) => survey::SurveySocket {
+        Input::ScannedSocket(socket) => survey::SurveySocket {
             kind: survey::KIND_SOCKET,
             state: socket.state.number(),
             fastreuse: fastreuse(socket.port_by_connect),
@@ -156,7 +158,7 @@ fn finding(input: &Input) -> Vec<u8> {
         }
         .as_bytes()
         .to_vec(),
-        Input::TimeWait(time_wait) => survey::SurveyTimeWait {
+        Input::ScannedTimeWait(time_wait) => survey::SurveyTimeWait {
             kind: survey::KIND_TIME_WAIT,
             substate: if time_wait.fin_wait2 { TcpState::FinWait2 } else { TcpState::TimeWait }
                 .number(),

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::{Source, Violation, source::named};
 
-const REASONS: &str = "tracer/src/tracker/close.rs";
-const CAUSES: &str = "tracer/src/tracker/handshake.rs";
+const REASONS: &str = "tracer/src/tcp/close_reason.rs";
+const CAUSES: &str = "tracer/src/tcp/handshake.rs";
 const SCENARIOS: &str = "tracer/tests/scenarios.rs";
 
 pub(super) fn check(files: &[Source]) -> Vec<Violation> {

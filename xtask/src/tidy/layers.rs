@@ -39,7 +39,7 @@ const LAYERS: [Layer; 4] = [
             "aya::",
             "nix::",
             "log::",
-            "crate::clock",
+            "crate::host::clock",
             "Instant",
             "SystemTime::now",
         ],
@@ -55,17 +55,17 @@ const LAYERS: [Layer; 4] = [
     Layer {
         holds_for: |file| {
             is_user_side(file)
-                && !file.is_below("tracer/src/sink")
-                && file.path != "tracer/src/message.rs"
+                && !file.is_below("tracer/src/output")
+                && file.path != "tracer/src/message/stderr.rs"
         },
         forbidden: &["print!", "println!", "eprint!", "eprintln!", "dbg!"],
         because: "stdout is data, which sinks write, and all else is said by message::say, which \
                   makes it harmless: use one of them",
     },
     Layer {
-        holds_for: |file| is_user_side(file) && file.path != "tracer/src/clock.rs",
+        holds_for: |file| is_user_side(file) && file.path != "tracer/src/host/clock.rs",
         forbidden: &["Instant::now", "SystemTime::now", "clock_gettime"],
-        because: "only tracer/src/clock.rs reads clocks, so that all agree on one: call it",
+        because: "only tracer/src/host/clock.rs reads clocks, so that all agree on one: call it",
     },
 ];
 
@@ -75,10 +75,10 @@ fn is_user_side(file: &Source) -> bool {
 
 fn is_pure(file: &Source) -> bool {
     let alone = [
-        "tracer/src/decode.rs",
-        "tracer/src/flight/policy.rs",
-        "tracer/src/input.rs",
-        "tracer/src/source/surveyor.rs",
+        "tracer/src/trace/decode.rs",
+        "tracer/src/record/flight/retention.rs",
+        "tracer/src/trace/event.rs",
+        "tracer/src/source/scan_schedule.rs",
     ];
     file.is_rust() && (file.is_below("tracer/src/tracker") || alone.contains(&&file.path[..]))
 }
@@ -126,8 +126,8 @@ mod tests {
     fn the_pure_part_names_nothing_of_the_world() {
         let text = "use std::{\n    fs,\n    sync::{Arc, Mutex},\n};\nfn f(time: SystemTime) {}\n\
                     fn g() { tokio::spawn(h) }\nfn log(log: u8) { std::io::stdin(); }\n";
-        assert_eq!(lines("tracer/src/tracker/walk.rs", text), [2, 3, 6, 7]);
-        assert_eq!(lines("tracer/src/input.rs", text), [2, 3, 6, 7]);
+        assert_eq!(lines("tracer/src/tracker/scan.rs", text), [2, 3, 6, 7]);
+        assert_eq!(lines("tracer/src/trace/event.rs", text), [2, 3, 6, 7]);
         assert!(lines("tracer/src/source/live.rs", text).is_empty());
     }
 
@@ -135,20 +135,20 @@ mod tests {
     fn its_tests_and_comments_may() {
         let text = "//! As std::fs does.\nconst A: &str = \"std::fs\";\n\
                     #[cfg(test)]\nmod tests { use std::{fs, io}; }\n";
-        assert!(lines("tracer/src/decode.rs", text).is_empty());
+        assert!(lines("tracer/src/trace/decode.rs", text).is_empty());
     }
 
     #[test]
     fn aya_clocks_and_stdout_are_where_they_belong() {
         let cases = [
             ("use aya::Ebpf;", "tracer/src/kernel/mod.rs"),
-            ("fn f() { clock_gettime(a); }", "tracer/src/clock.rs"),
-            ("fn f() { println!(); }", "tracer/src/sink/table.rs"),
+            ("fn f() { clock_gettime(a); }", "tracer/src/host/clock.rs"),
+            ("fn f() { println!(); }", "tracer/src/output/table.rs"),
         ];
         for (text, home) in cases {
             assert!(lines(home, text).is_empty(), "{text}");
             assert!(lines("tracer/tests/bytes.rs", text).is_empty(), "{text}");
-            assert_eq!(lines("tracer/src/app.rs", text), [1], "{text}");
+            assert_eq!(lines("tracer/src/app/mod.rs", text), [1], "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::harmless::harmless;
+use crate::message::escape::escape_control;
 
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +35,13 @@ pub(super) struct Check {
     /// What is so.
     pub(super) text: String,
     /// What is lost by it.
-    without: Option<String>,
+    impact: Option<String>,
     remedy: Option<String>,
 }
 
 impl Check {
     fn new(id: impl Into<String>, status: Status, text: impl Into<String>) -> Self {
-        Self { id: id.into(), status, text: text.into(), without: None, remedy: None }
+        Self { id: id.into(), status, text: text.into(), impact: None, remedy: None }
     }
 
     pub(super) fn ok(id: impl Into<String>, text: impl Into<String>) -> Self {
@@ -56,8 +56,8 @@ impl Check {
         Self::new(id, Status::Missing, text)
     }
 
-    pub(super) fn without(self, without: impl Into<String>) -> Self {
-        Self { without: Some(without.into()), ..self }
+    pub(super) fn impact(self, without: impl Into<String>) -> Self {
+        Self { impact: Some(without.into()), ..self }
     }
 
     pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
@@ -66,14 +66,14 @@ impl Check {
 
     /// One line; parts of it may come from elsewhere.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { id, status, text, without, remedy } = self;
+        let Self { id, status, text, impact: without, remedy } = self;
         let mut line = format!("{:<7} {id:<24} {text}", status.name());
         for (word, part) in [("without it", without), ("remedy", remedy)] {
             if let Some(part) = part {
                 line += &format!("; {word}: {part}");
             }
         }
-        writeln!(out, "{}", harmless(&line))
+        writeln!(out, "{}", escape_control(&line))
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -81,7 +81,7 @@ impl Check {
             "id": self.id,
             "status": self.status.name(),
             "text": self.text,
-            "without": self.without,
+            "without": self.impact,
             "remedy": self.remedy,
         })
     }

@@ -3,14 +3,18 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::check::Check;
-use crate::kernel::{
-    PREEMPTED, describe_types,
-    namespaces::{self, Reach},
-    preflight::{
-        self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN, SYS_PTRACE,
+use crate::{
+    host::{
+        mounts,
+        namespaces::{self, Reach},
+        privileges::{
+            self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN,
+            SYS_PTRACE,
+        },
     },
+    kernel::{PREEMPTED, describe_types, ring_size::bytes},
+    message::failure::Failure,
 };
-use crate::{failure::Failure, mounts, ring_size::bytes};
 
 /// Inode of the first pid namespace (the kernel's `PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -34,7 +38,7 @@ pub(super) fn around() -> Vec<Check> {
         reachable_namespaces(&namespaces::reach()),
         cgroup(mounted("cgroup2")),
         processes(pid_namespace),
-        tracefs(mounted("tracefs"), preflight::preempts_hooks()),
+        tracefs(mounted("tracefs"), privileges::preempts_hooks()),
         clock_source(clock.as_deref().map(str::trim)),
     ]
 }
@@ -59,9 +63,9 @@ fn btf(file: Option<&Path>) -> Check {
         Ok(text) => Check::ok("btf", text),
         Err(error) => match error.downcast_ref::<Failure>() {
             Some(failure) => Check::missing("btf", failure.why.clone())
-                .without(WITHOUT)
+                .impact(WITHOUT)
                 .remedy(failure.remedy.clone()),
-            None => Check::missing("btf", format!("{error:#}")).without(WITHOUT),
+            None => Check::missing("btf", format!("{error:#}")).impact(WITHOUT),
         },
     }
 }
@@ -72,10 +76,10 @@ fn capability(right: &Capability, facts: &Facts, needed: bool) -> Check {
         (true, _) => Check::ok(id, "held"),
         (false, true) => {
             let check = Check::missing(id, "not held, nor CAP_SYS_ADMIN in its place");
-            check.without(right.without).remedy(facts.remedy_for_rights())
+            check.impact(right.without).remedy(facts.remedy_for_rights())
         }
         (false, false) => {
-            Check::note(id, "not held").without(right.without).remedy(facts.remedy_for_rights())
+            Check::note(id, "not held").impact(right.without).remedy(facts.remedy_for_rights())
         }
     }
 }
@@ -86,7 +90,7 @@ fn lockdown(facts: &Facts) -> Check {
         Lockdown::Integrity => Check::ok("lockdown", "integrity, under which synfin works"),
         Lockdown::Confidentiality => {
             Check::missing("lockdown", "confidentiality: the kernel's memory may not be read")
-                .without("nothing can be watched")
+                .impact("nothing can be watched")
                 .remedy("boot with lockdown=integrity")
         }
         Lockdown::Unknown => Check::ok(
@@ -100,7 +104,7 @@ fn memlock(facts: &Facts) -> Check {
     match facts.memlock {
         Some(limit) if facts.older_than(NO_MEMLOCK) => {
             Check::note("memlock", format!("RLIMIT_MEMLOCK is {}", bytes(limit)))
-                .without("if it cannot be raised, the ring buffer is refused")
+                .impact("if it cannot be raised, the ring buffer is refused")
                 .remedy("ulimit -l unlimited, or give CAP_SYS_RESOURCE")
         }
         _ if facts.older_than(NO_MEMLOCK) => Check::ok("memlock", "no limit"),
@@ -122,7 +126,7 @@ fn reachable_namespaces(reach: &Reach) -> Check {
         return Check::ok("namespaces", text);
     }
     Check::note("namespaces", text)
-        .without("what is older than the trace, TIME_WAIT and queues are unknown in the others")
+        .impact("what is older than the trace, TIME_WAIT and queues are unknown in the others")
         .remedy("run with CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the first user namespace")
 }
 
@@ -130,7 +134,7 @@ fn cgroup(mount: Option<String>) -> Check {
     match mount {
         Some(path) => Check::ok("cgroup", format!("cgroup v2 is at {path}")),
         None => Check::note("cgroup", "cgroup v2 is not mounted")
-            .without("containers have no names")
+            .impact("containers have no names")
             .remedy("mount -t cgroup2 none /sys/fs/cgroup (in a container: mount the host's)"),
     }
 }
@@ -140,7 +144,7 @@ fn processes(pid_namespace: Option<u64>) -> Check {
         Check::ok("processes", "all of this host are visible in /proc")
     } else {
         Check::note("processes", "this is a pid namespace of its own: processes outside of it are not visible in /proc")
-            .without("what only a look into /proc tells of owners outside is unknown, and process ids are the host's")
+            .impact("what only a look into /proc tells of owners outside is unknown, and process ids are the host's")
             .remedy("run on the host, or share its pid namespace (docker: --pid=host; Kubernetes: hostPID)")
     }
 }
@@ -151,7 +155,7 @@ fn tracefs(mount: Option<String>, is_needed: bool) -> Check {
         (Some(path), false) => Check::ok("tracefs", format!("mounted at {path}, but not needed")),
         (None, false) => Check::ok("tracefs", "not mounted, and not needed"),
         (None, true) => Check::note("tracefs", "not mounted")
-            .without(PREEMPTED)
+            .impact(PREEMPTED)
             .remedy("mount -t tracefs tracefs /sys/kernel/tracing"),
     }
 }
@@ -166,7 +170,7 @@ fn clock_source(name: Option<&str>) -> Check {
             "clock",
             format!("the clock source is {name}, which is slow or coarse"),
         )
-        .without("every transition costs more, or its time is coarse")
+        .impact("every transition costs more, or its time is coarse")
         .remedy(
             "see why the kernel gave up the processor's own clock (dmesg | grep -i clocksource)",
         ),
@@ -176,18 +180,19 @@ fn clock_source(name: Option<&str>) -> Check {
 }
 
 /// Where a file system of this kind is mounted first.
-fn mount_point(mountinfo: &str, kind: &str) -> Option<String> {
-    let found = mounts::parse(mountinfo).find(|mount| mount.kind == kind);
+fn mount_point(mountinfo: &[u8], kind: &str) -> Option<String> {
+    let found = mounts::parse(mountinfo).find(|mount| mount.kind == kind.as_bytes());
     found.map(|mount| mount.point.display().to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Status, *};
+    use super::*;
+    use crate::command::doctor::check::Status;
 
     #[test]
     fn mounts_are_found_by_kind() {
-        let mountinfo = "25 24 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
+        let mountinfo = b"25 24 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n";
         let found = mount_point(mountinfo, "cgroup2");
         assert_eq!(found.as_deref(), Some("/sys/fs/cgroup/unified"));

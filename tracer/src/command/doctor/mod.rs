@@ -2,11 +2,9 @@
 //! connections whose fate is known are seen right.
 
 mod check;
-mod fates;
 mod host;
 mod rate;
-mod self_test;
-mod verdict;
+pub(crate) mod self_test;
 
 use std::{
     io::{self, Write},
@@ -14,25 +12,27 @@ use std::{
     time::Duration,
 };
 
+use check::{Check, Status};
+use rate::Rate;
+pub(crate) use self_test::SelfTest;
+use self_test::SelfTestResult;
 use serde_json::json;
 
 use crate::{
     cli::DoctorFormat,
-    failure::Failure,
-    harmless::{harmless, write_json},
+    host::privileges::Facts,
     kernel::{
         DEFAULT_RING_BYTES, Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT,
-        Setup, hooks, preflight::Facts, survey::Walker,
+        Setup, hooks,
+        iterators::SocketScanner,
+        ring_size::{self, bytes},
     },
-    ring_size::{self, bytes},
-    sight::Extra,
+    message::{
+        escape::{escape_control, write_json},
+        failure::Failure,
+    },
+    tcp::coverage::OptionalHook,
 };
-
-use check::{Check, Status};
-use rate::Rate;
-use self_test::Trial;
-
-pub(crate) use self_test::SelfTest;
 
 /// Version of the JSON object; it changes when something in it is renamed or goes away.
 const SCHEMA: u32 = 1;
@@ -50,7 +50,7 @@ pub(crate) struct Doctor {
     rate: Option<Rate>,
     failure: Option<anyhow::Error>,
     facts: Facts,
-    trials: Vec<Trial>,
+    trials: Vec<SelfTestResult>,
 }
 
 impl Doctor {
@@ -60,15 +60,15 @@ impl Doctor {
         let facts = Facts::gather();
         let mut checks = host::before_attaching(&facts, btf.as_deref());
         let (rate, failure) = match Kernel::attach(&Setup { btf, ..Setup::default() }) {
-            Ok((mut kernel, walker)) => {
+            Ok((mut kernel, scanner)) => {
                 checks.push(Check::ok("kernel_side", "loaded and attached"));
                 checks.push(Check::ok(
                     "ring_buffer",
                     format!("there, {} by default", bytes(DEFAULT_RING_BYTES.into())),
                 ));
                 checks.extend(hook_checks(&kernel));
-                checks.extend(iterator_checks(&walker));
-                drop(walker);
+                checks.extend(iterator_checks(&scanner));
+                drop(scanner);
                 match rate::watch(&mut kernel, duration).await {
                     Ok(rate) => (Some(rate), None),
                     Err(error) => {
@@ -98,7 +98,7 @@ impl Doctor {
 
     /// Makes connections, and takes down how they are seen.
     pub(crate) fn self_test(&mut self) -> SelfTest<'_> {
-        self.trials.push(Trial::default());
+        self.trials.push(SelfTestResult::default());
         let last = self.trials.len() - 1;
         SelfTest::new(&mut self.trials[last])
     }
@@ -119,8 +119,9 @@ impl Doctor {
         match format {
             DoctorFormat::Table => {
                 self.all_checks().iter().try_for_each(|check| check.write(out))?;
-                for deviation in self.trials.last().into_iter().flat_map(Trial::deviations) {
-                    writeln!(out, "        - {}", harmless(deviation))?;
+                for deviation in self.trials.last().into_iter().flat_map(SelfTestResult::deviations)
+                {
+                    writeln!(out, "        - {}", escape_control(deviation))?;
                 }
                 let verdict = if self.are_good() {
                     "all that is needed works"
@@ -170,26 +171,26 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
         let id = format!("hook.{name}");
         match (refusal(name), need) {
             (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
-            (None, _) if name == RESET_SENT && !kernel.shown().contains(&Extra::Resets) => {
+            (None, _) if name == RESET_SENT && !kernel.optional_hooks().contains(&OptionalHook::Resets) => {
                 Check::note(id, "attached, but this kernel tells only of resets for connections")
-                    .without(Extra::Resets.without())
+                    .impact(OptionalHook::Resets.without())
                     .remedy("boot a newer kernel")
             }
             (None, _) if name == MAIN_HOOK && refusal(MAIN_HOOK_BY_EVENT).is_some() => {
                 Check::note(id, "attached, but this kernel can preempt it")
-                    .without(PREEMPTED)
+                    .impact(PREEMPTED)
                     .remedy("see tracefs below, or report it with the kernel's version")
             }
             (None, _) => Check::ok(id, "attached"),
-            (Some(refused), Need::Extra(extra)) => {
+            (Some(refused), Need::Extra(hook)) => {
                 Check::note(id, format!("refused ({})", refused.error))
-                    .without(extra.without())
+                    .impact(hook.without())
                     .remedy("none is needed; a kernel without lockdown, with fentry (BPF trampolines), would show it")
             }
             (Some(refused), need) => {
                 let without = if let Need::Expected(without) = need { without } else { NOTHING };
                 Check::note(id, format!("refused ({})", refused.error))
-                    .without(without)
+                    .impact(without)
                     .remedy("boot a newer kernel, or report it with the kernel's version")
             }
         }
@@ -197,25 +198,25 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
     hooks().map(check).collect()
 }
 
-fn iterator_checks(walker: &Walker) -> [Check; 2] {
+fn iterator_checks(scanner: &SocketScanner) -> [Check; 2] {
     let check = |id, refusal: Option<&str>, over: &str, without: &str| match refusal {
         None => Check::ok(id, format!("the iterator over {over} can be loaded")),
         Some(error) => {
             Check::note(id, format!("the kernel refuses the iterator over {over} ({error})"))
-                .without(without)
+                .impact(without)
                 .remedy("boot a newer kernel, or report it with the kernel's version")
         }
     };
     [
         check(
             "survey",
-            walker.refusal(),
+            scanner.refusal(),
             "sockets",
             "connections older than the trace, TIME_WAIT and queues are unknown",
         ),
         check(
             "owners",
-            walker.look_refusal(),
+            scanner.open_files_refusal(),
             "open files",
             "owners of sockets older than the trace, and of listeners that were handed on, are unknown",
         ),
@@ -226,10 +227,10 @@ fn iterator_checks(walker: &Walker) -> [Check; 2] {
 fn refused(error: &anyhow::Error) -> Check {
     match error.downcast_ref::<Failure>() {
         Some(failure) => Check::missing("kernel_side", failure.to_string())
-            .without(NOTHING)
+            .impact(NOTHING)
             .remedy(failure.remedy.clone()),
         None => Check::missing("kernel_side", format!("{error:#}"))
-            .without(NOTHING)
+            .impact(NOTHING)
             .remedy("report it with the kernel's version"),
     }
 }
@@ -255,7 +256,7 @@ fn ring_check(rate: &Rate) -> Check {
         Check::ok("ring_size", format!("{text}; the default is {}", bytes(default)))
     } else {
         Check::note("ring_size", format!("{text}, and the default is {}", bytes(default)))
-            .without("records are lost when synfin is kept from running that long")
+            .impact("records are lost when synfin is kept from running that long")
             .remedy(format!("use --ring-size {}", bytes(needed)))
     }
 }

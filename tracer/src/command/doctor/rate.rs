@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 use synfin_common::event::Kind;
 
 use crate::{
-    clock,
-    input::nanos,
-    kernel::{Batch, Kernel},
-    ring_size,
+    host::clock,
+    kernel::{Batch, Kernel, ring_size},
+    trace::time::nanos,
 };
 
 /// The ring is drained so often.
@@ -58,6 +57,17 @@ impl Rate {
         })
     }
 
+    /// Adds the counts of the kernel side, by kind of record.
+    fn add_counts(&mut self, seen: &[u64; Kind::COUNT]) {
+        for kind in Kind::ALL {
+            let count = seen[kind as usize];
+            self.seen += count;
+            if kind.is_transition() {
+                self.transitions += count;
+            }
+        }
+    }
+
     fn take(&mut self, batch: &Batch) {
         self.delivered += batch.records;
         self.room += room(&batch.bytes);
@@ -95,9 +105,7 @@ pub(super) async fn watch(kernel: &mut Kernel, duration: Duration) -> Result<Rat
     }
     let counters = kernel.counters()?;
     rate.nanos = clock::monotonic_ns() - begun;
-    rate.seen = counters.seen.iter().sum();
-    let resets = [Kind::ResetReceived, Kind::ResetSent].map(|kind| counters.seen[kind as usize]);
-    rate.transitions = rate.seen - resets.iter().sum::<u64>();
+    rate.add_counts(&counters.seen);
     Ok(rate)
 }
 
@@ -114,6 +122,23 @@ mod tests {
         }
         assert_eq!(room(&batch), 64 + 72);
         assert_eq!(room(&[]), 0);
+    }
+
+    #[test]
+    fn only_transitions_count_as_transitions() {
+        let rate = |kinds: &[Kind]| {
+            let mut seen = [0; Kind::COUNT];
+            kinds.iter().for_each(|&kind| seen[kind as usize] = 1000);
+            let mut rate = Rate { nanos: 1_000_000_000, ..Rate::default() };
+            rate.add_counts(&seen);
+            (rate.seen, rate.transitions_per_second())
+        };
+        // Connections that were open before are accepted, and TIME_WAITs expire.
+        assert_eq!(rate(&[Kind::Accepted, Kind::TimeWaitExit]), (2000, 0.0));
+        assert_eq!(rate(&[Kind::TimeWaitEntry, Kind::TimeWaitTurn]), (2000, 0.0));
+        assert_eq!(rate(&[Kind::ResetReceived, Kind::ResetSent]), (2000, 0.0));
+        assert_eq!(rate(&[Kind::Step, Kind::Opening, Kind::Closing]), (3000, 3000.0));
+        assert_eq!(rate(&Kind::ALL), (9000, 3000.0));
     }
 
     #[test]

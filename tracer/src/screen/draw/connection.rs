@@ -1,4 +1,4 @@
-//! One connection's life, step by step.
+//! One connection's connection, step by step.
 
 use ratatui::{
     Frame,
@@ -9,40 +9,39 @@ use ratatui::{
 
 use super::{cell, lines_at, scrolled};
 use crate::{
-    figure::{Value, date},
-    harmless::harmless,
-    input::Nanos,
-    paragraph::labelled,
+    message::{escape::escape_control, wrap::wrap_with_label},
+    output::column::Value,
     screen::{
+        connection_history::ConnectionHistory,
         model::Model,
         theme::Theme,
         timeline::{Known, Step, What, timeline},
-        watched::Watched,
     },
-    states,
+    tcp::state,
+    trace::time::{Nanos, date},
 };
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, at: usize) {
-    let Some(watched) = &model.shown else {
+    let Some(history) = &model.shown else {
         return lines_at(frame, area, vec![Line::raw("it is not kept any more")]);
     };
-    let mut lines = about(model, theme, watched);
+    let mut lines = about(model, theme, history);
     lines.push(Line::styled(
         format!("{:>10}  {:ARROW$}  {:<12}", "TIME", format!("us{:16}peer", ""), "OUR STATE"),
         theme.heading(),
     ));
     let begin =
-        watched.connection.opened.or_else(|| watched.changes.first().map(|first| first.time));
-    lines.extend(timeline(watched).iter().map(|step| line(step, begin, theme)));
-    if let Some(state) = watched.connection.state {
-        let since = model.data().history.last().end.saturating_sub(watched.changed) / 1000;
+        history.connection.opened.or_else(|| history.changes.first().map(|first| first.time));
+    lines.extend(timeline(history).iter().map(|step| line(step, begin, theme)));
+    if let Some(state) = history.connection.state {
+        let since = model.data().history.last().end.saturating_sub(history.changed) / 1000;
         lines.push(Line::raw(format!("now {state}, for {}", Value::Micros(since).to_plain())));
     }
-    if let Some(reason) = watched.connection.reason {
+    if let Some(reason) = history.connection.reason {
         lines.push(Line::raw(""));
         let info = reason.info();
         for (label, text) in [("means", info.meaning), ("to do", info.advice)] {
-            let text = labelled(label, text, area.width.into());
+            let text = wrap_with_label(label, text, area.width.into());
             lines.extend(text.lines().map(|line| Line::raw(line.to_owned())));
         }
     }
@@ -50,8 +49,8 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
 }
 
 /// Which connection it is.
-fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
-    let connection = &watched.connection;
+fn about(model: &Model, theme: Theme, history: &ConnectionHistory) -> Vec<Line<'static>> {
+    let connection = &history.connection;
     let ends = format!(
         "{} {} {} {}",
         connection.role.name(),
@@ -60,8 +59,8 @@ fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
         connection.remote
     );
     let owner = connection.owner.as_ref().map(|owner| match owner.pid {
-        Some(pid) => format!("{} (process {pid})", harmless(&owner.label.name)),
-        None => harmless(&owner.label.name),
+        Some(pid) => format!("{} (process {pid})", escape_control(&owner.label.name)),
+        None => escape_control(&owner.label.name),
     });
     let began = date(model.session.clock.date(connection.since));
     let began = match connection.opened {
@@ -70,7 +69,7 @@ fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
     };
     let owner = owner.map(|owner| format!("{owner}, ")).unwrap_or_default();
     let end = match connection.reason {
-        Some(reason) => Span::styled(format!("  {}", reason.id()), bad_or(watched, theme)),
+        Some(reason) => Span::styled(format!("  {}", reason.id()), bad_or(history, theme)),
         None => Span::raw(""),
     };
     vec![
@@ -80,8 +79,8 @@ fn about(model: &Model, theme: Theme, watched: &Watched) -> Vec<Line<'static>> {
     ]
 }
 
-fn bad_or(watched: &Watched, theme: Theme) -> Style {
-    if watched.is_bad() { theme.alarm() } else { Style::new() }
+fn bad_or(history: &ConnectionHistory, theme: Theme) -> Style {
+    if history.is_bad() { theme.alarm() } else { Style::new() }
 }
 
 /// How long an arrow is, with the segment's name in it.
@@ -113,7 +112,7 @@ fn line(step: &Step, begin: Option<Nanos>, theme: Theme) -> Line<'static> {
     };
     let note = [known, step.note.as_str()].into_iter().filter(|text| !text.is_empty());
     let note = note.collect::<Vec<_>>().join("; ");
-    let state = step.state.map(states::title).unwrap_or_default();
+    let state = step.state.map(state::title).unwrap_or_default();
     let arrow = match step.what {
         What::Sent(name) => format!("{0} {name} {0}{1}", strokes(name), theme.sign("▶", ">")),
         What::Came(name) => format!("{1}{0} {name} {0}", strokes(name), theme.sign("◀", "<")),

@@ -8,13 +8,16 @@ use ratatui::{
 use synfin_common::state::TcpState;
 
 use crate::{
-    figure::{Value, date},
-    harmless::harmless,
-    screen::{history::Trend, model::Model, moment::OwnCost, theme::Theme},
-    tracker::{
-        By, OPEN_STATES, RowSnapshot,
-        close::{Class, CloseReason},
+    message::escape::escape_control,
+    output::column::Value,
+    screen::{history::Trend, model::Model, theme::Theme, update::SelfUsage},
+    tcp::{
+        close_reason::{Class, CloseReason},
+        group_by::By,
+        state::OPEN_STATES,
     },
+    trace::time::date,
+    tracker::RowSnapshot,
 };
 
 /// With fewer lines than this, the rows need them more.
@@ -47,8 +50,11 @@ fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let time = date(session.clock.date(model.data().history.last().end));
     // To the second.
     let time = time.get(..19).unwrap_or_default().replace('T', " ") + " UTC";
-    let host =
-        format!(" {}  {}  {what}, {over}", harmless(&session.host), harmless(&session.kernel));
+    let host = format!(
+        " {}  {}  {what}, {over}",
+        escape_control(&session.host),
+        escape_control(&session.kernel)
+    );
     let room = width.saturating_sub("synfin".len() + time.len() + 1);
     Line::from(vec![
         Span::styled("synfin", theme.heading()),
@@ -61,13 +67,13 @@ fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
 fn reliability(model: &Model, theme: Theme) -> Line<'static> {
     let data = model.data();
     let (last, total) = (data.history.last(), data.history.total());
-    let namespaces = last.walks.namespaces;
-    let age = last.walks.oldest.map_or_else(
+    let namespaces = last.scans.namespaces;
+    let age = last.scans.oldest.map_or_else(
         || "not surveyed yet".to_owned(),
-        |walk| {
+        |scan| {
             format!(
                 "surveyed {} ago",
-                Value::Micros(last.end.saturating_sub(walk) / 1000).to_plain()
+                Value::Micros(last.end.saturating_sub(scan) / 1000).to_plain()
             )
         },
     );
@@ -76,7 +82,7 @@ fn reliability(model: &Model, theme: Theme) -> Line<'static> {
     let is_alarming = events.lost > 0 || events.are_lower_bounds();
     let bounds = if events.are_lower_bounds() { ": counts are lower bounds" } else { "" };
     let style = if is_alarming { theme.alarm() } else { Style::new() };
-    let OwnCost { cpu_pct, bytes } = data.own;
+    let SelfUsage { cpu_pct, bytes } = data.own;
     let own = format!("  synfin {cpu_pct:.1}% CPU {} MiB", bytes >> 20);
     // A still is nobody's cost.
     let own = if bytes == 0 { String::new() } else { own };
@@ -123,7 +129,7 @@ fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
 fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
     let time_waits: u64 = rows.iter().map(|row| row.time_wait_now).sum();
     let limit = model.session.sysctls.get("net.ipv4.tcp_max_tw_buckets");
-    let limit = limit.map(|limit| format!(" (a namespace may have {})", harmless(limit)));
+    let limit = limit.map(|limit| format!(" (a namespace may have {})", escape_control(limit)));
     let mut spans = vec![
         Span::styled("TIME_WAIT ", theme.heading()),
         Span::raw(format!("{time_waits}{}", limit.unwrap_or_default())),
@@ -138,7 +144,7 @@ fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
             let left = ports
                 .exhausted_in
                 .map(|seconds| format!(", none left in {}", Value::Seconds(seconds).to_plain()));
-            let style = if share >= crate::diagnose::thresholds::EPHEMERAL_PCT {
+            let style = if share >= crate::analysis::diagnose::thresholds::EPHEMERAL_PCT {
                 theme.alarm()
             } else {
                 Style::new()

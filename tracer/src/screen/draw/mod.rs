@@ -14,14 +14,13 @@ use ratatui::{
     text::{Line, Span},
     widgets::Paragraph,
 };
-
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{
     model::{Model, Sort, View},
     theme::Theme,
 };
-use crate::harmless::harmless;
+use crate::message::escape::escape_control;
 
 /// Fewer characters than that show nothing that helps.
 const LEAST: (u16, u16) = (40, 8);
@@ -70,7 +69,7 @@ fn hints(model: &Model, theme: Theme) -> Line<'static> {
         let cursor = Span::styled(" ", theme.selected());
         let end = Span::styled("  Enter keeps it, Esc forgets it", theme.aside());
         return Line::from(vec![
-            Span::raw(format!("show only: {}", harmless(&model.filter))),
+            Span::raw(format!("show only: {}", escape_control(&model.filter))),
             cursor,
             end,
         ]);
@@ -86,7 +85,7 @@ fn hints(model: &Model, theme: Theme) -> Line<'static> {
         say("END".into(), theme.selected());
     }
     if !model.filter.is_empty() {
-        say(format!("/{}", harmless(&model.filter)), theme.heading());
+        say(format!("/{}", escape_control(&model.filter)), theme.heading());
     }
     match model.data().findings.len() {
         0 => {}
@@ -99,7 +98,7 @@ fn hints(model: &Model, theme: Theme) -> Line<'static> {
                 Sort::Trouble => "trouble",
                 Sort::Column(key) => {
                     let sorted = model.columns.iter().find(|column| column.key() == key);
-                    sorted.map_or(key, |column| column.figure.about.title)
+                    sorted.map_or(key, |column| column.column.about.title)
                 }
             };
             let by = model.asked.by.name();

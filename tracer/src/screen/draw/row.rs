@@ -9,14 +9,17 @@ use ratatui::{
 
 use super::{cell, lines_at};
 use crate::{
-    figure::Value,
-    harmless::harmless,
-    screen::{model::Model, rows::ShownRow, theme::Theme, watched::Watched},
-    tracker::{
-        Distribution, Role, RowName, RowSnapshot,
-        close::{Class, CloseReason},
-        columns::{COLUMNS, PortRow},
+    message::escape::escape_control,
+    output::{
+        column::Value,
+        port_columns::{COLUMNS, PortRow},
     },
+    screen::{connection_history::ConnectionHistory, model::Model, rows::ShownRow, theme::Theme},
+    tcp::{
+        close_reason::{Class, CloseReason},
+        role::Role,
+    },
+    tracker::{LatencyHistogram, RowName, RowSnapshot},
 };
 
 /// Lines of the histogram and of the reasons.
@@ -29,7 +32,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     };
     let of = row.over(model.totals);
     let mut lines = vec![title(model, row, theme)];
-    lines.extend(figures(of));
+    lines.extend(columns(of));
     let about = Layout::vertical([
         Constraint::Length(lines.len() as u16),
         Constraint::Length(LINES as u16 + 1),
@@ -46,17 +49,17 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
 
 /// Which row, and how it went in the last minute, ten seconds by ten seconds.
 fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
-    let figure = |key: &str| {
-        let figure = COLUMNS.iter().find(|figure| figure.about.key == key);
-        figure.map(|figure| figure.value(&row.total).to_plain()).filter(|text| text != "-")
+    let column = |key: &str| {
+        let column = COLUMNS.iter().find(|column| column.about.key == key);
+        column.map(|column| column.value(&row.total).to_plain()).filter(|text| text != "-")
     };
     let service = row.name.port.and_then(|port| model.services.name(port));
     let parts = [
         Some(row.name.role.name().to_owned()),
-        figure("port").map(|port| format!(":{port}")),
-        service.map(harmless),
-        figure("remote").filter(|_| row.name.role == Role::Client),
-        figure("owner").map(|owner| format!("({owner})")),
+        column("port").map(|port| format!(":{port}")),
+        service.map(escape_control),
+        column("remote").filter(|_| row.name.role == Role::Client),
+        column("owner").map(|owner| format!("({owner})")),
     ];
     let spans = model.data().history.spans_of(model.asked.by, &row.name);
     let rate = |count: fn(&RowSnapshot) -> u64| {
@@ -74,7 +77,7 @@ fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
 }
 
 /// The figures that a table has no room for.
-fn figures(row: &PortRow) -> Vec<Line<'static>> {
+fn columns(row: &PortRow) -> Vec<Line<'static>> {
     const FIGURES: [&[&str]; 3] = [
         &["new_per_s", "bad_per_s", "attempts", "failed", "established", "closed", "abnormal"],
         &[
@@ -95,9 +98,9 @@ fn figures(row: &PortRow) -> Vec<Line<'static>> {
         ],
     ];
     let told = FIGURES.iter().map(|keys| {
-        let figures =
-            keys.iter().filter_map(|key| COLUMNS.iter().find(|figure| figure.about.key == *key));
-        let known = figures.map(|figure| (figure.about.title, figure.value(row)));
+        let columns =
+            keys.iter().filter_map(|key| COLUMNS.iter().find(|column| column.about.key == *key));
+        let known = columns.map(|column| (column.about.title, column.value(row)));
         let known = known.filter(|(_, value)| *value != Value::Unknown);
         let texts: Vec<_> =
             known.map(|(title, value)| format!("{title} {}", value.to_plain())).collect();
@@ -107,7 +110,7 @@ fn figures(row: &PortRow) -> Vec<Line<'static>> {
 }
 
 /// A histogram of clean handshakes: at most so many bars, each over one or more powers of two.
-fn handshakes(clean: &Distribution, theme: Theme, width: usize) -> Vec<Line<'static>> {
+fn handshakes(clean: &LatencyHistogram, theme: Theme, width: usize) -> Vec<Line<'static>> {
     let quantile = |quantile| Value::known(clean.quantile(quantile), Value::Micros).to_plain();
     let heading = format!("HANDSHAKES p50 {} p99 {}", quantile(0.5), quantile(0.99));
     let bars = bars(&clean.buckets(), LINES);
@@ -188,13 +191,13 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
     };
     let heading = line(["CONNECTION", "LOCAL", "REMOTE", "HS", "AGE", "OWNER"]);
     let mut lines = vec![Line::styled(heading, theme.heading())];
-    for (index, watched) in connections.iter().enumerate().skip(first).take(height) {
-        let connection = &watched.connection;
+    for (index, history) in connections.iter().enumerate().skip(first).take(height) {
+        let connection = &history.connection;
         let what = connection.state.or(connection.reason.map(CloseReason::id)).unwrap_or("-");
         let handshake = connection.handshake.and_then(|handshake| handshake.us());
         let handshake = Value::known(handshake, |us| Value::Micros(us.into())).to_plain();
         let age = connection.closed.unwrap_or(now).saturating_sub(connection.since) / 1000;
-        let owner = connection.owner.as_ref().map(|owner| harmless(&owner.label.name));
+        let owner = connection.owner.as_ref().map(|owner| escape_control(&owner.label.name));
         let text = line([
             what,
             &connection.local.to_string(),
@@ -203,7 +206,7 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
             &Value::Micros(age).to_plain(),
             owner.as_deref().unwrap_or("-"),
         ]);
-        lines.push(Line::styled(text, style(watched, index == selected, theme)));
+        lines.push(Line::styled(text, style(history, index == selected, theme)));
     }
     if connections.is_empty() {
         lines.push(Line::styled("none is kept", theme.aside()));
@@ -211,8 +214,8 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
     lines
 }
 
-fn style(watched: &Watched, is_selected: bool, theme: Theme) -> Style {
-    match (is_selected, watched.is_bad(), watched.connection.state) {
+fn style(history: &ConnectionHistory, is_selected: bool, theme: Theme) -> Style {
+    match (is_selected, history.is_bad(), history.connection.state) {
         (true, _, _) => theme.selected(),
         (_, true, _) => theme.alarm(),
         (_, _, None) => theme.aside(),

@@ -10,10 +10,10 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{cell, lines_at, row};
 use crate::{
-    figure::{Shown, Width},
+    output::column::{Visibility, Width},
     screen::{
         model::{Model, Sort},
-        rows::{Column, ShownRow},
+        rows::{ShownRow, TableColumn},
         theme::Theme,
     },
 };
@@ -44,9 +44,9 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     let services = model.services_shown(area.width).then_some(SERVICE_WIDTH + 1);
     let widths = widths(model, &cells, usize::from(area.width) - services.unwrap_or(0));
 
-    let heading = |(column, &width): (&Column, &usize)| {
+    let heading = |(column, &width): (&TableColumn, &usize)| {
         let sorted = model.sort == Sort::Column(column.key());
-        let title = column.figure.about.title;
+        let title = column.column.about.title;
         let sign = if model.reversed { theme.sign("▲", "^") } else { theme.sign("▼", "v") };
         let title = if sorted { format!("{title}{sign}") } else { title.to_owned() };
         cell(&title, width, is_right(column))
@@ -127,12 +127,12 @@ fn nothing(model: &Model) -> &'static str {
     }
 }
 
-fn is_right(column: &Column) -> bool {
+fn is_right(column: &TableColumn) -> bool {
     matches!(
-        column.figure.about.shown,
-        Shown::Table(Width::Right(_))
-            | Shown::Wide(Width::Right(_))
-            | Shown::Grouped(_, Width::Right(_))
+        column.column.about.shown,
+        Visibility::Table(Width::Right(_))
+            | Visibility::Wide(Width::Right(_))
+            | Visibility::Grouped(_, Width::Right(_))
     )
 }
 
@@ -141,7 +141,7 @@ fn widths(model: &Model, rows: &[Vec<String>], room: usize) -> Vec<usize> {
     let columns = &model.columns;
     let needed = columns.iter().enumerate().map(|(index, column)| {
         let sign = usize::from(model.sort == Sort::Column(column.key()));
-        let title = column.figure.about.title.width() + sign;
+        let title = column.column.about.title.width() + sign;
         rows.iter().map(|row| row[index].width()).max().unwrap_or(0).max(title)
     });
     let mut widths: Vec<_> = needed.collect();

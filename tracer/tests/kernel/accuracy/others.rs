@@ -70,7 +70,10 @@ impl Others {
         pause(DELAY_MS);
         let states = self.states.lines_since(mark.states, network);
         let lives = self.lives.lines_since(mark.lives, network);
-        Said { tcpstates: paths(&states), tcplife: lives.iter().map(|line| life(line)).collect() }
+        Said {
+            tcpstates: paths(&states),
+            tcplife: lives.iter().map(|line| connection(line)).collect(),
+        }
     }
 }
 
@@ -143,7 +146,7 @@ fn paths(lines: &[Vec<String>]) -> Vec<String> {
 }
 
 /// `PID COMM LADDR LPORT RADDR RPORT TX_KB RX_KB MS`: whose it was, and for how long.
-fn life(line: &[String]) -> String {
+fn connection(line: &[String]) -> String {
     let [_pid, comm @ .., _laddr, _lport, _raddr, _rport, _sent, _received, ms] = line else {
         panic!("this line of tcplife is not understood: {line:?}");
     };

@@ -6,10 +6,14 @@ use std::{
     hash::Hash,
 };
 
-use synfin::{
+use synfin::trace::{
+    counters::{Counters, Tick},
     decode::decode,
-    input::{ClockAnchor, Counters, Input, NetnsId, Session, Tick},
+    event::Input,
+    ids::NetnsId,
     recording::{Frame, Reader, Recorder},
+    session::Session,
+    time::ClockAnchor,
 };
 use synfin_common::{
     event::{Accepted, Kind, Opening, Reset, Step, TimeWaitChange, TimeWaitEntry},
@@ -40,7 +44,7 @@ pub(super) fn scrub(recording: &[u8], namespaces: &[NetnsId], names: &[&str]) ->
             Input::Transition(transition) => {
                 known.insert(transition.sock);
             }
-            Input::Socket(socket) => {
+            Input::ScannedSocket(socket) => {
                 known.insert(socket.sock);
             }
             _ => {}
@@ -94,23 +98,23 @@ impl Scrubber {
                 let scrub = |kind, record: &mut [u8]| self.record(kind, record);
                 Frame::Events(change_records(&batch, scrub).into())
             }
-            Frame::WalkBegin(mut begin) => {
+            Frame::ScanBegin(mut begin) => {
                 begin.time = self.time(begin.time);
                 begin.netns = self.walk_over(begin.netns)?;
-                Frame::WalkBegin(begin)
+                Frame::ScanBegin(begin)
             }
-            Frame::Walked(_) if self.elsewhere => return None,
-            Frame::Walked(found) => Frame::Walked(self.walked(&found).into()),
-            Frame::WalkEnd(mut end) => {
+            Frame::Scanned(_) if self.elsewhere => return None,
+            Frame::Scanned(found) => Frame::Scanned(self.scanned(&found).into()),
+            Frame::ScanEnd(mut end) => {
                 (end.begun, end.ended) = (self.time(end.begun), self.time(end.ended));
                 if let Some(counters) = &mut end.counters {
                     counters.time = self.time(counters.time);
                 }
                 end.netns = self.walk_over(end.netns)?;
-                Frame::WalkEnd(end)
+                Frame::ScanEnd(end)
             }
             Frame::Tick(tick) => Frame::Tick(self.tick(tick)),
-            Frame::Held(held) => Frame::Held(self.held(&held).into()),
+            Frame::SocketHolders(held) => Frame::SocketHolders(self.held(&held).into()),
             // Cgroups and namespaces of this host.
             Frame::Names(_) => return None,
         })
@@ -199,7 +203,7 @@ impl Scrubber {
         }
     }
 
-    fn walked(&mut self, found: &[u8]) -> Vec<u8> {
+    fn scanned(&mut self, found: &[u8]) -> Vec<u8> {
         let mut scrubbed = found.to_vec();
         let mut rest = &mut scrubbed[..];
         while let Some(&kind) = rest.first() {

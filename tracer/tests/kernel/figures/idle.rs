@@ -1,8 +1,7 @@
 //! Idle connections that a filter drops silently have their idle time.
 
 use std::{
-    io::Read,
-    io::Write,
+    io::{Read, Write},
     net::SocketAddr,
     thread,
     time::{Duration, Instant},

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use synfin::tracker::close::{Class, CloseReason, Outcome};
+use synfin::tcp::close_reason::{Class, CloseReason, Phase};
 
 /// The exact figures: names, or prefixes of names.
 const EXACT: [&str; 17] = [
@@ -282,9 +282,9 @@ impl Row {
                 self.0
             );
         }
-        let stray = |outcome| move |id: &str| reason(id).outcome() != outcome;
-        assert_eq!(self.sum_of("failures", stray(Outcome::Failed)), 0, "{:#}", self.0);
-        assert_eq!(self.sum_of("closes", stray(Outcome::Closed)), 0, "{:#}", self.0);
+        let stray = |outcome| move |id: &str| reason(id).phase() != outcome;
+        assert_eq!(self.sum_of("failures", stray(Phase::Handshake)), 0, "{:#}", self.0);
+        assert_eq!(self.sum_of("closes", stray(Phase::Established)), 0, "{:#}", self.0);
         for class in ["clean", "retransmitted"] {
             let class = &self.0["handshake"][class];
             let buckets = class["buckets"].as_array().expect("buckets");

@@ -74,9 +74,11 @@ impl Tun {
 
 #[test]
 fn packets_come_and_go() {
-    use super::{deadline, enter};
-    use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
     use std::net::UdpSocket;
+
+    use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+
+    use super::{deadline, enter};
 
     let _lab = enter();
     let namespace = Namespace::new();

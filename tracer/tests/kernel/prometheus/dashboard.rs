@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
-use super::life::Traffic;
+use super::connection::Traffic;
 use crate::lab::{self, Host, Prometheus, Series, eventually, unix_now};
 
 const DASHBOARD: &str = include_str!("../../../../docs/grafana/synfin.json");

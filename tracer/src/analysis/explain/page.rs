@@ -1,0 +1,92 @@
+//! Explanations as text, wrapped.
+
+use synfin_common::state::TcpState;
+use textwrap::{Options, fill};
+
+use super::{
+    Entry,
+    topics::{TOPICS, Topic},
+};
+use crate::{
+    message::wrap::wrap_with_label,
+    output::{Registry, registries},
+    tcp::{
+        close_reason::{CloseReason, Phase},
+        state,
+    },
+};
+
+/// All that is said about an entry.
+pub(crate) fn page(entry: &Entry, width: usize) -> String {
+    if let Entry::Topic(topic) = entry {
+        return topic.text.into();
+    }
+    let mut page = format!("{}\n", entry.name());
+    for (label, text) in facts(entry) {
+        page += &wrap_with_label(label, &text, width);
+    }
+    page
+}
+
+fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
+    match entry {
+        Entry::Reason(reason) => {
+            let info = reason.info();
+            vec![
+                ("reason", info.title.into()),
+                ("class", format!("{}: {}", info.class.name(), info.class.meaning())),
+                ("sum", format!("{}: {}", info.phase.sum(), info.phase.meaning())),
+                ("meaning", info.meaning.into()),
+                ("advice", info.advice.into()),
+            ]
+        }
+        Entry::Figure { about, command, of } => {
+            let heading = entry.heading().map(|heading| ("heading", heading.to_owned()));
+            let column = ("figure", format!("of {of}, by `synfin {command}`"));
+            let rest = [
+                ("value", about.value()),
+                ("shown in", about.shown.name().into()),
+                ("meaning", about.help.into()),
+            ];
+            [column].into_iter().chain(heading).chain(rest).collect()
+        }
+        Entry::State(state) => {
+            let title = format!("of a TCP socket: {}", state::title(*state));
+            vec![("state", title), ("meaning", state::meaning(*state).into())]
+        }
+        Entry::Topic(topic) => vec![("topic", topic.title.into())],
+    }
+}
+
+/// The names of all that can be explained, in groups.
+pub(crate) fn list(width: usize) -> String {
+    let mut list = "Topics:\n".to_owned();
+    for Topic { name, title, .. } in &TOPICS {
+        list += &format!("  {name:<27} {title}\n");
+    }
+    list.push('\n');
+    for outcome in [Phase::Handshake, Phase::Established] {
+        list += &format!("Reasons, {} ({}):\n", outcome.sum(), outcome.meaning());
+        let reasons = CloseReason::ALL.iter().map(|reason| reason.info());
+        for info in reasons.filter(|info| info.phase == outcome) {
+            list += &format!("  {:<27} {}\n", info.id, info.title);
+        }
+        list.push('\n');
+    }
+    list += &group("TCP states", TcpState::ALL.map(|state| state.name().into()), width);
+    for Registry { command, of, columns } in registries() {
+        let names = columns.iter().map(|column| match column.title {
+            "" => column.key.to_owned(),
+            title => format!("{} ({title})", column.key),
+        });
+        list += &group(&format!("Figures of {of}, by `synfin {command}`"), names, width);
+    }
+    list += "`synfin explain WORD` says what one of them means.\n";
+    list
+}
+
+fn group(title: &str, names: impl IntoIterator<Item = String>, width: usize) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    let options = Options::new(width).initial_indent("  ").subsequent_indent("  ");
+    format!("{title}:\n{}\n\n", fill(&names.join(", "), options))
+}

@@ -1,0 +1,607 @@
+//! Wires the stages together: source → recording → decode → tracker → output. The only file that
+//! names them all.
+
+use std::{
+    io::{self, BufWriter, IsTerminal},
+    net::SocketAddr,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use hyper::Uri;
+use ratatui::buffer::Buffer;
+use tokio::{
+    process::Child,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{
+    analysis::{
+        compare::{Side, compare},
+        conditions::ConditionSet,
+        explain::look_up,
+    },
+    cli::{
+        Cli, Command, DoctorArgs, FilterArgs, Grouping, LiveArgs, OutputArgs, RowsArgs, RunArgs,
+        SourceArgs,
+    },
+    command::{
+        Connections, Diagnose, Doctor, OneReport, Output, Record, Report, Select, Serve, Trace,
+        Which, anonymize, anonymizer, completions, explain, reports_in, write_comparison,
+    },
+    host::services::Services,
+    kernel::ring_size::{self, bytes},
+    message::{
+        exit::Exit,
+        failure::{Failure, describe},
+        stderr::{warn, warn_lines},
+    },
+    metrics::{
+        Metrics,
+        serve::{Collector, Exporter},
+    },
+    output::{
+        Format, Lines, Style, connection,
+        report::{ReportSink, Rows},
+        transition,
+    },
+    record::destination::RecordingSink,
+    screen::{self, Headless, Screen},
+    source::{Live, Options, Source},
+    tcp::coverage::Coverage,
+    trace::{
+        anonymize::Anonymizer,
+        decode::decode,
+        recording::{Frame, RecordingError},
+        time::{Nanos, nanos},
+    },
+    tracker::{Events, Limits, Tracker},
+};
+
+/// How often `top` is renewed where it is no screen.
+const TOP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long `diagnose` watches, unless something else is asked for.
+const DIAGNOSE_FOR: Duration = Duration::from_secs(10);
+
+/// Does what the command line asks for.
+pub async fn run(cli: Cli) -> Exit {
+    let verbose = cli.verbose > 0;
+    match dispatch(cli).await {
+        Ok(exit) => exit,
+        // Whoever read our output has seen enough.
+        Err(error) if is_closed_pipe(&error) => Exit::Done,
+        Err(error) => match error.downcast_ref::<Failure>() {
+            Some(failure) => {
+                warn_lines(&failure.lines(verbose));
+                failure.exit
+            }
+            None => {
+                warn(&format!("{error:#}"));
+                Exit::CannotRun
+            }
+        },
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// What went wrong with the output. A closed pipe stays as it is: that is no failure.
+fn cannot_write(error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return error.into();
+    }
+    let remedy = "see where it goes to: a full disk, a terminal that is gone?";
+    Failure::cannot_run("cannot write the output", describe(&error), remedy).into()
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit> {
+    let verbose = cli.verbose;
+    let stdout = || BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match cli.command.unwrap_or(Command::Top(cli.top)) {
+        Command::Top(args) => {
+            let style = style(args.output);
+            let run = Run::new(args.source, RunArgs::default(), verbose)?;
+            if style.format == Format::Table && can_be_taken_over() {
+                let options = screen::Options {
+                    asked: rows(args.rows),
+                    wide: style.wide,
+                    colours: style.terminal,
+                    names: !args.numeric,
+                };
+                let mut screen = Screen::open(options).map_err(cannot_write)?;
+                Run { silent: true, stays: true, ..run }.go(&mut screen).await
+            } else {
+                let sink = ReportSink::new(stdout(), style, rows(args.rows));
+                let mut output = Report::new(sink, Some(TOP_INTERVAL), None);
+                Run { silent: true, ..run }.go(&mut output).await
+            }
+        }
+        Command::Report(args) => {
+            let sink = ReportSink::new(stdout(), style(args.output), rows(args.rows));
+            let output = Report::new(sink, args.interval, args.count);
+            let mut output = output.on_trial(ConditionSet::new(args.fail_on));
+            let run = Run::new(args.source, args.run, verbose)?;
+            Run { once: args.once, ..run }.go(&mut output).await?;
+            return Ok(output.exit());
+        }
+        Command::Trace(args) => {
+            let lines = Lines::new(stdout(), style(args.output), transition::COLUMNS);
+            Run::new(args.source, args.run, verbose)?.go(&mut Trace::new(lines, args.state)).await
+        }
+        Command::Connections(args) => {
+            let lines = Lines::new(stdout(), style(args.output), connection::COLUMNS);
+            let which = match args.slow {
+                _ if args.open => Which::Open,
+                Some(at_least) => Which::Slow(at_least),
+                None => Which::Ended,
+            };
+            let select = Select { reasons: args.reason, states: args.state, min_age: args.min_age };
+            let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
+            let run = Run::new(args.source, args.run, verbose)?;
+            Run { once: args.open && !waits, ..run }
+                .go(&mut Connections::new(lines, which, select))
+                .await
+        }
+        Command::Record(args) => {
+            let source = SourceArgs {
+                from: None,
+                record: Some(args.file.clone()),
+                flight: args.flight(),
+                live: args.live,
+                filter: args.filter,
+            };
+            let anonymizer =
+                args.anonymize.then(|| anonymizer(args.key_file.as_deref())).transpose()?;
+            let run = Run::new(source, RunArgs { command: args.command }, verbose)?;
+            Run { anonymizer, ..run }.go(&mut Record::new(args.file)).await
+        }
+        Command::Serve(args) => {
+            let collector = args.otlp.map(|url| collector(url, args.otlp_interval)).transpose()?;
+            let exporter = export(args.listen, collector)?;
+            let (live, filter) = (args.live, args.filter);
+            let source = SourceArgs { live, filter, ..SourceArgs::default() };
+            let run = Run::new(source, RunArgs::default(), verbose)?;
+            warn(&format!("metrics are at http://{}/metrics", exporter.address));
+            run.go(&mut Serve::new(Metrics::new(args.max_series), exporter)).await
+        }
+        Command::Anonymize(args) => anonymize(&args),
+        Command::Diagnose(args) => {
+            let mut source = args.source;
+            if source.from.is_none() && args.run.command.is_empty() {
+                source.live.duration.get_or_insert(DIAGNOSE_FOR);
+            }
+            let run = Run::new(source, args.run, verbose)?;
+            let services =
+                if args.numeric { Services::default() } else { Services::of_this_host() };
+            run.go(&mut Diagnose::new(stdout(), args.output, services)).await
+        }
+        Command::Compare(args) => {
+            let before = side(&args.before, args.by, verbose).await?;
+            let after = side(&args.after, args.by, verbose).await?;
+            let found = compare(&before, &after);
+            write_comparison(args.output, &found, &mut stdout()).map_err(cannot_write)
+        }
+        Command::Doctor(args) => return doctor(args, verbose).await,
+        Command::Explain(args) => {
+            let found = args.words.iter().map(|word| look_up(word));
+            let entries = found.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?.concat();
+            explain(&entries, args.output, &mut stdout()).map_err(cannot_write)
+        }
+        Command::Completions(args) => completions(args.shell, &mut stdout()).map_err(cannot_write),
+    }
+    .map(|()| Exit::Done)
+}
+
+/// What `top` shows on a screen of this size at the end of a recording, after these keys: for
+/// pictures, and for tests of it.
+pub async fn draw_recording(
+    recording: &Path,
+    keys: &str,
+    width: u16,
+    height: u16,
+) -> Result<Buffer> {
+    let options = screen::Options { colours: true, names: false, ..screen::Options::default() };
+    let mut headless = Headless::new(options);
+    let source = SourceArgs::from_file(recording.into());
+    Run::new(source, RunArgs::default(), 0)?.go(&mut headless).await?;
+    headless.press(keys);
+    Ok(headless.drawn(width, height))
+}
+
+/// Where metrics are fetched from, and pushed to, before anything is attached.
+fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter> {
+    Ok(Exporter::start(address, collector).map_err(|error| {
+        let remedy = "another address or port can be given with --listen";
+        Failure::cannot_run(format!("cannot listen on {address}"), describe(&error), remedy)
+    })?)
+}
+
+fn collector(url: Uri, every: Duration) -> Result<Collector> {
+    Ok(Collector::new(url, every).map_err(|error| {
+        let remedy = "write it as OpenTelemetry does: name=value,name=value, with %2C for a comma";
+        Failure::usage("cannot push metrics", error.to_string(), remedy)
+    })?)
+}
+
+/// What is compared: reports, or a recording that one is made of.
+async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
+    let unusable = |why: String| {
+        let remedy = "give a recording, a flight recorder's directory, or what `synfin report -o json` wrote";
+        Failure::usage(format!("cannot compare {}", path.display()), why, remedy)
+    };
+    match reports_in(path).map_err(|error| unusable(describe(&error)))? {
+        Some(reports) => Ok(reports.map_err(|error| unusable(error.to_string()))?),
+        None => {
+            let mut report = OneReport::new(Rows { by: by.into(), ..Rows::default() });
+            let source = SourceArgs::from_file(path.into());
+            Run::new(source, RunArgs::default(), verbose)?.go(&mut report).await?;
+            Ok(report.into_side().map_err(|error| unusable(error.to_string()))?)
+        }
+    }
+}
+
+/// Asks for everything that can be known without traffic, then makes some.
+async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
+    let mut findings = Doctor::examine(args.duration, args.types.btf.clone()).await;
+    while findings.wants_self_test() {
+        let live = LiveArgs { types: args.types.clone(), ..LiveArgs::default() };
+        let source = SourceArgs { live, ..SourceArgs::default() };
+        let run = Run { silent: true, ..Run::new(source, RunArgs::default(), verbose)? };
+        run.go(&mut findings.self_test()).await?;
+    }
+    findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
+    if let Some(failure) = findings.refusal() {
+        warn_lines(&failure.lines(verbose > 0));
+    }
+    Ok(if findings.are_good() { Exit::Done } else { Exit::CannotRun })
+}
+
+fn style(args: OutputArgs) -> Style {
+    let colourful = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Style {
+        format: args.output,
+        wide: args.wide,
+        no_header: args.no_header,
+        terminal: io::stdout().is_terminal() && colourful,
+    }
+}
+
+/// Whether this is a terminal that can show something in its place, and takes keys.
+fn can_be_taken_over() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stdin().is_terminal() && io::stdout().is_terminal() && !is_dumb
+}
+
+fn rows(args: RowsArgs) -> Rows {
+    Rows { by: args.by.into(), reasons: args.reason, states: args.state }
+}
+
+/// A run over a source, from its first frame to its last.
+struct Run {
+    source: Source,
+    /// The recording that is read.
+    from: Option<PathBuf>,
+    recorder: Option<RecordingSink>,
+    /// What is recorded goes through it first.
+    anonymizer: Option<Anonymizer>,
+    limits: Limits,
+    duration: Option<Duration>,
+    /// What is asked for beyond what the source leaves out already.
+    filter: FilterArgs,
+    /// Look at the sockets once, then end.
+    once: bool,
+    /// The output shows by itself that something goes on.
+    silent: bool,
+    /// The output is looked at for as long as whoever looks wants to, even if a recording is over.
+    stays: bool,
+    command: Vec<std::ffi::OsString>,
+}
+
+impl Run {
+    fn new(args: SourceArgs, run: RunArgs, verbose: u8) -> Result<Self> {
+        let LiveArgs {
+            duration,
+            ring_size,
+            max_connections,
+            types,
+            survey_always,
+            tracepoints_only,
+            by_event,
+        } = args.live;
+        let mut filter = args.filter;
+        let source = match &args.from {
+            Some(path) => {
+                Source::replay(path).map_err(|error| Failure::unreadable(path, &error, false))?
+            }
+            None => Source::Live(Box::new(Live::attach(Options {
+                ring_bytes: ring_size,
+                survey_always,
+                by_event,
+                filter: std::mem::take(&mut filter).of_this_host()?,
+                tracepoints_only,
+                verbose,
+                btf: types.btf,
+            })?)),
+        };
+        // Only now, so that a host that cannot be watched costs nobody an older recording.
+        let recorder = match (args.record, args.flight) {
+            (Some(path), Some(limits)) => Some(RecordingSink::flight(&path, limits)?),
+            (Some(path), None) => Some(RecordingSink::file(path)?),
+            (None, _) => None,
+        };
+        let (from, command) = (args.from, run.command);
+        let limits = Limits { connections: max_connections as usize, ..Limits::default() };
+        Ok(Self {
+            source,
+            from,
+            recorder,
+            anonymizer: None,
+            limits,
+            duration,
+            filter,
+            once: false,
+            silent: false,
+            stays: false,
+            command,
+        })
+    }
+
+    async fn go(mut self, output: &mut impl Output) -> Result<()> {
+        let replays = matches!(self.source, Source::Replay(_));
+        let mut stop = Stop::new(!replays || self.stays, self.command.clone())?;
+        if self.once {
+            self.source.finish();
+        }
+        let mut tracker = None;
+        let mut deadline = None;
+        let mut ready = false;
+        // What was seen before something failed is put out before that is said.
+        let mut failure = None;
+        let mut ring_bytes = 0;
+        loop {
+            let frame = tokio::select! {
+                frame = self.source.next() => frame,
+                result = stop.asked() => {
+                    result?;
+                    if replays {
+                        break;
+                    }
+                    self.source.finish();
+                    continue;
+                }
+            };
+            let frame = match frame {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    failure = Some(self.explain(error, tracker.is_some()));
+                    break;
+                }
+            };
+            if let Err(error) = self.record(&frame) {
+                failure = Some(error);
+                self.source.finish();
+            }
+            if let Frame::Session(session) = &frame {
+                let start = session.clock.monotonic_ns;
+                let asked = self.filter.of_recording(session)?;
+                let filters = vec![session.filter.clone(), asked];
+                let coverage = Coverage::of(&session.shown);
+                let new = Tracker::new(self.limits, start);
+                tracker = Some(new.with_filters(filters).with_coverage(coverage));
+                deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
+                ring_bytes = session.ring_bytes;
+                output.begin(session);
+                for limitation in &session.limitations {
+                    warn(limitation);
+                }
+                continue;
+            }
+            let Some(tracker) = &mut tracker else {
+                break;
+            };
+            if replays && self.stays {
+                // A recording never makes us wait, and signals are taken only then.
+                tokio::task::yield_now().await;
+            }
+            decode(&frame, |input| tracker.apply(&input, output));
+            output.settle().map_err(cannot_write)?;
+            if matches!(frame, Frame::Tick(_)) {
+                if self.after_tick(tracker, output, deadline)?.is_break() {
+                    break;
+                }
+                if self.source.is_seeded() && !std::mem::replace(&mut ready, true) {
+                    self.report_ready();
+                    stop.start_command()?;
+                }
+            }
+        }
+        let Some(mut tracker) = tracker else {
+            return Err(
+                failure.unwrap_or_else(|| self.explain(RecordingError::no_session().into(), false))
+            );
+        };
+        tracker.finish(output);
+        output.settle().map_err(cannot_write)?;
+        output.end(&mut tracker).map_err(cannot_write)?;
+        if replays && self.stays && !stop.asked {
+            stop.asked().await?;
+            output.settle().map_err(cannot_write)?;
+        }
+        if self.from.is_none() {
+            report_lost(ring_bytes, &tracker.events());
+        }
+        report_evicted(self.limits, tracker.evicted());
+        report_unmatched(&tracker.events());
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// What is wrong with the source. Of a recording, some may have been read before.
+    fn explain(&self, error: anyhow::Error, before: bool) -> anyhow::Error {
+        match &self.from {
+            Some(path) => Failure::unreadable(path, &error, before).into(),
+            None => error,
+        }
+    }
+
+    /// From here on nothing is missed. Scripts wait for this line.
+    fn report_ready(&self) {
+        let replays = matches!(self.source, Source::Replay(_));
+        if self.silent || self.once || replays || !self.command.is_empty() {
+            return;
+        }
+        match self.duration {
+            Some(duration) => {
+                let duration = humantime::format_duration(duration);
+                warn(&format!("watching for {duration}; Ctrl-C ends it now"));
+            }
+            None => warn("watching; Ctrl-C ends it"),
+        }
+    }
+
+    fn after_tick(
+        &mut self,
+        tracker: &mut Tracker,
+        output: &mut impl Output,
+        deadline: Option<Nanos>,
+    ) -> Result<ControlFlow<()>> {
+        if output.tick(tracker).map_err(cannot_write)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        if deadline.is_some_and(|deadline| tracker.now() >= deadline) {
+            match self.source {
+                Source::Live(_) => self.source.finish(),
+                Source::Replay(_) => return Ok(ControlFlow::Break(())),
+            }
+        } else if let Some(time) = [output.next_tick(), deadline].into_iter().flatten().min() {
+            self.source.tick_at(time);
+        }
+        self.source.plan_scans(|netns, anew| {
+            if anew { tracker.admits_scan(netns) } else { tracker.wants_scan(netns) }
+        });
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Once it could not be written, the recording is over.
+    fn record(&mut self, frame: &Frame) -> Result<()> {
+        let Some(recorder) = &mut self.recorder else {
+            return Ok(());
+        };
+        let anonymized = self.anonymizer.as_mut().map(|anonymizer| anonymizer.frame(frame));
+        match recorder.write(anonymized.as_ref().unwrap_or(frame)) {
+            Ok(begins) if begins => self.source.restart_scans(),
+            Ok(_) => {}
+            Err(failure) => {
+                self.recorder = None;
+                return Err(failure.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a ring buffer that was too small has cost, and which one would have done.
+fn report_lost(ring_bytes: u32, events: &Events) {
+    let Events { seen, lost, .. } = events;
+    if *lost == 0 {
+        return;
+    }
+    let (ring, larger) = (u64::from(ring_bytes), ring_size::that_holds(ring_bytes, *lost));
+    let remedy = if larger > ring {
+        format!("--ring-size {} would have held them", bytes(larger))
+    } else {
+        "there is no larger one: watch less".to_owned()
+    };
+    let ring = bytes(ring);
+    warn(&format!(
+        "{lost} of {seen} records were lost, as the ring buffer of {ring} was full: {remedy}"
+    ));
+}
+
+/// What a table that was too small has cost.
+fn report_evicted(limits: Limits, evicted: u64) {
+    if evicted > 0 {
+        let limit = limits.connections;
+        warn(&format!(
+            "{evicted} connections made room for others and were lost from sight, as no more than {limit} are kept: --max-connections keeps more"
+        ));
+    }
+}
+
+/// A filter that nothing matched is easily a wrong one.
+fn report_unmatched(events: &Events) {
+    let Events { delivered, filtered, .. } = events;
+    if *delivered == 0 && *filtered > 0 {
+        warn(&format!("nothing matched the filters: they left out all {filtered} records"));
+    }
+}
+
+/// What ends a live run from outside: a signal, or the command that it watches.
+struct Stop {
+    signals: Option<[Signal; 2]>,
+    /// A command that has not been started yet.
+    command: Vec<std::ffi::OsString>,
+    child: Option<Child>,
+    asked: bool,
+}
+
+impl Stop {
+    fn new(live: bool, command: Vec<std::ffi::OsString>) -> Result<Self> {
+        let listen = || {
+            Ok::<_, io::Error>([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?])
+        };
+        let signals = live.then(listen).transpose().context("cannot listen for signals")?;
+        Ok(Self { signals, command, child: None, asked: false })
+    }
+
+    /// Starts the command, once.
+    fn start_command(&mut self) -> Result<()> {
+        let command = std::mem::take(&mut self.command);
+        if let Some((program, args)) = command.split_first() {
+            let child = tokio::process::Command::new(program).args(args).spawn();
+            let child = child.map_err(|error| {
+                let what = format!("cannot run {}", program.display());
+                Failure::usage(what, describe(&error), "check the command after `--`")
+            });
+            self.child = Some(child?);
+        }
+        Ok(())
+    }
+
+    /// Returns when the run is to end. A second signal ends it at once.
+    async fn asked(&mut self) -> Result<()> {
+        let Some([interrupt, terminate]) = &mut self.signals else {
+            return std::future::pending().await;
+        };
+        let child = async {
+            match &mut self.child {
+                Some(child) => child.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            status = child => {
+                let status = status.context("cannot wait for the command")?;
+                self.child = None;
+                if !status.success() {
+                    warn(&format!("the command ended with {status}"));
+                }
+                return Ok(());
+            }
+        }
+        if std::mem::replace(&mut self.asked, true) {
+            return Err(anyhow!("interrupted a second time: ended without a report"));
+        }
+        Ok(())
+    }
+}

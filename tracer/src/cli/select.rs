@@ -1,0 +1,183 @@
+//! The command line's filters: what was asked for becomes a [`Filter`], with the names of this
+//! host, or of the host that a recording comes from.
+
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
+
+use anyhow::Result;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+
+use crate::{
+    host::{cgroups::Hierarchy, namespaces},
+    message::failure::Failure,
+    tcp::role::Role,
+    trace::{
+        filter::{Cgroup, Family, Filter, Network, PortRange},
+        ids::NetnsId,
+        session::Session,
+    },
+};
+
+/// Where the help lists them.
+const HEADING: &str = "Filters";
+
+/// Which connections are wanted. Several filters must all hold; of a list, one value must.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct FilterArgs {
+    /// Of these processes: they connect, or hold the listener
+    #[arg(help_heading = HEADING, short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Vec<u32>,
+    /// To these services: the listener's port of a server, the remote port of a client (443,8000-8099)
+    #[arg(help_heading = HEADING, short = 'P', long, value_name = "PORTS", value_delimiter = ',')]
+    port: Vec<PortRange>,
+    /// With these ports on our side
+    #[arg(help_heading = HEADING, short = 'L', long, value_name = "PORTS", value_delimiter = ',')]
+    localport: Vec<PortRange>,
+    /// With these ports on the peer's side
+    #[arg(help_heading = HEADING, short = 'D', long, value_name = "PORTS", value_delimiter = ',')]
+    remoteport: Vec<PortRange>,
+    /// IPv4 only, that of IPv6 sockets included
+    #[arg(help_heading = HEADING, short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// IPv6 only
+    #[arg(help_heading = HEADING, short = '6', long)]
+    ipv6: bool,
+    /// With our address in these networks (10.0.0.0/8)
+    #[arg(help_heading = HEADING, long, value_name = "CIDR", value_delimiter = ',')]
+    local: Vec<Network>,
+    /// With the peer's address in these networks
+    #[arg(help_heading = HEADING, long, value_name = "CIDR", value_delimiter = ',')]
+    remote: Vec<Network>,
+    /// In these network namespaces: a name (`ip netns`; `host` is the first process's) or an inode number
+    #[arg(help_heading = HEADING, short = 'N', long, value_name = "NAME|INODE", value_delimiter = ',')]
+    netns: Vec<String>,
+    /// Made in this cgroup (version 2) or in one below it: a path from the root, or in /sys/fs/cgroup
+    #[arg(help_heading = HEADING, short, long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// On this side
+    #[arg(help_heading = HEADING, long, value_parser = role())]
+    role: Option<Role>,
+}
+
+impl FilterArgs {
+    /// With the names of this host.
+    pub(crate) fn of_this_host(&self) -> Result<Filter> {
+        let names = match self.netns.is_empty() {
+            true => BTreeMap::new(),
+            false => namespaces::names(&namespaces::list()),
+        };
+        let cgroup = |path: &Path| {
+            let found = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(path));
+            found.map_err(|error| {
+                let what = format!("nothing can match --cgroup {}", path.display());
+                let remedy = "give its path below the mount of cgroup v2 (systemd-cgls shows all)";
+                Failure::usage(what, format!("{error:#}"), remedy).into()
+            })
+        };
+        self.filter(&names, cgroup)
+    }
+
+    /// With the names that a recording holds. What its own filter has let in was decided by the
+    /// kernel where it was made.
+    pub(crate) fn of_recording(&self, session: &Session) -> Result<Filter> {
+        let recorded = session.filter.cgroup.as_ref();
+        self.filter(&session.namespaces, |path| {
+            let asked = Cgroup { path: below_root(path), kernel: None };
+            let decided = recorded.filter(|recorded| asked.holds(&recorded.path));
+            Ok(Cgroup { kernel: decided.and_then(|recorded| recorded.kernel), ..asked })
+        })
+    }
+
+    fn filter(
+        &self,
+        namespaces: &BTreeMap<NetnsId, String>,
+        cgroup: impl FnOnce(&Path) -> Result<Cgroup>,
+    ) -> Result<Filter> {
+        Ok(Filter {
+            pids: self.pid.clone(),
+            service_ports: self.port.clone(),
+            local_ports: self.localport.clone(),
+            remote_ports: self.remoteport.clone(),
+            family: match (self.ipv4, self.ipv6) {
+                (true, _) => Some(Family::V4),
+                (_, true) => Some(Family::V6),
+                _ => None,
+            },
+            local: self.local.clone(),
+            remote: self.remote.clone(),
+            namespaces: self
+                .netns
+                .iter()
+                .map(|name| namespace(name, namespaces))
+                .collect::<Result<_, _>>()?,
+            cgroup: self.cgroup.as_deref().map(cgroup).transpose()?,
+            role: self.role,
+        })
+    }
+}
+
+fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, Failure> {
+    if let Ok(inode) = name.parse() {
+        return Ok(inode);
+    }
+    if let Some((&inode, _)) = known.iter().find(|(_, known)| *known == name) {
+        return Ok(inode);
+    }
+    let known: Vec<_> = known.values().map(String::as_str).collect();
+    let remedy = if known.is_empty() {
+        "none has a name here: give its inode number (lsns -t net)".to_owned()
+    } else {
+        format!(
+            "those with a name are {}; others go by their inode number (lsns -t net)",
+            known.join(", ")
+        )
+    };
+    Err(Failure::usage(
+        format!("nothing can match --netns {name}"),
+        "there is no network namespace of that name",
+        remedy,
+    ))
+}
+
+/// Where a recording comes from, the hierarchy was mounted in one of the usual places.
+fn below_root(path: &Path) -> String {
+    let below = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .iter()
+        .find_map(|mount| path.strip_prefix(mount).ok())
+        .unwrap_or(path);
+    let parts = below.components().filter_map(|part| match part {
+        Component::Normal(part) => Some(part.to_string_lossy()),
+        _ => None,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new([Role::Client.name(), Role::Server.name()])
+        .map(|name| if name == Role::Client.name() { Role::Client } else { Role::Server })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_go_by_name_or_number() {
+        let known = BTreeMap::from([(7, "blue".to_owned())]);
+        assert_eq!(namespace("blue", &known).unwrap(), 7);
+        assert_eq!(namespace("12", &known).unwrap(), 12);
+        assert!(namespace("green", &known).unwrap_err().remedy.contains("blue"));
+    }
+
+    #[test]
+    fn a_cgroup_goes_by_its_path_wherever_it_was_mounted() {
+        for path in ["/sys/fs/cgroup/a/b", "/sys/fs/cgroup/unified/a/b/", "/a/b", "a/b"] {
+            assert_eq!(below_root(Path::new(path)), "a/b", "{path}");
+        }
+    }
+}

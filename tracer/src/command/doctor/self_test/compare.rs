@@ -1,0 +1,287 @@
+//! Compares what was seen of connections with what was made. Pure.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+};
+
+use crate::{
+    tcp::{
+        close_reason::CloseReason,
+        handshake::{Handshake, Unmeasured},
+        role::Role,
+    },
+    tracker::{Closed, Origin},
+};
+
+/// One end of a connection that was made: how it must be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// What was done to it.
+    pub(super) scenario: &'static str,
+    pub(super) role: Role,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) reason: CloseReason,
+    /// Its handshake got through.
+    pub(super) established: bool,
+    pub(super) time_wait: bool,
+    /// Payload sent and acknowledged, and received, where the fate settles that.
+    pub(super) bytes: Option<(u64, u64)>,
+}
+
+/// One end of a connection as it was seen to end.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Observed {
+    role: Role,
+    local: SocketAddr,
+    remote: SocketAddr,
+    reason: CloseReason,
+    handshake: Option<Handshake>,
+    /// `None`: the kernel's table for them was full.
+    time_wait: Option<bool>,
+    bytes: Option<(u64, u64)>,
+    pid: Option<u32>,
+    from_birth: bool,
+}
+
+impl From<&Closed> for Observed {
+    fn from(closed: &Closed) -> Self {
+        Self {
+            role: closed.role,
+            local: closed.local,
+            remote: closed.remote,
+            reason: closed.reason,
+            handshake: closed.handshake,
+            time_wait: closed.time_wait,
+            bytes: closed.bytes_sent.zip(closed.bytes_received),
+            pid: closed.owner.as_ref().and_then(|owner| owner.pid),
+            from_birth: closed.origin == Origin::Observed && !closed.role_assumed,
+        }
+    }
+}
+
+/// What decides about the figures besides the fates.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Circumstances {
+    /// Our process, as the kernel calls it; `None`: we do not know that.
+    pub(super) pid: Option<u32>,
+    /// The kernel answers every SYN with a cookie, so that no server's handshake can be measured.
+    pub(super) cookies: bool,
+}
+
+/// A server's handshake of whole milliseconds is taken for a SYN cookie's, and given up: about one
+/// in a thousand. No more than so many are forgiven.
+const FORGIVEN: usize = 2;
+
+/// On loopback, even on a busy machine, a handshake takes less.
+const LONGEST_HANDSHAKE_US: u32 = 1_000_000;
+
+/// What differs, each in a line.
+pub(super) fn deviations(
+    expected: &[Expected],
+    seen: &[Observed],
+    circumstances: Circumstances,
+) -> Vec<String> {
+    let mut by_ends: HashMap<_, VecDeque<&Observed>> = HashMap::new();
+    for seen in seen {
+        by_ends.entry((seen.role, seen.local, seen.remote)).or_default().push_back(seen);
+    }
+    let mut given_up = 0;
+    let mut deviations = Vec::new();
+    for expected in expected {
+        let Expected { scenario, role, local, remote, .. } = expected;
+        let mut differs = |what: String| {
+            deviations.push(format!("{scenario}: {} {local} {remote}: {what}", role.name()));
+        };
+        // Ports may be used again: ends come in the order in which they were made.
+        let seen = by_ends.get_mut(&(*role, *local, *remote)).and_then(VecDeque::pop_front);
+        match seen {
+            None => differs("was not seen to end".to_owned()),
+            Some(seen) => {
+                let measured = seen.handshake.is_none_or(|handshake| handshake.us().is_some());
+                let forgiven = expected.may_be_unmeasured(seen, circumstances, given_up);
+                given_up += usize::from(!measured && !circumstances.cookies);
+                expected.compare(seen, circumstances.pid, forgiven, &mut differs);
+            }
+        }
+    }
+    for expected in expected {
+        let Expected { scenario, role, local, remote, .. } = expected;
+        let rest = by_ends.remove(&(*role, *local, *remote)).unwrap_or_default();
+        for seen in rest {
+            let (role, reason) = (role.name(), seen.reason.id());
+            deviations.push(format!(
+                "{scenario}: {role} {local} {remote}: was seen once more ({reason})"
+            ));
+        }
+    }
+    deviations
+}
+
+impl Expected {
+    fn may_be_unmeasured(
+        &self,
+        seen: &Observed,
+        circumstances: Circumstances,
+        given_up: usize,
+    ) -> bool {
+        self.role == Role::Server
+            && seen.handshake == Some(Handshake::Unmeasured(Unmeasured::SynCookie))
+            && (circumstances.cookies || given_up < FORGIVEN)
+    }
+
+    fn compare(
+        &self,
+        seen: &Observed,
+        pid: Option<u32>,
+        unmeasured_is_right: bool,
+        differs: &mut impl FnMut(String),
+    ) {
+        let was_not = |what: &str, was: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
+            format!("{what} is {was:?}, not {expected:?}")
+        };
+        if !seen.from_birth {
+            differs("was not seen from its birth".to_owned());
+        }
+        if seen.reason != self.reason {
+            differs(format!("the reason is {}, not {}", seen.reason.id(), self.reason.id()));
+        }
+        if let Some(time_wait) = seen.time_wait
+            && time_wait != self.time_wait
+        {
+            differs(was_not("time_wait", &time_wait, &self.time_wait));
+        }
+        if self.bytes.is_some() && seen.bytes != self.bytes {
+            differs(was_not("(sent, received)", &seen.bytes, &self.bytes));
+        }
+        if pid.is_some() && seen.pid != pid {
+            differs(was_not("the owner", &seen.pid, &pid));
+        }
+        match (self.established, seen.handshake) {
+            (false, None) => {}
+            (true, Some(Handshake::Clean { us: 1..=LONGEST_HANDSHAKE_US })) => {}
+            (true, Some(Handshake::Unmeasured(_))) if unmeasured_is_right => {}
+            (true, handshake) => {
+                differs(format!("the handshake is {handshake:?}, not a clean one"))
+            }
+            (false, handshake) => {
+                differs(format!("the handshake is {handshake:?}, and there was none"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PID: u32 = 77;
+    const OURS: Circumstances = Circumstances { pid: Some(PID), cookies: false };
+
+    fn end(port: u16) -> Expected {
+        Expected {
+            scenario: "closed by the client",
+            role: Role::Server,
+            local: "127.0.0.1:5432".parse().unwrap(),
+            remote: SocketAddr::from(([127, 0, 0, 1], port)),
+            reason: CloseReason::ClosedByPeer,
+            established: true,
+            time_wait: false,
+            bytes: Some((1000, 100)),
+        }
+    }
+
+    fn as_expected(expected: Expected) -> Observed {
+        let Expected { role, local, remote, reason, time_wait, bytes, .. } = expected;
+        let handshake = expected.established.then_some(Handshake::Clean { us: 23 });
+        Observed {
+            role,
+            local,
+            remote,
+            reason,
+            handshake,
+            time_wait: Some(time_wait),
+            bytes,
+            pid: Some(PID),
+            from_birth: true,
+        }
+    }
+
+    #[test]
+    fn what_is_as_expected_does_not_differ() {
+        let expected = [end(1), end(2)];
+        let mut seen = expected.map(as_expected).to_vec();
+        seen.push(as_expected(end(3)));
+        assert_eq!(
+            deviations(&expected, &seen, OURS),
+            [""; 0],
+            "others' connections do not matter"
+        );
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        let right = as_expected(end(1));
+        let tampered = |seen: Observed, named: &str| {
+            let told = deviations(&[end(1)], &[seen], OURS);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(
+                told[0].starts_with("closed by the client: server 127.0.0.1:5432 127.0.0.1:1: ")
+            );
+            assert!(told[0].contains(named), "{told:?}");
+        };
+        tampered(
+            Observed { reason: CloseReason::ResetByPeer, ..right.clone() },
+            "the reason is reset_by_peer, not closed_by_peer",
+        );
+        tampered(
+            Observed { time_wait: Some(true), ..right.clone() },
+            "time_wait is true, not false",
+        );
+        tampered(
+            Observed { bytes: Some((1000, 101)), ..right.clone() },
+            "is Some((1000, 101)), not Some((1000, 100))",
+        );
+        tampered(Observed { bytes: None, ..right.clone() }, "is None, not Some((1000, 100))");
+        tampered(Observed { pid: Some(1), ..right.clone() }, "the owner is Some(1), not Some(77)");
+        tampered(Observed { pid: None, ..right.clone() }, "the owner is None");
+        tampered(Observed { from_birth: false, ..right.clone() }, "was not seen from its birth");
+        tampered(Observed { handshake: None, ..right.clone() }, "the handshake is None");
+        tampered(
+            Observed { handshake: Some(Handshake::Clean { us: 5_000_000 }), ..right.clone() },
+            "5000000",
+        );
+        let retransmitted = Handshake::Retransmitted { us: 1_000_000, times: 1 };
+        tampered(Observed { handshake: Some(retransmitted), ..right.clone() }, "Retransmitted");
+        tampered(Observed { role: Role::Client, ..right }, "was not seen to end");
+    }
+
+    #[test]
+    fn what_is_seen_twice_differs() {
+        let seen = [as_expected(end(1)), as_expected(end(1))];
+        assert_eq!(deviations(&[end(1), end(1)], &seen, OURS), [""; 0]);
+        let told = deviations(&[end(1)], &seen, OURS);
+        assert!(told.len() == 1 && told[0].contains("once more (closed_by_peer)"), "{told:?}");
+    }
+
+    #[test]
+    fn a_failure_has_no_handshake() {
+        let refused = Expected { established: false, bytes: None, ..end(1) };
+        let seen = Observed { handshake: Some(Handshake::Clean { us: 1 }), ..as_expected(refused) };
+        let told = deviations(&[refused], &[seen], OURS);
+        assert!(told.len() == 1 && told[0].contains("there was none"), "{told:?}");
+    }
+
+    #[test]
+    fn cookies_are_forgiven_where_they_must_be() {
+        let cookie = Some(Handshake::Unmeasured(Unmeasured::SynCookie));
+        let expected: Vec<_> = (1..=10).map(end).collect();
+        let seen: Vec<_> = expected
+            .iter()
+            .map(|&end| Observed { handshake: cookie, ..as_expected(end) })
+            .collect();
+        assert_eq!(deviations(&expected, &seen, OURS).len(), 10 - FORGIVEN);
+        assert_eq!(deviations(&expected, &seen, Circumstances { cookies: true, ..OURS }), [""; 0]);
+    }
+}

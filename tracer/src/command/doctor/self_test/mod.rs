@@ -1,0 +1,193 @@
+//! The self-test: connections whose fate is known go the ordinary way through source, decoding and
+//! tracker, and must come out as they were made.
+
+pub(crate) mod compare;
+pub(crate) mod traffic;
+
+use std::{io, ops::ControlFlow, thread::JoinHandle};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{
+    check::Check,
+    host,
+    self_test::{
+        compare::{Circumstances, Observed},
+        traffic::Made,
+    },
+};
+use crate::{
+    command::Output,
+    host::namespaces,
+    trace::{ids::NetnsId, session::Session, time::Nanos},
+    tracker::{Closed, Events, Observer, Tracker},
+};
+
+/// Time passes so often while connections are made.
+const TICK: Nanos = 20_000_000;
+
+/// What was made is seen within this, or not at all.
+const PATIENCE: Nanos = 2_000_000_000;
+
+/// How many deviations are shown; JSON has all.
+const SHOWN: usize = 10;
+
+/// A self-test that is over.
+#[derive(Default)]
+pub(crate) struct SelfTestResult {
+    /// What was made; `None`: the test did not come to its end.
+    made: Option<Result<Made>>,
+    deviations: Vec<String>,
+    events: Events,
+}
+
+impl SelfTestResult {
+    /// Everything was made, and seen as it was.
+    pub(super) fn is_right(&self) -> bool {
+        matches!(self.made, Some(Ok(_))) && self.deviations.is_empty()
+    }
+
+    /// Records did not come to be, through no fault of the test.
+    pub(super) fn was_disturbed(&self) -> bool {
+        self.events.missed > 0 || self.events.lost > 0
+    }
+
+    /// What differs, the first of it.
+    pub(super) fn deviations(&self) -> impl Iterator<Item = &str> {
+        self.deviations.iter().map(String::as_str).take(SHOWN)
+    }
+
+    pub(super) fn check(&self, trials: usize) -> Check {
+        const ID: &str = "self_test";
+        let made = match &self.made {
+            Some(Ok(made)) => made,
+            Some(Err(error)) => {
+                return Check::missing(ID, format!("the connections could not be made: {error:#}"))
+                    .remedy("see that the loopback interface is up (ip link set lo up) and not filtered");
+            }
+            None => {
+                return Check::missing(ID, "was ended before its end").remedy("run it again");
+            }
+        };
+        let ends = made.ends.len();
+        let where_made =
+            if made.ipv6 { "127.0.0.1 and ::1" } else { "127.0.0.1 (there is no ::1)" };
+        let tried = if trials > 1 { format!(", at try {trials}") } else { String::new() };
+        if self.deviations.is_empty() {
+            let text =
+                format!("all {ends} ends of connections on {where_made} were seen right{tried}");
+            return Check::ok(ID, text);
+        }
+        let missed = match self.events.missed + self.events.lost {
+            0 => String::new(),
+            missed => format!(" (the kernel skipped or lost {missed} records meanwhile)"),
+        };
+        let text = format!(
+            "{} deviations in {ends} ends of connections on {where_made}{tried}{missed}",
+            self.deviations.len()
+        );
+        Check::missing(ID, text).remedy(if missed.is_empty() {
+            "report it with the kernel's version and the lines below"
+        } else {
+            "run it again when the host is less busy"
+        })
+    }
+
+    pub(super) fn to_json(&self, trials: usize) -> Value {
+        let (ends, error) = match &self.made {
+            Some(Ok(made)) => (Some(made.ends.len()), None),
+            Some(Err(error)) => (None, Some(format!("{error:#}"))),
+            None => (None, None),
+        };
+        json!({
+            "right": self.is_right(),
+            "trials": trials,
+            "ends": ends,
+            "error": error,
+            "missed": self.events.missed,
+            "lost": self.events.lost,
+            "deviations": self.deviations,
+        })
+    }
+}
+
+/// The self-test at work.
+pub(crate) struct SelfTest<'a> {
+    trial: &'a mut SelfTestResult,
+    netns: Option<NetnsId>,
+    maker: Option<JoinHandle<Result<Made>>>,
+    seen: Vec<Observed>,
+    now: Nanos,
+    /// When everything had been made.
+    made_at: Option<Nanos>,
+}
+
+impl<'a> SelfTest<'a> {
+    pub(super) fn new(trial: &'a mut SelfTestResult) -> Self {
+        Self { trial, netns: None, maker: None, seen: Vec::new(), now: 0, made_at: None }
+    }
+
+    fn compare(&self, made: &Made) -> Vec<String> {
+        compare::deviations(&made.ends, &self.seen, circumstances())
+    }
+}
+
+fn circumstances() -> Circumstances {
+    let cookies = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
+    Circumstances {
+        pid: host::is_first_pid_namespace().then(std::process::id),
+        cookies: cookies.is_ok_and(|value| value.trim() == "2"),
+    }
+}
+
+impl Observer for SelfTest<'_> {
+    fn closed(&mut self, closed: &Closed) {
+        if Some(closed.netns) == self.netns && closed.local.ip().is_loopback() {
+            self.seen.push(Observed::from(closed));
+        }
+    }
+}
+
+impl Output for SelfTest<'_> {
+    fn begin(&mut self, session: &Session) {
+        self.now = session.clock.monotonic_ns;
+        self.netns = namespaces::own().ok();
+        // From here on nothing is missed: the hooks are there.
+        let maker = std::thread::Builder::new().name("synfin-selftest".into());
+        match maker.spawn(traffic::make_all).context("cannot start a thread") {
+            Ok(maker) => self.maker = Some(maker),
+            Err(error) => self.trial.made = Some(Err(error)),
+        }
+    }
+
+    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+        self.now = tracker.now();
+        if let Some(maker) = self.maker.take_if(|maker| maker.is_finished()) {
+            let panicked = |_| Err(anyhow::anyhow!("the thread that makes them panicked"));
+            self.trial.made = Some(maker.join().unwrap_or_else(panicked));
+            self.made_at = Some(self.now);
+        }
+        let is_over = match &self.trial.made {
+            None => false,
+            Some(Err(_)) => true,
+            Some(Ok(made)) => {
+                let waited = self.now.saturating_sub(self.made_at.unwrap_or(0));
+                waited >= PATIENCE || self.compare(made).is_empty()
+            }
+        };
+        Ok(if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    fn next_tick(&self) -> Option<Nanos> {
+        Some(self.now + TICK)
+    }
+
+    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+        self.trial.events = tracker.events();
+        if let Some(Ok(made)) = &self.trial.made {
+            self.trial.deviations = self.compare(made);
+        }
+        Ok(())
+    }
+}

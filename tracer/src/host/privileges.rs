@@ -1,0 +1,271 @@
+//! What decides whether this host can be traced: its kernel, and what this process may do. Asked
+//! for when something failed, or when a doctor wants to know.
+
+use std::{fs, path::Path};
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+/// The oldest kernel that has all that is needed.
+pub const OLDEST: Release = Release(5, 10);
+/// Since then there are ring buffers.
+pub(crate) const RING_BUFFERS: Release = Release(5, 8);
+/// Since then maps do not count against RLIMIT_MEMLOCK.
+pub const NO_MEMLOCK: Release = Release(5, 11);
+/// Since then the kernel tells its own type information by bpf(2).
+pub(crate) const TELLS_TYPES: Release = Release(5, 11);
+/// Since then there is the main tracepoint.
+pub(crate) const TRACEPOINT: Release = Release(4, 16);
+
+/// Where the kernel says its version.
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+
+/// Where the kernel says how much it keeps from root.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+
+const RUN_AS_ROOT: &str = "run synfin as root (sudo), or give the program `setcap cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace+ep`";
+
+/// A kernel's version, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release(pub u32, pub u32);
+
+impl Release {
+    /// The running kernel's, if it is understood.
+    fn running() -> Option<Self> {
+        Self::parse(&read(RELEASE))
+    }
+
+    /// Of what `uname -r` says.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(|character: char| !character.is_ascii_digit());
+        Some(Self(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+}
+
+impl std::fmt::Display for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// A right that is part of root's.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// As the kernel calls it.
+    pub name: &'static str,
+    bit: u8,
+    /// What cannot be done without it.
+    pub without: &'static str,
+}
+
+/// To load programs and make maps.
+pub static BPF: Capability = Capability {
+    name: "CAP_BPF",
+    bit: 39,
+    without: "no eBPF program can be loaded: nothing can be watched",
+};
+/// To load programs that read the kernel's memory.
+pub static PERFMON: Capability = Capability {
+    name: "CAP_PERFMON",
+    bit: 38,
+    without: "no program that looks into the kernel can be loaded: nothing can be watched",
+};
+/// To enter other namespaces; it also stands for the two above.
+pub static SYS_ADMIN: Capability = Capability {
+    name: "CAP_SYS_ADMIN",
+    bit: 21,
+    without: "only this network namespace is surveyed: what is older than the trace, TIME_WAIT and queues of all others are unknown",
+};
+/// To look at processes of other users.
+pub static SYS_PTRACE: Capability = Capability {
+    name: "CAP_SYS_PTRACE",
+    bit: 19,
+    without: "network namespaces that only processes of other users, or with more rights, are in are not found, and so not surveyed",
+};
+
+/// How much the kernel keeps from root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lockdown {
+    /// Nothing.
+    None,
+    /// It may not be changed.
+    Integrity,
+    /// Nor may it be read.
+    Confidentiality,
+    /// It does not say: securityfs is not mounted, or there is no lockdown in this kernel.
+    Unknown,
+}
+
+impl Lockdown {
+    /// Of the file's text, where the mode is in brackets.
+    fn parse(text: &str) -> Self {
+        if text.contains("[none]") {
+            Self::None
+        } else if text.contains("[integrity]") {
+            Self::Integrity
+        } else if text.contains("[confidentiality]") {
+            Self::Confidentiality
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// What this process may do here, and what kernel it is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// As `uname -r` says it.
+    pub kernel: String,
+    /// The same, if it is understood.
+    pub release: Option<Release>,
+    /// Effective capabilities, a bit each; see [`Self::has`].
+    pub(crate) capabilities: u64,
+    /// The effective user is 0.
+    pub root: bool,
+    /// Capabilities are those of a user namespace, which are none for eBPF.
+    pub in_user_namespace: bool,
+    /// System calls are filtered.
+    pub seccomp: bool,
+    /// How much the kernel keeps from root.
+    pub lockdown: Lockdown,
+    /// RLIMIT_MEMLOCK in bytes; `None`: no limit.
+    pub memlock: Option<u64>,
+}
+
+impl Facts {
+    /// Those of this process.
+    pub fn gather() -> Self {
+        let kernel = read(RELEASE).trim().to_owned();
+        let status = Status::parse(&read("/proc/self/status"));
+        let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(RLIM_INFINITY, |(soft, _)| soft);
+        Self {
+            release: Release::parse(&kernel),
+            kernel,
+            capabilities: status.capabilities,
+            root: nix::unistd::geteuid().is_root(),
+            in_user_namespace: !maps_all_users(&read("/proc/self/uid_map")),
+            seccomp: status.seccomp,
+            lockdown: Lockdown::parse(&read(LOCKDOWN)),
+            memlock: (limit != RLIM_INFINITY).then_some(limit),
+        }
+    }
+
+    /// Whether this process has the right, by itself or because CAP_SYS_ADMIN stands for it.
+    pub fn has(&self, capability: &Capability) -> bool {
+        let has = |bit: u8| self.capabilities >> bit & 1 == 1;
+        let included = [&BPF, &PERFMON].contains(&capability);
+        has(capability.bit) || included && has(SYS_ADMIN.bit)
+    }
+
+    /// The kernel is older than that. Unknown counts as new.
+    pub fn older_than(&self, release: Release) -> bool {
+        self.release.is_some_and(|this| this < release)
+    }
+
+    /// How to come by a right that is missing.
+    pub fn remedy_for_rights(&self) -> String {
+        if self.root {
+            "in a container, start it with --privileged or --cap-add=BPF,PERFMON,SYS_ADMIN,SYS_PTRACE; in a systemd unit, add them to CapabilityBoundingSet= and AmbientCapabilities=".to_owned()
+        } else {
+            RUN_AS_ROOT.to_owned()
+        }
+    }
+}
+
+/// Whether the kernel may take the processor from a program on a tracepoint. Meanwhile it skips that
+/// program for all others on this processor. Commits a46023d5616e and f7d327654b88.
+pub fn preempts_hooks() -> bool {
+    Release::running().is_none_or(|this| this >= Release(7, 0))
+}
+
+/// What is told without saying so: what a survey does not reach for want of a right.
+pub fn limitations() -> Vec<String> {
+    let facts = Facts::gather();
+    let missing = [&SYS_ADMIN, &SYS_PTRACE].into_iter().filter(|right| !facts.has(right));
+    missing.map(|right| format!("no {}: {}", right.name, right.without)).collect()
+}
+
+/// The lines of `/proc/self/status` that matter.
+struct Status {
+    pub(crate) capabilities: u64,
+    seccomp: bool,
+}
+
+impl Status {
+    fn parse(text: &str) -> Self {
+        let value = |key: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+            lines.find(|(name, _)| *name == key).map_or("", |(_, value)| value.trim())
+        };
+        Self {
+            capabilities: u64::from_str_radix(value("CapEff"), 16).unwrap_or(0),
+            seccomp: value("Seccomp") == "2",
+        }
+    }
+}
+
+/// What the file says; nothing if it is not there. A process's name in its status, for one, need not
+/// be UTF-8.
+fn read(path: impl AsRef<Path>) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// In the first user namespace every user is itself.
+fn maps_all_users(uid_map: &str) -> bool {
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+impl Facts {
+    /// Root on a kernel that has everything.
+    pub(crate) fn of_a_good_host() -> Self {
+        Self {
+            kernel: "6.18.1-test".into(),
+            release: Some(Release(6, 18)),
+            capabilities: u64::MAX,
+            root: true,
+            in_user_namespace: false,
+            seccomp: false,
+            lockdown: Lockdown::None,
+            memlock: None,
+        }
+    }
+
+    /// The same without these rights.
+    pub(crate) fn without(self, rights: &[&Capability]) -> Self {
+        let fewer = |all: u64, right: &&Capability| all & !(1 << right.bit);
+        Self { capabilities: rights.iter().fold(self.capabilities, fewer), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_utf_8_hides_no_rights() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, b"Name:\tsynfin-\xc3\nCapEff:\t000001ffffffffff\n").unwrap();
+        assert_eq!(Status::parse(&read(file.path())).capabilities, 0x1ff_ffff_ffff);
+    }
+
+    #[test]
+    fn facts_are_read_as_the_kernel_writes_them() {
+        assert_eq!(Release::parse("5.10.0-8-amd64"), Some(Release(5, 10)));
+        assert_eq!(Release::parse("6.18-rc1"), Some(Release(6, 18)));
+        assert_eq!(Release::parse("strange"), None);
+        assert_eq!(Lockdown::parse("none [integrity] confidentiality\n"), Lockdown::Integrity);
+        assert_eq!(
+            Lockdown::parse("none integrity [confidentiality]\n"),
+            Lockdown::Confidentiality
+        );
+        assert_eq!(Lockdown::parse(""), Lockdown::Unknown);
+        let status = Status::parse(
+            "Name:\tx\nCapEff:\t000000c000000000\nSeccomp:\t2\nSeccomp_filters:\t1\n",
+        );
+        let facts = Facts { capabilities: status.capabilities, ..Facts::of_a_good_host() };
+        assert!(status.seccomp && facts.has(&BPF) && facts.has(&PERFMON) && !facts.has(&SYS_ADMIN));
+        assert!(
+            maps_all_users("         0          0 4294967295\n") && !maps_all_users("0 1000 1\n")
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Where the running kernel keeps the fields that the kernel side reads: BTF → [`Config`].
+
+use std::mem::offset_of;
+
+use anyhow::{Context, Result};
+use synfin_common::{
+    config::{ABSENT, Bit, Config, Offsets, Returns},
+    kfunc,
+    reset::ResetReason,
+    transition::Transition,
+};
+
+use super::parse::Btf;
+use crate::kernel::{hooks::SYN_QUEUE_DROP, refusal::Refusal};
+
+/// Resolves every field. A missing one that the tracer cannot do without is an error, any other
+/// becomes [`ABSENT`] and the figure that needs it unknown.
+pub(crate) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
+    let mut missing = Vec::new();
+    let mut need = |path: &'static str| {
+        find(btf, path).unwrap_or_else(|| {
+            missing.push(path);
+            ABSENT
+        })
+    };
+    let want = |paths: &[&str]| paths.iter().find_map(|path| find(btf, path)).unwrap_or(ABSENT);
+
+    let offsets = Offsets {
+        skc_daddr: need("sock_common.skc_daddr"),
+        skc_rcv_saddr: need("sock_common.skc_rcv_saddr"),
+        skc_dport: need("sock_common.skc_dport"),
+        skc_num: need("sock_common.skc_num"),
+        skc_family: need("sock_common.skc_family"),
+        skc_state: need("sock_common.skc_state"),
+        skc_net: want(&["sock_common.skc_net.net"]),
+        // Without IPv6 in the kernel there is no AF_INET6 socket to read them from.
+        skc_v6_daddr: want(&["sock_common.skc_v6_daddr"]),
+        skc_v6_rcv_saddr: want(&["sock_common.skc_v6_rcv_saddr"]),
+        sk_err: need("sock.sk_err"),
+        sk_err_soft: need("sock.sk_err_soft"),
+        sk_shutdown: need("sock.sk_shutdown"),
+        sk_flags: need("sock.__sk_common.skc_flags"),
+        sk_socket: need("sock.sk_socket"),
+        sk_lingertime: need("sock.sk_lingertime"),
+        // A plain pointer since 5.16; before, it shares its field with other things.
+        sk_cgroup: want(&["sock.sk_cgrp_data.cgroup"]),
+        sk_cgroup_encoded: want(&["sock.sk_cgrp_data.val"]),
+        sk_drops: want(&["sock.sk_drops"]),
+        sk_ack_backlog: need("sock.sk_ack_backlog"),
+        sk_max_ack_backlog: need("sock.sk_max_ack_backlog"),
+        inet_sport: need("inet_sock.inet_sport"),
+        icsk_retransmits: need("inet_connection_sock.icsk_retransmits"),
+        icsk_probes_out: need("inet_connection_sock.icsk_probes_out"),
+        icsk_user_timeout: want(&["inet_connection_sock.icsk_user_timeout"]),
+        rskq_defer_accept: want(&["inet_connection_sock.icsk_accept_queue.rskq_defer_accept"]),
+        icsk_bind_hash: want(&["inet_connection_sock.icsk_bind_hash"]),
+        icsk_lrcvtime: want(&["inet_connection_sock.icsk_ack.lrcvtime"]),
+        srtt_us: need("tcp_sock.srtt_us"),
+        total_retrans: need("tcp_sock.total_retrans"),
+        // Since 6.7.
+        total_rto_time: want(&["tcp_sock.total_rto_time"]),
+        linger2: want(&["tcp_sock.linger2"]),
+        packets_out: want(&["tcp_sock.packets_out"]),
+        rcv_nxt: need("tcp_sock.rcv_nxt"),
+        copied_seq: need("tcp_sock.copied_seq"),
+        bytes_acked: need("tcp_sock.bytes_acked"),
+        bytes_received: need("tcp_sock.bytes_received"),
+        rcv_tstamp: want(&["tcp_sock.rcv_tstamp"]),
+        write_seq: want(&["tcp_sock.write_seq"]),
+        snd_nxt: want(&["tcp_sock.snd_nxt"]),
+        snd_wnd: want(&["tcp_sock.snd_wnd"]),
+        net_inum: need("net.ns.inum"),
+        // Its name has changed twice.
+        net_count: want(&["net.ns.__ns_ref", "net.ns.count", "net.count"]),
+        // Up to 5.16 and since 6.1; between, both are behind a pointer, and unknown to us.
+        tw_count: want(&["net.ipv4.tcp_death_row.tw_count"]),
+        tw_refcount: want(&["net.ipv4.tcp_death_row.tw_refcount"]),
+        tw_max: want(&["net.ipv4.tcp_death_row.sysctl_max_tw_buckets"]),
+        cgroup_kn: want(&["cgroup.kn"]),
+        cgroup_level: want(&["cgroup.level"]),
+        // Since 6.1; before, the ancestors' ids are there.
+        cgroup_ancestors: want(&["cgroup.ancestors"]),
+        kn_id: want(&["kernfs_node.id"]),
+        bucket_fastreuse: want(&["inet_bind_bucket.fastreuse"]),
+        sk_protocol: want(&["sock.sk_protocol"]),
+        socket_sk: want(&["socket.sk"]),
+        file_inode: want(&["file.f_inode"]),
+        file_private: want(&["file.private_data"]),
+        inode_mode: want(&["inode.i_mode"]),
+        task_group_leader: need("task_struct.group_leader"),
+        task_parent: want(&["task_struct.real_parent"]),
+        task_tgid: want(&["task_struct.tgid"]),
+        task_mm: want(&["task_struct.mm"]),
+        task_start_time: want(&["task_struct.start_time"]),
+        task_comm: need("task_struct.comm"),
+        task_cgroups: want(&["task_struct.cgroups"]),
+        css_set_cgroup: want(&["css_set.dfl_cgrp"]),
+        tw_substate: need("inet_timewait_sock.tw_substate"),
+        tw_sport: want(&["inet_timewait_sock.tw_sport"]),
+        tw_expires: want(&["inet_timewait_sock.tw_timer.expires"]),
+        tw_bucket: want(&["inet_timewait_sock.tw_tb"]),
+        req_num_retrans: want(&["request_sock.num_retrans"]),
+        req_snt_synack: want(&["tcp_request_sock.snt_synack"]),
+        skb_head: want(&["sk_buff.head"]),
+        skb_transport_header: want(&["sk_buff.transport_header"]),
+        skb_refdst: want(&["sk_buff._skb_refdst"]),
+        dst_dev: want(&["dst_entry.dev"]),
+        dev_net: want(&["net_device.nd_net.net"]),
+    };
+    if !missing.is_empty() {
+        return Err(Refusal::MissingFields(missing));
+    }
+    Ok(Config {
+        offsets,
+        repair: bit(btf, "tcp_sock.repair"),
+        syn_fastopen: bit(btf, "tcp_sock.syn_fastopen"),
+        syn_data: bit(btf, "tcp_sock.syn_data"),
+        reset_reasons: reset_reasons(btf),
+        // The first parameter of all is the tracepoint's own.
+        reset_tells_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
+        returns: returns(btf),
+        tcp_sock_type: btf.structure_number("tcp_sock").unwrap_or(0),
+        tick_us: tick_us()?,
+        wake_bytes: 0,
+    })
+}
+
+/// The number of the function that the program on the main tracepoint's event calls, if the event
+/// looks like what that program reads.
+pub(crate) fn event_cast(btf: &Btf) -> Option<u32> {
+    let is_at = |field: &str, offset: usize| {
+        let found = find(btf, &format!("trace_event_raw_inet_sock_set_state.{field}"));
+        found.map(usize::from) == Some(offset)
+    };
+    let looks_right = is_at("skaddr", offset_of!(Transition, skaddr))
+        && is_at("oldstate", offset_of!(Transition, oldstate))
+        && is_at("newstate", offset_of!(Transition, newstate))
+        && is_at("protocol", offset_of!(Transition, protocol));
+    btf.function_number(kfunc::CAST).filter(|_| looks_right)
+}
+
+/// Where this kernel's functions leave what they return.
+fn returns(btf: &Btf) -> Returns {
+    let parameters = |function: &str| {
+        let function = btf.function(function).filter(|function| function.returns_value)?;
+        u8::try_from(function.parameters).ok()
+    };
+    Returns {
+        inet_csk_accept: parameters("inet_csk_accept").unwrap_or(0),
+        inet_csk_reqsk_queue_hash_add: parameters("inet_csk_reqsk_queue_hash_add").unwrap_or(0),
+        inet_csk_reqsk_queue_drop: SYN_QUEUE_DROP
+            .iter()
+            .find_map(|function| parameters(function))
+            .unwrap_or(0),
+        reserved: 0,
+    }
+}
+
+/// This kernel's numbers of why a reset is sent.
+fn reset_reasons(btf: &Btf) -> [u16; ResetReason::COUNT] {
+    let number = |reason: &ResetReason| {
+        let value = btf.enumerator("sk_rst_reason", reason.enumerator())?;
+        u16::try_from(value).ok()
+    };
+    std::array::from_fn(|index| number(&ResetReason::ALL[index]).unwrap_or(ABSENT))
+}
+
+/// The member's byte offset, unless it is absent or a bit field.
+fn find(btf: &Btf, path: &str) -> Option<u16> {
+    let member = btf.member(path)?;
+    if member.bits.is_some() {
+        return None;
+    }
+    u16::try_from(member.bit_offset / 8).ok().filter(|&offset| offset != ABSENT)
+}
+
+fn bit(btf: &Btf, path: &str) -> Bit {
+    btf.member(path)
+        .filter(|member| member.bits.is_none_or(|bits| bits == 1))
+        .and_then(|member| {
+            // A plain bool is its byte's lowest bit.
+            let byte = u16::try_from(member.bit_offset / 8).ok()?;
+            Some(Bit { byte, mask: 1 << (member.bit_offset % 8) })
+        })
+        .unwrap_or(Bit::MISSING)
+}
+
+/// The length of a jiffy: what the coarse clock, which moves once a jiffy, says of itself.
+fn tick_us() -> Result<u32> {
+    let resolution = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
+        .context("cannot ask for the resolution of CLOCK_MONOTONIC_COARSE")?;
+    Ok(resolution.tv_nsec() as u32 / 1000)
+}

@@ -1,0 +1,480 @@
+//! Reads the layout of kernel structures from BTF, the type information that a kernel carries.
+//!
+//! Our own reader, as the published ones are either not open to inspection of members (aya-obj)
+//! or under a copyleft licence, and what is needed is small: byte offsets of named members.
+//! Format: the kernel's `Documentation/bpf/btf.rst`.
+
+use std::collections::{HashMap, HashSet};
+
+use rustc_hash::FxBuildHasher;
+use thiserror::Error;
+
+/// Why BTF could not be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum BtfError {
+    /// The bytes are not BTF of this machine's byte order.
+    #[error("not BTF: the magic number is missing")]
+    NoMagic,
+    /// A section or a type runs past the end.
+    #[error("BTF is cut short at byte {0}")]
+    Truncated(usize),
+    /// A kind of type that was not known when this was written, so that its size is not either.
+    #[error("BTF holds a type of unknown kind {0}")]
+    UnknownKind(u32),
+}
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_FLOAT: u32 = 16;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Where a member lies in the structure that a path begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Offset in bits.
+    pub bit_offset: u32,
+    /// Its size in bits if it is a bit field.
+    pub bits: Option<u32>,
+}
+
+impl Member {
+    /// The same member, of a structure that begins `bits` after the start of another. `None` if no
+    /// structure is that large: the type information is damaged.
+    fn within(self, bits: u32) -> Option<Self> {
+        Some(Self { bit_offset: self.bit_offset.checked_add(bits)?, ..self })
+    }
+}
+
+/// The types of a kernel.
+pub struct Btf {
+    data: Vec<u8>,
+    strings: usize,
+    /// Byte position of type number i + 1.
+    types: Vec<u32>,
+    /// Structures, unions and enumerations that have a name.
+    tags: HashMap<Vec<u8>, u32, FxBuildHasher>,
+    typedefs: HashMap<Vec<u8>, u32, FxBuildHasher>,
+}
+
+/// What a function looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// How many parameters it has.
+    pub parameters: u32,
+    /// It returns something.
+    pub returns_value: bool,
+}
+
+impl Btf {
+    /// Parses the contents of `/sys/kernel/btf/vmlinux` or of a file like it.
+    pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
+        if data.get(..2) != Some(&MAGIC.to_ne_bytes()) {
+            return Err(BtfError::NoMagic);
+        }
+        let header = |at| u32_at(&data, at).map(|value| value as usize);
+        let add = |a: usize, b: usize| a.checked_add(b).ok_or(BtfError::Truncated(data.len()));
+        let header_len = header(4)?;
+        let start = add(header_len, header(8)?)?;
+        let end = add(start, header(12)?)?;
+        let strings = add(header_len, header(16)?)?;
+        if data.len() < end || data.len() < strings {
+            return Err(BtfError::Truncated(data.len()));
+        }
+        let mut btf = Self {
+            data,
+            strings,
+            types: Vec::new(),
+            tags: HashMap::default(),
+            typedefs: HashMap::default(),
+        };
+        let mut at = start;
+        while at < end {
+            let id = btf.types.len() as u32 + 1;
+            let info = btf.u32(at + 4)?;
+            let (kind, count) = ((info >> 24) & 0x1f, info & 0xffff);
+            if matches!(kind, KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_TYPEDEF) {
+                let name = btf.string(btf.u32(at)?)?.to_vec();
+                let names = if kind == KIND_TYPEDEF { &mut btf.typedefs } else { &mut btf.tags };
+                if !name.is_empty() {
+                    names.entry(name).or_insert(id);
+                }
+            }
+            btf.types.push(u32::try_from(at).map_err(|_| BtfError::Truncated(at))?);
+            at += 12 + extra_bytes(kind, count)?;
+        }
+        if at > end {
+            return Err(BtfError::Truncated(end));
+        }
+        Ok(btf)
+    }
+
+    /// As they were parsed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Finds `structure.member.member…`. Members of anonymous structures and unions count as
+    /// their parent's, as in C. `None` if the kernel has no such member.
+    pub fn member(&self, path: &str) -> Option<Member> {
+        let mut parts = path.split('.');
+        let mut id = *self.tags.get(parts.next()?.as_bytes())?;
+        let mut found = Member { bit_offset: 0, bits: None };
+        for part in parts {
+            let (member, next) = self.find(id, part.as_bytes(), 0)?;
+            found = member.within(found.bit_offset)?;
+            id = next;
+        }
+        Some(found)
+    }
+
+    /// The value of an enumerator of `enum enumeration`. `None` if the kernel has none of that name.
+    pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
+        let at = self.at(*self.tags.get(enumeration.as_bytes())?).ok()?;
+        let info = self.u32(at + 4).ok()?;
+        if (info >> 24) & 0x1f != KIND_ENUM {
+            return None;
+        }
+        (0..(info & 0xffff) as usize).find_map(|index| {
+            let enumerator = at + 12 + index * 8;
+            let is_it = self.string(self.u32(enumerator).ok()?).ok()? == name.as_bytes();
+            if is_it { self.u32(enumerator + 4).ok() } else { None }
+        })
+    }
+
+    /// How many parameters a type of function pointers has. `None` if the kernel has no such type.
+    pub fn parameters(&self, typedef: &str) -> Option<u32> {
+        let pointer = self.resolve(*self.typedefs.get(typedef.as_bytes())?)?;
+        if self.kind(pointer).ok()? != KIND_PTR {
+            return None;
+        }
+        Some(self.prototype(self.u32(self.at(pointer).ok()? + 8).ok()?)?.parameters)
+    }
+
+    /// What the kernel's function of this name looks like. `None` if it has none, or only as a part
+    /// of others.
+    pub fn function(&self, name: &str) -> Option<Function> {
+        let function = self.at(self.function_number(name)?).ok()?;
+        self.prototype(self.u32(function + 8).ok()?)
+    }
+
+    /// The number of the kernel's function of this name among its types.
+    pub fn function_number(&self, name: &str) -> Option<u32> {
+        // There are tens of thousands, of which a few are asked for: an index would cost more.
+        let mut types = self.types.iter().map(|&at| at as usize);
+        let is_it = |at| self.is_function(at, name.as_bytes()).unwrap_or(false);
+        // Type number 0 is void.
+        types.position(is_it).map(|index| index as u32 + 1)
+    }
+
+    /// The same types with no more to them than the typedefs and functions of these names, each under
+    /// its number: for who makes a value of every one of a kernel's 130,000 types, and goes through
+    /// them for each that is asked for.
+    pub fn only(&self, names: &HashSet<&[u8]>) -> Result<Vec<u8>, BtfError> {
+        let mut types = Vec::with_capacity(self.types.len() * 12);
+        let mut strings = vec![0];
+        for &at in &self.types {
+            let at = at as usize;
+            let info = self.u32(at + 4)?;
+            let mut kept = [0, KIND_FWD << 24, 0];
+            if matches!((info >> 24) & 0x1f, KIND_TYPEDEF | KIND_FUNC) {
+                let name = self.string(self.u32(at)?)?;
+                if names.contains(name) {
+                    kept = [strings.len() as u32, info, self.u32(at + 8)?];
+                    strings.extend_from_slice(name);
+                    strings.push(0);
+                }
+            }
+            kept.iter().for_each(|word| types.extend_from_slice(&word.to_ne_bytes()));
+        }
+        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
+        let mut data = Vec::with_capacity(24 + types.len() + strings.len());
+        data.extend_from_slice(&MAGIC.to_ne_bytes());
+        data.extend_from_slice(&[1, 0]);
+        for word in [24, 0, types_len, types_len, strings_len] {
+            data.extend_from_slice(&word.to_ne_bytes());
+        }
+        data.append(&mut types);
+        data.append(&mut strings);
+        Ok(data)
+    }
+
+    /// The number of a structure of the kernel's among its types.
+    pub fn structure_number(&self, name: &str) -> Option<u32> {
+        self.tags.get(name.as_bytes()).copied()
+    }
+
+    fn is_function(&self, at: usize, name: &[u8]) -> Result<bool, BtfError> {
+        let is_function = (self.u32(at + 4)? >> 24) & 0x1f == KIND_FUNC;
+        Ok(is_function && self.string(self.u32(at)?)? == name)
+    }
+
+    fn prototype(&self, id: u32) -> Option<Function> {
+        let at = self.at(self.resolve(id)?).ok()?;
+        let info = self.u32(at + 4).ok()?;
+        let is_one = (info >> 24) & 0x1f == KIND_FUNC_PROTO;
+        // Type number 0 is void.
+        let returns_value = self.u32(at + 8).ok()? != 0;
+        is_one.then_some(Function { parameters: info & 0xffff, returns_value })
+    }
+
+    /// The member `name` of the structure `id` and its type, which may be anything.
+    fn find(&self, id: u32, name: &[u8], depth: u32) -> Option<(Member, u32)> {
+        // Anonymous nesting in the kernel is two or three deep; a loop would be damage.
+        if depth > 8 {
+            return None;
+        }
+        let id = self.resolve(id)?;
+        let at = self.at(id).ok()?;
+        let info = self.u32(at + 4).ok()?;
+        let has_bit_fields = info >> 31 == 1;
+        if !matches!((info >> 24) & 0x1f, KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        for index in 0..(info & 0xffff) as usize {
+            let member = at + 12 + index * 12;
+            let (name_at, member_type, offset) =
+                (self.u32(member).ok()?, self.u32(member + 4).ok()?, self.u32(member + 8).ok()?);
+            let (bit_offset, bits) = match (has_bit_fields, offset >> 24) {
+                (true, 0) => (offset & 0xff_ffff, None),
+                (true, bits) => (offset & 0xff_ffff, Some(bits)),
+                (false, _) => (offset, None),
+            };
+            let member_name = self.string(name_at).ok()?;
+            if member_name == name {
+                return Some((Member { bit_offset, bits }, member_type));
+            }
+            if member_name.is_empty()
+                && let Some((inner, found)) = self.find(member_type, name, depth + 1)
+            {
+                return Some((inner.within(bit_offset)?, found));
+            }
+        }
+        None
+    }
+
+    /// Follows typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..16 {
+            match self.kind(id).ok()? {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = self.u32(self.at(id).ok()? + 8).ok()?;
+                }
+                _ => return Some(id),
+            }
+        }
+        None
+    }
+
+    fn at(&self, id: u32) -> Result<usize, BtfError> {
+        let index = (id as usize).checked_sub(1).ok_or(BtfError::Truncated(0))?;
+        let at = self.types.get(index).ok_or(BtfError::Truncated(self.data.len()))?;
+        Ok(*at as usize)
+    }
+
+    fn kind(&self, id: u32) -> Result<u32, BtfError> {
+        Ok((self.u32(self.at(id)? + 4)? >> 24) & 0x1f)
+    }
+
+    fn string(&self, offset: u32) -> Result<&[u8], BtfError> {
+        let start = self.strings.checked_add(offset as usize);
+        let start = start.ok_or(BtfError::Truncated(self.data.len()))?;
+        let rest = self.data.get(start..).ok_or(BtfError::Truncated(start))?;
+        let end = rest.iter().position(|&byte| byte == 0).ok_or(BtfError::Truncated(start))?;
+        Ok(&rest[..end])
+    }
+
+    fn u32(&self, at: usize) -> Result<u32, BtfError> {
+        u32_at(&self.data, at)
+    }
+}
+
+fn u32_at(data: &[u8], at: usize) -> Result<u32, BtfError> {
+    let bytes = data.get(at..).and_then(|rest| rest.first_chunk());
+    Ok(u32::from_ne_bytes(*bytes.ok_or(BtfError::Truncated(at))?))
+}
+
+/// Bytes that follow the twelve which every type has.
+fn extra_bytes(kind: u32, count: u32) -> Result<usize, BtfError> {
+    let count = count as usize;
+    Ok(match kind {
+        KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+        KIND_ARRAY => 12,
+        KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+        KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+        KIND_PTR | KIND_FWD | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT
+        | KIND_FUNC | KIND_FLOAT | KIND_TYPE_TAG => 0,
+        unknown => return Err(BtfError::UnknownKind(unknown)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BTF of `struct s { int a; union { struct { char b; int c : 3; }; }; }`,
+    /// `enum e { X = 1, Y = 7 }` and `typedef void (*f)(int, char)`, written by hand.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0int\0s\0a\0b\0c\0char\0e\0X\0Y\0f\0";
+        let name = |text: &[u8]| {
+            let needle = [b"\0", text, b"\0"].concat();
+            strings.windows(needle.len()).position(|w| w == needle).unwrap() as u32 + 1
+        };
+        let mut types = Vec::new();
+        let mut word = |value: u32| types.extend_from_slice(&value.to_ne_bytes());
+        let kind = |kind: u32, count: u32| kind << 24 | count;
+        for value in [name(b"int"), kind(KIND_INT, 0), 4, 32] {
+            word(value);
+        }
+        for value in [name(b"char"), kind(KIND_INT, 0), 1, 8] {
+            word(value);
+        }
+        let inner =
+            [0, 1 << 31 | kind(KIND_STRUCT, 2), 8, name(b"b"), 2, 0, name(b"c"), 1, 3 << 24 | 32];
+        for value in inner {
+            word(value);
+        }
+        for value in [0, kind(KIND_UNION, 1), 8, 0, 3, 0] {
+            word(value);
+        }
+        for value in [name(b"s"), kind(KIND_STRUCT, 2), 12, name(b"a"), 1, 0, 0, 4, 32] {
+            word(value);
+        }
+        for value in [name(b"e"), kind(KIND_ENUM, 2), 4, name(b"X"), 1, name(b"Y"), 7] {
+            word(value);
+        }
+        for value in [name(b"f"), kind(KIND_TYPEDEF, 0), 8, 0, kind(KIND_PTR, 0), 9] {
+            word(value);
+        }
+        for value in [0, kind(KIND_FUNC_PROTO, 2), 0, 0, 1, 0, 2] {
+            word(value);
+        }
+        for value in [name(b"e"), kind(KIND_FUNC, 0), 9, name(b"f"), kind(KIND_FUNC, 0), 12] {
+            word(value);
+        }
+        for value in [0, kind(KIND_FUNC_PROTO, 0), 1] {
+            word(value);
+        }
+        let mut data = Vec::new();
+        data.extend_from_slice(&MAGIC.to_ne_bytes());
+        data.extend_from_slice(&[1, 0]);
+        for value in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
+            data.extend_from_slice(&value.to_ne_bytes());
+        }
+        data.extend_from_slice(&types);
+        data.extend_from_slice(strings);
+        data
+    }
+
+    fn touch(btf: &Btf) {
+        let _ = (btf.member("s.c"), btf.enumerator("e", "Y"), btf.parameters("f"));
+        let _ = (btf.function("e"), btf.function("f"));
+    }
+
+    #[test]
+    fn members_of_anonymous_parts_are_found() {
+        let btf = Btf::parse(sample()).unwrap();
+        assert_eq!(btf.member("s.a"), Some(Member { bit_offset: 0, bits: None }));
+        assert_eq!(btf.member("s.b"), Some(Member { bit_offset: 32, bits: None }));
+        assert_eq!(btf.member("s.c"), Some(Member { bit_offset: 64, bits: Some(3) }));
+        assert_eq!(btf.member("s.d"), None);
+        assert_eq!(btf.member("t.a"), None);
+    }
+
+    #[test]
+    fn enumerators_and_parameters_are_found() {
+        let btf = Btf::parse(sample()).unwrap();
+        let enumerators = ["X", "Y", "Z"].map(|name| btf.enumerator("e", name));
+        assert_eq!(enumerators, [Some(1), Some(7), None]);
+        assert_eq!(btf.enumerator("s", "a"), None);
+        assert_eq!((btf.parameters("f"), btf.parameters("g")), (Some(2), None));
+        let procedure = Function { parameters: 2, returns_value: false };
+        assert_eq!(btf.function("e"), Some(procedure));
+        assert_eq!(btf.function("f"), Some(Function { parameters: 0, returns_value: true }));
+        assert_eq!(btf.function("s"), None);
+    }
+
+    #[test]
+    fn what_is_kept_keeps_its_number() {
+        let whole = Btf::parse(sample()).unwrap();
+        let few = Btf::parse(whole.only(&HashSet::from([&b"f"[..]])).unwrap()).unwrap();
+        assert_eq!(few.function_number("f"), whole.function_number("f"));
+        assert_eq!(few.typedefs, whole.typedefs);
+        assert_eq!((few.function_number("e"), few.tags.len()), (None, 0));
+    }
+
+    /// The sample with `new` in place of the words `old`, which it has once.
+    fn sample_with(old: &[u32], new: &[u32]) -> Vec<u8> {
+        let bytes = |words: &[u32]| words.iter().flat_map(|w| w.to_ne_bytes()).collect::<Vec<_>>();
+        let (mut data, old) = (sample(), bytes(old));
+        let mut places = (0..data.len()).filter(|&at| data[at..].starts_with(&old));
+        let (at, None) = (places.next().unwrap(), places.next()) else { panic!("more than one") };
+        data[at..at + old.len()].copy_from_slice(&bytes(new));
+        data
+    }
+
+    #[test]
+    fn offsets_beyond_any_structure_are_no_members() {
+        // The anonymous union lies 32 bits after the start of its parent.
+        let far = Btf::parse(sample_with(&[0, 4, 32], &[0, 4, u32::MAX])).unwrap();
+        assert_eq!(far.member("s.a"), Some(Member { bit_offset: 0, bits: None }));
+        // Its first member adds nothing to that, its second does.
+        assert_eq!(far.member("s.b"), Some(Member { bit_offset: u32::MAX, bits: None }));
+        assert_eq!(far.member("s.c"), None);
+        // A structure within a structure, by name.
+        let nested = sample_with(&[1, 0, 0, 4, 32], &[5, u32::MAX, 0, 4, 32]);
+        let nested = Btf::parse(nested).unwrap();
+        assert_eq!(nested.member("s.a"), Some(Member { bit_offset: u32::MAX, bits: None }));
+        assert_eq!(nested.member("s.a.b"), None);
+    }
+
+    #[test]
+    fn sections_beyond_the_end_are_an_error() {
+        let whole = sample();
+        // Lengths and offsets of the header, each as large as can be.
+        for at in (4..24).step_by(4) {
+            let mut damaged = whole.clone();
+            damaged[at..at + 4].copy_from_slice(&u32::MAX.to_ne_bytes());
+            let is_error = Btf::parse(damaged).is_err();
+            // Where the strings end is not looked at: each ends with a zero.
+            assert_eq!(is_error, at != 20, "byte {at}");
+        }
+        // The last type does not fit in the section of types.
+        let mut damaged = whole.clone();
+        let length = u32_at(&whole, 12).unwrap() - 4;
+        damaged[12..16].copy_from_slice(&length.to_ne_bytes());
+        assert_eq!(Btf::parse(damaged).err(), Some(BtfError::Truncated(24 + length as usize)));
+    }
+
+    #[test]
+    fn damage_is_an_error_and_never_a_panic() {
+        let whole = sample();
+        for len in 0..whole.len() {
+            if let Ok(btf) = Btf::parse(whole[..len].to_vec()) {
+                touch(&btf);
+            }
+        }
+        for position in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[position] ^= 0xff;
+            if let Ok(btf) = Btf::parse(damaged) {
+                touch(&btf);
+            }
+        }
+    }
+}

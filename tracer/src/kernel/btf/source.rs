@@ -1,0 +1,275 @@
+//! The running kernel's type information: where it is had from, and that it is this kernel's own.
+//!
+//! Offsets of another kernel would make wrong figures without a word. So what a file holds is
+//! compared with what the kernel says of itself, byte for byte where the kernel says it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek},
+    path::{Path, PathBuf},
+};
+
+use object::{Object, ObjectSection, read::ReadCache};
+use thiserror::Error;
+
+use super::{
+    bpf_syscall,
+    parse::{Btf, BtfError},
+};
+use crate::kernel::refusal::Refusal;
+
+/// Where kernels show their own type information.
+pub const BTF_FILE: &str = "/sys/kernel/btf/vmlinux";
+
+/// More than any kernel's type information has: 4 to 12 MiB.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The kernel's type information, and how it was come by.
+pub(crate) struct Types {
+    btf: Btf,
+    source: Source,
+}
+
+enum Source {
+    /// [`BTF_FILE`].
+    Shown,
+    /// The kernel gave it by bpf(2).
+    Asked,
+    /// A file that is the same as what the kernel says of itself.
+    Same(PathBuf),
+    /// A file that is as large.
+    AsLarge(PathBuf),
+}
+
+/// Why a file is not taken for the kernel's type information.
+#[derive(Debug, Error)]
+pub(crate) enum FileError {
+    /// It cannot be read.
+    #[error("{}", crate::message::failure::describe(.0))]
+    Io(#[from] io::Error),
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// Nothing like it is that large.
+    #[error("it is larger than the type information of any kernel")]
+    TooLarge,
+    /// It is ELF, as vmlinux is, but damaged.
+    #[error("it looks like ELF, and cannot be read as such: {0}")]
+    DamagedElf(object::Error),
+    /// It is ELF without type information, as a vmlinux without and most other programs are.
+    #[error("it is ELF without a section .BTF")]
+    NoSection,
+    /// What it holds is not understood.
+    #[error("{0}")]
+    Strange(#[from] BtfError),
+    /// It is type information, but not this kernel's.
+    #[error("it is not this kernel's: {0}")]
+    Foreign(String),
+    /// Whether it is cannot be known.
+    #[error(
+        "whether it is this kernel's cannot be known: the kernel tells its own types neither in {BTF_FILE} nor to this process by bpf(2), nor in /proc/kallsyms how large they are"
+    )]
+    Unproven,
+}
+
+impl Types {
+    /// Finds those of the running kernel, or takes them from `file` if they are.
+    pub(crate) fn find(file: Option<&Path>) -> Result<Self, Refusal> {
+        match file {
+            Some(path) => Self::from_file(path)
+                .map_err(|error| Refusal::TypeFile { path: path.to_owned(), error }),
+            None => {
+                let (bytes, source) = match fs::read(BTF_FILE) {
+                    Ok(bytes) => (bytes, Source::Shown),
+                    Err(error) => match bpf_syscall::ask() {
+                        Some(bytes) => (bytes, Source::Asked),
+                        None => return Err(Refusal::NoTypes(error)),
+                    },
+                };
+                let strange = |error: BtfError| Refusal::StrangeTypes(error.to_string());
+                Ok(Self { btf: Btf::parse(bytes).map_err(strange)?, source })
+            }
+        }
+    }
+
+    fn from_file(path: &Path) -> Result<Self, FileError> {
+        let btf = Btf::parse(read(File::open(path)?)?)?;
+        // First what cannot be hidden by a mount.
+        let own = bpf_syscall::ask().or_else(|| fs::read(BTF_FILE).ok());
+        let source = judge(btf.bytes(), own.as_deref(), bpf_syscall::size)?;
+        Ok(Self { btf, source: source(path.to_owned()) })
+    }
+
+    pub(crate) fn btf(&self) -> &Btf {
+        &self.btf
+    }
+
+    /// Where it is from and how large it is.
+    pub(crate) fn describe(&self) -> String {
+        self.source.describe(self.btf.bytes().len())
+    }
+
+    /// What could not be made sure of.
+    pub(crate) fn caveat(&self) -> Option<String> {
+        match &self.source {
+            Source::Shown | Source::Asked | Source::Same(_) => None,
+            Source::AsLarge(path) => Some(format!(
+                "{} is exactly as large as the kernel's own type information, but could not be compared with it: figures are right only if it is of this very build",
+                path.display()
+            )),
+        }
+    }
+}
+
+impl Source {
+    fn describe(&self, bytes: usize) -> String {
+        let size = bytes / 1024;
+        match self {
+            Source::Shown => format!("{BTF_FILE}, {size} KiB"),
+            Source::Asked => {
+                format!("from the kernel by bpf(2), {size} KiB, as {BTF_FILE} is not there")
+            }
+            Source::Same(path) => {
+                format!("{}, {size} KiB, the same as the kernel's own", path.display())
+            }
+            Source::AsLarge(path) => {
+                format!("{}, {size} KiB, exactly as large as the kernel's own", path.display())
+            }
+        }
+    }
+}
+
+/// What is known of a file that holds `bytes`, where the kernel's own types are `own`, if it tells
+/// them, and else so large.
+fn judge(
+    bytes: &[u8],
+    own: Option<&[u8]>,
+    size: impl FnOnce() -> Option<u64>,
+) -> Result<fn(PathBuf) -> Source, FileError> {
+    let (large, differs) = (bytes.len() as u64, |own: u64| {
+        FileError::Foreign(format!("it holds {} bytes of types, the kernel {own}", bytes.len()))
+    });
+    match own {
+        Some(own) if own == bytes => return Ok(Source::Same),
+        Some(own) if own.len() == bytes.len() => {
+            return Err(FileError::Foreign("it holds as many bytes of types, but others".into()));
+        }
+        Some(own) => return Err(differs(own.len() as u64)),
+        None => {}
+    }
+    match size() {
+        Some(own) if own == large => Ok(Source::AsLarge),
+        Some(own) => Err(differs(own)),
+        None => Err(FileError::Unproven),
+    }
+}
+
+/// The types that a file holds: it is BTF and nothing else, or ELF with a section of it.
+fn read(mut file: impl Read + Seek) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut bytes)?;
+    match bytes.as_slice() {
+        [] => return Err(FileError::Empty),
+        b"\x7fELF" => return section(file),
+        _ => {}
+    }
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES { Err(FileError::TooLarge) } else { Ok(bytes) }
+}
+
+/// Of a vmlinux, which may be a gigabyte, only what is needed is read.
+fn section(file: impl Read + Seek) -> Result<Vec<u8>, FileError> {
+    let cache = ReadCache::new(file);
+    let elf = object::File::parse(&cache).map_err(FileError::DamagedElf)?;
+    let section = elf.section_by_name(".BTF").ok_or(FileError::NoSection)?;
+    if section.size() > MAX_BYTES {
+        return Err(FileError::TooLarge);
+    }
+    let bytes = section.data().map_err(FileError::DamagedElf)?;
+    if bytes.is_empty() { Err(FileError::NoSection) } else { Ok(bytes.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use object::write;
+
+    use super::*;
+
+    fn said(result: Result<Vec<u8>, FileError>) -> String {
+        result.expect_err("an error").to_string()
+    }
+
+    #[test]
+    fn a_file_is_its_kernels_only_if_nothing_speaks_against_it() {
+        let unasked = || panic!("the types themselves are known");
+        let judged = |own: Option<&[u8]>, size| match judge(b"types", own, || size) {
+            Ok(source) => source("it".into()).describe(5),
+            Err(error) => error.to_string(),
+        };
+        assert!(judge(b"types", Some(b"types"), unasked).is_ok());
+        for (own, size, says) in [
+            (Some(&b"types"[..]), None, "the same as the kernel's own"),
+            (Some(b"others"), Some(5), "it holds 5 bytes of types, the kernel 6"),
+            (Some(b"typed"), Some(5), "but others"),
+            (None, Some(5), "exactly as large as"),
+            (None, Some(7), "it holds 5 bytes of types, the kernel 7"),
+            (None, None, "cannot be known"),
+        ] {
+            let judged = judged(own, size);
+            assert!(judged.contains(says), "no {says:?} in {judged}");
+        }
+    }
+
+    #[test]
+    fn types_are_read_alone_and_out_of_elf() {
+        let of = |bytes: &[u8]| read(Cursor::new(bytes.to_owned()));
+        assert_eq!(of(b"\x9f\xebtypes").expect("types"), b"\x9f\xebtypes");
+        assert_eq!(said(of(b"")), "it is empty");
+
+        let mut elf = write::Object::new(
+            object::BinaryFormat::Elf,
+            object::Architecture::X86_64,
+            object::Endianness::Little,
+        );
+        let bare = elf.write().expect("ELF");
+        assert_eq!(said(of(&bare)), "it is ELF without a section .BTF");
+        let section =
+            elf.add_section(Vec::new(), b".BTF".to_vec(), object::SectionKind::ReadOnlyData);
+        elf.append_section_data(section, b"types", 1);
+        let whole = elf.write().expect("ELF");
+        assert_eq!(of(&whole).expect("types"), b"types");
+        // However it is damaged, it is types or an error.
+        for end in 4..whole.len() {
+            let _ = of(&whole[..end]);
+        }
+        for position in 4..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[position] ^= 0xff;
+            let _ = of(&damaged);
+        }
+        assert!(said(of(&whole[..20])).starts_with("it looks like ELF"));
+    }
+
+    #[test]
+    fn what_is_larger_than_any_types_is_not_read_to_its_end() {
+        assert!(matches!(read(Zeros), Err(FileError::TooLarge)));
+    }
+
+    /// Zeros without an end.
+    struct Zeros;
+
+    impl Read for Zeros {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.fill(0);
+            Ok(buffer.len())
+        }
+    }
+
+    impl Seek for Zeros {
+        fn seek(&mut self, _: io::SeekFrom) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+}

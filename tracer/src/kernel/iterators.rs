@@ -1,0 +1,288 @@
+//! Walks over all sockets of a namespace and looks at all open files, on a thread of its own:
+//! entering a namespace concerns the thread, and a scan over many sockets must not keep records
+//! waiting.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context, Result};
+use aya::{Btf, Ebpf, maps::Array, programs::Iter};
+use bytes::{Bytes, BytesMut};
+
+use super::refusal;
+use crate::{
+    host::{clock, namespaces, netstat, port_range},
+    message::failure::Failure,
+    trace::{ids::NetnsId, scan::ScanEnd, time::Nanos},
+};
+
+/// What the thread can be asked for.
+enum Request {
+    List,
+    ScanOpenFiles { all: bool },
+    ScanSockets { netns: NetnsId, path: PathBuf },
+}
+
+/// What it answers.
+pub enum Answer {
+    /// The namespaces there are.
+    Namespaces {
+        /// A way into each.
+        paths: BTreeMap<NetnsId, PathBuf>,
+        /// CPU time that it took.
+        cost: Nanos,
+    },
+    /// Who holds which sockets.
+    SocketHolders {
+        /// As [`crate::trace::recording::Frame::Held`] holds it.
+        holders: Bytes,
+        /// CPU time that it took.
+        cost: Nanos,
+    },
+    /// A part of a scan.
+    Sockets {
+        /// The sockets met, as [`crate::trace::recording::Frame::Walked`] holds them.
+        sockets: Bytes,
+        /// By when they were met.
+        by: Nanos,
+    },
+    /// A scan is over.
+    ScanDone {
+        /// Where and when.
+        end: ScanEnd,
+        /// CPU time that it took.
+        cost: Nanos,
+    },
+}
+
+/// The way back. Few answers wait there: a scan goes on only as fast as its parts are taken.
+type Answers = tokio::sync::mpsc::Sender<Answer>;
+
+/// The main side of the thread.
+pub struct SocketScanner {
+    requests: mpsc::Sender<Request>,
+    answers: tokio::sync::mpsc::Receiver<Answer>,
+    /// `None` once it has panicked and been joined.
+    thread: Option<JoinHandle<()>>,
+    refusal: Option<String>,
+    open_files_refusal: Option<String>,
+}
+
+impl SocketScanner {
+    /// Takes over the loaded object, whose other programs are attached already.
+    pub(super) fn start(mut ebpf: Ebpf, btf: &Btf) -> Result<Self> {
+        let mut load = |program, target| {
+            load(&mut ebpf, btf, program, target).err().map(|error| match error.downcast_ref() {
+                Some(error) => refusal::brief(error),
+                None => format!("{error:#}"),
+            })
+        };
+        let (refusal, look_refusal) = (load(WALK, SOCKETS), load(LOOK, OPEN_FILES));
+        let serve = move |requests, answers| serve(&mut ebpf, &requests, &answers);
+        Ok(Self { refusal, open_files_refusal: look_refusal, ..Self::spawn(serve)? })
+    }
+
+    fn spawn(
+        serve: impl FnOnce(mpsc::Receiver<Request>, Answers) + Send + 'static,
+    ) -> Result<Self> {
+        let (requests, incoming) = mpsc::channel();
+        let (outgoing, answers) = tokio::sync::mpsc::channel(1);
+        let thread = thread::Builder::new()
+            .name("synfin-survey".into())
+            .spawn(move || serve(incoming, outgoing))
+            .context("cannot start the survey's thread")?;
+        Ok(Self {
+            requests,
+            answers,
+            thread: Some(thread),
+            refusal: None,
+            open_files_refusal: None,
+        })
+    }
+
+    /// One whose thread panics at the first request.
+    #[cfg(test)]
+    pub(crate) fn that_panics() -> Self {
+        Self::spawn(|requests, _answers| {
+            let _ = requests.recv();
+            panic!("as the test asks");
+        })
+        .expect("a thread")
+    }
+
+    /// Why this kernel cannot be scanned, if it cannot.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Why open files cannot be looked at, if they cannot.
+    pub fn open_files_refusal(&self) -> Option<&str> {
+        self.open_files_refusal.as_deref()
+    }
+
+    /// Asks who holds the listeners of this host, or `all` its TCP sockets.
+    pub fn scan_open_files(&self, all: bool) {
+        self.ask(Request::ScanOpenFiles { all });
+    }
+
+    /// Asks for the namespaces of this host.
+    pub fn list(&self) {
+        self.ask(Request::List);
+    }
+
+    /// Asks for a scan over `netns`, whose namespace file is `path`.
+    pub fn scan_sockets(&self, netns: NetnsId, path: PathBuf) {
+        self.ask(Request::ScanSockets { netns, path });
+    }
+
+    /// The next answer. Pending for ever if nothing was asked.
+    ///
+    /// # Errors
+    ///
+    /// The thread has panicked: no request will be answered any more.
+    pub async fn answer(&mut self) -> Result<Answer> {
+        match self.answers.recv().await {
+            Some(answer) => Ok(answer),
+            None => Err(self.panicked().into()),
+        }
+    }
+
+    fn ask(&self, request: Request) {
+        // The thread ends before this only if it panics, which `answer` reports.
+        let _ = self.requests.send(request);
+    }
+
+    /// What made the thread panic. Waits for its end, which follows at once when the channel closes.
+    fn panicked(&mut self) -> Failure {
+        let panic = self.thread.take().and_then(|thread| thread.join().err());
+        let message = panic.as_ref().and_then(|panic| {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            message.or_else(|| panic.downcast_ref::<&str>().copied())
+        });
+        Failure::cannot_run(
+            "the trace ended early",
+            format!("the survey's thread panicked: {}", message.unwrap_or("without a message")),
+            "this is a bug in synfin: please report it with the lines above; until it is fixed, start the trace again",
+        )
+    }
+}
+
+/// The programs' names in the object, and what they iterate over.
+const WALK: &str = "survey";
+const SOCKETS: &str = "tcp";
+const LOOK: &str = "holders";
+const OPEN_FILES: &str = "task_file";
+
+/// By which names aya looks for that in the kernel's types.
+pub(super) fn looked_for() -> impl Iterator<Item = String> {
+    [SOCKETS, OPEN_FILES].into_iter().map(|target| format!("bpf_iter_{target}"))
+}
+
+fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<()> {
+    Ok(program(ebpf, name)?.load(target, btf)?)
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
+    let program = ebpf.program_mut(name);
+    Ok(program.with_context(|| format!("the eBPF object has no program {name}"))?.try_into()?)
+}
+
+fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers) {
+    while let Ok(request) = requests.recv() {
+        let begun = clock::monotonic_ns();
+        let spent = clock::thread_cpu_ns();
+        let cost = || clock::thread_cpu_ns() - spent;
+        let answer = match request {
+            Request::List => {
+                let paths = namespaces::list();
+                Answer::Namespaces { paths, cost: cost() }
+            }
+            Request::ScanOpenFiles { all } => {
+                // Owners that could not be found stay unknown.
+                let holders = scan_open_files(ebpf, all).unwrap_or_default();
+                Answer::SocketHolders { holders, cost: cost() }
+            }
+            Request::ScanSockets { netns, path } => {
+                let error =
+                    scan_sockets(ebpf, &path, answers).err().map(|error| format!("{error:#}"));
+                // Only now is this thread there for certain.
+                let is_there = error.is_none();
+                let ephemeral_ports = is_there.then(port_range::read).flatten();
+                let counters = is_there.then(netstat::read).flatten();
+                let ended = clock::monotonic_ns();
+                let end = ScanEnd { netns, begun, ended, error, ephemeral_ports, counters };
+                Answer::ScanDone { end, cost: cost() }
+            }
+        };
+        if answers.blocking_send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// The iterator belongs to the namespace in which it is made.
+fn scan_sockets(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
+    namespaces::enter(path)?;
+    read(ebpf, WALK, |sockets| {
+        // If nobody wants it any more, that is noticed at the scan's end.
+        let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });
+    })
+    .context("cannot read the kernel's list of sockets")
+}
+
+fn scan_open_files(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
+    let map = ebpf.map_mut("LOOK_AT_ALL").context("the eBPF object has no map LOOK_AT_ALL")?;
+    Array::<_, u32>::try_from(map)?.set(0, u32::from(all), 0)?;
+    let mut holders = BytesMut::new();
+    read(ebpf, LOOK, |part| holders.extend_from_slice(&part))
+        .context("cannot read the kernel's list of open files")?;
+    Ok(holders.freeze())
+}
+
+/// Parts are so large: a millisecond or two for who takes them.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The kernel gives whole records at a time, at most eight pages of them, if there is room for that.
+const ROOM: usize = 8 << 16;
+
+/// Gives what the program writes to `take`, in parts of whole records.
+fn read(ebpf: &mut Ebpf, name: &str, mut take: impl FnMut(Bytes)) -> Result<()> {
+    let program = program(ebpf, name)?;
+    let link = program.attach()?;
+    let mut file = program.take_link(link)?.into_file()?;
+    let mut part = vec![0; CHUNK_BYTES + ROOM];
+    let mut filled = 0;
+    loop {
+        let read = file.read(&mut part[filled..])?;
+        filled += read;
+        if filled >= CHUNK_BYTES || read == 0 && filled > 0 {
+            take(Bytes::copy_from_slice(&part[..filled]));
+            filled = 0;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_thread_is_an_error() {
+        let mut scanner = SocketScanner::that_panics();
+        scanner.list();
+        for why in ["panicked: as the test asks", "panicked: without a message"] {
+            let Err(error) = scanner.answer().await else { panic!("there is an answer") };
+            assert!(error.to_string().ends_with(why), "{error}");
+            // Nobody listens, which must not be a panic of ours.
+            scanner.list();
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Text from elsewhere, made harmless: process names, cgroup paths and recordings may hold anything,
+//! and what comes to a terminal must not steer it.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::{
+    Serializer, Value,
+    ser::{CompactFormatter, Formatter},
+};
+
+/// Text that can do nothing to a terminal: control characters and what changes the direction of
+/// writing are spelled out.
+pub fn escape_control(text: &str) -> String {
+    let mut plain = String::new();
+    for character in text.chars() {
+        if is_control_or_bidi(character) {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+/// Writes compact JSON with the same characters escaped, which JSON allows in strings: the value
+/// stays what it is.
+pub(crate) fn write_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, Escaping))?;
+    Ok(())
+}
+
+fn is_control_or_bidi(character: char) -> bool {
+    let turns = matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    character.is_control() || turns
+}
+
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W>(&mut self, out: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        for part in fragment.split_inclusive(is_control_or_bidi) {
+            let mut plain = part.chars();
+            match plain.next_back().filter(|&last| is_control_or_bidi(last)) {
+                Some(last) => {
+                    CompactFormatter.write_string_fragment(out, plain.as_str())?;
+                    // All of them have four digits.
+                    write!(out, "\\u{:04x}", u32::from(last))?;
+                }
+                None => CompactFormatter.write_string_fragment(out, part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_is_spelled_out() {
+        assert_eq!(
+            escape_control("a\x1b[31m\n\u{202e}\u{61c}é"),
+            "a\\u{1b}[31m\\n\\u{202e}\\u{61c}é"
+        );
+    }
+
+    #[test]
+    fn json_is_escaped_and_stays_what_it_is() {
+        let value = Value::from("a\x1b\u{7f}b\u{9b}31m\u{202e}é\"\\\n");
+        let mut json = Vec::new();
+        write_json(&mut json, &value).unwrap();
+        let json = String::from_utf8(json).unwrap();
+        assert_eq!(json, r#""a\u001b\u007fb\u009b31m\u202eé\"\\\n""#);
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), value);
+    }
+}

@@ -1,0 +1,220 @@
+//! OpenTelemetry's protocol: one request with all metrics.
+//!
+//! What OpenTelemetry has a name for, or is about to have, goes by that name (experimental as they
+//! are there: <https://opentelemetry.io/docs/specs/semconv/system/system-metrics/> and
+//! <https://github.com/open-telemetry/semantic-conventions/issues/3682>). All else is
+//! `synfin.` and the rest of its name without what units and counters end in, which a collector puts
+//! back for Prometheus: there it has the name that a scrape gives it.
+
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    metrics::v1::{
+        AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric as OtlpMetric,
+        NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data, number_data_point,
+    },
+    resource::v1::Resource,
+};
+use prost::Message;
+use synfin_common::state::TcpState;
+
+use super::{Durations, Kind, METRICS, Metric, Metrics, OTHER, Sample, Value};
+use crate::{
+    tcp::close_reason::Class,
+    trace::{session::Session, time::Nanos},
+};
+
+/// Metrics that OpenTelemetry has names for: ours, theirs, and the unit.
+const NAMED: [(&str, &str, &str); 2] = [
+    ("synfin_handshake_duration_seconds", "system.network.tcp.handshake.duration", "s"),
+    ("synfin_connections", CONNECTION_COUNT, "{connection}"),
+];
+
+/// Adds up over states, so that there it is a sum that may go down.
+const CONNECTION_COUNT: &str = "system.network.connection.count";
+
+/// What the kernel and the host are, which is the resource's.
+const INFO: &str = "synfin_info";
+
+/// Writes all metrics that have samples, for a resource that is described by what is known of it and
+/// by these attributes, which come first.
+pub fn request(metrics: &Metrics, attributes: &[(String, String)]) -> Vec<u8> {
+    let clock = metrics.session.clock;
+    let points = Points { start: clock.realtime_ns, now: clock.since_1970(metrics.end) };
+    let written = METRICS.iter().filter_map(|metric| {
+        let samples = metric.samples(metrics);
+        if samples.is_empty() { None } else { one(&points, metric, &samples) }
+    });
+    let scope = InstrumentationScope {
+        name: "synfin".into(),
+        version: metrics.session.synfin.clone(),
+        ..InstrumentationScope::default()
+    };
+    let scope_metrics =
+        ScopeMetrics { scope: Some(scope), metrics: written.collect(), ..ScopeMetrics::default() };
+    let resource_metrics = ResourceMetrics {
+        resource: Some(resource(&metrics.session, attributes)),
+        scope_metrics: vec![scope_metrics],
+        ..ResourceMetrics::default()
+    };
+    ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }.encode_to_vec()
+}
+
+/// Its instance is its host, the same after a restart.
+fn resource(session: &Session, attributes: &[(String, String)]) -> Resource {
+    let mut all: Vec<_> =
+        attributes.iter().map(|(key, value)| attribute(key, text(value))).collect();
+    for (key, value) in [
+        ("service.name", "synfin"),
+        ("service.version", &session.synfin),
+        ("service.instance.id", &session.host),
+        ("host.name", &session.host),
+        ("os.type", "linux"),
+        ("os.version", &session.kernel),
+    ] {
+        if !all.iter().any(|given| given.key == key) {
+            all.push(attribute(key, text(value)));
+        }
+    }
+    Resource { attributes: all, ..Resource::default() }
+}
+
+fn one(points: &Points, metric: &Metric, samples: &[Sample]) -> Option<OtlpMetric> {
+    let (name, unit) = metric.in_opentelemetry()?;
+    let cumulative = AggregationTemporality::Cumulative.into();
+    let data = match metric.kind {
+        Kind::Histogram => Data::Histogram(Histogram {
+            data_points: samples.iter().filter_map(|sample| points.histogram(sample)).collect(),
+            aggregation_temporality: cumulative,
+        }),
+        Kind::Gauge if name != CONNECTION_COUNT => {
+            Data::Gauge(Gauge { data_points: points.numbers(samples) })
+        }
+        Kind::Counter | Kind::Gauge => Data::Sum(Sum {
+            data_points: points.numbers(samples),
+            aggregation_temporality: cumulative,
+            is_monotonic: metric.kind == Kind::Counter,
+        }),
+    };
+    Some(OtlpMetric {
+        name,
+        unit: unit.into(),
+        description: metric.help.into(),
+        data: Some(data),
+        ..OtlpMetric::default()
+    })
+}
+
+impl Metric {
+    /// Its name and unit in OpenTelemetry; `None`: there it is said of the resource.
+    pub fn in_opentelemetry(&self) -> Option<(String, &'static str)> {
+        let name = self.name;
+        if name == INFO {
+            return None;
+        }
+        if let Some((_, theirs, unit)) = NAMED.iter().find(|(ours, ..)| *ours == name) {
+            return Some(((*theirs).to_owned(), unit));
+        }
+        let rest = name.strip_prefix("synfin_").unwrap_or(name);
+        let rest = rest.strip_suffix("_total").unwrap_or(rest);
+        let units = [("_seconds", "s"), ("_bytes", "By"), ("_ratio", "1")];
+        let with_unit = units.iter().find_map(|(end, unit)| Some((rest.strip_suffix(end)?, *unit)));
+        let (rest, unit) = with_unit.unwrap_or((rest, ""));
+        Some((format!("synfin.{rest}"), unit))
+    }
+}
+
+/// Makes data points of samples.
+struct Points {
+    /// When the trace began, and when it got as far as that; since 1970.
+    start: Nanos,
+    now: Nanos,
+}
+
+impl Points {
+    fn numbers(&self, samples: &[Sample]) -> Vec<NumberDataPoint> {
+        samples.iter().filter_map(|sample| self.number(sample)).collect()
+    }
+
+    fn number(&self, sample: &Sample) -> Option<NumberDataPoint> {
+        let value = match sample.value {
+            // No count of connections comes near the bound.
+            Value::Count(count) => number_data_point::Value::AsInt(count as i64),
+            Value::Number(number) => number_data_point::Value::AsDouble(number),
+            Value::Durations(_) => return None,
+        };
+        Some(NumberDataPoint {
+            attributes: attributes(sample),
+            start_time_unix_nano: self.start,
+            time_unix_nano: self.now,
+            value: Some(value),
+            ..NumberDataPoint::default()
+        })
+    }
+
+    fn histogram(&self, sample: &Sample) -> Option<HistogramDataPoint> {
+        let Value::Durations(took) = &sample.value else { return None };
+        let below = [0].iter().chain(&took.up_to);
+        let own = took.up_to.iter().zip(below).map(|(up_to, below)| up_to - below);
+        Some(HistogramDataPoint {
+            attributes: attributes(sample),
+            start_time_unix_nano: self.start,
+            time_unix_nano: self.now,
+            count: took.count(),
+            sum: Some(took.seconds()),
+            // There each bucket has its own count.
+            bucket_counts: own.collect(),
+            explicit_bounds: Durations::bounds().into(),
+            ..HistogramDataPoint::default()
+        })
+    }
+}
+
+fn attributes(sample: &Sample) -> Vec<KeyValue> {
+    let labels = &sample.labels;
+    let is_bad = labels.contains(&("class", Class::Abnormal.name().into()));
+    let mut all: Vec<_> = labels.iter().map(|(name, value)| of_label(name, value)).collect();
+    if let Some((_, reason)) = labels.iter().find(|(name, _)| *name == "reason" && is_bad) {
+        all.push(attribute("error.type", text(reason)));
+    }
+    all
+}
+
+fn of_label(label: &str, value: &str) -> KeyValue {
+    match label {
+        "role" => attribute("network.tcp.handshake.role", text(value)),
+        "port" => match value.parse() {
+            Ok(port) => attribute("server.port", any_value::Value::IntValue(port)),
+            // What has found no series of its own, in the words of OpenTelemetry's metrics SDK.
+            Err(_) => {
+                debug_assert_eq!(value, OTHER);
+                attribute("otel.metric.overflow", any_value::Value::BoolValue(true))
+            }
+        },
+        "state" => attribute("network.connection.state", text(state(value))),
+        other => attribute(&format!("synfin.{other}"), text(value)),
+    }
+}
+
+/// The kernel's names for states, where OpenTelemetry has others.
+fn state(name: &str) -> &str {
+    const THEIRS: [(TcpState, &str); 4] = [
+        (TcpState::SynRecv, "syn_received"),
+        (TcpState::FinWait1, "fin_wait_1"),
+        (TcpState::FinWait2, "fin_wait_2"),
+        (TcpState::Close, "closed"),
+    ];
+    THEIRS.iter().find(|(state, _)| state.name() == name).map_or(name, |(_, theirs)| theirs)
+}
+
+fn attribute(key: &str, value: any_value::Value) -> KeyValue {
+    KeyValue {
+        key: key.into(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
+}
+
+fn text(value: &str) -> any_value::Value {
+    any_value::Value::StringValue(value.into())
+}

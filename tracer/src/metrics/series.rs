@@ -1,0 +1,197 @@
+//! Which rows have series of their own, and what has added up in each.
+
+use std::collections::BTreeMap;
+
+use super::registry::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
+use crate::{
+    tcp::{
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        role::Role,
+    },
+    trace::{counters::KERNEL_COUNTERS, session::Session, time::Nanos},
+    tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot},
+};
+
+/// The port of all that have no series of their own.
+pub const OTHER: &str = "other";
+
+/// A client whose connections fail, and none gets through, has series of its own after so many
+/// intervals: by then it is a service that is down and no scan of ports.
+const PERSISTENT: u32 = 3;
+
+/// More of them are not counted.
+const MOST_FAILING: usize = 1_000;
+
+/// So many series there are at most, unless more are asked for.
+pub const DEFAULT_SERIES: usize = 2_000;
+
+/// What is exported, as of the last [`Metrics::take`].
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// So many ports may have series of their own, besides the rest of either role.
+    room: usize,
+    pub(super) rows: BTreeMap<RowLabels, Totals>,
+    /// In how many intervals clients that have no series failed.
+    failing: BTreeMap<RowLabels, u32>,
+    pub(super) session: Session,
+    /// When the last interval ended.
+    pub(super) end: Nanos,
+    pub(super) events: Events,
+    pub(super) kernel_counts: [u64; KERNEL_COUNTERS.len()],
+    pub(super) evicted: u64,
+    pub(super) connections: u64,
+    /// How old the oldest of the last scans is; `None`: nothing was scanned yet.
+    pub(super) survey_age: Option<Nanos>,
+}
+
+/// What tells rows apart; no port: the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RowLabels {
+    pub(super) role: Role,
+    pub(super) port: Option<u16>,
+}
+
+impl RowLabels {
+    fn of(row: &RowSnapshot) -> Self {
+        Self { role: row.role, port: port(row) }
+    }
+}
+
+/// What has added up in a row, and what is so in it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) counters: Counters,
+    pub(super) now: Now,
+}
+
+/// What is so now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Now {
+    pub(super) gauges: Gauges,
+    pub(super) scanned: ScanGauges,
+    pub(super) time_wait: u64,
+    /// Of the destination where it is most; `None`: not known, or not a client's.
+    pub(super) ephemeral_share: Option<f64>,
+}
+
+impl Now {
+    fn add(&mut self, row: &RowSnapshot) {
+        self.gauges.merge(&row.gauges);
+        self.scanned.merge(&row.scanned);
+        self.time_wait += row.time_wait_now;
+        let share = row.ephemeral.as_ref().map(|ephemeral| ephemeral.share());
+        self.ephemeral_share = match (self.ephemeral_share, share) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        };
+    }
+}
+
+impl Metrics {
+    /// With at most so many series, [`Self::LEAST_SERIES`] or more.
+    pub fn new(series: usize) -> Self {
+        let room = series.saturating_sub(SERIES_OF_THE_HOST) / SERIES_OF_A_ROW;
+        let rest = [Role::Client, Role::Server];
+        let rest = rest.map(|role| (RowLabels { role, port: None }, Totals::default()));
+        Self {
+            room: room.saturating_sub(rest.len()),
+            rows: rest.into(),
+            failing: BTreeMap::new(),
+            session: Session::default(),
+            end: 0,
+            events: Events::default(),
+            kernel_counts: [0; KERNEL_COUNTERS.len()],
+            evicted: 0,
+            connections: 0,
+            survey_age: None,
+        }
+    }
+
+    /// The fewest series that are enough for the host, the rest of either role and a port.
+    pub const LEAST_SERIES: usize = SERIES_OF_THE_HOST + 3 * SERIES_OF_A_ROW;
+
+    /// The trace begins.
+    pub fn begin(&mut self, session: &Session) {
+        self.session = session.clone();
+    }
+
+    /// Takes the next interval.
+    pub fn take(&mut self, snapshot: &Snapshot) {
+        let rows = snapshot.rows(By::Port);
+        self.watch_failing(&rows);
+        self.admit(&rows);
+        self.rows.values_mut().for_each(|totals| totals.now = Now::default());
+        for row in &rows {
+            let labels = RowLabels::of(row);
+            let rest = RowLabels { port: None, ..labels };
+            let own = if self.rows.contains_key(&labels) { labels } else { rest };
+            let totals = self.rows.entry(own).or_default();
+            totals.counters.merge(&row.counters);
+            totals.now.add(row);
+        }
+        self.events.add(&snapshot.events);
+        for (sum, count) in self.kernel_counts.iter_mut().zip(snapshot.kernel_counts) {
+            *sum += count;
+        }
+        self.end = snapshot.end;
+        self.evicted = snapshot.tables.evicted;
+        self.connections = snapshot.tables.connections;
+        self.survey_age = snapshot.scans.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
+    }
+
+    /// Gives rows series of their own, which they keep: a counter must not go back. First those that
+    /// were asked for and those that somebody listens on, then the busiest, then those that only fail.
+    fn admit(&mut self, rows: &[RowSnapshot]) {
+        let named = &self.session.filter.service_ports;
+        let rank = |row: &RowSnapshot| {
+            let is_named = port(row).is_some_and(|port| named.iter().any(|of| of.holds(port)));
+            let listens = row.scanned.listeners > 0;
+            (is_named || listens, row.counters.established)
+        };
+        let mut new: Vec<_> = rows
+            .iter()
+            .map(|row| (rank(row), RowLabels::of(row)))
+            .filter(|((is_first, established), labels)| {
+                labels.port.is_some()
+                    && !self.rows.contains_key(labels)
+                    && (*is_first || *established > 0 || self.persists(labels))
+            })
+            .collect();
+        new.sort_by(|(one, _), (other, _)| other.cmp(one));
+        let left = (self.room + 2).saturating_sub(self.rows.len());
+        for (_, labels) in new.into_iter().take(left) {
+            self.failing.remove(&labels);
+            self.rows.insert(labels, Totals::default());
+        }
+    }
+
+    fn watch_failing(&mut self, rows: &[RowSnapshot]) {
+        for row in rows.iter().filter(|row| row.counters.failed() > 0) {
+            let labels = RowLabels::of(row);
+            if labels.role == Role::Client && !self.rows.contains_key(&labels) {
+                if self.failing.len() >= MOST_FAILING {
+                    // What persists comes again.
+                    self.failing.clear();
+                }
+                *self.failing.entry(labels).or_default() += 1;
+            }
+        }
+    }
+
+    fn persists(&self, labels: &RowLabels) -> bool {
+        self.failing.get(labels).is_some_and(|intervals| *intervals >= PERSISTENT)
+    }
+
+    /// Whether this kernel shows what not every kernel shows.
+    pub(super) fn shows(&self, what: OptionalHook) -> bool {
+        Coverage::of(&self.session.shown).has(what)
+    }
+}
+
+fn port(row: &RowSnapshot) -> Option<u16> {
+    match row.port {
+        Common::One(port) => Some(port),
+        Common::Unknown | Common::Several(_) => None,
+    }
+}

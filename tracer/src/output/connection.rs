@@ -1,0 +1,161 @@
+//! One line per connection: ended, open, or with a slow handshake.
+
+use std::sync::Arc;
+
+use super::SCHEMA_HELP;
+use crate::{
+    output::column::{
+        Column, Value,
+        Visibility::{Data, Table, Wide},
+        Width::{Left, Right},
+        columns,
+    },
+    tcp::{
+        close_reason::{Class, CloseReason},
+        handshake::Handshake,
+        role::Role,
+        state::STATES,
+    },
+    trace::{
+        names::Container,
+        time::{ClockAnchor, Nanos, date},
+    },
+    tracker::{Closed, Connection, Origin, Owner},
+};
+
+/// Version of the JSON object and of the CSV row.
+const SCHEMA: u64 = 1;
+
+/// A connection as it is shown, ended or not.
+pub struct ConnectionRow {
+    clock: ClockAnchor,
+    pub(crate) role: Role,
+    role_assumed: bool,
+    origin: Origin,
+    pub(crate) netns: u32,
+    pub(crate) local: std::net::SocketAddr,
+    pub(crate) remote: std::net::SocketAddr,
+    pub(crate) service_port: u16,
+    /// `None`: it has ended.
+    pub(crate) state: Option<&'static str>,
+    pub(crate) reason: Option<CloseReason>,
+    pub(crate) opened: Option<Nanos>,
+    pub(crate) closed: Option<Nanos>,
+    /// When this was so.
+    now: Nanos,
+    /// Since when it has been known at least.
+    pub(crate) since: Nanos,
+    pub(crate) handshake: Option<Handshake>,
+    pub(crate) time_wait: Option<bool>,
+    idle_us: Option<u64>,
+    pub(crate) owner: Option<Arc<Owner>>,
+    bytes_sent: Option<u64>,
+    bytes_received: Option<u64>,
+}
+
+impl ConnectionRow {
+    /// One that has ended.
+    pub fn closed(closed: &Closed, clock: ClockAnchor) -> Self {
+        Self {
+            clock,
+            role: closed.role,
+            role_assumed: closed.role_assumed,
+            origin: closed.origin,
+            netns: closed.netns,
+            local: closed.local,
+            remote: closed.remote,
+            service_port: closed.service_port,
+            state: None,
+            reason: Some(closed.reason),
+            opened: closed.opened,
+            closed: Some(closed.closed),
+            now: closed.closed,
+            since: closed.since,
+            handshake: closed.handshake,
+            time_wait: closed.time_wait,
+            idle_us: closed.idle_us,
+            owner: closed.owner.clone(),
+            bytes_sent: closed.bytes_sent,
+            bytes_received: closed.bytes_received,
+        }
+    }
+
+    /// One that lives.
+    pub fn living(connection: &Connection, now: Nanos, clock: ClockAnchor) -> Self {
+        Self {
+            clock,
+            role: connection.role,
+            role_assumed: connection.role_assumed,
+            origin: connection.origin,
+            netns: connection.netns,
+            local: connection.local(),
+            remote: connection.remote(),
+            service_port: connection.service_port(),
+            state: Some(connection.state.name()),
+            reason: None,
+            opened: (!connection.is_adopted()).then_some(connection.first_seen),
+            closed: None,
+            now,
+            since: connection.first_seen,
+            handshake: connection.handshake,
+            time_wait: None,
+            idle_us: None,
+            owner: connection.owner.clone(),
+            bytes_sent: None,
+            bytes_received: None,
+        }
+    }
+
+    fn container(&self) -> Option<&Container> {
+        self.owner.as_ref()?.label.container.as_deref()
+    }
+
+    fn date(&self, time: Option<Nanos>) -> Value {
+        Value::known(time, |time| Value::Text(date(self.clock.date(time))))
+    }
+}
+
+/// All figures of a connection.
+pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
+    "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
+    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
+    "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());
+    "local_port" "LPORT" Number, Table(Right(5)), "Our port.", |c| Value::Int(c.local.port().into());
+    "remote_addr" "REMOTE" Address, Table(Left(15)), "The peer's address.", |c| Value::Text(c.remote.ip().to_string());
+    "remote_port" "RPORT" Number, Table(Right(5)), "The peer's port.", |c| Value::Int(c.remote.port().into());
+    "service_port" "" Number, Data, "The listener's port for a server, the remote port for a client.",
+        |c| Value::Int(c.service_port.into());
+    "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
+        |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
+    "state" "STATE" Word(STATES) or null, Table(Left(11)), "The state of a living connection; null once it has ended.",
+        |c| Value::known(c.state, Value::Word);
+    "handshake" "" Word(Handshake::WORDS) or null, Data, "clean, retransmitted or unmeasured; null if it was not seen to get through.",
+        |c| Value::known(c.handshake, |handshake| Value::Word(handshake.class()));
+    "handshake_us" "HS" Micros or null, Table(Right(7)), "How long the handshake took.",
+        |c| Value::known(c.handshake.and_then(|handshake| handshake.us()), |us| Value::Micros(us.into()));
+    "handshake_retransmits" "RTX" Count("segments") or null, Table(Right(3)), "How often the SYN or SYN-ACK was sent again.",
+        |c| Value::known(c.handshake.and_then(|handshake| handshake.retransmits()), |times| Value::Int(times.into()));
+    "age_us" "AGE" Micros, Table(Right(7)), "From its birth until its end or now; a lower bound if it is preexisting or adopted.",
+        |c| Value::Micros(c.now.saturating_sub(c.since) / 1000);
+    "reason" "REASON" Word(CloseReason::WORDS) or null, Table(Left(12)), "Why it ended; null while it lives.",
+        |c| Value::known(c.reason, |reason| Value::Word(reason.id()));
+    "class" "CLASS" Word(Class::WORDS) or null, Wide(Left(8)), "How bad that is: normal, notable, abnormal or unknown.",
+        |c| Value::known(c.reason, |reason| Value::Word(reason.class().name()));
+    "opened_at" "OPENED" Time or null, Wide(Left(27)), "When it was born; null if that was not seen.", |c| c.date(c.opened);
+    "closed_at" "CLOSED" Time or null, Wide(Left(27)), "When it ended.", |c| c.date(c.closed);
+    "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host; null if that is not known, as the kernel's table for them was full.", |c| Value::known(c.time_wait, Value::Bool);
+    "idle_us" "IDLE" Micros or null, Wide(Right(7)), "How long nothing had been received when it ended; to the kernel's tick.",
+        |c| Value::known(c.idle_us, Value::Micros);
+    "pid" "PID" Number or null, Wide(Right(7)), "The owning process; null if it is not known, or if several of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
+    "container" "CONTAINER" Text or null, Wide(Left(12)), "The container that the owner runs in.",
+        |c| Value::known(c.container(), |container| Value::Id(container.id.clone()));
+    "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
+        |c| Value::known(c.container().and_then(|container| container.pod.clone()), Value::Text);
+    "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns.into());
+    "preexisting" "OLD" Bool, Wide(Left(3)), "It was there before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
+    "adopted" "" Bool, Data, "It was first seen otherwise than at its birth: preexisting, or records were lost.",
+        |c| Value::Bool(c.origin != Origin::Observed);
+    "role_assumed" "" Bool, Data, "The role is a guess: nothing shows it.", |c| Value::Bool(c.role_assumed);
+    "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
+    "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
+};

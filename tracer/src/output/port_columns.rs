@@ -1,0 +1,405 @@
+//! The figures of a port's row. A new figure is added here, and is then in every output.
+
+use synfin_common::{port_count::SynQueue, reset::ResetReason, state::TcpState};
+
+use crate::{
+    output::column::{
+        Column, Value,
+        Visibility::{Data, Grouped, Json, Table, Wide},
+        Width::{Left, Right},
+        columns,
+    },
+    tcp::{
+        close_reason::{Class, CloseReason, Phase},
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        handshake::Unmeasured,
+        labels::Enumeration,
+        role::Role,
+        state::OPEN_STATES,
+    },
+    trace::{
+        session::Session,
+        time::{ClockAnchor, Nanos, date},
+    },
+    tracker::{
+        ephemeral::Ephemeral,
+        histogram::LatencyHistogram,
+        oldest::{LINGERING_STATES, Oldest},
+        ports::ClosedFirst,
+        report_rows::{Common, RowSnapshot},
+        snapshot::Snapshot,
+    },
+};
+
+/// A row with its interval.
+#[derive(Clone)]
+pub struct PortRow {
+    /// The row.
+    pub row: RowSnapshot,
+    /// When the interval ended.
+    pub end: Nanos,
+    /// Its length in seconds.
+    pub seconds: f64,
+    /// Tells dates.
+    pub clock: ClockAnchor,
+    /// What the kernel showed.
+    pub coverage: Coverage,
+}
+
+impl PortRow {
+    /// All rows of an interval, in the order of their names.
+    pub(crate) fn all(session: &Session, snapshot: &Snapshot, by: By) -> Vec<Self> {
+        let rows = snapshot.rows(by).into_iter();
+        rows.map(|row| Self::new(row, session, snapshot)).collect()
+    }
+
+    /// A row of this interval.
+    pub(crate) fn new(row: RowSnapshot, session: &Session, snapshot: &Snapshot) -> Self {
+        let (end, seconds) = (snapshot.end, snapshot.seconds());
+        Self { row, end, seconds, clock: session.clock, coverage: Coverage::of(&session.shown) }
+    }
+
+    /// The same row, in which nothing has happened and nothing is.
+    pub(crate) fn emptied(&self) -> Self {
+        let mut emptied = self.clone();
+        emptied.row.empty();
+        emptied
+    }
+
+    /// Connections that went wrong: failed or ended abnormally.
+    pub fn bad(&self) -> u64 {
+        self.row.bad()
+    }
+
+    /// Handshakes of a server's that began, where the kernel shows its SYN queues: those that got a
+    /// place there, and the children that came without one (SYN cookies, Fast Open).
+    fn attempts_at_server(&self) -> Value {
+        let counters = &self.row.counters;
+        let with_a_place = counters.syn_queue(SynQueue::Entered);
+        let attempts = (counters.attempts + with_a_place)
+            .saturating_sub(counters.syn_queue(SynQueue::Completed));
+        self.where_shown(OptionalHook::SynQueue, Value::Int(attempts))
+    }
+
+    /// How often this befell a handshake in the SYN queues.
+    fn in_syn_queue(&self, what: SynQueue) -> Value {
+        let count = self.row.counters.syn_queue(what);
+        self.where_shown(OptionalHook::SynQueue, server_only(self, count))
+    }
+
+    /// A figure that not every kernel shows.
+    fn where_shown(&self, what: OptionalHook, value: Value) -> Value {
+        if self.coverage.has(what) { value } else { Value::Unknown }
+    }
+
+    fn rate(&self, count: u64) -> Value {
+        if self.seconds > 0.0 { Value::Float(count as f64 / self.seconds) } else { Value::Unknown }
+    }
+
+    /// The connection that has been in this state for longest.
+    pub(crate) fn oldest(&self, state: TcpState) -> Option<&Oldest> {
+        let index = LINGERING_STATES.iter().position(|&oldest| oldest == state)?;
+        self.row.oldest[index].as_ref()
+    }
+
+    fn age_of_oldest(&self, state: TcpState) -> Value {
+        Value::known(self.oldest(state), |oldest| {
+            let us = self.end.saturating_sub(oldest.since) / 1000;
+            if oldest.at_least { Value::MicrosAtLeast(us) } else { Value::Micros(us) }
+        })
+    }
+
+    fn may_be_older(&self, state: TcpState) -> Value {
+        Value::known(self.oldest(state), |oldest| Value::Bool(oldest.at_least))
+    }
+
+    fn owner_of_oldest(&self, state: TcpState) -> Value {
+        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
+        Value::known(owner, |owner| Value::Text(owner.label.name.to_string()))
+    }
+
+    fn pid_of_oldest(&self, state: TcpState) -> Value {
+        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
+        Value::known(owner.and_then(|owner| owner.pid), |pid| Value::Int(pid.into()))
+    }
+
+    fn date(&self, time: Option<Nanos>) -> Value {
+        Value::known(time, |time| Value::Text(date(self.clock.date(time))))
+    }
+
+    /// Resets with no connection behind them.
+    fn resets(&self) -> Value {
+        let count = |&reason: &ResetReason| (reason.name(), self.row.counters.resets(reason));
+        Value::Counts(ResetReason::ALL.iter().map(count).collect())
+    }
+
+    fn ephemeral(&self, column: impl FnOnce(&Ephemeral) -> Value) -> Value {
+        Value::known(self.row.ephemeral.as_ref(), column)
+    }
+
+    /// The commonest reason of those that went wrong.
+    fn why(&self) -> Option<CloseReason> {
+        let bad = CloseReason::ALL.iter().filter(|reason| reason.class() == Class::Abnormal);
+        bad.copied()
+            .filter(|&reason| self.row.counters.ended(reason) > 0)
+            .max_by_key(|&reason| self.row.counters.ended(reason))
+    }
+
+    fn ended(&self, outcome: Phase) -> Value {
+        let reasons = CloseReason::ALL.iter().filter(|reason| reason.phase() == outcome);
+        Value::Counts(
+            reasons.map(|&reason| (reason.id(), self.row.counters.ended(reason))).collect(),
+        )
+    }
+}
+
+/// Several values are counted, never represented by one of them.
+fn common<T>(common: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
+    match common {
+        Common::Unknown => Value::Unknown,
+        Common::One(value) => one(value),
+        Common::Several(values) => Value::Multiple(*values),
+    }
+}
+
+/// As [`common`], where the count can be text in all outputs.
+fn common_text<T>(values: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
+    match values {
+        Common::Several(values) => Value::Text(format!("×{values}")),
+        one_or_none => common(one_or_none, one),
+    }
+}
+
+fn quantile(durations: &LatencyHistogram, quantile: f64) -> Value {
+    Value::known(durations.quantile(quantile), Value::Micros)
+}
+
+/// The states of sockets; what is in TIME_WAIT is none any more.
+pub(crate) fn living_states() -> impl Iterator<Item = TcpState> {
+    OPEN_STATES.into_iter().filter(|&state| state != TcpState::TimeWait)
+}
+
+const RESET_REASONS: Enumeration = Enumeration {
+    name: "reason of the kernel's",
+    all: || ResetReason::ALL.iter().map(|reason| reason.name()).collect(),
+};
+
+const LIVING: Enumeration =
+    Enumeration { name: "state", all: || living_states().map(TcpState::name).collect() };
+
+/// All figures of a row; those that matter most first.
+pub const COLUMNS: &[Column<PortRow>] = columns! {
+    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server (a listener was there first) or client (by connect). Decided at birth, never guessed from port numbers.",
+        |p| Value::Word(p.row.role.name());
+    "port" "PORT" Number or null, Table(Right(5)), "The service port: the listener's for a server, the remote one for a client. Null is the rest, ports without a row of their own, or ×N if the row covers N ports.",
+        |p| common(&p.row.port, |&port| Value::Int(port.into()));
+    "remote" "REMOTE" Address or null, Grouped(By::Remote, Left(15)), "The address that clients connect to; null for servers, and for destinations that are not told apart.",
+        |p| common(&p.row.remote, |ip| Value::Text(ip.to_string()));
+    "netns" "NETNS" Number or null, Grouped(By::Netns, Right(10)), "Inode number of the network namespace; ×N if the row covers N.",
+        |p| common(&p.row.netns, |&netns| Value::Int(netns.into()));
+    "netns_name" "NAMESPACE" Text or null, Grouped(By::Netns, Left(12)), "Name of the network namespace, if it has one (`ip netns`; `host` is the first process's).",
+        |p| common_text(&p.row.netns_name, |name| Value::Text(name.to_string()));
+    "owner" "OWNER" Text or null, Table(Left(15)), "The process that connects, or holds the listener; ×N if there are N of different names.",
+        |p| common_text(&p.row.owner, |name| Value::Text(name.to_string()));
+    "container" "CONTAINER" Text or null, Wide(Left(12)), "The container that the owner runs in; ×N if there are N.",
+        |p| common_text(&p.row.container, |id| Value::Id(id.to_string()));
+    "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
+        |p| common_text(&p.row.pod, |pod| Value::Text(pod.to_string()));
+    "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "New connections per second: attempts of a client, established ones of a server.",
+        |p| p.rate(p.row.new_connections());
+    "bad_per_s" "BAD/s" Float("connections per second") or null, Table(Right(6)), "Connections per second that failed or ended abnormally.",
+        |p| p.rate(p.bad());
+    "handshake.clean.p99_us" "HS99" Micros or null, Table(Right(7)), "99 % of clean handshakes took at most this long: SYN to SYN-ACK for a client, SYN-ACK to ACK for a server. Measured by the kernel; 1.6 % above the truth at most.",
+        |p| quantile(&p.row.counters.clean, 0.99);
+    "handshake.retransmitted_pct" "RTX%" Float("percent") or null, Table(Right(4)), "Of the established connections, the share whose SYN or SYN-ACK had to be sent again.",
+        |p| {
+            let counters = &p.row.counters;
+            let share = |count: u64| Value::Float(100.0 * count as f64 / counters.established as f64);
+            if counters.established == 0 { Value::Unknown } else { share(counters.retransmitted.count()) }
+        };
+    "open" "OPEN" Count("connections"), Table(Right(5)), "Connections that are established or closing, now.",
+        |p| Value::Int(p.row.gauges.open);
+    "time_wait.now" "TW" Count("sockets"), Table(Right(5)), "Sockets in TIME_WAIT now: from the last walk over all sockets, with entries and ages since, and with ends where the kernel shows them (host.knowledge.time_wait).",
+        |p| Value::Int(p.row.time_wait_now);
+    "why" "WHY" Word(CloseReason::WORDS) or null, Table(Left(12)), "The commonest reason among the connections that went wrong.",
+        |p| Value::known(p.why(), |reason| Value::Word(reason.id()));
+
+    "attempts" "TRIED" Count("connections") or null, Wide(Right(6)), "Connections that were begun: by a client, or with a server, by SYNs that were answered. The latter only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
+        |p| match p.row.role {
+            Role::Client => Value::Int(p.row.counters.attempts),
+            Role::Server => p.attempts_at_server(),
+        };
+    "pending" "PENDING" Count("connections"), Wide(Right(7)), "Connections whose handshake is not through, now.",
+        |p| Value::Int(p.row.gauges.pending);
+    "pending_start" "" Count("connections"), Data, "Connections whose handshake was not through at the start of the interval.",
+        |p| Value::Int(p.row.gauges_at_start.pending);
+    "failed" "FAILED" Count("connections"), Wide(Right(6)), "Connections that ended before they were established.",
+        |p| Value::Int(p.row.counters.failed());
+    "failures" "" Counts(CloseReason::FAILURES), Data, "Connections that ended before they were established, by reason.",
+        |p| p.ended(Phase::Handshake);
+    "established" "ESTAB" Count("connections"), Wide(Right(6)), "Handshakes that got through in the interval.",
+        |p| Value::Int(p.row.counters.established);
+    "adopted" "ADOPTED" Count("connections"), Wide(Right(7)), "Connections first seen when they were established: older than the trace, or their birth was lost.",
+        |p| Value::Int(p.row.counters.adopted);
+    "open_start" "" Count("connections"), Data, "Open connections at the start of the interval.",
+        |p| Value::Int(p.row.gauges_at_start.open);
+    "states" "" Counts(LIVING), Data, "Living connections by state, now.",
+        |p| Value::Counts(living_states().map(|state| (state.name(), p.row.gauges.state(state))).collect());
+    "closed" "CLOSED" Count("connections"), Wide(Right(6)), "Established connections that ended.",
+        |p| Value::Int(p.row.counters.closed());
+    "closes" "" Counts(CloseReason::CLOSES), Data, "Established connections that ended, by reason.",
+        |p| p.ended(Phase::Established);
+    "abnormal" "ABNORMAL" Count("connections"), Wide(Right(8)), "Established connections that ended abnormally.",
+        |p| Value::Int(p.row.counters.sum(|reason| {
+            reason.class() == Class::Abnormal && reason.phase() == Phase::Established
+        }));
+
+    "handshake.clean.count" "" Count("handshakes"), Data, "Handshakes with nothing sent twice.",
+        |p| Value::Int(p.row.counters.clean.count());
+    "handshake.clean.p50_us" "HS50" Micros or null, Wide(Right(7)), "Half of the clean handshakes took at most this long.",
+        |p| quantile(&p.row.counters.clean, 0.5);
+    "handshake.clean.p90_us" "HS90" Micros or null, Wide(Right(7)), "90 % of the clean handshakes took at most this long.",
+        |p| quantile(&p.row.counters.clean, 0.9);
+    "handshake.clean.max_us" "HSMAX" Micros or null, Wide(Right(7)), "The longest clean handshake.",
+        |p| Value::known(p.row.counters.clean.max(), Value::Micros);
+    "handshake.clean.buckets" "" Buckets, Json, "Clean handshakes by duration: pairs of upper bound (inclusive) and count. Adds up over intervals and hosts.",
+        |p| Value::Buckets(p.row.counters.clean.buckets());
+    "handshake.retransmitted.count" "" Count("handshakes"), Data, "Handshakes whose SYN or SYN-ACK was sent again.",
+        |p| Value::Int(p.row.counters.retransmitted.count());
+    "handshake.retransmitted.p50_us" "" Micros or null, Data, "Half of the retransmitted handshakes took at most this long in all.",
+        |p| quantile(&p.row.counters.retransmitted, 0.5);
+    "handshake.retransmitted.p90_us" "" Micros or null, Data, "90 % of the retransmitted handshakes took at most this long in all.",
+        |p| quantile(&p.row.counters.retransmitted, 0.9);
+    "handshake.retransmitted.p99_us" "RTX99" Micros or null, Wide(Right(7)), "99 % of the retransmitted handshakes took at most this long in all.",
+        |p| quantile(&p.row.counters.retransmitted, 0.99);
+    "handshake.retransmitted.max_us" "" Micros or null, Data, "The longest retransmitted handshake.",
+        |p| Value::known(p.row.counters.retransmitted.max(), Value::Micros);
+    "handshake.retransmitted.buckets" "" Buckets, Json, "Retransmitted handshakes by duration: pairs of upper bound (inclusive) and count. Adds up over intervals and hosts.",
+        |p| Value::Buckets(p.row.counters.retransmitted.buckets());
+    "handshake.unmeasured.count" "UNMEAS" Count("handshakes"), Wide(Right(6)), "Handshakes whose time cannot be known.",
+        |p| Value::Int(p.row.counters.unmeasured_total());
+    "handshake.unmeasured.causes" "" Counts(Unmeasured::WORDS), Data, "Handshakes whose time cannot be known, by cause.",
+        |p| Value::Counts(Unmeasured::ALL.iter().map(|&cause| (cause.name(), p.row.counters.unmeasured(cause))).collect());
+
+    "time_wait.entered" "TWIN" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT, those included that wait in FIN_WAIT2 for the peer's FIN at first.",
+        |p| Value::Int(p.row.counters.time_wait_entered);
+    "time_wait.peak" "TWPEAK" Count("sockets"), Wide(Right(6)), "The most sockets in TIME_WAIT during the interval, by entries and ages between walks; for several rows together the sum of theirs.",
+        |p| Value::Int(p.row.time_wait_peak);
+    "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets). The kernel counts them per namespace; of several ports whose connections ended while the table was full, each gets its share.",
+        |p| Value::Int(p.row.counters.time_wait_overflowed);
+    "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Wide(Right(5)), "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk: the peer has not closed yet.",
+        |p| Value::Int(p.row.scanned.fin_wait2_orphans);
+
+"closed_first" "" Counts(ClosedFirst::WORDS), Data, "Connections that ended after a FIN, by who sent the first one: us, the peer, or both at once.",
+        |p| Value::Counts(ClosedFirst::ALL.map(|side| (side.name(), p.row.counters.closed_first(side))).into());
+
+    "lifetime.p50_us" "LIFE50" Micros or null, Wide(Right(7)), "Half of the ended connections lived at most this long; of those whose birth was seen.",
+        |p| quantile(&p.row.counters.lifetime, 0.5);
+    "lifetime.p99_us" "LIFE99" Micros or null, Wide(Right(7)), "99 % of the ended connections lived at most this long; of those whose birth was seen.",
+        |p| quantile(&p.row.counters.lifetime, 0.99);
+    "idle.p50_us" "IDLE50" Micros or null, Wide(Right(7)), "Half of the ended connections had received nothing for at most this long.",
+        |p| quantile(&p.row.counters.idle, 0.5);
+    "idle.abnormal_p50_us" "BADIDLE" Micros or null, Wide(Right(7)), "Half of the connections that ended abnormally had received nothing for at most this long: if it is always the same, something on the way drops idle connections.",
+        |p| quantile(&p.row.counters.idle_abnormal, 0.5);
+    "bytes_sent" "" Count("bytes"), Data, "Payload bytes that the peers acknowledged, of ended connections.",
+        |p| Value::Int(p.row.counters.bytes_sent);
+    "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",
+        |p| Value::Int(p.row.counters.bytes_received);
+    "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes on this port's listeners that wait for their last ACK, at the last walk.",
+        |p| server_only(p, p.row.scanned.half_open);
+    "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and got a place in the SYN queue of the port's listeners. This and what follows only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
+        |p| p.in_syn_queue(SynQueue::Entered);
+    "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK came.",
+        |p| p.in_syn_queue(SynQueue::Completed);
+    "syn_queue.dropped" "SYNDROP" Count("handshakes") or null, Wide(Right(7)), "Handshakes that were given up in the SYN queue: by a RST or an ICMP error, or because their listener went away.",
+        |p| p.in_syn_queue(SynQueue::Dropped);
+    "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no answer came to any SYN-ACK: scans, floods, or ACKs that are lost on the way.",
+        |p| p.in_syn_queue(SynQueue::Expired);
+    "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last walk.",
+        |p| server_only(p, p.row.scanned.accept_queue);
+    "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "The most connections that a new one, or a walk, found waiting for accept() on one listener.",
+        |p| server_only(p, p.row.accept_peak);
+    "accept_queue.p50" "" Count("connections") or null, Data, "Half of the new connections found at most this many waiting for accept() before them, on their listener.",
+        |p| Value::known(p.row.counters.accept_depth.quantile(0.5), Value::Int);
+    "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99 % of the new connections found at most this many waiting for accept() before them, on their listener.",
+        |p| Value::known(p.row.counters.accept_depth.quantile(0.99), Value::Int);
+    "accept_queue.wait_p50_us" "" Micros or null, Data, "Half of the connections waited at most this long for accept(). Only where the kernel shows accept() (host.knowledge.accept_wait).",
+        |p| quantile(&p.row.counters.accept_wait, 0.5);
+    "accept_queue.wait_p99_us" "WAIT99" Micros or null, Wide(Right(7)), "99 % of the connections waited at most this long for accept(): the application is slow to take them. Only where the kernel shows accept() (host.knowledge.accept_wait).",
+        |p| quantile(&p.row.counters.accept_wait, 0.99);
+    "accept_queue.wait_max_us" "" Micros or null, Data, "The longest wait for accept().",
+        |p| Value::known(p.row.counters.accept_wait.max(), Value::Micros);
+    "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "How many may wait on one listener (the least, if they differ): the kernel takes one more, and then drops.",
+        |p| match p.row.scanned.accept_limit {
+            0 => Value::Unknown,
+            limit => server_only(p, limit),
+        };
+    "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "What the port's listeners dropped in the interval, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for them. From the socket's sk_drops: an ACK that finds the accept queue full counts twice there, and once in ListenDrops.",
+        |p| server_only(p, p.row.counters.listener_drops);
+    "listener.opened_at" "" Time or null, Data, "When a listener of the port was last opened; null if that was not seen.",
+        |p| p.date(p.row.listening.opened);
+    "listener.closed_at" "" Time or null, Data, "When the port's last listener was last closed; null if that was not seen.",
+        |p| p.date(p.row.listening.closed);
+    "listener.gap_us" "GAP" Micros or null, Wide(Right(7)), "How long the port had no listener before the last opening, or has had none until now; null if that was not seen to happen.",
+        |p| Value::known(p.row.listening.gap(p.end), |gap| Value::Micros(gap / 1000));
+    "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners sent again: handshakes whose last ACK is overdue, whether it comes or not.",
+        |p| server_only(p, p.row.counters.synack_retransmits);
+    "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port with no connection behind them: nobody listens, a TIME_WAIT, a handshake that makes no sense. Unknown before Linux 6.10 (host.knowledge.resets).",
+        |p| p.where_shown(OptionalHook::Resets, server_only(p, p.row.counters.resets_total()));
+    "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "These, by the kernel's reason.",
+        |p| p.where_shown(OptionalHook::Resets, p.resets());
+"stalled" "STALLED" Count("connections"), Wide(Right(7)), "Connections past their handshake that retransmit and get no answer, at the last walk.",
+        |p| Value::Int(p.row.scanned.stalled);
+    "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",
+        |p| server_only(p, p.row.scanned.listeners);
+    "oldest.close_wait.age_us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been there: our application has not closed after the peer did. Shown with ≥ if it was there when it was first met.",
+        |p| p.age_of_oldest(TcpState::CloseWait);
+    "oldest.close_wait.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+        |p| p.may_be_older(TcpState::CloseWait);
+    "oldest.close_wait.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+        |p| p.owner_of_oldest(TcpState::CloseWait);
+    "oldest.close_wait.pid" "" Number or null, Data, "The id of that process.",
+        |p| p.pid_of_oldest(TcpState::CloseWait);
+    "oldest.fin_wait2.age_us" "OLDFW2" Micros or null, Wide(Right(7)), "How long the oldest connection in FIN_WAIT2 has been there: the peer has not closed after us. Shown with ≥ if it was there when it was first met.",
+        |p| p.age_of_oldest(TcpState::FinWait2);
+    "oldest.fin_wait2.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+        |p| p.may_be_older(TcpState::FinWait2);
+    "oldest.fin_wait2.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+        |p| p.owner_of_oldest(TcpState::FinWait2);
+    "oldest.fin_wait2.pid" "" Number or null, Data, "The id of that process.",
+        |p| p.pid_of_oldest(TcpState::FinWait2);
+    "oldest.last_ack.age_us" "OLDLA" Micros or null, Wide(Right(7)), "How long the oldest connection in LAST_ACK has been there: our FIN is not acknowledged. Shown with ≥ if it was there when it was first met.",
+        |p| p.age_of_oldest(TcpState::LastAck);
+    "oldest.last_ack.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+        |p| p.may_be_older(TcpState::LastAck);
+    "oldest.last_ack.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+        |p| p.owner_of_oldest(TcpState::LastAck);
+    "oldest.last_ack.pid" "" Number or null, Data, "The id of that process.",
+        |p| p.pid_of_oldest(TcpState::LastAck);
+    "oldest.syn_sent.age_us" "OLDSS" Micros or null, Wide(Right(7)), "How long the oldest connection in SYN_SENT has been there: the SYN is not answered. Shown with ≥ if it was there when it was first met.",
+        |p| p.age_of_oldest(TcpState::SynSent);
+    "oldest.syn_sent.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+        |p| p.may_be_older(TcpState::SynSent);
+    "oldest.syn_sent.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+        |p| p.owner_of_oldest(TcpState::SynSent);
+    "oldest.syn_sent.pid" "" Number or null, Data, "The id of that process.",
+        |p| p.pid_of_oldest(TcpState::SynSent);
+    "ephemeral.used_pct" "EPH%" Float("percent") or null, Wide(Right(4)), "Share of the ephemeral ports (net.ipv4.ip_local_port_range) toward one destination that connections and TIME_WAITs of clients take; of several destinations the one where it is largest. Averaged over our addresses, if there are several.",
+        |p| p.ephemeral(|ports| Value::Float(100.0 * ports.share()));
+    "ephemeral.exhausted_in_us" "EPHEND" Micros or null, Wide(Right(7)), "When none of these ports will be left, if connections and TIME_WAITs go on as in the interval: those that end and those that may be reused (net.ipv4.tcp_tw_reuse) are taken into account. Null if that is not to be foreseen.",
+        |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, |seconds| Value::Micros((seconds * 1e6) as u64)));
+    "ephemeral.remote" "" Address or null, Data, "The address of that destination.",
+        |p| p.ephemeral(|ports| Value::Text(ports.remote.to_string()));
+    "ephemeral.used" "" Count("ports") or null, Data, "Ports toward it that are taken.",
+        |p| p.ephemeral(|ports| Value::Int(ports.used));
+    "ephemeral.ports" "" Count("ports") or null, Data, "Ports that there are toward it.",
+        |p| p.ephemeral(|ports| Value::Int(ports.ports));
+};
+
+fn server_only(row: &PortRow, count: u64) -> Value {
+    match row.row.role {
+        Role::Server => Value::Int(count),
+        Role::Client => Value::Unknown,
+    }
+}

@@ -1,0 +1,79 @@
+//! One line per transition.
+
+use std::sync::Arc;
+
+use super::SCHEMA_HELP;
+use crate::{
+    output::column::{
+        Column, Value,
+        Visibility::{Data, Table, Wide},
+        Width::{Left, Right},
+        columns,
+    },
+    tcp::{role::Role, state::STATES},
+    trace::{
+        event::Transition,
+        time::{ClockAnchor, date},
+    },
+    tracker::{Connection, Owner},
+};
+
+/// Version of the JSON object and of the CSV row.
+const SCHEMA: u64 = 1;
+
+/// A transition as it is shown.
+pub struct TransitionLine {
+    clock: ClockAnchor,
+    transition: Transition,
+    role: Option<Role>,
+    owner: Option<Arc<Owner>>,
+    /// Microseconds since the connection's last transition.
+    in_old_state_us: Option<u64>,
+}
+
+impl TransitionLine {
+    /// `connection` as before the transition; `None` for a listener.
+    pub fn new(
+        transition: &Transition,
+        connection: Option<&Connection>,
+        clock: ClockAnchor,
+    ) -> Self {
+        // One that was just born, or just adopted, has been in no state before.
+        let before = connection.filter(|connection| connection.last_transition < transition.time);
+        Self {
+            clock,
+            role: connection.map(|connection| connection.role),
+            owner: connection
+                .and_then(|connection| connection.owner.clone())
+                .or_else(|| Owner::at_birth(transition).map(Arc::new)),
+            in_old_state_us: before
+                .map(|connection| (transition.time - connection.last_transition) / 1000),
+            transition: transition.clone(),
+        }
+    }
+}
+
+/// All figures of a transition.
+pub const COLUMNS: &[Column<TransitionLine>] = columns! {
+    "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
+    "time" "TIME" Time, Table(Left(27)), "When.", |s| Value::Text(date(s.clock.date(s.transition.time)));
+    "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "Which side this host is; null for a listener.",
+        |s| Value::known(s.role, |role| Value::Word(role.name()));
+    "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |s| Value::Text(s.transition.local.ip().to_string());
+    "local_port" "LPORT" Number, Table(Right(5)), "Our port; 0 while none is chosen.", |s| Value::Int(s.transition.local.port().into());
+    "remote_addr" "REMOTE" Address, Table(Left(15)), "The peer's address.", |s| Value::Text(s.transition.remote.ip().to_string());
+    "remote_port" "RPORT" Number, Table(Right(5)), "The peer's port.", |s| Value::Int(s.transition.remote.port().into());
+    "old" "FROM" Word(STATES), Table(Left(11)), "The state that the socket leaves.", |s| Value::Word(s.transition.old.name());
+    "new" "TO" Word(STATES), Table(Left(11)), "The state that it enters.", |s| Value::Word(s.transition.new.name());
+    "in_old_state_us" "AFTER" Micros or null, Table(Right(7)), "How long it was in the old state. From SYN_RECV to ESTABLISHED this is kernel work and no network time.",
+        |s| Value::known(s.in_old_state_us, Value::Micros);
+    "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
+        |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
+    "pid" "PID" Number or null, Wide(Right(7)), "The owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
+    "err" "ERR" Number, Wide(Right(4)), "The socket's error (errno), 0 if none.", |s| Value::Int(s.transition.err.into());
+    "rtt_us" "RTT" Micros, Wide(Right(7)), "Smoothed round trip; 0 if the kernel has none.",
+        |s| Value::Micros(s.transition.rtt_us.into());
+    "retransmits" "RTX" Count("segments"), Wide(Right(4)), "Segments retransmitted so far.", |s| Value::Int(s.transition.total_retransmits.into());
+    "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.transition.netns.into());
+    "sock" "" Text, Data, "The socket's kernel address, hexadecimal.", |s| Value::Text(format!("{:x}", s.transition.sock));
+};

@@ -1,0 +1,192 @@
+//! A flight recorder's directory: its files by age. Whatever else is there is not touched.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::trace::time::Nanos;
+
+const PREFIX: &str = "synfin-";
+const SUFFIX: &str = ".rec";
+const MILLISECOND: Nanos = 1_000_000;
+
+/// The files in a directory, the oldest first.
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Locked for as long as it is open, so that no two delete each other's files.
+    _lock: File,
+    files: VecDeque<RecordedFile>,
+    total: u64,
+}
+
+/// A file that is there.
+struct RecordedFile {
+    path: PathBuf,
+    /// Since 1970.
+    began: Nanos,
+    size: u64,
+}
+
+impl Directory {
+    /// Opens or makes it. What an earlier run left there counts.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let files = files_in(path)?;
+        let lock = File::open(path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ErrorKind::ResourceBusy.into()),
+            // A file system without locks: then nothing keeps them apart.
+            Err(TryLockError::Error(_)) => {}
+        }
+        let mut kept = VecDeque::new();
+        for (began, path) in files {
+            let size = fs::symlink_metadata(&path)?.len();
+            kept.push_back(RecordedFile { path, began, size });
+        }
+        let total = kept.iter().map(|file| file.size).sum();
+        Ok(Self { path: path.to_owned(), _lock: lock, files: kept, total })
+    }
+
+    /// Makes a file whose name tells when it began, or a time soon after that no other has.
+    pub(super) fn begin(&mut self, began: Nanos) -> io::Result<File> {
+        let mut named = began;
+        loop {
+            let path = self.path.join(name(named));
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => {
+                    self.files.push_back(RecordedFile { path, began, size: 0 });
+                    return Ok(file);
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => named += MILLISECOND,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The newest file; the directory if there is none.
+    pub(super) fn newest(&self) -> &Path {
+        self.files.back().map_or(&self.path, |file| &file.path)
+    }
+
+    /// So many bytes were added to the newest.
+    pub(super) fn grew(&mut self, bytes: u64) {
+        if let Some(newest) = self.files.back_mut() {
+            newest.size += bytes;
+            self.total += bytes;
+        }
+    }
+
+    /// How many bytes all files have.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// When the second file began, if there is one.
+    pub(super) fn second_began(&self) -> Option<Nanos> {
+        self.files.get(1).map(|file| file.began)
+    }
+
+    /// Deletes the oldest file, if it is not the newest as well. Says whether one was deleted.
+    pub(super) fn delete_oldest(&mut self) -> io::Result<bool> {
+        if self.files.len() < 2 {
+            return Ok(false);
+        }
+        let Some(oldest) = self.files.front() else {
+            return Ok(false);
+        };
+        match fs::remove_file(&oldest.path) {
+            // Somebody else has done that.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => result?,
+        }
+        self.total -= oldest.size;
+        self.files.pop_front();
+        Ok(true)
+    }
+}
+
+/// A flight recorder's files in a directory, in their order, and when each began.
+pub(crate) fn files_in(path: &Path) -> io::Result<Vec<(Nanos, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if let Some(began) = entry.file_name().to_str().and_then(began)
+            && entry.file_type()?.is_file()
+        {
+            files.push((began, entry.path()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// `synfin-20261123T145300.250Z.rec`: sorts by time.
+fn name(began: Nanos) -> String {
+    let date = humantime::format_rfc3339_millis(date(began)).to_string();
+    format!("{PREFIX}{}{SUFFIX}", date.replace(['-', ':'], ""))
+}
+
+/// The time in such a name; `None` if it is another.
+fn began(file: &str) -> Option<Nanos> {
+    let text = file.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    let (date, time) = text.split_once('T')?;
+    let (year, month, day) = (date.get(..4)?, date.get(4..6)?, date.get(6..)?);
+    let (hour, minute, rest) = (time.get(..2)?, time.get(2..4)?, time.get(4..)?);
+    let date = format!("{year}-{month}-{day}T{hour}:{minute}:{rest}");
+    let began = humantime::parse_rfc3339(&date).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let began = u64::try_from(began.as_nanos()).ok()?;
+    (name(began) == file).then_some(began)
+}
+
+fn date(since_1970: Nanos) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(since_1970)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_the_time_and_nothing_else_is_one() {
+        let file = "synfin-20261123T145300.250Z.rec";
+        let start = began(file).unwrap();
+        assert_eq!(name(start), file);
+        assert!(name(start + MILLISECOND).as_str() > file);
+        for other in [
+            "synfin-20261123T145300.250Z.rec.gz",
+            "synfin-20261123T145300.25Z.rec",
+            "synfin-20261323T145300.250Z.rec",
+            "synfin-2026-11-23T145300.250Z.rec",
+            "synfin-.rec",
+            "synfin-é0261123T145300.250Z.rec",
+            "outage.rec",
+        ] {
+            assert_eq!(began(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn two_may_begin_at_one_time_and_one_may_record() {
+        let outside = tempfile::tempdir().unwrap();
+        let path = outside.path().join("flight");
+        let mut folder = Directory::open(&path).unwrap();
+        for _ in 0..3 {
+            folder.begin(5 * MILLISECOND).unwrap();
+        }
+        assert_eq!(Directory::open(&path).err().unwrap().kind(), ErrorKind::ResourceBusy);
+        drop(folder);
+        let mut folder = Directory::open(&path).unwrap();
+        assert!(folder.newest().ends_with("synfin-19700101T000000.007Z.rec"));
+        assert!(folder.delete_oldest().unwrap() && folder.delete_oldest().unwrap());
+        assert!(!folder.delete_oldest().unwrap(), "the newest stays");
+    }
+}

@@ -1,0 +1,4 @@
+//! Writing recordings: to one file, or to a flight recorder's directory.
+
+pub(crate) mod destination;
+pub mod flight;

@@ -1,0 +1,85 @@
+//! The screen without a terminal: what it shows at the end of a recording, after some keys.
+
+use std::{io, ops::ControlFlow};
+
+use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, crossterm::event::KeyCode};
+
+use super::{draw::draw, keys::press, model::Model, refresh::RefreshTimer, update::SelfUsage};
+use crate::{
+    command::Output,
+    screen::Options,
+    trace::{event::Transition, session::Session, time::Nanos},
+    tracker::{Closed, Connection, Observer, Tracker},
+};
+
+/// Takes what the screen would have taken.
+pub(crate) struct Headless {
+    model: Model,
+    feed: RefreshTimer,
+}
+
+impl Headless {
+    pub(crate) fn new(options: Options) -> Self {
+        Self { model: Model::new(options), feed: RefreshTimer::default() }
+    }
+
+    /// Presses keys, each a letter, an arrow, a line break for Enter or an escape.
+    pub(crate) fn press(&mut self, keys: &str) {
+        for key in keys.chars() {
+            let code = match key {
+                '\n' => KeyCode::Enter,
+                '\u{1b}' => KeyCode::Esc,
+                '↑' => KeyCode::Up,
+                '↓' => KeyCode::Down,
+                letter => KeyCode::Char(letter),
+            };
+            let _ = press(&mut self.model, code.into());
+        }
+    }
+
+    /// What is on a screen of this size.
+    pub(crate) fn drawn(&self, width: u16, height: u16) -> Buffer {
+        let mut terminal =
+            Terminal::new(TestBackend::new(width, height)).unwrap_or_else(|never| match never {});
+        let _ = terminal.draw(|frame| draw(&self.model, frame));
+        terminal.backend().buffer().clone()
+    }
+}
+
+/// A still costs nothing.
+const FREE: SelfUsage = SelfUsage { cpu_pct: 0.0, bytes: 0 };
+
+impl Observer for Headless {
+    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
+        self.feed.transition(transition, connection);
+    }
+
+    fn closed(&mut self, closed: &Closed) {
+        self.feed.closed(closed);
+    }
+}
+
+impl Output for Headless {
+    fn begin(&mut self, session: &Session) {
+        self.feed = RefreshTimer::of(session);
+        self.model.session = session.clone();
+    }
+
+    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+        if let Some(update) = self.feed.due(tracker, || FREE) {
+            self.model.take(update);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn next_tick(&self) -> Option<Nanos> {
+        Some(self.feed.next_cut)
+    }
+
+    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+        let update = self.feed.cut(tracker, FREE);
+        self.model.take(update);
+        self.model.is_over = true;
+        Ok(())
+    }
+}

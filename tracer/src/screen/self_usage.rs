@@ -1,0 +1,66 @@
+//! What synfin itself takes of this host: asked for at every refresh.
+
+use std::fs;
+
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike,
+};
+
+use super::update::SelfUsage;
+use crate::{host::clock, trace::time::Nanos};
+
+/// A shorter time tells nothing about a share of it.
+const LEAST: Nanos = 100_000_000;
+
+/// Measures from one time to the next.
+pub(crate) struct Meter {
+    at: Nanos,
+    cpu_us: i64,
+    last_pct: f64,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self { at: clock::monotonic_ns(), cpu_us: cpu_us(), last_pct: 0.0 }
+    }
+
+    /// What it was since the last time.
+    pub(crate) fn read(&mut self) -> SelfUsage {
+        let now = Self::new();
+        let wall = now.at - self.at;
+        if wall >= LEAST {
+            let cpu = (now.cpu_us - self.cpu_us) as f64 * 1e3;
+            *self = Self { last_pct: 100.0 * cpu / wall as f64, ..now };
+        }
+        SelfUsage { cpu_pct: self.last_pct, bytes: resident() }
+    }
+}
+
+/// Of all threads, in the kernel and outside.
+fn cpu_us() -> i64 {
+    getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
+        usage.user_time().num_microseconds() + usage.system_time().num_microseconds()
+    })
+}
+
+fn resident() -> u64 {
+    resident_in(&fs::read("/proc/self/status").unwrap_or_default())
+}
+
+/// In bytes. The process's name, which comes first, need not be UTF-8.
+fn resident_in(status: &[u8]) -> u64 {
+    let status = String::from_utf8_lossy(status);
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn memory_is_read_beside_any_name() {
+        assert_eq!(super::resident_in(b"Name:\tsynfin-\xc3\nVmRSS:\t    5124 kB\n"), 5124 << 10);
+        assert_eq!(super::resident_in(b""), 0);
+    }
+}

@@ -1,0 +1,35 @@
+//! What rows can be grouped by.
+
+use crate::tcp::labels::Enumeration;
+
+/// What makes a row, besides the role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// The service port.
+    #[default]
+    Port,
+    /// The service port, and for clients the address that they connect to.
+    Remote,
+    /// The owner.
+    Owner,
+    /// The network namespace.
+    Netns,
+}
+
+impl By {
+    /// Their names.
+    pub const WORDS: Enumeration = Enumeration {
+        name: "grouping",
+        all: || [Self::Port, Self::Remote, Self::Owner, Self::Netns].map(Self::name).into(),
+    };
+
+    /// The name that every output uses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Port => "port",
+            Self::Remote => "remote",
+            Self::Owner => "owner",
+            Self::Netns => "netns",
+        }
+    }
+}

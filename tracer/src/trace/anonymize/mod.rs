@@ -1,0 +1,371 @@
+//! Recordings that can be shared: frame by frame, what tells who it was is replaced by what stands
+//! for it. Ports, times, states, amounts, settings and the kernel's release stay, so that a replay
+//! gives the same figures.
+
+pub(crate) mod pseudonyms;
+
+use std::net::IpAddr;
+
+pub use pseudonyms::Key;
+use pseudonyms::{Mapping, Name, Number};
+use synfin_common::{
+    event::{
+        Accepted, Closing, Ends4, Ends6, Flags, Kind, Opening, Reset, Step, TimeWaitChange,
+        TimeWaitEntry,
+    },
+    holder::HeldSocket,
+    survey::{self, SurveySocket, SurveyTimeWait},
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::trace::{
+    filter::Filter,
+    ids::{HOST_NETNS, NetnsId},
+    names::{CgroupName, Container, Names},
+    recording::Frame,
+    session::Session,
+};
+
+/// A record that nobody understands: what was not understood may hold anything.
+const UNREADABLE: &[u8] = &[u8::MAX];
+
+/// The same of a scan.
+const UNREADABLE_SOCKET: u8 = u8::MAX;
+
+/// Replaces what is in frames. One must have all frames of a recording, or others with its key.
+pub struct Anonymizer(Mapping);
+
+impl Anonymizer {
+    /// By this key.
+    pub fn new(key: Key) -> Self {
+        Self(Mapping::new(key))
+    }
+
+    /// What stands for a frame.
+    pub fn frame(&mut self, frame: &Frame) -> Frame {
+        match frame {
+            Frame::Session(session) => Frame::Session(Box::new(self.session(session))),
+            Frame::Events(batch) => Frame::Events(self.events(batch).into()),
+            Frame::ScanBegin(begin) => {
+                let mut begin = begin.clone();
+                begin.netns = self.netns(begin.netns);
+                Frame::ScanBegin(begin)
+            }
+            Frame::Scanned(found) => Frame::Scanned(self.scanned(found).into()),
+            Frame::ScanEnd(end) => {
+                let mut end = end.clone();
+                end.netns = self.netns(end.netns);
+                // It tells the way into the namespace.
+                end.error = end.error.map(|_| "it could not be walked".to_owned());
+                Frame::ScanEnd(end)
+            }
+            Frame::Tick(tick) => {
+                let mut tick = tick.clone();
+                for count in &mut tick.ports {
+                    count.netns = self.netns(count.netns);
+                }
+                Frame::Tick(tick)
+            }
+            Frame::SocketHolders(held) => Frame::SocketHolders(self.socket_holders(held).into()),
+            Frame::Names(names) => Frame::Names(self.names(names)),
+        }
+    }
+
+    fn session(&mut self, session: &Session) -> Session {
+        let namespaces = session.namespaces.iter();
+        // Fields are listed so that a new one is thought about.
+        Session {
+            synfin: session.synfin.clone(),
+            host: self.0.name(Name::Host, session.host.as_bytes()),
+            kernel: session.kernel.clone(),
+            clock: session.clock,
+            hooks: session.hooks.clone(),
+            shown: session.shown.clone(),
+            limitations: session.limitations.iter().map(|text| without_paths(text)).collect(),
+            ring_bytes: session.ring_bytes,
+            sysctls: session.sysctls.clone(),
+            filter: self.filter(&session.filter),
+            namespaces: namespaces.map(|(&id, name)| self.namespace(id, name)).collect(),
+        }
+    }
+
+    fn filter(&mut self, filter: &Filter) -> Filter {
+        let mut filter = filter.clone();
+        for pid in &mut filter.pids {
+            *pid = self.process(*pid);
+        }
+        for netns in &mut filter.namespaces {
+            *netns = self.netns(*netns);
+        }
+        for network in filter.local.iter_mut().chain(&mut filter.remote) {
+            *network = network.with_address(|address| self.0.address(address));
+        }
+        if let Some(cgroup) = &mut filter.cgroup {
+            cgroup.path = self.0.path(Name::Cgroup, &cgroup.path);
+            if let Some(kernel) = &mut cgroup.kernel {
+                kernel.id = self.cgroup(kernel.id);
+            }
+        }
+        filter
+    }
+
+    fn names(&mut self, names: &Names) -> Names {
+        let namespaces = names.namespaces.iter().map(|(&id, name)| self.namespace(id, name));
+        let namespaces = namespaces.collect();
+        let cgroups = names.cgroups.iter().map(|(&id, name)| {
+            let container = name.container.as_ref().map(|container| Container {
+                id: self.0.name(Name::Container, container.id.as_bytes()),
+                pod: container.pod.as_ref().map(|pod| self.0.path(Name::Pod, pod)),
+            });
+            let path = self.0.path(Name::Cgroup, &name.path);
+            (self.cgroup(id), CgroupName { path, container })
+        });
+        Names { cgroups: cgroups.collect(), namespaces }
+    }
+
+    fn namespace(&mut self, id: NetnsId, name: &str) -> (NetnsId, String) {
+        let name = match name {
+            HOST_NETNS => name.to_owned(),
+            _ => self.0.name(Name::Namespace, name.as_bytes()),
+        };
+        (self.netns(id), name)
+    }
+
+    /// Records, each after its length.
+    fn events(&mut self, mut batch: &[u8]) -> Vec<u8> {
+        let mut events = Vec::with_capacity(batch.len());
+        while !batch.is_empty() {
+            let cut = batch.split_first_chunk::<4>().and_then(|(length, rest)| {
+                rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+            });
+            // Behind what is cut off nothing is understood.
+            let (record, rest) = cut.unwrap_or((UNREADABLE, &[]));
+            let record = self.record(record).unwrap_or_else(|| UNREADABLE.to_vec());
+            events.extend_from_slice(&(record.len() as u32).to_le_bytes());
+            events.extend_from_slice(&record);
+            batch = rest;
+        }
+        events
+    }
+
+    /// `None` if it is not laid out as its kind is.
+    fn record(&mut self, record: &[u8]) -> Option<Vec<u8>> {
+        let kind = Kind::from_number(*record.first()?)?;
+        match kind {
+            Kind::Step => {
+                let (step, ends) = Step::read_from_prefix(record).ok()?;
+                let step = self.step(step);
+                self.with_ends(&step, step.flags, ends)
+            }
+            Kind::Opening => {
+                let (mut opening, ends) = Opening::read_from_prefix(record).ok()?;
+                opening.step = self.step(opening.step);
+                opening.cgroup = self.cgroup(opening.cgroup);
+                opening.comm = self.comm(opening.comm);
+                self.with_ends(&opening, opening.step.flags, ends)
+            }
+            Kind::Closing => {
+                let (mut closing, ends) = Closing::read_from_prefix(record).ok()?;
+                closing.step = self.step(closing.step);
+                self.with_ends(&closing, closing.step.flags, ends)
+            }
+            Kind::ResetReceived | Kind::ResetSent => {
+                let mut reset = Reset::read_from_bytes(record).ok()?;
+                reset.sock = self.socket(reset.sock);
+                reset.reserved = 0;
+                Some(reset.as_bytes().to_vec())
+            }
+            Kind::TimeWaitEntry => {
+                let mut entry = TimeWaitEntry::read_from_bytes(record).ok()?;
+                entry.sock = self.socket(entry.sock);
+                entry.reserved = [0; 6];
+                Some(entry.as_bytes().to_vec())
+            }
+            Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+                let (mut change, ends) = TimeWaitChange::read_from_prefix(record).ok()?;
+                change.netns = self.netns(change.netns);
+                change.reserved = [0; 3];
+                self.with_ends(&change, change.flags, ends)
+            }
+            Kind::Accepted => {
+                let mut accepted = Accepted::read_from_bytes(record).ok()?;
+                accepted.sock = self.socket(accepted.sock);
+                accepted.reserved = [0; 7];
+                Some(accepted.as_bytes().to_vec())
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Step {
+        Step {
+            sock: self.socket(step.sock),
+            netns: self.netns(step.netns),
+            pid: self.process(step.pid),
+            reserved: 0,
+            ..step
+        }
+    }
+
+    /// A record's head, and the addresses behind it.
+    fn with_ends(
+        &mut self,
+        head: &(impl IntoBytes + Immutable),
+        flags: Flags,
+        ends: &[u8],
+    ) -> Option<Vec<u8>> {
+        let mut record = head.as_bytes().to_vec();
+        if flags.contains(Flags::IPV6) {
+            let Ends6 { local, remote } = Ends6::read_from_bytes(ends).ok()?;
+            record.extend(self.address(true, local));
+            record.extend(self.address(true, remote));
+        } else {
+            let Ends4 { local, remote } = Ends4::read_from_bytes(ends).ok()?;
+            for address in [local, remote] {
+                record.extend(&self.address(false, wide(address))[..address.len()]);
+            }
+        }
+        Some(record)
+    }
+
+    fn scanned(&mut self, mut found: &[u8]) -> Vec<u8> {
+        let mut scanned = Vec::with_capacity(found.len());
+        while let Some(&kind) = found.first() {
+            let rest = match kind {
+                survey::KIND_SOCKET => {
+                    SurveySocket::read_from_prefix(found).ok().map(|(mut socket, rest)| {
+                        let ipv6 = socket.flags.contains(Flags::IPV6);
+                        socket.sock = self.socket(socket.sock);
+                        socket.cgroup = self.cgroup(socket.cgroup);
+                        socket.local_addr = self.address(ipv6, socket.local_addr);
+                        socket.remote_addr = self.address(ipv6, socket.remote_addr);
+                        scanned.extend_from_slice(socket.as_bytes());
+                        rest
+                    })
+                }
+                survey::KIND_TIME_WAIT => {
+                    SurveyTimeWait::read_from_prefix(found).ok().map(|(mut time_wait, rest)| {
+                        let ipv6 = time_wait.ipv6 != 0;
+                        time_wait.local_addr = self.address(ipv6, time_wait.local_addr);
+                        time_wait.remote_addr = self.address(ipv6, time_wait.remote_addr);
+                        time_wait.reserved = 0;
+                        scanned.extend_from_slice(time_wait.as_bytes());
+                        rest
+                    })
+                }
+                _ => None,
+            };
+            let Some(rest) = rest else {
+                scanned.push(UNREADABLE_SOCKET);
+                break;
+            };
+            found = rest;
+        }
+        scanned
+    }
+
+    fn socket_holders(&mut self, held: &[u8]) -> Vec<u8> {
+        let holders = held.chunks_exact(size_of::<HeldSocket>());
+        let holders = holders.filter_map(|bytes| HeldSocket::read_from_bytes(bytes).ok());
+        let mapped = holders.map(|holder| HeldSocket {
+            sock: self.socket(holder.sock),
+            time: holder.time,
+            born: holder.born,
+            cgroup: self.cgroup(holder.cgroup),
+            pid: self.process(holder.pid),
+            parent: self.process(holder.parent),
+            comm: self.comm(holder.comm),
+        });
+        mapped.flat_map(|holder| holder.as_bytes().to_vec()).collect()
+    }
+
+    /// 16 bytes of IPv6, or 4 of IPv4 and zeros.
+    fn address(&mut self, ipv6: bool, bytes: [u8; 16]) -> [u8; 16] {
+        let [a, b, c, d, ..] = bytes;
+        let address = if ipv6 { IpAddr::from(bytes) } else { IpAddr::from([a, b, c, d]) };
+        match self.0.address(address) {
+            IpAddr::V6(mapped) => mapped.octets(),
+            IpAddr::V4(mapped) => wide(mapped.octets()),
+        }
+    }
+
+    fn comm(&self, comm: [u8; 16]) -> [u8; 16] {
+        let name = comm.split(|&byte| byte == 0).next().unwrap_or_default();
+        let mut mapped = [0; 16];
+        let name = self.0.name(Name::Process, name);
+        mapped.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+        mapped
+    }
+
+    fn socket(&mut self, sock: u64) -> u64 {
+        self.0.number(Number::Socket, sock)
+    }
+
+    fn cgroup(&mut self, id: u64) -> u64 {
+        self.0.number(Number::Cgroup, id)
+    }
+
+    fn netns(&mut self, id: NetnsId) -> NetnsId {
+        self.0.small(Number::Namespace, id)
+    }
+
+    fn process(&mut self, pid: u32) -> u32 {
+        self.0.small(Number::Process, pid)
+    }
+}
+
+fn wide([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    let mut wide = [0; 16];
+    wide[..4].copy_from_slice(&[a, b, c, d]);
+    wide
+}
+
+/// A text of synfin's own. What it quotes of the host's are paths.
+fn without_paths(text: &str) -> String {
+    let words = text.split(' ').map(|word| if word.contains('/') { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{decode::decode, event::Input};
+
+    fn anonymizer() -> Anonymizer {
+        Anonymizer::new(Key::from_secret(b"a"))
+    }
+
+    #[test]
+    fn what_is_not_understood_is_left_out_and_stays_so() {
+        let batches: [&[u8]; 5] = [
+            b"\x06\0\0\0secret",
+            b"\x07\0\0\0\0secret",
+            b"secret",
+            b"\x01\0\0\0\x03\xff\0\0\0secret",
+            b"\x07\0\0\0\x03secret\x07\0\0\0\x05secret",
+        ];
+        let inputs = |frame: &Frame| {
+            let mut inputs = Vec::new();
+            decode(frame, |input| inputs.push(input));
+            inputs
+        };
+        for bytes in batches {
+            let frames: [fn(bytes::Bytes) -> Frame; 2] = [Frame::Events, Frame::Scanned];
+            for frame in frames.map(|frame| frame(bytes::Bytes::from_static(bytes))) {
+                let mapped = anonymizer().frame(&frame);
+                assert_eq!(inputs(&mapped), inputs(&frame));
+                let (Frame::Events(left) | Frame::Scanned(left)) = mapped else { panic!() };
+                assert!(!left.windows(6).any(|window| window == b"secret"), "{left:?}");
+            }
+        }
+        assert_eq!(
+            anonymizer().frame(&Frame::SocketHolders(bytes::Bytes::from_static(b"secret"))),
+            Frame::SocketHolders(bytes::Bytes::new())
+        );
+        assert_eq!(inputs(&Frame::Events(UNREADABLE.into())), [Input::UnreadableRecord]);
+    }
+
+    #[test]
+    fn texts_of_the_hosts_quote_no_paths() {
+        assert_eq!(without_paths("no survey (/tmp/me: denied)"), "no survey … denied)");
+    }
+}

@@ -1,0 +1,327 @@
+//! The recording: everything that a tracker was given, framed. What is written is what the live
+//! tracker gets, so replaying it gives the same figures.
+//!
+//! A file is [`MAGIC`], then frames. A frame is its kind (1 byte), the length of its payload
+//! (4 bytes), the CRC-32 of kind and payload (4 bytes), the payload. All little-endian. The first
+//! frame is the [`Session`]; payloads of kinds that have structure are JSON, the kernel's records
+//! are as the kernel wrote them.
+
+use std::io::{self, Read, Write};
+
+use bytes::{Bytes, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::trace::{
+    counters::Tick,
+    names::Names,
+    scan::{ScanBegin, ScanEnd},
+    session::Session,
+};
+
+/// The first bytes of every recording; the last is the version.
+pub const MAGIC: [u8; 8] = *b"synfin\x00\x02";
+
+/// No frame that synfin writes is larger: a survey of two million sockets.
+const LARGEST_FRAME: u32 = 256 << 20;
+
+/// Frames are read in pieces of this size.
+const CHUNK: usize = 1 << 20;
+
+/// A unit of input, as bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The circumstances.
+    Session(Box<Session>),
+    /// Records of the ring buffer, each after its length (`u32`).
+    Events(Bytes),
+    /// A scan is about to begin.
+    ScanBegin(ScanBegin),
+    /// Sockets that the scan met.
+    Scanned(Bytes),
+    /// The scan is over.
+    ScanEnd(ScanEnd),
+    /// Time passes.
+    Tick(Tick),
+    /// Who holds which sockets.
+    SocketHolders(Bytes),
+    /// Names of what the kernel numbers.
+    Names(Names),
+}
+
+/// Why a recording cannot be read (on).
+#[derive(Debug, Error)]
+pub enum RecordingError {
+    /// The file is none.
+    #[error("this is not a synfin recording")]
+    Foreign,
+    /// Another version wrote it.
+    #[error("this recording has format {0}, and this synfin reads format {version}", version = MAGIC[7])]
+    Version(u8),
+    /// It ends within a frame.
+    #[error("the recording is cut off at byte {0}: the last frame is incomplete")]
+    Truncated(u64),
+    /// A frame is not what was written.
+    #[error("the recording is damaged at byte {offset}: {what}")]
+    Damaged {
+        /// Where the frame begins.
+        offset: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The file could not be read.
+    #[error("cannot read the recording")]
+    Io(#[from] io::Error),
+}
+
+impl RecordingError {
+    /// The first frame is another one, or there is none.
+    pub(crate) fn no_session() -> Self {
+        Self::Damaged { offset: 8, what: "it does not begin with a session".into() }
+    }
+}
+
+/// Writes a recording.
+pub struct Recorder<W: Write>(W);
+
+impl<W: Write> Recorder<W> {
+    /// Begins a recording.
+    pub fn new(mut out: W) -> io::Result<Self> {
+        out.write_all(&MAGIC)?;
+        Ok(Self(out))
+    }
+
+    /// Appends a frame.
+    pub fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        match frame {
+            Frame::Session(session) => self.write_json(1, session),
+            Frame::Events(batch) => self.write_payload(2, batch),
+            Frame::ScanBegin(begin) => self.write_json(3, begin),
+            Frame::Scanned(sockets) => self.write_payload(4, sockets),
+            Frame::ScanEnd(end) => self.write_json(5, end),
+            Frame::Tick(tick) => self.write_json(6, tick),
+            Frame::SocketHolders(holders) => self.write_payload(7, holders),
+            Frame::Names(names) => self.write_json(8, names),
+        }
+    }
+
+    /// What it writes to.
+    pub fn get_ref(&self) -> &W {
+        &self.0
+    }
+
+    /// The same, to take from it what was written.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.0
+    }
+
+    /// Hands what was written to the operating system.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn write_json(&mut self, kind: u8, value: &impl Serialize) -> io::Result<()> {
+        self.write_payload(kind, &serde_json::to_vec(value)?)
+    }
+
+    fn write_payload(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
+        let len = u32::try_from(payload.len())
+            .ok()
+            .filter(|&len| len <= LARGEST_FRAME)
+            .ok_or_else(|| io::Error::other("a frame of the recording is too large"))?;
+        self.0.write_all(&[kind])?;
+        self.0.write_all(&len.to_le_bytes())?;
+        self.0.write_all(&checksum(kind, payload).to_le_bytes())?;
+        self.0.write_all(payload)
+    }
+}
+
+/// Reads a recording, frame by frame. After an error there is nothing more.
+pub struct Reader<R: Read> {
+    input: R,
+    offset: u64,
+    failed: bool,
+    /// Used anew for each frame, once nobody has the one before any more.
+    room: BytesMut,
+}
+
+impl<R: Read> Reader<R> {
+    /// Begins to read: the file must be a recording of this version.
+    pub fn new(mut input: R) -> Result<Self, RecordingError> {
+        let mut magic = [0; MAGIC.len()];
+        let read = read_up_to(&mut input, &mut magic)?;
+        if read < magic.len() || magic[..7] != MAGIC[..7] {
+            return Err(RecordingError::Foreign);
+        }
+        if magic != MAGIC {
+            return Err(RecordingError::Version(magic[7]));
+        }
+        Ok(Self { input, offset: magic.len() as u64, failed: false, room: BytesMut::new() })
+    }
+
+    /// How many bytes the frames read so far took, with what is before them.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>, RecordingError> {
+        let start = self.offset;
+        let mut head = [0; 9];
+        match read_up_to(&mut self.input, &mut head)? {
+            0 => return Ok(None),
+            9 => {}
+            _ => return Err(RecordingError::Truncated(start)),
+        }
+        let [kind, len @ .., _, _, _, _] = head;
+        let len = u32::from_le_bytes(len);
+        let expected = u32::from_le_bytes([head[5], head[6], head[7], head[8]]);
+        let damaged = |what: String| RecordingError::Damaged { offset: start, what };
+        if len > LARGEST_FRAME {
+            return Err(damaged(format!("a frame cannot have {len} bytes")));
+        }
+        let payload = self.read(len as usize)?.ok_or(RecordingError::Truncated(start))?;
+        self.offset += head.len() as u64 + u64::from(len);
+        if checksum(kind, &payload) != expected {
+            return Err(damaged("the checksum is wrong".into()));
+        }
+        let frame = match kind {
+            1 => Frame::Session(json(&payload).map_err(damaged)?),
+            2 => Frame::Events(payload),
+            3 => Frame::ScanBegin(json(&payload).map_err(damaged)?),
+            4 => Frame::Scanned(payload),
+            5 => Frame::ScanEnd(json(&payload).map_err(damaged)?),
+            6 => Frame::Tick(json(&payload).map_err(damaged)?),
+            7 => Frame::SocketHolders(payload),
+            8 => Frame::Names(json(&payload).map_err(damaged)?),
+            unknown => return Err(damaged(format!("there is no frame of kind {unknown}"))),
+        };
+        Ok(Some(frame))
+    }
+
+    /// So many bytes; `None` if they are not there.
+    fn read(&mut self, len: usize) -> io::Result<Option<Bytes>> {
+        while self.room.len() < len {
+            // Grows with what is there, so that a wrong length reserves nothing.
+            let filled = self.room.len();
+            self.room.resize(len.min(filled + CHUNK), 0);
+            let read = read_up_to(&mut self.input, &mut self.room[filled..])?;
+            if read < self.room.len() - filled {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.room.split().freeze()))
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = Result<Frame, RecordingError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.next_frame();
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}
+
+fn checksum(kind: u8, payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[kind]);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(payload).map_err(|error| error.to_string())
+}
+
+/// As `read_exact`, but says how far it came when the input ends.
+fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::counters::Counters;
+
+    fn frames() -> Vec<Frame> {
+        vec![
+            Frame::Session(Box::new(Session { host: "h".into(), ..Session::default() })),
+            Frame::Events(Bytes::from_static(b"\x01\0\0\0\x07")),
+            Frame::ScanBegin(ScanBegin { netns: 1, time: 2 }),
+            Frame::Scanned(Bytes::from_static(b"")),
+            Frame::ScanEnd(ScanEnd {
+                netns: 1,
+                begun: 3,
+                ended: 4,
+                error: None,
+                ephemeral_ports: None,
+                counters: None,
+            }),
+            Frame::Tick(Tick { time: 5, counters: Counters::default(), ports: Vec::new() }),
+            Frame::SocketHolders(Bytes::from_static(b"h")),
+            Frame::Names(Names { namespaces: [(1, "blue".into())].into(), ..Names::default() }),
+        ]
+    }
+
+    fn written() -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut recorder = Recorder::new(&mut file).unwrap();
+        for frame in frames() {
+            recorder.write(&frame).unwrap();
+        }
+        file
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let read: Result<Vec<_>, _> = Reader::new(&written()[..]).unwrap().collect();
+        assert_eq!(read.unwrap(), frames());
+    }
+
+    #[test]
+    fn a_cut_is_noticed_wherever_it_is() {
+        let file = written();
+        let whole = frames();
+        for len in MAGIC.len()..file.len() {
+            let read: Vec<_> = Reader::new(&file[..len]).unwrap().collect();
+            let good = read.iter().flatten().count();
+            assert!(read.iter().flatten().eq(&whole[..good]), "cut at {len}");
+            match read.last() {
+                Some(Err(RecordingError::Truncated(offset))) => assert!(*offset < len as u64),
+                Some(Err(other)) => panic!("cut at {len}: {other}"),
+                Some(Ok(_)) | None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let file = written();
+        for position in MAGIC.len()..file.len() {
+            let mut damaged = file.clone();
+            damaged[position] ^= 1;
+            let failed = Reader::new(&damaged[..]).unwrap().any(|frame| frame.is_err());
+            assert!(failed, "byte {position}");
+        }
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        assert!(matches!(Reader::new(&b"PK\x03\x04"[..]), Err(RecordingError::Foreign)));
+        assert!(matches!(Reader::new(&b""[..]), Err(RecordingError::Foreign)));
+        assert!(matches!(Reader::new(&b"synfin\x00\x09"[..]), Err(RecordingError::Version(9))));
+    }
+}

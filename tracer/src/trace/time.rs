@@ -1,0 +1,41 @@
+//! Kernel time, and how it is turned into dates.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// `CLOCK_MONOTONIC` in nanoseconds: the time of all input.
+pub type Nanos = u64;
+
+/// As long as this; what is too long, as long as can be.
+pub(crate) fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The same moment by two clocks, to tell the date of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockAnchor {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub monotonic_ns: u64,
+    /// Nanoseconds since 1970, UTC.
+    pub realtime_ns: u64,
+}
+
+impl ClockAnchor {
+    /// The date of `time`.
+    pub fn date(&self, time: Nanos) -> std::time::SystemTime {
+        std::time::UNIX_EPOCH + std::time::Duration::from_nanos(self.since_1970(time))
+    }
+
+    /// The same in nanoseconds since 1970, UTC.
+    pub fn since_1970(&self, time: Nanos) -> Nanos {
+        let offset = i128::from(time) - i128::from(self.monotonic_ns);
+        let since_1970 = (i128::from(self.realtime_ns) + offset).max(0);
+        u64::try_from(since_1970).unwrap_or(u64::MAX)
+    }
+}
+
+/// A date as every output writes it: RFC 3339, UTC, microseconds.
+pub(crate) fn date(time: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_micros(time).to_string()
+}

@@ -1,0 +1,243 @@
+//! How lives end: the last record is classified, if need be with the evidence that follows it, and
+//! booked.
+
+use synfin_common::{event::Flags, state::TcpState};
+
+use crate::{
+    tcp::{
+        close_reason::{Class, CloseReason, Phase},
+        role::Role,
+    },
+    trace::{
+        event::{Input, Reset, ResetDirection, Transition},
+        ids::SockId,
+        time::Nanos,
+    },
+    tracker::{
+        Closed, Connection, Observer, Origin, Tracker,
+        classify::{self, CloseOutcome, TimeWait},
+        pending_close::PendingClose,
+    },
+};
+
+impl Tracker {
+    /// Ends up to this time have waited for their evidence for long enough.
+    pub(in crate::tracker) fn classify_until(&mut self, time: Nanos, observer: &mut impl Observer) {
+        while let Some(ending) = self.pending_closes.take_due(time) {
+            self.classify_pending(ending, observer);
+        }
+    }
+
+    pub(in crate::tracker) fn reset(&mut self, reset: &Reset, observer: &mut impl Observer) {
+        if let Some(connection) = self.connections.get_mut(reset.sock) {
+            connection.resets.note(reset.direction);
+            return;
+        }
+        if let ResetDirection::Sent { .. } = reset.direction
+            && let Some(mut ending) = self.pending_closes.take(reset.sock)
+        {
+            ending.connection.resets.note(reset.direction);
+            return self.classify_pending(ending, observer);
+        }
+        self.filter_event(reset.sock, reset.time, Input::Reset(*reset));
+    }
+
+    pub(in crate::tracker) fn end(
+        &mut self,
+        transition: &Transition,
+        observer: &mut impl Observer,
+    ) {
+        let place = self.reconcile_state(transition, observer);
+        let Some(mut connection) = place.and_then(|place| self.connections.remove_at(place)) else {
+            return;
+        };
+        connection.learn_owner(transition, &self.listeners);
+        observer.transition(transition, Some(&connection));
+        if let Some(scan) = &mut self.scan {
+            scan.closed(transition);
+        }
+        let past = connection.close_evidence();
+        let outcome = classify::classify(transition, past);
+        let awaits_reset = classify::awaits_reset(transition, past);
+        let time_wait = outcome.time_wait();
+        if time_wait.is_entered() {
+            self.enter_time_wait(transition, &connection, time_wait, awaits_reset);
+        } else if time_wait == TimeWait::Unconfirmed
+            && let Some(row) = self.ports.key(connection.row)
+        {
+            // Now, as the kernel has counted it if it found no place.
+            self.unconfirmed_time_waits.add(row, connection.netns, transition.time);
+        }
+        if awaits_reset {
+            self.pending_closes.hold(PendingClose {
+                end: transition.clone(),
+                connection,
+                time_wait,
+            });
+        } else {
+            self.record_outcome(transition, &connection, outcome, observer);
+        }
+    }
+
+    /// No more evidence comes of how the last connection of this socket ended.
+    pub(in crate::tracker) fn classify_previous(
+        &mut self,
+        sock: SockId,
+        observer: &mut impl Observer,
+    ) {
+        if let Some(ending) = self.pending_closes.take(sock) {
+            self.classify_pending(ending, observer);
+        }
+    }
+
+    /// Books an end that was held, by all the evidence that there is.
+    fn classify_pending(&mut self, ending: PendingClose, observer: &mut impl Observer) {
+        let PendingClose { end, connection, time_wait: assumed } = ending;
+        let outcome = classify::classify(&end, connection.close_evidence());
+        if assumed.is_entered() {
+            if !outcome.time_wait().is_entered() {
+                self.leave_time_wait(connection.netns, (end.local, end.remote), false);
+            }
+            self.ports.get_mut(connection.row).time_waits.settle();
+        } else if assumed == TimeWait::Unconfirmed
+            && outcome.time_wait() != TimeWait::Unconfirmed
+            && let Some(row) = self.ports.key(connection.row)
+        {
+            self.unconfirmed_time_waits.take_back(row, connection.netns, end.time);
+        }
+        self.record_outcome(&end, &connection, outcome, observer);
+    }
+
+    fn record_outcome(
+        &mut self,
+        end: &Transition,
+        connection: &Connection,
+        outcome: CloseOutcome,
+        observer: &mut impl Observer,
+    ) {
+        let row = self.ports.get_mut(connection.row);
+        let (reason, time_wait) = match outcome {
+            CloseOutcome::Ended(reason, time_wait) => (reason, time_wait),
+            CloseOutcome::Discarded => {
+                row.gauges.leave(connection.state);
+                row.gauges.pending -= 1;
+                row.interval.discarded += 1;
+                return;
+            }
+        };
+        match time_wait {
+            TimeWait::Entered | TimeWait::InFinWait2 => row.interval.time_wait_entered += 1,
+            TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
+            // The kernel's counter will tell.
+            TimeWait::Unconfirmed => {}
+            TimeWait::None => {}
+        }
+        self.record_close(connection, reason, time_wait, Some(end), end.time, observer);
+    }
+
+    /// Ends the connection of a socket that is gone without a record.
+    pub(in crate::tracker) fn lose_sight(
+        &mut self,
+        sock: SockId,
+        time: Nanos,
+        observer: &mut impl Observer,
+    ) {
+        if let Some(connection) = self.connections.remove(sock) {
+            self.close_unobserved(&connection, time, observer);
+        }
+    }
+
+    pub(in crate::tracker) fn close_unobserved(
+        &mut self,
+        connection: &Connection,
+        time: Nanos,
+        observer: &mut impl Observer,
+    ) {
+        let reason = if connection.established {
+            CloseReason::LostSight
+        } else {
+            CloseReason::ConnectLostSight
+        };
+        self.record_close(connection, reason, TimeWait::None, None, time, observer);
+    }
+
+    fn record_close(
+        &mut self,
+        connection: &Connection,
+        reason: CloseReason,
+        time_wait: TimeWait,
+        end: Option<&Transition>,
+        time: Nanos,
+        observer: &mut impl Observer,
+    ) {
+        debug_assert_eq!(connection.established, reason.phase() == Phase::Established);
+        let closing = end.and_then(|end| end.closing);
+        let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
+        let born = connection.origin == Origin::Observed;
+        let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
+
+        let row = self.ports.get_mut(connection.row);
+        row.gauges.leave(connection.state);
+        row.interval.end(reason, connection.state);
+        if connection.established {
+            row.gauges.open -= 1;
+            // Failed attempts have received nothing to be idle since, and have no connection to speak of.
+            if let (Some(idle_us), Some(_)) = (idle_us, end) {
+                row.interval.idle.add(idle_us);
+                if reason.class() == Class::Abnormal {
+                    row.interval.idle_abnormal.add(idle_us);
+                }
+            }
+            if born && end.is_some() {
+                row.interval.lifetime.add(time.saturating_sub(connection.first_seen) / 1000);
+            }
+        } else {
+            row.gauges.pending -= 1;
+        }
+        row.interval.bytes_sent = row.interval.bytes_sent.saturating_add(sent.unwrap_or(0));
+        row.interval.bytes_received =
+            row.interval.bytes_received.saturating_add(received.unwrap_or(0));
+
+        observer.closed(&Closed {
+            role: connection.role,
+            role_assumed: connection.role_assumed,
+            netns: connection.netns,
+            local: connection.local(),
+            remote: connection.remote(),
+            service_port: connection.service_port(),
+            reason,
+            origin: connection.origin,
+            opened: born.then_some(connection.first_seen),
+            since: connection.first_seen,
+            closed: time,
+            handshake: connection.handshake,
+            time_wait: match time_wait {
+                TimeWait::Entered | TimeWait::InFinWait2 => Some(true),
+                TimeWait::None | TimeWait::Overflowed => Some(false),
+                TimeWait::Unconfirmed => None,
+            },
+            idle_us: idle_us.filter(|_| connection.established),
+            owner: connection.owner.clone(),
+            bytes_sent: sent,
+            bytes_received: received,
+        });
+    }
+}
+
+/// Payload sent and received. The kernel counts sequence space: a client's SYN and either FIN are
+/// one each.
+fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
+    let Some(closing) = end.closing else {
+        return (None, None);
+    };
+    let our_fin_acknowledged = match end.old {
+        TcpState::FinWait2 => true,
+        TcpState::LastAck | TcpState::Closing => end.err == 0,
+        _ => false,
+    };
+    let syn = u64::from(role == Role::Client);
+    let sent = closing.bytes_acked.saturating_sub(syn + u64::from(our_fin_acknowledged));
+    let fin_received = end.flags.contains(Flags::FIN_RECEIVED);
+    let received = closing.bytes_received.saturating_sub(fin_received.into());
+    (Some(sent), Some(received))
+}

@@ -1,0 +1,382 @@
+//! What the gate asks of the tracker: whose socket a record is about, as far as that is known.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use synfin_common::state::TcpState;
+
+use crate::{
+    tcp::{role::Role, transition::TransitionKind},
+    trace::{
+        event::{Input, Transition},
+        filter::{Facts, KnownCgroup},
+        ids::{NetnsId, SockId},
+        scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
+        time::Nanos,
+    },
+    tracker::{Observer, Tracker, listeners::Listener, owners::SocketOwners, undecided::Decision},
+};
+
+/// [`Facts`] of a socket that is not in the books.
+struct Evidence {
+    netns: NetnsId,
+    role: Role,
+    local: SocketAddr,
+    remote: SocketAddr,
+    pids: Vec<u32>,
+    all_pids: bool,
+    cgroup: Cgroup,
+}
+
+enum Cgroup {
+    Unknown,
+    Path(Arc<str>),
+    OfRecord,
+}
+
+impl Evidence {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            netns: self.netns,
+            role: self.role,
+            local: self.local,
+            remote: self.remote,
+            pids: &self.pids,
+            all_pids: self.all_pids,
+            cgroup: match &self.cgroup {
+                Cgroup::Unknown => KnownCgroup::Unknown,
+                Cgroup::Path(path) => KnownCgroup::Path(path),
+                Cgroup::OfRecord => KnownCgroup::OfRecord,
+            },
+        }
+    }
+}
+
+impl Tracker {
+    /// Lets a transition in, leaves it out, or keeps it back.
+    pub(in crate::tracker) fn filter_transition(
+        &mut self,
+        transition: &Transition,
+        observer: &mut impl Observer,
+    ) {
+        let sock = transition.sock;
+        let step = TransitionKind::of(transition.old, transition.new);
+        match step {
+            TransitionKind::Listens | TransitionKind::StopsListening => {
+                return self.filter_listener(transition, observer);
+            }
+            TransitionKind::Birth(_) => {
+                self.undecided.forget(sock);
+                if self.connections.get(sock).is_some() {
+                    // The socket's address is used anew, so we missed how its last connection ended.
+                    self.gaps += 1;
+                    self.lose_sight(sock, transition.time, observer);
+                }
+            }
+            TransitionKind::Onward | TransitionKind::End
+                if self.connections.get(sock).is_some() =>
+            {
+                return self.transition(transition, observer);
+            }
+            TransitionKind::Onward | TransitionKind::End => {}
+        }
+        let outcome = match self.undecided.decision(sock) {
+            Decision::Excluded => Some(false),
+            _ => self.undecided.judge(&self.evidence(transition).facts()),
+        };
+        match outcome {
+            Some(true) => {
+                self.admit(sock, observer);
+                self.transition(transition, observer);
+            }
+            // The last record has not decided, so nothing will.
+            None | Some(false) if step == TransitionKind::End => {
+                if let Some(scan) = &mut self.scan {
+                    scan.closed(transition);
+                }
+                self.undecided.forget(sock);
+                self.undecided.count_filtered();
+            }
+            Some(false) => {
+                self.undecided.exclude(sock, transition.netns, transition.time);
+                self.undecided.count_filtered();
+            }
+            None => {
+                let record = Input::Transition(transition.clone());
+                self.undecided.hold(sock, transition.netns, transition.time, record);
+            }
+        }
+    }
+
+    /// A listener tells who serves a port, whether it is shown itself or not.
+    fn filter_listener(&mut self, transition: &Transition, observer: &mut impl Observer) {
+        let known = self.listeners.get(transition.sock);
+        let pids = match known {
+            Some(listener) => listener.pids(),
+            None => transition.pid.into_iter().collect(),
+        };
+        let evidence = Evidence {
+            netns: transition.netns,
+            role: Role::Server,
+            local: transition.local,
+            remote: transition.remote,
+            all_pids: !pids.is_empty(),
+            pids,
+            cgroup: known.map_or_else(
+                || self.cgroup_of_birth(transition),
+                |listener| self.cgroup_of_record(Some(listener.cgroup)),
+            ),
+        };
+        match self.undecided.judge(&evidence.facts()) {
+            Some(true) => self.transition(transition, observer),
+            Some(false) | None => {
+                self.undecided.count_filtered();
+                self.transition(transition, &mut ());
+            }
+        }
+    }
+
+    /// Lets in what was kept back.
+    fn admit(&mut self, sock: SockId, observer: &mut impl Observer) {
+        for record in self.undecided.admit(sock) {
+            match record {
+                Input::Transition(transition) => self.transition(&transition, observer),
+                Input::Reset(reset) => self.reset(&reset, observer),
+                Input::TimeWaitEntry(entry) => self.time_wait_entered(&entry),
+                Input::Accepted(accepted) => self.accepted(&accepted),
+                _ => unreachable!("only records of hooks are kept back"),
+            }
+        }
+    }
+
+    /// A record of a socket that is not in the books, and no transition.
+    pub(super) fn filter_event(&mut self, sock: SockId, time: Nanos, record: Input) {
+        if self.undecided.admits_everything() {
+            return;
+        }
+        match self.undecided.decision(sock) {
+            Decision::Waiting(_, netns) => self.undecided.hold(sock, netns, time, record),
+            Decision::Excluded | Decision::Nothing => self.undecided.count_filtered(),
+        }
+    }
+
+    /// What is known of a socket by a record, and by those before it.
+    fn evidence(&self, transition: &Transition) -> Evidence {
+        let kept = match self.undecided.decision(transition.sock) {
+            Decision::Waiting(records, _) => records,
+            Decision::Excluded | Decision::Nothing => &[],
+        };
+        let birth = transitions(kept).next().unwrap_or(transition);
+        let ends = (transition.local, transition.remote);
+        let role = match TransitionKind::of(birth.old, birth.new) {
+            TransitionKind::Birth(role) => role,
+            _ if birth.old == TcpState::SynSent => Role::Client,
+            _ => self.role_of(transition.netns, ends, None).0,
+        };
+        let (pids, all_pids) = match role {
+            Role::Client => (Vec::from_iter(birth.pid), birth.pid.is_some()),
+            Role::Server => {
+                // One that was forked since may serve it.
+                let looked_at = self.listeners.owners_checked(transition.netns, transition.local);
+                let pids = self.listeners.pids(transition.netns, transition.local);
+                (pids, looked_at > birth.time)
+            }
+        };
+        Evidence {
+            netns: transition.netns,
+            role,
+            local: ends.0,
+            remote: ends.1,
+            pids,
+            all_pids,
+            cgroup: self.cgroup_of_birth(birth),
+        }
+    }
+
+    fn cgroup_of_birth(&self, birth: &Transition) -> Cgroup {
+        self.cgroup_of_record(birth.opening.as_ref().map(|opening| opening.cgroup))
+    }
+
+    fn cgroup_of_record(&self, id: Option<u64>) -> Cgroup {
+        let path = id.and_then(|id| self.names.cgroup_path(id));
+        path.map_or(Cgroup::OfRecord, |path| Cgroup::Path(path.clone()))
+    }
+
+    fn cgroup(&self, id: u64) -> Cgroup {
+        let path = self.names.cgroup_path(id);
+        path.map_or(Cgroup::Unknown, |path| Cgroup::Path(path.clone()))
+    }
+
+    /// Whether a connection that a scan met, and that is not in the books, is to be adopted. What
+    /// was kept back of it is let in first.
+    pub(in crate::tracker) fn admits_scanned(
+        &mut self,
+        netns: NetnsId,
+        scan: u32,
+        socket: &ScannedSocket,
+        observer: &mut impl Observer,
+    ) -> bool {
+        if self.undecided.admits_everything() {
+            return true;
+        }
+        if !self.undecided.on_scan(socket.sock, scan, socket.time) {
+            return false;
+        }
+        let evidence = match self.undecided.decision(socket.sock) {
+            Decision::Excluded => return false,
+            Decision::Waiting([Input::Transition(first), ..], _) => {
+                let (local, remote) = (socket.local, socket.remote);
+                Evidence { local, remote, ..self.evidence(first) }
+            }
+            _ => self.scanned_evidence(netns, socket),
+        };
+        match self.undecided.judge(&evidence.facts()) {
+            Some(true) => {
+                self.admit(socket.sock, observer);
+                true
+            }
+            Some(false) => {
+                self.undecided.exclude(socket.sock, netns, socket.time);
+                self.undecided.on_scan(socket.sock, scan, socket.time);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// What a scan shows of a socket of which no record was kept.
+    fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> Evidence {
+        let (local, remote) = (socket.local, socket.remote);
+        let (role, _) = self.role_of(netns, (local, remote), socket.port_by_connect);
+        let mut pids = self.socket_owners.pids(socket.sock);
+        let mut all_pids = !pids.is_empty();
+        if role == Role::Server {
+            pids.extend(self.listeners.pids(netns, local));
+            all_pids |= self.listeners.owners_checked(netns, local) > 0;
+        }
+        let cgroup = self.cgroup(socket.cgroup);
+        Evidence { netns, role, local, remote, pids, all_pids, cgroup }
+    }
+
+    /// Whether figures of a listener that a scan met are to be shown.
+    pub(in crate::tracker) fn shows_listener(&self, sock: SockId) -> bool {
+        self.undecided.admits_everything()
+            || self.listeners.get(sock).is_some_and(|listener| {
+                self.shows(&Evidence {
+                    netns: listener.netns,
+                    role: Role::Server,
+                    local: listener.local,
+                    remote: (listener.local.ip(), 0).into(),
+                    pids: listener.pids(),
+                    all_pids: listener.owners_checked_at > 0,
+                    cgroup: self.cgroup(listener.cgroup),
+                })
+            })
+    }
+
+    /// Whether what is counted at a port of ours, with nobody known at the other end, is to be
+    /// shown.
+    pub(in crate::tracker) fn shows_port(&self, netns: NetnsId, port: u16) -> bool {
+        let unspecified = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        self.undecided.admits_everything()
+            || self.shows(&Evidence {
+                netns,
+                role: Role::Server,
+                local: unspecified(port),
+                remote: unspecified(0),
+                pids: self.listeners.on(netns, port).flat_map(Listener::pids).collect(),
+                all_pids: false,
+                cgroup: Cgroup::Unknown,
+            })
+    }
+
+    /// Whether a half-open handshake is to be counted.
+    pub(in crate::tracker) fn shows_half_open(
+        &self,
+        netns: NetnsId,
+        socket: &ScannedSocket,
+    ) -> bool {
+        self.undecided.admits_everything()
+            || self.shows(&Evidence {
+                netns,
+                role: Role::Server,
+                local: socket.local,
+                remote: socket.remote,
+                pids: self.listeners.pids(netns, socket.local),
+                all_pids: self.listeners.owners_checked(netns, socket.local) > 0,
+                cgroup: Cgroup::Unknown,
+            })
+    }
+
+    /// Whether a TIME_WAIT whose entry was not seen is to be counted: nothing tells whose it was,
+    /// and a role that is a guess may be that of one whose entry was left out.
+    pub(in crate::tracker) fn shows_time_wait(
+        &self,
+        netns: NetnsId,
+        role: Role,
+        role_assumed: bool,
+        socket: &ScannedTimeWait,
+    ) -> bool {
+        self.undecided.admits_everything()
+            || !role_assumed
+                && self.shows(&Evidence {
+                    netns,
+                    role,
+                    local: socket.local,
+                    remote: socket.remote,
+                    pids: Vec::new(),
+                    all_pids: false,
+                    cgroup: Cgroup::Unknown,
+                })
+    }
+
+    fn shows(&self, evidence: &Evidence) -> bool {
+        self.undecided.judge(&evidence.facts()) == Some(true)
+    }
+
+    /// Learns who holds which sockets.
+    pub(in crate::tracker) fn apply_socket_holders(
+        &mut self,
+        holders: &[SocketHolder],
+        observer: &mut impl Observer,
+    ) {
+        self.socket_owners = SocketOwners::new(holders, &self.names);
+        for sock in self.socket_owners.socks() {
+            if let Some(listener) = self.listeners.get_mut(sock) {
+                if let Some(holders) = self.socket_owners.of(sock, listener.listening_since) {
+                    listener.is_held_by(holders);
+                }
+            } else if let Some(connection) = self.connections.get_mut(sock)
+                && connection.owner.is_none()
+                && let Some(owner) = self.socket_owners.owner(sock, connection.first_seen)
+            {
+                self.ports.get_mut(connection.row).add_owner(&owner.label);
+                connection.owner = Some(owner);
+            }
+        }
+        self.decide_held(observer);
+    }
+
+    /// A server's listener may now be known to belong to a process that was asked for.
+    fn decide_held(&mut self, observer: &mut impl Observer) {
+        for sock in self.undecided.waiting_socks() {
+            let last = match self.undecided.decision(sock) {
+                Decision::Waiting(records, _) => transitions(records).next_back().cloned(),
+                _ => None,
+            };
+            let Some(last) = last else { continue };
+            match self.undecided.judge(&self.evidence(&last).facts()) {
+                Some(true) => self.admit(sock, observer),
+                Some(false) => self.undecided.exclude(sock, last.netns, last.time),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The transitions among records that were kept back.
+fn transitions(records: &[Input]) -> impl DoubleEndedIterator<Item = &Transition> {
+    records.iter().filter_map(|record| match record {
+        Input::Transition(transition) => Some(transition),
+        _ => None,
+    })
+}

@@ -1,0 +1,65 @@
+//! The connections that have been in one state for longest.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rustc_hash::FxBuildHasher;
+use synfin_common::state::TcpState;
+
+use super::{Tracker, connections::Connection, owners::Owner, ports::RowId};
+use crate::trace::time::Nanos;
+
+/// The states in which a connection waits for somebody: for our application to close, for the
+/// peer's FIN, for the ACK of ours, for the answer to a SYN.
+pub const LINGERING_STATES: [TcpState; 4] =
+    [TcpState::CloseWait, TcpState::FinWait2, TcpState::LastAck, TcpState::SynSent];
+
+/// The connection that has been in a state for longest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Oldest {
+    /// Since when, as far as it is known.
+    pub since: Nanos,
+    /// It was in that state when it was met there: it may have been for longer.
+    pub at_least: bool,
+    /// Whose it is.
+    pub owner: Option<Arc<Owner>>,
+}
+
+/// The oldest of a row in each of [`STUCK_STATES`].
+pub(super) type OldestPerState = [Option<Oldest>; LINGERING_STATES.len()];
+
+/// Keeps the older of both.
+pub(super) fn keep_older(kept: &mut Option<Oldest>, other: Option<Oldest>) {
+    if let Some(other) = other
+        && kept.as_ref().is_none_or(|kept| other.since < kept.since)
+    {
+        *kept = Some(other);
+    }
+}
+
+impl Oldest {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            since: connection.last_transition,
+            at_least: connection.state_since_is_lower_bound,
+            owner: connection.owner.clone(),
+        }
+    }
+}
+
+impl Tracker {
+    /// The oldest of every row.
+    pub(super) fn oldest_per_row(&self) -> HashMap<RowId, OldestPerState, FxBuildHasher> {
+        let mut rows = HashMap::<RowId, OldestPerState, _>::default();
+        for (_, connection) in self.connections.iter() {
+            let Some(index) = LINGERING_STATES.iter().position(|&state| state == connection.state)
+            else {
+                continue;
+            };
+            let kept = &mut rows.entry(connection.row).or_default()[index];
+            if kept.as_ref().is_none_or(|kept| connection.last_transition < kept.since) {
+                *kept = Some(Oldest::of(connection));
+            }
+        }
+        rows
+    }
+}
