@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use synfin_common::{
     event::{self, Flags, Kind},
-    holder::HeldSocket,
+    holder::SocketHolder,
     reset::ResetReason,
+    scan::{self, FASTREUSE_UNKNOWN},
     state::TcpState,
-    survey::{self, FASTREUSE_UNKNOWN},
 };
 use zerocopy::FromBytes;
 
@@ -132,7 +132,7 @@ fn event(record: &[u8], take: &mut impl FnMut(Input)) -> Option<()> {
             };
             Input::TimeWaitEntry(TimeWaitEntry { time, sock, remains })
         }
-        Kind::TimeWaitTurn => time_wait_change(record, false)?,
+        Kind::FinWait2ToTimeWait => time_wait_change(record, false)?,
         Kind::TimeWaitExit => time_wait_change(record, true)?,
         Kind::Accepted => {
             let event::Accepted { time, sock, .. } =
@@ -159,10 +159,10 @@ fn ends(
     (local_port, remote_port): (u16, u16),
 ) -> Option<(SocketAddr, SocketAddr)> {
     let (local, remote) = if flags.contains(Flags::IPV6) {
-        let ends = event::Ends6::read_from_bytes(addresses).ok()?;
+        let ends = event::AddressesV6::read_from_bytes(addresses).ok()?;
         (IpAddr::from(ends.local).to_canonical(), IpAddr::from(ends.remote).to_canonical())
     } else {
-        let ends = event::Ends4::read_from_bytes(addresses).ok()?;
+        let ends = event::AddressesV4::read_from_bytes(addresses).ok()?;
         (IpAddr::from(ends.local), IpAddr::from(ends.remote))
     };
     Some((SocketAddr::new(local, local_port), SocketAddr::new(remote, remote_port)))
@@ -210,14 +210,14 @@ fn walked(mut sockets: &[u8], mut take: impl FnMut(Input)) {
     while let Some(&kind) = sockets.first() {
         // Records have no length of their own: after one that is not understood, none can be.
         let rest = match kind {
-            survey::KIND_SOCKET => {
-                survey::SurveySocket::read_from_prefix(sockets).ok().map(|(record, rest)| {
+            scan::KIND_SOCKET => {
+                scan::ScanSocket::read_from_prefix(sockets).ok().map(|(record, rest)| {
                     take(socket(&record).unwrap_or(Input::UnreadableSocket));
                     rest
                 })
             }
-            survey::KIND_TIME_WAIT => {
-                survey::SurveyTimeWait::read_from_prefix(sockets).ok().map(|(record, rest)| {
+            scan::KIND_TIME_WAIT => {
+                scan::ScanTimeWait::read_from_prefix(sockets).ok().map(|(record, rest)| {
                     take(time_wait(&record));
                     rest
                 })
@@ -231,7 +231,7 @@ fn walked(mut sockets: &[u8], mut take: impl FnMut(Input)) {
     }
 }
 
-fn socket(record: &survey::SurveySocket) -> Option<Input> {
+fn socket(record: &scan::ScanSocket) -> Option<Input> {
     let ipv6 = record.flags.contains(Flags::IPV6);
     Some(Input::Socket(WalkedSocket {
         time: record.time,
@@ -250,7 +250,7 @@ fn socket(record: &survey::SurveySocket) -> Option<Input> {
     }))
 }
 
-fn time_wait(record: &survey::SurveyTimeWait) -> Input {
+fn time_wait(record: &scan::ScanTimeWait) -> Input {
     let ipv6 = record.ipv6 != 0;
     Input::TimeWait(WalkedTimeWait {
         fin_wait2: record.substate == TcpState::FinWait2.number(),
@@ -263,13 +263,13 @@ fn time_wait(record: &survey::SurveyTimeWait) -> Input {
 
 /// Records of a look at open files. One that is cut off says nothing.
 fn holders(held: &[u8]) -> Vec<Holder> {
-    let records = held.chunks_exact(size_of::<HeldSocket>());
-    let records = records.filter_map(|bytes| HeldSocket::read_from_bytes(bytes).ok());
+    let records = held.chunks_exact(size_of::<SocketHolder>());
+    let records = records.filter_map(|bytes| SocketHolder::read_from_bytes(bytes).ok());
     records
         .map(|record| Holder {
             time: record.time,
             sock: record.sock,
-            born: record.born,
+            born: record.start_time,
             pid: record.pid,
             parent: record.parent,
             comm: Comm::from(&record.comm),

@@ -129,9 +129,9 @@ impl Walker {
 }
 
 /// The programs' names in the object, and what they iterate over.
-const WALK: &str = "survey";
+const WALK: &str = "scan_sockets";
 const SOCKETS: &str = "tcp";
-const LOOK: &str = "holders";
+const LOOK: &str = "scan_open_files";
 const OPEN_FILES: &str = "task_file";
 
 /// By which names aya looks for that in the kernel's types.
@@ -191,7 +191,8 @@ fn walk(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
 }
 
 fn look(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
-    let map = ebpf.map_mut("LOOK_AT_ALL").context("the eBPF object has no map LOOK_AT_ALL")?;
+    let map =
+        ebpf.map_mut("SCAN_ALL_SOCKETS").context("the eBPF object has no map SCAN_ALL_SOCKETS")?;
     Array::<_, u32>::try_from(map)?.set(0, u32::from(all), 0)?;
     let mut holders = BytesMut::new();
     read(ebpf, LOOK, |part| holders.extend_from_slice(&part))
