@@ -21,7 +21,7 @@ use synfin::trace::{
     recording::{Frame, Reader},
     scan::ScanEnd,
 };
-use synfin_common::holder::HeldSocket;
+use synfin_common::holder::SocketHolder;
 use tempfile::TempDir;
 use zerocopy::IntoBytes;
 
@@ -78,10 +78,10 @@ fn everything(filter: Value) -> Vec<Frame> {
         cgroups: [(1, CgroupName { path, container: Some(container) })].into(),
         namespaces: [(4_026_532_001, "blue".into())].into(),
     };
-    let held = HeldSocket {
+    let held = SocketHolder {
         sock: 0xffff_8880_0000_1000,
         time: Tape::BEGIN,
-        born: 1,
+        start_time: 1,
         cgroup: 1,
         pid: 699,
         parent: 1,

@@ -463,7 +463,7 @@ fn ipv4_mapped_addresses_are_ipv4() {
         flags: Flags::IPV6,
         ..event::Step::default()
     };
-    let ends = event::Ends6 { local: mapped, remote: mapped };
+    let ends = event::AddressesV6 { local: mapped, remote: mapped };
     let record = [step.as_bytes(), ends.as_bytes()].concat();
     match &decoded(&Frame::Events(sized(&record).into()))[..] {
         [Input::Transition(transition)] => {

@@ -19,13 +19,13 @@ use synfin::{
 };
 use synfin_common::{
     event::{
-        Accepted, Closing, Ends4, Ends6, Flags, Kind, Opening, Reset, Step, TimeWaitChange,
-        TimeWaitEntry,
+        Accepted, AddressesV4, AddressesV6, Closing, Flags, Kind, Opening, Reset, Step,
+        TimeWaitChange, TimeWaitEntry,
     },
-    holder::HeldSocket,
-    port_count::Counted,
+    holder::SocketHolder,
+    port_count::PortEvent,
+    scan::{KIND_SOCKET, KIND_TIME_WAIT, ScanSocket, ScanTimeWait},
     state::TcpState,
-    survey::{KIND_SOCKET, KIND_TIME_WAIT, SurveySocket, SurveyTimeWait},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -176,10 +176,10 @@ impl<'a> Story<'a> {
         let place = self.number(0..SOCKETS as u64) as usize;
         let Socket { state, remains, .. } = self.sockets[place];
         let kind = match remains {
-            true => self.pick([Kind::TimeWaitTurn, Kind::TimeWaitExit]),
+            true => self.pick([Kind::FinWait2ToTimeWait, Kind::TimeWaitExit]),
             false => Kind::Accepted,
         };
-        self.sockets[place].remains &= kind == Kind::TimeWaitTurn;
+        self.sockets[place].remains &= kind == Kind::FinWait2ToTimeWait;
         self.told(kind, place, state, state)
     }
 
@@ -245,7 +245,7 @@ impl<'a> Story<'a> {
                 let (kind, time, sock) = (step.kind, step.time, step.sock);
                 as_bytes(&TimeWaitEntry { kind, substate, time, sock, ..self.any() })
             }
-            Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+            Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => {
                 let flags = Flags(if ipv6 { Flags::IPV6.0 } else { 0 });
                 let (kind, time) = (step.kind, step.time);
                 let ports = TimeWaitChange { local_port, remote_port, ..self.any() };
@@ -258,17 +258,17 @@ impl<'a> Story<'a> {
         };
         let has_ends = match kind {
             Kind::Step | Kind::Opening | Kind::Closing => true,
-            Kind::TimeWaitTurn | Kind::TimeWaitExit => true,
+            Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => true,
             Kind::ResetReceived | Kind::ResetSent | Kind::TimeWaitEntry | Kind::Accepted => false,
         };
         if has_ends {
             // Ends that differ from record to record make a socket another connection.
             let elsewhere = self.rarely();
             if ipv6 {
-                let ends = if elsewhere { self.any() } else { Ends6::default() };
+                let ends = if elsewhere { self.any() } else { AddressesV6::default() };
                 record.extend(ends.as_bytes());
             } else {
-                let ends = if elsewhere { self.any() } else { Ends4::default() };
+                let ends = if elsewhere { self.any() } else { AddressesV4::default() };
                 record.extend(ends.as_bytes());
             }
         }
@@ -293,14 +293,14 @@ impl<'a> Story<'a> {
                 _ => state.number(),
             };
             if state == TcpState::Close.number() {
-                findings.extend(as_bytes(&SurveyTimeWait {
+                findings.extend(as_bytes(&ScanTimeWait {
                     kind: KIND_TIME_WAIT,
                     local_port,
                     remote_port,
                     ..self.any()
                 }));
             } else if netns == self.walked || self.rarely() {
-                findings.extend(as_bytes(&SurveySocket {
+                findings.extend(as_bytes(&ScanSocket {
                     kind: KIND_SOCKET,
                     state,
                     time: self.now,
@@ -340,7 +340,7 @@ impl<'a> Story<'a> {
         let places = (0..SOCKETS).filter(|place| held >> place & 1 == 1);
         let looks = places.map(|place| {
             let (pid, parent) = (self.pick(PROCESSES), self.pick(PROCESSES));
-            let mut holder = HeldSocket { sock: sock(place), pid, parent, ..self.any() };
+            let mut holder = SocketHolder { sock: sock(place), pid, parent, ..self.any() };
             holder.cgroup = self.pick(CGROUPS);
             if !self.rarely() {
                 holder.time = self.now;
@@ -377,7 +377,7 @@ impl<'a> Story<'a> {
         let counted = self.rarely().then(|| PortCount {
             netns: self.pick(NAMESPACES),
             port: self.any(),
-            counted: self.pick([0, 1, 3, 9, Counted::COUNT as u16 - 1, u16::MAX]),
+            counted: self.pick([0, 1, 3, 9, PortEvent::COUNT as u16 - 1, u16::MAX]),
             count: self.any(),
         });
         let ports = counted.into_iter().collect();

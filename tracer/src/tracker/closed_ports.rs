@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
-use synfin_common::port_count::Counted;
+use synfin_common::port_count::PortEvent;
 
 use super::{
     Tracker,
@@ -43,7 +43,7 @@ impl Tracker {
     pub(super) fn record_port_counts(&mut self, counts: &[PortCount]) {
         for count in counts {
             let &PortCount { netns, port, counted, count } = count;
-            let Some(counted) = Counted::from_number(counted) else { continue };
+            let Some(counted) = PortEvent::from_number(counted) else { continue };
             if let Some(row) = self.row_of_port(netns, port, counted, count) {
                 self.ports.get_mut(row).interval.count_at_port(counted, count);
             }
@@ -55,7 +55,7 @@ impl Tracker {
         &mut self,
         netns: NetnsId,
         port: u16,
-        counted: Counted,
+        counted: PortEvent,
         count: u64,
     ) -> Option<RowId> {
         if !self.shows_port(netns, port) {
@@ -69,10 +69,10 @@ impl Tracker {
             self.namespaces.ephemeral_ports(netns).is_some_and(|ports| ports.contains(port));
         let is_worth_a_row = port != 0
             && match counted {
-                Counted::SynackRetransmit | Counted::SynQueue(_) => true,
+                PortEvent::SynackRetransmit | PortEvent::SynQueue(_) => true,
                 // Segments that come too late for a client's connection.
-                Counted::Reset(_) if is_ephemeral => false,
-                Counted::Reset(_) => self.closed_ports.add(netns, port, count),
+                PortEvent::Reset(_) if is_ephemeral => false,
+                PortEvent::Reset(_) => self.closed_ports.add(netns, port, count),
             };
         Some(if is_worth_a_row { self.row(key, false) } else { self.ports.other_row(Role::Server) })
     }

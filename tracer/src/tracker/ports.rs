@@ -8,7 +8,7 @@ use std::{
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 use synfin_common::{
-    port_count::{Counted, SynQueue},
+    port_count::{PortEvent, SynQueueEvent},
     reset::ResetReason,
     state::TcpState,
 };
@@ -93,7 +93,7 @@ pub struct Counters {
     pub accept_depth: LatencyHistogram,
     /// How long connections waited for accept(), microseconds.
     pub accept_wait: LatencyHistogram,
-    syn_queue: [u64; SynQueue::ALL.len()],
+    syn_queue: [u64; SynQueueEvent::ALL.len()],
     /// What listeners dropped, for whatever reason.
     pub listener_drops: u64,
     /// SYN-ACKs that were sent again.
@@ -152,7 +152,7 @@ impl Counters {
     }
 
     /// How often this befell a handshake in a listener's SYN queue, as far as the kernel shows it.
-    pub fn syn_queue(&self, what: SynQueue) -> u64 {
+    pub fn syn_queue(&self, what: SynQueueEvent) -> u64 {
         self.syn_queue[what as usize]
     }
 
@@ -169,11 +169,11 @@ impl Counters {
         }
     }
 
-    pub(super) fn count_at_port(&mut self, counted: Counted, count: u64) {
+    pub(super) fn count_at_port(&mut self, counted: PortEvent, count: u64) {
         let sum = match counted {
-            Counted::SynackRetransmit => &mut self.synack_retransmits,
-            Counted::Reset(reason) => &mut self.resets[reason as usize],
-            Counted::SynQueue(what) => &mut self.syn_queue[what as usize],
+            PortEvent::SynackRetransmit => &mut self.synack_retransmits,
+            PortEvent::Reset(reason) => &mut self.resets[reason as usize],
+            PortEvent::SynQueue(what) => &mut self.syn_queue[what as usize],
         };
         *sum = sum.saturating_add(count);
     }

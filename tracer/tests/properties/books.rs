@@ -24,7 +24,7 @@ use synfin::{
         RowSnapshot, Snapshot, Tables, Tracker,
     },
 };
-use synfin_common::{port_count::SynQueue, state::TcpState};
+use synfin_common::{port_count::SynQueueEvent, state::TcpState};
 
 /// What is followed over intervals: a row, or all of a role where rows without connection make room.
 type Account = (Role, Option<u16>);
@@ -335,7 +335,7 @@ fn sums(counters: &Counters) -> Sums {
     for cause in Unmeasured::ALL {
         sums.insert(cause.name().to_owned(), counters.unmeasured(cause));
     }
-    for what in SynQueue::ALL {
+    for what in SynQueueEvent::ALL {
         sums.insert(format!("{what:?}"), counters.syn_queue(what));
     }
     let mut durations = |name: &str, durations: &LatencyHistogram| {

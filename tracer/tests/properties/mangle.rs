@@ -15,7 +15,7 @@ use synfin::trace::{
 };
 use synfin_common::{
     event::{Flags, Kind},
-    port_count::Counted,
+    port_count::PortEvent,
     reset::ResetReason,
     state::TcpState,
 };
@@ -177,7 +177,7 @@ pub(crate) fn ephemeral_ports() -> impl Strategy<Value = EphemeralPorts> {
 }
 
 fn port_count() -> impl Strategy<Value = PortCount> {
-    let counted = prop_oneof![4 => 0..Counted::COUNT as u16, 1 => any::<u16>()];
+    let counted = prop_oneof![4 => 0..PortEvent::COUNT as u16, 1 => any::<u16>()];
     let count = prop_oneof![4 => 1..20u64, 1 => any::<u64>()];
     (netns(), any::<u16>(), counted, count).prop_map(|(netns, port, counted, count)| PortCount {
         netns,

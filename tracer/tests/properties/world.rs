@@ -28,7 +28,7 @@ use synfin::{
 };
 use synfin_common::{
     event::{Flags, Kind},
-    port_count::{Counted, SynQueue},
+    port_count::{PortEvent, SynQueueEvent},
     reset::ResetReason,
     state::TcpState,
 };
@@ -268,7 +268,7 @@ pub(crate) struct World {
     half_open: Vec<(NetnsId, u16)>,
     scan: Option<Walk>,
     /// What was counted at ports since the last tick.
-    counted: BTreeMap<(NetnsId, u16, SynQueue), u64>,
+    counted: BTreeMap<(NetnsId, u16, SynQueueEvent), u64>,
     counters: Counters,
     losing: u8,
     skipping: Option<bool>,
@@ -283,7 +283,7 @@ pub(crate) struct World {
     /// Handshakes that came to a listener.
     pub(crate) asked: u64,
     /// Handshakes to which something happened in a SYN queue.
-    pub(crate) in_syn_queue: BTreeMap<SynQueue, u64>,
+    pub(crate) in_syn_queue: BTreeMap<SynQueueEvent, u64>,
     /// How long those waited for accept() that it has taken.
     pub(crate) waits: LatencyHistogram,
     /// Ends that left a TIME_WAIT.
@@ -407,7 +407,7 @@ impl World {
 
     fn time_wait_changes(&mut self, place: usize, change: Change) {
         let kind = match change {
-            Change::Turns => Kind::TimeWaitTurn,
+            Change::Turns => Kind::FinWait2ToTimeWait,
             Change::Ends => Kind::TimeWaitExit,
         };
         self.report(kind, self.time_waits[place].told(self.now, change));
@@ -438,13 +438,13 @@ impl World {
                 if let Some(listener) = self.pick_listener(listener) {
                     self.asked += 1;
                     self.half_open.push(listener);
-                    self.count(listener, SynQueue::Entered);
+                    self.count(listener, SynQueueEvent::Entered);
                 }
             }
             Act::HandshakeEnds { which, expires } => {
                 if !self.half_open.is_empty() {
                     let of = self.half_open.swap_remove(which.index(self.half_open.len()));
-                    self.count(of, if *expires { SynQueue::Expired } else { SynQueue::Dropped });
+                    self.count(of, if *expires { SynQueueEvent::Expired } else { SynQueueEvent::Dropped });
                 }
             }
             Act::Accept { listener, peer, flags, by_cookie } => {
@@ -486,7 +486,7 @@ impl World {
     pub(crate) fn tick(&mut self) {
         let counted = std::mem::take(&mut self.counted).into_iter();
         let ports = counted.map(|((netns, port, what), count)| {
-            let counted = Counted::SynQueue(what).number();
+            let counted = PortEvent::SynQueue(what).number();
             PortCount { netns, port, counted, count }
         });
         let tick = Tick { time: self.now, counters: self.counters.clone(), ports: ports.collect() };
@@ -514,7 +514,7 @@ impl World {
     }
 
     /// Something befalls a handshake in a SYN queue.
-    fn count(&mut self, (netns, port): (NetnsId, u16), what: SynQueue) {
+    fn count(&mut self, (netns, port): (NetnsId, u16), what: SynQueueEvent) {
         *self.in_syn_queue.entry(what).or_default() += 1;
         if self.coverage.has(OptionalHook::SynQueue) {
             *self.counted.entry((netns, port, what)).or_default() += 1;
@@ -575,11 +575,11 @@ impl World {
         } else {
             self.asked += 1;
             if !by_cookie {
-                self.count((netns, port), SynQueue::Entered);
+                self.count((netns, port), SynQueueEvent::Entered);
             }
         }
         if !by_cookie {
-            self.count((netns, port), SynQueue::Completed);
+            self.count((netns, port), SynQueueEvent::Completed);
         }
         self.born(sock, netns, Role::Server, (local, remote));
         if let Some(socket) = self.sockets.get_mut(&sock) {
@@ -745,7 +745,7 @@ impl World {
     /// Says whether the record came through.
     fn report(&mut self, kind: Kind, record: Input) -> bool {
         let extra = match kind {
-            Kind::TimeWaitEntry | Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+            Kind::TimeWaitEntry | Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => {
                 Some(OptionalHook::TimeWait)
             }
             Kind::Accepted => Some(OptionalHook::AcceptWait),

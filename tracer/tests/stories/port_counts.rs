@@ -20,7 +20,7 @@ use synfin::{
     tracker::{Common, Counters, Limits},
 };
 use synfin_common::{
-    port_count::{Counted, SynQueue},
+    port_count::{PortEvent, SynQueueEvent},
     reset::ResetReason::{self, *},
     state::TcpState::*,
 };
@@ -28,15 +28,15 @@ use synfin_common::{
 use crate::story::{ELSEWHERE, HERE, Sock, Story};
 
 fn resets(netns: NetnsId, port: u16, reason: ResetReason, count: u64) -> PortCount {
-    PortCount { netns, port, counted: Counted::Reset(reason).number(), count }
+    PortCount { netns, port, counted: PortEvent::Reset(reason).number(), count }
 }
 
 fn synacks(port: u16, count: u64) -> PortCount {
-    PortCount { netns: HERE, port, counted: Counted::SynackRetransmit.number(), count }
+    PortCount { netns: HERE, port, counted: PortEvent::SynackRetransmit.number(), count }
 }
 
-fn in_syn_queue(port: u16, what: SynQueue, count: u64) -> PortCount {
-    PortCount { netns: HERE, port, counted: Counted::SynQueue(what).number(), count }
+fn in_syn_queue(port: u16, what: SynQueueEvent, count: u64) -> PortCount {
+    PortCount { netns: HERE, port, counted: PortEvent::SynQueue(what).number(), count }
 }
 
 /// A figure of a server's port, as it is written.
@@ -193,7 +193,7 @@ fn filters_leave_out_what_is_counted_elsewhere() {
 #[test]
 fn a_reader_that_does_not_know_what_is_counted_leaves_it_out() {
     let mut story = Story::after_walks();
-    let unknown = PortCount { netns: HERE, port: 80, counted: Counted::COUNT as u16, count: 5 };
+    let unknown = PortCount { netns: HERE, port: 80, counted: PortEvent::COUNT as u16, count: 5 };
     story.counts(&[unknown, PortCount { counted: u16::MAX, ..unknown }]);
     assert!(story.tracker.take_snapshot().rows(By::Port).is_empty());
 }
@@ -211,7 +211,7 @@ fn counts_do_not_overflow() {
 
 #[test]
 fn a_port_to_which_only_syns_come_has_a_row() {
-    for what in SynQueue::ALL {
+    for what in SynQueueEvent::ALL {
         let mut story = Story::after_walks();
         story.counts(&[in_syn_queue(80, what, 3), in_syn_queue(81, what, 1)]);
         let figure = |counters: &Counters| counters.syn_queue(what);
@@ -222,7 +222,7 @@ fn a_port_to_which_only_syns_come_has_a_row() {
 
 #[test]
 fn a_servers_attempts_are_the_handshakes_that_came_to_it() {
-    use SynQueue::{Completed, Dropped, Entered, Expired};
+    use SynQueueEvent::{Completed, Dropped, Entered, Expired};
     let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
     let counts = [(Entered, 5), (Completed, 2), (Dropped, 1), (Expired, 1)];
     let mut story = Story::after_walks().exact();

@@ -7,8 +7,8 @@ use synfin::trace::event::{
 };
 use synfin_common::{
     event::{self, Flags, Kind},
+    scan::{self, FASTREUSE_UNKNOWN},
     state::TcpState,
-    survey::{self, FASTREUSE_UNKNOWN},
 };
 use zerocopy::IntoBytes;
 
@@ -109,7 +109,7 @@ fn time_wait_entry(entry: &TimeWaitEntry) -> Vec<u8> {
 
 fn time_wait_change(change: &TimeWaitChange) -> Vec<u8> {
     let &TimeWaitChange { time, netns, local, remote, is_gone } = change;
-    let kind = if is_gone { Kind::TimeWaitExit } else { Kind::TimeWaitTurn };
+    let kind = if is_gone { Kind::TimeWaitExit } else { Kind::FinWait2ToTimeWait };
     let ipv6 = local.is_ipv6();
     let change = event::TimeWaitChange {
         kind: kind as u8,
@@ -137,8 +137,8 @@ fn finding(input: &Input) -> Vec<u8> {
         Some(false) => 0,
     };
     match input {
-        Input::ScannedSocket(socket) => survey::SurveySocket {
-            kind: survey::KIND_SOCKET,
+        Input::ScannedSocket(socket) => scan::ScanSocket {
+            kind: scan::KIND_SOCKET,
             state: socket.state.number(),
             fastreuse: fastreuse(socket.port_by_connect),
             retransmits: socket.retransmits,
@@ -158,8 +158,8 @@ fn finding(input: &Input) -> Vec<u8> {
         }
         .as_bytes()
         .to_vec(),
-        Input::ScannedTimeWait(time_wait) => survey::SurveyTimeWait {
-            kind: survey::KIND_TIME_WAIT,
+        Input::ScannedTimeWait(time_wait) => scan::ScanTimeWait {
+            kind: scan::KIND_TIME_WAIT,
             substate: if time_wait.fin_wait2 { TcpState::FinWait2 } else { TcpState::TimeWait }
                 .number(),
             fastreuse: fastreuse(time_wait.port_by_connect),

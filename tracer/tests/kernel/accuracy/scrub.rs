@@ -17,8 +17,8 @@ use synfin::trace::{
 };
 use synfin_common::{
     event::{Accepted, Kind, Opening, Reset, Step, TimeWaitChange, TimeWaitEntry},
-    holder::HeldSocket,
-    survey::{self, SurveySocket, SurveyTimeWait},
+    holder::SocketHolder,
+    scan::{self, ScanSocket, ScanTimeWait},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -180,7 +180,7 @@ impl Scrubber {
                 accepted.time = self.time(accepted.time);
                 accepted.sock = self.socket(accepted.sock);
             }),
-            Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+            Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => {
                 change(record, |it: &mut TimeWaitChange| {
                     it.time = self.time(it.time);
                     it.netns = self.namespaces[&it.netns];
@@ -208,15 +208,15 @@ impl Scrubber {
         let mut rest = &mut scrubbed[..];
         while let Some(&kind) = rest.first() {
             let length = match kind {
-                survey::KIND_SOCKET => {
-                    change(rest, |socket: &mut SurveySocket| {
+                scan::KIND_SOCKET => {
+                    change(rest, |socket: &mut ScanSocket| {
                         socket.time = self.time(socket.time);
                         socket.sock = self.socket(socket.sock);
                         socket.cgroup = 0;
                     });
-                    size_of::<SurveySocket>()
+                    size_of::<ScanSocket>()
                 }
-                survey::KIND_TIME_WAIT => size_of::<SurveyTimeWait>(),
+                scan::KIND_TIME_WAIT => size_of::<ScanTimeWait>(),
                 other => panic!("a scan has nothing of kind {other}"),
             };
             rest = &mut rest[length..];
@@ -227,17 +227,17 @@ impl Scrubber {
     /// Keeps only holders of the recording's sockets; all processes were scanned.
     fn held(&mut self, held: &[u8]) -> Vec<u8> {
         let mut scrubbed = held.to_vec();
-        let records = scrubbed.chunks_exact_mut(size_of::<HeldSocket>());
+        let records = scrubbed.chunks_exact_mut(size_of::<SocketHolder>());
         let mut kept = Vec::new();
         for record in records {
-            let (holder, _) = HeldSocket::read_from_prefix(record).expect("a holder");
+            let (holder, _) = SocketHolder::read_from_prefix(record).expect("a holder");
             if !self.known.contains(&holder.sock) {
                 continue;
             }
-            change(record, |holder: &mut HeldSocket| {
+            change(record, |holder: &mut SocketHolder| {
                 holder.sock = self.socket(holder.sock);
                 holder.time = self.time(holder.time);
-                holder.born = self.time(holder.born);
+                holder.start_time = self.time(holder.start_time);
                 holder.cgroup = 0;
                 holder.pid = self.process(holder.pid);
                 holder.parent = self.process(holder.parent);

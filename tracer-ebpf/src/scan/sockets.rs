@@ -1,6 +1,6 @@
-//! `iter/tcp`: a walk over all sockets of the network namespace that the iterator was made in.
+//! `iter/tcp`: scans all TCP sockets of the network namespace in which the iterator was created.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::transmute};
 
 use aya_ebpf::{
     bindings::seq_file,
@@ -11,16 +11,16 @@ use aya_ebpf::{
 };
 use synfin_common::{
     event::Flags,
+    scan::{FASTREUSE_UNKNOWN, KIND_SOCKET, KIND_TIME_WAIT, ScanSocket, ScanTimeWait},
     state::TcpState,
-    survey::{FASTREUSE_UNKNOWN, KIND_SOCKET, KIND_TIME_WAIT, SurveySocket, SurveyTimeWait},
 };
 
-use crate::{
-    iterate::{Meta, write},
-    sock::{CommonSock, HalfOpenSock, TcpSock, TimeWaitSock},
-};
+use super::{Meta, write};
+use crate::sock::{CommonSock, RequestSock, TcpSock, TimeWaitSock};
 
 const LISTEN: u8 = TcpState::Listen.number();
+const TIME_WAIT: u8 = TcpState::TimeWait.number();
+const NEW_SYN_RECV: u8 = TcpState::NewSynRecv.number();
 
 /// `struct bpf_iter__tcp`.
 #[repr(C)]
@@ -29,29 +29,26 @@ struct Context {
     sock: *const c_void,
 }
 
-/// Called once per socket, and once without one at the end.
+/// The kernel calls it once per socket, and once without a socket at the end.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-fn survey(context: *const Context) -> i32 {
-    // SAFETY: the kernel passes this structure; the verifier types its pointers.
+fn scan_sockets(context: *const Context) -> i32 {
+    // SAFETY: the kernel passes this structure; the verifier knows the types of its pointers.
     let (seq, sock) = unsafe { ((*(*context).meta).seq, (*context).sock) };
     if sock.is_null() {
         return 0;
     }
-    let common = CommonSock::new(sock);
-    const TIME_WAIT: u8 = TcpState::TimeWait.number();
-    const NEW_SYN_RECV: u8 = TcpState::NewSynRecv.number();
-    match common.state() {
-        TIME_WAIT => time_wait(seq, sock),
-        NEW_SYN_RECV => half_open(seq, sock),
-        _ => full(seq, sock),
+    match CommonSock::new(sock).state() {
+        TIME_WAIT => write_time_wait(seq, sock),
+        NEW_SYN_RECV => write_request(seq, sock),
+        _ => write_full(seq, sock),
     }
     0
 }
 
 #[inline(always)]
-fn time_wait(seq: *mut seq_file, sock: *const c_void) {
-    // SAFETY: typed by the verifier.
+fn write_time_wait(seq: *mut seq_file, sock: *const c_void) {
+    // SAFETY: the verifier knows the type of `sock`.
     let typed = unsafe { bpf_skc_to_tcp_timewait_sock(sock.cast_mut()) };
     if typed.is_null() {
         return;
@@ -61,7 +58,7 @@ fn time_wait(seq: *mut seq_file, sock: *const c_void) {
     let addresses = common.addresses();
     write(
         seq,
-        &SurveyTimeWait {
+        &ScanTimeWait {
             kind: KIND_TIME_WAIT,
             substate: time_wait.substate(),
             fastreuse: time_wait.fastreuse().unwrap_or(FASTREUSE_UNKNOWN),
@@ -77,23 +74,23 @@ fn time_wait(seq: *mut seq_file, sock: *const c_void) {
 }
 
 #[inline(always)]
-fn half_open(seq: *mut seq_file, sock: *const c_void) {
-    // SAFETY: typed by the verifier.
+fn write_request(seq: *mut seq_file, sock: *const c_void) {
+    // SAFETY: the verifier knows the type of `sock`.
     let typed = unsafe { bpf_skc_to_tcp_request_sock(sock.cast_mut()) };
     if typed.is_null() {
         return;
     }
-    let mut record = common_part(CommonSock::new(typed.cast()));
-    record.retransmits = HalfOpenSock::new(typed.cast()).retransmits();
+    let mut record = common_fields(CommonSock::new(typed.cast()));
+    record.retransmits = RequestSock::new(typed.cast()).retransmits();
     write(seq, &record);
 }
 
 #[inline(always)]
-fn full(seq: *mut seq_file, sock: *const c_void) {
+fn write_full(seq: *mut seq_file, sock: *const c_void) {
     let Some(sock) = TcpSock::new(sock) else {
         return;
     };
-    let mut record = common_part(sock.common());
+    let mut record = common_fields(sock.common());
     record.fastreuse = sock.fastreuse().unwrap_or(FASTREUSE_UNKNOWN);
     record.retransmits = sock.retransmits();
     record.flags = record.flags.with(sock.flags());
@@ -109,10 +106,11 @@ fn full(seq: *mut seq_file, sock: *const c_void) {
     write(seq, &record);
 }
 
+/// A record with the fields that every kind of socket has.
 #[inline(always)]
-fn common_part(common: CommonSock) -> SurveySocket {
+fn common_fields(common: CommonSock) -> ScanSocket {
     let addresses = common.addresses();
-    SurveySocket {
+    ScanSocket {
         kind: KIND_SOCKET,
         state: common.state(),
         fastreuse: FASTREUSE_UNKNOWN,
@@ -125,12 +123,12 @@ fn common_part(common: CommonSock) -> SurveySocket {
         local_addr: bytes(addresses.local),
         remote_addr: bytes(addresses.remote),
         idle_ms: u32::MAX,
-        ..SurveySocket::default()
+        ..ScanSocket::default()
     }
 }
 
 #[inline(always)]
 fn bytes(address: [u64; 2]) -> [u8; 16] {
-    // SAFETY: both are 16 plain bytes.
-    unsafe { core::mem::transmute(address) }
+    // SAFETY: both types are 16 plain bytes.
+    unsafe { transmute(address) }
 }

@@ -1,25 +1,24 @@
-//! What the kernel side saw and did not hand over, counted per CPU.
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+//! Counts of the records that the kernel side has seen, lost and filtered.
 
 use crate::event::Kind;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// One CPU's count of records, indexed by [`Kind`].
+/// Counts of records on one CPU, indexed by [`Kind`].
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
-pub struct Tally {
-    /// Records that a hook wanted to write.
+pub struct EventCounts {
+    /// Records that a hook had to write.
     pub seen: [u64; Kind::COUNT],
-    /// Of these, records for which the ring buffer had no room.
+    /// Those of them that were lost because the ring buffer was full.
     pub lost: [u64; Kind::COUNT],
-    /// Of these, records of sockets that the filter excludes.
+    /// Those of them that were not written because the filter excludes their sockets.
     pub filtered: [u64; Kind::COUNT],
 }
 
-impl Tally {
-    /// Adds another CPU's counts.
+impl EventCounts {
+    /// Adds the counts of another CPU.
     pub fn add(&mut self, other: &Self) {
         let Self { seen, lost, filtered } = self;
         for (sums, counts) in [(seen, other.seen), (lost, other.lost), (filtered, other.filtered)] {
