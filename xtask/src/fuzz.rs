@@ -19,7 +19,7 @@ use xshell::cmd;
 
 use crate::{
     packages,
-    test::Summary,
+    summary::Summary,
     workspace::{Workspace, find_program, say},
 };
 
@@ -39,7 +39,7 @@ const RUSTFLAGS: [&str; 5] = [
 ];
 
 /// As much of every target as a test run has time for.
-const BRIEFLY: Duration = Duration::from_secs(5);
+const BRIEF_TIME: Duration = Duration::from_secs(5);
 /// How long a finding may be made smaller.
 const MINIMIZE_SECONDS: u64 = 20;
 /// No input takes this long.
@@ -70,13 +70,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
 }
 
 /// Every target for a few seconds: part of the test run.
-pub(crate) fn briefly(workspace: &Workspace) -> anyhow::Result<Summary> {
+pub(crate) fn brief(workspace: &Workspace) -> anyhow::Result<Summary> {
     let targets = targets(&workspace.root)?;
     if let Err(error) = provide_compiler(workspace) {
         say(format!("SKIPPED: the fuzz targets were NOT run.\n{error:#}"));
         return Ok(Summary { skipped: targets.len() as u64, ..Summary::default() });
     }
-    Fuzzer::build(workspace)?.fuzz_all(&targets, BRIEFLY)
+    Fuzzer::build(workspace)?.fuzz_all(&targets, BRIEF_TIME)
 }
 
 fn provide_compiler(workspace: &Workspace) -> anyhow::Result<()> {

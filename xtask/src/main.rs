@@ -16,6 +16,7 @@ mod root;
 mod run;
 mod rustc;
 mod soak;
+mod summary;
 mod test;
 mod tidy;
 mod toolchain;
@@ -90,9 +91,6 @@ struct SynfinArgs {
 fn main() -> ExitCode {
     if rustc::is_wrapped() {
         return rustc::become_it();
-    }
-    if let Some(code) = vm::guest::play_part() {
-        return code;
     }
     match execute(Command::parse()) {
         Ok(code) => code,

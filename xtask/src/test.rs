@@ -2,17 +2,19 @@
 
 use std::{
     ffi::OsString,
-    fmt, fs,
+    fs,
     io::{self, Read, Write},
-    iter::Sum,
     process::{Command, ExitCode, Stdio},
 };
 
+use anyhow::Context as _;
+
 use crate::{
-    ebpf, fuzz, manifest, packages, python, root, tidy, vm,
+    ebpf, fuzz, manifest, packages, python, root,
+    summary::Summary,
+    tidy, vm,
     workspace::{Workspace, find_program, say},
 };
-use anyhow::Context as _;
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
@@ -58,10 +60,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         say(format!("no test failed, but cargo test did ({status}): see its error above"));
     }
     if options.args.is_empty() && !options.no_fuzz {
-        summaries.push(fuzz::briefly(workspace)?);
+        summaries.push(fuzz::brief(workspace)?);
     }
     if options.args.is_empty() && !options.no_vm {
-        summaries.push(vm::briefly(workspace)?);
+        summaries.push(vm::brief(workspace)?);
     }
     let skipped = fs::read_to_string(&skipped)?;
     print!("{skipped}");
@@ -120,54 +122,6 @@ fn pass_on(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>>
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Summary {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    pub(crate) skipped: u64,
-}
-
-impl Summary {
-    /// Of a line like `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`.
-    fn parse(line: &str) -> Option<Self> {
-        let (_verdict, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
-        let count = |name: &str| {
-            let mut counts = counts.split("; ").filter_map(|count| count.split_once(' '));
-            counts.find(|(_, what)| *what == name)?.0.parse().ok()
-        };
-        Some(Self {
-            passed: count("passed")?,
-            failed: count("failed")?,
-            skipped: count("ignored")?,
-        })
-    }
-}
-
-impl Summary {
-    /// The same with so many skipped that were counted as passed.
-    fn with_skipped(self, skipped: u64) -> Self {
-        let passed = self.passed.saturating_sub(skipped);
-        Self { passed, skipped: self.skipped + skipped, ..self }
-    }
-}
-
-impl Sum for Summary {
-    fn sum<I: Iterator<Item = Self>>(summaries: I) -> Self {
-        summaries.fold(Self::default(), |sum, one| Self {
-            passed: sum.passed + one.passed,
-            failed: sum.failed + one.failed,
-            skipped: sum.skipped + one.skipped,
-        })
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, failed, skipped } = self;
-        write!(f, "total: {passed} passed, {failed} failed, {skipped} skipped")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,8 +140,6 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out;
         let total: Summary = pass_on(OUTPUT.as_bytes(), &mut shown).unwrap().into_iter().sum();
         assert_eq!(shown, OUTPUT.as_bytes());
         assert_eq!(total, Summary { passed: 12, failed: 2, skipped: 1 });
-        assert_eq!(total.to_string(), "total: 12 passed, 2 failed, 1 skipped");
-        assert_eq!(total.with_skipped(3), Summary { passed: 9, failed: 2, skipped: 4 });
     }
 
     #[test]
@@ -200,12 +152,5 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out;
         }
         let output = OneByteAtATime(OUTPUT.as_bytes());
         assert_eq!(pass_on(output, &mut io::sink()).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn what_only_looks_like_a_summary_is_none() {
-        for line in ["test result: ok", "a test result: ok. 1 passed; 0 failed; 0 ignored", ""] {
-            assert_eq!(Summary::parse(line), None, "{line:?}");
-        }
     }
 }
