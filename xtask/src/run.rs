@@ -16,20 +16,19 @@ pub(crate) struct Options {
     /// Build without optimisation
     #[arg(long)]
     debug: bool,
-    /// What synfin is called with
+    /// Arguments for synfin
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
 
 impl Options {
-    /// `synfin COMMAND… ARGS…`, optimised, with the committed objects.
-    pub(crate) fn of_command(command: &[&str], args: Vec<OsString>) -> Self {
-        let args = command.iter().map(OsString::from).chain(args).collect();
+    /// `synfin ARGS…`, optimised, with the committed objects.
+    pub(crate) fn with_args(args: Vec<OsString>) -> Self {
         Self { fresh_ebpf: false, debug: false, args }
     }
 }
 
-/// Comes back only if it could not start `synfin`, whose exit code and signals are then ours.
+/// Replaces this process by `synfin`, so returns only if that fails.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let profile = if options.debug { "dev" } else { "release" };
     let mut build = workspace.cargo().args(["build", "--package", "synfin", "--profile", profile]);
