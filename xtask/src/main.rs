@@ -4,6 +4,7 @@
 mod accuracy;
 mod bench;
 mod ci;
+mod deny;
 mod docs;
 mod ebpf;
 mod fuzz;
@@ -44,6 +45,8 @@ enum Command {
     Lint,
     /// Check rules for the sources that neither rustc nor clippy knows
     Tidy,
+    /// Check the licences, versions, sources and advisories of all dependencies
+    Deny,
     /// Run every check that a change has to pass: lint, tidy and test
     Ci,
     /// Measure synfin's overhead and limits, and write docs/performance.md
@@ -99,6 +102,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Lint => lint::run(&workspace)?,
         Command::Tidy => tidy::run(&workspace)?,
+        Command::Deny => deny::run(&workspace)?,
         Command::Ci => return ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options)?,
         Command::Docs(options) => docs::run(&workspace, &options)?,

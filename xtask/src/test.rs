@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    ebpf, fuzz, manifest, packages, python, root,
+    deny, ebpf, fuzz, manifest, packages, python, root,
     summary::Summary,
     tidy, vm,
     workspace::{Workspace, find_program, say},
@@ -40,6 +40,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         ebpf::check(workspace)?;
     }
     provide_programs(workspace);
+    deny::check_offline(workspace)?;
 
     // All test programs run even if one fails: the sum is to be over all of them.
     let test =
@@ -85,8 +86,7 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("prometheus", "prometheus"),
 ];
 
-/// Installs what is missing of them, and what Python's index has; where that cannot be, the tests that
-/// need one fail by name.
+/// Installs what is missing. If that fails, the tests that need a program fail by name.
 fn provide_programs(workspace: &Workspace) {
     let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
