@@ -1,9 +1,9 @@
-//! `cargo xtask docs`: writes what is said about synfin from its code. A test of the package knows
-//! what that is, so that `cargo xtask test` notices what is out of date.
+//! `cargo xtask docs`: generates the parts of the documentation that follow from the code. A test does
+//! it, so that `cargo xtask test` notices what is out of date.
 
 use crate::workspace::Workspace;
 
-/// The kernel tests that draw them.
+/// The kernel tests that draw the pictures.
 const PICTURES: [&str; 2] = [
     "screen::pictures_are_drawn_of_real_traffic",
     "prometheus::dashboard::every_panel_of_the_dashboard_shows_real_traffic",
@@ -11,10 +11,10 @@ const PICTURES: [&str; 2] = [
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Write nothing; fail if something is not as the code says
+    /// Write nothing; fail if something is out of date
     #[arg(long)]
     check: bool,
-    /// Draw the pictures anew too, of real traffic in namespaces of its own; as root
+    /// Also draw the pictures, of real traffic in network namespaces (as root)
     #[arg(long, conflicts_with = "check")]
     pictures: bool,
 }

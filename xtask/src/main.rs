@@ -83,7 +83,7 @@ const SYNFIN_COMMANDS: [&str; 11] = [
 
 fn main() -> ExitCode {
     if rustc::is_wrapped() {
-        return rustc::become_it();
+        return rustc::exec();
     }
     match execute(Command::parse()) {
         Ok(code) => code,

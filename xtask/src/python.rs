@@ -41,7 +41,7 @@ fn install(sh: &Shell, folder: &Path) -> anyhow::Result<()> {
     cmd!(sh, "{python} -m pip install --quiet --disable-pip-version-check {PACKAGES...}")
         .quiet()
         .run()?;
-    // The collector's package has its program beside its modules.
+    // The collector's package has its program among its modules.
     let modules = cmd!(sh, "{python} -c")
         .arg("import sysconfig; print(sysconfig.get_path('platlib'))")
         .quiet()

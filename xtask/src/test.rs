@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, kernel tests included, and one sum of them all.
+//! `cargo xtask test`: runs all tests, kernel tests included, and adds up their results.
 
 use std::{
     ffi::OsString,
@@ -21,13 +21,13 @@ pub(crate) struct Options {
     /// Do not rebuild the kernel side to compare it with the committed objects
     #[arg(long)]
     no_rebuild: bool,
-    /// Do not run the fuzz targets; nor are they run if ARGS are given
+    /// Do not run the fuzz targets (ARGS imply this)
     #[arg(long)]
     no_fuzz: bool,
-    /// Do not run the kernel tests on other kernels; nor are they run there if ARGS are given
+    /// Do not run the kernel tests on other kernels (ARGS imply this)
     #[arg(long)]
     no_vm: bool,
-    /// What the test programs are called with, as after `cargo test --`
+    /// Arguments for the test programs, as after `cargo test --`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
@@ -42,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     provide_programs(workspace);
     deny::check_offline(workspace)?;
 
-    // All test programs run even if one fails: the sum is to be over all of them.
+    // All test programs run even if one fails, so that the total covers all of them.
     let test =
         workspace.cargo().args(["test", "--workspace", "--profile", "testing", "--no-fail-fast"]);
     let test = test.args(root::cargo_options("the kernel tests")?);
@@ -74,10 +74,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where tests say that they cannot be tried here; the harness counts them as passed.
+/// The file in which tests note that they cannot run here; the harness counts them as passed.
 const SKIPPED: &str = "target/skipped-tests";
 
-/// Programs that tests call, and the Debian packages that have them.
+/// Programs that tests call, and their Debian packages.
 const PROGRAMS: [(&str, &str); 5] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -99,7 +99,7 @@ fn provide_programs(workspace: &Workspace) {
     }
 }
 
-/// Passes on what the test programs print, as they print it, and returns their summaries.
+/// Copies the output of the test programs as they print it, and returns their summaries.
 fn pass_on(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>> {
     let mut summaries = Vec::new();
     let mut line = Vec::new();
