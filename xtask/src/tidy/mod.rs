@@ -32,8 +32,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn check(files: &[SourceFile]) -> anyhow::Result<Vec<Violation>> {
     let modules = Modules::parse(files)?;
-    let rules = [files::check(files), layers::check(files, &modules), circles::check(&modules)];
-    Ok(rules.concat())
+    Ok([files::check(files), layers::check(files, &modules), circles::check(&modules)].concat())
 }
 
 /// A text file of the repository.
