@@ -60,6 +60,18 @@ fn every_reason_has_a_row() {
     assert_eq!(missing, []);
 }
 
+#[test]
+fn every_cause_of_an_unmeasured_handshake_has_a_row() {
+    let rows = handshakes();
+    let has_row = |cause| {
+        let unmeasured = Some(Handshake::Unmeasured(cause));
+        rows.iter().any(|row| row.expected.handshake == unmeasured)
+    };
+    for cause in Unmeasured::ALL {
+        assert!(has_row(cause), "no row with {cause:?}");
+    }
+}
+
 /// Attempts that never become a connection.
 fn failures() -> Vec<Row> {
     vec![

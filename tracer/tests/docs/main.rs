@@ -1,5 +1,5 @@
-//! What is written about synfin, from synfin itself: commands, figures, reasons, exit codes, JSON
-//! schemas, manual pages and completions. `UPDATE_DOCS=1`, which `cargo xtask docs` sets, writes
+//! What is written about synfin, from synfin itself: commands, figures, reasons, exit codes and JSON
+//! schemas. `UPDATE_DOCS=1`, which `cargo xtask docs` sets, writes
 //! it anew.
 
 mod columns;
@@ -11,7 +11,6 @@ mod reasons;
 #[path = "../schema/mod.rs"]
 mod schema;
 mod schemas;
-mod shell;
 mod versions;
 
 use std::{
@@ -20,8 +19,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Folders in which everything is generated.
-const FOLDERS: [&str; 3] = ["docs/schema", "docs/man", "docs/completions"];
+/// The folder in which everything is generated.
+const FOLDER: &str = "docs/schema";
 
 #[test]
 fn docs_say_what_the_code_says() {
@@ -50,7 +49,7 @@ fn docs_say_what_the_code_says() {
             wrong.push(format!("{} differs from line {} on", file.display(), same + 1));
         }
     }
-    for file in FOLDERS.iter().flat_map(|folder| files_in(&root, folder.as_ref())) {
+    for file in files_in(&root, FOLDER.as_ref()) {
         if files.contains_key(&file) {
             continue;
         }
@@ -85,8 +84,6 @@ fn generated(read: impl Fn(&str) -> String) -> BTreeMap<PathBuf, String> {
     .map(|(file, text)| (file.into(), text))
     .into();
     files.extend(schemas::all());
-    files.extend(shell::manual_pages());
-    files.extend(shell::completions());
     files
 }
 

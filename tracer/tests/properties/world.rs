@@ -444,7 +444,10 @@ impl World {
             Act::HandshakeEnds { which, expires } => {
                 if !self.half_open.is_empty() {
                     let of = self.half_open.swap_remove(which.index(self.half_open.len()));
-                    self.count(of, if *expires { SynQueueEvent::Expired } else { SynQueueEvent::Dropped });
+                    self.count(
+                        of,
+                        if *expires { SynQueueEvent::Expired } else { SynQueueEvent::Dropped },
+                    );
                 }
             }
             Act::Accept { listener, peer, flags, by_cookie } => {
