@@ -1,12 +1,5 @@
 //! What each stage takes that needs no kernel: decoder, tracker, distributions, reports.
 
-#[allow(dead_code, reason = "tests need more of it")]
-#[path = "../tests/tape/mod.rs"]
-mod tape;
-#[allow(dead_code, reason = "tests need more of it")]
-#[path = "../tests/wire/mod.rs"]
-mod wire;
-
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -18,33 +11,33 @@ use synfin::{
 };
 use synfin_common::{event::Flags, state::TcpState::*};
 
-use tape::{Sock, Tape};
+use synfin_testkit::{RecordedKernel, Socket};
 
 const CONNECTIONS: u64 = 10_000;
 const TIME_WAITS: u32 = 100_000;
 
 /// Whole lives of a client and a server, ten transitions each time, from few clients to few ports.
 fn lives() -> Vec<Frame> {
-    let mut tape = Tape::begin();
+    let mut kernel = RecordedKernel::begin();
     for number in 0..CONNECTIONS {
         let client = format!("192.0.2.{}:{}", number % 16, 32_768 + number % 28_000);
         let server = format!("198.51.100.1:{}", 443 + number % 4);
         let (theirs, ours) = (2 * number, 2 * number + 1);
         let (client, server) =
-            (Sock::new(theirs, &client, &server), Sock::new(ours, &server, &client));
-        tape.at(number / 10).birth(client, (Close, SynSent), Some((700, b"curl")));
-        tape.birth(server, (Listen, SynRecv), None);
-        tape.established(client, SynSent, 250, 0, Flags(0));
-        tape.established(server, SynRecv, 250, 0, Flags(0));
-        tape.step(client, (Established, FinWait1));
-        tape.step(server, (Established, CloseWait));
-        tape.step(client, (FinWait1, FinWait2));
-        tape.step(server, (CloseWait, LastAck));
-        tape.end(client, FinWait2, |end| end.flags = Flags::FIN_RECEIVED);
-        tape.end(server, LastAck, |end| end.flags = Flags::FIN_RECEIVED);
+            (Socket::between(theirs, &client, &server), Socket::between(ours, &server, &client));
+        kernel.at(number / 10).opens(client, (Close, SynSent), Some((700, b"curl")));
+        kernel.opens(server, (Listen, SynRecv), None);
+        kernel.establishes(client, SynSent, 250, 0, Flags(0));
+        kernel.establishes(server, SynRecv, 250, 0, Flags(0));
+        kernel.moves(client, (Established, FinWait1));
+        kernel.moves(server, (Established, CloseWait));
+        kernel.moves(client, (FinWait1, FinWait2));
+        kernel.moves(server, (CloseWait, LastAck));
+        kernel.closes_with(client, FinWait2, |end| end.flags = Flags::FIN_RECEIVED);
+        kernel.closes_with(server, LastAck, |end| end.flags = Flags::FIN_RECEIVED);
     }
-    tape.hand_over();
-    tape.frames
+    kernel.end_batch();
+    kernel.into_frames()
 }
 
 fn time_waits() -> Vec<Frame> {
@@ -57,13 +50,13 @@ fn time_waits() -> Vec<Frame> {
             remaining_ms: 30_000,
         })
     });
-    let mut tape = Tape::begin();
-    tape.walk(&met.collect::<Vec<_>>());
-    tape.frames
+    let mut kernel = RecordedKernel::begin();
+    kernel.scan_host(met);
+    kernel.into_frames()
 }
 
 fn tracker() -> Tracker {
-    Tracker::new(Limits::default(), Tape::BEGIN)
+    Tracker::new(Limits::default(), RecordedKernel::BEGIN)
 }
 
 fn tell(tracker: &mut Tracker, frames: &[Frame]) {

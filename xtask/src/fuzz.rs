@@ -24,7 +24,8 @@ use crate::{
 };
 
 const PACKAGE: &str = "tracer/fuzz";
-/// What made a target fail, in a folder of its name; replayed by `tracer/tests/regressions.rs`.
+/// What made a target fail, in a folder of its name; replayed by
+/// `tracer/tests/formats/fuzz.rs`.
 const REGRESSIONS: &str = "tracer/fuzz/regressions";
 /// Apart from the workspace's, whose builds are not instrumented. Holds the corpora as well.
 const TARGET_DIR: &str = "target/fuzz";
@@ -155,7 +156,7 @@ impl<'a> Fuzzer<'a> {
                     println!("fuzz target {target} ... FAILED\n{said}");
                     println!(
                         "The input is kept: {}\nTo see it fail: \
-                         cargo test -p synfin --test regressions\n\
+                         cargo test -p synfin --test formats fuzz::\n\
                          Commit it together with what puts it right.",
                         kept.display()
                     );

@@ -1,6 +1,6 @@
 //! What is fuzzed. A target takes any bytes and panics if something does not hold for them:
-//! libFuzzer runs it over what it makes up (`cargo xtask fuzz`), and `tracer/tests/regressions.rs`
-//! over the seeds and over all that was ever found.
+//! libFuzzer runs it over what it makes up (`cargo xtask fuzz`), and
+//! `tracer/tests/formats/fuzz.rs` over the seeds and over all that was ever found.
 
 pub mod decode;
 pub mod recording;
@@ -8,10 +8,6 @@ pub mod render;
 mod seeds;
 mod story;
 pub mod tracker;
-
-#[expect(dead_code, reason = "the property tests ask it for more")]
-#[path = "../../tests/properties/books.rs"]
-mod books;
 
 /// A function for libFuzzer.
 pub struct Target {

@@ -3,10 +3,12 @@
 
 use synfin::{
     decode::decode,
-    recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+    recording::{Frame, MAGIC, Reader, RecordingError},
     sight::Sight,
     tracker::{By, Limits, Tracker},
 };
+
+use synfin_testkit::recorded;
 
 use super::decode::checksum;
 
@@ -72,9 +74,7 @@ fn replay(frames: &[Frame]) {
 }
 
 fn written_and_read(frames: &[Frame]) -> Vec<Frame> {
-    let mut file = Vec::new();
-    let mut recorder = Recorder::new(&mut file).expect("memory can be written");
-    frames.iter().for_each(|frame| recorder.write(frame).expect("memory can be written"));
+    let file = recorded(frames);
     let read = Reader::new(&file[..]).and_then(Iterator::collect);
     read.expect("what was written can be read")
 }

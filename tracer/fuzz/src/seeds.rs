@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use arbitrary::Unstructured;
-use synfin::{
-    recording::{Frame, Recorder},
-    sight::Extra,
-};
+use synfin::{recording::Frame, sight::Extra};
+use synfin_testkit::recorded;
 
 use super::story::Story;
 
@@ -48,13 +46,6 @@ fn frames(dice: &[u8]) -> Vec<Frame> {
     let sight = if shows_all { &Extra::ALL[..] } else { &[] };
     let session = Frame::Session(story.session(sight).into());
     [session].into_iter().chain(story).collect()
-}
-
-fn recorded(frames: &[Frame]) -> Vec<u8> {
-    let mut file = Vec::new();
-    let mut recorder = Recorder::new(&mut file).expect("memory can be written");
-    frames.iter().for_each(|frame| recorder.write(frame).expect("memory can be written"));
-    file
 }
 
 /// A linear congruential generator with Knuth's constants: the same bytes on every machine.

@@ -8,7 +8,7 @@ use arbitrary::Unstructured;
 use synfin::{
     input::{
         CgroupName, ClockAnchor, Container, Counters, EphemeralPorts, KernelCounters, Names, Nanos,
-        NetnsId, PortCount, Reuse, Session, SockId, Tick, WalkBegin, WalkEnd,
+        NetnsId, PortCount, Reuse, Session, Tick, WalkBegin, WalkEnd,
     },
     recording::Frame,
     sight::Extra,
@@ -23,13 +23,11 @@ use synfin_common::{
     state::TcpState,
     survey::{KIND_SOCKET, KIND_TIME_WAIT, SurveySocket, SurveyTimeWait},
 };
+use synfin_testkit::{MILLISECOND, SECOND, encode, next_states, socket_id};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// When the story begins.
 pub(crate) const START: Nanos = 1_000 * SECOND;
-
-const SECOND: Nanos = 1_000_000_000;
-const MILLISECOND: Nanos = 1_000_000;
 
 /// As many sockets as there are bits to choose from them.
 const SOCKETS: usize = 16;
@@ -127,10 +125,7 @@ impl<'a> Story<'a> {
 
     /// A socket goes on by TCP's rules.
     fn a_socket_goes_on(&mut self) -> Vec<u8> {
-        use TcpState::{
-            Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv,
-            SynSent,
-        };
+        use TcpState::{Close, Closing, Established, FinWait2, Listen, SynRecv, SynSent};
         let place = self.number(0..SOCKETS as u64) as usize;
         let old = self.sockets[place].state;
         let (old, new) = match old {
@@ -145,12 +140,9 @@ impl<'a> Story<'a> {
                 };
                 self.pick([(Close, SynSent), (Listen, SynRecv), (Close, Listen)])
             }
-            SynSent => (old, self.pick([Established, Established, SynRecv, Close])),
-            SynRecv => (old, self.pick([Established, Established, FinWait1, Close])),
-            Established => (old, self.pick([FinWait1, CloseWait, Close])),
-            FinWait1 => (old, self.pick([FinWait2, Closing, Close])),
-            CloseWait => (old, self.pick([LastAck, Close])),
-            _ => (old, Close),
+            // Twice as often as the others, so that there are connections.
+            SynSent | SynRecv if self.number(0..2) == 0 => (old, Established),
+            _ => (old, self.dice.choose(next_states(old)).copied().unwrap_or(Close)),
         };
         let kind = match new {
             SynSent | SynRecv | Listen => Kind::Opening,
@@ -204,7 +196,7 @@ impl<'a> Story<'a> {
             old,
             new,
             time: self.now,
-            sock: sock(place),
+            sock: socket_id(place as u64),
             netns,
             local_port,
             remote_port,
@@ -268,7 +260,7 @@ impl<'a> Story<'a> {
                 record.extend(ends.as_bytes());
             }
         }
-        [&(record.len() as u32).to_le_bytes(), &record[..]].concat()
+        encode::sized(&record)
     }
 
     fn a_walk_begins(&mut self) -> Frame {
@@ -300,7 +292,7 @@ impl<'a> Story<'a> {
                     kind: KIND_SOCKET,
                     state,
                     time: self.now,
-                    sock: sock(place),
+                    sock: socket_id(place as u64),
                     local_port,
                     remote_port,
                     ..self.any()
@@ -332,7 +324,8 @@ impl<'a> Story<'a> {
         let places = (0..SOCKETS).filter(|place| held >> place & 1 == 1);
         let looks = places.map(|place| {
             let (pid, parent) = (self.pick(PROCESSES), self.pick(PROCESSES));
-            let mut holder = HeldSocket { sock: sock(place), pid, parent, ..self.any() };
+            let mut holder =
+                HeldSocket { sock: socket_id(place as u64), pid, parent, ..self.any() };
             holder.cgroup = self.pick(CGROUPS);
             if !self.rarely() {
                 holder.time = self.now;
@@ -416,10 +409,6 @@ impl Iterator for Story<'_> {
         }
         Some(frame)
     }
-}
-
-fn sock(place: usize) -> SockId {
-    0xffff_8880_0000_0000 + place as u64 * 0x1000
 }
 
 fn as_bytes<T: IntoBytes + Immutable>(record: &T) -> Vec<u8> {

@@ -1,5 +1,5 @@
-//! A tracker that hears a story made up from bytes: its books balance after every cut, whatever
-//! was said; and another one beside it, that lets a part of the story in.
+//! A tracker that is given a trace made up from bytes: its row statistics balance in every snapshot,
+//! whatever it was given; and another one beside it, that a filter admits a part of the trace to.
 
 use arbitrary::Unstructured;
 use synfin::{
@@ -10,10 +10,9 @@ use synfin::{
     tracker::{By, Limits, Role, Tracker},
 };
 
-use super::{
-    books::Books,
-    story::{START, Story},
-};
+use synfin_testkit::AuditedTracker;
+
+use super::story::{START, Story};
 
 /// The story is made up from `bytes`.
 pub fn run(bytes: &[u8]) {
@@ -22,21 +21,21 @@ pub fn run(bytes: &[u8]) {
     let shows = Extra::ALL.map(|extra| dice.ratio(3u8, 4u8).unwrap_or(false).then_some(extra));
     let shown: Vec<_> = shows.into_iter().flatten().map(Extra::name).collect();
     let sight = Sight::of(&shown);
-    let mut books = Books::new(limits, sight, START);
+    let mut audited = AuditedTracker::new(limits, sight, START);
     let filtered = Tracker::new(limits, START).with_sight(sight);
     let mut filtered = filtered.with_filters(vec![filter(&mut dice)]);
     let by = *dice.choose(&[By::Port, By::Remote, By::Owner, By::Netns]).unwrap_or(&By::Port);
     for frame in Story::new(dice) {
         decode(&frame, |input| {
-            books.take(&input);
+            audited.take(&input);
             filtered.ingest(&input, &mut ());
         });
         if cut_always || matches!(frame, Frame::Tick(_)) {
-            books.cut();
+            audited.snapshot();
             filtered.cut().rows(by);
         }
     }
-    books.cut();
+    audited.snapshot();
     filtered.cut().rows(by);
     let events = filtered.events();
     assert!(events.in_flight() >= 0, "{events:?}");

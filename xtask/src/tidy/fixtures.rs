@@ -1,5 +1,5 @@
 //! Every close reason, and every cause of an unmeasured handshake, is what some row of
-//! `tracer/tests/scenarios.rs` comes to.
+//! `tracer/tests/scenarios/close_reasons.rs` comes to.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use super::{Source, Violation, source::named};
 
 const REASONS: &str = "tracer/src/tracker/close.rs";
 const CAUSES: &str = "tracer/src/tracker/handshake.rs";
-const SCENARIOS: &str = "tracer/tests/scenarios.rs";
+const SCENARIOS: &str = "tracer/tests/scenarios/close_reasons.rs";
 
 pub(super) fn check(files: &[Source]) -> Vec<Violation> {
     let find = |path: &str| files.iter().find(|file| file.path == path);

@@ -147,7 +147,7 @@ mod tests {
         ];
         for (text, home) in cases {
             assert!(lines(home, text).is_empty(), "{text}");
-            assert!(lines("tracer/tests/bytes.rs", text).is_empty(), "{text}");
+            assert!(lines("tracer/tests/formats/bytes.rs", text).is_empty(), "{text}");
             assert_eq!(lines("tracer/src/app.rs", text), [1], "{text}");
         }
     }
