@@ -16,8 +16,8 @@ use synfin_testkit::{RecordedKernel, Socket};
 const CONNECTIONS: u64 = 10_000;
 const TIME_WAITS: u32 = 100_000;
 
-/// Whole lives of a client and a server, ten transitions each time, from few clients to few ports.
-fn lives() -> Vec<Frame> {
+/// Whole connections of a client and a server, ten transitions each, from few clients to few ports.
+fn connections() -> Vec<Frame> {
     let mut kernel = RecordedKernel::begin();
     for number in 0..CONNECTIONS {
         let client = format!("192.0.2.{}:{}", number % 16, 32_768 + number % 28_000);
@@ -41,7 +41,7 @@ fn lives() -> Vec<Frame> {
 }
 
 fn time_waits() -> Vec<Frame> {
-    let met = (0..TIME_WAITS).map(|number| {
+    let found = (0..TIME_WAITS).map(|number| {
         Input::TimeWait(WalkedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(true),
@@ -51,7 +51,7 @@ fn time_waits() -> Vec<Frame> {
         })
     });
     let mut kernel = RecordedKernel::begin();
-    kernel.scan_host(met);
+    kernel.scan_host(found);
     kernel.into_frames()
 }
 
@@ -59,14 +59,14 @@ fn tracker() -> Tracker {
     Tracker::new(Limits::default(), RecordedKernel::BEGIN)
 }
 
-fn tell(tracker: &mut Tracker, frames: &[Frame]) {
+fn replay(tracker: &mut Tracker, frames: &[Frame]) {
     for frame in frames {
         decode(frame, |input| tracker.ingest(&input, &mut ()));
     }
 }
 
 fn transitions(criterion: &mut Criterion) {
-    let frames = lives();
+    let frames = connections();
     let mut group = criterion.benchmark_group("transitions");
     group.throughput(Throughput::Elements(10 * CONNECTIONS));
     group.bench_function("decoded", |bencher| {
@@ -76,20 +76,20 @@ fn transitions(criterion: &mut Criterion) {
     group.bench_function("decoded and tracked", |bencher| {
         bencher.iter_with_large_drop(|| {
             let mut tracker = tracker();
-            tell(&mut tracker, &frames);
+            replay(&mut tracker, &frames);
             tracker
         });
     });
 }
 
-fn walks(criterion: &mut Criterion) {
+fn scans(criterion: &mut Criterion) {
     let frames = time_waits();
     let mut tracker = tracker();
-    tell(&mut tracker, &frames);
-    let mut group = criterion.benchmark_group("walk");
+    replay(&mut tracker, &frames);
+    let mut group = criterion.benchmark_group("scan");
     group.throughput(Throughput::Elements(TIME_WAITS.into()));
     group.bench_function("over known TIME_WAITs", |bencher| {
-        bencher.iter(|| tell(&mut tracker, &frames));
+        bencher.iter(|| replay(&mut tracker, &frames));
     });
 }
 
@@ -116,13 +116,13 @@ fn distributions(criterion: &mut Criterion) {
 
 fn reports(criterion: &mut Criterion) {
     let mut tracker = tracker();
-    tell(&mut tracker, &lives());
+    replay(&mut tracker, &connections());
     criterion.bench_function("report", |bencher| bencher.iter(|| tracker.cut().rows(By::Port)));
 }
 
 criterion_group! {
     name = stages;
     config = Criterion::default().measurement_time(Duration::from_secs(3));
-    targets = transitions, walks, distributions, reports
+    targets = transitions, scans, distributions, reports
 }
 criterion_main!(stages);

@@ -6,7 +6,7 @@ pub mod decode;
 pub mod recording;
 pub mod render;
 mod seeds;
-mod story;
+mod trace;
 pub mod tracker;
 
 /// A function for libFuzzer.

@@ -12,9 +12,9 @@ use synfin::{
 
 use synfin_testkit::AuditedTracker;
 
-use super::story::{START, Story};
+use super::trace::{START, Trace};
 
-/// The story is made up from `bytes`.
+/// The trace is made up from `bytes`.
 pub fn run(bytes: &[u8]) {
     let mut dice = Unstructured::new(bytes);
     let (limits, cut_always) = (limits(&mut dice), dice.ratio(1u8, 16u8).unwrap_or(false));
@@ -25,7 +25,7 @@ pub fn run(bytes: &[u8]) {
     let filtered = Tracker::new(limits, START).with_sight(sight);
     let mut filtered = filtered.with_filters(vec![filter(&mut dice)]);
     let by = *dice.choose(&[By::Port, By::Remote, By::Owner, By::Netns]).unwrap_or(&By::Port);
-    for frame in Story::new(dice) {
+    for frame in Trace::new(dice) {
         decode(&frame, |input| {
             audited.take(&input);
             filtered.ingest(&input, &mut ());
@@ -48,7 +48,7 @@ fn limits(dice: &mut Unstructured<'_>) -> Limits {
     Limits { connections: most(connections), rows: most(rows) }
 }
 
-/// Asks for what some of the story's sockets have and others have not.
+/// Asks for what some of the trace's sockets have and others have not.
 fn filter(dice: &mut Unstructured<'_>) -> Filter {
     let mut asked = || dice.ratio(1u8, 4u8).unwrap_or(false);
     Filter {

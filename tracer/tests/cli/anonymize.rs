@@ -1,5 +1,4 @@
-//! Recordings that can be shared: nothing in them tells who it was, and they tell the same of what
-//! happened.
+//! Anonymized recordings: no name or address is left in them, and they give the same output.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -110,7 +109,7 @@ fn everything(filter: Value) -> Vec<Frame> {
     frames
 }
 
-/// A part of the traffic, by all that tells of somebody.
+/// A part of the traffic, by all that identifies somebody.
 fn filter() -> Value {
     json!({
         "pids": [699, 700, 801],
@@ -140,18 +139,18 @@ fn an_anonymized_recording_gives_the_same_output() {
     let recordings =
         [web_server(), web_server_with_losses(), everything(json!({})), everything(filter())];
     for frames in recordings {
-        told_the_same(&recorded(&frames));
+        assert_gives_the_same(&recorded(&frames));
     }
 }
 
 #[test]
 fn anonymized_recordings_of_real_traffic_give_the_same_output() {
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy/recordings");
-    for entry in fs::read_dir(recordings).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "rec") {
-            told_the_same(&fs::read(path).unwrap());
-        }
+    let recordings: Vec<_> =
+        fs::read_dir(recordings).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!recordings.is_empty(), "there is something to compare");
+    for path in recordings {
+        assert_gives_the_same(&fs::read(path).unwrap());
     }
 }
 
@@ -241,7 +240,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 /// A recording and what it was made of give the same, but for who it was; and that one to one.
-fn told_the_same(original: &[u8]) {
+fn assert_gives_the_same(original: &[u8]) {
     let folder = TempDir::new().unwrap();
     anonymized(&folder, original, &[]);
     let runs: [&[&str]; 7] = [
@@ -277,7 +276,7 @@ fn told_the_same(original: &[u8]) {
     }
 }
 
-/// What tells who it was.
+/// Fields that identify somebody.
 const WHO: &[&str] = &[
     "name",
     "netns",

@@ -369,7 +369,7 @@ fn counts_up_to_u64_max_are_exact() {
 
 #[test]
 fn a_value_after_many_nulls_is_found() {
-    // More than DuckDB looks at unless it is told to.
+    // More than DuckDB samples by default.
     const REFUSED: u64 = 21_000;
     let mut kernel = RecordedKernel::begin();
     for number in 0..REFUSED {
@@ -409,7 +409,7 @@ fn connect(kernel: &mut RecordedKernel, number: u64, name: &[u8]) {
     kernel.closes_with(sock, Established, |_| {});
 }
 
-/// Recordings, and the files that docs/files.md tells of.
+/// Recordings, and the files that docs/files.md describes.
 struct Files {
     folder: TempDir,
     recordings: Vec<PathBuf>,

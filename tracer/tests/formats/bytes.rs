@@ -126,7 +126,7 @@ proptest! {
     }
 }
 
-/// Reads on after the end, and looks at what an error says.
+/// Reads on after the end, and checks what an error says.
 fn come_to_an_end(mut reader: Reader<&[u8]>, file: &[u8]) -> Result<(), TestCaseError> {
     let mut failed = false;
     for frame in reader.by_ref() {
@@ -257,7 +257,7 @@ fn record() -> impl Strategy<Value = Input> {
     prop_oneof![8 => transition, 1 => reset, 1 => entry, 2 => change, 1 => accepted]
 }
 
-/// Anything that a walk can meet.
+/// Anything that a scan can find.
 fn found_by_scan() -> impl Strategy<Value = Input> {
     let what = (any::<(u64, u64, u64)>(), state(), endpoints(), any::<Option<bool>>());
     let figures = (any::<[u32; 4]>(), any::<(u8, u32)>(), milliseconds());
@@ -397,13 +397,13 @@ fn recordings_with_fewer_kinds_of_records_are_read() {
         let counters = serde_json::json!({ "seen": seen, "lost": lost, "missed": 1 });
         Reader::new(&recorded_tick(counters)[..]).unwrap().next().unwrap()
     };
-    // As many as there were before TIME_WAITs were told of.
+    // As many as there were before TIME_WAITs were reported.
     let Ok(Frame::Tick(tick)) = with(counts(5), counts(5)) else {
         panic!("an older recording is not read");
     };
     assert_eq!(tick.counters.seen, std::array::from_fn(|kind| if kind < 5 { 3 } else { 0 }));
     assert_eq!(tick.counters.totals(), [15, 15, 0]);
-    // A younger one is of another version, which this one cannot tell right.
+    // A younger one is of another version, which this one cannot read.
     assert!(with(counts(Kind::COUNT), counts(Kind::COUNT)).is_ok());
     for (seen, lost) in [(Kind::COUNT + 1, 5), (5, Kind::COUNT + 1)] {
         match with(counts(seen), counts(lost)) {

@@ -44,8 +44,8 @@ fn a_burst_between_scans_is_in_the_peak() {
 fn the_accept_limit_is_the_smallest_of_several_listeners() {
     let [one, other, idle] = [1, 2, 3].map(|id| Socket::listener(id, 80));
     let mut kernel = TracedKernel::scanned();
-    let met = |sock: Socket, accept_queue| WalkedSocket { accept_queue, ..sock.scanned(Listen) };
-    kernel.scan(HERE, &[met(one, (3, 128)), met(other, (2, 20)), met(idle, (0, 4096))]);
+    let found = |sock: Socket, accept_queue| WalkedSocket { accept_queue, ..sock.scanned(Listen) };
+    kernel.scan(HERE, &[found(one, (3, 128)), found(other, (2, 20)), found(idle, (0, 4096))]);
     let row = kernel.row(Role::Server, 80);
     assert_eq!((row.walked.accept_queue, row.walked.accept_limit), (5, 20));
     assert_eq!(row.accept_peak, 3, "of one listener");
@@ -77,7 +77,7 @@ fn accept_wait_is_from_the_first_record_to_accept() {
     child_finds(&mut kernel, 2, (0, 20));
     kernel.wait_ms(250);
     kernel.accepts(child);
-    // Two things happened, and the clock was told.
+    // Three reports, a microsecond each.
     assert_eq!(waits(&mut kernel), (1, Some(250_003)));
     kernel.accepts(child);
     assert_eq!(waits(&mut kernel), (0, None), "it is accepted once");
@@ -94,7 +94,7 @@ fn accept_wait_of_older_connections_is_unknown() {
     let mut kernel = TracedKernel::traced().with_all_hooks();
     kernel.scan(HERE, &[Socket::listener(1, 80).scanned(Listen), old.scanned(Established)]);
     kernel.accepts(old);
-    // Of this one the birth was lost.
+    // Of this one the first record was lost.
     kernel.moves(lost, (Established, CloseWait));
     kernel.accepts(lost);
     // And this one is gone.

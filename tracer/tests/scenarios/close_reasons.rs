@@ -524,7 +524,7 @@ struct Ending {
 enum TimeWait {
     None,
     Entered,
-    /// Only the kernel's counter tells, later.
+    /// The kernel's counter decides it later.
     Unconfirmed,
 }
 

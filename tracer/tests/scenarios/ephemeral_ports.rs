@@ -103,7 +103,7 @@ fn without_settings_port_use_is_unknown() {
     let mut kernel = with_ports(None);
     connects(&mut kernel, "one", to, 1);
     assert_eq!(ephemeral(&mut kernel, By::Port), [None]);
-    // A later walk finds the settings; one that cannot does not forget them.
+    // A later scan finds the settings; one that cannot does not forget them.
     kernel.ephemeral_ports = Some(hundred(Reuse::Never));
     let sock = Socket { remote: to, ..Socket::client(1, 40_001) };
     kernel.scan(HERE, &[sock.scanned(Established)]);

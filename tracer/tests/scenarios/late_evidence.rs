@@ -100,14 +100,14 @@ fn a_connection_with_a_pending_close_counts_as_open() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::scanned();
     kernel.closes_actively(sock);
-    let cut = kernel.tracker.cut();
-    assert_eq!((cut.tables.connections, cut.tables.settling), (0, 1));
-    let cut = cut.rows(By::Port);
-    assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (1, 0));
+    let snapshot = kernel.tracker.cut();
+    assert_eq!((snapshot.tables.connections, snapshot.tables.settling), (0, 1));
+    let rows = snapshot.rows(By::Port);
+    assert_eq!((rows[0].gauges.open, rows[0].counters.closed()), (1, 0));
     kernel.wait_ms(50);
-    let cut = kernel.tracker.cut().rows(By::Port);
-    assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (0, 1));
-    assert_eq!(cut[0].opening_balance.open, 1);
+    let rows = kernel.tracker.cut().rows(By::Port);
+    assert_eq!((rows[0].gauges.open, rows[0].counters.closed()), (0, 1));
+    assert_eq!(rows[0].opening_balance.open, 1);
 }
 
 #[test]
@@ -115,25 +115,29 @@ fn reusing_a_socket_classifies_its_pending_close() {
     let first = Socket::client(1, 40_000);
     let second = Socket { local: address("192.0.2.1:40001"), ..first };
     let third = Socket::listener(1, 80);
-    for anew in ["a connection", "a listener", "met by a walk"] {
+    for reused_as in ["a connection", "a listener", "found by a walk"] {
         let mut kernel = TracedKernel::scanned();
         kernel.closes_actively(first);
-        match anew {
+        match reused_as {
             "a connection" => kernel.connection(second, &[SynSent]),
             "a listener" => kernel.listens(third, "server"),
             _ => {
                 kernel.scan_begins(HERE);
                 kernel.scan_finds_time_wait(first, 59_999);
-                let met = second.scanned(Established);
-                kernel.report(Input::Socket(WalkedSocket { time: kernel.now, ..met }));
+                let found = second.scanned(Established);
+                kernel.report(Input::Socket(WalkedSocket { time: kernel.now, ..found }));
                 kernel.scan_ends(HERE);
             }
         }
-        assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "{anew}");
+        assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "{reused_as}");
         // Whatever it is sent for, it is not the first one.
         kernel.sends_reset(first, AbortOnData, true);
-        assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "{anew}");
-        assert_eq!(kernel.rows().iter().map(|row| row.time_wait_now).sum::<u64>(), 1, "{anew}");
+        assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "{reused_as}");
+        assert_eq!(
+            kernel.rows().iter().map(|row| row.time_wait_now).sum::<u64>(),
+            1,
+            "{reused_as}"
+        );
     }
 }
 
@@ -161,8 +165,8 @@ fn finishing_the_trace_classifies_all_pending_closes() {
     assert_eq!(kernel.reasons(), []);
     kernel.finish();
     assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs; 3]);
-    let cut = kernel.tracker.cut();
-    assert_eq!((cut.tables.settling, cut.rows(By::Port)[0].counters.closed()), (0, 3));
+    let snapshot = kernel.tracker.cut();
+    assert_eq!((snapshot.tables.settling, snapshot.rows(By::Port)[0].counters.closed()), (0, 3));
 }
 
 #[test]
@@ -204,7 +208,7 @@ fn late_evidence_revokes_a_time_wait_during_a_scan() {
     let row = kernel.only_row();
     assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (1, 1));
 
-    // It ended before the walk began, and the evidence comes during it.
+    // It ended before the scan began, and the evidence comes during it.
     let third = Socket::client(3, 40_002);
     kernel.closes_actively(third);
     kernel.scan_begins(HERE);
@@ -219,7 +223,7 @@ fn late_evidence_revokes_a_time_wait_during_a_scan() {
 fn late_evidence_revokes_a_time_wait_of_assumed_role() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::scanned();
-    // Its birth was lost.
+    // Its first record was lost.
     kernel.moves(sock, (Established, FinWait1));
     assert!(kernel.only_connection().role_assumed);
     kernel.moves(sock, (FinWait1, FinWait2));

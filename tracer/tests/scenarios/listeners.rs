@@ -1,5 +1,4 @@
-//! What listeners tell of themselves: what they drop, since when they serve, and how long nobody
-//! did.
+//! Listeners: what they drop, since when they listen, and for how long nobody did.
 
 use synfin::{
     filter::Filter,
@@ -10,7 +9,7 @@ use synfin_common::state::TcpState::*;
 
 use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel};
 
-/// What a walk finds of a listener that has dropped so many.
+/// What a scan finds of a listener that has dropped so many.
 fn dropped(listener: Socket, drops: u32) -> WalkedSocket {
     WalkedSocket { drops, ..listener.scanned(Listen) }
 }
@@ -45,7 +44,7 @@ fn drops_before_the_trace_are_not_counted() {
     assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 4);
     kernel.stops_listening(listener, 1_000_005);
     assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 1);
-    // And one that closes before any walk has met it is not known at all.
+    // And one that closes before any walk has found it is not known at all.
     let mut kernel = TracedKernel::traced();
     kernel.stops_listening(listener, 1_000_000);
     assert!(kernel.rows().iter().all(|row| row.counters.listener_drops == 0));
@@ -86,7 +85,7 @@ fn drops_of_several_listeners_on_a_port_add_up() {
 
 #[test]
 fn a_smaller_drop_count_is_another_listener_not_a_wrap() {
-    // The end of the first one is lost, and the birth of the second.
+    // The end of the first one is lost, and the first record of the second.
     let listener = Socket::listener(1, 80);
     let mut kernel = TracedKernel::scanned();
     kernel.listens(listener, "server");
@@ -101,11 +100,11 @@ fn a_scan_from_before_a_restart_does_not_count_drops_again() {
     let mut kernel = TracedKernel::scanned();
     kernel.listens(listener, "server");
     kernel.scan_begins(HERE);
-    let met = WalkedSocket { time: kernel.now, ..dropped(listener, 7) };
+    let found = WalkedSocket { time: kernel.now, ..dropped(listener, 7) };
     kernel.stops_listening(listener, 7);
-    // At the same address there is another one, before the walk's findings are given.
+    // At the same address there is another one, before the results of the scan are read.
     kernel.listens(listener, "server");
-    kernel.report(Input::Socket(met));
+    kernel.report(Input::Socket(found));
     kernel.scan_ends(HERE);
     assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 7);
     kernel.wait(2);

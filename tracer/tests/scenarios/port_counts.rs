@@ -31,9 +31,15 @@ fn in_syn_queue(port: u16, what: SynQueue, count: u64) -> PortCount {
 }
 
 /// A figure of a server's port, as it is written.
-fn shown(kernel: &mut TracedKernel, port: u16, name: &str, sight: Sight) -> Value {
+fn shown(kernel: &mut TracedKernel, port: u16, name: &str, coverage: Sight) -> Value {
     let row = kernel.row(Role::Server, port);
-    let row = PortRow { row, end: kernel.now, seconds: 1.0, clock: ClockAnchor::default(), sight };
+    let row = PortRow {
+        row,
+        end: kernel.now,
+        seconds: 1.0,
+        clock: ClockAnchor::default(),
+        sight: coverage,
+    };
     let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
     figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
 }
@@ -234,11 +240,11 @@ fn without_the_syn_queue_hook_its_figures_are_unknown() {
     let all = Sight::of(&Extra::ALL.map(Extra::name));
     let figures = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
     for figure in figures.into_iter().chain(["syn_queue.expired"]) {
-        for (sight, is_known) in [(all, true), (Sight::default(), false)] {
+        for (coverage, is_known) in [(all, true), (Sight::default(), false)] {
             let mut kernel = TracedKernel::scanned();
             kernel.listens(Socket::listener(1, 80), "server");
             kernel.connection(Socket::child(2, 80), &[SynRecv, Established]);
-            let value = shown(&mut kernel, 80, figure, sight);
+            let value = shown(&mut kernel, 80, figure, coverage);
             assert_eq!(value != Value::Unknown, is_known, "{figure}");
         }
     }

@@ -1,5 +1,5 @@
-//! What happens around lives: records that are lost, sockets that are used anew, walks, full
-//! tables, clocks and counters that make no sense. Each kernel was a mistake once, or could be.
+//! Scans, lost records, reused sockets, full tables, and clocks and counters that make no sense. Each
+//! scenario was a mistake once, or could be.
 
 use synfin::{
     input::{Counters, Input, Tick, WalkedSocket, WalkedTimeWait},
@@ -18,7 +18,7 @@ fn a_reused_socket_is_another_connection() {
     let second = Socket { local: address("192.0.2.1:40001"), ..first };
     let mut kernel = TracedKernel::scanned();
     kernel.connection(first, &[SynSent, Established]);
-    // The first one's end and the second one's birth are lost.
+    // The first one's end and the second one's first record are lost.
     kernel.wait(30);
     kernel.moves(second, (Established, CloseWait));
     assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
@@ -34,16 +34,17 @@ fn a_reused_socket_is_another_connection() {
     assert_eq!(kernel.closed[1].opened, None, "its age is not known");
 }
 
-/// Of the child nothing is known but its birth, which up to Linux 6.14 tells the listener's ends.
+/// Nothing is known of the child but its first record, which up to Linux 6.14 has the listener's
+/// endpoints.
 #[test]
 fn a_child_socket_that_connects_is_another_connection() {
     let (child, client) = (Socket::child(1, 8080), Socket::client(1, 40_000));
     let mut kernel = TracedKernel::scanned();
     kernel.connection(child, &[SynRecv]);
-    // The child's end and the client's birth are lost.
+    // The child's end and the client's first record are lost.
     kernel.wait(30);
-    let met = client.scanned(CloseWait);
-    kernel.scan(HERE, &[WalkedSocket { port_by_connect: Some(true), ..met }]);
+    let found = client.scanned(CloseWait);
+    kernel.scan(HERE, &[WalkedSocket { port_by_connect: Some(true), ..found }]);
     assert_eq!(kernel.closed.len(), 1);
     let connection = kernel.only_connection();
     assert_eq!((connection.role, connection.state), (Role::Client, CloseWait));
@@ -54,10 +55,10 @@ fn a_child_socket_that_connects_is_another_connection() {
 fn a_socket_reused_in_another_namespace_is_another_connection() {
     let here = Socket::client(1, 40_000);
     let there = Socket { netns: ELSEWHERE, ..here };
-    for told_by_walk in [false, true] {
+    for found_by_scan in [false, true] {
         let mut kernel = TracedKernel::scanned();
         kernel.connection(here, &[SynSent, Established]);
-        if told_by_walk {
+        if found_by_scan {
             kernel.scan(ELSEWHERE, &[there.scanned(Established)]);
         } else {
             kernel.moves(there, (Established, FinWait1));
@@ -70,11 +71,11 @@ fn a_socket_reused_in_another_namespace_is_another_connection() {
 #[test]
 fn a_connect_on_an_established_socket_is_another_connection() {
     let sock = Socket::client(1, 40_000);
-    for told_by_walk in [false, true] {
+    for found_by_scan in [false, true] {
         let mut kernel = TracedKernel::scanned();
         kernel.connection(sock, &[SynSent, Established]);
         kernel.wait(1);
-        if told_by_walk {
+        if found_by_scan {
             kernel.scan(HERE, &[sock.scanned(SynSent)]);
         } else {
             kernel.moves(sock, (SynSent, Close));
@@ -92,7 +93,7 @@ fn a_socket_missing_from_one_scan_is_kept() {
     kernel.connection(sock, &[SynSent, Established]);
     kernel.wait(2);
     kernel.scan(HERE, &[]);
-    assert!(kernel.tracker.wants_walk(HERE), "another walk is to decide");
+    assert!(kernel.tracker.wants_walk(HERE), "another scan is to decide");
     kernel.scan(HERE, &[sock.scanned(Established)]);
     assert!(!kernel.tracker.wants_walk(HERE));
     kernel.scan(HERE, &[]);
@@ -135,7 +136,7 @@ fn a_connecting_socket_is_left_to_a_later_scan() {
     kernel.tick();
     kernel.scan(HERE, &[]);
     assert_eq!(kernel.reasons(), []);
-    assert!(kernel.tracker.wants_walk(HERE), "a later walk is wanted");
+    assert!(kernel.tracker.wants_walk(HERE), "a later scan is wanted");
     kernel.wait(2);
     kernel.scan(HERE, &[]);
     kernel.scan(HERE, &[]);
@@ -147,7 +148,7 @@ fn a_state_that_may_be_outdated_is_scanned_again() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::scanned();
     kernel.connection(sock, &[SynSent, Established]);
-    // Within moments: its FIN_WAIT1 was lost, or is the walk's ESTABLISHED of before to come?
+    // Within moments: its FIN_WAIT1 was lost, or is the scan's ESTABLISHED of before to come?
     kernel.scan(HERE, &[sock.scanned(FinWait1)]);
     assert_eq!((kernel.only_connection().state, kernel.gaps()), (Established, 0));
     assert!(kernel.tracker.wants_walk(HERE));
@@ -185,9 +186,9 @@ fn a_connection_closed_during_a_scan_stays_closed() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::traced();
     kernel.scan_begins(HERE);
-    let met = WalkedSocket { time: kernel.now, ..sock.scanned(Established) };
+    let found = WalkedSocket { time: kernel.now, ..sock.scanned(Established) };
     kernel.moves(sock, (Established, Close));
-    kernel.report(Input::Socket(met));
+    kernel.report(Input::Socket(found));
     kernel.scan_ends(HERE);
     assert_eq!(kernel.tracker.open().count(), 0);
     assert_eq!(kernel.closed.len(), 1);
@@ -199,11 +200,11 @@ fn a_listener_closed_during_a_scan_stays_closed() {
     let mut kernel = TracedKernel::scanned();
     kernel.listens(listener, "server");
     kernel.scan_begins(HERE);
-    let met = WalkedSocket { time: kernel.now, ..listener.scanned(Listen) };
+    let found = WalkedSocket { time: kernel.now, ..listener.scanned(Listen) };
     kernel.moves(listener, (Listen, Close));
-    kernel.report(Input::Socket(met));
+    kernel.report(Input::Socket(found));
     kernel.scan_ends(HERE);
-    // Now the port is a client's, which no record of its birth shows.
+    // Now the port is a client's, which no first record shows.
     kernel.moves(Socket::client(2, 40_000), (Established, CloseWait));
     assert_eq!(kernel.only_connection().role, Role::Client);
 }
@@ -250,10 +251,10 @@ fn the_role_of_an_adopted_connection_follows_from_its_port() {
         if served {
             kernel.listens(Socket::listener(1, 80), "server");
         }
-        let met = WalkedSocket { port_by_connect, ..sock.scanned(Established) };
+        let found = WalkedSocket { port_by_connect, ..sock.scanned(Established) };
         kernel.scan(
             HERE,
-            &[met, Socket::listener(1, 80).scanned(if served { Listen } else { Close })],
+            &[found, Socket::listener(1, 80).scanned(if served { Listen } else { Close })],
         );
         let connection = kernel.only_connection();
         assert_eq!(
@@ -322,21 +323,21 @@ fn a_full_table_evicts_and_counts_it() {
 #[test]
 fn scans_of_more_sockets_than_the_table_holds_do_not_replace_any() {
     let socks = [1, 2, 3, 4].map(|id| Socket::client(id, 40_000));
-    let met = socks.map(|sock| sock.scanned(Established));
-    // What was there before is counted once, and what was born is not counted again.
-    for (born, adopted) in [(false, 4), (true, 0)] {
+    let found = socks.map(|sock| sock.scanned(Established));
+    // What is older than the trace is counted once, and what was observed is not counted again.
+    for (observed, adopted) in [(false, 4), (true, 0)] {
         let mut kernel = TracedKernel::with_limits(Limits { connections: 2, rows: 10 });
-        if born {
+        if observed {
             kernel.scan(HERE, &[]);
             socks.iter().for_each(|&sock| kernel.connection(sock, &[SynSent, Established]));
         }
         for _ in 0..3 {
-            kernel.scan(HERE, &met);
+            kernel.scan(HERE, &found);
         }
-        assert_eq!(kernel.reasons(), [CloseReason::LostSight; 2], "{born}");
-        assert_eq!((kernel.tracker.evicted(), kernel.gaps()), (2, 0), "{born}");
+        assert_eq!(kernel.reasons(), [CloseReason::LostSight; 2], "{observed}");
+        assert_eq!((kernel.tracker.evicted(), kernel.gaps()), (2, 0), "{observed}");
         let row = kernel.only_row();
-        assert_eq!((row.counters.adopted, row.gauges.open), (adopted, 2), "{born}");
+        assert_eq!((row.counters.adopted, row.gauges.open), (adopted, 2), "{observed}");
     }
 }
 

@@ -9,7 +9,7 @@ use synfin_common::state::TcpState::{self, *};
 
 use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel, address};
 
-/// What a walk finds of a connection whose segments are not acknowledged.
+/// What a scan finds of a connection whose segments are not acknowledged.
 fn unanswered(sock: Socket, state: TcpState) -> WalkedSocket {
     WalkedSocket { retransmits: 3, ..sock.scanned(state) }
 }
@@ -116,7 +116,7 @@ fn the_oldest_connection_of_each_state_is_known() {
         let (first, second) = (Socket::client(1, 40_000), Socket::client(2, 40_001));
         kernel.wait(10);
         kernel.connection(first, path);
-        // Its last record is what counts, not its birth.
+        // Its last record is what counts, not its first record.
         let since = kernel.now - 1_000;
         kernel.wait(30);
         kernel.connection(second, path);

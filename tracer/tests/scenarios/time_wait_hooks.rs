@@ -1,5 +1,4 @@
-//! What sockets leave behind where the kernel shows it: each TIME_WAIT, each orphan in FIN_WAIT2,
-//! and how they end.
+//! TIME_WAITs and orphans in FIN_WAIT2 where the optional hook reports how they begin and end.
 
 use synfin::{
     filter::Filter,
@@ -25,7 +24,7 @@ fn now(kernel: &mut TracedKernel) -> (u64, u64) {
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }
 
-/// It is one TIME_WAIT for as long as nothing tells that it is gone.
+/// It is one TIME_WAIT until its exit is reported.
 fn stays_until_told(kernel: &mut TracedKernel, sock: Socket, case: &str) {
     assert_eq!(now(kernel), (1, 0), "{case}");
     kernel.wait(60);
@@ -35,7 +34,7 @@ fn stays_until_told(kernel: &mut TracedKernel, sock: Socket, case: &str) {
 }
 
 /// TIME_WAITs that were entered, those that found no place, and those that there are.
-fn booked(kernel: &mut TracedKernel) -> (u64, u64, u64) {
+fn time_wait_counts(kernel: &mut TracedKernel) -> (u64, u64, u64) {
     let row = kernel.only_row();
     let counters = &row.counters;
     (counters.time_wait_entered, counters.time_wait_overflowed, row.time_wait_now)
@@ -73,11 +72,11 @@ fn an_orphan_in_fin_wait2_becomes_a_time_wait_when_the_peer_closes() {
 #[test]
 fn an_orphan_in_fin_wait2_may_end_without_a_fin() {
     let [in_vain, other] = [(1, 40_000), (2, 40_001)].map(|(id, port)| Socket::client(id, port));
-    for walked in [false, true] {
+    for scanned in [false, true] {
         let mut kernel = exact();
         closes_leaving(&mut kernel, in_vain, Remains::FinWait2);
         closes_leaving(&mut kernel, other, Remains::FinWait2);
-        if walked {
+        if scanned {
             kernel.scan_begins(HERE);
             kernel.scan_finds_remains(in_vain, true, 59_000);
             kernel.scan_finds_remains(other, true, 59_000);
@@ -85,9 +84,9 @@ fn an_orphan_in_fin_wait2_may_end_without_a_fin() {
         }
         assert_eq!(now(&mut kernel), (0, 2));
         kernel.time_wait_ends(in_vain);
-        assert_eq!(now(&mut kernel), (0, 1), "walked: {walked}");
+        assert_eq!(now(&mut kernel), (0, 1), "scanned: {scanned}");
         kernel.leaves_fin_wait2(other);
-        assert_eq!(now(&mut kernel), (1, 0), "walked: {walked}");
+        assert_eq!(now(&mut kernel), (1, 0), "scanned: {scanned}");
     }
 }
 
@@ -121,7 +120,7 @@ fn a_time_wait_whose_exit_was_lost_expires() {
 #[test]
 fn a_time_wait_exit_during_a_scan_counts() {
     let [first, other] = [(1, 40_000), (2, 40_001)].map(|(id, port)| Socket::client(id, port));
-    for (is_met, remains) in [
+    for (is_found, remains) in [
         (false, Remains::TimeWait),
         (true, Remains::TimeWait),
         (false, Remains::FinWait2),
@@ -134,22 +133,22 @@ fn a_time_wait_exit_during_a_scan_counts() {
         closes_leaving(&mut kernel, other, remains);
         kernel.scan_begins(HERE);
         kernel.time_wait_ends(first);
-        assert_eq!(now(&mut kernel), expected, "while the walk goes on");
-        if is_met {
+        assert_eq!(now(&mut kernel), expected, "while the scan goes on");
+        if is_found {
             kernel.scan_finds_remains(first, is_orphan, 59_999);
         }
         kernel.scan_finds_remains(other, is_orphan, 59_999);
         kernel.scan_ends(HERE);
-        assert_eq!(now(&mut kernel), expected, "met: {is_met}, {remains:?}");
+        assert_eq!(now(&mut kernel), expected, "found: {is_found}, {remains:?}");
         kernel.time_wait_ends(other);
-        assert_eq!(now(&mut kernel), (0, 0), "met: {is_met}, {remains:?}");
+        assert_eq!(now(&mut kernel), (0, 0), "found: {is_found}, {remains:?}");
     }
 }
 
 #[test]
 fn leaving_fin_wait2_during_a_scan_counts() {
     let sock = Socket::client(1, 40_000);
-    for (entered_meanwhile, is_met_as) in
+    for (entered_meanwhile, is_found_as) in
         [(false, Some(true)), (false, Some(false)), (true, None), (true, Some(true))]
     {
         let mut kernel = exact();
@@ -162,28 +161,28 @@ fn leaving_fin_wait2_during_a_scan_counts() {
         }
         kernel.leaves_fin_wait2(sock);
         assert_eq!(now(&mut kernel), (1, 0));
-        if let Some(fin_wait2) = is_met_as {
+        if let Some(fin_wait2) = is_found_as {
             kernel.scan_finds_remains(sock, fin_wait2, 59_999);
         }
         kernel.scan_ends(HERE);
-        stays_until_told(&mut kernel, sock, &format!("{entered_meanwhile} {is_met_as:?}"));
+        stays_until_told(&mut kernel, sock, &format!("{entered_meanwhile} {is_found_as:?}"));
     }
 }
 
 #[test]
 fn a_time_wait_that_ends_during_the_scan_is_gone() {
     let sock = Socket::client(1, 40_000);
-    for is_met in [false, true] {
+    for is_found in [false, true] {
         let mut kernel = exact();
         kernel.scan_begins(HERE);
         closes_leaving(&mut kernel, sock, Remains::TimeWait);
         kernel.time_wait_ends(sock);
-        if is_met {
+        if is_found {
             kernel.scan_finds_time_wait(sock, 59_999);
         }
         kernel.scan_ends(HERE);
         let row = kernel.only_row();
-        assert_eq!((row.time_wait_now, row.time_wait_peak), (0, 1), "met: {is_met}");
+        assert_eq!((row.time_wait_now, row.time_wait_peak), (0, 1), "found: {is_found}");
         assert_eq!(row.counters.time_wait_entered, 1);
     }
 }
@@ -196,7 +195,7 @@ fn a_second_time_wait_at_the_same_endpoints_is_separate() {
     closes_leaving(&mut kernel, first, Remains::TimeWait);
     kernel.wait(50);
     kernel.scan_begins(HERE);
-    // The walk comes past; then the port is used anew.
+    // The scan comes past; then the port is reused.
     kernel.time_wait_ends(first);
     closes_leaving(&mut kernel, again, Remains::TimeWait);
     kernel.scan_finds_time_wait(first, 10_000);
@@ -257,7 +256,7 @@ fn time_waits_found_by_a_failed_scan_are_ignored() {
     kernel.scan_fails(HERE);
     assert_eq!(now(&mut kernel), (1, 0));
     kernel.time_wait_ends(unknown);
-    assert_eq!(now(&mut kernel), (1, 0), "it was never booked");
+    assert_eq!(now(&mut kernel), (1, 0), "it was never counted");
     kernel.time_wait_ends(known);
     assert_eq!(now(&mut kernel), (0, 0));
 }
@@ -267,7 +266,7 @@ fn a_time_wait_of_assumed_role_ends() {
     let sock = Socket::client(1, 40_000);
     for entered_meanwhile in [false, true] {
         let mut kernel = exact();
-        // Its birth was lost.
+        // Its first record was lost.
         kernel.moves(sock, (Established, FinWait1));
         assert!(kernel.only_connection().role_assumed);
         kernel.moves(sock, (FinWait1, FinWait2));
@@ -282,7 +281,7 @@ fn a_time_wait_of_assumed_role_ends() {
         kernel.scan_ends(HERE);
         assert_eq!(now(&mut kernel), (1, 0));
         kernel.time_wait_ends(sock);
-        assert_eq!(now(&mut kernel), (0, 0), "entered while the walk went on: {entered_meanwhile}");
+        assert_eq!(now(&mut kernel), (0, 0), "entered while the scan went on: {entered_meanwhile}");
     }
 }
 
@@ -299,7 +298,7 @@ fn with_its_hook_a_full_time_wait_table_is_exact() {
     }
     let left: Vec<_> = kernel.closed.iter().map(|closed| closed.time_wait).collect();
     assert_eq!(left, [Some(true), Some(false)]);
-    assert_eq!(booked(&mut kernel), (1, 1, 1));
+    assert_eq!(time_wait_counts(&mut kernel), (1, 1, 1));
 }
 
 #[test]
@@ -350,7 +349,7 @@ fn with_its_hook_a_time_wait_without_memory_is_not_inferred() {
         kernel.moves(sock, (TcpState::Closing, Close));
         assert_eq!(kernel.closed[0].time_wait, Some(!is_shown), "is shown: {is_shown}");
         let expected = if is_shown { (0, 1, 0) } else { (1, 0, 1) };
-        assert_eq!(booked(&mut kernel), expected, "is shown: {is_shown}");
+        assert_eq!(time_wait_counts(&mut kernel), expected, "is shown: {is_shown}");
     }
 }
 
@@ -363,7 +362,7 @@ fn a_time_wait_whose_entry_was_lost_is_inferred() {
     kernel.tick();
     kernel.moves(sock, (TcpState::Closing, Close));
     assert_eq!(kernel.closed[0].time_wait, Some(true));
-    assert_eq!(booked(&mut kernel), (1, 0, 1));
+    assert_eq!(time_wait_counts(&mut kernel), (1, 0, 1));
     kernel.time_wait_ends(sock);
     assert_eq!(now(&mut kernel), (0, 0));
 }
@@ -402,7 +401,7 @@ fn a_time_wait_entry_may_be_the_first_record_of_a_connection() {
 fn a_time_wait_entry_belongs_to_the_next_close_only() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::traced().with_all_hooks();
-    // Its end was lost, and so was the birth of the next one.
+    // Its end was lost, and so was the first record of the next one.
     kernel.enters_time_wait(sock, Remains::FinWait2);
     kernel.wait(1);
     kernel.closes(sock, FinWait2, ORPHAN.with(Flags::FIN_RECEIVED), 0);

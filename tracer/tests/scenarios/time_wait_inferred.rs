@@ -1,5 +1,5 @@
-//! TIME_WAITs that are over before their time: their ends are used anew. All of it is inferred; what
-//! the kernel shows of it is told in `remains.rs`.
+//! TIME_WAITs that end early, as their endpoints are reused, without the optional hook: all of it is
+//! inferred. With the hook, see `time_wait_hooks.rs`.
 
 use synfin::{
     input::{Input, WalkedSocket, WalkedTimeWait},
@@ -78,24 +78,24 @@ fn a_reused_time_wait_ends_whenever_it_was_scanned() {
     let first = Socket::client(1, 40_000);
     let again = Socket { id: 2, ..first };
     // Walked never, after it was entered, while it was; the clock's second may change in between.
-    for walked in ["never", "afterwards", "meanwhile"] {
+    for scanned in ["never", "afterwards", "meanwhile"] {
         for offset in [0, SECOND / 2, SECOND - 2_000, SECOND - 5_000] {
             let mut kernel = TracedKernel::scanned();
             kernel.now = 2_000 * SECOND + offset;
-            if walked == "meanwhile" {
+            if scanned == "meanwhile" {
                 kernel.scan_begins(HERE);
             }
             kernel.closes_simultaneously(first);
-            if walked == "afterwards" {
+            if scanned == "afterwards" {
                 kernel.scan_begins(HERE);
             }
-            if walked != "never" {
+            if scanned != "never" {
                 kernel.scan_finds_time_wait(first, 59_999);
                 kernel.scan_ends(HERE);
             }
-            assert_eq!(now(&mut kernel), 1, "{walked} {offset}");
+            assert_eq!(now(&mut kernel), 1, "{scanned} {offset}");
             kernel.connection(again, &[SynSent, Established]);
-            assert_eq!(now(&mut kernel), 0, "{walked} {offset}");
+            assert_eq!(now(&mut kernel), 0, "{scanned} {offset}");
         }
     }
 }
@@ -125,7 +125,7 @@ fn an_orphan_in_fin_wait2_is_not_replaced() {
         kernel.scan_ends(HERE);
         assert_eq!(now(&mut kernel), 1);
         kernel.connection(Socket { id: 3, ..orphan }, &[SynSent, Established]);
-        assert_eq!(now(&mut kernel), 1, "the other one's; met meanwhile: {meanwhile}");
+        assert_eq!(now(&mut kernel), 1, "the other one's; scanned meanwhile: {meanwhile}");
     }
 }
 
@@ -133,7 +133,7 @@ fn an_orphan_in_fin_wait2_is_not_replaced() {
 fn a_scan_corrects_the_assumed_role_of_a_time_wait() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::scanned();
-    // Its birth was lost, and so was that of the listener that it came from.
+    // Its first record was lost, and so was that of the listener that it came from.
     for states in
         [(Established, FinWait1), (FinWait1, TcpState::Closing), (TcpState::Closing, Close)]
     {

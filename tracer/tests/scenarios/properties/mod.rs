@@ -40,18 +40,18 @@ struct Mangled {
     before: Vec<Act>,
     acts: Vec<Act>,
     mangles: Vec<Mangle>,
-    cuts: Vec<Index>,
+    snapshots: Vec<Index>,
     has_all_hooks: bool,
 }
 
 fn mangled() -> impl Strategy<Value = Mangled> {
     let before = vec(lossless_act(), 0..20);
     (before, vec(act(), 0..150), vec(mangle(), 0..12), vec(any::<Index>(), 0..6), any::<bool>())
-        .prop_map(|(before, acts, mangles, cuts, has_all_hooks)| Mangled {
+        .prop_map(|(before, acts, mangles, snapshots, has_all_hooks)| Mangled {
             before,
             acts,
             mangles,
-            cuts,
+            snapshots,
             has_all_hooks,
         })
 }
@@ -68,13 +68,14 @@ impl Mangled {
     /// A tracker that was given all of it, with snapshots here and there and at the end.
     fn audited(&self, limits: Limits) -> AuditedTracker {
         let inputs = self.inputs();
-        let mut cuts: Vec<_> = self.cuts.iter().map(|cut| cut.index(inputs.len() + 1)).collect();
-        cuts.sort();
+        let mut snapshots: Vec<_> =
+            self.snapshots.iter().map(|place| place.index(inputs.len() + 1)).collect();
+        snapshots.sort();
         let mut audited = AuditedTracker::new(limits, coverage(self.has_all_hooks), START);
         let mut done = 0;
-        for cut in cuts {
-            inputs[done..cut].iter().for_each(|input| audited.take(input));
-            done = cut;
+        for place in snapshots {
+            inputs[done..place].iter().for_each(|input| audited.take(input));
+            done = place;
             audited.snapshot();
         }
         inputs[done..].iter().for_each(|input| audited.take(input));
@@ -146,7 +147,7 @@ proptest! {
     #[test]
     fn intervals_add_up_to_the_whole(mangled in mangled(), limits in limits()) {
         let parts = mangled.audited(limits);
-        let whole = Mangled { cuts: Vec::new(), ..mangled }.audited(limits);
+        let whole = Mangled { snapshots: Vec::new(), ..mangled }.audited(limits);
         prop_assert_eq!(parts.totals(), whole.totals());
         prop_assert!(parts.open().keys().eq(whole.open().keys()));
     }
@@ -194,17 +195,17 @@ proptest! {
     fn scans_repair_what_losses_broke(
         before in vec(lossless_act(), 0..30),
         acts in vec(act(), 0..200),
-        cuts in vec(any::<Index>(), 0..4),
+        snapshots in vec(any::<Index>(), 0..4),
         rows in limits().prop_map(|limits| limits.rows),
         has_all_hooks in any::<bool>(),
     ) {
         let mut world = World::after(&before, has_all_hooks);
         let mut audited = AuditedTracker::new(Limits { rows, ..Limits::default() }, world.coverage, START);
-        let cuts: Vec<_> = cuts.iter().map(|cut| cut.index(acts.len() + 1)).collect();
+        let snapshots: Vec<_> = snapshots.iter().map(|place| place.index(acts.len() + 1)).collect();
         for (place, act) in acts.iter().enumerate() {
             world.happens(act);
             world.reported().iter().for_each(|input| audited.take(input));
-            if cuts.contains(&place) {
+            if snapshots.contains(&place) {
                 audited.snapshot();
             }
         }
@@ -247,18 +248,22 @@ fn settle(world: &mut World, audited: &mut AuditedTracker) {
 /// What the tracker says must be so in the world.
 fn agree(world: &World, audited: &mut AuditedTracker) {
     let known = audited.open();
-    let known: BTreeMap<_, _> =
-        known.iter().map(|(&sock, life)| (sock, (life.netns, life.state, life.remote()))).collect();
+    let known: BTreeMap<_, _> = known
+        .iter()
+        .map(|(&sock, connection)| {
+            (sock, (connection.netns, connection.state, connection.remote()))
+        })
+        .collect();
     let true_ones: BTreeMap<_, _> = world
         .connections()
         .map(|(sock, socket)| (sock, (socket.socket.netns, socket.state, socket.socket.remote)))
         .collect();
-    assert_eq!(known, true_ones, "living connections: known, and in truth");
+    assert_eq!(known, true_ones, "open connections: known, and in truth");
 
     let known: BTreeSet<_> = audited
         .open()
         .into_iter()
-        .filter(|(_, life)| life.role == Role::Client && !life.role_assumed)
+        .filter(|(_, connection)| connection.role == Role::Client && !connection.role_assumed)
         .map(|(sock, _)| sock)
         .collect();
     let clients = world.connections().filter(|(_, socket)| socket.socket.role == Role::Client);

@@ -1,6 +1,6 @@
 //! A trace made up from dice. Sockets mostly go on by TCP's rules, so that deep states are
-//! reached, and are told of as the kernel side would; now and then a record is lost, repeated or
-//! nonsense, a walk tells what is not so, and time jumps.
+//! reached, and are reported as the kernel side would; now and then a record is lost, repeated or
+//! nonsense, a scan reports what is not so, and time jumps.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ use synfin_common::{
 use synfin_testkit::{MILLISECOND, SECOND, encode, next_states, socket_id};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// When the story begins.
+/// When the trace begins.
 pub(crate) const START: Nanos = 1_000 * SECOND;
 
 /// As many sockets as there are bits to choose from them.
@@ -35,18 +35,18 @@ const NAMESPACES: [NetnsId; 3] = [7, 8, 0];
 const PROCESSES: [u32; 4] = [1, 20, 21, 0];
 const CGROUPS: [u64; 3] = [0, 1, 2];
 const PORTS: [u16; 5] = [80, 443, 8080, 40_000, 0];
-/// Those that tell ends apart: none, EPIPE, ENETUNREACH, ECONNABORTED …
+/// Those that distinguish close reasons: none, EPIPE, ENETUNREACH, ECONNABORTED …
 const ERRORS: [u8; 12] = [0, 0, 0, 0, 32, 101, 103, 104, 104, 110, 111, 113];
 const ROUND_TRIPS_US: [u32; 4] = [187, 0, 55_000, u32::MAX];
 
 /// Frames, until the dice are used up.
-pub(crate) struct Story<'a> {
+pub(crate) struct Trace<'a> {
     dice: Unstructured<'a>,
     now: Nanos,
     sockets: [Socket; SOCKETS],
     counters: Counters,
-    walked: NetnsId,
-    walk_begun: Nanos,
+    scanned: NetnsId,
+    scan_begun: Nanos,
     /// The last batch of records.
     last: Vec<u8>,
 }
@@ -55,18 +55,18 @@ pub(crate) struct Story<'a> {
 struct Socket {
     state: TcpState,
     /// It has left a TIME_WAIT behind.
-    remains: bool,
+    left_time_wait: bool,
     netns: NetnsId,
     ipv6: bool,
     local_port: u16,
     remote_port: u16,
 }
 
-impl<'a> Story<'a> {
+impl<'a> Trace<'a> {
     pub(crate) fn new(dice: Unstructured<'a>) -> Self {
         let unborn = Socket {
             state: TcpState::Close,
-            remains: false,
+            left_time_wait: false,
             netns: NAMESPACES[0],
             ipv6: false,
             local_port: 0,
@@ -77,8 +77,8 @@ impl<'a> Story<'a> {
             now: START,
             sockets: [unborn; SOCKETS],
             counters: Counters::default(),
-            walked: NAMESPACES[0],
-            walk_begun: START,
+            scanned: NAMESPACES[0],
+            scan_begun: START,
             last: Vec::new(),
         }
     }
@@ -124,7 +124,7 @@ impl<'a> Story<'a> {
     }
 
     /// A socket goes on by TCP's rules.
-    fn a_socket_goes_on(&mut self) -> Vec<u8> {
+    fn a_socket_changes_its_state(&mut self) -> Vec<u8> {
         use TcpState::{Close, Closing, Established, FinWait2, Listen, SynRecv, SynSent};
         let place = self.number(0..SOCKETS as u64) as usize;
         let old = self.sockets[place].state;
@@ -132,7 +132,7 @@ impl<'a> Story<'a> {
             Close => {
                 self.sockets[place] = Socket {
                     state: Close,
-                    remains: false,
+                    left_time_wait: false,
                     netns: self.pick(NAMESPACES),
                     ipv6: self.rarely(),
                     local_port: self.pick(PORTS),
@@ -151,28 +151,28 @@ impl<'a> Story<'a> {
         };
         let mut records = Vec::new();
         if matches!((old, new), (FinWait2 | Closing, Close)) && self.number(0..4) > 0 {
-            self.sockets[place].remains = true;
-            records = self.told(Kind::TimeWaitEntry, place, old, new);
+            self.sockets[place].left_time_wait = true;
+            records = self.reported(Kind::TimeWaitEntry, place, old, new);
         }
         self.sockets[place].state = new;
-        records.extend(self.told(kind, place, old, new));
+        records.extend(self.reported(kind, place, old, new));
         records
     }
 
     /// Something happens to a socket beside its transitions, or to what it left behind.
-    fn something_befalls_a_socket(&mut self) -> Vec<u8> {
+    fn something_happens_to_a_socket(&mut self) -> Vec<u8> {
         let place = self.number(0..SOCKETS as u64) as usize;
-        let Socket { state, remains, .. } = self.sockets[place];
-        let kind = match remains {
+        let Socket { state, left_time_wait, .. } = self.sockets[place];
+        let kind = match left_time_wait {
             true => self.pick([Kind::TimeWaitTurn, Kind::TimeWaitExit]),
             false => Kind::Accepted,
         };
-        self.sockets[place].remains &= kind == Kind::TimeWaitTurn;
-        self.told(kind, place, state, state)
+        self.sockets[place].left_time_wait &= kind == Kind::TimeWaitTurn;
+        self.reported(kind, place, state, state)
     }
 
     /// A record that a hook wants to write.
-    fn told(&mut self, kind: Kind, place: usize, old: TcpState, new: TcpState) -> Vec<u8> {
+    fn reported(&mut self, kind: Kind, place: usize, old: TcpState, new: TcpState) -> Vec<u8> {
         self.counters.seen[kind as usize] += 1;
         if self.rarely() {
             self.counters.lost[kind as usize] += 1;
@@ -263,17 +263,17 @@ impl<'a> Story<'a> {
         encode::sized(&record)
     }
 
-    fn a_walk_begins(&mut self) -> Frame {
-        self.walked = self.pick(NAMESPACES);
-        self.walk_begun = self.now;
-        Frame::WalkBegin(WalkBegin { netns: self.walked, time: self.now })
+    fn scan_begins(&mut self) -> Frame {
+        self.scanned = self.pick(NAMESPACES);
+        self.scan_begun = self.now;
+        Frame::WalkBegin(WalkBegin { netns: self.scanned, time: self.now })
     }
 
-    /// The walk meets some of the sockets, as they are or as they are not.
-    fn a_walk_goes_on(&mut self) -> Vec<u8> {
-        let met: u16 = self.dice.arbitrary().unwrap_or(u16::MAX);
+    /// The scan finds some of the sockets, as they are or as they are not.
+    fn scan_goes_on(&mut self) -> Vec<u8> {
+        let found: u16 = self.dice.arbitrary().unwrap_or(u16::MAX);
         let mut findings = Vec::new();
-        for place in (0..SOCKETS).filter(|place| met >> place & 1 == 1) {
+        for place in (0..SOCKETS).filter(|place| found >> place & 1 == 1) {
             let Socket { state, netns, local_port, remote_port, .. } = self.sockets[place];
             let state = match self.number(0..16) {
                 15 => self.number(0..14) as u8,
@@ -287,7 +287,7 @@ impl<'a> Story<'a> {
                     remote_port,
                     ..self.any()
                 }));
-            } else if netns == self.walked || self.rarely() {
+            } else if netns == self.scanned || self.rarely() {
                 findings.extend(as_bytes(&SurveySocket {
                     kind: KIND_SOCKET,
                     state,
@@ -302,8 +302,8 @@ impl<'a> Story<'a> {
         findings
     }
 
-    fn a_walk_ends(&mut self) -> Frame {
-        let netns = if self.rarely() { self.pick(NAMESPACES) } else { self.walked };
+    fn scan_ends(&mut self) -> Frame {
+        let netns = if self.rarely() { self.pick(NAMESPACES) } else { self.scanned };
         let error = self.rarely().then(|| "no such namespace".to_owned());
         let ephemeral_ports = Some(EphemeralPorts {
             first: self.any(),
@@ -314,15 +314,15 @@ impl<'a> Story<'a> {
         });
         let counters =
             Some(KernelCounters { time: self.now, counts: std::array::from_fn(|_| self.any()) });
-        let begun = self.walk_begun;
+        let begun = self.scan_begun;
         Frame::WalkEnd(WalkEnd { netns, begun, ended: self.now, error, ephemeral_ports, counters })
     }
 
-    /// Somebody looks at open files: some of the sockets are held, by few processes.
-    fn a_look_at_holders(&mut self) -> Vec<u8> {
+    /// A scan of open files: some of the sockets are held, by few processes.
+    fn scan_of_open_files(&mut self) -> Vec<u8> {
         let held: u16 = self.dice.arbitrary().unwrap_or(u16::MAX);
         let places = (0..SOCKETS).filter(|place| held >> place & 1 == 1);
-        let looks = places.map(|place| {
+        let held = places.map(|place| {
             let (pid, parent) = (self.pick(PROCESSES), self.pick(PROCESSES));
             let mut holder =
                 HeldSocket { sock: socket_id(place as u64), pid, parent, ..self.any() };
@@ -332,7 +332,7 @@ impl<'a> Story<'a> {
             }
             as_bytes(&holder)
         });
-        looks.flatten().collect()
+        held.flatten().collect()
     }
 
     fn names(&mut self) -> Names {
@@ -372,27 +372,27 @@ impl<'a> Story<'a> {
     fn what_comes_next(&mut self) -> Frame {
         match self.number(0..32) {
             31 => self.tick(),
-            30 => Frame::Held(self.a_look_at_holders().into()),
+            30 => Frame::Held(self.scan_of_open_files().into()),
             29 if self.number(0..2) == 1 => Frame::Names(self.names()),
-            28..30 => self.a_walk_begins(),
-            25..28 => Frame::Walked(self.a_walk_goes_on().into()),
-            22..25 => self.a_walk_ends(),
+            28..30 => self.scan_begins(),
+            25..28 => Frame::Walked(self.scan_goes_on().into()),
+            22..25 => self.scan_ends(),
             20..22 => {
                 let kind = self.pick(Kind::ALL);
                 Frame::Events(self.nonsense(kind).into())
             }
             19 => Frame::Events(self.nonsense(Kind::ResetSent).into()),
             18 => Frame::Events(self.last.clone().into()),
-            15..18 => Frame::Events(self.something_befalls_a_socket().into()),
+            15..18 => Frame::Events(self.something_happens_to_a_socket().into()),
             _ => {
-                self.last = self.a_socket_goes_on();
+                self.last = self.a_socket_changes_its_state();
                 Frame::Events(self.last.clone().into())
             }
         }
     }
 }
 
-impl Iterator for Story<'_> {
+impl Iterator for Trace<'_> {
     type Item = Frame;
 
     fn next(&mut self) -> Option<Frame> {
@@ -401,7 +401,7 @@ impl Iterator for Story<'_> {
         }
         self.time_passes();
         let frame = self.what_comes_next();
-        // A new kind of frame belongs into the story, so that the tracker is fuzzed with it.
+        // A new kind of frame belongs into the trace, so that the tracker is fuzzed with it.
         match &frame {
             Frame::Session(_) | Frame::Events(_) | Frame::Tick(_) => {}
             Frame::WalkBegin(_) | Frame::Walked(_) | Frame::WalkEnd(_) => {}
