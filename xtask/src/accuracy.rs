@@ -22,5 +22,5 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     };
     let kernel = test("kernel").args(root::cargo_options("the accuracy laboratory")?);
     kernel.args(["--", "accuracy::"]).run()?;
-    Ok(test("accuracy").run()?)
+    Ok(test("scenarios").args(["--", "accuracy::"]).run()?)
 }

@@ -17,8 +17,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
-    let test = ["test", "--package", "synfin", "--profile", "testing", "--test", "docs"];
-    let mut cargo = workspace.cargo().args(test);
+    let test = ["test", "--package", "synfin", "--profile", "testing", "--test", "formats"];
+    let mut cargo = workspace.cargo().args(test).args(["--", "docs::"]);
     if !options.check {
         cargo = cargo.env("UPDATE_DOCS", "1");
     }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 const PACKAGE: &str = "tracer/fuzz";
-/// Inputs that made a target fail, in a folder for each target; `tracer/tests/regressions.rs` replays
+/// Inputs that made a target fail, in a folder for each target; `tracer/tests/formats/fuzz.rs` replays
 /// them.
 const REGRESSIONS: &str = "tracer/fuzz/regressions";
 /// The target folder of instrumented builds, which also has the corpora.
@@ -158,7 +158,7 @@ impl<'a> Fuzzer<'a> {
                     println!("fuzz target {target} ... FAILED\n{message}");
                     println!(
                         "The input is kept: {}\nTo see it fail: \
-                         cargo test -p synfin --test regressions\n\
+                         cargo test -p synfin --test formats fuzz::\n\
                          Commit it together with the fix.",
                         kept.display()
                     );

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use synfin::{
     output::{
         Format, Lines, Style,
-        connection::{self, ConnectionRow},
+        connection::{self, Connection},
         report::{ReportSink, Rows},
         transition::{self, TransitionLine},
     },
@@ -43,8 +43,8 @@ pub fn run(bytes: &[u8]) {
         }
     }
     let (clock, now) = (outputs[0].session.clock, tracker.now());
-    for (_, life) in tracker.open() {
-        let line = ConnectionRow::living(life, now, clock);
+    for (_, connection) in tracker.open() {
+        let line = Connection::living(connection, now, clock);
         outputs.iter_mut().for_each(|output| output.connections.write(&line));
     }
     outputs.iter_mut().for_each(Outputs::settle);
@@ -73,7 +73,7 @@ fn report(tracker: &mut Tracker, outputs: &mut [Outputs]) {
 struct Outputs {
     session: Session,
     transitions: Lines<Checked, TransitionLine>,
-    connections: Lines<Checked, ConnectionRow>,
+    connections: Lines<Checked, Connection>,
     reports: ReportSink<Checked>,
 }
 
@@ -82,8 +82,8 @@ impl Outputs {
         let out = || Checked { style, written: Vec::new(), csv_columns: None };
         Self {
             session: Session::default(),
-            transitions: Lines::new(out(), style, transition::COLUMNS),
-            connections: Lines::new(out(), style, connection::COLUMNS),
+            transitions: Lines::new(out(), style, transition::FIGURES),
+            connections: Lines::new(out(), style, connection::FIGURES),
             reports: ReportSink::new(out(), style, Rows::default()),
         }
     }
@@ -97,22 +97,26 @@ impl Outputs {
 struct All<'a>(&'a mut [Outputs]);
 
 impl Observer for All<'_> {
-    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
+    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
         for output in &mut *self.0 {
-            output.transitions.write(&TransitionLine::new(transition, life, output.session.clock));
+            output.transitions.write(&TransitionLine::new(
+                transition,
+                connection,
+                output.session.clock,
+            ));
         }
     }
 
-    fn established(&mut self, life: &Connection) {
+    fn established(&mut self, connection: &Connection) {
         for output in &mut *self.0 {
-            let line = ConnectionRow::living(life, life.last_transition, output.session.clock);
+            let line = Connection::living(connection, connection.changed, output.session.clock);
             output.connections.write(&line);
         }
     }
 
     fn closed(&mut self, closed: &Closed) {
         for output in &mut *self.0 {
-            output.connections.write(&ConnectionRow::closed(closed, output.session.clock));
+            output.connections.write(&Connection::closed(closed, output.session.clock));
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Deserialize;
+
 use synfin::output::column::Value;
 
 use super::{
     expected::Scenario,
-    judge::{Seen, SeenConnection},
+    judge::{Connection, Seen},
 };
 
 /// What other tools said of a scenario, in brief.
@@ -107,7 +108,7 @@ fn synfin(scenario: &Scenario, seen: &Seen) -> Vec<String> {
 }
 
 /// As [`Scenario::synfin`] puts it, with the time that the handshake took.
-fn connection(seen: &SeenConnection) -> String {
+fn connection(seen: &Connection) -> String {
     let Some(us) = seen.took_us else {
         return seen.line.clone();
     };
