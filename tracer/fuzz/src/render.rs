@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use synfin::{
     output::{
         Format, Lines, Style,
-        connection::{self, Connection},
+        connection::{self, ConnectionRow},
         report::{ReportSink, Rows},
         transition::{self, TransitionLine},
     },
@@ -44,7 +44,7 @@ pub fn run(bytes: &[u8]) {
     }
     let (clock, now) = (outputs[0].session.clock, tracker.now());
     for (_, connection) in tracker.open() {
-        let line = Connection::living(connection, now, clock);
+        let line = ConnectionRow::living(connection, now, clock);
         outputs.iter_mut().for_each(|output| output.connections.write(&line));
     }
     outputs.iter_mut().for_each(Outputs::settle);
@@ -73,7 +73,7 @@ fn report(tracker: &mut Tracker, outputs: &mut [Outputs]) {
 struct Outputs {
     session: Session,
     transitions: Lines<Checked, TransitionLine>,
-    connections: Lines<Checked, Connection>,
+    connections: Lines<Checked, ConnectionRow>,
     reports: ReportSink<Checked>,
 }
 
@@ -82,8 +82,8 @@ impl Outputs {
         let out = || Checked { style, written: Vec::new(), csv_columns: None };
         Self {
             session: Session::default(),
-            transitions: Lines::new(out(), style, transition::FIGURES),
-            connections: Lines::new(out(), style, connection::FIGURES),
+            transitions: Lines::new(out(), style, transition::COLUMNS),
+            connections: Lines::new(out(), style, connection::COLUMNS),
             reports: ReportSink::new(out(), style, Rows::default()),
         }
     }
@@ -109,14 +109,15 @@ impl Observer for All<'_> {
 
     fn established(&mut self, connection: &Connection) {
         for output in &mut *self.0 {
-            let line = Connection::living(connection, connection.changed, output.session.clock);
+            let line =
+                ConnectionRow::living(connection, connection.last_transition, output.session.clock);
             output.connections.write(&line);
         }
     }
 
     fn closed(&mut self, closed: &Closed) {
         for output in &mut *self.0 {
-            output.connections.write(&Connection::closed(closed, output.session.clock));
+            output.connections.write(&ConnectionRow::closed(closed, output.session.clock));
         }
     }
 }

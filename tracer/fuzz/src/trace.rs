@@ -12,7 +12,7 @@ use synfin::{
         ids::NetnsId,
         names::{CgroupName, Container, Names},
         recording::Frame,
-        scan::{EphemeralPorts, Reuse, ScanBegin, ScanEnd},
+        scan::{EphemeralPorts, ScanBegin, ScanEnd, TimeWaitReuse},
         session::Session,
         time::{ClockAnchor, Nanos},
     },
@@ -313,7 +313,11 @@ impl<'a> Trace<'a> {
             first: self.any(),
             last: self.any(),
             reserved: self.any(),
-            reuse: self.pick([Reuse::Never, Reuse::Loopback, Reuse::Always]),
+            reuse: self.pick([
+                TimeWaitReuse::Never,
+                TimeWaitReuse::Loopback,
+                TimeWaitReuse::Always,
+            ]),
             reuse_after_ms: self.any(),
         });
         let counters =

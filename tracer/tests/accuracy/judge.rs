@@ -24,7 +24,7 @@ use super::expected::{SERVER, Scenario};
 /// What was seen of a scenario.
 pub(crate) struct Seen {
     /// The connections, sorted by what is said of them.
-    pub(crate) connections: Vec<Connection>,
+    pub(crate) connections: Vec<SeenConnection>,
     rows: Vec<PortRow>,
     coverage: Coverage,
     /// Hook runs that the kernel skipped: then nothing can be said.
@@ -35,7 +35,7 @@ pub(crate) struct Seen {
 
 /// What was seen of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Connection {
+pub(crate) struct SeenConnection {
     /// As [`Scenario::synfin`] puts it.
     pub(crate) line: String,
     /// How long its handshake took, microseconds.
@@ -167,7 +167,7 @@ impl Seen {
 }
 
 #[derive(Default)]
-struct Ended(Vec<Connection>);
+struct Ended(Vec<SeenConnection>);
 
 impl Observer for Ended {
     fn closed(&mut self, closed: &Closed) {
@@ -181,13 +181,17 @@ impl Observer for Ended {
     }
 }
 
-fn living(connection: &Connection) -> Connection {
-    connection(connection.role, connection.handshake, &format!("open {}", connection.state.name()))
+fn living(connection: &Connection) -> SeenConnection {
+    self::connection(
+        connection.role,
+        connection.handshake,
+        &format!("open {}", connection.state.name()),
+    )
 }
 
-fn connection(role: Role, handshake: Option<Handshake>, end: &str) -> Connection {
+fn connection(role: Role, handshake: Option<Handshake>, end: &str) -> SeenConnection {
     let took_us = handshake.and_then(|handshake| handshake.us());
-    Connection { line: format!("{} {} {end}", role.name(), class(handshake)), took_us }
+    SeenConnection { line: format!("{} {} {end}", role.name(), class(handshake)), took_us }
 }
 
 fn class(handshake: Option<Handshake>) -> String {

@@ -8,7 +8,7 @@ use synfin::output::column::Value;
 
 use super::{
     expected::Scenario,
-    judge::{Connection, Seen},
+    judge::{Seen, SeenConnection},
 };
 
 /// What other tools said of a scenario, in brief.
@@ -108,7 +108,7 @@ fn synfin(scenario: &Scenario, seen: &Seen) -> Vec<String> {
 }
 
 /// As [`Scenario::synfin`] puts it, with the time that the handshake took.
-fn connection(seen: &Connection) -> String {
+fn connection(seen: &SeenConnection) -> String {
     let Some(us) = seen.took_us else {
         return seen.line.clone();
     };

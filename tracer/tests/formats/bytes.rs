@@ -15,7 +15,7 @@ use synfin::trace::{
     filter::Filter,
     names::{CgroupName, Container, Names},
     recording::{Frame, MAGIC, Reader, RecordingError},
-    scan::{EphemeralPorts, Reuse, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
+    scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, TimeWaitReuse},
     session::Session,
     time::ClockAnchor,
 };
@@ -247,13 +247,12 @@ fn record() -> impl Strategy<Value = Input> {
         })
     });
     let reset = (any::<(u64, u64)>(), way)
-        .prop_map(|((time, sock), way)| Input::Reset(Reset { time, sock, direction }));
+        .prop_map(|((time, sock), direction)| Input::Reset(Reset { time, sock, direction }));
     let remains = prop::sample::select(
         &[TimeWaitKind::TimeWait, TimeWaitKind::FinWait2, TimeWaitKind::Nothing][..],
     );
-    let entry = (any::<(u64, u64)>(), remains).prop_map(|((time, sock), remains)| {
-        Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind })
-    });
+    let entry = (any::<(u64, u64)>(), remains)
+        .prop_map(|((time, sock), kind)| Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind }));
     let change = (any::<(u64, u32)>(), endpoints(), any::<bool>()).prop_map(
         |((time, netns), (local, remote), is_gone)| {
             Input::TimeWaitChange(TimeWaitChange { time, netns, local, remote, is_gone })
@@ -345,7 +344,9 @@ fn frame() -> impl Strategy<Value = Frame> {
         .prop_map(|(cgroups, namespaces)| Frame::Names(Names { cgroups, namespaces }));
     let scan_begin =
         any::<(u32, u64)>().prop_map(|(netns, time)| Frame::ScanBegin(ScanBegin { netns, time }));
-    let reuse = prop::sample::select(&[Reuse::Never, Reuse::Loopback, Reuse::Always][..]);
+    let reuse = prop::sample::select(
+        &[TimeWaitReuse::Never, TimeWaitReuse::Loopback, TimeWaitReuse::Always][..],
+    );
     let ephemeral_ports = (any::<[u16; 3]>(), reuse, any::<u32>()).prop_map(
         |([first, last, reserved], reuse, reuse_after_ms)| EphemeralPorts {
             first,

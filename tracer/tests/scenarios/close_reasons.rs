@@ -9,7 +9,7 @@ use synfin::{
     tcp::{
         close_reason::{
             CloseReason::{self, *},
-            Outcome,
+            Phase,
         },
         handshake::{Handshake, Unmeasured},
         role::Role,
@@ -543,7 +543,7 @@ enum TimeWait {
 /// Without a TIME_WAIT; if it was established, after the handshake that a [`Script`] has by default.
 fn ends_by(reason: CloseReason) -> PendingClose {
     let handshake =
-        (reason.outcome() == Outcome::Closed).then_some(Handshake::Clean { us: ROUND_TRIP_US });
+        (reason.phase() == Phase::Established).then_some(Handshake::Clean { us: ROUND_TRIP_US });
     PendingClose { reason: Some(reason), time_wait: TimeWait::None, handshake }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use synfin::{
     tcp::{group_by::By, role::Role},
-    trace::scan::{EphemeralPorts, Reuse},
+    trace::scan::{EphemeralPorts, TimeWaitReuse},
     tracker::Ephemeral,
 };
 use synfin_common::state::TcpState::{self, *};
@@ -12,7 +12,7 @@ use synfin_common::state::TcpState::{self, *};
 use synfin_testkit::{HERE, Socket, TracedKernel, address};
 
 /// 100 ports.
-fn hundred(reuse: Reuse) -> EphemeralPorts {
+fn hundred(reuse: TimeWaitReuse) -> EphemeralPorts {
     EphemeralPorts { first: 40_000, last: 40_099, reserved: 0, reuse, reuse_after_ms: 1000 }
 }
 
@@ -54,7 +54,7 @@ fn only_ephemeral(kernel: &mut TracedKernel) -> Ephemeral {
 #[test]
 fn all_processes_share_the_ports_toward_a_destination() {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(Reuse::Never)));
+    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
     for id in 0..40 {
         connects(&mut kernel, if id % 2 == 0 { "one" } else { "other" }, to, id);
     }
@@ -77,7 +77,7 @@ fn all_processes_share_the_ports_toward_a_destination() {
 #[test]
 fn each_destination_has_all_ports_and_the_fullest_is_shown() {
     let [one, other] = [address("192.0.2.80:443"), address("192.0.2.81:443")];
-    let mut kernel = with_ports(Some(hundred(Reuse::Never)));
+    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
     for id in 0..10 {
         connects(&mut kernel, "one", one, id);
     }
@@ -105,7 +105,7 @@ fn without_settings_port_use_is_unknown() {
     connects(&mut kernel, "one", to, 1);
     assert_eq!(ephemeral(&mut kernel, By::Port), [None]);
     // A later scan finds the settings; one that cannot does not forget them.
-    kernel.ephemeral_ports = Some(hundred(Reuse::Never));
+    kernel.ephemeral_ports = Some(hundred(TimeWaitReuse::Never));
     let sock = Socket { remote: to, ..Socket::client(1, 40_001) };
     kernel.scan(HERE, &[sock.scanned(Established)]);
     assert_eq!(only_ephemeral(&mut kernel).used, 1);
@@ -116,7 +116,7 @@ fn without_settings_port_use_is_unknown() {
 
 #[test]
 fn servers_use_no_ephemeral_ports() {
-    let mut kernel = with_ports(Some(hundred(Reuse::Never)));
+    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
     kernel.listens(Socket::listener(1, 80), "server");
     kernel.connection(Socket::child(2, 80), &[SynRecv, Established]);
     assert_eq!(kernel.row(Role::Server, 80).ephemeral, None);
@@ -125,7 +125,7 @@ fn servers_use_no_ephemeral_ports() {
 #[test]
 fn attempts_use_ports_and_expired_time_waits_do_not() {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(Reuse::Never)));
+    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
     let sock = connects(&mut kernel, "one", to, 0);
     closes(&mut kernel, sock);
     for id in 1..4 {
@@ -138,7 +138,7 @@ fn attempts_use_ports_and_expired_time_waits_do_not() {
 
 /// What is foreseen after `seconds` in each of which one connects and stays, and two connect and
 /// close.
-fn foreseen(reuse: Reuse, seconds: u64) -> Ephemeral {
+fn foreseen(reuse: TimeWaitReuse, seconds: u64) -> Ephemeral {
     let to = address("192.0.2.80:443");
     let mut kernel = with_ports(Some(hundred(reuse)));
     kernel.rows();
@@ -155,7 +155,7 @@ fn foreseen(reuse: Reuse, seconds: u64) -> Ephemeral {
 
 #[test]
 fn exhaustion_is_extrapolated_from_the_rate_of_the_interval() {
-    let found = foreseen(Reuse::Never, 10);
+    let found = foreseen(TimeWaitReuse::Never, 10);
     assert_eq!(found.used, 30);
     // 70 are left for three a second.
     let seconds = found.exhausted_in.expect("an end");
@@ -164,7 +164,7 @@ fn exhaustion_is_extrapolated_from_the_rate_of_the_interval() {
 
 #[test]
 fn with_time_wait_reuse_only_open_connections_use_ports() {
-    let found = foreseen(Reuse::Always, 10);
+    let found = foreseen(TimeWaitReuse::Always, 10);
     assert_eq!(found.used, 30);
     // 10 live, and two TIME_WAITs are too young at any time: 88 are left for one a second.
     let seconds = found.exhausted_in.expect("an end");
@@ -174,7 +174,7 @@ fn with_time_wait_reuse_only_open_connections_use_ports() {
 #[test]
 fn without_growth_ports_are_never_exhausted() {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(Reuse::Never)));
+    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
     for id in 0..50 {
         connects(&mut kernel, "one", to, id);
     }
@@ -188,7 +188,7 @@ fn without_growth_ports_are_never_exhausted() {
 #[test]
 fn with_all_ports_used_none_are_left() {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(Reuse::Never)));
+    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
     for id in 0..100 {
         connects(&mut kernel, "one", to, id);
     }
@@ -208,7 +208,7 @@ fn each_local_address_has_all_ports() {
     let other = Socket { id: 2, ..other };
     for preexisting in [false, true] {
         let mut kernel = TracedKernel::traced();
-        kernel.ephemeral_ports = Some(hundred(Reuse::Never));
+        kernel.ephemeral_ports = Some(hundred(TimeWaitReuse::Never));
         let met = |sock: Socket| synfin::trace::scan::ScannedSocket {
             port_by_connect: Some(true),
             ..sock.scanned(Established)

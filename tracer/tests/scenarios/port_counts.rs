@@ -14,13 +14,13 @@ use synfin::{
         counters::PortCount,
         filter::Filter,
         ids::NetnsId,
-        scan::{EphemeralPorts, Reuse},
+        scan::{EphemeralPorts, TimeWaitReuse},
         time::ClockAnchor,
     },
     tracker::{Common, Counters, Limits},
 };
 use synfin_common::{
-    port_count::{PortEvent, SynQueue},
+    port_count::{PortEvent, SynQueueEvent},
     reset::ResetReason::{self, *},
     state::TcpState::*,
 };
@@ -35,7 +35,7 @@ fn synacks(port: u16, count: u64) -> PortCount {
     PortCount { netns: HERE, port, counted: PortEvent::SynackRetransmit.number(), count }
 }
 
-fn in_syn_queue(port: u16, what: SynQueue, count: u64) -> PortCount {
+fn in_syn_queue(port: u16, what: SynQueueEvent, count: u64) -> PortCount {
     PortCount { netns: HERE, port, counted: PortEvent::SynQueue(what).number(), count }
 }
 
@@ -124,7 +124,7 @@ fn resets_on_ephemeral_ports_are_counted_in_the_other_row() {
         first: 32_768,
         last: 60_999,
         reserved: 0,
-        reuse: Reuse::Never,
+        reuse: TimeWaitReuse::Never,
         reuse_after_ms: 1000,
     });
     kernel.scan(HERE, &[]);
@@ -211,7 +211,7 @@ fn port_counts_saturate() {
 
 #[test]
 fn a_port_that_receives_only_syns_has_a_row() {
-    for what in SynQueue::ALL {
+    for what in SynQueueEvent::ALL {
         let mut kernel = TracedKernel::scanned();
         kernel.tick_with(&[in_syn_queue(80, what, 3), in_syn_queue(81, what, 1)]);
         let figure = |counters: &Counters| counters.syn_queue(what);
@@ -222,7 +222,7 @@ fn a_port_that_receives_only_syns_has_a_row() {
 
 #[test]
 fn attempts_of_a_server_are_handshakes_that_reached_it() {
-    use SynQueue::{Completed, Dropped, Entered, Expired};
+    use SynQueueEvent::{Completed, Dropped, Entered, Expired};
     let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
     let counts = [(Entered, 5), (Completed, 2), (Dropped, 1), (Expired, 1)];
     let mut kernel = TracedKernel::scanned().with_all_hooks();

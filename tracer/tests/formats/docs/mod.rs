@@ -2,8 +2,9 @@
 //! JSON schemas. `UPDATE_DOCS=1`, which `cargo xtask docs` sets, writes
 //! it anew.
 
+mod columns;
 mod commands;
-mod figures;
+
 mod findings;
 mod markdown;
 mod metrics;
@@ -72,7 +73,7 @@ fn generated(read: impl Fn(&str) -> String) -> BTreeMap<PathBuf, String> {
     let mut files: BTreeMap<PathBuf, String> = [
         ("README.md", markdown::with_sections(&read("README.md"), &sections)),
         ("docs/commands.md", commands::page()),
-        ("docs/columns.md", figures::page()),
+        ("docs/columns.md", columns::page()),
         ("docs/findings.md", findings::page()),
         (
             "docs/metrics.md",

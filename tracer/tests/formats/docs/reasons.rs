@@ -1,6 +1,6 @@
 //! Reasons why a connection ended.
 
-use synfin::tcp::close_reason::{Class, CloseReason, Outcome};
+use synfin::tcp::close_reason::{Class, CloseReason, Phase};
 
 use super::markdown::{GENERATED, code, table};
 
@@ -22,10 +22,10 @@ pub(crate) fn page() -> String {
     );
     let classes = Class::ALL.map(|class| vec![code(class.name()), class.meaning().into()]);
     page += &table(&["class", "meaning"], classes);
-    for outcome in [Outcome::Failed, Outcome::Closed] {
+    for outcome in [Phase::Handshake, Phase::Established] {
         page += &format!("\n## `{}`: {}\n", outcome.sum(), outcome.meaning());
         let infos = CloseReason::ALL.iter().map(|reason| reason.info());
-        for info in infos.filter(|info| info.outcome == outcome) {
+        for info in infos.filter(|info| info.phase == outcome) {
             page += &format!("\n### {}\n\n", info.id);
             page += &format!("**{}** ({}). ", sentence(info.title), info.class.name());
             page += &format!("{}\n\n*Advice:* {}\n", info.meaning, info.advice);

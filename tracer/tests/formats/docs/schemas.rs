@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use synfin::{
     analysis::compare::COMPARED,
     output::{
-        column::ColumnInfo, column_kind::Kind, diagnosis::FINDINGS, registries, report::ROWS,
+        column::ColumnInfo, column_kind::ColumnKind, diagnosis::COLUMNS, registries, report::ROWS,
     },
     tcp::close_reason::CloseReason,
 };
@@ -20,7 +20,7 @@ use super::schema::{assert_valid, validator};
 /// The schema of each command's objects.
 pub(crate) fn all() -> Vec<(PathBuf, String)> {
     let [row, report, connection, transition, finding, diagnosis] =
-        registries().map(|registry| registry.figures);
+        registries().map(|registry| registry.columns);
     let report_figures = report;
     let mut report = object(&report_figures);
     add(
@@ -36,7 +36,7 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
     let mut diagnosis = object(&diagnosis.iter().chain(events).copied().collect::<Vec<_>>());
     add(
         &mut diagnosis,
-        FINDINGS,
+        COLUMNS,
         json!({
             "description": "What is wrong, the worst first.",
             "type": "array",
@@ -74,11 +74,11 @@ fn comparison() -> Value {
         }
         sides
     };
-    let mut figures = empty();
+    let mut columns = empty();
     for compared in COMPARED {
         let mut change = both(&["number", "null"]);
         change["description"] = compared.title.into();
-        add(&mut figures, compared.key, change);
+        add(&mut columns, compared.key, change);
     }
     // Only those that there are any of.
     let reasons = json!({
@@ -100,7 +100,7 @@ fn comparison() -> Value {
             json!({ "description": "The row is on that side.", "type": "boolean" }),
         );
     }
-    add(&mut row, "figures", figures);
+    add(&mut row, "figures", columns);
     for which in ["new_reasons", "gone_reasons"] {
         add(&mut row, which, reasons.clone());
     }
@@ -134,9 +134,9 @@ fn comparison() -> Value {
 }
 
 /// An object with these figures, each in its place, and nothing else.
-fn object(figures: &[ColumnInfo]) -> Value {
+fn object(columns: &[ColumnInfo]) -> Value {
     let mut object = empty();
-    for about in figures {
+    for about in columns {
         let mut path: Vec<_> = about.key.split('.').collect();
         let name = path.pop().expect("a figure has a name");
         let mut place = &mut object;
@@ -146,7 +146,7 @@ fn object(figures: &[ColumnInfo]) -> Value {
             }
             place = &mut place["properties"][part];
         }
-        add(place, name, figure(about));
+        add(place, name, column(about));
     }
     object
 }
@@ -160,7 +160,7 @@ fn add(object: &mut Value, name: &str, schema: Value) {
     object["required"].as_array_mut().expect("a list").push(name.into());
 }
 
-fn figure(about: &ColumnInfo) -> Value {
+fn column(about: &ColumnInfo) -> Value {
     let mut schema = json!({ "description": description(about) });
     let kind = kind(about.kind);
     let parts = schema.as_object_mut().expect("an object");
@@ -176,36 +176,38 @@ fn figure(about: &ColumnInfo) -> Value {
 
 fn description(about: &ColumnInfo) -> String {
     match (about.kind, about.kind.unit()) {
-        (Kind::Count(_), _) | (_, None) => about.help.to_owned(),
+        (ColumnKind::Count(_), _) | (_, None) => about.help.to_owned(),
         (_, Some(unit)) => format!("{} Unit: {unit}.", about.help),
     }
 }
 
-fn kind(kind: Kind) -> Value {
+fn kind(kind: ColumnKind) -> Value {
     match kind {
-        Kind::Version(version) => json!({ "type": "integer", "const": version }),
-        Kind::Number | Kind::Count(_) | Kind::Micros => json!({ "type": "integer", "minimum": 0 }),
-        Kind::Float(_) | Kind::Seconds => json!({ "type": "number", "minimum": 0 }),
-        Kind::Bool => json!({ "type": "boolean" }),
-        Kind::Word(words) => json!({ "type": "string", "enum": (words.all)() }),
-        Kind::Text => json!({ "type": "string" }),
-        Kind::Address => json!({
+        ColumnKind::Version(version) => json!({ "type": "integer", "const": version }),
+        ColumnKind::Number | ColumnKind::Count(_) | ColumnKind::Micros => {
+            json!({ "type": "integer", "minimum": 0 })
+        }
+        ColumnKind::Float(_) | ColumnKind::Seconds => json!({ "type": "number", "minimum": 0 }),
+        ColumnKind::Bool => json!({ "type": "boolean" }),
+        ColumnKind::Word(words) => json!({ "type": "string", "enum": (words.all)() }),
+        ColumnKind::Text => json!({ "type": "string" }),
+        ColumnKind::Address => json!({
             "type": "string",
             "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }],
         }),
-        Kind::Time => json!({ "type": "string", "format": "date-time" }),
-        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::TextByName => {
+        ColumnKind::Time => json!({ "type": "string", "format": "date-time" }),
+        ColumnKind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        ColumnKind::TextByName => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }
-        Kind::Counts(words) => {
+        ColumnKind::Counts(words) => {
             let mut counts = empty();
             for word in (words.all)() {
                 add(&mut counts, word, json!({ "type": "integer", "minimum": 0 }));
             }
             counts
         }
-        Kind::Buckets => json!({
+        ColumnKind::Buckets => json!({
             "type": "array",
             "items": {
                 "type": "array",

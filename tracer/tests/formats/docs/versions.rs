@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use synfin::output::{
     column::{ColumnInfo, Visibility},
-    column_kind::Kind,
+    column_kind::ColumnKind,
     registries,
 };
 
@@ -20,16 +20,16 @@ pub(crate) fn list() -> String {
     let mut list = "command,schema,column,type,nullable,unit,form\n".to_owned();
     for command in COMMANDS {
         let registries = registries().into_iter().filter(|registry| registry.command == command);
-        let figures: Vec<_> = registries.flat_map(|registry| registry.figures).collect();
-        let versions = figures.iter().filter_map(|about| match about.kind {
-            Kind::Version(version) => Some(version),
+        let columns: Vec<_> = registries.flat_map(|registry| registry.columns).collect();
+        let versions = columns.iter().filter_map(|about| match about.kind {
+            ColumnKind::Version(version) => Some(version),
             _ => None,
         });
         let [version] = versions.collect::<Vec<_>>()[..] else {
             panic!("one version of {command}");
         };
-        for about in &figures {
-            for (column, kind) in columns(about) {
+        for about in &columns {
+            for (column, kind) in csv_columns(about) {
                 let form = match about.shown {
                     Visibility::Json | Visibility::Footer => "JSON",
                     _ => "CSV and JSON",
@@ -44,20 +44,22 @@ pub(crate) fn list() -> String {
 }
 
 /// A figure with counts is one for each word.
-fn columns(about: &ColumnInfo) -> Vec<(String, &'static str)> {
+fn csv_columns(about: &ColumnInfo) -> Vec<(String, &'static str)> {
     let kind = match about.kind {
-        Kind::Counts(words) => {
+        ColumnKind::Counts(words) => {
             let words = (words.all)().into_iter();
             return words.map(|word| (format!("{}.{word}", about.key), "integer")).collect();
         }
-        Kind::Version(_) | Kind::Number | Kind::Count(_) | Kind::Micros => "integer",
-        Kind::Float(_) | Kind::Seconds => "number",
-        Kind::Bool => "boolean",
-        Kind::Time => "timestamp",
-        Kind::Word(_) | Kind::Text | Kind::Address => "text",
-        Kind::Texts => "list of texts",
-        Kind::TextByName => "texts by name",
-        Kind::Buckets => "list of pairs of integers",
+        ColumnKind::Version(_) | ColumnKind::Number | ColumnKind::Count(_) | ColumnKind::Micros => {
+            "integer"
+        }
+        ColumnKind::Float(_) | ColumnKind::Seconds => "number",
+        ColumnKind::Bool => "boolean",
+        ColumnKind::Time => "timestamp",
+        ColumnKind::Word(_) | ColumnKind::Text | ColumnKind::Address => "text",
+        ColumnKind::Texts => "list of texts",
+        ColumnKind::TextByName => "texts by name",
+        ColumnKind::Buckets => "list of pairs of integers",
     };
     vec![(about.key.to_owned(), kind)]
 }

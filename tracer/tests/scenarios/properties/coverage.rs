@@ -11,7 +11,7 @@ use synfin::{
     trace::{event::Input, ids::NetnsId, time::Nanos},
     tracker::{Closed, Common, Counters, LatencyHistogram, Limits, Tracker},
 };
-use synfin_common::port_count::SynQueue;
+use synfin_common::port_count::SynQueueEvent;
 
 use synfin_testkit::{SECOND, Tracked};
 
@@ -33,7 +33,7 @@ struct Sums {
     overflowed: u64,
     /// Connections that began at servers, and those that are to come of handshakes in their SYN queues.
     asked: u64,
-    syn_queue: BTreeMap<SynQueue, u64>,
+    syn_queue: BTreeMap<SynQueueEvent, u64>,
     waits: Vec<(u64, u64)>,
 }
 
@@ -70,7 +70,7 @@ impl Sums {
     fn add(&mut self, role: Role, counters: &Counters) {
         self.entered += counters.time_wait_entered;
         self.overflowed += counters.time_wait_overflowed;
-        for what in SynQueue::ALL {
+        for what in SynQueueEvent::ALL {
             let count = counters.syn_queue(what);
             if count > 0 {
                 *self.syn_queue.entry(what).or_default() += count;
@@ -85,7 +85,7 @@ impl Sums {
     /// Handshakes that came to servers.
     fn attempts(&self) -> u64 {
         let count = |what| self.syn_queue.get(&what).copied().unwrap_or(0);
-        self.asked + count(SynQueue::Entered) - count(SynQueue::Completed)
+        self.asked + count(SynQueueEvent::Entered) - count(SynQueueEvent::Completed)
     }
 }
 

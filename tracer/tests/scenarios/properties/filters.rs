@@ -57,7 +57,7 @@ fn open((_, connection): (SockId, &Connection)) -> Option<Visibility> {
         local: connection.local(),
         remote: connection.remote(),
         pid: client_pid(connection.role, connection.owner.as_deref()),
-        since: connection.since,
+        since: connection.first_seen,
         closed: None,
         handshake: connection.handshake,
     })

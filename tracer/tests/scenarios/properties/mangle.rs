@@ -10,7 +10,7 @@ use synfin::trace::{
         TimeWaitKind, Transition,
     },
     ids::{NetnsId, SockId},
-    scan::{EphemeralPorts, Reuse, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
+    scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, TimeWaitReuse},
     time::Nanos,
 };
 use synfin_common::{
@@ -123,9 +123,9 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         12 => transition().prop_map(Input::Transition),
         1 => (time(), sock(), reset_way())
-            .prop_map(|(time, sock, way)| Input::Reset(Reset { time, sock, direction })),
+            .prop_map(|(time, sock, direction)| Input::Reset(Reset { time, sock, direction })),
         2 => (time(), sock(), remains())
-            .prop_map(|(time, sock, remains)| TimeWaitEntry { time, sock, kind })
+            .prop_map(|(time, sock, kind)| TimeWaitEntry { time, sock, kind })
             .prop_map(Input::TimeWaitEntry),
         3 => (time(), netns(), endpoint(), endpoint(), any::<bool>())
             .prop_map(|(time, netns, local, remote, is_gone)| TimeWaitChange {
@@ -135,8 +135,8 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
         1 => (time(), sock()).prop_map(|(time, sock)| Input::Accepted(Accepted { time, sock })),
         2 => (netns(), time())
             .prop_map(|(netns, time)| Input::ScanBegin(ScanBegin { netns, time })),
-        6 => scanned_socket().prop_map(Input::Socket),
-        3 => scanned_time_wait().prop_map(Input::TimeWait),
+        6 => scanned_socket().prop_map(Input::ScannedSocket),
+        3 => scanned_time_wait().prop_map(Input::ScannedTimeWait),
         3 => scan_end().prop_map(Input::ScanEnd),
         2 => (time(), counters(), prop::collection::vec(port_count(), 0..3))
             .prop_map(|(time, counters, ports)| Input::Tick(Tick { time, counters, ports })),
@@ -164,7 +164,9 @@ fn scan_end() -> impl Strategy<Value = ScanEnd> {
 
 /// Settings that a kernel has, or a damaged recording.
 fn ephemeral_ports() -> impl Strategy<Value = EphemeralPorts> {
-    let reuse = prop::sample::select(&[Reuse::Never, Reuse::Loopback, Reuse::Always][..]);
+    let reuse = prop::sample::select(
+        &[TimeWaitReuse::Never, TimeWaitReuse::Loopback, TimeWaitReuse::Always][..],
+    );
     (any::<[u16; 3]>(), reuse, any::<u32>()).prop_map(
         |([first, last, reserved], reuse, reuse_after_ms)| EphemeralPorts {
             first,

@@ -25,7 +25,7 @@ use synfin::{
 };
 use synfin_common::{
     event::Flags,
-    port_count::{PortEvent, SynQueue},
+    port_count::{PortEvent, SynQueueEvent},
     reset::ResetReason,
     state::TcpState,
 };
@@ -263,7 +263,7 @@ pub(crate) struct World {
     half_open: Vec<(NetnsId, u16)>,
     scan: Option<Scan>,
     /// What was counted at ports since the last tick.
-    counted: BTreeMap<(NetnsId, u16, SynQueue), u64>,
+    counted: BTreeMap<(NetnsId, u16, SynQueueEvent), u64>,
     /// A TIME_WAIT ended that only a scan shows.
     pub(crate) undetected: bool,
     /// Connections that there were at the start, or that began since.
@@ -273,7 +273,7 @@ pub(crate) struct World {
     /// Handshakes that came to a listener.
     pub(crate) asked: u64,
     /// Handshakes to which something happened in a SYN queue.
-    pub(crate) in_syn_queue: BTreeMap<SynQueue, u64>,
+    pub(crate) in_syn_queue: BTreeMap<SynQueueEvent, u64>,
     /// How long those waited for accept() that it has taken.
     pub(crate) waits: LatencyHistogram,
     /// Closes that left a TIME_WAIT.
@@ -432,13 +432,16 @@ impl World {
                 if let Some(listener) = self.pick_listener(listener) {
                     self.asked += 1;
                     self.half_open.push(listener);
-                    self.count(listener, SynQueue::Entered);
+                    self.count(listener, SynQueueEvent::Entered);
                 }
             }
             Act::HandshakeEnds { which, expires } => {
                 if !self.half_open.is_empty() {
                     let of = self.half_open.swap_remove(which.index(self.half_open.len()));
-                    self.count(of, if *expires { SynQueue::Expired } else { SynQueue::Dropped });
+                    self.count(
+                        of,
+                        if *expires { SynQueueEvent::Expired } else { SynQueueEvent::Dropped },
+                    );
                 }
             }
             Act::Accept { listener, peer, flags, by_cookie } => {
@@ -506,7 +509,7 @@ impl World {
     }
 
     /// Something happens to a handshake in a SYN queue.
-    fn count(&mut self, (netns, port): (NetnsId, u16), what: SynQueue) {
+    fn count(&mut self, (netns, port): (NetnsId, u16), what: SynQueueEvent) {
         *self.in_syn_queue.entry(what).or_default() += 1;
         if self.coverage.has(OptionalHook::SynQueue) {
             *self.counted.entry((netns, port, what)).or_default() += 1;
@@ -572,11 +575,11 @@ impl World {
         } else {
             self.asked += 1;
             if !by_cookie {
-                self.count((netns, port), SynQueue::Entered);
+                self.count((netns, port), SynQueueEvent::Entered);
             }
         }
         if !by_cookie {
-            self.count((netns, port), SynQueue::Completed);
+            self.count((netns, port), SynQueueEvent::Completed);
         }
         self.begins(Socket { id, netns, role: Role::Server, local, remote });
         if let Some(child) = self.sockets.get_mut(&id) {

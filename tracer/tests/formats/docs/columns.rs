@@ -1,6 +1,5 @@
 //! Figures, and the states that are among their words.
 
-use synfin::tcp::state;
 use synfin::{
     output::{
         Registry,
@@ -23,10 +22,10 @@ pub(crate) fn page() -> String {
          end before a row of the report ([files.md](files.md) has more about files). `synfin explain \
          WORD` says the same on a terminal.\n"
     );
-    for Registry { command, of, figures } in registries() {
+    for Registry { command, of, columns } in registries() {
         page += &format!("\n## Of {of}: `synfin {command}`\n\n");
         let headings = ["key", "heading", "value", "unit", "shown in", "meaning"];
-        page += &table(&headings, figures.iter().map(row));
+        page += &table(&headings, columns.iter().map(row));
     }
     page += "\n## TCP states\n\n";
     let states = TcpState::ALL
