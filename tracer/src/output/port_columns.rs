@@ -23,12 +23,8 @@ use crate::{
         time::{ClockAnchor, Nanos, date},
     },
     tracker::{
-        ephemeral::Ephemeral,
-        histogram::LatencyHistogram,
-        oldest::{LINGERING_STATES, Oldest},
-        ports::ClosedFirst,
-        report_rows::{Common, RowSnapshot},
-        snapshot::Snapshot,
+        ClosedFirst, Common, Ephemeral, LINGERING_STATES, LatencyHistogram, Oldest, RowSnapshot,
+        Snapshot,
     },
 };
 

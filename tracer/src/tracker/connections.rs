@@ -13,7 +13,8 @@ use super::{
     classify::{CloseEvidence, Resets},
     listeners::Listeners,
     owners::Owner,
-    ports::{Row, RowId},
+    row::Row,
+    row_key::RowId,
 };
 use crate::{
     tcp::{handshake::Handshake, role::Role, state},

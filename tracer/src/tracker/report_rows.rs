@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::{
+    counters::Counters,
     ephemeral::Ephemeral,
+    gauges::{Gauges, ScanGauges},
     listener_gap::ListenerUptime,
     oldest::OldestPerState,
     owners::Label,
-    ports::{Counters, Gauges, ScanGauges},
-    snapshot::{KeyedStats, RowStats, Snapshot, SnapshotKey},
+    row_stats::RowStats,
+    snapshot::{KeyedStats, Snapshot, SnapshotKey},
 };
 use crate::{
     tcp::{close_reason::Class, group_by::By, role::Role},

@@ -63,7 +63,7 @@ impl Tracker {
         if time_wait.is_entered() {
             self.enter_time_wait(transition, &connection, time_wait, awaits_reset);
         } else if time_wait == TimeWait::Unconfirmed
-            && let Some(row) = self.ports.key(connection.row)
+            && let Some(row) = self.rows.key(connection.row)
         {
             // Now, as the kernel has counted it if it found no place.
             self.unconfirmed_time_waits.add(row, connection.netns, transition.time);
@@ -98,10 +98,10 @@ impl Tracker {
             if !outcome.time_wait().is_entered() {
                 self.leave_time_wait(connection.netns, (end.local, end.remote), false);
             }
-            self.ports.get_mut(connection.row).time_waits.settle();
+            self.rows.get_mut(connection.row).time_waits.settle();
         } else if assumed == TimeWait::Unconfirmed
             && outcome.time_wait() != TimeWait::Unconfirmed
-            && let Some(row) = self.ports.key(connection.row)
+            && let Some(row) = self.rows.key(connection.row)
         {
             self.unconfirmed_time_waits.take_back(row, connection.netns, end.time);
         }
@@ -115,7 +115,7 @@ impl Tracker {
         outcome: CloseOutcome,
         observer: &mut impl Observer,
     ) {
-        let row = self.ports.get_mut(connection.row);
+        let row = self.rows.get_mut(connection.row);
         let (reason, time_wait) = match outcome {
             CloseOutcome::Ended(reason, time_wait) => (reason, time_wait),
             CloseOutcome::Discarded => {
@@ -176,7 +176,7 @@ impl Tracker {
         let born = connection.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
-        let row = self.ports.get_mut(connection.row);
+        let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
         row.interval.end(reason, connection.state);
         if connection.established {

@@ -1,6 +1,6 @@
 //! What the gate asks of the tracker: whose socket a record is about, as far as that is known.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use synfin_common::state::TcpState;
 
@@ -8,48 +8,18 @@ use crate::{
     tcp::{role::Role, transition::TransitionKind},
     trace::{
         event::{Input, Transition},
-        filter::{Facts, KnownCgroup},
         ids::{NetnsId, SockId},
         scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
         time::Nanos,
     },
-    tracker::{Observer, Tracker, listeners::Listener, owners::SocketOwners, undecided::Decision},
+    tracker::{
+        Observer, Tracker,
+        filter_evidence::{Cgroup, FilterEvidence},
+        listeners::Listener,
+        owners::SocketOwners,
+        undecided::Decision,
+    },
 };
-
-/// [`Facts`] of a socket that is not in the books.
-struct Evidence {
-    netns: NetnsId,
-    role: Role,
-    local: SocketAddr,
-    remote: SocketAddr,
-    pids: Vec<u32>,
-    all_pids: bool,
-    cgroup: Cgroup,
-}
-
-enum Cgroup {
-    Unknown,
-    Path(Arc<str>),
-    OfRecord,
-}
-
-impl Evidence {
-    fn facts(&self) -> Facts<'_> {
-        Facts {
-            netns: self.netns,
-            role: self.role,
-            local: self.local,
-            remote: self.remote,
-            pids: &self.pids,
-            all_pids: self.all_pids,
-            cgroup: match &self.cgroup {
-                Cgroup::Unknown => KnownCgroup::Unknown,
-                Cgroup::Path(path) => KnownCgroup::Path(path),
-                Cgroup::OfRecord => KnownCgroup::OfRecord,
-            },
-        }
-    }
-}
 
 impl Tracker {
     /// Lets a transition in, leaves it out, or keeps it back.
@@ -114,7 +84,7 @@ impl Tracker {
             Some(listener) => listener.pids(),
             None => transition.pid.into_iter().collect(),
         };
-        let evidence = Evidence {
+        let evidence = FilterEvidence {
             netns: transition.netns,
             role: Role::Server,
             local: transition.local,
@@ -160,7 +130,7 @@ impl Tracker {
     }
 
     /// What is known of a socket by a record, and by those before it.
-    fn evidence(&self, transition: &Transition) -> Evidence {
+    fn evidence(&self, transition: &Transition) -> FilterEvidence {
         let kept = match self.undecided.decision(transition.sock) {
             Decision::Waiting(records, _) => records,
             Decision::Excluded | Decision::Nothing => &[],
@@ -181,7 +151,7 @@ impl Tracker {
                 (pids, looked_at > birth.time)
             }
         };
-        Evidence {
+        FilterEvidence {
             netns: transition.netns,
             role,
             local: ends.0,
@@ -225,7 +195,7 @@ impl Tracker {
             Decision::Excluded => return false,
             Decision::Waiting([Input::Transition(first), ..], _) => {
                 let (local, remote) = (socket.local, socket.remote);
-                Evidence { local, remote, ..self.evidence(first) }
+                FilterEvidence { local, remote, ..self.evidence(first) }
             }
             _ => self.scanned_evidence(netns, socket),
         };
@@ -244,7 +214,7 @@ impl Tracker {
     }
 
     /// What a scan shows of a socket of which no record was kept.
-    fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> Evidence {
+    fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
         let (local, remote) = (socket.local, socket.remote);
         let (role, _) = self.role_of(netns, (local, remote), socket.port_by_connect);
         let mut pids = self.socket_owners.pids(socket.sock);
@@ -254,14 +224,14 @@ impl Tracker {
             all_pids |= self.listeners.owners_checked(netns, local) > 0;
         }
         let cgroup = self.cgroup(socket.cgroup);
-        Evidence { netns, role, local, remote, pids, all_pids, cgroup }
+        FilterEvidence { netns, role, local, remote, pids, all_pids, cgroup }
     }
 
     /// Whether figures of a listener that a scan met are to be shown.
     pub(in crate::tracker) fn shows_listener(&self, sock: SockId) -> bool {
         self.undecided.admits_everything()
             || self.listeners.get(sock).is_some_and(|listener| {
-                self.shows(&Evidence {
+                self.shows(&FilterEvidence {
                     netns: listener.netns,
                     role: Role::Server,
                     local: listener.local,
@@ -278,7 +248,7 @@ impl Tracker {
     pub(in crate::tracker) fn shows_port(&self, netns: NetnsId, port: u16) -> bool {
         let unspecified = |port| SocketAddr::from(([0, 0, 0, 0], port));
         self.undecided.admits_everything()
-            || self.shows(&Evidence {
+            || self.shows(&FilterEvidence {
                 netns,
                 role: Role::Server,
                 local: unspecified(port),
@@ -296,7 +266,7 @@ impl Tracker {
         socket: &ScannedSocket,
     ) -> bool {
         self.undecided.admits_everything()
-            || self.shows(&Evidence {
+            || self.shows(&FilterEvidence {
                 netns,
                 role: Role::Server,
                 local: socket.local,
@@ -318,7 +288,7 @@ impl Tracker {
     ) -> bool {
         self.undecided.admits_everything()
             || !role_assumed
-                && self.shows(&Evidence {
+                && self.shows(&FilterEvidence {
                     netns,
                     role,
                     local: socket.local,
@@ -329,7 +299,7 @@ impl Tracker {
                 })
     }
 
-    fn shows(&self, evidence: &Evidence) -> bool {
+    fn shows(&self, evidence: &FilterEvidence) -> bool {
         self.undecided.judge(&evidence.facts()) == Some(true)
     }
 
@@ -349,7 +319,7 @@ impl Tracker {
                 && connection.owner.is_none()
                 && let Some(owner) = self.socket_owners.owner(sock, connection.first_seen)
             {
-                self.ports.get_mut(connection.row).add_owner(&owner.label);
+                self.rows.get_mut(connection.row).add_owner(&owner.label);
                 connection.owner = Some(owner);
             }
         }

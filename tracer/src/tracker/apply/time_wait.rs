@@ -1,48 +1,20 @@
 //! What sockets leave behind, booked: TIME_WAIT, or an orphan in FIN_WAIT2 on the way there.
 
-use std::collections::VecDeque;
-
 use crate::{
     tcp::coverage::OptionalHook,
     trace::{
-        event::{Input, TimeWaitChange, TimeWaitEntry, TimeWaitKind, Transition},
-        ids::{NetnsId, SockId},
+        event::{Input, TimeWaitChange, TimeWaitEntry, Transition},
+        ids::NetnsId,
         time::Nanos,
     },
     tracker::{
         Connection, Tracker,
         classify::TimeWait,
-        pending_close,
-        ports::RowId,
-        time_wait::{EndpointPair, EndpointPairKey, Entry, LATENESS, LENGTH, expiry, key},
+        row_key::RowId,
+        time_wait::{LATENESS, LENGTH, expiry},
+        time_wait_rows::{EndpointPair, EndpointPairKey, Entry, key},
     },
 };
-
-/// Their ends follow at once; other processors report meanwhile.
-const EARLY_LIMIT: usize = 64;
-
-/// What sockets are about to leave behind of which this is the first that is heard: they are older
-/// than the trace, or their records were lost.
-#[derive(Debug, Default)]
-pub(in crate::tracker) struct EarlyTimeWaits(VecDeque<TimeWaitEntry>);
-
-impl EarlyTimeWaits {
-    fn add(&mut self, entry: TimeWaitEntry) {
-        if self.0.len() >= EARLY_LIMIT {
-            self.0.pop_front();
-        }
-        self.0.push_back(entry);
-    }
-
-    /// What a socket that ends at this time leaves behind, if that was seen.
-    pub(in crate::tracker) fn take(&mut self, sock: SockId, end: Nanos) -> Option<TimeWaitKind> {
-        let is_its = |entry: &TimeWaitEntry| {
-            entry.sock == sock && entry.time.abs_diff(end) < pending_close::WAIT
-        };
-        let place = self.0.iter().rposition(is_its)?;
-        Some(self.0.remove(place)?.kind)
-    }
-}
 
 impl Tracker {
     /// Before its end a socket shows what it is about to leave behind.
@@ -85,7 +57,7 @@ impl Tracker {
         // A scan may have met it before its end was told; or the end of an older one was lost.
         let before = self.time_wait_rows.enter(connection.netns, entry, self.scans);
         self.left(connection.netns, ends, entry.key, before, false);
-        let row = self.ports.get_mut(connection.row);
+        let row = self.rows.get_mut(connection.row);
         if is_orphan {
             row.scanned.entry(connection.netns).or_default().fin_wait2_orphans += 1;
         } else if is_provisional {
@@ -114,7 +86,7 @@ impl Tracker {
         {
             // Where its entry was lost, it was taken for a TIME_WAIT.
             self.leave(netns, &entry);
-            self.ports.get_mut(entry.row).time_waits.enter(netns, time, expired);
+            self.rows.get_mut(entry.row).time_waits.enter(netns, time, expired);
         }
         if let Some(scan) = &mut self.scan {
             scan.turned_to_time_wait(netns, key, time);
@@ -158,7 +130,7 @@ impl Tracker {
     /// As it was booked, it is no more.
     fn leave(&mut self, netns: NetnsId, entry: &Entry) {
         let expired = self.expired();
-        let row = self.ports.get_mut(entry.row);
+        let row = self.rows.get_mut(entry.row);
         match entry.expiry {
             Some(expiry) => row.time_waits.leave(netns, expired, expiry.get()),
             None => row.lose_orphan(netns),
@@ -173,7 +145,7 @@ impl Tracker {
         netns: NetnsId,
         ends: EndpointPair,
     ) -> bool {
-        self.ports.key(row).is_some_and(|key| {
+        self.rows.key(row).is_some_and(|key| {
             let port = key.role.service_port(ends.0, ends.1);
             [0, netns].contains(&key.netns) && key.port.is_none_or(|of_row| of_row == port)
         })
