@@ -1,6 +1,6 @@
-//! What the tracker tells.
+//! What the tracker reports as it happens, besides what it counts.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, vec::Drain};
 
 use super::{
     connections::{Connection, Origin},
@@ -50,16 +50,76 @@ pub struct Closed {
     pub bytes_received: Option<u64>,
 }
 
-/// Who wants to know of each thing as it happens. The tracker's books do not depend on it.
-pub trait Observer {
-    /// A socket changed its state. `connection` is what is known of the connection up to then, its
-    /// state still the old one; `None` for a listener.
-    fn transition(&mut self, _transition: &Transition, _life: Option<&Connection>) {}
-    /// A handshake got through.
-    fn established(&mut self, _life: &Connection) {}
+/// Something that happened to a socket.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "they live in a buffer whose capacity is reused")]
+pub enum Change {
+    /// A socket changed its state.
+    Transition {
+        /// The change of state.
+        transition: Transition,
+        /// The connection just before it, in its old state; `None` for a listener.
+        connection: Option<Connection>,
+    },
+    /// A handshake completed.
+    Established(Connection),
     /// A connection ended.
-    fn closed(&mut self, _closed: &Closed) {}
+    Closed(Closed),
 }
 
-/// Nobody wants to know.
-impl Observer for () {}
+/// The kinds of [`Change`] that a consumer asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeKinds {
+    /// [`Change::Transition`].
+    pub transitions: bool,
+    /// [`Change::Established`].
+    pub established: bool,
+    /// [`Change::Closed`].
+    pub closed: bool,
+}
+
+impl ChangeKinds {
+    /// Every kind.
+    pub const ALL: Self = Self { transitions: true, established: true, closed: true };
+    /// Ended connections only.
+    pub const CLOSED: Self = Self { transitions: false, established: false, closed: true };
+}
+
+/// The changes that were asked for and not taken yet. Nothing else is copied.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    wanted: ChangeKinds,
+    changes: Vec<Change>,
+}
+
+impl Changes {
+    pub(super) fn new(wanted: ChangeKinds) -> Self {
+        Self { wanted, changes: Vec::new() }
+    }
+
+    pub(super) fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
+        if self.wanted.transitions {
+            self.changes.push(Change::Transition {
+                transition: transition.clone(),
+                connection: connection.cloned(),
+            });
+        }
+    }
+
+    pub(super) fn established(&mut self, connection: &Connection) {
+        if self.wanted.established {
+            self.changes.push(Change::Established(connection.clone()));
+        }
+    }
+
+    pub(super) fn closed(&mut self, closed: impl FnOnce() -> Closed) {
+        if self.wanted.closed {
+            self.changes.push(Change::Closed(closed()));
+        }
+    }
+
+    /// Takes all changes, in their order.
+    pub(super) fn drain(&mut self) -> Drain<'_, Change> {
+        self.changes.drain(..)
+    }
+}

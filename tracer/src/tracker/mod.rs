@@ -10,6 +10,8 @@
 //!
 //! (Over an interval, what was pending or open at its start is added on the left.)
 
+use std::vec::Drain;
+
 mod apply;
 mod change;
 pub(crate) mod classify;
@@ -42,7 +44,8 @@ mod time_wait_rows;
 mod unconfirmed_time_waits;
 mod undecided;
 
-pub use change::{Closed, Observer};
+use change::Changes;
+pub use change::{Change, ChangeKinds, Closed};
 use closed_ports::ClosedPorts;
 use connections::Connections;
 pub use connections::{Connection, Origin};
@@ -117,6 +120,7 @@ pub struct Tracker {
     gaps: u64,
     /// The events up to the last cut.
     events_at_snapshot: Events,
+    changes: Changes,
 }
 
 impl Tracker {
@@ -148,6 +152,7 @@ impl Tracker {
             unreadable: 0,
             gaps: 0,
             events_at_snapshot: Events::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -163,22 +168,34 @@ impl Tracker {
         Self { coverage, ..self }
     }
 
+    /// Which changes [`Tracker::drain_changes`] is to give; none without this.
+    #[must_use]
+    pub fn with_changes(self, kinds: ChangeKinds) -> Self {
+        Self { changes: Changes::new(kinds), ..self }
+    }
+
+    /// Takes the changes since the last call, in their order. They are kept until then, so a
+    /// consumer that asked for any should call this after each frame.
+    pub fn drain_changes(&mut self) -> Drain<'_, Change> {
+        self.changes.drain()
+    }
+
     /// Takes one piece of input.
-    pub fn apply(&mut self, input: &Input, observer: &mut impl Observer) {
+    pub fn apply(&mut self, input: &Input) {
         match input {
             Input::Transition(transition) => {
                 self.count_record(transition.time);
                 self.namespaces.note_transition(transition.netns, transition.time);
-                self.classify_previous(transition.sock, observer);
+                self.classify_previous(transition.sock);
                 if self.undecided.admits_everything() {
-                    self.transition(transition, observer);
+                    self.transition(transition);
                 } else {
-                    self.filter_transition(transition, observer);
+                    self.filter_transition(transition);
                 }
             }
             Input::Reset(reset) => {
                 self.count_record(reset.time);
-                self.reset(reset, observer);
+                self.reset(reset);
             }
             Input::TimeWaitEntry(entry) => {
                 self.count_record(entry.time);
@@ -192,12 +209,12 @@ impl Tracker {
                 self.count_record(accepted.time);
                 self.accepted(accepted);
             }
-            Input::SocketHolders(holders) => self.apply_socket_holders(holders, observer),
+            Input::SocketHolders(holders) => self.apply_socket_holders(holders),
             Input::Names(names) => self.names.learn(names),
             Input::ScanBegin(begin) => self.scan_begins(begin),
-            Input::ScannedSocket(socket) => self.scanned_socket(socket, observer),
+            Input::ScannedSocket(socket) => self.scanned_socket(socket),
             Input::ScannedTimeWait(time_wait) => self.scanned_time_wait(time_wait),
-            Input::ScanEnd(end) => self.scan_ends(end, observer),
+            Input::ScanEnd(end) => self.scan_ends(end),
             Input::Tick(tick) => self.tick(tick),
             Input::UnreadableRecord => {
                 self.received += 1;
@@ -205,7 +222,7 @@ impl Tracker {
             }
             Input::UnreadableScan => self.scan_is_unreadable(),
         }
-        self.classify_until(self.classified_until, observer);
+        self.classify_until(self.classified_until);
     }
 
     fn tick(&mut self, tick: &Tick) {
@@ -237,8 +254,8 @@ impl Tracker {
 
     /// No more input comes: ends are settled by what is known, and what a filter has not decided is
     /// left out.
-    pub fn finish(&mut self, observer: &mut impl Observer) {
-        self.classify_until(Nanos::MAX, observer);
+    pub fn finish(&mut self) {
+        self.classify_until(Nanos::MAX);
         self.undecided.close();
     }
 

@@ -16,7 +16,7 @@ use synfin::{
         recording::{Frame, Reader},
         time::ClockAnchor,
     },
-    tracker::{Closed, Connection, Limits, Observer, Tracker},
+    tracker::{Change, ChangeKinds, Closed, Connection, Limits, Tracker},
 };
 
 use super::expected::{SERVER, Scenario};
@@ -63,16 +63,20 @@ impl Seen {
                 clock = session.clock;
                 let start = clock.monotonic_ns;
                 let filters = vec![session.filter.clone()];
-                let new = Tracker::new(Limits::default(), start).with_filters(filters);
+                let new = Tracker::new(Limits::default(), start)
+                    .with_changes(ChangeKinds::CLOSED)
+                    .with_filters(filters);
                 coverage = sight_of(&session.shown);
                 tracker = Some(new.with_coverage(coverage));
             } else {
                 let tracker = tracker.as_mut().expect("the session is first");
-                decode(&frame, |input| tracker.apply(&input, &mut ended));
+                decode(&frame, |input| tracker.apply(&input));
+                ended.take(tracker);
             }
         }
         let mut tracker = tracker.expect("a session");
-        tracker.finish(&mut ended);
+        tracker.finish();
+        ended.take(&mut tracker);
         Self::at_end(&mut tracker, (clock, coverage), ended)
     }
 
@@ -169,7 +173,15 @@ impl Seen {
 #[derive(Default)]
 struct Ended(Vec<SeenConnection>);
 
-impl Observer for Ended {
+impl Ended {
+    fn take(&mut self, tracker: &mut Tracker) {
+        for change in tracker.drain_changes() {
+            if let Change::Closed(closed) = change {
+                self.closed(&closed);
+            }
+        }
+    }
+
     fn closed(&mut self, closed: &Closed) {
         let time_wait = match closed.time_wait {
             Some(true) => " TIME_WAIT",

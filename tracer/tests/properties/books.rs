@@ -20,8 +20,8 @@ use synfin::{
         time::{ClockAnchor, Nanos},
     },
     tracker::{
-        Closed, Common, Connection, Counters, LatencyHistogram, Limits, Observer, Origin,
-        RowSnapshot, Snapshot, Tables, Tracker,
+        Change, ChangeKinds, Closed, Common, Connection, Counters, LatencyHistogram, Limits,
+        Origin, RowSnapshot, Snapshot, Tables, Tracker,
     },
 };
 use synfin_common::{port_count::SynQueue, state::TcpState};
@@ -59,7 +59,17 @@ struct Seen {
     after_loss: Vec<Closed>,
 }
 
-impl Observer for Seen {
+impl Seen {
+    fn take(&mut self, tracker: &mut Tracker) {
+        for change in tracker.drain_changes() {
+            match change {
+                Change::Transition { .. } => {}
+                Change::Established(connection) => self.established(&connection),
+                Change::Closed(closed) => self.closed(&closed),
+            }
+        }
+    }
+
     fn established(&mut self, connection: &Connection) {
         assert!(connection.handshake.is_some(), "established without a handshake: {connection:?}");
     }
@@ -81,7 +91,9 @@ impl Observer for Seen {
 impl Books {
     pub(crate) fn new(limits: Limits, coverage: Coverage, start: Nanos) -> Self {
         Self {
-            tracker: Tracker::new(limits, start).with_coverage(coverage),
+            tracker: Tracker::new(limits, start)
+                .with_changes(ChangeKinds::ALL)
+                .with_coverage(coverage),
             limits,
             coverage,
             seen: Seen::default(),
@@ -96,7 +108,8 @@ impl Books {
 
     pub(crate) fn take(&mut self, input: &Input) {
         self.given += u64::from(is_record(input));
-        self.tracker.apply(input, &mut self.seen);
+        self.tracker.apply(input);
+        self.seen.take(&mut self.tracker);
         let open = self.tracker.open().count();
         assert!(open <= self.limits.connections.max(1), "{open} connections are kept");
     }
@@ -161,7 +174,8 @@ impl Books {
 
     /// Nothing more comes.
     pub(crate) fn finish(&mut self) {
-        self.tracker.finish(&mut self.seen);
+        self.tracker.finish();
+        self.seen.take(&mut self.tracker);
         let snapshot = self.cut();
         assert_eq!(snapshot.tables.settling, 0);
     }

@@ -14,7 +14,7 @@ use crate::{
         time::Nanos,
     },
     tracker::{
-        Closed, Connection, Observer, Origin, Tracker,
+        Closed, Connection, Origin, Tracker,
         classify::{self, CloseOutcome, TimeWait},
         pending_close::PendingClose,
     },
@@ -22,13 +22,13 @@ use crate::{
 
 impl Tracker {
     /// Ends up to this time have waited for their evidence for long enough.
-    pub(in crate::tracker) fn classify_until(&mut self, time: Nanos, observer: &mut impl Observer) {
+    pub(in crate::tracker) fn classify_until(&mut self, time: Nanos) {
         while let Some(ending) = self.pending_closes.take_due(time) {
-            self.classify_pending(ending, observer);
+            self.classify_pending(ending);
         }
     }
 
-    pub(in crate::tracker) fn reset(&mut self, reset: &Reset, observer: &mut impl Observer) {
+    pub(in crate::tracker) fn reset(&mut self, reset: &Reset) {
         if let Some(connection) = self.connections.get_mut(reset.sock) {
             connection.resets.note(reset.direction);
             return;
@@ -37,22 +37,18 @@ impl Tracker {
             && let Some(mut ending) = self.pending_closes.take(reset.sock)
         {
             ending.connection.resets.note(reset.direction);
-            return self.classify_pending(ending, observer);
+            return self.classify_pending(ending);
         }
         self.filter_event(reset.sock, reset.time, Input::Reset(*reset));
     }
 
-    pub(in crate::tracker) fn end(
-        &mut self,
-        transition: &Transition,
-        observer: &mut impl Observer,
-    ) {
-        let place = self.reconcile_state(transition, observer);
+    pub(in crate::tracker) fn end(&mut self, transition: &Transition) {
+        let place = self.reconcile_state(transition);
         let Some(mut connection) = place.and_then(|place| self.connections.remove_at(place)) else {
             return;
         };
         connection.learn_owner(transition, &self.listeners);
-        observer.transition(transition, Some(&connection));
+        self.changes.transition(transition, Some(&connection));
         if let Some(scan) = &mut self.scan {
             scan.closed(transition);
         }
@@ -75,23 +71,19 @@ impl Tracker {
                 time_wait,
             });
         } else {
-            self.record_outcome(transition, &connection, outcome, observer);
+            self.record_outcome(transition, &connection, outcome);
         }
     }
 
     /// No more evidence comes of how the last connection of this socket ended.
-    pub(in crate::tracker) fn classify_previous(
-        &mut self,
-        sock: SockId,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn classify_previous(&mut self, sock: SockId) {
         if let Some(ending) = self.pending_closes.take(sock) {
-            self.classify_pending(ending, observer);
+            self.classify_pending(ending);
         }
     }
 
     /// Books an end that was held, by all the evidence that there is.
-    fn classify_pending(&mut self, ending: PendingClose, observer: &mut impl Observer) {
+    fn classify_pending(&mut self, ending: PendingClose) {
         let PendingClose { end, connection, time_wait: assumed } = ending;
         let outcome = classify::classify(&end, connection.close_evidence());
         if assumed.is_entered() {
@@ -105,16 +97,10 @@ impl Tracker {
         {
             self.unconfirmed_time_waits.take_back(row, connection.netns, end.time);
         }
-        self.record_outcome(&end, &connection, outcome, observer);
+        self.record_outcome(&end, &connection, outcome);
     }
 
-    fn record_outcome(
-        &mut self,
-        end: &Transition,
-        connection: &Connection,
-        outcome: CloseOutcome,
-        observer: &mut impl Observer,
-    ) {
+    fn record_outcome(&mut self, end: &Transition, connection: &Connection, outcome: CloseOutcome) {
         let row = self.rows.get_mut(connection.row);
         let (reason, time_wait) = match outcome {
             CloseOutcome::Ended(reason, time_wait) => (reason, time_wait),
@@ -132,33 +118,23 @@ impl Tracker {
             TimeWait::Unconfirmed => {}
             TimeWait::None => {}
         }
-        self.record_close(connection, reason, time_wait, Some(end), end.time, observer);
+        self.record_close(connection, reason, time_wait, Some(end), end.time);
     }
 
     /// Ends the connection of a socket that is gone without a record.
-    pub(in crate::tracker) fn lose_sight(
-        &mut self,
-        sock: SockId,
-        time: Nanos,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn lose_sight(&mut self, sock: SockId, time: Nanos) {
         if let Some(connection) = self.connections.remove(sock) {
-            self.close_unobserved(&connection, time, observer);
+            self.close_unobserved(&connection, time);
         }
     }
 
-    pub(in crate::tracker) fn close_unobserved(
-        &mut self,
-        connection: &Connection,
-        time: Nanos,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn close_unobserved(&mut self, connection: &Connection, time: Nanos) {
         let reason = if connection.established {
             CloseReason::LostSight
         } else {
             CloseReason::ConnectLostSight
         };
-        self.record_close(connection, reason, TimeWait::None, None, time, observer);
+        self.record_close(connection, reason, TimeWait::None, None, time);
     }
 
     fn record_close(
@@ -168,7 +144,6 @@ impl Tracker {
         time_wait: TimeWait,
         end: Option<&Transition>,
         time: Nanos,
-        observer: &mut impl Observer,
     ) {
         debug_assert_eq!(connection.established, reason.phase() == Phase::Established);
         let closing = end.and_then(|end| end.closing);
@@ -198,7 +173,7 @@ impl Tracker {
         row.interval.bytes_received =
             row.interval.bytes_received.saturating_add(received.unwrap_or(0));
 
-        observer.closed(&Closed {
+        self.changes.closed(|| Closed {
             role: connection.role,
             role_assumed: connection.role_assumed,
             netns: connection.netns,

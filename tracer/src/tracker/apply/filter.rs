@@ -13,7 +13,7 @@ use crate::{
         time::Nanos,
     },
     tracker::{
-        Observer, Tracker,
+        Tracker,
         filter_evidence::{Cgroup, FilterEvidence},
         listeners::Listener,
         owners::SocketOwners,
@@ -23,29 +23,25 @@ use crate::{
 
 impl Tracker {
     /// Lets a transition in, leaves it out, or keeps it back.
-    pub(in crate::tracker) fn filter_transition(
-        &mut self,
-        transition: &Transition,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn filter_transition(&mut self, transition: &Transition) {
         let sock = transition.sock;
         let step = TransitionKind::of(transition.old, transition.new);
         match step {
             TransitionKind::Listens | TransitionKind::StopsListening => {
-                return self.filter_listener(transition, observer);
+                return self.filter_listener(transition);
             }
             TransitionKind::Birth(_) => {
                 self.undecided.forget(sock);
                 if self.connections.get(sock).is_some() {
                     // The socket's address is used anew, so we missed how its last connection ended.
                     self.gaps += 1;
-                    self.lose_sight(sock, transition.time, observer);
+                    self.lose_sight(sock, transition.time);
                 }
             }
             TransitionKind::Onward | TransitionKind::End
                 if self.connections.get(sock).is_some() =>
             {
-                return self.transition(transition, observer);
+                return self.transition(transition);
             }
             TransitionKind::Onward | TransitionKind::End => {}
         }
@@ -55,8 +51,8 @@ impl Tracker {
         };
         match outcome {
             Some(true) => {
-                self.admit(sock, observer);
-                self.transition(transition, observer);
+                self.admit(sock);
+                self.transition(transition);
             }
             // The last record has not decided, so nothing will.
             None | Some(false) if step == TransitionKind::End => {
@@ -78,7 +74,7 @@ impl Tracker {
     }
 
     /// A listener tells who serves a port, whether it is shown itself or not.
-    fn filter_listener(&mut self, transition: &Transition, observer: &mut impl Observer) {
+    fn filter_listener(&mut self, transition: &Transition) {
         let known = self.listeners.get(transition.sock);
         let pids = match known {
             Some(listener) => listener.pids(),
@@ -97,20 +93,20 @@ impl Tracker {
             ),
         };
         match self.undecided.judge(&evidence.facts()) {
-            Some(true) => self.transition(transition, observer),
+            Some(true) => self.transition(transition),
             Some(false) | None => {
                 self.undecided.count_filtered();
-                self.transition(transition, &mut ());
+                self.apply_listener(transition);
             }
         }
     }
 
     /// Lets in what was kept back.
-    fn admit(&mut self, sock: SockId, observer: &mut impl Observer) {
+    fn admit(&mut self, sock: SockId) {
         for record in self.undecided.admit(sock) {
             match record {
-                Input::Transition(transition) => self.transition(&transition, observer),
-                Input::Reset(reset) => self.reset(&reset, observer),
+                Input::Transition(transition) => self.transition(&transition),
+                Input::Reset(reset) => self.reset(&reset),
                 Input::TimeWaitEntry(entry) => self.time_wait_entered(&entry),
                 Input::Accepted(accepted) => self.accepted(&accepted),
                 _ => unreachable!("only records of hooks are kept back"),
@@ -183,7 +179,6 @@ impl Tracker {
         netns: NetnsId,
         scan: u32,
         socket: &ScannedSocket,
-        observer: &mut impl Observer,
     ) -> bool {
         if self.undecided.admits_everything() {
             return true;
@@ -201,7 +196,7 @@ impl Tracker {
         };
         match self.undecided.judge(&evidence.facts()) {
             Some(true) => {
-                self.admit(socket.sock, observer);
+                self.admit(socket.sock);
                 true
             }
             Some(false) => {
@@ -304,11 +299,7 @@ impl Tracker {
     }
 
     /// Learns who holds which sockets.
-    pub(in crate::tracker) fn apply_socket_holders(
-        &mut self,
-        holders: &[SocketHolder],
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn apply_socket_holders(&mut self, holders: &[SocketHolder]) {
         self.socket_owners = SocketOwners::new(holders, &self.names);
         for sock in self.socket_owners.socks() {
             if let Some(listener) = self.listeners.get_mut(sock) {
@@ -323,11 +314,11 @@ impl Tracker {
                 connection.owner = Some(owner);
             }
         }
-        self.decide_held(observer);
+        self.decide_held();
     }
 
     /// A server's listener may now be known to belong to a process that was asked for.
-    fn decide_held(&mut self, observer: &mut impl Observer) {
+    fn decide_held(&mut self) {
         for sock in self.undecided.waiting_socks() {
             let last = match self.undecided.decision(sock) {
                 Decision::Waiting(records, _) => transitions(records).next_back().cloned(),
@@ -335,7 +326,7 @@ impl Tracker {
             };
             let Some(last) = last else { continue };
             match self.undecided.judge(&self.evidence(&last).facts()) {
-                Some(true) => self.admit(sock, observer),
+                Some(true) => self.admit(sock),
                 Some(false) => self.undecided.exclude(sock, last.netns, last.time),
                 None => {}
             }

@@ -18,7 +18,7 @@ use crate::{
         time::Nanos,
     },
     tracker::{
-        EVIDENCE_LOST, Observer, Tracker,
+        EVIDENCE_LOST, Tracker,
         connections::Origin,
         gauges::ScanGauges,
         listeners::Listener,
@@ -60,11 +60,7 @@ impl Tracker {
         }
     }
 
-    pub(in crate::tracker) fn scanned_socket(
-        &mut self,
-        socket: &ScannedSocket,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn scanned_socket(&mut self, socket: &ScannedSocket) {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
@@ -72,7 +68,7 @@ impl Tracker {
             TcpState::Listen => self.scanned_listener(&mut scan, socket),
             TcpState::NewSynRecv => self.scanned_half_open(&mut scan, socket),
             TcpState::Close | TcpState::TimeWait => {}
-            _ => self.scanned_connection(&mut scan, socket, observer),
+            _ => self.scanned_connection(&mut scan, socket),
         }
         self.scan = Some(scan);
     }
@@ -142,16 +138,11 @@ impl Tracker {
         }
     }
 
-    fn scanned_connection(
-        &mut self,
-        scan: &mut SocketScan,
-        socket: &ScannedSocket,
-        observer: &mut impl Observer,
-    ) {
+    fn scanned_connection(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         scan.has_connections = true;
         if self.connections.get(socket.sock).is_none()
             && (scan.was_closed_since(socket)
-                || !self.admits_scanned(scan.netns, scan.number, socket, observer))
+                || !self.admits_scanned(scan.netns, scan.number, socket))
         {
             return;
         }
@@ -193,7 +184,7 @@ impl Tracker {
             }
             // Another connection has the socket's address: an end and a birth were lost.
             self.gaps += 1;
-            self.lose_sight(socket.sock, socket.time, observer);
+            self.lose_sight(socket.sock, socket.time);
         }
         if scan.was_closed_since(socket) || scan.incomplete || socket.remote.port() == 0 {
             return;
@@ -215,11 +206,11 @@ impl Tracker {
         let socket_id = (scan.netns, socket.sock);
         let mut connection = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
         connection.last_scan = scan.number;
-        self.classify_previous(socket.sock, observer);
+        self.classify_previous(socket.sock);
         if is_stalled(socket) {
             scan.rows.entry(connection.row).or_default().stalled += 1;
         }
-        self.add(socket.sock, connection, observer);
+        self.add(socket.sock, connection);
     }
 
     pub(in crate::tracker) fn scanned_time_wait(&mut self, time_wait: &ScannedTimeWait) {
@@ -264,7 +255,7 @@ impl Tracker {
         Some((self.row(row, true), is_guess))
     }
 
-    pub(in crate::tracker) fn scan_ends(&mut self, end: &ScanEnd, observer: &mut impl Observer) {
+    pub(in crate::tracker) fn scan_ends(&mut self, end: &ScanEnd) {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
@@ -281,7 +272,7 @@ impl Tracker {
         let enough = if new_losses > 0 { 1 } else { MISSED_SCANS_LIMIT };
         let missed_a_listener =
             self.listeners.forget_absent(scan.netns, scan.number, scan.begun, enough);
-        let missed_a_connection = self.forget_absent(&scan, enough, new_losses, observer);
+        let missed_a_connection = self.forget_absent(&scan, enough, new_losses);
         self.undecided.forget_absent(scan.netns, scan.number, scan.begun);
         self.time_wait_rows.forget_absent(scan.netns, scan.number);
         let known_counters = self.namespaces.scanned(end, scan.losses, scan.has_connections);
@@ -348,13 +339,7 @@ impl Tracker {
 
     /// Ends the lives of sockets that `enough` scans in a row should have met and did not. Says
     /// whether this one missed any.
-    fn forget_absent(
-        &mut self,
-        scan: &SocketScan,
-        enough: u8,
-        new_losses: u64,
-        observer: &mut impl Observer,
-    ) -> bool {
+    fn forget_absent(&mut self, scan: &SocketScan, enough: u8, new_losses: u64) -> bool {
         let mut gone = Vec::new();
         let mut missed = false;
         for (sock, connection) in self.connections.iter_mut() {
@@ -375,7 +360,7 @@ impl Tracker {
         // scan are accounted for; the rest were not.
         self.gaps += (gone.len() as u64).saturating_sub(new_losses);
         for sock in gone {
-            self.lose_sight(sock, scan.begun, observer);
+            self.lose_sight(sock, scan.begun);
         }
         missed
     }

@@ -12,7 +12,7 @@ use crate::{
         time::Nanos,
     },
     tracker::{
-        EVIDENCE_LOST, Observer, Tracker,
+        EVIDENCE_LOST, Tracker,
         connections::{Connection, Origin, Slot},
         gauges::least_limit,
         handshake,
@@ -23,26 +23,26 @@ use crate::{
 };
 
 impl Tracker {
-    pub(in crate::tracker) fn transition(
-        &mut self,
-        transition: &Transition,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn transition(&mut self, transition: &Transition) {
         match TransitionKind::of(transition.old, transition.new) {
-            TransitionKind::Listens => {
-                observer.transition(transition, None);
-                self.listener_opened(transition);
+            TransitionKind::Listens | TransitionKind::StopsListening => {
+                self.changes.transition(transition, None);
+                self.apply_listener(transition);
             }
-            TransitionKind::StopsListening => {
-                observer.transition(transition, None);
-                self.listener_closed(transition);
-                if let Some(scan) = &mut self.scan {
-                    scan.closed(transition);
-                }
-            }
-            TransitionKind::Birth(role) => self.birth(transition, role, observer),
-            TransitionKind::Onward => self.apply_transition(transition, observer),
-            TransitionKind::End => self.end(transition, observer),
+            TransitionKind::Birth(role) => self.birth(transition, role),
+            TransitionKind::Onward => self.apply_transition(transition),
+            TransitionKind::End => self.end(transition),
+        }
+    }
+
+    /// A listener opens or closes; whether that is reported is up to the caller.
+    pub(super) fn apply_listener(&mut self, transition: &Transition) {
+        if TransitionKind::of(transition.old, transition.new) == TransitionKind::Listens {
+            return self.listener_opened(transition);
+        }
+        self.listener_closed(transition);
+        if let Some(scan) = &mut self.scan {
+            scan.closed(transition);
         }
     }
 
@@ -118,11 +118,11 @@ impl Tracker {
         }
     }
 
-    fn birth(&mut self, transition: &Transition, role: Role, observer: &mut impl Observer) {
+    fn birth(&mut self, transition: &Transition, role: Role) {
         if self.connections.get(transition.sock).is_some() {
             // The socket's address is used anew, so we missed how its last connection ended.
             self.gaps += 1;
-            self.lose_sight(transition.sock, transition.time, observer);
+            self.lose_sight(transition.sock, transition.time);
         }
         let opening = transition.opening.as_ref();
         let owner = match role {
@@ -138,7 +138,7 @@ impl Tracker {
         let connection =
             Connection::new(netns, role, Origin::Observed, transition.old, ends, time, row);
         let mut connection = Connection { owner, deferred_accept, ..connection };
-        observer.transition(transition, Some(&connection));
+        self.changes.transition(transition, Some(&connection));
         connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.rows.get_mut(row);
@@ -146,16 +146,11 @@ impl Tracker {
             row.accept_limit = least_limit(row.accept_limit, opening.accept_queue.1.into());
             row.interval.accept_depth.add(opening.accept_queue.0.into());
         }
-        self.add(transition.sock, connection, observer);
+        self.add(transition.sock, connection);
     }
 
     /// Puts a connection into the table and on the books.
-    pub(super) fn add(
-        &mut self,
-        sock: SockId,
-        connection: Connection,
-        observer: &mut impl Observer,
-    ) {
+    pub(super) fn add(&mut self, sock: SockId, connection: Connection) {
         let row = self.rows.get_mut(connection.row);
         if connection.established {
             row.interval.adopted += 1;
@@ -171,7 +166,7 @@ impl Tracker {
         }
         if let Some(evicted) = self.connections.insert(sock, connection) {
             let time = self.now;
-            self.close_unobserved(&evicted, time, observer);
+            self.close_unobserved(&evicted, time);
         }
     }
 
@@ -195,11 +190,7 @@ impl Tracker {
     }
 
     /// Takes up a connection in the middle of its connection, at the old state of its first record.
-    fn adopt_from(
-        &mut self,
-        transition: &Transition,
-        observer: &mut impl Observer,
-    ) -> Option<Slot> {
+    fn adopt_from(&mut self, transition: &Transition) -> Option<Slot> {
         let origin = self.origin_of_adopted(transition.netns);
         if origin == Origin::AfterLoss {
             self.gaps += 1;
@@ -217,7 +208,7 @@ impl Tracker {
             transition.time,
         );
         connection.time_wait_kind = self.early_time_waits.take(transition.sock, transition.time);
-        self.add(transition.sock, connection, observer);
+        self.add(transition.sock, connection);
         self.connections.place(transition.sock)
     }
 
@@ -257,13 +248,13 @@ impl Tracker {
         }
     }
 
-    fn apply_transition(&mut self, transition: &Transition, observer: &mut impl Observer) {
-        let Some(place) = self.reconcile_state(transition, observer) else {
+    fn apply_transition(&mut self, transition: &Transition) {
+        let Some(place) = self.reconcile_state(transition) else {
             return;
         };
         let connection = self.connections.at(place);
         connection.learn_owner(transition, &self.listeners);
-        observer.transition(transition, Some(connection));
+        self.changes.transition(transition, Some(connection));
         connection.last_transition = transition.time;
         connection.state_since_is_lower_bound = false;
         connection.missed_scans = 0;
@@ -283,7 +274,7 @@ impl Tracker {
             });
         if gets_through {
             connection.established_at = Some(transition.time);
-            observer.established(connection);
+            self.changes.established(connection);
             let (netns, role, port) =
                 (connection.netns, connection.role, connection.service_port());
             let ends = (connection.local(), connection.remote());
@@ -297,13 +288,9 @@ impl Tracker {
 
     /// Makes the connection of a transition's socket agree with the transition's old state and its
     /// addresses, which a birth may not know yet. Returns where that connection is.
-    pub(super) fn reconcile_state(
-        &mut self,
-        transition: &Transition,
-        observer: &mut impl Observer,
-    ) -> Option<Slot> {
+    pub(super) fn reconcile_state(&mut self, transition: &Transition) -> Option<Slot> {
         let Some(place) = self.connections.place(transition.sock) else {
-            return self.adopt_from(transition, observer);
+            return self.adopt_from(transition);
         };
         let connection = self.connections.at(place);
         let goes_back = connection.established && is_pending(transition.old);
@@ -312,8 +299,8 @@ impl Tracker {
         if goes_back || !connection.fits(transition.netns, ends, is_young) {
             // The socket's address is used anew: an end was lost, and a birth.
             self.gaps += 1;
-            self.lose_sight(transition.sock, transition.time, observer);
-            return self.adopt_from(transition, observer);
+            self.lose_sight(transition.sock, transition.time);
+            return self.adopt_from(transition);
         }
         connection.learn_endpoints(transition.local, transition.remote);
         if connection.state != transition.old {
