@@ -687,7 +687,7 @@ impl Script {
         assert_eq!(tracker.open().count(), 0);
         let cut = tracker.take_snapshot().rows(By::Port);
         let sum = |count: fn(&synfin::tracker::Counters) -> u64| -> u64 {
-            cut.iter().map(|row| count(&row.counters)).sum()
+            cut.iter().map(|row| count(&row.stats.counters)).sum()
         };
         let Some(Change::Closed(closed)) = closed else {
             assert_eq!(sum(|counters| counters.discarded), 1);

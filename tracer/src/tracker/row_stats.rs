@@ -8,19 +8,31 @@ use super::{
     oldest::{OldestPerState, keep_older},
 };
 
-/// What is known of a row, or of several together.
+/// What was counted in a row, or in several together, over an interval.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RowStats {
-    pub(super) counters: Counters,
-    pub(super) gauges: Gauges,
-    pub(super) gauges_at_start: Gauges,
-    pub(super) time_wait_now: u64,
-    pub(super) time_wait_peak: u64,
-    pub(super) scanned: ScanGauges,
-    pub(super) accept_peak: u64,
-    pub(super) uptime: ListenerUptime,
-    pub(super) oldest: OldestPerState,
-    pub(super) ephemeral: Option<Ephemeral>,
+pub struct RowStats {
+    /// What happened in the interval.
+    pub counters: Counters,
+    /// What is so at its end.
+    pub gauges: Gauges,
+    /// What was so at its start.
+    pub gauges_at_start: Gauges,
+    /// Sockets in TIME_WAIT at its end.
+    pub time_wait_now: u64,
+    /// The most there were.
+    pub time_wait_peak: u64,
+    /// What the last scan showed.
+    pub scanned: ScanGauges,
+    /// The most connections that were seen waiting for accept().
+    pub accept_peak: u64,
+    /// Since when the port is served.
+    pub uptime: ListenerUptime,
+    /// The connections that were in one state for longest, by
+    /// [`LINGERING_STATES`](super::LINGERING_STATES).
+    pub oldest: OldestPerState,
+    /// How far the ports are used up toward the destination where most are; `None` if that is not
+    /// known, and for servers.
+    pub ephemeral: Option<Ephemeral>,
 }
 
 impl RowStats {

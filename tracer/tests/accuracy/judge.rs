@@ -3,7 +3,7 @@
 use synfin::{
     output::{
         column::Value,
-        port_columns::{COLUMNS, PortRow},
+        port_columns::{COLUMNS, Interval, PortRow},
     },
     tcp::{
         coverage::{Coverage, OptionalHook},
@@ -93,9 +93,10 @@ impl Seen {
         if events.gaps > 0 || events.lost > 0 || events.unreadable > 0 || events.in_flight() != 0 {
             troubles.push(format!("the books of the records do not balance: {events:?}"));
         }
-        let (end, seconds) = (snapshot.end, (snapshot.end - snapshot.start) as f64 / 1e9);
+        let seconds = (snapshot.end - snapshot.start) as f64 / 1e9;
+        let interval = Interval { end: snapshot.end, seconds, clock, coverage };
         let rows = snapshot.rows(By::Port).into_iter();
-        let rows = rows.map(|row| PortRow { row, end, seconds, clock, coverage }).collect();
+        let rows = rows.map(|row| PortRow { row, interval }).collect();
         Self { connections, rows, coverage, missed: events.missed, troubles }
     }
 
@@ -162,7 +163,7 @@ impl Seen {
         for row in &self.rows {
             let its_port = if port == 0 { Value::Unknown } else { Value::Int(port.into()) };
             let is_it = of("port", row)? == its_port;
-            if is_it && row.row.role.name() == role {
+            if is_it && row.row.identity.role.name() == role {
                 found = Some(of(key, row)?);
             }
         }

@@ -322,8 +322,9 @@ impl Story {
     #[track_caller]
     pub(crate) fn row(&mut self, role: Role, port: u16) -> RowSnapshot {
         let rows = self.rows();
-        let mut found =
-            rows.into_iter().filter(|row| (row.role, &row.port) == (role, &Common::One(port)));
+        let mut found = rows
+            .into_iter()
+            .filter(|row| (row.identity.role, &row.identity.port) == (role, &Common::One(port)));
         found.next().unwrap_or_else(|| panic!("no row of {} {port}", role.name()))
     }
 
