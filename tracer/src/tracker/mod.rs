@@ -18,7 +18,9 @@ pub(crate) mod classify;
 mod closed_ports;
 mod connections;
 mod counters;
+mod current_interval;
 mod early_time_waits;
+mod endpoints;
 mod ephemeral;
 mod events;
 mod filter_evidence;
@@ -32,6 +34,7 @@ mod namespaces;
 mod oldest;
 mod owners;
 mod pending_close;
+mod record_counts;
 mod report_rows;
 mod row;
 mod row_key;
@@ -39,8 +42,10 @@ mod row_stats;
 mod rows;
 mod scan;
 mod snapshot;
+mod socket_key;
 mod time_wait;
 mod time_wait_rows;
+mod time_wait_tables;
 mod unconfirmed_time_waits;
 mod undecided;
 
@@ -50,7 +55,7 @@ use closed_ports::ClosedPorts;
 use connections::Connections;
 pub use connections::{Connection, Origin};
 pub use counters::{ClosedFirst, Counters};
-use early_time_waits::EarlyTimeWaits;
+use current_interval::CurrentInterval;
 pub use ephemeral::Ephemeral;
 pub use events::Events;
 pub use gauges::{Gauges, ScanGauges};
@@ -63,13 +68,13 @@ pub use oldest::{LINGERING_STATES, Oldest};
 pub use owners::{Label, Owner};
 use owners::{ProcessNames, SocketOwners};
 use pending_close::PendingCloses;
+use record_counts::RecordCounts;
 pub use report_rows::{Common, RowIdentity, RowName, RowSnapshot};
 pub use row_key::RowKey;
 pub use row_stats::RowStats;
 use rows::Rows;
 pub use snapshot::{ScanCoverage, Snapshot, Tables};
-use time_wait_rows::TimeWaitRows;
-use unconfirmed_time_waits::UnconfirmedTimeWaits;
+use time_wait_tables::TimeWaitTables;
 use undecided::UndecidedSockets;
 
 use crate::{
@@ -78,7 +83,7 @@ use crate::{
         handshake::{Handshake, Unmeasured},
     },
     trace::{
-        counters::{self as kernel_counters, KERNEL_COUNTERS, Tick},
+        counters::Tick,
         event::Input,
         filter::Filter,
         ids::{NetnsId, SockId},
@@ -98,29 +103,19 @@ pub struct Tracker {
     coverage: Coverage,
     names: ProcessNames,
     socket_owners: SocketOwners,
-    time_wait_rows: TimeWaitRows,
-    unconfirmed_time_waits: UnconfirmedTimeWaits,
-    early_time_waits: EarlyTimeWaits,
+    time_waits: TimeWaitTables,
     pending_closes: PendingCloses,
     closed_ports: ClosedPorts,
-    /// The scan that goes on, unless it is being worked on.
+    /// The scan that is under way. A method that applies one of its findings takes it out for as
+    /// long as it runs.
     scan: Option<Box<scan::SocketScan>>,
-    is_scanning: bool,
     scans: u32,
     namespaces: Namespaces,
     now: Nanos,
     /// Of ends up to here, all evidence was given.
     classified_until: Nanos,
-    interval_start: Nanos,
-    kernel: kernel_counters::Counters,
-    /// What the kernel counted in the interval, by [`KERNEL_COUNTERS`].
-    kernel_counts: [u64; KERNEL_COUNTERS.len()],
-    /// Records that reached us, whatever became of them.
-    received: u64,
-    unreadable: u64,
-    gaps: u64,
-    /// The events up to the last cut.
-    events_at_snapshot: Events,
+    interval: CurrentInterval,
+    records: RecordCounts,
     changes: Changes,
 }
 
@@ -135,24 +130,16 @@ impl Tracker {
             coverage: Coverage::default(),
             names: ProcessNames::default(),
             socket_owners: SocketOwners::default(),
-            time_wait_rows: TimeWaitRows::default(),
-            unconfirmed_time_waits: UnconfirmedTimeWaits::default(),
-            early_time_waits: EarlyTimeWaits::default(),
+            time_waits: TimeWaitTables::default(),
             pending_closes: PendingCloses::default(),
             closed_ports: ClosedPorts::default(),
             scan: None,
-            is_scanning: false,
             scans: 0,
             namespaces: Namespaces::default(),
             now: start,
             classified_until: 0,
-            interval_start: start,
-            kernel: kernel_counters::Counters::default(),
-            kernel_counts: Default::default(),
-            received: 0,
-            unreadable: 0,
-            gaps: 0,
-            events_at_snapshot: Events::default(),
+            interval: CurrentInterval::begin(start, Events::default()),
+            records: RecordCounts::default(),
             changes: Changes::default(),
         }
     }
@@ -218,8 +205,8 @@ impl Tracker {
             Input::ScanEnd(end) => self.scan_ends(end),
             Input::Tick(tick) => self.tick(tick),
             Input::UnreadableRecord => {
-                self.received += 1;
-                self.unreadable += 1;
+                self.records.received += 1;
+                self.records.unreadable += 1;
             }
             Input::UnreadableScan => self.scan_is_unreadable(),
         }
@@ -228,19 +215,10 @@ impl Tracker {
 
     fn tick(&mut self, tick: &Tick) {
         self.now = self.now.max(tick.time);
-        // What is counted only grows, whatever a damaged recording says.
-        let known = &mut self.kernel;
-        let kernel_counters::Counters { seen, lost, filtered, missed } = &tick.counters;
-        known.missed = known.missed.max(*missed);
-        for (known, new) in
-            [(&mut known.seen, seen), (&mut known.lost, lost), (&mut known.filtered, filtered)]
-        {
-            known.iter_mut().zip(new).for_each(|(known, new)| *known = (*known).max(*new));
-        }
+        self.records.on_tick(&tick.counters);
         self.record_port_counts(&tick.ports);
         // While records are on their way, a tick is younger than they are.
-        let [seen, lost, filtered] = self.kernel.totals();
-        if seen <= self.received.saturating_add(lost).saturating_add(filtered) {
+        if self.records.is_caught_up() {
             let settled = tick.time.saturating_sub(pending_close::WAIT);
             self.classified_until = self.classified_until.max(settled);
         }
@@ -248,7 +226,7 @@ impl Tracker {
 
     /// A record was made at this time.
     fn count_record(&mut self, time: Nanos) {
-        self.received += 1;
+        self.records.received += 1;
         self.now = self.now.max(time);
         self.classified_until = self.classified_until.max(time.saturating_sub(pending_close::WAIT));
     }

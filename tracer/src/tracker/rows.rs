@@ -26,6 +26,8 @@ pub(crate) struct Rows {
     by_port: HashMap<(NetnsId, Role, u16), u32, FxBuildHasher>,
     labels: IndexSet<Label, FxBuildHasher>,
     limit: usize,
+    /// A scan holds ids of rows in which nothing lives yet: none is removed.
+    is_pinned: bool,
     folded: u64,
     /// Bookings that found the table full since rows were last put together.
     refused: u64,
@@ -47,6 +49,7 @@ impl Rows {
             by_port: HashMap::default(),
             labels: IndexSet::default(),
             limit,
+            is_pinned: false,
             folded: 0,
             refused: 0,
         }
@@ -63,13 +66,12 @@ impl Rows {
     }
 
     /// The finest row for `key` that there is or that there is room for, at worst the one of the
-    /// rest. `proven`: see [`Rows`]. `may_retire`: nobody holds the id of a row in which nothing
-    /// lives.
-    pub(crate) fn row(&mut self, key: RowKey, proven: bool, may_retire: bool) -> RowId {
+    /// rest. `proven`: see [`Rows`].
+    pub(crate) fn row(&mut self, key: RowKey, proven: bool) -> RowId {
         if let Some(&id) = self.ids.get(&key) {
             return id;
         }
-        if !self.has_room(key, proven) && may_retire {
+        if !self.has_room(key, proven) && !self.is_pinned {
             if self.refused.is_multiple_of(RETIRE_EVERY) {
                 self.retire();
             }
@@ -85,6 +87,16 @@ impl Rows {
         }
         self.folded += 1;
         self.other_row(key.role)
+    }
+
+    /// Keeps all rows, even those in which nothing lives, until [`Rows::unpin`].
+    pub(crate) fn pin(&mut self) {
+        self.is_pinned = true;
+    }
+
+    /// Rows in which nothing lives may be removed again.
+    pub(crate) fn unpin(&mut self) {
+        self.is_pinned = false;
     }
 
     /// The row of `key`, if it has one.

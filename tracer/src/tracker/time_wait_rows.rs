@@ -9,6 +9,7 @@ use std::{
 use rustc_hash::FxBuildHasher;
 
 use super::{
+    endpoints::Endpoints,
     row_key::RowId,
     time_wait::{Expiry, LENGTH, SECOND, expiry},
 };
@@ -16,9 +17,6 @@ use crate::trace::{ids::NetnsId, time::Nanos};
 
 /// More than this are not kept apart.
 const KEPT_LIMIT: usize = 1 << 20;
-
-/// Ours and the peer's.
-pub(super) type EndpointPair = (SocketAddr, SocketAddr);
 
 /// A hash of a namespace and ends in it. That two have the same is a matter of one figure.
 ///
@@ -31,12 +29,12 @@ pub(super) type EndpointPairKey = u64;
 const PLACE_BITS: u32 = 25;
 const NEIGHBOURS: u16 = 32;
 
-pub(super) fn key(netns: NetnsId, ends: EndpointPair) -> EndpointPairKey {
-    let (local, remote) = ends;
+pub(super) fn key(netns: NetnsId, ends: Endpoints) -> EndpointPairKey {
+    let Endpoints { local, remote } = ends;
     let hash = |mask: u16| {
         let ports = u64::from(local.port() & mask) << 16 | u64::from(remote.port() & mask);
         let rest = u64::from(netns) << 32 | ports;
-        match ends {
+        match (local, remote) {
             // Most of them; word by word this is several times as fast.
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
                 let ips = u64::from(local.ip().to_bits()) << 32 | u64::from(remote.ip().to_bits());

@@ -16,6 +16,7 @@ use crate::{
     tracker::{
         Closed, Connection, Origin, Tracker,
         classify::{self, CloseOutcome, TimeWait},
+        endpoints::Endpoints,
         pending_close::PendingClose,
     },
 };
@@ -30,13 +31,13 @@ impl Tracker {
 
     pub(in crate::tracker) fn reset(&mut self, reset: &Reset) {
         if let Some(connection) = self.connections.get_mut(reset.sock) {
-            connection.resets.note(reset.direction);
+            connection.evidence.resets.note(reset.direction);
             return;
         }
         if let ResetDirection::Sent { .. } = reset.direction
             && let Some(mut ending) = self.pending_closes.take(reset.sock)
         {
-            ending.connection.resets.note(reset.direction);
+            ending.connection.evidence.resets.note(reset.direction);
             return self.classify_pending(ending);
         }
         self.filter_event(reset.sock, reset.time, Input::Reset(*reset));
@@ -62,7 +63,7 @@ impl Tracker {
             && let Some(row) = self.rows.key(connection.row)
         {
             // Now, as the kernel has counted it if it found no place.
-            self.unconfirmed_time_waits.add(row, connection.netns, transition.time);
+            self.time_waits.unconfirmed.add(row, connection.netns, transition.time);
         }
         if awaits_reset {
             self.pending_closes.hold(PendingClose {
@@ -88,14 +89,14 @@ impl Tracker {
         let outcome = classify::classify(&end, connection.close_evidence());
         if assumed.is_entered() {
             if !outcome.time_wait().is_entered() {
-                self.leave_time_wait(connection.netns, (end.local, end.remote), false);
+                self.leave_time_wait(connection.netns, Endpoints::from(&end), false);
             }
             self.rows.get_mut(connection.row).time_waits.settle();
         } else if assumed == TimeWait::Unconfirmed
             && outcome.time_wait() != TimeWait::Unconfirmed
             && let Some(row) = self.rows.key(connection.row)
         {
-            self.unconfirmed_time_waits.take_back(row, connection.netns, end.time);
+            self.time_waits.unconfirmed.take_back(row, connection.netns, end.time);
         }
         self.record_outcome(&end, &connection, outcome);
     }

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use synfin_common::state::TcpState;
 
 use crate::{
-    tcp::{role::Role, transition::TransitionKind},
+    tcp::{
+        role::{Role, RoleGuess},
+        transition::TransitionKind,
+    },
     trace::{
         event::{Input, Transition},
         ids::{NetnsId, SockId},
@@ -34,7 +37,7 @@ impl Tracker {
                 self.undecided.forget(sock);
                 if self.connections.get(sock).is_some() {
                     // The socket's address is used anew, so we missed how its last connection ended.
-                    self.gaps += 1;
+                    self.records.gaps += 1;
                     self.lose_sight(sock, transition.time);
                 }
             }
@@ -132,11 +135,10 @@ impl Tracker {
             Decision::Excluded | Decision::Nothing => &[],
         };
         let birth = transitions(kept).next().unwrap_or(transition);
-        let ends = (transition.local, transition.remote);
         let role = match TransitionKind::of(birth.old, birth.new) {
             TransitionKind::Birth(role) => role,
             _ if birth.old == TcpState::SynSent => Role::Client,
-            _ => self.role_of(transition.netns, ends, None).0,
+            _ => self.role_of(transition.netns, transition.into(), None).role,
         };
         let (pids, all_pids) = match role {
             Role::Client => (Vec::from_iter(birth.pid), birth.pid.is_some()),
@@ -150,8 +152,8 @@ impl Tracker {
         FilterEvidence {
             netns: transition.netns,
             role,
-            local: ends.0,
-            remote: ends.1,
+            local: transition.local,
+            remote: transition.remote,
             pids,
             all_pids,
             cgroup: self.cgroup_of_birth(birth),
@@ -211,7 +213,7 @@ impl Tracker {
     /// What a scan shows of a socket of which no record was kept.
     fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
         let (local, remote) = (socket.local, socket.remote);
-        let (role, _) = self.role_of(netns, (local, remote), socket.port_by_connect);
+        let RoleGuess { role, .. } = self.role_of(netns, socket.into(), socket.port_by_connect);
         let mut pids = self.socket_owners.pids(socket.sock);
         let mut all_pids = !pids.is_empty();
         if role == Role::Server {
@@ -277,12 +279,11 @@ impl Tracker {
     pub(in crate::tracker) fn shows_time_wait(
         &self,
         netns: NetnsId,
-        role: Role,
-        role_assumed: bool,
+        RoleGuess { role, assumed }: RoleGuess,
         socket: &ScannedTimeWait,
     ) -> bool {
         self.undecided.admits_everything()
-            || !role_assumed
+            || !assumed
                 && self.shows(&FilterEvidence {
                     netns,
                     role,

@@ -47,6 +47,10 @@ impl Tracker {
                 Counted::Reset(_) if is_ephemeral => false,
                 Counted::Reset(_) => self.closed_ports.add(netns, port, count),
             };
-        Some(if is_worth_a_row { self.row(key, false) } else { self.rows.other_row(Role::Server) })
+        Some(if is_worth_a_row {
+            self.rows.row(key, false)
+        } else {
+            self.rows.other_row(Role::Server)
+        })
     }
 }

@@ -10,7 +10,10 @@ use std::collections::HashMap;
 use synfin_common::{event::Flags, state::TcpState};
 
 use crate::{
-    tcp::{role::Role, state},
+    tcp::{
+        role::{Role, RoleGuess},
+        state,
+    },
     trace::{
         counters::KernelCounters,
         ids::NetnsId,
@@ -19,11 +22,13 @@ use crate::{
     },
     tracker::{
         EVIDENCE_LOST, Tracker,
-        connections::Origin,
+        connections::{Connection, Origin},
+        endpoints::Endpoints,
         gauges::ScanGauges,
         listeners::Listener,
         row_key::{RowId, RowKey},
         scan::{CONNECT_DELAY, MISSED_SCANS_LIMIT, ScannedConnection, SocketScan},
+        socket_key::SocketKey,
         time_wait_rows::{ByEndpoints, EndpointPairKey, Entry, key},
     },
 };
@@ -37,7 +42,7 @@ impl Tracker {
         self.scans = self.scans.wrapping_add(1);
         self.now = self.now.max(begin.time);
         self.namespaces.scan_begins(begin.netns, begin.time);
-        self.is_scanning = true;
+        self.rows.pin();
         self.scan = Some(Box::new(SocketScan {
             netns: begin.netns,
             begun: begin.time,
@@ -115,7 +120,7 @@ impl Tracker {
             }
         }
         if self.shows_listener(socket.sock) {
-            let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+            let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
             let figures = scan.rows.entry(row).or_default();
             figures.listeners += 1;
             figures.accept_queue += u64::from(socket.accept_queue.0);
@@ -148,16 +153,9 @@ impl Tracker {
         }
         if let Some(connection) = self.connections.get_mut(socket.sock) {
             let had_record_since = connection.last_transition > socket.time;
-            let is_stored = connection.last_transition.saturating_add(STORE_DELAY) < socket.time;
-            let goes_back = connection.established && state::is_pending(socket.state) && is_stored;
-            // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
-            let is_client = socket.port_by_connect == Some(true);
-            let turned_client = connection.role == Role::Server && is_client;
-            let fits = connection.fits(scan.netns, (socket.local, socket.remote), false);
-            let is_same = fits && !goes_back && !turned_client;
+            let is_same = is_same_connection(connection, scan.netns, socket);
             if had_record_since || is_same {
-                connection.last_scan = scan.number;
-                connection.missed_scans = 0;
+                connection.scan.on_scan(scan.number);
             }
             if is_same && is_stalled(socket) {
                 scan.rows.entry(connection.row).or_default().stalled += 1;
@@ -166,26 +164,37 @@ impl Tracker {
                 return;
             }
             if is_same {
-                connection.learn_endpoints(socket.local, socket.remote);
-                if connection.state != socket.state {
-                    if is_stored {
-                        // A record in the middle of the connection is missing.
-                        self.gaps += 1;
-                        connection.last_transition = socket.time;
-                        connection.state_since_is_lower_bound = true;
-                        let row = self.rows.get_mut(connection.row);
-                        connection.enter(socket.state, row, |_| EVIDENCE_LOST);
-                    } else {
-                        // The next scan shows whether a record is missing.
-                        self.namespaces.note_transition(scan.netns, socket.time);
-                    }
-                }
-                return;
+                return self.reconcile_scanned(scan.netns, socket);
             }
             // Another connection has the socket's address: an end and a birth were lost.
-            self.gaps += 1;
+            self.records.gaps += 1;
             self.lose_sight(socket.sock, socket.time);
         }
+        self.adopt_scanned(scan, socket);
+    }
+
+    /// Makes a tracked connection agree with what a scan shows of it.
+    fn reconcile_scanned(&mut self, netns: NetnsId, socket: &ScannedSocket) {
+        let Some(connection) = self.connections.get_mut(socket.sock) else { return };
+        connection.learn_endpoints(socket.into());
+        if connection.state == socket.state {
+            return;
+        }
+        if is_stored(connection, socket) {
+            // A record in the middle of the connection is missing.
+            self.records.gaps += 1;
+            connection.last_transition = socket.time;
+            connection.scan.state_since_is_lower_bound = true;
+            let row = self.rows.get_mut(connection.row);
+            connection.enter(socket.state, row, |_| EVIDENCE_LOST);
+        } else {
+            // The next scan shows whether a record is missing.
+            self.namespaces.note_transition(netns, socket.time);
+        }
+    }
+
+    /// Begins to track a connection whose birth was not seen.
+    fn adopt_scanned(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         if scan.was_closed_since(socket) || scan.incomplete || socket.remote.port() == 0 {
             return;
         }
@@ -196,16 +205,16 @@ impl Tracker {
                 return;
             }
             // The record of its birth is missing.
-            self.gaps += 1;
+            self.records.gaps += 1;
         }
         let role = match socket.state {
-            TcpState::SynSent => (Role::Client, false),
-            _ => self.role_of(scan.netns, (socket.local, socket.remote), socket.port_by_connect),
+            TcpState::SynSent => RoleGuess::proven(Role::Client),
+            _ => self.role_of(scan.netns, socket.into(), socket.port_by_connect),
         };
-        let ends = (socket.local, socket.remote);
-        let socket_id = (scan.netns, socket.sock);
-        let mut connection = self.adopted(socket_id, role, origin, socket.state, ends, socket.time);
-        connection.last_scan = scan.number;
+        let key = SocketKey { netns: scan.netns, sock: socket.sock };
+        let mut connection =
+            self.adopted(key, role, origin, socket.state, socket.into(), socket.time);
+        connection.scan.last_scan = scan.number;
         self.classify_previous(socket.sock);
         if is_stalled(socket) {
             scan.rows.entry(connection.row).or_default().stalled += 1;
@@ -217,7 +226,7 @@ impl Tracker {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
-        let key = key(scan.netns, (time_wait.local, time_wait.remote));
+        let key = key(scan.netns, time_wait.into());
         // What was met may have ended since: then it says nothing of one at the same ends.
         if !scan.left.contains_key(&key)
             && let Some((row, is_guess)) = self.row_of_time_wait(&scan, key, time_wait)
@@ -225,7 +234,7 @@ impl Tracker {
             let expiry = scan.expiry(time_wait);
             scan.entered.remove(&key);
             let entry = Entry { key, row, is_guess, expiry };
-            let is_booked = self.time_wait_rows.meet(&entry, scan.number);
+            let is_booked = self.time_waits.rows.meet(&entry, scan.number);
             scan.met.push(ScannedConnection { entry, is_booked });
         }
         self.scan = Some(scan);
@@ -239,27 +248,27 @@ impl Tracker {
         key: EndpointPairKey,
         time_wait: &ScannedTimeWait,
     ) -> Option<(RowId, bool)> {
-        let ends = (time_wait.local, time_wait.remote);
+        let ends = Endpoints::from(time_wait);
         if let Some(entry) = scan.entered.get(&key) {
             return Some((entry.row, entry.is_guess));
         }
-        let known = self.time_wait_rows.get(key).filter(|known| !known.is_guess);
+        let known = self.time_waits.rows.get(key).filter(|known| !known.is_guess);
         if let Some(known) = known.filter(|known| self.is_row_of(known.row, scan.netns, ends)) {
             return Some((known.row, false));
         }
-        let (role, is_guess) = self.role_of(scan.netns, ends, time_wait.port_by_connect);
-        if !self.shows_time_wait(scan.netns, role, is_guess, time_wait) {
+        let role = self.role_of(scan.netns, ends, time_wait.port_by_connect);
+        if !self.shows_time_wait(scan.netns, role, time_wait) {
             return None;
         }
-        let row = self.row_key(scan.netns, role, ends, None);
-        Some((self.row(row, true), is_guess))
+        let row = self.row_key(scan.netns, role.role, ends, None);
+        Some((self.rows.row(row, true), role.assumed))
     }
 
     pub(in crate::tracker) fn scan_ends(&mut self, end: &ScanEnd) {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
-        self.is_scanning = false;
+        self.rows.unpin();
         self.now = self.now.max(end.ended);
         if end.error.is_some() || scan.incomplete || end.netns != scan.netns {
             self.namespaces.note_transition(scan.netns, end.ended);
@@ -274,7 +283,7 @@ impl Tracker {
             self.listeners.forget_absent(scan.netns, scan.number, scan.begun, enough);
         let missed_a_connection = self.forget_absent(&scan, enough, new_losses);
         self.undecided.forget_absent(scan.netns, scan.number, scan.begun);
-        self.time_wait_rows.forget_absent(scan.netns, scan.number);
+        self.time_waits.rows.forget_absent(scan.netns, scan.number);
         let known_counters = self.namespaces.scanned(end, scan.losses, scan.has_connections);
         if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
             self.record_kernel_counters(scan.netns, &known, counters);
@@ -293,14 +302,14 @@ impl Tracker {
         counters: &KernelCounters,
     ) {
         let new = counters.since(known);
-        for (sum, new) in self.kernel_counts.iter_mut().zip(new) {
+        for (sum, new) in self.interval.kernel_counts.iter_mut().zip(new) {
             *sum = sum.saturating_add(new);
         }
         let overflows = new[KernelCounters::TIME_WAIT_OVERFLOW];
         let settled =
-            self.unconfirmed_time_waits.settle(netns, (known.time, counters.time), overflows);
+            self.time_waits.unconfirmed.settle(netns, (known.time, counters.time), overflows);
         for (key, overflowed) in settled {
-            let row = self.row(key, true);
+            let row = self.rows.row(key, true);
             let counters = &mut self.rows.get_mut(row).interval;
             if overflowed {
                 counters.time_wait_overflowed += 1;
@@ -328,7 +337,7 @@ impl Tracker {
                 None => rows.entry(entry.row).or_default().fin_wait2_orphans += 1,
             }
             if !is_booked {
-                self.time_wait_rows.enter(scan.netns, entry, scan.number);
+                self.time_waits.rows.enter(scan.netns, entry, scan.number);
             }
         }
         for (&row, &figures) in &rows {
@@ -344,21 +353,21 @@ impl Tracker {
         let mut missed = false;
         for (sock, connection) in self.connections.iter_mut() {
             let quiet = connection.netns == scan.netns
-                && connection.last_scan != scan.number
+                && connection.scan.last_scan != scan.number
                 && connection.last_transition < scan.begun;
             let just_connecting = connection.state == TcpState::SynSent
                 && connection.last_transition.saturating_add(CONNECT_DELAY) > scan.begun;
             missed |= quiet;
             if quiet && !just_connecting {
-                connection.missed_scans += 1;
-                if connection.missed_scans >= enough {
+                connection.scan.missed_scans += 1;
+                if connection.scan.missed_scans >= enough {
                     gone.push(sock);
                 }
             }
         }
         // Each of their ends is missing. As many as were counted as lost or missed since the last
         // scan are accounted for; the rest were not.
-        self.gaps += (gone.len() as u64).saturating_sub(new_losses);
+        self.records.gaps += (gone.len() as u64).saturating_sub(new_losses);
         for sock in gone {
             self.lose_sight(sock, scan.begun);
         }
@@ -369,4 +378,19 @@ impl Tracker {
 /// Past its handshake, and its retransmissions are not answered.
 fn is_stalled(socket: &ScannedSocket) -> bool {
     socket.retransmits > 0 && !state::is_pending(socket.state)
+}
+
+/// Whether the scan met the state that the connection's last record told of: the kernel stores it
+/// a moment later.
+fn is_stored(connection: &Connection, socket: &ScannedSocket) -> bool {
+    connection.last_transition.saturating_add(STORE_DELAY) < socket.time
+}
+
+/// Whether the socket that a scan met is still this connection's.
+fn is_same_connection(connection: &Connection, netns: NetnsId, socket: &ScannedSocket) -> bool {
+    let goes_back =
+        connection.established && state::is_pending(socket.state) && is_stored(connection, socket);
+    // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
+    let turned_client = connection.role == Role::Server && socket.port_by_connect == Some(true);
+    connection.fits(netns, socket.into(), false) && !goes_back && !turned_client
 }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rustc_hash::FxBuildHasher;
-use synfin_common::event::Kind;
 
 use crate::{
     tcp::role::Role,
     trace::ids::NetnsId,
     tracker::{
         Tracker,
+        current_interval::CurrentInterval,
         ephemeral::{Destination, DestinationKey, Ephemeral},
         events::Events,
         oldest::{LINGERING_STATES, Oldest, OldestPerState},
@@ -21,7 +21,7 @@ use crate::{
 impl Tracker {
     /// Ends the interval and begins the next one.
     pub fn take_snapshot(&mut self) -> Snapshot {
-        let (start, end) = (self.interval_start, self.now);
+        let (start, end) = (self.interval.start, self.now);
         let events = self.events();
         let expired = self.expired();
         for (_, row) in self.rows.iter_mut() {
@@ -56,8 +56,8 @@ impl Tracker {
             end,
             scans,
             rows_by_key: pages,
-            events: events.since(&self.events_at_snapshot),
-            kernel_counts: std::mem::take(&mut self.kernel_counts),
+            events: events.since(&self.interval.events_at_start),
+            kernel_counts: self.interval.kernel_counts,
             tables: Tables {
                 connections: self.connections.len() as u64,
                 settling: self.pending_closes.len() as u64,
@@ -65,8 +65,7 @@ impl Tracker {
                 folded: self.rows.overflowed(),
             },
         };
-        self.interval_start = end;
-        self.events_at_snapshot = events;
+        self.interval = CurrentInterval::begin(end, events);
         snapshot
     }
 
@@ -77,7 +76,7 @@ impl Tracker {
 
     /// How far the ports are used up toward each destination of clients.
     fn destinations(&self) -> BTreeMap<DestinationKey, Ephemeral> {
-        let (start, end) = (self.interval_start, self.now);
+        let (start, end) = (self.interval.start, self.now);
         let mut sums: BTreeMap<DestinationKey, Destination> = BTreeMap::new();
         for (_, key, row) in self.rows.iter() {
             let Some(destination) = destination(key) else { continue };
@@ -101,21 +100,7 @@ impl Tracker {
 
     /// What became of the kernel's records, since the start.
     pub fn events(&self) -> Events {
-        let by_kind = self.kernel.lost;
-        let edges = [Kind::Opening, Kind::Closing].map(|kind| by_kind[kind as usize]);
-        let [seen, lost, left_out] = self.kernel.totals();
-        let kept_from_books = self.undecided.filtered() + self.undecided.waiting();
-        Events {
-            // A tick's counters are older than the records that came after it.
-            seen: seen.max(self.received.saturating_add(lost).saturating_add(left_out)),
-            delivered: self.received.saturating_sub(kept_from_books),
-            lost,
-            lost_edges: edges.into_iter().fold(0, u64::saturating_add),
-            filtered: left_out.saturating_add(self.undecided.filtered()),
-            missed: self.kernel.missed,
-            gaps: self.gaps,
-            unreadable: self.unreadable,
-        }
+        self.records.events(self.undecided.filtered(), self.undecided.waiting())
     }
 
     /// The oldest of every row.
@@ -130,7 +115,7 @@ impl Tracker {
             if kept.as_ref().is_none_or(|kept| connection.last_transition < kept.since) {
                 *kept = Some(Oldest {
                     since: connection.last_transition,
-                    at_least: connection.state_since_is_lower_bound,
+                    at_least: connection.scan.state_since_is_lower_bound,
                     owner: connection.owner.clone(),
                 });
             }

@@ -10,9 +10,10 @@ use crate::{
     tracker::{
         Connection, Tracker,
         classify::TimeWait,
+        endpoints::Endpoints,
         row_key::RowId,
         time_wait::{LATENESS, LENGTH, expiry},
-        time_wait_rows::{EndpointPair, EndpointPairKey, Entry, key},
+        time_wait_rows::{EndpointPairKey, Entry, key},
     },
 };
 
@@ -23,9 +24,9 @@ impl Tracker {
             return;
         }
         match self.connections.get_mut(entry.sock) {
-            Some(connection) => connection.time_wait_kind = Some(entry.kind),
+            Some(connection) => connection.evidence.time_wait_kind = Some(entry.kind),
             None => {
-                self.early_time_waits.add(*entry);
+                self.time_waits.early.add(*entry);
                 self.filter_event(entry.sock, entry.time, Input::TimeWaitEntry(*entry));
             }
         }
@@ -47,7 +48,7 @@ impl Tracker {
     ) {
         let is_orphan = time_wait == TimeWait::InFinWait2;
         let (expired, time) = (self.expired(), end.time);
-        let ends = (end.local, end.remote);
+        let ends = Endpoints::from(end);
         let entry = Entry {
             key: key(connection.netns, ends),
             row: connection.row,
@@ -55,7 +56,7 @@ impl Tracker {
             expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
         };
         // A scan may have met it before its end was told; or the end of an older one was lost.
-        let before = self.time_wait_rows.enter(connection.netns, entry, self.scans);
+        let before = self.time_waits.rows.enter(connection.netns, entry, self.scans);
         self.left(connection.netns, ends, entry.key, before, false);
         let row = self.rows.get_mut(connection.row);
         if is_orphan {
@@ -72,8 +73,8 @@ impl Tracker {
 
     /// An orphan in FIN_WAIT2 has become a TIME_WAIT, or either is gone.
     pub(in crate::tracker) fn time_wait_changes(&mut self, change: &TimeWaitChange) {
-        let &TimeWaitChange { time, netns, local, remote, is_gone } = change;
-        let ends = (local, remote);
+        let &TimeWaitChange { time, netns, is_gone, .. } = change;
+        let ends = Endpoints::from(change);
         if !self.coverage.has(OptionalHook::TimeWait) {
             return;
         }
@@ -81,7 +82,7 @@ impl Tracker {
             return self.leave_time_wait(netns, ends, true);
         }
         let (key, expired) = (key(netns, ends), self.expired());
-        if let Some(entry) = self.time_wait_rows.turn(key, time)
+        if let Some(entry) = self.time_waits.rows.turn(key, time)
             && self.is_row_of(entry.row, netns, ends)
         {
             // Where its entry was lost, it was taken for a TIME_WAIT.
@@ -98,11 +99,11 @@ impl Tracker {
     pub(in crate::tracker) fn leave_time_wait(
         &mut self,
         netns: NetnsId,
-        ends: EndpointPair,
+        ends: Endpoints,
         is_seen: bool,
     ) {
         let key = key(netns, ends);
-        let left = self.time_wait_rows.take(key);
+        let left = self.time_waits.rows.take(key);
         self.left(netns, ends, key, left, is_seen);
     }
 
@@ -110,7 +111,7 @@ impl Tracker {
     fn left(
         &mut self,
         netns: NetnsId,
-        ends: EndpointPair,
+        ends: Endpoints,
         key: EndpointPairKey,
         left: Option<Entry>,
         is_seen: bool,
@@ -143,10 +144,10 @@ impl Tracker {
         &self,
         row: RowId,
         netns: NetnsId,
-        ends: EndpointPair,
+        ends: Endpoints,
     ) -> bool {
         self.rows.key(row).is_some_and(|key| {
-            let port = key.role.service_port(ends.0, ends.1);
+            let port = key.role.service_port(ends.local, ends.remote);
             [0, netns].contains(&key.netns) && key.port.is_none_or(|of_row| of_row == port)
         })
     }

@@ -1,11 +1,13 @@
 //! How a change of a socket's state changes the tracker.
 
-use std::net::SocketAddr;
-
 use synfin_common::{event::Flags, state::TcpState};
 
 use crate::{
-    tcp::{role::Role, state::is_pending, transition::TransitionKind},
+    tcp::{
+        role::{Role, RoleGuess},
+        state::is_pending,
+        transition::TransitionKind,
+    },
     trace::{
         event::Transition,
         ids::{NetnsId, SockId},
@@ -14,11 +16,13 @@ use crate::{
     tracker::{
         EVIDENCE_LOST, Tracker,
         connections::{Connection, Origin, Slot},
+        endpoints::Endpoints,
         gauges::least_limit,
         handshake,
         listeners::Listener,
         owners::Owner,
-        row_key::{RowId, RowKey},
+        row_key::RowKey,
+        socket_key::SocketKey,
     },
 };
 
@@ -46,19 +50,12 @@ impl Tracker {
         }
     }
 
-    /// The row to book on.
-    pub(super) fn row(&mut self, key: RowKey, proven: bool) -> RowId {
-        // A scan holds rows in which nothing may live yet.
-        let may_retire = !self.is_scanning;
-        self.rows.row(key, proven, may_retire)
-    }
-
     /// What a connection is booked under.
     pub(super) fn row_key(
         &mut self,
         netns: NetnsId,
         role: Role,
-        (local, remote): (SocketAddr, SocketAddr),
+        Endpoints { local, remote }: Endpoints,
         owner: Option<&Owner>,
     ) -> RowKey {
         let key = RowKey::of_port(netns, role, role.service_port(local, remote));
@@ -90,7 +87,7 @@ impl Tracker {
             drops: transition.opening.as_ref().map_or(0, |opening| opening.accept_queue.0),
         };
         self.listeners.insert(transition.sock, listener);
-        let row = self.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+        let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
         if self.shows_listener(transition.sock) {
             self.rows.get_mut(row).uptime.on_listen(transition.time);
         }
@@ -121,7 +118,7 @@ impl Tracker {
     fn birth(&mut self, transition: &Transition, role: Role) {
         if self.connections.get(transition.sock).is_some() {
             // The socket's address is used anew, so we missed how its last connection ended.
-            self.gaps += 1;
+            self.records.gaps += 1;
             self.lose_sight(transition.sock, transition.time);
         }
         let opening = transition.opening.as_ref();
@@ -129,15 +126,16 @@ impl Tracker {
             Role::Client => self.names.owner_at_birth(transition),
             Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
         };
-        let ends = (transition.local, transition.remote);
+        let ends = Endpoints::from(transition);
         let key = self.row_key(transition.netns, role, ends, owner.as_deref());
-        let row = self.row(key, role == Role::Server);
+        let row = self.rows.row(key, role == Role::Server);
         let (netns, time) = (transition.netns, transition.time);
         let deferred_accept = transition.flags.contains(Flags::DEFER_ACCEPT)
             || role == Role::Server && self.listeners.defer_accept(netns, transition.local);
         let connection =
             Connection::new(netns, role, Origin::Observed, transition.old, ends, time, row);
-        let mut connection = Connection { owner, deferred_accept, ..connection };
+        let mut connection = Connection { owner, ..connection };
+        connection.evidence.deferred_accept = deferred_accept;
         self.changes.transition(transition, Some(&connection));
         connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
@@ -174,18 +172,18 @@ impl Tracker {
     pub(super) fn role_of(
         &self,
         netns: NetnsId,
-        (local, remote): (SocketAddr, SocketAddr),
+        Endpoints { local, remote }: Endpoints,
         port_by_connect: Option<bool>,
-    ) -> (Role, bool) {
+    ) -> RoleGuess {
         let has_row = |role, port| self.rows.knows(netns, role, port);
         match port_by_connect {
-            Some(true) => (Role::Client, false),
-            _ if self.listeners.is_served(netns, local.port()) => (Role::Server, false),
-            None => (Role::Client, true),
+            Some(true) => RoleGuess::proven(Role::Client),
+            _ if self.listeners.is_served(netns, local.port()) => RoleGuess::proven(Role::Server),
+            None => RoleGuess::assumed(Role::Client),
             // Its port was bound: of a listener that has closed, or by a client that chose it.
-            Some(false) if has_row(Role::Server, local.port()) => (Role::Server, true),
-            Some(false) if has_row(Role::Client, remote.port()) => (Role::Client, true),
-            Some(false) => (Role::Server, true),
+            Some(false) if has_row(Role::Server, local.port()) => RoleGuess::assumed(Role::Server),
+            Some(false) if has_row(Role::Client, remote.port()) => RoleGuess::assumed(Role::Client),
+            Some(false) => RoleGuess::assumed(Role::Server),
         }
     }
 
@@ -193,21 +191,22 @@ impl Tracker {
     fn adopt_from(&mut self, transition: &Transition) -> Option<Slot> {
         let origin = self.origin_of_adopted(transition.netns);
         if origin == Origin::AfterLoss {
-            self.gaps += 1;
+            self.records.gaps += 1;
         }
-        let (role, role_assumed) = match transition.old {
-            TcpState::SynSent => (Role::Client, false),
-            _ => self.role_of(transition.netns, (transition.local, transition.remote), None),
+        let role = match transition.old {
+            TcpState::SynSent => RoleGuess::proven(Role::Client),
+            _ => self.role_of(transition.netns, transition.into(), None),
         };
         let mut connection = self.adopted(
-            (transition.netns, transition.sock),
-            (role, role_assumed),
+            SocketKey { netns: transition.netns, sock: transition.sock },
+            role,
             origin,
             transition.old,
-            (transition.local, transition.remote),
+            transition.into(),
             transition.time,
         );
-        connection.time_wait_kind = self.early_time_waits.take(transition.sock, transition.time);
+        connection.evidence.time_wait_kind =
+            self.time_waits.early.take(transition.sock, transition.time);
         self.add(transition.sock, connection);
         self.connections.place(transition.sock)
     }
@@ -222,30 +221,25 @@ impl Tracker {
 
     pub(super) fn adopted(
         &mut self,
-        (netns, sock): (NetnsId, SockId),
-        (role, role_assumed): (Role, bool),
+        SocketKey { netns, sock }: SocketKey,
+        RoleGuess { role, assumed }: RoleGuess,
         origin: Origin,
         state: TcpState,
-        (local, remote): (SocketAddr, SocketAddr),
+        ends: Endpoints,
         time: Nanos,
     ) -> Connection {
         let established = !is_pending(state);
         // It was there before the last look at open files, or is not known to it.
         let holder = self.socket_owners.owner(sock, 0);
         let owner = match role {
-            Role::Server => holder.or_else(|| self.listeners.owner(netns, local).cloned()),
+            Role::Server => holder.or_else(|| self.listeners.owner(netns, ends.local).cloned()),
             Role::Client => holder,
         };
-        let key = self.row_key(netns, role, (local, remote), owner.as_deref());
-        let row = self.row(key, established);
-        let connection = Connection::new(netns, role, origin, state, (local, remote), time, row);
-        Connection {
-            role_assumed,
-            owner,
-            established,
-            state_since_is_lower_bound: true,
-            ..connection
-        }
+        let key = self.row_key(netns, role, ends, owner.as_deref());
+        let row = self.rows.row(key, established);
+        let mut connection = Connection::new(netns, role, origin, state, ends, time, row);
+        connection.scan.state_since_is_lower_bound = true;
+        Connection { role_assumed: assumed, owner, established, ..connection }
     }
 
     fn apply_transition(&mut self, transition: &Transition) {
@@ -256,8 +250,8 @@ impl Tracker {
         connection.learn_owner(transition, &self.listeners);
         self.changes.transition(transition, Some(connection));
         connection.last_transition = transition.time;
-        connection.state_since_is_lower_bound = false;
-        connection.missed_scans = 0;
+        connection.scan.state_since_is_lower_bound = false;
+        connection.scan.missed_scans = 0;
         let gets_through =
             connection.enter(transition.new, self.rows.get_mut(connection.row), |connection| {
                 let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
@@ -266,7 +260,7 @@ impl Tracker {
                         connection.role,
                         transition,
                         sent,
-                        connection.deferred_accept,
+                        connection.evidence.deferred_accept,
                     ),
                     // A Fast Open child that is closed before its handshake is through has no time.
                     _ => EVIDENCE_LOST,
@@ -277,12 +271,12 @@ impl Tracker {
             self.changes.established(connection);
             let (netns, role, port) =
                 (connection.netns, connection.role, connection.service_port());
-            let ends = (connection.local(), connection.remote());
-            self.rows.get_mut(connection.row).connects_from(role, ends.0.ip());
+            let ends = connection.endpoints();
+            self.rows.get_mut(connection.row).connects_from(role, ends.local.ip());
             // A connection at the same ends takes the place of its TIME_WAIT.
             self.leave_time_wait(netns, ends, false);
             // From now on the port has a row of its own, if it had none.
-            self.row(RowKey::of_port(netns, role, port), true);
+            self.rows.row(RowKey::of_port(netns, role, port), true);
         }
     }
 
@@ -294,17 +288,17 @@ impl Tracker {
         };
         let connection = self.connections.at(place);
         let goes_back = connection.established && is_pending(transition.old);
-        let ends = (transition.local, transition.remote);
+        let ends = Endpoints::from(transition);
         let is_young = transition.old == TcpState::SynRecv;
         if goes_back || !connection.fits(transition.netns, ends, is_young) {
             // The socket's address is used anew: an end was lost, and a birth.
-            self.gaps += 1;
+            self.records.gaps += 1;
             self.lose_sight(transition.sock, transition.time);
             return self.adopt_from(transition);
         }
-        connection.learn_endpoints(transition.local, transition.remote);
+        connection.learn_endpoints(ends);
         if connection.state != transition.old {
-            self.gaps += 1;
+            self.records.gaps += 1;
             connection.enter(transition.old, self.rows.get_mut(connection.row), |_| EVIDENCE_LOST);
         }
         Some(place)
