@@ -60,7 +60,7 @@ fn tracker() -> Tracker {
 
 fn replay(tracker: &mut Tracker, frames: &[Frame]) {
     for frame in frames {
-        decode(frame, |input| tracker.apply(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input));
     }
 }
 

@@ -35,7 +35,7 @@ pub fn run(bytes: &[u8]) {
     for frame in Trace::new(dice) {
         decode(&frame, |input| {
             audited.take(&input);
-            filtered.apply(&input, &mut ());
+            filtered.apply(&input);
         });
         if cut_always || matches!(frame, Frame::Tick(_)) {
             audited.snapshot();

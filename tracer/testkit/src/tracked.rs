@@ -8,7 +8,7 @@ use synfin::{
         role::Role,
     },
     trace::{event::Input, filter::Filter, time::Nanos},
-    tracker::{Closed, Common, Connection, Limits, Observer, RowSnapshot, Tracker},
+    tracker::{Change, ChangeKinds, Closed, Common, Connection, Limits, RowSnapshot, Tracker},
 };
 
 use crate::{ELSEWHERE, FakeKernel, HERE, Receiver, SECOND};
@@ -19,14 +19,6 @@ pub struct Tracked {
     pub tracker: Tracker,
     /// What it reported of connections that closed.
     pub closed: Vec<Closed>,
-}
-
-struct Closes<'a>(&'a mut Vec<Closed>);
-
-impl Observer for Closes<'_> {
-    fn closed(&mut self, closed: &Closed) {
-        self.0.push(closed.clone());
-    }
 }
 
 impl Receiver for Tracked {
@@ -45,17 +37,26 @@ impl Tracked {
     /// Of this tracker.
     #[must_use]
     pub fn new(tracker: Tracker) -> Self {
-        Self { tracker, closed: Vec::new() }
+        Self { tracker: tracker.with_changes(ChangeKinds::CLOSED), closed: Vec::new() }
     }
 
     /// Gives the tracker the next input.
     pub fn apply(&mut self, input: &Input) {
-        self.tracker.apply(input, &mut Closes(&mut self.closed));
+        self.tracker.apply(input);
+        self.take_changes();
     }
 
     /// The trace ends.
     pub fn finish(&mut self) {
-        self.tracker.finish(&mut Closes(&mut self.closed));
+        self.tracker.finish();
+        self.take_changes();
+    }
+
+    fn take_changes(&mut self) {
+        self.closed.extend(self.tracker.drain_changes().filter_map(|change| match change {
+            Change::Closed(closed) => Some(closed),
+            Change::Transition { .. } | Change::Established(_) => None,
+        }));
     }
 
     /// Why connections closed, in that order.
@@ -97,8 +98,9 @@ impl Tracked {
     #[track_caller]
     pub fn row(&mut self, role: Role, port: u16) -> RowSnapshot {
         let rows = self.rows();
-        let mut found =
-            rows.into_iter().filter(|row| (row.role, &row.port) == (role, &Common::One(port)));
+        let mut found = rows
+            .into_iter()
+            .filter(|row| (row.identity.role, &row.identity.port) == (role, &Common::One(port)));
         found.next().unwrap_or_else(|| panic!("no row of {} {port}", role.name()))
     }
 

@@ -21,10 +21,13 @@ fn accept_depth_is_what_new_connections_find() {
     }
     kernel.scan(HERE, &[ScannedSocket { accept_queue: (6, 20), ..listener.scanned(Listen) }]);
     let row = kernel.row(Role::Server, 80);
-    let depth = &row.counters.accept_depth;
+    let depth = &row.stats.counters.accept_depth;
     assert_eq!(depth.count(), 6);
     assert_eq!([depth.quantile(0.5), depth.quantile(0.99)], [Some(2), Some(5)]);
-    assert_eq!((row.accept_peak, row.scanned.accept_queue, row.scanned.accept_limit), (6, 6, 20));
+    assert_eq!(
+        (row.stats.accept_peak, row.stats.scanned.accept_queue, row.stats.scanned.accept_limit),
+        (6, 6, 20)
+    );
 }
 
 #[test]
@@ -34,10 +37,10 @@ fn a_burst_between_scans_is_in_the_peak() {
     kernel.listens(listener, "server");
     child_finds(&mut kernel, 2, (17, 20));
     kernel.scan(HERE, &[ScannedSocket { accept_queue: (0, 20), ..listener.scanned(Listen) }]);
-    assert_eq!(kernel.row(Role::Server, 80).accept_peak, 17);
+    assert_eq!(kernel.row(Role::Server, 80).stats.accept_peak, 17);
     // It belongs to its interval.
     let row = kernel.row(Role::Server, 80);
-    assert_eq!((row.accept_peak, row.counters.accept_depth.count()), (0, 0));
+    assert_eq!((row.stats.accept_peak, row.stats.counters.accept_depth.count()), (0, 0));
 }
 
 #[test]
@@ -47,8 +50,8 @@ fn the_accept_limit_is_the_smallest_of_several_listeners() {
     let found = |sock: Socket, accept_queue| ScannedSocket { accept_queue, ..sock.scanned(Listen) };
     kernel.scan(HERE, &[found(one, (3, 128)), found(other, (2, 20)), found(idle, (0, 4096))]);
     let row = kernel.row(Role::Server, 80);
-    assert_eq!((row.scanned.accept_queue, row.scanned.accept_limit), (5, 20));
-    assert_eq!(row.accept_peak, 3, "of one listener");
+    assert_eq!((row.stats.scanned.accept_queue, row.stats.scanned.accept_limit), (5, 20));
+    assert_eq!(row.stats.accept_peak, 3, "of one listener");
 }
 
 #[test]
@@ -58,14 +61,14 @@ fn children_show_the_accept_limit_before_any_scan() {
     kernel.listens(listener, "server");
     child_finds(&mut kernel, 2, (0, 128));
     child_finds(&mut kernel, 3, (1, 20));
-    assert_eq!(kernel.row(Role::Server, 80).scanned.accept_limit, 20);
+    assert_eq!(kernel.row(Role::Server, 80).stats.scanned.accept_limit, 20);
     // It belongs to its interval.
-    assert_eq!(kernel.row(Role::Server, 80).scanned.accept_limit, 0);
+    assert_eq!(kernel.row(Role::Server, 80).stats.scanned.accept_limit, 0);
 }
 
 /// How many waited for accept(), and the longest.
 fn waits(kernel: &mut TracedKernel) -> (u64, Option<u64>) {
-    let waits = &kernel.row(Role::Server, 80).counters.accept_wait;
+    let waits = &kernel.row(Role::Server, 80).stats.counters.accept_wait;
     (waits.count(), waits.max())
 }
 

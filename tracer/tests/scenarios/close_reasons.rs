@@ -691,7 +691,7 @@ impl Script {
         assert_eq!(kernel.tracker.open().count(), 0);
         let rows = kernel.rows();
         let sum = |count: fn(&synfin::tracker::Counters) -> u64| -> u64 {
-            rows.iter().map(|row| count(&row.counters)).sum()
+            rows.iter().map(|row| count(&row.stats.counters)).sum()
         };
         let [closed] = &kernel.closed[..] else {
             assert!(kernel.closed.is_empty(), "one connection has closed twice");

@@ -37,7 +37,7 @@ fn the_side_that_sends_the_first_fin_closed_first() {
         }
         kernel.finish();
         let row = kernel.only_row();
-        let counted = ClosedFirst::ALL.map(|side| row.counters.closed_first(side));
+        let counted = ClosedFirst::ALL.map(|side| row.stats.counters.closed_first(side));
         let expected = ClosedFirst::ALL.map(|side| u64::from(first == Some(side)));
         assert_eq!(counted, expected, "{path:?}");
     }
@@ -49,8 +49,8 @@ fn a_failed_attempt_counts_as_closed_first_by_nobody() {
     kernel.connection(Socket::client(1, 40_000), &[SynSent, Close]);
     kernel.finish();
     let row = kernel.only_row();
-    assert_eq!(row.counters.failed(), 1);
-    assert_eq!(ClosedFirst::ALL.map(|side| row.counters.closed_first(side)), [0; 3]);
+    assert_eq!(row.stats.counters.failed(), 1);
+    assert_eq!(ClosedFirst::ALL.map(|side| row.stats.counters.closed_first(side)), [0; 3]);
 }
 
 /// A connection that ends after it had received nothing for so long.
@@ -78,8 +78,8 @@ fn idle_times_of_abnormal_closes_are_counted_separately() {
     assert_eq!(kernel.reasons()[0], CloseReason::ResetByUsLinger0);
     assert_eq!(kernel.reasons()[5..], [CloseReason::ResetByPeer; 4]);
     let row = kernel.only_row();
-    assert_eq!((row.counters.idle.count(), row.counters.idle_abnormal.count()), (8, 3));
-    let (all, abnormal) = (&row.counters.idle, &row.counters.idle_abnormal);
+    assert_eq!((row.stats.counters.idle.count(), row.stats.counters.idle_abnormal.count()), (8, 3));
+    let (all, abnormal) = (&row.stats.counters.idle, &row.stats.counters.idle_abnormal);
     assert!((10_000..10_200).contains(&all.quantile(0.5).expect("some")));
     assert_eq!(abnormal.quantile(0.5), Some(350_000_000));
     assert_eq!(kernel.closed[5].idle_us, Some(350_000_000));

@@ -43,7 +43,7 @@ fn closes(kernel: &mut TracedKernel, sock: Socket) {
 
 fn ephemeral(kernel: &mut TracedKernel, by: By) -> Vec<Option<Ephemeral>> {
     let rows = kernel.tracker.take_snapshot().rows(by).into_iter();
-    rows.filter(|row| row.role == Role::Client).map(|row| row.ephemeral).collect()
+    rows.filter(|row| row.identity.role == Role::Client).map(|row| row.stats.ephemeral).collect()
 }
 
 fn only_ephemeral(kernel: &mut TracedKernel) -> Ephemeral {
@@ -90,7 +90,7 @@ fn each_destination_has_all_ports_and_the_fullest_is_shown() {
     }
     let rows = kernel.tracker.take_snapshot().rows(By::Port);
     let found: Vec<_> =
-        rows.iter().filter_map(|row| row.ephemeral).map(|it| (it.remote, it.used)).collect();
+        rows.iter().filter_map(|row| row.stats.ephemeral).map(|it| (it.remote, it.used)).collect();
     assert_eq!(found, [(one.ip(), 50), (other.ip(), 30)]);
     let mut by_remote: Vec<_> =
         ephemeral(&mut kernel, By::Remote).into_iter().flatten().map(|it| it.used).collect();
@@ -119,7 +119,7 @@ fn servers_use_no_ephemeral_ports() {
     let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
     kernel.listens(Socket::listener(1, 80), "server");
     kernel.connection(Socket::child(2, 80), &[SynRecv, Established]);
-    assert_eq!(kernel.row(Role::Server, 80).ephemeral, None);
+    assert_eq!(kernel.row(Role::Server, 80).stats.ephemeral, None);
 }
 
 #[test]

@@ -90,8 +90,8 @@ fn evidence_after_classification_is_ignored() {
     kernel.sends_reset(sock, AbortOnData, true);
     assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs]);
     let row = kernel.only_row();
-    assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (1, 1));
-    assert_eq!((row.gauges.open, row.counters.closed()), (0, 1));
+    assert_eq!((row.stats.counters.time_wait_entered, row.stats.time_wait_now), (1, 1));
+    assert_eq!((row.stats.gauges.open, row.stats.counters.closed()), (0, 1));
     let events = kernel.tracker.events();
     assert_eq!((events.gaps, events.filtered), (0, 0));
 }
@@ -104,11 +104,11 @@ fn a_connection_with_a_pending_close_counts_as_open() {
     let snapshot = kernel.tracker.take_snapshot();
     assert_eq!((snapshot.tables.connections, snapshot.tables.settling), (0, 1));
     let rows = snapshot.rows(By::Port);
-    assert_eq!((rows[0].gauges.open, rows[0].counters.closed()), (1, 0));
+    assert_eq!((rows[0].stats.gauges.open, rows[0].stats.counters.closed()), (1, 0));
     kernel.wait_ms(50);
     let rows = kernel.tracker.take_snapshot().rows(By::Port);
-    assert_eq!((rows[0].gauges.open, rows[0].counters.closed()), (0, 1));
-    assert_eq!(rows[0].gauges_at_start.open, 1);
+    assert_eq!((rows[0].stats.gauges.open, rows[0].stats.counters.closed()), (0, 1));
+    assert_eq!(rows[0].stats.gauges_at_start.open, 1);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn reusing_a_socket_classifies_its_pending_close() {
         kernel.sends_reset(first, AbortOnData, true);
         assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "{reused_as}");
         assert_eq!(
-            kernel.rows().iter().map(|row| row.time_wait_now).sum::<u64>(),
+            kernel.rows().iter().map(|row| row.stats.time_wait_now).sum::<u64>(),
             1,
             "{reused_as}"
         );
@@ -167,7 +167,10 @@ fn finishing_the_trace_classifies_all_pending_closes() {
     kernel.finish();
     assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs; 3]);
     let snapshot = kernel.tracker.take_snapshot();
-    assert_eq!((snapshot.tables.settling, snapshot.rows(By::Port)[0].counters.closed()), (0, 3));
+    assert_eq!(
+        (snapshot.tables.settling, snapshot.rows(By::Port)[0].stats.counters.closed()),
+        (0, 3)
+    );
 }
 
 #[test]
@@ -180,8 +183,12 @@ fn late_evidence_revokes_a_time_wait() {
         assert_eq!(kernel.reasons(), [CloseReason::ResetByUsDataAfterClose]);
         assert_eq!(kernel.closed[0].time_wait, Some(false));
         let row = kernel.only_row();
-        assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (0, 0), "{rows} rows");
-        assert_eq!(row.time_wait_peak, 0, "there never was one, with {rows} rows");
+        assert_eq!(
+            (row.stats.counters.time_wait_entered, row.stats.time_wait_now),
+            (0, 0),
+            "{rows} rows"
+        );
+        assert_eq!(row.stats.time_wait_peak, 0, "there never was one, with {rows} rows");
     }
 }
 
@@ -194,7 +201,10 @@ fn a_time_wait_counts_in_the_peak_of_its_interval() {
     kernel.wait_ms(50);
     kernel.wait(100);
     let row = kernel.only_row();
-    assert_eq!((row.time_wait_now, row.time_wait_peak, row.counters.time_wait_entered), (0, 3, 3));
+    assert_eq!(
+        (row.stats.time_wait_now, row.stats.time_wait_peak, row.stats.counters.time_wait_entered),
+        (0, 3, 3)
+    );
 }
 
 #[test]
@@ -207,7 +217,7 @@ fn late_evidence_revokes_a_time_wait_during_a_scan() {
     kernel.sends_reset(sock, AbortOnData, true);
     kernel.scan_ends(HERE);
     let row = kernel.only_row();
-    assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (1, 1));
+    assert_eq!((row.stats.counters.time_wait_entered, row.stats.time_wait_now), (1, 1));
 
     // It ended before the scan began, and the evidence comes during it.
     let third = Socket::client(3, 40_002);
@@ -217,7 +227,7 @@ fn late_evidence_revokes_a_time_wait_during_a_scan() {
     kernel.sends_reset(third, AbortOnData, true);
     kernel.scan_ends(HERE);
     let row = kernel.only_row();
-    assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (0, 1));
+    assert_eq!((row.stats.counters.time_wait_entered, row.stats.time_wait_now), (0, 1));
 }
 
 #[test]
@@ -231,7 +241,7 @@ fn late_evidence_revokes_a_time_wait_of_assumed_role() {
     kernel.closes(sock, FinWait2, ORPHAN, 0);
     kernel.sends_reset(sock, AbortOnData, true);
     assert_eq!(kernel.reasons(), [CloseReason::ResetByUsDataAfterClose]);
-    assert_eq!(kernel.only_row().time_wait_now, 0);
+    assert_eq!(kernel.only_row().stats.time_wait_now, 0);
 }
 
 #[test]

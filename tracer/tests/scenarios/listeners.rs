@@ -9,7 +9,6 @@ use synfin::{
         scan::ScannedSocket,
         time::Nanos,
     },
-    tracker::RowSnapshot,
 };
 use synfin_common::state::TcpState::*;
 
@@ -22,7 +21,7 @@ fn dropped(listener: Socket, drops: u32) -> ScannedSocket {
 
 /// For how long nobody has listened on a port.
 fn gap(kernel: &mut TracedKernel, port: u16) -> Option<Nanos> {
-    kernel.row(Role::Server, port).listening.gap(kernel.tracker.now())
+    kernel.row(Role::Server, port).stats.uptime.gap(kernel.tracker.now())
 }
 
 #[test]
@@ -33,10 +32,10 @@ fn listener_drops_are_counted_as_they_grow() {
     let mut seen = Vec::new();
     for drops in [0, 3, 3, 10] {
         kernel.scan(HERE, &[dropped(listener, drops)]);
-        seen.push(kernel.row(Role::Server, 80).counters.listener_drops);
+        seen.push(kernel.row(Role::Server, 80).stats.counters.listener_drops);
     }
     kernel.stops_listening(listener, 12);
-    seen.push(kernel.row(Role::Server, 80).counters.listener_drops);
+    seen.push(kernel.row(Role::Server, 80).stats.counters.listener_drops);
     assert_eq!(seen, [0, 3, 0, 7, 2]);
 }
 
@@ -45,15 +44,15 @@ fn drops_before_the_trace_are_not_counted() {
     let listener = Socket::listener(1, 80);
     let mut kernel = TracedKernel::traced();
     kernel.scan(HERE, &[dropped(listener, 1_000_000)]);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 0);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 0);
     kernel.scan(HERE, &[dropped(listener, 1_000_004)]);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 4);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 4);
     kernel.stops_listening(listener, 1_000_005);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 1);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 1);
     // And one that closes before any scan has found it is not known at all.
     let mut kernel = TracedKernel::traced();
     kernel.stops_listening(listener, 1_000_000);
-    assert!(kernel.rows().iter().all(|row| row.counters.listener_drops == 0));
+    assert!(kernel.rows().iter().all(|row| row.stats.counters.listener_drops == 0));
 }
 
 #[test]
@@ -62,7 +61,7 @@ fn the_drop_counter_of_the_kernel_may_wrap() {
     let mut kernel = TracedKernel::traced();
     kernel.scan(HERE, &[dropped(listener, u32::MAX - 1)]);
     kernel.scan(HERE, &[dropped(listener, 3)]);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 5);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 5);
 }
 
 #[test]
@@ -75,7 +74,7 @@ fn drops_before_a_second_listen_are_not_counted_again() {
         again.opening = Some(Opening { cgroup: 0, accept_queue: (7, 0), comm: Comm::default() });
     });
     kernel.scan(HERE, &[dropped(listener, 9)]);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 9);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 9);
 }
 
 #[test]
@@ -86,7 +85,7 @@ fn drops_of_several_listeners_on_a_port_add_up() {
     kernel.listens(other, "server");
     kernel.scan(HERE, &[dropped(one, 3), dropped(other, 4)]);
     kernel.stops_listening(one, 5);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 9);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 9);
 }
 
 #[test]
@@ -97,7 +96,7 @@ fn a_smaller_drop_count_is_another_listener_not_a_wrap() {
     kernel.listens(listener, "server");
     kernel.scan(HERE, &[dropped(listener, 100)]);
     kernel.scan(HERE, &[dropped(listener, 2)]);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 102);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 102);
 }
 
 #[test]
@@ -112,10 +111,10 @@ fn a_scan_from_before_a_restart_does_not_count_drops_again() {
     kernel.listens(listener, "server");
     kernel.report(Input::ScannedSocket(found));
     kernel.scan_ends(HERE);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 7);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 7);
     kernel.wait(2);
     kernel.scan(HERE, &[dropped(listener, 0)]);
-    assert_eq!(kernel.row(Role::Server, 80).counters.listener_drops, 0);
+    assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 0);
 }
 
 #[test]
@@ -126,15 +125,15 @@ fn a_port_with_overlapping_listeners_has_no_gap() {
     let opened = kernel.now;
     kernel.wait(5);
     let row = kernel.row(Role::Server, 80);
-    assert!(row.listening.opened.is_some_and(|time| time <= opened));
-    assert_eq!((row.listening.closed, row.listening.gap(kernel.now)), (None, None));
+    assert!(row.stats.uptime.opened.is_some_and(|time| time <= opened));
+    assert_eq!((row.stats.uptime.closed, row.stats.uptime.gap(kernel.now)), (None, None));
     // One is replaced by another, which listens before the first one closes.
     kernel.listens(other, "server");
     kernel.stops_listening(one, 0);
     kernel.wait(5);
     kernel.listens(one, "server");
     let row = kernel.row(Role::Server, 80);
-    assert_eq!((row.listening.closed, row.listening.gap(kernel.now)), (None, None));
+    assert_eq!((row.stats.uptime.closed, row.stats.uptime.gap(kernel.now)), (None, None));
 }
 
 #[test]
@@ -148,9 +147,9 @@ fn a_restart_leaves_a_gap() {
     let opened = kernel.now;
     kernel.listens(listener, "server");
     kernel.wait(60);
-    let RowSnapshot { listening, .. } = kernel.row(Role::Server, 80);
-    assert_eq!((listening.closed, listening.opened), (Some(closed), Some(opened)));
-    assert_eq!(listening.gap(kernel.now), Some(300_000_000));
+    let uptime = kernel.row(Role::Server, 80).stats.uptime;
+    assert_eq!((uptime.closed, uptime.opened), (Some(closed), Some(opened)));
+    assert_eq!(uptime.gap(kernel.now), Some(300_000_000));
     // It counts for the last restart.
     kernel.stops_listening(listener, 0);
     kernel.now += 99_999_000;
@@ -247,7 +246,7 @@ fn drops_of_filtered_listeners_are_not_counted() {
     kernel.scan(HERE, &[dropped(ours, 3), dropped(other, 40)]);
     kernel.stops_listening(other, 80);
     let row = kernel.row(Role::Server, 80);
-    assert_eq!((row.counters.listener_drops, row.listening.closed), (3, None));
+    assert_eq!((row.stats.counters.listener_drops, row.stats.uptime.closed), (3, None));
 }
 
 #[test]
@@ -263,7 +262,7 @@ fn a_filtered_listener_is_not_shown() {
         kernel.scan(HERE, &[dropped(listener, 5)]);
         kernel.stops_listening(listener, 9);
         let rows = kernel.rows();
-        let drops: u64 = rows.iter().map(|row| row.counters.listener_drops).sum();
+        let drops: u64 = rows.iter().map(|row| row.stats.counters.listener_drops).sum();
         assert_eq!(
             (!rows.is_empty(), drops),
             (is_shown, if is_shown { 9 } else { 0 }),

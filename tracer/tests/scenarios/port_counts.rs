@@ -3,7 +3,7 @@
 use synfin::{
     output::{
         column::Value,
-        port_columns::{COLUMNS, PortRow},
+        port_columns::{COLUMNS, Interval, PortRow},
     },
     tcp::{
         coverage::{Coverage, OptionalHook},
@@ -42,8 +42,9 @@ fn in_syn_queue(port: u16, what: SynQueueEvent, count: u64) -> PortCount {
 /// A figure of a server's port, as it is written.
 fn shown(kernel: &mut TracedKernel, port: u16, name: &str, coverage: Coverage) -> Value {
     let row = kernel.row(Role::Server, port);
-    let row =
-        PortRow { row, end: kernel.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
+    let interval =
+        Interval { end: kernel.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
+    let row = PortRow { row, interval };
     let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
     figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
 }
@@ -51,7 +52,10 @@ fn shown(kernel: &mut TracedKernel, port: u16, name: &str, coverage: Coverage) -
 /// A figure's sum over all rows, and the ports of those in which it is not 0; none for the rest.
 fn sum(kernel: &mut TracedKernel, figure: impl Fn(&Counters) -> u64) -> (u64, Vec<Option<u16>>) {
     let rows = kernel.rows();
-    let rows = rows.iter().map(|row| (figure(&row.counters), &row.port)).filter(|row| row.0 > 0);
+    let rows = rows
+        .iter()
+        .map(|row| (figure(&row.stats.counters), &row.identity.port))
+        .filter(|row| row.0 > 0);
     let port = |port: &Common<u16>| match port {
         Common::One(port) => Some(*port),
         Common::Unknown => None,
@@ -83,8 +87,9 @@ fn resets_are_counted_by_reason() {
     kernel.tick_with(&[resets(HERE, 80, NoSocket, 7), resets(HERE, 80, TimeWaitSocket, 2)]);
     kernel.tick_with(&[resets(HERE, 80, NoSocket, 3)]);
     let row = kernel.row(Role::Server, 80);
-    let counted = [NoSocket, TimeWaitSocket, InvalidSyn].map(|reason| row.counters.resets(reason));
-    assert_eq!((counted, row.counters.resets_total()), ([10, 2, 0], 12));
+    let counted =
+        [NoSocket, TimeWaitSocket, InvalidSyn].map(|reason| row.stats.counters.resets(reason));
+    assert_eq!((counted, row.stats.counters.resets_total()), ([10, 2, 0], 12));
 }
 
 #[test]
@@ -153,8 +158,8 @@ fn port_counts_belong_to_the_server_row() {
     let mut kernel = TracedKernel::scanned();
     kernel.closes_simultaneously(Socket::client(1, 40_000));
     kernel.tick_with(&[resets(HERE, 443, NoSocket, 5)]);
-    assert_eq!(kernel.row(Role::Server, 443).counters.resets_total(), 5);
-    assert_eq!(kernel.row(Role::Client, 443).counters.resets_total(), 0);
+    assert_eq!(kernel.row(Role::Server, 443).stats.counters.resets_total(), 5);
+    assert_eq!(kernel.row(Role::Client, 443).stats.counters.resets_total(), 0);
 }
 
 #[test]
@@ -205,8 +210,8 @@ fn port_counts_saturate() {
         kernel.tick_with(&[resets(HERE, 80, NoSocket, u64::MAX), synacks(80, u64::MAX)]);
     }
     let row = kernel.row(Role::Server, 80);
-    assert_eq!(row.counters.resets_total(), u64::MAX);
-    assert_eq!(row.counters.synack_retransmits, u64::MAX);
+    assert_eq!(row.stats.counters.resets_total(), u64::MAX);
+    assert_eq!(row.stats.counters.synack_retransmits, u64::MAX);
 }
 
 #[test]

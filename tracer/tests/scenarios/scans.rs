@@ -90,7 +90,7 @@ fn a_connect_on_an_established_socket_is_another_connection() {
             kernel.moves(sock, (SynSent, Close));
         }
         assert_eq!(kernel.reasons()[0], CloseReason::LostSight);
-        let attempts: u64 = kernel.rows().iter().map(|row| row.counters.attempts).sum();
+        let attempts: u64 = kernel.rows().iter().map(|row| row.stats.counters.attempts).sum();
         assert_eq!(attempts, 2);
     }
 }
@@ -237,7 +237,7 @@ fn a_child_belongs_to_the_owner_of_its_listener() {
     let child = Socket::child(2, 80);
     kernel.connection(child, &[SynRecv, Established]);
     let row = &kernel.rows()[0];
-    assert_eq!((row.role, &row.port), (Role::Server, &Common::One(80)));
+    assert_eq!((row.identity.role, &row.identity.port), (Role::Server, &Common::One(80)));
     assert_eq!(
         kernel.only_connection().owner.as_ref().map(|owner| &*owner.label.name),
         Some("server")
@@ -286,8 +286,8 @@ fn a_connection_older_than_the_trace_has_no_handshake_and_no_age() {
     assert_eq!((closed.origin, closed.opened), (Origin::Preexisting, None));
     assert_eq!(closed.handshake, None);
     let rows = kernel.rows();
-    assert_eq!((rows[0].counters.adopted, rows[0].counters.established), (1, 0));
-    assert_eq!(rows[0].counters.lifetime.count(), 0);
+    assert_eq!((rows[0].stats.counters.adopted, rows[0].stats.counters.established), (1, 0));
+    assert_eq!(rows[0].stats.counters.lifetime.count(), 0);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn scans_of_more_sockets_than_the_table_holds_do_not_replace_any() {
         assert_eq!(kernel.reasons(), [CloseReason::LostSight; 2], "{observed}");
         assert_eq!((kernel.tracker.evicted(), kernel.gaps()), (2, 0), "{observed}");
         let row = kernel.only_row();
-        assert_eq!((row.counters.adopted, row.gauges.open), (adopted, 2), "{observed}");
+        assert_eq!((row.stats.counters.adopted, row.stats.gauges.open), (adopted, 2), "{observed}");
     }
 }
 
@@ -368,7 +368,7 @@ fn a_time_wait_found_by_several_scans_is_counted_once() {
             }));
             kernel.scan_ends(HERE);
         }
-        assert_eq!(kernel.rows()[0].time_wait_now, 1, "with {rows} rows");
+        assert_eq!(kernel.rows()[0].stats.time_wait_now, 1, "with {rows} rows");
     }
 }
 
@@ -380,9 +380,9 @@ fn scanning_one_namespace_keeps_the_sockets_of_another() {
         let mut kernel = TracedKernel::with_limits(Limits { connections: 10, rows });
         kernel.scan(HERE, &[here.scanned(Listen)]);
         kernel.scan(ELSEWHERE, &[there.scanned(Listen)]);
-        assert_eq!(kernel.rows()[0].scanned.listeners, 2, "with {rows} rows");
+        assert_eq!(kernel.rows()[0].stats.scanned.listeners, 2, "with {rows} rows");
         kernel.scan(HERE, &[]);
-        assert_eq!(kernel.rows()[0].scanned.listeners, 1, "with {rows} rows");
+        assert_eq!(kernel.rows()[0].stats.scanned.listeners, 1, "with {rows} rows");
     }
 }
 
@@ -390,13 +390,13 @@ fn scanning_one_namespace_keeps_the_sockets_of_another() {
 fn a_time_wait_peak_belongs_to_its_interval() {
     let mut kernel = TracedKernel::scanned();
     kernel.closes_simultaneously(Socket::client(1, 40_000));
-    assert_eq!(kernel.rows()[0].time_wait_peak, 1);
+    assert_eq!(kernel.rows()[0].stats.time_wait_peak, 1);
     kernel.wait(100);
-    assert_eq!(kernel.rows()[0].time_wait_peak, 1, "there was one until a minute was over");
+    assert_eq!(kernel.rows()[0].stats.time_wait_peak, 1, "there was one until a minute was over");
     kernel.wait(100);
     assert_eq!(kernel.rows().len(), 0, "there is nothing to say");
     kernel.connection(Socket::client(2, 40_001), &[SynSent]);
-    assert_eq!(kernel.rows()[0].time_wait_peak, 0);
+    assert_eq!(kernel.rows()[0].stats.time_wait_peak, 0);
 }
 
 #[test]
@@ -404,10 +404,10 @@ fn half_open_connections_are_scanned_again() {
     let mut kernel = TracedKernel::scanned();
     let half_open = Socket::child(1, 80).scanned(NewSynRecv);
     kernel.scan(HERE, &[Socket::listener(2, 80).scanned(Listen), half_open]);
-    assert_eq!(kernel.rows()[0].scanned.half_open, 1);
+    assert_eq!(kernel.rows()[0].stats.scanned.half_open, 1);
     assert!(kernel.tracker.wants_scan(HERE));
     kernel.scan(HERE, &[Socket::listener(2, 80).scanned(Listen)]);
-    assert_eq!(kernel.rows()[0].scanned.half_open, 0);
+    assert_eq!(kernel.rows()[0].stats.scanned.half_open, 0);
     assert!(!kernel.tracker.wants_scan(HERE));
 }
 
@@ -431,7 +431,7 @@ fn times_up_to_u64_max_do_not_overflow() {
         remaining_ms: u32::MAX,
     }));
     kernel.scan_ends(HERE);
-    assert_eq!(kernel.rows()[0].counters.time_wait_entered, 1);
+    assert_eq!(kernel.rows()[0].stats.counters.time_wait_entered, 1);
 }
 
 #[test]

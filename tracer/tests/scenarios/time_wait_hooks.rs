@@ -25,7 +25,7 @@ fn exact() -> TracedKernel {
 /// TIME_WAITs and orphans in FIN_WAIT2.
 fn now(kernel: &mut TracedKernel) -> (u64, u64) {
     let rows = kernel.tracker.take_snapshot().rows(By::Port);
-    let now = rows.iter().map(|row| (row.time_wait_now, row.scanned.fin_wait2_orphans));
+    let now = rows.iter().map(|row| (row.stats.time_wait_now, row.stats.scanned.fin_wait2_orphans));
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }
 
@@ -41,8 +41,8 @@ fn stays_until_told(kernel: &mut TracedKernel, sock: Socket, case: &str) {
 /// TIME_WAITs that were entered, those that found no place, and those that there are.
 fn time_wait_counts(kernel: &mut TracedKernel) -> (u64, u64, u64) {
     let row = kernel.only_row();
-    let counters = &row.counters;
-    (counters.time_wait_entered, counters.time_wait_overflowed, row.time_wait_now)
+    let counters = &row.stats.counters;
+    (counters.time_wait_entered, counters.time_wait_overflowed, row.stats.time_wait_now)
 }
 
 /// Closed by our application, it leaves this behind.
@@ -187,8 +187,12 @@ fn a_time_wait_that_ends_during_the_scan_is_gone() {
         }
         kernel.scan_ends(HERE);
         let row = kernel.only_row();
-        assert_eq!((row.time_wait_now, row.time_wait_peak), (0, 1), "found: {is_found}");
-        assert_eq!(row.counters.time_wait_entered, 1);
+        assert_eq!(
+            (row.stats.time_wait_now, row.stats.time_wait_peak),
+            (0, 1),
+            "found: {is_found}"
+        );
+        assert_eq!(row.stats.counters.time_wait_entered, 1);
     }
 }
 
@@ -336,7 +340,7 @@ fn the_overflow_counter_of_the_kernel_decides_pending_closes() {
     assert_eq!(kernel.closed.len(), 1, "two are held");
     kernel.wait_ms(50);
     assert_eq!(kernel.closed.len(), 3);
-    let counters = &kernel.only_row().counters;
+    let counters = &kernel.only_row().stats.counters;
     assert_eq!((counters.time_wait_entered, counters.time_wait_overflowed), (1, 1));
 }
 
@@ -488,7 +492,7 @@ fn a_time_wait_entry_is_held_with_its_undecided_socket() {
     let end = child.transition(kernel.now, (FinWait2, Close));
     kernel.report(Input::Transition(Transition { flags: ORPHAN, ..end }));
     assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "as the entry shows at once");
-    assert_eq!(kernel.row(Role::Server, 80).time_wait_now, 1);
+    assert_eq!(kernel.row(Role::Server, 80).stats.time_wait_now, 1);
     let events = kernel.tracker.events();
     assert_eq!((events.delivered, events.filtered), (8, 0));
 }

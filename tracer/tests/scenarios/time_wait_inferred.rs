@@ -14,7 +14,7 @@ use synfin_common::state::TcpState::{self, *};
 use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel};
 
 fn now(kernel: &mut TracedKernel) -> u64 {
-    kernel.tracker.take_snapshot().rows(By::Port).iter().map(|row| row.time_wait_now).sum()
+    kernel.tracker.take_snapshot().rows(By::Port).iter().map(|row| row.stats.time_wait_now).sum()
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn a_new_connection_of_a_server_ends_a_time_wait() {
     let mut kernel = TracedKernel::scanned();
     kernel.listens(Socket::listener(1, 80), "server");
     kernel.connection(first, &[SynRecv, Established, FinWait1, TcpState::Closing, Close]);
-    assert_eq!(kernel.row(Role::Server, 80).time_wait_now, 1);
+    assert_eq!(kernel.row(Role::Server, 80).stats.time_wait_now, 1);
     kernel.connection(again, &[SynRecv, Established]);
-    assert_eq!(kernel.row(Role::Server, 80).time_wait_now, 0);
+    assert_eq!(kernel.row(Role::Server, 80).stats.time_wait_now, 0);
 }
 
 #[test]
@@ -143,14 +143,17 @@ fn a_scan_corrects_the_assumed_role_of_a_time_wait() {
     {
         kernel.moves(sock, states);
     }
-    assert_eq!(kernel.row(Role::Client, 443).time_wait_now, 1);
+    assert_eq!(kernel.row(Role::Client, 443).stats.time_wait_now, 1);
     kernel.scan_begins(HERE);
     let listener = Socket::listener(2, 40_000).scanned(Listen);
     kernel.report(Input::ScannedSocket(ScannedSocket { time: kernel.now, ..listener }));
     kernel.scan_finds_time_wait(sock, 59_000);
     kernel.scan_ends(HERE);
     let rows = kernel.rows();
-    let time_waits: Vec<_> =
-        rows.iter().filter(|row| row.time_wait_now > 0).map(|row| row.role).collect();
+    let time_waits: Vec<_> = rows
+        .iter()
+        .filter(|row| row.stats.time_wait_now > 0)
+        .map(|row| row.identity.role)
+        .collect();
     assert_eq!(time_waits, [Role::Server]);
 }

@@ -54,13 +54,13 @@ impl PortEvent {
     fn snapshot(&mut self) -> Remaining {
         let mut remaining = Remaining::new();
         for row in self.tracked.tracker.take_snapshot().rows(By::Port) {
-            let now = (row.time_wait_now, row.scanned.fin_wait2_orphans);
-            if let Common::One(port) = row.port
+            let now = (row.stats.time_wait_now, row.stats.scanned.fin_wait2_orphans);
+            if let Common::One(port) = row.identity.port
                 && now != (0, 0)
             {
-                remaining.insert((row.role, port), now);
+                remaining.insert((row.identity.role, port), now);
             }
-            self.sums.add(row.role, &row.counters);
+            self.sums.add(row.identity.role, &row.stats.counters);
         }
         remaining
     }
