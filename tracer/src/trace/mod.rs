@@ -11,3 +11,4 @@ pub mod recording;
 pub mod scan;
 pub mod session;
 pub mod time;
+pub mod wire;

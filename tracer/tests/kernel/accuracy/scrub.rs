@@ -14,13 +14,9 @@ use synfin::trace::{
     recording::{Frame, Reader, Recorder},
     session::Session,
     time::ClockAnchor,
+    wire::{self, Record, ScanRecord},
 };
-use synfin_common::{
-    event::{Accepted, Kind, Opening, Reset, Step, TimeWaitChange, TimeWaitEntry},
-    holder::HeldSocket,
-    survey::{self, SurveySocket, SurveyTimeWait},
-};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::IntoBytes;
 
 /// When every recording begins: 2026-01-01, ten minutes after the machine was started.
 const BEGIN: ClockAnchor =
@@ -163,98 +159,76 @@ impl Scrubber {
         comm
     }
 
-    /// Records, each after its length.
-    fn events(&mut self, mut batch: &[u8]) -> Vec<u8> {
+    fn events(&mut self, batch: &[u8]) -> Vec<u8> {
         let mut scrubbed = Vec::new();
-        while let Some((length, rest)) = batch.split_first_chunk::<4>() {
-            let (record, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-            scrubbed.extend_from_slice(length);
-            scrubbed.extend_from_slice(&self.record(record.to_vec()));
-            batch = rest;
+        for record in wire::records(batch) {
+            let record = record.ok().and_then(Record::parse).expect("a whole record");
+            self.record(record).append_to(&mut scrubbed);
         }
         scrubbed
     }
 
-    fn record(&mut self, mut record: Vec<u8>) -> Vec<u8> {
-        let kind = record.first().and_then(|&kind| Kind::from_number(kind)).expect("a kind");
-        match kind {
-            Kind::ResetReceived | Kind::ResetSent => change(&mut record, |reset: &mut Reset| {
-                reset.time = self.time(reset.time);
-                reset.sock = self.socket(reset.sock);
-            }),
-            Kind::TimeWaitEntry => change(&mut record, |entry: &mut TimeWaitEntry| {
-                entry.time = self.time(entry.time);
-                entry.sock = self.socket(entry.sock);
-            }),
-            Kind::Accepted => change(&mut record, |accepted: &mut Accepted| {
-                accepted.time = self.time(accepted.time);
-                accepted.sock = self.socket(accepted.sock);
-            }),
-            Kind::TimeWaitTurn | Kind::TimeWaitExit => {
-                change(&mut record, |it: &mut TimeWaitChange| {
-                    it.time = self.time(it.time);
-                    it.netns = self.namespaces[&it.netns];
-                });
+    fn record(&mut self, mut record: Record) -> Record {
+        match &mut record {
+            Record::ResetReceived(reset) | Record::ResetSent(reset) => {
+                self.event(&mut reset.time, &mut reset.sock);
             }
-            Kind::Step | Kind::Opening | Kind::Closing => {
-                change(&mut record, |step: &mut Step| {
-                    step.time = self.time(step.time);
-                    step.sock = self.socket(step.sock);
-                    step.netns = self.namespaces[&step.netns];
-                    step.pid = self.process(step.pid);
-                });
-                if kind == Kind::Opening {
-                    change(&mut record, |opening: &mut Opening| {
-                        opening.cgroup = 0;
-                        opening.comm = self.comm(opening.comm);
-                    });
-                }
+            Record::TimeWaitEntry(entry) => self.event(&mut entry.time, &mut entry.sock),
+            Record::Accepted(accepted) => self.event(&mut accepted.time, &mut accepted.sock),
+            Record::FinWait2ToTimeWait(change, _) | Record::TimeWaitExit(change, _) => {
+                change.time = self.time(change.time);
+                change.netns = self.namespaces[&change.netns];
             }
+            Record::Step(step, _) => self.step(step),
+            Record::Opening(opening, _) => {
+                self.step(&mut opening.step);
+                opening.cgroup = 0;
+                opening.comm = self.comm(opening.comm);
+            }
+            Record::Closing(closing, _) => self.step(&mut closing.step),
         }
         record
     }
 
+    fn event(&mut self, time: &mut u64, sock: &mut u64) {
+        *time = self.time(*time);
+        *sock = self.socket(*sock);
+    }
+
+    fn step(&mut self, step: &mut wire::Step) {
+        self.event(&mut step.time, &mut step.sock);
+        step.netns = self.namespaces[&step.netns];
+        step.pid = self.process(step.pid);
+    }
+
     fn scanned(&mut self, found: &[u8]) -> Vec<u8> {
-        let mut scrubbed = found.to_vec();
-        let mut rest = &mut scrubbed[..];
-        while let Some(&kind) = rest.first() {
-            let length = match kind {
-                survey::KIND_SOCKET => {
-                    change(rest, |socket: &mut SurveySocket| {
-                        socket.time = self.time(socket.time);
-                        socket.sock = self.socket(socket.sock);
-                        socket.cgroup = 0;
-                    });
-                    size_of::<SurveySocket>()
-                }
-                survey::KIND_TIME_WAIT => size_of::<SurveyTimeWait>(),
-                other => panic!("a walk gives nothing of kind {other}"),
-            };
-            rest = &mut rest[length..];
+        let mut scrubbed = Vec::new();
+        for record in wire::scan_records(found) {
+            let mut record = record.expect("a whole record");
+            if let ScanRecord::Socket(socket) = &mut record {
+                self.event(&mut socket.time, &mut socket.sock);
+                socket.cgroup = 0;
+            }
+            scrubbed.extend_from_slice(record.as_bytes());
         }
         scrubbed
     }
 
     /// Only those that hold a socket of the recording's: the look is at all processes.
     fn held(&mut self, held: &[u8]) -> Vec<u8> {
-        let mut scrubbed = held.to_vec();
-        let records = scrubbed.chunks_exact_mut(size_of::<HeldSocket>());
         let mut kept = Vec::new();
-        for record in records {
-            let (holder, _) = HeldSocket::read_from_prefix(record).expect("a holder");
+        for mut holder in wire::held_sockets(held) {
             if !self.known.contains(&holder.sock) {
                 continue;
             }
-            change(record, |holder: &mut HeldSocket| {
-                holder.sock = self.socket(holder.sock);
-                holder.time = self.time(holder.time);
-                holder.born = self.time(holder.born);
-                holder.cgroup = 0;
-                holder.pid = self.process(holder.pid);
-                holder.parent = self.process(holder.parent);
-                holder.comm = self.comm(holder.comm);
-            });
-            kept.extend_from_slice(record);
+            holder.sock = self.socket(holder.sock);
+            holder.time = self.time(holder.time);
+            holder.born = self.time(holder.born);
+            holder.cgroup = 0;
+            holder.pid = self.process(holder.pid);
+            holder.parent = self.process(holder.parent);
+            holder.comm = self.comm(holder.comm);
+            kept.extend_from_slice(holder.as_bytes());
         }
         kept
     }
@@ -271,11 +245,4 @@ impl Scrubber {
         }
         tick
     }
-}
-
-/// Changes what the bytes begin with.
-fn change<T: FromBytes + IntoBytes + Immutable>(bytes: &mut [u8], how: impl FnOnce(&mut T)) {
-    let (mut value, _) = T::read_from_prefix(bytes).expect("it is whole");
-    how(&mut value);
-    value.write_to_prefix(bytes).expect("there was room before");
 }
