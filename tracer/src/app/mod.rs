@@ -32,7 +32,6 @@ use crate::{
         Which, anonymize, anonymizer, completions, explain, reports_in, write_comparison,
     },
     host::services::Services,
-    kernel::ring_size::{self, bytes},
     message::{
         exit::Exit,
         failure::{Failure, describe},
@@ -55,6 +54,7 @@ use crate::{
         anonymize::Anonymizer,
         decode::decode,
         recording::{Frame, RecordingError},
+        ring_size::{self, bytes},
         time::{Nanos, nanos},
     },
     tracker::{Events, Limits, Tracker},

@@ -427,7 +427,7 @@ impl Default for LiveArgs {
     fn default() -> Self {
         Self {
             duration: None,
-            ring_size: crate::kernel::DEFAULT_RING_BYTES,
+            ring_size: crate::trace::ring_size::DEFAULT_RING_BYTES,
             max_connections: DEFAULT_CONNECTIONS,
             tracepoints_only: false,
             types: TypesArgs::default(),
@@ -459,7 +459,7 @@ pub(crate) struct OutputArgs {
     pub(crate) no_header: bool,
 }
 
-/// [`crate::kernel::DEFAULT_RING_BYTES`] as people write it.
+/// [`crate::trace::ring_size::DEFAULT_RING_BYTES`] as people write it.
 const DEFAULT_RING: &str = "16M";
 
 /// [`crate::tracker::Limits::default`]'s.
@@ -530,7 +530,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::{kernel::DEFAULT_RING_BYTES, tracker};
+    use crate::{trace::ring_size::DEFAULT_RING_BYTES, tracker};
 
     #[test]
     fn the_definition_is_sound() {

@@ -13,7 +13,6 @@ mod log;
 mod port_counts;
 mod refusal;
 mod ring;
-pub(crate) mod ring_size;
 
 use std::{
     fmt,
@@ -38,14 +37,14 @@ use zerocopy::IntoBytes;
 use crate::{
     host::privileges::Facts,
     tcp::coverage::OptionalHook,
-    trace::counters::{Counters, PortCount},
+    trace::{
+        counters::{Counters, PortCount},
+        ring_size::DEFAULT_RING_BYTES,
+    },
 };
 
 /// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/synfin.bpf.o"));
-
-/// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
-pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
 /// Connections that a filter excluded at their birth and that live: more are left to the user side.
 const REMEMBERED_SOCKETS: u32 = 1 << 16;

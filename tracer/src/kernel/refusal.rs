@@ -13,8 +13,8 @@ use crate::{
     host::privileges::{
         BPF, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TELLS_TYPES, TRACEPOINT,
     },
-    kernel::ring_size::bytes,
     message::failure::Failure,
+    trace::ring_size::bytes,
 };
 
 /// What the kernel did not do, by the step that failed.

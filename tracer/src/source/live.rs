@@ -435,7 +435,7 @@ mod tests {
     async fn a_survey_that_panics_ends_the_trace_and_is_reported() {
         for asked_after in [None, Some(1)] {
             let mut live = Live::attach(Options {
-                ring_bytes: crate::kernel::DEFAULT_RING_BYTES,
+                ring_bytes: crate::trace::ring_size::DEFAULT_RING_BYTES,
                 survey_always: false,
                 filter: Filter::default(),
                 tracepoints_only: true,

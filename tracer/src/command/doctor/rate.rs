@@ -8,8 +8,8 @@ use synfin_common::event::Kind;
 
 use crate::{
     host::clock,
-    kernel::{Batch, Kernel, ring_size},
-    trace::{time::nanos, wire},
+    kernel::{Batch, Kernel},
+    trace::{ring_size, time::nanos, wire},
 };
 
 /// The ring is drained so often.

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use synfin_common::event;
 
+/// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
+pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+
 /// Before each record in the ring.
 const HEADER: u64 = 8;
 
