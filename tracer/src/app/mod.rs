@@ -48,7 +48,7 @@ use crate::{
     },
     record::destination::RecordingSink,
     screen::{self, Headless, Screen},
-    source::{Live, Options, Source},
+    source::{Live, Options, Replay, Source},
     tcp::coverage::Coverage,
     trace::{
         anonymize::Anonymizer,
@@ -286,7 +286,7 @@ fn rows(args: RowsArgs) -> Rows {
 
 /// A run over a source, from its first frame to its last.
 struct Run {
-    source: Source,
+    source: Box<dyn Source>,
     /// The recording that is read.
     from: Option<PathBuf>,
     recorder: Option<RecordingSink>,
@@ -317,11 +317,12 @@ impl Run {
             by_event,
         } = args.live;
         let mut filter = args.filter;
-        let source = match &args.from {
+        let source: Box<dyn Source> = match &args.from {
             Some(path) => {
-                Source::replay(path).map_err(|error| Failure::unreadable(path, &error, false))?
+                let replay = Replay::open(path);
+                Box::new(replay.map_err(|error| Failure::unreadable(path, &error, false))?)
             }
-            None => Source::Live(Box::new(Live::attach(Options {
+            None => Box::new(Live::attach(Options {
                 ring_bytes: ring_size,
                 survey_always,
                 by_event,
@@ -329,7 +330,7 @@ impl Run {
                 tracepoints_only,
                 verbose,
                 btf: types.btf,
-            })?)),
+            })?),
         };
         // Only now, so that a host that cannot be watched costs nobody an older recording.
         let recorder = match (args.record, args.flight) {
@@ -355,7 +356,7 @@ impl Run {
     }
 
     async fn go(mut self, output: &mut impl Output) -> Result<()> {
-        let replays = matches!(self.source, Source::Replay(_));
+        let replays = !self.source.is_live();
         let mut stop = Stop::new(!replays || self.stays, self.command.clone())?;
         if self.once {
             self.source.finish();
@@ -454,7 +455,7 @@ impl Run {
 
     /// From here on nothing is missed. Scripts wait for this line.
     fn report_ready(&self) {
-        let replays = matches!(self.source, Source::Replay(_));
+        let replays = !self.source.is_live();
         if self.silent || self.once || replays || !self.command.is_empty() {
             return;
         }
@@ -477,14 +478,14 @@ impl Run {
             return Ok(ControlFlow::Break(()));
         }
         if deadline.is_some_and(|deadline| tracker.now() >= deadline) {
-            match self.source {
-                Source::Live(_) => self.source.finish(),
-                Source::Replay(_) => return Ok(ControlFlow::Break(())),
+            if !self.source.is_live() {
+                return Ok(ControlFlow::Break(()));
             }
+            self.source.finish();
         } else if let Some(time) = [output.next_tick(), deadline].into_iter().flatten().min() {
             self.source.tick_at(time);
         }
-        self.source.plan_scans(|netns, anew| {
+        self.source.plan_scans(&|netns, anew| {
             if anew { tracker.admits_scan(netns) } else { tracker.wants_scan(netns) }
         });
         Ok(ControlFlow::Continue(()))
