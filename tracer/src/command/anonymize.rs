@@ -3,11 +3,11 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, Read},
-    os::unix::fs::MetadataExt,
     path::Path,
 };
 
 use anyhow::Result;
+use same_file::Handle;
 
 use crate::{
     cli::AnonymizeArgs,
@@ -124,10 +124,11 @@ fn salvaged(failure: Failure, from: &Path, to: &Path, count: u64) -> Failure {
 
 /// Whether both are one file, by whatever names.
 fn are_the_same(input: &File, to: &Path) -> bool {
-    let identity = |metadata: fs::Metadata| {
-        // What is written to a device overwrites nothing.
-        metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
-    };
-    let input = input.metadata().ok().and_then(identity);
-    input.is_some() && input == fs::metadata(to).ok().and_then(identity)
+    // What is written to a device overwrites nothing.
+    if !fs::metadata(to).is_ok_and(|metadata| metadata.is_file()) {
+        return false;
+    }
+    let handles =
+        || io::Result::Ok((Handle::from_file(input.try_clone()?)?, Handle::from_path(to)?));
+    handles().is_ok_and(|(input, to)| input == to)
 }

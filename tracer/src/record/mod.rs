@@ -2,3 +2,4 @@
 
 pub(crate) mod destination;
 pub mod flight;
+mod owner_only;
