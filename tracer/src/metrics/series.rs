@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
+use super::budget::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
 use crate::{
     tcp::{
         coverage::{Coverage, OptionalHook},
