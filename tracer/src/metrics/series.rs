@@ -40,7 +40,7 @@ pub struct Metrics {
     pub(super) events: Events,
     pub(super) kernel_counts: [u64; KERNEL_COUNTERS.len()],
     pub(super) evicted: u64,
-    pub(super) connections: u64,
+    pub(in crate::metrics) connections: u64,
     /// How old the oldest of the last scans is; `None`: nothing was scanned yet.
     pub(super) survey_age: Option<Nanos>,
 }

@@ -56,16 +56,35 @@ impl Exporter {
         Ok(Self { address, metrics, renewed, pushes: is_pushing.then_some(thread) })
     }
 
-    /// From now on these are what is fetched and pushed.
+    /// Publishes the first metrics: from now on they are served and pushed.
     ///
     /// # Errors
     ///
-    /// The thread has panicked: nobody is served any more.
-    pub(crate) fn renew(&self, metrics: &Metrics) -> io::Result<()> {
+    /// The thread has panicked and serves nothing any more.
+    pub(crate) fn publish(&self, metrics: Metrics) -> io::Result<()> {
+        self.modify(|published| *published = Some(Arc::new(metrics)))
+    }
+
+    /// Updates the published metrics. They are copied only while a response is made of them.
+    ///
+    /// # Errors
+    ///
+    /// The thread has panicked and serves nothing any more.
+    pub(crate) fn update(&self, update: impl FnOnce(&mut Metrics)) -> io::Result<()> {
+        self.modify(|published| {
+            if let Some(metrics) = published {
+                update(Arc::make_mut(metrics));
+            }
+        })
+    }
+
+    fn modify(&self, modify: impl FnOnce(&mut Option<Arc<Metrics>>)) -> io::Result<()> {
+        if self.metrics.is_closed() {
+            return Err(io::Error::other("the thread that serves metrics panicked"));
+        }
+        self.metrics.send_modify(modify);
         self.renewed.store(clock::monotonic_ns(), Ordering::Relaxed);
-        self.metrics
-            .send(Some(Arc::new(metrics.clone())))
-            .map_err(|_| io::Error::other("the thread that serves metrics panicked"))
+        Ok(())
     }
 
     /// No more will come: returns when the last have been pushed, or could not be.
@@ -87,10 +106,28 @@ mod tests {
         let (metrics, receiver) = watch::channel(None);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes: None };
-        let columns = Metrics::new(Metrics::LEAST_SERIES);
-        assert!(exporter.renew(&columns).is_ok());
+        let metrics = || Metrics::new(Metrics::LEAST_SERIES);
+        assert!(exporter.publish(metrics()).is_ok());
         // As if the thread had ended.
         drop(receiver);
-        assert!(exporter.renew(&columns).is_err());
+        assert!(exporter.publish(metrics()).is_err());
+        assert!(exporter.update(|_| ()).is_err());
+    }
+
+    #[test]
+    fn an_update_copies_only_what_a_reader_holds() {
+        let (metrics, receiver) = watch::channel(None);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes: None };
+        exporter.publish(Metrics::new(Metrics::LEAST_SERIES)).unwrap();
+        let published = || receiver.borrow().as_ref().map(Arc::as_ptr);
+        let first = published();
+        exporter.update(|metrics| metrics.connections = 1).unwrap();
+        assert_eq!(published(), first);
+
+        let held = receiver.borrow().clone().unwrap();
+        exporter.update(|metrics| metrics.connections = 2).unwrap();
+        assert_eq!(held.connections, 1, "a response does not change while it is made");
+        assert_eq!(receiver.borrow().as_ref().unwrap().connections, 2);
     }
 }
