@@ -47,7 +47,7 @@ use crate::{
         report::{ReportSink, Rows},
         transition,
     },
-    record::destination::RecordingSink,
+    record::{destination::RecordingSink, errors},
     screen::{self, Headless, Screen},
     source::{Live, Options, Source},
     tcp::coverage::Coverage,
@@ -319,7 +319,7 @@ impl Run {
         let mut filter = args.filter;
         let source = match &args.from {
             Some(path) => {
-                Source::replay(path).map_err(|error| Failure::unreadable(path, &error, false))?
+                Source::replay(path).map_err(|error| errors::unreadable(path, &error, false))?
             }
             None => Source::Live(Box::new(Live::attach(Options {
                 ring_bytes: ring_size,
@@ -447,7 +447,7 @@ impl Run {
     /// What is wrong with the source. Of a recording, some may have been read before.
     fn explain(&self, error: anyhow::Error, before: bool) -> anyhow::Error {
         match &self.from {
-            Some(path) => Failure::unreadable(path, &error, before).into(),
+            Some(path) => errors::unreadable(path, &error, before).into(),
             None => error,
         }
     }

@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     message::failure::Failure,
-    record::flight::{FlightRecorder, Limits},
+    record::{
+        errors,
+        flight::{FlightRecorder, Limits},
+    },
     trace::recording::{Frame, Recorder},
 };
 
@@ -23,7 +26,7 @@ pub(crate) fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>, Failur
         }
         Recorder::new(BufWriter::with_capacity(1 << 20, file))
     };
-    open().map_err(|error| Failure::unwritable(path, &error))
+    open().map_err(|error| errors::unwritable(path, &error))
 }
 
 /// Takes the frames of a recording.
@@ -57,7 +60,7 @@ impl RecordingSink {
             Err(error) => {
                 // What it still holds back may find room by now.
                 let _ = recorder.flush();
-                Err(Failure::cut_short(path, &error))
+                Err(errors::cut_short(path, &error))
             }
         }
     }
