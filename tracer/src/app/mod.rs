@@ -46,7 +46,7 @@ use crate::{
         report::{ReportSink, Rows},
         transition,
     },
-    record::destination::RecordingSink,
+    record::{destination::RecordingSink, errors},
     screen::{self, Headless, Screen},
     source::{Live, Options, Replay, Source},
     tcp::coverage::Coverage,
@@ -320,7 +320,7 @@ impl Run {
         let source: Box<dyn Source> = match &args.from {
             Some(path) => {
                 let replay = Replay::open(path);
-                Box::new(replay.map_err(|error| Failure::unreadable(path, &error, false))?)
+                Box::new(replay.map_err(|error| errors::unreadable(path, &error, false))?)
             }
             None => Box::new(Live::attach(Options {
                 ring_bytes: ring_size,
@@ -448,7 +448,7 @@ impl Run {
     /// What is wrong with the source. Of a recording, some may have been read before.
     fn explain(&self, error: anyhow::Error, before: bool) -> anyhow::Error {
         match &self.from {
-            Some(path) => Failure::unreadable(path, &error, before).into(),
+            Some(path) => errors::unreadable(path, &error, before).into(),
             None => error,
         }
     }

@@ -15,7 +15,6 @@ mod refusal;
 mod ring;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     thread,
 };
@@ -23,7 +22,7 @@ use std::{
 use anyhow::Result;
 use aya::{Btf, EbpfLoader, Endianness, include_bytes_aligned};
 pub use btf::source::BTF_FILE;
-use btf::source::Types;
+use btf::source::{Types, TypesError};
 pub use counters::Cost;
 pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
 use refusal::Refusal;
@@ -35,7 +34,7 @@ use synfin_common::{
 use zerocopy::IntoBytes;
 
 use crate::{
-    host::privileges::Facts,
+    host::{clock, privileges::Facts},
     tcp::coverage::OptionalHook,
     trace::{
         counters::{Counters, PortCount},
@@ -115,6 +114,7 @@ impl Kernel {
         });
         let mut loader = loader.unwrap_or_default();
         let (mut config, btf, types) = resolved?;
+        config.tick_us = clock::tick_us()?;
         config.wake_bytes = ring_bytes / 8;
         let filter = supported(filter, &config);
         let remembered = if filter.remembers == 0 { 1 } else { REMEMBERED_SOCKETS };
@@ -223,17 +223,17 @@ impl Kernel {
 /// If it is missing or not this kernel's, the error says why.
 pub fn describe_types(file: Option<&Path>) -> Result<String> {
     raise_memlock();
-    let types = Types::find(file).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))?;
+    let types =
+        Types::find(file).map_err(|error| refusal::explain(error.into(), &Facts::gather()))?;
     Ok(types.describe())
 }
 
 /// Of the kernel's types, those that aya looks for.
-fn looked_for(types: &Types) -> Result<Btf, Refusal> {
+fn looked_for(types: &Types) -> Result<Btf, TypesError> {
     let names: Vec<_> = hooks::kernel_types().chain(iterators::looked_for()).collect();
     let names = names.iter().map(String::as_bytes).collect();
-    let strange = |error: &dyn fmt::Display| Refusal::StrangeTypes(error.to_string());
-    let few = types.btf().only(&names).map_err(|error| strange(&error))?;
-    Btf::parse(&few, Endianness::default()).map_err(|error| strange(&error))
+    let few = types.btf().only(&names).map_err(TypesError::malformed)?;
+    Btf::parse(&few, Endianness::default()).map_err(TypesError::malformed)
 }
 
 /// Without what this kernel cannot tell, which the user side then decides.

@@ -2,6 +2,7 @@
 //! whoever collects them. Names follow Prometheus: base units, `_total`, whole histograms, labels of
 //! which there is a limited number.
 
+pub(crate) mod budget;
 #[cfg(feature = "live")]
 pub(crate) mod otlp;
 pub(crate) mod prometheus;

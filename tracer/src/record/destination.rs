@@ -9,6 +9,7 @@ use std::{
 use crate::{
     message::failure::Failure,
     record::{
+        errors,
         flight::{FlightRecorder, Limits},
         owner_only,
     },
@@ -18,7 +19,7 @@ use crate::{
 /// A recording tells who talked to whom: it is for its owner's eyes, even if the file was there.
 pub(crate) fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>, Failure> {
     let open = || Recorder::new(BufWriter::with_capacity(1 << 20, owner_only::create(path)?));
-    open().map_err(|error| Failure::unwritable(path, &error))
+    open().map_err(|error| errors::unwritable(path, &error))
 }
 
 /// Takes the frames of a recording.
@@ -52,7 +53,7 @@ impl RecordingSink {
             Err(error) => {
                 // What it still holds back may find room by now.
                 let _ = recorder.flush();
-                Err(Failure::cut_short(path, &error))
+                Err(errors::cut_short(path, &error))
             }
         }
     }

@@ -21,6 +21,7 @@ use retention::Rotation;
 
 use crate::{
     message::failure::Failure,
+    record::errors,
     trace::{
         counters::{Counters, Tick},
         decode::kinds_in,
@@ -69,7 +70,7 @@ impl FlightRecorder {
     /// Opens or makes the directory.
     pub fn new(path: &Path, limits: Limits) -> Result<Self, Failure> {
         let folder =
-            Directory::open(path).map_err(|error| Failure::no_flight_recorder(path, &error))?;
+            Directory::open(path).map_err(|error| errors::unusable_directory(path, &error))?;
         Ok(Self {
             limits,
             folder,
@@ -86,7 +87,7 @@ impl FlightRecorder {
     /// Appends a frame. Says whether a new file begins, which needs a survey of what there is.
     pub fn write(&mut self, frame: &Frame) -> Result<bool, Failure> {
         let written = self.take(frame);
-        written.map_err(|error| Failure::cut_short(self.folder.newest(), &error))
+        written.map_err(|error| errors::cut_short(self.folder.newest(), &error))
     }
 
     fn take(&mut self, frame: &Frame) -> io::Result<bool> {
