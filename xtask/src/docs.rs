@@ -3,11 +3,8 @@
 
 use crate::workspace::Workspace;
 
-/// The kernel tests that draw them.
-const PICTURES: [&str; 2] = [
-    "screen::pictures_are_drawn_of_real_traffic",
-    "prometheus::dashboard::every_panel_of_the_dashboard_shows_real_traffic",
-];
+/// The kernel test that draws the pictures.
+const PICTURES: &str = "screen::pictures_are_drawn_of_real_traffic";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -28,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     cargo.run()?;
     if options.pictures {
         let test = ["test", "--package", "synfin", "--profile", "testing", "--test", "kernel"];
-        let cargo = workspace.cargo().args(test).arg("--").args(PICTURES);
+        let cargo = workspace.cargo().args(test).arg("--").arg(PICTURES);
         cargo.env("UPDATE_PICTURES", "1").run()?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Takes out of a recording all that is this host's: names, numbers of processes, sockets and
-//! namespaces, dates. What is left is what happened, at the pace at which it happened.
+//! Removes everything specific to this host from a recording: names, ids of processes, sockets and
+//! namespaces, dates. The events and the times between them stay.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,14 +18,14 @@ use synfin::trace::{
 };
 use zerocopy::IntoBytes;
 
-/// When every recording begins: 2026-01-01, ten minutes after the machine was started.
+/// The begin of every recording: 2026-01-01, ten minutes after boot.
 const BEGIN: ClockAnchor =
     ClockAnchor { monotonic_ns: 600_000_000_000, realtime_ns: 1_767_225_600_000_000_000 };
 
-/// The name of whoever took part and has none that a scenario gave.
+/// The name of every process that has none from a scenario.
 const ANYBODY: &[u8] = b"test";
 
-/// A recording of these namespaces, without what is this host's. `names` are the scenario's own.
+/// Scrubs a recording of these namespaces. `names` are the scenario's own and stay.
 pub(super) fn scrub(recording: &[u8], namespaces: &[NetnsId], names: &[&str]) -> Vec<u8> {
     let frames: Vec<_> = Reader::new(recording)
         .expect("a recording")
@@ -71,11 +71,11 @@ struct Scrubber {
     sockets: Numbers<u64>,
     processes: Numbers<u32>,
     names: Vec<Vec<u8>>,
-    /// The scan that goes on is over a namespace of somebody else.
+    /// The current scan is of another namespace.
     elsewhere: bool,
 }
 
-/// Numbers for things, in the order in which they are met.
+/// Consecutive numbers in order of first appearance.
 #[derive(Default)]
 struct Numbers<T>(HashMap<T, u32>);
 
@@ -90,7 +90,9 @@ impl Scrubber {
     fn frame(&mut self, frame: Frame) -> Option<Frame> {
         Some(match frame {
             Frame::Session(session) => Frame::Session(Box::new(self.session(*session))),
-            Frame::Events(batch) => Frame::Events(self.events(&batch).into()),
+            Frame::Events(batch) => {
+                Frame::Events(change_records(&batch, |record| self.record(record)).into())
+            }
             Frame::ScanBegin(mut begin) => {
                 begin.time = self.time(begin.time);
                 begin.netns = self.walk_over(begin.netns)?;
@@ -130,7 +132,7 @@ impl Scrubber {
         }
     }
 
-    /// What began before the recording did, began with it.
+    /// Times before the begin of the recording become its begin.
     fn time(&self, time: u64) -> u64 {
         time.saturating_sub(self.began) + BEGIN.monotonic_ns
     }
@@ -145,7 +147,7 @@ impl Scrubber {
         self.sockets.of(socket).into()
     }
 
-    /// 0 is nobody.
+    /// 0 is no process.
     fn process(&mut self, pid: u32) -> u32 {
         if pid == 0 { 0 } else { 1000 + self.processes.of(pid) }
     }
@@ -159,17 +161,8 @@ impl Scrubber {
         comm
     }
 
-    fn events(&mut self, batch: &[u8]) -> Vec<u8> {
-        let mut scrubbed = Vec::new();
-        for record in wire::records(batch) {
-            let record = record.ok().and_then(Record::parse).expect("a whole record");
-            self.record(record).append_to(&mut scrubbed);
-        }
-        scrubbed
-    }
-
-    fn record(&mut self, mut record: Record) -> Record {
-        match &mut record {
+    fn record(&mut self, record: &mut Record) {
+        match record {
             Record::ResetReceived(reset) | Record::ResetSent(reset) => {
                 self.event(&mut reset.time, &mut reset.sock);
             }
@@ -187,7 +180,6 @@ impl Scrubber {
             }
             Record::Closing(closing, _) => self.step(&mut closing.step),
         }
-        record
     }
 
     fn event(&mut self, time: &mut u64, sock: &mut u64) {
@@ -214,7 +206,7 @@ impl Scrubber {
         scrubbed
     }
 
-    /// Only those that hold a socket of the recording's: the look is at all processes.
+    /// Keeps only holders of the recording's sockets; all processes were scanned.
     fn held(&mut self, held: &[u8]) -> Vec<u8> {
         let mut kept = Vec::new();
         for mut holder in wire::held_sockets(held) {
@@ -233,7 +225,7 @@ impl Scrubber {
         kept
     }
 
-    /// What was left out is other namespaces' traffic.
+    /// The filtered records are other namespaces' traffic.
     fn tick(&self, mut tick: Tick) -> Tick {
         tick.time = self.time(tick.time);
         let Counters { seen, filtered, .. } = &mut tick.counters;
@@ -245,4 +237,15 @@ impl Scrubber {
         }
         tick
     }
+}
+
+/// Changes the records of a batch.
+pub(crate) fn change_records(batch: &[u8], mut how: impl FnMut(&mut Record)) -> Vec<u8> {
+    let mut changed = Vec::new();
+    for record in wire::records(batch) {
+        let mut record = record.ok().and_then(Record::parse).expect("a whole record");
+        how(&mut record);
+        record.append_to(&mut changed);
+    }
+    changed
 }
