@@ -66,7 +66,7 @@ fn tracker() -> Tracker {
 
 fn tell(tracker: &mut Tracker, frames: &[Frame]) {
     for frame in frames {
-        decode(frame, |input| tracker.apply(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input));
     }
 }
 

@@ -20,7 +20,7 @@ use synfin::{
         ids,
         scan::{ScanBegin, ScanEnd, ScannedSocket},
     },
-    tracker::{Closed, Limits, Observer, Tracker},
+    tracker::{Change, ChangeKinds, Limits, Tracker},
 };
 use synfin_common::{
     event::Flags,
@@ -675,18 +675,21 @@ impl Script {
 
     /// Tells it to a tracker.
     fn play(&self) -> Ending {
-        let mut tracker = Tracker::new(Limits::default(), 0);
-        let mut ended = Ended::default();
+        let mut tracker = Tracker::new(Limits::default(), 0).with_changes(ChangeKinds::CLOSED);
         for input in self.inputs() {
-            tracker.apply(&input, &mut ended);
+            tracker.apply(&input);
         }
-        tracker.finish(&mut ended);
+        tracker.finish();
+        let mut ended = tracker.drain_changes();
+        let closed = ended.next();
+        assert!(ended.next().is_none(), "one connection has ended twice");
+        drop(ended);
         assert_eq!(tracker.open().count(), 0);
         let cut = tracker.take_snapshot().rows(By::Port);
         let sum = |count: fn(&synfin::tracker::Counters) -> u64| -> u64 {
-            cut.iter().map(|row| count(&row.counters)).sum()
+            cut.iter().map(|row| count(&row.stats.counters)).sum()
         };
-        let Some(closed) = ended.0 else {
+        let Some(Change::Closed(closed)) = closed else {
             assert_eq!(sum(|counters| counters.discarded), 1);
             return never_was();
         };
@@ -844,13 +847,3 @@ fn scan(time: u64, met: Option<Input>) -> Vec<Input> {
 const SECOND: u64 = 1_000_000_000;
 const NETNS: u32 = 1;
 const SOCK: u64 = 0xffff_8880_0000_1000;
-
-/// The one connection that has ended.
-#[derive(Default)]
-struct Ended(Option<Closed>);
-
-impl Observer for Ended {
-    fn closed(&mut self, closed: &Closed) {
-        assert!(self.0.replace(closed.clone()).is_none(), "one life has ended twice");
-    }
-}

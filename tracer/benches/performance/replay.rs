@@ -72,9 +72,9 @@ fn through_tracker(frames: &[Frame]) -> Result<Duration> {
     let tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns);
     let mut tracker = tracker.with_coverage(Coverage::of(&session.shown));
     for frame in frames {
-        decode(frame, |input| tracker.apply(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input));
     }
-    tracker.finish(&mut ());
+    tracker.finish();
     Ok(begun.elapsed())
 }
 

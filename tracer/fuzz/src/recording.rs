@@ -68,7 +68,7 @@ fn replay(frames: &[Frame]) {
                 .with_coverage(Coverage::of(&session.shown))
                 .with_filters(vec![session.filter.clone()]);
         }
-        decode(frame, |input| tracker.apply(&input, &mut ()));
+        decode(frame, |input| tracker.apply(&input));
     }
     tracker.take_snapshot().rows(By::default());
 }

@@ -13,11 +13,10 @@ use synfin::{
     tcp::coverage::Coverage,
     trace::{
         decode::decode,
-        event::Transition,
         recording::{Frame, Reader},
         session::Session,
     },
-    tracker::{Closed, Connection, Limits, Observer, Tracker},
+    tracker::{Change, ChangeKinds, Limits, Tracker},
 };
 
 use super::recording::with_checksums;
@@ -31,12 +30,16 @@ pub fn run(bytes: &[u8]) {
     for frame in reader.flatten() {
         if let Frame::Session(session) = &frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
+                .with_changes(ChangeKinds::ALL)
                 .with_coverage(Coverage::of(&session.shown))
                 .with_filters(vec![session.filter.clone()]);
             outputs = STYLES.map(Outputs::new);
             outputs.iter_mut().for_each(|output| output.session = (**session).clone());
         }
-        decode(&frame, |input| tracker.apply(&input, &mut All(&mut outputs)));
+        decode(&frame, |input| tracker.apply(&input));
+        for change in tracker.drain_changes() {
+            outputs.iter_mut().for_each(|output| output.change(&change));
+        }
         outputs.iter_mut().for_each(Outputs::settle);
         if let Frame::Tick(_) = frame {
             report(&mut tracker, &mut outputs);
@@ -88,32 +91,26 @@ impl Outputs {
         }
     }
 
+    fn change(&mut self, change: &Change) {
+        let clock = self.session.clock;
+        match change {
+            Change::Transition { transition, connection } => {
+                let line = TransitionLine::new(transition, connection.as_ref(), clock);
+                self.transitions.write(&line);
+            }
+            Change::Established(connection) => {
+                let line = ConnectionRow::living(connection, connection.last_transition, clock);
+                self.connections.write(&line);
+            }
+            Change::Closed(closed) => {
+                self.connections.write(&ConnectionRow::closed(closed, clock));
+            }
+        }
+    }
+
     fn settle(&mut self) {
         self.transitions.settle().expect("it is written to memory");
         self.connections.settle().expect("it is written to memory");
-    }
-}
-
-struct All<'a>(&'a mut [Outputs]);
-
-impl Observer for All<'_> {
-    fn transition(&mut self, transition: &Transition, life: Option<&Connection>) {
-        for output in &mut *self.0 {
-            output.transitions.write(&TransitionLine::new(transition, life, output.session.clock));
-        }
-    }
-
-    fn established(&mut self, life: &Connection) {
-        for output in &mut *self.0 {
-            let line = ConnectionRow::living(life, life.last_transition, output.session.clock);
-            output.connections.write(&line);
-        }
-    }
-
-    fn closed(&mut self, closed: &Closed) {
-        for output in &mut *self.0 {
-            output.connections.write(&ConnectionRow::closed(closed, output.session.clock));
-        }
     }
 }
 

@@ -36,7 +36,7 @@ pub fn run(bytes: &[u8]) {
     for frame in Story::new(dice) {
         decode(&frame, |input| {
             books.take(&input);
-            filtered.apply(&input, &mut ());
+            filtered.apply(&input);
         });
         if cut_always || matches!(frame, Frame::Tick(_)) {
             books.cut();

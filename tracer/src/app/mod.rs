@@ -396,7 +396,7 @@ impl Run {
                 let asked = self.filter.of_recording(session)?;
                 let filters = vec![session.filter.clone(), asked];
                 let coverage = Coverage::of(&session.shown);
-                let new = Tracker::new(self.limits, start);
+                let new = Tracker::new(self.limits, start).with_changes(output.wanted_changes());
                 tracker = Some(new.with_filters(filters).with_coverage(coverage));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
                 ring_bytes = session.ring_bytes;
@@ -413,7 +413,8 @@ impl Run {
                 // A recording never makes us wait, and signals are taken only then.
                 tokio::task::yield_now().await;
             }
-            decode(&frame, |input| tracker.apply(&input, output));
+            decode(&frame, |input| tracker.apply(&input));
+            tracker.drain_changes().for_each(|change| output.change(&change));
             output.settle().map_err(cannot_write)?;
             if matches!(frame, Frame::Tick(_)) {
                 if self.after_tick(tracker, output, deadline)?.is_break() {
@@ -430,7 +431,8 @@ impl Run {
                 failure.unwrap_or_else(|| self.explain(RecordingError::no_session().into(), false))
             );
         };
-        tracker.finish(output);
+        tracker.finish();
+        tracker.drain_changes().for_each(|change| output.change(&change));
         output.settle().map_err(cannot_write)?;
         output.end(&mut tracker).map_err(cannot_write)?;
         if replays && self.stays && !stop.asked {

@@ -15,7 +15,7 @@ use crate::{
     message::escape::{escape_control, write_json},
     output::report::{Report, Rows},
     trace::session::Session,
-    tracker::{Observer, Tracker},
+    tracker::Tracker,
 };
 
 /// Version of the JSON object.
@@ -55,8 +55,6 @@ impl OneReport {
         Side::of_lines(&self.report.map_or_else(String::new, |report| report.to_string()))
     }
 }
-
-impl Observer for OneReport {}
 
 impl Output for OneReport {
     fn begin(&mut self, session: &Session) {

@@ -15,7 +15,7 @@ use crate::{
         session::Session,
         time::{ClockAnchor, Nanos},
     },
-    tracker::{Closed, Connection, Observer, Tracker},
+    tracker::{Change, ChangeKinds, Closed, Connection, Tracker},
 };
 
 /// Which connections are written, and when.
@@ -80,7 +80,7 @@ impl<W: Write> Connections<W> {
     }
 }
 
-impl<W: Write> Observer for Connections<W> {
+impl<W: Write> Connections<W> {
     fn established(&mut self, connection: &Connection) {
         let us = connection.handshake.and_then(|handshake| handshake.us());
         let took = us.map(|us| Duration::from_micros(us.into()));
@@ -103,6 +103,22 @@ impl<W: Write> Observer for Connections<W> {
 }
 
 impl<W: Write> Output for Connections<W> {
+    fn wanted_changes(&self) -> ChangeKinds {
+        ChangeKinds {
+            established: matches!(self.which, Which::Slow(_)),
+            closed: matches!(self.which, Which::Ended),
+            ..ChangeKinds::default()
+        }
+    }
+
+    fn change(&mut self, change: &Change) {
+        match change {
+            Change::Transition { .. } => {}
+            Change::Established(connection) => self.established(connection),
+            Change::Closed(closed) => self.closed(closed),
+        }
+    }
+
     fn begin(&mut self, session: &Session) {
         self.clock = session.clock;
     }

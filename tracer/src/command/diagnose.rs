@@ -4,11 +4,8 @@ use std::io::{self, Write};
 
 use super::Output;
 use crate::{
-    cli::Form,
-    host::services::Services,
-    output::diagnosis::Diagnosis,
-    trace::session::Session,
-    tracker::{Observer, Tracker},
+    cli::Form, host::services::Services, output::diagnosis::Diagnosis, trace::session::Session,
+    tracker::Tracker,
 };
 
 /// Watches, then says what it found.
@@ -25,8 +22,6 @@ impl<W: Write> Diagnose<W> {
         Self { out, form, services, session: Session::default() }
     }
 }
-
-impl<W> Observer for Diagnose<W> {}
 
 impl<W: Write> Output for Diagnose<W> {
     fn begin(&mut self, session: &Session) {

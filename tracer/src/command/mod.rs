@@ -29,7 +29,7 @@ pub(crate) use trace::Trace;
 use crate::{
     message::stderr::warn,
     trace::{session::Session, time::Nanos},
-    tracker::{Observer, Tracker},
+    tracker::{Change, ChangeKinds, Tracker},
 };
 
 /// Says how much was not shown for want of a reason, state or age that was asked for.
@@ -41,9 +41,17 @@ fn warn_unasked(count: u64, what: &str) {
     }
 }
 
-/// A command's side of the loop over frames. As an [`Observer`] it sees each thing as it happens;
-/// what it could not write then, it says at the next [`Output::settle`].
-pub(crate) trait Output: Observer {
+/// A command's side of the loop over frames. It sees each change that it asks for; what it could
+/// not write then, it says at the next [`Output::settle`].
+pub(crate) trait Output {
+    /// The changes that [`Output::change`] is to see.
+    fn wanted_changes(&self) -> ChangeKinds {
+        ChangeKinds::default()
+    }
+
+    /// Something happened that it asked for.
+    fn change(&mut self, _change: &Change) {}
+
     /// The trace begins.
     fn begin(&mut self, _session: &Session) {}
 

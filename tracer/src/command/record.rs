@@ -3,10 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::Output;
-use crate::{
-    message::stderr::warn,
-    tracker::{Observer, Tracker},
-};
+use crate::{message::stderr::warn, tracker::Tracker};
 
 /// Says how much was recorded.
 pub(crate) struct Record {
@@ -18,8 +15,6 @@ impl Record {
         Self { file }
     }
 }
-
-impl Observer for Record {}
 
 impl Output for Record {
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {

@@ -15,7 +15,7 @@ use crate::{
         session::Session,
         time::{Nanos, nanos},
     },
-    tracker::{Observer, Snapshot, Tracker},
+    tracker::{Snapshot, Tracker},
 };
 
 /// Cuts and writes.
@@ -63,8 +63,6 @@ impl<W: Write> Report<W> {
         Ok(())
     }
 }
-
-impl<W: Write> Observer for Report<W> {}
 
 impl<W: Write> Output for Report<W> {
     fn begin(&mut self, session: &Session) {

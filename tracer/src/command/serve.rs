@@ -6,7 +6,7 @@ use super::Output;
 use crate::{
     metrics::{Metrics, serve::Exporter},
     trace::{session::Session, time::Nanos},
-    tracker::{Observer, Tracker},
+    tracker::Tracker,
 };
 
 const PERIOD: Nanos = 1_000_000_000;
@@ -37,8 +37,6 @@ impl Serve {
         }
     }
 }
-
-impl Observer for Serve {}
 
 impl Output for Serve {
     fn begin(&mut self, session: &Session) {

@@ -7,8 +7,8 @@ use synfin_common::state::TcpState;
 use super::{Output, warn_unasked};
 use crate::{
     output::{Lines, transition::TransitionLine},
-    trace::{event::Transition, session::Session, time::ClockAnchor},
-    tracker::{Connection, Observer, Tracker},
+    trace::{session::Session, time::ClockAnchor},
+    tracker::{Change, ChangeKinds, Tracker},
 };
 
 /// Writes transitions.
@@ -26,18 +26,21 @@ impl<W: Write> Trace<W> {
     }
 }
 
-impl<W: Write> Observer for Trace<W> {
-    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
+impl<W: Write> Output for Trace<W> {
+    fn wanted_changes(&self) -> ChangeKinds {
+        ChangeKinds { transitions: true, ..ChangeKinds::default() }
+    }
+
+    fn change(&mut self, change: &Change) {
+        let Change::Transition { transition, connection } = change else { return };
         let ends = [transition.old, transition.new];
         if !self.states.is_empty() && !ends.iter().any(|state| self.states.contains(state)) {
             self.unasked += 1;
             return;
         }
-        self.lines.write(&TransitionLine::new(transition, connection, self.clock));
+        self.lines.write(&TransitionLine::new(transition, connection.as_ref(), self.clock));
     }
-}
 
-impl<W: Write> Output for Trace<W> {
     fn begin(&mut self, session: &Session) {
         self.clock = session.clock;
     }

@@ -54,7 +54,7 @@ pub(super) struct RowLabels {
 
 impl RowLabels {
     fn of(row: &RowSnapshot) -> Self {
-        Self { role: row.role, port: port(row) }
+        Self { role: row.identity.role, port: port(row) }
     }
 }
 
@@ -77,10 +77,10 @@ pub(super) struct Now {
 
 impl Now {
     fn add(&mut self, row: &RowSnapshot) {
-        self.gauges.merge(&row.gauges);
-        self.scanned.merge(&row.scanned);
-        self.time_wait += row.time_wait_now;
-        let share = row.ephemeral.as_ref().map(|ephemeral| ephemeral.share());
+        self.gauges.merge(&row.stats.gauges);
+        self.scanned.merge(&row.stats.scanned);
+        self.time_wait += row.stats.time_wait_now;
+        let share = row.stats.ephemeral.as_ref().map(|ephemeral| ephemeral.share());
         self.ephemeral_share = match (self.ephemeral_share, share) {
             (Some(one), Some(other)) => Some(one.max(other)),
             (one, other) => one.or(other),
@@ -127,7 +127,7 @@ impl Metrics {
             let rest = RowLabels { port: None, ..labels };
             let own = if self.rows.contains_key(&labels) { labels } else { rest };
             let totals = self.rows.entry(own).or_default();
-            totals.counters.merge(&row.counters);
+            totals.counters.merge(&row.stats.counters);
             totals.now.add(row);
         }
         self.events.add(&snapshot.events);
@@ -146,8 +146,8 @@ impl Metrics {
         let named = &self.session.filter.service_ports;
         let rank = |row: &RowSnapshot| {
             let is_named = port(row).is_some_and(|port| named.iter().any(|of| of.holds(port)));
-            let listens = row.scanned.listeners > 0;
-            (is_named || listens, row.counters.established)
+            let listens = row.stats.scanned.listeners > 0;
+            (is_named || listens, row.stats.counters.established)
         };
         let mut new: Vec<_> = rows
             .iter()
@@ -167,7 +167,7 @@ impl Metrics {
     }
 
     fn watch_failing(&mut self, rows: &[RowSnapshot]) {
-        for row in rows.iter().filter(|row| row.counters.failed() > 0) {
+        for row in rows.iter().filter(|row| row.stats.counters.failed() > 0) {
             let labels = RowLabels::of(row);
             if labels.role == Role::Client && !self.rows.contains_key(&labels) {
                 if self.failing.len() >= MOST_FAILING {
@@ -190,7 +190,7 @@ impl Metrics {
 }
 
 fn port(row: &RowSnapshot) -> Option<u16> {
-    match row.port {
+    match row.identity.port {
         Common::One(port) => Some(port),
         Common::Unknown | Common::Several(_) => None,
     }

@@ -61,7 +61,10 @@ impl Diagnosis {
     /// How many had their say.
     fn connections(&self) -> u64 {
         let of_row = |row: &RowSnapshot| {
-            row.gauges.open + row.gauges.pending + row.counters.closed() + row.counters.failed()
+            row.stats.gauges.open
+                + row.stats.gauges.pending
+                + row.stats.counters.closed()
+                + row.stats.counters.failed()
         };
         self.snapshot.rows(By::Netns).iter().map(of_row).sum()
     }

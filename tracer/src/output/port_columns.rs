@@ -23,48 +23,61 @@ use crate::{
         time::{ClockAnchor, Nanos, date},
     },
     tracker::{
-        ephemeral::Ephemeral,
-        histogram::LatencyHistogram,
-        oldest::{LINGERING_STATES, Oldest},
-        ports::ClosedFirst,
-        report_rows::{Common, RowSnapshot},
-        snapshot::Snapshot,
+        ClosedFirst, Common, Ephemeral, LINGERING_STATES, LatencyHistogram, Oldest, RowSnapshot,
+        RowStats, Snapshot,
     },
 };
 
-/// A row with its interval.
+/// A row with the interval that it is about.
 #[derive(Clone)]
 pub struct PortRow {
     /// The row.
     pub row: RowSnapshot,
-    /// When the interval ended.
+    /// The interval.
+    pub interval: Interval,
+}
+
+/// An interval of a trace, and what the kernel showed in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval {
+    /// When it ended.
     pub end: Nanos,
     /// Its length in seconds.
     pub seconds: f64,
-    /// Tells dates.
+    /// Turns times of the kernel's clock into dates.
     pub clock: ClockAnchor,
     /// What the kernel showed.
     pub coverage: Coverage,
 }
 
+impl Interval {
+    /// The interval of a snapshot.
+    pub(crate) fn of(session: &Session, snapshot: &Snapshot) -> Self {
+        Self {
+            end: snapshot.end,
+            seconds: snapshot.seconds(),
+            clock: session.clock,
+            coverage: Coverage::of(&session.shown),
+        }
+    }
+}
+
 impl PortRow {
     /// All rows of an interval, in the order of their names.
     pub(crate) fn all(session: &Session, snapshot: &Snapshot, by: By) -> Vec<Self> {
-        let rows = snapshot.rows(by).into_iter();
-        rows.map(|row| Self::new(row, session, snapshot)).collect()
+        let interval = Interval::of(session, snapshot);
+        snapshot.rows(by).into_iter().map(|row| Self { row, interval }).collect()
     }
 
     /// A row of this interval.
     pub(crate) fn new(row: RowSnapshot, session: &Session, snapshot: &Snapshot) -> Self {
-        let (end, seconds) = (snapshot.end, snapshot.seconds());
-        Self { row, end, seconds, clock: session.clock, coverage: Coverage::of(&session.shown) }
+        Self { row, interval: Interval::of(session, snapshot) }
     }
 
-    /// The same row, in which nothing has happened and nothing is.
+    /// The same row with nothing counted in it.
     pub(crate) fn emptied(&self) -> Self {
-        let mut emptied = self.clone();
-        emptied.row.empty();
-        emptied
+        let identity = self.row.identity.clone();
+        Self { row: RowSnapshot { identity, stats: RowStats::default() }, ..*self }
     }
 
     /// Connections that went wrong: failed or ended abnormally.
@@ -75,7 +88,7 @@ impl PortRow {
     /// Handshakes of a server's that began, where the kernel shows its SYN queues: those that got a
     /// place there, and the children that came without one (SYN cookies, Fast Open).
     fn attempts_at_server(&self) -> Value {
-        let counters = &self.row.counters;
+        let counters = &self.row.stats.counters;
         let with_a_place = counters.syn_queue(SynQueue::Entered);
         let attempts = (counters.attempts + with_a_place)
             .saturating_sub(counters.syn_queue(SynQueue::Completed));
@@ -84,28 +97,32 @@ impl PortRow {
 
     /// How often this befell a handshake in the SYN queues.
     fn in_syn_queue(&self, what: SynQueue) -> Value {
-        let count = self.row.counters.syn_queue(what);
+        let count = self.row.stats.counters.syn_queue(what);
         self.where_shown(OptionalHook::SynQueue, server_only(self, count))
     }
 
     /// A figure that not every kernel shows.
     fn where_shown(&self, what: OptionalHook, value: Value) -> Value {
-        if self.coverage.has(what) { value } else { Value::Unknown }
+        if self.interval.coverage.has(what) { value } else { Value::Unknown }
     }
 
     fn rate(&self, count: u64) -> Value {
-        if self.seconds > 0.0 { Value::Float(count as f64 / self.seconds) } else { Value::Unknown }
+        if self.interval.seconds > 0.0 {
+            Value::Float(count as f64 / self.interval.seconds)
+        } else {
+            Value::Unknown
+        }
     }
 
     /// The connection that has been in this state for longest.
     pub(crate) fn oldest(&self, state: TcpState) -> Option<&Oldest> {
         let index = LINGERING_STATES.iter().position(|&oldest| oldest == state)?;
-        self.row.oldest[index].as_ref()
+        self.row.stats.oldest[index].as_ref()
     }
 
     fn age_of_oldest(&self, state: TcpState) -> Value {
         Value::known(self.oldest(state), |oldest| {
-            let us = self.end.saturating_sub(oldest.since) / 1000;
+            let us = self.interval.end.saturating_sub(oldest.since) / 1000;
             if oldest.at_least { Value::MicrosAtLeast(us) } else { Value::Micros(us) }
         })
     }
@@ -125,31 +142,31 @@ impl PortRow {
     }
 
     fn date(&self, time: Option<Nanos>) -> Value {
-        Value::known(time, |time| Value::Text(date(self.clock.date(time))))
+        Value::known(time, |time| Value::Text(date(self.interval.clock.date(time))))
     }
 
     /// Resets with no connection behind them.
     fn resets(&self) -> Value {
-        let count = |&reason: &ResetReason| (reason.name(), self.row.counters.resets(reason));
+        let count = |&reason: &ResetReason| (reason.name(), self.row.stats.counters.resets(reason));
         Value::Counts(ResetReason::ALL.iter().map(count).collect())
     }
 
     fn ephemeral(&self, column: impl FnOnce(&Ephemeral) -> Value) -> Value {
-        Value::known(self.row.ephemeral.as_ref(), column)
+        Value::known(self.row.stats.ephemeral.as_ref(), column)
     }
 
     /// The commonest reason of those that went wrong.
     fn why(&self) -> Option<CloseReason> {
         let bad = CloseReason::ALL.iter().filter(|reason| reason.class() == Class::Abnormal);
         bad.copied()
-            .filter(|&reason| self.row.counters.ended(reason) > 0)
-            .max_by_key(|&reason| self.row.counters.ended(reason))
+            .filter(|&reason| self.row.stats.counters.ended(reason) > 0)
+            .max_by_key(|&reason| self.row.stats.counters.ended(reason))
     }
 
     fn ended(&self, outcome: Phase) -> Value {
         let reasons = CloseReason::ALL.iter().filter(|reason| reason.phase() == outcome);
         Value::Counts(
-            reasons.map(|&reason| (reason.id(), self.row.counters.ended(reason))).collect(),
+            reasons.map(|&reason| (reason.id(), self.row.stats.counters.ended(reason))).collect(),
         )
     }
 }
@@ -191,123 +208,123 @@ const LIVING: Enumeration =
 /// All figures of a row; those that matter most first.
 pub const COLUMNS: &[Column<PortRow>] = columns! {
     "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server (a listener was there first) or client (by connect). Decided at birth, never guessed from port numbers.",
-        |p| Value::Word(p.row.role.name());
+        |p| Value::Word(p.row.identity.role.name());
     "port" "PORT" Number or null, Table(Right(5)), "The service port: the listener's for a server, the remote one for a client. Null is the rest, ports without a row of their own, or ×N if the row covers N ports.",
-        |p| common(&p.row.port, |&port| Value::Int(port.into()));
+        |p| common(&p.row.identity.port, |&port| Value::Int(port.into()));
     "remote" "REMOTE" Address or null, Grouped(By::Remote, Left(15)), "The address that clients connect to; null for servers, and for destinations that are not told apart.",
-        |p| common(&p.row.remote, |ip| Value::Text(ip.to_string()));
+        |p| common(&p.row.identity.remote, |ip| Value::Text(ip.to_string()));
     "netns" "NETNS" Number or null, Grouped(By::Netns, Right(10)), "Inode number of the network namespace; ×N if the row covers N.",
-        |p| common(&p.row.netns, |&netns| Value::Int(netns.into()));
+        |p| common(&p.row.identity.netns, |&netns| Value::Int(netns.into()));
     "netns_name" "NAMESPACE" Text or null, Grouped(By::Netns, Left(12)), "Name of the network namespace, if it has one (`ip netns`; `host` is the first process's).",
-        |p| common_text(&p.row.netns_name, |name| Value::Text(name.to_string()));
+        |p| common_text(&p.row.identity.netns_name, |name| Value::Text(name.to_string()));
     "owner" "OWNER" Text or null, Table(Left(15)), "The process that connects, or holds the listener; ×N if there are N of different names.",
-        |p| common_text(&p.row.owner, |name| Value::Text(name.to_string()));
+        |p| common_text(&p.row.identity.owner, |name| Value::Text(name.to_string()));
     "container" "CONTAINER" Text or null, Wide(Left(12)), "The container that the owner runs in; ×N if there are N.",
-        |p| common_text(&p.row.container, |id| Value::Id(id.to_string()));
+        |p| common_text(&p.row.identity.container, |id| Value::Id(id.to_string()));
     "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
-        |p| common_text(&p.row.pod, |pod| Value::Text(pod.to_string()));
+        |p| common_text(&p.row.identity.pod, |pod| Value::Text(pod.to_string()));
     "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "New connections per second: attempts of a client, established ones of a server.",
         |p| p.rate(p.row.new_connections());
     "bad_per_s" "BAD/s" Float("connections per second") or null, Table(Right(6)), "Connections per second that failed or ended abnormally.",
         |p| p.rate(p.bad());
     "handshake.clean.p99_us" "HS99" Micros or null, Table(Right(7)), "99 % of clean handshakes took at most this long: SYN to SYN-ACK for a client, SYN-ACK to ACK for a server. Measured by the kernel; 1.6 % above the truth at most.",
-        |p| quantile(&p.row.counters.clean, 0.99);
+        |p| quantile(&p.row.stats.counters.clean, 0.99);
     "handshake.retransmitted_pct" "RTX%" Float("percent") or null, Table(Right(4)), "Of the established connections, the share whose SYN or SYN-ACK had to be sent again.",
         |p| {
-            let counters = &p.row.counters;
+            let counters = &p.row.stats.counters;
             let share = |count: u64| Value::Float(100.0 * count as f64 / counters.established as f64);
             if counters.established == 0 { Value::Unknown } else { share(counters.retransmitted.count()) }
         };
     "open" "OPEN" Count("connections"), Table(Right(5)), "Connections that are established or closing, now.",
-        |p| Value::Int(p.row.gauges.open);
+        |p| Value::Int(p.row.stats.gauges.open);
     "time_wait.now" "TW" Count("sockets"), Table(Right(5)), "Sockets in TIME_WAIT now: from the last walk over all sockets, with entries and ages since, and with ends where the kernel shows them (host.knowledge.time_wait).",
-        |p| Value::Int(p.row.time_wait_now);
+        |p| Value::Int(p.row.stats.time_wait_now);
     "why" "WHY" Word(CloseReason::WORDS) or null, Table(Left(12)), "The commonest reason among the connections that went wrong.",
         |p| Value::known(p.why(), |reason| Value::Word(reason.id()));
 
     "attempts" "TRIED" Count("connections") or null, Wide(Right(6)), "Connections that were begun: by a client, or with a server, by SYNs that were answered. The latter only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
-        |p| match p.row.role {
-            Role::Client => Value::Int(p.row.counters.attempts),
+        |p| match p.row.identity.role {
+            Role::Client => Value::Int(p.row.stats.counters.attempts),
             Role::Server => p.attempts_at_server(),
         };
     "pending" "PENDING" Count("connections"), Wide(Right(7)), "Connections whose handshake is not through, now.",
-        |p| Value::Int(p.row.gauges.pending);
+        |p| Value::Int(p.row.stats.gauges.pending);
     "pending_start" "" Count("connections"), Data, "Connections whose handshake was not through at the start of the interval.",
-        |p| Value::Int(p.row.gauges_at_start.pending);
+        |p| Value::Int(p.row.stats.gauges_at_start.pending);
     "failed" "FAILED" Count("connections"), Wide(Right(6)), "Connections that ended before they were established.",
-        |p| Value::Int(p.row.counters.failed());
+        |p| Value::Int(p.row.stats.counters.failed());
     "failures" "" Counts(CloseReason::FAILURES), Data, "Connections that ended before they were established, by reason.",
         |p| p.ended(Phase::Handshake);
     "established" "ESTAB" Count("connections"), Wide(Right(6)), "Handshakes that got through in the interval.",
-        |p| Value::Int(p.row.counters.established);
+        |p| Value::Int(p.row.stats.counters.established);
     "adopted" "ADOPTED" Count("connections"), Wide(Right(7)), "Connections first seen when they were established: older than the trace, or their birth was lost.",
-        |p| Value::Int(p.row.counters.adopted);
+        |p| Value::Int(p.row.stats.counters.adopted);
     "open_start" "" Count("connections"), Data, "Open connections at the start of the interval.",
-        |p| Value::Int(p.row.gauges_at_start.open);
+        |p| Value::Int(p.row.stats.gauges_at_start.open);
     "states" "" Counts(LIVING), Data, "Living connections by state, now.",
-        |p| Value::Counts(living_states().map(|state| (state.name(), p.row.gauges.state(state))).collect());
+        |p| Value::Counts(living_states().map(|state| (state.name(), p.row.stats.gauges.state(state))).collect());
     "closed" "CLOSED" Count("connections"), Wide(Right(6)), "Established connections that ended.",
-        |p| Value::Int(p.row.counters.closed());
+        |p| Value::Int(p.row.stats.counters.closed());
     "closes" "" Counts(CloseReason::CLOSES), Data, "Established connections that ended, by reason.",
         |p| p.ended(Phase::Established);
     "abnormal" "ABNORMAL" Count("connections"), Wide(Right(8)), "Established connections that ended abnormally.",
-        |p| Value::Int(p.row.counters.sum(|reason| {
+        |p| Value::Int(p.row.stats.counters.sum(|reason| {
             reason.class() == Class::Abnormal && reason.phase() == Phase::Established
         }));
 
     "handshake.clean.count" "" Count("handshakes"), Data, "Handshakes with nothing sent twice.",
-        |p| Value::Int(p.row.counters.clean.count());
+        |p| Value::Int(p.row.stats.counters.clean.count());
     "handshake.clean.p50_us" "HS50" Micros or null, Wide(Right(7)), "Half of the clean handshakes took at most this long.",
-        |p| quantile(&p.row.counters.clean, 0.5);
+        |p| quantile(&p.row.stats.counters.clean, 0.5);
     "handshake.clean.p90_us" "HS90" Micros or null, Wide(Right(7)), "90 % of the clean handshakes took at most this long.",
-        |p| quantile(&p.row.counters.clean, 0.9);
+        |p| quantile(&p.row.stats.counters.clean, 0.9);
     "handshake.clean.max_us" "HSMAX" Micros or null, Wide(Right(7)), "The longest clean handshake.",
-        |p| Value::known(p.row.counters.clean.max(), Value::Micros);
+        |p| Value::known(p.row.stats.counters.clean.max(), Value::Micros);
     "handshake.clean.buckets" "" Buckets, Json, "Clean handshakes by duration: pairs of upper bound (inclusive) and count. Adds up over intervals and hosts.",
-        |p| Value::Buckets(p.row.counters.clean.buckets());
+        |p| Value::Buckets(p.row.stats.counters.clean.buckets());
     "handshake.retransmitted.count" "" Count("handshakes"), Data, "Handshakes whose SYN or SYN-ACK was sent again.",
-        |p| Value::Int(p.row.counters.retransmitted.count());
+        |p| Value::Int(p.row.stats.counters.retransmitted.count());
     "handshake.retransmitted.p50_us" "" Micros or null, Data, "Half of the retransmitted handshakes took at most this long in all.",
-        |p| quantile(&p.row.counters.retransmitted, 0.5);
+        |p| quantile(&p.row.stats.counters.retransmitted, 0.5);
     "handshake.retransmitted.p90_us" "" Micros or null, Data, "90 % of the retransmitted handshakes took at most this long in all.",
-        |p| quantile(&p.row.counters.retransmitted, 0.9);
+        |p| quantile(&p.row.stats.counters.retransmitted, 0.9);
     "handshake.retransmitted.p99_us" "RTX99" Micros or null, Wide(Right(7)), "99 % of the retransmitted handshakes took at most this long in all.",
-        |p| quantile(&p.row.counters.retransmitted, 0.99);
+        |p| quantile(&p.row.stats.counters.retransmitted, 0.99);
     "handshake.retransmitted.max_us" "" Micros or null, Data, "The longest retransmitted handshake.",
-        |p| Value::known(p.row.counters.retransmitted.max(), Value::Micros);
+        |p| Value::known(p.row.stats.counters.retransmitted.max(), Value::Micros);
     "handshake.retransmitted.buckets" "" Buckets, Json, "Retransmitted handshakes by duration: pairs of upper bound (inclusive) and count. Adds up over intervals and hosts.",
-        |p| Value::Buckets(p.row.counters.retransmitted.buckets());
+        |p| Value::Buckets(p.row.stats.counters.retransmitted.buckets());
     "handshake.unmeasured.count" "UNMEAS" Count("handshakes"), Wide(Right(6)), "Handshakes whose time cannot be known.",
-        |p| Value::Int(p.row.counters.unmeasured_total());
+        |p| Value::Int(p.row.stats.counters.unmeasured_total());
     "handshake.unmeasured.causes" "" Counts(Unmeasured::WORDS), Data, "Handshakes whose time cannot be known, by cause.",
-        |p| Value::Counts(Unmeasured::ALL.iter().map(|&cause| (cause.name(), p.row.counters.unmeasured(cause))).collect());
+        |p| Value::Counts(Unmeasured::ALL.iter().map(|&cause| (cause.name(), p.row.stats.counters.unmeasured(cause))).collect());
 
     "time_wait.entered" "TWIN" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT, those included that wait in FIN_WAIT2 for the peer's FIN at first.",
-        |p| Value::Int(p.row.counters.time_wait_entered);
+        |p| Value::Int(p.row.stats.counters.time_wait_entered);
     "time_wait.peak" "TWPEAK" Count("sockets"), Wide(Right(6)), "The most sockets in TIME_WAIT during the interval, by entries and ages between walks; for several rows together the sum of theirs.",
-        |p| Value::Int(p.row.time_wait_peak);
+        |p| Value::Int(p.row.stats.time_wait_peak);
     "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets). The kernel counts them per namespace; of several ports whose connections ended while the table was full, each gets its share.",
-        |p| Value::Int(p.row.counters.time_wait_overflowed);
+        |p| Value::Int(p.row.stats.counters.time_wait_overflowed);
     "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Wide(Right(5)), "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk: the peer has not closed yet.",
-        |p| Value::Int(p.row.scanned.fin_wait2_orphans);
+        |p| Value::Int(p.row.stats.scanned.fin_wait2_orphans);
 
 "closed_first" "" Counts(ClosedFirst::WORDS), Data, "Connections that ended after a FIN, by who sent the first one: us, the peer, or both at once.",
-        |p| Value::Counts(ClosedFirst::ALL.map(|side| (side.name(), p.row.counters.closed_first(side))).into());
+        |p| Value::Counts(ClosedFirst::ALL.map(|side| (side.name(), p.row.stats.counters.closed_first(side))).into());
 
     "lifetime.p50_us" "LIFE50" Micros or null, Wide(Right(7)), "Half of the ended connections lived at most this long; of those whose birth was seen.",
-        |p| quantile(&p.row.counters.lifetime, 0.5);
+        |p| quantile(&p.row.stats.counters.lifetime, 0.5);
     "lifetime.p99_us" "LIFE99" Micros or null, Wide(Right(7)), "99 % of the ended connections lived at most this long; of those whose birth was seen.",
-        |p| quantile(&p.row.counters.lifetime, 0.99);
+        |p| quantile(&p.row.stats.counters.lifetime, 0.99);
     "idle.p50_us" "IDLE50" Micros or null, Wide(Right(7)), "Half of the ended connections had received nothing for at most this long.",
-        |p| quantile(&p.row.counters.idle, 0.5);
+        |p| quantile(&p.row.stats.counters.idle, 0.5);
     "idle.abnormal_p50_us" "BADIDLE" Micros or null, Wide(Right(7)), "Half of the connections that ended abnormally had received nothing for at most this long: if it is always the same, something on the way drops idle connections.",
-        |p| quantile(&p.row.counters.idle_abnormal, 0.5);
+        |p| quantile(&p.row.stats.counters.idle_abnormal, 0.5);
     "bytes_sent" "" Count("bytes"), Data, "Payload bytes that the peers acknowledged, of ended connections.",
-        |p| Value::Int(p.row.counters.bytes_sent);
+        |p| Value::Int(p.row.stats.counters.bytes_sent);
     "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",
-        |p| Value::Int(p.row.counters.bytes_received);
+        |p| Value::Int(p.row.stats.counters.bytes_received);
     "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes on this port's listeners that wait for their last ACK, at the last walk.",
-        |p| server_only(p, p.row.scanned.half_open);
+        |p| server_only(p, p.row.stats.scanned.half_open);
     "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and got a place in the SYN queue of the port's listeners. This and what follows only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
         |p| p.in_syn_queue(SynQueue::Entered);
     "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK came.",
@@ -317,42 +334,42 @@ pub const COLUMNS: &[Column<PortRow>] = columns! {
     "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no answer came to any SYN-ACK: scans, floods, or ACKs that are lost on the way.",
         |p| p.in_syn_queue(SynQueue::Expired);
     "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last walk.",
-        |p| server_only(p, p.row.scanned.accept_queue);
+        |p| server_only(p, p.row.stats.scanned.accept_queue);
     "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "The most connections that a new one, or a walk, found waiting for accept() on one listener.",
-        |p| server_only(p, p.row.accept_peak);
+        |p| server_only(p, p.row.stats.accept_peak);
     "accept_queue.p50" "" Count("connections") or null, Data, "Half of the new connections found at most this many waiting for accept() before them, on their listener.",
-        |p| Value::known(p.row.counters.accept_depth.quantile(0.5), Value::Int);
+        |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.5), Value::Int);
     "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99 % of the new connections found at most this many waiting for accept() before them, on their listener.",
-        |p| Value::known(p.row.counters.accept_depth.quantile(0.99), Value::Int);
+        |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.99), Value::Int);
     "accept_queue.wait_p50_us" "" Micros or null, Data, "Half of the connections waited at most this long for accept(). Only where the kernel shows accept() (host.knowledge.accept_wait).",
-        |p| quantile(&p.row.counters.accept_wait, 0.5);
+        |p| quantile(&p.row.stats.counters.accept_wait, 0.5);
     "accept_queue.wait_p99_us" "WAIT99" Micros or null, Wide(Right(7)), "99 % of the connections waited at most this long for accept(): the application is slow to take them. Only where the kernel shows accept() (host.knowledge.accept_wait).",
-        |p| quantile(&p.row.counters.accept_wait, 0.99);
+        |p| quantile(&p.row.stats.counters.accept_wait, 0.99);
     "accept_queue.wait_max_us" "" Micros or null, Data, "The longest wait for accept().",
-        |p| Value::known(p.row.counters.accept_wait.max(), Value::Micros);
+        |p| Value::known(p.row.stats.counters.accept_wait.max(), Value::Micros);
     "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "How many may wait on one listener (the least, if they differ): the kernel takes one more, and then drops.",
-        |p| match p.row.scanned.accept_limit {
+        |p| match p.row.stats.scanned.accept_limit {
             0 => Value::Unknown,
             limit => server_only(p, limit),
         };
     "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "What the port's listeners dropped in the interval, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for them. From the socket's sk_drops: an ACK that finds the accept queue full counts twice there, and once in ListenDrops.",
-        |p| server_only(p, p.row.counters.listener_drops);
+        |p| server_only(p, p.row.stats.counters.listener_drops);
     "listener.opened_at" "" Time or null, Data, "When a listener of the port was last opened; null if that was not seen.",
-        |p| p.date(p.row.listening.opened);
+        |p| p.date(p.row.stats.uptime.opened);
     "listener.closed_at" "" Time or null, Data, "When the port's last listener was last closed; null if that was not seen.",
-        |p| p.date(p.row.listening.closed);
+        |p| p.date(p.row.stats.uptime.closed);
     "listener.gap_us" "GAP" Micros or null, Wide(Right(7)), "How long the port had no listener before the last opening, or has had none until now; null if that was not seen to happen.",
-        |p| Value::known(p.row.listening.gap(p.end), |gap| Value::Micros(gap / 1000));
+        |p| Value::known(p.row.stats.uptime.gap(p.interval.end), |gap| Value::Micros(gap / 1000));
     "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners sent again: handshakes whose last ACK is overdue, whether it comes or not.",
-        |p| server_only(p, p.row.counters.synack_retransmits);
+        |p| server_only(p, p.row.stats.counters.synack_retransmits);
     "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port with no connection behind them: nobody listens, a TIME_WAIT, a handshake that makes no sense. Unknown before Linux 6.10 (host.knowledge.resets).",
-        |p| p.where_shown(OptionalHook::Resets, server_only(p, p.row.counters.resets_total()));
+        |p| p.where_shown(OptionalHook::Resets, server_only(p, p.row.stats.counters.resets_total()));
     "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "These, by the kernel's reason.",
         |p| p.where_shown(OptionalHook::Resets, p.resets());
 "stalled" "STALLED" Count("connections"), Wide(Right(7)), "Connections past their handshake that retransmit and get no answer, at the last walk.",
-        |p| Value::Int(p.row.scanned.stalled);
+        |p| Value::Int(p.row.stats.scanned.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",
-        |p| server_only(p, p.row.scanned.listeners);
+        |p| server_only(p, p.row.stats.scanned.listeners);
     "oldest.close_wait.age_us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been there: our application has not closed after the peer did. Shown with ≥ if it was there when it was first met.",
         |p| p.age_of_oldest(TcpState::CloseWait);
     "oldest.close_wait.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
@@ -398,7 +415,7 @@ pub const COLUMNS: &[Column<PortRow>] = columns! {
 };
 
 fn server_only(row: &PortRow, count: u64) -> Value {
-    match row.row.role {
+    match row.row.identity.role {
         Role::Server => Value::Int(count),
         Role::Client => Value::Unknown,
     }

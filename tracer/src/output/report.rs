@@ -47,12 +47,12 @@ pub struct Rows {
 impl Rows {
     /// Whether this one is asked for.
     pub(crate) fn show(&self, row: &RowSnapshot) -> bool {
-        let ended = |&reason: &CloseReason| row.counters.ended(reason) > 0;
+        let ended = |&reason: &CloseReason| row.stats.counters.ended(reason) > 0;
         let is_in = |&state: &TcpState| match state {
-            TcpState::TimeWait => row.time_wait_now > 0,
-            TcpState::Listen => row.scanned.listeners > 0,
-            TcpState::NewSynRecv => row.scanned.half_open > 0,
-            state => row.gauges.state(state) > 0,
+            TcpState::TimeWait => row.stats.time_wait_now > 0,
+            TcpState::Listen => row.stats.scanned.listeners > 0,
+            TcpState::NewSynRecv => row.stats.scanned.half_open > 0,
+            state => row.stats.gauges.state(state) > 0,
         };
         (self.reasons.is_empty() || self.reasons.iter().any(ended))
             && (self.states.is_empty() || self.states.iter().any(is_in))
@@ -79,7 +79,7 @@ impl Report {
         let unasked = count - rows.len();
         // Then by role and port, so that equal rows stay in place.
         rows.sort_by_key(|row| {
-            (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.gauges.open))
+            (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.stats.gauges.open))
         });
         Self { header, rows, unasked, events: snapshot.events }
     }

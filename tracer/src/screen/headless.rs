@@ -8,8 +8,8 @@ use super::{draw::draw, keys::press, model::Model, refresh::RefreshTimer, update
 use crate::{
     command::Output,
     screen::Options,
-    trace::{event::Transition, session::Session, time::Nanos},
-    tracker::{Closed, Connection, Observer, Tracker},
+    trace::{session::Session, time::Nanos},
+    tracker::{Change, ChangeKinds, Tracker},
 };
 
 /// Takes what the screen would have taken.
@@ -49,17 +49,15 @@ impl Headless {
 /// A still costs nothing.
 const FREE: SelfUsage = SelfUsage { cpu_pct: 0.0, bytes: 0 };
 
-impl Observer for Headless {
-    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
-        self.feed.transition(transition, connection);
-    }
-
-    fn closed(&mut self, closed: &Closed) {
-        self.feed.closed(closed);
-    }
-}
-
 impl Output for Headless {
+    fn wanted_changes(&self) -> ChangeKinds {
+        RefreshTimer::WANTED_CHANGES
+    }
+
+    fn change(&mut self, change: &Change) {
+        self.feed.change(change);
+    }
+
     fn begin(&mut self, session: &Session) {
         self.feed = RefreshTimer::of(session);
         self.model.session = session.clone();

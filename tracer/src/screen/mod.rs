@@ -28,8 +28,8 @@ use crate::{
     screen::{
         model::Model, refresh::RefreshTimer, self_usage::Meter, terminal::Display, update::Mailbox,
     },
-    trace::{event::Transition, session::Session, time::Nanos},
-    tracker::{Closed, Connection, Observer, Tracker},
+    trace::{session::Session, time::Nanos},
+    tracker::{Change, ChangeKinds, Tracker},
 };
 
 /// The tracker's side of it.
@@ -57,17 +57,15 @@ impl Screen {
     }
 }
 
-impl Observer for Screen {
-    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
-        self.feed.transition(transition, connection);
-    }
-
-    fn closed(&mut self, closed: &Closed) {
-        self.feed.closed(closed);
-    }
-}
-
 impl Output for Screen {
+    fn wanted_changes(&self) -> ChangeKinds {
+        RefreshTimer::WANTED_CHANGES
+    }
+
+    fn change(&mut self, change: &Change) {
+        self.feed.change(change);
+    }
+
     fn begin(&mut self, session: &Session) {
         self.feed = RefreshTimer::of(session);
         self.slot.begin(session.clone());

@@ -215,7 +215,11 @@ impl Model {
         match self.sort {
             Sort::Trouble => rows.sort_by_key(|row| {
                 let of = row.over(self.totals);
-                Reverse((of.bad(), row.refresh.row.gauges.open, of.row.counters.established))
+                Reverse((
+                    of.bad(),
+                    row.refresh.row.stats.gauges.open,
+                    of.row.stats.counters.established,
+                ))
             }),
             Sort::Column(key) => {
                 if let Some(column) = self.columns.iter().find(|column| column.key() == key) {

@@ -5,8 +5,8 @@ use super::{
     update::{SelfUsage, Update},
 };
 use crate::{
-    trace::{event::Transition, session::Session, time::Nanos},
-    tracker::{Closed, Connection, Observer, Tracker},
+    trace::{session::Session, time::Nanos},
+    tracker::{Change, ChangeKinds, Tracker},
 };
 
 /// How often the screen is renewed.
@@ -20,6 +20,9 @@ pub(crate) struct RefreshTimer {
 }
 
 impl RefreshTimer {
+    pub(crate) const WANTED_CHANGES: ChangeKinds =
+        ChangeKinds { transitions: true, established: false, closed: true };
+
     pub(crate) fn of(session: &Session) -> Self {
         let next_cut = session.clock.monotonic_ns.saturating_add(REFRESH);
         Self { watch: HistoryRecorder::new(session.clock), next_cut }
@@ -42,16 +45,15 @@ impl RefreshTimer {
         let (living, ended) = (self.watch.sample(tracker), self.watch.take_ended());
         Update { snapshot: tracker.take_snapshot(), living, ended, own }
     }
-}
 
-impl Observer for RefreshTimer {
-    fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
-        if let Some(connection) = connection {
-            self.watch.transition(transition, connection);
+    /// Keeps a change for the histories of connections.
+    pub(crate) fn change(&mut self, change: &Change) {
+        match change {
+            Change::Transition { transition, connection: Some(connection) } => {
+                self.watch.transition(transition, connection);
+            }
+            Change::Closed(closed) => self.watch.closed(closed),
+            Change::Transition { connection: None, .. } | Change::Established(_) => {}
         }
-    }
-
-    fn closed(&mut self, closed: &Closed) {
-        self.watch.closed(closed);
     }
 }

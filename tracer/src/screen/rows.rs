@@ -115,12 +115,12 @@ pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -
     let of = |snapshot: &Snapshot| PortRow::all(session, snapshot, by);
     let (last, minute, total) = (of(history.last()), of(history.minute()), of(history.total()));
     let pick = |rows: &[PortRow], name: &RowName| {
-        let at = rows.binary_search_by(|row| row.row.name.cmp(name)).ok()?;
+        let at = rows.binary_search_by(|row| row.row.identity.name.cmp(name)).ok()?;
         Some(rows[at].clone())
     };
     let names = if totals { &total } else { &minute };
     let shown = names.iter().map(|row| {
-        let name = row.row.name.clone();
+        let name = row.row.identity.name.clone();
         ShownRow {
             refresh: pick(&last, &name).unwrap_or_else(|| row.emptied()),
             minute: pick(&minute, &name).unwrap_or_else(|| row.emptied()),

@@ -38,3 +38,22 @@ impl Role {
         }
     }
 }
+
+/// The role of a socket whose birth was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RoleGuess {
+    /// The likelier role.
+    pub(crate) role: Role,
+    /// Nothing proves it.
+    pub(crate) assumed: bool,
+}
+
+impl RoleGuess {
+    pub(crate) const fn proven(role: Role) -> Self {
+        Self { role, assumed: false }
+    }
+
+    pub(crate) const fn assumed(role: Role) -> Self {
+        Self { role, assumed: true }
+    }
+}

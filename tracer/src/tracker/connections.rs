@@ -11,9 +11,11 @@ use synfin_common::state::TcpState;
 
 use super::{
     classify::{CloseEvidence, Resets},
+    endpoints::Endpoints,
     listeners::Listeners,
     owners::Owner,
-    ports::{Row, RowId},
+    row::Row,
+    row_key::RowId,
 };
 use crate::{
     tcp::{handshake::Handshake, role::Role, state},
@@ -74,8 +76,6 @@ pub struct Connection {
     pub first_seen: Nanos,
     /// When its last record was made.
     pub last_transition: Nanos,
-    /// It was in its state then already: it was met in it.
-    pub(super) state_since_is_lower_bound: bool,
     /// When it reached ESTABLISHED, if we saw that.
     pub established_at: Option<Nanos>,
     /// Its handshake, once through.
@@ -84,19 +84,42 @@ pub struct Connection {
     pub owner: Option<Arc<Owner>>,
     /// It counts as open, no longer as pending.
     pub(super) established: bool,
-    pub(super) deferred_accept: bool,
     /// Somebody acts on it of whom nothing is known.
     pub(super) owner_ambiguous: bool,
+    pub(super) row: RowId,
+    pub(super) evidence: ConnectionEvidence,
+    pub(super) scan: ScanRecord,
+}
+
+/// What a connection has shown that is needed later to measure or classify it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ConnectionEvidence {
+    /// Its listener has TCP_DEFER_ACCEPT.
+    pub(super) deferred_accept: bool,
+    /// accept() has taken it.
+    pub(super) accepted: bool,
     pub(super) resets: Resets,
     /// What it is about to leave behind, if that was seen.
     pub(super) time_wait_kind: Option<TimeWaitKind>,
-    /// accept() has taken it.
-    pub(super) accepted: bool,
-    pub(super) row: RowId,
+}
+
+/// What scans have shown of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ScanRecord {
     /// The last scan that met it.
     pub(super) last_scan: u32,
     /// How many scans in a row missed it.
     pub(super) missed_scans: u8,
+    /// A scan met it in its state: it may have been in that for longer.
+    pub(super) state_since_is_lower_bound: bool,
+}
+
+impl ScanRecord {
+    /// A scan met it.
+    pub(super) fn on_scan(&mut self, scan: u32) {
+        self.last_scan = scan;
+        self.missed_scans = 0;
+    }
 }
 
 impl Connection {
@@ -106,7 +129,7 @@ impl Connection {
         role: Role,
         origin: Origin,
         state: TcpState,
-        (local, remote): (SocketAddr, SocketAddr),
+        Endpoints { local, remote }: Endpoints,
         time: Nanos,
         row: RowId,
     ) -> Self {
@@ -120,19 +143,14 @@ impl Connection {
             remote: remote.into(),
             first_seen: time,
             last_transition: time,
-            state_since_is_lower_bound: false,
             established_at: None,
             handshake: None,
             owner: None,
             established: false,
-            deferred_accept: false,
             owner_ambiguous: false,
-            resets: Resets::default(),
-            time_wait_kind: None,
-            accepted: false,
             row,
-            last_scan: 0,
-            missed_scans: 0,
+            evidence: ConnectionEvidence::default(),
+            scan: ScanRecord::default(),
         }
     }
 
@@ -146,6 +164,10 @@ impl Connection {
         self.remote.into()
     }
 
+    pub(super) fn endpoints(&self) -> Endpoints {
+        Endpoints { local: self.local(), remote: self.remote() }
+    }
+
     /// The listener's port for a server, the remote port for a client.
     pub fn service_port(&self) -> u16 {
         self.role.service_port(self.local(), self.remote())
@@ -153,7 +175,8 @@ impl Connection {
 
     /// What it adds to the evidence of why it ends.
     pub(super) fn close_evidence(&self) -> CloseEvidence {
-        let &Self { role, established, resets, time_wait_kind, .. } = self;
+        let &Self { role, established, evidence, .. } = self;
+        let ConnectionEvidence { resets, time_wait_kind, .. } = evidence;
         CloseEvidence { role, established, resets, time_wait_kind }
     }
 
@@ -163,7 +186,7 @@ impl Connection {
     pub(super) fn fits(
         &self,
         netns: NetnsId,
-        (local, remote): (SocketAddr, SocketAddr),
+        Endpoints { local, remote }: Endpoints,
         is_young: bool,
     ) -> bool {
         let known = |port: u16| port != 0;
@@ -227,7 +250,7 @@ impl Connection {
     }
 
     /// Takes over what its birth did not know yet of its ends.
-    pub(super) fn learn_endpoints(&mut self, local: SocketAddr, remote: SocketAddr) {
+    pub(super) fn learn_endpoints(&mut self, Endpoints { local, remote }: Endpoints) {
         if self.local.port == 0 || self.local.ip.is_unspecified() {
             self.local = local.into();
         }

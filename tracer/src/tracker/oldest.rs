@@ -1,11 +1,10 @@
 //! The connections that have been in one state for longest.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use rustc_hash::FxBuildHasher;
 use synfin_common::state::TcpState;
 
-use super::{Tracker, connections::Connection, owners::Owner, ports::RowId};
+use super::owners::Owner;
 use crate::trace::time::Nanos;
 
 /// The states in which a connection waits for somebody: for our application to close, for the
@@ -33,33 +32,5 @@ pub(super) fn keep_older(kept: &mut Option<Oldest>, other: Option<Oldest>) {
         && kept.as_ref().is_none_or(|kept| other.since < kept.since)
     {
         *kept = Some(other);
-    }
-}
-
-impl Oldest {
-    fn of(connection: &Connection) -> Self {
-        Self {
-            since: connection.last_transition,
-            at_least: connection.state_since_is_lower_bound,
-            owner: connection.owner.clone(),
-        }
-    }
-}
-
-impl Tracker {
-    /// The oldest of every row.
-    pub(super) fn oldest_per_row(&self) -> HashMap<RowId, OldestPerState, FxBuildHasher> {
-        let mut rows = HashMap::<RowId, OldestPerState, _>::default();
-        for (_, connection) in self.connections.iter() {
-            let Some(index) = LINGERING_STATES.iter().position(|&state| state == connection.state)
-            else {
-                continue;
-            };
-            let kept = &mut rows.entry(connection.row).or_default()[index];
-            if kept.as_ref().is_none_or(|kept| connection.last_transition < kept.since) {
-                *kept = Some(Oldest::of(connection));
-            }
-        }
-        rows
     }
 }

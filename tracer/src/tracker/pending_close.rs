@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxBuildHasher;
 
-use super::{Connection, classify::TimeWait};
+use super::{classify::TimeWait, connections::Connection};
 use crate::trace::{event::Transition, ids::SockId, time::Nanos};
 
 /// The reset follows within microseconds, unless the processor is taken away from the kernel in

@@ -7,22 +7,28 @@ use std::{
 };
 
 use super::{
-    ephemeral::Ephemeral,
-    listener_gap::ListenerUptime,
-    oldest::OldestPerState,
     owners::Label,
-    ports::{Counters, Gauges, ScanGauges},
-    snapshot::{KeyedStats, RowStats, Snapshot, SnapshotKey},
+    row_stats::RowStats,
+    snapshot::{KeyedStats, Snapshot, SnapshotKey},
 };
 use crate::{
     tcp::{close_reason::Class, group_by::By, role::Role},
     trace::ids::NetnsId,
 };
 
-/// One row.
+/// One row of a report.
 #[derive(Clone, Debug)]
 pub struct RowSnapshot {
-    /// Which it is.
+    /// Which row it is.
+    pub identity: RowIdentity,
+    /// What was counted in it.
+    pub stats: RowStats,
+}
+
+/// Which row it is, and whose.
+#[derive(Clone, Debug)]
+pub struct RowIdentity {
+    /// What makes it a row.
     pub name: RowName,
     /// Which side we are.
     pub role: Role,
@@ -40,49 +46,20 @@ pub struct RowSnapshot {
     pub netns: Common<NetnsId>,
     /// Names of these.
     pub netns_name: Common<Arc<str>>,
-    /// What happened in the interval.
-    pub counters: Counters,
-    /// What is so at its end.
-    pub gauges: Gauges,
-    /// What was so at its start.
-    pub gauges_at_start: Gauges,
-    /// Sockets in TIME_WAIT at its end.
-    pub time_wait_now: u64,
-    /// The most there were.
-    pub time_wait_peak: u64,
-    /// What the last scan showed.
-    pub scanned: ScanGauges,
-    /// The most connections that were seen waiting for accept().
-    pub accept_peak: u64,
-    /// Since when the port is served.
-    pub listening: ListenerUptime,
-    /// The connections that were in one state for longest, by [`STUCK_STATES`](super::STUCK_STATES).
-    pub oldest: OldestPerState,
-    /// How far the ports are used up toward the destination where most are; `None` if that is not
-    /// known, and for servers.
-    pub ephemeral: Option<Ephemeral>,
 }
 
 impl RowSnapshot {
     /// Connections that went wrong: failed or ended abnormally.
     pub fn bad(&self) -> u64 {
-        self.counters.sum(|reason| reason.class() == Class::Abnormal)
+        self.stats.counters.sum(|reason| reason.class() == Class::Abnormal)
     }
 
     /// Attempts of a client, established ones of a server.
     pub(crate) fn new_connections(&self) -> u64 {
-        match self.role {
-            Role::Client => self.counters.attempts,
-            Role::Server => self.counters.established,
+        match self.identity.role {
+            Role::Client => self.stats.counters.attempts,
+            Role::Server => self.stats.counters.established,
         }
-    }
-
-    /// Forgets all but what it is about.
-    pub(crate) fn empty(&mut self) {
-        let Self { name, role, port, remote, owner, container, pod, netns, netns_name, .. } =
-            self.clone();
-        let identity = Group::default().into_row(name);
-        *self = Self { role, port, remote, owner, container, pod, netns, netns_name, ..identity };
     }
 }
 
@@ -183,7 +160,7 @@ struct Group {
     owners: BTreeSet<Label>,
     namespaces: BTreeSet<NetnsId>,
     namespace_names: BTreeSet<Arc<str>>,
-    books: RowStats,
+    stats: RowStats,
 }
 
 impl Group {
@@ -193,7 +170,7 @@ impl Group {
         self.owners.extend(page.owners.iter().cloned());
         self.namespaces.extend(key.netns);
         self.namespace_names.extend(page.netns_name.clone());
-        self.books.add(&page.stats);
+        self.stats.add(&page.stats);
     }
 
     fn into_row(self, name: RowName) -> RowSnapshot {
@@ -201,8 +178,7 @@ impl Group {
         let (ids, pods): (BTreeSet<_>, BTreeSet<_>) =
             containers.map(|container| (container.id.as_str(), container.pod.as_deref())).unzip();
         let texts = |texts: BTreeSet<&str>| Common::of(texts.into_iter().map(Arc::from).collect());
-        let books = self.books;
-        RowSnapshot {
+        let identity = RowIdentity {
             role: name.role,
             name,
             port: Common::of(self.ports),
@@ -212,16 +188,7 @@ impl Group {
             netns_name: Common::of(self.namespace_names),
             owner: Common::of(self.owners.iter().map(|owner| owner.name.clone()).collect()),
             netns: Common::of(self.namespaces),
-            counters: books.counters,
-            gauges: books.gauges,
-            gauges_at_start: books.gauges_at_start,
-            time_wait_now: books.time_wait_now,
-            time_wait_peak: books.time_wait_peak,
-            scanned: books.scanned,
-            accept_peak: books.accept_peak,
-            listening: books.uptime,
-            oldest: books.oldest,
-            ephemeral: books.ephemeral,
-        }
+        };
+        RowSnapshot { identity, stats: self.stats }
     }
 }

@@ -3,7 +3,7 @@
 use synfin::{
     output::{
         column::Value,
-        port_columns::{COLUMNS, PortRow},
+        port_columns::{COLUMNS, Interval, PortRow},
     },
     tcp::{
         coverage::{Coverage, OptionalHook},
@@ -16,7 +16,7 @@ use synfin::{
         recording::{Frame, Reader},
         time::ClockAnchor,
     },
-    tracker::{Closed, Connection, Limits, Observer, Tracker},
+    tracker::{Change, ChangeKinds, Closed, Connection, Limits, Tracker},
 };
 
 use super::expected::{SERVER, Scenario};
@@ -63,16 +63,20 @@ impl Seen {
                 clock = session.clock;
                 let start = clock.monotonic_ns;
                 let filters = vec![session.filter.clone()];
-                let new = Tracker::new(Limits::default(), start).with_filters(filters);
+                let new = Tracker::new(Limits::default(), start)
+                    .with_changes(ChangeKinds::CLOSED)
+                    .with_filters(filters);
                 coverage = sight_of(&session.shown);
                 tracker = Some(new.with_coverage(coverage));
             } else {
                 let tracker = tracker.as_mut().expect("the session is first");
-                decode(&frame, |input| tracker.apply(&input, &mut ended));
+                decode(&frame, |input| tracker.apply(&input));
+                ended.take(tracker);
             }
         }
         let mut tracker = tracker.expect("a session");
-        tracker.finish(&mut ended);
+        tracker.finish();
+        ended.take(&mut tracker);
         Self::at_end(&mut tracker, (clock, coverage), ended)
     }
 
@@ -89,9 +93,10 @@ impl Seen {
         if events.gaps > 0 || events.lost > 0 || events.unreadable > 0 || events.in_flight() != 0 {
             troubles.push(format!("the books of the records do not balance: {events:?}"));
         }
-        let (end, seconds) = (snapshot.end, (snapshot.end - snapshot.start) as f64 / 1e9);
+        let seconds = (snapshot.end - snapshot.start) as f64 / 1e9;
+        let interval = Interval { end: snapshot.end, seconds, clock, coverage };
         let rows = snapshot.rows(By::Port).into_iter();
-        let rows = rows.map(|row| PortRow { row, end, seconds, clock, coverage }).collect();
+        let rows = rows.map(|row| PortRow { row, interval }).collect();
         Self { connections, rows, coverage, missed: events.missed, troubles }
     }
 
@@ -158,7 +163,7 @@ impl Seen {
         for row in &self.rows {
             let its_port = if port == 0 { Value::Unknown } else { Value::Int(port.into()) };
             let is_it = of("port", row)? == its_port;
-            if is_it && row.row.role.name() == role {
+            if is_it && row.row.identity.role.name() == role {
                 found = Some(of(key, row)?);
             }
         }
@@ -169,7 +174,15 @@ impl Seen {
 #[derive(Default)]
 struct Ended(Vec<SeenConnection>);
 
-impl Observer for Ended {
+impl Ended {
+    fn take(&mut self, tracker: &mut Tracker) {
+        for change in tracker.drain_changes() {
+            if let Change::Closed(closed) = change {
+                self.closed(&closed);
+            }
+        }
+    }
+
     fn closed(&mut self, closed: &Closed) {
         let time_wait = match closed.time_wait {
             Some(true) => " TIME_WAIT",

@@ -37,7 +37,7 @@ impl Watched {
 
     fn take(&mut self, frames: &[Frame]) {
         for frame in frames {
-            decode(frame, |input| self.tracker.apply(&input, &mut ()));
+            decode(frame, |input| self.tracker.apply(&input));
         }
         self.metrics.take(&self.tracker.take_snapshot());
     }

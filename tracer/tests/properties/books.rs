@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use synfin::{
     output::{
         column::to_object,
-        port_columns::{COLUMNS, PortRow},
+        port_columns::{COLUMNS, Interval, PortRow},
     },
     tcp::{
         close_reason::{CloseReason, Phase},
@@ -20,8 +20,8 @@ use synfin::{
         time::{ClockAnchor, Nanos},
     },
     tracker::{
-        Closed, Common, Connection, Counters, LatencyHistogram, Limits, Observer, Origin,
-        RowSnapshot, Snapshot, Tables, Tracker,
+        Change, ChangeKinds, Closed, Common, Connection, Counters, LatencyHistogram, Limits,
+        Origin, RowSnapshot, RowStats, Snapshot, Tables, Tracker,
     },
 };
 use synfin_common::{port_count::SynQueue, state::TcpState};
@@ -59,7 +59,17 @@ struct Seen {
     after_loss: Vec<Closed>,
 }
 
-impl Observer for Seen {
+impl Seen {
+    fn take(&mut self, tracker: &mut Tracker) {
+        for change in tracker.drain_changes() {
+            match change {
+                Change::Transition { .. } => {}
+                Change::Established(connection) => self.established(&connection),
+                Change::Closed(closed) => self.closed(&closed),
+            }
+        }
+    }
+
     fn established(&mut self, connection: &Connection) {
         assert!(connection.handshake.is_some(), "established without a handshake: {connection:?}");
     }
@@ -81,7 +91,9 @@ impl Observer for Seen {
 impl Books {
     pub(crate) fn new(limits: Limits, coverage: Coverage, start: Nanos) -> Self {
         Self {
-            tracker: Tracker::new(limits, start).with_coverage(coverage),
+            tracker: Tracker::new(limits, start)
+                .with_changes(ChangeKinds::ALL)
+                .with_coverage(coverage),
             limits,
             coverage,
             seen: Seen::default(),
@@ -96,7 +108,8 @@ impl Books {
 
     pub(crate) fn take(&mut self, input: &Input) {
         self.given += u64::from(is_record(input));
-        self.tracker.apply(input, &mut self.seen);
+        self.tracker.apply(input);
+        self.seen.take(&mut self.tracker);
         let open = self.tracker.open().count();
         assert!(open <= self.limits.connections.max(1), "{open} connections are kept");
     }
@@ -133,11 +146,11 @@ impl Books {
 
     fn account(&self, row: &RowSnapshot) -> Account {
         let rows_stay = self.limits.rows >= Limits::default().rows;
-        let port = match row.port {
+        let port = match row.identity.port {
             Common::One(port) if rows_stay => Some(port),
             _ => None,
         };
-        (row.role, port)
+        (row.identity.role, port)
     }
 
     /// Cuts, and audits the cut.
@@ -161,7 +174,8 @@ impl Books {
 
     /// Nothing more comes.
     pub(crate) fn finish(&mut self) {
-        self.tracker.finish(&mut self.seen);
+        self.tracker.finish();
+        self.seen.take(&mut self.tracker);
         let snapshot = self.cut();
         assert_eq!(snapshot.tables.settling, 0);
     }
@@ -171,13 +185,13 @@ impl Books {
         let mut accounts: BTreeMap<Account, [(u64, u64); 2]> = BTreeMap::new();
         for row in rows {
             let [start, end] = accounts.entry(self.account(row)).or_default();
-            for (sum, gauges) in [(start, row.gauges_at_start), (end, row.gauges)] {
+            for (sum, gauges) in [(start, row.stats.gauges_at_start), (end, row.stats.gauges)] {
                 *sum = (sum.0 + gauges.pending, sum.1 + gauges.open);
             }
         }
         for row in rows {
             let totals = self.totals.entry(self.account(row)).or_default();
-            add(totals, sums(&row.counters));
+            add(totals, sums(&row.stats.counters));
         }
         let mut brought_forward = std::mem::take(&mut self.brought_forward);
         for (&account, &[start, end]) in &accounts {
@@ -204,7 +218,8 @@ impl Books {
         let now = |rows: &[RowSnapshot]| {
             let mut now: BTreeMap<_, [u64; 3]> = BTreeMap::new();
             for row in rows {
-                let gauges = [row.gauges.pending, row.gauges.open, row.time_wait_now];
+                let gauges =
+                    [row.stats.gauges.pending, row.stats.gauges.open, row.stats.time_wait_now];
                 let sums = now.entry(self.account(row)).or_default();
                 sums.iter_mut().zip(gauges).for_each(|(sum, gauge)| *sum += gauge);
             }
@@ -215,7 +230,7 @@ impl Books {
         assert_eq!(now(&rows), now(last), "what is so now");
         let mut totals: BTreeMap<_, Sums> = BTreeMap::new();
         for row in &rows {
-            add(totals.entry(self.account(row)).or_default(), sums(&row.counters));
+            add(totals.entry(self.account(row)).or_default(), sums(&row.stats.counters));
         }
         totals.retain(|_, sums| !sums.is_empty());
         assert_eq!(totals, self.totals(), "the sums of all cuts");
@@ -223,7 +238,7 @@ impl Books {
 
     /// What ended is on the books exactly as it was told.
     fn audit_ends(&mut self, rows: &[RowSnapshot]) {
-        let ended = |reason| rows.iter().map(|row| row.counters.ended(reason)).sum();
+        let ended = |reason| rows.iter().map(|row| row.stats.counters.ended(reason)).sum();
         let booked: BTreeMap<_, u64> = CloseReason::ALL
             .iter()
             .map(|&reason| (reason, ended(reason)))
@@ -233,7 +248,8 @@ impl Books {
     }
 
     fn audit_tables(&self, snapshot: &Snapshot, rows: &[RowSnapshot]) {
-        let on_the_books: u64 = rows.iter().map(|row| row.gauges.pending + row.gauges.open).sum();
+        let on_the_books: u64 =
+            rows.iter().map(|row| row.stats.gauges.pending + row.stats.gauges.open).sum();
         let Tables { connections, settling, .. } = snapshot.tables;
         assert_eq!(connections, self.tracker.open().count() as u64, "living connections");
         assert_eq!(on_the_books, connections + settling);
@@ -272,7 +288,7 @@ pub(crate) fn is_record(input: &Input) -> bool {
 
 /// What holds for a row in every interval.
 fn audit(row: &RowSnapshot) {
-    let RowSnapshot { counters, gauges, gauges_at_start: start, .. } = row;
+    let RowStats { counters, gauges, gauges_at_start: start, .. } = &row.stats;
     assert_eq!(
         start.pending + counters.attempts,
         gauges.pending + counters.failed() + counters.established + counters.discarded,
@@ -299,8 +315,8 @@ fn audit(row: &RowSnapshot) {
         "states: {row:?}"
     );
     assert!(counters.time_wait_entered + counters.time_wait_overflowed <= counters.closed());
-    assert!(row.time_wait_peak >= row.time_wait_now, "TIME_WAIT: {row:?}");
-    assert!(row.accept_peak == 0 || row.role == Role::Server);
+    assert!(row.stats.time_wait_peak >= row.stats.time_wait_now, "TIME_WAIT: {row:?}");
+    assert!(row.stats.accept_peak == 0 || row.identity.role == Role::Server);
     assert!(counters.accept_wait.count() <= counters.attempts + start.pending + start.open);
     for durations in [
         &counters.clean,
@@ -361,10 +377,14 @@ fn add(totals: &mut Sums, sums: Sums) {
 /// Every figure of every row, in each form.
 fn report(snapshot: &Snapshot, coverage: Coverage) -> String {
     let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
-    let (end, clock) = (snapshot.end, ClockAnchor::default());
-    let seconds = (end - snapshot.start) as f64 / 1e9;
+    let interval = Interval {
+        end: snapshot.end,
+        seconds: (snapshot.end - snapshot.start) as f64 / 1e9,
+        clock: ClockAnchor::default(),
+        coverage,
+    };
     for row in snapshot.rows(By::Port) {
-        let row = PortRow { row, end, seconds, clock, coverage };
+        let row = PortRow { row, interval };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
         lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
     }

@@ -10,7 +10,7 @@ use synfin::{
         role::Role,
     },
     trace::{event::Input, ids::NetnsId, time::Nanos},
-    tracker::{Closed, Common, Counters, LatencyHistogram, Limits, Observer, Tracker},
+    tracker::{Change, ChangeKinds, Closed, Common, Counters, LatencyHistogram, Limits, Tracker},
 };
 use synfin_common::port_count::SynQueue;
 
@@ -22,17 +22,8 @@ use crate::{
 /// A tracker, and what it said and counted.
 struct Told {
     tracker: Tracker,
-    ends: Ends,
+    ends: Vec<Closed>,
     sums: Sums,
-}
-
-#[derive(Default)]
-struct Ends(Vec<Closed>);
-
-impl Observer for Ends {
-    fn closed(&mut self, closed: &Closed) {
-        self.0.push(closed.clone());
-    }
 }
 
 /// Over all rows and cuts.
@@ -51,24 +42,39 @@ type Remaining = BTreeMap<(Role, u16), (u64, u64)>;
 
 impl Told {
     fn new(coverage: Coverage) -> Self {
-        let tracker = Tracker::new(Limits::default(), START).with_coverage(coverage);
-        Self { tracker, ends: Ends::default(), sums: Sums::default() }
+        let tracker = Tracker::new(Limits::default(), START)
+            .with_changes(ChangeKinds::CLOSED)
+            .with_coverage(coverage);
+        Self { tracker, ends: Vec::new(), sums: Sums::default() }
     }
 
     fn hears(&mut self, inputs: &[Input]) {
-        inputs.iter().for_each(|input| self.tracker.apply(input, &mut self.ends));
+        inputs.iter().for_each(|input| self.tracker.apply(input));
+        self.take_changes();
+    }
+
+    fn finish(&mut self) {
+        self.tracker.finish();
+        self.take_changes();
+    }
+
+    fn take_changes(&mut self) {
+        self.ends.extend(self.tracker.drain_changes().filter_map(|change| match change {
+            Change::Closed(closed) => Some(closed),
+            _ => None,
+        }));
     }
 
     fn cut(&mut self) -> Remaining {
         let mut remaining = Remaining::new();
         for row in self.tracker.take_snapshot().rows(By::Port) {
-            let now = (row.time_wait_now, row.scanned.fin_wait2_orphans);
-            if let Common::One(port) = row.port
+            let now = (row.stats.time_wait_now, row.stats.scanned.fin_wait2_orphans);
+            if let Common::One(port) = row.identity.port
                 && now != (0, 0)
             {
-                remaining.insert((row.role, port), now);
+                remaining.insert((row.identity.role, port), now);
             }
-            self.sums.add(row.role, &row.counters);
+            self.sums.add(row.identity.role, &row.stats.counters);
         }
         remaining
     }
@@ -129,7 +135,7 @@ fn ends(told: &Told) -> Vec<(End, Option<bool>)> {
         let &Closed { closed: time, netns, role, local, remote, reason, handshake, .. } = closed;
         ((time, netns, role, format!("{local} {remote}"), reason, handshake), closed.time_wait)
     };
-    let mut ends: Vec<_> = told.ends.0.iter().map(end).collect();
+    let mut ends: Vec<_> = told.ends.iter().map(end).collect();
     // Some are held for a moment, until others have ended.
     ends.sort_by_key(|((time, netns, _, name, ..), _)| (*time, *netns, name.clone()));
     ends
@@ -158,7 +164,7 @@ proptest! {
         world.tick();
         world.happens(&Act::Wait(SECOND));
         told.hears(&world.told());
-        told.tracker.finish(&mut told.ends);
+        told.finish();
         told.cut();
         prop_assert_eq!(told.sums.entered, world.entered);
         prop_assert_eq!(told.sums.overflowed, world.overflowed);
@@ -167,7 +173,7 @@ proptest! {
         if before.is_empty() {
             prop_assert_eq!(told.sums.attempts(), world.asked);
         }
-        prop_assert!(told.ends.0.iter().all(|closed| closed.time_wait.is_some()));
+        prop_assert!(told.ends.iter().all(|closed| closed.time_wait.is_some()));
     }
 
     #[test]
@@ -185,7 +191,7 @@ proptest! {
         let inputs = world.told();
         for told in [&mut exact, &mut inferred] {
             told.hears(&inputs);
-            told.tracker.finish(&mut told.ends);
+            told.finish();
         }
 
         let [of_exact, of_inferred] = [&exact, &inferred].map(ends);

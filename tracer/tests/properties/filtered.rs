@@ -11,7 +11,7 @@ use synfin::{
         ids::{NetnsId, SockId},
         time::Nanos,
     },
-    tracker::{Closed, Connection, Limits, Observer, Owner, Tracker},
+    tracker::{Change, ChangeKinds, Closed, Connection, Limits, Owner, Tracker},
 };
 
 use crate::{
@@ -37,7 +37,15 @@ struct Shown {
 #[derive(Default)]
 struct Ends(Vec<Shown>);
 
-impl Observer for Ends {
+impl Ends {
+    fn take(&mut self, tracker: &mut Tracker) {
+        for change in tracker.drain_changes() {
+            if let Change::Closed(closed) = change {
+                self.closed(&closed);
+            }
+        }
+    }
+
     fn closed(&mut self, closed: &Closed) {
         // Where nothing shows the role, other rows make for other guesses.
         if !closed.role_assumed {
@@ -74,15 +82,19 @@ fn client_pid(role: Role, owner: Option<&Owner>) -> Option<u32> {
 
 /// All connections that a tracker shows, in the order of their ends, then those that live.
 fn shown(inputs: &[Input], coverage: Coverage, filters: Vec<Filter>) -> (Vec<Shown>, Tracker) {
-    let tracker = Tracker::new(Limits::default(), START).with_coverage(coverage);
-    let mut tracker = tracker.with_filters(filters);
+    let mut tracker = Tracker::new(Limits::default(), START)
+        .with_changes(ChangeKinds::CLOSED)
+        .with_coverage(coverage)
+        .with_filters(filters);
     let mut ends = Ends::default();
     for input in inputs {
-        tracker.apply(input, &mut ends);
+        tracker.apply(input);
+        ends.take(&mut tracker);
         let events = tracker.events();
         assert!(events.in_flight() >= 0, "{events:?}");
     }
-    tracker.finish(&mut ends);
+    tracker.finish();
+    ends.take(&mut tracker);
     // Some are held for a moment, until others have ended.
     ends.0.sort_by_key(|end| (end.ended.map(|(time, _)| time), end.local, end.remote, end.netns));
     let mut alive: Vec<_> = tracker.open().filter_map(living).collect();

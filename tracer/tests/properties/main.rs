@@ -297,9 +297,10 @@ fn agree(world: &World, books: &mut Books) {
     };
     let states = world.connections().map(|(_, socket)| socket.state);
     let pending = states.filter(|state| matches!(state, TcpState::SynSent | TcpState::SynRecv));
-    assert_eq!(sum(|row| row.gauges.pending), pending.count() as u64, "pending");
-    assert_eq!(sum(|row| row.scanned.listeners), world.listeners() as u64, "listeners");
-    let time_waits = sum(|row| row.time_wait_now + row.scanned.fin_wait2_orphans) as usize;
+    assert_eq!(sum(|row| row.stats.gauges.pending), pending.count() as u64, "pending");
+    assert_eq!(sum(|row| row.stats.scanned.listeners), world.listeners() as u64, "listeners");
+    let time_waits =
+        sum(|row| row.stats.time_wait_now + row.stats.scanned.fin_wait2_orphans) as usize;
     let possible = match world.coverage.has(OptionalHook::TimeWait) {
         true => world.time_waits().len()..=world.time_waits().len(),
         false => world.time_waits_by_age(),

@@ -33,10 +33,13 @@ fn the_depth_is_what_new_connections_find() {
     }
     story.scan(HERE, &[ScannedSocket { accept_queue: (6, 20), ..listener.met_in(Listen) }]);
     let row = story.row(Role::Server, 80);
-    let depth = &row.counters.accept_depth;
+    let depth = &row.stats.counters.accept_depth;
     assert_eq!(depth.count(), 6);
     assert_eq!([depth.quantile(0.5), depth.quantile(0.99)], [Some(2), Some(5)]);
-    assert_eq!((row.accept_peak, row.scanned.accept_queue, row.scanned.accept_limit), (6, 6, 20));
+    assert_eq!(
+        (row.stats.accept_peak, row.stats.scanned.accept_queue, row.stats.scanned.accept_limit),
+        (6, 6, 20)
+    );
 }
 
 #[test]
@@ -46,10 +49,10 @@ fn a_burst_between_walks_is_in_the_peak() {
     story.listens(listener, "server");
     story.child_finds(2, 80, (17, 20));
     story.scan(HERE, &[ScannedSocket { accept_queue: (0, 20), ..listener.met_in(Listen) }]);
-    assert_eq!(story.row(Role::Server, 80).accept_peak, 17);
+    assert_eq!(story.row(Role::Server, 80).stats.accept_peak, 17);
     // It belongs to its interval.
     let row = story.row(Role::Server, 80);
-    assert_eq!((row.accept_peak, row.counters.accept_depth.count()), (0, 0));
+    assert_eq!((row.stats.accept_peak, row.stats.counters.accept_depth.count()), (0, 0));
 }
 
 #[test]
@@ -59,8 +62,8 @@ fn of_several_limits_the_least_counts() {
     let met = |sock: Sock, accept_queue| ScannedSocket { accept_queue, ..sock.met_in(Listen) };
     story.scan(HERE, &[met(one, (3, 128)), met(other, (2, 20)), met(idle, (0, 4096))]);
     let row = story.row(Role::Server, 80);
-    assert_eq!((row.scanned.accept_queue, row.scanned.accept_limit), (5, 20));
-    assert_eq!(row.accept_peak, 3, "of one listener");
+    assert_eq!((row.stats.scanned.accept_queue, row.stats.scanned.accept_limit), (5, 20));
+    assert_eq!(row.stats.accept_peak, 3, "of one listener");
 }
 
 #[test]
@@ -70,14 +73,14 @@ fn where_no_walk_has_met_a_listener_its_children_tell_the_limit() {
     story.listens(listener, "server");
     story.child_finds(2, 80, (0, 128));
     story.child_finds(3, 80, (1, 20));
-    assert_eq!(story.row(Role::Server, 80).scanned.accept_limit, 20);
+    assert_eq!(story.row(Role::Server, 80).stats.scanned.accept_limit, 20);
     // It belongs to its interval.
-    assert_eq!(story.row(Role::Server, 80).scanned.accept_limit, 0);
+    assert_eq!(story.row(Role::Server, 80).stats.scanned.accept_limit, 0);
 }
 
 /// How many waited for accept(), and the longest.
 fn waits(story: &mut Story) -> (u64, Option<u64>) {
-    let waits = &story.row(Role::Server, 80).counters.accept_wait;
+    let waits = &story.row(Role::Server, 80).stats.counters.accept_wait;
     (waits.count(), waits.max())
 }
 

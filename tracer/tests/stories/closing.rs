@@ -37,7 +37,7 @@ fn who_sends_the_first_fin_has_closed_first() {
         }
         story.finish();
         let row = story.only_row();
-        let counted = ClosedFirst::ALL.map(|side| row.counters.closed_first(side));
+        let counted = ClosedFirst::ALL.map(|side| row.stats.counters.closed_first(side));
         let expected = ClosedFirst::ALL.map(|side| u64::from(first == Some(side)));
         assert_eq!(counted, expected, "{path:?}");
     }
@@ -49,8 +49,8 @@ fn an_attempt_that_fails_was_closed_by_nobody() {
     story.connection(Sock::client(1, 40_000), &[SynSent, Close]);
     story.finish();
     let row = story.only_row();
-    assert_eq!(row.counters.failed(), 1);
-    assert_eq!(ClosedFirst::ALL.map(|side| row.counters.closed_first(side)), [0; 3]);
+    assert_eq!(row.stats.counters.failed(), 1);
+    assert_eq!(ClosedFirst::ALL.map(|side| row.stats.counters.closed_first(side)), [0; 3]);
 }
 
 /// A connection that ends after it had received nothing for so long.
@@ -78,8 +78,8 @@ fn what_ends_abnormally_is_idle_apart() {
     assert_eq!(story.reasons()[0], CloseReason::ResetByUsLinger0);
     assert_eq!(story.reasons()[5..], [CloseReason::ResetByPeer; 4]);
     let row = story.only_row();
-    assert_eq!((row.counters.idle.count(), row.counters.idle_abnormal.count()), (8, 3));
-    let (all, abnormal) = (&row.counters.idle, &row.counters.idle_abnormal);
+    assert_eq!((row.stats.counters.idle.count(), row.stats.counters.idle_abnormal.count()), (8, 3));
+    let (all, abnormal) = (&row.stats.counters.idle, &row.stats.counters.idle_abnormal);
     assert!((10_000..10_200).contains(&all.quantile(0.5).expect("some")));
     assert_eq!(abnormal.quantile(0.5), Some(350_000_000));
     assert_eq!(story.closed[5].idle_us, Some(350_000_000));

@@ -49,7 +49,9 @@ impl Story {
 
     fn ephemeral(&mut self, by: By) -> Vec<Option<Ephemeral>> {
         let rows = self.tracker.take_snapshot().rows(by).into_iter();
-        rows.filter(|row| row.role == Role::Client).map(|row| row.ephemeral).collect()
+        rows.filter(|row| row.identity.role == Role::Client)
+            .map(|row| row.stats.ephemeral)
+            .collect()
     }
 
     fn only_ephemeral(&mut self) -> Ephemeral {
@@ -97,7 +99,7 @@ fn every_destination_has_all_ports_and_the_worst_is_shown() {
     }
     let rows = story.tracker.take_snapshot().rows(By::Port);
     let found: Vec<_> =
-        rows.iter().filter_map(|row| row.ephemeral).map(|it| (it.remote, it.used)).collect();
+        rows.iter().filter_map(|row| row.stats.ephemeral).map(|it| (it.remote, it.used)).collect();
     assert_eq!(found, [(one.ip(), 50), (other.ip(), 30)]);
     let mut by_remote: Vec<_> =
         story.ephemeral(By::Remote).into_iter().flatten().map(|it| it.used).collect();
@@ -126,7 +128,7 @@ fn servers_use_no_ephemeral_ports() {
     let mut story = Story::with_ports(Some(hundred(TimeWaitReuse::Never)));
     story.listens(Sock::listener(1, 80), "server");
     story.connection(Sock::child(2, 80), &[SynRecv, Established]);
-    assert_eq!(story.row(Role::Server, 80).ephemeral, None);
+    assert_eq!(story.row(Role::Server, 80).stats.ephemeral, None);
 }
 
 #[test]

@@ -126,8 +126,8 @@ fn evidence_that_comes_late_does_no_harm() {
     story.answers_by_reset(sock, AbortOnData);
     assert_eq!(story.reasons(), [CloseReason::ClosedByUs]);
     let row = story.only_row();
-    assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (1, 1));
-    assert_eq!((row.gauges.open, row.counters.closed()), (0, 1));
+    assert_eq!((row.stats.counters.time_wait_entered, row.stats.time_wait_now), (1, 1));
+    assert_eq!((row.stats.gauges.open, row.stats.counters.closed()), (0, 1));
     let events = story.tracker.events();
     assert_eq!((events.gaps, events.filtered), (0, 0));
 }
@@ -140,11 +140,11 @@ fn while_it_is_held_a_connection_is_shown_as_open() {
     let cut = story.tracker.take_snapshot();
     assert_eq!((cut.tables.connections, cut.tables.settling), (0, 1));
     let cut = cut.rows(By::Port);
-    assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (1, 0));
+    assert_eq!((cut[0].stats.gauges.open, cut[0].stats.counters.closed()), (1, 0));
     story.wait_ms(50);
     let cut = story.tracker.take_snapshot().rows(By::Port);
-    assert_eq!((cut[0].gauges.open, cut[0].counters.closed()), (0, 1));
-    assert_eq!(cut[0].gauges_at_start.open, 1);
+    assert_eq!((cut[0].stats.gauges.open, cut[0].stats.counters.closed()), (0, 1));
+    assert_eq!(cut[0].stats.gauges_at_start.open, 1);
 }
 
 #[test]
@@ -170,7 +170,11 @@ fn a_socket_that_is_used_anew_settles_its_last_end() {
         // Whatever it is sent for, it is not the first one.
         story.answers_by_reset(first, AbortOnData);
         assert_eq!(story.reasons(), [CloseReason::ClosedByUs], "{anew}");
-        assert_eq!(story.rows().iter().map(|row| row.time_wait_now).sum::<u64>(), 1, "{anew}");
+        assert_eq!(
+            story.rows().iter().map(|row| row.stats.time_wait_now).sum::<u64>(),
+            1,
+            "{anew}"
+        );
     }
 }
 
@@ -199,7 +203,7 @@ fn the_end_of_the_trace_settles_all() {
     story.finish();
     assert_eq!(story.reasons(), [CloseReason::ClosedByUs; 3]);
     let cut = story.tracker.take_snapshot();
-    assert_eq!((cut.tables.settling, cut.rows(By::Port)[0].counters.closed()), (0, 3));
+    assert_eq!((cut.tables.settling, cut.rows(By::Port)[0].stats.counters.closed()), (0, 3));
 }
 
 #[test]
@@ -212,8 +216,12 @@ fn a_time_wait_is_taken_back_by_evidence() {
         assert_eq!(story.reasons(), [CloseReason::ResetByUsDataAfterClose]);
         assert_eq!(story.closed[0].time_wait, Some(false));
         let row = story.only_row();
-        assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (0, 0), "{rows} rows");
-        assert_eq!(row.time_wait_peak, 0, "there never was one, with {rows} rows");
+        assert_eq!(
+            (row.stats.counters.time_wait_entered, row.stats.time_wait_now),
+            (0, 0),
+            "{rows} rows"
+        );
+        assert_eq!(row.stats.time_wait_peak, 0, "there never was one, with {rows} rows");
     }
 }
 
@@ -226,7 +234,10 @@ fn a_time_wait_that_was_there_is_in_the_peak_of_its_interval() {
     story.wait_ms(50);
     story.wait(100);
     let row = story.only_row();
-    assert_eq!((row.time_wait_now, row.time_wait_peak, row.counters.time_wait_entered), (0, 3, 3));
+    assert_eq!(
+        (row.stats.time_wait_now, row.stats.time_wait_peak, row.stats.counters.time_wait_entered),
+        (0, 3, 3)
+    );
 }
 
 #[test]
@@ -239,7 +250,7 @@ fn a_time_wait_is_taken_back_while_a_walk_goes_on() {
     story.answers_by_reset(sock, AbortOnData);
     story.walk_ends(HERE, None);
     let row = story.only_row();
-    assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (1, 1));
+    assert_eq!((row.stats.counters.time_wait_entered, row.stats.time_wait_now), (1, 1));
 
     // It ended before the scan began, and the evidence comes during it.
     let third = Sock::client(3, 40_002);
@@ -249,7 +260,7 @@ fn a_time_wait_is_taken_back_while_a_walk_goes_on() {
     story.answers_by_reset(third, AbortOnData);
     story.walk_ends(HERE, None);
     let row = story.only_row();
-    assert_eq!((row.counters.time_wait_entered, row.time_wait_now), (0, 1));
+    assert_eq!((row.stats.counters.time_wait_entered, row.stats.time_wait_now), (0, 1));
 }
 
 #[test]
@@ -263,7 +274,7 @@ fn a_time_wait_of_one_whose_role_is_a_guess_is_taken_back_too() {
     story.ends(sock, FinWait2, ORPHAN, 0);
     story.answers_by_reset(sock, AbortOnData);
     assert_eq!(story.reasons(), [CloseReason::ResetByUsDataAfterClose]);
-    assert_eq!(story.only_row().time_wait_now, 0);
+    assert_eq!(story.only_row().stats.time_wait_now, 0);
 }
 
 #[test]

@@ -10,7 +10,6 @@ use synfin::{
         scan::ScannedSocket,
         time::Nanos,
     },
-    tracker::RowSnapshot,
 };
 use synfin_common::state::TcpState::*;
 
@@ -31,7 +30,7 @@ impl Story {
 
     fn gap(&mut self, port: u16) -> Option<Nanos> {
         let row = self.row(Role::Server, port);
-        row.listening.gap(self.tracker.now())
+        row.stats.uptime.gap(self.tracker.now())
     }
 }
 
@@ -43,10 +42,10 @@ fn drops_are_counted_as_they_grow() {
     let mut seen = Vec::new();
     for drops in [0, 3, 3, 10] {
         story.scan(HERE, &[dropped(listener, drops)]);
-        seen.push(story.row(Role::Server, 80).counters.listener_drops);
+        seen.push(story.row(Role::Server, 80).stats.counters.listener_drops);
     }
     story.stops(listener, 12);
-    seen.push(story.row(Role::Server, 80).counters.listener_drops);
+    seen.push(story.row(Role::Server, 80).stats.counters.listener_drops);
     assert_eq!(seen, [0, 3, 0, 7, 2]);
 }
 
@@ -55,15 +54,15 @@ fn what_an_older_listener_has_dropped_before_is_not_counted() {
     let listener = Sock::listener(1, 80);
     let mut story = Story::new();
     story.scan(HERE, &[dropped(listener, 1_000_000)]);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 0);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 0);
     story.scan(HERE, &[dropped(listener, 1_000_004)]);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 4);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 4);
     story.stops(listener, 1_000_005);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 1);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 1);
     // And one that closes before any scan has met it is not known at all.
     let mut story = Story::new();
     story.stops(listener, 1_000_000);
-    assert!(story.rows().iter().all(|row| row.counters.listener_drops == 0));
+    assert!(story.rows().iter().all(|row| row.stats.counters.listener_drops == 0));
 }
 
 #[test]
@@ -72,7 +71,7 @@ fn the_kernels_count_of_drops_wraps_around() {
     let mut story = Story::new();
     story.scan(HERE, &[dropped(listener, u32::MAX - 1)]);
     story.scan(HERE, &[dropped(listener, 3)]);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 5);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 5);
 }
 
 #[test]
@@ -85,7 +84,7 @@ fn what_a_socket_has_dropped_as_a_listener_before_is_not_counted_again() {
     let opening = Opening { cgroup: 0, accept_queue: (7, 0), comm: Comm::default() };
     story.tell(Input::Transition(Transition { opening: Some(opening), ..again }));
     story.scan(HERE, &[dropped(listener, 9)]);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 9);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 9);
 }
 
 #[test]
@@ -96,7 +95,7 @@ fn drops_of_several_listeners_on_a_port_add_up() {
     story.listens(other, "server");
     story.scan(HERE, &[dropped(one, 3), dropped(other, 4)]);
     story.stops(one, 5);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 9);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 9);
 }
 
 #[test]
@@ -107,7 +106,7 @@ fn a_listener_at_a_lost_ones_address_has_not_dropped_billions() {
     story.listens(listener, "server");
     story.scan(HERE, &[dropped(listener, 100)]);
     story.scan(HERE, &[dropped(listener, 2)]);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 102);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 102);
 }
 
 #[test]
@@ -122,10 +121,10 @@ fn a_walk_that_met_the_listener_before_does_not_tell_of_its_drops() {
     story.listens(listener, "server");
     story.tell(Input::ScannedSocket(met));
     story.walk_ends(HERE, None);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 7);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 7);
     story.wait(2);
     story.scan(HERE, &[dropped(listener, 0)]);
-    assert_eq!(story.row(Role::Server, 80).counters.listener_drops, 0);
+    assert_eq!(story.row(Role::Server, 80).stats.counters.listener_drops, 0);
 }
 
 #[test]
@@ -136,15 +135,15 @@ fn a_port_that_is_served_all_the_time_has_no_gap() {
     let opened = story.now;
     story.wait(5);
     let row = story.row(Role::Server, 80);
-    assert!(row.listening.opened.is_some_and(|time| time <= opened));
-    assert_eq!((row.listening.closed, row.listening.gap(story.now)), (None, None));
+    assert!(row.stats.uptime.opened.is_some_and(|time| time <= opened));
+    assert_eq!((row.stats.uptime.closed, row.stats.uptime.gap(story.now)), (None, None));
     // One is replaced by another, which listens before the first one closes.
     story.listens(other, "server");
     story.stops(one, 0);
     story.wait(5);
     story.listens(one, "server");
     let row = story.row(Role::Server, 80);
-    assert_eq!((row.listening.closed, row.listening.gap(story.now)), (None, None));
+    assert_eq!((row.stats.uptime.closed, row.stats.uptime.gap(story.now)), (None, None));
 }
 
 #[test]
@@ -158,7 +157,7 @@ fn a_restart_leaves_a_gap() {
     let opened = story.now;
     story.listens(listener, "server");
     story.wait(60);
-    let RowSnapshot { listening, .. } = story.row(Role::Server, 80);
+    let listening = story.row(Role::Server, 80).stats.uptime;
     assert_eq!((listening.closed, listening.opened), (Some(closed), Some(opened)));
     assert_eq!(listening.gap(story.now), Some(300_000_000));
     // It counts for the last restart.
@@ -260,7 +259,7 @@ fn what_another_process_listener_drops_is_left_out() {
     story.scan(HERE, &[dropped(ours, 3), dropped(other, 40)]);
     story.stops(other, 80);
     let row = story.row(Role::Server, 80);
-    assert_eq!((row.counters.listener_drops, row.listening.closed), (3, None));
+    assert_eq!((row.stats.counters.listener_drops, row.stats.uptime.closed), (3, None));
 }
 
 #[test]
@@ -276,7 +275,7 @@ fn a_listener_that_a_filter_excludes_is_not_shown() {
         story.scan(HERE, &[dropped(listener, 5)]);
         story.stops(listener, 9);
         let rows = story.rows();
-        let drops: u64 = rows.iter().map(|row| row.counters.listener_drops).sum();
+        let drops: u64 = rows.iter().map(|row| row.stats.counters.listener_drops).sum();
         assert_eq!(
             (!rows.is_empty(), drops),
             (is_shown, if is_shown { 9 } else { 0 }),

@@ -100,7 +100,7 @@ fn what_is_established_never_connects_again() {
             story.goes(sock, (SynSent, Close));
         }
         assert_eq!(story.reasons()[0], CloseReason::LostSight);
-        let attempts: u64 = story.rows().iter().map(|row| row.counters.attempts).sum();
+        let attempts: u64 = story.rows().iter().map(|row| row.stats.counters.attempts).sum();
         assert_eq!(attempts, 2);
     }
 }
@@ -242,7 +242,7 @@ fn a_child_belongs_to_its_listener_and_not_to_whom_it_came_in_by() {
     let child = Sock::child(2, 80);
     story.connection(child, &[SynRecv, Established]);
     let row = &story.rows()[0];
-    assert_eq!((row.role, &row.port), (Role::Server, &Common::One(80)));
+    assert_eq!((row.identity.role, &row.identity.port), (Role::Server, &Common::One(80)));
     assert_eq!(story.only_life().owner.as_ref().map(|owner| &*owner.label.name), Some("server"));
 }
 
@@ -285,8 +285,8 @@ fn what_was_there_before_has_no_handshake_and_no_age() {
     assert_eq!((closed.origin, closed.opened), (Origin::Preexisting, None));
     assert_eq!(closed.handshake, None);
     let rows = story.rows();
-    assert_eq!((rows[0].counters.adopted, rows[0].counters.established), (1, 0));
-    assert_eq!(rows[0].counters.lifetime.count(), 0);
+    assert_eq!((rows[0].stats.counters.adopted, rows[0].stats.counters.established), (1, 0));
+    assert_eq!(rows[0].stats.counters.lifetime.count(), 0);
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn walks_over_more_than_a_full_table_holds_exchange_nothing() {
         assert_eq!(story.reasons(), [CloseReason::LostSight; 2], "{born}");
         assert_eq!((story.tracker.evicted(), story.gaps()), (2, 0), "{born}");
         let row = story.only_row();
-        assert_eq!((row.counters.adopted, row.gauges.open), (adopted, 2), "{born}");
+        assert_eq!((row.stats.counters.adopted, row.stats.gauges.open), (adopted, 2), "{born}");
     }
 }
 
@@ -367,7 +367,7 @@ fn time_wait_is_counted_once_however_often_it_is_walked() {
             }));
             story.walk_ends(HERE, None);
         }
-        assert_eq!(story.rows()[0].time_wait_now, 1, "with {rows} rows");
+        assert_eq!(story.rows()[0].stats.time_wait_now, 1, "with {rows} rows");
     }
 }
 
@@ -379,9 +379,9 @@ fn what_one_namespace_has_is_not_forgotten_by_walking_another() {
         let mut story = Story::with(Limits { connections: 10, rows });
         story.scan(HERE, &[here.met_in(Listen)]);
         story.scan(ELSEWHERE, &[there.met_in(Listen)]);
-        assert_eq!(story.rows()[0].scanned.listeners, 2, "with {rows} rows");
+        assert_eq!(story.rows()[0].stats.scanned.listeners, 2, "with {rows} rows");
         story.scan(HERE, &[]);
-        assert_eq!(story.rows()[0].scanned.listeners, 1, "with {rows} rows");
+        assert_eq!(story.rows()[0].stats.scanned.listeners, 1, "with {rows} rows");
     }
 }
 
@@ -389,13 +389,13 @@ fn what_one_namespace_has_is_not_forgotten_by_walking_another() {
 fn a_peak_belongs_to_its_interval() {
     let mut story = Story::after_walks();
     story.ends_in_time_wait(Sock::client(1, 40_000));
-    assert_eq!(story.rows()[0].time_wait_peak, 1);
+    assert_eq!(story.rows()[0].stats.time_wait_peak, 1);
     story.wait(100);
-    assert_eq!(story.rows()[0].time_wait_peak, 1, "there was one until a minute was over");
+    assert_eq!(story.rows()[0].stats.time_wait_peak, 1, "there was one until a minute was over");
     story.wait(100);
     assert_eq!(story.rows().len(), 0, "there is nothing to say");
     story.connection(Sock::client(2, 40_001), &[SynSent]);
-    assert_eq!(story.rows()[0].time_wait_peak, 0);
+    assert_eq!(story.rows()[0].stats.time_wait_peak, 0);
 }
 
 #[test]
@@ -403,10 +403,10 @@ fn what_passes_by_itself_is_looked_at_again() {
     let mut story = Story::after_walks();
     let half_open = Sock::child(1, 80).met_in(NewSynRecv);
     story.scan(HERE, &[Sock::listener(2, 80).met_in(Listen), half_open]);
-    assert_eq!(story.rows()[0].scanned.half_open, 1);
+    assert_eq!(story.rows()[0].stats.scanned.half_open, 1);
     assert!(story.tracker.wants_scan(HERE));
     story.scan(HERE, &[Sock::listener(2, 80).met_in(Listen)]);
-    assert_eq!(story.rows()[0].scanned.half_open, 0);
+    assert_eq!(story.rows()[0].stats.scanned.half_open, 0);
     assert!(!story.tracker.wants_scan(HERE));
 }
 
@@ -430,7 +430,7 @@ fn the_end_of_all_time_is_a_time_too() {
         remaining_ms: u32::MAX,
     }));
     story.walk_ends(HERE, None);
-    assert_eq!(story.rows()[0].counters.time_wait_entered, 1);
+    assert_eq!(story.rows()[0].stats.counters.time_wait_entered, 1);
 }
 
 #[test]

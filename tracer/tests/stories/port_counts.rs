@@ -3,7 +3,7 @@
 use synfin::{
     output::{
         column::Value,
-        port_columns::{COLUMNS, PortRow},
+        port_columns::{COLUMNS, Interval, PortRow},
     },
     tcp::{
         coverage::{Coverage, OptionalHook},
@@ -42,8 +42,15 @@ fn in_syn_queue(port: u16, what: SynQueue, count: u64) -> PortCount {
 /// A figure of a server's port, as it is written.
 fn shown(story: &mut Story, port: u16, name: &str, coverage: Coverage) -> Value {
     let row = story.row(Role::Server, port);
-    let row =
-        PortRow { row, end: story.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
+    let row = PortRow {
+        row,
+        interval: Interval {
+            end: story.now,
+            seconds: 1.0,
+            clock: ClockAnchor::default(),
+            coverage,
+        },
+    };
     let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
     figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
 }
@@ -51,7 +58,10 @@ fn shown(story: &mut Story, port: u16, name: &str, coverage: Coverage) -> Value 
 /// A figure's sum over all rows, and the ports of those in which it is not 0; none for the rest.
 fn sum(story: &mut Story, figure: impl Fn(&Counters) -> u64) -> (u64, Vec<Option<u16>>) {
     let rows = story.rows();
-    let rows = rows.iter().map(|row| (figure(&row.counters), &row.port)).filter(|row| row.0 > 0);
+    let rows = rows
+        .iter()
+        .map(|row| (figure(&row.stats.counters), &row.identity.port))
+        .filter(|row| row.0 > 0);
     let port = |port: &Common<u16>| match port {
         Common::One(port) => Some(*port),
         Common::Unknown => None,
@@ -83,8 +93,9 @@ fn resets_are_told_apart_by_the_kernels_reason() {
     story.counts(&[resets(HERE, 80, NoSocket, 7), resets(HERE, 80, TimeWaitSocket, 2)]);
     story.counts(&[resets(HERE, 80, NoSocket, 3)]);
     let row = story.row(Role::Server, 80);
-    let counted = [NoSocket, TimeWaitSocket, InvalidSyn].map(|reason| row.counters.resets(reason));
-    assert_eq!((counted, row.counters.resets_total()), ([10, 2, 0], 12));
+    let counted =
+        [NoSocket, TimeWaitSocket, InvalidSyn].map(|reason| row.stats.counters.resets(reason));
+    assert_eq!((counted, row.stats.counters.resets_total()), ([10, 2, 0], 12));
 }
 
 #[test]
@@ -153,8 +164,8 @@ fn counts_belong_to_the_server_even_where_a_client_has_the_port() {
     let mut story = Story::after_walks();
     story.ends_in_time_wait(Sock::client(1, 40_000));
     story.counts(&[resets(HERE, 443, NoSocket, 5)]);
-    assert_eq!(story.row(Role::Server, 443).counters.resets_total(), 5);
-    assert_eq!(story.row(Role::Client, 443).counters.resets_total(), 0);
+    assert_eq!(story.row(Role::Server, 443).stats.counters.resets_total(), 5);
+    assert_eq!(story.row(Role::Client, 443).stats.counters.resets_total(), 0);
 }
 
 #[test]
@@ -205,8 +216,8 @@ fn counts_do_not_overflow() {
         story.counts(&[resets(HERE, 80, NoSocket, u64::MAX), synacks(80, u64::MAX)]);
     }
     let row = story.row(Role::Server, 80);
-    assert_eq!(row.counters.resets_total(), u64::MAX);
-    assert_eq!(row.counters.synack_retransmits, u64::MAX);
+    assert_eq!(row.stats.counters.resets_total(), u64::MAX);
+    assert_eq!(row.stats.counters.synack_retransmits, u64::MAX);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn exact() -> Story {
 /// TIME_WAITs and orphans in FIN_WAIT2.
 fn now(story: &mut Story) -> (u64, u64) {
     let rows = story.tracker.take_snapshot().rows(By::Port);
-    let now = rows.iter().map(|row| (row.time_wait_now, row.scanned.fin_wait2_orphans));
+    let now = rows.iter().map(|row| (row.stats.time_wait_now, row.stats.scanned.fin_wait2_orphans));
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }
 
@@ -45,8 +45,8 @@ fn stays_until_told(story: &mut Story, sock: Sock, case: &str) {
 /// TIME_WAITs that were entered, those that found no place, and those that there are.
 fn booked(story: &mut Story) -> (u64, u64, u64) {
     let row = story.only_row();
-    let counters = &row.counters;
-    (counters.time_wait_entered, counters.time_wait_overflowed, row.time_wait_now)
+    let counters = &row.stats.counters;
+    (counters.time_wait_entered, counters.time_wait_overflowed, row.stats.time_wait_now)
 }
 
 impl Story {
@@ -192,8 +192,8 @@ fn what_comes_and_goes_while_a_walk_goes_on_was_never_there() {
         }
         story.walk_ends(HERE, None);
         let row = story.only_row();
-        assert_eq!((row.time_wait_now, row.time_wait_peak), (0, 1), "met: {is_met}");
-        assert_eq!(row.counters.time_wait_entered, 1);
+        assert_eq!((row.stats.time_wait_now, row.stats.time_wait_peak), (0, 1), "met: {is_met}");
+        assert_eq!(row.stats.counters.time_wait_entered, 1);
     }
 }
 
@@ -341,7 +341,7 @@ fn the_kernels_count_settles_ends_that_are_still_held() {
     assert_eq!(story.closed.len(), 1, "two are held");
     story.wait_ms(50);
     assert_eq!(story.closed.len(), 3);
-    let counters = &story.only_row().counters;
+    let counters = &story.only_row().stats.counters;
     assert_eq!((counters.time_wait_entered, counters.time_wait_overflowed), (1, 1));
 }
 
@@ -490,7 +490,7 @@ fn an_entry_is_kept_back_with_the_records_of_its_socket() {
     let end = story.transition(child, (FinWait2, Close));
     story.tell(Input::Transition(Transition { flags: ORPHAN, ..end }));
     assert_eq!(story.reasons(), [CloseReason::ClosedByUs], "as the entry shows at once");
-    assert_eq!(story.row(Role::Server, 80).time_wait_now, 1);
+    assert_eq!(story.row(Role::Server, 80).stats.time_wait_now, 1);
     let events = story.tracker.events();
     assert_eq!((events.delivered, events.filtered), (8, 0));
 }

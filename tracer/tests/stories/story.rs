@@ -19,7 +19,7 @@ use synfin::{
         scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
         time::Nanos,
     },
-    tracker::{Closed, Common, Connection, Limits, Observer, RowSnapshot, Tracker},
+    tracker::{Change, ChangeKinds, Closed, Common, Connection, Limits, RowSnapshot, Tracker},
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -92,14 +92,6 @@ pub(crate) struct Story {
     pub(crate) ephemeral_ports: Option<EphemeralPorts>,
 }
 
-struct Closes<'a>(&'a mut Vec<Closed>);
-
-impl Observer for Closes<'_> {
-    fn closed(&mut self, closed: &Closed) {
-        self.0.push(closed.clone());
-    }
-}
-
 impl Story {
     pub(crate) fn new() -> Self {
         Self::with(Limits::default())
@@ -123,6 +115,7 @@ impl Story {
     fn of(tracker: Tracker) -> Self {
         let now = START;
         let counters = Counters::default();
+        let tracker = tracker.with_changes(ChangeKinds::CLOSED);
         Self { tracker, closed: Vec::new(), now, counters, ephemeral_ports: None }
     }
 
@@ -135,7 +128,8 @@ impl Story {
     }
 
     pub(crate) fn tell(&mut self, input: Input) {
-        self.tracker.apply(&input, &mut Closes(&mut self.closed));
+        self.tracker.apply(&input);
+        self.take_changes();
         self.now = self.now.saturating_add(1_000);
     }
 
@@ -292,7 +286,15 @@ impl Story {
 
     /// No more comes.
     pub(crate) fn finish(&mut self) {
-        self.tracker.finish(&mut Closes(&mut self.closed));
+        self.tracker.finish();
+        self.take_changes();
+    }
+
+    fn take_changes(&mut self) {
+        self.closed.extend(self.tracker.drain_changes().filter_map(|change| match change {
+            Change::Closed(closed) => Some(closed),
+            _ => None,
+        }));
     }
 
     pub(crate) fn reasons(&self) -> Vec<CloseReason> {
@@ -320,8 +322,9 @@ impl Story {
     #[track_caller]
     pub(crate) fn row(&mut self, role: Role, port: u16) -> RowSnapshot {
         let rows = self.rows();
-        let mut found =
-            rows.into_iter().filter(|row| (row.role, &row.port) == (role, &Common::One(port)));
+        let mut found = rows
+            .into_iter()
+            .filter(|row| (row.identity.role, &row.identity.port) == (role, &Common::One(port)));
         found.next().unwrap_or_else(|| panic!("no row of {} {port}", role.name()))
     }
 

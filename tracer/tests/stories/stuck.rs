@@ -15,7 +15,7 @@ fn unanswered(sock: Sock, state: TcpState) -> ScannedSocket {
 }
 
 fn stalled(story: &mut Story) -> u64 {
-    story.rows().iter().map(|row| row.scanned.stalled).sum()
+    story.rows().iter().map(|row| row.stats.scanned.stalled).sum()
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn where_there_are_connections_a_walk_is_wanted_from_time_to_time() {
 fn oldest(story: &mut Story, state: TcpState) -> Option<Oldest> {
     let index = LINGERING_STATES.iter().position(|&stuck| stuck == state).expect("such a state");
     let rows = story.rows();
-    let found: Vec<_> = rows.iter().filter_map(|row| row.oldest[index].clone()).collect();
+    let found: Vec<_> = rows.iter().filter_map(|row| row.stats.oldest[index].clone()).collect();
     assert!(found.len() <= 1, "{found:?}");
     found.into_iter().next()
 }
@@ -188,8 +188,9 @@ fn of_several_rows_the_oldest_is_shown() {
     }
     assert_eq!(oldest(&mut story, CloseWait).map(|oldest| oldest.since), Some(since));
     let rows = story.tracker.take_snapshot().rows(By::Remote);
-    let rows = rows.iter().filter(|row| row.role == Role::Client);
-    let ages: Vec<_> = rows.map(|row| row.oldest[0].as_ref().map(|oldest| oldest.since)).collect();
+    let rows = rows.iter().filter(|row| row.identity.role == Role::Client);
+    let ages: Vec<_> =
+        rows.map(|row| row.stats.oldest[0].as_ref().map(|oldest| oldest.since)).collect();
     assert_eq!(ages.iter().filter(|&&age| age == Some(since)).count(), 1, "{ages:?}");
     assert_eq!(ages.len(), 3);
 }

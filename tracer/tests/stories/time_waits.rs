@@ -14,7 +14,7 @@ use synfin_common::state::TcpState::{self, *};
 use crate::story::{ELSEWHERE, HERE, SECOND, Sock, Story};
 
 fn now(story: &mut Story) -> u64 {
-    story.tracker.take_snapshot().rows(By::Port).iter().map(|row| row.time_wait_now).sum()
+    story.tracker.take_snapshot().rows(By::Port).iter().map(|row| row.stats.time_wait_now).sum()
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn a_server_takes_a_new_connection_at_the_ends_of_a_time_wait() {
     let mut story = Story::after_walks();
     story.listens(Sock::listener(1, 80), "server");
     story.connection(first, &[SynRecv, Established, FinWait1, TcpState::Closing, Close]);
-    assert_eq!(story.row(Role::Server, 80).time_wait_now, 1);
+    assert_eq!(story.row(Role::Server, 80).stats.time_wait_now, 1);
     story.connection(again, &[SynRecv, Established]);
-    assert_eq!(story.row(Role::Server, 80).time_wait_now, 0);
+    assert_eq!(story.row(Role::Server, 80).stats.time_wait_now, 0);
 }
 
 #[test]
@@ -143,14 +143,17 @@ fn a_walk_knows_better_than_a_guess_whose_it_is() {
     {
         story.goes(sock, states);
     }
-    assert_eq!(story.row(Role::Client, 443).time_wait_now, 1);
+    assert_eq!(story.row(Role::Client, 443).stats.time_wait_now, 1);
     story.walk_begins(HERE);
     let listener = Sock::listener(2, 40_000).met_in(Listen);
     story.tell(Input::ScannedSocket(ScannedSocket { time: story.now, ..listener }));
     story.meets_time_wait(sock, 59_000);
     story.walk_ends(HERE, None);
     let rows = story.rows();
-    let time_waits: Vec<_> =
-        rows.iter().filter(|row| row.time_wait_now > 0).map(|row| row.role).collect();
+    let time_waits: Vec<_> = rows
+        .iter()
+        .filter(|row| row.stats.time_wait_now > 0)
+        .map(|row| row.identity.role)
+        .collect();
     assert_eq!(time_waits, [Role::Server]);
 }

@@ -85,10 +85,10 @@ pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
         let found = RULES.iter().filter_map(|rule| Some((rule, (rule.look)(&case)?)));
         findings.extend(found.map(|(rule, seen)| Finding {
             rule,
-            role: row.row.role,
-            port: one(&row.row.port).copied(),
-            remote: one(&row.row.remote).copied(),
-            owner: match &row.row.owner {
+            role: row.row.identity.role,
+            port: one(&row.row.identity.port).copied(),
+            remote: one(&row.row.identity.remote).copied(),
+            owner: match &row.row.identity.owner {
                 Common::Unknown => None,
                 Common::One(name) => Some(name.to_string()),
                 Common::Several(count) => Some(format!("×{count}")),

@@ -136,17 +136,17 @@ fn span(us: u64) -> String {
 
 impl Case<'_> {
     fn ended(&self, reasons: &[CloseReason]) -> u64 {
-        reasons.iter().map(|&reason| self.row.row.counters.ended(reason)).sum()
+        reasons.iter().map(|&reason| self.row.row.stats.counters.ended(reason)).sum()
     }
 
     fn is(&self, role: Role) -> bool {
-        self.row.row.role == role
+        self.row.row.identity.role == role
     }
 
     /// A setting, with its value where that is known: each namespace has its own.
     fn sysctl(&self, name: &str) -> String {
         let is_hosts =
-            matches!(&self.row.row.netns_name, Common::One(name) if **name == *HOST_NETNS);
+            matches!(&self.row.row.identity.netns_name, Common::One(name) if **name == *HOST_NETNS);
         let value = self.sysctls.get(name).filter(|_| is_hosts);
         let value = value.map(|value| value.split_whitespace().collect::<Vec<_>>());
         value.map_or_else(|| name.to_owned(), |value| format!("{name} ({})", value.join(" ")))
@@ -154,7 +154,7 @@ impl Case<'_> {
 
     /// Attempts that came to an end in the interval, one way or another.
     fn tried(&self) -> u64 {
-        self.row.row.counters.established + self.row.row.counters.failed()
+        self.row.row.stats.counters.established + self.row.row.stats.counters.failed()
     }
 
     /// If there are enough of these among all, what is to be said of them.
@@ -167,7 +167,7 @@ impl Case<'_> {
 fn accept_queue_overflow(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let (drops, peak, limit) =
-        (row.counters.listener_drops, row.accept_peak, row.scanned.accept_limit);
+        (row.stats.counters.listener_drops, row.stats.accept_peak, row.stats.scanned.accept_limit);
     (drops > 0 && limit > 0 && peak >= limit).then(|| Evidence {
         what: format!(
             "{drops} segments were dropped while {peak} connections waited for accept(); {limit} may"
@@ -183,7 +183,7 @@ fn accept_queue_overflow(case: &Case<'_>) -> Option<Evidence> {
 fn accept_queue_fills(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let (drops, peak, limit) =
-        (row.counters.listener_drops, row.accept_peak, row.scanned.accept_limit);
+        (row.stats.counters.listener_drops, row.stats.accept_peak, row.stats.scanned.accept_limit);
     (drops == 0 && limit > 0 && peak >= LEAST && pct(peak, limit) >= ACCEPT_QUEUE_PCT).then(|| {
         Evidence {
             what: format!("{peak} connections waited for accept() at once; {limit} may"),
@@ -199,12 +199,12 @@ fn accept_queue_fills(case: &Case<'_>) -> Option<Evidence> {
 fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let failed = case.ended(&[CloseReason::ConnectLocalFailure]);
-    let ports = row.ephemeral.as_ref()?;
+    let ports = row.stats.ephemeral.as_ref()?;
     let soon = ports.exhausted_in.filter(|&seconds| seconds <= EPHEMERAL_SOON.as_secs_f64());
     if failed == 0 && soon.is_none() && pct(ports.used, ports.ports) < EPHEMERAL_PCT {
         return None;
     }
-    let in_time_wait = row.time_wait_now.min(ports.used);
+    let in_time_wait = row.stats.time_wait_now.min(ports.used);
     let mostly = if 2 * in_time_wait > ports.used { ", mostly by TIME_WAIT" } else { "" };
     let mut what = format!(
         "{} of {} ports toward {} are taken ({}){mostly}",
@@ -227,9 +227,9 @@ fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {
 }
 
 fn close_wait_leak(case: &Case<'_>) -> Option<Evidence> {
-    let count = case.row.row.gauges.state(TcpState::CloseWait);
+    let count = case.row.row.stats.gauges.state(TcpState::CloseWait);
     let oldest = case.row.oldest(TcpState::CloseWait)?;
-    let age = Duration::from_nanos(case.row.end.saturating_sub(oldest.since));
+    let age = Duration::from_nanos(case.row.interval.end.saturating_sub(oldest.since));
     if count < LEAST || age < CLOSE_WAIT_AGE {
         return None;
     }
@@ -288,10 +288,14 @@ fn listener_gone(case: &Case<'_>) -> Option<Evidence> {
         return None;
     }
     // A gap is remembered for as long as the row.
-    let start = case.row.end.saturating_sub((case.row.seconds * 1e9) as u64);
-    let gap = row.listening.gap(case.row.end).filter(|_| row.listening.has_changed_since(start))?;
+    let start = case.row.interval.end.saturating_sub((case.row.interval.seconds * 1e9) as u64);
+    let gap = row
+        .stats
+        .uptime
+        .gap(case.row.interval.end)
+        .filter(|_| row.stats.uptime.has_changed_since(start))?;
     let gap = Duration::from_nanos(gap);
-    let refused = row.counters.resets(ResetReason::NoSocket);
+    let refused = row.stats.counters.resets(ResetReason::NoSocket);
     let thrown_out = case.ended(&[CloseReason::ResetByUsListenerClosed]);
     if gap < LISTENER_GAP || refused + thrown_out == 0 {
         return None;
@@ -301,13 +305,13 @@ fn listener_gone(case: &Case<'_>) -> Option<Evidence> {
         what: format!(
             "nobody listened for {gap}: {refused} clients were refused, {thrown_out} connections that nobody had accepted were reset"
         ),
-        since: row.listening.closed,
+        since: row.stats.uptime.closed,
         knob: "hand the listener on (socket activation, SO_REUSEPORT with the new one first), and accept() what waits before closing it".into(),
     })
 }
 
 fn handshakes_retransmit(case: &Case<'_>) -> Option<Evidence> {
-    let counters = &case.row.row.counters;
+    let counters = &case.row.row.stats.counters;
     let (count, all) = (counters.retransmitted.count(), counters.established);
     if count < LEAST || pct(count, all) < RETRANSMITTED_PCT {
         return None;
@@ -319,7 +323,7 @@ fn handshakes_retransmit(case: &Case<'_>) -> Option<Evidence> {
             percent(count, all)
         ),
         since: None,
-        knob: match case.row.row.role {
+        knob: match case.row.row.identity.role {
             Role::Client => "see whether the path loses packets or the server drops SYNs: its listen() backlog, net.ipv4.tcp_max_syn_backlog, a rate limit".into(),
             Role::Server => "see whether the path to the clients loses packets, or last ACKs find the accept queue full".into(),
         },
@@ -335,7 +339,7 @@ fn idle_dropped(case: &Case<'_>) -> Option<Evidence> {
         CloseReason::TimeoutOrphan,
     ];
     let count = case.ended(&SILENT);
-    let idle = case.row.row.counters.idle_abnormal.quantile(0.5)?;
+    let idle = case.row.row.stats.counters.idle_abnormal.quantile(0.5)?;
     if count < LEAST || Duration::from_micros(idle) < IDLE {
         return None;
     }
@@ -353,7 +357,7 @@ fn idle_dropped(case: &Case<'_>) -> Option<Evidence> {
 }
 
 fn time_wait_overflow(case: &Case<'_>) -> Option<Evidence> {
-    let count = case.row.row.counters.time_wait_overflowed;
+    let count = case.row.row.stats.counters.time_wait_overflowed;
     (count > 0).then(|| Evidence {
         what: format!("{count} connections found no room for their TIME_WAIT"),
         since: None,
@@ -364,7 +368,7 @@ fn time_wait_overflow(case: &Case<'_>) -> Option<Evidence> {
 fn unread_data(case: &Case<'_>) -> Option<Evidence> {
     let count = case.ended(&[CloseReason::ResetByUsUnreadData]);
     Some(Evidence {
-        what: case.share(count, case.row.row.counters.closed(), "connections were closed with unread data")?,
+        what: case.share(count, case.row.row.stats.counters.closed(), "connections were closed with unread data")?,
         since: None,
         knob: "the application should read until the peer's end (or shutdown(SHUT_WR), then read) before it closes".into(),
     })
@@ -376,7 +380,7 @@ fn reset_by_peer(case: &Case<'_>) -> Option<Evidence> {
     }
     let count = case.ended(&[CloseReason::ResetByPeer]);
     Some(Evidence {
-        what: case.share(count, case.row.row.counters.closed(), "connections were reset by the peer")?,
+        what: case.share(count, case.row.row.stats.counters.closed(), "connections were reset by the peer")?,
         since: None,
         knob: "look at the peer's side: it crashed, closed with unread data (synfin there says which), or something between reset both".into(),
     })

@@ -97,7 +97,7 @@ fn reliability(model: &Model, theme: Theme) -> Line<'static> {
 fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
     const SHOWN: usize = 4;
     const FILLS: [(&str, &str); SHOWN] = [("█", "#"), ("▓", "+"), ("▒", "-"), ("░", ".")];
-    let of = |state: TcpState| rows.iter().map(|row| row.gauges.state(state)).sum::<u64>();
+    let of = |state: TcpState| rows.iter().map(|row| row.stats.gauges.state(state)).sum::<u64>();
     let mut counts: Vec<_> = OPEN_STATES
         .into_iter()
         .filter(|&state| state != TcpState::TimeWait)
@@ -127,7 +127,7 @@ fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
 
 /// What runs out on a busy host: TIME_WAIT, and ports toward the fullest destination.
 fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
-    let time_waits: u64 = rows.iter().map(|row| row.time_wait_now).sum();
+    let time_waits: u64 = rows.iter().map(|row| row.stats.time_wait_now).sum();
     let limit = model.session.sysctls.get("net.ipv4.tcp_max_tw_buckets");
     let limit = limit.map(|limit| format!(" (a namespace may have {})", escape_control(limit)));
     let mut spans = vec![
@@ -135,7 +135,7 @@ fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
         Span::raw(format!("{time_waits}{}", limit.unwrap_or_default())),
         Span::styled("  PORTS ", theme.heading()),
     ];
-    let destinations = rows.iter().filter_map(|row| row.ephemeral);
+    let destinations = rows.iter().filter_map(|row| row.stats.ephemeral);
     let fullest = destinations.max_by(|one, other| one.share().total_cmp(&other.share()));
     spans.extend(fullest.map_or_else(
         || [Span::raw("none taken"), Span::raw("")],

@@ -42,7 +42,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     let [left, right] =
         Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).spacing(2).areas(middle);
     lines_at(frame, top, lines);
-    lines_at(frame, left, handshakes(&of.row.counters.clean, theme, left.width.into()));
+    lines_at(frame, left, handshakes(&of.row.stats.counters.clean, theme, left.width.into()));
     lines_at(frame, right, reasons(model, row, theme, right.width.into()));
     lines_at(frame, bottom, connections(model, theme, bottom, name));
 }
@@ -147,7 +147,7 @@ fn reasons(model: &Model, row: &ShownRow, theme: Theme, width: usize) -> Vec<Lin
     let of = row.over(model.totals);
     let mut counts: Vec<_> = CloseReason::ALL
         .iter()
-        .map(|&reason| (reason, of.row.counters.ended(reason)))
+        .map(|&reason| (reason, of.row.stats.counters.ended(reason)))
         .filter(|&(_, count)| count > 0)
         .collect();
     counts.sort_by_key(|&(reason, count)| {

@@ -19,9 +19,9 @@ impl Tracker {
         };
         let is_seen_whole =
             connection.role == Role::Server && connection.origin == Origin::Observed;
-        if is_seen_whole && !std::mem::replace(&mut connection.accepted, true) {
+        if is_seen_whole && !std::mem::replace(&mut connection.evidence.accepted, true) {
             let waited = time.saturating_sub(connection.first_seen) / 1000;
-            self.ports.get_mut(connection.row).interval.accept_wait.add(waited);
+            self.rows.get_mut(connection.row).interval.accept_wait.add(waited);
         }
     }
 }

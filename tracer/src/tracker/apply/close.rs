@@ -14,45 +14,42 @@ use crate::{
         time::Nanos,
     },
     tracker::{
-        Closed, Connection, Observer, Origin, Tracker,
+        Closed, Connection, Origin, Tracker,
         classify::{self, CloseOutcome, TimeWait},
+        endpoints::Endpoints,
         pending_close::PendingClose,
     },
 };
 
 impl Tracker {
     /// Ends up to this time have waited for their evidence for long enough.
-    pub(in crate::tracker) fn classify_until(&mut self, time: Nanos, observer: &mut impl Observer) {
+    pub(in crate::tracker) fn classify_until(&mut self, time: Nanos) {
         while let Some(ending) = self.pending_closes.take_due(time) {
-            self.classify_pending(ending, observer);
+            self.classify_pending(ending);
         }
     }
 
-    pub(in crate::tracker) fn reset(&mut self, reset: &Reset, observer: &mut impl Observer) {
+    pub(in crate::tracker) fn reset(&mut self, reset: &Reset) {
         if let Some(connection) = self.connections.get_mut(reset.sock) {
-            connection.resets.note(reset.direction);
+            connection.evidence.resets.note(reset.direction);
             return;
         }
         if let ResetDirection::Sent { .. } = reset.direction
             && let Some(mut ending) = self.pending_closes.take(reset.sock)
         {
-            ending.connection.resets.note(reset.direction);
-            return self.classify_pending(ending, observer);
+            ending.connection.evidence.resets.note(reset.direction);
+            return self.classify_pending(ending);
         }
         self.filter_event(reset.sock, reset.time, Input::Reset(*reset));
     }
 
-    pub(in crate::tracker) fn end(
-        &mut self,
-        transition: &Transition,
-        observer: &mut impl Observer,
-    ) {
-        let place = self.reconcile_state(transition, observer);
+    pub(in crate::tracker) fn end(&mut self, transition: &Transition) {
+        let place = self.reconcile_state(transition);
         let Some(mut connection) = place.and_then(|place| self.connections.remove_at(place)) else {
             return;
         };
         connection.learn_owner(transition, &self.listeners);
-        observer.transition(transition, Some(&connection));
+        self.changes.transition(transition, Some(&connection));
         if let Some(scan) = &mut self.scan {
             scan.closed(transition);
         }
@@ -63,10 +60,10 @@ impl Tracker {
         if time_wait.is_entered() {
             self.enter_time_wait(transition, &connection, time_wait, awaits_reset);
         } else if time_wait == TimeWait::Unconfirmed
-            && let Some(row) = self.ports.key(connection.row)
+            && let Some(row) = self.rows.key(connection.row)
         {
             // Now, as the kernel has counted it if it found no place.
-            self.unconfirmed_time_waits.add(row, connection.netns, transition.time);
+            self.time_waits.unconfirmed.add(row, connection.netns, transition.time);
         }
         if awaits_reset {
             self.pending_closes.hold(PendingClose {
@@ -75,47 +72,37 @@ impl Tracker {
                 time_wait,
             });
         } else {
-            self.record_outcome(transition, &connection, outcome, observer);
+            self.record_outcome(transition, &connection, outcome);
         }
     }
 
     /// No more evidence comes of how the last connection of this socket ended.
-    pub(in crate::tracker) fn classify_previous(
-        &mut self,
-        sock: SockId,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn classify_previous(&mut self, sock: SockId) {
         if let Some(ending) = self.pending_closes.take(sock) {
-            self.classify_pending(ending, observer);
+            self.classify_pending(ending);
         }
     }
 
     /// Books an end that was held, by all the evidence that there is.
-    fn classify_pending(&mut self, ending: PendingClose, observer: &mut impl Observer) {
+    fn classify_pending(&mut self, ending: PendingClose) {
         let PendingClose { end, connection, time_wait: assumed } = ending;
         let outcome = classify::classify(&end, connection.close_evidence());
         if assumed.is_entered() {
             if !outcome.time_wait().is_entered() {
-                self.leave_time_wait(connection.netns, (end.local, end.remote), false);
+                self.leave_time_wait(connection.netns, Endpoints::from(&end), false);
             }
-            self.ports.get_mut(connection.row).time_waits.settle();
+            self.rows.get_mut(connection.row).time_waits.settle();
         } else if assumed == TimeWait::Unconfirmed
             && outcome.time_wait() != TimeWait::Unconfirmed
-            && let Some(row) = self.ports.key(connection.row)
+            && let Some(row) = self.rows.key(connection.row)
         {
-            self.unconfirmed_time_waits.take_back(row, connection.netns, end.time);
+            self.time_waits.unconfirmed.take_back(row, connection.netns, end.time);
         }
-        self.record_outcome(&end, &connection, outcome, observer);
+        self.record_outcome(&end, &connection, outcome);
     }
 
-    fn record_outcome(
-        &mut self,
-        end: &Transition,
-        connection: &Connection,
-        outcome: CloseOutcome,
-        observer: &mut impl Observer,
-    ) {
-        let row = self.ports.get_mut(connection.row);
+    fn record_outcome(&mut self, end: &Transition, connection: &Connection, outcome: CloseOutcome) {
+        let row = self.rows.get_mut(connection.row);
         let (reason, time_wait) = match outcome {
             CloseOutcome::Ended(reason, time_wait) => (reason, time_wait),
             CloseOutcome::Discarded => {
@@ -132,33 +119,23 @@ impl Tracker {
             TimeWait::Unconfirmed => {}
             TimeWait::None => {}
         }
-        self.record_close(connection, reason, time_wait, Some(end), end.time, observer);
+        self.record_close(connection, reason, time_wait, Some(end), end.time);
     }
 
     /// Ends the connection of a socket that is gone without a record.
-    pub(in crate::tracker) fn lose_sight(
-        &mut self,
-        sock: SockId,
-        time: Nanos,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn lose_sight(&mut self, sock: SockId, time: Nanos) {
         if let Some(connection) = self.connections.remove(sock) {
-            self.close_unobserved(&connection, time, observer);
+            self.close_unobserved(&connection, time);
         }
     }
 
-    pub(in crate::tracker) fn close_unobserved(
-        &mut self,
-        connection: &Connection,
-        time: Nanos,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn close_unobserved(&mut self, connection: &Connection, time: Nanos) {
         let reason = if connection.established {
             CloseReason::LostSight
         } else {
             CloseReason::ConnectLostSight
         };
-        self.record_close(connection, reason, TimeWait::None, None, time, observer);
+        self.record_close(connection, reason, TimeWait::None, None, time);
     }
 
     fn record_close(
@@ -168,7 +145,6 @@ impl Tracker {
         time_wait: TimeWait,
         end: Option<&Transition>,
         time: Nanos,
-        observer: &mut impl Observer,
     ) {
         debug_assert_eq!(connection.established, reason.phase() == Phase::Established);
         let closing = end.and_then(|end| end.closing);
@@ -176,7 +152,7 @@ impl Tracker {
         let born = connection.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
-        let row = self.ports.get_mut(connection.row);
+        let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
         row.interval.end(reason, connection.state);
         if connection.established {
@@ -198,7 +174,7 @@ impl Tracker {
         row.interval.bytes_received =
             row.interval.bytes_received.saturating_add(received.unwrap_or(0));
 
-        observer.closed(&Closed {
+        self.changes.closed(|| Closed {
             role: connection.role,
             role_assumed: connection.role_assumed,
             netns: connection.netns,

@@ -1,81 +1,50 @@
 //! What the gate asks of the tracker: whose socket a record is about, as far as that is known.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use synfin_common::state::TcpState;
 
 use crate::{
-    tcp::{role::Role, transition::TransitionKind},
+    tcp::{
+        role::{Role, RoleGuess},
+        transition::TransitionKind,
+    },
     trace::{
         event::{Input, Transition},
-        filter::{Facts, KnownCgroup},
         ids::{NetnsId, SockId},
         scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
         time::Nanos,
     },
-    tracker::{Observer, Tracker, listeners::Listener, owners::SocketOwners, undecided::Decision},
+    tracker::{
+        Tracker,
+        filter_evidence::{Cgroup, FilterEvidence},
+        listeners::Listener,
+        owners::SocketOwners,
+        undecided::Decision,
+    },
 };
-
-/// [`Facts`] of a socket that is not in the books.
-struct Evidence {
-    netns: NetnsId,
-    role: Role,
-    local: SocketAddr,
-    remote: SocketAddr,
-    pids: Vec<u32>,
-    all_pids: bool,
-    cgroup: Cgroup,
-}
-
-enum Cgroup {
-    Unknown,
-    Path(Arc<str>),
-    OfRecord,
-}
-
-impl Evidence {
-    fn facts(&self) -> Facts<'_> {
-        Facts {
-            netns: self.netns,
-            role: self.role,
-            local: self.local,
-            remote: self.remote,
-            pids: &self.pids,
-            all_pids: self.all_pids,
-            cgroup: match &self.cgroup {
-                Cgroup::Unknown => KnownCgroup::Unknown,
-                Cgroup::Path(path) => KnownCgroup::Path(path),
-                Cgroup::OfRecord => KnownCgroup::OfRecord,
-            },
-        }
-    }
-}
 
 impl Tracker {
     /// Lets a transition in, leaves it out, or keeps it back.
-    pub(in crate::tracker) fn filter_transition(
-        &mut self,
-        transition: &Transition,
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn filter_transition(&mut self, transition: &Transition) {
         let sock = transition.sock;
         let step = TransitionKind::of(transition.old, transition.new);
         match step {
             TransitionKind::Listens | TransitionKind::StopsListening => {
-                return self.filter_listener(transition, observer);
+                return self.filter_listener(transition);
             }
             TransitionKind::Birth(_) => {
                 self.undecided.forget(sock);
                 if self.connections.get(sock).is_some() {
                     // The socket's address is used anew, so we missed how its last connection ended.
-                    self.gaps += 1;
-                    self.lose_sight(sock, transition.time, observer);
+                    self.records.gaps += 1;
+                    self.lose_sight(sock, transition.time);
                 }
             }
             TransitionKind::Onward | TransitionKind::End
                 if self.connections.get(sock).is_some() =>
             {
-                return self.transition(transition, observer);
+                return self.transition(transition);
             }
             TransitionKind::Onward | TransitionKind::End => {}
         }
@@ -85,8 +54,8 @@ impl Tracker {
         };
         match outcome {
             Some(true) => {
-                self.admit(sock, observer);
-                self.transition(transition, observer);
+                self.admit(sock);
+                self.transition(transition);
             }
             // The last record has not decided, so nothing will.
             None | Some(false) if step == TransitionKind::End => {
@@ -108,13 +77,13 @@ impl Tracker {
     }
 
     /// A listener tells who serves a port, whether it is shown itself or not.
-    fn filter_listener(&mut self, transition: &Transition, observer: &mut impl Observer) {
+    fn filter_listener(&mut self, transition: &Transition) {
         let known = self.listeners.get(transition.sock);
         let pids = match known {
             Some(listener) => listener.pids(),
             None => transition.pid.into_iter().collect(),
         };
-        let evidence = Evidence {
+        let evidence = FilterEvidence {
             netns: transition.netns,
             role: Role::Server,
             local: transition.local,
@@ -127,20 +96,20 @@ impl Tracker {
             ),
         };
         match self.undecided.judge(&evidence.facts()) {
-            Some(true) => self.transition(transition, observer),
+            Some(true) => self.transition(transition),
             Some(false) | None => {
                 self.undecided.count_filtered();
-                self.transition(transition, &mut ());
+                self.apply_listener(transition);
             }
         }
     }
 
     /// Lets in what was kept back.
-    fn admit(&mut self, sock: SockId, observer: &mut impl Observer) {
+    fn admit(&mut self, sock: SockId) {
         for record in self.undecided.admit(sock) {
             match record {
-                Input::Transition(transition) => self.transition(&transition, observer),
-                Input::Reset(reset) => self.reset(&reset, observer),
+                Input::Transition(transition) => self.transition(&transition),
+                Input::Reset(reset) => self.reset(&reset),
                 Input::TimeWaitEntry(entry) => self.time_wait_entered(&entry),
                 Input::Accepted(accepted) => self.accepted(&accepted),
                 _ => unreachable!("only records of hooks are kept back"),
@@ -160,17 +129,16 @@ impl Tracker {
     }
 
     /// What is known of a socket by a record, and by those before it.
-    fn evidence(&self, transition: &Transition) -> Evidence {
+    fn evidence(&self, transition: &Transition) -> FilterEvidence {
         let kept = match self.undecided.decision(transition.sock) {
             Decision::Waiting(records, _) => records,
             Decision::Excluded | Decision::Nothing => &[],
         };
         let birth = transitions(kept).next().unwrap_or(transition);
-        let ends = (transition.local, transition.remote);
         let role = match TransitionKind::of(birth.old, birth.new) {
             TransitionKind::Birth(role) => role,
             _ if birth.old == TcpState::SynSent => Role::Client,
-            _ => self.role_of(transition.netns, ends, None).0,
+            _ => self.role_of(transition.netns, transition.into(), None).role,
         };
         let (pids, all_pids) = match role {
             Role::Client => (Vec::from_iter(birth.pid), birth.pid.is_some()),
@@ -181,11 +149,11 @@ impl Tracker {
                 (pids, looked_at > birth.time)
             }
         };
-        Evidence {
+        FilterEvidence {
             netns: transition.netns,
             role,
-            local: ends.0,
-            remote: ends.1,
+            local: transition.local,
+            remote: transition.remote,
             pids,
             all_pids,
             cgroup: self.cgroup_of_birth(birth),
@@ -213,7 +181,6 @@ impl Tracker {
         netns: NetnsId,
         scan: u32,
         socket: &ScannedSocket,
-        observer: &mut impl Observer,
     ) -> bool {
         if self.undecided.admits_everything() {
             return true;
@@ -225,13 +192,13 @@ impl Tracker {
             Decision::Excluded => return false,
             Decision::Waiting([Input::Transition(first), ..], _) => {
                 let (local, remote) = (socket.local, socket.remote);
-                Evidence { local, remote, ..self.evidence(first) }
+                FilterEvidence { local, remote, ..self.evidence(first) }
             }
             _ => self.scanned_evidence(netns, socket),
         };
         match self.undecided.judge(&evidence.facts()) {
             Some(true) => {
-                self.admit(socket.sock, observer);
+                self.admit(socket.sock);
                 true
             }
             Some(false) => {
@@ -244,9 +211,9 @@ impl Tracker {
     }
 
     /// What a scan shows of a socket of which no record was kept.
-    fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> Evidence {
+    fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
         let (local, remote) = (socket.local, socket.remote);
-        let (role, _) = self.role_of(netns, (local, remote), socket.port_by_connect);
+        let RoleGuess { role, .. } = self.role_of(netns, socket.into(), socket.port_by_connect);
         let mut pids = self.socket_owners.pids(socket.sock);
         let mut all_pids = !pids.is_empty();
         if role == Role::Server {
@@ -254,14 +221,14 @@ impl Tracker {
             all_pids |= self.listeners.owners_checked(netns, local) > 0;
         }
         let cgroup = self.cgroup(socket.cgroup);
-        Evidence { netns, role, local, remote, pids, all_pids, cgroup }
+        FilterEvidence { netns, role, local, remote, pids, all_pids, cgroup }
     }
 
     /// Whether figures of a listener that a scan met are to be shown.
     pub(in crate::tracker) fn shows_listener(&self, sock: SockId) -> bool {
         self.undecided.admits_everything()
             || self.listeners.get(sock).is_some_and(|listener| {
-                self.shows(&Evidence {
+                self.shows(&FilterEvidence {
                     netns: listener.netns,
                     role: Role::Server,
                     local: listener.local,
@@ -278,7 +245,7 @@ impl Tracker {
     pub(in crate::tracker) fn shows_port(&self, netns: NetnsId, port: u16) -> bool {
         let unspecified = |port| SocketAddr::from(([0, 0, 0, 0], port));
         self.undecided.admits_everything()
-            || self.shows(&Evidence {
+            || self.shows(&FilterEvidence {
                 netns,
                 role: Role::Server,
                 local: unspecified(port),
@@ -296,7 +263,7 @@ impl Tracker {
         socket: &ScannedSocket,
     ) -> bool {
         self.undecided.admits_everything()
-            || self.shows(&Evidence {
+            || self.shows(&FilterEvidence {
                 netns,
                 role: Role::Server,
                 local: socket.local,
@@ -312,13 +279,12 @@ impl Tracker {
     pub(in crate::tracker) fn shows_time_wait(
         &self,
         netns: NetnsId,
-        role: Role,
-        role_assumed: bool,
+        RoleGuess { role, assumed }: RoleGuess,
         socket: &ScannedTimeWait,
     ) -> bool {
         self.undecided.admits_everything()
-            || !role_assumed
-                && self.shows(&Evidence {
+            || !assumed
+                && self.shows(&FilterEvidence {
                     netns,
                     role,
                     local: socket.local,
@@ -329,16 +295,12 @@ impl Tracker {
                 })
     }
 
-    fn shows(&self, evidence: &Evidence) -> bool {
+    fn shows(&self, evidence: &FilterEvidence) -> bool {
         self.undecided.judge(&evidence.facts()) == Some(true)
     }
 
     /// Learns who holds which sockets.
-    pub(in crate::tracker) fn apply_socket_holders(
-        &mut self,
-        holders: &[SocketHolder],
-        observer: &mut impl Observer,
-    ) {
+    pub(in crate::tracker) fn apply_socket_holders(&mut self, holders: &[SocketHolder]) {
         self.socket_owners = SocketOwners::new(holders, &self.names);
         for sock in self.socket_owners.socks() {
             if let Some(listener) = self.listeners.get_mut(sock) {
@@ -349,15 +311,15 @@ impl Tracker {
                 && connection.owner.is_none()
                 && let Some(owner) = self.socket_owners.owner(sock, connection.first_seen)
             {
-                self.ports.get_mut(connection.row).add_owner(&owner.label);
+                self.rows.get_mut(connection.row).add_owner(&owner.label);
                 connection.owner = Some(owner);
             }
         }
-        self.decide_held(observer);
+        self.decide_held();
     }
 
     /// A server's listener may now be known to belong to a process that was asked for.
-    fn decide_held(&mut self, observer: &mut impl Observer) {
+    fn decide_held(&mut self) {
         for sock in self.undecided.waiting_socks() {
             let last = match self.undecided.decision(sock) {
                 Decision::Waiting(records, _) => transitions(records).next_back().cloned(),
@@ -365,7 +327,7 @@ impl Tracker {
             };
             let Some(last) = last else { continue };
             match self.undecided.judge(&self.evidence(&last).facts()) {
-                Some(true) => self.admit(sock, observer),
+                Some(true) => self.admit(sock),
                 Some(false) => self.undecided.exclude(sock, last.netns, last.time),
                 None => {}
             }

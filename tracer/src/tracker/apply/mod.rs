@@ -3,4 +3,8 @@
 mod accept;
 mod close;
 mod filter;
-pub(in crate::tracker) mod time_wait;
+mod port_counts;
+mod scan;
+mod snapshot;
+mod time_wait;
+mod transition;

@@ -1,48 +1,21 @@
 //! What sockets leave behind, booked: TIME_WAIT, or an orphan in FIN_WAIT2 on the way there.
 
-use std::collections::VecDeque;
-
 use crate::{
     tcp::coverage::OptionalHook,
     trace::{
-        event::{Input, TimeWaitChange, TimeWaitEntry, TimeWaitKind, Transition},
-        ids::{NetnsId, SockId},
+        event::{Input, TimeWaitChange, TimeWaitEntry, Transition},
+        ids::NetnsId,
         time::Nanos,
     },
     tracker::{
         Connection, Tracker,
         classify::TimeWait,
-        pending_close,
-        ports::RowId,
-        time_wait::{EndpointPair, EndpointPairKey, Entry, LATENESS, LENGTH, expiry, key},
+        endpoints::Endpoints,
+        row_key::RowId,
+        time_wait::{LATENESS, LENGTH, expiry},
+        time_wait_rows::{EndpointPairKey, Entry, key},
     },
 };
-
-/// Their ends follow at once; other processors report meanwhile.
-const EARLY_LIMIT: usize = 64;
-
-/// What sockets are about to leave behind of which this is the first that is heard: they are older
-/// than the trace, or their records were lost.
-#[derive(Debug, Default)]
-pub(in crate::tracker) struct EarlyTimeWaits(VecDeque<TimeWaitEntry>);
-
-impl EarlyTimeWaits {
-    fn add(&mut self, entry: TimeWaitEntry) {
-        if self.0.len() >= EARLY_LIMIT {
-            self.0.pop_front();
-        }
-        self.0.push_back(entry);
-    }
-
-    /// What a socket that ends at this time leaves behind, if that was seen.
-    pub(in crate::tracker) fn take(&mut self, sock: SockId, end: Nanos) -> Option<TimeWaitKind> {
-        let is_its = |entry: &TimeWaitEntry| {
-            entry.sock == sock && entry.time.abs_diff(end) < pending_close::WAIT
-        };
-        let place = self.0.iter().rposition(is_its)?;
-        Some(self.0.remove(place)?.kind)
-    }
-}
 
 impl Tracker {
     /// Before its end a socket shows what it is about to leave behind.
@@ -51,9 +24,9 @@ impl Tracker {
             return;
         }
         match self.connections.get_mut(entry.sock) {
-            Some(connection) => connection.time_wait_kind = Some(entry.kind),
+            Some(connection) => connection.evidence.time_wait_kind = Some(entry.kind),
             None => {
-                self.early_time_waits.add(*entry);
+                self.time_waits.early.add(*entry);
                 self.filter_event(entry.sock, entry.time, Input::TimeWaitEntry(*entry));
             }
         }
@@ -75,7 +48,7 @@ impl Tracker {
     ) {
         let is_orphan = time_wait == TimeWait::InFinWait2;
         let (expired, time) = (self.expired(), end.time);
-        let ends = (end.local, end.remote);
+        let ends = Endpoints::from(end);
         let entry = Entry {
             key: key(connection.netns, ends),
             row: connection.row,
@@ -83,9 +56,9 @@ impl Tracker {
             expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
         };
         // A scan may have met it before its end was told; or the end of an older one was lost.
-        let before = self.time_wait_rows.enter(connection.netns, entry, self.scans);
+        let before = self.time_waits.rows.enter(connection.netns, entry, self.scans);
         self.left(connection.netns, ends, entry.key, before, false);
-        let row = self.ports.get_mut(connection.row);
+        let row = self.rows.get_mut(connection.row);
         if is_orphan {
             row.scanned.entry(connection.netns).or_default().fin_wait2_orphans += 1;
         } else if is_provisional {
@@ -100,8 +73,8 @@ impl Tracker {
 
     /// An orphan in FIN_WAIT2 has become a TIME_WAIT, or either is gone.
     pub(in crate::tracker) fn time_wait_changes(&mut self, change: &TimeWaitChange) {
-        let &TimeWaitChange { time, netns, local, remote, is_gone } = change;
-        let ends = (local, remote);
+        let &TimeWaitChange { time, netns, is_gone, .. } = change;
+        let ends = Endpoints::from(change);
         if !self.coverage.has(OptionalHook::TimeWait) {
             return;
         }
@@ -109,12 +82,12 @@ impl Tracker {
             return self.leave_time_wait(netns, ends, true);
         }
         let (key, expired) = (key(netns, ends), self.expired());
-        if let Some(entry) = self.time_wait_rows.turn(key, time)
+        if let Some(entry) = self.time_waits.rows.turn(key, time)
             && self.is_row_of(entry.row, netns, ends)
         {
             // Where its entry was lost, it was taken for a TIME_WAIT.
             self.leave(netns, &entry);
-            self.ports.get_mut(entry.row).time_waits.enter(netns, time, expired);
+            self.rows.get_mut(entry.row).time_waits.enter(netns, time, expired);
         }
         if let Some(scan) = &mut self.scan {
             scan.turned_to_time_wait(netns, key, time);
@@ -126,11 +99,11 @@ impl Tracker {
     pub(in crate::tracker) fn leave_time_wait(
         &mut self,
         netns: NetnsId,
-        ends: EndpointPair,
+        ends: Endpoints,
         is_seen: bool,
     ) {
         let key = key(netns, ends);
-        let left = self.time_wait_rows.take(key);
+        let left = self.time_waits.rows.take(key);
         self.left(netns, ends, key, left, is_seen);
     }
 
@@ -138,7 +111,7 @@ impl Tracker {
     fn left(
         &mut self,
         netns: NetnsId,
-        ends: EndpointPair,
+        ends: Endpoints,
         key: EndpointPairKey,
         left: Option<Entry>,
         is_seen: bool,
@@ -158,7 +131,7 @@ impl Tracker {
     /// As it was booked, it is no more.
     fn leave(&mut self, netns: NetnsId, entry: &Entry) {
         let expired = self.expired();
-        let row = self.ports.get_mut(entry.row);
+        let row = self.rows.get_mut(entry.row);
         match entry.expiry {
             Some(expiry) => row.time_waits.leave(netns, expired, expiry.get()),
             None => row.lose_orphan(netns),
@@ -171,10 +144,10 @@ impl Tracker {
         &self,
         row: RowId,
         netns: NetnsId,
-        ends: EndpointPair,
+        ends: Endpoints,
     ) -> bool {
-        self.ports.key(row).is_some_and(|key| {
-            let port = key.role.service_port(ends.0, ends.1);
+        self.rows.key(row).is_some_and(|key| {
+            let port = key.role.service_port(ends.local, ends.remote);
             [0, netns].contains(&key.netns) && key.port.is_none_or(|of_row| of_row == port)
         })
     }

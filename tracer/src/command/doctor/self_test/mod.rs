@@ -21,7 +21,7 @@ use crate::{
     command::Output,
     host::namespaces,
     trace::{ids::NetnsId, session::Session, time::Nanos},
-    tracker::{Closed, Events, Observer, Tracker},
+    tracker::{Change, ChangeKinds, Events, Tracker},
 };
 
 /// Time passes so often while connections are made.
@@ -141,15 +141,20 @@ fn circumstances() -> Circumstances {
     }
 }
 
-impl Observer for SelfTest<'_> {
-    fn closed(&mut self, closed: &Closed) {
-        if Some(closed.netns) == self.netns && closed.local.ip().is_loopback() {
+impl Output for SelfTest<'_> {
+    fn wanted_changes(&self) -> ChangeKinds {
+        ChangeKinds::CLOSED
+    }
+
+    fn change(&mut self, change: &Change) {
+        if let Change::Closed(closed) = change
+            && Some(closed.netns) == self.netns
+            && closed.local.ip().is_loopback()
+        {
             self.seen.push(Observed::from(closed));
         }
     }
-}
 
-impl Output for SelfTest<'_> {
     fn begin(&mut self, session: &Session) {
         self.now = session.clock.monotonic_ns;
         self.netns = namespaces::own().ok();

@@ -1,0 +1,56 @@
+//! What the kernel side counts per port of ours: handshakes in the SYN queue, SYN-ACKs sent again,
+//! and resets with no connection behind them.
+
+use synfin_common::port_count::Counted;
+
+use crate::{
+    tcp::role::Role,
+    trace::{counters::PortCount, ids::NetnsId},
+    tracker::{
+        Tracker,
+        row_key::{RowId, RowKey},
+    },
+};
+
+impl Tracker {
+    pub(in crate::tracker) fn record_port_counts(&mut self, counts: &[PortCount]) {
+        for count in counts {
+            let &PortCount { netns, port, counted, count } = count;
+            let Some(counted) = Counted::from_number(counted) else { continue };
+            if let Some(row) = self.row_of_port(netns, port, counted, count) {
+                self.rows.get_mut(row).interval.count_at_port(counted, count);
+            }
+        }
+    }
+
+    /// The row to count on; `None` if a filter excludes the port.
+    fn row_of_port(
+        &mut self,
+        netns: NetnsId,
+        port: u16,
+        counted: Counted,
+        count: u64,
+    ) -> Option<RowId> {
+        if !self.shows_port(netns, port) {
+            return None;
+        }
+        let key = RowKey::of_port(netns, Role::Server, port);
+        if let Some(row) = self.rows.find(key) {
+            return Some(row);
+        }
+        let is_ephemeral =
+            self.namespaces.ephemeral_ports(netns).is_some_and(|ports| ports.contains(port));
+        let is_worth_a_row = port != 0
+            && match counted {
+                Counted::SynackRetransmit | Counted::SynQueue(_) => true,
+                // Segments that come too late for a client's connection.
+                Counted::Reset(_) if is_ephemeral => false,
+                Counted::Reset(_) => self.closed_ports.add(netns, port, count),
+            };
+        Some(if is_worth_a_row {
+            self.rows.row(key, false)
+        } else {
+            self.rows.other_row(Role::Server)
+        })
+    }
+}

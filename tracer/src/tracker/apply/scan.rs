@@ -1,0 +1,396 @@
+//! A scan over a namespace's sockets, applied to the books.
+//!
+//! A scan is not a moment: sockets come and go while it goes on. So its findings are given after
+//! all records older than its end, and every finding yields to a later record: a socket that was
+//! closed since it was met is not adopted, one that had a record since the scan began is not
+//! missed.
+
+use std::collections::HashMap;
+
+use synfin_common::{event::Flags, state::TcpState};
+
+use crate::{
+    tcp::{
+        role::{Role, RoleGuess},
+        state,
+    },
+    trace::{
+        counters::KernelCounters,
+        ids::NetnsId,
+        scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
+        time::Nanos,
+    },
+    tracker::{
+        EVIDENCE_LOST, Tracker,
+        connections::{Connection, Origin},
+        endpoints::Endpoints,
+        gauges::ScanGauges,
+        listeners::Listener,
+        row_key::{RowId, RowKey},
+        scan::{CONNECT_DELAY, MISSED_SCANS_LIMIT, ScannedConnection, SocketScan},
+        socket_key::SocketKey,
+        time_wait_rows::{ByEndpoints, EndpointPairKey, Entry, key},
+    },
+};
+
+/// A socket's new state is stored a moment after the record of it was made, so that a scan may
+/// still meet the old one. Only a difference that has lasted is a missed record.
+const STORE_DELAY: Nanos = 10_000_000;
+
+impl Tracker {
+    pub(in crate::tracker) fn scan_begins(&mut self, begin: &ScanBegin) {
+        self.scans = self.scans.wrapping_add(1);
+        self.now = self.now.max(begin.time);
+        self.namespaces.scan_begins(begin.netns, begin.time);
+        self.rows.pin();
+        self.scan = Some(Box::new(SocketScan {
+            netns: begin.netns,
+            begun: begin.time,
+            number: self.scans,
+            losses: self.losses(),
+            closed: HashMap::default(),
+            met: Vec::new(),
+            entered: ByEndpoints::default(),
+            turned: ByEndpoints::default(),
+            left: ByEndpoints::default(),
+            rows: HashMap::default(),
+            has_connections: false,
+            incomplete: false,
+        }));
+    }
+
+    pub(in crate::tracker) fn scan_is_unreadable(&mut self) {
+        if let Some(scan) = &mut self.scan {
+            scan.incomplete = true;
+        }
+    }
+
+    pub(in crate::tracker) fn scanned_socket(&mut self, socket: &ScannedSocket) {
+        let Some(mut scan) = self.scan.take() else {
+            return;
+        };
+        match socket.state {
+            TcpState::Listen => self.scanned_listener(&mut scan, socket),
+            TcpState::NewSynRecv => self.scanned_half_open(&mut scan, socket),
+            TcpState::Close | TcpState::TimeWait => {}
+            _ => self.scanned_connection(&mut scan, socket),
+        }
+        self.scan = Some(scan);
+    }
+
+    fn scanned_listener(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+        let (netns, local) = (scan.netns, socket.local);
+        let known = self.listeners.get_mut(socket.sock);
+        let mut new_drops = 0;
+        let mut is_new = false;
+        let defers_accept = socket.flags.contains(Flags::DEFER_ACCEPT);
+        match known.filter(|known| (known.netns, known.local) == (netns, local)) {
+            Some(listener) => {
+                listener.missed_scans = 0;
+                listener.last_seen = listener.last_seen.max(socket.time);
+                listener.last_scan = scan.number;
+                listener.defers_accept = defers_accept;
+                // Else the scan met the one that was at the same address before.
+                if listener.listening_since <= socket.time {
+                    new_drops = listener.drops_since(socket.drops);
+                }
+            }
+            None if scan.was_closed_since(socket) => return,
+            None => {
+                let mut listener = Listener {
+                    netns,
+                    local,
+                    owner: None,
+                    holders: Vec::new(),
+                    owners_checked_at: 0,
+                    cgroup: socket.cgroup,
+                    listening_since: socket.time,
+                    last_seen: socket.time,
+                    last_scan: scan.number,
+                    missed_scans: 0,
+                    defers_accept,
+                    // What it dropped before is not ours to count.
+                    drops: socket.drops,
+                };
+                if let Some(holders) = self.socket_owners.of(socket.sock, 0) {
+                    listener.is_held_by(holders);
+                }
+                self.listeners.insert(socket.sock, listener);
+                is_new = true;
+            }
+        }
+        if self.shows_listener(socket.sock) {
+            let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+            let figures = scan.rows.entry(row).or_default();
+            figures.listeners += 1;
+            figures.accept_queue += u64::from(socket.accept_queue.0);
+            figures.limit_queue(socket.accept_queue.1.into());
+            let row = self.rows.get_mut(row);
+            row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
+            row.interval.listener_drops += new_drops;
+            if is_new {
+                row.uptime.on_scan();
+            }
+        }
+    }
+
+    fn scanned_half_open(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+        let key = RowKey::of_port(scan.netns, Role::Server, socket.local.port());
+        if let Some(row) = self.rows.find(key)
+            && self.shows_half_open(scan.netns, socket)
+        {
+            scan.rows.entry(row).or_default().half_open += 1;
+        }
+    }
+
+    fn scanned_connection(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+        scan.has_connections = true;
+        if self.connections.get(socket.sock).is_none()
+            && (scan.was_closed_since(socket)
+                || !self.admits_scanned(scan.netns, scan.number, socket))
+        {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(socket.sock) {
+            let had_record_since = connection.last_transition > socket.time;
+            let is_same = is_same_connection(connection, scan.netns, socket);
+            if had_record_since || is_same {
+                connection.scan.on_scan(scan.number);
+            }
+            if is_same && is_stalled(socket) {
+                scan.rows.entry(connection.row).or_default().stalled += 1;
+            }
+            if had_record_since {
+                return;
+            }
+            if is_same {
+                return self.reconcile_scanned(scan.netns, socket);
+            }
+            // Another connection has the socket's address: an end and a birth were lost.
+            self.records.gaps += 1;
+            self.lose_sight(socket.sock, socket.time);
+        }
+        self.adopt_scanned(scan, socket);
+    }
+
+    /// Makes a tracked connection agree with what a scan shows of it.
+    fn reconcile_scanned(&mut self, netns: NetnsId, socket: &ScannedSocket) {
+        let Some(connection) = self.connections.get_mut(socket.sock) else { return };
+        connection.learn_endpoints(socket.into());
+        if connection.state == socket.state {
+            return;
+        }
+        if is_stored(connection, socket) {
+            // A record in the middle of the connection is missing.
+            self.records.gaps += 1;
+            connection.last_transition = socket.time;
+            connection.scan.state_since_is_lower_bound = true;
+            let row = self.rows.get_mut(connection.row);
+            connection.enter(socket.state, row, |_| EVIDENCE_LOST);
+        } else {
+            // The next scan shows whether a record is missing.
+            self.namespaces.note_transition(netns, socket.time);
+        }
+    }
+
+    /// Begins to track a connection whose birth was not seen.
+    fn adopt_scanned(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+        if scan.was_closed_since(socket) || scan.incomplete || socket.remote.port() == 0 {
+            return;
+        }
+        let origin = self.origin_of_adopted(scan.netns);
+        if origin == Origin::AfterLoss {
+            if self.connections.is_full() {
+                // If it took the place of another that lives, scans would exchange them for ever.
+                return;
+            }
+            // The record of its birth is missing.
+            self.records.gaps += 1;
+        }
+        let role = match socket.state {
+            TcpState::SynSent => RoleGuess::proven(Role::Client),
+            _ => self.role_of(scan.netns, socket.into(), socket.port_by_connect),
+        };
+        let key = SocketKey { netns: scan.netns, sock: socket.sock };
+        let mut connection =
+            self.adopted(key, role, origin, socket.state, socket.into(), socket.time);
+        connection.scan.last_scan = scan.number;
+        self.classify_previous(socket.sock);
+        if is_stalled(socket) {
+            scan.rows.entry(connection.row).or_default().stalled += 1;
+        }
+        self.add(socket.sock, connection);
+    }
+
+    pub(in crate::tracker) fn scanned_time_wait(&mut self, time_wait: &ScannedTimeWait) {
+        let Some(mut scan) = self.scan.take() else {
+            return;
+        };
+        let key = key(scan.netns, time_wait.into());
+        // What was met may have ended since: then it says nothing of one at the same ends.
+        if !scan.left.contains_key(&key)
+            && let Some((row, is_guess)) = self.row_of_time_wait(&scan, key, time_wait)
+        {
+            let expiry = scan.expiry(time_wait);
+            scan.entered.remove(&key);
+            let entry = Entry { key, row, is_guess, expiry };
+            let is_booked = self.time_waits.rows.meet(&entry, scan.number);
+            scan.met.push(ScannedConnection { entry, is_booked });
+        }
+        self.scan = Some(scan);
+    }
+
+    /// The row of a TIME_WAIT that a scan met, and whether that is a guess; `None` if a filter
+    /// excludes it.
+    fn row_of_time_wait(
+        &mut self,
+        scan: &SocketScan,
+        key: EndpointPairKey,
+        time_wait: &ScannedTimeWait,
+    ) -> Option<(RowId, bool)> {
+        let ends = Endpoints::from(time_wait);
+        if let Some(entry) = scan.entered.get(&key) {
+            return Some((entry.row, entry.is_guess));
+        }
+        let known = self.time_waits.rows.get(key).filter(|known| !known.is_guess);
+        if let Some(known) = known.filter(|known| self.is_row_of(known.row, scan.netns, ends)) {
+            return Some((known.row, false));
+        }
+        let role = self.role_of(scan.netns, ends, time_wait.port_by_connect);
+        if !self.shows_time_wait(scan.netns, role, time_wait) {
+            return None;
+        }
+        let row = self.row_key(scan.netns, role.role, ends, None);
+        Some((self.rows.row(row, true), role.assumed))
+    }
+
+    pub(in crate::tracker) fn scan_ends(&mut self, end: &ScanEnd) {
+        let Some(mut scan) = self.scan.take() else {
+            return;
+        };
+        self.rows.unpin();
+        self.now = self.now.max(end.ended);
+        if end.error.is_some() || scan.incomplete || end.netns != scan.netns {
+            self.namespaces.note_transition(scan.netns, end.ended);
+            return;
+        }
+        let will_pass = self.record_scan_gauges(&mut scan);
+        let known_losses = self.namespaces.losses_at_scan(scan.netns).unwrap_or(0);
+        // Records lost or missed since the last scan: a socket that is absent may be one of them.
+        let new_losses = self.losses().saturating_sub(known_losses);
+        let enough = if new_losses > 0 { 1 } else { MISSED_SCANS_LIMIT };
+        let missed_a_listener =
+            self.listeners.forget_absent(scan.netns, scan.number, scan.begun, enough);
+        let missed_a_connection = self.forget_absent(&scan, enough, new_losses);
+        self.undecided.forget_absent(scan.netns, scan.number, scan.begun);
+        self.time_waits.rows.forget_absent(scan.netns, scan.number);
+        let known_counters = self.namespaces.scanned(end, scan.losses, scan.has_connections);
+        if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
+            self.record_kernel_counters(scan.netns, &known, counters);
+        }
+        // The next scan shows what is gone and what was passed over, and what has passed by itself.
+        if missed_a_listener || missed_a_connection || will_pass {
+            self.namespaces.note_transition(scan.netns, end.ended);
+        }
+    }
+
+    /// What the kernel itself counted since the last scan.
+    fn record_kernel_counters(
+        &mut self,
+        netns: NetnsId,
+        known: &KernelCounters,
+        counters: &KernelCounters,
+    ) {
+        let new = counters.since(known);
+        for (sum, new) in self.interval.kernel_counts.iter_mut().zip(new) {
+            *sum = sum.saturating_add(new);
+        }
+        let overflows = new[KernelCounters::TIME_WAIT_OVERFLOW];
+        let settled =
+            self.time_waits.unconfirmed.settle(netns, (known.time, counters.time), overflows);
+        for (key, overflowed) in settled {
+            let row = self.rows.row(key, true);
+            let counters = &mut self.rows.get_mut(row).interval;
+            if overflowed {
+                counters.time_wait_overflowed += 1;
+            } else {
+                counters.time_wait_entered += 1;
+            }
+        }
+    }
+
+    /// Says whether some of them will pass without a record.
+    fn record_scan_gauges(&mut self, scan: &mut SocketScan) -> bool {
+        let expired = self.expired().min(scan.begun);
+        for (key, row) in self.rows.iter_mut() {
+            if key.netns == scan.netns || key.netns == 0 {
+                row.time_waits.clear(scan.netns);
+                row.scanned.remove(&scan.netns);
+            }
+        }
+        let mut rows = std::mem::take(&mut scan.rows);
+        for ScannedConnection { entry, is_booked } in scan.time_waits() {
+            match entry.expiry {
+                Some(expiry) => {
+                    self.rows.get_mut(entry.row).time_waits.add(scan.netns, expired, expiry.get());
+                }
+                None => rows.entry(entry.row).or_default().fin_wait2_orphans += 1,
+            }
+            if !is_booked {
+                self.time_waits.rows.enter(scan.netns, entry, scan.number);
+            }
+        }
+        for (&row, &figures) in &rows {
+            self.rows.get_mut(row).scanned.insert(scan.netns, figures);
+        }
+        rows.values().any(ScanGauges::will_pass)
+    }
+
+    /// Ends the lives of sockets that `enough` scans in a row should have met and did not. Says
+    /// whether this one missed any.
+    fn forget_absent(&mut self, scan: &SocketScan, enough: u8, new_losses: u64) -> bool {
+        let mut gone = Vec::new();
+        let mut missed = false;
+        for (sock, connection) in self.connections.iter_mut() {
+            let quiet = connection.netns == scan.netns
+                && connection.scan.last_scan != scan.number
+                && connection.last_transition < scan.begun;
+            let just_connecting = connection.state == TcpState::SynSent
+                && connection.last_transition.saturating_add(CONNECT_DELAY) > scan.begun;
+            missed |= quiet;
+            if quiet && !just_connecting {
+                connection.scan.missed_scans += 1;
+                if connection.scan.missed_scans >= enough {
+                    gone.push(sock);
+                }
+            }
+        }
+        // Each of their ends is missing. As many as were counted as lost or missed since the last
+        // scan are accounted for; the rest were not.
+        self.records.gaps += (gone.len() as u64).saturating_sub(new_losses);
+        for sock in gone {
+            self.lose_sight(sock, scan.begun);
+        }
+        missed
+    }
+}
+
+/// Past its handshake, and its retransmissions are not answered.
+fn is_stalled(socket: &ScannedSocket) -> bool {
+    socket.retransmits > 0 && !state::is_pending(socket.state)
+}
+
+/// Whether the scan met the state that the connection's last record told of: the kernel stores it
+/// a moment later.
+fn is_stored(connection: &Connection, socket: &ScannedSocket) -> bool {
+    connection.last_transition.saturating_add(STORE_DELAY) < socket.time
+}
+
+/// Whether the socket that a scan met is still this connection's.
+fn is_same_connection(connection: &Connection, netns: NetnsId, socket: &ScannedSocket) -> bool {
+    let goes_back =
+        connection.established && state::is_pending(socket.state) && is_stored(connection, socket);
+    // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
+    let turned_client = connection.role == Role::Server && socket.port_by_connect == Some(true);
+    connection.fits(netns, socket.into(), false) && !goes_back && !turned_client
+}

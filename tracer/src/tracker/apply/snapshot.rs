@@ -1,0 +1,131 @@
+//! Snapshots of the tracker.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rustc_hash::FxBuildHasher;
+
+use crate::{
+    tcp::role::Role,
+    trace::ids::NetnsId,
+    tracker::{
+        Tracker,
+        current_interval::CurrentInterval,
+        ephemeral::{Destination, DestinationKey, Ephemeral},
+        events::Events,
+        oldest::{LINGERING_STATES, Oldest, OldestPerState},
+        row_key::{RowId, RowKey},
+        snapshot::{KeyedStats, ScanCoverage, Snapshot, SnapshotKey, Tables},
+    },
+};
+
+impl Tracker {
+    /// Ends the interval and begins the next one.
+    pub fn take_snapshot(&mut self) -> Snapshot {
+        let (start, end) = (self.interval.start, self.now);
+        let events = self.events();
+        let expired = self.expired();
+        for (_, row) in self.rows.iter_mut() {
+            row.time_waits.expire(expired);
+        }
+        let destinations = self.destinations();
+        let mut oldest = self.oldest_per_row();
+        let mut pages = BTreeMap::new();
+        let (labels, rows) = self.rows.with_labels();
+        for (id, key, row) in rows {
+            row.learn_owners(key, &self.listeners);
+            if row.has_something_to_say(start) {
+                let owner = key.owner.and_then(|id| labels.get_index(id as usize)).cloned();
+                let owners = owner.clone().map_or_else(|| row.owners.clone(), |one| [one].into());
+                let mut books = row.stats();
+                books.oldest = oldest.remove(&id).unwrap_or_default();
+                books.ephemeral = destination(key)
+                    .and_then(|destination| destinations.get(&destination).copied());
+                // The rest has no namespace.
+                let netns = (key.netns != 0).then_some(key.netns);
+                let netns_name = netns.and_then(|id| self.names.namespace(id)).cloned();
+                let &RowKey { role, port, remote, .. } = key;
+                let key = SnapshotKey { role, netns, port, remote, owner };
+                pages.insert(key, KeyedStats { owners, netns_name, stats: books });
+            }
+            row.begin_interval();
+        }
+        let scans =
+            self.scan_coverage(pages.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
+        let snapshot = Snapshot {
+            start,
+            end,
+            scans,
+            rows_by_key: pages,
+            events: events.since(&self.interval.events_at_start),
+            kernel_counts: self.interval.kernel_counts,
+            tables: Tables {
+                connections: self.connections.len() as u64,
+                settling: self.pending_closes.len() as u64,
+                evicted: self.connections.evicted(),
+                folded: self.rows.overflowed(),
+            },
+        };
+        self.interval = CurrentInterval::begin(end, events);
+        snapshot
+    }
+
+    fn scan_coverage(&self, namespaces: BTreeSet<NetnsId>) -> ScanCoverage {
+        let scanned = namespaces.iter().filter_map(|&netns| self.namespaces.scanned_at(netns));
+        ScanCoverage { namespaces: namespaces.len() as u64, oldest: scanned.min() }
+    }
+
+    /// How far the ports are used up toward each destination of clients.
+    fn destinations(&self) -> BTreeMap<DestinationKey, Ephemeral> {
+        let (start, end) = (self.interval.start, self.now);
+        let mut sums: BTreeMap<DestinationKey, Destination> = BTreeMap::new();
+        for (_, key, row) in self.rows.iter() {
+            let Some(destination) = destination(key) else { continue };
+            let sum = sums.entry(destination).or_default();
+            sum.live += row.gauges.open + row.gauges.pending;
+            sum.live_at_start += row.opening_balance.open + row.opening_balance.pending;
+            sum.entered += row.interval.time_wait_entered;
+            sum.sources.extend(&row.sources);
+            for (second, count) in row.time_waits.left(end) {
+                *sum.time_waits.entry(second).or_default() += count;
+            }
+        }
+        let seconds = end.saturating_sub(start) as f64 / 1e9;
+        let known = sums.into_iter().filter_map(|(key, sum)| {
+            let (netns, remote, _) = key;
+            let settings = self.namespaces.ephemeral_ports(netns)?;
+            Some((key, sum.ephemeral(remote, &settings, seconds)))
+        });
+        known.collect()
+    }
+
+    /// What became of the kernel's records, since the start.
+    pub fn events(&self) -> Events {
+        self.records.events(self.undecided.filtered(), self.undecided.waiting())
+    }
+
+    /// The oldest of every row.
+    fn oldest_per_row(&self) -> HashMap<RowId, OldestPerState, FxBuildHasher> {
+        let mut rows = HashMap::<RowId, OldestPerState, _>::default();
+        for (_, connection) in self.connections.iter() {
+            let Some(index) = LINGERING_STATES.iter().position(|&state| state == connection.state)
+            else {
+                continue;
+            };
+            let kept = &mut rows.entry(connection.row).or_default()[index];
+            if kept.as_ref().is_none_or(|kept| connection.last_transition < kept.since) {
+                *kept = Some(Oldest {
+                    since: connection.last_transition,
+                    at_least: connection.scan.state_since_is_lower_bound,
+                    owner: connection.owner.clone(),
+                });
+            }
+        }
+        rows
+    }
+}
+
+/// Where the clients of a row connect to, if it tells that apart.
+fn destination(key: &RowKey) -> Option<DestinationKey> {
+    (key.role == Role::Client).then_some(())?;
+    Some((key.netns, key.remote?, key.port?))
+}

@@ -1,0 +1,306 @@
+//! How a change of a socket's state changes the tracker.
+
+use synfin_common::{event::Flags, state::TcpState};
+
+use crate::{
+    tcp::{
+        role::{Role, RoleGuess},
+        state::is_pending,
+        transition::TransitionKind,
+    },
+    trace::{
+        event::Transition,
+        ids::{NetnsId, SockId},
+        time::Nanos,
+    },
+    tracker::{
+        EVIDENCE_LOST, Tracker,
+        connections::{Connection, Origin, Slot},
+        endpoints::Endpoints,
+        gauges::least_limit,
+        handshake,
+        listeners::Listener,
+        owners::Owner,
+        row_key::RowKey,
+        socket_key::SocketKey,
+    },
+};
+
+impl Tracker {
+    pub(in crate::tracker) fn transition(&mut self, transition: &Transition) {
+        match TransitionKind::of(transition.old, transition.new) {
+            TransitionKind::Listens | TransitionKind::StopsListening => {
+                self.changes.transition(transition, None);
+                self.apply_listener(transition);
+            }
+            TransitionKind::Birth(role) => self.birth(transition, role),
+            TransitionKind::Onward => self.apply_transition(transition),
+            TransitionKind::End => self.end(transition),
+        }
+    }
+
+    /// A listener opens or closes; whether that is reported is up to the caller.
+    pub(super) fn apply_listener(&mut self, transition: &Transition) {
+        if TransitionKind::of(transition.old, transition.new) == TransitionKind::Listens {
+            return self.listener_opened(transition);
+        }
+        self.listener_closed(transition);
+        if let Some(scan) = &mut self.scan {
+            scan.closed(transition);
+        }
+    }
+
+    /// What a connection is booked under.
+    pub(super) fn row_key(
+        &mut self,
+        netns: NetnsId,
+        role: Role,
+        Endpoints { local, remote }: Endpoints,
+        owner: Option<&Owner>,
+    ) -> RowKey {
+        let key = RowKey::of_port(netns, role, role.service_port(local, remote));
+        match role {
+            Role::Server => key,
+            Role::Client => RowKey {
+                owner: owner.and_then(|owner| self.rows.label(&owner.label)),
+                remote: Some(remote.ip()),
+                ..key
+            },
+        }
+    }
+
+    fn listener_opened(&mut self, transition: &Transition) {
+        let (netns, local) = (transition.netns, transition.local);
+        let listener = Listener {
+            netns,
+            local,
+            owner: self.names.owner_at_birth(transition),
+            holders: Vec::new(),
+            owners_checked_at: 0,
+            cgroup: transition.opening.as_ref().map_or(0, |opening| opening.cgroup),
+            listening_since: transition.time,
+            last_seen: transition.time,
+            last_scan: 0,
+            missed_scans: 0,
+            defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
+            // A socket may have listened before.
+            drops: transition.opening.as_ref().map_or(0, |opening| opening.accept_queue.0),
+        };
+        self.listeners.insert(transition.sock, listener);
+        let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+        if self.shows_listener(transition.sock) {
+            self.rows.get_mut(row).uptime.on_listen(transition.time);
+        }
+    }
+
+    /// A listener is gone; its row remembers whose it was.
+    fn listener_closed(&mut self, transition: &Transition) {
+        let is_shown = self.shows_listener(transition.sock);
+        let Some(mut listener) = self.listeners.remove(transition.sock) else {
+            return;
+        };
+        let (netns, port) = (listener.netns, listener.local.port());
+        let Some(row) = self.rows.find(RowKey::of_port(netns, Role::Server, port)) else {
+            return;
+        };
+        let row = self.rows.get_mut(row);
+        if let Some(closing) = transition.closing.filter(|_| is_shown) {
+            row.interval.listener_drops += listener.drops_since(closing.unread);
+        }
+        if !self.listeners.is_served(netns, port) {
+            if is_shown {
+                row.uptime.on_close(transition.time);
+            }
+            row.set_owners(listener.labels());
+        }
+    }
+
+    fn birth(&mut self, transition: &Transition, role: Role) {
+        if self.connections.get(transition.sock).is_some() {
+            // The socket's address is used anew, so we missed how its last connection ended.
+            self.records.gaps += 1;
+            self.lose_sight(transition.sock, transition.time);
+        }
+        let opening = transition.opening.as_ref();
+        let owner = match role {
+            Role::Client => self.names.owner_at_birth(transition),
+            Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
+        };
+        let ends = Endpoints::from(transition);
+        let key = self.row_key(transition.netns, role, ends, owner.as_deref());
+        let row = self.rows.row(key, role == Role::Server);
+        let (netns, time) = (transition.netns, transition.time);
+        let deferred_accept = transition.flags.contains(Flags::DEFER_ACCEPT)
+            || role == Role::Server && self.listeners.defer_accept(netns, transition.local);
+        let connection =
+            Connection::new(netns, role, Origin::Observed, transition.old, ends, time, row);
+        let mut connection = Connection { owner, ..connection };
+        connection.evidence.deferred_accept = deferred_accept;
+        self.changes.transition(transition, Some(&connection));
+        connection.state = transition.new;
+        if let (Role::Server, Some(opening)) = (role, opening) {
+            let row = self.rows.get_mut(row);
+            row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
+            row.accept_limit = least_limit(row.accept_limit, opening.accept_queue.1.into());
+            row.interval.accept_depth.add(opening.accept_queue.0.into());
+        }
+        self.add(transition.sock, connection);
+    }
+
+    /// Puts a connection into the table and on the books.
+    pub(super) fn add(&mut self, sock: SockId, connection: Connection) {
+        let row = self.rows.get_mut(connection.row);
+        if connection.established {
+            row.interval.adopted += 1;
+            row.gauges.open += 1;
+            row.connects_from(connection.role, connection.local().ip());
+        } else {
+            row.interval.attempts += 1;
+            row.gauges.pending += 1;
+        }
+        row.gauges.enter(connection.state);
+        if let Some(owner) = &connection.owner {
+            row.add_owner(&owner.label);
+        }
+        if let Some(evicted) = self.connections.insert(sock, connection) {
+            let time = self.now;
+            self.close_unobserved(&evicted, time);
+        }
+    }
+
+    /// Which side a socket is that was not seen at its birth, and whether that is a guess.
+    pub(super) fn role_of(
+        &self,
+        netns: NetnsId,
+        Endpoints { local, remote }: Endpoints,
+        port_by_connect: Option<bool>,
+    ) -> RoleGuess {
+        let has_row = |role, port| self.rows.knows(netns, role, port);
+        match port_by_connect {
+            Some(true) => RoleGuess::proven(Role::Client),
+            _ if self.listeners.is_served(netns, local.port()) => RoleGuess::proven(Role::Server),
+            None => RoleGuess::assumed(Role::Client),
+            // Its port was bound: of a listener that has closed, or by a client that chose it.
+            Some(false) if has_row(Role::Server, local.port()) => RoleGuess::assumed(Role::Server),
+            Some(false) if has_row(Role::Client, remote.port()) => RoleGuess::assumed(Role::Client),
+            Some(false) => RoleGuess::assumed(Role::Server),
+        }
+    }
+
+    /// Takes up a connection in the middle of its connection, at the old state of its first record.
+    fn adopt_from(&mut self, transition: &Transition) -> Option<Slot> {
+        let origin = self.origin_of_adopted(transition.netns);
+        if origin == Origin::AfterLoss {
+            self.records.gaps += 1;
+        }
+        let role = match transition.old {
+            TcpState::SynSent => RoleGuess::proven(Role::Client),
+            _ => self.role_of(transition.netns, transition.into(), None),
+        };
+        let mut connection = self.adopted(
+            SocketKey { netns: transition.netns, sock: transition.sock },
+            role,
+            origin,
+            transition.old,
+            transition.into(),
+            transition.time,
+        );
+        connection.evidence.time_wait_kind =
+            self.time_waits.early.take(transition.sock, transition.time);
+        self.add(transition.sock, connection);
+        self.connections.place(transition.sock)
+    }
+
+    /// Before its first scan, a namespace holds connections older than the trace.
+    pub(super) fn origin_of_adopted(&self, netns: NetnsId) -> Origin {
+        match self.namespaces.losses_at_scan(netns) {
+            Some(_) => Origin::AfterLoss,
+            None => Origin::Preexisting,
+        }
+    }
+
+    pub(super) fn adopted(
+        &mut self,
+        SocketKey { netns, sock }: SocketKey,
+        RoleGuess { role, assumed }: RoleGuess,
+        origin: Origin,
+        state: TcpState,
+        ends: Endpoints,
+        time: Nanos,
+    ) -> Connection {
+        let established = !is_pending(state);
+        // It was there before the last look at open files, or is not known to it.
+        let holder = self.socket_owners.owner(sock, 0);
+        let owner = match role {
+            Role::Server => holder.or_else(|| self.listeners.owner(netns, ends.local).cloned()),
+            Role::Client => holder,
+        };
+        let key = self.row_key(netns, role, ends, owner.as_deref());
+        let row = self.rows.row(key, established);
+        let mut connection = Connection::new(netns, role, origin, state, ends, time, row);
+        connection.scan.state_since_is_lower_bound = true;
+        Connection { role_assumed: assumed, owner, established, ..connection }
+    }
+
+    fn apply_transition(&mut self, transition: &Transition) {
+        let Some(place) = self.reconcile_state(transition) else {
+            return;
+        };
+        let connection = self.connections.at(place);
+        connection.learn_owner(transition, &self.listeners);
+        self.changes.transition(transition, Some(connection));
+        connection.last_transition = transition.time;
+        connection.scan.state_since_is_lower_bound = false;
+        connection.scan.missed_scans = 0;
+        let gets_through =
+            connection.enter(transition.new, self.rows.get_mut(connection.row), |connection| {
+                let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
+                match transition.new {
+                    TcpState::Established => handshake::measure(
+                        connection.role,
+                        transition,
+                        sent,
+                        connection.evidence.deferred_accept,
+                    ),
+                    // A Fast Open child that is closed before its handshake is through has no time.
+                    _ => EVIDENCE_LOST,
+                }
+            });
+        if gets_through {
+            connection.established_at = Some(transition.time);
+            self.changes.established(connection);
+            let (netns, role, port) =
+                (connection.netns, connection.role, connection.service_port());
+            let ends = connection.endpoints();
+            self.rows.get_mut(connection.row).connects_from(role, ends.local.ip());
+            // A connection at the same ends takes the place of its TIME_WAIT.
+            self.leave_time_wait(netns, ends, false);
+            // From now on the port has a row of its own, if it had none.
+            self.rows.row(RowKey::of_port(netns, role, port), true);
+        }
+    }
+
+    /// Makes the connection of a transition's socket agree with the transition's old state and its
+    /// addresses, which a birth may not know yet. Returns where that connection is.
+    pub(super) fn reconcile_state(&mut self, transition: &Transition) -> Option<Slot> {
+        let Some(place) = self.connections.place(transition.sock) else {
+            return self.adopt_from(transition);
+        };
+        let connection = self.connections.at(place);
+        let goes_back = connection.established && is_pending(transition.old);
+        let ends = Endpoints::from(transition);
+        let is_young = transition.old == TcpState::SynRecv;
+        if goes_back || !connection.fits(transition.netns, ends, is_young) {
+            // The socket's address is used anew: an end was lost, and a birth.
+            self.records.gaps += 1;
+            self.lose_sight(transition.sock, transition.time);
+            return self.adopt_from(transition);
+        }
+        connection.learn_endpoints(ends);
+        if connection.state != transition.old {
+            self.records.gaps += 1;
+            connection.enter(transition.old, self.rows.get_mut(connection.row), |_| EVIDENCE_LOST);
+        }
+        Some(place)
+    }
+}

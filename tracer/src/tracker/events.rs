@@ -1,0 +1,62 @@
+//! What became of the kernel's records.
+
+/// What became of the kernel's records: `seen == delivered + lost + filtered + in_flight`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Records that a hook wanted to write.
+    pub seen: u64,
+    /// Records that reached the tracker.
+    pub delivered: u64,
+    /// Records for which the ring buffer had no room.
+    pub lost: u64,
+    /// Of these, births and ends: with them, figures are lower bounds.
+    pub lost_edges: u64,
+    /// Records left out on purpose.
+    pub filtered: u64,
+    /// Runs of a hook that the kernel skipped, so that there was no record.
+    pub missed: u64,
+    /// Places where a record must be missing.
+    pub gaps: u64,
+    /// Records that were not understood; they are among the delivered.
+    pub unreadable: u64,
+}
+
+impl Events {
+    /// Records between the hooks and the books: on their way, or kept back until it is known
+    /// whether a filter excludes them. Negative never; nonzero at the end of a trace never.
+    pub fn in_flight(&self) -> i64 {
+        let known = self.delivered.saturating_add(self.lost).saturating_add(self.filtered);
+        let in_flight = i128::from(self.seen) - i128::from(known);
+        i64::try_from(in_flight).unwrap_or(i64::MAX)
+    }
+
+    /// Whether counts of births and ends are lower bounds.
+    pub fn are_lower_bounds(&self) -> bool {
+        [self.lost_edges, self.missed, self.gaps, self.unreadable].iter().any(|&count| count > 0)
+    }
+
+    /// Adds those of a later interval.
+    pub(crate) fn add(&mut self, later: &Self) {
+        self.seen += later.seen;
+        self.delivered += later.delivered;
+        self.lost += later.lost;
+        self.lost_edges += later.lost_edges;
+        self.filtered += later.filtered;
+        self.missed += later.missed;
+        self.gaps += later.gaps;
+        self.unreadable += later.unreadable;
+    }
+
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        Self {
+            seen: self.seen - earlier.seen,
+            delivered: self.delivered - earlier.delivered,
+            lost: self.lost - earlier.lost,
+            lost_edges: self.lost_edges - earlier.lost_edges,
+            filtered: self.filtered - earlier.filtered,
+            missed: self.missed - earlier.missed,
+            gaps: self.gaps - earlier.gaps,
+            unreadable: self.unreadable - earlier.unreadable,
+        }
+    }
+}

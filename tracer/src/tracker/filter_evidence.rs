@@ -1,0 +1,46 @@
+//! What the filters are asked of a socket.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::{
+    tcp::role::Role,
+    trace::{
+        filter::{Facts, KnownCgroup},
+        ids::NetnsId,
+    },
+};
+
+/// [`Facts`] of a socket that is not in the books.
+pub(super) struct FilterEvidence {
+    pub(super) netns: NetnsId,
+    pub(super) role: Role,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) pids: Vec<u32>,
+    pub(super) all_pids: bool,
+    pub(super) cgroup: Cgroup,
+}
+
+pub(super) enum Cgroup {
+    Unknown,
+    Path(Arc<str>),
+    OfRecord,
+}
+
+impl FilterEvidence {
+    pub(super) fn facts(&self) -> Facts<'_> {
+        Facts {
+            netns: self.netns,
+            role: self.role,
+            local: self.local,
+            remote: self.remote,
+            pids: &self.pids,
+            all_pids: self.all_pids,
+            cgroup: match &self.cgroup {
+                Cgroup::Unknown => KnownCgroup::Unknown,
+                Cgroup::Path(path) => KnownCgroup::Path(path),
+                Cgroup::OfRecord => KnownCgroup::OfRecord,
+            },
+        }
+    }
+}

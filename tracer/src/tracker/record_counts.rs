@@ -1,0 +1,57 @@
+//! How many records there were, and what became of them.
+
+use synfin_common::event::Kind;
+
+use super::events::Events;
+use crate::trace::counters::Counters;
+
+/// Counts of records since the start.
+#[derive(Debug, Default)]
+pub(super) struct RecordCounts {
+    /// What the kernel side counted, as of the last tick.
+    kernel: Counters,
+    /// Records that reached the tracker, whatever became of them.
+    pub(super) received: u64,
+    /// Of these, records that could not be decoded.
+    pub(super) unreadable: u64,
+    /// Places where a record must be missing.
+    pub(super) gaps: u64,
+}
+
+impl RecordCounts {
+    /// Takes over the kernel side's counters. They only grow, whatever a damaged recording says.
+    pub(super) fn on_tick(&mut self, counters: &Counters) {
+        let known = &mut self.kernel;
+        let Counters { seen, lost, filtered, missed } = counters;
+        known.missed = known.missed.max(*missed);
+        for (known, new) in
+            [(&mut known.seen, seen), (&mut known.lost, lost), (&mut known.filtered, filtered)]
+        {
+            known.iter_mut().zip(new).for_each(|(known, new)| *known = (*known).max(*new));
+        }
+    }
+
+    /// Whether every record that the last tick counted has arrived or is known to be lost.
+    pub(super) fn is_caught_up(&self) -> bool {
+        let [seen, lost, filtered] = self.kernel.totals();
+        seen <= self.received.saturating_add(lost).saturating_add(filtered)
+    }
+
+    /// Of the received records, `filtered` were left out, and `waiting` may still be.
+    pub(super) fn events(&self, filtered: u64, waiting: u64) -> Events {
+        let by_kind = self.kernel.lost;
+        let edges = [Kind::Opening, Kind::Closing].map(|kind| by_kind[kind as usize]);
+        let [seen, lost, left_out] = self.kernel.totals();
+        Events {
+            // A tick's counters are older than the records that came after it.
+            seen: seen.max(self.received.saturating_add(lost).saturating_add(left_out)),
+            delivered: self.received.saturating_sub(filtered + waiting),
+            lost,
+            lost_edges: edges.into_iter().fold(0, u64::saturating_add),
+            filtered: left_out.saturating_add(filtered),
+            missed: self.kernel.missed,
+            gaps: self.gaps,
+            unreadable: self.unreadable,
+        }
+    }
+}

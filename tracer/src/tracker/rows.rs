@@ -1,0 +1,222 @@
+//! The bounded table of rows.
+
+use std::collections::HashMap;
+
+use indexmap::IndexSet;
+use rustc_hash::FxBuildHasher;
+
+use super::{
+    owners::Label,
+    row::Row,
+    row_key::{LabelId, RowId, RowKey},
+};
+use crate::{tcp::role::Role, trace::ids::NetnsId};
+
+/// All rows. A port gets one when something on it listens or gets established; before that, only
+/// while the first half of the table lasts, so that a scan cannot crowd out the services. Nor can
+/// the destinations and owners of clients, which are told apart only within their own share.
+///
+/// When the table is full, rows in which nothing lives any more are put together, telling less and
+/// less apart: first destinations, then owners, then namespaces, which may be gone, then ports.
+pub(crate) struct Rows {
+    ids: HashMap<RowKey, RowId, FxBuildHasher>,
+    rows: Vec<Option<(RowKey, Row)>>,
+    free: Vec<RowId>,
+    /// How many rows each port has.
+    by_port: HashMap<(NetnsId, Role, u16), u32, FxBuildHasher>,
+    labels: IndexSet<Label, FxBuildHasher>,
+    limit: usize,
+    /// A scan holds ids of rows in which nothing lives yet: none is removed.
+    is_pinned: bool,
+    folded: u64,
+    /// Bookings that found the table full since rows were last put together.
+    refused: u64,
+}
+
+/// More owners than this are not told apart.
+const LABELS_LIMIT: usize = 4096;
+
+/// Rows are put together at most once in so many bookings that find no room: each time all rows
+/// are looked at.
+const RETIRE_EVERY: u64 = 1024;
+
+impl Rows {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            ids: HashMap::default(),
+            rows: Vec::new(),
+            free: Vec::new(),
+            by_port: HashMap::default(),
+            labels: IndexSet::default(),
+            limit,
+            is_pinned: false,
+            folded: 0,
+            refused: 0,
+        }
+    }
+
+    /// The label's number; `None` if there are too many.
+    pub(crate) fn label(&mut self, label: &Label) -> Option<LabelId> {
+        let index = match self.labels.get_index_of(label) {
+            Some(index) => index,
+            None if self.labels.len() < LABELS_LIMIT => self.labels.insert_full(label.clone()).0,
+            None => return None,
+        };
+        LabelId::try_from(index).ok()
+    }
+
+    /// The finest row for `key` that there is or that there is room for, at worst the one of the
+    /// rest. `proven`: see [`Rows`].
+    pub(crate) fn row(&mut self, key: RowKey, proven: bool) -> RowId {
+        if let Some(&id) = self.ids.get(&key) {
+            return id;
+        }
+        if !self.has_room(key, proven) && !self.is_pinned {
+            if self.refused.is_multiple_of(RETIRE_EVERY) {
+                self.retire();
+            }
+            self.refused += 1;
+        }
+        for key in key.coarser() {
+            if let Some(&id) = self.ids.get(&key) {
+                return id;
+            }
+            if self.has_room(key, proven) {
+                return self.add(key);
+            }
+        }
+        self.folded += 1;
+        self.other_row(key.role)
+    }
+
+    /// Keeps all rows, even those in which nothing lives, until [`Rows::unpin`].
+    pub(crate) fn pin(&mut self) {
+        self.is_pinned = true;
+    }
+
+    /// Rows in which nothing lives may be removed again.
+    pub(crate) fn unpin(&mut self) {
+        self.is_pinned = false;
+    }
+
+    /// The row of `key`, if it has one.
+    pub(crate) fn find(&self, key: RowKey) -> Option<RowId> {
+        self.ids.get(&key).copied()
+    }
+
+    /// What the row is about, if it is still there.
+    pub(crate) fn key(&self, id: RowId) -> Option<RowKey> {
+        self.rows.get(id as usize)?.as_ref().map(|(key, _)| *key)
+    }
+
+    /// Whether the port has a row.
+    pub(crate) fn knows(&self, netns: NetnsId, role: Role, port: u16) -> bool {
+        self.by_port.contains_key(&(netns, role, port))
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RowId) -> &mut Row {
+        match &mut self.rows[id as usize] {
+            Some((_, row)) => row,
+            None => unreachable!("a row with lives in it is never given up"),
+        }
+    }
+
+    /// All rows with their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, &RowKey, &Row)> {
+        let rows = self.rows.iter().enumerate();
+        rows.filter_map(|(id, row)| row.as_ref().map(|(key, row)| (id as RowId, key, row)))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&RowKey, &mut Row)> {
+        self.rows.iter_mut().flatten().map(|(key, row)| (&*key, row))
+    }
+
+    /// All rows, and the labels that their keys speak of.
+    pub(crate) fn with_labels(
+        &mut self,
+    ) -> (&IndexSet<Label, FxBuildHasher>, impl Iterator<Item = (RowId, &RowKey, &mut Row)>) {
+        let rows = self.rows.iter_mut().enumerate();
+        let rows = rows.filter_map(|(id, row)| Some((id as RowId, row.as_mut()?)));
+        (&self.labels, rows.map(|(id, (key, row))| (id, &*key, row)))
+    }
+
+    /// How often something was booked on the rest for want of room.
+    pub(crate) fn overflowed(&self) -> u64 {
+        self.folded
+    }
+
+    fn has_room(&self, key: RowKey, proven: bool) -> bool {
+        let share = match key {
+            RowKey { remote: Some(_), .. } => self.limit / 2,
+            RowKey { owner: Some(_), .. } => self.limit / 4 * 3,
+            _ => self.limit,
+        };
+        self.ids.len() < if proven { share } else { share / 2 }
+    }
+
+    /// The row that a role's ports share which have none of their own; beyond the limit.
+    pub(crate) fn other_row(&mut self, role: Role) -> RowId {
+        let key = RowKey { netns: 0, role, port: None, owner: None, remote: None };
+        self.find(key).unwrap_or_else(|| self.add(key))
+    }
+
+    fn add(&mut self, key: RowKey) -> RowId {
+        let row = Some((key, Row::default()));
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.rows[id as usize] = row;
+                id
+            }
+            None => {
+                self.rows.push(row);
+                self.rows.len() as RowId - 1
+            }
+        };
+        self.ids.insert(key, id);
+        if let Some(port) = key.port {
+            *self.by_port.entry((key.netns, key.role, port)).or_default() += 1;
+        }
+        id
+    }
+
+    fn remove(&mut self, id: RowId) -> Option<(RowKey, Row)> {
+        let (key, row) = self.rows[id as usize].take()?;
+        self.ids.remove(&key);
+        self.free.push(id);
+        if let Some(port) = key.port
+            && let Some(rows) = self.by_port.get_mut(&(key.netns, key.role, port))
+        {
+            *rows -= 1;
+            if *rows == 0 {
+                self.by_port.remove(&(key.netns, key.role, port));
+            }
+        }
+        Some((key, row))
+    }
+
+    /// Makes room, see [`Rows`].
+    fn retire(&mut self) {
+        let folds: [fn(RowKey) -> RowKey; 4] = [
+            |key| RowKey { remote: None, ..key },
+            |key| RowKey { remote: None, owner: None, ..key },
+            |key| RowKey { remote: None, owner: None, netns: 0, ..key },
+            |key| RowKey { remote: None, owner: None, netns: 0, port: None, ..key },
+        ];
+        for fold in folds {
+            for id in 0..self.rows.len() as RowId {
+                let Some((key, row)) = &self.rows[id as usize] else { continue };
+                let target = fold(*key);
+                if target == *key || !row.is_idle() {
+                    continue;
+                }
+                if let Some((_, row)) = self.remove(id) {
+                    let target = self.find(target).unwrap_or_else(|| self.add(target));
+                    self.get_mut(target).absorb(row);
+                }
+            }
+            if self.ids.len() < self.limit / 2 {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Which socket of which namespace.
+
+use crate::trace::ids::{NetnsId, SockId};
+
+/// A socket and the network namespace that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SocketKey {
+    pub(super) netns: NetnsId,
+    pub(super) sock: SockId,
+}
