@@ -52,7 +52,6 @@ pub struct Closed {
 
 /// Something that happened to a socket.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "they live in a buffer whose capacity is reused")]
 pub enum Change {
     /// A socket changed its state.
     Transition {
