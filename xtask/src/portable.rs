@@ -21,7 +21,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
             Err(error) => say(format!("SKIPPED: synfin was NOT checked for {target}.\n{error:#}")),
         }
     }
-    clippy().args(["--all-targets", "--", "-D", "warnings"]).run()?;
+    clippy().args(["--", "-D", "warnings"]).run()?;
     workspace.cargo().arg("test").args(BUILD).arg("--lib").run()?;
     Ok(())
 }
