@@ -15,9 +15,8 @@ use std::{
 use directory::Directory;
 pub(crate) use directory::files_in;
 use names::NameCache;
-pub(crate) use retention::LEAST_SIZE;
-pub use retention::Limits;
 use retention::Rotation;
+pub use retention::{LEAST_SIZE, Limits};
 
 use crate::{
     message::failure::Failure,
