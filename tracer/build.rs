@@ -7,6 +7,10 @@ const DIR: &str = "SYNFIN_EBPF_DIR";
 
 fn main() {
     println!("cargo::rerun-if-env-changed={DIR}");
+    if env::var_os("CARGO_FEATURE_LIVE").is_none() {
+        // Only what traces this host includes the objects.
+        return;
+    }
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     // `include_bytes!` resolves against the source file, so the path has to be absolute.
     let dir = package.join(env::var_os(DIR).unwrap_or_else(|| "ebpf".into()));

@@ -14,6 +14,7 @@ pub mod app;
 pub mod cli;
 pub(crate) mod command;
 pub mod host;
+#[cfg(feature = "live")]
 pub mod kernel;
 pub mod message;
 pub mod metrics;

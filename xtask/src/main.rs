@@ -12,6 +12,7 @@ mod lint;
 mod manifest;
 mod packages;
 mod pins;
+mod portable;
 mod python;
 mod root;
 mod run;

@@ -96,7 +96,7 @@ fn measure(synfin: &Synfin, kept: &Path, page: &Path, parts: &[Part]) -> Result<
             Part::Replay => results.replay = Some(replay::measure(synfin)?),
             Part::Open => results.open = Some(memory::open(synfin)?),
             Part::Soak => results.soak = Some(memory::soak(synfin)?),
-            Part::Survey => results.survey = Some(survey::measure(synfin)?),
+            Part::Survey => results.survey = Some(scan::measure(synfin)?),
             Part::Start => results.start = Some(start::measure(synfin)?),
         }
         results.keep(kept)?;

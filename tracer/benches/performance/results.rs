@@ -16,8 +16,8 @@ use crate::{
     memory::{Open, Soak},
     rate::Rate,
     replay::Replay,
+    scan::Survey,
     start::Start,
-    survey::Survey,
     tracer::Synfin,
 };
 

@@ -1,21 +1,25 @@
 //! Wires the stages together: source → recording → decode → tracker → output. The only file that
 //! names them all.
 
+#[cfg(feature = "live")]
+mod live;
+#[cfg(not(feature = "live"))]
+#[path = "recordings_only.rs"]
+mod live;
+mod stop;
+
 use std::{
     io::{self, BufWriter, IsTerminal},
-    net::SocketAddr,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
-use hyper::Uri;
+use anyhow::Result;
 use ratatui::buffer::Buffer;
-use tokio::{
-    process::Child,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use stop::Stop;
+use tokio::sync::Notify;
 
 use crate::{
     analysis::{
@@ -23,38 +27,31 @@ use crate::{
         conditions::ConditionSet,
         explain::look_up,
     },
-    cli::{
-        Cli, Command, DoctorArgs, FilterArgs, Grouping, LiveArgs, OutputArgs, RowsArgs, RunArgs,
-        SourceArgs,
-    },
+    cli::{Cli, Command, FilterArgs, Grouping, OutputArgs, RowsArgs, RunArgs, SourceArgs},
     command::{
-        Connections, Diagnose, Doctor, OneReport, Output, Record, Report, Select, Serve, Trace,
-        Which, anonymize, anonymizer, completions, explain, man, reports_in, write_comparison,
+        Connections, Diagnose, OneReport, Output, Report, Select, Trace, Which, anonymize,
+        completions, explain, man, reports_in, write_comparison,
     },
     host::services::Services,
-    kernel::ring_size::{self, bytes},
     message::{
         exit::Exit,
         failure::{Failure, describe},
         stderr::{warn, warn_lines},
-    },
-    metrics::{
-        Metrics,
-        serve::{Collector, Exporter},
     },
     output::{
         Format, Lines, Style, connection,
         report::{ReportSink, Rows},
         transition,
     },
-    record::destination::RecordingSink,
+    record::{destination::RecordingSink, errors},
     screen::{self, Headless, Screen},
-    source::{Live, Options, Source},
+    source::{Replay, Source},
     tcp::coverage::Coverage,
     trace::{
         anonymize::Anonymizer,
         decode::decode,
         recording::{Frame, RecordingError},
+        ring_size::{self, bytes},
         time::{Nanos, nanos},
     },
     tracker::{Events, Limits, Tracker},
@@ -117,7 +114,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                     names: !args.numeric,
                 };
                 let mut screen = Screen::open(options).map_err(cannot_write)?;
-                Run { silent: true, stays: true, ..run }.go(&mut screen).await
+                Run { silent: true, viewer: Some(screen.closed()), ..run }.go(&mut screen).await
             } else {
                 let sink = ReportSink::new(stdout(), style, rows(args.rows));
                 let mut output = Report::new(sink, Some(TOP_INTERVAL), None);
@@ -150,28 +147,10 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 .go(&mut Connections::new(lines, which, select))
                 .await
         }
-        Command::Record(args) => {
-            let source = SourceArgs {
-                from: None,
-                record: Some(args.file.clone()),
-                flight: args.flight(),
-                live: args.live,
-                filter: args.filter,
-            };
-            let anonymizer =
-                args.anonymize.then(|| anonymizer(args.key_file.as_deref())).transpose()?;
-            let run = Run::new(source, RunArgs { command: args.command }, verbose)?;
-            Run { anonymizer, ..run }.go(&mut Record::new(args.file)).await
-        }
-        Command::Serve(args) => {
-            let collector = args.otlp.map(|url| collector(url, args.otlp_interval)).transpose()?;
-            let exporter = export(args.listen, collector)?;
-            let (live, filter) = (args.live, args.filter);
-            let source = SourceArgs { live, filter, ..SourceArgs::default() };
-            let run = Run::new(source, RunArgs::default(), verbose)?;
-            warn(&format!("metrics are at http://{}/metrics", exporter.address));
-            run.go(&mut Serve::new(Metrics::new(args.max_series), exporter)).await
-        }
+        #[cfg(feature = "live")]
+        Command::Record(args) => live::record(args, verbose).await,
+        #[cfg(feature = "live")]
+        Command::Serve(args) => live::serve(args, verbose).await,
         Command::Anonymize(args) => anonymize(&args),
         Command::Diagnose(args) => {
             let mut source = args.source;
@@ -189,7 +168,8 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             let found = compare(&before, &after);
             write_comparison(args.output, &found, &mut stdout()).map_err(cannot_write)
         }
-        Command::Doctor(args) => return doctor(args, verbose).await,
+        #[cfg(feature = "live")]
+        Command::Doctor(args) => return live::doctor(args, verbose).await,
         Command::Explain(args) => {
             let found = args.words.iter().map(|word| look_up(word));
             let entries = found.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?.concat();
@@ -217,21 +197,6 @@ pub async fn draw_recording(
     Ok(headless.drawn(width, height))
 }
 
-/// Where metrics are fetched from, and pushed to, before anything is attached.
-fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter> {
-    Ok(Exporter::start(address, collector).map_err(|error| {
-        let remedy = "another address or port can be given with --listen";
-        Failure::cannot_run(format!("cannot listen on {address}"), describe(&error), remedy)
-    })?)
-}
-
-fn collector(url: Uri, every: Duration) -> Result<Collector> {
-    Ok(Collector::new(url, every).map_err(|error| {
-        let remedy = "write it as OpenTelemetry does: name=value,name=value, with %2C for a comma";
-        Failure::usage("cannot push metrics", error.to_string(), remedy)
-    })?)
-}
-
 /// What is compared: reports, or a recording that one is made of.
 async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
     let unusable = |why: String| {
@@ -247,22 +212,6 @@ async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
             Ok(report.into_side().map_err(|error| unusable(error.to_string()))?)
         }
     }
-}
-
-/// Asks for everything that can be known without traffic, then makes some.
-async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
-    let mut findings = Doctor::examine(args.duration, args.types.btf.clone()).await;
-    while findings.wants_self_test() {
-        let live = LiveArgs { types: args.types.clone(), ..LiveArgs::default() };
-        let source = SourceArgs { live, ..SourceArgs::default() };
-        let run = Run { silent: true, ..Run::new(source, RunArgs::default(), verbose)? };
-        run.go(&mut findings.self_test()).await?;
-    }
-    findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
-    if let Some(failure) = findings.refusal() {
-        warn_lines(&failure.lines(verbose > 0));
-    }
-    Ok(if findings.are_good() { Exit::Done } else { Exit::CannotRun })
 }
 
 fn style(args: OutputArgs) -> Style {
@@ -287,7 +236,7 @@ fn rows(args: RowsArgs) -> Rows {
 
 /// A run over a source, from its first frame to its last.
 struct Run {
-    source: Source,
+    source: Box<dyn Source>,
     /// The recording that is read.
     from: Option<PathBuf>,
     recorder: Option<RecordingSink>,
@@ -301,36 +250,22 @@ struct Run {
     once: bool,
     /// The output shows by itself that something goes on.
     silent: bool,
-    /// The output is looked at for as long as whoever looks wants to, even if a recording is over.
-    stays: bool,
+    /// The user of a screen, which stays when a recording is over: notified when they quit.
+    viewer: Option<Arc<Notify>>,
     command: Vec<std::ffi::OsString>,
 }
 
 impl Run {
     fn new(args: SourceArgs, run: RunArgs, verbose: u8) -> Result<Self> {
-        let LiveArgs {
-            duration,
-            ring_size,
-            max_connections,
-            types,
-            survey_always,
-            tracepoints_only,
-            by_event,
-        } = args.live;
+        let duration = args.live.duration;
+        let connections = args.live.max_connections as usize;
         let mut filter = args.filter;
-        let source = match &args.from {
+        let source: Box<dyn Source> = match &args.from {
             Some(path) => {
-                Source::replay(path).map_err(|error| Failure::unreadable(path, &error, false))?
+                let replay = Replay::open(path);
+                Box::new(replay.map_err(|error| errors::unreadable(path, &error, false))?)
             }
-            None => Source::Live(Box::new(Live::attach(Options {
-                ring_bytes: ring_size,
-                survey_always,
-                by_event,
-                filter: std::mem::take(&mut filter).of_this_host()?,
-                tracepoints_only,
-                verbose,
-                btf: types.btf,
-            })?)),
+            None => live::attach(args.live, &std::mem::take(&mut filter), verbose)?,
         };
         // Only now, so that a host that cannot be watched costs nobody an older recording.
         let recorder = match (args.record, args.flight) {
@@ -339,7 +274,7 @@ impl Run {
             (None, _) => None,
         };
         let (from, command) = (args.from, run.command);
-        let limits = Limits { connections: max_connections as usize, ..Limits::default() };
+        let limits = Limits { connections, ..Limits::default() };
         Ok(Self {
             source,
             from,
@@ -350,14 +285,15 @@ impl Run {
             filter,
             once: false,
             silent: false,
-            stays: false,
+            viewer: None,
             command,
         })
     }
 
     async fn go(mut self, output: &mut impl Output) -> Result<()> {
-        let replays = matches!(self.source, Source::Replay(_));
-        let mut stop = Stop::new(!replays || self.stays, self.command.clone())?;
+        let replays = !self.source.is_live();
+        let stays = self.viewer.is_some();
+        let mut stop = Stop::new(!replays, self.viewer.take(), self.command.clone())?;
         if self.once {
             self.source.finish();
         }
@@ -409,7 +345,7 @@ impl Run {
             let Some(tracker) = &mut tracker else {
                 break;
             };
-            if replays && self.stays {
+            if replays && stays {
                 // A recording never makes us wait, and signals are taken only then.
                 tokio::task::yield_now().await;
             }
@@ -435,7 +371,7 @@ impl Run {
         tracker.drain_changes().for_each(|change| output.change(&change));
         output.settle().map_err(cannot_write)?;
         output.end(&mut tracker).map_err(cannot_write)?;
-        if replays && self.stays && !stop.asked {
+        if replays && stays && !stop.asked {
             stop.asked().await?;
             output.settle().map_err(cannot_write)?;
         }
@@ -450,14 +386,14 @@ impl Run {
     /// What is wrong with the source. Of a recording, some may have been read before.
     fn explain(&self, error: anyhow::Error, before: bool) -> anyhow::Error {
         match &self.from {
-            Some(path) => Failure::unreadable(path, &error, before).into(),
+            Some(path) => errors::unreadable(path, &error, before).into(),
             None => error,
         }
     }
 
     /// From here on nothing is missed. Scripts wait for this line.
     fn report_ready(&self) {
-        let replays = matches!(self.source, Source::Replay(_));
+        let replays = !self.source.is_live();
         if self.silent || self.once || replays || !self.command.is_empty() {
             return;
         }
@@ -480,14 +416,14 @@ impl Run {
             return Ok(ControlFlow::Break(()));
         }
         if deadline.is_some_and(|deadline| tracker.now() >= deadline) {
-            match self.source {
-                Source::Live(_) => self.source.finish(),
-                Source::Replay(_) => return Ok(ControlFlow::Break(())),
+            if !self.source.is_live() {
+                return Ok(ControlFlow::Break(()));
             }
+            self.source.finish();
         } else if let Some(time) = [output.next_tick(), deadline].into_iter().flatten().min() {
             self.source.tick_at(time);
         }
-        self.source.plan_scans(|netns, anew| {
+        self.source.plan_scans(&|netns, anew| {
             if anew { tracker.admits_scan(netns) } else { tracker.wants_scan(netns) }
         });
         Ok(ControlFlow::Continue(()))
@@ -544,67 +480,5 @@ fn report_unmatched(events: &Events) {
     let Events { delivered, filtered, .. } = events;
     if *delivered == 0 && *filtered > 0 {
         warn(&format!("nothing matched the filters: they left out all {filtered} records"));
-    }
-}
-
-/// What ends a live run from outside: a signal, or the command that it watches.
-struct Stop {
-    signals: Option<[Signal; 2]>,
-    /// A command that has not been started yet.
-    command: Vec<std::ffi::OsString>,
-    child: Option<Child>,
-    asked: bool,
-}
-
-impl Stop {
-    fn new(live: bool, command: Vec<std::ffi::OsString>) -> Result<Self> {
-        let listen = || {
-            Ok::<_, io::Error>([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?])
-        };
-        let signals = live.then(listen).transpose().context("cannot listen for signals")?;
-        Ok(Self { signals, command, child: None, asked: false })
-    }
-
-    /// Starts the command, once.
-    fn start_command(&mut self) -> Result<()> {
-        let command = std::mem::take(&mut self.command);
-        if let Some((program, args)) = command.split_first() {
-            let child = tokio::process::Command::new(program).args(args).spawn();
-            let child = child.map_err(|error| {
-                let what = format!("cannot run {}", program.display());
-                Failure::usage(what, describe(&error), "check the command after `--`")
-            });
-            self.child = Some(child?);
-        }
-        Ok(())
-    }
-
-    /// Returns when the run is to end. A second signal ends it at once.
-    async fn asked(&mut self) -> Result<()> {
-        let Some([interrupt, terminate]) = &mut self.signals else {
-            return std::future::pending().await;
-        };
-        let child = async {
-            match &mut self.child {
-                Some(child) => child.wait().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            status = child => {
-                let status = status.context("cannot wait for the command")?;
-                self.child = None;
-                if !status.success() {
-                    warn(&format!("the command ended with {status}"));
-                }
-                return Ok(());
-            }
-        }
-        if std::mem::replace(&mut self.asked, true) {
-            return Err(anyhow!("interrupted a second time: ended without a report"));
-        }
-        Ok(())
     }
 }

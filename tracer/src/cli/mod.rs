@@ -1,27 +1,28 @@
 //! The command line: what can be asked for.
 
+#[cfg(feature = "live")]
+mod host_only;
 pub(crate) mod select;
 
 use std::{
     ffi::OsString,
     io::{self, Write},
-    net::SocketAddr,
     path::PathBuf,
     time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use hyper::Uri;
+#[cfg(feature = "live")]
+pub(crate) use host_only::{DoctorArgs, DoctorFormat, RecordArgs, ServeArgs};
 pub(crate) use select::FilterArgs;
 use synfin_common::state::TcpState;
 
 use crate::{
     analysis::conditions::FailOn,
     message::{escape::escape_control, exit::Exit},
-    metrics::{DEFAULT_SERIES, Metrics, serve},
     output::Format,
-    record::flight::{LEAST_SIZE, Limits},
+    record::flight::Limits,
     tcp::{close_reason::CloseReason, group_by::By, state},
 };
 
@@ -71,12 +72,15 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// A line for every connection that ends
     Connections(ConnectionsArgs),
+    #[cfg(feature = "live")]
     /// Write all that is seen to a file, to be read with --from
     Record(RecordArgs),
+    #[cfg(feature = "live")]
     /// Serve metrics for Prometheus and whoever understands its format
     Serve(ServeArgs),
     /// Make a recording that can be shared: without addresses and names, with the same figures
     Anonymize(AnonymizeArgs),
+    #[cfg(feature = "live")]
     /// Say what this host can and cannot do, and try it on connections of its own
     Doctor(DoctorArgs),
     /// Say what is wrong with the traffic, and what to do about it
@@ -172,53 +176,6 @@ pub(crate) struct ConnectionsArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `record`.
-#[derive(Debug, Args)]
-pub(crate) struct RecordArgs {
-    /// The file to write, readable for its owner only; a directory with --keep or --max-size
-    pub(crate) file: PathBuf,
-    /// Write no addresses and names, but what stands for them: see `synfin anonymize`
-    #[arg(long)]
-    pub(crate) anonymize: bool,
-    #[arg(long, value_name = "FILE", requires = "anonymize", help = KEY_FILE)]
-    pub(crate) key_file: Option<PathBuf>,
-    /// Record without end to files in a directory, and delete what is older than this (1h …)
-    #[arg(long, value_name = "DURATION", value_parser = interval)]
-    pub(crate) keep: Option<Duration>,
-    /// The same, and delete the oldest file when all have more bytes than this (1G …)
-    #[arg(long, value_name = "BYTES", value_parser = max_size)]
-    pub(crate) max_size: Option<u64>,
-    #[command(flatten)]
-    pub(crate) live: LiveArgs,
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
-    /// Run this command, and stop when it ends
-    #[arg(last = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
-}
-
-/// `serve`.
-#[derive(Debug, Args)]
-pub(crate) struct ServeArgs {
-    /// Where to listen; nobody else can reach 127.0.0.1
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9764")]
-    pub(crate) listen: SocketAddr,
-    /// Most series; ports that find no room are put together as port="other"
-    #[arg(long, value_name = "N", value_parser = series, default_value_t = DEFAULT_SERIES)]
-    pub(crate) max_series: usize,
-    /// Also push them by OTLP to this OpenTelemetry collector (http://127.0.0.1:4318), with the headers
-    /// and attributes that OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES name
-    #[arg(long, value_name = "URL", value_parser = serve::url)]
-    pub(crate) otlp: Option<Uri>,
-    /// How often they are pushed
-    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "10s", requires = "otlp")]
-    pub(crate) otlp_interval: Duration,
-    #[command(flatten)]
-    pub(crate) live: LiveArgs,
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
-}
-
 /// `anonymize`.
 #[derive(Debug, Args)]
 pub(crate) struct AnonymizeArgs {
@@ -234,14 +191,6 @@ pub(crate) struct AnonymizeArgs {
 
 /// Of two commands.
 const KEY_FILE: &str = "Take the key from this file, any secret of at least 16 bytes, so that recordings match each other; without it, it is random and forgotten";
-
-impl RecordArgs {
-    /// How much a flight recorder keeps, if it is to be one.
-    pub(crate) fn flight(&self) -> Option<Limits> {
-        let Self { keep, max_size, .. } = *self;
-        (keep.is_some() || max_size.is_some()).then_some(Limits { keep, max_size })
-    }
-}
 
 /// Which rows there are.
 #[derive(Clone, Debug, Args)]
@@ -288,29 +237,6 @@ pub(crate) struct TypesArgs {
     /// Take the kernel's type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown
     #[arg(long, value_name = "FILE")]
     pub(crate) btf: Option<PathBuf>,
-}
-
-/// `doctor`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// Watch this host for so long, to tell the ring buffer's size
-    #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval, default_value = "2s")]
-    pub(crate) duration: Duration,
-    #[command(flatten)]
-    pub(crate) types: TypesArgs,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: DoctorFormat,
-}
-
-/// The form of what the doctor says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DoctorFormat {
-    /// A line for every check
-    #[default]
-    Table,
-    /// One JSON object
-    Json,
 }
 
 /// `diagnose`.
@@ -438,7 +364,7 @@ impl Default for LiveArgs {
     fn default() -> Self {
         Self {
             duration: None,
-            ring_size: crate::kernel::DEFAULT_RING_BYTES,
+            ring_size: crate::trace::ring_size::DEFAULT_RING_BYTES,
             max_connections: DEFAULT_CONNECTIONS,
             tracepoints_only: false,
             types: TypesArgs::default(),
@@ -470,7 +396,7 @@ pub(crate) struct OutputArgs {
     pub(crate) no_header: bool,
 }
 
-/// [`crate::kernel::DEFAULT_RING_BYTES`] as people write it.
+/// [`crate::trace::ring_size::DEFAULT_RING_BYTES`] as people write it.
 const DEFAULT_RING: &str = "16M";
 
 /// [`crate::tracker::Limits::default`]'s.
@@ -486,14 +412,6 @@ fn interval(text: &str) -> Result<Duration, String> {
         return Err("must be more than zero".into());
     }
     Ok(duration)
-}
-
-fn series(text: &str) -> Result<usize, String> {
-    let series = text.parse().map_err(|_| "not a number of series".to_owned())?;
-    if series < Metrics::LEAST_SERIES {
-        return Err(format!("a port of its own takes at least {}", Metrics::LEAST_SERIES));
-    }
-    Ok(series)
 }
 
 /// A state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
@@ -528,20 +446,12 @@ fn ring_size(text: &str) -> Result<u32, String> {
     Ok(bytes)
 }
 
-fn max_size(text: &str) -> Result<u64, String> {
-    let bytes = size(text)?;
-    if bytes < LEAST_SIZE {
-        return Err("too little to hold anything: must be at least 1M".into());
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::{kernel::DEFAULT_RING_BYTES, tracker};
+    use crate::{trace::ring_size::DEFAULT_RING_BYTES, tracker};
 
     #[test]
     fn the_definition_is_sound() {
@@ -570,10 +480,6 @@ mod tests {
         assert_eq!(ring_size(DEFAULT_RING), Ok(DEFAULT_RING_BYTES));
         assert_eq!(ring_size("4096"), Ok(4096));
         assert!(ring_size("3M").is_err() && ring_size("4G").is_err() && ring_size("M").is_err());
-        assert_eq!(max_size("1M"), Ok(LEAST_SIZE));
-        assert_eq!(max_size("3G"), Ok(3 << 30));
-        assert_eq!(max_size("99999999999G"), Ok(u64::MAX));
-        assert!(max_size("1000K").is_err() && max_size("0").is_err() && max_size("-1").is_err());
         assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(interval("2m"), Ok(Duration::from_secs(120)));
         assert!(interval("0").is_err() && interval("-1").is_err() && interval("soon").is_err());

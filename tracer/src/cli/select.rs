@@ -12,8 +12,9 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
+#[cfg(feature = "live")]
+use crate::host::{cgroups::Hierarchy, namespaces};
 use crate::{
-    host::{cgroups::Hierarchy, namespaces},
     message::failure::Failure,
     tcp::role::Role,
     trace::{
@@ -66,6 +67,7 @@ pub(crate) struct FilterArgs {
 
 impl FilterArgs {
     /// With the names of this host.
+    #[cfg(feature = "live")]
     pub(crate) fn of_this_host(&self) -> Result<Filter> {
         let names = match self.netns.is_empty() {
             true => BTreeMap::new(),

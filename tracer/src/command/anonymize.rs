@@ -3,11 +3,11 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, Read},
-    os::unix::fs::MetadataExt,
     path::Path,
 };
 
 use anyhow::Result;
+use same_file::Handle;
 
 use crate::{
     cli::AnonymizeArgs,
@@ -15,7 +15,7 @@ use crate::{
         failure::{Failure, describe},
         stderr::warn,
     },
-    record::destination::record_to,
+    record::{destination::record_to, errors},
     trace::{
         anonymize::{Anonymizer, Key},
         recording::{Frame, Reader, RecordingError},
@@ -68,7 +68,7 @@ fn key_in(path: &Path) -> Result<Key, Failure> {
 pub(crate) fn anonymize(args: &AnonymizeArgs) -> Result<()> {
     let (from, to) = (&args.from, &args.to);
     let mut anonymizer = anonymizer(args.key_file.as_deref())?;
-    let unreadable = |error| Failure::unreadable(from, &error, false);
+    let unreadable = |error| errors::unreadable(from, &error, false);
     let input = File::open(from).map_err(|error| unreadable(error.into()))?;
     if are_the_same(&input, to) {
         let what = format!("cannot anonymize {} into itself", from.display());
@@ -103,7 +103,7 @@ pub(crate) fn anonymize(args: &AnonymizeArgs) -> Result<()> {
     };
     if let Err(error) = write() {
         drop(recorder);
-        return Err(Failure::cut_short(to, &error).into());
+        return Err(errors::cut_short(to, &error).into());
     }
     if let Some(error) = damage {
         return Err(salvaged(unreadable(error.into()), from, to, count).into());
@@ -124,10 +124,11 @@ fn salvaged(failure: Failure, from: &Path, to: &Path, count: u64) -> Failure {
 
 /// Whether both are one file, by whatever names.
 fn are_the_same(input: &File, to: &Path) -> bool {
-    let identity = |metadata: fs::Metadata| {
-        // What is written to a device overwrites nothing.
-        metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
-    };
-    let input = input.metadata().ok().and_then(identity);
-    input.is_some() && input == fs::metadata(to).ok().and_then(identity)
+    // What is written to a device overwrites nothing.
+    if !fs::metadata(to).is_ok_and(|metadata| metadata.is_file()) {
+        return false;
+    }
+    let handles =
+        || io::Result::Ok((Handle::from_file(input.try_clone()?)?, Handle::from_path(to)?));
+    handles().is_ok_and(|(input, to)| input == to)
 }

@@ -1,30 +1,36 @@
 //! What each command does: most of them, with the tracker's values.
 
-mod anonymize;
+pub(crate) mod anonymize;
 mod compare;
 mod completions;
 mod connections;
 mod diagnose;
+#[cfg(feature = "live")]
 mod doctor;
 mod explain;
 mod man;
+#[cfg(feature = "live")]
 mod record;
 mod report;
+#[cfg(feature = "live")]
 mod serve;
 mod trace;
 
 use std::{io, ops::ControlFlow};
 
-pub(crate) use anonymize::{anonymize, anonymizer};
+pub(crate) use anonymize::anonymize;
 pub(crate) use compare::{OneReport, reports_in, write as write_comparison};
 pub(crate) use completions::completions;
 pub(crate) use connections::{Connections, Select, Which};
 pub(crate) use diagnose::Diagnose;
+#[cfg(feature = "live")]
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::explain;
 pub(crate) use man::man;
+#[cfg(feature = "live")]
 pub(crate) use record::Record;
 pub(crate) use report::Report;
+#[cfg(feature = "live")]
 pub(crate) use serve::Serve;
 pub(crate) use trace::Trace;
 

@@ -13,7 +13,8 @@ const PERIOD: Nanos = 1_000_000_000;
 
 /// Adds up, and hands over.
 pub(crate) struct Serve {
-    metrics: Metrics,
+    /// Until they are published.
+    first: Option<Metrics>,
     /// `None` when the trace is over.
     exporter: Option<Exporter>,
     next: Nanos,
@@ -21,18 +22,27 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn new(metrics: Metrics, exporter: Exporter) -> Self {
-        Self { metrics, exporter: Some(exporter), next: 0 }
+        Self { first: Some(metrics), exporter: Some(exporter), next: 0 }
     }
 
     fn renew(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        self.metrics.take(&tracker.take_snapshot());
-        self.exporter.as_ref().map_or(Ok(()), |exporter| exporter.renew(&self.metrics))
+        let snapshot = tracker.take_snapshot();
+        let Some(exporter) = &self.exporter else { return Ok(()) };
+        match self.first.take() {
+            Some(mut metrics) => {
+                metrics.take(&snapshot);
+                exporter.publish(metrics)
+            }
+            None => exporter.update(|metrics| metrics.take(&snapshot)),
+        }
     }
 }
 
 impl Output for Serve {
     fn begin(&mut self, session: &Session) {
-        self.metrics.begin(session);
+        if let Some(metrics) = &mut self.first {
+            metrics.begin(session);
+        }
         self.next = session.clock.monotonic_ns;
     }
 

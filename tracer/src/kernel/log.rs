@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya_log::{EbpfLogger, Level};
 
-use crate::message::stderr::Stderr;
+use crate::message::stderr::warn;
 
 /// The global in which the kernel side finds its level. What is below is dead code to the
 /// verifier.
@@ -34,4 +34,20 @@ impl Log {
     pub(super) fn pass_on(&mut self) {
         self.0.flush();
     }
+}
+
+/// Writes what the kernel side logs to stderr. The kernel side checks the level before it writes.
+#[derive(Clone, Copy, Debug)]
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        warn(&format!("kernel side: {}", record.args()));
+    }
+
+    fn flush(&self) {}
 }

@@ -13,10 +13,8 @@ mod log;
 mod port_counts;
 mod refusal;
 mod ring;
-pub(crate) mod ring_size;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     thread,
 };
@@ -24,7 +22,7 @@ use std::{
 use anyhow::Result;
 use aya::{Btf, EbpfLoader, Endianness, include_bytes_aligned};
 pub use btf::source::BTF_FILE;
-use btf::source::Types;
+use btf::source::{Types, TypesError};
 pub use counters::Cost;
 pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
 use refusal::Refusal;
@@ -36,16 +34,16 @@ use synfin_common::{
 use zerocopy::IntoBytes;
 
 use crate::{
-    host::privileges::Facts,
+    host::{clock, privileges::Facts},
     tcp::coverage::OptionalHook,
-    trace::counters::{Counters, PortCount},
+    trace::{
+        counters::{Counters, PortCount},
+        ring_size::DEFAULT_RING_BYTES,
+    },
 };
 
 /// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/synfin.bpf.o"));
-
-/// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
-pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
 /// Connections that a filter excluded at their birth and that live: more are left to the user side.
 const REMEMBERED_SOCKETS: u32 = 1 << 16;
@@ -116,6 +114,7 @@ impl Kernel {
         });
         let mut loader = loader.unwrap_or_default();
         let (mut config, btf, types) = resolved?;
+        config.jiffy_us = clock::jiffy_us()?;
         config.wake_bytes = ring_bytes / 8;
         let filter = supported(filter, &config);
         let remembered = if filter.remembers_excluded == 0 { 1 } else { REMEMBERED_SOCKETS };
@@ -224,17 +223,17 @@ impl Kernel {
 /// If it is missing or not this kernel's, the error says why.
 pub fn describe_types(file: Option<&Path>) -> Result<String> {
     raise_memlock();
-    let types = Types::find(file).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))?;
+    let types =
+        Types::find(file).map_err(|error| refusal::explain(error.into(), &Facts::gather()))?;
     Ok(types.describe())
 }
 
 /// Of the kernel's types, those that aya looks for.
-fn looked_for(types: &Types) -> Result<Btf, Refusal> {
+fn looked_for(types: &Types) -> Result<Btf, TypesError> {
     let names: Vec<_> = hooks::kernel_types().chain(iterators::looked_for()).collect();
     let names = names.iter().map(String::as_bytes).collect();
-    let strange = |error: &dyn fmt::Display| Refusal::StrangeTypes(error.to_string());
-    let few = types.btf().only(&names).map_err(|error| strange(&error))?;
-    Btf::parse(&few, Endianness::default()).map_err(|error| strange(&error))
+    let few = types.btf().only(&names).map_err(TypesError::malformed)?;
+    Btf::parse(&few, Endianness::default()).map_err(TypesError::malformed)
 }
 
 /// Without what this kernel cannot tell, which the user side then decides.

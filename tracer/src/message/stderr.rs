@@ -49,19 +49,3 @@ impl Drop for BufferedStderr {
         }
     }
 }
-
-/// Where the kernel side's log goes. Its level is decided before it is written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stderr;
-
-impl log::Log for Stderr {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        warn(&format!("kernel side: {}", record.args()));
-    }
-
-    fn flush(&self) {}
-}

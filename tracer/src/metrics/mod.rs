@@ -2,12 +2,16 @@
 //! whoever collects them. Names follow Prometheus: base units, `_total`, whole histograms, labels of
 //! which there is a limited number.
 
+pub(crate) mod budget;
+#[cfg(feature = "live")]
 pub(crate) mod otlp;
 pub(crate) mod prometheus;
 pub(crate) mod registry;
 pub(crate) mod series;
+#[cfg(feature = "live")]
 pub(crate) mod serve;
 
+#[cfg(feature = "live")]
 pub use otlp::request;
 pub use prometheus::{Form, write};
 pub use registry::METRICS;

@@ -1,9 +1,6 @@
 //! All metrics. A new one is added here, and is then in every form.
 
-use synfin_common::state::TcpState;
-
 use super::{
-    BOUNDS_US,
     Collect::{Host, Row},
     Durations,
     Kind::{Counter, Gauge, Histogram},
@@ -21,17 +18,6 @@ use crate::{
     },
     trace::counters::KERNEL_COUNTERS,
 };
-
-/// Series that a row has at most: buckets of two histograms with their sums and counts, each reason,
-/// cause and state, and what there is once; see the test.
-pub(super) const SERIES_OF_A_ROW: usize = 2 * (BOUNDS_US.len() + 3)
-    + CloseReason::ALL.len()
-    + Unmeasured::ALL.len()
-    + TcpState::ALL.len()
-    + 16;
-
-/// Series that are not a row's.
-pub(super) const SERIES_OF_THE_HOST: usize = 16;
 
 macro_rules! metrics {
     ($($name:literal $kind:ident, $help:literal, $collect:expr;)*) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
+use super::budget::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
 use crate::{
     tcp::{
         coverage::{Coverage, OptionalHook},
@@ -40,7 +40,7 @@ pub struct Metrics {
     pub(super) events: Events,
     pub(super) kernel_counts: [u64; KERNEL_COUNTERS.len()],
     pub(super) evicted: u64,
-    pub(super) connections: u64,
+    pub(in crate::metrics) connections: u64,
     /// How old the oldest of the last scans is; `None`: nothing was scanned yet.
     pub(super) survey_age: Option<Nanos>,
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::column::Value;
+use super::value::Value;
 use crate::tcp::labels::Enumeration;
 
 /// What the values of a figure are like, where one is known.

@@ -11,6 +11,7 @@ pub mod port_columns;
 pub mod report;
 pub(crate) mod table;
 pub mod transition;
+pub mod value;
 
 use std::io::{self, Write};
 

@@ -45,7 +45,7 @@ impl TransitionLine {
             role: connection.map(|connection| connection.role),
             owner: connection
                 .and_then(|connection| connection.owner.clone())
-                .or_else(|| Owner::at_birth(transition).map(Arc::new)),
+                .or_else(|| Owner::by_opening(transition).map(Arc::new)),
             in_old_state_us: before
                 .map(|connection| (transition.time - connection.last_transition) / 1000),
             transition: transition.clone(),

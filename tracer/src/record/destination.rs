@@ -1,29 +1,25 @@
 //! Where a recording goes to: one file, or the files of a flight recorder.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
+    fs::File,
     io::BufWriter,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use crate::{
     message::failure::Failure,
-    record::flight::{FlightRecorder, Limits},
+    record::{
+        errors,
+        flight::{FlightRecorder, Limits},
+        owner_only,
+    },
     trace::recording::{Frame, Recorder},
 };
 
 /// A recording tells who talked to whom: it is for its owner's eyes, even if the file was there.
 pub(crate) fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>, Failure> {
-    let open = || {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        if file.metadata()?.is_file() {
-            file.set_permissions(Permissions::from_mode(0o600))?;
-        }
-        Recorder::new(BufWriter::with_capacity(1 << 20, file))
-    };
-    open().map_err(|error| Failure::unwritable(path, &error))
+    let open = || Recorder::new(BufWriter::with_capacity(1 << 20, owner_only::create(path)?));
+    open().map_err(|error| errors::unwritable(path, &error))
 }
 
 /// Takes the frames of a recording.
@@ -57,7 +53,7 @@ impl RecordingSink {
             Err(error) => {
                 // What it still holds back may find room by now.
                 let _ = recorder.flush();
-                Err(Failure::cut_short(path, &error))
+                Err(errors::cut_short(path, &error))
             }
         }
     }

@@ -1,4 +1,6 @@
 //! Writing recordings: to one file, or to a flight recorder's directory.
 
 pub(crate) mod destination;
+pub(crate) mod errors;
 pub mod flight;
+mod owner_only;

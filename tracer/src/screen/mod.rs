@@ -11,16 +11,21 @@ mod keys;
 mod model;
 pub(crate) mod refresh;
 mod rows;
+#[cfg(feature = "live")]
+pub(crate) mod self_usage;
+#[cfg(not(feature = "live"))]
+#[path = "self_usage_unknown.rs"]
 pub(crate) mod self_usage;
 mod terminal;
 mod theme;
 mod timeline;
 pub(crate) mod update;
 
-use std::{io, ops::ControlFlow};
+use std::{io, ops::ControlFlow, sync::Arc};
 
 pub(crate) use headless::Headless;
 pub(crate) use model::Options;
+use tokio::sync::Notify;
 
 use crate::{
     command::Output,
@@ -54,6 +59,11 @@ impl Screen {
             meter: Meter::new(),
             _held: held,
         })
+    }
+
+    /// Notified when the user quits, or when the screen fails.
+    pub(crate) fn closed(&self) -> Arc<Notify> {
+        self.display.closed()
     }
 }
 

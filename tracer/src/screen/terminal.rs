@@ -4,17 +4,13 @@ use std::{
     io::{self, BufWriter, Write},
     panic,
     sync::{
-        Once,
+        Arc, Once,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::getpid,
-};
 use ratatui::{
     Terminal,
     backend::CrosstermBackend,
@@ -25,6 +21,7 @@ use ratatui::{
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
 };
+use tokio::sync::Notify;
 
 use super::{
     draw::draw,
@@ -42,22 +39,30 @@ static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 /// The thread that draws, and takes keys.
 pub(crate) struct Display {
     thread: Option<JoinHandle<io::Result<()>>>,
+    /// Notified when the thread ends by itself.
+    closed: Arc<Notify>,
 }
 
 impl Display {
-    /// Takes the terminal over. Until this is dropped, or whoever looks has seen enough: then the
-    /// process is interrupted as by Ctrl-C.
+    /// Takes the terminal over, until this is dropped or the user quits.
     pub(crate) fn open(model: Model, slot: Mailbox) -> io::Result<Self> {
         take()?;
         Self::run(move || show(model, &slot))
     }
 
     fn run(show: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+        let closed = Arc::new(Notify::new());
+        let notify = NotifyAtEnd(closed.clone());
         let thread = thread::Builder::new().name("screen".into()).spawn(move || {
-            let _interrupt = InterruptAtEnd;
+            let _notify = notify;
             show()
         });
-        Ok(Self { thread: Some(thread?) })
+        Ok(Self { thread: Some(thread?), closed })
+    }
+
+    /// Notified when the user quits, or when the thread that draws fails or panics.
+    pub(crate) fn closed(&self) -> Arc<Notify> {
+        self.closed.clone()
     }
 
     /// What has ended it, if it has.
@@ -71,15 +76,15 @@ impl Display {
     }
 }
 
-/// Interrupts the process when the thread ends by itself, be it by a panic: the main thread may be
-/// waiting for nothing else.
-struct InterruptAtEnd;
+/// Notifies the main thread when the thread ends by itself, be it by a panic: the main thread may
+/// be waiting for nothing else.
+struct NotifyAtEnd(Arc<Notify>);
 
-impl Drop for InterruptAtEnd {
+impl Drop for NotifyAtEnd {
     fn drop(&mut self) {
         // After a panic the hook has given the terminal back already.
         if leave() || thread::panicking() {
-            let _ = kill(getpid(), Signal::SIGINT);
+            self.0.notify_one();
         }
     }
 }
@@ -163,13 +168,12 @@ impl Write for Ours {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::{
         env,
         fs::File,
         io::Read,
-        os::unix::process::ExitStatusExt,
         process::{Command, ExitStatus},
     };
 
@@ -237,17 +241,22 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_screen_interrupts_those_who_wait() {
+    fn a_panic_of_the_screen_notifies_those_who_wait() {
         if is_to_panic() {
             take().unwrap();
-            let _display = Display::run(|| panic!("as it is to")).unwrap();
-            // As after the end of a recording, until the process is interrupted.
-            thread::sleep(Duration::from_secs(60));
+            let display = Display::run(|| panic!("as it is to")).unwrap();
+            thread::spawn(|| {
+                thread::sleep(Duration::from_secs(60));
+                std::process::exit(1);
+            });
+            // As after the end of a recording, which waits for nothing else.
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(display.closed().notified());
             return;
         }
         let Panicked { status, shown, .. } =
-            call_again("a_panic_of_the_screen_interrupts_those_who_wait");
-        assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{shown}");
+            call_again("a_panic_of_the_screen_notifies_those_who_wait");
+        assert!(status.success(), "{shown}");
         let (_, left) = shown.rsplit_once("\x1b[?1049l").expect("the screen is left");
         assert!(left.contains("as it is to"), "{left}");
     }

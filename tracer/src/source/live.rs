@@ -5,7 +5,11 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 use anyhow::Result;
 use bytes::Bytes;
 
-use super::scan_schedule::{Plan, ScanScheduler};
+use super::{
+    NextFrame, Source,
+    scan_schedule::{Plan, ScanScheduler},
+    session::session,
+};
 use crate::{
     host::{clock, namespaces, privileges},
     kernel::{
@@ -117,6 +121,67 @@ enum Ending {
     Over,
 }
 
+impl Source for Live {
+    fn next(&mut self) -> NextFrame<'_> {
+        Box::pin(self.next_frame())
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+
+    fn finish(&mut self) {
+        if self.ending == Ending::No {
+            self.ending = Ending::Asked;
+            self.next_drain = 0;
+        }
+    }
+
+    fn tick_at(&mut self, time: Nanos) {
+        self.next_tick = self.next_tick.min(time);
+    }
+
+    fn is_seeded(&self) -> bool {
+        self.scheduler.rounds() > 0 || !self.can_scan()
+    }
+
+    fn plan_scans(&mut self, wanted: &dyn Fn(NetnsId, bool) -> bool) {
+        if !self.can_scan() {
+            return;
+        }
+        if self.survey_always && self.scheduler.is_resting() {
+            self.scheduler.hurry();
+        }
+        let now = clock::monotonic_ns();
+        match self.scheduler.plan(now, wanted) {
+            Plan::Rest if self.survey_always && self.scheduler.is_resting() => self.next_tick = 0,
+            Plan::Rest => {}
+            Plan::List => self.scanner.list(),
+            Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
+                self.scheduler.open_files_scanned(0)
+            }
+            // What was there before is looked at once; since then, births tell who connects.
+            Plan::ScanOpenFiles => {
+                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted())
+            }
+            Plan::ScanSockets(netns, path) => {
+                // Before the scan begins, and after all records that have been handed out.
+                self.queue.push_back(Frame::ScanBegin(ScanBegin { netns, time: now }));
+                self.scanner.scan_sockets(netns, path);
+            }
+        }
+    }
+
+    fn restart_scans(&mut self) {
+        self.scheduler.restart();
+        self.next_tick = 0;
+        if let Ending::Surveying(rounds) = &mut self.ending {
+            // The present one, and the one that begins anew.
+            *rounds = (*rounds).max(self.scheduler.rounds() + 2);
+        }
+    }
+}
+
 impl Live {
     /// Attaches to the kernel.
     pub fn attach(options: Options) -> Result<Self> {
@@ -148,62 +213,11 @@ impl Live {
         })
     }
 
-    pub(super) fn finish(&mut self) {
-        if self.ending == Ending::No {
-            self.ending = Ending::Asked;
-            self.next_drain = 0;
-        }
-    }
-
-    pub(super) fn tick_at(&mut self, time: Nanos) {
-        self.next_tick = self.next_tick.min(time);
-    }
-
-    pub(super) fn is_seeded(&self) -> bool {
-        self.scheduler.rounds() > 0 || !self.can_scan()
-    }
-
     fn can_scan(&self) -> bool {
         self.scanner.refusal().is_none()
     }
 
-    pub(super) fn plan_scans(&mut self, wanted: impl Fn(NetnsId, bool) -> bool) {
-        if !self.can_scan() {
-            return;
-        }
-        if self.survey_always && self.scheduler.is_resting() {
-            self.scheduler.hurry();
-        }
-        let now = clock::monotonic_ns();
-        match self.scheduler.plan(now, wanted) {
-            Plan::Rest if self.survey_always && self.scheduler.is_resting() => self.next_tick = 0,
-            Plan::Rest => {}
-            Plan::List => self.scanner.list(),
-            Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
-                self.scheduler.open_files_scanned(0)
-            }
-            // What was there before is looked at once; since then, births tell who connects.
-            Plan::ScanOpenFiles => {
-                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted())
-            }
-            Plan::ScanSockets(netns, path) => {
-                // Before the scan begins, and after all records that have been handed out.
-                self.queue.push_back(Frame::ScanBegin(ScanBegin { netns, time: now }));
-                self.scanner.scan_sockets(netns, path);
-            }
-        }
-    }
-
-    pub(super) fn restart_scans(&mut self) {
-        self.scheduler.restart();
-        self.next_tick = 0;
-        if let Ending::Surveying(rounds) = &mut self.ending {
-            // The present one, and the one that begins anew.
-            *rounds = (*rounds).max(self.scheduler.rounds() + 2);
-        }
-    }
-
-    pub(super) async fn next(&mut self) -> Result<Option<Frame>> {
+    async fn next_frame(&mut self) -> Result<Option<Frame>> {
         if let Some(before) = self.handed_out.take() {
             self.scheduler.spent(clock::thread_cpu_ns() - before);
         }
@@ -372,7 +386,7 @@ impl Live {
 }
 
 fn describe(kernel: &Kernel, scanner: &SocketScanner, options: Options) -> Session {
-    let mut session = super::session();
+    let mut session = session();
     session.clock =
         ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
     session.ring_bytes = options.ring_bytes;
@@ -420,7 +434,7 @@ mod tests {
             match live.next().await {
                 Ok(Some(frame)) => {
                     if matches!(frame, Frame::Tick(_)) {
-                        live.plan_scans(|_, _| true);
+                        live.plan_scans(&|_, _| true);
                     }
                     frames.push(frame);
                 }
@@ -435,7 +449,7 @@ mod tests {
     async fn a_survey_that_panics_ends_the_trace_and_is_reported() {
         for asked_after in [None, Some(1)] {
             let mut live = Live::attach(Options {
-                ring_bytes: crate::kernel::DEFAULT_RING_BYTES,
+                ring_bytes: crate::trace::ring_size::DEFAULT_RING_BYTES,
                 survey_always: false,
                 filter: Filter::default(),
                 tracepoints_only: true,

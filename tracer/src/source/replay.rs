@@ -4,12 +4,14 @@
 use std::{
     collections::VecDeque,
     fs::{self, File},
+    future::ready,
     io::{self, BufReader, ErrorKind},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
+use super::{NextFrame, Source};
 use crate::{
     record::flight::files_in,
     trace::{
@@ -33,9 +35,15 @@ pub struct Replay {
     counters: Counters,
 }
 
+impl Source for Replay {
+    fn next(&mut self) -> NextFrame<'_> {
+        Box::pin(ready(self.next_frame()))
+    }
+}
+
 impl Replay {
-    /// Opens a recording.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens a recording: a file, or a flight recorder's directory.
+    pub fn open(path: &Path) -> Result<Self> {
         if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
             return Self::open_directory(path);
         }
@@ -80,7 +88,7 @@ impl Replay {
         Ok(Self::of(reader, paths, Some(session)))
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Frame>> {
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
         if let Some(session) = self.session.take() {
             return Ok(Some(Frame::Session(session)));
         }

@@ -1,33 +1,33 @@
-//! The TCP state machine, as far as the books need it.
+//! What a change of state means for a connection.
 
 use synfin_common::state::TcpState;
 
 use crate::tcp::role::Role;
 
-/// What a transition is to a socket's connection.
+/// What a transition means for the connection of its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransitionKind {
     /// A connection begins.
-    Birth(Role),
-    /// The socket becomes a listener, which is no connection.
-    Listens,
+    Open(Role),
+    /// The socket becomes a listener, which is not a connection.
+    Listen,
     /// A listener closes.
-    StopsListening,
-    /// A connection goes on.
-    Onward,
+    CloseListener,
+    /// A connection changes its state.
+    Change,
     /// A connection ends.
-    End,
+    Close,
 }
 
 impl TransitionKind {
     pub(crate) const fn of(old: TcpState, new: TcpState) -> Self {
         match (old, new) {
-            (_, TcpState::Listen) => Self::Listens,
-            (TcpState::Listen, TcpState::SynRecv) => Self::Birth(Role::Server),
-            (TcpState::Listen, _) => Self::StopsListening,
-            (_, TcpState::SynSent) => Self::Birth(Role::Client),
-            (_, TcpState::Close) => Self::End,
-            _ => Self::Onward,
+            (_, TcpState::Listen) => Self::Listen,
+            (TcpState::Listen, TcpState::SynRecv) => Self::Open(Role::Server),
+            (TcpState::Listen, _) => Self::CloseListener,
+            (_, TcpState::SynSent) => Self::Open(Role::Client),
+            (_, TcpState::Close) => Self::Close,
+            _ => Self::Change,
         }
     }
 }

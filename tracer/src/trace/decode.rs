@@ -1,15 +1,13 @@
 //! Bytes → [`Input`]. Total: any bytes give input, at worst an unreadable record.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use synfin_common::{
-    event::{self, Flags, Kind},
-    holder,
+    event::{Flags, Kind},
     reset::ResetReason,
-    scan::{self, FASTREUSE_UNKNOWN},
+    scan::FASTREUSE_UNKNOWN,
     state::TcpState,
 };
-use zerocopy::FromBytes;
 
 use crate::trace::{
     event::{
@@ -19,6 +17,7 @@ use crate::trace::{
     ids::Comm,
     recording::Frame,
     scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
+    wire::{self, Addresses, Record, ScanRecord},
 };
 
 /// Gives each piece of input in `frame` to `take`. A session is no input: it gives none.
@@ -39,9 +38,9 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
 pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
     match frame {
         Frame::Events(batch) => {
-            for record in records(batch) {
-                if record.first() == Some(&(Kind::Opening as u8))
-                    && let Ok((opening, _)) = event::Opening::read_from_prefix(record)
+            for record in wire::records(batch).flatten() {
+                if wire::kind(record) == Some(Kind::Opening)
+                    && let Some(Record::Opening(opening, _)) = Record::parse(record)
                 {
                     take(opening.cgroup);
                 }
@@ -58,135 +57,100 @@ pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
 
 /// The kind of every record in a batch, if it is known.
 pub fn kinds_in(batch: &[u8]) -> impl Iterator<Item = Kind> {
-    records(batch).filter_map(|record| Kind::from_number(*record.first()?))
+    wire::records(batch).flatten().filter_map(wire::kind)
 }
 
-/// The records of a batch, as far as it is whole.
-fn records(mut batch: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (len, rest) = batch.split_first_chunk::<4>()?;
-        let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        batch = rest;
-        Some(record)
-    })
-}
-
-/// Records of the ring buffer, each after its length.
-fn events(mut batch: &[u8], mut take: impl FnMut(Input)) {
-    while !batch.is_empty() {
-        let Some((len, rest)) = batch.split_first_chunk::<4>() else {
-            return take(Input::UnreadableRecord);
-        };
-        let len = u32::from_le_bytes(*len) as usize;
-        let Some((record, rest)) = rest.split_at_checked(len) else {
-            return take(Input::UnreadableRecord);
-        };
-        if event(record, &mut take).is_none() {
+fn events(batch: &[u8], mut take: impl FnMut(Input)) {
+    for record in wire::records(batch) {
+        let record = record.ok().and_then(Record::parse);
+        if record.and_then(|record| event(&record, &mut take)).is_none() {
             take(Input::UnreadableRecord);
         }
-        batch = rest;
     }
 }
 
 /// Gives what a record says to `take`, at once rather than to its caller: it is large. `None` if it
 /// is not understood.
 #[inline(always)]
-fn event(record: &[u8], take: &mut impl FnMut(Input)) -> Option<()> {
-    let input = match Kind::from_number(*record.first()?)? {
-        Kind::Step => {
-            let (step, ends) = event::Step::read_from_prefix(record).ok()?;
-            return transition(&step, ends, None, None, take);
+fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
+    let input = match record {
+        Record::Step(step, addresses) => {
+            return transition(step, *addresses, None, None, take);
         }
-        Kind::Opening => {
-            let (opening, ends) = event::Opening::read_from_prefix(record).ok()?;
+        Record::Opening(opening, addresses) => {
             let details = Opening {
                 cgroup: opening.cgroup,
                 accept_queue: (opening.accept_queue, opening.accept_limit),
                 comm: Comm::from(&opening.comm),
             };
-            return transition(&opening.step, ends, Some(details), None, take);
+            return transition(&opening.step, *addresses, Some(details), None, take);
         }
-        Kind::Closing => {
-            let (closing, ends) = event::Closing::read_from_prefix(record).ok()?;
+        Record::Closing(closing, addresses) => {
             let details = Closing {
                 bytes_acked: closing.bytes_acked,
                 bytes_received: closing.bytes_received,
                 unread: closing.unread,
                 idle_ms: known(closing.idle_ms),
             };
-            return transition(&closing.step, ends, None, Some(details), take);
+            return transition(&closing.step, *addresses, None, Some(details), take);
         }
-        Kind::ResetReceived => reset(record, |_| Some(ResetDirection::Received))?,
-        Kind::ResetSent => reset(record, |reset| {
+        Record::ResetReceived(reset) => self::reset(reset, ResetDirection::Received),
+        Record::ResetSent(reset) => {
             let reason = ResetReason::from_number(reset.reason)?;
-            Some(ResetDirection::Sent { reason, answer: reset.answer != 0 })
-        })?,
-        Kind::TimeWaitEntry => {
+            self::reset(reset, ResetDirection::Sent { reason, answer: reset.answer != 0 })
+        }
+        Record::TimeWaitEntry(entry) => {
             const TIME_WAIT: u8 = TcpState::TimeWait.number();
             const FIN_WAIT2: u8 = TcpState::FinWait2.number();
-            let event::TimeWaitEntry { substate, time, sock, .. } =
-                event::TimeWaitEntry::read_from_bytes(record).ok()?;
-            let time_wait_kind = match substate {
+            let kind = match entry.substate {
                 0 => TimeWaitKind::Nothing,
                 FIN_WAIT2 => TimeWaitKind::FinWait2,
                 TIME_WAIT => TimeWaitKind::TimeWait,
                 _ => return None,
             };
-            Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind: time_wait_kind })
+            Input::TimeWaitEntry(TimeWaitEntry { time: entry.time, sock: entry.sock, kind })
         }
-        Kind::FinWait2ToTimeWait => time_wait_change(record, false)?,
-        Kind::TimeWaitExit => time_wait_change(record, true)?,
-        Kind::Accepted => {
-            let event::Accepted { time, sock, .. } =
-                event::Accepted::read_from_bytes(record).ok()?;
-            Input::Accepted(Accepted { time, sock })
+        Record::FinWait2ToTimeWait(change, addresses) => {
+            time_wait_change(change, *addresses, false)
+        }
+        Record::TimeWaitExit(change, addresses) => time_wait_change(change, *addresses, true),
+        Record::Accepted(accepted) => {
+            Input::Accepted(Accepted { time: accepted.time, sock: accepted.sock })
         }
     };
     take(input);
     Some(())
 }
 
-fn time_wait_change(record: &[u8], is_gone: bool) -> Option<Input> {
-    let (change, addresses) = event::TimeWaitChange::read_from_prefix(record).ok()?;
-    let event::TimeWaitChange { flags, time, netns, local_port, remote_port, .. } = change;
-    let (local, remote) = ends(flags, addresses, (local_port, remote_port))?;
-    Some(Input::TimeWaitChange(TimeWaitChange { time, netns, local, remote, is_gone }))
+fn time_wait_change(change: &wire::TimeWaitChange, addresses: Addresses, is_gone: bool) -> Input {
+    let (local, remote) = endpoints(addresses, (change.local_port, change.remote_port));
+    let &wire::TimeWaitChange { time, netns, .. } = change;
+    Input::TimeWaitChange(TimeWaitChange { time, netns, local, remote, is_gone })
 }
 
-/// Ours and the peer's, from the addresses at the end of a record.
+/// Ours and the peer's.
 #[inline(always)]
-fn ends(
-    flags: Flags,
-    addresses: &[u8],
+fn endpoints(
+    addresses: Addresses,
     (local_port, remote_port): (u16, u16),
-) -> Option<(SocketAddr, SocketAddr)> {
-    let (local, remote) = if flags.contains(Flags::IPV6) {
-        let ends = event::AddressesV6::read_from_bytes(addresses).ok()?;
-        (IpAddr::from(ends.local).to_canonical(), IpAddr::from(ends.remote).to_canonical())
-    } else {
-        let ends = event::AddressesV4::read_from_bytes(addresses).ok()?;
-        (IpAddr::from(ends.local), IpAddr::from(ends.remote))
-    };
-    Some((SocketAddr::new(local, local_port), SocketAddr::new(remote, remote_port)))
+) -> (SocketAddr, SocketAddr) {
+    let (local, remote) = addresses.canonical();
+    (SocketAddr::new(local, local_port), SocketAddr::new(remote, remote_port))
 }
 
-fn reset(
-    record: &[u8],
-    way: impl FnOnce(&event::Reset) -> Option<ResetDirection>,
-) -> Option<Input> {
-    let reset = event::Reset::read_from_bytes(record).ok()?;
-    Some(Input::Reset(Reset { time: reset.time, sock: reset.sock, direction: way(&reset)? }))
+fn reset(reset: &wire::Reset, direction: ResetDirection) -> Input {
+    Input::Reset(Reset { time: reset.time, sock: reset.sock, direction })
 }
 
 #[inline(always)]
 fn transition(
-    step: &event::Step,
-    addresses: &[u8],
+    step: &wire::Step,
+    addresses: Addresses,
     opening: Option<Opening>,
     closing: Option<Closing>,
     take: &mut impl FnMut(Input),
 ) -> Option<()> {
-    let (local, remote) = ends(step.flags, addresses, (step.local_port, step.remote_port))?;
+    let (local, remote) = endpoints(addresses, (step.local_port, step.remote_port));
     let (old, new) = (TcpState::from_number(step.old)?, TcpState::from_number(step.new)?);
     take(Input::Transition(Transition {
         time: step.time,
@@ -210,33 +174,17 @@ fn transition(
     Some(())
 }
 
-/// Records of a scan, told apart by their first byte.
-fn scanned(mut sockets: &[u8], mut take: impl FnMut(Input)) {
-    while let Some(&kind) = sockets.first() {
-        // Records have no length of their own: after one that is not understood, none can be.
-        let rest = match kind {
-            scan::KIND_SOCKET => {
-                scan::ScanSocket::read_from_prefix(sockets).ok().map(|(record, rest)| {
-                    take(socket(&record).unwrap_or(Input::UnreadableScan));
-                    rest
-                })
-            }
-            scan::KIND_TIME_WAIT => {
-                scan::ScanTimeWait::read_from_prefix(sockets).ok().map(|(record, rest)| {
-                    take(time_wait(&record));
-                    rest
-                })
-            }
-            _ => None,
-        };
-        let Some(rest) = rest else {
-            return take(Input::UnreadableScan);
-        };
-        sockets = rest;
+fn scanned(found: &[u8], mut take: impl FnMut(Input)) {
+    for record in wire::scan_records(found) {
+        take(match record {
+            Ok(ScanRecord::Socket(record)) => socket(&record).unwrap_or(Input::UnreadableScan),
+            Ok(ScanRecord::TimeWait(record)) => time_wait(&record),
+            Err(wire::Unreadable) => Input::UnreadableScan,
+        });
     }
 }
 
-fn socket(record: &scan::ScanSocket) -> Option<Input> {
+fn socket(record: &wire::ScanSocket) -> Option<Input> {
     let ipv6 = record.flags.contains(Flags::IPV6);
     Some(Input::ScannedSocket(ScannedSocket {
         time: record.time,
@@ -255,7 +203,7 @@ fn socket(record: &scan::ScanSocket) -> Option<Input> {
     }))
 }
 
-fn time_wait(record: &scan::ScanTimeWait) -> Input {
+fn time_wait(record: &wire::ScanTimeWait) -> Input {
     let ipv6 = record.ipv6 != 0;
     Input::ScannedTimeWait(ScannedTimeWait {
         fin_wait2: record.substate == TcpState::FinWait2.number(),
@@ -266,11 +214,8 @@ fn time_wait(record: &scan::ScanTimeWait) -> Input {
     })
 }
 
-/// Records of a look at open files. One that is cut off says nothing.
 fn holders(held: &[u8]) -> Vec<SocketHolder> {
-    let records = held.chunks_exact(size_of::<holder::SocketHolder>());
-    let records = records.filter_map(|bytes| holder::SocketHolder::read_from_bytes(bytes).ok());
-    records
+    wire::held_sockets(held)
         .map(|record| SocketHolder {
             time: record.time,
             sock: record.sock,

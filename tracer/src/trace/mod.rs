@@ -8,6 +8,8 @@ pub mod filter;
 pub mod ids;
 pub mod names;
 pub mod recording;
+pub mod ring_size;
 pub mod scan;
 pub mod session;
 pub mod time;
+pub mod wire;

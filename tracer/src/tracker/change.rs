@@ -14,45 +14,44 @@ use crate::{
 /// A connection that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Closed {
-    /// Which side we were.
+    /// The side that this host was.
     pub role: Role,
-    /// The role is a guess.
+    /// Whether the role is a guess.
     pub role_assumed: bool,
     /// Network namespace.
     pub netns: NetnsId,
-    /// Our end.
+    /// The local address.
     pub local: SocketAddr,
-    /// The peer's end.
+    /// The peer's address.
     pub remote: SocketAddr,
     /// The listener's port for a server, the remote port for a client.
     pub service_port: u16,
     /// Why it ended.
     pub reason: CloseReason,
-    /// How we came to know it.
+    /// How it became known.
     pub origin: Origin,
-    /// When it was born, if that was seen.
+    /// Time of its first transition; `None` if that was not observed.
     pub opened: Option<Nanos>,
-    /// When it was born or first seen.
+    /// Time of its first transition, or of the scan or record that revealed it.
     pub since: Nanos,
-    /// When it ended.
+    /// Time of its end, or of the scan that missed it.
     pub closed: Nanos,
-    /// Its handshake, if we saw it get through.
+    /// Its handshake; `None` if it did not complete during the trace.
     pub handshake: Option<Handshake>,
-    /// It left a TIME_WAIT; `None` if the kernel's table was full, so that it may have or not.
+    /// Whether it left a TIME_WAIT; `None` if the kernel's table was full, so that it may have.
     pub time_wait: Option<bool>,
-    /// Microseconds since the last segment was received.
+    /// Microseconds between the last received segment and the end; `None` if unknown.
     pub idle_us: Option<u64>,
-    /// The owning process.
+    /// The owning process, if known.
     pub owner: Option<Arc<Owner>>,
-    /// Bytes that the peer acknowledged.
+    /// Payload bytes that the peer acknowledged, if known.
     pub bytes_sent: Option<u64>,
-    /// Bytes received.
+    /// Payload bytes received, if known.
     pub bytes_received: Option<u64>,
 }
 
 /// Something that happened to a socket.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "they live in a buffer whose capacity is reused")]
 pub enum Change {
     /// A socket changed its state.
     Transition {

@@ -1,7 +1,8 @@
-//! Why a connection ended: the reasons, what they mean, and how one is decided.
+//! Decides why a connection ended.
 //!
-//! Facts about the kernel's evidence are from its source (`net/ipv4/tcp*.c`) and from experiments
-//! on 5.10 to 7.x. A new reason is added here: a variant, its [`Info`], an arm of `classify`.
+//! What the kernel's evidence means is taken from its source (`net/ipv4/tcp*.c`) and from experiments
+//! on Linux 5.10 to 7.x. A new reason needs a variant with its
+//! [`ReasonInfo`](crate::tcp::close_reason::ReasonInfo) in `tcp/close_reason.rs` and an arm here.
 
 use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 
@@ -10,39 +11,39 @@ use crate::{
     trace::event::{ResetDirection, TimeWaitKind, Transition},
 };
 
-/// Whether an end left a TIME_WAIT behind.
+/// Whether a connection left a TIME_WAIT behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeWait {
     /// None was due.
     None,
-    /// It did.
+    /// It left one.
     Entered,
-    /// It left an orphan in FIN_WAIT2, which becomes one when the peer closes.
+    /// It left an orphan in FIN_WAIT2, which becomes a TIME_WAIT when the peer closes.
     InFinWait2,
-    /// The kernel's table was full.
+    /// One was due, but the kernel's table was full.
     Overflowed,
-    /// The kernel's table was full: it took the last place, or found none.
+    /// The kernel's table was full: it took the last place or found none.
     Unconfirmed,
 }
 
 impl TimeWait {
-    /// Something is left behind.
+    /// Whether the kernel keeps an entry in its table.
     pub(crate) const fn is_entered(self) -> bool {
         matches!(self, Self::Entered | Self::InFinWait2)
     }
 }
 
-/// How an end is to be booked.
+/// How a transition to CLOSE is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseOutcome {
     /// The connection ended.
     Ended(CloseReason, TimeWait),
-    /// It never was one: a child that lost a race within the kernel.
+    /// It never was a connection: a child that lost a race within the kernel.
     Discarded,
 }
 
 impl CloseOutcome {
-    /// What is left behind.
+    /// What the connection left behind.
     pub(crate) const fn time_wait(self) -> TimeWait {
         match self {
             Self::Ended(_, time_wait) => time_wait,
@@ -51,52 +52,53 @@ impl CloseOutcome {
     }
 }
 
-/// What the connection up to its end adds to the evidence.
+/// The evidence from a connection's history before its last transition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CloseEvidence {
     pub(crate) role: Role,
-    /// The handshake was through.
+    /// The handshake had completed.
     pub(crate) established: bool,
-    /// Which resets there were.
+    /// The resets received and sent.
     pub(crate) resets: Resets,
-    /// What it left behind; `None` if nothing has shown that: none was due, the kernel does not
-    /// show it, or the record was lost.
+    /// What it left behind; `None` if no record told: nothing was due, the hook is not available, or
+    /// the record was lost.
     pub(crate) time_wait_kind: Option<TimeWaitKind>,
 }
 
 /// The resets of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resets {
-    /// The kernel accepted one, or treated data as one that came after close().
+    /// The kernel accepted one, or treated data that came after close() as one
+    /// (`net/ipv4/tcp_input.c:tcp_reset`).
     received: bool,
-    /// The last that we sent, and whether it was in answer to a segment.
+    /// The reason of the last one sent, and whether it answered a segment.
     sent: Option<(ResetReason, bool)>,
 }
 
 impl Resets {
-    pub(crate) fn note(&mut self, way: ResetDirection) {
-        match way {
+    pub(crate) fn note(&mut self, direction: ResetDirection) {
+        match direction {
             ResetDirection::Received => self.received = true,
             ResetDirection::Sent { reason, answer } => self.sent = Some((reason, answer)),
         }
     }
 
-    /// We sent one.
+    /// Whether one was sent.
     const fn sent(self) -> bool {
         self.sent.is_some()
     }
 
-    /// We answered a segment with a reset.
+    /// Whether the last one sent answered a segment.
     const fn answered(self) -> bool {
         matches!(self.sent, Some((_, true)))
     }
 
-    /// We sent one of our own accord.
+    /// Whether the last one sent did not answer a segment.
     const fn sent_unprompted(self) -> bool {
         matches!(self.sent, Some((_, false)))
     }
 
-    /// We sent one for this reason.
+    /// Whether the last one was sent for this reason.
     fn is_for(self, reason: ResetReason) -> bool {
         self.sent.is_some_and(|(sent, _)| sent == reason)
     }
@@ -114,16 +116,16 @@ const ECONNREFUSED: u8 = 111;
 const EHOSTDOWN: u8 = 112;
 const EHOSTUNREACH: u8 = 113;
 
-/// Decides why a connection ended from its last transition, which is to CLOSE, and its past.
-pub(crate) fn classify(end: &Transition, past: CloseEvidence) -> CloseOutcome {
-    if !past.established {
+/// Decides why a connection ended, by its transition to CLOSE and the evidence before it.
+pub(crate) fn classify(end: &Transition, history: CloseEvidence) -> CloseOutcome {
+    if !history.established {
         return match end.old {
-            TcpState::SynSent => CloseOutcome::Ended(failed_connect(end, past), TimeWait::None),
-            // A child in the kernel's hands that lost the race for its place in the hash table. (A
-            // Fast Open child that nobody accepted is reset with its listener.)
-            _ if past.role == Role::Server
+            TcpState::SynSent => CloseOutcome::Ended(failed_connect(end, history), TimeWait::None),
+            // A child that no process holds and that lost the race for its place in the hash table.
+            // (A Fast Open child that was never accepted is reset with its listener.)
+            _ if history.role == Role::Server
                 && end.err == 0
-                && !past.resets.sent()
+                && !history.resets.sent()
                 && !end.flags.contains(Flags::HAS_SOCKET) =>
             {
                 CloseOutcome::Discarded
@@ -131,16 +133,16 @@ pub(crate) fn classify(end: &Transition, past: CloseEvidence) -> CloseOutcome {
             _ => CloseOutcome::Ended(CloseReason::HandshakeAborted, TimeWait::None),
         };
     }
-    let reason = closed(end, past.resets);
+    let reason = closed(end, history.resets);
     let is_due = matches!(reason, CloseReason::ClosedByUs | CloseReason::ClosedByBoth);
-    let time_wait = match past.time_wait_kind {
+    let time_wait = match history.time_wait_kind {
         Some(time_wait_kind) => match time_wait_kind {
             TimeWaitKind::TimeWait => TimeWait::Entered,
             TimeWaitKind::FinWait2 => TimeWait::InFinWait2,
             TimeWaitKind::Nothing if is_due => TimeWait::Overflowed,
             TimeWaitKind::Nothing => TimeWait::None,
         },
-        // The kernel asks for a TIME_WAIT and reports →CLOSE whether it got one or not.
+        // The kernel reports the transition to CLOSE whether it got a TIME_WAIT or not.
         None if is_due && end.flags.contains(Flags::TIME_WAIT_FULL) => TimeWait::Unconfirmed,
         None if is_due => TimeWait::Entered,
         None => TimeWait::None,
@@ -148,9 +150,9 @@ pub(crate) fn classify(end: &Transition, past: CloseEvidence) -> CloseOutcome {
     CloseOutcome::Ended(reason, time_wait)
 }
 
-fn failed_connect(end: &Transition, past: CloseEvidence) -> CloseReason {
+fn failed_connect(end: &Transition, history: CloseEvidence) -> CloseReason {
     match end.err {
-        ECONNREFUSED if past.resets.received => CloseReason::ConnectRefusedRst,
+        ECONNREFUSED if history.resets.received => CloseReason::ConnectRefusedRst,
         ECONNREFUSED | ENOPROTOOPT => CloseReason::ConnectRefusedIcmp,
         ETIMEDOUT => CloseReason::ConnectTimeout,
         EHOSTUNREACH | EHOSTDOWN | ENONET => CloseReason::ConnectUnreachableHost,
@@ -163,23 +165,23 @@ fn failed_connect(end: &Transition, past: CloseEvidence) -> CloseReason {
     }
 }
 
-/// Whether the reset that we send, if we do, comes only after this end, and would tell more.
-pub(crate) fn awaits_reset(end: &Transition, past: CloseEvidence) -> bool {
+/// Whether a reset that this host sends would follow this transition and add evidence.
+pub(crate) fn awaits_reset(end: &Transition, history: CloseEvidence) -> bool {
     use TcpState::{Closing, FinWait1, FinWait2, LastAck, SynRecv};
-    let has_remains =
-        matches!(past.time_wait_kind, Some(TimeWaitKind::TimeWait | TimeWaitKind::FinWait2));
-    if past.resets.sent() || has_remains {
+    let has_time_wait =
+        matches!(history.time_wait_kind, Some(TimeWaitKind::TimeWait | TimeWaitKind::FinWait2));
+    if history.resets.sent() || has_time_wait {
         return false;
     }
     match (end.err, end.old) {
-        // Data after close() looks like a reset that was received.
+        // Data after close() looks like a received reset.
         (ECONNRESET | EPIPE, FinWait1 | FinWait2 | Closing | LastAck) => true,
-        // Data that comes with the ACK of our FIN ends what looks like a TIME_WAIT.
+        // Data that comes with the ACK of the FIN ends what looks like a TIME_WAIT.
         (0, FinWait2) => !end.flags.contains(Flags::FIN_RECEIVED),
-        // Too many orphans, or a dying namespace.
+        // Too many orphans, or the namespace is being removed.
         (0, FinWait1) => true,
         (0, Closing | LastAck) => end.flags.contains(Flags::UNACKNOWLEDGED),
-        // A child that the kernel takes back, or one whose listener has closed.
+        // A child that the kernel discards, or one whose listener has closed.
         (0, SynRecv) => true,
         _ => false,
     }
@@ -190,16 +192,16 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
     let has = |flag| end.flags.contains(flag);
     match (end.err, end.old) {
         (ECONNABORTED, _) => CloseReason::DestroyedByAdmin,
-        // An RST in CLOSE_WAIT is EPIPE to the application.
+        // A reset in CLOSE_WAIT is EPIPE to the application.
         (ECONNRESET | EPIPE, Established | CloseWait) => CloseReason::ResetByPeer,
         (ECONNRESET | EPIPE, _) if resets.answered() => CloseReason::ResetByUsDataAfterClose,
         (ECONNRESET | EPIPE, _) => CloseReason::ResetByPeerClosing,
 
-        // The kernel sets no error before it reports that we aborted.
+        // A local abort is reported before the kernel sets an error.
         (0, _) if has(Flags::REPAIR) => CloseReason::DestroyedByAdmin,
         (0, _) if resets.is_for(ResetReason::AbortOnMemory) => CloseReason::ResetByUsMemory,
-        // Half-closed, we may still abort: then no FIN has come and the socket is still held, or
-        // our own FIN has not been acknowledged.
+        // A half-closed connection can still be aborted: then no FIN was received and a process still
+        // holds the socket, or the local FIN was not acknowledged.
         (0, FinWait2) if !has(Flags::FIN_RECEIVED) && !has(Flags::DEAD) => aborted(end, resets),
         (0, Closing | LastAck) if has(Flags::UNACKNOWLEDGED) => aborted(end, resets),
 
@@ -207,7 +209,7 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
         (0, Closing) => CloseReason::ClosedByBoth,
         (0, FinWait2) if has(Flags::LINGER2_NEGATIVE) => CloseReason::ResetByUsLinger2,
         (0, FinWait2) if resets.answered() => CloseReason::ResetByUsDataAfterClose,
-        // The peer's FIN was waited for in vain (tcp_fin_timeout).
+        // The peer's FIN did not come in time (tcp_fin_timeout).
         (0, FinWait2) if resets.sent_unprompted() => CloseReason::TimeoutOrphan,
         (0, FinWait2) => CloseReason::ClosedByUs,
 
@@ -217,9 +219,9 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
         (0, Established | CloseWait | FinWait1 | SynRecv) => aborted(end, resets),
         (0, _) => CloseReason::Unknown,
 
-        // All that is left are timeouts, some under the name of the last ICMP error.
+        // Only timeouts are left, some with the errno of the last ICMP error.
         (_, FinWait1 | Closing | LastAck) if has(Flags::DEAD) => CloseReason::TimeoutOrphan,
-        // Where it is set, nothing else decides how long to wait.
+        // If it is set, it alone decides how long the kernel waits.
         (_, _) if has(Flags::USER_TIMEOUT) => CloseReason::TimeoutUser,
         (_, _) if resets.sent_unprompted() => CloseReason::TimeoutKeepalive,
         (_, _) if has(Flags::UNACKNOWLEDGED) && has(Flags::ZERO_WINDOW) => {
@@ -233,11 +235,12 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
     }
 }
 
-/// We sent RST, and the socket's own condition says why. Unread data comes first in the kernel.
+/// This host aborted the connection; the socket's flags say why. The kernel checks for unread data
+/// first (`net/ipv4/tcp.c:__tcp_close`).
 fn aborted(end: &Transition, resets: Resets) -> CloseReason {
     let has = |flag| end.flags.contains(flag);
     if !(has(Flags::SHUT_READ) && has(Flags::SHUT_WRITE)) {
-        // close() shuts down both ways first.
+        // close() shuts down both directions first.
         CloseReason::ResetByUsDisconnect
     } else if end.closing.is_some_and(|closing| closing.unread > 0) {
         CloseReason::ResetByUsUnreadData
@@ -246,7 +249,7 @@ fn aborted(end: &Transition, resets: Resets) -> CloseReason {
     } else if !has(Flags::DEAD) {
         CloseReason::Unknown
     } else if resets.sent_unprompted() {
-        // The only reason that is left (kernels before 6.10 give none).
+        // The only reason left (kernels before 6.10 give none).
         CloseReason::ResetByUsMemory
     } else {
         CloseReason::NamespaceGone
@@ -258,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_has_an_id_of_its_own_and_says_something() {
+    fn every_reason_has_a_unique_id_and_all_texts() {
         for (index, reason) in CloseReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), index);
             assert_eq!(CloseReason::from_id(reason.id()), Some(*reason));

@@ -1,4 +1,4 @@
-//! The bounded table of living connections.
+//! The bounded table of open connections.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -26,19 +26,18 @@ use crate::{
     },
 };
 
-/// How we came to know a connection.
+/// How a connection became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Its birth was seen.
+    /// Its first transition was observed.
     Observed,
-    /// It was there when its namespace was scanned for the first time.
+    /// It existed before its namespace's first scan.
     Preexisting,
-    /// Its birth was lost.
+    /// It was found after that scan: the record of its first transition was lost.
     AfterLoss,
 }
 
-/// A [`SocketAddr`] without what TCP has no use for: of lives there may be very many, and they are
-/// moved about.
+/// A [`SocketAddr`] without IPv6 flow label and scope id: a million connections are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     ip: IpAddr,
@@ -57,34 +56,35 @@ impl From<Endpoint> for SocketAddr {
     }
 }
 
-/// A living connection.
+/// An open connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// Network namespace.
     pub netns: NetnsId,
-    /// Which side we are.
+    /// The side that this host is.
     pub role: Role,
-    /// The role is a guess: nothing shows it.
+    /// Whether the role is a guess.
     pub role_assumed: bool,
-    /// How we came to know it.
+    /// How it became known.
     pub origin: Origin,
-    /// Its state.
+    /// Its TCP state.
     pub state: TcpState,
     pub(super) local: Endpoint,
     pub(super) remote: Endpoint,
-    /// When it was born, or first seen.
+    /// Time of its first transition, or of the scan or record that revealed it (CLOCK_MONOTONIC,
+    /// nanoseconds).
     pub first_seen: Nanos,
-    /// When its last record was made.
+    /// Time of its latest transition, or of the scan that found it in its state.
     pub last_transition: Nanos,
-    /// When it reached ESTABLISHED, if we saw that.
+    /// Time of its transition to ESTABLISHED; `None` if that was not observed.
     pub established_at: Option<Nanos>,
-    /// Its handshake, once through.
+    /// Its handshake, once completed.
     pub handshake: Option<Handshake>,
     /// The owning process, if known.
     pub owner: Option<Arc<Owner>>,
-    /// It counts as open, no longer as pending.
+    /// Whether it counts as open, no longer as pending.
     pub(super) established: bool,
-    /// Somebody acts on it of whom nothing is known.
+    /// A process other than the known owner acts on it: the owner is not certain.
     pub(super) owner_ambiguous: bool,
     pub(super) row: RowId,
     pub(super) evidence: ConnectionEvidence,
@@ -94,28 +94,28 @@ pub struct Connection {
 /// What a connection has shown that is needed later to measure or classify it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionEvidence {
-    /// Its listener has TCP_DEFER_ACCEPT.
+    /// TCP_DEFER_ACCEPT was set when it began.
     pub(super) deferred_accept: bool,
-    /// accept() has taken it.
+    /// Whether accept() has returned it.
     pub(super) accepted: bool,
     pub(super) resets: Resets,
-    /// What it is about to leave behind, if that was seen.
+    /// What it leaves behind (`tcp_time_wait`); `None` if no record told.
     pub(super) time_wait_kind: Option<TimeWaitKind>,
 }
 
 /// What scans have shown of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ScanRecord {
-    /// The last scan that met it.
+    /// Number of the last scan that found it.
     pub(super) last_scan: u32,
-    /// How many scans in a row missed it.
+    /// Number of consecutive scans that did not find it.
     pub(super) missed_scans: u8,
-    /// A scan met it in its state: it may have been in that for longer.
+    /// It was already in its state when it was found: it may have been for longer.
     pub(super) state_since_is_lower_bound: bool,
 }
 
 impl ScanRecord {
-    /// A scan met it.
+    /// A scan found it.
     pub(super) fn on_scan(&mut self, scan: u32) {
         self.last_scan = scan;
         self.missed_scans = 0;
@@ -123,7 +123,7 @@ impl ScanRecord {
 }
 
 impl Connection {
-    /// One that is in this state at this time, about which nothing else is known.
+    /// A connection that is in this state at this time, with nothing else known about it.
     pub(super) fn new(
         netns: NetnsId,
         role: Role,
@@ -154,12 +154,12 @@ impl Connection {
         }
     }
 
-    /// Our end.
+    /// The local address.
     pub fn local(&self) -> SocketAddr {
         self.local.into()
     }
 
-    /// The peer's end.
+    /// The peer's address.
     pub fn remote(&self) -> SocketAddr {
         self.remote.into()
     }
@@ -173,16 +173,16 @@ impl Connection {
         self.role.service_port(self.local(), self.remote())
     }
 
-    /// What it adds to the evidence of why it ends.
+    /// The evidence that its history adds to its last transition.
     pub(super) fn close_evidence(&self) -> CloseEvidence {
         let &Self { role, established, evidence, .. } = self;
         let ConnectionEvidence { resets, time_wait_kind, .. } = evidence;
         CloseEvidence { role, established, resets, time_wait_kind }
     }
 
-    /// Whether a socket at this connection's address, with these ends, can be this connection's: what is not
-    /// known fits anything. If not, the address is used anew. `is_young`: it has left the state that
-    /// it was born in only now.
+    /// Whether a socket with the same kernel address and these endpoints can be this connection;
+    /// unknown ports match any. If not, the kernel has reused the socket's memory. `is_young`: it is
+    /// leaving its first state.
     pub(super) fn fits(
         &self,
         netns: NetnsId,
@@ -190,7 +190,7 @@ impl Connection {
         is_young: bool,
     ) -> bool {
         let known = |port: u16| port != 0;
-        // A child is born with its listener's port, and behind TPROXY gets its own then.
+        // A child begins with its listener's port, and behind TPROXY gets its own on leaving SYN_RECV.
         let is_child = self.role == Role::Server && is_young;
         let is_local = is_child || self.local.port == local.port();
         let is_remote = self.remote == Endpoint::from(remote);
@@ -199,8 +199,8 @@ impl Connection {
             && (is_remote || !known(self.remote.port) || !known(remote.port()))
     }
 
-    /// Enters a state, and books it. If the handshake is through by that, `handshake` tells how
-    /// it went; returns whether it is.
+    /// Enters a state and counts that in its row. If this completes the handshake, `handshake`
+    /// measures it. Returns whether it does.
     pub(super) fn enter(
         &mut self,
         state: TcpState,
@@ -210,8 +210,8 @@ impl Connection {
         row.gauges.leave(self.state);
         row.gauges.enter(state);
         self.state = state;
-        let gets_through = !self.established && !state::is_pending(state);
-        if gets_through {
+        let completes_handshake = !self.established && !state::is_pending(state);
+        if completes_handshake {
             let handshake = handshake(self);
             row.gauges.pending -= 1;
             row.gauges.open += 1;
@@ -220,11 +220,11 @@ impl Connection {
             self.established = true;
             self.handshake = Some(handshake);
         }
-        gets_through
+        completes_handshake
     }
 
-    /// Takes note of which process it is that acts on a server's socket, of those that hold the
-    /// listener; and of the owner of a listener that was found only after the birth.
+    /// Sets the owner of a server's connection: the process that acts on it, if it holds the
+    /// listener; else the owner of the listener, which may have become known only now.
     pub(super) fn learn_owner(&mut self, transition: &Transition, listeners: &Listeners) {
         if self.role == Role::Client {
             return;
@@ -238,8 +238,8 @@ impl Connection {
         if self.owner.is_none() && !self.owner_ambiguous {
             self.owner = listeners.owner(netns, local).cloned();
         }
-        // Somebody else acts, and nobody has looked since this was born: the listener may have
-        // been handed on. (If somebody has, it is a process for each connection.)
+        // Another process acts, and the open files were not scanned since the connection began: the
+        // listener may have been passed on. (If they were, it is one process per connection.)
         let is_other = |pid| self.owner.as_ref().is_some_and(|owner| owner.pid != Some(pid));
         if transition.pid.is_some_and(is_other)
             && listeners.owners_checked(netns, local) < self.first_seen
@@ -249,7 +249,7 @@ impl Connection {
         }
     }
 
-    /// Takes over what its birth did not know yet of its ends.
+    /// Fills in endpoints that its first transition did not know yet.
     pub(super) fn learn_endpoints(&mut self, Endpoints { local, remote }: Endpoints) {
         if self.local.port == 0 || self.local.ip.is_unspecified() {
             self.local = local.into();
@@ -259,25 +259,26 @@ impl Connection {
         }
     }
 
-    /// Whether its age is a lower bound.
+    /// Whether it was not observed from its beginning, so that its age is a lower bound.
     pub fn is_adopted(&self) -> bool {
         self.origin != Origin::Observed
     }
 }
 
-/// All living connections, by socket. When it is full, one of those that were quiet for longest
-/// makes room (of a sample: exact order would cost more than it is worth).
+/// All open connections, by socket. When the table is full, the least recently active one of a
+/// random sample is evicted (an exact order would cost more than it is worth).
 pub(crate) struct Connections {
     table: IndexMap<SockId, Connection, FxBuildHasher>,
     limit: usize,
     evicted: u64,
-    /// State of the sampling's generator; the tracker must be a function of its input.
+    /// State of the sampling's generator, seeded with a constant: the tracker is a function of its
+    /// input.
     random: u64,
 }
 
 const EVICTION_SAMPLE: usize = 8;
 
-/// A place in the table.
+/// An index into the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot(usize);
 
@@ -290,7 +291,7 @@ impl Connections {
         self.table.len()
     }
 
-    /// One more takes another's place.
+    /// Whether inserting one more evicts another.
     pub(crate) fn is_full(&self) -> bool {
         self.table.len() >= self.limit
     }
@@ -307,15 +308,15 @@ impl Connections {
         self.table.get_mut(&sock)
     }
 
-    /// Adds one whose socket has none, and returns what had to make room for it.
+    /// Adds a connection whose socket has none, and returns the one that was evicted for it.
     pub(crate) fn insert(&mut self, sock: SockId, connection: Connection) -> Option<Connection> {
         let victim = self.is_full().then(|| self.evict()).flatten();
         self.table.insert(sock, connection);
         victim
     }
 
-    /// Where one is until another comes or goes, to find it only once.
-    pub(crate) fn place(&self, sock: SockId) -> Option<Slot> {
+    /// The slot of a connection, valid until one is inserted or removed; saves a second lookup.
+    pub(crate) fn slot(&self, sock: SockId) -> Option<Slot> {
         self.table.get_index_of(&sock).map(Slot)
     }
 

@@ -1,4 +1,4 @@
-//! What adds up over time in a row.
+//! The counters of a row.
 
 use synfin_common::{
     port_count::{PortEvent, SynQueueEvent},
@@ -13,67 +13,68 @@ use crate::tcp::{
     labels::Enumeration,
 };
 
-/// What adds up over time.
+/// The counters of a row over an interval. All of them add up over intervals and rows.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Lives that began here, connects or children of a listener; an adopted SYN_SENT included.
+    /// Connections that began: by connect() or as children of a listener; those found in SYN_SENT
+    /// or SYN_RECV included.
     pub attempts: u64,
-    /// Children that the kernel itself took back.
+    /// Children of a listener that the kernel discarded before they were established.
     pub discarded: u64,
-    /// Handshakes that were seen to get through.
+    /// Handshakes whose completion was observed.
     pub established: u64,
-    /// Connections first seen when they were established already.
+    /// Connections that were already established when they were found.
     pub adopted: u64,
     ends: [u64; CloseReason::ALL.len()],
-    /// Handshakes with nothing sent twice.
+    /// Durations of handshakes without retransmission, microseconds.
     pub clean: LatencyHistogram,
-    /// Handshakes whose SYN or SYN-ACK was sent again.
+    /// Durations of handshakes whose SYN or SYN-ACK was retransmitted, microseconds.
     pub retransmitted: LatencyHistogram,
     unmeasured: [u64; Unmeasured::ALL.len()],
     /// Entries into TIME_WAIT.
     pub time_wait_entered: u64,
-    /// Entries that the kernel's full table prevented.
+    /// Entries that the kernel's full table (`net.ipv4.tcp_max_tw_buckets`) prevented.
     pub time_wait_overflowed: u64,
-    /// From birth to end, of connections whose birth was seen.
+    /// Lifetimes of ended connections whose beginning was observed, microseconds.
     pub lifetime: LatencyHistogram,
-    /// From the last received segment to the end.
+    /// Times from the last received segment to the end, microseconds.
     pub idle: LatencyHistogram,
-    /// The same of those that ended abnormally.
+    /// The same for connections that ended abnormally.
     pub idle_abnormal: LatencyHistogram,
-    /// Connections waiting for accept() that each new one found on its listener.
+    /// Number of connections waiting for accept() that each new one found on its listener.
     pub accept_depth: LatencyHistogram,
-    /// How long connections waited for accept(), microseconds.
+    /// Times that connections waited for accept(), microseconds.
     pub accept_wait: LatencyHistogram,
     syn_queue: [u64; SynQueueEvent::ALL.len()],
-    /// What listeners dropped, for whatever reason.
+    /// Segments that listeners dropped, for whatever reason (`sk_drops`).
     pub listener_drops: u64,
-    /// SYN-ACKs that were sent again.
+    /// Retransmitted SYN-ACKs.
     pub synack_retransmits: u64,
     resets: [u64; ResetReason::COUNT],
     closed_first: [u64; ClosedFirst::ALL.len()],
-    /// Bytes that the peer acknowledged, of connections that have ended.
+    /// Payload bytes that peers acknowledged, of ended connections.
     pub bytes_sent: u64,
-    /// Bytes received, of connections that have ended.
+    /// Payload bytes received, of ended connections.
     pub bytes_received: u64,
 }
 
 impl Counters {
-    /// How many ended for this reason.
+    /// Number of connections that ended for this reason.
     pub fn ended(&self, reason: CloseReason) -> u64 {
         self.ends[reason.index()]
     }
 
-    /// How many ended before they were established.
+    /// Number of connections that ended before they were established.
     pub fn failed(&self) -> u64 {
         self.sum(|reason| reason.phase() == Phase::Handshake)
     }
 
-    /// How many ended after they were established.
+    /// Number of connections that ended after they were established.
     pub fn closed(&self) -> u64 {
         self.sum(|reason| reason.phase() == Phase::Established)
     }
 
-    /// The sum over the reasons that `which` picks.
+    /// Number of connections that ended for one of the reasons that `which` selects.
     pub fn sum(&self, which: impl Fn(CloseReason) -> bool) -> u64 {
         CloseReason::ALL
             .iter()
@@ -82,37 +83,38 @@ impl Counters {
             .sum()
     }
 
-    /// Handshakes without a time, for this cause.
+    /// Handshakes without a measured duration, for this cause.
     pub fn unmeasured(&self, cause: Unmeasured) -> u64 {
         self.unmeasured[cause as usize]
     }
 
-    /// Handshakes without a time.
+    /// Handshakes without a measured duration.
     pub fn unmeasured_total(&self) -> u64 {
         self.unmeasured.iter().sum()
     }
 
-    /// Resets that were sent with no connection behind them, for this reason.
+    /// Resets sent without a connection, for this reason.
     pub fn resets(&self, reason: ResetReason) -> u64 {
         self.resets[reason as usize]
     }
 
-    /// All of them.
+    /// Resets sent without a connection, for any reason.
     pub fn resets_total(&self) -> u64 {
         self.resets.iter().copied().fold(0, u64::saturating_add)
     }
 
-    /// How often this befell a handshake in a listener's SYN queue, as far as the kernel shows it.
+    /// Number of handshakes in a SYN queue to which this happened; 0 without
+    /// [`OptionalHook::SynQueue`](crate::tcp::coverage::OptionalHook::SynQueue).
     pub fn syn_queue(&self, what: SynQueueEvent) -> u64 {
         self.syn_queue[what as usize]
     }
 
-    /// How many were closed first by this side.
+    /// Number of connections that this side closed first.
     pub fn closed_first(&self, side: ClosedFirst) -> u64 {
         self.closed_first[side as usize]
     }
 
-    /// A connection ended, in this state.
+    /// Counts a connection that ended in this state.
     pub(super) fn end(&mut self, reason: CloseReason, state: TcpState) {
         self.ends[reason.index()] += 1;
         if let Some(side) = ClosedFirst::by_state(state) {
@@ -137,7 +139,7 @@ impl Counters {
         }
     }
 
-    /// Adds all of another.
+    /// Adds the counters of another row or interval.
     pub(crate) fn merge(&mut self, other: &Self) {
         let Self {
             attempts,
@@ -198,26 +200,26 @@ impl Counters {
     }
 }
 
-/// Who sent the first FIN.
+/// The side that sent the first FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosedFirst {
-    /// We did.
+    /// This host.
     Us,
-    /// The peer did.
+    /// The peer.
     Peer,
-    /// Both, before either saw the other's.
+    /// Both, before either received the other's.
     Both,
 }
 
 impl ClosedFirst {
-    /// All.
+    /// Every side.
     pub const ALL: [Self; 3] = [Self::Us, Self::Peer, Self::Both];
 
-    /// Their names.
+    /// The names of all sides.
     pub const WORDS: Enumeration =
         Enumeration { name: "side", all: || Self::ALL.map(Self::name).into() };
 
-    /// The name that every output uses.
+    /// The name in every output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Us => "us",
@@ -226,7 +228,7 @@ impl ClosedFirst {
         }
     }
 
-    /// A connection's last state tells.
+    /// Derived from a connection's last state; `None` if no FIN was sent.
     const fn by_state(state: TcpState) -> Option<Self> {
         match state {
             TcpState::FinWait1 | TcpState::FinWait2 => Some(Self::Us),

@@ -1,4 +1,4 @@
-//! What sockets are about to leave behind, before their connections are known.
+//! Entries into TIME_WAIT of connections that are not tracked yet.
 
 use std::collections::VecDeque;
 
@@ -9,11 +9,11 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// Their ends follow at once; other processors report meanwhile.
+/// Maximum number kept: the connection's end follows at once, with records of other CPUs between.
 const LIMIT: usize = 64;
 
-/// What sockets are about to leave behind of which this is the first that is heard: they are older
-/// than the trace, or their records were lost.
+/// Entries into TIME_WAIT of sockets of which no record came before: they are older than the trace,
+/// or their records were lost.
 #[derive(Debug, Default)]
 pub(super) struct EarlyTimeWaits(VecDeque<TimeWaitEntry>);
 
@@ -25,7 +25,7 @@ impl EarlyTimeWaits {
         self.0.push_back(entry);
     }
 
-    /// What a socket that ends at this time leaves behind, if that was seen.
+    /// What a socket that ends at this time leaves behind; `None` if no record told.
     pub(super) fn take(&mut self, sock: SockId, end: Nanos) -> Option<TimeWaitKind> {
         let is_its = |entry: &TimeWaitEntry| {
             entry.sock == sock && entry.time.abs_diff(end) < pending_close::WAIT

@@ -1,5 +1,4 @@
-//! How many of the ports that connect() gives out are taken toward one destination, and when the
-//! last one will be.
+//! Use of the ephemeral ports toward one destination, and when they will be exhausted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,52 +11,52 @@ use crate::trace::{
     scan::{EphemeralPorts, TimeWaitReuse},
 };
 
-/// How long a TIME_WAIT lasts, seconds.
+/// Length of a TIME_WAIT in seconds.
 const TIME_WAIT: u64 = time_wait::LENGTH / 1_000_000_000;
 
-/// Over a shorter interval there is no rate to speak of, seconds.
+/// Minimum length of an interval in seconds for a rate.
 const LEAST_INTERVAL: f64 = 0.5;
 
-/// Where clients connect to: a port is taken once per destination.
+/// A destination of clients: namespace, address and port. Each has all ephemeral ports.
 pub(super) type DestinationKey = (NetnsId, IpAddr, u16);
 
-/// What is connected to one destination, summed over its rows.
+/// The sockets toward one destination, summed over its rows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Destination {
-    /// Sockets with a connection, or with an attempt at one.
+    /// Connections, pending ones included.
     pub(super) live: u64,
-    /// The same when the interval began.
+    /// The same at the start of the interval.
     pub(super) live_at_start: u64,
     /// Entries into TIME_WAIT within the interval.
     pub(super) entered: u64,
-    /// How many TIME_WAITs end in which second from now.
+    /// Number of TIME_WAITs by the seconds that they have left.
     pub(super) time_waits: BTreeMap<u64, u64>,
-    /// Our addresses: each has all ports.
+    /// Local addresses: each has all ephemeral ports.
     pub(super) sources: BTreeSet<IpAddr>,
 }
 
-/// How far the ports toward a destination are used up.
+/// Use of the ephemeral ports toward a destination.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ephemeral {
     /// The destination's address.
     pub remote: IpAddr,
     /// Ports taken by connections, attempts and TIME_WAITs.
     pub used: u64,
-    /// Ports there are, for as many addresses of ours as were seen.
+    /// Number of ephemeral ports, over all local addresses in use.
     pub ports: u64,
-    /// Seconds until none is left, at the interval's rates; `None`: not to be foreseen.
+    /// Seconds until none is left at the interval's rates; `None` if that is not foreseeable.
     pub exhausted_in: Option<f64>,
 }
 
 impl Ephemeral {
-    /// The share that is used: 1 is all, and more is possible, as clients may choose other ports.
+    /// The share in use: 1 is all. It can exceed 1, as clients can bind to other ports.
     pub fn share(&self) -> f64 {
         if self.ports == 0 { 1.0 } else { self.used as f64 / self.ports as f64 }
     }
 }
 
 impl Destination {
-    /// `seconds` is the interval's length.
+    /// `seconds` is the length of the interval.
     pub(super) fn ephemeral(
         &self,
         remote: IpAddr,
@@ -74,8 +73,8 @@ impl Destination {
         }
     }
 
-    /// Goes on at the interval's rates, second by second until every TIME_WAIT of today is over:
-    /// from then on only the living become more.
+    /// Extrapolates the interval's rates second by second until every present TIME_WAIT has ended;
+    /// from then on only the number of connections grows.
     fn exhausted_in(
         &self,
         remote: IpAddr,
@@ -91,7 +90,7 @@ impl Destination {
             TimeWaitReuse::Loopback => remote.is_loopback(),
             TimeWaitReuse::Always => true,
         };
-        // How long a TIME_WAIT keeps its port from being taken, seconds.
+        // Seconds for which a TIME_WAIT blocks its port.
         let keeps = match is_reused {
             true => u64::from(settings.reuse_after_ms).div_ceil(1000).min(TIME_WAIT),
             false => TIME_WAIT,
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_wait_that_may_be_reused_is_no_obstacle() {
+    fn a_time_wait_that_can_be_reused_blocks_no_port() {
         let time_waits = BTreeMap::from([(30, 990)]);
         let used = Destination { entered: 200, time_waits, ..Destination::default() };
         let exhausted = |reuse, remote| used.ephemeral(remote, &settings(reuse), 10.0).exhausted_in;
@@ -159,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_stay_use_up_all_ports_at_last() {
+    fn connections_that_stay_exhaust_the_ports() {
         let leak = Destination { live: 500, live_at_start: 490, ..Destination::default() };
         let found = leak.ephemeral(REMOTE, &settings(TimeWaitReuse::Always), 10.0);
         assert_eq!(found.exhausted_in, Some(500.0));
     }
 
     #[test]
-    fn every_address_of_ours_has_all_ports() {
+    fn every_local_address_has_all_ports() {
         let sources = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap()).into();
         let two = Destination { live: 500, sources, ..Destination::default() };
         assert_eq!(two.ephemeral(REMOTE, &settings(TimeWaitReuse::Never), 1.0).share(), 0.25);

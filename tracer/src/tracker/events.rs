@@ -1,41 +1,41 @@
-//! What became of the kernel's records.
+//! What happened to the kernel's records.
 
-/// What became of the kernel's records: `seen == delivered + lost + filtered + in_flight`.
+/// What happened to the kernel's records: `seen == delivered + lost + filtered + in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Events {
-    /// Records that a hook wanted to write.
+    /// Records that hooks tried to write.
     pub seen: u64,
     /// Records that reached the tracker.
     pub delivered: u64,
     /// Records for which the ring buffer had no room.
     pub lost: u64,
-    /// Of these, births and ends: with them, figures are lower bounds.
+    /// Of these, first and last transitions of connections: with any, counts are lower bounds.
     pub lost_edges: u64,
-    /// Records left out on purpose.
+    /// Records that a filter excluded.
     pub filtered: u64,
-    /// Runs of a hook that the kernel skipped, so that there was no record.
+    /// Runs of hooks that the kernel skipped, so that there was no record.
     pub missed: u64,
-    /// Places where a record must be missing.
+    /// Contradictions between records that show that one is missing.
     pub gaps: u64,
-    /// Records that were not understood; they are among the delivered.
+    /// Records that could not be decoded; they count as delivered too.
     pub unreadable: u64,
 }
 
 impl Events {
-    /// Records between the hooks and the books: on their way, or kept back until it is known
-    /// whether a filter excludes them. Negative never; nonzero at the end of a trace never.
+    /// Records between the hooks and the tracker: in the ring buffer, or held until the filters can
+    /// be decided. Never negative; 0 at the end of a trace.
     pub fn in_flight(&self) -> i64 {
         let known = self.delivered.saturating_add(self.lost).saturating_add(self.filtered);
         let in_flight = i128::from(self.seen) - i128::from(known);
         i64::try_from(in_flight).unwrap_or(i64::MAX)
     }
 
-    /// Whether counts of births and ends are lower bounds.
+    /// Whether counts of connections that began or ended are lower bounds.
     pub fn are_lower_bounds(&self) -> bool {
         [self.lost_edges, self.missed, self.gaps, self.unreadable].iter().any(|&count| count > 0)
     }
 
-    /// Adds those of a later interval.
+    /// Adds the counts of a later interval.
     pub(crate) fn add(&mut self, later: &Self) {
         self.seen += later.seen;
         self.delivered += later.delivered;

@@ -1,4 +1,4 @@
-//! What the filters are asked of a socket.
+//! The facts about a socket that filters are decided by.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// [`Facts`] of a socket that is not in the books.
+/// Owned [`Facts`] about a socket that is not tracked.
 pub(super) struct FilterEvidence {
     pub(super) netns: NetnsId,
     pub(super) role: Role,

@@ -1,20 +1,20 @@
-//! What is so at a moment in a row.
+//! The gauges of a row: values at one moment.
 
 use synfin_common::state::TcpState;
 
-/// What is so at a moment.
+/// The number of open connections of a row at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
-    /// Living connections by the number of their state.
+    /// Connections by the number of their state.
     states: [u64; 13],
-    /// Of these, those not established yet.
+    /// Connections that are not established yet.
     pub pending: u64,
-    /// Of these, those established, whatever they are closing.
+    /// Connections that are established or closing.
     pub open: u64,
 }
 
 impl Gauges {
-    /// How many are in this state.
+    /// Number of connections in this state.
     pub fn state(&self, state: TcpState) -> u64 {
         self.states[state.number() as usize]
     }
@@ -36,32 +36,32 @@ impl Gauges {
     }
 }
 
-/// What the last scan over the namespace's sockets showed; orphans in FIN_WAIT2 are followed from
-/// there on where the kernel shows what becomes of them.
+/// The gauges that only a scan of the namespace's sockets shows, as of the last one. Orphans in
+/// FIN_WAIT2 are updated since where a hook shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanGauges {
-    /// Handshakes waiting for their last ACK.
+    /// Handshakes in SYN queues, waiting for their last ACK.
     pub half_open: u64,
-    /// Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT.
+    /// Orphans in FIN_WAIT2, which the kernel keeps in its TIME_WAIT table.
     pub fin_wait2_orphans: u64,
     /// Connections waiting for accept(), of all listeners on the port.
     pub accept_queue: u64,
-    /// The limit of that on one listener, the least if they differ; 0: there is none.
+    /// The accept queue's limit, the smallest if listeners differ; 0 if unknown.
     pub accept_limit: u64,
     /// Listeners on the port.
     pub listeners: u64,
-    /// Connections that retransmit and are not answered.
+    /// Established connections that retransmit without an answer.
     pub stalled: u64,
 }
 
 impl ScanGauges {
-    /// A listener has this limit.
+    /// Takes a listener's limit into account.
     pub(super) fn limit_queue(&mut self, limit: u64) {
         self.accept_limit = least_limit(self.accept_limit, limit);
     }
 
-    /// Whether some of it goes away without a record.
-    pub(super) fn will_pass(&self) -> bool {
+    /// Whether any of it can change without a record.
+    pub(super) fn can_change_unseen(&self) -> bool {
         self.half_open + self.fin_wait2_orphans + self.accept_queue + self.stalled > 0
     }
 
@@ -75,7 +75,7 @@ impl ScanGauges {
     }
 }
 
-/// Of two limits the lesser, where 0 is none.
+/// The smaller of two limits, where 0 means unknown.
 pub(super) fn least_limit(one: u64, other: u64) -> u64 {
     [one, other].into_iter().filter(|&limit| limit > 0).min().unwrap_or(0)
 }

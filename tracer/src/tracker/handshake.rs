@@ -1,4 +1,4 @@
-//! How long a handshake took, and whether that can be known.
+//! Measures handshakes.
 
 use synfin_common::event::Flags;
 
@@ -10,11 +10,12 @@ use crate::{
     trace::{event::Transition, time::Nanos},
 };
 
-/// Measures the handshake that `established`, the transition to ESTABLISHED, completes.
+/// Measures the handshake that `established`, the transition to ESTABLISHED, completes. `syn_sent`
+/// is when connect() sent the first SYN; `None` if that was not observed.
 ///
-/// The kernel's smoothed round trip at this moment is its first sample: a client's SYN → SYN-ACK,
-/// a server's SYN-ACK → ACK, unless something was sent twice (then it is no sample at all, or one
-/// of the last try alone).
+/// At this moment the kernel's smoothed round trip time (`srtt_us`) is its first sample: SYN to
+/// SYN-ACK on a client, SYN-ACK to ACK on a server. After a retransmission there is no sample, or
+/// one of the last attempt alone.
 pub(crate) fn measure(
     role: Role,
     established: &Transition,
@@ -48,8 +49,8 @@ pub(crate) fn measure(
                 Handshake::Unmeasured(Unmeasured::EvidenceLost)
             }
         }
-        // A cookie carries at most a timestamp of whole milliseconds, off by up to 64 of them.
-        // A true time is a multiple of 1,000 µs once in a thousand, and is given up for it.
+        // With a SYN cookie the time comes from a timestamp in whole milliseconds, off by up to 64.
+        // A measured time is a multiple of 1,000 µs once in a thousand; that one is given up.
         Role::Server if us.is_multiple_of(1000) => Handshake::Unmeasured(Unmeasured::SynCookie),
         Role::Server => Handshake::Clean { us },
     }

@@ -1,5 +1,5 @@
-//! A histogram with its exact count and maximum. Buckets are relative: a percentile is at most
-//! 1.6 % above the truth, and never above the maximum.
+//! A histogram with exact count, sum and maximum. Buckets are logarithmic: a quantile is at most
+//! 1.6 % above the exact value, and never above the maximum.
 
 use std::borrow::Cow;
 
@@ -7,21 +7,21 @@ use histogram::{Histogram, SparseHistogram};
 
 /// 2⁶ buckets per power of two.
 const GROUPING_POWER: u8 = 6;
-/// Values up to 2⁴⁰ µs, twelve days; a longer one counts as that.
+/// Values up to 2⁴⁰ µs, twelve days; larger ones count as that.
 const MAX_POWER: u8 = 40;
 
-/// So many are kept as they are before they are put into buckets together, which costs as much as
-/// all buckets there can be: the more the more there were.
+/// Number of values that are kept as they are before they are sorted into buckets together, which
+/// costs as much as the maximum number of buckets.
 fn recent_limit(count: u64) -> usize {
     count.clamp(64, 1024) as usize
 }
 
-/// Values: durations in microseconds, or how many waited. Takes memory for the buckets that are not empty only, as there may
-/// be thousands of rows with a few connections each.
+/// A histogram of durations in microseconds, or of queue lengths. Only buckets that are not empty
+/// take memory: there may be thousands of rows with a few connections each.
 #[derive(Clone, Debug, Default)]
 pub struct LatencyHistogram {
     buckets: Option<Box<SparseHistogram>>,
-    /// Not yet in the buckets.
+    /// Values not in the buckets yet.
     recent: Vec<u64>,
     count: u64,
     sum: u64,
@@ -29,7 +29,7 @@ pub struct LatencyHistogram {
 }
 
 impl LatencyHistogram {
-    /// Adds one.
+    /// Adds a value.
     pub fn add(&mut self, value: u64) {
         let value = value.min((1 << MAX_POWER) - 1);
         self.recent.push(value);
@@ -39,7 +39,7 @@ impl LatencyHistogram {
         self.compact();
     }
 
-    /// Adds all of another.
+    /// Adds all values of another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.recent.extend_from_slice(&other.recent);
         if let Some(more) = &other.buckets {
@@ -54,35 +54,36 @@ impl LatencyHistogram {
         self.compact();
     }
 
-    /// How many were added.
+    /// Number of values.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// All of them together.
+    /// Sum of all values, saturating.
     pub fn sum(&self) -> u64 {
         self.sum
     }
 
-    /// The largest.
+    /// The largest value; `None` if there are none.
     pub fn max(&self) -> Option<u64> {
         (self.count > 0).then_some(self.max)
     }
 
-    /// The value that a share of `quantile` (0 to 1) does not exceed.
+    /// The value that a share of `quantile` (0 to 1) of all values does not exceed; `None` if there
+    /// are none.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
         let found = self.all()?.quantile(quantile).ok()??;
         Some(found.entries().values().next()?.end().min(self.max))
     }
 
-    /// The buckets that are not empty: upper bound (inclusive) and count.
+    /// The buckets that are not empty: inclusive upper bound and count.
     pub fn buckets(&self) -> Vec<(u64, u64)> {
         self.all().map_or_else(Vec::new, |all| {
             all.iter().map(|bucket| (bucket.end(), bucket.count())).collect()
         })
     }
 
-    /// Puts recent ones into buckets, if they are many.
+    /// Sorts recent values into buckets if there are many.
     fn compact(&mut self) {
         if self.recent.len() >= recent_limit(self.count) {
             self.buckets = self.all().map(|all| Box::new(all.into_owned()));
@@ -90,7 +91,7 @@ impl LatencyHistogram {
         }
     }
 
-    /// All of them in buckets; `None` if there are none.
+    /// All values in buckets; `None` if there are none.
     fn all(&self) -> Option<Cow<'_, SparseHistogram>> {
         if self.recent.is_empty() {
             return self.buckets.as_deref().map(Cow::Borrowed);

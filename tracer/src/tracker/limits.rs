@@ -1,11 +1,12 @@
 //! Bounds of the tracker.
 
-/// How much the tracker may hold.
+/// Upper bounds of the tracker's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Living connections.
+    /// Maximum number of connections; beyond it the least recently active are evicted.
     pub connections: usize,
-    /// Rows: namespace × role × service port × owner × destination.
+    /// Maximum number of rows (namespace × role × service port × owner × destination); beyond it
+    /// rows are merged.
     pub rows: usize,
 }
 

@@ -1,22 +1,22 @@
-//! Since when a port is served, and how long it was not.
+//! When a port's listeners were opened and closed, and for how long there was none.
 
 use crate::trace::time::Nanos;
 
 /// The listeners of a port over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerUptime {
-    /// When a listener was last opened, if that was seen.
+    /// Time of the last listen(); `None` if none was observed.
     pub opened: Option<Nanos>,
-    /// When the last one that was left was closed, if that was seen.
+    /// Time when the port's last listener was closed; `None` if that was not observed.
     pub closed: Option<Nanos>,
-    /// Nanoseconds from there to the next opening.
+    /// Nanoseconds from there to the next listen().
     gap: Option<Nanos>,
-    /// Since when nobody serves it, if that was seen.
+    /// Since when the port has no listener, if that was observed.
     down: Option<Nanos>,
 }
 
 impl ListenerUptime {
-    /// A listener is opened.
+    /// A listener was opened.
     pub(super) fn on_listen(&mut self, time: Nanos) {
         self.opened = Some(time);
         if let Some(closed) = self.down.take() {
@@ -24,32 +24,32 @@ impl ListenerUptime {
         }
     }
 
-    /// The last listener is closed.
+    /// The port's last listener was closed.
     pub(super) fn on_close(&mut self, time: Nanos) {
         self.closed = Some(time);
         self.down = Some(time);
     }
 
-    /// A listener is met whose opening was not seen: how long nobody served is not known.
+    /// A scan found a listener whose opening was not observed: the length of the gap is unknown.
     pub(super) fn on_scan(&mut self) {
         if self.down.take().is_some() {
             self.gap = None;
         }
     }
 
-    /// Whether anything of this has happened since.
+    /// Whether a listener was opened or closed since this time.
     pub(crate) fn has_changed_since(&self, time: Nanos) -> bool {
         self.opened.max(self.closed) >= Some(time)
     }
 
-    /// How long nobody served the port before the last opening, or has not until `now`; `None`
-    /// if it was served all the time.
+    /// Nanoseconds for which the port had no listener before the last listen(), or has had none until
+    /// `now`; `None` if no such gap was observed.
     pub fn gap(&self, now: Nanos) -> Option<Nanos> {
         self.down.map(|closed| now.saturating_sub(closed)).or(self.gap)
     }
 
-    /// Takes over what another row knows: the latest times, and the longest gap. One that goes on
-    /// comes before those that are over.
+    /// Merges another row or interval: the latest times, and the longest gap. A gap that goes on has
+    /// precedence over past ones.
     pub(super) fn merge(&mut self, other: &Self) {
         self.opened = self.opened.max(other.opened);
         self.closed = self.closed.max(other.closed);

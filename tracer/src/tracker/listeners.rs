@@ -1,70 +1,70 @@
-//! The listeners, which are no connections but tell who serves a port.
+//! Listening sockets, which tell who serves a port.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use rustc_hash::FxBuildHasher;
 
-use super::owners::{Holders, Label, Owner, Process, handed_down, owner_of};
+use super::owners::{Holders, Label, Owner, Process, inheritors, owner_of};
 use crate::trace::{
     ids::{NetnsId, SockId},
     time::Nanos,
 };
 
-/// More listeners than this are not kept: a row's owner may then be unknown.
+/// Maximum number of listeners; beyond it owners of rows can be unknown.
 const LIMIT: usize = 1 << 17;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     pub(crate) netns: NetnsId,
     pub(crate) local: SocketAddr,
-    /// Who called listen(), until it is known who holds it.
+    /// The process that called listen(), until its holders are known.
     pub(crate) owner: Option<Arc<Owner>>,
-    /// The processes that hold it, if that is known.
+    /// The processes that hold it, if known.
     pub(crate) holders: Vec<Process>,
-    /// When it was last seen who they are, for certain; 0: never.
+    /// When its holders were last determined for certain; 0 if never.
     pub(crate) owners_checked_at: Nanos,
-    /// Id of the cgroup that it was made in, 0 if unknown.
+    /// Id of the cgroup in which it was created; 0 if unknown.
     pub(crate) cgroup: u64,
-    /// When it was born or first met.
+    /// Time of listen(), or of the scan that found it.
     pub(crate) listening_since: Nanos,
-    /// When it was last heard of.
+    /// Time of the last record or scan of it.
     pub(crate) last_seen: Nanos,
     pub(crate) last_scan: u32,
-    /// How many scans in a row missed it.
+    /// Number of consecutive scans that did not find it.
     pub(crate) missed_scans: u8,
-    /// It defers accept until data comes.
+    /// TCP_DEFER_ACCEPT is set.
     pub(crate) defers_accept: bool,
-    /// All that it had dropped when it was last heard of (`sk_drops`).
+    /// Its `sk_drops` at that time.
     pub(crate) drops: u32,
 }
 
 impl Listener {
-    /// Takes note of all that it has dropped, and says how much of that is new.
+    /// Updates `sk_drops`, and returns by how much it grew.
     pub(crate) fn drops_since(&mut self, drops: u32) -> u64 {
         let grown = drops.wrapping_sub(self.drops);
         self.drops = drops;
-        // The kernel's count may wrap around. If it goes back, the socket is another one.
+        // The counter can wrap around. If it falls, the socket is another one.
         if grown <= u32::MAX / 2 { grown.into() } else { drops.into() }
     }
 
-    /// Takes note of who was seen to hold it.
-    pub(crate) fn is_held_by(&mut self, holders: &Holders) {
+    /// Sets its holders.
+    pub(crate) fn set_holders(&mut self, holders: &Holders) {
         self.holders = holders.processes.clone();
         self.owner = owner_of(&holders.processes);
-        if !holders.passing {
+        if !holders.temporary {
             self.owners_checked_at = holders.seen;
         }
     }
 
-    /// Who owns it: several, if those that were given it have different names.
+    /// Its owners: several if processes with different names hold it.
     pub(crate) fn labels(&self) -> Vec<Label> {
         match &self.holders[..] {
             [] => self.owner.iter().map(|owner| owner.label.clone()).collect(),
-            holders => handed_down(holders).map(|process| process.label.clone()).collect(),
+            holders => inheritors(holders).map(|process| process.label.clone()).collect(),
         }
     }
 
-    /// The processes that it belongs to, as far as they are known.
+    /// Ids of the processes that hold it, as far as known.
     pub(crate) fn pids(&self) -> Vec<u32> {
         match &self.holders[..] {
             [] => self.owner.iter().filter_map(|owner| owner.pid).collect(),
@@ -123,48 +123,48 @@ impl Listeners {
         socks.filter_map(|sock| self.by_sock.get(sock))
     }
 
-    /// The listeners that a connection to this address of ours can come from: those on the very
-    /// address, else those on any.
+    /// The listeners that a connection to this local address can come from: those on that address,
+    /// else those on the wildcard address.
     fn serving(&self, netns: NetnsId, local: SocketAddr) -> impl Iterator<Item = &Listener> {
         let has_address = move |listener: &&Listener| listener.local.ip() == local.ip();
         let has_any = |listener: &&Listener| listener.local.ip().is_unspecified();
-        // Mostly there is but one, and nothing to decide.
+        // Usually there is only one.
         let is_exact = self.count_on(netns, local.port()) > 1
             && self.on(netns, local.port()).any(|it| has_address(&it));
         let listeners = self.on(netns, local.port());
         listeners.filter(move |it| has_address(it) || !is_exact && has_any(it))
     }
 
-    /// The owner of a connection to this address of ours, if it can be but one.
+    /// The owner of a connection to this local address; `None` if there can be several.
     pub(crate) fn owner(&self, netns: NetnsId, local: SocketAddr) -> Option<&Arc<Owner>> {
         let mut owners = self.serving(netns, local).map(|listener| listener.owner.as_ref());
         let first = owners.next()??;
         owners.all(|owner| owner == Some(first)).then_some(first)
     }
 
-    /// Whether a listener that a connection to this address of ours can come from defers accept.
+    /// Whether a listener that a connection to this local address can come from has TCP_DEFER_ACCEPT.
     pub(crate) fn defer_accept(&self, netns: NetnsId, local: SocketAddr) -> bool {
         self.serving(netns, local).any(|listener| listener.defers_accept)
     }
 
-    /// The processes that may accept a connection to this address of ours.
+    /// Ids of the processes that can accept a connection to this local address.
     pub(crate) fn pids(&self, netns: NetnsId, local: SocketAddr) -> Vec<u32> {
         self.serving(netns, local).flat_map(Listener::pids).collect()
     }
 
-    /// When it was last seen that there are no others; 0: never.
+    /// When it was last known that there are no others; 0 if never.
     pub(crate) fn owners_checked(&self, netns: NetnsId, local: SocketAddr) -> Nanos {
         self.serving(netns, local).map(|listener| listener.owners_checked_at).min().unwrap_or(0)
     }
 
-    /// The process with this number, if it holds a listener that serves this address of ours.
+    /// The process with this id, if it holds a listener for this local address.
     pub(crate) fn holder(&self, netns: NetnsId, local: SocketAddr, pid: u32) -> Option<Arc<Owner>> {
         let mut holders = self.serving(netns, local).flat_map(|listener| &listener.holders);
         holders.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
     }
 
-    /// Forgets those of a namespace that `enough` scans in a row should have met and did not.
-    /// Says whether this one missed any.
+    /// Removes the listeners of a namespace that `enough` consecutive scans did not find. Returns
+    /// whether this scan missed any.
     pub(crate) fn forget_absent(
         &mut self,
         netns: NetnsId,

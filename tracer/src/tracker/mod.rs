@@ -1,14 +1,17 @@
-//! The heart: from transitions and scans to the books per port. Pure: no clock, no I/O, no lock,
-//! no log; equal input gives equal figures.
+//! Aggregates socket events and scans into per-port statistics. Pure: no clock, no I/O, no locks,
+//! no logging; equal input gives equal results.
 //!
-//! What always holds, per row and in sum, whatever is lost:
+//! Invariants of each row and of their sum, however many events are lost:
 //!
 //! - attempts = pending + failed + established + discarded
 //! - established + adopted = open + closed
 //! - `failed` and `closed` are the sums of their own reasons
 //! - established = clean + retransmitted + unmeasured handshakes
 //!
-//! (Over an interval, what was pending or open at its start is added on the left.)
+//! (Over an interval, connections pending or open at its start are added on the left.)
+//!
+//! [`Tracker`] is the facade; the modules beside it define one data type each; `apply` holds what
+//! the tracker does with each kind of input.
 
 use std::vec::Drain;
 
@@ -91,10 +94,10 @@ use crate::{
     },
 };
 
-/// The handshake of a connection that was not seen to get established.
+/// The handshake of a connection whose transition to ESTABLISHED was lost.
 const EVIDENCE_LOST: Handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
 
-/// Keeps the books.
+/// Aggregates socket events into per-port statistics.
 pub struct Tracker {
     connections: Connections,
     rows: Rows,
@@ -112,7 +115,7 @@ pub struct Tracker {
     scans: u32,
     namespaces: Namespaces,
     now: Nanos,
-    /// Of ends up to here, all evidence was given.
+    /// Closes up to this time are classified: no more evidence of them can arrive.
     classified_until: Nanos,
     interval: CurrentInterval,
     records: RecordCounts,
@@ -120,7 +123,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Begins at `start`.
+    /// An empty tracker whose first interval begins at `start` (CLOCK_MONOTONIC, nanoseconds).
     pub fn new(limits: Limits, start: Nanos) -> Self {
         Self {
             connections: Connections::new(limits.connections),
@@ -144,13 +147,13 @@ impl Tracker {
         }
     }
 
-    /// What one of these excludes is not in the books.
+    /// Leaves out every connection that at least one of these filters excludes.
     #[must_use]
     pub fn with_filters(self, filters: Vec<Filter>) -> Self {
         Self { undecided: UndecidedSockets::new(filters), ..self }
     }
 
-    /// What the kernel shows besides transitions.
+    /// Says which optional hooks the input comes from.
     #[must_use]
     pub fn with_coverage(self, coverage: Coverage) -> Self {
         Self { coverage, ..self }
@@ -168,7 +171,10 @@ impl Tracker {
         self.changes.drain()
     }
 
-    /// Takes one piece of input.
+    /// Applies one input. Inputs must arrive in the order in which the decoder yields them.
+    ///
+    /// With filters, applying one input can apply earlier records too: records of a socket are held
+    /// until the filters can be decided, see `apply/filter.rs`.
     pub fn apply(&mut self, input: &Input) {
         match input {
             Input::Transition(transition) => {
@@ -217,55 +223,55 @@ impl Tracker {
         self.now = self.now.max(tick.time);
         self.records.on_tick(&tick.counters);
         self.record_port_counts(&tick.ports);
-        // While records are on their way, a tick is younger than they are.
+        // While records are in flight, a tick can be newer than they are.
         if self.records.is_caught_up() {
             let settled = tick.time.saturating_sub(pending_close::WAIT);
             self.classified_until = self.classified_until.max(settled);
         }
     }
 
-    /// A record was made at this time.
+    /// Counts a record that the kernel made at this time.
     fn count_record(&mut self, time: Nanos) {
         self.records.received += 1;
         self.now = self.now.max(time);
         self.classified_until = self.classified_until.max(time.saturating_sub(pending_close::WAIT));
     }
 
-    /// No more input comes: ends are settled by what is known, and what a filter has not decided is
-    /// left out.
+    /// Ends the input: pending closes are classified by the evidence at hand, and records that the
+    /// filters could not decide are left out.
     pub fn finish(&mut self) {
         self.classify_until(Nanos::MAX);
         self.undecided.close();
     }
 
-    /// The living connections.
+    /// The open connections, those in a handshake included.
     pub fn open(&self) -> impl ExactSizeIterator<Item = (SockId, &Connection)> {
         self.connections.iter()
     }
 
-    /// Connections that made room for others.
+    /// Number of connections evicted because the table was full, since the start.
     pub fn evicted(&self) -> u64 {
         self.connections.evicted()
     }
 
-    /// The time of the latest input.
+    /// Time of the latest input (CLOCK_MONOTONIC, nanoseconds).
     pub fn now(&self) -> Nanos {
         self.now
     }
 
-    /// Whether a scan over the namespace could show anything new: it was never scanned, something
-    /// happened in it since, or events were lost.
+    /// Whether a scan of the namespace could show anything new: it was never scanned, something
+    /// happened in it since the last scan, or events were lost.
     pub fn wants_scan(&self, netns: NetnsId) -> bool {
         self.undecided.may_be_in(netns)
             && self.namespaces.wants_scan(netns, self.losses(), self.now)
     }
 
-    /// Whether a scan over the namespace could show anything that the filters do not exclude.
+    /// Whether a scan of the namespace could show anything that the filters do not exclude.
     pub fn admits_scan(&self, netns: NetnsId) -> bool {
         self.undecided.may_be_in(netns)
     }
 
-    /// Records that are known not to have reached us, one way or another.
+    /// Number of records known to be missing, for whatever reason.
     fn losses(&self) -> u64 {
         let events = self.events();
         [events.lost, events.missed, events.gaps, events.unreadable]

@@ -1,5 +1,5 @@
-//! What is known of each network namespace: which were scanned, and where something has happened
-//! since. Bounded, as containers come and go.
+//! The network namespaces: when each was scanned, and whether anything happened in it since.
+//! Bounded, as containers come and go.
 
 use std::collections::HashMap;
 
@@ -12,39 +12,39 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// More namespaces than this are not told apart: the one that was quiet for longest is forgotten,
-/// and scanned anew if it still exists.
+/// Maximum number of namespaces. Beyond it the least recently active one is forgotten, and scanned
+/// again if it still exists.
 const LIMIT: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Namespace {
-    /// Something has happened since the last scan began.
+    /// Something happened since the last scan began.
     changed: bool,
-    /// How many losses were known when the last complete scan began; `None`: never scanned.
-    losses_at_walk: Option<u64>,
+    /// Number of losses known when the last complete scan began; `None` if never scanned.
+    losses_at_scan: Option<u64>,
     last_seen: Nanos,
     /// When the last complete scan began.
-    walked_at: Nanos,
-    /// That scan met connections.
+    scanned_at: Nanos,
+    /// That scan found connections.
     has_connections: bool,
     ephemeral_ports: Option<EphemeralPorts>,
     counters: Option<KernelCounters>,
 }
 
-/// Where there are connections, a scan is due after so long even if nothing has happened: one that
-/// stalls changes no state.
+/// Where there are connections, a scan is due after this time even if nothing happened: a connection
+/// that stalls does not change its state.
 const STALL_PERIOD: Nanos = 5_000_000_000;
 
 /// All namespaces, by inode number.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     known: HashMap<NetnsId, Namespace, FxBuildHasher>,
-    /// The one that changed last and was not scanned since: there is nothing to note.
+    /// The one that changed last and was not scanned since: it is marked already.
     changed: Option<NetnsId>,
 }
 
 impl Namespaces {
-    /// Something happened there.
+    /// Something happened in the namespace.
     pub(super) fn note_transition(&mut self, netns: NetnsId, now: Nanos) {
         if self.changed != Some(netns) {
             self.at(netns, now).changed = true;
@@ -52,14 +52,14 @@ impl Namespaces {
         }
     }
 
-    /// A scan begins: what happens from here on is new again.
+    /// A scan begins: whatever happens from now on is news.
     pub(super) fn scan_begins(&mut self, netns: NetnsId, now: Nanos) {
         self.changed = None;
         self.at(netns, now).changed = false;
     }
 
-    /// A scan came to its end; `losses` were known when it began. Gives what the kernel had
-    /// counted by the scan before.
+    /// A scan is complete; `losses` were known when it began. Returns the kernel's counters as of
+    /// the scan before.
     pub(super) fn scanned(
         &mut self,
         end: &ScanEnd,
@@ -67,8 +67,8 @@ impl Namespaces {
         has_connections: bool,
     ) -> Option<KernelCounters> {
         let namespace = self.at(end.netns, end.ended);
-        namespace.losses_at_walk = Some(losses);
-        namespace.walked_at = end.begun;
+        namespace.losses_at_scan = Some(losses);
+        namespace.scanned_at = end.begun;
         namespace.has_connections = has_connections;
         namespace.ephemeral_ports = end.ephemeral_ports.or(namespace.ephemeral_ports);
         match end.counters {
@@ -77,29 +77,29 @@ impl Namespaces {
         }
     }
 
-    /// When its last complete scan began.
+    /// Start of the namespace's last complete scan.
     pub(super) fn scanned_at(&self, netns: NetnsId) -> Option<Nanos> {
         let namespace = self.known.get(&netns)?;
-        namespace.losses_at_walk.map(|_| namespace.walked_at)
+        namespace.losses_at_scan.map(|_| namespace.scanned_at)
     }
 
-    /// How it gives out ports, if a scan has shown that.
+    /// The namespace's settings for ephemeral ports; `None` if no scan has shown them.
     pub(super) fn ephemeral_ports(&self, netns: NetnsId) -> Option<EphemeralPorts> {
         self.known.get(&netns)?.ephemeral_ports
     }
 
-    /// How many losses were known when it was last scanned; `None`: never.
+    /// Number of losses known when the namespace was last scanned; `None` if never.
     pub(super) fn losses_at_scan(&self, netns: NetnsId) -> Option<u64> {
-        self.known.get(&netns)?.losses_at_walk
+        self.known.get(&netns)?.losses_at_scan
     }
 
-    /// Whether a scan could show anything new, with so many losses known by now.
+    /// Whether a scan could show anything new, now that `losses` are known.
     pub(super) fn wants_scan(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
         self.known.get(&netns).is_none_or(|namespace| {
-            let is_old = namespace.walked_at.saturating_add(STALL_PERIOD) < now;
+            let is_old = namespace.scanned_at.saturating_add(STALL_PERIOD) < now;
             namespace.changed
                 || namespace.has_connections && is_old
-                || namespace.losses_at_walk.is_none_or(|known| losses > known)
+                || namespace.losses_at_scan.is_none_or(|known| losses > known)
         })
     }
 

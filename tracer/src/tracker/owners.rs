@@ -1,5 +1,5 @@
-//! Who owns a socket: the process that connects, or the one that holds the listener. Never the
-//! task that a packet happened to interrupt.
+//! The owners of sockets: the process that called connect(), or the one that holds the listener;
+//! never the task that a packet happened to interrupt.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,43 +13,44 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// More cgroups than this are not told apart: containers of the rest are unknown.
+/// Maximum number of cgroups, and of namespaces; the names of further ones are unknown.
 const CGROUPS_LIMIT: usize = 1 << 16;
 
-/// More sockets than this are not kept with their holders.
+/// Maximum number of sockets whose holders are kept.
 const SOCKETS_LIMIT: usize = 1 << 20;
 
-/// More processes than this are not kept for a socket.
+/// Maximum number of holders kept per socket.
 const HOLDERS_LIMIT: usize = 64;
 
 /// The process that a socket belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its process id; `None` where several processes of that name hold the socket.
+    /// Its process id; `None` if several processes of that name hold the socket.
     pub pid: Option<u32>,
-    /// What it is called.
+    /// Its name and container.
     pub label: Label,
 }
 
-/// Who owns sockets, as rows tell them apart.
+/// An owner as rows distinguish them: by process name and container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label {
-    /// The process's name: any characters, so to be escaped where it is shown.
+    /// The process's name (`comm`): arbitrary characters, to be escaped for display.
     pub name: Arc<str>,
-    /// The container that it runs in.
+    /// The container that it runs in, if any is known.
     pub container: Option<Arc<Container>>,
 }
 
 impl Owner {
-    /// The process that made a socket's birth; its container is not known from that alone.
-    pub fn at_birth(birth: &Transition) -> Option<Self> {
+    /// The process that made a socket's first transition; its container is not known from that.
+    /// `None` if the record has no process.
+    pub fn by_opening(birth: &Transition) -> Option<Self> {
         let name = text(&birth.opening.as_ref()?.comm);
         Some(Self { pid: Some(birth.pid?), label: Label { name, container: None } })
     }
 }
 
 impl Label {
-    /// It is the very one, which costs less to tell than whether it is equal.
+    /// Whether both share their strings: cheaper than comparing these.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let container = match (&self.container, &other.container) {
             (Some(container), Some(other)) => Arc::ptr_eq(container, other),
@@ -65,8 +66,8 @@ pub(crate) struct Process {
     pub(crate) pid: u32,
     parent: u32,
     born: Nanos,
-    /// It may hold the socket only until it executes another program.
-    passing: bool,
+    /// It may hold the socket only until it calls execve().
+    temporary: bool,
     pub(crate) label: Label,
 }
 
@@ -76,16 +77,16 @@ impl Process {
     }
 }
 
-/// Names of what the kernel numbers, as far as they are known.
+/// Names of cgroups, namespaces and processes, as far as known.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessNames {
     cgroups: HashMap<u64, CgroupEntry, FxBuildHasher>,
     namespaces: HashMap<NetnsId, Arc<str>, FxBuildHasher>,
-    /// Processes that have made births of late: they make many, and all share what is said of them.
+    /// Processes that opened connections recently: they open many, which share one owner.
     recent: HashMap<u32, Arc<Owner>, FxBuildHasher>,
 }
 
-/// More are not kept: the next births begin anew.
+/// Maximum number of recent processes; beyond it the map is cleared.
 const RECENT_LIMIT: usize = 1024;
 
 #[derive(Debug)]
@@ -121,8 +122,8 @@ impl ProcessNames {
         self.namespaces.get(&netns)
     }
 
-    /// The owner of a socket whose birth its process made.
-    pub(crate) fn owner_at_birth(&mut self, birth: &Transition) -> Option<Arc<Owner>> {
+    /// The owner of a socket by its first transition.
+    pub(crate) fn owner_by_opening(&mut self, birth: &Transition) -> Option<Arc<Owner>> {
         let (pid, opening) = (birth.pid?, birth.opening.as_ref()?);
         let container = self.container(opening.cgroup);
         if let Some(known) = self.recent.get(&pid)
@@ -141,32 +142,31 @@ impl ProcessNames {
     }
 }
 
-/// A child this young may hold what its parent holds only until it executes another program.
+/// A child process this young may hold its parent's sockets only until it calls execve().
 const YOUNG: Nanos = 100_000_000;
 
-/// The processes that hold each socket, as the last look at all open files showed it.
+/// The processes that hold each socket, by the last scan of all open files.
 #[derive(Debug, Default)]
 pub(crate) struct SocketOwners(HashMap<SockId, Holders, FxBuildHasher>);
 
 /// The processes that hold a socket.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holders {
-    /// When they were seen to.
+    /// Time of the scan.
     pub(crate) seen: Nanos,
     pub(crate) processes: Vec<Process>,
-    /// It is not known whether all of them will go on to hold it.
-    pub(crate) passing: bool,
+    /// Whether some may hold it only until they call execve().
+    pub(crate) temporary: bool,
 }
 
 impl Holders {
-    /// Marks those that may go away at once: a young child does not count beside its parent,
-    /// unless it acts.
+    /// Marks holders that may be temporary: a young child whose parent holds the socket too.
     fn settle(&mut self) {
         let parents: Vec<_> = self.processes.iter().map(|process| process.pid).collect();
         for process in &mut self.processes {
             let is_young = process.born != 0 && self.seen.saturating_sub(process.born) < YOUNG;
-            process.passing = is_young && parents.contains(&process.parent);
-            self.passing |= process.passing;
+            process.temporary = is_young && parents.contains(&process.parent);
+            self.temporary |= process.temporary;
         }
     }
 }
@@ -189,7 +189,7 @@ impl SocketOwners {
                     pid: holder.pid,
                     parent: holder.parent,
                     born: holder.born,
-                    passing: false,
+                    temporary: false,
                     label: Label {
                         name: text(&holder.comm),
                         container: names.container(holder.cgroup),
@@ -201,17 +201,17 @@ impl SocketOwners {
         held
     }
 
-    /// Who held the socket, if it is the same since `born`: addresses are used anew.
+    /// The holders of the socket, if they were determined after `born`: the kernel reuses addresses.
     pub(crate) fn of(&self, sock: SockId, born: Nanos) -> Option<&Holders> {
         self.0.get(&sock).filter(|holders| holders.seen >= born)
     }
 
-    /// The one owner of a socket that was there before the look, as far as it shows it.
+    /// The owner of a socket, if its holders have the same name.
     pub(crate) fn owner(&self, sock: SockId, born: Nanos) -> Option<Arc<Owner>> {
         owner_of(&self.of(sock, born)?.processes)
     }
 
-    /// The processes that held the socket.
+    /// Ids of the processes that hold the socket.
     pub(crate) fn pids(&self, sock: SockId) -> Vec<u32> {
         let holders = self.0.get(&sock).into_iter().flat_map(|holders| &holders.processes);
         holders.map(|process| process.pid).collect()
@@ -222,20 +222,19 @@ impl SocketOwners {
     }
 }
 
-/// Those of a socket's holders that own it. One that passed it on to a child of its own (a
-/// supervisor's socket activation, a prefork server's parent) does not, so long as a child holds
-/// it too, and not just in passing.
-pub(crate) fn handed_down(holders: &[Process]) -> impl Iterator<Item = &Process> {
-    let lasting = || holders.iter().filter(|process| !process.passing);
+/// The holders of a socket that own it: not a process that passed it on to a child (a supervisor's
+/// socket activation, a prefork server's parent), as long as a child holds it permanently.
+pub(crate) fn inheritors(holders: &[Process]) -> impl Iterator<Item = &Process> {
+    let lasting = || holders.iter().filter(|process| !process.temporary);
     let has_heir = move |process: &Process| {
         lasting().any(|other| other.parent == process.pid && other.pid != process.pid)
     };
     lasting().filter(move |process| !has_heir(process))
 }
 
-/// The one owner of a socket; `None` if there are several of different names.
+/// The owner of a socket; `None` if holders have different names.
 pub(crate) fn owner_of(holders: &[Process]) -> Option<Arc<Owner>> {
-    let mut heirs = handed_down(holders);
+    let mut heirs = inheritors(holders);
     let first = heirs.next()?;
     let mut owner = first.owner();
     for other in heirs {
@@ -255,13 +254,13 @@ fn text(comm: &Comm) -> Arc<str> {
 mod tests {
     use super::*;
 
-    /// When the looks of these tests are.
-    const LOOK: Nanos = 1_000_000_000;
+    /// Time of the scans in these tests.
+    const SCAN: Nanos = 1_000_000_000;
 
     fn holders(list: &[(u32, u32, &str)]) -> Vec<SocketHolder> {
         list.iter()
             .map(|&(pid, parent, comm)| SocketHolder {
-                time: LOOK,
+                time: SCAN,
                 sock: 1,
                 born: 1,
                 pid,
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_given_the_socket_owns_it() {
+    fn a_process_that_inherited_the_socket_owns_it() {
         let systemd = (1, 0, "systemd");
         assert_eq!(owner(&[systemd]), Some((Some(1), "systemd".into())));
         assert_eq!(owner(&[systemd, (70, 1, "web")]), Some((Some(70), "web".into())));
@@ -291,20 +290,20 @@ mod tests {
     #[test]
     fn a_socket_born_later_has_other_holders() {
         let held = SocketOwners::new(&holders(&[(70, 1, "web")]), &ProcessNames::default());
-        assert_eq!(held.of(1, LOOK).map(|holders| holders.processes.len()), Some(1));
-        assert!(held.of(1, LOOK + 1).is_none() && held.of(2, 0).is_none());
+        assert_eq!(held.of(1, SCAN).map(|holders| holders.processes.len()), Some(1));
+        assert!(held.of(1, SCAN + 1).is_none() && held.of(2, 0).is_none());
     }
 
     #[test]
     fn a_child_that_was_just_made_is_not_the_owner_yet() {
         let mut list = holders(&[(70, 1, "web"), (71, 70, "thread")]);
-        list[1].born = LOOK - YOUNG + 1;
+        list[1].born = SCAN - YOUNG + 1;
         let held = SocketOwners::new(&list, &ProcessNames::default());
         assert_eq!(held.owner(1, 0).and_then(|owner| owner.pid), Some(70));
-        assert!(held.of(1, 0).is_some_and(|holders| holders.passing));
-        // Alone it is.
+        assert!(held.of(1, 0).is_some_and(|holders| holders.temporary));
+        // Without its parent it is.
         let held = SocketOwners::new(&list[1..], &ProcessNames::default());
         assert_eq!(held.owner(1, 0).and_then(|owner| owner.pid), Some(71));
-        assert!(held.of(1, 0).is_some_and(|holders| !holders.passing));
+        assert!(held.of(1, 0).is_some_and(|holders| !holders.temporary));
     }
 }

@@ -1,5 +1,6 @@
-//! Ends that are held for a moment. Of some, the evidence comes only after →CLOSE: the reset that
-//! the kernel sends in the same breath. It is waited for, by the time of the input.
+//! Closed connections whose reason is not certain yet. For some, evidence follows the transition to
+//! CLOSE: the reset that the kernel sends right after it. Waiting is measured in the time of the
+//! input.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,13 +9,12 @@ use rustc_hash::FxBuildHasher;
 use super::{classify::TimeWait, connections::Connection};
 use crate::trace::{event::Transition, ids::SockId, time::Nanos};
 
-/// The reset follows within microseconds, unless the processor is taken away from the kernel in
-/// between, as it is from a virtual machine for some milliseconds: so much younger a record must be for it
-/// to have been given, or a tick with none on its way. Until then the connection is shown as open, so
-/// this is not long.
+/// The reset follows within microseconds, unless a hypervisor preempts the CPU for some milliseconds.
+/// Once a record is this much newer (or a tick, with no record in flight), the reset would have
+/// arrived. Until then the connection counts as open, so this is short.
 pub(super) const WAIT: Nanos = 50_000_000;
 
-/// More are not held: the oldest is settled by what is known.
+/// Maximum number; beyond it the oldest is classified by the evidence at hand.
 const LIMIT: usize = 1 << 16;
 
 /// A connection that has ended, whose reason may not be known yet.
@@ -22,15 +22,15 @@ const LIMIT: usize = 1 << 16;
 pub(super) struct PendingClose {
     pub(super) end: Transition,
     pub(super) connection: Connection,
-    /// What it left behind as far as is known; it may turn out never to have been there.
+    /// What it left behind, as far as is known.
     pub(super) time_wait: TimeWait,
 }
 
-/// Held ends, by their sockets.
+/// Pending closes, by socket.
 #[derive(Debug, Default)]
 pub(super) struct PendingCloses {
     held: HashMap<SockId, PendingClose, FxBuildHasher>,
-    /// In the order of their ends; those that were settled since are still in here.
+    /// In order of time; those classified since are still in here.
     order: VecDeque<(Nanos, SockId)>,
 }
 
@@ -41,18 +41,18 @@ impl PendingCloses {
         self.held.insert(sock, ending);
     }
 
-    /// How many are held.
+    /// Number of pending closes.
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// The end of this socket's last connection, if it is held.
+    /// Removes the pending close of this socket.
     pub(super) fn take(&mut self, sock: SockId) -> Option<PendingClose> {
-        // Mostly none is.
+        // Usually there is none.
         if self.held.is_empty() { None } else { self.held.remove(&sock) }
     }
 
-    /// One whose evidence would have been given by now: it ended at this time or before.
+    /// Removes one that ended at this time or before, so that its evidence would have arrived.
     pub(super) fn take_due(&mut self, until: Nanos) -> Option<PendingClose> {
         while let Some(&(time, sock)) = self.order.front() {
             if self.order.len() <= LIMIT && time > until {

@@ -1,25 +1,26 @@
-//! How many records there were, and what became of them.
+//! Counts of records.
 
 use synfin_common::event::Kind;
 
 use super::events::Events;
 use crate::trace::counters::Counters;
 
-/// Counts of records since the start.
+/// Counts of records since the start of the trace.
 #[derive(Debug, Default)]
 pub(super) struct RecordCounts {
-    /// What the kernel side counted, as of the last tick.
+    /// The kernel side's counters as of the last tick.
     kernel: Counters,
-    /// Records that reached the tracker, whatever became of them.
+    /// Records that reached the tracker, filtered ones included.
     pub(super) received: u64,
     /// Of these, records that could not be decoded.
     pub(super) unreadable: u64,
-    /// Places where a record must be missing.
+    /// Contradictions between records that show that one is missing.
     pub(super) gaps: u64,
 }
 
 impl RecordCounts {
-    /// Takes over the kernel side's counters. They only grow, whatever a damaged recording says.
+    /// Updates the kernel side's counters. They only grow, even if a damaged recording says
+    /// otherwise.
     pub(super) fn on_tick(&mut self, counters: &Counters) {
         let known = &mut self.kernel;
         let Counters { seen, lost, filtered, missed } = counters;
@@ -37,13 +38,14 @@ impl RecordCounts {
         seen <= self.received.saturating_add(lost).saturating_add(filtered)
     }
 
-    /// Of the received records, `filtered` were left out, and `waiting` may still be.
+    /// What happened to the records, given that the tracker left out `filtered` of the received
+    /// ones and holds `waiting`.
     pub(super) fn events(&self, filtered: u64, waiting: u64) -> Events {
         let by_kind = self.kernel.lost;
         let edges = [Kind::Opening, Kind::Closing].map(|kind| by_kind[kind as usize]);
         let [seen, lost, left_out] = self.kernel.totals();
         Events {
-            // A tick's counters are older than the records that came after it.
+            // The counters are as old as the last tick; records arrived since.
             seen: seen.max(self.received.saturating_add(lost).saturating_add(left_out)),
             delivered: self.received.saturating_sub(filtered + waiting),
             lost,

@@ -1,4 +1,4 @@
-//! The rows of a report: the pages of the books, put together by what is asked for.
+//! The rows of a report: the rows of a snapshot, grouped as asked for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,42 +19,42 @@ use crate::{
 /// One row of a report.
 #[derive(Clone, Debug)]
 pub struct RowSnapshot {
-    /// Which row it is.
+    /// What identifies it.
     pub identity: RowIdentity,
-    /// What was counted in it.
+    /// Its statistics over the interval.
     pub stats: RowStats,
 }
 
-/// Which row it is, and whose.
+/// What identifies a row, and who owns its sockets.
 #[derive(Clone, Debug)]
 pub struct RowIdentity {
-    /// What makes it a row.
+    /// The values that the row is grouped by.
     pub name: RowName,
-    /// Which side we are.
+    /// The side that this host is.
     pub role: Role,
-    /// The service port; unknown for the rest.
+    /// The service port; unknown for the overflow row.
     pub port: Common<u16>,
     /// The address that clients connect to.
     pub remote: Common<IpAddr>,
     /// Names of the processes that own the sockets.
     pub owner: Common<Arc<str>>,
-    /// Containers that they run in.
+    /// Ids of the containers that the owners run in.
     pub container: Common<Arc<str>>,
-    /// The containers' pods.
+    /// Kubernetes pods of these containers.
     pub pod: Common<Arc<str>>,
-    /// Network namespaces.
+    /// Inode numbers of the network namespaces.
     pub netns: Common<NetnsId>,
-    /// Names of these.
+    /// Names of the network namespaces.
     pub netns_name: Common<Arc<str>>,
 }
 
 impl RowSnapshot {
-    /// Connections that went wrong: failed or ended abnormally.
+    /// Number of connections that ended for an abnormal reason, failed ones included.
     pub fn bad(&self) -> u64 {
         self.stats.counters.sum(|reason| reason.class() == Class::Abnormal)
     }
 
-    /// Attempts of a client, established ones of a server.
+    /// Number of new connections: attempts of a client, established connections of a server.
     pub(crate) fn new_connections(&self) -> u64 {
         match self.identity.role {
             Role::Client => self.stats.counters.attempts,
@@ -63,16 +63,16 @@ impl RowSnapshot {
     }
 }
 
-/// What all that a row covers has in common. Several values are counted, never represented by one
-/// of them.
+/// The common value of everything that a row covers. Several values are counted, never represented
+/// by one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Common<T> {
-    /// None is known.
+    /// No value is known.
     #[default]
     Unknown,
-    /// All that are known are this one.
+    /// All known values are this one.
     One(T),
-    /// There are this many.
+    /// Number of different values.
     Several(usize),
 }
 
@@ -89,15 +89,15 @@ impl<T> Common<T> {
 }
 
 impl Snapshot {
-    /// One of the rows that there are `by`.
+    /// The row with this name when grouped `by`; `None` if there is none.
     pub fn row(&self, by: By, wanted: &RowName) -> Option<RowSnapshot> {
-        self.merged(wanted.clone(), |key, page| {
-            key.role == wanted.role && RowName::new(by, key, &page.owners) == *wanted
+        self.merged(wanted.clone(), |key, row| {
+            key.role == wanted.role && RowName::new(by, key, &row.owners) == *wanted
         })
     }
 
-    /// All that `is_part` says of, by role and service port, as one row of this role. `None` if
-    /// there is nothing.
+    /// All rows that `is_part` selects by role and service port, as one row of this role; `None` if
+    /// there are none.
     pub(crate) fn sum(
         &self,
         role: Role,
@@ -107,30 +107,30 @@ impl Snapshot {
         self.merged(name, |key, _| is_part(key.role, key.port))
     }
 
-    /// The pages that are parts of a row; `None` if there are none.
+    /// The rows that `is_part` selects, as one row; `None` if there are none.
     fn merged(
         &self,
         name: RowName,
         is_part: impl Fn(&SnapshotKey, &KeyedStats) -> bool,
     ) -> Option<RowSnapshot> {
-        let mut parts = self.rows_by_key.iter().filter(|(key, page)| is_part(key, page)).peekable();
+        let mut parts = self.rows_by_key.iter().filter(|(key, row)| is_part(key, row)).peekable();
         parts.peek()?;
         let mut group = Group::default();
-        parts.for_each(|(key, page)| group.add(key, page));
+        parts.for_each(|(key, row)| group.add(key, row));
         Some(group.into_row(name))
     }
 
-    /// The rows, put together `by`.
+    /// The rows, grouped `by`, in the order of their names.
     pub fn rows(&self, by: By) -> Vec<RowSnapshot> {
         let mut groups: BTreeMap<RowName, Group> = BTreeMap::new();
-        for (key, page) in &self.rows_by_key {
-            groups.entry(RowName::new(by, key, &page.owners)).or_default().add(key, page);
+        for (key, row) in &self.rows_by_key {
+            groups.entry(RowName::new(by, key, &row.owners)).or_default().add(key, row);
         }
         groups.into_iter().map(|(name, group)| group.into_row(name)).collect()
     }
 }
 
-/// Which row it is: what makes a row, and nothing that may change.
+/// The values that a row is grouped by, which never change for a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowName {
     pub(crate) role: Role,
@@ -152,7 +152,7 @@ impl RowName {
     }
 }
 
-/// Pages that are put together.
+/// Rows that are being merged.
 #[derive(Default)]
 struct Group {
     ports: BTreeSet<u16>,
@@ -164,13 +164,13 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, key: &SnapshotKey, page: &KeyedStats) {
+    fn add(&mut self, key: &SnapshotKey, row: &KeyedStats) {
         self.ports.extend(key.port);
         self.remotes.extend(key.remote);
-        self.owners.extend(page.owners.iter().cloned());
+        self.owners.extend(row.owners.iter().cloned());
         self.namespaces.extend(key.netns);
-        self.namespace_names.extend(page.netns_name.clone());
-        self.stats.add(&page.stats);
+        self.namespace_names.extend(row.netns_name.clone());
+        self.stats.add(&row.stats);
     }
 
     fn into_row(self, name: RowName) -> RowSnapshot {

@@ -1,4 +1,4 @@
-//! One row: what is counted per namespace, role and service port.
+//! One row: the statistics of one namespace, role and service port.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,53 +22,53 @@ use crate::{
     trace::{ids::NetnsId, time::Nanos},
 };
 
-/// The books of one namespace, role and port.
+/// The statistics of one row, see [`RowKey`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
-    /// Since the last cut.
+    /// Counters since the last snapshot.
     pub(super) interval: Counters,
     pub(super) gauges: Gauges,
-    /// The gauges at the last cut.
-    pub(super) opening_balance: Gauges,
+    /// The gauges at the last snapshot.
+    pub(super) gauges_at_start: Gauges,
     pub(super) time_waits: TimeWaits,
-    /// What each namespace's last scan showed. A row has one namespace, that of the rest many.
+    /// Gauges from each namespace's last scan. A row has one namespace, the overflow row many.
     pub(super) scanned: BTreeMap<NetnsId, ScanGauges>,
-    /// Most connections seen waiting for accept() since the last cut.
+    /// Largest number of connections found waiting for accept() since the last snapshot.
     pub(super) accept_peak: u64,
-    /// The limit of that on one listener, the least that a new connection found since the last cut;
-    /// 0: there was none.
+    /// The smallest accept queue limit that a new connection found since the last snapshot; 0 if
+    /// there was none.
     pub(super) accept_limit: u64,
     pub(super) uptime: ListenerUptime,
-    /// Our addresses that clients connect from, up to [`SOURCES_LIMIT`].
+    /// Local addresses of clients, up to [`SOURCES_LIMIT`].
     pub(super) sources: Vec<IpAddr>,
-    /// The owners, up to [`OWNERS_LIMIT`].
+    /// Owners, up to [`OWNERS_LIMIT`].
     pub(super) owners: BTreeSet<Label>,
-    /// The one that was told last, which mostly is told again.
+    /// The owner that was added last: usually the next one as well.
     latest_owner: Option<Label>,
 }
 
-/// More owners than this are not told apart.
+/// Maximum number of owners of a row.
 const OWNERS_LIMIT: usize = 64;
 
-/// More addresses of ours than this are not told apart.
+/// Maximum number of local addresses of a row.
 const SOURCES_LIMIT: usize = 64;
 
 impl Row {
-    /// Nothing lives here: all that it holds adds up elsewhere as well.
+    /// Whether it holds no connection and no TIME_WAIT, so that it can be merged into another row.
     pub(super) fn is_idle(&self) -> bool {
         self.gauges == Gauges::default() && self.time_waits.now() == 0 && self.scanned.is_empty()
     }
 
-    /// Takes over what a lifeless row has counted.
+    /// Adds the counts of an idle row, which is removed.
     pub(super) fn absorb(&mut self, row: Self) {
         self.interval.merge(&row.interval);
-        self.opening_balance.merge(&row.opening_balance);
+        self.gauges_at_start.merge(&row.gauges_at_start);
         self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
         row.owners.iter().for_each(|owner| self.add_owner(owner));
     }
 
-    /// Takes note of which address of ours it is that a client connects from.
+    /// Notes the local address that a client connects from.
     pub(super) fn connects_from(&mut self, role: Role, source: IpAddr) {
         if role == Role::Client
             && !self.sources.contains(&source)
@@ -78,14 +78,14 @@ impl Row {
         }
     }
 
-    /// An orphan in FIN_WAIT2 is one no more.
+    /// Counts one orphan in FIN_WAIT2 less.
     pub(super) fn lose_orphan(&mut self, netns: NetnsId) {
         if let Some(scanned) = self.scanned.get_mut(&netns) {
             scanned.fin_wait2_orphans = scanned.fin_wait2_orphans.saturating_sub(1);
         }
     }
 
-    /// Takes note of an owner.
+    /// Adds an owner.
     pub(super) fn add_owner(&mut self, owner: &Label) {
         if self.latest_owner.as_ref().is_some_and(|latest| latest.is_same(owner)) {
             return;
@@ -96,14 +96,14 @@ impl Row {
         self.latest_owner = Some(owner.clone());
     }
 
-    /// These are the owners, and nobody else.
+    /// Replaces all owners.
     pub(super) fn set_owners(&mut self, owners: impl IntoIterator<Item = Label>) {
         self.owners.clear();
         self.latest_owner = None;
         owners.into_iter().for_each(|owner| self.add_owner(&owner));
     }
 
-    /// A server's owners are those of its listeners, so long as there are any.
+    /// Updates a server's owners from its listeners, if there are any.
     pub(super) fn learn_owners(&mut self, key: &RowKey, listeners: &Listeners) {
         let (Role::Server, Some(port)) = (key.role, key.port) else {
             return;
@@ -115,8 +115,8 @@ impl Row {
         }
     }
 
-    /// `start` is when the interval began.
-    pub(super) fn has_something_to_say(&self, start: Nanos) -> bool {
+    /// Whether anything happened in the interval since `start`, or is so at its end.
+    pub(super) fn is_worth_reporting(&self, start: Nanos) -> bool {
         let interval = &self.interval;
         let Counters { attempts, established, adopted, .. } = interval;
         attempts + established + adopted > 0
@@ -127,12 +127,12 @@ impl Row {
             || self.uptime.has_changed_since(start)
             || interval.sum(|_| true) > 0
             || self.gauges != Gauges::default()
-            || self.opening_balance != Gauges::default()
+            || self.gauges_at_start != Gauges::default()
             || !self.scanned.is_empty()
             || self.time_waits.peak() > 0
     }
 
-    /// What it has counted in the interval, which it gives away, and what is so at its end.
+    /// The statistics of the interval; the counters are moved out.
     pub(super) fn stats(&mut self) -> RowStats {
         let mut scanned = ScanGauges::default();
         self.scanned.values().for_each(|namespace| scanned.merge(namespace));
@@ -140,7 +140,7 @@ impl Row {
         RowStats {
             counters: std::mem::take(&mut self.interval),
             gauges: self.gauges,
-            gauges_at_start: self.opening_balance,
+            gauges_at_start: self.gauges_at_start,
             time_wait_now: self.time_waits.now(),
             time_wait_peak: self.time_waits.peak(),
             scanned,
@@ -152,7 +152,7 @@ impl Row {
 
     pub(super) fn begin_interval(&mut self) {
         self.interval = Counters::default();
-        self.opening_balance = self.gauges;
+        self.gauges_at_start = self.gauges;
         self.time_waits.begin_interval();
         self.accept_peak = 0;
         self.accept_limit = 0;

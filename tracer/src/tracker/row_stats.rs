@@ -8,35 +8,35 @@ use super::{
     oldest::{OldestPerState, keep_older},
 };
 
-/// What was counted in a row, or in several together, over an interval.
+/// The statistics of a row, or of several together, over an interval.
 #[derive(Clone, Debug, Default)]
 pub struct RowStats {
-    /// What happened in the interval.
+    /// Counts over the interval.
     pub counters: Counters,
-    /// What is so at its end.
+    /// Open connections at its end.
     pub gauges: Gauges,
-    /// What was so at its start.
+    /// Open connections at its start.
     pub gauges_at_start: Gauges,
     /// Sockets in TIME_WAIT at its end.
     pub time_wait_now: u64,
-    /// The most there were.
+    /// Largest number of sockets in TIME_WAIT during the interval.
     pub time_wait_peak: u64,
-    /// What the last scan showed.
+    /// Gauges from the last scan.
     pub scanned: ScanGauges,
-    /// The most connections that were seen waiting for accept().
+    /// Largest number of connections found waiting for accept() on one listener.
     pub accept_peak: u64,
-    /// Since when the port is served.
+    /// When listeners were opened and closed.
     pub uptime: ListenerUptime,
-    /// The connections that were in one state for longest, by
-    /// [`LINGERING_STATES`](super::LINGERING_STATES).
+    /// The connection that has been in each of [`LINGERING_STATES`](super::LINGERING_STATES) for
+    /// longest.
     pub oldest: OldestPerState,
-    /// How far the ports are used up toward the destination where most are; `None` if that is not
-    /// known, and for servers.
+    /// Use of the ephemeral ports toward the destination where it is highest; `None` if unknown, and
+    /// for servers.
     pub ephemeral: Option<Ephemeral>,
 }
 
 impl RowStats {
-    /// Adds those of another row in the same interval.
+    /// Adds the statistics of another row in the same interval.
     pub(super) fn add(&mut self, other: &Self) {
         self.counters.merge(&other.counters);
         self.gauges.merge(&other.gauges);
@@ -49,7 +49,7 @@ impl RowStats {
         for (kept, oldest) in self.oldest.iter_mut().zip(&other.oldest) {
             keep_older(kept, oldest.clone());
         }
-        // Of several destinations, the one where most ports are used up is shown.
+        // Of several destinations, the one with the largest share of used ports is shown.
         if let Some(destination) = &other.ephemeral
             && self.ephemeral.is_none_or(|shown| shown.share() < destination.share())
         {
@@ -57,7 +57,7 @@ impl RowStats {
         }
     }
 
-    /// Goes on with those of the same row in the next interval.
+    /// Appends the statistics of the same row in the next interval.
     pub(super) fn merge_next(&mut self, later: &Self) {
         self.counters.merge(&later.counters);
         self.gauges = later.gauges;

@@ -12,32 +12,32 @@ use super::{
 };
 use crate::{tcp::role::Role, trace::ids::NetnsId};
 
-/// All rows. A port gets one when something on it listens or gets established; before that, only
-/// while the first half of the table lasts, so that a scan cannot crowd out the services. Nor can
-/// the destinations and owners of clients, which are told apart only within their own share.
+/// All rows. A port gets one when something on it listens or is established; before that, only
+/// while the table is less than half full, so that a port scan cannot crowd out the services. Nor
+/// can the destinations and owners of clients, which are distinguished only within their own share.
 ///
-/// When the table is full, rows in which nothing lives any more are put together, telling less and
-/// less apart: first destinations, then owners, then namespaces, which may be gone, then ports.
+/// When the table is full, idle rows are merged into coarser ones: first across destinations, then
+/// owners, then namespaces (which may be gone), then ports.
 pub(crate) struct Rows {
     ids: HashMap<RowKey, RowId, FxBuildHasher>,
     rows: Vec<Option<(RowKey, Row)>>,
     free: Vec<RowId>,
-    /// How many rows each port has.
+    /// Number of rows of each port.
     by_port: HashMap<(NetnsId, Role, u16), u32, FxBuildHasher>,
     labels: IndexSet<Label, FxBuildHasher>,
     limit: usize,
-    /// A scan holds ids of rows in which nothing lives yet: none is removed.
+    /// A scan holds ids of rows that are idle so far: none is removed.
     is_pinned: bool,
-    folded: u64,
-    /// Bookings that found the table full since rows were last put together.
+    overflowed: u64,
+    /// Lookups that found the table full since rows were last merged.
     refused: u64,
 }
 
-/// More owners than this are not told apart.
+/// Maximum number of owners that are distinguished.
 const LABELS_LIMIT: usize = 4096;
 
-/// Rows are put together at most once in so many bookings that find no room: each time all rows
-/// are looked at.
+/// Rows are merged at most once in so many lookups that find the table full: merging goes through
+/// all rows.
 const RETIRE_EVERY: u64 = 1024;
 
 impl Rows {
@@ -50,12 +50,12 @@ impl Rows {
             labels: IndexSet::default(),
             limit,
             is_pinned: false,
-            folded: 0,
+            overflowed: 0,
             refused: 0,
         }
     }
 
-    /// The label's number; `None` if there are too many.
+    /// The label's id; `None` if there are too many labels.
     pub(crate) fn label(&mut self, label: &Label) -> Option<LabelId> {
         let index = match self.labels.get_index_of(label) {
             Some(index) => index,
@@ -65,8 +65,8 @@ impl Rows {
         LabelId::try_from(index).ok()
     }
 
-    /// The finest row for `key` that there is or that there is room for, at worst the one of the
-    /// rest. `proven`: see [`Rows`].
+    /// The finest row for `key` that exists or that there is room for, at worst the overflow row.
+    /// `proven`: something on the port listens or was established.
     pub(crate) fn row(&mut self, key: RowKey, proven: bool) -> RowId {
         if let Some(&id) = self.ids.get(&key) {
             return id;
@@ -85,16 +85,16 @@ impl Rows {
                 return self.add(key);
             }
         }
-        self.folded += 1;
+        self.overflowed += 1;
         self.other_row(key.role)
     }
 
-    /// Keeps all rows, even those in which nothing lives, until [`Rows::unpin`].
+    /// Keeps all rows, idle ones included, until [`Rows::unpin`].
     pub(crate) fn pin(&mut self) {
         self.is_pinned = true;
     }
 
-    /// Rows in which nothing lives may be removed again.
+    /// Allows idle rows to be removed again.
     pub(crate) fn unpin(&mut self) {
         self.is_pinned = false;
     }
@@ -104,7 +104,7 @@ impl Rows {
         self.ids.get(&key).copied()
     }
 
-    /// What the row is about, if it is still there.
+    /// The row's key; `None` if the row was removed.
     pub(crate) fn key(&self, id: RowId) -> Option<RowKey> {
         self.rows.get(id as usize)?.as_ref().map(|(key, _)| *key)
     }
@@ -117,11 +117,11 @@ impl Rows {
     pub(crate) fn get_mut(&mut self, id: RowId) -> &mut Row {
         match &mut self.rows[id as usize] {
             Some((_, row)) => row,
-            None => unreachable!("a row with lives in it is never given up"),
+            None => unreachable!("a row that is in use is never removed"),
         }
     }
 
-    /// All rows with their ids.
+    /// All rows with their ids and keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, &RowKey, &Row)> {
         let rows = self.rows.iter().enumerate();
         rows.filter_map(|(id, row)| row.as_ref().map(|(key, row)| (id as RowId, key, row)))
@@ -131,7 +131,7 @@ impl Rows {
         self.rows.iter_mut().flatten().map(|(key, row)| (&*key, row))
     }
 
-    /// All rows, and the labels that their keys speak of.
+    /// All rows, and the labels that their keys refer to.
     pub(crate) fn with_labels(
         &mut self,
     ) -> (&IndexSet<Label, FxBuildHasher>, impl Iterator<Item = (RowId, &RowKey, &mut Row)>) {
@@ -140,9 +140,9 @@ impl Rows {
         (&self.labels, rows.map(|(id, (key, row))| (id, &*key, row)))
     }
 
-    /// How often something was booked on the rest for want of room.
+    /// How often a lookup fell back to the overflow row for want of room.
     pub(crate) fn overflowed(&self) -> u64 {
-        self.folded
+        self.overflowed
     }
 
     fn has_room(&self, key: RowKey, proven: bool) -> bool {
@@ -154,7 +154,8 @@ impl Rows {
         self.ids.len() < if proven { share } else { share / 2 }
     }
 
-    /// The row that a role's ports share which have none of their own; beyond the limit.
+    /// The overflow row of a role, shared by ports without a row of their own; not counted against
+    /// the limit.
     pub(crate) fn other_row(&mut self, role: Role) -> RowId {
         let key = RowKey { netns: 0, role, port: None, owner: None, remote: None };
         self.find(key).unwrap_or_else(|| self.add(key))
@@ -194,18 +195,18 @@ impl Rows {
         Some((key, row))
     }
 
-    /// Makes room, see [`Rows`].
+    /// Merges idle rows until half of the table is free, see [`Rows`].
     fn retire(&mut self) {
-        let folds: [fn(RowKey) -> RowKey; 4] = [
+        let coarsen: [fn(RowKey) -> RowKey; 4] = [
             |key| RowKey { remote: None, ..key },
             |key| RowKey { remote: None, owner: None, ..key },
             |key| RowKey { remote: None, owner: None, netns: 0, ..key },
             |key| RowKey { remote: None, owner: None, netns: 0, port: None, ..key },
         ];
-        for fold in folds {
+        for coarsen in coarsen {
             for id in 0..self.rows.len() as RowId {
                 let Some((key, row)) = &self.rows[id as usize] else { continue };
-                let target = fold(*key);
+                let target = coarsen(*key);
                 if target == *key || !row.is_idle() {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! A scan over a namespace's sockets while it goes on.
+//! A scan of a namespace's sockets that is under way.
 
 use std::collections::HashMap;
 
@@ -17,49 +17,49 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// More ends than this during one scan are not kept: then it adopts nothing.
+/// Maximum number of closed sockets noted during one scan; beyond it the scan adopts nothing.
 const CLOSED_LIMIT: usize = 1 << 20;
 
-/// A connect is reported a moment before its socket can be met by a scan.
+/// A transition to SYN_SENT is reported this long, at most, before a scan can find the socket.
 pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
 
-/// A socket that is absent from this many scans in a row is gone, unless losses are known: then
-/// one is enough.
+/// A socket that this many consecutive scans did not find is gone; one scan is enough if records are
+/// known to be lost.
 pub(super) const MISSED_SCANS_LIMIT: u8 = 2;
 
-/// A scan that goes on.
+/// A scan that is under way.
 pub(super) struct SocketScan {
     pub(super) netns: NetnsId,
     pub(super) begun: Nanos,
     pub(super) number: u32,
-    /// How many losses were known when it began.
+    /// Number of losses known when it began.
     pub(super) losses: u64,
-    /// Sockets closed since it began, and when.
+    /// Sockets closed since it began, with the time.
     pub(super) closed: HashMap<SockId, Nanos, FxBuildHasher>,
-    /// TIME_WAITs that it met, unless they have ended since it began.
-    pub(super) met: Vec<ScannedConnection>,
-    /// TIME_WAITs entered since it began, unless the scan has met them.
+    /// TIME_WAITs that it found.
+    pub(super) found: Vec<FoundTimeWait>,
+    /// TIME_WAITs entered since it began, except those that it found.
     pub(super) entered: ByEndpoints<Entry>,
-    /// Of orphans in FIN_WAIT2 whose peer has closed since it began, when that was.
+    /// Orphans in FIN_WAIT2 that became TIME_WAITs since it began, with the time.
     pub(super) turned: ByEndpoints<Nanos>,
     /// TIME_WAITs that have ended since it began.
     pub(super) left: ByEndpoints<()>,
     pub(super) rows: HashMap<RowId, ScanGauges, FxBuildHasher>,
-    /// It met connections.
+    /// It found connections.
     pub(super) has_connections: bool,
-    /// Its findings are incomplete: nothing is concluded from what it did not meet.
+    /// Its findings are incomplete: nothing follows from what it did not find.
     pub(super) incomplete: bool,
 }
 
-/// A TIME_WAIT as it is there.
-pub(super) struct ScannedConnection {
+/// A TIME_WAIT that exists at the end of the scan.
+pub(super) struct FoundTimeWait {
     pub(super) entry: Entry,
-    /// It was already booked like this.
-    pub(super) is_booked: bool,
+    /// Whether the tables already have it so.
+    pub(super) is_counted: bool,
 }
 
 impl SocketScan {
-    /// Takes note of an end.
+    /// Notes that a socket was closed.
     pub(super) fn closed(&mut self, end: &Transition) {
         if end.netns == self.netns {
             if self.closed.len() < CLOSED_LIMIT {
@@ -70,19 +70,19 @@ impl SocketScan {
         }
     }
 
-    /// Whether a socket was closed after the scan had met it.
+    /// Whether a socket was closed after the scan had found it.
     pub(super) fn was_closed_since(&self, socket: &ScannedSocket) -> bool {
         self.closed.get(&socket.sock).is_some_and(|&time| time >= socket.time)
     }
 
-    /// Takes note of an entry into TIME_WAIT.
+    /// Notes an entry into TIME_WAIT.
     pub(super) fn entered_time_wait(&mut self, netns: NetnsId, entry: Entry) {
         if netns == self.netns && self.entered.len() < CLOSED_LIMIT {
             self.entered.insert(entry.key, entry);
         }
     }
 
-    /// Takes note that an orphan in FIN_WAIT2 has become a TIME_WAIT.
+    /// Notes that an orphan in FIN_WAIT2 became a TIME_WAIT.
     pub(super) fn turned_to_time_wait(
         &mut self,
         netns: NetnsId,
@@ -95,13 +95,13 @@ impl SocketScan {
         if let Some(entry) = self.entered.get_mut(&key) {
             entry.expiry = Some(expiry(time, LENGTH));
         }
-        // The scan may have met it before.
+        // The scan may have found it before.
         if self.turned.len() < CLOSED_LIMIT {
             self.turned.insert(key, time);
         }
     }
 
-    /// Takes note that a TIME_WAIT is over, which the scan may meet, or have met before.
+    /// Notes that a TIME_WAIT ended, which the scan may have found or may still find.
     pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndpointPairKey) {
         if netns == self.netns {
             self.entered.remove(&key);
@@ -112,23 +112,23 @@ impl SocketScan {
         }
     }
 
-    /// When a TIME_WAIT that was met ends; `None`: it is an orphan in FIN_WAIT2.
+    /// When a TIME_WAIT that the scan found ends; `None` for an orphan in FIN_WAIT2.
     pub(super) fn expiry(&self, time_wait: &ScannedTimeWait) -> Option<Expiry> {
         let remaining = u64::from(time_wait.remaining_ms) * 1_000_000;
         (!time_wait.fin_wait2).then(|| expiry(self.begun, remaining))
     }
 
-    /// All TIME_WAITs that are there at its end.
-    pub(super) fn time_waits(&self) -> impl Iterator<Item = ScannedConnection> {
-        let met = self.met.iter().filter(|met| !self.left.contains_key(&met.entry.key));
-        let met = met.map(|&ScannedConnection { entry, is_booked }| {
+    /// All TIME_WAITs that exist at its end.
+    pub(super) fn time_waits(&self) -> impl Iterator<Item = FoundTimeWait> {
+        let found = self.found.iter().filter(|found| !self.left.contains_key(&found.entry.key));
+        let found = found.map(|&FoundTimeWait { entry, is_counted }| {
             let turned = || self.turned.get(&entry.key).map(|&time| expiry(time, LENGTH));
-            ScannedConnection {
+            FoundTimeWait {
                 entry: Entry { expiry: entry.expiry.or_else(turned), ..entry },
-                is_booked,
+                is_counted,
             }
         });
         let entered = self.entered.values();
-        met.chain(entered.map(|&entry| ScannedConnection { entry, is_booked: true }))
+        found.chain(entered.map(|&entry| FoundTimeWait { entry, is_counted: true }))
     }
 }

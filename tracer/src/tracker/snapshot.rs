@@ -1,4 +1,4 @@
-//! The values that sinks see: a copy of the books over an interval.
+//! The statistics of all rows over one interval.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,50 +12,50 @@ use crate::{
     trace::{counters::KERNEL_COUNTERS, ids::NetnsId, time::Nanos},
 };
 
-/// The books over an interval. They are kept finely; a report puts them together, see
-/// [`Snapshot::rows`].
+/// The statistics of all rows over an interval, as finely as the tracker keeps them. A report
+/// groups them, see [`Snapshot::rows`].
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// When the interval began.
+    /// Start of the interval (CLOCK_MONOTONIC, nanoseconds).
     pub start: Nanos,
-    /// When it ended.
+    /// End of the interval.
     pub end: Nanos,
-    /// Those in which there is anything to say.
+    /// The rows that are worth reporting.
     pub(super) rows_by_key: BTreeMap<SnapshotKey, KeyedStats>,
-    /// What became of the kernel's records in the interval.
+    /// What happened to the kernel's records in the interval.
     pub events: Events,
     /// What the kernel counted from the first to the last scan of each namespace in the interval,
     /// by [`KERNEL_COUNTERS`].
     pub kernel_counts: [u64; KERNEL_COUNTERS.len()],
-    /// How full the tables are.
+    /// How full the tracker's tables are.
     pub tables: Tables,
-    /// What the survey covers.
+    /// How far scans cover the reported namespaces.
     pub scans: ScanCoverage,
 }
 
-/// The network namespaces in which there is anything to say.
+/// How far scans cover the namespaces of the reported rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanCoverage {
-    /// How many there are.
+    /// Number of namespaces.
     pub namespaces: u64,
-    /// When the oldest of their last scans began; `None`: none was scanned yet.
+    /// Start of the oldest of their latest complete scans; `None` if none was scanned yet.
     pub oldest: Option<Nanos>,
 }
 
-/// What a page of the books is about.
+/// What identifies a row, with the owner by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SnapshotKey {
     pub(super) role: Role,
-    /// `None` for the rest, which has none.
+    /// `None` for the overflow row.
     pub(super) netns: Option<NetnsId>,
-    /// `None` for the rest.
+    /// `None` for the overflow row.
     pub(super) port: Option<u16>,
     pub(super) remote: Option<IpAddr>,
-    /// A client's.
+    /// The owner of a client; `None` for servers.
     pub(super) owner: Option<Label>,
 }
 
-/// A page of the books: a row as finely as it is kept.
+/// The statistics of one row, with its owners and the name of its namespace.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyedStats {
     pub(super) owners: BTreeSet<Label>,
@@ -64,38 +64,38 @@ pub(super) struct KeyedStats {
 }
 
 impl Snapshot {
-    /// How long the interval was.
+    /// Length of the interval in seconds.
     pub fn seconds(&self) -> f64 {
         self.end.saturating_sub(self.start) as f64 / 1e9
     }
 
     /// Whether any connection began, was open or ended in the interval.
     pub(crate) fn has_connections(&self) -> bool {
-        self.rows_by_key.values().any(|KeyedStats { stats: books, .. }| {
-            let Counters { attempts, established, adopted, .. } = &books.counters;
-            let open = books.gauges_at_start.open + books.gauges.open;
-            attempts + established + adopted + open + books.counters.sum(|_| true) > 0
+        self.rows_by_key.values().any(|KeyedStats { stats, .. }| {
+            let Counters { attempts, established, adopted, .. } = &stats.counters;
+            let open = stats.gauges_at_start.open + stats.gauges.open;
+            attempts + established + adopted + open + stats.counters.sum(|_| true) > 0
         })
     }
 
-    /// How many connections ended for this reason, in all rows.
+    /// Number of connections that ended for this reason, in all rows.
     pub fn ended(&self, reason: CloseReason) -> u64 {
-        self.rows_by_key.values().map(|page| page.stats.counters.ended(reason)).sum()
+        self.rows_by_key.values().map(|row| row.stats.counters.ended(reason)).sum()
     }
 
-    /// Goes on with the next interval: what adds up is added, what is so now is as it is then.
+    /// Appends the next interval: counters are added, gauges are replaced.
     pub fn go_on(&mut self, later: &Self) {
         let nothing = KeyedStats::default();
-        for (key, page) in &mut self.rows_by_key {
-            let KeyedStats { owners, netns_name, stats: books } =
+        for (key, row) in &mut self.rows_by_key {
+            let KeyedStats { owners, netns_name, stats } =
                 later.rows_by_key.get(key).unwrap_or(&nothing);
-            page.stats.merge_next(books);
-            page.owners.extend(owners.iter().cloned());
-            page.netns_name = netns_name.clone().or(page.netns_name.take());
+            row.stats.merge_next(stats);
+            row.owners.extend(owners.iter().cloned());
+            row.netns_name = netns_name.clone().or(row.netns_name.take());
         }
-        for (key, page) in &later.rows_by_key {
+        for (key, row) in &later.rows_by_key {
             if !self.rows_by_key.contains_key(key) {
-                self.rows_by_key.insert(key.clone(), page.clone());
+                self.rows_by_key.insert(key.clone(), row.clone());
             }
         }
         self.end = later.end;
@@ -111,12 +111,12 @@ impl Snapshot {
 /// How full the tracker's tables are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// Living connections.
+    /// Open connections.
     pub connections: u64,
-    /// Connections that have just ended, and are shown as open until it is certain why.
+    /// Connections that have ended but count as open until their close reason is certain.
     pub settling: u64,
-    /// Connections that made room for others, since the start.
+    /// Connections evicted from the full table, since the start.
     pub evicted: u64,
-    /// Bookings on the row of the rest for want of a row, since the start.
+    /// Lookups that fell back to the overflow row, since the start.
     pub folded: u64,
 }

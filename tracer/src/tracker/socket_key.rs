@@ -1,4 +1,4 @@
-//! Which socket of which namespace.
+//! A socket and its network namespace.
 
 use crate::trace::ids::{NetnsId, SockId};
 

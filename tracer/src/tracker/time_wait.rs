@@ -1,23 +1,23 @@
-//! TIME_WAIT, which the kernel never reports: entries are known from the transitions, exits are
-//! modelled by age, and every scan puts the model right.
+//! Sockets in TIME_WAIT, which `sock:inet_sock_set_state` never reports: entries follow from other
+//! transitions, exits from age, and every scan corrects both.
 
 use std::{collections::BTreeMap, num::NonZero};
 
 use crate::trace::{ids::NetnsId, time::Nanos};
 
-/// `TCP_TIMEWAIT_LEN` of every Linux: not a setting.
+/// `TCP_TIMEWAIT_LEN` (`include/net/tcp.h`): a constant of every Linux.
 pub(super) const LENGTH: Nanos = 60 * SECOND;
 
-/// The kernel's timers are late by up to an eighth of what they were set to, and never early
-/// (`LVL_GRAN` in `kernel/time/timer.c`). Where it says that one is gone, that is waited for.
+/// The kernel's timers fire up to an eighth of their delay late and never early (`LVL_GRAN` in
+/// `kernel/time/timer.c`). Where a hook reports exits, a TIME_WAIT is kept for that much longer.
 pub(super) const LATENESS: Nanos = LENGTH / 8;
 
 pub(super) const SECOND: Nanos = 1_000_000_000;
 
-/// The time of an end, which is never 0.
+/// The time at which a TIME_WAIT ends; never 0.
 pub(super) type Expiry = NonZero<Nanos>;
 
-/// What was there at this time ends so much later.
+/// The time at which something ends that has `left` nanoseconds left at `time`.
 pub(super) fn expiry(time: Nanos, left: Nanos) -> Expiry {
     Expiry::new(time.saturating_add(left)).unwrap_or(Expiry::MIN)
 }
@@ -25,28 +25,29 @@ pub(super) fn expiry(time: Nanos, left: Nanos) -> Expiry {
 /// The sockets in TIME_WAIT of one row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimeWaits {
-    /// How many expire in each second of the clock, by the namespace whose scans count them anew.
+    /// Number that expire in each second of CLOCK_MONOTONIC, per namespace: a scan replaces those of
+    /// its namespace.
     expiries: BTreeMap<(u64, NetnsId), u32>,
     now: u64,
-    /// Of these, those that may turn out never to have been there.
+    /// Of these, those that may turn out never to have existed.
     provisional: u64,
     peak: u64,
 }
 
 impl TimeWaits {
-    /// One more, of which it is not certain until [`Self::settle`] that it is there.
+    /// Adds one that is not certain to exist until [`Self::settle`].
     pub(crate) fn enter_provisionally(&mut self, netns: NetnsId, time: Nanos, expired: Nanos) {
         self.provisional += 1;
         self.enter(netns, time, expired);
     }
 
-    /// One more, from this time on for the usual minute. Those that were to end by `expired` are
-    /// gone, here as below.
+    /// Adds one that lasts for a minute from `time`. Here as below, those that end by `expired` are
+    /// removed first.
     pub(crate) fn enter(&mut self, netns: NetnsId, time: Nanos, expired: Nanos) {
         self.add(netns, expired, time.saturating_add(LENGTH));
     }
 
-    /// One more, with a known end.
+    /// Adds one with a known end.
     pub(crate) fn add(&mut self, netns: NetnsId, expired: Nanos, expiry: Nanos) {
         self.expire(expired);
         *self.expiries.entry((expiry / SECOND, netns)).or_default() += 1;
@@ -54,7 +55,7 @@ impl TimeWaits {
         self.note_peak();
     }
 
-    /// It is certain now that one is there; or that it never was, and it has left.
+    /// One provisional entry is certain now, or was removed.
     pub(crate) fn settle(&mut self) {
         self.provisional = self.provisional.saturating_sub(1);
         self.note_peak();
@@ -64,7 +65,7 @@ impl TimeWaits {
         self.peak = self.peak.max(self.now.saturating_sub(self.provisional));
     }
 
-    /// One less, which would have lasted until then.
+    /// Removes one that would have lasted until `expiry`.
     pub(crate) fn leave(&mut self, netns: NetnsId, expired: Nanos, expiry: Nanos) {
         self.expire(expired);
         if let Some(count) = self.expiries.get_mut(&(expiry / SECOND, netns)) {
@@ -76,19 +77,19 @@ impl TimeWaits {
         }
     }
 
-    /// How many end in which second from now, after [`Self::expire`].
+    /// Seconds from now and number of those that end then; call [`Self::expire`] first.
     pub(crate) fn left(&self, now: Nanos) -> impl Iterator<Item = (u64, u64)> {
         let left = move |second: u64| second.saturating_sub(now / SECOND);
         self.expiries.iter().map(move |(&(second, _), &count)| (left(second), count.into()))
     }
 
-    /// Forgets all of a namespace: a scan has counted anew. The peak stays.
+    /// Removes all of a namespace, which a scan has counted afresh. The peak stays.
     pub(crate) fn clear(&mut self, netns: NetnsId) {
         self.expiries.retain(|&(_, other), _| other != netns);
         self.now = self.expiries.values().copied().map(u64::from).sum();
     }
 
-    /// Lets those expire that were to end by this time.
+    /// Removes those that end by this time.
     pub(crate) fn expire(&mut self, expired: Nanos) {
         while let Some(entry) = self.expiries.first_entry() {
             if entry.key().0 >= expired / SECOND {
@@ -98,22 +99,22 @@ impl TimeWaits {
         }
     }
 
-    /// How many there are, after [`Self::expire`].
+    /// Number of sockets in TIME_WAIT; call [`Self::expire`] first.
     pub(crate) fn now(&self) -> u64 {
         self.now
     }
 
-    /// Takes over the peak of a row that is given up: both may have been at the same moment.
+    /// Adds the peak of a row that is merged into this one: both may have occurred at once.
     pub(crate) fn absorb_peak(&mut self, peak: u64) {
         self.peak = self.peak.saturating_add(peak);
     }
 
-    /// The most there were since the interval began.
+    /// Largest number since the interval began.
     pub(crate) fn peak(&self) -> u64 {
         self.peak.max(self.now)
     }
 
-    /// Begins an interval.
+    /// Resets the peak.
     pub(crate) fn begin_interval(&mut self) {
         self.peak = self.now.saturating_sub(self.provisional);
     }

@@ -1,4 +1,4 @@
-//! In which row each TIME_WAIT is counted.
+//! The row in which each TIME_WAIT is counted.
 
 use std::{
     collections::HashMap,
@@ -15,17 +15,18 @@ use super::{
 };
 use crate::trace::{ids::NetnsId, time::Nanos};
 
-/// More than this are not kept apart.
-const KEPT_LIMIT: usize = 1 << 20;
+/// Maximum number that are tracked individually.
+const LIMIT: usize = 1 << 20;
 
-/// A hash of a namespace and ends in it. That two have the same is a matter of one figure.
+/// A hash of a namespace and two endpoints. A collision makes one count wrong by one.
 ///
-/// Its low bits, which [`TimeWaitRows`] takes for the place, are near each other where the ports are:
-/// clients get theirs one after the other, and so the memory is still in the processor's caches that
-/// the next one needs, be the table ever so large.
+/// Its low bits, which select the bucket in [`TimeWaitRows`], are close for close ports: clients get
+/// consecutive ports, so the next entry's bucket is likely in the CPU's cache, however large the
+/// table is.
 pub(super) type EndpointPairKey = u64;
 
-/// So many of the low bits depend on ports only but for [`NEIGHBOURS`] of them.
+/// Number of low bits that are the same for ports within one group of [`NEIGHBOURS`], but for the
+/// position in the group.
 const PLACE_BITS: u32 = 25;
 const NEIGHBOURS: u16 = 32;
 
@@ -35,7 +36,7 @@ pub(super) fn key(netns: NetnsId, ends: Endpoints) -> EndpointPairKey {
         let ports = u64::from(local.port() & mask) << 16 | u64::from(remote.port() & mask);
         let rest = u64::from(netns) << 32 | ports;
         match (local, remote) {
-            // Most of them; word by word this is several times as fast.
+            // The common case; hashing whole words is several times as fast.
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
                 let ips = u64::from(local.ip().to_bits()) << 32 | u64::from(remote.ip().to_bits());
                 FxBuildHasher.hash_one((ips, rest))
@@ -50,10 +51,10 @@ pub(super) fn key(netns: NetnsId, ends: Endpoints) -> EndpointPairKey {
     hash(u16::MAX) & !mask | place & mask
 }
 
-/// What is known of ends.
+/// A map keyed by endpoints.
 pub(super) type ByEndpoints<T> = HashMap<EndpointPairKey, T, BuildHasherDefault<IsHash>>;
 
-/// An [`EndsKey`] is a hash.
+/// Passes an [`EndpointPairKey`], which is a hash already, through.
 #[derive(Debug, Default)]
 pub(super) struct IsHash(u64);
 
@@ -71,19 +72,19 @@ impl Hasher for IsHash {
     }
 }
 
-/// In which row each TIME_WAIT was booked whose entry was seen: a scan that meets it knows neither
-/// owner nor role.
+/// The row of each TIME_WAIT whose entry was observed: a scan that finds it knows neither owner nor
+/// role.
 #[derive(Debug, Default)]
 pub(crate) struct TimeWaitRows(ByEndpoints<TrackedTimeWait>);
 
-/// There may be very many: 32 bytes with its key.
+/// 32 bytes with its key: there may be a million.
 #[derive(Clone, Copy, Debug)]
 struct TrackedTimeWait {
     row: RowId,
     is_guess: bool,
     expiry: Option<Expiry>,
     netns: NetnsId,
-    /// The last scan that met it, or during which it was entered.
+    /// Number of the last scan that found it, or during which it was entered.
     scan: u32,
 }
 
@@ -94,23 +95,23 @@ impl TrackedTimeWait {
     }
 }
 
-/// A TIME_WAIT as it is booked.
+/// A TIME_WAIT as it is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: EndpointPairKey,
-    /// In which row it is booked.
+    /// The row in which it is counted.
     pub(crate) row: RowId,
-    /// That row is a guess: a scan may know better.
+    /// Whether the row is a guess, which a scan may correct.
     pub(crate) is_guess: bool,
-    /// When it ends; `None` of an orphan in FIN_WAIT2.
+    /// When it ends; `None` for an orphan in FIN_WAIT2.
     pub(crate) expiry: Option<Expiry>,
 }
 
 impl TimeWaitRows {
-    /// One was booked, when so many scans had begun. Returns how one at the same ends was booked
-    /// before, if that is known.
+    /// Adds an entry; `scan` is the number of the latest scan. Returns the entry that had the same
+    /// endpoints before.
     pub(crate) fn enter(&mut self, netns: NetnsId, entry: Entry, scan: u32) -> Option<Entry> {
-        if self.0.len() >= KEPT_LIMIT && !self.0.contains_key(&entry.key) {
+        if self.0.len() >= LIMIT && !self.0.contains_key(&entry.key) {
             return None;
         }
         let Entry { key, row, is_guess, expiry } = entry;
@@ -118,40 +119,40 @@ impl TimeWaitRows {
         before.map(|kept| kept.entry(key))
     }
 
-    /// How one was booked, if that is known.
+    /// The entry with this key.
     pub(crate) fn get(&self, key: EndpointPairKey) -> Option<Entry> {
         self.0.get(&key).map(|kept| kept.entry(key))
     }
 
-    /// A scan met one that is to be booked like this. Says whether it already is, to the second as
-    /// [`TimeWaits`] counts.
-    pub(crate) fn meet(&mut self, entry: &Entry, scan: u32) -> bool {
+    /// A scan found this entry. Returns whether it is already counted so, to the second, as
+    /// [`TimeWaits`](super::time_wait::TimeWaits) counts.
+    pub(crate) fn on_scan(&mut self, entry: &Entry, scan: u32) -> bool {
         let Some(kept) = self.0.get_mut(&entry.key) else {
             return false;
         };
         let second = |expiry: Option<Expiry>| expiry.map(|time| time.get() / SECOND);
-        let is_so = (kept.row, kept.is_guess) == (entry.row, entry.is_guess)
+        let is_counted = (kept.row, kept.is_guess) == (entry.row, entry.is_guess)
             && second(kept.expiry) == second(entry.expiry);
-        if is_so {
+        if is_counted {
             kept.scan = scan;
         }
-        is_so
+        is_counted
     }
 
-    /// One has become a TIME_WAIT at this time: how it was booked, if that is known.
-    pub(crate) fn turn(&mut self, key: EndpointPairKey, time: Nanos) -> Option<Entry> {
+    /// An orphan in FIN_WAIT2 became a TIME_WAIT at this time. Returns its entry before that.
+    pub(crate) fn become_time_wait(&mut self, key: EndpointPairKey, time: Nanos) -> Option<Entry> {
         let kept = self.0.get_mut(&key)?;
         let before = kept.entry(key);
         kept.expiry = Some(expiry(time, LENGTH));
         Some(before)
     }
 
-    /// One is over: how it was booked, if that is known.
+    /// Removes an entry.
     pub(crate) fn take(&mut self, key: EndpointPairKey) -> Option<Entry> {
         self.0.remove(&key).map(|kept| kept.entry(key))
     }
 
-    /// A scan is over: those that it did not meet are gone.
+    /// Removes the entries of a namespace that a complete scan did not find.
     pub(crate) fn forget_absent(&mut self, netns: NetnsId, scan: u32) {
         self.0.retain(|_, kept| kept.netns != netns || kept.scan == scan);
     }

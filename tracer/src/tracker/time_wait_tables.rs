@@ -1,11 +1,11 @@
-//! All that the tracker keeps of TIME_WAITs besides the counts in rows.
+//! The tables of single TIME_WAITs.
 
 use super::{
     early_time_waits::EarlyTimeWaits, time_wait_rows::TimeWaitRows,
     unconfirmed_time_waits::UnconfirmedTimeWaits,
 };
 
-/// What is known of single TIME_WAITs.
+/// What the tracker keeps of single TIME_WAITs; rows only count them.
 #[derive(Debug, Default)]
 pub(super) struct TimeWaitTables {
     pub(super) rows: TimeWaitRows,

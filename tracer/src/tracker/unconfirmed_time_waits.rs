@@ -1,4 +1,4 @@
-//! Ends that were due a TIME_WAIT when the kernel's table was full.
+//! TIME_WAITs that were due when the kernel's table was full.
 
 use std::collections::HashMap;
 
@@ -7,19 +7,20 @@ use rustc_hash::FxBuildHasher;
 use super::row_key::RowKey;
 use crate::trace::{ids::NetnsId, time::Nanos};
 
-/// Ends that were due a TIME_WAIT when the kernel's table was full. Nothing shows which of them took
-/// a place that had just become free; how many found none, the kernel's own counter tells later.
+/// Connections that ended with a TIME_WAIT due while the kernel's table was full. Nothing shows which
+/// of them still got a place; the kernel's counter (`TCPTimeWaitOverflow`) tells later how many did
+/// not.
 #[derive(Debug, Default)]
 pub(crate) struct UnconfirmedTimeWaits(HashMap<NetnsId, UnconfirmedEndpoints, FxBuildHasher>);
 
 #[derive(Debug, Default)]
 struct UnconfirmedEndpoints {
     ends: Vec<(Nanos, RowKey)>,
-    /// Overflows that the kernel counted a moment before the time of its end.
+    /// Overflows that the kernel counted before the record of the end arrived.
     overflows: u64,
 }
 
-/// More than this are not kept.
+/// Maximum number per namespace.
 const LIMIT: usize = 1 << 16;
 
 impl UnconfirmedTimeWaits {
@@ -30,7 +31,7 @@ impl UnconfirmedTimeWaits {
         }
     }
 
-    /// One was due none, as has turned out.
+    /// Removes one for which no TIME_WAIT was due after all.
     pub(crate) fn take_back(&mut self, row: RowKey, netns: NetnsId, time: Nanos) {
         if let Some(UnconfirmedEndpoints { ends, .. }) = self.0.get_mut(&netns)
             && let Some(place) = ends.iter().rposition(|&end| end == (time, row))
@@ -39,8 +40,8 @@ impl UnconfirmedTimeWaits {
         }
     }
 
-    /// The kernel has counted so many overflows between two times. Gives the rows of the ends
-    /// between them, and which of them overflowed: those are spread evenly.
+    /// The kernel counted `overflows` between two times. Returns the rows of the ends between them,
+    /// each with whether it overflowed: overflows are spread evenly.
     pub(crate) fn settle(
         &mut self,
         netns: NetnsId,
@@ -74,7 +75,7 @@ mod tests {
     use crate::tcp::role::Role;
 
     #[test]
-    fn the_kernels_count_settles_what_was_doubtful() {
+    fn the_kernels_counter_decides_how_many_overflowed() {
         let row = |port| RowKey::of_port(1, Role::Server, port);
         let mut unconfirmed = UnconfirmedTimeWaits::default();
         unconfirmed.add(row(80), 1, 12);

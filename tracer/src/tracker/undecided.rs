@@ -1,8 +1,8 @@
-//! The gate before the books: which sockets' records the filters let in.
+//! Sockets for which the user's filters cannot be decided yet, or that they exclude.
 //!
-//! A record that cannot decide yet is kept back until one of the same socket can; then all of
-//! them are let in, in their order, or none. So every figure is as if the kernel had recorded
-//! nothing else, and a filter never loses a birth.
+//! A record that does not decide the filters is held until another one of the same socket does; then
+//! all of them are applied in order, or none. So every count is as if the kernel had recorded nothing
+//! else, and no connection loses its first transition to a filter.
 
 use std::collections::HashMap;
 
@@ -16,44 +16,44 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// More sockets than this are not kept apart: what is not decided yet is left out.
+/// Maximum number of sockets; beyond it undecided records are left out.
 const LIMIT: usize = 1 << 18;
 
-/// A connection has few records before it is known whose it is; one with more will not be known.
+/// Maximum number of records held per socket: a connection has few before its owner is known.
 const RECORDS_LIMIT: usize = 16;
 
-/// What stands between the records and the books.
+/// The filters, and the sockets that are not tracked because of them.
 #[derive(Debug, Default)]
 pub(super) struct UndecidedSockets {
     filters: Vec<Filter>,
-    kept: HashMap<SockId, UndecidedSocket, FxBuildHasher>,
-    /// Records left out.
+    sockets: HashMap<SockId, UndecidedSocket, FxBuildHasher>,
+    /// Number of records left out.
     filtered: u64,
-    /// Records kept back.
+    /// Number of records held.
     waiting: u64,
 }
 
-/// A socket that is not in the books.
+/// A socket that is not tracked.
 #[derive(Debug)]
 struct UndecidedSocket {
     netns: NetnsId,
-    /// When its last transition was.
+    /// Time of its last transition.
     seen: Nanos,
-    /// The last scan that met it.
+    /// Number of the last scan that found it.
     last_scan: u32,
-    /// How many scans in a row missed it.
+    /// Number of consecutive scans that did not find it.
     missed_scans: u8,
-    /// Records kept back; `None`: the filters exclude it.
+    /// Records held; `None` if the filters exclude the socket.
     records: Option<Vec<Input>>,
 }
 
-/// What the gate knows of a socket.
+/// What is known of a socket that is not tracked.
 pub(super) enum Decision<'a> {
     /// Nothing.
     Nothing,
     /// The filters exclude it.
     Excluded,
-    /// These records, of a socket in this namespace, have not decided.
+    /// These records of a socket in this namespace did not decide the filters.
     Waiting(&'a [Input], NetnsId),
 }
 
@@ -63,16 +63,17 @@ impl UndecidedSockets {
         Self { filters, ..Self::default() }
     }
 
-    /// Whether everything is let in.
+    /// Whether there are no filters.
     pub(super) fn admits_everything(&self) -> bool {
         self.filters.is_empty()
     }
 
-    /// Whether anything in this namespace can be let in.
+    /// Whether the filters can admit anything in this namespace.
     pub(super) fn may_be_in(&self, netns: NetnsId) -> bool {
         self.filters.iter().all(|filter| filter.may_be_in(netns))
     }
 
+    /// Whether the filters admit a socket; `None` if these facts do not decide.
     pub(super) fn judge(&self, facts: &Facts<'_>) -> Option<bool> {
         let mut answer = Some(true);
         for filter in &self.filters {
@@ -85,8 +86,9 @@ impl UndecidedSockets {
         answer
     }
 
+    /// What is known of a socket that is not tracked.
     pub(super) fn decision(&self, sock: SockId) -> Decision<'_> {
-        match self.kept.get(&sock) {
+        match self.sockets.get(&sock) {
             None => Decision::Nothing,
             Some(UndecidedSocket { records: None, .. }) => Decision::Excluded,
             Some(UndecidedSocket { records: Some(records), netns, .. }) => {
@@ -95,28 +97,28 @@ impl UndecidedSockets {
         }
     }
 
-    /// Counts a record that is left out.
+    /// Counts a record as left out.
     pub(super) fn count_filtered(&mut self) {
         self.filtered += 1;
     }
 
-    /// From now on the socket's records are left out; those that were kept back are as well.
+    /// Leaves out the socket's records from now on, held ones included.
     pub(super) fn exclude(&mut self, sock: SockId, netns: NetnsId, seen: Nanos) {
         self.forget(sock);
-        if self.kept.len() < LIMIT {
-            self.kept.insert(
+        if self.sockets.len() < LIMIT {
+            self.sockets.insert(
                 sock,
                 UndecidedSocket { netns, seen, last_scan: 0, missed_scans: 0, records: None },
             );
         }
     }
 
-    /// Keeps a record back until it is known whose it is.
+    /// Holds a record until the filters can be decided.
     pub(super) fn hold(&mut self, sock: SockId, netns: NetnsId, seen: Nanos, record: Input) {
-        if self.kept.len() >= LIMIT && !self.kept.contains_key(&sock) {
+        if self.sockets.len() >= LIMIT && !self.sockets.contains_key(&sock) {
             return self.count_filtered();
         }
-        let kept = self.kept.entry(sock).or_insert(UndecidedSocket {
+        let socket = self.sockets.entry(sock).or_insert(UndecidedSocket {
             netns,
             seen,
             last_scan: 0,
@@ -124,9 +126,9 @@ impl UndecidedSockets {
             records: Some(Vec::new()),
         });
         if matches!(record, Input::Transition(_)) {
-            kept.seen = seen;
+            socket.seen = seen;
         }
-        match &mut kept.records {
+        match &mut socket.records {
             Some(records) if records.len() < RECORDS_LIMIT => {
                 records.push(record);
                 self.waiting += 1;
@@ -139,37 +141,38 @@ impl UndecidedSockets {
         }
     }
 
-    /// Takes the records that were kept back, to be let in.
+    /// Removes the socket and returns its held records, to be applied.
     pub(super) fn admit(&mut self, sock: SockId) -> Vec<Input> {
-        let records = self.kept.remove(&sock).and_then(|kept| kept.records).unwrap_or_default();
+        let records =
+            self.sockets.remove(&sock).and_then(|socket| socket.records).unwrap_or_default();
         self.waiting -= records.len() as u64;
         records
     }
 
-    /// The socket is gone, or its address is used anew. What was kept back is left out.
+    /// Removes a socket that is gone or reused; its held records are left out.
     pub(super) fn forget(&mut self, sock: SockId) {
         self.filtered += self.admit(sock).len() as u64;
     }
 
-    /// A scan met the socket at this time. Says whether that is news: not if a later record has
-    /// been kept.
+    /// A scan found the socket at this time. Returns whether that is news: not if a later record is
+    /// held.
     pub(super) fn on_scan(&mut self, sock: SockId, scan: u32, time: Nanos) -> bool {
-        self.kept.get_mut(&sock).is_none_or(|kept| {
-            kept.last_scan = scan;
-            kept.missed_scans = 0;
-            kept.seen <= time
+        self.sockets.get_mut(&sock).is_none_or(|socket| {
+            socket.last_scan = scan;
+            socket.missed_scans = 0;
+            socket.seen <= time
         })
     }
 
-    /// A scan is over: sockets that it and the one before should have met and did not are gone.
-    /// Their ends were left out by the kernel side.
+    /// Removes the sockets of a namespace that two complete scans did not find: the kernel side
+    /// filtered the records of their ends.
     pub(super) fn forget_absent(&mut self, netns: NetnsId, scan: u32, begun: Nanos) {
         let mut gone = Vec::new();
-        for (&sock, kept) in &mut self.kept {
-            let is_old = kept.seen.saturating_add(CONNECT_DELAY) < begun;
-            if kept.netns == netns && kept.last_scan != scan && is_old {
-                kept.missed_scans += 1;
-                if kept.missed_scans >= MISSED_SCANS_LIMIT {
+        for (&sock, socket) in &mut self.sockets {
+            let is_old = socket.seen.saturating_add(CONNECT_DELAY) < begun;
+            if socket.netns == netns && socket.last_scan != scan && is_old {
+                socket.missed_scans += 1;
+                if socket.missed_scans >= MISSED_SCANS_LIMIT {
                     gone.push(sock);
                 }
             }
@@ -179,26 +182,26 @@ impl UndecidedSockets {
         }
     }
 
-    /// No more records come: what has not been decided never will be.
+    /// The input has ended: undecided records are left out.
     pub(super) fn close(&mut self) {
-        for kept in std::mem::take(&mut self.kept).into_values() {
-            self.filtered += kept.records.map_or(0, |records| records.len() as u64);
+        for socket in std::mem::take(&mut self.sockets).into_values() {
+            self.filtered += socket.records.map_or(0, |records| records.len() as u64);
         }
         self.waiting = 0;
     }
 
-    /// Sockets whose records are kept back.
+    /// Sockets with held records.
     pub(super) fn waiting_socks(&self) -> Vec<SockId> {
-        let waiting = self.kept.iter().filter(|(_, kept)| kept.records.is_some());
+        let waiting = self.sockets.iter().filter(|(_, socket)| socket.records.is_some());
         waiting.map(|(&sock, _)| sock).collect()
     }
 
-    /// Records left out so far.
+    /// Number of records left out so far.
     pub(super) fn filtered(&self) -> u64 {
         self.filtered
     }
 
-    /// Records kept back at the moment.
+    /// Number of records held at the moment.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting
     }

@@ -29,7 +29,7 @@ use std::{
     thread,
 };
 
-pub(crate) use self::scrub::{change, change_records};
+pub(crate) use self::scrub::change_records;
 use self::{
     expected::{Scenario, scenarios},
     judge::Seen,

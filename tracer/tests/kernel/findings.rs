@@ -12,15 +12,15 @@ use nix::libc;
 use serde_json::Value;
 use synfin::{
     analysis::diagnose::thresholds::{CLOSE_WAIT_AGE, IDLE, LISTENER_GAP},
-    trace::recording::{Frame, Reader, Recorder},
+    trace::{
+        recording::{Frame, Reader, Recorder},
+        wire::Record,
+    },
 };
-use synfin_common::{
-    event::{Closing, Kind},
-    state::TcpState,
-};
+use synfin_common::state::TcpState;
 
 use crate::{
-    accuracy::{change, change_records},
+    accuracy::change_records,
     lab::{
         self, Finished, Link, Loss, Namespace, Pair, Synfin, Wire, reset, set_option,
         wait_for_state,
@@ -62,9 +62,9 @@ impl Recorded {
     fn with_longer_idle(&self, time: Duration) -> Self {
         let change_frame = |frame: &Frame| match frame {
             Frame::Events(batch) => {
-                let batch = change_records(batch, |kind, record| {
-                    if kind == Kind::Closing {
-                        change(record, |end: &mut Closing| end.idle_ms += time.as_millis() as u32);
+                let batch = change_records(batch, |record| {
+                    if let Record::Closing(end, _) = record {
+                        end.idle_ms += time.as_millis() as u32;
                     }
                 });
                 Frame::Events(batch.into())

@@ -12,8 +12,9 @@ use crate::{
             SYS_PTRACE,
         },
     },
-    kernel::{PREEMPTED, describe_types, ring_size::bytes},
+    kernel::{PREEMPTED, describe_types},
     message::failure::Failure,
+    trace::ring_size::bytes,
 };
 
 /// Inode of the first pid namespace (the kernel's `PROC_PID_INIT_INO`).

@@ -22,16 +22,15 @@ use crate::{
     cli::DoctorFormat,
     host::privileges::Facts,
     kernel::{
-        DEFAULT_RING_BYTES, Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT,
-        Setup, hooks,
+        Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Setup, hooks,
         iterators::SocketScanner,
-        ring_size::{self, bytes},
     },
     message::{
         escape::{escape_control, write_json},
         failure::Failure,
     },
     tcp::coverage::OptionalHook,
+    trace::ring_size::{self, DEFAULT_RING_BYTES, bytes},
 };
 
 /// Version of the JSON object; it changes when something in it is renamed or goes away.

@@ -8,8 +8,8 @@ use synfin_common::event::Kind;
 
 use crate::{
     host::clock,
-    kernel::{Batch, Kernel, ring_size},
-    trace::time::nanos,
+    kernel::{Batch, Kernel},
+    trace::{ring_size, time::nanos, wire},
 };
 
 /// The ring is drained so often.
@@ -75,14 +75,8 @@ impl Rate {
 }
 
 /// The room in the ring that a batch's records took.
-fn room(mut batch: &[u8]) -> u64 {
-    let mut sum = 0;
-    while let Some((len, rest)) = batch.split_first_chunk::<4>() {
-        let len = u32::from_le_bytes(*len) as usize;
-        sum += ring_size::room(len);
-        batch = rest.get(len..).unwrap_or_default();
-    }
-    sum
+fn room(batch: &[u8]) -> u64 {
+    wire::records(batch).flatten().map(|record| ring_size::room(record.len())).sum()
 }
 
 /// Watches for `duration`.
@@ -116,9 +110,8 @@ mod tests {
     #[test]
     fn room_is_of_every_record() {
         let mut batch = Vec::new();
-        for len in [56_u32, 57] {
-            batch.extend(len.to_le_bytes());
-            batch.extend(vec![0; len as usize]);
+        for len in [56, 57] {
+            wire::append(&mut batch, &vec![0; len]);
         }
         assert_eq!(room(&batch), 64 + 72);
         assert_eq!(room(&[]), 0);

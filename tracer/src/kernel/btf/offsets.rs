@@ -2,7 +2,6 @@
 
 use std::mem::offset_of;
 
-use anyhow::{Context, Result};
 use synfin_common::{
     config::{ABSENT, Bit, Config, Offsets, ReturnIndices},
     kfunc,
@@ -10,12 +9,13 @@ use synfin_common::{
     tracepoint::InetSockSetState,
 };
 
-use super::parse::Btf;
-use crate::kernel::{hooks::SYN_QUEUE_DROP, refusal::Refusal};
+use super::{parse::Btf, source::TypesError};
+use crate::kernel::hooks::SYN_QUEUE_DROP;
 
 /// Resolves every field. A missing one that the tracer cannot do without is an error, any other
 /// becomes [`ABSENT`] and the figure that needs it unknown.
-pub(crate) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
+/// `jiffy_us` and `wake_bytes` are left 0: they are not in the types.
+pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
     let mut missing = Vec::new();
     let mut need = |path: &'static str| {
         find(btf, path).unwrap_or_else(|| {
@@ -108,7 +108,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         dev_net: want(&["net_device.nd_net.net"]),
     };
     if !missing.is_empty() {
-        return Err(Refusal::MissingFields(missing));
+        return Err(TypesError::MissingFields(missing));
     }
     Ok(Config {
         offsets,
@@ -120,7 +120,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, Refusal> {
         has_reset_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
         return_indices: return_indices(btf),
         tcp_sock_type: btf.structure_number("tcp_sock").unwrap_or(0),
-        jiffy_us: jiffy_us()?,
+        jiffy_us: 0,
         wake_bytes: 0,
     })
 }
@@ -183,11 +183,4 @@ fn bit(btf: &Btf, path: &str) -> Bit {
             Some(Bit { byte, mask: 1 << (member.bit_offset % 8) })
         })
         .unwrap_or(Bit::ABSENT)
-}
-
-/// The length of a jiffy: what the coarse clock, which moves once a jiffy, says of itself.
-fn jiffy_us() -> Result<u32> {
-    let resolution = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
-        .context("cannot ask for the resolution of CLOCK_MONOTONIC_COARSE")?;
-    Ok(resolution.tv_nsec() as u32 / 1000)
 }

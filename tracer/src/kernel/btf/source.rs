@@ -4,6 +4,7 @@
 //! compared with what the kernel says of itself, byte for byte where the kernel says it.
 
 use std::{
+    fmt::Display,
     fs::{self, File},
     io::{self, Read, Seek},
     path::{Path, PathBuf},
@@ -16,7 +17,6 @@ use super::{
     bpf_syscall,
     parse::{Btf, BtfError},
 };
-use crate::kernel::refusal::Refusal;
 
 /// Where kernels show their own type information.
 pub const BTF_FILE: &str = "/sys/kernel/btf/vmlinux";
@@ -39,6 +39,29 @@ enum Source {
     Same(PathBuf),
     /// A file that is as large.
     AsLarge(PathBuf),
+}
+
+/// Why the kernel's types cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum TypesError {
+    /// The kernel does not provide them.
+    #[error("cannot read {BTF_FILE}")]
+    Missing(#[source] io::Error),
+    /// The file that `--btf` names does not hold them.
+    #[error("{} is not taken for the kernel's type information: {error}", .path.display())]
+    File { path: PathBuf, error: FileError },
+    /// They cannot be parsed.
+    #[error("the kernel's type information is not understood: {0}")]
+    Malformed(String),
+    /// The kernel's structures lack these fields, which the tracer requires.
+    #[error("the kernel's type information lacks {}", .0.join(", "))]
+    MissingFields(Vec<&'static str>),
+}
+
+impl TypesError {
+    pub(crate) fn malformed(error: impl Display) -> Self {
+        Self::Malformed(error.to_string())
+    }
 }
 
 /// Why a file is not taken for the kernel's type information.
@@ -74,20 +97,19 @@ pub(crate) enum FileError {
 
 impl Types {
     /// Finds those of the running kernel, or takes them from `file` if they are.
-    pub(crate) fn find(file: Option<&Path>) -> Result<Self, Refusal> {
+    pub(crate) fn find(file: Option<&Path>) -> Result<Self, TypesError> {
         match file {
             Some(path) => Self::from_file(path)
-                .map_err(|error| Refusal::TypeFile { path: path.to_owned(), error }),
+                .map_err(|error| TypesError::File { path: path.to_owned(), error }),
             None => {
                 let (bytes, source) = match fs::read(BTF_FILE) {
                     Ok(bytes) => (bytes, Source::Shown),
                     Err(error) => match bpf_syscall::ask() {
                         Some(bytes) => (bytes, Source::Asked),
-                        None => return Err(Refusal::NoTypes(error)),
+                        None => return Err(TypesError::Missing(error)),
                     },
                 };
-                let strange = |error: BtfError| Refusal::StrangeTypes(error.to_string());
-                Ok(Self { btf: Btf::parse(bytes).map_err(strange)?, source })
+                Ok(Self { btf: Btf::parse(bytes).map_err(TypesError::malformed)?, source })
             }
         }
     }

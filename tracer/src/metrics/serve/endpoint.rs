@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 
-use super::Latest;
+use super::latest::Latest;
 use crate::{
     host::clock,
     metrics::{Form, write},

@@ -2,14 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::trace::time::Nanos;
+use crate::{record::owner_only, trace::time::Nanos};
 
 const PREFIX: &str = "synfin-";
 const SUFFIX: &str = ".rec";
@@ -35,7 +34,7 @@ struct RecordedFile {
 impl Directory {
     /// Opens or makes it. What an earlier run left there counts.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        match DirBuilder::new().mode(0o700).create(path) {
+        match owner_only::create_dir(path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -61,7 +60,7 @@ impl Directory {
         let mut named = began;
         loop {
             let path = self.path.join(name(named));
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            match owner_only::create_new(&path) {
                 Ok(file) => {
                     self.files.push_back(RecordedFile { path, began, size: 0 });
                     return Ok(file);

@@ -15,12 +15,12 @@ use std::{
 use directory::Directory;
 pub(crate) use directory::files_in;
 use names::NameCache;
-pub(crate) use retention::LEAST_SIZE;
-pub use retention::Limits;
 use retention::Rotation;
+pub use retention::{LEAST_SIZE, Limits};
 
 use crate::{
     message::failure::Failure,
+    record::errors,
     trace::{
         counters::{Counters, Tick},
         decode::kinds_in,
@@ -69,7 +69,7 @@ impl FlightRecorder {
     /// Opens or makes the directory.
     pub fn new(path: &Path, limits: Limits) -> Result<Self, Failure> {
         let folder =
-            Directory::open(path).map_err(|error| Failure::no_flight_recorder(path, &error))?;
+            Directory::open(path).map_err(|error| errors::unusable_directory(path, &error))?;
         Ok(Self {
             limits,
             folder,
@@ -86,7 +86,7 @@ impl FlightRecorder {
     /// Appends a frame. Says whether a new file begins, which needs a survey of what there is.
     pub fn write(&mut self, frame: &Frame) -> Result<bool, Failure> {
         let written = self.take(frame);
-        written.map_err(|error| Failure::cut_short(self.folder.newest(), &error))
+        written.map_err(|error| errors::cut_short(self.folder.newest(), &error))
     }
 
     fn take(&mut self, frame: &Frame) -> io::Result<bool> {

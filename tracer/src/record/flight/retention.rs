@@ -19,7 +19,7 @@ const LONGEST: Nanos = 300 * SECOND;
 const LARGEST_SHARE: u64 = 4;
 
 /// Less than this holds next to nothing.
-pub(crate) const LEAST_SIZE: u64 = 1 << 20;
+pub const LEAST_SIZE: u64 = 1 << 20;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,15 +8,7 @@ use std::net::IpAddr;
 
 pub use pseudonyms::Key;
 use pseudonyms::{Mapping, Name, Number};
-use synfin_common::{
-    event::{
-        Accepted, AddressesV4, AddressesV6, Closing, Flags, Kind, Opening, Reset, Step,
-        TimeWaitChange, TimeWaitEntry,
-    },
-    holder::SocketHolder,
-    scan::{self, ScanSocket, ScanTimeWait},
-};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::trace::{
     filter::Filter,
@@ -24,6 +16,9 @@ use crate::trace::{
     names::{CgroupName, Container, Names},
     recording::Frame,
     session::Session,
+    wire::{
+        self, Addresses, AddressesV4, AddressesV6, Flags, Record, ScanRecord, SocketHolder, Step,
+    },
 };
 
 /// A record that nobody understands: what was not understood may hold anything.
@@ -131,68 +126,51 @@ impl Anonymizer {
         (self.netns(id), name)
     }
 
-    /// Records, each after its length.
-    fn events(&mut self, mut batch: &[u8]) -> Vec<u8> {
+    fn events(&mut self, batch: &[u8]) -> Vec<u8> {
         let mut events = Vec::with_capacity(batch.len());
-        while !batch.is_empty() {
-            let cut = batch.split_first_chunk::<4>().and_then(|(length, rest)| {
-                rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-            });
-            // Behind what is cut off nothing is understood.
-            let (record, rest) = cut.unwrap_or((UNREADABLE, &[]));
-            let record = self.record(record).unwrap_or_else(|| UNREADABLE.to_vec());
-            events.extend_from_slice(&(record.len() as u32).to_le_bytes());
-            events.extend_from_slice(&record);
-            batch = rest;
+        for record in wire::records(batch) {
+            match record.ok().and_then(Record::parse) {
+                Some(record) => self.record(record).append_to(&mut events),
+                None => wire::append(&mut events, UNREADABLE),
+            }
         }
         events
     }
 
-    /// `None` if it is not laid out as its kind is.
-    fn record(&mut self, record: &[u8]) -> Option<Vec<u8>> {
-        let kind = Kind::from_number(*record.first()?)?;
-        match kind {
-            Kind::Step => {
-                let (step, ends) = Step::read_from_prefix(record).ok()?;
-                let step = self.step(step);
-                self.with_ends(&step, step.flags, ends)
+    fn record(&mut self, record: Record) -> Record {
+        match record {
+            Record::Step(step, ends) => Record::Step(self.step(step), self.addresses(ends)),
+            Record::Opening(opening, ends) => {
+                let opening = wire::Opening {
+                    step: self.step(opening.step),
+                    cgroup: self.cgroup(opening.cgroup),
+                    comm: self.comm(opening.comm),
+                    ..opening
+                };
+                Record::Opening(opening, self.addresses(ends))
             }
-            Kind::Opening => {
-                let (mut opening, ends) = Opening::read_from_prefix(record).ok()?;
-                opening.step = self.step(opening.step);
-                opening.cgroup = self.cgroup(opening.cgroup);
-                opening.comm = self.comm(opening.comm);
-                self.with_ends(&opening, opening.step.flags, ends)
+            Record::Closing(closing, ends) => {
+                let closing = wire::Closing { step: self.step(closing.step), ..closing };
+                Record::Closing(closing, self.addresses(ends))
             }
-            Kind::Closing => {
-                let (mut closing, ends) = Closing::read_from_prefix(record).ok()?;
-                closing.step = self.step(closing.step);
-                self.with_ends(&closing, closing.step.flags, ends)
+            Record::ResetReceived(reset) => Record::ResetReceived(self.reset(reset)),
+            Record::ResetSent(reset) => Record::ResetSent(self.reset(reset)),
+            Record::TimeWaitEntry(entry) => Record::TimeWaitEntry(wire::TimeWaitEntry {
+                sock: self.socket(entry.sock),
+                reserved: [0; 6],
+                ..entry
+            }),
+            Record::FinWait2ToTimeWait(change, ends) => {
+                Record::FinWait2ToTimeWait(self.time_wait_change(change), self.addresses(ends))
             }
-            Kind::ResetReceived | Kind::ResetSent => {
-                let mut reset = Reset::read_from_bytes(record).ok()?;
-                reset.sock = self.socket(reset.sock);
-                reset.reserved = 0;
-                Some(reset.as_bytes().to_vec())
+            Record::TimeWaitExit(change, ends) => {
+                Record::TimeWaitExit(self.time_wait_change(change), self.addresses(ends))
             }
-            Kind::TimeWaitEntry => {
-                let mut entry = TimeWaitEntry::read_from_bytes(record).ok()?;
-                entry.sock = self.socket(entry.sock);
-                entry.reserved = [0; 6];
-                Some(entry.as_bytes().to_vec())
-            }
-            Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => {
-                let (mut change, ends) = TimeWaitChange::read_from_prefix(record).ok()?;
-                change.netns = self.netns(change.netns);
-                change.reserved = [0; 3];
-                self.with_ends(&change, change.flags, ends)
-            }
-            Kind::Accepted => {
-                let mut accepted = Accepted::read_from_bytes(record).ok()?;
-                accepted.sock = self.socket(accepted.sock);
-                accepted.reserved = [0; 7];
-                Some(accepted.as_bytes().to_vec())
-            }
+            Record::Accepted(accepted) => Record::Accepted(wire::Accepted {
+                sock: self.socket(accepted.sock),
+                reserved: [0; 7],
+                ..accepted
+            }),
         }
     }
 
@@ -206,67 +184,63 @@ impl Anonymizer {
         }
     }
 
-    /// A record's head, and the addresses behind it.
-    fn with_ends(
-        &mut self,
-        head: &(impl IntoBytes + Immutable),
-        flags: Flags,
-        ends: &[u8],
-    ) -> Option<Vec<u8>> {
-        let mut record = head.as_bytes().to_vec();
-        if flags.contains(Flags::IPV6) {
-            let AddressesV6 { local, remote } = AddressesV6::read_from_bytes(ends).ok()?;
-            record.extend(self.address(true, local));
-            record.extend(self.address(true, remote));
-        } else {
-            let AddressesV4 { local, remote } = AddressesV4::read_from_bytes(ends).ok()?;
-            for address in [local, remote] {
-                record.extend(&self.address(false, wide(address))[..address.len()]);
-            }
-        }
-        Some(record)
+    fn reset(&mut self, reset: wire::Reset) -> wire::Reset {
+        wire::Reset { sock: self.socket(reset.sock), reserved: 0, ..reset }
     }
 
-    fn scanned(&mut self, mut found: &[u8]) -> Vec<u8> {
+    fn time_wait_change(&mut self, change: wire::TimeWaitChange) -> wire::TimeWaitChange {
+        wire::TimeWaitChange { netns: self.netns(change.netns), reserved: [0; 3], ..change }
+    }
+
+    fn addresses(&mut self, addresses: Addresses) -> Addresses {
+        match addresses {
+            Addresses::V4(AddressesV4 { local, remote }) => {
+                let [local, remote] = [local, remote].map(|address| {
+                    let [a, b, c, d, ..] = self.address(false, wide(address));
+                    [a, b, c, d]
+                });
+                Addresses::V4(AddressesV4 { local, remote })
+            }
+            Addresses::V6(AddressesV6 { local, remote }) => {
+                let [local, remote] = [local, remote].map(|address| self.address(true, address));
+                Addresses::V6(AddressesV6 { local, remote })
+            }
+        }
+    }
+
+    fn scanned(&mut self, found: &[u8]) -> Vec<u8> {
         let mut scanned = Vec::with_capacity(found.len());
-        while let Some(&kind) = found.first() {
-            let rest = match kind {
-                scan::KIND_SOCKET => {
-                    ScanSocket::read_from_prefix(found).ok().map(|(mut socket, rest)| {
-                        let ipv6 = socket.flags.contains(Flags::IPV6);
-                        socket.sock = self.socket(socket.sock);
-                        socket.cgroup = self.cgroup(socket.cgroup);
-                        socket.local_addr = self.address(ipv6, socket.local_addr);
-                        socket.remote_addr = self.address(ipv6, socket.remote_addr);
-                        scanned.extend_from_slice(socket.as_bytes());
-                        rest
-                    })
-                }
-                scan::KIND_TIME_WAIT => {
-                    ScanTimeWait::read_from_prefix(found).ok().map(|(mut time_wait, rest)| {
-                        let ipv6 = time_wait.ipv6 != 0;
-                        time_wait.local_addr = self.address(ipv6, time_wait.local_addr);
-                        time_wait.remote_addr = self.address(ipv6, time_wait.remote_addr);
-                        time_wait.reserved = 0;
-                        scanned.extend_from_slice(time_wait.as_bytes());
-                        rest
-                    })
-                }
-                _ => None,
-            };
-            let Some(rest) = rest else {
-                scanned.push(UNREADABLE_SOCKET);
-                break;
-            };
-            found = rest;
+        for record in wire::scan_records(found) {
+            match record {
+                Ok(record) => scanned.extend_from_slice(self.scan_record(record).as_bytes()),
+                Err(wire::Unreadable) => scanned.push(UNREADABLE_SOCKET),
+            }
         }
         scanned
     }
 
+    fn scan_record(&mut self, record: ScanRecord) -> ScanRecord {
+        match record {
+            ScanRecord::Socket(mut socket) => {
+                let ipv6 = socket.flags.contains(Flags::IPV6);
+                socket.sock = self.socket(socket.sock);
+                socket.cgroup = self.cgroup(socket.cgroup);
+                socket.local_addr = self.address(ipv6, socket.local_addr);
+                socket.remote_addr = self.address(ipv6, socket.remote_addr);
+                ScanRecord::Socket(socket)
+            }
+            ScanRecord::TimeWait(mut time_wait) => {
+                let ipv6 = time_wait.ipv6 != 0;
+                time_wait.local_addr = self.address(ipv6, time_wait.local_addr);
+                time_wait.remote_addr = self.address(ipv6, time_wait.remote_addr);
+                time_wait.reserved = 0;
+                ScanRecord::TimeWait(time_wait)
+            }
+        }
+    }
+
     fn socket_holders(&mut self, held: &[u8]) -> Vec<u8> {
-        let holders = held.chunks_exact(size_of::<SocketHolder>());
-        let holders = holders.filter_map(|bytes| SocketHolder::read_from_bytes(bytes).ok());
-        let mapped = holders.map(|holder| SocketHolder {
+        let mapped = wire::held_sockets(held).map(|holder| SocketHolder {
             sock: self.socket(holder.sock),
             time: holder.time,
             start_time: holder.start_time,

@@ -1,4 +1,4 @@
-//! What is known of accept(), where the kernel shows it.
+//! Time from the start of a connection to accept(); needs the fexit hook on inet_csk_accept.
 
 use crate::{
     tcp::{coverage::OptionalHook, role::Role},
@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl Tracker {
-    /// accept() has taken a connection, which has waited for it since its birth: that is when a
-    /// child is put into its listener's queue.
+    /// accept() returned a connection. It waited since its first transition: that is when the kernel
+    /// puts a child into its listener's queue.
     pub(in crate::tracker) fn accepted(&mut self, accepted: &Accepted) {
         let &Accepted { time, sock } = accepted;
         if !self.coverage.has(OptionalHook::AcceptWait) {

@@ -1,5 +1,5 @@
-//! How lives end: the last record is classified, if need be with the evidence that follows it, and
-//! booked.
+//! Ends of connections: the last transition is classified, if needed with evidence that follows it,
+//! and counted.
 
 use synfin_common::{event::Flags, state::TcpState};
 
@@ -22,10 +22,10 @@ use crate::{
 };
 
 impl Tracker {
-    /// Ends up to this time have waited for their evidence for long enough.
+    /// Classifies pending closes up to this time, whose evidence would have arrived.
     pub(in crate::tracker) fn classify_until(&mut self, time: Nanos) {
-        while let Some(ending) = self.pending_closes.take_due(time) {
-            self.classify_pending(ending);
+        while let Some(pending) = self.pending_closes.take_due(time) {
+            self.classify_pending(pending);
         }
     }
 
@@ -35,17 +35,17 @@ impl Tracker {
             return;
         }
         if let ResetDirection::Sent { .. } = reset.direction
-            && let Some(mut ending) = self.pending_closes.take(reset.sock)
+            && let Some(mut pending) = self.pending_closes.take(reset.sock)
         {
-            ending.connection.evidence.resets.note(reset.direction);
-            return self.classify_pending(ending);
+            pending.connection.evidence.resets.note(reset.direction);
+            return self.classify_pending(pending);
         }
         self.filter_event(reset.sock, reset.time, Input::Reset(*reset));
     }
 
-    pub(in crate::tracker) fn end(&mut self, transition: &Transition) {
-        let place = self.reconcile_state(transition);
-        let Some(mut connection) = place.and_then(|place| self.connections.remove_at(place)) else {
+    pub(in crate::tracker) fn close_connection(&mut self, transition: &Transition) {
+        let slot = self.reconcile_state(transition);
+        let Some(mut connection) = slot.and_then(|slot| self.connections.remove_at(slot)) else {
             return;
         };
         connection.learn_owner(transition, &self.listeners);
@@ -53,16 +53,16 @@ impl Tracker {
         if let Some(scan) = &mut self.scan {
             scan.closed(transition);
         }
-        let past = connection.close_evidence();
-        let outcome = classify::classify(transition, past);
-        let awaits_reset = classify::awaits_reset(transition, past);
+        let history = connection.close_evidence();
+        let outcome = classify::classify(transition, history);
+        let awaits_reset = classify::awaits_reset(transition, history);
         let time_wait = outcome.time_wait();
         if time_wait.is_entered() {
             self.enter_time_wait(transition, &connection, time_wait, awaits_reset);
         } else if time_wait == TimeWait::Unconfirmed
             && let Some(row) = self.rows.key(connection.row)
         {
-            // Now, as the kernel has counted it if it found no place.
+            // Now, because the kernel has counted it by now if the table had no place for it.
             self.time_waits.unconfirmed.add(row, connection.netns, transition.time);
         }
         if awaits_reset {
@@ -76,16 +76,16 @@ impl Tracker {
         }
     }
 
-    /// No more evidence comes of how the last connection of this socket ended.
+    /// Classifies the previous connection of this socket: no more evidence of it can come.
     pub(in crate::tracker) fn classify_previous(&mut self, sock: SockId) {
-        if let Some(ending) = self.pending_closes.take(sock) {
-            self.classify_pending(ending);
+        if let Some(pending) = self.pending_closes.take(sock) {
+            self.classify_pending(pending);
         }
     }
 
-    /// Books an end that was held, by all the evidence that there is.
-    fn classify_pending(&mut self, ending: PendingClose) {
-        let PendingClose { end, connection, time_wait: assumed } = ending;
+    /// Counts a pending close by the evidence at hand.
+    fn classify_pending(&mut self, pending: PendingClose) {
+        let PendingClose { end, connection, time_wait: assumed } = pending;
         let outcome = classify::classify(&end, connection.close_evidence());
         if assumed.is_entered() {
             if !outcome.time_wait().is_entered() {
@@ -115,15 +115,15 @@ impl Tracker {
         match time_wait {
             TimeWait::Entered | TimeWait::InFinWait2 => row.interval.time_wait_entered += 1,
             TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
-            // The kernel's counter will tell.
+            // PortEvent once the kernel's counter is known.
             TimeWait::Unconfirmed => {}
             TimeWait::None => {}
         }
         self.record_close(connection, reason, time_wait, Some(end), end.time);
     }
 
-    /// Ends the connection of a socket that is gone without a record.
-    pub(in crate::tracker) fn lose_sight(&mut self, sock: SockId, time: Nanos) {
+    /// Closes the connection of a socket that disappeared without a record.
+    pub(in crate::tracker) fn close_missing(&mut self, sock: SockId, time: Nanos) {
         if let Some(connection) = self.connections.remove(sock) {
             self.close_unobserved(&connection, time);
         }
@@ -157,7 +157,7 @@ impl Tracker {
         row.interval.end(reason, connection.state);
         if connection.established {
             row.gauges.open -= 1;
-            // Failed attempts have received nothing to be idle since, and have no connection to speak of.
+            // A failed attempt has received nothing that it could be idle since.
             if let (Some(idle_us), Some(_)) = (idle_us, end) {
                 row.interval.idle.add(idle_us);
                 if reason.class() == Class::Abnormal {
@@ -200,8 +200,8 @@ impl Tracker {
     }
 }
 
-/// Payload sent and received. The kernel counts sequence space: a client's SYN and either FIN are
-/// one each.
+/// Payload bytes sent and received. The kernel counts sequence space: a client's SYN and each FIN
+/// take one byte.
 fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
     let Some(closing) = end.closing else {
         return (None, None);

@@ -1,4 +1,4 @@
-//! What the gate asks of the tracker: whose socket a record is about, as far as that is known.
+//! Decides the filters by what is known of a record's socket.
 
 use std::net::SocketAddr;
 
@@ -25,28 +25,29 @@ use crate::{
 };
 
 impl Tracker {
-    /// Lets a transition in, leaves it out, or keeps it back.
+    /// Applies a transition, leaves it out, or holds it until the filters can be decided. Held records
+    /// of its socket are applied first.
     pub(in crate::tracker) fn filter_transition(&mut self, transition: &Transition) {
         let sock = transition.sock;
-        let step = TransitionKind::of(transition.old, transition.new);
-        match step {
-            TransitionKind::Listens | TransitionKind::StopsListening => {
+        let kind = TransitionKind::of(transition.old, transition.new);
+        match kind {
+            TransitionKind::Listen | TransitionKind::CloseListener => {
                 return self.filter_listener(transition);
             }
-            TransitionKind::Birth(_) => {
+            TransitionKind::Open(_) => {
                 self.undecided.forget(sock);
                 if self.connections.get(sock).is_some() {
-                    // The socket's address is used anew, so we missed how its last connection ended.
+                    // The socket was reused: the end of its last connection was missed.
                     self.records.gaps += 1;
-                    self.lose_sight(sock, transition.time);
+                    self.close_missing(sock, transition.time);
                 }
             }
-            TransitionKind::Onward | TransitionKind::End
+            TransitionKind::Change | TransitionKind::Close
                 if self.connections.get(sock).is_some() =>
             {
                 return self.transition(transition);
             }
-            TransitionKind::Onward | TransitionKind::End => {}
+            TransitionKind::Change | TransitionKind::Close => {}
         }
         let outcome = match self.undecided.decision(sock) {
             Decision::Excluded => Some(false),
@@ -57,8 +58,8 @@ impl Tracker {
                 self.admit(sock);
                 self.transition(transition);
             }
-            // The last record has not decided, so nothing will.
-            None | Some(false) if step == TransitionKind::End => {
+            // The last record did not decide, so nothing will.
+            None | Some(false) if kind == TransitionKind::Close => {
                 if let Some(scan) = &mut self.scan {
                     scan.closed(transition);
                 }
@@ -76,7 +77,7 @@ impl Tracker {
         }
     }
 
-    /// A listener tells who serves a port, whether it is shown itself or not.
+    /// A listener is tracked even if it is filtered: it tells who serves a port.
     fn filter_listener(&mut self, transition: &Transition) {
         let known = self.listeners.get(transition.sock);
         let pids = match known {
@@ -91,7 +92,7 @@ impl Tracker {
             all_pids: !pids.is_empty(),
             pids,
             cgroup: known.map_or_else(
-                || self.cgroup_of_birth(transition),
+                || self.cgroup_of_opening(transition),
                 |listener| self.cgroup_of_record(Some(listener.cgroup)),
             ),
         };
@@ -104,7 +105,7 @@ impl Tracker {
         }
     }
 
-    /// Lets in what was kept back.
+    /// Applies the held records of a socket.
     fn admit(&mut self, sock: SockId) {
         for record in self.undecided.admit(sock) {
             match record {
@@ -112,12 +113,12 @@ impl Tracker {
                 Input::Reset(reset) => self.reset(&reset),
                 Input::TimeWaitEntry(entry) => self.time_wait_entered(&entry),
                 Input::Accepted(accepted) => self.accepted(&accepted),
-                _ => unreachable!("only records of hooks are kept back"),
+                _ => unreachable!("only records of hooks are held"),
             }
         }
     }
 
-    /// A record of a socket that is not in the books, and no transition.
+    /// Holds or leaves out a record, other than a transition, of a socket that is not tracked.
     pub(super) fn filter_event(&mut self, sock: SockId, time: Nanos, record: Input) {
         if self.undecided.admits_everything() {
             return;
@@ -128,25 +129,25 @@ impl Tracker {
         }
     }
 
-    /// What is known of a socket by a record, and by those before it.
+    /// What a record and the held ones before it show of a socket.
     fn evidence(&self, transition: &Transition) -> FilterEvidence {
-        let kept = match self.undecided.decision(transition.sock) {
+        let held = match self.undecided.decision(transition.sock) {
             Decision::Waiting(records, _) => records,
             Decision::Excluded | Decision::Nothing => &[],
         };
-        let birth = transitions(kept).next().unwrap_or(transition);
+        let birth = transitions(held).next().unwrap_or(transition);
         let role = match TransitionKind::of(birth.old, birth.new) {
-            TransitionKind::Birth(role) => role,
+            TransitionKind::Open(role) => role,
             _ if birth.old == TcpState::SynSent => Role::Client,
             _ => self.role_of(transition.netns, transition.into(), None).role,
         };
         let (pids, all_pids) = match role {
             Role::Client => (Vec::from_iter(birth.pid), birth.pid.is_some()),
             Role::Server => {
-                // One that was forked since may serve it.
-                let looked_at = self.listeners.owners_checked(transition.netns, transition.local);
+                // A process forked since then may serve it.
+                let checked_at = self.listeners.owners_checked(transition.netns, transition.local);
                 let pids = self.listeners.pids(transition.netns, transition.local);
-                (pids, looked_at > birth.time)
+                (pids, checked_at > birth.time)
             }
         };
         FilterEvidence {
@@ -156,11 +157,11 @@ impl Tracker {
             remote: transition.remote,
             pids,
             all_pids,
-            cgroup: self.cgroup_of_birth(birth),
+            cgroup: self.cgroup_of_opening(birth),
         }
     }
 
-    fn cgroup_of_birth(&self, birth: &Transition) -> Cgroup {
+    fn cgroup_of_opening(&self, birth: &Transition) -> Cgroup {
         self.cgroup_of_record(birth.opening.as_ref().map(|opening| opening.cgroup))
     }
 
@@ -174,8 +175,8 @@ impl Tracker {
         path.map_or(Cgroup::Unknown, |path| Cgroup::Path(path.clone()))
     }
 
-    /// Whether a connection that a scan met, and that is not in the books, is to be adopted. What
-    /// was kept back of it is let in first.
+    /// Whether to adopt a connection that a scan found and that is not tracked. Its held records are
+    /// applied first.
     pub(in crate::tracker) fn admits_scanned(
         &mut self,
         netns: NetnsId,
@@ -210,7 +211,7 @@ impl Tracker {
         }
     }
 
-    /// What a scan shows of a socket of which no record was kept.
+    /// What a scan shows of a socket without held records.
     fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
         let (local, remote) = (socket.local, socket.remote);
         let RoleGuess { role, .. } = self.role_of(netns, socket.into(), socket.port_by_connect);
@@ -224,7 +225,7 @@ impl Tracker {
         FilterEvidence { netns, role, local, remote, pids, all_pids, cgroup }
     }
 
-    /// Whether figures of a listener that a scan met are to be shown.
+    /// Whether the filters admit a listener.
     pub(in crate::tracker) fn shows_listener(&self, sock: SockId) -> bool {
         self.undecided.admits_everything()
             || self.listeners.get(sock).is_some_and(|listener| {
@@ -240,8 +241,7 @@ impl Tracker {
             })
     }
 
-    /// Whether what is counted at a port of ours, with nobody known at the other end, is to be
-    /// shown.
+    /// Whether the filters admit what is counted per local port, without a known peer.
     pub(in crate::tracker) fn shows_port(&self, netns: NetnsId, port: u16) -> bool {
         let unspecified = |port| SocketAddr::from(([0, 0, 0, 0], port));
         self.undecided.admits_everything()
@@ -256,7 +256,7 @@ impl Tracker {
             })
     }
 
-    /// Whether a half-open handshake is to be counted.
+    /// Whether the filters admit a handshake in a SYN queue.
     pub(in crate::tracker) fn shows_half_open(
         &self,
         netns: NetnsId,
@@ -274,8 +274,8 @@ impl Tracker {
             })
     }
 
-    /// Whether a TIME_WAIT whose entry was not seen is to be counted: nothing tells whose it was,
-    /// and a role that is a guess may be that of one whose entry was left out.
+    /// Whether the filters admit a TIME_WAIT whose entry was not observed. Its owner is unknown; if
+    /// its role is a guess, its entry may have been filtered.
     pub(in crate::tracker) fn shows_time_wait(
         &self,
         netns: NetnsId,
@@ -299,13 +299,13 @@ impl Tracker {
         self.undecided.judge(&evidence.facts()) == Some(true)
     }
 
-    /// Learns who holds which sockets.
+    /// Updates owners from a scan of all open files.
     pub(in crate::tracker) fn apply_socket_holders(&mut self, holders: &[SocketHolder]) {
         self.socket_owners = SocketOwners::new(holders, &self.names);
         for sock in self.socket_owners.socks() {
             if let Some(listener) = self.listeners.get_mut(sock) {
                 if let Some(holders) = self.socket_owners.of(sock, listener.listening_since) {
-                    listener.is_held_by(holders);
+                    listener.set_holders(holders);
                 }
             } else if let Some(connection) = self.connections.get_mut(sock)
                 && connection.owner.is_none()
@@ -318,7 +318,7 @@ impl Tracker {
         self.decide_held();
     }
 
-    /// A server's listener may now be known to belong to a process that was asked for.
+    /// Decides the filters of sockets with held records, now that holders of listeners are known.
     fn decide_held(&mut self) {
         for sock in self.undecided.waiting_socks() {
             let last = match self.undecided.decision(sock) {
@@ -335,7 +335,7 @@ impl Tracker {
     }
 }
 
-/// The transitions among records that were kept back.
+/// The transitions among held records.
 fn transitions(records: &[Input]) -> impl DoubleEndedIterator<Item = &Transition> {
     records.iter().filter_map(|record| match record {
         Input::Transition(transition) => Some(transition),

@@ -1,4 +1,5 @@
-//! How each kind of input changes the tracker: additions to `Tracker` only, so nothing imports these.
+//! What the tracker does with each kind of input: methods of `Tracker` only, so nothing imports these
+//! modules.
 
 mod accept;
 mod close;

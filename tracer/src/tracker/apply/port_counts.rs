@@ -1,5 +1,5 @@
-//! What the kernel side counts per port of ours: handshakes in the SYN queue, SYN-ACKs sent again,
-//! and resets with no connection behind them.
+//! What the kernel side counts per local port: handshakes in SYN queues, retransmitted SYN-ACKs, and
+//! resets sent without a connection.
 
 use synfin_common::port_count::PortEvent;
 
@@ -23,7 +23,7 @@ impl Tracker {
         }
     }
 
-    /// The row to count on; `None` if a filter excludes the port.
+    /// The row in which to count; `None` if a filter excludes the port.
     fn row_of_port(
         &mut self,
         netns: NetnsId,
@@ -43,7 +43,7 @@ impl Tracker {
         let is_worth_a_row = port != 0
             && match counted {
                 PortEvent::SynackRetransmit | PortEvent::SynQueue(_) => true,
-                // Segments that come too late for a client's connection.
+                // Late segments of a client's connection.
                 PortEvent::Reset(_) if is_ephemeral => false,
                 PortEvent::Reset(_) => self.closed_ports.add(netns, port, count),
             };

@@ -1,9 +1,8 @@
-//! A scan over a namespace's sockets, applied to the books.
+//! Applies scans of a namespace's sockets.
 //!
-//! A scan is not a moment: sockets come and go while it goes on. So its findings are given after
-//! all records older than its end, and every finding yields to a later record: a socket that was
-//! closed since it was met is not adopted, one that had a record since the scan began is not
-//! missed.
+//! A scan takes time, and sockets come and go meanwhile. So its findings arrive after all records
+//! older than its end, and a later record has precedence over every finding: a socket that was closed
+//! after it was found is not adopted, and one with a record since the scan began is not missing.
 
 use std::collections::HashMap;
 
@@ -27,14 +26,14 @@ use crate::{
         gauges::ScanGauges,
         listeners::Listener,
         row_key::{RowId, RowKey},
-        scan::{CONNECT_DELAY, MISSED_SCANS_LIMIT, ScannedConnection, SocketScan},
+        scan::{CONNECT_DELAY, FoundTimeWait, MISSED_SCANS_LIMIT, SocketScan},
         socket_key::SocketKey,
         time_wait_rows::{ByEndpoints, EndpointPairKey, Entry, key},
     },
 };
 
-/// A socket's new state is stored a moment after the record of it was made, so that a scan may
-/// still meet the old one. Only a difference that has lasted is a missed record.
+/// The kernel stores a socket's new state just after the tracepoint, so a scan may still find the old
+/// one. Only a difference that lasts longer than this shows a lost record.
 const STORE_DELAY: Nanos = 10_000_000;
 
 impl Tracker {
@@ -49,7 +48,7 @@ impl Tracker {
             number: self.scans,
             losses: self.losses(),
             closed: HashMap::default(),
-            met: Vec::new(),
+            found: Vec::new(),
             entered: ByEndpoints::default(),
             turned: ByEndpoints::default(),
             left: ByEndpoints::default(),
@@ -90,7 +89,7 @@ impl Tracker {
                 listener.last_seen = listener.last_seen.max(socket.time);
                 listener.last_scan = scan.number;
                 listener.defers_accept = defers_accept;
-                // Else the scan met the one that was at the same address before.
+                // Otherwise the scan found the previous socket at the same address.
                 if listener.listening_since <= socket.time {
                     new_drops = listener.drops_since(socket.drops);
                 }
@@ -109,11 +108,11 @@ impl Tracker {
                     last_scan: scan.number,
                     missed_scans: 0,
                     defers_accept,
-                    // What it dropped before is not ours to count.
+                    // Drops from before the scan are not counted.
                     drops: socket.drops,
                 };
                 if let Some(holders) = self.socket_owners.of(socket.sock, 0) {
-                    listener.is_held_by(holders);
+                    listener.set_holders(holders);
                 }
                 self.listeners.insert(socket.sock, listener);
                 is_new = true;
@@ -121,10 +120,10 @@ impl Tracker {
         }
         if self.shows_listener(socket.sock) {
             let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
-            let figures = scan.rows.entry(row).or_default();
-            figures.listeners += 1;
-            figures.accept_queue += u64::from(socket.accept_queue.0);
-            figures.limit_queue(socket.accept_queue.1.into());
+            let gauges = scan.rows.entry(row).or_default();
+            gauges.listeners += 1;
+            gauges.accept_queue += u64::from(socket.accept_queue.0);
+            gauges.limit_queue(socket.accept_queue.1.into());
             let row = self.rows.get_mut(row);
             row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
             row.interval.listener_drops += new_drops;
@@ -166,9 +165,9 @@ impl Tracker {
             if is_same {
                 return self.reconcile_scanned(scan.netns, socket);
             }
-            // Another connection has the socket's address: an end and a birth were lost.
+            // The socket was reused: the records of an end and a beginning were lost.
             self.records.gaps += 1;
-            self.lose_sight(socket.sock, socket.time);
+            self.close_missing(socket.sock, socket.time);
         }
         self.adopt_scanned(scan, socket);
     }
@@ -181,19 +180,19 @@ impl Tracker {
             return;
         }
         if is_stored(connection, socket) {
-            // A record in the middle of the connection is missing.
+            // The record of a transition was lost.
             self.records.gaps += 1;
             connection.last_transition = socket.time;
             connection.scan.state_since_is_lower_bound = true;
             let row = self.rows.get_mut(connection.row);
             connection.enter(socket.state, row, |_| EVIDENCE_LOST);
         } else {
-            // The next scan shows whether a record is missing.
+            // The next scan shows whether a record was lost.
             self.namespaces.note_transition(netns, socket.time);
         }
     }
 
-    /// Begins to track a connection whose birth was not seen.
+    /// Begins to track a connection whose first transition was not observed.
     fn adopt_scanned(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         if scan.was_closed_since(socket) || scan.incomplete || socket.remote.port() == 0 {
             return;
@@ -201,10 +200,10 @@ impl Tracker {
         let origin = self.origin_of_adopted(scan.netns);
         if origin == Origin::AfterLoss {
             if self.connections.is_full() {
-                // If it took the place of another that lives, scans would exchange them for ever.
+                // It would evict an open connection, which the next scan would adopt again.
                 return;
             }
-            // The record of its birth is missing.
+            // The record of its first transition was lost.
             self.records.gaps += 1;
         }
         let role = match socket.state {
@@ -227,20 +226,20 @@ impl Tracker {
             return;
         };
         let key = key(scan.netns, time_wait.into());
-        // What was met may have ended since: then it says nothing of one at the same ends.
+        // If one with these endpoints ended since the scan began, this may have been that one.
         if !scan.left.contains_key(&key)
             && let Some((row, is_guess)) = self.row_of_time_wait(&scan, key, time_wait)
         {
             let expiry = scan.expiry(time_wait);
             scan.entered.remove(&key);
             let entry = Entry { key, row, is_guess, expiry };
-            let is_booked = self.time_waits.rows.meet(&entry, scan.number);
-            scan.met.push(ScannedConnection { entry, is_booked });
+            let is_counted = self.time_waits.rows.on_scan(&entry, scan.number);
+            scan.found.push(FoundTimeWait { entry, is_counted });
         }
         self.scan = Some(scan);
     }
 
-    /// The row of a TIME_WAIT that a scan met, and whether that is a guess; `None` if a filter
+    /// The row of a TIME_WAIT that a scan found, and whether that is a guess; `None` if a filter
     /// excludes it.
     fn row_of_time_wait(
         &mut self,
@@ -274,9 +273,9 @@ impl Tracker {
             self.namespaces.note_transition(scan.netns, end.ended);
             return;
         }
-        let will_pass = self.record_scan_gauges(&mut scan);
+        let can_change_unseen = self.record_scan_gauges(&mut scan);
         let known_losses = self.namespaces.losses_at_scan(scan.netns).unwrap_or(0);
-        // Records lost or missed since the last scan: a socket that is absent may be one of them.
+        // Records lost or missed since the last scan: a missing socket may have been closed by one.
         let new_losses = self.losses().saturating_sub(known_losses);
         let enough = if new_losses > 0 { 1 } else { MISSED_SCANS_LIMIT };
         let missed_a_listener =
@@ -288,13 +287,14 @@ impl Tracker {
         if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
             self.record_kernel_counters(scan.netns, &known, counters);
         }
-        // The next scan shows what is gone and what was passed over, and what has passed by itself.
-        if missed_a_listener || missed_a_connection || will_pass {
+        // The next scan tells sockets that are gone from those that this one skipped, and what changed
+        // without a record.
+        if missed_a_listener || missed_a_connection || can_change_unseen {
             self.namespaces.note_transition(scan.netns, end.ended);
         }
     }
 
-    /// What the kernel itself counted since the last scan.
+    /// Adds what the kernel's own counters (`/proc/net/netstat`) counted since the last scan.
     fn record_kernel_counters(
         &mut self,
         netns: NetnsId,
@@ -319,7 +319,7 @@ impl Tracker {
         }
     }
 
-    /// Says whether some of them will pass without a record.
+    /// Sets the gauges of rows. Returns whether any of them can change without a record.
     fn record_scan_gauges(&mut self, scan: &mut SocketScan) -> bool {
         let expired = self.expired().min(scan.begun);
         for (key, row) in self.rows.iter_mut() {
@@ -329,25 +329,25 @@ impl Tracker {
             }
         }
         let mut rows = std::mem::take(&mut scan.rows);
-        for ScannedConnection { entry, is_booked } in scan.time_waits() {
+        for FoundTimeWait { entry, is_counted } in scan.time_waits() {
             match entry.expiry {
                 Some(expiry) => {
                     self.rows.get_mut(entry.row).time_waits.add(scan.netns, expired, expiry.get());
                 }
                 None => rows.entry(entry.row).or_default().fin_wait2_orphans += 1,
             }
-            if !is_booked {
+            if !is_counted {
                 self.time_waits.rows.enter(scan.netns, entry, scan.number);
             }
         }
-        for (&row, &figures) in &rows {
-            self.rows.get_mut(row).scanned.insert(scan.netns, figures);
+        for (&row, &gauges) in &rows {
+            self.rows.get_mut(row).scanned.insert(scan.netns, gauges);
         }
-        rows.values().any(ScanGauges::will_pass)
+        rows.values().any(ScanGauges::can_change_unseen)
     }
 
-    /// Ends the lives of sockets that `enough` scans in a row should have met and did not. Says
-    /// whether this one missed any.
+    /// Closes the connections of sockets that `enough` consecutive scans did not find. Returns whether
+    /// this scan missed any.
     fn forget_absent(&mut self, scan: &SocketScan, enough: u8, new_losses: u64) -> bool {
         let mut gone = Vec::new();
         let mut missed = false;
@@ -365,32 +365,31 @@ impl Tracker {
                 }
             }
         }
-        // Each of their ends is missing. As many as were counted as lost or missed since the last
-        // scan are accounted for; the rest were not.
+        // The record of each of their ends is missing. Those counted as lost since the last scan are
+        // accounted for; the others are gaps.
         self.records.gaps += (gone.len() as u64).saturating_sub(new_losses);
         for sock in gone {
-            self.lose_sight(sock, scan.begun);
+            self.close_missing(sock, scan.begun);
         }
         missed
     }
 }
 
-/// Past its handshake, and its retransmissions are not answered.
+/// Whether it is established and its retransmissions are not answered.
 fn is_stalled(socket: &ScannedSocket) -> bool {
     socket.retransmits > 0 && !state::is_pending(socket.state)
 }
 
-/// Whether the scan met the state that the connection's last record told of: the kernel stores it
-/// a moment later.
+/// Whether the scan found the socket after the kernel had stored the state of the last record.
 fn is_stored(connection: &Connection, socket: &ScannedSocket) -> bool {
     connection.last_transition.saturating_add(STORE_DELAY) < socket.time
 }
 
-/// Whether the socket that a scan met is still this connection's.
+/// Whether the socket that a scan found is still this connection's.
 fn is_same_connection(connection: &Connection, netns: NetnsId, socket: &ScannedSocket) -> bool {
     let goes_back =
         connection.established && state::is_pending(socket.state) && is_stored(connection, socket);
-    // Up to Linux 6.14 a child's birth does not tell its own ends, so that they fit any.
+    // Up to Linux 6.14 a child's first transition does not have its endpoints, so that any match.
     let turned_client = connection.role == Role::Server && socket.port_by_connect == Some(true);
     connection.fits(netns, socket.into(), false) && !goes_back && !turned_client
 }

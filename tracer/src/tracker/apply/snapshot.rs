@@ -1,4 +1,4 @@
-//! Snapshots of the tracker.
+//! Takes snapshots.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Tracker {
-    /// Ends the interval and begins the next one.
+    /// Returns the statistics of the interval since the last snapshot, and begins the next one.
     pub fn take_snapshot(&mut self) -> Snapshot {
         let (start, end) = (self.interval.start, self.now);
         let events = self.events();
@@ -29,33 +29,33 @@ impl Tracker {
         }
         let destinations = self.destinations();
         let mut oldest = self.oldest_per_row();
-        let mut pages = BTreeMap::new();
+        let mut rows_by_key = BTreeMap::new();
         let (labels, rows) = self.rows.with_labels();
         for (id, key, row) in rows {
             row.learn_owners(key, &self.listeners);
-            if row.has_something_to_say(start) {
+            if row.is_worth_reporting(start) {
                 let owner = key.owner.and_then(|id| labels.get_index(id as usize)).cloned();
                 let owners = owner.clone().map_or_else(|| row.owners.clone(), |one| [one].into());
-                let mut books = row.stats();
-                books.oldest = oldest.remove(&id).unwrap_or_default();
-                books.ephemeral = destination(key)
+                let mut stats = row.stats();
+                stats.oldest = oldest.remove(&id).unwrap_or_default();
+                stats.ephemeral = destination(key)
                     .and_then(|destination| destinations.get(&destination).copied());
-                // The rest has no namespace.
+                // The overflow row has no namespace.
                 let netns = (key.netns != 0).then_some(key.netns);
                 let netns_name = netns.and_then(|id| self.names.namespace(id)).cloned();
                 let &RowKey { role, port, remote, .. } = key;
                 let key = SnapshotKey { role, netns, port, remote, owner };
-                pages.insert(key, KeyedStats { owners, netns_name, stats: books });
+                rows_by_key.insert(key, KeyedStats { owners, netns_name, stats });
             }
             row.begin_interval();
         }
-        let scans =
-            self.scan_coverage(pages.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
+        let scans = self
+            .scan_coverage(rows_by_key.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
         let snapshot = Snapshot {
             start,
             end,
             scans,
-            rows_by_key: pages,
+            rows_by_key,
             events: events.since(&self.interval.events_at_start),
             kernel_counts: self.interval.kernel_counts,
             tables: Tables {
@@ -74,7 +74,7 @@ impl Tracker {
         ScanCoverage { namespaces: namespaces.len() as u64, oldest: scanned.min() }
     }
 
-    /// How far the ports are used up toward each destination of clients.
+    /// Use of the ephemeral ports toward each destination of clients.
     fn destinations(&self) -> BTreeMap<DestinationKey, Ephemeral> {
         let (start, end) = (self.interval.start, self.now);
         let mut sums: BTreeMap<DestinationKey, Destination> = BTreeMap::new();
@@ -82,7 +82,7 @@ impl Tracker {
             let Some(destination) = destination(key) else { continue };
             let sum = sums.entry(destination).or_default();
             sum.live += row.gauges.open + row.gauges.pending;
-            sum.live_at_start += row.opening_balance.open + row.opening_balance.pending;
+            sum.live_at_start += row.gauges_at_start.open + row.gauges_at_start.pending;
             sum.entered += row.interval.time_wait_entered;
             sum.sources.extend(&row.sources);
             for (second, count) in row.time_waits.left(end) {
@@ -98,12 +98,12 @@ impl Tracker {
         known.collect()
     }
 
-    /// What became of the kernel's records, since the start.
+    /// What happened to the kernel's records, since the start.
     pub fn events(&self) -> Events {
         self.records.events(self.undecided.filtered(), self.undecided.waiting())
     }
 
-    /// The oldest of every row.
+    /// The oldest connection of each row in each of [`LINGERING_STATES`].
     fn oldest_per_row(&self) -> HashMap<RowId, OldestPerState, FxBuildHasher> {
         let mut rows = HashMap::<RowId, OldestPerState, _>::default();
         for (_, connection) in self.connections.iter() {
@@ -124,7 +124,7 @@ impl Tracker {
     }
 }
 
-/// Where the clients of a row connect to, if it tells that apart.
+/// The destination of a row; `None` for servers, or if the row does not distinguish it.
 fn destination(key: &RowKey) -> Option<DestinationKey> {
     (key.role == Role::Client).then_some(())?;
     Some((key.netns, key.remote?, key.port?))

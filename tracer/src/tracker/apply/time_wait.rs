@@ -1,4 +1,4 @@
-//! What sockets leave behind, booked: TIME_WAIT, or an orphan in FIN_WAIT2 on the way there.
+//! Counts sockets in TIME_WAIT, and orphans in FIN_WAIT2 that will become TIME_WAITs.
 
 use crate::{
     tcp::coverage::OptionalHook,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Tracker {
-    /// Before its end a socket shows what it is about to leave behind.
+    /// A socket is about to close and leaves this behind (`tcp_time_wait`).
     pub(in crate::tracker) fn time_wait_entered(&mut self, entry: &TimeWaitEntry) {
         if !self.coverage.has(OptionalHook::TimeWait) {
             return;
@@ -32,13 +32,13 @@ impl Tracker {
         }
     }
 
-    /// TIME_WAITs that were to end by this time are gone, as far as that is not shown.
+    /// TIME_WAITs that end by this time are gone, unless a record shows that.
     pub(in crate::tracker) fn expired(&self) -> Nanos {
         let is_shown = self.coverage.has(OptionalHook::TimeWait);
         if is_shown { self.now.saturating_sub(LATENESS) } else { self.now }
     }
 
-    /// The gauges have one more.
+    /// Counts one more in the gauges.
     pub(super) fn enter_time_wait(
         &mut self,
         end: &Transition,
@@ -55,7 +55,7 @@ impl Tracker {
             is_guess: connection.role_assumed,
             expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
         };
-        // A scan may have met it before its end was told; or the end of an older one was lost.
+        // A scan may have found it before this record; or the record of an older one's end was lost.
         let before = self.time_waits.rows.enter(connection.netns, entry, self.scans);
         self.left(connection.netns, ends, entry.key, before, false);
         let row = self.rows.get_mut(connection.row);
@@ -71,7 +71,7 @@ impl Tracker {
         }
     }
 
-    /// An orphan in FIN_WAIT2 has become a TIME_WAIT, or either is gone.
+    /// An orphan in FIN_WAIT2 became a TIME_WAIT, or either is gone.
     pub(in crate::tracker) fn time_wait_changes(&mut self, change: &TimeWaitChange) {
         let &TimeWaitChange { time, netns, is_gone, .. } = change;
         let ends = Endpoints::from(change);
@@ -82,10 +82,10 @@ impl Tracker {
             return self.leave_time_wait(netns, ends, true);
         }
         let (key, expired) = (key(netns, ends), self.expired());
-        if let Some(entry) = self.time_waits.rows.turn(key, time)
+        if let Some(entry) = self.time_waits.rows.become_time_wait(key, time)
             && self.is_row_of(entry.row, netns, ends)
         {
-            // Where its entry was lost, it was taken for a TIME_WAIT.
+            // If the record of its entry was lost, it was counted as a TIME_WAIT already.
             self.leave(netns, &entry);
             self.rows.get_mut(entry.row).time_waits.enter(netns, time, expired);
         }
@@ -94,41 +94,41 @@ impl Tracker {
         }
     }
 
-    /// The gauges have one less, if there was one at these ends. `is_seen`: the kernel says that it
-    /// is gone; otherwise it must be.
+    /// Removes the TIME_WAIT with these endpoints from the gauges, if there is one. `is_observed`: a
+    /// record says that it is gone; otherwise that is inferred.
     pub(in crate::tracker) fn leave_time_wait(
         &mut self,
         netns: NetnsId,
         ends: Endpoints,
-        is_seen: bool,
+        is_observed: bool,
     ) {
         let key = key(netns, ends);
         let left = self.time_waits.rows.take(key);
-        self.left(netns, ends, key, left, is_seen);
+        self.left(netns, ends, key, left, is_observed);
     }
 
-    /// The same, where it is known how it was booked, if it was.
+    /// The same, given the entry if there is one.
     fn left(
         &mut self,
         netns: NetnsId,
         ends: Endpoints,
         key: EndpointPairKey,
         left: Option<Entry>,
-        is_seen: bool,
+        is_observed: bool,
     ) {
         if let Some(entry) = left
             && self.is_row_of(entry.row, netns, ends)
         {
             self.leave(netns, &entry);
         }
-        if (is_seen || left.is_some())
+        if (is_observed || left.is_some())
             && let Some(scan) = &mut self.scan
         {
             scan.left_time_wait(netns, key);
         }
     }
 
-    /// As it was booked, it is no more.
+    /// Removes an entry from the gauges of its row.
     fn leave(&mut self, netns: NetnsId, entry: &Entry) {
         let expired = self.expired();
         let row = self.rows.get_mut(entry.row);
@@ -138,8 +138,8 @@ impl Tracker {
         }
     }
 
-    /// Whether a row is still that of a TIME_WAIT at these ends: one in which nothing lived may
-    /// have been given up. One that tells less apart may have been all that there was room for.
+    /// Whether a row id still refers to a row for these endpoints: an idle row may have been removed
+    /// and its id reused. The row may be coarser than its key for want of room.
     pub(in crate::tracker) fn is_row_of(
         &self,
         row: RowId,

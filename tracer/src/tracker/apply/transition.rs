@@ -1,4 +1,4 @@
-//! How a change of a socket's state changes the tracker.
+//! Applies changes of a socket's state.
 
 use synfin_common::{event::Flags, state::TcpState};
 
@@ -27,21 +27,22 @@ use crate::{
 };
 
 impl Tracker {
+    /// Applies a change of a socket's state, whatever the filters say.
     pub(in crate::tracker) fn transition(&mut self, transition: &Transition) {
         match TransitionKind::of(transition.old, transition.new) {
-            TransitionKind::Listens | TransitionKind::StopsListening => {
+            TransitionKind::Listen | TransitionKind::CloseListener => {
                 self.changes.transition(transition, None);
                 self.apply_listener(transition);
             }
-            TransitionKind::Birth(role) => self.birth(transition, role),
-            TransitionKind::Onward => self.apply_transition(transition),
-            TransitionKind::End => self.end(transition),
+            TransitionKind::Open(role) => self.open_connection(transition, role),
+            TransitionKind::Change => self.apply_transition(transition),
+            TransitionKind::Close => self.close_connection(transition),
         }
     }
 
-    /// A listener opens or closes; whether that is reported is up to the caller.
+    /// Opens or closes a listener. The caller reports the change.
     pub(super) fn apply_listener(&mut self, transition: &Transition) {
-        if TransitionKind::of(transition.old, transition.new) == TransitionKind::Listens {
+        if TransitionKind::of(transition.old, transition.new) == TransitionKind::Listen {
             return self.listener_opened(transition);
         }
         self.listener_closed(transition);
@@ -50,7 +51,7 @@ impl Tracker {
         }
     }
 
-    /// What a connection is booked under.
+    /// The row that counts a connection.
     pub(super) fn row_key(
         &mut self,
         netns: NetnsId,
@@ -74,7 +75,7 @@ impl Tracker {
         let listener = Listener {
             netns,
             local,
-            owner: self.names.owner_at_birth(transition),
+            owner: self.names.owner_by_opening(transition),
             holders: Vec::new(),
             owners_checked_at: 0,
             cgroup: transition.opening.as_ref().map_or(0, |opening| opening.cgroup),
@@ -83,7 +84,7 @@ impl Tracker {
             last_scan: 0,
             missed_scans: 0,
             defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
-            // A socket may have listened before.
+            // The socket may have listened before.
             drops: transition.opening.as_ref().map_or(0, |opening| opening.accept_queue.0),
         };
         self.listeners.insert(transition.sock, listener);
@@ -93,7 +94,7 @@ impl Tracker {
         }
     }
 
-    /// A listener is gone; its row remembers whose it was.
+    /// Removes a listener; its row keeps its owners.
     fn listener_closed(&mut self, transition: &Transition) {
         let is_shown = self.shows_listener(transition.sock);
         let Some(mut listener) = self.listeners.remove(transition.sock) else {
@@ -115,15 +116,15 @@ impl Tracker {
         }
     }
 
-    fn birth(&mut self, transition: &Transition, role: Role) {
+    fn open_connection(&mut self, transition: &Transition, role: Role) {
         if self.connections.get(transition.sock).is_some() {
-            // The socket's address is used anew, so we missed how its last connection ended.
+            // The socket was reused: the end of its last connection was missed.
             self.records.gaps += 1;
-            self.lose_sight(transition.sock, transition.time);
+            self.close_missing(transition.sock, transition.time);
         }
         let opening = transition.opening.as_ref();
         let owner = match role {
-            Role::Client => self.names.owner_at_birth(transition),
+            Role::Client => self.names.owner_by_opening(transition),
             Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
         };
         let ends = Endpoints::from(transition);
@@ -147,7 +148,7 @@ impl Tracker {
         self.add(transition.sock, connection);
     }
 
-    /// Puts a connection into the table and on the books.
+    /// Begins to track a connection and counts it in its row.
     pub(super) fn add(&mut self, sock: SockId, connection: Connection) {
         let row = self.rows.get_mut(connection.row);
         if connection.established {
@@ -168,7 +169,7 @@ impl Tracker {
         }
     }
 
-    /// Which side a socket is that was not seen at its birth, and whether that is a guess.
+    /// The role of a socket whose first transition was not observed.
     pub(super) fn role_of(
         &self,
         netns: NetnsId,
@@ -180,14 +181,14 @@ impl Tracker {
             Some(true) => RoleGuess::proven(Role::Client),
             _ if self.listeners.is_served(netns, local.port()) => RoleGuess::proven(Role::Server),
             None => RoleGuess::assumed(Role::Client),
-            // Its port was bound: of a listener that has closed, or by a client that chose it.
+            // Its port was bound: inherited from a listener that has closed, or chosen by a client.
             Some(false) if has_row(Role::Server, local.port()) => RoleGuess::assumed(Role::Server),
             Some(false) if has_row(Role::Client, remote.port()) => RoleGuess::assumed(Role::Client),
             Some(false) => RoleGuess::assumed(Role::Server),
         }
     }
 
-    /// Takes up a connection in the middle of its connection, at the old state of its first record.
+    /// Begins to track a connection at the old state of the first record of it. Returns its slot.
     fn adopt_from(&mut self, transition: &Transition) -> Option<Slot> {
         let origin = self.origin_of_adopted(transition.netns);
         if origin == Origin::AfterLoss {
@@ -208,10 +209,10 @@ impl Tracker {
         connection.evidence.time_wait_kind =
             self.time_waits.early.take(transition.sock, transition.time);
         self.add(transition.sock, connection);
-        self.connections.place(transition.sock)
+        self.connections.slot(transition.sock)
     }
 
-    /// Before its first scan, a namespace holds connections older than the trace.
+    /// A connection that is found before its namespace's first scan is older than the trace.
     pub(super) fn origin_of_adopted(&self, netns: NetnsId) -> Origin {
         match self.namespaces.losses_at_scan(netns) {
             Some(_) => Origin::AfterLoss,
@@ -229,7 +230,7 @@ impl Tracker {
         time: Nanos,
     ) -> Connection {
         let established = !is_pending(state);
-        // It was there before the last look at open files, or is not known to it.
+        // It existed before the last scan of open files, or that did not find it.
         let holder = self.socket_owners.owner(sock, 0);
         let owner = match role {
             Role::Server => holder.or_else(|| self.listeners.owner(netns, ends.local).cloned()),
@@ -243,16 +244,16 @@ impl Tracker {
     }
 
     fn apply_transition(&mut self, transition: &Transition) {
-        let Some(place) = self.reconcile_state(transition) else {
+        let Some(slot) = self.reconcile_state(transition) else {
             return;
         };
-        let connection = self.connections.at(place);
+        let connection = self.connections.at(slot);
         connection.learn_owner(transition, &self.listeners);
         self.changes.transition(transition, Some(connection));
         connection.last_transition = transition.time;
         connection.scan.state_since_is_lower_bound = false;
         connection.scan.missed_scans = 0;
-        let gets_through =
+        let completes_handshake =
             connection.enter(transition.new, self.rows.get_mut(connection.row), |connection| {
                 let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
                 match transition.new {
@@ -262,38 +263,38 @@ impl Tracker {
                         sent,
                         connection.evidence.deferred_accept,
                     ),
-                    // A Fast Open child that is closed before its handshake is through has no time.
+                    // A Fast Open child that closes before its handshake completes has no duration.
                     _ => EVIDENCE_LOST,
                 }
             });
-        if gets_through {
+        if completes_handshake {
             connection.established_at = Some(transition.time);
             self.changes.established(connection);
             let (netns, role, port) =
                 (connection.netns, connection.role, connection.service_port());
             let ends = connection.endpoints();
             self.rows.get_mut(connection.row).connects_from(role, ends.local.ip());
-            // A connection at the same ends takes the place of its TIME_WAIT.
+            // A connection with the same endpoints replaces a TIME_WAIT.
             self.leave_time_wait(netns, ends, false);
-            // From now on the port has a row of its own, if it had none.
+            // From now on the port has a row of its own, if there is room.
             self.rows.row(RowKey::of_port(netns, role, port), true);
         }
     }
 
-    /// Makes the connection of a transition's socket agree with the transition's old state and its
-    /// addresses, which a birth may not know yet. Returns where that connection is.
+    /// Makes the connection of a transition's socket agree with the transition's old state and
+    /// endpoints, which its first transition may not know yet. Returns its slot.
     pub(super) fn reconcile_state(&mut self, transition: &Transition) -> Option<Slot> {
-        let Some(place) = self.connections.place(transition.sock) else {
+        let Some(slot) = self.connections.slot(transition.sock) else {
             return self.adopt_from(transition);
         };
-        let connection = self.connections.at(place);
+        let connection = self.connections.at(slot);
         let goes_back = connection.established && is_pending(transition.old);
         let ends = Endpoints::from(transition);
         let is_young = transition.old == TcpState::SynRecv;
         if goes_back || !connection.fits(transition.netns, ends, is_young) {
-            // The socket's address is used anew: an end was lost, and a birth.
+            // The socket was reused: the records of an end and a beginning were lost.
             self.records.gaps += 1;
-            self.lose_sight(transition.sock, transition.time);
+            self.close_missing(transition.sock, transition.time);
             return self.adopt_from(transition);
         }
         connection.learn_endpoints(ends);
@@ -301,6 +302,6 @@ impl Tracker {
             self.records.gaps += 1;
             connection.enter(transition.old, self.rows.get_mut(connection.row), |_| EVIDENCE_LOST);
         }
-        Some(place)
+        Some(slot)
     }
 }

@@ -14,13 +14,9 @@ use synfin::trace::{
     recording::{Frame, Reader, Recorder},
     session::Session,
     time::ClockAnchor,
+    wire::{self, Record, ScanRecord},
 };
-use synfin_common::{
-    event::{Accepted, Kind, Opening, Reset, Step, TimeWaitChange, TimeWaitEntry},
-    holder::SocketHolder,
-    scan::{self, ScanSocket, ScanTimeWait},
-};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::IntoBytes;
 
 /// The begin of every recording: 2026-01-01, ten minutes after boot.
 const BEGIN: ClockAnchor =
@@ -95,8 +91,7 @@ impl Scrubber {
         Some(match frame {
             Frame::Session(session) => Frame::Session(Box::new(self.session(*session))),
             Frame::Events(batch) => {
-                let scrub = |kind, record: &mut [u8]| self.record(kind, record);
-                Frame::Events(change_records(&batch, scrub).into())
+                Frame::Events(change_records(&batch, |record| self.record(record)).into())
             }
             Frame::ScanBegin(mut begin) => {
                 begin.time = self.time(begin.time);
@@ -166,84 +161,66 @@ impl Scrubber {
         comm
     }
 
-    fn record(&mut self, kind: Kind, record: &mut [u8]) {
-        match kind {
-            Kind::ResetReceived | Kind::ResetSent => change(record, |reset: &mut Reset| {
-                reset.time = self.time(reset.time);
-                reset.sock = self.socket(reset.sock);
-            }),
-            Kind::TimeWaitEntry => change(record, |entry: &mut TimeWaitEntry| {
-                entry.time = self.time(entry.time);
-                entry.sock = self.socket(entry.sock);
-            }),
-            Kind::Accepted => change(record, |accepted: &mut Accepted| {
-                accepted.time = self.time(accepted.time);
-                accepted.sock = self.socket(accepted.sock);
-            }),
-            Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => {
-                change(record, |it: &mut TimeWaitChange| {
-                    it.time = self.time(it.time);
-                    it.netns = self.namespaces[&it.netns];
-                });
+    fn record(&mut self, record: &mut Record) {
+        match record {
+            Record::ResetReceived(reset) | Record::ResetSent(reset) => {
+                self.event(&mut reset.time, &mut reset.sock);
             }
-            Kind::Step | Kind::Opening | Kind::Closing => {
-                change(record, |step: &mut Step| {
-                    step.time = self.time(step.time);
-                    step.sock = self.socket(step.sock);
-                    step.netns = self.namespaces[&step.netns];
-                    step.pid = self.process(step.pid);
-                });
-                if kind == Kind::Opening {
-                    change(record, |opening: &mut Opening| {
-                        opening.cgroup = 0;
-                        opening.comm = self.comm(opening.comm);
-                    });
-                }
+            Record::TimeWaitEntry(entry) => self.event(&mut entry.time, &mut entry.sock),
+            Record::Accepted(accepted) => self.event(&mut accepted.time, &mut accepted.sock),
+            Record::FinWait2ToTimeWait(change, _) | Record::TimeWaitExit(change, _) => {
+                change.time = self.time(change.time);
+                change.netns = self.namespaces[&change.netns];
             }
+            Record::Step(step, _) => self.step(step),
+            Record::Opening(opening, _) => {
+                self.step(&mut opening.step);
+                opening.cgroup = 0;
+                opening.comm = self.comm(opening.comm);
+            }
+            Record::Closing(closing, _) => self.step(&mut closing.step),
         }
     }
 
+    fn event(&mut self, time: &mut u64, sock: &mut u64) {
+        *time = self.time(*time);
+        *sock = self.socket(*sock);
+    }
+
+    fn step(&mut self, step: &mut wire::Step) {
+        self.event(&mut step.time, &mut step.sock);
+        step.netns = self.namespaces[&step.netns];
+        step.pid = self.process(step.pid);
+    }
+
     fn scanned(&mut self, found: &[u8]) -> Vec<u8> {
-        let mut scrubbed = found.to_vec();
-        let mut rest = &mut scrubbed[..];
-        while let Some(&kind) = rest.first() {
-            let length = match kind {
-                scan::KIND_SOCKET => {
-                    change(rest, |socket: &mut ScanSocket| {
-                        socket.time = self.time(socket.time);
-                        socket.sock = self.socket(socket.sock);
-                        socket.cgroup = 0;
-                    });
-                    size_of::<ScanSocket>()
-                }
-                scan::KIND_TIME_WAIT => size_of::<ScanTimeWait>(),
-                other => panic!("a scan has nothing of kind {other}"),
-            };
-            rest = &mut rest[length..];
+        let mut scrubbed = Vec::new();
+        for record in wire::scan_records(found) {
+            let mut record = record.expect("a whole record");
+            if let ScanRecord::Socket(socket) = &mut record {
+                self.event(&mut socket.time, &mut socket.sock);
+                socket.cgroup = 0;
+            }
+            scrubbed.extend_from_slice(record.as_bytes());
         }
         scrubbed
     }
 
     /// Keeps only holders of the recording's sockets; all processes were scanned.
     fn held(&mut self, held: &[u8]) -> Vec<u8> {
-        let mut scrubbed = held.to_vec();
-        let records = scrubbed.chunks_exact_mut(size_of::<SocketHolder>());
         let mut kept = Vec::new();
-        for record in records {
-            let (holder, _) = SocketHolder::read_from_prefix(record).expect("a holder");
+        for mut holder in wire::held_sockets(held) {
             if !self.known.contains(&holder.sock) {
                 continue;
             }
-            change(record, |holder: &mut SocketHolder| {
-                holder.sock = self.socket(holder.sock);
-                holder.time = self.time(holder.time);
-                holder.start_time = self.time(holder.start_time);
-                holder.cgroup = 0;
-                holder.pid = self.process(holder.pid);
-                holder.parent = self.process(holder.parent);
-                holder.comm = self.comm(holder.comm);
-            });
-            kept.extend_from_slice(record);
+            holder.sock = self.socket(holder.sock);
+            holder.time = self.time(holder.time);
+            holder.start_time = self.time(holder.start_time);
+            holder.cgroup = 0;
+            holder.pid = self.process(holder.pid);
+            holder.parent = self.process(holder.parent);
+            holder.comm = self.comm(holder.comm);
+            kept.extend_from_slice(holder.as_bytes());
         }
         kept
     }
@@ -262,25 +239,13 @@ impl Scrubber {
     }
 }
 
-/// Changes the records of a batch, each of which follows its length.
-pub(crate) fn change_records(batch: &[u8], mut how: impl FnMut(Kind, &mut [u8])) -> Vec<u8> {
-    let mut changed = batch.to_vec();
-    let mut rest = &mut changed[..];
-    while let Some((length, records)) = rest.split_first_chunk_mut::<4>() {
-        let (record, next) = records.split_at_mut(u32::from_le_bytes(*length) as usize);
-        let kind = record.first().and_then(|&kind| Kind::from_number(kind)).expect("a kind");
-        how(kind, record);
-        rest = next;
+/// Changes the records of a batch.
+pub(crate) fn change_records(batch: &[u8], mut how: impl FnMut(&mut Record)) -> Vec<u8> {
+    let mut changed = Vec::new();
+    for record in wire::records(batch) {
+        let mut record = record.ok().and_then(Record::parse).expect("a whole record");
+        how(&mut record);
+        record.append_to(&mut changed);
     }
     changed
-}
-
-/// Changes the value at the beginning of the bytes.
-pub(crate) fn change<T: FromBytes + IntoBytes + Immutable>(
-    bytes: &mut [u8],
-    how: impl FnOnce(&mut T),
-) {
-    let (mut value, _) = T::read_from_prefix(bytes).expect("it is whole");
-    how(&mut value);
-    value.write_to_prefix(bytes).expect("there was room before");
 }

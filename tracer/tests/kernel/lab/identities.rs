@@ -12,14 +12,14 @@ use super::{Counters, Namespace, Synfin, slack, time_waits_entered};
 /// What synfin saw, by namespace.
 #[derive(Default)]
 pub(crate) struct Seen {
-    tallies: BTreeMap<u64, Tally>,
+    tallies: BTreeMap<u64, EventCounts>,
     /// The namespaces in which a client had these addresses.
     alike: BTreeMap<[SocketAddr; 2], BTreeSet<u64>>,
 }
 
 /// The counts of one namespace.
 #[derive(Default)]
-struct Tally {
+struct EventCounts {
     /// Connections, ended or not.
     clients: u64,
     /// Those of servers, without those never established.
@@ -125,7 +125,7 @@ impl Seen {
         counters: &Counters,
         missing: u64,
     ) -> Vec<String> {
-        let nothing = Tally::default();
+        let nothing = EventCounts::default();
         let identities = self.tallies.get(&namespace.id()).unwrap_or(&nothing).identities(counters);
         // A reset that another processor handles while a connection ends is attributed wrongly, on
         // a slow machine in one case of a hundred.
@@ -140,11 +140,11 @@ impl Seen {
     }
 }
 
-impl Tally {
+impl EventCounts {
     fn connection(&mut self, connection: Connection) {
         match (&*connection.role, connection.reason.as_deref()) {
             ("client", _) => self.clients += 1,
-            // Counted as discarded children.
+            // PortEvent as discarded children.
             (_, Some("handshake_aborted")) => {}
             _ => self.servers += 1,
         }

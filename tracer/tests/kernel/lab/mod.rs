@@ -60,11 +60,10 @@ pub(crate) use sockets::{
     wait_for_state,
 };
 pub(crate) use synfin::{Finished, PROGRAM, Synfin};
+use tempfile::TempDir;
 pub(crate) use terminal::Terminal;
 pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
-
-use tempfile::TempDir;
 use witness::Witness;
 
 /// Any number of small tests run at a time, or one that needs the whole machine.

@@ -1,16 +1,18 @@
 //! Which connections are of interest. Pure: the same filter is asked by the tracker, live or
 //! replayed, and told to the kernel side, which leaves out what it can tell for certain.
 
+mod for_kernel;
+mod network;
+mod port_range;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    str::FromStr,
 };
 
-use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
-use synfin_common::filter as abi;
 
+pub use self::{network::Network, port_range::PortRange};
 use crate::{tcp::role::Role, trace::ids::NetnsId};
 
 /// Facts that a connection must show. An empty list, and `None`, ask for nothing.
@@ -58,18 +60,6 @@ pub enum Family {
     /// Without these.
     V6,
 }
-
-/// Ports from one to another, ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortRange {
-    first: u16,
-    last: u16,
-}
-
-/// Addresses with a common prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Network(IpNet);
 
 /// A cgroup (version 2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,40 +174,6 @@ impl Filter {
         ];
         asked.into_iter().filter_map(|(flag, value)| Some((flag.to_owned(), value?))).collect()
     }
-
-    /// What the kernel side is told. It leaves out nothing but what this filter excludes.
-    pub fn for_kernel(&self) -> abi::Filter {
-        let mut filter = abi::Filter {
-            local: networks(&self.local),
-            remote: networks(&self.remote),
-            cgroup: 0,
-            cgroup_level: 0,
-            active: u32::from(!self.is_empty()),
-            // A later record knows neither who connected nor which port is the service's.
-            remembers_excluded: u32::from(
-                !self.pids.is_empty() || self.role.is_some() || !self.service_ports.is_empty(),
-            ),
-            family: match self.family {
-                None => 0,
-                Some(Family::V4) => 4,
-                Some(Family::V6) => 6,
-            },
-            role: match self.role {
-                None => 0,
-                Some(Role::Client) => abi::Filter::CLIENT,
-                Some(Role::Server) => abi::Filter::SERVER,
-            },
-            pids: numbers(&self.pids),
-            namespaces: numbers(&self.namespaces),
-            service_ports: ports(&self.service_ports),
-            local_ports: ports(&self.local_ports),
-            remote_ports: ports(&self.remote_ports),
-        };
-        if let Some(KernelCgroup { id, level }) = self.cgroup.as_ref().and_then(|c| c.kernel) {
-            (filter.cgroup, filter.cgroup_level) = (id, level);
-        }
-        filter
-    }
 }
 
 impl Cgroup {
@@ -253,135 +209,8 @@ fn any_of<T, V: Copy>(list: &[T], value: Option<V>, holds: impl Fn(&T, V) -> boo
     }
 }
 
-/// Puts a list into what the kernel side has room for, all of it or nothing. Returns how many.
-fn fill<T, U>(
-    slots: &mut [U; abi::FILTER_VALUES],
-    list: &[T],
-    for_kernel: impl Fn(&T) -> U,
-) -> usize {
-    if list.len() > slots.len() {
-        return 0;
-    }
-    for (slot, value) in slots.iter_mut().zip(list) {
-        *slot = for_kernel(value);
-    }
-    list.len()
-}
-
-fn numbers(list: &[u32]) -> abi::Numbers {
-    let mut numbers = abi::Numbers::default();
-    numbers.count = fill(&mut numbers.values, list, |&value| value) as u32;
-    numbers
-}
-
-fn ports(list: &[PortRange]) -> abi::Ports {
-    let mut ports = abi::Ports::default();
-    let range = |&PortRange { first, last }: &PortRange| abi::PortRange { first, last };
-    ports.count = fill(&mut ports.ranges, list, range) as u32;
-    ports
-}
-
-fn networks(list: &[Network]) -> abi::Networks {
-    let mut networks = abi::Networks::default();
-    networks.count = fill(&mut networks.networks, list, Network::for_kernel) as u64;
-    networks
-}
-
-impl PortRange {
-    pub(crate) fn holds(&self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
-    }
-}
-
-impl FromStr for PortRange {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let port = |text: &str| match text.trim().parse::<u16>() {
-            Ok(port) if port > 0 => Ok(port),
-            _ => Err("a port is a number from 1 to 65535, a range is two of them (8000-8099)"),
-        };
-        let (first, last) = match text.split_once('-') {
-            Some((first, last)) => (port(first)?, port(last)?),
-            None => (port(text)?, port(text)?),
-        };
-        if first > last {
-            return Err(format!("the range is empty: {first} is more than {last}"));
-        }
-        Ok(Self { first, last })
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, last } = self;
-        if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
-    }
-}
-
-impl Network {
-    fn holds(&self, ip: IpAddr) -> bool {
-        self.0.contains(&ip)
-    }
-
-    /// The network of the same length around what its address is mapped to.
-    pub(crate) fn with_address(&self, map: impl FnOnce(IpAddr) -> IpAddr) -> Self {
-        // An address of the same family has room for the prefix.
-        let net = IpNet::new(map(self.0.network()), self.0.prefix_len());
-        Self(net.map_or(self.0, |net| net.trunc()))
-    }
-
-    /// IPv4 becomes IPv4-mapped.
-    fn for_kernel(&self) -> abi::Network {
-        let (address, prefix) = match self.0 {
-            IpNet::V6(net) => (net.network(), net.prefix_len()),
-            IpNet::V4(net) => (net.network().to_ipv6_mapped(), 96 + net.prefix_len()),
-        };
-        let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-        let words = |address: u128| {
-            let bytes = address.to_be_bytes();
-            let word = |at| std::array::from_fn(|index| bytes[at + index]);
-            [u64::from_ne_bytes(word(0)), u64::from_ne_bytes(word(8))]
-        };
-        abi::Network { address: words(address.to_bits()), mask: words(mask) }
-    }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let one = text.parse::<IpAddr>().map(IpNet::from);
-        let net = one.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
-            "a network is an address and the length of its prefix (10.0.0.0/8, 2001:db8::/32), or an address alone"
-        })?;
-        Ok(Self(unmapped(net).trunc()))
-    }
-}
-
-/// Addresses are compared without their IPv4-mapped form.
-fn unmapped(net: IpNet) -> IpNet {
-    match net {
-        IpNet::V6(net) if net.prefix_len() >= 96 => match net.addr().to_ipv4_mapped() {
-            Some(address) => {
-                Ipv4Net::new(address, net.prefix_len() - 96).map_or(net.into(), IpNet::V4)
-            }
-            None => net.into(),
-        },
-        net => net,
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
     use super::*;
 
     fn facts(role: Role, local: &str, remote: &str) -> Facts<'static> {
@@ -425,18 +254,6 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_network_is_its_ipv4_form() {
-        let mapped: Network = "::ffff:10.1.2.3/104".parse().unwrap();
-        assert_eq!(mapped, "10.0.0.0/8".parse().unwrap());
-        assert!(mapped.holds(IpAddr::from(Ipv4Addr::new(10, 9, 9, 9))));
-        assert!(!mapped.holds(IpAddr::from(Ipv6Addr::LOCALHOST)));
-        let for_kernel = mapped.for_kernel();
-        assert_eq!(for_kernel.address[0], 0);
-        assert_eq!(for_kernel.address[1].to_ne_bytes(), [0, 0, 0xff, 0xff, 10, 0, 0, 0]);
-        assert_eq!(for_kernel.mask[1].to_ne_bytes(), [255, 255, 255, 255, 255, 0, 0, 0]);
-    }
-
-    #[test]
     fn a_dual_stack_listener_may_be_of_either_family() {
         let filter = Filter { family: Some(Family::V4), ..Filter::default() };
         let judge = |local, remote| filter.judge(&facts(Role::Server, local, remote));
@@ -457,30 +274,5 @@ mod tests {
         assert_eq!(slice.judge(KnownCgroup::OfRecord), None);
         let known = of("a", Some(KernelCgroup { id: 1, level: 1 }));
         assert_eq!(known.judge(KnownCgroup::OfRecord), Some(true));
-    }
-
-    #[test]
-    fn a_list_that_the_kernel_side_cannot_hold_is_left_to_the_user_side() {
-        let pids: Vec<u32> = (1..=abi::FILTER_VALUES as u32 + 1).collect();
-        assert_eq!(numbers(&pids[1..]).count, abi::FILTER_VALUES as u32);
-        assert_eq!(numbers(&pids).count, 0);
-    }
-
-    #[test]
-    fn what_is_no_port_or_network_says_what_would_be() {
-        for text in ["0", "70000", "http", "1-", "-1", "9-8", ""] {
-            assert!(text.parse::<PortRange>().is_err(), "{text}");
-        }
-        for text in ["10.0.0.0/33", "10.0.0", "::/129", "host", ""] {
-            assert!(text.parse::<Network>().is_err(), "{text}");
-        }
-        assert_eq!("10.1.2.3".parse::<Network>().unwrap().to_string(), "10.1.2.3/32");
-        assert_eq!("10.1.2.3/8".parse::<Network>().unwrap().to_string(), "10.0.0.0/8");
-    }
-
-    #[test]
-    fn no_prefix_is_everything() {
-        let everything: Network = "::/0".parse().unwrap();
-        assert_eq!(everything.for_kernel(), abi::Network::default());
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use synfin_common::event;
 
+/// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
+pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+
 /// Before each record in the ring.
 const HEADER: u64 = 8;
 
@@ -24,7 +27,7 @@ pub(crate) const fn room(len: usize) -> u64 {
 }
 
 /// The ring buffer that holds what comes in during a `stall` of the reader.
-pub(crate) fn to_survive(stall: Duration, bytes_per_second: f64) -> u64 {
+pub fn to_survive(stall: Duration, bytes_per_second: f64) -> u64 {
     ring_for((bytes_per_second * stall.as_secs_f64()).ceil() as u64)
 }
 

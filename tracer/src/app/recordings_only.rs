@@ -1,0 +1,35 @@
+//! The counterpart of `live.rs` in a build that only reads recordings.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+
+use crate::{
+    cli::{FilterArgs, LiveArgs},
+    message::failure::Failure,
+    source::Source,
+};
+
+/// Refuses: there is nothing to attach.
+pub(super) fn attach(_: LiveArgs, _: &FilterArgs, _: u8) -> Result<Box<dyn Source>> {
+    let why = "this build of synfin reads recordings only";
+    let remedy = "name a recording with --from; `synfin record` on a Linux host makes one";
+    Err(Failure::usage("cannot trace this host", why, remedy).into())
+}
+
+/// None: the system's own handling of signals does, and commands are watched only live.
+pub(super) enum Interrupts {}
+
+impl Interrupts {
+    pub(super) fn listen() -> Result<Option<Self>> {
+        Ok(None)
+    }
+
+    pub(super) fn start(&mut self, _: &[OsString]) -> Result<()> {
+        match *self {}
+    }
+
+    pub(super) async fn is_signal(&mut self) -> Result<bool> {
+        match *self {}
+    }
+}

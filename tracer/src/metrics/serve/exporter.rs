@@ -1,0 +1,133 @@
+//! The thread that serves and pushes metrics.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    endpoint,
+    latest::Latest,
+    otlp_push::{self, Collector},
+};
+use crate::{host::clock, metrics::Metrics};
+
+/// The thread, for as long as the program runs.
+pub(crate) struct Exporter {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    metrics: watch::Sender<Option<Arc<Metrics>>>,
+    renewed: Arc<AtomicU64>,
+    /// Ends when all is pushed, if somebody is.
+    pushes: Option<JoinHandle<()>>,
+}
+
+impl Exporter {
+    /// Begins to answer whoever connects, and to push to a collector.
+    pub(crate) fn start(address: SocketAddr, collector: Option<Collector>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let (metrics, receiver) = watch::channel(None);
+        let renewed = Arc::new(AtomicU64::new(clock::monotonic_ns()));
+        let latest = Latest { metrics: receiver, renewed: renewed.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let is_pushing = collector.is_some();
+        let thread = thread::Builder::new().name("synfin-serve".into()).spawn(move || {
+            runtime.block_on(async {
+                let answers = endpoint::serve(listener, latest.clone());
+                match collector {
+                    // The endpoint answers until all is pushed.
+                    Some(collector) => tokio::select! {
+                        _ = answers => {}
+                        () = otlp_push::push(collector, latest.metrics) => {}
+                    },
+                    None => drop(answers.await),
+                }
+            });
+        })?;
+        Ok(Self { address, metrics, renewed, pushes: is_pushing.then_some(thread) })
+    }
+
+    /// Publishes the first metrics: from now on they are served and pushed.
+    ///
+    /// # Errors
+    ///
+    /// The thread has panicked and serves nothing any more.
+    pub(crate) fn publish(&self, metrics: Metrics) -> io::Result<()> {
+        self.modify(|published| *published = Some(Arc::new(metrics)))
+    }
+
+    /// Updates the published metrics. They are copied only while a response is made of them.
+    ///
+    /// # Errors
+    ///
+    /// The thread has panicked and serves nothing any more.
+    pub(crate) fn update(&self, update: impl FnOnce(&mut Metrics)) -> io::Result<()> {
+        self.modify(|published| {
+            if let Some(metrics) = published {
+                update(Arc::make_mut(metrics));
+            }
+        })
+    }
+
+    fn modify(&self, modify: impl FnOnce(&mut Option<Arc<Metrics>>)) -> io::Result<()> {
+        if self.metrics.is_closed() {
+            return Err(io::Error::other("the thread that serves metrics panicked"));
+        }
+        self.metrics.send_modify(modify);
+        self.renewed.store(clock::monotonic_ns(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// No more will come: returns when the last have been pushed, or could not be.
+    pub(crate) fn finish(self) {
+        drop(self.metrics);
+        if let Some(pushes) = self.pushes {
+            // A panic there has been told.
+            let _ = pushes.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_that_nobody_serves_are_an_error() {
+        let (metrics, receiver) = watch::channel(None);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes: None };
+        let metrics = || Metrics::new(Metrics::LEAST_SERIES);
+        assert!(exporter.publish(metrics()).is_ok());
+        // As if the thread had ended.
+        drop(receiver);
+        assert!(exporter.publish(metrics()).is_err());
+        assert!(exporter.update(|_| ()).is_err());
+    }
+
+    #[test]
+    fn an_update_copies_only_what_a_reader_holds() {
+        let (metrics, receiver) = watch::channel(None);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes: None };
+        exporter.publish(Metrics::new(Metrics::LEAST_SERIES)).unwrap();
+        let published = || receiver.borrow().as_ref().map(Arc::as_ptr);
+        let first = published();
+        exporter.update(|metrics| metrics.connections = 1).unwrap();
+        assert_eq!(published(), first);
+
+        let held = receiver.borrow().clone().unwrap();
+        exporter.update(|metrics| metrics.connections = 2).unwrap();
+        assert_eq!(held.connections, 1, "a response does not change while it is made");
+        assert_eq!(receiver.borrow().as_ref().unwrap().connections, 2);
+    }
+}

@@ -1,0 +1,149 @@
+//! The value of a column in one row, and its forms in JSON, CSV and tables.
+
+use serde_json::{Number, Value as Json};
+
+use crate::message::escape::escape_control;
+
+/// As much of a container's id as its runtime shows.
+const ID_SHOWN: usize = 12;
+
+/// The value of a figure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Not known, or there is none.
+    Unknown,
+    /// A count, a number.
+    Int(u64),
+    /// A share or a rate.
+    Float(f64),
+    /// A duration in microseconds.
+    Micros(u64),
+    /// A duration in microseconds that may be longer.
+    MicrosAtLeast(u64),
+    /// A duration in seconds.
+    Seconds(f64),
+    /// Yes or no.
+    Bool(bool),
+    /// A word of ours.
+    Word(&'static str),
+    /// Text from elsewhere, which may hold anything.
+    Text(String),
+    /// A long name made by a machine, of which a table shows the beginning.
+    Id(String),
+    /// This many values, where a number is expected: null but for the eyes.
+    Multiple(usize),
+    /// Texts from elsewhere.
+    Texts(Vec<String>),
+    /// Texts from elsewhere, each under its name.
+    TextByName(Vec<(String, String)>),
+    /// A count for each of a fixed set of names.
+    Counts(Vec<(&'static str, u64)>),
+    /// Buckets of a histogram: upper bound in microseconds (inclusive), count.
+    Buckets(Vec<(u64, u64)>),
+}
+
+impl Value {
+    /// A value, or [`Value::Unknown`].
+    pub fn known<T>(value: Option<T>, make: impl FnOnce(T) -> Self) -> Self {
+        value.map_or(Self::Unknown, make)
+    }
+
+    /// As JSON. Counts of zero are there as well, so that every line has the same fields: readers
+    /// take the form of all from the first ones.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Unknown | Self::Multiple(_) => Json::Null,
+            Self::Int(value) | Self::Micros(value) | Self::MicrosAtLeast(value) => (*value).into(),
+            Self::Float(value) => rounded(*value, 1e3),
+            Self::Seconds(value) => rounded(*value, 1e6),
+            Self::Bool(value) => (*value).into(),
+            Self::Word(word) => (*word).into(),
+            Self::Text(text) | Self::Id(text) => text.as_str().into(),
+            Self::Texts(texts) => texts.as_slice().into(),
+            Self::TextByName(texts) => {
+                let texts = texts.iter();
+                Json::Object(
+                    texts.map(|(name, text)| (name.clone(), text.as_str().into())).collect(),
+                )
+            }
+            Self::Counts(counts) => Json::Object(
+                counts.iter().map(|&(name, count)| (name.to_owned(), count.into())).collect(),
+            ),
+            Self::Buckets(buckets) => Json::Array(
+                buckets.iter().map(|&(bound, count)| vec![bound, count].into()).collect(),
+            ),
+        }
+    }
+
+    /// As a cell of CSV.
+    pub fn to_cell(&self) -> String {
+        match self {
+            Self::Unknown
+            | Self::Multiple(_)
+            | Self::Texts(_)
+            | Self::TextByName(_)
+            | Self::Counts(_)
+            | Self::Buckets(_) => String::new(),
+            Self::Text(text) | Self::Id(text) => escape_control(text),
+            Self::Word(word) => (*word).to_owned(),
+            other => other.to_json().to_string(),
+        }
+    }
+
+    /// For the eyes.
+    pub fn to_plain(&self) -> String {
+        match self {
+            Self::Unknown => "-".to_owned(),
+            Self::Int(value) => value.to_string(),
+            Self::Float(value) if *value == 0.0 => "0".to_owned(),
+            Self::Float(value) if *value < 10.0 => format!("{value:.1}"),
+            Self::Float(value) => format!("{value:.0}"),
+            Self::Micros(us) => micros(*us),
+            Self::MicrosAtLeast(us) => format!("≥{}", micros(*us)),
+            Self::Seconds(value) => format!("{value:.1}s"),
+            Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
+            Self::Word(word) => (*word).to_owned(),
+            Self::Text(text) => escape_control(text),
+            Self::Id(id) => escape_control(&id.chars().take(ID_SHOWN).collect::<String>()),
+            Self::Multiple(values) => format!("×{values}"),
+            Self::Counts(counts) => {
+                let present = counts.iter().filter(|(_, count)| *count > 0);
+                let listed: Vec<_> =
+                    present.map(|(name, count)| format!("{name}:{count}")).collect();
+                if listed.is_empty() { "-".to_owned() } else { listed.join(" ") }
+            }
+            Self::Texts(_) | Self::TextByName(_) | Self::Buckets(_) => String::new(),
+        }
+    }
+}
+
+/// A number in this many parts of one; no number is null.
+fn rounded(value: f64, parts: f64) -> Json {
+    Number::from_f64((value * parts).round() / parts).map_or(Json::Null, Json::Number)
+}
+
+/// A duration with three significant digits.
+fn micros(us: u64) -> String {
+    let scaled = |value: f64, unit: &str| match value {
+        value if value < 10.0 => format!("{value:.2}{unit}"),
+        value if value < 100.0 => format!("{value:.1}{unit}"),
+        value => format!("{value:.0}{unit}"),
+    };
+    match us {
+        0..1_000 => format!("{us}us"),
+        1_000..1_000_000 => scaled(us as f64 / 1e3, "ms"),
+        1_000_000..3_600_000_000 => scaled(us as f64 / 1e6, "s"),
+        _ => scaled(us as f64 / 3.6e9, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_keep_three_digits() {
+        let shown = [7, 999, 1_000, 30_338, 1_051_000, 75_000_000, 7_200_000_000].map(micros);
+        assert_eq!(shown, ["7us", "999us", "1.00ms", "30.3ms", "1.05s", "75.0s", "2.00h"]);
+    }
+}
