@@ -22,7 +22,7 @@ const INTRODUCTION: &str = "\
 
 All ways in which a connection can open, fail and end that can be produced on one machine. Each scenario
 runs in its own network namespace, most of them with a scripted peer behind a TUN device.
-`cargo xtask accuracy` replays them and writes this page. The recordings are in
+`cargo xtask accuracy` runs them again and writes this page. The recordings are in
 `tracer/tests/accuracy/recordings`, and every test run checks what synfin reports for them.
 
 **synfin**: a line per connection with role, handshake (clean, retransmitted or unmeasured) and its time,
