@@ -7,11 +7,12 @@
 use std::{env, error::Error, fs::File, io::BufReader};
 
 use synfin::{
+    tcp::group_by::By,
     trace::{
         decode::decode,
         recording::{Frame, Reader},
     },
-    tracker::{By, Common, Limits, Tracker},
+    tracker::{Common, Limits, Tracker},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
