@@ -1,10 +1,10 @@
-//! Beyond this machine: where one ring and one reader end, and what comes then. On paper, from
-//! what was measured.
+//! Estimates beyond this machine, computed from the measurements: the limits of one ring buffer and
+//! one reader, and what could follow.
 
 use crate::{burst::Burst, cost::Cost, rate::Rate};
 
-/// Bytes of ring per transition on IPv4, headers included: of ten transitions two are births (88 + 8), two
-/// ends (80 + 8), six steps (56 + 8).
+/// Bytes in the ring buffer per transition on IPv4, headers included: of ten transitions two are openings
+/// (88 + 8), two closings (80 + 8), six steps (56 + 8).
 const BYTES_PER_TRANSITION: f64 = (2.0 * 96.0 + 2.0 * 88.0 + 6.0 * 64.0) / 10.0;
 
 /// Transitions of a connection on one host: a server's or a client's.
@@ -18,54 +18,50 @@ pub(crate) fn write(cost: &Cost, rate: &Rate, burst: &Burst) -> String {
     let cpus = reader_limit * load;
     let kernel = cost.ns() * 1e-9;
     let floor = cost.floor_ns() * 1e-9;
-    // What a record costs besides being written is done outside of the ring's lock.
+    // The lock of the ring buffer covers only the reservation, so this is a lower bound.
     let ring_limit = 1.0 / floor;
     let bytes = |rate: f64| rate * BYTES_PER_TRANSITION / 1e6;
     format!(
         "
 ## Beyond this machine
 
-All records go through one ring buffer to one reader. From the figures above:
+All records go through one ring buffer to one reader. The figures above imply:
 
-- A transition takes {kernel_ns:.0} ns of the processor on which it happens. That scales with the
-  processors, but for the ring: a record is reserved under the ring's one lock. The bare program,
-  clock and copying included, takes {floor_ns:.0} ns, so however many processors write, one ring
-  takes no less than {ring_limit:.1} million records/s and not much more once they wait for each
-  other: a spin lock that is contended slows all of them.
-- The reader takes {reader_us:.2} µs of CPU per transition (user and system, surveys and a report
-  every second included). One core of it is used up at {reader_limit:.1} million transitions/s:
-  {connections:.0} thousand short connections/s of a server, or {mb:.0} MB/s of records. **The
-  reader saturates first, not the ring.**
-- A transition of this load takes {load_us:.1} µs of CPU by itself, with a tenth of a request and
-  its reply. So the reader is one core for {cpus:.0} cores that do nothing else. A host whose
-  connections carry many requests, or that has work to do for them, spends a small part of that on
-  transitions: one core per several hundred.
-- Bursts are the ring's: its size divided by the rate is how long the reader may be away. The
-  default of {ring_mib} MiB lasts {lasts:.1} s at this machine's rate and {lasts_there:.2} s at the
-  reader's limit. `doctor` names the size for the host's own rate.
+- **Hooks.** A transition costs {kernel_ns:.0} ns of CPU time on the CPU on which it happens. This scales with the
+  number of CPUs, except for the ring buffer, which reserves records under one lock. The minimal program, clock
+  and copying included, costs {floor_ns:.0} ns. So one ring buffer takes at least {ring_limit:.1} million
+  records/s, however many CPUs write, and not much more once they contend for the lock.
+- **Reader.** The reader needs {reader_us:.2} µs of CPU time per transition (user and system, scans and a report
+  every second included). It saturates one core at {reader_limit:.1} million transitions/s:
+  {connections:.0} thousand short connections/s of a server, or {mb:.0} MB/s of records. **The reader saturates
+  before the ring buffer.**
+- **Load.** A transition of this load costs {load_us:.1} µs of CPU time by itself, with a tenth of a request and
+  its reply. So one core of reader serves {cpus:.0} cores that do nothing else. A host with many requests per
+  connection, or with work to do for each, spends a small part of its CPU time on transitions: one core per
+  several hundred.
+- **Bursts.** The ring buffer absorbs bursts: its size divided by the rate is how long the reader may stall. The
+  default of {ring_mib} MiB lasts {lasts:.1} s at the rate of this machine and {lasts_there:.2} s at the limit of
+  the reader. `doctor` names the size for the rate of the host.
 
-What comes then, in this order:
+Possible next steps, in this order:
 
-1. **More than one reader.** Decoding is a small part of the reader's work; the tracker is the
-   rest, and it is sequential per socket only. Sockets can be spread over several trackers by
-   address; rows are put together in snapshots already, as rows of namespaces and owners are.
-   Listeners and walks would be given to all of them. A factor of the number of cores spent.
-2. **A ring per node or per processor**, merged by time. Each record carries its time, and within a
-   ring times ascend but for interrupts, so that merging needs a queue per ring and the delay of a
-   drain. This takes the lock's contention away, and costs memory: rings cannot lend each other
-   room. Worth it where a host makes more than {ring_half:.1} million transitions/s, half of what
-   one ring takes.
-3. **Sums in the kernel.** Per port and role in per-CPU maps, with only notable and abnormal lives
-   streamed. A life's start has to be kept in the kernel then, in a hash map by socket: an update
-   at its birth and a deletion at its end, each about what a record costs ({floor_ns:.0} ns), in
-   place of {per_connection:.0} records. That saves at most half of the kernel's time and nearly
-   all of the reader's, and gives up what synfin is for: the evidence of why each connection ended,
-   recordings, and figures that can be looked up one by one. With eight readers, it is needed past
-   {saturated:.0} million transitions/s.
+1. **More than one reader.** Decoding is a small part of the reader's work. The rest is the tracker, which is
+   sequential only per socket: sockets can be distributed to several trackers by address, and snapshots already
+   merge rows, as they do for namespaces and owners. All trackers would get listeners and scans. This gains up to
+   a factor of the number of cores used.
+2. **A ring buffer per NUMA node or CPU**, merged by time. Each record has a timestamp, and timestamps within a
+   ring buffer ascend except for interrupts, so merging needs a queue per ring buffer and the delay of one drain.
+   This removes lock contention and costs memory, because ring buffers cannot share room. It is worth it for a
+   host with more than {ring_half:.1} million transitions/s, half of what one ring buffer takes.
+3. **Aggregation in the kernel**: per port and role in per-CPU maps, with records only for notable and abnormal
+   connections. The start of each connection then has to be kept in the kernel, in a hash map by socket: an
+   update at its first transition and a deletion at its close, each about the cost of a record ({floor_ns:.0} ns),
+   in place of {per_connection:.0} records. This saves at most half of the kernel time and nearly all of the
+   reader's, and gives up what synfin is for: the evidence for each close reason, recordings, and figures that can
+   be traced to single connections. With eight readers, it is needed above {saturated:.0} million transitions/s.
 
-None of the three measures better here: with {cpus_here} processors there is one core at most to
-read with, and the ring's lock is not contended ({kernel_ns:.0} ns per transition with both of them
-writing). So none is built.
+None of the three measures better on this machine: with {cpus_here} CPUs at most one core can read, and the lock
+of the ring buffer is not contended ({kernel_ns:.0} ns per transition with both CPUs writing). So none is built.
 ",
         kernel_ns = kernel * 1e9,
         floor_ns = floor * 1e9,

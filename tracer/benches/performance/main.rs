@@ -13,8 +13,8 @@ mod programs;
 mod rate;
 mod replay;
 mod results;
+mod scan;
 mod start;
-mod survey;
 mod tracer;
 mod usage;
 

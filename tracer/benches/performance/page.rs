@@ -1,4 +1,4 @@
-//! The page: the goals and whether they are met, what each tracer costs, and where one ring ends.
+//! The page: the goals and whether they are met, the cost of each tracer, and estimates beyond this machine.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -35,16 +35,16 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     if let Some(cost) = &results.cost {
         let (times, ns) = (cost.times_floor(), cost.ns());
         goal(
-            "kernel time per transition, all hooks, beside a bare program that takes the time and submits 48 bytes",
+            "kernel time per transition, all hooks, relative to a minimal program that reads the clock and submits 48 bytes",
             "≤ 1.5 ×",
             format!("{times:.2} × ({ns:.0} ns)"),
             times <= 1.5,
         );
         let times = cost.tcpstates_times();
-        goal("the same beside `tcpstates`", "≤ 1/20", format!("1/{times:.0}"), times >= 20.0);
+        goal("the same, relative to `tcpstates`", "≤ 1/20", format!("1/{times:.0}"), times >= 20.0);
         let share = cost.share();
         goal(
-            "programs and own CPU / the load's CPU",
+            "CPU time of programs and synfin / CPU time of the load",
             "≤ 7 %",
             format!("{:.1} %", share * 100.0),
             share <= 0.07,
@@ -53,21 +53,21 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     if let Some(rate) = &results.rate {
         let events = rate.events;
         goal(
-            "lost by the ring in 60 s at full rate, default settings",
+            "records lost in 60 s at full rate, default settings",
             "0",
             format!("{} of {}", events.lost, events.seen),
             events.lost == 0,
         );
         let share = rate.missing_share() * 1e5;
         goal(
-            "missed by the kernel, and gaps",
+            "hook runs missed by the kernel, and gaps",
             "≤ 1 in 100,000",
             format!("{share:.2} in 100,000"),
             share <= 1.0,
         );
         let seconds = rate.user_seconds_per_million();
         goal(
-            "user CPU per million transitions, live, a report every second",
+            "user CPU time per million transitions, live, a report every second",
             "≤ 0.3 s",
             format!("{seconds:.2} s"),
             seconds <= 0.3,
@@ -76,13 +76,13 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     if let Some(burst) = &results.burst {
         let ring = |bytes: u64| format!("ring of {} MiB", bytes >> 20);
         goal(
-            "lost when the reader stands still for 0.5 s at full rate",
+            "records lost when the reader stalls for 0.5 s at full rate",
             "0, ring ≤ 16 MiB",
             format!("{}, {}", burst.short.lost, ring(burst.default_ring)),
             burst.short.lost == 0 && burst.default_ring <= 16 << 20,
         );
         goal(
-            "the same for 2 s, with the ring that `doctor` names",
+            "the same for 2 s, with the ring buffer that `doctor` names",
             "0",
             format!("{}, {}", burst.long.lost, ring(burst.named_ring)),
             burst.long.lost == 0,
@@ -100,14 +100,14 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     if let Some(open) = &results.open {
         let bytes = open.bytes_each();
         goal(
-            "memory per live connection",
+            "memory per open connection",
             "≤ 200 bytes",
             format!("{bytes:.0} bytes"),
             bytes <= 200.0,
         );
         let peak = open.peak as f64 / MIB;
         goal(
-            "memory with 1,000,000 open, at its highest",
+            "peak memory with 1,000,000 open connections",
             "≤ 300 MiB",
             format!("{peak:.0} MiB"),
             peak <= 300.0,
@@ -117,7 +117,7 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
         && let Some((most, growth)) = soak.most_and_growth()
     {
         goal(
-            "growth over 10 million connections, once all that is bounded has filled",
+            "growth over 10 million connections, once all bounded tables are full",
             "flat",
             format!("{:+.1} %, {:.0} MiB at most", growth * 100.0, most as f64 / MIB),
             growth <= 0.05 && soak.lost == 0,
@@ -126,21 +126,21 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     if let Some(survey) = &results.survey {
         let share = survey.of_ss();
         goal(
-            "survey with 300,000 TIME_WAITs, beside `ss -Htan state time-wait`",
+            "scan of 300,000 TIME_WAIT sockets, relative to `ss -Htan state time-wait`",
             "≤ 1/3",
             format!("{share:.2} ({:.0} ms, {:.0} ms)", survey.walk_ms(), survey.ss_ms()),
             share <= 1.0 / 3.0 && survey.time_waits >= 299_000,
         );
         let late = survey.latest_tick_ms();
         goal(
-            "latest timer tick while such surveys go on without rest beside a load",
+            "latest timer tick during continuous scans of that size under load",
             "≤ 100 ms",
             format!("{late:.0} ms"),
             late <= 100.0,
         );
         let share = survey.share_of_core();
         goal(
-            "all surveys, with 60 busy namespaces, of one core",
+            "share of one core for all scans, with 60 busy namespaces",
             "≤ 1 %",
             format!("{:.2} %", share * 100.0),
             share <= 0.01,
@@ -167,17 +167,17 @@ pub(crate) fn write(results: &Results) -> Option<String> {
     let mut page = format!(
         "# Performance
 
-<!-- Written by `cargo xtask bench`; no figure in it is typed by hand. -->
+<!-- Written by `cargo xtask bench`; no figure is typed by hand. -->
 
 Measured on {date}: Linux {kernel}, {cpus} × {processor}, {memory} GiB, with the release build of
-synfin, linked statically. Every goal is a ratio or a count within one run: on other machines the
-figures differ, and the ratios less. `cargo xtask bench` measures all of it again and writes this
+synfin, statically linked. Every goal is a ratio or a count within one run: on other machines the
+absolute figures differ, the ratios less so. `cargo xtask bench` repeats all measurements and writes this
 page ({minutes} minutes, as root, on an otherwise idle machine); `cargo xtask bench cost survey`
 measures parts.
 
-The load makes short connections on loopback in a namespace of its own: a client and a server for
-each processor, {addresses} addresses, a request of {REQUEST} bytes and a reply of {REPLY}, closed by
-either side first in turn; {rate:.0} connections/s with nobody watching, ten transitions each.
+The load makes short connections on loopback in its own network namespace: a client and a server for
+each CPU, {addresses} addresses, a request of {REQUEST} bytes and a reply of {REPLY}, closed by
+each side first in turn; {rate:.0} connections/s untraced, ten transitions each.
 
 | what | goal | measured | met |
 | --- | --- | --- | --- |
@@ -197,18 +197,18 @@ either side first in turn; {rate:.0} connections/s with nobody watching, ten tra
     let _ = write!(
         page,
         "
-Not a goal, but good to know: the decoder alone takes {decoder:.0} million records/s, and
+Not goals, but for reference: the decoder alone processes {decoder:.0} million records/s, and
 `synfin report --from FILE`, start and reading included, {whole:.1} million transitions/s. In the
-minute at full rate synfin used {user:.2} s of user and {system:.2} s of system time, {memory:.0}
-MiB at its end.
+minute at full rate synfin used {user:.2} s of user and {system:.2} s of system time, and {memory:.0}
+MiB of memory at its end.
 
 ## Beside other tracers
 
-Each with the same load, one after the other, {rounds} times over; medians. The kernel measures the programs
-(`bpf_stats`). The whole cost is the programs' time and what the process uses itself while the load
-goes on, as a share of the CPU that the load takes.
+Each tracer with the same load, one after the other, in {rounds} rounds; medians. The kernel measures the
+programs (`bpf_stats`). The total cost is the time of the programs and of the process itself during the load,
+as a share of the CPU time of the load.
 
-| tracer | connections/s, traced / untraced | programs, ns per transition | whole cost |
+| tracer | connections/s, traced / untraced | programs, ns per transition | total cost |
 | --- | --- | --- | --- |
 ",
         decoder = replay.decoder_millions(),

@@ -21,48 +21,47 @@ pub(crate) struct Said {
 const INTRODUCTION: &str = "\
 # Accuracy
 
-Every way in which a connection can open, fail and end that can be produced on one machine, each
-played in a network namespace of its own, most of them by a scripted peer behind a TUN device.
-`cargo xtask accuracy` plays them again and writes this page; the recordings are kept in
-`tracer/tests/accuracy/recordings`, so that every test run checks what synfin says of them.
+All ways in which a connection can open, fail and end that can be produced on one machine. Each scenario
+runs in its own network namespace, most of them with a scripted peer behind a TUN device.
+`cargo xtask accuracy` runs them again and writes this page. The recordings are in
+`tracer/tests/accuracy/recordings`, and every test run checks what synfin reports for them.
 
-**synfin** has a line per connection: role, handshake (clean, retransmitted or unmeasured) and how
-long it took, why it ended, and whether it left a TIME_WAIT; then those figures of the port's row
-that matter. **The kernel's counters** are those of `/proc/net/snmp` and
-`netstat` for that namespace: they moved by exactly this much, and no other counter that tells of
-connections moved. **tcpstates** and **tcplife**, of libbpf-tools, ran beside: the states of each
-socket as the former prints them, with the milliseconds that it gives for the step to ESTABLISHED;
-and whose connection the latter says it was, and for how long (the processes of the scenario are
-\"the test\"). A dash is nothing at all.
+**synfin**: a line per connection with role, handshake (clean, retransmitted or unmeasured) and its time,
+the close reason, and whether it left a TIME_WAIT; then the relevant figures of the port's row.
+**The kernel's counters**: those of `/proc/net/snmp` and `netstat` in that namespace. They changed by
+exactly this much, and no other counter of connections changed. **tcpstates** and **tcplife**, from
+libbpf-tools, ran at the same time. The first prints the states of each socket, with the milliseconds up to
+ESTABLISHED; the second prints the owner and the duration of each connection (the processes of the scenario
+are \"the test\"). A dash means no output.
 ";
 
 /// What cannot be produced here, and why.
 const NOT_PRODUCED: &[(&str, &str)] = &[
     (
         "BPF SYN cookies",
-        "a program of another kind would have to make them; the handshake is as with the kernel's own",
+        "they need a program of another kind; the handshake is the same as with the kernel's own",
     ),
     (
         "an ICMP error for a SYN while connect() holds the socket",
-        "a matter of less than a microsecond that nothing makes longer",
+        "the window is less than a microsecond, and nothing extends it",
     ),
     (
         "a child that loses the race for its place in the hash table",
-        "two CPUs would have to get the same last ACK at the same time",
+        "two CPUs would have to receive the same last ACK at the same time",
     ),
     (
         "an orphan for which there is no memory",
-        "the limits (tcp_mem, tcp_max_orphans) are the whole host's, and other tests run beside",
+        "the limits (tcp_mem, tcp_max_orphans) are those of the whole host, and other tests run at the same time",
     ),
     (
-        "a namespace that goes away with connections",
-        "a process's socket keeps its namespace alive; only sockets of the kernel's own do not",
+        "a network namespace that is removed while it has connections",
+        "the socket of a process keeps its namespace; only sockets of the kernel do not",
     ),
     (
         "SCTP and DCCP",
-        "synfin leaves them out; what the tracepoint says of them is known from the source only",
+        "synfin ignores them; what the tracepoint reports for them is known only from the kernel source",
     ),
-    ("a reset that overtakes the data before it", "the peer's packets are taken one by one"),
+    ("a reset that overtakes the data before it", "the peer's packets are processed one by one"),
 ];
 
 pub(crate) fn page(
