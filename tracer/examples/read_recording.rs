@@ -31,25 +31,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
         .with_filters(vec![session.filter]);
     for frame in frames {
-        // A frame holds many records. `()` ignores each transition, handshake and close; an
-        // observer of your own sees them as they happen.
-        decode(&frame?, |input| tracker.apply(&input, &mut ()));
+        // A frame holds many records. Single transitions, handshakes and closes come from
+        // `drain_changes`, if the tracker was asked for them by `with_changes`.
+        decode(&frame?, |input| tracker.apply(&input));
     }
-    tracker.finish(&mut ());
+    tracker.finish();
 
     // One snapshot covers the whole recording; one after each tick would give intervals.
     for row in tracker.take_snapshot().rows(By::Port) {
-        let port = match row.port {
+        let counters = &row.stats.counters;
+        let port = match row.identity.port {
             Common::One(port) => port.to_string(),
             Common::Unknown | Common::Several(_) => "other".to_owned(),
         };
-        let p99 = row.counters.clean.quantile(0.99);
+        let p99 = counters.clean.quantile(0.99);
         let handshake = p99.map_or("-".to_owned(), |us| format!("{us} us"));
         println!(
             "{:6} {port:>5}: {} established, {} failed, {} bad; 99 % of handshakes within {handshake}",
-            row.role.name(),
-            row.counters.established,
-            row.counters.failed(),
+            row.identity.role.name(),
+            counters.established,
+            counters.failed(),
             row.bad(),
         );
     }
