@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use super::Output;
 use crate::{
+    analysis::diagnose::diagnosis::Diagnosis,
     cli::Form,
     host::services::Services,
-    output::diagnosis::Diagnosis,
     trace::session::Session,
     tracker::{Observer, Tracker},
 };

@@ -44,7 +44,7 @@ fn shown(story: &mut Story, port: u16, name: &str, coverage: Coverage) -> Value 
     let row = story.row(Role::Server, port);
     let row =
         PortRow { row, end: story.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
-    let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
+    let figure = COLUMNS.iter().find(|figure| figure.info.key == name);
     figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
 }
 
