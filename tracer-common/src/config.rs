@@ -1,7 +1,8 @@
 //! The configuration of the kernel side: a read-only global that the loader sets.
 
-use crate::reset::ResetReason;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::reset::ResetReason;
 
 /// The offset of a field that the running kernel lacks. The offset is a constant to the verifier,
 /// which removes the code that would read the field.

@@ -1,7 +1,8 @@
 //! Counts of the records that the kernel side has seen, lost and filtered.
 
-use crate::event::Kind;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::event::Kind;
 
 /// Counts of records on one CPU, indexed by [`Kind`].
 #[derive(

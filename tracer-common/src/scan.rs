@@ -1,7 +1,8 @@
 //! Records that a scan of all sockets of a network namespace (`iter/tcp`) writes, one per socket.
 
-use crate::event::Flags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::event::Flags;
 
 /// [`ScanSocket::kind`]: a socket that is not in TIME_WAIT.
 pub const KIND_SOCKET: u8 = 1;

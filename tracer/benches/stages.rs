@@ -9,7 +9,6 @@ use synfin::{
     tracker::{LatencyHistogram, Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
-
 use synfin_testkit::{RecordedKernel, Socket};
 
 const CONNECTIONS: u64 = 10_000;

@@ -9,7 +9,6 @@ use synfin::{
     },
     tracker::{Limits, Tracker},
 };
-
 use synfin_testkit::recorded;
 
 use super::decode::checksum;

@@ -15,7 +15,6 @@ use synfin::{
     },
     tracker::{Limits, Tracker},
 };
-
 use synfin_testkit::AuditedTracker;
 
 use super::trace::{START, Trace};

@@ -29,8 +29,8 @@ use crate::{
     },
     cli::{Cli, Command, FilterArgs, Grouping, OutputArgs, RowsArgs, RunArgs, SourceArgs},
     command::{
-        Connections, Diagnose, OneReport, Output, Report, Select, Trace, Which, anonymize,
-        completions, explain, man, reports_in, write_comparison,
+        Connections, Diagnose, OneReport, Report, Select, Trace, Which, anonymize, completions,
+        explain, man, reports_in, write_comparison,
     },
     host::services::Services,
     message::{
@@ -40,6 +40,7 @@ use crate::{
     },
     output::{
         Format, Lines, Style, connection,
+        consumer::Consumer,
         report::{ReportSink, Rows},
         transition,
     },
@@ -290,7 +291,7 @@ impl Run {
         })
     }
 
-    async fn go(mut self, output: &mut impl Output) -> Result<()> {
+    async fn go(mut self, output: &mut impl Consumer) -> Result<()> {
         let replays = !self.source.is_live();
         let stays = self.viewer.is_some();
         let mut stop = Stop::new(!replays, self.viewer.take(), self.command.clone())?;
@@ -409,7 +410,7 @@ impl Run {
     fn after_tick(
         &mut self,
         tracker: &mut Tracker,
-        output: &mut impl Output,
+        output: &mut impl Consumer,
         deadline: Option<Nanos>,
     ) -> Result<ControlFlow<()>> {
         if output.tick(tracker).map_err(cannot_write)?.is_break() {

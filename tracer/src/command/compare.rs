@@ -8,12 +8,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::Output;
 use crate::{
     analysis::compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
     cli::Form,
     message::escape::{escape_control, write_json},
-    output::report::Rows,
+    output::{consumer::Consumer, report::Rows},
     trace::session::Session,
     tracker::Tracker,
 };
@@ -56,7 +55,7 @@ impl OneReport {
     }
 }
 
-impl Output for OneReport {
+impl Consumer for OneReport {
     fn begin(&mut self, session: &Session) {
         self.session = session.clone();
     }

@@ -7,9 +7,9 @@ use std::{
 
 use synfin_common::state::TcpState;
 
-use super::{Output, warn_unasked};
+use super::warn_unasked;
 use crate::{
-    output::{Lines, connection::ConnectionRow},
+    output::{Lines, connection::ConnectionRow, consumer::Consumer},
     tcp::close_reason::CloseReason,
     trace::{
         session::Session,
@@ -102,7 +102,7 @@ impl<W: Write> Connections<W> {
     }
 }
 
-impl<W: Write> Output for Connections<W> {
+impl<W: Write> Consumer for Connections<W> {
     fn wanted_changes(&self) -> ChangeKinds {
         ChangeKinds {
             established: matches!(self.which, Which::Slow(_)),

@@ -2,10 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::Output;
 use crate::{
     analysis::diagnose::diagnosis::Diagnosis, cli::Form, host::services::Services,
-    trace::session::Session, tracker::Tracker,
+    output::consumer::Consumer, trace::session::Session, tracker::Tracker,
 };
 
 /// Watches, then says what it found.
@@ -23,7 +22,7 @@ impl<W: Write> Diagnose<W> {
     }
 }
 
-impl<W: Write> Output for Diagnose<W> {
+impl<W: Write> Consumer for Diagnose<W> {
     fn begin(&mut self, session: &Session) {
         self.session = session.clone();
     }

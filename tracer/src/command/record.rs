@@ -2,8 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::Output;
-use crate::{message::stderr::warn, tracker::Tracker};
+use crate::{message::stderr::warn, output::consumer::Consumer, tracker::Tracker};
 
 /// Says how much was recorded.
 pub(crate) struct Record {
@@ -16,7 +15,7 @@ impl Record {
     }
 }
 
-impl Output for Record {
+impl Consumer for Record {
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
         let events = tracker.events();
         warn(&format!(

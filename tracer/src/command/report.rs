@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::Output;
 use crate::{
     analysis::conditions::ConditionSet,
     message::{exit::Exit, stderr::warn},
-    output::report::ReportSink,
+    output::{consumer::Consumer, report::ReportSink},
     trace::{
         session::Session,
         time::{Nanos, nanos},
@@ -64,7 +63,7 @@ impl<W: Write> Report<W> {
     }
 }
 
-impl<W: Write> Output for Report<W> {
+impl<W: Write> Consumer for Report<W> {
     fn begin(&mut self, session: &Session) {
         self.session = session.clone();
         self.next_cut = session.clock.monotonic_ns.saturating_add(self.interval.unwrap_or(0));

@@ -2,9 +2,9 @@
 
 use std::{io, ops::ControlFlow};
 
-use super::Output;
 use crate::{
     metrics::{Metrics, serve::Exporter},
+    output::consumer::Consumer,
     trace::{session::Session, time::Nanos},
     tracker::Tracker,
 };
@@ -38,7 +38,7 @@ impl Serve {
     }
 }
 
-impl Output for Serve {
+impl Consumer for Serve {
     fn begin(&mut self, session: &Session) {
         if let Some(metrics) = &mut self.first {
             metrics.begin(session);

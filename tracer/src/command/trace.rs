@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use synfin_common::state::TcpState;
 
-use super::{Output, warn_unasked};
+use super::warn_unasked;
 use crate::{
-    output::{Lines, transition::TransitionLine},
+    output::{Lines, consumer::Consumer, transition::TransitionLine},
     trace::{session::Session, time::ClockAnchor},
     tracker::{Change, ChangeKinds, Tracker},
 };
@@ -26,7 +26,7 @@ impl<W: Write> Trace<W> {
     }
 }
 
-impl<W: Write> Output for Trace<W> {
+impl<W: Write> Consumer for Trace<W> {
     fn wanted_changes(&self) -> ChangeKinds {
         ChangeKinds { transitions: true, ..ChangeKinds::default() }
     }

@@ -4,6 +4,7 @@
 pub mod column;
 pub mod column_kind;
 pub mod connection;
+pub(crate) mod consumer;
 pub(crate) mod csv_rows;
 pub(crate) mod json_lines;
 pub mod port_columns;

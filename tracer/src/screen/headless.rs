@@ -6,7 +6,7 @@ use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, crossterm::event::
 
 use super::{draw::draw, keys::press, model::Model, refresh::RefreshTimer, update::SelfUsage};
 use crate::{
-    command::Output,
+    output::consumer::Consumer,
     screen::Options,
     trace::{session::Session, time::Nanos},
     tracker::{Change, ChangeKinds, Tracker},
@@ -49,7 +49,7 @@ impl Headless {
 /// A still costs nothing.
 const FREE: SelfUsage = SelfUsage { cpu_pct: 0.0, bytes: 0 };
 
-impl Output for Headless {
+impl Consumer for Headless {
     fn wanted_changes(&self) -> ChangeKinds {
         RefreshTimer::WANTED_CHANGES
     }

@@ -28,8 +28,8 @@ pub(crate) use model::Options;
 use tokio::sync::Notify;
 
 use crate::{
-    command::Output,
     message::stderr::{self, BufferedStderr},
+    output::consumer::Consumer,
     screen::{
         model::Model, refresh::RefreshTimer, self_usage::Meter, terminal::Display, update::Mailbox,
     },
@@ -67,7 +67,7 @@ impl Screen {
     }
 }
 
-impl Output for Screen {
+impl Consumer for Screen {
     fn wanted_changes(&self) -> ChangeKinds {
         RefreshTimer::WANTED_CHANGES
     }

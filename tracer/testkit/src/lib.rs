@@ -18,10 +18,9 @@ pub use audit::AuditedTracker;
 pub use frames::{Frames, RecordedKernel, recorded, recording};
 pub use kernel::{FakeKernel, Receiver, is_record};
 pub use socket::{Socket, address, closing, next_states, socket_id};
-pub use tracked::{TracedKernel, Tracked, all_hooks};
-
 use synfin::trace::{ids::NetnsId, time::Nanos};
 use synfin_common::event::Flags;
+pub use tracked::{TracedKernel, Tracked, all_hooks};
 
 /// A second, in the unit of all times.
 pub const SECOND: Nanos = 1_000_000_000;

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Deserialize;
-
 use synfin::output::column::Value;
 
 use super::{

@@ -18,13 +18,12 @@ use synfin::trace::{
     scan::ScanEnd,
 };
 use synfin_common::holder::SocketHolder;
-use tempfile::TempDir;
-use zerocopy::IntoBytes;
-
 use synfin_testkit::{
     HOST_NETNS as NETNS, RecordedKernel, encode, recorded, recording,
     sample::{web_server, web_server_with_losses},
 };
+use tempfile::TempDir;
+use zerocopy::IntoBytes;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_synfin");
 

@@ -16,12 +16,11 @@ use nix::{
     unistd::geteuid,
 };
 use synfin::trace::recording::{Frame, MAGIC};
-use tempfile::TempDir;
-
 use synfin_testkit::{
     recorded, recording,
     sample::{web_server, web_server_with_losses},
 };
+use tempfile::TempDir;
 
 use crate::golden::{assert_golden, golden_path};
 

@@ -6,7 +6,6 @@ use synfin::{
     tracker::{Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
-
 use synfin_testkit::{RecordedKernel, Socket, sample::web_server};
 
 /// A trace so far, and its metrics.

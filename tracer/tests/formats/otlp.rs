@@ -10,7 +10,6 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use synfin::metrics::{DEFAULT_SERIES, METRICS, Metrics, Value, request};
-
 use synfin_testkit::sample::web_server;
 
 use crate::metrics::ConnectionHistory;

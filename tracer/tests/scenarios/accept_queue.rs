@@ -2,7 +2,6 @@
 
 use synfin::{tcp::role::Role, trace::scan::ScannedSocket};
 use synfin_common::state::TcpState::*;
-
 use synfin_testkit::{HERE, Socket, TracedKernel, address};
 
 /// A child gets through while so many wait, of at most so many.

@@ -9,7 +9,6 @@ use synfin_common::{
     event::Flags,
     state::TcpState::{self, *},
 };
-
 use synfin_testkit::{Socket, TracedKernel};
 
 #[test]

@@ -8,7 +8,6 @@ use synfin::{
     tracker::Ephemeral,
 };
 use synfin_common::state::TcpState::{self, *};
-
 use synfin_testkit::{HERE, Socket, TracedKernel, address};
 
 /// 100 ports.

@@ -6,7 +6,6 @@ use synfin::{
     tracker::Limits,
 };
 use synfin_common::{event::Kind, reset::ResetReason::*, state::TcpState::*};
-
 use synfin_testkit::{HERE, ORPHAN, Socket, TracedKernel, address};
 
 const ECONNRESET: u8 = 104;

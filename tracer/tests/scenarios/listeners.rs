@@ -11,7 +11,6 @@ use synfin::{
     },
 };
 use synfin_common::state::TcpState::*;
-
 use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel};
 
 /// What a scan finds of a listener that has dropped so many.

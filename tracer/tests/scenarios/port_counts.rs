@@ -24,7 +24,6 @@ use synfin_common::{
     reset::ResetReason::{self, *},
     state::TcpState::*,
 };
-
 use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel};
 
 fn resets(netns: NetnsId, port: u16, reason: ResetReason, count: u64) -> PortCount {

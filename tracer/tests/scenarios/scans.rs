@@ -18,7 +18,6 @@ use synfin_common::{
     event::Kind,
     state::TcpState::{self, *},
 };
-
 use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel, address};
 
 #[test]

@@ -6,7 +6,6 @@ use synfin::{
     tracker::{LINGERING_STATES, Oldest},
 };
 use synfin_common::state::TcpState::{self, *};
-
 use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel, address};
 
 /// What a scan finds of a connection whose segments are not acknowledged.

@@ -15,7 +15,6 @@ use synfin_common::{
     reset::ResetReason,
     state::TcpState::{self, *},
 };
-
 use synfin_testkit::{HERE, ORPHAN, SECOND, Socket, TracedKernel};
 
 fn exact() -> TracedKernel {

@@ -10,7 +10,6 @@ use synfin::{
     tracker::Limits,
 };
 use synfin_common::state::TcpState::{self, *};
-
 use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel};
 
 fn now(kernel: &mut TracedKernel) -> u64 {

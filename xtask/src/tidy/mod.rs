@@ -32,9 +32,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn check(files: &[SourceFile]) -> anyhow::Result<Vec<Violation>> {
     let modules = Modules::parse(files)?;
-    // Until the sources are in their layers.
-    let (_layers, _circles) = (layers::check(files, &modules), circles::check(&modules));
-    Ok(files::check(files))
+    Ok([files::check(files), layers::check(files, &modules), circles::check(&modules)].concat())
 }
 
 /// A text file of the repository.

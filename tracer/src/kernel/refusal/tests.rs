@@ -1,3 +1,5 @@
+//! Tests of the explanations for refused objects and hooks.
+
 use aya_obj::VerifierLog;
 
 use super::*;

@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
-
 use synfin_testkit::{recording, sample::web_server};
+use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_synfin");
 

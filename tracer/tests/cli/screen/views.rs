@@ -5,15 +5,14 @@ use ratatui::{
     style::{Color, Modifier},
 };
 use synfin::{app::draw_recording, trace::recording::Frame};
-use tempfile::TempDir;
-
+use synfin_common::state::TcpState::{Close, SynSent};
 use synfin_testkit::{
     RecordedKernel, Socket, recording,
     sample::{web_server, web_server_with_losses},
 };
+use tempfile::TempDir;
 
 use crate::golden::assert_golden;
-use synfin_common::state::TcpState::{Close, SynSent};
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (200, 50)];
 

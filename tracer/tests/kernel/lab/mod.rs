@@ -19,6 +19,7 @@ mod picture;
 mod process;
 mod prometheus;
 mod sockets;
+mod ss;
 mod synfin;
 mod terminal;
 mod timers;
@@ -56,9 +57,9 @@ pub(crate) use picture::svg;
 pub(crate) use process::{Busy, Process, Turn};
 pub(crate) use prometheus::{Host, Prometheus, Series, lacks_prometheus, unix_now};
 pub(crate) use sockets::{
-    Pair, Sock, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end,
-    wait_for_state,
+    Pair, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end, wait_for_state,
 };
+pub(crate) use ss::Sock;
 pub(crate) use synfin::{Finished, PROGRAM, Synfin};
 use tempfile::TempDir;
 pub(crate) use terminal::Terminal;

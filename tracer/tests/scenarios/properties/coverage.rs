@@ -12,7 +12,6 @@ use synfin::{
     tracker::{Closed, Common, Counters, LatencyHistogram, Limits, Tracker},
 };
 use synfin_common::port_count::SynQueueEvent;
-
 use synfin_testkit::{SECOND, Tracked};
 
 use super::{

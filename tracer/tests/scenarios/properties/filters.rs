@@ -13,7 +13,6 @@ use synfin::{
     },
     tracker::{Closed, Connection, Limits, Owner, Tracker},
 };
-
 use synfin_testkit::{Tracked, is_record};
 
 use super::{

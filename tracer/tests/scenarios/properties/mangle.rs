@@ -19,7 +19,6 @@ use synfin_common::{
     reset::ResetReason,
     state::TcpState,
 };
-
 use synfin_testkit::{SECOND, socket_id};
 
 use super::world::{NAMESPACES, START};

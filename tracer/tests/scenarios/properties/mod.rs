@@ -10,6 +10,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mangle::{Mangle, mangle, wild_input};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use synfin::{
     tcp::{close_reason::CloseReason, coverage::OptionalHook, group_by::By, role::Role},
@@ -23,10 +24,7 @@ use synfin::{
     tracker::{Limits, Tracker},
 };
 use synfin_common::{event::Kind, state::TcpState};
-
 use synfin_testkit::{AuditedTracker, SECOND, encode};
-
-use mangle::{Mangle, mangle, wild_input};
 use world::{Act, NAMESPACES, START, World, act, coverage, lossless_act};
 
 /// As many cases as the environment says, or `default`.

@@ -9,7 +9,6 @@ use synfin::{
         time::Nanos,
     },
 };
-
 use synfin_testkit::{MILLISECOND, SECOND, Socket};
 
 const TIME_WAIT_LENGTH: Nanos = 60 * SECOND;

@@ -29,7 +29,6 @@ use synfin_common::{
     reset::ResetReason,
     state::TcpState,
 };
-
 use synfin_testkit::{
     FakeKernel, MILLISECOND, SECOND, Socket, all_hooks, closing, next_states, socket_id,
 };

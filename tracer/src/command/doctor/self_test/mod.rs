@@ -18,8 +18,8 @@ use super::{
     },
 };
 use crate::{
-    command::Output,
     host::namespaces,
+    output::consumer::Consumer,
     trace::{ids::NetnsId, session::Session, time::Nanos},
     tracker::{Change, ChangeKinds, Events, Tracker},
 };
@@ -141,7 +141,7 @@ fn circumstances() -> Circumstances {
     }
 }
 
-impl Output for SelfTest<'_> {
+impl Consumer for SelfTest<'_> {
     fn wanted_changes(&self) -> ChangeKinds {
         ChangeKinds::CLOSED
     }

@@ -1,3 +1,5 @@
+//! Tests of the BTF parser, on type information written by hand.
+
 use super::*;
 
 /// BTF of `struct s { int a; union { struct { char b; int c : 3; }; }; }`,
