@@ -50,9 +50,8 @@ pub struct Closed {
     pub bytes_received: Option<u64>,
 }
 
-/// Something that happened to a socket.
+/// Something that happened to a socket. Not boxed: changes live in a buffer that is reused.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "they live in a buffer whose capacity is reused")]
 pub enum Change {
     /// A socket changed its state.
     Transition {
