@@ -29,7 +29,7 @@ use crate::{
     },
     command::{
         Connections, Diagnose, Doctor, OneReport, Output, Record, Report, Select, Serve, Trace,
-        Which, anonymize, anonymizer, completions, explain, reports_in, write_comparison,
+        Which, anonymize, anonymizer, completions, explain, man, reports_in, write_comparison,
     },
     host::services::Services,
     kernel::ring_size::{self, bytes},
@@ -196,6 +196,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             explain(&entries, args.output, &mut stdout()).map_err(cannot_write)
         }
         Command::Completions(args) => completions(args.shell, &mut stdout()).map_err(cannot_write),
+        Command::Man(args) => man(&args.directory).map_err(cannot_write),
     }
     .map(|()| Exit::Done)
 }

@@ -124,17 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn an_id_leads_to_the_path_that_has_it() {
-        // Where there is no hierarchy there is nothing to look up.
-        let Ok(hierarchy) = Hierarchy::find() else { return };
-        let root = hierarchy.resolve(Path::new("/")).unwrap();
-        assert_eq!(root.path, "");
-        if let Some(KernelCgroup { id, level }) = root.kernel
-            && nix::unistd::geteuid().is_root()
-        {
-            assert_eq!((hierarchy.path(id), level), (Some(String::new()), 0));
-            assert_eq!(hierarchy.path(u64::MAX), None);
+    fn a_cgroup_is_named_by_a_path_below_the_root() {
+        let mount = tempfile::tempdir().unwrap();
+        fs::create_dir_all(mount.path().join("web/php")).unwrap();
+        fs::write(mount.path().join("cgroup.procs"), "").unwrap();
+        let (folder, mount) = (File::open(mount.path()).unwrap(), mount.path().to_owned());
+        let in_file_system = mount.join("web/php");
+        let hierarchy = Hierarchy { mount, folder };
+        for (path, below) in [("/", ""), ("web/php", "web/php"), ("/web/php/", "web/php")] {
+            assert_eq!(hierarchy.resolve(Path::new(path)).unwrap().path, below);
         }
+        assert_eq!(hierarchy.resolve(&in_file_system).unwrap().path, "web/php");
         for path in ["no/such/cgroup", ".", "..", "cgroup.procs"] {
             assert!(hierarchy.resolve(Path::new(path)).is_err(), "{path}");
         }

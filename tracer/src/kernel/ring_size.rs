@@ -10,7 +10,7 @@ const HEADER: u64 = 8;
 /// The largest record there is.
 const LARGEST: usize = {
     let (opening, closing) = (size_of::<event::Opening>(), size_of::<event::Closing>());
-    size_of::<event::Ends6>() + if opening > closing { opening } else { closing }
+    size_of::<event::AddressesV6>() + if opening > closing { opening } else { closing }
 };
 
 /// The largest ring buffer that can be asked for.

@@ -1,6 +1,6 @@
 //! The columns of a port's row. A column that is added here appears in every output.
 
-use synfin_common::{port_count::SynQueue, reset::ResetReason, state::TcpState};
+use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 
 use crate::{
     output::column::{
@@ -89,14 +89,14 @@ impl PortRow {
     /// (SYN cookies, Fast Open). Unknown without [`OptionalHook::SynQueue`].
     fn attempts_at_server(&self) -> Value {
         let counters = &self.row.stats.counters;
-        let with_a_place = counters.syn_queue(SynQueue::Entered);
+        let with_a_place = counters.syn_queue(SynQueueEvent::Entered);
         let attempts = (counters.attempts + with_a_place)
-            .saturating_sub(counters.syn_queue(SynQueue::Completed));
+            .saturating_sub(counters.syn_queue(SynQueueEvent::Completed));
         self.known_with(OptionalHook::SynQueue, Value::Int(attempts))
     }
 
     /// Number of handshakes in SYN queues to which this happened.
-    fn syn_queue_count(&self, what: SynQueue) -> Value {
+    fn syn_queue_count(&self, what: SynQueueEvent) -> Value {
         let count = self.row.stats.counters.syn_queue(what);
         self.known_with(OptionalHook::SynQueue, server_only(self, count))
     }
@@ -326,13 +326,13 @@ pub const COLUMNS: &[Column<PortRow>] = columns! {
     "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes in the SYN queues of the port's listeners, waiting for their last ACK, at the last scan.",
         |p| server_only(p, p.row.stats.scanned.half_open);
     "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and entered the SYN queue of one of the port's listeners. Null, like the other syn_queue columns, unless the kernel reports SYN queues (host.knowledge.syn_queue).",
-        |p| p.syn_queue_count(SynQueue::Entered);
+        |p| p.syn_queue_count(SynQueueEvent::Entered);
     "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK arrived.",
-        |p| p.syn_queue_count(SynQueue::Completed);
+        |p| p.syn_queue_count(SynQueueEvent::Completed);
     "syn_queue.dropped" "SYNDROP" Count("handshakes") or null, Wide(Right(7)), "Handshakes that were dropped from the SYN queue: after an RST or an ICMP error, or because the listener was closed.",
-        |p| p.syn_queue_count(SynQueue::Dropped);
+        |p| p.syn_queue_count(SynQueueEvent::Dropped);
     "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no SYN-ACK was answered: port scans, SYN floods, or ACKs lost on the path.",
-        |p| p.syn_queue_count(SynQueue::Expired);
+        |p| p.syn_queue_count(SynQueueEvent::Expired);
     "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last scan.",
         |p| server_only(p, p.row.stats.scanned.accept_queue);
     "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "Largest number of connections that a new one, or a scan, found waiting for accept() on one listener.",

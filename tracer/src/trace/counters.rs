@@ -49,7 +49,7 @@ pub struct PortCount {
     pub netns: NetnsId,
     /// Our port; likewise.
     pub port: u16,
-    /// A number of [`synfin_common::port_count::Counted`].
+    /// A number of [`synfin_common::port_count::PortEvent`].
     pub counted: u16,
     /// How many.
     pub count: u64,

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use synfin_common::{
     event::{self, Flags, Kind},
-    holder::HeldSocket,
+    holder,
     reset::ResetReason,
+    scan::{self, FASTREUSE_UNKNOWN},
     state::TcpState,
-    survey::{self, FASTREUSE_UNKNOWN},
 };
 use zerocopy::FromBytes;
 
@@ -134,7 +134,7 @@ fn event(record: &[u8], take: &mut impl FnMut(Input)) -> Option<()> {
             };
             Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind: time_wait_kind })
         }
-        Kind::TimeWaitTurn => time_wait_change(record, false)?,
+        Kind::FinWait2ToTimeWait => time_wait_change(record, false)?,
         Kind::TimeWaitExit => time_wait_change(record, true)?,
         Kind::Accepted => {
             let event::Accepted { time, sock, .. } =
@@ -161,10 +161,10 @@ fn ends(
     (local_port, remote_port): (u16, u16),
 ) -> Option<(SocketAddr, SocketAddr)> {
     let (local, remote) = if flags.contains(Flags::IPV6) {
-        let ends = event::Ends6::read_from_bytes(addresses).ok()?;
+        let ends = event::AddressesV6::read_from_bytes(addresses).ok()?;
         (IpAddr::from(ends.local).to_canonical(), IpAddr::from(ends.remote).to_canonical())
     } else {
-        let ends = event::Ends4::read_from_bytes(addresses).ok()?;
+        let ends = event::AddressesV4::read_from_bytes(addresses).ok()?;
         (IpAddr::from(ends.local), IpAddr::from(ends.remote))
     };
     Some((SocketAddr::new(local, local_port), SocketAddr::new(remote, remote_port)))
@@ -215,14 +215,14 @@ fn scanned(mut sockets: &[u8], mut take: impl FnMut(Input)) {
     while let Some(&kind) = sockets.first() {
         // Records have no length of their own: after one that is not understood, none can be.
         let rest = match kind {
-            survey::KIND_SOCKET => {
-                survey::SurveySocket::read_from_prefix(sockets).ok().map(|(record, rest)| {
+            scan::KIND_SOCKET => {
+                scan::ScanSocket::read_from_prefix(sockets).ok().map(|(record, rest)| {
                     take(socket(&record).unwrap_or(Input::UnreadableScan));
                     rest
                 })
             }
-            survey::KIND_TIME_WAIT => {
-                survey::SurveyTimeWait::read_from_prefix(sockets).ok().map(|(record, rest)| {
+            scan::KIND_TIME_WAIT => {
+                scan::ScanTimeWait::read_from_prefix(sockets).ok().map(|(record, rest)| {
                     take(time_wait(&record));
                     rest
                 })
@@ -236,7 +236,7 @@ fn scanned(mut sockets: &[u8], mut take: impl FnMut(Input)) {
     }
 }
 
-fn socket(record: &survey::SurveySocket) -> Option<Input> {
+fn socket(record: &scan::ScanSocket) -> Option<Input> {
     let ipv6 = record.flags.contains(Flags::IPV6);
     Some(Input::ScannedSocket(ScannedSocket {
         time: record.time,
@@ -255,7 +255,7 @@ fn socket(record: &survey::SurveySocket) -> Option<Input> {
     }))
 }
 
-fn time_wait(record: &survey::SurveyTimeWait) -> Input {
+fn time_wait(record: &scan::ScanTimeWait) -> Input {
     let ipv6 = record.ipv6 != 0;
     Input::ScannedTimeWait(ScannedTimeWait {
         fin_wait2: record.substate == TcpState::FinWait2.number(),
@@ -268,13 +268,13 @@ fn time_wait(record: &survey::SurveyTimeWait) -> Input {
 
 /// Records of a look at open files. One that is cut off says nothing.
 fn holders(held: &[u8]) -> Vec<SocketHolder> {
-    let records = held.chunks_exact(size_of::<HeldSocket>());
-    let records = records.filter_map(|bytes| HeldSocket::read_from_bytes(bytes).ok());
+    let records = held.chunks_exact(size_of::<holder::SocketHolder>());
+    let records = records.filter_map(|bytes| holder::SocketHolder::read_from_bytes(bytes).ok());
     records
         .map(|record| SocketHolder {
             time: record.time,
             sock: record.sock,
-            born: record.born,
+            born: record.start_time,
             pid: record.pid,
             parent: record.parent,
             comm: Comm::from(&record.comm),

@@ -194,7 +194,7 @@ impl Filter {
             cgroup_level: 0,
             active: u32::from(!self.is_empty()),
             // A later record knows neither who connected nor which port is the service's.
-            remembers: u32::from(
+            remembers_excluded: u32::from(
                 !self.pids.is_empty() || self.role.is_some() || !self.service_ports.is_empty(),
             ),
             family: match self.family {

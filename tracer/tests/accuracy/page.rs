@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Deserialize;
+
 use synfin::output::column::Value;
 
 use super::{

@@ -1,22 +1,25 @@
-//! Bursts: nothing is lost at full speed, and where something must be lost, it is counted and
-//! what is so now is right again after the next survey.
+//! Bursts: nothing is lost at full speed. Where losses are forced, they are counted, and gauges are
+//! right again after the next scan.
 
 use std::{
-    io::Read,
+    fs::File,
+    io::{BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     thread,
 };
 
-use crate::lab::{self, Counters, Finished, Namespace, Pair, Report, Sock, Synfin};
+use synfin::trace::recording::{Frame, Reader};
 
-/// Every connection makes five records on either side.
+use crate::lab::{self, Counters, Finished, MayMiss, Namespace, Pair, Report, Sock, Synfin};
+
+/// Every connection causes five records on each side.
 pub(crate) const RECORDS_EACH: u64 = 10;
 
-/// One record in so many may be missing because the kernel skipped the hook. It is skipped where an
-/// interrupt finds it at work: how often that is, is up to the machine, and on an emulated processor
-/// the hook takes long.
-pub(crate) fn missing_share() -> u64 {
-    if lab::is_slow() { 1_000 } else { 100_000 }
+/// The records of a burst that may be missing. The kernel skips the hook when an interrupt finds it
+/// running, which depends on the machine: on an emulated processor the hook is slow.
+pub(crate) fn may_miss() -> MayMiss {
+    MayMiss::one_in(if lab::is_slow() { 1_000 } else { 100_000 })
 }
 
 #[test]
@@ -24,7 +27,7 @@ fn a_burst_of_100_000_connections_is_counted_to_the_last() {
     const PORT: u16 = 7201;
     let connections = lab::scaled(100_000, 10_000) as u64;
     let _lab = lab::enter_alone();
-    let (report, (before, after), off) = lab::nearly_whole(missing_share(), || {
+    let (report, (before, after), off) = lab::nearly_whole(may_miss(), || {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(["report", "-o", "json"]);
         burst(&namespace, PORT, connections);
@@ -37,39 +40,39 @@ fn a_burst_of_100_000_connections_is_counted_to_the_last() {
 
     assert!(report.event("seen") + off >= connections * RECORDS_EACH);
     check_whole(&report, PORT, connections, &before, off);
-    // Of two last ACKs at a time each makes a child, of which one is discarded.
+    // Two simultaneous last ACKs create a child each, one of which is discarded.
     let discarded = before.get("PassiveOpens").saturating_sub(connections);
     let records = connections * RECORDS_EACH + 2 * discarded;
     assert!(report.event("seen") + off >= records, "{discarded} children were discarded");
     let (client, server) = (report.row("client", PORT), report.row("server", PORT));
     let both = |figure: &str| client.figure(figure) + server.figure(figure);
     assert_eq!(both("open"), 0);
-    // Some may have gone in the meantime.
+    // Some may have expired in the meantime.
     let possible = after.get("sockstat.tw")..=before.get("sockstat.tw");
     let reported = both("time_wait.now");
     assert!(possible.contains(&reported), "in TIME_WAIT: {reported}, not {possible:?}");
 }
 
 #[test]
-fn what_a_tiny_ring_loses_is_counted_and_what_is_so_now_is_right() {
+fn losses_in_a_tiny_ring_are_counted_and_gauges_stay_right() {
     const PORT: u16 = 7211;
-    const HELD: usize = 40;
+    const BUFFERED: usize = 40;
     let connections = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
-    let mut held = Held::new(&namespace, PORT + 1, HELD);
+    let mut held = Held::new(&namespace, PORT + 1, BUFFERED);
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", "4K"]);
     held.change_amid_burst(PORT, connections);
     let report = held.finish(synfin, PORT).report();
 
-    // That seen = delivered + lost, every report is checked for.
+    // `Report::new` checks that seen = delivered + lost.
     assert!(report.event("lost") > 0, "a ring of 4 KiB must lose something");
     assert!(report.event("seen") + report.missing() >= connections * RECORDS_EACH);
     assert!(report.says_lower_bounds());
-    assert_eq!(report.row("server", PORT + 1).figure("open"), HELD as u64);
+    assert_eq!(report.row("server", PORT + 1).figure("open"), BUFFERED as u64);
 }
 
-/// What a report says of a burst, and the kernel of its namespace, agrees but for `off` records.
+/// Checks a report of a burst against the namespace's counters; they may differ by `off` records.
 #[track_caller]
 pub(crate) fn check_whole(
     report: &Report,
@@ -118,8 +121,8 @@ impl<'a> Held<'a> {
         self.pairs.extend(pairs);
     }
 
-    /// Makes a burst to another port, with births and ends of these in its midst: if that loses
-    /// something, some of them are among it.
+    /// Makes a burst to another port, while some of these connections open and close: if records
+    /// are lost, some of theirs are too.
     pub(crate) fn change_amid_burst(&mut self, port: u16, connections: u64) {
         let namespace = self.namespace;
         thread::scope(|scope| {
@@ -132,8 +135,8 @@ impl<'a> Held<'a> {
         });
     }
 
-    /// Ends synfin. What is open and in TIME_WAIT then, of these and of bursts to another port, it
-    /// knows as `ss` does.
+    /// Ends synfin, and checks with `ss` what is open and in TIME_WAIT, of these connections and of
+    /// a burst to another port.
     #[track_caller]
     pub(crate) fn finish(&self, synfin: Synfin, port: u16) -> Finished {
         self.namespace.settle();
@@ -149,7 +152,7 @@ impl<'a> Held<'a> {
                 };
                 let row = report.row(role, port);
                 assert_eq!(row.figure("open"), in_state(&before, "ESTAB"), "open: {role} {port}");
-                // Some may have gone in the meantime.
+                // Some may have expired in the meantime.
                 let possible = in_state(&after, "TIME-WAIT")..=in_state(&before, "TIME-WAIT");
                 let reported = row.figure("time_wait.now");
                 assert!(
@@ -171,20 +174,20 @@ fn is_end(socket: &Sock, role: &str, port: u16) -> bool {
 }
 
 #[test]
-fn surveys_without_rest_neither_adopt_nor_lose_anything() {
+fn continuous_scans_neither_adopt_nor_lose_connections() {
     const PORT: u16 = 7221;
     let connections = lab::scaled(40_000, 4_000) as u64;
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
-    let recording = tempfile::NamedTempFile::new().expect("a file");
-    let path = recording.path().to_str().expect("a plain path");
+    let (_folder, recording) = lab::recording_file();
+    let path = &*recording;
     let synfin = Synfin::watch(["report", "-o", "json", "--survey-always", "--record", path]);
     burst(&namespace, PORT, connections);
     namespace.settle();
     let report = synfin.finish().report();
 
-    let scans = walks_of(path, namespace.id());
-    assert!(scans >= lab::scaled(20, 3), "only {scans} walks during the burst");
+    let scans = scans_in(path, namespace.id());
+    assert!(scans >= lab::scaled(20, 3), "only {scans} scans during the burst");
     let off = report.missing();
     for role in ["client", "server"] {
         let row = report.row(role, PORT);
@@ -194,16 +197,14 @@ fn surveys_without_rest_neither_adopt_nor_lose_anything() {
     }
 }
 
-/// How often a namespace was scanned to the end.
-fn walks_of(recording: &str, netns: u64) -> usize {
-    let file = std::fs::File::open(recording).expect("the recording");
-    let reader = synfin::trace::recording::Reader::new(std::io::BufReader::new(file));
-    let frames = reader.expect("a recording").map(|frame| frame.expect("a frame"));
-    let is_walk = |frame: &synfin::trace::recording::Frame| {
-        matches!(frame, synfin::trace::recording::Frame::ScanEnd(end)
-            if u64::from(end.netns) == netns && end.error.is_none())
-    };
-    frames.filter(is_walk).count()
+/// The number of scans of a namespace in a recording, which may still be written.
+pub(crate) fn scans_in(recording: impl AsRef<Path>, netns: u64) -> usize {
+    let file = File::open(recording).expect("the recording");
+    let frames = Reader::new(BufReader::new(file)).into_iter().flatten().map_while(Result::ok);
+    let scans = frames.filter(|frame| {
+        matches!(frame, Frame::ScanEnd(end) if u64::from(end.netns) == netns && end.error.is_none())
+    });
+    scans.count()
 }
 
 /// Makes short connections on loopback as fast as two threads can, half of them closed by either

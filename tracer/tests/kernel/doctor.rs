@@ -1,4 +1,4 @@
-//! The doctor: all is well on this host, and where something is missing it says what.
+//! `doctor` passes on a healthy host, and names what is missing on others.
 
 use serde_json::Value;
 
@@ -17,8 +17,8 @@ fn parse(stdout: &str) -> Value {
 }
 
 #[test]
-fn all_is_well_here() {
-    // Beside others the kernel may skip the program, which the doctor would have to say.
+fn a_healthy_host_passes_all_checks() {
+    // Beside other tests the kernel may skip the program, which `doctor` would report.
     let _lab = lab::enter_alone();
     let finished = Synfin::run(["doctor", "--for", "0.5", "-o", "json"]);
     let found = parse(&finished.stdout);
@@ -35,7 +35,7 @@ fn all_is_well_here() {
     assert!(found["rate"]["seconds"].as_f64().is_some_and(|seconds| (0.5..5.0).contains(&seconds)));
     let test = &found["self_test"];
     assert_eq!((&test["right"], &test["deviations"]), (&Value::Bool(true), &Value::Array(vec![])));
-    // Eight fates, twenty of each, both ends of all but the failures; and one that fills a queue.
+    // Eight kinds, twenty of each, both ends of all but the failures; and one that fills a queue.
     let per_address = 6 * 40 + 2 * 20 + 2;
     let ends = test["ends"].as_u64().expect("a number");
     assert!(ends == per_address || ends == 2 * per_address, "{ends}");
@@ -47,7 +47,7 @@ fn all_is_well_here() {
 }
 
 #[test]
-fn hosts_that_are_set_up_otherwise_are_well_too() {
+fn unusual_settings_pass_the_self_test() {
     let _lab = lab::enter_alone();
     let well = |namespace: &Namespace, broken: Broken| {
         let args = ["doctor", "--for", "0.1", "-o", "json"];
@@ -58,10 +58,10 @@ fn hosts_that_are_set_up_otherwise_are_well_too() {
     let namespace = Namespace::new();
     let both = well(&namespace, Broken::not())["self_test"]["ends"].as_u64();
 
-    // No server's handshake can be measured where every SYN is answered with a cookie.
+    // With a SYN cookie for every SYN, no server's handshake can be measured.
     namespace.set("ipv4/tcp_syncookies", 2);
     well(&namespace, Broken::not());
-    // Our process is known to the kernel by another number than to us.
+    // The kernel's pid of our process differs from ours.
     let found = well(&namespace, Broken::not().in_a_pid_namespace());
     assert_eq!(check(&found, "processes")["status"], "note");
 
@@ -71,7 +71,7 @@ fn hosts_that_are_set_up_otherwise_are_well_too() {
 }
 
 #[test]
-fn the_rate_is_that_of_this_host() {
+fn the_event_rate_is_measured() {
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
     let address = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 7451));
@@ -86,7 +86,7 @@ fn the_rate_is_that_of_this_host() {
     let figure = |name: &str| found["rate"][name].as_f64().expect("a number");
     let (transitions, bytes) = (figure("transitions_per_second"), figure("bytes_per_second"));
     assert!(transitions > 100.0, "{found:#}");
-    // A record takes from 64 to 120 bytes in the ring.
+    // A record takes 64 to 120 bytes of the ring.
     assert!((60.0..=120.0).contains(&(bytes / transitions)), "{found:#}");
     let needed = found["ring"]["needed_bytes"].as_f64().expect("a number");
     // Two seconds of half as much again, and at most twice that for a power of two.
@@ -94,7 +94,7 @@ fn the_rate_is_that_of_this_host() {
 }
 
 #[test]
-fn what_is_missing_is_named_and_the_rest_is_checked() {
+fn a_missing_capability_is_named_and_the_rest_is_checked() {
     let _lab = lab::enter();
     let broken = Broken::not().without_capabilities(&["bpf", "sys_admin"]);
     let finished = broken.run(&["doctor", "--for", "0.1", "-o", "json"]);
@@ -120,7 +120,7 @@ fn what_is_missing_is_named_and_the_rest_is_checked() {
 }
 
 #[test]
-fn whoever_is_not_root_learns_all_that_can_be_learnt() {
+fn an_unprivileged_user_gets_all_checks_that_are_possible() {
     let _lab = lab::enter();
     let finished = Broken::not().for_nobody().run(&["doctor"]);
     assert_eq!(finished.code, 3, "{}", finished.stdout);
@@ -132,7 +132,7 @@ fn whoever_is_not_root_learns_all_that_can_be_learnt() {
 }
 
 #[test]
-fn a_survey_that_is_limited_is_a_note() {
+fn a_limited_scan_is_a_note() {
     let _lab = lab::enter_alone();
     let other = Namespace::new();
     let note = |dropped: &[&str], text: &str| {
@@ -143,8 +143,8 @@ fn a_survey_that_is_limited_is_a_note() {
         for id in dropped.iter().map(|name| format!("cap_{name}")).chain(["namespaces".into()]) {
             assert_eq!(check(&found, &id)["status"], "note", "{id}");
         }
-        let told = check(&found, "namespaces")["text"].as_str().expect("text");
-        assert!(told.contains(text), "{told}");
+        let reported = check(&found, "namespaces")["text"].as_str().expect("text");
+        assert!(reported.contains(text), "{reported}");
     };
     note(&["sys_admin"], "cannot enter the network namespace");
     note(&["sys_ptrace"], "processes are not shown");
@@ -152,13 +152,13 @@ fn a_survey_that_is_limited_is_a_note() {
 }
 
 #[test]
-fn what_is_in_the_way_is_named() {
+fn obstacles_are_named() {
     let _lab = lab::enter();
     let doctor = |broken: Broken| {
         let finished = broken.run(&["doctor", "--for", "0.1", "-o", "json"]);
         (finished.code, parse(&finished.stdout), finished.stderr)
     };
-    // Who holds this right would be told the types by bpf(2).
+    // With this capability, bpf(2) would return the kernel's BTF.
     let (code, found, _) = doctor(Broken::not().without_btf().without_capabilities(&["sys_admin"]));
     assert_eq!((code, &check(&found, "btf")["status"]), (3, &"missing".into()));
     let (code, found, _) = doctor(Broken::not().with_lockdown("none integrity [confidentiality]"));
@@ -174,11 +174,14 @@ fn what_is_in_the_way_is_named() {
             .as_str()
             .is_some_and(|text| text.contains("looks like one refused by ICMP"))
     );
-    // Without that hook a refusal by reset is taken for another, and the self-test sees it.
+    // Without that hook a refusal by RST looks like another, which the self-test detects.
     let test = &found["self_test"];
     assert_eq!(test["right"], false);
-    let told = test["deviations"][0].as_str().expect("a deviation");
-    assert!(told.contains("the reason is connect_refused_icmp, not connect_refused_rst"), "{told}");
+    let reported = test["deviations"][0].as_str().expect("a deviation");
+    assert!(
+        reported.contains("the reason is connect_refused_icmp, not connect_refused_rst"),
+        "{reported}"
+    );
 
     let (code, found, log) = doctor(Broken::not().with_swapped_names("sk_shutdown", "sk_destruct"));
     assert_eq!((code, &check(&found, "kernel_side")["status"]), (3, &"missing".into()));
@@ -186,7 +189,7 @@ fn what_is_in_the_way_is_named() {
 }
 
 #[test]
-fn a_self_test_that_cannot_be_made_says_why() {
+fn a_self_test_that_cannot_run_says_why() {
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
     namespace.run("ip link set lo down");

@@ -1,4 +1,4 @@
-//! A host that is broken in one way after another: what synfin says is enough to go on.
+//! Hosts that are broken in one way each: synfin's errors name the cause and the remedy.
 
 use std::{
     fs,
@@ -12,12 +12,12 @@ use std::{
 
 use crate::lab::{self, BTF, Broken, Feature, Finished, Namespace, PROGRAM, Report, Synfin};
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7401;
 
 const ONCE: &[&str] = &["report", "--once", "-o", "json"];
 
-/// Whole and served: what a test of something broken is to differ from.
+/// Checks that synfin works there, without a warning.
 #[track_caller]
 fn assert_works(broken: &Broken) {
     let finished = broken.run(ONCE);
@@ -39,13 +39,13 @@ fn a_missing_capability_is_named() {
             .check_explained(3, &[named, "root does not hold", "--cap-add", "AmbientCapabilities"]);
         assert_eq!(finished.stdout, "");
     }
-    // One of the two is enough where CAP_SYS_ADMIN stands for the other.
+    // CAP_SYS_ADMIN includes either of the two.
     assert_works(&Broken::not().without_capabilities(&["bpf"]));
     assert_works(&Broken::not().without_capabilities(&["perfmon"]));
 }
 
 #[test]
-fn whoever_is_not_root_is_told() {
+fn an_unprivileged_user_is_told_what_is_missing() {
     let _lab = lab::enter();
     let finished = Broken::not().for_nobody().run(ONCE);
     finished.check_explained(3, &["without CAP_BPF and CAP_PERFMON", "not root", "sudo", "setcap"]);
@@ -54,7 +54,7 @@ fn whoever_is_not_root_is_told() {
 }
 
 #[test]
-fn without_the_right_to_enter_namespaces_its_own_is_surveyed() {
+fn without_cap_sys_admin_only_the_own_namespace_is_scanned() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
@@ -70,20 +70,20 @@ fn without_the_right_to_enter_namespaces_its_own_is_surveyed() {
 }
 
 #[test]
-fn missing_type_information_is_named() {
+fn missing_btf_is_named() {
     let _lab = lab::enter();
     let finished = Broken::not().without_btf().without_capabilities(&["sys_admin"]).run(ONCE);
     finished
         .check_explained(3, &["(BTF) is missing", BTF, "CONFIG_DEBUG_INFO_BTF=y", "with --btf"]);
     let finished = Broken::not().with_btf(b"no types at all").run(ONCE);
     finished.check_explained(3, &["not BTF"]);
-    // A field that synfin cannot do without, and the main tracepoint, under other names.
+    // A required field and the main tracepoint have other names.
     let finished = Broken::not().with_swapped_names("srtt_us", "srtt_xx").run(ONCE);
     finished.check_explained(3, &["lacks tcp_sock.srtt_us"]);
     let tracepoint = "btf_trace_inet_sock_set_state";
     let broken = Broken::not().with_swapped_names(tracepoint, "btf_trace_inet_sock_set_stat_");
     if lab::since(7, 0) {
-        // There the hook is attached to the tracepoint's event.
+        // In that case the hook is attached to the tracepoint's event.
         return assert_works(&broken);
     }
     broken.run(ONCE).check_explained(3, &["the tracepoint inet_sock_set_state is missing"]);
@@ -122,7 +122,7 @@ fn a_copy_of_the_types_is_taken_if_it_is_this_kernels() {
         assert_eq!(finished.stderr, "");
     }
 
-    // Who may not ask the kernel may still know how much it has.
+    // Without bpf(2), only the size of the kernel's BTF is known.
     let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin"]);
     let file = copy(&hidden);
     let finished = once_with(&hidden, &file);
@@ -130,14 +130,14 @@ fn a_copy_of_the_types_is_taken_if_it_is_this_kernels() {
     let doubt = format!("synfin: {file} is exactly as large as ");
     assert!(finished.stderr.contains(&doubt), "{}", finished.stderr);
 
-    // And who may not even know that is refused.
+    // Without even the size, the file is refused.
     let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin", "syslog"]);
     let finished = once_with(&hidden, &copy(&hidden));
     finished.check_explained(3, &["cannot be known", "CAP_SYSLOG"]);
 }
 
 #[test]
-fn another_kernels_types_are_refused() {
+fn btf_of_another_kernel_is_refused() {
     let _lab = lab::enter();
     let own = fs::read(BTF).expect("the kernel's type information");
     let broken = Broken::not();
@@ -150,20 +150,20 @@ fn another_kernels_types_are_refused() {
         assert_eq!(finished.code, 3, "{}", finished.stderr);
         assert!(finished.stdout.contains("missing btf "), "{}", finished.stdout);
     };
-    // Those of a kernel with longer, and with other names.
+    // One that is larger, and one with other names.
     let mut larger = own.clone();
     larger.push(0);
     let mut other = own.clone();
     *other.last_mut().expect("a byte") ^= 1;
     refused(&broken, &larger, "not this kernel's: it holds");
     refused(&broken, &other, "as many bytes of types, but others");
-    // Nor where only the size is known.
+    // It is refused too where only the size is known.
     let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin"]);
     refused(&hidden, &larger, "not this kernel's: it holds");
 }
 
 #[test]
-fn a_file_without_types_is_refused() {
+fn a_file_without_btf_is_refused() {
     let _lab = lab::enter();
     let broken = Broken::not();
     let refused = |file: &str, why: &str| {
@@ -187,13 +187,13 @@ fn a_file_without_types_is_refused() {
     refused(&broken.file("missing"), "No such file or directory");
 }
 
-/// Names that lead the program to where the verifier does not let it read.
+/// Renamed fields that make the program read where the verifier does not allow it.
 fn with_a_misled_program() -> Broken {
     Broken::not().with_swapped_names("sk_shutdown", "sk_destruct")
 }
 
 #[test]
-fn the_verifiers_refusal_is_shown() {
+fn a_verifier_rejection_is_shown() {
     let _lab = lab::enter();
     let finished = with_a_misled_program().run(ONCE);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
@@ -216,7 +216,7 @@ fn lockdown_is_named_where_it_is_the_cause() {
 }
 
 #[test]
-fn an_optional_hook_that_is_missing_limits_and_no_more() {
+fn a_missing_optional_hook_is_only_a_warning() {
     let _lab = lab::enter();
     let hook = "btf_trace_tcp_receive_reset";
     let broken = Broken::not()
@@ -227,7 +227,7 @@ fn an_optional_hook_that_is_missing_limits_and_no_more() {
 }
 
 #[test]
-fn tracefs_is_needed_where_hooks_are_preempted_and_nowhere_else() {
+fn without_tracefs_only_hooks_that_can_be_preempted_are_missing() {
     let _lab = lab::enter();
     let broken =
         Broken::not().by("umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug 2>&- || true");
@@ -241,7 +241,7 @@ fn tracefs_is_needed_where_hooks_are_preempted_and_nowhere_else() {
 }
 
 #[test]
-fn what_a_tiny_ring_loses_is_told_with_the_size_that_would_do() {
+fn losses_in_a_tiny_ring_are_reported_with_a_sufficient_size() {
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
     let listener = listener(&namespace);
@@ -265,7 +265,7 @@ fn what_a_tiny_ring_loses_is_told_with_the_size_that_would_do() {
     assert!(!finished.stderr.contains("lost"), "{}", finished.stderr);
 }
 
-/// A listener that stays, as no other can have its port at once.
+/// A listener shared by all runs, because its port cannot be bound again at once.
 fn listener(namespace: &Namespace) -> TcpListener {
     namespace.listen((Ipv4Addr::LOCALHOST, PORT + 10))
 }
@@ -277,27 +277,27 @@ fn some_connections(namespace: &Namespace, listener: &TcpListener, count: usize)
 }
 
 #[test]
-fn a_full_disk_costs_the_rest_of_the_recording_only() {
-    // What a survey finds of other tests would fill it.
+fn a_full_disk_loses_only_the_rest_of_the_recording() {
+    // Scans of other tests' sockets would fill the disk.
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
     let listener = listener(&namespace);
-    // In frames that are much smaller.
+    // With pauses, the frames are small.
     fill_a_disk("256k", || {
         some_connections(&namespace, &listener, 10);
         thread::sleep(Duration::from_millis(20));
     });
 }
 
-/// Records what `load` does, again and again, to a disk of this size until that is full: the rest
-/// of the recording is missing, and nothing else. Returns the report.
+/// Records a repeated `load` to a disk of this size until it is full. Only the rest of the
+/// recording is missing then. Returns the report.
 #[track_caller]
 pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
     let broken = Broken::not();
     let (disk, kept) = (broken.file("disk"), broken.file("kept"));
     fs::create_dir(&disk).expect("a folder");
     let broken = broken.by(&format!("mount -t tmpfs -o size={size} none {disk}"));
-    // What is on that disk is seen from there alone.
+    // The disk is visible in the command's mount namespace only.
     let script = format!("\"$@\"; code=$?; cp {disk}/recording {kept}; exit $code");
     let recording = format!("{disk}/recording");
     let mut command = broken.command(&["report", "-o", "json", "--record", &recording]);
@@ -336,17 +336,17 @@ pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
     let replayed = Synfin::run(["report", "-o", "json", "--from", &kept]);
     let part = format!("cut off at byte {bytes}");
     replayed.check_explained(2, &["can be read only in part", &part]);
-    // Up to there, records may be on their way.
+    // Records may be in flight at the end of the recording.
     let early = &report_in(&replayed.stdout)["events"];
     let delivered = early["delivered"].as_u64();
     assert!(delivered > Some(0) && delivered <= Some(report.event("delivered")), "{early:#}");
     report
 }
 
-/// The same command, as `"$@"` of a script that runs within its mounts.
+/// Runs a command as `"$@"` of a script within its mount namespace.
 pub(crate) fn through_a_shell(command: Command, script: &str) -> Command {
     let mut words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-    // Its words are: unshare --mount sh -c SCRIPT sh PROGRAM ARGS.
+    // Its arguments are: unshare --mount sh -c SCRIPT sh PROGRAM ARGS.
     let program = words.iter().rposition(|word| word == "sh").expect("a shell") + 1;
     for (at, word) in ["sh", "-c", script, "sh"].into_iter().enumerate() {
         words.insert(program + at, word.into());
@@ -357,7 +357,7 @@ pub(crate) fn through_a_shell(command: Command, script: &str) -> Command {
 }
 
 #[test]
-fn a_recording_that_cannot_be_begun_is_explained() {
+fn a_recording_that_cannot_be_created_is_explained() {
     let _lab = lab::enter();
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("a plain path");
@@ -375,7 +375,7 @@ fn a_recording_that_cannot_be_begun_is_explained() {
 }
 
 #[test]
-fn an_older_recording_outlives_a_host_that_cannot_be_watched() {
+fn an_existing_recording_is_kept_if_tracing_cannot_start() {
     let _lab = lab::enter();
     let broken = Broken::not().without_capabilities(&["bpf", "sys_admin"]);
     let file = broken.file("recording");
@@ -392,7 +392,7 @@ fn a_command_that_cannot_be_run_is_explained() {
 }
 
 #[test]
-fn who_stops_reading_ends_a_live_run_in_silence() {
+fn a_closed_pipe_ends_a_live_run_without_an_error() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let listener = listener(&namespace);

@@ -1,5 +1,5 @@
-//! What stands in synfin's way at full rate: figures stay consistent, what is lost is counted,
-//! nothing grows, and afterwards all is right again.
+//! Faults at full rate: figures stay consistent, losses are counted, memory stays bounded, and
+//! afterwards the gauges are right again.
 
 use std::{
     io::Write,
@@ -9,32 +9,31 @@ use std::{
 };
 
 use crate::{
-    burst::{self, Held, RECORDS_EACH, burst_to, missing_share},
+    burst::{self, Held, RECORDS_EACH, burst_to, may_miss},
     errors::fill_a_disk,
     lab::{self, Busy, Events, Namespace, Process, Synfin, Turn, eventually},
     serve,
 };
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7801;
 
 const REPORT: [&str; 3] = ["report", "-o", "json"];
 
-/// The ring buffer, unless another is asked for.
+/// The default size of the ring buffer.
 const RING: u64 = 16 << 20;
 
-/// No record takes more room in it.
+/// The most bytes of the ring that a record takes.
 const LARGEST_RECORD: u64 = 128;
 
-/// In bytes, for each socket that the kernel has: a connection in the books or a TIME_WAIT, and what
-/// a scan says of it.
+/// Bytes for each socket of the kernel: its connection or TIME_WAIT in the tracker, and its record
+/// in a scan.
 const MEMORY_EACH: u64 = 512;
 
-/// In bytes: what was taken from the ring at a time, in several forms, and what the allocator makes of
-/// that.
+/// Bytes for one batch from the ring in several forms, and for the allocator's fragmentation.
 const MEMORY_IN_BETWEEN: u64 = 4 << 20;
 
-/// The memory that a process has at first.
+/// A process, and its memory at first.
 struct Memory {
     of: Process,
     at_first: u64,
@@ -47,8 +46,8 @@ impl Memory {
         Self { of, at_first: of.memory() }
     }
 
-    /// It never had more beyond that than a ring of so many bytes holds, and the sockets that the
-    /// kernel itself keeps account for.
+    /// Checks that the memory never grew by more than the contents of a ring of so many bytes, and
+    /// what the kernel's own sockets account for.
     #[track_caller]
     fn check(&self, ring: u64, namespace: &Namespace) {
         self.of.wait_for_rest();
@@ -64,19 +63,19 @@ impl Memory {
 }
 
 #[test]
-fn half_a_second_without_the_reader_loses_nothing() {
+fn a_reader_stopped_for_half_a_second_loses_nothing() {
     const STOPPED: Duration = Duration::from_millis(500);
     let port = PORT;
     let first = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
-    let (report, (connections, counters), off) = lab::nearly_whole(missing_share() / 10, || {
+    let (report, (connections, counters), off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let listener = burst::listener(&namespace, port);
         let synfin = Synfin::watch(REPORT);
         let memory = Memory::of(&synfin);
         let begun = Instant::now();
         burst_to(&listener, &namespace, first);
-        // As many as are made in that time, unless the machine is too fast for this ring.
+        // As many as fit in that time, or in the ring.
         let stopped = first as f64 / begun.elapsed().as_secs_f64() * STOPPED.as_secs_f64();
         let stopped = (stopped as u64).min(RING / LARGEST_RECORD / RECORDS_EACH);
         eprintln!("{stopped} connections without the reader");
@@ -93,13 +92,13 @@ fn half_a_second_without_the_reader_loses_nothing() {
 }
 
 #[test]
-fn what_a_stopped_reader_loses_is_counted_and_what_is_so_now_is_right() {
-    const HELD: usize = 40;
+fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_right() {
+    const BUFFERED: usize = 40;
     let port = PORT + 10;
     let connections = lab::scaled(20_000, 4_000) as u64;
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
-    let mut held = Held::new(&namespace, port + 1, HELD);
+    let mut held = Held::new(&namespace, port + 1, BUFFERED);
     let synfin = Synfin::watch(REPORT.into_iter().chain(["--ring-size", "256K"]));
     let memory = Memory::of(&synfin);
     synfin.process().stop();
@@ -109,34 +108,33 @@ fn what_a_stopped_reader_loses_is_counted_and_what_is_so_now_is_right() {
     let finished = held.finish(synfin, port);
     let report = finished.report();
 
-    // That seen = delivered + lost, every report is checked for.
+    // `Report::new` checks that seen = delivered + lost.
     let (seen, lost) = (report.event("seen"), report.event("lost"));
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
     assert!(lost > 0, "so many records cannot fit");
     assert!(report.says_lower_bounds());
     let said = format!("{lost} of {seen} records were lost, as the ring buffer of 256K was full");
     assert!(finished.stderr.contains(&said), "{}", finished.stderr);
-    assert_eq!(report.row("server", port + 1).figure("open"), HELD as u64);
+    assert_eq!(report.row("server", port + 1).figure("open"), BUFFERED as u64);
 }
 
 #[test]
-fn a_full_table_makes_room_and_counts_what_it_loses_sight_of() {
+fn a_full_table_evicts_and_counts_what_it_evicts() {
     const MOST: u64 = 100;
-    const HELD: usize = 400;
+    const BUFFERED: usize = 400;
     let port = PORT + 20;
     let connections = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
-    let folder = tempfile::tempdir().expect("a folder");
-    let recording = folder.path().join("recording");
-    let recording = recording.to_str().expect("a plain path");
+    let (_folder, recording) = lab::recording_file();
+    let recording = &*recording;
     let limit = ["--max-connections", &MOST.to_string()];
-    // One that was lost from sight and is met again after others have ended is a gap.
-    let (report, (finished, counters), off) = lab::nearly_whole(missing_share() / 100, || {
+    // An evicted connection that has a record later counts as a gap.
+    let (report, (finished, counters), off) = lab::nearly_whole(may_miss().times(100), || {
         let namespace = Namespace::new();
         let options = REPORT.into_iter().chain(limit).chain(["--record", recording]);
         let synfin = Synfin::watch(options);
         let memory = Memory::of(&synfin);
-        let held = Held::new(&namespace, port + 1, HELD);
+        let held = Held::new(&namespace, port + 1, BUFFERED);
         burst::burst(&namespace, port, connections);
         namespace.settle();
         let counters = namespace.counters();
@@ -152,7 +150,7 @@ fn a_full_table_makes_room_and_counts_what_it_loses_sight_of() {
         rows.map(|row| figures.iter().map(|figure| row.figure(figure)).sum::<u64>()).sum()
     };
     let both = ["client", "server"];
-    let all = connections + HELD as u64;
+    let all = connections + BUFFERED as u64;
     for (name, reported, counted) in [
         ("attempts", sum(&["client"], &["attempts"]), counters.get("ActiveOpens")),
         ("clients", sum(&["client"], &["established"]), all),
@@ -166,11 +164,11 @@ fn a_full_table_makes_room_and_counts_what_it_loses_sight_of() {
     let kept: u64 = report.rows().iter().map(kept).sum();
     assert!(kept <= MOST, "{kept} are kept");
     let unseen = sum(&both, &["closes.lost_sight", "failures.connect_lost_sight"]);
-    assert!(unseen + MOST + off >= 2 * HELD as u64, "only {unseen} were lost from sight");
+    assert!(unseen + MOST + off >= 2 * BUFFERED as u64, "only {unseen} were lost from sight");
     let said = format!("as no more than {MOST} are kept: --max-connections keeps more\n");
     assert!(finished.stderr.contains(&said), "{}", finished.stderr);
 
-    // What was recorded does not depend on what could be kept.
+    // The recording does not depend on the limit.
     let replay = |limit: &[&str]| {
         Synfin::run([&REPORT, &["--from", recording][..], limit].concat()).report()
     };
@@ -178,18 +176,18 @@ fn a_full_table_makes_room_and_counts_what_it_loses_sight_of() {
     let whole = replay(&[]);
     for role in both {
         let row = whole.row(role, port + 1);
-        assert!(row.figure("open").abs_diff(HELD as u64) <= off, "{role}");
+        assert!(row.figure("open").abs_diff(BUFFERED as u64) <= off, "{role}");
     }
 }
 
 #[test]
-fn a_survey_that_hardly_gets_a_processor_holds_nothing_up() {
+fn a_scan_starved_of_cpu_delays_nothing() {
     let port = PORT + 30;
     let connections = lab::scaled(40_000, 2_000) as u64;
     let _lab = lab::enter_alone();
-    // Whoever runs the tests beside other work may have put them in the last place.
+    // The tests may have been started with a low scheduling priority.
     Turn::Fair.here();
-    let (report, counters, off) = lab::nearly_whole(missing_share() / 10, || {
+    let (report, counters, off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(REPORT.into_iter().chain(["--survey-always"]));
         let memory = Memory::of(&synfin);
@@ -213,15 +211,15 @@ fn a_survey_that_hardly_gets_a_processor_holds_nothing_up() {
 }
 
 #[test]
-fn what_is_lost_without_a_processor_is_counted_and_what_is_so_now_is_right() {
-    const HELD: usize = 40;
+fn losses_of_a_starved_reader_are_counted_and_gauges_stay_right() {
+    const BUFFERED: usize = 40;
     let port = PORT + 40;
     let connections = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
-    // Whoever runs the tests beside other work may have put them in the last place.
+    // The tests may have been started with a low scheduling priority.
     Turn::Fair.here();
     let namespace = Namespace::new();
-    let mut held = Held::new(&namespace, port + 1, HELD);
+    let mut held = Held::new(&namespace, port + 1, BUFFERED);
     let synfin = Synfin::watch(REPORT.into_iter().chain(["--ring-size", "64K"]));
     let memory = Memory::of(&synfin);
     synfin.process().take(Turn::Idle);
@@ -236,8 +234,8 @@ fn what_is_lost_without_a_processor_is_counted_and_what_is_so_now_is_right() {
     eprintln!("{lost} of {seen} records were lost");
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
     assert_eq!(finished.stderr.contains("records were lost"), lost > 0, "{}", finished.stderr);
-    assert_eq!(report.row("server", port + 1).figure("open"), HELD as u64);
-    // What is not lost is seen; and a connection of which records are lost is adopted, or not seen.
+    assert_eq!(report.row("server", port + 1).figure("open"), BUFFERED as u64);
+    // A connection whose records are lost is adopted or not seen; all others are seen.
     for role in ["client", "server"] {
         let row = report.row(role, port);
         let known = row.figure("established") + row.figure("adopted");
@@ -247,7 +245,7 @@ fn what_is_lost_without_a_processor_is_counted_and_what_is_so_now_is_right() {
 }
 
 #[test]
-fn at_full_rate_a_full_disk_costs_the_rest_of_the_recording_only() {
+fn at_full_rate_a_full_disk_loses_only_the_rest_of_the_recording() {
     let port = PORT + 50;
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
@@ -260,7 +258,7 @@ fn at_full_rate_a_full_disk_costs_the_rest_of_the_recording_only() {
     assert!(seen > 0 && seen <= made + report.missing(), "{seen} of {made}");
 }
 
-/// Metrics, as they were fetched.
+/// A scraped page of metrics.
 struct Page(String);
 
 impl Page {
@@ -279,8 +277,8 @@ impl Events for Page {
     }
 }
 
-/// Asks again and again, and never reads, until no answer can be written to it any more and so no
-/// request is taken from it.
+/// A client that sends requests and never reads, until the server can neither write to it nor read
+/// from it.
 fn deaf(namespace: &Namespace) -> TcpStream {
     const REQUESTS: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut stream = serve::connect(namespace);
@@ -290,7 +288,7 @@ fn deaf(namespace: &Namespace) -> TcpStream {
 }
 
 #[test]
-fn at_full_rate_who_asks_for_metrics_and_never_reads_holds_nothing_up() {
+fn at_full_rate_clients_that_never_read_metrics_delay_nothing() {
     const DEAF: usize = 10;
     const RENEWED: Duration = Duration::from_millis(1_500);
     let port = PORT + 60;
@@ -300,14 +298,14 @@ fn at_full_rate_who_asks_for_metrics_and_never_reads_holds_nothing_up() {
         let name = "synfin_connections_established_total";
         page.sample(&format!("{name}{{role=\"{role}\",port=\"{port}\"}}"))
     };
-    let (page, _, off) = lab::nearly_whole(missing_share() / 10, || {
+    let (page, _, off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let listener = burst::listener(&namespace, port);
         let synfin = serve::serve(&namespace, &[]);
         let memory = Memory::of(&synfin);
         let deaf: Vec<_> = (0..DEAF).map(|_| deaf(&namespace)).collect();
         burst_to(&listener, &namespace, connections);
-        // Others are answered meanwhile.
+        // Other clients are answered meanwhile.
         let mut before = None;
         let page = eventually("the metrics come to rest", || {
             let page = Page(serve::get(&namespace, "/metrics"));

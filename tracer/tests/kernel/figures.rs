@@ -1,6 +1,6 @@
-//! The figures beyond counts of connections: queues, drops and gaps of listeners, resets with no
-//! connection behind them, what is stuck, idle or stalled, and ports that run out. Each against
-//! the kernel's own counters, `ss`, a counter of nftables or the clock.
+//! The figures beyond counts of connections: queues, drops and gaps of listeners, resets without a
+//! connection, connections that are stuck, idle or stalled, and ports that run out. Each is
+//! compared with the kernel's own counters, `ss`, a counter of nftables or the clock.
 
 mod closing;
 mod ephemeral_ports;
@@ -17,18 +17,17 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::lab::{Namespace, Report, Synfin};
+use crate::lab::{self, Namespace, Report, Synfin};
 
-/// Synfin at work on what happens in these namespaces only, so that no test sees another's ports.
+/// Starts synfin for these namespaces only, so that no test sees another's ports.
 #[track_caller]
 fn watch(namespaces: &[&Namespace], args: &[&str]) -> Synfin {
-    let ids: Vec<_> = namespaces.iter().map(|namespace| namespace.id().to_string()).collect();
-    let ids = ids.join(",");
+    let ids = lab::ids(namespaces.iter().copied());
     let always = ["report", "-o", "json", "-N", &ids];
     Synfin::watch(always.iter().chain(args))
 }
 
-/// A figure of a row, by its public name; the row of the rest has no port.
+/// A figure of a row by its public name; the row of all other ports has no port.
 #[track_caller]
 fn figure(report: &Report, role: &str, port: impl Into<Option<u16>>, name: &str) -> Value {
     let port = port.into();
@@ -55,18 +54,20 @@ fn micros(value: &Value) -> Duration {
     Duration::from_micros(value.as_u64().unwrap_or_else(|| panic!("{value} is no duration")))
 }
 
-/// The tracer's dates come of a clock that runs on, and of one look at the host's.
+/// The error of the tracer's dates, which are CLOCK_MONOTONIC plus an offset read once.
 const CLOCKS: Duration = Duration::from_millis(20);
 
-/// Something happened between two looks at the clock.
+/// Checks that a time is between two others.
 #[track_caller]
 fn check_within(what: &str, time: SystemTime, (from, to): (SystemTime, SystemTime)) {
-    let is_within =
-        (from - crate::lab::slowed(CLOCKS)..=to + crate::lab::slowed(CLOCKS)).contains(&time);
-    assert!(is_within, "{what} was at {time:?}, not from {from:?} to {to:?}");
+    let off = lab::slowed(CLOCKS);
+    assert!(
+        (from - off..=to + off).contains(&time),
+        "{what} was at {time:?}, not from {from:?} to {to:?}"
+    );
 }
 
-/// Does something, and tells between which times.
+/// Does something, and returns the times before and after.
 fn timed<T>(act: impl FnOnce() -> T) -> (T, (SystemTime, SystemTime)) {
     let begun = SystemTime::now();
     let done = act();

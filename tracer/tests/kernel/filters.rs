@@ -1,6 +1,5 @@
-//! Filters: of known connections they show exactly those that are asked for, with all figures
-//! that these have by themselves; live, in a recording of everything, and in a recording that was
-//! made with the filter.
+//! Filters show exactly the connections that match, with the same figures as without other
+//! connections: live, from a recording of everything, and from a recording made with the filter.
 
 mod crowd;
 
@@ -16,8 +15,8 @@ use serde_json::Value;
 use self::crowd::{Crowd, EPHEMERAL, End};
 use crate::lab::{self, Books, Namespace, Report, Synfin, Wire};
 
-/// So many ports belong to each test. They are other ones in each run, as a report puts together
-/// what is on a port in all namespaces.
+/// The number of ports of each test. The ports differ between runs, because a report merges a
+/// port's rows of all namespaces.
 const PORTS: u16 = 20;
 
 /// The first port of a test.
@@ -25,7 +24,7 @@ fn ports_of(test: u16) -> u16 {
     12_000 + process::id() as u16 % 100 * 200 + test * PORTS
 }
 
-/// What the command line asks for, and whether an end is of it.
+/// A filter's arguments, and whether an end matches.
 struct Case {
     args: Vec<String>,
     wanted: Box<dyn Fn(&End) -> bool>,
@@ -36,12 +35,12 @@ fn case(args: impl AsRef<str>, wanted: impl Fn(&End) -> bool + 'static) -> Case 
     Case { args, wanted: Box::new(wanted) }
 }
 
-/// Lets a crowd be watched by one synfin without a filter and one for each case, and compares what
-/// they tell with what the crowd did.
+/// Traces a crowd without a filter and with each case's filter, and compares the results with what
+/// the crowd did.
 #[track_caller]
 fn check(port: u16, cases: impl Fn(&Crowd) -> Vec<Case>) {
     let _lab = lab::enter();
-    // Where all takes long, the TIME_WAITs of a crowd would be over before so many have looked at it.
+    // On a slow machine, the crowd's TIME_WAITs would expire before so many runs have scanned them.
     let at_a_time = if lab::is_slow() { 3 } else { usize::MAX };
     let mut first = 0;
     while check_some(port, &cases, first, at_a_time) == at_a_time {
@@ -49,7 +48,7 @@ fn check(port: u16, cases: impl Fn(&Crowd) -> Vec<Case>) {
     }
 }
 
-/// Checks at most `count` cases from this on; returns how many there were.
+/// Checks at most `count` cases from the `first`; returns their number.
 #[track_caller]
 fn check_some(
     port: u16,
@@ -61,7 +60,7 @@ fn check_some(
     let file = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
     let all = file("all");
 
-    let (_, (cases, told, ends, _kept)) = lab::conclusive(|| {
+    let (_, (cases, reported, ends, _kept)) = lab::conclusive(|| {
         let mut crowd = Crowd::gather(port);
         let cases: Vec<_> = cases(&crowd).into_iter().skip(first).take(count).collect();
         let runs: Vec<_> = [(vec![], all.clone())]
@@ -75,7 +74,8 @@ fn check_some(
             .collect();
         let watch = |(args, recording): &(Vec<String>, String)| {
             let mut report = vec!["report", "-o", "json", "--record", recording];
-            // Where the kernel preempts programs on its functions, ten of each are never all run.
+            // Where the kernel preempts programs on its functions, it always skips some of ten
+            // each.
             if lab::since(7, 0) {
                 report.push("--tracepoints-only");
             }
@@ -83,13 +83,15 @@ fn check_some(
         };
         let watching = at_a_time(runs.iter().map(|run| move || watch(run)));
         let ends = crowd.play();
-        let told = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
-        let worst =
-            told.iter().map(|told| told.report()).max_by_key(|report| report.event("missed"));
-        (worst.expect("a report"), (cases, told, ends, crowd))
+        let reported = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
+        let worst = reported
+            .iter()
+            .map(|reported| reported.report())
+            .max_by_key(|report| report.event("missed"));
+        (worst.expect("a report"), (cases, reported, ends, crowd))
     });
     let mut differences = Vec::new();
-    let whole = told[0].report();
+    let whole = reported[0].report();
     differences.extend(shown(&whole, port, &ends, &|_| true).map(|what| format!("all: {what}")));
     for (at, Case { args, wanted }) in cases.iter().enumerate() {
         let mut differs = |how: &str, found: Vec<String>| {
@@ -102,10 +104,10 @@ fn check_some(
             let command = command.iter().chain(&from).map(|arg| arg.to_string());
             Synfin::run(command.chain(args.iter().cloned()))
         };
-        let live = &told[at + 1];
+        let live = &reported[at + 1];
         differs("live", shown(&live.report(), port, &ends, wanted).collect());
         differs("live", left_out(&live.report(), &ends, wanted));
-        // What is made of recordings is the same on every kernel, and takes a slow machine long.
+        // Replays are the same on every kernel, and slow on a slow machine.
         if lab::is_slow() {
             continue;
         }
@@ -138,7 +140,7 @@ fn check_some(
     cases.len()
 }
 
-/// What is in one list and not, or not so often, in another; both are sorted.
+/// The multiset difference of two sorted lists.
 fn missing(from: &[String], in_other: &[String], how: &str) -> Vec<String> {
     let mut other = in_other.iter().peekable();
     let is_missing = |line: &&String| {
@@ -148,7 +150,7 @@ fn missing(from: &[String], in_other: &[String], how: &str) -> Vec<String> {
     from.iter().filter(is_missing).map(|line| format!("{how} {line}")).collect()
 }
 
-/// Does several things at a time.
+/// Runs several functions at a time.
 fn at_a_time<T: Send>(works: impl Iterator<Item = impl FnOnce() -> T + Send>) -> Vec<T> {
     thread::scope(|scope| {
         let works: Vec<_> = works.map(|work| scope.spawn(work)).collect();
@@ -156,7 +158,7 @@ fn at_a_time<T: Send>(works: impl Iterator<Item = impl FnOnce() -> T + Send>) ->
     })
 }
 
-/// How the crowd's rows differ from what they should be.
+/// How the crowd's rows differ from the expected ones.
 fn shown<'a>(
     report: &'a Report,
     port: u16,
@@ -172,16 +174,16 @@ fn shown<'a>(
     })
 }
 
-/// That something was left out is said if, and only if, it was.
+/// Checks that a report says that records were filtered if, and only if, they were.
 fn left_out(report: &Report, ends: &[End], wanted: &dyn Fn(&End) -> bool) -> Vec<String> {
-    // Of an old TIME_WAIT there is no record to leave out.
+    // A TIME_WAIT older than the trace has no record to filter.
     let unwanted = ends.iter().any(|end| !wanted(end) && end.owner.is_some());
     let filtered = report.event("filtered");
     (unwanted && filtered == 0).then(|| "nothing was filtered".to_owned()).into_iter().collect()
 }
 
-/// How the sums over the crowd's namespaces differ from what they should be: nothing else is shown
-/// there, on any port.
+/// How the sums over the crowd's namespaces differ from the expected ones: no other port may have
+/// anything there.
 fn per_namespace(report: &Report, ends: &[End], wanted: &dyn Fn(&End) -> bool) -> Vec<String> {
     let namespaces: BTreeSet<_> = ends.iter().map(|end| end.netns).collect();
     let sums = namespaces.iter().flat_map(|&netns| ["client", "server"].map(|role| (netns, role)));
@@ -195,7 +197,7 @@ fn per_namespace(report: &Report, ends: &[End], wanted: &dyn Fn(&End) -> bool) -
     sums.filter_map(difference).collect()
 }
 
-/// Where a report of a recording differs from the one that was made live.
+/// Where a replay's report differs from the live one.
 fn differing(again: &Value, live: &Value) -> Vec<String> {
     match (again, live) {
         (Value::Object(a), Value::Object(b)) => {
@@ -216,7 +218,7 @@ fn prefixed(name: &str, whats: Vec<String>) -> Vec<String> {
     whats.into_iter().map(|what| format!("{name}.{what}")).collect()
 }
 
-/// What two traces of the same connections say alike about one in the crowd's namespaces.
+/// The part of a connection's line that two traces of the crowd have in common.
 fn line_of(line: &Value, ends: &[End]) -> Option<String> {
     const ALIKE: [&str; 12] = [
         "role",
@@ -233,7 +235,7 @@ fn line_of(line: &Value, ends: &[End]) -> Option<String> {
         "container",
     ];
     let ours = ends.iter().any(|end| line["netns"] == end.netns);
-    // This process runs others all the time, which hold its sockets for a moment.
+    // This process forks all the time, and its children hold its sockets until their exec().
     let is_known = |pid: &u64| {
         *pid != u64::from(process::id()) && ends.iter().any(|end| end.is_of(*pid as u32))
     };
@@ -258,7 +260,7 @@ fn by_ports() {
             case(format!("-P {}", nine.join(",")), move |end| {
                 in_range(end.service_port(), [p, p + 8])
             }),
-            // Its other side is a client that has chosen this port.
+            // The other side is a client that bound this port.
             case(format!("-P {}", p + 13), |_| false),
             case(format!("-L {},{}", p + 13, p + 15), move |end| {
                 [p + 13, p + 15].contains(&end.local.port())
@@ -366,9 +368,9 @@ fn together() {
     });
 }
 
-/// While surveys follow each other without rest, every birth is kept back until its port is known.
+/// During continuous scans, every new connection is undecided until its port is known.
 #[test]
-fn no_birth_is_lost_to_a_survey() {
+fn no_new_connection_is_lost_during_scans() {
     let _lab = lab::enter();
     let connections = lab::scaled(3000, 500) as u64;
     let port = ports_of(7);
@@ -387,7 +389,7 @@ fn no_birth_is_lost_to_a_survey() {
             }
         });
         namespace.settle();
-        // Some ports may have been taken again.
+        // Some ports may have been reused.
         let time_waits = namespace.counters().get("sockstat.tw");
         (synfin.finish().report(), time_waits)
     });
@@ -399,10 +401,9 @@ fn no_birth_is_lost_to_a_survey() {
     assert_eq!(report.difference("server", port, &nothing), None);
 }
 
-/// What is asked of the output: live, and of the recording that it was made with, it shows those
-/// of all that fit.
+/// Filters of the output, live and from a recording, show exactly the connections that match.
 #[test]
-fn by_what_became_of_them() {
+fn by_reason_state_and_age() {
     type Fits = fn(&Value) -> bool;
     const RUNS: [(&str, &str, Fits); 8] = [
         ("connections", "--reason connect_refused_rst,reset-by-peer", |line| {
@@ -429,7 +430,7 @@ fn by_what_became_of_them() {
             figures.iter().any(|figure| figure.as_u64() > Some(0))
         }),
     ];
-    /// Microseconds that some live longer than, and others not.
+    /// An age in microseconds that some connections exceed and others do not.
     fn middle_age() -> u64 {
         lab::slowed(Duration::from_millis(5)).as_micros() as u64
     }
@@ -446,9 +447,9 @@ fn by_what_became_of_them() {
     let mut crowd = Crowd::gather(ports_of(5));
     let watching = at_a_time((0..runs.len()).map(|at| move || watch(at)));
     let ends = crowd.play();
-    let told = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
+    let reported = at_a_time(watching.into_iter().map(|synfin| move || synfin.finish()));
 
-    for (at, (&(command, ref select, fits), live)) in runs.iter().zip(&told).enumerate() {
+    for (at, (&(command, ref select, fits), live)) in runs.iter().zip(&reported).enumerate() {
         let recording = folder.path().join(at.to_string());
         let replay = |select: &[&str]| {
             let from = ["-o", "json", "--from", recording.to_str().expect("a plain path")];
@@ -480,7 +481,7 @@ fn by_what_became_of_them() {
 }
 
 #[test]
-fn what_matches_nothing_says_so() {
+fn a_report_without_matches_says_so() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let port = ports_of(6);
@@ -492,7 +493,7 @@ fn what_matches_nothing_says_so() {
 }
 
 #[test]
-fn what_cannot_be_asked_for_is_named() {
+fn invalid_filter_values_are_named() {
     for (flag, value) in [
         ("--pid", "0"),
         ("--pid", "nginx"),

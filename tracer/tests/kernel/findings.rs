@@ -1,8 +1,8 @@
-//! What `diagnose` finds: each finding in a situation that is so, and none in a load of the same size
-//! that is well.
+//! `diagnose`: each finding in its situation, and none in a healthy load of the same size.
 
 use std::{
-    io::{Read as _, Write as _},
+    fs::File,
+    io::{BufReader, Read as _, Write as _},
     net::SocketAddr,
     thread,
     time::Duration,
@@ -10,30 +10,99 @@ use std::{
 
 use nix::libc;
 use serde_json::Value;
+use synfin::{
+    analysis::diagnose::thresholds::{CLOSE_WAIT_AGE, IDLE, LISTENER_GAP},
+    trace::recording::{Frame, Reader, Recorder},
+};
+use synfin_common::{
+    event::{Closing, Kind},
+    state::TcpState,
+};
 
-use crate::lab::{self, Link, Loss, Namespace, Pair, Synfin, Wire, reset, set_option};
+use crate::{
+    accuracy::{change, change_records},
+    lab::{
+        self, Finished, Link, Loss, Namespace, Pair, Synfin, Wire, reset, set_option,
+        wait_for_state,
+    },
+};
 
-/// More than what is taken for no pattern.
+/// More than the threshold for a pattern.
 const MANY: usize = 8;
 
-/// Synfin, asked what is wrong in these namespaces.
+/// Starts `diagnose` for these namespaces.
 fn watch(namespaces: [&Namespace; 2]) -> Synfin {
-    let ids = namespaces.map(|namespace| namespace.id().to_string()).join(",");
-    Synfin::watch(["diagnose", "-o", "json", "-N", &ids, "--for", "1h"])
+    Synfin::watch(["diagnose", "-o", "json", "-N", &lab::ids(namespaces), "--for", "1h"])
 }
 
-/// What it found: id, place and all that it says.
+/// A recording of these namespaces, whose times a test can change.
+struct Recorded(Vec<Frame>);
+
+impl Recorded {
+    fn of<T>(namespaces: [&Namespace; 2], act: impl FnOnce() -> T) -> (Self, T) {
+        let (_folder, path) = lab::recording_file();
+        let synfin = Synfin::watch(["record", &path, "-N", &lab::ids(namespaces)]);
+        let done = act();
+        synfin.finish();
+        let frames = Reader::new(BufReader::new(File::open(path).expect("the recording")))
+            .expect("a recording");
+        (Self(frames.map(|frame| frame.expect("a whole recording")).collect()), done)
+    }
+
+    /// The recording, and then this time without an event.
+    fn and_later(&self, time: Duration) -> Self {
+        let last =
+            |frame: &Frame| if let Frame::Tick(tick) = frame { Some(tick.clone()) } else { None };
+        let mut tick = self.0.iter().rev().find_map(last).expect("a tick");
+        tick.time += u64::try_from(time.as_nanos()).expect("a time");
+        Self([&self.0[..], &[Frame::Tick(tick)]].concat())
+    }
+
+    /// The same with connections that were idle for this much longer when they ended.
+    fn with_longer_idle(&self, time: Duration) -> Self {
+        let change_frame = |frame: &Frame| match frame {
+            Frame::Events(batch) => {
+                let batch = change_records(batch, |kind, record| {
+                    if kind == Kind::Closing {
+                        change(record, |end: &mut Closing| end.idle_ms += time.as_millis() as u32);
+                    }
+                });
+                Frame::Events(batch.into())
+            }
+            other => other.clone(),
+        };
+        Self(self.0.iter().map(change_frame).collect())
+    }
+}
+
+/// Its findings.
 struct Found(Vec<Value>);
 
 impl Found {
     fn by(synfin: Synfin) -> Self {
-        let finished = synfin.finish();
+        Self::said(&synfin.finish())
+    }
+
+    fn in_recording(recorded: &Recorded) -> Self {
+        let (_folder, path) = lab::recording_file();
+        let mut recorder =
+            Recorder::new(File::create(&path).expect("a file")).expect("a recording");
+        recorded.0.iter().for_each(|frame| recorder.write(frame).expect("a frame"));
+        Self::said(&Synfin::run(["diagnose", "-o", "json", "--from", &path]))
+    }
+
+    fn said(finished: &Finished) -> Self {
         let lines = finished.json_lines();
         let [said] = &lines[..] else { panic!("one object, not {lines:#?}") };
         Self(said["findings"].as_array().expect("findings").clone())
     }
 
-    /// That alone, there.
+    #[track_caller]
+    fn is_none(&self) {
+        assert!(self.0.is_empty(), "{:#?}", self.0);
+    }
+
+    /// Checks that this is the only finding.
     #[track_caller]
     fn is_only(&self, id: &str, role: &str, port: u16) -> &Value {
         let found: Vec<_> = self.0.iter().map(|it| (&it["id"], &it["role"], &it["port"])).collect();
@@ -53,7 +122,7 @@ impl Found {
 }
 
 #[test]
-fn a_load_that_is_well_has_no_finding() {
+fn a_healthy_load_has_no_finding() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let synfin = watch(wire.both());
@@ -65,17 +134,16 @@ fn a_load_that_is_well_has_no_finding() {
         pair.answer(b"answer");
         match number % 4 {
             0 => pair.close_by_server(),
-            // As many as leak elsewhere, and these wait for nobody.
+            // As many as leak elsewhere, but these are open.
             1 if kept.len() < MANY => kept.push(pair),
             _ => pair.close_by_client(),
         }
     }
-    let found = Found::by(synfin);
-    assert!(found.0.is_empty(), "{:#?}", found.0);
+    Found::by(synfin).is_none();
 }
 
 #[test]
-fn an_accept_queue_that_overflows() {
+fn finds_an_accept_queue_that_overflows() {
     const LIMIT: usize = 4;
     let _lab = lab::enter();
     let wire = Wire::new();
@@ -91,7 +159,7 @@ fn an_accept_queue_that_overflows() {
 }
 
 #[test]
-fn ephemeral_ports_that_run_out() {
+fn finds_ephemeral_ports_that_run_out() {
     let _lab = lab::enter();
     let wire = Wire::new();
     wire.near.set("ipv4/ip_local_port_range", "40000 40099");
@@ -106,22 +174,21 @@ fn ephemeral_ports_that_run_out() {
 }
 
 #[test]
-fn connections_that_nobody_closes() {
+fn finds_connections_that_nobody_closes() {
     let _lab = lab::enter();
     let wire = Wire::new();
-    let synfin = watch([&wire.far, &wire.far]);
     let at = SocketAddr::from((Wire::FAR4, 9504));
     let listener = wire.far.listen(at);
-    let leaked: Vec<_> = wire
-        .pairs(&listener, at, MANY)
-        .map(|Pair { client, server }| {
+    let (recorded, leaked) = Recorded::of([&wire.far, &wire.far], || {
+        let leak = |Pair { client, server }| {
             drop(client);
+            wait_for_state(&server, TcpState::CloseWait);
             server
-        })
-        .collect();
-    // The threshold, and somewhat more.
-    thread::sleep(synfin::analysis::diagnose::thresholds::CLOSE_WAIT_AGE + Duration::from_secs(1));
-    let found = Found::by(synfin);
+        };
+        wire.pairs(&listener, at, MANY).map(leak).collect::<Vec<_>>()
+    });
+    Found::in_recording(&recorded.and_later(CLOSE_WAIT_AGE / 2)).is_none();
+    let found = Found::in_recording(&recorded.and_later(CLOSE_WAIT_AGE));
     found.is_only("close_wait_leak", "server", at.port());
     let whose = format!("(process {})", std::process::id());
     found.says("close_wait_leak", &["8 connections are in CLOSE_WAIT", &whose]);
@@ -129,7 +196,7 @@ fn connections_that_nobody_closes() {
 }
 
 #[test]
-fn handshakes_that_are_lost_on_the_way() {
+fn finds_handshakes_that_are_retransmitted() {
     const PORT: u16 = 9505;
     let _lab = lab::enter();
     let link = Link::new(Duration::from_millis(1), &[(PORT, Loss::Syn)]);
@@ -149,7 +216,7 @@ fn handshakes_that_are_lost_on_the_way() {
 }
 
 #[test]
-fn a_listener_that_is_gone_for_a_while() {
+fn finds_a_listener_that_was_closed_for_a_while() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let synfin = watch([&wire.far, &wire.far]);
@@ -158,9 +225,9 @@ fn a_listener_that_is_gone_for_a_while() {
     let waiting: Vec<_> = (0..MANY).map(|_| wire.near.connect(at).expect("it waits")).collect();
     drop(listener);
     for _ in 0..MANY {
-        wire.near.connect(at).expect_err("nobody listens");
+        wire.near.connect(at).expect_err("no listener");
     }
-    thread::sleep(Duration::from_millis(50));
+    thread::sleep(5 * LISTENER_GAP);
     let again = wire.far.listen(at);
     let found = Found::by(synfin);
     found.is_only("listener_gone", "server", at.port());
@@ -169,34 +236,35 @@ fn a_listener_that_is_gone_for_a_while() {
 }
 
 #[test]
-fn connections_that_are_forgotten_while_idle() {
+fn finds_connections_that_are_dropped_while_idle() {
     let _lab = lab::enter();
     let wire = Wire::new();
-    let synfin = watch([&wire.near, &wire.near]);
     let at = SocketAddr::from((Wire::FAR4, 9507));
     let listener = wire.far.listen(at);
-    let mut pairs: Vec<_> = wire.pairs(&listener, at, MANY).collect();
-    for pair in &mut pairs {
-        pair.send(b"question");
-        pair.answer(b"answer");
-    }
-    thread::sleep(synfin::analysis::diagnose::thresholds::IDLE + Duration::from_secs(1));
-    // From here on nobody on the way knows them.
-    wire.far.filter("forgotten", &format!("tcp dport {} drop", at.port()));
-    for pair in &mut pairs {
-        set_option(&pair.client, libc::TCP_USER_TIMEOUT, 500);
-        pair.client.write_all(b"are you there?").expect("it is sent");
-    }
-    for pair in &mut pairs {
-        pair.client.read(&mut [0]).expect_err("it times out");
-    }
-    let found = Found::by(synfin);
+    let (recorded, ()) = Recorded::of([&wire.near, &wire.near], || {
+        let mut pairs: Vec<_> = wire.pairs(&listener, at, MANY).collect();
+        for pair in &mut pairs {
+            pair.send(b"question");
+            pair.answer(b"answer");
+        }
+        // From here on the path drops their packets.
+        wire.far.filter("forgotten", &format!("tcp dport {} drop", at.port()));
+        for pair in &mut pairs {
+            set_option(&pair.client, libc::TCP_USER_TIMEOUT, 500);
+            pair.client.write_all(b"are you there?").expect("it is sent");
+        }
+        for pair in &mut pairs {
+            pair.client.read(&mut [0]).expect_err("it times out");
+        }
+    });
+    Found::in_recording(&recorded.with_longer_idle(IDLE / 2)).is_none();
+    let found = Found::in_recording(&recorded.with_longer_idle(IDLE));
     found.is_only("idle_dropped", "client", at.port());
     found.says("idle_dropped", &["8 connections ended", "tcp_keepalive_time"]);
 }
 
 #[test]
-fn clients_that_nobody_answers_or_that_are_refused() {
+fn finds_attempts_that_time_out_or_are_refused() {
     let _lab = lab::enter();
     let wire = Wire::new();
     wire.near.set("ipv4/tcp_syn_retries", 1);
@@ -205,7 +273,7 @@ fn clients_that_nobody_answers_or_that_are_refused() {
     wire.far.filter("silence", &format!("tcp dport {} drop", silent.port()));
     thread::scope(|scope| {
         for _ in 0..MANY {
-            scope.spawn(|| wire.near.connect(silent).expect_err("nobody answers"));
+            scope.spawn(|| wire.near.connect(silent).expect_err("no answer"));
             scope.spawn(|| wire.near.connect(refused).expect_err("it is refused"));
         }
     });
@@ -216,7 +284,7 @@ fn clients_that_nobody_answers_or_that_are_refused() {
 }
 
 #[test]
-fn peers_that_reset_and_applications_that_do_not_read() {
+fn finds_peers_that_reset_and_applications_that_do_not_read() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let synfin = watch(wire.both());

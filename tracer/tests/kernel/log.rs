@@ -1,17 +1,17 @@
-//! What the kernel side says for itself.
+//! The log of the kernel side.
 
 use crate::lab::{self, Synfin, Wire, accept, wait_for_end};
 
 const PORT: u16 = 7451;
 
 #[test]
-fn the_kernel_side_says_more_if_it_is_asked_to() {
+fn the_kernel_side_logs_more_with_vv() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let listener = wire.far.listen((Wire::FAR4, PORT));
     let said = |args: &[&str]| {
         let synfin = Synfin::watch([&["report"], args].concat());
-        // The handshake's last ACK is lost, so that the SYN-ACK is sent again.
+        // The handshake's last ACK is lost, so that the SYN-ACK is retransmitted.
         let rule = format!("tcp dport {PORT} tcp flags & (syn | ack) == ack counter drop");
         wire.far.filter("acks", &rule);
         let client = wire.near.connect((Wire::FAR4, PORT)).expect("a connection");

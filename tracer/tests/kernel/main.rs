@@ -1,6 +1,6 @@
-//! The kernel tests: synfin against real connections of the running kernel, in network
-//! namespaces that each test makes for itself. They load eBPF programs and make namespaces, so
-//! they run as root; `cargo xtask test` sees to it.
+//! The kernel tests: synfin traces real connections of the running kernel, in network namespaces
+//! that each test creates. They load eBPF programs and create namespaces, so they run as root, as
+//! `cargo xtask test` does.
 
 mod lab;
 #[path = "../schema/mod.rs"]

@@ -1,14 +1,14 @@
-//! Too little memory for sockets: what the kernel then gives up. Its limits are the whole host's, so
-//! this is for a machine of its own.
+//! Connections that the kernel gives up for lack of memory. The limits are those of the whole host,
+//! so this runs only on a machine that is there for the tests.
 
 use std::{fs, io::Write as _, net::SocketAddr};
 
 use crate::lab::{self, Pair, Synfin, Wire, eventually_equal, pause};
 
-/// How many sockets that nobody holds any more there may be on the host.
+/// The host's limit of orphaned sockets.
 const MAX_ORPHANS: &str = "/proc/sys/net/ipv4/tcp_max_orphans";
 
-/// A setting of the whole host. It is put back with this.
+/// A changed setting of the whole host, which is restored on drop.
 struct Changed {
     file: &'static str,
     before: String,
@@ -29,7 +29,7 @@ impl Drop for Changed {
 }
 
 #[test]
-fn orphans_beyond_the_limit_are_given_up_with_a_reset() {
+fn orphans_beyond_the_limit_are_reset() {
     const GIVEN_UP: usize = 3;
     let _lab = lab::enter_alone();
     if !lab::has_own_machine() {
@@ -40,12 +40,12 @@ fn orphans_beyond_the_limit_are_given_up_with_a_reset() {
         let wire = Wire::new();
         let listener = wire.far.listen(at);
         let synfin = Synfin::watch(["report", "-o", "json"]);
-        // One that is left alone, as nobody acknowledges its FIN.
+        // An orphan whose FIN is not acknowledged.
         let mut pairs: Vec<_> = wire.pairs(&listener, at, GIVEN_UP + 1).collect();
         wire.far.filter("silence", &format!("tcp dport {} counter drop", at.port()));
         let Pair { client, server } = pairs.remove(0);
         drop(client);
-        // The kernel counts them anew every 100 ms.
+        // The kernel updates its count of orphans every 100 ms.
         pause(500);
         let limit = Changed::to(MAX_ORPHANS, "0");
         let mut servers = vec![server];

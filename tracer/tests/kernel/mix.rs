@@ -1,5 +1,5 @@
-//! A known mix of connections, one kind a port: the report has exactly their numbers, and they
-//! agree with what the kernel itself counted in their namespaces. On either way to attach the hook.
+//! A known mix of connections, one kind per port: the report has exactly their numbers, which agree
+//! with the kernel's counters of their namespaces, for both ways to attach the hook.
 
 mod scenarios;
 
@@ -9,13 +9,12 @@ use crate::lab::{self, Counters, Report, Seen, Synfin, Wire};
 #[test]
 fn a_known_mix_has_exactly_its_numbers() {
     let _lab = lab::enter();
-    let folder = tempfile::tempdir().expect("a folder");
-    let recording = folder.path().join("recording");
-    let recording = recording.to_str().expect("a plain path");
+    let (_folder, recording) = lab::recording_file();
+    let recording = &*recording;
 
     let (reports, wire, played, counters) = lab::seen_whole(|| {
         let wire = Wire::new();
-        // What is not answered is soon given up.
+        // Unanswered attempts time out soon.
         wire.near.set("ipv4/tcp_syn_retries", 1);
         let synfin = Synfin::watch(["report", "-o", "json", "--record", recording]);
         let by_event = Synfin::watch(["report", "-o", "json", "--by-event"]);
@@ -39,7 +38,7 @@ fn a_known_mix_has_exactly_its_numbers() {
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
-/// Where the report differs from what was played, and from the kernel's gauges.
+/// Where the report differs from the scenarios, and from the kernel's gauges.
 fn differences(played: &[Played], report: &Report, counters: &[Counters]) -> Vec<String> {
     let mut differences = Vec::new();
     let mut time_waits = 0;

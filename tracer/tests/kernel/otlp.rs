@@ -1,4 +1,4 @@
-//! Metrics that are pushed to a collector.
+//! Metrics pushed to a collector.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -13,13 +13,14 @@ use std::{
 };
 
 use crate::lab::{
-    self, Collector, Namespace, PROGRAM, Pushed, Report, Synfin, eventually, lacks_collector,
+    self, Collector, Namespace, PROGRAM, Pushed, Report, Sock, Synfin, eventually, lacks_collector,
 };
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7481;
 
-/// Synfin that watches one namespace and pushes from another, in which nobody sees its own traffic.
+/// Starts synfin that traces one namespace and pushes from another, so that its own traffic is not
+/// traced.
 fn push(from: &Namespace, watched: &Namespace, url: &str, variables: &[(&str, &str)]) -> Synfin {
     let mut command = Command::new(PROGRAM);
     command.args(["serve", "-N", &watched.id().to_string(), "--listen", "127.0.0.1:0"]);
@@ -31,7 +32,7 @@ fn url() -> String {
     format!("http://{}", Collector::ADDRESS)
 }
 
-/// Connections of several fates.
+/// Connections with several close reasons.
 fn traffic(namespace: &Namespace) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     let listener = namespace.listen(address);
@@ -42,11 +43,11 @@ fn traffic(namespace: &Namespace) {
     reset.answer_unread(b"an answer");
     drop(reset.client);
     let refused = namespace.connect((Ipv4Addr::LOCALHOST, PORT + 1));
-    assert!(refused.is_err(), "nobody listens there");
+    assert!(refused.is_err(), "nothing listens there");
 }
 
 #[test]
-fn a_collector_gets_the_figures_of_the_report() {
+fn a_collector_receives_what_a_report_says() {
     if lacks_collector() {
         return;
     }
@@ -61,7 +62,7 @@ fn a_collector_gets_the_figures_of_the_report() {
         eventually("metrics are pushed while it goes on", || {
             (established(&collector.last(), "server") > 0.0).then_some(())
         });
-        // The rest is pushed when it ends.
+        // The final push is when synfin ends.
         let (report, served) = (report.finish().report(), serve.finish());
         assert!(served.stderr.contains("metrics are pushed to"), "{}", served.stderr);
         let pushed = collector.last();
@@ -83,7 +84,7 @@ fn established(pushed: &Pushed, role: &str) -> f64 {
 fn compare(report: &Report, pushed: &Pushed) {
     let mut compared = 0.0;
     let at = format!("server.port={PORT}");
-    // Who was refused once has no series of its own.
+    // A single refused attempt does not get its own series.
     let rest = "otel.metric.overflow=true";
     for (role, port, at) in
         [("client", PORT, &*at), ("server", PORT, &at), ("client", PORT + 1, rest)]
@@ -124,7 +125,7 @@ fn compare(report: &Report, pushed: &Pushed) {
         check("failures.connect_refused_rst", "synfin.connection_failures", &refused);
         let handshakes = "system.network.tcp.handshake.duration";
         check("handshake.clean.count", handshakes, &["synfin.class=clean"]);
-        // Times themselves: what is above a bound is above it there too.
+        // Durations above a bound have to be above it in the collector too.
         let slowest = row.figure("handshake.clean.max_us") as f64 / 1e6;
         let above: f64 = [1.0, 3.0, 7.0, 15.0]
             .map(|bound| value(handshakes, &["synfin.class=clean", &format!("le={bound}")]))
@@ -143,7 +144,7 @@ fn compare(report: &Report, pushed: &Pushed) {
 }
 
 #[test]
-fn a_collector_that_is_not_there_is_told_of_once_and_gets_all_when_it_is() {
+fn a_missing_collector_is_reported_once_and_receives_everything_later() {
     if lacks_collector() {
         return;
     }
@@ -151,8 +152,9 @@ fn a_collector_that_is_not_there_is_told_of_once_and_gets_all_when_it_is() {
     let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
     let serve = push(&elsewhere, &namespace, &url(), &[]);
     traffic(&namespace);
-    // Several in vain.
-    thread::sleep(Duration::from_secs(1));
+    eventually("several pushes are refused", || {
+        (elsewhere.counters().get("OutRsts") >= 3).then_some(())
+    });
     let collector = Collector::start(&elsewhere);
     eventually("the collector has what was before it", || {
         (established(&collector.last(), "server") >= 21.0).then_some(())
@@ -165,7 +167,7 @@ fn a_collector_that_is_not_there_is_told_of_once_and_gets_all_when_it_is() {
 }
 
 #[test]
-fn what_no_collector_takes_is_refused_at_once() {
+fn unusable_collector_urls_are_refused_at_once() {
     let _lab = lab::enter();
     let refused = |url: &str, variable: Option<(&str, &str)>, parts: &[&str]| {
         let mut command = Command::new(PROGRAM);
@@ -182,8 +184,8 @@ fn what_no_collector_takes_is_refused_at_once() {
     refused("http://127.0.0.1:4318", Some(secret), &["OTEL_EXPORTER_OTLP_HEADERS", "name=value"]);
 }
 
-/// Whoever listens here answers each request with the next of these, and then with the last.
-/// What comes before their bodies is kept.
+/// Answers each request with the next of these, and further ones with the last. Keeps the heads of
+/// the requests.
 fn answer(
     listener: &TcpListener,
     answers: &[Vec<u8>],
@@ -205,7 +207,7 @@ fn answer(
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length = length.and_then(|length| length.parse().ok()).expect("its length");
         io::copy(&mut request.take(length), &mut io::sink()).expect("its body");
-        // Who has heard enough does not take the rest.
+        // The client may close before it has read everything.
         let mut heads = heads.lock().expect("the heads");
         let _ = stream.write_all(&answers[heads.len().min(answers.len() - 1)]);
         heads.push(head);
@@ -213,7 +215,7 @@ fn answer(
 }
 
 #[test]
-fn whatever_a_collector_answers_is_told_and_ends_nothing() {
+fn any_answer_of_a_collector_is_reported_and_survived() {
     let _lab = lab::enter();
     let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
     let listener = elsewhere.listen(Collector::ADDRESS);
@@ -267,13 +269,17 @@ fn whatever_a_collector_answers_is_told_and_ends_nothing() {
 }
 
 #[test]
-fn a_collector_that_never_answers_delays_nothing_but_the_end() {
+fn a_collector_that_never_answers_delays_only_the_end() {
     let _lab = lab::enter();
     let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
-    // Connections are made by the kernel, and nobody takes them.
+    // The kernel completes handshakes, but no process accepts.
     let _listener = elsewhere.listen(Collector::ADDRESS);
     let serve = push(&elsewhere, &namespace, &url(), &[]);
-    thread::sleep(Duration::from_secs(1));
+    eventually("the collector's port is connected to", || {
+        let is_connected =
+            |it: &Sock| it.state == "ESTAB" && it.remote_port == Collector::ADDRESS.port();
+        elsewhere.sockets().iter().any(is_connected).then_some(())
+    });
     let begun = Instant::now();
     let said = serve.finish().stderr;
     assert!(said.contains("why: it gave no answer for 5 s"), "{said}");

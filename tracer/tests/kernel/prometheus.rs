@@ -1,4 +1,4 @@
-//! What `synfin serve` serves, as a real Prometheus has it.
+//! The metrics of `synfin serve` in a real Prometheus.
 
 mod alerts;
 mod connection;
@@ -23,23 +23,23 @@ use crate::{
     },
 };
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7501;
-/// A server that closes on what its clients do not read.
+/// A server whose clients close with unread data.
 const RESETTING: u16 = PORT + 1;
-/// The first SYN of each connection there is lost.
+/// A server to which each connection's first SYN is lost.
 const LOSSY: u16 = PORT + 2;
-/// Nobody listens there.
+/// No listener.
 const CLOSED: u16 = PORT + 3;
 
-/// So long connections are made, several times as long as Prometheus waits between two fetches.
+/// The duration of the load, several scrape intervals.
 const LOAD: Duration = Duration::from_secs(4);
 
-/// Samples by role, port and what else tells them apart.
+/// Samples by role, port and another label.
 type Figures = BTreeMap<(String, String, String), f64>;
 
 #[test]
-fn what_prometheus_has_fetched_is_what_a_report_says() {
+fn scraped_metrics_agree_with_a_report() {
     if lab::lacks_prometheus("prometheus") {
         return;
     }
@@ -53,7 +53,7 @@ fn what_prometheus_has_fetched_is_what_a_report_says() {
         let begun = unix_now();
         let open = load(&link);
         let during = (begun, unix_now());
-        link.both().into_iter().for_each(lab::Namespace::settle);
+        link.settle();
         let report = other.finish().report();
         let missed = prometheus.value("sum(synfin_events_total{outcome=\"missed\"})");
         (
@@ -63,7 +63,7 @@ fn what_prometheus_has_fetched_is_what_a_report_says() {
     });
     report.check_nothing_lost();
 
-    // Many fetches saw something of the load, and what they saw grew.
+    // Several scrapes saw the load, with growing counts.
     let established = "sum(synfin_connections_established_total)";
     let growing = prometheus.query_range(established, during, 1.0);
     let values: BTreeSet<_> = growing[0].points.iter().map(|(_, value)| *value as u64).collect();
@@ -76,7 +76,7 @@ fn what_prometheus_has_fetched_is_what_a_report_says() {
     prometheus.finish();
 }
 
-/// Every kind of connection there is, for some time; and some that stay.
+/// Makes connections of every kind for some time, and some that stay open.
 fn load(link: &Link) -> Vec<Pair> {
     let at = |port| SocketAddr::from((Link::FAR, port));
     let [web, resetting, lossy] = [PORT, RESETTING, LOSSY].map(|port| link.far.listen(at(port)));
@@ -108,7 +108,7 @@ fn own_ports(prometheus: &Prometheus) -> BTreeSet<(String, String)> {
     rows.iter().map(|row| (row.label("role").into(), row.label("port").into())).collect()
 }
 
-/// What Prometheus has, and what the report says.
+/// Prometheus and a report of the same time.
 struct Had<'a> {
     prometheus: &'a Prometheus,
     report: &'a Report,
@@ -127,8 +127,8 @@ impl Had<'_> {
                 counts.map(|(name, value)| (name.clone(), count(value.clone()))).collect()
             }
         };
-        // A port gets series of its own when it has a connection or keeps failing, so its first
-        // attempts may be counted with the rest.
+        // A port gets its own series with its first connection or repeated failures, so its first
+        // attempts may be counted in the series of other ports.
         let attempts = |row: &Value| match &row["role"] {
             role if role == "client" => one("attempts")(row),
             _ => Vec::new(),
@@ -150,7 +150,7 @@ impl Had<'_> {
         }
     }
 
-    /// The samples that a query gives are what rows of the report say.
+    /// Checks that the samples of a query agree with the report's rows.
     #[track_caller]
     fn check(&self, query: &str, label: &str, of: impl Fn(&Value) -> Vec<(String, f64)>) {
         let mut expected = Figures::new();
@@ -173,14 +173,14 @@ impl Had<'_> {
         });
     }
 
-    /// Under which labels Prometheus has a row.
+    /// A row's labels in Prometheus.
     fn labels(&self, row: &Value) -> (String, String) {
         let role = row["role"].as_str().expect("a role").to_owned();
         let own = (role.clone(), row["port"].to_string());
         if self.own.contains(&own) { own } else { (role, OTHER.to_owned()) }
     }
 
-    /// Histograms count the same up to each bound, and tell the same percentile, as far as they can.
+    /// Checks the histograms' buckets, and that percentiles are within the same bucket.
     #[track_caller]
     fn check_durations(&self) {
         let metric = "synfin_handshake_duration_seconds_bucket";
@@ -204,13 +204,13 @@ impl Had<'_> {
             let (role, port) = self.labels(row);
             let series =
                 found.iter().find(|it| it.label("role") == role && it.label("port") == port);
-            let told = series.unwrap_or_else(|| panic!("no {p99} of {role} {port}")).value();
-            // The bounds between which it lies.
+            let shown = series.unwrap_or_else(|| panic!("no {p99} of {role} {port}")).value();
+            // The bucket in which it is.
             let above = |value: f64| bounds().find(|bound| value <= *bound);
             assert_eq!(
-                above(told),
+                above(shown),
                 above(reported / 1e6),
-                "{role} {port}: {told} s, {reported} µs"
+                "{role} {port}: {shown} s, {reported} µs"
             );
         }
         assert!(!found.is_empty());
@@ -218,7 +218,7 @@ impl Had<'_> {
 
     #[track_caller]
     fn check_events(&self) {
-        // What is filtered is the connections of others, who do not wait until both watch.
+        // Filtered records are other namespaces', which may differ between the two traces.
         for outcome in ["delivered", "lost", "missed", "gaps"] {
             let query = format!("synfin_events_total{{outcome=\"{outcome}\"}}");
             let expected = Some(self.report.event(outcome) as f64);
@@ -237,7 +237,7 @@ fn count(value: Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no count"))
 }
 
-/// As the text form writes it.
+/// A bound as in the text format.
 fn bound_label(bound: f64) -> String {
     if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() }
 }

@@ -1,4 +1,4 @@
-//! A recording tells the same as the live trace that it was made of, to anybody who may read it.
+//! A replay prints the same as the live trace, for every user who may read the recording.
 
 use std::{
     fs::{self, Permissions},
@@ -15,7 +15,7 @@ use crate::{
 
 const PORT: u16 = 7101;
 
-/// What is run live, and then from its recording.
+/// The commands that run live and from their recording.
 const RUNS: [&[&str]; 10] = [
     &["report"],
     &["report", "-w"],
@@ -30,12 +30,12 @@ const RUNS: [&[&str]; 10] = [
 ];
 
 #[test]
-fn a_recording_tells_what_was_told_live() {
+fn a_replay_prints_what_was_printed_live() {
     let _lab = lab::enter();
     let folder = tempfile::tempdir().expect("a folder");
     let recordings: Vec<_> =
         (0..RUNS.len()).map(|run| folder.path().join(run.to_string())).collect();
-    // One is there already, for all to read.
+    // One exists before, readable for all users.
     fs::write(&recordings[0], "an old recording").expect("a file");
 
     let namespace = Namespace::new();
@@ -45,7 +45,7 @@ fn a_recording_tells_what_was_told_live() {
         .map(|(run, recording)| Synfin::watch(live(run, recording)))
         .collect();
     let open = some_traffic(&namespace);
-    let told: Vec<_> = watching.into_iter().map(|synfin| synfin.finish().stdout).collect();
+    let reported: Vec<_> = watching.into_iter().map(|synfin| synfin.finish().stdout).collect();
     drop(open);
 
     for recording in &recordings {
@@ -53,23 +53,26 @@ fn a_recording_tells_what_was_told_live() {
         assert_eq!(mode & 0o777, 0o600, "it is for its owner only");
     }
     let nobody = Nobody::new(folder.path());
-    for ((run, recording), told) in RUNS.iter().zip(&recordings).zip(told) {
-        assert!(told.contains(&PORT.to_string()), "{run:?} tells nothing of the traffic: {told}");
+    for ((run, recording), reported) in RUNS.iter().zip(&recordings).zip(reported) {
+        assert!(
+            reported.contains(&PORT.to_string()),
+            "{run:?} tells nothing of the traffic: {reported}"
+        );
         let replayed = nobody.replays(run, recording);
-        assert_eq!(replayed, told, "{run:?}");
+        assert_eq!(replayed, reported, "{run:?}");
         if run.ends_with(&["json"]) {
             let schema = match run[0] {
                 "report" => include_str!("../../../docs/schema/report.json"),
                 "connections" => include_str!("../../../docs/schema/connection.json"),
                 _ => include_str!("../../../docs/schema/transition.json"),
             };
-            assert_valid(&validator(schema), &told);
+            assert_valid(&validator(schema), &reported);
         }
     }
 }
 
 #[test]
-fn a_recording_can_be_without_names_from_the_start() {
+fn a_recording_can_be_anonymized_while_it_is_made() {
     let _lab = lab::enter();
     let folder = tempfile::tempdir().expect("a folder");
     let recording = folder.path().join("recording");
@@ -113,7 +116,7 @@ fn live<'a>(run: &[&'a str], recording: &'a Path) -> Vec<&'a str> {
     [run, &["--record", recording]].concat()
 }
 
-/// Connections of several fates; some stay open.
+/// Connections with several close reasons; some stay open.
 fn some_traffic(namespace: &Namespace) -> impl Sized {
     let address = (Ipv4Addr::LOCALHOST, PORT);
     let listener = namespace.listen(address);
@@ -131,14 +134,14 @@ fn some_traffic(namespace: &Namespace) -> impl Sized {
             _ => pair.close_by_client(),
         }
     }
-    namespace.connect((Ipv4Addr::LOCALHOST, PORT + 1)).expect_err("nobody listens");
+    namespace.connect((Ipv4Addr::LOCALHOST, PORT + 1)).expect_err("no listener");
     let client = namespace.connect(address).expect("a connection");
     let server = accept(&listener);
     namespace.settle();
     (listener, client, server)
 }
 
-/// A user who may read a copy, but not watch the kernel.
+/// A user who may read recordings, but not trace.
 struct Nobody {
     program: std::path::PathBuf,
 }
@@ -146,7 +149,7 @@ struct Nobody {
 const NOBODY: u32 = 65534;
 
 impl Nobody {
-    /// Gives nobody the program and what else is in the folder.
+    /// Makes the program and the folder's files accessible to `nobody`.
     fn new(folder: &Path) -> Self {
         let program = folder.join("synfin");
         fs::copy(env!("CARGO_BIN_EXE_synfin"), &program).expect("a copy of the program");

@@ -1,13 +1,13 @@
-//! A load test as a script has it: `report --fail-on CONDITION -- COMMAND`, and every exit code.
+//! A load test in a script: `report --fail-on CONDITION -- COMMAND`, with every exit code.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::lab::{self, Broken, Namespace, Synfin};
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7481;
 
-/// Nobody listens there.
+/// No listener.
 const CLOSED: u16 = PORT + 1;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The endpoint for metrics: what is fetched from it, and who cannot keep others from that.
+//! The metrics endpoint: its content, and clients that must not block others.
 
 use std::{
     io::{Read, Write},
@@ -10,12 +10,12 @@ use std::{
 
 use crate::lab::{self, Namespace, PROGRAM, Synfin, eventually_equal};
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7491;
 
 const ENDPOINT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9764);
 
-/// An endpoint in a namespace, where nobody else looks for it.
+/// Starts an endpoint in a namespace of its own.
 pub(crate) fn serve(namespace: &Namespace, args: &[&str]) -> Synfin {
     let netns = namespace.id().to_string();
     let mut command = Command::new(PROGRAM);
@@ -27,11 +27,11 @@ pub(crate) fn connect(namespace: &Namespace) -> TcpStream {
     namespace.within(|| TcpStream::connect(ENDPOINT)).expect("the endpoint")
 }
 
-/// All that is answered to this.
+/// The whole response to a request.
 fn asked(namespace: &Namespace, request: &[u8]) -> String {
     let mut stream = connect(namespace);
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    // Who is refused early may not take all of it.
+    // The server may close before it has read everything.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -53,7 +53,7 @@ pub(crate) fn sample(page: &str, labelled: &str) -> f64 {
 }
 
 #[test]
-fn what_is_fetched_is_what_happened() {
+fn metrics_agree_with_what_happened() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
@@ -80,7 +80,7 @@ fn what_is_fetched_is_what_happened() {
         let closed = || of("synfin_connections_closed_total", role, &labels);
         eventually_equal(reason, 20.0, closed);
     }
-    // In either form, and its health.
+    // Both formats, and the health check.
     let page = get(&namespace, "/metrics");
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("version=0.0.4"), "{page}");
     let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
@@ -98,7 +98,7 @@ fn expected(name: &str) -> f64 {
 }
 
 #[test]
-fn nobody_keeps_others_from_it() {
+fn slow_and_silent_clients_do_not_block_others() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let synfin = serve(&namespace, &[]);
@@ -111,7 +111,7 @@ fn nobody_keeps_others_from_it() {
     works();
     let before = synfin.process().memory();
 
-    // Who asks wrongly is told so.
+    // Invalid requests get an error.
     for (request, answer) in [
         (
             &b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -130,12 +130,12 @@ fn nobody_keeps_others_from_it() {
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{said}");
     works();
 
-    // Who says nothing, or little by little, is not waited for.
+    // Silent and slow clients do not block others.
     let silent: Vec<_> = (0..30).map(|_| connect(&namespace)).collect();
     let mut slow = connect(&namespace);
     slow.write_all(b"GET /met").expect("some of it");
     works();
-    // Nor who asks and does not listen; and many at a time are answered all the same.
+    // Nor do clients that never read; and many clients at once are all answered.
     let mut deaf: Vec<_> = (0..20).map(|_| connect(&namespace)).collect();
     for stream in &mut deaf {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
@@ -153,7 +153,7 @@ fn nobody_keeps_others_from_it() {
 }
 
 #[test]
-fn what_prometheus_would_complain_about_is_not_there() {
+fn promtool_has_no_complaints_about_the_metrics() {
     let _lab = lab::enter();
     if lab::lacks_prometheus("promtool") {
         return;

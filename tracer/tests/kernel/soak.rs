@@ -1,33 +1,32 @@
-//! Endurance: however long synfin watches, it takes no more memory, and every connection is in the
-//! report.
+//! Endurance: memory stays constant during a long trace, and the report has every connection.
 
 use std::env;
 
 use crate::{
-    burst::{self, burst_to, missing_share},
+    burst::{self, burst_to, may_miss},
     lab::{self, Namespace, Synfin},
 };
 
 const PORT: u16 = 7901;
 
-/// How many connections it takes: 10,000,000 unless this says otherwise.
+/// The variable for the number of connections, which is 10,000,000 by default.
 const CONNECTIONS: &str = "SYNFIN_SOAK_CONNECTIONS";
 
-/// The most TIME_WAITs that there are at a time.
+/// The most TIME_WAITs at a time.
 const TIME_WAITS: u64 = 100_000;
 
-/// The memory is looked at after each of so many parts.
+/// The number of parts, after each of which the memory is measured.
 const BATCHES: u64 = 20;
 
-/// After so many connections at least, and after a fifth of all, what is bounded has filled up:
-/// TIME_WAITs, and what waits for the next scan.
+/// After so many connections, and a fifth of all, the bounded tables are full: TIME_WAITs, and what
+/// waits for the next scan.
 const FILLED: u64 = 200_000;
 
-/// Fewer say nothing of what comes after that.
+/// The least number of connections for a meaningful result.
 const FEWEST: u64 = 300_000;
 
-/// In percent. What a scan needs is with the allocator or back with the kernel at the moment of a look,
-/// and that is some percent. Of ten million connections, a byte left behind by each is more.
+/// The allowed growth in percent. The allocator may hold a scan's memory when it is measured, which
+/// is some percent; a leak of a byte per connection would be more.
 const MOST_GROWTH: u64 = 5;
 
 #[test]
@@ -41,11 +40,11 @@ fn millions_of_connections_are_all_in_the_report_and_take_no_more_memory() {
     let batch = connections / BATCHES;
     let connections = batch * BATCHES;
     let _lab = lab::enter_alone();
-    // A machine that is busy otherwise misses more than in a burst, and another trial takes long.
-    let (report, counters, off) = lab::nearly_whole(missing_share() / 10, || {
+    // A busy machine misses more than in a burst, and another trial would take long.
+    let (report, counters, off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
-        // TIME_WAITs pile up for a minute, and so does what is known of them. With less room than that
-        // takes, there are as many from then on.
+        // TIME_WAITs accumulate for a minute. With a smaller limit, their number is constant from
+        // then on.
         namespace.set("ipv4/tcp_max_tw_buckets", batch.min(TIME_WAITS));
         let listener = burst::listener(&namespace, PORT);
         let synfin = Synfin::watch(["report", "-o", "json"]);

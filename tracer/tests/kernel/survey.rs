@@ -1,4 +1,4 @@
-//! What a survey finds: connections older than the trace, and gauges that no event tells.
+//! Scans: connections older than the trace, and gauges without events.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::lab::{self, Books, Namespace, Sock, Synfin, Wire, connect_to, eventually};
 
-/// The base of this file's ports.
+/// The first port of this file's tests.
 const PORT: u16 = 7301;
 
 #[test]
@@ -21,7 +21,7 @@ fn connections_older_than_the_trace_are_adopted() {
 
     let listener = namespace.listen(served);
     let kept: Vec<_> = (0..3).map(|_| namespace.pair_with(&listener, served)).collect();
-    // A listener that has closed leaves its children behind.
+    // The children of a closed listener stay.
     let gone = namespace.listen(orphaned);
     let orphans = [namespace.pair_with(&gone, orphaned), namespace.pair_with(&gone, orphaned)];
     drop(gone);
@@ -52,7 +52,7 @@ fn connections_older_than_the_trace_are_adopted() {
         assert_eq!(line["preexisting"], true, "{line}");
         assert_eq!(line["state"], "established", "{line}");
         assert_eq!([&line["handshake"], &line["opened_at"]], [&Value::Null; 2], "{line}");
-        // Nothing tells a child of a closed listener from a client that chose its port.
+        // A child of a closed listener looks like a client that bound its port.
         let is_orphan = line["role"] == "server" && line["service_port"] == orphaned.port();
         assert_eq!(line["role_assumed"], is_orphan, "{line}");
     }
@@ -60,7 +60,7 @@ fn connections_older_than_the_trace_are_adopted() {
 }
 
 #[test]
-fn gauges_are_what_ss_says() {
+fn gauges_agree_with_ss() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let [queue, half_open, waits] = [10, 11, 12].map(|n| SocketAddr::from((Wire::FAR4, PORT + n)));
@@ -109,7 +109,7 @@ fn count(sockets: &[Sock], state: &str, local_port: u16) -> usize {
 }
 
 #[test]
-fn equal_ends_in_two_namespaces_are_two_connections() {
+fn equal_addresses_in_two_namespaces_are_two_connections() {
     let _lab = lab::enter();
     let namespaces = [Namespace::new(), Namespace::new()];
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + 20));
@@ -131,9 +131,9 @@ fn equal_ends_in_two_namespaces_are_two_connections() {
 
     for namespace in &namespaces {
         let here = ended.iter().filter(|line| line["netns"] == namespace.id());
-        let told: BTreeSet<_> =
+        let reported: BTreeSet<_> =
             here.map(|line| [line["role"].to_string(), line["reason"].to_string()]).collect();
         let expected = [["\"client\"", "\"closed_by_us\""], ["\"server\"", "\"closed_by_peer\""]];
-        assert_eq!(told, expected.map(|line| line.map(str::to_owned)).into());
+        assert_eq!(reported, expected.map(|line| line.map(str::to_owned)).into());
     }
 }

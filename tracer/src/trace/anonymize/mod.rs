@@ -10,11 +10,11 @@ pub use pseudonyms::Key;
 use pseudonyms::{Mapping, Name, Number};
 use synfin_common::{
     event::{
-        Accepted, Closing, Ends4, Ends6, Flags, Kind, Opening, Reset, Step, TimeWaitChange,
-        TimeWaitEntry,
+        Accepted, AddressesV4, AddressesV6, Closing, Flags, Kind, Opening, Reset, Step,
+        TimeWaitChange, TimeWaitEntry,
     },
-    holder::HeldSocket,
-    survey::{self, SurveySocket, SurveyTimeWait},
+    holder::SocketHolder,
+    scan::{self, ScanSocket, ScanTimeWait},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -181,7 +181,7 @@ impl Anonymizer {
                 entry.reserved = [0; 6];
                 Some(entry.as_bytes().to_vec())
             }
-            Kind::TimeWaitTurn | Kind::TimeWaitExit => {
+            Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => {
                 let (mut change, ends) = TimeWaitChange::read_from_prefix(record).ok()?;
                 change.netns = self.netns(change.netns);
                 change.reserved = [0; 3];
@@ -215,11 +215,11 @@ impl Anonymizer {
     ) -> Option<Vec<u8>> {
         let mut record = head.as_bytes().to_vec();
         if flags.contains(Flags::IPV6) {
-            let Ends6 { local, remote } = Ends6::read_from_bytes(ends).ok()?;
+            let AddressesV6 { local, remote } = AddressesV6::read_from_bytes(ends).ok()?;
             record.extend(self.address(true, local));
             record.extend(self.address(true, remote));
         } else {
-            let Ends4 { local, remote } = Ends4::read_from_bytes(ends).ok()?;
+            let AddressesV4 { local, remote } = AddressesV4::read_from_bytes(ends).ok()?;
             for address in [local, remote] {
                 record.extend(&self.address(false, wide(address))[..address.len()]);
             }
@@ -231,8 +231,8 @@ impl Anonymizer {
         let mut scanned = Vec::with_capacity(found.len());
         while let Some(&kind) = found.first() {
             let rest = match kind {
-                survey::KIND_SOCKET => {
-                    SurveySocket::read_from_prefix(found).ok().map(|(mut socket, rest)| {
+                scan::KIND_SOCKET => {
+                    ScanSocket::read_from_prefix(found).ok().map(|(mut socket, rest)| {
                         let ipv6 = socket.flags.contains(Flags::IPV6);
                         socket.sock = self.socket(socket.sock);
                         socket.cgroup = self.cgroup(socket.cgroup);
@@ -242,8 +242,8 @@ impl Anonymizer {
                         rest
                     })
                 }
-                survey::KIND_TIME_WAIT => {
-                    SurveyTimeWait::read_from_prefix(found).ok().map(|(mut time_wait, rest)| {
+                scan::KIND_TIME_WAIT => {
+                    ScanTimeWait::read_from_prefix(found).ok().map(|(mut time_wait, rest)| {
                         let ipv6 = time_wait.ipv6 != 0;
                         time_wait.local_addr = self.address(ipv6, time_wait.local_addr);
                         time_wait.remote_addr = self.address(ipv6, time_wait.remote_addr);
@@ -264,12 +264,12 @@ impl Anonymizer {
     }
 
     fn socket_holders(&mut self, held: &[u8]) -> Vec<u8> {
-        let holders = held.chunks_exact(size_of::<HeldSocket>());
-        let holders = holders.filter_map(|bytes| HeldSocket::read_from_bytes(bytes).ok());
-        let mapped = holders.map(|holder| HeldSocket {
+        let holders = held.chunks_exact(size_of::<SocketHolder>());
+        let holders = holders.filter_map(|bytes| SocketHolder::read_from_bytes(bytes).ok());
+        let mapped = holders.map(|holder| SocketHolder {
             sock: self.socket(holder.sock),
             time: holder.time,
-            born: holder.born,
+            start_time: holder.start_time,
             cgroup: self.cgroup(holder.cgroup),
             pid: self.process(holder.pid),
             parent: self.process(holder.parent),

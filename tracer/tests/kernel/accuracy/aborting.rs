@@ -1,4 +1,4 @@
-//! Connections that end otherwise: by a reset of either side, by a timer, by somebody else.
+//! Connections that end abnormally: by a reset of either side, by a timer, or by a third party.
 
 use std::{
     io::Write,
@@ -23,7 +23,7 @@ use crate::lab::{
     Actor, Conn, accept, disconnect, reset, set_option, wait_for_end, wait_for_state,
 };
 
-/// The host has closed, and its FIN is on the way.
+/// The host has closed, and its FIN is not acknowledged yet.
 fn fin_wait1(stage: &Stage) -> Conn<'_> {
     let (client, mut conn) = stage.client();
     drop(client);
@@ -44,7 +44,7 @@ pub(super) fn data_after_close(stage: &Stage) {
 }
 
 pub(super) fn data_in_fin_wait2(stage: &Stage) {
-    // Up to a minute, and all that is left of it is a small socket.
+    // With at most a minute, the kernel keeps only a minisocket of it.
     stage.set("tcp_fin_timeout", 120);
     let mut conn = fin_wait1(stage);
     conn.ack();
@@ -158,7 +158,7 @@ pub(super) fn linger0_with_unread_data(stage: &Stage) {
     conn.expect_rst();
 }
 
-/// The host has ended its side, and the peer knows.
+/// The host has shut down its side, and the peer has acknowledged the FIN.
 fn half_closed(stage: &Stage) -> (TcpStream, Conn<'_>) {
     let (client, mut conn) = stage.client();
     client.shutdown(Shutdown::Write).expect("shutdown");
@@ -194,7 +194,7 @@ pub(super) fn listener_closed(stage: &Stage) {
     conns.into_iter().for_each(|mut conn| conn.expect_rst());
 }
 
-/// Data is sent, and nothing comes back.
+/// Data is sent, and the peer does not answer.
 fn unanswered(stage: &Stage, prepare: impl FnOnce(&TcpStream)) -> (TcpStream, Conn<'_>) {
     stage.set("tcp_retries2", 1);
     let (mut client, mut conn) = stage.client();
@@ -246,7 +246,7 @@ pub(super) fn zero_window(stage: &Stage) {
     times_out(stage, client);
 }
 
-/// Probes after a second without a segment, one of them.
+/// One keepalive probe, after a second without a segment.
 fn probing(stage: &Stage) -> TcpStream {
     let (client, _) = stage.client();
     let second = Duration::from_secs(1);

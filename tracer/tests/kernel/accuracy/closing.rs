@@ -1,4 +1,4 @@
-//! Connections that end by the book, FIN by FIN.
+//! Connections that end normally, by FINs.
 
 use std::{io::Read, net::Shutdown};
 
@@ -97,7 +97,7 @@ pub(super) fn long_fin_timeout(stage: &Stage) {
     drop(client);
     conn.expect_fin();
     conn.ack();
-    // For a second it is a whole socket; then one of those that are not seen any more.
+    // It is a full socket for a second, and then a minisocket, whose transitions have no hook.
     stage.wait_for_timer("FIN-WAIT-2", "timewait");
 }
 

@@ -1,12 +1,12 @@
-//! `expected.rs` says what is so on the newest kernels. Where an older one does, shows or counts
-//! otherwise, it is said here, and where that is known from.
+//! `expected.rs` is for the newest kernels. What older ones do, show or count differently is here,
+//! with the source of that fact.
 
 use std::time::Duration;
 
 use super::expected::Scenario;
 use crate::lab::{self, Feature, since};
 
-/// What a scenario cannot be played without, if not every kernel has it.
+/// The kernel feature that a scenario needs, if not every kernel has it.
 pub(super) fn needs(scenario: &Scenario) -> Option<Feature> {
     match scenario.name {
         "mptcp" => Some(Feature::Mptcp),
@@ -15,13 +15,13 @@ pub(super) fn needs(scenario: &Scenario) -> Option<Feature> {
     }
 }
 
-/// What has to be seen of it by synfin here.
+/// What synfin has to see of a scenario on this kernel.
 pub(super) fn seen_here(scenario: &'static Scenario) -> Scenario {
     let (least, most) = scenario.took;
     let slack = lab::slowed(PROMPTLY) - PROMPTLY;
     let took = (least, most + slack.as_millis() as u32);
     let figures = match scenario.name {
-        // Not all such resets are told of, so nobody knows how many there are.
+        // The kernel does not report all such resets, so their number is unknown.
         "closed_port" | "old_ack_to_a_listener"
             if lab::lacks_for_a_part(Feature::ResetsWithoutSocket) =>
         {
@@ -32,16 +32,16 @@ pub(super) fn seen_here(scenario: &'static Scenario) -> Scenario {
     Scenario { took, figures, ..*scenario }
 }
 
-/// What is done at once on other machines is done within so much more time for every time that
-/// this one is slower.
+/// The time allowed for what is immediate on other machines, for each factor by which this one is
+/// slower.
 const PROMPTLY: Duration = Duration::from_millis(100);
 
-/// Which counters have to move here.
+/// The counters that have to change on this kernel.
 pub(super) fn counted_here(scenario: &Scenario) -> String {
     let counted =
         if lab::counts_beginnings() { scenario.kernel } else { counted_at_ends(scenario) };
     let counters = counted.split(", ").filter(|counter| {
-        // Of the last minute, no TIME_WAIT is over.
+        // No TIME_WAIT has expired yet.
         lab::counts_beginnings() || !counter.starts_with("TW ")
     });
     counters.collect::<Vec<_>>().join(", ")
@@ -50,9 +50,9 @@ pub(super) fn counted_here(scenario: &Scenario) -> String {
 /// The same where the kernel counts a TIME_WAIT when its timer has run out.
 fn counted_at_ends(scenario: &Scenario) -> &'static str {
     match scenario.name {
-        // Of a minute in FIN_WAIT2, not all has passed.
+        // FIN_WAIT2 has not timed out yet.
         "long_fin_timeout" => "ActiveOpens 1",
-        // Its own SYN-ACK is no segment that it expects (up to commit 23e89e8ee7be in 6.12).
+        // It does not expect its own SYN-ACK (before commit 23e89e8ee7be in 6.12).
         "self_connect" if !since(6, 1) => "ActiveOpens 1, TCPChallengeACK 1",
         _ => scenario.kernel,
     }

@@ -1,4 +1,4 @@
-//! What belongs to which connection, and what to none.
+//! Segments and sockets that are easily attributed to the wrong connection.
 
 use nix::libc;
 
@@ -42,7 +42,7 @@ pub(super) fn time_wait_reused(stage: &Stage) {
     let listener = stage.namespace.listen((address, SERVER));
     stage.pair(&listener).close_by_client();
     stage.wait_for("TIME-WAIT", 1);
-    // Its timestamps tell segments apart after a second.
+    // Its timestamps distinguish the segments after a second.
     pause(1100);
     let Pair { client, server } = stage.pair(&listener);
     stage.keep((client, server, listener));
@@ -51,7 +51,7 @@ pub(super) fn time_wait_reused(stage: &Stage) {
 pub(super) fn second_try(stage: &Stage) {
     let socket = stage.begin_connect();
     stage.peer().expect_syn().rst();
-    // This connect() tells how the first one went.
+    // This connect() returns the result of the first one.
     assert_eq!(stage.connect(&socket).raw_os_error(), Some(libc::ECONNREFUSED));
     stage.begin(&socket);
     stage.peer().accept();

@@ -1,4 +1,4 @@
-//! Connections that open, in every way there is, or fail to.
+//! Every way in which a connection can open or fail to open.
 
 use std::{
     io::{Read, Write},
@@ -108,7 +108,7 @@ pub(super) fn fast_open_client(stage: &Stage) {
     stage.keep(client);
 }
 
-/// connect(), and some time later data in the SYN.
+/// connect(), and later a SYN with data.
 fn connect_deferred(stage: &Stage) -> TcpStream {
     stage.set("tcp_fastopen", FAST_OPEN);
     let to = SocketAddr::from((stage.peer().address(), CLIENT));
@@ -358,7 +358,7 @@ pub(super) fn syn_sent_twice_timestamps(stage: &Stage) {
     syn_twice(stage, true);
 }
 
-/// The last ACK says nothing, and data comes later.
+/// The last ACK carries no data, which comes later.
 fn deferred(stage: &Stage, listener: TcpListener) {
     let mut conn = half_open(stage);
     conn.ack();
@@ -379,8 +379,8 @@ pub(super) fn deferred_accept(stage: &Stage) {
 pub(super) fn deferred_accept_set_late(stage: &Stage) {
     let listener = stage.listen();
     set_option(&listener, libc::TCP_DEFER_ACCEPT, 10);
-    // Only a scan can tell, which follows what happens within seconds; where it costs more, it is paid
-    // for by a longer rest.
+    // Only a scan can find that out. Scans follow events within seconds, and less often where they
+    // are expensive.
     pause(if is_slow() { 30_000 } else { 2_500 });
     deferred(stage, listener);
 }
@@ -425,7 +425,7 @@ pub(super) fn net_unreachable(stage: &Stage) {
 
 pub(super) fn syn_timeout(stage: &Stage) {
     let client = stage.socket();
-    // Since Linux 6.5; before, there is no such thing.
+    // Since Linux 6.5.
     stage.namespace.set_if_there("ipv4/tcp_syn_linear_timeouts", 0);
     set_option(&client, libc::TCP_SYNCNT, 1);
     stage.begin(&client);

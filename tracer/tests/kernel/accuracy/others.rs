@@ -1,5 +1,5 @@
-//! What other tools say meanwhile: `tcpstates` and `tcplife` of libbpf-tools, which know nothing of
-//! namespaces, so that their lines are told apart by address.
+//! What other tools print meanwhile: `tcpstates` and `tcplife` of libbpf-tools. They do not know
+//! namespaces, so their lines are distinguished by address.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::lab::{Namespace, eventually, pause};
 
-/// They print what happened within this.
+/// They print events within this time.
 const DELAY_MS: u64 = 500;
 
 /// How the names of the scenarios' own threads begin.
@@ -26,7 +26,7 @@ pub(super) struct Others {
     lives: Tool,
 }
 
-/// What they said of a scenario, in brief.
+/// A summary of what they printed for a scenario.
 #[derive(Serialize)]
 pub(super) struct Said {
     tcpstates: Vec<String>,
@@ -65,7 +65,7 @@ impl Others {
         Mark { states: self.states.count(), lives: self.lives.count() }
     }
 
-    /// What they have said of a network since.
+    /// What they have printed about a network since then.
     pub(super) fn said_since(&self, mark: &Mark, network: &[String]) -> Said {
         pause(DELAY_MS);
         let states = self.states.lines_since(mark.states, network);
@@ -79,7 +79,7 @@ impl Others {
 
 impl Tool {
     fn start(name: &str) -> Self {
-        // To a pipe, it would keep its lines for long.
+        // It would buffer its lines if it wrote to a pipe.
         let mut child = Command::new("stdbuf")
             .args(["-oL", name, "-w"])
             .stdout(Stdio::piped())
@@ -137,7 +137,7 @@ fn paths(lines: &[Vec<String>]) -> Vec<String> {
         let time = if new == "ESTABLISHED" { format!(" ({ms} ms)") } else { String::new() };
         path.push(format!("{new}{time}"));
     }
-    // The way to and from LISTEN is not a connection's.
+    // Transitions to and from LISTEN are not a connection's.
     let is_listener = |path: &&Vec<String>| {
         path.iter().any(|state| state == "LISTEN") && !path.iter().any(|state| state == "SYN_RECV")
     };

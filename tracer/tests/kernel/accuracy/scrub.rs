@@ -1,5 +1,5 @@
-//! Takes out of a recording all that is this host's: names, numbers of processes, sockets and
-//! namespaces, dates. What is left is what happened, at the pace at which it happened.
+//! Removes everything specific to this host from a recording: names, ids of processes, sockets and
+//! namespaces, dates. The events and the times between them stay.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,19 +17,19 @@ use synfin::trace::{
 };
 use synfin_common::{
     event::{Accepted, Kind, Opening, Reset, Step, TimeWaitChange, TimeWaitEntry},
-    holder::HeldSocket,
-    survey::{self, SurveySocket, SurveyTimeWait},
+    holder::SocketHolder,
+    scan::{self, ScanSocket, ScanTimeWait},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// When every recording begins: 2026-01-01, ten minutes after the machine was started.
+/// The begin of every recording: 2026-01-01, ten minutes after boot.
 const BEGIN: ClockAnchor =
     ClockAnchor { monotonic_ns: 600_000_000_000, realtime_ns: 1_767_225_600_000_000_000 };
 
-/// The name of whoever took part and has none that a scenario gave.
+/// The name of every process that has none from a scenario.
 const ANYBODY: &[u8] = b"test";
 
-/// A recording of these namespaces, without what is this host's. `names` are the scenario's own.
+/// Scrubs a recording of these namespaces. `names` are the scenario's own and stay.
 pub(super) fn scrub(recording: &[u8], namespaces: &[NetnsId], names: &[&str]) -> Vec<u8> {
     let frames: Vec<_> = Reader::new(recording)
         .expect("a recording")
@@ -75,11 +75,11 @@ struct Scrubber {
     sockets: Numbers<u64>,
     processes: Numbers<u32>,
     names: Vec<Vec<u8>>,
-    /// The scan that goes on is over a namespace of somebody else.
+    /// The current scan is of another namespace.
     elsewhere: bool,
 }
 
-/// Numbers for things, in the order in which they are met.
+/// Consecutive numbers in order of first appearance.
 #[derive(Default)]
 struct Numbers<T>(HashMap<T, u32>);
 
@@ -94,7 +94,10 @@ impl Scrubber {
     fn frame(&mut self, frame: Frame) -> Option<Frame> {
         Some(match frame {
             Frame::Session(session) => Frame::Session(Box::new(self.session(*session))),
-            Frame::Events(batch) => Frame::Events(self.events(&batch).into()),
+            Frame::Events(batch) => {
+                let scrub = |kind, record: &mut [u8]| self.record(kind, record);
+                Frame::Events(change_records(&batch, scrub).into())
+            }
             Frame::ScanBegin(mut begin) => {
                 begin.time = self.time(begin.time);
                 begin.netns = self.walk_over(begin.netns)?;
@@ -134,7 +137,7 @@ impl Scrubber {
         }
     }
 
-    /// What began before the recording did, began with it.
+    /// Times before the begin of the recording become its begin.
     fn time(&self, time: u64) -> u64 {
         time.saturating_sub(self.began) + BEGIN.monotonic_ns
     }
@@ -149,7 +152,7 @@ impl Scrubber {
         self.sockets.of(socket).into()
     }
 
-    /// 0 is nobody.
+    /// 0 is no process.
     fn process(&mut self, pid: u32) -> u32 {
         if pid == 0 { 0 } else { 1000 + self.processes.of(pid) }
     }
@@ -163,55 +166,41 @@ impl Scrubber {
         comm
     }
 
-    /// Records, each after its length.
-    fn events(&mut self, mut batch: &[u8]) -> Vec<u8> {
-        let mut scrubbed = Vec::new();
-        while let Some((length, rest)) = batch.split_first_chunk::<4>() {
-            let (record, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-            scrubbed.extend_from_slice(length);
-            scrubbed.extend_from_slice(&self.record(record.to_vec()));
-            batch = rest;
-        }
-        scrubbed
-    }
-
-    fn record(&mut self, mut record: Vec<u8>) -> Vec<u8> {
-        let kind = record.first().and_then(|&kind| Kind::from_number(kind)).expect("a kind");
+    fn record(&mut self, kind: Kind, record: &mut [u8]) {
         match kind {
-            Kind::ResetReceived | Kind::ResetSent => change(&mut record, |reset: &mut Reset| {
+            Kind::ResetReceived | Kind::ResetSent => change(record, |reset: &mut Reset| {
                 reset.time = self.time(reset.time);
                 reset.sock = self.socket(reset.sock);
             }),
-            Kind::TimeWaitEntry => change(&mut record, |entry: &mut TimeWaitEntry| {
+            Kind::TimeWaitEntry => change(record, |entry: &mut TimeWaitEntry| {
                 entry.time = self.time(entry.time);
                 entry.sock = self.socket(entry.sock);
             }),
-            Kind::Accepted => change(&mut record, |accepted: &mut Accepted| {
+            Kind::Accepted => change(record, |accepted: &mut Accepted| {
                 accepted.time = self.time(accepted.time);
                 accepted.sock = self.socket(accepted.sock);
             }),
-            Kind::TimeWaitTurn | Kind::TimeWaitExit => {
-                change(&mut record, |it: &mut TimeWaitChange| {
+            Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => {
+                change(record, |it: &mut TimeWaitChange| {
                     it.time = self.time(it.time);
                     it.netns = self.namespaces[&it.netns];
                 });
             }
             Kind::Step | Kind::Opening | Kind::Closing => {
-                change(&mut record, |step: &mut Step| {
+                change(record, |step: &mut Step| {
                     step.time = self.time(step.time);
                     step.sock = self.socket(step.sock);
                     step.netns = self.namespaces[&step.netns];
                     step.pid = self.process(step.pid);
                 });
                 if kind == Kind::Opening {
-                    change(&mut record, |opening: &mut Opening| {
+                    change(record, |opening: &mut Opening| {
                         opening.cgroup = 0;
                         opening.comm = self.comm(opening.comm);
                     });
                 }
             }
         }
-        record
     }
 
     fn scanned(&mut self, found: &[u8]) -> Vec<u8> {
@@ -219,36 +208,36 @@ impl Scrubber {
         let mut rest = &mut scrubbed[..];
         while let Some(&kind) = rest.first() {
             let length = match kind {
-                survey::KIND_SOCKET => {
-                    change(rest, |socket: &mut SurveySocket| {
+                scan::KIND_SOCKET => {
+                    change(rest, |socket: &mut ScanSocket| {
                         socket.time = self.time(socket.time);
                         socket.sock = self.socket(socket.sock);
                         socket.cgroup = 0;
                     });
-                    size_of::<SurveySocket>()
+                    size_of::<ScanSocket>()
                 }
-                survey::KIND_TIME_WAIT => size_of::<SurveyTimeWait>(),
-                other => panic!("a walk gives nothing of kind {other}"),
+                scan::KIND_TIME_WAIT => size_of::<ScanTimeWait>(),
+                other => panic!("a scan has nothing of kind {other}"),
             };
             rest = &mut rest[length..];
         }
         scrubbed
     }
 
-    /// Only those that hold a socket of the recording's: the look is at all processes.
+    /// Keeps only holders of the recording's sockets; all processes were scanned.
     fn held(&mut self, held: &[u8]) -> Vec<u8> {
         let mut scrubbed = held.to_vec();
-        let records = scrubbed.chunks_exact_mut(size_of::<HeldSocket>());
+        let records = scrubbed.chunks_exact_mut(size_of::<SocketHolder>());
         let mut kept = Vec::new();
         for record in records {
-            let (holder, _) = HeldSocket::read_from_prefix(record).expect("a holder");
+            let (holder, _) = SocketHolder::read_from_prefix(record).expect("a holder");
             if !self.known.contains(&holder.sock) {
                 continue;
             }
-            change(record, |holder: &mut HeldSocket| {
+            change(record, |holder: &mut SocketHolder| {
                 holder.sock = self.socket(holder.sock);
                 holder.time = self.time(holder.time);
-                holder.born = self.time(holder.born);
+                holder.start_time = self.time(holder.start_time);
                 holder.cgroup = 0;
                 holder.pid = self.process(holder.pid);
                 holder.parent = self.process(holder.parent);
@@ -259,7 +248,7 @@ impl Scrubber {
         kept
     }
 
-    /// What was left out is other namespaces' traffic.
+    /// The filtered records are other namespaces' traffic.
     fn tick(&self, mut tick: Tick) -> Tick {
         tick.time = self.time(tick.time);
         let Counters { seen, filtered, .. } = &mut tick.counters;
@@ -273,8 +262,24 @@ impl Scrubber {
     }
 }
 
-/// Changes what the bytes begin with.
-fn change<T: FromBytes + IntoBytes + Immutable>(bytes: &mut [u8], how: impl FnOnce(&mut T)) {
+/// Changes the records of a batch, each of which follows its length.
+pub(crate) fn change_records(batch: &[u8], mut how: impl FnMut(Kind, &mut [u8])) -> Vec<u8> {
+    let mut changed = batch.to_vec();
+    let mut rest = &mut changed[..];
+    while let Some((length, records)) = rest.split_first_chunk_mut::<4>() {
+        let (record, next) = records.split_at_mut(u32::from_le_bytes(*length) as usize);
+        let kind = record.first().and_then(|&kind| Kind::from_number(kind)).expect("a kind");
+        how(kind, record);
+        rest = next;
+    }
+    changed
+}
+
+/// Changes the value at the beginning of the bytes.
+pub(crate) fn change<T: FromBytes + IntoBytes + Immutable>(
+    bytes: &mut [u8],
+    how: impl FnOnce(&mut T),
+) {
     let (mut value, _) = T::read_from_prefix(bytes).expect("it is whole");
     how(&mut value);
     value.write_to_prefix(bytes).expect("there was room before");

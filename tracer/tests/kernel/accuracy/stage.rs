@@ -1,5 +1,4 @@
-//! Where a scenario is played: a namespace with a network of its own, and what scenarios have in
-//! common.
+//! The stage of a scenario: a namespace with its own network, and what scenarios have in common.
 
 use std::{
     any::Any,
@@ -21,7 +20,7 @@ pub(super) const SERVER: u16 = 8080;
 /// A namespace, whose network is 10.78.`number`.0/24.
 pub(super) struct Stage {
     pub(super) namespace: Namespace,
-    /// Another one with the same network.
+    /// A second namespace with the same network.
     pub(super) twin: Namespace,
     number: u8,
     peer: OnceCell<Peer>,
@@ -71,7 +70,7 @@ impl Stage {
     pub(super) fn without_peer_by_ipv6(&self) -> Ipv6Addr {
         let host = Ipv6Addr::new(0xfd78, self.number.into(), 0, 0, 0, 0, 0, 1);
         self.namespace.run(&format!("ip address add {host}/64 dev lo nodad"));
-        // The kernel makes the routes of an address in its own time.
+        // The kernel adds the routes of an address asynchronously.
         eventually("a route to the host itself", || {
             let routes = self.namespace.run("ip -6 route show table local");
             routes.contains(&host.to_string()).then_some(())
@@ -84,12 +83,12 @@ impl Stage {
         self.namespace.set(&format!("ipv4/{name}"), value);
     }
 
-    /// Keeps something as it is until all has been seen.
+    /// Keeps a value alive until the scenario is over.
     pub(super) fn keep(&self, thing: impl Any) {
         self.kept.borrow_mut().push(Box::new(thing));
     }
 
-    /// A socket that does not wait for anything.
+    /// A non-blocking socket.
     pub(super) fn socket(&self) -> TcpStream {
         let socket = self.namespace.socket(self.host().into());
         socket.set_nonblocking(true).expect("O_NONBLOCK");
@@ -108,7 +107,7 @@ impl Stage {
         assert_eq!(self.connect(socket).raw_os_error(), Some(libc::EINPROGRESS));
     }
 
-    /// What connect() says when it cannot say yet that it is through.
+    /// Checks that connect() is in progress.
     pub(super) fn connect(&self, socket: &TcpStream) -> io::Error {
         let to = SocketAddr::from((self.peer().address(), CLIENT));
         SockRef::from(socket).connect(&to.into()).expect_err("no answer yet")

@@ -1,5 +1,5 @@
-//! A load at random: servers of every kind, and clients that do as they please. What becomes of a
-//! connection depends on who is first, so nobody knows it beforehand: only the kernel does.
+//! A random load of servers and clients of every kind. The outcome of a connection depends on
+//! timing, so only the kernel knows it.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -14,7 +14,7 @@ use socket2::SockRef;
 
 use crate::lab::{Namespace, Wire, connect_to, deadline, disconnect, reset, slowed, socket};
 
-/// Where connections are made: within one namespace, or from one to another.
+/// The namespaces of clients and servers, which may be the same.
 pub(super) struct Site<'a> {
     pub(super) clients: &'a Namespace,
     pub(super) servers: &'a Namespace,
@@ -29,23 +29,23 @@ enum Server {
     Leads,
     /// Reads a request, answers, and closes.
     Answers,
-    /// Answers, says that this was all, and reads to the end.
+    /// Answers, shuts down its side, and reads to the end.
     HalfCloses,
-    /// Reads to the end, and speaks then.
+    /// Reads to the end, and then answers.
     SpeaksLast,
     /// Waits for a request and does not read it.
     LeavesUnread,
     /// Closes by RST.
     Resets,
-    /// Keeps it open, for a while or for good.
+    /// Keeps it open for a while or until the end.
     Keeps,
     /// Leaves it in the queue, and stops listening now and then.
     NeverAccepts,
-    /// There is none.
-    Nobody,
-    /// There is none behind a firewall that says so.
+    /// No server.
+    Closed,
+    /// No server, behind a firewall that rejects.
     Rejects,
-    /// There is none behind a firewall that says nothing.
+    /// No server, behind a firewall that drops.
     Swallows,
 }
 
@@ -59,7 +59,7 @@ const SERVERS: [Server; 12] = [
     Server::Resets,
     Server::Keeps,
     Server::NeverAccepts,
-    Server::Nobody,
+    Server::Closed,
     Server::Rejects,
     Server::Swallows,
 ];
@@ -71,7 +71,7 @@ const FIRST_PORT: u16 = 7401;
 pub(super) const PORTS: std::ops::Range<u16> = FIRST_PORT..FIRST_PORT + 2 * SERVERS.len() as u16;
 
 impl Server {
-    /// Where it is: for IPv4 only, and for both.
+    /// Its ports: for IPv4 only, and dual-stack.
     fn ports(self) -> [u16; 2] {
         let number = SERVERS.iter().position(|&server| server == self).unwrap_or_default();
         let first = FIRST_PORT + 2 * number as u16;
@@ -83,7 +83,7 @@ impl Server {
         [(Ipv4Addr::UNSPECIFIED, ipv4).into(), (Ipv6Addr::UNSPECIFIED, both).into()]
     }
 
-    /// Does with a connection what this kind does. What fails does so because of the client.
+    /// Serves a connection as this kind does. Errors are caused by the client.
     fn serve(self, mut stream: TcpStream, rng: &mut Rng, kept: &mut Vec<TcpStream>) {
         const ANSWER: [u8; 1000] = [b'a'; 1000];
         match self {
@@ -105,7 +105,7 @@ impl Server {
             Self::LeavesUnread => wait_for_data(&stream),
             Self::Resets => reset(stream),
             Self::Keeps => keep(stream, rng, kept),
-            Self::NeverAccepts | Self::Nobody | Self::Rejects | Self::Swallows => {}
+            Self::NeverAccepts | Self::Closed | Self::Rejects | Self::Swallows => {}
         }
     }
 }
@@ -116,13 +116,13 @@ enum Client {
     Closes,
     /// Sends a request and does not wait for the answer.
     Asks,
-    /// Sends a request, says that this was all, and reads to the end.
+    /// Sends a request, shuts down its side, and reads to the end.
     AsksAndReads,
     /// Sends a request, waits for the answer, and does not read it.
     LeavesUnread,
     /// Closes by RST.
     Resets,
-    /// Says that this was all, and then closes by RST.
+    /// Shuts down its side, and then closes by RST.
     HalfClosesAndResets,
     /// By connect(AF_UNSPEC).
     Disconnects,
@@ -141,7 +141,7 @@ const CLIENTS: [Client; 7] = [
 const REQUEST: [u8; 200] = [b'r'; 200];
 
 impl Client {
-    /// Does with a connection what this kind does. What fails does so because of the server.
+    /// Uses a connection as this kind does. Errors are caused by the server.
     fn use_up(self, mut stream: TcpStream) {
         match self {
             Self::Closes => {}
@@ -165,7 +165,7 @@ impl Client {
     }
 }
 
-/// Nobody waits longer for what the other side may not do.
+/// The timeout for what the other side may never do.
 fn patience() -> Duration {
     slowed(Duration::from_millis(3))
 }
@@ -190,20 +190,20 @@ fn keep(stream: TcpStream, rng: &mut Rng, kept: &mut Vec<TcpStream>) {
     kept.push(stream);
 }
 
-/// How much of a load.
+/// The amount of load.
 #[derive(Clone, Copy)]
 pub(super) struct Load {
-    /// How many connections are tried, about.
+    /// The approximate number of attempts.
     pub(super) connections: usize,
-    /// By clients of so many threads.
+    /// The number of client threads.
     pub(super) threads: usize,
-    /// Whose namespace gives out so many ports.
+    /// The size of the clients' ephemeral port range.
     pub(super) ports: u16,
-    /// One client in so many chooses its port itself.
+    /// One client in so many binds its port.
     pub(super) choosers: Option<u16>,
 }
 
-/// The load at one site is over, but for what stays open as long as this.
+/// The connections that stay open after the load at one site.
 pub(super) struct Left {
     _listeners: Vec<TcpListener>,
     _open: Vec<TcpStream>,
@@ -246,7 +246,7 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|failure| std::panic::resume_unwind(failure))
 }
 
-/// Few ports for clients, so that they are used again; firewalls; little patience.
+/// Few ephemeral ports, so that they are reused; firewalls; short timeouts.
 fn prepare(site: &Site<'_>, ports: u16) {
     let range = format!("20000 {}", 20_000 + ports - 1);
     site.clients.set("ipv4/ip_local_port_range", range);
@@ -260,15 +260,15 @@ fn prepare(site: &Site<'_>, ports: u16) {
     }
 }
 
-/// The listeners of this kind that are there all the time.
+/// The permanent listeners of this kind.
 fn listen(site: &Site<'_>, server: Server) -> Vec<TcpListener> {
     match server {
-        Server::NeverAccepts | Server::Nobody | Server::Rejects | Server::Swallows => Vec::new(),
+        Server::NeverAccepts | Server::Closed | Server::Rejects | Server::Swallows => Vec::new(),
         _ => server.addresses().map(|address| site.servers.listen(address)).into(),
     }
 }
 
-/// Accepts until all is over. Returns what is open then.
+/// Accepts until the load is over. Returns what is open then.
 fn serve(server: Server, from: &TcpListener, mut rng: Rng, over: &AtomicBool) -> Vec<TcpStream> {
     const LOOK: Duration = Duration::from_millis(50);
     SockRef::from(from).set_read_timeout(Some(LOOK)).expect("SO_RCVTIMEO");
@@ -307,8 +307,8 @@ fn connect_at_random(load: Load, mut rng: Rng) -> Vec<TcpStream> {
     for _ in 0..load.connections / load.threads {
         let server = SERVERS[rng.usize(..SERVERS.len())];
         if matches!(server, Server::Rejects | Server::Swallows) {
-            // What a firewall of the same host says while connect() has the socket counts for
-            // nothing: the kernel tries again after a second. Most are given up before.
+            // The kernel ignores the ICMP error of a firewall on the same host while connect()
+            // holds the socket, and retries after a second. Most clients give up before.
             keep(begin_connect(server), &mut rng, &mut attempts);
         } else if let Some(stream) = connect(server, load.choosers, &mut rng) {
             match server {
@@ -325,7 +325,7 @@ fn connect_at_random(load: Load, mut rng: Rng) -> Vec<TcpStream> {
     kept
 }
 
-/// Begins to connect, to where no answer comes from at once.
+/// Begins to connect to a port that does not answer at once.
 fn begin_connect(server: Server) -> TcpStream {
     let [port, _] = server.ports();
     let stream = socket(Wire::FAR4);
@@ -349,8 +349,8 @@ fn connect(server: Server, choosers: Option<u16>, rng: &mut Rng) -> Option<TcpSt
     connect_to(client, to).ok()
 }
 
-/// From the same few ports everywhere, so that connections of the same ends are in several
-/// namespaces, and in one follow each other closely, if they can be at all.
+/// Binds one of a few ports, the same ones everywhere, so that several namespaces have connections
+/// with equal addresses, and one follows another closely.
 fn bind_to_one_of_few(socket: &socket2::Socket, family: IpAddr, rng: &mut Rng) {
     let address = if family.is_ipv4() { Wire::NEAR4 } else { Wire::NEAR6 };
     socket.set_reuse_address(true).expect("SO_REUSEADDR");

@@ -1,4 +1,4 @@
-//! Who closes first, and what becomes of the TIME_WAIT that this leaves.
+//! Which side closes first, and the TIME_WAIT that results.
 
 use std::{net::SocketAddr, thread, time::Duration};
 
@@ -21,17 +21,17 @@ fn who_closes_first_is_counted_on_both_sides() {
             lab::reset(client);
             lab::wait_for_end(server);
         }
-        wire.both().into_iter().for_each(lab::Namespace::settle);
+        wire.settle();
         (synfin.finish().report(), (wire, listener))
     });
-    let told = |role| figure(&report, role, at.port(), "closed_first");
-    assert_eq!(told("client"), json!({ "us": 3, "peer": 2, "both": 0 }));
-    assert_eq!(told("server"), json!({ "us": 2, "peer": 3, "both": 0 }));
+    let reported = |role| figure(&report, role, at.port(), "closed_first");
+    assert_eq!(reported("client"), json!({ "us": 3, "peer": 2, "both": 0 }));
+    assert_eq!(reported("server"), json!({ "us": 2, "peer": 3, "both": 0 }));
     assert_eq!(figure(&report, "client", at.port(), "closed"), 9);
 }
 
 #[test]
-fn a_connection_at_the_ends_of_a_time_wait_takes_its_place() {
+fn a_connection_with_the_addresses_of_a_time_wait_replaces_it() {
     const TIMES: u16 = 6;
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9292));
@@ -39,13 +39,13 @@ fn a_connection_at_the_ends_of_a_time_wait_takes_its_place() {
         let wire = Wire::new();
         let listener = wire.far.listen(at);
         let synfin = watch(&[&wire.far], &[]);
-        // Within one moment, so that no scan tells.
+        // Faster than scans, so that only the hooks can tell.
         for _ in 0..TIMES {
             let socket = wire.near.bound_socket((Wire::NEAR4, 41_000));
             let client = connect_to(socket, at).expect("a connection");
             Pair { client, server: accept(&listener) }.close_by_server();
             wire.far.settle();
-            // The next one's time stamp is to be a later one.
+            // The next connection's timestamp has to be later.
             thread::sleep(Duration::from_millis(5));
         }
         let sockets = wire.far.sockets();
@@ -53,7 +53,7 @@ fn a_connection_at_the_ends_of_a_time_wait_takes_its_place() {
         (synfin.finish().report(), (left, (wire, listener)))
     });
     assert_eq!(left, 1);
-    let told = ["entered", "now", "peak"]
+    let reported = ["entered", "now", "peak"]
         .map(|name| figure(&report, "server", at.port(), &format!("time_wait.{name}")));
-    assert_eq!(told, [json!(TIMES), json!(1), json!(1)]);
+    assert_eq!(reported, [json!(TIMES), json!(1), json!(1)]);
 }

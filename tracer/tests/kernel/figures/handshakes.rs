@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{figure, watch};
 use crate::lab::{self, Namespace, Wire, eventually_equal};
 
-/// How many packets a filter's `counter` has met.
+/// The packets of a filter's `counter`.
 fn filtered(namespace: &Namespace, name: &str) -> u64 {
     let table = namespace.run(&format!("nft list table inet {name}"));
     let (_, counter) = table.split_once("counter packets ").expect("a counter");
@@ -14,7 +14,7 @@ fn filtered(namespace: &Namespace, name: &str) -> u64 {
 }
 
 #[test]
-fn synacks_that_are_sent_again_are_counted() {
+fn retransmitted_synacks_are_counted() {
     const ATTEMPTS: usize = 3;
     let _lab = lab::enter();
     let (report, (seen, [v4, v6], _listeners)) = lab::conclusive(|| {
@@ -35,7 +35,7 @@ fn synacks_that_are_sent_again_are_counted() {
             .flat_map(|end| (0..ATTEMPTS).map(move |_| end))
             .map(|end| wire.near.begin_connect(end))
             .collect();
-        // Until the kernel gives up; the clients' own SYNs are sent again as well by then.
+        // Until the kernel gives up. The clients retransmit their SYNs as well by then.
         for end in ends {
             wire.near.wait_for_filtered(&format!("synacks_{}", end.port()), 2 * ATTEMPTS as u64);
         }
@@ -47,9 +47,9 @@ fn synacks_that_are_sent_again_are_counted() {
         (synfin.finish().report(), (seen, ends, (wire, listeners)))
     });
     for (end, seen) in [v4, v6].into_iter().zip(seen) {
-        let told = figure(&report, "server", end.port(), "synack_retransmits");
-        // The first of each is none that was sent again.
-        assert_eq!(told.as_u64(), Some(seen - ATTEMPTS as u64), "{end}: {seen} were seen");
+        let reported = figure(&report, "server", end.port(), "synack_retransmits");
+        // The first of each is no retransmission.
+        assert_eq!(reported.as_u64(), Some(seen - ATTEMPTS as u64), "{end}: {seen} were seen");
         assert_eq!(figure(&report, "server", end.port(), "established"), 0);
     }
 }

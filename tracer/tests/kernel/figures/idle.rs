@@ -1,4 +1,4 @@
-//! A filter that silently forgets idle connections is recognisable.
+//! Idle connections that a filter drops silently have their idle time.
 
 use std::{
     io::{Read, Write},
@@ -10,22 +10,21 @@ use std::{
 use super::{figure, micros, watch};
 use crate::lab::{self, Synfin, Wire};
 
-/// What the kernel's clock of segments, and the work in between, may differ by.
+/// The error of the kernel's clock of segments, and of the work in between.
 const LEEWAY: Duration = Duration::from_millis(60);
 
 #[test]
-fn what_a_filter_forgets_while_idle_is_recognisable() {
+fn connections_dropped_while_idle_have_their_idle_time() {
     const IDLE: Duration = Duration::from_millis(1200);
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9271));
-    let folder = tempfile::tempdir().expect("a folder");
-    let recording = folder.path().join("recording");
-    let recording = recording.to_str().expect("a plain path");
+    let (_folder, recording) = lab::recording_file();
+    let recording = &*recording;
     let (report, (idle, _wire)) = lab::conclusive(|| {
         let wire = Wire::new();
         let synfin = watch(&[&wire.near], &["--record", recording]);
         let listener = wire.far.listen(at);
-        // These end well and at once.
+        // These end normally and at once.
         wire.pairs(&listener, at, 7).for_each(lab::Pair::close_by_client);
         let mut pairs: Vec<_> = wire.pairs(&listener, at, 3).collect();
         for pair in &mut pairs {
@@ -45,17 +44,17 @@ fn what_a_filter_forgets_while_idle_is_recognisable() {
         }
         (synfin.finish().report(), (idle, wire))
     });
-    let is_near = |told: Duration, idle: Duration| told.abs_diff(idle) < LEEWAY;
-    let told = micros(&figure(&report, "client", at.port(), "idle.abnormal_p50_us"));
-    assert!(is_near(told, idle[1]), "{told:?}, not {:?}", idle[1]);
+    let is_near = |reported: Duration, idle: Duration| reported.abs_diff(idle) < LEEWAY;
+    let reported = micros(&figure(&report, "client", at.port(), "idle.abnormal_p50_us"));
+    assert!(is_near(reported, idle[1]), "{reported:?}, not {:?}", idle[1]);
     let all = micros(&figure(&report, "client", at.port(), "idle.p50_us"));
     assert!(all < LEEWAY, "{all:?}");
 
     let lines = Synfin::run(["connections", "-o", "json", "--from", recording]).json_lines();
     let reset = lines.iter().filter(|line| line["reason"] == "reset_by_peer");
-    let told: Vec<_> = reset.map(|line| micros(&line["idle_us"])).collect();
-    assert_eq!(told.len(), 3);
-    for (told, idle) in told.into_iter().zip(idle) {
-        assert!(is_near(told, idle), "{told:?}, not {idle:?}");
+    let reported: Vec<_> = reset.map(|line| micros(&line["idle_us"])).collect();
+    assert_eq!(reported.len(), 3);
+    for (reported, idle) in reported.into_iter().zip(idle) {
+        assert!(is_near(reported, idle), "{reported:?}, not {idle:?}");
     }
 }

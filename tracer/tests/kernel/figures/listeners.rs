@@ -10,13 +10,13 @@ use super::{check_within, figure, micros, time, timed, watch};
 use crate::lab::{self, Namespace};
 
 #[test]
-fn a_restart_leaves_its_gap() {
-    // A program that another test starts holds our listeners open until it runs.
+fn a_restarted_listener_leaves_a_gap() {
+    // A process that another test forks holds our listeners open until its exec().
     let _lab = lab::enter_alone();
     let [restarted, steady, down] =
         [9231, 9232, 9233].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let namespace = Namespace::new();
-    // Older than the trace.
+    // A listener older than the trace.
     let first = namespace.listen(down);
     let synfin = watch(&[&namespace], &[]);
 
@@ -26,7 +26,7 @@ fn a_restart_leaves_its_gap() {
     let ((), closed) = timed(|| drop(listener));
     thread::sleep(Duration::from_millis(300));
     let (again, opened) = timed(|| namespace.listen(restarted));
-    // Two at a time leave no gap.
+    // Overlapping listeners leave no gap.
     let (second, reopened) = timed(|| {
         namespace
             .within(|| {

@@ -1,6 +1,5 @@
-//! What hooks on the kernel's own functions tell, where it allows them: what becomes of handshakes
-//! in the SYN queue, and how long connections wait for accept(). Where it does not, both are
-//! unknown, and said to be.
+//! The figures of the optional hooks on kernel functions: the SYN queue, and how long connections
+//! wait for accept(). Without the hooks, both are unknown and reported as such.
 
 use std::{
     net::SocketAddr,
@@ -13,8 +12,8 @@ use serde_json::Value;
 use super::{figure, micros, watch};
 use crate::lab::{self, Report, Wire, accept, eventually_equal};
 
-/// Whether something is known exactly; if not, the test cannot be made on this kernel, which is
-/// said, and the figures are null.
+/// Whether something is known exactly. If not, the figures are null, and the test is declared as
+/// skipped on this kernel.
 fn is_exact(report: &Report, of: &str, port: u16, figures: &[&str]) -> bool {
     let known = &report.host()["knowledge"][of];
     if known == "exact" {
@@ -28,7 +27,7 @@ fn is_exact(report: &Report, of: &str, port: u16, figures: &[&str]) -> bool {
     false
 }
 
-/// Handshakes that wait for their last ACK, as `ss` sees them.
+/// The number of handshakes that wait for their last ACK, by `ss`.
 fn half_open(wire: &Wire) -> usize {
     wire.far.sockets().iter().filter(|socket| socket.state == "SYN-RECV").count()
 }
@@ -53,15 +52,15 @@ fn what_becomes_of_handshakes_in_the_syn_queue() {
             drop(clients);
         };
         let over = || eventually_equal("half-open handshakes", 0, || half_open(&wire));
-        // Nobody answers the SYN-ACKs.
+        // The SYN-ACKs are not answered.
         begin(3);
         over();
         wire.near.unfilter("synacks");
-        // Those that are sent again meet a closed port, and are answered with a RST.
+        // The retransmitted ones reach a closed port, which answers with a RST.
         begin(2);
         wire.near.unfilter("synacks");
         over();
-        // The listener goes away; the timer of its handshake finds that out.
+        // The listener closes, which the timer of its handshake notices.
         begin(1);
         drop(listener);
         over();
@@ -70,14 +69,14 @@ fn what_becomes_of_handshakes_in_the_syn_queue() {
     let names = ["entered", "completed", "dropped", "expired"].map(|it| format!("syn_queue.{it}"));
     let names = names.each_ref().map(String::as_str);
     if is_exact(&report, "syn_queue", PORT, &[&names[..], &["attempts"]].concat()) {
-        let told = names.map(|name| figure(&report, "server", PORT, name).as_u64());
-        let [entered, completed, dropped, expired] = told.map(|count| count.expect("a count"));
-        assert_eq!(completed, COMPLETED as u64, "{told:?}");
+        let shown = names.map(|name| figure(&report, "server", PORT, name).as_u64());
+        let [entered, completed, dropped, expired] = shown.map(|count| count.expect("a count"));
+        assert_eq!(completed, COMPLETED as u64, "{shown:?}");
         assert_eq!(completed, counted.get("PassiveOpens"));
-        // A client that is slow to go away sends its SYN again, which is another handshake.
-        assert!(entered >= 10 && dropped >= 1 && expired >= 3, "{told:?}");
-        assert_eq!(entered, completed + dropped + expired, "{told:?}");
-        assert!(dropped > counted.get("EmbryonicRsts"), "the listener's as well: {told:?}");
+        // A client that closes late retransmits its SYN, which starts another handshake.
+        assert!(entered >= 10 && dropped >= 1 && expired >= 3, "{shown:?}");
+        assert_eq!(entered, completed + dropped + expired, "{shown:?}");
+        assert!(dropped > counted.get("EmbryonicRsts"), "the listener's as well: {shown:?}");
         assert_eq!(figure(&report, "server", PORT, "attempts"), entered);
         assert_eq!(figure(&report, "server", PORT, "half_open"), 0);
     }
@@ -100,7 +99,7 @@ fn how_long_connections_wait_for_accept() {
         thread::sleep(WAIT);
         let servers: Vec<_> = clients.iter().map(|_| accept(&listener)).collect();
         let waited = begun.elapsed();
-        // One that nobody accepts has not waited yet.
+        // A connection that is never accepted has no waiting time.
         let left = wire.near.connect(slow).expect("a connection");
         let quick = wire.far.listen(prompt);
         wire.pairs(&quick, prompt, 3).for_each(lab::Pair::close_by_client);
@@ -111,11 +110,14 @@ fn how_long_connections_wait_for_accept() {
     let names = names.each_ref().map(String::as_str);
     if is_exact(&report, "accept_wait", PORT, &names) {
         for name in names {
-            let told = micros(&figure(&report, "server", PORT, name));
-            // A percentile is up to 1.6 % above the truth.
-            assert!((WAIT..=waited.mul_f64(1.02)).contains(&told), "{name}: {told:?}, {waited:?}");
-            let told = micros(&figure(&report, "server", PROMPTLY, name));
-            assert!(told < WAIT, "{name}: {told:?}");
+            let shown = micros(&figure(&report, "server", PORT, name));
+            // A percentile is too high by up to 1.6 %.
+            assert!(
+                (WAIT..=waited.mul_f64(1.02)).contains(&shown),
+                "{name}: {shown:?}, {waited:?}"
+            );
+            let shown = micros(&figure(&report, "server", PROMPTLY, name));
+            assert!(shown < WAIT, "{name}: {shown:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use super::{figure, watch};
 use crate::lab::{self, Namespace, Wire, eventually, eventually_equal};
 
-/// Connections that wait, and how many may.
+/// The number of waiting connections, and the limit.
 fn queue(namespace: &Namespace, port: u16) -> (u64, u64) {
     let sockets = namespace.sockets();
     let listener =
@@ -13,10 +13,10 @@ fn queue(namespace: &Namespace, port: u16) -> (u64, u64) {
     listener.expect("the listener").queue
 }
 
-/// Fills the queue of a listener that does not accept, one after the other.
+/// Fills the accept queue of a listener one by one.
 fn fill(wire: &Wire, at: SocketAddr, limit: u16) -> (TcpListener, Vec<TcpStream>) {
     let listener = wire.far.listen_up_to(at, limit.into());
-    // The kernel takes one more.
+    // The kernel accepts one more than the limit.
     let clients = (1..=u64::from(limit) + 1).map(|number| {
         let client = wire.near.connect(at).expect("a connection");
         eventually_equal("the queue", (number, limit.into()), || queue(&wire.far, at.port()));
@@ -27,7 +27,7 @@ fn fill(wire: &Wire, at: SocketAddr, limit: u16) -> (TcpListener, Vec<TcpStream>
 }
 
 #[test]
-fn new_connections_tell_how_many_wait_before_them() {
+fn new_connections_show_the_length_of_the_accept_queue() {
     const LIMIT: u16 = 5;
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9201));
@@ -36,7 +36,7 @@ fn new_connections_tell_how_many_wait_before_them() {
         let wire = Wire::new();
         let synfin = watch(&[&wire.far], &[]);
         let (listener, clients) = fill(&wire, at, LIMIT);
-        // Another one is accepted at once, so nobody finds anybody.
+        // Another listener accepts at once, so its queue is always empty.
         let prompt = wire.far.listen(other);
         wire.pairs(&prompt, other, 3).for_each(lab::Pair::close_by_client);
         let waiting = queue(&wire.far, at.port());
@@ -52,13 +52,13 @@ fn new_connections_tell_how_many_wait_before_them() {
 }
 
 #[test]
-fn listeners_drops_are_what_the_kernel_counts() {
+fn listener_drops_agree_with_the_kernels_count() {
     let _lab = lab::enter();
     let [old, open, closed] = [9203, 9204, 9205].map(|port| SocketAddr::from((Wire::FAR4, port)));
     let (report, (counted, _wire)) = lab::conclusive(|| {
         let wire = Wire::new();
         let drops = || wire.far.counters().get("ListenDrops");
-        // One that has dropped before.
+        // A listener that has dropped SYNs before.
         let mut full = vec![fill(&wire, old, 2)];
         overflow(&wire, old);
         let before = drops();
@@ -78,12 +78,13 @@ fn listeners_drops_are_what_the_kernel_counts() {
         wire.far.settle();
         (synfin.finish().report(), (counted, (wire, full)))
     });
-    let told = [old, open, closed].map(|at| figure(&report, "server", at.port(), "listener.drops"));
-    assert_eq!(told.map(|drops| drops.as_u64()), counted.map(Some));
+    let reported =
+        [old, open, closed].map(|at| figure(&report, "server", at.port(), "listener.drops"));
+    assert_eq!(reported.map(|drops| drops.as_u64()), counted.map(Some));
     assert!(counted.iter().all(|&drops| drops >= 4), "{counted:?}");
 }
 
-/// Connects until so many SYNs were dropped, and gives up.
+/// Connects until so many SYNs were dropped.
 fn overflow(wire: &Wire, at: SocketAddr) {
     let drops = || wire.far.counters().get("ListenDrops");
     let before = drops();

@@ -1,17 +1,17 @@
-//! Connections whose segments nobody acknowledges.
+//! Connections whose data is not acknowledged.
 
 use std::{
     io::{Read, Write},
     net::SocketAddr,
-    thread,
-    time::Duration,
 };
+
+use serde_json::Value;
 
 use super::{figure_of, watch};
 use crate::lab::{self, Wire};
 
 #[test]
-fn what_is_not_acknowledged_is_stalled_until_it_is() {
+fn a_connection_is_stalled_until_its_data_is_acknowledged() {
     const TEXT: &[u8] = b"is anybody there?";
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9261));
@@ -20,28 +20,39 @@ fn what_is_not_acknowledged_is_stalled_until_it_is() {
     let listener = wire.far.listen(at);
     let mut stalled = wire.near.pair_with(&listener, at);
     let mut other = wire.near.pair_with(&listener, at);
-    // The whole namespace is quiet for long, and then it stalls without a record.
-    thread::sleep(Duration::from_secs(2));
+    let wait_for = |what: &str, figure: &str, count: u64| {
+        synfin.wait_for_printed(what, |report| {
+            count_of(report, "client", at.port(), figure) == Some(count)
+        });
+    };
+    wait_for("both connections", "open", 2);
+    // Before it stalls, the namespace is quiet for a whole interval.
+    wait_for("both connections again", "open_start", 2);
     let port = stalled.client.local_addr().expect("its address").port();
     wire.far.filter("silence", &format!("tcp sport {port} counter drop"));
     stalled.client.write_all(TEXT).expect("it is sent");
     other.send(TEXT);
-    thread::sleep(Duration::from_secs(8));
+    wait_for("the stalled one", "stalled", 1);
     wire.far.unfilter("silence");
     let mut text = [0; TEXT.len()];
     stalled.server.read_exact(&mut text).expect("it arrives at last");
-    thread::sleep(Duration::from_secs(3));
+    wait_for("that none is stalled", "stalled", 0);
     let reports = synfin.finish().json_lines();
 
-    let counts = |role: &str| -> Vec<_> {
-        let rows = reports.iter().flat_map(|report| report["ports"].as_array().expect("ports"));
-        let of_port = rows.filter(|row| row["role"] == role && row["port"] == at.port());
-        of_port.map(|row| figure_of(row, "stalled").as_u64().expect("a count")).collect()
+    let counts = |role| {
+        let counts =
+            reports.iter().filter_map(|report| count_of(report, role, at.port(), "stalled"));
+        let mut counts: Vec<_> = counts.collect();
+        counts.dedup();
+        counts
     };
-    let mut client = counts("client");
-    client.dedup();
-    assert_eq!(client, [0, 1, 0]);
-    let mut server = counts("server");
-    server.dedup();
-    assert_eq!(server, [0]);
+    assert_eq!(counts("client"), [0, 1, 0]);
+    assert_eq!(counts("server"), [0]);
+}
+
+/// A count in a row of a report; `None` without such a row.
+fn count_of(report: &Value, role: &str, port: u16, figure: &str) -> Option<u64> {
+    let mut rows = report["ports"].as_array().expect("ports").iter();
+    let row = rows.find(|row| row["role"] == role && row["port"] == port)?;
+    Some(figure_of(row, figure).as_u64().expect("a count"))
 }

@@ -1,4 +1,4 @@
-//! Connections that wait for somebody.
+//! Connections that are stuck in a state.
 
 use std::{
     net::{Shutdown, SocketAddr, TcpStream},
@@ -9,10 +9,15 @@ use std::{
 use serde_json::{Value, json};
 use synfin_common::state::TcpState;
 
-use super::{check_within, figure, micros, time, timed, watch};
+use super::{CLOCKS, check_within, figure, micros, time, timed, watch};
 use crate::lab::{self, Actor, Namespace, Report, Wire, eventually_equal, wait_for_state};
 
-/// Connections of this state, of the clients or the server of a port.
+/// Long enough for ages to differ by more than clocks do.
+fn apart() -> Duration {
+    10 * lab::slowed(CLOCKS)
+}
+
+/// The number of a port's connections in a state, on either side.
 fn count(namespace: &Namespace, state: &str, port: u16) -> usize {
     let is_it = |socket: &&lab::Sock| {
         socket.state == state && [socket.local_port, socket.remote_port].contains(&port)
@@ -20,7 +25,7 @@ fn count(namespace: &Namespace, state: &str, port: u16) -> usize {
     namespace.sockets().iter().filter(is_it).count()
 }
 
-/// What a report says about the oldest.
+/// A report's figures of the oldest connection in a state.
 struct Oldest {
     since: SystemTime,
     at_least: Value,
@@ -44,14 +49,14 @@ impl Oldest {
     }
 }
 
-/// The client ends its part.
+/// The client shuts down its side.
 fn shut_down(client: &TcpStream) {
     client.shutdown(Shutdown::Write).expect("shutdown");
     wait_for_state(client, TcpState::FinWait2);
 }
 
 #[test]
-fn the_oldest_that_waits_is_known_with_its_owner() {
+fn the_oldest_connection_of_a_state_has_its_owner() {
     let _lab = lab::enter();
     let [leak, half_closed, unacknowledged, unanswered] = [9241, 9242, 9243, 9244];
     let far = |port| SocketAddr::from((Wire::FAR4, port));
@@ -64,7 +69,7 @@ fn the_oldest_that_waits_is_known_with_its_owner() {
             [half_closed, unacknowledged].map(|port| wire.far.listen(far(port)));
         wire.far.filter("unanswered", &format!("tcp dport {unanswered} counter drop"));
 
-        // Of each kind one, and another one later.
+        // One of each kind, and later another.
         let leaks = || wire.near.connect(far(leak)).expect("a connection");
         let leaking = [leaks(), leaks()];
         let waiting = [(); 2].map(|()| wire.near.pair_with(&listener, far(half_closed)));
@@ -73,7 +78,7 @@ fn the_oldest_that_waits_is_known_with_its_owner() {
             shut_down(&pair.client);
             wait_for_state(&pair.server, TcpState::CloseWait);
         }
-        // The servers' FINs arrive, and the ACKs of them do not.
+        // The servers' FINs arrive, but their ACKs do not.
         wire.far.filter("silent", &format!("tcp dport {unacknowledged} counter drop"));
         let attempts = [0, 1].map(|number| {
             let attempt = timed(|| {
@@ -85,12 +90,12 @@ fn the_oldest_that_waits_is_known_with_its_owner() {
             let ((attempt, _), (from, _)) = attempt;
             let times = (from, SystemTime::now());
             if number == 0 {
-                thread::sleep(Duration::from_millis(700));
+                thread::sleep(apart());
             }
             (attempt, times)
         });
         let times = attempts[0].1;
-        // That the application closes as well does not make it younger.
+        // The application's close() does not restart the age.
         waiting[0].client.shutdown(Shutdown::Both).expect("shutdown");
         eventually_equal("leaks", 2, || count(&wire.far, "CLOSE-WAIT", leak));
 
@@ -116,7 +121,7 @@ fn the_oldest_that_waits_is_known_with_its_owner() {
             assert_eq!(oldest.owner, "leaky");
         }
     }
-    // Nobody else waits.
+    // No other states are occupied.
     for state in ["fin_wait2", "last_ack", "syn_sent"] {
         let age = figure(&report, "server", leak, &format!("oldest.{state}.age_us"));
         assert!(age.is_null(), "{state}: {age}");
@@ -124,7 +129,7 @@ fn the_oldest_that_waits_is_known_with_its_owner() {
 }
 
 #[test]
-fn what_waited_before_the_trace_has_waited_for_at_least_as_long() {
+fn the_age_of_a_state_entered_before_the_trace_is_a_minimum() {
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9251));
     let wire = Wire::new();
@@ -136,7 +141,7 @@ fn what_waited_before_the_trace_has_waited_for_at_least_as_long() {
     let begun = SystemTime::now();
     let synfin = watch(&[&wire.far], &[]);
     let watching = SystemTime::now();
-    thread::sleep(Duration::from_millis(1500));
+    thread::sleep(apart());
     let report = synfin.finish().report();
     let oldest = Oldest::of(&report, "server", at.port(), "close_wait");
     check_within("the first look", oldest.since, (begun, watching));

@@ -1,4 +1,4 @@
-//! Connections of all sorts, each with what a filter may ask for and what it is in the books.
+//! Connections of all kinds, each with what a filter can match and its effect on the statistics.
 
 use std::{
     fs,
@@ -12,11 +12,11 @@ use socket2::Socket;
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    Actor, Books, Cgroup, Name, Namespace, Pair, Wire, accept, connect_to, eventually, reset,
-    set_option, wait_for_end, wait_for_state,
+    self, Actor, Books, Cgroup, Feature, Name, Namespace, Pair, Wire, accept, connect_to,
+    eventually, reset, set_option, wait_for_end, wait_for_state,
 };
 
-/// The ports that clients get where they do not choose one.
+/// The ephemeral port range of clients.
 pub(super) const EPHEMERAL: [u16; 2] = [40000, 40999];
 
 /// One end of a connection, or of an attempt at one.
@@ -26,13 +26,12 @@ pub(super) struct End {
     pub(super) role: &'static str,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
-    /// The processes that it belongs to, and the cgroup that its socket was made in; `None`:
-    /// nothing tells.
+    /// Its processes, and the cgroup in which its socket was created; `None` if unknown.
     pub(super) owner: Option<Owner>,
     pub(super) books: Books,
 }
 
-/// Whose an end is.
+/// The owners of an end.
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
     pub(super) pids: Vec<u32>,
@@ -49,7 +48,7 @@ impl End {
     }
 }
 
-/// Those who connect and serve, on ports from a first one on.
+/// The processes that connect and serve, on ports from a first one on.
 pub(super) struct Crowd {
     pub(super) wire: Wire,
     pub(super) port: u16,
@@ -59,9 +58,9 @@ pub(super) struct Crowd {
     pub(super) server: Actor,
     pub(super) prefork: Actor,
     pub(super) workers: Vec<u32>,
-    /// Where the actors are: two cgroups in a third, that of the clients, that of the servers.
+    /// The cgroups of the clients and of the servers, and their parent.
     pub(super) cgroups: Option<[Cgroup; 3]>,
-    /// Connections that are there before anybody watches, to be closed.
+    /// Connections older than the trace, to be closed in it.
     old: Vec<Pair>,
     ends: Vec<End>,
     open: Vec<OwnedFd>,
@@ -69,14 +68,15 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Gets them together. They have some connections already.
+    /// Starts them. They have some connections already.
     pub(super) fn gather(port: u16) -> Self {
         let wire = Wire::new();
         let [first, last] = EPHEMERAL;
         wire.near.set("ipv4/ip_local_port_range", format!("{first} {last}"));
-        let cgroups = Cgroup::new().map(|outer| {
+        let cgroups = (!lab::lacks_for_a_part(Feature::Cgroup2)).then(|| {
+            let outer = Cgroup::new();
             let [clients, servers] = ["clients", "servers"].map(|name| outer.below(name));
-            // In the order in which they can go.
+            // In the order in which they can be removed.
             [clients, servers, outer]
         });
         let of = |which: usize| cgroups.as_ref().map(|cgroups| &cgroups[which]);
@@ -106,18 +106,18 @@ impl Crowd {
         crowd
     }
 
-    /// Does all that there is to do, and says what came of it.
+    /// Makes all connections, and returns their ends.
     pub(super) fn play(&mut self) -> Vec<End> {
         self.plain();
         self.families();
         self.bound_clients();
         self.failures();
-        self.scenarios();
+        self.ends_abnormally();
         self.processes();
         for pair in std::mem::take(&mut self.old) {
             pair.close_by_client();
         }
-        self.wire.both().into_iter().for_each(Namespace::settle);
+        self.wire.settle();
         self.ends.clone()
     }
 
@@ -144,7 +144,7 @@ impl Crowd {
         self.wire.pairs(&self.listen(address), address, count).collect()
     }
 
-    /// Takes note of an attempt.
+    /// Adds an attempt.
     fn client(&mut self, ends: (SocketAddr, SocketAddr), owner: Option<Owner>, books: Books) {
         let netns = self.near().id();
         let (local, remote) = (plain(ends.0), plain(ends.1));
@@ -157,7 +157,7 @@ impl Crowd {
         self.ends.push(End { netns, role: "server", local, remote, owner, books });
     }
 
-    /// Takes note of a connection over the wire whose ends are both ours.
+    /// Adds both ends of a connection over the wire.
     fn pair(&mut self, pair: &Pair, client: Books, server: Books) {
         self.client(ends(&pair.client), self.ours(), client);
         self.server(ends(&pair.server), self.ours(), server);
@@ -188,7 +188,7 @@ impl Crowd {
         self.keep(open);
         self.pair(&to_close, closed_by_us(adopted()), closed_by_peer(adopted()));
         self.old.push(to_close);
-        // Nothing tells whose a TIME_WAIT was.
+        // The owner of a TIME_WAIT is unknown.
         self.client(ends(&closed.client), None, Books::default().and("time_wait.now", 1));
         closed.close_by_client();
 
@@ -230,7 +230,7 @@ impl Crowd {
         }
     }
 
-    /// Clients that choose their ports.
+    /// Clients that bind their ports.
     fn bound_clients(&mut self) {
         let to = SocketAddr::from((Wire::FAR4, self.port + 3));
         let listener = self.listen(to);
@@ -247,7 +247,7 @@ impl Crowd {
 
     fn failures(&mut self) {
         let refused = |socket, to| {
-            let error = connect_to(socket, to).expect_err("nobody listens");
+            let error = connect_to(socket, to).expect_err("no listener");
             assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
         };
         let books = Books::default().failed("connect_refused_rst", 1);
@@ -271,7 +271,7 @@ impl Crowd {
         self.open.push(attempt.into());
     }
 
-    fn scenarios(&mut self) {
+    fn ends_abnormally(&mut self) {
         for pair in self.pairs((Wire::FAR4, self.port + 5), 2) {
             self.pair(
                 &pair,
@@ -325,7 +325,7 @@ impl Crowd {
         eventually("the servers close", || {
             let sockets = self.wire.far.sockets();
             let left = sockets.iter().filter(|socket| socket.state == "CLOSE-WAIT").count();
-            // That of the half-closed connection.
+            // The one of the half-closed connection.
             (left == 1).then_some(())
         });
     }

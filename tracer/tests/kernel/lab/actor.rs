@@ -1,4 +1,4 @@
-//! Processes that connect and serve as they are told: this program, run anew.
+//! Processes that connect and serve on command: this test binary, started again.
 
 use std::{
     env, fs,
@@ -20,19 +20,19 @@ use nix::{
 
 use super::{Cgroup, Namespace, connect_to, sockets, wait_for_end};
 
-/// Tells a run of this program that it is an actor's.
+/// Set for a run of this program as an actor.
 const ROLE: &str = "SYNFIN_TEST_ACTOR";
 
-/// The test that is an actor's part, by its name.
+/// The name of the test that runs an actor.
 const PART: &str = "lab::actor::plays_its_part";
 
 /// What an actor's answers begin with; the test harness prints other lines.
 const ANSWER: &str = "actor: ";
 
-/// The name of the threads that connect: a process's name is another.
+/// The name of the threads that connect, which is not the process's.
 const THREAD: &str = "just-a-thread";
 
-/// A process that does what it is told, as do those that it forks. All end with this.
+/// A process that takes commands, as do those that it forks. All end when this is dropped.
 pub(crate) struct Actor {
     child: Child,
     orders: Option<ChildStdin>,
@@ -40,12 +40,12 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// Starts one in a namespace, and in a cgroup if there is one, with a name.
+    /// Starts one with a name in a namespace, and in a cgroup if given.
     pub(crate) fn start(namespace: &Namespace, cgroup: Option<&Cgroup>, name: &str) -> Self {
         let mut command = Command::new("/proc/self/exe");
         command.args(["--exact", PART, "--nocapture"]);
         command.env(ROLE, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = namespace.within(|| command.spawn()).expect("this program, run anew");
+        let mut child = namespace.within(|| command.spawn()).expect("this program again");
         let orders = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().expect("a pipe"));
         if let Some(cgroup) = cgroup {
@@ -65,17 +65,17 @@ impl Actor {
         self.tell(&format!("listen {}", address.into()));
     }
 
-    /// Accepts from now on, and closes what the peer has closed.
+    /// Accepts from now on, and closes connections that the peer has closed.
     pub(crate) fn serve(&mut self) {
         self.tell("serve");
     }
 
-    /// From now on it accepts, and closes on what it has not read.
+    /// Accepts from now on, and closes with unread data.
     pub(crate) fn hang_up(&mut self) {
         self.tell("hang up");
     }
 
-    /// Connects and asks something so many times, whatever comes of it.
+    /// Connects and sends a request so many times, ignoring errors.
     pub(crate) fn ask(&mut self, at: impl Into<SocketAddr>, count: usize) {
         self.tell(&format!("ask {} {count}", at.into()));
     }
@@ -90,12 +90,12 @@ impl Actor {
         numbers(&self.tell(&format!("activate {name}")))[0]
     }
 
-    /// Runs programs from now on, one after the other.
+    /// Runs programs from now on, one after another.
     pub(crate) fn run_programs(&mut self) {
         self.tell("run programs");
     }
 
-    /// Ends, and leaves those behind that it has forked.
+    /// Ends, and leaves its children running.
     pub(crate) fn leave(&mut self) {
         self.tell("leave");
         self.child.wait().expect("its end");
@@ -132,7 +132,7 @@ impl Actor {
         loop {
             line.clear();
             let read = self.answers.read_line(&mut line).expect("text");
-            assert!(read > 0, "an actor that was told to {order:?} failed as above");
+            assert!(read > 0, "an actor that got the order {order:?} failed as above");
             if let Some((_, answer)) = line.trim_end().split_once(ANSWER) {
                 return answer.to_owned();
             }
@@ -142,7 +142,7 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        // Without orders it ends, and all that it has forked.
+        // It and its children end when their input ends.
         drop(self.orders.take());
         let _ = self.child.wait();
     }
@@ -152,15 +152,14 @@ fn numbers(answer: &str) -> Vec<u32> {
     answer.split(' ').map(|number| number.parse().expect("a process id")).collect()
 }
 
-/// What an actor has.
+/// The state of an actor.
 #[derive(Default)]
 struct Props {
     listeners: Vec<TcpListener>,
     connections: Vec<TcpStream>,
 }
 
-/// The part that this program plays in other tests. Among the tests itself, it sees that these
-/// would find it.
+/// Runs this program as an actor for other tests. As a test itself, it checks that they find it.
 #[test]
 fn plays_its_part() {
     if env::var_os(ROLE).is_none() {
@@ -249,7 +248,7 @@ impl Props {
         for listener in &self.listeners {
             let listener = listener.try_clone().expect("the listener");
             thread::spawn(move || {
-                // One that was reset before it was accepted is an error of accept().
+                // accept() fails for a connection that was reset before.
                 for stream in listener.incoming().flatten() {
                     thread::spawn(move || then(stream));
                 }
@@ -287,7 +286,7 @@ fn connect(to: SocketAddr) -> TcpStream {
 
 /// Forks a process that does this and never returns.
 fn fork_to(part: impl FnOnce()) -> Pid {
-    // SAFETY: no other thread of an actor holds a lock: it waits, or copies bytes.
+    // SAFETY: no other thread of an actor holds a lock; they wait or copy bytes.
     match unsafe { fork() }.expect("a process") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
@@ -297,7 +296,7 @@ fn fork_to(part: impl FnOnce()) -> Pid {
     }
 }
 
-/// Waits until nobody can give orders any more, without taking any.
+/// Waits until the input ends, without reading it.
 fn wait_for_hangup() {
     let stdin = io::stdin();
     let mut orders = [PollFd::new(stdin.as_fd(), PollFlags::empty())];

@@ -1,11 +1,11 @@
-//! The books: what a report says about a port, and what it should say.
+//! A report's statistics of a port, and the expected ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use synfin::tcp::close_reason::{Class, CloseReason, Phase};
 
-/// Figures that are exact: a name, or the beginning of several.
+/// The exact figures: names, or prefixes of names.
 const EXACT: [&str; 17] = [
     "attempts",
     "pending",
@@ -31,17 +31,17 @@ const EXACT: [&str; 17] = [
 pub(crate) struct Books(BTreeMap<String, u64>);
 
 impl Books {
-    /// So many connections that a client established at once.
+    /// Connections that clients established without a retransmission.
     pub(crate) fn clients(count: u64) -> Self {
         Self::servers(count).and("attempts", count)
     }
 
-    /// So many connections that a server established at once.
+    /// Connections that servers established without a retransmission.
     pub(crate) fn servers(count: u64) -> Self {
         Self::default().and("established", count).and("handshake.clean.count", count)
     }
 
-    /// And so many of these.
+    /// Sets another figure.
     pub(crate) fn and(mut self, figure: &str, count: u64) -> Self {
         if count > 0 {
             *self.0.entry(figure.to_owned()).or_default() += count;
@@ -49,46 +49,46 @@ impl Books {
         self
     }
 
-    /// Of those established, so many closed for this reason.
+    /// So many of those established have closed for this reason.
     pub(crate) fn closed(self, reason: &str, count: u64) -> Self {
         self.and("closed", count).and(&format!("closes.{reason}"), count)
     }
 
-    /// Of those established, so many are in this state.
+    /// So many of those established are in this state.
     pub(crate) fn open(self, state: &str, count: u64) -> Self {
         self.and("open", count).and(&format!("states.{state}"), count)
     }
 
-    /// Besides, so many attempts failed for this reason.
+    /// So many further attempts have failed for this reason.
     pub(crate) fn failed(self, reason: &str, count: u64) -> Self {
         self.and("attempts", count).and("failed", count).and(&format!("failures.{reason}"), count)
     }
 
-    /// Besides, so many attempts wait for an answer.
+    /// So many further attempts wait for an answer.
     pub(crate) fn pending(self, count: u64) -> Self {
         self.and("attempts", count).and("pending", count).and("states.syn_sent", count)
     }
 
-    /// So many went into TIME_WAIT and are there.
+    /// So many have entered TIME_WAIT and are still there.
     pub(crate) fn time_waits(self, count: u64) -> Self {
         self.and("time_wait.entered", count).and("time_wait.now", count)
     }
 
-    /// Of the handshakes so far, all had something sent twice.
+    /// All handshakes so far had a retransmission.
     pub(crate) fn retransmitted(mut self) -> Self {
         let count = self.0.remove("handshake.clean.count").unwrap_or(0);
         self.and("handshake.retransmitted.count", count)
     }
 
-    /// Those of several rows, or of the connections in a row, taken together.
+    /// The sum over several rows, or over the connections of a row.
     pub(crate) fn sum<'a>(books: impl IntoIterator<Item = &'a Self>) -> Self {
         let figures = books.into_iter().flat_map(|books| &books.0);
         figures.fold(Self::default(), |sum, (figure, &count)| sum.and(figure, count))
     }
 
-    /// What a report's row says.
+    /// The figures of a report's row.
     fn of(row: &Row) -> Self {
-        // Not every kernel shows how many a server has.
+        // Not every kernel shows a server's attempts.
         let is_known = |figure: &str| figure != "attempts" || row.0["role"] == "client";
         let is_exact = |figure: &str| {
             is_known(figure)
@@ -126,9 +126,9 @@ pub(crate) struct Report(Value);
 /// A port's row in it.
 pub(crate) struct Row(Value);
 
-/// What tells what became of the kernel side's records.
+/// A report or page with counts of the kernel side's records.
 pub(crate) trait Events {
-    /// How many were seen, lost, missed …
+    /// The number of records that were seen, lost, missed …
     fn event(&self, name: &str) -> u64;
 }
 
@@ -139,7 +139,7 @@ impl Events for Report {
 }
 
 impl Report {
-    /// Of its JSON; what every report must fulfil, it does.
+    /// Parses a report, and checks the invariants of every report.
     #[track_caller]
     pub(crate) fn new(report: Value) -> Self {
         let report = Self(report);
@@ -158,32 +158,32 @@ impl Report {
         self.0["events"][name].as_u64().unwrap_or_else(|| panic!("no events.{name}"))
     }
 
-    /// What it says of the host.
+    /// The description of the host.
     pub(crate) fn host(&self) -> &Value {
         &self.0["host"]
     }
 
-    /// The interval that it is about.
+    /// The interval that it covers.
     pub(crate) fn interval(&self) -> &Value {
         &self.0["interval"]
     }
 
-    /// Records that did not come to be, as far as it is known.
+    /// Records that the kernel side could not write, as far as known.
     pub(crate) fn missing(&self) -> u64 {
         self.event("missed") + self.event("gaps")
     }
 
-    /// When its interval began: RFC 3339.
+    /// The begin of its interval, in RFC 3339.
     pub(crate) fn begun(&self) -> &str {
         self.0["interval"]["start"].as_str().expect("a time")
     }
 
-    /// It says that counts are lower bounds.
+    /// Whether it says that counts are lower bounds.
     pub(crate) fn says_lower_bounds(&self) -> bool {
         self.0["events"]["lower_bounds"] == true
     }
 
-    /// Every record of the kernel reached the books, and none is missing.
+    /// Checks that no record is missing.
     #[track_caller]
     pub(crate) fn check_nothing_lost(&self) {
         let lost = ["lost", "missed", "gaps", "unreadable"].map(|name| self.event(name));
@@ -191,20 +191,20 @@ impl Report {
         assert!(!self.says_lower_bounds());
     }
 
-    /// What it says about a port; a row of nothing if it says nothing.
+    /// The row of a port; an empty row if there is none.
     pub(crate) fn row(&self, role: &str, port: u16) -> Row {
         let rows = self.0["ports"].as_array().expect("ports");
         let row = rows.iter().find(|row| row["role"] == role && row["port"] == port);
         Row(row.cloned().unwrap_or_default())
     }
 
-    /// The difference between what it says about a port and what it should say.
+    /// The difference between a port's statistics and the expected ones.
     pub(crate) fn difference(&self, role: &str, port: u16, expected: &Books) -> Option<String> {
         let difference = self.books(|row| row["role"] == role && row["port"] == port);
         difference.difference(expected).map(|what| format!("{role} {port}: {what}"))
     }
 
-    /// What the rows that `which` picks say together.
+    /// The sum of the rows that `which` selects.
     pub(crate) fn books(&self, which: impl Fn(&Value) -> bool) -> Books {
         let rows = self.rows().iter().filter(|row| which(row));
         Books::sum(&rows.map(|row| Books::of(&Row(row.clone()))).collect::<Vec<_>>())
@@ -217,7 +217,7 @@ impl Report {
 }
 
 impl Books {
-    /// How these differ from what they should be.
+    /// How these differ from the expected ones.
     pub(crate) fn difference(&self, expected: &Self) -> Option<String> {
         let found = self;
         let figures: BTreeSet<_> = found.0.keys().chain(expected.0.keys()).collect();
@@ -243,7 +243,7 @@ impl Row {
         which.map(|(_, count)| count.as_u64().expect("a count")).sum()
     }
 
-    /// Σ is Σ.
+    /// Checks that sums agree with their parts.
     #[track_caller]
     fn check_accounts(&self) {
         let figure = |name: &str| self.figure(name);
@@ -273,7 +273,7 @@ impl Row {
         for (account, left, right) in accounts {
             assert_eq!(left, right, "{account} of {:#}", self.0);
         }
-        // With a server, handshakes may begin and end before they are connections.
+        // A server's handshakes may begin and end before they are connections.
         if self.0["role"] == "client" {
             assert_eq!(
                 figure("pending_start") + figure("attempts"),

@@ -1,4 +1,4 @@
-//! Hosts on which something is missing or in the way, as far as one process and its mounts go.
+//! Hosts on which something is missing or broken, simulated for one process and its mounts.
 
 use std::{fs, path::Path, process::Command};
 
@@ -7,64 +7,64 @@ use tempfile::TempDir;
 use super::{PROGRAM, synfin::Finished};
 use crate::lab::Synfin;
 
-/// The kernel's type information.
+/// The kernel's BTF.
 pub(crate) const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// A host on which something is not as it should be.
+/// A broken host.
 pub(crate) struct Broken {
-    /// What breaks it, in the shell's words, within mounts of its own.
+    /// The shell commands that break it, within its own mount namespace.
     script: String,
-    /// What is put before the program.
+    /// The command that runs the program.
     prefix: Vec<String>,
     folder: TempDir,
 }
 
 impl Broken {
-    /// Nothing is.
+    /// A host that is not broken.
     pub(crate) fn not() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         Self { script: String::new(), prefix: Vec::new(), folder }
     }
 
-    /// Root holds all capabilities but these, by their names without `cap_`.
+    /// Root lacks these capabilities (names without `cap_`).
     pub(crate) fn without_capabilities(mut self, names: &[&str]) -> Self {
         let dropped: Vec<_> = names.iter().map(|name| format!("-{name}")).collect();
         self.prefix = vec!["setpriv".into(), format!("--bounding-set={}", dropped.join(","))];
         self
     }
 
-    /// A user like any other.
+    /// synfin runs as an unprivileged user.
     pub(crate) fn for_nobody(mut self) -> Self {
         let words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
         self.prefix = words.map(str::to_owned).into();
         self
     }
 
-    /// Root of a user namespace and nothing else.
+    /// synfin runs as root of a user namespace only.
     pub(crate) fn in_a_user_namespace(mut self) -> Self {
         self.prefix = ["unshare", "--user", "--map-root-user"].map(str::to_owned).into();
         self
     }
 
-    /// It sees its own processes only.
+    /// synfin runs in its own PID namespace.
     pub(crate) fn in_a_pid_namespace(mut self) -> Self {
         self.prefix = ["unshare", "--pid", "--fork", "--mount-proc"].map(str::to_owned).into();
         self
     }
 
-    /// A command of the shell breaks it.
+    /// Adds a shell command that breaks it.
     pub(crate) fn by(mut self, command: &str) -> Self {
         self.script += command;
         self.script.push('\n');
         self
     }
 
-    /// The kernel's type information is not to be seen.
+    /// The kernel's BTF is hidden.
     pub(crate) fn without_btf(self) -> Self {
         self.by("mount -t tmpfs none /sys/kernel/btf")
     }
 
-    /// The kernel's type information is this.
+    /// The kernel's BTF is replaced.
     pub(crate) fn with_btf(self, types: &[u8]) -> Self {
         let folder = self.folder.path().join("btf");
         fs::create_dir(&folder).expect("a folder");
@@ -72,7 +72,7 @@ impl Broken {
         self.by(&format!("mount --bind {} /sys/kernel/btf", folder.display()))
     }
 
-    /// In the kernel's type information, these names stand for each other's things.
+    /// These two names are swapped in the kernel's BTF.
     pub(crate) fn with_swapped_names(self, one: &str, other: &str) -> Self {
         assert_eq!(one.len(), other.len());
         let mut types = fs::read(BTF).expect("the kernel's type information");
@@ -92,21 +92,21 @@ impl Broken {
         self.with_btf(&types)
     }
 
-    /// The kernel says this of its lockdown.
+    /// The kernel reports this lockdown state.
     pub(crate) fn with_lockdown(self, text: &str) -> Self {
         self.by(&format!(
             "mount -t tmpfs none /sys/kernel/security\necho '{text}' > /sys/kernel/security/lockdown"
         ))
     }
 
-    /// A file for what it leaves behind.
+    /// The path of a file in a directory of its own.
     pub(crate) fn file(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().expect("a plain path").to_owned()
     }
 
-    /// What runs synfin there.
+    /// A command that runs synfin there.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        // Where anybody may find and run it.
+        // In a directory where every user may run it.
         let program = self.folder.path().join("synfin");
         if !program.exists() {
             fs::copy(PROGRAM, &program).expect("a copy of the program");

@@ -1,4 +1,4 @@
-//! What `tcpdump` sees on a device.
+//! Captures by `tcpdump`.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -16,19 +16,19 @@ use pcap_parser::PcapCapture;
 
 use super::Namespace;
 
-/// A capture that goes on.
+/// A running capture.
 pub(crate) struct Capture {
     tcpdump: Child,
     packets: Option<JoinHandle<Vec<u8>>>,
     said: Option<JoinHandle<String>>,
 }
 
-/// A TCP segment, and when the kernel passed it to or took it from the device.
+/// A TCP segment, and the time at which the kernel passed it to or from the device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
     /// Since 1970.
     pub(crate) time: Duration,
-    /// Its source port, and where it goes.
+    /// Its source and destination port.
     pub(crate) ports: [u16; 2],
     pub(crate) syn: bool,
     pub(crate) ack: bool,
@@ -39,10 +39,10 @@ impl Capture {
     #[track_caller]
     pub(crate) fn begin(namespace: &Namespace, device: &str) -> Self {
         let mut command = Command::new("tcpdump");
-        // Not in immediate mode: to wake it takes longer than what is to be measured, and would be
-        // done on the packet's way up.
+        // Not in immediate mode: waking tcpdump would delay the packet by more than what is
+        // measured.
         command.args(["-i", device, "-w", "-", "-s", "128"]);
-        // As root still: not every machine has a user for it.
+        // Stay root: not every machine has a user for tcpdump.
         command.args(["-Z", "root"]);
         command.args(["-j", "host", "--time-stamp-precision", "nano", "-n", "tcp"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -66,10 +66,10 @@ impl Capture {
         Self { tcpdump, packets: Some(packets), said: Some(said) }
     }
 
-    /// Ends several. Nothing that they should have seen is missing.
+    /// Ends several captures, and checks that no packet is missing.
     #[track_caller]
     pub(crate) fn end<const COUNT: usize>(captures: [Self; COUNT]) -> [Vec<Segment>; COUNT] {
-        // The kernel hands over packets once a second; what it still has in the end is forgotten.
+        // The kernel passes packets on once a second, and discards the rest at the end.
         thread::sleep(Duration::from_millis(1500));
         captures.map(Self::end_now)
     }
@@ -93,7 +93,7 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        // Only a test that failed leaves it running.
+        // It still runs only if the test failed.
         let _ = self.tcpdump.kill();
         let _ = self.tcpdump.wait();
     }
@@ -103,7 +103,7 @@ fn parse(packets: &[u8]) -> Vec<Segment> {
     let capture = PcapCapture::from_file(packets).expect("what tcpdump writes");
     assert!(capture.header.is_nanosecond_precision());
     let segment = |packet: &pcap_parser::LegacyPcapBlock<'_>| {
-        // Of data only the beginning is kept.
+        // Data is truncated.
         let sliced = LaxSlicedPacket::from_ip(packet.data).expect("an IP packet");
         let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("{sliced:?}") };
         Segment {

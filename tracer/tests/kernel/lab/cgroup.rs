@@ -1,35 +1,28 @@
-//! Cgroups of version 2, for processes to be in.
+//! Cgroups of version 2 for test processes.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process,
-    sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::eventually;
+use super::{eventually, unique_name};
 
-/// A cgroup, empty at first. It goes away with this; what is below it must go before.
+/// A cgroup, which is removed on drop. Its children have to be dropped before.
 pub(crate) struct Cgroup {
     folder: PathBuf,
-    /// Below the root, as the kernel tells it.
+    /// The path below the root.
     path: String,
 }
 
 impl Cgroup {
-    /// A cgroup with a name of its own. `None`, and a word about it, where there is no hierarchy.
-    pub(crate) fn new() -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let Some(root) = root() else {
-            eprintln!("SKIPPED: no cgroup hierarchy of version 2 is mounted below /sys/fs/cgroup");
-            return None;
-        };
-        let name = format!("synfin-test-{}-{number}", process::id());
-        Some(Self::make(root.join(&name), name))
+    /// A cgroup with a name of its own.
+    pub(crate) fn new() -> Self {
+        let root = root().expect("a cgroup hierarchy of version 2");
+        let name = unique_name();
+        Self::make(root.join(&name), name)
     }
 
-    /// One below this.
+    /// Creates a child.
     pub(crate) fn below(&self, name: &str) -> Self {
         Self::make(self.folder.join(name), format!("{}/{name}", self.path))
     }
@@ -62,7 +55,8 @@ impl Drop for Cgroup {
     }
 }
 
-fn root() -> Option<PathBuf> {
+/// Where a hierarchy of version 2 is mounted.
+pub(super) fn root() -> Option<PathBuf> {
     let folders = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
     folders.into_iter().find(|folder| folder.join("cgroup.controllers").exists())
 }

@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector, somebody else's, that prints what it is pushed.
+//! An independent OpenTelemetry collector that prints what it receives.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,29 +12,29 @@ use tempfile::NamedTempFile;
 
 use super::{Namespace, lacks_program};
 
-/// Where it was put by `cargo xtask test`.
+/// Installed by `cargo xtask test`.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/python/bin/rotel");
 
-/// Whether there is none.
+/// Whether it is not installed.
 #[track_caller]
 pub(crate) fn lacks_collector() -> bool {
     let is_there = Path::new(PROGRAM).is_file();
     lacks_program("OpenTelemetry collector", is_there, "`cargo xtask test` installs it")
 }
 
-/// The collector. It ends with this.
+/// A running collector, which ends on drop.
 pub(crate) struct Collector {
     process: Child,
     printed: NamedTempFile,
 }
 
-/// Values by the metric's name and the attributes, `name=value`; of a histogram its count, and under
-/// further attributes `sum` and `le`, how many were in its buckets.
+/// Values by metric name and attributes (`name=value`). A histogram has its count, and its sum and
+/// buckets under the additional attributes `sum` and `le`.
 #[derive(Debug, Default)]
 pub(crate) struct Pushed(BTreeMap<(String, BTreeSet<String>), f64>);
 
 impl Collector {
-    /// Where it takes metrics by HTTP.
+    /// The address on which it receives metrics by HTTP.
     pub(crate) const ADDRESS: SocketAddr =
         SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4318);
 
@@ -57,7 +57,7 @@ impl Collector {
         fs::read_to_string(self.printed.path()).expect("what it printed")
     }
 
-    /// What it was pushed last.
+    /// The last push.
     pub(crate) fn last(&self) -> Pushed {
         let printed = self.printed();
         let (_, last) = printed.rsplit_once("ResourceMetrics #0\n").unwrap_or_default();
@@ -73,7 +73,7 @@ impl Drop for Collector {
 }
 
 impl Pushed {
-    /// Of the words that collectors print for the eye.
+    /// Parses the text output of collectors.
     fn read(text: &str) -> Self {
         let mut pushed = Self::default();
         let (mut name, mut attributes) = ("", BTreeSet::new());
@@ -115,7 +115,7 @@ impl Pushed {
         assert_eq!(known, None, "{name} comes twice");
     }
 
-    /// The value that has just these attributes; 0 if there is none.
+    /// The value with exactly these attributes; 0 if there is none.
     pub(crate) fn value(&self, name: &str, attributes: &[&str]) -> f64 {
         let attributes = attributes.iter().map(|&attribute| attribute.to_owned()).collect();
         self.0.get(&(name.to_owned(), attributes)).copied().unwrap_or(0.0)

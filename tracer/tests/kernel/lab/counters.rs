@@ -1,4 +1,4 @@
-//! What the kernel itself counts, per namespace: the oracle that nobody here wrote.
+//! The kernel's own counters per namespace, an independent oracle.
 
 use std::{collections::HashMap, fs};
 
@@ -7,12 +7,12 @@ use std::{collections::HashMap, fs};
 pub(crate) struct Counters(HashMap<String, i64>);
 
 impl Counters {
-    /// Of the namespace that this thread is in.
+    /// Reads those of the current thread's namespace.
     pub(super) fn read() -> Self {
         let mut counters = HashMap::new();
         for file in ["snmp", "netstat"] {
             let text = read(file);
-            // A line of names, then a line of values, each after the name of its group.
+            // A line of names and a line of values, each prefixed by the group's name.
             let mut lines = text.lines();
             while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
                 if names.starts_with("Tcp: ") || names.starts_with("TcpExt: ") {
@@ -29,7 +29,7 @@ impl Counters {
         Self(counters)
     }
 
-    /// A counter, by the kernel's name; a gauge of `sockstat` has that before its name.
+    /// A counter by the kernel's name; gauges of `sockstat` have that prefix.
     #[track_caller]
     pub(crate) fn get(&self, name: &str) -> u64 {
         let value = self.0.get(name).unwrap_or_else(|| panic!("the kernel counts no {name}"));
@@ -38,7 +38,7 @@ impl Counters {
 }
 
 fn read(file: &str) -> String {
-    // /proc/net is the process's, not the thread's.
+    // /proc/net is that of the process, not of the thread.
     let path = format!("/proc/thread-self/net/{file}");
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
 }

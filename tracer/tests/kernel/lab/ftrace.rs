@@ -1,21 +1,15 @@
-//! The kernel's own tracer, in an instance that nobody else uses.
+//! ftrace, in an instance of its own.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{fs, path::PathBuf};
 
-/// An instance of ftrace. It goes away with this.
+use super::unique_name;
+
+/// An instance of ftrace, which is removed on drop.
 pub(super) struct Instance(PathBuf);
 
 impl Instance {
     pub(super) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("synfin-test-{}-{number}", process::id());
-        let folder = PathBuf::from("/sys/kernel/tracing/instances").join(name);
+        let folder = PathBuf::from("/sys/kernel/tracing/instances").join(unique_name());
         fs::create_dir(&folder).expect("an instance of tracefs, which is at /sys/kernel/tracing");
         Self(folder)
     }
@@ -24,7 +18,7 @@ impl Instance {
         fs::write(self.0.join(file), value).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
-    /// What was traced, a line each.
+    /// The trace, one event per line.
     pub(super) fn trace(&self) -> String {
         fs::read_to_string(self.0.join("trace")).expect("the trace")
     }
@@ -32,7 +26,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // Of an instance, this removes all that is in it.
+        // The directory of an instance can be removed with its contents.
         let _ = fs::remove_dir(&self.0);
     }
 }

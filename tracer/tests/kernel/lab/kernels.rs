@@ -1,5 +1,5 @@
-//! What kernels do differently, each with where that is known from. Whatever a test expects of one
-//! kernel and not of another is said here, and nowhere else.
+//! Differences between kernels, with their source. Tests take everything that depends on the kernel
+//! from here.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Counters;
+use super::{Counters, cgroup};
 
 /// The running kernel's version: its first two numbers.
 static RELEASE: LazyLock<(u32, u32)> = LazyLock::new(|| {
@@ -27,22 +27,24 @@ pub(crate) fn since(major: u32, minor: u32) -> bool {
     *RELEASE >= (major, minor)
 }
 
-/// What some kernels that synfin runs on do not have.
+/// Features that some supported kernels lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feature {
     /// The kernel gives its type information by bpf(2): since commit 5329722057d4 in 5.11.
     TypesByBpf,
     /// MPTCP is built in, and not switched off.
     Mptcp,
-    /// `tcp:tcp_send_reset` tells of resets with no socket behind them, or with a TIME_WAIT: since commit 19822a980e19
-    /// in 6.10. Before, only of those of connections and listeners.
+    /// `tcp:tcp_send_reset` fires for resets without a socket or from TIME_WAIT: since commit
+    /// 19822a980e19 in 6.10. Before, only for those of connections and listeners.
     ResetsWithoutSocket,
     /// `ss -K` destroys a TIME_WAIT: since commit af9784d007d8 in 6.0.
     TimeWaitsDestroyed,
+    /// A cgroup hierarchy of version 2 is mounted below /sys/fs/cgroup.
+    Cgroup2,
 }
 
 impl Feature {
-    /// What is missing, and since when it is there.
+    /// The reason for a skip: what is missing, and since when kernels have it.
     const fn missing(self) -> &'static str {
         match self {
             Self::TypesByBpf => "before Linux 5.11 the kernel does not tell its types by bpf(2)",
@@ -51,6 +53,7 @@ impl Feature {
                 "before Linux 6.10 the kernel does not tell of resets with no socket behind them"
             }
             Self::TimeWaitsDestroyed => "before Linux 6.0 nobody can destroy a TIME_WAIT",
+            Self::Cgroup2 => "no cgroup hierarchy of version 2 is mounted below /sys/fs/cgroup",
         }
     }
 
@@ -60,24 +63,25 @@ impl Feature {
             Self::Mptcp => Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok(),
             Self::ResetsWithoutSocket => since(6, 10),
             Self::TimeWaitsDestroyed => since(6, 0),
+            Self::Cgroup2 => cgroup::root().is_some(),
         }
     }
 }
 
-/// How many TIME_WAITs began, small sockets in FIN_WAIT2 among them, as the kernel counts them.
-/// `None`: it counts those that are over. It does up to 5.17 (`tw_timer_handler`), and counts
-/// beginnings since 6.1 (`__inet_twsk_schedule`).
+/// The kernel's count of TIME_WAITs entered, minisockets in FIN_WAIT2 included. `None` if it counts
+/// them when they expire, as up to 5.17 (`tw_timer_handler`), and not when they are entered, as
+/// since 6.1 (`__inet_twsk_schedule`).
 pub(crate) fn time_waits_entered(counters: &Counters) -> Option<u64> {
     counts_beginnings().then(|| counters.get("TW") + counters.get("TWKilled"))
 }
 
-/// Whether `TW` and `TWKilled` are TIME_WAITs that began.
+/// Whether `TW` and `TWKilled` count TIME_WAITs when they are entered.
 pub(crate) fn counts_beginnings() -> bool {
     since(6, 1)
 }
 
-/// Whether the running kernel lacks it. Then the running test has to end, and it is said that it
-/// is skipped.
+/// Whether the running kernel lacks a feature. If so, the test is declared as skipped and has to
+/// end.
 pub(crate) fn lacks(feature: Feature) -> bool {
     let lacks = !feature.is_there();
     if lacks {
@@ -86,7 +90,7 @@ pub(crate) fn lacks(feature: Feature) -> bool {
     lacks
 }
 
-/// The same, where only a part of the running test has to be left out.
+/// The same where only a part of the test is skipped.
 pub(crate) fn lacks_for_a_part(feature: Feature) -> bool {
     let lacks = !feature.is_there();
     if lacks {
@@ -95,14 +99,13 @@ pub(crate) fn lacks_for_a_part(feature: Feature) -> bool {
     lacks
 }
 
-/// Whether this is a virtual machine that is there for the tests alone, as SYNFIN_TEST_OWN_MACHINE
-/// says.
+/// Whether this virtual machine is there for the tests alone (SYNFIN_TEST_OWN_MACHINE).
 fn on_own_machine() -> bool {
     env::var_os("SYNFIN_TEST_OWN_MACHINE").is_some()
 }
 
-/// Whether a program of others is not here. A machine that is there for the sake of its kernel has
-/// none, and the running test is skipped; on any other that is a failure, and `remedy` mends it.
+/// Whether a third-party program is missing. On a machine that is there for the tests alone, the
+/// test is skipped then; on any other the test fails with `remedy`.
 #[track_caller]
 pub(crate) fn lacks_program(name: &str, is_there: bool, remedy: &str) -> bool {
     assert!(is_there || on_own_machine(), "there is no {name}: {remedy}");
@@ -112,8 +115,7 @@ pub(crate) fn lacks_program(name: &str, is_there: bool, remedy: &str) -> bool {
     !is_there
 }
 
-/// Whether the settings of the whole host may be changed, as they may be on a machine of one's own.
-/// Otherwise it is said that the running test is skipped.
+/// Whether the test may change settings of the whole host. If not, it is declared as skipped.
 pub(crate) fn has_own_machine() -> bool {
     let has = on_own_machine();
     if !has {
@@ -122,9 +124,8 @@ pub(crate) fn has_own_machine() -> bool {
     has
 }
 
-/// Says that the running test is skipped: for what a kernel lacks, and only a test can tell. The
-/// harness counts it as passed; whoever counts otherwise finds it in the file that
-/// SYNFIN_TEST_SKIPPED names.
+/// Declares the running test as skipped. The harness counts it as passed; the file that
+/// SYNFIN_TEST_SKIPPED names has the skipped ones.
 pub(crate) fn skip(reason: &str) {
     let Some(line) = say("test-skipped", reason) else { return };
     if let Some(file) = env::var_os("SYNFIN_TEST_SKIPPED") {
@@ -133,12 +134,12 @@ pub(crate) fn skip(reason: &str) {
     }
 }
 
-/// Says something that is to be seen even if the test passes.
+/// Prints a note that is shown even if the test passes.
 pub(crate) fn note(text: &str) {
     let _ = say("test-note", text);
 }
 
-/// Says a line that is seen even of tests that pass; once, and then returns it.
+/// Prints a line once, even if the test passes, and returns it then.
 fn say(what: &str, reason: &str) -> Option<String> {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let thread = thread::current();
@@ -146,7 +147,7 @@ fn say(what: &str, reason: &str) -> Option<String> {
     if !SAID.lock().expect("what was said").insert(line.clone()) {
         return None;
     }
-    // What is printed by `eprintln!` is shown only of tests that fail.
+    // The output of `eprintln!` is shown for failed tests only.
     let _ = io::stderr().write_all(line.as_bytes());
     Some(line)
 }

@@ -1,5 +1,5 @@
-//! A link between two namespaces as long as one likes, which loses what it is told to lose: two
-//! TUN devices, and relays between them that keep every packet for a time.
+//! A link between two namespaces with a given delay and given losses: two TUN devices, and relays
+//! between them that delay every packet.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,14 +17,14 @@ use etherparse::{SlicedPacket, TcpSlice, TransportSlice};
 
 use super::{Namespace, Tun};
 
-/// What is lost of every connection to a port, once.
+/// The packet of every connection to a port that is lost once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// The first SYN.
     Syn,
     /// The first SYN-ACK.
     SynAck,
-    /// The client's first ACK, which would end the handshake.
+    /// The client's first ACK, which would complete the handshake.
     Ack,
 }
 
@@ -45,8 +45,7 @@ impl Link {
     /// The name of either end's device.
     pub(crate) const DEVICE: &str = "link";
 
-    /// A link on which a packet and its answer take `round_trip` together, half of it each way.
-    /// Of connections to these ports something is lost.
+    /// Creates a link with a round trip time, half of it each way, and losses by destination port.
     pub(crate) fn new(round_trip: Duration, losses: &[(u16, Loss)]) -> Self {
         let (near, far) = (Namespace::new(), Namespace::new());
         let [tun_near, tun_far] = [(&near, 1), (&far, 2)].map(|(namespace, host)| {
@@ -70,19 +69,24 @@ impl Link {
     pub(crate) fn both(&self) -> [&Namespace; 2] {
         [&self.near, &self.far]
     }
+
+    #[track_caller]
+    pub(crate) fn settle(&self) {
+        self.both().into_iter().for_each(Namespace::settle);
+    }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         for relay in self.relays.drain(..) {
-            // One that failed has said so.
+            // A relay that failed has printed why.
             let _ = relay.join();
         }
     }
 }
 
-/// A packet on its way, and when it is due.
+/// A packet in flight, and the time at which it is due.
 type OnItsWay = (Instant, Vec<u8>);
 
 fn take(
@@ -95,7 +99,7 @@ fn take(
     const LOOK: Duration = Duration::from_millis(50);
     while !over.load(Ordering::Relaxed) {
         let packet = from.receive(LOOK).filter(|packet| !losses.have(packet));
-        // The other relay ends only after this one.
+        // The other relay ends after this one.
         let sent = packet.map(|packet| send.send((Instant::now() + delay, packet)));
         if sent.is_some_and(|sent| sent.is_err()) {
             return;
@@ -104,14 +108,14 @@ fn take(
 }
 
 fn hand_on(to: &Tun, sent: &mpsc::Receiver<OnItsWay>) {
-    // All take equally long, so they are due in the order in which they came.
+    // All have the same delay, so they are due in order of arrival.
     for (due, packet) in sent {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         to.send(&packet);
     }
 }
 
-/// What is lost in one direction, and of which connections it was.
+/// The losses in one direction, and the connections that have had theirs.
 struct Losses {
     of: HashMap<u16, Loss>,
     had: HashSet<[u16; 2]>,

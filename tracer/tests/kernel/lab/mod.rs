@@ -1,12 +1,11 @@
-//! The laboratory: namespaces to make connections in, the kernel's own figures about them, and
-//! synfin to be measured against those.
+//! The laboratory: namespaces with connections, the kernel's own figures about them, and runs of
+//! synfin to compare with those.
 
 mod actor;
 mod books;
 mod broken;
 mod capture;
 mod cgroup;
-mod chart;
 mod collector;
 mod counters;
 mod ftrace;
@@ -28,7 +27,11 @@ mod witness;
 
 use std::{
     fmt::Debug,
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    process::id,
+    sync::{
+        RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -38,7 +41,6 @@ pub(crate) use books::{Books, Events, Report};
 pub(crate) use broken::{BTF, Broken};
 pub(crate) use capture::{Capture, Segment};
 pub(crate) use cgroup::Cgroup;
-pub(crate) use chart::{Chart, Line, charts};
 pub(crate) use collector::{Collector, Pushed, lacks_collector};
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
@@ -47,7 +49,7 @@ pub(crate) use kernels::{
     since, skip, time_waits_entered,
 };
 pub(crate) use link::{Link, Loss};
-pub(crate) use namespace::{Name, Namespace, Wire};
+pub(crate) use namespace::{Name, Namespace, Wire, ids};
 pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use picture::svg;
@@ -61,20 +63,21 @@ pub(crate) use synfin::{Finished, PROGRAM, Synfin};
 pub(crate) use terminal::Terminal;
 pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
+
+use tempfile::TempDir;
 use witness::Witness;
 
-/// Who works in the laboratory: any number of small tests at a time, or one that needs the whole
-/// machine.
+/// Any number of small tests run at a time, or one that needs the whole machine.
 static ROOM: RwLock<()> = RwLock::new(());
 
-/// Enters for a test that others do not disturb.
+/// Starts a test that may run beside others.
 pub(crate) fn enter() -> RwLockReadGuard<'static, ()> {
     demand_root();
-    // Another test's failure is not this one's.
+    // A failure of another test does not matter here.
     ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Enters for a test that nothing else may run beside.
+/// Starts a test that has to run alone.
 pub(crate) fn enter_alone() -> RwLockWriteGuard<'static, ()> {
     demand_root();
     ROOM.write().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -88,11 +91,21 @@ fn demand_root() {
     );
 }
 
-/// How often an experiment is repeated before the machine is held to be unfit for it.
+/// The most trials of an experiment whose conditions are not met.
 const TRIALS: usize = 10;
 
-/// Makes an experiment, and makes it again if the kernel kept a transition from synfin's program
-/// and says so. What is seen then must be exact.
+/// Repeats an experiment, up to [`TRIALS`] times, until `trial` returns `Some` because its
+/// conditions were met. That must not depend on the result, but on a witness, a clock, or a counter
+/// of the kernel. The caller checks the result, once.
+#[track_caller]
+pub(crate) fn under<T>(conditions: &str, mut trial: impl FnMut() -> Option<T>) -> T {
+    let found = (0..TRIALS).find_map(|_| trial());
+    let Some(found) = found else { panic!("not once in {TRIALS} trials: {conditions}") };
+    found
+}
+
+/// Makes an experiment in which the kernel ran synfin's program at every transition, by the
+/// program's count of misses and an independent witness.
 #[track_caller]
 pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Report, T) {
     seen_whole(|| {
@@ -105,43 +118,73 @@ pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Rep
     })
 }
 
-/// The same for an experiment that says by itself whether synfin missed nothing that it knows of.
+/// The same for an experiment that returns whether synfin reports no misses.
 #[track_caller]
 pub(crate) fn seen_whole<T>(mut experiment: impl FnMut() -> (bool, T)) -> T {
-    for _ in 0..TRIALS {
+    under("the kernel never skipped synfin's program", || {
         let witness = Witness::begin();
         let (is_whole, found) = experiment();
         let kept = witness.count();
-        if is_whole && kept == 0 {
-            return found;
+        if !is_whole || kept > 0 {
+            eprintln!("seen whole: {is_whole}; {kept} kept from synfin");
+            return None;
         }
-        eprintln!("seen whole: {is_whole}; {kept} kept from synfin");
-    }
-    panic!("in {TRIALS} trials out of {TRIALS} the kernel skipped the program");
+        Some(found)
+    })
 }
 
-/// Makes a large experiment, and makes it again if more than one in `share` of its records may be
-/// missing. Returns how many may be: what synfin says is missing, and what the kernel kept from
-/// its program without a word.
+/// The share of records that may be missing because the kernel skipped synfin's program.
+#[derive(Clone, Copy)]
+pub(crate) struct MayMiss {
+    one_in: u64,
+}
+
+impl MayMiss {
+    pub(crate) const NONE: Self = Self::one_in(u64::MAX);
+
+    pub(crate) const fn one_in(records: u64) -> Self {
+        Self { one_in: records }
+    }
+
+    /// Multiplies the share.
+    pub(crate) const fn times(self, factor: u64) -> Self {
+        Self { one_in: self.one_in / factor }
+    }
+}
+
+/// Makes a large experiment in which at most that share of the records is missing. Returns the
+/// number of missing records: those that synfin reports, and those that only the witness saw.
 #[track_caller]
 pub(crate) fn nearly_whole<E: Events, T>(
-    share: u64,
+    may_miss: MayMiss,
     mut experiment: impl FnMut() -> (E, T),
 ) -> (E, T, u64) {
-    for _ in 0..TRIALS {
+    under("the kernel rarely skipped synfin's program", || {
         let witness = Witness::begin();
         let (report, found) = experiment();
         let [seen, missed, gaps] = ["seen", "missed", "gaps"].map(|name| report.event(name));
-        let missing = missed + gaps + witness.count() as u64;
+        let kept = witness.count() as u64;
+        let missing = missed + gaps + kept;
+        let most = seen / may_miss.one_in;
         eprintln!(
-            "{seen} records; {missed} missed, {gaps} gaps, {} kept from synfin",
-            witness.count()
+            "{seen} records; {missed} missed, {gaps} gaps, {kept} kept from synfin: at most {most}"
         );
-        if missing <= seen / share {
-            return (report, found, missing);
-        }
-    }
-    panic!("in {TRIALS} trials out of {TRIALS} the kernel skipped the program too often");
+        (missing <= most).then_some((report, found, missing))
+    })
+}
+
+/// The path of a recording that does not exist yet, in a folder that goes away with its handle.
+pub(crate) fn recording_file() -> (TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recording = folder.path().join("recording").to_str().expect("a plain path").to_owned();
+    (folder, recording)
+}
+
+/// A name that nothing else on this machine has.
+fn unique_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("synfin-test-{}-{number}", id())
 }
 
 /// Waits until `look` gives something.

@@ -1,4 +1,4 @@
-//! Network namespaces, and the wire between two of them.
+//! Network namespaces, and pairs of them with a veth link.
 
 use std::{
     fs::{self, File},
@@ -18,10 +18,10 @@ use nix::{
 
 use super::{Counters, Sock, eventually};
 
-/// A fresh network namespace, whose loopback is up. It goes away with this, or with the test
-/// process, however that ends.
+/// A new network namespace, whose loopback is up. It is removed on drop, or when the test process
+/// ends.
 pub(crate) struct Namespace {
-    /// Is in the namespace until its input ends.
+    /// A process in the namespace, which ends with its input.
     holder: Child,
 }
 
@@ -39,7 +39,7 @@ impl Namespace {
         namespace
     }
 
-    /// Its inode number, by which the kernel and synfin call it.
+    /// Its inode number, which is its id for the kernel and synfin.
     pub(crate) fn id(&self) -> u64 {
         fs::metadata(self.path()).expect("the namespace's file").ino()
     }
@@ -48,7 +48,7 @@ impl Namespace {
         format!("/proc/{}/ns/net", self.holder.id())
     }
 
-    /// Gives it a name, as `ip netns` does, for as long as the answer lives.
+    /// Names it as `ip netns` does, until the result is dropped.
     pub(crate) fn name(&self, name: &str) -> Name {
         let folder = Path::new("/run/netns");
         fs::create_dir_all(folder).expect("the folder of names");
@@ -61,7 +61,7 @@ impl Namespace {
         name
     }
 
-    /// Does something within the namespace. Sockets belong for connection to the one they are made in.
+    /// Does something within the namespace. Sockets stay in the namespace that they are created in.
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let enter_and_work = || {
             let file = File::open(self.path()).expect("the namespace's file");
@@ -69,7 +69,7 @@ impl Namespace {
             work()
         };
         thread::scope(|scope| {
-            // A thread of its own, so that no other is left in the wrong namespace.
+            // In a new thread, so that no other one changes its namespace.
             let worker = scope.spawn(enter_and_work);
             worker.join().unwrap_or_else(|failure| panic::resume_unwind(failure))
         })
@@ -104,14 +104,14 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
     }
 
-    /// The same for what not every kernel has.
+    /// The same if the kernel has that setting.
     pub(crate) fn set_if_there(&self, name: &str, value: impl ToString + Sync) {
         if self.within(|| Path::new(&format!("/proc/sys/net/{name}")).exists()) {
             self.set(name, value);
         }
     }
 
-    /// Filters what comes in by a rule of nftables, under a name by which it can be ended.
+    /// Filters incoming packets by a rule of nftables, with a name for [`Self::unfilter`].
     pub(crate) fn filter(&self, name: &str, rule: &str) {
         let table = format!(
             "table inet {name} {{\nchain input {{\ntype filter hook input priority 0\n{rule}\n}}\n}}\n"
@@ -119,12 +119,12 @@ impl Namespace {
         self.run_with("nft -f -", &table);
     }
 
-    /// Ends a filter.
+    /// Removes a filter.
     pub(crate) fn unfilter(&self, name: &str) {
         self.run(&format!("nft delete table inet {name}"));
     }
 
-    /// Waits until a filter, whose rule has a `counter`, was met by so many packets.
+    /// Waits until so many packets have matched a filter, whose rule has a `counter`.
     #[track_caller]
     pub(crate) fn wait_for_filtered(&self, name: &str, packets: u64) {
         eventually(&format!("{packets} packets at the filter {name}"), || {
@@ -140,13 +140,12 @@ impl Namespace {
         self.within(Counters::read)
     }
 
-    /// All TCP sockets, as `ss` sees them.
+    /// All TCP sockets, by `ss`.
     pub(crate) fn sockets(&self) -> Vec<Sock> {
         self.run("ss -Htano").lines().map(Sock::parse).collect()
     }
 
-    /// Waits until no connection is about to change: what is closing has closed, no handshake
-    /// waits for its last step.
+    /// Waits until no connection is closing, and no handshake waits for its last step.
     #[track_caller]
     pub(crate) fn settle(&self) {
         const MOVING: [&str; 4] = ["FIN-WAIT-1", "LAST-ACK", "CLOSING", "SYN-RECV"];
@@ -159,9 +158,15 @@ impl Namespace {
     }
 }
 
+/// The ids of namespaces, as `-N` takes them.
+pub(crate) fn ids<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> String {
+    let ids = namespaces.into_iter().map(|namespace| namespace.id().to_string());
+    ids.collect::<Vec<_>>().join(",")
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // It would end by itself, with its input; this waits for it.
+        // It would end with its input, but this waits for its end.
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
@@ -174,13 +179,13 @@ pub(crate) struct Name {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        // If it was not mounted, the file is all there is.
+        // Without a mount, only the file has to be removed.
         let _ = umount2(&self.file, MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.file);
     }
 }
 
-/// Two namespaces and a cable.
+/// Two namespaces and a veth link.
 pub(crate) struct Wire {
     /// Where the clients are.
     pub(crate) near: Namespace,
@@ -204,10 +209,10 @@ impl Wire {
             namespace.run(&format!("ip address add 10.77.0.{host}/24 dev wire"));
             namespace.run(&format!("ip address add fd77::{host}/64 dev wire nodad"));
             namespace.run("ip link set wire up");
-            // Segments that overtake each other must not end a TIME_WAIT early, by a late RST.
+            // A late RST of reordered segments must not end a TIME_WAIT early.
             namespace.set("ipv4/tcp_rfc1337", 1);
         }
-        // Every SYN that is rejected is told so, however many there are.
+        // No rate limit for ICMP errors to rejected SYNs.
         far.set("ipv4/icmp_ratelimit", 0);
         far.set("ipv6/icmp/ratelimit", 0);
         Self { near, far }
@@ -215,5 +220,10 @@ impl Wire {
 
     pub(crate) fn both(&self) -> [&Namespace; 2] {
         [&self.near, &self.far]
+    }
+
+    #[track_caller]
+    pub(crate) fn settle(&self) {
+        self.both().into_iter().for_each(Namespace::settle);
     }
 }

@@ -1,9 +1,8 @@
-//! How fast this machine is. An emulated one takes its time, and what is expected of tests there
-//! is said in relation to what is on any other.
+//! The speed of this machine. On an emulated one, times, loads and tolerances are scaled.
 
 use std::{env, sync::LazyLock, time::Duration};
 
-/// By how much this machine is slower than most: SYNFIN_TEST_SLOWNESS, or 1.
+/// The factor by which this machine is slower than most: SYNFIN_TEST_SLOWNESS, or 1.
 static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
     let Ok(text) = env::var("SYNFIN_TEST_SLOWNESS") else { return 1 };
     let slowness = text.parse().ok().filter(|slowness| (1..=100).contains(slowness));
@@ -15,26 +14,26 @@ pub(crate) fn is_slow() -> bool {
     *SLOWNESS > 1
 }
 
-/// What is done in such a time elsewhere is done in this time here.
+/// The time for this machine that corresponds to a time on others.
 pub(crate) fn slowed(time: Duration) -> Duration {
     time * *SLOWNESS
 }
 
-/// As much as is done elsewhere in the time that it may take here, but at least so much, that the
-/// test means something.
+/// The load for this machine that corresponds to a load on others, but at least the `least` for
+/// which the test is meaningful.
 pub(crate) fn scaled(load: usize, least: usize) -> usize {
     assert!(least <= load, "at least {least} of {load}");
     least.max(load / *SLOWNESS as usize)
 }
 
-/// By how much a count of the kernel's may be off what was seen: on a slow machine, where the other
-/// processor gets into the middle of things, by one in fifty and a few.
+/// The allowed difference between a count of the kernel and what was seen. On a slow machine, where
+/// another processor is often in the middle of an event, it is 2 and one in fifty.
 pub(crate) fn slack(counted: u64) -> u64 {
     if is_slow() { 2 + counted / 50 } else { 0 }
 }
 
-/// Whatever is waited for happens within this, however busy the machine is.
+/// The timeout for conditions that tests wait for, for a busy machine.
 pub(crate) fn deadline() -> Duration {
-    // Slow ones are no busier.
+    // Slow machines are not as busy.
     Duration::from_secs(60).max(slowed(Duration::from_secs(20)))
 }

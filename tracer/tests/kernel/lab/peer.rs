@@ -1,8 +1,8 @@
-//! A scripted TCP peer behind a TUN device. It does nothing by itself: what the other side of a
-//! connection sends, and when, is written down line by line, and no timer of its own interferes.
+//! A scripted TCP peer behind a TUN device. It sends nothing by itself and has no timers: the test
+//! says line by line what the peer sends and when.
 //!
-//! The kernel takes a packet from the device before [`Tun::send`] returns, unless a process is
-//! just about to use the socket. So after a line has been played, it has had its effect.
+//! The kernel handles a packet before [`Tun::send`] returns, unless a process is using the socket.
+//! So after a line, its effect has happened.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,22 +20,22 @@ use etherparse::{
 
 use super::{Namespace, Tun, slowed};
 
-/// The host sends what it has to within this, retransmissions included.
+/// The timeout for segments of the host, retransmissions included.
 fn patience() -> Duration {
     Duration::from_secs(20).max(slowed(Duration::from_secs(5)))
 }
 
-/// Where a peer's sequence numbers begin: they soon wrap.
+/// The peer's initial sequence number, which soon wraps.
 const FIRST: u32 = u32::MAX - 10;
 
 const TTL: u8 = 64;
 
-/// The other side.
+/// The peer.
 pub(crate) struct Peer {
     tun: Tun,
     host: Ipv4Addr,
     address: Ipv4Addr,
-    /// What the host has sent to connections that did not ask for it yet.
+    /// Segments of the host that no connection has expected yet.
     waiting: RefCell<VecDeque<Segment>>,
     next_port: Cell<u16>,
     began: Instant,
@@ -54,11 +54,11 @@ pub(crate) struct Conn<'a> {
     peer: &'a Peer,
     port: u16,
     host_port: u16,
-    /// The number of what we send next.
+    /// The sequence number of what we send next.
     next: u32,
-    /// The number after the last that the host has sent.
+    /// The next sequence number of the host.
     seen: u32,
-    /// Up to where we have acknowledged that.
+    /// The last acknowledgment that we sent.
     acknowledged: u32,
     /// The next segment crosses with the host's last one.
     crosses: bool,
@@ -71,7 +71,7 @@ pub(crate) struct Conn<'a> {
 }
 
 impl Peer {
-    /// Makes the network 10.78.`number`.0/24 of a namespace, in which the host is 1.
+    /// Creates the network 10.78.`number`.0/24 in a namespace, in which the host is 1.
     pub(crate) fn new(namespace: &Namespace, number: u8) -> Self {
         let tun = Tun::open(namespace, "peer");
         let [host, address] = [1, 2].map(|end| Ipv4Addr::new(10, 78, number, end));
@@ -110,7 +110,7 @@ impl Peer {
         conn
     }
 
-    /// A connection to a port of the host, of which nothing was sent yet, from a port of its own.
+    /// A connection from a new port to a port of the host, without a segment yet.
     pub(crate) fn client(&self, host_port: u16) -> Conn<'_> {
         let port = self.next_port.get();
         self.next_port.set(port + 1);
@@ -143,7 +143,7 @@ impl Peer {
         }
     }
 
-    /// Waits for a segment, and leaves all others for those who ask for them.
+    /// Waits for a segment, and keeps all others.
     #[track_caller]
     fn expect(
         &self,
@@ -175,7 +175,7 @@ impl Peer {
     }
 
     fn now_ms(&self) -> u32 {
-        // Timestamps begin somewhere; only their differences mean anything.
+        // Only differences of timestamps are meaningful.
         self.began.elapsed().as_millis() as u32 + 1
     }
 }
@@ -204,9 +204,9 @@ impl Segment {
     }
 }
 
-/// What the peer says.
+/// What the peer sends.
 impl Conn<'_> {
-    /// Uses timestamps from here on, which is to be before the first segment.
+    /// Uses timestamps; has to be called before the first segment.
     pub(crate) fn with_timestamps(mut self) -> Self {
         self.timestamps = true;
         self
@@ -222,13 +222,13 @@ impl Conn<'_> {
         self.say(|tcp| (tcp.syn, tcp.ack) = (true, false), data);
     }
 
-    /// The SYN once more.
+    /// Retransmits the SYN.
     pub(crate) fn syn_again(&mut self) {
         self.next = FIRST;
         self.syn();
     }
 
-    /// SYN for another connection with the same ends, which begins beyond the last one's numbers.
+    /// SYN for another connection with the same addresses, with a later sequence number.
     pub(crate) fn syn_anew(&mut self) {
         self.next = self.next.wrapping_add(100_000);
         self.syn();
@@ -273,20 +273,19 @@ impl Conn<'_> {
         self.say(|tcp| tcp.rst = true, b"");
     }
 
-    /// RST that is within the window, but not at its beginning: it may be a stranger's.
+    /// RST within the window but not at its beginning, as an attacker might send.
     pub(crate) fn rst_in_window(&mut self) {
         let number = self.next.wrapping_add(1000);
         self.say(|tcp| (tcp.rst, tcp.sequence_number) = (true, number), b"");
     }
 
-    /// ACK, and no room for more.
+    /// ACK with a zero window.
     pub(crate) fn close_window(&mut self) {
         self.window = 0;
         self.ack();
     }
 
-    /// What is said next was sent before the host's last segment arrived, so it does not
-    /// acknowledge that.
+    /// The next segment crosses with the host's last one, so it does not acknowledge that.
     pub(crate) fn crossing(&mut self) -> &mut Self {
         self.crosses = true;
         self
@@ -366,7 +365,7 @@ impl Conn<'_> {
         self.expect("RST", |segment, _| segment.tcp.rst);
     }
 
-    /// What it has sent before.
+    /// A retransmission.
     #[track_caller]
     pub(crate) fn expect_retransmission(&mut self) {
         self.expect("something again", |segment, seen| {
@@ -398,7 +397,7 @@ impl Conn<'_> {
     }
 
     fn hear(&mut self, segment: Segment) {
-        // A reset need not say where it is.
+        // The sequence number of a RST need not be the next one.
         if !segment.tcp.rst {
             self.seen = segment.end();
         }
@@ -407,7 +406,7 @@ impl Conn<'_> {
     }
 }
 
-/// Waits as long as a network of this delay does.
+/// Waits as if the network had this delay.
 pub(crate) fn pause(milliseconds: u64) {
     thread::sleep(Duration::from_millis(milliseconds));
 }

@@ -1,4 +1,4 @@
-//! A screen as a picture.
+//! Renders the screen as SVG.
 
 use std::fmt::Write;
 
@@ -7,11 +7,11 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-/// Of a letter, and of a line, in pixels.
+/// Width of a letter and height of a line in pixels.
 const LETTER: (usize, usize) = (8, 17);
 const MARGIN: usize = 12;
 
-/// As SVG, dark on every page.
+/// Renders a screen with a dark background.
 pub(crate) fn svg(screen: &Buffer) -> String {
     let (columns, lines) = (usize::from(screen.area.width), usize::from(screen.area.height));
     let (width, height) = (columns * LETTER.0 + 2 * MARGIN, lines * LETTER.1 + 2 * MARGIN);

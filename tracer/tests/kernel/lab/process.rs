@@ -1,4 +1,4 @@
-//! Processes as the kernel runs them: what memory they have, and when they get a processor.
+//! Memory and scheduling of processes.
 
 use std::{
     fs, io,
@@ -17,34 +17,34 @@ use nix::{
 
 use super::eventually;
 
-/// So many threads at least want each processor.
+/// The number of busy threads per processor.
 const BUSY_EACH: usize = 2;
 
-/// A process, by its number.
+/// A process by its id.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(pub(crate) u32);
 
-/// How a thread is served that wants a processor.
+/// The scheduling policy of a thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Turn {
-    /// As most are.
+    /// The default.
     Fair,
-    /// Next to never while others want it.
+    /// Hardly runs while others are runnable.
     Idle,
 }
 
 impl Process {
-    /// The memory that it has, in KiB.
+    /// Its memory in KiB.
     pub(crate) fn memory(self) -> u64 {
         self.status("VmRSS")
     }
 
-    /// The most memory that it has had since [`Self::forget_most_memory`], in KiB.
+    /// Its peak memory since [`Self::forget_most_memory`], in KiB.
     pub(crate) fn most_memory(self) -> u64 {
         self.status("VmHWM")
     }
 
-    /// The most memory that it has had is what it has now.
+    /// Resets the peak to its current memory.
     pub(crate) fn forget_most_memory(self) {
         fs::write(format!("/proc/{}/clear_refs", self.0), "5").expect("it is forgotten");
     }
@@ -70,7 +70,7 @@ impl Process {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Waits until its main thread waits for something.
+    /// Waits until its main thread sleeps.
     pub(crate) fn wait_for_rest(self) {
         eventually("its main thread rests", || {
             self.thread_stat(self.0).starts_with('S').then_some(())
@@ -81,12 +81,12 @@ impl Process {
         kill(Pid::from_raw(self.0 as i32), signal).expect("a signal");
     }
 
-    /// All its threads get a processor like this from now on.
+    /// Sets the policy of all its threads.
     pub(crate) fn take(self, turn: Turn) {
         self.threads().into_iter().for_each(|thread| turn.of(thread));
     }
 
-    /// So does its thread of this name.
+    /// Sets the policy of its thread of this name.
     #[track_caller]
     pub(crate) fn take_for(self, name: &str, turn: Turn) {
         let is_named = |thread: &u32| self.thread_file(*thread, "comm").trim_end() == name;
@@ -115,7 +115,7 @@ impl Process {
 }
 
 impl Turn {
-    /// This thread's from now on, and of those that it starts.
+    /// Sets the policy of this thread and those that it starts.
     pub(crate) fn here(self) {
         self.of(0);
     }
@@ -132,7 +132,7 @@ impl Turn {
     }
 }
 
-/// Threads that want every processor all the time. They end with this.
+/// Threads that keep every processor busy until this is dropped.
 pub(crate) struct Busy {
     ends: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,

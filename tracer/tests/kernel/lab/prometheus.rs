@@ -1,4 +1,4 @@
-//! A Prometheus that fetches what `synfin serve` offers, as one does that watches a fleet.
+//! A real Prometheus that scrapes several `synfin serve`, as for a fleet.
 
 use std::{
     collections::BTreeMap,
@@ -13,17 +13,17 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Namespace, PROGRAM, Synfin, eventually, lacks_program};
+use super::{Namespace, PROGRAM, Synfin, eventually, ids, lacks_program};
 
-/// How often it fetches, in seconds.
+/// The scrape interval in seconds.
 const SCRAPE_INTERVAL: u32 = 1;
 
 const PORT: u16 = 9090;
 
-/// The first synfin's; the next has the next.
+/// The port of the first synfin; the others follow.
 const FIRST_TARGET: u16 = 9764;
 
-/// Whether a program of Prometheus's is not here.
+/// Whether a program of Prometheus is missing.
 #[track_caller]
 pub(crate) fn lacks_prometheus(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -33,11 +33,11 @@ pub(crate) fn lacks_prometheus(program: &str) -> bool {
     lacks_program(program, is_there, remedy)
 }
 
-/// A host as a fleet has it: a name, and the namespaces that its synfin watches.
+/// A host of the fleet: a name, and the namespaces that its synfin traces.
 pub(crate) struct Host<'a>(pub(crate) &'a str, pub(crate) &'a [&'a Namespace]);
 
-/// Prometheus, and one `synfin serve` for each host. All are in a namespace of their own: there every
-/// port is free, and nothing that they do is among what is watched. They end with this.
+/// Prometheus, and one `synfin serve` for each host. All run in a namespace of their own, where
+/// every port is free and their own traffic is not traced. They end on drop.
 pub(crate) struct Prometheus {
     process: Child,
     namespace: Namespace,
@@ -45,7 +45,7 @@ pub(crate) struct Prometheus {
     folder: TempDir,
 }
 
-/// A series of what a query gives, and its values: Unix time, value.
+/// A series in a query's result, with points (Unix time, value).
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) labels: BTreeMap<String, String>,
@@ -53,7 +53,7 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// A label; empty if there is none of this name, as Prometheus has it.
+    /// A label; empty if there is none, as in Prometheus.
     pub(crate) fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
@@ -65,16 +65,16 @@ impl Series {
 }
 
 impl Prometheus {
-    /// Watches these hosts, and waits until something was fetched from each.
+    /// Starts everything, and waits until each host has been scraped.
     #[track_caller]
     pub(crate) fn watch(hosts: &[Host<'_>], rules: Option<&Path>) -> Self {
         let namespace = Namespace::new();
         let (mut synfins, mut targets) = (Vec::new(), Vec::new());
         for (port, Host(name, watched)) in (FIRST_TARGET..).zip(hosts) {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
-            let ids: Vec<_> = watched.iter().map(|namespace| namespace.id().to_string()).collect();
+            let ids = ids(watched.iter().copied());
             let mut serve = Command::new(PROGRAM);
-            serve.args(["serve", "-N", &ids.join(","), "--listen", &address]);
+            serve.args(["serve", "-N", &ids, "--listen", &address]);
             synfins.push(namespace.within(|| Synfin::watch_command(&mut serve)));
             targets.push(json!({"targets": [address], "labels": {"instance": name}}));
         }
@@ -91,7 +91,7 @@ impl Prometheus {
             "scrape_configs": [{"job_name": "synfin", "static_configs": targets}],
         });
         let file = folder.path().join("prometheus.yml");
-        // What is JSON is YAML too.
+        // JSON is YAML.
         std::fs::write(&file, config.to_string()).expect("its configuration");
         let log = std::fs::File::create(folder.path().join("log")).expect("its log");
         let mut command = Command::new("prometheus");
@@ -120,13 +120,13 @@ impl Prometheus {
         }
     }
 
-    /// What a query gives now.
+    /// The current result of a query.
     #[track_caller]
     pub(crate) fn query(&self, query: &str) -> Vec<Series> {
         self.ask(query, &format!("/api/v1/query?query={}", encoded(query)))
     }
 
-    /// What it gave at every `step` seconds of a time, in Unix time.
+    /// The results of a query every `step` seconds between two Unix times.
     #[track_caller]
     pub(crate) fn query_range(
         &self,
@@ -139,7 +139,7 @@ impl Prometheus {
         self.ask(query, &format!("/api/v1/query_range?query={encoded}&{range}"))
     }
 
-    /// The value of a query that gives one.
+    /// The value of a query with a single result.
     #[track_caller]
     pub(crate) fn value(&self, query: &str) -> Option<f64> {
         let found = self.query(query);
@@ -147,7 +147,7 @@ impl Prometheus {
         found.first().map(Series::value)
     }
 
-    /// Waits until a query gives something.
+    /// Waits until a query has a result.
     #[track_caller]
     pub(crate) fn wait_for(&self, query: &str) -> Vec<Series> {
         eventually(query, || Some(self.query(query)).filter(|found| !found.is_empty()))
@@ -168,7 +168,7 @@ impl Prometheus {
         result.as_array().expect("series").iter().map(series).collect()
     }
 
-    /// HTTP 1.0, so that the answer ends with the connection and is in one piece.
+    /// Uses HTTP 1.0, so that the response is not chunked and ends with the connection.
     fn get(&self, path: &str) -> io::Result<String> {
         let mut stream =
             self.namespace.within(|| TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)))?;
@@ -179,7 +179,7 @@ impl Prometheus {
         Ok(answer)
     }
 
-    /// Ends all of it: none of the synfins has anything to complain about.
+    /// Ends everything, and checks that no synfin failed.
     #[track_caller]
     pub(crate) fn finish(mut self) {
         self.check_alive();
@@ -196,7 +196,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Seconds since 1970, as Prometheus counts.
+/// Seconds since 1970.
 pub(crate) fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs_f64()
 }
@@ -212,7 +212,7 @@ fn series(series: &Value) -> Series {
     }
 }
 
-/// A time, and a value as text, for it may be no number of JSON's.
+/// A time, and a value as text, because JSON has no NaN.
 fn point(pair: &Value) -> (f64, f64) {
     let value = pair[1].as_str().and_then(|value| value.parse().ok());
     (pair[0].as_f64().expect("a time"), value.unwrap_or_else(|| panic!("{pair} is no value")))

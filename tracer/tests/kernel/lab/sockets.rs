@@ -1,4 +1,4 @@
-//! Sockets that do as they are told.
+//! Sockets and connections for tests.
 
 use std::{
     io::{self, Read, Write},
@@ -21,19 +21,19 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// What the client sends arrives.
+    /// The client sends data, and the server receives it.
     pub(crate) fn send(&mut self, text: &[u8]) {
         self.client.write_all(text).expect("the client writes");
         read_exactly(&mut self.server, text);
     }
 
-    /// What the server sends arrives.
+    /// The server sends data, and the client receives it.
     pub(crate) fn answer(&mut self, text: &[u8]) {
         self.server.write_all(text).expect("the server writes");
         read_exactly(&mut self.client, text);
     }
 
-    /// What the server sends arrives at the client's host, and nobody reads it.
+    /// The server sends data, which arrives at the client but is not read.
     pub(crate) fn answer_unread(&mut self, text: &[u8]) {
         self.server.write_all(text).expect("the server writes");
         eventually("the answer arrives", || {
@@ -42,14 +42,14 @@ impl Pair {
         });
     }
 
-    /// The client ends the connection, the server follows.
+    /// The client closes first, and then the server.
     pub(crate) fn close_by_client(self) {
         let Self { client, server } = self;
         drop(client);
         wait_for_end(server);
     }
 
-    /// The server ends the connection, the client follows.
+    /// The server closes first, and then the client.
     pub(crate) fn close_by_server(self) {
         let Self { client, server } = self;
         drop(server);
@@ -63,7 +63,7 @@ fn read_exactly(from: &mut TcpStream, text: &[u8]) {
     assert_eq!(read, text);
 }
 
-/// Waits until the peer has ended the connection one way or another, then closes.
+/// Waits until the peer has closed or reset the connection, then closes.
 pub(crate) fn wait_for_end(mut stream: TcpStream) {
     match io::copy(&mut stream, &mut io::sink()) {
         Ok(_) => {}
@@ -77,9 +77,9 @@ pub(crate) fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
 }
 
-/// Dissolves the connection by connect(AF_UNSPEC) and keeps the socket.
+/// Disconnects by connect(AF_UNSPEC) and keeps the socket.
 pub(crate) fn disconnect(stream: &TcpStream) {
-    // SAFETY: the storage is all zeroes, which is an address of the family AF_UNSPEC.
+    // SAFETY: all zeroes are an address of the family AF_UNSPEC.
     let nowhere = unsafe {
         SockAddr::try_init(|_, length| {
             *length = 16;
@@ -97,19 +97,19 @@ impl Namespace {
         self.listen_up_to(address, 1024)
     }
 
-    /// Listens with a queue of so many. On the unspecified address of IPv6, for IPv4 as well.
+    /// Listens with this backlog. The unspecified address of IPv6 is dual-stack.
     #[track_caller]
     pub(crate) fn listen_up_to(&self, address: impl Into<SocketAddr>, backlog: i32) -> TcpListener {
         let address = address.into();
         self.within(|| listen(address, backlog))
     }
 
-    /// A socket for addresses of this family.
+    /// A socket for this address family.
     pub(crate) fn socket(&self, family: IpAddr) -> Socket {
         self.within(|| socket(family))
     }
 
-    /// A socket with an address of its own.
+    /// A bound socket.
     pub(crate) fn bound_socket(&self, address: impl Into<SocketAddr>) -> Socket {
         let address = address.into();
         let socket = self.socket(address.ip());
@@ -118,7 +118,7 @@ impl Namespace {
         socket
     }
 
-    /// Connects, and waits for what comes of it.
+    /// Connects, and waits for the result.
     pub(crate) fn connect(&self, to: impl Into<SocketAddr>) -> io::Result<TcpStream> {
         let to = to.into();
         connect_to(self.socket(to.ip()), to)
@@ -135,7 +135,7 @@ impl Namespace {
         }
     }
 
-    /// Connects to a listener of this namespace or another, which accepts.
+    /// Connects to a listener of this namespace or another, and accepts.
     #[track_caller]
     pub(crate) fn pair_with(&self, listener: &TcpListener, to: impl Into<SocketAddr>) -> Pair {
         let client = self.connect(to).expect("a connection");
@@ -144,7 +144,7 @@ impl Namespace {
 }
 
 impl Wire {
-    /// Connects from near to a listener that is far, so many times, each accepted at once.
+    /// Connects from near to a far listener so many times, and accepts each at once.
     pub(crate) fn pairs<'a>(
         &'a self,
         listener: &'a TcpListener,
@@ -156,7 +156,7 @@ impl Wire {
     }
 }
 
-/// As [`Namespace::listen_up_to`], in the namespace that this thread is in.
+/// As [`Namespace::listen_up_to`], in the current thread's namespace.
 pub(super) fn listen(address: SocketAddr, backlog: i32) -> TcpListener {
     let socket = socket(address.ip());
     if address.is_ipv6() {
@@ -169,7 +169,7 @@ pub(super) fn listen(address: SocketAddr, backlog: i32) -> TcpListener {
     socket.into()
 }
 
-/// As [`Namespace::socket`], in the namespace that this thread is in.
+/// As [`Namespace::socket`], in the current thread's namespace.
 pub(crate) fn socket(family: IpAddr) -> Socket {
     let domain = if family.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).expect("a socket")
@@ -183,7 +183,7 @@ pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     stream
 }
 
-/// Connects a socket that was prepared.
+/// Connects a prepared socket.
 pub(crate) fn connect_to(socket: Socket, to: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(&to.into())?;
     let stream = socket.into();
@@ -222,29 +222,28 @@ pub(crate) fn set_option(socket: &impl AsRawFd, option: i32, value: i32) {
     assert_eq!(result, 0, "TCP option {option}: {}", io::Error::last_os_error());
 }
 
-/// Nobody waits for ever.
+/// Sets timeouts, so that no test hangs.
 fn bound(stream: &TcpStream) {
     stream.set_read_timeout(Some(deadline())).expect("SO_RCVTIMEO");
     stream.set_write_timeout(Some(deadline())).expect("SO_SNDTIMEO");
 }
 
-/// A socket as `ss` sees it.
+/// A socket in the output of `ss`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sock {
     /// In the spelling of `ss`.
     pub(crate) state: String,
-    /// Of a listener: connections that wait for accept(), and how many may.
+    /// A listener's accept queue: its length and its limit.
     pub(crate) queue: (u64, u64),
     pub(crate) local_port: u16,
     /// 0 for a listener.
     pub(crate) remote_port: u16,
-    /// The kernel keeps only a small socket for it, which nobody holds: TIME_WAIT, or FIN_WAIT2
-    /// on its way there.
+    /// Whether it is a minisocket: TIME_WAIT, or an orphan in FIN_WAIT2.
     pub(crate) is_small: bool,
 }
 
 impl Sock {
-    /// Of a line of `ss -Htano`.
+    /// Parses a line of `ss -Htano`.
     pub(super) fn parse(line: &str) -> Self {
         let fields: Vec<_> = line.split_whitespace().collect();
         let &[state, received, sent, local, remote, ref timer @ ..] = fields.as_slice() else {

@@ -18,14 +18,16 @@ use serde_json::Value;
 
 use super::{Process, Report, deadline};
 
-/// Synfin at work on the live kernel.
+/// A running synfin.
 pub(crate) struct Synfin {
     child: Child,
+    /// What it prints, line by line.
+    lines: mpsc::Receiver<String>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub(crate) struct Finished {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -33,7 +35,7 @@ pub(crate) struct Finished {
 }
 
 impl Synfin {
-    /// Starts it, and waits until it misses nothing any more.
+    /// Starts it, and waits until it traces everything.
     #[track_caller]
     pub(crate) fn watch<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut command = command();
@@ -41,7 +43,7 @@ impl Synfin {
         Self::watch_command(&mut command)
     }
 
-    /// The same for a command that is synfin in the end.
+    /// The same for a command that executes synfin.
     #[track_caller]
     pub(crate) fn watch_command(command: &mut Command) -> Self {
         let (mut synfin, said) = Self::start(command);
@@ -53,7 +55,7 @@ impl Synfin {
         synfin
     }
 
-    /// Runs it to its own end.
+    /// Runs it until it exits.
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Finished {
         let mut command = command();
@@ -61,7 +63,7 @@ impl Synfin {
         Self::run_command(&mut command)
     }
 
-    /// Runs a command that is synfin in the end.
+    /// Runs a command that executes synfin.
     #[track_caller]
     pub(crate) fn run_command(command: &mut Command) -> Finished {
         let (synfin, _) = Self::start(command);
@@ -72,38 +74,30 @@ impl Synfin {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-        let mut stdout = child.stdout.take().expect("a pipe");
-        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let (say, said) = mpsc::channel();
-        let keep_stdout = move || {
-            let mut kept = Vec::new();
-            stdout.read_to_end(&mut kept).expect("its output");
-            String::from_utf8(kept).expect("text")
-        };
-        let keep_stderr = move || {
-            let mut kept = String::new();
-            for line in stderr.lines().map_while(Result::ok) {
-                kept += &line;
-                kept.push('\n');
-                // Nobody may want to hear more.
-                let _ = say.send(line);
-            }
-            kept
-        };
-        let synfin = Self {
-            child,
-            stdout: Some(thread::spawn(keep_stdout)),
-            stderr: Some(thread::spawn(keep_stderr)),
-        };
-        (synfin, said)
+        let (stdout, lines) = keep(child.stdout.take().expect("a pipe"));
+        let (stderr, said) = keep(child.stderr.take().expect("a pipe"));
+        (Self { child, lines, stdout: Some(stdout), stderr: Some(stderr) }, said)
     }
 
-    /// As the kernel runs it.
+    /// Waits until it prints a matching JSON object, and skips others.
+    #[track_caller]
+    pub(crate) fn wait_for_printed(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let line = self.lines.recv_timeout(deadline().saturating_sub(begun.elapsed()));
+            let line = line.unwrap_or_else(|error| panic!("synfin does not print {what}: {error}"));
+            if is_wanted(&serde_json::from_str(&line).expect("an object")) {
+                return;
+            }
+        }
+    }
+
+    /// Its process.
     pub(crate) fn process(&self) -> Process {
         Process(self.child.id())
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits by itself.
     #[track_caller]
     pub(crate) fn end(self) -> Finished {
         self.wait()
@@ -144,15 +138,15 @@ impl Synfin {
 
 impl Drop for Synfin {
     fn drop(&mut self) {
-        // Only a test that failed leaves it running.
+        // It still runs only if the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Finished {
-    /// It failed with this exit code, and said what, why and what to do about it, these parts
-    /// among it.
+    /// Checks that it failed with this exit code, and printed an error, its cause and a remedy with
+    /// these parts.
     #[track_caller]
     pub(crate) fn check_explained(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -161,7 +155,7 @@ impl Finished {
         }
     }
 
-    /// The report of a run whose output is one.
+    /// Parses the output as a single report.
     #[track_caller]
     pub(crate) fn report(&self) -> Report {
         let mut lines = self.json_lines();
@@ -169,7 +163,7 @@ impl Finished {
         Report::new(lines.remove(0))
     }
 
-    /// The objects of an output that is one a line.
+    /// Parses the output as JSON objects, one per line.
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<Value> {
         let mut lines = Vec::new();
@@ -177,7 +171,7 @@ impl Finished {
         lines
     }
 
-    /// The same, one after the other: of long outputs, not all need to be kept.
+    /// The same one by one, so that not all of a long output is kept.
     #[track_caller]
     pub(crate) fn each_line<T: DeserializeOwned>(&self, mut take: impl FnMut(T)) {
         assert_eq!(self.code, 0, "synfin failed: {}", self.stderr);
@@ -187,11 +181,28 @@ impl Finished {
     }
 }
 
+/// Reads a pipe to its end, and passes on each line.
+fn keep(pipe: impl Read + Send + 'static) -> (JoinHandle<String>, mpsc::Receiver<String>) {
+    let (pass, passed) = mpsc::channel();
+    let keep = move || {
+        let (mut pipe, mut kept) = (BufReader::new(pipe), String::new());
+        loop {
+            let begun = kept.len();
+            if pipe.read_line(&mut kept).expect("text") == 0 {
+                return kept;
+            }
+            // The receiver may be gone.
+            let _ = pass.send(kept[begun..].trim_end().to_owned());
+        }
+    };
+    (thread::spawn(keep), passed)
+}
+
 fn kept(output: &mut Option<JoinHandle<String>>) -> String {
     output.take().map(|thread| thread.join().expect("its output")).unwrap_or_default()
 }
 
-/// The program that was built with these tests.
+/// The program built with these tests.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_synfin");
 
 fn command() -> Command {

@@ -1,4 +1,4 @@
-//! synfin in a terminal, and what that shows.
+//! synfin in a terminal.
 
 use std::{
     fs::File,
@@ -34,7 +34,7 @@ impl Terminal {
         command.args(args).env_remove("NO_COLOR").env("TERM", "xterm");
         command.stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("synfin");
-        // They hold our copies of the terminal's other end.
+        // The command holds our copies of the terminal's other end.
         drop((command, terminal.slave));
         let master = File::from(terminal.master);
         let mut from = master.try_clone().expect("the terminal");
@@ -50,13 +50,13 @@ impl Terminal {
         Self { child, master, output, shown: vt100::Parser::new(some(lines), some(columns), 0) }
     }
 
-    /// Types.
+    /// Types text.
     pub(crate) fn press(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
     pub(crate) fn resize(&mut self, columns: u16, lines: u16) {
-        // SAFETY: the size is there to be read.
+        // SAFETY: the size is valid for reads.
         let result = unsafe {
             libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &size(columns, lines))
         };
@@ -64,7 +64,7 @@ impl Terminal {
         self.shown.screen_mut().set_size(some(lines), some(columns));
     }
 
-    /// Waits until this is shown; says how long that took.
+    /// Waits until this text is shown; returns how long that took.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) -> Duration {
         let begun = Instant::now();
@@ -84,7 +84,7 @@ impl Terminal {
         self.child.id()
     }
 
-    /// Waits for its end; what the terminal shows then.
+    /// Waits for its end; returns what the terminal shows then.
     pub(crate) fn end(mut self) -> String {
         let status = self.child.wait().expect("its status");
         while let Ok(chunk) = self.output.recv_timeout(Duration::from_millis(100)) {

@@ -1,39 +1,39 @@
-//! The timers of the TIME_WAITs of all namespaces, as the kernel starts and stops them: each has
-//! one, for as long as it lasts.
+//! The kernel's timers of TIME_WAITs in all namespaces: each TIME_WAIT has one for as long as it
+//! exists.
 
 use std::{collections::BTreeSet, fs};
 
 use super::ftrace::Instance;
 
-/// What the kernel calls when a TIME_WAIT is over.
+/// The timer function of a TIME_WAIT.
 const HANDLER: &str = "tw_timer_handler";
 
-/// Watches the timers of TIME_WAITs.
+/// A trace of the timers of TIME_WAITs.
 pub(crate) struct TimeWaitTimers(Instance);
 
-/// What became of them since they are watched.
+/// The result of a trace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timed {
-    /// TIME_WAITs that began.
+    /// TIME_WAITs entered.
     pub(crate) began: u64,
-    /// Of these, those that are not over.
+    /// Those of them that have not expired.
     pub(crate) left: u64,
 }
 
 impl TimeWaitTimers {
     pub(crate) fn watch() -> Self {
         let instance = Instance::new();
-        // All timers that are stopped have to be seen: which they are is not known from that.
+        // timer_cancel does not have the function, so all canceled timers are traced.
         instance.set("buffer_size_kb", "32768");
-        // By its address: filters know functions by name only since Linux 6.3.
+        // By address, because filters take function names only since Linux 6.3.
         instance.set("events/timer/timer_start/filter", &format!("function == {:#x}", address()));
         instance.set("events/timer/timer_start/enable", "1");
         instance.set("events/timer/timer_cancel/enable", "1");
         Self(instance)
     }
 
-    /// Ends the watch. Nothing is counted twice while no TIME_WAIT is over before another begins,
-    /// which might get its memory; one that is started anew, as its FIN came, is the same.
+    /// Ends the trace. The counts are exact if no TIME_WAIT expires before another is entered,
+    /// which could reuse its address. A timer restarted by a FIN is the same one.
     pub(crate) fn end(self) -> Timed {
         self.0.set("tracing_on", "0");
         let (mut began, mut left) = (BTreeSet::new(), BTreeSet::new());
@@ -61,7 +61,7 @@ fn address() -> u64 {
     let symbols = fs::read_to_string("/proc/kallsyms").expect("the kernel's symbols");
     let handler = symbols.lines().find_map(|line| {
         let (address, name) = line.split_once(' ')?;
-        // After the name, some say of which module it is.
+        // The name of a module may follow.
         let is_it = name.split_whitespace().nth(1) == Some(HANDLER);
         is_it.then(|| u64::from_str_radix(address, 16).expect("an address"))
     });

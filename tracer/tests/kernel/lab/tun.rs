@@ -1,4 +1,4 @@
-//! A TUN device: whoever has it open is the network behind it, packet by packet.
+//! A TUN device: the test is the network behind it.
 
 use std::{
     fs::File,
@@ -17,17 +17,16 @@ use super::Namespace;
 
 nix::ioctl_write_ptr_bad!(tun_set_iff, libc::TUNSETIFF, libc::ifreq);
 
-/// More than any packet: a device's MTU is 1500 at first.
+/// Larger than any packet: the default MTU is 1500.
 const LARGEST_PACKET: usize = 1 << 16;
 
-/// A device of a namespace that is up. It has no addresses and routes; `ip` gives it some. It is
-/// gone when this is closed.
+/// A device in a namespace. It is up, and has no addresses and routes yet. It is removed on drop.
 pub(crate) struct Tun {
     file: File,
 }
 
 impl Tun {
-    /// Makes a device of this name, which is at most 15 bytes long.
+    /// Creates a device with this name of at most 15 bytes.
     #[track_caller]
     pub(crate) fn open(namespace: &Namespace, name: &str) -> Self {
         let file = namespace.within(|| {
@@ -45,7 +44,7 @@ impl Tun {
             unsafe { tun_set_iff(file.as_raw_fd(), &request) }.expect("a TUN device");
             file
         });
-        // Without an IPv6 address of its own making, it sends only what it is asked to.
+        // Without an automatic IPv6 address, the kernel sends no packets of its own.
         namespace.run(&format!("ip link set dev {name} addrgenmode none"));
         namespace.run(&format!("ip link set dev {name} up"));
         Self { file }
@@ -58,8 +57,8 @@ impl Tun {
         assert_eq!(sent, packet.len(), "a packet goes as a whole");
     }
 
-    /// The next packet that the namespace sends, from its IP header on. `None` if there is none
-    /// within this time; zero asks for what is there already.
+    /// The next packet that the namespace sends, from its IP header on. `None` if none comes within
+    /// this time.
     pub(crate) fn receive(&self, timeout: Duration) -> Option<Vec<u8>> {
         let mut waiting = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(timeout).expect("less than 24 days");

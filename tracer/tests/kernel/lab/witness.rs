@@ -1,16 +1,16 @@
-//! What synfin cannot see on this machine, through no fault of its own.
+//! Transitions at which this machine's kernel does not run synfin's program.
 
 use std::fs;
 
 use super::ftrace::Instance;
 
-/// Some machines' kernels run no BPF program while a thread of process 1 is current, not even in
-/// a softirq that has interrupted it, and count nothing: neither as lost nor as missed. The
-/// classic tracepoint sees these transitions, so it tells whether there were any.
+/// Some machines' kernels run no BPF program while a thread of process 1 is current, not even in a
+/// softirq that interrupts it, and do not count that as missed. The event of the tracepoint still
+/// records these transitions.
 pub(super) struct Witness(Instance);
 
 impl Witness {
-    /// Begins to watch what happens over process 1.
+    /// Starts to record transitions in process 1.
     pub(super) fn begin() -> Self {
         let threads = fs::read_dir("/proc/1/task").expect("the threads of process 1");
         let threads: Vec<_> = threads
@@ -23,7 +23,7 @@ impl Witness {
         Self(instance)
     }
 
-    /// How many transitions happened there.
+    /// The number of these transitions.
     pub(super) fn count(&self) -> usize {
         self.0.trace().lines().filter(|line| line.contains(": inet_sock_set_state: ")).count()
     }

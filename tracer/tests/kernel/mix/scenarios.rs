@@ -1,5 +1,5 @@
-//! The kinds of connections. Each scenario makes some to a port of its own, and says what should
-//! be in the books.
+//! The kinds of connections. Each scenario makes some to its own port, and returns the expected
+//! statistics.
 
 use std::{
     io::Write,
@@ -18,7 +18,7 @@ use crate::lab::{
     wait_for_end, wait_for_state,
 };
 
-/// What a scenario should be in the books, and the sockets that it leaves open.
+/// The expected statistics of a scenario, and the sockets that it leaves open.
 pub(super) struct Outcome {
     pub(super) client: Books,
     pub(super) server: Books,
@@ -30,7 +30,7 @@ impl Outcome {
         Self { client, server, _open: Vec::new() }
     }
 
-    /// Nobody served.
+    /// Without a server.
     fn failure(client: Books) -> Self {
         Self::new(client, Books::default())
     }
@@ -41,7 +41,7 @@ impl Outcome {
     }
 }
 
-/// Makes connections to a port that is its own.
+/// Makes connections to its own port.
 type Scenario = fn(&Wire, u16) -> Outcome;
 
 const SCENARIOS: &[(&str, Scenario)] = &[
@@ -84,14 +84,14 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 /// The first scenario's port; the others' follow.
 const FIRST_PORT: u16 = 7001;
 
-/// A scenario that is over.
+/// A scenario that was played.
 pub(super) struct Played {
     pub(super) name: &'static str,
     pub(super) port: u16,
     pub(super) outcome: Outcome,
 }
 
-/// Plays all scenarios at a time: most of their time is waiting.
+/// Plays all scenarios at once; they mostly wait.
 pub(super) fn play_all(wire: &Wire) -> Vec<Played> {
     thread::scope(|scope| {
         let played: Vec<_> = SCENARIOS
@@ -113,7 +113,7 @@ fn listen(wire: &Wire, port: u16) -> TcpListener {
     wire.far.listen((Wire::FAR4, port))
 }
 
-/// Connections that were made by the book.
+/// Normal connections.
 fn pairs(wire: &Wire, port: u16, count: usize) -> Vec<Pair> {
     wire.pairs(&listen(wire, port), (Wire::FAR4, port), count).collect()
 }
@@ -199,7 +199,7 @@ fn half_closed(wire: &Wire, port: u16) -> Outcome {
         .leaving_open(pairs.into_iter().flat_map(|Pair { client, server }| [client, server]))
 }
 
-/// The client says that it will send no more, and both kernels know it.
+/// The client shuts down its side, and both kernels know it.
 fn half_close(pair: &Pair) {
     pair.client.shutdown(Shutdown::Write).expect("shutdown");
     wait_for_state(&pair.client, TcpState::FinWait2);
@@ -218,7 +218,7 @@ fn half_closed_then_closed(wire: &Wire, port: u16) -> Outcome {
     )
 }
 
-/// The client's FIN is lost, and before it is sent again the server's own arrives.
+/// The client's FIN is lost, and the server's arrives before the retransmission.
 fn closed_by_both(wire: &Wire, port: u16) -> Outcome {
     let pairs = pairs(wire, port, 2);
     let filter = format!("fins_to_{port}");
@@ -244,7 +244,7 @@ fn closed_by_both(wire: &Wire, port: u16) -> Outcome {
     )
 }
 
-/// The client's errors, of so many attempts at a time.
+/// The client's errors of so many simultaneous attempts.
 fn errors(wire: &Wire, to: impl Into<SocketAddr>, count: usize) -> Vec<Option<i32>> {
     let to = to.into();
     let error = || wire.near.connect(to).expect_err("no connection").raw_os_error();
@@ -290,7 +290,7 @@ fn timed_out(wire: &Wire, port: u16) -> Outcome {
     Outcome::failure(Books::default().failed("connect_timeout", 2))
 }
 
-/// Nothing that is sent to the port arrives.
+/// Packets to the port are dropped.
 fn swallow(wire: &Wire, port: u16) {
     wire.far.filter(&format!("swallow_{port}"), &format!("tcp dport {port} counter drop"));
 }
@@ -312,7 +312,7 @@ fn connecting(wire: &Wire, port: u16) -> Outcome {
     Outcome::failure(Books::default().pending(2)).leaving_open(attempts)
 }
 
-/// The only port that the second one may use is taken.
+/// The only ephemeral port of the second client is in use.
 fn no_port_left(wire: &Wire, port: u16) -> Outcome {
     let listener = listen(wire, port);
     let bound_alike = || {
@@ -415,7 +415,7 @@ fn reset_while_closing(wire: &Wire, port: u16) -> Outcome {
     )
 }
 
-/// By then the kernel keeps only a small TIME_WAIT socket for the client, which resets.
+/// By then the client is only a TIME_WAIT minisocket, which answers with a RST.
 fn data_after_close(wire: &Wire, port: u16) -> Outcome {
     for Pair { client, mut server } in pairs(wire, port, 2) {
         drop(client);
@@ -463,7 +463,7 @@ fn disconnected_after_the_peers_end(wire: &Wire, port: u16) -> Outcome {
     .leaving_open(pairs.into_iter().map(|pair| pair.server))
 }
 
-/// The server ends the connection as well, but before its FIN arrives it aborts.
+/// The server closes as well, but aborts before its FIN arrives.
 fn unread_data_after_both_ends(wire: &Wire, port: u16) -> Outcome {
     let pairs = pairs(wire, port, 2);
     let filter = format!("silence_{port}");
@@ -527,7 +527,7 @@ fn keepalive_not_answered(wire: &Wire, port: u16) -> Outcome {
     dead_clients(pairs, "timeout_keepalive")
 }
 
-/// Waits until the clients have timed out. Their peers do not hear of it.
+/// Waits until the clients have timed out, which their peers do not notice.
 fn dead_clients(pairs: Vec<Pair>, reason: &str) -> Outcome {
     let count = pairs.len() as u64;
     let mut servers = Vec::new();
@@ -562,7 +562,7 @@ fn syn_sent_twice(wire: &Wire, port: u16) -> Outcome {
     let filter = format!("syns_to_{port}");
     wire.far.filter(&filter, &format!("tcp dport {port} counter drop"));
     let clients = [(); 2].map(|()| wire.near.begin_connect((Wire::FAR4, port)));
-    // However long it takes until they are let through.
+    // In whatever order they get through.
     clients.iter().for_each(|client| set_option(client, libc::TCP_SYNCNT, 6));
     wire.far.wait_for_filtered(&filter, 2);
     wire.far.unfilter(&filter);
@@ -573,7 +573,7 @@ fn syn_sent_twice(wire: &Wire, port: u16) -> Outcome {
     )
 }
 
-/// The handshake's last ACK is lost, so that only the server has to try again.
+/// The handshake's last ACK is lost, so that only the server retransmits.
 fn synack_sent_twice(wire: &Wire, port: u16) -> Outcome {
     let listener = listen(wire, port);
     let filter = format!("acks_to_{port}");
@@ -589,7 +589,7 @@ fn synack_sent_twice(wire: &Wire, port: u16) -> Outcome {
     )
 }
 
-/// Handshakes that go wrong do not get through in the order in which they began.
+/// Handshakes with losses do not complete in the order in which they began.
 fn close_by_clients(listener: &TcpListener, clients: [TcpStream; 2]) {
     let servers = [(); 2].map(|()| accept(listener));
     drop(clients);

@@ -1,10 +1,10 @@
-//! The alert rules: that Prometheus takes them, and when they are raised.
+//! The alert rules are valid, and fire when they should.
 
 use std::process::Command;
 
 use crate::lab;
 
-/// Where the rules are.
+/// The directory of the rules.
 pub(super) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/prometheus");
 
 #[test]
@@ -33,7 +33,7 @@ fn every_alert_is_tried() {
     let defined = names(alerts, "- alert: ");
     assert!(!defined.is_empty());
     for alert in defined {
-        // Once that it is raised, and once that it is not.
+        // One test that it fires, and one that it does not.
         let times = tried.iter().filter(|tried| **tried == alert).count();
         assert!(times >= 2, "{alert} is tried {times} times in alerts_test.yml");
     }

@@ -1,5 +1,5 @@
-//! Three hosts and one Prometheus: the queries in `docs/metrics.md`, as they are written there, give
-//! what happened on all of them.
+//! Three hosts and one Prometheus: the queries in `docs/metrics.md` give what happened on all
+//! hosts.
 
 use std::{
     collections::BTreeMap,
@@ -11,34 +11,33 @@ use std::{
 use super::alerts;
 use crate::lab::{self, Host, Link, Namespace, Pair, Prometheus, Series, wait_for_end};
 
-/// A server behind the link, and how many connections it had.
+/// A server behind the link, and its number of connections.
 const WEB: u16 = 7511;
 const WEB_CONNECTIONS: usize = 60;
-/// One whose clients close on what they have not read.
+/// A server whose clients close with unread data.
 const RESETTING: u16 = 7512;
 const RESETS: usize = 20;
-/// One that does not accept.
+/// A server that does not accept.
 const SLOW: u16 = 7513;
 const WAITING: usize = 9;
 const BACKLOG: i32 = 10;
-/// Nobody listens there.
+/// No listener.
 const CLOSED: u16 = 7514;
 const REFUSED: usize = 15;
-/// A server on the clients' own host, to which few ports are left.
+/// A server on the clients' own host, with few ephemeral ports.
 const LOCAL: u16 = 7515;
 const PORTS: u16 = 100;
 const HELD: usize = 85;
 const ABANDONED: usize = 40;
 
-/// As long as a handshake over the link takes at least.
+/// The least duration of a handshake over the link.
 const ROUND_TRIP: Duration = Duration::from_millis(12);
 
-/// What Prometheus makes of counters is not exact: it infers what happened before the first fetch and
-/// after the last.
+/// The relative error of `increase()`, which extrapolates beyond the first and the last scrape.
 const LEEWAY: f64 = 0.25;
 
 #[test]
-fn the_queries_of_a_fleet_give_what_happened_on_all_its_hosts() {
+fn the_queries_in_the_docs_give_what_happened_on_three_hosts() {
     let queries = queries(include_str!("../../../../docs/metrics.md"));
     let in_short = self::queries(include_str!("../../../../README.md"));
     assert_eq!(in_short.len(), 3);
@@ -64,7 +63,7 @@ fn the_queries_of_a_fleet_give_what_happened_on_all_its_hosts() {
         check(&found);
     }
 
-    // The same figures raise alerts, which wait until it has been so for a while.
+    // The alerts are pending: their conditions hold, but not for long enough yet.
     let about = |alert: &str, host: &str| {
         format!("ALERTS{{alertname=\"{alert}\",instance=\"{host}\",alertstate=\"pending\"}}")
     };
@@ -77,7 +76,7 @@ fn the_queries_of_a_fleet_give_what_happened_on_all_its_hosts() {
     prometheus.finish();
 }
 
-/// A server, its client, and a host on which both are.
+/// A server's host, its clients' host, and a host with both.
 struct Fleet {
     link: Link,
     batch: Namespace,
@@ -98,8 +97,8 @@ impl Fleet {
         Self { link, batch, web, resetting, _slow: slow, local }
     }
 
-    /// Begins to watch, and lets every port have a connection before, so that Prometheus knows them
-    /// and all that comes is an increase.
+    /// Starts Prometheus, and makes a connection to every port, so that later ones count as an
+    /// increase.
     fn watch(&self, rules: &Path) -> Prometheus {
         let hosts = [
             Host("web-1", &[&self.link.far]),
@@ -115,7 +114,7 @@ impl Fleet {
         prometheus
     }
 
-    /// Returns what stays open.
+    /// Makes the connections. Returns those that stay open.
     fn work(&self) -> (Vec<Pair>, Vec<TcpStream>) {
         let near = &self.link.near;
         for _ in 0..WEB_CONNECTIONS {
@@ -139,7 +138,7 @@ impl Fleet {
         (held, waiting)
     }
 
-    /// A connection that ends by RST, and leaves no TIME_WAIT.
+    /// Makes a connection that ends by a RST and leaves no TIME_WAIT.
     fn abandon(&self) {
         let Pair { client, server } = self.batch.pair_with(&self.local, LOCAL_ADDRESS);
         lab::reset(client);
@@ -153,13 +152,13 @@ fn far(port: u16) -> SocketAddr {
     (Link::FAR, port).into()
 }
 
-/// What a query gave.
+/// The result of a query.
 struct Found<'a> {
     title: &'a str,
     series: &'a [Series],
 }
 
-/// Compares it with what happened.
+/// Compares a result with what happened.
 #[track_caller]
 fn check(found: &Found<'_>) {
     match found.title {
@@ -167,7 +166,7 @@ fn check(found: &Found<'_>) {
             let p99 = found.by(&["port"]);
             let [far, local] = [WEB, LOCAL].map(|port| p99[&port.to_string()]);
             let round_trip = ROUND_TRIP.as_secs_f64();
-            // The bucket in which it is begins at 10 ms; a busy machine takes its time.
+            // Its bucket begins at 10 ms; a busy machine may be slower.
             assert!((0.8 * round_trip..0.25).contains(&far), "{p99:?}");
             assert!(local < 0.8 * round_trip, "{p99:?}");
         }
@@ -176,7 +175,7 @@ fn check(found: &Found<'_>) {
             found.check_near(
                 &["reason"],
                 &[
-                    // Seen by the servers of both.
+                    // The servers of both ports see it.
                     ("reset_by_peer", abandoned),
                     ("reset_by_us_linger0", ABANDONED as f64),
                     ("reset_by_us_unread_data", RESETS as f64),
@@ -197,7 +196,7 @@ fn check(found: &Found<'_>) {
             );
         }
         "Where TIME_WAITs are" => {
-            // Of those that close first; the servers closed one connection of each port.
+            // On the side that closes first; the servers closed one connection of each port.
             let expected = [("app-1", WEB_CONNECTIONS as f64), ("web-1", 2.0)];
             let expected = expected.map(|(host, count)| (host.to_owned(), count));
             assert_eq!(found.by(&["instance"]), expected.into());
@@ -210,15 +209,15 @@ fn check(found: &Found<'_>) {
         "Whether figures are complete" => {
             let shares = found.by(&["instance"]);
             assert_eq!(shares.len(), 3, "{shares:?}");
-            // The kernel may have skipped the hook once.
+            // The kernel may have skipped the hook.
             assert!(shares.values().all(|share| (0.99..=1.0).contains(share)), "{shares:?}");
         }
-        title => panic!("nobody knows what `{title}` should give: {:?}", found.series),
+        title => panic!("no expectation for `{title}`: {:?}", found.series),
     }
 }
 
 impl Found<'_> {
-    /// The values, by these labels, which are all there are.
+    /// The values by these labels, which have to be all labels.
     fn by(&self, labels: &[&str]) -> BTreeMap<String, f64> {
         let by = |series: &Series| {
             assert_eq!(series.labels.len(), labels.len(), "{}: {series:?}", self.title);
@@ -245,7 +244,7 @@ impl Found<'_> {
     }
 }
 
-/// The queries in a page, each under its title, which is the comment that it begins with.
+/// The queries in a page by title, which is the comment in their first line.
 fn queries(page: &str) -> BTreeMap<String, String> {
     let query = |block: &str| {
         let (query, _) = block.split_once("```").expect("its end");
