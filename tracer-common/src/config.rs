@@ -1,26 +1,26 @@
-//! What the user side tells the kernel side before it is loaded: read-only globals.
+//! The configuration of the kernel side: a read-only global that the loader sets.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::reset::ResetReason;
 
-/// The offset of a field that the running kernel does not have. Code that would read it is
-/// pruned by the verifier, as the offset is a constant by then.
+/// The offset of a field that the running kernel lacks. The offset is a constant to the verifier,
+/// which removes the code that would read the field.
 pub const ABSENT: u16 = u16::MAX;
 
-/// A field of one bit.
+/// A bit field of one bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Bit {
-    /// Offset of the byte that holds it, or [`ABSENT`].
+    /// Offset of the byte that contains it, or [`ABSENT`].
     pub byte: u16,
-    /// The bit within that byte.
+    /// The bit in that byte.
     pub mask: u16,
 }
 
 impl Bit {
-    /// A bit that the running kernel does not have.
-    pub const MISSING: Self = Self { byte: ABSENT, mask: 0 };
+    /// A bit that the running kernel lacks.
+    pub const ABSENT: Self = Self { byte: ABSENT, mask: 0 };
 }
 
 macro_rules! offsets {
@@ -31,7 +31,7 @@ macro_rules! offsets {
         pub struct $name { $($(#[$field_meta])* pub $field: u16,)* }
 
         impl $name {
-            /// No field is known.
+            /// All fields are [`ABSENT`].
             pub const UNKNOWN: Self = Self { $($field: ABSENT,)* };
         }
     };
@@ -41,10 +41,11 @@ offsets! {
     /// Byte offsets of kernel fields, from the running kernel's BTF.
     #[expect(missing_docs, reason = "named after the kernel's fields")]
     Offsets {
-        // In every socket, a TIME_WAIT or request socket included (struct sock_common).
+        // struct sock_common, the head of every socket, including TIME_WAIT and request sockets.
         skc_daddr, skc_rcv_saddr, skc_dport, skc_num, skc_family, skc_state, skc_net,
         skc_v6_daddr, skc_v6_rcv_saddr,
-        // struct sock, inet_sock, inet_connection_sock, tcp_sock: from the start of a tcp_sock.
+        // struct sock, inet_sock, inet_connection_sock and tcp_sock, each from the start of a
+        // tcp_sock.
         sk_err, sk_err_soft, sk_shutdown, sk_flags, sk_socket, sk_lingertime, sk_cgroup,
         sk_cgroup_encoded,
         sk_drops, sk_ack_backlog, sk_max_ack_backlog, inet_sport,
@@ -52,35 +53,35 @@ offsets! {
         icsk_lrcvtime,
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
         bytes_acked, bytes_received, rcv_tstamp, write_seq, snd_nxt, snd_wnd,
-        // Behind pointers.
+        // Structures that these point to, and those of processes and files.
         net_inum, net_count, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level,
         cgroup_ancestors, kn_id,
         bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
         task_group_leader, task_parent, task_tgid, task_mm, task_start_time,
         task_comm, task_cgroups, css_set_cgroup,
-        // struct tcp_timewait_sock, tcp_request_sock.
+        // struct tcp_timewait_sock and tcp_request_sock.
         tw_substate, tw_sport, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
-        // A packet: struct sk_buff, dst_entry, net_device.
+        // struct sk_buff, dst_entry and net_device.
         skb_head, skb_transport_header, skb_refdst, dst_dev, dev_net,
     }
 }
 
-/// Behind how many parameters of a kernel function the value lies that it returns; 0: it returns
-/// none, or does not exist.
+/// For each kernel function, the index of its return value in the context of an fexit program,
+/// which is the number of its parameters; 0 if the function returns nothing or does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 #[expect(missing_docs, reason = "named after the kernel's functions")]
-pub struct Returns {
+pub struct ReturnIndices {
     pub inet_csk_accept: u8,
     pub inet_csk_reqsk_queue_hash_add: u8,
-    /// Of this one, or of `__inet_csk_reqsk_queue_drop` where that exists.
+    /// Of `__inet_csk_reqsk_queue_drop` on kernels that have it.
     pub inet_csk_reqsk_queue_drop: u8,
     /// Zero.
     pub reserved: u8,
 }
 
-impl Returns {
-    /// Nothing is known.
+impl ReturnIndices {
+    /// No function is known.
     pub const NONE: Self = Self {
         inet_csk_accept: 0,
         inet_csk_reqsk_queue_hash_add: 0,
@@ -89,11 +90,11 @@ impl Returns {
     };
 }
 
-/// The globals of the kernel side.
+/// The configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Config {
-    /// Where the kernel keeps what we read.
+    /// Offsets of the kernel fields that the programs read.
     pub offsets: Offsets,
     /// `tcp_sock.repair`.
     pub repair: Bit,
@@ -101,32 +102,33 @@ pub struct Config {
     pub syn_fastopen: Bit,
     /// `tcp_sock.syn_data`.
     pub syn_data: Bit,
-    /// The running kernel's numbers of why a reset is sent, by ours; [`ABSENT`]: it has none.
+    /// The running kernel's values of `enum sk_rst_reason`, indexed by [`ResetReason`]; [`ABSENT`]
+    /// if it has no such value.
     pub reset_reasons: [u16; ResetReason::COUNT],
-    /// 1 if the tracepoint `tcp_send_reset` tells why.
-    pub reset_tells_reason: u32,
-    /// Where the programs that run when a kernel function returns find what it returns.
-    pub returns: Returns,
-    /// The number of `struct tcp_sock` among the kernel's types.
+    /// 1 if the tracepoint `tcp_send_reset` has a reason as its third argument (since 6.10).
+    pub has_reset_reason: u32,
+    /// Where fexit programs find return values.
+    pub return_indices: ReturnIndices,
+    /// The BTF type id of `struct tcp_sock`.
     pub tcp_sock_type: u32,
     /// Length of a jiffy, microseconds.
-    pub tick_us: u32,
-    /// The reader is woken when this many bytes wait in the ring buffer.
+    pub jiffy_us: u32,
+    /// The reader is woken when more than this many bytes wait in the ring buffer.
     pub wake_bytes: u32,
 }
 
 impl Config {
-    /// What the object holds until the loader fills it in.
+    /// The value in the object file, before the loader sets it.
     pub const UNKNOWN: Self = Self {
         offsets: Offsets::UNKNOWN,
-        repair: Bit::MISSING,
-        syn_fastopen: Bit::MISSING,
-        syn_data: Bit::MISSING,
+        repair: Bit::ABSENT,
+        syn_fastopen: Bit::ABSENT,
+        syn_data: Bit::ABSENT,
         reset_reasons: [ABSENT; ResetReason::COUNT],
-        reset_tells_reason: 0,
-        returns: Returns::NONE,
+        has_reset_reason: 0,
+        return_indices: ReturnIndices::NONE,
         tcp_sock_type: 0,
-        tick_us: 0,
+        jiffy_us: 0,
         wake_bytes: 0,
     };
 }

@@ -1,41 +1,41 @@
 //! Records that the hooks write to the ring buffer.
 //!
-//! Every record begins with its [`Kind`]; a kind that the reader does not know is counted and
-//! skipped. A transition is a [`Step`] alone in the middle of a life, with what only a birth
-//! ([`Opening`]) or an end ([`Closing`]) knows behind it; and behind that the addresses, [`Ends6`]
-//! if [`Flags::IPV6`] is set and otherwise [`Ends4`]. So most records are one cache line.
+//! Every record begins with its [`Kind`]; a reader counts and skips kinds that it does not know.
+//! The record of a transition is a [`Step`]. The first transition of a socket ([`Opening`]) and the
+//! last one ([`Closing`]) have further fields after the step. The addresses follow at the end:
+//! [`AddressesV6`] if [`Flags::IPV6`] is set, otherwise [`AddressesV4`]. So most records fit into
+//! one cache line.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What a record is; its first byte.
+/// The kind of a record: its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// A transition in the middle of a life: [`Step`].
+    /// Any other transition: [`Step`].
     Step = 0,
     /// A transition to SYN_SENT, SYN_RECV or LISTEN: [`Opening`].
     Opening = 1,
     /// A transition to CLOSE: [`Closing`].
     Closing = 2,
-    /// A reset arrived for a socket: [`Reset`].
+    /// The kernel accepted a reset for a socket: [`Reset`].
     ResetReceived = 3,
-    /// A reset was sent for a socket: [`Reset`].
+    /// The kernel sent a reset for a socket: [`Reset`].
     ResetSent = 4,
-    /// A socket that is about to end was due a TIME_WAIT: [`TimeWaitEntry`].
+    /// A socket that is about to close was to get a TIME_WAIT socket: [`TimeWaitEntry`].
     TimeWaitEntry = 5,
-    /// An orphan in FIN_WAIT2 that the kernel keeps as it keeps TIME_WAITs has become one:
-    /// [`TimeWaitChange`].
-    TimeWaitTurn = 6,
-    /// A TIME_WAIT is over: [`TimeWaitChange`].
+    /// A TIME_WAIT socket in substate FIN_WAIT2 entered TIME_WAIT: [`TimeWaitChange`].
+    FinWait2ToTimeWait = 6,
+    /// A TIME_WAIT socket was freed: [`TimeWaitChange`].
     TimeWaitExit = 7,
-    /// accept() took a connection: [`Accepted`].
+    /// accept() returned a connection: [`Accepted`].
     Accepted = 8,
 }
 
 impl Kind {
-    /// How many kinds there are.
+    /// The number of kinds.
     pub const COUNT: usize = Self::ALL.len();
-    /// All kinds, in the order of their numbers.
+    /// All kinds in numerical order.
     pub const ALL: [Self; 9] = [
         Self::Step,
         Self::Opening,
@@ -43,15 +43,30 @@ impl Kind {
         Self::ResetReceived,
         Self::ResetSent,
         Self::TimeWaitEntry,
-        Self::TimeWaitTurn,
+        Self::FinWait2ToTimeWait,
         Self::TimeWaitExit,
         Self::Accepted,
     ];
 
-    /// The kind whose number is `number`, or `None` if this reader does not know it.
+    /// The kind with this number; `None` if this version does not know it.
     pub const fn from_number(number: u8) -> Option<Self> {
         // `get` is not const yet.
         if (number as usize) < Self::COUNT { Some(Self::ALL[number as usize]) } else { None }
+    }
+
+    /// The name in outputs that list losses by kind.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Opening => "opening",
+            Self::Closing => "closing",
+            Self::ResetReceived => "reset_received",
+            Self::ResetSent => "reset_sent",
+            Self::TimeWaitEntry => "time_wait_entry",
+            Self::FinWait2ToTimeWait => "time_wait_turn",
+            Self::TimeWaitExit => "time_wait_exit",
+            Self::Accepted => "accepted",
+        }
     }
 
     /// Whether the record reports a transition between two TCP states.
@@ -61,30 +76,16 @@ impl Kind {
             Self::ResetReceived
             | Self::ResetSent
             | Self::TimeWaitEntry
-            | Self::TimeWaitTurn
+            | Self::FinWait2ToTimeWait
             | Self::TimeWaitExit
             | Self::Accepted => false,
         }
     }
-
-    /// The name used where losses are listed by kind.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Step => "step",
-            Self::Opening => "opening",
-            Self::Closing => "closing",
-            Self::ResetReceived => "reset_received",
-            Self::ResetSent => "reset_sent",
-            Self::TimeWaitEntry => "time_wait_entry",
-            Self::TimeWaitTurn => "time_wait_turn",
-            Self::TimeWaitExit => "time_wait_exit",
-            Self::Accepted => "accepted",
-        }
-    }
 }
 
-/// Facts about a socket that are one bit each, at the moment of its record. A step in the middle of
-/// a life carries only those that say so; an end and a walk carry all.
+/// Facts of one bit each about a socket, at the time of the record. [`Closing`] and
+/// [`ScanSocket`](crate::scan::ScanSocket) have all flags except as noted; other records have only
+/// the flags whose comments say so.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -94,39 +95,41 @@ pub struct Flags(pub u32);
 impl Flags {
     /// The addresses are IPv6 (an IPv4-mapped one included). In every record.
     pub const IPV6: Self = Self(1);
-    /// `SOCK_DEAD`: no process holds the socket any more.
+    /// `SOCK_DEAD`: no process has the socket open any more.
     pub const DEAD: Self = Self(1 << 1);
     /// `SOCK_DONE`: the peer's FIN has been received.
     pub const FIN_RECEIVED: Self = Self(1 << 2);
-    /// `SO_LINGER` with a time of zero: close() resets.
+    /// `SO_LINGER` with a time of zero: close() sends a reset.
     pub const LINGER0: Self = Self(1 << 3);
-    /// `sk_socket` is set: the socket has been accepted or was made by `socket()`.
+    /// `sk_socket` is set: the socket has been accepted or was created by socket().
     pub const HAS_SOCKET: Self = Self(1 << 4);
     /// `RCV_SHUTDOWN`.
     pub const SHUT_READ: Self = Self(1 << 5);
     /// `SEND_SHUTDOWN`.
     pub const SHUT_WRITE: Self = Self(1 << 6);
-    /// `TCP_REPAIR` is on (checkpoint/restore moves the connection). At →ESTABLISHED as well.
+    /// `TCP_REPAIR` is on (checkpoint/restore moves the connection). Also at →ESTABLISHED.
     pub const REPAIR: Self = Self(1 << 7);
-    /// The listener defers accept until data comes (`TCP_DEFER_ACCEPT`). Of listeners, and up to
-    /// 6.14 of their children at birth.
+    /// The listener defers accept() until data arrives (`TCP_DEFER_ACCEPT`). Of listeners, and up
+    /// to 6.14 of their children in [`Opening`].
     pub const DEFER_ACCEPT: Self = Self(1 << 8);
-    /// The TIME_WAIT table of the namespace is full (`tcp_max_tw_buckets`): at an end that is due
-    /// one, because of it or without room for it.
+    /// The namespace has as many TIME_WAIT sockets as `tcp_max_tw_buckets` allows. If the closing
+    /// connection was to enter TIME_WAIT, its own is the last of them or found no room.
     pub const TIME_WAIT_FULL: Self = Self(1 << 9);
-    /// `TCP_LINGER2` is negative: FIN_WAIT2 is cut short by a reset.
+    /// `TCP_LINGER2` is negative: a reset ends FIN_WAIT2 at once.
     pub const LINGER2_NEGATIVE: Self = Self(1 << 10);
-    /// Segments are sent and not yet acknowledged.
+    /// `packets_out`: segments have been sent and not yet acknowledged.
     pub const UNACKNOWLEDGED: Self = Self(1 << 11);
-    /// [`Step::rtt_us`] is the time since the first SYN-ACK, not a smoothed round trip.
+    /// [`Step::rtt_us`] is the time since the first SYN-ACK, not a smoothed round-trip time. At
+    /// →ESTABLISHED only.
     pub const SINCE_FIRST_SYNACK: Self = Self(1 << 12);
-    /// [`Step::pid`] made this transition by a system call on its own socket. In every record.
+    /// The process [`Step::pid`] made this transition by a system call on its socket. In every
+    /// record of a transition.
     pub const BY_OWNER: Self = Self(1 << 13);
-    /// Data waits that was never sent. At an end with an error only.
+    /// There is data that was never sent. At →CLOSE with an error only.
     pub const UNSENT: Self = Self(1 << 14);
-    /// The peer's window is closed. At an end with an error only.
+    /// The peer's receive window is zero. At →CLOSE with an error only.
     pub const ZERO_WINDOW: Self = Self(1 << 15);
-    /// `TCP_USER_TIMEOUT` is set. At an end with an error only.
+    /// `TCP_USER_TIMEOUT` is set. At →CLOSE with an error only.
     pub const USER_TIMEOUT: Self = Self(1 << 16);
     /// The SYN asked for a Fast Open cookie or carried data. At →ESTABLISHED after a retransmission
     /// only.
@@ -137,15 +140,15 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
-    /// These flags and those of `other`.
+    /// The union of both sets of flags.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
 
-/// One (old state, new state) of one socket: the whole of [`Kind::Step`], and the head of
-/// [`Opening`] and [`Closing`].
+/// A transition of a socket: the record of [`Kind::Step`], and the head of [`Opening`] and
+/// [`Closing`].
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -155,7 +158,7 @@ pub struct Step {
     pub kind: u8,
     /// The state that the socket leaves, by the kernel's number.
     pub old: u8,
-    /// The state that it enters.
+    /// The state that the socket enters.
     pub new: u8,
     /// `sk_err`: an errno, or 0.
     pub err: u8,
@@ -167,19 +170,23 @@ pub struct Step {
     pub sock: u64,
     /// Inode number of the network namespace.
     pub netns: u32,
-    /// The process (thread group) if [`Flags::BY_OWNER`], else 0.
+    /// The process id (thread group) if [`Flags::BY_OWNER`], otherwise 0.
     pub pid: u32,
-    /// Our port, 0 while none is chosen.
+    /// The local port; 0 if none has been chosen yet.
     pub local_port: u16,
-    /// The peer's port, 0 where the record cannot know it (a birth from a listener up to 6.14).
+    /// The peer's port; 0 if the record cannot know it (a listener's child in [`Opening`] up to
+    /// 6.14).
     pub remote_port: u16,
-    /// Round trip, microseconds: at →ESTABLISHED the handshake's (see [`Flags::SINCE_FIRST_SYNACK`]).
+    /// Smoothed round-trip time, microseconds; at →ESTABLISHED that of the handshake (see
+    /// [`Flags::SINCE_FIRST_SYNACK`]).
     pub rtt_us: u32,
-    /// At an end, else 0: `sk_err_soft`, the last ICMP error that did not end the connection, or 0.
+    /// `sk_err_soft` at →CLOSE: the errno of the last ICMP error that did not close the connection,
+    /// or 0. 0 in other records.
     pub err_soft: u8,
-    /// At an end, else 0: `icsk_retransmits`, retransmission timer expiries in a row.
+    /// `icsk_retransmits` at →CLOSE: consecutive expiries of the retransmission timer. 0 in other
+    /// records.
     pub retransmits: u8,
-    /// At an end, else 0: `icsk_probes_out`, keepalive or window probes not answered.
+    /// `icsk_probes_out` at →CLOSE: unanswered keepalive or zero-window probes. 0 in other records.
     pub probes: u8,
     /// Zero.
     pub reserved: u8,
@@ -192,10 +199,10 @@ pub struct Step {
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
-pub struct Ends4 {
-    /// Ours.
+pub struct AddressesV4 {
+    /// The local address.
     pub local: [u8; 4],
-    /// The peer's.
+    /// The peer's address.
     pub remote: [u8; 4],
 }
 
@@ -204,14 +211,14 @@ pub struct Ends4 {
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
-pub struct Ends6 {
-    /// Ours.
+pub struct AddressesV6 {
+    /// The local address.
     pub local: [u8; 16],
-    /// The peer's.
+    /// The peer's address.
     pub remote: [u8; 16],
 }
 
-/// A birth: the connection's first record, or a listener's.
+/// The first record of a connection or a listener.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -221,16 +228,16 @@ pub struct Opening {
     pub step: Step,
     /// Id of the socket's cgroup, 0 if unknown.
     pub cgroup: u64,
-    /// Connections waiting for accept(): of the listener that a server's child came from. Of a
-    /// socket that begins to listen, all that it has dropped before (`sk_drops`).
+    /// `sk_ack_backlog`: connections waiting for accept(), of the listener that created this child.
+    /// Of a socket that enters LISTEN, `sk_drops`: everything that it has dropped before.
     pub accept_queue: u32,
-    /// The limit of that queue.
+    /// `sk_max_ack_backlog`: the limit of that queue.
     pub accept_limit: u32,
-    /// Name of the owning process, NUL-padded; zeros unless [`Flags::BY_OWNER`].
+    /// The name of the owner's main thread, NUL-padded; zeros unless [`Flags::BY_OWNER`].
     pub comm: [u8; 16],
 }
 
-/// An end: the last record of a life.
+/// The last record of a connection or a listener.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -242,13 +249,14 @@ pub struct Closing {
     pub bytes_acked: u64,
     /// `bytes_received`: sequence space received (a FIN counts one).
     pub bytes_received: u64,
-    /// Bytes received in order that nobody read; of a listener, all that it dropped (`sk_drops`).
+    /// Bytes received in order that the application did not read. Of a listener, `sk_drops`:
+    /// everything that it has dropped.
     pub unread: u32,
     /// Milliseconds since the last segment was received; [`u32::MAX`] if unknown.
     pub idle_ms: u32,
 }
 
-/// `tcp_receive_reset` or `tcp_send_reset` fired for a socket.
+/// A reset for a socket, received (tracepoint `tcp_receive_reset`) or sent (`tcp_send_reset`).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -258,9 +266,9 @@ pub struct Reset {
     pub kind: u8,
     /// The socket's state.
     pub state: u8,
-    /// Of one that was sent, a number of [`ResetReason`](crate::reset::ResetReason); else 0.
+    /// Of a sent reset, a number of [`ResetReason`](crate::reset::ResetReason); otherwise 0.
     pub reason: u8,
-    /// 1 if it was sent in answer to a segment; else 0.
+    /// 1 if it was sent in answer to a segment, otherwise 0.
     pub answer: u8,
     /// Zero.
     pub reserved: u32,
@@ -270,7 +278,8 @@ pub struct Reset {
     pub sock: u64,
 }
 
-/// A socket was due a TIME_WAIT, or the like in FIN_WAIT2; its →CLOSE follows at once.
+/// A socket was to be replaced by a TIME_WAIT socket
+/// (`net/ipv4/inet_timewait_sock.c:inet_twsk_alloc`). Its →CLOSE follows at once.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -278,8 +287,8 @@ pub struct Reset {
 pub struct TimeWaitEntry {
     /// [`Kind::TimeWaitEntry`].
     pub kind: u8,
-    /// In which state its remains are, TIME_WAIT or FIN_WAIT2; 0: the kernel's table was full, and
-    /// nothing remains.
+    /// The state of the TIME_WAIT socket, TIME_WAIT or FIN_WAIT2; 0 if the table was full, so that
+    /// there is none.
     pub substate: u8,
     /// Zero.
     pub reserved: [u8; 6],
@@ -289,29 +298,30 @@ pub struct TimeWaitEntry {
     pub sock: u64,
 }
 
-/// Something befell what remains of a socket. Behind it come the addresses, as in [`Step`].
+/// A TIME_WAIT socket changed its substate or was freed. The addresses follow, as those of a
+/// transition do.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct TimeWaitChange {
-    /// [`Kind::TimeWaitTurn`] or [`Kind::TimeWaitExit`].
+    /// [`Kind::FinWait2ToTimeWait`] or [`Kind::TimeWaitExit`].
     pub kind: u8,
     /// Zero.
     pub reserved: [u8; 3],
-    /// [`Flags::IPV6`] or nothing.
+    /// [`Flags::IPV6`] or none.
     pub flags: Flags,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time: u64,
     /// Inode number of the network namespace.
     pub netns: u32,
-    /// Our port.
+    /// The local port.
     pub local_port: u16,
     /// The peer's port.
     pub remote_port: u16,
 }
 
-/// accept() took a connection out of its listener's queue.
+/// accept() took a connection from its listener's queue.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -333,4 +343,4 @@ const _: () = assert!(size_of::<Closing>() == 72);
 const _: () = assert!(size_of::<Reset>() == 24);
 const _: () = assert!(size_of::<TimeWaitEntry>() == 24 && size_of::<TimeWaitChange>() == 24);
 const _: () = assert!(size_of::<Accepted>() == 24);
-const _: () = assert!(size_of::<Ends4>() == 8 && size_of::<Ends6>() == 32);
+const _: () = assert!(size_of::<AddressesV4>() == 8 && size_of::<AddressesV6>() == 32);

@@ -1,108 +1,110 @@
-//! Which sockets are of interest, as the kernel side is told.
+//! The user's filter on sockets, as far as the kernel side applies it: a read-only global that the
+//! loader sets.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Most values that each list of a [`Filter`] holds. Longer ones are left to the user side.
+/// The capacity of each list of a [`Filter`]. Only the user side applies longer lists.
 pub const FILTER_VALUES: usize = 8;
 
-/// A list of numbers; empty: any will do.
+/// A list of numbers; empty if all numbers match.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Numbers {
-    /// How many of the following count.
+    /// How many elements of `values` are used.
     pub count: u32,
-    /// They.
+    /// The numbers.
     pub values: [u32; FILTER_VALUES],
 }
 
-/// A range of ports, its ends included.
+/// An inclusive range of ports.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct PortRange {
-    /// The lowest.
+    /// The lowest port.
     pub first: u16,
-    /// The highest.
+    /// The highest port.
     pub last: u16,
 }
 
-/// A list of port ranges; empty: any port will do.
+/// A list of port ranges; empty if all ports match.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Ports {
-    /// How many of the following count.
+    /// How many elements of `ranges` are used.
     pub count: u32,
-    /// They.
+    /// The ranges.
     pub ranges: [PortRange; FILTER_VALUES],
 }
 
-/// A range of addresses: those whose bits under the mask are these. IPv4 is IPv4-mapped here.
+/// A network: all addresses that equal `address` in the bits of `mask`. IPv4 networks are
+/// IPv4-mapped.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Network {
-    /// As in the packet, two words of eight bytes.
+    /// The address in network byte order, as two words of eight bytes.
     pub address: [u64; 2],
-    /// Likewise.
+    /// The mask, in the same form.
     pub mask: [u64; 2],
 }
 
-/// A list of networks; empty: any address will do.
+/// A list of networks; empty if all addresses match.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Networks {
-    /// How many of the following count.
+    /// How many elements of `networks` are used.
     pub count: u64,
-    /// They.
+    /// The networks.
     pub networks: [Network; FILTER_VALUES],
 }
 
-/// Which sockets are of interest. A record that cannot decide that yet passes: the user side
-/// decides later, so that no birth is lost.
+/// A filter that sockets must match in every field. A record that cannot decide whether its socket
+/// matches passes, so that no first record is lost; the user side decides later.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Filter {
-    /// Our address.
+    /// Networks of the local address.
     pub local: Networks,
-    /// The peer's.
+    /// Networks of the remote address.
     pub remote: Networks,
-    /// Id of a cgroup; 0: any.
+    /// Id of the cgroup (version 2); 0 for any.
     pub cgroup: u64,
-    /// How deep that cgroup lies below the root.
+    /// The depth of that cgroup below the root.
     pub cgroup_level: u32,
-    /// 0: everything passes, and the rest of this is not looked at.
+    /// 0 if everything passes; then no other field is read.
     pub active: u32,
-    /// 0: every fact looked at is in each record of a life. Else some are only in its birth, and
-    /// the lives that they decided against are remembered.
-    pub remembers: u32,
-    /// 4 or 6; 0: either.
+    /// 0 if every record of a socket has the facts that the filter needs. Otherwise only the first
+    /// record has some of them, and the kernel side remembers the sockets that it excluded then.
+    pub remembers_excluded: u32,
+    /// The IP version, 4 or 6; 0 for both.
     pub family: u32,
-    /// [`Self::CLIENT`] or [`Self::SERVER`]; 0: either.
+    /// [`Self::CLIENT`] or [`Self::SERVER`]; 0 for both.
     pub role: u32,
-    /// Processes that connect.
+    /// Ids of the processes that call connect().
     pub pids: Numbers,
-    /// Network namespaces.
+    /// Inode numbers of network namespaces.
     pub namespaces: Numbers,
-    /// The listener's port for a server, the remote port for a client.
+    /// The service's port: the local port of a server, the remote port of a client.
     pub service_ports: Ports,
-    /// Our port.
+    /// The local port.
     pub local_ports: Ports,
-    /// The peer's.
+    /// The remote port.
     pub remote_ports: Ports,
 }
 
 impl Filter {
-    /// Everything passes.
+    /// A filter that everything passes.
     pub const NONE: Self = {
         let numbers = Numbers { count: 0, values: [0; FILTER_VALUES] };
         let ports = Ports { count: 0, ranges: [PortRange { first: 0, last: 0 }; FILTER_VALUES] };
@@ -114,7 +116,7 @@ impl Filter {
             cgroup: 0,
             cgroup_level: 0,
             active: 0,
-            remembers: 0,
+            remembers_excluded: 0,
             family: 0,
             role: 0,
             pids: numbers,
@@ -124,8 +126,8 @@ impl Filter {
             remote_ports: ports,
         }
     };
-    /// [`Self::role`] of the side that connects.
+    /// [`Self::role`]: the side that connects.
     pub const CLIENT: u32 = 1;
-    /// [`Self::role`] of the side that listens.
+    /// [`Self::role`]: the side that listens.
     pub const SERVER: u32 = 2;
 }

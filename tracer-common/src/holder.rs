@@ -1,27 +1,27 @@
-//! What a look at all processes' files (`iter/task_file`) writes, one record per open TCP socket.
+//! Records that the scan of all open files (`iter/task_file`) writes, one per open TCP socket.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A process has a TCP socket open.
+/// A process that has a TCP socket open.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
-pub struct HeldSocket {
+pub struct SocketHolder {
     /// The socket's kernel address.
     pub sock: u64,
-    /// `CLOCK_MONOTONIC` when the look was here, nanoseconds.
+    /// When the scan found the open file, nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
-    /// When the process was made, by the same clock; 0 if unknown.
-    pub born: u64,
+    /// When the process was created (`start_time`), nanoseconds of `CLOCK_MONOTONIC`; 0 if unknown.
+    pub start_time: u64,
     /// Id of the process's cgroup (version 2), 0 if unknown.
     pub cgroup: u64,
-    /// The process (thread group), as the initial process namespace numbers it.
+    /// The process id (thread group), in the initial PID namespace.
     pub pid: u32,
-    /// Its parent.
+    /// The process id of its parent (`real_parent`).
     pub parent: u32,
-    /// Its main thread's name, NUL-padded.
+    /// The name of its main thread, NUL-padded.
     pub comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<HeldSocket>() == 56);
+const _: () = assert!(size_of::<SocketHolder>() == 56);

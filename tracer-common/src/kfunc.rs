@@ -1,8 +1,9 @@
-//! A function of the kernel's that one of our programs calls. The compiler cannot know its number
-//! there: it leaves a call of a number of ours, which the user side replaces.
+//! The kernel function (kfunc) that a program of the kernel side calls. Its number is the BTF id of
+//! the running kernel, which the compiler cannot know: the program calls a placeholder, which the
+//! user side replaces before it loads the object.
 
-/// Its name: it types a pointer, since 6.2 (commit a35b9af4ec2c).
-pub const CAST: &str = "bpf_rdonly_cast";
+/// The name of the kfunc. It gives a pointer a type; exists since 6.2 (commit a35b9af4ec2c).
+pub const RDONLY_CAST: &str = "bpf_rdonly_cast";
 
-/// Our number of it, which no helper has.
-pub const CAST_NUMBER: u32 = 0x5f5f_0001;
+/// The number that stands for it in the object. No helper has this number.
+pub const RDONLY_CAST_PLACEHOLDER: u32 = 0x5f5f_0001;

@@ -1,64 +1,63 @@
-//! What is counted per local port instead of recorded, because a stranger decides how often it
-//! happens: handshakes in the SYN queue, SYN-ACKs that are sent again, and resets with no
-//! connection behind them.
+//! Events that are counted per local port. Remote hosts can cause them at any rate, so they get no
+//! records: handshakes in the SYN queue, retransmitted SYN-ACKs, and resets without a connection.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::reset::ResetReason;
 
-/// What is counted.
+/// An event that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Counted {
-    /// A listener sent a SYN-ACK again: the last ACK of a handshake is overdue.
+pub enum PortEvent {
+    /// A listener retransmitted a SYN-ACK.
     SynackRetransmit,
-    /// A reset was sent that no connection of ours stands behind, for this reason.
+    /// The kernel sent a reset that does not close a connection, for this reason.
     Reset(ResetReason),
-    /// Something befell a handshake in a listener's SYN queue.
-    SynQueue(SynQueue),
+    /// A handshake entered or left a listener's SYN queue.
+    SynQueue(SynQueueEvent),
 }
 
-/// What befalls a handshake that waits for its last ACK in a listener's SYN queue.
+/// How a handshake entered or left the SYN queue, in which it waits for its last ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum SynQueue {
-    /// A SYN got a place there, and was answered.
+pub enum SynQueueEvent {
+    /// A SYN was queued and answered.
     Entered = 0,
-    /// The ACK came, and the connection went on to the accept queue.
+    /// The last ACK arrived, and the connection moved to the accept queue.
     Completed = 1,
-    /// It was given up: a RST or an ICMP error came, the accept queue was full, or the listener
-    /// went away.
+    /// The handshake was dropped: a RST or an ICMP error arrived, the accept queue was full, or the
+    /// listener was closed.
     Dropped = 2,
-    /// No answer came to any SYN-ACK.
+    /// The handshake timed out: no SYN-ACK was answered.
     Expired = 3,
 }
 
-impl SynQueue {
-    /// All, in the order of their numbers.
+impl SynQueueEvent {
+    /// All events in numerical order.
     pub const ALL: [Self; 4] = [Self::Entered, Self::Completed, Self::Dropped, Self::Expired];
 }
 
-impl Counted {
-    /// How many there are.
-    pub const COUNT: usize = Self::SYN_QUEUE as usize + SynQueue::ALL.len();
+impl PortEvent {
+    /// The number of different events.
+    pub const COUNT: usize = Self::SYN_QUEUE as usize + SynQueueEvent::ALL.len();
 
-    /// The number of the first of [`Counted::SynQueue`].
+    /// The number of the first [`PortEvent::SynQueue`].
     const SYN_QUEUE: u16 = 1 + ResetReason::COUNT as u16;
 
-    /// Its number, as the kernel side writes it.
+    /// The event's number in [`PortKey::event`] and in recordings.
     pub const fn number(self) -> u16 {
         match self {
             Self::SynackRetransmit => 0,
             Self::Reset(reason) => Self::number_of_reset(reason as u8),
-            Self::SynQueue(what) => Self::SYN_QUEUE + what as u16,
+            Self::SynQueue(event) => Self::SYN_QUEUE + event as u16,
         }
     }
 
-    /// The number of a reset for the reason with this number.
+    /// The number of [`PortEvent::Reset`] for a [`ResetReason`] with this number.
     pub const fn number_of_reset(reason: u8) -> u16 {
         1 + reason as u16
     }
 
-    /// What has this number, or `None` if this reader does not know it.
+    /// The event with this number; `None` if this version does not know it.
     pub const fn from_number(number: u16) -> Option<Self> {
         if number == 0 {
             return Some(Self::SynackRetransmit);
@@ -70,24 +69,28 @@ impl Counted {
             };
         }
         let index = (number - Self::SYN_QUEUE) as usize;
-        if index < SynQueue::ALL.len() { Some(Self::SynQueue(SynQueue::ALL[index])) } else { None }
+        if index < SynQueueEvent::ALL.len() {
+            Some(Self::SynQueue(SynQueueEvent::ALL[index]))
+        } else {
+            None
+        }
     }
 }
 
-/// Where something is counted.
+/// The key of a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PortKey {
     /// Inode number of the network namespace.
     pub netns: u32,
-    /// Our port; 0 for all of the namespace.
+    /// The local port; 0 for all ports of the namespace.
     pub port: u16,
-    /// [`Counted::number`].
-    pub counted: u16,
+    /// [`PortEvent::number`].
+    pub event: u16,
 }
 
-/// All ports of all namespaces together, one value per CPU, indexed by [`Counted::number`]: what
-/// finer counts had no room for is in here as well.
+/// The counts of the whole host on one CPU, indexed by [`PortEvent::number`]. They include events
+/// for which the maps of ports and namespaces had no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct PortTotals(pub [u64; Counted::COUNT]);
+pub struct PortTotals(pub [u64; PortEvent::COUNT]);

@@ -1,5 +1,6 @@
-//! Why the kernel sent a reset, as it says itself since Linux 6.10 (`enum sk_rst_reason`). Its
-//! numbers differ between kernels, so the loader tells the kernel side those of the running one.
+//! Why the kernel sent a reset: `enum sk_rst_reason` (`include/net/rstreason.h`, since Linux 6.10).
+//! Its values differ between kernels, so records have numbers of synfin's own; the loader sets the
+//! running kernel's values in [`Config::reset_reasons`](crate::config::Config::reset_reasons).
 
 macro_rules! reset_reasons {
     ($($(#[$meta:meta])* $variant:ident $name:literal $kernel:literal;)*) => {
@@ -9,9 +10,9 @@ macro_rules! reset_reasons {
         pub enum ResetReason { $($(#[$meta])* $variant,)* }
 
         impl ResetReason {
-            /// All reasons, in the order of our numbers.
+            /// All reasons in numerical order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-            /// How many there are.
+            /// The number of reasons.
             pub const COUNT: usize = Self::ALL.len();
 
             /// The kernel's name in lower case.
@@ -19,7 +20,7 @@ macro_rules! reset_reasons {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The kernel's enumerator; empty if it has none.
+            /// The name of the kernel's enumerator; empty if it has none.
             pub const fn enumerator(self) -> &'static str {
                 match self { $(Self::$variant => $kernel,)* }
             }
@@ -28,46 +29,46 @@ macro_rules! reset_reasons {
 }
 
 reset_reasons! {
-    /// The kernel gives none (before 6.10).
+    /// The kernel gives no reason (before 6.10).
     NotGiven "not_given" "";
-    /// One that this version does not know.
+    /// A reason that this version does not know.
     Other "other" "";
-    /// Nothing listens on the port, and no connection is at the addresses.
+    /// There is no listener on the port and no connection with the addresses and ports.
     NoSocket "no_socket" "SK_RST_REASON_NO_SOCKET";
-    /// An ACK for something never sent, during the handshake.
+    /// An ACK with an invalid acknowledgement number during the handshake.
     InvalidAckSequence "tcp_invalid_ack_sequence" "SK_RST_REASON_TCP_INVALID_ACK_SEQUENCE";
-    /// A timestamp of the past, during the handshake.
+    /// An old timestamp during the handshake (PAWS, RFC 7323).
     Rfc7323Paws "tcp_rfc7323_paws" "SK_RST_REASON_TCP_RFC7323_PAWS";
-    /// An ACK that is far too old.
+    /// An ACK that is older than the window allows.
     TooOldAck "tcp_too_old_ack" "SK_RST_REASON_TCP_TOO_OLD_ACK";
-    /// An ACK for what has not been sent.
+    /// An ACK for data that has not been sent.
     AckUnsentData "tcp_ack_unsent_data" "SK_RST_REASON_TCP_ACK_UNSENT_DATA";
-    /// Flags that make no sense where they came.
+    /// TCP flags that are invalid in the state.
     Flags "tcp_flags" "SK_RST_REASON_TCP_FLAGS";
     /// An old ACK.
     OldAck "tcp_old_ack" "SK_RST_REASON_TCP_OLD_ACK";
-    /// Data came for a socket that was closed, or SO_LINGER 0.
+    /// Data arrived after close(), or close() with SO_LINGER 0.
     AbortOnData "tcp_abort_on_data" "SK_RST_REASON_TCP_ABORT_ON_DATA";
-    /// A segment that a socket in TIME_WAIT could not take.
+    /// A segment that a TIME_WAIT socket does not accept.
     TimeWaitSocket "tcp_timewait_socket" "SK_RST_REASON_TCP_TIMEWAIT_SOCKET";
-    /// A SYN within a handshake, or a full accept queue (tcp_abort_on_overflow).
+    /// An invalid SYN during the handshake, or a full accept queue with tcp_abort_on_overflow.
     InvalidSyn "invalid_syn" "SK_RST_REASON_INVALID_SYN";
-    /// Closed with unread data.
+    /// close() with unread data.
     AbortOnClose "tcp_abort_on_close" "SK_RST_REASON_TCP_ABORT_ON_CLOSE";
-    /// TCP_LINGER2 is negative.
+    /// close() with a negative TCP_LINGER2.
     AbortOnLinger "tcp_abort_on_linger" "SK_RST_REASON_TCP_ABORT_ON_LINGER";
-    /// Too little memory for sockets, or too many orphans.
+    /// Out of socket memory, or too many orphans.
     AbortOnMemory "tcp_abort_on_memory" "SK_RST_REASON_TCP_ABORT_ON_MEMORY";
-    /// The state of the connection asked for it.
+    /// The state of the connection required it.
     State "tcp_state" "SK_RST_REASON_TCP_STATE";
     /// Keepalive probes were not answered.
     KeepaliveTimeout "tcp_keepalive_timeout" "SK_RST_REASON_TCP_KEEPALIVE_TIMEOUT";
-    /// Dissolved with data not yet sent.
+    /// Disconnected with unsent data.
     DisconnectWithData "tcp_disconnect_with_data" "SK_RST_REASON_TCP_DISCONNECT_WITH_DATA";
 }
 
 impl ResetReason {
-    /// The reason with this number of ours, or `None` if this reader does not know it.
+    /// The reason with this number of synfin's; `None` if this version does not know it.
     pub const fn from_number(number: u8) -> Option<Self> {
         if (number as usize) < Self::COUNT { Some(Self::ALL[number as usize]) } else { None }
     }

@@ -4,17 +4,19 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum TcpState {
-    /// Data flows both ways.
+    /// The handshake is complete; neither side has closed.
     Established = 1,
     /// A SYN has been sent.
     SynSent = 2,
-    /// The three-way handshake's last ACK is awaited (or the socket is being born by it).
+    /// A SYN has been received and answered. A server's child socket enters this state when the
+    /// last ACK of the handshake creates it.
     SynRecv = 3,
     /// Our FIN has been sent.
     FinWait1 = 4,
     /// Our FIN has been acknowledged.
     FinWait2 = 5,
-    /// Both sides have closed and we closed first: the pair of ports is quarantined.
+    /// Both sides have closed and we closed first: the connection's addresses and ports stay
+    /// reserved for a minute.
     TimeWait = 6,
     /// No connection.
     Close = 7,
@@ -26,12 +28,12 @@ pub enum TcpState {
     Listen = 10,
     /// Both sides have sent a FIN and ours is not acknowledged yet.
     Closing = 11,
-    /// A half-open handshake that has no full socket yet (seen only by a survey).
+    /// A half-open handshake, which has no full socket yet. Only scans find this state.
     NewSynRecv = 12,
 }
 
 impl TcpState {
-    /// All states, in the order of their numbers.
+    /// All states in numerical order.
     pub const ALL: [Self; 12] = [
         Self::Established,
         Self::SynSent,
@@ -47,7 +49,7 @@ impl TcpState {
         Self::NewSynRecv,
     ];
 
-    /// The state with the kernel's number `number`, or `None` if there is no such state.
+    /// The state that the kernel gives this number; `None` if there is none.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             1..=12 => Some(Self::ALL[number as usize - 1]),
@@ -60,7 +62,7 @@ impl TcpState {
         self as u8
     }
 
-    /// The lower-case kernel name, as every output of synfin spells it.
+    /// The kernel's name in lower case, which all outputs use.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Established => "established",

@@ -1,5 +1,5 @@
-//! Whether a socket may be of interest. What a record cannot tell yet passes: the user side, which
-//! knows the whole life, decides then.
+//! Decides whether the user's filter excludes a socket. A record that cannot decide passes: the
+//! user side knows the socket's other records and decides later.
 
 use aya_ebpf::{EbpfContext, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
@@ -9,8 +9,8 @@ use synfin_common::{
 };
 
 use crate::{
-    maps::UNWANTED,
-    sock::{Addresses, MAPPED, TcpSock, TimeWaitSock, current_process, is_mapped},
+    maps::FILTERED_SOCKETS,
+    sock::{Addresses, IPV4_MAPPED, TcpSock, TimeWaitSock, current_pid, is_ipv4_mapped},
 };
 
 const CLOSE: u8 = TcpState::Close.number();
@@ -18,24 +18,24 @@ const LISTEN: u8 = TcpState::Listen.number();
 const SYN_SENT: u8 = TcpState::SynSent.number();
 const SYN_RECV: u8 = TcpState::SynRecv.number();
 
-/// Reads one of the filter's values, which are constants to the verifier.
-macro_rules! wanted {
+/// Reads a value of the filter, a constant to the verifier.
+macro_rules! setting {
     ($($path:tt)+) => {
         // SAFETY: reads an initialized static; volatile, because the loader replaces its value.
         unsafe { core::ptr::read_volatile(&raw const crate::maps::FILTER.$($path)+) }
     };
 }
 
-/// Whether a list of the filter has values, and none of them fits. To the verifier the number of
-/// values is a constant: it removes what is not used.
+/// Whether a list of the filter has values of which none matches. The number of values is a
+/// constant to the verifier, which removes the iterations beyond it as dead code.
 macro_rules! excludes {
-    ($list:ident.$values:ident, |$value:ident| $fits:expr) => {{
-        let count = wanted!($list.count) as usize;
+    ($list:ident.$values:ident, |$value:ident| $matches:expr) => {{
+        let count = setting!($list.count) as usize;
         let mut excludes = count > 0;
         for index in 0..FILTER_VALUES {
             if index < count {
-                let $value = wanted!($list.$values[index]);
-                if $fits {
+                let $value = setting!($list.$values[index]);
+                if $matches {
                     excludes = false;
                 }
             }
@@ -44,7 +44,7 @@ macro_rules! excludes {
     }};
 }
 
-/// Whether the list of port ranges excludes a port.
+/// Whether a list of port ranges excludes a port.
 macro_rules! excludes_port {
     ($list:ident, $port:expr) => {{
         let port: u16 = $port;
@@ -52,66 +52,68 @@ macro_rules! excludes_port {
     }};
 }
 
-/// Whether a record of this socket is wanted, as far as it can tell. Costs next to nothing where
-/// there is no filter: the verifier then removes the call.
+/// Whether the filter admits this record of a socket, as far as the record can decide. Costs almost
+/// nothing without a filter, as the verifier then removes the call.
 #[inline(always)]
-pub fn passes(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) -> bool {
-    // To what logs, all contexts are the same.
-    wanted!(active) == 0 || is_admitted(&BtfTracePointContext::new(ctx.as_ptr()), sock, old, new)
+pub fn admits(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) -> bool {
+    // The context is only needed for logging, which accepts any context.
+    setting!(active) == 0
+        || admits_transition(&BtfTracePointContext::new(ctx.as_ptr()), sock, old, new)
 }
 
-/// Whether a record of what remains of a socket is wanted, as far as its ends tell.
+/// Whether the filter admits records of this TIME_WAIT socket, as far as its addresses and ports
+/// can decide.
 #[inline(always)]
-pub fn passes_remains(remains: TimeWaitSock) -> bool {
-    wanted!(active) == 0 || !are_unwanted(remains)
+pub fn admits_time_wait(sock: TimeWaitSock) -> bool {
+    setting!(active) == 0 || !excludes_time_wait(sock)
 }
 
 #[inline(never)]
-fn are_unwanted(remains: TimeWaitSock) -> bool {
-    let common = remains.common();
+fn excludes_time_wait(sock: TimeWaitSock) -> bool {
+    let common = sock.common();
     let (netns, local_port, remote_port) =
-        (common.netns(), remains.local_port(), common.remote_port());
+        (common.netns(), sock.local_port(), common.remote_port());
     excludes!(namespaces.values, |value| value == netns)
         || excludes_port!(service_ports, local_port) && excludes_port!(service_ports, remote_port)
         || excludes_port!(local_ports, local_port)
         || excludes_port!(remote_ports, remote_port)
-        || is_foreign(common.addresses())
+        || excludes_addresses(common.addresses())
 }
 
-/// Not inlined: it would take registers from what is hot.
+/// Not inlined, as it would take registers from the hot path.
 #[inline(never)]
-fn is_admitted(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8) -> bool {
-    let unwanted = is_unwanted(sock, old, new);
-    if wanted!(remembers) == 0 {
-        return !unwanted;
+fn admits_transition(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8) -> bool {
+    let excluded = excludes_transition(sock, old, new);
+    if setting!(remembers_excluded) == 0 {
+        return !excluded;
     }
     let address = sock.address();
     match (old, new) {
-        (CLOSE, SYN_SENT) | (LISTEN, SYN_RECV) if unwanted => {
-            // Full is impossible for an LRU map.
-            if let Err(error) = UNWANTED.insert(address, 1, 0) {
-                warn!(ctx, "a connection that no filter wants costs records: error {}", error);
+        (CLOSE, SYN_SENT) | (LISTEN, SYN_RECV) if excluded => {
+            // An LRU map is never full.
+            if let Err(error) = FILTERED_SOCKETS.insert(address, 1, 0) {
+                warn!(ctx, "later records of a filtered socket will pass: error {}", error);
             }
             false
         }
         (CLOSE, SYN_SENT) | (LISTEN, SYN_RECV) => {
-            let _ = UNWANTED.remove(address);
+            let _ = FILTERED_SOCKETS.remove(address);
             true
         }
         _ => {
-            // SAFETY: only the presence of the value is looked at.
-            let known = unsafe { UNWANTED.get(address) }.is_some();
-            if known && new == CLOSE {
-                let _ = UNWANTED.remove(address);
+            // SAFETY: only the presence of the value is checked.
+            let remembered = unsafe { FILTERED_SOCKETS.get(address) }.is_some();
+            if remembered && new == CLOSE {
+                let _ = FILTERED_SOCKETS.remove(address);
             }
-            !(known || unwanted)
+            !(remembered || excluded)
         }
     }
 }
 
-/// Whether a fact of this record speaks against the socket.
+/// Whether the facts of this record alone exclude the socket.
 #[inline(always)]
-fn is_unwanted(sock: TcpSock, old: u8, new: u8) -> bool {
+fn excludes_transition(sock: TcpSock, old: u8, new: u8) -> bool {
     let common = sock.common();
     let connects = old == CLOSE && new == SYN_SENT;
     let is_child = old == LISTEN && new == SYN_RECV;
@@ -123,10 +125,16 @@ fn is_unwanted(sock: TcpSock, old: u8, new: u8) -> bool {
     if excludes!(namespaces.values, |value| value == netns) {
         return true;
     }
-    // A port of zero is not known yet. Which of the ports is the service's, a birth knows.
-    let serves = connects || excludes_port!(service_ports, local_port);
-    let calls = is_child || listens || excludes_port!(service_ports, remote_port);
-    if wanted!(service_ports.count) > 0 && serves && calls && (!connects || remote_port != 0) {
+    // The service's port is the local one of a server and the remote one of a client. The first
+    // record of a socket tells which of them it is; of any other record, either port may match. A
+    // port of zero is not known yet.
+    let excludes_local = connects || excludes_port!(service_ports, local_port);
+    let excludes_remote = is_child || listens || excludes_port!(service_ports, remote_port);
+    if setting!(service_ports.count) > 0
+        && excludes_local
+        && excludes_remote
+        && (!connects || remote_port != 0)
+    {
         return true;
     }
     if local_port != 0 && excludes_port!(local_ports, local_port) {
@@ -136,58 +144,62 @@ fn is_unwanted(sock: TcpSock, old: u8, new: u8) -> bool {
         return true;
     }
     if connects {
-        let process = current_process();
-        if excludes!(pids.values, |value| value == process) {
+        let pid = current_pid();
+        if excludes!(pids.values, |value| value == pid) {
             return true;
         }
     }
-    match wanted!(role) {
+    match setting!(role) {
         Filter::SERVER if connects => return true,
         Filter::CLIENT if is_child => return true,
         _ => {}
     }
-    is_foreign(common.addresses()) || is_outside_cgroup(sock)
+    excludes_addresses(common.addresses()) || excludes_cgroup(sock)
 }
 
-/// Whether the addresses, as far as they are known, speak against the socket.
+/// Whether the addresses, as far as they are known, exclude the socket.
 #[inline(always)]
-fn is_foreign(addresses: Addresses) -> bool {
+fn excludes_addresses(addresses: Addresses) -> bool {
     let Addresses { ipv6, local, remote } = addresses;
-    let (local, remote) = (in_ipv6(ipv6, local), in_ipv6(ipv6, remote));
-    let family = wanted!(family);
+    let (local, remote) = (to_ipv6(ipv6, local), to_ipv6(ipv6, remote));
+    let family = setting!(family);
     if family != 0 {
-        // A socket of a dual-stack listener shows its family when it has an address.
+        // A child of a dual-stack listener is IPv6; only its addresses tell whether they are
+        // mapped.
         let known = if is_unspecified(remote) { local } else { remote };
-        let is_ipv6 = !is_mapped(known);
+        let is_ipv6 = !is_ipv4_mapped(known);
         let undecided = ipv6 && is_unspecified(known);
         if !undecided && is_ipv6 != (family == 6) {
             return true;
         }
     }
-    !is_unspecified(local) && excludes!(local.networks, |network| holds(network, local))
-        || !is_unspecified(remote) && excludes!(remote.networks, |network| holds(network, remote))
+    !is_unspecified(local) && excludes!(local.networks, |network| contains(network, local))
+        || !is_unspecified(remote)
+            && excludes!(remote.networks, |network| contains(network, remote))
 }
 
+/// Whether the address is in the network.
 #[inline(always)]
-fn holds(network: Network, address: [u64; 2]) -> bool {
+fn contains(network: Network, address: [u64; 2]) -> bool {
     address[0] & network.mask[0] == network.address[0]
         && address[1] & network.mask[1] == network.address[1]
 }
 
-/// An IPv4 address becomes IPv4-mapped.
+/// The address as IPv6, IPv4-mapped if it is IPv4.
 #[inline(always)]
-fn in_ipv6(ipv6: bool, address: [u64; 2]) -> [u64; 2] {
-    if ipv6 { address } else { [0, u64::from(MAPPED) | address[0] << 32] }
+fn to_ipv6(ipv6: bool, address: [u64; 2]) -> [u64; 2] {
+    if ipv6 { address } else { [0, u64::from(IPV4_MAPPED) | address[0] << 32] }
 }
 
-/// `::` or `0.0.0.0`.
+/// Whether the address is `::` or `::ffff:0.0.0.0`.
 #[inline(always)]
 fn is_unspecified(address: [u64; 2]) -> bool {
-    address[0] == 0 && (address[1] == 0 || address[1] == u64::from(MAPPED))
+    address[0] == 0 && (address[1] == 0 || address[1] == u64::from(IPV4_MAPPED))
 }
 
+/// Whether the filter is for a cgroup that the socket is not in.
 #[inline(always)]
-fn is_outside_cgroup(sock: TcpSock) -> bool {
-    let wanted = wanted!(cgroup);
-    wanted != 0 && !sock.is_in_cgroup(wanted, wanted!(cgroup_level))
+fn excludes_cgroup(sock: TcpSock) -> bool {
+    let cgroup = setting!(cgroup);
+    cgroup != 0 && !sock.is_in_cgroup(cgroup, setting!(cgroup_level))
 }

@@ -1,30 +1,30 @@
-//! synfin's kernel side: one program per hook, and walks over all sockets and all open files.
+//! The kernel side of synfin: one BPF program per hook ([`hooks`]), and two BPF iterators that scan
+//! all TCP sockets and all open files ([`scan`]).
 //!
-//! A hook reads the socket through [`sock`], and hands one record to [`emit`]; nothing else
-//! touches a kernel structure or a map.
+//! A hook reads the socket through [`sock`] and passes one record to [`emit`]. Only [`sock`] reads
+//! kernel structures, and only [`maps`] defines maps and globals.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod cpu_context;
 mod emit;
 mod filter;
 mod handshake;
-mod holders;
 mod hooks;
-mod iterate;
 mod maps;
 mod port_count;
+mod scan;
 mod sock;
-mod survey;
-mod within;
 
-/// The kernel gives its GPL-only helpers (ktime, probe reads, ring buffer) to GPL programs.
+/// Some helpers (clock, probe reads, ring buffer) are available to programs under the GPL only
+/// (`gpl_only` in `struct bpf_func_proto`).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // Unreachable: a program that could panic would hold a loop and be refused by the verifier.
+    // Never reached: the verifier would reject a program that contains this endless loop.
     loop {}
 }

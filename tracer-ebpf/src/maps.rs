@@ -1,4 +1,4 @@
-//! Every map and every global of the kernel side, and nothing else.
+//! All maps and globals of the kernel side.
 
 use aya_ebpf::{
     macros::map,
@@ -6,74 +6,77 @@ use aya_ebpf::{
 };
 use synfin_common::{
     config::Config,
+    event_counts::EventCounts,
     filter::Filter,
-    loss::Tally,
     port_count::{PortKey, PortTotals},
 };
 
-/// Set by the loader before the programs are verified, read through [`crate::sock::config`]:
-/// to the verifier each value is a constant.
+/// The configuration. The loader sets it before the kernel verifies the programs, so each value is
+/// a constant to the verifier. Read it through `global!` (see [`crate::sock`]).
 #[unsafe(no_mangle)]
 pub static CONFIG: Config = Config::UNKNOWN;
 
-/// Likewise: which sockets are of interest.
+/// The filter on sockets, set by the loader in the same way as [`CONFIG`].
 #[unsafe(no_mangle)]
 pub static FILTER: Filter = Filter::NONE;
 
-/// All records of all hooks; the loader sets its size.
+/// The records of all hooks. The loader sets its size.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
-/// What was seen and what was lost, one value per CPU.
+/// How many records each CPU has seen, lost and filtered.
 #[map]
-pub static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(1, 0);
+pub static EVENT_COUNTS: PerCpuArray<EventCounts> = PerCpuArray::with_max_entries(1, 0);
 
-/// When the first SYN-ACK of a handshake was sent (microseconds of `CLOCK_MONOTONIC`), for
-/// handshakes whose SYN-ACK was sent again. A stranger decides how many there are, so the
-/// oldest make room.
+/// The time of the first SYN-ACK (microseconds, `CLOCK_MONOTONIC`) of handshakes whose SYN-ACK was
+/// retransmitted. Remote hosts decide how many there are, so the map evicts the least recently
+/// used.
 #[map]
 pub static FIRST_SYNACK: LruHashMap<HandshakeKey, u64> = LruHashMap::with_max_entries(16384, 0);
 
-/// What is counted per local port. The reader takes out what has not grown for a while, so that
-/// a scan of all ports does not take the room for good.
+/// Event counts per local port. The user side deletes entries that have stopped growing, so that a
+/// port scan does not fill the map for good.
 #[map]
 pub static PORT_COUNTS: PerCpuHashMap<PortKey, u64> = PerCpuHashMap::with_max_entries(1024, 0);
 
-/// The same for all ports of a namespace together (as port 0), those without room included.
+/// Event counts per network namespace (as port 0), including ports for which [`PORT_COUNTS`] has no
+/// room.
 #[map]
 pub static NETNS_COUNTS: PerCpuHashMap<PortKey, u64> = PerCpuHashMap::with_max_entries(1024, 0);
 
-/// The same for all namespaces together, those without room included.
+/// Event counts of the whole host, including namespaces for which [`NETNS_COUNTS`] has no room.
 #[map]
 pub static PORT_TOTALS: PerCpuArray<PortTotals> = PerCpuArray::with_max_entries(1, 0);
 
-/// Sockets whose birth the filter decided against, by kernel address; used where a later record
-/// could not decide it again. The loader makes it as large as it has to be.
+/// Kernel addresses of sockets that the filter excluded at their first transition, for filters that
+/// later records cannot decide. The loader sets its size.
 #[map]
-pub static UNWANTED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1 << 16, 0);
+pub static FILTERED_SOCKETS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1 << 16, 0);
 
-/// What a CPU is in the middle of.
+/// The kernel functions that each CPU is executing.
 #[map]
-pub static WITHIN: PerCpuArray<Within> = PerCpuArray::with_max_entries(1, 0);
+pub static CPU_CONTEXT: PerCpuArray<CpuContext> = PerCpuArray::with_max_entries(1, 0);
 
-/// Whether the next look at open files is for all TCP sockets (1) or for listeners only (0).
+/// 1 if the next scan of open files is for all TCP sockets, 0 if it is for listeners only. Set by
+/// the user side before each scan.
 #[map]
-pub static LOOK_AT_ALL: Array<u32> = Array::with_max_entries(1, 0);
+pub static SCAN_ALL_SOCKETS: Array<u32> = Array::with_max_entries(1, 0);
 
-/// What a CPU is in the middle of, which functions called from there need to know.
+/// The kernel functions that a CPU is executing, for hooks on functions that these call.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Within {
-    /// The remains of a socket, in FIN_WAIT2, for which a segment has come: by kernel address.
-    pub turning: u64,
-    /// 1: a handshake is completed.
-    pub completing: u32,
-    /// 1: the timer of a handshake has run down.
-    pub expiring: u32,
+pub struct CpuContext {
+    /// Kernel address of the `struct inet_timewait_sock` in FIN_WAIT2 whose segment
+    /// `tcp_timewait_state_process` is processing; 0 if none.
+    pub fin_wait2_sock: u64,
+    /// 1 within `inet_csk_complete_hashdance`, which completes a handshake.
+    pub completing_handshake: u32,
+    /// 1 within `reqsk_timer_handler`, the SYN-ACK timer of a handshake.
+    pub in_synack_timer: u32,
 }
 
-/// A handshake on a listener. An IPv4 address, an IPv4-mapped one included, is four bytes and
-/// zeros.
+/// A handshake on a listener. IPv4 addresses, including IPv4-mapped ones, are four bytes followed
+/// by zeros.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct HandshakeKey {

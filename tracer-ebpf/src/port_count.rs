@@ -1,39 +1,41 @@
-//! Counts per local port, for what a stranger could trigger at will: never one record each.
+//! Counts events per local port. Remote hosts can cause these events at any rate, so none of them
+//! gets a record of its own.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, maps::PerCpuHashMap};
-use synfin_common::port_count::{Counted, PortKey};
+use synfin_common::port_count::{PortEvent, PortKey};
 
 use crate::maps::{NETNS_COUNTS, PORT_COUNTS, PORT_TOTALS};
 
-/// Counts one at a port of a namespace. `counted` is a [`Counted::number`].
+/// Counts one event at a local port. `event` is a [`PortEvent::number`].
 #[inline(never)]
-pub fn count(netns: u32, port: u16, counted: u16) {
+pub fn count(netns: u32, port: u16, event: u16) {
     if let Some(totals) = PORT_TOTALS.get_ptr_mut(0)
-        && (counted as usize) < Counted::COUNT
+        && (event as usize) < PortEvent::COUNT
     {
-        // SAFETY: the value is this CPU's own. Two hooks write it, but never the same number.
-        unsafe { (*totals).0[counted as usize] += 1 };
+        // SAFETY: the value belongs to this CPU. Several hooks write it, but never the same
+        // element.
+        unsafe { (*totals).0[event as usize] += 1 };
     }
-    add(&NETNS_COUNTS, PortKey { netns, port: 0, counted });
-    add(&PORT_COUNTS, PortKey { netns, port, counted });
+    increment(&NETNS_COUNTS, PortKey { netns, port: 0, event });
+    increment(&PORT_COUNTS, PortKey { netns, port, event });
 }
 
-/// Adds one. Where there is no room, the coarser counts tell.
+/// Adds one. If the map is full, only the coarser counts include the event.
 #[inline(always)]
-fn add(counts: &PerCpuHashMap<PortKey, u64>, key: PortKey) {
-    // Another CPU may be first to insert it, and then there is a count of ours.
-    if !increment(counts, &key) && counts.insert(key, 1, BPF_NOEXIST.into()).is_err() {
-        increment(counts, &key);
+fn increment(counts: &PerCpuHashMap<PortKey, u64>, key: PortKey) {
+    // If another CPU inserts the key first, this CPU has an entry as well.
+    if !increment_existing(counts, &key) && counts.insert(key, 1, BPF_NOEXIST.into()).is_err() {
+        increment_existing(counts, &key);
     }
 }
 
-/// Whether there is a count, which is then one more.
+/// Adds one if there is an entry, and returns whether there is.
 #[inline(always)]
-fn increment(counts: &PerCpuHashMap<PortKey, u64>, key: &PortKey) -> bool {
+fn increment_existing(counts: &PerCpuHashMap<PortKey, u64>, key: &PortKey) -> bool {
     let Some(count) = counts.get_ptr_mut(key) else {
         return false;
     };
-    // SAFETY: the value is this CPU's own.
+    // SAFETY: the value belongs to this CPU.
     unsafe { *count += 1 };
     true
 }

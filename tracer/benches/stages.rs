@@ -1,12 +1,5 @@
 //! What each stage takes that needs no kernel: decoder, tracker, distributions, reports.
 
-#[allow(dead_code, reason = "tests need more of it")]
-#[path = "../tests/tape/mod.rs"]
-mod tape;
-#[allow(dead_code, reason = "tests need more of it")]
-#[path = "../tests/wire/mod.rs"]
-mod wire;
-
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -16,37 +9,37 @@ use synfin::{
     tracker::{LatencyHistogram, Limits, Tracker},
 };
 use synfin_common::{event::Flags, state::TcpState::*};
-use tape::{Sock, Tape};
+use synfin_testkit::{RecordedKernel, Socket};
 
 const CONNECTIONS: u64 = 10_000;
 const TIME_WAITS: u32 = 100_000;
 
-/// Whole lives of a client and a server, ten transitions each time, from few clients to few ports.
-fn lives() -> Vec<Frame> {
-    let mut tape = Tape::begin();
+/// Whole connections of a client and a server, ten transitions each, from few clients to few ports.
+fn connections() -> Vec<Frame> {
+    let mut kernel = RecordedKernel::begin();
     for number in 0..CONNECTIONS {
         let client = format!("192.0.2.{}:{}", number % 16, 32_768 + number % 28_000);
         let server = format!("198.51.100.1:{}", 443 + number % 4);
         let (theirs, ours) = (2 * number, 2 * number + 1);
         let (client, server) =
-            (Sock::new(theirs, &client, &server), Sock::new(ours, &server, &client));
-        tape.at(number / 10).birth(client, (Close, SynSent), Some((700, b"curl")));
-        tape.birth(server, (Listen, SynRecv), None);
-        tape.established(client, SynSent, 250, 0, Flags(0));
-        tape.established(server, SynRecv, 250, 0, Flags(0));
-        tape.step(client, (Established, FinWait1));
-        tape.step(server, (Established, CloseWait));
-        tape.step(client, (FinWait1, FinWait2));
-        tape.step(server, (CloseWait, LastAck));
-        tape.end(client, FinWait2, |end| end.flags = Flags::FIN_RECEIVED);
-        tape.end(server, LastAck, |end| end.flags = Flags::FIN_RECEIVED);
+            (Socket::between(theirs, &client, &server), Socket::between(ours, &server, &client));
+        kernel.at(number / 10).opens(client, (Close, SynSent), Some((700, b"curl")));
+        kernel.opens(server, (Listen, SynRecv), None);
+        kernel.establishes(client, SynSent, 250, 0, Flags(0));
+        kernel.establishes(server, SynRecv, 250, 0, Flags(0));
+        kernel.moves(client, (Established, FinWait1));
+        kernel.moves(server, (Established, CloseWait));
+        kernel.moves(client, (FinWait1, FinWait2));
+        kernel.moves(server, (CloseWait, LastAck));
+        kernel.closes_with(client, FinWait2, |end| end.flags = Flags::FIN_RECEIVED);
+        kernel.closes_with(server, LastAck, |end| end.flags = Flags::FIN_RECEIVED);
     }
-    tape.hand_over();
-    tape.frames
+    kernel.end_batch();
+    kernel.into_frames()
 }
 
 fn time_waits() -> Vec<Frame> {
-    let met = (0..TIME_WAITS).map(|number| {
+    let found = (0..TIME_WAITS).map(|number| {
         Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(true),
@@ -55,23 +48,23 @@ fn time_waits() -> Vec<Frame> {
             remaining_ms: 30_000,
         })
     });
-    let mut tape = Tape::begin();
-    tape.scan(&met.collect::<Vec<_>>());
-    tape.frames
+    let mut kernel = RecordedKernel::begin();
+    kernel.scan_host(found);
+    kernel.into_frames()
 }
 
 fn tracker() -> Tracker {
-    Tracker::new(Limits::default(), Tape::BEGIN)
+    Tracker::new(Limits::default(), RecordedKernel::BEGIN)
 }
 
-fn tell(tracker: &mut Tracker, frames: &[Frame]) {
+fn replay(tracker: &mut Tracker, frames: &[Frame]) {
     for frame in frames {
         decode(frame, |input| tracker.apply(&input));
     }
 }
 
 fn transitions(criterion: &mut Criterion) {
-    let frames = lives();
+    let frames = connections();
     let mut group = criterion.benchmark_group("transitions");
     group.throughput(Throughput::Elements(10 * CONNECTIONS));
     group.bench_function("decoded", |bencher| {
@@ -81,7 +74,7 @@ fn transitions(criterion: &mut Criterion) {
     group.bench_function("decoded and tracked", |bencher| {
         bencher.iter_with_large_drop(|| {
             let mut tracker = tracker();
-            tell(&mut tracker, &frames);
+            replay(&mut tracker, &frames);
             tracker
         });
     });
@@ -90,11 +83,11 @@ fn transitions(criterion: &mut Criterion) {
 fn scans(criterion: &mut Criterion) {
     let frames = time_waits();
     let mut tracker = tracker();
-    tell(&mut tracker, &frames);
-    let mut group = criterion.benchmark_group("walk");
+    replay(&mut tracker, &frames);
+    let mut group = criterion.benchmark_group("scan");
     group.throughput(Throughput::Elements(TIME_WAITS.into()));
     group.bench_function("over known TIME_WAITs", |bencher| {
-        bencher.iter(|| tell(&mut tracker, &frames));
+        bencher.iter(|| replay(&mut tracker, &frames));
     });
 }
 
@@ -121,7 +114,7 @@ fn distributions(criterion: &mut Criterion) {
 
 fn reports(criterion: &mut Criterion) {
     let mut tracker = tracker();
-    tell(&mut tracker, &lives());
+    replay(&mut tracker, &connections());
     criterion.bench_function("report", |bencher| {
         bencher.iter(|| tracker.take_snapshot().rows(By::Port))
     });

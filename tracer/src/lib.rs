@@ -4,6 +4,11 @@
 //! [`decode`] makes typed [`input`] of them; the tracker, which is pure, keeps the books.
 //! See `docs/architecture.md`.
 
+// Standard output belongs to what the user asked for, which `output` writes; all else is said through
+// `message`, which escapes control characters.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod analysis;
 pub mod app;
 pub mod cli;

@@ -1,15 +1,15 @@
-//! `cargo xtask accuracy`: plays every scenario of the accuracy laboratory again, with other tools
-//! beside, keeps the recordings and what those tools said, and writes `docs/accuracy.md` from both.
+//! `cargo xtask accuracy`: plays every accuracy scenario while synfin and other tools watch, keeps
+//! synfin's recordings and the other tools' output, and writes `docs/accuracy.md` from both.
 
 use crate::{
     packages, root,
     workspace::{Workspace, find_program},
 };
 
-/// The tests that do it know what is to be kept, and what the page says.
+/// The variable that makes the tests keep the recordings and write the page.
 const UPDATE: (&str, &str) = ("UPDATE_ACCURACY", "1");
 
-/// What runs beside.
+/// The other tools.
 const OTHERS: [&str; 2] = ["tcpstates", "tcplife"];
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
@@ -22,5 +22,5 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     };
     let kernel = test("kernel").args(root::cargo_options("the accuracy laboratory")?);
     kernel.args(["--", "accuracy::"]).run()?;
-    Ok(test("accuracy").run()?)
+    Ok(test("scenarios").args(["--", "accuracy::"]).run()?)
 }

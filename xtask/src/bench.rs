@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: what synfin costs and withstands, measured on this machine beside its
-//! peers, and what its stages take; writes `docs/performance.md`.
+//! `cargo xtask bench`: measures synfin's overhead and limits beside other tools, and the time that its
+//! stages take; writes `docs/performance.md`.
 
 use std::{env, ffi::OsString};
 
@@ -12,11 +12,11 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Parts to measure, by the names that `cargo xtask bench help` tells; all unless given
+    /// Parts to measure (`cargo xtask bench help` lists them); all if none is given
     parts: Vec<OsString>,
 }
 
-/// What runs beside synfin, and the Debian packages that have it.
+/// The other programs, and their Debian packages.
 const PROGRAMS: [(&str, &str); 4] = [
     ("tcpstates", "libbpf-tools"),
     ("ip", "iproute2"),

@@ -1,11 +1,11 @@
-//! `cargo xtask ci`: all that a change has to pass.
+//! `cargo xtask ci`: every check that a change has to pass.
 
 use std::process::ExitCode;
 
 use crate::{lint, test, tidy, workspace::Workspace};
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<ExitCode> {
-    // Also part of the tests, but quicker than all else.
+    // The tests include it, but it is the quickest.
     tidy::run(workspace)?;
     lint::run(workspace)?;
     test::run(workspace, &test::Options::default())

@@ -1,4 +1,4 @@
-//! `cargo xtask ebpf`: builds the kernel side's objects, byte for byte the same in any folder.
+//! `cargo xtask ebpf`: builds the eBPF objects, byte for byte the same in any folder.
 
 use std::{
     fs,
@@ -18,15 +18,15 @@ use crate::{
 /// The kernel side is a workspace of its own, with its own lock file.
 const PACKAGE: [&str; 3] = ["--locked", "--manifest-path", "tracer-ebpf/Cargo.toml"];
 
-/// Apart from the host's, so that neither waits for the other or makes it build anew.
+/// A target folder of its own, so that builds for eBPF and for the host do not invalidate each other.
 const TARGET_DIR: &str = "target/ebpf-build";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only build, into target/ebpf, and print that path
+    /// Only build into target/ebpf, and print that path
     #[arg(long, conflicts_with = "check")]
     fresh: bool,
-    /// Change nothing: fail unless the committed objects are what their sources build to
+    /// Change nothing; fail unless the committed objects are what the sources build to
     #[arg(long)]
     check: bool,
 }
@@ -47,8 +47,8 @@ pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     build_with(&Toolchain::provide(workspace)?, workspace)
 }
 
-/// Fails unless the committed objects are what their sources build to. Without the toolchain, the
-/// manifest is all that can be checked.
+/// Fails unless the committed objects are what the sources build to. Without the toolchain it checks
+/// only the manifest.
 pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
     manifest::verify(&workspace.root)?;
     let toolchain = match Toolchain::provide(workspace) {
@@ -84,7 +84,7 @@ fn install(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 fn build_with(toolchain: &Toolchain, workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    // Unpacks the crates, so that their folders are there to be remapped.
+    // Unpacks the crates, because the paths of their folders are remapped.
     let fetch = toolchain.cargo(&workspace.sh).args(["fetch", "--quiet"]);
     fetch.args(PACKAGE).run()?;
     cargo_for_bpf(toolchain, workspace, "build")?.arg("--release").run()?;
@@ -114,22 +114,22 @@ pub(crate) fn cargo_for_bpf<'a>(
         .arg(subcommand)
         .args(PACKAGE)
         .args(["--target", pins::TARGET, "-Zbuild-std=core"])
-        // By time alone, a source that was put back with its old time would go unnoticed.
+        // Times alone would miss a source that was restored together with its old time.
         .arg("-Zchecksum-freshness")
         .args(["--target-dir", TARGET_DIR])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")))
 }
 
-/// Panic messages carry the paths of their sources: give them the same ones everywhere.
+/// Flags that give the paths of sources in panic messages the same prefix everywhere.
 fn remapped_paths(toolchain: &Toolchain, workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    // rustc takes the last prefix that fits, so the innermost folders come last.
+    // rustc takes the last prefix that matches, so the innermost folders come last.
     let mut flags = vec![remap(&workspace.root, "/synfin"), remap(&toolchain.sysroot, "/rust")];
     flags.extend(toolchain::registry_sources()?.iter().map(|folder| remap(folder, "/registry")));
     Ok(flags)
 }
 
-/// Leaves a file alone that is the same already, and with it whatever cargo built from it.
+/// Does not touch a file that is the same: cargo would rebuild all that depends on it.
 fn copy_if_changed(from: &Path, to: &Path) -> anyhow::Result<()> {
     let content = read(from)?;
     if fs::read(to).is_ok_and(|present| present == content) {

@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: runs libFuzzer over the targets of `tracer/fuzz`, makes what it finds small,
-//! and keeps it as a regression that every test run replays.
+//! `cargo xtask fuzz`: runs libFuzzer on the targets in `tracer/fuzz`, minimizes the inputs that it
+//! finds, and keeps them as regressions that every test run replays.
 //!
-//! This takes no nightly and no cargo-fuzz, which sanitizers would: what is fuzzed has no unsafe
-//! code. It takes a C++ compiler, for libFuzzer itself.
+//! The fuzzed code has no unsafe code, so it needs no sanitizers, and hence neither a nightly nor
+//! cargo-fuzz. libFuzzer itself needs a C++ compiler.
 
 use std::{
     env,
@@ -19,17 +19,18 @@ use xshell::cmd;
 
 use crate::{
     packages,
-    test::Summary,
+    summary::Summary,
     workspace::{Workspace, find_program, say},
 };
 
 const PACKAGE: &str = "tracer/fuzz";
-/// What made a target fail, in a folder of its name; replayed by `tracer/tests/regressions.rs`.
+/// Inputs that made a target fail, in a folder for each target; `tracer/tests/formats/fuzz.rs` replays
+/// them.
 const REGRESSIONS: &str = "tracer/fuzz/regressions";
-/// Apart from the workspace's, whose builds are not instrumented. Holds the corpora as well.
+/// The target folder of instrumented builds, which also has the corpora.
 const TARGET_DIR: &str = "target/fuzz";
 
-/// What libFuzzer asks of the compiler: which edges are taken, and what is compared with what.
+/// The instrumentation that libFuzzer needs: coverage of edges, and operands of comparisons.
 const RUSTFLAGS: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -38,18 +39,18 @@ const RUSTFLAGS: [&str; 5] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-/// As much of every target as a test run has time for.
-const BRIEFLY: Duration = Duration::from_secs(5);
-/// How long a finding may be made smaller.
+/// How long a test run fuzzes each target.
+const BRIEF_TIME: Duration = Duration::from_secs(5);
+/// How long to minimize an input.
 const MINIMIZE_SECONDS: u64 = 20;
-/// No input takes this long.
+/// An input that takes longer is a failure.
 const TIMEOUT_SECONDS: u64 = 20;
-/// Longer inputs find nothing that these do not, and slow it down.
+/// Longer inputs find nothing more, and are slow.
 const LONGEST_INPUT: usize = 8192;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// One of tracer/fuzz/fuzz_targets; all, if none is named
+    /// A target in tracer/fuzz/fuzz_targets; all targets if none is given
     target: Option<String>,
     /// How long to fuzz each target (10s, 5m …)
     #[arg(long = "for", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
@@ -62,21 +63,23 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     let targets = match &options.target {
         None => targets,
         Some(target) if targets.contains(target) => vec![target.clone()],
-        Some(unknown) => bail!("there is no fuzz target {unknown}, but {}", targets.join(", ")),
+        Some(unknown) => {
+            bail!("there is no fuzz target {unknown}; there are {}", targets.join(", "))
+        }
     };
     let summary = Fuzzer::build(workspace)?.fuzz_all(&targets, options.time)?;
     println!("{summary}");
     Ok(if summary.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Every target for a few seconds: part of the test run.
-pub(crate) fn briefly(workspace: &Workspace) -> anyhow::Result<Summary> {
+/// Fuzzes every target for a few seconds: part of the test run.
+pub(crate) fn brief(workspace: &Workspace) -> anyhow::Result<Summary> {
     let targets = targets(&workspace.root)?;
     if let Err(error) = provide_compiler(workspace) {
         say(format!("SKIPPED: the fuzz targets were NOT run.\n{error:#}"));
         return Ok(Summary { skipped: targets.len() as u64, ..Summary::default() });
     }
-    Fuzzer::build(workspace)?.fuzz_all(&targets, BRIEFLY)
+    Fuzzer::build(workspace)?.fuzz_all(&targets, BRIEF_TIME)
 }
 
 fn provide_compiler(workspace: &Workspace) -> anyhow::Result<()> {
@@ -86,7 +89,7 @@ fn provide_compiler(workspace: &Workspace) -> anyhow::Result<()> {
     packages::install(&workspace.sh, &["g++"], "fuzz targets")
 }
 
-/// By the names of their files.
+/// The targets, by the names of their files.
 fn targets(root: &Path) -> anyhow::Result<Vec<String>> {
     let folder = root.join(PACKAGE).join("fuzz_targets");
     let entries =
@@ -106,16 +109,16 @@ fn targets(root: &Path) -> anyhow::Result<Vec<String>> {
 
 struct Fuzzer<'a> {
     root: &'a Path,
-    /// Where the instrumented programs are.
+    /// The folder of the instrumented programs.
     programs: PathBuf,
 }
 
-/// What made a target fail.
+/// An input that made a target fail.
 struct Finding {
-    /// The input, below the root.
+    /// The path of the input below the root.
     kept: PathBuf,
-    /// What the target said.
-    said: String,
+    /// The target's error message.
+    message: String,
 }
 
 impl<'a> Fuzzer<'a> {
@@ -128,7 +131,7 @@ impl<'a> Fuzzer<'a> {
         workspace
             .cargo()
             .args(["build", "--quiet", "--release", "--locked", "--manifest-path", &manifest])
-            // With a target named, build scripts and macros are not instrumented.
+            // With `--target`, build scripts and macros are not instrumented.
             .args(["--target", &host, "--target-dir", TARGET_DIR])
             .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
             .run()?;
@@ -151,12 +154,12 @@ impl<'a> Fuzzer<'a> {
                     println!("fuzz target {target} ... ok ({inputs} inputs)");
                     summary.passed += 1;
                 }
-                Err(Finding { kept, said }) => {
-                    println!("fuzz target {target} ... FAILED\n{said}");
+                Err(Finding { kept, message }) => {
+                    println!("fuzz target {target} ... FAILED\n{message}");
                     println!(
                         "The input is kept: {}\nTo see it fail: \
-                         cargo test -p synfin --test regressions\n\
-                         Commit it together with what puts it right.",
+                         cargo test -p synfin --test formats fuzz::\n\
+                         Commit it together with the fix.",
                         kept.display()
                     );
                     summary.failed += 1;
@@ -166,13 +169,13 @@ impl<'a> Fuzzer<'a> {
         Ok(summary)
     }
 
-    /// How many inputs held, or one that did not.
+    /// Returns how many inputs passed, or one that failed.
     fn fuzz(&self, target: &str, time: Duration) -> anyhow::Result<Result<u64, Finding>> {
         let corpus = self.folder("corpus").join(target);
         let regressions = self.root.join(REGRESSIONS).join(target);
         let log = self.folder(&format!("{target}.log"));
         let found = self.folder("found").join(target);
-        // What an earlier run found is among the regressions.
+        // The inputs that an earlier run found are among the regressions.
         match fs::remove_dir_all(&found) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => fs::create_dir_all(&found)?,
@@ -191,19 +194,19 @@ impl<'a> Fuzzer<'a> {
             .stderr(File::create(&log)?)
             .status()
             .with_context(|| format!("cannot start the fuzz target {target}"))?;
-        let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        let log_text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         if status.success() {
-            return Ok(Ok(inputs_run(&said)));
+            return Ok(Ok(inputs_run(&log_text)));
         }
         let first = fs::read_dir(&found)?.next().transpose()?;
         let Some(input) = first.map(|entry| entry.path()) else {
             bail!("the fuzz target {target} ended with {status}: see {}", log.display());
         };
         let kept = self.keep(target, &self.minimized(target, &input)?)?;
-        Ok(Err(Finding { kept, said: complaint(&said) }))
+        Ok(Err(Finding { kept, message: failure_in(&log_text) }))
     }
 
-    /// A smaller input that fails likewise, or the same.
+    /// Returns a smaller input that fails too, or the same input.
     fn minimized(&self, target: &str, input: &Path) -> anyhow::Result<Vec<u8>> {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         let is_crash =
@@ -211,7 +214,7 @@ impl<'a> Fuzzer<'a> {
         if !is_crash {
             return read(input);
         }
-        say(format!("making the input smaller, for at most {MINIMIZE_SECONDS} s"));
+        say(format!("minimizing the input for at most {MINIMIZE_SECONDS} s"));
         let smaller = self.folder(&format!("{target}.smaller"));
         fs::copy(input, &smaller)?;
         Command::new(self.programs.join(target))
@@ -224,7 +227,7 @@ impl<'a> Fuzzer<'a> {
         read(&smaller)
     }
 
-    /// Among the regressions; the same input has the same name.
+    /// Keeps an input as a regression; the same input always gets the same name.
     fn keep(&self, target: &str, input: &[u8]) -> anyhow::Result<PathBuf> {
         let hash = Sha256::digest(input);
         let name: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
@@ -236,15 +239,15 @@ impl<'a> Fuzzer<'a> {
     }
 }
 
-/// Of libFuzzer's last line: `Done 5408 runs in 9 second(s)`.
-fn inputs_run(said: &str) -> u64 {
-    let done = said.lines().rev().find_map(|line| line.strip_prefix("Done "));
+/// The count in libFuzzer's last line: `Done 5408 runs in 9 second(s)`.
+fn inputs_run(log: &str) -> u64 {
+    let done = log.lines().rev().find_map(|line| line.strip_prefix("Done "));
     done.and_then(|done| done.split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Why the target failed: its panic, or what libFuzzer has to say.
-fn complaint(said: &str) -> String {
-    let lines: Vec<_> = said.lines().collect();
+/// The message of the panic without its stack trace, or libFuzzer's error.
+fn failure_in(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
     let begin = lines
         .iter()
         .position(|line| line.contains("panicked at"))
@@ -270,20 +273,20 @@ stack backtrace:
 ";
 
     #[test]
-    fn a_panic_is_told_without_its_trace() {
+    fn a_panic_is_shown_without_its_stack_trace() {
         let expected = "thread '<unnamed>' (7) panicked at src/decode.rs:7:9:\nbytes vanish";
-        assert_eq!(complaint(LOG), expected);
+        assert_eq!(failure_in(LOG), expected);
     }
 
     #[test]
-    fn what_is_no_panic_is_told_too() {
+    fn other_failures_are_shown_too() {
         let log = "INFO: Seed: 1\n==7== ERROR: libFuzzer: timeout after 20 seconds\n";
-        assert_eq!(complaint(log), "==7== ERROR: libFuzzer: timeout after 20 seconds");
-        assert_eq!(complaint("killed\n"), "killed");
+        assert_eq!(failure_in(log), "==7== ERROR: libFuzzer: timeout after 20 seconds");
+        assert_eq!(failure_in("killed\n"), "killed");
     }
 
     #[test]
-    fn inputs_are_counted_by_the_last_line() {
+    fn the_last_line_has_the_number_of_inputs() {
         assert_eq!(inputs_run("Done 3\n#8\tDONE\nDone 5408 runs in 9 second(s)\n"), 5408);
         assert_eq!(inputs_run(LOG), 0);
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: formatting, clippy and documentation, warnings denied.
+//! `cargo xtask lint`: checks formatting, clippy and documentation; warnings are errors.
 
 use crate::{
     ebpf, portable,
@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kernel side compiles for BPF only, hence with the nightly that builds it.
+/// The kernel side compiles only for BPF, so clippy runs with the nightly that builds it.
 fn lint_kernel_side(workspace: &Workspace) -> anyhow::Result<()> {
     let toolchain = match Toolchain::provide(workspace).and_then(|toolchain| {
         toolchain.provide_clippy(&workspace.sh)?;

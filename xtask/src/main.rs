@@ -1,9 +1,10 @@
-//! Everything that is done to this repository, as `cargo xtask COMMAND`: this file is the list of
-//! commands, and each has a file of its own.
+//! `cargo xtask COMMAND` builds, runs and checks synfin. This file lists the commands; each has a
+//! file of its own.
 
 mod accuracy;
 mod bench;
 mod ci;
+mod deny;
 mod docs;
 mod ebpf;
 mod fuzz;
@@ -17,6 +18,7 @@ mod root;
 mod run;
 mod rustc;
 mod soak;
+mod summary;
 mod test;
 mod tidy;
 mod toolchain;
@@ -25,75 +27,64 @@ mod workspace;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use anyhow::bail;
 use clap::Parser as _;
 
 use crate::workspace::{Workspace, say};
 
 #[derive(clap::Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, runs and checks synfin")]
+#[command(after_help = format!("Run synfin's commands: {}", SYNFIN_COMMANDS.join(", ")))]
 enum Command {
     /// Build synfin and run it as root
     Run(run::Options),
-    /// Run `synfin report 2`: a table that refreshes
-    Watch(SynfinArgs),
-    /// Run `synfin report`
-    Report(SynfinArgs),
-    /// Run `synfin trace`
-    Trace(SynfinArgs),
-    /// Run `synfin connections`
-    Connections(SynfinArgs),
-    /// Run `synfin record`
-    Record(SynfinArgs),
-    /// Run `synfin serve`
-    Serve(SynfinArgs),
-    /// Run `synfin diagnose`
-    Diagnose(SynfinArgs),
-    /// Run `synfin compare`
-    Compare(SynfinArgs),
-    /// Run `synfin anonymize`
-    Anonymize(SynfinArgs),
-    /// Run `synfin explain`
-    Explain(SynfinArgs),
-    /// Run `synfin doctor`
-    Doctor(SynfinArgs),
-    /// Run every test there is, kernel tests included
+    /// Run all tests, kernel tests included
     Test(test::Options),
-    /// Give the decoder, the recording reader, the tracker and the outputs whatever bytes
+    /// Fuzz the decoder, the recording reader, the tracker and the outputs
     Fuzz(fuzz::Options),
     /// Check formatting, clippy and documentation
     Lint,
-    /// Check the house rules that no compiler knows
+    /// Check rules for the sources that neither rustc nor clippy knows
     Tidy,
-    /// Do all that a change has to pass: lint, tidy and test
+    /// Check the licences, versions, sources and advisories of all dependencies
+    Deny,
+    /// Run every check that a change has to pass: lint, tidy and test
     Ci,
-    /// Measure what synfin costs and withstands, and write docs/performance.md
+    /// Measure synfin's overhead and limits, and write docs/performance.md
     Bench(bench::Options),
-    /// Write the parts of README.md and docs that say what the code says
+    /// Generate the parts of README.md and docs that follow from the code
     Docs(docs::Options),
-    /// Play every fate of a connection again, and write docs/accuracy.md
+    /// Replay the accuracy scenarios, and write docs/accuracy.md
     Accuracy,
     /// Build the eBPF objects that are committed in tracer/ebpf
     Ebpf(ebpf::Options),
-    /// Make millions of connections: all are in the report, and synfin takes no more memory
+    /// Make millions of connections: none is lost, and memory does not grow
     Soak(soak::Options),
-    /// Try synfin on other kernels, in virtual machines
+    /// Run the kernel tests on other kernels, in virtual machines
     Vm(vm::Options),
+    /// A command of synfin and its arguments
+    #[command(external_subcommand)]
+    Synfin(Vec<OsString>),
 }
 
-#[derive(clap::Args)]
-#[command(disable_help_flag = true)]
-struct SynfinArgs {
-    /// What follows the command's name
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<OsString>,
-}
+/// The commands of synfin, which build it and run it as root; `watch` is `report 2`.
+const SYNFIN_COMMANDS: [&str; 11] = [
+    "anonymize",
+    "compare",
+    "connections",
+    "diagnose",
+    "doctor",
+    "explain",
+    "record",
+    "report",
+    "serve",
+    "trace",
+    "watch",
+];
 
 fn main() -> ExitCode {
     if rustc::is_wrapped() {
-        return rustc::become_it();
-    }
-    if let Some(code) = vm::guest::play_part() {
-        return code;
+        return rustc::exec();
     }
     match execute(Command::parse()) {
         Ok(code) => code,
@@ -106,26 +97,13 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::open()?;
-    let synfin = |command: &[&str], SynfinArgs { args }| {
-        run::run(&workspace, &run::Options::of_command(command, args))
-    };
     match command {
         Command::Run(options) => run::run(&workspace, &options)?,
-        Command::Watch(args) => synfin(&["report", "2"], args)?,
-        Command::Report(args) => synfin(&["report"], args)?,
-        Command::Trace(args) => synfin(&["trace"], args)?,
-        Command::Connections(args) => synfin(&["connections"], args)?,
-        Command::Record(args) => synfin(&["record"], args)?,
-        Command::Serve(args) => synfin(&["serve"], args)?,
-        Command::Diagnose(args) => synfin(&["diagnose"], args)?,
-        Command::Compare(args) => synfin(&["compare"], args)?,
-        Command::Anonymize(args) => synfin(&["anonymize"], args)?,
-        Command::Explain(args) => synfin(&["explain"], args)?,
-        Command::Doctor(args) => synfin(&["doctor"], args)?,
         Command::Test(options) => return test::run(&workspace, &options),
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Lint => lint::run(&workspace)?,
         Command::Tidy => tidy::run(&workspace)?,
+        Command::Deny => deny::run(&workspace)?,
         Command::Ci => return ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options)?,
         Command::Docs(options) => docs::run(&workspace, &options)?,
@@ -133,16 +111,38 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ebpf(options) => ebpf::run(&workspace, &options)?,
         Command::Soak(options) => soak::run(&workspace, &options)?,
         Command::Vm(options) => return vm::run(&workspace, &options),
+        Command::Synfin(args) => run_synfin(&workspace, args)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `synfin COMMAND ARGS…`, optimised.
+fn run_synfin(workspace: &Workspace, mut args: Vec<OsString>) -> anyhow::Result<()> {
+    let command = args.first().and_then(|command| command.to_str()).unwrap_or_default();
+    if !SYNFIN_COMMANDS.contains(&command) {
+        bail!("there is no command {command}: see `cargo xtask help`");
+    }
+    if command == "watch" {
+        args.splice(..1, ["report".into(), "2".into()]);
+    }
+    run::run(workspace, &run::Options::with_args(args))
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 
+    use super::*;
+
     #[test]
     fn the_command_line_is_well_formed() {
-        super::Command::command().debug_assert();
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_of_synfin_take_whatever_synfin_takes() {
+        let command = Command::parse_from(["cargo xtask", "trace", "-p", "80", "--help"]);
+        let Command::Synfin(args) = command else { panic!("it is another command") };
+        assert_eq!(args, ["trace", "-p", "80", "--help"]);
     }
 }

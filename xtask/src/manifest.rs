@@ -1,5 +1,5 @@
-//! `tracer/ebpf/MANIFEST`: which bytes the committed eBPF objects have, and from which sources
-//! they were built, so that every test run notices an object that was left behind.
+//! `tracer/ebpf/MANIFEST` has the hashes of the committed eBPF objects and of the sources that they
+//! were built from, so that every test run notices an object that is out of date.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,15 +10,15 @@ use std::{
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
 
-/// The programs of `tracer-ebpf`, each an object of its own.
+/// The programs of `tracer-ebpf`; each is an object.
 pub(crate) const PROGRAMS: [&str; 2] = ["synfin", "floor"];
 
-/// Where the committed objects and their manifest are, below the root.
+/// The folder of the committed objects and their manifest.
 pub(crate) const COMMITTED: &str = "tracer/ebpf";
 
 const FILE: &str = "MANIFEST";
 
-/// What the objects are made from, below the root. Versions of dependencies are in the lock file.
+/// The sources of the objects. The lock file has the versions of their dependencies.
 const INPUTS: [&str; 6] = [
     "tracer-common/Cargo.toml",
     "tracer-common/src",
@@ -28,15 +28,15 @@ const INPUTS: [&str; 6] = [
     "xtask/src/pins.rs",
 ];
 
-/// The name under which the hash of all inputs stands beside those of the objects.
+/// The name of the hash of all inputs.
 const SOURCES: &str = "sources";
 
-/// Hashes by name: one for each object and one for all that they are built from.
+/// Hashes by name: one for each object, and one for all sources.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Manifest(BTreeMap<String, String>);
 
 impl Manifest {
-    /// Of the tree as it is, with the objects that are in `objects`.
+    /// Computes the manifest of the sources in `root` and of the objects in `objects`.
     pub(crate) fn compute(root: &Path, objects: &Path) -> anyhow::Result<Self> {
         let mut hashes = BTreeMap::from([(SOURCES.into(), hash_sources(root)?)]);
         for name in PROGRAMS.map(object_name) {
@@ -75,7 +75,7 @@ impl fmt::Display for Manifest {
     }
 }
 
-/// Fails, and says what to do, unless the committed manifest describes the tree.
+/// Fails unless the committed manifest matches the sources and objects.
 pub(crate) fn verify(root: &Path) -> anyhow::Result<()> {
     let folder = root.join(COMMITTED);
     let path = folder.join(FILE);
@@ -110,7 +110,7 @@ fn hash_sources(root: &Path) -> anyhow::Result<String> {
     for file in files {
         let name = file.strip_prefix(root)?.to_str().context("a source's name is not UTF-8")?;
         let content = read(&file)?;
-        // Lengths keep the end of one field from passing for the start of the next.
+        // With lengths, bytes cannot move from one field to the next unnoticed.
         for field in [name.as_bytes(), &content] {
             hasher.update((field.len() as u64).to_le_bytes());
             hasher.update(field);

@@ -1,4 +1,4 @@
-//! Debian packages that a command needs: installed where that can be, and never silently.
+//! Installs Debian packages that a command needs, and says so.
 
 use anyhow::{Context as _, bail};
 use xshell::{Shell, cmd};
@@ -8,14 +8,14 @@ use crate::{
     workspace::{find_program, say},
 };
 
-/// Installs `packages`; an error says how to do it by hand.
+/// Installs `packages`; the error says how to do it by hand.
 pub(crate) fn install(sh: &Shell, packages: &[&str], purpose: &str) -> anyhow::Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
     let names = packages.join(" ");
     let by_hand = format!("By hand, as root: apt-get update && apt-get install {names}");
-    if !root::are_we() || find_program("apt-get").is_none() {
+    if !root::is_root() || find_program("apt-get").is_none() {
         bail!("{purpose} need {names}, which only root with apt can install. {by_hand}");
     }
     say(format!("installing the Debian packages that {purpose} need: {names}"));

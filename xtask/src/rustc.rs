@@ -1,6 +1,6 @@
-//! Stands between cargo and rustc while the kernel side is built, to give its crates hashes that
-//! do not depend on the folder. Cargo hashes the absolute path of a dependency that is outside the
-//! workspace, as tracer-common is (rust-lang/cargo#7645), and symbols carry that hash.
+//! A wrapper of rustc for builds of the kernel side, which makes symbols independent of the folder.
+//! They contain a hash, and cargo hashes the absolute path of a dependency outside of the workspace,
+//! such as tracer-common (rust-lang/cargo#7645).
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use xshell::Cmd;
 
 use crate::workspace::say;
 
-/// Set while xtask is to act as the wrapper.
+/// Set if xtask is to act as the wrapper.
 const MARKER: &str = "SYNFIN_XTASK_IS_RUSTC";
 
 /// Makes a cargo command call rustc through this program.
@@ -27,8 +27,8 @@ pub(crate) fn is_wrapped() -> bool {
     env::var_os(MARKER).is_some()
 }
 
-/// Cargo called `xtask RUSTC ARGS…`: becomes that rustc.
-pub(crate) fn become_it() -> ExitCode {
+/// Replaces this process, which cargo called as `xtask RUSTC ARGS…`, by that rustc.
+pub(crate) fn exec() -> ExitCode {
     let mut words = env::args_os().skip(1);
     let rustc = words.next().unwrap_or_else(|| "rustc".into());
     let ours = env::var("CARGO_PKG_NAME").is_ok_and(|name| name.starts_with("synfin"));
@@ -38,7 +38,7 @@ pub(crate) fn become_it() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Our crates' names tell them apart well enough, so all of them can have the same salt.
+/// Our crates differ in their names, so all of them can have the same hash.
 fn without_path_hash(arg: OsString) -> OsString {
     let is_hash = arg.to_str().is_some_and(|arg| arg.starts_with("metadata="));
     if is_hash { "metadata=synfin".into() } else { arg }

@@ -1,16 +1,17 @@
-//! `cargo xtask soak`: millions of connections, one after the other: nothing is lost, nothing grows.
+//! `cargo xtask soak`: makes millions of connections, and checks that none is lost and that memory
+//! does not grow.
 
 use crate::{root, workspace::Workspace};
 
-/// The kernel test that does it.
+/// The kernel test that does this.
 const TEST: &str = "soak::millions_of_connections_are_all_in_the_report_and_take_no_more_memory";
 
-/// How many, as that test takes it.
+/// The variable that tells the test the number of connections.
 const CONNECTIONS: &str = "SYNFIN_SOAK_CONNECTIONS";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// How many connections are made
+    /// The number of connections
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(300_000..))]
     connections: u64,
 }

@@ -1,17 +1,18 @@
-//! `cargo xtask test`: every test there is, kernel tests included, and one sum of them all.
+//! `cargo xtask test`: runs all tests, kernel tests included, and adds up their results.
 
 use std::{
     ffi::OsString,
-    fmt, fs,
+    fs,
     io::{self, Read, Write},
-    iter::Sum,
     process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::Context as _;
 
 use crate::{
-    ebpf, fuzz, manifest, packages, python, root, tidy, vm,
+    deny, ebpf, fuzz, manifest, packages, python, root,
+    summary::Summary,
+    tidy, vm,
     workspace::{Workspace, find_program, say},
 };
 
@@ -20,13 +21,13 @@ pub(crate) struct Options {
     /// Do not rebuild the kernel side to compare it with the committed objects
     #[arg(long)]
     no_rebuild: bool,
-    /// Do not run the fuzz targets; nor are they run if ARGS are given
+    /// Do not run the fuzz targets (ARGS imply this)
     #[arg(long)]
     no_fuzz: bool,
-    /// Do not run the kernel tests on other kernels; nor are they run there if ARGS are given
+    /// Do not run the kernel tests on other kernels (ARGS imply this)
     #[arg(long)]
     no_vm: bool,
-    /// What the test programs are called with, as after `cargo test --`
+    /// Arguments for the test programs, as after `cargo test --`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
@@ -39,8 +40,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         ebpf::check(workspace)?;
     }
     provide_programs(workspace);
+    deny::check_offline(workspace)?;
 
-    // All test programs run even if one fails: the sum is to be over all of them.
+    // All test programs run even if one fails, so that the total covers all of them.
     let test =
         workspace.cargo().args(["test", "--workspace", "--profile", "testing", "--no-fail-fast"]);
     let test = test.args(root::cargo_options("the kernel tests")?);
@@ -59,10 +61,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         say(format!("no test failed, but cargo test did ({status}): see its error above"));
     }
     if options.args.is_empty() && !options.no_fuzz {
-        summaries.push(fuzz::briefly(workspace)?);
+        summaries.push(fuzz::brief(workspace)?);
     }
     if options.args.is_empty() && !options.no_vm {
-        summaries.push(vm::briefly(workspace)?);
+        summaries.push(vm::brief(workspace)?);
     }
     let skipped = fs::read_to_string(&skipped)?;
     print!("{skipped}");
@@ -72,10 +74,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where tests say that they cannot be tried here; the harness counts them as passed.
+/// The file in which tests note that they cannot run here; the harness counts them as passed.
 const SKIPPED: &str = "target/skipped-tests";
 
-/// Programs that tests call, and the Debian packages that have them.
+/// Programs that tests call, and their Debian packages.
 const PROGRAMS: [(&str, &str); 5] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -84,8 +86,7 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("prometheus", "prometheus"),
 ];
 
-/// Installs what is missing of them, and what Python's index has; where that cannot be, the tests that
-/// need one fail by name.
+/// Installs what is missing. If that fails, the tests that need a program fail by name.
 fn provide_programs(workspace: &Workspace) {
     let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
@@ -98,7 +99,7 @@ fn provide_programs(workspace: &Workspace) {
     }
 }
 
-/// Passes on what the test programs print, as they print it, and returns their summaries.
+/// Copies the output of the test programs as they print it, and returns their summaries.
 fn pass_on(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>> {
     let mut summaries = Vec::new();
     let mut line = Vec::new();
@@ -121,54 +122,6 @@ fn pass_on(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>>
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Summary {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    pub(crate) skipped: u64,
-}
-
-impl Summary {
-    /// Of a line like `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`.
-    fn parse(line: &str) -> Option<Self> {
-        let (_verdict, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
-        let count = |name: &str| {
-            let mut counts = counts.split("; ").filter_map(|count| count.split_once(' '));
-            counts.find(|(_, what)| *what == name)?.0.parse().ok()
-        };
-        Some(Self {
-            passed: count("passed")?,
-            failed: count("failed")?,
-            skipped: count("ignored")?,
-        })
-    }
-}
-
-impl Summary {
-    /// The same with so many skipped that were counted as passed.
-    fn with_skipped(self, skipped: u64) -> Self {
-        let passed = self.passed.saturating_sub(skipped);
-        Self { passed, skipped: self.skipped + skipped, ..self }
-    }
-}
-
-impl Sum for Summary {
-    fn sum<I: Iterator<Item = Self>>(summaries: I) -> Self {
-        summaries.fold(Self::default(), |sum, one| Self {
-            passed: sum.passed + one.passed,
-            failed: sum.failed + one.failed,
-            skipped: sum.skipped + one.skipped,
-        })
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, failed, skipped } = self;
-        write!(f, "total: {passed} passed, {failed} failed, {skipped} skipped")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,8 +140,6 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out;
         let total: Summary = pass_on(OUTPUT.as_bytes(), &mut shown).unwrap().into_iter().sum();
         assert_eq!(shown, OUTPUT.as_bytes());
         assert_eq!(total, Summary { passed: 12, failed: 2, skipped: 1 });
-        assert_eq!(total.to_string(), "total: 12 passed, 2 failed, 1 skipped");
-        assert_eq!(total.with_skipped(3), Summary { passed: 9, failed: 2, skipped: 4 });
     }
 
     #[test]
@@ -201,12 +152,5 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out;
         }
         let output = OneByteAtATime(OUTPUT.as_bytes());
         assert_eq!(pass_on(output, &mut io::sink()).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn what_only_looks_like_a_summary_is_none() {
-        for line in ["test result: ok", "a test result: ok. 1 passed; 0 failed; 0 ignored", ""] {
-            assert_eq!(Summary::parse(line), None, "{line:?}");
-        }
     }
 }

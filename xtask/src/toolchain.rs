@@ -1,4 +1,4 @@
-//! Finds the pinned eBPF toolchain, and installs what is missing of it and of Rust's targets.
+//! Finds the pinned toolchain for eBPF, and installs missing parts of it and missing Rust targets.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// Silent and quick when all is there; one line before each install.
+    /// Finds the toolchain; prints a line before each thing that it has to install.
     pub(crate) fn provide(workspace: &Workspace) -> anyhow::Result<Self> {
         Self::find_or_install(workspace).map_err(|error| {
             anyhow!(
@@ -56,10 +56,10 @@ impl Toolchain {
         Ok(Self { name, sysroot, linker })
     }
 
-    /// This toolchain's cargo, shielded from variables that would change the object.
+    /// This toolchain's cargo, without environment variables that would change the object.
     pub(crate) fn cargo<'a>(&self, sh: &'a Shell) -> Cmd<'a> {
         let cargo = shielded_cargo(sh, self.name);
-        // bpf-linker loads the first LLVM that it finds here, and it must be this nightly's;
+        // bpf-linker loads the first LLVM that it finds here, which must be this nightly's;
         // `cargo xtask` itself runs with the stable toolchain's libraries in this variable.
         cargo.env("LD_LIBRARY_PATH", self.sysroot.join("lib"))
     }
@@ -74,7 +74,7 @@ impl Toolchain {
     }
 }
 
-/// The pinned nightly, whatever its name here.
+/// The pinned nightly, under whichever name it is installed.
 fn find_nightly(sh: &Shell) -> Option<&'static str> {
     let commit = format!("commit-hash: {}", pins::NIGHTLY_COMMIT);
     [pins::NIGHTLY, "nightly"].into_iter().find(|name| {
@@ -109,7 +109,7 @@ fn find_linker(sh: &Shell, tools: &Path) -> Option<PathBuf> {
         })
 }
 
-/// Into a folder of our own, so that no linker of the user's is replaced.
+/// Installs into `target`, so that it replaces no linker of the user's.
 fn install_linker(sh: &Shell, toolchain: &str, tools: &Path) -> anyhow::Result<PathBuf> {
     let version = pins::BPF_LINKER;
     say(format!("installing bpf-linker {version} into {} (a minute or two)", tools.display()));
@@ -129,7 +129,7 @@ fn shielded_cargo<'a>(sh: &'a Shell, toolchain: &str) -> Cmd<'a> {
         .fold(cmd!(sh, "rustup run {toolchain} cargo").quiet(), Cmd::env_remove)
 }
 
-/// Rust's library for `target`, of the toolchain that builds the workspace.
+/// Installs Rust's standard library for `target` if the workspace's toolchain lacks it.
 pub(crate) fn provide_target(workspace: &Workspace, target: &str) -> anyhow::Result<()> {
     let sh = &workspace.sh;
     let library = cmd!(sh, "rustc --print target-libdir --target {target}").read()?;
@@ -144,7 +144,7 @@ pub(crate) fn provide_target(workspace: &Workspace, target: &str) -> anyhow::Res
     Ok(())
 }
 
-/// Where cargo unpacked the sources of registry crates: one folder for each registry.
+/// The folders of unpacked sources of registry crates, one for each registry.
 pub(crate) fn registry_sources() -> anyhow::Result<Vec<PathBuf>> {
     let sources = cargo_home().join("registry/src");
     let entries = fs::read_dir(&sources)

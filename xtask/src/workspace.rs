@@ -1,4 +1,4 @@
-//! The repository as the commands see it: its root, and the cargo that its host crates build with.
+//! The root of the repository, and the cargo that builds its crates.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Opens the repository that holds this xtask, from whatever folder it was called in.
+    /// Opens the repository of this xtask, independent of the current folder.
     pub(crate) fn open() -> anyhow::Result<Self> {
         let root = root();
         let sh = Shell::new()?;
@@ -21,26 +21,26 @@ impl Workspace {
         Ok(Self { sh, root })
     }
 
-    /// The cargo that started xtask: stable, unless the user asked for another.
+    /// The cargo that started xtask: stable, unless the user chose another.
     pub(crate) fn cargo(&self) -> Cmd<'_> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         self.sh.cmd(cargo).quiet()
     }
 }
 
-/// The folder of the root `Cargo.toml`, where it is now and not where xtask was compiled.
+/// The folder of the root `Cargo.toml` as it is now, not as it was when xtask was compiled.
 pub(crate) fn root() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     package.parent().map(Path::to_path_buf).unwrap_or(package)
 }
 
-/// Says on stderr what xtask is about to do, or could not do: stdout belongs to the commands.
+/// Prints a message to stderr: stdout belongs to the commands.
 pub(crate) fn say(message: impl AsRef<str>) {
     eprintln!("xtask: {}", message.as_ref());
 }
 
-/// Where a program is, if this machine has it. Unprivileged users often lack the sbin folders.
+/// The path of a program, if it is installed. Unprivileged users often lack the sbin folders in PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

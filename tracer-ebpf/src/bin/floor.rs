@@ -1,5 +1,5 @@
-//! The yardstick of `cargo xtask bench`: on the same tracepoint, take the clock and submit a
-//! record of 48 bytes. No tracer that streams transitions can cost less.
+//! The lower bound for `cargo xtask bench`: a program on the same tracepoint that only reads the
+//! clock and submits a record of 48 bytes. No tracer that streams transitions can cost less.
 #![no_std]
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! accept() takes a connection out of its listener's queue. No tracepoint reports it, so this is a
-//! program on the kernel's own function, for where it allows that.
+//! accept() takes a connection from its listener's queue. There is no tracepoint for that, so this
+//! is an fexit program on a kernel function, an optional hook.
 
 use core::ffi::c_void;
 
@@ -7,22 +7,22 @@ use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::fexit, programs::FExitContext}
 use synfin_common::event::{Accepted, Kind};
 
 use crate::{
-    hooks::aside,
+    cpu_context::return_value,
+    hooks::socket_event,
     sock::{TcpSock, global},
-    within::returned,
 };
 
-/// Returns the connection, or null.
+/// `net/ipv4/inet_connection_sock.c:inet_csk_accept`. Returns the connection, or null.
 #[fexit(function = "inet_csk_accept")]
 fn accepted(ctx: FExitContext) {
-    let sock = returned(&ctx, global!(returns.inet_csk_accept)) as *const c_void;
+    let sock = return_value(&ctx, global!(return_indices.inet_csk_accept)) as *const c_void;
     if sock.is_null() {
         return;
     }
     let Some(sock) = TcpSock::new(sock) else {
         return;
     };
-    aside::report(&ctx, Kind::Accepted, sock, |_| Accepted {
+    socket_event::emit(&ctx, Kind::Accepted, sock, |_| Accepted {
         kind: Kind::Accepted as u8,
         reserved: [0; 7],
         // SAFETY: the helper has no arguments.

@@ -1,14 +1,16 @@
-//! The record of a reset, either way.
+//! The record of a reset that was sent or received.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::BtfTracePointContext};
 use synfin_common::event::{Kind, Reset};
 
-use crate::{hooks::aside, sock::TcpSock};
+use crate::{hooks::socket_event, sock::TcpSock};
 
-/// Reports a reset of this socket. `reason` is our number of it.
+/// Writes a record of a reset on this socket. `reason` is a number of
+/// [`ResetReason`](synfin_common::reset::ResetReason); `answer` says whether the reset was sent in
+/// answer to a segment.
 #[inline(always)]
-pub fn report(ctx: &BtfTracePointContext, kind: Kind, sock: TcpSock, reason: u8, answer: bool) {
-    aside::report(ctx, kind, sock, |state| Reset {
+pub fn emit(ctx: &BtfTracePointContext, kind: Kind, sock: TcpSock, reason: u8, answer: bool) {
+    socket_event::emit(ctx, kind, sock, |state| Reset {
         kind: kind as u8,
         state,
         reason,

@@ -1,5 +1,6 @@
-//! `tcp:tcp_receive_reset`: a reset that the kernel accepted for a socket, just before →CLOSE; or
-//! data that came for one that was closed, which the kernel treats likewise.
+//! `tcp:tcp_receive_reset` (`net/ipv4/tcp_input.c:tcp_reset`): the kernel accepted a reset for a
+//! socket and is about to close it. The kernel calls the same function when data arrives on a
+//! connection that was closed locally.
 
 use core::ffi::c_void;
 
@@ -12,6 +13,6 @@ use crate::{hooks::reset, sock::TcpSock};
 #[btf_tracepoint(function = "tcp_receive_reset")]
 fn reset_received(ctx: BtfTracePointContext) {
     if let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) {
-        reset::report(&ctx, Kind::ResetReceived, sock, 0, false);
+        reset::emit(&ctx, Kind::ResetReceived, sock, 0, false);
     }
 }

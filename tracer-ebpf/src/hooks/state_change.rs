@@ -1,4 +1,5 @@
-//! `sock:inet_sock_set_state`: every transition of every TCP socket. The main hook.
+//! `sock:inet_sock_set_state` (`net/ipv4/af_inet.c:inet_sk_set_state`), the main hook: every
+//! transition of every TCP socket.
 
 use core::{ffi::c_void, ptr::read_volatile};
 
@@ -11,13 +12,13 @@ use aya_ebpf::{
 use synfin_common::{
     event::{Closing, Flags, Kind, Opening, Step},
     state::TcpState,
-    transition::Transition,
+    tracepoint::InetSockSetState,
 };
 
 use crate::{
-    emit::{emit_with_ends, leave_out},
+    emit::{count_filtered, emit_with_addresses},
     filter, handshake,
-    sock::{IPPROTO_TCP, TcpSock, current_process, current_process_name},
+    sock::{IPPROTO_TCP, TcpSock, current_pid, current_process_name},
 };
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -29,62 +30,65 @@ const CLOSE_WAIT: u8 = TcpState::CloseWait.number();
 const LAST_ACK: u8 = TcpState::LastAck.number();
 const LISTEN: u8 = TcpState::Listen.number();
 
-/// Arguments: the socket, the old and the new state; the socket still has the old one.
+/// Arguments: the socket, the old and the new state. The socket is still in the old state.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_change(ctx: BtfTracePointContext) {
     if let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) {
-        report(&ctx, sock, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+        emit_transition(&ctx, sock, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
     }
 }
 
-/// The same for kernels that can preempt the program above, and skip it meanwhile: this one takes
-/// more time, and is not preempted.
+/// The same for kernels that can preempt the program above and skip its other runs on that CPU
+/// until it continues. This program costs more, but is never preempted.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 fn state_change_event(ctx: TracePointContext) -> u32 {
-    let event = ctx.as_ptr().cast_const().cast::<Transition>();
-    // SAFETY: the loader has made sure that the kernel's event looks like this, and what is TCP and
-    // in a state of its own there is a full socket.
+    let event = ctx.as_ptr().cast_const().cast::<InetSockSetState>();
+    // SAFETY: the loader has checked that the kernel's event has this layout. Only full TCP sockets
+    // report transitions with TCP's protocol number.
     unsafe {
         if read_volatile(&raw const (*event).protocol) == IPPROTO_TCP {
             let sock = TcpSock::at(read_volatile(&raw const (*event).skaddr) as *const c_void);
             let old = read_volatile(&raw const (*event).oldstate) as u8;
-            report(&ctx, sock, old, read_volatile(&raw const (*event).newstate) as u8);
+            let new = read_volatile(&raw const (*event).newstate) as u8;
+            emit_transition(&ctx, sock, old, new);
         }
     }
     0
 }
 
 #[inline(always)]
-fn report(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) {
-    // close() after shutdown() and an aborted listener report the state they are in already.
+fn emit_transition(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) {
+    // close() after shutdown(), and aborting a listener, report a transition to the current state.
     if old == new {
         return;
     }
-    if !filter::passes(ctx, sock, old, new) {
-        return leave_out(match new {
+    if !filter::admits(ctx, sock, old, new) {
+        return count_filtered(match new {
             SYN_SENT | SYN_RECV | LISTEN => Kind::Opening,
             CLOSE => Kind::Closing,
             _ => Kind::Step,
         });
     }
-    let ends = sock.common().addresses();
+    let addresses = sock.common().addresses();
     match new {
-        SYN_SENT | SYN_RECV | LISTEN => emit_with_ends(Kind::Opening, ends, |record, ipv6| {
-            opening(record, sock, ipv6, old, new);
+        SYN_SENT | SYN_RECV | LISTEN => {
+            emit_with_addresses(Kind::Opening, addresses, |record, ipv6| {
+                fill_opening(record, sock, ipv6, old, new);
+            });
+        }
+        CLOSE => emit_with_addresses(Kind::Closing, addresses, |record, ipv6| {
+            fill_closing(record, sock, ipv6, old);
         }),
-        CLOSE => emit_with_ends(Kind::Closing, ends, |record, ipv6| {
-            closing(record, sock, ipv6, old);
-        }),
-        _ => emit_with_ends(Kind::Step, ends, |record, ipv6| {
-            step(record, sock, ipv6, Kind::Step, old, new);
+        _ => emit_with_addresses(Kind::Step, addresses, |record, ipv6| {
+            fill_step(record, sock, ipv6, Kind::Step, old, new);
         }),
     }
 }
 
-/// Whether only a system call of the socket's owner makes this transition. All others happen
-/// wherever the packet or the timer came in: the current task is anybody.
+/// Whether only a system call on the socket makes this transition, so that the current process is
+/// the socket's owner. Packets and timers make all other transitions, whatever process is current.
 #[inline(always)]
-fn made_by_owner(old: u8, new: u8, err: u8) -> bool {
+fn is_made_by_owner(old: u8, new: u8, err: u8) -> bool {
     match (old, new) {
         (CLOSE, SYN_SENT | LISTEN) | (LISTEN, CLOSE) => true,
         (ESTABLISHED, FIN_WAIT1) | (CLOSE_WAIT, LAST_ACK) => true,
@@ -94,7 +98,7 @@ fn made_by_owner(old: u8, new: u8, err: u8) -> bool {
 }
 
 #[inline(always)]
-fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: u8) {
+fn fill_step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: u8) {
     let common = sock.common();
     let err = sock.error();
     let mut flags = Flags::default();
@@ -105,14 +109,14 @@ fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: 
         flags = flags.with(Flags::REPAIR);
     }
     let mut pid = 0;
-    if made_by_owner(old, new, err) {
+    if is_made_by_owner(old, new, err) {
         flags = flags.with(Flags::BY_OWNER);
-        pid = current_process();
+        pid = current_pid();
     }
     let total_retransmits = sock.total_retransmits();
     let mut rtt_us = sock.rtt_us();
     if new == ESTABLISHED && total_retransmits > 0 {
-        if sock.opened_fast() {
+        if sock.used_fast_open() {
             flags = flags.with(Flags::FAST_OPEN);
         }
         if old == SYN_RECV
@@ -145,13 +149,13 @@ fn step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, new: 
 }
 
 #[inline(always)]
-fn opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
-    // A server's child is a copy of its listener, whose queue it still carries, and up to 6.14 its
-    // settings.
+fn fill_opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
+    // A child is a clone of its listener: it still has the listener's accept queue and, up to 6.14,
+    // its settings.
     let from_listener = old == LISTEN;
-    // SAFETY: as in `step`.
+    // SAFETY: as in `fill_step`.
     unsafe {
-        step(&raw mut (*record).step, sock, ipv6, Kind::Opening, old, new);
+        fill_step(&raw mut (*record).step, sock, ipv6, Kind::Opening, old, new);
         if new == SYN_SENT {
             (*record).step.local_port = sock.local_port_connecting();
         } else if sock.defers_accept() {
@@ -166,10 +170,10 @@ fn opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
 }
 
 #[inline(always)]
-fn closing(record: *mut Closing, sock: TcpSock, ipv6: bool, old: u8) {
-    // SAFETY: as in `step`.
+fn fill_closing(record: *mut Closing, sock: TcpSock, ipv6: bool, old: u8) {
+    // SAFETY: as in `fill_step`.
     unsafe {
-        step(&raw mut (*record).step, sock, ipv6, Kind::Closing, old, CLOSE);
+        fill_step(&raw mut (*record).step, sock, ipv6, Kind::Closing, old, CLOSE);
         let flags = &raw mut (*record).step.flags;
         *flags = (*flags).with(sock.flags());
         if (*record).step.err != 0 {

@@ -1,19 +1,19 @@
-//! `tcp:tcp_retransmit_synack`: a listener sends a SYN-ACK again, which is counted. The only moment
-//! at which the time of the first one can be kept: the child that the handshake ends in does not
-//! know it.
+//! `tcp:tcp_retransmit_synack` (`net/ipv4/tcp_output.c:tcp_rtx_synack`): a listener retransmits a
+//! SYN-ACK. The hook counts it, and remembers the time of the first SYN-ACK, as the child socket of
+//! the handshake does not know it.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use synfin_common::port_count::Counted;
+use synfin_common::port_count::PortEvent;
 
-use crate::{handshake, port_count::count, sock::RequestSock};
+use crate::{handshake, port_count::count, sock::UntypedRequestSock};
 
-/// Arguments: the listener and the request.
+/// Arguments: the listener and the request socket.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn synack_retransmit(ctx: BtfTracePointContext) {
-    let request = RequestSock::new(ctx.arg::<*const c_void>(1));
+    let request = UntypedRequestSock::new(ctx.arg::<*const c_void>(1));
     let common = request.common();
-    count(common.netns(), common.bound_port(), Counted::SynackRetransmit.number());
+    count(common.netns(), common.bound_port(), PortEvent::SynackRetransmit.number());
     handshake::remember_first_synack(&ctx, request);
 }

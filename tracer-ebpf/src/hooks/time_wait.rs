@@ -1,6 +1,6 @@
-//! What remains of a socket that has closed first: TIME_WAIT, or FIN_WAIT2 while the peer has not
-//! closed yet. No tracepoint reports it, so these are programs on the kernel's own functions, for
-//! where it allows that.
+//! Sockets that closed first: in TIME_WAIT, or orphans in FIN_WAIT2 until the peer closes. There
+//! are no tracepoints for them, so these are fentry and fexit programs on functions of
+//! `net/ipv4/inet_timewait_sock.c` and `net/ipv4/tcp_minisocks.c`, an optional hook.
 
 use core::ffi::c_void;
 
@@ -15,18 +15,18 @@ use synfin_common::{
 };
 
 use crate::{
-    emit::{emit_with_ends, leave_out},
+    cpu_context::cpu_context,
+    emit::{count_filtered, emit_with_addresses},
     filter,
-    hooks::aside,
+    hooks::socket_event,
     sock::{TcpSock, TimeWaitSock},
-    within::within,
 };
 
 const FIN_WAIT2: u8 = TcpState::FinWait2.number();
 const TIME_WAIT: u8 = TcpState::TimeWait.number();
 
-/// Arguments: the socket, its namespace's table, in which state the remains are to be; and the
-/// remains, null if the table is full.
+/// Arguments: the full socket, the namespace's table, and the state of the TIME_WAIT socket to be.
+/// Returns the TIME_WAIT socket, or null if the table is full.
 #[fexit(function = "inet_twsk_alloc")]
 fn time_wait_entry(ctx: FExitContext) {
     let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) else {
@@ -34,7 +34,7 @@ fn time_wait_entry(ctx: FExitContext) {
     };
     let wanted = ctx.arg::<i32>(2) as u8;
     let substate = if ctx.arg::<u64>(3) == 0 { 0 } else { wanted };
-    aside::report(&ctx, Kind::TimeWaitEntry, sock, |_| TimeWaitEntry {
+    socket_event::emit(&ctx, Kind::TimeWaitEntry, sock, |_| TimeWaitEntry {
         kind: Kind::TimeWaitEntry as u8,
         substate,
         reserved: [0; 6],
@@ -44,47 +44,50 @@ fn time_wait_entry(ctx: FExitContext) {
     });
 }
 
-/// A segment came for the remains. Argument: these.
+/// A segment has arrived for a TIME_WAIT socket. Argument: the TIME_WAIT socket.
 #[fentry(function = "tcp_timewait_state_process")]
 fn time_wait_segment(ctx: FEntryContext) {
-    let remains = TimeWaitSock::new(ctx.arg::<*const c_void>(0));
-    if let Some(within) = within() {
-        within.turning =
-            if remains.substate() == FIN_WAIT2 { remains.common().address() } else { 0 };
+    let sock = TimeWaitSock::new(ctx.arg::<*const c_void>(0));
+    if let Some(context) = cpu_context() {
+        context.fin_wait2_sock =
+            if sock.substate() == FIN_WAIT2 { sock.common().address() } else { 0 };
     }
 }
 
-/// Their timer is set. Arguments: the remains, for how long, and whether it was set before.
+/// The timer of a TIME_WAIT socket is set. Arguments: the TIME_WAIT socket, the timeout, and
+/// whether the timer was set before.
 #[fentry(function = "__inet_twsk_schedule")]
 fn time_wait_timer(ctx: FEntryContext) {
-    let remains = TimeWaitSock::new(ctx.arg::<*const c_void>(0));
-    let was_set = ctx.arg::<u8>(2) != 0;
-    // A FIN has come; other segments set the timer anew as well.
-    if was_set
-        && remains.substate() == TIME_WAIT
-        && within().is_some_and(|within| within.turning == remains.common().address())
+    let sock = TimeWaitSock::new(ctx.arg::<*const c_void>(0));
+    let rearmed = ctx.arg::<u8>(2) != 0;
+    // A FIN has turned FIN_WAIT2 into TIME_WAIT if the segment found the former. Other segments
+    // restart the timer as well.
+    if rearmed
+        && sock.substate() == TIME_WAIT
+        && cpu_context().is_some_and(|context| context.fin_wait2_sock == sock.common().address())
     {
-        report(Kind::TimeWaitTurn, remains);
+        emit_change(Kind::FinWait2ToTimeWait, sock);
     }
 }
 
-/// They are freed, whether their time is over or something ended it. Argument: the remains.
+/// A TIME_WAIT socket is freed, because its time is over or for another reason. Argument: the
+/// TIME_WAIT socket.
 #[fentry(function = "inet_twsk_free")]
 fn time_wait_exit(ctx: FEntryContext) {
-    let remains = TimeWaitSock::new(ctx.arg::<*const c_void>(0));
-    // With a namespace all of its own go, and nobody asks for them any more.
-    if !remains.is_in_dying_namespace() {
-        report(Kind::TimeWaitExit, remains);
+    let sock = TimeWaitSock::new(ctx.arg::<*const c_void>(0));
+    // A namespace takes all of its TIME_WAIT sockets with it; nothing needs a record of each.
+    if !sock.is_in_dying_namespace() {
+        emit_change(Kind::TimeWaitExit, sock);
     }
 }
 
 #[inline(always)]
-fn report(kind: Kind, remains: TimeWaitSock) {
-    if !filter::passes_remains(remains) {
-        return leave_out(kind);
+fn emit_change(kind: Kind, sock: TimeWaitSock) {
+    if !filter::admits_time_wait(sock) {
+        return count_filtered(kind);
     }
-    let common = remains.common();
-    emit_with_ends(kind, common.addresses(), |record: *mut TimeWaitChange, ipv6| {
+    let common = sock.common();
+    emit_with_addresses(kind, common.addresses(), |record: *mut TimeWaitChange, ipv6| {
         // SAFETY: `record` is the ring buffer's memory for a `TimeWaitChange`.
         unsafe {
             record.write(TimeWaitChange {
@@ -93,7 +96,7 @@ fn report(kind: Kind, remains: TimeWaitSock) {
                 flags: if ipv6 { Flags::IPV6 } else { Flags::default() },
                 time: bpf_ktime_get_ns(),
                 netns: common.netns(),
-                local_port: remains.local_port(),
+                local_port: sock.local_port(),
                 remote_port: common.remote_port(),
             });
         }

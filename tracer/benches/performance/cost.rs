@@ -18,7 +18,7 @@ const LOAD: Load = Load::Short { connections: u64::MAX, ms: SECONDS * 1_000 };
 
 /// The main hook's name in the kernel, and the programs that run for surveys only.
 const MAIN_HOOK: &str = "state_change";
-const SURVEYS: [&str; 2] = ["survey", "holders"];
+const SURVEYS: [&str; 2] = ["scan_sockets", "scan_open_files"];
 
 /// The peers of libbpf-tools.
 const PEERS: [&str; 2] = ["tcpstates", "tcplife"];

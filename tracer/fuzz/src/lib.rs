@@ -1,17 +1,13 @@
 //! What is fuzzed. A target takes any bytes and panics if something does not hold for them:
-//! libFuzzer runs it over what it makes up (`cargo xtask fuzz`), and `tracer/tests/regressions.rs`
-//! over the seeds and over all that was ever found.
+//! libFuzzer runs it over what it makes up (`cargo xtask fuzz`), and
+//! `tracer/tests/formats/fuzz.rs` over the seeds and over all that was ever found.
 
 pub mod decode;
 pub mod recording;
 pub mod render;
 mod seeds;
-mod story;
+mod trace;
 pub mod tracker;
-
-#[expect(dead_code, reason = "the property tests ask it for more")]
-#[path = "../../tests/properties/books.rs"]
-mod books;
 
 /// A function for libFuzzer.
 pub struct Target {

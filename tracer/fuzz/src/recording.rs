@@ -5,10 +5,11 @@ use synfin::{
     tcp::{coverage::Coverage, group_by::By},
     trace::{
         decode::decode,
-        recording::{Frame, MAGIC, Reader, Recorder, RecordingError},
+        recording::{Frame, MAGIC, Reader, RecordingError},
     },
     tracker::{Limits, Tracker},
 };
+use synfin_testkit::recorded;
 
 use super::decode::checksum;
 
@@ -74,9 +75,7 @@ fn replay(frames: &[Frame]) {
 }
 
 fn written_and_read(frames: &[Frame]) -> Vec<Frame> {
-    let mut file = Vec::new();
-    let mut recorder = Recorder::new(&mut file).expect("memory can be written");
-    frames.iter().for_each(|frame| recorder.write(frame).expect("memory can be written"));
+    let file = recorded(frames);
     let read = Reader::new(&file[..]).and_then(Iterator::collect);
     read.expect("what was written can be read")
 }

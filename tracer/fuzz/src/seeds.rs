@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use arbitrary::Unstructured;
-use synfin::{
-    tcp::coverage::OptionalHook,
-    trace::recording::{Frame, Recorder},
-};
+use synfin::{tcp::coverage::OptionalHook, trace::recording::Frame};
+use synfin_testkit::recorded;
 
-use super::story::Story;
+use super::trace::Trace;
 
 const SEEDS: u64 = 8;
 /// Enough for some sixty records.
@@ -22,12 +20,12 @@ pub(crate) fn dice() -> Vec<Vec<u8>> {
     (1..=SEEDS).map(throw).collect()
 }
 
-/// The recordings of the stories that these bytes tell.
+/// The recordings of the traces that these bytes make.
 pub(crate) fn recordings() -> Vec<Vec<u8>> {
     dice().iter().map(|dice| recorded(&frames(dice))).collect()
 }
 
-/// Payloads of some frames of each kind in these stories.
+/// Payloads of some frames of each kind in these traces.
 pub(crate) fn payloads() -> Vec<Vec<u8>> {
     let mut payloads: BTreeMap<u8, Vec<Vec<u8>>> = BTreeMap::new();
     let nothing = recorded(&[]).len();
@@ -42,19 +40,12 @@ pub(crate) fn payloads() -> Vec<Vec<u8>> {
 }
 
 fn frames(dice: &[u8]) -> Vec<Frame> {
-    let story = Story::new(Unstructured::new(dice));
+    let trace = Trace::new(Unstructured::new(dice));
     // In half of them the kernel shows all that any does.
     let shows_all = dice.first().is_some_and(|first| first & 1 == 1);
-    let sight = if shows_all { &OptionalHook::ALL[..] } else { &[] };
-    let session = Frame::Session(story.session(sight).into());
-    [session].into_iter().chain(story).collect()
-}
-
-fn recorded(frames: &[Frame]) -> Vec<u8> {
-    let mut file = Vec::new();
-    let mut recorder = Recorder::new(&mut file).expect("memory can be written");
-    frames.iter().for_each(|frame| recorder.write(frame).expect("memory can be written"));
-    file
+    let coverage = if shows_all { &OptionalHook::ALL[..] } else { &[] };
+    let session = Frame::Session(trace.session(coverage).into());
+    [session].into_iter().chain(trace).collect()
 }
 
 /// A linear congruential generator with Knuth's constants: the same bytes on every machine.

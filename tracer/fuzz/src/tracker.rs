@@ -1,5 +1,5 @@
-//! A tracker that hears a story made up from bytes: its books balance after every cut, whatever
-//! was said; and another one beside it, that lets a part of the story in.
+//! A tracker that is given a trace made up from bytes: its row statistics balance in every snapshot,
+//! whatever it was given; and another one beside it, that a filter admits a part of the trace to.
 
 use arbitrary::Unstructured;
 use synfin::{
@@ -15,35 +15,33 @@ use synfin::{
     },
     tracker::{Limits, Tracker},
 };
+use synfin_testkit::AuditedTracker;
 
-use super::{
-    books::Books,
-    story::{START, Story},
-};
+use super::trace::{START, Trace};
 
-/// The story is made up from `bytes`.
+/// The trace is made up from `bytes`.
 pub fn run(bytes: &[u8]) {
     let mut dice = Unstructured::new(bytes);
     let (limits, cut_always) = (limits(&mut dice), dice.ratio(1u8, 16u8).unwrap_or(false));
     let shows =
         OptionalHook::ALL.map(|extra| dice.ratio(3u8, 4u8).unwrap_or(false).then_some(extra));
     let shown: Vec<_> = shows.into_iter().flatten().map(OptionalHook::name).collect();
-    let sight = Coverage::of(&shown);
-    let mut books = Books::new(limits, sight, START);
-    let filtered = Tracker::new(limits, START).with_coverage(sight);
+    let coverage = Coverage::of(&shown);
+    let mut audited = AuditedTracker::new(limits, coverage, START);
+    let filtered = Tracker::new(limits, START).with_coverage(coverage);
     let mut filtered = filtered.with_filters(vec![filter(&mut dice)]);
     let by = *dice.choose(&[By::Port, By::Remote, By::Owner, By::Netns]).unwrap_or(&By::Port);
-    for frame in Story::new(dice) {
+    for frame in Trace::new(dice) {
         decode(&frame, |input| {
-            books.take(&input);
+            audited.take(&input);
             filtered.apply(&input);
         });
         if cut_always || matches!(frame, Frame::Tick(_)) {
-            books.cut();
+            audited.snapshot();
             filtered.take_snapshot().rows(by);
         }
     }
-    books.cut();
+    audited.snapshot();
     filtered.take_snapshot().rows(by);
     let events = filtered.events();
     assert!(events.in_flight() >= 0, "{events:?}");
@@ -56,7 +54,7 @@ fn limits(dice: &mut Unstructured<'_>) -> Limits {
     Limits { connections: most(connections), rows: most(rows) }
 }
 
-/// Asks for what some of the story's sockets have and others have not.
+/// Asks for what some of the trace's sockets have and others have not.
 fn filter(dice: &mut Unstructured<'_>) -> Filter {
     let mut asked = || dice.ratio(1u8, 4u8).unwrap_or(false);
     Filter {

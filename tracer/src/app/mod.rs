@@ -30,7 +30,7 @@ use crate::{
     cli::{Cli, Command, FilterArgs, Grouping, OutputArgs, RowsArgs, RunArgs, SourceArgs},
     command::{
         Connections, Diagnose, OneReport, Output, Report, Select, Trace, Which, anonymize,
-        completions, explain, reports_in, write_comparison,
+        completions, explain, man, reports_in, write_comparison,
     },
     host::services::Services,
     message::{
@@ -176,6 +176,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             explain(&entries, args.output, &mut stdout()).map_err(cannot_write)
         }
         Command::Completions(args) => completions(args.shell, &mut stdout()).map_err(cannot_write),
+        Command::Man(args) => man(&args.directory).map_err(cannot_write),
     }
     .map(|()| Exit::Done)
 }

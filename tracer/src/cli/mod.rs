@@ -91,6 +91,9 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Completions of this command line for a shell
     Completions(CompletionsArgs),
+    /// Write manual pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// `top`.
@@ -295,6 +298,14 @@ pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub(crate) shell: Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The directory, which is made if it does not exist
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) directory: PathBuf,
 }
 
 /// Where the data comes from.

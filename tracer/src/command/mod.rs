@@ -8,6 +8,7 @@ mod diagnose;
 #[cfg(feature = "live")]
 mod doctor;
 mod explain;
+mod man;
 #[cfg(feature = "live")]
 mod record;
 mod report;
@@ -25,6 +26,7 @@ pub(crate) use diagnose::Diagnose;
 #[cfg(feature = "live")]
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::explain;
+pub(crate) use man::man;
 #[cfg(feature = "live")]
 pub(crate) use record::Record;
 pub(crate) use report::Report;

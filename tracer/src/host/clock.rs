@@ -20,12 +20,13 @@ pub fn thread_cpu_ns() -> u64 {
 
 /// The length of a jiffy in microseconds: the resolution of the coarse clock, which the kernel's
 /// timer interrupt advances.
-pub fn tick_us() -> Result<u32> {
+pub fn jiffy_us() -> Result<u32> {
     let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
         .context("cannot ask for the resolution of CLOCK_MONOTONIC_COARSE")?;
     Ok(resolution.tv_nsec() as u32 / 1000)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place that reads clocks")]
 fn read_ns(clock: ClockId) -> u64 {
     // Cannot fail: these clocks exist everywhere.
     clock_gettime(clock)

@@ -7,29 +7,30 @@ use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray},
 };
-use synfin_common::{event::Kind, loss::Tally};
+use synfin_common::{event::Kind, event_counts::EventCounts};
 use zerocopy::transmute;
 
 use super::hooks::{Attached, AttachedProgram};
 use crate::trace::counters;
 
-/// The map of [`Tally`], as plain words, which is what aya takes.
+/// The map of [`EventCounts`], as plain words, which is what aya takes.
 pub(super) struct Counters(PerCpuArray<MapData, [u64; 3 * Kind::COUNT]>);
 
 impl Counters {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
-        let map = ebpf.take_map("TALLY").context("the eBPF object has no map TALLY")?;
+        let map =
+            ebpf.take_map("EVENT_COUNTS").context("the eBPF object has no map EVENT_COUNTS")?;
         Ok(Self(map.try_into()?))
     }
 
     pub(super) fn read(&self, hooks: &[Attached]) -> Result<counters::Counters> {
-        let mut sum = Tally::default();
+        let mut sum = EventCounts::default();
         for &words in self.0.get(&0, 0).context("cannot read the kernel side's counters")?.iter() {
-            let tally: Tally = transmute!(words);
+            let tally: EventCounts = transmute!(words);
             sum.add(&tally);
         }
         let missed = hooks.iter().flat_map(|hook| &hook.programs).map(missed).sum();
-        let Tally { seen, lost, filtered } = sum;
+        let EventCounts { seen, lost, filtered } = sum;
         Ok(counters::Counters { seen, lost, filtered, missed })
     }
 }

@@ -100,10 +100,10 @@ const HOOKS: [Hook; 7] = [
     Hook {
         name: OptionalHook::SynQueue.name(),
         programs: programs![
-            "syn_queue_timer" at &["reqsk_timer_handler"],
-            "syn_queue_timed" at &["reqsk_timer_handler"],
-            "syn_queue_completes" at &["inet_csk_complete_hashdance"],
-            "syn_queue_completed" at &["inet_csk_complete_hashdance"],
+            "synack_timer_entry" at &["reqsk_timer_handler"],
+            "synack_timer_exit" at &["reqsk_timer_handler"],
+            "hashdance_entry" at &["inet_csk_complete_hashdance"],
+            "hashdance_exit" at &["inet_csk_complete_hashdance"],
             "syn_queue_drop" at SYN_QUEUE_DROP,
             "syn_queue_entry" at &["inet_csk_reqsk_queue_hash_add"],
         ],

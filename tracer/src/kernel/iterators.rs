@@ -82,7 +82,8 @@ impl SocketScanner {
                 None => format!("{error:#}"),
             })
         };
-        let (refusal, look_refusal) = (load(WALK, SOCKETS), load(LOOK, OPEN_FILES));
+        let (refusal, look_refusal) =
+            (load(SCAN_SOCKETS, SOCKETS), load(SCAN_OPEN_FILES, OPEN_FILES));
         let serve = move |requests, answers| serve(&mut ebpf, &requests, &answers);
         Ok(Self { refusal, open_files_refusal: look_refusal, ..Self::spawn(serve)? })
     }
@@ -173,9 +174,9 @@ impl SocketScanner {
 }
 
 /// The programs' names in the object, and what they iterate over.
-const WALK: &str = "survey";
+const SCAN_SOCKETS: &str = "scan_sockets";
 const SOCKETS: &str = "tcp";
-const LOOK: &str = "holders";
+const SCAN_OPEN_FILES: &str = "scan_open_files";
 const OPEN_FILES: &str = "task_file";
 
 /// By which names aya looks for that in the kernel's types.
@@ -228,7 +229,7 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
 /// The iterator belongs to the namespace in which it is made.
 fn scan_sockets(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
     namespaces::enter(path)?;
-    read(ebpf, WALK, |sockets| {
+    read(ebpf, SCAN_SOCKETS, |sockets| {
         // If nobody wants it any more, that is noticed at the scan's end.
         let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });
     })
@@ -236,10 +237,11 @@ fn scan_sockets(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
 }
 
 fn scan_open_files(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
-    let map = ebpf.map_mut("LOOK_AT_ALL").context("the eBPF object has no map LOOK_AT_ALL")?;
+    let map =
+        ebpf.map_mut("SCAN_ALL_SOCKETS").context("the eBPF object has no map SCAN_ALL_SOCKETS")?;
     Array::<_, u32>::try_from(map)?.set(0, u32::from(all), 0)?;
     let mut holders = BytesMut::new();
-    read(ebpf, LOOK, |part| holders.extend_from_slice(&part))
+    read(ebpf, SCAN_OPEN_FILES, |part| holders.extend_from_slice(&part))
         .context("cannot read the kernel's list of open files")?;
     Ok(holders.freeze())
 }

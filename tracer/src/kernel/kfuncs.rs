@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use object::{Object, ObjectSection, SectionFlags, elf};
-use synfin_common::kfunc::CAST_NUMBER;
+use synfin_common::kfunc::RDONLY_CAST_PLACEHOLDER;
 
 /// An instruction: opcode, registers, offset (two bytes) and an immediate value.
 const INSTRUCTION: usize = 8;
@@ -19,7 +19,7 @@ pub(super) fn link(object: &[u8], number: u32) -> Result<Vec<u8>> {
         let [a, b, c, d] = number.to_ne_bytes();
         [CALL, of, 0, 0, a, b, c, d]
     };
-    let (ours, linked) = (call(0, CAST_NUMBER), call(OF_KFUNC, number));
+    let (ours, linked) = (call(0, RDONLY_CAST_PLACEHOLDER), call(OF_KFUNC, number));
 
     let mut linked_object = object.to_vec();
     let elf = object::File::parse(object).context("the eBPF object is no ELF")?;
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn calls_in_code_are_linked_and_nothing_else() {
-        let [a, b, c, d] = CAST_NUMBER.to_ne_bytes();
+        let [a, b, c, d] = RDONLY_CAST_PLACEHOLDER.to_ne_bytes();
         let (ours, other) = ([CALL, 0, 0, 0, a, b, c, d], [CALL, 0, 0, 0, 5, 0, 0, 0]);
         let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::default());
         let code = object.add_section(Vec::new(), b"tracepoint".to_vec(), SectionKind::Text);

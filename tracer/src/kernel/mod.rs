@@ -114,10 +114,10 @@ impl Kernel {
         });
         let mut loader = loader.unwrap_or_default();
         let (mut config, btf, types) = resolved?;
-        config.tick_us = clock::tick_us()?;
+        config.jiffy_us = clock::jiffy_us()?;
         config.wake_bytes = ring_bytes / 8;
         let filter = supported(filter, &config);
-        let remembered = if filter.remembers == 0 { 1 } else { REMEMBERED_SOCKETS };
+        let remembered = if filter.remembers_excluded == 0 { 1 } else { REMEMBERED_SOCKETS };
 
         let by_event = by_event || privileges::preempts_hooks();
         let cast = by_event.then(|| offsets::event_cast(types.btf())).flatten();
@@ -127,7 +127,7 @@ impl Kernel {
             .override_global("FILTER", filter.as_bytes(), true)
             .override_global(log::LEVEL, &log::level(verbose), true)
             .map_max_entries("EVENTS", ring_bytes)
-            .map_max_entries("UNWANTED", remembered)
+            .map_max_entries("FILTERED_SOCKETS", remembered)
             .load(linked.as_deref().unwrap_or(OBJECT))
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
@@ -144,7 +144,7 @@ impl Kernel {
             counters,
             port_counts,
             missed_by_detached: 0,
-            reports_socketless_resets: config.reset_tells_reason != 0,
+            reports_socketless_resets: config.has_reset_reason != 0,
             caveat: types.caveat(),
         };
         Ok((kernel, scanner))

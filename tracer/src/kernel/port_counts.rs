@@ -7,7 +7,7 @@ use aya::{
     Ebpf,
     maps::{MapData, MapError, PerCpuArray, PerCpuHashMap},
 };
-use synfin_common::port_count::{Counted, PortKey, PortTotals};
+use synfin_common::port_count::{PortEvent, PortKey, PortTotals};
 use zerocopy::{IntoBytes, transmute};
 
 use crate::{
@@ -23,11 +23,11 @@ const QUIET: Nanos = 10_000_000_000;
 pub(super) struct PortCounts {
     ports: Counts,
     namespaces: Counts,
-    totals: PerCpuArray<MapData, [u64; Counted::COUNT]>,
+    totals: PerCpuArray<MapData, [u64; PortEvent::COUNT]>,
     /// Given of each namespace.
     given: HashMap<(NetnsId, u16), u64>,
     /// Given in all.
-    given_in_all: [u64; Counted::COUNT],
+    given_in_all: [u64; PortEvent::COUNT],
 }
 
 impl PortCounts {
@@ -39,7 +39,7 @@ impl PortCounts {
             namespaces: Counts::new(ebpf, "NETNS_COUNTS")?,
             totals: totals.try_into()?,
             given: HashMap::new(),
-            given_in_all: [0; Counted::COUNT],
+            given_in_all: [0; PortEvent::COUNT],
         })
     }
 
@@ -54,13 +54,13 @@ impl PortCounts {
         }
         let now = clock::monotonic_ns();
         let of_namespaces = self.namespaces.grown(now)?;
-        for (PortKey { netns, port, counted }, grown) in self.ports.grown(now)? {
+        for (PortKey { netns, port, event: counted }, grown) in self.ports.grown(now)? {
             *self.given.entry((netns, counted)).or_default() += grown;
             self.given_in_all[usize::from(counted)] += grown;
             new.push(PortCount { netns, port, counted, count: grown });
         }
-        for (PortKey { netns, counted, .. }, _) in of_namespaces {
-            let total = self.namespaces.known[&PortKey { netns, port: 0, counted }].count;
+        for (PortKey { netns, event: counted, .. }, _) in of_namespaces {
+            let total = self.namespaces.known[&PortKey { netns, port: 0, event: counted }].count;
             let given = self.given.entry((netns, counted)).or_default();
             if total > *given {
                 let count = total - *given;
@@ -78,14 +78,14 @@ impl PortCounts {
         }
         // What is counted between a look and a removal is in the coarser counts.
         self.ports.make_room(now)?;
-        for PortKey { netns, counted, .. } in self.namespaces.make_room(now)? {
+        for PortKey { netns, event: counted, .. } in self.namespaces.make_room(now)? {
             self.given.remove(&(netns, counted));
         }
         Ok(new)
     }
 
-    fn totals(&self) -> Result<[u64; Counted::COUNT], MapError> {
-        let mut sum = [0; Counted::COUNT];
+    fn totals(&self) -> Result<[u64; PortEvent::COUNT], MapError> {
+        let mut sum = [0; PortEvent::COUNT];
         for &words in self.totals.get(&0, 0)?.iter() {
             let PortTotals(totals) = transmute!(words);
             sum.iter_mut().zip(totals).for_each(|(sum, total)| *sum += total);

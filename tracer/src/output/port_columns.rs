@@ -1,6 +1,6 @@
 //! The figures of a port's row. A new figure is added here, and is then in every output.
 
-use synfin_common::{port_count::SynQueue, reset::ResetReason, state::TcpState};
+use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 
 use crate::{
     output::column::{
@@ -89,14 +89,14 @@ impl PortRow {
     /// place there, and the children that came without one (SYN cookies, Fast Open).
     fn attempts_at_server(&self) -> Value {
         let counters = &self.row.stats.counters;
-        let with_a_place = counters.syn_queue(SynQueue::Entered);
+        let with_a_place = counters.syn_queue(SynQueueEvent::Entered);
         let attempts = (counters.attempts + with_a_place)
-            .saturating_sub(counters.syn_queue(SynQueue::Completed));
+            .saturating_sub(counters.syn_queue(SynQueueEvent::Completed));
         self.where_shown(OptionalHook::SynQueue, Value::Int(attempts))
     }
 
     /// How often this befell a handshake in the SYN queues.
-    fn in_syn_queue(&self, what: SynQueue) -> Value {
+    fn in_syn_queue(&self, what: SynQueueEvent) -> Value {
         let count = self.row.stats.counters.syn_queue(what);
         self.where_shown(OptionalHook::SynQueue, server_only(self, count))
     }
@@ -326,13 +326,13 @@ pub const COLUMNS: &[Column<PortRow>] = columns! {
     "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes on this port's listeners that wait for their last ACK, at the last walk.",
         |p| server_only(p, p.row.stats.scanned.half_open);
     "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and got a place in the SYN queue of the port's listeners. This and what follows only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
-        |p| p.in_syn_queue(SynQueue::Entered);
+        |p| p.in_syn_queue(SynQueueEvent::Entered);
     "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK came.",
-        |p| p.in_syn_queue(SynQueue::Completed);
+        |p| p.in_syn_queue(SynQueueEvent::Completed);
     "syn_queue.dropped" "SYNDROP" Count("handshakes") or null, Wide(Right(7)), "Handshakes that were given up in the SYN queue: by a RST or an ICMP error, or because their listener went away.",
-        |p| p.in_syn_queue(SynQueue::Dropped);
+        |p| p.in_syn_queue(SynQueueEvent::Dropped);
     "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no answer came to any SYN-ACK: scans, floods, or ACKs that are lost on the way.",
-        |p| p.in_syn_queue(SynQueue::Expired);
+        |p| p.in_syn_queue(SynQueueEvent::Expired);
     "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last walk.",
         |p| server_only(p, p.row.stats.scanned.accept_queue);
     "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "The most connections that a new one, or a walk, found waiting for accept() on one listener.",

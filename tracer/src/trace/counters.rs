@@ -49,7 +49,7 @@ pub struct PortCount {
     pub netns: NetnsId,
     /// The local port; 0 if the map of the kernel side was full.
     pub port: u16,
-    /// The number of a [`synfin_common::port_count::Counted`].
+    /// The number of a [`synfin_common::port_count::PortEvent`].
     pub counted: u16,
     /// The number of events.
     pub count: u64,

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use synfin_common::{
     event::{Flags, Kind},
     reset::ResetReason,
+    scan::FASTREUSE_UNKNOWN,
     state::TcpState,
-    survey::FASTREUSE_UNKNOWN,
 };
 
 use crate::trace::{
@@ -185,7 +185,7 @@ fn scanned(found: &[u8], mut take: impl FnMut(Input)) {
     }
 }
 
-fn socket(record: &wire::SurveySocket) -> Option<Input> {
+fn socket(record: &wire::ScanSocket) -> Option<Input> {
     let ipv6 = record.flags.contains(Flags::IPV6);
     Some(Input::ScannedSocket(ScannedSocket {
         time: record.time,
@@ -204,7 +204,7 @@ fn socket(record: &wire::SurveySocket) -> Option<Input> {
     }))
 }
 
-fn time_wait(record: &wire::SurveyTimeWait) -> Input {
+fn time_wait(record: &wire::ScanTimeWait) -> Input {
     let ipv6 = record.ipv6 != 0;
     Input::ScannedTimeWait(ScannedTimeWait {
         fin_wait2: record.substate == TcpState::FinWait2.number(),
@@ -216,11 +216,11 @@ fn time_wait(record: &wire::SurveyTimeWait) -> Input {
 }
 
 fn holders(held: &[u8]) -> Vec<SocketHolder> {
-    wire::held_sockets(held)
+    wire::socket_holders(held)
         .map(|record| SocketHolder {
             time: record.time,
             sock: record.sock,
-            born: record.born,
+            born: record.start_time,
             pid: record.pid,
             parent: record.parent,
             comm: Comm::from(&record.comm),

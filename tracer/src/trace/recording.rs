@@ -43,7 +43,7 @@ pub enum Frame {
     ScanEnd(ScanEnd),
     /// Time has passed.
     Tick(Tick),
-    /// Processes and their sockets: see [`wire::held_sockets`](crate::trace::wire::held_sockets).
+    /// Processes and their sockets: see [`wire::socket_holders`](crate::trace::wire::socket_holders).
     SocketHolders(Bytes),
     /// Names of cgroups, containers and network namespaces.
     Names(Names),

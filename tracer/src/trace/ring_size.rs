@@ -13,7 +13,7 @@ const HEADER: u64 = 8;
 /// The size of the largest record.
 const LARGEST: usize = {
     let (opening, closing) = (size_of::<event::Opening>(), size_of::<event::Closing>());
-    size_of::<event::Ends6>() + if opening > closing { opening } else { closing }
+    size_of::<event::AddressesV6>() + if opening > closing { opening } else { closing }
 };
 
 /// The largest ring buffer that synfin asks the kernel for.

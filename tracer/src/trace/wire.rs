@@ -6,14 +6,14 @@
 
 use std::net::IpAddr;
 
-use synfin_common::survey::{KIND_SOCKET, KIND_TIME_WAIT};
+use synfin_common::scan::{KIND_SOCKET, KIND_TIME_WAIT};
 pub use synfin_common::{
     event::{
-        Accepted, Closing, Ends4, Ends6, Flags, Kind, Opening, Reset, Step, TimeWaitChange,
-        TimeWaitEntry,
+        Accepted, AddressesV4, AddressesV6, Closing, Flags, Kind, Opening, Reset, Step,
+        TimeWaitChange, TimeWaitEntry,
     },
-    holder::HeldSocket,
-    survey::{SurveySocket, SurveyTimeWait},
+    holder::SocketHolder,
+    scan::{ScanSocket, ScanTimeWait},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -75,9 +75,9 @@ pub enum Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addresses {
     /// Without [`Flags::IPV6`].
-    V4(Ends4),
+    V4(AddressesV4),
     /// With [`Flags::IPV6`]; each may be IPv4-mapped.
-    V6(Ends6),
+    V6(AddressesV6),
 }
 
 impl Record {
@@ -102,7 +102,7 @@ impl Record {
             Kind::TimeWaitEntry => {
                 Self::TimeWaitEntry(TimeWaitEntry::read_from_bytes(record).ok()?)
             }
-            Kind::TimeWaitTurn => {
+            Kind::FinWait2ToTimeWait => {
                 let (change, addresses) = TimeWaitChange::read_from_prefix(record).ok()?;
                 Self::FinWait2ToTimeWait(change, Addresses::parse(change.flags, addresses)?)
             }
@@ -138,9 +138,9 @@ impl Addresses {
     #[inline(always)]
     fn parse(flags: Flags, bytes: &[u8]) -> Option<Self> {
         Some(if flags.contains(Flags::IPV6) {
-            Self::V6(Ends6::read_from_bytes(bytes).ok()?)
+            Self::V6(AddressesV6::read_from_bytes(bytes).ok()?)
         } else {
-            Self::V4(Ends4::read_from_bytes(bytes).ok()?)
+            Self::V4(AddressesV4::read_from_bytes(bytes).ok()?)
         })
     }
 
@@ -155,8 +155,8 @@ impl Addresses {
     #[inline(always)]
     pub fn canonical(self) -> (IpAddr, IpAddr) {
         match self {
-            Self::V4(Ends4 { local, remote }) => (local.into(), remote.into()),
-            Self::V6(Ends6 { local, remote }) => {
+            Self::V4(AddressesV4 { local, remote }) => (local.into(), remote.into()),
+            Self::V6(AddressesV6 { local, remote }) => {
                 (IpAddr::from(local).to_canonical(), IpAddr::from(remote).to_canonical())
             }
         }
@@ -167,9 +167,9 @@ impl Addresses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanRecord {
     /// A socket in any other state than TIME_WAIT.
-    Socket(SurveySocket),
+    Socket(ScanSocket),
     /// A connection in TIME_WAIT, or an orphan in FIN_WAIT2 of the same table.
-    TimeWait(SurveyTimeWait),
+    TimeWait(ScanTimeWait),
 }
 
 impl ScanRecord {
@@ -188,10 +188,10 @@ impl ScanRecord {
 pub fn scan_records(mut found: &[u8]) -> impl Iterator<Item = Result<ScanRecord, Unreadable>> {
     std::iter::from_fn(move || {
         let split = match *found.first()? {
-            KIND_SOCKET => SurveySocket::read_from_prefix(found)
+            KIND_SOCKET => ScanSocket::read_from_prefix(found)
                 .ok()
                 .map(|(socket, rest)| (ScanRecord::Socket(socket), rest)),
-            KIND_TIME_WAIT => SurveyTimeWait::read_from_prefix(found)
+            KIND_TIME_WAIT => ScanTimeWait::read_from_prefix(found)
                 .ok()
                 .map(|(time_wait, rest)| (ScanRecord::TimeWait(time_wait), rest)),
             _ => None,
@@ -206,9 +206,9 @@ pub fn scan_records(mut found: &[u8]) -> impl Iterator<Item = Result<ScanRecord,
 /// The records of a scan of open files
 /// ([`Frame::SocketHolders`](crate::trace::recording::Frame::SocketHolders)). One that is cut off
 /// at the end is left out.
-pub fn held_sockets(held: &[u8]) -> impl Iterator<Item = HeldSocket> {
-    held.chunks_exact(size_of::<HeldSocket>())
-        .filter_map(|bytes| HeldSocket::read_from_bytes(bytes).ok())
+pub fn socket_holders(held: &[u8]) -> impl Iterator<Item = SocketHolder> {
+    held.chunks_exact(size_of::<SocketHolder>())
+        .filter_map(|bytes| SocketHolder::read_from_bytes(bytes).ok())
 }
 
 #[cfg(test)]
@@ -249,14 +249,14 @@ mod tests {
 
     #[test]
     fn a_scan_is_read_up_to_an_unknown_record() {
-        let socket = SurveySocket { kind: KIND_SOCKET, sock: 1, ..SurveySocket::default() };
-        let time_wait = SurveyTimeWait { kind: KIND_TIME_WAIT, ..SurveyTimeWait::default() };
+        let socket = ScanSocket { kind: KIND_SOCKET, sock: 1, ..ScanSocket::default() };
+        let time_wait = ScanTimeWait { kind: KIND_TIME_WAIT, ..ScanTimeWait::default() };
         let known = [ScanRecord::Socket(socket), ScanRecord::TimeWait(time_wait)];
         let mut found: Vec<u8> = known.iter().flat_map(ScanRecord::as_bytes).copied().collect();
         assert!(scan_records(&found).eq(known.map(Ok)));
         found.push(u8::MAX);
         assert!(scan_records(&found).eq(known.map(Ok).into_iter().chain([Err(Unreadable)])));
-        let cut_off = &found[..size_of::<SurveySocket>() + 1];
+        let cut_off = &found[..size_of::<ScanSocket>() + 1];
         assert!(scan_records(cut_off).eq([Ok(known[0]), Err(Unreadable)]));
     }
 }

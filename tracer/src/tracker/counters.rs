@@ -1,7 +1,7 @@
 //! The counters of a row.
 
 use synfin_common::{
-    port_count::{Counted, SynQueue},
+    port_count::{PortEvent, SynQueueEvent},
     reset::ResetReason,
     state::TcpState,
 };
@@ -45,7 +45,7 @@ pub struct Counters {
     pub accept_depth: LatencyHistogram,
     /// Times that connections waited for accept(), microseconds.
     pub accept_wait: LatencyHistogram,
-    syn_queue: [u64; SynQueue::ALL.len()],
+    syn_queue: [u64; SynQueueEvent::ALL.len()],
     /// Segments that listeners dropped, for whatever reason (`sk_drops`).
     pub listener_drops: u64,
     /// Retransmitted SYN-ACKs.
@@ -105,7 +105,7 @@ impl Counters {
 
     /// Number of handshakes in a SYN queue to which this happened; 0 without
     /// [`OptionalHook::SynQueue`](crate::tcp::coverage::OptionalHook::SynQueue).
-    pub fn syn_queue(&self, what: SynQueue) -> u64 {
+    pub fn syn_queue(&self, what: SynQueueEvent) -> u64 {
         self.syn_queue[what as usize]
     }
 
@@ -122,11 +122,11 @@ impl Counters {
         }
     }
 
-    pub(super) fn count_at_port(&mut self, counted: Counted, count: u64) {
+    pub(super) fn count_at_port(&mut self, counted: PortEvent, count: u64) {
         let sum = match counted {
-            Counted::SynackRetransmit => &mut self.synack_retransmits,
-            Counted::Reset(reason) => &mut self.resets[reason as usize],
-            Counted::SynQueue(what) => &mut self.syn_queue[what as usize],
+            PortEvent::SynackRetransmit => &mut self.synack_retransmits,
+            PortEvent::Reset(reason) => &mut self.resets[reason as usize],
+            PortEvent::SynQueue(what) => &mut self.syn_queue[what as usize],
         };
         *sum = sum.saturating_add(count);
     }

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use synfin_common::port_count::SynQueue;
+use synfin_common::port_count::SynQueueEvent;
 
 use super::{
     counters::Counters,
@@ -122,7 +122,7 @@ impl Row {
         attempts + established + adopted > 0
             || interval.synack_retransmits > 0
             || interval.resets_total() > 0
-            || SynQueue::ALL.iter().any(|&what| interval.syn_queue(what) > 0)
+            || SynQueueEvent::ALL.iter().any(|&what| interval.syn_queue(what) > 0)
             || interval.time_wait_entered + interval.time_wait_overflowed > 0
             || self.uptime.has_changed_since(start)
             || interval.sum(|_| true) > 0

@@ -1,154 +1,214 @@
-//! What a part of the program may not name: the pure part nothing that reads or changes the
-//! world, and every part no clock, no aya and no stdout but where those are at home.
+//! The layers of synfin: a folder of `tracer/src` imports only what is below it, and the pure
+//! layers at the bottom name nothing that reads or changes the world.
 
 use super::{
-    Source, Violation,
-    source::{Named, named},
+    SourceFile, Violation,
+    modules::{Modules, Target},
 };
 
-struct Layer {
-    /// Whether it holds for a file.
-    holds_for: fn(&Source) -> bool,
+const SOURCES: &str = "tracer/src/";
+
+/// The folders of `tracer/src` (and its `main.rs`) from top to bottom. What is in one row imports
+/// only what is in the rows below; folders in one row do not import each other.
+const LAYERS: [&[&str]; 12] = [
+    &["main.rs"],
+    &["app"],
+    &["command", "screen"],
+    &["cli"],
+    &["source", "metrics", "analysis"],
+    &["kernel", "output"],
+    &["record"],
+    &["host"],
+    &["message"],
+    &["tracker"],
+    &["trace"],
+    &["tcp"],
+];
+
+/// What files may not name.
+struct Rule {
+    /// The files and folders that it holds for.
+    within: &'static [&'static str],
+    /// Files and folders inside those that it does not hold for.
+    except: &'static [&'static str],
+    /// Paths, or beginnings of paths.
     forbidden: &'static [&'static str],
-    /// Why, and what to do.
     because: &'static str,
 }
 
-/// Names are paths, or ends, beginnings or middles of paths; a crate is a beginning (`aya::`), a
-/// macro ends in `!`.
-const LAYERS: [Layer; 4] = [
-    Layer {
-        holds_for: is_pure,
-        forbidden: &[
-            "std::fs",
-            "std::io",
-            "std::thread",
-            "std::process",
-            "std::env",
-            "std::sync::Mutex",
-            "std::sync::RwLock",
-            "std::sync::Condvar",
-            "std::sync::mpsc",
-            "std::sync::atomic",
-            "std::sync::OnceLock",
-            "std::sync::LazyLock",
-            "std::net::TcpStream",
-            "std::net::TcpListener",
-            "std::net::UdpSocket",
-            "tokio::",
-            "aya::",
-            "nix::",
-            "log::",
-            "crate::host::clock",
-            "Instant",
-            "SystemTime::now",
+const RULES: [Rule; 3] = [
+    Rule {
+        within: &[
+            "tracer/src/tcp",
+            "tracer/src/trace",
+            "tracer/src/tracker",
+            "tracer/src/source/scan_schedule.rs",
+            "tracer/src/record/flight/retention.rs",
         ],
-        because: "the tracker and what decodes its input are pure, so that a replay gives the \
-                  same figures: let it come in as input, or go out as a value",
+        except: &[],
+        forbidden: &[
+            "aya",
+            "libc",
+            "log",
+            "nix",
+            "socket2",
+            "std::env",
+            "std::fs",
+            "std::net::TcpListener",
+            "std::net::TcpStream",
+            "std::net::UdpSocket",
+            "std::os",
+            "std::process",
+            "std::sync::Condvar",
+            "std::sync::LazyLock",
+            "std::sync::Mutex",
+            "std::sync::OnceLock",
+            "std::sync::RwLock",
+            "std::sync::atomic",
+            "std::sync::mpsc",
+            "std::thread",
+            "std::time::Instant",
+            "std::time::SystemTime::now",
+            "tokio",
+        ],
+        because: "this part is pure, so that a recording gives the same figures wherever and \
+                  whenever it is read: pass the value in, or return one",
     },
-    Layer {
-        holds_for: |file| is_user_side(file) && !file.is_below("tracer/src/kernel"),
-        forbidden: &["aya::"],
-        because: "only tracer/src/kernel knows aya, so that all the rest runs without a kernel: \
-                  give it a function there",
+    Rule {
+        within: &["tracer/src/tcp", "tracer/src/trace", "tracer/src/tracker"],
+        // They read from and write to whatever they are given.
+        except: &["tracer/src/trace/recording.rs", "tracer/src/trace/anonymize"],
+        forbidden: &["std::io"],
+        because: "this part is pure, so that a recording gives the same figures wherever and \
+                  whenever it is read: pass the value in, or return one",
     },
-    Layer {
-        holds_for: |file| {
-            is_user_side(file)
-                && !file.is_below("tracer/src/output")
-                && file.path != "tracer/src/message/stderr.rs"
-        },
-        forbidden: &["print!", "println!", "eprint!", "eprintln!", "dbg!"],
-        because: "stdout is data, which sinks write, and all else is said by message::say, which \
-                  makes it harmless: use one of them",
-    },
-    Layer {
-        holds_for: |file| is_user_side(file) && file.path != "tracer/src/host/clock.rs",
-        forbidden: &["Instant::now", "SystemTime::now", "clock_gettime"],
-        because: "only tracer/src/host/clock.rs reads clocks, so that all agree on one: call it",
+    Rule {
+        within: &["tracer/src"],
+        except: &["tracer/src/kernel"],
+        forbidden: &["aya"],
+        because: "only tracer/src/kernel uses aya, so that all the rest runs without a kernel: \
+                  add a function there",
     },
 ];
 
-fn is_user_side(file: &Source) -> bool {
-    file.is_rust() && (file.is_below("tracer/src") || file.is_below("tracer-common/src"))
-}
-
-fn is_pure(file: &Source) -> bool {
-    let alone = [
-        "tracer/src/trace/decode.rs",
-        "tracer/src/record/flight/retention.rs",
-        "tracer/src/trace/event.rs",
-        "tracer/src/source/scan_schedule.rs",
-    ];
-    file.is_rust() && (file.is_below("tracer/src/tracker") || alone.contains(&&file.path[..]))
-}
-
-pub(super) fn check(files: &[Source]) -> Vec<Violation> {
-    let mut violations = Vec::new();
-    for file in files {
-        let layers: Vec<_> = LAYERS.iter().filter(|layer| (layer.holds_for)(file)).collect();
-        if layers.is_empty() {
-            continue;
-        }
-        for named in named(&file.code()) {
-            let broken = layers.iter().find_map(|layer| {
-                layer.forbidden.iter().find(|name| names(&named, name)).map(|name| (layer, name))
-            });
-            if let Some((layer, name)) = broken {
-                let what = format!("no `{name}` here: {}", layer.because);
-                violations.push(Violation::new(file, named.line, what));
-            }
+pub(super) fn check(files: &[SourceFile], modules: &Modules) -> Vec<Violation> {
+    let mut violations: Vec<_> = files.iter().filter_map(check_place).collect();
+    for (id, module) in modules.iter() {
+        let file = &*module.file;
+        let rules = RULES.iter().filter(|rule| rule.holds_for(file)).collect::<Vec<_>>();
+        for path in &module.paths {
+            let what = match modules.resolve(id, &path.segments) {
+                Target::Module(target) => points_up(file, &modules.get(target).file),
+                Target::External(path) => {
+                    let path = path.join("::");
+                    let broken = rules.iter().find(|rule| rule.forbids(&path));
+                    broken.map(|rule| format!("no `{path}` here: {}", rule.because))
+                }
+            };
+            let violation = |what| Violation { path: file.into(), line: path.line, what };
+            violations.extend(what.map(violation));
         }
     }
+    violations.dedup();
     violations
 }
 
-/// Whether a path goes through `name`.
-fn names(named: &Named, name: &str) -> bool {
-    let path = &named.path;
-    if let Some(name) = name.strip_suffix("::") {
-        // A word alone may be a variable.
-        return path.len() > 1 && path[0] == name;
+/// Every file of `tracer/src` is in one of the layers.
+fn check_place(file: &SourceFile) -> Option<Violation> {
+    let top = top_of(&file.path)?;
+    if top == "lib.rs" || LAYERS.concat().contains(&top) {
+        return None;
     }
-    let name: Vec<_> = name.split("::").collect();
-    path.windows(name.len()).any(|part| part.iter().eq(&name))
+    let what = format!("{top} is not a layer: see LAYERS in xtask/src/tidy/layers.rs");
+    Some(Violation { path: file.path.clone(), line: 1, what })
+}
+
+/// Says so if a file of `tracer/src` imports what is not below it.
+fn points_up(file: &str, imported: &str) -> Option<String> {
+    let (from, to) = (top_of(file)?, top_of(imported)?);
+    let layer = |top| LAYERS.iter().position(|layer| layer.contains(&top));
+    let is_allowed = from == to || to == "lib.rs" || layer(from)? < layer(to)?;
+    (!is_allowed).then(|| {
+        format!("{from} imports {imported}, but {to} is not below {from}: move what it needs down")
+    })
+}
+
+/// The folder or file directly in `tracer/src`.
+fn top_of(path: &str) -> Option<&str> {
+    path.strip_prefix(SOURCES)?.split('/').next()
+}
+
+impl Rule {
+    fn holds_for(&self, file: &str) -> bool {
+        let is_in = |places: &[&str]| places.iter().any(|place| begins_with(file, place, "/"));
+        is_in(self.within) && !is_in(self.except)
+    }
+
+    fn forbids(&self, path: &str) -> bool {
+        self.forbidden.iter().any(|forbidden| begins_with(path, forbidden, "::"))
+    }
+}
+
+/// Whether `path` is `prefix` or goes on from it.
+fn begins_with(path: &str, prefix: &str, separator: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lines(path: &str, text: &str) -> Vec<usize> {
-        check(&[Source::new(path, text.as_bytes())]).iter().map(|found| found.line).collect()
+    const LIB: (&str, &str) =
+        ("tracer/src/lib.rs", "mod app; mod kernel; mod output; mod tracker;");
+
+    fn broken(files: &[(&str, &str)]) -> Vec<(String, usize)> {
+        let empty = ["app", "kernel", "output", "tracker"]
+            .map(|folder| (format!("tracer/src/{folder}/mod.rs"), ""));
+        let empty = empty.iter().map(|(path, text)| (path.as_str(), *text));
+        let given = |path: &str| files.iter().any(|(given, _)| *given == path);
+        let files: Vec<_> = [LIB]
+            .into_iter()
+            .chain(empty)
+            .filter(|(path, _)| !given(path))
+            .chain(files.iter().copied())
+            .map(|(path, text)| SourceFile::new(path, text))
+            .collect();
+        let modules = Modules::parse(&files).unwrap();
+        check(&files, &modules).into_iter().map(|found| (found.path, found.line)).collect()
+    }
+
+    #[test]
+    fn imports_go_down() {
+        let down = "use crate::{kernel, output};\nuse crate::tracker::Tracker;";
+        assert_eq!(broken(&[("tracer/src/app/mod.rs", down)]), []);
+        let up = "use crate::tracker::Tracker;\nuse crate::app;\nfn f() { crate::output::g() }";
+        let file = "tracer/src/kernel/mod.rs";
+        assert_eq!(broken(&[(file, up)]), [(file.into(), 2), (file.into(), 3)]);
+    }
+
+    #[test]
+    fn nothing_is_beside_the_layers() {
+        let stray = "tracer/src/stray.rs";
+        assert_eq!(broken(&[(stray, "")]), [(stray.into(), 1)]);
+        assert_eq!(broken(&[("tracer/src/main.rs", "fn main() {}")]), []);
     }
 
     #[test]
     fn the_pure_part_names_nothing_of_the_world() {
+        let file = "tracer/src/tracker/mod.rs";
         let text = "use std::{\n    fs,\n    sync::{Arc, Mutex},\n};\nfn f(time: SystemTime) {}\n\
-                    fn g() { tokio::spawn(h) }\nfn log(log: u8) { std::io::stdin(); }\n";
-        assert_eq!(lines("tracer/src/tracker/scan.rs", text), [2, 3, 6, 7]);
-        assert_eq!(lines("tracer/src/trace/event.rs", text), [2, 3, 6, 7]);
-        assert!(lines("tracer/src/source/live.rs", text).is_empty());
-    }
-
-    #[test]
-    fn its_tests_and_comments_may() {
-        let text = "//! As std::fs does.\nconst A: &str = \"std::fs\";\n\
+                    fn g() { tokio::spawn(h) }\nfn log(log: u8) { std::io::stdin(); }\n\
+                    use std::sync;\nfn h() { sync::mpsc::channel() }\n\
                     #[cfg(test)]\nmod tests { use std::{fs, io}; }\n";
-        assert!(lines("tracer/src/trace/decode.rs", text).is_empty());
+        let lines: Vec<_> = broken(&[(file, text)]).into_iter().map(|(_, line)| line).collect();
+        assert_eq!(lines, [2, 3, 6, 7, 9]);
+        assert_eq!(broken(&[("tracer/src/output/mod.rs", text)]), []);
     }
 
     #[test]
-    fn aya_clocks_and_stdout_are_where_they_belong() {
-        let cases = [
-            ("use aya::Ebpf;", "tracer/src/kernel/mod.rs"),
-            ("fn f() { clock_gettime(a); }", "tracer/src/host/clock.rs"),
-            ("fn f() { println!(); }", "tracer/src/output/table.rs"),
-        ];
-        for (text, home) in cases {
-            assert!(lines(home, text).is_empty(), "{text}");
-            assert!(lines("tracer/tests/bytes.rs", text).is_empty(), "{text}");
-            assert_eq!(lines("tracer/src/app/mod.rs", text), [1], "{text}");
-        }
+    fn only_the_kernel_folder_uses_aya() {
+        assert_eq!(broken(&[("tracer/src/kernel/mod.rs", "use aya::Ebpf;")]), []);
+        let file = "tracer/src/app/mod.rs";
+        assert_eq!(broken(&[(file, "use aya::Ebpf;")]), [(file.into(), 1)]);
     }
 }

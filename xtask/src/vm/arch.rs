@@ -1,12 +1,9 @@
-//! What differs between the processors that machines have.
+//! What differs between the processors of virtual machines.
 
 use std::{env, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
-
 /// A processor, as Debian calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Arch {
     Amd64,
     Arm64,
@@ -22,7 +19,7 @@ impl Arch {
         }
     }
 
-    /// What programs for it are built for, in Rust's words, if it is not this machine's own.
+    /// Rust's target for it, unless it is the architecture of this machine.
     pub(super) fn foreign_target(self) -> Option<&'static str> {
         let (name, target) = match self {
             Self::Amd64 => ("x86_64", "x86_64-unknown-linux-musl"),
@@ -39,7 +36,6 @@ impl Arch {
         }
     }
 
-    /// The kind of machine, and its processor.
     pub(super) fn qemu_options(self) -> [&'static str; 4] {
         match self {
             Self::Amd64 => ["-machine", "q35", "-cpu", "max"],
@@ -47,7 +43,7 @@ impl Arch {
         }
     }
 
-    /// The first serial port, as the kernel calls it.
+    /// The kernel's name of the first serial port.
     pub(super) fn console(self) -> &'static str {
         match self {
             Self::Amd64 => "ttyS0",
@@ -61,7 +57,7 @@ impl FromStr for Arch {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|arch| arch.name() == text);
-        found.ok_or_else(|| format!("there are machines of amd64 and arm64, not of {text}"))
+        found.ok_or_else(|| format!("the architectures are amd64 and arm64, not {text}"))
     }
 }
 

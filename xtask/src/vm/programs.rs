@@ -1,80 +1,52 @@
-//! Our own programs for the machines: synfin, its kernel tests, and xtask, which is their init.
-//! For machines like this one they are what `cargo xtask test` builds for this one. Those for
-//! others are linked statically, which takes no C compiler for them.
+//! Our own programs for the virtual machines: synfin and its kernel tests. For this machine's
+//! architecture they are built as `cargo xtask test` builds them; for others they are linked
+//! statically, which needs no C compiler.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use serde::Deserialize;
+use anyhow::Context as _;
+use serde_json::Value;
 
-use super::{arch::Arch, children};
+use super::arch::Arch;
 use crate::workspace::{Workspace, say};
 
-/// Where they are on this machine.
 pub(super) struct Programs {
-    pub(super) xtask: PathBuf,
     pub(super) synfin: PathBuf,
     pub(super) tests: PathBuf,
 }
 
-/// The linker that comes with Rust, which links for any machine.
+/// The linker that comes with Rust, which links for any architecture.
 const LINKER: &str = "rust-lld";
 
-/// Builds them, with these eBPF objects in place of the committed ones if there are any.
+/// Builds them, with `objects` in place of the committed eBPF objects if given.
 pub(super) fn build(
     workspace: &Workspace,
     arch: Arch,
     objects: Option<&Path>,
 ) -> anyhow::Result<Programs> {
     say(format!("building the kernel tests for {arch}"));
-    let mut build = Command::from(workspace.cargo().args(["build", "--profile", "testing"]));
-    // All packages, as in a test run: otherwise features differ, and with them what is built.
-    build.args(["--workspace", "--bin", "synfin", "--test", "kernel", "--bin", "xtask"]);
-    build.args(["--message-format", "json-render-diagnostics"]);
+    // The whole workspace, as in a test run: otherwise features differ, and all is built again.
+    let mut cargo = workspace
+        .cargo()
+        .args(["build", "--profile", "testing", "--workspace"])
+        .args(["--bin", "synfin", "--test", "kernel"])
+        .args(["--message-format", "json-render-diagnostics"]);
     if let Some(target) = arch.foreign_target() {
-        build.args(["--target", target]);
         let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
-        build.env(linker, LINKER);
+        cargo = cargo.args(["--target", target]).env(linker, LINKER);
     }
     if let Some(objects) = objects {
-        build.env("SYNFIN_EBPF_DIR", objects);
+        cargo = cargo.env("SYNFIN_EBPF_DIR", objects);
     }
-    let mut cargo =
-        children::bind(&mut build).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let messages = BufReader::new(cargo.stdout.take().context("cargo has no output")?);
-    let mut built = BTreeMap::new();
-    for message in messages.lines() {
-        if let Ok(Built { target, executable: Some(executable) }) = serde_json::from_str(&message?)
-        {
-            built.insert((target.kind, target.name), executable);
-        }
-    }
-    let status = cargo.wait()?;
-    if !status.success() {
-        bail!("cannot build the kernel tests for {arch} ({status})");
-    }
-    let mut take = |kind: &str, name: &str| {
-        let program = built.remove(&(vec![kind.to_owned()], name.to_owned()));
-        program.with_context(|| format!("cargo does not say where it built {name}"))
+    let messages = cargo.read().with_context(|| format!("cannot build the tests for {arch}"))?;
+    let messages: Vec<Value> = messages.lines().flat_map(serde_json::from_str).collect();
+    let find = |kind: &str, name: &str| {
+        let is_it = |message: &&Value| {
+            let target = &message["target"];
+            target["kind"][0] == kind && target["name"] == name && message["executable"].is_string()
+        };
+        let path = messages.iter().find(is_it).and_then(|message| message["executable"].as_str());
+        path.map(PathBuf::from).with_context(|| format!("cargo does not say where {name} is"))
     };
-    let (xtask, synfin) = (take("bin", "xtask")?, take("bin", "synfin")?);
-    Ok(Programs { xtask, synfin, tests: take("test", "kernel")? })
-}
-
-/// Of cargo's messages, those of a program.
-#[derive(Deserialize)]
-struct Built {
-    target: Target,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    kind: Vec<String>,
-    name: String,
+    Ok(Programs { synfin: find("bin", "synfin")?, tests: find("test", "kernel")? })
 }

@@ -1,72 +1,75 @@
-//! What machines have besides a kernel and our own programs: the tools of Debian that the kernel
-//! tests call. Packages are only unpacked, nothing of them is run here, so those of another
-//! architecture serve as well.
+//! What a virtual machine has besides a kernel and our own programs: the Debian programs that the
+//! kernel tests call. Packages are only unpacked, so those of another architecture do as well.
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
+use xshell::Shell;
 
 use super::{
-    apt::{Apt, remove_folder},
-    arch::Arch,
-    initramfs::Initramfs,
+    apt::Apt,
+    archive::{self, empty_folder},
 };
 use crate::workspace::say;
 
-/// Programs of the kernel tests, and `modprobe`, which the kernel itself calls.
+/// Programs of the init and of the kernel tests, and `modprobe`, which the kernel itself calls.
 const PACKAGES: [&str; 9] =
     ["bash", "coreutils", "dash", "iproute2", "kmod", "mount", "nftables", "tcpdump", "util-linux"];
 
-/// What none of them needs to run, below the root.
+/// Folders of the packages that nothing needs at run time.
 const UNUSED: [&str; 2] = ["usr/share", "var"];
-/// Likewise, by name, wherever it is.
-const UNUSED_NAMED: [&str; 3] = ["gconv", "perl-base", "systemd"];
 
-/// Where Debian has had its programs and libraries for long, and has them in truth.
-const MERGED: [(&str, &str); 4] =
-    [("/bin", "usr/bin"), ("/sbin", "usr/sbin"), ("/lib", "usr/lib"), ("/lib64", "usr/lib64")];
+/// Debian's links from where programs and libraries were to where they are.
+const LINKS: [(&str, &str); 4] =
+    [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")];
 
-/// `tcpdump` wants to be a user of its own.
+/// Where file systems are mounted, and where programs write.
+const FOLDERS: [&str; 6] = ["dev", "proc", "sys", "run", "tmp", "root"];
+
+/// `tcpdump` changes to a user of its own.
 const FILES: [(&str, &str); 3] = [
     (
-        "/etc/passwd",
+        "etc/passwd",
         "root:x:0:0:root:/root:/bin/sh\n\
          tcpdump:x:100:100::/nonexistent:/usr/sbin/nologin\n\
          nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     ),
-    ("/etc/group", "root:x:0:\ntcpdump:x:100:\nnogroup:x:65534:\n"),
-    ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    ("etc/group", "root:x:0:\ntcpdump:x:100:\nnogroup:x:65534:\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
 ];
 
-/// An archive of all that, made once and kept in `folder`.
-pub(super) fn provide(arch: Arch, apt: &Apt, folder: &Path) -> anyhow::Result<PathBuf> {
+/// Makes the archive of all that, once.
+pub(super) fn provide(sh: &Shell, apt: &Apt<'_>, folder: &Path) -> anyhow::Result<PathBuf> {
     let (archive, made_of) = (folder.join("userland.cpio"), folder.join("userland.made-of"));
-    let recipe = format!("{PACKAGES:?} {UNUSED:?} {UNUSED_NAMED:?} {MERGED:?} {FILES:?}");
+    let recipe = format!("{PACKAGES:?} {UNUSED:?} {LINKS:?} {FOLDERS:?} {FILES:?}");
     if archive.is_file() && fs::read_to_string(&made_of).is_ok_and(|present| present == recipe) {
         return Ok(archive);
     }
-    say(format!("downloading Debian's {} for {arch}", PACKAGES.join(", ")));
-    let unpacked = folder.join("userland");
-    remove_folder(&unpacked)?;
-    let context = || format!("cannot get a file system for machines of {arch}");
-    apt.unpack_with_dependencies(&PACKAGES, &unpacked).with_context(context)?;
-    let mut initramfs = Initramfs::default();
-    for (path, target) in MERGED {
-        initramfs.link(path, target);
+    say(format!("downloading the Debian packages {}", PACKAGES.join(", ")));
+    let root = folder.join("userland");
+    empty_folder(&root)?;
+    apt.unpack_with_dependencies(&PACKAGES, &root).context("cannot get a file system")?;
+    for unused in UNUSED {
+        fs::remove_dir_all(root.join(unused))?;
     }
-    initramfs.tree("", &unpacked, &|path| {
-        UNUSED.iter().all(|unused| !path.starts_with(unused))
-            && UNUSED_NAMED.iter().all(|unused| !path.ends_with(unused))
-    })?;
+    for (link, target) in LINKS {
+        if !root.join(link).exists() {
+            symlink(target, root.join(link))?;
+        }
+    }
+    for name in FOLDERS {
+        fs::create_dir_all(root.join(name))?;
+    }
     for (path, content) in FILES {
-        initramfs.file(path, content.as_bytes());
+        fs::write(root.join(path), content)?;
     }
-    initramfs.write(&archive)?;
-    remove_folder(&unpacked)?;
-    // Last, as it says that all of it is there.
+    archive::write(sh, &root, &archive)?;
+    fs::remove_dir_all(&root)?;
+    // Last, because it says that the archive is complete.
     fs::write(&made_of, recipe)?;
     Ok(archive)
 }

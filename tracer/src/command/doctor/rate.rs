@@ -128,7 +128,7 @@ mod tests {
         };
         // Connections that were open before are accepted, and TIME_WAITs expire.
         assert_eq!(rate(&[Kind::Accepted, Kind::TimeWaitExit]), (2000, 0.0));
-        assert_eq!(rate(&[Kind::TimeWaitEntry, Kind::TimeWaitTurn]), (2000, 0.0));
+        assert_eq!(rate(&[Kind::TimeWaitEntry, Kind::FinWait2ToTimeWait]), (2000, 0.0));
         assert_eq!(rate(&[Kind::ResetReceived, Kind::ResetSent]), (2000, 0.0));
         assert_eq!(rate(&[Kind::Step, Kind::Opening, Kind::Closing]), (3000, 3000.0));
         assert_eq!(rate(&Kind::ALL), (9000, 3000.0));

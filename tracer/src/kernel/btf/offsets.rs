@@ -3,10 +3,10 @@
 use std::mem::offset_of;
 
 use synfin_common::{
-    config::{ABSENT, Bit, Config, Offsets, Returns},
+    config::{ABSENT, Bit, Config, Offsets, ReturnIndices},
     kfunc,
     reset::ResetReason,
-    transition::Transition,
+    tracepoint::InetSockSetState,
 };
 
 use super::{parse::Btf, source::TypesError};
@@ -14,7 +14,7 @@ use crate::kernel::hooks::SYN_QUEUE_DROP;
 
 /// Resolves every field. A missing one that the tracer cannot do without is an error, any other
 /// becomes [`ABSENT`] and the figure that needs it unknown.
-/// `tick_us` and `wake_bytes` are left 0: they are not in the types.
+/// `jiffy_us` and `wake_bytes` are left 0: they are not in the types.
 pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
     let mut missing = Vec::new();
     let mut need = |path: &'static str| {
@@ -117,10 +117,10 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         syn_data: bit(btf, "tcp_sock.syn_data"),
         reset_reasons: reset_reasons(btf),
         // The first parameter of all is the tracepoint's own.
-        reset_tells_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
-        returns: returns(btf),
+        has_reset_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
+        return_indices: return_indices(btf),
         tcp_sock_type: btf.structure_number("tcp_sock").unwrap_or(0),
-        tick_us: 0,
+        jiffy_us: 0,
         wake_bytes: 0,
     })
 }
@@ -132,20 +132,20 @@ pub(crate) fn event_cast(btf: &Btf) -> Option<u32> {
         let found = find(btf, &format!("trace_event_raw_inet_sock_set_state.{field}"));
         found.map(usize::from) == Some(offset)
     };
-    let looks_right = is_at("skaddr", offset_of!(Transition, skaddr))
-        && is_at("oldstate", offset_of!(Transition, oldstate))
-        && is_at("newstate", offset_of!(Transition, newstate))
-        && is_at("protocol", offset_of!(Transition, protocol));
-    btf.function_number(kfunc::CAST).filter(|_| looks_right)
+    let looks_right = is_at("skaddr", offset_of!(InetSockSetState, skaddr))
+        && is_at("oldstate", offset_of!(InetSockSetState, oldstate))
+        && is_at("newstate", offset_of!(InetSockSetState, newstate))
+        && is_at("protocol", offset_of!(InetSockSetState, protocol));
+    btf.function_number(kfunc::RDONLY_CAST).filter(|_| looks_right)
 }
 
 /// Where this kernel's functions leave what they return.
-fn returns(btf: &Btf) -> Returns {
+fn return_indices(btf: &Btf) -> ReturnIndices {
     let parameters = |function: &str| {
         let function = btf.function(function).filter(|function| function.returns_value)?;
         u8::try_from(function.parameters).ok()
     };
-    Returns {
+    ReturnIndices {
         inet_csk_accept: parameters("inet_csk_accept").unwrap_or(0),
         inet_csk_reqsk_queue_hash_add: parameters("inet_csk_reqsk_queue_hash_add").unwrap_or(0),
         inet_csk_reqsk_queue_drop: SYN_QUEUE_DROP
@@ -182,5 +182,5 @@ fn bit(btf: &Btf, path: &str) -> Bit {
             let byte = u16::try_from(member.bit_offset / 8).ok()?;
             Some(Bit { byte, mask: 1 << (member.bit_offset % 8) })
         })
-        .unwrap_or(Bit::MISSING)
+        .unwrap_or(Bit::ABSENT)
 }

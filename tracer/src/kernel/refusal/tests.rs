@@ -50,15 +50,19 @@ fn the_missing_right_is_named_and_no_other() {
     let perfmon = facts().without(&[&PERFMON, &SYS_ADMIN]);
     assert_says(&not_loaded(EPERM, ""), &perfmon, &["without CAP_PERFMON\n", "--cap-add"]);
     let user = Facts { root: false, ..facts().without(&[&BPF, &PERFMON, &SYS_ADMIN]) };
-    assert_says(&no_map("TALLY", EPERM), &user, &["CAP_BPF and CAP_PERFMON", "not root", "sudo"]);
+    assert_says(
+        &no_map("EVENT_COUNTS", EPERM),
+        &user,
+        &["CAP_BPF and CAP_PERFMON", "not root", "sudo"],
+    );
     // CAP_SYS_ADMIN stands for both.
     let admin = facts().without(&[&BPF, &PERFMON]);
-    assert!(!said(&no_map("TALLY", EPERM), &admin).contains("without CAP_BPF"));
+    assert!(!said(&no_map("EVENT_COUNTS", EPERM), &admin).contains("without CAP_BPF"));
 }
 
 #[test]
 fn what_keeps_a_root_with_all_rights_out_is_named() {
-    let refusals = [no_map("TALLY", EPERM), not_loaded(EPERM, ""), not_loaded(EACCES, "")];
+    let refusals = [no_map("EVENT_COUNTS", EPERM), not_loaded(EPERM, ""), not_loaded(EACCES, "")];
     let cases = [
         (Facts { in_user_namespace: true, ..facts() }, "user namespace"),
         (Facts { lockdown: Lockdown::Confidentiality, ..facts() }, "lockdown=integrity"),
@@ -85,11 +89,11 @@ fn old_kernels_are_named_with_what_they_lack() {
     );
     assert_says(&not_loaded(EINVAL, "invalid"), &on(5, 8), &["too old", "boot Linux 5.10"]);
     assert_says(
-        &no_map("TALLY", EPERM),
+        &no_map("EVENT_COUNTS", EPERM),
         &on(5, 10),
         &["RLIMIT_MEMLOCK is 64K", "ulimit -l unlimited"],
     );
-    assert!(!said(&no_map("TALLY", EPERM), &on(5, 11)).contains("MEMLOCK"));
+    assert!(!said(&no_map("EVENT_COUNTS", EPERM), &on(5, 11)).contains("MEMLOCK"));
     let missing =
         BtfError::UnknownBtfTypeName { type_name: "btf_trace_inet_sock_set_state".into() };
     let missing = Refusal::Hook { tracepoint: "inet_sock_set_state", error: missing.into() };

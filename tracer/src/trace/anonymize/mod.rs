@@ -16,7 +16,9 @@ use crate::trace::{
     names::{CgroupName, Container, Names},
     recording::Frame,
     session::Session,
-    wire::{self, Addresses, Ends4, Ends6, Flags, HeldSocket, Record, ScanRecord, Step},
+    wire::{
+        self, Addresses, AddressesV4, AddressesV6, Flags, Record, ScanRecord, SocketHolder, Step,
+    },
 };
 
 /// Replaces a record that cannot be read, as it may contain anything: a record of no known kind.
@@ -192,16 +194,16 @@ impl Anonymizer {
 
     fn addresses(&mut self, addresses: Addresses) -> Addresses {
         match addresses {
-            Addresses::V4(Ends4 { local, remote }) => {
+            Addresses::V4(AddressesV4 { local, remote }) => {
                 let [local, remote] = [local, remote].map(|address| {
                     let [a, b, c, d, ..] = self.address(false, wide(address));
                     [a, b, c, d]
                 });
-                Addresses::V4(Ends4 { local, remote })
+                Addresses::V4(AddressesV4 { local, remote })
             }
-            Addresses::V6(Ends6 { local, remote }) => {
+            Addresses::V6(AddressesV6 { local, remote }) => {
                 let [local, remote] = [local, remote].map(|address| self.address(true, address));
-                Addresses::V6(Ends6 { local, remote })
+                Addresses::V6(AddressesV6 { local, remote })
             }
         }
     }
@@ -238,10 +240,10 @@ impl Anonymizer {
     }
 
     fn socket_holders(&mut self, held: &[u8]) -> Vec<u8> {
-        let mapped = wire::held_sockets(held).map(|holder| HeldSocket {
+        let mapped = wire::socket_holders(held).map(|holder| SocketHolder {
             sock: self.socket(holder.sock),
             time: holder.time,
-            born: holder.born,
+            start_time: holder.start_time,
             cgroup: self.cgroup(holder.cgroup),
             pid: self.process(holder.pid),
             parent: self.process(holder.parent),

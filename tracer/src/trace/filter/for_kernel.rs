@@ -16,7 +16,7 @@ impl Filter {
             cgroup_level: 0,
             active: u32::from(!self.is_empty()),
             // Later records show neither the process that connected nor the service port.
-            remembers: u32::from(
+            remembers_excluded: u32::from(
                 !self.pids.is_empty() || self.role.is_some() || !self.service_ports.is_empty(),
             ),
             family: match self.family {

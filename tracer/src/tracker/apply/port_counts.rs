@@ -1,7 +1,7 @@
 //! What the kernel side counts per local port: handshakes in SYN queues, retransmitted SYN-ACKs, and
 //! resets sent without a connection.
 
-use synfin_common::port_count::Counted;
+use synfin_common::port_count::PortEvent;
 
 use crate::{
     tcp::role::Role,
@@ -16,7 +16,7 @@ impl Tracker {
     pub(in crate::tracker) fn record_port_counts(&mut self, counts: &[PortCount]) {
         for count in counts {
             let &PortCount { netns, port, counted, count } = count;
-            let Some(counted) = Counted::from_number(counted) else { continue };
+            let Some(counted) = PortEvent::from_number(counted) else { continue };
             if let Some(row) = self.row_of_port(netns, port, counted, count) {
                 self.rows.get_mut(row).interval.count_at_port(counted, count);
             }
@@ -28,7 +28,7 @@ impl Tracker {
         &mut self,
         netns: NetnsId,
         port: u16,
-        counted: Counted,
+        counted: PortEvent,
         count: u64,
     ) -> Option<RowId> {
         if !self.shows_port(netns, port) {
@@ -42,10 +42,10 @@ impl Tracker {
             self.namespaces.ephemeral_ports(netns).is_some_and(|ports| ports.contains(port));
         let is_worth_a_row = port != 0
             && match counted {
-                Counted::SynackRetransmit | Counted::SynQueue(_) => true,
+                PortEvent::SynackRetransmit | PortEvent::SynQueue(_) => true,
                 // Late segments of a client's connection.
-                Counted::Reset(_) if is_ephemeral => false,
-                Counted::Reset(_) => self.closed_ports.add(netns, port, count),
+                PortEvent::Reset(_) if is_ephemeral => false,
+                PortEvent::Reset(_) => self.closed_ports.add(netns, port, count),
             };
         Some(if is_worth_a_row {
             self.rows.row(key, false)

@@ -209,13 +209,13 @@ impl Scrubber {
     /// Keeps only holders of the recording's sockets; all processes were scanned.
     fn held(&mut self, held: &[u8]) -> Vec<u8> {
         let mut kept = Vec::new();
-        for mut holder in wire::held_sockets(held) {
+        for mut holder in wire::socket_holders(held) {
             if !self.known.contains(&holder.sock) {
                 continue;
             }
             holder.sock = self.socket(holder.sock);
             holder.time = self.time(holder.time);
-            holder.born = self.time(holder.born);
+            holder.start_time = self.time(holder.start_time);
             holder.cgroup = 0;
             holder.pid = self.process(holder.pid);
             holder.parent = self.process(holder.parent);

@@ -1,0 +1,69 @@
+//! Request sockets: handshakes in a listener's SYN queue (`struct tcp_request_sock`).
+
+use core::ffi::c_void;
+
+use super::{AF_INET6, Addresses, UntypedSock};
+
+/// A request socket behind a typed pointer.
+#[derive(Clone, Copy)]
+pub struct RequestSock(*const u8);
+
+impl RequestSock {
+    /// The verifier must know `base` as a `tcp_request_sock`.
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    /// `num_retrans`: retransmissions of the SYN-ACK.
+    #[inline(always)]
+    pub fn retransmits(self) -> u8 {
+        field!(self.0, req_num_retrans: u8)
+    }
+}
+
+/// A request socket behind an untyped pointer.
+#[derive(Clone, Copy)]
+pub struct UntypedRequestSock(*const u8);
+
+impl UntypedRequestSock {
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    /// `snt_synack`: when the first SYN-ACK was sent, in microseconds of `CLOCK_MONOTONIC`; 0 if
+    /// unknown.
+    #[inline(always)]
+    pub fn first_synack_us(self) -> u64 {
+        probe_read!(self.0, req_snt_synack: u64)
+    }
+
+    #[inline(always)]
+    pub fn common(self) -> UntypedSock {
+        UntypedSock(self.0)
+    }
+
+    /// `skc_dport`: the peer's port.
+    #[inline(always)]
+    pub fn remote_port(self) -> u16 {
+        u16::from_be(probe_read!(self.0, skc_dport: u16))
+    }
+
+    #[inline(always)]
+    pub fn addresses(self) -> Addresses {
+        if probe_read!(self.0, skc_family: u16) == AF_INET6 {
+            Addresses {
+                ipv6: true,
+                local: probe_read!(self.0, skc_v6_rcv_saddr: [u64; 2]),
+                remote: probe_read!(self.0, skc_v6_daddr: [u64; 2]),
+            }
+        } else {
+            Addresses {
+                ipv6: false,
+                local: [probe_read!(self.0, skc_rcv_saddr: u32).into(), 0],
+                remote: [probe_read!(self.0, skc_daddr: u32).into(), 0],
+            }
+        }
+    }
+}

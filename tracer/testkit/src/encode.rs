@@ -1,0 +1,201 @@
+//! Input as bytes: records and scans as the kernel side writes them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use synfin::trace::event::{
+    Accepted, Input, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry, TimeWaitKind,
+};
+use synfin_common::{
+    event::{self, Flags, Kind},
+    scan::{self, FASTREUSE_UNKNOWN},
+    state::TcpState,
+};
+use zerocopy::IntoBytes;
+
+/// A batch as the ring buffer gives it: every record after its length.
+///
+/// # Panics
+///
+/// If something of it is not a hook's record.
+#[must_use]
+pub fn batch<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u8> {
+    inputs.into_iter().flat_map(|input| sized(&record(input))).collect()
+}
+
+/// A record after its length.
+#[must_use]
+pub fn sized(record: &[u8]) -> Vec<u8> {
+    [&(record.len() as u32).to_le_bytes(), record].concat()
+}
+
+/// What a scan gives.
+///
+/// # Panics
+///
+/// If something of it is not what a scan gives.
+#[must_use]
+pub fn scan<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u8> {
+    inputs.into_iter().flat_map(found).collect()
+}
+
+/// As a hook writes it.
+fn record(input: &Input) -> Vec<u8> {
+    let transition = match input {
+        Input::Reset(Reset { time, sock, direction }) => {
+            let (kind, reason, answer) = match *direction {
+                ResetDirection::Received => (Kind::ResetReceived, 0, false),
+                ResetDirection::Sent { reason, answer } => (Kind::ResetSent, reason as u8, answer),
+            };
+            let (kind, answer) = (kind as u8, answer.into());
+            let (time, sock) = (*time, *sock);
+            let reset = event::Reset { kind, reason, answer, time, sock, ..Default::default() };
+            return reset.as_bytes().to_vec();
+        }
+        Input::TimeWaitEntry(entry) => return time_wait_entry(entry),
+        Input::TimeWaitChange(change) => return time_wait_change(change),
+        Input::Accepted(Accepted { time, sock }) => {
+            let (time, sock) = (*time, *sock);
+            let kind = Kind::Accepted as u8;
+            let accepted = event::Accepted { kind, reserved: [0; 7], time, sock };
+            return accepted.as_bytes().to_vec();
+        }
+        Input::Transition(transition) => transition,
+        other => panic!("no record of a hook: {other:?}"),
+    };
+    let step = event::Step {
+        kind: Kind::Step as u8,
+        old: transition.old.number(),
+        new: transition.new.number(),
+        err: transition.err,
+        flags: transition.flags,
+        time: transition.time,
+        sock: transition.sock,
+        netns: transition.netns,
+        pid: transition.pid.unwrap_or(0),
+        local_port: transition.local.port(),
+        remote_port: transition.remote.port(),
+        rtt_us: transition.rtt_us,
+        err_soft: transition.err_soft,
+        retransmits: transition.retransmits,
+        probes: transition.probes,
+        reserved: 0,
+        total_retransmits: transition.total_retransmits,
+    };
+    let mut record = match (&transition.opening, &transition.closing) {
+        (Some(opening), _) => {
+            let comm = opening.comm.0;
+            let (accept_queue, accept_limit) = opening.accept_queue;
+            let step = event::Step { kind: Kind::Opening as u8, ..step };
+            event::Opening { step, cgroup: opening.cgroup, accept_queue, accept_limit, comm }
+                .as_bytes()
+                .to_vec()
+        }
+        (None, Some(closing)) => event::Closing {
+            step: event::Step { kind: Kind::Closing as u8, ..step },
+            bytes_acked: closing.bytes_acked,
+            bytes_received: closing.bytes_received,
+            unread: closing.unread,
+            idle_ms: closing.idle_ms.unwrap_or(u32::MAX),
+        }
+        .as_bytes()
+        .to_vec(),
+        (None, None) => step.as_bytes().to_vec(),
+    };
+    let ipv6 = transition.flags.contains(event::Flags::IPV6);
+    record.extend(addresses(transition.local, transition.remote, ipv6));
+    record
+}
+
+fn time_wait_entry(entry: &TimeWaitEntry) -> Vec<u8> {
+    let &TimeWaitEntry { time, sock, kind } = entry;
+    let substate = match kind {
+        TimeWaitKind::TimeWait => TcpState::TimeWait.number(),
+        TimeWaitKind::FinWait2 => TcpState::FinWait2.number(),
+        TimeWaitKind::Nothing => 0,
+    };
+    let kind = Kind::TimeWaitEntry as u8;
+    let entry = event::TimeWaitEntry { kind, substate, reserved: [0; 6], time, sock };
+    entry.as_bytes().to_vec()
+}
+
+fn time_wait_change(change: &TimeWaitChange) -> Vec<u8> {
+    let &TimeWaitChange { time, netns, local, remote, is_gone } = change;
+    let kind = if is_gone { Kind::TimeWaitExit } else { Kind::FinWait2ToTimeWait };
+    let ipv6 = local.is_ipv6();
+    let change = event::TimeWaitChange {
+        kind: kind as u8,
+        reserved: [0; 3],
+        flags: if ipv6 { Flags::IPV6 } else { Flags::default() },
+        time,
+        netns,
+        local_port: local.port(),
+        remote_port: remote.port(),
+    };
+    [change.as_bytes(), &addresses(local, remote, ipv6)].concat()
+}
+
+/// As they stand at the end of a record.
+fn addresses(local: SocketAddr, remote: SocketAddr, ipv6: bool) -> Vec<u8> {
+    let len = if ipv6 { 16 } else { 4 };
+    [&address_bytes(local)[..len], &address_bytes(remote)[..len]].concat()
+}
+
+/// As a scan writes it.
+fn found(input: &Input) -> Vec<u8> {
+    let fastreuse = |port_by_connect| match port_by_connect {
+        None => FASTREUSE_UNKNOWN,
+        Some(true) => -1,
+        Some(false) => 0,
+    };
+    match input {
+        Input::ScannedSocket(socket) => scan::ScanSocket {
+            kind: scan::KIND_SOCKET,
+            state: socket.state.number(),
+            fastreuse: fastreuse(socket.port_by_connect),
+            retransmits: socket.retransmits,
+            flags: socket.flags,
+            time: socket.time,
+            sock: socket.sock,
+            local_port: socket.local.port(),
+            remote_port: socket.remote.port(),
+            rtt_us: socket.rtt_us,
+            local_addr: address_bytes(socket.local),
+            remote_addr: address_bytes(socket.remote),
+            accept_queue: socket.accept_queue.0,
+            accept_limit: socket.accept_queue.1,
+            drops: socket.drops,
+            idle_ms: socket.idle_ms.unwrap_or(u32::MAX),
+            cgroup: socket.cgroup,
+        }
+        .as_bytes()
+        .to_vec(),
+        Input::ScannedTimeWait(time_wait) => scan::ScanTimeWait {
+            kind: scan::KIND_TIME_WAIT,
+            substate: if time_wait.fin_wait2 { TcpState::FinWait2 } else { TcpState::TimeWait }
+                .number(),
+            fastreuse: fastreuse(time_wait.port_by_connect),
+            ipv6: time_wait.local.is_ipv6().into(),
+            local_port: time_wait.local.port(),
+            remote_port: time_wait.remote.port(),
+            remaining_ms: time_wait.remaining_ms,
+            reserved: 0,
+            local_addr: address_bytes(time_wait.local),
+            remote_addr: address_bytes(time_wait.remote),
+        }
+        .as_bytes()
+        .to_vec(),
+        other => panic!("nothing that a scan gives: {other:?}"),
+    }
+}
+
+/// 16 bytes of IPv6, or 4 of IPv4 and zeros.
+fn address_bytes(end: SocketAddr) -> [u8; 16] {
+    match end.ip() {
+        IpAddr::V6(ip) => ip.octets(),
+        IpAddr::V4(ip) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&ip.octets());
+            bytes
+        }
+    }
+}

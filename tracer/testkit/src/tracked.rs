@@ -1,0 +1,161 @@
+//! A tracker that is fed by a fake kernel.
+
+use synfin::{
+    tcp::{
+        close_reason::CloseReason,
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        role::Role,
+    },
+    trace::{event::Input, filter::Filter, time::Nanos},
+    tracker::{Change, ChangeKinds, Closed, Common, Connection, Limits, RowSnapshot, Tracker},
+};
+
+use crate::{ELSEWHERE, FakeKernel, HERE, Receiver, SECOND};
+
+/// A tracker, and the closes that it has reported.
+pub struct Tracked {
+    /// The tracker.
+    pub tracker: Tracker,
+    /// What it reported of connections that closed.
+    pub closed: Vec<Closed>,
+}
+
+impl Receiver for Tracked {
+    fn receive(&mut self, input: Input) {
+        self.apply(&input);
+    }
+}
+
+/// The coverage of a kernel that has all optional hooks.
+#[must_use]
+pub fn all_hooks() -> Coverage {
+    Coverage::of(&OptionalHook::ALL.map(OptionalHook::name))
+}
+
+impl Tracked {
+    /// Of this tracker.
+    #[must_use]
+    pub fn new(tracker: Tracker) -> Self {
+        Self { tracker: tracker.with_changes(ChangeKinds::CLOSED), closed: Vec::new() }
+    }
+
+    /// Gives the tracker the next input.
+    pub fn apply(&mut self, input: &Input) {
+        self.tracker.apply(input);
+        self.take_changes();
+    }
+
+    /// The trace ends.
+    pub fn finish(&mut self) {
+        self.tracker.finish();
+        self.take_changes();
+    }
+
+    fn take_changes(&mut self) {
+        self.closed.extend(self.tracker.drain_changes().filter_map(|change| match change {
+            Change::Closed(closed) => Some(closed),
+            Change::Transition { .. } | Change::Established(_) => None,
+        }));
+    }
+
+    /// Why connections closed, in that order.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<CloseReason> {
+        self.closed.iter().map(|closed| closed.reason).collect()
+    }
+
+    /// The only open connection.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or another one.
+    #[must_use]
+    pub fn only_connection(&self) -> &Connection {
+        let open: Vec<_> = self.tracker.open().collect();
+        match open[..] {
+            [(_, connection)] => connection,
+            _ => panic!("not one connection, but {open:?}"),
+        }
+    }
+
+    /// How many records must be missing, as others contradict one another.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.tracker.events().gaps
+    }
+
+    /// What a report would show now.
+    pub fn rows(&mut self) -> Vec<RowSnapshot> {
+        self.tracker.take_snapshot().rows(By::Port)
+    }
+
+    /// The row of a port.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[track_caller]
+    pub fn row(&mut self, role: Role, port: u16) -> RowSnapshot {
+        let rows = self.rows();
+        let mut found = rows
+            .into_iter()
+            .filter(|row| (row.identity.role, &row.identity.port) == (role, &Common::One(port)));
+        found.next().unwrap_or_else(|| panic!("no row of {} {port}", role.name()))
+    }
+
+    /// The only row.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or another one.
+    #[track_caller]
+    pub fn only_row(&mut self) -> RowSnapshot {
+        let mut rows = self.rows();
+        assert_eq!(rows.len(), 1, "not one row, but {rows:?}");
+        rows.remove(0)
+    }
+}
+
+/// A fake kernel that is traced; each report is a microsecond after the one before.
+pub type TracedKernel = FakeKernel<Tracked>;
+
+impl TracedKernel {
+    const START: Nanos = 1_000 * SECOND;
+
+    /// Traced from its start, without a scan.
+    #[must_use]
+    pub fn traced() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    /// Traced by a tracker that keeps no more than this.
+    #[must_use]
+    pub fn with_limits(limits: Limits) -> Self {
+        Self::new(Self::START, Tracked::new(Tracker::new(limits, Self::START)))
+    }
+
+    /// Of which only this is to be traced.
+    #[must_use]
+    pub fn filtered(filter: Filter) -> Self {
+        let tracker = Tracker::new(Limits::default(), Self::START).with_filters(vec![filter]);
+        Self::new(Self::START, Tracked::new(tracker))
+    }
+
+    /// Traced, after scans of all namespaces have found them empty.
+    #[must_use]
+    pub fn scanned() -> Self {
+        let mut kernel = Self::traced();
+        kernel.scan(HERE, &[]);
+        kernel.scan(ELSEWHERE, &[]);
+        kernel
+    }
+
+    /// With all optional hooks.
+    #[must_use]
+    pub fn with_all_hooks(mut self) -> Self {
+        let tracker = std::mem::replace(&mut self.tracker, Tracker::new(Limits::default(), 0));
+        self.tracker = tracker.with_coverage(all_hooks());
+        self
+    }
+}

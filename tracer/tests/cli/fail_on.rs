@@ -1,0 +1,98 @@
+//! `report --fail-on`: which conditions are so, what is said of them, and how synfin exits.
+
+use std::process::Command;
+
+use synfin_testkit::{
+    RecordedKernel, recording,
+    sample::{web_server, web_server_with_losses},
+};
+use tempfile::TempDir;
+
+/// The exit code of a report on this recording, and what it says.
+fn tried(frames: &[synfin::trace::recording::Frame], args: &[&str]) -> (i32, String) {
+    let dir = TempDir::new().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
+    let output = command.args(["report", "--from", &recording(&dir, frames)]).args(args).output();
+    let output = output.expect("synfin");
+    let code = output.status.code().expect("an exit code");
+    (code, String::from_utf8(output.stderr).expect("text"))
+}
+
+#[test]
+fn a_condition_that_is_true_is_reported_with_its_value() {
+    for (condition, value) in [
+        ("abnormal>0", "1"),
+        ("failed>=3", "3"),
+        ("client.failed==3", "3"),
+        ("server:8080.handshake.clean.p99_us>1000", "1.23ms"),
+        ("client:443.handshake.clean.p99_us<=30338", "30.3ms"),
+        ("handshake.clean.p99_us>30000", "30.3ms"),
+        ("client.failures.connect_timeout = 1", "1"),
+        ("server.accept_queue.peak>2", "3"),
+        ("accept_queue.peak>2", "3"),
+        ("events.seen!=28", "29"),
+        ("interval.seconds<3.5", "3"),
+    ] {
+        let (code, said) = tried(&web_server(), &["--fail-on", condition]);
+        assert_eq!(code, 1, "{condition}: {said}");
+        assert!(said.contains(&format!("--fail-on '{condition}': it is {value}")), "{said}");
+    }
+}
+
+#[test]
+fn a_condition_that_is_false_is_not_reported() {
+    for condition in [
+        "abnormal>1",
+        "client.failed>3",
+        "server:8080.handshake.clean.p99_us>1300",
+        "closes.reset_by_us_memory>0",
+        "events.lost>0",
+        "host.counters.ListenOverflows>0",
+    ] {
+        assert_eq!(
+            tried(&web_server(), &["--fail-on", condition]),
+            (0, String::new()),
+            "{condition}"
+        );
+    }
+}
+
+#[test]
+fn one_true_condition_in_one_report_is_enough() {
+    let (code, said) = tried(&web_server(), &["--fail-on", "abnormal>5", "--fail-on", "failed>0"]);
+    assert_eq!((code, said.matches("--fail-on").count()), (1, 1), "{said}");
+    // Only in the interval in which it happened.
+    let (code, said) = tried(&web_server(), &["1", "--fail-on", "abnormal>0"]);
+    assert_eq!((code, said.matches("--fail-on").count()), (1, 1), "{said}");
+    assert_eq!(tried(&web_server(), &["1", "--fail-on", "abnormal>1"]).0, 0);
+}
+
+#[test]
+fn a_condition_without_evidence_is_inconclusive() {
+    let inconclusive = |frames: &[_], condition: &str, why: &str| {
+        let (code, said) = tried(frames, &["--fail-on", condition]);
+        assert_eq!(code, 4, "{condition}: {said}");
+        assert!(said.contains("inconclusive: ") && said.contains(why), "{condition}: {said}");
+    };
+    inconclusive(&web_server(), "server:9999.abnormal>0", "nothing happened that");
+    inconclusive(&web_server(), "server:22.handshake.clean.p99_us>1", "nothing happened that");
+    inconclusive(&web_server_with_losses(), "abnormal>0", "records are missing");
+    let mut silent = RecordedKernel::begin();
+    silent.tick_at(1_000);
+    inconclusive(&silent.frames, "abnormal>0", "no connection was seen");
+    // What was seen was seen.
+    assert_eq!(tried(&web_server_with_losses(), &["--fail-on", "established>0"]).0, 1);
+}
+
+#[test]
+fn a_malformed_condition_is_a_usage_error() {
+    for (condition, says) in [
+        ("abnormale>0", "is abnormal meant?"),
+        ("abnormal", "a condition is"),
+        ("why>0", "no number"),
+    ] {
+        let (code, said) = tried(&web_server(), &["--fail-on", condition]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+}

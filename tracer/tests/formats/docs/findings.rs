@@ -1,0 +1,22 @@
+//! What `diagnose` looks for.
+
+use synfin::analysis::diagnose::RULES;
+
+use super::markdown::GENERATED;
+
+/// Every finding.
+pub(crate) fn page() -> String {
+    let mut page = format!(
+        "{GENERATED}# Findings\n\n\
+         What `synfin diagnose` looks for, in every row: a role and service port, and for clients \
+         the address that they connect to. `synfin top` shows the same of the last minute (`d`). \
+         All thresholds are in `tracer/src/diagnose/thresholds.rs`.\n"
+    );
+    for rule in RULES {
+        page += &format!(
+            "\n## {}\n\n**{}**: {}.\n\n*Found when* {}.\n",
+            rule.id, rule.title, rule.matters, rule.when
+        );
+    }
+    page
+}

@@ -1,0 +1,101 @@
+//! What is written about synfin, from synfin itself: commands, figures, reasons, exit codes and
+//! JSON schemas. `UPDATE_DOCS=1`, which `cargo xtask docs` sets, writes
+//! it anew.
+
+mod columns;
+mod commands;
+
+mod findings;
+mod markdown;
+mod metrics;
+mod reasons;
+#[path = "../../schema/mod.rs"]
+mod schema;
+mod schemas;
+mod versions;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The folder in which everything is generated.
+const FOLDER: &str = "docs/schema";
+
+#[test]
+fn generated_pages_are_up_to_date() {
+    let update = std::env::var_os("UPDATE_DOCS").is_some();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &Path| fs::read_to_string(root.join(file)).unwrap_or_default();
+
+    let files = generated(|file| read(file.as_ref()));
+    let broken =
+        versions::broken(&read(versions::FILE.as_ref()), &files[Path::new(versions::FILE)]);
+    assert!(
+        broken.is_empty(),
+        "{}\nThat is another version: raise its SCHEMA, and say so in CHANGELOG.md",
+        broken.join("\n")
+    );
+    let mut wrong = Vec::new();
+    for (file, text) in &files {
+        let old = read(file);
+        if *text == old {
+            continue;
+        }
+        if update {
+            write(&root.join(file), text).unwrap();
+        } else {
+            let same = text.lines().zip(old.lines()).take_while(|(new, old)| new == old).count();
+            wrong.push(format!("{} differs from line {} on", file.display(), same + 1));
+        }
+    }
+    for file in files_in(&root, FOLDER.as_ref()) {
+        if files.contains_key(&file) {
+            continue;
+        }
+        if update {
+            fs::remove_file(root.join(&file)).unwrap();
+        } else {
+            wrong.push(format!("{} is of nothing that there is", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n`cargo xtask docs` puts it right", wrong.join("\n"));
+}
+
+/// Every file that is generated; of some, which are read for the rest, only parts.
+fn generated(read: impl Fn(&str) -> String) -> BTreeMap<PathBuf, String> {
+    let sections = [
+        ("commands", commands::in_brief()),
+        ("exit status", commands::exit_status_in_brief()),
+        ("reasons", reasons::in_brief()),
+    ];
+    let mut files: BTreeMap<PathBuf, String> = [
+        ("README.md", markdown::with_sections(&read("README.md"), &sections)),
+        ("docs/commands.md", commands::page()),
+        ("docs/columns.md", columns::page()),
+        ("docs/findings.md", findings::page()),
+        (
+            "docs/metrics.md",
+            markdown::with_sections(&read("docs/metrics.md"), &[("metrics", metrics::table())]),
+        ),
+        ("docs/reasons.md", reasons::page()),
+        (versions::FILE, versions::list()),
+    ]
+    .map(|(file, text)| (file.into(), text))
+    .into();
+    files.extend(schemas::all());
+    files
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text)
+}
+
+fn files_in(root: &Path, folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root.join(folder)).into_iter().flatten();
+    entries.map(|entry| folder.join(entry.unwrap().file_name())).collect()
+}

@@ -1,0 +1,40 @@
+//! Reasons why a connection ended.
+
+use synfin::tcp::close_reason::{Class, CloseReason, Phase};
+
+use super::markdown::{GENERATED, code, table};
+
+/// Each reason in a line.
+pub(crate) fn in_brief() -> String {
+    let rows = CloseReason::ALL.iter().map(|reason| {
+        let info = reason.info();
+        vec![code(info.id), info.class.name().into(), info.meaning.into()]
+    });
+    table(&["id", "class", "what happened"], rows)
+}
+
+/// All that is said about each.
+pub(crate) fn page() -> String {
+    let mut page = format!(
+        "{GENERATED}# Why a connection ended\n\n\
+         Every end has one reason, and every reason belongs to one class and to one sum. The ids \
+         are the same in every output; `synfin explain ID` says the same on a terminal.\n\n"
+    );
+    let classes = Class::ALL.map(|class| vec![code(class.name()), class.meaning().into()]);
+    page += &table(&["class", "meaning"], classes);
+    for outcome in [Phase::Handshake, Phase::Established] {
+        page += &format!("\n## `{}`: {}\n", outcome.sum(), outcome.meaning());
+        let infos = CloseReason::ALL.iter().map(|reason| reason.info());
+        for info in infos.filter(|info| info.phase == outcome) {
+            page += &format!("\n### {}\n\n", info.id);
+            page += &format!("**{}** ({}). ", sentence(info.title), info.class.name());
+            page += &format!("{}\n\n*Advice:* {}\n", info.meaning, info.advice);
+        }
+    }
+    page
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}

@@ -1,0 +1,306 @@
+//! JSON schemas of the output, from the registries of figures; and real output against them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use jsonschema::Validator;
+use serde_json::{Map, Value, json};
+use synfin::{
+    analysis::compare::COMPARED,
+    output::{
+        column::ColumnInfo, column_kind::ColumnKind, diagnosis::COLUMNS, registries, report::ROWS,
+    },
+    tcp::close_reason::CloseReason,
+};
+
+use super::schema::{assert_valid, validator};
+
+/// The schema of each command's objects.
+pub(crate) fn all() -> Vec<(PathBuf, String)> {
+    let [row, report, connection, transition, finding, diagnosis] =
+        registries().map(|registry| registry.columns);
+    let report_figures = report;
+    let mut report = object(&report_figures);
+    add(
+        &mut report,
+        ROWS,
+        json!({
+            "description": "A row for each role and service port.",
+            "type": "array",
+            "items": object(&row),
+        }),
+    );
+    let events = report_figures.iter().filter(|about| about.key.starts_with("events."));
+    let mut diagnosis = object(&diagnosis.iter().chain(events).copied().collect::<Vec<_>>());
+    add(
+        &mut diagnosis,
+        COLUMNS,
+        json!({
+            "description": "What is wrong, the worst first.",
+            "type": "array",
+            "items": object(&finding),
+        }),
+    );
+    [
+        ("comparison.json", "What has changed: `synfin compare -o json`", comparison()),
+        ("diagnosis.json", "What is wrong: `synfin diagnose -o json`", diagnosis),
+        ("report.json", "A report of synfin: `synfin report -o json`", report),
+        ("connection.json", "A connection: `synfin connections -o json`", object(&connection)),
+        ("transition.json", "A transition: `synfin trace -o json`", object(&transition)),
+    ]
+    .map(|(file, title, object)| {
+        let mut schema = Map::new();
+        schema.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
+        schema.insert("title".into(), title.into());
+        schema.insert("$comment".into(), "Generated from the code by `cargo xtask docs`.".into());
+        schema.extend(object.as_object().expect("an object").clone());
+        let text = serde_json::to_string_pretty(&schema).expect("JSON");
+        (Path::new("docs/schema").join(file), text + "\n")
+    })
+    .into()
+}
+
+/// Figures before and after, where there is one.
+fn comparison() -> Value {
+    let both = |kind: &[&str]| {
+        let side = json!({ "type": kind });
+        let mut sides = empty();
+        for (name, what) in [("before", "Before."), ("after", "After.")] {
+            let mut side = side.clone();
+            side["description"] = what.into();
+            add(&mut sides, name, side);
+        }
+        sides
+    };
+    let mut columns = empty();
+    for compared in COMPARED {
+        let mut change = both(&["number", "null"]);
+        change["description"] = compared.title.into();
+        add(&mut columns, compared.key, change);
+    }
+    // Only those that there are any of.
+    let reasons = json!({
+        "type": "object",
+        "propertyNames": { "enum": (CloseReason::WORDS.all)() },
+        "additionalProperties": { "type": "integer", "minimum": 1 },
+    });
+    let mut row = empty();
+    add(&mut row, "role", json!({ "type": "string" }));
+    add(
+        &mut row,
+        "row",
+        json!({ "description": "What makes the row, as `--by` says.", "type": "string" }),
+    );
+    for side in ["is_before", "is_after"] {
+        add(
+            &mut row,
+            side,
+            json!({ "description": "The row is on that side.", "type": "boolean" }),
+        );
+    }
+    add(&mut row, "figures", columns);
+    for which in ["new_reasons", "gone_reasons"] {
+        add(&mut row, which, reasons.clone());
+    }
+    let mut comparison = empty();
+    add(
+        &mut comparison,
+        "schema",
+        json!({ "description": "Version of this form.", "type": "integer" }),
+    );
+    add(&mut comparison, "seconds", both(&["number"]));
+    add(&mut comparison, "lower_bounds", both(&["boolean"]));
+    add(
+        &mut comparison,
+        "host",
+        json!({
+            "description": "What is not the same of the hosts: kernel, version, settings.",
+            "type": "object",
+            "additionalProperties": both(&["string", "null"]),
+        }),
+    );
+    add(
+        &mut comparison,
+        "rows",
+        json!({
+            "description": "A row each, what has become worse first.",
+            "type": "array",
+            "items": row,
+        }),
+    );
+    comparison
+}
+
+/// An object with these figures, each in its place, and nothing else.
+fn object(columns: &[ColumnInfo]) -> Value {
+    let mut object = empty();
+    for about in columns {
+        let mut path: Vec<_> = about.key.split('.').collect();
+        let name = path.pop().expect("a figure has a name");
+        let mut place = &mut object;
+        for part in path {
+            if place["properties"].get(part).is_none() {
+                add(place, part, empty());
+            }
+            place = &mut place["properties"][part];
+        }
+        add(place, name, column(about));
+    }
+    object
+}
+
+fn empty() -> Value {
+    json!({ "type": "object", "properties": {}, "required": [], "additionalProperties": false })
+}
+
+fn add(object: &mut Value, name: &str, schema: Value) {
+    object["properties"][name] = schema;
+    object["required"].as_array_mut().expect("a list").push(name.into());
+}
+
+fn column(about: &ColumnInfo) -> Value {
+    let mut schema = json!({ "description": description(about) });
+    let kind = kind(about.kind);
+    let parts = schema.as_object_mut().expect("an object");
+    parts.extend(kind.as_object().expect("an object").clone());
+    if about.nullable {
+        parts["type"] = json!([parts["type"], "null"]);
+        if let Some(words) = parts.get_mut("enum") {
+            words.as_array_mut().expect("a list").push(Value::Null);
+        }
+    }
+    schema
+}
+
+fn description(about: &ColumnInfo) -> String {
+    match (about.kind, about.kind.unit()) {
+        (ColumnKind::Count(_), _) | (_, None) => about.help.to_owned(),
+        (_, Some(unit)) => format!("{} Unit: {unit}.", about.help),
+    }
+}
+
+fn kind(kind: ColumnKind) -> Value {
+    match kind {
+        ColumnKind::Version(version) => json!({ "type": "integer", "const": version }),
+        ColumnKind::Number | ColumnKind::Count(_) | ColumnKind::Micros => {
+            json!({ "type": "integer", "minimum": 0 })
+        }
+        ColumnKind::Float(_) | ColumnKind::Seconds => json!({ "type": "number", "minimum": 0 }),
+        ColumnKind::Bool => json!({ "type": "boolean" }),
+        ColumnKind::Word(words) => json!({ "type": "string", "enum": (words.all)() }),
+        ColumnKind::Text => json!({ "type": "string" }),
+        ColumnKind::Address => json!({
+            "type": "string",
+            "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }],
+        }),
+        ColumnKind::Time => json!({ "type": "string", "format": "date-time" }),
+        ColumnKind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        ColumnKind::TextByName => {
+            json!({ "type": "object", "additionalProperties": { "type": "string" } })
+        }
+        ColumnKind::Counts(words) => {
+            let mut counts = empty();
+            for word in (words.all)() {
+                add(&mut counts, word, json!({ "type": "integer", "minimum": 0 }));
+            }
+            counts
+        }
+        ColumnKind::Buckets => json!({
+            "type": "array",
+            "items": {
+                "type": "array",
+                "prefixItems": [
+                    { "type": "integer", "minimum": 0 },
+                    { "type": "integer", "minimum": 1 },
+                ],
+                "items": false,
+                "minItems": 2,
+            },
+        }),
+    }
+}
+
+/// What the command line's tests hold to be the output, and the schema of each.
+const OUTPUT: [(&str, &str); 9] = [
+    ("compare.json", "comparison.json"),
+    ("diagnose.json", "diagnosis.json"),
+    ("report.json", "report.json"),
+    ("report-intervals.json", "report.json"),
+    ("losses.json", "report.json"),
+    ("connections.json", "connection.json"),
+    ("connections-open.json", "connection.json"),
+    ("connections-slow.json", "connection.json"),
+    ("trace.json", "transition.json"),
+];
+
+fn output(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    fs::read_to_string(path).unwrap()
+}
+
+/// Of the schema in that file of `docs/schema`.
+fn validator_of(file: &str) -> Validator {
+    let of_file = |(path, _): &(PathBuf, String)| path.ends_with(file);
+    let (_, schema) = all().into_iter().find(of_file).expect("a schema");
+    validator(&schema)
+}
+
+#[test]
+fn output_matches_its_schema() {
+    for (file, schema) in OUTPUT {
+        let lines = output(file);
+        assert!(!lines.is_empty(), "{file}");
+        assert_valid(&validator_of(schema), &lines);
+    }
+}
+
+#[test]
+fn schemas_reject_other_output() {
+    for (file, schema) in OUTPUT {
+        let validator = validator_of(schema);
+        let object: Value = serde_json::from_str(output(file).lines().next().unwrap()).unwrap();
+        assert!(validator.is_valid(&object));
+        for name in object.as_object().expect("an object").keys() {
+            let mut without = object.clone();
+            without.as_object_mut().expect("an object").shift_remove(name);
+            assert!(!validator.is_valid(&without), "{schema}: no {name}");
+        }
+        for (what, changed) in changed(&object) {
+            assert!(!validator.is_valid(&changed), "{schema}: {what}");
+        }
+    }
+}
+
+/// `value` with one change of each kind in each of its objects, however deep.
+fn changed(value: &Value) -> Vec<(String, Value)> {
+    let mut changes = Vec::new();
+    match value {
+        Value::Object(object) => {
+            let with = |name: &str, part: Value| {
+                let mut object = object.clone();
+                object.insert(name.into(), part);
+                Value::Object(object)
+            };
+            changes.push(("one more".into(), with("one_more", json!(1))));
+            for (name, part) in object {
+                changes.push((format!("{name} is a list of lists"), with(name, json!([[[]]]))));
+                for (what, part) in self::changed(part) {
+                    changes.push((format!("{name}: {what}"), with(name, part)));
+                }
+            }
+        }
+        Value::Array(parts) => {
+            for (index, part) in parts.iter().enumerate() {
+                for (what, part) in changed(part) {
+                    let mut parts = parts.clone();
+                    parts[index] = part;
+                    changes.push((format!("{index}: {what}"), Value::Array(parts)));
+                }
+            }
+        }
+        _ => {}
+    }
+    changes
+}

@@ -1,0 +1,121 @@
+//! The columns of each form of files, with their types: a list that others can read, and that a
+//! version of a form is held to.
+
+use std::collections::BTreeMap;
+
+use synfin::output::{
+    column::{ColumnInfo, Visibility},
+    column_kind::ColumnKind,
+    registries,
+};
+
+/// Where the list is.
+pub(crate) const FILE: &str = "docs/schema/columns.csv";
+
+/// Whose output is kept in files.
+const COMMANDS: [&str; 3] = ["connections", "trace", "report"];
+
+/// All columns: command, version, name, type, whether it may be null, unit, where it is.
+pub(crate) fn list() -> String {
+    let mut list = "command,schema,column,type,nullable,unit,form\n".to_owned();
+    for command in COMMANDS {
+        let registries = registries().into_iter().filter(|registry| registry.command == command);
+        let columns: Vec<_> = registries.flat_map(|registry| registry.columns).collect();
+        let versions = columns.iter().filter_map(|about| match about.kind {
+            ColumnKind::Version(version) => Some(version),
+            _ => None,
+        });
+        let [version] = versions.collect::<Vec<_>>()[..] else {
+            panic!("one version of {command}");
+        };
+        for about in &columns {
+            for (column, kind) in csv_columns(about) {
+                let form = match about.shown {
+                    Visibility::Json | Visibility::Footer => "JSON",
+                    _ => "CSV and JSON",
+                };
+                let unit = about.kind.unit().unwrap_or_default();
+                let nullable = about.nullable;
+                list += &format!("{command},{version},{column},{kind},{nullable},{unit},{form}\n");
+            }
+        }
+    }
+    list
+}
+
+/// A figure with counts is one for each word.
+fn csv_columns(about: &ColumnInfo) -> Vec<(String, &'static str)> {
+    let kind = match about.kind {
+        ColumnKind::Counts(words) => {
+            let words = (words.all)().into_iter();
+            return words.map(|word| (format!("{}.{word}", about.key), "integer")).collect();
+        }
+        ColumnKind::Version(_) | ColumnKind::Number | ColumnKind::Count(_) | ColumnKind::Micros => {
+            "integer"
+        }
+        ColumnKind::Float(_) | ColumnKind::Seconds => "number",
+        ColumnKind::Bool => "boolean",
+        ColumnKind::Time => "timestamp",
+        ColumnKind::Word(_) | ColumnKind::Text | ColumnKind::Address => "text",
+        ColumnKind::Texts => "list of texts",
+        ColumnKind::TextByName => "texts by name",
+        ColumnKind::Buckets => "list of pairs of integers",
+    };
+    vec![(about.key.to_owned(), kind)]
+}
+
+/// What readers of the old list's versions would miss in the new one.
+pub(crate) fn broken(old: &str, new: &str) -> Vec<String> {
+    let new: BTreeMap<_, _> = rows(new).collect();
+    let versions: BTreeMap<_, _> =
+        new.keys().map(|[command, version, _]| (command, version)).collect();
+    let kept =
+        rows(old).filter(|([command, version, _], _)| versions.get(command) == Some(&version));
+    let mut broken = Vec::new();
+    for (name, was) in kept {
+        let Some(is) = new.get(&name) else {
+            broken.push(format!("{} has no {} any more", name[0], name[2]));
+            continue;
+        };
+        for (what, (was, is)) in ["type", "nullable", "unit", "form"].iter().zip(was.iter().zip(is))
+        {
+            // What could be null may be known now.
+            if was != is && (*what, *was) != ("nullable", "true") {
+                broken.push(format!("{what} of {} in {} is {is:?}, not {was:?}", name[2], name[0]));
+            }
+        }
+    }
+    broken
+}
+
+/// Names, and what is said of each.
+fn rows(list: &str) -> impl Iterator<Item = ([&str; 3], [&str; 4])> {
+    list.lines().skip(1).map(|line| {
+        let cells: Vec<_> = line.split(',').collect();
+        let [command, version, name, rest @ ..] = &cells[..] else { panic!("{line}") };
+        ([*command, *version, *name], rest.try_into().expect("a whole row"))
+    })
+}
+
+#[test]
+fn a_format_version_keeps_its_columns() {
+    const HEADING: &str = "command,schema,column,type,nullable,unit,form\n";
+    let list = |rows: &[&str]| HEADING.to_owned() + &rows.join("\n");
+    let old = list(&["trace,1,a,integer,false,bytes,JSON", "trace,1,b,text,true,,JSON"]);
+    let broken_by = |rows: &[&str]| broken(&old, &list(rows));
+    let none: [&str; 0] = [];
+    assert_eq!(broken(&old, &old), none);
+    assert_eq!(broken("", &old), none);
+    let [a, b] = ["trace,1,a,integer,false,bytes,JSON", "trace,1,b,text,true,,JSON"];
+    assert_eq!(broken_by(&["trace,1,c,text,true,,JSON", b, a]), none, "one more, in another order");
+    assert_eq!(broken_by(&[a, "trace,1,b,text,false,,JSON"]), none, "known now");
+    assert_eq!(broken_by(&["trace,2,c,text,true,,JSON"]), none, "another version");
+    for changed in [
+        "trace,1,c,integer,false,bytes,JSON",
+        "trace,1,a,text,false,bytes,JSON",
+        "trace,1,a,integer,true,bytes,JSON",
+        "trace,1,a,integer,false,segments,JSON",
+    ] {
+        assert_eq!(broken_by(&[changed, b]).len(), 1, "{changed}");
+    }
+}

@@ -1,0 +1,226 @@
+//! Metrics: what is in them, and how many there are at most.
+
+use synfin::{
+    metrics::{DEFAULT_SERIES, Form, Kind, METRICS, Metrics, write},
+    trace::{decode::decode, recording::Frame, session::Session},
+    tracker::{Limits, Tracker},
+};
+use synfin_common::{event::Flags, state::TcpState::*};
+use synfin_testkit::{RecordedKernel, Socket, sample::web_server};
+
+/// A trace so far, and its metrics.
+pub(crate) struct ConnectionHistory {
+    tracker: Tracker,
+    pub(crate) metrics: Metrics,
+}
+
+impl ConnectionHistory {
+    pub(crate) fn new(series: usize, frames: &[Frame]) -> Self {
+        let mut metrics = Metrics::new(series);
+        let session = frames.iter().find_map(|frame| match frame {
+            Frame::Session(session) => Some(session.as_ref().clone()),
+            _ => None,
+        });
+        metrics.begin(&session.unwrap_or_else(Session::default));
+        let mut watched =
+            Self { tracker: Tracker::new(Limits::default(), RecordedKernel::BEGIN), metrics };
+        watched.take(frames);
+        watched
+    }
+
+    fn take(&mut self, frames: &[Frame]) {
+        for frame in frames {
+            decode(frame, |input| self.tracker.apply(&input));
+        }
+        self.metrics.take(&self.tracker.take_snapshot());
+    }
+
+    /// The samples, each under its whole name.
+    fn samples(&self) -> Vec<(String, f64)> {
+        let page = write(&self.metrics, Form::Prometheus);
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        let samples = lines.map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        });
+        samples.collect()
+    }
+
+    fn sample(&self, wanted: &str) -> Option<f64> {
+        self.samples().into_iter().find_map(|(name, value)| (name == wanted).then_some(value))
+    }
+}
+
+/// Connections to so many servers' ports from the first on, established and closed.
+fn served(first: u16, ports: u16) -> Vec<Frame> {
+    let mut kernel = RecordedKernel::begin();
+    for port in first..first + ports {
+        let child =
+            Socket::between(port.into(), &format!("192.0.2.10:{port}"), "198.51.100.7:40001");
+        kernel.at(10).opens(child, (Listen, SynRecv), None);
+        kernel.establishes(child, SynRecv, 300, 0, Flags(0));
+        kernel.moves(child, (Established, CloseWait));
+        kernel.moves(child, (CloseWait, LastAck));
+        kernel.closes_with(child, LastAck, |end| end.flags = Flags::FIN_RECEIVED);
+    }
+    kernel.tick_at(20);
+    kernel.into_frames()
+}
+
+#[test]
+fn samples_match_the_recording() {
+    let watched = ConnectionHistory::new(DEFAULT_SERIES, &web_server());
+    let own = |name: &str, labels: &str| watched.sample(&format!("synfin_{name}{{{labels}}}"));
+    let api = "role=\"server\",port=\"8080\"";
+    assert_eq!(own("connections_established_total", api), Some(2.0));
+    let reset = format!("{api},reason=\"reset_by_peer\",class=\"abnormal\"");
+    assert_eq!(own("connections_closed_total", &reset), Some(1.0));
+    // A clean handshake of 1,234 µs, and one of more than a second.
+    for (class, bound, count) in [
+        ("clean", "0.001", 0.0),
+        ("clean", "0.0025", 1.0),
+        ("clean", "+Inf", 1.0),
+        ("retransmitted", "1", 0.0),
+        ("retransmitted", "3", 1.0),
+    ] {
+        let labels = format!("{api},class=\"{class}\",le=\"{bound}\"");
+        assert_eq!(own("handshake_duration_seconds_bucket", &labels), Some(count), "{labels}");
+    }
+    let clean = format!("{api},class=\"clean\"");
+    assert_eq!(own("handshake_duration_seconds_sum", &clean), Some(0.001234));
+    assert_eq!(own("events_total", "outcome=\"delivered\""), Some(29.0));
+    assert_eq!(watched.sample("synfin_tracked_connections"), Some(2.0));
+    // Nobody has a name of its own choosing in there.
+    assert!(watched.samples().iter().all(|(name, _)| name.is_ascii() && !name.contains("root")));
+}
+
+#[test]
+fn series_stay_below_the_limit_under_a_port_scan() {
+    let mut watched = ConnectionHistory::new(DEFAULT_SERIES, &served(1_000, 5));
+    watched.take(&served(10_000, 10_000));
+    watched.take(&web_server());
+    let samples = watched.samples();
+    assert!(samples.len() <= DEFAULT_SERIES, "{} series", samples.len());
+    // None that was there is gone, and all is counted somewhere.
+    let is_there =
+        |port: u16| samples.iter().any(|(name, _)| name.contains(&format!("\"{port}\"")));
+    assert!((1_000..1_005).all(is_there));
+    let established = samples.iter().filter(|(name, _)| {
+        name.starts_with("synfin_connections_established_total{role=\"server\"")
+    });
+    let established: f64 = established.map(|(_, value)| value).sum();
+    assert_eq!(established, 10_007.0);
+}
+
+#[test]
+fn a_lower_series_limit_leaves_fewer_ports() {
+    for series in [Metrics::LEAST_SERIES, 600, 5_000] {
+        let watched = ConnectionHistory::new(series, &served(1_000, 500));
+        let samples = watched.samples().len();
+        assert!(samples <= series, "{samples} of {series}");
+    }
+    let least = ConnectionHistory::new(Metrics::LEAST_SERIES, &served(1_000, 500));
+    let ports: std::collections::BTreeSet<_> = least
+        .samples()
+        .iter()
+        .filter_map(|(name, _)| Some(name.split_once("port=\"")?.1.split_once('"')?.0.to_owned()))
+        .collect();
+    assert_eq!(ports.len(), 2, "{ports:?}");
+    assert!(ports.contains("other"), "{ports:?}");
+}
+
+#[test]
+fn prometheus_and_openmetrics_have_the_same_samples() {
+    let watched = ConnectionHistory::new(DEFAULT_SERIES, &web_server());
+    let samples = |form| {
+        let page = write(&watched.metrics, form);
+        page.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(samples(Form::Prometheus), samples(Form::OpenMetrics));
+    let open = write(&watched.metrics, Form::OpenMetrics);
+    assert!(
+        open.contains("# TYPE synfin_connections_closed counter\n") && open.ends_with("# EOF\n")
+    );
+    assert_eq!(Form::accepted("application/openmetrics-text;version=1.0.0"), Form::OpenMetrics);
+    assert_eq!(Form::accepted("text/plain"), Form::Prometheus);
+}
+
+const ECONNREFUSED: u8 = 111;
+
+/// An interval in which connections to these ports are refused.
+fn refused(ports: impl IntoIterator<Item = u16>) -> Vec<Frame> {
+    let mut kernel = RecordedKernel::begin();
+    for port in ports {
+        let client =
+            Socket::between(port.into(), "192.0.2.10:40001", &format!("198.51.100.7:{port}"));
+        kernel.at(10).opens(client, (Close, SynSent), None);
+        kernel.at(12).receives_reset(client);
+        kernel.closes_with(client, SynSent, |end| end.err = ECONNREFUSED);
+    }
+    kernel.tick_at(20);
+    kernel.into_frames()
+}
+
+#[test]
+fn a_refused_service_gets_its_own_series_and_a_port_scan_does_not() {
+    let mut watched = ConnectionHistory::new(DEFAULT_SERIES, &refused([5432]));
+    let failures = |watched: &ConnectionHistory, port: &str| {
+        let labels = format!("role=\"client\",port=\"{port}\",reason=\"connect_refused_rst\"");
+        let name = format!("synfin_connection_failures_total{{{labels},class=\"abnormal\"}}");
+        watched.sample(&name)
+    };
+    watched.take(&refused([5432]));
+    assert_eq!((failures(&watched, "5432"), failures(&watched, "other")), (None, Some(2.0)));
+    watched.take(&refused([5432]));
+    assert_eq!((failures(&watched, "5432"), failures(&watched, "other")), (Some(1.0), Some(2.0)));
+    watched.take(&refused((10_000..20_000).chain([5432])));
+    assert_eq!(failures(&watched, "5432"), Some(2.0));
+    assert_eq!(failures(&watched, "other"), Some(10_002.0));
+    assert_eq!(failures(&watched, "10000"), None);
+}
+
+#[test]
+fn counters_start_at_0() {
+    let watched = ConnectionHistory::new(DEFAULT_SERIES, &served(80, 1));
+    let of = |metric: &str, role: &str, port: &str, labels: &str| {
+        watched.sample(&format!("{metric}{{role=\"{role}\",port=\"{port}\"{labels}}}"))
+    };
+    let reset = ",reason=\"reset_by_peer\",class=\"abnormal\"";
+    assert_eq!(of("synfin_connections_closed_total", "server", "80", reset), Some(0.0));
+    let refused = ",reason=\"connect_refused_rst\",class=\"abnormal\"";
+    assert_eq!(of("synfin_connection_failures_total", "client", "other", refused), Some(0.0));
+}
+
+/// What dashboards, alerts and pages name.
+#[test]
+fn every_metric_named_in_docs_exists() {
+    const FILES: [&str; 5] = [
+        "README.md",
+        "docs/metrics.md",
+        "docs/grafana/synfin.json",
+        "docs/prometheus/alerts.yml",
+        "docs/prometheus/alerts_test.yml",
+    ];
+    let mut unknown = Vec::new();
+    for file in FILES {
+        let path = format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).expect("the page");
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let named: Vec<_> = words.filter(|word| word.starts_with("synfin_")).collect();
+        assert!(!named.is_empty(), "{file} names no metric");
+        unknown.extend(
+            named.into_iter().filter(|name| !is_served(name)).map(|it| (file, it.to_owned())),
+        );
+    }
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// Whether a metric has this name, or its samples.
+fn is_served(name: &str) -> bool {
+    METRICS.iter().any(|metric| {
+        let suffixes = ["_bucket", "_sum", "_count"].iter();
+        let is_part =
+            || suffixes.clone().any(|suffix| name.strip_suffix(suffix) == Some(metric.name));
+        name == metric.name || metric.kind == Kind::Histogram && is_part()
+    })
+}

@@ -1,0 +1,17 @@
+//! What the tracker makes of what a kernel reports: scenario by scenario on a [fake
+//! kernel](synfin_testkit), property-based on a model of TCP, and on recordings of real traffic.
+
+mod accept_queue;
+#[path = "../accuracy/mod.rs"]
+mod accuracy;
+mod close_reasons;
+mod closing;
+mod ephemeral_ports;
+mod late_evidence;
+mod listeners;
+mod port_counts;
+mod properties;
+mod scans;
+mod stalled;
+mod time_wait_hooks;
+mod time_wait_inferred;

@@ -1,0 +1,293 @@
+//! Properties of the tracker whatever it is given: plausible traces, traces with losses, and
+//! anything at all; with all optional hooks, and with tracepoints only.
+//! `PROPTEST_CASES` sets how many of each are tried.
+
+mod coverage;
+mod filters;
+mod mangle;
+mod time_wait;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mangle::{Mangle, mangle, wild_input};
+use proptest::{collection::vec, prelude::*, sample::Index};
+use synfin::{
+    tcp::{close_reason::CloseReason, coverage::OptionalHook, group_by::By, role::Role},
+    trace::{
+        decode::decode,
+        event::Input,
+        ids::{NetnsId, SockId},
+        recording::Frame,
+        scan::ScanBegin,
+    },
+    tracker::{Limits, Tracker},
+};
+use synfin_common::{event::Kind, state::TcpState};
+use synfin_testkit::{AuditedTracker, SECOND, encode};
+use world::{Act, NAMESPACES, START, World, act, coverage, lossless_act};
+
+/// As many cases as the environment says, or `default`.
+fn cases(default: u32) -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => ProptestConfig { cases: default, ..config },
+    }
+}
+
+/// Input that was plausible once, and when to take snapshots.
+#[derive(Clone, Debug)]
+struct Mangled {
+    before: Vec<Act>,
+    acts: Vec<Act>,
+    mangles: Vec<Mangle>,
+    snapshots: Vec<Index>,
+    has_all_hooks: bool,
+}
+
+fn mangled() -> impl Strategy<Value = Mangled> {
+    let before = vec(lossless_act(), 0..20);
+    (before, vec(act(), 0..150), vec(mangle(), 0..12), vec(any::<Index>(), 0..6), any::<bool>())
+        .prop_map(|(before, acts, mangles, snapshots, has_all_hooks)| Mangled {
+            before,
+            acts,
+            mangles,
+            snapshots,
+            has_all_hooks,
+        })
+}
+
+impl Mangled {
+    fn inputs(&self) -> Vec<Input> {
+        let mut world = World::after(&self.before, self.has_all_hooks);
+        self.acts.iter().for_each(|act| world.happens(act));
+        let mut inputs = world.reported();
+        self.mangles.iter().for_each(|mangle| mangle.apply(&mut inputs));
+        inputs
+    }
+
+    /// A tracker that was given all of it, with snapshots here and there and at the end.
+    fn audited(&self, limits: Limits) -> AuditedTracker {
+        let inputs = self.inputs();
+        let mut snapshots: Vec<_> =
+            self.snapshots.iter().map(|place| place.index(inputs.len() + 1)).collect();
+        snapshots.sort();
+        let mut audited = AuditedTracker::new(limits, coverage(self.has_all_hooks), START);
+        let mut done = 0;
+        for place in snapshots {
+            inputs[done..place].iter().for_each(|input| audited.take(input));
+            done = place;
+            audited.snapshot();
+        }
+        inputs[done..].iter().for_each(|input| audited.take(input));
+        audited.finish();
+        audited
+    }
+}
+
+/// As long as a record of some kind, which its first bytes may name; zeros and anything else.
+fn bytes_of_a_record() -> impl Strategy<Value = Vec<u8>> {
+    let len = prop::sample::select(vec![24usize, 48, 80, 96, 104, 112]);
+    let byte = prop_oneof![Just(0), any::<u8>()];
+    (len, 0..Kind::COUNT as u8, 0..14u8, 0..14u8).prop_flat_map(move |(len, kind, old, new)| {
+        vec(byte.clone(), len).prop_map(move |mut bytes| {
+            bytes[..3].copy_from_slice(&[kind, old, new]);
+            bytes
+        })
+    })
+}
+
+/// From none to more than is needed.
+fn limits() -> impl Strategy<Value = Limits> {
+    let most = |default| prop::sample::select(vec![0, 1, 4, 8, default]);
+    let Limits { connections, rows } = Limits::default();
+    (most(connections), most(rows)).prop_map(|(connections, rows)| Limits { connections, rows })
+}
+
+proptest! {
+    #![proptest_config(cases(2_000))]
+
+    #[test]
+    fn row_statistics_balance_on_mangled_traces(mangled in mangled(), limits in limits()) {
+        mangled.audited(limits);
+    }
+
+    #[test]
+    fn row_statistics_balance_on_any_input(
+        inputs in vec(wild_input(), 0..60),
+        limits in limits(),
+        has_all_hooks in any::<bool>(),
+    ) {
+        let mut audited = AuditedTracker::new(limits, coverage(has_all_hooks), START);
+        for input in &inputs {
+            audited.take(input);
+            audited.snapshot();
+        }
+    }
+
+    #[test]
+    fn row_statistics_balance_on_any_bytes(
+        frames in vec((any::<bool>(), vec(bytes_of_a_record(), 0..6)), 0..8),
+        limits in limits(),
+        has_all_hooks in any::<bool>(),
+    ) {
+        let mut audited = AuditedTracker::new(limits, coverage(has_all_hooks), START);
+        for (is_scan, records) in frames {
+            let frame = if is_scan {
+                audited.take(&Input::ScanBegin(ScanBegin { netns: 0, time: START }));
+                Frame::Scanned(records.concat().into())
+            } else {
+                let sized = |record: &Vec<u8>| encode::sized(record);
+                Frame::Events(records.iter().flat_map(sized).collect())
+            };
+            decode(&frame, |input| audited.take(&input));
+            audited.snapshot();
+        }
+    }
+
+    #[test]
+    fn intervals_add_up_to_the_whole(mangled in mangled(), limits in limits()) {
+        let parts = mangled.audited(limits);
+        let whole = Mangled { snapshots: Vec::new(), ..mangled }.audited(limits);
+        prop_assert_eq!(parts.totals(), whole.totals());
+        prop_assert!(parts.open().keys().eq(whole.open().keys()));
+    }
+
+    #[test]
+    fn equal_input_gives_equal_reports(mangled in mangled(), limits in limits()) {
+        prop_assert_eq!(mangled.audited(limits).reports, mangled.audited(limits).reports);
+    }
+
+    #[test]
+    fn without_losses_no_connection_is_missed(
+        before in vec(lossless_act(), 0..30),
+        acts in vec(lossless_act(), 0..200),
+        has_all_hooks in any::<bool>(),
+    ) {
+        let mut world = World::after(&before, has_all_hooks);
+        let mut audited = AuditedTracker::new(Limits::default(), world.coverage, START);
+        let mut scanned = BTreeSet::new();
+        for act in &acts {
+            world.happens(act);
+            for input in world.reported() {
+                let before = adopted(&audited);
+                audited.take(&input);
+                let newcomers: Vec<_> = adopted(&audited).difference(&before).copied().collect();
+                let expected = newcomers.iter().all(|(netns, _)| !scanned.contains(netns));
+                prop_assert!(expected, "{newcomers:x?} are adopted by {input:?}");
+                if let Input::ScanEnd(end) = input && end.error.is_none() {
+                    scanned.insert(end.netns);
+                }
+            }
+        }
+        audited.snapshot();
+        settle(&mut world, &mut audited);
+        agree(&world, &mut audited);
+        prop_assert_eq!(audited.tracker.events().gaps, 0);
+        prop_assert_eq!(audited.found_after_loss(), 0);
+        prop_assert_eq!(audited.ended(CloseReason::LostSight), 0);
+        prop_assert_eq!(audited.ended(CloseReason::ConnectLostSight), 0);
+        let counted = |names: &[&str]| audited.total(names);
+        prop_assert_eq!(counted(&["attempts", "adopted"]), world.births, "births");
+        prop_assert_eq!(counted(&["failed", "closed", "discarded"]), world.ends, "ends");
+    }
+
+    #[test]
+    fn scans_repair_what_losses_broke(
+        before in vec(lossless_act(), 0..30),
+        acts in vec(act(), 0..200),
+        snapshots in vec(any::<Index>(), 0..4),
+        rows in limits().prop_map(|limits| limits.rows),
+        has_all_hooks in any::<bool>(),
+    ) {
+        let mut world = World::after(&before, has_all_hooks);
+        let mut audited = AuditedTracker::new(Limits { rows, ..Limits::default() }, world.coverage, START);
+        let snapshots: Vec<_> = snapshots.iter().map(|place| place.index(acts.len() + 1)).collect();
+        for (place, act) in acts.iter().enumerate() {
+            world.happens(act);
+            world.reported().iter().for_each(|input| audited.take(input));
+            if snapshots.contains(&place) {
+                audited.snapshot();
+            }
+        }
+        settle(&mut world, &mut audited);
+        agree(&world, &mut audited);
+    }
+}
+
+/// The open connections whose first record was not seen.
+fn adopted(audited: &AuditedTracker) -> BTreeSet<(NetnsId, SockId)> {
+    let open = audited.open().into_iter();
+    let adopted = open.filter(|(_, connection)| connection.is_adopted());
+    adopted.map(|(sock, connection)| (connection.netns, sock)).collect()
+}
+
+/// Lets the world rest, and scans it until the tracker wants no more.
+fn settle(world: &mut World, audited: &mut AuditedTracker) {
+    const ROUNDS: usize = 5;
+    // What nothing counts or detects is found when a namespace is scanned for another reason.
+    let scan_all = world.uncounted() || world.undetected;
+    let take = |world: &mut World, audited: &mut AuditedTracker| {
+        world.reported().iter().for_each(|input| audited.take(input));
+    };
+    world.scan_is_over();
+    for _ in 0..ROUNDS {
+        world.happens(&Act::Wait(2 * SECOND));
+        world.tick();
+        take(world, audited);
+        for netns in NAMESPACES {
+            if scan_all || audited.tracker.wants_scan(netns) {
+                world.is_scanned(netns);
+                take(world, audited);
+            }
+        }
+    }
+    let wanted = |tracker: &Tracker| NAMESPACES.iter().any(|&netns| tracker.wants_scan(netns));
+    assert!(!wanted(&audited.tracker), "scans are still wanted after {ROUNDS} rounds");
+}
+
+/// What the tracker says must be so in the world.
+fn agree(world: &World, audited: &mut AuditedTracker) {
+    let known = audited.open();
+    let known: BTreeMap<_, _> = known
+        .iter()
+        .map(|(&sock, connection)| {
+            (sock, (connection.netns, connection.state, connection.remote()))
+        })
+        .collect();
+    let true_ones: BTreeMap<_, _> = world
+        .connections()
+        .map(|(sock, socket)| (sock, (socket.socket.netns, socket.state, socket.socket.remote)))
+        .collect();
+    assert_eq!(known, true_ones, "open connections: known, and in truth");
+
+    let known: BTreeSet<_> = audited
+        .open()
+        .into_iter()
+        .filter(|(_, connection)| connection.role == Role::Client && !connection.role_assumed)
+        .map(|(sock, _)| sock)
+        .collect();
+    let clients = world.connections().filter(|(_, socket)| socket.socket.role == Role::Client);
+    let clients: BTreeSet<_> = clients.map(|(sock, _)| sock).collect();
+    assert!(known.is_subset(&clients), "clients: known {known:?}, in truth {clients:?}");
+
+    let events = audited.tracker.events();
+    assert_eq!(events.in_flight(), 0, "{events:?}");
+
+    let snapshot = audited.snapshot();
+    let sum = |count: fn(&synfin::tracker::RowSnapshot) -> u64| -> u64 {
+        snapshot.rows(By::Port).iter().map(count).sum()
+    };
+    let states = world.connections().map(|(_, socket)| socket.state);
+    let pending = states.filter(|state| matches!(state, TcpState::SynSent | TcpState::SynRecv));
+    assert_eq!(sum(|row| row.stats.gauges.pending), pending.count() as u64, "pending");
+    assert_eq!(sum(|row| row.stats.scanned.listeners), world.listeners() as u64, "listeners");
+    let time_waits =
+        sum(|row| row.stats.time_wait_now + row.stats.scanned.fin_wait2_orphans) as usize;
+    let possible = match world.coverage.has(OptionalHook::TimeWait) {
+        true => world.time_waits().len()..=world.time_waits().len(),
+        false => world.time_waits_by_age(),
+    };
+    assert!(possible.contains(&time_waits), "{time_waits} sockets in TIME_WAIT, not {possible:?}");
+}

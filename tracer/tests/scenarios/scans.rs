@@ -1,0 +1,463 @@
+//! Scans, lost records, reused sockets, full tables, and clocks and counters that make no sense. Each
+//! scenario was a mistake once, or could be.
+
+use synfin::{
+    tcp::{
+        close_reason::CloseReason,
+        handshake::{Handshake, Unmeasured},
+        role::Role,
+    },
+    trace::{
+        counters::{Counters, Tick},
+        event::Input,
+        scan::{ScannedSocket, ScannedTimeWait},
+    },
+    tracker::{Common, Limits, Origin},
+};
+use synfin_common::{
+    event::Kind,
+    state::TcpState::{self, *},
+};
+use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel, address};
+
+#[test]
+fn a_reused_socket_is_another_connection() {
+    let first = Socket::client(1, 40_000);
+    let second = Socket { local: address("192.0.2.1:40001"), ..first };
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(first, &[SynSent, Established]);
+    // The first one's end and the second one's first record are lost.
+    kernel.wait(30);
+    kernel.moves(second, (Established, CloseWait));
+    assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
+    assert!(kernel.tracker.events().are_lower_bounds());
+    let connection = kernel.only_connection();
+    assert_eq!(
+        (connection.local(), connection.origin, connection.handshake),
+        (second.local, Origin::AfterLoss, None)
+    );
+    kernel.moves(second, (CloseWait, LastAck));
+    kernel.moves(second, (LastAck, Close));
+    assert_eq!(kernel.reasons(), [CloseReason::LostSight, CloseReason::ClosedByPeer]);
+    assert_eq!(kernel.closed[1].opened, None, "its age is not known");
+}
+
+/// Nothing is known of the child but its first record, which up to Linux 6.14 has the listener's
+/// endpoints.
+#[test]
+fn a_child_socket_that_connects_is_another_connection() {
+    let (child, client) = (Socket::child(1, 8080), Socket::client(1, 40_000));
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(child, &[SynRecv]);
+    // The child's end and the client's first record are lost.
+    kernel.wait(30);
+    let found = client.scanned(CloseWait);
+    kernel.scan(HERE, &[ScannedSocket { port_by_connect: Some(true), ..found }]);
+    assert_eq!(kernel.closed.len(), 1);
+    let connection = kernel.only_connection();
+    assert_eq!((connection.role, connection.state), (Role::Client, CloseWait));
+    assert_eq!((connection.local(), connection.remote()), (client.local, client.remote));
+}
+
+#[test]
+fn a_socket_reused_in_another_namespace_is_another_connection() {
+    let here = Socket::client(1, 40_000);
+    let there = Socket { netns: ELSEWHERE, ..here };
+    for found_by_scan in [false, true] {
+        let mut kernel = TracedKernel::scanned();
+        kernel.connection(here, &[SynSent, Established]);
+        if found_by_scan {
+            kernel.scan(ELSEWHERE, &[there.scanned(Established)]);
+        } else {
+            kernel.moves(there, (Established, FinWait1));
+        }
+        assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
+        assert_eq!(kernel.only_connection().netns, ELSEWHERE);
+    }
+}
+
+#[test]
+fn a_connect_on_an_established_socket_is_another_connection() {
+    let sock = Socket::client(1, 40_000);
+    for found_by_scan in [false, true] {
+        let mut kernel = TracedKernel::scanned();
+        kernel.connection(sock, &[SynSent, Established]);
+        kernel.wait(1);
+        if found_by_scan {
+            kernel.scan(HERE, &[sock.scanned(SynSent)]);
+        } else {
+            kernel.moves(sock, (SynSent, Close));
+        }
+        assert_eq!(kernel.reasons()[0], CloseReason::LostSight);
+        let attempts: u64 = kernel.rows().iter().map(|row| row.stats.counters.attempts).sum();
+        assert_eq!(attempts, 2);
+    }
+}
+
+#[test]
+fn a_socket_missing_from_one_scan_is_kept() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(sock, &[SynSent, Established]);
+    kernel.wait(2);
+    kernel.scan(HERE, &[]);
+    assert!(kernel.tracker.wants_scan(HERE), "another scan is to decide");
+    kernel.scan(HERE, &[sock.scanned(Established)]);
+    assert!(!kernel.tracker.wants_scan(HERE));
+    kernel.scan(HERE, &[]);
+    assert_eq!(kernel.only_connection().state, Established);
+    kernel.scan(HERE, &[]);
+    assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
+}
+
+#[test]
+fn a_record_between_two_scans_keeps_a_missing_socket() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(sock, &[SynSent, Established]);
+    kernel.wait(2);
+    kernel.scan(HERE, &[]);
+    kernel.moves(sock, (Established, CloseWait));
+    kernel.wait(2);
+    kernel.scan(HERE, &[]);
+    assert_eq!(kernel.only_connection().state, CloseWait);
+}
+
+#[test]
+fn after_losses_a_socket_missing_from_one_scan_is_closed() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(sock, &[SynSent, Established]);
+    kernel.loses(Kind::Closing);
+    kernel.tick();
+    kernel.wait(2);
+    kernel.scan(HERE, &[]);
+    assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
+}
+
+#[test]
+fn a_connecting_socket_is_left_to_a_later_scan() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(sock, &[SynSent]);
+    kernel.loses(Kind::Closing);
+    kernel.tick();
+    kernel.scan(HERE, &[]);
+    assert_eq!(kernel.reasons(), []);
+    assert!(kernel.tracker.wants_scan(HERE), "a later scan is wanted");
+    kernel.wait(2);
+    kernel.scan(HERE, &[]);
+    kernel.scan(HERE, &[]);
+    assert_eq!(kernel.reasons(), [CloseReason::ConnectLostSight]);
+}
+
+#[test]
+fn a_state_that_may_be_outdated_is_scanned_again() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(sock, &[SynSent, Established]);
+    // Within moments: its FIN_WAIT1 was lost, or is the scan's ESTABLISHED of before to come?
+    kernel.scan(HERE, &[sock.scanned(FinWait1)]);
+    assert_eq!((kernel.only_connection().state, kernel.gaps()), (Established, 0));
+    assert!(kernel.tracker.wants_scan(HERE));
+    kernel.wait(1);
+    kernel.scan(HERE, &[sock.scanned(FinWait1)]);
+    assert_eq!((kernel.only_connection().state, kernel.gaps()), (FinWait1, 1));
+}
+
+#[test]
+fn a_scan_repairs_losses_in_its_namespace_only() {
+    let mut kernel = TracedKernel::scanned();
+    kernel.loses(Kind::Closing);
+    kernel.tick();
+    kernel.scan(HERE, &[]);
+    assert!(!kernel.tracker.wants_scan(HERE));
+    assert!(kernel.tracker.wants_scan(ELSEWHERE));
+}
+
+#[test]
+fn a_failed_scan_proves_no_close() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(sock, &[SynSent, Established]);
+    kernel.loses(Kind::Closing);
+    kernel.tick();
+    kernel.wait(2);
+    kernel.scan_begins(HERE);
+    kernel.scan_fails(HERE);
+    assert_eq!(kernel.only_connection().state, Established);
+    assert!(kernel.tracker.wants_scan(HERE));
+}
+
+#[test]
+fn a_connection_closed_during_a_scan_stays_closed() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::traced();
+    kernel.scan_begins(HERE);
+    let found = ScannedSocket { time: kernel.now, ..sock.scanned(Established) };
+    kernel.moves(sock, (Established, Close));
+    kernel.report(Input::ScannedSocket(found));
+    kernel.scan_ends(HERE);
+    assert_eq!(kernel.tracker.open().count(), 0);
+    assert_eq!(kernel.closed.len(), 1);
+}
+
+#[test]
+fn a_listener_closed_during_a_scan_stays_closed() {
+    let listener = Socket::listener(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.listens(listener, "server");
+    kernel.scan_begins(HERE);
+    let found = ScannedSocket { time: kernel.now, ..listener.scanned(Listen) };
+    kernel.moves(listener, (Listen, Close));
+    kernel.report(Input::ScannedSocket(found));
+    kernel.scan_ends(HERE);
+    // Now the port is a client's, which no first record shows.
+    kernel.moves(Socket::client(2, 40_000), (Established, CloseWait));
+    assert_eq!(kernel.only_connection().role, Role::Client);
+}
+
+#[test]
+fn a_listener_missing_from_one_scan_keeps_its_owner() {
+    let mut kernel = TracedKernel::scanned();
+    kernel.listens(Socket::listener(1, 80), "server");
+    kernel.wait(2);
+    kernel.scan(HERE, &[]);
+    kernel.connection(Socket::child(2, 80), &[SynRecv, Established]);
+    let owner =
+        kernel.only_connection().owner.as_ref().map(|owner| (owner.pid, &*owner.label.name));
+    assert_eq!(owner, Some((Some(700), "server")));
+}
+
+#[test]
+fn a_child_belongs_to_the_owner_of_its_listener() {
+    let mut kernel = TracedKernel::scanned();
+    kernel.listens(Socket::listener(1, 80), "server");
+    let child = Socket::child(2, 80);
+    kernel.connection(child, &[SynRecv, Established]);
+    let row = &kernel.rows()[0];
+    assert_eq!((row.identity.role, &row.identity.port), (Role::Server, &Common::One(80)));
+    assert_eq!(
+        kernel.only_connection().owner.as_ref().map(|owner| &*owner.label.name),
+        Some("server")
+    );
+}
+
+#[test]
+fn the_role_of_an_adopted_connection_follows_from_its_port() {
+    let sock = Socket::client(2, 80);
+    // Served or not, how the port came about; then the role, and whether it is a guess.
+    for (served, port_by_connect, role, assumed) in [
+        (false, Some(true), Role::Client, false),
+        (true, Some(true), Role::Client, false),
+        (true, Some(false), Role::Server, false),
+        (false, Some(false), Role::Server, true),
+        (true, None, Role::Server, false),
+        (false, None, Role::Client, true),
+    ] {
+        let mut kernel = TracedKernel::traced();
+        if served {
+            kernel.listens(Socket::listener(1, 80), "server");
+        }
+        let found = ScannedSocket { port_by_connect, ..sock.scanned(Established) };
+        kernel.scan(
+            HERE,
+            &[found, Socket::listener(1, 80).scanned(if served { Listen } else { Close })],
+        );
+        let connection = kernel.only_connection();
+        assert_eq!(
+            (connection.role, connection.role_assumed),
+            (role, assumed),
+            "{served} {port_by_connect:?}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_older_than_the_trace_has_no_handshake_and_no_age() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::traced();
+    kernel.scan(HERE, &[sock.scanned(Established)]);
+    kernel.moves(sock, (Established, CloseWait));
+    kernel.moves(sock, (CloseWait, LastAck));
+    kernel.moves(sock, (LastAck, Close));
+    let closed = &kernel.closed[0];
+    assert_eq!((closed.origin, closed.opened), (Origin::Preexisting, None));
+    assert_eq!(closed.handshake, None);
+    let rows = kernel.rows();
+    assert_eq!((rows[0].stats.counters.adopted, rows[0].stats.counters.established), (1, 0));
+    assert_eq!(rows[0].stats.counters.lifetime.count(), 0);
+}
+
+#[test]
+fn a_missing_transition_counts_as_a_gap() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.moves(sock, (Close, SynSent));
+    kernel.moves(sock, (FinWait1, FinWait2));
+    assert_eq!((kernel.only_connection().state, kernel.gaps()), (FinWait2, 1));
+    let lost = Handshake::Unmeasured(Unmeasured::EvidenceLost);
+    assert_eq!(kernel.only_connection().handshake, Some(lost));
+}
+
+#[test]
+fn a_scan_completes_endpoints_that_the_first_record_lacks() {
+    let listener = Socket::listener(1, 80);
+    let child = Socket::child(2, 80);
+    let client = Socket::client(3, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.listens(listener, "server");
+    kernel.connection(child, &[SynRecv]);
+    kernel.connection(client, &[SynSent]);
+    kernel.scan(HERE, &[listener.scanned(Listen), child.scanned(SynRecv), client.scanned(SynSent)]);
+    let ends: Vec<_> = kernel
+        .tracker
+        .open()
+        .map(|(_, connection)| (connection.local(), connection.remote()))
+        .collect();
+    assert_eq!(ends, [(child.local, child.remote), (client.local, client.remote)]);
+}
+
+#[test]
+fn a_full_table_evicts_and_counts_it() {
+    let mut kernel = TracedKernel::with_limits(Limits { connections: 1, rows: 10 });
+    kernel.connection(Socket::client(1, 40_000), &[SynSent, Established]);
+    kernel.connection(Socket::client(2, 40_001), &[SynSent]);
+    kernel.connection(Socket::client(3, 40_002), &[SynSent]);
+    assert_eq!(kernel.reasons(), [CloseReason::LostSight, CloseReason::ConnectLostSight]);
+    assert_eq!(kernel.tracker.take_snapshot().tables.evicted, 2);
+}
+
+#[test]
+fn scans_of_more_sockets_than_the_table_holds_do_not_replace_any() {
+    let socks = [1, 2, 3, 4].map(|id| Socket::client(id, 40_000));
+    let found = socks.map(|sock| sock.scanned(Established));
+    // What is older than the trace is counted once, and what was observed is not counted again.
+    for (observed, adopted) in [(false, 4), (true, 0)] {
+        let mut kernel = TracedKernel::with_limits(Limits { connections: 2, rows: 10 });
+        if observed {
+            kernel.scan(HERE, &[]);
+            socks.iter().for_each(|&sock| kernel.connection(sock, &[SynSent, Established]));
+        }
+        for _ in 0..3 {
+            kernel.scan(HERE, &found);
+        }
+        assert_eq!(kernel.reasons(), [CloseReason::LostSight; 2], "{observed}");
+        assert_eq!((kernel.tracker.evicted(), kernel.gaps()), (2, 0), "{observed}");
+        let row = kernel.only_row();
+        assert_eq!((row.stats.counters.adopted, row.stats.gauges.open), (adopted, 2), "{observed}");
+    }
+}
+
+#[test]
+fn a_time_wait_found_by_several_scans_is_counted_once() {
+    for rows in [0, 10] {
+        let sock = Socket::client(1, 40_000);
+        let mut kernel = TracedKernel::with_limits(Limits { connections: 10, rows });
+        kernel.closes_simultaneously(sock);
+        for _ in 0..3 {
+            kernel.wait(1);
+            kernel.scan_begins(HERE);
+            kernel.report(Input::ScannedTimeWait(ScannedTimeWait {
+                fin_wait2: false,
+                port_by_connect: Some(true),
+                local: sock.local,
+                remote: sock.remote,
+                remaining_ms: 30_000,
+            }));
+            kernel.scan_ends(HERE);
+        }
+        assert_eq!(kernel.rows()[0].stats.time_wait_now, 1, "with {rows} rows");
+    }
+}
+
+#[test]
+fn scanning_one_namespace_keeps_the_sockets_of_another() {
+    for rows in [0, 10] {
+        let here = Socket::listener(1, 80);
+        let there = Socket { netns: ELSEWHERE, id: 2, ..here };
+        let mut kernel = TracedKernel::with_limits(Limits { connections: 10, rows });
+        kernel.scan(HERE, &[here.scanned(Listen)]);
+        kernel.scan(ELSEWHERE, &[there.scanned(Listen)]);
+        assert_eq!(kernel.rows()[0].stats.scanned.listeners, 2, "with {rows} rows");
+        kernel.scan(HERE, &[]);
+        assert_eq!(kernel.rows()[0].stats.scanned.listeners, 1, "with {rows} rows");
+    }
+}
+
+#[test]
+fn a_time_wait_peak_belongs_to_its_interval() {
+    let mut kernel = TracedKernel::scanned();
+    kernel.closes_simultaneously(Socket::client(1, 40_000));
+    assert_eq!(kernel.rows()[0].stats.time_wait_peak, 1);
+    kernel.wait(100);
+    assert_eq!(kernel.rows()[0].stats.time_wait_peak, 1, "there was one until a minute was over");
+    kernel.wait(100);
+    assert_eq!(kernel.rows().len(), 0, "there is nothing to say");
+    kernel.connection(Socket::client(2, 40_001), &[SynSent]);
+    assert_eq!(kernel.rows()[0].stats.time_wait_peak, 0);
+}
+
+#[test]
+fn half_open_connections_are_scanned_again() {
+    let mut kernel = TracedKernel::scanned();
+    let half_open = Socket::child(1, 80).scanned(NewSynRecv);
+    kernel.scan(HERE, &[Socket::listener(2, 80).scanned(Listen), half_open]);
+    assert_eq!(kernel.rows()[0].stats.scanned.half_open, 1);
+    assert!(kernel.tracker.wants_scan(HERE));
+    kernel.scan(HERE, &[Socket::listener(2, 80).scanned(Listen)]);
+    assert_eq!(kernel.rows()[0].stats.scanned.half_open, 0);
+    assert!(!kernel.tracker.wants_scan(HERE));
+}
+
+#[test]
+fn times_up_to_u64_max_do_not_overflow() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.now = u64::MAX - 10;
+    kernel.connection(sock, &[SynSent, Established]);
+    kernel.now = u64::MAX;
+    kernel.scan(HERE, &[sock.scanned(Established)]);
+    kernel.moves(sock, (Established, FinWait1));
+    kernel.moves(sock, (FinWait1, TcpState::Closing));
+    kernel.moves(sock, (TcpState::Closing, Close));
+    kernel.scan_begins(HERE);
+    kernel.report(Input::ScannedTimeWait(ScannedTimeWait {
+        fin_wait2: false,
+        port_by_connect: None,
+        local: sock.local,
+        remote: sock.remote,
+        remaining_ms: u32::MAX,
+    }));
+    kernel.scan_ends(HERE);
+    assert_eq!(kernel.rows()[0].stats.counters.time_wait_entered, 1);
+}
+
+#[test]
+fn event_counters_never_decrease() {
+    let mut kernel = TracedKernel::scanned();
+    let counters = Counters {
+        seen: [9; Kind::COUNT],
+        lost: [5; Kind::COUNT],
+        filtered: [2; Kind::COUNT],
+        missed: 3,
+    };
+    kernel.report(Input::Tick(Tick { time: kernel.now, counters, ports: Vec::new() }));
+    kernel.rows();
+    kernel.report(Input::Tick(Tick {
+        time: kernel.now,
+        counters: Counters::default(),
+        ports: Vec::new(),
+    }));
+    let events = kernel.tracker.take_snapshot().events;
+    let counts = [events.seen, events.lost, events.filtered, events.missed];
+    assert_eq!(counts, [0; 4]);
+    let counters = Counters {
+        seen: [u64::MAX; Kind::COUNT],
+        lost: [u64::MAX; Kind::COUNT],
+        filtered: [u64::MAX; Kind::COUNT],
+        missed: u64::MAX,
+    };
+    kernel.report(Input::Tick(Tick { time: kernel.now, counters, ports: Vec::new() }));
+    assert!(kernel.tracker.take_snapshot().events.are_lower_bounds());
+}

@@ -1,0 +1,158 @@
+//! TIME_WAITs that end early, as their endpoints are reused, without the optional hook: all of it is
+//! inferred. With the hook, see `time_wait_hooks.rs`.
+
+use synfin::{
+    tcp::{group_by::By, role::Role},
+    trace::{
+        event::Input,
+        scan::{ScannedSocket, ScannedTimeWait},
+    },
+    tracker::Limits,
+};
+use synfin_common::state::TcpState::{self, *};
+use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel};
+
+fn now(kernel: &mut TracedKernel) -> u64 {
+    kernel.tracker.take_snapshot().rows(By::Port).iter().map(|row| row.stats.time_wait_now).sum()
+}
+
+#[test]
+fn a_new_connection_at_the_same_endpoints_ends_a_time_wait() {
+    let first = Socket::client(1, 40_000);
+    let again = Socket { id: 3, ..first };
+    for rows in [0, 10] {
+        let mut kernel = TracedKernel::with_limits(Limits { connections: 10, rows });
+        kernel.closes_simultaneously(first);
+        kernel.closes_simultaneously(Socket::client(2, 40_001));
+        kernel.wait(2);
+        assert_eq!(now(&mut kernel), 2);
+        kernel.connection(again, &[SynSent]);
+        assert_eq!(now(&mut kernel), 2, "it may fail, and the old one is restored");
+        kernel.moves(again, (SynSent, Established));
+        assert_eq!(now(&mut kernel), 1, "with {rows} rows");
+        // It has its own in the end.
+        kernel.moves(again, (Established, FinWait1));
+        kernel.moves(again, (FinWait1, TcpState::Closing));
+        kernel.moves(again, (TcpState::Closing, Close));
+        assert_eq!(now(&mut kernel), 2, "with {rows} rows");
+        kernel.wait(100);
+        assert_eq!(now(&mut kernel), 0);
+    }
+}
+
+#[test]
+fn a_new_connection_of_a_server_ends_a_time_wait() {
+    let first = Socket::child(2, 80);
+    let again = Socket { id: 3, ..first };
+    let mut kernel = TracedKernel::scanned();
+    kernel.listens(Socket::listener(1, 80), "server");
+    kernel.connection(first, &[SynRecv, Established, FinWait1, TcpState::Closing, Close]);
+    assert_eq!(kernel.row(Role::Server, 80).stats.time_wait_now, 1);
+    kernel.connection(again, &[SynRecv, Established]);
+    assert_eq!(kernel.row(Role::Server, 80).stats.time_wait_now, 0);
+}
+
+#[test]
+fn equal_endpoints_in_another_namespace_end_no_time_wait() {
+    let first = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.closes_simultaneously(first);
+    kernel.connection(Socket { id: 2, netns: ELSEWHERE, ..first }, &[SynSent, Established]);
+    assert_eq!(now(&mut kernel), 1);
+}
+
+#[test]
+fn a_time_wait_is_ended_only_once() {
+    let first = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    for port in [40_001, 40_002] {
+        kernel.closes_simultaneously(Socket::client(u64::from(port), port));
+    }
+    kernel.closes_simultaneously(first);
+    for id in 2..5 {
+        // Their ends were lost, or they were reset: none has left a TIME_WAIT.
+        kernel.connection(Socket { id, ..first }, &[SynSent, Established]);
+    }
+    assert_eq!(now(&mut kernel), 2);
+}
+
+#[test]
+fn a_reused_time_wait_ends_whenever_it_was_scanned() {
+    let first = Socket::client(1, 40_000);
+    let again = Socket { id: 2, ..first };
+    // Walked never, after it was entered, while it was; the clock's second may change in between.
+    for scanned in ["never", "afterwards", "meanwhile"] {
+        for offset in [0, SECOND / 2, SECOND - 2_000, SECOND - 5_000] {
+            let mut kernel = TracedKernel::scanned();
+            kernel.now = 2_000 * SECOND + offset;
+            if scanned == "meanwhile" {
+                kernel.scan_begins(HERE);
+            }
+            kernel.closes_simultaneously(first);
+            if scanned == "afterwards" {
+                kernel.scan_begins(HERE);
+            }
+            if scanned != "never" {
+                kernel.scan_finds_time_wait(first, 59_999);
+                kernel.scan_ends(HERE);
+            }
+            assert_eq!(now(&mut kernel), 1, "{scanned} {offset}");
+            kernel.connection(again, &[SynSent, Established]);
+            assert_eq!(now(&mut kernel), 0, "{scanned} {offset}");
+        }
+    }
+}
+
+#[test]
+fn an_orphan_in_fin_wait2_is_not_replaced() {
+    let (orphan, other) = (Socket::client(1, 40_000), Socket::client(2, 40_001));
+    for meanwhile in [false, true] {
+        let mut kernel = TracedKernel::scanned();
+        if meanwhile {
+            kernel.scan_begins(HERE);
+        }
+        kernel.closes_simultaneously(orphan);
+        kernel.closes_simultaneously(other);
+        if !meanwhile {
+            kernel.scan_begins(HERE);
+        }
+        for (sock, fin_wait2) in [(orphan, true), (other, false)] {
+            kernel.report(Input::ScannedTimeWait(ScannedTimeWait {
+                fin_wait2,
+                port_by_connect: None,
+                local: sock.local,
+                remote: sock.remote,
+                remaining_ms: 60_000,
+            }));
+        }
+        kernel.scan_ends(HERE);
+        assert_eq!(now(&mut kernel), 1);
+        kernel.connection(Socket { id: 3, ..orphan }, &[SynSent, Established]);
+        assert_eq!(now(&mut kernel), 1, "the other one's; scanned meanwhile: {meanwhile}");
+    }
+}
+
+#[test]
+fn a_scan_corrects_the_assumed_role_of_a_time_wait() {
+    let sock = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    // Its first record was lost, and so was that of the listener that it came from.
+    for states in
+        [(Established, FinWait1), (FinWait1, TcpState::Closing), (TcpState::Closing, Close)]
+    {
+        kernel.moves(sock, states);
+    }
+    assert_eq!(kernel.row(Role::Client, 443).stats.time_wait_now, 1);
+    kernel.scan_begins(HERE);
+    let listener = Socket::listener(2, 40_000).scanned(Listen);
+    kernel.report(Input::ScannedSocket(ScannedSocket { time: kernel.now, ..listener }));
+    kernel.scan_finds_time_wait(sock, 59_000);
+    kernel.scan_ends(HERE);
+    let rows = kernel.rows();
+    let time_waits: Vec<_> = rows
+        .iter()
+        .filter(|row| row.stats.time_wait_now > 0)
+        .map(|row| row.identity.role)
+        .collect();
+    assert_eq!(time_waits, [Role::Server]);
+}
