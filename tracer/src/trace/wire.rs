@@ -219,7 +219,7 @@ mod tests {
     fn every_kind_is_read_as_it_was_written() {
         for kind in Kind::ALL {
             for flags in [Flags::default(), Flags::IPV6] {
-                let mut bytes = vec![0xab; 200];
+                let mut bytes = [0xab; 200];
                 bytes[0] = kind as u8;
                 // Where kinds with addresses have their flags.
                 bytes[4..8].copy_from_slice(flags.as_bytes());
