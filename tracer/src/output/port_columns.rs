@@ -1,4 +1,4 @@
-//! The figures of a port's row. A new figure is added here, and is then in every output.
+//! The columns of a port's row. A column that is added here appears in every output.
 
 use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 
@@ -37,16 +37,16 @@ pub struct PortRow {
     pub interval: Interval,
 }
 
-/// An interval of a trace, and what the kernel showed in it.
+/// An interval of a trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Interval {
-    /// When it ended.
+    /// End of the interval (CLOCK_MONOTONIC, nanoseconds).
     pub end: Nanos,
     /// Its length in seconds.
     pub seconds: f64,
-    /// Turns times of the kernel's clock into dates.
+    /// Converts times of CLOCK_MONOTONIC to dates.
     pub clock: ClockAnchor,
-    /// What the kernel showed.
+    /// The optional hooks that were attached.
     pub coverage: Coverage,
 }
 
@@ -85,25 +85,25 @@ impl PortRow {
         self.row.bad()
     }
 
-    /// Handshakes of a server's that began, where the kernel shows its SYN queues: those that got a
-    /// place there, and the children that came without one (SYN cookies, Fast Open).
+    /// Handshakes that began at a server: those that entered a SYN queue, and children that did not
+    /// (SYN cookies, Fast Open). Unknown without [`OptionalHook::SynQueue`].
     fn attempts_at_server(&self) -> Value {
         let counters = &self.row.stats.counters;
         let with_a_place = counters.syn_queue(SynQueueEvent::Entered);
         let attempts = (counters.attempts + with_a_place)
             .saturating_sub(counters.syn_queue(SynQueueEvent::Completed));
-        self.where_shown(OptionalHook::SynQueue, Value::Int(attempts))
+        self.known_with(OptionalHook::SynQueue, Value::Int(attempts))
     }
 
-    /// How often this befell a handshake in the SYN queues.
-    fn in_syn_queue(&self, what: SynQueueEvent) -> Value {
+    /// Number of handshakes in SYN queues to which this happened.
+    fn syn_queue_count(&self, what: SynQueueEvent) -> Value {
         let count = self.row.stats.counters.syn_queue(what);
-        self.where_shown(OptionalHook::SynQueue, server_only(self, count))
+        self.known_with(OptionalHook::SynQueue, server_only(self, count))
     }
 
-    /// A figure that not every kernel shows.
-    fn where_shown(&self, what: OptionalHook, value: Value) -> Value {
-        if self.interval.coverage.has(what) { value } else { Value::Unknown }
+    /// A value that is known only with an optional hook.
+    fn known_with(&self, hook: OptionalHook, value: Value) -> Value {
+        if self.interval.coverage.has(hook) { value } else { Value::Unknown }
     }
 
     fn rate(&self, count: u64) -> Value {
@@ -145,7 +145,7 @@ impl PortRow {
         Value::known(time, |time| Value::Text(date(self.interval.clock.date(time))))
     }
 
-    /// Resets with no connection behind them.
+    /// Resets sent without a connection, by reason.
     fn resets(&self) -> Value {
         let count = |&reason: &ResetReason| (reason.name(), self.row.stats.counters.resets(reason));
         Value::Counts(ResetReason::ALL.iter().map(count).collect())
@@ -155,23 +155,23 @@ impl PortRow {
         Value::known(self.row.stats.ephemeral.as_ref(), column)
     }
 
-    /// The commonest reason of those that went wrong.
-    fn why(&self) -> Option<CloseReason> {
+    /// The most frequent abnormal reason.
+    fn most_frequent_abnormal_reason(&self) -> Option<CloseReason> {
         let bad = CloseReason::ALL.iter().filter(|reason| reason.class() == Class::Abnormal);
         bad.copied()
             .filter(|&reason| self.row.stats.counters.ended(reason) > 0)
             .max_by_key(|&reason| self.row.stats.counters.ended(reason))
     }
 
-    fn ended(&self, outcome: Phase) -> Value {
-        let reasons = CloseReason::ALL.iter().filter(|reason| reason.phase() == outcome);
+    fn ended(&self, phase: Phase) -> Value {
+        let reasons = CloseReason::ALL.iter().filter(|reason| reason.phase() == phase);
         Value::Counts(
             reasons.map(|&reason| (reason.id(), self.row.stats.counters.ended(reason))).collect(),
         )
     }
 }
 
-/// Several values are counted, never represented by one of them.
+/// The value that all parts of a row share, or the number of different ones.
 fn common<T>(common: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
     match common {
         Common::Unknown => Value::Unknown,
@@ -180,7 +180,7 @@ fn common<T>(common: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
     }
 }
 
-/// As [`common`], where the count can be text in all outputs.
+/// As [`common`], with the number as text, for columns whose values are text.
 fn common_text<T>(values: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
     match values {
         Common::Several(values) => Value::Text(format!("×{values}")),
@@ -192,76 +192,76 @@ fn quantile(durations: &LatencyHistogram, quantile: f64) -> Value {
     Value::known(durations.quantile(quantile), Value::Micros)
 }
 
-/// The states of sockets; what is in TIME_WAIT is none any more.
+/// The states in which a connection has a socket: all open states but TIME_WAIT.
 pub(crate) fn living_states() -> impl Iterator<Item = TcpState> {
     OPEN_STATES.into_iter().filter(|&state| state != TcpState::TimeWait)
 }
 
 const RESET_REASONS: Enumeration = Enumeration {
-    name: "reason of the kernel's",
+    name: "kernel reset reason",
     all: || ResetReason::ALL.iter().map(|reason| reason.name()).collect(),
 };
 
 const LIVING: Enumeration =
     Enumeration { name: "state", all: || living_states().map(TcpState::name).collect() };
 
-/// All figures of a row; those that matter most first.
+/// All columns of a row, the most important first.
 pub const COLUMNS: &[Column<PortRow>] = columns! {
-    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server (a listener was there first) or client (by connect). Decided at birth, never guessed from port numbers.",
+    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "The side that this host is: server (accepted by a listener) or client (begun by connect()). Decided by the first transition, never guessed from port numbers.",
         |p| Value::Word(p.row.identity.role.name());
-    "port" "PORT" Number or null, Table(Right(5)), "The service port: the listener's for a server, the remote one for a client. Null is the rest, ports without a row of their own, or ×N if the row covers N ports.",
+    "port" "PORT" Number or null, Table(Right(5)), "The service port: the local port of a server, the remote port of a client. Null for the row of all ports without a row of their own; ×N if the row covers N ports.",
         |p| common(&p.row.identity.port, |&port| Value::Int(port.into()));
-    "remote" "REMOTE" Address or null, Grouped(By::Remote, Left(15)), "The address that clients connect to; null for servers, and for destinations that are not told apart.",
+    "remote" "REMOTE" Address or null, Grouped(By::Remote, Left(15)), "The address that clients connect to; null for servers, and if destinations are not distinguished.",
         |p| common(&p.row.identity.remote, |ip| Value::Text(ip.to_string()));
     "netns" "NETNS" Number or null, Grouped(By::Netns, Right(10)), "Inode number of the network namespace; ×N if the row covers N.",
         |p| common(&p.row.identity.netns, |&netns| Value::Int(netns.into()));
-    "netns_name" "NAMESPACE" Text or null, Grouped(By::Netns, Left(12)), "Name of the network namespace, if it has one (`ip netns`; `host` is the first process's).",
+    "netns_name" "NAMESPACE" Text or null, Grouped(By::Netns, Left(12)), "Name of the network namespace, if it has one (`ip netns`; `host` is the namespace of process 1).",
         |p| common_text(&p.row.identity.netns_name, |name| Value::Text(name.to_string()));
-    "owner" "OWNER" Text or null, Table(Left(15)), "The process that connects, or holds the listener; ×N if there are N of different names.",
+    "owner" "OWNER" Text or null, Table(Left(15)), "The process that called connect() or holds the listener; ×N if there are N with different names.",
         |p| common_text(&p.row.identity.owner, |name| Value::Text(name.to_string()));
-    "container" "CONTAINER" Text or null, Wide(Left(12)), "The container that the owner runs in; ×N if there are N.",
+    "container" "CONTAINER" Text or null, Wide(Left(12)), "The container in which the owner runs; ×N if there are N.",
         |p| common_text(&p.row.identity.container, |id| Value::Id(id.to_string()));
-    "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
+    "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the name is not known on the node.",
         |p| common_text(&p.row.identity.pod, |pod| Value::Text(pod.to_string()));
-    "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "New connections per second: attempts of a client, established ones of a server.",
+    "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "New connections per second: attempts of a client, established connections of a server.",
         |p| p.rate(p.row.new_connections());
     "bad_per_s" "BAD/s" Float("connections per second") or null, Table(Right(6)), "Connections per second that failed or ended abnormally.",
         |p| p.rate(p.bad());
-    "handshake.clean.p99_us" "HS99" Micros or null, Table(Right(7)), "99 % of clean handshakes took at most this long: SYN to SYN-ACK for a client, SYN-ACK to ACK for a server. Measured by the kernel; 1.6 % above the truth at most.",
+    "handshake.clean.p99_us" "HS99" Micros or null, Table(Right(7)), "99th percentile of handshakes without retransmission: SYN to SYN-ACK on a client, SYN-ACK to ACK on a server. Measured by the kernel; at most 1.6 % too high.",
         |p| quantile(&p.row.stats.counters.clean, 0.99);
-    "handshake.retransmitted_pct" "RTX%" Float("percent") or null, Table(Right(4)), "Of the established connections, the share whose SYN or SYN-ACK had to be sent again.",
+    "handshake.retransmitted_pct" "RTX%" Float("percent") or null, Table(Right(4)), "Share of the established connections whose SYN or SYN-ACK was retransmitted.",
         |p| {
             let counters = &p.row.stats.counters;
             let share = |count: u64| Value::Float(100.0 * count as f64 / counters.established as f64);
             if counters.established == 0 { Value::Unknown } else { share(counters.retransmitted.count()) }
         };
-    "open" "OPEN" Count("connections"), Table(Right(5)), "Connections that are established or closing, now.",
+    "open" "OPEN" Count("connections"), Table(Right(5)), "Connections that are established or closing at the end of the interval.",
         |p| Value::Int(p.row.stats.gauges.open);
-    "time_wait.now" "TW" Count("sockets"), Table(Right(5)), "Sockets in TIME_WAIT now: from the last walk over all sockets, with entries and ages since, and with ends where the kernel shows them (host.knowledge.time_wait).",
+    "time_wait.now" "TW" Count("sockets"), Table(Right(5)), "Sockets in TIME_WAIT at the end of the interval: from the last scan of all sockets, updated by entries and age, and by exits where the kernel reports them (host.knowledge.time_wait).",
         |p| Value::Int(p.row.stats.time_wait_now);
-    "why" "WHY" Word(CloseReason::WORDS) or null, Table(Left(12)), "The commonest reason among the connections that went wrong.",
-        |p| Value::known(p.why(), |reason| Value::Word(reason.id()));
+    "why" "WHY" Word(CloseReason::WORDS) or null, Table(Left(12)), "The most frequent reason among connections that failed or ended abnormally.",
+        |p| Value::known(p.most_frequent_abnormal_reason(), |reason| Value::Word(reason.id()));
 
-    "attempts" "TRIED" Count("connections") or null, Wide(Right(6)), "Connections that were begun: by a client, or with a server, by SYNs that were answered. The latter only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
+    "attempts" "TRIED" Count("connections") or null, Wide(Right(6)), "Connection attempts: by connect() of a client, or by SYNs that a server answered. The latter are known only where the kernel reports SYN queues (host.knowledge.syn_queue).",
         |p| match p.row.identity.role {
             Role::Client => Value::Int(p.row.stats.counters.attempts),
             Role::Server => p.attempts_at_server(),
         };
-    "pending" "PENDING" Count("connections"), Wide(Right(7)), "Connections whose handshake is not through, now.",
+    "pending" "PENDING" Count("connections"), Wide(Right(7)), "Connections in their handshake at the end of the interval.",
         |p| Value::Int(p.row.stats.gauges.pending);
-    "pending_start" "" Count("connections"), Data, "Connections whose handshake was not through at the start of the interval.",
+    "pending_start" "" Count("connections"), Data, "Connections in their handshake at the start of the interval.",
         |p| Value::Int(p.row.stats.gauges_at_start.pending);
     "failed" "FAILED" Count("connections"), Wide(Right(6)), "Connections that ended before they were established.",
         |p| Value::Int(p.row.stats.counters.failed());
     "failures" "" Counts(CloseReason::FAILURES), Data, "Connections that ended before they were established, by reason.",
         |p| p.ended(Phase::Handshake);
-    "established" "ESTAB" Count("connections"), Wide(Right(6)), "Handshakes that got through in the interval.",
+    "established" "ESTAB" Count("connections"), Wide(Right(6)), "Handshakes that completed in the interval.",
         |p| Value::Int(p.row.stats.counters.established);
-    "adopted" "ADOPTED" Count("connections"), Wide(Right(7)), "Connections first seen when they were established: older than the trace, or their birth was lost.",
+    "adopted" "ADOPTED" Count("connections"), Wide(Right(7)), "Connections that were already established when they were found: older than the trace, or the record of their beginning was lost.",
         |p| Value::Int(p.row.stats.counters.adopted);
     "open_start" "" Count("connections"), Data, "Open connections at the start of the interval.",
         |p| Value::Int(p.row.stats.gauges_at_start.open);
-    "states" "" Counts(LIVING), Data, "Living connections by state, now.",
+    "states" "" Counts(LIVING), Data, "Open connections by state at the end of the interval.",
         |p| Value::Counts(living_states().map(|state| (state.name(), p.row.stats.gauges.state(state))).collect());
     "closed" "CLOSED" Count("connections"), Wide(Right(6)), "Established connections that ended.",
         |p| Value::Int(p.row.stats.counters.closed());
@@ -272,145 +272,145 @@ pub const COLUMNS: &[Column<PortRow>] = columns! {
             reason.class() == Class::Abnormal && reason.phase() == Phase::Established
         }));
 
-    "handshake.clean.count" "" Count("handshakes"), Data, "Handshakes with nothing sent twice.",
+    "handshake.clean.count" "" Count("handshakes"), Data, "Handshakes without retransmission.",
         |p| Value::Int(p.row.stats.counters.clean.count());
-    "handshake.clean.p50_us" "HS50" Micros or null, Wide(Right(7)), "Half of the clean handshakes took at most this long.",
+    "handshake.clean.p50_us" "HS50" Micros or null, Wide(Right(7)), "Median of handshakes without retransmission.",
         |p| quantile(&p.row.stats.counters.clean, 0.5);
-    "handshake.clean.p90_us" "HS90" Micros or null, Wide(Right(7)), "90 % of the clean handshakes took at most this long.",
+    "handshake.clean.p90_us" "HS90" Micros or null, Wide(Right(7)), "90th percentile of handshakes without retransmission.",
         |p| quantile(&p.row.stats.counters.clean, 0.9);
-    "handshake.clean.max_us" "HSMAX" Micros or null, Wide(Right(7)), "The longest clean handshake.",
+    "handshake.clean.max_us" "HSMAX" Micros or null, Wide(Right(7)), "The longest handshake without retransmission.",
         |p| Value::known(p.row.stats.counters.clean.max(), Value::Micros);
-    "handshake.clean.buckets" "" Buckets, Json, "Clean handshakes by duration: pairs of upper bound (inclusive) and count. Adds up over intervals and hosts.",
+    "handshake.clean.buckets" "" Buckets, Json, "Handshakes without retransmission by duration: pairs of inclusive upper bound and count. Can be added over intervals and hosts.",
         |p| Value::Buckets(p.row.stats.counters.clean.buckets());
-    "handshake.retransmitted.count" "" Count("handshakes"), Data, "Handshakes whose SYN or SYN-ACK was sent again.",
+    "handshake.retransmitted.count" "" Count("handshakes"), Data, "Handshakes whose SYN or SYN-ACK was retransmitted.",
         |p| Value::Int(p.row.stats.counters.retransmitted.count());
-    "handshake.retransmitted.p50_us" "" Micros or null, Data, "Half of the retransmitted handshakes took at most this long in all.",
+    "handshake.retransmitted.p50_us" "" Micros or null, Data, "Median of the total duration of retransmitted handshakes.",
         |p| quantile(&p.row.stats.counters.retransmitted, 0.5);
-    "handshake.retransmitted.p90_us" "" Micros or null, Data, "90 % of the retransmitted handshakes took at most this long in all.",
+    "handshake.retransmitted.p90_us" "" Micros or null, Data, "90th percentile of the total duration of retransmitted handshakes.",
         |p| quantile(&p.row.stats.counters.retransmitted, 0.9);
-    "handshake.retransmitted.p99_us" "RTX99" Micros or null, Wide(Right(7)), "99 % of the retransmitted handshakes took at most this long in all.",
+    "handshake.retransmitted.p99_us" "RTX99" Micros or null, Wide(Right(7)), "99th percentile of the total duration of retransmitted handshakes.",
         |p| quantile(&p.row.stats.counters.retransmitted, 0.99);
     "handshake.retransmitted.max_us" "" Micros or null, Data, "The longest retransmitted handshake.",
         |p| Value::known(p.row.stats.counters.retransmitted.max(), Value::Micros);
-    "handshake.retransmitted.buckets" "" Buckets, Json, "Retransmitted handshakes by duration: pairs of upper bound (inclusive) and count. Adds up over intervals and hosts.",
+    "handshake.retransmitted.buckets" "" Buckets, Json, "Retransmitted handshakes by duration: pairs of inclusive upper bound and count. Can be added over intervals and hosts.",
         |p| Value::Buckets(p.row.stats.counters.retransmitted.buckets());
-    "handshake.unmeasured.count" "UNMEAS" Count("handshakes"), Wide(Right(6)), "Handshakes whose time cannot be known.",
+    "handshake.unmeasured.count" "UNMEAS" Count("handshakes"), Wide(Right(6)), "Handshakes whose duration could not be measured.",
         |p| Value::Int(p.row.stats.counters.unmeasured_total());
-    "handshake.unmeasured.causes" "" Counts(Unmeasured::WORDS), Data, "Handshakes whose time cannot be known, by cause.",
+    "handshake.unmeasured.causes" "" Counts(Unmeasured::WORDS), Data, "Handshakes whose duration could not be measured, by cause.",
         |p| Value::Counts(Unmeasured::ALL.iter().map(|&cause| (cause.name(), p.row.stats.counters.unmeasured(cause))).collect());
 
-    "time_wait.entered" "TWIN" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT, those included that wait in FIN_WAIT2 for the peer's FIN at first.",
+    "time_wait.entered" "TWIN" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT, including those that first wait in FIN_WAIT2 for the peer's FIN.",
         |p| Value::Int(p.row.stats.counters.time_wait_entered);
-    "time_wait.peak" "TWPEAK" Count("sockets"), Wide(Right(6)), "The most sockets in TIME_WAIT during the interval, by entries and ages between walks; for several rows together the sum of theirs.",
+    "time_wait.peak" "TWPEAK" Count("sockets"), Wide(Right(6)), "Largest number of sockets in TIME_WAIT during the interval, between scans by entries and age; for several rows together the sum of their peaks.",
         |p| Value::Int(p.row.stats.time_wait_peak);
-    "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets). The kernel counts them per namespace; of several ports whose connections ended while the table was full, each gets its share.",
+    "time_wait.overflowed" "TWOVER" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets). The kernel counts them per namespace; they are divided among the ports whose connections ended while the table was full.",
         |p| Value::Int(p.row.stats.counters.time_wait_overflowed);
-    "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Wide(Right(5)), "Orphans in FIN_WAIT2 that the kernel keeps beside TIME_WAIT, at the last walk: the peer has not closed yet.",
+    "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Wide(Right(5)), "Orphans in FIN_WAIT2, which the kernel keeps in its TIME_WAIT table, at the last scan: the peer has not closed yet.",
         |p| Value::Int(p.row.stats.scanned.fin_wait2_orphans);
 
-"closed_first" "" Counts(ClosedFirst::WORDS), Data, "Connections that ended after a FIN, by who sent the first one: us, the peer, or both at once.",
+"closed_first" "" Counts(ClosedFirst::WORDS), Data, "Connections that ended after a FIN, by the side that sent the first one: us, the peer, or both at once.",
         |p| Value::Counts(ClosedFirst::ALL.map(|side| (side.name(), p.row.stats.counters.closed_first(side))).into());
 
-    "lifetime.p50_us" "LIFE50" Micros or null, Wide(Right(7)), "Half of the ended connections lived at most this long; of those whose birth was seen.",
+    "lifetime.p50_us" "LIFE50" Micros or null, Wide(Right(7)), "Median lifetime of ended connections whose beginning was observed.",
         |p| quantile(&p.row.stats.counters.lifetime, 0.5);
-    "lifetime.p99_us" "LIFE99" Micros or null, Wide(Right(7)), "99 % of the ended connections lived at most this long; of those whose birth was seen.",
+    "lifetime.p99_us" "LIFE99" Micros or null, Wide(Right(7)), "99th percentile of the lifetime of ended connections whose beginning was observed.",
         |p| quantile(&p.row.stats.counters.lifetime, 0.99);
-    "idle.p50_us" "IDLE50" Micros or null, Wide(Right(7)), "Half of the ended connections had received nothing for at most this long.",
+    "idle.p50_us" "IDLE50" Micros or null, Wide(Right(7)), "Median time since the last received segment when a connection ended.",
         |p| quantile(&p.row.stats.counters.idle, 0.5);
-    "idle.abnormal_p50_us" "BADIDLE" Micros or null, Wide(Right(7)), "Half of the connections that ended abnormally had received nothing for at most this long: if it is always the same, something on the way drops idle connections.",
+    "idle.abnormal_p50_us" "BADIDLE" Micros or null, Wide(Right(7)), "Median time since the last received segment when a connection ended abnormally: if it is always the same, a device on the path drops idle connections.",
         |p| quantile(&p.row.stats.counters.idle_abnormal, 0.5);
-    "bytes_sent" "" Count("bytes"), Data, "Payload bytes that the peers acknowledged, of ended connections.",
+    "bytes_sent" "" Count("bytes"), Data, "Payload bytes that peers acknowledged, of ended connections.",
         |p| Value::Int(p.row.stats.counters.bytes_sent);
     "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",
         |p| Value::Int(p.row.stats.counters.bytes_received);
-    "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes on this port's listeners that wait for their last ACK, at the last walk.",
+    "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes in the SYN queues of the port's listeners, waiting for their last ACK, at the last scan.",
         |p| server_only(p, p.row.stats.scanned.half_open);
-    "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and got a place in the SYN queue of the port's listeners. This and what follows only where the kernel shows the SYN queues (host.knowledge.syn_queue).",
-        |p| p.in_syn_queue(SynQueueEvent::Entered);
-    "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK came.",
-        |p| p.in_syn_queue(SynQueueEvent::Completed);
-    "syn_queue.dropped" "SYNDROP" Count("handshakes") or null, Wide(Right(7)), "Handshakes that were given up in the SYN queue: by a RST or an ICMP error, or because their listener went away.",
-        |p| p.in_syn_queue(SynQueueEvent::Dropped);
-    "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no answer came to any SYN-ACK: scans, floods, or ACKs that are lost on the way.",
-        |p| p.in_syn_queue(SynQueueEvent::Expired);
-    "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last walk.",
+    "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and entered the SYN queue of one of the port's listeners. Null, like the other syn_queue columns, unless the kernel reports SYN queues (host.knowledge.syn_queue).",
+        |p| p.syn_queue_count(SynQueueEvent::Entered);
+    "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK arrived.",
+        |p| p.syn_queue_count(SynQueueEvent::Completed);
+    "syn_queue.dropped" "SYNDROP" Count("handshakes") or null, Wide(Right(7)), "Handshakes that were dropped from the SYN queue: after an RST or an ICMP error, or because the listener was closed.",
+        |p| p.syn_queue_count(SynQueueEvent::Dropped);
+    "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no SYN-ACK was answered: port scans, SYN floods, or ACKs lost on the path.",
+        |p| p.syn_queue_count(SynQueueEvent::Expired);
+    "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last scan.",
         |p| server_only(p, p.row.stats.scanned.accept_queue);
-    "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "The most connections that a new one, or a walk, found waiting for accept() on one listener.",
+    "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "Largest number of connections that a new one, or a scan, found waiting for accept() on one listener.",
         |p| server_only(p, p.row.stats.accept_peak);
-    "accept_queue.p50" "" Count("connections") or null, Data, "Half of the new connections found at most this many waiting for accept() before them, on their listener.",
+    "accept_queue.p50" "" Count("connections") or null, Data, "Median number of connections that a new one found waiting for accept() on its listener.",
         |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.5), Value::Int);
-    "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99 % of the new connections found at most this many waiting for accept() before them, on their listener.",
+    "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99th percentile of the number of connections that a new one found waiting for accept() on its listener.",
         |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.99), Value::Int);
-    "accept_queue.wait_p50_us" "" Micros or null, Data, "Half of the connections waited at most this long for accept(). Only where the kernel shows accept() (host.knowledge.accept_wait).",
+    "accept_queue.wait_p50_us" "" Micros or null, Data, "Median time that connections waited for accept(). Null unless the kernel reports accept() (host.knowledge.accept_wait).",
         |p| quantile(&p.row.stats.counters.accept_wait, 0.5);
-    "accept_queue.wait_p99_us" "WAIT99" Micros or null, Wide(Right(7)), "99 % of the connections waited at most this long for accept(): the application is slow to take them. Only where the kernel shows accept() (host.knowledge.accept_wait).",
+    "accept_queue.wait_p99_us" "WAIT99" Micros or null, Wide(Right(7)), "99th percentile of the time that connections waited for accept(): if high, the application accepts slowly. Null unless the kernel reports accept() (host.knowledge.accept_wait).",
         |p| quantile(&p.row.stats.counters.accept_wait, 0.99);
     "accept_queue.wait_max_us" "" Micros or null, Data, "The longest wait for accept().",
         |p| Value::known(p.row.stats.counters.accept_wait.max(), Value::Micros);
-    "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "How many may wait on one listener (the least, if they differ): the kernel takes one more, and then drops.",
+    "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "Maximum number of connections waiting on one listener (the smallest, if listeners differ): the kernel accepts one more and then drops.",
         |p| match p.row.stats.scanned.accept_limit {
             0 => Value::Unknown,
             limit => server_only(p, limit),
         };
-    "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "What the port's listeners dropped in the interval, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for them. From the socket's sk_drops: an ACK that finds the accept queue full counts twice there, and once in ListenDrops.",
+    "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "Segments that the port's listeners dropped, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for these. From the socket's sk_drops, in which an ACK that finds the accept queue full counts twice; ListenDrops counts it once.",
         |p| server_only(p, p.row.stats.counters.listener_drops);
-    "listener.opened_at" "" Time or null, Data, "When a listener of the port was last opened; null if that was not seen.",
+    "listener.opened_at" "" Time or null, Data, "Time of the last listen() on the port; null if none was observed.",
         |p| p.date(p.row.stats.uptime.opened);
-    "listener.closed_at" "" Time or null, Data, "When the port's last listener was last closed; null if that was not seen.",
+    "listener.closed_at" "" Time or null, Data, "Time when the port's last listener was closed; null if that was not observed.",
         |p| p.date(p.row.stats.uptime.closed);
-    "listener.gap_us" "GAP" Micros or null, Wide(Right(7)), "How long the port had no listener before the last opening, or has had none until now; null if that was not seen to happen.",
+    "listener.gap_us" "GAP" Micros or null, Wide(Right(7)), "Time for which the port had no listener before the last listen(), or has had none until now; null if no such gap was observed.",
         |p| Value::known(p.row.stats.uptime.gap(p.interval.end), |gap| Value::Micros(gap / 1000));
-    "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners sent again: handshakes whose last ACK is overdue, whether it comes or not.",
+    "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners retransmitted: handshakes whose last ACK is overdue.",
         |p| server_only(p, p.row.stats.counters.synack_retransmits);
-    "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port with no connection behind them: nobody listens, a TIME_WAIT, a handshake that makes no sense. Unknown before Linux 6.10 (host.knowledge.resets).",
-        |p| p.where_shown(OptionalHook::Resets, server_only(p, p.row.stats.counters.resets_total()));
-    "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "These, by the kernel's reason.",
-        |p| p.where_shown(OptionalHook::Resets, p.resets());
-"stalled" "STALLED" Count("connections"), Wide(Right(7)), "Connections past their handshake that retransmit and get no answer, at the last walk.",
+    "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port without a connection: for a port without a listener, a TIME_WAIT, or an invalid handshake. Null before Linux 6.10 (host.knowledge.resets).",
+        |p| p.known_with(OptionalHook::Resets, server_only(p, p.row.stats.counters.resets_total()));
+    "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "Resets sent from the port without a connection, by the kernel's reason.",
+        |p| p.known_with(OptionalHook::Resets, p.resets());
+"stalled" "STALLED" Count("connections"), Wide(Right(7)), "Established connections that retransmit without an answer, at the last scan.",
         |p| Value::Int(p.row.stats.scanned.stalled);
-    "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last walk.",
+    "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last scan.",
         |p| server_only(p, p.row.stats.scanned.listeners);
-    "oldest.close_wait.age_us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been there: our application has not closed after the peer did. Shown with ≥ if it was there when it was first met.",
+    "oldest.close_wait.age_us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been in that state: the local application has not closed after the peer. Shown with ≥ if it was in it already when it was found.",
         |p| p.age_of_oldest(TcpState::CloseWait);
-    "oldest.close_wait.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+    "oldest.close_wait.at_least" "" Bool or null, Data, "Whether it was in that state already when it was found, so that its age is a lower bound.",
         |p| p.may_be_older(TcpState::CloseWait);
-    "oldest.close_wait.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+    "oldest.close_wait.owner" "" Text or null, Data, "Name of the process that owns it.",
         |p| p.owner_of_oldest(TcpState::CloseWait);
-    "oldest.close_wait.pid" "" Number or null, Data, "The id of that process.",
+    "oldest.close_wait.pid" "" Number or null, Data, "Id of the process that owns it.",
         |p| p.pid_of_oldest(TcpState::CloseWait);
-    "oldest.fin_wait2.age_us" "OLDFW2" Micros or null, Wide(Right(7)), "How long the oldest connection in FIN_WAIT2 has been there: the peer has not closed after us. Shown with ≥ if it was there when it was first met.",
+    "oldest.fin_wait2.age_us" "OLDFW2" Micros or null, Wide(Right(7)), "How long the oldest connection in FIN_WAIT2 has been in that state: the peer has not closed after this host. Shown with ≥ if it was in it already when it was found.",
         |p| p.age_of_oldest(TcpState::FinWait2);
-    "oldest.fin_wait2.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+    "oldest.fin_wait2.at_least" "" Bool or null, Data, "Whether it was in that state already when it was found, so that its age is a lower bound.",
         |p| p.may_be_older(TcpState::FinWait2);
-    "oldest.fin_wait2.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+    "oldest.fin_wait2.owner" "" Text or null, Data, "Name of the process that owns it.",
         |p| p.owner_of_oldest(TcpState::FinWait2);
-    "oldest.fin_wait2.pid" "" Number or null, Data, "The id of that process.",
+    "oldest.fin_wait2.pid" "" Number or null, Data, "Id of the process that owns it.",
         |p| p.pid_of_oldest(TcpState::FinWait2);
-    "oldest.last_ack.age_us" "OLDLA" Micros or null, Wide(Right(7)), "How long the oldest connection in LAST_ACK has been there: our FIN is not acknowledged. Shown with ≥ if it was there when it was first met.",
+    "oldest.last_ack.age_us" "OLDLA" Micros or null, Wide(Right(7)), "How long the oldest connection in LAST_ACK has been in that state: the local FIN is not acknowledged. Shown with ≥ if it was in it already when it was found.",
         |p| p.age_of_oldest(TcpState::LastAck);
-    "oldest.last_ack.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+    "oldest.last_ack.at_least" "" Bool or null, Data, "Whether it was in that state already when it was found, so that its age is a lower bound.",
         |p| p.may_be_older(TcpState::LastAck);
-    "oldest.last_ack.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+    "oldest.last_ack.owner" "" Text or null, Data, "Name of the process that owns it.",
         |p| p.owner_of_oldest(TcpState::LastAck);
-    "oldest.last_ack.pid" "" Number or null, Data, "The id of that process.",
+    "oldest.last_ack.pid" "" Number or null, Data, "Id of the process that owns it.",
         |p| p.pid_of_oldest(TcpState::LastAck);
-    "oldest.syn_sent.age_us" "OLDSS" Micros or null, Wide(Right(7)), "How long the oldest connection in SYN_SENT has been there: the SYN is not answered. Shown with ≥ if it was there when it was first met.",
+    "oldest.syn_sent.age_us" "OLDSS" Micros or null, Wide(Right(7)), "How long the oldest connection in SYN_SENT has been in that state: the SYN is not answered. Shown with ≥ if it was in it already when it was found.",
         |p| p.age_of_oldest(TcpState::SynSent);
-    "oldest.syn_sent.at_least" "" Bool or null, Data, "It was there when it was first met, and may have been for longer.",
+    "oldest.syn_sent.at_least" "" Bool or null, Data, "Whether it was in that state already when it was found, so that its age is a lower bound.",
         |p| p.may_be_older(TcpState::SynSent);
-    "oldest.syn_sent.owner" "" Text or null, Data, "The name of the process that it belongs to.",
+    "oldest.syn_sent.owner" "" Text or null, Data, "Name of the process that owns it.",
         |p| p.owner_of_oldest(TcpState::SynSent);
-    "oldest.syn_sent.pid" "" Number or null, Data, "The id of that process.",
+    "oldest.syn_sent.pid" "" Number or null, Data, "Id of the process that owns it.",
         |p| p.pid_of_oldest(TcpState::SynSent);
-    "ephemeral.used_pct" "EPH%" Float("percent") or null, Wide(Right(4)), "Share of the ephemeral ports (net.ipv4.ip_local_port_range) toward one destination that connections and TIME_WAITs of clients take; of several destinations the one where it is largest. Averaged over our addresses, if there are several.",
+    "ephemeral.used_pct" "EPH%" Float("percent") or null, Wide(Right(4)), "Share of the ephemeral ports (net.ipv4.ip_local_port_range) that clients' connections and TIME_WAITs occupy toward one destination; of several destinations, the largest share. Averaged over the local addresses if there are several.",
         |p| p.ephemeral(|ports| Value::Float(100.0 * ports.share()));
-    "ephemeral.exhausted_in_us" "EPHEND" Micros or null, Wide(Right(7)), "When none of these ports will be left, if connections and TIME_WAITs go on as in the interval: those that end and those that may be reused (net.ipv4.tcp_tw_reuse) are taken into account. Null if that is not to be foreseen.",
+    "ephemeral.exhausted_in_us" "EPHEND" Micros or null, Wide(Right(7)), "Time until these ports are exhausted at the interval's rates of connections and TIME_WAITs, considering TIME_WAITs that end or can be reused (net.ipv4.tcp_tw_reuse). Null if that is not foreseeable.",
         |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, |seconds| Value::Micros((seconds * 1e6) as u64)));
-    "ephemeral.remote" "" Address or null, Data, "The address of that destination.",
+    "ephemeral.remote" "" Address or null, Data, "Address of that destination.",
         |p| p.ephemeral(|ports| Value::Text(ports.remote.to_string()));
-    "ephemeral.used" "" Count("ports") or null, Data, "Ports toward it that are taken.",
+    "ephemeral.used" "" Count("ports") or null, Data, "Occupied ephemeral ports toward that destination.",
         |p| p.ephemeral(|ports| Value::Int(ports.used));
-    "ephemeral.ports" "" Count("ports") or null, Data, "Ports that there are toward it.",
+    "ephemeral.ports" "" Count("ports") or null, Data, "Ephemeral ports toward that destination.",
         |p| p.ephemeral(|ports| Value::Int(ports.ports));
 };
 

@@ -1,31 +1,32 @@
-//! Why connections end: the reasons, their classes, what they mean and what to do.
+//! Close reasons: why connections end, what each reason means and what to do about it.
 //!
-//! A new reason is added here (a variant and its [`Info`]) and in `tracker/classify.rs`, which decides.
+//! To add a reason, add a variant with its [`ReasonInfo`] to the table below and an arm to
+//! `tracker/classify.rs`, which decides.
 
 use crate::tcp::labels::Enumeration;
 
-/// How bad a reason is.
+/// How serious a reason is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The textbook.
+    /// A regular close.
     Normal,
-    /// Often deliberate.
+    /// Unusual, but often deliberate.
     Notable,
     /// Something went wrong.
     Abnormal,
-    /// Not known.
+    /// The reason is not known.
     Unknown,
 }
 
 impl Class {
-    /// All classes.
+    /// All classes, in the order of the reports.
     pub const ALL: [Self; 4] = [Self::Normal, Self::Notable, Self::Abnormal, Self::Unknown];
 
-    /// Their names.
+    /// The names of all classes.
     pub const WORDS: Enumeration =
         Enumeration { name: "class", all: || Self::ALL.map(Self::name).into() };
 
-    /// The name that every output uses.
+    /// The name in every output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -35,28 +36,28 @@ impl Class {
         }
     }
 
-    /// What it says.
+    /// A short explanation for the user.
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Normal => "as in the textbook",
+            Self::Normal => "a regular close",
             Self::Notable => "often deliberate",
             Self::Abnormal => "something went wrong",
-            Self::Unknown => "what happened is not known",
+            Self::Unknown => "the reason is not known",
         }
     }
 }
 
-/// Which sum a reason belongs to: never both.
+/// The phase in which a connection ended; each reason belongs to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// The connection was never established.
+    /// Before it was established.
     Handshake,
-    /// It was.
+    /// After it was established.
     Established,
 }
 
 impl Phase {
-    /// The figure that is the sum.
+    /// The column that holds the sum over the phase.
     pub const fn sum(self) -> &'static str {
         match self {
             Self::Handshake => "failed",
@@ -64,29 +65,29 @@ impl Phase {
         }
     }
 
-    /// What it says.
+    /// A short explanation for the user.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Handshake => "never established",
-            Self::Established => "established, and ended",
+            Self::Established => "closed after it was established",
         }
     }
 }
 
-/// What is said about a reason.
+/// The texts and properties of a reason.
 #[derive(Clone, Copy, Debug)]
 pub struct ReasonInfo {
-    /// The public name, in every output.
+    /// The public name in every output; never changes.
     pub id: &'static str,
-    /// A few words.
+    /// A title of a few words.
     pub title: &'static str,
     /// What happened on the wire and in the kernel.
     pub meaning: &'static str,
-    /// What to look at.
+    /// What to check or change.
     pub advice: &'static str,
-    /// How bad it is.
+    /// How serious it is.
     pub class: Class,
-    /// The sum that it belongs to.
+    /// The phase in which it ends connections.
     pub phase: Phase,
 }
 
@@ -103,7 +104,7 @@ macro_rules! reasons {
             /// All reasons, failures first.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// What is said about it.
+            /// Its texts and properties.
             pub const fn info(self) -> &'static ReasonInfo {
                 match self {
                     $(Self::$variant => &ReasonInfo {
@@ -121,122 +122,122 @@ macro_rules! reasons {
 }
 
 reasons! {
-    ConnectRefusedRst "connect_refused_rst" Abnormal Handshake, "refused by a reset"
-        "The SYN was answered with RST: nobody listens on that port, or a filter answers for it."
-        "Is the service up, and on this address and port?";
-    ConnectRefusedIcmp "connect_refused_icmp" Abnormal Handshake, "refused by ICMP"
-        "The SYN was answered with ICMP port or protocol unreachable: usually a firewall that rejects."
-        "Look for a REJECT rule on the way.";
+    ConnectRefusedRst "connect_refused_rst" Abnormal Handshake, "refused with a reset"
+        "The peer answered the SYN with RST: nothing listens on that port, or a firewall answers for it."
+        "Check that the service is up and listens on this address and port.";
+    ConnectRefusedIcmp "connect_refused_icmp" Abnormal Handshake, "refused with ICMP"
+        "The answer to the SYN was ICMP port or protocol unreachable, usually from a firewall that rejects."
+        "Look for a REJECT rule on the path.";
     ConnectTimeout "connect_timeout" Abnormal Handshake, "no answer to any SYN"
         "Every SYN went unanswered until the kernel gave up (tcp_syn_retries)."
-        "A firewall that drops, a dead host, or a listener whose queue overflows.";
+        "Look for a firewall that drops, a host that is down, or a listener whose queue overflows.";
     ConnectUnreachableHost "connect_unreachable_host" Abnormal Handshake, "host unreachable"
-        "ICMP host unreachable: the last router could not find the host, or a firewall says so."
-        "Is the host up, and its neighbour entry resolved?";
+        "ICMP host unreachable: the last router could not find the host, or a firewall answered so."
+        "Check that the host is up and that its neighbour entry is resolved (`ip neigh`).";
     ConnectUnreachableNet "connect_unreachable_net" Abnormal Handshake, "network unreachable"
         "ICMP network unreachable: a router has no route."
-        "Check the routes, here and on the way.";
-    ConnectLocalFailure "connect_local_failure" Abnormal Handshake, "no port or address was left"
-        "connect() failed on this host before any SYN: no free port toward that destination, usually."
+        "Check the routes on this host and on the path.";
+    ConnectLocalFailure "connect_local_failure" Abnormal Handshake, "no local port or address"
+        "connect() failed on this host before it sent a SYN, usually because no ephemeral port was free toward that destination."
         "Reuse connections, or widen net.ipv4.ip_local_port_range.";
-    ConnectCancelled "connect_cancelled" Notable Handshake, "given up by the application"
-        "The application closed the socket, or was killed, while the SYN was unanswered."
-        "A connect timeout of the application's own; compare it with the handshake times.";
+    ConnectCancelled "connect_cancelled" Notable Handshake, "cancelled by the application"
+        "The application closed the socket or was killed before the SYN was answered."
+        "Compare the application's connect timeout with the handshake times.";
     ConnectDestroyed "connect_destroyed" Notable Handshake, "destroyed while connecting"
-        "An administrator (ss -K) or a BPF program destroyed the socket before the handshake was through."
-        "Find out who runs it.";
-    HandshakeAborted "handshake_aborted" Abnormal Handshake, "the handshake failed at its last step"
-        "The connection was in SYN_RECV (Fast Open or a simultaneous open) and was reset or timed out there."
-        "Look at the peer, and at what is between.";
-    ConnectLostSight "connect_lost_sight" Unknown Handshake, "lost from sight while connecting"
-        "Events were lost, and when the sockets were walked the attempt was gone: how it ended is not known."
-        "Give synfin a larger ring buffer if events are lost often.";
-    ConnectUnknown "connect_unknown" Unknown Handshake, "failed in a way that is not known"
-        "The kernel gave an error that synfin does not know for a connect."
-        "Please report it, with the kernel's version.";
+        "An administrator (ss -K) or a BPF program destroyed the socket before the handshake was complete."
+        "Find out who ran it.";
+    HandshakeAborted "handshake_aborted" Abnormal Handshake, "failed in the last step of the handshake"
+        "The connection was reset or timed out in SYN_RECV (Fast Open or simultaneous open)."
+        "Check the peer and the path.";
+    ConnectLostSight "connect_lost_sight" Unknown Handshake, "end not observed, while connecting"
+        "Events were lost, and a scan of all sockets no longer found the attempt: how it ended is not known."
+        "If events are lost often, give synfin a larger ring buffer.";
+    ConnectUnknown "connect_unknown" Unknown Handshake, "failed for an unknown reason"
+        "The kernel returned an error that synfin does not know for connect()."
+        "Please report it with the kernel version.";
 
     ClosedByUs "closed_by_us" Normal Established, "closed by us"
-        "We sent the first FIN and the peer agreed; we go through TIME_WAIT."
-        "Nothing to do. Many of these per second fill TIME_WAIT: let the other side close first, or reuse connections.";
+        "This host sent the first FIN and the peer followed; TIME_WAIT is on this host."
+        "Nothing to do. Many of these per second fill the TIME_WAIT table: let the peer close first, or reuse connections.";
     ClosedByPeer "closed_by_peer" Normal Established, "closed by the peer"
-        "The peer sent the first FIN, we followed; TIME_WAIT is on its side."
+        "The peer sent the first FIN and this host followed; TIME_WAIT is on the peer."
         "Nothing to do.";
-    ClosedByBoth "closed_by_both" Normal Established, "closed by both at once"
-        "Both sides sent a FIN before they saw the other's; both go through TIME_WAIT."
+    ClosedByBoth "closed_by_both" Normal Established, "closed by both sides at once"
+        "Both sides sent a FIN before they received the other's; TIME_WAIT is on both."
         "Nothing to do.";
     ResetByPeer "reset_by_peer" Abnormal Established, "reset by the peer"
         "An RST arrived while the connection was in use (ESTABLISHED or CLOSE_WAIT)."
-        "The peer crashed, closed with unread data, or something between forgot the connection: compare the idle time.";
+        "The peer crashed or closed with unread data, or a device on the path dropped the connection's state: compare the idle time.";
     ResetByPeerClosing "reset_by_peer_closing" Notable Established, "reset by the peer while closing"
-        "An RST arrived after we had begun to close: often a peer that does not wait for the end."
-        "Harmless, unless data was still on its way to the peer.";
+        "An RST arrived after this host had begun to close, often from a peer that does not wait for the end."
+        "Nothing to do, unless data was still on its way to the peer.";
     ResetByUsUnreadData "reset_by_us_unread_data" Abnormal Established, "reset by us: unread data"
-        "The application closed the socket with received data that it had not read: the kernel sends RST, and the peer may lose what we sent."
-        "Read until the end before closing, or shut down for writing first.";
+        "The application closed the socket without reading all received data: the kernel sends RST, and the peer may lose data that was sent to it."
+        "Read to the end before closing, or call shutdown(SHUT_WR) first.";
     ResetByUsDataAfterClose "reset_by_us_data_after_close" Abnormal Established, "reset by us: data after close"
-        "The peer sent data after our application had closed the socket: nobody is left to read it, and the kernel answers with RST."
-        "Read until the peer's end before closing, or agree on who ends the conversation.";
+        "The peer sent data after the local application had closed the socket: nothing can read it, so the kernel answers with RST."
+        "Read until the peer closes before closing, or let the protocol define who closes first.";
     ResetByUsMemory "reset_by_us_memory" Abnormal Established, "reset by us: out of memory for sockets"
-        "The application had closed the socket, and the kernel gave it up: too many orphans (tcp_max_orphans), or too little socket memory (tcp_mem)."
-        "Look at `dmesg`, the number of orphans in /proc/net/sockstat, and at peers that do not finish.";
+        "The application had closed the socket, and the kernel dropped it: too many orphans (tcp_max_orphans) or too little socket memory (tcp_mem)."
+        "Check `dmesg`, the number of orphans in /proc/net/sockstat, and peers that never close.";
     ResetByUsListenerClosed "reset_by_us_listener_closed" Abnormal Established, "reset by us: never accepted"
         "The listener was closed while this connection waited in its accept queue."
-        "On a restart, hand the listener over (socket activation) or drain it first.";
+        "On a restart, pass the listener on (socket activation) or drain its queue first.";
     ResetByUsLinger0 "reset_by_us_linger0" Notable Established, "reset by us: SO_LINGER 0"
-        "The application closed the socket with SO_LINGER set to zero, which asks for RST."
+        "The application closed the socket with SO_LINGER set to 0, which makes the kernel send RST."
         "Deliberate, often to avoid TIME_WAIT; the peer may lose data.";
     ResetByUsDisconnect "reset_by_us_disconnect" Notable Established, "reset by us: disconnected"
-        "The application dissolved the connection by connect(AF_UNSPEC)."
+        "The application dissolved the connection with connect(AF_UNSPEC)."
         "Deliberate.";
     ResetByUsLinger2 "reset_by_us_linger2" Notable Established, "reset by us: TCP_LINGER2"
-        "TCP_LINGER2 is negative: we did not wait for the peer's FIN."
+        "TCP_LINGER2 is negative: this host did not wait for the peer's FIN."
         "Deliberate.";
     TimeoutRetransmission "timeout_retransmission" Abnormal Established, "timed out: data not acknowledged"
-        "Sent data was retransmitted until the kernel gave up (tcp_retries2)."
-        "The peer or the path is gone.";
+        "The kernel retransmitted data until it gave up (tcp_retries2)."
+        "The peer or the path is down.";
     TimeoutKeepalive "timeout_keepalive" Abnormal Established, "timed out: keepalive not answered"
         "Keepalive probes on an idle connection went unanswered."
-        "The peer is gone, or something between dropped the idle connection: compare the idle time.";
+        "The peer is down, or a device on the path dropped the idle connection: compare the idle time.";
     TimeoutUser "timeout_user" Abnormal Established, "timed out: TCP_USER_TIMEOUT"
         "Data, probes or keepalives went unanswered for as long as the application allows (TCP_USER_TIMEOUT)."
-        "The peer or the path is gone, or the limit is short: compare it with the round trip and the idle time.";
+        "The peer or the path is down, or the timeout is too short: compare it with the round-trip time and the idle time.";
     TimeoutZeroWindow "timeout_zero_window" Abnormal Established, "timed out: the peer's window stayed closed"
-        "The peer had closed its receive window, and then answered no probe of it."
-        "The peer's application had stopped reading before it, or its host, was gone.";
+        "The peer had closed its receive window and then stopped answering window probes."
+        "The peer's application had stopped reading before it or its host went down.";
     TimeoutOrphan "timeout_orphan" Abnormal Established, "timed out after close"
-        "Nobody held the socket any more, and our FIN was never acknowledged (FIN_WAIT1, CLOSING or LAST_ACK), or the peer's never came (FIN_WAIT2)."
-        "The peer or the path was gone when we closed.";
+        "No process held the socket any more, and the local FIN was never acknowledged (FIN_WAIT1, CLOSING or LAST_ACK) or the peer's FIN never came (FIN_WAIT2)."
+        "The peer or the path was down when this host closed.";
     DestroyedByAdmin "destroyed_by_admin" Notable Established, "destroyed by an administrator"
-        "ss -K or a BPF program destroyed the connection, or a checkpoint took it away (TCP_REPAIR)."
-        "Find out who runs it.";
-    NamespaceGone "namespace_gone" Notable Established, "its network namespace went away"
-        "The kernel dropped the connection without a segment, because its network namespace was being removed."
-        "A container was stopped: nothing to do, unless the peers mind.";
-    LostSight "lost_sight" Unknown Established, "lost from sight"
-        "Events were lost, or the connection table was full, and the connection was gone when the sockets were walked."
-        "Give synfin a larger ring buffer if events are lost often.";
+        "ss -K or a BPF program destroyed the connection, or a checkpoint removed it (TCP_REPAIR)."
+        "Find out who ran it.";
+    NamespaceGone "namespace_gone" Notable Established, "network namespace removed"
+        "The kernel dropped the connection without sending a segment because its network namespace was being removed."
+        "Nothing to do if a container was stopped; the peers notice only when they send or time out.";
+    LostSight "lost_sight" Unknown Established, "end not observed"
+        "Events were lost or the connection table was full, and a scan of all sockets no longer found the connection."
+        "If events are lost often, give synfin a larger ring buffer.";
     Unknown "unknown" Unknown Established, "not known"
-        "The kernel shows too little to tell."
-        "A rise of these is worth a report, with the kernel's version.";
+        "The kernel's evidence fits no known reason."
+        "If their number rises, please report it with the kernel version.";
 }
 
 impl CloseReason {
-    /// The ids of all.
+    /// The ids of all reasons.
     pub const WORDS: Enumeration = Enumeration {
         name: "reason",
         all: || Self::ALL.iter().map(|reason| reason.id()).collect(),
     };
 
-    /// The ids of those that connections fail for.
+    /// The ids of the reasons for which connections fail before they are established.
     pub const FAILURES: Enumeration =
         Enumeration { name: "reason", all: || Self::ids(Phase::Handshake) };
 
-    /// The ids of those that established connections end for.
+    /// The ids of the reasons for which established connections end.
     pub const CLOSES: Enumeration =
         Enumeration { name: "reason", all: || Self::ids(Phase::Established) };
 
-    fn ids(outcome: Phase) -> Vec<&'static str> {
-        let reasons = Self::ALL.iter().filter(|reason| reason.phase() == outcome);
+    fn ids(phase: Phase) -> Vec<&'static str> {
+        let reasons = Self::ALL.iter().filter(|reason| reason.phase() == phase);
         reasons.map(|reason| reason.id()).collect()
     }
 
@@ -245,22 +246,22 @@ impl CloseReason {
         self.info().id
     }
 
-    /// How bad it is.
+    /// How serious it is.
     pub const fn class(self) -> Class {
         self.info().class
     }
 
-    /// The sum that it belongs to.
+    /// The phase in which it ends connections.
     pub const fn phase(self) -> Phase {
         self.info().phase
     }
 
-    /// The reason with this id.
+    /// The reason with this id; `None` if there is none.
     pub fn from_id(id: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.id() == id)
     }
 
-    /// Its place in [`Self::ALL`].
+    /// Its index in [`Self::ALL`].
     pub(crate) const fn index(self) -> usize {
         self as usize
     }

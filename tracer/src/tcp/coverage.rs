@@ -1,27 +1,27 @@
-//! What a trace can tell for certain: exact, inferred or unknown, by what the kernel showed. A
-//! recording says it, so a replay says the same as the host did.
+//! How accurate a trace is: exact, inferred or unknown, by the optional hooks that were attached. A
+//! recording contains it, so a replay reports the same as the host did.
 
 use crate::tcp::labels::Enumeration;
 
-/// What some kernels show and others do not, or do not allow to be seen: the first three need
-/// programs on the kernel's own functions (fentry), which a kernel in lockdown refuses.
+/// A source of data that not every kernel offers or allows. The first three need fentry or fexit
+/// programs, which a kernel in lockdown (confidentiality) refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionalHook {
-    /// Entries into TIME_WAIT, and how each ends.
+    /// Entries into TIME_WAIT and exits from it.
     TimeWait,
     /// Handshakes in listeners' SYN queues.
     SynQueue,
-    /// When accept() takes a connection.
+    /// When accept() returns a connection.
     AcceptWait,
-    /// Resets that are sent with no connection behind them.
+    /// Resets sent without a connection (`tcp:tcp_send_reset` with a reason, Linux 6.10).
     Resets,
 }
 
 impl OptionalHook {
-    /// All.
+    /// All hooks.
     pub const ALL: [Self; 4] = [Self::TimeWait, Self::SynQueue, Self::AcceptWait, Self::Resets];
 
-    /// The name that every output uses.
+    /// The name in every output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::TimeWait => "time_wait",
@@ -31,27 +31,27 @@ impl OptionalHook {
         }
     }
 
-    /// Their names.
+    /// The names of all.
     pub const WORDS: Enumeration =
         Enumeration { name: "subject", all: || Self::ALL.map(Self::name).into() };
 
-    /// What is so where it is not shown.
+    /// What is inferred or unknown without this hook, for the user.
     pub const fn without(self) -> &'static str {
         match self {
             Self::TimeWait => {
-                "TIME_WAIT is inferred from the states of connections and put right by each walk over the sockets: ends that come early, and orphans in FIN_WAIT2, are seen up to some seconds late"
+                "TIME_WAIT is inferred from state transitions and corrected by each scan of the sockets: early exits and orphans in FIN_WAIT2 appear up to some seconds late"
             }
             Self::SynQueue => {
-                "how many handshakes began, were dropped or expired in a listener's SYN queue is unknown: only how many wait there at each walk"
+                "the numbers of handshakes that entered, were dropped from or expired in SYN queues are unknown; only their current length is known, at each scan"
             }
-            Self::AcceptWait => "how long connections wait for accept() is unknown",
+            Self::AcceptWait => "the time that connections wait for accept() is unknown",
             Self::Resets => {
-                "resets with no connection behind them are not counted: Linux tells of them since 6.10"
+                "resets without a connection are not counted: Linux reports them since 6.10"
             }
         }
     }
 
-    /// How well it is known where it is not shown.
+    /// The accuracy without this hook.
     const fn accuracy_without(self) -> Accuracy {
         match self {
             Self::TimeWait => Accuracy::Inferred,
@@ -60,26 +60,26 @@ impl OptionalHook {
     }
 }
 
-/// How well something is known.
+/// How accurately something is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accuracy {
-    /// The kernel said each of it.
+    /// The kernel reported every instance.
     Exact,
-    /// It follows from what the kernel said of other things.
+    /// It is derived from other events.
     Inferred,
-    /// Nothing shows it.
+    /// There is no data.
     Unknown,
 }
 
 impl Accuracy {
-    /// All, the best first.
+    /// All degrees, the best first.
     pub const ALL: [Self; 3] = [Self::Exact, Self::Inferred, Self::Unknown];
 
-    /// Their names.
+    /// The names of all.
     pub const WORDS: Enumeration =
         Enumeration { name: "degree of knowledge", all: || Self::ALL.map(Self::name).into() };
 
-    /// The name that every output uses.
+    /// The name in every output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -89,31 +89,31 @@ impl Accuracy {
     }
 }
 
-/// What the kernel showed.
+/// The optional hooks that were attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     has: [bool; OptionalHook::ALL.len()],
 }
 
 impl Coverage {
-    /// By the names of what it showed.
+    /// Parses names of hooks; unknown names are ignored.
     pub fn of<S: AsRef<str>>(shown: &[S]) -> Self {
         let has = |hook: OptionalHook| shown.iter().any(|shown| shown.as_ref() == hook.name());
         Self { has: OptionalHook::ALL.map(has) }
     }
 
-    /// Whether it showed this.
+    /// Whether this hook was attached.
     pub const fn has(self, hook: OptionalHook) -> bool {
         self.has[hook as usize]
     }
 
-    /// Without all but these, if they are there.
+    /// Restricted to these hooks.
     #[must_use]
     pub fn only(self, these: &[OptionalHook]) -> Self {
         Self { has: OptionalHook::ALL.map(|hook| self.has(hook) && these.contains(&hook)) }
     }
 
-    /// How well this is known.
+    /// How accurately this is known.
     pub const fn accuracy(self, of: OptionalHook) -> Accuracy {
         if self.has(of) { Accuracy::Exact } else { of.accuracy_without() }
     }

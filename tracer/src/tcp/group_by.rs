@@ -1,8 +1,8 @@
-//! What rows can be grouped by.
+//! What reports can be grouped by.
 
 use crate::tcp::labels::Enumeration;
 
-/// What makes a row, besides the role.
+/// What identifies a row of a report, besides the role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
     /// The service port.
@@ -10,20 +10,20 @@ pub enum By {
     Port,
     /// The service port, and for clients the address that they connect to.
     Remote,
-    /// The owner.
+    /// The owning process.
     Owner,
     /// The network namespace.
     Netns,
 }
 
 impl By {
-    /// Their names.
+    /// The names of all.
     pub const WORDS: Enumeration = Enumeration {
         name: "grouping",
         all: || [Self::Port, Self::Remote, Self::Owner, Self::Netns].map(Self::name).into(),
     };
 
-    /// The name that every output uses.
+    /// The name in every output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Port => "port",

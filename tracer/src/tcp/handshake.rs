@@ -1,19 +1,20 @@
-//! How a handshake went, and why one could not be measured.
+//! The result of a handshake: its duration, or why it could not be measured.
 
 use crate::tcp::labels::Enumeration;
 
-/// Why a handshake has no time.
+/// Why a handshake has no measured duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unmeasured {
-    /// A SYN cookie: the kernel kept nothing to measure from.
+    /// The server sent a SYN cookie and kept no state to measure from.
     SynCookie,
-    /// The listener defers accept until data comes, so the last ACK was ignored.
+    /// The listener has TCP_DEFER_ACCEPT: the kernel ignores the last ACK until data comes.
     DeferredAccept,
-    /// A Fast Open connect whose SYN was sent again: the first may have left long after connect().
+    /// A Fast Open connection whose SYN was retransmitted: the first SYN may have been sent long after
+    /// connect().
     FastOpen,
-    /// A checkpoint was restored (`TCP_REPAIR`): there was no handshake.
+    /// The connection was restored from a checkpoint (`TCP_REPAIR`), without a handshake.
     Repair,
-    /// What would tell was lost, or is not shown by this kernel.
+    /// The evidence was lost, or this kernel does not provide it.
     EvidenceLost,
 }
 
@@ -22,11 +23,11 @@ impl Unmeasured {
     pub const ALL: [Self; 5] =
         [Self::SynCookie, Self::DeferredAccept, Self::FastOpen, Self::Repair, Self::EvidenceLost];
 
-    /// Their names.
+    /// The names of all causes.
     pub const WORDS: Enumeration =
         Enumeration { name: "cause", all: || Self::ALL.map(Self::name).into() };
 
-    /// The name that every output uses.
+    /// The name in every output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SynCookie => "syn_cookie",
@@ -38,22 +39,22 @@ impl Unmeasured {
     }
 }
 
-/// A handshake that is through.
+/// A completed handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// Nothing was sent twice: the network's and the peer's time.
+    /// Without retransmission: the time of the network and the peer.
     Clean {
-        /// Client: SYN → SYN-ACK; server: SYN-ACK → ACK. Microseconds.
+        /// Microseconds from SYN to SYN-ACK on a client, from SYN-ACK to ACK on a server.
         us: u32,
     },
-    /// The SYN or the SYN-ACK was sent again: the whole time, most of it the retransmission timer.
+    /// The SYN or SYN-ACK was retransmitted: the total time, mostly that of the timer.
     Retransmitted {
         /// Microseconds since the first SYN or SYN-ACK.
         us: u32,
-        /// How often it was sent again.
+        /// Number of retransmissions.
         times: u32,
     },
-    /// No time is known.
+    /// The duration is not known.
     Unmeasured(Unmeasured),
 }
 
@@ -62,7 +63,7 @@ impl Handshake {
     pub const WORDS: Enumeration =
         Enumeration { name: "handshake", all: || vec!["clean", "retransmitted", "unmeasured"] };
 
-    /// The class as every output names it.
+    /// The class in every output.
     pub const fn class(&self) -> &'static str {
         match self {
             Self::Clean { .. } => "clean",
@@ -71,7 +72,7 @@ impl Handshake {
         }
     }
 
-    /// Its time in microseconds, if known.
+    /// Its duration in microseconds; `None` if unknown.
     pub const fn us(&self) -> Option<u32> {
         match self {
             Self::Clean { us } | Self::Retransmitted { us, .. } => Some(*us),
@@ -79,7 +80,7 @@ impl Handshake {
         }
     }
 
-    /// How often the SYN or SYN-ACK was sent again, if known.
+    /// Number of retransmissions of the SYN or SYN-ACK; `None` if unknown.
     pub const fn retransmits(&self) -> Option<u32> {
         match self {
             Self::Clean { .. } => Some(0),

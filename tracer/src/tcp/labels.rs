@@ -1,16 +1,16 @@
-//! Fixed sets of words, such as the names of states.
+//! Closed sets of names, such as those of the states.
 
-/// A fixed set of words.
+/// A closed set of names that a user can choose from or an output can contain.
 #[derive(Clone, Copy, Debug)]
 pub struct Enumeration {
-    /// What each of them is called: `reason`, `state`.
+    /// The kind of name: `reason`, `state`.
     pub name: &'static str,
-    /// The words.
+    /// All names.
     pub all: fn() -> Vec<&'static str>,
 }
 
 impl Enumeration {
-    /// The words if they are few, or what they are.
+    /// The names if they are few, else the kind of name: for error messages.
     pub(crate) fn choice(self) -> String {
         match (self.all)().as_slice() {
             [others @ .., last] if others.len() < 4 => format!("{} or {last}", others.join(", ")),
@@ -18,6 +18,7 @@ impl Enumeration {
         }
     }
 
+    /// Whether this is one of the names.
     pub(crate) fn contain(self, word: &str) -> bool {
         (self.all)().contains(&word)
     }

@@ -1,4 +1,4 @@
-//! The words of TCP: roles, states, handshakes, close reasons. Imports nothing above it.
+//! Vocabulary of the domain: roles, states, handshakes, close reasons. Imports no other module.
 
 pub mod close_reason;
 pub mod coverage;

@@ -1,4 +1,4 @@
-//! The side of a connection that this host is.
+//! The side of a connection that this host is on.
 
 use std::net::SocketAddr;
 
@@ -6,22 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::tcp::labels::Enumeration;
 
-/// Which side of the handshake we were. Decided at birth, never guessed from port numbers.
+/// The side of the handshake that this host was. Decided by the first transition, never guessed from
+/// port numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Born from a listener.
+    /// A listener accepted the connection.
     Server,
-    /// Born by connect().
+    /// connect() began the connection.
     Client,
 }
 
 impl Role {
-    /// Their names.
+    /// The names of both roles.
     pub const WORDS: Enumeration =
         Enumeration { name: "role", all: || [Self::Server, Self::Client].map(Self::name).into() };
 
-    /// The name that every output uses.
+    /// The name in every output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
@@ -29,8 +30,7 @@ impl Role {
         }
     }
 
-    /// The port that a connection is about: the listener's for a server, the remote one for a
-    /// client.
+    /// The port of the service: the local port of a server, the remote port of a client.
     pub const fn service_port(self, local: SocketAddr, remote: SocketAddr) -> u16 {
         match self {
             Self::Server => local.port(),
@@ -39,7 +39,7 @@ impl Role {
     }
 }
 
-/// The role of a socket whose birth was not seen.
+/// The role of a socket whose first transition was not observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RoleGuess {
     /// The likelier role.

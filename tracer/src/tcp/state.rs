@@ -1,10 +1,10 @@
-//! TCP states for people: how they write them, and what they mean.
+//! TCP states: spellings that users write, and explanations.
 
 use synfin_common::state::TcpState;
 
 use crate::tcp::labels::Enumeration;
 
-/// What some states are called elsewhere, as [`spelled`]: by RFC 9293, `ss`, `netstat`.
+/// Other names of states, as returned by [`spelled`]: of RFC 9293, `ss` and `netstat`.
 const ALIASES: [(&str, TcpState); 6] = [
     ("closed", TcpState::Close),
     ("unconn", TcpState::Close),
@@ -14,13 +14,13 @@ const ALIASES: [(&str, TcpState); 6] = [
     ("synreceived", TcpState::SynRecv),
 ];
 
-/// A word without what people write differently: `FIN-WAIT-1` and `fin_wait1` are `finwait1`.
+/// A normalized spelling: `FIN-WAIT-1` and `fin_wait1` are `finwait1`.
 pub(crate) fn spelled(word: &str) -> String {
     let letters = word.chars().filter(|letter| !matches!(letter, '-' | '_' | ' '));
     letters.flat_map(char::to_lowercase).collect()
 }
 
-/// The state that `word` is a name of, in whatever spelling.
+/// The state with this name, in any common spelling; `None` if there is none.
 pub fn named(word: &str) -> Option<TcpState> {
     let word = spelled(word);
     let state = TcpState::ALL.into_iter().find(|state| spelled(state.name()) == word);
@@ -37,58 +37,57 @@ pub fn title(state: TcpState) -> String {
     letters.collect()
 }
 
-/// What a socket in this state has behind it, and who waits for what.
+/// What has happened to a socket in this state, and who waits for what.
 pub const fn meaning(state: TcpState) -> &'static str {
     match state {
         TcpState::SynSent => {
-            "connect() has sent a SYN: we wait for the peer's SYN-ACK, send the SYN again and \
-             again, and give up after net.ipv4.tcp_syn_retries."
+            "connect() has sent a SYN: this host waits for the peer's SYN-ACK, retransmits the SYN, and \
+             gives up after net.ipv4.tcp_syn_retries."
         }
         TcpState::SynRecv => {
-            "A SYN has come and our SYN-ACK is out: we wait for the peer's ACK, the last step of \
-             the handshake. Most servers' sockets pass through it in no time, as Linux makes them \
-             when that ACK comes."
+            "A SYN was received and answered with SYN-ACK: this host waits for the peer's ACK, the last \
+             step of the handshake. Most sockets of servers leave this state at once, as Linux \
+             creates them when that ACK arrives."
         }
         TcpState::NewSynRecv => {
             "A handshake at a listener, for which the kernel keeps a small request and no socket \
-             yet: we wait for the peer's ACK. Only a walk over all sockets sees it; ss shows it as \
-             SYN-RECV."
+             yet: this host waits for the peer's ACK. Only a scan of all sockets shows it; ss lists it \
+             as SYN-RECV."
         }
         TcpState::Established => {
-            "The handshake is through and nobody has closed: data flows both ways, and each side \
-             waits for what the other's application has to say."
+            "The handshake is complete and neither side has closed: data can flow in both directions."
         }
         TcpState::FinWait1 => {
-            "We closed first and our FIN is out: we wait for the peer's kernel to acknowledge it \
-             and all data before it."
+            "This host closed first and has sent a FIN: it waits for the peer's kernel to acknowledge \
+             the FIN and all data before it."
         }
         TcpState::FinWait2 => {
-            "We closed first and the peer's kernel knows: we wait for the peer's application to \
-             close too. Once no process of ours holds the socket, net.ipv4.tcp_fin_timeout limits \
-             that."
+            "This host closed first and the peer's kernel has acknowledged that: this host waits for \
+             the peer's application to close too. Once no local process holds the socket, \
+             net.ipv4.tcp_fin_timeout limits the wait."
         }
         TcpState::Closing => {
-            "Both sides sent a FIN before they saw the other's: we wait for the peer's kernel to \
-             acknowledge ours."
+            "Both sides sent a FIN before they received the other's: this host waits for the peer's \
+             kernel to acknowledge its FIN."
         }
         TcpState::TimeWait => {
-            "Both sides have closed, and we not after the peer: nobody waits for anybody any more, \
-             but the kernel keeps the pair of addresses and ports for a minute, so that late \
+            "Both sides have closed, this host first or at the same time: neither waits any more, but \
+             the kernel reserves the pair of addresses and ports for a minute, so that late \
              segments are not taken for those of a new connection."
         }
         TcpState::CloseWait => {
-            "The peer has closed: the peer waits for our application to close too. One that stays \
-             for long was forgotten by the application."
+            "The peer has closed and waits for the local application to close too. A socket that stays \
+             in this state for long is one that the application forgot to close."
         }
         TcpState::LastAck => {
-            "The peer closed first and now we have: we wait for the peer's kernel to acknowledge \
-             our FIN."
+            "The peer closed first and this host second: it waits for the peer's kernel to acknowledge \
+             its FIN."
         }
         TcpState::Listen => {
-            "A listener, which is no connection: it waits for SYNs, and every handshake makes a \
+            "A listener, which is not a connection: it waits for SYNs, and every handshake creates a \
              socket of its own."
         }
-        TcpState::Close => "No connection: none has begun, or it is over. Nobody waits.",
+        TcpState::Close => "No connection: none has begun, or it has ended.",
     }
 }
 
@@ -121,12 +120,12 @@ mod tests {
 pub const STATES: Enumeration =
     Enumeration { name: "state", all: || TcpState::ALL.map(TcpState::name).into() };
 
-/// Whether the handshake is not through in this state.
+/// Whether the handshake is not complete in this state.
 pub(crate) const fn is_pending(state: TcpState) -> bool {
     matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv)
 }
 
-/// The states that an open connection can be in, in the order of the textbook.
+/// The states of an open connection, in the order of RFC 9293.
 pub const OPEN_STATES: [TcpState; 9] = [
     TcpState::SynSent,
     TcpState::SynRecv,

@@ -50,7 +50,7 @@ pub struct Closed {
     pub bytes_received: Option<u64>,
 }
 
-/// Something that happened to a socket.
+/// Something that happened to a socket. Not boxed: changes live in a buffer that is reused.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A socket changed its state.
