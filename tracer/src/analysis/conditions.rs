@@ -214,8 +214,8 @@ type Named<T> = (&'static Column<T>, Option<&'static str>);
 
 /// The figure of this name.
 fn named<T>(columns: &'static [Column<T>], key: &str) -> Result<Option<Named<T>>, String> {
-    if let Some(column) = columns.iter().find(|column| column.about.key == key) {
-        return match column.about.kind {
+    if let Some(column) = columns.iter().find(|column| column.info.key == key) {
+        return match column.info.kind {
             ColumnKind::Counts(words) => Err(format!(
                 "{key} is a count for each {}: name one, as in {key}.{}",
                 words.name,
@@ -226,10 +226,10 @@ fn named<T>(columns: &'static [Column<T>], key: &str) -> Result<Option<Named<T>>
         };
     }
     let Some((parent, word)) = key.rsplit_once('.') else { return Ok(None) };
-    let Some(column) = columns.iter().find(|column| column.about.key == parent) else {
+    let Some(column) = columns.iter().find(|column| column.info.key == parent) else {
         return Ok(None);
     };
-    let ColumnKind::Counts(words) = column.about.kind else { return Ok(None) };
+    let ColumnKind::Counts(words) = column.info.kind else { return Ok(None) };
     match (words.all)().into_iter().find(|known| *known == word) {
         Some(word) => Ok(Some((column, Some(word)))),
         None => {
@@ -250,9 +250,9 @@ fn is_number(kind: ColumnKind) -> bool {
 }
 
 fn not_known(key: &str) -> String {
-    let of = |about: &ColumnInfo| about.key;
-    let keys = COLUMNS.iter().map(|column| of(&column.about));
-    let keys = keys.chain(EVENTS.iter().map(|column| of(&column.about)));
+    let of = |info: &ColumnInfo| info.key;
+    let keys = COLUMNS.iter().map(|column| of(&column.info));
+    let keys = keys.chain(EVENTS.iter().map(|column| of(&column.info)));
     let nearest = keys.max_by(|one, other| {
         let alike = |known: &str| strsim::jaro_winkler(known, key);
         alike(one).total_cmp(&alike(other))

@@ -4,3 +4,4 @@ pub mod compare;
 pub(crate) mod conditions;
 pub mod diagnose;
 pub(crate) mod explain;
+pub mod registries;

@@ -13,7 +13,7 @@ use crate::{
     analysis::compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
     cli::Form,
     message::escape::{escape_control, write_json},
-    output::report::{Report, Rows},
+    output::report::Rows,
     trace::session::Session,
     tracker::Tracker,
 };
@@ -42,17 +42,17 @@ pub(crate) fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideErro
 pub(crate) struct OneReport {
     session: Session,
     rows: Rows,
-    report: Option<Value>,
+    side: Option<Side>,
 }
 
 impl OneReport {
     pub(crate) fn new(rows: Rows) -> Self {
-        Self { session: Session::default(), rows, report: None }
+        Self { session: Session::default(), rows, side: None }
     }
 
     /// What a comparison needs of it.
     pub(crate) fn into_side(self) -> Result<Side, SideError> {
-        Side::of_lines(&self.report.map_or_else(String::new, |report| report.to_string()))
+        self.side.ok_or(SideError::Nothing)
     }
 }
 
@@ -62,8 +62,7 @@ impl Output for OneReport {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
-        let report = Report::new(&self.session, &tracker.take_snapshot(), &self.rows);
-        self.report = Some(report.object().into());
+        self.side = Some(Side::of(&self.session, &tracker.take_snapshot(), &self.rows));
         Ok(())
     }
 }

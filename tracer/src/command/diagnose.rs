@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::Output;
 use crate::{
-    cli::Form, host::services::Services, output::diagnosis::Diagnosis, trace::session::Session,
-    tracker::Tracker,
+    analysis::diagnose::diagnosis::Diagnosis, cli::Form, host::services::Services,
+    trace::session::Session, tracker::Tracker,
 };
 
 /// Watches, then says what it found.

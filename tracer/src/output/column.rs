@@ -12,7 +12,7 @@ pub use crate::{
 /// A figure of a `T`.
 pub struct Column<T> {
     /// What is said about it.
-    pub about: ColumnInfo,
+    pub info: ColumnInfo,
     /// Its value.
     pub(crate) get: fn(&T) -> Value,
 }
@@ -29,7 +29,7 @@ pub struct ColumnInfo {
     /// Whether its value may be unknown, or none.
     pub nullable: bool,
     /// Where it is shown.
-    pub shown: Visibility,
+    pub visibility: Visibility,
     /// What it means, and how it is known. The unit is its kind's.
     pub help: &'static str,
 }
@@ -54,7 +54,7 @@ impl<T> Column<T> {
     /// Its value, which is of the kind that it declares.
     pub fn value(&self, item: &T) -> Value {
         let value = (self.get)(item);
-        debug_assert!(self.about.allows(&value), "{}: {value:?}", self.about.key);
+        debug_assert!(self.info.allows(&value), "{}: {value:?}", self.info.key);
         value
     }
 }
@@ -64,14 +64,14 @@ macro_rules! columns {
     (@may_be) => { false };
     (@may_be null) => { true };
     ($($key:literal $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
-        $shown:expr, $help:expr, $get:expr;)*) => {
+        $visibility:expr, $help:expr, $get:expr;)*) => {
         &[$($crate::output::column::Column {
-            about: $crate::output::column::ColumnInfo {
+            info: $crate::output::column::ColumnInfo {
                 key: $key,
                 title: $title,
                 kind: $crate::output::column_kind::ColumnKind::$kind $(($of))?,
                 nullable: $crate::output::column::columns!(@may_be $($null)?),
-                shown: $shown,
+                visibility: $visibility,
                 help: $help,
             },
             get: $get,
@@ -128,7 +128,7 @@ pub enum Width {
 pub fn to_object<T>(columns: &[Column<T>], item: &T) -> Map<String, Json> {
     let mut object = Map::new();
     for column in columns {
-        let mut parts: Vec<_> = column.about.key.split('.').collect();
+        let mut parts: Vec<_> = column.info.key.split('.').collect();
         let Some(last) = parts.pop() else { continue };
         let mut place = &mut object;
         for part in parts {
@@ -145,12 +145,12 @@ pub fn to_object<T>(columns: &[Column<T>], item: &T) -> Map<String, Json> {
 /// The names of the CSV columns: a figure with counts is one column per name.
 pub fn to_headings<T>(columns: &[Column<T>]) -> Vec<String> {
     let mut headings = Vec::new();
-    for about in in_csv(columns).map(|column| column.about) {
-        match about.kind {
+    for info in in_csv(columns).map(|column| column.info) {
+        match info.kind {
             ColumnKind::Counts(words) => {
-                headings.extend((words.all)().iter().map(|word| format!("{}.{word}", about.key)));
+                headings.extend((words.all)().iter().map(|word| format!("{}.{word}", info.key)));
             }
-            _ => headings.push(about.key.to_owned()),
+            _ => headings.push(info.key.to_owned()),
         }
     }
     headings
@@ -160,7 +160,7 @@ pub fn to_headings<T>(columns: &[Column<T>]) -> Vec<String> {
 pub fn to_cells<T>(columns: &[Column<T>], item: &T) -> Vec<String> {
     let mut cells = Vec::new();
     for column in in_csv(columns) {
-        match (column.value(item), column.about.kind) {
+        match (column.value(item), column.info.kind) {
             (Value::Counts(counts), _) => {
                 cells.extend(counts.iter().map(|(_, count)| count.to_string()));
             }
@@ -174,7 +174,7 @@ pub fn to_cells<T>(columns: &[Column<T>], item: &T) -> Vec<String> {
 }
 
 fn in_csv<T>(columns: &[Column<T>]) -> impl Iterator<Item = &Column<T>> {
-    columns.iter().filter(|column| column.about.shown.is_in_csv())
+    columns.iter().filter(|column| column.info.visibility.is_in_csv())
 }
 
 #[cfg(test)]

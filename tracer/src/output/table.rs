@@ -18,7 +18,7 @@ pub(super) fn columns<T>(
     wide: bool,
     by: By,
 ) -> Vec<&'static Column<T>> {
-    let shown = |column: &&Column<T>| match column.about.shown {
+    let shown = |column: &&Column<T>| match column.info.visibility {
         Visibility::Table(_) => true,
         Visibility::Wide(_) => wide,
         Visibility::Grouped(group, _) => wide || group == by,
@@ -70,8 +70,8 @@ fn cells<T>(columns: &[&Column<T>], item: &T) -> Vec<String> {
 
 /// The width that a figure asks for, but never less than its title's.
 fn least_width<T>(column: &Column<T>) -> Width {
-    let title = column.about.title.width();
-    let width = match column.about.shown {
+    let title = column.info.title.width();
+    let width = match column.info.visibility {
         Visibility::Table(width) | Visibility::Wide(width) | Visibility::Grouped(_, width) => width,
         Visibility::Data | Visibility::Footer | Visibility::Json => Width::Left(0),
     };
@@ -87,7 +87,7 @@ fn write_heading<T>(
     widths: &[Width],
     terminal: bool,
 ) -> io::Result<()> {
-    let titles: Vec<_> = columns.iter().map(|column| column.about.title.to_owned()).collect();
+    let titles: Vec<_> = columns.iter().map(|column| column.info.title.to_owned()).collect();
     if terminal {
         out.write_all(BOLD.as_bytes())?;
     }

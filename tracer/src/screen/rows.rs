@@ -48,15 +48,18 @@ const SHOWN: [(&str, Over); 10] = [
 /// The columns of the table: the design's, with what tells apart the rows that there are `by`; if it
 /// is `wide`, all that tables have.
 pub(crate) fn columns(by: By, wide: bool) -> Vec<TableColumn> {
-    let is_of_rows = |column: &Column<PortRow>| matches!(column.about.shown, Visibility::Grouped(group, _) if group == by);
+    let is_of_rows = |column: &Column<PortRow>| matches!(column.info.visibility, Visibility::Grouped(group, _) if group == by);
     let over = |column: &Column<PortRow>| {
-        SHOWN.iter().find(|(key, _)| *key == column.about.key).map(|&(_, over)| over)
+        SHOWN.iter().find(|(key, _)| *key == column.info.key).map(|&(_, over)| over)
     };
     // In the order of the figures, in which those of the table come first.
     let (first, more): (Vec<_>, Vec<_>) = COLUMNS
         .iter()
         .filter(|column| {
-            !matches!(column.about.shown, Visibility::Data | Visibility::Footer | Visibility::Json)
+            !matches!(
+                column.info.visibility,
+                Visibility::Data | Visibility::Footer | Visibility::Json
+            )
         })
         .partition(|&column| over(column).is_some() || is_of_rows(column));
     let column = |is_first| {
@@ -70,7 +73,7 @@ impl TableColumn {
     /// It is sorted by letters.
     pub(crate) fn is_text(&self) -> bool {
         matches!(
-            self.column.about.kind,
+            self.column.info.kind,
             ColumnKind::Word(_) | ColumnKind::Text | ColumnKind::Address
         )
     }
@@ -80,7 +83,7 @@ impl TableColumn {
     }
 
     pub(crate) fn key(&self) -> &'static str {
-        self.column.about.key
+        self.column.info.key
     }
 }
 

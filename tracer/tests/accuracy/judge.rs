@@ -147,7 +147,7 @@ impl Seen {
     /// A figure of a row.
     pub(crate) fn figure(&self, role: &str, port: u16, key: &str) -> Result<Value, String> {
         let of = |key: &str, row: &PortRow| {
-            let values = COLUMNS.iter().map(|figure| (figure.about.key, figure.value(row)));
+            let values = COLUMNS.iter().map(|figure| (figure.info.key, figure.value(row)));
             let mut values = values.filter_map(|(name, value)| match value {
                 // Of several counts, each has a name of its own behind the figure's.
                 Value::Counts(counts) => {

@@ -44,7 +44,7 @@ fn shown(kernel: &mut TracedKernel, port: u16, name: &str, coverage: Coverage) -
     let interval =
         Interval { end: kernel.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
     let row = PortRow { row, interval };
-    let figure = COLUMNS.iter().find(|figure| figure.about.key == name);
+    let figure = COLUMNS.iter().find(|figure| figure.info.key == name);
     figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
 }
 

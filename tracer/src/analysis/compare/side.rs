@@ -1,9 +1,19 @@
-//! One side of a comparison: reports, read from JSON and added up.
+//! One side of a comparison: one interval, or reports read from JSON and added up.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use thiserror::Error;
+
+use crate::{
+    output::{
+        column::Value as Cell,
+        port_columns::{COLUMNS, PortRow},
+        report::Rows,
+    },
+    trace::session::Session,
+    tracker::Snapshot,
+};
 
 /// Version of the reports that are understood.
 const SCHEMA: u64 = 1;
@@ -18,7 +28,7 @@ pub struct RowName {
 }
 
 /// What a side is.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Side {
     /// Kernel, synfin and the settings of the system, by name.
     pub host: BTreeMap<String, String>,
@@ -50,7 +60,7 @@ pub enum SideError {
 }
 
 /// The sums of a row's intervals.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     pub(super) established: u64,
     pub(super) adopted: u64,
@@ -76,46 +86,121 @@ impl Row {
         (connections > 0).then(|| 1000.0 * count as f64 / connections as f64)
     }
 
-    fn add(&mut self, row: &Value) {
-        let count = |pointer: &str| row.pointer(pointer).and_then(Value::as_u64);
-        let add = |sum: &mut u64, pointer| *sum = sum.saturating_add(count(pointer).unwrap_or(0));
-        add(&mut self.established, "/established");
-        add(&mut self.adopted, "/adopted");
-        add(&mut self.failed, "/failed");
-        add(&mut self.abnormal, "/abnormal");
-        add(&mut self.retransmitted, "/handshake/retransmitted/count");
-        add(&mut self.time_wait_entered, "/time_wait/entered");
-        for (sum, pointer) in
-            [(&mut self.listener_drops, "/listener/drops"), (&mut self.resets, "/resets/count")]
+    fn add(&mut self, row: &impl ReportRow) {
+        let add = |sum: &mut u64, key| *sum = sum.saturating_add(row.count(key).unwrap_or(0));
+        add(&mut self.established, "established");
+        add(&mut self.adopted, "adopted");
+        add(&mut self.failed, "failed");
+        add(&mut self.abnormal, "abnormal");
+        add(&mut self.retransmitted, "handshake.retransmitted.count");
+        add(&mut self.time_wait_entered, "time_wait.entered");
+        for (sum, key) in
+            [(&mut self.listener_drops, "listener.drops"), (&mut self.resets, "resets.count")]
         {
-            if let Some(count) = count(pointer) {
+            if let Some(count) = row.count(key) {
                 *sum = Some(sum.unwrap_or(0).saturating_add(count));
             }
         }
-        self.clean.add(row.pointer("/handshake/clean/buckets"));
-        for reasons in ["/failures", "/closes"] {
-            let reasons = row.pointer(reasons).and_then(Value::as_object);
-            let counts = reasons.into_iter().flatten();
-            let counts = counts.map(|(reason, count)| (reason, count.as_u64().unwrap_or(0)));
-            for (reason, count) in counts.filter(|(_, count)| *count > 0) {
-                let sum = self.reasons.entry(reason.clone()).or_default();
+        self.clean.add(row.buckets("handshake.clean.buckets"));
+        for reasons in ["failures", "closes"] {
+            for (reason, count) in row.counts(reasons).into_iter().filter(|(_, count)| *count > 0) {
+                let sum = self.reasons.entry(reason).or_default();
                 *sum = sum.saturating_add(count);
             }
         }
     }
 }
 
+/// A row of a report: of one just made, or of one read from JSON. Values are found by the key of
+/// their column; those that are unknown or not in the row are `None` or empty.
+trait ReportRow {
+    /// A whole number.
+    fn count(&self, key: &'static str) -> Option<u64>;
+    /// Counts by name.
+    fn counts(&self, key: &'static str) -> Vec<(String, u64)>;
+    /// The buckets of a histogram: upper bound and count.
+    fn buckets(&self, key: &'static str) -> Vec<(u64, u64)>;
+    /// Text, or a number as text.
+    fn text(&self, key: &'static str) -> Option<String>;
+}
+
+impl ReportRow for PortRow {
+    fn count(&self, key: &'static str) -> Option<u64> {
+        match cell(self, key) {
+            Cell::Int(count) => Some(count),
+            _ => None,
+        }
+    }
+
+    fn counts(&self, key: &'static str) -> Vec<(String, u64)> {
+        match cell(self, key) {
+            Cell::Counts(counts) => {
+                counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn buckets(&self, key: &'static str) -> Vec<(u64, u64)> {
+        match cell(self, key) {
+            Cell::Buckets(buckets) => buckets,
+            _ => Vec::new(),
+        }
+    }
+
+    fn text(&self, key: &'static str) -> Option<String> {
+        match cell(self, key) {
+            Cell::Word(word) => Some(word.to_owned()),
+            Cell::Text(text) | Cell::Id(text) => Some(text),
+            Cell::Int(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+}
+
+fn cell(row: &PortRow, key: &str) -> Cell {
+    let column = COLUMNS.iter().find(|column| column.info.key == key);
+    debug_assert!(column.is_some(), "a report has no column {key}");
+    column.map_or(Cell::Unknown, |column| column.value(row))
+}
+
+impl ReportRow for Value {
+    fn count(&self, key: &'static str) -> Option<u64> {
+        nested(self, key)?.as_u64()
+    }
+
+    fn counts(&self, key: &'static str) -> Vec<(String, u64)> {
+        let counts = nested(self, key).and_then(Self::as_object).into_iter().flatten();
+        counts.map(|(name, count)| (name.clone(), count.as_u64().unwrap_or(0))).collect()
+    }
+
+    fn buckets(&self, key: &'static str) -> Vec<(u64, u64)> {
+        let buckets = nested(self, key).and_then(Self::as_array).into_iter().flatten();
+        buckets.filter_map(|bucket| bucket[0].as_u64().zip(bucket[1].as_u64())).collect()
+    }
+
+    fn text(&self, key: &'static str) -> Option<String> {
+        match nested(self, key)? {
+            Self::String(text) => Some(text.clone()),
+            Self::Null => None,
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+fn nested<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
+    key.split('.').try_fold(object, |object, part| object.get(part))
+}
+
 /// A histogram: counts by the buckets' upper bounds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Buckets(BTreeMap<u64, u64>);
 
 impl Buckets {
-    fn add(&mut self, buckets: Option<&Value>) {
-        for bucket in buckets.and_then(Value::as_array).into_iter().flatten() {
-            if let (Some(bound), Some(count)) = (bucket[0].as_u64(), bucket[1].as_u64()) {
-                let sum = self.0.entry(bound).or_default();
-                *sum = sum.saturating_add(count);
-            }
+    fn add(&mut self, buckets: Vec<(u64, u64)>) {
+        for (bound, count) in buckets {
+            let sum = self.0.entry(bound).or_default();
+            *sum = sum.saturating_add(count);
         }
     }
 
@@ -133,6 +218,27 @@ impl Buckets {
 }
 
 impl Side {
+    /// A side with one interval: the same that [`Self::of_lines`] makes of its report in JSON.
+    pub fn of(session: &Session, snapshot: &Snapshot, rows: &Rows) -> Self {
+        let mut side = Self {
+            by: Some(rows.by.name().to_owned()),
+            // As exact as a report has it.
+            seconds: Cell::Seconds(snapshot.seconds()).to_json().as_f64().unwrap_or(0.0),
+            lower_bounds: snapshot.events.are_lower_bounds(),
+            ..Self::default()
+        };
+        for (name, value) in [("kernel", &session.kernel), ("synfin", &session.synfin)] {
+            side.host.insert(name.to_owned(), value.clone());
+        }
+        side.host.extend(session.sysctls.clone());
+        for row in PortRow::all(session, snapshot, rows.by) {
+            if rows.show(&row.row) {
+                side.rows.entry(RowName::of(&row, rows.by.name())).or_default().add(&row);
+            }
+        }
+        side
+    }
+
     /// Of reports in JSON, one a line.
     pub fn of_lines(text: &str) -> Result<Self, SideError> {
         let mut side = Self::default();
@@ -173,25 +279,19 @@ impl Side {
 }
 
 impl RowName {
-    fn of(row: &Value, by: &str) -> Self {
-        let text = |name: &str| match &row[name] {
-            Value::String(text) => text.clone(),
-            Value::Null => "-".to_owned(),
-            other => other.to_string(),
+    fn of(row: &impl ReportRow, by: &str) -> Self {
+        let text = |key| row.text(key);
+        let or_dash = |key| text(key).unwrap_or_else(|| "-".to_owned());
+        let what = match (by, text("remote")) {
+            ("remote", Some(remote)) if remote.contains(':') => {
+                format!("[{remote}]:{}", or_dash("port"))
+            }
+            ("remote", Some(remote)) => format!("{remote}:{}", or_dash("port")),
+            ("owner", _) => or_dash("owner"),
+            ("netns", _) => text("netns_name").unwrap_or_else(|| or_dash("netns")),
+            _ => format!(":{}", or_dash("port")),
         };
-        let what = match by {
-            "remote" if !row["remote"].is_null() => match text("remote") {
-                remote if remote.contains(':') => format!("[{remote}]:{}", text("port")),
-                remote => format!("{remote}:{}", text("port")),
-            },
-            "owner" => text("owner"),
-            "netns" => match &row["netns_name"] {
-                Value::String(name) => name.clone(),
-                _ => text("netns"),
-            },
-            _ => format!(":{}", text("port")),
-        };
-        Self { role: text("role"), what }
+        Self { role: or_dash("role"), what }
     }
 }
 

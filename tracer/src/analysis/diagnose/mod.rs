@@ -1,6 +1,7 @@
 //! What is wrong with the traffic, and what to do about it: findings over the books of an interval.
 //! Pure: they follow from the tracker's values alone.
 
+pub mod diagnosis;
 pub(crate) mod rules;
 pub mod thresholds;
 

@@ -9,8 +9,9 @@ use synfin_common::state::TcpState;
 use topics::Topic;
 
 use crate::{
+    analysis::registries::registries,
     message::failure::Failure,
-    output::{column::ColumnInfo, registries},
+    output::column::ColumnInfo,
     tcp::{
         close_reason::CloseReason,
         state::{self, spelled},
@@ -23,7 +24,7 @@ pub(crate) enum Entry {
     /// Why a connection ended.
     Reason(CloseReason),
     /// A figure, the command that shows it, and what it is a figure of.
-    Figure { about: ColumnInfo, command: &'static str, of: &'static str },
+    Column { info: ColumnInfo, command: &'static str, of: &'static str },
     /// A TCP state.
     State(TcpState),
     /// How TCP works.
@@ -36,7 +37,7 @@ impl Entry {
         let reasons = CloseReason::ALL.iter().map(|&reason| Self::Reason(reason));
         let columns = registries().into_iter().flat_map(|registry| {
             let (command, of) = (registry.command, registry.of);
-            registry.columns.into_iter().map(move |about| Self::Figure { about, command, of })
+            registry.columns.into_iter().map(move |info| Self::Column { info, command, of })
         });
         let topics = topics::TOPICS.iter().map(Self::Topic);
         topics.chain(reasons).chain(TcpState::ALL.map(Self::State)).chain(columns)
@@ -46,7 +47,7 @@ impl Entry {
     fn name(&self) -> &'static str {
         match self {
             Self::Reason(reason) => reason.id(),
-            Self::Figure { about, .. } => about.key,
+            Self::Column { info, .. } => info.key,
             Self::State(state) => state.name(),
             Self::Topic(topic) => topic.name,
         }
@@ -55,7 +56,7 @@ impl Entry {
     /// What it is called besides, if anything.
     fn heading(&self) -> Option<&'static str> {
         match self {
-            Self::Figure { about, .. } if !about.title.is_empty() => Some(about.title),
+            Self::Column { info, .. } if !info.title.is_empty() => Some(info.title),
             _ => None,
         }
     }
@@ -86,17 +87,17 @@ impl Entry {
                     "advice": info.advice,
                 })
             }
-            Self::Figure { about, command, of } => json!({
+            Self::Column { info, command, of } => json!({
                 "is": "figure",
-                "key": about.key,
+                "key": info.key,
                 "heading": self.heading(),
                 "command": command,
                 "of": of,
-                "value": about.kind.form(),
-                "unit": about.kind.unit(),
-                "nullable": about.nullable,
-                "shown": about.shown.name(),
-                "meaning": about.help,
+                "value": info.kind.form(),
+                "unit": info.kind.unit(),
+                "nullable": info.nullable,
+                "shown": info.visibility.name(),
+                "meaning": info.help,
             }),
             Self::State(state) => json!({
                 "is": "state",

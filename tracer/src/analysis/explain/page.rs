@@ -8,8 +8,8 @@ use super::{
     topics::{TOPICS, Topic},
 };
 use crate::{
+    analysis::registries::{Registry, registries},
     message::wrap::wrap_with_label,
-    output::{Registry, registries},
     tcp::{
         close_reason::{CloseReason, Phase},
         state,
@@ -40,13 +40,13 @@ fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
                 ("advice", info.advice.into()),
             ]
         }
-        Entry::Figure { about, command, of } => {
+        Entry::Column { info, command, of } => {
             let heading = entry.heading().map(|heading| ("heading", heading.to_owned()));
             let column = ("figure", format!("of {of}, by `synfin {command}`"));
             let rest = [
-                ("value", about.value()),
-                ("shown in", about.shown.name().into()),
-                ("meaning", about.help.into()),
+                ("value", info.value()),
+                ("shown in", info.visibility.name().into()),
+                ("meaning", info.help.into()),
             ];
             [column].into_iter().chain(heading).chain(rest).collect()
         }

@@ -98,7 +98,7 @@ fn hints(model: &Model, theme: Theme) -> Line<'static> {
                 Sort::Trouble => "trouble",
                 Sort::Column(key) => {
                     let sorted = model.columns.iter().find(|column| column.key() == key);
-                    sorted.map_or(key, |column| column.column.about.title)
+                    sorted.map_or(key, |column| column.column.info.title)
                 }
             };
             let by = model.asked.by.name();

@@ -50,7 +50,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
 /// Which row, and how it went in the last minute, ten seconds by ten seconds.
 fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
     let column = |key: &str| {
-        let column = COLUMNS.iter().find(|column| column.about.key == key);
+        let column = COLUMNS.iter().find(|column| column.info.key == key);
         column.map(|column| column.value(&row.total).to_plain()).filter(|text| text != "-")
     };
     let service = row.name.port.and_then(|port| model.services.name(port));
@@ -99,8 +99,8 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
     ];
     let told = FIGURES.iter().map(|keys| {
         let columns =
-            keys.iter().filter_map(|key| COLUMNS.iter().find(|column| column.about.key == *key));
-        let known = columns.map(|column| (column.about.title, column.value(row)));
+            keys.iter().filter_map(|key| COLUMNS.iter().find(|column| column.info.key == *key));
+        let known = columns.map(|column| (column.info.title, column.value(row)));
         let known = known.filter(|(_, value)| *value != Value::Unknown);
         let texts: Vec<_> =
             known.map(|(title, value)| format!("{title} {}", value.to_plain())).collect();

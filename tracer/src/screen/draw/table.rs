@@ -46,7 +46,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
 
     let heading = |(column, &width): (&TableColumn, &usize)| {
         let sorted = model.sort == Sort::Column(column.key());
-        let title = column.column.about.title;
+        let title = column.column.info.title;
         let sign = if model.reversed { theme.sign("▲", "^") } else { theme.sign("▼", "v") };
         let title = if sorted { format!("{title}{sign}") } else { title.to_owned() };
         cell(&title, width, is_right(column))
@@ -129,7 +129,7 @@ fn nothing(model: &Model) -> &'static str {
 
 fn is_right(column: &TableColumn) -> bool {
     matches!(
-        column.column.about.shown,
+        column.column.info.visibility,
         Visibility::Table(Width::Right(_))
             | Visibility::Wide(Width::Right(_))
             | Visibility::Grouped(_, Width::Right(_))
@@ -141,7 +141,7 @@ fn widths(model: &Model, rows: &[Vec<String>], room: usize) -> Vec<usize> {
     let columns = &model.columns;
     let needed = columns.iter().enumerate().map(|(index, column)| {
         let sign = usize::from(model.sort == Sort::Column(column.key()));
-        let title = column.column.about.title.width() + sign;
+        let title = column.column.info.title.width() + sign;
         rows.iter().map(|row| row[index].width()).max().unwrap_or(0).max(title)
     });
     let mut widths: Vec<_> = needed.collect();

@@ -1,11 +1,8 @@
 //! Figures, and the states that are among their words.
 
 use synfin::{
-    output::{
-        Registry,
-        column::{ColumnInfo, Visibility},
-        registries,
-    },
+    analysis::registries::{Registry, registries},
+    output::column::{ColumnInfo, Visibility},
     tcp::state,
 };
 use synfin_common::state::TcpState;
@@ -33,9 +30,9 @@ pub(crate) fn page() -> String {
     page + &table(&["state", "", "meaning"], states)
 }
 
-fn row(about: &ColumnInfo) -> Vec<String> {
-    let null = if about.nullable { " or null" } else { "" };
-    let shown = match about.shown {
+fn row(info: &ColumnInfo) -> Vec<String> {
+    let null = if info.nullable { " or null" } else { "" };
+    let shown = match info.visibility {
         Visibility::Table(_) => "tables",
         Visibility::Wide(_) | Visibility::Grouped(..) => "wide tables",
         Visibility::Footer => "footer, JSON",
@@ -43,11 +40,11 @@ fn row(about: &ColumnInfo) -> Vec<String> {
         Visibility::Json => "JSON",
     };
     vec![
-        code(about.key),
-        about.title.into(),
-        format!("{}{null}", about.kind.form()),
-        about.kind.unit().unwrap_or_default().into(),
+        code(info.key),
+        info.title.into(),
+        format!("{}{null}", info.kind.form()),
+        info.kind.unit().unwrap_or_default().into(),
         shown.into(),
-        about.help.into(),
+        info.help.into(),
     ]
 }

@@ -8,10 +8,8 @@ use std::{
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use synfin::{
-    analysis::compare::COMPARED,
-    output::{
-        column::ColumnInfo, column_kind::ColumnKind, diagnosis::COLUMNS, registries, report::ROWS,
-    },
+    analysis::{compare::COMPARED, diagnose::diagnosis::FINDINGS, registries::registries},
+    output::{column::ColumnInfo, column_kind::ColumnKind, report::ROWS},
     tcp::close_reason::CloseReason,
 };
 
@@ -32,11 +30,11 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
             "items": object(&row),
         }),
     );
-    let events = report_figures.iter().filter(|about| about.key.starts_with("events."));
+    let events = report_figures.iter().filter(|info| info.key.starts_with("events."));
     let mut diagnosis = object(&diagnosis.iter().chain(events).copied().collect::<Vec<_>>());
     add(
         &mut diagnosis,
-        COLUMNS,
+        FINDINGS,
         json!({
             "description": "What is wrong, the worst first.",
             "type": "array",
@@ -136,8 +134,8 @@ fn comparison() -> Value {
 /// An object with these figures, each in its place, and nothing else.
 fn object(columns: &[ColumnInfo]) -> Value {
     let mut object = empty();
-    for about in columns {
-        let mut path: Vec<_> = about.key.split('.').collect();
+    for info in columns {
+        let mut path: Vec<_> = info.key.split('.').collect();
         let name = path.pop().expect("a figure has a name");
         let mut place = &mut object;
         for part in path {
@@ -146,7 +144,7 @@ fn object(columns: &[ColumnInfo]) -> Value {
             }
             place = &mut place["properties"][part];
         }
-        add(place, name, column(about));
+        add(place, name, column(info));
     }
     object
 }
@@ -160,12 +158,12 @@ fn add(object: &mut Value, name: &str, schema: Value) {
     object["required"].as_array_mut().expect("a list").push(name.into());
 }
 
-fn column(about: &ColumnInfo) -> Value {
-    let mut schema = json!({ "description": description(about) });
-    let kind = kind(about.kind);
+fn column(info: &ColumnInfo) -> Value {
+    let mut schema = json!({ "description": description(info) });
+    let kind = kind(info.kind);
     let parts = schema.as_object_mut().expect("an object");
     parts.extend(kind.as_object().expect("an object").clone());
-    if about.nullable {
+    if info.nullable {
         parts["type"] = json!([parts["type"], "null"]);
         if let Some(words) = parts.get_mut("enum") {
             words.as_array_mut().expect("a list").push(Value::Null);
@@ -174,10 +172,10 @@ fn column(about: &ColumnInfo) -> Value {
     schema
 }
 
-fn description(about: &ColumnInfo) -> String {
-    match (about.kind, about.kind.unit()) {
-        (ColumnKind::Count(_), _) | (_, None) => about.help.to_owned(),
-        (_, Some(unit)) => format!("{} Unit: {unit}.", about.help),
+fn description(info: &ColumnInfo) -> String {
+    match (info.kind, info.kind.unit()) {
+        (ColumnKind::Count(_), _) | (_, None) => info.help.to_owned(),
+        (_, Some(unit)) => format!("{} Unit: {unit}.", info.help),
     }
 }
 

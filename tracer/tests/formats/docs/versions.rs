@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use synfin::output::{
-    column::{ColumnInfo, Visibility},
-    column_kind::ColumnKind,
-    registries,
+use synfin::{
+    analysis::registries::registries,
+    output::{
+        column::{ColumnInfo, Visibility},
+        column_kind::ColumnKind,
+    },
 };
 
 /// Where the list is.
@@ -21,21 +23,21 @@ pub(crate) fn list() -> String {
     for command in COMMANDS {
         let registries = registries().into_iter().filter(|registry| registry.command == command);
         let columns: Vec<_> = registries.flat_map(|registry| registry.columns).collect();
-        let versions = columns.iter().filter_map(|about| match about.kind {
+        let versions = columns.iter().filter_map(|info| match info.kind {
             ColumnKind::Version(version) => Some(version),
             _ => None,
         });
         let [version] = versions.collect::<Vec<_>>()[..] else {
             panic!("one version of {command}");
         };
-        for about in &columns {
-            for (column, kind) in csv_columns(about) {
-                let form = match about.shown {
+        for info in &columns {
+            for (column, kind) in csv_columns(info) {
+                let form = match info.visibility {
                     Visibility::Json | Visibility::Footer => "JSON",
                     _ => "CSV and JSON",
                 };
-                let unit = about.kind.unit().unwrap_or_default();
-                let nullable = about.nullable;
+                let unit = info.kind.unit().unwrap_or_default();
+                let nullable = info.nullable;
                 list += &format!("{command},{version},{column},{kind},{nullable},{unit},{form}\n");
             }
         }
@@ -44,11 +46,11 @@ pub(crate) fn list() -> String {
 }
 
 /// A figure with counts is one for each word.
-fn csv_columns(about: &ColumnInfo) -> Vec<(String, &'static str)> {
-    let kind = match about.kind {
+fn csv_columns(info: &ColumnInfo) -> Vec<(String, &'static str)> {
+    let kind = match info.kind {
         ColumnKind::Counts(words) => {
             let words = (words.all)().into_iter();
-            return words.map(|word| (format!("{}.{word}", about.key), "integer")).collect();
+            return words.map(|word| (format!("{}.{word}", info.key), "integer")).collect();
         }
         ColumnKind::Version(_) | ColumnKind::Number | ColumnKind::Count(_) | ColumnKind::Micros => {
             "integer"
@@ -61,7 +63,7 @@ fn csv_columns(about: &ColumnInfo) -> Vec<(String, &'static str)> {
         ColumnKind::TextByName => "texts by name",
         ColumnKind::Buckets => "list of pairs of integers",
     };
-    vec![(about.key.to_owned(), kind)]
+    vec![(info.key.to_owned(), kind)]
 }
 
 /// What readers of the old list's versions would miss in the new one.

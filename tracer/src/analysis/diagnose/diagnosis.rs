@@ -28,7 +28,7 @@ use crate::{
 const SCHEMA: u64 = 1;
 
 /// Where the findings are in it.
-pub const COLUMNS: &str = "findings";
+pub const FINDINGS: &str = "findings";
 
 /// A snapshot, and what is wrong in it.
 pub struct Diagnosis {
@@ -38,7 +38,7 @@ pub struct Diagnosis {
 }
 
 /// What a diagnosis says beside its findings and the books over the kernel's records.
-pub const DIAGNOSIS: &[Column<Diagnosis>] = columns! {
+pub const COLUMNS: &[Column<Diagnosis>] = columns! {
     "schema" "" Version(SCHEMA), OnlyJson, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "interval.start" "" Time, OnlyJson, "When it began to watch.", |d| d.date(d.snapshot.start);
     "interval.end" "" Time, OnlyJson, "When it had seen enough.", |d| d.date(d.snapshot.end);
@@ -71,9 +71,9 @@ impl Diagnosis {
 
     /// As one JSON object.
     pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut object = to_object(DIAGNOSIS, self);
+        let mut object = to_object(COLUMNS, self);
         let findings = self.findings.iter().map(|finding| to_object(FINDING_COLUMNS, finding));
-        object.insert(COLUMNS.into(), findings.collect());
+        object.insert(FINDINGS.into(), findings.collect());
         object.extend(to_object(EVENTS, &self.snapshot.events));
         write_json(out, &Json::Object(object))?;
         writeln!(out)
