@@ -206,7 +206,7 @@ pub fn scan_records(mut found: &[u8]) -> impl Iterator<Item = Result<ScanRecord,
 /// The records of a scan of open files
 /// ([`Frame::SocketHolders`](crate::trace::recording::Frame::SocketHolders)). One that is cut off
 /// at the end is left out.
-pub fn held_sockets(held: &[u8]) -> impl Iterator<Item = SocketHolder> {
+pub fn socket_holders(held: &[u8]) -> impl Iterator<Item = SocketHolder> {
     held.chunks_exact(size_of::<SocketHolder>())
         .filter_map(|bytes| SocketHolder::read_from_bytes(bytes).ok())
 }
