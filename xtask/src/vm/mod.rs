@@ -50,7 +50,7 @@ const VARIABLES: [(&str, &str); 2] =
 
 /// What a test run has time for: the ends of the matrix, and the tests that show most.
 const BRIEF_MATRIX: [&str; 2] = ["5.10", "newest"];
-const BRIEF_ARGS: [&str; 2] = ["accuracy::", "figures::extras"];
+const BRIEF_ARGS: [&str; 2] = ["accuracy::", "figures::optional_hooks"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

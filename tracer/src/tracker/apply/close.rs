@@ -115,7 +115,7 @@ impl Tracker {
         match time_wait {
             TimeWait::Entered | TimeWait::InFinWait2 => row.interval.time_wait_entered += 1,
             TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
-            // PortEvent once the kernel's counter is known.
+            // Counted once the kernel's counter is known.
             TimeWait::Unconfirmed => {}
             TimeWait::None => {}
         }

@@ -144,7 +144,7 @@ impl EventCounts {
     fn connection(&mut self, connection: Connection) {
         match (&*connection.role, connection.reason.as_deref()) {
             ("client", _) => self.clients += 1,
-            // PortEvent as discarded children.
+            // Counted as discarded children.
             (_, Some("handshake_aborted")) => {}
             _ => self.servers += 1,
         }
