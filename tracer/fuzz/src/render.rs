@@ -10,7 +10,6 @@ use synfin::{
         report::{ReportSink, Rows},
         transition::{self, TransitionLine},
     },
-    tcp::coverage::Coverage,
     trace::{
         decode::decode,
         recording::{Frame, Reader},
@@ -31,7 +30,7 @@ pub fn run(bytes: &[u8]) {
         if let Frame::Session(session) = &frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
                 .with_changes(ChangeKinds::ALL)
-                .with_coverage(Coverage::of(&session.shown))
+                .with_coverage(session.coverage)
                 .with_filters(vec![session.filter.clone()]);
             outputs = STYLES.map(Outputs::new);
             outputs.iter_mut().for_each(|output| output.session = (**session).clone());

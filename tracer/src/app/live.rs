@@ -23,20 +23,13 @@ use crate::{
         Metrics,
         serve::{Collector, Exporter},
     },
-    source::{Live, Options, Source},
+    source::{Live, Source},
 };
 
 /// Attaches to the kernel of this host.
 pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result<Box<dyn Source>> {
-    Ok(Box::new(Live::attach(Options {
-        ring_bytes: args.ring_size,
-        survey_always: args.survey_always,
-        by_event: args.by_event,
-        filter: filter.of_this_host()?,
-        tracepoints_only: args.tracepoints_only,
-        verbose,
-        btf: args.types.btf,
-    })?))
+    let survey_always = args.survey_always;
+    Ok(Box::new(Live::attach(args.setup(filter.of_this_host()?, verbose), survey_always)?))
 }
 
 pub(super) async fn record(args: RecordArgs, verbose: u8) -> Result<()> {

@@ -47,7 +47,6 @@ use crate::{
     record::{destination::RecordingSink, errors},
     screen::{self, Headless, Screen},
     source::{Replay, Source},
-    tcp::coverage::Coverage,
     trace::{
         anonymize::Anonymizer,
         decode::decode,
@@ -332,9 +331,8 @@ impl Run {
                 let start = session.clock.monotonic_ns;
                 let asked = self.filter.of_recording(session)?;
                 let filters = vec![session.filter.clone(), asked];
-                let coverage = Coverage::of(&session.shown);
                 let new = Tracker::new(self.limits, start).with_changes(output.wanted_changes());
-                tracker = Some(new.with_filters(filters).with_coverage(coverage));
+                tracker = Some(new.with_filters(filters).with_coverage(session.coverage));
                 deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
                 ring_bytes = session.ring_bytes;
                 output.begin(session);

@@ -25,6 +25,8 @@ use crate::{
     record::flight::Limits,
     tcp::{close_reason::CloseReason, group_by::By, state},
 };
+#[cfg(feature = "live")]
+use crate::{kernel::Setup, trace::filter::Filter};
 
 /// Follows every TCP connection of this host from SYN to FIN.
 ///
@@ -358,6 +360,21 @@ pub(crate) struct LiveArgs {
     /// for tests of that on others
     #[arg(long, hide = true)]
     pub(crate) by_event: bool,
+}
+
+#[cfg(feature = "live")]
+impl LiveArgs {
+    /// How to attach to the kernel.
+    pub(crate) fn setup(self, filter: Filter, verbose: u8) -> Setup {
+        Setup {
+            ring_bytes: self.ring_size,
+            filter,
+            tracepoints_only: self.tracepoints_only,
+            by_event: self.by_event,
+            verbose,
+            btf: self.types.btf,
+        }
+    }
 }
 
 impl Default for LiveArgs {

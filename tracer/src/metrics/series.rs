@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use super::budget::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
 use crate::{
-    tcp::{
-        coverage::{Coverage, OptionalHook},
-        group_by::By,
-        role::Role,
-    },
+    tcp::{coverage::OptionalHook, group_by::By, role::Role},
     trace::{counters::KERNEL_COUNTERS, session::Session, time::Nanos},
     tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot},
 };
@@ -185,7 +181,7 @@ impl Metrics {
 
     /// Whether this kernel shows what not every kernel shows.
     pub(super) fn shows(&self, what: OptionalHook) -> bool {
-        Coverage::of(&self.session.shown).has(what)
+        self.session.coverage.has(what)
     }
 }
 

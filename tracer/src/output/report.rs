@@ -223,7 +223,7 @@ impl Header {
     pub(crate) fn new(session: &Session, snapshot: &Snapshot, by: By) -> Self {
         Self {
             session: session.clone(),
-            coverage: Coverage::of(&session.shown),
+            coverage: session.coverage,
             interval: Interval::of(session, snapshot),
             kernel_counts: snapshot.kernel_counts,
             by,

@@ -15,7 +15,7 @@ use std::pin::Pin;
 
 use anyhow::Result;
 #[cfg(feature = "live")]
-pub use live::{Live, Options};
+pub use live::Live;
 pub use replay::Replay;
 
 use crate::trace::{ids::NetnsId, recording::Frame, time::Nanos};

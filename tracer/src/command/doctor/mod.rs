@@ -170,7 +170,7 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
         let id = format!("hook.{name}");
         match (refusal(name), need) {
             (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
-            (None, _) if name == RESET_SENT && !kernel.optional_hooks().contains(&OptionalHook::Resets) => {
+            (None, _) if name == RESET_SENT && !kernel.coverage().has(OptionalHook::Resets) => {
                 Check::note(id, "attached, but this kernel tells only of resets for connections")
                     .impact(OptionalHook::Resets.without())
                     .remedy("boot a newer kernel")
