@@ -1,7 +1,8 @@
 //! synfin follows every TCP connection of a Linux host from SYN to FIN.
 //!
-//! One way, no back edges: [`kernel`] gives bytes, framed as a [`recording`] holds them;
-//! [`decode`] makes typed [`input`] of them; the tracker, which is pure, keeps the books.
+//! Data flows one way: the kernel side delivers bytes, framed as a recording holds them
+//! ([`trace::recording`]); [`trace::decode`] makes typed input of them ([`trace::event`]); the
+//! [`tracker`], which is pure, aggregates it into statistics per port.
 //! See `docs/architecture.md`.
 
 // Standard output belongs to what the user asked for, which `output` writes; all else is said through

@@ -39,14 +39,14 @@ pub enum Answer {
     },
     /// Who holds which sockets.
     SocketHolders {
-        /// As [`crate::trace::recording::Frame::Held`] holds it.
+        /// As [`crate::trace::recording::Frame::SocketHolders`] holds it.
         holders: Bytes,
         /// CPU time that it took.
         cost: Nanos,
     },
     /// A part of a scan.
     Sockets {
-        /// The sockets met, as [`crate::trace::recording::Frame::Walked`] holds them.
+        /// The sockets met, as [`crate::trace::recording::Frame::Scanned`] holds them.
         sockets: Bytes,
         /// By when they were met.
         by: Nanos,

@@ -1,7 +1,7 @@
 //! The kernel side, as the rest of the program sees it: the only place that imports aya.
 //!
 //! [`Kernel::attach`] loads and attaches everything; from then on records are [drained](Kernel::drain)
-//! as bytes, [counted](Kernel::counters), and sockets are scanned by the [`survey`] thread.
+//! as bytes, [counted](Kernel::counters), and sockets are scanned by the [`iterators`] thread.
 
 use crate::{host::privileges, kernel::btf::offsets};
 pub mod btf;

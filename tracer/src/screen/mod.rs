@@ -1,6 +1,6 @@
 //! The live screen: what the tracker's values say, in a terminal.
 //!
-//! The tracker's side hands over a [`moment`](moment::Moment) at every refresh, and never waits; a
+//! The tracker's side hands over an [update](update::Update) at every refresh, and never waits; a
 //! thread of its own draws it and takes keys, which change the view only.
 
 pub(crate) mod connection_history;

@@ -91,6 +91,28 @@ pub const fn meaning(state: TcpState) -> &'static str {
     }
 }
 
+/// The names of all states.
+pub const STATES: Enumeration =
+    Enumeration { name: "state", all: || TcpState::ALL.map(TcpState::name).into() };
+
+/// Whether the handshake is not complete in this state.
+pub(crate) const fn is_pending(state: TcpState) -> bool {
+    matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv)
+}
+
+/// The states of an open connection, in the order of RFC 9293.
+pub const OPEN_STATES: [TcpState; 9] = [
+    TcpState::SynSent,
+    TcpState::SynRecv,
+    TcpState::Established,
+    TcpState::FinWait1,
+    TcpState::FinWait2,
+    TcpState::Closing,
+    TcpState::CloseWait,
+    TcpState::LastAck,
+    TcpState::TimeWait,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,25 +137,3 @@ mod tests {
         }
     }
 }
-
-/// The names of all states.
-pub const STATES: Enumeration =
-    Enumeration { name: "state", all: || TcpState::ALL.map(TcpState::name).into() };
-
-/// Whether the handshake is not complete in this state.
-pub(crate) const fn is_pending(state: TcpState) -> bool {
-    matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv)
-}
-
-/// The states of an open connection, in the order of RFC 9293.
-pub const OPEN_STATES: [TcpState; 9] = [
-    TcpState::SynSent,
-    TcpState::SynRecv,
-    TcpState::Established,
-    TcpState::FinWait1,
-    TcpState::FinWait2,
-    TcpState::Closing,
-    TcpState::CloseWait,
-    TcpState::LastAck,
-    TcpState::TimeWait,
-];

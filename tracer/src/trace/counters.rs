@@ -1,77 +1,77 @@
-//! What the kernel side and the kernel itself have counted, and the tick that carries it.
+//! Counters of the kernel side and of the kernel itself, and the tick that carries them.
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use synfin_common::event::Kind;
 
 use crate::trace::{ids::NetnsId, time::Nanos};
 
-/// Counters of `/proc/net/netstat` that say what befell handshakes and TIME_WAIT, of which no
-/// record tells; by the kernel's names.
+/// Counters of `/proc/net/netstat` for events of handshakes and TIME_WAIT that no record reports,
+/// by the kernel's names (`net/ipv4/proc.c`).
 pub const KERNEL_COUNTERS: [&str; 5] =
     ["ListenOverflows", "ListenDrops", "SyncookiesSent", "EmbryonicRsts", "TCPTimeWaitOverflow"];
 
-/// [`KERNEL_COUNTERS`] of a namespace, at a moment.
+/// The values of [`KERNEL_COUNTERS`] in one network namespace at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelCounters {
-    /// When they were read.
+    /// When the counters were read.
     pub time: Nanos,
-    /// In their order.
+    /// The values, in the order of [`KERNEL_COUNTERS`].
     pub counts: [u64; KERNEL_COUNTERS.len()],
 }
 
 impl KernelCounters {
-    /// The place of `TCPTimeWaitOverflow`.
+    /// The index of `TCPTimeWaitOverflow`.
     pub const TIME_WAIT_OVERFLOW: usize = 4;
 
-    /// By how much each has grown.
+    /// The increase of each counter since `before`.
     pub fn since(&self, before: &Self) -> [u64; KERNEL_COUNTERS.len()] {
         std::array::from_fn(|index| self.counts[index].saturating_sub(before.counts[index]))
     }
 }
 
-/// Time passes.
+/// The passing of time: the tracker has no other clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
-    /// Now.
+    /// The current time.
     pub time: Nanos,
-    /// What the kernel side has counted, read after all records before were given.
+    /// Counters of the kernel side, read after all earlier records had been delivered.
     pub counters: Counters,
-    /// What was counted per port since the last tick.
+    /// Counts per port since the previous tick.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortCount>,
 }
 
-/// What was counted at a port, and makes no records because a stranger decides how often it
-/// happens.
+/// A count of events at one local port. A remote host decides how often these happen, so the
+/// kernel side counts them and writes no records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortCount {
-    /// The network namespace; 0 where there was no room to tell.
+    /// The network namespace; 0 if the map of the kernel side was full.
     pub netns: NetnsId,
-    /// Our port; likewise.
+    /// The local port; 0 if the map of the kernel side was full.
     pub port: u16,
-    /// A number of [`synfin_common::port_count::PortEvent`].
+    /// The number of a [`synfin_common::port_count::PortEvent`].
     pub counted: u16,
-    /// How many.
+    /// The number of events.
     pub count: u64,
 }
 
-/// What the kernel side counts, since it was attached.
+/// Counters of the kernel side since it was attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Records that a hook wanted to write, by [`Kind`].
+    /// Records that hooks set out to write, by [`Kind`].
     #[serde(deserialize_with = "by_kind")]
     pub seen: [u64; Kind::COUNT],
-    /// Of these, those for which the ring buffer had no room.
+    /// The part of `seen` for which the ring buffer had no room.
     #[serde(deserialize_with = "by_kind")]
     pub lost: [u64; Kind::COUNT],
-    /// Of these, those that the filter left out.
+    /// The part of `seen` that the filter excluded.
     #[serde(default, deserialize_with = "by_kind")]
     pub filtered: [u64; Kind::COUNT],
-    /// Runs of a hook that the kernel skipped.
+    /// Runs of hooks that the kernel skipped (`recursion_misses` in `fdinfo`).
     pub missed: u64,
 }
 
-/// Counts by [`Kind`]: older recordings have fewer kinds.
+/// Reads counts by [`Kind`]; older recordings have fewer kinds.
 fn by_kind<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; Kind::COUNT], D::Error> {
     let counts = Vec::<u64>::deserialize(from)?;
     if counts.len() > Kind::COUNT {
@@ -81,7 +81,7 @@ fn by_kind<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; Kind::COUNT], D::
 }
 
 impl Counters {
-    /// With what was counted before.
+    /// The sums of these counters and `more`.
     pub(crate) fn and(&self, more: &Self) -> Self {
         let sum = |counts: &[u64; Kind::COUNT], more: &[u64; Kind::COUNT]| {
             std::array::from_fn(|kind| counts[kind].saturating_add(more[kind]))
@@ -94,7 +94,7 @@ impl Counters {
         }
     }
 
-    /// Records of all kinds: seen, and of these lost and filtered.
+    /// Records of all kinds: seen, lost and filtered.
     pub fn totals(&self) -> [u64; 3] {
         let sum = |counts: &[u64]| counts.iter().copied().fold(0, u64::saturating_add);
         [sum(&self.seen), sum(&self.lost), sum(&self.filtered)]

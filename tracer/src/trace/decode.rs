@@ -1,4 +1,5 @@
-//! Bytes → [`Input`]. Total: any bytes give input, at worst an unreadable record.
+//! Decodes frames into [`Input`]. Decoding never fails: bytes that cannot be read become
+//! [`Input::UnreadableRecord`] or [`Input::UnreadableScan`].
 
 use std::net::SocketAddr;
 
@@ -20,7 +21,7 @@ use crate::trace::{
     wire::{self, Addresses, Record, ScanRecord},
 };
 
-/// Gives each piece of input in `frame` to `take`. A session is no input: it gives none.
+/// Calls `take` with each input in `frame`. A session has none.
 pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
     match frame {
         Frame::Session(_) => {}
@@ -34,7 +35,7 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
     }
 }
 
-/// Gives the id of every cgroup that a frame of the kernel side speaks of.
+/// Calls `take` with the id of every cgroup that occurs in a frame of the kernel side.
 pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
     match frame {
         Frame::Events(batch) => {
@@ -55,7 +56,7 @@ pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
     }
 }
 
-/// The kind of every record in a batch, if it is known.
+/// The kinds of the records in a batch; records of unknown kinds are left out.
 pub fn kinds_in(batch: &[u8]) -> impl Iterator<Item = Kind> {
     wire::records(batch).flatten().filter_map(wire::kind)
 }
@@ -69,8 +70,8 @@ fn events(batch: &[u8], mut take: impl FnMut(Input)) {
     }
 }
 
-/// Gives what a record says to `take`, at once rather than to its caller: it is large. `None` if it
-/// is not understood.
+/// Calls `take` with the input of a record; returning it instead would copy a large value. `None` if
+/// the record has a value that this version does not know.
 #[inline(always)]
 fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
     let input = match record {
@@ -128,7 +129,7 @@ fn time_wait_change(change: &wire::TimeWaitChange, addresses: Addresses, is_gone
     Input::TimeWaitChange(TimeWaitChange { time, netns, local, remote, is_gone })
 }
 
-/// Ours and the peer's.
+/// The local and the remote endpoint.
 #[inline(always)]
 fn endpoints(
     addresses: Addresses,
@@ -215,7 +216,7 @@ fn time_wait(record: &wire::ScanTimeWait) -> Input {
 }
 
 fn holders(held: &[u8]) -> Vec<SocketHolder> {
-    wire::held_sockets(held)
+    wire::socket_holders(held)
         .map(|record| SocketHolder {
             time: record.time,
             sock: record.sock,

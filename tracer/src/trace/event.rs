@@ -1,4 +1,4 @@
-//! What the tracker is given, typed. All of it comes out of [`crate::trace::decode`], live or replayed.
+//! Typed input of the tracker. [`crate::trace::decode`] makes all of it, live and replayed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,177 +12,181 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// One piece of input.
+/// One input of the tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A socket changed its state.
     Transition(Transition),
     /// A reset arrived for a socket, or was sent for it.
     Reset(Reset),
-    /// A socket that is about to end was due a TIME_WAIT.
+    /// A socket that is about to close entered TIME_WAIT, or would have.
     TimeWaitEntry(TimeWaitEntry),
-    /// Something befell a TIME_WAIT.
+    /// A socket in TIME_WAIT changed or was removed.
     TimeWaitChange(TimeWaitChange),
-    /// accept() took a connection.
+    /// accept() returned a connection.
     Accepted(Accepted),
-    /// A scan over a namespace's sockets is about to begin.
+    /// A scan of the sockets of a namespace is about to begin.
     ScanBegin(ScanBegin),
-    /// The scan met a socket that is not in TIME_WAIT.
+    /// The scan found a socket that is not in TIME_WAIT.
     ScannedSocket(ScannedSocket),
-    /// The scan met a socket in TIME_WAIT.
+    /// The scan found a socket in TIME_WAIT.
     ScannedTimeWait(ScannedTimeWait),
-    /// The scan is over, and all records older than its end have been given.
+    /// The scan is over, and all records older than its end have been delivered.
     ScanEnd(ScanEnd),
-    /// Who has which TCP sockets open, as a look at all open files shows it.
+    /// The processes that have TCP sockets open, from a scan of all open files.
     SocketHolders(Vec<SocketHolder>),
-    /// Names of what the kernel numbers.
+    /// Names of cgroups, containers and network namespaces.
     Names(Names),
-    /// Time passes; what the kernel side has counted by now.
+    /// Time has passed; the counters of the kernel side by now.
     Tick(Tick),
-    /// A record of a kind or a content that this version does not know was skipped.
+    /// A record was skipped, as this version does not know its kind or one of its values.
     UnreadableRecord,
-    /// The same of a scan; the rest of it is not understood either.
+    /// A record of a scan could not be read; if its kind is unknown, the rest could not either.
     UnreadableScan,
 }
 
-/// One (old state, new state) of one socket.
+/// A change of state of one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// When.
+    /// Time of the event.
     pub time: Nanos,
     /// The socket.
     pub sock: SockId,
-    /// Its namespace.
+    /// Its network namespace.
     pub netns: NetnsId,
-    /// The state that it left.
+    /// The state before.
     pub old: TcpState,
-    /// The state that it entered.
+    /// The state after.
     pub new: TcpState,
-    /// Our end. Port 0: not chosen yet.
+    /// The local endpoint; its port is 0 until one is chosen.
     pub local: SocketAddr,
-    /// The peer's end. Port 0: the kernel did not know it yet.
+    /// The remote endpoint; its port is 0 while the kernel does not know it.
     pub remote: SocketAddr,
-    /// Facts of one bit.
+    /// See [`Flags`].
     pub flags: Flags,
     /// `sk_err`, an errno or 0.
     pub err: u8,
-    /// `sk_err_soft`, the last ICMP error that did not end the connection, or 0.
+    /// `sk_err_soft`, the last ICMP error that did not close the connection, or 0.
     pub err_soft: u8,
-    /// The process that made the transition, if it was the socket's owner.
+    /// The process that caused the transition by a system call on its socket; `None` if the kernel
+    /// did, for a segment or a timer.
     pub pid: Option<u32>,
     /// Round trip in microseconds, or the time since the first SYN-ACK
     /// ([`Flags::SINCE_FIRST_SYNACK`]).
     pub rtt_us: u32,
-    /// Retransmission timer expiries in a row.
+    /// Consecutive expiries of the retransmission timer (`icsk_retransmits`).
     pub retransmits: u8,
-    /// Probes not answered.
+    /// Unanswered keepalive or window probes (`icsk_probes_out`).
     pub probes: u8,
-    /// Segments retransmitted so far.
+    /// Retransmitted segments so far (`total_retrans`).
     pub total_retransmits: u32,
-    /// What only a birth knows.
+    /// Details that only the first record of a socket has.
     pub opening: Option<Opening>,
-    /// What only an end knows.
+    /// Details that only the last record of a socket has.
     pub closing: Option<Closing>,
 }
 
-/// A reset.
+/// A reset that was received or sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset {
-    /// When.
+    /// Time of the event.
     pub time: Nanos,
-    /// For which socket.
+    /// The socket that received or sent it.
     pub sock: SockId,
-    /// Which way it went.
+    /// Whether it was received or sent.
     pub direction: ResetDirection,
 }
 
-/// Which way a reset went.
+/// Whether a reset was received or sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetDirection {
-    /// The kernel accepted it; or it treats data that came after close() likewise.
+    /// The kernel accepted a reset, or treats data that arrived after close() like one
+    /// (`net/ipv4/tcp_input.c:tcp_reset`).
     Received,
-    /// We sent it.
+    /// The kernel sent a reset.
     Sent {
-        /// Why.
+        /// The kernel's reason.
         reason: ResetReason,
-        /// It answers a segment.
+        /// Whether it answers a segment.
         answer: bool,
     },
 }
 
-/// A socket that is about to end was due a TIME_WAIT.
+/// A socket that is about to close entered TIME_WAIT, or would have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeWaitEntry {
-    /// When.
+    /// Time of the event.
     pub time: Nanos,
     /// The socket.
     pub sock: SockId,
-    /// What it left behind.
+    /// What it leaves behind.
     pub kind: TimeWaitKind,
 }
 
-/// What a socket leaves behind that was due a TIME_WAIT.
+/// What a socket leaves behind where it is due to enter TIME_WAIT
+/// (`net/ipv4/tcp_minisocks.c:tcp_time_wait`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeWaitKind {
-    /// A TIME_WAIT.
+    /// A socket in TIME_WAIT.
     TimeWait,
-    /// An orphan in FIN_WAIT2, which becomes one when the peer closes.
+    /// An orphan in FIN_WAIT2, which enters TIME_WAIT when the peer closes.
     FinWait2,
-    /// Nothing: the kernel's table is full.
+    /// Nothing: the namespace has `tcp_max_tw_buckets` sockets in TIME_WAIT already.
     Nothing,
 }
 
-/// Something befell what remains of a socket.
+/// A socket in TIME_WAIT, or an orphan in FIN_WAIT2, changed or was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeWaitChange {
-    /// When.
+    /// Time of the event.
     pub time: Nanos,
-    /// Its namespace.
+    /// Its network namespace.
     pub netns: NetnsId,
-    /// Our end.
+    /// The local endpoint.
     pub local: SocketAddr,
-    /// The peer's end.
+    /// The remote endpoint.
     pub remote: SocketAddr,
-    /// It is gone; otherwise it was an orphan in FIN_WAIT2, and the peer's FIN has come.
+    /// Whether it was removed; otherwise an orphan in FIN_WAIT2 received the peer's FIN and entered
+    /// TIME_WAIT.
     pub is_gone: bool,
 }
 
-/// accept() took a connection out of its listener's queue.
+/// accept() took a connection from the accept queue of its listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// When.
+    /// Time of the event.
     pub time: Nanos,
     /// The connection.
     pub sock: SockId,
 }
 
-/// What only a birth knows.
+/// Details that only the first record of a socket has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Cgroup id, 0 if unknown.
+    /// Id of the socket's cgroup; 0 if unknown.
     pub cgroup: u64,
-    /// The listener's accept queue and its limit, when a child was born of it. Of a socket that
-    /// begins to listen, the first is all that it has dropped before.
+    /// Length and limit of the listener's accept queue when it created this connection. For a
+    /// socket that begins to listen, the first is the number of its drops so far (`sk_drops`).
     pub accept_queue: (u32, u32),
-    /// The owning process's name, if it made the transition: as the kernel has it, so it may
-    /// hold any bytes but NUL.
+    /// Name of the owning process, if that caused the transition.
     pub comm: Comm,
 }
 
-/// What only an end knows.
+/// Details that only the last record of a socket has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closing {
-    /// Sequence space that the peer acknowledged (SYN and FIN count).
+    /// Sequence space that the peer acknowledged; SYN and FIN count one each (`bytes_acked`).
     pub bytes_acked: u64,
-    /// Sequence space received (a FIN counts).
+    /// Sequence space received; a FIN counts one (`bytes_received`).
     pub bytes_received: u64,
-    /// Bytes received that nobody read; of a listener, all that it dropped.
+    /// Received bytes that no process read; for a listener, the number of its drops (`sk_drops`).
     pub unread: u32,
-    /// Milliseconds since the last segment was received.
+    /// Milliseconds since the last segment was received; `None` if unknown.
     pub idle_ms: Option<u32>,
 }
 
-/// An address as synfin shows and compares it: an IPv4-mapped one is its IPv4 form.
+/// An endpoint from 16 bytes of IPv6, or 4 of IPv4 and zeros. An IPv4-mapped address becomes IPv4,
+/// as everywhere in synfin.
 pub(crate) fn endpoint(ipv6: bool, bytes: [u8; 16], port: u16) -> SocketAddr {
     let address = if ipv6 {
         IpAddr::from(bytes).to_canonical()

@@ -1,24 +1,24 @@
-//! What the kernel calls its sockets, network namespaces and processes.
+//! Identifiers of sockets, network namespaces and processes in the kernel.
 
-/// A socket's kernel address. Reused by later sockets, so it names one only while that one lives.
+/// Kernel address of a socket. Later sockets reuse it, so it identifies one only while that exists.
 pub type SockId = u64;
 
 /// Inode number of a network namespace.
 pub type NetnsId = u32;
 
-/// The name of a process as the kernel has it, at most 15 bytes: any but 0.
+/// Name of a process in the kernel (`comm`): at most 15 bytes of any value but NUL, padded with NUL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Comm(pub [u8; 16]);
 
 impl Comm {
-    /// Up to the first 0.
+    /// The bytes before the first NUL.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.split(|&byte| byte == 0).next().unwrap_or_default()
     }
 }
 
 impl<T: AsRef<[u8]> + ?Sized> From<&T> for Comm {
-    /// What is longer is cut off.
+    /// Truncates names of more than 16 bytes.
     fn from(name: &T) -> Self {
         let mut comm = Self::default();
         comm.0.iter_mut().zip(name.as_ref()).for_each(|(to, &from)| *to = from);
@@ -26,5 +26,5 @@ impl<T: AsRef<[u8]> + ?Sized> From<&T> for Comm {
     }
 }
 
-/// What the first process's network namespace is called.
+/// The name of the initial network namespace, that of process 1.
 pub const HOST_NETNS: &str = "host";

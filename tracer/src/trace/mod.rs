@@ -1,4 +1,5 @@
-//! What goes into the tracker: parsed, the same whether it is live or replayed, independent of the host.
+//! The input of the tracker: recordings, the records in them, and their typed form. It is the same
+//! live and replayed, and depends on nothing of the host that reads it.
 
 pub mod anonymize;
 pub mod counters;

@@ -1,4 +1,4 @@
-//! Names of what the kernel numbers: cgroups, containers and network namespaces.
+//! Names of cgroups, containers and network namespaces, which the kernel identifies by number.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::trace::ids::NetnsId;
 
-/// Names of what the kernel numbers, given before a number is used for the first time.
+/// Names of cgroups and network namespaces. A frame of them precedes the first use of each number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Names {
@@ -17,26 +17,27 @@ pub struct Names {
 }
 
 impl Names {
-    /// Whether there are none.
+    /// Whether there are no names.
     pub fn is_empty(&self) -> bool {
         self.cgroups.is_empty() && self.namespaces.is_empty()
     }
 }
 
-/// What is known of a cgroup.
+/// The name of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupName {
-    /// Its path below the root, without a slash at either end; any characters.
+    /// Its path below the root, without a slash at either end. It may have any characters.
     pub path: String,
-    /// The container that it is, if its path says so.
+    /// The container of this cgroup, if its path names one.
     pub container: Option<Container>,
 }
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Container {
-    /// As its runtime names it.
+    /// Its id in the container runtime.
     pub id: String,
-    /// Its Kubernetes pod: `namespace/name`, or its uid if the node does not tell its name.
+    /// Its Kubernetes pod: `namespace/name`, or the uid if the node does not show the name; `None`
+    /// outside Kubernetes.
     pub pod: Option<String>,
 }

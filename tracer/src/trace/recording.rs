@@ -1,10 +1,10 @@
-//! The recording: everything that a tracker was given, framed. What is written is what the live
-//! tracker gets, so replaying it gives the same figures.
+//! Recordings: all input of a tracker, as frames. A recording holds exactly what the live tracker got,
+//! so that a replay gives the same figures.
 //!
 //! A file is [`MAGIC`], then frames. A frame is its kind (1 byte), the length of its payload
 //! (4 bytes), the CRC-32 of kind and payload (4 bytes), the payload. All little-endian. The first
-//! frame is the [`Session`]; payloads of kinds that have structure are JSON, the kernel's records
-//! are as the kernel wrote them.
+//! frame is the [`Session`]. Payloads are JSON, except for the records of the kernel side, which
+//! stay as they were written.
 
 use std::io::{self, Read, Write};
 
@@ -22,51 +22,51 @@ use crate::trace::{
 /// The first bytes of every recording; the last is the version.
 pub const MAGIC: [u8; 8] = *b"synfin\x00\x02";
 
-/// No frame that synfin writes is larger: a survey of two million sockets.
+/// The largest payload: enough for a scan of two million sockets.
 const LARGEST_FRAME: u32 = 256 << 20;
 
-/// Frames are read in pieces of this size.
+/// Payloads are read in chunks of this size.
 const CHUNK: usize = 1 << 20;
 
-/// A unit of input, as bytes.
+/// A unit of input, of which records of the kernel side are still bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// The circumstances.
+    /// The circumstances of the trace.
     Session(Box<Session>),
-    /// Records of the ring buffer, each after its length (`u32`).
+    /// Records of the ring buffer: see [`wire::records`](crate::trace::wire::records).
     Events(Bytes),
     /// A scan is about to begin.
     ScanBegin(ScanBegin),
-    /// Sockets that the scan met.
+    /// Sockets that the scan found: see [`wire::scan_records`](crate::trace::wire::scan_records).
     Scanned(Bytes),
     /// The scan is over.
     ScanEnd(ScanEnd),
-    /// Time passes.
+    /// Time has passed.
     Tick(Tick),
-    /// Who holds which sockets.
+    /// Processes and their sockets: see [`wire::socket_holders`](crate::trace::wire::socket_holders).
     SocketHolders(Bytes),
-    /// Names of what the kernel numbers.
+    /// Names of cgroups, containers and network namespaces.
     Names(Names),
 }
 
-/// Why a recording cannot be read (on).
+/// Why a recording cannot be read, or not to its end.
 #[derive(Debug, Error)]
 pub enum RecordingError {
-    /// The file is none.
+    /// The file is not a recording.
     #[error("this is not a synfin recording")]
     Foreign,
-    /// Another version wrote it.
+    /// The recording has another version of the format.
     #[error("this recording has format {0}, and this synfin reads format {version}", version = MAGIC[7])]
     Version(u8),
-    /// It ends within a frame.
+    /// The recording ends within the frame at this offset.
     #[error("the recording is cut off at byte {0}: the last frame is incomplete")]
     Truncated(u64),
-    /// A frame is not what was written.
+    /// A frame is not as it was written.
     #[error("the recording is damaged at byte {offset}: {what}")]
     Damaged {
-        /// Where the frame begins.
+        /// The offset of the frame.
         offset: u64,
-        /// What is wrong with it.
+        /// What is wrong with the frame.
         what: String,
     },
     /// The file could not be read.
@@ -75,17 +75,17 @@ pub enum RecordingError {
 }
 
 impl RecordingError {
-    /// The first frame is another one, or there is none.
+    /// The error of a recording whose first frame is not a session.
     pub(crate) fn no_session() -> Self {
         Self::Damaged { offset: 8, what: "it does not begin with a session".into() }
     }
 }
 
-/// Writes a recording.
+/// Writes a recording, frame by frame.
 pub struct Recorder<W: Write>(W);
 
 impl<W: Write> Recorder<W> {
-    /// Begins a recording.
+    /// Begins a recording: writes [`MAGIC`].
     pub fn new(mut out: W) -> io::Result<Self> {
         out.write_all(&MAGIC)?;
         Ok(Self(out))
@@ -105,17 +105,17 @@ impl<W: Write> Recorder<W> {
         }
     }
 
-    /// What it writes to.
+    /// The underlying writer.
     pub fn get_ref(&self) -> &W {
         &self.0
     }
 
-    /// The same, to take from it what was written.
+    /// The underlying writer, for example to take out what was written to memory.
     pub fn get_mut(&mut self) -> &mut W {
         &mut self.0
     }
 
-    /// Hands what was written to the operating system.
+    /// Flushes the underlying writer.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
@@ -136,17 +136,21 @@ impl<W: Write> Recorder<W> {
     }
 }
 
-/// Reads a recording, frame by frame. After an error there is nothing more.
+/// Reads a recording, frame by frame. After an error it yields nothing.
 pub struct Reader<R: Read> {
     input: R,
     offset: u64,
     failed: bool,
-    /// Used anew for each frame, once nobody has the one before any more.
-    room: BytesMut,
+    /// Memory for payloads; reused once all frames in it are dropped.
+    buffer: BytesMut,
 }
 
 impl<R: Read> Reader<R> {
-    /// Begins to read: the file must be a recording of this version.
+    /// Begins to read.
+    ///
+    /// # Errors
+    ///
+    /// The input is no recording, is of another version, or cannot be read.
     pub fn new(mut input: R) -> Result<Self, RecordingError> {
         let mut magic = [0; MAGIC.len()];
         let read = read_up_to(&mut input, &mut magic)?;
@@ -156,10 +160,10 @@ impl<R: Read> Reader<R> {
         if magic != MAGIC {
             return Err(RecordingError::Version(magic[7]));
         }
-        Ok(Self { input, offset: magic.len() as u64, failed: false, room: BytesMut::new() })
+        Ok(Self { input, offset: magic.len() as u64, failed: false, buffer: BytesMut::new() })
     }
 
-    /// How many bytes the frames read so far took, with what is before them.
+    /// The offset behind the last frame that was read.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -198,18 +202,18 @@ impl<R: Read> Reader<R> {
         Ok(Some(frame))
     }
 
-    /// So many bytes; `None` if they are not there.
+    /// The next `len` bytes; `None` if the input ends before.
     fn read(&mut self, len: usize) -> io::Result<Option<Bytes>> {
-        while self.room.len() < len {
-            // Grows with what is there, so that a wrong length reserves nothing.
-            let filled = self.room.len();
-            self.room.resize(len.min(filled + CHUNK), 0);
-            let read = read_up_to(&mut self.input, &mut self.room[filled..])?;
-            if read < self.room.len() - filled {
+        while self.buffer.len() < len {
+            // Grows with what is read, so that a wrong length allocates little.
+            let filled = self.buffer.len();
+            self.buffer.resize(len.min(filled + CHUNK), 0);
+            let read = read_up_to(&mut self.input, &mut self.buffer[filled..])?;
+            if read < self.buffer.len() - filled {
                 return Ok(None);
             }
         }
-        Ok(Some(self.room.split().freeze()))
+        Ok(Some(self.buffer.split().freeze()))
     }
 }
 
@@ -237,7 +241,7 @@ fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
     serde_json::from_slice(payload).map_err(|error| error.to_string())
 }
 
-/// As `read_exact`, but says how far it came when the input ends.
+/// Like `read_exact`, but returns the number of bytes read if the input ends before.
 fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

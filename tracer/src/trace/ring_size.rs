@@ -1,4 +1,4 @@
-//! How large a ring buffer has to be. Pure.
+//! Sizes of ring buffers.
 
 use std::time::Duration;
 
@@ -7,43 +7,43 @@ use synfin_common::event;
 /// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
-/// Before each record in the ring.
+/// Size of the header of a record (`BPF_RINGBUF_HDR_SZ`).
 const HEADER: u64 = 8;
 
-/// The largest record there is.
+/// The size of the largest record.
 const LARGEST: usize = {
     let (opening, closing) = (size_of::<event::Opening>(), size_of::<event::Closing>());
     size_of::<event::AddressesV6>() + if opening > closing { opening } else { closing }
 };
 
-/// The largest ring buffer that can be asked for.
+/// The largest ring buffer that synfin asks the kernel for.
 const LARGEST_RING: u64 = 1 << 31;
-/// The smallest: a page.
+/// The smallest ring buffer: one page.
 const SMALLEST_RING: u64 = 4096;
 
-/// The room in the ring that a record of `len` bytes takes.
+/// The space that a record of `len` bytes takes in the ring buffer.
 pub(crate) const fn room(len: usize) -> u64 {
     HEADER + (len as u64).next_multiple_of(8)
 }
 
-/// The ring buffer that holds what comes in during a `stall` of the reader.
+/// The size of a ring buffer that holds all records during a `stall` of the reader.
 pub fn to_survive(stall: Duration, bytes_per_second: f64) -> u64 {
     ring_for((bytes_per_second * stall.as_secs_f64()).ceil() as u64)
 }
 
-/// The ring buffer that would have held what one of `ring` bytes lost, even if all of that was
-/// lost at one time.
+/// The size of a ring buffer that would have held the `lost` records as well, even if one of `ring`
+/// bytes lost all of them at once.
 pub(crate) fn that_holds(ring: u32, lost: u64) -> u64 {
     ring_for(lost.saturating_mul(room(LARGEST)).saturating_add(ring.into()))
 }
 
 fn ring_for(bytes: u64) -> u64 {
-    // Never quite full: a record has to lie in one piece before the oldest that is unread.
+    // One record more: the ring buffer can never be filled to its last byte.
     let bytes = bytes.saturating_add(room(LARGEST));
     bytes.checked_next_power_of_two().unwrap_or(LARGEST_RING).clamp(SMALLEST_RING, LARGEST_RING)
 }
 
-/// A size as `--ring-size` takes it, if it is even.
+/// A size in the units of `--ring-size`, if it is a multiple of one.
 pub(crate) fn bytes(bytes: u64) -> String {
     [(30, "G"), (20, "M"), (10, "K")]
         .into_iter()

@@ -1,4 +1,4 @@
-//! What a scan over the sockets of a network namespace finds, and where it begins and ends.
+//! Scans of the sockets of a network namespace: their begin and end, and the sockets that they find.
 
 use std::net::SocketAddr;
 
@@ -11,135 +11,135 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// A scan is about to begin: given before the scanner starts.
+/// A scan is about to begin; it precedes the start of the scanner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanBegin {
     /// The namespace to be scanned.
     pub netns: NetnsId,
-    /// When this was decided.
+    /// When the scan was requested.
     pub time: Nanos,
 }
 
 /// A scan is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanEnd {
-    /// The namespace.
+    /// The namespace that was scanned.
     pub netns: NetnsId,
-    /// When the scanner began.
+    /// When the scanner started.
     pub begun: Nanos,
-    /// When it was through.
+    /// When the scanner finished.
     pub ended: Nanos,
-    /// Why it could not be scanned, or not to its end; then it tells of no absence.
+    /// Why the scan failed; a socket that it did not find may still exist then.
     pub error: Option<String>,
-    /// How the namespace gives out ports, if that could be read.
+    /// The ephemeral ports of the namespace; `None` if they could not be read.
     #[serde(default)]
     pub ephemeral_ports: Option<EphemeralPorts>,
-    /// What the kernel itself has counted there, if that could be read.
+    /// The kernel's counters of the namespace; `None` if they could not be read.
     #[serde(default)]
     pub counters: Option<KernelCounters>,
 }
 
-/// How a namespace gives out ports to those who connect.
+/// The ports that a namespace assigns to connecting sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EphemeralPorts {
-    /// The lowest (`ip_local_port_range`).
+    /// The lowest port (`ip_local_port_range`).
     pub first: u16,
-    /// The highest.
+    /// The highest port.
     pub last: u16,
-    /// How many of these are left out (`ip_local_reserved_ports`).
+    /// The number of ports between these that are excluded (`ip_local_reserved_ports`).
     pub reserved: u16,
-    /// When a port in TIME_WAIT may be taken for a new connection (`tcp_tw_reuse`).
+    /// When a new connection may reuse a port in TIME_WAIT (`tcp_tw_reuse`).
     pub reuse: TimeWaitReuse,
-    /// Milliseconds that it must have been there (`tcp_tw_reuse_delay`).
+    /// Milliseconds that the port must have been in TIME_WAIT before (`tcp_tw_reuse_delay`).
     pub reuse_after_ms: u32,
 }
 
-/// When a port in TIME_WAIT may be taken for a new connection to the same destination.
+/// When a new connection to the same destination may reuse a port in TIME_WAIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeWaitReuse {
     /// Never.
     Never,
-    /// On loopback.
+    /// For loopback destinations only.
     Loopback,
     /// Always.
     Always,
 }
 
 impl EphemeralPorts {
-    /// How many there are.
+    /// The number of ephemeral ports.
     pub fn count(&self) -> u32 {
         let all = (u32::from(self.last) + 1).saturating_sub(self.first.into());
         all.saturating_sub(self.reserved.into())
     }
 
-    /// Whether this port is one.
+    /// Whether the port is in the range; reserved ports are, too.
     pub fn contains(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 }
 
-/// A socket that a scan met.
+/// A socket that a scan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannedSocket {
-    /// When.
+    /// When the scan found it.
     pub time: Nanos,
     /// The socket.
     pub sock: SockId,
     /// Its state.
     pub state: TcpState,
-    /// Our end.
+    /// The local endpoint.
     pub local: SocketAddr,
-    /// The peer's end.
+    /// The remote endpoint.
     pub remote: SocketAddr,
-    /// Facts of one bit.
+    /// See [`Flags`].
     pub flags: Flags,
-    /// Whether connect() chose its port; `None` if the kernel does not show it.
+    /// Whether connect() chose the local port, so that this is a client; `None` if unknown.
     pub port_by_connect: Option<bool>,
-    /// Retransmission timer expiries in a row.
+    /// Consecutive expiries of the retransmission timer (`icsk_retransmits`).
     pub retransmits: u8,
-    /// Smoothed round trip, microseconds.
+    /// Smoothed round-trip time in microseconds.
     pub rtt_us: u32,
-    /// A listener's queue of connections that wait for accept(), and its limit.
+    /// Length and limit of a listener's accept queue.
     pub accept_queue: (u32, u32),
-    /// All that a listener has dropped.
+    /// The number of connections that a listener has dropped so far (`sk_drops`).
     pub drops: u32,
-    /// Milliseconds since the last segment was received.
+    /// Milliseconds since the last segment was received; `None` if unknown.
     pub idle_ms: Option<u32>,
-    /// Cgroup id, 0 if unknown.
+    /// Id of the socket's cgroup; 0 if unknown.
     pub cgroup: u64,
 }
 
-/// A socket in TIME_WAIT that a scan met.
+/// A socket in TIME_WAIT that a scan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannedTimeWait {
-    /// In truth an orphan in FIN_WAIT2.
+    /// Whether this is an orphan in FIN_WAIT2, which the kernel keeps in the same table.
     pub fin_wait2: bool,
-    /// Whether connect() chose its port; `None` if the kernel does not show it.
+    /// Whether connect() chose the local port, so that this is a client; `None` if unknown.
     pub port_by_connect: Option<bool>,
-    /// Our end.
+    /// The local endpoint.
     pub local: SocketAddr,
-    /// The peer's end.
+    /// The remote endpoint.
     pub remote: SocketAddr,
-    /// Milliseconds until it is freed.
+    /// Milliseconds until the kernel frees it.
     pub remaining_ms: u32,
 }
 
 /// A process that has a TCP socket open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketHolder {
-    /// When this was seen.
+    /// When the scan of open files found it.
     pub time: Nanos,
     /// The socket.
     pub sock: SockId,
-    /// When the process was made; 0 if unknown.
+    /// When the process started; 0 if unknown.
     pub born: Nanos,
-    /// The process.
+    /// The process id.
     pub pid: u32,
-    /// Its parent.
+    /// The id of its parent process.
     pub parent: u32,
-    /// Its name: as the kernel has it, so it may hold any bytes but NUL.
+    /// Its name.
     pub comm: Comm,
-    /// Its cgroup's id, 0 if unknown.
+    /// Id of its cgroup; 0 if unknown.
     pub cgroup: u64,
 }

@@ -1,4 +1,4 @@
-//! What a recording says of the run that made it: kernel, hooks, filters, clock.
+//! The session of a trace: its host, kernel, hooks, filter and clock.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use crate::{
 /// The circumstances of a trace: a recording's first frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// Version of the synfin that traced.
+    /// The version of synfin that traced.
     pub synfin: String,
-    /// The host's name.
+    /// The name of the host.
     pub host: String,
-    /// The kernel's release, as `uname -r` says it.
+    /// The release of the kernel, as in `uname -r`.
     pub kernel: String,
-    /// The same moment by two clocks.
+    /// One moment by two clocks.
     pub clock: ClockAnchor,
-    /// Names of the hooks that ran.
+    /// Names of the attached hooks.
     pub hooks: Vec<String>,
-    /// The optional hooks that ran; a recording has the list of their names. Recordings of the
-    /// first versions have no list: they were made on kernels that reported resets.
+    /// The [`OptionalHook`]s that were attached, in a recording a list of their names. Recordings
+    /// without it were made with [`OptionalHook::Resets`].
     #[serde(
         rename = "shown",
         default = "resets_only",
@@ -31,22 +31,22 @@ pub struct Session {
         deserialize_with = "read_coverage"
     )]
     pub coverage: Coverage,
-    /// What is unknown, and why.
+    /// What the trace cannot show, and why.
     pub limitations: Vec<String>,
-    /// Size of the ring buffer.
+    /// Size of the ring buffer in bytes.
     pub ring_bytes: u32,
-    /// System settings that matter to what is seen.
+    /// Values of the sysctls that influence TCP.
     pub sysctls: BTreeMap<String, String>,
-    /// What was left out.
+    /// The filter of the trace: other connections were left out.
     #[serde(default)]
     pub filter: Filter,
-    /// Network namespaces that have a name, by inode number.
+    /// Names of network namespaces, by inode number.
     #[serde(default)]
     pub namespaces: BTreeMap<NetnsId, String>,
 }
 
 impl Session {
-    /// Whether both are of one trace, whose dates all come of one moment that two clocks told.
+    /// Whether both sessions are of one trace, in which the offset between the clocks is constant.
     pub(crate) fn is_of_same_run(&self, other: &Self) -> bool {
         let offset = |session: &Self| {
             let ClockAnchor { monotonic_ns, realtime_ns } = session.clock;

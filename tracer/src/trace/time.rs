@@ -1,4 +1,4 @@
-//! Kernel time, and how it is turned into dates.
+//! Kernel time, and its conversion to dates.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 /// `CLOCK_MONOTONIC` in nanoseconds: the time of all input.
 pub type Nanos = u64;
 
-/// As long as this; what is too long, as long as can be.
+/// A duration in nanoseconds, saturating.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The same moment by two clocks, to tell the date of a record.
+/// One moment by two clocks, to convert the time of a record to a date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockAnchor {
     /// `CLOCK_MONOTONIC`, nanoseconds.
@@ -27,7 +27,7 @@ impl ClockAnchor {
         std::time::UNIX_EPOCH + std::time::Duration::from_nanos(self.since_1970(time))
     }
 
-    /// The same in nanoseconds since 1970, UTC.
+    /// The date of `time`, in nanoseconds since 1970, UTC.
     pub fn since_1970(&self, time: Nanos) -> Nanos {
         let offset = i128::from(time) - i128::from(self.monotonic_ns);
         let since_1970 = (i128::from(self.realtime_ns) + offset).max(0);
@@ -35,7 +35,7 @@ impl ClockAnchor {
     }
 }
 
-/// A date as every output writes it: RFC 3339, UTC, microseconds.
+/// A date as all outputs print it: RFC 3339, UTC, with microseconds.
 pub(crate) fn date(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_micros(time).to_string()
 }

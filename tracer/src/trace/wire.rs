@@ -206,7 +206,7 @@ pub fn scan_records(mut found: &[u8]) -> impl Iterator<Item = Result<ScanRecord,
 /// The records of a scan of open files
 /// ([`Frame::SocketHolders`](crate::trace::recording::Frame::SocketHolders)). One that is cut off
 /// at the end is left out.
-pub fn held_sockets(held: &[u8]) -> impl Iterator<Item = SocketHolder> {
+pub fn socket_holders(held: &[u8]) -> impl Iterator<Item = SocketHolder> {
     held.chunks_exact(size_of::<SocketHolder>())
         .filter_map(|bytes| SocketHolder::read_from_bytes(bytes).ok())
 }
@@ -219,7 +219,7 @@ mod tests {
     fn every_kind_is_read_as_it_was_written() {
         for kind in Kind::ALL {
             for flags in [Flags::default(), Flags::IPV6] {
-                let mut bytes = vec![0xab; 200];
+                let mut bytes = [0xab; 200];
                 bytes[0] = kind as u8;
                 // Where kinds with addresses have their flags.
                 bytes[4..8].copy_from_slice(flags.as_bytes());

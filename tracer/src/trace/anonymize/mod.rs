@@ -1,6 +1,6 @@
-//! Recordings that can be shared: frame by frame, what tells who it was is replaced by what stands
-//! for it. Ports, times, states, amounts, settings and the kernel's release stay, so that a replay
-//! gives the same figures.
+//! Anonymization of recordings: pseudonyms replace addresses, names, process ids and other identifiers,
+//! frame by frame. Ports, times, states, amounts, settings and the kernel's release stay, so that a
+//! replay gives the same figures.
 
 pub(crate) mod pseudonyms;
 
@@ -21,22 +21,22 @@ use crate::trace::{
     },
 };
 
-/// A record that nobody understands: what was not understood may hold anything.
+/// Replaces a record that cannot be read, as it may contain anything: a record of no known kind.
 const UNREADABLE: &[u8] = &[u8::MAX];
 
-/// The same of a scan.
+/// Replaces the rest of a scan that cannot be read: a record of no known kind.
 const UNREADABLE_SOCKET: u8 = u8::MAX;
 
-/// Replaces what is in frames. One must have all frames of a recording, or others with its key.
+/// Anonymizes frames. Pseudonyms are consistent within one anonymizer, and between those of one key.
 pub struct Anonymizer(Mapping);
 
 impl Anonymizer {
-    /// By this key.
+    /// Creates an anonymizer with this key.
     pub fn new(key: Key) -> Self {
         Self(Mapping::new(key))
     }
 
-    /// What stands for a frame.
+    /// The anonymized form of a frame.
     pub fn frame(&mut self, frame: &Frame) -> Frame {
         match frame {
             Frame::Session(session) => Frame::Session(Box::new(self.session(session))),
@@ -50,8 +50,8 @@ impl Anonymizer {
             Frame::ScanEnd(end) => {
                 let mut end = end.clone();
                 end.netns = self.netns(end.netns);
-                // It tells the way into the namespace.
-                end.error = end.error.map(|_| "it could not be walked".to_owned());
+                // The error contains the path of the namespace.
+                end.error = end.error.map(|_| "the scan failed".to_owned());
                 Frame::ScanEnd(end)
             }
             Frame::Tick(tick) => {
@@ -68,7 +68,7 @@ impl Anonymizer {
 
     fn session(&mut self, session: &Session) -> Session {
         let namespaces = session.namespaces.iter();
-        // Fields are listed so that a new one is thought about.
+        // All fields are listed, so that a new one does not compile until it is handled here.
         Session {
             synfin: session.synfin.clone(),
             host: self.0.name(Name::Host, session.host.as_bytes()),
@@ -240,7 +240,7 @@ impl Anonymizer {
     }
 
     fn socket_holders(&mut self, held: &[u8]) -> Vec<u8> {
-        let mapped = wire::held_sockets(held).map(|holder| SocketHolder {
+        let mapped = wire::socket_holders(held).map(|holder| SocketHolder {
             sock: self.socket(holder.sock),
             time: holder.time,
             start_time: holder.start_time,
@@ -252,7 +252,7 @@ impl Anonymizer {
         mapped.flat_map(|holder| holder.as_bytes().to_vec()).collect()
     }
 
-    /// 16 bytes of IPv6, or 4 of IPv4 and zeros.
+    /// Maps 16 bytes of IPv6, or 4 of IPv4 and zeros.
     fn address(&mut self, ipv6: bool, bytes: [u8; 16]) -> [u8; 16] {
         let [a, b, c, d, ..] = bytes;
         let address = if ipv6 { IpAddr::from(bytes) } else { IpAddr::from([a, b, c, d]) };
@@ -293,7 +293,7 @@ fn wide([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     wide
 }
 
-/// A text of synfin's own. What it quotes of the host's are paths.
+/// A message of synfin without the paths of the host that it quotes.
 fn without_paths(text: &str) -> String {
     let words = text.split(' ').map(|word| if word.contains('/') { "…" } else { word });
     words.collect::<Vec<_>>().join(" ")

@@ -1,5 +1,6 @@
-//! What stands for an address, a name or a number: the same for the same, by a key. Without the key
-//! nobody can tell what it stood for, nor try whether it was this or that.
+//! Pseudonyms of addresses, names and numbers. A key determines them: the same value has the same
+//! pseudonym, and without the key a pseudonym can neither be reversed nor tested against guesses.
+//! Addresses keep shared prefixes, by Crypto-PAn's construction over keyed BLAKE3.
 
 use std::{
     collections::HashMap,
@@ -7,23 +8,23 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-/// After so many of a kind, what they became is worked out anew: each takes some microseconds.
-const KNOWN_LIMIT: usize = 1 << 17;
+/// The limit of cached pseudonyms of a kind; each takes some microseconds to compute.
+const CACHE_LIMIT: usize = 1 << 17;
 
 /// No process id is larger (`PID_MAX_LIMIT`, `linux/threads.h`).
 const PROCESS_BITS: u32 = 22;
 
-/// As many as NIST asks for (SP 800-38G, FF1).
+/// Rounds of the Feistel network, as many as in FF1 (NIST SP 800-38G).
 const ROUNDS: u8 = 10;
 
-/// Networks that keep their prefix, as they mean the same on every host. The bits up to where an
-/// address differs from one of them stay as well: else it could take that one's place.
+/// Networks that keep their prefix, as they mean the same on every host. Other addresses keep the
+/// bits up to where they differ from one of them: otherwise they could be mapped into it.
 const KEPT: [Kept; 7] = [
     Kept::prefix(Ipv6Addr::UNSPECIFIED, 128),
     Kept::prefix(Ipv6Addr::LOCALHOST, 128),
     Kept::prefix(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 128),
     Kept { whole: true, ..Kept::prefix(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x7f00, 0), 104) },
-    // A host's address shall not become a group's.
+    // Multicast, so that a unicast address never becomes one.
     Kept::prefix(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0xe000, 0), 100),
     Kept::prefix(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
     Kept::prefix(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
@@ -32,7 +33,7 @@ const KEPT: [Kept; 7] = [
 struct Kept {
     network: u128,
     length: u32,
-    /// What is behind the prefix stays as well.
+    /// The bits behind the prefix stay as well.
     whole: bool,
 }
 
@@ -41,7 +42,7 @@ impl Kept {
         Self { network: network.to_bits(), length, whole: false }
     }
 
-    /// Whether the bit behind this prefix stays.
+    /// Whether the bit behind this prefix of an address stays.
     fn keeps_bit(&self, prefix: u128, length: u32) -> bool {
         let is_before = length < self.length && prefix == begin(self.network, length);
         let is_within = length >= self.length && begin(prefix, self.length) == self.network;
@@ -49,36 +50,36 @@ impl Kept {
     }
 }
 
-/// Decides what everything becomes.
+/// The key that determines all pseudonyms.
 #[derive(Clone)]
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// These bytes must be random.
+    /// A key of random bytes.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// From any bytes that nobody can guess.
+    /// A key derived from a secret of any length, which must not be guessable.
     pub fn from_secret(secret: &[u8]) -> Self {
         Self(blake3::derive_key("synfin 2026-11-23 anonymized recordings", secret))
     }
 
     fn hash(&self, what: &str, value: &[u8]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        // No kind is another's beginning.
+        // No kind is a prefix of another.
         hasher.update(what.as_bytes()).update(&[0]).update(value);
         *hasher.finalize().as_bytes()
     }
 
-    /// Of this kind, a number below 2⁶⁴.
+    /// A keyed hash of the value, separate for each kind.
     fn number(&self, what: &str, value: &[u8]) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.hash(what, value);
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
-/// What is numbered.
+/// Kinds of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Number {
     Socket,
@@ -87,7 +88,7 @@ pub(super) enum Number {
     Cgroup,
 }
 
-/// What has a name.
+/// Kinds of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Host,
@@ -98,26 +99,26 @@ pub(super) enum Name {
     Pod,
 }
 
-/// The mapping, with what it has come to before.
+/// Maps values to pseudonyms, with a cache of those it has computed.
 pub(super) struct Mapping {
     key: Key,
-    addresses: Known<u128, u128>,
-    numbers: Known<(Number, u64), u64>,
+    addresses: Cache<u128, u128>,
+    numbers: Cache<(Number, u64), u64>,
 }
 
 impl Mapping {
-    /// As this key has it.
+    /// Creates the mapping of this key.
     pub(super) fn new(key: Key) -> Self {
-        Self { key, addresses: Known::default(), numbers: Known::default() }
+        Self { key, addresses: Cache::default(), numbers: Cache::default() }
     }
 
-    /// What stands for an address. Two that share so many bits at their beginning, and no more,
-    /// share as many after it (Crypto-PAn: Xu, Fan, Ammar, Moon 2002). So networks stay networks.
+    /// The pseudonym of an address. Two addresses share as many leading bits after the mapping as
+    /// before (Crypto-PAn: Xu, Fan, Ammar, Moon 2002), so that networks stay networks.
     pub(super) fn address(&mut self, address: IpAddr) -> IpAddr {
         let mapped = |v6: u128| Ipv6Addr::from_bits(v6);
         match address {
             IpAddr::V6(v6) => IpAddr::V6(mapped(self.bits(v6.to_bits()))),
-            // In the place that IPv6 has for it, so that both forms become the same.
+            // As IPv4-mapped, so that both forms have one pseudonym.
             IpAddr::V4(v4) => mapped(self.bits(v4.to_ipv6_mapped().to_bits())).to_canonical(),
         }
     }
@@ -133,7 +134,7 @@ impl Mapping {
         })
     }
 
-    /// What stands for a number; 0 is none, and stays. No two become the same.
+    /// The pseudonym of a number. No two numbers share one; 0 means none and stays.
     pub(super) fn number(&mut self, of: Number, value: u64) -> u64 {
         let key = &self.key;
         let (kind, bits, least) = match of {
@@ -141,14 +142,14 @@ impl Mapping {
             Number::Cgroup => ("cgroup", 64, 1),
             Number::Namespace => ("namespace", 32, 1),
             Number::Process if value >> PROCESS_BITS == 0 => ("process", PROCESS_BITS, 1),
-            // Of no kernel's, but a recording may say anything.
+            // No kernel has such numbers, but a damaged recording may.
             Number::Process => ("large process", 32, 1 << PROCESS_BITS),
         };
         if value == 0 {
             return 0;
         }
         self.numbers.get((of, value), || {
-            // Walking on from what must not be met keeps it one to one.
+            // Applying the permutation again (cycle walking) keeps the mapping one to one.
             let mut mapped = permuted(key, kind, bits, value);
             while mapped < least {
                 mapped = permuted(key, kind, bits, mapped);
@@ -157,12 +158,12 @@ impl Mapping {
         })
     }
 
-    /// The same of what has 32 bits.
+    /// The pseudonym of a number of 32 bits.
     pub(super) fn small(&mut self, of: Number, value: u32) -> u32 {
         self.number(of, value.into()) as u32
     }
 
-    /// What stands for a name: at most 15 characters. No name stays none.
+    /// The pseudonym of a name, of at most 15 characters. The empty name stays empty.
     pub(super) fn name(&self, of: Name, name: &[u8]) -> String {
         let (kind, letter) = match of {
             Name::Host => ("host name", 'h'),
@@ -175,21 +176,21 @@ impl Mapping {
         if name.is_empty() {
             return String::new();
         }
-        // 52 bits: among as many names as there can be rows, two are alike once in 10⁸ recordings.
+        // 52 bits: among as many names as there can be rows, two collide in one of 10⁸ recordings.
         format!("{letter}-{:013x}", self.key.number(kind, name) >> 12)
     }
 
-    /// The same for each part of a path, so that what is within another stays so.
+    /// The pseudonym of a path, part by part, so that the hierarchy stays.
     pub(super) fn path(&self, of: Name, path: &str) -> String {
         let parts: Vec<_> = path.split('/').map(|part| self.name(of, part.as_bytes())).collect();
         parts.join("/")
     }
 }
 
-/// Which bits change of an address's byte at this place. Each is decided by all bits before it.
+/// The bits to flip in one byte of an address. All bits before a bit decide whether it flips.
 fn flips(key: &Key, address: u128, at: u8, byte: u8) -> u8 {
     let begun = u32::from(at) * 8;
-    // One hash for the whole byte: a bit of it for every way in which a bit can be reached.
+    // One hash for the whole byte, with one bit for every prefix within the byte.
     let mut coins = None;
     (0..8).fold(0, |flips, depth| {
         let length = begun + depth;
@@ -202,14 +203,14 @@ fn flips(key: &Key, address: u128, at: u8, byte: u8) -> u8 {
             place[..16].copy_from_slice(&begin(address, begun).to_be_bytes());
             key.hash("address", &place)
         });
-        // 1, then 2 and 3, then 4 to 7: as in a heap.
+        // Numbered like the nodes of a binary heap: 1, then 2 and 3, then 4 to 7.
         let way = (0x100 | usize::from(byte)) >> (8 - depth);
         let flip = coins[way / 8] >> (way % 8) & 1;
         flips | flip << (7 - depth)
     })
 }
 
-/// A permutation of the numbers of so many bits: a Feistel network.
+/// A permutation of the numbers of `bits` bits: a Feistel network.
 fn permuted(key: &Key, kind: &str, bits: u32, value: u64) -> u64 {
     let half = bits / 2;
     let mask = (1 << half) - 1;
@@ -222,24 +223,24 @@ fn permuted(key: &Key, kind: &str, bits: u32, value: u64) -> u64 {
     left << half | right
 }
 
-/// The first bits of an address, and zeros.
+/// The first `length` bits of an address, then zeros.
 fn begin(address: u128, length: u32) -> u128 {
     let rest = u128::BITS - length;
     address.checked_shr(rest).and_then(|bits| bits.checked_shl(rest)).unwrap_or(0)
 }
 
-/// What was worked out, as long as it is not too much.
-struct Known<K, V>(HashMap<K, V>);
+/// A cache of computed pseudonyms, emptied when it has [`CACHE_LIMIT`].
+struct Cache<K, V>(HashMap<K, V>);
 
-impl<K, V> Default for Known<K, V> {
+impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<K: Eq + Hash, V: Copy> Known<K, V> {
+impl<K: Eq + Hash, V: Copy> Cache<K, V> {
     fn get(&mut self, from: K, work_out: impl FnOnce() -> V) -> V {
-        if self.0.len() >= KNOWN_LIMIT {
+        if self.0.len() >= CACHE_LIMIT {
             self.0.clear();
         }
         *self.0.entry(from).or_insert_with(work_out)
@@ -371,10 +372,10 @@ mod tests {
 
     #[test]
     fn the_limit_of_what_is_kept_changes_nothing() {
-        let mut known = Known::default();
-        for number in 0..KNOWN_LIMIT + 2 {
+        let mut known = Cache::default();
+        for number in 0..CACHE_LIMIT + 2 {
             assert_eq!(known.get(number, || number + 1), number + 1);
         }
-        assert!(known.0.len() <= KNOWN_LIMIT);
+        assert!(known.0.len() <= CACHE_LIMIT);
     }
 }

@@ -1,4 +1,4 @@
-//! The filter as the kernel side is told it.
+//! The filter in the layout of the kernel side.
 
 use ipnet::IpNet;
 use synfin_common::filter as abi;
@@ -7,7 +7,7 @@ use super::{Family, Filter, KernelCgroup, Network, PortRange};
 use crate::tcp::role::Role;
 
 impl Filter {
-    /// What the kernel side is told. It leaves out nothing but what this filter excludes.
+    /// The filter for the kernel side. It excludes nothing that this filter would let through.
     pub fn for_kernel(&self) -> abi::Filter {
         let mut filter = abi::Filter {
             local: networks(&self.local),
@@ -15,7 +15,7 @@ impl Filter {
             cgroup: 0,
             cgroup_level: 0,
             active: u32::from(!self.is_empty()),
-            // A later record knows neither who connected nor which port is the service's.
+            // Later records show neither the process that connected nor the service port.
             remembers_excluded: u32::from(
                 !self.pids.is_empty() || self.role.is_some() || !self.service_ports.is_empty(),
             ),
@@ -42,7 +42,8 @@ impl Filter {
     }
 }
 
-/// Puts a list into what the kernel side has room for, all of it or nothing. Returns how many.
+/// Copies a list into the slots of the kernel side: all of it, or nothing if it is too long. Returns
+/// the number of values.
 fn fill<T, U>(
     slots: &mut [U; abi::FILTER_VALUES],
     list: &[T],
@@ -77,7 +78,7 @@ fn networks(list: &[Network]) -> abi::Networks {
 }
 
 impl Network {
-    /// IPv4 becomes IPv4-mapped.
+    /// The network with IPv4 as IPv4-mapped addresses.
     fn for_kernel(&self) -> abi::Network {
         let (address, prefix) = match self.0 {
             IpNet::V6(net) => (net.network(), net.prefix_len()),

@@ -1,5 +1,5 @@
-//! Which connections are of interest. Pure: the same filter is asked by the tracker, live or
-//! replayed, and told to the kernel side, which leaves out what it can tell for certain.
+//! Filters of connections. The tracker decides by them, live and replayed; the kernel side excludes
+//! what certainly does not match.
 
 mod for_kernel;
 mod network;
@@ -15,38 +15,39 @@ use serde::{Deserialize, Serialize};
 pub use self::{network::Network, port_range::PortRange};
 use crate::{tcp::role::Role, trace::ids::NetnsId};
 
-/// Facts that a connection must show. An empty list, and `None`, ask for nothing.
+/// Conditions that a connection must meet, all of them. An empty list and `None` are no condition; of
+/// a list, one value must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Filter {
-    /// One of these processes connected, or holds the listener.
+    /// The process that connects, or that holds the listener.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
-    /// The listener's port for a server, the remote port for a client.
+    /// The service port: the listener's port for a server, the remote port for a client.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service_ports: Vec<PortRange>,
-    /// Our port.
+    /// The local port.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub local_ports: Vec<PortRange>,
-    /// The peer's port.
+    /// The remote port.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote_ports: Vec<PortRange>,
-    /// The family of the addresses; an IPv4-mapped one is IPv4.
+    /// The address family; IPv4-mapped addresses are IPv4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<Family>,
-    /// Our address is in one of these.
+    /// The network of the local address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub local: Vec<Network>,
-    /// The peer's address is in one of these.
+    /// The network of the remote address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote: Vec<Network>,
-    /// It is in one of these network namespaces.
+    /// The network namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<NetnsId>,
-    /// Its socket was made in this cgroup, or in one within it.
+    /// The cgroup in which the socket was created, or one above it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,
-    /// Which side we are.
+    /// The role of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
 }
@@ -55,9 +56,9 @@ pub struct Filter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// IPv4-mapped addresses of IPv6 sockets included.
+    /// IPv4, including IPv4-mapped addresses of IPv6 sockets.
     V4,
-    /// Without these.
+    /// IPv6, without IPv4-mapped addresses.
     V6,
 }
 
@@ -66,61 +67,61 @@ pub enum Family {
 pub struct Cgroup {
     /// Its path below the root, without a slash at either end.
     pub path: String,
-    /// What the kernel side asks for; `None` if it cannot decide.
+    /// The cgroup for the kernel side; `None` if it cannot decide by cgroups.
     pub kernel: Option<KernelCgroup>,
 }
 
-/// A cgroup as the kernel knows it.
+/// The identity of a cgroup in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelCgroup {
-    /// Its id: the inode number of its folder.
+    /// Its id: the inode number of its directory.
     pub id: u64,
-    /// How deep it lies below the root.
+    /// Its depth below the root.
     pub level: u32,
 }
 
-/// What is known of a connection or a listener.
+/// What is known about a connection or a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// Its network namespace.
     pub netns: NetnsId,
-    /// Which side we are.
+    /// The role of this host.
     pub role: Role,
-    /// Our end; port 0 or an unspecified address is not known.
+    /// The local endpoint; port 0 and an unspecified address mean unknown.
     pub local: SocketAddr,
-    /// The peer's end; likewise.
+    /// The remote endpoint; port 0 and an unspecified address mean unknown.
     pub remote: SocketAddr,
-    /// The processes that it belongs to, as far as they are known.
+    /// The processes known to own it.
     pub pids: &'a [u32],
-    /// There are no others.
+    /// Whether no other processes own it.
     pub all_pids: bool,
-    /// The cgroup that its socket was made in.
+    /// The cgroup in which its socket was created.
     pub cgroup: KnownCgroup<'a>,
 }
 
-/// What is known of a socket's cgroup.
+/// What is known about the cgroup of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownCgroup<'a> {
-    /// Nothing.
+    /// Nothing is known.
     Unknown,
     /// Its path, without a slash at either end.
     Path(&'a str),
-    /// A record of the kernel side, which knows: it has decided, where it was asked to.
+    /// A record of the kernel side exists, which decides by the cgroup itself if the filter names one.
     OfRecord,
 }
 
 impl Filter {
-    /// Whether nothing is asked for.
+    /// Whether there are no conditions.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether a connection in this namespace can be of interest.
+    /// Whether a connection in this namespace can match.
     pub fn may_be_in(&self, netns: NetnsId) -> bool {
         self.namespaces.is_empty() || self.namespaces.contains(&netns)
     }
 
-    /// Whether the connection is of interest; `None`: the facts do not tell yet.
+    /// Whether the connection matches; `None` while the facts do not decide.
     pub fn judge(&self, facts: &Facts<'_>) -> Option<bool> {
         let address = |ip: IpAddr| (!ip.is_unspecified()).then_some(ip);
         let port = |port: u16| (port != 0).then_some(port);
@@ -152,7 +153,7 @@ impl Filter {
         }
     }
 
-    /// What is asked for, by the names of the command line's flags.
+    /// The conditions as names and values of the flags of the command line.
     pub fn described(&self) -> Vec<(String, String)> {
         fn list<T: fmt::Display>(values: &[T]) -> Option<String> {
             let texts: Vec<_> = values.iter().map(T::to_string).collect();
@@ -177,7 +178,7 @@ impl Filter {
 }
 
 impl Cgroup {
-    /// Whether this is the cgroup with that path, or one that it lies within.
+    /// Whether `path` is the path of this cgroup or of one below it.
     pub fn holds(&self, path: &str) -> bool {
         let below = path.strip_prefix(&self.path);
         let is_root = self.path.is_empty();
@@ -193,7 +194,7 @@ impl Cgroup {
     }
 }
 
-/// False if one is, else unknown if one is.
+/// False if any answer is false; otherwise unknown if any is unknown.
 fn all<const N: usize>(answers: [Option<bool>; N]) -> Option<bool> {
     if answers.contains(&Some(false)) {
         return Some(false);

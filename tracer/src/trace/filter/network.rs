@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
-/// Addresses with a common prefix.
+/// A network: addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Network(pub(super) IpNet);
@@ -15,9 +15,9 @@ impl Network {
         self.0.contains(&ip)
     }
 
-    /// The network of the same length around what its address is mapped to.
+    /// The network of the same prefix length around the mapped address.
     pub(crate) fn with_address(&self, map: impl FnOnce(IpAddr) -> IpAddr) -> Self {
-        // An address of the same family has room for the prefix.
+        // The prefix is valid for any address of the same family.
         let net = IpNet::new(map(self.0.network()), self.0.prefix_len());
         Self(net.map_or(self.0, |net| net.trunc()))
     }
@@ -35,7 +35,7 @@ impl FromStr for Network {
     }
 }
 
-/// Addresses are compared without their IPv4-mapped form.
+/// An IPv4-mapped network as IPv4: all addresses are compared in this form.
 fn unmapped(net: IpNet) -> IpNet {
     match net {
         IpNet::V6(net) if net.prefix_len() >= 96 => match net.addr().to_ipv4_mapped() {

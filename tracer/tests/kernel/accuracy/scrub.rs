@@ -209,7 +209,7 @@ impl Scrubber {
     /// Keeps only holders of the recording's sockets; all processes were scanned.
     fn held(&mut self, held: &[u8]) -> Vec<u8> {
         let mut kept = Vec::new();
-        for mut holder in wire::held_sockets(held) {
+        for mut holder in wire::socket_holders(held) {
             if !self.known.contains(&holder.sock) {
                 continue;
             }
