@@ -189,9 +189,9 @@ impl Kernel {
         self.ring.drain(limit)
     }
 
-    /// Says what the kernel side has logged since.
-    pub fn pass_on_log(&mut self) {
-        self.log.pass_on();
+    /// The messages that the kernel side has logged since the last call.
+    pub fn take_log(&mut self) -> Vec<String> {
+        self.log.take()
     }
 
     /// What the kernel side has counted since it was attached.

@@ -56,6 +56,8 @@ pub struct Live {
     survey_always: bool,
     /// Somebody has looked at who holds which sockets.
     looked: bool,
+    /// What the kernel side has logged.
+    messages: Vec<String>,
     /// Frames that are ready.
     queue: VecDeque<Frame>,
     /// Records handed out.
@@ -108,6 +110,10 @@ impl Source for Live {
 
     fn is_live(&self) -> bool {
         true
+    }
+
+    fn take_messages(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.messages)
     }
 
     fn finish(&mut self) {
@@ -174,6 +180,7 @@ impl Live {
             enricher: NameResolver::new(),
             survey_always,
             looked: false,
+            messages: Vec::new(),
             queue: VecDeque::from([Frame::Session(Box::new(session))]),
             delivered: 0,
             next_drain: 0,
@@ -308,7 +315,7 @@ impl Live {
     /// Counters are read when no record seems to be on its way, so that they agree with what was
     /// handed out.
     fn tick(&mut self) -> Result<()> {
-        self.kernel.pass_on_log();
+        self.messages.extend(self.kernel.take_log());
         let mut counters = self.kernel.counters()?;
         for _ in 1..COUNTER_TRIES {
             let [seen, lost, filtered] = counters.totals();

@@ -36,6 +36,11 @@ pub trait Source {
         false
     }
 
+    /// Messages for the user since the last call, which are no part of the recording.
+    fn take_messages(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Ends the stream: a last scan, a last drain, then no more frames.
     fn finish(&mut self) {}
 
