@@ -40,7 +40,7 @@ impl OutputArgs {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct FormArgs {
     /// Form of the output
-    #[arg(short = 'o', long = "output", id = "output", value_enum, default_value_t)]
+    #[arg(short = 'o', long = "output", value_name = "OUTPUT", value_enum, default_value_t)]
     pub(crate) form: Form,
 }
 
