@@ -21,6 +21,7 @@ pub mod message;
 pub mod metrics;
 pub mod output;
 pub mod record;
+pub(crate) mod run;
 pub(crate) mod screen;
 pub mod source;
 pub mod tcp;

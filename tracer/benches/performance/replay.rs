@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use synfin::{
-    tcp::coverage::Coverage,
     trace::{
         decode::decode,
         event::Input,
@@ -70,7 +69,7 @@ fn through_tracker(frames: &[Frame]) -> Result<Duration> {
     };
     let begun = Instant::now();
     let tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns);
-    let mut tracker = tracker.with_coverage(Coverage::of(&session.shown));
+    let mut tracker = tracker.with_coverage(session.coverage);
     for frame in frames {
         decode(frame, |input| tracker.apply(&input));
     }

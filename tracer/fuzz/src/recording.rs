@@ -2,7 +2,7 @@
 //! and a tracker takes all that is in it.
 
 use synfin::{
-    tcp::{coverage::Coverage, group_by::By},
+    tcp::group_by::By,
     trace::{
         decode::decode,
         recording::{Frame, MAGIC, Reader, RecordingError},
@@ -66,7 +66,7 @@ fn replay(frames: &[Frame]) {
     for frame in frames {
         if let Frame::Session(session) = frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
-                .with_coverage(Coverage::of(&session.shown))
+                .with_coverage(session.coverage)
                 .with_filters(vec![session.filter.clone()]);
         }
         decode(frame, |input| tracker.apply(&input));

@@ -1,7 +1,10 @@
 //! Any bytes as a recording, put out in every form: what a form promises holds, and nothing that
 //! steers a terminal comes out of it raw.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use synfin::{
     output::{
@@ -10,7 +13,6 @@ use synfin::{
         report::{ReportSink, Rows},
         transition::{self, TransitionLine},
     },
-    tcp::coverage::Coverage,
     trace::{
         decode::decode,
         recording::{Frame, Reader},
@@ -31,10 +33,10 @@ pub fn run(bytes: &[u8]) {
         if let Frame::Session(session) = &frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
                 .with_changes(ChangeKinds::ALL)
-                .with_coverage(Coverage::of(&session.shown))
+                .with_coverage(session.coverage)
                 .with_filters(vec![session.filter.clone()]);
             outputs = STYLES.map(Outputs::new);
-            outputs.iter_mut().for_each(|output| output.session = (**session).clone());
+            outputs.iter_mut().for_each(|output| output.session = Arc::new((**session).clone()));
         }
         decode(&frame, |input| tracker.apply(&input));
         for change in tracker.drain_changes() {
@@ -74,7 +76,7 @@ fn report(tracker: &mut Tracker, outputs: &mut [Outputs]) {
 
 /// All that is written in one style.
 struct Outputs {
-    session: Session,
+    session: Arc<Session>,
     transitions: Lines<Checked, TransitionLine>,
     connections: Lines<Checked, ConnectionRow>,
     reports: ReportSink<Checked>,
@@ -84,7 +86,7 @@ impl Outputs {
     fn new(style: Style) -> Self {
         let out = || Checked { style, written: Vec::new(), csv_columns: None };
         Self {
-            session: Session::default(),
+            session: Arc::default(),
             transitions: Lines::new(out(), style, transition::COLUMNS),
             connections: Lines::new(out(), style, connection::COLUMNS),
             reports: ReportSink::new(out(), style, Rows::default()),

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use arbitrary::Unstructured;
 use synfin::{
-    tcp::coverage::OptionalHook,
+    tcp::coverage::{Coverage, OptionalHook},
     trace::{
         counters::{Counters, KernelCounters, PortCount, Tick},
         ids::NetnsId,
@@ -90,8 +90,9 @@ impl<'a> Trace<'a> {
     /// The circumstances, as a recording begins.
     pub(crate) fn session(&self, coverage: &[OptionalHook]) -> Session {
         let clock = ClockAnchor { monotonic_ns: START, realtime_ns: 1_800_000_000 * SECOND };
-        let shown = coverage.iter().map(|extra| extra.name().to_owned()).collect();
-        Session { clock, host: "host".to_owned(), shown, ..Session::default() }
+        let names: Vec<_> = coverage.iter().map(|hook| hook.name()).collect();
+        let coverage = Coverage::of(&names);
+        Session { clock, host: "host".to_owned(), coverage, ..Session::default() }
     }
 
     /// One of these; the first one if the dice are used up.

@@ -1,6 +1,6 @@
 //! `--fail-on`: what a figure must not be, for scripts and load tests. Pure.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{
     message::exit::Exit,
@@ -87,7 +87,7 @@ pub(crate) enum Verdict {
 
 impl FailOn {
     /// Whether it is so in this report.
-    pub(crate) fn judge(&self, session: &Session, snapshot: &Snapshot) -> Verdict {
+    pub(crate) fn judge(&self, session: &Arc<Session>, snapshot: &Snapshot) -> Verdict {
         let value = match self.subject {
             Subject::Rows(which, column, word) => {
                 let rows = which.rows(session, snapshot);
@@ -113,7 +113,7 @@ impl FailOn {
 impl RowSelector {
     /// The rows put together, and where clients and servers are, once as each: not every figure is
     /// one of either.
-    fn rows(self, session: &Session, snapshot: &Snapshot) -> Vec<PortRow> {
+    fn rows(self, session: &Arc<Session>, snapshot: &Snapshot) -> Vec<PortRow> {
         let roles = match self {
             Self::All => vec![Role::Client, Role::Server],
             Self::Of(role) | Self::One(role, _) => vec![role],
@@ -289,7 +289,7 @@ impl ConditionSet {
     }
 
     /// Judges a report, and returns what is to be said about it.
-    pub(crate) fn take(&mut self, session: &Session, snapshot: &Snapshot) -> Vec<String> {
+    pub(crate) fn take(&mut self, session: &Arc<Session>, snapshot: &Snapshot) -> Vec<String> {
         if self.conditions.is_empty() {
             return Vec::new();
         }

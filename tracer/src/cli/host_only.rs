@@ -5,7 +5,12 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use hyper::Uri;
 
-use super::{FilterArgs, KEY_FILE, LiveArgs, TypesArgs, interval, size};
+use super::{
+    commands::KEY_FILE,
+    live::{BtfArgs, LiveArgs},
+    select::FilterArgs,
+    values::{interval, size},
+};
 use crate::{
     metrics::{DEFAULT_SERIES, Metrics, serve},
     record::flight::{LEAST_SIZE, Limits},
@@ -73,7 +78,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval, default_value = "2s")]
     pub(crate) duration: Duration,
     #[command(flatten)]
-    pub(crate) types: TypesArgs,
+    pub(crate) btf: BtfArgs,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: DoctorFormat,

@@ -10,8 +10,9 @@ use anyhow::Result;
 use same_file::Handle;
 
 use crate::{
-    cli::AnonymizeArgs,
+    cli::commands::AnonymizeArgs,
     message::{
+        exit::Exit,
         failure::{Failure, describe},
         stderr::warn,
     },
@@ -65,7 +66,7 @@ fn key_in(path: &Path) -> Result<Key, Failure> {
 }
 
 /// Rewrites a recording, as far as it can be read.
-pub(crate) fn anonymize(args: &AnonymizeArgs) -> Result<()> {
+pub(crate) fn run(args: &AnonymizeArgs) -> Result<Exit> {
     let (from, to) = (&args.from, &args.to);
     let mut anonymizer = anonymizer(args.key_file.as_deref())?;
     let unreadable = |error| errors::unreadable(from, &error, false);
@@ -109,7 +110,7 @@ pub(crate) fn anonymize(args: &AnonymizeArgs) -> Result<()> {
         return Err(salvaged(unreadable(error.into()), from, to, count).into());
     }
     warn(&format!("anonymized {count} frames of {} to {}", from.display(), to.display()));
-    Ok(())
+    Ok(Exit::Done)
 }
 
 fn salvaged(failure: Failure, from: &Path, to: &Path, count: u64) -> Failure {

@@ -4,25 +4,56 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
     path::Path,
+    sync::Arc,
 };
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    analysis::compare::{COMPARED, Change, Comparison, RowChange, Side, SideError},
-    cli::Form,
-    message::escape::{escape_control, write_json},
-    output::{consumer::Consumer, report::Rows},
+    analysis::compare::{COMPARED, Change, Comparison, RowChange, Side, SideError, compare},
+    cli::{commands::CompareArgs, output::Form, rows::Grouping, source::SourceArgs},
+    message::{
+        escape::{escape_control, write_json},
+        exit::Exit,
+        failure::{Failure, cannot_write, describe},
+    },
+    output::{consumer::Consumer, report::Rows, stdout},
+    run::{Run, RunMode},
     trace::session::Session,
     tracker::Tracker,
 };
+
+pub(crate) async fn run(args: CompareArgs, verbose: u8) -> Result<Exit> {
+    let before = side(&args.before, args.by, verbose).await?;
+    let after = side(&args.after, args.by, verbose).await?;
+    write(args.output.form, &compare(&before, &after), &mut stdout()).map_err(cannot_write)?;
+    Ok(Exit::Done)
+}
+
+/// What is compared: reports, or a recording that one is made of.
+async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
+    let unusable = |why: String| {
+        let remedy = "give a recording, a flight recorder's directory, or what `synfin report -o json` wrote";
+        Failure::usage(format!("cannot compare {}", path.display()), why, remedy)
+    };
+    match reports_in(path).map_err(|error| unusable(describe(&error)))? {
+        Some(reports) => Ok(reports.map_err(|error| unusable(error.to_string()))?),
+        None => {
+            let mut report = OneReport::new(Rows { by: by.into(), ..Rows::default() });
+            let run = Run::open(SourceArgs::from_file(path.into()), verbose)?;
+            run.go(RunMode::Quiet, &mut report).await?;
+            Ok(report.into_side().map_err(|error| unusable(error.to_string()))?)
+        }
+    }
+}
 
 /// Version of the JSON object.
 const SCHEMA: u64 = 1;
 
 /// The reports in a file; `None` if it holds something else, which a recording is, or is a directory,
 /// which a flight recorder's is.
-pub(crate) fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
+fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
     if fs::metadata(path)?.is_dir() {
         return Ok(None);
     }
@@ -38,36 +69,36 @@ pub(crate) fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideErro
 }
 
 /// Makes one report of all that it sees.
-pub(crate) struct OneReport {
-    session: Session,
+struct OneReport {
+    session: Arc<Session>,
     rows: Rows,
     side: Option<Side>,
 }
 
 impl OneReport {
-    pub(crate) fn new(rows: Rows) -> Self {
-        Self { session: Session::default(), rows, side: None }
+    fn new(rows: Rows) -> Self {
+        Self { session: Arc::default(), rows, side: None }
     }
 
     /// What a comparison needs of it.
-    pub(crate) fn into_side(self) -> Result<Side, SideError> {
+    fn into_side(self) -> Result<Side, SideError> {
         self.side.ok_or(SideError::Nothing)
     }
 }
 
 impl Consumer for OneReport {
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         self.session = session.clone();
     }
 
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         self.side = Some(Side::of(&self.session, &tracker.take_snapshot(), &self.rows));
         Ok(())
     }
 }
 
 /// Writes what differs.
-pub(crate) fn write(form: Form, found: &Comparison, out: &mut impl Write) -> io::Result<()> {
+fn write(form: Form, found: &Comparison, out: &mut impl Write) -> io::Result<()> {
     match form {
         Form::Text => write_text(found, out)?,
         Form::Json => {

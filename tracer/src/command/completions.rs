@@ -2,13 +2,23 @@
 
 use std::io::{self, Write};
 
+use anyhow::Result;
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
-use crate::cli::Cli;
+use crate::{
+    cli::{Cli, commands::CompletionsArgs},
+    message::{exit::Exit, failure::cannot_write},
+    output::stdout,
+};
+
+pub(crate) fn run(args: &CompletionsArgs) -> Result<Exit> {
+    completions(args.shell, &mut stdout()).map_err(cannot_write)?;
+    Ok(Exit::Done)
+}
 
 /// Writes the completions for `shell`.
-pub(crate) fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
+fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     let mut synfin = Cli::command();
     let name = synfin.get_name().to_owned();
     // It panics where it cannot write, so it does not write to `out` itself.

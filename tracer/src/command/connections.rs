@@ -1,15 +1,21 @@
 //! `connections`: those that end, those with a slow handshake, or those that live.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::{io::Write, sync::Arc, time::Duration};
 
+use anyhow::Result;
 use synfin_common::state::TcpState;
 
 use super::warn_unasked;
 use crate::{
-    output::{Lines, connection::ConnectionRow, consumer::Consumer},
+    cli::commands::ConnectionsArgs,
+    message::exit::Exit,
+    output::{
+        Lines,
+        connection::{self, ConnectionRow},
+        consumer::Consumer,
+        stdout,
+    },
+    run::{Run, RunMode},
     tcp::close_reason::CloseReason,
     trace::{
         session::Session,
@@ -17,6 +23,21 @@ use crate::{
     },
     tracker::{Change, ChangeKinds, Closed, Connection, Tracker},
 };
+
+pub(crate) async fn run(args: ConnectionsArgs, verbose: u8) -> Result<Exit> {
+    let lines = Lines::new(stdout(), args.output.style(), connection::COLUMNS);
+    let which = match args.slow {
+        _ if args.open => Which::Open,
+        Some(at_least) => Which::Slow(at_least),
+        None => Which::Ended,
+    };
+    let select = Select { reasons: args.reason, states: args.state, min_age: args.min_age };
+    let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
+    let mode = if args.open && !waits { RunMode::Once } else { RunMode::UntilSignal };
+    let run = Run::open(args.source, verbose)?.with_command(args.run);
+    run.go(mode, &mut Connections::new(lines, which, select)).await?;
+    Ok(Exit::Done)
+}
 
 /// Which connections are written, and when.
 #[derive(Clone, Copy, Debug)]
@@ -119,15 +140,15 @@ impl<W: Write> Consumer for Connections<W> {
         }
     }
 
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         self.clock = session.clock;
     }
 
-    fn settle(&mut self) -> io::Result<()> {
-        self.lines.settle()
+    fn settle(&mut self) -> Result<()> {
+        Ok(self.lines.settle()?)
     }
 
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         if let Which::Open = self.which {
             let mut lives: Vec<_> = tracker.open().collect();
             lives.sort_by_key(|(sock, connection)| (connection.first_seen, *sock));
@@ -137,6 +158,6 @@ impl<W: Write> Consumer for Connections<W> {
             }
         }
         warn_unasked(self.unasked, "connections");
-        self.lines.settle()
+        Ok(self.lines.settle()?)
     }
 }

@@ -1,11 +1,33 @@
 //! `diagnose`: what is wrong with the traffic.
 
-use std::io::{self, Write};
+use std::{io::Write, sync::Arc, time::Duration};
+
+use anyhow::Result;
 
 use crate::{
-    analysis::diagnose::diagnosis::Diagnosis, cli::Form, host::services::Services,
-    output::consumer::Consumer, trace::session::Session, tracker::Tracker,
+    analysis::diagnose::diagnosis::Diagnosis,
+    cli::{commands::DiagnoseArgs, output::Form},
+    host::services::Services,
+    message::exit::Exit,
+    output::{consumer::Consumer, stdout},
+    run::{Run, RunMode},
+    trace::session::Session,
+    tracker::Tracker,
 };
+
+/// How long `diagnose` watches, unless something else is asked for.
+const DURATION: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(args: DiagnoseArgs, verbose: u8) -> Result<Exit> {
+    let mut source = args.source;
+    if source.from.is_none() && args.run.command.is_empty() {
+        source.live.duration.get_or_insert(DURATION);
+    }
+    let run = Run::open(source, verbose)?.with_command(args.run);
+    let mut output = Diagnose::new(stdout(), args.output.form, args.numeric.services());
+    run.go(RunMode::UntilSignal, &mut output).await?;
+    Ok(Exit::Done)
+}
 
 /// Watches, then says what it found.
 pub(crate) struct Diagnose<W> {
@@ -13,26 +35,26 @@ pub(crate) struct Diagnose<W> {
     form: Form,
     /// Ports are told by their services' names as well.
     services: Services,
-    session: Session,
+    session: Arc<Session>,
 }
 
 impl<W: Write> Diagnose<W> {
     pub(crate) fn new(out: W, form: Form, services: Services) -> Self {
-        Self { out, form, services, session: Session::default() }
+        Self { out, form, services, session: Arc::default() }
     }
 }
 
 impl<W: Write> Consumer for Diagnose<W> {
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         self.session = session.clone();
     }
 
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         let diagnosis = Diagnosis::new(&self.session, tracker.take_snapshot());
         match self.form {
             Form::Text => diagnosis.write_text(&self.services, &mut self.out)?,
             Form::Json => diagnosis.write_json(&mut self.out)?,
         }
-        self.out.flush()
+        Ok(self.out.flush()?)
     }
 }

@@ -2,14 +2,28 @@
 
 use std::io::{self, Write};
 
+use anyhow::Result;
+
 use crate::{
-    analysis::explain::{Entry, list, page},
-    cli::Form,
-    message::wrap::width,
+    analysis::explain::{Entry, list, look_up, page},
+    cli::{commands::ExplainArgs, output::Form},
+    message::{
+        exit::Exit,
+        failure::{Failure, cannot_write},
+        wrap::width,
+    },
+    output::stdout,
 };
 
+pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
+    let found = args.words.iter().map(|word| look_up(word));
+    let entries = found.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?.concat();
+    explain(&entries, args.output.form, &mut stdout()).map_err(cannot_write)?;
+    Ok(Exit::Done)
+}
+
 /// Explains these; without any, all: as text, that is a list of their names.
-pub(crate) fn explain(entries: &[Entry], form: Form, out: &mut impl Write) -> io::Result<()> {
+fn explain(entries: &[Entry], form: Form, out: &mut impl Write) -> io::Result<()> {
     match form {
         Form::Text if entries.is_empty() => out.write_all(list(width()).as_bytes())?,
         Form::Text => {

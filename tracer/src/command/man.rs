@@ -2,12 +2,21 @@
 
 use std::{fs, io, path::Path};
 
+use anyhow::Result;
 use clap::CommandFactory;
 
-use crate::cli::Cli;
+use crate::{
+    cli::{Cli, commands::ManArgs},
+    message::{exit::Exit, failure::cannot_write},
+};
+
+pub(crate) fn run(args: &ManArgs) -> Result<Exit> {
+    man(&args.directory).map_err(cannot_write)?;
+    Ok(Exit::Done)
+}
 
 /// Writes a page for synfin and one for each command into `directory`.
-pub(crate) fn man(directory: &Path) -> io::Result<()> {
+fn man(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), directory)
 }

@@ -1,36 +1,21 @@
 //! What each command does: most of them, with the tracker's values.
 
 pub(crate) mod anonymize;
-mod compare;
-mod completions;
-mod connections;
-mod diagnose;
+pub(crate) mod compare;
+pub(crate) mod completions;
+pub(crate) mod connections;
+pub(crate) mod diagnose;
 #[cfg(feature = "live")]
-mod doctor;
-mod explain;
-mod man;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod man;
 #[cfg(feature = "live")]
-mod record;
-mod report;
+pub(crate) mod record;
+pub(crate) mod report;
 #[cfg(feature = "live")]
-mod serve;
-mod trace;
-
-pub(crate) use anonymize::anonymize;
-pub(crate) use compare::{OneReport, reports_in, write as write_comparison};
-pub(crate) use completions::completions;
-pub(crate) use connections::{Connections, Select, Which};
-pub(crate) use diagnose::Diagnose;
-#[cfg(feature = "live")]
-pub(crate) use doctor::Doctor;
-pub(crate) use explain::explain;
-pub(crate) use man::man;
-#[cfg(feature = "live")]
-pub(crate) use record::Record;
-pub(crate) use report::Report;
-#[cfg(feature = "live")]
-pub(crate) use serve::Serve;
-pub(crate) use trace::Trace;
+pub(crate) mod serve;
+pub(crate) mod top;
+pub(crate) mod trace;
 
 use crate::message::stderr::warn;
 

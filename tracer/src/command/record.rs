@@ -1,22 +1,44 @@
 //! `record`: the file is written by the loop; this only says what became of it.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
-use crate::{message::stderr::warn, output::consumer::Consumer, tracker::Tracker};
+use anyhow::Result;
+
+use super::anonymize::anonymizer;
+use crate::{
+    cli::{host_only::RecordArgs, source::RunArgs},
+    message::{exit::Exit, stderr::warn},
+    output::consumer::Consumer,
+    record::destination::RecordingSink,
+    run::{Run, RunMode},
+    tracker::Tracker,
+};
+
+pub(crate) async fn run(args: RecordArgs, verbose: u8) -> Result<Exit> {
+    let key_file = args.key_file.as_deref();
+    let anonymizer = args.anonymize.then(|| anonymizer(key_file)).transpose()?;
+    let flight = args.flight();
+    let run = Run::live(args.live, &args.filter, verbose)?;
+    // Only now, so that a host that cannot be watched costs nobody an older recording.
+    let sink = RecordingSink::open(args.file.clone(), flight)?;
+    let run = run.recording_to(sink, anonymizer).with_command(RunArgs { command: args.command });
+    run.go(RunMode::UntilSignal, &mut Record::new(args.file)).await?;
+    Ok(Exit::Done)
+}
 
 /// Says how much was recorded.
-pub(crate) struct Record {
+struct Record {
     file: PathBuf,
 }
 
 impl Record {
-    pub(crate) fn new(file: PathBuf) -> Self {
+    fn new(file: PathBuf) -> Self {
         Self { file }
     }
 }
 
 impl Consumer for Record {
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         let events = tracker.events();
         warn(&format!(
             "recorded {} events to {} ({} lost, {} missed)",

@@ -1,15 +1,20 @@
-//! `report` and `top`: snapshots, at the end or at intervals.
+//! `report`: snapshots, at the end or at intervals.
 
 use std::{
     io::{self, Write},
     ops::ControlFlow,
+    sync::Arc,
     time::Duration,
 };
 
+use anyhow::Result;
+
 use crate::{
     analysis::conditions::ConditionSet,
+    cli::commands::ReportArgs,
     message::{exit::Exit, stderr::warn},
-    output::{consumer::Consumer, report::ReportSink},
+    output::{consumer::Consumer, report::ReportSink, stdout},
+    run::{Run, RunMode},
     trace::{
         session::Session,
         time::{Nanos, nanos},
@@ -17,11 +22,20 @@ use crate::{
     tracker::{Snapshot, Tracker},
 };
 
+pub(crate) async fn run(args: ReportArgs, verbose: u8) -> Result<Exit> {
+    let sink = ReportSink::new(stdout(), args.output.style(), args.rows.into());
+    let output = Report::new(sink, args.interval, args.count);
+    let mut output = output.on_trial(ConditionSet::new(args.fail_on));
+    let mode = if args.once { RunMode::Once } else { RunMode::UntilSignal };
+    Run::open(args.source, verbose)?.with_command(args.run).go(mode, &mut output).await?;
+    Ok(output.exit())
+}
+
 /// Cuts and writes.
 pub(crate) struct Report<W> {
     sink: ReportSink<W>,
     trial: ConditionSet,
-    session: Session,
+    session: Arc<Session>,
     /// `None`: one report, at the end.
     interval: Option<Nanos>,
     next_cut: Nanos,
@@ -36,7 +50,7 @@ impl<W: Write> Report<W> {
         Self {
             sink,
             trial: ConditionSet::default(),
-            session: Session::default(),
+            session: Arc::default(),
             interval,
             next_cut: 0,
             last_cut: None,
@@ -64,12 +78,12 @@ impl<W: Write> Report<W> {
 }
 
 impl<W: Write> Consumer for Report<W> {
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         self.session = session.clone();
         self.next_cut = session.clock.monotonic_ns.saturating_add(self.interval.unwrap_or(0));
     }
 
-    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+    fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         let Some(interval) = self.interval else {
             return Ok(ControlFlow::Continue(()));
         };
@@ -94,12 +108,12 @@ impl<W: Write> Consumer for Report<W> {
         self.interval.map(|_| self.next_cut)
     }
 
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         let has_all = self.left == Some(0);
         let just_written = self.last_cut == Some(tracker.now());
         if has_all || just_written {
             return Ok(());
         }
-        self.write(&tracker.take_snapshot())
+        Ok(self.write(&tracker.take_snapshot())?)
     }
 }

@@ -1,18 +1,56 @@
 //! `serve`: figures are handed to whoever wants them once a second.
 
-use std::{io, ops::ControlFlow};
+use std::{net::SocketAddr, ops::ControlFlow, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use hyper::Uri;
 
 use crate::{
-    metrics::{Metrics, serve::Exporter},
+    cli::host_only::ServeArgs,
+    message::{
+        exit::Exit,
+        failure::{Failure, describe},
+        stderr::warn,
+    },
+    metrics::{
+        Metrics,
+        serve::{Collector, Exporter},
+    },
     output::consumer::Consumer,
+    run::{Run, RunMode},
     trace::{session::Session, time::Nanos},
     tracker::Tracker,
 };
 
 const PERIOD: Nanos = 1_000_000_000;
 
+pub(crate) async fn run(args: ServeArgs, verbose: u8) -> Result<Exit> {
+    let collector = args.otlp.map(|url| collector(url, args.otlp_interval)).transpose()?;
+    let exporter = export(args.listen, collector)?;
+    let run = Run::live(args.live, &args.filter, verbose)?;
+    warn(&format!("metrics are at http://{}/metrics", exporter.address));
+    let mut output = Serve::new(Metrics::new(args.max_series), exporter);
+    run.go(RunMode::UntilSignal, &mut output).await?;
+    Ok(Exit::Done)
+}
+
+/// Where metrics are fetched from, and pushed to, before anything is attached.
+fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter, Failure> {
+    Exporter::start(address, collector).map_err(|error| {
+        let remedy = "another address or port can be given with --listen";
+        Failure::cannot_run(format!("cannot listen on {address}"), describe(&error), remedy)
+    })
+}
+
+fn collector(url: Uri, every: Duration) -> Result<Collector, Failure> {
+    Collector::new(url, every).map_err(|error| {
+        let remedy = "write it as OpenTelemetry does: name=value,name=value, with %2C for a comma";
+        Failure::usage("cannot push metrics", error.to_string(), remedy)
+    })
+}
+
 /// Adds up, and hands over.
-pub(crate) struct Serve {
+struct Serve {
     /// Until they are published.
     first: Option<Metrics>,
     /// `None` when the trace is over.
@@ -21,11 +59,11 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) fn new(metrics: Metrics, exporter: Exporter) -> Self {
+    fn new(metrics: Metrics, exporter: Exporter) -> Self {
         Self { first: Some(metrics), exporter: Some(exporter), next: 0 }
     }
 
-    fn renew(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn renew(&mut self, tracker: &mut Tracker) -> Result<(), Failure> {
         let snapshot = tracker.take_snapshot();
         let Some(exporter) = &self.exporter else { return Ok(()) };
         match self.first.take() {
@@ -39,14 +77,14 @@ impl Serve {
 }
 
 impl Consumer for Serve {
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         if let Some(metrics) = &mut self.first {
             metrics.begin(session);
         }
         self.next = session.clock.monotonic_ns;
     }
 
-    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+    fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         if tracker.now() >= self.next {
             self.next = tracker.now() + PERIOD;
             self.renew(tracker)?;
@@ -54,10 +92,10 @@ impl Consumer for Serve {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         self.renew(tracker)?;
         if let Some(exporter) = self.exporter.take() {
-            exporter.finish();
+            exporter.finish()?;
         }
         Ok(())
     }

@@ -1,15 +1,32 @@
 //! `trace`: every transition as it happens.
 
-use std::io::{self, Write};
+use std::{io::Write, sync::Arc};
 
+use anyhow::Result;
 use synfin_common::state::TcpState;
 
 use super::warn_unasked;
 use crate::{
-    output::{Lines, consumer::Consumer, transition::TransitionLine},
+    cli::commands::TraceArgs,
+    message::exit::Exit,
+    output::{
+        Lines,
+        consumer::Consumer,
+        stdout,
+        transition::{self, TransitionLine},
+    },
+    run::{Run, RunMode},
     trace::{session::Session, time::ClockAnchor},
     tracker::{Change, ChangeKinds, Tracker},
 };
+
+pub(crate) async fn run(args: TraceArgs, verbose: u8) -> Result<Exit> {
+    let lines = Lines::new(stdout(), args.output.style(), transition::COLUMNS);
+    let mut output = Trace::new(lines, args.state);
+    let run = Run::open(args.source, verbose)?.with_command(args.run);
+    run.go(RunMode::UntilSignal, &mut output).await?;
+    Ok(Exit::Done)
+}
 
 /// Writes transitions.
 pub(crate) struct Trace<W> {
@@ -41,15 +58,15 @@ impl<W: Write> Consumer for Trace<W> {
         self.lines.write(&TransitionLine::new(transition, connection.as_ref(), self.clock));
     }
 
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         self.clock = session.clock;
     }
 
-    fn settle(&mut self) -> io::Result<()> {
-        self.lines.settle()
+    fn settle(&mut self) -> Result<()> {
+        Ok(self.lines.settle()?)
     }
 
-    fn end(&mut self, _tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, _tracker: &mut Tracker) -> Result<()> {
         warn_unasked(self.unasked, "transitions");
         Ok(())
     }

@@ -162,12 +162,12 @@ pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
     HOOKS.iter().map(|hook| (hook.name, hook.need))
 }
 
-/// Loads and attaches every hook, `extras` if they are wanted, and the main one `by_event` if that
+/// Loads and attaches every hook, or only those on tracepoints, and the main one `by_event` if that
 /// can be.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    optional_hooks: bool,
+    tracepoints_only: bool,
     by_event: bool,
 ) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
@@ -176,7 +176,7 @@ pub(super) fn attach(
         for way in preferred.into_iter().chain([hook]) {
             let &Hook { name, programs, need } = way;
             let mut refuse = |error| refused.push(Refused { name, need, error });
-            if matches!(need, Need::Extra(_)) && !optional_hooks {
+            if matches!(need, Need::Extra(_)) && tracepoints_only {
                 refuse("not asked for".into());
                 continue;
             }

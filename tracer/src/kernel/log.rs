@@ -1,10 +1,10 @@
 //! What the kernel side has to say for itself: rare, and never from where it is hot.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya_log::{EbpfLogger, Level};
-
-use crate::message::stderr::warn;
 
 /// The global in which the kernel side finds its level. What is below is dead code to the
 /// verifier.
@@ -21,32 +21,43 @@ pub(super) const fn level(verbose: u8) -> u8 {
 }
 
 /// The reading end.
-pub(super) struct Log(EbpfLogger<Stderr>);
+pub(super) struct Log {
+    logger: EbpfLogger<Messages>,
+    messages: Messages,
+}
 
 impl Log {
     pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self> {
-        EbpfLogger::init_with_logger(ebpf, Stderr)
-            .map(Self)
-            .context("the eBPF object has no log that can be read")
+        let messages = Messages::default();
+        let logger = EbpfLogger::init_with_logger(ebpf, messages.clone())
+            .context("the eBPF object has no log that can be read")?;
+        Ok(Self { logger, messages })
     }
 
-    /// Says what has been written since.
-    pub(super) fn pass_on(&mut self) {
-        self.0.flush();
+    /// The messages that the kernel side has logged since the last call.
+    pub(super) fn take(&mut self) -> Vec<String> {
+        self.logger.flush();
+        std::mem::take(&mut self.messages.lock())
     }
 }
 
-/// Writes what the kernel side logs to stderr. The kernel side checks the level before it writes.
-#[derive(Clone, Copy, Debug)]
-struct Stderr;
+/// Collects what the kernel side logs. The kernel side checks the level before it writes.
+#[derive(Clone, Debug, Default)]
+struct Messages(Arc<Mutex<Vec<String>>>);
 
-impl log::Log for Stderr {
+impl Messages {
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl log::Log for Messages {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        warn(&format!("kernel side: {}", record.args()));
+        self.lock().push(format!("kernel side: {}", record.args()));
     }
 
     fn flush(&self) {}

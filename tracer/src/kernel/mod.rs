@@ -29,15 +29,16 @@ use refusal::Refusal;
 pub use ring::Batch;
 use synfin_common::{
     config::{ABSENT, Config},
-    filter::Filter,
+    filter as abi,
 };
 use zerocopy::IntoBytes;
 
 use crate::{
     host::{clock, privileges::Facts},
-    tcp::coverage::OptionalHook,
+    tcp::coverage::{Coverage, OptionalHook},
     trace::{
         counters::{Counters, PortCount},
+        filter::Filter,
         ring_size::DEFAULT_RING_BYTES,
     },
 };
@@ -53,10 +54,11 @@ const REMEMBERED_SOCKETS: u32 = 1 << 16;
 pub struct Setup {
     /// Size of the ring buffer: a power of two and at least a page.
     pub ring_bytes: u32,
-    /// What it excludes for certain is not recorded.
+    /// Connections that the kernel side need not record. It excludes those that it can decide
+    /// about; the tracker decides about the others.
     pub filter: Filter,
-    /// Attach programs to the kernel's own functions as well, where it allows that.
-    pub optional_hooks: bool,
+    /// Attach no programs to functions of the kernel (fentry, fexit), even where it allows them.
+    pub tracepoints_only: bool,
     /// Attach the main hook as on kernels that preempt programs on tracepoints, whether this one does
     /// or not.
     pub by_event: bool,
@@ -70,8 +72,8 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             ring_bytes: DEFAULT_RING_BYTES,
-            filter: Filter::NONE,
-            optional_hooks: true,
+            filter: Filter::default(),
+            tracepoints_only: false,
             by_event: false,
             verbose: 0,
             btf: None,
@@ -103,7 +105,7 @@ impl Kernel {
     }
 
     fn try_attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner), Refusal> {
-        let &Setup { ring_bytes, ref filter, optional_hooks, by_event, verbose, ref btf } = setup;
+        let &Setup { ring_bytes, ref filter, tracepoints_only, by_event, verbose, ref btf } = setup;
         raise_memlock();
         // It reads all types itself, which takes as long as everything that is done here.
         let (loader, resolved) = thread::scope(|scope| {
@@ -116,7 +118,7 @@ impl Kernel {
         let (mut config, btf, types) = resolved?;
         config.jiffy_us = clock::jiffy_us()?;
         config.wake_bytes = ring_bytes / 8;
-        let filter = supported(filter, &config);
+        let filter = supported(filter.for_kernel(), &config);
         let remembered = if filter.remembers_excluded == 0 { 1 } else { REMEMBERED_SOCKETS };
 
         let by_event = by_event || privileges::preempts_hooks();
@@ -132,7 +134,7 @@ impl Kernel {
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let log = log::Log::open(&mut ebpf)?;
-        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, optional_hooks, by_event)?;
+        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, tracepoints_only, by_event)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
         let scanner = iterators::SocketScanner::start(ebpf, &btf)?;
@@ -160,14 +162,15 @@ impl Kernel {
         self.hooks.iter().map(|hook| hook.name).collect()
     }
 
-    /// What this kernel shows that not every kernel does.
-    pub fn optional_hooks(&self) -> Vec<OptionalHook> {
+    /// The optional hooks that run and report what they are for.
+    pub fn coverage(&self) -> Coverage {
         let is_attached = |name: &str| self.hooks.iter().any(|hook| hook.name == name);
         let is_shown = |hook: &OptionalHook| match hook {
             OptionalHook::Resets => self.reports_socketless_resets && is_attached(RESET_SENT),
             other => is_attached(other.name()),
         };
-        OptionalHook::ALL.into_iter().filter(is_shown).collect()
+        let shown = OptionalHook::ALL.into_iter().filter(is_shown);
+        Coverage::of(&shown.map(OptionalHook::name).collect::<Vec<_>>())
     }
 
     /// The hooks that this kernel refused.
@@ -186,9 +189,9 @@ impl Kernel {
         self.ring.drain(limit)
     }
 
-    /// Says what the kernel side has logged since.
-    pub fn pass_on_log(&mut self) {
-        self.log.pass_on();
+    /// The messages that the kernel side has logged since the last call.
+    pub fn take_log(&mut self) -> Vec<String> {
+        self.log.take()
     }
 
     /// What the kernel side has counted since it was attached.
@@ -237,10 +240,10 @@ fn looked_for(types: &Types) -> Result<Btf, TypesError> {
 }
 
 /// Without what this kernel cannot tell, which the user side then decides.
-fn supported(filter: &Filter, config: &Config) -> Filter {
+fn supported(filter: abi::Filter, config: &Config) -> abi::Filter {
     let offsets = &config.offsets;
     let fields = [offsets.sk_cgroup, offsets.cgroup_ancestors, offsets.cgroup_level];
-    if fields.contains(&ABSENT) { Filter { cgroup: 0, ..*filter } } else { *filter }
+    if fields.contains(&ABSENT) { abi::Filter { cgroup: 0, ..filter } } else { filter }
 }
 
 /// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it cannot be raised it is not needed, or

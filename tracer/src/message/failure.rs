@@ -47,6 +47,12 @@ impl Failure {
         Self { exit: Exit::Usage, ..Self::cannot_run(what, why, remedy) }
     }
 
+    /// A thread of ours panicked. The panic's own message is on stderr already.
+    pub(crate) fn panicked(what: &str) -> Self {
+        let why = "it panicked, which is a bug in synfin";
+        Self::cannot_run(what, why, "report it with the message of the panic, which is above")
+    }
+
     /// As it is said, line by line; with the whole log if it is to be `verbose`.
     pub fn lines(&self, verbose: bool) -> Vec<String> {
         let mut lines = vec![
@@ -66,6 +72,20 @@ impl Failure {
         lines.extend(log[hidden..].iter().map(|line| format!("    {}", escape_control(line))));
         lines
     }
+}
+
+/// Output that could not be written. A closed pipe stays as it is: whoever read it has seen enough.
+pub(crate) fn cannot_write(error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return error.into();
+    }
+    let remedy = "see where it goes to: a full disk, a terminal that is gone?";
+    Failure::cannot_run("cannot write the output", describe(&error), remedy).into()
+}
+
+/// What went wrong in an output: an [`io::Error`] is one of writing.
+pub(crate) fn explain_output(error: anyhow::Error) -> anyhow::Error {
+    error.downcast().map_or_else(|other| other, cannot_write)
 }
 
 /// The operating system's error without its number, in a sentence.

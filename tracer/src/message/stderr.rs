@@ -1,9 +1,6 @@
 //! What synfin says about itself: on stderr, as stdout is for data.
 
-use std::{
-    io::{self, Write},
-    sync::{Mutex, PoisonError},
-};
+use std::io::{self, Write};
 
 use crate::message::escape::escape_control;
 
@@ -15,37 +12,28 @@ pub(crate) fn warn(text: &str) {
 
 /// Says something of several lines, which are harmless already.
 pub(crate) fn warn_lines(lines: &[String]) {
-    let text = format!("synfin: {}", lines.join("\n"));
-    let mut held = BUFFERED.lock().unwrap_or_else(PoisonError::into_inner);
-    match &mut *held {
-        // Whoever talks on and on has said it by then.
-        Some(texts) if texts.len() >= BUFFERED_LINES_LIMIT => {}
-        Some(texts) => texts.push(text),
-        None => {
-            let _ = writeln!(io::stderr(), "{text}");
-        }
-    }
+    let _ = writeln!(io::stderr(), "synfin: {}", lines.join("\n"));
 }
 
-/// What is said while the terminal shows something else, until it is dropped: then it is said.
-pub(crate) struct BufferedStderr;
+/// What is to be said while the terminal shows something else: it is said when this is dropped.
+#[derive(Default)]
+pub(crate) struct BufferedStderr(Vec<String>);
 
 /// More is not kept.
 const BUFFERED_LINES_LIMIT: usize = 100;
 
-static BUFFERED: Mutex<Option<Vec<String>>> = Mutex::new(None);
-
-/// Keeps back what is said.
-pub(crate) fn buffer() -> BufferedStderr {
-    *BUFFERED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
-    BufferedStderr
+impl BufferedStderr {
+    /// Keeps back what is said.
+    pub(crate) fn warn(&mut self, text: &str) {
+        // Whoever talks on and on has said it by then.
+        if self.0.len() < BUFFERED_LINES_LIMIT {
+            self.0.push(text.to_owned());
+        }
+    }
 }
 
 impl Drop for BufferedStderr {
     fn drop(&mut self) {
-        let texts = BUFFERED.lock().unwrap_or_else(PoisonError::into_inner).take();
-        for text in texts.into_iter().flatten() {
-            let _ = writeln!(io::stderr(), "{text}");
-        }
+        self.0.iter().for_each(|text| warn(text));
     }
 }

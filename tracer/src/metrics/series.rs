@@ -1,14 +1,10 @@
 //! Which rows have series of their own, and what has added up in each.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::budget::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
 use crate::{
-    tcp::{
-        coverage::{Coverage, OptionalHook},
-        group_by::By,
-        role::Role,
-    },
+    tcp::{coverage::OptionalHook, group_by::By, role::Role},
     trace::{counters::KERNEL_COUNTERS, session::Session, time::Nanos},
     tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot},
 };
@@ -34,7 +30,7 @@ pub struct Metrics {
     pub(super) rows: BTreeMap<RowLabels, Totals>,
     /// In how many intervals clients that have no series failed.
     failing: BTreeMap<RowLabels, u32>,
-    pub(super) session: Session,
+    pub(super) session: Arc<Session>,
     /// When the last interval ended.
     pub(super) end: Nanos,
     pub(super) events: Events,
@@ -98,7 +94,7 @@ impl Metrics {
             room: room.saturating_sub(rest.len()),
             rows: rest.into(),
             failing: BTreeMap::new(),
-            session: Session::default(),
+            session: Arc::default(),
             end: 0,
             events: Events::default(),
             kernel_counts: [0; KERNEL_COUNTERS.len()],
@@ -112,7 +108,7 @@ impl Metrics {
     pub const LEAST_SERIES: usize = SERIES_OF_THE_HOST + 3 * SERIES_OF_A_ROW;
 
     /// The trace begins.
-    pub fn begin(&mut self, session: &Session) {
+    pub fn begin(&mut self, session: &Arc<Session>) {
         self.session = session.clone();
     }
 
@@ -185,7 +181,7 @@ impl Metrics {
 
     /// Whether this kernel shows what not every kernel shows.
     pub(super) fn shows(&self, what: OptionalHook) -> bool {
-        Coverage::of(&self.session.shown).has(what)
+        self.session.coverage.has(what)
     }
 }
 

@@ -1,8 +1,11 @@
 //! The interface between the loop over frames and whoever shows its results.
 
-use std::{io, ops::ControlFlow};
+use std::{ops::ControlFlow, sync::Arc};
+
+use anyhow::Result;
 
 use crate::{
+    message::stderr,
     trace::{session::Session, time::Nanos},
     tracker::{Change, ChangeKinds, Tracker},
 };
@@ -19,10 +22,10 @@ pub(crate) trait Consumer {
     fn change(&mut self, _change: &Change) {}
 
     /// The trace begins.
-    fn begin(&mut self, _session: &Session) {}
+    fn begin(&mut self, _session: &Arc<Session>) {}
 
     /// Time has passed. `Break`: the command has all that it wants.
-    fn tick(&mut self, _tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+    fn tick(&mut self, _tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         Ok(ControlFlow::Continue(()))
     }
 
@@ -32,12 +35,17 @@ pub(crate) trait Consumer {
     }
 
     /// A frame is done with: time to hand over what was written.
-    fn settle(&mut self) -> io::Result<()> {
+    fn settle(&mut self) -> Result<()> {
         Ok(())
     }
 
+    /// There is something to tell the user besides the output.
+    fn warn(&mut self, text: &str) {
+        stderr::warn(text);
+    }
+
     /// The trace is over.
-    fn end(&mut self, _tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, _tracker: &mut Tracker) -> Result<()> {
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod table;
 pub mod transition;
 pub mod value;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 
 use clap::ValueEnum;
 
@@ -21,6 +21,11 @@ use crate::{
     output::column::{Column, to_cells, to_headings},
     tcp::group_by::By,
 };
+
+/// Standard output, buffered: a sink flushes it when something is complete.
+pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::with_capacity(1 << 16, io::stdout().lock())
+}
 
 /// What the version of a form means, whichever it is: docs/files.md has the whole of it.
 pub(crate) const SCHEMA_HELP: &str =

@@ -57,7 +57,7 @@ impl Interval {
             end: snapshot.end,
             seconds: snapshot.seconds(),
             clock: session.clock,
-            coverage: Coverage::of(&session.shown),
+            coverage: session.coverage,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The report: a snapshot as a table, as one JSON object, or as CSV.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use serde_json::Map;
 use synfin_common::state::TcpState;
@@ -71,7 +74,7 @@ pub struct Report {
 
 impl Report {
     /// The rows that are asked for.
-    pub fn new(session: &Session, snapshot: &Snapshot, asked: &Rows) -> Self {
+    pub fn new(session: &Arc<Session>, snapshot: &Snapshot, asked: &Rows) -> Self {
         let header = Header::new(session, snapshot, asked.by);
         let mut rows = PortRow::all(session, snapshot, asked.by);
         let count = rows.len();
@@ -109,7 +112,7 @@ impl<W: Write> ReportSink<W> {
     }
 
     /// Writes one report.
-    pub fn write(&mut self, session: &Session, snapshot: &Snapshot) -> io::Result<()> {
+    pub fn write(&mut self, session: &Arc<Session>, snapshot: &Snapshot) -> io::Result<()> {
         let first = !std::mem::replace(&mut self.begun, true);
         let report = Report::new(session, snapshot, &self.rows);
         match self.style.format {
@@ -212,7 +215,7 @@ impl Interval {
 
 /// What a report says beside its rows and its books: when, where, by what.
 pub struct Header {
-    session: Session,
+    session: Arc<Session>,
     coverage: Coverage,
     interval: Interval,
     kernel_counts: [u64; KERNEL_COUNTERS.len()],
@@ -220,10 +223,10 @@ pub struct Header {
 }
 
 impl Header {
-    pub(crate) fn new(session: &Session, snapshot: &Snapshot, by: By) -> Self {
+    pub(crate) fn new(session: &Arc<Session>, snapshot: &Snapshot, by: By) -> Self {
         Self {
             session: session.clone(),
-            coverage: Coverage::of(&session.shown),
+            coverage: session.coverage,
             interval: Interval::of(session, snapshot),
             kernel_counts: snapshot.kernel_counts,
             by,

@@ -29,13 +29,12 @@ pub(crate) enum RecordingSink {
 }
 
 impl RecordingSink {
-    pub(crate) fn file(path: PathBuf) -> Result<Self, Failure> {
-        Ok(Self::File(record_to(&path)?, path))
-    }
-
-    /// Files in a directory, the oldest of which go.
-    pub(crate) fn flight(directory: &Path, limits: Limits) -> Result<Self, Failure> {
-        Ok(Self::Flight(Box::new(FlightRecorder::new(directory, limits)?)))
+    /// A file, or with limits a directory of files, of which the oldest are deleted.
+    pub(crate) fn open(path: PathBuf, limits: Option<Limits>) -> Result<Self, Failure> {
+        Ok(match limits {
+            Some(limits) => Self::Flight(Box::new(FlightRecorder::new(&path, limits)?)),
+            None => Self::File(record_to(&path)?, path),
+        })
     }
 
     /// Appends a frame. Says whether a file begins that needs a survey of what there is. After a

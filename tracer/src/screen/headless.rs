@@ -1,7 +1,8 @@
 //! The screen without a terminal: what it shows at the end of a recording, after some keys.
 
-use std::{io, ops::ControlFlow};
+use std::{ops::ControlFlow, sync::Arc};
 
+use anyhow::Result;
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, crossterm::event::KeyCode};
 
 use super::{draw::draw, keys::press, model::Model, refresh::RefreshTimer, update::SelfUsage};
@@ -58,12 +59,12 @@ impl Consumer for Headless {
         self.feed.change(change);
     }
 
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         self.feed = RefreshTimer::of(session);
         self.model.session = session.clone();
     }
 
-    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+    fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         if let Some(update) = self.feed.due(tracker, || FREE) {
             self.model.take(update);
         }
@@ -74,7 +75,7 @@ impl Consumer for Headless {
         Some(self.feed.next_cut)
     }
 
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         let update = self.feed.cut(tracker, FREE);
         self.model.take(update);
         self.model.is_over = true;

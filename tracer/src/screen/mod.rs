@@ -21,14 +21,15 @@ mod theme;
 mod timeline;
 pub(crate) mod update;
 
-use std::{io, ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc};
 
+use anyhow::Result;
 pub(crate) use headless::Headless;
 pub(crate) use model::Options;
 use tokio::sync::Notify;
 
 use crate::{
-    message::stderr::{self, BufferedStderr},
+    message::stderr::BufferedStderr,
     output::consumer::Consumer,
     screen::{
         model::Model, refresh::RefreshTimer, self_usage::Meter, terminal::Display, update::Mailbox,
@@ -44,20 +45,19 @@ pub(crate) struct Screen {
     feed: RefreshTimer,
     meter: Meter,
     /// What is said meanwhile, until the terminal is given back.
-    _held: BufferedStderr,
+    warnings: BufferedStderr,
 }
 
 impl Screen {
     /// Takes the terminal over.
-    pub(crate) fn open(options: Options) -> io::Result<Self> {
-        let held = stderr::buffer();
+    pub(crate) fn open(options: Options) -> Result<Self> {
         let slot = Mailbox::default();
         Ok(Self {
             display: Display::open(Model::new(options), slot.clone())?,
             slot,
             feed: RefreshTimer::default(),
             meter: Meter::new(),
-            _held: held,
+            warnings: BufferedStderr::default(),
         })
     }
 
@@ -76,12 +76,12 @@ impl Consumer for Screen {
         self.feed.change(change);
     }
 
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         self.feed = RefreshTimer::of(session);
         self.slot.begin(session.clone());
     }
 
-    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+    fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         if let Some(update) = self.feed.due(tracker, || self.meter.read()) {
             self.slot.put(update);
         }
@@ -92,11 +92,15 @@ impl Consumer for Screen {
         Some(self.feed.next_cut)
     }
 
-    fn settle(&mut self) -> io::Result<()> {
+    fn warn(&mut self, text: &str) {
+        self.warnings.warn(text);
+    }
+
+    fn settle(&mut self) -> Result<()> {
         self.display.failure()
     }
 
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         self.slot.put(self.feed.cut(tracker, self.meter.read()));
         self.slot.end();
         self.display.failure()

@@ -66,7 +66,7 @@ pub(crate) enum Sort {
 
 /// All of it.
 pub(crate) struct Model {
-    pub(crate) session: Session,
+    pub(crate) session: Arc<Session>,
     data: Data,
     /// What is looked at while it is paused.
     frozen: Option<Box<Data>>,
@@ -104,15 +104,15 @@ pub(crate) struct Options {
     pub(crate) asked: Rows,
     pub(crate) wide: bool,
     pub(crate) colours: bool,
-    /// Ports by their services' names as well.
-    pub(crate) names: bool,
+    /// Names for ports.
+    pub(crate) services: Services,
 }
 
 impl Model {
     pub(crate) fn new(options: Options) -> Self {
-        let Options { asked, wide, colours, names } = options;
+        let Options { asked, wide, colours, services } = options;
         Self {
-            session: Session::default(),
+            session: Arc::default(),
             data: Data::default(),
             frozen: None,
             view: View::Rows,
@@ -127,7 +127,7 @@ impl Model {
             columns: rows::columns(asked.by, wide),
             wide,
             asked,
-            services: if names { Services::of_this_host() } else { Services::default() },
+            services,
             rows: Vec::new(),
             selected: None,
             selected_connection: 0,

@@ -4,13 +4,14 @@ use std::{
     io::{self, BufWriter, Write},
     panic,
     sync::{
-        Arc, Once,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use anyhow::Result;
 use ratatui::{
     Terminal,
     backend::CrosstermBackend,
@@ -29,35 +30,34 @@ use super::{
     model::Model,
     update::Mailbox,
 };
+use crate::message::failure::Failure;
 
 /// How soon something new is drawn.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Whether the terminal is ours.
-static IS_TAKEN: AtomicBool = AtomicBool::new(false);
-
 /// The thread that draws, and takes keys.
 pub(crate) struct Display {
     thread: Option<JoinHandle<io::Result<()>>>,
+    terminal: TakenTerminal,
     /// Notified when the thread ends by itself.
     closed: Arc<Notify>,
 }
 
 impl Display {
     /// Takes the terminal over, until this is dropped or the user quits.
-    pub(crate) fn open(model: Model, slot: Mailbox) -> io::Result<Self> {
-        take()?;
-        Self::run(move || show(model, &slot))
+    pub(crate) fn open(model: Model, slot: Mailbox) -> Result<Self> {
+        Self::run(move |terminal| show(model, &slot, terminal))
     }
 
-    fn run(show: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+    fn run(show: impl FnOnce(&TakenTerminal) -> io::Result<()> + Send + 'static) -> Result<Self> {
+        let terminal = TakenTerminal::take()?;
         let closed = Arc::new(Notify::new());
-        let notify = NotifyAtEnd(closed.clone());
-        let thread = thread::Builder::new().name("screen".into()).spawn(move || {
-            let _notify = notify;
-            show()
-        });
-        Ok(Self { thread: Some(thread?), closed })
+        let at_end = NotifyAtEnd { terminal: terminal.clone(), closed: closed.clone() };
+        let thread = thread::Builder::new().name("screen".into());
+        let thread = thread.spawn(move || show(&at_end.terminal)).inspect_err(|_| {
+            terminal.leave();
+        })?;
+        Ok(Self { thread: Some(thread), terminal, closed })
     }
 
     /// Notified when the user quits, or when the thread that draws fails or panics.
@@ -66,41 +66,51 @@ impl Display {
     }
 
     /// What has ended it, if it has.
-    pub(crate) fn failure(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] where the terminal could not be used, a [`Failure`] where the thread panicked.
+    pub(crate) fn failure(&mut self) -> Result<()> {
         if self.thread.as_ref().is_some_and(JoinHandle::is_finished) { self.join() } else { Ok(()) }
     }
 
-    fn join(&mut self) -> io::Result<()> {
+    fn join(&mut self) -> Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the screen came to a bad end")))
+        match thread.join() {
+            Ok(ended) => Ok(ended?),
+            Err(_) => Err(Failure::panicked("the thread that draws the screen has stopped").into()),
+        }
     }
 }
 
 /// Notifies the main thread when the thread ends by itself, be it by a panic: the main thread may
 /// be waiting for nothing else.
-struct NotifyAtEnd(Arc<Notify>);
+struct NotifyAtEnd {
+    terminal: TakenTerminal,
+    closed: Arc<Notify>,
+}
 
 impl Drop for NotifyAtEnd {
     fn drop(&mut self) {
         // After a panic the hook has given the terminal back already.
-        if leave() || thread::panicking() {
-            self.0.notify_one();
+        if self.terminal.leave() || thread::panicking() {
+            self.closed.notify_one();
         }
     }
 }
 
 impl Drop for Display {
     fn drop(&mut self) {
-        leave();
+        self.terminal.leave();
         let _ = self.join();
     }
 }
 
-fn show(mut model: Model, slot: &Mailbox) -> io::Result<()> {
-    let mut terminal =
-        Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, Ours)))?;
+fn show(mut model: Model, slot: &Mailbox, taken: &TakenTerminal) -> io::Result<()> {
+    let out = BufWriter::with_capacity(1 << 16, taken.clone());
+    let mut terminal = Terminal::new(CrosstermBackend::new(out))?;
     let mut is_changed = true;
-    while IS_TAKEN.load(SeqCst) {
+    while taken.is_taken() {
         is_changed |= model.look(slot);
         if std::mem::take(&mut is_changed) {
             terminal.draw(|frame| draw(&model, frame))?;
@@ -125,39 +135,46 @@ fn show(mut model: Model, slot: &Mailbox) -> io::Result<()> {
     Ok(())
 }
 
-fn take() -> io::Result<()> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let say = panic::take_hook();
+/// The terminal for as long as it is ours: what is written later goes nowhere.
+#[derive(Clone)]
+struct TakenTerminal(Arc<AtomicBool>);
+
+impl TakenTerminal {
+    /// Takes the terminal over, and has it given back before a panic is reported.
+    fn take() -> io::Result<Self> {
+        let terminal = Self(Arc::default());
+        let (at_panic, report) = (terminal.clone(), panic::take_hook());
         panic::set_hook(Box::new(move |panic| {
-            leave();
-            say(panic);
+            at_panic.leave();
+            report(panic);
         }));
-    });
-    enable_raw_mode()?;
-    IS_TAKEN.store(true, SeqCst);
-    execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| {
-        leave();
-    })
-}
-
-/// Gives the terminal back, unless it was.
-fn leave() -> bool {
-    let is_taken = IS_TAKEN.swap(false, SeqCst);
-    if is_taken {
-        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
-        let _ = disable_raw_mode();
+        enable_raw_mode()?;
+        terminal.0.store(true, SeqCst);
+        execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| {
+            terminal.leave();
+        })?;
+        Ok(terminal)
     }
-    is_taken
+
+    fn is_taken(&self) -> bool {
+        self.0.load(SeqCst)
+    }
+
+    /// Gives the terminal back, unless it was.
+    fn leave(&self) -> bool {
+        let was_taken = self.0.swap(false, SeqCst);
+        if was_taken {
+            let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+            let _ = disable_raw_mode();
+        }
+        was_taken
+    }
 }
 
-/// The terminal for as long as it is ours: what is drawn later goes nowhere.
-struct Ours;
-
-impl Write for Ours {
+impl Write for TakenTerminal {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut out = io::stdout().lock();
-        if IS_TAKEN.load(SeqCst) {
+        if self.is_taken() {
             out.write_all(bytes)?;
         }
         Ok(bytes.len())
@@ -243,8 +260,7 @@ mod tests {
     #[test]
     fn a_panic_of_the_screen_notifies_those_who_wait() {
         if is_to_panic() {
-            take().unwrap();
-            let display = Display::run(|| panic!("as it is to")).unwrap();
+            let mut display = Display::run(|_| panic!("as it is to")).unwrap();
             thread::spawn(|| {
                 thread::sleep(Duration::from_secs(60));
                 std::process::exit(1);
@@ -252,6 +268,8 @@ mod tests {
             // As after the end of a recording, which waits for nothing else.
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(display.closed().notified());
+            let failure = display.join().unwrap_err();
+            assert!(failure.to_string().contains("panicked"), "{failure:#}");
             return;
         }
         let Panicked { status, shown, .. } =

@@ -43,7 +43,7 @@ impl Update {
 #[derive(Default)]
 pub(crate) struct Pending {
     /// What the trace said of itself when it began.
-    session: Option<Session>,
+    session: Option<Arc<Session>>,
     update: Option<Update>,
     is_over: bool,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Pending {
 pub(crate) struct Mailbox(Arc<Mutex<Pending>>);
 
 impl Mailbox {
-    pub(crate) fn begin(&self, session: Session) {
+    pub(crate) fn begin(&self, session: Arc<Session>) {
         self.with(|pending| pending.session = Some(session));
     }
 
@@ -73,7 +73,7 @@ impl Mailbox {
         self.with(|pending| pending.is_over)
     }
 
-    pub(crate) fn take(&self) -> (Option<Session>, Option<Update>) {
+    pub(crate) fn take(&self) -> (Option<Arc<Session>>, Option<Update>) {
         self.with(|pending| (pending.session.take(), pending.update.take()))
     }
 

@@ -1,6 +1,6 @@
 //! The live kernel as a stream of frames.
 
-use std::{collections::VecDeque, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -19,7 +19,6 @@ use crate::{
     source::names::NameResolver,
     trace::{
         counters::Tick,
-        filter::Filter,
         ids::NetnsId,
         names::Names,
         recording::Frame,
@@ -28,25 +27,6 @@ use crate::{
         time::{ClockAnchor, Nanos},
     },
 };
-
-/// How to trace.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Size of the ring buffer: a power of two, at least a page.
-    pub ring_bytes: u32,
-    /// Surveys follow each other without rest, whatever they cost.
-    pub survey_always: bool,
-    /// What is to be left out.
-    pub filter: Filter,
-    /// No programs on the kernel's own functions, even where it allows them.
-    pub tracepoints_only: bool,
-    /// See [`Setup::by_event`].
-    pub by_event: bool,
-    /// How much the kernel side says: 0 is warnings.
-    pub verbose: u8,
-    /// A file with the running kernel's type information, instead of what the kernel shows.
-    pub btf: Option<PathBuf>,
-}
 
 /// Records are taken from the ring so often: unless much waits, nothing else says that some are
 /// there. Many at a time cost less each than few, whose books have left the processor's caches in
@@ -76,6 +56,8 @@ pub struct Live {
     survey_always: bool,
     /// Somebody has looked at who holds which sockets.
     looked: bool,
+    /// What the kernel side has logged.
+    messages: Vec<String>,
     /// Frames that are ready.
     queue: VecDeque<Frame>,
     /// Records handed out.
@@ -128,6 +110,10 @@ impl Source for Live {
 
     fn is_live(&self) -> bool {
         true
+    }
+
+    fn take_messages(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.messages)
     }
 
     fn finish(&mut self) {
@@ -183,18 +169,10 @@ impl Source for Live {
 }
 
 impl Live {
-    /// Attaches to the kernel.
-    pub fn attach(options: Options) -> Result<Self> {
-        let (kernel, scanner) = Kernel::attach(&Setup {
-            ring_bytes: options.ring_bytes,
-            filter: options.filter.for_kernel(),
-            optional_hooks: !options.tracepoints_only,
-            by_event: options.by_event,
-            verbose: options.verbose,
-            btf: options.btf.clone(),
-        })?;
-        let survey_always = options.survey_always;
-        let session = describe(&kernel, &scanner, options);
+    /// Attaches to the kernel. `survey_always`: scans follow each other without rest, for tests.
+    pub fn attach(setup: Setup, survey_always: bool) -> Result<Self> {
+        let (kernel, scanner) = Kernel::attach(&setup)?;
+        let session = describe(&kernel, &scanner, setup);
         Ok(Self {
             kernel,
             scanner,
@@ -202,6 +180,7 @@ impl Live {
             enricher: NameResolver::new(),
             survey_always,
             looked: false,
+            messages: Vec::new(),
             queue: VecDeque::from([Frame::Session(Box::new(session))]),
             delivered: 0,
             next_drain: 0,
@@ -336,7 +315,7 @@ impl Live {
     /// Counters are read when no record seems to be on its way, so that they agree with what was
     /// handed out.
     fn tick(&mut self) -> Result<()> {
-        self.kernel.pass_on_log();
+        self.messages.extend(self.kernel.take_log());
         let mut counters = self.kernel.counters()?;
         for _ in 1..COUNTER_TRIES {
             let [seen, lost, filtered] = counters.totals();
@@ -385,16 +364,15 @@ impl Live {
     }
 }
 
-fn describe(kernel: &Kernel, scanner: &SocketScanner, options: Options) -> Session {
+fn describe(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> Session {
     let mut session = session();
     session.clock =
         ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
-    session.ring_bytes = options.ring_bytes;
-    session.filter = options.filter;
+    session.ring_bytes = setup.ring_bytes;
+    session.filter = setup.filter;
     session.namespaces = namespaces::names(&namespaces::list());
     session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
-    session.shown =
-        kernel.optional_hooks().into_iter().map(|extra| extra.name().to_owned()).collect();
+    session.coverage = kernel.coverage();
     // Without the extra ones a trace is as it can be on most hosts.
     let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
         Need::Expected(without) => {
@@ -448,16 +426,8 @@ mod tests {
     #[tokio::test]
     async fn a_survey_that_panics_ends_the_trace_and_is_reported() {
         for asked_after in [None, Some(1)] {
-            let mut live = Live::attach(Options {
-                ring_bytes: crate::trace::ring_size::DEFAULT_RING_BYTES,
-                survey_always: false,
-                filter: Filter::default(),
-                tracepoints_only: true,
-                by_event: false,
-                verbose: 0,
-                btf: None,
-            })
-            .expect("the kernel tests run as root");
+            let setup = Setup { tracepoints_only: true, ..Setup::default() };
+            let mut live = Live::attach(setup, false).expect("the kernel tests run as root");
             live.scanner = SocketScanner::that_panics();
 
             let run = frames_to_the_end(&mut live, asked_after);

@@ -15,7 +15,7 @@ use std::pin::Pin;
 
 use anyhow::Result;
 #[cfg(feature = "live")]
-pub use live::{Live, Options};
+pub use live::Live;
 pub use replay::Replay;
 
 use crate::trace::{ids::NetnsId, recording::Frame, time::Nanos};
@@ -34,6 +34,11 @@ pub trait Source {
     /// Whether this host is traced, not a recording read.
     fn is_live(&self) -> bool {
         false
+    }
+
+    /// Messages for the user since the last call, which are no part of the recording.
+    fn take_messages(&mut self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Ends the stream: a last scan, a last drain, then no more frames.

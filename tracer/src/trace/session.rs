@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    tcp::coverage::OptionalHook,
+    tcp::coverage::{Coverage, OptionalHook},
     trace::{filter::Filter, ids::NetnsId, time::ClockAnchor},
 };
 
@@ -22,10 +22,15 @@ pub struct Session {
     pub clock: ClockAnchor,
     /// Names of the attached hooks.
     pub hooks: Vec<String>,
-    /// Names of the attached [`OptionalHook`]s. Recordings without this field were made with
-    /// [`OptionalHook::Resets`].
-    #[serde(default = "resets_only")]
-    pub shown: Vec<String>,
+    /// The [`OptionalHook`]s that were attached, in a recording a list of their names. Recordings
+    /// without it were made with [`OptionalHook::Resets`].
+    #[serde(
+        rename = "shown",
+        default = "resets_only",
+        serialize_with = "write_coverage",
+        deserialize_with = "read_coverage"
+    )]
+    pub coverage: Coverage,
     /// What the trace cannot show, and why.
     pub limitations: Vec<String>,
     /// Size of the ring buffer in bytes.
@@ -51,6 +56,16 @@ impl Session {
     }
 }
 
-fn resets_only() -> Vec<String> {
-    vec![OptionalHook::Resets.name().to_owned()]
+fn resets_only() -> Coverage {
+    Coverage::of(&[OptionalHook::Resets.name()])
+}
+
+fn write_coverage<S: Serializer>(coverage: &Coverage, serializer: S) -> Result<S::Ok, S::Error> {
+    let hooks = OptionalHook::ALL.into_iter().filter(|&hook| coverage.has(hook));
+    serializer.collect_seq(hooks.map(OptionalHook::name))
+}
+
+/// Skips names that this version does not know.
+fn read_coverage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Coverage, D::Error> {
+    Ok(Coverage::of(&Vec::<String>::deserialize(deserializer)?))
 }

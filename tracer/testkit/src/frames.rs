@@ -2,11 +2,14 @@
 
 use std::{fs, path::Path};
 
-use synfin::trace::{
-    event::Input,
-    recording::{Frame, Recorder},
-    session::Session,
-    time::{ClockAnchor, Nanos},
+use synfin::{
+    tcp::coverage::Coverage,
+    trace::{
+        event::Input,
+        recording::{Frame, Recorder},
+        session::Session,
+        time::{ClockAnchor, Nanos},
+    },
 };
 
 use crate::{FakeKernel, HOST_NETNS, MILLISECOND, Receiver, encode};
@@ -72,7 +75,7 @@ impl RecordedKernel {
                 realtime_ns: 1_767_323_045_000_000_000,
             },
             hooks: vec!["inet_sock_set_state".into(), "tcp_send_reset".into()],
-            shown: vec!["resets".into()],
+            coverage: Coverage::of(&["resets"]),
             limitations: Vec::new(),
             ring_bytes: 1 << 24,
             sysctls: [("net.ipv4.tcp_tw_reuse".into(), "2".into())].into(),

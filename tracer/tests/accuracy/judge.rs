@@ -45,15 +45,15 @@ pub(crate) struct SeenConnection {
 impl Seen {
     /// Reads a recording, and keeps the books of it: by all that the kernel showed.
     pub(crate) fn of(recording: &[u8]) -> Self {
-        Self::by(recording, Coverage::of)
+        Self::by(recording, |coverage| coverage)
     }
 
     /// The same by the tracepoints alone, whatever else was hooked.
     pub(crate) fn inferred(recording: &[u8]) -> Self {
-        Self::by(recording, |shown| Coverage::of(shown).only(&[OptionalHook::Resets]))
+        Self::by(recording, |coverage| coverage.only(&[OptionalHook::Resets]))
     }
 
-    fn by(recording: &[u8], sight_of: impl Fn(&[String]) -> Coverage) -> Self {
+    fn by(recording: &[u8], limit: impl Fn(Coverage) -> Coverage) -> Self {
         let mut ended = Ended::default();
         let mut tracker: Option<Tracker> = None;
         let (mut clock, mut coverage) = (ClockAnchor::default(), Coverage::default());
@@ -66,7 +66,7 @@ impl Seen {
                 let new = Tracker::new(Limits::default(), start)
                     .with_changes(ChangeKinds::CLOSED)
                     .with_filters(filters);
-                coverage = sight_of(&session.shown);
+                coverage = limit(session.coverage);
                 tracker = Some(new.with_coverage(coverage));
             } else {
                 let tracker = tracker.as_mut().expect("the session is first");

@@ -273,7 +273,7 @@ fn the_csv_heading_is_written_before_late_rows() {
 fn missing_hooks_do_not_shift_columns() {
     let (shown, mut frames) = (Files::of(&web_server()), web_server());
     let Frame::Session(session) = &mut frames[0] else { panic!("no session first") };
-    session.shown.clear();
+    session.coverage = synfin::tcp::coverage::Coverage::default();
     let hidden = Files::of(&frames);
     let [shown, hidden] = [&shown, &hidden].map(|files| {
         let [rows] = files.ask("report", "csv", ["SELECT * FROM report"]);

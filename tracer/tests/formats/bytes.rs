@@ -5,19 +5,22 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
-use synfin::trace::{
-    counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
-    decode::decode,
-    event::{
-        Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
-        TimeWaitKind, Transition,
+use synfin::{
+    tcp::coverage::{Coverage, OptionalHook},
+    trace::{
+        counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
+        decode::decode,
+        event::{
+            Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange,
+            TimeWaitEntry, TimeWaitKind, Transition,
+        },
+        filter::Filter,
+        names::{CgroupName, Container, Names},
+        recording::{Frame, MAGIC, Reader, RecordingError},
+        scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, TimeWaitReuse},
+        session::Session,
+        time::ClockAnchor,
     },
-    filter::Filter,
-    names::{CgroupName, Container, Names},
-    recording::{Frame, MAGIC, Reader, RecordingError},
-    scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, TimeWaitReuse},
-    session::Session,
-    time::ClockAnchor,
 };
 use synfin_common::{
     event::{self, Flags, Kind},
@@ -318,10 +321,12 @@ fn frame() -> impl Strategy<Value = Frame> {
         vec(text(), 0..3),
         vec(text(), 0..3),
         any::<u32>(),
-        (sysctls, filter, namespaces(), vec(text(), 0..3)),
+        (sysctls, filter, namespaces(), vec(any::<bool>(), 4)),
     )
         .prop_map(|(synfin, host, kernel, clock, hooks, limitations, ring_bytes, more)| {
             let (sysctls, filter, namespaces, shown) = more;
+            let hooks_of = OptionalHook::ALL.iter().zip(shown).filter(|(_, is_shown)| *is_shown);
+            let shown: Vec<_> = hooks_of.map(|(hook, _)| hook.name()).collect();
             Session {
                 synfin,
                 host,
@@ -333,7 +338,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                 sysctls,
                 filter,
                 namespaces,
-                shown,
+                coverage: Coverage::of(&shown),
             }
         });
     let container = (text(), prop::option::of(text())).prop_map(|(id, pod)| Container { id, pod });

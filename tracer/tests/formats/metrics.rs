@@ -1,5 +1,7 @@
 //! Metrics: what is in them, and how many there are at most.
 
+use std::sync::Arc;
+
 use synfin::{
     metrics::{DEFAULT_SERIES, Form, Kind, METRICS, Metrics, write},
     trace::{decode::decode, recording::Frame, session::Session},
@@ -21,7 +23,7 @@ impl ConnectionHistory {
             Frame::Session(session) => Some(session.as_ref().clone()),
             _ => None,
         });
-        metrics.begin(&session.unwrap_or_else(Session::default));
+        metrics.begin(&Arc::new(session.unwrap_or_else(Session::default)));
         let mut watched =
             Self { tracker: Tracker::new(Limits::default(), RecordedKernel::BEGIN), metrics };
         watched.take(frames);

@@ -12,14 +12,18 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
 use check::{Check, Status};
 use rate::Rate;
-pub(crate) use self_test::SelfTest;
-use self_test::SelfTestResult;
+use self_test::{SelfTest, SelfTestResult};
 use serde_json::json;
 
 use crate::{
-    cli::DoctorFormat,
+    cli::{
+        host_only::{DoctorArgs, DoctorFormat},
+        live::LiveArgs,
+        select::FilterArgs,
+    },
     host::privileges::Facts,
     kernel::{
         Kernel, MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Setup, hooks,
@@ -27,8 +31,11 @@ use crate::{
     },
     message::{
         escape::{escape_control, write_json},
-        failure::Failure,
+        exit::Exit,
+        failure::{Failure, cannot_write},
+        stderr::warn_lines,
     },
+    run::{Run, RunMode},
     tcp::coverage::OptionalHook,
     trace::ring_size::{self, DEFAULT_RING_BYTES, bytes},
 };
@@ -42,8 +49,23 @@ const STALL: Duration = Duration::from_secs(2);
 /// How often the self-test is made when the kernel skipped the program meanwhile.
 const TRIALS: usize = 3;
 
+/// Asks for everything that can be known without traffic, then makes some.
+pub(crate) async fn run(args: DoctorArgs, verbose: u8) -> Result<Exit> {
+    let mut findings = Doctor::examine(args.duration, args.btf.file.clone()).await;
+    while findings.wants_self_test() {
+        let live = LiveArgs { btf: args.btf.clone(), ..LiveArgs::default() };
+        let run = Run::live(live, &FilterArgs::default(), verbose)?;
+        run.go(RunMode::Quiet, &mut findings.self_test()).await?;
+    }
+    findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
+    if let Some(failure) = findings.refusal() {
+        warn_lines(&failure.lines(verbose > 0));
+    }
+    Ok(if findings.are_good() { Exit::Done } else { Exit::CannotRun })
+}
+
 /// What was found.
-pub(crate) struct Doctor {
+struct Doctor {
     checks: Vec<Check>,
     /// `None`: the kernel side could not be attached.
     rate: Option<Rate>,
@@ -170,7 +192,7 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
         let id = format!("hook.{name}");
         match (refusal(name), need) {
             (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
-            (None, _) if name == RESET_SENT && !kernel.optional_hooks().contains(&OptionalHook::Resets) => {
+            (None, _) if name == RESET_SENT && !kernel.coverage().has(OptionalHook::Resets) => {
                 Check::note(id, "attached, but this kernel tells only of resets for connections")
                     .impact(OptionalHook::Resets.without())
                     .remedy("boot a newer kernel")

@@ -17,7 +17,10 @@ use super::{
     latest::Latest,
     otlp_push::{self, Collector},
 };
-use crate::{host::clock, metrics::Metrics};
+use crate::{host::clock, message::failure::Failure, metrics::Metrics};
+
+/// What a panic of the thread prevents.
+const CANNOT_SERVE: &str = "the thread that serves metrics has stopped";
 
 /// The thread, for as long as the program runs.
 pub(crate) struct Exporter {
@@ -61,7 +64,7 @@ impl Exporter {
     /// # Errors
     ///
     /// The thread has panicked and serves nothing any more.
-    pub(crate) fn publish(&self, metrics: Metrics) -> io::Result<()> {
+    pub(crate) fn publish(&self, metrics: Metrics) -> Result<(), Failure> {
         self.modify(|published| *published = Some(Arc::new(metrics)))
     }
 
@@ -70,7 +73,7 @@ impl Exporter {
     /// # Errors
     ///
     /// The thread has panicked and serves nothing any more.
-    pub(crate) fn update(&self, update: impl FnOnce(&mut Metrics)) -> io::Result<()> {
+    pub(crate) fn update(&self, update: impl FnOnce(&mut Metrics)) -> Result<(), Failure> {
         self.modify(|published| {
             if let Some(metrics) = published {
                 update(Arc::make_mut(metrics));
@@ -78,9 +81,9 @@ impl Exporter {
         })
     }
 
-    fn modify(&self, modify: impl FnOnce(&mut Option<Arc<Metrics>>)) -> io::Result<()> {
+    fn modify(&self, modify: impl FnOnce(&mut Option<Arc<Metrics>>)) -> Result<(), Failure> {
         if self.metrics.is_closed() {
-            return Err(io::Error::other("the thread that serves metrics panicked"));
+            return Err(Failure::panicked(CANNOT_SERVE));
         }
         self.metrics.send_modify(modify);
         self.renewed.store(clock::monotonic_ns(), Ordering::Relaxed);
@@ -88,12 +91,14 @@ impl Exporter {
     }
 
     /// No more will come: returns when the last have been pushed, or could not be.
-    pub(crate) fn finish(self) {
+    ///
+    /// # Errors
+    ///
+    /// The thread has panicked.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
         drop(self.metrics);
-        if let Some(pushes) = self.pushes {
-            // A panic there has been told.
-            let _ = pushes.join();
-        }
+        let panicked = |_| Failure::panicked(CANNOT_SERVE);
+        self.pushes.map_or(Ok(()), |pushes| pushes.join().map_err(panicked))
     }
 }
 
@@ -110,8 +115,22 @@ mod tests {
         assert!(exporter.publish(metrics()).is_ok());
         // As if the thread had ended.
         drop(receiver);
-        assert!(exporter.publish(metrics()).is_err());
-        assert!(exporter.update(|_| ()).is_err());
+        for ended in [exporter.publish(metrics()), exporter.update(|_| ())] {
+            let failure = ended.unwrap_err().to_string();
+            assert!(
+                failure.contains("serves metrics") && failure.contains("panicked"),
+                "{failure}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_panic_while_the_last_metrics_are_pushed_is_an_error() {
+        let (metrics, _receiver) = watch::channel(None);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let pushes = Some(thread::spawn(|| panic!("as it is to")));
+        let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes };
+        assert!(exporter.finish().unwrap_err().to_string().contains("panicked"));
     }
 
     #[test]

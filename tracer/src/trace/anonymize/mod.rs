@@ -75,7 +75,7 @@ impl Anonymizer {
             kernel: session.kernel.clone(),
             clock: session.clock,
             hooks: session.hooks.clone(),
-            shown: session.shown.clone(),
+            coverage: session.coverage,
             limitations: session.limitations.iter().map(|text| without_paths(text)).collect(),
             ring_bytes: session.ring_bytes,
             sysctls: session.sysctls.clone(),

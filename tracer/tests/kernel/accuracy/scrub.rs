@@ -125,7 +125,7 @@ impl Scrubber {
             kernel: release.join("."),
             clock: BEGIN,
             hooks: session.hooks,
-            shown: session.shown,
+            coverage: session.coverage,
             ring_bytes: session.ring_bytes,
             filter,
             ..Session::default()

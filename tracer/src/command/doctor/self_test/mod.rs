@@ -4,7 +4,7 @@
 pub(crate) mod compare;
 pub(crate) mod traffic;
 
-use std::{io, ops::ControlFlow, thread::JoinHandle};
+use std::{ops::ControlFlow, sync::Arc, thread::JoinHandle};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -155,7 +155,7 @@ impl Consumer for SelfTest<'_> {
         }
     }
 
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Arc<Session>) {
         self.now = session.clock.monotonic_ns;
         self.netns = namespaces::own().ok();
         // From here on nothing is missed: the hooks are there.
@@ -166,7 +166,7 @@ impl Consumer for SelfTest<'_> {
         }
     }
 
-    fn tick(&mut self, tracker: &mut Tracker) -> io::Result<ControlFlow<()>> {
+    fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         self.now = tracker.now();
         if let Some(maker) = self.maker.take_if(|maker| maker.is_finished()) {
             let panicked = |_| Err(anyhow::anyhow!("the thread that makes them panicked"));
@@ -188,7 +188,7 @@ impl Consumer for SelfTest<'_> {
         Some(self.now + TICK)
     }
 
-    fn end(&mut self, tracker: &mut Tracker) -> io::Result<()> {
+    fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         self.trial.events = tracker.events();
         if let Some(Ok(made)) = &self.trial.made {
             self.trial.deviations = self.compare(made);

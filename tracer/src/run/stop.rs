@@ -5,34 +5,35 @@ use std::{ffi::OsString, future::pending, sync::Arc};
 use anyhow::{Result, anyhow};
 use tokio::sync::Notify;
 
-use super::live::Interrupts;
+use super::{RunMode, live::Interrupts};
 
 /// Waits for the user of a screen, a signal, or the end of a command.
 pub(super) struct Stop {
     viewer: Option<Arc<Notify>>,
     /// `None`: a signal ends the process, as nothing is lost.
     interrupts: Option<Interrupts>,
-    /// A command that has not been started yet.
-    command: Vec<OsString>,
-    /// The user has asked for the end, by a key or a signal.
-    pub(super) asked: bool,
+    is_requested: bool,
 }
 
 impl Stop {
-    pub(super) fn new(
-        is_live: bool,
-        viewer: Option<Arc<Notify>>,
-        command: Vec<OsString>,
-    ) -> Result<Self> {
+    pub(super) fn new(is_live: bool, mode: &RunMode) -> Result<Self> {
+        let viewer = match mode {
+            RunMode::Screen(closed) => Some(closed.clone()),
+            RunMode::UntilSignal | RunMode::Quiet | RunMode::Once => None,
+        };
         let listens = is_live || viewer.is_some();
         let interrupts = if listens { Interrupts::listen()? } else { None };
-        Ok(Self { viewer, interrupts, command, asked: false })
+        Ok(Self { viewer, interrupts, is_requested: false })
     }
 
-    /// Starts the command, once.
-    pub(super) fn start_command(&mut self) -> Result<()> {
-        let command = std::mem::take(&mut self.command);
-        self.interrupts.as_mut().map_or(Ok(()), |interrupts| interrupts.start(&command))
+    /// Starts a command, whose end ends the run: a program with its arguments, or nothing.
+    pub(super) fn start(&mut self, command: &[OsString]) -> Result<()> {
+        self.interrupts.as_mut().map_or(Ok(()), |interrupts| interrupts.start(command))
+    }
+
+    /// Whether the user has asked for the end, by a key or a signal.
+    pub(super) fn is_requested(&self) -> bool {
+        self.is_requested
     }
 
     /// Returns when the run is to end.
@@ -40,7 +41,7 @@ impl Stop {
     /// # Errors
     ///
     /// The user asks a second time, which ends it at once.
-    pub(super) async fn asked(&mut self) -> Result<()> {
+    pub(super) async fn requested(&mut self) -> Result<()> {
         let viewer = async {
             match &self.viewer {
                 Some(viewer) => viewer.notified().await,
@@ -61,7 +62,7 @@ impl Stop {
                 }
             }
         }
-        if std::mem::replace(&mut self.asked, true) {
+        if std::mem::replace(&mut self.is_requested, true) {
             return Err(anyhow!("interrupted a second time: ended without a report"));
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 
 use crate::{
-    cli::{FilterArgs, LiveArgs},
+    cli::{live::LiveArgs, select::FilterArgs},
     message::failure::Failure,
     source::Source,
 };

@@ -1,0 +1,92 @@
+//! How this host is traced.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::values::{interval, ring_size};
+use crate::trace::ring_size::DEFAULT_RING_BYTES;
+#[cfg(feature = "live")]
+use crate::{kernel::Setup, trace::filter::Filter};
+
+/// How to watch.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LiveArgs {
+    /// Stop after this time (10s, 5m …)
+    #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval)]
+    pub(crate) duration: Option<Duration>,
+    /// Size of the buffer between kernel and synfin: a power of two (16M …)
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = DEFAULT_RING)]
+    pub(crate) ring_size: u32,
+    /// Most connections that are kept at a time; of more, the quietest are lost from sight
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = DEFAULT_CONNECTIONS)]
+    pub(crate) max_connections: u32,
+    /// Do not attach programs to the kernel's own functions (fentry), even where it allows them:
+    /// see host.knowledge in docs/columns.md for what they show
+    #[arg(long)]
+    pub(crate) tracepoints_only: bool,
+    #[command(flatten)]
+    pub(crate) btf: BtfArgs,
+    /// Surveys follow each other without rest, whatever they cost: for tests of the survey
+    #[arg(long, hide = true)]
+    pub(crate) survey_always: bool,
+    /// The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later):
+    /// for tests of that on others
+    #[arg(long, hide = true)]
+    pub(crate) by_event: bool,
+}
+
+#[cfg(feature = "live")]
+impl LiveArgs {
+    /// How to attach to the kernel.
+    pub(crate) fn setup(self, filter: Filter, verbose: u8) -> Setup {
+        Setup {
+            ring_bytes: self.ring_size,
+            filter,
+            tracepoints_only: self.tracepoints_only,
+            by_event: self.by_event,
+            verbose,
+            btf: self.btf.file,
+        }
+    }
+}
+
+impl Default for LiveArgs {
+    fn default() -> Self {
+        Self {
+            duration: None,
+            ring_size: DEFAULT_RING_BYTES,
+            max_connections: DEFAULT_CONNECTIONS,
+            tracepoints_only: false,
+            btf: BtfArgs::default(),
+            survey_always: false,
+            by_event: false,
+        }
+    }
+}
+
+/// [`DEFAULT_RING_BYTES`] as people write it.
+const DEFAULT_RING: &str = "16M";
+
+/// [`crate::tracker::Limits::default`]'s.
+const DEFAULT_CONNECTIONS: u32 = 1 << 20;
+
+/// Where the kernel's type information is.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct BtfArgs {
+    /// Take the kernel's type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown
+    #[arg(long = "btf", id = "btf", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracker::Limits;
+
+    #[test]
+    fn defaults_are_those_of_what_they_are_for() {
+        assert_eq!(DEFAULT_CONNECTIONS as usize, Limits::default().connections);
+        assert_eq!(ring_size(DEFAULT_RING), Ok(DEFAULT_RING_BYTES));
+    }
+}

@@ -1,0 +1,42 @@
+//! `top`: the screen, or a report each second where there is no terminal for it.
+
+use std::{io::IsTerminal, time::Duration};
+
+use anyhow::Result;
+
+use super::report::Report;
+use crate::{
+    cli::commands::TopArgs,
+    message::{exit::Exit, failure::explain_output},
+    output::{Format, report::ReportSink, stdout},
+    run::{Run, RunMode},
+    screen::{Options, Screen},
+};
+
+/// How often `top` is renewed where it is no screen.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
+    let style = args.output.style();
+    let run = Run::open(args.source, verbose)?;
+    if style.format == Format::Table && can_be_taken_over() {
+        let mut screen = Screen::open(Options {
+            asked: args.rows.into(),
+            wide: style.wide,
+            colours: style.terminal,
+            services: args.numeric.services(),
+        })
+        .map_err(explain_output)?;
+        run.go(RunMode::Screen(screen.closed()), &mut screen).await?;
+    } else {
+        let sink = ReportSink::new(stdout(), style, args.rows.into());
+        run.go(RunMode::Quiet, &mut Report::new(sink, Some(INTERVAL), None)).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Whether this is a terminal that can show something in its place, and takes keys.
+fn can_be_taken_over() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !is_dumb
+}

@@ -1,0 +1,76 @@
+//! What needs this host: the live source, and what ends a live trace from outside.
+
+use std::{ffi::OsString, io};
+
+use anyhow::{Context, Result};
+use tokio::{
+    process::Child,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{
+    cli::{live::LiveArgs, select::FilterArgs},
+    message::{
+        failure::{Failure, describe},
+        stderr::warn,
+    },
+    source::{Live, Source},
+};
+
+/// Attaches to the kernel of this host.
+pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result<Box<dyn Source>> {
+    let survey_always = args.survey_always;
+    Ok(Box::new(Live::attach(args.setup(filter.of_this_host()?, verbose), survey_always)?))
+}
+
+/// Signals, and the command that is watched.
+pub(super) struct Interrupts {
+    signals: [Signal; 2],
+    child: Option<Child>,
+}
+
+impl Interrupts {
+    pub(super) fn listen() -> Result<Option<Self>> {
+        let listen =
+            || io::Result::Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]);
+        let signals = listen().context("cannot listen for signals")?;
+        Ok(Some(Self { signals, child: None }))
+    }
+
+    /// Starts a command, whose end is an interrupt.
+    pub(super) fn start(&mut self, command: &[OsString]) -> Result<()> {
+        if let Some((program, args)) = command.split_first() {
+            let child = tokio::process::Command::new(program).args(args).spawn();
+            let child = child.map_err(|error| {
+                let what = format!("cannot run {}", program.display());
+                Failure::usage(what, describe(&error), "check the command after `--`")
+            });
+            self.child = Some(child?);
+        }
+        Ok(())
+    }
+
+    /// Whether a signal came; otherwise the command has ended.
+    pub(super) async fn is_signal(&mut self) -> Result<bool> {
+        let [interrupt, terminate] = &mut self.signals;
+        let child = async {
+            match &mut self.child {
+                Some(child) => child.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            status = child => {
+                let status = status.context("cannot wait for the command")?;
+                self.child = None;
+                if !status.success() {
+                    warn(&format!("the command ended with {status}"));
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,316 @@
+//! A run: frames from a source, written to a recording where one is asked for, decoded, and given to
+//! the tracker, whose results go to a command or the screen.
+
+#[cfg(feature = "live")]
+mod live;
+#[cfg(not(feature = "live"))]
+#[path = "recordings_only.rs"]
+mod live;
+mod stop;
+mod warnings;
+
+use std::{ffi::OsString, ops::ControlFlow, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use tokio::sync::Notify;
+
+use crate::{
+    cli::{
+        live::LiveArgs,
+        select::FilterArgs,
+        source::{RunArgs, SourceArgs},
+    },
+    message::failure::explain_output,
+    output::consumer::Consumer,
+    record::{destination::RecordingSink, errors},
+    run::stop::Stop,
+    source::{Replay, Source},
+    trace::{
+        anonymize::Anonymizer,
+        decode::decode,
+        recording::{Frame, RecordingError},
+        session::Session,
+        time::{Nanos, nanos},
+    },
+    tracker::{Limits, Tracker},
+};
+
+/// What ends a run before its source does, and whether the user is told that it has begun.
+#[derive(Clone, Debug)]
+pub(crate) enum RunMode {
+    /// A signal. Scripts wait for the line on stderr that says that everything is traced from then on.
+    UntilSignal,
+    /// A signal. The output itself shows that the trace goes on.
+    Quiet,
+    /// The first scan of all sockets.
+    Once,
+    /// The user of a screen, who is shown the end of a recording as long as they like: notified when
+    /// they quit.
+    Screen(Arc<Notify>),
+}
+
+/// A run over a source, from its first frame to its last.
+pub(crate) struct Run {
+    source: Box<dyn Source>,
+    /// The recording that is read.
+    from: Option<PathBuf>,
+    recorder: Option<RecordingSink>,
+    /// What is recorded goes through it first.
+    anonymizer: Option<Anonymizer>,
+    limits: Limits,
+    duration: Option<Duration>,
+    /// What is asked for beyond what the source leaves out already.
+    filter: FilterArgs,
+    /// A command to run meanwhile: empty, or a program with its arguments.
+    command: Vec<OsString>,
+}
+
+/// A trace that has begun.
+struct Trace {
+    tracker: Tracker,
+    /// When it is to end.
+    deadline: Option<Nanos>,
+    ring_bytes: u32,
+    is_ready: bool,
+}
+
+impl Run {
+    /// Opens a recording, or attaches to this host; then begins a recording, if that is asked for.
+    pub(crate) fn open(args: SourceArgs, verbose: u8) -> Result<Self> {
+        let run = match args.from {
+            Some(path) => Self::replay(path, &args.live, args.filter)?,
+            None => Self::live(args.live, &args.filter, verbose)?,
+        };
+        Ok(match args.record {
+            // Only now, so that a host that cannot be watched costs nobody an older recording.
+            Some(path) => run.recording_to(RecordingSink::open(path, None)?, None),
+            None => run,
+        })
+    }
+
+    /// Attaches to this host.
+    pub(crate) fn live(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result<Self> {
+        let (limits, duration) = (limits(&args), args.duration);
+        let source = live::attach(args, filter, verbose)?;
+        // The source leaves out what the filter does.
+        Ok(Self::new(source, None, FilterArgs::default(), limits, duration))
+    }
+
+    fn replay(path: PathBuf, args: &LiveArgs, filter: FilterArgs) -> Result<Self> {
+        let replay =
+            Replay::open(&path).map_err(|error| errors::unreadable(&path, &error, false))?;
+        Ok(Self::new(Box::new(replay), Some(path), filter, limits(args), args.duration))
+    }
+
+    fn new(
+        source: Box<dyn Source>,
+        from: Option<PathBuf>,
+        filter: FilterArgs,
+        limits: Limits,
+        duration: Option<Duration>,
+    ) -> Self {
+        let (recorder, anonymizer, command) = Default::default();
+        Self { source, from, recorder, anonymizer, limits, duration, filter, command }
+    }
+
+    /// Writes every frame to a recording, anonymized if there is an anonymizer.
+    pub(crate) fn recording_to(self, sink: RecordingSink, anonymizer: Option<Anonymizer>) -> Self {
+        Self { recorder: Some(sink), anonymizer, ..self }
+    }
+
+    /// Runs a command once everything is traced, if there is one, and ends with it.
+    pub(crate) fn with_command(self, args: RunArgs) -> Self {
+        Self { command: args.command, ..self }
+    }
+
+    /// Runs until the source has no more frames, the output has all that it wants, or the mode ends
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// What was traced before something failed has been given to the output.
+    pub(crate) async fn go(mut self, mode: RunMode, output: &mut dyn Consumer) -> Result<()> {
+        let mut stop = Stop::new(self.source.is_live(), &mode)?;
+        if let RunMode::Once = mode {
+            self.source.finish();
+        }
+        let (trace, failure) = self.follow(&mode, &mut stop, output).await?;
+        let Some(mut trace) = trace else {
+            let no_session = || self.explain(RecordingError::no_session().into(), false);
+            return Err(failure.unwrap_or_else(no_session));
+        };
+        self.finish(&mut trace, output)?;
+        if matches!(mode, RunMode::Screen(_)) && !self.source.is_live() && !stop.is_requested() {
+            stop.requested().await?;
+            output.settle().map_err(explain_output)?;
+        }
+        let ring_bytes = self.source.is_live().then_some(trace.ring_bytes);
+        let warnings = warnings::of(ring_bytes, self.limits, &trace.tracker);
+        warnings.iter().for_each(|warning| output.warn(warning));
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Takes all frames. What went wrong with the source or the recording is returned beside the trace
+    /// up to then.
+    async fn follow(
+        &mut self,
+        mode: &RunMode,
+        stop: &mut Stop,
+        output: &mut dyn Consumer,
+    ) -> Result<(Option<Trace>, Option<anyhow::Error>)> {
+        let mut trace = None;
+        let mut failure = None;
+        loop {
+            let frame = tokio::select! {
+                frame = self.source.next() => frame,
+                result = stop.requested() => {
+                    result?;
+                    if !self.source.is_live() {
+                        break;
+                    }
+                    self.source.finish();
+                    continue;
+                }
+            };
+            let frame = match frame {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    failure = Some(self.explain(error, trace.is_some()));
+                    break;
+                }
+            };
+            if let Err(error) = self.record(&frame) {
+                failure = Some(error);
+                self.source.finish();
+            }
+            match (frame, &mut trace) {
+                (Frame::Session(session), _) => trace = Some(self.begin(session, output)?),
+                (_, None) => break,
+                (frame, Some(trace)) => {
+                    if matches!(mode, RunMode::Screen(_)) && !self.source.is_live() {
+                        // A recording never makes us wait, and signals are taken only then.
+                        tokio::task::yield_now().await;
+                    }
+                    if self.take(&frame, trace, mode, stop, output)?.is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok((trace, failure))
+    }
+
+    fn begin(&self, session: Box<Session>, output: &mut dyn Consumer) -> Result<Trace> {
+        let session = Arc::<Session>::from(session);
+        let start = session.clock.monotonic_ns;
+        let asked = self.filter.of_recording(&session)?;
+        let tracker = Tracker::new(self.limits, start)
+            .with_changes(output.wanted_changes())
+            .with_filters(vec![session.filter.clone(), asked])
+            .with_coverage(session.coverage);
+        output.begin(&session);
+        session.limitations.iter().for_each(|limitation| output.warn(limitation));
+        let deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));
+        Ok(Trace { tracker, deadline, ring_bytes: session.ring_bytes, is_ready: false })
+    }
+
+    /// Takes the next frame. `Break`: the trace is over.
+    fn take(
+        &mut self,
+        frame: &Frame,
+        trace: &mut Trace,
+        mode: &RunMode,
+        stop: &mut Stop,
+        output: &mut dyn Consumer,
+    ) -> Result<ControlFlow<()>> {
+        decode(frame, |input| trace.tracker.apply(&input));
+        trace.tracker.drain_changes().for_each(|change| output.change(&change));
+        output.settle().map_err(explain_output)?;
+        if matches!(frame, Frame::Tick(_)) {
+            if self.after_tick(trace, output)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if self.source.is_seeded() && !std::mem::replace(&mut trace.is_ready, true) {
+                self.report_ready(mode, output);
+                stop.start(&self.command)?;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn after_tick(
+        &mut self,
+        Trace { tracker, deadline, .. }: &mut Trace,
+        output: &mut dyn Consumer,
+    ) -> Result<ControlFlow<()>> {
+        self.source.take_messages().iter().for_each(|message| output.warn(message));
+        if output.tick(tracker).map_err(explain_output)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        if deadline.is_some_and(|deadline| tracker.now() >= deadline) {
+            if !self.source.is_live() {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.source.finish();
+        } else if let Some(time) = [output.next_tick(), *deadline].into_iter().flatten().min() {
+            self.source.tick_at(time);
+        }
+        self.source.plan_scans(&|netns, anew| {
+            if anew { tracker.admits_scan(netns) } else { tracker.wants_scan(netns) }
+        });
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(&mut self, trace: &mut Trace, output: &mut dyn Consumer) -> Result<()> {
+        self.source.take_messages().iter().for_each(|message| output.warn(message));
+        trace.tracker.finish();
+        trace.tracker.drain_changes().for_each(|change| output.change(&change));
+        output.settle().map_err(explain_output)?;
+        output.end(&mut trace.tracker).map_err(explain_output)
+    }
+
+    /// What is wrong with the source. Of a recording, some may have been read before.
+    fn explain(&self, error: anyhow::Error, before: bool) -> anyhow::Error {
+        match &self.from {
+            Some(path) => errors::unreadable(path, &error, before).into(),
+            None => error,
+        }
+    }
+
+    /// From here on nothing is missed. Scripts wait for this line.
+    fn report_ready(&self, mode: &RunMode, output: &mut dyn Consumer) {
+        let is_asked = matches!(mode, RunMode::UntilSignal) && self.command.is_empty();
+        if !is_asked || !self.source.is_live() {
+            return;
+        }
+        match self.duration {
+            Some(duration) => {
+                let duration = humantime::format_duration(duration);
+                output.warn(&format!("watching for {duration}; Ctrl-C ends it now"));
+            }
+            None => output.warn("watching; Ctrl-C ends it"),
+        }
+    }
+
+    /// Once it could not be written, the recording is over.
+    fn record(&mut self, frame: &Frame) -> Result<()> {
+        let Some(recorder) = &mut self.recorder else {
+            return Ok(());
+        };
+        let anonymized = self.anonymizer.as_mut().map(|anonymizer| anonymizer.frame(frame));
+        match recorder.write(anonymized.as_ref().unwrap_or(frame)) {
+            Ok(begins) if begins => self.source.restart_scans(),
+            Ok(_) => {}
+            Err(failure) => {
+                self.recorder = None;
+                return Err(failure.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn limits(args: &LiveArgs) -> Limits {
+    Limits { connections: args.max_connections as usize, ..Limits::default() }
+}

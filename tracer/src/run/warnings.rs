@@ -1,0 +1,51 @@
+//! What a user has to know about a trace that is over: what is missing in it, and why.
+
+use crate::{
+    trace::ring_size::{self, bytes},
+    tracker::{Events, Limits, Tracker},
+};
+
+/// All of it; `ring_bytes` is the size of the ring buffer, if there was one.
+pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> Vec<String> {
+    let events = tracker.events();
+    let lost = ring_bytes.and_then(|ring_bytes| of_losses(ring_bytes, &events));
+    [lost, of_evictions(limits, tracker.evicted()), of_filters(&events)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// What a ring buffer that was too small has cost, and which one would have done.
+fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
+    let Events { seen, lost, .. } = events;
+    if *lost == 0 {
+        return None;
+    }
+    let (ring, larger) = (u64::from(ring_bytes), ring_size::that_holds(ring_bytes, *lost));
+    let remedy = if larger > ring {
+        format!("--ring-size {} would have held them", bytes(larger))
+    } else {
+        "there is no larger one: watch less".to_owned()
+    };
+    let ring = bytes(ring);
+    Some(format!(
+        "{lost} of {seen} records were lost, as the ring buffer of {ring} was full: {remedy}"
+    ))
+}
+
+/// What a table that was too small has cost.
+fn of_evictions(limits: Limits, evicted: u64) -> Option<String> {
+    let limit = limits.connections;
+    (evicted > 0).then(|| {
+        format!(
+            "{evicted} connections made room for others and were lost from sight, as no more than {limit} are kept: --max-connections keeps more"
+        )
+    })
+}
+
+/// A filter that nothing matched is easily a wrong one.
+fn of_filters(events: &Events) -> Option<String> {
+    let Events { delivered, filtered, .. } = events;
+    (*delivered == 0 && *filtered > 0)
+        .then(|| format!("nothing matched the filters: they left out all {filtered} records"))
+}
