@@ -49,7 +49,7 @@ pub struct AuditedTracker {
     /// The sums over all snapshots.
     totals: BTreeMap<Account, Sums>,
     /// All snapshots, merged.
-    whole: Snapshot,
+    pub whole: Snapshot,
     /// Their reports, as they would be written.
     pub reports: Vec<String>,
 }

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mangle::{Mangle, mangle, wild_input};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use synfin::{
+    analysis::compare::Side,
+    output::report::{Report, Rows},
     tcp::{close_reason::CloseReason, coverage::OptionalHook, group_by::By, role::Role},
     trace::{
         decode::decode,
@@ -20,6 +22,7 @@ use synfin::{
         ids::{NetnsId, SockId},
         recording::Frame,
         scan::ScanBegin,
+        session::Session,
     },
     tracker::{Limits, Tracker},
 };
@@ -152,6 +155,27 @@ proptest! {
         let whole = Mangled { snapshots: Vec::new(), ..mangled }.audited(limits);
         prop_assert_eq!(parts.totals(), whole.totals());
         prop_assert!(parts.open().keys().eq(whole.open().keys()));
+    }
+
+    #[test]
+    fn compare_reads_a_snapshot_as_it_reads_the_report_of_it(
+        mangled in mangled(),
+        limits in limits(),
+    ) {
+        let whole = mangled.audited(limits).whole;
+        let hooks: &[_] = if mangled.has_all_hooks { &OptionalHook::ALL } else { &[] };
+        let session = Session {
+            kernel: "6.18.1".into(),
+            shown: hooks.iter().map(|hook| hook.name().to_owned()).collect(),
+            sysctls: BTreeMap::from([("net.core.somaxconn".into(), "4096".into())]),
+            ..Session::default()
+        };
+        for by in [By::Port, By::Remote, By::Owner, By::Netns] {
+            let rows = Rows { by, ..Rows::default() };
+            let report = Report::new(&session, &whole, &rows).object();
+            let read = Side::of_lines(&serde_json::Value::from(report).to_string());
+            prop_assert_eq!(Side::of(&session, &whole, &rows), read.expect("a report"));
+        }
     }
 
     #[test]
