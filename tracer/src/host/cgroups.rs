@@ -1,4 +1,4 @@
-//! Cgroups of version 2: from an id to a path, and back.
+//! Version 2 cgroups: resolves an id to a path, and a path to a cgroup.
 
 use std::{
     ffi::{c_int, c_uint},
@@ -21,20 +21,22 @@ use crate::{
     },
 };
 
-/// The type of a file handle that is the id of a kernfs node (`FILEID_KERNFS`, `linux/exportfs.h`).
+/// Type of a file handle that holds the id of a kernfs node (`FILEID_KERNFS`,
+/// `include/linux/exportfs.h`).
 const FILEID_KERNFS: c_int = 0xfe;
 
-/// Inode number of the first cgroup namespace (`PROC_CGROUP_INIT_INO`, `linux/proc_ns.h`).
+/// Inode number of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`,
+/// `include/linux/proc_ns.h`).
 const FIRST_CGROUP_NAMESPACE: u64 = 0xefff_fffb;
 
-/// The mounted hierarchy.
+/// The mounted cgroup hierarchy.
 #[derive(Debug)]
 pub struct Hierarchy {
     mount: PathBuf,
     folder: File,
 }
 
-/// `struct file_handle` with room for an id.
+/// `struct file_handle` with room for a 64-bit id.
 #[repr(C)]
 struct Handle {
     bytes: c_uint,
@@ -43,7 +45,8 @@ struct Handle {
 }
 
 impl Hierarchy {
-    /// Finds where it is mounted.
+    /// Finds the mounted hierarchy. Returns an error if no cgroup2 file system is mounted from its
+    /// root.
     pub fn find() -> Result<Self> {
         let mounts =
             mounts::read().context("cannot read /proc/self/mountinfo: is /proc mounted?")?;
@@ -55,12 +58,12 @@ impl Hierarchy {
         Ok(Self { mount, folder })
     }
 
-    /// Where it is mounted.
+    /// The mount point of the hierarchy.
     pub fn mount(&self) -> &Path {
         &self.mount
     }
 
-    /// The name of the cgroup with this id, while it exists.
+    /// The name of the cgroup with this id, or `None` if the cgroup no longer exists.
     pub fn name(&self, id: u64) -> Option<CgroupName> {
         let path = self.path(id)?;
         let container = containers::of(&path);
@@ -69,7 +72,8 @@ impl Hierarchy {
 
     fn path(&self, id: u64) -> Option<String> {
         let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
-        // SAFETY: the handle is as large as it says, and the descriptor that comes back is ours.
+        // SAFETY: `handle` has the size that it states, and the caller owns the returned
+        // descriptor.
         let folder = unsafe {
             let fd = libc::syscall(
                 libc::SYS_open_by_handle_at,
@@ -84,7 +88,8 @@ impl Hierarchy {
         Some(below.to_string_lossy().into_owned())
     }
 
-    /// The cgroup that a user names: by a path below the root, or in the file system.
+    /// Resolves a cgroup that a user names, either by a path below the root or by a path in the
+    /// file system.
     pub fn resolve(&self, path: &Path) -> Result<Cgroup> {
         let below =
             path.strip_prefix(&self.mount).or_else(|_| path.strip_prefix("/")).unwrap_or(path);
@@ -93,7 +98,7 @@ impl Hierarchy {
         let Some(metadata) = folder.and_then(Result::ok).filter(fs::Metadata::is_dir) else {
             bail!("there is no cgroup {} below {}", below.display(), self.mount.display());
         };
-        // In another namespace the root that we see is not the kernel's, nor is the depth.
+        // In another cgroup namespace, the visible root and its depth differ from the kernel's.
         let is_whole = fs::metadata("/proc/self/ns/cgroup")
             .is_ok_and(|namespace| namespace.ino() == FIRST_CGROUP_NAMESPACE);
         let level = below.components().count() as u32;
@@ -104,7 +109,7 @@ impl Hierarchy {
     }
 }
 
-/// Mount point of the first file system of type `cgroup2` that shows the hierarchy from its root.
+/// Mount point of the first file system of type `cgroup2` that is mounted from its root.
 fn mount_point(mountinfo: &[u8]) -> Option<PathBuf> {
     let is_hierarchy = |mount: &Mount<'_>| mount.kind == b"cgroup2" && mount.root == b"/";
     mounts::parse(mountinfo).find(is_hierarchy).map(|mount| mount.point)

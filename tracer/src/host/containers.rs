@@ -1,25 +1,27 @@
-//! Which container a cgroup is, by the names that runtimes give to cgroups, and which pod, by the
-//! names that a Kubernetes node gives to log folders.
+//! Finds a cgroup's container by the names that container runtimes give to cgroups, and its pod by
+//! the names that a Kubernetes node gives to log directories.
 
 use std::{fs, path::Path};
 
 use crate::trace::names::Container;
 
-/// Where a node keeps the logs of its pods, in folders `namespace_name_uid`.
+/// The directory in which a node keeps the logs of its pods, in subdirectories
+/// `namespace_name_uid`.
 const POD_LOGS: &str = "/var/log/pods";
 
-/// What runtimes put before a container's id, in cgroups that systemd manages.
+/// Prefixes that runtimes put before a container's id in the names of cgroups managed by systemd.
 const PREFIXES: [&str; 6] =
     ["docker-", "cri-containerd-", "crio-", "libpod-", "nerdctl-", "lxc.payload."];
 
-/// The container that a cgroup is in, and its pod's name as this node tells it.
+/// The container that a cgroup belongs to, and the name of its pod if this node has a log directory
+/// for it. `None` if the path names no container.
 pub(super) fn of(path: &str) -> Option<Container> {
     let (id, pod_uid) = parse(path)?;
     let pod = pod_uid.map(|uid| pod_name(Path::new(POD_LOGS), &uid).unwrap_or(uid));
     Some(Container { id, pod })
 }
 
-/// The container's id and its pod's uid, from the innermost part of the path that says one.
+/// The container's id and its pod's uid, from the innermost path component that contains one.
 fn parse(path: &str) -> Option<(String, Option<String>)> {
     let parts: Vec<_> = path.split('/').collect();
     let (at, id) = parts.iter().enumerate().rev().find_map(|(at, part)| {
@@ -35,7 +37,7 @@ fn container_id(part: &str, parent: Option<&str>) -> Option<String> {
     if let Some(name) = unit.strip_prefix("lxc.payload.") {
         return Some(name.to_owned());
     }
-    // systemd-nspawn and machined.
+    // systemd-nspawn and machined use this form.
     if part.ends_with(".scope")
         && let Some(name) = unit.strip_prefix("machine-")
     {
@@ -46,7 +48,7 @@ fn container_id(part: &str, parent: Option<&str>) -> Option<String> {
     }
     let id = PREFIXES.iter().find_map(|prefix| unit.strip_prefix(prefix)).unwrap_or(unit);
     let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    // A task of ECS has an id of its own form; its containers are below it.
+    // An ECS task id has its own form; the containers of the task are below it.
     let is_ecs = |id: &str| {
         id.split_once('-').is_some_and(|(task, number)| {
             task.len() == 32 && is_hex(task) && number.bytes().all(|byte| byte.is_ascii_digit())
@@ -56,7 +58,7 @@ fn container_id(part: &str, parent: Option<&str>) -> Option<String> {
     (id.len() == 64 && is_hex(id) || is_ecs(id) || is_lxc).then(|| id.to_owned())
 }
 
-/// The uid in `pod8d3e…` or `kubepods-burstable-pod8d3e_….slice`.
+/// Extracts the uid from `pod8d3e…` or `kubepods-burstable-pod8d3e_….slice`.
 fn pod_uid(part: &str) -> Option<String> {
     let unit = part.strip_suffix(".slice").unwrap_or(part);
     let uid = match unit.strip_prefix("pod") {
@@ -69,7 +71,7 @@ fn pod_uid(part: &str) -> Option<String> {
     is_uid.then(|| uid.replace('_', "-"))
 }
 
-/// Looks through the folders of logs for the pod's: `namespace/name`.
+/// Searches the log directories for the pod with this uid and returns `namespace/name`.
 fn pod_name(logs: &Path, uid: &str) -> Option<String> {
     fs::read_dir(logs).ok()?.flatten().find_map(|folder| {
         let name = folder.file_name().into_string().ok()?;
@@ -79,7 +81,7 @@ fn pod_name(logs: &Path, uid: &str) -> Option<String> {
     })
 }
 
-/// systemd writes `-` and others as `\x2d` in the names of units.
+/// Undoes systemd's escaping: unit names contain `-` and other characters as `\x2d`.
 fn unescape(unit: &str) -> String {
     let mut plain = String::new();
     let mut rest = unit;

@@ -1,4 +1,4 @@
-//! This host, as files and system calls show it; nothing of eBPF.
+//! Facts about this host from files and system calls, without eBPF.
 
 #[cfg(feature = "live")]
 pub mod cgroups;

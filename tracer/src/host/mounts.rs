@@ -1,36 +1,36 @@
-//! What is mounted where, as `/proc/self/mountinfo` lists it.
+//! Parses the mounts that `/proc/self/mountinfo` lists.
 
 use std::{ffi::OsString, fs, io, os::unix::ffi::OsStringExt, path::PathBuf};
 
 /// A mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mount<'a> {
-    /// The part of the file system that it shows.
+    /// The directory of the file system that is the root of this mount.
     pub(crate) root: &'a [u8],
-    /// Where.
+    /// The mount point.
     pub(crate) point: PathBuf,
-    /// The type of the file system.
+    /// The file system type.
     pub(crate) kind: &'a [u8],
 }
 
-/// The list of this process's mounts, to be [parsed](parse). Paths may be any bytes.
+/// Reads the mounts of this process, for [`parse`]. Paths may contain any bytes.
 pub(crate) fn read() -> io::Result<Vec<u8>> {
     fs::read("/proc/self/mountinfo")
 }
 
-/// The mounts of a list, in its order.
+/// Parses `mountinfo` and yields its mounts in order.
 pub(crate) fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     mountinfo.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
         let (root, point) = (fields.nth(3)?, fields.next()?);
-        // Optional fields end with a hyphen.
+        // A hyphen ends the optional fields.
         fields.find(|field| field == b"-")?;
         let point = OsString::from_vec(unescape(point)).into();
         Some(Mount { root, point, kind: fields.next()? })
     })
 }
 
-/// `mountinfo` writes white space and backslashes as three octal digits.
+/// Undoes the escaping of `mountinfo`: white space and backslashes are three octal digits.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! The network namespaces of this host: those that a process is in, and those that a mount keeps.
+//! The network namespaces of this host that a process is in or that a mount keeps alive.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::{host::mounts, trace::ids::HOST_NETNS};
 
-/// A way into each namespace, by inode number.
+/// Maps each namespace's inode number to a path through which it can be entered.
 pub fn list() -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
     for path in kept_by_mounts(&mounts::read().unwrap_or_default()) {
@@ -21,7 +21,7 @@ pub fn list() -> BTreeMap<u32, PathBuf> {
         }
     }
     for path in of_processes() {
-        // A process may end at any time: then it holds no namespace.
+        // A process may exit at any time; it then no longer holds a namespace.
         if let Some(inode) = inode(&path) {
             found.entry(inode).or_insert(path);
         }
@@ -29,13 +29,14 @@ pub fn list() -> BTreeMap<u32, PathBuf> {
     found
 }
 
-/// The name of a namespace, by a way into it: the file's, if it is in a folder for them.
+/// The name of a namespace by its path: the file name, if the file is in a directory for named
+/// namespaces.
 pub fn name(path: &Path) -> Option<String> {
     let folder = path.parent()?.file_name()?;
     (folder == "netns").then(|| path.file_name().map(|name| name.to_string_lossy().into_owned()))?
 }
 
-/// The names that namespaces of this host have.
+/// The names of this host's namespaces by inode number.
 pub fn names(paths: &BTreeMap<u32, PathBuf>) -> BTreeMap<u32, String> {
     let mut names: BTreeMap<_, _> =
         paths.iter().filter_map(|(&inode, path)| Some((inode, name(path)?))).collect();
@@ -45,16 +46,16 @@ pub fn names(paths: &BTreeMap<u32, PathBuf>) -> BTreeMap<u32, String> {
     names
 }
 
-/// Inode number of the namespace that this process is in.
+/// Inode number of this process's network namespace.
 pub fn own() -> Result<u32> {
     inode(Path::new("/proc/self/ns/net"))
         .context("cannot look at /proc/self/ns/net: is /proc mounted?")
 }
 
-/// Puts the calling thread, and only it, into a namespace.
+/// Moves the calling thread, and no other, into a network namespace.
 pub(crate) fn enter(path: &Path) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    // Where it is already, it may stay without any right.
+    // A thread needs no privilege to stay in the namespace that it is already in.
     let wanted = file.metadata().map(|metadata| metadata.ino()).ok();
     let present = fs::metadata("/proc/thread-self/ns/net").map(|metadata| metadata.ino()).ok();
     if wanted.is_some() && wanted == present {
@@ -64,14 +65,14 @@ pub(crate) fn enter(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot enter the network namespace {}", path.display()))
 }
 
-/// How far this process can look around.
+/// Which namespaces this process can see and enter.
 #[derive(Debug, Default)]
 pub struct Reach {
-    /// Namespaces that are found.
+    /// Number of namespaces found.
     pub found: usize,
-    /// Why those of them cannot be entered that cannot.
+    /// For each namespace that cannot be entered, the reason.
     pub closed: Vec<anyhow::Error>,
-    /// Processes whose namespace is not shown.
+    /// Number of processes whose namespace this process may not see.
     pub hidden: usize,
 }
 
@@ -85,11 +86,11 @@ pub fn reach() -> Reach {
         };
         Reach { found: namespaces.len(), closed, hidden: of_processes().filter(is_hidden).count() }
     };
-    // A thread of its own, as it does not come back.
+    // A separate thread does this because it stays in the last namespace that it enters.
     std::thread::spawn(enter_all).join().unwrap_or_default()
 }
 
-/// The namespace files of all processes.
+/// The network namespace files of all processes.
 fn of_processes() -> impl Iterator<Item = PathBuf> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let is_process = |entry: &fs::DirEntry| {
@@ -102,14 +103,14 @@ fn inode(path: &Path) -> Option<u32> {
     inspect(path).ok().and_then(|metadata| u32::try_from(metadata.ino()).ok())
 }
 
-/// Looks at a namespace's file.
+/// Reads the metadata of a namespace file.
 fn inspect(path: &Path) -> io::Result<fs::Metadata> {
     let metadata = fs::metadata(path)?;
-    // Some older kernels (5.10) show whom they deny a process's namespace the folder instead.
+    // Some older kernels (5.10) show the directory instead of the namespace if access is denied.
     if metadata.is_dir() { Err(ErrorKind::PermissionDenied.into()) } else { Ok(metadata) }
 }
 
-/// Mount points of the file system `nsfs` whose root is a network namespace.
+/// Mount points of type `nsfs` whose root is a network namespace.
 fn kept_by_mounts(mountinfo: &[u8]) -> impl Iterator<Item = PathBuf> {
     mounts::parse(mountinfo)
         .filter(|mount| mount.root.starts_with(b"net:["))

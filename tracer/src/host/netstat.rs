@@ -1,20 +1,20 @@
-//! What the kernel counts for the namespace that the calling thread is in.
+//! The kernel's TCP counters in the network namespace of the calling thread.
 
 use crate::{
     host::clock,
     trace::counters::{KERNEL_COUNTERS, KernelCounters},
 };
 
-/// Reads them; `None` if they cannot be read.
+/// Reads the counters. Returns `None` if they cannot be read.
 pub(crate) fn read() -> Option<KernelCounters> {
-    // Before, so that all that was counted later happened later.
+    // The time is read first, so events that the counters do not include happened after it.
     let time = clock::monotonic_ns();
-    // /proc/net is the process's, not the thread's.
+    // `/proc/net` shows the namespace of the process, not that of the thread.
     let text = std::fs::read_to_string("/proc/thread-self/net/netstat").ok()?;
     Some(KernelCounters { time, counts: parse(&text) })
 }
 
-/// The text has a line of names, then a line of values, each after the name of its group.
+/// Parses pairs of lines: a line of names, then a line of values. Both begin with the group's name.
 fn parse(text: &str) -> [u64; KERNEL_COUNTERS.len()] {
     let mut counts = [0; KERNEL_COUNTERS.len()];
     let mut lines = text.lines();

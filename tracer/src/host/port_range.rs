@@ -1,13 +1,13 @@
-//! How the namespace that the calling thread is in gives out ports to those who connect.
+//! The ephemeral port settings of the network namespace of the calling thread.
 
 use crate::trace::scan::{EphemeralPorts, TimeWaitReuse};
 
-/// `tcp_tw_reuse_delay` before it was a setting (6.14).
+/// The fixed reuse delay before Linux 6.14, which added the sysctl `tcp_tw_reuse_delay`.
 const USUAL_REUSE_DELAY_MS: u32 = 1000;
 
-/// Reads the settings; `None` if they cannot be read.
+/// Reads the settings. Returns `None` if they cannot be read.
 pub(crate) fn read() -> Option<EphemeralPorts> {
-    // What is below here is the calling thread's namespace's.
+    // `/proc/sys/net` shows the settings of the calling thread's namespace.
     let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
     let range = setting("ip_local_port_range")?;
     let mut ends = range.split_whitespace().map_while(|port| port.parse().ok());
@@ -28,7 +28,7 @@ pub(crate) fn read() -> Option<EphemeralPorts> {
     })
 }
 
-/// How many ports of a list like `8080,9100-9199` are within a range.
+/// Counts the ports of a list such as `8080,9100-9199` that lie within a range.
 fn reserved_within(list: &str, first: u16, last: u16) -> u16 {
     let ranges = list.trim().split(',').filter_map(|range| {
         let (from, to) = range.split_once('-').unwrap_or((range, range));

@@ -1,40 +1,40 @@
-//! What decides whether this host can be traced: its kernel, and what this process may do. Asked
-//! for when something failed, or when a doctor wants to know.
+//! Facts that determine whether this host can be traced: its kernel and the privileges of this
+//! process. They are gathered after a failure and by `doctor`.
 
 use std::{fs, path::Path};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-/// The oldest kernel that has all that is needed.
+/// The oldest supported kernel.
 pub const OLDEST: Release = Release(5, 10);
-/// Since then there are ring buffers.
+/// The first release with BPF ring buffers.
 pub(crate) const RING_BUFFERS: Release = Release(5, 8);
-/// Since then maps do not count against RLIMIT_MEMLOCK.
+/// The first release whose maps do not count against RLIMIT_MEMLOCK.
 pub const NO_MEMLOCK: Release = Release(5, 11);
-/// Since then the kernel tells its own type information by bpf(2).
+/// The first release that provides its own type information through bpf(2).
 pub(crate) const TELLS_TYPES: Release = Release(5, 11);
-/// Since then there is the main tracepoint.
+/// The first release with the main tracepoint.
 pub(crate) const TRACEPOINT: Release = Release(4, 16);
 
-/// Where the kernel says its version.
+/// The file that contains the kernel release.
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 
-/// Where the kernel says how much it keeps from root.
+/// The file that contains the lockdown mode.
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 const RUN_AS_ROOT: &str = "run synfin as root (sudo), or give the program `setcap cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace+ep`";
 
-/// A kernel's version, as far as it matters.
+/// Major and minor version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release(pub u32, pub u32);
 
 impl Release {
-    /// The running kernel's, if it is understood.
+    /// The running kernel's release, or `None` if it cannot be parsed.
     fn running() -> Option<Self> {
         Self::parse(&read(RELEASE))
     }
 
-    /// Of what `uname -r` says.
+    /// Parses the output of `uname -r`.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(|character: char| !character.is_ascii_digit());
         Some(Self(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
@@ -47,56 +47,56 @@ impl std::fmt::Display for Release {
     }
 }
 
-/// A right that is part of root's.
+/// A Linux capability.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// As the kernel calls it.
+    /// The kernel's name for the capability.
     pub name: &'static str,
     bit: u8,
-    /// What cannot be done without it.
+    /// What is impossible without the capability.
     pub without: &'static str,
 }
 
-/// To load programs and make maps.
+/// Required to load programs and create maps.
 pub static BPF: Capability = Capability {
     name: "CAP_BPF",
     bit: 39,
     without: "no eBPF program can be loaded: nothing can be watched",
 };
-/// To load programs that read the kernel's memory.
+/// Required to load programs that read kernel memory.
 pub static PERFMON: Capability = Capability {
     name: "CAP_PERFMON",
     bit: 38,
     without: "no program that looks into the kernel can be loaded: nothing can be watched",
 };
-/// To enter other namespaces; it also stands for the two above.
+/// Required to enter other namespaces; it also implies `CAP_BPF` and `CAP_PERFMON`.
 pub static SYS_ADMIN: Capability = Capability {
     name: "CAP_SYS_ADMIN",
     bit: 21,
     without: "only this network namespace is surveyed: what is older than the trace, TIME_WAIT and queues of all others are unknown",
 };
-/// To look at processes of other users.
+/// Required to inspect processes of other users.
 pub static SYS_PTRACE: Capability = Capability {
     name: "CAP_SYS_PTRACE",
     bit: 19,
     without: "network namespaces that only processes of other users, or with more rights, are in are not found, and so not surveyed",
 };
 
-/// How much the kernel keeps from root.
+/// The kernel's lockdown mode, which restricts even root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lockdown {
-    /// Nothing.
+    /// No lockdown.
     None,
-    /// It may not be changed.
+    /// User space may not modify the running kernel.
     Integrity,
-    /// Nor may it be read.
+    /// User space may also not read kernel memory.
     Confidentiality,
-    /// It does not say: securityfs is not mounted, or there is no lockdown in this kernel.
+    /// The mode cannot be read: securityfs is not mounted, or the kernel lacks lockdown.
     Unknown,
 }
 
 impl Lockdown {
-    /// Of the file's text, where the mode is in brackets.
+    /// Parses the file's text, in which the active mode is in brackets.
     fn parse(text: &str) -> Self {
         if text.contains("[none]") {
             Self::None
@@ -110,29 +110,29 @@ impl Lockdown {
     }
 }
 
-/// What this process may do here, and what kernel it is on.
+/// The privileges of this process and the kernel that it runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// As `uname -r` says it.
+    /// The output of `uname -r`.
     pub kernel: String,
-    /// The same, if it is understood.
+    /// The parsed release, or `None` if it cannot be parsed.
     pub release: Option<Release>,
-    /// Effective capabilities, a bit each; see [`Self::has`].
+    /// Effective capabilities, one bit each; see [`Self::has`].
     pub(crate) capabilities: u64,
-    /// The effective user is 0.
+    /// Whether the effective user id is 0.
     pub root: bool,
-    /// Capabilities are those of a user namespace, which are none for eBPF.
+    /// Whether the capabilities belong to a user namespace, where they do not count for eBPF.
     pub in_user_namespace: bool,
-    /// System calls are filtered.
+    /// Whether seccomp filters system calls.
     pub seccomp: bool,
-    /// How much the kernel keeps from root.
+    /// The kernel's lockdown mode.
     pub lockdown: Lockdown,
-    /// RLIMIT_MEMLOCK in bytes; `None`: no limit.
+    /// RLIMIT_MEMLOCK in bytes, or `None` if there is no limit.
     pub memlock: Option<u64>,
 }
 
 impl Facts {
-    /// Those of this process.
+    /// Gathers the facts of this process and host.
     pub fn gather() -> Self {
         let kernel = read(RELEASE).trim().to_owned();
         let status = Status::parse(&read("/proc/self/status"));
@@ -149,19 +149,19 @@ impl Facts {
         }
     }
 
-    /// Whether this process has the right, by itself or because CAP_SYS_ADMIN stands for it.
+    /// Whether this process has the capability, either directly or implied by CAP_SYS_ADMIN.
     pub fn has(&self, capability: &Capability) -> bool {
         let has = |bit: u8| self.capabilities >> bit & 1 == 1;
         let included = [&BPF, &PERFMON].contains(&capability);
         has(capability.bit) || included && has(SYS_ADMIN.bit)
     }
 
-    /// The kernel is older than that. Unknown counts as new.
+    /// Whether the kernel is older than `release`. An unknown release counts as newer.
     pub fn older_than(&self, release: Release) -> bool {
         self.release.is_some_and(|this| this < release)
     }
 
-    /// How to come by a right that is missing.
+    /// Tells the user how to obtain a missing privilege.
     pub fn remedy_for_rights(&self) -> String {
         if self.root {
             "in a container, start it with --privileged or --cap-add=BPF,PERFMON,SYS_ADMIN,SYS_PTRACE; in a systemd unit, add them to CapabilityBoundingSet= and AmbientCapabilities=".to_owned()
@@ -171,20 +171,20 @@ impl Facts {
     }
 }
 
-/// Whether the kernel may take the processor from a program on a tracepoint. Meanwhile it skips that
-/// program for all others on this processor. Commits a46023d5616e and f7d327654b88.
+/// Whether the kernel can preempt a program on a tracepoint. While the program is preempted, the
+/// kernel skips it for all other tasks on the same CPU (commits a46023d5616e and f7d327654b88).
 pub fn preempts_hooks() -> bool {
     Release::running().is_none_or(|this| this >= Release(7, 0))
 }
 
-/// What is told without saying so: what a survey does not reach for want of a right.
+/// Describes what scans silently omit because a privilege is missing.
 pub fn limitations() -> Vec<String> {
     let facts = Facts::gather();
     let missing = [&SYS_ADMIN, &SYS_PTRACE].into_iter().filter(|right| !facts.has(right));
     missing.map(|right| format!("no {}: {}", right.name, right.without)).collect()
 }
 
-/// The lines of `/proc/self/status` that matter.
+/// The relevant lines of `/proc/self/status`.
 struct Status {
     pub(crate) capabilities: u64,
     seccomp: bool,
@@ -203,20 +203,20 @@ impl Status {
     }
 }
 
-/// What the file says; nothing if it is not there. A process's name in its status, for one, need not
-/// be UTF-8.
+/// Reads a file, or returns an empty string if it cannot be read. The text need not be UTF-8: a
+/// process's status contains its name, for example.
 fn read(path: impl AsRef<Path>) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// In the first user namespace every user is itself.
+/// Whether this is the map of the initial user namespace, which maps every user to itself.
 fn maps_all_users(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 #[cfg(test)]
 impl Facts {
-    /// Root on a kernel that has everything.
+    /// Root on a kernel without restrictions.
     pub(crate) fn of_a_good_host() -> Self {
         Self {
             kernel: "6.18.1-test".into(),
@@ -230,7 +230,7 @@ impl Facts {
         }
     }
 
-    /// The same without these rights.
+    /// The same facts without these capabilities.
     pub(crate) fn without(self, rights: &[&Capability]) -> Self {
         let fewer = |all: u64, right: &&Capability| all & !(1 << right.bit);
         Self { capabilities: rights.iter().fold(self.capabilities, fewer), ..self }

@@ -1,18 +1,18 @@
-//! Names of well-known ports, as this host has them: for reading only.
+//! Names of well-known ports on this host, for display only.
 
 use std::{collections::HashMap, fs, path::Path};
 
-/// Port → the name of its service.
+/// Maps a port to the name of its service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Services(HashMap<u16, String>);
 
 impl Services {
-    /// Those in services(5); none if there is no such file.
+    /// Reads services(5). The result is empty if the file does not exist.
     pub(crate) fn of_this_host() -> Self {
         Self::in_file("/etc/services")
     }
 
-    /// A comment or a name may be in any encoding.
+    /// Reads a file in the format of services(5), whose comments and names may be in any encoding.
     fn in_file(path: impl AsRef<Path>) -> Self {
         Self::parse(&String::from_utf8_lossy(&fs::read(path).unwrap_or_default()))
     }
@@ -34,7 +34,7 @@ impl Services {
         self.0.is_empty()
     }
 
-    /// What the port is for.
+    /// The name of the port's service, or `None` if it has none.
     pub(crate) fn name(&self, port: u16) -> Option<&str> {
         self.0.get(&port).map(String::as_str)
     }

@@ -1,4 +1,5 @@
-//! What the kernel counted: records seen and lost per CPU, and runs of a program that it skipped.
+//! The kernel side's counters: records seen and lost per CPU, and program runs that the kernel
+//! skipped.
 
 use std::os::fd::AsRawFd;
 
@@ -13,7 +14,7 @@ use zerocopy::transmute;
 use super::hooks::{Attached, AttachedProgram};
 use crate::trace::counters;
 
-/// The map of [`EventCounts`], as plain words, which is what aya takes.
+/// The map of [`EventCounts`] as plain words, because aya requires a plain value type.
 pub(super) struct Counters(PerCpuArray<MapData, [u64; 3 * Kind::COUNT]>);
 
 impl Counters {
@@ -35,21 +36,21 @@ impl Counters {
     }
 }
 
-/// How often the kernel skipped the program because it was running on that CPU already. Only
-/// `fdinfo` shows it; kernels before 5.12 do not count it.
+/// How often the kernel skipped the program because it was already running on that CPU. Only
+/// `fdinfo` shows this count; kernels before 5.12 do not keep it.
 fn missed(program: &AttachedProgram) -> u64 {
     fdinfo(program).and_then(|text| value(&text, "recursion_misses")).unwrap_or(0)
 }
 
-/// What a hook has cost, which the kernel counts while its statistics are on
+/// The run time of a hook, which the kernel counts while its statistics are enabled
 /// (`kernel.bpf_stats_enabled`).
 #[derive(Clone, Debug)]
 pub struct Cost {
     /// The hook's name.
     pub hook: &'static str,
-    /// Nanoseconds that its programs ran.
+    /// Total run time of the hook's programs, in nanoseconds.
     pub run_ns: u64,
-    /// How often they ran.
+    /// Number of runs of the hook's programs.
     pub runs: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The table of hooks: what each shows, and what is unknown without it.
+//! The table of hooks: what each one observes, and what is unknown without it.
 
 use std::{
     any::Any,
@@ -14,50 +14,53 @@ use aya::{
 use super::refusal::{self, Refusal};
 use crate::tcp::coverage::OptionalHook;
 
-/// What is attached as a whole or not at all.
+/// A group of programs that is attached either completely or not at all.
 struct Hook {
     name: &'static str,
     programs: &'static [HookProgram],
     need: Need,
 }
 
-/// A program of the kernel side, and where it is attached.
+/// A program of the kernel side and its attach point.
 struct HookProgram {
-    /// Its name in the object.
+    /// Name of the program in the object.
     program: &'static str,
-    /// The tracepoint, its event, or the kernel's function; of several, the first that there is.
+    /// Candidate attach points (tracepoint, tracepoint event or kernel function); the first that
+    /// exists is used.
     at: &'static [&'static str],
 }
 
-/// What it means to go without a hook.
+/// The consequence of a missing hook.
 #[derive(Clone, Copy)]
 pub enum Need {
-    /// Nothing works.
+    /// Tracing is impossible.
     Required,
-    /// Something is unknown that every kernel shows which is supported: this.
+    /// This value is unknown, although every supported kernel can provide it.
     Expected(&'static str),
-    /// It is a program on the kernel's own functions, which many hosts do not allow.
+    /// An optional value is unknown: the hook is attached to kernel functions, which many hosts do
+    /// not allow.
     Extra(OptionalHook),
 }
 
-/// The hook that tells of resets that we send: of all only on newer kernels.
+/// The hook for resets that this host sends. Only newer kernels report all of them.
 pub const RESET_SENT: &str = "tcp_send_reset";
 
-/// The hook that tells of transitions.
+/// The hook for state transitions.
 pub const MAIN_HOOK: &str = "inet_sock_set_state";
 
-/// The same as a program on the tracepoint's event, for kernels that preempt the other.
+/// The main hook attached to the tracepoint's event, for kernels that can preempt a program on the
+/// tracepoint.
 pub const MAIN_HOOK_BY_EVENT: &str = "the event sock:inet_sock_set_state";
 
-/// What is so where those have the main hook in the other way.
+/// The consequence on such a kernel if the main hook is attached to the tracepoint.
 pub const PREEMPTED: &str = "the hook can be preempted, and transitions that happen on its processor meanwhile are missed, and counted as that";
 
-/// The function by which handshakes leave the SYN queue. Newer kernels have an inner one, and their
-/// timer calls only that.
+/// The function that removes handshakes from the SYN queue. The timer of newer kernels calls only
+/// the inner function.
 pub(super) const SYN_QUEUE_DROP: &[&str] =
     &["__inet_csk_reqsk_queue_drop", "inet_csk_reqsk_queue_drop"];
 
-/// The category of events that the main one belongs to.
+/// The event category of the main tracepoint.
 const EVENTS_OF_SOCKETS: &str = "sock";
 
 macro_rules! programs {
@@ -67,7 +70,8 @@ macro_rules! programs {
 }
 
 const HOOKS: [Hook; 7] = [
-    // First those that bring evidence for the main one, so that it is never without.
+    // Hooks that give evidence for the main hook come first, so that the main hook never runs
+    // without them.
     Hook {
         name: "tcp_receive_reset",
         programs: programs!["reset_received" at &["tcp_receive_reset"]],
@@ -121,14 +125,14 @@ const HOOKS: [Hook; 7] = [
     },
 ];
 
-/// The main hook where it can be preempted otherwise.
+/// The main hook for kernels that can preempt a program on the tracepoint.
 const BY_EVENT: Hook = Hook {
     name: MAIN_HOOK_BY_EVENT,
     programs: programs!["state_change_event" at &[MAIN_HOOK]],
     need: Need::Expected(PREEMPTED),
 };
 
-/// An attached hook, which ends when this is dropped.
+/// An attached hook. Dropping it detaches the hook.
 pub(super) struct Attached {
     pub(super) name: &'static str,
     pub(super) programs: Vec<AttachedProgram>,
@@ -136,34 +140,34 @@ pub(super) struct Attached {
 
 pub(super) struct AttachedProgram {
     pub(super) program: OwnedFd,
-    /// Detaches the program when it is dropped.
+    /// Dropping the link detaches the program.
     _link: Box<dyn Any + Send>,
 }
 
 /// A hook that this kernel refused.
 #[derive(Clone)]
 pub struct Refused {
-    /// The hook.
+    /// Name of the hook.
     pub name: &'static str,
-    /// What it means to go without it.
+    /// The consequence of its absence.
     pub need: Need,
-    /// What the kernel said.
+    /// The kernel's error.
     pub error: String,
 }
 
-/// By which names aya looks for what programs are attached to, in the kernel's types.
+/// The names that aya looks up in the kernel's types to attach the programs.
 pub(super) fn kernel_types() -> impl Iterator<Item = String> {
     let all = HOOKS.iter().flat_map(|hook| hook.programs).flat_map(|program| program.at);
     all.flat_map(|at| [format!("btf_trace_{at}"), at.to_string()])
 }
 
-/// Every hook.
+/// The names and needs of all hooks.
 pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
     HOOKS.iter().map(|hook| (hook.name, hook.need))
 }
 
-/// Loads and attaches every hook, or only those on tracepoints, and the main one `by_event` if that
-/// can be.
+/// Loads and attaches every hook. `extras` includes the optional hooks; `by_event` attaches the
+/// main hook to the tracepoint's event where that is possible.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,

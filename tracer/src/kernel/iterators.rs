@@ -1,6 +1,5 @@
-//! Walks over all sockets of a namespace and looks at all open files, on a thread of its own:
-//! entering a namespace concerns the thread, and a scan over many sockets must not keep records
-//! waiting.
+//! Scans the sockets of a namespace and all open files on a separate thread: a thread enters a
+//! namespace for itself only, and a scan of many sockets must not delay the records.
 
 use std::{
     collections::BTreeMap,
@@ -21,60 +20,61 @@ use crate::{
     trace::{ids::NetnsId, scan::ScanEnd, time::Nanos},
 };
 
-/// What the thread can be asked for.
+/// A request to the scanner thread.
 enum Request {
     List,
     ScanOpenFiles { all: bool },
     ScanSockets { netns: NetnsId, path: PathBuf },
 }
 
-/// What it answers.
+/// An answer of the scanner thread.
 pub enum Answer {
-    /// The namespaces there are.
+    /// The namespaces of this host.
     Namespaces {
-        /// A way into each.
+        /// A path to each namespace.
         paths: BTreeMap<NetnsId, PathBuf>,
-        /// CPU time that it took.
+        /// CPU time of the request.
         cost: Nanos,
     },
-    /// Who holds which sockets.
+    /// The processes that hold sockets.
     SocketHolders {
-        /// As [`crate::trace::recording::Frame::SocketHolders`] holds it.
+        /// The holders in the format of [`crate::trace::recording::Frame::SocketHolders`].
         holders: Bytes,
-        /// CPU time that it took.
+        /// CPU time of the request.
         cost: Nanos,
     },
     /// A part of a scan.
     Sockets {
-        /// The sockets met, as [`crate::trace::recording::Frame::Scanned`] holds them.
+        /// The scanned sockets in the format of [`crate::trace::recording::Frame::Scanned`].
         sockets: Bytes,
-        /// By when they were met.
+        /// The time by which these sockets had been scanned.
         by: Nanos,
     },
-    /// A scan is over.
+    /// A scan has ended.
     ScanDone {
-        /// Where and when.
+        /// The namespace and the time of the end.
         end: ScanEnd,
-        /// CPU time that it took.
+        /// CPU time of the scan.
         cost: Nanos,
     },
 }
 
-/// The way back. Few answers wait there: a scan goes on only as fast as its parts are taken.
+/// The channel for answers. Its capacity is small, so a scan proceeds only as fast as its parts are
+/// consumed.
 type Answers = tokio::sync::mpsc::Sender<Answer>;
 
-/// The main side of the thread.
+/// The main thread's handle of the scanner thread.
 pub struct SocketScanner {
     requests: mpsc::Sender<Request>,
     answers: tokio::sync::mpsc::Receiver<Answer>,
-    /// `None` once it has panicked and been joined.
+    /// `None` after the thread has panicked and has been joined.
     thread: Option<JoinHandle<()>>,
     refusal: Option<String>,
     open_files_refusal: Option<String>,
 }
 
 impl SocketScanner {
-    /// Takes over the loaded object, whose other programs are attached already.
+    /// Takes ownership of the loaded object, whose other programs are already attached.
     pub(super) fn start(mut ebpf: Ebpf, btf: &Btf) -> Result<Self> {
         let mut load = |program, target| {
             load(&mut ebpf, btf, program, target).err().map(|error| match error.downcast_ref() {
@@ -106,7 +106,7 @@ impl SocketScanner {
         })
     }
 
-    /// One whose thread panics at the first request.
+    /// A scanner whose thread panics at the first request.
     #[cfg(test)]
     pub(crate) fn that_panics() -> Self {
         Self::spawn(|requests, _answers| {
@@ -116,36 +116,36 @@ impl SocketScanner {
         .expect("a thread")
     }
 
-    /// Why this kernel cannot be scanned, if it cannot.
+    /// Why sockets cannot be scanned on this kernel, or `None` if they can.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
-    /// Why open files cannot be looked at, if they cannot.
+    /// Why open files cannot be scanned, or `None` if they can.
     pub fn open_files_refusal(&self) -> Option<&str> {
         self.open_files_refusal.as_deref()
     }
 
-    /// Asks who holds the listeners of this host, or `all` its TCP sockets.
+    /// Requests the holders of this host's listeners or, with `all`, of all TCP sockets.
     pub fn scan_open_files(&self, all: bool) {
         self.ask(Request::ScanOpenFiles { all });
     }
 
-    /// Asks for the namespaces of this host.
+    /// Requests the namespaces of this host.
     pub fn list(&self) {
         self.ask(Request::List);
     }
 
-    /// Asks for a scan over `netns`, whose namespace file is `path`.
+    /// Requests a scan of the sockets in `netns`, whose namespace file is `path`.
     pub fn scan_sockets(&self, netns: NetnsId, path: PathBuf) {
         self.ask(Request::ScanSockets { netns, path });
     }
 
-    /// The next answer. Pending for ever if nothing was asked.
+    /// Waits for the next answer. Without an open request it waits for ever.
     ///
     /// # Errors
     ///
-    /// The thread has panicked: no request will be answered any more.
+    /// The thread has panicked, so no request will be answered any more.
     pub async fn answer(&mut self) -> Result<Answer> {
         match self.answers.recv().await {
             Some(answer) => Ok(answer),
@@ -154,11 +154,12 @@ impl SocketScanner {
     }
 
     fn ask(&self, request: Request) {
-        // The thread ends before this only if it panics, which `answer` reports.
+        // The thread ends early only if it panics, which `answer` reports.
         let _ = self.requests.send(request);
     }
 
-    /// What made the thread panic. Waits for its end, which follows at once when the channel closes.
+    /// The cause of the thread's panic. Joins the thread, which ends as soon as the channel has
+    /// closed.
     fn panicked(&mut self) -> Failure {
         let panic = self.thread.take().and_then(|thread| thread.join().err());
         let message = panic.as_ref().and_then(|panic| {
@@ -173,13 +174,13 @@ impl SocketScanner {
     }
 }
 
-/// The programs' names in the object, and what they iterate over.
+/// Names of the programs in the object and of their iterator targets.
 const SCAN_SOCKETS: &str = "scan_sockets";
 const SOCKETS: &str = "tcp";
 const SCAN_OPEN_FILES: &str = "scan_open_files";
 const OPEN_FILES: &str = "task_file";
 
-/// By which names aya looks for that in the kernel's types.
+/// The names that aya looks up in the kernel's types for the iterators.
 pub(super) fn looked_for() -> impl Iterator<Item = String> {
     [SOCKETS, OPEN_FILES].into_iter().map(|target| format!("bpf_iter_{target}"))
 }
@@ -204,14 +205,14 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
                 Answer::Namespaces { paths, cost: cost() }
             }
             Request::ScanOpenFiles { all } => {
-                // Owners that could not be found stay unknown.
+                // Holders that cannot be found stay unknown.
                 let holders = scan_open_files(ebpf, all).unwrap_or_default();
                 Answer::SocketHolders { holders, cost: cost() }
             }
             Request::ScanSockets { netns, path } => {
                 let error =
                     scan_sockets(ebpf, &path, answers).err().map(|error| format!("{error:#}"));
-                // Only now is this thread there for certain.
+                // Only after a successful scan is this thread certain to be in the namespace.
                 let is_there = error.is_none();
                 let ephemeral_ports = is_there.then(port_range::read).flatten();
                 let counters = is_there.then(netstat::read).flatten();
@@ -226,11 +227,11 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
     }
 }
 
-/// The iterator belongs to the namespace in which it is made.
+/// Scans one namespace. An iterator belongs to the namespace in which it is created.
 fn scan_sockets(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
     namespaces::enter(path)?;
     read(ebpf, SCAN_SOCKETS, |sockets| {
-        // If nobody wants it any more, that is noticed at the scan's end.
+        // If the receiver is gone, the end of the scan will report it.
         let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });
     })
     .context("cannot read the kernel's list of sockets")
@@ -246,13 +247,14 @@ fn scan_open_files(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
     Ok(holders.freeze())
 }
 
-/// Parts are so large: a millisecond or two for who takes them.
+/// Maximum size of a part in bytes, which takes its consumer one or two milliseconds.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The kernel gives whole records at a time, at most eight pages of them, if there is room for that.
+/// Read buffer size in bytes. The kernel returns whole records, at most eight pages of them, if the
+/// buffer has room.
 const ROOM: usize = 8 << 16;
 
-/// Gives what the program writes to `take`, in parts of whole records.
+/// Reads the program's output and passes it to `take` in parts of whole records.
 fn read(ebpf: &mut Ebpf, name: &str, mut take: impl FnMut(Bytes)) -> Result<()> {
     let program = program(ebpf, name)?;
     let link = program.attach()?;
@@ -283,7 +285,7 @@ mod tests {
         for why in ["panicked: as the test asks", "panicked: without a message"] {
             let Err(error) = scanner.answer().await else { panic!("there is an answer") };
             assert!(error.to_string().ends_with(why), "{error}");
-            // Nobody listens, which must not be a panic of ours.
+            // The receiver is gone, which must not cause a panic here.
             scanner.list();
         }
     }

@@ -1,19 +1,19 @@
-//! The call of a function of the kernel's, which has another number on each: the object is changed
-//! before it is loaded, as the loader links no such calls.
+//! Links calls of a kernel function (kfunc), whose BTF id differs between kernels. The object is
+//! changed before it is loaded, as the loader does not link such calls.
 
 use anyhow::{Context as _, Result};
 use object::{Object, ObjectSection, SectionFlags, elf};
 use synfin_common::kfunc::RDONLY_CAST_PLACEHOLDER;
 
-/// An instruction: opcode, registers, offset (two bytes) and an immediate value.
+/// Size of an instruction in bytes: opcode, registers, offset (two bytes) and immediate value.
 const INSTRUCTION: usize = 8;
-/// The opcode of calls.
+/// The opcode of a call.
 const CALL: u8 = 0x85;
-/// What stands in the source register's place if the immediate value is the number of a function of
-/// the kernel's (`BPF_PSEUDO_KFUNC_CALL`).
+/// Value of the source register if the immediate value is the BTF id of a kernel function
+/// (`BPF_PSEUDO_KFUNC_CALL`).
 const OF_KFUNC: u8 = 2 << 4;
 
-/// The object with its calls of the function as calls of this number.
+/// Returns the object with its calls of the function changed to calls of this BTF id.
 pub(super) fn link(object: &[u8], number: u32) -> Result<Vec<u8>> {
     let call = |of: u8, number: u32| {
         let [a, b, c, d] = number.to_ne_bytes();

@@ -1,4 +1,4 @@
-//! What the kernel side has to say for itself: rare, and never from where it is hot.
+//! Log messages of the kernel side. They are rare and never come from a hot path.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya_log::{EbpfLogger, Level};
 
-/// The global in which the kernel side finds its level. What is below is dead code to the
-/// verifier.
+/// The global variable that holds the kernel side's log level. The verifier removes the code of
+/// disabled levels.
 pub(super) const LEVEL: &str = aya_log::LEVEL;
 
-/// The level for so many `-v`.
+/// The log level for this number of `-v` options.
 pub(super) const fn level(verbose: u8) -> u8 {
     match verbose {
         0 => Level::Warn as u8,
@@ -20,7 +20,7 @@ pub(super) const fn level(verbose: u8) -> u8 {
     }
 }
 
-/// The reading end.
+/// The reader of the kernel side's log.
 pub(super) struct Log {
     logger: EbpfLogger<Messages>,
     messages: Messages,

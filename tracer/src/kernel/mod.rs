@@ -1,7 +1,8 @@
-//! The kernel side, as the rest of the program sees it: the only place that imports aya.
+//! The kernel side as seen by the rest of the program. Only this module imports aya.
 //!
-//! [`Kernel::attach`] loads and attaches everything; from then on records are [drained](Kernel::drain)
-//! as bytes, [counted](Kernel::counters), and sockets are scanned by the [`iterators`] thread.
+//! [`Kernel::attach`] loads and attaches all programs. After that, records are
+//! [drained](Kernel::drain) as bytes and [counted](Kernel::counters), and the [`iterators`] thread
+//! scans sockets.
 
 use crate::{host::privileges, kernel::btf::offsets};
 pub mod btf;
@@ -46,25 +47,26 @@ use crate::{
 /// The kernel side, built from `tracer-ebpf` by `cargo xtask ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/synfin.bpf.o"));
 
-/// Connections that a filter excluded at their birth and that live: more are left to the user side.
+/// Capacity for open connections that a filter excluded when they began. User space filters the
+/// others.
 const REMEMBERED_SOCKETS: u32 = 1 << 16;
 
-/// How to attach.
+/// Options of [`Kernel::attach`].
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Size of the ring buffer: a power of two and at least a page.
+    /// Size of the ring buffer in bytes: a power of two, at least one page.
     pub ring_bytes: u32,
-    /// Connections that the kernel side need not record. It excludes those that it can decide
-    /// about; the tracker decides about the others.
+    /// The kernel side does not record what this filter certainly excludes; the tracker decides about
+    /// the rest.
     pub filter: Filter,
-    /// Attach no programs to functions of the kernel (fentry, fexit), even where it allows them.
+    /// Do not attach programs to kernel functions (fentry, fexit), even where the kernel allows it.
     pub tracepoints_only: bool,
-    /// Attach the main hook as on kernels that preempt programs on tracepoints, whether this one does
-    /// or not.
+    /// Attach the main hook to the tracepoint's event even if this kernel cannot preempt programs
+    /// on tracepoints.
     pub by_event: bool,
-    /// How much the kernel side says: 0 is warnings.
+    /// Verbosity of the kernel side's log; 0 means warnings only.
     pub verbose: u8,
-    /// A file with the running kernel's type information, instead of what the kernel shows.
+    /// A file with the running kernel's type information, to be used instead of the kernel's own.
     pub btf: Option<PathBuf>,
 }
 
@@ -81,7 +83,7 @@ impl Default for Setup {
     }
 }
 
-/// The attached hooks and what they write to.
+/// The attached hooks and the maps that they write to.
 pub struct Kernel {
     hooks: Vec<hooks::Attached>,
     refused: Vec<Refused>,
@@ -90,7 +92,7 @@ pub struct Kernel {
     counters: counters::Counters,
     port_counts: port_counts::PortCounts,
     missed_by_detached: u64,
-    /// It tells of resets with no connection behind them as well.
+    /// Whether the kernel also reports resets without a socket.
     reports_socketless_resets: bool,
     caveat: Option<String>,
 }
@@ -98,8 +100,10 @@ pub struct Kernel {
 impl Kernel {
     /// Loads and attaches every hook, and starts the thread that scans sockets.
     ///
-    /// Where this host does not allow that, the error is a [`Failure`](crate::message::failure::Failure)
-    /// that says why.
+    /// # Errors
+    ///
+    /// If this host does not allow tracing, the error is a
+    /// [`Failure`](crate::message::failure::Failure) that explains why.
     pub fn attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner)> {
         Self::try_attach(setup).map_err(|refusal| refusal::explain(refusal, &Facts::gather()))
     }
@@ -107,7 +111,8 @@ impl Kernel {
     fn try_attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner), Refusal> {
         let &Setup { ring_bytes, ref filter, tracepoints_only, by_event, verbose, ref btf } = setup;
         raise_memlock();
-        // It reads all types itself, which takes as long as everything that is done here.
+        // The loader parses all types itself, which takes as long as everything else here, so it
+        // runs in parallel.
         let (loader, resolved) = thread::scope(|scope| {
             let loader = scope.spawn(EbpfLoader::new);
             let resolved = Types::find(btf.as_deref())
@@ -152,17 +157,17 @@ impl Kernel {
         Ok((kernel, scanner))
     }
 
-    /// What could not be made sure of, and would make figures wrong if it is not so.
+    /// A warning about an unverified assumption that would make values wrong, or `None`.
     pub fn caveat(&self) -> Option<&str> {
         self.caveat.as_deref()
     }
 
-    /// The names of the hooks that run.
+    /// Names of the attached hooks.
     pub fn active_hooks(&self) -> Vec<&'static str> {
         self.hooks.iter().map(|hook| hook.name).collect()
     }
 
-    /// The optional hooks that run and report what they are for.
+    /// The optional hooks that are attached.
     pub fn coverage(&self) -> Coverage {
         let is_attached = |name: &str| self.hooks.iter().any(|hook| hook.name == name);
         let is_shown = |hook: &OptionalHook| match hook {
@@ -178,13 +183,14 @@ impl Kernel {
         &self.refused
     }
 
-    /// Waits until the kernel side says that the ring buffer fills, which it does rarely: drain
+    /// Waits for the kernel side's wake-up, which it sends only when the ring buffer fills: drain
     /// on a timer as well.
     pub async fn filling(&mut self) -> Result<()> {
         self.ring.filling().await
     }
 
-    /// Takes what the ring buffer holds, at most about `limit` bytes of it. `None` if it is empty.
+    /// Takes records from the ring buffer, about `limit` bytes at most. Returns `None` if it is
+    /// empty.
     pub fn drain(&mut self, limit: usize) -> Option<Batch> {
         self.ring.drain(limit)
     }
@@ -194,36 +200,38 @@ impl Kernel {
         self.log.take()
     }
 
-    /// What the kernel side has counted since it was attached.
+    /// Reads the kernel side's counters since it was attached.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = self.counters.read(&self.hooks)?;
         counters.missed += self.missed_by_detached;
         Ok(counters)
     }
 
-    /// What was counted per port since this was last asked.
+    /// The growth of the counters per port since the last call.
     pub fn new_port_counts(&mut self) -> Result<Vec<PortCount>> {
         self.port_counts.take_new()
     }
 
-    /// What each hook has cost, as far as the kernel counts it.
+    /// The run time of each hook, if the kernel counts it.
     pub fn costs(&self) -> Vec<Cost> {
         self.hooks.iter().filter_map(counters::cost).collect()
     }
 
-    /// Detaches every hook: but for programs that run at this moment, nothing more is recorded.
-    /// What was recorded can still be drained.
+    /// Detaches every hook. Nothing more is recorded, except by programs that are running at this
+    /// moment. Recorded data can still be drained.
     pub fn detach(&mut self) -> Result<()> {
-        // Misses are counted in the programs, which end with their hooks.
+        // The programs hold the counts of missed runs, which vanish with the hooks.
         self.missed_by_detached = self.counters()?.missed;
         self.hooks.clear();
         Ok(())
     }
 }
 
-/// What is known of the kernel's type information, or of the file that is to have it.
+/// Describes the kernel's type information, or that in the given file.
 ///
-/// If it is missing or not this kernel's, the error says why.
+/// # Errors
+///
+/// The type information is missing, or belongs to another kernel.
 pub fn describe_types(file: Option<&Path>) -> Result<String> {
     raise_memlock();
     let types =
@@ -231,7 +239,7 @@ pub fn describe_types(file: Option<&Path>) -> Result<String> {
     Ok(types.describe())
 }
 
-/// Of the kernel's types, those that aya looks for.
+/// The subset of the kernel's types that aya looks up.
 fn looked_for(types: &Types) -> Result<Btf, TypesError> {
     let names: Vec<_> = hooks::kernel_types().chain(iterators::looked_for()).collect();
     let names = names.iter().map(String::as_bytes).collect();
@@ -239,15 +247,15 @@ fn looked_for(types: &Types) -> Result<Btf, TypesError> {
     Btf::parse(&few, Endianness::default()).map_err(TypesError::malformed)
 }
 
-/// Without what this kernel cannot tell, which the user side then decides.
+/// The part of the filter that this kernel can evaluate. User space evaluates the rest.
 fn supported(filter: abi::Filter, config: &Config) -> abi::Filter {
     let offsets = &config.offsets;
     let fields = [offsets.sk_cgroup, offsets.cgroup_ancestors, offsets.cgroup_level];
     if fields.contains(&ABSENT) { abi::Filter { cgroup: 0, ..filter } } else { filter }
 }
 
-/// Before 5.11 maps count against RLIMIT_MEMLOCK. Where it cannot be raised it is not needed, or
-/// loading says so.
+/// Raises RLIMIT_MEMLOCK, against which maps count before 5.11. A failure is ignored: either the
+/// limit is irrelevant, or loading reports it.
 fn raise_memlock() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);

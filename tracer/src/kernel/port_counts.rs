@@ -1,4 +1,4 @@
-//! What the kernel side counts per port, as growth since the last look.
+//! Counters that the kernel side keeps per port, read as growth since the last read.
 
 use std::collections::HashMap;
 
@@ -15,18 +15,18 @@ use crate::{
     trace::{counters::PortCount, ids::NetnsId, time::Nanos},
 };
 
-/// A count that has not grown for so long makes room for another.
+/// Nanoseconds without growth after which a counter makes room for another.
 const QUIET: Nanos = 10_000_000_000;
 
-/// The counts, and what of them was given already. A coarser one has what finer ones had no room
-/// for as well.
+/// The counters, and the parts of them already reported. A coarser counter also includes events for
+/// which the finer ones had no room.
 pub(super) struct PortCounts {
     ports: Counts,
     namespaces: Counts,
     totals: PerCpuArray<MapData, [u64; PortEvent::COUNT]>,
-    /// Given of each namespace.
+    /// Already reported, per namespace.
     given: HashMap<(NetnsId, u16), u64>,
-    /// Given in all.
+    /// Already reported in total.
     given_in_all: [u64; PortEvent::COUNT],
 }
 
@@ -43,10 +43,10 @@ impl PortCounts {
         })
     }
 
-    /// What was counted since the last time. What had no room of its own is given for port 0 of
-    /// its namespace, or for namespace 0.
+    /// The growth since the last call. Events without a counter of their own are reported for port
+    /// 0 of their namespace, or for namespace 0.
     pub(super) fn take_new(&mut self) -> Result<Vec<PortCount>> {
-        // The coarsest first: a finer one may have grown since, never the reverse.
+        // Coarse counters are read first, so that only the finer ones can have grown since.
         let totals = self.totals().context("cannot read the kernel side's counts")?;
         let mut new = Vec::new();
         if totals == self.given_in_all {
@@ -76,7 +76,7 @@ impl PortCounts {
                 new.push(PortCount { netns: 0, port: 0, counted, count });
             }
         }
-        // What is counted between a look and a removal is in the coarser counts.
+        // Events between the read and the removal are in the coarser counters.
         self.ports.make_room(now)?;
         for PortKey { netns, event: counted, .. } in self.namespaces.make_room(now)? {
             self.given.remove(&(netns, counted));
@@ -94,9 +94,9 @@ impl PortCounts {
     }
 }
 
-/// A map of counts, and what is known of it.
+/// A map of counters and their last known values.
 struct Counts {
-    /// By [`PortKey`], as plain bytes, which is what aya takes.
+    /// Keyed by [`PortKey`] as plain bytes, because aya requires a plain key type.
     map: PerCpuHashMap<MapData, [u8; size_of::<PortKey>()], u64>,
     known: HashMap<PortKey, Known>,
 }
@@ -113,7 +113,7 @@ impl Counts {
         Ok(Self { map: map.try_into()?, known: HashMap::new() })
     }
 
-    /// By how much which have grown.
+    /// The counters that have grown, and by how much.
     fn grown(&mut self, now: Nanos) -> Result<Vec<(PortKey, u64)>> {
         let mut grown = Vec::new();
         for entry in self.map.iter() {
@@ -129,7 +129,7 @@ impl Counts {
         Ok(grown)
     }
 
-    /// Takes out what has been quiet for long, and says which.
+    /// Removes counters that have not grown for `QUIET` nanoseconds, and returns their keys.
     fn make_room(&mut self, now: Nanos) -> Result<Vec<PortKey>> {
         let quiet = self.known.extract_if(|_, known| known.grew.saturating_add(QUIET) < now);
         let quiet: Vec<_> = quiet.map(|(key, _)| key).collect();

@@ -1,4 +1,4 @@
-//! The ring buffer: bytes out of the kernel, unread.
+//! Reads the ring buffer as bytes, without interpreting the records.
 
 use anyhow::{Context, Result};
 use aya::{
@@ -8,21 +8,21 @@ use aya::{
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Records taken from the ring.
+/// Records taken from the ring buffer.
 pub struct Batch {
-    /// In the form of [`crate::trace::recording::Frame::Events`].
+    /// The records in the format of [`crate::trace::recording::Frame::Events`].
     pub bytes: Bytes,
-    /// How many they are.
+    /// Number of records.
     pub records: u64,
 }
 
-/// A batch has at least so much room, so that it seldom moves while it grows.
+/// Initial capacity of a batch in bytes, so that it is seldom reallocated while it grows.
 const ROOM: usize = 1 << 16;
 
-/// The reading end.
+/// The consumer of the ring buffer.
 pub(super) struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
-    /// Used anew for each batch, once nobody has the one before any more.
+    /// Reused for each batch after the previous one has been dropped.
     room: BytesMut,
 }
 
@@ -30,7 +30,7 @@ impl Ring {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
         let map = ebpf.take_map("EVENTS").context("the eBPF object has no map EVENTS")?;
         let ring: RingBuf<MapData> = map.try_into()?;
-        // SAFETY: the ring owns the map's descriptor and keeps it for as long as it lives.
+        // SAFETY: the ring owns the map's descriptor for its whole lifetime.
         unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map(|ring| Self { ring, room: BytesMut::new() })
             .context("cannot wait for the ring buffer")
@@ -41,7 +41,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Each record comes after its length, a little-endian `u32`.
+    /// Takes records, each after its length as a little-endian `u32`.
     pub(super) fn drain(&mut self, limit: usize) -> Option<Batch> {
         let Self { ring, room } = self;
         let ring = ring.get_mut();

@@ -1,5 +1,5 @@
-//! Connections, each with its transitions: a sample of those that live, and those that ended lately.
-//! Bounded, whatever goes on.
+//! Connections with their transitions: a sample of the open ones, and those that ended recently.
+//! The memory is bounded.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,20 +21,20 @@ use crate::{
     tracker::{Closed, Common, Connection, LINGERING_STATES, RowName, Tracker},
 };
 
-/// More living connections than this have no steps of theirs kept.
+/// Transitions are kept for at most this many open connections.
 const STEPPED: usize = 1 << 16;
-/// A connection makes no more: what comes after is not kept.
+/// Number of transitions kept per connection; later ones are dropped.
 const MOST_STEPS: usize = 16;
-/// So many of those that ended in one refresh are kept, bad ones and others apart, so that a crowd of
-/// good ones does not push out the bad.
+/// Ended connections kept per refresh. Abnormal and other ends have separate limits, so that many
+/// normal ends do not displace abnormal ones.
 const ENDED_BAD: usize = 1024;
 const ENDED_OTHER: usize = 512;
-/// So many living connections are looked at, evenly spread, and so many of a role and port shown.
+/// Number of open connections examined, evenly spaced, and number shown per role and port.
 const LOOKED_AT: usize = 100_000;
 const SHOWN_OF_A_PORT: usize = 100;
 const SHOWN: usize = 10_000;
 
-/// A connection changed its state.
+/// A state transition of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) time: Nanos,
@@ -42,17 +42,18 @@ pub(crate) struct Change {
     pub(crate) new: TcpState,
 }
 
-/// A connection and what became of it.
+/// A connection and its transitions.
 pub(crate) struct ConnectionHistory {
     pub(crate) connection: ConnectionRow,
-    /// From its birth, or from where on it was seen; none if too many live.
+    /// The transitions since the connection began or was first seen. Empty if there were too many
+    /// open connections.
     pub(crate) changes: Vec<Change>,
-    /// When it came into the state that it is in, or ended.
+    /// The time at which the connection entered its current state, or ended.
     pub(crate) changed: Nanos,
 }
 
 impl ConnectionHistory {
-    /// Whether it is one of the row's, as far as that can be told.
+    /// Whether the connection belongs to the row, as far as its data shows.
     pub(crate) fn is_of(&self, by: By, row: &RowName) -> bool {
         let ConnectionRow { role, service_port, netns, remote, owner, .. } = &self.connection;
         let is_on_port = row.port == Some(*service_port);
@@ -69,7 +70,7 @@ impl ConnectionHistory {
             }
     }
 
-    /// Whether both are one connection, at different times.
+    /// Whether both describe the same connection at different times.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let of = |connection: &ConnectionRow| {
             (connection.netns, connection.local, connection.remote, connection.since)
@@ -77,21 +78,22 @@ impl ConnectionHistory {
         of(&self.connection) == of(&other.connection)
     }
 
-    /// Whether it went wrong.
+    /// Whether the connection ended abnormally.
     pub(crate) fn is_bad(&self) -> bool {
         self.connection.reason.is_some_and(|reason| reason.class() == Class::Abnormal)
     }
 }
 
-/// What an end is known by when it is booked, which may be a moment after its last change.
+/// Identifies an ended connection. The tracker may report an end some time after its last
+/// transition.
 type Ends = (NetnsId, SocketAddr, SocketAddr, Nanos);
 
-/// Keeps the changes of connections, until somebody asks for these.
+/// Records the transitions of connections until they are queried.
 #[derive(Default)]
 pub(crate) struct HistoryRecorder {
     clock: ClockAnchor,
     living: HashMap<SockId, Vec<Change>, FxBuildHasher>,
-    /// Those that are not booked yet.
+    /// Ended connections that the tracker has not reported yet.
     ending: HashMap<Ends, Vec<Change>, FxBuildHasher>,
     ended_bad: VecDeque<Arc<ConnectionHistory>>,
     ended_other: VecDeque<Arc<ConnectionHistory>>,
@@ -102,7 +104,7 @@ impl HistoryRecorder {
         Self { clock, ..Self::default() }
     }
 
-    /// A connection changes its state; `connection` is what was known of it before.
+    /// Records a transition. `connection` is the connection's data before it.
     pub(crate) fn transition(&mut self, transition: &Transition, connection: &Connection) {
         let &Transition { time, sock, old, new, .. } = transition;
         let change = Change { time, old, new };
@@ -117,7 +119,7 @@ impl HistoryRecorder {
         }
         let has_room = self.living.len() < STEPPED;
         match self.living.get_mut(&sock) {
-            // What the socket was before this connection is another connection's.
+            // Earlier transitions of this socket belong to another connection.
             Some(changes) if changes.first().is_some_and(|it| it.time < connection.first_seen) => {
                 *changes = vec![change];
             }
@@ -129,7 +131,7 @@ impl HistoryRecorder {
         }
     }
 
-    /// A connection ended.
+    /// Records a closed connection.
     pub(crate) fn closed(&mut self, closed: &Closed) {
         let ends = (closed.netns, closed.local, closed.remote, closed.since);
         let changes = self.ending.remove(&ends).unwrap_or_default();
@@ -146,9 +148,9 @@ impl HistoryRecorder {
         ended.push_back(Arc::new(history));
     }
 
-    /// Those that have ended since this was last asked, in the order of their ends.
+    /// The connections that have ended since the last call, ordered by the time of their end.
     pub(crate) fn take_ended(&mut self) -> Vec<Arc<ConnectionHistory>> {
-        // What is never booked is none: a child that nobody got.
+        // The tracker never reports the rest, such as a child socket that was never accepted.
         self.ending.clear();
         let mut ended: Vec<_> =
             self.ended_bad.drain(..).chain(self.ended_other.drain(..)).collect();
@@ -156,8 +158,8 @@ impl HistoryRecorder {
         ended
     }
 
-    /// Of those that live on each port, the ones that wait for somebody, then those that have
-    /// changed nothing for longest.
+    /// A sample of the open connections: per port, those in a lingering state come first, then
+    /// those with the oldest transitions.
     pub(crate) fn sample(&self, tracker: &Tracker) -> Vec<Arc<ConnectionHistory>> {
         let now = tracker.now();
         let mut ports: HashMap<(Role, u16), Vec<_>, FxBuildHasher> = HashMap::default();
@@ -178,7 +180,7 @@ impl HistoryRecorder {
     }
 }
 
-/// The first ones by order and time.
+/// The first connections of a port by order and time.
 fn first_of(
     mut port: Vec<(bool, Nanos, SockId, &Connection)>,
     limit: usize,

@@ -1,4 +1,4 @@
-//! The screen without a terminal: what it shows at the end of a recording, after some keys.
+//! The screen without a terminal: shows the end of a recording after a sequence of keys.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     tracker::{Change, ChangeKinds, Tracker},
 };
 
-/// Takes what the screen would have taken.
+/// Receives the same data as the screen.
 pub(crate) struct Headless {
     model: Model,
     feed: RefreshTimer,
@@ -24,7 +24,7 @@ impl Headless {
         Self { model: Model::new(options), feed: RefreshTimer::default() }
     }
 
-    /// Presses keys, each a letter, an arrow, a line break for Enter or an escape.
+    /// Presses keys. Each character is a letter, an arrow, a line break for Enter, or an escape.
     pub(crate) fn press(&mut self, keys: &str) {
         for key in keys.chars() {
             let code = match key {
@@ -38,7 +38,7 @@ impl Headless {
         }
     }
 
-    /// What is on a screen of this size.
+    /// Draws a screen of this size into a buffer.
     pub(crate) fn drawn(&self, width: u16, height: u16) -> Buffer {
         let mut terminal =
             Terminal::new(TestBackend::new(width, height)).unwrap_or_else(|never| match never {});
@@ -47,7 +47,7 @@ impl Headless {
     }
 }
 
-/// A still costs nothing.
+/// The own usage of a headless screen, which is not measured.
 const FREE: SelfUsage = SelfUsage { cpu_pct: 0.0, bytes: 0 };
 
 impl Consumer for Headless {

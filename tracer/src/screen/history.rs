@@ -1,4 +1,5 @@
-//! What the screen shows over time: the last refresh, the last minute, all since the start.
+//! The data of the screen over time: the last refresh, the last minute, and the total since the
+//! start.
 
 use std::collections::VecDeque;
 
@@ -8,28 +9,28 @@ use crate::{
     tracker::{RowName, RowSnapshot, Snapshot},
 };
 
-/// A minute is kept in spans of this length, so that not every refresh of it is.
+/// Length of the spans into which the last minute is divided, so that not every refresh is kept.
 const SPAN: Nanos = 10 * SECOND;
 
-/// Spans that make a minute, besides the one that goes on.
+/// Number of complete spans per minute, besides the current one.
 const SPANS: usize = 6;
 
 const SECOND: Nanos = 1_000_000_000;
 
-/// A refresh that is shorter is part of the one before.
+/// A shorter refresh is merged into the previous one.
 const LEAST_SECONDS: f64 = 0.1;
 
-/// Refreshes whose rates are kept for small charts.
+/// Number of refreshes whose rates are kept for the sparklines.
 const RATES: usize = 120;
 
-/// How many connections per second began, and went wrong.
+/// Connections begun per second, and connections ended abnormally per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) new: f64,
     pub(crate) bad: f64,
 }
 
-/// Where something goes: the last ten to twenty seconds beside the whole minute.
+/// The change of a count: the last ten to twenty seconds compared with the whole minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trend {
     Up,
@@ -50,23 +51,23 @@ impl Trend {
     }
 }
 
-/// The intervals that were cut, put together.
+/// The merged intervals.
 #[derive(Clone, Default)]
 pub(crate) struct History {
     /// The last refresh.
     last: Snapshot,
-    /// Spans that are over, the oldest first.
+    /// The complete spans, oldest first.
     spans: VecDeque<Snapshot>,
-    /// The one that goes on.
+    /// The current span.
     span: Snapshot,
-    /// All of these.
+    /// The complete spans and the current one, merged.
     minute: Snapshot,
     total: Snapshot,
     rates: VecDeque<Rates>,
 }
 
 impl History {
-    /// The next interval is over; of all its rows, the rates are these.
+    /// Adds the next interval. `rates` are those of all its rows together.
     pub(crate) fn add(&mut self, snapshot: Snapshot, rates: Rates) {
         if self.span.end.saturating_sub(self.span.start) >= SPAN {
             self.spans.push_back(std::mem::take(&mut self.span));
@@ -81,7 +82,7 @@ impl History {
         for kept in [&mut self.span, &mut self.minute, &mut self.total] {
             add(kept, &snapshot);
         }
-        // What is left at the end has no rates of its own.
+        // The short interval at the end of a trace has no rates of its own.
         if snapshot.seconds() < LEAST_SECONDS && !self.rates.is_empty() {
             return self.last.go_on(&snapshot);
         }
@@ -97,28 +98,29 @@ impl History {
         &self.last
     }
 
-    /// About the last minute, or all if it is less.
+    /// About the last minute, or the whole trace if it is shorter.
     pub(crate) fn minute(&self) -> &Snapshot {
         &self.minute
     }
 
-    /// All since the start.
+    /// The total since the start.
     pub(crate) fn total(&self) -> &Snapshot {
         &self.total
     }
 
-    /// Of each refresh, the oldest first.
+    /// The rates per refresh, oldest first.
     pub(crate) fn rates(&self) -> impl DoubleEndedIterator<Item = Rates> {
         self.rates.iter().copied()
     }
 
-    /// A row over each span of the last minute, the oldest first, with the span's seconds.
+    /// A row in each span of the last minute, oldest first, with the span's length in seconds.
+    /// `None` where the span lacks the row.
     pub(crate) fn spans_of(&self, by: By, row: &RowName) -> Vec<(f64, Option<RowSnapshot>)> {
         let spans = self.spans.iter().chain([&self.span]);
         spans.map(|span| (span.seconds(), span.row(by, row))).collect()
     }
 
-    /// How many connections ended for this reason in the last minute, and how that has changed.
+    /// Number of connections that ended for this reason in the last minute, and its trend.
     pub(crate) fn ended(&self, reason: CloseReason) -> (u64, Trend) {
         let recent: Vec<_> = self.spans.back().into_iter().chain([&self.span]).collect();
         let rate = |of: &[&Snapshot]| {

@@ -1,11 +1,11 @@
-//! Keys: each changes the view, and nothing else.
+//! Key handling. A key changes only the view.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::model::{Model, Sort, View};
 use crate::tcp::group_by::By;
 
-/// What the keys are, for the help and the last line.
+/// The keys and their meaning, for the help and the last line.
 pub(crate) const KEYS: [(&str, &str); 14] = [
     ("↑ ↓ PgUp PgDn Home End", "choose a row, or scroll"),
     ("Enter →", "look into it: a row, one of its connections, its life"),
@@ -23,19 +23,19 @@ pub(crate) const KEYS: [(&str, &str); 14] = [
     ("q Ctrl-C", "end"),
 ];
 
-/// What a key asks for beyond the view.
+/// What a key requests besides a change of the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Nothing,
-    /// To draw all anew.
+    /// Draw the whole screen again.
     Redraw,
     Quit,
 }
 
-/// A page, where it does not matter how many lines the terminal has.
+/// Number of lines that a page key scrolls, independent of the terminal's height.
 const PAGE: isize = 10;
 
-/// Takes a key.
+/// Handles a key.
 pub(crate) fn press(model: &mut Model, key: KeyEvent) -> Asked {
     if key.modifiers.contains(KeyModifiers::CONTROL) {
         return match key.code {
@@ -72,7 +72,7 @@ pub(crate) fn press(model: &mut Model, key: KeyEvent) -> Asked {
     Asked::Nothing
 }
 
-/// What makes sense in the table of rows only.
+/// Handles keys that apply only to the table of rows.
 fn rows_only(model: &mut Model, code: KeyCode) {
     let keys = model.columns.iter().map(|column| Sort::Column(column.key()));
     let orders: Vec<_> = [Sort::Trouble].into_iter().chain(keys).collect();
@@ -112,7 +112,7 @@ fn type_filter(model: &mut Model, code: KeyCode) {
     model.renew();
 }
 
-/// To a view that the present one is come back to from.
+/// Switches to a view from which the user can return to the current one.
 fn turn_to(model: &mut Model, view: View) {
     if std::mem::discriminant(&model.view) == std::mem::discriminant(&view) {
         return back(model);
@@ -134,7 +134,7 @@ fn go(model: &mut Model, by: isize) {
             let count = model.connections_of(&row).len();
             model.selected_connection = moved(model.selected_connection.min(count), count);
         }
-        // What is drawn says how far that is.
+        // Drawing limits the position.
         View::Connection(row, at) => {
             model.view = View::Connection(row, moved(at, usize::from(u16::MAX)));
         }
@@ -170,7 +170,7 @@ fn back(model: &mut Model) {
         View::Help | View::Findings(_) => std::mem::take(&mut model.before),
         View::Row(_) => View::Rows,
         View::Rows => {
-            // There is nothing to go back to but what was asked for.
+            // The top view has nothing to return to, so the key clears the filter.
             model.filter.clear();
             model.renew();
             View::Rows

@@ -1,7 +1,7 @@
-//! The live screen: what the tracker's values say, in a terminal.
+//! The live screen: shows the tracker's data in a terminal.
 //!
-//! The tracker's side hands over an [update](update::Update) at every refresh, and never waits; a
-//! thread of its own draws it and takes keys, which change the view only.
+//! The tracker's side hands over an [update](update::Update) at every refresh and never blocks. A
+//! separate thread draws it and handles keys, which change only the view.
 
 pub(crate) mod connection_history;
 mod draw;
@@ -38,18 +38,18 @@ use crate::{
     tracker::{Change, ChangeKinds, Tracker},
 };
 
-/// The tracker's side of it.
+/// The tracker's handle of the screen.
 pub(crate) struct Screen {
     display: Display,
     slot: Mailbox,
     feed: RefreshTimer,
     meter: Meter,
-    /// What is said meanwhile, until the terminal is given back.
+    /// Buffers stderr until the terminal is restored.
     warnings: BufferedStderr,
 }
 
 impl Screen {
-    /// Takes the terminal over.
+    /// Takes over the terminal.
     pub(crate) fn open(options: Options) -> Result<Self> {
         let slot = Mailbox::default();
         Ok(Self {
@@ -61,7 +61,7 @@ impl Screen {
         })
     }
 
-    /// Notified when the user quits, or when the screen fails.
+    /// Notified when the user quits or the screen fails.
     pub(crate) fn closed(&self) -> Arc<Notify> {
         self.display.closed()
     }

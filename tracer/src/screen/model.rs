@@ -1,4 +1,4 @@
-//! What the screen shows: the data as it came, and the view of it, which keys change.
+//! The model of the screen: the received data, and the view of it, which keys change.
 
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc};
 
@@ -17,88 +17,88 @@ use crate::{
     tracker::{RowName, RowSnapshot, Snapshot},
 };
 
-/// Connections that ended and are kept: bad ones, and others.
+/// Maximum number of ended connections kept: abnormal ones, and others.
 const ENDED: [usize; 2] = [4096, 2048];
 
-/// What has come from the tracker, put together.
+/// The accumulated data from the tracker.
 #[derive(Clone, Default)]
 pub(crate) struct Data {
     pub(crate) history: History,
     pub(crate) living: Vec<Arc<ConnectionHistory>>,
-    /// Bad ones and others, each in the order of their ends.
+    /// Ended connections, abnormal ones and others, each ordered by the time of their end.
     ended: [VecDeque<Arc<ConnectionHistory>>; 2],
     pub(crate) own: SelfUsage,
     pub(crate) findings: Vec<Finding>,
 }
 
 impl Data {
-    /// Those that went wrong, the latest first; those that live; all others.
+    /// Abnormally ended connections, latest first; then open ones; then all others.
     fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionHistory>> {
         let [bad, others] = &self.ended;
         bad.iter().rev().chain(&self.living).chain(others.iter().rev())
     }
 }
 
-/// Which of the views is shown.
+/// The current view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum View {
     /// The table of rows.
     #[default]
     Rows,
-    /// One row, and its connections.
+    /// One row and its connections.
     Row(RowName),
-    /// One connection's connection, and how far it is scrolled.
+    /// The steps of one connection, and the scroll position.
     Connection(RowName, usize),
-    /// What is wrong.
+    /// The findings, and the scroll position.
     Findings(usize),
     Help,
 }
 
-/// The column by which rows are sorted.
+/// The sort order of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Sort {
-    /// What went wrong, then what goes on.
+    /// By abnormal ends, then by activity.
     #[default]
     Trouble,
-    /// The column of this figure.
+    /// By the column with this key.
     Column(&'static str),
 }
 
-/// All of it.
+/// The data and the view.
 pub(crate) struct Model {
     pub(crate) session: Arc<Session>,
     data: Data,
-    /// What is looked at while it is paused.
+    /// The data shown while the screen is paused.
     frozen: Option<Box<Data>>,
     pub(crate) view: View,
-    /// The view before help or the findings.
+    /// The view to return to from the help or the findings.
     pub(crate) before: View,
     pub(crate) asked: Rows,
     pub(crate) sort: Sort,
     pub(crate) reversed: bool,
-    /// Since the start instead of lately.
+    /// Show totals since the start instead of recent values.
     pub(crate) totals: bool,
-    /// Text that rows must have; typed at the moment if `typing`.
+    /// Text that the rows must contain; the user is editing it if `typing`.
     pub(crate) filter: String,
     pub(crate) typing: bool,
-    /// Without lines and colours, to be copied.
+    /// Without lines and colours, for copying.
     pub(crate) plain: bool,
     pub(crate) colours: bool,
     pub(crate) columns: Vec<TableColumn>,
     wide: bool,
     pub(crate) services: Services,
-    /// By the present grouping, filter and order.
+    /// The rows by the current grouping, filter and order.
     pub(crate) rows: Vec<ShownRow>,
     pub(crate) selected: Option<RowName>,
-    /// The connection that is selected in its row's list.
+    /// Index of the selected connection in its row's list.
     pub(crate) selected_connection: usize,
-    /// The one whose connection is shown.
+    /// The connection that `View::Connection` shows.
     pub(crate) shown: Option<Arc<ConnectionHistory>>,
-    /// The trace is over: what is shown stays so.
+    /// Whether the trace has ended, so that the data stays as it is.
     pub(crate) is_over: bool,
 }
 
-/// How the screen begins.
+/// Initial options of the screen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) asked: Rows,
@@ -136,7 +136,7 @@ impl Model {
         }
     }
 
-    /// Takes what has come since; tells whether that was anything.
+    /// Takes the data received since the last call. Returns whether there was any.
     pub(crate) fn look(&mut self, slot: &Mailbox) -> bool {
         let is_over = slot.is_over();
         let (session, update) = slot.take();
@@ -151,7 +151,7 @@ impl Model {
         is_new
     }
 
-    /// The next interval is over.
+    /// Adds an update to the data.
     pub(crate) fn take(&mut self, update: Update) {
         let Update { snapshot, living, ended, own } = update;
         let rates = rates(&snapshot);
@@ -172,7 +172,7 @@ impl Model {
         }
     }
 
-    /// The connection whose connection is shown has gone on.
+    /// Updates the connection that is shown from the latest data.
     fn follow_shown(&mut self) {
         let Some(shown) = &self.shown else { return };
         if let Some(later) = self.data.connections().find(|history| history.is_same(shown)) {
@@ -180,7 +180,7 @@ impl Model {
         }
     }
 
-    /// What is looked at.
+    /// The data to show: the frozen data while the screen is paused.
     pub(crate) fn data(&self) -> &Data {
         self.frozen.as_deref().unwrap_or(&self.data)
     }
@@ -196,14 +196,14 @@ impl Model {
         }
     }
 
-    /// Puts the rows together in another way.
+    /// Groups the rows by another key.
     pub(crate) fn regroup(&mut self, by: By) {
         self.asked.by = by;
         self.columns = rows::columns(by, self.wide);
         self.selected = None;
     }
 
-    /// Makes the rows anew, after the data or what is asked of it has changed.
+    /// Rebuilds the rows after a change of the data, grouping, filter or order.
     pub(crate) fn renew(&mut self) {
         let by = self.asked.by;
         let mut rows = rows::rows(&self.session, &self.data().history, by, self.totals);
@@ -233,7 +233,7 @@ impl Model {
         self.rows = rows;
     }
 
-    /// What a filter looks for it in.
+    /// The text of a row that the filter searches.
     fn text_of(&self, row: &ShownRow) -> String {
         let cells = self.columns.iter().filter(|column| column.is_text() || column.is_port());
         let mut text: Vec<_> =
@@ -242,25 +242,25 @@ impl Model {
         text.join(" ").to_lowercase()
     }
 
-    /// Where the selected row is.
+    /// Index of the selected row.
     pub(crate) fn selected_index(&self) -> usize {
         let is_selected = |row: &ShownRow| Some(&row.name) == self.selected.as_ref();
         self.rows.iter().position(is_selected).unwrap_or(0)
     }
 
-    /// The row of the view, as it is now.
+    /// The current row of this name, or `None` if it is not among the rows.
     pub(crate) fn row(&self, name: &RowName) -> Option<&ShownRow> {
         self.rows.iter().find(|row| row.name == *name)
     }
 
-    /// The row's connections.
+    /// The connections of the row.
     pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<ConnectionHistory>> {
         let by = self.asked.by;
         self.data().connections().filter(|history| history.is_of(by, name)).collect()
     }
 }
 
-/// Text upwards, and numbers with the largest first.
+/// Sorts text in ascending order and numbers in descending order.
 fn sort(rows: &mut [ShownRow], column: &TableColumn, totals: bool) {
     let value = |row: &ShownRow| row.value(column, totals);
     if column.is_text() {

@@ -1,4 +1,4 @@
-//! What the tracker's side does for the screen: it follows connections, and cuts at every refresh.
+//! The tracker's side of the screen: records transitions, and takes a snapshot at every refresh.
 
 use super::{
     connection_history::HistoryRecorder,
@@ -9,10 +9,10 @@ use crate::{
     tracker::{Change, ChangeKinds, Tracker},
 };
 
-/// How often the screen is renewed.
+/// Refresh interval in nanoseconds.
 const REFRESH: Nanos = 1_000_000_000;
 
-/// Makes a moment of each interval.
+/// Creates an update for each interval.
 #[derive(Default)]
 pub(crate) struct RefreshTimer {
     watch: HistoryRecorder,
@@ -28,7 +28,7 @@ impl RefreshTimer {
         Self { watch: HistoryRecorder::new(session.clock), next_cut }
     }
 
-    /// What there is to show, if it is time for that.
+    /// Returns an update if a refresh is due, and `None` otherwise.
     pub(crate) fn due(
         &mut self,
         tracker: &mut Tracker,
@@ -40,13 +40,13 @@ impl RefreshTimer {
         })
     }
 
-    /// What there is to show.
+    /// Creates an update from the data since the last one.
     pub(crate) fn cut(&mut self, tracker: &mut Tracker, own: SelfUsage) -> Update {
         let (living, ended) = (self.watch.sample(tracker), self.watch.take_ended());
         Update { snapshot: tracker.take_snapshot(), living, ended, own }
     }
 
-    /// Keeps a change for the histories of connections.
+    /// Records a change for the histories of connections.
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
             Change::Transition { transition, connection: Some(connection) } => {

@@ -1,5 +1,5 @@
-//! The rows of the screen's table: rates over the last refresh, percentiles over the last minute, or
-//! all since the start.
+//! The rows of the screen's table: rates over the last refresh and percentiles over the last
+//! minute, or totals since the start.
 
 use std::cmp::Ordering;
 
@@ -15,23 +15,23 @@ use crate::{
     tracker::{RowName, Snapshot},
 };
 
-/// A column, and what it is over when not over all.
+/// A column, and the period that it covers unless totals are shown.
 pub(crate) struct TableColumn {
     pub(crate) column: &'static Column<PortRow>,
     over: Over,
-    /// There is always room for it.
+    /// Whether names are truncated to keep this column on a narrow screen.
     pub(crate) is_first: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
-    /// The last refresh: rates, and what is so now.
+    /// The last refresh, for rates and current values.
     Refresh,
-    /// The last minute: percentiles, shares and reasons, which need more connections.
+    /// The last minute, for percentiles, shares and reasons, which need more connections.
     Minute,
 }
 
-/// The design's ten.
+/// The ten standard columns.
 const SHOWN: [(&str, Over); 10] = [
     ("role", Over::Minute),
     ("port", Over::Minute),
@@ -45,14 +45,14 @@ const SHOWN: [(&str, Over); 10] = [
     ("why", Over::Minute),
 ];
 
-/// The columns of the table: the design's, with what tells apart the rows that there are `by`; if it
-/// is `wide`, all that tables have.
+/// The columns of the table: the standard ones and those that identify rows grouped `by` the key,
+/// or all columns of tables if `wide`.
 pub(crate) fn columns(by: By, wide: bool) -> Vec<TableColumn> {
     let is_of_rows = |column: &Column<PortRow>| matches!(column.info.visibility, Visibility::Grouped(group, _) if group == by);
     let over = |column: &Column<PortRow>| {
         SHOWN.iter().find(|(key, _)| *key == column.info.key).map(|&(_, over)| over)
     };
-    // In the order of the figures, in which those of the table come first.
+    // In the order of `COLUMNS`, with the columns of the screen's table first.
     let (first, more): (Vec<_>, Vec<_>) = COLUMNS
         .iter()
         .filter(|column| {
@@ -70,7 +70,7 @@ pub(crate) fn columns(by: By, wide: bool) -> Vec<TableColumn> {
 }
 
 impl TableColumn {
-    /// It is sorted by letters.
+    /// Whether the column is sorted as text.
     pub(crate) fn is_text(&self) -> bool {
         matches!(
             self.column.info.kind,
@@ -87,7 +87,7 @@ impl TableColumn {
     }
 }
 
-/// A row, over each span.
+/// A row over each period.
 pub(crate) struct ShownRow {
     pub(crate) name: RowName,
     pub(crate) refresh: PortRow,
@@ -96,12 +96,13 @@ pub(crate) struct ShownRow {
 }
 
 impl ShownRow {
-    /// What it is sorted and filtered by: lately, or with `totals` over all.
+    /// The row by which the table is sorted and filtered: recent values, or the total with
+    /// `totals`.
     pub(crate) fn over(&self, totals: bool) -> &PortRow {
         if totals { &self.total } else { &self.minute }
     }
 
-    /// A cell; with `totals` over all.
+    /// The value of a cell; with `totals`, since the start.
     pub(crate) fn value(&self, column: &TableColumn, totals: bool) -> Value {
         let row = match column.over {
             _ if totals => &self.total,
@@ -112,8 +113,7 @@ impl ShownRow {
     }
 }
 
-/// All rows in which there is something to say about the last minute; with `totals`, since the
-/// start.
+/// All rows with data for the last minute; with `totals`, since the start.
 pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -> Vec<ShownRow> {
     let of = |snapshot: &Snapshot| PortRow::all(session, snapshot, by);
     let (last, minute, total) = (of(history.last()), of(history.minute()), of(history.total()));
@@ -134,7 +134,7 @@ pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -
     shown.collect()
 }
 
-/// What comes first when a column is sorted upwards: what is not known, then by number or text.
+/// The ascending order of a column: unknown values first, then by number or text.
 pub(crate) fn order(one: &Value, other: &Value) -> Ordering {
     number(one).total_cmp(&number(other)).then_with(|| text(one).cmp(&text(other)))
 }

@@ -1,4 +1,4 @@
-//! What synfin itself takes of this host: asked for at every refresh.
+//! The resources that synfin itself uses on this host, measured at every refresh.
 
 use std::fs;
 
@@ -10,10 +10,10 @@ use nix::sys::{
 use super::update::SelfUsage;
 use crate::{host::clock, trace::time::Nanos};
 
-/// A shorter time tells nothing about a share of it.
+/// Minimum interval for a meaningful CPU share.
 const LEAST: Nanos = 100_000_000;
 
-/// Measures from one time to the next.
+/// Measures the usage between two reads.
 pub(crate) struct Meter {
     at: Nanos,
     cpu_us: i64,
@@ -25,7 +25,7 @@ impl Meter {
         Self { at: clock::monotonic_ns(), cpu_us: cpu_us(), last_pct: 0.0 }
     }
 
-    /// What it was since the last time.
+    /// The usage since the last read.
     pub(crate) fn read(&mut self) -> SelfUsage {
         let now = Self::new();
         let wall = now.at - self.at;
@@ -37,7 +37,7 @@ impl Meter {
     }
 }
 
-/// Of all threads, in the kernel and outside.
+/// CPU time of all threads, user and system, in microseconds.
 fn cpu_us() -> i64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
         usage.user_time().num_microseconds() + usage.system_time().num_microseconds()
@@ -48,7 +48,7 @@ fn resident() -> u64 {
     resident_in(&fs::read("/proc/self/status").unwrap_or_default())
 }
 
-/// In bytes. The process's name, which comes first, need not be UTF-8.
+/// Resident memory in bytes, from `/proc/self/status`. The process's name in it need not be UTF-8.
 fn resident_in(status: &[u8]) -> u64 {
     let status = String::from_utf8_lossy(status);
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

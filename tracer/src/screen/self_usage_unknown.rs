@@ -1,5 +1,5 @@
-//! What synfin itself takes of this host, in a build that only reads recordings: unknown. The header
-//! leaves it out.
+//! The resources that synfin itself uses, in a build that only reads recordings: unknown. The
+//! header omits them.
 
 use super::update::SelfUsage;
 

@@ -1,4 +1,4 @@
-//! The terminal: taken over while the screen is shown, and left as it was found, whatever happens.
+//! Takes over the terminal while the screen is shown, and always restores it.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -32,10 +32,10 @@ use super::{
 };
 use crate::message::failure::Failure;
 
-/// How soon something new is drawn.
+/// Maximum delay until new data is drawn.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// The thread that draws, and takes keys.
+/// The thread that draws and handles keys.
 pub(crate) struct Display {
     thread: Option<JoinHandle<io::Result<()>>>,
     terminal: TakenTerminal,
@@ -44,7 +44,7 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    /// Takes the terminal over, until this is dropped or the user quits.
+    /// Takes over the terminal until this value is dropped or the user quits.
     pub(crate) fn open(model: Model, slot: Mailbox) -> Result<Self> {
         Self::run(move |terminal| show(model, &slot, terminal))
     }
@@ -60,12 +60,12 @@ impl Display {
         Ok(Self { thread: Some(thread), terminal, closed })
     }
 
-    /// Notified when the user quits, or when the thread that draws fails or panics.
+    /// Notified when the user quits, or when the drawing thread fails or panics.
     pub(crate) fn closed(&self) -> Arc<Notify> {
         self.closed.clone()
     }
 
-    /// What has ended it, if it has.
+    /// The error that ended the thread, if any.
     ///
     /// # Errors
     ///
@@ -83,8 +83,8 @@ impl Display {
     }
 }
 
-/// Notifies the main thread when the thread ends by itself, be it by a panic: the main thread may
-/// be waiting for nothing else.
+/// Notifies the main thread when the drawing thread ends by itself, even by a panic: the main
+/// thread may have nothing else to wait for.
 struct NotifyAtEnd {
     terminal: TakenTerminal,
     closed: Arc<Notify>,
@@ -92,7 +92,7 @@ struct NotifyAtEnd {
 
 impl Drop for NotifyAtEnd {
     fn drop(&mut self) {
-        // After a panic the hook has given the terminal back already.
+        // After a panic, the hook has already restored the terminal.
         if self.terminal.leave() || thread::panicking() {
             self.closed.notify_one();
         }
@@ -160,7 +160,7 @@ impl TakenTerminal {
         self.0.load(SeqCst)
     }
 
-    /// Gives the terminal back, unless it was.
+    /// Restores the terminal. Returns whether it was still taken over.
     fn leave(&self) -> bool {
         let was_taken = self.0.swap(false, SeqCst);
         if was_taken {
@@ -202,18 +202,18 @@ mod tests {
     use super::*;
     use crate::screen::model::Options;
 
-    /// Set where a test has called itself in a terminal of its own.
+    /// Environment variable set in a test that has started itself in a terminal of its own.
     const PANICS: &str = "SYNFIN_TEST_PANICS";
 
     fn is_to_panic() -> bool {
         env::var_os(PANICS).is_some()
     }
 
-    /// A test that has called itself in a terminal, where it panicked.
+    /// The result of a test that started itself in a terminal, where it panicked.
     struct Panicked {
         status: ExitStatus,
         shown: String,
-        /// Before and after.
+        /// The terminal modes before and after.
         modes: [Termios; 2],
     }
 
@@ -225,7 +225,8 @@ mod tests {
         let test = format!("screen::terminal::tests::{test}");
         command.args(["--exact", &test, "--nocapture"]).env(PANICS, "1").env("TERM", "xterm");
         let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
-        // They hold our copies of the terminal's other end, whose last copy's end is that of input.
+        // These hold copies of the slave end. Reading from the master ends when the last copy is
+        // closed.
         drop((command, terminal.slave));
         let mut master = File::from(terminal.master);
         let (mut shown, mut chunk) = (Vec::new(), [0; 4096]);
@@ -265,7 +266,7 @@ mod tests {
                 thread::sleep(Duration::from_secs(60));
                 std::process::exit(1);
             });
-            // As after the end of a recording, which waits for nothing else.
+            // The same wait as at the end of a recording, where nothing else wakes the main thread.
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(display.closed().notified());
             let failure = display.join().unwrap_err();

@@ -1,9 +1,9 @@
-//! How things look: with the terminal's own colours, so that it is right in light and dark; without
-//! any colour; and plain, to be copied.
+//! The appearance: the terminal's own colours, which suit light and dark backgrounds; no colours;
+//! or plain text for copying.
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// The looks.
+/// The styles of the screen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Theme {
     colours: bool,
@@ -15,7 +15,7 @@ impl Theme {
         Self { colours: colours && !plain, plain }
     }
 
-    /// Something is wrong.
+    /// The style of errors and abnormal values.
     pub(crate) fn alarm(self) -> Style {
         let style = self.with(Modifier::BOLD);
         if self.colours { style.fg(Color::Red) } else { style }
@@ -25,7 +25,7 @@ impl Theme {
         self.with(Modifier::BOLD)
     }
 
-    /// Less important.
+    /// The style of less important text.
     pub(crate) fn aside(self) -> Style {
         self.with(Modifier::DIM)
     }
@@ -38,7 +38,7 @@ impl Theme {
         if self.plain { Style::new() } else { Style::new().add_modifier(modifier) }
     }
 
-    /// A bar: this many eighths of a character.
+    /// A bar with a length in eighths of a character.
     pub(crate) fn bar(self, eighths: usize) -> String {
         const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
         if self.plain {
@@ -47,7 +47,7 @@ impl Theme {
         "█".repeat(eighths / 8) + PARTS[eighths % 8]
     }
 
-    /// Values over time, each by its height.
+    /// A sparkline: values over time as characters of different heights.
     pub(crate) fn sparkline(self, values: &[f64]) -> String {
         const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         const PLAIN: [char; 8] = ['.', '.', ':', ':', '-', '=', '+', '#'];
@@ -63,7 +63,7 @@ impl Theme {
         values.iter().map(height).collect()
     }
 
-    /// One sign, or what is plain instead of it.
+    /// The sign, or its plain replacement.
     pub(crate) fn sign(self, sign: &'static str, plain: &'static str) -> &'static str {
         if self.plain { plain } else { sign }
     }

@@ -1,5 +1,5 @@
-//! A connection's connection as the textbook tells it: each segment that opened or closed it, which way it
-//! went, and how that is known.
+//! The segments that opened and closed a connection as in a textbook diagram: the direction of each
+//! one, and how it is known.
 
 use synfin_common::state::TcpState::{
     self, Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent,
@@ -17,46 +17,46 @@ use crate::{
     trace::time::Nanos,
 };
 
-/// A moment of a connection's connection.
+/// A step in the history of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// When, if that is known.
+    /// The time of the step, or `None` if it is unknown.
     pub(crate) time: Option<Nanos>,
     pub(crate) what: What,
-    /// The state of our socket from then on, if that is another one.
+    /// The state that the local socket enters with this step, or `None` if it stays the same.
     pub(crate) state: Option<TcpState>,
     pub(crate) known: Known,
     pub(crate) note: String,
 }
 
-/// What happened.
+/// The event of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    /// We sent this segment.
+    /// The local host sent this segment.
     Sent(&'static str),
-    /// This segment came.
+    /// The local host received this segment.
     Came(&'static str),
-    /// Nothing that goes over the wire.
+    /// No segment was sent or received.
     Nothing,
-    /// It went wrong here.
+    /// The connection failed for this reason.
     Wrong(CloseReason),
 }
 
-/// How it is known.
+/// How a step is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// The kernel told of it when it happened.
+    /// The kernel reported the step when it happened.
     Measured,
-    /// It follows from what the kernel measured.
+    /// The step follows from the kernel's measurements.
     Derived,
-    /// It must have been so, and nothing shows when.
+    /// The step must have happened, but its time is unknown.
     NotSeen,
 }
 
 use Known::{Derived, Measured, NotSeen};
 use What::{Came, Nothing, Sent, Wrong};
 
-/// All steps that are known of a connection.
+/// All known steps of a connection.
 pub(crate) fn timeline(history: &ConnectionHistory) -> Vec<Step> {
     let mut steps = Steps(Vec::new());
     let connection = &history.connection;
@@ -83,7 +83,7 @@ pub(crate) fn timeline(history: &ConnectionHistory) -> Vec<Step> {
             (SynRecv, Established) if connection.role == Role::Client => {
                 steps.segment(at, Came("ACK"), Measured);
             }
-            // The kernel makes a server's socket when the last ACK comes.
+            // The kernel creates a server's socket when the last ACK arrives.
             (SynRecv, Established) => {}
             (_, FinWait1) => {
                 steps.segment(at, Sent("FIN"), Measured);
@@ -139,7 +139,7 @@ fn goes_wrong(reason: Option<CloseReason>) -> bool {
     reason.is_some_and(|reason| reason.class() != Class::Normal)
 }
 
-/// How long the connection was in this state by then.
+/// Formats how long the connection had been in this state at `until`.
 fn span(changes: &[Change], state: TcpState, until: Nanos) -> String {
     let since = changes.iter().find(|change| change.new == state).map(|change| change.time);
     let us = until.saturating_sub(since.unwrap_or(until)) / 1000;
@@ -166,7 +166,7 @@ impl Steps {
         self.0.push(Step { time, what, state: None, known, note: String::new() });
     }
 
-    /// More about the last step.
+    /// Adds a note to the last step.
     fn noted(&mut self, note: String) {
         if let Some(step) = self.0.last_mut() {
             step.note = note;
@@ -178,8 +178,8 @@ impl Steps {
         self.0.push(Step { time: None, what: Nothing, state: None, known: NotSeen, note });
     }
 
-    /// A server's handshake is through before there is a socket: its first two segments follow from
-    /// how long the kernel says that it took.
+    /// Adds a server's handshake. It is complete before a socket exists, so the times of its first
+    /// two segments follow from the duration that the kernel measured.
     fn server(&mut self, ack: Option<Nanos>, measured: Option<Handshake>) {
         let us = measured.and_then(|handshake| handshake.us());
         let synack = us.zip(ack).map(|(us, ack)| ack.saturating_sub(u64::from(us) * 1000));
@@ -190,13 +190,14 @@ impl Steps {
         self.noted(handshake(measured));
     }
 
-    /// What ends a close that we began: nothing in the kernel tells when these two go over the wire.
+    /// Adds the last two segments of an active close. The kernel does not report when they are sent
+    /// or received.
     fn last_two(&mut self) {
         self.segment(None, Came("FIN"), NotSeen);
         self.segment(None, Sent("ACK"), NotSeen);
     }
 
-    /// Our socket is in another state, by what was last told.
+    /// Sets the state that the local socket enters with the last step.
     fn state(&mut self, time: Option<Nanos>, state: TcpState) {
         if self.0.last().is_none_or(|step| step.state.is_some()) {
             self.segment(time, Nothing, Measured);
@@ -207,7 +208,7 @@ impl Steps {
     }
 
     fn wrong(&mut self, time: Option<Nanos>, reason: CloseReason) {
-        // What tells of the end is the segment, if there is one.
+        // The segment, if there is one, marks the end.
         let segment = match reason {
             CloseReason::ConnectRefusedRst
             | CloseReason::ResetByPeer

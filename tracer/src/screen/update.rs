@@ -1,34 +1,34 @@
-//! What the tracker's side hands to the screen's, which may be slower: what it has not taken yet is
-//! added to.
+//! Passes updates from the tracker's side to the screen's, which may be slower: a new update is
+//! merged into one that has not been taken yet.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::connection_history::ConnectionHistory;
 use crate::{trace::session::Session, tracker::Snapshot};
 
-/// What there is to show after an interval.
+/// The data of an interval.
 pub(crate) struct Update {
     pub(crate) snapshot: Snapshot,
-    /// Of those that live.
+    /// A sample of the open connections.
     pub(crate) living: Vec<Arc<ConnectionHistory>>,
-    /// Since the last one.
+    /// The connections that ended in the interval.
     pub(crate) ended: Vec<Arc<ConnectionHistory>>,
     pub(crate) own: SelfUsage,
 }
 
-/// What synfin itself takes of this host.
+/// The resources that synfin itself uses on this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct SelfUsage {
-    /// Percent of one processor, since the last moment; programs in the kernel are not in it.
+    /// CPU time since the last update in percent of one CPU, without the programs in the kernel.
     pub(crate) cpu_pct: f64,
-    /// Resident memory.
+    /// Resident memory in bytes.
     pub(crate) bytes: u64,
 }
 
 impl Update {
-    /// Goes on with the next one.
+    /// Merges a later update into this one.
     fn go_on(&mut self, later: Self) {
-        /// More are not kept for a screen that has stopped.
+        /// Maximum number kept for a screen that has stopped.
         const ENDED: usize = 1 << 14;
         self.snapshot.go_on(&later.snapshot);
         self.living = later.living;
@@ -39,16 +39,16 @@ impl Update {
     }
 }
 
-/// What waits to be taken.
+/// Data that the screen has not taken yet.
 #[derive(Default)]
 pub(crate) struct Pending {
-    /// What the trace said of itself when it began.
+    /// The session as announced at the start of the trace.
     session: Option<Arc<Session>>,
     update: Option<Update>,
     is_over: bool,
 }
 
-/// The place between both sides.
+/// The shared slot between both sides.
 #[derive(Clone, Default)]
 pub(crate) struct Mailbox(Arc<Mutex<Pending>>);
 
@@ -64,7 +64,7 @@ impl Mailbox {
         });
     }
 
-    /// Nothing more comes.
+    /// Marks the end of the trace.
     pub(crate) fn end(&self) {
         self.with(|pending| pending.is_over = true);
     }

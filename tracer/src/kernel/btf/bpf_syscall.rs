@@ -1,5 +1,5 @@
-//! What the kernel says of its own type information without sysfs: by bpf(2), which aya does not
-//! offer for this, and in /proc/kallsyms.
+//! The kernel's own type information without sysfs: through bpf(2), for which aya has no interface,
+//! and its size from `/proc/kallsyms`.
 
 use std::{
     ffi::CStr,
@@ -12,23 +12,25 @@ use std::{
 use aya::{programs::ProgramType, sys::is_program_supported};
 use nix::libc;
 
-/// Commands of bpf(2), from the kernel's `include/uapi/linux/bpf.h`.
+/// Commands of bpf(2), from `include/uapi/linux/bpf.h`.
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BTF_GET_FD_BY_ID: libc::c_long = 19;
 const BTF_GET_NEXT_ID: libc::c_long = 23;
 
-/// How the kernel calls its own type information, beside that of its modules and of programs.
+/// The kernel's name for its own type information, as opposed to that of modules and programs.
 const NAME: &CStr = c"vmlinux";
 
-/// The kernel's own type information, as it gives it since Linux 5.11 to who holds CAP_SYS_ADMIN.
+/// The kernel's own type information through bpf(2). Returns `None` before Linux 5.11 or without
+/// CAP_SYS_ADMIN.
 pub(super) fn ask() -> Option<Vec<u8>> {
-    // The kernel reads its types when the first program is verified, and tells them only then.
+    // The kernel parses its types when it verifies the first program, and provides them only after
+    // that.
     let _ = is_program_supported(ProgramType::SocketFilter);
     let mut id = 0;
     loop {
         id = next(id).ok()?;
         let Ok(types) = open(id) else {
-            // It went away meanwhile.
+            // The object was removed in the meantime.
             continue;
         };
         if let Some(size) = size_of_kernels(&types).ok()? {
@@ -37,7 +39,8 @@ pub(super) fn ask() -> Option<Vec<u8>> {
     }
 }
 
-/// How large it is in bytes, as its symbols tell where they are shown.
+/// Size of the type information in bytes, from the addresses of its symbols. `None` if the
+/// addresses are hidden.
 pub(super) fn size() -> Option<u64> {
     size_between_symbols(BufReader::new(File::open("/proc/kallsyms").ok()?))
 }
@@ -52,7 +55,7 @@ fn size_between_symbols(symbols: impl BufRead) -> Option<u64> {
             _ => continue,
         };
         let address = u64::from_str_radix(line.split(' ').next()?, 16).ok()?;
-        // Zero is what those are shown who may not know.
+        // The kernel shows zero to processes that may not see addresses.
         *symbol = (address != 0).then_some(address);
         if let (Some(start), Some(stop)) = (start, stop) {
             return u64::checked_sub(stop, start);
@@ -61,7 +64,7 @@ fn size_between_symbols(symbols: impl BufRead) -> Option<u64> {
     None
 }
 
-/// `union bpf_attr` of the commands that take an id.
+/// `union bpf_attr` for the commands that take an id.
 #[repr(C)]
 struct ById {
     id: u32,
@@ -69,7 +72,7 @@ struct ById {
     flags: u32,
 }
 
-/// `union bpf_attr` of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
 struct ByFd {
     fd: u32,
@@ -91,31 +94,31 @@ struct Info {
 
 fn next(id: u32) -> io::Result<u32> {
     let mut request = ById { id, next: 0, flags: 0 };
-    // SAFETY: the request is what this command reads and writes.
+    // SAFETY: `request` has the layout that this command reads and writes.
     unsafe { bpf(BTF_GET_NEXT_ID, &mut request) }?;
     Ok(request.next)
 }
 
 fn open(id: u32) -> io::Result<OwnedFd> {
     let mut request = ById { id, next: 0, flags: 0 };
-    // SAFETY: the request is what this command reads.
+    // SAFETY: `request` has the layout that this command reads.
     let fd = unsafe { bpf(BTF_GET_FD_BY_ID, &mut request) }?;
-    // SAFETY: the kernel has just opened it for us.
+    // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// How many bytes there are, if they are the kernel's and no module's or program's.
+/// Size of the type information in bytes, or `None` if it belongs to a module or a program.
 fn size_of_kernels(types: &OwnedFd) -> io::Result<Option<u32>> {
-    // Longer names, which modules may have, are cut off.
+    // The kernel truncates longer names, which modules may have.
     let mut name = [0u8; 64];
     let mut info = Info {
         name: name.as_mut_ptr() as u64,
         name_size: size_of_val(&name) as u32,
         ..Info::default()
     };
-    // SAFETY: the name is as long as is said, and outlives the call; of types none are asked for.
+    // SAFETY: the name buffer has the stated length and outlives the call; no types are requested.
     match unsafe { inform(types, &mut info) } {
-        // The name is cut off: it is another's.
+        // The name was truncated, so it is not the kernel's.
         Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => return Ok(None),
         result => result?,
     }
@@ -126,28 +129,28 @@ fn size_of_kernels(types: &OwnedFd) -> io::Result<Option<u32>> {
 fn read(types: &OwnedFd, size: u32) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; size as usize];
     let mut info = Info { types: bytes.as_mut_ptr() as u64, types_size: size, ..Info::default() };
-    // SAFETY: the buffer is as large as is said, and outlives the call; no name is asked for.
+    // SAFETY: the buffer has the stated length and outlives the call; no name is requested.
     unsafe { inform(types, &mut info) }?;
     Ok(bytes)
 }
 
 /// # Safety
 ///
-/// The buffers that `info` names are there, and as large as it says.
+/// The buffers that `info` points to must be valid for the lengths that it states.
 unsafe fn inform(types: &OwnedFd, info: &mut Info) -> io::Result<()> {
     let fd = types.as_raw_fd() as u32;
     let size = size_of_val(info) as u32;
     let mut request = ByFd { fd, size, info: std::ptr::from_mut(info) as u64 };
-    // SAFETY: the request is what this command reads; what it names, the caller answers for.
+    // SAFETY: `request` has the layout that this command reads; the caller guarantees its buffers.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut request) }?;
     Ok(())
 }
 
 /// # Safety
 ///
-/// The request is that of the command, and what it names may be written to.
+/// `request` must have the layout of the command, and its pointers must be valid for writes.
 unsafe fn bpf<T>(command: libc::c_long, request: &mut T) -> io::Result<i32> {
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller guarantees it.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(request), size_of::<T>())
     };

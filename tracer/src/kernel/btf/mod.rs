@@ -1,4 +1,4 @@
-//! The kernel's type information (BTF): where it comes from, how it is read, what is taken from it.
+//! The kernel's type information (BTF): its source, its parser, and the offsets taken from it.
 
 pub(crate) mod bpf_syscall;
 pub(crate) mod offsets;

@@ -1,4 +1,4 @@
-//! Where the running kernel keeps the fields that the kernel side reads: BTF → [`Config`].
+//! Resolves the offsets of the kernel fields that the kernel side reads: BTF → [`Config`].
 
 use std::mem::offset_of;
 
@@ -12,9 +12,9 @@ use synfin_common::{
 use super::{parse::Btf, source::TypesError};
 use crate::kernel::hooks::SYN_QUEUE_DROP;
 
-/// Resolves every field. A missing one that the tracer cannot do without is an error, any other
-/// becomes [`ABSENT`] and the figure that needs it unknown.
-/// `jiffy_us` and `wake_bytes` are left 0: they are not in the types.
+/// Resolves every field. A missing field is an error if the tracer requires it; otherwise it
+/// becomes [`ABSENT`], and the values that depend on it are unknown. `jiffy_us` and `wake_bytes`
+/// stay 0, as BTF does not contain them.
 pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
     let mut missing = Vec::new();
     let mut need = |path: &'static str| {
@@ -33,7 +33,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         skc_family: need("sock_common.skc_family"),
         skc_state: need("sock_common.skc_state"),
         skc_net: want(&["sock_common.skc_net.net"]),
-        // Without IPv6 in the kernel there is no AF_INET6 socket to read them from.
+        // A kernel without IPv6 has no AF_INET6 sockets, so nothing reads these fields.
         skc_v6_daddr: want(&["sock_common.skc_v6_daddr"]),
         skc_v6_rcv_saddr: want(&["sock_common.skc_v6_rcv_saddr"]),
         sk_err: need("sock.sk_err"),
@@ -42,7 +42,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         sk_flags: need("sock.__sk_common.skc_flags"),
         sk_socket: need("sock.sk_socket"),
         sk_lingertime: need("sock.sk_lingertime"),
-        // A plain pointer since 5.16; before, it shares its field with other things.
+        // Since 5.16 this is a plain pointer; before, the field also held other data.
         sk_cgroup: want(&["sock.sk_cgrp_data.cgroup"]),
         sk_cgroup_encoded: want(&["sock.sk_cgrp_data.val"]),
         sk_drops: want(&["sock.sk_drops"]),
@@ -57,7 +57,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         icsk_lrcvtime: want(&["inet_connection_sock.icsk_ack.lrcvtime"]),
         srtt_us: need("tcp_sock.srtt_us"),
         total_retrans: need("tcp_sock.total_retrans"),
-        // Since 6.7.
+        // Present since 6.7.
         total_rto_time: want(&["tcp_sock.total_rto_time"]),
         linger2: want(&["tcp_sock.linger2"]),
         packets_out: want(&["tcp_sock.packets_out"]),
@@ -70,15 +70,16 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         snd_nxt: want(&["tcp_sock.snd_nxt"]),
         snd_wnd: want(&["tcp_sock.snd_wnd"]),
         net_inum: need("net.ns.inum"),
-        // Its name has changed twice.
+        // The kernel renamed this field twice.
         net_count: want(&["net.ns.__ns_ref", "net.ns.count", "net.count"]),
-        // Up to 5.16 and since 6.1; between, both are behind a pointer, and unknown to us.
+        // These exist up to 5.16 and since 6.1. In between, both are behind a pointer and remain
+        // unknown.
         tw_count: want(&["net.ipv4.tcp_death_row.tw_count"]),
         tw_refcount: want(&["net.ipv4.tcp_death_row.tw_refcount"]),
         tw_max: want(&["net.ipv4.tcp_death_row.sysctl_max_tw_buckets"]),
         cgroup_kn: want(&["cgroup.kn"]),
         cgroup_level: want(&["cgroup.level"]),
-        // Since 6.1; before, the ancestors' ids are there.
+        // Present since 6.1. Before, the array holds the ancestors' ids.
         cgroup_ancestors: want(&["cgroup.ancestors"]),
         kn_id: want(&["kernfs_node.id"]),
         bucket_fastreuse: want(&["inet_bind_bucket.fastreuse"]),
@@ -116,7 +117,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         syn_fastopen: bit(btf, "tcp_sock.syn_fastopen"),
         syn_data: bit(btf, "tcp_sock.syn_data"),
         reset_reasons: reset_reasons(btf),
-        // The first parameter of all is the tracepoint's own.
+        // The tracepoint's own context is the first parameter of `btf_trace_*`.
         has_reset_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
         return_indices: return_indices(btf),
         tcp_sock_type: btf.structure_number("tcp_sock").unwrap_or(0),
@@ -125,8 +126,8 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
     })
 }
 
-/// The number of the function that the program on the main tracepoint's event calls, if the event
-/// looks like what that program reads.
+/// The BTF id of the function that the main program calls on the tracepoint's event. `None` if the
+/// event's layout differs from the one that the program reads.
 pub(crate) fn event_cast(btf: &Btf) -> Option<u32> {
     let is_at = |field: &str, offset: usize| {
         let found = find(btf, &format!("trace_event_raw_inet_sock_set_state.{field}"));
@@ -139,7 +140,7 @@ pub(crate) fn event_cast(btf: &Btf) -> Option<u32> {
     btf.function_number(kfunc::RDONLY_CAST).filter(|_| looks_right)
 }
 
-/// Where this kernel's functions leave what they return.
+/// Indices of the context slots in which fexit programs find this kernel's return values.
 fn return_indices(btf: &Btf) -> ReturnIndices {
     let parameters = |function: &str| {
         let function = btf.function(function).filter(|function| function.returns_value)?;
@@ -156,7 +157,7 @@ fn return_indices(btf: &Btf) -> ReturnIndices {
     }
 }
 
-/// This kernel's numbers of why a reset is sent.
+/// This kernel's values of `enum sk_rst_reason`.
 fn reset_reasons(btf: &Btf) -> [u16; ResetReason::COUNT] {
     let number = |reason: &ResetReason| {
         let value = btf.enumerator("sk_rst_reason", reason.enumerator())?;
@@ -165,7 +166,7 @@ fn reset_reasons(btf: &Btf) -> [u16; ResetReason::COUNT] {
     std::array::from_fn(|index| number(&ResetReason::ALL[index]).unwrap_or(ABSENT))
 }
 
-/// The member's byte offset, unless it is absent or a bit field.
+/// The member's offset in bytes, or `None` if the member is absent or a bit field.
 fn find(btf: &Btf, path: &str) -> Option<u16> {
     let member = btf.member(path)?;
     if member.bits.is_some() {
@@ -178,7 +179,7 @@ fn bit(btf: &Btf, path: &str) -> Bit {
     btf.member(path)
         .filter(|member| member.bits.is_none_or(|bits| bits == 1))
         .and_then(|member| {
-            // A plain bool is its byte's lowest bit.
+            // A plain `bool` is the lowest bit of its byte.
             let byte = u16::try_from(member.bit_offset / 8).ok()?;
             Some(Bit { byte, mask: 1 << (member.bit_offset % 8) })
         })

@@ -1,7 +1,7 @@
-//! The running kernel's type information: where it is had from, and that it is this kernel's own.
+//! Finds the running kernel's type information and verifies that it belongs to this kernel.
 //!
-//! Offsets of another kernel would make wrong figures without a word. So what a file holds is
-//! compared with what the kernel says of itself, byte for byte where the kernel says it.
+//! Another kernel's offsets would silently give wrong values. So the contents of a file are
+//! compared with the kernel's own type information, byte for byte where the kernel provides it.
 
 use std::{
     fmt::Display,
@@ -18,13 +18,13 @@ use super::{
     parse::{Btf, BtfError},
 };
 
-/// Where kernels show their own type information.
+/// The file in which a kernel exposes its own type information.
 pub const BTF_FILE: &str = "/sys/kernel/btf/vmlinux";
 
-/// More than any kernel's type information has: 4 to 12 MiB.
+/// An upper limit: the type information of a kernel takes 4 to 12 MiB.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The kernel's type information, and how it was come by.
+/// The kernel's type information and its source.
 pub(crate) struct Types {
     btf: Btf,
     source: Source,
@@ -33,27 +33,27 @@ pub(crate) struct Types {
 enum Source {
     /// [`BTF_FILE`].
     Shown,
-    /// The kernel gave it by bpf(2).
+    /// The kernel provided the types through bpf(2).
     Asked,
-    /// A file that is the same as what the kernel says of itself.
+    /// A file with the same contents as the kernel's own type information.
     Same(PathBuf),
-    /// A file that is as large.
+    /// A file of the same size as the kernel's own type information.
     AsLarge(PathBuf),
 }
 
-/// Why the kernel's types cannot be used.
+/// Why the kernel's type information cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum TypesError {
-    /// The kernel does not provide them.
+    /// The kernel does not provide its type information.
     #[error("cannot read {BTF_FILE}")]
     Missing(#[source] io::Error),
-    /// The file that `--btf` names does not hold them.
+    /// The file given by `--btf` does not contain the kernel's type information.
     #[error("{} is not taken for the kernel's type information: {error}", .path.display())]
     File { path: PathBuf, error: FileError },
-    /// They cannot be parsed.
+    /// The type information cannot be parsed.
     #[error("the kernel's type information is not understood: {0}")]
     Malformed(String),
-    /// The kernel's structures lack these fields, which the tracer requires.
+    /// The kernel's structures lack these required fields.
     #[error("the kernel's type information lacks {}", .0.join(", "))]
     MissingFields(Vec<&'static str>),
 }
@@ -64,31 +64,32 @@ impl TypesError {
     }
 }
 
-/// Why a file is not taken for the kernel's type information.
+/// Why a file is not accepted as the kernel's type information.
 #[derive(Debug, Error)]
 pub(crate) enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{}", crate::message::failure::describe(.0))]
     Io(#[from] io::Error),
-    /// There is nothing in it.
+    /// The file is empty.
     #[error("it is empty")]
     Empty,
-    /// Nothing like it is that large.
+    /// The file is larger than any kernel's type information.
     #[error("it is larger than the type information of any kernel")]
     TooLarge,
-    /// It is ELF, as vmlinux is, but damaged.
+    /// The file is ELF, as vmlinux is, but damaged.
     #[error("it looks like ELF, and cannot be read as such: {0}")]
     DamagedElf(object::Error),
-    /// It is ELF without type information, as a vmlinux without and most other programs are.
+    /// The file is ELF without type information, such as a vmlinux built without it or another
+    /// program.
     #[error("it is ELF without a section .BTF")]
     NoSection,
-    /// What it holds is not understood.
+    /// The contents cannot be parsed.
     #[error("{0}")]
     Strange(#[from] BtfError),
-    /// It is type information, but not this kernel's.
+    /// The type information belongs to another kernel.
     #[error("it is not this kernel's: {0}")]
     Foreign(String),
-    /// Whether it is cannot be known.
+    /// The type information cannot be compared with the kernel's.
     #[error(
         "whether it is this kernel's cannot be known: the kernel tells its own types neither in {BTF_FILE} nor to this process by bpf(2), nor in /proc/kallsyms how large they are"
     )]
@@ -96,7 +97,8 @@ pub(crate) enum FileError {
 }
 
 impl Types {
-    /// Finds those of the running kernel, or takes them from `file` if they are.
+    /// Finds the running kernel's types, or reads them from `file` and verifies that they are this
+    /// kernel's.
     pub(crate) fn find(file: Option<&Path>) -> Result<Self, TypesError> {
         match file {
             Some(path) => Self::from_file(path)
@@ -116,7 +118,7 @@ impl Types {
 
     fn from_file(path: &Path) -> Result<Self, FileError> {
         let btf = Btf::parse(read(File::open(path)?)?)?;
-        // First what cannot be hidden by a mount.
+        // bpf(2) comes first because a mount cannot hide it.
         let own = bpf_syscall::ask().or_else(|| fs::read(BTF_FILE).ok());
         let source = judge(btf.bytes(), own.as_deref(), bpf_syscall::size)?;
         Ok(Self { btf, source: source(path.to_owned()) })
@@ -126,12 +128,12 @@ impl Types {
         &self.btf
     }
 
-    /// Where it is from and how large it is.
+    /// Describes the source and size of the types.
     pub(crate) fn describe(&self) -> String {
         self.source.describe(self.btf.bytes().len())
     }
 
-    /// What could not be made sure of.
+    /// A warning if the types could not be fully verified.
     pub(crate) fn caveat(&self) -> Option<String> {
         match &self.source {
             Source::Shown | Source::Asked | Source::Same(_) => None,
@@ -161,8 +163,8 @@ impl Source {
     }
 }
 
-/// What is known of a file that holds `bytes`, where the kernel's own types are `own`, if it tells
-/// them, and else so large.
+/// Compares the `bytes` of a file with the kernel's own types if the kernel provides them, and
+/// otherwise with their size.
 fn judge(
     bytes: &[u8],
     own: Option<&[u8]>,
@@ -186,7 +188,7 @@ fn judge(
     }
 }
 
-/// The types that a file holds: it is BTF and nothing else, or ELF with a section of it.
+/// Reads the types in a file that is either plain BTF or ELF with a section `.BTF`.
 fn read(mut file: impl Read + Seek) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.by_ref().take(4).read_to_end(&mut bytes)?;
@@ -199,7 +201,7 @@ fn read(mut file: impl Read + Seek) -> Result<Vec<u8>, FileError> {
     if bytes.len() as u64 > MAX_BYTES { Err(FileError::TooLarge) } else { Ok(bytes) }
 }
 
-/// Of a vmlinux, which may be a gigabyte, only what is needed is read.
+/// Reads only the necessary parts, as a vmlinux may have a gigabyte.
 fn section(file: impl Read + Seek) -> Result<Vec<u8>, FileError> {
     let cache = ReadCache::new(file);
     let elf = object::File::parse(&cache).map_err(FileError::DamagedElf)?;
@@ -262,7 +264,7 @@ mod tests {
         elf.append_section_data(section, b"types", 1);
         let whole = elf.write().expect("ELF");
         assert_eq!(of(&whole).expect("types"), b"types");
-        // However it is damaged, it is types or an error.
+        // Damaged data gives either types or an error, never a panic.
         for end in 4..whole.len() {
             let _ = of(&whole[..end]);
         }
@@ -279,7 +281,7 @@ mod tests {
         assert!(matches!(read(Zeros), Err(FileError::TooLarge)));
     }
 
-    /// Zeros without an end.
+    /// A reader of endless zeros.
     struct Zeros;
 
     impl Read for Zeros {

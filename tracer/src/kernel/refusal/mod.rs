@@ -1,4 +1,4 @@
-//! What the kernel refused, and why, as far as facts tell.
+//! What the kernel refused, and the likely cause.
 
 use std::{io, path::Path};
 
@@ -14,26 +14,26 @@ use crate::{
     trace::ring_size::bytes,
 };
 
-/// What the kernel did not do, by the step that failed.
+/// The step that the kernel refused.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
-    /// The kernel's types cannot be used.
+    /// The kernel's type information cannot be used.
     #[error(transparent)]
     Types(#[from] TypesError),
-    /// The maps could not be made.
+    /// The maps could not be created.
     #[error("cannot load the kernel side")]
     Object { ring_bytes: u32, error: EbpfError },
     /// The main hook could not be loaded or attached.
     #[error("the main hook is refused")]
     Hook { tracepoint: &'static str, error: ProgramError },
-    /// Something else.
+    /// Any other error.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
 const CANNOT_TRACE: &str = "cannot watch this host";
 
-/// Why tracing is not possible, from what was refused and the facts.
+/// Explains why tracing is impossible, from the refusal and the facts.
 pub(super) fn explain(refusal: Refusal, facts: &Facts) -> anyhow::Error {
     match refusal {
         Refusal::Other(error) => error,
@@ -157,7 +157,7 @@ fn hook_error(tracepoint: &str, error: &ProgramError, facts: &Facts) -> Failure 
     }
 }
 
-/// The kernel looked at the program and did not like it.
+/// The verifier rejected the program.
 fn not_verified(tracepoint: &str, error: &io::Error, facts: &Facts) -> Failure {
     if facts.lockdown == Lockdown::Confidentiality {
         return locked_down(facts);
@@ -176,7 +176,7 @@ fn not_verified(tracepoint: &str, error: &io::Error, facts: &Facts) -> Failure {
     )
 }
 
-/// The kernel said no. Facts tell why, the likeliest first.
+/// The kernel denied permission. The facts give the cause; the most likely one comes first.
 fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Failure {
     let missing = [&BPF, &PERFMON].into_iter().filter(|right| !facts.has(right));
     let missing: Vec<_> = missing.map(|right| right.name).collect();
@@ -283,13 +283,13 @@ fn is_forbidden(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// The operating system's error at the bottom.
+/// The operating system's error at the end of the error chain.
 fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
     std::iter::successors(Some(error), |error| error.source())
         .find_map(|error| error.downcast_ref::<io::Error>())
 }
 
-/// An error with its causes, each said once.
+/// An error and its causes, without repetitions.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     for error in std::iter::successors(Some(error), |error| error.source()) {
@@ -304,7 +304,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// Why an optional program was refused, in a few words: the verifier's log may be long.
+/// A short reason why an optional program was refused, as the verifier's log may be long.
 pub(super) fn brief(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -319,7 +319,7 @@ pub(super) fn brief(error: &ProgramError) -> String {
     }
 }
 
-/// How the lines begin that end a verifier's log.
+/// Prefixes of the lines that end a verifier's log.
 const VERIFIER_STATISTICS: [&str; 4] = ["processed ", "verification time", "stack depth", "insns "];
 
 #[cfg(test)]

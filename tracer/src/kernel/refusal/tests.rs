@@ -24,7 +24,7 @@ fn not_loaded(error: i32, log: &str) -> Refusal {
     Refusal::Hook { tracepoint: "inet_sock_set_state", error }
 }
 
-/// Everything that is said, and that all three parts are.
+/// Returns the complete message, and asserts that it has all three parts.
 #[track_caller]
 fn said(refusal: &Refusal, facts: &Facts) -> String {
     let failure = understood(refusal, facts);
@@ -57,7 +57,7 @@ fn the_missing_right_is_named_and_no_other() {
         &user,
         &["CAP_BPF and CAP_PERFMON", "not root", "sudo"],
     );
-    // CAP_SYS_ADMIN stands for both.
+    // CAP_SYS_ADMIN implies both capabilities.
     let admin = facts().without(&[&BPF, &PERFMON]);
     assert!(!said(&no_map("EVENT_COUNTS", EPERM), &admin).contains("without CAP_BPF"));
 }

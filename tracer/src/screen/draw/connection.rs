@@ -1,4 +1,4 @@
-//! One connection's connection, step by step.
+//! The view of one connection, step by step.
 
 use ratatui::{
     Frame,
@@ -48,7 +48,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     scrolled(frame, area, lines, at);
 }
 
-/// Which connection it is.
+/// Lines that identify the connection.
 fn about(model: &Model, theme: Theme, history: &ConnectionHistory) -> Vec<Line<'static>> {
     let connection = &history.connection;
     let ends = format!(
@@ -83,10 +83,11 @@ fn bad_or(history: &ConnectionHistory, theme: Theme) -> Style {
     if history.is_bad() { theme.alarm() } else { Style::new() }
 }
 
-/// How long an arrow is, with the segment's name in it.
+/// Width of an arrow in characters, including the segment's name.
 const ARROW: usize = 22;
 
-/// What is not measured is drawn with dots, and its time in brackets or not at all.
+/// Formats a step. Steps that are not measured have dotted arrows, and their time is in brackets or
+/// absent.
 fn line(step: &Step, begin: Option<Nanos>, theme: Theme) -> Line<'static> {
     let offset = step.time.map(|time| {
         let begin = begin.unwrap_or(time);

@@ -1,4 +1,4 @@
-//! What is wrong, and what to do about it.
+//! The view of the findings and their remedies.
 
 use ratatui::{Frame, layout::Rect, text::Line};
 

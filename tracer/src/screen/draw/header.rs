@@ -1,4 +1,4 @@
-//! The header: where, how reliable, and what goes on in all rows together.
+//! The header: the host, the reliability of the data, and the activity of all rows together.
 
 use ratatui::{
     layout::Rect,
@@ -20,7 +20,7 @@ use crate::{
     tracker::RowSnapshot,
 };
 
-/// With fewer lines than this, the rows need them more.
+/// Minimum height in lines for the full header; below it, the rows get the space.
 const ROOMY: u16 = 18;
 
 pub(super) fn lines(model: &Model, theme: Theme, area: Rect) -> Vec<Line<'static>> {
@@ -37,7 +37,7 @@ pub(super) fn lines(model: &Model, theme: Theme, area: Rect) -> Vec<Line<'static
     lines
 }
 
-/// Which host and when.
+/// The host and the time.
 fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let session = &model.session;
     let what = match model.asked.by {
@@ -48,7 +48,7 @@ fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     };
     let over = if model.totals { "since the start" } else { "lately" };
     let time = date(session.clock.date(model.data().history.last().end));
-    // To the second.
+    // Truncated to seconds.
     let time = time.get(..19).unwrap_or_default().replace('T', " ") + " UTC";
     let host = format!(
         " {}  {}  {what}, {over}",
@@ -63,7 +63,7 @@ fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     ])
 }
 
-/// How far the figures can be relied on, and what they cost.
+/// The reliability of the data, and synfin's own cost.
 fn reliability(model: &Model, theme: Theme) -> Line<'static> {
     let data = model.data();
     let (last, total) = (data.history.last(), data.history.total());
@@ -84,7 +84,7 @@ fn reliability(model: &Model, theme: Theme) -> Line<'static> {
     let style = if is_alarming { theme.alarm() } else { Style::new() };
     let SelfUsage { cpu_pct, bytes } = data.own;
     let own = format!("  synfin {cpu_pct:.1}% CPU {} MiB", bytes >> 20);
-    // A still is nobody's cost.
+    // A headless screen has no cost to show.
     let own = if bytes == 0 { String::new() } else { own };
     Line::from(vec![
         Span::raw(format!("{namespaces} netns, {age}  ")),
@@ -93,7 +93,7 @@ fn reliability(model: &Model, theme: Theme) -> Line<'static> {
     ])
 }
 
-/// A bar of what states the living connections are in.
+/// A bar with the states of the open connections.
 fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
     const SHOWN: usize = 4;
     const FILLS: [(&str, &str); SHOWN] = [("█", "#"), ("▓", "+"), ("▒", "-"), ("░", ".")];
@@ -125,7 +125,8 @@ fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What runs out on a busy host: TIME_WAIT, and ports toward the fullest destination.
+/// Resources that a busy host may exhaust: TIME_WAIT sockets, and ephemeral ports toward the
+/// destination that uses most.
 fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
     let time_waits: u64 = rows.iter().map(|row| row.stats.time_wait_now).sum();
     let limit = model.session.sysctls.get("net.ipv4.tcp_max_tw_buckets");
@@ -156,7 +157,7 @@ fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What began and what went wrong, refresh by refresh.
+/// Rates of new connections and abnormal ends, per refresh.
 fn rates(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let each = width.saturating_sub(30) / 2;
     let mut rates: Vec<_> = model.data().history.rates().rev().take(each).collect();
@@ -180,7 +181,7 @@ fn rates(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     ])
 }
 
-/// Why connections went wrong in the last minute, and where that goes.
+/// The reasons for abnormal ends in the last minute, with their trends.
 fn reasons(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let history = &model.data().history;
     let is_bad = |reason: &&CloseReason| reason.class() == Class::Abnormal;

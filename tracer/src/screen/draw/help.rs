@@ -1,4 +1,4 @@
-//! The keys, and what is what.
+//! The help view: keys and terms.
 
 use ratatui::{
     Frame,
@@ -9,7 +9,7 @@ use ratatui::{
 use super::{cell, lines_at};
 use crate::screen::{keys::KEYS, theme::Theme};
 
-/// Of the column with the keys.
+/// Width of the key column in characters.
 const WIDTH: usize = 24;
 
 pub(super) fn draw(theme: Theme, frame: &mut Frame<'_>, area: Rect) {

@@ -1,4 +1,4 @@
-//! What is drawn: a header, the view, and a line about the keys.
+//! Draws the screen: a header, the view, and a line of key hints.
 
 mod connection;
 mod findings;
@@ -22,10 +22,10 @@ use super::{
 };
 use crate::message::escape::escape_control;
 
-/// Fewer characters than that show nothing that helps.
+/// Minimum width and height in characters; a smaller screen has no room for useful output.
 const LEAST: (u16, u16) = (40, 8);
 
-/// Draws all of it.
+/// Draws the whole screen.
 pub(crate) fn draw(model: &Model, frame: &mut Frame<'_>) {
     let (theme, area) = (Theme::new(model.colours, model.plain), frame.area());
     if area.width < LEAST.0 || area.height < LEAST.1 {
@@ -52,18 +52,18 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame<'_>) {
     lines_at(frame, bottom, vec![hints(model, theme)]);
 }
 
-/// Lines as they are: what does not fit is cut off.
+/// Draws lines without wrapping; what does not fit is cut off.
 fn lines_at(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// The same, from some line on, but not past the last ones.
+/// Draws lines from line `at` on, but does not scroll past the end.
 fn scrolled(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>, at: usize) {
     let last = lines.len().saturating_sub(area.height.into());
     lines_at(frame, area, lines.into_iter().skip(at.min(last)).collect());
 }
 
-/// What the next key could be.
+/// The hints for the keys of the current view.
 fn hints(model: &Model, theme: Theme) -> Line<'static> {
     if model.typing {
         let cursor = Span::styled(" ", theme.selected());
@@ -113,7 +113,7 @@ fn hints(model: &Model, theme: Theme) -> Line<'static> {
     Line::from(spans)
 }
 
-/// Text in a column: cut, with a sign for that, or filled up.
+/// Formats text for a column: truncates it with an ellipsis, or pads it.
 fn cell(text: &str, width: usize, right: bool) -> String {
     let length = text.width();
     if length > width {

@@ -1,4 +1,4 @@
-//! One row: its figures, how long its handshakes take, why its connections end, and which they are.
+//! The view of one row: its values, handshake times, close reasons and connections.
 
 use ratatui::{
     Frame,
@@ -22,7 +22,7 @@ use crate::{
     tracker::{LatencyHistogram, RowName, RowSnapshot},
 };
 
-/// Lines of the histogram and of the reasons.
+/// Number of lines of the histogram and of the reasons.
 const LINES: usize = 6;
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, name: &RowName) {
@@ -47,7 +47,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     lines_at(frame, bottom, connections(model, theme, bottom, name));
 }
 
-/// Which row, and how it went in the last minute, ten seconds by ten seconds.
+/// The row's identity, and its last minute in spans of ten seconds.
 fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
     let column = |key: &str| {
         let column = COLUMNS.iter().find(|column| column.info.key == key);
@@ -76,7 +76,7 @@ fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
     ])
 }
 
-/// The figures that a table has no room for.
+/// The values for which the table has no room.
 fn columns(row: &PortRow) -> Vec<Line<'static>> {
     const FIGURES: [&[&str]; 3] = [
         &["new_per_s", "bad_per_s", "attempts", "failed", "established", "closed", "abnormal"],
@@ -109,13 +109,14 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
     told.filter(|line| line.width() > 0).collect()
 }
 
-/// A histogram of clean handshakes: at most so many bars, each over one or more powers of two.
+/// A histogram of clean handshakes. It has a maximum number of bars, each of which covers one or
+/// more powers of two.
 fn handshakes(clean: &LatencyHistogram, theme: Theme, width: usize) -> Vec<Line<'static>> {
     let quantile = |quantile| Value::known(clean.quantile(quantile), Value::Micros).to_plain();
     let heading = format!("HANDSHAKES p50 {} p99 {}", quantile(0.5), quantile(0.99));
     let bars = bars(&clean.buckets(), LINES);
     let most = bars.iter().map(|&(_, count)| count).max().unwrap_or(1);
-    /// Beside the bar: the bound and the count.
+    /// Width of the text beside a bar: the bound and the count.
     const TEXT: usize = 18;
     let room = width.saturating_sub(TEXT) as u64 * 8;
     let bars = bars.iter().map(|&(bound, count)| {
@@ -126,7 +127,7 @@ fn handshakes(clean: &LatencyHistogram, theme: Theme, width: usize) -> Vec<Line<
     [Line::styled(heading, theme.heading())].into_iter().chain(bars).collect()
 }
 
-/// Buckets put together by powers of two, and by more of these if there are too many.
+/// Merges buckets by powers of two, and by more of these if there are more than `limit`.
 fn bars(buckets: &[(u64, u64)], limit: usize) -> Vec<(u64, u64)> {
     let power = |us: u64| u64::BITS - us.leading_zeros();
     let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Vec::new() };
@@ -142,7 +143,7 @@ fn bars(buckets: &[(u64, u64)], limit: usize) -> Vec<(u64, u64)> {
     bars
 }
 
-/// Why connections ended: the bad ones first.
+/// The close reasons, abnormal ones first.
 fn reasons(model: &Model, row: &ShownRow, theme: Theme, width: usize) -> Vec<Line<'static>> {
     let of = row.over(model.totals);
     let mut counts: Vec<_> = CloseReason::ALL
@@ -167,14 +168,14 @@ fn reasons(model: &Model, row: &ShownRow, theme: Theme, width: usize) -> Vec<Lin
     [heading].into_iter().chain(lines).collect()
 }
 
-/// The row's connections, as far as they are kept.
+/// The row's connections that are kept.
 fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<Line<'static>> {
     let connections = model.connections_of(name);
     let height = usize::from(area.height).saturating_sub(1);
     let selected = model.selected_connection.min(connections.len().saturating_sub(1));
     let first = (selected + 1).saturating_sub(height);
     let now = model.data().history.last().end;
-    /// Of the columns besides the ends: state, handshake, age, owner.
+    /// Widths of the columns besides the endpoints: state, handshake, age, owner.
     const WIDTHS: [usize; 4] = [23, 7, 7, 10];
     let ends = usize::from(area.width).saturating_sub(WIDTHS.iter().sum::<usize>() + 5) / 2;
     let line = |texts: [&str; 6]| {

@@ -1,4 +1,4 @@
-//! The table of rows. Columns are as wide as they need to be; what is left goes to the last of them.
+//! The table of rows. Columns are as wide as their contents; the last one gets the remaining width.
 
 use ratatui::{
     Frame,
@@ -18,12 +18,12 @@ use crate::{
     },
 };
 
-/// Names are cut to this where there is no room for them: owners first, then reasons, which are
-/// told in full elsewhere.
+/// Minimum widths to which names are truncated if the table is too wide: owners first, then
+/// reasons, which other views show in full.
 const LEAST_NAMES: [(&str, usize); 4] =
     [("owner", 10), ("why", 12), ("netns_name", 8), ("remote", 10)];
 
-/// Where a screen is so wide, ports are told by name as well.
+/// Minimum screen width in characters for the column of service names.
 const WIDE: u16 = 100;
 const SERVICE: &str = "SERVICE";
 const SERVICE_WIDTH: usize = 12;
@@ -76,7 +76,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     lines_at(frame, area, lines);
 }
 
-/// Where there is room for all rows and more, the rest is for the selected one.
+/// Splits the area: if there is room for more than all rows, the rest shows the selected row.
 fn split(model: &Model, area: Rect) -> [Rect; 2] {
     const LEAST: u16 = 18;
     let table = u16::try_from(model.rows.len() + 2).unwrap_or(u16::MAX).min(area.height / 2);
@@ -85,7 +85,7 @@ fn split(model: &Model, area: Rect) -> [Rect; 2] {
 }
 
 impl Model {
-    /// Whether the services have a column.
+    /// Whether the table has a column for services.
     fn services_shown(&self, width: u16) -> bool {
         width >= WIDE && !self.services.is_empty()
     }
@@ -94,7 +94,7 @@ impl Model {
 fn line(cells: Vec<String>, service: Option<String>, style: Style) -> Line<'static> {
     let mut cells = cells;
     if let Some(service) = service {
-        /// After the role and the port.
+        /// Index of the column, after the role and the port.
         const PLACE: usize = 2;
         cells.insert(PLACE.min(cells.len()), service);
     }
@@ -114,7 +114,7 @@ fn cells(model: &Model, row: &ShownRow) -> Vec<String> {
         .collect()
 }
 
-/// Why there is nothing.
+/// The reason why the table is empty.
 fn nothing(model: &Model) -> &'static str {
     let filtered = model.data().history.total().events.filtered > 0;
     if !model.filter.is_empty() || !model.asked.reasons.is_empty() || !model.asked.states.is_empty()
@@ -136,7 +136,7 @@ fn is_right(column: &TableColumn) -> bool {
     )
 }
 
-/// How wide each column is; the first of them that fit.
+/// Widths of the leading columns that fit.
 fn widths(model: &Model, rows: &[Vec<String>], room: usize) -> Vec<usize> {
     let columns = &model.columns;
     let needed = columns.iter().enumerate().map(|(index, column)| {
@@ -168,7 +168,7 @@ mod tests {
     fn what_is_too_long_is_cut_with_a_sign() {
         assert_eq!(cell("reset_by_peer", 8, false), "reset_b…");
         assert_eq!([cell("7", 3, true), cell("a", 3, false)], ["  7", "a  "]);
-        // A wide letter that does not fit leaves a space.
+        // A wide character that does not fit leaves a space.
         assert_eq!(cell("日本語", 4, false), "日… ");
     }
 }

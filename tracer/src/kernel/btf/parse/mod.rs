@@ -1,8 +1,8 @@
-//! Reads the layout of kernel structures from BTF, the type information that a kernel carries.
+//! Reads the layout of kernel structures from BTF, the kernel's type information.
 //!
-//! Our own reader, as the published ones are either not open to inspection of members (aya-obj)
-//! or under a copyleft licence, and what is needed is small: byte offsets of named members.
-//! Format: the kernel's `Documentation/bpf/btf.rst`.
+//! This is a parser of our own because published ones either do not expose members (aya-obj) or
+//! have a copyleft licence, and only the byte offsets of named members are needed. Format: the
+//! kernel's `Documentation/bpf/btf.rst`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,13 +12,13 @@ use thiserror::Error;
 /// Why BTF could not be read.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum BtfError {
-    /// The bytes are not BTF of this machine's byte order.
+    /// The data is not BTF in this machine's byte order.
     #[error("not BTF: the magic number is missing")]
     NoMagic,
-    /// A section or a type runs past the end.
+    /// A section or a type extends past the end.
     #[error("BTF is cut short at byte {0}")]
     Truncated(usize),
-    /// A kind of type that was not known when this was written, so that its size is not either.
+    /// The kind of a type is unknown, and so is its size.
     #[error("BTF holds a type of unknown kind {0}")]
     UnknownKind(u32),
 }
@@ -44,45 +44,45 @@ const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
 
-/// Where a member lies in the structure that a path begins with.
+/// Position of a member in the structure that its path begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Offset in bits.
     pub bit_offset: u32,
-    /// Its size in bits if it is a bit field.
+    /// Size in bits of a bit field, or `None` for any other member.
     pub bits: Option<u32>,
 }
 
 impl Member {
-    /// The same member, of a structure that begins `bits` after the start of another. `None` if no
-    /// structure is that large: the type information is damaged.
+    /// The position of the same member relative to an outer structure that starts `bits` earlier.
+    /// `None` if the sum overflows, which means that the type information is damaged.
     fn within(self, bits: u32) -> Option<Self> {
         Some(Self { bit_offset: self.bit_offset.checked_add(bits)?, ..self })
     }
 }
 
-/// The types of a kernel.
+/// The parsed types of a kernel.
 pub struct Btf {
     data: Vec<u8>,
     strings: usize,
-    /// Byte position of type number i + 1.
+    /// Byte position of the type with id i + 1.
     types: Vec<u32>,
-    /// Structures, unions and enumerations that have a name.
+    /// Named structures, unions and enumerations.
     tags: HashMap<Vec<u8>, u32, FxBuildHasher>,
     typedefs: HashMap<Vec<u8>, u32, FxBuildHasher>,
 }
 
-/// What a function looks like from outside.
+/// The signature of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// How many parameters it has.
+    /// Number of parameters.
     pub parameters: u32,
-    /// It returns something.
+    /// Whether the function returns a value.
     pub returns_value: bool,
 }
 
 impl Btf {
-    /// Parses the contents of `/sys/kernel/btf/vmlinux` or of a file like it.
+    /// Parses the contents of `/sys/kernel/btf/vmlinux` or of a file in the same format.
     pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
         if data.get(..2) != Some(&MAGIC.to_ne_bytes()) {
             return Err(BtfError::NoMagic);
@@ -124,13 +124,13 @@ impl Btf {
         Ok(btf)
     }
 
-    /// As they were parsed.
+    /// The bytes that were parsed.
     pub fn bytes(&self) -> &[u8] {
         &self.data
     }
 
-    /// Finds `structure.member.member…`. Members of anonymous structures and unions count as
-    /// their parent's, as in C. `None` if the kernel has no such member.
+    /// Finds `structure.member.member…`. Members of anonymous structures and unions belong to their
+    /// parent, as in C. Returns `None` if the kernel has no such member.
     pub fn member(&self, path: &str) -> Option<Member> {
         let mut parts = path.split('.');
         let mut id = *self.tags.get(parts.next()?.as_bytes())?;
@@ -143,7 +143,8 @@ impl Btf {
         Some(found)
     }
 
-    /// The value of an enumerator of `enum enumeration`. `None` if the kernel has none of that name.
+    /// The value of the enumerator `name` of `enum enumeration`, or `None` if the kernel has no
+    /// such enumerator.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
         let at = self.at(*self.tags.get(enumeration.as_bytes())?).ok()?;
         let info = self.u32(at + 4).ok()?;
@@ -157,7 +158,8 @@ impl Btf {
         })
     }
 
-    /// How many parameters a type of function pointers has. `None` if the kernel has no such type.
+    /// The number of parameters of a typedef of a function pointer, or `None` if the kernel has no
+    /// such typedef.
     pub fn parameters(&self, typedef: &str) -> Option<u32> {
         let pointer = self.resolve(*self.typedefs.get(typedef.as_bytes())?)?;
         if self.kind(pointer).ok()? != KIND_PTR {
@@ -166,25 +168,26 @@ impl Btf {
         Some(self.prototype(self.u32(self.at(pointer).ok()? + 8).ok()?)?.parameters)
     }
 
-    /// What the kernel's function of this name looks like. `None` if it has none, or only as a part
-    /// of others.
+    /// The signature of the kernel function `name`. Returns `None` if the kernel has no such
+    /// function or has inlined it everywhere.
     pub fn function(&self, name: &str) -> Option<Function> {
         let function = self.at(self.function_number(name)?).ok()?;
         self.prototype(self.u32(function + 8).ok()?)
     }
 
-    /// The number of the kernel's function of this name among its types.
+    /// The BTF id of the kernel function `name`, or `None` if there is no such function.
     pub fn function_number(&self, name: &str) -> Option<u32> {
-        // There are tens of thousands, of which a few are asked for: an index would cost more.
+        // The kernel has tens of thousands of functions and callers ask for a few, so an index
+        // would cost more than it saves.
         let mut types = self.types.iter().map(|&at| at as usize);
         let is_it = |at| self.is_function(at, name.as_bytes()).unwrap_or(false);
-        // Type number 0 is void.
+        // Type id 0 is void.
         types.position(is_it).map(|index| index as u32 + 1)
     }
 
-    /// The same types with no more to them than the typedefs and functions of these names, each under
-    /// its number: for who makes a value of every one of a kernel's 130,000 types, and goes through
-    /// them for each that is asked for.
+    /// Returns BTF that has only the typedefs and functions of these names, each under its original
+    /// id. The loader allocates a value for each of a kernel's 130,000 types and searches them
+    /// linearly for each name.
     pub fn only(&self, names: &HashSet<&[u8]>) -> Result<Vec<u8>, BtfError> {
         let mut types = Vec::with_capacity(self.types.len() * 12);
         let mut strings = vec![0];
@@ -214,7 +217,7 @@ impl Btf {
         Ok(data)
     }
 
-    /// The number of a structure of the kernel's among its types.
+    /// The BTF id of the structure `name`, or `None` if the kernel has no such structure.
     pub fn structure_number(&self, name: &str) -> Option<u32> {
         self.tags.get(name.as_bytes()).copied()
     }
@@ -228,14 +231,15 @@ impl Btf {
         let at = self.at(self.resolve(id)?).ok()?;
         let info = self.u32(at + 4).ok()?;
         let is_one = (info >> 24) & 0x1f == KIND_FUNC_PROTO;
-        // Type number 0 is void.
+        // Type id 0 is void.
         let returns_value = self.u32(at + 8).ok()? != 0;
         is_one.then_some(Function { parameters: info & 0xffff, returns_value })
     }
 
-    /// The member `name` of the structure `id` and its type, which may be anything.
+    /// Finds the member `name` of the structure `id`, and the member's type, which may be of any
+    /// kind.
     fn find(&self, id: u32, name: &[u8], depth: u32) -> Option<(Member, u32)> {
-        // Anonymous nesting in the kernel is two or three deep; a loop would be damage.
+        // The kernel nests anonymous structures two or three deep; deeper nesting means damage.
         if depth > 8 {
             return None;
         }
@@ -268,7 +272,7 @@ impl Btf {
         None
     }
 
-    /// Follows typedefs and qualifiers.
+    /// Follows typedefs and qualifiers to the underlying type.
     fn resolve(&self, mut id: u32) -> Option<u32> {
         for _ in 0..16 {
             match self.kind(id).ok()? {
@@ -309,7 +313,7 @@ fn u32_at(data: &[u8], at: usize) -> Result<u32, BtfError> {
     Ok(u32::from_ne_bytes(*bytes.ok_or(BtfError::Truncated(at))?))
 }
 
-/// Bytes that follow the twelve which every type has.
+/// Number of bytes that follow the twelve-byte header of a type.
 fn extra_bytes(kind: u32, count: u32) -> Result<usize, BtfError> {
     let count = count as usize;
     Ok(match kind {

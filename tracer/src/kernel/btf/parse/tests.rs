@@ -1,9 +1,9 @@
-//! Tests of the BTF parser, on type information written by hand.
+//! Tests of the BTF parser, on hand-written type information.
 
 use super::*;
 
-/// BTF of `struct s { int a; union { struct { char b; int c : 3; }; }; }`,
-/// `enum e { X = 1, Y = 7 }` and `typedef void (*f)(int, char)`, written by hand.
+/// Hand-written BTF of `struct s { int a; union { struct { char b; int c : 3; }; }; }`, `enum e { X
+/// = 1, Y = 7 }` and `typedef void (*f)(int, char)`.
 fn sample() -> Vec<u8> {
     let strings = b"\0int\0s\0a\0b\0c\0char\0e\0X\0Y\0f\0";
     let name = |text: &[u8]| {
@@ -93,7 +93,7 @@ fn what_is_kept_keeps_its_number() {
     assert_eq!((few.function_number("e"), few.tags.len()), (None, 0));
 }
 
-/// The sample with `new` in place of the words `old`, which it has once.
+/// The sample with `new` in place of the words `old`, which occur in it once.
 fn sample_with(old: &[u32], new: &[u32]) -> Vec<u8> {
     let bytes = |words: &[u32]| words.iter().flat_map(|w| w.to_ne_bytes()).collect::<Vec<_>>();
     let (mut data, old) = (sample(), bytes(old));
@@ -105,13 +105,13 @@ fn sample_with(old: &[u32], new: &[u32]) -> Vec<u8> {
 
 #[test]
 fn offsets_beyond_any_structure_are_no_members() {
-    // The anonymous union lies 32 bits after the start of its parent.
+    // The anonymous union is 32 bits after the start of its parent.
     let far = Btf::parse(sample_with(&[0, 4, 32], &[0, 4, u32::MAX])).unwrap();
     assert_eq!(far.member("s.a"), Some(Member { bit_offset: 0, bits: None }));
-    // Its first member adds nothing to that, its second does.
+    // The union's first member adds nothing to the offset, the second one does.
     assert_eq!(far.member("s.b"), Some(Member { bit_offset: u32::MAX, bits: None }));
     assert_eq!(far.member("s.c"), None);
-    // A structure within a structure, by name.
+    // A named structure within a structure.
     let nested = sample_with(&[1, 0, 0, 4, 32], &[5, u32::MAX, 0, 4, 32]);
     let nested = Btf::parse(nested).unwrap();
     assert_eq!(nested.member("s.a"), Some(Member { bit_offset: u32::MAX, bits: None }));
@@ -121,15 +121,15 @@ fn offsets_beyond_any_structure_are_no_members() {
 #[test]
 fn sections_beyond_the_end_are_an_error() {
     let whole = sample();
-    // Lengths and offsets of the header, each as large as can be.
+    // Set each length and offset of the header to its maximum.
     for at in (4..24).step_by(4) {
         let mut damaged = whole.clone();
         damaged[at..at + 4].copy_from_slice(&u32::MAX.to_ne_bytes());
         let is_error = Btf::parse(damaged).is_err();
-        // Where the strings end is not looked at: each ends with a zero.
+        // The parser ignores the length of the string section, as each string ends with a zero.
         assert_eq!(is_error, at != 20, "byte {at}");
     }
-    // The last type does not fit in the section of types.
+    // The last type does not fit into the type section.
     let mut damaged = whole.clone();
     let length = u32_at(&whole, 12).unwrap() - 4;
     damaged[12..16].copy_from_slice(&length.to_ne_bytes());
