@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete our command line.
+//! `completions`: scripts with which a shell completes the command line.
 
 use std::io::{self, Write};
 
@@ -7,11 +7,11 @@ use clap_complete::{Shell, generate};
 
 use crate::cli::Cli;
 
-/// Writes the completions for `shell`.
+/// Writes the completion script for `shell`.
 pub(crate) fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     let mut synfin = Cli::command();
     let name = synfin.get_name().to_owned();
-    // It panics where it cannot write, so it does not write to `out` itself.
+    // `generate` panics if it cannot write, so it writes to memory.
     let mut completions = Vec::new();
     generate(shell, &mut synfin, name, &mut completions);
     out.write_all(&completions)?;

@@ -1,4 +1,4 @@
-//! `diagnose`: what is wrong with the traffic.
+//! `diagnose`: problems of the TCP traffic.
 
 use std::io::{self, Write};
 
@@ -7,11 +7,11 @@ use crate::{
     output::consumer::Consumer, trace::session::Session, tracker::Tracker,
 };
 
-/// Watches, then says what it found.
+/// Writes the findings at the end of the trace.
 pub(crate) struct Diagnose<W> {
     out: W,
     form: Form,
-    /// Ports are told by their services' names as well.
+    /// Service names to print with port numbers; empty: numbers only.
     services: Services,
     session: Session,
 }

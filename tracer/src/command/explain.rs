@@ -1,4 +1,4 @@
-//! `explain`: what a word that synfin prints means.
+//! `explain`: the meaning of close reasons, columns and TCP states.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use crate::{
     message::wrap::width,
 };
 
-/// Explains these; without any, all: as text, that is a list of their names.
+/// Writes `entries`. If there are none, writes every entry as JSON, or a list of all names as text.
 pub(crate) fn explain(entries: &[Entry], form: Form, out: &mut impl Write) -> io::Result<()> {
     match form {
         Form::Text if entries.is_empty() => out.write_all(list(width()).as_bytes())?,

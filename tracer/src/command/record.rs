@@ -1,10 +1,10 @@
-//! `record`: the file is written by the loop; this only says what became of it.
+//! `record`: reports how many events were recorded. The run loop writes the file.
 
 use std::{io, path::PathBuf};
 
 use crate::{message::stderr::warn, output::consumer::Consumer, tracker::Tracker};
 
-/// Says how much was recorded.
+/// Reports on stderr how many events were recorded, lost and missed.
 pub(crate) struct Record {
     file: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! `serve`: figures are handed to whoever wants them once a second.
+//! `serve`: metrics for Prometheus and OTLP, updated once per second.
 
 use std::{io, ops::ControlFlow};
 
@@ -11,11 +11,11 @@ use crate::{
 
 const PERIOD: Nanos = 1_000_000_000;
 
-/// Adds up, and hands over.
+/// Adds snapshots to the metrics that the exporter serves.
 pub(crate) struct Serve {
-    /// Until they are published.
+    /// The initial metrics; `None` once they are published.
     first: Option<Metrics>,
-    /// `None` when the trace is over.
+    /// The exporter; `None` once the trace has ended.
     exporter: Option<Exporter>,
     next: Nanos,
 }

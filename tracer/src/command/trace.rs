@@ -1,4 +1,4 @@
-//! `trace`: every transition as it happens.
+//! `trace`: a line for each state transition, as it happens.
 
 use std::io::{self, Write};
 
@@ -11,11 +11,11 @@ use crate::{
     tracker::{Change, ChangeKinds, Tracker},
 };
 
-/// Writes transitions.
+/// Writes a line per transition.
 pub(crate) struct Trace<W> {
     lines: Lines<W, TransitionLine>,
     clock: ClockAnchor,
-    /// Only changes from or to one of these; empty: all.
+    /// Only transitions from or to one of these states; empty: all transitions.
     states: Vec<TcpState>,
     unasked: u64,
 }
