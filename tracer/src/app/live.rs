@@ -1,5 +1,5 @@
-//! What needs this host: the live source, the commands that read no recordings, and what ends a live
-//! trace from outside.
+//! Live tracing of this host: attaching to the kernel, the commands that need the kernel, signals,
+//! and the command that synfin runs.
 
 use std::{ffi::OsString, io, net::SocketAddr, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     source::{Live, Options, Source},
 };
 
-/// Attaches to the kernel of this host.
+/// Attaches the eBPF programs to the kernel of this host.
 pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result<Box<dyn Source>> {
     Ok(Box::new(Live::attach(Options {
         ring_bytes: args.ring_size,
@@ -62,7 +62,8 @@ pub(super) async fn serve(args: ServeArgs, verbose: u8) -> Result<()> {
     run.go(&mut Serve::new(Metrics::new(args.max_series), exporter)).await
 }
 
-/// Where metrics are fetched from, and pushed to, before anything is attached.
+/// Starts to serve metrics at `address` and to push them to `collector`. The caller does so before
+/// it attaches anything.
 fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter> {
     Ok(Exporter::start(address, collector).map_err(|error| {
         let remedy = "another address or port can be given with --listen";
@@ -77,7 +78,7 @@ fn collector(url: Uri, every: Duration) -> Result<Collector> {
     })?)
 }
 
-/// Asks for everything that can be known without traffic, then makes some.
+/// Examines this host, then runs the self-test, which makes connections of its own.
 pub(super) async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
     let mut findings = Doctor::examine(args.duration, args.types.btf.clone()).await;
     while findings.wants_self_test() {
@@ -93,7 +94,7 @@ pub(super) async fn doctor(args: DoctorArgs, verbose: u8) -> Result<Exit> {
     Ok(if findings.are_good() { Exit::Done } else { Exit::CannotRun })
 }
 
-/// Signals, and the command that is watched.
+/// SIGINT, SIGTERM, and the exit of the command that synfin runs.
 pub(super) struct Interrupts {
     signals: [Signal; 2],
     child: Option<Child>,
@@ -107,7 +108,7 @@ impl Interrupts {
         Ok(Some(Self { signals, child: None }))
     }
 
-    /// Starts a command, whose end is an interrupt.
+    /// Starts a command, whose exit counts as an interrupt. Does nothing if `command` is empty.
     pub(super) fn start(&mut self, command: &[OsString]) -> Result<()> {
         if let Some((program, args)) = command.split_first() {
             let child = tokio::process::Command::new(program).args(args).spawn();
@@ -120,7 +121,7 @@ impl Interrupts {
         Ok(())
     }
 
-    /// Whether a signal came; otherwise the command has ended.
+    /// Waits for an interrupt. Returns `true` for a signal and `false` if the command exited.
     pub(super) async fn is_signal(&mut self) -> Result<bool> {
         let [interrupt, terminate] = &mut self.signals;
         let child = async {

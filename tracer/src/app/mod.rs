@@ -1,5 +1,5 @@
-//! Wires the stages together: source → recording → decode → tracker → output. The only file that
-//! names them all.
+//! Connects the stages: source → recording → decode → tracker → output. No other file depends on
+//! all of them.
 
 #[cfg(feature = "live")]
 mod live;
@@ -58,18 +58,18 @@ use crate::{
     tracker::{Events, Limits, Tracker},
 };
 
-/// How often `top` is renewed where it is no screen.
+/// Time between the reports of `top` when the output is not an interactive terminal.
 const TOP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long `diagnose` watches, unless something else is asked for.
+/// How long `diagnose` traces if neither a duration nor a command is given.
 const DIAGNOSE_FOR: Duration = Duration::from_secs(10);
 
-/// Does what the command line asks for.
+/// Runs the command, and reports an error on stderr.
 pub async fn run(cli: Cli) -> Exit {
     let verbose = cli.verbose > 0;
     match dispatch(cli).await {
         Ok(exit) => exit,
-        // Whoever read our output has seen enough.
+        // The reader closed the pipe, which is not an error.
         Err(error) if is_closed_pipe(&error) => Exit::Done,
         Err(error) => match error.downcast_ref::<Failure>() {
             Some(failure) => {
@@ -91,7 +91,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// What went wrong with the output. A closed pipe stays as it is: that is no failure.
+/// Turns an error of writing the output into a failure. A closed pipe stays an [`io::Error`],
+/// because it is not a failure.
 fn cannot_write(error: io::Error) -> anyhow::Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return error.into();
@@ -182,8 +183,8 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     .map(|()| Exit::Done)
 }
 
-/// What `top` shows on a screen of this size at the end of a recording, after these keys: for
-/// pictures, and for tests of it.
+/// Draws the view of `top` at the end of a recording, in a terminal of `width` columns and `height`
+/// rows, after `keys` have been pressed. Used for screenshots and tests.
 pub async fn draw_recording(
     recording: &Path,
     keys: &str,
@@ -198,7 +199,7 @@ pub async fn draw_recording(
     Ok(headless.drawn(width, height))
 }
 
-/// What is compared: reports, or a recording that one is made of.
+/// Reads one side of a comparison: saved reports, or a recording, from which one report is made.
 async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
     let unusable = |why: String| {
         let remedy = "give a recording, a flight recorder's directory, or what `synfin report -o json` wrote";
@@ -225,7 +226,7 @@ fn style(args: OutputArgs) -> Style {
     }
 }
 
-/// Whether this is a terminal that can show something in its place, and takes keys.
+/// Whether stdin and stdout are a terminal that can show the screen and read keys.
 fn can_be_taken_over() -> bool {
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     io::stdin().is_terminal() && io::stdout().is_terminal() && !is_dumb
@@ -235,23 +236,24 @@ fn rows(args: RowsArgs) -> Rows {
     Rows { by: args.by.into(), reasons: args.reason, states: args.state }
 }
 
-/// A run over a source, from its first frame to its last.
+/// One run: reads a source from its first frame to its last.
 struct Run {
     source: Box<dyn Source>,
-    /// The recording that is read.
+    /// The recording to read; `None`: this host is traced.
     from: Option<PathBuf>,
     recorder: Option<RecordingSink>,
-    /// What is recorded goes through it first.
+    /// Anonymizes each frame before it is recorded.
     anonymizer: Option<Anonymizer>,
     limits: Limits,
     duration: Option<Duration>,
-    /// What is asked for beyond what the source leaves out already.
+    /// Filters for a recording. Empty for a live source, which applies the filters itself.
     filter: FilterArgs,
-    /// Look at the sockets once, then end.
+    /// Scan the sockets once, then end.
     once: bool,
-    /// The output shows by itself that something goes on.
+    /// Do not report on stderr that tracing has started: the output shows it.
     silent: bool,
-    /// The user of a screen, which stays when a recording is over: notified when they quit.
+    /// Notified when the user quits the screen, which stays open at the end of a recording; `None`:
+    /// there is no screen.
     viewer: Option<Arc<Notify>>,
     command: Vec<std::ffi::OsString>,
 }
@@ -268,7 +270,8 @@ impl Run {
             }
             None => live::attach(args.live, &std::mem::take(&mut filter), verbose)?,
         };
-        // Only now, so that a host that cannot be watched costs nobody an older recording.
+        // Created after the source, so that a failure to attach does not overwrite an older
+        // recording.
         let recorder = match (args.record, args.flight) {
             (Some(path), Some(limits)) => Some(RecordingSink::flight(&path, limits)?),
             (Some(path), None) => Some(RecordingSink::file(path)?),
@@ -301,7 +304,7 @@ impl Run {
         let mut tracker = None;
         let mut deadline = None;
         let mut ready = false;
-        // What was seen before something failed is put out before that is said.
+        // Reported after the output of everything that preceded it.
         let mut failure = None;
         let mut ring_bytes = 0;
         loop {
@@ -347,7 +350,7 @@ impl Run {
                 break;
             };
             if replays && stays {
-                // A recording never makes us wait, and signals are taken only then.
+                // A recording is always ready, and signals are received only while this task waits.
                 tokio::task::yield_now().await;
             }
             decode(&frame, |input| tracker.apply(&input));
@@ -384,7 +387,7 @@ impl Run {
         failure.map_or(Ok(()), Err)
     }
 
-    /// What is wrong with the source. Of a recording, some may have been read before.
+    /// Explains an error of the source. `before`: part of the recording has been read already.
     fn explain(&self, error: anyhow::Error, before: bool) -> anyhow::Error {
         match &self.from {
             Some(path) => errors::unreadable(path, &error, before).into(),
@@ -392,7 +395,7 @@ impl Run {
         }
     }
 
-    /// From here on nothing is missed. Scripts wait for this line.
+    /// Reports that every event is captured from now on. Scripts wait for this line.
     fn report_ready(&self) {
         let replays = !self.source.is_live();
         if self.silent || self.once || replays || !self.command.is_empty() {
@@ -430,7 +433,7 @@ impl Run {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Once it could not be written, the recording is over.
+    /// Writes a frame to the recording, if there is one. After an error nothing more is recorded.
     fn record(&mut self, frame: &Frame) -> Result<()> {
         let Some(recorder) = &mut self.recorder else {
             return Ok(());
@@ -448,7 +451,7 @@ impl Run {
     }
 }
 
-/// What a ring buffer that was too small has cost, and which one would have done.
+/// Reports records lost to a full ring buffer, and the size that would have held them.
 fn report_lost(ring_bytes: u32, events: &Events) {
     let Events { seen, lost, .. } = events;
     if *lost == 0 {
@@ -466,7 +469,7 @@ fn report_lost(ring_bytes: u32, events: &Events) {
     ));
 }
 
-/// What a table that was too small has cost.
+/// Reports connections that were evicted because the table was full.
 fn report_evicted(limits: Limits, evicted: u64) {
     if evicted > 0 {
         let limit = limits.connections;
@@ -476,7 +479,7 @@ fn report_evicted(limits: Limits, evicted: u64) {
     }
 }
 
-/// A filter that nothing matched is easily a wrong one.
+/// Reports that no record matched the filters, which are then probably wrong.
 fn report_unmatched(events: &Events) {
     let Events { delivered, filtered, .. } = events;
     if *delivered == 0 && *filtered > 0 {

@@ -1,4 +1,4 @@
-//! What ends a run before its source does.
+//! Requests to end a run before its source ends.
 
 use std::{ffi::OsString, future::pending, sync::Arc};
 
@@ -7,14 +7,14 @@ use tokio::sync::Notify;
 
 use super::live::Interrupts;
 
-/// Waits for the user of a screen, a signal, or the end of a command.
+/// Waits until the user quits the screen, a signal arrives, or the command exits.
 pub(super) struct Stop {
     viewer: Option<Arc<Notify>>,
-    /// `None`: a signal ends the process, as nothing is lost.
+    /// `None`: signals keep their default action, which ends the process; no data is lost.
     interrupts: Option<Interrupts>,
-    /// A command that has not been started yet.
+    /// The command to start: a program and its arguments. Empty if there is none, or once started.
     command: Vec<OsString>,
-    /// The user has asked for the end, by a key or a signal.
+    /// Whether the user has requested the end, by a key or a signal.
     pub(super) asked: bool,
 }
 
@@ -29,17 +29,18 @@ impl Stop {
         Ok(Self { viewer, interrupts, command, asked: false })
     }
 
-    /// Starts the command, once.
+    /// Starts the command on the first call; later calls do nothing.
     pub(super) fn start_command(&mut self) -> Result<()> {
         let command = std::mem::take(&mut self.command);
         self.interrupts.as_mut().map_or(Ok(()), |interrupts| interrupts.start(&command))
     }
 
-    /// Returns when the run is to end.
+    /// Waits for a request to end the run.
     ///
     /// # Errors
     ///
-    /// The user asks a second time, which ends it at once.
+    /// The user requests the end a second time, which ends the run at once; or the exit of the
+    /// command cannot be awaited.
     pub(super) async fn asked(&mut self) -> Result<()> {
         let viewer = async {
             match &self.viewer {

@@ -1,4 +1,4 @@
-//! The command line: what can be asked for.
+//! The command line: the arguments of all commands.
 
 #[cfg(feature = "live")]
 mod host_only;
@@ -44,24 +44,27 @@ pub struct Cli {
     pub(crate) top: TopArgs,
 }
 
-/// Reads the command line. Where there is nothing to run, what is to be said has been, and the
-/// exit code is given.
+/// Parses the command line.
+///
+/// # Errors
+///
+/// The exit status, if there is nothing to run: help, the version or an error has been printed.
 pub fn parse() -> Result<Cli, Exit> {
     Cli::try_parse().map_err(|error| {
         if error.use_stderr() {
-            // It quotes what was typed, or what a script was fed with.
+            // The error quotes arguments, which may be untrusted.
             let lines: Vec<_> = error.render().to_string().lines().map(escape_control).collect();
             let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
             Exit::Usage
         } else {
-            // Whoever asked for help may have stopped reading.
+            // The reader of the help may have closed the pipe.
             let _ = error.print();
             Exit::Done
         }
     })
 }
 
-/// The commands.
+/// The commands with their arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// A screen to watch connections on: per port, each connection, what is wrong (the default)
@@ -96,7 +99,7 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
-/// `top`.
+/// Arguments of `top`.
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
     #[command(flatten)]
@@ -110,7 +113,7 @@ pub(crate) struct TopArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// `report`.
+/// Arguments of `report`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// Seconds between reports (or 500ms, 2m …); without it, one report at the end
@@ -136,7 +139,7 @@ pub(crate) struct ReportArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `trace`.
+/// Arguments of `trace`.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
     /// Only changes from or to these states (established,fin-wait-1,CLOSE_WAIT …)
@@ -150,7 +153,7 @@ pub(crate) struct TraceArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `connections`.
+/// Arguments of `connections`.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectionsArgs {
     /// List the living connections instead: now, or at the end of a recording
@@ -176,7 +179,7 @@ pub(crate) struct ConnectionsArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `anonymize`.
+/// Arguments of `anonymize`.
 #[derive(Debug, Args)]
 pub(crate) struct AnonymizeArgs {
     /// The recording to read
@@ -189,10 +192,10 @@ pub(crate) struct AnonymizeArgs {
     pub(crate) key_file: Option<PathBuf>,
 }
 
-/// Of two commands.
+/// Help of `--key-file`, which two commands have.
 const KEY_FILE: &str = "Take the key from this file, any secret of at least 16 bytes, so that recordings match each other; without it, it is random and forgotten";
 
-/// Which rows there are.
+/// Selection and grouping of rows.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RowsArgs {
     /// What makes a row, besides the role
@@ -206,7 +209,7 @@ pub(crate) struct RowsArgs {
     pub(crate) state: Vec<TcpState>,
 }
 
-/// What makes a row.
+/// The key by which connections are grouped into rows, besides the role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Grouping {
     /// The service port
@@ -231,7 +234,7 @@ impl From<Grouping> for By {
     }
 }
 
-/// Where the kernel's type information is.
+/// The source of the kernel's BTF.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TypesArgs {
     /// Take the kernel's type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown
@@ -239,7 +242,7 @@ pub(crate) struct TypesArgs {
     pub(crate) btf: Option<PathBuf>,
 }
 
-/// `diagnose`.
+/// Arguments of `diagnose`.
 #[derive(Debug, Args)]
 pub(crate) struct DiagnoseArgs {
     /// Do not tell ports by the names of their services
@@ -254,7 +257,7 @@ pub(crate) struct DiagnoseArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `compare`.
+/// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
     /// What was before: a recording, a flight recorder's directory, or what `report -o json` wrote
@@ -271,7 +274,7 @@ pub(crate) struct CompareArgs {
     pub(crate) output: Form,
 }
 
-/// `explain`.
+/// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// A reason's id, a figure's key or heading, a TCP state; without any, a list of all
@@ -282,7 +285,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) output: Form,
 }
 
-/// The form of what is for reading.
+/// Output format of the commands that print text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
     /// Paragraphs, for the eyes
@@ -292,7 +295,7 @@ pub(crate) enum Form {
     Json,
 }
 
-/// `completions`.
+/// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell
@@ -300,7 +303,7 @@ pub(crate) struct CompletionsArgs {
     pub(crate) shell: Shell,
 }
 
-/// `man`.
+/// Arguments of `man`.
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
     /// The directory, which is made if it does not exist
@@ -308,7 +311,7 @@ pub(crate) struct ManArgs {
     pub(crate) directory: PathBuf,
 }
 
-/// Where the data comes from.
+/// The source of the data: this host or a recording.
 #[derive(Debug, Default, Args)]
 pub(crate) struct SourceArgs {
     /// Read this recording, a file or a directory, instead of watching this host
@@ -317,7 +320,7 @@ pub(crate) struct SourceArgs {
     /// Also write all that is seen to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
-    /// That is a directory, of which so much is kept.
+    /// Limits of a flight recorder, for which `record` is a directory; `None`: it is a file.
     #[arg(skip)]
     pub(crate) flight: Option<Limits>,
     #[command(flatten)]
@@ -327,13 +330,13 @@ pub(crate) struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// This recording, all of it.
+    /// Arguments that read a whole recording, without filters.
     pub(crate) fn from_file(file: PathBuf) -> Self {
         Self { from: Some(file), ..Self::default() }
     }
 }
 
-/// How to watch.
+/// Options of live tracing.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LiveArgs {
     /// Stop after this time (10s, 5m …)
@@ -374,7 +377,7 @@ impl Default for LiveArgs {
     }
 }
 
-/// A command to run, where the data may come from a recording instead.
+/// The command to run while this host is traced.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
     /// Run this command, and stop when it ends
@@ -382,7 +385,7 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// How to write.
+/// Options of the output.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct OutputArgs {
     /// Form of the output
@@ -396,13 +399,13 @@ pub(crate) struct OutputArgs {
     pub(crate) no_header: bool,
 }
 
-/// [`crate::trace::ring_size::DEFAULT_RING_BYTES`] as people write it.
+/// [`crate::trace::ring_size::DEFAULT_RING_BYTES`] in the notation of the command line.
 const DEFAULT_RING: &str = "16M";
 
-/// [`crate::tracker::Limits::default`]'s.
+/// The limit of connections in [`crate::tracker::Limits::default`].
 const DEFAULT_CONNECTIONS: u32 = 1 << 20;
 
-/// Seconds, or a number with a unit.
+/// Parses a duration: a number of seconds, or numbers with units (`500ms`, `2m`).
 fn interval(text: &str) -> Result<Duration, String> {
     let duration = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
@@ -414,7 +417,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// A state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
+/// Parses a TCP state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
 fn state(text: &str) -> Result<TcpState, String> {
     state::named(text)
         .ok_or_else(|| format!("the states are {}", TcpState::ALL.map(TcpState::name).join(", ")))
@@ -425,7 +428,7 @@ fn reason(text: &str) -> Result<CloseReason, String> {
     CloseReason::from_id(&wanted).ok_or_else(|| "`synfin explain` lists the reasons".to_owned())
 }
 
-/// Bytes, or a number with K, M or G.
+/// Parses a size: a number of bytes, or one with the suffix K, M or G (powers of 1024).
 fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),

@@ -1,4 +1,4 @@
-//! What synfin says about itself: on stderr, as stdout is for data.
+//! Messages on stderr; stdout is for data.
 
 use std::{
     io::{self, Write},
@@ -7,18 +7,18 @@ use std::{
 
 use crate::message::escape::escape_control;
 
-/// Says something. Parts of it may come from elsewhere, so that it is made harmless; nobody may
-/// listen, which is no error.
+/// Prints a message, with control characters escaped because parts of it may be untrusted. Ignores
+/// errors of writing to stderr.
 pub(crate) fn warn(text: &str) {
     warn_lines(&[escape_control(text)]);
 }
 
-/// Says something of several lines, which are harmless already.
+/// Prints a message of several lines, in which control characters have been escaped already.
 pub(crate) fn warn_lines(lines: &[String]) {
     let text = format!("synfin: {}", lines.join("\n"));
     let mut held = BUFFERED.lock().unwrap_or_else(PoisonError::into_inner);
     match &mut *held {
-        // Whoever talks on and on has said it by then.
+        // The buffer is full: later messages are dropped.
         Some(texts) if texts.len() >= BUFFERED_LINES_LIMIT => {}
         Some(texts) => texts.push(text),
         None => {
@@ -27,15 +27,15 @@ pub(crate) fn warn_lines(lines: &[String]) {
     }
 }
 
-/// What is said while the terminal shows something else, until it is dropped: then it is said.
+/// Buffers messages while the screen owns the terminal, and prints them when it is dropped.
 pub(crate) struct BufferedStderr;
 
-/// More is not kept.
+/// Maximum number of buffered messages; later ones are dropped.
 const BUFFERED_LINES_LIMIT: usize = 100;
 
 static BUFFERED: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
-/// Keeps back what is said.
+/// Starts to buffer messages.
 pub(crate) fn buffer() -> BufferedStderr {
     *BUFFERED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
     BufferedStderr
