@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{analysis::conditions::FailOn, tcp::close_reason::CloseReason};
 
-/// `top`.
+/// Arguments of `top`.
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(crate) struct TopArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// `report`.
+/// Arguments of `report`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// Seconds between reports (or 500ms, 2m …); without it, one report at the end
@@ -53,7 +53,7 @@ pub(crate) struct ReportArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `trace`.
+/// Arguments of `trace`.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
     /// Only changes from or to these states (established,fin-wait-1,CLOSE_WAIT …)
@@ -67,7 +67,7 @@ pub(crate) struct TraceArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `connections`.
+/// Arguments of `connections`.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectionsArgs {
     /// List the living connections instead: now, or at the end of a recording
@@ -93,7 +93,7 @@ pub(crate) struct ConnectionsArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `anonymize`.
+/// Arguments of `anonymize`.
 #[derive(Debug, Args)]
 pub(crate) struct AnonymizeArgs {
     /// The recording to read
@@ -106,7 +106,7 @@ pub(crate) struct AnonymizeArgs {
     pub(crate) key_file: Option<PathBuf>,
 }
 
-/// `diagnose`.
+/// Arguments of `diagnose`.
 #[derive(Debug, Args)]
 pub(crate) struct DiagnoseArgs {
     #[command(flatten)]
@@ -119,7 +119,7 @@ pub(crate) struct DiagnoseArgs {
     pub(crate) run: RunArgs,
 }
 
-/// `compare`.
+/// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
     /// What was before: a recording, a flight recorder's directory, or what `report -o json` wrote
@@ -135,7 +135,7 @@ pub(crate) struct CompareArgs {
     pub(crate) output: FormArgs,
 }
 
-/// `explain`.
+/// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// A reason's id, a figure's key or heading, a TCP state; without any, a list of all
@@ -145,7 +145,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) output: FormArgs,
 }
 
-/// `completions`.
+/// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell
@@ -153,7 +153,7 @@ pub(crate) struct CompletionsArgs {
     pub(crate) shell: Shell,
 }
 
-/// `man`.
+/// Arguments of `man`.
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
     /// The directory, which is made if it does not exist

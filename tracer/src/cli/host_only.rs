@@ -1,4 +1,4 @@
-//! Arguments of the commands that trace or examine this host, and read no recordings.
+//! Arguments of the commands that trace or examine this host and read no recordings.
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     record::flight::{LEAST_SIZE, Limits},
 };
 
-/// `record`.
+/// Arguments of `record`.
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
     /// The file to write, readable for its owner only; a directory with --keep or --max-size
@@ -42,14 +42,14 @@ pub(crate) struct RecordArgs {
 }
 
 impl RecordArgs {
-    /// How much a flight recorder keeps, if it is to be one.
+    /// Limits of the flight recorder; `None`: the recording is a single file.
     pub(crate) fn flight(&self) -> Option<Limits> {
         let Self { keep, max_size, .. } = *self;
         (keep.is_some() || max_size.is_some()).then_some(Limits { keep, max_size })
     }
 }
 
-/// `serve`.
+/// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Where to listen; nobody else can reach 127.0.0.1
@@ -71,7 +71,7 @@ pub(crate) struct ServeArgs {
     pub(crate) filter: FilterArgs,
 }
 
-/// `doctor`.
+/// Arguments of `doctor`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Watch this host for so long, to tell the ring buffer's size
@@ -84,7 +84,7 @@ pub(crate) struct DoctorArgs {
     pub(crate) output: DoctorFormat,
 }
 
-/// The form of what the doctor says.
+/// Output format of `doctor`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DoctorFormat {
     /// A line for every check

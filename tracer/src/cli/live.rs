@@ -9,7 +9,7 @@ use crate::trace::ring_size::DEFAULT_RING_BYTES;
 #[cfg(feature = "live")]
 use crate::{kernel::Setup, trace::filter::Filter};
 
-/// How to watch.
+/// Options of live tracing.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LiveArgs {
     /// Stop after this time (10s, 5m …)
@@ -68,10 +68,10 @@ impl Default for LiveArgs {
 /// [`DEFAULT_RING_BYTES`] as people write it.
 const DEFAULT_RING: &str = "16M";
 
-/// [`crate::tracker::Limits::default`]'s.
+/// The limit of connections in [`crate::tracker::Limits::default`].
 const DEFAULT_CONNECTIONS: u32 = 1 << 20;
 
-/// Where the kernel's type information is.
+/// The source of the kernel's BTF.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct BtfArgs {
     /// Take the kernel's type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown

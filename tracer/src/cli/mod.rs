@@ -1,4 +1,4 @@
-//! The command line: what can be asked for.
+//! The command line: the arguments of all commands.
 
 pub(crate) mod commands;
 #[cfg(feature = "live")]
@@ -40,24 +40,27 @@ pub struct Cli {
     pub(crate) top: TopArgs,
 }
 
-/// Reads the command line. Where there is nothing to run, what is to be said has been, and the
-/// exit code is given.
+/// Parses the command line.
+///
+/// # Errors
+///
+/// The exit status, if there is nothing to run: help, the version or an error has been printed.
 pub fn parse() -> Result<Cli, Exit> {
     Cli::try_parse().map_err(|error| {
         if error.use_stderr() {
-            // It quotes what was typed, or what a script was fed with.
+            // The error quotes arguments, which may be untrusted.
             let lines: Vec<_> = error.render().to_string().lines().map(escape_control).collect();
             let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
             Exit::Usage
         } else {
-            // Whoever asked for help may have stopped reading.
+            // The reader of the help may have closed the pipe.
             let _ = error.print();
             Exit::Done
         }
     })
 }
 
-/// The commands.
+/// The commands with their arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// A screen to watch connections on: per port, each connection, what is wrong (the default)

@@ -9,7 +9,7 @@ use crate::{
     output::{Format, Style},
 };
 
-/// How to write.
+/// Options of the output.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct OutputArgs {
     /// Form of the output
@@ -44,7 +44,7 @@ pub(crate) struct FormArgs {
     pub(crate) form: Form,
 }
 
-/// The form of what is for reading.
+/// Output format of the commands that print text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
     /// Paragraphs, for the eyes

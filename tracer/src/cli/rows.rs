@@ -9,7 +9,7 @@ use crate::{
     tcp::{close_reason::CloseReason, group_by::By},
 };
 
-/// Which rows there are.
+/// Selection and grouping of rows.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RowsArgs {
     /// What makes a row, besides the role
@@ -23,7 +23,7 @@ pub(crate) struct RowsArgs {
     pub(crate) state: Vec<TcpState>,
 }
 
-/// What makes a row.
+/// The key by which connections are grouped into rows, besides the role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Grouping {
     /// The service port

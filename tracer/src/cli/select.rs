@@ -1,5 +1,5 @@
-//! The command line's filters: what was asked for becomes a [`Filter`], with the names of this
-//! host, or of the host that a recording comes from.
+//! The filters of the command line. They become a [`Filter`], in which names are resolved on this
+//! host, or with the names in a recording.
 
 use std::{
     collections::BTreeMap,
@@ -24,10 +24,10 @@ use crate::{
     },
 };
 
-/// Where the help lists them.
+/// Heading of the filters in the help.
 const HEADING: &str = "Filters";
 
-/// Which connections are wanted. Several filters must all hold; of a list, one value must.
+/// Filters on connections. Different filters are ANDed, the values of one filter are ORed.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FilterArgs {
     /// Of these processes: they connect, or hold the listener
@@ -66,7 +66,11 @@ pub(crate) struct FilterArgs {
 }
 
 impl FilterArgs {
-    /// With the names of this host.
+    /// The filter for a live trace, with names resolved on this host.
+    ///
+    /// # Errors
+    ///
+    /// There is no such network namespace or cgroup.
     #[cfg(feature = "live")]
     pub(crate) fn of_this_host(&self) -> Result<Filter> {
         let names = match self.netns.is_empty() {
@@ -84,8 +88,12 @@ impl FilterArgs {
         self.filter(&names, cgroup)
     }
 
-    /// With the names that a recording holds. What its own filter has let in was decided by the
-    /// kernel where it was made.
+    /// The filter for a recording, with the names that it contains. A cgroup within which the trace
+    /// was filtered already keeps the id by which the kernel decided.
+    ///
+    /// # Errors
+    ///
+    /// The recording has no network namespace of that name.
     pub(crate) fn of_recording(&self, session: &Session) -> Result<Filter> {
         let recorded = session.filter.cgroup.as_ref();
         self.filter(&session.namespaces, |path| {
@@ -146,7 +154,8 @@ fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, F
     ))
 }
 
-/// Where a recording comes from, the hierarchy was mounted in one of the usual places.
+/// The path of a cgroup below the root of the hierarchy, without the usual mount points: the one on
+/// the host of a recording is unknown.
 fn below_root(path: &Path) -> String {
     let below = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
         .iter()

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{live::LiveArgs, select::FilterArgs};
 
-/// Where the data comes from.
+/// The source of the data: this host or a recording.
 #[derive(Debug, Default, Args)]
 pub(crate) struct SourceArgs {
     /// Read this recording, a file or a directory, instead of watching this host
@@ -22,13 +22,13 @@ pub(crate) struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// This recording, all of it.
+    /// Arguments that read a whole recording, without filters.
     pub(crate) fn from_file(file: PathBuf) -> Self {
         Self { from: Some(file), ..Self::default() }
     }
 }
 
-/// A command to run, where the data may come from a recording instead.
+/// The command to run while this host is traced.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
     /// Run this command, and stop when it ends

@@ -6,7 +6,7 @@ use synfin_common::state::TcpState;
 
 use crate::tcp::{close_reason::CloseReason, state};
 
-/// Seconds, or a number with a unit.
+/// Parses a duration: a number of seconds, or numbers with units (`500ms`, `2m`).
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let duration = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
@@ -18,7 +18,7 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// A state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
+/// Parses a TCP state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
 pub(super) fn state(text: &str) -> Result<TcpState, String> {
     state::named(text)
         .ok_or_else(|| format!("the states are {}", TcpState::ALL.map(TcpState::name).join(", ")))
@@ -29,7 +29,7 @@ pub(super) fn reason(text: &str) -> Result<CloseReason, String> {
     CloseReason::from_id(&wanted).ok_or_else(|| "`synfin explain` lists the reasons".to_owned())
 }
 
-/// Bytes, or a number with K, M or G.
+/// Parses a size: a number of bytes, or one with the suffix K, M or G (powers of 1024).
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),

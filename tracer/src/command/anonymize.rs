@@ -1,4 +1,5 @@
-//! `anonymize`: from one recording to another that can be shared. No tracker takes part.
+//! `anonymize`: copies a recording without addresses and names, so that it can be shared. It uses
+//! no tracker.
 
 use std::{
     fs::{self, File},
@@ -23,13 +24,18 @@ use crate::{
     },
 };
 
-/// A key that is shorter can be guessed.
+/// Minimum length of a secret in bytes: a shorter one can be guessed.
 const SHORTEST_SECRET: usize = 16;
 
-/// What is longer is no key: a device gives bytes without end, and each time others.
+/// Maximum length of a secret in bytes. It rejects devices, which yield endless bytes that differ
+/// at each read.
 const LONGEST_SECRET: u64 = 1 << 20;
 
-/// By the key that was asked for, or a random one.
+/// Makes an anonymizer with the key in `key_file`; `None`: with a random key.
+///
+/// # Errors
+///
+/// The key file cannot be read or is too short or long, or no random bytes are available.
 pub(crate) fn anonymizer(key_file: Option<&Path>) -> Result<Anonymizer, Failure> {
     let key = match key_file {
         Some(path) => key_in(path)?,
@@ -57,7 +63,7 @@ fn key_in(path: &Path) -> Result<Key, Failure> {
     if secret.len() as u64 > LONGEST_SECRET {
         return Err(unusable(format!("it has more than {LONGEST_SECRET} bytes")));
     }
-    // An editor may have ended the line, or not.
+    // An editor may have appended a newline.
     let secret = secret.trim_ascii_end();
     if secret.len() < SHORTEST_SECRET {
         return Err(unusable(format!("a key of {} bytes can be guessed", secret.len())));
@@ -65,7 +71,12 @@ fn key_in(path: &Path) -> Result<Key, Failure> {
     Ok(Key::from_secret(secret))
 }
 
-/// Rewrites a recording, as far as it can be read.
+/// Writes an anonymized copy of a recording.
+///
+/// # Errors
+///
+/// The input cannot be read or the output cannot be written. If the input is damaged, the copy has
+/// every frame before the damage.
 pub(crate) fn run(args: &AnonymizeArgs) -> Result<Exit> {
     let (from, to) = (&args.from, &args.to);
     let mut anonymizer = anonymizer(args.key_file.as_deref())?;
@@ -83,7 +94,7 @@ pub(crate) fn run(args: &AnonymizeArgs) -> Result<Exit> {
         Some(Err(error)) => return Err(unreadable(error.into()).into()),
         _ => return Err(unreadable(RecordingError::no_session().into()).into()),
     };
-    // Only now, so that what cannot be read costs nobody an older recording.
+    // Created after reading the session, so that a bad input does not overwrite an older recording.
     let mut recorder = record_to(to)?;
     let mut count = 0_u64;
     let mut damage = None;
@@ -123,9 +134,9 @@ fn salvaged(failure: Failure, from: &Path, to: &Path, count: u64) -> Failure {
     Failure { what, remedy, ..failure }
 }
 
-/// Whether both are one file, by whatever names.
+/// Whether both are the same file, even under different paths.
 fn are_the_same(input: &File, to: &Path) -> bool {
-    // What is written to a device overwrites nothing.
+    // Writing to a device overwrites nothing.
     if !fs::metadata(to).is_ok_and(|metadata| metadata.is_file()) {
         return false;
     }

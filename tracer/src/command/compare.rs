@@ -1,4 +1,4 @@
-//! `compare`: two recordings or reports, before and after.
+//! `compare`: the differences between two recordings or reports.
 
 use std::{
     fs::{self, File},
@@ -31,7 +31,7 @@ pub(crate) async fn run(args: CompareArgs, verbose: u8) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What is compared: reports, or a recording that one is made of.
+/// Reads one side of a comparison: saved reports, or a recording, from which one report is made.
 async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
     let unusable = |why: String| {
         let remedy = "give a recording, a flight recorder's directory, or what `synfin report -o json` wrote";
@@ -48,17 +48,17 @@ async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
     }
 }
 
-/// Version of the JSON object.
+/// Version of the JSON format.
 const SCHEMA: u64 = 1;
 
-/// The reports in a file; `None` if it holds something else, which a recording is, or is a directory,
-/// which a flight recorder's is.
+/// Reads saved reports from a file. Returns `None` if `path` is a directory, such as that of a
+/// flight recorder, or a file that is not JSON, such as a recording.
 fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
     if fs::metadata(path)?.is_dir() {
         return Ok(None);
     }
     let mut file = BufReader::new(File::open(path)?);
-    // A recording may be of any size: what it is shows at its beginning.
+    // A recording may be large, so only its beginning is read to detect the format.
     let begins = file.fill_buf()?;
     if begins.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Ok(None);
@@ -68,7 +68,7 @@ fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
     Ok(Some(Side::of_lines(&String::from_utf8_lossy(&bytes))))
 }
 
-/// Makes one report of all that it sees.
+/// Makes one report of the whole trace.
 struct OneReport {
     session: Arc<Session>,
     rows: Rows,
@@ -80,7 +80,11 @@ impl OneReport {
         Self { session: Arc::default(), rows, side: None }
     }
 
-    /// What a comparison needs of it.
+    /// The report as one side of a comparison.
+    ///
+    /// # Errors
+    ///
+    /// The trace has not ended, so there is no report.
     fn into_side(self) -> Result<Side, SideError> {
         self.side.ok_or(SideError::Nothing)
     }
@@ -163,7 +167,7 @@ fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Whole where it is large.
+/// Formats a number: with one decimal if it is below 100 and not whole, otherwise with none.
 fn number(value: f64) -> String {
     if value >= 100.0 || value.fract() == 0.0 {
         format!("{value:.0}")

@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete our command line.
+//! `completions`: scripts with which a shell completes the command line.
 
 use std::io::{self, Write};
 
@@ -17,11 +17,11 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Writes the completions for `shell`.
+/// Writes the completion script for `shell`.
 fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     let mut synfin = Cli::command();
     let name = synfin.get_name().to_owned();
-    // It panics where it cannot write, so it does not write to `out` itself.
+    // `generate` panics if it cannot write, so it writes to memory.
     let mut completions = Vec::new();
     generate(shell, &mut synfin, name, &mut completions);
     out.write_all(&completions)?;

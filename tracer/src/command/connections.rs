@@ -1,4 +1,4 @@
-//! `connections`: those that end, those with a slow handshake, or those that live.
+//! `connections`: closed connections, connections with a slow handshake, or open connections.
 
 use std::{io::Write, sync::Arc, time::Duration};
 
@@ -42,22 +42,22 @@ pub(crate) async fn run(args: ConnectionsArgs, verbose: u8) -> Result<Exit> {
 /// Which connections are written, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Which {
-    /// Each when it ends.
+    /// Each connection when it closes.
     Ended,
-    /// Each whose handshake took at least this long, as it gets through.
+    /// Each connection whose handshake took at least this long, when it becomes established.
     Slow(Duration),
-    /// Those that live at the end.
+    /// The connections that are open at the end of the trace.
     Open,
 }
 
-/// Which of these are shown. An empty list asks for nothing.
+/// Selects which of these connections are shown. An empty list matches all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Select {
-    /// Those that ended for one of these reasons.
+    /// Closed connections with one of these close reasons.
     pub(crate) reasons: Vec<CloseReason>,
-    /// Those in one of these states.
+    /// Open connections in one of these TCP states.
     pub(crate) states: Vec<TcpState>,
-    /// Those that have lived at least this long.
+    /// Connections that are at least this old; `None`: of any age.
     pub(crate) min_age: Option<Duration>,
 }
 
@@ -78,7 +78,7 @@ impl Select {
     }
 }
 
-/// Writes connections.
+/// Writes a line per connection.
 pub(crate) struct Connections<W> {
     lines: Lines<W, ConnectionRow>,
     which: Which,

@@ -1,4 +1,4 @@
-//! `diagnose`: what is wrong with the traffic.
+//! `diagnose`: problems of the TCP traffic.
 
 use std::{io::Write, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     tracker::Tracker,
 };
 
-/// How long `diagnose` watches, unless something else is asked for.
+/// How long `diagnose` traces if neither a duration nor a command is given.
 const DURATION: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(args: DiagnoseArgs, verbose: u8) -> Result<Exit> {
@@ -29,11 +29,11 @@ pub(crate) async fn run(args: DiagnoseArgs, verbose: u8) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Watches, then says what it found.
+/// Writes the findings at the end of the trace.
 pub(crate) struct Diagnose<W> {
     out: W,
     form: Form,
-    /// Ports are told by their services' names as well.
+    /// Service names to print with port numbers; empty: numbers only.
     services: Services,
     session: Arc<Session>,
 }

@@ -1,4 +1,4 @@
-//! `explain`: what a word that synfin prints means.
+//! `explain`: the meaning of close reasons, columns and TCP states.
 
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Explains these; without any, all: as text, that is a list of their names.
+/// Writes `entries`. If there are none, writes every entry as JSON, or a list of all names as text.
 fn explain(entries: &[Entry], form: Form, out: &mut impl Write) -> io::Result<()> {
     match form {
         Form::Text if entries.is_empty() => out.write_all(list(width()).as_bytes())?,

@@ -1,4 +1,4 @@
-//! `man`: manual pages of this command line, for packages.
+//! `man`: manual pages, for distribution packages.
 
 use std::{fs, io, path::Path};
 
@@ -15,7 +15,8 @@ pub(crate) fn run(args: &ManArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Writes a page for synfin and one for each command into `directory`.
+/// Writes a manual page for synfin and one for each command into `directory`, and creates it if
+/// needed.
 fn man(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), directory)

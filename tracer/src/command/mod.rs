@@ -1,4 +1,4 @@
-//! What each command does: most of them, with the tracker's values.
+//! The commands. Most of them consume the results of the tracker.
 
 pub(crate) mod anonymize;
 pub(crate) mod compare;
@@ -19,7 +19,7 @@ pub(crate) mod trace;
 
 use crate::message::stderr::warn;
 
-/// Says how much was not shown for want of a reason, state or age that was asked for.
+/// Warns that `count` lines were not shown because they do not match the options of the command.
 fn warn_unasked(count: u64, what: &str) {
     if count > 0 {
         warn(&format!(

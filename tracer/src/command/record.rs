@@ -1,4 +1,4 @@
-//! `record`: the file is written by the loop; this only says what became of it.
+//! `record`: reports how many events were recorded. The run loop writes the file.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: RecordArgs, verbose: u8) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Says how much was recorded.
+/// Reports on stderr how many events were recorded, lost and missed.
 struct Record {
     file: PathBuf,
 }

@@ -31,16 +31,16 @@ pub(crate) async fn run(args: ReportArgs, verbose: u8) -> Result<Exit> {
     Ok(output.exit())
 }
 
-/// Cuts and writes.
+/// Takes snapshots, writes them as reports, and checks the `--fail-on` conditions.
 pub(crate) struct Report<W> {
     sink: ReportSink<W>,
     trial: ConditionSet,
     session: Arc<Session>,
-    /// `None`: one report, at the end.
+    /// Nanoseconds between reports; `None`: one report, at the end.
     interval: Option<Nanos>,
     next_cut: Nanos,
     last_cut: Option<Nanos>,
-    /// Reports still wanted; `None`: no limit.
+    /// Number of reports still to write; `None`: no limit.
     left: Option<u64>,
 }
 
@@ -58,12 +58,12 @@ impl<W: Write> Report<W> {
         }
     }
 
-    /// Every report is tried by these conditions.
+    /// Checks these conditions in every report.
     pub(crate) fn on_trial(self, trial: ConditionSet) -> Self {
         Self { trial, ..self }
     }
 
-    /// What has come of the conditions.
+    /// The exit status that the conditions give, with the reasons on stderr.
     pub(crate) fn exit(&self) -> Exit {
         let (exit, why) = self.trial.end();
         why.iter().for_each(|why| warn(why));
@@ -90,7 +90,7 @@ impl<W: Write> Consumer for Report<W> {
         if tracker.now() < self.next_cut {
             return Ok(ControlFlow::Continue(()));
         }
-        // When it could not keep up, intervals are left out, not shortened.
+        // After a delay, intervals are skipped rather than shortened.
         let late = tracker.now() - self.next_cut;
         self.next_cut = self.next_cut.saturating_add(interval.saturating_mul(late / interval + 1));
         self.last_cut = Some(tracker.now());

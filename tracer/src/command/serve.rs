@@ -1,4 +1,4 @@
-//! `serve`: figures are handed to whoever wants them once a second.
+//! `serve`: metrics for Prometheus and OTLP, updated once per second.
 
 use std::{net::SocketAddr, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -34,7 +34,8 @@ pub(crate) async fn run(args: ServeArgs, verbose: u8) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Where metrics are fetched from, and pushed to, before anything is attached.
+/// Starts to serve metrics at `address` and to push them to `collector`. The caller does so before
+/// it attaches anything.
 fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter, Failure> {
     Exporter::start(address, collector).map_err(|error| {
         let remedy = "another address or port can be given with --listen";
@@ -49,11 +50,11 @@ fn collector(url: Uri, every: Duration) -> Result<Collector, Failure> {
     })
 }
 
-/// Adds up, and hands over.
+/// Adds snapshots to the metrics that the exporter serves.
 struct Serve {
-    /// Until they are published.
+    /// The initial metrics; `None` once they are published.
     first: Option<Metrics>,
-    /// `None` when the trace is over.
+    /// The exporter; `None` once the trace has ended.
     exporter: Option<Exporter>,
     next: Nanos,
 }

@@ -13,7 +13,7 @@ use crate::{
     screen::{Options, Screen},
 };
 
-/// How often `top` is renewed where it is no screen.
+/// Time between the reports of `top` when the output is not an interactive terminal.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
@@ -35,7 +35,7 @@ pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Whether this is a terminal that can show something in its place, and takes keys.
+/// Whether stdin and stdout are a terminal that can show the screen and read keys.
 fn can_be_taken_over() -> bool {
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !is_dumb

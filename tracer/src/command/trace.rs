@@ -1,4 +1,4 @@
-//! `trace`: every transition as it happens.
+//! `trace`: a line for each state transition, as it happens.
 
 use std::{io::Write, sync::Arc};
 
@@ -28,11 +28,11 @@ pub(crate) async fn run(args: TraceArgs, verbose: u8) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Writes transitions.
+/// Writes a line per transition.
 pub(crate) struct Trace<W> {
     lines: Lines<W, TransitionLine>,
     clock: ClockAnchor,
-    /// Only changes from or to one of these; empty: all.
+    /// Only transitions from or to one of these states; empty: all transitions.
     states: Vec<TcpState>,
     unasked: u64,
 }

@@ -1,5 +1,5 @@
-//! Text from elsewhere, made harmless: process names, cgroup paths and recordings may hold anything,
-//! and what comes to a terminal must not steer it.
+//! Escapes untrusted text. Process names, cgroup paths and recordings may contain any characters,
+//! including sequences that control a terminal.
 
 use std::io::{self, Write};
 
@@ -9,8 +9,8 @@ use serde_json::{
     ser::{CompactFormatter, Formatter},
 };
 
-/// Text that can do nothing to a terminal: control characters and what changes the direction of
-/// writing are spelled out.
+/// Replaces control characters, and invisible characters such as those that change the direction of
+/// text, with Rust escapes (`\u{1b}`), so that the text cannot control a terminal.
 pub fn escape_control(text: &str) -> String {
     let mut plain = String::new();
     for character in text.chars() {
@@ -23,8 +23,8 @@ pub fn escape_control(text: &str) -> String {
     plain
 }
 
-/// Writes compact JSON with the same characters escaped, which JSON allows in strings: the value
-/// stays what it is.
+/// Writes compact JSON in which the same characters are escaped. JSON permits that in strings, so a
+/// parser reads the same value.
 pub(crate) fn write_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Escaping))?;
     Ok(())
@@ -47,7 +47,7 @@ impl Formatter for Escaping {
             match plain.next_back().filter(|&last| is_control_or_bidi(last)) {
                 Some(last) => {
                     CompactFormatter.write_string_fragment(out, plain.as_str())?;
-                    // All of them have four digits.
+                    // All of these characters fit in four hexadecimal digits.
                     write!(out, "\\u{:04x}", u32::from(last))?;
                 }
                 None => CompactFormatter.write_string_fragment(out, part)?,

@@ -1,33 +1,33 @@
-//! How synfin ends: the exit codes, for the program, its help and its documentation.
+//! Exit statuses, for the program, its help and its documentation.
 
 use std::process::{ExitCode, Termination};
 
-/// How a run ended.
+/// The result of a run, as its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All was done.
+    /// The run succeeded.
     Done = 0,
-    /// A figure is as it must not be.
+    /// A `--fail-on` condition was true in some report.
     Violated = 1,
-    /// It was asked for something that there is not, or given what it cannot read.
+    /// The command line is wrong, a word is unknown, or a recording cannot be read.
     Usage = 2,
-    /// This host does not allow it, or lacks something.
+    /// This host does not permit or does not have something that is needed.
     CannotRun = 3,
-    /// Whether figures are as they must not be cannot be told.
+    /// No `--fail-on` condition was true, but too much data is missing to be sure.
     Inconclusive = 4,
 }
 
 impl Exit {
-    /// All of them.
+    /// Every exit status, by ascending code.
     pub const ALL: [Self; 5] =
         [Self::Done, Self::Violated, Self::Usage, Self::CannotRun, Self::Inconclusive];
 
-    /// The process's exit status.
+    /// The exit status of the process.
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// A few words.
+    /// A short description for the help.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -38,7 +38,7 @@ impl Exit {
         }
     }
 
-    /// When it is used.
+    /// The full description for the documentation.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Done => {
@@ -65,7 +65,7 @@ impl Exit {
         }
     }
 
-    /// All of them in a line, for the help.
+    /// Lists every code with its title in one line, for the help.
     pub(crate) fn summary() -> String {
         let listed = Self::ALL.map(|exit| format!("{} {}", exit.code(), exit.title()));
         format!("Exit status: {}.", listed.join(", "))

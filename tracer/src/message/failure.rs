@@ -1,4 +1,4 @@
-//! What goes wrong, as whoever has to do with it needs to hear it: what, why, and the remedy.
+//! Failures: what could not be done, why, and the remedy.
 
 use std::io;
 
@@ -6,29 +6,29 @@ use thiserror::Error;
 
 use crate::message::{escape::escape_control, exit::Exit};
 
-/// The last lines of a log that a message shows unless all are wanted.
+/// Number of lines at the end of a log that a message shows unless it is verbose.
 const LOG_LINES: usize = 6;
 
-/// A failure that is understood.
+/// A failure with a known reason and a remedy.
 ///
-/// Its parts may quote paths and the like: they are made harmless where they are said.
+/// The fields may contain untrusted text such as paths; [`lines`](Self::lines) escapes it.
 #[derive(Debug, Error)]
 #[error("{what}: {why}")]
 pub struct Failure {
     /// What could not be done.
     pub what: String,
-    /// The reason, as far as facts show it.
+    /// The reason, as far as it is known.
     pub why: String,
-    /// What to do about it.
+    /// What the user can do about it.
     pub remedy: String,
-    /// What the kernel wrote about it, of any number of lines; mostly nothing.
+    /// The log of the kernel, with any number of lines; usually empty.
     pub log: String,
-    /// How the run ends.
+    /// The exit status of the run.
     pub exit: Exit,
 }
 
 impl Failure {
-    /// Something that this host does not allow or have.
+    /// This host does not permit or does not have something that is needed.
     pub fn cannot_run(
         what: impl Into<String>,
         why: impl Into<String>,
@@ -38,7 +38,7 @@ impl Failure {
         Self { what, why, remedy, log: String::new(), exit: Exit::CannotRun }
     }
 
-    /// Wrong usage, or a recording that cannot be read.
+    /// The usage is wrong, or a recording cannot be read.
     pub fn usage(
         what: impl Into<String>,
         why: impl Into<String>,
@@ -53,7 +53,7 @@ impl Failure {
         Self::cannot_run(what, why, "report it with the message of the panic, which is above")
     }
 
-    /// As it is said, line by line; with the whole log if it is to be `verbose`.
+    /// The lines to print, with control characters escaped. `verbose`: with the whole log.
     pub fn lines(&self, verbose: bool) -> Vec<String> {
         let mut lines = vec![
             escape_control(&self.what),
@@ -88,7 +88,7 @@ pub(crate) fn explain_output(error: anyhow::Error) -> anyhow::Error {
     error.downcast().map_or_else(|other| other, cannot_write)
 }
 
-/// The operating system's error without its number, in a sentence.
+/// The message of an I/O error without the number of the operating system (`os error 2`).
 pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text).to_owned()

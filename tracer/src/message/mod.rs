@@ -1,4 +1,4 @@
-//! What is said on stderr, and how the program ends: text that strangers chose is escaped here.
+//! Messages on stderr, failures, exit statuses, and escaping of untrusted text.
 
 pub mod escape;
 pub mod exit;

@@ -1,16 +1,16 @@
-//! What synfin says about itself: on stderr, as stdout is for data.
+//! Messages on stderr; stdout is for data.
 
 use std::io::{self, Write};
 
 use crate::message::escape::escape_control;
 
-/// Says something. Parts of it may come from elsewhere, so that it is made harmless; nobody may
-/// listen, which is no error.
+/// Prints a message, with control characters escaped because parts of it may be untrusted. Ignores
+/// errors of writing to stderr.
 pub(crate) fn warn(text: &str) {
     warn_lines(&[escape_control(text)]);
 }
 
-/// Says something of several lines, which are harmless already.
+/// Prints a message of several lines, in which control characters have been escaped already.
 pub(crate) fn warn_lines(lines: &[String]) {
     let _ = writeln!(io::stderr(), "synfin: {}", lines.join("\n"));
 }
@@ -19,13 +19,13 @@ pub(crate) fn warn_lines(lines: &[String]) {
 #[derive(Default)]
 pub(crate) struct BufferedStderr(Vec<String>);
 
-/// More is not kept.
+/// Maximum number of buffered messages; later ones are dropped.
 const BUFFERED_LINES_LIMIT: usize = 100;
 
 impl BufferedStderr {
-    /// Keeps back what is said.
+    /// Starts to buffer messages.
     pub(crate) fn warn(&mut self, text: &str) {
-        // Whoever talks on and on has said it by then.
+        // The buffer is full: later messages are dropped.
         if self.0.len() < BUFFERED_LINES_LIMIT {
             self.0.push(text.to_owned());
         }

@@ -1,20 +1,21 @@
-//! Text for reading: lines with a label, wrapped.
+//! Wraps labelled text to the width of the terminal.
 
 use std::io;
 
 use terminal_size::terminal_size_of;
 use textwrap::{Options, fill};
 
-/// Where the text of a labelled line begins.
+/// Indentation of the lines after the labelled one.
 const INDENT: &str = "           ";
 
-/// A line with a label before it, and as many more as it takes.
+/// Wraps `text` to `width` columns. The first line begins with `label`; the others are indented.
 pub(crate) fn wrap_with_label(label: &str, text: &str, width: usize) -> String {
     let label = format!("  {label:<9}");
     fill(text, Options::new(width).initial_indent(&label).subsequent_indent(INDENT)) + "\n"
 }
 
-/// Lines of text are as long as the terminal is wide, but no longer than is good to read.
+/// The width for text, in columns: that of the terminal, but at most 100, and 80 without a
+/// terminal.
 pub(crate) fn width() -> usize {
     const WIDEST: usize = 100;
     const NO_TERMINAL: usize = 80;

@@ -17,13 +17,13 @@ use crate::{
     source::{Live, Source},
 };
 
-/// Attaches to the kernel of this host.
+/// Attaches the eBPF programs to the kernel of this host.
 pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result<Box<dyn Source>> {
     let survey_always = args.survey_always;
     Ok(Box::new(Live::attach(args.setup(filter.of_this_host()?, verbose), survey_always)?))
 }
 
-/// Signals, and the command that is watched.
+/// SIGINT, SIGTERM, and the exit of the command that synfin runs.
 pub(super) struct Interrupts {
     signals: [Signal; 2],
     child: Option<Child>,
@@ -37,7 +37,7 @@ impl Interrupts {
         Ok(Some(Self { signals, child: None }))
     }
 
-    /// Starts a command, whose end is an interrupt.
+    /// Starts a command, whose exit counts as an interrupt. Does nothing if `command` is empty.
     pub(super) fn start(&mut self, command: &[OsString]) -> Result<()> {
         if let Some((program, args)) = command.split_first() {
             let child = tokio::process::Command::new(program).args(args).spawn();
@@ -50,7 +50,7 @@ impl Interrupts {
         Ok(())
     }
 
-    /// Whether a signal came; otherwise the command has ended.
+    /// Waits for an interrupt. Returns `true` for a signal and `false` if the command exited.
     pub(super) async fn is_signal(&mut self) -> Result<bool> {
         let [interrupt, terminate] = &mut self.signals;
         let child = async {

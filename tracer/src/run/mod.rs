@@ -49,17 +49,17 @@ pub(crate) enum RunMode {
     Screen(Arc<Notify>),
 }
 
-/// A run over a source, from its first frame to its last.
+/// One run: reads a source from its first frame to its last.
 pub(crate) struct Run {
     source: Box<dyn Source>,
-    /// The recording that is read.
+    /// The recording to read; `None`: this host is traced.
     from: Option<PathBuf>,
     recorder: Option<RecordingSink>,
-    /// What is recorded goes through it first.
+    /// Anonymizes each frame before it is recorded.
     anonymizer: Option<Anonymizer>,
     limits: Limits,
     duration: Option<Duration>,
-    /// What is asked for beyond what the source leaves out already.
+    /// Filters for a recording. Empty for a live source, which applies the filters itself.
     filter: FilterArgs,
     /// A command to run meanwhile: empty, or a program with its arguments.
     command: Vec<OsString>,
@@ -82,7 +82,8 @@ impl Run {
             None => Self::live(args.live, &args.filter, verbose)?,
         };
         Ok(match args.record {
-            // Only now, so that a host that cannot be watched costs nobody an older recording.
+            // Created after the source, so that a failure to attach does not overwrite an older
+        // recording.
             Some(path) => run.recording_to(RecordingSink::open(path, None)?, None),
             None => run,
         })
@@ -189,7 +190,7 @@ impl Run {
                 (_, None) => break,
                 (frame, Some(trace)) => {
                     if matches!(mode, RunMode::Screen(_)) && !self.source.is_live() {
-                        // A recording never makes us wait, and signals are taken only then.
+                        // A recording is always ready, and signals are received only while this task waits.
                         tokio::task::yield_now().await;
                     }
                     if self.take(&frame, trace, mode, stop, output)?.is_break() {
@@ -270,7 +271,7 @@ impl Run {
         output.end(&mut trace.tracker).map_err(explain_output)
     }
 
-    /// What is wrong with the source. Of a recording, some may have been read before.
+    /// Explains an error of the source. `before`: part of the recording has been read already.
     fn explain(&self, error: anyhow::Error, before: bool) -> anyhow::Error {
         match &self.from {
             Some(path) => errors::unreadable(path, &error, before).into(),
@@ -278,7 +279,7 @@ impl Run {
         }
     }
 
-    /// From here on nothing is missed. Scripts wait for this line.
+    /// Reports that every event is captured from now on. Scripts wait for this line.
     fn report_ready(&self, mode: &RunMode, output: &mut dyn Consumer) {
         let is_asked = matches!(mode, RunMode::UntilSignal) && self.command.is_empty();
         if !is_asked || !self.source.is_live() {
@@ -293,7 +294,7 @@ impl Run {
         }
     }
 
-    /// Once it could not be written, the recording is over.
+    /// Writes a frame to the recording, if there is one. After an error nothing more is recorded.
     fn record(&mut self, frame: &Frame) -> Result<()> {
         let Some(recorder) = &mut self.recorder else {
             return Ok(());

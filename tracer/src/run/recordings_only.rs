@@ -1,4 +1,4 @@
-//! The counterpart of `live.rs` in a build that only reads recordings.
+//! Replaces `live.rs` in a build that only reads recordings.
 
 use std::ffi::OsString;
 
@@ -10,14 +10,19 @@ use crate::{
     source::Source,
 };
 
-/// Refuses: there is nothing to attach.
+/// Fails, because this build has no eBPF programs to attach.
+///
+/// # Errors
+///
+/// Always, as wrong usage.
 pub(super) fn attach(_: LiveArgs, _: &FilterArgs, _: u8) -> Result<Box<dyn Source>> {
     let why = "this build of synfin reads recordings only";
     let remedy = "name a recording with --from; `synfin record` on a Linux host makes one";
     Err(Failure::usage("cannot trace this host", why, remedy).into())
 }
 
-/// None: the system's own handling of signals does, and commands are watched only live.
+/// Never constructed: signals keep their default action, and commands are run only while this host
+/// is traced.
 pub(super) enum Interrupts {}
 
 impl Interrupts {

@@ -1,4 +1,4 @@
-//! What ends a run before its source does.
+//! Requests to end a run before its source ends.
 
 use std::{ffi::OsString, future::pending, sync::Arc};
 
@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 
 use super::{RunMode, live::Interrupts};
 
-/// Waits for the user of a screen, a signal, or the end of a command.
+/// Waits until the user quits the screen, a signal arrives, or the command exits.
 pub(super) struct Stop {
     viewer: Option<Arc<Notify>>,
-    /// `None`: a signal ends the process, as nothing is lost.
+    /// `None`: signals keep their default action, which ends the process; no data is lost.
     interrupts: Option<Interrupts>,
     is_requested: bool,
 }
@@ -36,11 +36,11 @@ impl Stop {
         self.is_requested
     }
 
-    /// Returns when the run is to end.
+    /// Waits for a request to end the run.
     ///
     /// # Errors
     ///
-    /// The user asks a second time, which ends it at once.
+    /// The user requests the end a second time, which ends the run at once; or the exit of the
     pub(super) async fn requested(&mut self) -> Result<()> {
         let viewer = async {
             match &self.viewer {

@@ -15,7 +15,7 @@ pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> 
         .collect()
 }
 
-/// What a ring buffer that was too small has cost, and which one would have done.
+/// Reports records lost to a full ring buffer, and the size that would have held them.
 fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
     let Events { seen, lost, .. } = events;
     if *lost == 0 {
@@ -33,7 +33,7 @@ fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
     ))
 }
 
-/// What a table that was too small has cost.
+/// Reports connections that were evicted because the table was full.
 fn of_evictions(limits: Limits, evicted: u64) -> Option<String> {
     let limit = limits.connections;
     (evicted > 0).then(|| {
@@ -43,7 +43,7 @@ fn of_evictions(limits: Limits, evicted: u64) -> Option<String> {
     })
 }
 
-/// A filter that nothing matched is easily a wrong one.
+/// Reports that no record matched the filters, which are then probably wrong.
 fn of_filters(events: &Events) -> Option<String> {
     let Events { delivered, filtered, .. } = events;
     (*delivered == 0 && *filtered > 0)

@@ -28,56 +28,57 @@ use crate::{
     },
 };
 
-/// Records are taken from the ring so often: unless much waits, nothing else says that some are
-/// there. Many at a time cost less each than few, whose books have left the processor's caches in
-/// between.
+/// Time between two drains of the ring buffer. The kernel side wakes synfin only if many records
+/// wait, and records cost less in large batches than in small ones, between which the tracker's
+/// data leaves the CPU caches.
 const DRAIN_PERIOD: Nanos = 100 * MILLISECOND;
 
-/// Time passes for the tracker at least this often.
+/// Maximum time between two ticks.
 const TICK_PERIOD: Nanos = 250 * MILLISECOND;
 
-/// A record is in the ring at most this long after its time was taken.
+/// Maximum time between the timestamp of a record and its submission to the ring buffer.
 const SUBMIT_DELAY: Nanos = 2 * MILLISECOND;
 
-/// Largest batch of records.
+/// Maximum size of a batch of records.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How often counters are read anew when records arrived while they were read.
+/// How often the counters are read at most, if records arrive during each read.
 const COUNTER_TRIES: usize = 8;
 
 const MILLISECOND: Nanos = 1_000_000;
 
-/// The live kernel.
+/// Traces the kernel of this host.
 pub struct Live {
     kernel: Kernel,
     scanner: SocketScanner,
     scheduler: ScanScheduler,
     enricher: NameResolver,
     survey_always: bool,
-    /// Somebody has looked at who holds which sockets.
+    /// Whether open files have been scanned for the owners of sockets.
     looked: bool,
     /// What the kernel side has logged.
     messages: Vec<String>,
-    /// Frames that are ready.
+    /// Frames to hand out.
     queue: VecDeque<Frame>,
-    /// Records handed out.
+    /// Number of records taken from the ring buffer.
     delivered: u64,
     next_drain: Nanos,
     next_tick: Nanos,
-    /// What a scan has found, which waits until all older records have been handed out.
+    /// A result of a scan, which waits until all older records have been handed out.
     found: Option<Found>,
-    /// The CPU time by which a part of a scan was handed out, which it takes time to take in.
+    /// CPU time of this thread (nanoseconds) when a result of a scan was handed out, to measure how
+    /// long the consumer takes to apply it.
     handed_out: Option<Nanos>,
     ending: Ending,
-    /// Why the trace ended before anybody asked for it. Reported after the last frame.
+    /// The error that ended the trace, if one did. Returned after the last frame.
     failure: Option<anyhow::Error>,
 }
 
-/// What a scan finds.
+/// A result of a scan.
 enum Found {
-    /// Sockets, by this time.
+    /// Sockets, all of them read before this time.
     Sockets(Bytes, Nanos),
-    /// Its end, and what it cost.
+    /// The end of the scan, and its CPU time in nanoseconds.
     End(ScanEnd, Nanos),
 }
 
@@ -90,14 +91,14 @@ impl Found {
     }
 }
 
-/// How far the end has come.
+/// Progress towards the end of the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Not asked for.
+    /// The end has not been requested.
     No,
-    /// The last survey waits for the round that goes on.
+    /// The end has been requested. The last scan has not been planned yet.
     Asked,
-    /// The last survey goes on, and is over when this many rounds are.
+    /// The last scan is in progress. It is over when this many rounds are complete.
     Surveying(u64),
     /// No more frames come.
     Over,
@@ -146,12 +147,13 @@ impl Source for Live {
             Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
                 self.scheduler.open_files_scanned(0)
             }
-            // What was there before is looked at once; since then, births tell who connects.
+            // All sockets in the first round and after a restart; otherwise listeners only, because
+            // the first transition of a connection has its owner.
             Plan::ScanOpenFiles => {
                 self.scanner.scan_open_files(!self.looked || self.scheduler.restarted())
             }
             Plan::ScanSockets(netns, path) => {
-                // Before the scan begins, and after all records that have been handed out.
+                // Ordered before the scan, and after all records that have been handed out.
                 self.queue.push_back(Frame::ScanBegin(ScanBegin { netns, time: now }));
                 self.scanner.scan_sockets(netns, path);
             }
@@ -162,7 +164,7 @@ impl Source for Live {
         self.scheduler.restart();
         self.next_tick = 0;
         if let Ending::Surveying(rounds) = &mut self.ending {
-            // The present one, and the one that begins anew.
+            // The present round, and the restarted one.
             *rounds = (*rounds).max(self.scheduler.rounds() + 2);
         }
     }
@@ -220,7 +222,7 @@ impl Live {
         }
     }
 
-    /// Waits until there may be something to do.
+    /// Waits for a due drain or tick, a filling ring buffer, or an answer of the scanner.
     async fn wait(&mut self) -> Result<()> {
         let now = clock::monotonic_ns();
         let due = self.next_drain.min(self.next_tick);
@@ -228,10 +230,10 @@ impl Live {
         tokio::select! {
             () = timer => {}
             filling = self.kernel.filling() => filling?,
-            // While something waits, the scan does as well.
+            // While a result waits for older records, the scanner waits as well.
             answer = self.scanner.answer(), if self.found.is_none() => match answer {
                 Ok(answer) => self.take(answer),
-                // Without surveys the last one would never be over.
+                // Without a scanner, the last scan would never complete.
                 Err(error) => {
                     self.failure = Some(error);
                     self.stop()?;
@@ -266,7 +268,8 @@ impl Live {
         self.found = Some(found);
     }
 
-    /// Moves what the ring holds to the queue, then what waited for that, then a tick if one is due.
+    /// Queues the records in the ring buffer, then the result that waited for them, then a tick if
+    /// one is due.
     fn drain(&mut self) -> Result<()> {
         let begun = clock::monotonic_ns();
         self.drain_ring();
@@ -288,7 +291,7 @@ impl Live {
         Ok(())
     }
 
-    /// Queues a frame, after the names of what it speaks of.
+    /// Queues a frame, preceded by the names of the cgroups in it.
     fn give(&mut self, frame: Frame) {
         let names = self.enricher.names_in(&frame);
         self.give_names(names);
@@ -312,8 +315,8 @@ impl Live {
         }
     }
 
-    /// Counters are read when no record seems to be on its way, so that they agree with what was
-    /// handed out.
+    /// Queues a tick. Reads the counters until no record is in flight, so that they agree with the
+    /// records that were handed out.
     fn tick(&mut self) -> Result<()> {
         self.messages.extend(self.kernel.take_log());
         let mut counters = self.kernel.counters()?;
@@ -332,12 +335,13 @@ impl Live {
         Ok(())
     }
 
-    /// Goes on towards the end, if it was asked for.
+    /// Takes the next step towards the end, if it has been requested.
     fn end(&mut self) -> Result<()> {
         match self.ending {
             Ending::Asked if !self.can_scan() => self.stop()?,
             Ending::Asked => {
-                // A round that goes on may have passed a namespace already: one more.
+                // A round in progress may have scanned some namespaces already, so a whole one
+                // follows.
                 let more = if self.scheduler.is_resting() { 1 } else { 2 };
                 self.ending = Ending::Surveying(self.scheduler.rounds() + more);
                 self.scheduler.hurry();
@@ -355,7 +359,7 @@ impl Live {
 
     fn stop(&mut self) -> Result<()> {
         self.kernel.detach()?;
-        // A program that was running when its hook went away gets time to submit its record.
+        // A program that was running when its hook was detached needs time to submit its record.
         std::thread::sleep(Duration::from_nanos(SUBMIT_DELAY));
         self.drain_ring();
         self.tick()?;
@@ -373,7 +377,7 @@ fn describe(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> Session {
     session.namespaces = namespaces::names(&namespaces::list());
     session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
     session.coverage = kernel.coverage();
-    // Without the extra ones a trace is as it can be on most hosts.
+    // Missing extra hooks are not listed: most hosts lack them.
     let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
         Need::Expected(without) => {
             Some(format!("no hook on {}: {without} ({})", hook.name, hook.error))
@@ -434,7 +438,7 @@ mod tests {
             let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
             let (frames, error) = ended.expect("an end, though no survey will be over");
             assert!(error.to_string().contains("the survey's thread panicked"), "{error}");
-            // What the hooks saw is complete.
+            // Every record of the hooks is accounted for.
             let Some(Frame::Tick(Tick { counters, .. })) = frames.last() else {
                 panic!("the counters come last")
             };

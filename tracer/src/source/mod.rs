@@ -1,5 +1,5 @@
-//! Where frames come from: the live kernel or a recording. Both give the same kinds of frames in
-//! the same order, and what follows cannot tell them apart.
+//! Sources of frames: the live kernel or a recording. Both produce the same kinds of frames in the
+//! same order, so that the later stages need not distinguish them.
 
 #[cfg(feature = "live")]
 mod live;
@@ -20,18 +20,19 @@ pub use replay::Replay;
 
 use crate::trace::{ids::NetnsId, recording::Frame, time::Nanos};
 
-/// The next frame of a source; `None` at its end.
+/// A future of the next frame of a source; `None` at its end.
 pub type NextFrame<'a> = Pin<Box<dyn Future<Output = Result<Option<Frame>>> + 'a>>;
 
 /// A stream of frames, beginning with the [`Session`](crate::trace::session::Session).
 ///
-/// All but [`next`](Self::next) steers a live source. A recording has its own order, its own ticks
-/// and its own end, so that it takes no notice.
+/// Every method that changes the stream, except [`next`](Self::next), applies to a live source
+/// only. A recording ignores it, because its frames, its ticks and its end are fixed.
 pub trait Source {
-    /// The next frame. Dropping the future loses nothing.
+    /// Waits for the next frame; `None` at the end. Cancel safe: dropping the future loses no
+    /// frame.
     fn next(&mut self) -> NextFrame<'_>;
 
-    /// Whether this host is traced, not a recording read.
+    /// Whether this source traces this host rather than reading a recording.
     fn is_live(&self) -> bool {
         false
     }
@@ -41,20 +42,20 @@ pub trait Source {
         Vec::new()
     }
 
-    /// Ends the stream: a last scan, a last drain, then no more frames.
+    /// Ends the stream after a last scan and a last drain of the ring buffer.
     fn finish(&mut self) {}
 
-    /// Asks for a tick at `time`, or soon after.
+    /// Requests a tick at `time` (CLOCK_MONOTONIC, nanoseconds) or soon after.
     fn tick_at(&mut self, _time: Nanos) {}
 
-    /// Asks for a scan of all namespaces, as if there had been none before.
+    /// Requests a scan of all network namespaces, as if none had been scanned before.
     fn restart_scans(&mut self) {}
 
-    /// Tells which namespaces are worth a scan, and which would be if there had been none before;
-    /// to be called after each tick.
+    /// Plans the next scan. Call it after each tick. `wanted(netns, restarted)` says whether a scan
+    /// of a network namespace could find anything new, or, if `restarted`, anything at all.
     fn plan_scans(&mut self, _wanted: &dyn Fn(NetnsId, bool) -> bool) {}
 
-    /// Whether the first scan, which adopts the connections that were there before, is over.
+    /// Whether the first scan, which finds the connections that are older than the trace, is over.
     fn is_seeded(&self) -> bool {
         true
     }

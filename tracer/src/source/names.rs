@@ -1,5 +1,5 @@
-//! Names for what the kernel numbers, found on this host while it is watched and recorded with
-//! the rest: a replay looks nothing up.
+//! Names of cgroups and network namespaces, which the kernel identifies by number. They are looked
+//! up on this host while it is traced, and recorded: a replay looks nothing up.
 
 use std::collections::HashSet;
 
@@ -10,10 +10,11 @@ use crate::{
     trace::{decode::cgroups_in, ids::NetnsId, names::Names, recording::Frame},
 };
 
-/// After so many, all are looked up anew: containers come and go.
+/// Maximum number of ids that are remembered as looked up. Beyond it all are forgotten and looked
+/// up again, because containers come and go.
 const NAMES_LIMIT: usize = 1 << 16;
 
-/// Looks up names, each number once.
+/// Looks up names, once per id.
 #[derive(Debug)]
 pub(crate) struct NameResolver {
     hierarchy: Option<Hierarchy>,
@@ -30,7 +31,7 @@ impl NameResolver {
         }
     }
 
-    /// Names of the cgroups in a frame that have not been given yet.
+    /// Names of the cgroups in a frame that have not been returned before.
     pub(crate) fn names_in(&mut self, frame: &Frame) -> Names {
         let mut names = Names::default();
         let Some(hierarchy) = &self.hierarchy else {
@@ -41,14 +42,14 @@ impl NameResolver {
         }
         cgroups_in(frame, |id| {
             if id != 0 && self.cgroups.insert(id) {
-                // One that is gone already has no name.
+                // A cgroup that has been removed already has no name.
                 names.cgroups.extend(hierarchy.name(id).map(|name| (id, name)));
             }
         });
         names
     }
 
-    /// Names of namespaces that have not been given yet.
+    /// Those of `names` that have not been returned before.
     pub(crate) fn new_namespaces(
         &mut self,
         names: impl IntoIterator<Item = (NetnsId, String)>,

@@ -1,5 +1,5 @@
-//! A recording as a stream of frames: a file, or a flight recorder's files as the one recording that
-//! they were cut from.
+//! A recording as a stream of frames: one file, or the files of a flight recorder, read as a single
+//! recording.
 
 use std::{
     collections::VecDeque,
@@ -23,14 +23,14 @@ use crate::{
 
 type FileReader = Reader<BufReader<File>>;
 
-/// Reads frames.
+/// Reads the frames of a recording.
 pub struct Replay {
     reader: FileReader,
-    /// Files that follow.
+    /// Files to read after the current one.
     rest: VecDeque<PathBuf>,
-    /// Its session has been read already.
+    /// The session, if it has been read but not returned yet.
     session: Option<Box<Session>>,
-    /// What was counted in the files before this one, and in this one up to now.
+    /// The counters of the previous files, and below those of the current file so far.
     before: Counters,
     counters: Counters,
 }
@@ -42,7 +42,11 @@ impl Source for Replay {
 }
 
 impl Replay {
-    /// Opens a recording: a file, or a flight recorder's directory.
+    /// Opens a recording: a file, or the directory of a flight recorder.
+    ///
+    /// # Errors
+    ///
+    /// The file or directory cannot be read, is not a recording, or has no recordings in it.
     pub fn open(path: &Path) -> Result<Self> {
         if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
             return Self::open_directory(path);
@@ -55,11 +59,11 @@ impl Replay {
         Self { reader, rest, session, before, counters }
     }
 
-    /// Opens the files of the last run that are in a directory.
+    /// Opens the files of the last run in a directory.
     fn open_directory(path: &Path) -> Result<Self> {
         let mut files =
             files_in(path).with_context(|| format!("cannot read {}", path.display()))?;
-        // It may have been killed before it could write anything.
+        // The flight recorder may have been killed before it wrote anything to its last file.
         files.pop_if(|(_, path)| fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0));
         let Some((_, newest)) = files.pop() else {
             let why = "this is a directory without a flight recorder's files";
@@ -105,7 +109,7 @@ impl Replay {
             let Some(next) = self.rest.pop_front() else {
                 return Ok(None);
             };
-            // Each counts from its own beginning.
+            // The counters of each file start at zero.
             self.before = self.before.and(&std::mem::take(&mut self.counters));
             (self.reader, _) = begin(&next)?;
         }

@@ -1,5 +1,5 @@
-//! When to scan which namespace: rounds over all of them, so far apart that they cost next to
-//! nothing. Pure.
+//! When to scan which network namespace: in rounds over all of them, far enough apart to limit the
+//! CPU time. Pure: the caller passes the time.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,37 +10,37 @@ use crate::trace::{ids::NetnsId, time::Nanos};
 
 const SECOND: Nanos = 1_000_000_000;
 
-/// Rounds begin at least this far apart.
+/// Minimum time between the beginnings of two rounds.
 const SHORTEST_PERIOD: Nanos = SECOND;
 
-/// All rounds together take at most this part of one CPU, half a percent.
+/// The rounds take at most one part in this many of one CPU: half a percent.
 const COST_DIVISOR: u64 = 200;
 
-/// What to do next.
+/// The next step of the scheduler.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// Nothing now.
+    /// Do nothing now.
     Rest,
-    /// Find out which namespaces there are.
+    /// List the network namespaces.
     List,
-    /// Find out who holds which sockets.
+    /// Scan the open files of all processes for the owners of sockets.
     ScanOpenFiles,
-    /// Walk one.
+    /// Scan the sockets of a network namespace, which can be entered through this path.
     ScanSockets(NetnsId, PathBuf),
 }
 
-/// Plans the rounds.
+/// Plans the rounds, one step at a time.
 #[derive(Debug, Default)]
 pub(super) struct ScanScheduler {
     state: State,
-    /// When the next round may begin.
+    /// Earliest start of the next round (CLOCK_MONOTONIC, nanoseconds).
     next_round: Nanos,
-    /// What this round has cost.
+    /// CPU time of this round so far, in nanoseconds.
     cost: Nanos,
     rounds: u64,
-    /// One is asked for that begins anew.
+    /// Whether the next round is to start as if there had been none before.
     anew: bool,
-    /// This one does.
+    /// Whether the present round started as if there had been none before.
     is_anew: bool,
 }
 
@@ -49,46 +49,45 @@ enum State {
     #[default]
     Resting,
     Listing,
-    /// The namespaces are known; whether a look is worth it is not.
+    /// The namespaces are listed. Whether to scan open files is not decided yet.
     Listed(VecDeque<(NetnsId, PathBuf)>),
-    /// A look goes on.
+    /// The scan of open files is in progress.
     Looking(VecDeque<(NetnsId, PathBuf)>),
-    /// Namespaces that this round has still to look at.
+    /// Network namespaces that this round has not scanned yet.
     Round(VecDeque<(NetnsId, PathBuf)>),
-    /// A scan goes on.
+    /// The scan of a namespace is in progress; these follow.
     Walking(VecDeque<(NetnsId, PathBuf)>),
 }
 
 impl ScanScheduler {
-    /// How many rounds are over.
+    /// Number of completed rounds.
     pub(super) fn rounds(&self) -> u64 {
         self.rounds
     }
 
-    /// Whether nothing is asked for or left to do in this round.
+    /// Whether no round is in progress.
     pub(super) fn is_resting(&self) -> bool {
         matches!(self.state, State::Resting)
     }
 
-    /// Begins a round as soon as the present one is over.
+    /// Makes the next round start without delay, once the present one is over.
     pub(super) fn hurry(&mut self) {
         self.next_round = 0;
     }
 
-    /// The next round begins as soon as the present one is over, and as if there had been none
-    /// before.
+    /// Makes the next round start once the present one is over, as if there had been none before.
     pub(super) fn restart(&mut self) {
         self.anew = true;
         self.hurry();
     }
 
-    /// Whether this round is as if there had been none before.
+    /// Whether the present round started as if there had been none before.
     pub(super) fn restarted(&self) -> bool {
         self.is_anew
     }
 
-    /// What to do now. `wanted` tells whether a scan could show anything new, or, in a round that
-    /// begins anew, anything at all.
+    /// The step to take at `now`. `wanted(netns, restarted)` says whether a scan of a namespace
+    /// could find anything new, or, if `restarted`, anything at all.
     pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId, bool) -> bool) -> Plan {
         match std::mem::take(&mut self.state) {
             State::Resting if now >= self.next_round => {
@@ -98,8 +97,8 @@ impl ScanScheduler {
                 self.is_anew = std::mem::take(&mut self.anew);
                 Plan::List
             }
-            // Where nothing has happened, nobody has a new socket. Owners come first, for what
-            // the scans will meet.
+            // A namespace without activity has no new sockets. Owners are scanned first, so that
+            // they are known when the scans find their sockets.
             State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.is_anew)) => {
                 self.state = State::Looking(rest);
                 Plan::ScanOpenFiles
@@ -124,18 +123,18 @@ impl ScanScheduler {
         }
     }
 
-    /// Takes the answer to [`Plan::List`].
+    /// Completes [`Plan::List`], which took `cost` nanoseconds of CPU time.
     pub(super) fn listed(&mut self, namespaces: BTreeMap<NetnsId, PathBuf>, cost: Nanos) {
         self.cost += cost;
         self.state = State::Listed(namespaces.into_iter().collect());
     }
 
-    /// Takes note of what it took to take in what was found.
+    /// Adds the CPU time that it took to apply results, in nanoseconds.
     pub(super) fn spent(&mut self, cost: Nanos) {
         self.cost += cost;
     }
 
-    /// Takes note that the look is over.
+    /// Completes [`Plan::ScanOpenFiles`], which took `cost` nanoseconds of CPU time.
     pub(super) fn open_files_scanned(&mut self, cost: Nanos) {
         self.cost += cost;
         if let State::Looking(rest) = std::mem::take(&mut self.state) {
@@ -143,7 +142,7 @@ impl ScanScheduler {
         }
     }
 
-    /// Takes note that the scan is over and applied.
+    /// Completes [`Plan::ScanSockets`], which took `cost` nanoseconds of CPU time.
     pub(super) fn sockets_scanned(&mut self, cost: Nanos) {
         self.cost += cost;
         if let State::Walking(rest) = std::mem::take(&mut self.state) {
@@ -197,7 +196,7 @@ mod tests {
         let mut scheduler = ScanScheduler::default();
         let wanted = |_, is_anew| is_anew;
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
-        // Asked for while another goes on: that one is finished as it was begun.
+        // A restart during a round does not change that round.
         scheduler.restart();
         scheduler.listed(namespaces(&[1]), SECOND);
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::Rest);

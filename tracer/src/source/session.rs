@@ -1,12 +1,13 @@
-//! What this host says of itself, for the session of a trace.
+//! The facts about this host in the session of a trace.
 
 use std::collections::BTreeMap;
 
 use crate::trace::session::Session;
 
-/// What the host says of itself.
+/// The version of synfin, and the hostname, kernel release and sysctls of this host. A value that
+/// cannot be read is empty or missing.
 pub(super) fn session() -> Session {
-    // A host's name may be any bytes.
+    // A hostname need not be UTF-8.
     let read = |path: &str| {
         let text = std::fs::read(path).ok()?;
         Some(String::from_utf8_lossy(&text).trim().to_owned())
@@ -27,7 +28,7 @@ pub(super) fn session() -> Session {
     }
 }
 
-/// The settings that decide about handshakes, queues, ports and TIME_WAIT.
+/// The sysctls that affect handshakes, queues, ports and TIME_WAIT.
 const SYSCTLS: [&str; 12] = [
     "net.core.somaxconn",
     "net.ipv4.ip_local_port_range",

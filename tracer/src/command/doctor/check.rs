@@ -1,4 +1,4 @@
-//! One check of the doctor.
+//! A check of `doctor`, and its output.
 
 use std::io::{self, Write};
 
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::message::escape::escape_control;
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
-    /// All is well.
+    /// The feature works.
     Ok,
-    /// It is not, but synfin works without.
+    /// The feature is missing or limited, but synfin works without it.
     Note,
-    /// It is needed, and not there.
+    /// The feature is required and does not work.
     Missing,
 }
 
@@ -27,14 +27,14 @@ impl Status {
     }
 }
 
-/// A check.
+/// A check with its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Check {
     pub(super) id: String,
     pub(super) status: Status,
-    /// What is so.
+    /// The state of the feature on this host.
     pub(super) text: String,
-    /// What is lost by it.
+    /// What synfin cannot do because of it; `None`: nothing.
     impact: Option<String>,
     remedy: Option<String>,
 }
@@ -64,7 +64,7 @@ impl Check {
         Self { remedy: Some(remedy.into()), ..self }
     }
 
-    /// One line; parts of it may come from elsewhere.
+    /// Writes one line, with control characters escaped because parts of it may be untrusted.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let Self { id, status, text, impact: without, remedy } = self;
         let mut line = format!("{:<7} {id:<24} {text}", status.name());

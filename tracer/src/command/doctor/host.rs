@@ -1,4 +1,4 @@
-//! Checks of the host that need no traffic.
+//! Checks of this host that need neither traffic nor attached programs.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -17,10 +17,11 @@ use crate::{
     trace::ring_size::bytes,
 };
 
-/// Inode of the first pid namespace (the kernel's `PROC_PID_INIT_INO`).
+/// Inode number of the initial PID namespace (`PROC_PID_INIT_INO` in the kernel).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// What decides whether anything can be loaded.
+/// Checks of what loading eBPF programs depends on. `types` is a file with the BTF of the kernel;
+/// `None`: the BTF that the kernel exports.
 pub(super) fn before_attaching(facts: &Facts, types: Option<&Path>) -> Vec<Check> {
     let mut checks = vec![kernel(facts), btf(types)];
     checks.extend([&BPF, &PERFMON].map(|right| capability(right, facts, true)));
@@ -29,7 +30,7 @@ pub(super) fn before_attaching(facts: &Facts, types: Option<&Path>) -> Vec<Check
     checks
 }
 
-/// What decides how much is known of what is seen.
+/// Checks of what the details about connections depend on, such as owners and names.
 pub(super) fn around() -> Vec<Check> {
     let mountinfo = mounts::read().unwrap_or_default();
     let mounted = |kind| mount_point(&mountinfo, kind);
@@ -44,7 +45,7 @@ pub(super) fn around() -> Vec<Check> {
     ]
 }
 
-/// Whether this process's ids are those that the kernel side sees.
+/// Whether this process is in the initial PID namespace, whose process ids the eBPF programs see.
 pub(super) fn is_first_pid_namespace() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == FIRST_PID_NAMESPACE)
 }
@@ -164,7 +165,7 @@ fn tracefs(mount: Option<String>, is_needed: bool) -> Check {
 const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
 fn clock_source(name: Option<&str>) -> Check {
-    // Read over a bus, at about a microsecond each.
+    // HPET and the ACPI timer take about a microsecond per read; jiffies are coarse.
     const SLOW: [&str; 4] = ["hpet", "acpi_pm", "jiffies", "refined-jiffies"];
     match name {
         Some(name) if SLOW.contains(&name) => Check::note(
@@ -180,7 +181,7 @@ fn clock_source(name: Option<&str>) -> Check {
     }
 }
 
-/// Where a file system of this kind is mounted first.
+/// The first mount point of a file system type; `None`: it is not mounted.
 fn mount_point(mountinfo: &[u8], kind: &str) -> Option<String> {
     let found = mounts::parse(mountinfo).find(|mount| mount.kind == kind.as_bytes());
     found.map(|mount| mount.point.display().to_string())

@@ -1,5 +1,5 @@
-//! `doctor`: what this host can and cannot do, how large a ring buffer it takes, and whether
-//! connections whose fate is known are seen right.
+//! `doctor`: what synfin can trace on this host, the ring buffer size that the host needs, and a
+//! self-test with connections whose outcome is known.
 
 mod check;
 mod host;
@@ -40,16 +40,16 @@ use crate::{
     trace::ring_size::{self, DEFAULT_RING_BYTES, bytes},
 };
 
-/// Version of the JSON object; it changes when something in it is renamed or goes away.
+/// Version of the JSON format. It changes when a field is renamed or removed.
 const SCHEMA: u32 = 1;
 
-/// How long the reader may be kept from running before something is lost.
+/// How long the reader may be kept from running without losing records, at the recommended size.
 const STALL: Duration = Duration::from_secs(2);
 
-/// How often the self-test is made when the kernel skipped the program meanwhile.
+/// Maximum number of self-tests: a failed one is repeated if records were lost or missed meanwhile.
 const TRIALS: usize = 3;
 
-/// Asks for everything that can be known without traffic, then makes some.
+/// Examines this host, then runs the self-test, which makes connections of its own.
 pub(crate) async fn run(args: DoctorArgs, verbose: u8) -> Result<Exit> {
     let mut findings = Doctor::examine(args.duration, args.btf.file.clone()).await;
     while findings.wants_self_test() {
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: DoctorArgs, verbose: u8) -> Result<Exit> {
 /// What was found.
 struct Doctor {
     checks: Vec<Check>,
-    /// `None`: the kernel side could not be attached.
+    /// `None`: the eBPF programs could not be attached or the rate could not be measured.
     rate: Option<Rate>,
     failure: Option<anyhow::Error>,
     facts: Facts,
@@ -75,8 +75,8 @@ struct Doctor {
 }
 
 impl Doctor {
-    /// Looks at this host, and watches it for `duration`. The kernel's type information may be in
-    /// the file `btf`.
+    /// Examines this host and measures its rate of records for `duration`. `btf` is a file with the
+    /// BTF of the kernel; `None`: the BTF that the kernel exports.
     pub(crate) async fn examine(duration: Duration, btf: Option<PathBuf>) -> Self {
         let facts = Facts::gather();
         let mut checks = host::before_attaching(&facts, btf.as_deref());
@@ -109,33 +109,33 @@ impl Doctor {
         Self { checks, rate, failure, facts, trials: Vec::new() }
     }
 
-    /// Whether a self-test is still to be made: one, and more if the kernel kept something from
-    /// that one.
+    /// Whether to run a self-test: the first one, or another if the last one failed while records
+    /// were lost or missed.
     pub(crate) fn wants_self_test(&self) -> bool {
         let inconclusive =
             self.trials.last().is_none_or(|trial| !trial.is_right() && trial.was_disturbed());
         self.rate.is_some() && self.trials.len() < TRIALS && inconclusive
     }
 
-    /// Makes connections, and takes down how they are seen.
+    /// A new self-test, which makes connections and compares how they were traced.
     pub(crate) fn self_test(&mut self) -> SelfTest<'_> {
         self.trials.push(SelfTestResult::default());
         let last = self.trials.len() - 1;
         SelfTest::new(&mut self.trials[last])
     }
 
-    /// Whether all that is needed works.
+    /// Whether everything that is required works.
     pub(crate) fn are_good(&self) -> bool {
         self.all_checks().iter().all(|check| check.status != Status::Missing)
     }
 
-    /// What the kernel wrote when it refused the program, if it did.
+    /// The failure to attach, if the kernel wrote a log about it.
     pub(crate) fn refusal(&self) -> Option<&Failure> {
         let failure = self.failure.as_ref()?.downcast_ref::<Failure>()?;
         (!failure.log.is_empty()).then_some(failure)
     }
 
-    /// Writes all of it.
+    /// Writes all checks as a table or JSON.
     pub(crate) fn write(&self, format: DoctorFormat, out: &mut impl Write) -> io::Result<()> {
         match format {
             DoctorFormat::Table => {
@@ -183,7 +183,7 @@ impl Doctor {
     }
 }
 
-/// What can be watched without the main hook.
+/// The impact of a missing main hook.
 const NOTHING: &str = "nothing can be watched";
 
 fn hook_checks(kernel: &Kernel) -> Vec<Check> {
@@ -244,7 +244,7 @@ fn iterator_checks(scanner: &SocketScanner) -> [Check; 2] {
     ]
 }
 
-/// What is said of the kernel side when it could not be attached.
+/// The check for eBPF programs that could not be attached.
 fn refused(error: &anyhow::Error) -> Check {
     match error.downcast_ref::<Failure>() {
         Some(failure) => Check::missing("kernel_side", failure.to_string())
@@ -256,7 +256,7 @@ fn refused(error: &anyhow::Error) -> Check {
     }
 }
 
-/// As a busy second is seldom the busiest.
+/// Factor on the measured rate, because the measurement seldom covers the busiest second.
 const HEADROOM: f64 = 1.5;
 
 fn needed(rate: &Rate) -> u64 {

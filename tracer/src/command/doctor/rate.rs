@@ -1,4 +1,4 @@
-//! How much this host writes into the ring buffer at present.
+//! The rate at which this host currently writes records to the ring buffer.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use crate::{
     trace::{ring_size, time::nanos, wire},
 };
 
-/// The ring is drained so often.
+/// Time between two drains of the ring buffer.
 const PAUSE: Duration = Duration::from_millis(20);
 const BATCH_BYTES: usize = 1 << 20;
 
-/// What came in while it was watched.
+/// Counts of a measurement.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Rate {
     nanos: u64,
-    /// Records that the hooks wanted to write.
+    /// Number of records that the hooks tried to write.
     seen: u64,
-    /// Of these, transitions.
+    /// Number of these that are state transitions.
     transitions: u64,
     delivered: u64,
-    /// The room that the delivered took in the ring.
+    /// Bytes that the delivered records occupied in the ring buffer.
     room: u64,
 }
 
@@ -42,7 +42,8 @@ impl Rate {
         self.per_second(self.transitions as f64)
     }
 
-    /// Of the ring, headers and rounding included; what was lost is taken to be of the same size.
+    /// Bytes of the ring buffer per second, including headers and alignment. Lost records are
+    /// assumed to have the mean size of delivered ones.
     pub(super) fn bytes_per_second(&self) -> f64 {
         let each = self.room as f64 / self.delivered.max(1) as f64;
         self.per_second(each * self.seen as f64)
@@ -57,7 +58,7 @@ impl Rate {
         })
     }
 
-    /// Adds the counts of the kernel side, by kind of record.
+    /// Adds the counts of the eBPF programs, which are indexed by kind of record.
     fn add_counts(&mut self, seen: &[u64; Kind::COUNT]) {
         for kind in Kind::ALL {
             let count = seen[kind as usize];
@@ -74,12 +75,16 @@ impl Rate {
     }
 }
 
-/// The room in the ring that a batch's records took.
+/// Bytes that the records of a batch occupied in the ring buffer.
 fn room(batch: &[u8]) -> u64 {
     wire::records(batch).flatten().map(|record| ring_size::room(record.len())).sum()
 }
 
-/// Watches for `duration`.
+/// Measures the rate for `duration`.
+///
+/// # Errors
+///
+/// The counters of the eBPF programs cannot be read.
 pub(super) async fn watch(kernel: &mut Kernel, duration: Duration) -> Result<Rate> {
     let mut rate = Rate::default();
     let begun = clock::monotonic_ns();
@@ -126,7 +131,7 @@ mod tests {
             rate.add_counts(&seen);
             (rate.seen, rate.transitions_per_second())
         };
-        // Connections that were open before are accepted, and TIME_WAITs expire.
+        // A host on which older connections are accepted and TIME_WAIT sockets expire.
         assert_eq!(rate(&[Kind::Accepted, Kind::TimeWaitExit]), (2000, 0.0));
         assert_eq!(rate(&[Kind::TimeWaitEntry, Kind::FinWait2ToTimeWait]), (2000, 0.0));
         assert_eq!(rate(&[Kind::ResetReceived, Kind::ResetSent]), (2000, 0.0));

@@ -1,4 +1,4 @@
-//! Compares what was seen of connections with what was made. Pure.
+//! Compares the traced connections with those that the self-test made. Pure.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,23 +14,24 @@ use crate::{
     tracker::{Closed, Origin},
 };
 
-/// One end of a connection that was made: how it must be seen.
+/// How one end of a connection that was made must be traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expected {
-    /// What was done to it.
+    /// Name of the scenario that made it.
     pub(super) scenario: &'static str,
     pub(super) role: Role,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) reason: CloseReason,
-    /// Its handshake got through.
+    /// Whether its handshake completed.
     pub(super) established: bool,
     pub(super) time_wait: bool,
-    /// Payload sent and acknowledged, and received, where the fate settles that.
+    /// Payload bytes sent and acknowledged, and received; `None`: the scenario does not determine
+    /// them.
     pub(super) bytes: Option<(u64, u64)>,
 }
 
-/// One end of a connection as it was seen to end.
+/// One end of a closed connection as it was traced.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Observed {
     role: Role,
@@ -38,7 +39,8 @@ pub(super) struct Observed {
     remote: SocketAddr,
     reason: CloseReason,
     handshake: Option<Handshake>,
-    /// `None`: the kernel's table for them was full.
+    /// Whether it entered TIME_WAIT; `None`: unknown, because the kernel's TIME_WAIT table was
+    /// full.
     time_wait: Option<bool>,
     bytes: Option<(u64, u64)>,
     pid: Option<u32>,
@@ -61,23 +63,24 @@ impl From<&Closed> for Observed {
     }
 }
 
-/// What decides about the figures besides the fates.
+/// Properties of the host that affect the results, besides the scenarios.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Circumstances {
-    /// Our process, as the kernel calls it; `None`: we do not know that.
+    /// Our process id in the initial PID namespace; `None`: unknown.
     pub(super) pid: Option<u32>,
-    /// The kernel answers every SYN with a cookie, so that no server's handshake can be measured.
+    /// Whether the kernel answers every SYN with a SYN cookie (`tcp_syncookies` is 2), so that no
+    /// handshake of a server can be measured.
     pub(super) cookies: bool,
 }
 
-/// A server's handshake of whole milliseconds is taken for a SYN cookie's, and given up: about one
-/// in a thousand. No more than so many are forgiven.
+/// Maximum number of servers' handshakes that may be unmeasured. The tracker takes a handshake of
+/// whole milliseconds, about one in a thousand, for one with a SYN cookie and does not measure it.
 const FORGIVEN: usize = 2;
 
-/// On loopback, even on a busy machine, a handshake takes less.
+/// Upper limit of a handshake on loopback in microseconds, even on a busy host.
 const LONGEST_HANDSHAKE_US: u32 = 1_000_000;
 
-/// What differs, each in a line.
+/// Lists the deviations of `seen` from `expected`, one line each.
 pub(super) fn deviations(
     expected: &[Expected],
     seen: &[Observed],
@@ -94,7 +97,8 @@ pub(super) fn deviations(
         let mut differs = |what: String| {
             deviations.push(format!("{scenario}: {} {local} {remote}: {what}", role.name()));
         };
-        // Ports may be used again: ends come in the order in which they were made.
+        // Ports may be reused: ends with the same addresses are in the order in which they were
+        // made.
         let seen = by_ends.get_mut(&(*role, *local, *remote)).and_then(VecDeque::pop_front);
         match seen {
             None => differs("was not seen to end".to_owned()),

@@ -1,5 +1,5 @@
-//! The self-test: connections whose fate is known go the ordinary way through source, decoding and
-//! tracker, and must come out as they were made.
+//! The self-test: makes connections with known outcomes, traces them through the same source,
+//! decoder and tracker as all others, and compares the results.
 
 pub(crate) mod compare;
 pub(crate) mod traffic;
@@ -24,36 +24,37 @@ use crate::{
     tracker::{Change, ChangeKinds, Events, Tracker},
 };
 
-/// Time passes so often while connections are made.
+/// Nanoseconds between ticks during the self-test.
 const TICK: Nanos = 20_000_000;
 
-/// What was made is seen within this, or not at all.
+/// Maximum time in nanoseconds to wait for the results after the last connection was made.
 const PATIENCE: Nanos = 2_000_000_000;
 
-/// How many deviations are shown; JSON has all.
+/// Maximum number of deviations in the table; JSON has all of them.
 const SHOWN: usize = 10;
 
-/// A self-test that is over.
+/// The result of a self-test.
 #[derive(Default)]
 pub(crate) struct SelfTestResult {
-    /// What was made; `None`: the test did not come to its end.
+    /// The connections that were made, or why they could not be; `None`: the self-test was
+    /// interrupted.
     made: Option<Result<Made>>,
     deviations: Vec<String>,
     events: Events,
 }
 
 impl SelfTestResult {
-    /// Everything was made, and seen as it was.
+    /// Whether all connections were made and traced correctly.
     pub(super) fn is_right(&self) -> bool {
         matches!(self.made, Some(Ok(_))) && self.deviations.is_empty()
     }
 
-    /// Records did not come to be, through no fault of the test.
+    /// Whether records were lost or missed, which explains deviations.
     pub(super) fn was_disturbed(&self) -> bool {
         self.events.missed > 0 || self.events.lost > 0
     }
 
-    /// What differs, the first of it.
+    /// The first deviations, as many as the table shows.
     pub(super) fn deviations(&self) -> impl Iterator<Item = &str> {
         self.deviations.iter().map(String::as_str).take(SHOWN)
     }
@@ -112,14 +113,14 @@ impl SelfTestResult {
     }
 }
 
-/// The self-test at work.
+/// A self-test in progress.
 pub(crate) struct SelfTest<'a> {
     trial: &'a mut SelfTestResult,
     netns: Option<NetnsId>,
     maker: Option<JoinHandle<Result<Made>>>,
     seen: Vec<Observed>,
     now: Nanos,
-    /// When everything had been made.
+    /// Time when all connections had been made (CLOCK_MONOTONIC, nanoseconds); `None`: not yet.
     made_at: Option<Nanos>,
 }
 
@@ -158,7 +159,7 @@ impl Consumer for SelfTest<'_> {
     fn begin(&mut self, session: &Arc<Session>) {
         self.now = session.clock.monotonic_ns;
         self.netns = namespaces::own().ok();
-        // From here on nothing is missed: the hooks are there.
+        // The hooks are attached, so every event is captured from now on.
         let maker = std::thread::Builder::new().name("synfin-selftest".into());
         match maker.spawn(traffic::make_all).context("cannot start a thread") {
             Ok(maker) => self.maker = Some(maker),

@@ -1,5 +1,5 @@
-//! Connections on loopback of every common fate, made to be seen. They stay within this network
-//! namespace, on ports that nobody else uses; what remains of them is TIME_WAIT.
+//! Makes connections on loopback for every common scenario. They stay within this network
+//! namespace, use ports that no other program uses, and leave nothing behind but TIME_WAIT sockets.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -18,14 +18,14 @@ use crate::tcp::{
     role::Role,
 };
 
-/// Connections of each fate, per address.
+/// Number of connections per scenario and address.
 const EACH: usize = 20;
 
-/// What clients ask, and servers answer.
+/// Payload of clients, and below that of servers.
 const QUESTION: [u8; 100] = [b'q'; 100];
 const ANSWER: [u8; 1000] = [b'a'; 1000];
 
-/// Nobody waits longer.
+/// Timeout of every wait.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 type Scenario = fn(IpAddr, &mut Made) -> io::Result<()>;
@@ -41,16 +41,20 @@ const SCENARIOS: [(&str, Scenario); 8] = [
     ("cancelled while connecting", cancelled),
 ];
 
-/// What was made.
+/// The connections that were made.
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) ends: Vec<Expected>,
-    /// Whether there is an IPv6 loopback.
+    /// Whether there is an IPv6 loopback address.
     pub(super) ipv6: bool,
     scenario: &'static str,
 }
 
-/// Makes all of them.
+/// Makes the connections of all scenarios, over IPv4 and, if possible, IPv6.
+///
+/// # Errors
+///
+/// A scenario failed on an address, both of which the error names.
 pub(super) fn make_all() -> anyhow::Result<Made> {
     let mut made = Made { ipv6: has_ipv6(), ..Made::default() };
     let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
@@ -69,7 +73,7 @@ fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-/// What one end must come to.
+/// The expected outcome of one end of a connection.
 struct End {
     reason: CloseReason,
     time_wait: bool,
@@ -136,7 +140,7 @@ fn socket(address: IpAddr) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
 }
 
-/// Where loopback is down, nothing answers.
+/// Connects with a timeout, because nothing answers if loopback is down.
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     TcpStream::connect_timeout(&to, DEADLINE)
 }
@@ -146,14 +150,14 @@ fn bounded(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(DEADLINE))
 }
 
-/// Both ends of a connection, and their addresses.
+/// Both ends of a connection, and their addresses: first that of the client.
 struct Pair {
     client: TcpStream,
     server: TcpStream,
     ends: (SocketAddr, SocketAddr),
 }
 
-/// So many connections to a listener, each accepted.
+/// Makes connections to a listener, accepts each, and passes them to `each`.
 fn pairs(address: IpAddr, mut each: impl FnMut(Pair) -> io::Result<()>) -> io::Result<()> {
     let listener = listen(address, 16)?;
     for _ in 0..EACH {
@@ -168,7 +172,7 @@ fn pairs(address: IpAddr, mut each: impl FnMut(Pair) -> io::Result<()>) -> io::R
 }
 
 impl Pair {
-    /// Data goes both ways, and is read.
+    /// Sends data in both directions, and reads all of it.
     fn talk(&mut self) -> io::Result<()> {
         self.client.write_all(&QUESTION)?;
         self.server.read_exact(&mut [0; QUESTION.len()])?;
@@ -177,7 +181,7 @@ impl Pair {
     }
 }
 
-/// Waits until the peer has ended it, in order or by a reset.
+/// Waits until the peer has closed or reset the connection.
 fn wait_for_end(mut stream: impl Read) -> io::Result<()> {
     match io::copy(&mut stream, &mut io::sink()) {
         Err(error) if error.kind() != ErrorKind::ConnectionReset => Err(error),
@@ -217,7 +221,7 @@ fn closed_by_server(address: IpAddr, made: &mut Made) -> io::Result<()> {
     })
 }
 
-/// The client has said all that it wants to, and still gets its answer.
+/// The client shuts down its sending side and still receives the answer.
 fn half_closed(address: IpAddr, made: &mut Made) -> io::Result<()> {
     pairs(address, |mut pair| {
         pair.client.write_all(&QUESTION)?;
@@ -238,13 +242,13 @@ fn half_closed(address: IpAddr, made: &mut Made) -> io::Result<()> {
 }
 
 fn refused(address: IpAddr, made: &mut Made) -> io::Result<()> {
-    // Bound and deaf, so that nobody else can come to listen there.
+    // Bound but not listening, so that no other program can listen on the port.
     let deaf = socket(address)?;
     deaf.bind(&SocketAddr::new(address, 0).into())?;
     let server = ip_end(&deaf)?;
     for _ in 0..EACH {
         let client = socket(address)?;
-        // A failure takes the port away that connect() chose.
+        // Bound explicitly, because a failed connect() releases the port that it chose.
         client.bind(&SocketAddr::new(address, 0).into())?;
         let local = ip_end(&client)?;
         match client.connect(&server.into()) {
@@ -264,7 +268,7 @@ fn ip_end(socket: &Socket) -> io::Result<SocketAddr> {
 fn unread_data(address: IpAddr, made: &mut Made) -> io::Result<()> {
     pairs(address, |mut pair| {
         pair.server.write_all(&ANSWER)?;
-        // It has come, all of it.
+        // Waits until all data has arrived.
         let mut arrived = [0; ANSWER.len()];
         until(|| Ok(pair.client.peek(&mut arrived)? == arrived.len()))?;
         drop(pair.client);
@@ -296,7 +300,7 @@ fn never_accepted(address: IpAddr, made: &mut Made) -> io::Result<()> {
     Ok(())
 }
 
-/// The listener has gone before it accepted this.
+/// Expects a reset, because the listener was closed before it accepted the connection.
 fn not_accepted(client: TcpStream, server: SocketAddr, made: &mut Made) -> io::Result<()> {
     bounded(&client)?;
     let local = client.local_addr()?;
@@ -305,7 +309,7 @@ fn not_accepted(client: TcpStream, server: SocketAddr, made: &mut Made) -> io::R
     Ok(())
 }
 
-/// A listener whose queue is full answers no SYN.
+/// Cancels connection attempts to a listener with a full accept queue, which drops each SYN.
 fn cancelled(address: IpAddr, made: &mut Made) -> io::Result<()> {
     let listener = listen(address, 0)?;
     let server = listener.local_addr()?;
@@ -325,12 +329,12 @@ fn cancelled(address: IpAddr, made: &mut Made) -> io::Result<()> {
     not_accepted(filling, server, made)
 }
 
-/// How many connections wait for accept().
+/// Number of connections in the accept queue.
 fn waiting(listener: &TcpListener) -> io::Result<u32> {
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes, which are there, and a tcp_info is whole
-    // with any bytes.
+    // SAFETY: `info` has room for the `length` bytes that the kernel writes at most, and any bytes
+    // are a valid tcp_info.
     let (result, info) = unsafe {
         let result = libc::getsockopt(
             listener.as_raw_fd(),
@@ -341,7 +345,7 @@ fn waiting(listener: &TcpListener) -> io::Result<u32> {
         );
         (result, info.assume_init())
     };
-    // Of a listener, this is its queue.
+    // For a listener, this field is the length of its accept queue.
     if result == 0 { Ok(info.tcpi_unacked) } else { Err(io::Error::last_os_error()) }
 }
 
