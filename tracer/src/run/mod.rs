@@ -83,7 +83,7 @@ impl Run {
         };
         Ok(match args.record {
             // Created after the source, so that a failure to attach does not overwrite an older
-        // recording.
+            // recording.
             Some(path) => run.recording_to(RecordingSink::open(path, None)?, None),
             None => run,
         })

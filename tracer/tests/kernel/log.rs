@@ -22,7 +22,7 @@ fn the_kernel_side_logs_more_with_vv() {
         wait_for_end(server);
         synfin.finish().stderr
     };
-    let line = format!("synfin: kernel side: SYN-ACK sent again, from port {PORT} to port ");
+    let line = format!("synfin: kernel side: SYN-ACK retransmitted from port {PORT} to port ");
     assert!(said(&["-vv"]).contains(&line));
     assert!(!said(&["-v"]).contains("kernel side"));
 }

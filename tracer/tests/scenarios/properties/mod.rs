@@ -8,7 +8,10 @@ mod mangle;
 mod time_wait;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mangle::{Mangle, mangle, wild_input};
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -163,13 +166,12 @@ proptest! {
         limits in limits(),
     ) {
         let whole = mangled.audited(limits).whole;
-        let hooks: &[_] = if mangled.has_all_hooks { &OptionalHook::ALL } else { &[] };
-        let session = Session {
+        let session = Arc::new(Session {
             kernel: "6.18.1".into(),
-            shown: hooks.iter().map(|hook| hook.name().to_owned()).collect(),
+            coverage: coverage(mangled.has_all_hooks),
             sysctls: BTreeMap::from([("net.core.somaxconn".into(), "4096".into())]),
             ..Session::default()
-        };
+        });
         for by in [By::Port, By::Remote, By::Owner, By::Netns] {
             let rows = Rows { by, ..Rows::default() };
             let report = Report::new(&session, &whole, &rows).object();
