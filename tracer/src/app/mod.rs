@@ -68,6 +68,10 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
 
 /// What `top` shows on a screen of this size at the end of a recording, after these keys: for
 /// pictures, and for tests of it.
+///
+/// # Errors
+///
+/// The recording cannot be read.
 pub async fn draw_recording(
     recording: &Path,
     keys: &str,

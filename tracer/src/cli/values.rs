@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(ring_size("4096"), Ok(4096));
         assert!(ring_size("3M").is_err() && ring_size("4G").is_err() && ring_size("M").is_err());
         assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
-        assert_eq!(interval("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(interval("2m"), Ok(Duration::from_mins(2)));
         assert!(interval("0").is_err() && interval("-1").is_err() && interval("soon").is_err());
     }
 }

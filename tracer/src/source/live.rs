@@ -145,12 +145,12 @@ impl Source for Live {
             Plan::Rest => {}
             Plan::List => self.scanner.list(),
             Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
-                self.scheduler.open_files_scanned(0)
+                self.scheduler.open_files_scanned(0);
             }
             // All sockets in the first round and after a restart; otherwise listeners only, because
             // the first transition of a connection has its owner.
             Plan::ScanOpenFiles => {
-                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted())
+                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted());
             }
             Plan::ScanSockets(netns, path) => {
                 // Ordered before the scan, and after all records that have been handed out.
@@ -172,6 +172,10 @@ impl Source for Live {
 
 impl Live {
     /// Attaches to the kernel. `survey_always`: scans follow each other without rest, for tests.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the programs: the error says why and what to do.
     pub fn attach(setup: Setup, survey_always: bool) -> Result<Self> {
         let (kernel, scanner) = Kernel::attach(&setup)?;
         let session = describe(&kernel, &scanner, setup);

@@ -60,7 +60,7 @@ impl Row {
     }
 
     /// Adds the counts of an idle row, which is removed.
-    pub(super) fn absorb(&mut self, row: Self) {
+    pub(super) fn absorb(&mut self, row: &Self) {
         self.interval.merge(&row.interval);
         self.gauges_at_start.merge(&row.gauges_at_start);
         self.time_waits.absorb_peak(row.time_waits.peak());

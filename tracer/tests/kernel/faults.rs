@@ -191,7 +191,7 @@ fn a_scan_starved_of_cpu_delays_nothing() {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(REPORT.into_iter().chain(["--survey-always"]));
         let memory = Memory::of(&synfin);
-        synfin.process().take_for("synfin-survey", Turn::Idle);
+        synfin.process().take_for("synfin-scan", Turn::Idle);
         let busy = Busy::everywhere();
         burst::burst(&namespace, port, connections);
         namespace.settle();
@@ -298,7 +298,7 @@ fn at_full_rate_clients_that_never_read_metrics_delay_nothing() {
         let name = "synfin_connections_established_total";
         page.sample(&format!("{name}{{role=\"{role}\",port=\"{port}\"}}"))
     };
-    let (page, _, off) = lab::nearly_whole(may_miss().times(10), || {
+    let (page, (), off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let listener = burst::listener(&namespace, port);
         let synfin = serve::serve(&namespace, &[]);

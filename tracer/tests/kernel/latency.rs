@@ -257,7 +257,7 @@ fn captured_handshake(role: &str, segments: &[Segment]) -> (Duration, bool) {
     };
     let (begin, answer) = (first(begins), first(answers));
     let sent = segments[begin..answer].iter().filter(|segment| flags(segment) == begins).count();
-    (segments[answer].time - segments[begin].time, sent > 1)
+    (segments[answer].time.saturating_sub(segments[begin].time), sent > 1)
 }
 
 /// The errors of synfin's durations, sorted.

@@ -28,7 +28,7 @@ use crate::{
         row_key::{RowId, RowKey},
         scan::{CONNECT_DELAY, FoundTimeWait, MISSED_SCANS_LIMIT, SocketScan},
         socket_key::SocketKey,
-        time_wait_rows::{ByEndpoints, EndpointPairKey, Entry, key},
+        time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry, key},
     },
 };
 
@@ -51,7 +51,7 @@ impl Tracker {
             found: Vec::new(),
             entered: ByEndpoints::default(),
             turned: ByEndpoints::default(),
-            left: ByEndpoints::default(),
+            left: EndpointPairs::default(),
             rows: HashMap::default(),
             has_connections: false,
             incomplete: false,
@@ -227,7 +227,7 @@ impl Tracker {
         };
         let key = key(scan.netns, time_wait.into());
         // If one with these endpoints ended since the scan began, this may have been that one.
-        if !scan.left.contains_key(&key)
+        if !scan.left.contains(&key)
             && let Some((row, is_guess)) = self.row_of_time_wait(&scan, key, time_wait)
         {
             let expiry = scan.expiry(time_wait);

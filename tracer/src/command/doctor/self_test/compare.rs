@@ -167,10 +167,10 @@ impl Expected {
             (true, Some(Handshake::Clean { us: 1..=LONGEST_HANDSHAKE_US })) => {}
             (true, Some(Handshake::Unmeasured(_))) if unmeasured_is_right => {}
             (true, handshake) => {
-                differs(format!("the handshake is {handshake:?}, not a clean one"))
+                differs(format!("the handshake is {handshake:?}, not a clean one"));
             }
             (false, handshake) => {
-                differs(format!("the handshake is {handshake:?}, and there was none"))
+                differs(format!("the handshake is {handshake:?}, and there was none"));
             }
         }
     }

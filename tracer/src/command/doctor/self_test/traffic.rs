@@ -13,13 +13,13 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::compare::Expected;
-use crate::tcp::{
-    close_reason::CloseReason::{self, *},
-    role::Role,
-};
+use crate::tcp::close_reason::CloseReason::*;
+use crate::tcp::{close_reason::CloseReason, role::Role};
 
 /// Number of connections per scenario and address.
 const EACH: usize = 20;
+/// The same number as a listener's backlog.
+const BACKLOG: i32 = 20;
 
 /// Payload of clients, and below that of servers.
 const QUESTION: [u8; 100] = [b'q'; 100];
@@ -289,10 +289,10 @@ fn linger0(address: IpAddr, made: &mut Made) -> io::Result<()> {
 }
 
 fn never_accepted(address: IpAddr, made: &mut Made) -> io::Result<()> {
-    let listener = listen(address, EACH as i32)?;
+    let listener = listen(address, BACKLOG)?;
     let server = listener.local_addr()?;
     let clients: Vec<_> = (0..EACH).map(|_| connect(server)).collect::<io::Result<_>>()?;
-    until(|| Ok(waiting(&listener)? == EACH as u32))?;
+    until(|| Ok(waiting(&listener)? == BACKLOG.unsigned_abs()))?;
     drop(listener);
     for client in clients {
         not_accepted(client, server, made)?;
@@ -332,7 +332,8 @@ fn cancelled(address: IpAddr, made: &mut Made) -> io::Result<()> {
 /// Number of connections in the accept queue.
 fn waiting(listener: &TcpListener) -> io::Result<u32> {
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let mut length =
+        libc::socklen_t::try_from(size_of::<libc::tcp_info>()).map_err(io::Error::other)?;
     // SAFETY: `info` has room for the `length` bytes that the kernel writes at most, and any bytes
     // are a valid tcp_info.
     let (result, info) = unsafe {
