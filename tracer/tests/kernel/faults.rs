@@ -113,7 +113,8 @@ fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_right() {
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
     assert!(lost > 0, "so many records cannot fit");
     assert!(report.says_lower_bounds());
-    let said = format!("{lost} of {seen} records were lost, as the ring buffer of 256K was full");
+    let said =
+        format!("{lost} of {seen} events were lost because the ring buffer of 256K was full");
     assert!(finished.stderr.contains(&said), "{}", finished.stderr);
     assert_eq!(report.row("server", port + 1).figure("open"), BUFFERED as u64);
 }
@@ -233,7 +234,7 @@ fn losses_of_a_starved_reader_are_counted_and_gauges_stay_right() {
     let (seen, lost) = (report.event("seen"), report.event("lost"));
     eprintln!("{lost} of {seen} records were lost");
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
-    assert_eq!(finished.stderr.contains("records were lost"), lost > 0, "{}", finished.stderr);
+    assert_eq!(finished.stderr.contains("events were lost"), lost > 0, "{}", finished.stderr);
     assert_eq!(report.row("server", port + 1).figure("open"), BUFFERED as u64);
     // A connection whose records are lost is adopted or not seen; all others are seen.
     for role in ["client", "server"] {
