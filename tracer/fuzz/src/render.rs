@@ -10,7 +10,7 @@ use synfin::{
     output::{
         Format, Lines, Style,
         connection::{self, ConnectionRow},
-        report::{ReportSink, Rows},
+        report::{ReportSink, RowSelection},
         transition::{self, TransitionLine},
     },
     trace::{
@@ -89,7 +89,7 @@ impl Outputs {
             session: Arc::default(),
             transitions: Lines::new(out(), style, transition::COLUMNS),
             connections: Lines::new(out(), style, connection::COLUMNS),
-            reports: ReportSink::new(out(), style, Rows::default()),
+            reports: ReportSink::new(out(), style, RowSelection::default()),
         }
     }
 

@@ -5,7 +5,7 @@ use synfin_common::state::TcpState;
 
 use super::values::{reason, state};
 use crate::{
-    output::report::Rows,
+    output::report::RowSelection,
     tcp::{close_reason::CloseReason, group_by::By},
 };
 
@@ -48,7 +48,7 @@ impl From<Grouping> for By {
     }
 }
 
-impl From<RowsArgs> for Rows {
+impl From<RowsArgs> for RowSelection {
     fn from(args: RowsArgs) -> Self {
         Self { by: args.by.into(), reasons: args.reason, states: args.state }
     }

@@ -18,7 +18,7 @@ use crate::{
         exit::Exit,
         failure::{Failure, cannot_write, describe},
     },
-    output::{consumer::Consumer, report::Rows, stdout},
+    output::{consumer::Consumer, report::RowSelection, stdout},
     run::{Run, RunMode},
     trace::session::Session,
     tracker::Tracker,
@@ -40,7 +40,8 @@ async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
     match reports_in(path).map_err(|error| unusable(describe(&error)))? {
         Some(reports) => Ok(reports.map_err(|error| unusable(error.to_string()))?),
         None => {
-            let mut report = OneReport::new(Rows { by: by.into(), ..Rows::default() });
+            let mut report =
+                OneReport::new(RowSelection { by: by.into(), ..RowSelection::default() });
             let run = Run::open(SourceArgs::from_file(path.into()), verbose)?;
             run.go(RunMode::Quiet, &mut report).await?;
             Ok(report.into_side().map_err(|error| unusable(error.to_string()))?)
@@ -71,12 +72,12 @@ fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
 /// Makes one report of the whole trace.
 struct OneReport {
     session: Arc<Session>,
-    rows: Rows,
+    rows: RowSelection,
     side: Option<Side>,
 }
 
 impl OneReport {
-    fn new(rows: Rows) -> Self {
+    fn new(rows: RowSelection) -> Self {
         Self { session: Arc::default(), rows, side: None }
     }
 

@@ -110,7 +110,7 @@ impl<W: Write> Connections<W> {
         {
             let is_selected = self.select.matches_open(connection, connection.last_transition);
             self.write(is_selected, |clock| {
-                ConnectionRow::living(connection, connection.last_transition, clock)
+                ConnectionRow::open(connection, connection.last_transition, clock)
             });
         }
     }
@@ -144,8 +144,8 @@ impl<W: Write> Consumer for Connections<W> {
         self.clock = session.clock;
     }
 
-    fn settle(&mut self) -> Result<()> {
-        Ok(self.lines.settle()?)
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.lines.flush()?)
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
@@ -155,10 +155,10 @@ impl<W: Write> Consumer for Connections<W> {
             let now = tracker.now();
             for (_, connection) in open {
                 let is_selected = self.select.matches_open(connection, now);
-                self.write(is_selected, |clock| ConnectionRow::living(connection, now, clock));
+                self.write(is_selected, |clock| ConnectionRow::open(connection, now, clock));
             }
         }
         warn_excluded(self.excluded, "connections");
-        Ok(self.lines.settle()?)
+        Ok(self.lines.flush()?)
     }
 }

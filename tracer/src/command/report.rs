@@ -72,7 +72,7 @@ impl<W: Write> Report<W> {
 
     fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         self.sink.write(&self.session, snapshot)?;
-        self.conditions.take(&self.session, snapshot).iter().for_each(|violation| warn(violation));
+        self.conditions.evaluate(&self.session, snapshot).iter().for_each(|message| warn(message));
         Ok(())
     }
 }

@@ -62,8 +62,8 @@ impl<W: Write> Consumer for Trace<W> {
         self.clock = session.clock;
     }
 
-    fn settle(&mut self) -> Result<()> {
-        Ok(self.lines.settle()?)
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.lines.flush()?)
     }
 
     fn end(&mut self, _tracker: &mut Tracker) -> Result<()> {

@@ -1,4 +1,5 @@
-//! The columns of a port's row. A column that is added here appears in every output.
+//! The columns of a port's row. A column that is added here appears in JSON and CSV, in tables by its
+//! visibility, and in `explain` and the docs; see CONTRIBUTING.md for the screen and metrics.
 
 use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 

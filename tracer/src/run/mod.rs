@@ -143,7 +143,7 @@ impl Run {
         self.finish(&mut trace, output)?;
         if matches!(mode, RunMode::Screen(_)) && !self.source.is_live() && !stop.is_requested() {
             stop.requested().await?;
-            output.settle().map_err(explain_output)?;
+            output.flush().map_err(explain_output)?;
         }
         let ring_bytes = self.source.is_live().then_some(trace.ring_bytes);
         let warnings = warnings::of(ring_bytes, self.limits, &trace.tracker);
@@ -226,7 +226,7 @@ impl Run {
     ) -> Result<ControlFlow<()>> {
         decode(frame, |input| trace.tracker.apply(&input));
         trace.tracker.drain_changes().for_each(|change| output.change(&change));
-        output.settle().map_err(explain_output)?;
+        output.flush().map_err(explain_output)?;
         if matches!(frame, Frame::Tick(_)) {
             if self.after_tick(trace, output)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -266,7 +266,7 @@ impl Run {
         self.source.take_messages().iter().for_each(|message| output.warn(message));
         trace.tracker.finish();
         trace.tracker.drain_changes().for_each(|change| output.change(&change));
-        output.settle().map_err(explain_output)?;
+        output.flush().map_err(explain_output)?;
         output.end(&mut trace.tracker).map_err(explain_output)
     }
 

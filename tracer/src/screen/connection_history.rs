@@ -172,7 +172,7 @@ impl HistoryRecorder {
         let first = |port: Vec<_>| first_of(port, SHOWN_OF_A_PORT);
         let shown = ports.into_values().flat_map(first).take(SHOWN);
         let history = shown.map(|(_, changed, sock, connection)| {
-            let connection = ConnectionRow::living(connection, now, self.clock);
+            let connection = ConnectionRow::open(connection, now, self.clock);
             let changes = self.living.get(&sock).cloned().unwrap_or_default();
             Arc::new(ConnectionHistory { connection, changes, changed })
         });

@@ -96,7 +96,7 @@ impl Consumer for Screen {
         self.warnings.warn(text);
     }
 
-    fn settle(&mut self) -> Result<()> {
+    fn flush(&mut self) -> Result<()> {
         self.display.failure()
     }
 

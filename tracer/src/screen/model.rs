@@ -11,7 +11,7 @@ use super::{
 use crate::{
     analysis::diagnose::{Finding, diagnose},
     host::services::Services,
-    output::report::Rows,
+    output::report::RowSelection,
     tcp::group_by::By,
     trace::session::Session,
     tracker::{RowName, RowSnapshot, Snapshot},
@@ -73,7 +73,7 @@ pub(crate) struct Model {
     pub(crate) view: View,
     /// The view to return to from the help or the findings.
     pub(crate) before: View,
-    pub(crate) asked: Rows,
+    pub(crate) asked: RowSelection,
     pub(crate) sort: Sort,
     pub(crate) reversed: bool,
     /// Show totals since the start instead of recent values.
@@ -101,7 +101,7 @@ pub(crate) struct Model {
 /// Initial options of the screen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    pub(crate) asked: Rows,
+    pub(crate) asked: RowSelection,
     pub(crate) wide: bool,
     pub(crate) colours: bool,
     /// Names for ports.
@@ -210,7 +210,8 @@ impl Model {
         let wanted = self.filter.to_lowercase();
         rows.retain(|row| {
             let of = row.over(self.totals);
-            self.asked.show(&of.row) && (wanted.is_empty() || self.text_of(row).contains(&wanted))
+            self.asked.includes(&of.row)
+                && (wanted.is_empty() || self.text_of(row).contains(&wanted))
         });
         match self.sort {
             Sort::Trouble => rows.sort_by_key(|row| {
