@@ -84,7 +84,7 @@ impl History {
         }
         // The short interval at the end of a trace has no rates of its own.
         if snapshot.seconds() < LEAST_SECONDS && !self.rates.is_empty() {
-            return self.last.go_on(&snapshot);
+            return self.last.merge_next(&snapshot);
         }
         self.last = snapshot;
         self.rates.push_back(rates);
@@ -136,6 +136,6 @@ fn add(sum: &mut Snapshot, later: &Snapshot) {
     if sum.end == 0 {
         sum.clone_from(later);
     } else {
-        sum.go_on(later);
+        sum.merge_next(later);
     }
 }

@@ -30,7 +30,7 @@ impl Update {
     fn go_on(&mut self, later: Self) {
         /// Maximum number kept for a screen that has stopped.
         const ENDED: usize = 1 << 14;
-        self.snapshot.go_on(&later.snapshot);
+        self.snapshot.merge_next(&later.snapshot);
         self.living = later.living;
         self.own = later.own;
         self.ended.extend(later.ended);
