@@ -54,7 +54,7 @@ pub(crate) struct ConnectionHistory {
 
 impl ConnectionHistory {
     /// Whether the connection belongs to the row, as far as its data shows.
-    pub(crate) fn is_of(&self, by: By, row: &RowName) -> bool {
+    pub(crate) fn belongs_to(&self, by: By, row: &RowName) -> bool {
         let ConnectionRow { role, service_port, netns, remote, owner, .. } = &self.connection;
         let is_on_port = row.port == Some(*service_port);
         row.role == *role
@@ -71,11 +71,11 @@ impl ConnectionHistory {
     }
 
     /// Whether both describe the same connection at different times.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let of = |connection: &ConnectionRow| {
+    pub(crate) fn is_same_connection(&self, other: &Self) -> bool {
+        let key = |connection: &ConnectionRow| {
             (connection.netns, connection.local, connection.remote, connection.since)
         };
-        of(&self.connection) == of(&other.connection)
+        key(&self.connection) == key(&other.connection)
     }
 
     /// Whether the connection failed or closed abnormally.

@@ -60,7 +60,7 @@ impl Consumer for Headless {
     }
 
     fn begin(&mut self, session: &Arc<Session>) {
-        self.timer = RefreshTimer::of(session);
+        self.timer = RefreshTimer::new(session);
         self.model.session = session.clone();
     }
 

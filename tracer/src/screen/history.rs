@@ -123,9 +123,9 @@ impl History {
     /// Number of connections closed for this reason in the last minute, and its trend.
     pub(crate) fn ended(&self, reason: CloseReason) -> (u64, Trend) {
         let recent: Vec<_> = self.spans.back().into_iter().chain([&self.span]).collect();
-        let rate = |of: &[&Snapshot]| {
-            let count: u64 = of.iter().map(|snapshot| snapshot.ended(reason)).sum();
-            count as f64 / of.iter().map(|snapshot| snapshot.seconds()).sum::<f64>().max(1.0)
+        let rate = |snapshots: &[&Snapshot]| {
+            let count: u64 = snapshots.iter().map(|snapshot| snapshot.ended(reason)).sum();
+            count as f64 / snapshots.iter().map(|snapshot| snapshot.seconds()).sum::<f64>().max(1.0)
         };
         let trend = Trend::of(rate(&recent), rate(&[&self.minute]));
         (self.minute.ended(reason), trend)

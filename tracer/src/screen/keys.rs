@@ -118,7 +118,7 @@ fn toggle(model: &mut Model, view: View) {
         return back(model);
     }
     if !matches!(model.view, View::Help | View::Findings(_)) {
-        model.before = model.view.clone();
+        model.previous_view = model.view.clone();
     }
     model.view = view;
 }
@@ -167,7 +167,7 @@ fn open_selected(model: &mut Model) {
 fn back(model: &mut Model) {
     model.view = match std::mem::take(&mut model.view) {
         View::Connection(row, _) => View::Row(row),
-        View::Help | View::Findings(_) => std::mem::take(&mut model.before),
+        View::Help | View::Findings(_) => std::mem::take(&mut model.previous_view),
         View::Row(_) => View::Rows,
         View::Rows => {
             // No view is above the table, so the key clears the filter.

@@ -81,7 +81,7 @@ impl Consumer for Screen {
     }
 
     fn begin(&mut self, session: &Arc<Session>) {
-        self.timer = RefreshTimer::of(session);
+        self.timer = RefreshTimer::new(session);
         self.mailbox.begin(session.clone());
     }
 

@@ -72,7 +72,7 @@ pub(crate) struct Model {
     frozen: Option<Box<Data>>,
     pub(crate) view: View,
     /// The view to return to from the help or the findings.
-    pub(crate) before: View,
+    pub(crate) previous_view: View,
     pub(crate) row_options: Rows,
     pub(crate) sort: Sort,
     pub(crate) reversed: bool,
@@ -116,7 +116,7 @@ impl Model {
             data: Data::default(),
             frozen: None,
             view: View::Rows,
-            before: View::Rows,
+            previous_view: View::Rows,
             sort: Sort::Abnormal,
             reversed: false,
             totals: false,
@@ -175,7 +175,9 @@ impl Model {
     /// Updates the connection that is shown from the latest data.
     fn follow_shown(&mut self) {
         let Some(shown) = &self.shown else { return };
-        if let Some(later) = self.data.connections().find(|history| history.is_same(shown)) {
+        if let Some(later) =
+            self.data.connections().find(|history| history.is_same_connection(shown))
+        {
             self.shown = Some(later.clone());
         }
     }
@@ -209,17 +211,17 @@ impl Model {
         let mut rows = rows::rows(&self.session, &self.data().history, by, self.totals);
         let wanted = self.filter.to_lowercase();
         rows.retain(|row| {
-            let of = row.over(self.totals);
-            self.row_options.show(&of.row)
+            let values = row.recent_or_total(self.totals);
+            self.row_options.show(&values.row)
                 && (wanted.is_empty() || self.text_of(row).contains(&wanted))
         });
         match self.sort {
             Sort::Abnormal => rows.sort_by_key(|row| {
-                let of = row.over(self.totals);
+                let values = row.recent_or_total(self.totals);
                 Reverse((
-                    of.bad(),
+                    values.bad(),
                     row.refresh.row.stats.gauges.open,
-                    of.row.stats.counters.established,
+                    values.row.stats.counters.established,
                 ))
             }),
             Sort::Column(key) => {
@@ -257,7 +259,7 @@ impl Model {
     /// The connections of a row that are kept.
     pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<ConnectionHistory>> {
         let by = self.row_options.by;
-        self.data().connections().filter(|history| history.is_of(by, name)).collect()
+        self.data().connections().filter(|history| history.belongs_to(by, name)).collect()
     }
 }
 

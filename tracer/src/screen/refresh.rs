@@ -23,7 +23,7 @@ impl RefreshTimer {
     pub(crate) const WANTED_CHANGES: ChangeKinds =
         ChangeKinds { transitions: true, established: false, closed: true };
 
-    pub(crate) fn of(session: &Session) -> Self {
+    pub(crate) fn new(session: &Session) -> Self {
         let next_refresh = session.clock.monotonic_ns.saturating_add(REFRESH);
         Self { recorder: HistoryRecorder::new(session.clock), next_refresh }
     }

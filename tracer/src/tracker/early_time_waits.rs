@@ -9,7 +9,7 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// Maximum number kept. Only records of other CPUs can precede the transition to CLOSE.
+/// Maximum number kept. The transition to CLOSE follows, after records of other CPUs at most.
 const LIMIT: usize = 64;
 
 /// Entries into TIME_WAIT of sockets without an earlier record: the connections are older than the

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expires_makes_room() {
+    fn time_waits_that_expire_free_ports() {
         let time_waits = BTreeMap::from([(10, 500), (50, 300)]);
         let now = Destination { open: 100, open_at_start: 100, time_waits, ..Default::default() };
         let after = |entered| {

@@ -30,9 +30,9 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
         let text = "no connections in the last minute (t: show totals since the start)";
         return lines_at(frame, area, vec![Line::raw(""), Line::raw(text)]);
     };
-    let of = row.over(model.totals);
+    let values = row.recent_or_total(model.totals);
     let mut lines = vec![title(model, row, theme)];
-    lines.extend(columns(of));
+    lines.extend(columns(values));
     let about = Layout::vertical([
         Constraint::Length(lines.len() as u16),
         Constraint::Length(LINES as u16 + 1),
@@ -42,7 +42,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     let [left, right] =
         Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).spacing(2).areas(middle);
     lines_at(frame, top, lines);
-    lines_at(frame, left, handshakes(&of.row.stats.counters.clean, theme, left.width.into()));
+    lines_at(frame, left, handshakes(&values.row.stats.counters.clean, theme, left.width.into()));
     lines_at(frame, right, reasons(model, row, theme, right.width.into()));
     lines_at(frame, bottom, connections(model, theme, bottom, name));
 }
@@ -145,10 +145,10 @@ fn bars(buckets: &[(u64, u64)], limit: usize) -> Vec<(u64, u64)> {
 
 /// The close reasons, abnormal ones first.
 fn reasons(model: &Model, row: &ShownRow, theme: Theme, width: usize) -> Vec<Line<'static>> {
-    let of = row.over(model.totals);
+    let values = row.recent_or_total(model.totals);
     let mut counts: Vec<_> = CloseReason::ALL
         .iter()
-        .map(|&reason| (reason, of.row.stats.counters.ended(reason)))
+        .map(|&reason| (reason, values.row.stats.counters.ended(reason)))
         .filter(|&(_, count)| count > 0)
         .collect();
     counts.sort_by_key(|&(reason, count)| {

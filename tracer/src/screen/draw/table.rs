@@ -102,7 +102,7 @@ fn line(cells: Vec<String>, service: Option<String>, style: Style) -> Line<'stat
 }
 
 fn is_bad(model: &Model, row: &ShownRow) -> bool {
-    row.over(model.totals).bad() > 0
+    row.recent_or_total(model.totals).bad() > 0
 }
 
 fn cells(model: &Model, row: &ShownRow) -> Vec<String> {
