@@ -84,10 +84,10 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Cost> {
 }
 
 fn beside(tracer: Tracer) -> Result<Beside> {
-    let before = (tracer.programs()?, usage::of_process(tracer.pid())?);
+    let before = (tracer.programs(), usage::of_process(tracer.pid())?);
     let (done, load) = LOAD.run()?;
     let own = usage::of_process(tracer.pid())?.since(before.1);
-    let spent = tracer.programs()?.spent_since(&before.0, |name| !SURVEYS.contains(&name));
+    let spent = tracer.programs().spent_since(&before.0, |name| !SURVEYS.contains(&name));
     tracer.finish()?;
     ensure!(spent.runs > 0, "the kernel does not tell how long programs ran");
     Ok(Beside {
@@ -102,9 +102,9 @@ fn beside(tracer: Tracer) -> Result<Beside> {
 fn beside_floor(synfin: &Synfin) -> Result<[f64; 3]> {
     let tracer = synfin.watch(&["report", "1", "-o", "json"])?;
     let floor = Floor::attach()?;
-    let before = tracer.programs()?;
+    let before = tracer.programs();
     let (done, _) = LOAD.run()?;
-    let after = tracer.programs()?;
+    let after = tracer.programs();
     drop(floor);
     let lost = tracer.finish()?.events()?.lost;
     ensure!(lost == 0, "{lost} records were lost: what is measured is not what it does");

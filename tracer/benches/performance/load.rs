@@ -33,7 +33,7 @@ pub(crate) const REQUEST: usize = 100;
 pub(crate) const REPLY: usize = 1_000;
 
 /// No load goes on for longer, whatever it was asked for.
-const LONGEST: Duration = Duration::from_secs(1800);
+const LONGEST: Duration = Duration::from_mins(30);
 
 /// What it does.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]

@@ -1,6 +1,14 @@
 //! Measures what synfin costs and what it withstands, beside its peers and on the same load, and
 //! writes the page about it; `cargo xtask bench` builds and calls this, as root.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "a benchmark with a wrong number fails"
+)]
+
 mod beyond;
 mod burst;
 mod cost;

@@ -1,4 +1,4 @@
-//! Which rows a report has.
+//! Arguments for the rows of reports.
 
 use clap::{Args, ValueEnum};
 use synfin_common::state::TcpState;
@@ -12,13 +12,13 @@ use crate::{
 /// Selection and grouping of rows.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RowsArgs {
-    /// What makes a row, besides the role
+    /// Group rows by role and this
     #[arg(long, value_enum, default_value_t)]
     pub(crate) by: Grouping,
-    /// Only rows with connections that ended for these reasons (reset_by_peer,connect_timeout …)
+    /// Print only rows with connections that closed for these reasons (reset_by_peer,connect_timeout …)
     #[arg(long, value_name = "REASONS", value_delimiter = ',', value_parser = reason)]
     pub(crate) reason: Vec<CloseReason>,
-    /// Only rows with connections in these states now (close-wait,time_wait …)
+    /// Print only rows with connections in these states now (close-wait,time_wait …)
     #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state)]
     pub(crate) state: Vec<TcpState>,
 }

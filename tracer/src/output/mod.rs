@@ -107,6 +107,10 @@ impl<W: Write, T> Lines<W, T> {
     }
 
     /// Hands over what was written, or says what went wrong first.
+    ///
+    /// # Errors
+    ///
+    /// Writing fails, other than to a pipe whose reader has gone.
     pub fn settle(&mut self) -> io::Result<()> {
         self.csv_heading();
         self.error.take().map_or(Ok(()), Err)?;

@@ -401,7 +401,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "ephemeral.used_pct" "EPH%" Float("percent") or null, Wide(Right(4)), "Share of the ephemeral ports (net.ipv4.ip_local_port_range) that clients' connections and TIME_WAITs occupy toward one destination; of several destinations, the largest share. Averaged over the local addresses if there are several.",
         |p| p.ephemeral(|ports| Value::Float(100.0 * ports.share()));
     "ephemeral.exhausted_in_us" "EPHEND" Micros or null, Wide(Right(7)), "Time until these ports are exhausted at the interval's rates of connections and TIME_WAITs, considering TIME_WAITs that end or can be reused (net.ipv4.tcp_tw_reuse). Null if that is not foreseeable.",
-        |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, |seconds| Value::Micros((seconds * 1e6) as u64)));
+        |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, Value::from_seconds));
     "ephemeral.remote" "" Address or null, Data, "Address of that destination.",
         |p| p.ephemeral(|ports| Value::Text(ports.remote.to_string()));
     "ephemeral.used" "" Count("ports") or null, Data, "Occupied ephemeral ports toward that destination.",

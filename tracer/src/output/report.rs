@@ -112,6 +112,10 @@ impl<W: Write> ReportSink<W> {
     }
 
     /// Writes one report.
+    ///
+    /// # Errors
+    ///
+    /// Writing fails.
     pub fn write(&mut self, session: &Arc<Session>, snapshot: &Snapshot) -> io::Result<()> {
         let first = !std::mem::replace(&mut self.begun, true);
         let report = Report::new(session, snapshot, &self.rows);

@@ -43,6 +43,16 @@ pub enum Value {
 }
 
 impl Value {
+    /// A duration, rounded down to microseconds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "floats saturate, and a duration is not negative"
+    )]
+    pub(crate) fn from_seconds(seconds: f64) -> Self {
+        Self::Micros((seconds * 1e6) as u64)
+    }
+
     /// A value, or [`Value::Unknown`].
     pub fn known<T>(value: Option<T>, make: impl FnOnce(T) -> Self) -> Self {
         value.map_or(Self::Unknown, make)

@@ -187,6 +187,8 @@ impl Write for TakenTerminal {
 
 #[cfg(all(test, unix))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "also in the functions that tests share")]
+
     use std::{
         env,
         fs::File,
@@ -264,7 +266,7 @@ mod tests {
         if must_panic() {
             let mut display = Display::run(|_| panic!("on purpose")).unwrap();
             thread::spawn(|| {
-                thread::sleep(Duration::from_secs(60));
+                thread::sleep(Duration::from_mins(1));
                 std::process::exit(1);
             });
             // The same wait as at the end of a recording, where nothing else wakes the main thread.

@@ -48,6 +48,11 @@ impl Theme {
     }
 
     /// A sparkline: values over time as characters of different heights.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "floats saturate, and a height is not negative"
+    )]
     pub(crate) fn sparkline(self, values: &[f64]) -> String {
         const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         const PLAIN: [char; 8] = ['.', '.', ':', ':', '-', '=', '+', '#'];

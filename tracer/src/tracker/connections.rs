@@ -342,11 +342,15 @@ impl Connections {
 
     fn evict(&mut self) -> Option<Connection> {
         let len = self.table.len();
-        let sample: [usize; EVICTION_SAMPLE] =
-            std::array::from_fn(|_| self.next_random() as usize % len);
+        let sample: [usize; EVICTION_SAMPLE] = std::array::from_fn(|_| self.random_below(len));
         let victim = sample.into_iter().min_by_key(|&index| self.table[index].last_transition)?;
         self.evicted += 1;
         self.table.swap_remove_index(victim).map(|(_, connection)| connection)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of a random number will do")]
+    fn random_below(&mut self, bound: usize) -> usize {
+        self.next_random() as usize % bound
     }
 
     /// Xorshift, which is random enough for sampling.

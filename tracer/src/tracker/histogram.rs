@@ -44,7 +44,7 @@ impl LatencyHistogram {
         self.recent.extend_from_slice(&other.recent);
         if let Some(more) = &other.buckets {
             self.buckets = Some(match &self.buckets {
-                Some(buckets) => sum(buckets, more),
+                Some(buckets) => Box::new(sum(buckets, more)),
                 None => more.clone(),
             });
         }
@@ -104,15 +104,15 @@ impl LatencyHistogram {
         }
         let recent = SparseHistogram::from(&recent);
         Some(Cow::Owned(match &self.buckets {
-            Some(buckets) => *sum(buckets, &recent),
+            Some(buckets) => sum(buckets, &recent),
             None => recent,
         }))
     }
 }
 
-fn sum(one: &SparseHistogram, other: &SparseHistogram) -> Box<SparseHistogram> {
+fn sum(one: &SparseHistogram, other: &SparseHistogram) -> SparseHistogram {
     // Cannot fail: both have the same configuration, and counts of u64 do not overflow.
-    Box::new(one.checked_add(other).unwrap_or_else(|_| one.clone()))
+    one.checked_add(other).unwrap_or_else(|_| one.clone())
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Listener {
 
     /// Sets the holders, and the owner that follows from them.
     pub(crate) fn set_holders(&mut self, holders: &Holders) {
-        self.holders = holders.processes.clone();
+        self.holders.clone_from(&holders.processes);
         self.owner = owner_of(&holders.processes);
         if !holders.temporary {
             self.owners_checked_at = holders.seen;

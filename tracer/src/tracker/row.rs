@@ -59,7 +59,7 @@ impl Row {
     }
 
     /// Adds the counts of an idle row that is removed from the table.
-    pub(super) fn absorb(&mut self, row: Self) {
+    pub(super) fn absorb(&mut self, row: &Self) {
         self.counters.merge(&row.counters);
         self.gauges_at_start.merge(&row.gauges_at_start);
         self.time_waits.absorb_peak(row.time_waits.peak());

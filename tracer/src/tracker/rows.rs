@@ -124,7 +124,7 @@ impl Rows {
     /// All rows with their ids and keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, &RowKey, &Row)> {
         let rows = self.rows.iter().enumerate();
-        rows.filter_map(|(id, row)| row.as_ref().map(|(key, row)| (id as RowId, key, row)))
+        rows.filter_map(|(id, row)| row.as_ref().map(|(key, row)| (row_id(id), key, row)))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&RowKey, &mut Row)> {
@@ -136,7 +136,7 @@ impl Rows {
         &mut self,
     ) -> (&IndexSet<Label, FxBuildHasher>, impl Iterator<Item = (RowId, &RowKey, &mut Row)>) {
         let rows = self.rows.iter_mut().enumerate();
-        let rows = rows.filter_map(|(id, row)| Some((id as RowId, row.as_mut()?)));
+        let rows = rows.filter_map(|(id, row)| Some((row_id(id), row.as_mut()?)));
         (&self.labels, rows.map(|(id, (key, row))| (id, &*key, row)))
     }
 
@@ -170,7 +170,7 @@ impl Rows {
             }
             None => {
                 self.rows.push(row);
-                self.rows.len() as RowId - 1
+                row_id(self.rows.len() - 1)
             }
         };
         self.ids.insert(key, id);
@@ -204,7 +204,7 @@ impl Rows {
             |key| RowKey { remote: None, owner: None, netns: 0, port: None, ..key },
         ];
         for coarsen in coarsen {
-            for id in 0..self.rows.len() as RowId {
+            for id in 0..row_id(self.rows.len()) {
                 let Some((key, row)) = &self.rows[id as usize] else { continue };
                 let target = coarsen(*key);
                 if target == *key || !row.is_idle() {
@@ -212,7 +212,7 @@ impl Rows {
                 }
                 if let Some((_, row)) = self.remove(id) {
                     let target = self.find(target).unwrap_or_else(|| self.add(target));
-                    self.get_mut(target).absorb(row);
+                    self.get_mut(target).absorb(&row);
                 }
             }
             if self.ids.len() < self.limit / 2 {
@@ -220,4 +220,9 @@ impl Rows {
             }
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the table is bounded far below 2^32 rows")]
+fn row_id(index: usize) -> RowId {
+    index as RowId
 }

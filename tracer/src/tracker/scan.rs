@@ -8,7 +8,7 @@ use super::{
     gauges::ScanGauges,
     row_key::RowId,
     time_wait::{Expiry, LENGTH, expiry},
-    time_wait_rows::{ByEndpoints, EndpointPairKey, Entry},
+    time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry},
 };
 use crate::trace::{
     event::Transition,
@@ -43,7 +43,7 @@ pub(super) struct SocketScan {
     /// Orphans in FIN_WAIT2 that became TIME_WAITs since the scan began, with the time.
     pub(super) from_fin_wait2: ByEndpoints<Nanos>,
     /// TIME_WAITs that have ended since the scan began.
-    pub(super) left: ByEndpoints<()>,
+    pub(super) left: EndpointPairs,
     pub(super) rows: HashMap<RowId, ScanGauges, FxBuildHasher>,
     /// Whether the scan found connections.
     pub(super) has_connections: bool,
@@ -107,7 +107,7 @@ impl SocketScan {
             self.entered.remove(&key);
             self.from_fin_wait2.remove(&key);
             if self.left.len() < CLOSED_LIMIT {
-                self.left.insert(key, ());
+                self.left.insert(key);
             }
         }
     }
@@ -120,7 +120,7 @@ impl SocketScan {
 
     /// All TIME_WAITs that exist at the end of the scan.
     pub(super) fn time_waits(&self) -> impl Iterator<Item = FoundTimeWait> {
-        let found = self.found.iter().filter(|found| !self.left.contains_key(&found.entry.key));
+        let found = self.found.iter().filter(|found| !self.left.contains(&found.entry.key));
         let found = found.map(|&FoundTimeWait { entry, is_counted }| {
             let from_fin_wait2 =
                 || self.from_fin_wait2.get(&entry.key).map(|&time| expiry(time, LENGTH));

@@ -1,7 +1,7 @@
 //! The row in which each TIME_WAIT is counted.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, BuildHasherDefault, Hasher},
     net::SocketAddr,
 };
@@ -53,6 +53,8 @@ pub(super) fn key(netns: NetnsId, endpoints: Endpoints) -> EndpointPairKey {
 
 /// A map keyed by endpoints.
 pub(super) type ByEndpoints<T> = HashMap<EndpointPairKey, T, BuildHasherDefault<IdentityHasher>>;
+
+pub(super) type EndpointPairs = HashSet<EndpointPairKey, BuildHasherDefault<IdentityHasher>>;
 
 /// Passes an [`EndpointPairKey`], which is a hash already, through.
 #[derive(Debug, Default)]

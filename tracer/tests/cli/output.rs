@@ -290,7 +290,7 @@ fn usage_errors_are_explained() {
     wrong(&["connections", "--open", "--slow", "1s"], "cannot be used with");
     wrong(&["record"], "<FILE>");
     wrong(&["record", "file", "--ring-size", "3M"], "must be a power of two");
-    wrong(&["record", "folder", "--max-size", "1000"], "too little to hold anything");
+    wrong(&["record", "folder", "--max-size", "1000"], "must be at least 1M");
     wrong(&["record", "folder", "--keep", "0"], "must be more than zero");
     wrong(&["report", "--max-connections", "0"], "0 is not in 1..");
     wrong(&["report", "--max-connections", "many"], "invalid digit found in string");

@@ -113,7 +113,8 @@ fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_right() {
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
     assert!(lost > 0, "so many records cannot fit");
     assert!(report.says_lower_bounds());
-    let said = format!("{lost} of {seen} records were lost, as the ring buffer of 256K was full");
+    let said =
+        format!("{lost} of {seen} events were lost because the ring buffer of 256K was full");
     assert!(finished.stderr.contains(&said), "{}", finished.stderr);
     assert_eq!(report.row("server", port + 1).figure("open"), BUFFERED as u64);
 }
@@ -191,7 +192,7 @@ fn a_scan_starved_of_cpu_delays_nothing() {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(REPORT.into_iter().chain(["--survey-always"]));
         let memory = Memory::of(&synfin);
-        synfin.process().take_for("synfin-survey", Turn::Idle);
+        synfin.process().take_for("synfin-scan", Turn::Idle);
         let busy = Busy::everywhere();
         burst::burst(&namespace, port, connections);
         namespace.settle();
@@ -233,7 +234,7 @@ fn losses_of_a_starved_reader_are_counted_and_gauges_stay_right() {
     let (seen, lost) = (report.event("seen"), report.event("lost"));
     eprintln!("{lost} of {seen} records were lost");
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
-    assert_eq!(finished.stderr.contains("records were lost"), lost > 0, "{}", finished.stderr);
+    assert_eq!(finished.stderr.contains("events were lost"), lost > 0, "{}", finished.stderr);
     assert_eq!(report.row("server", port + 1).figure("open"), BUFFERED as u64);
     // A connection whose records are lost is adopted or not seen; all others are seen.
     for role in ["client", "server"] {
@@ -298,7 +299,7 @@ fn at_full_rate_clients_that_never_read_metrics_delay_nothing() {
         let name = "synfin_connections_established_total";
         page.sample(&format!("{name}{{role=\"{role}\",port=\"{port}\"}}"))
     };
-    let (page, _, off) = lab::nearly_whole(may_miss().times(10), || {
+    let (page, (), off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let listener = burst::listener(&namespace, port);
         let synfin = serve::serve(&namespace, &[]);

@@ -1,6 +1,14 @@
 //! What the tracker makes of what a kernel reports: scenario by scenario on a [fake
 //! kernel](synfin_testkit), property-based on a model of TCP, and on recordings of real traffic.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "a test with a wrong number or without a value fails, as it should"
+)]
+
 mod accept_queue;
 #[path = "../accuracy/mod.rs"]
 mod accuracy;

@@ -205,6 +205,11 @@ impl Buckets {
     }
 
     /// The bound that a share of `quantile` does not exceed.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "floats saturate, and a rank is not negative"
+    )]
     pub(super) fn quantile(&self, quantile: f64) -> Option<f64> {
         let all: u64 = self.0.values().sum();
         let wanted = (quantile * all as f64).ceil().max(1.0) as u64;
@@ -240,6 +245,10 @@ impl Side {
     }
 
     /// Of reports in JSON, one a line.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a report of this schema, or has none.
     pub fn of_lines(text: &str) -> Result<Self, SideError> {
         let mut side = Self::default();
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

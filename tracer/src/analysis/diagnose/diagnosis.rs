@@ -70,6 +70,10 @@ impl Diagnosis {
     }
 
     /// As one JSON object.
+    ///
+    /// # Errors
+    ///
+    /// Writing fails.
     pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         let mut object = to_object(COLUMNS, self);
         let findings = self.findings.iter().map(|finding| to_object(FINDING_COLUMNS, finding));

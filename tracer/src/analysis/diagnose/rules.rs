@@ -158,7 +158,7 @@ impl Case<'_> {
     }
 
     /// If there are enough of these among all, what is to be said of them.
-    fn share(&self, count: u64, all: u64, what: &str) -> Option<String> {
+    fn share(count: u64, all: u64, what: &str) -> Option<String> {
         let is_pattern = count >= LEAST && pct(count, all) >= SHARE_PCT;
         is_pattern.then(|| format!("{count} of {all} {what} ({})", percent(count, all)))
     }
@@ -216,7 +216,7 @@ fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {
     if failed > 0 {
         what += &format!("; {failed} times connect() found none");
     } else if let Some(seconds) = soon {
-        what += &format!("; at this rate none is left in {}", span((seconds * 1e6) as u64));
+        what += &format!("; at this rate none is left in {}", span(seconds_to(1e6, seconds)));
     }
     let knob = format!(
         "keep connections open and use them again; or widen {}, connect from several addresses, or set {} to 1",
@@ -254,7 +254,7 @@ fn close_wait_leak(case: &Case<'_>) -> Option<Evidence> {
 fn connect_timeout(case: &Case<'_>) -> Option<Evidence> {
     let count = case.ended(&[CloseReason::ConnectTimeout]);
     Some(Evidence {
-        what: case.share(count, case.tried(), "attempts got no answer")?,
+        what: Case::share(count, case.tried(), "attempts got no answer")?,
         since: None,
         knob: format!(
             "see whether the host is up and no firewall drops the SYNs (tcpdump on both ends tells); {} says how long to try",
@@ -270,7 +270,7 @@ fn connect_refused(case: &Case<'_>) -> Option<Evidence> {
         CloseReason::ConnectUnreachableHost,
         CloseReason::ConnectUnreachableNet,
     ]);
-    let what = case.share(by_reset + by_icmp, case.tried(), "attempts were refused")?;
+    let what = Case::share(by_reset + by_icmp, case.tried(), "attempts were refused")?;
     Some(Evidence {
         what: format!("{what}: {by_reset} by a reset, {by_icmp} by ICMP or for want of a route"),
         since: None,
@@ -288,7 +288,7 @@ fn listener_gone(case: &Case<'_>) -> Option<Evidence> {
         return None;
     }
     // A gap is remembered for as long as the row.
-    let start = case.row.interval.end.saturating_sub((case.row.interval.seconds * 1e9) as u64);
+    let start = case.row.interval.end.saturating_sub(seconds_to(1e9, case.row.interval.seconds));
     let gap = row
         .stats
         .uptime
@@ -368,7 +368,7 @@ fn time_wait_overflow(case: &Case<'_>) -> Option<Evidence> {
 fn unread_data(case: &Case<'_>) -> Option<Evidence> {
     let count = case.ended(&[CloseReason::ResetByUsUnreadData]);
     Some(Evidence {
-        what: case.share(count, case.row.row.stats.counters.closed(), "connections were closed with unread data")?,
+        what: Case::share(count, case.row.row.stats.counters.closed(), "connections were closed with unread data")?,
         since: None,
         knob: "the application should read until the peer's end (or shutdown(SHUT_WR), then read) before it closes".into(),
     })
@@ -380,8 +380,18 @@ fn reset_by_peer(case: &Case<'_>) -> Option<Evidence> {
     }
     let count = case.ended(&[CloseReason::ResetByPeer]);
     Some(Evidence {
-        what: case.share(count, case.row.row.stats.counters.closed(), "connections were reset by the peer")?,
+        what: Case::share(count, case.row.row.stats.counters.closed(), "connections were reset by the peer")?,
         since: None,
         knob: "look at the peer's side: it crashed, closed with unread data (synfin there says which), or something between reset both".into(),
     })
+}
+
+/// A duration in units of `1 / per_second`, rounded down.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "floats saturate, and a duration is not negative"
+)]
+fn seconds_to(per_second: f64, seconds: f64) -> u64 {
+    (seconds * per_second) as u64
 }

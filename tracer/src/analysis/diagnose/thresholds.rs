@@ -19,7 +19,7 @@ pub const ACCEPT_QUEUE_PCT: f64 = 75.0;
 pub const EPHEMERAL_PCT: f64 = 80.0;
 
 /// None of them will be left within this time.
-pub const EPHEMERAL_SOON: Duration = Duration::from_secs(300);
+pub const EPHEMERAL_SOON: Duration = Duration::from_mins(5);
 
 /// An application has not closed for so long after the peer did.
 pub const CLOSE_WAIT_AGE: Duration = Duration::from_secs(30);

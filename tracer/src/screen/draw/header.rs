@@ -111,8 +111,8 @@ fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
     for (&(name, count), (fill, plain)) in counts.iter().filter(|(_, count)| *count > 0).zip(FILLS)
     {
         let fill = theme.sign(fill, plain);
-        let part = (length as u64 * count).div_ceil(all) as usize;
-        let part = part.min(length - used);
+        let part = (length as u64 * count).div_ceil(all);
+        let part = usize::try_from(part).unwrap_or(length).min(length - used);
         used += part;
         spans.push(Span::raw(fill.repeat(part)));
         legend.push(format!("{fill} {name} {count}"));

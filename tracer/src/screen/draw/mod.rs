@@ -38,8 +38,11 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame<'_>) {
         return;
     }
     let header = header::lines(model, theme, area);
-    let rows =
-        [Constraint::Length(header.len() as u16), Constraint::Fill(1), Constraint::Length(1)];
+    let rows = [
+        Constraint::Length(u16::try_from(header.len()).unwrap_or(u16::MAX)),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+    ];
     let [top, middle, bottom] = Layout::vertical(rows).areas(area);
     lines_at(frame, top, header);
     match &model.view {

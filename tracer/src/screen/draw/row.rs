@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Number of lines of the histogram and of the reasons.
-const LINES: usize = 6;
+const LINES: u16 = 6;
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, name: &RowName) {
     let Some(row) = model.row(name) else {
@@ -34,8 +34,8 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     let mut lines = vec![title(model, row, theme)];
     lines.extend(columns(values));
     let about = Layout::vertical([
-        Constraint::Length(lines.len() as u16),
-        Constraint::Length(LINES as u16 + 1),
+        Constraint::Length(u16::try_from(lines.len()).unwrap_or(u16::MAX)),
+        Constraint::Length(LINES + 1),
         Constraint::Fill(1),
     ]);
     let [top, middle, bottom] = about.areas(area);
@@ -114,25 +114,26 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
 fn handshakes(clean: &LatencyHistogram, theme: Theme, width: usize) -> Vec<Line<'static>> {
     let quantile = |quantile| Value::known(clean.quantile(quantile), Value::Micros).to_plain();
     let heading = format!("HANDSHAKES p50 {} p99 {}", quantile(0.5), quantile(0.99));
-    let bars = bars(&clean.buckets(), LINES);
+    let bars = bars(&clean.buckets(), LINES.into());
     let max = bars.iter().map(|&(_, count)| count).max().unwrap_or(1);
     /// Width of the text beside a bar: the bound and the count.
     const TEXT: usize = 18;
     let room = width.saturating_sub(TEXT) as u64 * 8;
     let bars = bars.iter().map(|&(bound, count)| {
         let bound = cell(&Value::Micros(bound).to_plain(), 7, true);
-        let bar = theme.bar((room * count).div_ceil(max) as usize);
+        let length = (room * count).div_ceil(max);
+        let bar = theme.bar(usize::try_from(length).unwrap_or(usize::MAX));
         Line::raw(format!("{} {bound} {bar} {count}", theme.sign("≤", "<=")))
     });
     [Line::styled(heading, theme.heading())].into_iter().chain(bars).collect()
 }
 
-/// Merges buckets by powers of two, or by several powers if there are more than `limit`.
-fn bars(buckets: &[(u64, u64)], limit: usize) -> Vec<(u64, u64)> {
+/// Merges buckets by powers of two, and by several powers if there are more than `limit`.
+fn bars(buckets: &[(u64, u64)], limit: u32) -> Vec<(u64, u64)> {
     let power = |us: u64| u64::BITS - us.leading_zeros();
     let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Vec::new() };
     let (lowest, highest) = (power(first.0), power(last.0));
-    let step = (highest - lowest + 1).div_ceil(limit as u32).max(1);
+    let step = (highest - lowest + 1).div_ceil(limit).max(1);
     let mut bars: Vec<(u64, u64)> = (lowest..=highest)
         .step_by(step as usize)
         .map(|lowest| ((1_u64 << (lowest + step - 1)) - 1, 0))
@@ -154,10 +155,10 @@ fn reasons(model: &Model, row: &ShownRow, theme: Theme, width: usize) -> Vec<Lin
     counts.sort_by_key(|&(reason, count)| {
         (reason.class() != Class::Abnormal, std::cmp::Reverse(count))
     });
-    let hidden = counts.len().saturating_sub(LINES);
+    let hidden = counts.len().saturating_sub(LINES.into());
     let more = if hidden > 0 { format!(" (and {hidden} more)") } else { String::new() };
     let heading = Line::styled(format!("CLOSED{more}"), theme.heading());
-    let lines = counts.into_iter().take(LINES).map(|(reason, count)| {
+    let lines = counts.into_iter().take(LINES.into()).map(|(reason, count)| {
         let count = cell(&count.to_string(), 7, true);
         let style = if reason.class() == Class::Abnormal { theme.alarm() } else { Style::new() };
         Line::styled(

@@ -29,7 +29,7 @@ use crate::{
         row_key::{RowId, RowKey},
         scan::{CONNECT_DELAY, FoundTimeWait, MISSED_SCANS_LIMIT, SocketScan},
         socket_key::SocketKey,
-        time_wait_rows::{ByEndpoints, EndpointPairKey, Entry, key},
+        time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry, key},
     },
 };
 
@@ -52,7 +52,7 @@ impl Tracker {
             found: Vec::new(),
             entered: ByEndpoints::default(),
             from_fin_wait2: ByEndpoints::default(),
-            left: ByEndpoints::default(),
+            left: EndpointPairs::default(),
             rows: HashMap::default(),
             has_connections: false,
             incomplete: false,
@@ -228,7 +228,7 @@ impl Tracker {
         };
         let key = key(scan.netns, time_wait.into());
         // A TIME_WAIT with these endpoints that ended since the scan began may be the one found.
-        if !scan.left.contains_key(&key)
+        if !scan.left.contains(&key)
             && let Some((row, is_guess)) = self.row_of_time_wait(&scan, key, time_wait)
         {
             let expiry = scan.expiry(time_wait);

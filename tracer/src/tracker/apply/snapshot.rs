@@ -50,7 +50,7 @@ impl Tracker {
             row.begin_interval();
         }
         let scans = self
-            .scan_coverage(rows_by_key.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
+            .scan_coverage(&rows_by_key.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
         let snapshot = Snapshot {
             start,
             end,
@@ -69,7 +69,7 @@ impl Tracker {
         snapshot
     }
 
-    fn scan_coverage(&self, namespaces: BTreeSet<NetnsId>) -> ScanCoverage {
+    fn scan_coverage(&self, namespaces: &BTreeSet<NetnsId>) -> ScanCoverage {
         let scanned = namespaces.iter().filter_map(|&netns| self.namespaces.scanned_at(netns));
         ScanCoverage { namespaces: namespaces.len() as u64, oldest: scanned.min() }
     }

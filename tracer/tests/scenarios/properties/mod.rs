@@ -78,7 +78,7 @@ impl Mangled {
         let inputs = self.inputs();
         let mut snapshots: Vec<_> =
             self.snapshots.iter().map(|place| place.index(inputs.len() + 1)).collect();
-        snapshots.sort();
+        snapshots.sort_unstable();
         let mut audited = AuditedTracker::new(limits, coverage(self.has_all_hooks), START);
         let mut done = 0;
         for place in snapshots {
