@@ -49,7 +49,7 @@ pub fn run(bytes: &[u8]) {
     }
     let (clock, now) = (outputs[0].session.clock, tracker.now());
     for (_, life) in tracker.open() {
-        let line = ConnectionRow::living(life, now, clock);
+        let line = ConnectionRow::open(life, now, clock);
         outputs.iter_mut().for_each(|output| output.connections.write(&line));
     }
     outputs.iter_mut().for_each(Outputs::settle);
@@ -101,7 +101,7 @@ impl Outputs {
                 self.transitions.write(&line);
             }
             Change::Established(connection) => {
-                let line = ConnectionRow::living(connection, connection.last_transition, clock);
+                let line = ConnectionRow::open(connection, connection.last_transition, clock);
                 self.connections.write(&line);
             }
             Change::Closed(closed) => {
@@ -111,8 +111,8 @@ impl Outputs {
     }
 
     fn settle(&mut self) {
-        self.transitions.settle().expect("it is written to memory");
-        self.connections.settle().expect("it is written to memory");
+        self.transitions.flush().expect("it is written to memory");
+        self.connections.flush().expect("it is written to memory");
     }
 }
 

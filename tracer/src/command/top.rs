@@ -21,7 +21,7 @@ pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
     let run = Run::open(args.source, verbose)?;
     if style.format == Format::Table && has_screen() {
         let mut screen = Screen::open(Options {
-            asked: args.rows.into(),
+            selection: args.rows.into(),
             wide: style.wide,
             colours: style.terminal,
             services: args.numeric.services(),

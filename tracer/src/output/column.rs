@@ -62,7 +62,7 @@ impl<T> Column<T> {
 macro_rules! columns {
     (@may_be) => { false };
     (@may_be null) => { true };
-    ($($key:literal $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
+    ($($key:tt $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
         $visibility:expr, $help:expr, $get:expr;)*) => {
         &[$($crate::output::column::Column {
             info: $crate::output::column::ColumnInfo {
