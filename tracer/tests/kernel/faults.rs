@@ -166,8 +166,8 @@ fn a_full_table_evicts_and_counts_what_it_evicts() {
     assert!(kept <= MOST, "{kept} are kept");
     let unseen = sum(&both, &["closes.lost_sight", "failures.connect_lost_sight"]);
     assert!(unseen + MOST + off >= 2 * BUFFERED as u64, "only {unseen} were lost from sight");
-    let said = format!("as no more than {MOST} are kept: --max-connections keeps more\n");
-    assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+    let warning = format!("evicted because the limit is {MOST}: use a larger --max-connections\n");
+    assert!(finished.stderr.contains(&warning), "{}", finished.stderr);
 
     // The recording does not depend on the limit.
     let replay = |limit: &[&str]| {

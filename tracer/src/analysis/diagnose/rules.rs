@@ -7,8 +7,8 @@ use synfin_common::{reset::ResetReason, state::TcpState};
 use super::{
     Case, Evidence, Rule,
     thresholds::{
-        ACCEPT_QUEUE_PCT, CLOSE_WAIT_AGE, EPHEMERAL_PCT, EPHEMERAL_SOON, IDLE, LEAST, LISTENER_GAP,
-        RETRANSMITTED_PCT, SHARE_PCT,
+        ACCEPT_QUEUE_PCT, CLOSE_WAIT_AGE, EPHEMERAL_EXTRAPOLATION, EPHEMERAL_PCT, EPHEMERAL_SOON,
+        IDLE, LEAST, LISTENER_GAP, RETRANSMITTED_PCT, SHARE_PCT,
     },
 };
 use crate::{
@@ -37,7 +37,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "ports_run_out",
         title: "ephemeral ports toward a destination are running out",
-        when: "at least 80 % are in use, they will be exhausted within 5 minutes, or connect() found none",
+        when: "at least 80 % are in use, they will be exhausted within 5 minutes (at most 30 times the interval), or connect() found none",
         matters: "without a free port connect() fails with EADDRNOTAVAIL, and before that it searches \
             long for one",
         check: ports_run_out,
@@ -201,7 +201,9 @@ fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
     let failed = case.ended(&[CloseReason::ConnectLocalFailure]);
     let ports = row.stats.ephemeral.as_ref()?;
-    let soon = ports.exhausted_in.filter(|&seconds| seconds <= EPHEMERAL_SOON.as_secs_f64());
+    let horizon =
+        EPHEMERAL_SOON.as_secs_f64().min(EPHEMERAL_EXTRAPOLATION * case.row.interval.seconds);
+    let soon = ports.exhausted_in.filter(|&seconds| seconds <= horizon);
     if failed == 0 && soon.is_none() && pct(ports.used, ports.ports) < EPHEMERAL_PCT {
         return None;
     }
