@@ -17,27 +17,27 @@ use synfin::{
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args_os().nth(1).ok_or("usage: read_recording FILE")?;
-    // Each frame has a checksum: what the reader returns is what was written.
+    // The reader checks the checksum of each frame.
     let mut frames = Reader::new(BufReader::new(File::open(path)?))?;
 
-    // The first frame says when and how the trace was made.
+    // The first frame describes the trace: its host, kernel, hooks and clock.
     let Some(Frame::Session(session)) = frames.next().transpose()? else {
         return Err("the recording does not begin with a session".into());
     };
     println!("recorded on {} with Linux {}", session.host, session.kernel);
 
-    // The tracker has no clock and does no I/O: its time starts with the session and goes on with
-    // the frames, so every replay gives the same figures.
+    // The tracker has no clock and does no I/O: its time starts with the session and advances
+    // with the frames, so every replay gives the same figures.
     let mut tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
         .with_filters(vec![session.filter]);
     for frame in frames {
-        // A frame holds many records. Single transitions, handshakes and closes come from
-        // `drain_changes`, if the tracker was asked for them by `with_changes`.
+        // A frame holds many records. A tracker built `with_changes` also returns single
+        // transitions, handshakes and closes, from `drain_changes`.
         decode(&frame?, |input| tracker.apply(&input));
     }
     tracker.finish();
 
-    // One snapshot covers the whole recording; one after each tick would give intervals.
+    // This snapshot covers the whole recording. Snapshots after each tick would cover intervals.
     for row in tracker.take_snapshot().rows(By::Port) {
         let counters = &row.stats.counters;
         let port = match row.identity.port {
