@@ -69,7 +69,7 @@ fn list(pid: u32) -> Result<(f64, u64)> {
 
 fn longest_walk(recording: &Path) -> Result<f64> {
     let scans = replay::read(recording)?.into_iter().filter_map(|frame| match frame {
-        Frame::ScanEnd(end) => Some((end.ended - end.begun) as f64 / 1e9),
+        Frame::ScanEnd(end) => Some((end.ended - end.started) as f64 / 1e9),
         _ => None,
     });
     scans.max_by(f64::total_cmp).context("nothing was walked")

@@ -40,7 +40,8 @@ fn read(file: &[u8]) {
     let mut reader = match Reader::new(file) {
         Ok(reader) => reader,
         Err(error) => {
-            let expected = matches!(error, RecordingError::Foreign | RecordingError::Version(_));
+            let expected =
+                matches!(error, RecordingError::NotARecording | RecordingError::Version(_));
             assert!(expected, "{error}");
             return;
         }

@@ -91,7 +91,7 @@ impl<'a> Trace<'a> {
     pub(crate) fn session(coverage: &[OptionalHook]) -> Session {
         let clock = ClockAnchor { monotonic_ns: START, realtime_ns: 1_800_000_000 * SECOND };
         let names: Vec<_> = coverage.iter().map(|hook| hook.name()).collect();
-        let coverage = Coverage::of(&names);
+        let coverage = Coverage::from_names(&names);
         Session { clock, host: "host".to_owned(), coverage, ..Session::default() }
     }
 
@@ -323,8 +323,15 @@ impl<'a> Trace<'a> {
         });
         let counters =
             Some(KernelCounters { time: self.now, counts: std::array::from_fn(|_| self.any()) });
-        let begun = self.scan_begun;
-        Frame::ScanEnd(ScanEnd { netns, begun, ended: self.now, error, ephemeral_ports, counters })
+        let started = self.scan_begun;
+        Frame::ScanEnd(ScanEnd {
+            netns,
+            started,
+            ended: self.now,
+            error,
+            ephemeral_ports,
+            counters,
+        })
     }
 
     /// A scan of open files: some of the sockets are held, by few processes.

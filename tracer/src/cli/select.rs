@@ -98,7 +98,7 @@ impl FilterArgs {
         let recorded = session.filter.cgroup.as_ref();
         self.filter(&session.namespaces, |path| {
             let wanted = Cgroup { path: below_root(path), kernel: None };
-            let decided = recorded.filter(|recorded| wanted.holds(&recorded.path));
+            let decided = recorded.filter(|recorded| wanted.contains(&recorded.path));
             Ok(Cgroup { kernel: decided.and_then(|recorded| recorded.kernel), ..wanted })
         })
     }

@@ -20,7 +20,7 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
 
 /// Parses a TCP state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
 pub(super) fn state(text: &str) -> Result<TcpState, String> {
-    state::named(text)
+    state::from_name(text)
         .ok_or_else(|| format!("the states are {}", TcpState::ALL.map(TcpState::name).join(", ")))
 }
 

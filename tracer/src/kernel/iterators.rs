@@ -196,7 +196,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
 
 fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers) {
     while let Ok(request) = requests.recv() {
-        let begun = clock::monotonic_ns();
+        let started = clock::monotonic_ns();
         let spent = clock::thread_cpu_ns();
         let cost = || clock::thread_cpu_ns() - spent;
         let answer = match request {
@@ -217,7 +217,7 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
                 let ephemeral_ports = is_there.then(port_range::read).flatten();
                 let counters = is_there.then(netstat::read).flatten();
                 let ended = clock::monotonic_ns();
-                let end = ScanEnd { netns, begun, ended, error, ephemeral_ports, counters };
+                let end = ScanEnd { netns, started, ended, error, ephemeral_ports, counters };
                 Answer::ScanDone { end, cost: cost() }
             }
         };

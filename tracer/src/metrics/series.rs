@@ -141,7 +141,7 @@ impl Metrics {
     fn admit(&mut self, rows: &[RowSnapshot]) {
         let named = &self.session.filter.service_ports;
         let rank = |row: &RowSnapshot| {
-            let is_named = port(row).is_some_and(|port| named.iter().any(|of| of.holds(port)));
+            let is_named = port(row).is_some_and(|port| named.iter().any(|of| of.contains(port)));
             let listens = row.stats.scanned.listeners > 0;
             (is_named || listens, row.stats.counters.established)
         };

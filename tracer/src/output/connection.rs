@@ -118,7 +118,7 @@ impl ConnectionRow {
 /// All columns of a connection.
 pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
-    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "The side that this host is: server or client.", |c| Value::Word(c.role.name());
+    "role" "ROLE" Word(Role::NAMES), Table(Left(6)), "The side that this host is: server or client.", |c| Value::Word(c.role.name());
     "local_addr" "LOCAL" Address, Table(Left(15)), "Local address.", |c| Value::Text(c.local.ip().to_string());
     "local_port" "LPORT" Number, Table(Right(5)), "Local port.", |c| Value::Int(c.local.port().into());
     "remote_addr" "REMOTE" Address, Table(Left(15)), "Remote address.", |c| Value::Text(c.remote.ip().to_string());
@@ -129,7 +129,7 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
         |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
     "state" "STATE" Word(STATES) or null, Table(Left(11)), "State of an open connection; null once it has closed.",
         |c| Value::known(c.state, Value::Word);
-    "handshake" "" Word(Handshake::WORDS) or null, Data, "clean, retransmitted or unmeasured; null if its completion was not observed.",
+    "handshake" "" Word(Handshake::NAMES) or null, Data, "clean, retransmitted or unmeasured; null if its completion was not observed.",
         |c| Value::known(c.handshake, |handshake| Value::Word(handshake.class()));
     "handshake_us" "HS" Micros or null, Table(Right(7)), "Duration of the handshake.",
         |c| Value::known(c.handshake.and_then(|handshake| handshake.us()), |us| Value::Micros(us.into()));
@@ -137,9 +137,9 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
         |c| Value::known(c.handshake.and_then(|handshake| handshake.retransmits()), |times| Value::Int(times.into()));
     "age_us" "AGE" Micros, Table(Right(7)), "Time from its beginning to its close, or until now; a lower bound if it is preexisting or adopted.",
         |c| Value::Micros(c.now.saturating_sub(c.since) / 1000);
-    "reason" "REASON" Word(CloseReason::WORDS) or null, Table(Left(12)), "Why it closed; null while it is open.",
+    "reason" "REASON" Word(CloseReason::NAMES) or null, Table(Left(12)), "Why it closed; null while it is open.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.id()));
-    "class" "CLASS" Word(Class::WORDS) or null, Wide(Left(8)), "Severity of the reason: normal, notable, abnormal or unknown.",
+    "class" "CLASS" Word(Class::NAMES) or null, Wide(Left(8)), "Severity of the reason: normal, notable, abnormal or unknown.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.class().name()));
     "opened_at" "OPENED" Time or null, Wide(Left(27)), "When it began; null if that was not observed.", |c| c.date(c.opened);
     "closed_at" "CLOSED" Time or null, Wide(Left(27)), "When it closed.", |c| c.date(c.closed);

@@ -230,7 +230,7 @@ macro_rules! with_oldest {
 
 /// All columns of a row, the most important first.
 pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
-    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "The side that this host is: server (accepted by a listener) or client (begun by connect()). Decided by the first transition, never guessed from port numbers.",
+    "role" "ROLE" Word(Role::NAMES), Table(Left(6)), "The side that this host is: server (accepted by a listener) or client (begun by connect()). Decided by the first transition, never guessed from port numbers.",
         |p| Value::Word(p.row.identity.role.name());
     "port" "PORT" Number or null, Table(Right(5)), "The service port: the local port of a server, the remote port of a client. Null for the row of all ports without a row of their own; ×N if the row covers N ports.",
         |p| common(&p.row.identity.port, |&port| Value::Int(port.into()));
@@ -262,7 +262,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| Value::Int(p.row.stats.gauges.open);
     "time_wait.now" "TW" Count("sockets"), Table(Right(5)), "Sockets in TIME_WAIT at the end of the interval: from the last scan of all sockets, updated by entries and age, and by exits where the kernel reports them (host.knowledge.time_wait).",
         |p| Value::Int(p.row.stats.time_wait_now);
-    "why" "WHY" Word(CloseReason::WORDS) or null, Table(Left(12)), "The most frequent reason among connections that failed or ended abnormally.",
+    "why" "WHY" Word(CloseReason::NAMES) or null, Table(Left(12)), "The most frequent reason among connections that failed or ended abnormally.",
         |p| Value::known(p.most_frequent_abnormal_reason(), |reason| Value::Word(reason.id()));
 
     "attempts" "TRIED" Count("connections") or null, Wide(Right(6)), "Connection attempts: by connect() of a client, or by SYNs that a server answered. The latter are known only where the kernel reports SYN queues (host.knowledge.syn_queue).",
@@ -319,7 +319,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| Value::Buckets(p.row.stats.counters.retransmitted.buckets());
     "handshake.unmeasured.count" "UNMEAS" Count("handshakes"), Wide(Right(6)), "Handshakes whose duration could not be measured.",
         |p| Value::Int(p.row.stats.counters.unmeasured_total());
-    "handshake.unmeasured.causes" "" Counts(Unmeasured::WORDS), Data, "Handshakes whose duration could not be measured, by cause.",
+    "handshake.unmeasured.causes" "" Counts(Unmeasured::NAMES), Data, "Handshakes whose duration could not be measured, by cause.",
         |p| Value::Counts(Unmeasured::ALL.iter().map(|&cause| (cause.name(), p.row.stats.counters.unmeasured(cause))).collect());
 
     "time_wait.entered" "TWIN" Count("sockets"), Wide(Right(6)), "Entries into TIME_WAIT, including those that first wait in FIN_WAIT2 for the peer's FIN.",
@@ -331,7 +331,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "time_wait.fin_wait2_orphans" "FW2" Count("sockets"), Wide(Right(5)), "Orphans in FIN_WAIT2, which the kernel keeps in its TIME_WAIT table, at the last scan: the peer has not closed yet.",
         |p| Value::Int(p.row.stats.scanned.fin_wait2_orphans);
 
-"closed_first" "" Counts(ClosedFirst::WORDS), Data, "Connections that ended after a FIN, by the side that sent the first one: us, the peer, or both at once.",
+"closed_first" "" Counts(ClosedFirst::NAMES), Data, "Connections that ended after a FIN, by the side that sent the first one: us, the peer, or both at once.",
         |p| Value::Counts(ClosedFirst::ALL.map(|side| (side.name(), p.row.stats.counters.closed_first(side))).into());
 
     "lifetime.p50_us" "LIFE50" Micros or null, Wide(Right(7)), "Median lifetime of ended connections whose beginning was observed.",

@@ -254,22 +254,22 @@ pub const HEADER: &[Column<Header>] = columns! {
     "host.kernel" "" Text, Json, "Release of its kernel (uname -r).", |h| Value::Text(h.session.kernel.clone());
     "host.synfin" "" Text, Json, "Version of the synfin that traced.", |h| Value::Text(h.session.synfin.clone());
     "host.hooks" "" Texts, Json, "The attached hooks: tracepoints, and programs on kernel functions by their names in host.knowledge.", |h| Value::Texts(h.session.hooks.clone());
-    "host.knowledge.time_wait" "" Word(Accuracy::WORDS), Json, "Accuracy of TIME_WAIT: exact where the kernel allows hooks on its functions, otherwise inferred from states and corrected by each scan.",
+    "host.knowledge.time_wait" "" Word(Accuracy::NAMES), Json, "Accuracy of TIME_WAIT: exact where the kernel allows hooks on its functions, otherwise inferred from states and corrected by each scan.",
         |h| h.accuracy(OptionalHook::TimeWait);
-    "host.knowledge.syn_queue" "" Word(Accuracy::WORDS), Json, "Accuracy of the outcomes of handshakes in SYN queues: exact or unknown.",
+    "host.knowledge.syn_queue" "" Word(Accuracy::NAMES), Json, "Accuracy of the outcomes of handshakes in SYN queues: exact or unknown.",
         |h| h.accuracy(OptionalHook::SynQueue);
-    "host.knowledge.accept_wait" "" Word(Accuracy::WORDS), Json, "Accuracy of the time that connections wait for accept(): exact or unknown.",
+    "host.knowledge.accept_wait" "" Word(Accuracy::NAMES), Json, "Accuracy of the time that connections wait for accept(): exact or unknown.",
         |h| h.accuracy(OptionalHook::AcceptWait);
-    "host.knowledge.resets" "" Word(Accuracy::WORDS), Json, "Accuracy of resets sent without a connection: exact since Linux 6.10, unknown before.",
+    "host.knowledge.resets" "" Word(Accuracy::NAMES), Json, "Accuracy of resets sent without a connection: exact since Linux 6.10, unknown before.",
         |h| h.accuracy(OptionalHook::Resets);
     "host.limitations" "" Texts, Json, "What could not be determined on that host, and why.", |h| Value::Texts(h.session.limitations.clone());
     "host.sysctls" "" TextByName, Json, "Values of sysctls that affect TCP connections.",
         |h| Value::TextByName(h.session.sysctls.clone().into_iter().collect());
     "host.filter" "" TextByName, Json, "The filters of the trace, by the names of the options.",
-        |h| Value::TextByName(h.session.filter.described());
+        |h| Value::TextByName(h.session.filter.flags());
     "host.counters" "" Counts(COUNTERS), Json, "The kernel's own counts in the scanned namespaces, from scan to scan (/proc/net/netstat): drops of listeners, SYN cookies, handshakes ended by a reset, overflows of the TIME_WAIT table.",
         |h| Value::Counts(KERNEL_COUNTERS.into_iter().zip(h.kernel_counts).collect());
-    "by" "" Word(By::WORDS), Json, "The grouping of rows besides the role (--by).", |h| Value::Word(h.by.name());
+    "by" "" Word(By::NAMES), Json, "The grouping of rows besides the role (--by).", |h| Value::Word(h.by.name());
 };
 
 /// All columns of the counts of records.

@@ -57,7 +57,7 @@ impl TransitionLine {
 pub const COLUMNS: &[Column<TransitionLine>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "time" "TIME" Time, Table(Left(27)), "Time of the transition.", |s| Value::Text(date(s.clock.date(s.transition.time)));
-    "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "The side that this host is; null for a listener.",
+    "role" "ROLE" Word(Role::NAMES) or null, Table(Left(6)), "The side that this host is; null for a listener.",
         |s| Value::known(s.role, |role| Value::Word(role.name()));
     "local_addr" "LOCAL" Address, Table(Left(15)), "Local address.", |s| Value::Text(s.transition.local.ip().to_string());
     "local_port" "LPORT" Number, Table(Right(5)), "Local port; 0 before one is chosen.", |s| Value::Int(s.transition.local.port().into());

@@ -31,7 +31,7 @@ pub(crate) fn unreadable(path: &Path, error: &anyhow::Error, before: bool) -> Fa
         (format!("cannot read the recording {file}"), String::new())
     };
     let advice = match error.downcast_ref() {
-        Some(RecordingError::Foreign) => "give a file that `synfin record` wrote",
+        Some(RecordingError::NotARecording) => "give a file that `synfin record` wrote",
         Some(RecordingError::Version(version)) if *version > MAGIC[7] => {
             "read it with the newer synfin that wrote it"
         }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn every_fault_of_a_recording_has_its_own_advice() {
         let faults = [
-            RecordingError::Foreign,
+            RecordingError::NotARecording,
             RecordingError::Version(MAGIC[7] + 1),
             RecordingError::Version(0),
             RecordingError::Truncated(9),

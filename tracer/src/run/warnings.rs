@@ -21,7 +21,7 @@ fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
     if *lost == 0 {
         return None;
     }
-    let (ring, larger) = (u64::from(ring_bytes), ring_size::that_holds(ring_bytes, *lost));
+    let (ring, larger) = (u64::from(ring_bytes), ring_size::for_lost_records(ring_bytes, *lost));
     let remedy = if larger > ring {
         format!("--ring-size {} would have held them", bytes(larger))
     } else {

@@ -74,7 +74,7 @@ impl Replay {
         let mut more = false;
         while let Some((_, path)) = files.pop() {
             match begin(&path) {
-                Ok(earlier) if earlier.1.is_of_same_run(&session) => (reader, session) = earlier,
+                Ok(earlier) if earlier.1.is_same_run(&session) => (reader, session) = earlier,
                 Ok(_) | Err(_) => {
                     more = true;
                     break;
@@ -100,7 +100,7 @@ impl Replay {
             match self.reader.next().transpose()? {
                 Some(Frame::Tick(tick)) => {
                     self.counters = tick.counters.clone();
-                    let counters = self.before.and(&tick.counters);
+                    let counters = self.before.plus(&tick.counters);
                     return Ok(Some(Frame::Tick(Tick { counters, ..tick })));
                 }
                 Some(frame) => return Ok(Some(frame)),
@@ -110,7 +110,7 @@ impl Replay {
                 return Ok(None);
             };
             // The counters of each file start at zero.
-            self.before = self.before.and(&std::mem::take(&mut self.counters));
+            self.before = self.before.plus(&std::mem::take(&mut self.counters));
             (self.reader, _) = begin(&next)?;
         }
     }

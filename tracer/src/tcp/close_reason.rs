@@ -1,7 +1,7 @@
 //! Close reasons: why connections end, what each reason means and what to do about it.
 //!
-//! To add a reason, add a variant with its [`ReasonInfo`] to the table below and an arm to
-//! `tracker/classify.rs`, which decides.
+//! A new reason begins with a variant and its [`ReasonInfo`] in the table below; CONTRIBUTING.md lists
+//! the other files.
 
 use crate::tcp::labels::Enumeration;
 
@@ -23,7 +23,7 @@ impl Class {
     pub const ALL: [Self; 4] = [Self::Normal, Self::Notable, Self::Abnormal, Self::Unknown];
 
     /// The names of all classes.
-    pub const WORDS: Enumeration =
+    pub const NAMES: Enumeration =
         Enumeration { name: "class", all: || Self::ALL.map(Self::name).into() };
 
     /// The name in every output.
@@ -79,7 +79,7 @@ impl Phase {
 pub struct ReasonInfo {
     /// The public name in every output; never changes.
     pub id: &'static str,
-    /// A title of a few words.
+    /// A title for reports.
     pub title: &'static str,
     /// What happened on the wire and in the kernel.
     pub meaning: &'static str,
@@ -104,7 +104,7 @@ macro_rules! reasons {
             /// All reasons, failures first.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Its texts and properties.
+            /// The texts and properties of the reason.
             pub const fn info(self) -> &'static ReasonInfo {
                 match self {
                     $(Self::$variant => &ReasonInfo {
@@ -150,7 +150,7 @@ reasons! {
         "The connection was reset or timed out in SYN_RECV (Fast Open or simultaneous open)."
         "Check the peer and the path.";
     ConnectLostSight "connect_lost_sight" Unknown Handshake, "end not observed, while connecting"
-        "Events were lost, and a scan of all sockets no longer found the attempt: how it ended is not known."
+        "Events were lost, and a scan of all sockets no longer found the attempt: its outcome is unknown."
         "If events are lost often, give synfin a larger ring buffer.";
     ConnectUnknown "connect_unknown" Unknown Handshake, "failed for an unknown reason"
         "The kernel returned an error that synfin does not know for connect()."
@@ -169,7 +169,7 @@ reasons! {
         "An RST arrived while the connection was in use (ESTABLISHED or CLOSE_WAIT)."
         "The peer crashed or closed with unread data, or a device on the path dropped the connection's state: compare the idle time.";
     ResetByPeerClosing "reset_by_peer_closing" Notable Established, "reset by the peer while closing"
-        "An RST arrived after this host had begun to close, often from a peer that does not wait for the end."
+        "An RST arrived after this host had begun to close, often from a peer that does not complete the exchange of FINs."
         "Nothing to do, unless data was still on its way to the peer.";
     ResetByUsUnreadData "reset_by_us_unread_data" Abnormal Established, "reset by us: unread data"
         "The application closed the socket without reading all received data: the kernel sends RST, and the peer may lose data that was sent to it."
@@ -187,7 +187,7 @@ reasons! {
         "The application closed the socket with SO_LINGER set to 0, which makes the kernel send RST."
         "Deliberate, often to avoid TIME_WAIT; the peer may lose data.";
     ResetByUsDisconnect "reset_by_us_disconnect" Notable Established, "reset by us: disconnected"
-        "The application dissolved the connection with connect(AF_UNSPEC)."
+        "The application disconnected the socket with connect(AF_UNSPEC)."
         "Deliberate.";
     ResetByUsLinger2 "reset_by_us_linger2" Notable Established, "reset by us: TCP_LINGER2"
         "TCP_LINGER2 is negative: this host did not wait for the peer's FIN."
@@ -223,7 +223,7 @@ reasons! {
 
 impl CloseReason {
     /// The ids of all reasons.
-    pub const WORDS: Enumeration = Enumeration {
+    pub const NAMES: Enumeration = Enumeration {
         name: "reason",
         all: || Self::ALL.iter().map(|reason| reason.id()).collect(),
     };

@@ -1,5 +1,5 @@
-//! How accurate a trace is: exact, inferred or unknown, by the optional hooks that were attached. A
-//! recording contains it, so a replay reports the same as the host did.
+//! Accuracy of a trace: exact, inferred or unknown, depending on the optional hooks that were attached.
+//! A recording lists those hooks, so its replay reports the same accuracy.
 
 use crate::tcp::labels::Enumeration;
 
@@ -11,7 +11,7 @@ pub enum OptionalHook {
     TimeWait,
     /// Handshakes in listeners' SYN queues.
     SynQueue,
-    /// When accept() returns a connection.
+    /// Connections that accept() returns.
     AcceptWait,
     /// Resets sent without a connection (`tcp:tcp_send_reset` with a reason, Linux 6.10).
     Resets,
@@ -31,12 +31,12 @@ impl OptionalHook {
         }
     }
 
-    /// The names of all.
-    pub const WORDS: Enumeration =
+    /// The names of all hooks.
+    pub const NAMES: Enumeration =
         Enumeration { name: "subject", all: || Self::ALL.map(Self::name).into() };
 
     /// What is inferred or unknown without this hook, for the user.
-    pub const fn without(self) -> &'static str {
+    pub const fn fallback(self) -> &'static str {
         match self {
             Self::TimeWait => {
                 "TIME_WAIT is inferred from state transitions and corrected by each scan of the sockets: early exits and orphans in FIN_WAIT2 appear up to some seconds late"
@@ -51,8 +51,7 @@ impl OptionalHook {
         }
     }
 
-    /// The accuracy without this hook.
-    const fn accuracy_without(self) -> Accuracy {
+    const fn fallback_accuracy(self) -> Accuracy {
         match self {
             Self::TimeWait => Accuracy::Inferred,
             Self::SynQueue | Self::AcceptWait | Self::Resets => Accuracy::Unknown,
@@ -60,23 +59,23 @@ impl OptionalHook {
     }
 }
 
-/// How accurately something is known.
+/// The accuracy of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accuracy {
     /// The kernel reported every instance.
     Exact,
-    /// It is derived from other events.
+    /// The figure is derived from other events.
     Inferred,
     /// There is no data.
     Unknown,
 }
 
 impl Accuracy {
-    /// All degrees, the best first.
+    /// All degrees of accuracy, best first.
     pub const ALL: [Self; 3] = [Self::Exact, Self::Inferred, Self::Unknown];
 
-    /// The names of all.
-    pub const WORDS: Enumeration =
+    /// The names of all degrees.
+    pub const NAMES: Enumeration =
         Enumeration { name: "degree of knowledge", all: || Self::ALL.map(Self::name).into() };
 
     /// The name in every output.
@@ -97,8 +96,8 @@ pub struct Coverage {
 
 impl Coverage {
     /// Parses names of hooks; unknown names are ignored.
-    pub fn of<S: AsRef<str>>(shown: &[S]) -> Self {
-        let has = |hook: OptionalHook| shown.iter().any(|shown| shown.as_ref() == hook.name());
+    pub fn from_names<S: AsRef<str>>(names: &[S]) -> Self {
+        let has = |hook: OptionalHook| names.iter().any(|name| name.as_ref() == hook.name());
         Self { has: OptionalHook::ALL.map(has) }
     }
 
@@ -107,14 +106,14 @@ impl Coverage {
         self.has[hook as usize]
     }
 
-    /// Restricted to these hooks.
+    /// The coverage reduced to `hooks`.
     #[must_use]
-    pub fn only(self, these: &[OptionalHook]) -> Self {
-        Self { has: OptionalHook::ALL.map(|hook| self.has(hook) && these.contains(&hook)) }
+    pub fn only(self, hooks: &[OptionalHook]) -> Self {
+        Self { has: OptionalHook::ALL.map(|hook| self.has(hook) && hooks.contains(&hook)) }
     }
 
-    /// How accurately this is known.
-    pub const fn accuracy(self, of: OptionalHook) -> Accuracy {
-        if self.has(of) { Accuracy::Exact } else { of.accuracy_without() }
+    /// The accuracy of the figures that this hook provides.
+    pub const fn accuracy(self, hook: OptionalHook) -> Accuracy {
+        if self.has(hook) { Accuracy::Exact } else { hook.fallback_accuracy() }
     }
 }

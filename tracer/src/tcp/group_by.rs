@@ -1,8 +1,8 @@
-//! What reports can be grouped by.
+//! The groupings of rows in reports.
 
 use crate::tcp::labels::Enumeration;
 
-/// What identifies a row of a report, besides the role.
+/// The property that identifies a row of a report, besides the role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
     /// The service port.
@@ -17,8 +17,8 @@ pub enum By {
 }
 
 impl By {
-    /// The names of all.
-    pub const WORDS: Enumeration = Enumeration {
+    /// The names of all groupings.
+    pub const NAMES: Enumeration = Enumeration {
         name: "grouping",
         all: || [Self::Port, Self::Remote, Self::Owner, Self::Netns].map(Self::name).into(),
     };

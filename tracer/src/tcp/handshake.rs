@@ -24,7 +24,7 @@ impl Unmeasured {
         [Self::SynCookie, Self::DeferredAccept, Self::FastOpen, Self::Repair, Self::EvidenceLost];
 
     /// The names of all causes.
-    pub const WORDS: Enumeration =
+    pub const NAMES: Enumeration =
         Enumeration { name: "cause", all: || Self::ALL.map(Self::name).into() };
 
     /// The name in every output.
@@ -54,13 +54,13 @@ pub enum Handshake {
         /// Number of retransmissions.
         times: u32,
     },
-    /// The duration is not known.
+    /// The duration is unknown.
     Unmeasured(Unmeasured),
 }
 
 impl Handshake {
     /// The names of the classes.
-    pub const WORDS: Enumeration =
+    pub const NAMES: Enumeration =
         Enumeration { name: "handshake", all: || vec!["clean", "retransmitted", "unmeasured"] };
 
     /// The class in every output.
@@ -72,7 +72,7 @@ impl Handshake {
         }
     }
 
-    /// Its duration in microseconds; `None` if unknown.
+    /// The duration in microseconds; `None` if unknown.
     pub const fn us(&self) -> Option<u32> {
         match self {
             Self::Clean { us } | Self::Retransmitted { us, .. } => Some(*us),

@@ -10,7 +10,7 @@ pub struct Enumeration {
 }
 
 impl Enumeration {
-    /// The names if they are few, else the kind of name: for error messages.
+    /// For error messages: the names if there are at most four, otherwise the kind of name.
     pub(crate) fn choice(self) -> String {
         match (self.all)().as_slice() {
             [others @ .., last] if others.len() < 4 => format!("{} or {last}", others.join(", ")),
@@ -19,7 +19,7 @@ impl Enumeration {
     }
 
     /// Whether this is one of the names.
-    pub(crate) fn contain(self, word: &str) -> bool {
-        (self.all)().contains(&word)
+    pub(crate) fn contains(self, name: &str) -> bool {
+        (self.all)().contains(&name)
     }
 }

@@ -19,7 +19,7 @@ pub enum Role {
 
 impl Role {
     /// The names of both roles.
-    pub const WORDS: Enumeration =
+    pub const NAMES: Enumeration =
         Enumeration { name: "role", all: || [Self::Server, Self::Client].map(Self::name).into() };
 
     /// The name in every output.
@@ -44,7 +44,7 @@ impl Role {
 pub(crate) struct RoleGuess {
     /// The likelier role.
     pub(crate) role: Role,
-    /// Nothing proves it.
+    /// Whether there is no evidence for the role.
     pub(crate) assumed: bool,
 }
 

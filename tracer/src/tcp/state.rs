@@ -1,10 +1,10 @@
-//! TCP states: spellings that users write, and explanations.
+//! TCP states: the spellings that synfin accepts, and explanations.
 
 use synfin_common::state::TcpState;
 
 use crate::tcp::labels::Enumeration;
 
-/// Other names of states, as returned by [`spelled`]: of RFC 9293, `ss` and `netstat`.
+/// Other names of states in RFC 9293, `ss` and `netstat`, normalized.
 const ALIASES: [(&str, TcpState); 6] = [
     ("closed", TcpState::Close),
     ("unconn", TcpState::Close),
@@ -15,15 +15,15 @@ const ALIASES: [(&str, TcpState); 6] = [
 ];
 
 /// A normalized spelling: `FIN-WAIT-1` and `fin_wait1` are `finwait1`.
-pub(crate) fn spelled(word: &str) -> String {
+pub(crate) fn normalized(word: &str) -> String {
     let letters = word.chars().filter(|letter| !matches!(letter, '-' | '_' | ' '));
     letters.flat_map(char::to_lowercase).collect()
 }
 
 /// The state with this name, in any common spelling; `None` if there is none.
-pub fn named(word: &str) -> Option<TcpState> {
-    let word = spelled(word);
-    let state = TcpState::ALL.into_iter().find(|state| spelled(state.name()) == word);
+pub fn from_name(word: &str) -> Option<TcpState> {
+    let word = normalized(word);
+    let state = TcpState::ALL.into_iter().find(|state| normalized(state.name()) == word);
     state.or_else(|| ALIASES.iter().find(|(alias, _)| *alias == word).map(|&(_, state)| state))
 }
 
@@ -37,7 +37,7 @@ pub fn title(state: TcpState) -> String {
     letters.collect()
 }
 
-/// What has happened to a socket in this state, and who waits for what.
+/// An explanation for the user: how a socket enters this state, and which side waits for which event.
 pub const fn meaning(state: TcpState) -> &'static str {
     match state {
         TcpState::SynSent => {
@@ -62,7 +62,7 @@ pub const fn meaning(state: TcpState) -> &'static str {
              the FIN and all data before it."
         }
         TcpState::FinWait2 => {
-            "This host closed first and the peer's kernel has acknowledged that: this host waits for \
+            "This host closed first and the peer's kernel has acknowledged the FIN: this host waits for \
              the peer's application to close too. Once no local process holds the socket, \
              net.ipv4.tcp_fin_timeout limits the wait."
         }
@@ -76,8 +76,8 @@ pub const fn meaning(state: TcpState) -> &'static str {
              segments are not taken for those of a new connection."
         }
         TcpState::CloseWait => {
-            "The peer has closed and waits for the local application to close too. A socket that stays \
-             in this state for long is one that the application forgot to close."
+            "The peer has closed and waits for the local application to close too. If a socket \
+             stays in this state for long, the application probably forgot to close it."
         }
         TcpState::LastAck => {
             "The peer closed first and this host second: it waits for the peer's kernel to acknowledge \
@@ -118,22 +118,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_are_known_in_every_spelling() {
+    fn every_common_spelling_is_accepted() {
         for state in TcpState::ALL {
             let name = state.name();
             let spellings =
                 [name.into(), name.to_uppercase(), name.replace('_', "-"), title(state)];
             for word in spellings {
-                assert_eq!(named(&word), Some(state), "{word}");
+                assert_eq!(from_name(&word), Some(state), "{word}");
             }
         }
         for word in ["FIN-WAIT-1", "fin_wait_1", "FinWait1", "FIN WAIT 1"] {
-            assert_eq!(named(word), Some(TcpState::FinWait1), "{word}");
+            assert_eq!(from_name(word), Some(TcpState::FinWait1), "{word}");
         }
-        assert_eq!(named("ESTAB"), Some(TcpState::Established));
-        assert_eq!(named("SYN-RECEIVED"), Some(TcpState::SynRecv));
+        assert_eq!(from_name("ESTAB"), Some(TcpState::Established));
+        assert_eq!(from_name("SYN-RECEIVED"), Some(TcpState::SynRecv));
         for word in ["", "-", "fin", "fin_wait", "fin_wait3"] {
-            assert_eq!(named(word), None, "{word:?}");
+            assert_eq!(from_name(word), None, "{word:?}");
         }
     }
 }

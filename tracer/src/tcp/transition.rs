@@ -1,10 +1,10 @@
-//! What a change of state means for a connection.
+//! Classification of state transitions.
 
 use synfin_common::state::TcpState;
 
 use crate::tcp::role::Role;
 
-/// What a transition means for the connection of its socket.
+/// The effect of a transition on the connection of its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransitionKind {
     /// A connection begins.

@@ -1,4 +1,4 @@
-//! Counters of the kernel side and of the kernel itself, and the tick that carries them.
+//! Counters of the eBPF programs and of the kernel, and the tick that delivers them.
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use synfin_common::event::Kind;
@@ -6,7 +6,7 @@ use synfin_common::event::Kind;
 use crate::trace::{ids::NetnsId, time::Nanos};
 
 /// Counters of `/proc/net/netstat` for events of handshakes and TIME_WAIT that no record reports,
-/// by the kernel's names (`net/ipv4/proc.c`).
+/// under the kernel's names (`net/ipv4/proc.c`).
 pub const KERNEL_COUNTERS: [&str; 5] =
     ["ListenOverflows", "ListenDrops", "SyncookiesSent", "EmbryonicRsts", "TCPTimeWaitOverflow"];
 
@@ -29,25 +29,25 @@ impl KernelCounters {
     }
 }
 
-/// The passing of time: the tracker has no other clock.
+/// The current time and counters. The tracker has no other clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
     /// The current time.
     pub time: Nanos,
-    /// Counters of the kernel side, read after all earlier records had been delivered.
+    /// Counters of the eBPF programs, read after all earlier records were delivered.
     pub counters: Counters,
     /// Counts per port since the previous tick.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortCount>,
 }
 
-/// A count of events at one local port. A remote host decides how often these happen, so the
-/// kernel side counts them and writes no records.
+/// A count of events at one local port. Remote hosts control how often these happen, so the eBPF
+/// programs count them instead of writing records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortCount {
-    /// The network namespace; 0 if the map of the kernel side was full.
+    /// The network namespace; 0 if the eBPF map was full.
     pub netns: NetnsId,
-    /// The local port; 0 if the map of the kernel side was full.
+    /// The local port; 0 if the eBPF map was full.
     pub port: u16,
     /// The number of a [`synfin_common::port_count::PortEvent`].
     pub counted: u16,
@@ -55,10 +55,10 @@ pub struct PortCount {
     pub count: u64,
 }
 
-/// Counters of the kernel side since it was attached.
+/// Counters of the eBPF programs since they were attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Records that hooks set out to write, by [`Kind`].
+    /// Records that the programs tried to write, by [`Kind`].
     #[serde(deserialize_with = "by_kind")]
     pub seen: [u64; Kind::COUNT],
     /// The part of `seen` for which the ring buffer had no room.
@@ -67,7 +67,7 @@ pub struct Counters {
     /// The part of `seen` that the filter excluded.
     #[serde(default, deserialize_with = "by_kind")]
     pub filtered: [u64; Kind::COUNT],
-    /// Runs of hooks that the kernel skipped (`recursion_misses` in `fdinfo`).
+    /// Program runs that the kernel skipped (`recursion_misses` in `fdinfo`).
     pub missed: u64,
 }
 
@@ -82,7 +82,7 @@ fn by_kind<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; Kind::COUNT], D::
 
 impl Counters {
     /// The sums of these counters and `more`.
-    pub(crate) fn and(&self, more: &Self) -> Self {
+    pub(crate) fn plus(&self, more: &Self) -> Self {
         let sum = |counts: &[u64; Kind::COUNT], more: &[u64; Kind::COUNT]| {
             std::array::from_fn(|kind| counts[kind].saturating_add(more[kind]))
         };
@@ -94,7 +94,7 @@ impl Counters {
         }
     }
 
-    /// Records of all kinds: seen, lost and filtered.
+    /// The sums over all kinds: seen, lost, filtered.
     pub fn totals(&self) -> [u64; 3] {
         let sum = |counts: &[u64]| counts.iter().copied().fold(0, u64::saturating_add);
         [sum(&self.seen), sum(&self.lost), sum(&self.filtered)]

@@ -21,7 +21,7 @@ use crate::trace::{
     wire::{self, Addresses, Record, ScanRecord},
 };
 
-/// Calls `take` with each input in `frame`. A session has none.
+/// Calls `take` with each input in `frame`. A session frame has none.
 pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
     match frame {
         Frame::Session(_) => {}
@@ -35,7 +35,7 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
     }
 }
 
-/// Calls `take` with the id of every cgroup that occurs in a frame of the kernel side.
+/// Calls `take` with the id of each cgroup in the records of a frame.
 pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
     match frame {
         Frame::Events(batch) => {
@@ -56,7 +56,7 @@ pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
     }
 }
 
-/// The kinds of the records in a batch; records of unknown kinds are left out.
+/// The kinds of the records in a batch. Records of unknown kinds are skipped.
 pub fn kinds_in(batch: &[u8]) -> impl Iterator<Item = Kind> {
     wire::records(batch).flatten().filter_map(wire::kind)
 }
@@ -70,8 +70,8 @@ fn events(batch: &[u8], mut take: impl FnMut(Input)) {
     }
 }
 
-/// Calls `take` with the input of a record; returning it instead would copy a large value. `None` if
-/// the record has a value that this version does not know.
+/// Calls `take` with the input of a record, because returning a large value would copy it. `None` if the
+/// record has a value that this version does not know.
 #[inline(always)]
 fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
     let input = match record {
@@ -91,7 +91,7 @@ fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
                 bytes_acked: closing.bytes_acked,
                 bytes_received: closing.bytes_received,
                 unread: closing.unread,
-                idle_ms: known(closing.idle_ms),
+                idle_ms: known_ms(closing.idle_ms),
             };
             return transition(&closing.step, *addresses, None, Some(details), take);
         }
@@ -199,7 +199,7 @@ fn socket(record: &wire::ScanSocket) -> Option<Input> {
         rtt_us: record.rtt_us,
         accept_queue: (record.accept_queue, record.accept_limit),
         drops: record.drops,
-        idle_ms: known(record.idle_ms),
+        idle_ms: known_ms(record.idle_ms),
         cgroup: record.cgroup,
     }))
 }
@@ -220,7 +220,7 @@ fn holders(held: &[u8]) -> Vec<SocketHolder> {
         .map(|record| SocketHolder {
             time: record.time,
             sock: record.sock,
-            born: record.start_time,
+            started: record.start_time,
             pid: record.pid,
             parent: record.parent,
             comm: Comm::from(&record.comm),
@@ -233,6 +233,6 @@ fn port_by_connect(fastreuse: i8) -> Option<bool> {
     (fastreuse != FASTREUSE_UNKNOWN).then_some(fastreuse == -1)
 }
 
-fn known(ms: u32) -> Option<u32> {
+fn known_ms(ms: u32) -> Option<u32> {
     (ms != u32::MAX).then_some(ms)
 }

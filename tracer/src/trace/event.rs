@@ -1,4 +1,4 @@
-//! Typed input of the tracker. [`crate::trace::decode`] makes all of it, live and replayed.
+//! Typed input of the tracker. [`crate::trace::decode`] produces it, live and in replay.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ pub enum Input {
     Transition(Transition),
     /// A reset arrived for a socket, or was sent for it.
     Reset(Reset),
-    /// A socket that is about to close entered TIME_WAIT, or would have.
+    /// The kernel handed a closing socket over to TIME_WAIT, or failed to.
     TimeWaitEntry(TimeWaitEntry),
     /// A socket in TIME_WAIT changed or was removed.
     TimeWaitChange(TimeWaitChange),
@@ -37,11 +37,11 @@ pub enum Input {
     SocketHolders(Vec<SocketHolder>),
     /// Names of cgroups, containers and network namespaces.
     Names(Names),
-    /// Time has passed; the counters of the kernel side by now.
+    /// The current time and the counters of the eBPF programs.
     Tick(Tick),
-    /// A record was skipped, as this version does not know its kind or one of its values.
+    /// A record was skipped because this version does not know its kind or one of its values.
     UnreadableRecord,
-    /// A record of a scan could not be read; if its kind is unknown, the rest could not either.
+    /// A record of a scan could not be read. If its kind is unknown, neither could the rest of the frame.
     UnreadableScan,
 }
 
@@ -52,15 +52,15 @@ pub struct Transition {
     pub time: Nanos,
     /// The socket.
     pub sock: SockId,
-    /// Its network namespace.
+    /// The network namespace of the socket.
     pub netns: NetnsId,
     /// The state before.
     pub old: TcpState,
     /// The state after.
     pub new: TcpState,
-    /// The local endpoint; its port is 0 until one is chosen.
+    /// The local endpoint. The port is 0 until one is chosen.
     pub local: SocketAddr,
-    /// The remote endpoint; its port is 0 while the kernel does not know it.
+    /// The remote endpoint. The port is 0 while the kernel does not know it.
     pub remote: SocketAddr,
     /// See [`Flags`].
     pub flags: Flags,
@@ -68,8 +68,8 @@ pub struct Transition {
     pub err: u8,
     /// `sk_err_soft`, the last ICMP error that did not close the connection, or 0.
     pub err_soft: u8,
-    /// The process that caused the transition by a system call on its socket; `None` if the kernel
-    /// did, for a segment or a timer.
+    /// The process that caused the transition by a system call on its socket; `None` if a
+    /// segment or a timer of the kernel caused it.
     pub pid: Option<u32>,
     /// Round trip in microseconds, or the time since the first SYN-ACK
     /// ([`Flags::SINCE_FIRST_SYNACK`]).
@@ -107,31 +107,31 @@ pub enum ResetDirection {
     Sent {
         /// The kernel's reason.
         reason: ResetReason,
-        /// Whether it answers a segment.
+        /// Whether the reset answers a segment.
         answer: bool,
     },
 }
 
-/// A socket that is about to close entered TIME_WAIT, or would have.
+/// The kernel handed a closing socket over to TIME_WAIT, or failed to
+/// (`net/ipv4/tcp_minisocks.c:tcp_time_wait`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeWaitEntry {
     /// Time of the event.
     pub time: Nanos,
     /// The socket.
     pub sock: SockId,
-    /// What it leaves behind.
+    /// The entry that replaces the socket.
     pub kind: TimeWaitKind,
 }
 
-/// What a socket leaves behind where it is due to enter TIME_WAIT
-/// (`net/ipv4/tcp_minisocks.c:tcp_time_wait`).
+/// The entry that replaces a socket when it is due to enter TIME_WAIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeWaitKind {
-    /// A socket in TIME_WAIT.
+    /// An entry in TIME_WAIT.
     TimeWait,
     /// An orphan in FIN_WAIT2, which enters TIME_WAIT when the peer closes.
     FinWait2,
-    /// Nothing: the namespace has `tcp_max_tw_buckets` sockets in TIME_WAIT already.
+    /// No entry: the namespace already has `tcp_max_tw_buckets` sockets in TIME_WAIT.
     Nothing,
 }
 
@@ -140,14 +140,14 @@ pub enum TimeWaitKind {
 pub struct TimeWaitChange {
     /// Time of the event.
     pub time: Nanos,
-    /// Its network namespace.
+    /// The network namespace of the socket.
     pub netns: NetnsId,
     /// The local endpoint.
     pub local: SocketAddr,
     /// The remote endpoint.
     pub remote: SocketAddr,
-    /// Whether it was removed; otherwise an orphan in FIN_WAIT2 received the peer's FIN and entered
-    /// TIME_WAIT.
+    /// Whether the socket was removed. Otherwise an orphan in FIN_WAIT2 received the peer's FIN and
+    /// entered TIME_WAIT.
     pub is_gone: bool,
 }
 
@@ -166,9 +166,9 @@ pub struct Opening {
     /// Id of the socket's cgroup; 0 if unknown.
     pub cgroup: u64,
     /// Length and limit of the listener's accept queue when it created this connection. For a
-    /// socket that begins to listen, the first is the number of its drops so far (`sk_drops`).
+    /// socket that begins to listen, the first value is the number of its drops so far (`sk_drops`).
     pub accept_queue: (u32, u32),
-    /// Name of the owning process, if that caused the transition.
+    /// Name of the owning process; empty unless the process caused the transition.
     pub comm: Comm,
 }
 
@@ -185,8 +185,8 @@ pub struct Closing {
     pub idle_ms: Option<u32>,
 }
 
-/// An endpoint from 16 bytes of IPv6, or 4 of IPv4 and zeros. An IPv4-mapped address becomes IPv4,
-/// as everywhere in synfin.
+/// An endpoint from 16 bytes of IPv6, or 4 bytes of IPv4 and zeros. IPv4-mapped addresses become
+/// IPv4, as everywhere in synfin.
 pub(crate) fn endpoint(ipv6: bool, bytes: [u8; 16], port: u16) -> SocketAddr {
     let address = if ipv6 {
         IpAddr::from(bytes).to_canonical()

@@ -1,6 +1,6 @@
 //! Identifiers of sockets, network namespaces and processes in the kernel.
 
-/// Kernel address of a socket. Later sockets reuse it, so it identifies one only while that exists.
+/// Kernel address of a socket. It is unique only while the socket exists: later sockets reuse it.
 pub type SockId = u64;
 
 /// Inode number of a network namespace.

@@ -1,5 +1,5 @@
-//! The input of the tracker: recordings, the records in them, and their typed form. It is the same
-//! live and replayed, and depends on nothing of the host that reads it.
+//! The input of the tracker: recordings, their records, and the typed form of these. Live tracing and
+//! replay use the same input, which does not depend on the host that reads it.
 
 pub mod anonymize;
 pub mod counters;

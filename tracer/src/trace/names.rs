@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::trace::ids::NetnsId;
 
-/// Names of cgroups and network namespaces. A frame of them precedes the first use of each number.
+/// Names of cgroups and network namespaces. The frame with a name precedes the first use of its number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Names {
@@ -26,7 +26,7 @@ impl Names {
 /// The name of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupName {
-    /// Its path below the root, without a slash at either end. It may have any characters.
+    /// Its path below the root, without a slash at either end. It may contain any character.
     pub path: String,
     /// The container of this cgroup, if its path names one.
     pub container: Option<Container>,
@@ -37,7 +37,7 @@ pub struct CgroupName {
 pub struct Container {
     /// Its id in the container runtime.
     pub id: String,
-    /// Its Kubernetes pod: `namespace/name`, or the uid if the node does not show the name; `None`
+    /// Its Kubernetes pod: `namespace/name`, or its uid if the node does not show the name. `None`
     /// outside Kubernetes.
     pub pod: Option<String>,
 }

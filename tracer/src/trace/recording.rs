@@ -1,10 +1,10 @@
-//! Recordings: all input of a tracker, as frames. A recording holds exactly what the live tracker got,
-//! so that a replay gives the same figures.
+//! Recordings: all input of a tracker, as frames. A recording contains exactly the input of the live
+//! tracker, so a replay gives the same figures.
 //!
 //! A file is [`MAGIC`], then frames. A frame is its kind (1 byte), the length of its payload
 //! (4 bytes), the CRC-32 of kind and payload (4 bytes), the payload. All little-endian. The first
-//! frame is the [`Session`]. Payloads are JSON, except for the records of the kernel side, which
-//! stay as they were written.
+//! frame is the [`Session`]. Payloads are JSON, except for the records of the eBPF programs, which
+//! are stored unchanged.
 
 use std::io::{self, Read, Write};
 
@@ -28,20 +28,20 @@ const LARGEST_FRAME: u32 = 256 << 20;
 /// Payloads are read in chunks of this size.
 const CHUNK: usize = 1 << 20;
 
-/// A unit of input, of which records of the kernel side are still bytes.
+/// A unit of input. Records of the eBPF programs are still bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// The circumstances of the trace.
+    /// How the trace was made.
     Session(Box<Session>),
     /// Records of the ring buffer: see [`wire::records`](crate::trace::wire::records).
     Events(Bytes),
-    /// A scan is about to begin.
+    /// A scan was requested.
     ScanBegin(ScanBegin),
     /// Sockets that the scan found: see [`wire::scan_records`](crate::trace::wire::scan_records).
     Scanned(Bytes),
     /// The scan is over.
     ScanEnd(ScanEnd),
-    /// Time has passed.
+    /// The current time and counters.
     Tick(Tick),
     /// Processes and their sockets: see [`wire::socket_holders`](crate::trace::wire::socket_holders).
     SocketHolders(Bytes),
@@ -49,19 +49,19 @@ pub enum Frame {
     Names(Names),
 }
 
-/// Why a recording cannot be read, or not to its end.
+/// Why a recording cannot be read completely.
 #[derive(Debug, Error)]
 pub enum RecordingError {
     /// The file is not a recording.
     #[error("this is not a synfin recording")]
-    Foreign,
+    NotARecording,
     /// The recording has another version of the format.
-    #[error("this recording has format {0}, and this synfin reads format {version}", version = MAGIC[7])]
+    #[error("this recording has format {0}, but this synfin reads format {version}", version = MAGIC[7])]
     Version(u8),
     /// The recording ends within the frame at this offset.
     #[error("the recording is cut off at byte {0}: the last frame is incomplete")]
     Truncated(u64),
-    /// A frame is not as it was written.
+    /// A frame was changed after it was written.
     #[error("the recording is damaged at byte {offset}: {what}")]
     Damaged {
         /// The offset of the frame.
@@ -118,7 +118,7 @@ impl<W: Write> Recorder<W> {
         &self.0
     }
 
-    /// The underlying writer, for example to take out what was written to memory.
+    /// The underlying writer, for example to take written bytes from memory.
     pub fn get_mut(&mut self) -> &mut W {
         &mut self.0
     }
@@ -162,12 +162,12 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     ///
-    /// The input is no recording, is of another version, or cannot be read.
+    /// The input is not a recording, has another format version, or cannot be read.
     pub fn new(mut input: R) -> Result<Self, RecordingError> {
         let mut magic = [0; MAGIC.len()];
         let read = read_up_to(&mut input, &mut magic)?;
         if read < magic.len() || magic[..7] != MAGIC[..7] {
-            return Err(RecordingError::Foreign);
+            return Err(RecordingError::NotARecording);
         }
         if magic != MAGIC {
             return Err(RecordingError::Version(magic[7]));
@@ -175,7 +175,7 @@ impl<R: Read> Reader<R> {
         Ok(Self { input, offset: magic.len() as u64, failed: false, buffer: BytesMut::new() })
     }
 
-    /// The offset behind the last frame that was read.
+    /// The offset after the last frame that was read.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -214,10 +214,10 @@ impl<R: Read> Reader<R> {
         Ok(Some(frame))
     }
 
-    /// The next `len` bytes; `None` if the input ends before.
+    /// The next `len` bytes; `None` if the input ends earlier.
     fn read(&mut self, len: usize) -> io::Result<Option<Bytes>> {
         while self.buffer.len() < len {
-            // Grows with what is read, so that a wrong length allocates little.
+            // The buffer grows as data arrives, so that a wrong length allocates little.
             let filled = self.buffer.len();
             self.buffer.resize(len.min(filled + CHUNK), 0);
             let read = read_up_to(&mut self.input, &mut self.buffer[filled..])?;
@@ -253,7 +253,7 @@ fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
     serde_json::from_slice(payload).map_err(|error| error.to_string())
 }
 
-/// Like `read_exact`, but returns the number of bytes read if the input ends before.
+/// Like `read_exact`, but returns the number of bytes read if the input ends earlier.
 fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -280,7 +280,7 @@ mod tests {
             Frame::Scanned(Bytes::from_static(b"")),
             Frame::ScanEnd(ScanEnd {
                 netns: 1,
-                begun: 3,
+                started: 3,
                 ended: 4,
                 error: None,
                 ephemeral_ports: None,
@@ -302,29 +302,29 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn written_frames_are_read_back() {
         let read: Result<Vec<_>, _> = Reader::new(&written()[..]).unwrap().collect();
         assert_eq!(read.unwrap(), frames());
     }
 
     #[test]
-    fn a_cut_is_noticed_wherever_it_is() {
+    fn truncation_is_detected_at_every_byte() {
         let file = written();
         let whole = frames();
         for len in MAGIC.len()..file.len() {
             let read: Vec<_> = Reader::new(&file[..len]).unwrap().collect();
-            let good = read.iter().flatten().count();
-            assert!(read.iter().flatten().eq(&whole[..good]), "cut at {len}");
+            let complete = read.iter().flatten().count();
+            assert!(read.iter().flatten().eq(&whole[..complete]), "truncated at {len}");
             match read.last() {
                 Some(Err(RecordingError::Truncated(offset))) => assert!(*offset < len as u64),
-                Some(Err(other)) => panic!("cut at {len}: {other}"),
+                Some(Err(other)) => panic!("truncated at {len}: {other}"),
                 Some(Ok(_)) | None => {}
             }
         }
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn every_damaged_byte_is_detected() {
         let file = written();
         for position in MAGIC.len()..file.len() {
             let mut damaged = file.clone();
@@ -335,9 +335,9 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_told_apart() {
-        assert!(matches!(Reader::new(&b"PK\x03\x04"[..]), Err(RecordingError::Foreign)));
-        assert!(matches!(Reader::new(&b""[..]), Err(RecordingError::Foreign)));
+    fn other_files_are_refused() {
+        assert!(matches!(Reader::new(&b"PK\x03\x04"[..]), Err(RecordingError::NotARecording)));
+        assert!(matches!(Reader::new(&b""[..]), Err(RecordingError::NotARecording)));
         assert!(matches!(Reader::new(&b"synfin\x00\x09"[..]), Err(RecordingError::Version(9))));
     }
 }

@@ -1,54 +1,54 @@
-//! Sizes of ring buffers.
+//! Sizes of the ring buffer: the default, sizes that prevent losses, and their text form.
 
 use std::time::Duration;
 
 use synfin_common::event;
 
-/// Size of the ring buffer unless another is asked for: half a second at 220,000 transitions/s.
+/// Default size of the ring buffer. It holds half a second of records at 220,000 transitions/s.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
 /// Size of the header of a record (`BPF_RINGBUF_HDR_SZ`).
 const HEADER: u64 = 8;
 
 /// The size of the largest record.
-const LARGEST: usize = {
+const LARGEST_RECORD: usize = {
     let (opening, closing) = (size_of::<event::Opening>(), size_of::<event::Closing>());
     size_of::<event::AddressesV6>() + if opening > closing { opening } else { closing }
 };
 
-/// The largest ring buffer that synfin asks the kernel for.
+/// The largest ring buffer that synfin requests from the kernel.
 const LARGEST_RING: u64 = 1 << 31;
 /// The smallest ring buffer: one page.
 const SMALLEST_RING: u64 = 4096;
 
-/// The space that a record of `len` bytes takes in the ring buffer.
-pub(crate) const fn room(len: usize) -> u64 {
+/// The space that a record of `len` bytes takes in the ring buffer, in bytes.
+pub(crate) const fn space_of_record(len: usize) -> u64 {
     HEADER + (len as u64).next_multiple_of(8)
 }
 
-/// The size of a ring buffer that holds all records during a `stall` of the reader.
+/// The size of a ring buffer that holds all records of the time in which the reader stalls.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "floats saturate, and a rate is not negative"
 )]
-pub fn to_survive(stall: Duration, bytes_per_second: f64) -> u64 {
-    ring_for((bytes_per_second * stall.as_secs_f64()).ceil() as u64)
+pub fn for_stall(stall: Duration, bytes_per_second: f64) -> u64 {
+    size_for((bytes_per_second * stall.as_secs_f64()).ceil() as u64)
 }
 
-/// The size of a ring buffer that would have held the `lost` records as well, even if one of `ring`
-/// bytes lost all of them at once.
-pub(crate) fn that_holds(ring: u32, lost: u64) -> u64 {
-    ring_for(lost.saturating_mul(room(LARGEST)).saturating_add(ring.into()))
+/// The size of a ring buffer that would have lost nothing where one of `ring` bytes has lost `lost`
+/// records, even if these came in a single burst.
+pub(crate) fn for_lost_records(ring: u32, lost: u64) -> u64 {
+    size_for(lost.saturating_mul(space_of_record(LARGEST_RECORD)).saturating_add(ring.into()))
 }
 
-fn ring_for(bytes: u64) -> u64 {
-    // One record more: the ring buffer can never be filled to its last byte.
-    let bytes = bytes.saturating_add(room(LARGEST));
+fn size_for(bytes: u64) -> u64 {
+    // Room for one more record: the kernel never fills the ring buffer to its last byte.
+    let bytes = bytes.saturating_add(space_of_record(LARGEST_RECORD));
     bytes.checked_next_power_of_two().unwrap_or(LARGEST_RING).clamp(SMALLEST_RING, LARGEST_RING)
 }
 
-/// A size in the units of `--ring-size`, if it is a multiple of one.
+/// A size in the largest unit of `--ring-size` that divides it, otherwise in bytes.
 pub(crate) fn bytes(bytes: u64) -> String {
     [(30, "G"), (20, "M"), (10, "K")]
         .into_iter()
@@ -64,28 +64,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_rounded_up_after_a_header() {
-        assert_eq!([56, 57, 64].map(room), [64, 72, 72]);
+    fn records_have_a_header_and_are_aligned() {
+        assert_eq!([56, 57, 64].map(space_of_record), [64, 72, 72]);
     }
 
     #[test]
-    fn a_stall_fits() {
+    fn ring_holds_records_of_a_stall() {
         let stall = Duration::from_secs(2);
-        assert_eq!(to_survive(stall, 0.0), 4096);
-        assert_eq!(to_survive(stall, 220_000.0 * 72.0), 32 << 20);
-        assert_eq!(to_survive(stall, f64::from(4 << 20)), 16 << 20, "never quite full");
-        assert_eq!(to_survive(stall, f64::MAX), 2 << 30);
+        assert_eq!(for_stall(stall, 0.0), 4096);
+        assert_eq!(for_stall(stall, 220_000.0 * 72.0), 32 << 20);
+        assert_eq!(for_stall(stall, f64::from(4 << 20)), 16 << 20, "never quite full");
+        assert_eq!(for_stall(stall, f64::MAX), 2 << 30);
     }
 
     #[test]
-    fn what_was_lost_would_have_fit() {
-        assert_eq!(that_holds(4096, 1), 8192);
-        assert_eq!(that_holds(16 << 20, 100_000), 32 << 20);
-        assert_eq!(that_holds(1 << 31, u64::MAX), 1 << 31);
+    fn ring_would_have_held_lost_records() {
+        assert_eq!(for_lost_records(4096, 1), 8192);
+        assert_eq!(for_lost_records(16 << 20, 100_000), 32 << 20);
+        assert_eq!(for_lost_records(1 << 31, u64::MAX), 1 << 31);
     }
 
     #[test]
-    fn sizes_are_told_as_they_are_given() {
+    fn sizes_are_formatted_like_the_option() {
         assert_eq!(
             [4096, 16 << 20, 2 << 30, 5000, 0].map(bytes),
             ["4K", "16M", "2G", "5000 bytes", "0 bytes"]

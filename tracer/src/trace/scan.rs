@@ -1,4 +1,4 @@
-//! Scans of the sockets of a network namespace: their begin and end, and the sockets that they find.
+//! Scans of the sockets of a network namespace: begin, end, and the sockets found.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// A scan is about to begin; it precedes the start of the scanner.
+/// A scan was requested and has not started yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanBegin {
     /// The namespace to be scanned.
@@ -26,10 +26,11 @@ pub struct ScanEnd {
     /// The namespace that was scanned.
     pub netns: NetnsId,
     /// When the scanner started.
-    pub begun: Nanos,
+    #[serde(rename = "begun")]
+    pub started: Nanos,
     /// When the scanner finished.
     pub ended: Nanos,
-    /// Why the scan failed; a socket that it did not find may still exist then.
+    /// Why the scan failed; then sockets that it did not find may still exist. `None` on success.
     pub error: Option<String>,
     /// The ephemeral ports of the namespace; `None` if they could not be read.
     #[serde(default)]
@@ -46,11 +47,11 @@ pub struct EphemeralPorts {
     pub first: u16,
     /// The highest port.
     pub last: u16,
-    /// The number of ports between these that are excluded (`ip_local_reserved_ports`).
+    /// The number of excluded ports in this range (`ip_local_reserved_ports`).
     pub reserved: u16,
     /// When a new connection may reuse a port in TIME_WAIT (`tcp_tw_reuse`).
     pub reuse: TimeWaitReuse,
-    /// Milliseconds that the port must have been in TIME_WAIT before (`tcp_tw_reuse_delay`).
+    /// Milliseconds in TIME_WAIT after which the port may be reused (`tcp_tw_reuse_delay`).
     pub reuse_after_ms: u32,
 }
 
@@ -73,7 +74,7 @@ impl EphemeralPorts {
         all.saturating_sub(self.reserved.into())
     }
 
-    /// Whether the port is in the range; reserved ports are, too.
+    /// Whether the port is in the range. Reserved ports are included.
     pub fn contains(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
@@ -94,7 +95,7 @@ pub struct ScannedSocket {
     pub remote: SocketAddr,
     /// See [`Flags`].
     pub flags: Flags,
-    /// Whether connect() chose the local port, so that this is a client; `None` if unknown.
+    /// Whether connect() chose the local port, which proves a client; `None` if unknown.
     pub port_by_connect: Option<bool>,
     /// Consecutive expiries of the retransmission timer (`icsk_retransmits`).
     pub retransmits: u8,
@@ -115,7 +116,7 @@ pub struct ScannedSocket {
 pub struct ScannedTimeWait {
     /// Whether this is an orphan in FIN_WAIT2, which the kernel keeps in the same table.
     pub fin_wait2: bool,
-    /// Whether connect() chose the local port, so that this is a client; `None` if unknown.
+    /// Whether connect() chose the local port, which proves a client; `None` if unknown.
     pub port_by_connect: Option<bool>,
     /// The local endpoint.
     pub local: SocketAddr,
@@ -125,7 +126,7 @@ pub struct ScannedTimeWait {
     pub remaining_ms: u32,
 }
 
-/// A process that has a TCP socket open.
+/// A TCP socket and one of the processes that have it open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketHolder {
     /// When the scan of open files found it.
@@ -133,7 +134,7 @@ pub struct SocketHolder {
     /// The socket.
     pub sock: SockId,
     /// When the process started; 0 if unknown.
-    pub born: Nanos,
+    pub started: Nanos,
     /// The process id.
     pub pid: u32,
     /// The id of its parent process.

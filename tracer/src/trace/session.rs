@@ -9,21 +9,21 @@ use crate::{
     trace::{filter::Filter, ids::NetnsId, time::ClockAnchor},
 };
 
-/// The circumstances of a trace: a recording's first frame.
+/// The first frame of a recording: how the trace was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// The version of synfin that traced.
+    /// The version of synfin that made the trace.
     pub synfin: String,
     /// The name of the host.
     pub host: String,
     /// The release of the kernel, as in `uname -r`.
     pub kernel: String,
-    /// One moment by two clocks.
+    /// The relation of kernel time to dates.
     pub clock: ClockAnchor,
     /// Names of the attached hooks.
     pub hooks: Vec<String>,
-    /// The [`OptionalHook`]s that were attached, in a recording a list of their names. Recordings
-    /// without it were made with [`OptionalHook::Resets`].
+    /// The [`OptionalHook`]s that were attached. A recording lists their names; without the list, only
+    /// [`OptionalHook::Resets`] was attached.
     #[serde(
         rename = "shown",
         default = "resets_only",
@@ -31,13 +31,13 @@ pub struct Session {
         deserialize_with = "read_coverage"
     )]
     pub coverage: Coverage,
-    /// What the trace cannot show, and why.
+    /// The figures that the trace cannot provide, and why.
     pub limitations: Vec<String>,
     /// Size of the ring buffer in bytes.
     pub ring_bytes: u32,
     /// Values of the sysctls that influence TCP.
     pub sysctls: BTreeMap<String, String>,
-    /// The filter of the trace: other connections were left out.
+    /// The filter of the trace; other connections are not in it.
     #[serde(default)]
     pub filter: Filter,
     /// Names of network namespaces, by inode number.
@@ -46,8 +46,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether both sessions are of one trace, in which the offset between the clocks is constant.
-    pub(crate) fn is_of_same_run(&self, other: &Self) -> bool {
+    /// Whether both sessions belong to one trace: the offset between its clocks is constant.
+    pub(crate) fn is_same_run(&self, other: &Self) -> bool {
         let offset = |session: &Self| {
             let ClockAnchor { monotonic_ns, realtime_ns } = session.clock;
             realtime_ns.wrapping_sub(monotonic_ns)
@@ -57,7 +57,7 @@ impl Session {
 }
 
 fn resets_only() -> Coverage {
-    Coverage::of(&[OptionalHook::Resets.name()])
+    Coverage::from_names(&[OptionalHook::Resets.name()])
 }
 
 fn write_coverage<S: Serializer>(coverage: &Coverage, serializer: S) -> Result<S::Ok, S::Error> {
@@ -67,5 +67,5 @@ fn write_coverage<S: Serializer>(coverage: &Coverage, serializer: S) -> Result<S
 
 /// Skips names that this version does not know.
 fn read_coverage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Coverage, D::Error> {
-    Ok(Coverage::of(&Vec::<String>::deserialize(deserializer)?))
+    Ok(Coverage::from_names(&Vec::<String>::deserialize(deserializer)?))
 }

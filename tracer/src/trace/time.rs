@@ -12,12 +12,12 @@ pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// One moment by two clocks, to convert the time of a record to a date.
+/// The same moment on two clocks, to convert the time of a record to a date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockAnchor {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub monotonic_ns: u64,
-    /// Nanoseconds since 1970, UTC.
+    /// `CLOCK_REALTIME`, nanoseconds since 1970-01-01 UTC.
     pub realtime_ns: u64,
 }
 
@@ -27,7 +27,7 @@ impl ClockAnchor {
         std::time::UNIX_EPOCH + std::time::Duration::from_nanos(self.since_1970(time))
     }
 
-    /// The date of `time`, in nanoseconds since 1970, UTC.
+    /// The date of `time` in nanoseconds since 1970-01-01 UTC; 0 for earlier dates.
     pub fn since_1970(&self, time: Nanos) -> Nanos {
         let offset = i128::from(time) - i128::from(self.monotonic_ns);
         let since_1970 = (i128::from(self.realtime_ns) + offset).max(0);

@@ -1,8 +1,7 @@
-//! The kernel side's records as bytes: how a batch frames them, and how each one is laid out.
+//! The byte format of the records of the eBPF programs, and of the batches that contain them.
 //!
-//! This is the only place that reads or writes them. The structures themselves, shared with the
-//! eBPF programs, are in [`synfin_common`]; they are not aligned within a batch, so that reading
-//! one copies it.
+//! Only this module reads or writes the format. The structures, shared with the eBPF programs, are in
+//! [`synfin_common`]. They are not aligned within a batch, so reading a record copies it.
 
 use std::net::IpAddr;
 
@@ -17,13 +16,13 @@ pub use synfin_common::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-/// The rest of the bytes cannot be read: they end within a record, or, where records have no
-/// length of their own, begin with one of an unknown kind.
+/// The rest of the bytes cannot be read: they end within a record, or begin with a record of unknown
+/// kind, and therefore unknown length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
-/// The records of a batch ([`Frame::Events`](crate::trace::recording::Frame::Events)), each still
-/// as bytes. A batch that ends within a record yields [`Unreadable`] last.
+/// The records of a batch ([`Frame::Events`](crate::trace::recording::Frame::Events)), as bytes. If the
+/// batch ends within a record, the last item is [`Unreadable`].
 pub fn records(batch: &[u8]) -> impl Iterator<Item = Result<&[u8], Unreadable>> {
     let mut rest = Some(batch).filter(|batch| !batch.is_empty());
     std::iter::from_fn(move || {
@@ -31,10 +30,10 @@ pub fn records(batch: &[u8]) -> impl Iterator<Item = Result<&[u8], Unreadable>> 
             .take()?
             .split_first_chunk::<4>()
             .and_then(|(length, rest)| rest.split_at_checked(u32::from_le_bytes(*length) as usize));
-        let Some((record, behind)) = split else {
+        let Some((record, after)) = split else {
             return Some(Err(Unreadable));
         };
-        rest = Some(behind).filter(|behind| !behind.is_empty());
+        rest = Some(after).filter(|after| !after.is_empty());
         Some(Ok(record))
     })
 }
@@ -77,7 +76,7 @@ pub enum Record {
 pub enum Addresses {
     /// Without [`Flags::IPV6`].
     V4(AddressesV4),
-    /// With [`Flags::IPV6`]; each may be IPv4-mapped.
+    /// With [`Flags::IPV6`]; each address may be IPv4-mapped.
     V6(AddressesV6),
 }
 
@@ -115,18 +114,20 @@ impl Record {
         })
     }
 
-    /// Appends the record to a batch, as a hook and the ring buffer write it.
+    /// Appends the record to a batch, in the format of a batch from the ring buffer.
     pub fn append_to(&self, batch: &mut Vec<u8>) {
         match self {
-            Self::Step(step, ends) => append_parts(batch, step.as_bytes(), ends.as_bytes()),
-            Self::Opening(opening, ends) => {
-                append_parts(batch, opening.as_bytes(), ends.as_bytes());
+            Self::Step(step, addresses) => {
+                append_parts(batch, step.as_bytes(), addresses.as_bytes());
             }
-            Self::Closing(closing, ends) => {
-                append_parts(batch, closing.as_bytes(), ends.as_bytes());
+            Self::Opening(opening, addresses) => {
+                append_parts(batch, opening.as_bytes(), addresses.as_bytes());
             }
-            Self::FinWait2ToTimeWait(change, ends) | Self::TimeWaitExit(change, ends) => {
-                append_parts(batch, change.as_bytes(), ends.as_bytes());
+            Self::Closing(closing, addresses) => {
+                append_parts(batch, closing.as_bytes(), addresses.as_bytes());
+            }
+            Self::FinWait2ToTimeWait(change, addresses) | Self::TimeWaitExit(change, addresses) => {
+                append_parts(batch, change.as_bytes(), addresses.as_bytes());
             }
             Self::ResetReceived(reset) | Self::ResetSent(reset) => append(batch, reset.as_bytes()),
             Self::TimeWaitEntry(entry) => append(batch, entry.as_bytes()),
@@ -147,12 +148,12 @@ impl Addresses {
 
     fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::V4(ends) => ends.as_bytes(),
-            Self::V6(ends) => ends.as_bytes(),
+            Self::V4(addresses) => addresses.as_bytes(),
+            Self::V6(addresses) => addresses.as_bytes(),
         }
     }
 
-    /// The local and the remote address; an IPv4-mapped one in its IPv4 form.
+    /// The local and the remote address. IPv4-mapped addresses become IPv4.
     #[inline(always)]
     pub fn canonical(self) -> (IpAddr, IpAddr) {
         match self {
@@ -164,12 +165,12 @@ impl Addresses {
     }
 }
 
-/// A record of a scan over the sockets of a namespace.
+/// A record of a scan of the sockets of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanRecord {
     /// A socket in any other state than TIME_WAIT.
     Socket(ScanSocket),
-    /// A connection in TIME_WAIT, or an orphan in FIN_WAIT2 of the same table.
+    /// A socket in TIME_WAIT, or an orphan in FIN_WAIT2, which the kernel keeps in the same table.
     TimeWait(ScanTimeWait),
 }
 
@@ -183,9 +184,8 @@ impl ScanRecord {
     }
 }
 
-/// The records of a scan ([`Frame::Scanned`](crate::trace::recording::Frame::Scanned)). Their kind
-/// implies their length, so that nothing is read after an unknown one: it yields [`Unreadable`]
-/// last.
+/// The records of a scan ([`Frame::Scanned`](crate::trace::recording::Frame::Scanned)). The kind of a
+/// record implies its length, so an unknown kind ends the iteration with [`Unreadable`].
 pub fn scan_records(mut found: &[u8]) -> impl Iterator<Item = Result<ScanRecord, Unreadable>> {
     std::iter::from_fn(move || {
         let split = match *found.first()? {
@@ -205,8 +205,8 @@ pub fn scan_records(mut found: &[u8]) -> impl Iterator<Item = Result<ScanRecord,
 }
 
 /// The records of a scan of open files
-/// ([`Frame::SocketHolders`](crate::trace::recording::Frame::SocketHolders)). One that is cut off
-/// at the end is left out.
+/// ([`Frame::SocketHolders`](crate::trace::recording::Frame::SocketHolders)). An incomplete record at
+/// the end is skipped.
 pub fn socket_holders(held: &[u8]) -> impl Iterator<Item = SocketHolder> {
     held.chunks_exact(size_of::<SocketHolder>())
         .filter_map(|bytes| SocketHolder::read_from_bytes(bytes).ok())
@@ -219,12 +219,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_read_as_it_was_written() {
+    fn every_kind_is_read_back_as_written() {
         for kind in Kind::ALL {
             for flags in [Flags::default(), Flags::IPV6] {
                 let mut bytes = [0xab; 200];
                 bytes[0] = kind as u8;
-                // Where kinds with addresses have their flags.
+                // The offset of the flags in kinds with addresses.
                 bytes[4..8].copy_from_slice(flags.as_bytes());
                 let length = (0..bytes.len()).find(|&len| Record::parse(&bytes[..len]).is_some());
                 let record = &bytes[..length.expect("it has a length")];
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_read_up_to_where_it_is_cut_off() {
+    fn truncated_batch_is_read_up_to_the_last_complete_record() {
         let mut batch = Vec::new();
         append(&mut batch, b"a");
         append(&mut batch, b"");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_is_read_up_to_an_unknown_record() {
+    fn scan_is_read_up_to_an_unknown_record() {
         let socket = ScanSocket { kind: KIND_SOCKET, sock: 1, ..ScanSocket::default() };
         let time_wait = ScanTimeWait { kind: KIND_TIME_WAIT, ..ScanTimeWait::default() };
         let known = [ScanRecord::Socket(socket), ScanRecord::TimeWait(time_wait)];
@@ -259,7 +259,7 @@ mod tests {
         assert!(scan_records(&found).eq(known.map(Ok)));
         found.push(u8::MAX);
         assert!(scan_records(&found).eq(known.map(Ok).into_iter().chain([Err(Unreadable)])));
-        let cut_off = &found[..=size_of::<ScanSocket>()];
-        assert!(scan_records(cut_off).eq([Ok(known[0]), Err(Unreadable)]));
+        let truncated = &found[..=size_of::<ScanSocket>()];
+        assert!(scan_records(truncated).eq([Ok(known[0]), Err(Unreadable)]));
     }
 }

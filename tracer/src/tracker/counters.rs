@@ -216,7 +216,7 @@ impl ClosedFirst {
     pub const ALL: [Self; 3] = [Self::Us, Self::Peer, Self::Both];
 
     /// The names of all sides.
-    pub const WORDS: Enumeration =
+    pub const NAMES: Enumeration =
         Enumeration { name: "side", all: || Self::ALL.map(Self::name).into() };
 
     /// The name in every output.

@@ -24,7 +24,7 @@ pub(super) struct FilterEvidence {
 pub(super) enum Cgroup {
     Unknown,
     Path(Arc<str>),
-    OfRecord,
+    CheckedByKernel,
 }
 
 impl FilterEvidence {
@@ -39,7 +39,7 @@ impl FilterEvidence {
             cgroup: match &self.cgroup {
                 Cgroup::Unknown => KnownCgroup::Unknown,
                 Cgroup::Path(path) => KnownCgroup::Path(path),
-                Cgroup::OfRecord => KnownCgroup::OfRecord,
+                Cgroup::CheckedByKernel => KnownCgroup::CheckedByKernel,
             },
         }
     }

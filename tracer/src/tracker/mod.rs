@@ -261,13 +261,13 @@ impl Tracker {
     /// Whether a scan of the namespace could show anything new: the namespace was never scanned, a
     /// transition happened in it since the last scan, or events were lost.
     pub fn wants_scan(&self, netns: NetnsId) -> bool {
-        self.undecided.may_be_in(netns)
+        self.undecided.may_match_netns(netns)
             && self.namespaces.wants_scan(netns, self.losses(), self.now)
     }
 
     /// Whether a scan of the namespace could show anything that the filters do not exclude.
     pub fn admits_scan(&self, netns: NetnsId) -> bool {
-        self.undecided.may_be_in(netns)
+        self.undecided.may_match_netns(netns)
     }
 
     /// Number of records known to be missing, for any reason.

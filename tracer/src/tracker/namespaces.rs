@@ -68,7 +68,7 @@ impl Namespaces {
     ) -> Option<KernelCounters> {
         let namespace = self.at(end.netns, end.ended);
         namespace.losses_at_scan = Some(losses);
-        namespace.scanned_at = end.begun;
+        namespace.scanned_at = end.started;
         namespace.has_connections = has_connections;
         namespace.ephemeral_ports = end.ephemeral_ports.or(namespace.ephemeral_ports);
         match end.counters {

@@ -69,8 +69,8 @@ impl UndecidedSockets {
     }
 
     /// Whether the filters can admit anything in this namespace.
-    pub(super) fn may_be_in(&self, netns: NetnsId) -> bool {
-        self.filters.iter().all(|filter| filter.may_be_in(netns))
+    pub(super) fn may_match_netns(&self, netns: NetnsId) -> bool {
+        self.filters.iter().all(|filter| filter.may_match_netns(netns))
     }
 
     /// Whether the filters admit a socket; `None` if these facts do not decide that.

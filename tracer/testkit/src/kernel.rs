@@ -381,7 +381,7 @@ impl<R: Receiver> FakeKernel<R> {
     pub fn scan_ends_with(&mut self, netns: NetnsId, besides: impl FnOnce(&mut ScanEnd)) {
         let mut end = ScanEnd {
             netns,
-            begun: self.scan_begun,
+            started: self.scan_begun,
             ended: self.now + self.scan_length,
             error: None,
             ephemeral_ports: self.ephemeral_ports,

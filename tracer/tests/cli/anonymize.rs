@@ -85,7 +85,7 @@ fn everything(filter: Value) -> Vec<Frame> {
     };
     let end = ScanEnd {
         netns: 4_026_532_001,
-        begun: RecordedKernel::BEGIN,
+        started: RecordedKernel::BEGIN,
         ended: RecordedKernel::BEGIN,
         error: Some("cannot open /run/netns/blue".into()),
         ephemeral_ports: None,

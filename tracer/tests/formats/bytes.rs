@@ -91,7 +91,7 @@ proptest! {
     #[test]
     fn reading_any_bytes_as_a_recording_ends(bytes in any_bytes()) {
         match Reader::new(&bytes[..]) {
-            Err(RecordingError::Foreign | RecordingError::Version(_)) => {}
+            Err(RecordingError::NotARecording | RecordingError::Version(_)) => {}
             Err(other) => prop_assert!(false, "{}", other),
             Ok(reader) => come_to_an_end(reader, &bytes)?,
         }
@@ -339,7 +339,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                 sysctls,
                 filter,
                 namespaces,
-                coverage: Coverage::of(&shown),
+                coverage: Coverage::from_names(&shown),
             }
         });
     let container = (text(), prop::option::of(text())).prop_map(|(id, pod)| Container { id, pod });
@@ -367,8 +367,8 @@ fn frame() -> impl Strategy<Value = Frame> {
     let facts = (prop::option::of(ephemeral_ports), prop::option::of(kernel_counters));
     let what = (prop::option::of(text()), facts);
     let scan_end = (any::<(u32, u64, u64)>(), what).prop_map(
-        |((netns, begun, ended), (error, (ephemeral_ports, counters)))| {
-            Frame::ScanEnd(ScanEnd { netns, begun, ended, error, ephemeral_ports, counters })
+        |((netns, started, ended), (error, (ephemeral_ports, counters)))| {
+            Frame::ScanEnd(ScanEnd { netns, started, ended, error, ephemeral_ports, counters })
         },
     );
     let port_count = any::<(u32, u16, u16, u64)>()

@@ -318,7 +318,7 @@ fn the_overflow_counter_of_the_kernel_decides_pending_closes() {
         counts[KernelCounters::TIME_WAIT_OVERFLOW] = overflows;
         kernel.report(Input::ScanEnd(ScanEnd {
             netns: HERE,
-            begun: time,
+            started: time,
             ended: time,
             error: None,
             ephemeral_ports: None,

@@ -14,7 +14,7 @@ use crate::{
     output::column::ColumnInfo,
     tcp::{
         close_reason::CloseReason,
-        state::{self, spelled},
+        state::{self, normalized},
     },
 };
 
@@ -66,10 +66,10 @@ impl Entry {
         if let Self::Topic(topic) = self {
             return topic.name.eq_ignore_ascii_case(&word.replace(' ', "-"));
         }
-        let is = |name: &str| spelled(name) == spelled(word);
+        let is = |name: &str| normalized(name) == normalized(word);
         is(self.name())
             || self.heading().is_some_and(is)
-            || matches!(self, Self::State(state) if state::named(word) == Some(*state))
+            || matches!(self, Self::State(state) if state::from_name(word) == Some(*state))
     }
 
     /// The explanation as JSON.
@@ -118,7 +118,7 @@ impl Entry {
 pub(crate) fn find(word: &str) -> Result<Vec<Entry>, UnknownWord> {
     let mut found: Vec<_> = Entry::all().filter(|entry| entry.is_called(word)).collect();
     if matches!(found.first(), Some(Entry::Topic(_))) {
-        // The topic explains the state that is spelled alike.
+        // The topic explains the state of the same name.
         found.retain(|entry| matches!(entry, Entry::Topic(_)) || entry.name() == word);
     }
     if found.is_empty() { Err(UnknownWord::new(word)) } else { Ok(found) }
@@ -137,13 +137,13 @@ impl UnknownWord {
         /// Least Jaro-Winkler similarity of a suggestion.
         const SIMILAR: f64 = 0.85;
         const SUGGESTIONS: usize = 3;
-        let word_spelled = spelled(word);
+        let normalized_word = normalized(word);
         let similarity = |name: &str| {
-            let name = spelled(name);
-            if word_spelled.len() > 2 && name.contains(&word_spelled) {
+            let name = normalized(name);
+            if normalized_word.len() > 2 && name.contains(&normalized_word) {
                 return 1.0;
             }
-            strsim::jaro_winkler(&word_spelled, &name)
+            strsim::jaro_winkler(&normalized_word, &name)
         };
         let names = Entry::all().flat_map(|entry| [Some(entry.name()), entry.heading()]);
         let mut similar: Vec<_> = names.flatten().map(|name| (similarity(name), name)).collect();

@@ -77,7 +77,7 @@ impl Rate {
 
 /// Bytes that the records of a batch occupied in the ring buffer.
 fn room(batch: &[u8]) -> u64 {
-    wire::records(batch).flatten().map(|record| ring_size::room(record.len())).sum()
+    wire::records(batch).flatten().map(|record| ring_size::space_of_record(record.len())).sum()
 }
 
 /// Measures the rate for `duration`.

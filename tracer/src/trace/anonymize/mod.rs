@@ -1,5 +1,5 @@
-//! Anonymization of recordings: pseudonyms replace addresses, names, process ids and other identifiers,
-//! frame by frame. Ports, times, states, amounts, settings and the kernel's release stay, so that a
+//! Anonymization of recordings, frame by frame: pseudonyms replace addresses, names, process ids and
+//! other identifiers. Ports, times, states, amounts, settings and the kernel release are kept, so a
 //! replay gives the same figures.
 
 pub(crate) mod pseudonyms;
@@ -7,7 +7,7 @@ pub(crate) mod pseudonyms;
 use std::net::IpAddr;
 
 pub use pseudonyms::Key;
-use pseudonyms::{Mapping, Name, Number};
+use pseudonyms::{Mapping, NameKind, NumberKind};
 use zerocopy::IntoBytes;
 
 use crate::trace::{
@@ -21,13 +21,13 @@ use crate::trace::{
     },
 };
 
-/// Replaces a record that cannot be read, as it may contain anything: a record of no known kind.
-const UNREADABLE: &[u8] = &[u8::MAX];
+/// A record of an unknown kind. It replaces unreadable records, because these may contain anything.
+const UNREADABLE_RECORD: &[u8] = &[u8::MAX];
 
-/// Replaces the rest of a scan that cannot be read: a record of no known kind.
-const UNREADABLE_SOCKET: u8 = u8::MAX;
+/// A scan record of an unknown kind. It replaces the unreadable rest of a frame.
+const UNREADABLE_SCAN: u8 = u8::MAX;
 
-/// Anonymizes frames. Pseudonyms are consistent within one anonymizer, and between those of one key.
+/// Anonymizes frames. Anonymizers with the same key use the same pseudonyms.
 pub struct Anonymizer(Mapping);
 
 impl Anonymizer {
@@ -68,10 +68,10 @@ impl Anonymizer {
 
     fn session(&mut self, session: &Session) -> Session {
         let namespaces = session.namespaces.iter();
-        // All fields are listed, so that a new one does not compile until it is handled here.
+        // All fields are listed: a new field does not compile until it is handled here.
         Session {
             synfin: session.synfin.clone(),
-            host: self.0.name(Name::Host, session.host.as_bytes()),
+            host: self.0.name(NameKind::Host, session.host.as_bytes()),
             kernel: session.kernel.clone(),
             clock: session.clock,
             hooks: session.hooks.clone(),
@@ -96,7 +96,7 @@ impl Anonymizer {
             *network = network.with_address(|address| self.0.address(address));
         }
         if let Some(cgroup) = &mut filter.cgroup {
-            cgroup.path = self.0.path(Name::Cgroup, &cgroup.path);
+            cgroup.path = self.0.path(NameKind::Cgroup, &cgroup.path);
             if let Some(kernel) = &mut cgroup.kernel {
                 kernel.id = self.cgroup(kernel.id);
             }
@@ -109,10 +109,10 @@ impl Anonymizer {
         let namespaces = namespaces.collect();
         let cgroups = names.cgroups.iter().map(|(&id, name)| {
             let container = name.container.as_ref().map(|container| Container {
-                id: self.0.name(Name::Container, container.id.as_bytes()),
-                pod: container.pod.as_ref().map(|pod| self.0.path(Name::Pod, pod)),
+                id: self.0.name(NameKind::Container, container.id.as_bytes()),
+                pod: container.pod.as_ref().map(|pod| self.0.path(NameKind::Pod, pod)),
             });
-            let path = self.0.path(Name::Cgroup, &name.path);
+            let path = self.0.path(NameKind::Cgroup, &name.path);
             (self.cgroup(id), CgroupName { path, container })
         });
         Names { cgroups: cgroups.collect(), namespaces }
@@ -121,7 +121,7 @@ impl Anonymizer {
     fn namespace(&mut self, id: NetnsId, name: &str) -> (NetnsId, String) {
         let name = match name {
             HOST_NETNS => name.to_owned(),
-            _ => self.0.name(Name::Namespace, name.as_bytes()),
+            _ => self.0.name(NameKind::Namespace, name.as_bytes()),
         };
         (self.netns(id), name)
     }
@@ -131,7 +131,7 @@ impl Anonymizer {
         for record in wire::records(batch) {
             match record.ok().and_then(Record::parse) {
                 Some(record) => self.record(record).append_to(&mut events),
-                None => wire::append(&mut events, UNREADABLE),
+                None => wire::append(&mut events, UNREADABLE_RECORD),
             }
         }
         events
@@ -139,19 +139,21 @@ impl Anonymizer {
 
     fn record(&mut self, record: Record) -> Record {
         match record {
-            Record::Step(step, ends) => Record::Step(self.step(step), self.addresses(ends)),
-            Record::Opening(opening, ends) => {
+            Record::Step(step, addresses) => {
+                Record::Step(self.step(step), self.addresses(addresses))
+            }
+            Record::Opening(opening, addresses) => {
                 let opening = wire::Opening {
                     step: self.step(opening.step),
                     cgroup: self.cgroup(opening.cgroup),
                     comm: self.comm(opening.comm),
                     ..opening
                 };
-                Record::Opening(opening, self.addresses(ends))
+                Record::Opening(opening, self.addresses(addresses))
             }
-            Record::Closing(closing, ends) => {
+            Record::Closing(closing, addresses) => {
                 let closing = wire::Closing { step: self.step(closing.step), ..closing };
-                Record::Closing(closing, self.addresses(ends))
+                Record::Closing(closing, self.addresses(addresses))
             }
             Record::ResetReceived(reset) => Record::ResetReceived(self.reset(reset)),
             Record::ResetSent(reset) => Record::ResetSent(self.reset(reset)),
@@ -160,11 +162,11 @@ impl Anonymizer {
                 reserved: [0; 6],
                 ..entry
             }),
-            Record::FinWait2ToTimeWait(change, ends) => {
-                Record::FinWait2ToTimeWait(self.time_wait_change(change), self.addresses(ends))
+            Record::FinWait2ToTimeWait(change, addresses) => {
+                Record::FinWait2ToTimeWait(self.time_wait_change(change), self.addresses(addresses))
             }
-            Record::TimeWaitExit(change, ends) => {
-                Record::TimeWaitExit(self.time_wait_change(change), self.addresses(ends))
+            Record::TimeWaitExit(change, addresses) => {
+                Record::TimeWaitExit(self.time_wait_change(change), self.addresses(addresses))
             }
             Record::Accepted(accepted) => Record::Accepted(wire::Accepted {
                 sock: self.socket(accepted.sock),
@@ -196,7 +198,7 @@ impl Anonymizer {
         match addresses {
             Addresses::V4(AddressesV4 { local, remote }) => {
                 let [local, remote] = [local, remote].map(|address| {
-                    let [a, b, c, d, ..] = self.address(false, wide(address));
+                    let [a, b, c, d, ..] = self.address(false, padded(address));
                     [a, b, c, d]
                 });
                 Addresses::V4(AddressesV4 { local, remote })
@@ -213,7 +215,7 @@ impl Anonymizer {
         for record in wire::scan_records(found) {
             match record {
                 Ok(record) => scanned.extend_from_slice(self.scan_record(record).as_bytes()),
-                Err(wire::Unreadable) => scanned.push(UNREADABLE_SOCKET),
+                Err(wire::Unreadable) => scanned.push(UNREADABLE_SCAN),
             }
         }
         scanned
@@ -258,42 +260,42 @@ impl Anonymizer {
         let address = if ipv6 { IpAddr::from(bytes) } else { IpAddr::from([a, b, c, d]) };
         match self.0.address(address) {
             IpAddr::V6(mapped) => mapped.octets(),
-            IpAddr::V4(mapped) => wide(mapped.octets()),
+            IpAddr::V4(mapped) => padded(mapped.octets()),
         }
     }
 
     fn comm(&self, comm: [u8; 16]) -> [u8; 16] {
         let name = comm.split(|&byte| byte == 0).next().unwrap_or_default();
         let mut mapped = [0; 16];
-        let name = self.0.name(Name::Process, name);
+        let name = self.0.name(NameKind::Process, name);
         mapped.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
         mapped
     }
 
     fn socket(&mut self, sock: u64) -> u64 {
-        self.0.number(Number::Socket, sock)
+        self.0.number(NumberKind::Socket, sock)
     }
 
     fn cgroup(&mut self, id: u64) -> u64 {
-        self.0.number(Number::Cgroup, id)
+        self.0.number(NumberKind::Cgroup, id)
     }
 
     fn netns(&mut self, id: NetnsId) -> NetnsId {
-        self.0.small(Number::Namespace, id)
+        self.0.number_u32(NumberKind::Namespace, id)
     }
 
     fn process(&mut self, pid: u32) -> u32 {
-        self.0.small(Number::Process, pid)
+        self.0.number_u32(NumberKind::Process, pid)
     }
 }
 
-fn wide([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    let mut wide = [0; 16];
-    wide[..4].copy_from_slice(&[a, b, c, d]);
-    wide
+fn padded(ipv4: [u8; 4]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&ipv4);
+    bytes
 }
 
-/// A message of synfin without the paths of the host that it quotes.
+/// A message of synfin, without the paths of the host that the message contains.
 fn without_paths(text: &str) -> String {
     let words = text.split(' ').map(|word| if word.contains('/') { "…" } else { word });
     words.collect::<Vec<_>>().join(" ")
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_left_out_and_stays_so() {
+    fn unreadable_records_are_dropped_and_stay_unreadable() {
         let batches: [&[u8]; 5] = [
             b"\x06\0\0\0secret",
             b"\x07\0\0\0\0secret",
@@ -327,19 +329,19 @@ mod tests {
             for frame in frames.map(|frame| frame(bytes::Bytes::from_static(bytes))) {
                 let mapped = anonymizer().frame(&frame);
                 assert_eq!(inputs(&mapped), inputs(&frame));
-                let (Frame::Events(left) | Frame::Scanned(left)) = mapped else { panic!() };
-                assert!(!left.windows(6).any(|window| window == b"secret"), "{left:?}");
+                let (Frame::Events(bytes) | Frame::Scanned(bytes)) = mapped else { panic!() };
+                assert!(!bytes.windows(6).any(|window| window == b"secret"), "{bytes:?}");
             }
         }
         assert_eq!(
             anonymizer().frame(&Frame::SocketHolders(bytes::Bytes::from_static(b"secret"))),
             Frame::SocketHolders(bytes::Bytes::new())
         );
-        assert_eq!(inputs(&Frame::Events(UNREADABLE.into())), [Input::UnreadableRecord]);
+        assert_eq!(inputs(&Frame::Events(UNREADABLE_RECORD.into())), [Input::UnreadableRecord]);
     }
 
     #[test]
-    fn texts_of_the_hosts_quote_no_paths() {
-        assert_eq!(without_paths("no survey (/tmp/me: denied)"), "no survey … denied)");
+    fn messages_contain_no_paths() {
+        assert_eq!(without_paths("no scan (/tmp/me: denied)"), "no scan … denied)");
     }
 }

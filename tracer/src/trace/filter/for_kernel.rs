@@ -1,4 +1,4 @@
-//! The filter in the layout of the kernel side.
+//! The filter in the layout of the eBPF programs.
 
 use ipnet::IpNet;
 use synfin_common::filter as abi;
@@ -7,7 +7,7 @@ use super::{Family, Filter, KernelCgroup, Network, PortRange};
 use crate::tcp::role::Role;
 
 impl Filter {
-    /// The filter for the kernel side. It excludes nothing that this filter would let through.
+    /// The filter for the eBPF programs. It excludes no connection that this filter includes.
     pub fn for_kernel(&self) -> abi::Filter {
         let mut filter = abi::Filter {
             local: networks(&self.local),
@@ -15,7 +15,7 @@ impl Filter {
             cgroup: 0,
             cgroup_level: 0,
             active: u32::from(!self.is_empty()),
-            // Later records show neither the process that connected nor the service port.
+            // Later records contain neither the process that connected nor the service port.
             remembers_excluded: u32::from(
                 !self.pids.is_empty() || self.role.is_some() || !self.service_ports.is_empty(),
             ),
@@ -42,8 +42,8 @@ impl Filter {
     }
 }
 
-/// Copies a list into the slots of the kernel side: all of it, or nothing if it is too long. Returns
-/// the number of values.
+/// Copies a list into the slots, or nothing if the list is too long: then only the tracker applies it.
+/// Returns the number of copied values.
 fn fill<T, U>(
     slots: &mut [U; abi::FILTER_VALUES],
     list: &[T],
@@ -78,7 +78,7 @@ fn networks(list: &[Network]) -> abi::Networks {
 }
 
 impl Network {
-    /// The network with IPv4 as IPv4-mapped addresses.
+    /// The network, with IPv4 as IPv4-mapped.
     fn for_kernel(&self) -> abi::Network {
         let (address, prefix) = match self.0 {
             IpNet::V6(net) => (net.network(), net.prefix_len()),
@@ -87,7 +87,7 @@ impl Network {
         let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
         let words = |address: u128| {
             let bytes = address.to_be_bytes();
-            let word = |at| std::array::from_fn(|index| bytes[at + index]);
+            let word = |start| std::array::from_fn(|index| bytes[start + index]);
             [u64::from_ne_bytes(word(0)), u64::from_ne_bytes(word(8))]
         };
         abi::Network { address: words(address.to_bits()), mask: words(mask) }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapped_network_is_told_as_a_mapped_prefix() {
+    fn ipv4_network_becomes_ipv4_mapped() {
         let network: Network = "10.0.0.0/8".parse().unwrap();
         let for_kernel = network.for_kernel();
         assert_eq!(for_kernel.address[0], 0);
@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_the_kernel_side_cannot_hold_is_left_to_the_user_side() {
+    fn too_long_list_is_left_to_the_tracker() {
         let pids: Vec<u32> = (1..=abi::FILTER_VALUES as u32 + 1).collect();
         assert_eq!(numbers(&pids[1..]).count, abi::FILTER_VALUES as u32);
         assert_eq!(numbers(&pids).count, 0);
     }
 
     #[test]
-    fn no_prefix_is_everything() {
+    fn empty_prefix_matches_everything() {
         let everything: Network = "::/0".parse().unwrap();
         assert_eq!(everything.for_kernel(), abi::Network::default());
     }

@@ -1,5 +1,5 @@
-//! Filters of connections. The tracker decides by them, live and replayed; the kernel side excludes
-//! what certainly does not match.
+//! Filters of connections. The tracker applies them, live and in replay. The eBPF programs only exclude
+//! connections that certainly do not match.
 
 mod for_kernel;
 mod network;
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use self::{network::Network, port_range::PortRange};
 use crate::{tcp::role::Role, trace::ids::NetnsId};
 
-/// Conditions that a connection must meet, all of them. An empty list and `None` are no condition; of
-/// a list, one value must match.
+/// Conditions that a connection must meet: all conditions, and at least one value of each list. An empty
+/// list and `None` are no condition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Filter {
@@ -44,7 +44,7 @@ pub struct Filter {
     /// The network namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<NetnsId>,
-    /// The cgroup in which the socket was created, or one above it.
+    /// The cgroup in which the socket was created, or an ancestor of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,
     /// The role of this host.
@@ -67,7 +67,7 @@ pub enum Family {
 pub struct Cgroup {
     /// Its path below the root, without a slash at either end.
     pub path: String,
-    /// The cgroup for the kernel side; `None` if it cannot decide by cgroups.
+    /// The cgroup for the eBPF programs; `None` if they cannot filter by cgroup.
     pub kernel: Option<KernelCgroup>,
 }
 
@@ -80,7 +80,7 @@ pub struct KernelCgroup {
     pub level: u32,
 }
 
-/// What is known about a connection or a listener.
+/// The known facts about a connection or a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// Its network namespace.
@@ -91,23 +91,23 @@ pub struct Facts<'a> {
     pub local: SocketAddr,
     /// The remote endpoint; port 0 and an unspecified address mean unknown.
     pub remote: SocketAddr,
-    /// The processes known to own it.
+    /// The processes that are known to own the socket.
     pub pids: &'a [u32],
-    /// Whether no other processes own it.
+    /// Whether `pids` is complete.
     pub all_pids: bool,
     /// The cgroup in which its socket was created.
     pub cgroup: KnownCgroup<'a>,
 }
 
-/// What is known about the cgroup of a socket.
+/// The cgroup of a socket, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownCgroup<'a> {
-    /// Nothing is known.
+    /// The cgroup is unknown.
     Unknown,
     /// Its path, without a slash at either end.
     Path(&'a str),
-    /// A record of the kernel side exists, which decides by the cgroup itself if the filter names one.
-    OfRecord,
+    /// The eBPF programs wrote a record of the socket, so it passed their check of the cgroup.
+    CheckedByKernel,
 }
 
 impl Filter {
@@ -116,8 +116,8 @@ impl Filter {
         *self == Self::default()
     }
 
-    /// Whether a connection in this namespace can match.
-    pub fn may_be_in(&self, netns: NetnsId) -> bool {
+    /// Whether connections in this namespace can match.
+    pub fn may_match_netns(&self, netns: NetnsId) -> bool {
         self.namespaces.is_empty() || self.namespaces.contains(&netns)
     }
 
@@ -131,70 +131,70 @@ impl Filter {
             // An unspecified IPv6 address may be a dual-stack listener's.
             .or(facts.local.is_ipv4().then_some(facts.local.ip()));
         all([
-            Some(self.may_be_in(facts.netns)),
+            Some(self.may_match_netns(facts.netns)),
             Some(self.role.is_none_or(|role| role == facts.role)),
-            any_of(&self.service_ports, port(service_port), PortRange::holds),
-            any_of(&self.local_ports, port(facts.local.port()), PortRange::holds),
-            any_of(&self.remote_ports, port(facts.remote.port()), PortRange::holds),
+            any_of(&self.service_ports, port(service_port), PortRange::contains),
+            any_of(&self.local_ports, port(facts.local.port()), PortRange::contains),
+            any_of(&self.remote_ports, port(facts.remote.port()), PortRange::contains),
             self.family
                 .map_or(Some(true), |wanted| Some(family?.is_ipv4() == (wanted == Family::V4))),
-            any_of(&self.local, address(facts.local.ip()), Network::holds),
-            any_of(&self.remote, address(facts.remote.ip()), Network::holds),
+            any_of(&self.local, address(facts.local.ip()), Network::contains),
+            any_of(&self.remote, address(facts.remote.ip()), Network::contains),
             self.judge_pids(facts),
             self.cgroup.as_ref().map_or(Some(true), |wanted| wanted.judge(facts.cgroup)),
         ])
     }
 
     fn judge_pids(&self, facts: &Facts<'_>) -> Option<bool> {
-        let is_one = facts.pids.iter().any(|pid| self.pids.contains(pid));
-        match self.pids.is_empty() || is_one {
+        let is_listed = facts.pids.iter().any(|pid| self.pids.contains(pid));
+        match self.pids.is_empty() || is_listed {
             true => Some(true),
             false => facts.all_pids.then_some(false),
         }
     }
 
-    /// The conditions as names and values of the flags of the command line.
-    pub fn described(&self) -> Vec<(String, String)> {
+    /// The conditions as command-line flags: names and values.
+    pub fn flags(&self) -> Vec<(String, String)> {
         fn list<T: fmt::Display>(values: &[T]) -> Option<String> {
             let texts: Vec<_> = values.iter().map(T::to_string).collect();
             (!texts.is_empty()).then(|| texts.join(","))
         }
-        let is = |family| (self.family == Some(family)).then(|| "yes".to_owned());
-        let asked = [
+        let switch = |family| (self.family == Some(family)).then(|| "yes".to_owned());
+        let flags = [
             ("pid", list(&self.pids)),
             ("port", list(&self.service_ports)),
             ("localport", list(&self.local_ports)),
             ("remoteport", list(&self.remote_ports)),
-            ("ipv4", is(Family::V4)),
-            ("ipv6", is(Family::V6)),
+            ("ipv4", switch(Family::V4)),
+            ("ipv6", switch(Family::V6)),
             ("local", list(&self.local)),
             ("remote", list(&self.remote)),
             ("netns", list(&self.namespaces)),
             ("cgroup", self.cgroup.as_ref().map(|cgroup| format!("/{}", cgroup.path))),
             ("role", self.role.map(|role| role.name().to_owned())),
         ];
-        asked.into_iter().filter_map(|(flag, value)| Some((flag.to_owned(), value?))).collect()
+        flags.into_iter().filter_map(|(flag, value)| Some((flag.to_owned(), value?))).collect()
     }
 }
 
 impl Cgroup {
-    /// Whether `path` is the path of this cgroup or of one below it.
-    pub fn holds(&self, path: &str) -> bool {
-        let below = path.strip_prefix(&self.path);
+    /// Whether `path` is the path of this cgroup or of a descendant.
+    pub fn contains(&self, path: &str) -> bool {
+        let suffix = path.strip_prefix(&self.path);
         let is_root = self.path.is_empty();
-        is_root || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_root || suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))
     }
 
     fn judge(&self, known: KnownCgroup<'_>) -> Option<bool> {
         match known {
             KnownCgroup::Unknown => None,
-            KnownCgroup::OfRecord => self.kernel.is_some().then_some(true),
-            KnownCgroup::Path(path) => Some(self.holds(path)),
+            KnownCgroup::CheckedByKernel => self.kernel.is_some().then_some(true),
+            KnownCgroup::Path(path) => Some(self.contains(path)),
         }
     }
 }
 
-/// False if any answer is false; otherwise unknown if any is unknown.
+/// The logical AND of answers, of which `None` is unknown.
 fn all<const N: usize>(answers: [Option<bool>; N]) -> Option<bool> {
     if answers.contains(&Some(false)) {
         return Some(false);
@@ -202,11 +202,15 @@ fn all<const N: usize>(answers: [Option<bool>; N]) -> Option<bool> {
     (!answers.contains(&None)).then_some(true)
 }
 
-fn any_of<T, V: Copy>(list: &[T], value: Option<V>, holds: impl Fn(&T, V) -> bool) -> Option<bool> {
+fn any_of<T, V: Copy>(
+    list: &[T],
+    value: Option<V>,
+    matches: impl Fn(&T, V) -> bool,
+) -> Option<bool> {
     if list.is_empty() {
         Some(true)
     } else {
-        value.map(|value| list.iter().any(|item| holds(item, value)))
+        value.map(|value| list.iter().any(|item| matches(item, value)))
     }
 }
 
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_port_is_the_listeners_or_the_one_connected_to() {
+    fn service_port_depends_on_the_role() {
         let filter = Filter { service_ports: ports("443,8000-8099"), ..Filter::default() };
         let judge = |role, local, remote| filter.judge(&facts(role, local, remote));
         assert_eq!(judge(Role::Client, "10.0.0.1:443", "10.0.0.2:80"), Some(false));
@@ -241,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_yet_does_not_decide_unless_something_else_does() {
+    fn unknown_facts_leave_a_filter_undecided_unless_another_fails() {
         let filter = Filter {
             local_ports: ports("40000"),
             remote: vec!["10.0.0.0/8".parse().unwrap()],
@@ -255,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dual_stack_listener_may_be_of_either_family() {
+    fn dual_stack_listener_is_undecided_by_family() {
         let filter = Filter { family: Some(Family::V4), ..Filter::default() };
         let judge = |local, remote| filter.judge(&facts(Role::Server, local, remote));
         assert_eq!(judge("[::]:80", "[::]:0"), None);
@@ -265,15 +269,15 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_holds_those_within_it() {
+    fn cgroup_contains_its_descendants() {
         let of = |path: &str, kernel| Cgroup { path: path.into(), kernel };
         let slice = of("system.slice", None);
         assert_eq!(slice.judge(KnownCgroup::Path("system.slice")), Some(true));
         assert_eq!(slice.judge(KnownCgroup::Path("system.slice/a.service")), Some(true));
         assert_eq!(slice.judge(KnownCgroup::Path("system.slices")), Some(false));
         assert_eq!(of("", None).judge(KnownCgroup::Path("a")), Some(true));
-        assert_eq!(slice.judge(KnownCgroup::OfRecord), None);
+        assert_eq!(slice.judge(KnownCgroup::CheckedByKernel), None);
         let known = of("a", Some(KernelCgroup { id: 1, level: 1 }));
-        assert_eq!(known.judge(KnownCgroup::OfRecord), Some(true));
+        assert_eq!(known.judge(KnownCgroup::CheckedByKernel), Some(true));
     }
 }

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Network(pub(super) IpNet);
 
 impl Network {
-    pub(super) fn holds(&self, ip: IpAddr) -> bool {
+    pub(super) fn contains(&self, ip: IpAddr) -> bool {
         self.0.contains(&ip)
     }
 
-    /// The network of the same prefix length around the mapped address.
+    /// The network of the mapped address, with the same prefix length.
     pub(crate) fn with_address(&self, map: impl FnOnce(IpAddr) -> IpAddr) -> Self {
         // The prefix is valid for any address of the same family.
         let net = IpNet::new(map(self.0.network()), self.0.prefix_len());
@@ -27,15 +27,15 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let one = text.parse::<IpAddr>().map(IpNet::from);
-        let net = one.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
-            "a network is an address and the length of its prefix (10.0.0.0/8, 2001:db8::/32), or an address alone"
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        let net = address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+            "give a network with its prefix length, such as 10.0.0.0/8 or 2001:db8::/32, or an address"
         })?;
         Ok(Self(unmapped(net).trunc()))
     }
 }
 
-/// An IPv4-mapped network as IPv4: all addresses are compared in this form.
+/// An IPv4-mapped network as IPv4: addresses are compared in this form.
 fn unmapped(net: IpNet) -> IpNet {
     match net {
         IpNet::V6(net) if net.prefix_len() >= 96 => match net.addr().to_ipv4_mapped() {
@@ -61,15 +61,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapped_network_is_its_ipv4_form() {
+    fn mapped_network_equals_its_ipv4_form() {
         let mapped: Network = "::ffff:10.1.2.3/104".parse().unwrap();
         assert_eq!(mapped, "10.0.0.0/8".parse().unwrap());
-        assert!(mapped.holds(IpAddr::from(Ipv4Addr::new(10, 9, 9, 9))));
-        assert!(!mapped.holds(IpAddr::from(Ipv6Addr::LOCALHOST)));
+        assert!(mapped.contains(IpAddr::from(Ipv4Addr::new(10, 9, 9, 9))));
+        assert!(!mapped.contains(IpAddr::from(Ipv6Addr::LOCALHOST)));
     }
 
     #[test]
-    fn what_is_no_network_says_what_would_be() {
+    fn networks_are_parsed_and_truncated() {
         for text in ["10.0.0.0/33", "10.0.0", "::/129", "host", ""] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }

@@ -12,7 +12,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    pub(crate) fn holds(&self, port: u16) -> bool {
+    pub(crate) fn contains(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 }
@@ -23,14 +23,14 @@ impl FromStr for PortRange {
     fn from_str(text: &str) -> Result<Self, String> {
         let port = |text: &str| match text.trim().parse::<u16>() {
             Ok(port) if port > 0 => Ok(port),
-            _ => Err("a port is a number from 1 to 65535, a range is two of them (8000-8099)"),
+            _ => Err("give a port from 1 to 65535, or a range such as 8000-8099"),
         };
         let (first, last) = match text.split_once('-') {
             Some((first, last)) => (port(first)?, port(last)?),
             None => (port(text)?, port(text)?),
         };
         if first > last {
-            return Err(format!("the range is empty: {first} is more than {last}"));
+            return Err(format!("the range is empty: {first} is greater than {last}"));
         }
         Ok(Self { first, last })
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_port_says_what_would_be() {
+    fn invalid_ports_are_refused() {
         for text in ["0", "70000", "http", "1-", "-1", "9-8", ""] {
             assert!(text.parse::<PortRange>().is_err(), "{text}");
         }

@@ -168,7 +168,7 @@ impl Tracker {
 
     fn cgroup_of_record(&self, id: Option<u64>) -> Cgroup {
         let path = id.and_then(|id| self.names.cgroup_path(id));
-        path.map_or(Cgroup::OfRecord, |path| Cgroup::Path(path.clone()))
+        path.map_or(Cgroup::CheckedByKernel, |path| Cgroup::Path(path.clone()))
     }
 
     fn cgroup(&self, id: u64) -> Cgroup {

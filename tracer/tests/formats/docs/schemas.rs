@@ -81,7 +81,7 @@ fn comparison() -> Value {
     // Only those that there are any of.
     let reasons = json!({
         "type": "object",
-        "propertyNames": { "enum": (CloseReason::WORDS.all)() },
+        "propertyNames": { "enum": (CloseReason::NAMES.all)() },
         "additionalProperties": { "type": "integer", "minimum": 1 },
     });
     let mut row = empty();

@@ -101,7 +101,7 @@ impl Scrubber {
             Frame::Scanned(_) if self.elsewhere => return None,
             Frame::Scanned(found) => Frame::Scanned(self.scanned(&found).into()),
             Frame::ScanEnd(mut end) => {
-                (end.begun, end.ended) = (self.time(end.begun), self.time(end.ended));
+                (end.started, end.ended) = (self.time(end.started), self.time(end.ended));
                 if let Some(counters) = &mut end.counters {
                     counters.time = self.time(counters.time);
                 }

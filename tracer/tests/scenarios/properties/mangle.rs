@@ -150,9 +150,9 @@ fn scan_end() -> impl Strategy<Value = ScanEnd> {
         .prop_map(|(time, counts)| KernelCounters { time, counts });
     let facts = (prop::option::of(ephemeral_ports()), prop::option::of(counters));
     (netns(), time(), time(), error, facts).prop_map(
-        |(netns, begun, ended, error, (ephemeral_ports, counters))| ScanEnd {
+        |(netns, started, ended, error, (ephemeral_ports, counters))| ScanEnd {
             netns,
-            begun,
+            started,
             ended,
             error,
             ephemeral_ports,

@@ -763,7 +763,7 @@ impl World {
             self.kernel.report(input);
         }
         self.kernel.scan_ends_with(scan.netns, |end| {
-            (end.begun, end.ended) = (scan.begun, scan.ended);
+            (end.started, end.ended) = (scan.begun, scan.ended);
             end.error = fails.then(|| "no such namespace".to_owned());
         });
     }
