@@ -208,7 +208,7 @@ fn a_damaged_recording_is_reported_up_to_the_damage() {
         let output = synfin(&["report", "--from", path.to_str().unwrap()]);
         let why = format!("{what} at byte {offset}");
         let parts =
-            ["can be read only in part", &why, "what is printed above comes from the part before"];
+            ["can be read only in part", &why, "the output above is from the readable part"];
         assert_explains(&output, 2, &parts);
         assert_eq!(stdout(&output), String::from_utf8(expected.clone()).unwrap());
     }

@@ -318,9 +318,9 @@ pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
     finished.check_explained(
         3,
         &[
-            &format!("cannot go on writing the recording {recording}"),
+            &format!("cannot continue the recording {recording}"),
             "No space left on device",
-            "make room",
+            "free space",
             "can be read with --from",
         ],
     );
@@ -371,7 +371,7 @@ fn a_recording_that_cannot_be_created_is_explained() {
         Synfin::run(["record", path]).check_explained(2, &[why, remedy]);
     }
     let finished = Synfin::run(["record", "--for", "0.1", "/dev/full"]);
-    finished.check_explained(3, &["No space left on device", "nothing of it can be read"]);
+    finished.check_explained(3, &["No space left on device", "none of it is readable"]);
 }
 
 #[test]

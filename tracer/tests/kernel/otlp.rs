@@ -257,10 +257,10 @@ fn any_answer_of_a_collector_is_reported_and_survived() {
         }
     }
     for part in [
-        "  why: it answered 401 Unauthorized\n  remedy: give what it wants to see in OTEL_EXPORTER",
-        "  why: it answered 404 Not Found\n  remedy: give the whole URL",
-        "  why: it answered 503 Service Unavailable\n  remedy: see the collector's log",
-        "  why: it took only a part of them: too old",
+        "  why: the response is 401 Unauthorized\n  remedy: set the headers that it requires in OTEL_EXPORTER",
+        "  why: the response is 404 Not Found\n  remedy: give the whole URL",
+        "  why: the response is 503 Service Unavailable\n  remedy: check the collector's log",
+        "  why: it rejected a part: too old",
         "synfin: metrics are pushed to http://127.0.0.1:4318/v1/metrics every 200ms",
     ] {
         assert_eq!(said.matches(part).count(), 1, "{part} in:\n{said}");
@@ -282,6 +282,6 @@ fn a_collector_that_never_answers_delays_only_the_end() {
     });
     let begun = Instant::now();
     let said = serve.finish().stderr;
-    assert!(said.contains("why: it gave no answer for 5 s"), "{said}");
+    assert!(said.contains("why: no response within 5 s"), "{said}");
     assert!(begun.elapsed() < lab::slowed(Duration::from_secs(8)), "{:?}", begun.elapsed());
 }
