@@ -52,23 +52,23 @@ pub struct Live {
     kernel: Kernel,
     scanner: SocketScanner,
     scheduler: ScanScheduler,
-    enricher: NameResolver,
+    name_resolver: NameResolver,
     survey_always: bool,
     /// Whether open files have been scanned for the owners of sockets.
-    looked: bool,
+    has_scanned_open_files: bool,
     /// What the kernel side has logged.
     messages: Vec<String>,
-    /// Frames to hand out.
+    /// Frames to return.
     queue: VecDeque<Frame>,
     /// Number of records taken from the ring buffer.
     delivered: u64,
     next_drain: Nanos,
     next_tick: Nanos,
-    /// A result of a scan, which waits until all older records have been handed out.
+    /// A result of a scan, which waits until all older records have been returned.
     found: Option<Found>,
-    /// CPU time of this thread (nanoseconds) when a result of a scan was handed out, to measure how
+    /// CPU time of this thread (nanoseconds) when a result of a scan was returned, to measure how
     /// long the consumer takes to apply it.
-    handed_out: Option<Nanos>,
+    applying_since: Option<Nanos>,
     ending: Ending,
     /// The error that ended the trace, if one did. Returned after the last frame.
     failure: Option<anyhow::Error>,
@@ -97,7 +97,7 @@ enum Ending {
     /// The end has not been requested.
     No,
     /// The end has been requested. The last scan has not been planned yet.
-    Asked,
+    Requested,
     /// The last scan is in progress. It is over when this many rounds are complete.
     Scanning(u64),
     /// No more frames come.
@@ -119,7 +119,7 @@ impl Source for Live {
 
     fn finish(&mut self) {
         if self.ending == Ending::No {
-            self.ending = Ending::Asked;
+            self.ending = Ending::Requested;
             self.next_drain = 0;
         }
     }
@@ -150,10 +150,11 @@ impl Source for Live {
             // All sockets in the first round and after a restart; otherwise listeners only, because
             // the first transition of a connection has its owner.
             Plan::ScanOpenFiles => {
-                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted());
+                self.scanner
+                    .scan_open_files(!self.has_scanned_open_files || self.scheduler.restarted());
             }
             Plan::ScanSockets(netns, path) => {
-                // Ordered before the scan, and after all records that have been handed out.
+                // Ordered before the scan, and after all records that have been returned.
                 self.queue.push_back(Frame::ScanBegin(ScanBegin { netns, time: now }));
                 self.scanner.scan_sockets(netns, path);
             }
@@ -183,16 +184,16 @@ impl Live {
             kernel,
             scanner,
             scheduler: ScanScheduler::default(),
-            enricher: NameResolver::new(),
+            name_resolver: NameResolver::new(),
             survey_always,
-            looked: false,
+            has_scanned_open_files: false,
             messages: Vec::new(),
             queue: VecDeque::from([Frame::Session(Box::new(session))]),
             delivered: 0,
             next_drain: 0,
             next_tick: 0,
             found: None,
-            handed_out: None,
+            applying_since: None,
             ending: Ending::No,
             failure: None,
         })
@@ -203,13 +204,13 @@ impl Live {
     }
 
     async fn next_frame(&mut self) -> Result<Option<Frame>> {
-        if let Some(before) = self.handed_out.take() {
+        if let Some(before) = self.applying_since.take() {
             self.scheduler.spent(clock::thread_cpu_ns() - before);
         }
         loop {
             if let Some(frame) = self.queue.pop_front() {
                 if matches!(frame, Frame::Scanned(_) | Frame::ScanEnd(_)) {
-                    self.handed_out = Some(clock::thread_cpu_ns());
+                    self.applying_since = Some(clock::thread_cpu_ns());
                 }
                 return Ok(Some(frame));
             }
@@ -236,7 +237,7 @@ impl Live {
             filling = self.kernel.filling() => filling?,
             // While a result waits for older records, the scanner waits as well.
             answer = self.scanner.answer(), if self.found.is_none() => match answer {
-                Ok(answer) => self.take(answer),
+                Ok(answer) => self.apply(answer),
                 // Without a scanner, the last scan would never complete.
                 Err(error) => {
                     self.failure = Some(error);
@@ -247,18 +248,18 @@ impl Live {
         Ok(())
     }
 
-    fn take(&mut self, answer: Answer) {
+    fn apply(&mut self, answer: Answer) {
         match answer {
             Answer::Namespaces { paths, cost } => {
-                let names = self.enricher.new_namespaces(namespaces::names(&paths));
-                self.give_names(names);
+                let names = self.name_resolver.new_namespaces(namespaces::names(&paths));
+                self.queue_names(names);
                 self.scheduler.listed(paths, cost);
                 self.next_tick = 0;
             }
             Answer::SocketHolders { holders, cost } => {
                 self.drain_ring();
-                self.give(Frame::SocketHolders(holders));
-                self.looked = true;
+                self.queue_frame(Frame::SocketHolders(holders));
+                self.has_scanned_open_files = true;
                 self.scheduler.open_files_scanned(cost);
                 self.next_tick = 0;
             }
@@ -281,7 +282,7 @@ impl Live {
 
         match self.found.take() {
             Some(found) if begun < found.time() + SUBMIT_DELAY => self.wait_for_older(found),
-            Some(Found::Sockets(sockets, _)) => self.give(Frame::Scanned(sockets)),
+            Some(Found::Sockets(sockets, _)) => self.queue_frame(Frame::Scanned(sockets)),
             Some(Found::End(end, cost)) => {
                 self.scheduler.sockets_scanned(cost);
                 self.queue.push_back(Frame::ScanEnd(end));
@@ -296,13 +297,13 @@ impl Live {
     }
 
     /// Queues a frame, preceded by the names of the cgroups in it.
-    fn give(&mut self, frame: Frame) {
-        let names = self.enricher.names_in(&frame);
-        self.give_names(names);
+    fn queue_frame(&mut self, frame: Frame) {
+        let names = self.name_resolver.names_in(&frame);
+        self.queue_names(names);
         self.queue.push_back(frame);
     }
 
-    fn give_names(&mut self, names: Names) {
+    fn queue_names(&mut self, names: Names) {
         if !names.is_empty() {
             self.queue.push_back(Frame::Names(names));
         }
@@ -312,7 +313,7 @@ impl Live {
         while let Some(batch) = self.kernel.drain(BATCH_BYTES) {
             let is_last = batch.bytes.len() < BATCH_BYTES;
             self.delivered += batch.records;
-            self.give(Frame::Events(batch.bytes));
+            self.queue_frame(Frame::Events(batch.bytes));
             if is_last {
                 break;
             }
@@ -320,7 +321,7 @@ impl Live {
     }
 
     /// Queues a tick. Reads the counters until no record is in flight, so that they agree with the
-    /// records that were handed out.
+    /// records that were returned.
     fn tick(&mut self) -> Result<()> {
         self.messages.extend(self.kernel.take_log());
         let mut counters = self.kernel.counters()?;
@@ -342,8 +343,8 @@ impl Live {
     /// Takes the next step towards the end, if it has been requested.
     fn end(&mut self) -> Result<()> {
         match self.ending {
-            Ending::Asked if !self.can_scan() => self.stop()?,
-            Ending::Asked => {
+            Ending::Requested if !self.can_scan() => self.stop()?,
+            Ending::Requested => {
                 // A round in progress may have scanned some namespaces already, so a whole one
                 // follows.
                 let more = if self.scheduler.is_resting() { 1 } else { 2 };
@@ -391,12 +392,12 @@ fn describe(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> Session {
     session.limitations = missing.collect();
     if let Some(refusal) = scanner.refusal() {
         session.limitations.push(format!(
-            "no survey: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
+            "sockets cannot be scanned: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
         ));
     }
     if let Some(refusal) = scanner.open_files_refusal() {
         session.limitations.push(format!(
-            "no look at open files: owners of sockets older than the trace, and of listeners that were handed on, are unknown ({refusal})"
+            "open files cannot be scanned: owners of sockets older than the trace, and of inherited listeners, are unknown ({refusal})"
         ));
     }
     session.limitations.extend(kernel.caveat().map(str::to_owned));
@@ -410,11 +411,11 @@ mod tests {
 
     async fn frames_to_the_end(
         live: &mut Live,
-        asked_after: Option<usize>,
+        finish_after: Option<usize>,
     ) -> (Vec<Frame>, anyhow::Error) {
         let mut frames = Vec::new();
         loop {
-            if Some(frames.len()) == asked_after {
+            if Some(frames.len()) == finish_after {
                 live.finish();
             }
             match live.next().await {
@@ -432,16 +433,16 @@ mod tests {
 
     /// Loads eBPF programs, so it needs root like the kernel tests.
     #[tokio::test]
-    async fn a_survey_that_panics_ends_the_trace_and_is_reported() {
-        for asked_after in [None, Some(1)] {
+    async fn a_scan_that_panics_ends_the_trace_and_is_reported() {
+        for finish_after in [None, Some(1)] {
             let setup = Setup { tracepoints_only: true, ..Setup::default() };
             let mut live = Live::attach(setup, false).expect("the kernel tests run as root");
             live.scanner = SocketScanner::that_panics();
 
-            let run = frames_to_the_end(&mut live, asked_after);
+            let run = frames_to_the_end(&mut live, finish_after);
             let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
-            let (frames, error) = ended.expect("an end, though no survey will be over");
-            assert!(error.to_string().contains("the survey's thread panicked"), "{error}");
+            let (frames, error) = ended.expect("an end, although no scan completes");
+            assert!(error.to_string().contains("the scan thread panicked"), "{error}");
             // Every record of the hooks is accounted for.
             let Some(Frame::Tick(Tick { counters, .. })) = frames.last() else {
                 panic!("the counters come last")

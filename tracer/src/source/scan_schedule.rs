@@ -39,9 +39,9 @@ pub(super) struct ScanScheduler {
     cost: Nanos,
     rounds: u64,
     /// Whether the next round is to start as if there had been none before.
-    anew: bool,
+    restart_requested: bool,
     /// Whether the present round started as if there had been none before.
-    is_anew: bool,
+    has_restarted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -77,13 +77,13 @@ impl ScanScheduler {
 
     /// Makes the next round start once the present one is over, as if there had been none before.
     pub(super) fn restart(&mut self) {
-        self.anew = true;
+        self.restart_requested = true;
         self.hurry();
     }
 
     /// Whether the present round started as if there had been none before.
     pub(super) fn restarted(&self) -> bool {
-        self.is_anew
+        self.has_restarted
     }
 
     /// The step to take at `now`. `wanted(netns, restarted)` says whether a scan of a namespace
@@ -94,24 +94,26 @@ impl ScanScheduler {
                 self.state = State::Listing;
                 self.cost = 0;
                 self.next_round = now + SHORTEST_PERIOD;
-                self.is_anew = std::mem::take(&mut self.anew);
+                self.has_restarted = std::mem::take(&mut self.restart_requested);
                 Plan::List
             }
             // A namespace without activity has no new sockets. Owners are scanned first, so that
             // they are known when the scans find their sockets.
-            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.is_anew)) => {
+            State::Listed(rest)
+                if rest.iter().any(|(netns, _)| wanted(*netns, self.has_restarted)) =>
+            {
                 self.state = State::ScanningOpenFiles(rest);
                 Plan::ScanOpenFiles
             }
             State::Listed(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
-                    if wanted(netns, self.is_anew) {
+                    if wanted(netns, self.has_restarted) {
                         self.state = State::ScanningSockets(rest);
                         return Plan::ScanSockets(netns, path);
                     }
                 }
                 self.rounds += 1;
-                if !self.anew {
+                if !self.restart_requested {
                     self.next_round = self.next_round.max(now + self.cost * COST_DIVISOR);
                 }
                 Plan::Rest
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_walks_what_is_wanted_and_then_rests_in_proportion() {
+    fn a_round_scans_wanted_namespaces_and_rests_in_proportion() {
         let mut scheduler = ScanScheduler::default();
         let wanted = |netns, _| netns != 2;
         assert_eq!(scheduler.plan(0, wanted), Plan::List);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_hurry_it_does_not_rest() {
+    fn a_hurried_round_starts_without_rest() {
         let mut scheduler = ScanScheduler::default();
         assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::List);
         scheduler.listed(namespaces(&[]), 0);
@@ -192,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn a_round_that_begins_anew_goes_everywhere_once() {
+    fn a_restarted_round_scans_all_namespaces_once() {
         let mut scheduler = ScanScheduler::default();
-        let wanted = |_, is_anew| is_anew;
+        let wanted = |_, restarted| restarted;
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
         // A restart during a round does not change that round.
         scheduler.restart();

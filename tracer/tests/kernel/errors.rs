@@ -35,8 +35,7 @@ fn a_missing_capability_is_named() {
     ];
     for (dropped, named) in cases {
         let finished = Broken::not().without_capabilities(dropped).run(ONCE);
-        finished
-            .check_explained(3, &[named, "root does not hold", "--cap-add", "AmbientCapabilities"]);
+        finished.check_explained(3, &[named, "root lacks", "--cap-add", "AmbientCapabilities"]);
         assert_eq!(finished.stdout, "");
     }
     // CAP_SYS_ADMIN includes either of the two.
@@ -145,7 +144,7 @@ fn btf_of_another_kernel_is_refused() {
         let file = broken.file("types");
         fs::write(&file, types).expect("a file");
         let finished = once_with(broken, &file);
-        finished.check_explained(2, &[&file, why, "of this very kernel"]);
+        finished.check_explained(2, &[&file, why, "of exactly this kernel"]);
         let finished = broken.run(&["doctor", "--for", "0.1", "--btf", &file]);
         assert_eq!(finished.code, 3, "{}", finished.stderr);
         assert!(finished.stdout.contains("missing btf "), "{}", finished.stdout);
