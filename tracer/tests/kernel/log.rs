@@ -1,11 +1,11 @@
-//! The log of the kernel side.
+//! The log of the eBPF programs.
 
 use crate::lab::{self, Synfin, Wire, accept, wait_for_end};
 
 const PORT: u16 = 7451;
 
 #[test]
-fn the_kernel_side_logs_more_with_vv() {
+fn ebpf_programs_log_more_with_vv() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let listener = wire.far.listen((Wire::FAR4, PORT));

@@ -1,4 +1,4 @@
-//! A load test in a script: `report --fail-on CONDITION -- COMMAND`, with every exit code.
+//! A load test in a script: `report --fail-on CONDITION -- COMMAND` with every exit status.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

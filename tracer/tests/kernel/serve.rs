@@ -53,7 +53,7 @@ pub(crate) fn sample(page: &str, labelled: &str) -> f64 {
 }
 
 #[test]
-fn metrics_agree_with_what_happened() {
+fn metrics_agree_with_the_traffic() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
@@ -135,7 +135,7 @@ fn slow_and_silent_clients_do_not_block_others() {
     let mut slow = connect(&namespace);
     slow.write_all(b"GET /met").expect("some of it");
     works();
-    // Nor do clients that never read; and many clients at once are all answered.
+    // Clients that never read do not block others either; many clients at once are all answered.
     let mut deaf: Vec<_> = (0..20).map(|_| connect(&namespace)).collect();
     for stream in &mut deaf {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
@@ -153,7 +153,7 @@ fn slow_and_silent_clients_do_not_block_others() {
 }
 
 #[test]
-fn promtool_has_no_complaints_about_the_metrics() {
+fn promtool_accepts_the_metrics() {
     let _lab = lab::enter();
     if lab::lacks_prometheus("promtool") {
         return;
