@@ -1,4 +1,4 @@
-//! `report --fail-on`: which conditions are so, what is said of them, and how synfin exits.
+//! `report --fail-on`: true and false conditions, their messages, and the exit status.
 
 use std::process::Command;
 
@@ -8,9 +8,9 @@ use synfin_testkit::{
 };
 use tempfile::TempDir;
 
-/// The exit code of a report on this recording, and what it says.
+/// The exit status of a report on this recording, and its message.
 fn tried(frames: &[synfin::trace::recording::Frame], args: &[&str]) -> (i32, String) {
-    let dir = TempDir::new().expect("a folder");
+    let dir = TempDir::new().expect("a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
     let output = command.args(["report", "--from", &recording(&dir, frames)]).args(args).output();
     let output = output.expect("synfin");
@@ -61,7 +61,7 @@ fn a_condition_that_is_false_is_not_reported() {
 fn one_true_condition_in_one_report_is_enough() {
     let (code, said) = tried(&web_server(), &["--fail-on", "abnormal>5", "--fail-on", "failed>0"]);
     assert_eq!((code, said.matches("--fail-on").count()), (1, 1), "{said}");
-    // Only in the interval in which it happened.
+    // Only in the interval of the event.
     let (code, said) = tried(&web_server(), &["1", "--fail-on", "abnormal>0"]);
     assert_eq!((code, said.matches("--fail-on").count()), (1, 1), "{said}");
     assert_eq!(tried(&web_server(), &["1", "--fail-on", "abnormal>1"]).0, 0);
@@ -80,7 +80,7 @@ fn a_condition_without_evidence_is_inconclusive() {
     let mut silent = RecordedKernel::begin();
     silent.tick_at(1_000);
     inconclusive(&silent.frames, "abnormal>0", "no connection was seen");
-    // What was seen was seen.
+    // A connection that was seen is evidence in spite of losses.
     assert_eq!(tried(&web_server_with_losses(), &["--fail-on", "established>0"]).0, 1);
 }
 

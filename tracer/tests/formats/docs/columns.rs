@@ -1,4 +1,4 @@
-//! Figures, and the states that are among their words.
+//! Generates the page of all columns and of the TCP states in their values.
 
 use synfin::{
     analysis::registries::{Registry, registries},
@@ -9,7 +9,7 @@ use synfin_common::state::TcpState;
 
 use super::markdown::{GENERATED, code, table};
 
-/// Every figure.
+/// The page.
 pub(crate) fn page() -> String {
     let mut page = format!(
         "{GENERATED}# Figures\n\n\

@@ -1,10 +1,10 @@
-//! Reasons why a connection ended.
+//! Generates the page of close reasons.
 
 use synfin::tcp::close_reason::{Class, CloseReason, Phase};
 
 use super::markdown::{GENERATED, code, table};
 
-/// Each reason in a line.
+/// One line per reason.
 pub(crate) fn in_brief() -> String {
     let rows = CloseReason::ALL.iter().map(|reason| {
         let info = reason.info();
@@ -13,7 +13,7 @@ pub(crate) fn in_brief() -> String {
     table(&["id", "class", "what happened"], rows)
 }
 
-/// All that is said about each.
+/// The page with all reasons in full.
 pub(crate) fn page() -> String {
     let mut page = format!(
         "{GENERATED}# Why a connection ended\n\n\
