@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kernel side compiles only for BPF, so clippy runs with the nightly that builds it.
+/// The eBPF programs compile only for BPF, so clippy runs with the nightly that builds them.
 fn lint_kernel_side(workspace: &Workspace) -> anyhow::Result<()> {
     let toolchain = match Toolchain::provide(workspace).and_then(|toolchain| {
         toolchain.provide_clippy(&workspace.sh)?;
@@ -33,7 +33,7 @@ fn lint_kernel_side(workspace: &Workspace) -> anyhow::Result<()> {
     }) {
         Ok(toolchain) => toolchain,
         Err(error) => {
-            say(format!("SKIPPED: clippy did NOT look at the kernel side.\n{error:#}"));
+            say(format!("SKIPPED: clippy did NOT check the eBPF programs.\n{error:#}"));
             return Ok(());
         }
     };

@@ -18,7 +18,7 @@ use crate::{
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// Do not rebuild the kernel side to compare it with the committed objects
+    /// Do not rebuild the eBPF programs to compare them with the committed objects
     #[arg(long)]
     no_rebuild: bool,
     /// Do not run the fuzz targets (ARGS imply this)
@@ -74,7 +74,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The file in which tests note that they cannot run here; the harness counts them as passed.
+/// The file in which tests declare themselves as skipped; the harness counts them as passed.
 const SKIPPED: &str = "target/skipped-tests";
 
 /// Programs that tests call, and their Debian packages.
@@ -86,7 +86,7 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("prometheus", "prometheus"),
 ];
 
-/// Installs what is missing. If that fails, the tests that need a program fail by name.
+/// Installs missing programs. If that fails, the tests that need a program fail and name it.
 fn provide_programs(workspace: &Workspace) {
     let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
@@ -99,7 +99,7 @@ fn provide_programs(workspace: &Workspace) {
     }
 }
 
-/// Copies the output of the test programs as they print it, and returns their summaries.
+/// Copies the output of the test programs while they run, and returns their summaries.
 fn pass_on(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>> {
     let mut summaries = Vec::new();
     let mut line = Vec::new();
