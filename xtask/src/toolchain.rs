@@ -105,7 +105,10 @@ fn find_linker(sh: &Shell, tools: &Path) -> Option<PathBuf> {
         .chain(find_program("bpf-linker"))
         .filter(|linker| linker.is_file())
         .find(|linker| {
-            cmd!(sh, "{linker} --version").ignore_stderr().read().is_ok_and(|said| said == version)
+            cmd!(sh, "{linker} --version")
+                .ignore_stderr()
+                .read()
+                .is_ok_and(|printed| printed == version)
         })
 }
 

@@ -158,9 +158,9 @@ impl AuditedTracker {
 
     /// The sum of these statistics over all rows and snapshots.
     #[must_use]
-    pub fn total(&self, figures: &[&str]) -> u64 {
+    pub fn total(&self, columns: &[&str]) -> u64 {
         let counts = self.totals.values().flatten();
-        counts.filter(|(name, _)| figures.contains(&name.as_str())).map(|(_, count)| count).sum()
+        counts.filter(|(name, _)| columns.contains(&name.as_str())).map(|(_, count)| count).sum()
     }
 
     fn account(&self, row: &RowSnapshot) -> Account {
@@ -393,7 +393,7 @@ fn report(snapshot: &Snapshot, coverage: Coverage) -> String {
     for row in snapshot.rows(By::Port) {
         let row = PortRow { row, interval };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
-        lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
+        lines.extend(COLUMNS.iter().map(|column| column.value(&row).to_plain()));
     }
     lines.join("\n")
 }

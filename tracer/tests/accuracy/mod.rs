@@ -84,7 +84,7 @@ fn every_close_reason_and_unmeasured_cause_has_a_recorded_scenario() {
 fn the_accuracy_page_is_up_to_date() {
     let others = fs::read_to_string(folder().join("others.json")).expect("others.json");
     let others: BTreeMap<String, ToolOutput> =
-        serde_json::from_str(&others).expect("what they said");
+        serde_json::from_str(&others).expect("a map by scenario");
     let page = page::page(GROUPS, seen, &others);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/accuracy.md");
     if env::var_os("UPDATE_ACCURACY").is_some() {

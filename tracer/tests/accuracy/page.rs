@@ -74,15 +74,15 @@ pub(crate) fn page(
         page += "| what happens | synfin | the kernel's counters | tcpstates | tcplife |\n";
         page += "| --- | --- | --- | --- | --- |\n";
         for scenario in *scenarios {
-            let said = &others[scenario.name];
+            let printed = &others[scenario.name];
             writeln!(
                 page,
                 "| {} | {} | {} | {} | {} |",
                 scenario.what,
                 lines(&synfin(scenario, &seen(scenario.name))),
                 lines(&[scenario.kernel].map(str::to_owned)),
-                lines(&said.tcpstates),
-                lines(&said.tcplife),
+                lines(&printed.tcpstates),
+                lines(&printed.tcplife),
             )
             .expect("memory");
         }

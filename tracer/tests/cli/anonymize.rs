@@ -344,10 +344,10 @@ fn anonymized(folder: &TempDir, original: &[u8], args: &[&str]) -> Vec<u8> {
     let [from, to] = paths(folder);
     fs::write(&from, original).unwrap();
     let output = synfin(&[&["anonymize", &from, &to], args].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
     let count = frames(original).len();
-    assert_eq!(said, format!("synfin: anonymized {count} frames of {from} to {to}\n"));
+    assert_eq!(printed, format!("synfin: anonymized {count} frames of {from} to {to}\n"));
     fs::read(&to).unwrap()
 }
 
@@ -364,9 +364,9 @@ fn synfin(args: &[&str]) -> Output {
 }
 
 fn assert_explains(output: &Output, code: i32, parts: &[&str]) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{printed}");
     for part in ["synfin: ", "\n  why: ", "\n  remedy: "].iter().chain(parts) {
-        assert!(said.contains(part), "no {part:?} in {said}");
+        assert!(printed.contains(part), "no {part:?} in {printed}");
     }
 }

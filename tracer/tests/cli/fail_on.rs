@@ -33,9 +33,9 @@ fn a_condition_that_is_true_is_reported_with_its_value() {
         ("events.seen!=28", "29"),
         ("interval.seconds<3.5", "3"),
     ] {
-        let (code, said) = tried(&web_server(), &["--fail-on", condition]);
-        assert_eq!(code, 1, "{condition}: {said}");
-        assert!(said.contains(&format!("--fail-on '{condition}': it is {value}")), "{said}");
+        let (code, printed) = tried(&web_server(), &["--fail-on", condition]);
+        assert_eq!(code, 1, "{condition}: {printed}");
+        assert!(printed.contains(&format!("--fail-on '{condition}': it is {value}")), "{printed}");
     }
 }
 
@@ -59,20 +59,24 @@ fn a_condition_that_is_false_is_not_reported() {
 
 #[test]
 fn one_true_condition_in_one_report_is_enough() {
-    let (code, said) = tried(&web_server(), &["--fail-on", "abnormal>5", "--fail-on", "failed>0"]);
-    assert_eq!((code, said.matches("--fail-on").count()), (1, 1), "{said}");
+    let (code, printed) =
+        tried(&web_server(), &["--fail-on", "abnormal>5", "--fail-on", "failed>0"]);
+    assert_eq!((code, printed.matches("--fail-on").count()), (1, 1), "{printed}");
     // Only in the interval of the event.
-    let (code, said) = tried(&web_server(), &["1", "--fail-on", "abnormal>0"]);
-    assert_eq!((code, said.matches("--fail-on").count()), (1, 1), "{said}");
+    let (code, printed) = tried(&web_server(), &["1", "--fail-on", "abnormal>0"]);
+    assert_eq!((code, printed.matches("--fail-on").count()), (1, 1), "{printed}");
     assert_eq!(tried(&web_server(), &["1", "--fail-on", "abnormal>1"]).0, 0);
 }
 
 #[test]
 fn a_condition_without_evidence_is_inconclusive() {
     let inconclusive = |frames: &[_], condition: &str, why: &str| {
-        let (code, said) = tried(frames, &["--fail-on", condition]);
-        assert_eq!(code, 4, "{condition}: {said}");
-        assert!(said.contains("inconclusive: ") && said.contains(why), "{condition}: {said}");
+        let (code, printed) = tried(frames, &["--fail-on", condition]);
+        assert_eq!(code, 4, "{condition}: {printed}");
+        assert!(
+            printed.contains("inconclusive: ") && printed.contains(why),
+            "{condition}: {printed}"
+        );
     };
     inconclusive(&web_server(), "server:9999.abnormal>0", "nothing happened that");
     inconclusive(&web_server(), "server:22.handshake.clean.p99_us>1", "nothing happened that");
@@ -91,8 +95,8 @@ fn a_malformed_condition_is_a_usage_error() {
         ("abnormal", "a condition is"),
         ("why>0", "no number"),
     ] {
-        let (code, said) = tried(&web_server(), &["--fail-on", condition]);
-        assert_eq!(code, 2, "{said}");
-        assert!(said.contains(says), "{said}");
+        let (code, printed) = tried(&web_server(), &["--fail-on", condition]);
+        assert_eq!(code, 2, "{printed}");
+        assert!(printed.contains(says), "{printed}");
     }
 }

@@ -96,7 +96,7 @@ fn queries_return_the_handshakes_and_time_waits_of_the_report() {
 
     // `compare` merges intervals as well.
     let intervals = Side::of_lines(&files.read("report.json")).unwrap();
-    let p99 = COMPARED.iter().position(|figure| figure.key == "handshake.clean.p99_us").unwrap();
+    let p99 = COMPARED.iter().position(|column| column.key == "handshake.clean.p99_us").unwrap();
     let rows = compare(&intervals, &intervals).rows;
     let expected = rows.iter().filter_map(|row| {
         let p99 = row.columns[p99].before?;
@@ -456,8 +456,8 @@ impl Files {
                 command.arg("-H");
             }
             let output = command.output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{}: {said}", recording.display());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {stderr}", recording.display());
             printed += str::from_utf8(&output.stdout).unwrap();
         }
         printed
@@ -538,8 +538,8 @@ for statement in json.load(sys.stdin):
         let input = json!(statements).to_string();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}\n({REMEDY})");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}\n({REMEDY})");
         let answers = str::from_utf8(&output.stdout).unwrap().lines();
         answers.map(|answer| serde_json::from_str(answer).unwrap()).collect()
     }
@@ -579,8 +579,8 @@ impl ReportTotals {
         Self(totals)
     }
 
-    fn sum(&self, figure: &str) -> u64 {
-        self.0.values().filter_map(|rows| sum(rows, figure)).sum()
+    fn sum(&self, column: &str) -> u64 {
+        self.0.values().filter_map(|rows| sum(rows, column)).sum()
     }
 
     /// The totals in the form of the queries.
@@ -607,7 +607,7 @@ impl ReportTotals {
         for ((role, port), rows) in &self.0 {
             for reason in CloseReason::ALL {
                 let counts = ["failures", "closes"].map(|kind| format!("/{kind}/{}", reason.id()));
-                let count: u64 = counts.iter().filter_map(|figure| sum(rows, figure)).sum();
+                let count: u64 = counts.iter().filter_map(|column| sum(rows, column)).sum();
                 if count > 0 {
                     reasons.push(json!({
                         "role": role,
@@ -623,8 +623,8 @@ impl ReportTotals {
 }
 
 /// `None` if the value is null in every row.
-fn sum(rows: &[Value], figure: &str) -> Option<u64> {
-    rows.iter().filter_map(|row| row.pointer(figure)?.as_u64()).reduce(|sum, count| sum + count)
+fn sum(rows: &[Value], column: &str) -> Option<u64> {
+    rows.iter().filter_map(|row| row.pointer(column)?.as_u64()).reduce(|sum, count| sum + count)
 }
 
 /// The abnormal ones of these reasons, in the form of the query for them.

@@ -257,8 +257,8 @@ fn only_the_last_of_several_runs_is_read() {
     fs::write(leftover, recorded(&earlier)).unwrap();
     let all = report(folder);
     assert_eq!(events(&all), expected);
-    let said = all["host"]["limitations"].to_string();
-    assert!(said.contains("files of earlier runs"), "{said}");
+    let printed = all["host"]["limitations"].to_string();
+    assert!(printed.contains("files of earlier runs"), "{printed}");
 }
 
 #[test]
@@ -274,8 +274,8 @@ fn directories_files_and_reports_can_be_compared() {
     };
     let [quiet, busy] = [play("quiet", 1), play("busy", 3)];
     let connections = |of: &Value| {
-        let figure = &of["rows"][0]["figures"]["connections"];
-        ["before", "after"].map(|side| figure[side].as_f64().unwrap())
+        let column = &of["rows"][0]["figures"]["connections"];
+        ["before", "after"].map(|side| column[side].as_f64().unwrap())
     };
     let seen = |path: &Path| {
         let row = &report(path)["ports"][0];
@@ -295,8 +295,8 @@ fn directories_files_and_reports_can_be_compared() {
     for (before, after) in [(&written, &busy), (&busy, &written), (&busy, &busy)] {
         let same = comparison(before, after);
         assert_eq!(connections(&same), [121.0; 2]);
-        for figure in same["rows"][0]["figures"].as_object().unwrap().values() {
-            assert_eq!(figure["before"], figure["after"], "{same}");
+        for column in same["rows"][0]["figures"].as_object().unwrap().values() {
+            assert_eq!(column["before"], column["after"], "{same}");
         }
     }
 }
@@ -306,7 +306,7 @@ fn comparing_a_directory_without_recordings_is_explained() {
     let outside = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
     let output = command.arg("compare").args([outside.path(); 2]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("a directory without a flight recorder's files"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    assert!(printed.contains("a directory without a flight recorder's files"), "{printed}");
 }

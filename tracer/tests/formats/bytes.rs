@@ -93,10 +93,10 @@ proptest! {
         match Reader::new(&bytes[..]) {
             Err(RecordingError::Foreign | RecordingError::Version(_)) => {}
             Err(other) => prop_assert!(false, "{}", other),
-            Ok(reader) => come_to_an_end(reader, &bytes)?,
+            Ok(reader) => read_to_the_end(reader, &bytes)?,
         }
         let with_magic = [&MAGIC[..], &bytes].concat();
-        come_to_an_end(Reader::new(&with_magic[..])?, &with_magic)?;
+        read_to_the_end(Reader::new(&with_magic[..])?, &with_magic)?;
     }
 
     #[test]
@@ -112,7 +112,7 @@ proptest! {
         let good: Vec<_> = reader.map_while(Result::ok).collect();
         prop_assert!(good.len() < frames.len());
         prop_assert_eq!(&good, &frames[..good.len()]);
-        come_to_an_end(Reader::new(&file[..])?, &file)?;
+        read_to_the_end(Reader::new(&file[..])?, &file)?;
     }
 
     #[test]
@@ -128,12 +128,12 @@ proptest! {
         file.extend((payload.len() as u32).to_le_bytes());
         file.extend(hasher.finalize().to_le_bytes());
         file.extend(payload);
-        come_to_an_end(Reader::new(&file[..])?, &file)?;
+        read_to_the_end(Reader::new(&file[..])?, &file)?;
     }
 }
 
 /// Reads on after the end, and checks the errors.
-fn come_to_an_end(mut reader: Reader<&[u8]>, file: &[u8]) -> Result<(), TestCaseError> {
+fn read_to_the_end(mut reader: Reader<&[u8]>, file: &[u8]) -> Result<(), TestCaseError> {
     let mut failed = false;
     for frame in reader.by_ref() {
         prop_assert!(!failed, "a frame after an error");

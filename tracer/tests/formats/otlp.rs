@@ -141,15 +141,15 @@ fn semantic_convention_names_are_used() {
 #[test]
 fn resource_attributes_can_be_set() {
     let metrics = TracedMetrics::new(DEFAULT_SERIES, &web_server()).metrics;
-    let said = |of: &[(&str, &str)]| {
+    let printed = |of: &[(&str, &str)]| {
         let of: Vec<_> = of.iter().map(|&(key, value)| (key.into(), value.into())).collect();
         attributes(&pushed(&metrics, &of).0.attributes)
     };
-    let own = said(&[]);
+    let own = printed(&[]);
     for label in ["service.name=synfin", "host.name=web-1", "os.type=linux"] {
         assert!(own.contains(label), "no {label}: {own:?}");
     }
-    let theirs = said(&[("host.name", "db-7"), ("deployment.environment.name", "prod")]);
+    let theirs = printed(&[("host.name", "db-7"), ("deployment.environment.name", "prod")]);
     assert!(theirs.contains("host.name=db-7") && !theirs.contains("host.name=web-1"));
     assert!(theirs.contains("deployment.environment.name=prod"), "{theirs:?}");
     assert_eq!(theirs.len(), own.len() + 1);

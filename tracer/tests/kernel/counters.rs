@@ -115,7 +115,7 @@ fn gauges_are_correct_one_report_after_losses() {
     let first = if lab::is_slow() { last } else { first };
     // Scans in the first interval may still have found losses; later ones must not.
     assert!(!last.says_lower_bounds(), "no record was lost any more");
-    let differences = gauges_off(first, &sockets, 0);
+    let differences = gauge_differences(first, &sockets, 0);
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
@@ -179,7 +179,7 @@ impl Place {
         let id = self.namespace.id().to_string();
         let args = ["report", "-o", "json", "--from", recording, "-N", &id];
         let report = Synfin::run(args).report();
-        let mut differences = gauges_off(&report, &self.sockets, missing);
+        let mut differences = gauge_differences(&report, &self.sockets, missing);
         let sum = |pointer: &str| -> u64 {
             report.rows().iter().filter_map(|row| row.pointer(pointer)?.as_u64()).sum()
         };
@@ -220,7 +220,7 @@ const RESET_BY_US: [&str; 7] = [
 
 /// The differences between a report on one namespace and `ss` before and after, port by port. A
 /// missing record may have shown which side a TIME_WAIT belongs to.
-fn gauges_off(report: &Report, sockets: &[Vec<Sock>; 2], missing: u64) -> Vec<String> {
+fn gauge_differences(report: &Report, sockets: &[Vec<Sock>; 2], missing: u64) -> Vec<String> {
     let mut differences = Vec::new();
     for (column, is_counted) in GAUGES {
         let [before, after] = sockets.each_ref().map(|sockets| count(sockets, is_counted));

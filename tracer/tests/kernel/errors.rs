@@ -188,19 +188,19 @@ fn a_file_without_btf_is_refused() {
 }
 
 /// Swaps fields so that the program reads where the verifier does not allow it.
-fn with_a_misled_program() -> Broken {
+fn with_a_rejected_program() -> Broken {
     Broken::not().with_swapped_names("sk_shutdown", "sk_destruct")
 }
 
 #[test]
 fn a_verifier_rejection_is_shown() {
     let _lab = lab::enter();
-    let finished = with_a_misled_program().run(ONCE);
+    let finished = with_a_rejected_program().run(ONCE);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
     let verifier = format!("the verifier of Linux {}", release.trim());
     finished.check_explained(3, &[&verifier, "(-v shows all)", "\n    processed "]);
     let brief = finished.stderr.lines().count();
-    let finished = with_a_misled_program().run(&[ONCE, &["-v"]].concat());
+    let finished = with_a_rejected_program().run(&[ONCE, &["-v"]].concat());
     finished.check_explained(3, &[&verifier, "the kernel's log:\n"]);
     assert!(finished.stderr.lines().count() > brief, "{}", finished.stderr);
 }
@@ -208,7 +208,7 @@ fn a_verifier_rejection_is_shown() {
 #[test]
 fn lockdown_is_named_as_the_cause() {
     let _lab = lab::enter();
-    let locked = with_a_misled_program().with_lockdown("none integrity [confidentiality]");
+    let locked = with_a_rejected_program().with_lockdown("none integrity [confidentiality]");
     locked
         .run(ONCE)
         .check_explained(3, &["locked down", "`confidentiality`", "lockdown=integrity"]);
@@ -236,8 +236,8 @@ fn without_tracefs_only_hooks_that_can_be_preempted_are_missing() {
     }
     let finished = broken.run(&[ONCE, &["--by-event"]].concat());
     finished.report();
-    let said = "no hook on the event sock:inet_sock_set_state: the hook can be preempted";
-    assert!(finished.stderr.contains(said), "{}", finished.stderr);
+    let printed = "no hook on the event sock:inet_sock_set_state: the hook can be preempted";
+    assert!(finished.stderr.contains(printed), "{}", finished.stderr);
 }
 
 #[test]
@@ -251,11 +251,11 @@ fn losses_in_a_tiny_ring_are_reported_with_a_sufficient_size() {
     let report = finished.report();
     let (lost, seen) = (report.event("lost"), report.event("seen"));
     assert!(lost > 0, "a ring of 4 KiB must lose records");
-    let said = format!(
+    let printed = format!(
         "{lost} of {seen} records were lost, as the ring buffer of 4K was full: --ring-size "
     );
     let (_, size) =
-        finished.stderr.split_once(&said).unwrap_or_else(|| panic!("{}", finished.stderr));
+        finished.stderr.split_once(&printed).unwrap_or_else(|| panic!("{}", finished.stderr));
     let size = size.split_whitespace().next().expect("a size").to_owned();
 
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", &size]);
@@ -409,10 +409,10 @@ fn a_closed_pipe_ends_a_live_run_without_an_error() {
             some_connections(&namespace, &listener, 1);
             child.try_wait().expect("its status")
         });
-        let mut said = String::new();
-        child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
-        assert_eq!(status.code(), Some(0), "{args:?}: {said}");
-        let other = said.lines().find(|line| !line.starts_with("synfin: watching"));
+        let mut printed = String::new();
+        child.stderr.take().expect("a pipe").read_to_string(&mut printed).expect("text");
+        assert_eq!(status.code(), Some(0), "{args:?}: {printed}");
+        let other = printed.lines().find(|line| !line.starts_with("synfin: watching"));
         assert_eq!(other, None, "{args:?}");
     }
 }

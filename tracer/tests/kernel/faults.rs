@@ -113,8 +113,9 @@ fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_correct() {
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
     assert!(lost > 0, "this number of records cannot fit");
     assert!(report.says_lower_bounds());
-    let said = format!("{lost} of {seen} records were lost, as the ring buffer of 256K was full");
-    assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+    let printed =
+        format!("{lost} of {seen} records were lost, as the ring buffer of 256K was full");
+    assert!(finished.stderr.contains(&printed), "{}", finished.stderr);
     assert_eq!(report.row("server", port + 1).count("open"), OPEN as u64);
 }
 
@@ -165,8 +166,8 @@ fn a_full_table_evicts_connections_and_counts_them() {
     assert!(kept <= MOST, "{kept} are kept");
     let unseen = sum(&both, &["closes.lost_sight", "failures.connect_lost_sight"]);
     assert!(unseen + MOST + off >= 2 * OPEN as u64, "only {unseen} were evicted");
-    let said = format!("as no more than {MOST} are kept: --max-connections keeps more\n");
-    assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+    let printed = format!("as no more than {MOST} are kept: --max-connections keeps more\n");
+    assert!(finished.stderr.contains(&printed), "{}", finished.stderr);
 
     // The recording does not depend on the limit.
     let replay = |limit: &[&str]| {
@@ -279,7 +280,7 @@ impl Events for Page {
 
 /// A client that sends requests and never reads, until the server can neither write to it nor read
 /// from it.
-fn deaf(namespace: &Namespace) -> TcpStream {
+fn never_reading(namespace: &Namespace) -> TcpStream {
     const REQUESTS: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut stream = serve::connect(namespace);
     stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
@@ -289,7 +290,7 @@ fn deaf(namespace: &Namespace) -> TcpStream {
 
 #[test]
 fn at_full_rate_clients_that_never_read_metrics_delay_nothing() {
-    const DEAF: usize = 10;
+    const NEVER_READING: usize = 10;
     const RENEWED: Duration = Duration::from_millis(1_500);
     let port = PORT + 60;
     let connections = lab::scaled(20_000, 2_000) as u64;
@@ -303,7 +304,7 @@ fn at_full_rate_clients_that_never_read_metrics_delay_nothing() {
         let listener = burst::listener(&namespace, port);
         let synfin = serve::serve(&namespace, &[]);
         let memory = Memory::of(&synfin);
-        let deaf: Vec<_> = (0..DEAF).map(|_| deaf(&namespace)).collect();
+        let never_reading: Vec<_> = (0..NEVER_READING).map(|_| never_reading(&namespace)).collect();
         burst_to(&listener, &namespace, connections);
         // Other clients are answered at the same time.
         let mut before = None;
@@ -316,7 +317,7 @@ fn at_full_rate_clients_that_never_read_metrics_delay_nothing() {
         });
         namespace.wait_until_quiet();
         memory.check(RING, &namespace);
-        drop(deaf);
+        drop(never_reading);
         synfin.finish();
         (page, ())
     });

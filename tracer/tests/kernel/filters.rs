@@ -132,7 +132,10 @@ fn check_some(
             let as_live = lines(&filtered, &[]);
             for (how, lines) in [("all", lines(&all, args)), ("filtered", lines(&filtered, args))] {
                 differs(&format!("{command:?} of {how}"), missing(&as_live, &lines, "lacks"));
-                differs(&format!("{command:?} of {how}"), missing(&lines, &as_live, "has in addition"));
+                differs(
+                    &format!("{command:?} of {how}"),
+                    missing(&lines, &as_live, "has in addition"),
+                );
             }
         }
     }
@@ -488,8 +491,8 @@ fn a_report_without_matches_says_so() {
     let synfin = Synfin::watch(["report", "-P", &(port + 1).to_string()]);
     let listener = namespace.listen((Ipv4Addr::LOCALHOST, port));
     namespace.pair_with(&listener, (Ipv4Addr::LOCALHOST, port)).close_by_client();
-    let said = synfin.finish().stdout;
-    assert!(said.contains("no TCP connection matched"), "{said}");
+    let printed = synfin.finish().stdout;
+    assert!(printed.contains("no TCP connection matched"), "{printed}");
 }
 
 #[test]

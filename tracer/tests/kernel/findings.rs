@@ -80,7 +80,7 @@ struct Found(Vec<Value>);
 
 impl Found {
     fn by(synfin: Synfin) -> Self {
-        Self::said(&synfin.finish())
+        Self::printed(&synfin.finish())
     }
 
     fn in_recording(recorded: &Recorded) -> Self {
@@ -88,13 +88,13 @@ impl Found {
         let mut recorder =
             Recorder::new(File::create(&path).expect("a file")).expect("a recording");
         recorded.0.iter().for_each(|frame| recorder.write(frame).expect("a frame"));
-        Self::said(&Synfin::run(["diagnose", "-o", "json", "--from", &path]))
+        Self::printed(&Synfin::run(["diagnose", "-o", "json", "--from", &path]))
     }
 
-    fn said(finished: &Finished) -> Self {
+    fn printed(finished: &Finished) -> Self {
         let lines = finished.json_lines();
-        let [said] = &lines[..] else { panic!("expected one object, found {lines:#?}") };
-        Self(said["findings"].as_array().expect("findings").clone())
+        let [printed] = &lines[..] else { panic!("expected one object, found {lines:#?}") };
+        Self(printed["findings"].as_array().expect("findings").clone())
     }
 
     #[track_caller]
@@ -115,8 +115,8 @@ impl Found {
         let finding = self.0.iter().find(|it| it["id"] == id);
         let finding = finding.unwrap_or_else(|| panic!("no {id} in {:#?}", self.0));
         for part in parts {
-            let said = [&finding["seen"], &finding["knob"]].map(Value::to_string).join(" ");
-            assert!(said.contains(part), "no {part:?} in {said}");
+            let printed = [&finding["seen"], &finding["knob"]].map(Value::to_string).join(" ");
+            assert!(printed.contains(part), "no {part:?} in {printed}");
         }
     }
 }

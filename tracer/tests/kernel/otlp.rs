@@ -159,11 +159,11 @@ fn a_missing_collector_is_reported_once_and_receives_everything_later() {
     eventually("the collector receives earlier counts", || {
         (established(&collector.last(), "server") >= 21.0).then_some(())
     });
-    let said = serve.finish().stderr;
-    let count = |part: &str| said.matches(part).count();
-    assert_eq!(count("cannot push metrics to"), 1, "{said}");
-    assert_eq!(count("  why: Connection refused"), 1, "{said}");
-    assert_eq!(count("metrics are pushed to"), 1, "{said}");
+    let printed = serve.finish().stderr;
+    let count = |part: &str| printed.matches(part).count();
+    assert_eq!(count("cannot push metrics to"), 1, "{printed}");
+    assert_eq!(count("  why: Connection refused"), 1, "{printed}");
+    assert_eq!(count("metrics are pushed to"), 1, "{printed}");
 }
 
 #[test]
@@ -239,16 +239,16 @@ fn every_answer_of_a_collector_is_reported() {
         status("200 OK"),
     ];
     let (heads, ends) = (Mutex::default(), AtomicBool::new(false));
-    let said = thread::scope(|scope| {
+    let printed = thread::scope(|scope| {
         scope.spawn(|| answer(&listener, &answers, &heads, &ends));
         let secret = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x%3Dy");
         let serve = push(&elsewhere, &namespace, &url(), &[secret]);
         eventually("all answers are sent", || {
             (heads.lock().expect("the heads").len() >= answers.len()).then_some(())
         });
-        let said = serve.finish().stderr;
+        let printed = serve.finish().stderr;
         ends.store(true, Ordering::Relaxed);
-        said
+        printed
     });
     for head in heads.lock().expect("the heads").iter() {
         assert!(head.starts_with("POST /v1/metrics HTTP/1.1\r\n"), "{head}");
@@ -263,9 +263,9 @@ fn every_answer_of_a_collector_is_reported() {
         "  why: it took only a part of them: too old",
         "synfin: metrics are pushed to http://127.0.0.1:4318/v1/metrics every 200ms",
     ] {
-        assert_eq!(said.matches(part).count(), 1, "{part} in:\n{said}");
+        assert_eq!(printed.matches(part).count(), 1, "{part} in:\n{printed}");
     }
-    assert!(!said.contains("Bearer"), "{said}");
+    assert!(!printed.contains("Bearer"), "{printed}");
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_collector_that_never_answers_delays_only_the_end() {
         elsewhere.sockets().iter().any(is_connected).then_some(())
     });
     let begun = Instant::now();
-    let said = serve.finish().stderr;
-    assert!(said.contains("why: it gave no answer for 5 s"), "{said}");
+    let printed = serve.finish().stderr;
+    assert!(printed.contains("why: it gave no answer for 5 s"), "{printed}");
     assert!(begun.elapsed() < lab::slowed(Duration::from_secs(8)), "{:?}", begun.elapsed());
 }

@@ -68,9 +68,9 @@ fn gauges_agree_with_ss() {
     let synfin = Synfin::watch(["report", "-o", "json"]);
     let lazy = wire.far.listen_up_to(queue, 5);
     let waiting: Vec<_> = (0..3).map(|_| wire.near.connect(queue).expect("a connection")).collect();
-    let deaf = wire.far.listen(half_open);
+    let never_reading = wire.far.listen(half_open);
     let rule = format!("tcp dport {} tcp flags & (syn | ack) == ack drop", half_open.port());
-    wire.far.filter("deaf", &rule);
+    wire.far.filter("never_reading", &rule);
     let hoping: Vec<_> =
         (0..2).map(|_| wire.near.connect(half_open).expect("an apparent connection")).collect();
     let closing = wire.far.listen(waits);
@@ -101,7 +101,7 @@ fn gauges_agree_with_ss() {
     };
     assert_eq!((time_waits("client"), time_waits("server")), (seen(&near), seen(&far)));
     assert_eq!((seen(&near), seen(&far)), (6, 3));
-    drop((lazy, waiting, deaf, hoping));
+    drop((lazy, waiting, never_reading, hoping));
 }
 
 fn count(sockets: &[Sock], state: &str, local_port: u16) -> usize {

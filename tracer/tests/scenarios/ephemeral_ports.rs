@@ -139,7 +139,7 @@ fn attempts_use_ports_and_expired_time_waits_do_not() {
 
 /// The forecast after `seconds`, in each of which one connection opens and stays, and two open
 /// and close.
-fn foreseen(reuse: TimeWaitReuse, seconds: u64) -> Ephemeral {
+fn forecast(reuse: TimeWaitReuse, seconds: u64) -> Ephemeral {
     let to = address("192.0.2.80:443");
     let mut kernel = with_ports(Some(hundred_ports(reuse)));
     kernel.rows();
@@ -156,7 +156,7 @@ fn foreseen(reuse: TimeWaitReuse, seconds: u64) -> Ephemeral {
 
 #[test]
 fn exhaustion_is_extrapolated_from_the_rate_of_the_interval() {
-    let found = foreseen(TimeWaitReuse::Never, 10);
+    let found = forecast(TimeWaitReuse::Never, 10);
     assert_eq!(found.used, 30);
     // 70 ports are left, and three are taken per second.
     let seconds = found.exhausted_in.expect("a forecast");
@@ -165,7 +165,7 @@ fn exhaustion_is_extrapolated_from_the_rate_of_the_interval() {
 
 #[test]
 fn with_time_wait_reuse_only_open_connections_use_ports() {
-    let found = foreseen(TimeWaitReuse::Always, 10);
+    let found = forecast(TimeWaitReuse::Always, 10);
     assert_eq!(found.used, 30);
     // 10 are open, and two TIME_WAITs are always too young: 88 are left, and one is taken per second.
     let seconds = found.exhausted_in.expect("a forecast");

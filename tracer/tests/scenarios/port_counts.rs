@@ -44,17 +44,17 @@ fn shown(kernel: &mut TracedKernel, port: u16, name: &str, coverage: Coverage) -
     let interval =
         Interval { end: kernel.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
     let row = PortRow { row, interval };
-    let figure = COLUMNS.iter().find(|figure| figure.info.key == name);
-    figure.unwrap_or_else(|| panic!("no column {name}")).value(&row)
+    let column = COLUMNS.iter().find(|column| column.info.key == name);
+    column.unwrap_or_else(|| panic!("no column {name}")).value(&row)
 }
 
 /// The sum of a count over all rows, and the ports of the rows in which it is not 0; the other row
 /// has no port.
-fn sum(kernel: &mut TracedKernel, figure: impl Fn(&Counters) -> u64) -> (u64, Vec<Option<u16>>) {
+fn sum(kernel: &mut TracedKernel, column: impl Fn(&Counters) -> u64) -> (u64, Vec<Option<u16>>) {
     let rows = kernel.rows();
     let rows = rows
         .iter()
-        .map(|row| (figure(&row.stats.counters), &row.identity.port))
+        .map(|row| (column(&row.stats.counters), &row.identity.port))
         .filter(|row| row.0 > 0);
     let port = |port: &Common<u16>| match port {
         Common::One(port) => Some(*port),
@@ -148,9 +148,9 @@ fn synack_retransmits_are_counted_at_their_listener() {
     let mut kernel = TracedKernel::scanned();
     kernel.listens(Socket::listener(1, 80), "server");
     kernel.tick_with(&[synacks(80, 3), synacks(81, 1)]);
-    let figure = |counters: &Counters| counters.synack_retransmits;
-    assert_eq!(sum(&mut kernel, figure), (4, vec![Some(80), Some(81)]));
-    assert_eq!(sum(&mut kernel, figure), (0, vec![]), "counted in the last interval");
+    let column = |counters: &Counters| counters.synack_retransmits;
+    assert_eq!(sum(&mut kernel, column), (4, vec![Some(80), Some(81)]));
+    assert_eq!(sum(&mut kernel, column), (0, vec![]), "counted in the last interval");
 }
 
 #[test]
@@ -219,9 +219,9 @@ fn a_port_that_receives_only_syns_has_a_row() {
     for what in SynQueueEvent::ALL {
         let mut kernel = TracedKernel::scanned();
         kernel.tick_with(&[in_syn_queue(80, what, 3), in_syn_queue(81, what, 1)]);
-        let figure = |counters: &Counters| counters.syn_queue(what);
-        assert_eq!(sum(&mut kernel, figure), (4, vec![Some(80), Some(81)]), "{what:?}");
-        assert_eq!(sum(&mut kernel, figure), (0, vec![]), "counted in the last interval");
+        let column = |counters: &Counters| counters.syn_queue(what);
+        assert_eq!(sum(&mut kernel, column), (4, vec![Some(80), Some(81)]), "{what:?}");
+        assert_eq!(sum(&mut kernel, column), (0, vec![]), "counted in the last interval");
     }
 }
 
@@ -245,16 +245,16 @@ fn attempts_of_a_server_are_handshakes_that_reached_it() {
 }
 
 #[test]
-fn without_the_syn_queue_hook_its_figures_are_unknown() {
+fn without_the_syn_queue_hook_its_columns_are_unknown() {
     let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
-    let figures = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
-    for figure in figures.into_iter().chain(["syn_queue.expired"]) {
+    let columns = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
+    for column in columns.into_iter().chain(["syn_queue.expired"]) {
         for (coverage, is_known) in [(all, true), (Coverage::default(), false)] {
             let mut kernel = TracedKernel::scanned();
             kernel.listens(Socket::listener(1, 80), "server");
             kernel.connection(Socket::child(2, 80), &[SynRecv, Established]);
-            let value = shown(&mut kernel, 80, figure, coverage);
-            assert_eq!(value != Value::Unknown, is_known, "{figure}");
+            let value = shown(&mut kernel, 80, column, coverage);
+            assert_eq!(value != Value::Unknown, is_known, "{column}");
         }
     }
 }

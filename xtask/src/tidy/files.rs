@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_one_machine_are_found() {
+    fn directories_of_one_machine_are_found() {
         let [root, work, home] = FOLDERS;
         assert_eq!(
             lines("a", &format!("see /{home}/me/x\n`/{root}/y`\npath=/{work}/z\n")),

@@ -72,7 +72,7 @@ const RULES: [Rule; 3] = [
             "std::time::SystemTime::now",
             "tokio",
         ],
-        because: "this part is pure, so that a recording gives the same figures wherever and \
+        because: "this part is pure, so that a recording gives the same results wherever and \
                   whenever it is read: pass the value in, or return one",
     },
     Rule {
@@ -80,7 +80,7 @@ const RULES: [Rule; 3] = [
         // They read from and write to their arguments only.
         except: &["tracer/src/trace/recording.rs", "tracer/src/trace/anonymize"],
         forbidden: &["std::io"],
-        because: "this part is pure, so that a recording gives the same figures wherever and \
+        because: "this part is pure, so that a recording gives the same results wherever and \
                   whenever it is read: pass the value in, or return one",
     },
     Rule {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_kernel_folder_uses_aya() {
+    fn only_the_kernel_directory_uses_aya() {
         assert_eq!(broken(&[("tracer/src/kernel/mod.rs", "use aya::Ebpf;")]), []);
         let file = "tracer/src/app/mod.rs";
         assert_eq!(broken(&[(file, "use aya::Ebpf;")]), [(file.into(), 1)]);

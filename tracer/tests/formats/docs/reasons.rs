@@ -16,9 +16,9 @@ pub(crate) fn in_brief() -> String {
 /// The page with all reasons in full.
 pub(crate) fn page() -> String {
     let mut page = format!(
-        "{GENERATED}# Why a connection ended\n\n\
-         Every end has one reason, and every reason belongs to one class and to one sum. The ids \
-         are the same in every output; `synfin explain ID` says the same on a terminal.\n\n"
+        "{GENERATED}# Close reasons\n\n\
+         A failed or closed connection has one reason, which belongs to one class and counts in one \
+         sum. The ids are the same in every output; `synfin explain ID` prints the description.\n\n"
     );
     let classes = Class::ALL.map(|class| vec![code(class.name()), class.meaning().into()]);
     page += &table(&["class", "meaning"], classes);

@@ -19,8 +19,8 @@ use super::schema::{assert_valid, validator};
 pub(crate) fn all() -> Vec<(PathBuf, String)> {
     let [row, report, connection, transition, finding, diagnosis] =
         registries().map(|registry| registry.columns);
-    let report_figures = report;
-    let mut report = object(&report_figures);
+    let report_columns = report;
+    let mut report = object(&report_columns);
     add(
         &mut report,
         ROWS,
@@ -30,7 +30,7 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
             "items": object(&row),
         }),
     );
-    let events = report_figures.iter().filter(|info| info.key.starts_with("events."));
+    let events = report_columns.iter().filter(|info| info.key.starts_with("events."));
     let mut diagnosis = object(&diagnosis.iter().chain(events).copied().collect::<Vec<_>>());
     add(
         &mut diagnosis,

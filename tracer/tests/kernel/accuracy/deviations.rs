@@ -38,17 +38,16 @@ const PROMPTLY: Duration = Duration::from_millis(100);
 
 /// The expected changes of this kernel's counters.
 pub(super) fn counted_here(scenario: &Scenario) -> String {
-    let counted =
-        if lab::counts_beginnings() { scenario.kernel } else { counted_at_ends(scenario) };
+    let counted = if lab::counts_entries() { scenario.kernel } else { counted_at_expiry(scenario) };
     let counters = counted.split(", ").filter(|counter| {
         // No TIME_WAIT has expired yet.
-        lab::counts_beginnings() || !counter.starts_with("TW ")
+        lab::counts_entries() || !counter.starts_with("TW ")
     });
     counters.collect::<Vec<_>>().join(", ")
 }
 
 /// The same where the kernel counts a TIME_WAIT when its timer expires.
-fn counted_at_ends(scenario: &Scenario) -> &'static str {
+fn counted_at_expiry(scenario: &Scenario) -> &'static str {
     match scenario.name {
         // FIN_WAIT2 has not timed out yet.
         "long_fin_timeout" => "ActiveOpens 1",

@@ -102,7 +102,7 @@ impl Crowd {
             ends: Vec::new(),
             open: Vec::new(),
         };
-        crowd.be_there_before();
+        crowd.connect_before_the_trace();
         crowd
     }
 
@@ -185,7 +185,7 @@ impl Crowd {
         pair.close_by_server();
     }
 
-    fn be_there_before(&mut self) {
+    fn connect_before_the_trace(&mut self) {
         let at = SocketAddr::from((Wire::FAR4, self.port + 8));
         let listener = self.listen(at);
         let [open, to_close, closed] = [(); 3].map(|()| self.near().pair_with(&listener, at));
@@ -271,7 +271,7 @@ impl Crowd {
         self.client(((Wire::NEAR4, self.port + 15).into(), to), self.ours(), counts);
 
         let to = SocketAddr::from((Wire::FAR4, self.port + 12));
-        self.wire.far.filter("swallow", &format!("tcp dport {} drop", to.port()));
+        self.wire.far.filter("drop_packets", &format!("tcp dport {} drop", to.port()));
         let attempt = self.near().begin_connect(to);
         set_option(&attempt, libc::TCP_SYNCNT, 10);
         let local = attempt.local_addr().expect("its address");

@@ -72,11 +72,11 @@ impl Feature {
 /// them when they expire, as up to 5.17 (`tw_timer_handler`), and not when they are entered, as
 /// since 6.1 (`__inet_twsk_schedule`).
 pub(crate) fn time_waits_entered(counters: &Counters) -> Option<u64> {
-    counts_beginnings().then(|| counters.get("TW") + counters.get("TWKilled"))
+    counts_entries().then(|| counters.get("TW") + counters.get("TWKilled"))
 }
 
 /// Whether `TW` and `TWKilled` count TIME_WAITs when they are entered.
-pub(crate) fn counts_beginnings() -> bool {
+pub(crate) fn counts_entries() -> bool {
     since(6, 1)
 }
 
@@ -141,10 +141,10 @@ pub(crate) fn note(text: &str) {
 
 /// Prints a line once, even if the test passes. Returns the line if it was printed.
 fn say(what: &str, reason: &str) -> Option<String> {
-    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let thread = thread::current();
     let line = format!("{what}: {}: {reason}\n", thread.name().unwrap_or("a test"));
-    if !SAID.lock().expect("what was said").insert(line.clone()) {
+    if !PRINTED.lock().expect("the printed lines").insert(line.clone()) {
         return None;
     }
     // The output of `eprintln!` is shown for failed tests only.

@@ -45,8 +45,8 @@ pub(crate) use collector::{Collector, Pushed, lacks_collector};
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
 pub(crate) use kernels::{
-    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, lacks_program, note,
-    since, skip, time_waits_entered,
+    Feature, counts_entries, has_own_machine, lacks, lacks_for_a_part, lacks_program, note, since,
+    skip, time_waits_entered,
 };
 pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire, ids};

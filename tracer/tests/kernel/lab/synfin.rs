@@ -46,10 +46,10 @@ impl Synfin {
     /// The same for a command that executes synfin.
     #[track_caller]
     pub(crate) fn watch_command(command: &mut Command) -> Self {
-        let (mut synfin, said) = Self::start(command);
+        let (mut synfin, printed) = Self::start(command);
         let is_ready = |line: Result<String, _>| line.map(|l| l.starts_with("synfin: watching"));
         let begun = Instant::now();
-        while !is_ready(said.recv_timeout(deadline().saturating_sub(begun.elapsed())))
+        while !is_ready(printed.recv_timeout(deadline().saturating_sub(begun.elapsed())))
             .unwrap_or_else(|_| synfin.give_up("does not start to trace"))
         {}
         synfin
@@ -75,8 +75,8 @@ impl Synfin {
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let (stdout, lines) = keep(child.stdout.take().expect("a pipe"));
-        let (stderr, said) = keep(child.stderr.take().expect("a pipe"));
-        (Self { child, lines, stdout: Some(stdout), stderr: Some(stderr) }, said)
+        let (stderr, printed) = keep(child.stderr.take().expect("a pipe"));
+        (Self { child, lines, stdout: Some(stdout), stderr: Some(stderr) }, printed)
     }
 
     /// Waits until it prints a matching JSON object, and skips others.

@@ -291,18 +291,18 @@ fn reject(wire: &Wire, port: u16, with: &str) {
 }
 
 fn timed_out(wire: &Wire, port: u16) -> Outcome {
-    swallow(wire, port);
+    drop_packets(wire, port);
     assert_eq!(errors(wire, (Wire::FAR4, port), 2), [Some(libc::ETIMEDOUT); 2]);
     Outcome::failure(RowCounts::default().failed("connect_timeout", 2))
 }
 
 /// Packets to the port are dropped.
-fn swallow(wire: &Wire, port: u16) {
+fn drop_packets(wire: &Wire, port: u16) {
     wire.far.filter(&format!("swallow_{port}"), &format!("tcp dport {port} counter drop"));
 }
 
 fn given_up(wire: &Wire, port: u16) -> Outcome {
-    swallow(wire, port);
+    drop_packets(wire, port);
     for _ in 0..3 {
         drop(wire.near.begin_connect((Wire::FAR4, port)));
     }
@@ -310,7 +310,7 @@ fn given_up(wire: &Wire, port: u16) -> Outcome {
 }
 
 fn connecting(wire: &Wire, port: u16) -> Outcome {
-    swallow(wire, port);
+    drop_packets(wire, port);
     let attempts: Vec<_> = (0..2)
         .map(|_| wire.near.begin_connect((Wire::FAR4, port)))
         .inspect(|attempt| set_option(attempt, libc::TCP_SYNCNT, 10))
@@ -356,7 +356,7 @@ fn bound_client(wire: &Wire, port: u16) -> Outcome {
 }
 
 fn destroyed_while_connecting(wire: &Wire, port: u16) -> Outcome {
-    swallow(wire, port);
+    drop_packets(wire, port);
     let attempts = [(); 2].map(|()| wire.near.begin_connect((Wire::FAR4, port)));
     wire.near.run(&format!("ss -K -tn state syn-sent dport = :{port}"));
     Outcome::failure(RowCounts::default().failed("connect_destroyed", 2)).leaving_open(attempts)
@@ -513,7 +513,7 @@ fn never_accepted(wire: &Wire, port: u16) -> Outcome {
 
 fn not_acknowledged(wire: &Wire, port: u16) -> Outcome {
     let pairs = pairs(wire, port, 2);
-    swallow(wire, port);
+    drop_packets(wire, port);
     for Pair { client, .. } in &pairs {
         let client = SockRef::from(client);
         client.set_tcp_user_timeout(Some(Duration::from_millis(500))).expect("TCP_USER_TIMEOUT");
@@ -524,7 +524,7 @@ fn not_acknowledged(wire: &Wire, port: u16) -> Outcome {
 
 fn keepalive_not_answered(wire: &Wire, port: u16) -> Outcome {
     let pairs = pairs(wire, port, 2);
-    swallow(wire, port);
+    drop_packets(wire, port);
     let second = Duration::from_secs(1);
     let keepalive = TcpKeepalive::new().with_time(second).with_interval(second).with_retries(1);
     for Pair { client, .. } in &pairs {

@@ -15,9 +15,9 @@ fn alerts_fire_under_their_conditions_only() {
     for args in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
         let mut promtool = Command::new("promtool");
         let output = promtool.args(args).current_dir(FOLDER).output().expect("promtool");
-        let [said, wrong] =
+        let [printed, wrong] =
             [output.stdout, output.stderr].map(|it| String::from_utf8(it).expect("text"));
-        assert!(output.status.success() && wrong.is_empty(), "{said}{wrong}");
+        assert!(output.status.success() && wrong.is_empty(), "{printed}{wrong}");
     }
 }
 

@@ -74,7 +74,7 @@ impl Scarce {
 
 /// Connects steadily until no port is left, and compares that time with the predictions.
 #[track_caller]
-fn check_foreseen(at: SocketAddr, tw_reuse: u8, per_second: u32, keep: bool) {
+fn check_forecast(at: SocketAddr, tw_reuse: u8, per_second: u32, keep: bool) {
     /// On a busy machine, connecting is not always steady.
     const LEEWAY: Duration = Duration::from_millis(300);
     let (scarce, reports, end) = lab::under("connections are made steadily", || {
@@ -100,21 +100,21 @@ impl Scarce {
         for report in reports.iter().skip(1) {
             let Some(left) = left(report) else { continue };
             let ports = &self.row(report)["ephemeral"];
-            let foreseen = ports["exhausted_in_us"].as_f64();
-            let foreseen =
-                foreseen.unwrap_or_else(|| panic!("{left} s before it: {ports:#}")) / 1e6;
-            let error = (foreseen / left - 1.0).abs();
+            let forecast = ports["exhausted_in_us"].as_f64();
+            let forecast =
+                forecast.unwrap_or_else(|| panic!("{left} s before it: {ports:#}")) / 1e6;
+            let error = (forecast / left - 1.0).abs();
             eprintln!(
                 "{left:.1} s are left, an error of {error:.3} of at most {}",
                 error_at_most()
             );
             assert!(
                 error < error_at_most(),
-                "{left} s are left, and {foreseen} s were foreseen: {ports:#}"
+                "{left} s are left, and {forecast} s were forecast: {ports:#}"
             );
             checked += 1;
         }
-        assert!(checked > 0, "nothing was foreseen: {reports:#?}");
+        assert!(checked > 0, "nothing was forecast: {reports:#?}");
     }
 }
 
@@ -162,13 +162,13 @@ fn ports_in_use_are_counted_per_destination() {
 #[test]
 fn time_waits_exhaust_the_ports_when_predicted() {
     let _lab = lab::enter();
-    check_foreseen((Wire::FAR4, 9282).into(), 0, 2, false);
+    check_forecast((Wire::FAR4, 9282).into(), 0, 2, false);
 }
 
 #[test]
 fn with_time_wait_reuse_open_connections_exhaust_the_ports_when_predicted() {
     let _lab = lab::enter();
-    check_foreseen((Wire::FAR4, 9283).into(), 1, 4, true);
+    check_forecast((Wire::FAR4, 9283).into(), 1, 4, true);
 }
 
 #[test]
@@ -186,9 +186,9 @@ fn with_time_wait_reuse_closing_connections_exhaust_no_ports() {
     let rows: Vec<_> = reports.iter().skip(1).map(|report| scarce.row(report)).collect();
     assert!(!rows.is_empty());
     for row in rows {
-        let foreseen = column_of(row, "ephemeral.exhausted_in_us");
+        let forecast = column_of(row, "ephemeral.exhausted_in_us");
         // On a slow machine their number fluctuates, which may look like slow growth.
-        let is_far_off = lab::is_slow() && foreseen.as_f64() > Some(60e6);
-        assert!(foreseen.is_null() || is_far_off, "{:#}", row["ephemeral"]);
+        let is_far_off = lab::is_slow() && forecast.as_f64() > Some(60e6);
+        assert!(forecast.is_null() || is_far_off, "{:#}", row["ephemeral"]);
     }
 }

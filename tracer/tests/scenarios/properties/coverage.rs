@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn without_optional_hooks_figures_are_inferred(
+    fn without_optional_hooks_statistics_are_inferred(
         before in vec(lossless_act(), 0..30),
         acts in vec(lossless_act(), 0..200),
     ) {

@@ -36,7 +36,7 @@ pub(crate) struct TimeWait {
 /// A change that needs no action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
-    Turns,
+    EntersTimeWait,
     Ends,
 }
 
@@ -78,13 +78,13 @@ impl TimeWait {
         let length = if self.in_fin_wait2 { FIN_TIMEOUT } else { TIME_WAIT_LENGTH };
         let end = self.expiry + length / 100 * self.lateness;
         match self.fin {
-            Some(fin) if fin < end => (fin, Change::Turns),
+            Some(fin) if fin < end => (fin, Change::EntersTimeWait),
             _ => (end, Change::Ends),
         }
     }
 
     /// The peer's FIN has arrived.
-    pub(crate) fn turns(&mut self, now: Nanos) {
+    pub(crate) fn enter_time_wait(&mut self, now: Nanos) {
         (self.in_fin_wait2, self.fin, self.expiry) = (false, None, now + TIME_WAIT_LENGTH);
     }
 

@@ -377,8 +377,8 @@ impl World {
             };
             self.kernel.now = self.kernel.now.max(time);
             match change {
-                Change::Turns => {
-                    self.time_waits[place].turns(self.kernel.now);
+                Change::EntersTimeWait => {
+                    self.time_waits[place].enter_time_wait(self.kernel.now);
                     self.time_wait_changes(place, change);
                 }
                 Change::Ends => self.time_wait_ends(place),
@@ -399,7 +399,7 @@ impl World {
         }
         let socket = self.time_waits[place].socket;
         match change {
-            Change::Turns => self.report(|kernel| kernel.leaves_fin_wait2(socket)),
+            Change::EntersTimeWait => self.report(|kernel| kernel.leaves_fin_wait2(socket)),
             Change::Ends => self.report(|kernel| kernel.time_wait_ends(socket)),
         };
     }
