@@ -133,7 +133,7 @@ impl Tmux {
 
     fn run(&self, args: &[&str]) -> String {
         let output = Command::new("tmux").args(["-L", &self.socket]).args(args).output();
-        let output = output.expect("tmux, which `cargo xtask test` checks for");
+        let output = output.expect("tmux, which `cargo xtask test` installs");
         assert!(
             output.status.success(),
             "tmux {args:?}: {}",
