@@ -41,6 +41,7 @@ impl PortEvent {
     pub const COUNT: usize = Self::SYN_QUEUE as usize + SynQueueEvent::ALL.len();
 
     /// The number of the first [`PortEvent::SynQueue`].
+    #[expect(clippy::cast_possible_truncation, reason = "there are few reasons")]
     const SYN_QUEUE: u16 = 1 + ResetReason::COUNT as u16;
 
     /// The event's number in [`PortKey::event`] and in recordings.
@@ -58,6 +59,7 @@ impl PortEvent {
     }
 
     /// The event with this number; `None` if this version does not know it.
+    #[expect(clippy::cast_possible_truncation, reason = "it is below the number of reasons")]
     pub const fn from_number(number: u16) -> Option<Self> {
         if number == 0 {
             return Some(Self::SynackRetransmit);

@@ -1,5 +1,13 @@
 //! The time of each stage that needs no kernel: decoder, tracker, histograms, reports.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "a benchmark with a wrong number fails"
+)]
+
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -8,7 +16,12 @@ use synfin::{
     trace::{decode::decode, event::Input, recording::Frame, scan::ScannedTimeWait},
     tracker::{LatencyHistogram, Limits, Tracker},
 };
-use synfin_common::{event::Flags, state::TcpState::*};
+use synfin_common::{
+    event::Flags,
+    state::TcpState::{
+        Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
+    },
+};
 use synfin_testkit::{RecordedKernel, Socket};
 
 const CONNECTIONS: u64 = 10_000;
@@ -116,7 +129,7 @@ fn reports(criterion: &mut Criterion) {
     let mut tracker = tracker();
     replay(&mut tracker, &connections());
     criterion.bench_function("report", |bencher| {
-        bencher.iter(|| tracker.take_snapshot().rows(By::Port))
+        bencher.iter(|| tracker.take_snapshot().rows(By::Port));
     });
 }
 

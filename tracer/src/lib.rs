@@ -1,12 +1,11 @@
-//! synfin follows every TCP connection of a Linux host from SYN to FIN.
+//! synfin traces every TCP connection of a Linux host from SYN to FIN.
 //!
-//! Data flows one way: the kernel side delivers bytes, framed as a recording holds them
-//! ([`trace::recording`]); [`trace::decode`] makes typed input of them ([`trace::event`]); the
+//! Data flows one way: the kernel side delivers bytes in the frames of a recording
+//! ([`trace::recording`]); [`trace::decode`] decodes them into typed input ([`trace::event`]); the
 //! [`tracker`], which is pure, aggregates it into statistics per port.
 //! See `docs/architecture.md`.
 
-// Standard output belongs to what the user asked for, which `output` writes; all else is said through
-// `message`, which escapes control characters.
+// Only `output` writes to stdout. Messages go through `message`, which escapes control characters.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

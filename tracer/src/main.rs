@@ -1,4 +1,4 @@
-//! The binary: parse, run, exit code.
+//! The program: parses the command line, runs the command, and exits with its status.
 
 use synfin::{app, cli, message::exit::Exit};
 

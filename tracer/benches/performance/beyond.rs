@@ -60,7 +60,7 @@ Possible next steps, in this order:
    reader's, and gives up what synfin is for: the evidence for each close reason, recordings, and figures that can
    be traced to single connections. With eight readers, it is needed above {saturated:.0} million transitions/s.
 
-None of the three measures better on this machine: with {cpus_here} CPUs at most one core can read, and the lock
+None of the three would pay on this machine: with {cpus_here} CPUs at most one core can read, and the lock
 of the ring buffer is not contended ({kernel_ns:.0} ns per transition with both CPUs writing). So none is built.
 ",
         kernel_ns = kernel * 1e9,

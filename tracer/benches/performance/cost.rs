@@ -84,10 +84,10 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Cost> {
 }
 
 fn trace_load(tracer: Tracer) -> Result<TracedLoad> {
-    let before = (tracer.programs()?, usage::of_process(tracer.pid())?);
+    let before = (tracer.programs(), usage::of_process(tracer.pid())?);
     let (done, load) = LOAD.run()?;
     let own = usage::of_process(tracer.pid())?.since(before.1);
-    let spent = tracer.programs()?.spent_since(&before.0, |name| !SCAN_PROGRAMS.contains(&name));
+    let spent = tracer.programs().spent_since(&before.0, |name| !SCAN_PROGRAMS.contains(&name));
     tracer.finish()?;
     ensure!(spent.runs > 0, "the kernel does not report the run time of programs");
     Ok(TracedLoad {
@@ -102,9 +102,9 @@ fn trace_load(tracer: Tracer) -> Result<TracedLoad> {
 fn trace_load_with_floor(synfin: &Synfin) -> Result<[f64; 3]> {
     let tracer = synfin.watch(&["report", "1", "-o", "json"])?;
     let floor = Floor::attach()?;
-    let before = tracer.programs()?;
+    let before = tracer.programs();
     let (done, _) = LOAD.run()?;
-    let after = tracer.programs()?;
+    let after = tracer.programs();
     drop(floor);
     let lost = tracer.finish()?.events()?.lost;
     ensure!(lost == 0, "{lost} records were lost, so the measured cost is too low");
@@ -121,8 +121,8 @@ impl Cost {
         self.untraced.len()
     }
 
-    fn of_all(results: &[TracedLoad], figure: impl Fn(&TracedLoad) -> f64) -> f64 {
-        median(results.iter().map(figure))
+    fn of_all(results: &[TracedLoad], value: impl Fn(&TracedLoad) -> f64) -> f64 {
+        median(results.iter().map(value))
     }
 
     /// Nanoseconds per transition of all of synfin's hooks.

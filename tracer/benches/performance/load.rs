@@ -33,7 +33,7 @@ pub(crate) const REQUEST: usize = 100;
 pub(crate) const REPLY: usize = 1_000;
 
 /// The maximum duration of a load.
-const LONGEST: Duration = Duration::from_secs(1800);
+const LONGEST: Duration = Duration::from_mins(30);
 
 /// The kinds of load.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]

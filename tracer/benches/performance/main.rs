@@ -1,6 +1,14 @@
 //! Measures synfin's overhead and limits beside other tracers under the same load, and writes
 //! `docs/performance.md`. `cargo xtask bench` builds it and runs it as root.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "a benchmark with a wrong number fails"
+)]
+
 mod beyond;
 mod burst;
 mod cost;

@@ -27,6 +27,7 @@ impl Display for Goal {
 const MIB: f64 = (1 << 20) as f64;
 
 /// The goals of the parts measured so far.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     let mut goals = Vec::new();
     let mut goal = |what, goal, measured: String, is_met| {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use aya::programs::loaded_programs;
 
 /// Run time and number of runs.
@@ -17,7 +16,7 @@ pub(crate) struct Spent {
 pub(crate) struct Programs(BTreeMap<u32, (String, Spent)>);
 
 impl Programs {
-    pub(crate) fn now() -> Result<Self> {
+    pub(crate) fn now() -> Self {
         let mut programs = BTreeMap::new();
         for info in loaded_programs() {
             // A program may be unloaded while they are listed.
@@ -26,7 +25,7 @@ impl Programs {
             let name = info.name_as_str().unwrap_or_default().to_owned();
             programs.insert(info.id(), (name, spent));
         }
-        Ok(Self(programs))
+        Self(programs)
     }
 
     /// The programs that `earlier` does not have.

@@ -40,7 +40,8 @@ impl Results {
     /// The stored results of this program on this host, or none.
     pub(crate) fn kept(path: &Path, synfin: &Synfin) -> Result<Self> {
         let mut hasher = DefaultHasher::new();
-        let program = fs::read(&synfin.0).with_context(|| format!("cannot read {:?}", synfin.0))?;
+        let program =
+            fs::read(&synfin.0).with_context(|| format!("cannot read {}", synfin.0.display()))?;
         hasher.write(&program);
         let new = Self { program: hasher.finish(), host: Host::this()?, ..Self::default() };
         let kept = fs::read(path).ok().and_then(|file| serde_json::from_slice::<Self>(&file).ok());

@@ -18,7 +18,7 @@ const CONNECTIONS: u64 = 360_000;
 const ROUNDS: usize = 5;
 
 const NAMESPACES: usize = 60;
-const WATCHED: Duration = Duration::from_secs(60);
+const WATCHED: Duration = Duration::from_mins(1);
 
 /// The maximum time between ticks in nanoseconds, unless one is delayed.
 const TICK_PERIOD: u64 = 250_000_000;
@@ -98,9 +98,9 @@ fn namespaces(synfin: &Synfin) -> Result<(f64, f64)> {
         Load::Namespaces { count: NAMESPACES, ms: (WATCHED * 2).as_millis() as u64 }.start()?;
     thread::sleep(Duration::from_secs(2));
     let tracer = synfin.watch(&["report", "1", "-o", "json"])?;
-    let (begun, before) = (Instant::now(), usage::of_threads(tracer.pid(), "synfin-survey")?);
+    let (begun, before) = (Instant::now(), usage::of_threads(tracer.pid(), "synfin-scan")?);
     thread::sleep(WATCHED);
-    let spent = usage::of_threads(tracer.pid(), "synfin-survey")? - before;
+    let spent = usage::of_threads(tracer.pid(), "synfin-scan")? - before;
     let time = begun.elapsed().as_secs_f64();
     tracer.finish()?;
     load.end()?;

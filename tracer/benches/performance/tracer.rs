@@ -71,7 +71,7 @@ impl Tracer {
         let mut command = Command::new(program);
         let tracer = Self::start(command.stderr(Stdio::null()))?;
         let begun = Instant::now();
-        while tracer.programs()?.is_empty() {
+        while tracer.programs().is_empty() {
             if begun.elapsed() > LONGEST_START {
                 bail!("{program} loads no programs");
             }
@@ -82,7 +82,7 @@ impl Tracer {
     }
 
     fn start(command: &mut Command) -> Result<Self> {
-        let before = Programs::now()?;
+        let before = Programs::now();
         let output = tempfile::tempfile()?;
         let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).spawn();
         let child = child.with_context(|| format!("cannot run {command:?}"))?;
@@ -94,8 +94,8 @@ impl Tracer {
     }
 
     /// Its eBPF programs, and their cost so far.
-    pub(crate) fn programs(&self) -> Result<Programs> {
-        Ok(Programs::now()?.without(&self.before))
+    pub(crate) fn programs(&self) -> Programs {
+        Programs::now().without(&self.before)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {

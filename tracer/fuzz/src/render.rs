@@ -10,7 +10,7 @@ use synfin::{
     output::{
         Format, Lines, Style,
         connection::{self, ConnectionRow},
-        report::{ReportSink, Rows},
+        report::{ReportSink, RowSelection},
         transition::{self, TransitionLine},
     },
     trace::{
@@ -49,7 +49,7 @@ pub fn run(bytes: &[u8]) {
     }
     let (clock, now) = (outputs[0].session.clock, tracker.now());
     for (_, connection) in tracker.open() {
-        let line = ConnectionRow::living(connection, now, clock);
+        let line = ConnectionRow::open(connection, now, clock);
         outputs.iter_mut().for_each(|output| output.connections.write(&line));
     }
     outputs.iter_mut().for_each(Outputs::finish_rows);
@@ -89,7 +89,7 @@ impl Outputs {
             session: Arc::default(),
             transitions: Lines::new(out(), style, transition::COLUMNS),
             connections: Lines::new(out(), style, connection::COLUMNS),
-            reports: ReportSink::new(out(), style, Rows::default()),
+            reports: ReportSink::new(out(), style, RowSelection::default()),
         }
     }
 
@@ -101,7 +101,7 @@ impl Outputs {
                 self.transitions.write(&line);
             }
             Change::Established(connection) => {
-                let line = ConnectionRow::living(connection, connection.last_transition, clock);
+                let line = ConnectionRow::open(connection, connection.last_transition, clock);
                 self.connections.write(&line);
             }
             Change::Closed(closed) => {
@@ -111,8 +111,8 @@ impl Outputs {
     }
 
     fn finish_rows(&mut self) {
-        self.transitions.settle().expect("writing to memory succeeds");
-        self.connections.settle().expect("writing to memory succeeds");
+        self.transitions.flush().expect("writing to memory succeeds");
+        self.connections.flush().expect("writing to memory succeeds");
     }
 }
 

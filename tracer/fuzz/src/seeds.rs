@@ -44,7 +44,7 @@ fn frames(dice: &[u8]) -> Vec<Frame> {
     // In half of them, the kernel has all optional features.
     let shows_all = dice.first().is_some_and(|first| first & 1 == 1);
     let coverage = if shows_all { &OptionalHook::ALL[..] } else { &[] };
-    let session = Frame::Session(trace.session(coverage).into());
+    let session = Frame::Session(Trace::session(coverage).into());
     [session].into_iter().chain(trace).collect()
 }
 

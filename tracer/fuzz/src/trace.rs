@@ -88,7 +88,7 @@ impl<'a> Trace<'a> {
     }
 
     /// The session at the start of the recording.
-    pub(crate) fn session(&self, coverage: &[OptionalHook]) -> Session {
+    pub(crate) fn session(coverage: &[OptionalHook]) -> Session {
         let clock = ClockAnchor { monotonic_ns: START, realtime_ns: 1_800_000_000 * SECOND };
         let names: Vec<_> = coverage.iter().map(|hook| hook.name()).collect();
         let coverage = Coverage::of(&names);

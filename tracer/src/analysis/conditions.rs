@@ -1,4 +1,4 @@
-//! `--fail-on`: what a figure must not be, for scripts and load tests. Pure.
+//! `--fail-on`: conditions on values of a report, for scripts and load tests.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
     tracker::{Events, Snapshot},
 };
 
-/// A condition, as it was typed: `server:8080.handshake.clean.p99_us>50000`, `abnormal>0`.
+/// A condition as typed: `server:8080.handshake.clean.p99_us>50000`, `abnormal>0`.
 #[derive(Clone)]
 pub(crate) struct FailOn {
     text: String,
@@ -24,7 +24,7 @@ pub(crate) struct FailOn {
     bound: f64,
 }
 
-/// Whose figure it is about. Of a figure that is a count for each of several words, one of these.
+/// The value that a condition is about. A column with counts by name needs one of the names.
 #[derive(Clone, Copy)]
 enum Subject {
     Rows(RowSelector, &'static Column<PortRow>, Option<&'static str>),
@@ -32,7 +32,7 @@ enum Subject {
     Events(&'static Column<Events>),
 }
 
-/// Which rows, put together.
+/// The rows whose sum a condition is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowSelector {
     All,
@@ -51,8 +51,8 @@ enum Comparison {
 }
 
 impl Comparison {
-    /// How they are written, the longer ones first.
-    const WRITTEN: [(&'static str, Self); 7] = [
+    /// The operators, longer ones first.
+    const OPERATORS: [(&'static str, Self); 7] = [
         ("<=", Self::AtMost),
         (">=", Self::AtLeast),
         ("==", Self::Equal),
@@ -74,20 +74,20 @@ impl Comparison {
     }
 }
 
-/// What came of a condition in a report.
+/// The result of a condition in a report.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Verdict {
-    /// The figure is not so.
-    Holds,
-    /// It is: its value, as a table shows it.
-    Violated(String),
-    /// It has no value: nothing happened that it could be a figure of.
+pub(crate) enum Outcome {
+    /// The condition is false.
+    False,
+    /// The condition is true. Contains the value as a table shows it.
+    True(String),
+    /// The value is unknown: nothing happened that it measures.
     Unknown,
 }
 
 impl FailOn {
-    /// Whether it is so in this report.
-    pub(crate) fn judge(&self, session: &Arc<Session>, snapshot: &Snapshot) -> Verdict {
+    /// Evaluates the condition in this report.
+    pub(crate) fn evaluate(&self, session: &Arc<Session>, snapshot: &Snapshot) -> Outcome {
         let value = match self.subject {
             Subject::Rows(which, column, word) => {
                 let rows = which.rows(session, snapshot);
@@ -101,18 +101,18 @@ impl FailOn {
             Subject::Events(column) => column.value(&snapshot.events),
         };
         match number(&value) {
-            None => Verdict::Unknown,
+            None => Outcome::Unknown,
             Some(number) if self.comparison.holds(number, self.bound) => {
-                Verdict::Violated(value.to_plain())
+                Outcome::True(value.to_plain())
             }
-            Some(_) => Verdict::Holds,
+            Some(_) => Outcome::False,
         }
     }
 }
 
 impl RowSelector {
-    /// The rows put together, and where clients and servers are, once as each: not every figure is
-    /// one of either.
+    /// The sums of the rows. Clients and servers have separate sums, since some columns exist for
+    /// one role only.
     fn rows(self, session: &Arc<Session>, snapshot: &Snapshot) -> Vec<PortRow> {
         let roles = match self {
             Self::All => vec![Role::Client, Role::Server],
@@ -129,7 +129,7 @@ impl RowSelector {
     }
 }
 
-/// Of counts, the one by this name.
+/// The count with this name, if the value is counts by name.
 fn one_of(value: Value, word: Option<&str>) -> Value {
     match (value, word) {
         (Value::Counts(counts), Some(word)) => {
@@ -146,7 +146,7 @@ fn number(value: &Value) -> Option<f64> {
             Some(number as f64)
         }
         Value::Float(number) | Value::Seconds(number) => Some(number),
-        Value::Bool(is_so) => Some(f64::from(u8::from(is_so))),
+        Value::Bool(value) => Some(f64::from(u8::from(value))),
         _ => None,
     }
 }
@@ -155,16 +155,16 @@ impl FromStr for FailOn {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "a condition is [ROWS.]FIGURE, one of < <= == != >= >, and a number: \
+        const FORM: &str = "a condition is [ROWS.]COLUMN, one of < <= == != >= >, and a number: \
              abnormal>0, server:8080.handshake.clean.p99_us>50000";
         let place = text.find(['<', '>', '=', '!']).ok_or(FORM)?;
         let (column, rest) = text.split_at(place);
-        let written = Comparison::WRITTEN.iter().find(|(sign, _)| rest.starts_with(sign));
+        let written = Comparison::OPERATORS.iter().find(|(sign, _)| rest.starts_with(sign));
         let &(sign, comparison) = written.ok_or(FORM)?;
         let bound = rest[sign.len()..].trim();
-        let bound: f64 = bound.parse().map_err(|_| format!("{bound:?} is no number; {FORM}"))?;
+        let bound: f64 = bound.parse().map_err(|_| format!("{bound:?} is not a number; {FORM}"))?;
         if !bound.is_finite() {
-            return Err(format!("{bound} is no number to compare with"));
+            return Err(format!("{bound} is not a number to compare with"));
         }
         let subject = Subject::from_str(column.trim())?;
         Ok(Self { text: text.to_owned(), subject, comparison, bound })
@@ -187,12 +187,12 @@ impl FromStr for Subject {
                 return Ok(Self::Events(column));
             }
         }
-        Err(not_known(key))
+        Err(unknown_column(key))
     }
 }
 
 impl RowSelector {
-    /// The rows that are named first, if any, and the figure.
+    /// Splits `ROWS.COLUMN`; without `ROWS.` the condition is about all rows.
     fn split(text: &str) -> Result<(Self, &str), String> {
         for role in [Role::Server, Role::Client] {
             let Some(rest) = text.strip_prefix(role.name()) else { continue };
@@ -200,8 +200,8 @@ impl RowSelector {
                 return Ok((Self::Of(role), key));
             }
             if let Some(rest) = rest.strip_prefix(':') {
-                let (port, key) = rest.split_once('.').ok_or("a port is followed by .FIGURE")?;
-                let port = port.parse().map_err(|_| format!("{port:?} is no port"))?;
+                let (port, key) = rest.split_once('.').ok_or("a port is followed by .COLUMN")?;
+                let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
                 return Ok((Self::One(role, port), key));
             }
         }
@@ -209,20 +209,20 @@ impl RowSelector {
     }
 }
 
-/// A figure, and if it counts by words, which of these is meant.
+/// A column, and one of its names if it holds counts by name.
 type Named<T> = (&'static Column<T>, Option<&'static str>);
 
-/// The figure of this name.
+/// Finds a column by its key.
 fn named<T>(columns: &'static [Column<T>], key: &str) -> Result<Option<Named<T>>, String> {
     if let Some(column) = columns.iter().find(|column| column.info.key == key) {
         return match column.info.kind {
             ColumnKind::Counts(words) => Err(format!(
-                "{key} is a count for each {}: name one, as in {key}.{}",
+                "{key} has a count for each {}: name one, as in {key}.{}",
                 words.name,
                 (words.all)()[0],
             )),
             kind if is_number(kind) => Ok(Some((column, None))),
-            kind => Err(format!("{key} is no number, but {}", kind.form())),
+            kind => Err(format!("{key} is not a number, but {}", kind.form())),
         };
     }
     let Some((parent, word)) = key.rsplit_once('.') else { return Ok(None) };
@@ -232,9 +232,11 @@ fn named<T>(columns: &'static [Column<T>], key: &str) -> Result<Option<Named<T>>
     let ColumnKind::Counts(words) = column.info.kind else { return Ok(None) };
     match (words.all)().into_iter().find(|known| *known == word) {
         Some(word) => Ok(Some((column, Some(word)))),
-        None => {
-            Err(format!("{word:?} is no {}; they are {}", words.name, (words.all)().join(", ")))
-        }
+        None => Err(format!(
+            "{word:?} is not a {}; expected one of {}",
+            words.name,
+            (words.all)().join(", ")
+        )),
     }
 }
 
@@ -249,7 +251,7 @@ fn is_number(kind: ColumnKind) -> bool {
     )
 }
 
-fn not_known(key: &str) -> String {
+fn unknown_column(key: &str) -> String {
     let of = |info: &ColumnInfo| info.key;
     let keys = COLUMNS.iter().map(|column| of(&column.info));
     let keys = keys.chain(EVENTS.iter().map(|column| of(&column.info)));
@@ -257,8 +259,8 @@ fn not_known(key: &str) -> String {
         let alike = |known: &str| strsim::jaro_winkler(known, key);
         alike(one).total_cmp(&alike(other))
     });
-    let hint = nearest.map(|nearest| format!(": is {nearest} meant?")).unwrap_or_default();
-    format!("there is no figure {key:?}{hint} `synfin explain` lists them")
+    let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+    format!("there is no column {key:?}{hint} `synfin explain` lists all")
 }
 
 impl fmt::Debug for FailOn {
@@ -267,15 +269,15 @@ impl fmt::Debug for FailOn {
     }
 }
 
-/// Of records, more than one in this many must not be missing for figures to be trusted.
+/// If more than one in this many records is missing, the result is inconclusive.
 const TRUSTED: u64 = 10_000;
 
-/// What has come of all conditions so far.
+/// All conditions and their results so far.
 #[derive(Debug, Default)]
 pub(crate) struct ConditionSet {
     conditions: Vec<FailOn>,
-    /// Those that had a value at some time.
-    judged: Vec<bool>,
+    /// Whether each condition has had a known value.
+    known: Vec<bool>,
     violated: bool,
     connections: bool,
     records: u64,
@@ -284,12 +286,12 @@ pub(crate) struct ConditionSet {
 
 impl ConditionSet {
     pub(crate) fn new(conditions: Vec<FailOn>) -> Self {
-        let judged = vec![false; conditions.len()];
-        Self { conditions, judged, ..Self::default() }
+        let known = vec![false; conditions.len()];
+        Self { conditions, known, ..Self::default() }
     }
 
-    /// Judges a report, and returns what is to be said about it.
-    pub(crate) fn take(&mut self, session: &Arc<Session>, snapshot: &Snapshot) -> Vec<String> {
+    /// Evaluates all conditions in a report. Returns a message for each that is true.
+    pub(crate) fn evaluate(&mut self, session: &Arc<Session>, snapshot: &Snapshot) -> Vec<String> {
         if self.conditions.is_empty() {
             return Vec::new();
         }
@@ -297,22 +299,22 @@ impl ConditionSet {
         self.records = self.records.saturating_add(seen);
         self.missing = [lost, missed, gaps].into_iter().fold(self.missing, u64::saturating_add);
         self.connections |= snapshot.has_connections();
-        let mut said = Vec::new();
-        for (condition, judged) in self.conditions.iter().zip(&mut self.judged) {
-            let verdict = condition.judge(session, snapshot);
-            *judged |= verdict != Verdict::Unknown;
-            if let Verdict::Violated(value) = verdict {
-                said.push(format!("--fail-on '{}': it is {value}", condition.text));
+        let mut messages = Vec::new();
+        for (condition, known) in self.conditions.iter().zip(&mut self.known) {
+            let outcome = condition.evaluate(session, snapshot);
+            *known |= outcome != Outcome::Unknown;
+            if let Outcome::True(value) = outcome {
+                messages.push(format!("--fail-on '{}': the value is {value}", condition.text));
                 self.violated = true;
             }
         }
-        said
+        messages
     }
 
-    /// How the run ends by that, and why if it is not plain.
+    /// The exit status, and the explanation if the result is inconclusive.
     pub(crate) fn end(&self) -> (Exit, Option<String>) {
         let inconclusive = |why: String| (Exit::Inconclusive, Some(format!("inconclusive: {why}")));
-        let unknown = self.conditions.iter().zip(&self.judged).find(|(_, judged)| !**judged);
+        let unknown = self.conditions.iter().zip(&self.known).find(|(_, known)| !**known);
         if self.conditions.is_empty() {
             (Exit::Done, None)
         } else if self.violated {
@@ -323,9 +325,12 @@ impl ConditionSet {
                 self.missing, self.records
             ))
         } else if !self.connections {
-            inconclusive("no connection was seen".to_owned())
+            inconclusive("no connection was observed".to_owned())
         } else if let Some((condition, _)) = unknown {
-            inconclusive(format!("nothing happened that '{}' is about", condition.text))
+            inconclusive(format!(
+                "the value of '{}' is unknown: nothing happened that it measures",
+                condition.text
+            ))
         } else {
             (Exit::Done, None)
         }
@@ -337,11 +342,11 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        FailOn::from_str(text).expect_err("a mistake")
+        FailOn::from_str(text).expect_err("an error")
     }
 
     #[test]
-    fn conditions_are_read_as_people_write_them() {
+    fn conditions_are_parsed() {
         for text in [
             "abnormal>0",
             "server:8080.handshake.clean.p99_us > 50000",
@@ -357,28 +362,28 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_what_is_meant() {
-        for (text, says) in [
+    fn errors_suggest_what_was_meant() {
+        for (text, message) in [
             ("abnormal", "a condition is"),
-            ("abnormal>", "is no number"),
-            ("abnormal>many", "is no number"),
+            ("abnormal>", "is not a number"),
+            ("abnormal>many", "is not a number"),
             ("abnormal>inf", "to compare with"),
             ("abnormal!0", "a condition is"),
-            ("abnormale>0", "is abnormal meant?"),
-            ("server:http.abnormal>0", "is no port"),
+            ("abnormale>0", "did you mean abnormal?"),
+            ("server:http.abnormal>0", "is not a port"),
             ("server:80>0", "followed by"),
-            ("owner>0", "is no number, but text"),
+            ("owner>0", "is not a number, but text"),
             ("failures>0", "name one, as in failures."),
-            ("failures.gremlins>0", "is no reason"),
-            ("server:80.events.lost>0", "there is no figure"),
+            ("failures.gremlins>0", "is not a reason"),
+            ("server:80.events.lost>0", "there is no column"),
         ] {
-            assert!(refused(text).contains(says), "{text}: {}", refused(text));
+            assert!(refused(text).contains(message), "{text}: {}", refused(text));
         }
     }
 
     #[test]
-    fn comparisons_mean_what_they_say() {
-        let of = |sign: &str| Comparison::WRITTEN.iter().find(|(written, _)| *written == sign);
+    fn comparisons_follow_their_operators() {
+        let of = |sign: &str| Comparison::OPERATORS.iter().find(|(written, _)| *written == sign);
         let holds = |sign, value| of(sign).expect("a sign").1.holds(value, 2.0);
         let table = ["<", "<=", "==", "=", "!=", ">=", ">"]
             .map(|sign| [1.0, 2.0, 3.0].map(|value| holds(sign, value)));

@@ -1,4 +1,4 @@
-//! What the figures mean: findings, comparisons, conditions and explanations, all made of snapshots.
+//! Findings, comparisons, conditions and explanations, all derived from snapshots.
 
 pub mod compare;
 pub(crate) mod conditions;

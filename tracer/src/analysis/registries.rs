@@ -10,17 +10,17 @@ use crate::{
     },
 };
 
-/// All figures of one kind of thing.
+/// The columns of one kind of output.
 pub struct Registry {
-    /// The command that shows them.
+    /// The command that prints them.
     pub command: &'static str,
-    /// What they are figures of.
+    /// What a row or an object of them describes.
     pub of: &'static str,
-    /// What is said about each, in their order.
+    /// Descriptions of the columns, in their order.
     pub columns: Vec<ColumnInfo>,
 }
 
-/// Every figure that there is.
+/// All columns of all outputs.
 pub fn registries() -> [Registry; 6] {
     fn column_infos<T>(columns: &[Column<T>]) -> Vec<ColumnInfo> {
         columns.iter().map(|column| column.info).collect()
@@ -62,13 +62,13 @@ mod tests {
     use crate::output::column::Visibility;
 
     #[test]
-    fn every_figure_has_a_name_of_its_own_and_a_meaning() {
+    fn every_column_has_a_unique_name_and_a_help_text() {
         for Registry { columns, .. } in registries() {
             for (index, column) in columns.iter().enumerate() {
                 assert!(column.help.ends_with('.'), "{}", column.key);
-                let no_table_has_it =
+                let is_in_no_table =
                     matches!(column.visibility, Visibility::Data | Visibility::Json);
-                assert_eq!(column.title.is_empty(), no_table_has_it, "{}", column.key);
+                assert_eq!(column.title.is_empty(), is_in_no_table, "{}", column.key);
                 for other in &columns[index + 1..] {
                     assert_ne!(column.key, other.key);
                     let nested = |a: &str, b: &str| {

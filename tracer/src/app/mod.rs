@@ -1,4 +1,4 @@
-//! The program from its command line to its exit status.
+//! Runs the command of the command line and maps its result to an exit status.
 
 use std::{io, path::Path};
 
@@ -17,12 +17,12 @@ use crate::{
     screen::{self, Headless},
 };
 
-/// Does what the command line asks for.
+/// Runs a command. Failures are printed on stderr.
 pub async fn run(cli: Cli) -> Exit {
     let verbose = cli.verbose > 0;
     match dispatch(cli).await {
         Ok(exit) => exit,
-        // Whoever read our output has seen enough.
+        // The reader of the output closed the pipe: no failure.
         Err(error) if is_closed_pipe(&error) => Exit::Done,
         Err(error) => match error.downcast_ref::<Failure>() {
             Some(failure) => {
@@ -66,8 +66,12 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     }
 }
 
-/// What `top` shows on a screen of this size at the end of a recording, after these keys: for
-/// pictures, and for tests of it.
+/// Draws what `top` shows at the end of a recording after these keys, on a screen of `width` by
+/// `height` characters, for pictures and tests.
+///
+/// # Errors
+///
+/// The recording cannot be read.
 pub async fn draw_recording(
     recording: &Path,
     keys: &str,

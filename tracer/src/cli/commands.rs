@@ -1,4 +1,4 @@
-//! The arguments of each command that reads recordings as well.
+//! Arguments of the commands that read recordings.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{analysis::conditions::FailOn, tcp::close_reason::CloseReason};
 
-/// Arguments of `top`.
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
     #[command(flatten)]
@@ -27,20 +26,18 @@ pub(crate) struct TopArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Arguments of `report`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Seconds between reports (or 500ms, 2m …); without it, one report at the end
+    /// Seconds between reports (or 500ms, 2m …); one report at the end by default
     #[arg(value_parser = interval)]
     pub(crate) interval: Option<Duration>,
     /// Stop after this many reports
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-    /// Look at all sockets once, and report what is so now
+    /// Scan all sockets once and report their present state
     #[arg(long, conflicts_with_all = ["interval", "from", "duration", "run"])]
     pub(crate) once: bool,
-    /// Exit with 1 if a figure is so in any report: abnormal>0, client.failures.connect_timeout>=1,
-    /// server:8080.handshake.clean.p99_us>50000; may be given several times
+    /// Exit with status 1 if CONDITION holds in any report (server:8080.abnormal>0); may be repeated
     #[arg(long, value_name = "CONDITION")]
     pub(crate) fail_on: Vec<FailOn>,
     #[command(flatten)]
@@ -53,10 +50,9 @@ pub(crate) struct ReportArgs {
     pub(crate) run: RunArgs,
 }
 
-/// Arguments of `trace`.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
-    /// Only changes from or to these states (established,fin-wait-1,CLOSE_WAIT …)
+    /// Print only changes from or to these states (established,fin-wait-1,CLOSE_WAIT …)
     #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state)]
     pub(crate) state: Vec<TcpState>,
     #[command(flatten)]
@@ -67,22 +63,21 @@ pub(crate) struct TraceArgs {
     pub(crate) run: RunArgs,
 }
 
-/// Arguments of `connections`.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectionsArgs {
-    /// List the living connections instead: now, or at the end of a recording
+    /// Print open connections instead: those open now, or at the end of a recording
     #[arg(long, conflicts_with = "slow")]
     pub(crate) open: bool,
-    /// Instead, print handshakes that took at least this long (100ms …), as they get through
+    /// Print connections whose handshake took at least DURATION (100ms …), when established
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub(crate) slow: Option<Duration>,
-    /// Only those that ended for these reasons (reset_by_peer,connect_timeout …)
+    /// Print only connections that closed for these reasons (reset_by_peer,connect_timeout …)
     #[arg(long, value_name = "REASONS", value_delimiter = ',', value_parser = reason, conflicts_with_all = ["open", "slow"])]
     pub(crate) reason: Vec<CloseReason>,
-    /// Only those in these states; with --open
+    /// Print only connections in these states; with --open
     #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state, requires = "open")]
     pub(crate) state: Vec<TcpState>,
-    /// Only those that have lived at least this long (10s …)
+    /// Print only connections that are at least this old (10s …)
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub(crate) min_age: Option<Duration>,
     #[command(flatten)]
@@ -93,20 +88,18 @@ pub(crate) struct ConnectionsArgs {
     pub(crate) run: RunArgs,
 }
 
-/// Arguments of `anonymize`.
 #[derive(Debug, Args)]
 pub(crate) struct AnonymizeArgs {
     /// The recording to read
     #[arg(value_name = "IN")]
     pub(crate) from: PathBuf,
-    /// The file to write, readable for its owner only
+    /// The file to write, readable by its owner only
     #[arg(value_name = "OUT")]
     pub(crate) to: PathBuf,
     #[arg(long, value_name = "FILE", help = KEY_FILE)]
     pub(crate) key_file: Option<PathBuf>,
 }
 
-/// Arguments of `diagnose`.
 #[derive(Debug, Args)]
 pub(crate) struct DiagnoseArgs {
     #[command(flatten)]
@@ -119,33 +112,30 @@ pub(crate) struct DiagnoseArgs {
     pub(crate) run: RunArgs,
 }
 
-/// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// What was before: a recording, a flight recorder's directory, or what `report -o json` wrote
+    /// A recording, the directory of a flight recorder, or output of `report -o json`
     #[arg(value_name = "BEFORE")]
     pub(crate) before: PathBuf,
-    /// What is after: the same
+    /// What to compare with BEFORE, in any of these forms
     #[arg(value_name = "AFTER")]
     pub(crate) after: PathBuf,
-    /// What makes a row of a recording, besides the role
+    /// Group the rows of a recording by role and this
     #[arg(long, value_enum, default_value_t)]
     pub(crate) by: Grouping,
     #[command(flatten)]
     pub(crate) output: FormArgs,
 }
 
-/// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// A reason's id, a figure's key or heading, a TCP state; without any, a list of all
+    /// Id of a close reason, key or heading of a column, or TCP state; lists all if none is given
     #[arg(value_name = "WORD")]
     pub(crate) words: Vec<String>,
     #[command(flatten)]
     pub(crate) output: FormArgs,
 }
 
-/// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell
@@ -153,13 +143,12 @@ pub(crate) struct CompletionsArgs {
     pub(crate) shell: Shell,
 }
 
-/// Arguments of `man`.
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The directory, which is made if it does not exist
+    /// The directory; it is created if it does not exist
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) directory: PathBuf,
 }
 
-/// Of two commands.
-pub(super) const KEY_FILE: &str = "Take the key from this file, any secret of at least 16 bytes, so that recordings match each other; without it, it is random and forgotten";
+/// Help of `--key-file`, which two commands have.
+pub(super) const KEY_FILE: &str = "Read the key from FILE (16 bytes or more), to share pseudonyms among recordings; random by default";

@@ -16,27 +16,26 @@ use crate::{
     record::flight::{LEAST_SIZE, Limits},
 };
 
-/// Arguments of `record`.
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
-    /// The file to write, readable for its owner only; a directory with --keep or --max-size
+    /// The file to write, readable by its owner only; a directory with --keep or --max-size
     pub(crate) file: PathBuf,
-    /// Write no addresses and names, but what stands for them: see `synfin anonymize`
+    /// Write pseudonyms instead of addresses and names: see `synfin anonymize`
     #[arg(long)]
     pub(crate) anonymize: bool,
     #[arg(long, value_name = "FILE", requires = "anonymize", help = KEY_FILE)]
     pub(crate) key_file: Option<PathBuf>,
-    /// Record without end to files in a directory, and delete what is older than this (1h …)
+    /// Record continuously to files in a directory, and delete those older than this (1h …)
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub(crate) keep: Option<Duration>,
-    /// The same, and delete the oldest file when all have more bytes than this (1G …)
+    /// Record continuously, and delete the oldest files beyond this total size (1G …)
     #[arg(long, value_name = "BYTES", value_parser = max_size)]
     pub(crate) max_size: Option<u64>,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// Run this command, and stop when it ends
+    /// Run this command, and stop when it exits
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
@@ -49,20 +48,18 @@ impl RecordArgs {
     }
 }
 
-/// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where to listen; nobody else can reach 127.0.0.1
+    /// Address to listen on; 127.0.0.1 is reachable from this host only
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9764")]
     pub(crate) listen: SocketAddr,
-    /// Most series; ports that find no room are put together as port="other"
+    /// Maximum number of time series; ports beyond it are combined as port="other"
     #[arg(long, value_name = "N", value_parser = series, default_value_t = DEFAULT_SERIES)]
     pub(crate) max_series: usize,
-    /// Also push them by OTLP to this OpenTelemetry collector (http://127.0.0.1:4318), with the headers
-    /// and attributes that OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES name
+    /// Also push metrics by OTLP to this collector (http://127.0.0.1:4318); see docs/metrics.md
     #[arg(long, value_name = "URL", value_parser = serve::url)]
     pub(crate) otlp: Option<Uri>,
-    /// How often they are pushed
+    /// Time between pushes
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "10s", requires = "otlp")]
     pub(crate) otlp_interval: Duration,
     #[command(flatten)]
@@ -71,15 +68,14 @@ pub(crate) struct ServeArgs {
     pub(crate) filter: FilterArgs,
 }
 
-/// Arguments of `doctor`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Watch this host for so long, to tell the ring buffer's size
+    /// Measure the event rate for this long, to recommend a ring buffer size
     #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval, default_value = "2s")]
     pub(crate) duration: Duration,
     #[command(flatten)]
     pub(crate) btf: BtfArgs,
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: DoctorFormat,
 }
@@ -87,7 +83,7 @@ pub(crate) struct DoctorArgs {
 /// Output format of `doctor`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DoctorFormat {
-    /// A line for every check
+    /// One line per check
     #[default]
     Table,
     /// One JSON object
@@ -97,7 +93,10 @@ pub(crate) enum DoctorFormat {
 fn series(text: &str) -> Result<usize, String> {
     let series = text.parse().map_err(|_| "not a number of series".to_owned())?;
     if series < Metrics::LEAST_SERIES {
-        return Err(format!("a port of its own takes at least {}", Metrics::LEAST_SERIES));
+        return Err(format!(
+            "must be at least {}, which leaves room for one port",
+            Metrics::LEAST_SERIES
+        ));
     }
     Ok(series)
 }
@@ -105,7 +104,7 @@ fn series(text: &str) -> Result<usize, String> {
 fn max_size(text: &str) -> Result<u64, String> {
     let bytes = size(text)?;
     if bytes < LEAST_SIZE {
-        return Err("too little to hold anything: must be at least 1M".into());
+        return Err("must be at least 1M".into());
     }
     Ok(bytes)
 }
@@ -115,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_of_a_flight_recorder_are_read_as_people_write_them() {
+    fn limits_of_a_flight_recorder_are_parsed_with_their_units() {
         assert_eq!(max_size("1M"), Ok(LEAST_SIZE));
         assert_eq!(max_size("3G"), Ok(3 << 30));
         assert_eq!(max_size("99999999999G"), Ok(u64::MAX));

@@ -1,4 +1,4 @@
-//! How this host is traced.
+//! Arguments of commands that trace this host.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,30 +15,28 @@ pub(crate) struct LiveArgs {
     /// Stop after this time (10s, 5m …)
     #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval)]
     pub(crate) duration: Option<Duration>,
-    /// Size of the buffer between kernel and synfin: a power of two (16M …)
+    /// Size of the ring buffer between kernel and synfin: a power of two (16M …)
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = DEFAULT_RING)]
     pub(crate) ring_size: u32,
-    /// Most connections that are kept at a time; of more, the quietest are lost from sight
+    /// Maximum number of tracked connections; beyond it the least recently active are evicted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = DEFAULT_CONNECTIONS)]
     pub(crate) max_connections: u32,
-    /// Do not attach programs to the kernel's own functions (fentry), even where it allows them:
-    /// see host.knowledge in docs/columns.md for what they show
+    /// Attach to tracepoints only, without fentry; some columns are then inferred or unknown
     #[arg(long)]
     pub(crate) tracepoints_only: bool,
     #[command(flatten)]
     pub(crate) btf: BtfArgs,
-    /// Surveys follow each other without rest, whatever they cost: for tests of the survey
+    /// Scan sockets without pause, for tests of the scans
     #[arg(long, hide = true)]
     pub(crate) survey_always: bool,
-    /// The main hook is attached as on kernels that preempt programs on tracepoints (7.0 and later):
-    /// for tests of that on others
+    /// Attach the main hook as on Linux 7.0 and later, for tests on older kernels
     #[arg(long, hide = true)]
     pub(crate) by_event: bool,
 }
 
 #[cfg(feature = "live")]
 impl LiveArgs {
-    /// How to attach to the kernel.
+    /// The setup of the kernel side with these arguments.
     pub(crate) fn setup(self, filter: Filter, verbose: u8) -> Setup {
         Setup {
             ring_bytes: self.ring_size,
@@ -65,7 +63,7 @@ impl Default for LiveArgs {
     }
 }
 
-/// [`DEFAULT_RING_BYTES`] as people write it.
+/// [`DEFAULT_RING_BYTES`], as an argument.
 const DEFAULT_RING: &str = "16M";
 
 /// The limit of connections in [`crate::tracker::Limits::default`].
@@ -74,7 +72,7 @@ const DEFAULT_CONNECTIONS: u32 = 1 << 20;
 /// The source of the kernel's BTF.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct BtfArgs {
-    /// Take the kernel's type information from this copy of /sys/kernel/btf/vmlinux, where that is not shown
+    /// Read the BTF of the running kernel from FILE, where /sys/kernel/btf/vmlinux does not exist
     #[arg(long = "btf", id = "btf", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
@@ -85,7 +83,7 @@ mod tests {
     use crate::tracker::Limits;
 
     #[test]
-    fn defaults_are_those_of_what_they_are_for() {
+    fn defaults_match_the_tracker_and_the_kernel_side() {
         assert_eq!(DEFAULT_CONNECTIONS as usize, Limits::default().connections);
         assert_eq!(ring_size(DEFAULT_RING), Ok(DEFAULT_RING_BYTES));
     }

@@ -1,4 +1,4 @@
-//! The command line: the arguments of all commands.
+//! The command line: the arguments and help of all commands.
 
 pub(crate) mod commands;
 #[cfg(feature = "live")]
@@ -22,18 +22,18 @@ use self::commands::{
 use self::host_only::{DoctorArgs, RecordArgs, ServeArgs};
 use crate::message::{escape::escape_control, exit::Exit};
 
-/// Follows every TCP connection of this host from SYN to FIN.
+/// Traces every TCP connection of this host from SYN to FIN.
 ///
-/// Says per port how long handshakes take, how many connections sit in TIME_WAIT, and which ones
-/// did not end well and why. Needs root to watch; reading a recording (--from) does not.
+/// Reports, per port, handshake latency, TIME_WAIT, and every connection that failed, with the
+/// reason. Tracing needs root; reading a recording (--from) does not.
 #[derive(Debug, Parser)]
 #[command(name = "synfin", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 #[command(after_help = Exit::summary())]
 pub struct Cli {
-    /// What to do; `top` if nothing is said.
+    /// The command; `top` if none is given.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// Say more: the verifier's whole log where it refuses, and with -vv what the kernel side logs
+    /// Print the whole log of the verifier on rejection; with -vv, also the log of the eBPF programs
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     #[command(flatten)]
@@ -63,34 +63,34 @@ pub fn parse() -> Result<Cli, Exit> {
 /// The commands with their arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A screen to watch connections on: per port, each connection, what is wrong (the default)
+    /// Show a live view: drill from port to connection to timeline (the default)
     Top(TopArgs),
-    /// Figures per port: once at the end, or every INTERVAL
+    /// Print statistics per port: once at the end, or every INTERVAL
     Report(ReportArgs),
-    /// A line for every state change of every connection
+    /// Print a line for every state change of every connection
     Trace(TraceArgs),
-    /// A line for every connection that ends
+    /// Print a line for every connection that closes
     Connections(ConnectionsArgs),
     #[cfg(feature = "live")]
-    /// Write all that is seen to a file, to be read with --from
+    /// Record every event to a file, to be read with --from
     Record(RecordArgs),
     #[cfg(feature = "live")]
-    /// Serve metrics for Prometheus and whoever understands its format
+    /// Serve metrics for Prometheus
     Serve(ServeArgs),
-    /// Make a recording that can be shared: without addresses and names, with the same figures
+    /// Make a recording that can be shared: addresses and names replaced, statistics unchanged
     Anonymize(AnonymizeArgs),
     #[cfg(feature = "live")]
-    /// Say what this host can and cannot do, and try it on connections of its own
+    /// Check what synfin can trace on this host, and test it with connections of its own
     Doctor(DoctorArgs),
-    /// Say what is wrong with the traffic, and what to do about it
+    /// Find what is wrong with the TCP traffic, and what to change
     Diagnose(DiagnoseArgs),
-    /// What has changed from one recording or report to another
+    /// Compare two recordings or reports
     Compare(CompareArgs),
-    /// What a reason, a figure or a TCP state means
+    /// Explain a close reason, a column or a TCP state
     Explain(ExplainArgs),
-    /// Completions of this command line for a shell
+    /// Print completions for a shell
     Completions(CompletionsArgs),
-    /// Write manual pages into a directory
+    /// Write manual pages to a directory
     #[command(hide = true)]
     Man(ManArgs),
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 }

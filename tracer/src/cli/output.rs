@@ -1,4 +1,4 @@
-//! How results are written.
+//! Arguments for the output of commands.
 
 use std::io::{self, IsTerminal};
 
@@ -12,19 +12,19 @@ use crate::{
 /// Options of the output.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
-    /// All columns
+    /// Print all columns
     #[arg(short, long)]
     pub(crate) wide: bool,
-    /// No heading and no footer
+    /// Print neither heading nor footer
     #[arg(short = 'H', long)]
     pub(crate) no_header: bool,
 }
 
 impl OutputArgs {
-    /// The style, with the colours that the terminal and `NO_COLOR` allow.
+    /// The output style. Colours are used on a terminal, unless `NO_COLOR` is set.
     pub(crate) fn style(self) -> Style {
         let colourful = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Style {
@@ -36,10 +36,10 @@ impl OutputArgs {
     }
 }
 
-/// How to write text for reading.
+/// Options of the commands that print text.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct FormArgs {
-    /// Form of the output
+    /// Output format
     #[arg(short = 'o', long = "output", value_name = "OUTPUT", value_enum, default_value_t)]
     pub(crate) form: Form,
 }
@@ -47,23 +47,23 @@ pub(crate) struct FormArgs {
 /// Output format of the commands that print text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
-    /// Paragraphs, for the eyes
+    /// Paragraphs
     #[default]
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// How ports are written.
+/// Whether ports are printed by name.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct NumericArgs {
-    /// Do not tell ports by the names of their services
+    /// Print port numbers instead of service names
     #[arg(short, long)]
     numeric: bool,
 }
 
 impl NumericArgs {
-    /// The names of this host's services, or none where numbers are asked for.
+    /// The service names of this host; none with `--numeric`.
     pub(crate) fn services(self) -> Services {
         if self.numeric { Services::default() } else { Services::of_this_host() }
     }

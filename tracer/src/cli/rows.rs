@@ -1,24 +1,24 @@
-//! Which rows a report has.
+//! Arguments for the rows of reports.
 
 use clap::{Args, ValueEnum};
 use synfin_common::state::TcpState;
 
 use super::values::{reason, state};
 use crate::{
-    output::report::Rows,
+    output::report::RowSelection,
     tcp::{close_reason::CloseReason, group_by::By},
 };
 
 /// Selection and grouping of rows.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RowsArgs {
-    /// What makes a row, besides the role
+    /// Group rows by role and this
     #[arg(long, value_enum, default_value_t)]
     pub(crate) by: Grouping,
-    /// Only rows with connections that ended for these reasons (reset_by_peer,connect_timeout …)
+    /// Print only rows with connections that closed for these reasons (reset_by_peer,connect_timeout …)
     #[arg(long, value_name = "REASONS", value_delimiter = ',', value_parser = reason)]
     pub(crate) reason: Vec<CloseReason>,
-    /// Only rows with connections in these states now (close-wait,time_wait …)
+    /// Print only rows with connections in these states now (close-wait,time_wait …)
     #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = state)]
     pub(crate) state: Vec<TcpState>,
 }
@@ -48,7 +48,7 @@ impl From<Grouping> for By {
     }
 }
 
-impl From<RowsArgs> for Rows {
+impl From<RowsArgs> for RowSelection {
     fn from(args: RowsArgs) -> Self {
         Self { by: args.by.into(), reasons: args.reason, states: args.state }
     }

@@ -30,37 +30,37 @@ const HEADING: &str = "Filters";
 /// Filters on connections. Different filters are ANDed, the values of one filter are ORed.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FilterArgs {
-    /// Of these processes: they connect, or hold the listener
+    /// Match connections of these processes, which connect or hold the listener
     #[arg(help_heading = HEADING, short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pid: Vec<u32>,
-    /// To these services: the listener's port of a server, the remote port of a client (443,8000-8099)
+    /// Match these service ports: local for a server, remote for a client (443,8000-8099)
     #[arg(help_heading = HEADING, short = 'P', long, value_name = "PORTS", value_delimiter = ',')]
     port: Vec<PortRange>,
-    /// With these ports on our side
+    /// Match these local ports
     #[arg(help_heading = HEADING, short = 'L', long, value_name = "PORTS", value_delimiter = ',')]
     localport: Vec<PortRange>,
-    /// With these ports on the peer's side
+    /// Match these remote ports
     #[arg(help_heading = HEADING, short = 'D', long, value_name = "PORTS", value_delimiter = ',')]
     remoteport: Vec<PortRange>,
-    /// IPv4 only, that of IPv6 sockets included
+    /// Match IPv4 only, including IPv4 on IPv6 sockets
     #[arg(help_heading = HEADING, short = '4', long, conflicts_with = "ipv6")]
     ipv4: bool,
-    /// IPv6 only
+    /// Match IPv6 only
     #[arg(help_heading = HEADING, short = '6', long)]
     ipv6: bool,
-    /// With our address in these networks (10.0.0.0/8)
+    /// Match local addresses in these networks (10.0.0.0/8)
     #[arg(help_heading = HEADING, long, value_name = "CIDR", value_delimiter = ',')]
     local: Vec<Network>,
-    /// With the peer's address in these networks
+    /// Match remote addresses in these networks
     #[arg(help_heading = HEADING, long, value_name = "CIDR", value_delimiter = ',')]
     remote: Vec<Network>,
-    /// In these network namespaces: a name (`ip netns`; `host` is the first process's) or an inode number
+    /// Match these network namespaces: a name of `ip netns`, `host`, or an inode number
     #[arg(help_heading = HEADING, short = 'N', long, value_name = "NAME|INODE", value_delimiter = ',')]
     netns: Vec<String>,
-    /// Made in this cgroup (version 2) or in one below it: a path from the root, or in /sys/fs/cgroup
+    /// Match this cgroup (v2) and its descendants: a path from the root or in /sys/fs/cgroup
     #[arg(help_heading = HEADING, short, long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
-    /// On this side
+    /// Match connections in which this host has this role
     #[arg(help_heading = HEADING, long, value_parser = role())]
     role: Option<Role>,
 }
@@ -80,8 +80,8 @@ impl FilterArgs {
         let cgroup = |path: &Path| {
             let found = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(path));
             found.map_err(|error| {
-                let what = format!("nothing can match --cgroup {}", path.display());
-                let remedy = "give its path below the mount of cgroup v2 (systemd-cgls shows all)";
+                let what = format!("no cgroup matches --cgroup {}", path.display());
+                let remedy = "give a path below the mount point of cgroup v2 (systemd-cgls lists all cgroups)";
                 Failure::usage(what, format!("{error:#}"), remedy).into()
             })
         };
@@ -97,9 +97,9 @@ impl FilterArgs {
     pub(crate) fn of_recording(&self, session: &Session) -> Result<Filter> {
         let recorded = session.filter.cgroup.as_ref();
         self.filter(&session.namespaces, |path| {
-            let asked = Cgroup { path: below_root(path), kernel: None };
-            let decided = recorded.filter(|recorded| asked.holds(&recorded.path));
-            Ok(Cgroup { kernel: decided.and_then(|recorded| recorded.kernel), ..asked })
+            let wanted = Cgroup { path: below_root(path), kernel: None };
+            let decided = recorded.filter(|recorded| wanted.holds(&recorded.path));
+            Ok(Cgroup { kernel: decided.and_then(|recorded| recorded.kernel), ..wanted })
         })
     }
 
@@ -140,16 +140,16 @@ fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, F
     }
     let known: Vec<_> = known.values().map(String::as_str).collect();
     let remedy = if known.is_empty() {
-        "none has a name here: give its inode number (lsns -t net)".to_owned()
+        "no namespace has a name here: give an inode number (lsns -t net lists them)".to_owned()
     } else {
         format!(
-            "those with a name are {}; others go by their inode number (lsns -t net)",
+            "give one of the names {}, or an inode number (lsns -t net lists them)",
             known.join(", ")
         )
     };
     Err(Failure::usage(
-        format!("nothing can match --netns {name}"),
-        "there is no network namespace of that name",
+        format!("no namespace matches --netns {name}"),
+        "there is no network namespace with that name",
         remedy,
     ))
 }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn namespaces_go_by_name_or_number() {
+    fn namespaces_are_given_by_name_or_number() {
         let known = BTreeMap::from([(7, "blue".to_owned())]);
         assert_eq!(namespace("blue", &known).unwrap(), 7);
         assert_eq!(namespace("12", &known).unwrap(), 12);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_goes_by_its_path_wherever_it_was_mounted() {
+    fn a_cgroup_path_may_include_the_mount_point() {
         for path in ["/sys/fs/cgroup/a/b", "/sys/fs/cgroup/unified/a/b/", "/a/b", "a/b"] {
             assert_eq!(below_root(Path::new(path)), "a/b", "{path}");
         }

@@ -1,4 +1,4 @@
-//! Where frames come from: this host or a recording.
+//! Arguments for the source of the data: this host or a recording.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -9,10 +9,10 @@ use super::{live::LiveArgs, select::FilterArgs};
 /// The source of the data: this host or a recording.
 #[derive(Debug, Default, Args)]
 pub(crate) struct SourceArgs {
-    /// Read this recording, a file or a directory, instead of watching this host
+    /// Read this recording, a file or a directory, instead of tracing this host
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     pub(crate) from: Option<PathBuf>,
-    /// Also write all that is seen to this file
+    /// Also record every event to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     #[command(flatten)]
@@ -31,7 +31,7 @@ impl SourceArgs {
 /// The command to run while this host is traced.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
-    /// Run this command, and stop when it ends
+    /// Run this command, and stop when it exits
     #[arg(last = true, id = "run", value_name = "COMMAND", conflicts_with = "from")]
     pub(crate) command: Vec<OsString>,
 }

@@ -1,4 +1,4 @@
-//! Values as they are typed: durations, sizes, states and reasons.
+//! Parsers of argument values: durations, sizes, states and close reasons.
 
 use std::time::Duration;
 
@@ -42,8 +42,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn ring_size(text: &str) -> Result<u32, String> {
-    let bytes = u32::try_from(size(text)?)
-        .map_err(|_| "more than a ring buffer can have, which is 2G".to_owned())?;
+    let bytes = u32::try_from(size(text)?).map_err(|_| "must not be more than 2G".to_owned())?;
     if !bytes.is_power_of_two() || bytes < 4096 {
         return Err("must be a power of two, from 4K to 2G".into());
     }
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_are_read_in_every_spelling() {
+    fn states_are_parsed_in_every_spelling() {
         for text in ["FIN_WAIT1", "fin-wait-1", "fin_wait_1", "FinWait1"] {
             assert_eq!(state(text), Ok(TcpState::FinWait1), "{text}");
         }
@@ -66,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_durations_are_read_as_people_write_them() {
+    fn sizes_and_durations_are_parsed_with_their_units() {
         assert_eq!(ring_size("16M"), Ok(16 << 20));
         assert_eq!(ring_size("4096"), Ok(4096));
         assert!(ring_size("3M").is_err() && ring_size("4G").is_err() && ring_size("M").is_err());
         assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
-        assert_eq!(interval("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(interval("2m"), Ok(Duration::from_mins(2)));
         assert!(interval("0").is_err() && interval("-1").is_err() && interval("soon").is_err());
     }
 }

@@ -1,5 +1,4 @@
-//! `anonymize`: copies a recording without addresses and names, so that it can be shared. It uses
-//! no tracker.
+//! `anonymize`: copies a recording without addresses and names, so that it can be shared.
 
 use std::{
     fs::{self, File},
@@ -25,11 +24,11 @@ use crate::{
 };
 
 /// Minimum length of a secret in bytes: a shorter one can be guessed.
-const SHORTEST_SECRET: usize = 16;
+const MIN_SECRET: usize = 16;
 
 /// Maximum length of a secret in bytes. It rejects devices, which yield endless bytes that differ
 /// at each read.
-const LONGEST_SECRET: u64 = 1 << 20;
+const MAX_SECRET: u64 = 1 << 20;
 
 /// Makes an anonymizer with the key in `key_file`; `None`: with a random key.
 ///
@@ -53,19 +52,19 @@ pub(crate) fn anonymizer(key_file: Option<&Path>) -> Result<Anonymizer, Failure>
 
 fn key_in(path: &Path) -> Result<Key, Failure> {
     let unusable = |why: String| {
-        let what = format!("cannot take the key from {}", path.display());
-        Failure::usage(what, why, "make one: head -c 32 /dev/urandom > FILE, readable for you only")
+        let what = format!("cannot read the key from {}", path.display());
+        Failure::usage(what, why, "create one: (umask 077; head -c 32 /dev/urandom > FILE)")
     };
     let mut secret = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(LONGEST_SECRET + 1).read_to_end(&mut secret))
+        .and_then(|file| file.take(MAX_SECRET + 1).read_to_end(&mut secret))
         .map_err(|error| unusable(describe(&error)))?;
-    if secret.len() as u64 > LONGEST_SECRET {
-        return Err(unusable(format!("it has more than {LONGEST_SECRET} bytes")));
+    if secret.len() as u64 > MAX_SECRET {
+        return Err(unusable(format!("it has more than {MAX_SECRET} bytes")));
     }
     // An editor may have appended a newline.
     let secret = secret.trim_ascii_end();
-    if secret.len() < SHORTEST_SECRET {
+    if secret.len() < MIN_SECRET {
         return Err(unusable(format!("a key of {} bytes can be guessed", secret.len())));
     }
     Ok(Key::from_secret(secret))
@@ -84,7 +83,7 @@ pub(crate) fn run(args: &AnonymizeArgs) -> Result<Exit> {
     let input = File::open(from).map_err(|error| unreadable(error.into()))?;
     if are_the_same(&input, to) {
         let what = format!("cannot anonymize {} into itself", from.display());
-        let why = "it would be gone before it is read";
+        let why = "it would be overwritten before it is read";
         return Err(Failure::usage(what, why, "name another file to write").into());
     }
     let mut frames =
@@ -126,7 +125,7 @@ pub(crate) fn run(args: &AnonymizeArgs) -> Result<Exit> {
 
 fn salvaged(failure: Failure, from: &Path, to: &Path, count: u64) -> Failure {
     let remedy = format!(
-        "{} has the {count} frames before that, and can be used; {}",
+        "{} contains the {count} frames before that and can be read; {}",
         to.display(),
         failure.remedy
     );

@@ -18,7 +18,7 @@ use crate::{
         exit::Exit,
         failure::{Failure, cannot_write, describe},
     },
-    output::{consumer::Consumer, report::Rows, stdout},
+    output::{consumer::Consumer, report::RowSelection, stdout},
     run::{Run, RunMode},
     trace::session::Session,
     tracker::Tracker,
@@ -34,13 +34,14 @@ pub(crate) async fn run(args: CompareArgs, verbose: u8) -> Result<Exit> {
 /// Reads one side of a comparison: saved reports, or a recording, from which one report is made.
 async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
     let unusable = |why: String| {
-        let remedy = "give a recording, a flight recorder's directory, or what `synfin report -o json` wrote";
+        let remedy = "give a recording, the directory of a flight recorder, or output of `synfin report -o json`";
         Failure::usage(format!("cannot compare {}", path.display()), why, remedy)
     };
     match reports_in(path).map_err(|error| unusable(describe(&error)))? {
         Some(reports) => Ok(reports.map_err(|error| unusable(error.to_string()))?),
         None => {
-            let mut report = OneReport::new(Rows { by: by.into(), ..Rows::default() });
+            let mut report =
+                OneReport::new(RowSelection { by: by.into(), ..RowSelection::default() });
             let run = Run::open(SourceArgs::from_file(path.into()), verbose)?;
             run.go(RunMode::Quiet, &mut report).await?;
             Ok(report.into_side().map_err(|error| unusable(error.to_string()))?)
@@ -59,8 +60,8 @@ fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
     }
     let mut file = BufReader::new(File::open(path)?);
     // A recording may be large, so only its beginning is read to detect the format.
-    let begins = file.fill_buf()?;
-    if begins.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+    let start = file.fill_buf()?;
+    if start.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Ok(None);
     }
     let mut bytes = Vec::new();
@@ -71,12 +72,12 @@ fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
 /// Makes one report of the whole trace.
 struct OneReport {
     session: Arc<Session>,
-    rows: Rows,
+    rows: RowSelection,
     side: Option<Side>,
 }
 
 impl OneReport {
-    fn new(rows: Rows) -> Self {
+    fn new(rows: RowSelection) -> Self {
         Self { session: Arc::default(), rows, side: None }
     }
 
@@ -101,7 +102,7 @@ impl Consumer for OneReport {
     }
 }
 
-/// Writes what differs.
+/// Writes the differences.
 fn write(form: Form, found: &Comparison, out: &mut impl Write) -> io::Result<()> {
     match form {
         Form::Text => write_text(found, out)?,
@@ -129,19 +130,19 @@ fn write_text(found: &Comparison, out: &mut impl Write) -> io::Result<()> {
         write_row(row, out)?;
     }
     for (side, _) in SIDES.iter().zip(found.lower_bounds).filter(|(_, is_lower)| *is_lower) {
-        writeln!(out, "counts {side} are lower bounds: records were lost")?;
+        writeln!(out, "counts {side} are lower bounds: events were lost")?;
     }
     Ok(())
 }
 
 fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
-    let where_ = match row.is_in {
+    let suffix = match row.is_in {
         [true, true] => "",
         [true, false] => ", gone",
         _ => ", new",
     };
     let name = escape_control(&format!("{} {}", row.name.role, row.name.what));
-    writeln!(out, "{:<34} {:>10} {:>10}", format!("{name}{where_}"), SIDES[0], SIDES[1])?;
+    writeln!(out, "{:<34} {:>10} {:>10}", format!("{name}{suffix}"), SIDES[0], SIDES[1])?;
     for (compared, change) in COMPARED.iter().zip(&row.columns) {
         let Change { before, after } = change;
         if before.is_none() && after.is_none() {

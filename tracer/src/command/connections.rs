@@ -5,7 +5,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 use anyhow::Result;
 use synfin_common::state::TcpState;
 
-use super::warn_unasked;
+use super::warn_excluded;
 use crate::{
     cli::commands::ConnectionsArgs,
     message::exit::Exit,
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: ConnectionsArgs, verbose: u8) -> Result<Exit> {
     let which = match args.slow {
         _ if args.open => Which::Open,
         Some(at_least) => Which::Slow(at_least),
-        None => Which::Ended,
+        None => Which::Closed,
     };
     let select = Select { reasons: args.reason, states: args.state, min_age: args.min_age };
     let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
@@ -43,7 +43,7 @@ pub(crate) async fn run(args: ConnectionsArgs, verbose: u8) -> Result<Exit> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Which {
     /// Each connection when it closes.
-    Ended,
+    Closed,
     /// Each connection whose handshake took at least this long, when it becomes established.
     Slow(Duration),
     /// The connections that are open at the end of the trace.
@@ -67,12 +67,12 @@ impl Select {
         self.min_age.is_none_or(|least| age >= least)
     }
 
-    fn ended(&self, closed: &Closed) -> bool {
+    fn matches_closed(&self, closed: &Closed) -> bool {
         (self.reasons.is_empty() || self.reasons.contains(&closed.reason))
             && self.is_old_enough(closed.since, closed.closed)
     }
 
-    fn living(&self, connection: &Connection, now: Nanos) -> bool {
+    fn matches_open(&self, connection: &Connection, now: Nanos) -> bool {
         (self.states.is_empty() || self.states.contains(&connection.state))
             && self.is_old_enough(connection.first_seen, now)
     }
@@ -84,19 +84,19 @@ pub(crate) struct Connections<W> {
     which: Which,
     select: Select,
     clock: ClockAnchor,
-    unasked: u64,
+    excluded: u64,
 }
 
 impl<W: Write> Connections<W> {
     pub(crate) fn new(lines: Lines<W, ConnectionRow>, which: Which, select: Select) -> Self {
-        Self { lines, which, select, clock: ClockAnchor::default(), unasked: 0 }
+        Self { lines, which, select, clock: ClockAnchor::default(), excluded: 0 }
     }
 
-    fn write(&mut self, asked: bool, connection: impl FnOnce(ClockAnchor) -> ConnectionRow) {
-        if asked {
+    fn write(&mut self, is_selected: bool, connection: impl FnOnce(ClockAnchor) -> ConnectionRow) {
+        if is_selected {
             self.lines.write(&connection(self.clock));
         } else {
-            self.unasked += 1;
+            self.excluded += 1;
         }
     }
 }
@@ -108,17 +108,17 @@ impl<W: Write> Connections<W> {
         if let (Which::Slow(at_least), Some(took)) = (self.which, took)
             && took >= at_least
         {
-            let asked = self.select.living(connection, connection.last_transition);
-            self.write(asked, |clock| {
-                ConnectionRow::living(connection, connection.last_transition, clock)
+            let is_selected = self.select.matches_open(connection, connection.last_transition);
+            self.write(is_selected, |clock| {
+                ConnectionRow::open(connection, connection.last_transition, clock)
             });
         }
     }
 
     fn closed(&mut self, closed: &Closed) {
-        if let Which::Ended = self.which {
-            let asked = self.select.ended(closed);
-            self.write(asked, |clock| ConnectionRow::closed(closed, clock));
+        if let Which::Closed = self.which {
+            let is_selected = self.select.matches_closed(closed);
+            self.write(is_selected, |clock| ConnectionRow::closed(closed, clock));
         }
     }
 }
@@ -127,7 +127,7 @@ impl<W: Write> Consumer for Connections<W> {
     fn wanted_changes(&self) -> ChangeKinds {
         ChangeKinds {
             established: matches!(self.which, Which::Slow(_)),
-            closed: matches!(self.which, Which::Ended),
+            closed: matches!(self.which, Which::Closed),
             ..ChangeKinds::default()
         }
     }
@@ -144,20 +144,21 @@ impl<W: Write> Consumer for Connections<W> {
         self.clock = session.clock;
     }
 
-    fn settle(&mut self) -> Result<()> {
-        Ok(self.lines.settle()?)
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.lines.flush()?)
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         if let Which::Open = self.which {
-            let mut lives: Vec<_> = tracker.open().collect();
-            lives.sort_by_key(|(sock, connection)| (connection.first_seen, *sock));
-            for (_, connection) in lives {
-                let (asked, now) = (self.select.living(connection, tracker.now()), tracker.now());
-                self.write(asked, |clock| ConnectionRow::living(connection, now, clock));
+            let mut open: Vec<_> = tracker.open().collect();
+            open.sort_by_key(|(sock, connection)| (connection.first_seen, *sock));
+            let now = tracker.now();
+            for (_, connection) in open {
+                let is_selected = self.select.matches_open(connection, now);
+                self.write(is_selected, |clock| ConnectionRow::open(connection, now, clock));
             }
         }
-        warn_unasked(self.unasked, "connections");
-        Ok(self.lines.settle()?)
+        warn_excluded(self.excluded, "connections");
+        Ok(self.lines.flush()?)
     }
 }

@@ -1,4 +1,4 @@
-//! `diagnose`: problems of the TCP traffic.
+//! `diagnose`: problems of the TCP traffic, with advice.
 
 use std::{io::Write, sync::Arc, time::Duration};
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::Result;
 
 use crate::{
-    analysis::explain::{Entry, list, look_up, page},
+    analysis::explain::{Entry, find, list, page},
     cli::{commands::ExplainArgs, output::Form},
     message::{
         exit::Exit,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
-    let found = args.words.iter().map(|word| look_up(word));
+    let found = args.words.iter().map(|word| find(word));
     let entries = found.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?.concat();
     explain(&entries, args.output.form, &mut stdout()).map_err(cannot_write)?;
     Ok(Exit::Done)

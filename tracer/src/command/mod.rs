@@ -20,10 +20,10 @@ pub(crate) mod trace;
 use crate::message::stderr::warn;
 
 /// Warns that `count` lines were not shown because they do not match the options of the command.
-fn warn_unasked(count: u64, what: &str) {
+fn warn_excluded(count: u64, what: &str) {
     if count > 0 {
         warn(&format!(
-            "{count} {what} are not shown: they do not match --reason, --state or --min-age"
+            "{count} {what} do not match --reason, --state or --min-age and are not shown"
         ));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) async fn run(args: RecordArgs, verbose: u8) -> Result<Exit> {
     let anonymizer = args.anonymize.then(|| anonymizer(key_file)).transpose()?;
     let flight = args.flight();
     let run = Run::live(args.live, &args.filter, verbose)?;
-    // Only now, so that a host that cannot be watched costs nobody an older recording.
+    // Only after attaching, so that a failure to attach does not overwrite an older recording.
     let sink = RecordingSink::open(args.file.clone(), flight)?;
     let run = run.recording_to(sink, anonymizer).with_command(RunArgs { command: args.command });
     run.go(RunMode::UntilSignal, &mut Record::new(args.file)).await?;

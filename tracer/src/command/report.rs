@@ -1,4 +1,4 @@
-//! `report`: snapshots, at the end or at intervals.
+//! `report`: statistics per port, at the end or at intervals.
 
 use std::{
     io::{self, Write},
@@ -25,7 +25,7 @@ use crate::{
 pub(crate) async fn run(args: ReportArgs, verbose: u8) -> Result<Exit> {
     let sink = ReportSink::new(stdout(), args.output.style(), args.rows.into());
     let output = Report::new(sink, args.interval, args.count);
-    let mut output = output.on_trial(ConditionSet::new(args.fail_on));
+    let mut output = output.with_conditions(ConditionSet::new(args.fail_on));
     let mode = if args.once { RunMode::Once } else { RunMode::UntilSignal };
     Run::open(args.source, verbose)?.with_command(args.run).go(mode, &mut output).await?;
     Ok(output.exit())
@@ -34,12 +34,12 @@ pub(crate) async fn run(args: ReportArgs, verbose: u8) -> Result<Exit> {
 /// Takes snapshots, writes them as reports, and checks the `--fail-on` conditions.
 pub(crate) struct Report<W> {
     sink: ReportSink<W>,
-    trial: ConditionSet,
+    conditions: ConditionSet,
     session: Arc<Session>,
     /// Nanoseconds between reports; `None`: one report, at the end.
     interval: Option<Nanos>,
-    next_cut: Nanos,
-    last_cut: Option<Nanos>,
+    next_report: Nanos,
+    last_report: Option<Nanos>,
     /// Number of reports still to write; `None`: no limit.
     left: Option<u64>,
 }
@@ -49,30 +49,30 @@ impl<W: Write> Report<W> {
         let interval = interval.map(nanos);
         Self {
             sink,
-            trial: ConditionSet::default(),
+            conditions: ConditionSet::default(),
             session: Arc::default(),
             interval,
-            next_cut: 0,
-            last_cut: None,
+            next_report: 0,
+            last_report: None,
             left: count,
         }
     }
 
     /// Checks these conditions in every report.
-    pub(crate) fn on_trial(self, trial: ConditionSet) -> Self {
-        Self { trial, ..self }
+    pub(crate) fn with_conditions(self, conditions: ConditionSet) -> Self {
+        Self { conditions, ..self }
     }
 
-    /// The exit status that the conditions give, with the reasons on stderr.
+    /// The exit status according to the conditions. Prints the reasons on stderr.
     pub(crate) fn exit(&self) -> Exit {
-        let (exit, why) = self.trial.end();
+        let (exit, why) = self.conditions.end();
         why.iter().for_each(|why| warn(why));
         exit
     }
 
     fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         self.sink.write(&self.session, snapshot)?;
-        self.trial.take(&self.session, snapshot).iter().for_each(|violation| warn(violation));
+        self.conditions.evaluate(&self.session, snapshot).iter().for_each(|message| warn(message));
         Ok(())
     }
 }
@@ -80,20 +80,21 @@ impl<W: Write> Report<W> {
 impl<W: Write> Consumer for Report<W> {
     fn begin(&mut self, session: &Arc<Session>) {
         self.session = session.clone();
-        self.next_cut = session.clock.monotonic_ns.saturating_add(self.interval.unwrap_or(0));
+        self.next_report = session.clock.monotonic_ns.saturating_add(self.interval.unwrap_or(0));
     }
 
     fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         let Some(interval) = self.interval else {
             return Ok(ControlFlow::Continue(()));
         };
-        if tracker.now() < self.next_cut {
+        if tracker.now() < self.next_report {
             return Ok(ControlFlow::Continue(()));
         }
         // After a delay, intervals are skipped rather than shortened.
-        let late = tracker.now() - self.next_cut;
-        self.next_cut = self.next_cut.saturating_add(interval.saturating_mul(late / interval + 1));
-        self.last_cut = Some(tracker.now());
+        let late = tracker.now() - self.next_report;
+        self.next_report =
+            self.next_report.saturating_add(interval.saturating_mul(late / interval + 1));
+        self.last_report = Some(tracker.now());
         self.write(&tracker.take_snapshot())?;
         if let Some(left) = &mut self.left {
             *left -= 1;
@@ -105,12 +106,12 @@ impl<W: Write> Consumer for Report<W> {
     }
 
     fn next_tick(&self) -> Option<Nanos> {
-        self.interval.map(|_| self.next_cut)
+        self.interval.map(|_| self.next_report)
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
         let has_all = self.left == Some(0);
-        let just_written = self.last_cut == Some(tracker.now());
+        let just_written = self.last_report == Some(tracker.now());
         if has_all || just_written {
             return Ok(());
         }

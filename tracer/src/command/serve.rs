@@ -22,6 +22,7 @@ use crate::{
     tracker::Tracker,
 };
 
+/// Time between updates in nanoseconds.
 const PERIOD: Nanos = 1_000_000_000;
 
 pub(crate) async fn run(args: ServeArgs, verbose: u8) -> Result<Exit> {
@@ -38,14 +39,14 @@ pub(crate) async fn run(args: ServeArgs, verbose: u8) -> Result<Exit> {
 /// it attaches anything.
 fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter, Failure> {
     Exporter::start(address, collector).map_err(|error| {
-        let remedy = "another address or port can be given with --listen";
+        let remedy = "choose another address or port with --listen";
         Failure::cannot_run(format!("cannot listen on {address}"), describe(&error), remedy)
     })
 }
 
 fn collector(url: Uri, every: Duration) -> Result<Collector, Failure> {
     Collector::new(url, every).map_err(|error| {
-        let remedy = "write it as OpenTelemetry does: name=value,name=value, with %2C for a comma";
+        let remedy = "use the OpenTelemetry syntax: name=value,name=value, with %2C for a comma";
         Failure::usage("cannot push metrics", error.to_string(), remedy)
     })
 }
@@ -64,7 +65,7 @@ impl Serve {
         Self { first: Some(metrics), exporter: Some(exporter), next: 0 }
     }
 
-    fn renew(&mut self, tracker: &mut Tracker) -> Result<(), Failure> {
+    fn update(&mut self, tracker: &mut Tracker) -> Result<(), Failure> {
         let snapshot = tracker.take_snapshot();
         let Some(exporter) = &self.exporter else { return Ok(()) };
         match self.first.take() {
@@ -88,13 +89,13 @@ impl Consumer for Serve {
     fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         if tracker.now() >= self.next {
             self.next = tracker.now() + PERIOD;
-            self.renew(tracker)?;
+            self.update(tracker)?;
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
-        self.renew(tracker)?;
+        self.update(tracker)?;
         if let Some(exporter) = self.exporter.take() {
             exporter.finish()?;
         }

@@ -1,4 +1,4 @@
-//! `top`: the screen, or a report each second where there is no terminal for it.
+//! `top`: the live view, or a report per second if the output is no terminal.
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -19,9 +19,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
     let style = args.output.style();
     let run = Run::open(args.source, verbose)?;
-    if style.format == Format::Table && can_be_taken_over() {
+    if style.format == Format::Table && has_screen() {
         let mut screen = Screen::open(Options {
-            asked: args.rows.into(),
+            selection: args.rows.into(),
             wide: style.wide,
             colours: style.terminal,
             services: args.numeric.services(),
@@ -36,7 +36,7 @@ pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
 }
 
 /// Whether stdin and stdout are a terminal that can show the screen and read keys.
-fn can_be_taken_over() -> bool {
+fn has_screen() -> bool {
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !is_dumb
 }

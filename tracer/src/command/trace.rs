@@ -5,7 +5,7 @@ use std::{io::Write, sync::Arc};
 use anyhow::Result;
 use synfin_common::state::TcpState;
 
-use super::warn_unasked;
+use super::warn_excluded;
 use crate::{
     cli::commands::TraceArgs,
     message::exit::Exit,
@@ -34,12 +34,12 @@ pub(crate) struct Trace<W> {
     clock: ClockAnchor,
     /// Only transitions from or to one of these states; empty: all transitions.
     states: Vec<TcpState>,
-    unasked: u64,
+    excluded: u64,
 }
 
 impl<W: Write> Trace<W> {
     pub(crate) fn new(lines: Lines<W, TransitionLine>, states: Vec<TcpState>) -> Self {
-        Self { lines, clock: ClockAnchor::default(), states, unasked: 0 }
+        Self { lines, clock: ClockAnchor::default(), states, excluded: 0 }
     }
 }
 
@@ -52,7 +52,7 @@ impl<W: Write> Consumer for Trace<W> {
         let Change::Transition { transition, connection } = change else { return };
         let ends = [transition.old, transition.new];
         if !self.states.is_empty() && !ends.iter().any(|state| self.states.contains(state)) {
-            self.unasked += 1;
+            self.excluded += 1;
             return;
         }
         self.lines.write(&TransitionLine::new(transition, connection.as_ref(), self.clock));
@@ -62,12 +62,12 @@ impl<W: Write> Consumer for Trace<W> {
         self.clock = session.clock;
     }
 
-    fn settle(&mut self) -> Result<()> {
-        Ok(self.lines.settle()?)
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.lines.flush()?)
     }
 
     fn end(&mut self, _tracker: &mut Tracker) -> Result<()> {
-        warn_unasked(self.unasked, "transitions");
+        warn_excluded(self.excluded, "transitions");
         Ok(())
     }
 }

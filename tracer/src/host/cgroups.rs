@@ -47,6 +47,10 @@ struct Handle {
 impl Hierarchy {
     /// Finds the mounted hierarchy. Returns an error if no cgroup2 file system is mounted from its
     /// root.
+    ///
+    /// # Errors
+    ///
+    /// There is no cgroup v2 hierarchy, or its folder cannot be opened.
     pub fn find() -> Result<Self> {
         let mounts =
             mounts::read().context("cannot read /proc/self/mountinfo: is /proc mounted?")?;
@@ -81,7 +85,8 @@ impl Hierarchy {
                 &raw mut handle,
                 libc::O_PATH | libc::O_CLOEXEC,
             );
-            (fd >= 0).then(|| OwnedFd::from_raw_fd(fd as c_int))
+            let fd = c_int::try_from(fd).ok()?;
+            (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
         }?;
         let path = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
         let below = path.strip_prefix(&self.mount).ok()?;
@@ -90,6 +95,10 @@ impl Hierarchy {
 
     /// Resolves a cgroup that a user names, either by a path below the root or by a path in the
     /// file system.
+    ///
+    /// # Errors
+    ///
+    /// There is no such cgroup.
     pub fn resolve(&self, path: &Path) -> Result<Cgroup> {
         let below =
             path.strip_prefix(&self.mount).or_else(|_| path.strip_prefix("/")).unwrap_or(path);
@@ -101,7 +110,7 @@ impl Hierarchy {
         // In another cgroup namespace, the visible root and its depth differ from the kernel's.
         let is_whole = fs::metadata("/proc/self/ns/cgroup")
             .is_ok_and(|namespace| namespace.ino() == FIRST_CGROUP_NAMESPACE);
-        let level = below.components().count() as u32;
+        let level = u32::try_from(below.components().count())?;
         Ok(Cgroup {
             path: below.to_string_lossy().trim_end_matches('/').to_owned(),
             kernel: is_whole.then_some(KernelCgroup { id: metadata.ino(), level }),

@@ -20,15 +20,20 @@ pub fn thread_cpu_ns() -> u64 {
 
 /// The length of a jiffy in microseconds. It is the resolution of the coarse clock, which the
 /// kernel's timer interrupt advances.
+///
+/// # Errors
+///
+/// The kernel does not know the coarse clock.
 pub fn jiffy_us() -> Result<u32> {
     let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
         .context("cannot ask for the resolution of CLOCK_MONOTONIC_COARSE")?;
-    Ok(resolution.tv_nsec() as u32 / 1000)
+    Ok(u32::try_from(resolution.tv_nsec() / 1000)?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads clocks")]
 fn read_ns(clock: ClockId) -> u64 {
     // This cannot fail: all kernels have these clocks.
-    clock_gettime(clock)
-        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    clock_gettime(clock).map_or(0, |time| {
+        time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
+    })
 }

@@ -47,6 +47,10 @@ pub fn names(paths: &BTreeMap<u32, PathBuf>) -> BTreeMap<u32, String> {
 }
 
 /// Inode number of this process's network namespace.
+///
+/// # Errors
+///
+/// /proc/self/ns/net cannot be read.
 pub fn own() -> Result<u32> {
     inode(Path::new("/proc/self/ns/net"))
         .context("cannot look at /proc/self/ns/net: is /proc mounted?")

@@ -39,7 +39,7 @@ pub enum Need {
     Expected(&'static str),
     /// An optional value is unknown: the hook is attached to kernel functions, which many hosts do
     /// not allow.
-    Extra(OptionalHook),
+    Optional(OptionalHook),
 }
 
 /// The hook for resets that this host sends. Only newer kernels report all of them.
@@ -99,7 +99,7 @@ const HOOKS: [Hook; 7] = [
             "time_wait_segment" at &["tcp_timewait_state_process"],
             "time_wait_entry" at &["inet_twsk_alloc"],
         ],
-        need: Need::Extra(OptionalHook::TimeWait),
+        need: Need::Optional(OptionalHook::TimeWait),
     },
     Hook {
         name: OptionalHook::SynQueue.name(),
@@ -111,12 +111,12 @@ const HOOKS: [Hook; 7] = [
             "syn_queue_drop" at SYN_QUEUE_DROP,
             "syn_queue_entry" at &["inet_csk_reqsk_queue_hash_add"],
         ],
-        need: Need::Extra(OptionalHook::SynQueue),
+        need: Need::Optional(OptionalHook::SynQueue),
     },
     Hook {
         name: OptionalHook::AcceptWait.name(),
         programs: programs!["accepted" at &["inet_csk_accept"]],
-        need: Need::Extra(OptionalHook::AcceptWait),
+        need: Need::Optional(OptionalHook::AcceptWait),
     },
     Hook {
         name: MAIN_HOOK,
@@ -180,7 +180,7 @@ pub(super) fn attach(
         for way in preferred.into_iter().chain([hook]) {
             let &Hook { name, programs, need } = way;
             let mut refuse = |error| refused.push(Refused { name, need, error });
-            if matches!(need, Need::Extra(_)) && tracepoints_only {
+            if matches!(need, Need::Optional(_)) && tracepoints_only {
                 refuse("not asked for".into());
                 continue;
             }

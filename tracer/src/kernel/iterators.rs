@@ -94,7 +94,7 @@ impl SocketScanner {
         let (requests, incoming) = mpsc::channel();
         let (outgoing, answers) = tokio::sync::mpsc::channel(1);
         let thread = thread::Builder::new()
-            .name("synfin-survey".into())
+            .name("synfin-scan".into())
             .spawn(move || serve(incoming, outgoing))
             .context("cannot start the survey's thread")?;
         Ok(Self {

@@ -25,8 +25,8 @@ pub(super) fn link(object: &[u8], number: u32) -> Result<Vec<u8>> {
     let elf = object::File::parse(object).context("the eBPF object is no ELF")?;
     for section in elf.sections().filter(|section| is_code(section.flags())) {
         let Some((start, size)) = section.file_range() else { continue };
-        let end = (start + size) as usize;
-        let code = linked_object.get_mut(start as usize..end).context("a section is cut short")?;
+        let (start, size) = (usize::try_from(start)?, usize::try_from(size)?);
+        let code = linked_object.get_mut(start..start + size).context("a section is cut short")?;
         let calls = code.chunks_exact_mut(INSTRUCTION).filter(|instruction| **instruction == ours);
         calls.for_each(|call| call.copy_from_slice(&linked));
     }

@@ -123,7 +123,8 @@ impl Kernel {
         let (mut config, btf, types) = resolved?;
         config.jiffy_us = clock::jiffy_us()?;
         config.wake_bytes = ring_bytes / 8;
-        let filter = supported(filter.for_kernel(), &config);
+        let mut filter = filter.for_kernel();
+        remove_unsupported(&mut filter, &config);
         let remembered = if filter.remembers_excluded == 0 { 1 } else { REMEMBERED_SOCKETS };
 
         let by_event = by_event || privileges::preempts_hooks();
@@ -185,6 +186,10 @@ impl Kernel {
 
     /// Waits for the kernel side's wake-up, which it sends only when the ring buffer fills: drain
     /// on a timer as well.
+    ///
+    /// # Errors
+    ///
+    /// Polling the ring buffer fails.
     pub async fn filling(&mut self) -> Result<()> {
         self.ring.filling().await
     }
@@ -201,6 +206,10 @@ impl Kernel {
     }
 
     /// Reads the kernel side's counters since it was attached.
+    ///
+    /// # Errors
+    ///
+    /// A map of counters cannot be read.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = self.counters.read(&self.hooks)?;
         counters.missed += self.missed_by_detached;
@@ -208,6 +217,10 @@ impl Kernel {
     }
 
     /// The growth of the counters per port since the last call.
+    ///
+    /// # Errors
+    ///
+    /// The map of counts cannot be read.
     pub fn new_port_counts(&mut self) -> Result<Vec<PortCount>> {
         self.port_counts.take_new()
     }
@@ -219,6 +232,10 @@ impl Kernel {
 
     /// Detaches every hook. Nothing more is recorded, except by programs that are running at this
     /// moment. Recorded data can still be drained.
+    ///
+    /// # Errors
+    ///
+    /// A program cannot be detached.
     pub fn detach(&mut self) -> Result<()> {
         // The programs hold the counts of missed runs, which vanish with the hooks.
         self.missed_by_detached = self.counters()?.missed;
@@ -247,11 +264,13 @@ fn looked_for(types: &Types) -> Result<Btf, TypesError> {
     Btf::parse(&few, Endianness::default()).map_err(TypesError::malformed)
 }
 
-/// The part of the filter that this kernel can evaluate. User space evaluates the rest.
-fn supported(filter: abi::Filter, config: &Config) -> abi::Filter {
+/// Removes the parts of the filter that this kernel cannot evaluate. User space evaluates them.
+fn remove_unsupported(filter: &mut abi::Filter, config: &Config) {
     let offsets = &config.offsets;
     let fields = [offsets.sk_cgroup, offsets.cgroup_ancestors, offsets.cgroup_level];
-    if fields.contains(&ABSENT) { abi::Filter { cgroup: 0, ..filter } } else { filter }
+    if fields.contains(&ABSENT) {
+        filter.cgroup = 0;
+    }
 }
 
 /// Raises RLIMIT_MEMLOCK, against which maps count before 5.11. A failure is ignored: either the

@@ -116,7 +116,7 @@ impl Counts {
     /// The counters that have grown, and by how much.
     fn grown(&mut self, now: Nanos) -> Result<Vec<(PortKey, u64)>> {
         let mut grown = Vec::new();
-        for entry in self.map.iter() {
+        for entry in &self.map {
             let (key, values) = entry.context("cannot read the kernel side's counts per port")?;
             let key: PortKey = transmute!(key);
             let count = values.iter().sum();

@@ -42,6 +42,7 @@ impl Ring {
     }
 
     /// Takes records, each after its length as a little-endian `u32`.
+    #[expect(clippy::cast_possible_truncation, reason = "a record is smaller than the ring")]
     pub(super) fn drain(&mut self, limit: usize) -> Option<Batch> {
         let Self { ring, room } = self;
         let ring = ring.get_mut();

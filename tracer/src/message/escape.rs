@@ -31,8 +31,8 @@ pub(crate) fn write_json(out: &mut impl Write, value: &Value) -> io::Result<()> 
 }
 
 fn is_control_or_bidi(character: char) -> bool {
-    let turns = matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    character.is_control() || turns
+    let is_bidi_or_format = matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    character.is_control() || is_bidi_or_format
 }
 
 struct Escaping;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hostile_text_is_spelled_out() {
+    fn control_and_bidi_characters_are_escaped() {
         assert_eq!(
             escape_control("a\x1b[31m\n\u{202e}\u{61c}é"),
             "a\\u{1b}[31m\\n\\u{202e}\\u{61c}é"
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_escaped_and_stays_what_it_is() {
+    fn escaped_json_has_the_same_value() {
         let value = Value::from("a\x1b\u{7f}b\u{9b}31m\u{202e}é\"\\\n");
         let mut json = Vec::new();
         write_json(&mut json, &value).unwrap();

@@ -31,7 +31,7 @@ impl Exit {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::Violated => "a --fail-on was violated",
+            Self::Violated => "a --fail-on condition was true",
             Self::Inconclusive => "inconclusive",
             Self::Usage => "wrong usage or an unreadable recording",
             Self::CannotRun => "cannot run here",
@@ -42,25 +42,25 @@ impl Exit {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Done => {
-                "All was done, and no condition given with --fail-on was so. A reader of the output that closes the pipe has seen enough, and \
-                 the status of a COMMAND that synfin ran is its own."
+                "The command succeeded, and no --fail-on condition was true. A closed output \
+                 pipe is not a failure, and the exit status of COMMAND is not passed on."
             }
             Self::Violated => {
-                "All was done, and in some report a condition given with --fail-on was so: stderr \
-                 says which, and the figure's value."
+                "The command succeeded, and a --fail-on condition was true in some report: stderr \
+                 shows the condition and the value."
             }
             Self::Usage => {
-                "The command line is wrong, a word is not known, or a recording is of another \
-                 version, cut off or damaged. What came before the damage is shown."
+                "The command line is wrong, a word is unknown, or a recording has another version, is \
+                 cut off or damaged. Data before the damage is printed."
             }
             Self::CannotRun => {
-                "This host does not allow what is needed, or does not have it: privileges, \
-                 something of the kernel, a file that can be opened or written."
+                "This host lacks or forbids something that is needed: privileges, a kernel feature, \
+                 a file that can be opened or written."
             }
             Self::Inconclusive => {
-                "Conditions were given with --fail-on and none was so, but that says little: more \
-                 than one in 10,000 records were lost, missed or left gaps, no connection was \
-                 seen, or a figure had no value in any report."
+                "No --fail-on condition was true, but the result is unreliable: more than one in 10,000 \
+                 events were lost, missed or left gaps, no connection was seen, or a column had no \
+                 value in any report."
             }
         }
     }

@@ -47,10 +47,10 @@ impl Failure {
         Self { exit: Exit::Usage, ..Self::cannot_run(what, why, remedy) }
     }
 
-    /// A thread of ours panicked. The panic's own message is on stderr already.
+    /// A failure because a thread panicked. The message of the panic is on stderr already.
     pub(crate) fn panicked(what: &str) -> Self {
         let why = "it panicked, which is a bug in synfin";
-        Self::cannot_run(what, why, "report it with the message of the panic, which is above")
+        Self::cannot_run(what, why, "report it with the panic message above")
     }
 
     /// The lines to print, with control characters escaped. `verbose`: with the whole log.
@@ -74,16 +74,17 @@ impl Failure {
     }
 }
 
-/// Output that could not be written. A closed pipe stays as it is: whoever read it has seen enough.
+/// The failure for output that could not be written. A closed pipe, which is no failure, stays an
+/// [`io::Error`].
 pub(crate) fn cannot_write(error: io::Error) -> anyhow::Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return error.into();
     }
-    let remedy = "see where it goes to: a full disk, a terminal that is gone?";
+    let remedy = "check whether its disk is full or its terminal is closed";
     Failure::cannot_run("cannot write the output", describe(&error), remedy).into()
 }
 
-/// What went wrong in an output: an [`io::Error`] is one of writing.
+/// Converts an error of a consumer. An [`io::Error`] is a failure to write the output.
 pub(crate) fn explain_output(error: anyhow::Error) -> anyhow::Error {
     error.downcast().map_or_else(|other| other, cannot_write)
 }
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_quoted_reaches_a_terminal_as_it_is() {
+    fn control_characters_are_escaped() {
         let path = "/tmp/\x1b[2J\nsynfin: all is well";
         let log = "\x1b[31mred".to_owned();
         let failure = Failure { log, ..Failure::usage(path, path, path) };

@@ -15,18 +15,17 @@ pub(crate) fn warn_lines(lines: &[String]) {
     let _ = writeln!(io::stderr(), "synfin: {}", lines.join("\n"));
 }
 
-/// What is to be said while the terminal shows something else: it is said when this is dropped.
+/// Buffers messages while the live view uses the terminal, and prints them when dropped.
 #[derive(Default)]
 pub(crate) struct BufferedStderr(Vec<String>);
 
 /// Maximum number of buffered messages; later ones are dropped.
-const BUFFERED_LINES_LIMIT: usize = 100;
+const MAX_BUFFERED: usize = 100;
 
 impl BufferedStderr {
-    /// Starts to buffer messages.
+    /// Buffers a message.
     pub(crate) fn warn(&mut self, text: &str) {
-        // The buffer is full: later messages are dropped.
-        if self.0.len() < BUFFERED_LINES_LIMIT {
+        if self.0.len() < MAX_BUFFERED {
             self.0.push(text.to_owned());
         }
     }

@@ -17,8 +17,7 @@ pub(crate) fn wrap_with_label(label: &str, text: &str, width: usize) -> String {
 /// The width for text, in columns: that of the terminal, but at most 100, and 80 without a
 /// terminal.
 pub(crate) fn width() -> usize {
-    const WIDEST: usize = 100;
+    const MAX: usize = 100;
     const NO_TERMINAL: usize = 80;
-    terminal_size_of(io::stdout())
-        .map_or(NO_TERMINAL, |(width, _)| usize::from(width.0).min(WIDEST))
+    terminal_size_of(io::stdout()).map_or(NO_TERMINAL, |(width, _)| usize::from(width.0).min(MAX))
 }

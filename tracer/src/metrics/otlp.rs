@@ -138,8 +138,9 @@ impl Points {
 
     fn number(&self, sample: &Sample) -> Option<NumberDataPoint> {
         let value = match sample.value {
-            // No count of connections comes near the bound.
-            Value::Count(count) => number_data_point::Value::AsInt(count as i64),
+            Value::Count(count) => {
+                number_data_point::Value::AsInt(i64::try_from(count).unwrap_or(i64::MAX))
+            }
             Value::Number(number) => number_data_point::Value::AsDouble(number),
             Value::Durations(_) => return None,
         };

@@ -1,5 +1,4 @@
-//! A figure: one thing that can be shown, under one name everywhere. Registries of figures feed
-//! the tables, JSON and CSV alike.
+//! Columns: one definition of each value gives its name, type and help in tables, JSON and CSV.
 
 use serde_json::{Map, Value as Json};
 
@@ -9,33 +8,33 @@ pub use crate::{
     tcp::labels::Enumeration,
 };
 
-/// A figure of a `T`.
+/// A column of rows of type `T`.
 pub struct Column<T> {
-    /// What is said about it.
+    /// Its description.
     pub info: ColumnInfo,
-    /// Its value.
+    /// Returns its value in a row.
     pub(crate) get: fn(&T) -> Value,
 }
 
-/// What is said about a figure, whatever it is a figure of.
+/// The description of a column, independent of the type of its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct ColumnInfo {
-    /// Its name: JSON path, CSV column, sort key.
+    /// The name: JSON path, CSV column, sort key.
     pub key: &'static str,
-    /// Its heading in a table; empty if no table has it.
+    /// The heading in tables; empty if no table shows it.
     pub title: &'static str,
-    /// What its values are like.
+    /// The type of its values.
     pub kind: ColumnKind,
-    /// Whether its value may be unknown, or none.
+    /// Whether a value may be unknown or absent.
     pub nullable: bool,
-    /// Where it is shown.
+    /// The outputs that show it.
     pub visibility: Visibility,
-    /// What it means, and how it is known. The unit is its kind's.
+    /// What it means and how it is determined. `kind` has the unit.
     pub help: &'static str,
 }
 
 impl ColumnInfo {
-    /// What its values are like, in words: form, unit, and whether there may be none.
+    /// The type, the unit and whether it may be null, in words.
     pub fn value(&self) -> String {
         let unit = self.kind.unit().map(|unit| format!(", {unit}")).unwrap_or_default();
         let null = if self.nullable { "; null if there is none" } else { "" };
@@ -51,7 +50,7 @@ impl ColumnInfo {
 }
 
 impl<T> Column<T> {
-    /// Its value, which is of the kind that it declares.
+    /// The value in a row.
     pub fn value(&self, item: &T) -> Value {
         let value = (self.get)(item);
         debug_assert!(self.info.allows(&value), "{}: {value:?}", self.info.key);
@@ -59,11 +58,11 @@ impl<T> Column<T> {
     }
 }
 
-/// A registry: per figure its name, title, kind, place, meaning and value.
+/// A table of columns: key, title, kind, visibility, help and value of each.
 macro_rules! columns {
     (@may_be) => { false };
     (@may_be null) => { true };
-    ($($key:literal $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
+    ($($key:tt $title:literal $kind:ident $(($of:expr))? $(or $null:ident)?,
         $visibility:expr, $help:expr, $get:expr;)*) => {
         &[$($crate::output::column::Column {
             info: $crate::output::column::ColumnInfo {
@@ -80,20 +79,20 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
-/// Where a figure is shown, besides JSON and CSV, where all are.
+/// The outputs that show a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
-    /// In every table.
+    /// Every table, JSON and CSV.
     Table(Width),
-    /// In wide tables.
+    /// Wide tables, JSON and CSV.
     Wide(Width),
-    /// In wide tables, and in those whose rows are put together by it.
+    /// Wide tables, tables grouped by it, JSON and CSV.
     Grouped(By, Width),
-    /// Only in JSON and CSV.
+    /// JSON and CSV.
     Data,
-    /// In JSON, and under a table.
+    /// JSON, and the line below a table.
     Footer,
-    /// Only in JSON, having no flat form.
+    /// JSON only, since it has no flat form.
     Json,
 }
 
@@ -102,7 +101,7 @@ impl Visibility {
         !matches!(self, Self::Footer | Self::Json)
     }
 
-    /// In words.
+    /// The outputs in words.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Table(_) => "every table, JSON and CSV",
@@ -115,16 +114,16 @@ impl Visibility {
     }
 }
 
-/// How a column stands in a table, and its least width.
+/// Alignment and least width of a column in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// Text.
+    /// Left-aligned, for text.
     Left(usize),
-    /// Numbers.
+    /// Right-aligned, for numbers.
     Right(usize),
 }
 
-/// The figures of `item` as nested JSON, by the dots in their names.
+/// The columns of `item` as JSON, nested at the dots in their keys.
 pub fn to_object<T>(columns: &[Column<T>], item: &T) -> Map<String, Json> {
     let mut object = Map::new();
     for column in columns {
@@ -133,7 +132,7 @@ pub fn to_object<T>(columns: &[Column<T>], item: &T) -> Map<String, Json> {
         let mut place = &mut object;
         for part in parts {
             let child = place.entry(part).or_insert_with(|| Json::Object(Map::new()));
-            // A figure is either a value or the path of others, which a test holds.
+            // A test ensures that no key is a prefix of another.
             let Json::Object(child) = child else { return object };
             place = child;
         }
@@ -142,7 +141,7 @@ pub fn to_object<T>(columns: &[Column<T>], item: &T) -> Map<String, Json> {
     object
 }
 
-/// The names of the CSV columns: a figure with counts is one column per name.
+/// The CSV headings. A column of counts by name becomes one CSV column per name.
 pub fn to_headings<T>(columns: &[Column<T>]) -> Vec<String> {
     let mut headings = Vec::new();
     for info in in_csv(columns).map(|column| column.info) {
@@ -156,7 +155,7 @@ pub fn to_headings<T>(columns: &[Column<T>]) -> Vec<String> {
     headings
 }
 
-/// The cells of `item` in these columns.
+/// The CSV cells of `item`.
 pub fn to_cells<T>(columns: &[Column<T>], item: &T) -> Vec<String> {
     let mut cells = Vec::new();
     for column in in_csv(columns) {
@@ -182,15 +181,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_moves_no_column() {
+    fn unknown_values_leave_cells_empty() {
         const SIDES: Enumeration = Enumeration { name: "side", all: || vec!["left", "right"] };
-        const FIGURES: &[Column<Option<u64>>] = columns! {
+        const COLUMNS: &[Column<Option<u64>>] = columns! {
             "sides" "" Counts(SIDES) or null, Visibility::Data, "On either side.",
                 |count| Value::known(*count, |count| Value::Counts(vec![("left", count), ("right", 0)]));
             "sum" "" Number or null, Visibility::Data, "Both.", |count| Value::known(*count, Value::Int);
         };
-        assert_eq!(to_headings(FIGURES), ["sides.left", "sides.right", "sum"]);
-        assert_eq!(to_cells(FIGURES, &Some(3)), ["3", "0", "3"]);
-        assert_eq!(to_cells(FIGURES, &None), ["", "", ""]);
+        assert_eq!(to_headings(COLUMNS), ["sides.left", "sides.right", "sum"]);
+        assert_eq!(to_cells(COLUMNS, &Some(3)), ["3", "0", "3"]);
+        assert_eq!(to_cells(COLUMNS, &None), ["", "", ""]);
     }
 }

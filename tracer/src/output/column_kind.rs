@@ -1,20 +1,20 @@
-//! What the values of a figure are like: their type, their unit, the words that there can be.
+//! The types of columns: unit and possible values.
 
 use std::net::IpAddr;
 
 use super::value::Value;
 use crate::tcp::labels::Enumeration;
 
-/// What the values of a figure are like, where one is known.
+/// The type of a column's known values.
 #[derive(Clone, Copy, Debug)]
 pub enum ColumnKind {
-    /// The version of a form: always this one.
+    /// The version of the output's schema, a constant.
     Version(u64),
-    /// A number that is a name, as a port's or a process's.
+    /// A number that identifies, such as a port or a process id.
     Number,
-    /// How many there are of these.
+    /// A count; contains the unit.
     Count(&'static str),
-    /// A share or a rate, in this unit.
+    /// A share or a rate; contains the unit.
     Float(&'static str),
     /// A duration in microseconds.
     Micros,
@@ -22,26 +22,26 @@ pub enum ColumnKind {
     Seconds,
     /// Yes or no.
     Bool,
-    /// One of these words.
+    /// One word of an enumeration.
     Word(Enumeration),
-    /// Text from elsewhere, which may hold anything.
+    /// Foreign text, which may contain any character.
     Text,
     /// An IPv4 or IPv6 address.
     Address,
-    /// RFC 3339, UTC.
+    /// A time (RFC 3339, UTC).
     Time,
-    /// Texts in a row.
+    /// A list of texts.
     Texts,
     /// Texts by name.
     TextByName,
-    /// A count for each of these words.
+    /// A count for each word of an enumeration.
     Counts(Enumeration),
     /// A histogram: upper bounds in microseconds (inclusive), each with its count.
     Buckets,
 }
 
 impl ColumnKind {
-    /// The form of the values, in words.
+    /// The type in words.
     pub fn form(self) -> String {
         match self {
             Self::Version(_) | Self::Number | Self::Count(_) | Self::Micros => "integer".into(),
@@ -58,7 +58,7 @@ impl ColumnKind {
         }
     }
 
-    /// In what it is counted or measured.
+    /// The unit, if it has one.
     pub const fn unit(self) -> Option<&'static str> {
         match self {
             Self::Count(unit) | Self::Float(unit) => Some(unit),
@@ -68,7 +68,7 @@ impl ColumnKind {
         }
     }
 
-    /// Whether `value`, which is known, is of this kind.
+    /// Whether a known value has this type.
     pub(super) fn allows(self, value: &Value) -> bool {
         match (self, value) {
             (Self::Version(version), Value::Int(value)) => version == *value,
@@ -123,7 +123,7 @@ mod tests {
         ];
         for (kind, value) in own {
             assert!(kind.allows(&value), "{kind:?}: {value:?}");
-            assert!(!kind.allows(&Value::Unknown), "{kind:?}: a value that is not known is none");
+            assert!(!kind.allows(&Value::Unknown), "{kind:?}: an unknown value has no type");
         }
         let foreign = [
             (ColumnKind::Version(3), Value::Int(2)),

@@ -1,4 +1,4 @@
-//! One line per connection: ended, open, or with a slow handshake.
+//! The output of `connections`: one row per connection.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::{
 /// Version of the JSON object and of the CSV row.
 const SCHEMA: u64 = 1;
 
-/// A connection as it is shown, ended or not.
+/// A closed or open connection for output.
 pub struct ConnectionRow {
     clock: ClockAnchor,
     pub(crate) role: Role,
@@ -36,14 +36,14 @@ pub struct ConnectionRow {
     pub(crate) local: std::net::SocketAddr,
     pub(crate) remote: std::net::SocketAddr,
     pub(crate) service_port: u16,
-    /// `None`: it has ended.
+    /// `None` if it has closed.
     pub(crate) state: Option<&'static str>,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) opened: Option<Nanos>,
     pub(crate) closed: Option<Nanos>,
-    /// When this was so.
+    /// The time of observation.
     now: Nanos,
-    /// Since when it has been known at least.
+    /// Its first transition, or when it was found.
     pub(crate) since: Nanos,
     pub(crate) handshake: Option<Handshake>,
     pub(crate) time_wait: Option<bool>,
@@ -54,7 +54,7 @@ pub struct ConnectionRow {
 }
 
 impl ConnectionRow {
-    /// One that has ended.
+    /// The row of a closed connection.
     pub fn closed(closed: &Closed, clock: ClockAnchor) -> Self {
         Self {
             clock,
@@ -80,8 +80,8 @@ impl ConnectionRow {
         }
     }
 
-    /// One that lives.
-    pub fn living(connection: &Connection, now: Nanos, clock: ClockAnchor) -> Self {
+    /// The row of an open connection.
+    pub fn open(connection: &Connection, now: Nanos, clock: ClockAnchor) -> Self {
         Self {
             clock,
             role: connection.role,
@@ -115,47 +115,47 @@ impl ConnectionRow {
     }
 }
 
-/// All figures of a connection.
+/// All columns of a connection.
 pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
-    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "Which side this host is: server or client.", |c| Value::Word(c.role.name());
-    "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |c| Value::Text(c.local.ip().to_string());
-    "local_port" "LPORT" Number, Table(Right(5)), "Our port.", |c| Value::Int(c.local.port().into());
-    "remote_addr" "REMOTE" Address, Table(Left(15)), "The peer's address.", |c| Value::Text(c.remote.ip().to_string());
-    "remote_port" "RPORT" Number, Table(Right(5)), "The peer's port.", |c| Value::Int(c.remote.port().into());
+    "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "The side that this host is: server or client.", |c| Value::Word(c.role.name());
+    "local_addr" "LOCAL" Address, Table(Left(15)), "Local address.", |c| Value::Text(c.local.ip().to_string());
+    "local_port" "LPORT" Number, Table(Right(5)), "Local port.", |c| Value::Int(c.local.port().into());
+    "remote_addr" "REMOTE" Address, Table(Left(15)), "Remote address.", |c| Value::Text(c.remote.ip().to_string());
+    "remote_port" "RPORT" Number, Table(Right(5)), "Remote port.", |c| Value::Int(c.remote.port().into());
     "service_port" "" Number, Data, "The listener's port for a server, the remote port for a client.",
         |c| Value::Int(c.service_port.into());
     "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
-    "state" "STATE" Word(STATES) or null, Table(Left(11)), "The state of a living connection; null once it has ended.",
+    "state" "STATE" Word(STATES) or null, Table(Left(11)), "State of an open connection; null once it has closed.",
         |c| Value::known(c.state, Value::Word);
-    "handshake" "" Word(Handshake::WORDS) or null, Data, "clean, retransmitted or unmeasured; null if it was not seen to get through.",
+    "handshake" "" Word(Handshake::WORDS) or null, Data, "clean, retransmitted or unmeasured; null if its completion was not observed.",
         |c| Value::known(c.handshake, |handshake| Value::Word(handshake.class()));
-    "handshake_us" "HS" Micros or null, Table(Right(7)), "How long the handshake took.",
+    "handshake_us" "HS" Micros or null, Table(Right(7)), "Duration of the handshake.",
         |c| Value::known(c.handshake.and_then(|handshake| handshake.us()), |us| Value::Micros(us.into()));
-    "handshake_retransmits" "RTX" Count("segments") or null, Table(Right(3)), "How often the SYN or SYN-ACK was sent again.",
+    "handshake_retransmits" "RTX" Count("segments") or null, Table(Right(3)), "Number of times that the SYN or SYN-ACK was retransmitted.",
         |c| Value::known(c.handshake.and_then(|handshake| handshake.retransmits()), |times| Value::Int(times.into()));
-    "age_us" "AGE" Micros, Table(Right(7)), "From its birth until its end or now; a lower bound if it is preexisting or adopted.",
+    "age_us" "AGE" Micros, Table(Right(7)), "Time from its beginning to its close, or until now; a lower bound if it is preexisting or adopted.",
         |c| Value::Micros(c.now.saturating_sub(c.since) / 1000);
-    "reason" "REASON" Word(CloseReason::WORDS) or null, Table(Left(12)), "Why it ended; null while it lives.",
+    "reason" "REASON" Word(CloseReason::WORDS) or null, Table(Left(12)), "Why it closed; null while it is open.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.id()));
-    "class" "CLASS" Word(Class::WORDS) or null, Wide(Left(8)), "How bad that is: normal, notable, abnormal or unknown.",
+    "class" "CLASS" Word(Class::WORDS) or null, Wide(Left(8)), "Severity of the reason: normal, notable, abnormal or unknown.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.class().name()));
-    "opened_at" "OPENED" Time or null, Wide(Left(27)), "When it was born; null if that was not seen.", |c| c.date(c.opened);
-    "closed_at" "CLOSED" Time or null, Wide(Left(27)), "When it ended.", |c| c.date(c.closed);
-    "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host; null if that is not known, as the kernel's table for them was full.", |c| Value::known(c.time_wait, Value::Bool);
-    "idle_us" "IDLE" Micros or null, Wide(Right(7)), "How long nothing had been received when it ended; to the kernel's tick.",
+    "opened_at" "OPENED" Time or null, Wide(Left(27)), "When it began; null if that was not observed.", |c| c.date(c.opened);
+    "closed_at" "CLOSED" Time or null, Wide(Left(27)), "When it closed.", |c| c.date(c.closed);
+    "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host; null if unknown because the kernel's TIME_WAIT table was full.", |c| Value::known(c.time_wait, Value::Bool);
+    "idle_us" "IDLE" Micros or null, Wide(Right(7)), "Time since the last received segment when it closed, with the resolution of the kernel's tick.",
         |c| Value::known(c.idle_us, Value::Micros);
-    "pid" "PID" Number or null, Wide(Right(7)), "The owning process; null if it is not known, or if several of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
-    "container" "CONTAINER" Text or null, Wide(Left(12)), "The container that the owner runs in.",
+    "pid" "PID" Number or null, Wide(Right(7)), "Id of the owning process; null if unknown, or if several processes of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
+    "container" "CONTAINER" Text or null, Wide(Left(12)), "The container in which the owner runs.",
         |c| Value::known(c.container(), |container| Value::Id(container.id.clone()));
-    "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the node does not tell its name.",
+    "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the name is not known on the node.",
         |c| Value::known(c.container().and_then(|container| container.pod.clone()), Value::Text);
     "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns.into());
-    "preexisting" "OLD" Bool, Wide(Left(3)), "It was there before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
-    "adopted" "" Bool, Data, "It was first seen otherwise than at its birth: preexisting, or records were lost.",
+    "preexisting" "OLD" Bool, Wide(Left(3)), "Whether it existed before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
+    "adopted" "" Bool, Data, "Whether its beginning was not observed: preexisting, or records were lost.",
         |c| Value::Bool(c.origin != Origin::Observed);
-    "role_assumed" "" Bool, Data, "The role is a guess: nothing shows it.", |c| Value::Bool(c.role_assumed);
+    "role_assumed" "" Bool, Data, "Whether the role is a guess without evidence.", |c| Value::Bool(c.role_assumed);
     "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
     "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
 };

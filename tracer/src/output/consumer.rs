@@ -1,4 +1,4 @@
-//! The interface between the loop over frames and whoever shows its results.
+//! The interface between the loop over frames and the commands that show its results.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -10,41 +10,41 @@ use crate::{
     tracker::{Change, ChangeKinds, Tracker},
 };
 
-/// What the loop over frames drives: a command or the screen. It sees each change that it asks
-/// for, and reports what it could not write at the next [`Consumer::settle`].
+/// A command or the screen, driven by the loop over frames. Errors while writing are returned by the
+/// next [`Consumer::flush`].
 pub(crate) trait Consumer {
-    /// The changes that [`Consumer::change`] is to see.
+    /// The kinds of changes that [`Consumer::change`] receives.
     fn wanted_changes(&self) -> ChangeKinds {
         ChangeKinds::default()
     }
 
-    /// Something happened that it asked for.
+    /// Receives a change of a wanted kind.
     fn change(&mut self, _change: &Change) {}
 
-    /// The trace begins.
+    /// Called when the trace begins.
     fn begin(&mut self, _session: &Arc<Session>) {}
 
-    /// Time has passed. `Break`: the command has all that it wants.
+    /// Called when the time of [`Consumer::next_tick`] has come. `Break` ends the trace.
     fn tick(&mut self, _tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// When it wants time to pass next.
+    /// The time of the next tick; `None` for no tick.
     fn next_tick(&self) -> Option<Nanos> {
         None
     }
 
-    /// A frame is done with: time to hand over what was written.
-    fn settle(&mut self) -> Result<()> {
+    /// Called after each frame, to flush what was written.
+    fn flush(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// There is something to tell the user besides the output.
+    /// Shows a warning to the user.
     fn warn(&mut self, text: &str) {
         stderr::warn(text);
     }
 
-    /// The trace is over.
+    /// Called when the trace has ended.
     fn end(&mut self, _tracker: &mut Tracker) -> Result<()> {
         Ok(())
     }

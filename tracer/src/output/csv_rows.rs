@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// A heading, or a row below it.
+/// Writes the heading or a row.
 pub(super) fn line(out: &mut impl Write, cells: &[String]) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
     writer.write_record(cells)?;

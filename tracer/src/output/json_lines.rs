@@ -1,4 +1,4 @@
-//! One JSON object a line.
+//! JSON lines: one object per line.
 
 use std::io::{self, Write};
 

@@ -1,5 +1,4 @@
-//! What goes out: tables, JSON lines and CSV over the tracker's values. A sink never looks
-//! anything up; what it shows is in the values.
+//! Outputs: tables, JSON lines and CSV of the tracker's values.
 
 pub mod column;
 pub mod column_kind;
@@ -22,41 +21,41 @@ use crate::{
     tcp::group_by::By,
 };
 
-/// Standard output, buffered: a sink flushes it when something is complete.
+/// Standard output, buffered until a row or report is complete.
 pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::with_capacity(1 << 16, io::stdout().lock())
 }
 
-/// What the version of a form means, whichever it is: docs/files.md has the whole of it.
+/// Help of every `schema` column. docs/files.md has the policy.
 pub(crate) const SCHEMA_HELP: &str =
-    "Version of this form; it changes when something in it is renamed or goes away.";
+    "Version of this schema; it changes when a field is renamed or removed.";
 
-/// The form of the output.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Aligned columns, for the eyes
+    /// Aligned columns
     #[default]
     Table,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
     /// Comma-separated values with a heading
     Csv,
 }
 
-/// How to write.
+/// Options of an output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
-    /// The form.
+    /// The format.
     pub format: Format,
-    /// All columns of a table.
+    /// Show all columns in tables.
     pub wide: bool,
-    /// No heading.
+    /// Omit the heading.
     pub no_header: bool,
     /// Colours and other terminal controls may be used.
     pub terminal: bool,
 }
 
-/// Writes items one by one, as they come. What could not be written is said when it is settled.
+/// Writes rows as they come. An error while writing is returned by the next [`Lines::flush`].
 pub struct Lines<W, T: 'static> {
     out: W,
     style: Style,
@@ -68,46 +67,50 @@ pub struct Lines<W, T: 'static> {
 }
 
 impl<W: Write, T> Lines<W, T> {
-    /// Writes these figures to `out`.
+    /// Writes rows with these columns to `out`.
     pub fn new(out: W, style: Style, columns: &'static [Column<T>]) -> Self {
         let shown = table::columns(columns, style.wide, By::Port);
         Self { out, style, columns, shown, begun: false, error: None }
     }
 
-    /// Writes one.
+    /// Writes a row.
     pub fn write(&mut self, item: &T) {
         self.csv_heading();
-        let heading = self.takes_heading();
+        let heading = self.take_heading();
         let Self { out, style, columns, shown, .. } = self;
         let written = match style.format {
             Format::Table => table::line(out, shown, item, heading, style.terminal),
             Format::Json => json_lines::line(out, columns, item),
             Format::Csv => csv_rows::line(out, &to_cells(columns, item)),
         };
-        self.keep(written);
+        self.keep_error(written);
     }
 
-    /// Whether a heading is due, which it is once at most.
-    fn takes_heading(&mut self) -> bool {
+    /// Whether to write the heading now. True once at most.
+    fn take_heading(&mut self) -> bool {
         !std::mem::replace(&mut self.begun, true) && !self.style.no_header
     }
 
-    /// Before all rows, so that a file without any tells its columns all the same.
+    /// Writes the heading even if no row follows, so that an empty file has its columns.
     fn csv_heading(&mut self) {
-        if self.style.format == Format::Csv && self.takes_heading() {
+        if self.style.format == Format::Csv && self.take_heading() {
             let written = csv_rows::line(&mut self.out, &to_headings(self.columns));
-            self.keep(written);
+            self.keep_error(written);
         }
     }
 
-    fn keep(&mut self, written: io::Result<()>) {
+    fn keep_error(&mut self, written: io::Result<()>) {
         if let Err(error) = written {
             self.error.get_or_insert(error);
         }
     }
 
-    /// Hands over what was written, or says what went wrong first.
-    pub fn settle(&mut self) -> io::Result<()> {
+    /// Flushes the output.
+    ///
+    /// # Errors
+    ///
+    /// The first error since the last call.
+    pub fn flush(&mut self) -> io::Result<()> {
         self.csv_heading();
         self.error.take().map_or(Ok(()), Err)?;
         self.out.flush()

@@ -1,4 +1,5 @@
-//! The columns of a port's row. A column that is added here appears in every output.
+//! The columns of a port's row. A column that is added here appears in JSON and CSV, in tables by its
+//! visibility, and in `explain` and the docs; see CONTRIBUTING.md for the screen and metrics.
 
 use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 
@@ -205,8 +206,30 @@ const RESET_REASONS: Enumeration = Enumeration {
 const LIVING: Enumeration =
     Enumeration { name: "state", all: || living_states().map(TcpState::name).collect() };
 
+/// [`columns!`] with four columns for the oldest connection in each lingering state, between others.
+macro_rules! with_oldest {
+    ({ $($before:tt)* } { $($state:ident $key:literal $name:literal $title:literal $cause:literal;)* } { $($after:tt)* }) => {
+        columns! {
+            $($before)*
+            $(
+                (concat!("oldest.", $key, ".age_us")) $title Micros or null, Wide(Right(7)),
+                    concat!("How long the oldest connection in ", $name, " has been in that state: ", $cause, ". Shown with ≥ if the connection was already in that state when it was found."),
+                    |p| p.age_of_oldest(TcpState::$state);
+                (concat!("oldest.", $key, ".at_least")) "" Bool or null, Data,
+                    "Whether the connection was already in that state when it was found, so that the age is a lower bound.",
+                    |p| p.may_be_older(TcpState::$state);
+                (concat!("oldest.", $key, ".owner")) "" Text or null, Data, "Name of the process that owns the connection.",
+                    |p| p.owner_of_oldest(TcpState::$state);
+                (concat!("oldest.", $key, ".pid")) "" Number or null, Data, "Id of the process that owns the connection.",
+                    |p| p.pid_of_oldest(TcpState::$state);
+            )*
+            $($after)*
+        }
+    };
+}
+
 /// All columns of a row, the most important first.
-pub const COLUMNS: &[Column<PortRow>] = columns! {
+pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "role" "ROLE" Word(Role::WORDS), Table(Left(6)), "The side that this host is: server (accepted by a listener) or client (begun by connect()). Decided by the first transition, never guessed from port numbers.",
         |p| Value::Word(p.row.identity.role.name());
     "port" "PORT" Number or null, Table(Right(5)), "The service port: the local port of a server, the remote port of a client. Null for the row of all ports without a row of their own; ×N if the row covers N ports.",
@@ -370,49 +393,23 @@ pub const COLUMNS: &[Column<PortRow>] = columns! {
         |p| Value::Int(p.row.stats.scanned.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last scan.",
         |p| server_only(p, p.row.stats.scanned.listeners);
-    "oldest.close_wait.age_us" "OLDCW" Micros or null, Wide(Right(7)), "How long the oldest connection in CLOSE_WAIT has been in that state: the local application has not closed after the peer. Shown with ≥ if it was in it already when it was found.",
-        |p| p.age_of_oldest(TcpState::CloseWait);
-    "oldest.close_wait.at_least" "" Bool or null, Data, "Whether it was in that state already when it was found, so that its age is a lower bound.",
-        |p| p.may_be_older(TcpState::CloseWait);
-    "oldest.close_wait.owner" "" Text or null, Data, "Name of the process that owns it.",
-        |p| p.owner_of_oldest(TcpState::CloseWait);
-    "oldest.close_wait.pid" "" Number or null, Data, "Id of the process that owns it.",
-        |p| p.pid_of_oldest(TcpState::CloseWait);
-    "oldest.fin_wait2.age_us" "OLDFW2" Micros or null, Wide(Right(7)), "How long the oldest connection in FIN_WAIT2 has been in that state: the peer has not closed after this host. Shown with ≥ if it was in it already when it was found.",
-        |p| p.age_of_oldest(TcpState::FinWait2);
-    "oldest.fin_wait2.at_least" "" Bool or null, Data, "Whether it was in that state already when it was found, so that its age is a lower bound.",
-        |p| p.may_be_older(TcpState::FinWait2);
-    "oldest.fin_wait2.owner" "" Text or null, Data, "Name of the process that owns it.",
-        |p| p.owner_of_oldest(TcpState::FinWait2);
-    "oldest.fin_wait2.pid" "" Number or null, Data, "Id of the process that owns it.",
-        |p| p.pid_of_oldest(TcpState::FinWait2);
-    "oldest.last_ack.age_us" "OLDLA" Micros or null, Wide(Right(7)), "How long the oldest connection in LAST_ACK has been in that state: the local FIN is not acknowledged. Shown with ≥ if it was in it already when it was found.",
-        |p| p.age_of_oldest(TcpState::LastAck);
-    "oldest.last_ack.at_least" "" Bool or null, Data, "Whether it was in that state already when it was found, so that its age is a lower bound.",
-        |p| p.may_be_older(TcpState::LastAck);
-    "oldest.last_ack.owner" "" Text or null, Data, "Name of the process that owns it.",
-        |p| p.owner_of_oldest(TcpState::LastAck);
-    "oldest.last_ack.pid" "" Number or null, Data, "Id of the process that owns it.",
-        |p| p.pid_of_oldest(TcpState::LastAck);
-    "oldest.syn_sent.age_us" "OLDSS" Micros or null, Wide(Right(7)), "How long the oldest connection in SYN_SENT has been in that state: the SYN is not answered. Shown with ≥ if it was in it already when it was found.",
-        |p| p.age_of_oldest(TcpState::SynSent);
-    "oldest.syn_sent.at_least" "" Bool or null, Data, "Whether it was in that state already when it was found, so that its age is a lower bound.",
-        |p| p.may_be_older(TcpState::SynSent);
-    "oldest.syn_sent.owner" "" Text or null, Data, "Name of the process that owns it.",
-        |p| p.owner_of_oldest(TcpState::SynSent);
-    "oldest.syn_sent.pid" "" Number or null, Data, "Id of the process that owns it.",
-        |p| p.pid_of_oldest(TcpState::SynSent);
+} {
+    CloseWait "close_wait" "CLOSE_WAIT" "OLDCW" "the local application has not closed after the peer";
+    FinWait2 "fin_wait2" "FIN_WAIT2" "OLDFW2" "the peer has not closed after this host";
+    LastAck "last_ack" "LAST_ACK" "OLDLA" "the local FIN is not acknowledged";
+    SynSent "syn_sent" "SYN_SENT" "OLDSS" "the SYN is not answered";
+} {
     "ephemeral.used_pct" "EPH%" Float("percent") or null, Wide(Right(4)), "Share of the ephemeral ports (net.ipv4.ip_local_port_range) that clients' connections and TIME_WAITs occupy toward one destination; of several destinations, the largest share. Averaged over the local addresses if there are several.",
         |p| p.ephemeral(|ports| Value::Float(100.0 * ports.share()));
     "ephemeral.exhausted_in_us" "EPHEND" Micros or null, Wide(Right(7)), "Time until these ports are exhausted at the interval's rates of connections and TIME_WAITs, considering TIME_WAITs that end or can be reused (net.ipv4.tcp_tw_reuse). Null if that is not foreseeable.",
-        |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, |seconds| Value::Micros((seconds * 1e6) as u64)));
+        |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, Value::from_seconds));
     "ephemeral.remote" "" Address or null, Data, "Address of that destination.",
         |p| p.ephemeral(|ports| Value::Text(ports.remote.to_string()));
     "ephemeral.used" "" Count("ports") or null, Data, "Occupied ephemeral ports toward that destination.",
         |p| p.ephemeral(|ports| Value::Int(ports.used));
     "ephemeral.ports" "" Count("ports") or null, Data, "Ephemeral ports toward that destination.",
         |p| p.ephemeral(|ports| Value::Int(ports.ports));
-};
+} };
 
 fn server_only(row: &PortRow, count: u64) -> Value {
     match row.row.identity.role {

@@ -1,4 +1,4 @@
-//! Aligned columns.
+//! Tables with aligned columns.
 
 use std::io::{self, Write};
 
@@ -27,7 +27,7 @@ pub(super) fn columns<T>(
     columns.iter().filter(shown).collect()
 }
 
-/// One line of a table whose length is not known: columns are as wide as their figure asks for.
+/// Writes one line of a table of unknown length, with the least width of each column.
 pub(super) fn line<T>(
     out: &mut impl Write,
     columns: &[&Column<T>],
@@ -43,7 +43,7 @@ pub(super) fn line<T>(
     write_cells(out, &cells, &widths)
 }
 
-/// A whole table: columns are as wide as they need to be.
+/// Writes a whole table, each column as wide as its widest cell.
 pub(super) fn whole<T>(
     out: &mut impl Write,
     columns: &[&Column<T>],
@@ -68,7 +68,7 @@ fn cells<T>(columns: &[&Column<T>], item: &T) -> Vec<String> {
     columns.iter().map(|column| column.value(item).to_plain()).collect()
 }
 
-/// The width that a figure asks for, but never less than its title's.
+/// The least width of a column: at least that of its title.
 fn least_width<T>(column: &Column<T>) -> Width {
     let title = column.info.title.width();
     let width = match column.info.visibility {

@@ -1,4 +1,4 @@
-//! One line per transition.
+//! The output of `trace`: one row per transition.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
 /// Version of the JSON object and of the CSV row.
 const SCHEMA: u64 = 1;
 
-/// A transition as it is shown.
+/// A transition for output.
 pub struct TransitionLine {
     clock: ClockAnchor,
     transition: Transition,
@@ -32,13 +32,13 @@ pub struct TransitionLine {
 }
 
 impl TransitionLine {
-    /// `connection` as before the transition; `None` for a listener.
+    /// The row of a transition. `connection` is its state before; `None` for a listener.
     pub fn new(
         transition: &Transition,
         connection: Option<&Connection>,
         clock: ClockAnchor,
     ) -> Self {
-        // One that was just born, or just adopted, has been in no state before.
+        // A connection that has just begun or been adopted has no earlier transition.
         let before = connection.filter(|connection| connection.last_transition < transition.time);
         Self {
             clock,
@@ -53,25 +53,25 @@ impl TransitionLine {
     }
 }
 
-/// All figures of a transition.
+/// All columns of a transition.
 pub const COLUMNS: &[Column<TransitionLine>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
-    "time" "TIME" Time, Table(Left(27)), "When.", |s| Value::Text(date(s.clock.date(s.transition.time)));
-    "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "Which side this host is; null for a listener.",
+    "time" "TIME" Time, Table(Left(27)), "Time of the transition.", |s| Value::Text(date(s.clock.date(s.transition.time)));
+    "role" "ROLE" Word(Role::WORDS) or null, Table(Left(6)), "The side that this host is; null for a listener.",
         |s| Value::known(s.role, |role| Value::Word(role.name()));
-    "local_addr" "LOCAL" Address, Table(Left(15)), "Our address.", |s| Value::Text(s.transition.local.ip().to_string());
-    "local_port" "LPORT" Number, Table(Right(5)), "Our port; 0 while none is chosen.", |s| Value::Int(s.transition.local.port().into());
-    "remote_addr" "REMOTE" Address, Table(Left(15)), "The peer's address.", |s| Value::Text(s.transition.remote.ip().to_string());
-    "remote_port" "RPORT" Number, Table(Right(5)), "The peer's port.", |s| Value::Int(s.transition.remote.port().into());
-    "old" "FROM" Word(STATES), Table(Left(11)), "The state that the socket leaves.", |s| Value::Word(s.transition.old.name());
-    "new" "TO" Word(STATES), Table(Left(11)), "The state that it enters.", |s| Value::Word(s.transition.new.name());
-    "in_old_state_us" "AFTER" Micros or null, Table(Right(7)), "How long it was in the old state. From SYN_RECV to ESTABLISHED this is kernel work and no network time.",
+    "local_addr" "LOCAL" Address, Table(Left(15)), "Local address.", |s| Value::Text(s.transition.local.ip().to_string());
+    "local_port" "LPORT" Number, Table(Right(5)), "Local port; 0 before one is chosen.", |s| Value::Int(s.transition.local.port().into());
+    "remote_addr" "REMOTE" Address, Table(Left(15)), "Remote address.", |s| Value::Text(s.transition.remote.ip().to_string());
+    "remote_port" "RPORT" Number, Table(Right(5)), "Remote port.", |s| Value::Int(s.transition.remote.port().into());
+    "old" "FROM" Word(STATES), Table(Left(11)), "The old state.", |s| Value::Word(s.transition.old.name());
+    "new" "TO" Word(STATES), Table(Left(11)), "The new state.", |s| Value::Word(s.transition.new.name());
+    "in_old_state_us" "AFTER" Micros or null, Table(Right(7)), "Time spent in the old state. From SYN_RECV to ESTABLISHED this is time in the kernel, not on the network.",
         |s| Value::known(s.in_old_state_us, Value::Micros);
     "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
-    "pid" "PID" Number or null, Wide(Right(7)), "The owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
-    "err" "ERR" Number, Wide(Right(4)), "The socket's error (errno), 0 if none.", |s| Value::Int(s.transition.err.into());
-    "rtt_us" "RTT" Micros, Wide(Right(7)), "Smoothed round trip; 0 if the kernel has none.",
+    "pid" "PID" Number or null, Wide(Right(7)), "Id of the owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
+    "err" "ERR" Number, Wide(Right(4)), "The socket's error (errno); 0 if none.", |s| Value::Int(s.transition.err.into());
+    "rtt_us" "RTT" Micros, Wide(Right(7)), "Smoothed round-trip time; 0 if the kernel has no measurement.",
         |s| Value::Micros(s.transition.rtt_us.into());
     "retransmits" "RTX" Count("segments"), Wide(Right(4)), "Segments retransmitted so far.", |s| Value::Int(s.transition.total_retransmits.into());
     "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.transition.netns.into());

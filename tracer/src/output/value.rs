@@ -4,52 +4,62 @@ use serde_json::{Number, Value as Json};
 
 use crate::message::escape::escape_control;
 
-/// As much of a container's id as its runtime shows.
+/// Number of characters of a container's id in tables, as container runtimes show it.
 const ID_SHOWN: usize = 12;
 
-/// The value of a figure.
+/// The value of a column in one row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Not known, or there is none.
+    /// Unknown or absent.
     Unknown,
-    /// A count, a number.
+    /// A count or a number.
     Int(u64),
     /// A share or a rate.
     Float(f64),
     /// A duration in microseconds.
     Micros(u64),
-    /// A duration in microseconds that may be longer.
+    /// A lower bound of a duration in microseconds.
     MicrosAtLeast(u64),
     /// A duration in seconds.
     Seconds(f64),
     /// Yes or no.
     Bool(bool),
-    /// A word of ours.
+    /// A word of an enumeration.
     Word(&'static str),
-    /// Text from elsewhere, which may hold anything.
+    /// Foreign text, which may contain any character.
     Text(String),
-    /// A long name made by a machine, of which a table shows the beginning.
+    /// A long generated id; tables show its beginning.
     Id(String),
-    /// This many values, where a number is expected: null but for the eyes.
+    /// Several different values (this many) instead of one number: null in JSON and CSV.
     Multiple(usize),
-    /// Texts from elsewhere.
+    /// Foreign texts.
     Texts(Vec<String>),
-    /// Texts from elsewhere, each under its name.
+    /// Foreign texts by name.
     TextByName(Vec<(String, String)>),
-    /// A count for each of a fixed set of names.
+    /// A count for each name of a fixed set.
     Counts(Vec<(&'static str, u64)>),
-    /// Buckets of a histogram: upper bound in microseconds (inclusive), count.
+    /// Buckets of a histogram: inclusive upper bound in microseconds, and count.
     Buckets(Vec<(u64, u64)>),
 }
 
 impl Value {
-    /// A value, or [`Value::Unknown`].
+    /// A duration, rounded down to microseconds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "floats saturate, and a duration is not negative"
+    )]
+    pub(crate) fn from_seconds(seconds: f64) -> Self {
+        Self::Micros((seconds * 1e6) as u64)
+    }
+
+    /// `make` of the value, or [`Value::Unknown`] for `None`.
     pub fn known<T>(value: Option<T>, make: impl FnOnce(T) -> Self) -> Self {
         value.map_or(Self::Unknown, make)
     }
 
-    /// As JSON. Counts of zero are there as well, so that every line has the same fields: readers
-    /// take the form of all from the first ones.
+    /// The value in JSON. Counts of zero are included, so that every line has the same fields:
+    /// readers infer the schema from the first lines.
     pub fn to_json(&self) -> Json {
         match self {
             Self::Unknown | Self::Multiple(_) => Json::Null,
@@ -75,7 +85,7 @@ impl Value {
         }
     }
 
-    /// As a cell of CSV.
+    /// The value as a CSV cell.
     pub fn to_cell(&self) -> String {
         match self {
             Self::Unknown
@@ -90,7 +100,7 @@ impl Value {
         }
     }
 
-    /// For the eyes.
+    /// The value in tables.
     pub fn to_plain(&self) -> String {
         match self {
             Self::Unknown => "-".to_owned(),
@@ -117,7 +127,7 @@ impl Value {
     }
 }
 
-/// A number in this many parts of one; no number is null.
+/// Rounds to multiples of `1 / parts`; NaN and infinity become null.
 fn rounded(value: f64, parts: f64) -> Json {
     Number::from_f64((value * parts).round() / parts).map_or(Json::Null, Json::Number)
 }

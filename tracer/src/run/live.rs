@@ -1,4 +1,4 @@
-//! What needs this host: the live source, and what ends a live trace from outside.
+//! Tracing this host: attaching to the kernel, signals, and the command to trace.
 
 use std::{ffi::OsString, io};
 
@@ -66,7 +66,7 @@ impl Interrupts {
                 let status = status.context("cannot wait for the command")?;
                 self.child = None;
                 if !status.success() {
-                    warn(&format!("the command ended with {status}"));
+                    warn(&format!("the command exited with {status}"));
                 }
                 return Ok(false);
             }

@@ -1,5 +1,5 @@
-//! A run: frames from a source, written to a recording where one is asked for, decoded, and given to
-//! the tracker, whose results go to a command or the screen.
+//! The run loop: takes frames from a source, writes them to a recording if there is one, decodes them,
+//! applies them to the tracker, and drives the command or screen that shows the results.
 
 #[cfg(feature = "live")]
 mod live;
@@ -35,17 +35,17 @@ use crate::{
     tracker::{Limits, Tracker},
 };
 
-/// What ends a run before its source does, and whether the user is told that it has begun.
+/// What ends a run before its source does, and whether stderr reports that tracing has begun.
 #[derive(Clone, Debug)]
 pub(crate) enum RunMode {
-    /// A signal. Scripts wait for the line on stderr that says that everything is traced from then on.
+    /// A signal ends the run. A line on stderr reports when every event is captured.
     UntilSignal,
-    /// A signal. The output itself shows that the trace goes on.
+    /// A signal ends the run. Nothing is reported, because the output shows that the trace has begun.
     Quiet,
-    /// The first scan of all sockets.
+    /// The run ends after the first scan of all sockets.
     Once,
-    /// The user of a screen, who is shown the end of a recording as long as they like: notified when
-    /// they quit.
+    /// The user ends the run by quitting the screen, which notifies this. The screen outlasts the end
+    /// of a recording.
     Screen(Arc<Notify>),
 }
 
@@ -61,21 +61,21 @@ pub(crate) struct Run {
     duration: Option<Duration>,
     /// Filters for a recording. Empty for a live source, which applies the filters itself.
     filter: FilterArgs,
-    /// A command to run meanwhile: empty, or a program with its arguments.
+    /// The command to run: a program and its arguments, or nothing.
     command: Vec<OsString>,
 }
 
 /// A trace that has begun.
 struct Trace {
     tracker: Tracker,
-    /// When it is to end.
+    /// When the trace ends (CLOCK_MONOTONIC, nanoseconds); `None`: no limit.
     deadline: Option<Nanos>,
     ring_bytes: u32,
     is_ready: bool,
 }
 
 impl Run {
-    /// Opens a recording, or attaches to this host; then begins a recording, if that is asked for.
+    /// Opens a recording or attaches to this host, and starts to record if `--record` is given.
     pub(crate) fn open(args: SourceArgs, verbose: u8) -> Result<Self> {
         let run = match args.from {
             Some(path) => Self::replay(path, &args.live, args.filter)?,
@@ -93,7 +93,7 @@ impl Run {
     pub(crate) fn live(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result<Self> {
         let (limits, duration) = (limits(&args), args.duration);
         let source = live::attach(args, filter, verbose)?;
-        // The source leaves out what the filter does.
+        // The source applies the filter.
         Ok(Self::new(source, None, FilterArgs::default(), limits, duration))
     }
 
@@ -114,22 +114,22 @@ impl Run {
         Self { source, from, recorder, anonymizer, limits, duration, filter, command }
     }
 
-    /// Writes every frame to a recording, anonymized if there is an anonymizer.
+    /// Records every frame, anonymized if there is an anonymizer.
     pub(crate) fn recording_to(self, sink: RecordingSink, anonymizer: Option<Anonymizer>) -> Self {
         Self { recorder: Some(sink), anonymizer, ..self }
     }
 
-    /// Runs a command once everything is traced, if there is one, and ends with it.
+    /// Runs the command, if there is one, once every event is captured, and ends when it exits.
     pub(crate) fn with_command(self, args: RunArgs) -> Self {
         Self { command: args.command, ..self }
     }
 
-    /// Runs until the source has no more frames, the output has all that it wants, or the mode ends
-    /// it.
+    /// Runs until the source ends, the output is complete, or the mode ends the run.
     ///
     /// # Errors
     ///
-    /// What was traced before something failed has been given to the output.
+    /// The source, the recording or the output failed. If the source or the recording did, the output
+    /// shows everything before that.
     pub(crate) async fn go(mut self, mode: RunMode, output: &mut dyn Consumer) -> Result<()> {
         let mut stop = Stop::new(self.source.is_live(), &mode)?;
         if let RunMode::Once = mode {
@@ -143,7 +143,7 @@ impl Run {
         self.finish(&mut trace, output)?;
         if matches!(mode, RunMode::Screen(_)) && !self.source.is_live() && !stop.is_requested() {
             stop.requested().await?;
-            output.settle().map_err(explain_output)?;
+            output.flush().map_err(explain_output)?;
         }
         let ring_bytes = self.source.is_live().then_some(trace.ring_bytes);
         let warnings = warnings::of(ring_bytes, self.limits, &trace.tracker);
@@ -151,8 +151,7 @@ impl Run {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Takes all frames. What went wrong with the source or the recording is returned beside the trace
-    /// up to then.
+    /// Takes all frames. Returns the trace, with the error of the source or the recording if there was one.
     async fn follow(
         &mut self,
         mode: &RunMode,
@@ -205,10 +204,10 @@ impl Run {
     fn begin(&self, session: Box<Session>, output: &mut dyn Consumer) -> Result<Trace> {
         let session = Arc::<Session>::from(session);
         let start = session.clock.monotonic_ns;
-        let asked = self.filter.of_recording(&session)?;
+        let filter = self.filter.of_recording(&session)?;
         let tracker = Tracker::new(self.limits, start)
             .with_changes(output.wanted_changes())
-            .with_filters(vec![session.filter.clone(), asked])
+            .with_filters(vec![session.filter.clone(), filter])
             .with_coverage(session.coverage);
         output.begin(&session);
         session.limitations.iter().for_each(|limitation| output.warn(limitation));
@@ -227,7 +226,7 @@ impl Run {
     ) -> Result<ControlFlow<()>> {
         decode(frame, |input| trace.tracker.apply(&input));
         trace.tracker.drain_changes().for_each(|change| output.change(&change));
-        output.settle().map_err(explain_output)?;
+        output.flush().map_err(explain_output)?;
         if matches!(frame, Frame::Tick(_)) {
             if self.after_tick(trace, output)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -257,8 +256,8 @@ impl Run {
         } else if let Some(time) = [output.next_tick(), *deadline].into_iter().flatten().min() {
             self.source.tick_at(time);
         }
-        self.source.plan_scans(&|netns, anew| {
-            if anew { tracker.admits_scan(netns) } else { tracker.wants_scan(netns) }
+        self.source.plan_scans(&|netns, restarted| {
+            if restarted { tracker.admits_scan(netns) } else { tracker.wants_scan(netns) }
         });
         Ok(ControlFlow::Continue(()))
     }
@@ -267,7 +266,7 @@ impl Run {
         self.source.take_messages().iter().for_each(|message| output.warn(message));
         trace.tracker.finish();
         trace.tracker.drain_changes().for_each(|change| output.change(&change));
-        output.settle().map_err(explain_output)?;
+        output.flush().map_err(explain_output)?;
         output.end(&mut trace.tracker).map_err(explain_output)
     }
 
@@ -281,16 +280,16 @@ impl Run {
 
     /// Reports that every event is captured from now on. Scripts wait for this line.
     fn report_ready(&self, mode: &RunMode, output: &mut dyn Consumer) {
-        let is_asked = matches!(mode, RunMode::UntilSignal) && self.command.is_empty();
-        if !is_asked || !self.source.is_live() {
+        let is_announced = matches!(mode, RunMode::UntilSignal) && self.command.is_empty();
+        if !is_announced || !self.source.is_live() {
             return;
         }
         match self.duration {
             Some(duration) => {
                 let duration = humantime::format_duration(duration);
-                output.warn(&format!("watching for {duration}; Ctrl-C ends it now"));
+                output.warn(&format!("watching for {duration}; press Ctrl-C to stop earlier"));
             }
-            None => output.warn("watching; Ctrl-C ends it"),
+            None => output.warn("watching; press Ctrl-C to stop"),
         }
     }
 
@@ -301,7 +300,7 @@ impl Run {
         };
         let anonymized = self.anonymizer.as_mut().map(|anonymizer| anonymizer.frame(frame));
         match recorder.write(anonymized.as_ref().unwrap_or(frame)) {
-            Ok(begins) if begins => self.source.restart_scans(),
+            Ok(starts_file) if starts_file => self.source.restart_scans(),
             Ok(_) => {}
             Err(failure) => {
                 self.recorder = None;

@@ -17,7 +17,7 @@ use crate::{
 /// Always, as wrong usage.
 pub(super) fn attach(_: LiveArgs, _: &FilterArgs, _: u8) -> Result<Box<dyn Source>> {
     let why = "this build of synfin reads recordings only";
-    let remedy = "name a recording with --from; `synfin record` on a Linux host makes one";
+    let remedy = "read a recording with --from; `synfin record` on a Linux host creates one";
     Err(Failure::usage("cannot trace this host", why, remedy).into())
 }
 

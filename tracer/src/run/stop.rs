@@ -26,12 +26,12 @@ impl Stop {
         Ok(Self { viewer, interrupts, is_requested: false })
     }
 
-    /// Starts a command, whose end ends the run: a program with its arguments, or nothing.
+    /// Starts a command, whose exit ends the run: a program and its arguments, or nothing.
     pub(super) fn start(&mut self, command: &[OsString]) -> Result<()> {
         self.interrupts.as_mut().map_or(Ok(()), |interrupts| interrupts.start(command))
     }
 
-    /// Whether the user has asked for the end, by a key or a signal.
+    /// Whether the user has requested the end, by a key or a signal.
     pub(super) fn is_requested(&self) -> bool {
         self.is_requested
     }
@@ -40,7 +40,8 @@ impl Stop {
     ///
     /// # Errors
     ///
-    /// The user requests the end a second time, which ends the run at once; or the exit of the
+    /// The user requests the end a second time, which ends the run at once; or signals or the exit of
+    /// the command cannot be awaited.
     pub(super) async fn requested(&mut self) -> Result<()> {
         let viewer = async {
             match &self.viewer {
@@ -63,7 +64,7 @@ impl Stop {
             }
         }
         if std::mem::replace(&mut self.is_requested, true) {
-            return Err(anyhow!("interrupted a second time: ended without a report"));
+            return Err(anyhow!("interrupted a second time: exiting without a report"));
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! What a user has to know about a trace that is over: what is missing in it, and why.
+//! Warnings at the end of a run: what is missing in the results, and how to avoid that.
 
 use crate::{
     trace::ring_size::{self, bytes},
     tracker::{Events, Limits, Tracker},
 };
 
-/// All of it; `ring_bytes` is the size of the ring buffer, if there was one.
+/// All warnings. `ring_bytes` is the size of the ring buffer; `None`: a recording was read.
 pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> Vec<String> {
     let events = tracker.events();
     let lost = ring_bytes.and_then(|ring_bytes| of_losses(ring_bytes, &events));
@@ -15,7 +15,7 @@ pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> 
         .collect()
 }
 
-/// Reports records lost to a full ring buffer, and the size that would have held them.
+/// Reports events lost because the ring buffer was full, and the size that would have held them.
 fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
     let Events { seen, lost, .. } = events;
     if *lost == 0 {
@@ -25,11 +25,11 @@ fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
     let remedy = if larger > ring {
         format!("--ring-size {} would have held them", bytes(larger))
     } else {
-        "there is no larger one: watch less".to_owned()
+        "no larger one is possible; use filters to record less".to_owned()
     };
     let ring = bytes(ring);
     Some(format!(
-        "{lost} of {seen} records were lost, as the ring buffer of {ring} was full: {remedy}"
+        "{lost} of {seen} events were lost because the ring buffer of {ring} was full: {remedy}"
     ))
 }
 
@@ -38,14 +38,14 @@ fn of_evictions(limits: Limits, evicted: u64) -> Option<String> {
     let limit = limits.connections;
     (evicted > 0).then(|| {
         format!(
-            "{evicted} connections made room for others and were lost from sight, as no more than {limit} are kept: --max-connections keeps more"
+            "{evicted} connections were evicted because the limit is {limit}: use a larger --max-connections"
         )
     })
 }
 
-/// Reports that no record matched the filters, which are then probably wrong.
+/// Reports that no event matched the filters, which are then probably wrong.
 fn of_filters(events: &Events) -> Option<String> {
     let Events { delivered, filtered, .. } = events;
     (*delivered == 0 && *filtered > 0)
-        .then(|| format!("nothing matched the filters: they left out all {filtered} records"))
+        .then(|| format!("nothing matched the filters: they excluded all {filtered} events"))
 }

@@ -1,5 +1,5 @@
-//! Connections with their transitions: a sample of the open ones, and those that ended recently.
-//! The memory is bounded.
+//! Connections with their transitions: a sample of the open ones, and those that closed recently.
+//! Memory use is bounded.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,18 +21,18 @@ use crate::{
     tracker::{Closed, Common, Connection, LINGERING_STATES, RowName, Tracker},
 };
 
-/// Transitions are kept for at most this many open connections.
-const STEPPED: usize = 1 << 16;
-/// Number of transitions kept per connection; later ones are dropped.
-const MOST_STEPS: usize = 16;
-/// Ended connections kept per refresh. Abnormal and other ends have separate limits, so that many
-/// normal ends do not displace abnormal ones.
-const ENDED_BAD: usize = 1024;
-const ENDED_OTHER: usize = 512;
-/// Number of open connections examined, evenly spaced, and number shown per role and port.
-const LOOKED_AT: usize = 100_000;
-const SHOWN_OF_A_PORT: usize = 100;
-const SHOWN: usize = 10_000;
+/// Maximum number of open connections whose transitions are kept.
+const MAX_RECORDED: usize = 1 << 16;
+/// Maximum number of transitions kept per connection; later ones are dropped.
+const MAX_CHANGES: usize = 16;
+/// Maximum numbers of closed connections kept per refresh. Abnormal closes have a limit of their
+/// own, so that many normal ones do not displace them.
+const MAX_ABNORMAL: usize = 1024;
+const MAX_OTHER: usize = 512;
+/// Maximum numbers of open connections: examined, shown per role and port, and shown.
+const MAX_SAMPLED: usize = 100_000;
+const MAX_PER_PORT: usize = 100;
+const MAX_SHOWN: usize = 10_000;
 
 /// A state transition of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +45,16 @@ pub(crate) struct Change {
 /// A connection and its transitions.
 pub(crate) struct ConnectionHistory {
     pub(crate) connection: ConnectionRow,
-    /// The transitions since the connection began or was first seen. Empty if there were too many
+    /// The transitions since the connection was opened or first seen; empty if there were too many
     /// open connections.
     pub(crate) changes: Vec<Change>,
-    /// The time at which the connection entered its current state, or ended.
+    /// The time of the last transition, or of the close (CLOCK_MONOTONIC, nanoseconds).
     pub(crate) changed: Nanos,
 }
 
 impl ConnectionHistory {
     /// Whether the connection belongs to the row, as far as its data shows.
-    pub(crate) fn is_of(&self, by: By, row: &RowName) -> bool {
+    pub(crate) fn belongs_to(&self, by: By, row: &RowName) -> bool {
         let ConnectionRow { role, service_port, netns, remote, owner, .. } = &self.connection;
         let is_on_port = row.port == Some(*service_port);
         row.role == *role
@@ -71,32 +71,31 @@ impl ConnectionHistory {
     }
 
     /// Whether both describe the same connection at different times.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let of = |connection: &ConnectionRow| {
+    pub(crate) fn is_same_connection(&self, other: &Self) -> bool {
+        let key = |connection: &ConnectionRow| {
             (connection.netns, connection.local, connection.remote, connection.since)
         };
-        of(&self.connection) == of(&other.connection)
+        key(&self.connection) == key(&other.connection)
     }
 
-    /// Whether the connection ended abnormally.
+    /// Whether the connection failed or closed abnormally.
     pub(crate) fn is_bad(&self) -> bool {
         self.connection.reason.is_some_and(|reason| reason.class() == Class::Abnormal)
     }
 }
 
-/// Identifies an ended connection. The tracker may report an end some time after its last
-/// transition.
-type Ends = (NetnsId, SocketAddr, SocketAddr, Nanos);
+/// Identifies a connection from its last transition until it is classified, some time later.
+type ClosingKey = (NetnsId, SocketAddr, SocketAddr, Nanos);
 
-/// Records the transitions of connections until they are queried.
+/// Records the transitions and closes of connections.
 #[derive(Default)]
 pub(crate) struct HistoryRecorder {
     clock: ClockAnchor,
-    living: HashMap<SockId, Vec<Change>, FxBuildHasher>,
-    /// Ended connections that the tracker has not reported yet.
-    ending: HashMap<Ends, Vec<Change>, FxBuildHasher>,
-    ended_bad: VecDeque<Arc<ConnectionHistory>>,
-    ended_other: VecDeque<Arc<ConnectionHistory>>,
+    open: HashMap<SockId, Vec<Change>, FxBuildHasher>,
+    /// Closed connections that the tracker has not classified yet.
+    closing: HashMap<ClosingKey, Vec<Change>, FxBuildHasher>,
+    closed_abnormal: VecDeque<Arc<ConnectionHistory>>,
+    closed_other: VecDeque<Arc<ConnectionHistory>>,
 }
 
 impl HistoryRecorder {
@@ -109,23 +108,23 @@ impl HistoryRecorder {
         let &Transition { time, sock, old, new, .. } = transition;
         let change = Change { time, old, new };
         if new == TcpState::Close {
-            let mut changes = self.living.remove(&sock).unwrap_or_default();
+            let mut changes = self.open.remove(&sock).unwrap_or_default();
             keep(&mut changes, change);
-            self.ending.insert(
+            self.closing.insert(
                 (connection.netns, connection.local(), connection.remote(), connection.first_seen),
                 changes,
             );
             return;
         }
-        let has_room = self.living.len() < STEPPED;
-        match self.living.get_mut(&sock) {
+        let has_room = self.open.len() < MAX_RECORDED;
+        match self.open.get_mut(&sock) {
             // Earlier transitions of this socket belong to another connection.
             Some(changes) if changes.first().is_some_and(|it| it.time < connection.first_seen) => {
                 *changes = vec![change];
             }
             Some(changes) => keep(changes, change),
             None if has_room => {
-                self.living.insert(sock, vec![change]);
+                self.open.insert(sock, vec![change]);
             }
             None => {}
         }
@@ -133,59 +132,59 @@ impl HistoryRecorder {
 
     /// Records a closed connection.
     pub(crate) fn closed(&mut self, closed: &Closed) {
-        let ends = (closed.netns, closed.local, closed.remote, closed.since);
-        let changes = self.ending.remove(&ends).unwrap_or_default();
+        let key = (closed.netns, closed.local, closed.remote, closed.since);
+        let changes = self.closing.remove(&key).unwrap_or_default();
         let connection = ConnectionRow::closed(closed, self.clock);
         let history = ConnectionHistory { connection, changes, changed: closed.closed };
-        let (ended, limit) = if history.is_bad() {
-            (&mut self.ended_bad, ENDED_BAD)
+        let (kept, limit) = if history.is_bad() {
+            (&mut self.closed_abnormal, MAX_ABNORMAL)
         } else {
-            (&mut self.ended_other, ENDED_OTHER)
+            (&mut self.closed_other, MAX_OTHER)
         };
-        if ended.len() == limit {
-            ended.pop_front();
+        if kept.len() == limit {
+            kept.pop_front();
         }
-        ended.push_back(Arc::new(history));
+        kept.push_back(Arc::new(history));
     }
 
-    /// The connections that have ended since the last call, ordered by the time of their end.
-    pub(crate) fn take_ended(&mut self) -> Vec<Arc<ConnectionHistory>> {
-        // The tracker never reports the rest, such as a child socket that was never accepted.
-        self.ending.clear();
-        let mut ended: Vec<_> =
-            self.ended_bad.drain(..).chain(self.ended_other.drain(..)).collect();
-        ended.sort_by_key(|history| history.changed);
-        ended
+    /// The connections that closed since the last call, ordered by the time of the close.
+    pub(crate) fn take_closed(&mut self) -> Vec<Arc<ConnectionHistory>> {
+        // The tracker reports no close of the rest, such as child sockets that were never accepted.
+        self.closing.clear();
+        let mut closed: Vec<_> =
+            self.closed_abnormal.drain(..).chain(self.closed_other.drain(..)).collect();
+        closed.sort_by_key(|history| history.changed);
+        closed
     }
 
-    /// A sample of the open connections: per port, those in a lingering state come first, then
-    /// those with the oldest transitions.
+    /// A sample of the open connections of each port: first those in a lingering state, then those
+    /// whose last transition is oldest.
     pub(crate) fn sample(&self, tracker: &Tracker) -> Vec<Arc<ConnectionHistory>> {
         let now = tracker.now();
         let mut ports: HashMap<(Role, u16), Vec<_>, FxBuildHasher> = HashMap::default();
-        let stride = tracker.open().len().div_ceil(LOOKED_AT).max(1);
+        let stride = tracker.open().len().div_ceil(MAX_SAMPLED).max(1);
         for (sock, connection) in tracker.open().step_by(stride) {
-            let waits = LINGERING_STATES.contains(&connection.state);
+            let lingers = LINGERING_STATES.contains(&connection.state);
             let port = ports.entry((connection.role, connection.service_port())).or_default();
-            port.push((!waits, connection.last_transition, sock, connection));
+            port.push((!lingers, connection.last_transition, sock, connection));
         }
-        let first = |port: Vec<_>| first_of(port, SHOWN_OF_A_PORT);
-        let shown = ports.into_values().flat_map(first).take(SHOWN);
+        let first = |port: Vec<_>| first_of(port, MAX_PER_PORT);
+        let shown = ports.into_values().flat_map(first).take(MAX_SHOWN);
         let history = shown.map(|(_, changed, sock, connection)| {
-            let connection = ConnectionRow::living(connection, now, self.clock);
-            let changes = self.living.get(&sock).cloned().unwrap_or_default();
+            let connection = ConnectionRow::open(connection, now, self.clock);
+            let changes = self.open.get(&sock).cloned().unwrap_or_default();
             Arc::new(ConnectionHistory { connection, changes, changed })
         });
         history.collect()
     }
 }
 
-/// The first connections of a port by order and time.
+/// At most `limit` connections: lingering ones first, then by the time of the last transition.
 fn first_of(
     mut port: Vec<(bool, Nanos, SockId, &Connection)>,
     limit: usize,
 ) -> Vec<(bool, Nanos, SockId, &Connection)> {
-    let order = |&(waits_not, changed, sock, _): &_| (waits_not, changed, sock);
+    let order = |&(not_lingering, changed, sock, _): &_| (not_lingering, changed, sock);
     if port.len() > limit {
         port.select_nth_unstable_by_key(limit, order);
         port.truncate(limit);
@@ -195,7 +194,7 @@ fn first_of(
 }
 
 fn keep(changes: &mut Vec<Change>, change: Change) {
-    if changes.len() < MOST_STEPS {
+    if changes.len() < MAX_CHANGES {
         changes.push(change);
     }
 }

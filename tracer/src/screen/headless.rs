@@ -1,4 +1,4 @@
-//! The screen without a terminal: shows the end of a recording after a sequence of keys.
+//! The live view without a terminal: draws the end of a recording after a sequence of keys.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -13,15 +13,15 @@ use crate::{
     tracker::{Change, ChangeKinds, Tracker},
 };
 
-/// Receives the same data as the screen.
+/// Consumes the same data as the screen, and draws on request.
 pub(crate) struct Headless {
     model: Model,
-    feed: RefreshTimer,
+    timer: RefreshTimer,
 }
 
 impl Headless {
     pub(crate) fn new(options: Options) -> Self {
-        Self { model: Model::new(options), feed: RefreshTimer::default() }
+        Self { model: Model::new(options), timer: RefreshTimer::default() }
     }
 
     /// Presses keys. Each character is a letter, an arrow, a line break for Enter, or an escape.
@@ -47,8 +47,8 @@ impl Headless {
     }
 }
 
-/// The own usage of a headless screen, which is not measured.
-const FREE: SelfUsage = SelfUsage { cpu_pct: 0.0, bytes: 0 };
+/// The usage of synfin is not measured here, so that pictures are reproducible.
+const NO_USAGE: SelfUsage = SelfUsage { cpu_pct: 0.0, bytes: 0 };
 
 impl Consumer for Headless {
     fn wanted_changes(&self) -> ChangeKinds {
@@ -56,27 +56,27 @@ impl Consumer for Headless {
     }
 
     fn change(&mut self, change: &Change) {
-        self.feed.change(change);
+        self.timer.change(change);
     }
 
     fn begin(&mut self, session: &Arc<Session>) {
-        self.feed = RefreshTimer::of(session);
+        self.timer = RefreshTimer::new(session);
         self.model.session = session.clone();
     }
 
     fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
-        if let Some(update) = self.feed.due(tracker, || FREE) {
+        if let Some(update) = self.timer.due(tracker, || NO_USAGE) {
             self.model.take(update);
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn next_tick(&self) -> Option<Nanos> {
-        Some(self.feed.next_cut)
+        Some(self.timer.next_refresh)
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
-        let update = self.feed.cut(tracker, FREE);
+        let update = self.timer.update(tracker, NO_USAGE);
         self.model.take(update);
         self.model.is_over = true;
         Ok(())

@@ -18,12 +18,12 @@ const SPANS: usize = 6;
 const SECOND: Nanos = 1_000_000_000;
 
 /// A shorter refresh is merged into the previous one.
-const LEAST_SECONDS: f64 = 0.1;
+const MIN_SECONDS: f64 = 0.1;
 
 /// Number of refreshes whose rates are kept for the sparklines.
 const RATES: usize = 120;
 
-/// Connections begun per second, and connections ended abnormally per second.
+/// New connections per second, and abnormal closes per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) new: f64,
@@ -51,7 +51,7 @@ impl Trend {
     }
 }
 
-/// The merged intervals.
+/// The snapshots of all refreshes, merged.
 #[derive(Clone, Default)]
 pub(crate) struct History {
     /// The last refresh.
@@ -83,8 +83,8 @@ impl History {
             add(kept, &snapshot);
         }
         // The short interval at the end of a trace has no rates of its own.
-        if snapshot.seconds() < LEAST_SECONDS && !self.rates.is_empty() {
-            return self.last.go_on(&snapshot);
+        if snapshot.seconds() < MIN_SECONDS && !self.rates.is_empty() {
+            return self.last.merge_next(&snapshot);
         }
         self.last = snapshot;
         self.rates.push_back(rates);
@@ -120,12 +120,12 @@ impl History {
         spans.map(|span| (span.seconds(), span.row(by, row))).collect()
     }
 
-    /// Number of connections that ended for this reason in the last minute, and its trend.
+    /// Number of connections closed for this reason in the last minute, and its trend.
     pub(crate) fn ended(&self, reason: CloseReason) -> (u64, Trend) {
         let recent: Vec<_> = self.spans.back().into_iter().chain([&self.span]).collect();
-        let rate = |of: &[&Snapshot]| {
-            let count: u64 = of.iter().map(|snapshot| snapshot.ended(reason)).sum();
-            count as f64 / of.iter().map(|snapshot| snapshot.seconds()).sum::<f64>().max(1.0)
+        let rate = |snapshots: &[&Snapshot]| {
+            let count: u64 = snapshots.iter().map(|snapshot| snapshot.ended(reason)).sum();
+            count as f64 / snapshots.iter().map(|snapshot| snapshot.seconds()).sum::<f64>().max(1.0)
         };
         let trend = Trend::of(rate(&recent), rate(&[&self.minute]));
         (self.minute.ended(reason), trend)
@@ -136,6 +136,6 @@ fn add(sum: &mut Snapshot, later: &Snapshot) {
     if sum.end == 0 {
         sum.clone_from(later);
     } else {
-        sum.go_on(later);
+        sum.merge_next(later);
     }
 }

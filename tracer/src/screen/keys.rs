@@ -7,25 +7,25 @@ use crate::tcp::group_by::By;
 
 /// The keys and their meaning, for the help and the last line.
 pub(crate) const KEYS: [(&str, &str); 14] = [
-    ("↑ ↓ PgUp PgDn Home End", "choose a row, or scroll"),
-    ("Enter →", "look into it: a row, one of its connections, its life"),
-    ("Esc ←", "back"),
-    ("s S", "sort by the next column, or the one before"),
-    ("r", "the other way round"),
-    ("g", "rows by port, remote address, owner or network namespace"),
-    ("t", "lately (a minute; rates: the last refresh), or since the start"),
-    ("/", "only rows with this text; Enter keeps it, Esc forgets it"),
-    ("space", "pause what is shown; nothing is missed"),
-    ("d", "diagnose: what is wrong, and what to do about it"),
-    ("c", "copy: plain text, without lines and colours"),
-    ("Ctrl-L", "draw all anew"),
-    ("?", "this help"),
-    ("q Ctrl-C", "end"),
+    ("↑ ↓ PgUp PgDn Home End", "select a row, or scroll"),
+    ("Enter →", "open the selected row or connection"),
+    ("Esc ←", "return to the previous view"),
+    ("s S", "sort by the next or previous column"),
+    ("r", "reverse the order"),
+    ("g", "group by port, remote address, owner or network namespace"),
+    ("t", "last minute (rates: last refresh) or since the start"),
+    ("/", "show only rows with this text; Enter keeps it, Esc clears it"),
+    ("space", "pause the display; tracing goes on"),
+    ("d", "diagnose: what is wrong, and what to change"),
+    ("c", "plain text without lines and colours, to be copied"),
+    ("Ctrl-L", "redraw the screen"),
+    ("?", "help"),
+    ("q Ctrl-C", "quit"),
 ];
 
 /// What a key requests besides a change of the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Action {
     Nothing,
     /// Draw the whole screen again.
     Redraw,
@@ -36,46 +36,46 @@ pub(crate) enum Asked {
 const PAGE: isize = 10;
 
 /// Handles a key.
-pub(crate) fn press(model: &mut Model, key: KeyEvent) -> Asked {
+pub(crate) fn press(model: &mut Model, key: KeyEvent) -> Action {
     if key.modifiers.contains(KeyModifiers::CONTROL) {
         return match key.code {
-            KeyCode::Char('c') => Asked::Quit,
-            KeyCode::Char('l') => Asked::Redraw,
-            _ => Asked::Nothing,
+            KeyCode::Char('c') => Action::Quit,
+            KeyCode::Char('l') => Action::Redraw,
+            _ => Action::Nothing,
         };
     }
     if model.typing {
         type_filter(model, key.code);
-        return Asked::Nothing;
+        return Action::Nothing;
     }
     match key.code {
-        KeyCode::Char('q') => return Asked::Quit,
-        KeyCode::Char('?' | 'h') | KeyCode::F(1) => turn_to(model, View::Help),
-        KeyCode::Char('d') => turn_to(model, View::Findings(0)),
+        KeyCode::Char('q') => return Action::Quit,
+        KeyCode::Char('?' | 'h') | KeyCode::F(1) => toggle(model, View::Help),
+        KeyCode::Char('d') => toggle(model, View::Findings(0)),
         KeyCode::Char('c') => model.plain = !model.plain,
         KeyCode::Char(' ') => model.pause(!model.is_paused()),
         KeyCode::Char('t') => {
             model.totals = !model.totals;
-            model.renew();
+            model.update_rows();
         }
-        KeyCode::Up | KeyCode::Char('k') => go(model, -1),
-        KeyCode::Down | KeyCode::Char('j') => go(model, 1),
-        KeyCode::PageUp => go(model, -PAGE),
-        KeyCode::PageDown => go(model, PAGE),
-        KeyCode::Home => go(model, isize::MIN),
-        KeyCode::End => go(model, isize::MAX),
-        KeyCode::Enter | KeyCode::Right => look_into(model),
+        KeyCode::Up | KeyCode::Char('k') => move_by(model, -1),
+        KeyCode::Down | KeyCode::Char('j') => move_by(model, 1),
+        KeyCode::PageUp => move_by(model, -PAGE),
+        KeyCode::PageDown => move_by(model, PAGE),
+        KeyCode::Home => move_by(model, isize::MIN),
+        KeyCode::End => move_by(model, isize::MAX),
+        KeyCode::Enter | KeyCode::Right => open_selected(model),
         KeyCode::Esc | KeyCode::Left | KeyCode::Backspace => back(model),
-        code if model.view == View::Rows => rows_only(model, code),
+        code if model.view == View::Rows => press_in_rows(model, code),
         _ => {}
     }
-    Asked::Nothing
+    Action::Nothing
 }
 
 /// Handles keys that apply only to the table of rows.
-fn rows_only(model: &mut Model, code: KeyCode) {
+fn press_in_rows(model: &mut Model, code: KeyCode) {
     let keys = model.columns.iter().map(|column| Sort::Column(column.key()));
-    let orders: Vec<_> = [Sort::Trouble].into_iter().chain(keys).collect();
+    let orders: Vec<_> = [Sort::Abnormal].into_iter().chain(keys).collect();
     let at = orders.iter().position(|&order| order == model.sort).unwrap_or(0);
     let sort_by = |at: usize| orders[at % orders.len()];
     match code {
@@ -83,7 +83,7 @@ fn rows_only(model: &mut Model, code: KeyCode) {
         KeyCode::Char('S') => model.sort = sort_by(at + orders.len() - 1),
         KeyCode::Char('r') => model.reversed = !model.reversed,
         KeyCode::Char('g') => {
-            model.regroup(match model.asked.by {
+            model.regroup(match model.selection.by {
                 By::Port => By::Remote,
                 By::Remote => By::Owner,
                 By::Owner => By::Netns,
@@ -93,7 +93,7 @@ fn rows_only(model: &mut Model, code: KeyCode) {
         KeyCode::Char('/') => model.typing = true,
         _ => return,
     }
-    model.renew();
+    model.update_rows();
 }
 
 fn type_filter(model: &mut Model, code: KeyCode) {
@@ -109,21 +109,21 @@ fn type_filter(model: &mut Model, code: KeyCode) {
         }
         _ => return,
     }
-    model.renew();
+    model.update_rows();
 }
 
-/// Switches to a view from which the user can return to the current one.
-fn turn_to(model: &mut Model, view: View) {
+/// Switches to the help or the findings, or returns from there.
+fn toggle(model: &mut Model, view: View) {
     if std::mem::discriminant(&model.view) == std::mem::discriminant(&view) {
         return back(model);
     }
     if !matches!(model.view, View::Help | View::Findings(_)) {
-        model.before = model.view.clone();
+        model.previous_view = model.view.clone();
     }
     model.view = view;
 }
 
-fn go(model: &mut Model, by: isize) {
+fn move_by(model: &mut Model, by: isize) {
     let moved = |at: usize, count: usize| at.saturating_add_signed(by).min(count.saturating_sub(1));
     match model.view.clone() {
         View::Rows => {
@@ -134,7 +134,7 @@ fn go(model: &mut Model, by: isize) {
             let count = model.connections_of(&row).len();
             model.selected_connection = moved(model.selected_connection.min(count), count);
         }
-        // Drawing limits the position.
+        // Drawing limits the position to the length of the text.
         View::Connection(row, at) => {
             model.view = View::Connection(row, moved(at, usize::from(u16::MAX)));
         }
@@ -143,7 +143,7 @@ fn go(model: &mut Model, by: isize) {
     }
 }
 
-fn look_into(model: &mut Model) {
+fn open_selected(model: &mut Model) {
     match model.view.clone() {
         View::Rows => {
             let at = model.selected_index();
@@ -167,12 +167,12 @@ fn look_into(model: &mut Model) {
 fn back(model: &mut Model) {
     model.view = match std::mem::take(&mut model.view) {
         View::Connection(row, _) => View::Row(row),
-        View::Help | View::Findings(_) => std::mem::take(&mut model.before),
+        View::Help | View::Findings(_) => std::mem::take(&mut model.previous_view),
         View::Row(_) => View::Rows,
         View::Rows => {
-            // The top view has nothing to return to, so the key clears the filter.
+            // No view is above the table, so the key clears the filter.
             model.filter.clear();
-            model.renew();
+            model.update_rows();
             View::Rows
         }
     };

@@ -1,7 +1,7 @@
-//! The live screen: shows the tracker's data in a terminal.
+//! The live view of `top` in a terminal.
 //!
-//! The tracker's side hands over an [update](update::Update) at every refresh and never blocks. A
-//! separate thread draws it and handles keys, which change only the view.
+//! The run loop puts an [`Update`](update::Update) into a mailbox at each refresh and never blocks.
+//! A separate thread draws it and handles keys, which change only the view.
 
 pub(crate) mod connection_history;
 mod draw;
@@ -38,24 +38,28 @@ use crate::{
     tracker::{Change, ChangeKinds, Tracker},
 };
 
-/// The tracker's handle of the screen.
+/// The handle by which the run loop feeds the screen.
 pub(crate) struct Screen {
     display: Display,
-    slot: Mailbox,
-    feed: RefreshTimer,
+    mailbox: Mailbox,
+    timer: RefreshTimer,
     meter: Meter,
-    /// Buffers stderr until the terminal is restored.
+    /// Warnings, printed once the terminal is restored: dropped after `display`.
     warnings: BufferedStderr,
 }
 
 impl Screen {
     /// Takes over the terminal.
+    ///
+    /// # Errors
+    ///
+    /// The terminal cannot be set up, or the thread cannot be started.
     pub(crate) fn open(options: Options) -> Result<Self> {
-        let slot = Mailbox::default();
+        let mailbox = Mailbox::default();
         Ok(Self {
-            display: Display::open(Model::new(options), slot.clone())?,
-            slot,
-            feed: RefreshTimer::default(),
+            display: Display::open(Model::new(options), mailbox.clone())?,
+            mailbox,
+            timer: RefreshTimer::default(),
             meter: Meter::new(),
             warnings: BufferedStderr::default(),
         })
@@ -73,36 +77,36 @@ impl Consumer for Screen {
     }
 
     fn change(&mut self, change: &Change) {
-        self.feed.change(change);
+        self.timer.change(change);
     }
 
     fn begin(&mut self, session: &Arc<Session>) {
-        self.feed = RefreshTimer::of(session);
-        self.slot.begin(session.clone());
+        self.timer = RefreshTimer::new(session);
+        self.mailbox.begin(session.clone());
     }
 
     fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
-        if let Some(update) = self.feed.due(tracker, || self.meter.read()) {
-            self.slot.put(update);
+        if let Some(update) = self.timer.due(tracker, || self.meter.read()) {
+            self.mailbox.put(update);
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn next_tick(&self) -> Option<Nanos> {
-        Some(self.feed.next_cut)
+        Some(self.timer.next_refresh)
     }
 
     fn warn(&mut self, text: &str) {
         self.warnings.warn(text);
     }
 
-    fn settle(&mut self) -> Result<()> {
+    fn flush(&mut self) -> Result<()> {
         self.display.failure()
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
-        self.slot.put(self.feed.cut(tracker, self.meter.read()));
-        self.slot.end();
+        self.mailbox.put(self.timer.update(tracker, self.meter.read()));
+        self.mailbox.end();
         self.display.failure()
     }
 }

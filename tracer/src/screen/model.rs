@@ -1,4 +1,4 @@
-//! The model of the screen: the received data, and the view of it, which keys change.
+//! The state of the screen: the received data, and the view of it, which keys change.
 
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc};
 
@@ -11,31 +11,31 @@ use super::{
 use crate::{
     analysis::diagnose::{Finding, diagnose},
     host::services::Services,
-    output::report::Rows,
+    output::report::RowSelection,
     tcp::group_by::By,
     trace::session::Session,
     tracker::{RowName, RowSnapshot, Snapshot},
 };
 
-/// Maximum number of ended connections kept: abnormal ones, and others.
-const ENDED: [usize; 2] = [4096, 2048];
+/// Maximum number of closed connections kept: abnormal ones, and others.
+const CLOSED_LIMITS: [usize; 2] = [4096, 2048];
 
-/// The accumulated data from the tracker.
+/// The data of all updates so far.
 #[derive(Clone, Default)]
 pub(crate) struct Data {
     pub(crate) history: History,
-    pub(crate) living: Vec<Arc<ConnectionHistory>>,
-    /// Ended connections, abnormal ones and others, each ordered by the time of their end.
-    ended: [VecDeque<Arc<ConnectionHistory>>; 2],
-    pub(crate) own: SelfUsage,
+    pub(crate) open: Vec<Arc<ConnectionHistory>>,
+    /// Closed connections, abnormal ones and others, each ordered by the time of the close.
+    closed: [VecDeque<Arc<ConnectionHistory>>; 2],
+    pub(crate) usage: SelfUsage,
     pub(crate) findings: Vec<Finding>,
 }
 
 impl Data {
-    /// Abnormally ended connections, latest first; then open ones; then all others.
+    /// Abnormally closed connections, latest first; then open ones; then other closed ones.
     fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionHistory>> {
-        let [bad, others] = &self.ended;
-        bad.iter().rev().chain(&self.living).chain(others.iter().rev())
+        let [abnormal, others] = &self.closed;
+        abnormal.iter().rev().chain(&self.open).chain(others.iter().rev())
     }
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum View {
     Rows,
     /// One row and its connections.
     Row(RowName),
-    /// The steps of one connection, and the scroll position.
+    /// The timeline of a connection of this row, and the scroll position.
     Connection(RowName, usize),
     /// The findings, and the scroll position.
     Findings(usize),
@@ -57,9 +57,9 @@ pub(crate) enum View {
 /// The sort order of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Sort {
-    /// By abnormal ends, then by activity.
+    /// By the number of abnormal closes, then by activity.
     #[default]
-    Trouble,
+    Abnormal,
     /// By the column with this key.
     Column(&'static str),
 }
@@ -72,8 +72,8 @@ pub(crate) struct Model {
     frozen: Option<Box<Data>>,
     pub(crate) view: View,
     /// The view to return to from the help or the findings.
-    pub(crate) before: View,
-    pub(crate) asked: Rows,
+    pub(crate) previous_view: View,
+    pub(crate) selection: RowSelection,
     pub(crate) sort: Sort,
     pub(crate) reversed: bool,
     /// Show totals since the start instead of recent values.
@@ -94,39 +94,39 @@ pub(crate) struct Model {
     pub(crate) selected_connection: usize,
     /// The connection that `View::Connection` shows.
     pub(crate) shown: Option<Arc<ConnectionHistory>>,
-    /// Whether the trace has ended, so that the data stays as it is.
+    /// Whether the trace has ended, so that no updates follow.
     pub(crate) is_over: bool,
 }
 
 /// Initial options of the screen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    pub(crate) asked: Rows,
+    pub(crate) selection: RowSelection,
     pub(crate) wide: bool,
     pub(crate) colours: bool,
-    /// Names for ports.
+    /// Service names of ports; empty: ports are shown as numbers only.
     pub(crate) services: Services,
 }
 
 impl Model {
     pub(crate) fn new(options: Options) -> Self {
-        let Options { asked, wide, colours, services } = options;
+        let Options { selection, wide, colours, services } = options;
         Self {
             session: Arc::default(),
             data: Data::default(),
             frozen: None,
             view: View::Rows,
-            before: View::Rows,
-            sort: Sort::Trouble,
+            previous_view: View::Rows,
+            sort: Sort::Abnormal,
             reversed: false,
             totals: false,
             filter: String::new(),
             typing: false,
             plain: false,
             colours,
-            columns: rows::columns(asked.by, wide),
+            columns: rows::columns(selection.by, wide),
             wide,
-            asked,
+            selection,
             services,
             rows: Vec::new(),
             selected: None,
@@ -136,10 +136,10 @@ impl Model {
         }
     }
 
-    /// Takes the data received since the last call. Returns whether there was any.
-    pub(crate) fn look(&mut self, slot: &Mailbox) -> bool {
-        let is_over = slot.is_over();
-        let (session, update) = slot.take();
+    /// Takes what is in the mailbox. Returns whether anything changed.
+    pub(crate) fn receive(&mut self, mailbox: &Mailbox) -> bool {
+        let is_over = mailbox.is_over();
+        let (session, update) = mailbox.take();
         let is_new = session.is_some() || update.is_some() || is_over != self.is_over;
         if let Some(session) = session {
             self.session = session;
@@ -153,21 +153,21 @@ impl Model {
 
     /// Adds an update to the data.
     pub(crate) fn take(&mut self, update: Update) {
-        let Update { snapshot, living, ended, own } = update;
+        let Update { snapshot, open, closed, usage } = update;
         let rates = rates(&snapshot);
         self.data.history.add(snapshot, rates);
-        self.data.living = living;
-        self.data.own = own;
-        for history in ended {
+        self.data.open = open;
+        self.data.usage = usage;
+        for history in closed {
             let at = usize::from(!history.is_bad());
-            self.data.ended[at].push_back(history);
-            if self.data.ended[at].len() > ENDED[at] {
-                self.data.ended[at].pop_front();
+            self.data.closed[at].push_back(history);
+            if self.data.closed[at].len() > CLOSED_LIMITS[at] {
+                self.data.closed[at].pop_front();
             }
         }
         self.data.findings = diagnose(&self.session, self.data.history.minute());
         if self.frozen.is_none() {
-            self.renew();
+            self.update_rows();
             self.follow_shown();
         }
     }
@@ -175,7 +175,9 @@ impl Model {
     /// Updates the connection that is shown from the latest data.
     fn follow_shown(&mut self) {
         let Some(shown) = &self.shown else { return };
-        if let Some(later) = self.data.connections().find(|history| history.is_same(shown)) {
+        if let Some(later) =
+            self.data.connections().find(|history| history.is_same_connection(shown))
+        {
             self.shown = Some(later.clone());
         }
     }
@@ -192,33 +194,34 @@ impl Model {
     pub(crate) fn pause(&mut self, pause: bool) {
         if pause != self.is_paused() {
             self.frozen = pause.then(|| Box::new(self.data.clone()));
-            self.renew();
+            self.update_rows();
         }
     }
 
     /// Groups the rows by another key.
     pub(crate) fn regroup(&mut self, by: By) {
-        self.asked.by = by;
+        self.selection.by = by;
         self.columns = rows::columns(by, self.wide);
         self.selected = None;
     }
 
     /// Rebuilds the rows after a change of the data, grouping, filter or order.
-    pub(crate) fn renew(&mut self) {
-        let by = self.asked.by;
+    pub(crate) fn update_rows(&mut self) {
+        let by = self.selection.by;
         let mut rows = rows::rows(&self.session, &self.data().history, by, self.totals);
         let wanted = self.filter.to_lowercase();
         rows.retain(|row| {
-            let of = row.over(self.totals);
-            self.asked.show(&of.row) && (wanted.is_empty() || self.text_of(row).contains(&wanted))
+            let values = row.recent_or_total(self.totals);
+            self.selection.includes(&values.row)
+                && (wanted.is_empty() || self.text_of(row).contains(&wanted))
         });
         match self.sort {
-            Sort::Trouble => rows.sort_by_key(|row| {
-                let of = row.over(self.totals);
+            Sort::Abnormal => rows.sort_by_key(|row| {
+                let values = row.recent_or_total(self.totals);
                 Reverse((
-                    of.bad(),
+                    values.bad(),
                     row.refresh.row.stats.gauges.open,
-                    of.row.stats.counters.established,
+                    values.row.stats.counters.established,
                 ))
             }),
             Sort::Column(key) => {
@@ -242,7 +245,7 @@ impl Model {
         text.join(" ").to_lowercase()
     }
 
-    /// Index of the selected row.
+    /// Index of the selected row; 0 if it is not among the rows.
     pub(crate) fn selected_index(&self) -> usize {
         let is_selected = |row: &ShownRow| Some(&row.name) == self.selected.as_ref();
         self.rows.iter().position(is_selected).unwrap_or(0)
@@ -253,10 +256,10 @@ impl Model {
         self.rows.iter().find(|row| row.name == *name)
     }
 
-    /// The connections of the row.
+    /// The connections of a row that are kept.
     pub(crate) fn connections_of(&self, name: &RowName) -> Vec<&Arc<ConnectionHistory>> {
-        let by = self.asked.by;
-        self.data().connections().filter(|history| history.is_of(by, name)).collect()
+        let by = self.selection.by;
+        self.data().connections().filter(|history| history.belongs_to(by, name)).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The tracker's side of the screen: records transitions, and takes a snapshot at every refresh.
+//! Records transitions, and makes an update for the screen at each refresh.
 
 use super::{
     connection_history::HistoryRecorder,
@@ -12,47 +12,47 @@ use crate::{
 /// Refresh interval in nanoseconds.
 const REFRESH: Nanos = 1_000_000_000;
 
-/// Creates an update for each interval.
+/// Decides when the screen is refreshed, and makes the updates.
 #[derive(Default)]
 pub(crate) struct RefreshTimer {
-    watch: HistoryRecorder,
-    pub(crate) next_cut: Nanos,
+    recorder: HistoryRecorder,
+    pub(crate) next_refresh: Nanos,
 }
 
 impl RefreshTimer {
     pub(crate) const WANTED_CHANGES: ChangeKinds =
         ChangeKinds { transitions: true, established: false, closed: true };
 
-    pub(crate) fn of(session: &Session) -> Self {
-        let next_cut = session.clock.monotonic_ns.saturating_add(REFRESH);
-        Self { watch: HistoryRecorder::new(session.clock), next_cut }
+    pub(crate) fn new(session: &Session) -> Self {
+        let next_refresh = session.clock.monotonic_ns.saturating_add(REFRESH);
+        Self { recorder: HistoryRecorder::new(session.clock), next_refresh }
     }
 
     /// Returns an update if a refresh is due, and `None` otherwise.
     pub(crate) fn due(
         &mut self,
         tracker: &mut Tracker,
-        own: impl FnOnce() -> SelfUsage,
+        usage: impl FnOnce() -> SelfUsage,
     ) -> Option<Update> {
-        (tracker.now() >= self.next_cut).then(|| {
-            self.next_cut = tracker.now().saturating_add(REFRESH);
-            self.cut(tracker, own())
+        (tracker.now() >= self.next_refresh).then(|| {
+            self.next_refresh = tracker.now().saturating_add(REFRESH);
+            self.update(tracker, usage())
         })
     }
 
     /// Creates an update from the data since the last one.
-    pub(crate) fn cut(&mut self, tracker: &mut Tracker, own: SelfUsage) -> Update {
-        let (living, ended) = (self.watch.sample(tracker), self.watch.take_ended());
-        Update { snapshot: tracker.take_snapshot(), living, ended, own }
+    pub(crate) fn update(&mut self, tracker: &mut Tracker, usage: SelfUsage) -> Update {
+        let (open, closed) = (self.recorder.sample(tracker), self.recorder.take_closed());
+        Update { snapshot: tracker.take_snapshot(), open, closed, usage }
     }
 
     /// Records a change for the histories of connections.
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
             Change::Transition { transition, connection: Some(connection) } => {
-                self.watch.transition(transition, connection);
+                self.recorder.transition(transition, connection);
             }
-            Change::Closed(closed) => self.watch.closed(closed),
+            Change::Closed(closed) => self.recorder.closed(closed),
             Change::Transition { connection: None, .. } | Change::Established(_) => {}
         }
     }

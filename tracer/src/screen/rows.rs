@@ -18,13 +18,13 @@ use crate::{
 /// A column, and the period that it covers unless totals are shown.
 pub(crate) struct TableColumn {
     pub(crate) column: &'static Column<PortRow>,
-    over: Over,
+    period: Period,
     /// Whether names are truncated to keep this column on a narrow screen.
     pub(crate) is_first: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
+enum Period {
     /// The last refresh, for rates and current values.
     Refresh,
     /// The last minute, for percentiles, shares and reasons, which need more connections.
@@ -32,25 +32,25 @@ enum Over {
 }
 
 /// The ten standard columns.
-const SHOWN: [(&str, Over); 10] = [
-    ("role", Over::Minute),
-    ("port", Over::Minute),
-    ("owner", Over::Minute),
-    ("new_per_s", Over::Refresh),
-    ("bad_per_s", Over::Refresh),
-    ("handshake.clean.p99_us", Over::Minute),
-    ("handshake.retransmitted_pct", Over::Minute),
-    ("open", Over::Refresh),
-    ("time_wait.now", Over::Refresh),
-    ("why", Over::Minute),
+const SHOWN: [(&str, Period); 10] = [
+    ("role", Period::Minute),
+    ("port", Period::Minute),
+    ("owner", Period::Minute),
+    ("new_per_s", Period::Refresh),
+    ("bad_per_s", Period::Refresh),
+    ("handshake.clean.p99_us", Period::Minute),
+    ("handshake.retransmitted_pct", Period::Minute),
+    ("open", Period::Refresh),
+    ("time_wait.now", Period::Refresh),
+    ("why", Period::Minute),
 ];
 
 /// The columns of the table: the standard ones and those that identify rows grouped `by` the key,
 /// or all columns of tables if `wide`.
 pub(crate) fn columns(by: By, wide: bool) -> Vec<TableColumn> {
     let is_of_rows = |column: &Column<PortRow>| matches!(column.info.visibility, Visibility::Grouped(group, _) if group == by);
-    let over = |column: &Column<PortRow>| {
-        SHOWN.iter().find(|(key, _)| *key == column.info.key).map(|&(_, over)| over)
+    let period = |column: &Column<PortRow>| {
+        SHOWN.iter().find(|(key, _)| *key == column.info.key).map(|&(_, period)| period)
     };
     // In the order of `COLUMNS`, with the columns of the screen's table first.
     let (first, more): (Vec<_>, Vec<_>) = COLUMNS
@@ -61,9 +61,13 @@ pub(crate) fn columns(by: By, wide: bool) -> Vec<TableColumn> {
                 Visibility::Data | Visibility::Footer | Visibility::Json
             )
         })
-        .partition(|&column| over(column).is_some() || is_of_rows(column));
+        .partition(|&column| period(column).is_some() || is_of_rows(column));
     let column = |is_first| {
-        move |column| TableColumn { column, over: over(column).unwrap_or(Over::Minute), is_first }
+        move |column| TableColumn {
+            column,
+            period: period(column).unwrap_or(Period::Minute),
+            is_first,
+        }
     };
     let more = if wide { more } else { Vec::new() };
     first.into_iter().map(column(true)).chain(more.into_iter().map(column(false))).collect()
@@ -98,16 +102,16 @@ pub(crate) struct ShownRow {
 impl ShownRow {
     /// The row by which the table is sorted and filtered: recent values, or the total with
     /// `totals`.
-    pub(crate) fn over(&self, totals: bool) -> &PortRow {
+    pub(crate) fn recent_or_total(&self, totals: bool) -> &PortRow {
         if totals { &self.total } else { &self.minute }
     }
 
     /// The value of a cell; with `totals`, since the start.
     pub(crate) fn value(&self, column: &TableColumn, totals: bool) -> Value {
-        let row = match column.over {
+        let row = match column.period {
             _ if totals => &self.total,
-            Over::Refresh => &self.refresh,
-            Over::Minute => &self.minute,
+            Period::Refresh => &self.refresh,
+            Period::Minute => &self.minute,
         };
         column.column.value(row)
     }
@@ -115,9 +119,10 @@ impl ShownRow {
 
 /// All rows with data for the last minute; with `totals`, since the start.
 pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -> Vec<ShownRow> {
-    let of = |snapshot: &Snapshot| PortRow::all(session, snapshot, by);
-    let (last, minute, total) = (of(history.last()), of(history.minute()), of(history.total()));
-    let pick = |rows: &[PortRow], name: &RowName| {
+    let port_rows = |snapshot: &Snapshot| PortRow::all(session, snapshot, by);
+    let (last, minute, total) =
+        (port_rows(history.last()), port_rows(history.minute()), port_rows(history.total()));
+    let find = |rows: &[PortRow], name: &RowName| {
         let at = rows.binary_search_by(|row| row.row.identity.name.cmp(name)).ok()?;
         Some(rows[at].clone())
     };
@@ -125,9 +130,9 @@ pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -
     let shown = names.iter().map(|row| {
         let name = row.row.identity.name.clone();
         ShownRow {
-            refresh: pick(&last, &name).unwrap_or_else(|| row.emptied()),
-            minute: pick(&minute, &name).unwrap_or_else(|| row.emptied()),
-            total: pick(&total, &name).unwrap_or_else(|| row.emptied()),
+            refresh: find(&last, &name).unwrap_or_else(|| row.emptied()),
+            minute: find(&minute, &name).unwrap_or_else(|| row.emptied()),
+            total: find(&total, &name).unwrap_or_else(|| row.emptied()),
             name,
         }
     });

@@ -1,4 +1,4 @@
-//! The resources that synfin itself uses on this host, measured at every refresh.
+//! CPU and memory usage of synfin itself, measured at each refresh.
 
 use std::fs;
 
@@ -10,10 +10,10 @@ use nix::sys::{
 use super::update::SelfUsage;
 use crate::{host::clock, trace::time::Nanos};
 
-/// Minimum interval for a meaningful CPU share.
-const LEAST: Nanos = 100_000_000;
+/// Minimum interval in nanoseconds for a meaningful CPU share.
+const MIN_INTERVAL: Nanos = 100_000_000;
 
-/// Measures the usage between two reads.
+/// Measures the usage since the last reading.
 pub(crate) struct Meter {
     at: Nanos,
     cpu_us: i64,
@@ -25,11 +25,11 @@ impl Meter {
         Self { at: clock::monotonic_ns(), cpu_us: cpu_us(), last_pct: 0.0 }
     }
 
-    /// The usage since the last read.
+    /// The usage since the last call.
     pub(crate) fn read(&mut self) -> SelfUsage {
         let now = Self::new();
         let wall = now.at - self.at;
-        if wall >= LEAST {
+        if wall >= MIN_INTERVAL {
             let cpu = (now.cpu_us - self.cpu_us) as f64 * 1e3;
             *self = Self { last_pct: 100.0 * cpu / wall as f64, ..now };
         }
@@ -48,7 +48,7 @@ fn resident() -> u64 {
     resident_in(&fs::read("/proc/self/status").unwrap_or_default())
 }
 
-/// Resident memory in bytes, from `/proc/self/status`. The process's name in it need not be UTF-8.
+/// Resident memory in bytes from `/proc/self/status`, whose process name may not be UTF-8.
 fn resident_in(status: &[u8]) -> u64 {
     let status = String::from_utf8_lossy(status);
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -59,7 +59,7 @@ fn resident_in(status: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn memory_is_read_beside_any_name() {
+    fn memory_is_parsed_after_any_process_name() {
         assert_eq!(super::resident_in(b"Name:\tsynfin-\xc3\nVmRSS:\t    5124 kB\n"), 5124 << 10);
         assert_eq!(super::resident_in(b""), 0);
     }

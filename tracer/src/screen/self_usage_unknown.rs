@@ -1,5 +1,4 @@
-//! The resources that synfin itself uses, in a build that only reads recordings: unknown. The
-//! header omits them.
+//! A build that only reads recordings does not measure the usage of synfin. The header omits it.
 
 use super::update::SelfUsage;
 

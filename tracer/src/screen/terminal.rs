@@ -26,27 +26,27 @@ use tokio::sync::Notify;
 
 use super::{
     draw::draw,
-    keys::{Asked, press},
+    keys::{Action, press},
     model::Model,
     update::Mailbox,
 };
 use crate::message::failure::Failure;
 
-/// Maximum delay until new data is drawn.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// Maximum time between two checks for new data.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The thread that draws and handles keys.
 pub(crate) struct Display {
     thread: Option<JoinHandle<io::Result<()>>>,
     terminal: TakenTerminal,
-    /// Notified when the thread ends by itself.
+    /// Notified when the thread ends on its own.
     closed: Arc<Notify>,
 }
 
 impl Display {
     /// Takes over the terminal until this value is dropped or the user quits.
-    pub(crate) fn open(model: Model, slot: Mailbox) -> Result<Self> {
-        Self::run(move |terminal| show(model, &slot, terminal))
+    pub(crate) fn open(model: Model, mailbox: Mailbox) -> Result<Self> {
+        Self::run(move |terminal| show(model, &mailbox, terminal))
     }
 
     fn run(show: impl FnOnce(&TakenTerminal) -> io::Result<()> + Send + 'static) -> Result<Self> {
@@ -65,11 +65,11 @@ impl Display {
         self.closed.clone()
     }
 
-    /// The error that ended the thread, if any.
+    /// Fails if the drawing thread has ended with an error.
     ///
     /// # Errors
     ///
-    /// An [`io::Error`] where the terminal could not be used, a [`Failure`] where the thread panicked.
+    /// An [`io::Error`] if the terminal could not be used, a [`Failure`] if the thread panicked.
     pub(crate) fn failure(&mut self) -> Result<()> {
         if self.thread.as_ref().is_some_and(JoinHandle::is_finished) { self.join() } else { Ok(()) }
     }
@@ -106,41 +106,41 @@ impl Drop for Display {
     }
 }
 
-fn show(mut model: Model, slot: &Mailbox, taken: &TakenTerminal) -> io::Result<()> {
+fn show(mut model: Model, mailbox: &Mailbox, taken: &TakenTerminal) -> io::Result<()> {
     let out = BufWriter::with_capacity(1 << 16, taken.clone());
     let mut terminal = Terminal::new(CrosstermBackend::new(out))?;
     let mut is_changed = true;
     while taken.is_taken() {
-        is_changed |= model.look(slot);
+        is_changed |= model.receive(mailbox);
         if std::mem::take(&mut is_changed) {
             terminal.draw(|frame| draw(&model, frame))?;
         }
-        let mut patience = PATIENCE;
-        while event::poll(patience)? {
+        let mut timeout = POLL_INTERVAL;
+        while event::poll(timeout)? {
             match event::read()? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => {
                     match press(&mut model, key) {
-                        Asked::Quit => return Ok(()),
-                        Asked::Redraw => terminal.clear()?,
-                        Asked::Nothing => {}
+                        Action::Quit => return Ok(()),
+                        Action::Redraw => terminal.clear()?,
+                        Action::Nothing => {}
                     }
                 }
                 Event::Resize(..) => {}
                 _ => continue,
             }
             is_changed = true;
-            patience = Duration::ZERO;
+            timeout = Duration::ZERO;
         }
     }
     Ok(())
 }
 
-/// The terminal for as long as it is ours: what is written later goes nowhere.
+/// The terminal while it is taken over. Writes after that are discarded.
 #[derive(Clone)]
 struct TakenTerminal(Arc<AtomicBool>);
 
 impl TakenTerminal {
-    /// Takes the terminal over, and has it given back before a panic is reported.
+    /// Takes over the terminal. A panic hook restores it before the panic is reported.
     fn take() -> io::Result<Self> {
         let terminal = Self(Arc::default());
         let (at_panic, report) = (terminal.clone(), panic::take_hook());
@@ -187,6 +187,8 @@ impl Write for TakenTerminal {
 
 #[cfg(all(test, unix))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "also in the functions that tests share")]
+
     use std::{
         env,
         fs::File,
@@ -205,7 +207,7 @@ mod tests {
     /// Environment variable set in a test that has started itself in a terminal of its own.
     const PANICS: &str = "SYNFIN_TEST_PANICS";
 
-    fn is_to_panic() -> bool {
+    fn must_panic() -> bool {
         env::var_os(PANICS).is_some()
     }
 
@@ -217,7 +219,7 @@ mod tests {
         modes: [Termios; 2],
     }
 
-    fn call_again(test: &str) -> Panicked {
+    fn run_again(test: &str) -> Panicked {
         let terminal = openpty(None, None).unwrap();
         let before = tcgetattr(&terminal.slave).unwrap();
         let stdio = || terminal.slave.try_clone().unwrap();
@@ -239,31 +241,32 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_gives_the_terminal_back() {
-        if is_to_panic() {
+    fn a_panic_restores_the_terminal() {
+        if must_panic() {
             let _display =
                 Display::open(Model::new(Options::default()), Mailbox::default()).unwrap();
-            thread::sleep(4 * PATIENCE);
-            panic!("as it is to");
+            thread::sleep(4 * POLL_INTERVAL);
+            panic!("on purpose");
         }
         let Panicked { status, shown, modes: [mut before, after] } =
-            call_again("a_panic_gives_the_terminal_back");
+            run_again("a_panic_restores_the_terminal");
         assert!(!status.success());
-        let (screen, left) = shown.rsplit_once("\x1b[?1049l").expect("the screen is left");
-        assert!(screen.contains("\x1b[?1049h"), "it was entered: {shown}");
-        assert!(left.contains("\x1b[?25h"), "there is a cursor again: {left}");
-        assert!(left.contains("as it is to"), "what happened is said where it is seen: {left}");
+        let (screen, left) =
+            shown.rsplit_once("\x1b[?1049l").expect("the alternate screen is left");
+        assert!(screen.contains("\x1b[?1049h"), "the alternate screen was entered: {shown}");
+        assert!(left.contains("\x1b[?25h"), "the cursor is shown again: {left}");
+        assert!(left.contains("on purpose"), "the panic is reported after the screen: {left}");
         before.local_flags.remove(LocalFlags::PENDIN);
         assert_eq!(after.local_flags & !LocalFlags::PENDIN, before.local_flags);
         assert_eq!(after.output_flags, before.output_flags);
     }
 
     #[test]
-    fn a_panic_of_the_screen_notifies_those_who_wait() {
-        if is_to_panic() {
-            let mut display = Display::run(|_| panic!("as it is to")).unwrap();
+    fn a_panic_of_the_screen_is_reported_to_the_main_thread() {
+        if must_panic() {
+            let mut display = Display::run(|_| panic!("on purpose")).unwrap();
             thread::spawn(|| {
-                thread::sleep(Duration::from_secs(60));
+                thread::sleep(Duration::from_mins(1));
                 std::process::exit(1);
             });
             // The same wait as at the end of a recording, where nothing else wakes the main thread.
@@ -274,9 +277,9 @@ mod tests {
             return;
         }
         let Panicked { status, shown, .. } =
-            call_again("a_panic_of_the_screen_notifies_those_who_wait");
+            run_again("a_panic_of_the_screen_is_reported_to_the_main_thread");
         assert!(status.success(), "{shown}");
-        let (_, left) = shown.rsplit_once("\x1b[?1049l").expect("the screen is left");
-        assert!(left.contains("as it is to"), "{left}");
+        let (_, left) = shown.rsplit_once("\x1b[?1049l").expect("the alternate screen is left");
+        assert!(left.contains("on purpose"), "{left}");
     }
 }

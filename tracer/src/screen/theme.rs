@@ -1,5 +1,5 @@
 //! The appearance: the terminal's own colours, which suit light and dark backgrounds; no colours;
-//! or plain text for copying.
+//! or plain text to be copied.
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -26,7 +26,7 @@ impl Theme {
     }
 
     /// The style of less important text.
-    pub(crate) fn aside(self) -> Style {
+    pub(crate) fn dimmed(self) -> Style {
         self.with(Modifier::DIM)
     }
 
@@ -48,16 +48,21 @@ impl Theme {
     }
 
     /// A sparkline: values over time as characters of different heights.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "floats saturate, and a height is not negative"
+    )]
     pub(crate) fn sparkline(self, values: &[f64]) -> String {
         const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         const PLAIN: [char; 8] = ['.', '.', ':', ':', '-', '=', '+', '#'];
         let heights = if self.plain { PLAIN } else { HEIGHTS };
-        let most = values.iter().copied().fold(0.0, f64::max);
+        let max = values.iter().copied().fold(0.0, f64::max);
         let height = |&value: &f64| {
             if value <= 0.0 {
                 return ' ';
             }
-            let part = (value / most * 8.0).ceil() as usize;
+            let part = (value / max * 8.0).ceil() as usize;
             heights[part.clamp(1, 8) - 1]
         };
         values.iter().map(height).collect()
@@ -74,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_and_lines_are_as_long_as_their_values() {
+    fn bars_and_sparklines_are_proportional_to_values() {
         let theme = Theme::new(true, false);
         assert_eq!([0, 1, 8, 20].map(|eighths| theme.bar(eighths)), ["", "▏", "█", "██▌"]);
         assert_eq!(theme.sparkline(&[0.0, 1.0, 4.0, 8.0]), " ▁▄█");

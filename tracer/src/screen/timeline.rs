@@ -1,5 +1,5 @@
-//! The segments that opened and closed a connection as in a textbook diagram: the direction of each
-//! one, and how it is known.
+//! The timeline of a connection, as in a textbook diagram: each segment that opened or closed it,
+//! its direction, and how it is known.
 
 use synfin_common::state::TcpState::{
     self, Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent,
@@ -17,13 +17,13 @@ use crate::{
     trace::time::Nanos,
 };
 
-/// A step in the history of a connection.
+/// A step of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// The time of the step, or `None` if it is unknown.
+    /// The time of the step (CLOCK_MONOTONIC, nanoseconds); `None` if unknown.
     pub(crate) time: Option<Nanos>,
     pub(crate) what: What,
-    /// The state that the local socket enters with this step, or `None` if it stays the same.
+    /// The state that the local socket enters with this step; `None` if it stays the same.
     pub(crate) state: Option<TcpState>,
     pub(crate) known: Known,
     pub(crate) note: String,
@@ -35,11 +35,11 @@ pub(crate) enum What {
     /// The local host sent this segment.
     Sent(&'static str),
     /// The local host received this segment.
-    Came(&'static str),
+    Received(&'static str),
     /// No segment was sent or received.
     Nothing,
-    /// The connection failed for this reason.
-    Wrong(CloseReason),
+    /// The connection failed or closed abnormally for this reason.
+    Failed(CloseReason),
 }
 
 /// How a step is known.
@@ -49,20 +49,20 @@ pub(crate) enum Known {
     Measured,
     /// The step follows from the kernel's measurements.
     Derived,
-    /// The step must have happened, but its time is unknown.
-    NotSeen,
+    /// The protocol requires the step, but its time is unknown.
+    NotObserved,
 }
 
-use Known::{Derived, Measured, NotSeen};
-use What::{Came, Nothing, Sent, Wrong};
+use Known::{Derived, Measured, NotObserved};
+use What::{Failed, Nothing, Received, Sent};
 
-/// All known steps of a connection.
+/// The steps of a connection, in order.
 pub(crate) fn timeline(history: &ConnectionHistory) -> Vec<Step> {
     let mut steps = Steps(Vec::new());
     let connection = &history.connection;
     let opened_here = connection.opened.is_some();
     if !opened_here {
-        steps.unknown("first seen here: what was before is not known");
+        steps.unknown("first seen here: earlier steps are unknown");
     }
     for &change in &history.changes {
         let at = Some(change.time);
@@ -70,59 +70,59 @@ pub(crate) fn timeline(history: &ConnectionHistory) -> Vec<Step> {
         match (change.old, change.new) {
             (Close, SynSent) => steps.segment(at, Sent("SYN"), Measured),
             (SynSent, Established) => {
-                steps.segment(at, Came("SYN-ACK"), Measured);
-                steps.noted(handshake(connection.handshake));
+                steps.segment(at, Received("SYN-ACK"), Measured);
+                steps.note(handshake(connection.handshake));
                 steps.segment(at, Sent("ACK"), Measured);
             }
             (SynSent, SynRecv) => {
-                steps.segment(at, Came("SYN"), Measured);
-                steps.noted("both sides connect at once".into());
+                steps.segment(at, Received("SYN"), Measured);
+                steps.note("simultaneous open".into());
                 steps.segment(at, Sent("SYN-ACK"), Measured);
             }
             (_, SynRecv) => steps.server(at, connection.handshake),
             (SynRecv, Established) if connection.role == Role::Client => {
-                steps.segment(at, Came("ACK"), Measured);
+                steps.segment(at, Received("ACK"), Measured);
             }
             // The kernel creates a server's socket when the last ACK arrives.
             (SynRecv, Established) => {}
             (_, FinWait1) => {
                 steps.segment(at, Sent("FIN"), Measured);
-                steps.noted("we close first".into());
+                steps.note("this host closes first".into());
             }
-            (FinWait1, FinWait2) => steps.segment(at, Came("ACK"), Measured),
+            (FinWait1, FinWait2) => steps.segment(at, Received("ACK"), Measured),
             (FinWait1, Closing) => {
-                steps.segment(at, Came("FIN"), Measured);
-                steps.noted("both sides close at once".into());
+                steps.segment(at, Received("FIN"), Measured);
+                steps.note("simultaneous close".into());
                 steps.segment(at, Sent("ACK"), Measured);
             }
             (Established | SynRecv, CloseWait) => {
-                steps.segment(at, Came("FIN"), Measured);
-                steps.noted("the peer closes first".into());
-                steps.segment(None, Sent("ACK"), NotSeen);
+                steps.segment(at, Received("FIN"), Measured);
+                steps.note("the peer closes first".into());
+                steps.segment(None, Sent("ACK"), NotObserved);
             }
             (CloseWait, LastAck) => {
                 steps.segment(at, Sent("FIN"), Measured);
-                steps.noted(format!(
+                steps.note(format!(
                     "{} after the peer's",
-                    span(&history.changes, CloseWait, change.time)
+                    time_in(&history.changes, CloseWait, change.time)
                 ));
             }
-            (Closing, _) if left_time_wait => steps.segment(at, Came("ACK"), Measured),
+            (Closing, _) if left_time_wait => steps.segment(at, Received("ACK"), Measured),
             (FinWait1, _) if left_time_wait => {
-                steps.segment(None, Came("ACK"), NotSeen);
+                steps.segment(None, Received("ACK"), NotObserved);
                 steps.last_two();
             }
             (FinWait2, _) if left_time_wait => steps.last_two(),
-            (LastAck, Close) if !goes_wrong(connection.reason) => {
-                steps.segment(at, Came("ACK"), Measured);
+            (LastAck, Close) if !is_not_normal(connection.reason) => {
+                steps.segment(at, Received("ACK"), Measured);
             }
             _ => {}
         }
         match connection.reason.filter(|_| change.new == Close) {
-            Some(reason) if goes_wrong(Some(reason)) => steps.wrong(at, reason),
+            Some(reason) if is_not_normal(Some(reason)) => steps.failed(at, reason),
             _ if left_time_wait => {
                 steps.state(at, TimeWait);
-                steps.noted("60 s, for late segments".into());
+                steps.note("60 s, for late segments".into());
             }
             _ => steps.state(at, change.new),
         }
@@ -130,17 +130,17 @@ pub(crate) fn timeline(history: &ConnectionHistory) -> Vec<Step> {
     if history.changes.is_empty()
         && let (Some(reason), Some(closed)) = (connection.reason, connection.closed)
     {
-        steps.wrong(Some(closed), reason);
+        steps.failed(Some(closed), reason);
     }
     steps.0
 }
 
-fn goes_wrong(reason: Option<CloseReason>) -> bool {
+fn is_not_normal(reason: Option<CloseReason>) -> bool {
     reason.is_some_and(|reason| reason.class() != Class::Normal)
 }
 
 /// Formats how long the connection had been in this state at `until`.
-fn span(changes: &[Change], state: TcpState, until: Nanos) -> String {
+fn time_in(changes: &[Change], state: TcpState, until: Nanos) -> String {
     let since = changes.iter().find(|change| change.new == state).map(|change| change.time);
     let us = until.saturating_sub(since.unwrap_or(until)) / 1000;
     Value::Micros(us).to_plain()
@@ -152,7 +152,8 @@ fn handshake(handshake: Option<Handshake>) -> String {
     match (handshake, took) {
         (Handshake::Clean { .. }, Some(took)) => format!("after {took}"),
         (Handshake::Retransmitted { times, .. }, Some(took)) => {
-            format!("after {took}: sent again {times} times")
+            let times = if times == 1 { "once".into() } else { format!("{times} times") };
+            format!("after {took}: retransmitted {times}")
         }
         (Handshake::Unmeasured(why), _) => format!("unmeasured: {}", why.name().replace('_', " ")),
         _ => String::new(),
@@ -167,7 +168,7 @@ impl Steps {
     }
 
     /// Adds a note to the last step.
-    fn noted(&mut self, note: String) {
+    fn note(&mut self, note: String) {
         if let Some(step) = self.0.last_mut() {
             step.note = note;
         }
@@ -175,26 +176,26 @@ impl Steps {
 
     fn unknown(&mut self, note: &str) {
         let note = note.to_owned();
-        self.0.push(Step { time: None, what: Nothing, state: None, known: NotSeen, note });
+        self.0.push(Step { time: None, what: Nothing, state: None, known: NotObserved, note });
     }
 
-    /// Adds a server's handshake. It is complete before a socket exists, so the times of its first
-    /// two segments follow from the duration that the kernel measured.
+    /// Adds the handshake of a server. The socket exists only from its last segment on: the times
+    /// of the first two are derived from the duration that the kernel measured.
     fn server(&mut self, ack: Option<Nanos>, measured: Option<Handshake>) {
         let us = measured.and_then(|handshake| handshake.us());
         let synack = us.zip(ack).map(|(us, ack)| ack.saturating_sub(u64::from(us) * 1000));
-        let known = if synack.is_some() { Derived } else { NotSeen };
-        self.segment(synack, Came("SYN"), known);
+        let known = if synack.is_some() { Derived } else { NotObserved };
+        self.segment(synack, Received("SYN"), known);
         self.segment(synack, Sent("SYN-ACK"), known);
-        self.segment(ack, Came("ACK"), Measured);
-        self.noted(handshake(measured));
+        self.segment(ack, Received("ACK"), Measured);
+        self.note(handshake(measured));
     }
 
     /// Adds the last two segments of an active close. The kernel does not report when they are sent
     /// or received.
     fn last_two(&mut self) {
-        self.segment(None, Came("FIN"), NotSeen);
-        self.segment(None, Sent("ACK"), NotSeen);
+        self.segment(None, Received("FIN"), NotObserved);
+        self.segment(None, Sent("ACK"), NotObserved);
     }
 
     /// Sets the state that the local socket enters with the last step.
@@ -207,12 +208,12 @@ impl Steps {
         }
     }
 
-    fn wrong(&mut self, time: Option<Nanos>, reason: CloseReason) {
-        // The segment, if there is one, marks the end.
+    fn failed(&mut self, time: Option<Nanos>, reason: CloseReason) {
+        // The segment that ended the connection, if there was one.
         let segment = match reason {
             CloseReason::ConnectRefusedRst
             | CloseReason::ResetByPeer
-            | CloseReason::ResetByPeerClosing => Some(Came("RST")),
+            | CloseReason::ResetByPeerClosing => Some(Received("RST")),
             CloseReason::ResetByUsUnreadData
             | CloseReason::ResetByUsDataAfterClose
             | CloseReason::ResetByUsMemory
@@ -222,13 +223,13 @@ impl Steps {
             | CloseReason::ResetByUsLinger2 => Some(Sent("RST")),
             CloseReason::ConnectRefusedIcmp
             | CloseReason::ConnectUnreachableHost
-            | CloseReason::ConnectUnreachableNet => Some(Came("ICMP")),
+            | CloseReason::ConnectUnreachableNet => Some(Received("ICMP")),
             _ => None,
         };
         if let Some(segment) = segment {
             self.segment(time, segment, Measured);
         }
         let note = reason.info().title.to_owned();
-        self.0.push(Step { time, what: Wrong(reason), state: None, known: Measured, note });
+        self.0.push(Step { time, what: Failed(reason), state: None, known: Measured, note });
     }
 }

@@ -1,5 +1,5 @@
-//! Passes updates from the tracker's side to the screen's, which may be slower: a new update is
-//! merged into one that has not been taken yet.
+//! Passes updates from the run loop to the thread that draws. An update that has not been taken yet
+//! is merged with the next one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,45 +10,45 @@ use crate::{trace::session::Session, tracker::Snapshot};
 pub(crate) struct Update {
     pub(crate) snapshot: Snapshot,
     /// A sample of the open connections.
-    pub(crate) living: Vec<Arc<ConnectionHistory>>,
-    /// The connections that ended in the interval.
-    pub(crate) ended: Vec<Arc<ConnectionHistory>>,
-    pub(crate) own: SelfUsage,
+    pub(crate) open: Vec<Arc<ConnectionHistory>>,
+    /// The connections that closed in the interval.
+    pub(crate) closed: Vec<Arc<ConnectionHistory>>,
+    pub(crate) usage: SelfUsage,
 }
 
-/// The resources that synfin itself uses on this host.
+/// CPU and memory usage of synfin itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct SelfUsage {
-    /// CPU time since the last update in percent of one CPU, without the programs in the kernel.
+    /// CPU time since the last update in percent of one CPU, without the eBPF programs.
     pub(crate) cpu_pct: f64,
-    /// Resident memory in bytes.
+    /// Resident memory in bytes; 0 if unknown.
     pub(crate) bytes: u64,
 }
 
 impl Update {
     /// Merges a later update into this one.
-    fn go_on(&mut self, later: Self) {
-        /// Maximum number kept for a screen that has stopped.
-        const ENDED: usize = 1 << 14;
-        self.snapshot.go_on(&later.snapshot);
-        self.living = later.living;
-        self.own = later.own;
-        self.ended.extend(later.ended);
-        let surplus = self.ended.len().saturating_sub(ENDED);
-        self.ended.drain(..surplus);
+    fn merge_next(&mut self, later: Self) {
+        /// Maximum number of closed connections kept while nothing is drawn.
+        const CLOSED_LIMIT: usize = 1 << 14;
+        self.snapshot.merge_next(&later.snapshot);
+        self.open = later.open;
+        self.usage = later.usage;
+        self.closed.extend(later.closed);
+        let surplus = self.closed.len().saturating_sub(CLOSED_LIMIT);
+        self.closed.drain(..surplus);
     }
 }
 
-/// Data that the screen has not taken yet.
+/// Data that the drawing thread has not taken yet.
 #[derive(Default)]
 pub(crate) struct Pending {
-    /// The session as announced at the start of the trace.
+    /// The session, set at the start of the trace.
     session: Option<Arc<Session>>,
     update: Option<Update>,
     is_over: bool,
 }
 
-/// The shared slot between both sides.
+/// The slot shared by the run loop and the drawing thread.
 #[derive(Clone, Default)]
 pub(crate) struct Mailbox(Arc<Mutex<Pending>>);
 
@@ -59,7 +59,7 @@ impl Mailbox {
 
     pub(crate) fn put(&self, update: Update) {
         self.with(|pending| match &mut pending.update {
-            Some(waiting) => waiting.go_on(update),
+            Some(waiting) => waiting.merge_next(update),
             none => *none = Some(update),
         });
     }
@@ -77,7 +77,7 @@ impl Mailbox {
         self.with(|pending| (pending.session.take(), pending.update.take()))
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Pending) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, access: impl FnOnce(&mut Pending) -> T) -> T {
+        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

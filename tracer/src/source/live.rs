@@ -99,7 +99,7 @@ enum Ending {
     /// The end has been requested. The last scan has not been planned yet.
     Asked,
     /// The last scan is in progress. It is over when this many rounds are complete.
-    Surveying(u64),
+    Scanning(u64),
     /// No more frames come.
     Over,
 }
@@ -145,12 +145,12 @@ impl Source for Live {
             Plan::Rest => {}
             Plan::List => self.scanner.list(),
             Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
-                self.scheduler.open_files_scanned(0)
+                self.scheduler.open_files_scanned(0);
             }
             // All sockets in the first round and after a restart; otherwise listeners only, because
             // the first transition of a connection has its owner.
             Plan::ScanOpenFiles => {
-                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted())
+                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted());
             }
             Plan::ScanSockets(netns, path) => {
                 // Ordered before the scan, and after all records that have been handed out.
@@ -163,7 +163,7 @@ impl Source for Live {
     fn restart_scans(&mut self) {
         self.scheduler.restart();
         self.next_tick = 0;
-        if let Ending::Surveying(rounds) = &mut self.ending {
+        if let Ending::Scanning(rounds) = &mut self.ending {
             // The present round, and the restarted one.
             *rounds = (*rounds).max(self.scheduler.rounds() + 2);
         }
@@ -172,6 +172,10 @@ impl Source for Live {
 
 impl Live {
     /// Attaches to the kernel. `survey_always`: scans follow each other without rest, for tests.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the programs: the error says why and what to do.
     pub fn attach(setup: Setup, survey_always: bool) -> Result<Self> {
         let (kernel, scanner) = Kernel::attach(&setup)?;
         let session = describe(&kernel, &scanner, setup);
@@ -343,16 +347,16 @@ impl Live {
                 // A round in progress may have scanned some namespaces already, so a whole one
                 // follows.
                 let more = if self.scheduler.is_resting() { 1 } else { 2 };
-                self.ending = Ending::Surveying(self.scheduler.rounds() + more);
+                self.ending = Ending::Scanning(self.scheduler.rounds() + more);
                 self.scheduler.hurry();
                 self.next_tick = 0;
             }
-            Ending::Surveying(rounds) if self.scheduler.rounds() >= rounds => self.stop()?,
-            Ending::Surveying(_) if self.scheduler.is_resting() => {
+            Ending::Scanning(rounds) if self.scheduler.rounds() >= rounds => self.stop()?,
+            Ending::Scanning(_) if self.scheduler.is_resting() => {
                 self.scheduler.hurry();
                 self.next_tick = 0;
             }
-            Ending::Surveying(_) | Ending::No | Ending::Over => {}
+            Ending::Scanning(_) | Ending::No | Ending::Over => {}
         }
         Ok(())
     }
@@ -377,12 +381,12 @@ fn describe(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> Session {
     session.namespaces = namespaces::names(&namespaces::list());
     session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
     session.coverage = kernel.coverage();
-    // Missing extra hooks are not listed: most hosts lack them.
+    // Missing optional hooks are not listed: most hosts lack them.
     let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
         Need::Expected(without) => {
             Some(format!("no hook on {}: {without} ({})", hook.name, hook.error))
         }
-        Need::Required | Need::Extra(_) => None,
+        Need::Required | Need::Optional(_) => None,
     });
     session.limitations = missing.collect();
     if let Some(refusal) = scanner.refusal() {

@@ -52,11 +52,11 @@ enum State {
     /// The namespaces are listed. Whether to scan open files is not decided yet.
     Listed(VecDeque<(NetnsId, PathBuf)>),
     /// The scan of open files is in progress.
-    Looking(VecDeque<(NetnsId, PathBuf)>),
+    ScanningOpenFiles(VecDeque<(NetnsId, PathBuf)>),
     /// Network namespaces that this round has not scanned yet.
     Round(VecDeque<(NetnsId, PathBuf)>),
     /// The scan of a namespace is in progress; these follow.
-    Walking(VecDeque<(NetnsId, PathBuf)>),
+    ScanningSockets(VecDeque<(NetnsId, PathBuf)>),
 }
 
 impl ScanScheduler {
@@ -100,13 +100,13 @@ impl ScanScheduler {
             // A namespace without activity has no new sockets. Owners are scanned first, so that
             // they are known when the scans find their sockets.
             State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.is_anew)) => {
-                self.state = State::Looking(rest);
+                self.state = State::ScanningOpenFiles(rest);
                 Plan::ScanOpenFiles
             }
             State::Listed(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
                     if wanted(netns, self.is_anew) {
-                        self.state = State::Walking(rest);
+                        self.state = State::ScanningSockets(rest);
                         return Plan::ScanSockets(netns, path);
                     }
                 }
@@ -137,7 +137,7 @@ impl ScanScheduler {
     /// Completes [`Plan::ScanOpenFiles`], which took `cost` nanoseconds of CPU time.
     pub(super) fn open_files_scanned(&mut self, cost: Nanos) {
         self.cost += cost;
-        if let State::Looking(rest) = std::mem::take(&mut self.state) {
+        if let State::ScanningOpenFiles(rest) = std::mem::take(&mut self.state) {
             self.state = State::Round(rest);
         }
     }
@@ -145,7 +145,7 @@ impl ScanScheduler {
     /// Completes [`Plan::ScanSockets`], which took `cost` nanoseconds of CPU time.
     pub(super) fn sockets_scanned(&mut self, cost: Nanos) {
         self.cost += cost;
-        if let State::Walking(rest) = std::mem::take(&mut self.state) {
+        if let State::ScanningSockets(rest) = std::mem::take(&mut self.state) {
             self.state = State::Round(rest);
         }
     }

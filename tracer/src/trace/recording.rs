@@ -86,12 +86,20 @@ pub struct Recorder<W: Write>(W);
 
 impl<W: Write> Recorder<W> {
     /// Begins a recording: writes [`MAGIC`].
+    ///
+    /// # Errors
+    ///
+    /// Writing the header fails.
     pub fn new(mut out: W) -> io::Result<Self> {
         out.write_all(&MAGIC)?;
         Ok(Self(out))
     }
 
     /// Appends a frame.
+    ///
+    /// # Errors
+    ///
+    /// Writing fails.
     pub fn write(&mut self, frame: &Frame) -> io::Result<()> {
         match frame {
             Frame::Session(session) => self.write_json(1, session),
@@ -116,6 +124,10 @@ impl<W: Write> Recorder<W> {
     }
 
     /// Flushes the underlying writer.
+    ///
+    /// # Errors
+    ///
+    /// Writing fails.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }

@@ -27,6 +27,11 @@ pub(crate) const fn room(len: usize) -> u64 {
 }
 
 /// The size of a ring buffer that holds all records during a `stall` of the reader.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "floats saturate, and a rate is not negative"
+)]
 pub fn to_survive(stall: Duration, bytes_per_second: f64) -> u64 {
     ring_for((bytes_per_second * stall.as_secs_f64()).ceil() as u64)
 }
@@ -68,7 +73,7 @@ mod tests {
         let stall = Duration::from_secs(2);
         assert_eq!(to_survive(stall, 0.0), 4096);
         assert_eq!(to_survive(stall, 220_000.0 * 72.0), 32 << 20);
-        assert_eq!(to_survive(stall, (4 << 20) as f64), 16 << 20, "never quite full");
+        assert_eq!(to_survive(stall, f64::from(4 << 20)), 16 << 20, "never quite full");
         assert_eq!(to_survive(stall, f64::MAX), 2 << 30);
     }
 

@@ -44,6 +44,7 @@ pub fn append(batch: &mut Vec<u8>, record: &[u8]) {
     append_parts(batch, record, &[]);
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a record has at most some hundred bytes")]
 fn append_parts(batch: &mut Vec<u8>, head: &[u8], tail: &[u8]) {
     let length = (head.len() + tail.len()) as u32;
     batch.extend_from_slice(&length.to_le_bytes());
@@ -213,6 +214,8 @@ pub fn socket_holders(held: &[u8]) -> impl Iterator<Item = SocketHolder> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::cast_possible_truncation, reason = "kinds are few")]
+
     use super::*;
 
     #[test]
@@ -256,7 +259,7 @@ mod tests {
         assert!(scan_records(&found).eq(known.map(Ok)));
         found.push(u8::MAX);
         assert!(scan_records(&found).eq(known.map(Ok).into_iter().chain([Err(Unreadable)])));
-        let cut_off = &found[..size_of::<ScanSocket>() + 1];
+        let cut_off = &found[..=size_of::<ScanSocket>()];
         assert!(scan_records(cut_off).eq([Ok(known[0]), Err(Unreadable)]));
     }
 }

@@ -1,4 +1,4 @@
-//! What the tracker reports as it happens, besides what it counts.
+//! Changes that the tracker reports one by one, in addition to its statistics.
 
 use std::{net::SocketAddr, sync::Arc, vec::Drain};
 
@@ -11,14 +11,14 @@ use crate::{
     trace::{event::Transition, ids::NetnsId, time::Nanos},
 };
 
-/// A connection that has ended.
+/// A closed connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Closed {
     /// The side that this host was.
     pub role: Role,
-    /// Whether the role is a guess.
+    /// Whether the role is a guess, because the first transition was not observed.
     pub role_assumed: bool,
-    /// Network namespace.
+    /// Inode number of the network namespace.
     pub netns: NetnsId,
     /// The local address.
     pub local: SocketAddr,
@@ -26,47 +26,47 @@ pub struct Closed {
     pub remote: SocketAddr,
     /// The listener's port for a server, the remote port for a client.
     pub service_port: u16,
-    /// Why it ended.
+    /// The close reason.
     pub reason: CloseReason,
-    /// How it became known.
+    /// How the connection became known.
     pub origin: Origin,
-    /// Time of its first transition; `None` if that was not observed.
+    /// Time of the first transition (CLOCK_MONOTONIC, ns); `None` if not observed.
     pub opened: Option<Nanos>,
-    /// Time of its first transition, or of the scan or record that revealed it.
+    /// Time of the first transition, or of the scan or record that revealed the connection.
     pub since: Nanos,
-    /// Time of its end, or of the scan that missed it.
+    /// Time of the transition to CLOSE, or of the scan that no longer found the socket.
     pub closed: Nanos,
-    /// Its handshake; `None` if it did not complete during the trace.
+    /// The handshake; `None` if it did not complete during the trace.
     pub handshake: Option<Handshake>,
-    /// Whether it left a TIME_WAIT; `None` if the kernel's table was full, so that it may have.
+    /// Whether the connection left a TIME_WAIT; `None` if unconfirmed: the kernel's table was full.
     pub time_wait: Option<bool>,
-    /// Microseconds between the last received segment and the end; `None` if unknown.
+    /// Microseconds from the last received segment to the close; `None` if unknown.
     pub idle_us: Option<u64>,
-    /// The owning process, if known.
+    /// The owning process; `None` if unknown.
     pub owner: Option<Arc<Owner>>,
-    /// Payload bytes that the peer acknowledged, if known.
+    /// Payload bytes that the peer acknowledged; `None` if unknown.
     pub bytes_sent: Option<u64>,
-    /// Payload bytes received, if known.
+    /// Payload bytes received; `None` if unknown.
     pub bytes_received: Option<u64>,
 }
 
-/// Something that happened to a socket. Not boxed: changes live in a buffer that is reused.
+/// A change of a socket. The variants are not boxed, because changes are stored in a reused buffer.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A socket changed its state.
     Transition {
         /// The change of state.
         transition: Transition,
-        /// The connection just before it, in its old state; `None` for a listener.
+        /// The connection just before the transition, in its old state; `None` for a listener.
         connection: Option<Connection>,
     },
     /// A handshake completed.
     Established(Connection),
-    /// A connection ended.
+    /// A connection closed.
     Closed(Closed),
 }
 
-/// The kinds of [`Change`] that a consumer asks for.
+/// The kinds of [`Change`] that a consumer selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeKinds {
     /// [`Change::Transition`].
@@ -78,13 +78,13 @@ pub struct ChangeKinds {
 }
 
 impl ChangeKinds {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: Self = Self { transitions: true, established: true, closed: true };
-    /// Ended connections only.
+    /// Closed connections only.
     pub const CLOSED: Self = Self { transitions: false, established: false, closed: true };
 }
 
-/// The changes that were asked for and not taken yet. Nothing else is copied.
+/// The selected changes that were not taken yet. Other changes are not copied.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     wanted: ChangeKinds,
@@ -117,7 +117,7 @@ impl Changes {
         }
     }
 
-    /// Takes all changes, in their order.
+    /// Takes all changes, in order.
     pub(super) fn drain(&mut self) -> Drain<'_, Change> {
         self.changes.drain(..)
     }

@@ -1,7 +1,7 @@
-//! Decides why a connection ended.
+//! Classifies closes: decides why a connection failed or closed.
 //!
-//! What the kernel's evidence means is taken from its source (`net/ipv4/tcp*.c`) and from experiments
-//! on Linux 5.10 to 7.x. A new reason needs a variant with its
+//! The meaning of the evidence is derived from the kernel's source (`net/ipv4/tcp*.c`) and from
+//! experiments on Linux 5.10 to 7.x. A new reason needs a variant with its
 //! [`ReasonInfo`](crate::tcp::close_reason::ReasonInfo) in `tcp/close_reason.rs` and an arm here.
 
 use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
@@ -11,23 +11,23 @@ use crate::{
     trace::event::{ResetDirection, TimeWaitKind, Transition},
 };
 
-/// Whether a connection left a TIME_WAIT behind.
+/// Whether a connection left a TIME_WAIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeWait {
-    /// None was due.
+    /// No TIME_WAIT was due.
     None,
-    /// It left one.
+    /// The connection left a TIME_WAIT.
     Entered,
-    /// It left an orphan in FIN_WAIT2, which becomes a TIME_WAIT when the peer closes.
+    /// The connection left an orphan in FIN_WAIT2, which becomes a TIME_WAIT when the peer closes.
     InFinWait2,
-    /// One was due, but the kernel's table was full.
+    /// A TIME_WAIT was due, but the kernel's table was full.
     Overflowed,
-    /// The kernel's table was full: it took the last place or found none.
+    /// A TIME_WAIT was due when the kernel's table was full: it took the last place or got none.
     Unconfirmed,
 }
 
 impl TimeWait {
-    /// Whether the kernel keeps an entry in its table.
+    /// Whether the kernel has an entry in its table.
     pub(crate) const fn is_entered(self) -> bool {
         matches!(self, Self::Entered | Self::InFinWait2)
     }
@@ -36,17 +36,17 @@ impl TimeWait {
 /// How a transition to CLOSE is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseOutcome {
-    /// The connection ended.
-    Ended(CloseReason, TimeWait),
-    /// It never was a connection: a child that lost a race within the kernel.
+    /// The connection failed or closed.
+    Closed(CloseReason, TimeWait),
+    /// The socket never was a connection: a child that lost a race within the kernel.
     Discarded,
 }
 
 impl CloseOutcome {
-    /// What the connection left behind.
+    /// Whether the connection left a TIME_WAIT.
     pub(crate) const fn time_wait(self) -> TimeWait {
         match self {
-            Self::Ended(_, time_wait) => time_wait,
+            Self::Closed(_, time_wait) => time_wait,
             Self::Discarded => TimeWait::None,
         }
     }
@@ -56,22 +56,22 @@ impl CloseOutcome {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CloseEvidence {
     pub(crate) role: Role,
-    /// The handshake had completed.
+    /// Whether the handshake had completed.
     pub(crate) established: bool,
     /// The resets received and sent.
     pub(crate) resets: Resets,
-    /// What it left behind; `None` if no record told: nothing was due, the hook is not available, or
-    /// the record was lost.
+    /// The TIME_WAIT kind; `None` without a record of it: no TIME_WAIT was due, the hook is not
+    /// available, or the record was lost.
     pub(crate) time_wait_kind: Option<TimeWaitKind>,
 }
 
 /// The resets of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resets {
-    /// The kernel accepted one, or treated data that came after close() as one
+    /// Whether the kernel accepted a reset, or treated data after close() as one
     /// (`net/ipv4/tcp_input.c:tcp_reset`).
     received: bool,
-    /// The reason of the last one sent, and whether it answered a segment.
+    /// The reason of the last reset sent, and whether it answered a segment.
     sent: Option<(ResetReason, bool)>,
 }
 
@@ -83,22 +83,22 @@ impl Resets {
         }
     }
 
-    /// Whether one was sent.
+    /// Whether a reset was sent.
     const fn sent(self) -> bool {
         self.sent.is_some()
     }
 
-    /// Whether the last one sent answered a segment.
+    /// Whether the last reset sent answered a segment.
     const fn answered(self) -> bool {
         matches!(self.sent, Some((_, true)))
     }
 
-    /// Whether the last one sent did not answer a segment.
+    /// Whether the last reset sent did not answer a segment.
     const fn sent_unprompted(self) -> bool {
         matches!(self.sent, Some((_, false)))
     }
 
-    /// Whether the last one was sent for this reason.
+    /// Whether the last reset was sent for this reason.
     fn is_for(self, reason: ResetReason) -> bool {
         self.sent.is_some_and(|(sent, _)| sent == reason)
     }
@@ -116,11 +116,11 @@ const ECONNREFUSED: u8 = 111;
 const EHOSTDOWN: u8 = 112;
 const EHOSTUNREACH: u8 = 113;
 
-/// Decides why a connection ended, by its transition to CLOSE and the evidence before it.
+/// Classifies a close by its transition to CLOSE and the evidence before it.
 pub(crate) fn classify(end: &Transition, history: CloseEvidence) -> CloseOutcome {
     if !history.established {
         return match end.old {
-            TcpState::SynSent => CloseOutcome::Ended(failed_connect(end, history), TimeWait::None),
+            TcpState::SynSent => CloseOutcome::Closed(failed_connect(end, history), TimeWait::None),
             // A child that no process holds and that lost the race for its place in the hash table.
             // (A Fast Open child that was never accepted is reset with its listener.)
             _ if history.role == Role::Server
@@ -130,7 +130,7 @@ pub(crate) fn classify(end: &Transition, history: CloseEvidence) -> CloseOutcome
             {
                 CloseOutcome::Discarded
             }
-            _ => CloseOutcome::Ended(CloseReason::HandshakeAborted, TimeWait::None),
+            _ => CloseOutcome::Closed(CloseReason::HandshakeAborted, TimeWait::None),
         };
     }
     let reason = closed(end, history.resets);
@@ -142,12 +142,12 @@ pub(crate) fn classify(end: &Transition, history: CloseEvidence) -> CloseOutcome
             TimeWaitKind::Nothing if is_due => TimeWait::Overflowed,
             TimeWaitKind::Nothing => TimeWait::None,
         },
-        // The kernel reports the transition to CLOSE whether it got a TIME_WAIT or not.
+        // The kernel reports the transition to CLOSE with or without a TIME_WAIT.
         None if is_due && end.flags.contains(Flags::TIME_WAIT_FULL) => TimeWait::Unconfirmed,
         None if is_due => TimeWait::Entered,
         None => TimeWait::None,
     };
-    CloseOutcome::Ended(reason, time_wait)
+    CloseOutcome::Closed(reason, time_wait)
 }
 
 fn failed_connect(end: &Transition, history: CloseEvidence) -> CloseReason {
@@ -176,7 +176,7 @@ pub(crate) fn awaits_reset(end: &Transition, history: CloseEvidence) -> bool {
     match (end.err, end.old) {
         // Data after close() looks like a received reset.
         (ECONNRESET | EPIPE, FinWait1 | FinWait2 | Closing | LastAck) => true,
-        // Data that comes with the ACK of the FIN ends what looks like a TIME_WAIT.
+        // Data with the ACK of the FIN resets a connection that seems to enter TIME_WAIT.
         (0, FinWait2) => !end.flags.contains(Flags::FIN_RECEIVED),
         // Too many orphans, or the namespace is being removed.
         (0, FinWait1) => true,
@@ -200,8 +200,8 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
         // A local abort is reported before the kernel sets an error.
         (0, _) if has(Flags::REPAIR) => CloseReason::DestroyedByAdmin,
         (0, _) if resets.is_for(ResetReason::AbortOnMemory) => CloseReason::ResetByUsMemory,
-        // A half-closed connection can still be aborted: then no FIN was received and a process still
-        // holds the socket, or the local FIN was not acknowledged.
+        // A half-closed connection can still be aborted: then no FIN was received and a process
+        // still holds the socket, or the local FIN was not acknowledged.
         (0, FinWait2) if !has(Flags::FIN_RECEIVED) && !has(Flags::DEAD) => aborted(end, resets),
         (0, Closing | LastAck) if has(Flags::UNACKNOWLEDGED) => aborted(end, resets),
 
@@ -219,9 +219,9 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
         (0, Established | CloseWait | FinWait1 | SynRecv) => aborted(end, resets),
         (0, _) => CloseReason::Unknown,
 
-        // Only timeouts are left, some with the errno of the last ICMP error.
+        // Only timeouts remain, some with the errno of the last ICMP error.
         (_, FinWait1 | Closing | LastAck) if has(Flags::DEAD) => CloseReason::TimeoutOrphan,
-        // If it is set, it alone decides how long the kernel waits.
+        // TCP_USER_TIMEOUT alone decides how long the kernel waits, if it is set.
         (_, _) if has(Flags::USER_TIMEOUT) => CloseReason::TimeoutUser,
         (_, _) if resets.sent_unprompted() => CloseReason::TimeoutKeepalive,
         (_, _) if has(Flags::UNACKNOWLEDGED) && has(Flags::ZERO_WINDOW) => {
@@ -235,8 +235,8 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
     }
 }
 
-/// This host aborted the connection; the socket's flags say why. The kernel checks for unread data
-/// first (`net/ipv4/tcp.c:__tcp_close`).
+/// Why this host aborted the connection, by the flags of the socket. The kernel checks for unread
+/// data first (`net/ipv4/tcp.c:__tcp_close`).
 fn aborted(end: &Transition, resets: Resets) -> CloseReason {
     let has = |flag| end.flags.contains(flag);
     if !(has(Flags::SHUT_READ) && has(Flags::SHUT_WRITE)) {
@@ -249,7 +249,7 @@ fn aborted(end: &Transition, resets: Resets) -> CloseReason {
     } else if !has(Flags::DEAD) {
         CloseReason::Unknown
     } else if resets.sent_unprompted() {
-        // The only reason left (kernels before 6.10 give none).
+        // The only remaining reason (kernels before 6.10 report none).
         CloseReason::ResetByUsMemory
     } else {
         CloseReason::NamespaceGone

@@ -6,8 +6,8 @@ use rustc_hash::FxBuildHasher;
 
 use crate::trace::ids::NetnsId;
 
-/// A port without a listener gets a row once this many resets were sent from it: one of a service
-/// that is down, not one that a port scan touched.
+/// A port without a listener gets a row after this many resets: it belongs to a service that is
+/// down, and is not one of many that a port scan touched.
 const RESETS_FOR_A_ROW: u64 = 5;
 
 /// Maximum number of ports.
@@ -18,10 +18,10 @@ const LIMIT: usize = 4096;
 pub(super) struct ClosedPorts(HashMap<(NetnsId, u16), u64, FxBuildHasher>);
 
 impl ClosedPorts {
-    /// Adds to a port's resets. Returns whether the port is worth a row.
+    /// Adds resets of a port. Returns whether the port gets a row.
     pub(super) fn add(&mut self, netns: NetnsId, port: u16, count: u64) -> bool {
         if self.0.len() >= LIMIT && !self.0.contains_key(&(netns, port)) {
-            // A port scan has touched them, once each.
+            // A port scan has touched them once each.
             self.0.clear();
         }
         let resets = self.0.entry((netns, port)).or_default();

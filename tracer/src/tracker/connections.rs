@@ -26,18 +26,18 @@ use crate::{
     },
 };
 
-/// How a connection became known.
+/// How a connection became known to the tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Its first transition was observed.
+    /// The first transition was observed.
     Observed,
-    /// It existed before its namespace's first scan.
+    /// The connection existed before the first scan of its namespace.
     Preexisting,
-    /// It was found after that scan: the record of its first transition was lost.
+    /// The connection was found after that scan, so the record of its first transition was lost.
     AfterLoss,
 }
 
-/// A [`SocketAddr`] without IPv6 flow label and scope id: a million connections are kept.
+/// A [`SocketAddr`] without IPv6 flow label and scope id, to save memory per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     ip: IpAddr,
@@ -59,63 +59,63 @@ impl From<Endpoint> for SocketAddr {
 /// An open connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Network namespace.
+    /// Inode number of the network namespace.
     pub netns: NetnsId,
     /// The side that this host is.
     pub role: Role,
-    /// Whether the role is a guess.
+    /// Whether the role is a guess, because the first transition was not observed.
     pub role_assumed: bool,
-    /// How it became known.
+    /// How the connection became known.
     pub origin: Origin,
-    /// Its TCP state.
+    /// The TCP state.
     pub state: TcpState,
     pub(super) local: Endpoint,
     pub(super) remote: Endpoint,
-    /// Time of its first transition, or of the scan or record that revealed it (CLOCK_MONOTONIC,
-    /// nanoseconds).
+    /// Time of the first transition, or of the scan or record that revealed the connection
+    /// (CLOCK_MONOTONIC, nanoseconds).
     pub first_seen: Nanos,
-    /// Time of its latest transition, or of the scan that found it in its state.
+    /// Time of the latest transition, or of the scan that found the connection in its state.
     pub last_transition: Nanos,
-    /// Time of its transition to ESTABLISHED; `None` if that was not observed.
+    /// Time of the transition to ESTABLISHED; `None` if that was not observed.
     pub established_at: Option<Nanos>,
-    /// Its handshake, once completed.
+    /// The handshake; `None` until it is complete.
     pub handshake: Option<Handshake>,
-    /// The owning process, if known.
+    /// The owning process; `None` if unknown.
     pub owner: Option<Arc<Owner>>,
-    /// Whether it counts as open, no longer as pending.
+    /// Whether the connection counts as open, no longer as pending.
     pub(super) established: bool,
-    /// A process other than the known owner acts on it: the owner is not certain.
+    /// Whether another process than the known owner acts on the socket: the owner is uncertain.
     pub(super) owner_ambiguous: bool,
     pub(super) row: RowId,
     pub(super) evidence: ConnectionEvidence,
     pub(super) scan: ScanRecord,
 }
 
-/// What a connection has shown that is needed later to measure or classify it.
+/// Evidence from the history of a connection that is needed to measure or classify it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionEvidence {
-    /// TCP_DEFER_ACCEPT was set when it began.
+    /// Whether TCP_DEFER_ACCEPT was set at the first transition.
     pub(super) deferred_accept: bool,
-    /// Whether accept() has returned it.
+    /// Whether accept() has returned the connection.
     pub(super) accepted: bool,
     pub(super) resets: Resets,
-    /// What it leaves behind (`tcp_time_wait`); `None` if no record told.
+    /// The TIME_WAIT kind (`tcp_minisocks.c:tcp_time_wait`); `None` without a record of it.
     pub(super) time_wait_kind: Option<TimeWaitKind>,
 }
 
-/// What scans have shown of a connection.
+/// The results of scans for a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ScanRecord {
-    /// Number of the last scan that found it.
+    /// Number of the last scan that found the connection.
     pub(super) last_scan: u32,
-    /// Number of consecutive scans that did not find it.
+    /// Number of consecutive scans that did not find the connection.
     pub(super) missed_scans: u8,
-    /// It was already in its state when it was found: it may have been for longer.
+    /// Whether the connection was found in its state: the time in that state is a lower bound.
     pub(super) state_since_is_lower_bound: bool,
 }
 
 impl ScanRecord {
-    /// A scan found it.
+    /// Notes that a scan found the connection.
     pub(super) fn on_scan(&mut self, scan: u32) {
         self.last_scan = scan;
         self.missed_scans = 0;
@@ -123,7 +123,7 @@ impl ScanRecord {
 }
 
 impl Connection {
-    /// A connection that is in this state at this time, with nothing else known about it.
+    /// A connection that is in this state at this time, without further data.
     pub(super) fn new(
         netns: NetnsId,
         role: Role,
@@ -173,7 +173,7 @@ impl Connection {
         self.role.service_port(self.local(), self.remote())
     }
 
-    /// The evidence that its history adds to its last transition.
+    /// The evidence from the history before the last transition.
     pub(super) fn close_evidence(&self) -> CloseEvidence {
         let &Self { role, established, evidence, .. } = self;
         let ConnectionEvidence { resets, time_wait_kind, .. } = evidence;
@@ -181,16 +181,16 @@ impl Connection {
     }
 
     /// Whether a socket with the same kernel address and these endpoints can be this connection;
-    /// unknown ports match any. If not, the kernel has reused the socket's memory. `is_young`: it is
-    /// leaving its first state.
-    pub(super) fn fits(
+    /// unknown ports match any. If not, the kernel has reused the memory of the socket. `is_young`:
+    /// the socket is leaving its first state.
+    pub(super) fn matches(
         &self,
         netns: NetnsId,
         Endpoints { local, remote }: Endpoints,
         is_young: bool,
     ) -> bool {
         let known = |port: u16| port != 0;
-        // A child begins with its listener's port, and behind TPROXY gets its own on leaving SYN_RECV.
+        // A child has its listener's port; behind TPROXY it gets its own on leaving SYN_RECV.
         let is_child = self.role == Role::Server && is_young;
         let is_local = is_child || self.local.port == local.port();
         let is_remote = self.remote == Endpoint::from(remote);
@@ -199,8 +199,8 @@ impl Connection {
             && (is_remote || !known(self.remote.port) || !known(remote.port()))
     }
 
-    /// Enters a state and counts that in its row. If this completes the handshake, `handshake`
-    /// measures it. Returns whether it does.
+    /// Enters a state and counts that in the row. If this completes the handshake, measures it with
+    /// `handshake`. Returns whether the handshake is complete now.
     pub(super) fn enter(
         &mut self,
         state: TcpState,
@@ -215,16 +215,16 @@ impl Connection {
             let handshake = handshake(self);
             row.gauges.pending -= 1;
             row.gauges.open += 1;
-            row.interval.established += 1;
-            row.interval.handshake(&handshake);
+            row.counters.established += 1;
+            row.counters.handshake(&handshake);
             self.established = true;
             self.handshake = Some(handshake);
         }
         completes_handshake
     }
 
-    /// Sets the owner of a server's connection: the process that acts on it, if it holds the
-    /// listener; else the owner of the listener, which may have become known only now.
+    /// Sets the owner of a server's connection: the process that acts on the socket, if it holds
+    /// the listener; else the owner of the listener, which may have become known only now.
     pub(super) fn learn_owner(&mut self, transition: &Transition, listeners: &Listeners) {
         if self.role == Role::Client {
             return;
@@ -238,8 +238,9 @@ impl Connection {
         if self.owner.is_none() && !self.owner_ambiguous {
             self.owner = listeners.owner(netns, local).cloned();
         }
-        // Another process acts, and the open files were not scanned since the connection began: the
-        // listener may have been passed on. (If they were, it is one process per connection.)
+        // Another process acts on the socket, and the open files were not scanned since the
+        // connection was opened: the listener may have been passed to that process. (If they were
+        // scanned, the server starts a process per connection.)
         let is_other = |pid| self.owner.as_ref().is_some_and(|owner| owner.pid != Some(pid));
         if transition.pid.is_some_and(is_other)
             && listeners.owners_checked(netns, local) < self.first_seen
@@ -249,7 +250,7 @@ impl Connection {
         }
     }
 
-    /// Fills in endpoints that its first transition did not know yet.
+    /// Fills in endpoints that were unknown at the first transition.
     pub(super) fn learn_endpoints(&mut self, Endpoints { local, remote }: Endpoints) {
         if self.local.port == 0 || self.local.ip.is_unspecified() {
             self.local = local.into();
@@ -259,20 +260,19 @@ impl Connection {
         }
     }
 
-    /// Whether it was not observed from its beginning, so that its age is a lower bound.
+    /// Whether the first transition was not observed, so that the age is a lower bound.
     pub fn is_adopted(&self) -> bool {
         self.origin != Origin::Observed
     }
 }
 
-/// All open connections, by socket. When the table is full, the least recently active one of a
-/// random sample is evicted (an exact order would cost more than it is worth).
+/// All open connections, by socket. If the table is full, the least recently active connection of a
+/// random sample is evicted, because an exact order would be expensive.
 pub(crate) struct Connections {
     table: IndexMap<SockId, Connection, FxBuildHasher>,
     limit: usize,
     evicted: u64,
-    /// State of the sampling's generator, seeded with a constant: the tracker is a function of its
-    /// input.
+    /// State of the random number generator, seeded with a constant for reproducible results.
     random: u64,
 }
 
@@ -291,7 +291,7 @@ impl Connections {
         self.table.len()
     }
 
-    /// Whether inserting one more evicts another.
+    /// Whether the next insertion evicts a connection.
     pub(crate) fn is_full(&self) -> bool {
         self.table.len() >= self.limit
     }
@@ -308,14 +308,14 @@ impl Connections {
         self.table.get_mut(&sock)
     }
 
-    /// Adds a connection whose socket has none, and returns the one that was evicted for it.
+    /// Adds a connection whose socket has none, and returns the connection that was evicted for it.
     pub(crate) fn insert(&mut self, sock: SockId, connection: Connection) -> Option<Connection> {
         let victim = self.is_full().then(|| self.evict()).flatten();
         self.table.insert(sock, connection);
         victim
     }
 
-    /// The slot of a connection, valid until one is inserted or removed; saves a second lookup.
+    /// The slot of a connection, valid until the next insertion or removal; saves a second lookup.
     pub(crate) fn slot(&self, sock: SockId) -> Option<Slot> {
         self.table.get_index_of(&sock).map(Slot)
     }
@@ -342,14 +342,18 @@ impl Connections {
 
     fn evict(&mut self) -> Option<Connection> {
         let len = self.table.len();
-        let sample: [usize; EVICTION_SAMPLE] =
-            std::array::from_fn(|_| self.next_random() as usize % len);
+        let sample: [usize; EVICTION_SAMPLE] = std::array::from_fn(|_| self.random_below(len));
         let victim = sample.into_iter().min_by_key(|&index| self.table[index].last_transition)?;
         self.evicted += 1;
         self.table.swap_remove_index(victim).map(|(_, connection)| connection)
     }
 
-    /// Xorshift: good enough to sample with.
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of a random number will do")]
+    fn random_below(&mut self, bound: usize) -> usize {
+        self.next_random() as usize % bound
+    }
+
+    /// Xorshift, which is random enough for sampling.
     fn next_random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

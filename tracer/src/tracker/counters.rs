@@ -13,19 +13,19 @@ use crate::tcp::{
     labels::Enumeration,
 };
 
-/// The counters of a row over an interval. All of them add up over intervals and rows.
+/// The counters of a row over an interval. All of them are additive over intervals and rows.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Connections that began: by connect() or as children of a listener; those found in SYN_SENT
-    /// or SYN_RECV included.
+    /// Connections opened by connect() or as children of a listener, including those found in
+    /// SYN_SENT or SYN_RECV.
     pub attempts: u64,
     /// Children of a listener that the kernel discarded before they were established.
     pub discarded: u64,
     /// Handshakes whose completion was observed.
     pub established: u64,
-    /// Connections that were already established when they were found.
+    /// Connections that were already established when found.
     pub adopted: u64,
-    ends: [u64; CloseReason::ALL.len()],
+    closes: [u64; CloseReason::ALL.len()],
     /// Durations of handshakes without retransmission, microseconds.
     pub clean: LatencyHistogram,
     /// Durations of handshakes whose SYN or SYN-ACK was retransmitted, microseconds.
@@ -33,48 +33,48 @@ pub struct Counters {
     unmeasured: [u64; Unmeasured::ALL.len()],
     /// Entries into TIME_WAIT.
     pub time_wait_entered: u64,
-    /// Entries that the kernel's full table (`net.ipv4.tcp_max_tw_buckets`) prevented.
+    /// Entries that the kernel's full TIME_WAIT table (`net.ipv4.tcp_max_tw_buckets`) prevented.
     pub time_wait_overflowed: u64,
-    /// Lifetimes of ended connections whose beginning was observed, microseconds.
+    /// Lifetimes of closed connections whose first transition was observed, microseconds.
     pub lifetime: LatencyHistogram,
-    /// Times from the last received segment to the end, microseconds.
+    /// Times from the last received segment to the close, microseconds.
     pub idle: LatencyHistogram,
-    /// The same for connections that ended abnormally.
+    /// The same for connections that closed abnormally, microseconds.
     pub idle_abnormal: LatencyHistogram,
-    /// Number of connections waiting for accept() that each new one found on its listener.
+    /// Length of the accept queue that each new connection found on its listener.
     pub accept_depth: LatencyHistogram,
     /// Times that connections waited for accept(), microseconds.
     pub accept_wait: LatencyHistogram,
     syn_queue: [u64; SynQueueEvent::ALL.len()],
-    /// Segments that listeners dropped, for whatever reason (`sk_drops`).
+    /// Segments that listeners dropped, for any reason (`sk_drops`).
     pub listener_drops: u64,
     /// Retransmitted SYN-ACKs.
     pub synack_retransmits: u64,
     resets: [u64; ResetReason::COUNT],
     closed_first: [u64; ClosedFirst::ALL.len()],
-    /// Payload bytes that peers acknowledged, of ended connections.
+    /// Payload bytes that peers of closed connections acknowledged.
     pub bytes_sent: u64,
-    /// Payload bytes received, of ended connections.
+    /// Payload bytes that closed connections received.
     pub bytes_received: u64,
 }
 
 impl Counters {
-    /// Number of connections that ended for this reason.
+    /// Number of connections closed for this reason.
     pub fn ended(&self, reason: CloseReason) -> u64 {
-        self.ends[reason.index()]
+        self.closes[reason.index()]
     }
 
-    /// Number of connections that ended before they were established.
+    /// Number of connections that failed: closed before they were established.
     pub fn failed(&self) -> u64 {
         self.sum(|reason| reason.phase() == Phase::Handshake)
     }
 
-    /// Number of connections that ended after they were established.
+    /// Number of connections closed after they were established.
     pub fn closed(&self) -> u64 {
         self.sum(|reason| reason.phase() == Phase::Established)
     }
 
-    /// Number of connections that ended for one of the reasons that `which` selects.
+    /// Number of connections closed for one of the reasons that `which` selects.
     pub fn sum(&self, which: impl Fn(CloseReason) -> bool) -> u64 {
         CloseReason::ALL
             .iter()
@@ -83,27 +83,27 @@ impl Counters {
             .sum()
     }
 
-    /// Handshakes without a measured duration, for this cause.
+    /// Number of handshakes without a measured duration for this cause.
     pub fn unmeasured(&self, cause: Unmeasured) -> u64 {
         self.unmeasured[cause as usize]
     }
 
-    /// Handshakes without a measured duration.
+    /// Number of handshakes without a measured duration.
     pub fn unmeasured_total(&self) -> u64 {
         self.unmeasured.iter().sum()
     }
 
-    /// Resets sent without a connection, for this reason.
+    /// Number of resets sent without a connection for this reason.
     pub fn resets(&self, reason: ResetReason) -> u64 {
         self.resets[reason as usize]
     }
 
-    /// Resets sent without a connection, for any reason.
+    /// Number of resets sent without a connection for any reason.
     pub fn resets_total(&self) -> u64 {
         self.resets.iter().copied().fold(0, u64::saturating_add)
     }
 
-    /// Number of handshakes in a SYN queue to which this happened; 0 without
+    /// Number of handshakes in a SYN queue with this event; 0 without
     /// [`OptionalHook::SynQueue`](crate::tcp::coverage::OptionalHook::SynQueue).
     pub fn syn_queue(&self, what: SynQueueEvent) -> u64 {
         self.syn_queue[what as usize]
@@ -114,15 +114,15 @@ impl Counters {
         self.closed_first[side as usize]
     }
 
-    /// Counts a connection that ended in this state.
-    pub(super) fn end(&mut self, reason: CloseReason, state: TcpState) {
-        self.ends[reason.index()] += 1;
+    /// Counts a close from this state.
+    pub(super) fn close(&mut self, reason: CloseReason, state: TcpState) {
+        self.closes[reason.index()] += 1;
         if let Some(side) = ClosedFirst::by_state(state) {
             self.closed_first[side as usize] += 1;
         }
     }
 
-    pub(super) fn count_at_port(&mut self, counted: PortEvent, count: u64) {
+    pub(super) fn add_port_event(&mut self, counted: PortEvent, count: u64) {
         let sum = match counted {
             PortEvent::SynackRetransmit => &mut self.synack_retransmits,
             PortEvent::Reset(reason) => &mut self.resets[reason as usize],
@@ -146,7 +146,7 @@ impl Counters {
             discarded,
             established,
             adopted,
-            ends,
+            closes,
             clean,
             retransmitted,
             unmeasured,
@@ -169,7 +169,7 @@ impl Counters {
         *discarded += other.discarded;
         *established += other.established;
         *adopted += other.adopted;
-        for (sum, count) in ends.iter_mut().zip(other.ends) {
+        for (sum, count) in closes.iter_mut().zip(other.closes) {
             *sum += count;
         }
         clean.merge(&other.clean);
@@ -207,12 +207,12 @@ pub enum ClosedFirst {
     Us,
     /// The peer.
     Peer,
-    /// Both, before either received the other's.
+    /// Both, each before it received the other FIN.
     Both,
 }
 
 impl ClosedFirst {
-    /// Every side.
+    /// All sides.
     pub const ALL: [Self; 3] = [Self::Us, Self::Peer, Self::Both];
 
     /// The names of all sides.
@@ -228,7 +228,7 @@ impl ClosedFirst {
         }
     }
 
-    /// Derived from a connection's last state; `None` if no FIN was sent.
+    /// Derived from the state before CLOSE; `None` if no FIN was sent.
     const fn by_state(state: TcpState) -> Option<Self> {
         match state {
             TcpState::FinWait1 | TcpState::FinWait2 => Some(Self::Us),

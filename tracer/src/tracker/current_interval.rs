@@ -1,4 +1,4 @@
-//! The interval that the next snapshot will be about.
+//! The interval since the last snapshot.
 
 use super::events::Events;
 use crate::trace::{counters::KERNEL_COUNTERS, time::Nanos};
@@ -7,9 +7,9 @@ use crate::trace::{counters::KERNEL_COUNTERS, time::Nanos};
 #[derive(Debug)]
 pub(super) struct CurrentInterval {
     pub(super) start: Nanos,
-    /// The tracker's counts of events at its start.
+    /// The tracker's counts of records at the start of the interval.
     pub(super) events_at_start: Events,
-    /// What the kernel counted in it, by [`KERNEL_COUNTERS`].
+    /// Growth of the kernel's own [`KERNEL_COUNTERS`] in the interval.
     pub(super) kernel_counts: [u64; KERNEL_COUNTERS.len()],
 }
 

@@ -9,11 +9,11 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// Maximum number kept: the connection's end follows at once, with records of other CPUs between.
+/// Maximum number kept. The transition to CLOSE follows, after records of other CPUs at most.
 const LIMIT: usize = 64;
 
-/// Entries into TIME_WAIT of sockets of which no record came before: they are older than the trace,
-/// or their records were lost.
+/// Entries into TIME_WAIT of sockets without an earlier record: the connections are older than the
+/// trace, or their records were lost.
 #[derive(Debug, Default)]
 pub(super) struct EarlyTimeWaits(VecDeque<TimeWaitEntry>);
 
@@ -25,12 +25,12 @@ impl EarlyTimeWaits {
         self.0.push_back(entry);
     }
 
-    /// What a socket that ends at this time leaves behind; `None` if no record told.
+    /// The TIME_WAIT kind of a socket that closed at `end`; `None` if no record reported it.
     pub(super) fn take(&mut self, sock: SockId, end: Nanos) -> Option<TimeWaitKind> {
-        let is_its = |entry: &TimeWaitEntry| {
+        let is_of_socket = |entry: &TimeWaitEntry| {
             entry.sock == sock && entry.time.abs_diff(end) < pending_close::WAIT
         };
-        let place = self.0.iter().rposition(is_its)?;
-        Some(self.0.remove(place)?.kind)
+        let index = self.0.iter().rposition(is_of_socket)?;
+        Some(self.0.remove(index)?.kind)
     }
 }

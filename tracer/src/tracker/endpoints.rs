@@ -1,4 +1,4 @@
-//! Both ends of a connection.
+//! Both endpoints of a connection.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use crate::trace::{
     scan::{ScannedSocket, ScannedTimeWait},
 };
 
-/// Both ends of a connection. A port is 0 where the kernel did not know it yet.
+/// Both endpoints of a connection. A port is 0 if the kernel did not know it yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoints {
     pub(super) local: SocketAddr,

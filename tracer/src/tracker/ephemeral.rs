@@ -1,4 +1,4 @@
-//! Use of the ephemeral ports toward one destination, and when they will be exhausted.
+//! Use of the ephemeral ports toward one destination, and the time until they are exhausted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,24 +14,24 @@ use crate::trace::{
 /// Length of a TIME_WAIT in seconds.
 const TIME_WAIT: u64 = time_wait::LENGTH / 1_000_000_000;
 
-/// Minimum length of an interval in seconds for a rate.
-const LEAST_INTERVAL: f64 = 0.5;
+/// Minimum length of an interval, in seconds, for a meaningful rate.
+const MIN_INTERVAL: f64 = 0.5;
 
-/// A destination of clients: namespace, address and port. Each has all ephemeral ports.
+/// A destination of clients: namespace, address and port. Each can use all ephemeral ports.
 pub(super) type DestinationKey = (NetnsId, IpAddr, u16);
 
 /// The sockets toward one destination, summed over its rows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Destination {
-    /// Connections, pending ones included.
-    pub(super) live: u64,
+    /// Connections, including pending ones.
+    pub(super) open: u64,
     /// The same at the start of the interval.
-    pub(super) live_at_start: u64,
+    pub(super) open_at_start: u64,
     /// Entries into TIME_WAIT within the interval.
     pub(super) entered: u64,
-    /// Number of TIME_WAITs by the seconds that they have left.
+    /// Number of TIME_WAITs by their remaining seconds.
     pub(super) time_waits: BTreeMap<u64, u64>,
-    /// Local addresses: each has all ephemeral ports.
+    /// Local addresses. Each can use all ephemeral ports.
     pub(super) sources: BTreeSet<IpAddr>,
 }
 
@@ -44,12 +44,12 @@ pub struct Ephemeral {
     pub used: u64,
     /// Number of ephemeral ports, over all local addresses in use.
     pub ports: u64,
-    /// Seconds until none is left at the interval's rates; `None` if that is not foreseeable.
+    /// Seconds until all are used, at the interval's rates; `None` if that is not foreseeable.
     pub exhausted_in: Option<f64>,
 }
 
 impl Ephemeral {
-    /// The share in use: 1 is all. It can exceed 1, as clients can bind to other ports.
+    /// The share of used ports. It can exceed 1, because clients can bind to other ports.
     pub fn share(&self) -> f64 {
         if self.ports == 0 { 1.0 } else { self.used as f64 / self.ports as f64 }
     }
@@ -67,14 +67,14 @@ impl Destination {
         let time_waits: u64 = self.time_waits.values().sum();
         Ephemeral {
             remote,
-            used: self.live + time_waits,
+            used: self.open + time_waits,
             ports,
             exhausted_in: self.exhausted_in(remote, settings, ports as f64, seconds),
         }
     }
 
-    /// Extrapolates the interval's rates second by second until every present TIME_WAIT has ended;
-    /// from then on only the number of connections grows.
+    /// Extrapolates the interval's rates second by second until all present TIME_WAITs have ended.
+    /// After that only the number of connections grows.
     fn exhausted_in(
         &self,
         remote: IpAddr,
@@ -82,7 +82,7 @@ impl Destination {
         ports: f64,
         seconds: f64,
     ) -> Option<f64> {
-        if seconds < LEAST_INTERVAL {
+        if seconds < MIN_INTERVAL {
             return None;
         }
         let is_reused = match settings.reuse {
@@ -91,19 +91,19 @@ impl Destination {
             TimeWaitReuse::Always => true,
         };
         // Seconds for which a TIME_WAIT blocks its port.
-        let keeps = match is_reused {
+        let blocked_s = match is_reused {
             true => u64::from(settings.reuse_after_ms).div_ceil(1000).min(TIME_WAIT),
             false => TIME_WAIT,
         };
         let entered_per_s = self.entered as f64 / seconds;
-        let growth_per_s = (self.live as f64 - self.live_at_start as f64) / seconds;
+        let growth_per_s = (self.open as f64 - self.open_at_start as f64) / seconds;
         let taken_after = |second: u64| {
-            // One that ends in `left` seconds began TIME_WAIT - left seconds ago.
-            let still_keeps = |left: u64| left > second && TIME_WAIT + second < left + keeps;
-            let old = self.time_waits.iter().filter(|&(&left, _)| still_keeps(left));
+            // A TIME_WAIT that ends in `left` seconds began TIME_WAIT - left seconds ago.
+            let still_blocks = |left: u64| left > second && TIME_WAIT + second < left + blocked_s;
+            let old = self.time_waits.iter().filter(|&(&left, _)| still_blocks(left));
             let old: u64 = old.map(|(_, count)| count).sum();
-            let new = entered_per_s * second.min(keeps) as f64;
-            (self.live as f64 + growth_per_s * second as f64).max(0.0) + old as f64 + new
+            let new = entered_per_s * second.min(blocked_s) as f64;
+            (self.open as f64 + growth_per_s * second as f64).max(0.0) + old as f64 + new
         };
         if let Some(second) = (0..=TIME_WAIT).find(|&second| taken_after(second) >= ports) {
             return Some(second as f64);
@@ -134,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn what_expires_makes_room() {
+    fn time_waits_that_expire_free_ports() {
         let time_waits = BTreeMap::from([(10, 500), (50, 300)]);
-        let now = Destination { live: 100, live_at_start: 100, time_waits, ..Default::default() };
+        let now = Destination { open: 100, open_at_start: 100, time_waits, ..Default::default() };
         let after = |entered| {
             let now = Destination { entered, ..now.clone() };
             now.ephemeral(REMOTE, &settings(TimeWaitReuse::Never), 1.0)
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn connections_that_stay_exhaust_the_ports() {
-        let leak = Destination { live: 500, live_at_start: 490, ..Destination::default() };
+        let leak = Destination { open: 500, open_at_start: 490, ..Destination::default() };
         let found = leak.ephemeral(REMOTE, &settings(TimeWaitReuse::Always), 10.0);
         assert_eq!(found.exhausted_in, Some(500.0));
     }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn every_local_address_has_all_ports() {
         let sources = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap()).into();
-        let two = Destination { live: 500, sources, ..Destination::default() };
+        let two = Destination { open: 500, sources, ..Destination::default() };
         assert_eq!(two.ephemeral(REMOTE, &settings(TimeWaitReuse::Never), 1.0).share(), 0.25);
     }
 }

@@ -1,6 +1,6 @@
-//! What happened to the kernel's records.
+//! Counts of the kernel's records.
 
-/// What happened to the kernel's records: `seen == delivered + lost + filtered + in_flight`.
+/// Counts of the kernel's records. `seen == delivered + lost + filtered + in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Events {
     /// Records that hooks tried to write.
@@ -9,15 +9,15 @@ pub struct Events {
     pub delivered: u64,
     /// Records for which the ring buffer had no room.
     pub lost: u64,
-    /// Of these, first and last transitions of connections: with any, counts are lower bounds.
-    pub lost_edges: u64,
+    /// Lost records of first and last transitions. If there are any, counts are lower bounds.
+    pub lost_lifecycle_events: u64,
     /// Records that a filter excluded.
     pub filtered: u64,
-    /// Runs of hooks that the kernel skipped, so that there was no record.
+    /// Runs of hooks that the kernel skipped, without a record.
     pub missed: u64,
     /// Contradictions between records that show that one is missing.
     pub gaps: u64,
-    /// Records that could not be decoded; they count as delivered too.
+    /// Records that could not be decoded. `delivered` includes them.
     pub unreadable: u64,
 }
 
@@ -30,9 +30,11 @@ impl Events {
         i64::try_from(in_flight).unwrap_or(i64::MAX)
     }
 
-    /// Whether counts of connections that began or ended are lower bounds.
+    /// Whether counts of opened and closed connections are lower bounds.
     pub fn are_lower_bounds(&self) -> bool {
-        [self.lost_edges, self.missed, self.gaps, self.unreadable].iter().any(|&count| count > 0)
+        [self.lost_lifecycle_events, self.missed, self.gaps, self.unreadable]
+            .iter()
+            .any(|&count| count > 0)
     }
 
     /// Adds the counts of a later interval.
@@ -40,7 +42,7 @@ impl Events {
         self.seen += later.seen;
         self.delivered += later.delivered;
         self.lost += later.lost;
-        self.lost_edges += later.lost_edges;
+        self.lost_lifecycle_events += later.lost_lifecycle_events;
         self.filtered += later.filtered;
         self.missed += later.missed;
         self.gaps += later.gaps;
@@ -52,7 +54,7 @@ impl Events {
             seen: self.seen - earlier.seen,
             delivered: self.delivered - earlier.delivered,
             lost: self.lost - earlier.lost,
-            lost_edges: self.lost_edges - earlier.lost_edges,
+            lost_lifecycle_events: self.lost_lifecycle_events - earlier.lost_lifecycle_events,
             filtered: self.filtered - earlier.filtered,
             missed: self.missed - earlier.missed,
             gaps: self.gaps - earlier.gaps,

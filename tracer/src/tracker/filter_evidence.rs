@@ -1,4 +1,4 @@
-//! The facts about a socket that filters are decided by.
+//! The facts about a socket by which filters are decided.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// Owned [`Facts`] about a socket that is not tracked.
+/// Owned [`Facts`] about a socket.
 pub(super) struct FilterEvidence {
     pub(super) netns: NetnsId,
     pub(super) role: Role,

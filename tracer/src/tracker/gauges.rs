@@ -36,17 +36,17 @@ impl Gauges {
     }
 }
 
-/// The gauges that only a scan of the namespace's sockets shows, as of the last one. Orphans in
-/// FIN_WAIT2 are updated since where a hook shows them.
+/// The gauges that only a scan of the namespace's sockets shows, as of the last scan. Where a hook
+/// reports orphans in FIN_WAIT2, their number is kept up to date between scans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanGauges {
     /// Handshakes in SYN queues, waiting for their last ACK.
     pub half_open: u64,
     /// Orphans in FIN_WAIT2, which the kernel keeps in its TIME_WAIT table.
     pub fin_wait2_orphans: u64,
-    /// Connections waiting for accept(), of all listeners on the port.
+    /// Connections waiting for accept() on all listeners of the port.
     pub accept_queue: u64,
-    /// The accept queue's limit, the smallest if listeners differ; 0 if unknown.
+    /// Limit of the accept queue, the smallest if listeners differ; 0 if unknown.
     pub accept_limit: u64,
     /// Listeners on the port.
     pub listeners: u64,
@@ -57,11 +57,11 @@ pub struct ScanGauges {
 impl ScanGauges {
     /// Takes a listener's limit into account.
     pub(super) fn limit_queue(&mut self, limit: u64) {
-        self.accept_limit = least_limit(self.accept_limit, limit);
+        self.accept_limit = smaller_limit(self.accept_limit, limit);
     }
 
-    /// Whether any of it can change without a record.
-    pub(super) fn can_change_unseen(&self) -> bool {
+    /// Whether any of these gauges can change without a record.
+    pub(super) fn can_change_without_record(&self) -> bool {
         self.half_open + self.fin_wait2_orphans + self.accept_queue + self.stalled > 0
     }
 
@@ -76,6 +76,6 @@ impl ScanGauges {
 }
 
 /// The smaller of two limits, where 0 means unknown.
-pub(super) fn least_limit(one: u64, other: u64) -> u64 {
+pub(super) fn smaller_limit(one: u64, other: u64) -> u64 {
     [one, other].into_iter().filter(|&limit| limit > 0).min().unwrap_or(0)
 }

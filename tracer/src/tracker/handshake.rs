@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// Measures the handshake that `established`, the transition to ESTABLISHED, completes. `syn_sent`
-/// is when connect() sent the first SYN; `None` if that was not observed.
+/// is the time at which connect() sent the first SYN; `None` if that was not observed.
 ///
-/// At this moment the kernel's smoothed round trip time (`srtt_us`) is its first sample: SYN to
+/// At this transition the kernel's smoothed round trip time (`srtt_us`) is its first sample: SYN to
 /// SYN-ACK on a client, SYN-ACK to ACK on a server. After a retransmission there is no sample, or
 /// one of the last attempt alone.
 pub(crate) fn measure(
@@ -50,7 +50,7 @@ pub(crate) fn measure(
             }
         }
         // With a SYN cookie the time comes from a timestamp in whole milliseconds, off by up to 64.
-        // A measured time is a multiple of 1,000 µs once in a thousand; that one is given up.
+        // One in a thousand measured times is such a multiple, and counts as unmeasured too.
         Role::Server if us.is_multiple_of(1000) => Handshake::Unmeasured(Unmeasured::SynCookie),
         Role::Server => Handshake::Clean { us },
     }

@@ -7,21 +7,21 @@ use histogram::{Histogram, SparseHistogram};
 
 /// 2⁶ buckets per power of two.
 const GROUPING_POWER: u8 = 6;
-/// Values up to 2⁴⁰ µs, twelve days; larger ones count as that.
+/// The largest value is 2⁴⁰ µs (twelve days). Larger values count as that.
 const MAX_POWER: u8 = 40;
 
-/// Number of values that are kept as they are before they are sorted into buckets together, which
-/// costs as much as the maximum number of buckets.
+/// Number of recent values that are kept unsorted. Sorting them into buckets costs as much as the
+/// maximum number of buckets, so it is done for many values at once.
 fn recent_limit(count: u64) -> usize {
     count.clamp(64, 1024) as usize
 }
 
-/// A histogram of durations in microseconds, or of queue lengths. Only buckets that are not empty
-/// take memory: there may be thousands of rows with a few connections each.
+/// A histogram of durations in microseconds, or of queue lengths. Only non-empty buckets take
+/// memory, because there may be thousands of rows with a few connections each.
 #[derive(Clone, Debug, Default)]
 pub struct LatencyHistogram {
     buckets: Option<Box<SparseHistogram>>,
-    /// Values not in the buckets yet.
+    /// Values that are not in the buckets yet.
     recent: Vec<u64>,
     count: u64,
     sum: u64,
@@ -44,7 +44,7 @@ impl LatencyHistogram {
         self.recent.extend_from_slice(&other.recent);
         if let Some(more) = &other.buckets {
             self.buckets = Some(match &self.buckets {
-                Some(buckets) => sum(buckets, more),
+                Some(buckets) => Box::new(sum(buckets, more)),
                 None => more.clone(),
             });
         }
@@ -64,19 +64,19 @@ impl LatencyHistogram {
         self.sum
     }
 
-    /// The largest value; `None` if there are none.
+    /// The largest value; `None` if there are no values.
     pub fn max(&self) -> Option<u64> {
         (self.count > 0).then_some(self.max)
     }
 
-    /// The value that a share of `quantile` (0 to 1) of all values does not exceed; `None` if there
-    /// are none.
+    /// The value that the share `quantile` (0 to 1) of all values does not exceed; `None` if there
+    /// are no values.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
         let found = self.all()?.quantile(quantile).ok()??;
         Some(found.entries().values().next()?.end().min(self.max))
     }
 
-    /// The buckets that are not empty: inclusive upper bound and count.
+    /// The non-empty buckets: inclusive upper bound and count.
     pub fn buckets(&self) -> Vec<(u64, u64)> {
         self.all().map_or_else(Vec::new, |all| {
             all.iter().map(|bucket| (bucket.end(), bucket.count())).collect()
@@ -91,7 +91,7 @@ impl LatencyHistogram {
         }
     }
 
-    /// All values in buckets; `None` if there are none.
+    /// All values in buckets; `None` if there are no values.
     fn all(&self) -> Option<Cow<'_, SparseHistogram>> {
         if self.recent.is_empty() {
             return self.buckets.as_deref().map(Cow::Borrowed);
@@ -104,15 +104,15 @@ impl LatencyHistogram {
         }
         let recent = SparseHistogram::from(&recent);
         Some(Cow::Owned(match &self.buckets {
-            Some(buckets) => *sum(buckets, &recent),
+            Some(buckets) => sum(buckets, &recent),
             None => recent,
         }))
     }
 }
 
-fn sum(one: &SparseHistogram, other: &SparseHistogram) -> Box<SparseHistogram> {
+fn sum(one: &SparseHistogram, other: &SparseHistogram) -> SparseHistogram {
     // Cannot fail: both have the same configuration, and counts of u64 do not overflow.
-    Box::new(one.checked_add(other).unwrap_or_else(|_| one.clone()))
+    one.checked_add(other).unwrap_or_else(|_| one.clone())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Bounds of the tracker.
+//! Limits of the tracker's memory.
 
 /// Upper bounds of the tracker's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,17 +1,17 @@
-//! When a port's listeners were opened and closed, and for how long there was none.
+//! Times when a port's listeners were opened and closed, and for how long the port had none.
 
 use crate::trace::time::Nanos;
 
 /// The listeners of a port over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerUptime {
-    /// Time of the last listen(); `None` if none was observed.
+    /// Time of the last listen() (CLOCK_MONOTONIC, nanoseconds); `None` if none was observed.
     pub opened: Option<Nanos>,
     /// Time when the port's last listener was closed; `None` if that was not observed.
     pub closed: Option<Nanos>,
-    /// Nanoseconds from there to the next listen().
+    /// Nanoseconds from the close of the last listener to the next listen().
     gap: Option<Nanos>,
-    /// Since when the port has no listener, if that was observed.
+    /// Time since when the port has no listener; `None` if it has one or that is unknown.
     down: Option<Nanos>,
 }
 
@@ -42,13 +42,13 @@ impl ListenerUptime {
         self.opened.max(self.closed) >= Some(time)
     }
 
-    /// Nanoseconds for which the port had no listener before the last listen(), or has had none until
-    /// `now`; `None` if no such gap was observed.
+    /// Nanoseconds for which the port had no listener before the last listen(), or until `now` if
+    /// it has none; `None` if no such gap was observed.
     pub fn gap(&self, now: Nanos) -> Option<Nanos> {
         self.down.map(|closed| now.saturating_sub(closed)).or(self.gap)
     }
 
-    /// Merges another row or interval: the latest times, and the longest gap. A gap that goes on has
+    /// Merges another row or interval: the latest times and the longest gap. A present gap has
     /// precedence over past ones.
     pub(super) fn merge(&mut self, other: &Self) {
         self.opened = self.opened.max(other.opened);

@@ -1,4 +1,4 @@
-//! Listening sockets, which tell who serves a port.
+//! Listening sockets, which determine the owners of server ports.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -10,53 +10,53 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// Maximum number of listeners; beyond it owners of rows can be unknown.
+/// Maximum number of listeners. Beyond it the owners of rows can be unknown.
 const LIMIT: usize = 1 << 17;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     pub(crate) netns: NetnsId,
     pub(crate) local: SocketAddr,
-    /// The process that called listen(), until its holders are known.
+    /// The process that called listen(), until the holders are known.
     pub(crate) owner: Option<Arc<Owner>>,
-    /// The processes that hold it, if known.
+    /// The processes that hold the socket; empty if unknown.
     pub(crate) holders: Vec<Process>,
-    /// When its holders were last determined for certain; 0 if never.
+    /// Time at which the holders were last determined for certain; 0 if never.
     pub(crate) owners_checked_at: Nanos,
-    /// Id of the cgroup in which it was created; 0 if unknown.
+    /// Id of the cgroup in which the socket was created; 0 if unknown.
     pub(crate) cgroup: u64,
-    /// Time of listen(), or of the scan that found it.
+    /// Time of listen(), or of the scan that found the listener.
     pub(crate) listening_since: Nanos,
-    /// Time of the last record or scan of it.
+    /// Time of the last record or scan of the listener.
     pub(crate) last_seen: Nanos,
     pub(crate) last_scan: u32,
-    /// Number of consecutive scans that did not find it.
+    /// Number of consecutive scans that did not find the listener.
     pub(crate) missed_scans: u8,
-    /// TCP_DEFER_ACCEPT is set.
+    /// Whether TCP_DEFER_ACCEPT is set.
     pub(crate) defers_accept: bool,
-    /// Its `sk_drops` at that time.
+    /// `sk_drops` at `last_seen`.
     pub(crate) drops: u32,
 }
 
 impl Listener {
-    /// Updates `sk_drops`, and returns by how much it grew.
+    /// Updates `sk_drops` and returns the increase.
     pub(crate) fn drops_since(&mut self, drops: u32) -> u64 {
         let grown = drops.wrapping_sub(self.drops);
         self.drops = drops;
-        // The counter can wrap around. If it falls, the socket is another one.
+        // The counter can wrap around. If it decreases, the socket is another one.
         if grown <= u32::MAX / 2 { grown.into() } else { drops.into() }
     }
 
-    /// Sets its holders.
+    /// Sets the holders, and the owner that follows from them.
     pub(crate) fn set_holders(&mut self, holders: &Holders) {
-        self.holders = holders.processes.clone();
+        self.holders.clone_from(&holders.processes);
         self.owner = owner_of(&holders.processes);
         if !holders.temporary {
             self.owners_checked_at = holders.seen;
         }
     }
 
-    /// Its owners: several if processes with different names hold it.
+    /// The owners: several if processes with different names hold the socket.
     pub(crate) fn labels(&self) -> Vec<Label> {
         match &self.holders[..] {
             [] => self.owner.iter().map(|owner| owner.label.clone()).collect(),
@@ -64,7 +64,7 @@ impl Listener {
         }
     }
 
-    /// Ids of the processes that hold it, as far as known.
+    /// Ids of the processes that are known to hold the socket.
     pub(crate) fn pids(&self) -> Vec<u32> {
         match &self.holders[..] {
             [] => self.owner.iter().filter_map(|owner| owner.pid).collect(),
@@ -123,26 +123,26 @@ impl Listeners {
         socks.filter_map(|sock| self.by_sock.get(sock))
     }
 
-    /// The listeners that a connection to this local address can come from: those on that address,
+    /// The listeners that can accept a connection to this local address: those on that address,
     /// else those on the wildcard address.
     fn serving(&self, netns: NetnsId, local: SocketAddr) -> impl Iterator<Item = &Listener> {
         let has_address = move |listener: &&Listener| listener.local.ip() == local.ip();
         let has_any = |listener: &&Listener| listener.local.ip().is_unspecified();
-        // Usually there is only one.
+        // Usually the port has only one listener.
         let is_exact = self.count_on(netns, local.port()) > 1
             && self.on(netns, local.port()).any(|it| has_address(&it));
         let listeners = self.on(netns, local.port());
         listeners.filter(move |it| has_address(it) || !is_exact && has_any(it))
     }
 
-    /// The owner of a connection to this local address; `None` if there can be several.
+    /// The owner of a connection to this local address; `None` if it is unknown or ambiguous.
     pub(crate) fn owner(&self, netns: NetnsId, local: SocketAddr) -> Option<&Arc<Owner>> {
         let mut owners = self.serving(netns, local).map(|listener| listener.owner.as_ref());
         let first = owners.next()??;
         owners.all(|owner| owner == Some(first)).then_some(first)
     }
 
-    /// Whether a listener that a connection to this local address can come from has TCP_DEFER_ACCEPT.
+    /// Whether a listener that can accept a connection to this local address has TCP_DEFER_ACCEPT.
     pub(crate) fn defer_accept(&self, netns: NetnsId, local: SocketAddr) -> bool {
         self.serving(netns, local).any(|listener| listener.defers_accept)
     }
@@ -152,33 +152,34 @@ impl Listeners {
         self.serving(netns, local).flat_map(Listener::pids).collect()
     }
 
-    /// When it was last known that there are no others; 0 if never.
+    /// Time at which these processes were last known to be all; 0 if never.
     pub(crate) fn owners_checked(&self, netns: NetnsId, local: SocketAddr) -> Nanos {
         self.serving(netns, local).map(|listener| listener.owners_checked_at).min().unwrap_or(0)
     }
 
-    /// The process with this id, if it holds a listener for this local address.
+    /// The process with this id; `None` if it holds no listener for this local address.
     pub(crate) fn holder(&self, netns: NetnsId, local: SocketAddr, pid: u32) -> Option<Arc<Owner>> {
         let mut holders = self.serving(netns, local).flat_map(|listener| &listener.holders);
         holders.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
     }
 
-    /// Removes the listeners of a namespace that `enough` consecutive scans did not find. Returns
-    /// whether this scan missed any.
+    /// Removes the listeners of a namespace that `missed_limit` consecutive scans did not find.
+    /// Returns whether this scan missed any.
     pub(crate) fn forget_absent(
         &mut self,
         netns: NetnsId,
         scan: u32,
-        begun: Nanos,
-        enough: u8,
+        started: Nanos,
+        missed_limit: u8,
     ) -> bool {
         let mut missed = false;
         let mut gone = Vec::new();
         for (&sock, listener) in &mut self.by_sock {
-            if listener.netns == netns && listener.last_scan != scan && listener.last_seen < begun {
+            if listener.netns == netns && listener.last_scan != scan && listener.last_seen < started
+            {
                 missed = true;
                 listener.missed_scans += 1;
-                if listener.missed_scans >= enough {
+                if listener.missed_scans >= missed_limit {
                     gone.push(sock);
                 }
             }

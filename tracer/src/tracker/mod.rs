@@ -1,5 +1,5 @@
-//! Aggregates socket events and scans into per-port statistics. Pure: no clock, no I/O, no locks,
-//! no logging; equal input gives equal results.
+//! Aggregates socket events and scans into per-port statistics. The tracker is pure: it has no
+//! clock, no I/O, no locks and no logging, and equal input gives equal results.
 //!
 //! Invariants of each row and of their sum, however many events are lost:
 //!
@@ -10,8 +10,8 @@
 //!
 //! (Over an interval, connections pending or open at its start are added on the left.)
 //!
-//! [`Tracker`] is the facade; the modules beside it define one data type each; `apply` holds what
-//! the tracker does with each kind of input.
+//! [`Tracker`] is the facade; the modules beside it define one data type each; `apply` contains the
+//! methods of the tracker for each kind of input.
 
 use std::vec::Drain;
 
@@ -109,13 +109,12 @@ pub struct Tracker {
     time_waits: TimeWaitTables,
     pending_closes: PendingCloses,
     closed_ports: ClosedPorts,
-    /// The scan that is under way. A method that applies one of its findings takes it out for as
-    /// long as it runs.
+    /// The running scan. Methods that apply its findings take it out while they run.
     scan: Option<Box<scan::SocketScan>>,
     scans: u32,
     namespaces: Namespaces,
     now: Nanos,
-    /// Closes up to this time are classified: no more evidence of them can arrive.
+    /// Closes up to this time are classified: no more evidence about them can arrive.
     classified_until: Nanos,
     interval: CurrentInterval,
     records: RecordCounts,
@@ -147,26 +146,26 @@ impl Tracker {
         }
     }
 
-    /// Leaves out every connection that at least one of these filters excludes.
+    /// Filters connections: only those that all of these filters admit are tracked.
     #[must_use]
     pub fn with_filters(self, filters: Vec<Filter>) -> Self {
         Self { undecided: UndecidedSockets::new(filters), ..self }
     }
 
-    /// Says which optional hooks the input comes from.
+    /// Sets which optional hooks the input comes from.
     #[must_use]
     pub fn with_coverage(self, coverage: Coverage) -> Self {
         Self { coverage, ..self }
     }
 
-    /// Which changes [`Tracker::drain_changes`] is to give; none without this.
+    /// Sets which changes [`Tracker::drain_changes`] returns; the default is none.
     #[must_use]
     pub fn with_changes(self, kinds: ChangeKinds) -> Self {
         Self { changes: Changes::new(kinds), ..self }
     }
 
-    /// Takes the changes since the last call, in their order. They are kept until then, so a
-    /// consumer that asked for any should call this after each frame.
+    /// Takes the changes since the last call, in order. Changes are buffered until then, so a
+    /// consumer that selected any should call this after each frame.
     pub fn drain_changes(&mut self) -> Drain<'_, Change> {
         self.changes.drain()
     }
@@ -189,32 +188,32 @@ impl Tracker {
             }
             Input::Reset(reset) => {
                 self.count_record(reset.time);
-                self.reset(reset);
+                self.apply_reset(reset);
             }
             Input::TimeWaitEntry(entry) => {
                 self.count_record(entry.time);
-                self.time_wait_entered(entry);
+                self.apply_time_wait_entry(entry);
             }
             Input::TimeWaitChange(change) => {
                 self.count_record(change.time);
-                self.time_wait_changes(change);
+                self.apply_time_wait_change(change);
             }
             Input::Accepted(accepted) => {
                 self.count_record(accepted.time);
-                self.accepted(accepted);
+                self.apply_accepted(accepted);
             }
             Input::SocketHolders(holders) => self.apply_socket_holders(holders),
             Input::Names(names) => self.names.learn(names),
-            Input::ScanBegin(begin) => self.scan_begins(begin),
-            Input::ScannedSocket(socket) => self.scanned_socket(socket),
-            Input::ScannedTimeWait(time_wait) => self.scanned_time_wait(time_wait),
-            Input::ScanEnd(end) => self.scan_ends(end),
+            Input::ScanBegin(begin) => self.begin_scan(begin),
+            Input::ScannedSocket(socket) => self.apply_scanned_socket(socket),
+            Input::ScannedTimeWait(time_wait) => self.apply_scanned_time_wait(time_wait),
+            Input::ScanEnd(end) => self.end_scan(end),
             Input::Tick(tick) => self.tick(tick),
             Input::UnreadableRecord => {
                 self.records.received += 1;
                 self.records.unreadable += 1;
             }
-            Input::UnreadableScan => self.scan_is_unreadable(),
+            Input::UnreadableScan => self.mark_scan_incomplete(),
         }
         self.classify_until(self.classified_until);
     }
@@ -223,28 +222,28 @@ impl Tracker {
         self.now = self.now.max(tick.time);
         self.records.on_tick(&tick.counters);
         self.record_port_counts(&tick.ports);
-        // While records are in flight, a tick can be newer than they are.
+        // While records are in flight, a tick can be newer than these.
         if self.records.is_caught_up() {
-            let settled = tick.time.saturating_sub(pending_close::WAIT);
-            self.classified_until = self.classified_until.max(settled);
+            let classified = tick.time.saturating_sub(pending_close::WAIT);
+            self.classified_until = self.classified_until.max(classified);
         }
     }
 
-    /// Counts a record that the kernel made at this time.
+    /// Counts a record with this kernel time.
     fn count_record(&mut self, time: Nanos) {
         self.records.received += 1;
         self.now = self.now.max(time);
         self.classified_until = self.classified_until.max(time.saturating_sub(pending_close::WAIT));
     }
 
-    /// Ends the input: pending closes are classified by the evidence at hand, and records that the
-    /// filters could not decide are left out.
+    /// Ends the input: pending closes are classified by the available evidence, and records of
+    /// undecided sockets are counted as filtered.
     pub fn finish(&mut self) {
         self.classify_until(Nanos::MAX);
         self.undecided.close();
     }
 
-    /// The open connections, those in a handshake included.
+    /// The open connections, including those in a handshake.
     pub fn open(&self) -> impl ExactSizeIterator<Item = (SockId, &Connection)> {
         self.connections.iter()
     }
@@ -259,8 +258,8 @@ impl Tracker {
         self.now
     }
 
-    /// Whether a scan of the namespace could show anything new: it was never scanned, something
-    /// happened in it since the last scan, or events were lost.
+    /// Whether a scan of the namespace could show anything new: the namespace was never scanned, a
+    /// transition happened in it since the last scan, or events were lost.
     pub fn wants_scan(&self, netns: NetnsId) -> bool {
         self.undecided.may_be_in(netns)
             && self.namespaces.wants_scan(netns, self.losses(), self.now)
@@ -271,7 +270,7 @@ impl Tracker {
         self.undecided.may_be_in(netns)
     }
 
-    /// Number of records known to be missing, for whatever reason.
+    /// Number of records known to be missing, for any reason.
     fn losses(&self) -> u64 {
         let events = self.events();
         [events.lost, events.missed, events.gaps, events.unreadable]

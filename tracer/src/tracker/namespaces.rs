@@ -1,5 +1,5 @@
-//! The network namespaces: when each was scanned, and whether anything happened in it since.
-//! Bounded, as containers come and go.
+//! The network namespaces: when each was scanned, and whether it changed since then. The table is
+//! bounded, because namespaces can be created without limit.
 
 use std::collections::HashMap;
 
@@ -12,39 +12,39 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// Maximum number of namespaces. Beyond it the least recently active one is forgotten, and scanned
+/// Maximum number of namespaces. Beyond it the least recently active one is evicted, and scanned
 /// again if it still exists.
 const LIMIT: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Namespace {
-    /// Something happened since the last scan began.
+    /// Whether a transition was observed since the last scan began.
     changed: bool,
     /// Number of losses known when the last complete scan began; `None` if never scanned.
     losses_at_scan: Option<u64>,
     last_seen: Nanos,
-    /// When the last complete scan began.
+    /// Start of the last complete scan.
     scanned_at: Nanos,
-    /// That scan found connections.
+    /// Whether that scan found connections.
     has_connections: bool,
     ephemeral_ports: Option<EphemeralPorts>,
     counters: Option<KernelCounters>,
 }
 
-/// Where there are connections, a scan is due after this time even if nothing happened: a connection
-/// that stalls does not change its state.
+/// A namespace with connections is scanned after this time even without transitions, because a
+/// connection that stalls does not change its state.
 const STALL_PERIOD: Nanos = 5_000_000_000;
 
 /// All namespaces, by inode number.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     known: HashMap<NetnsId, Namespace, FxBuildHasher>,
-    /// The one that changed last and was not scanned since: it is marked already.
+    /// The namespace that changed last and was not scanned since, so that it is already marked.
     changed: Option<NetnsId>,
 }
 
 impl Namespaces {
-    /// Something happened in the namespace.
+    /// Marks the namespace as changed.
     pub(super) fn note_transition(&mut self, netns: NetnsId, now: Nanos) {
         if self.changed != Some(netns) {
             self.at(netns, now).changed = true;
@@ -52,15 +52,15 @@ impl Namespaces {
         }
     }
 
-    /// A scan begins: whatever happens from now on is news.
-    pub(super) fn scan_begins(&mut self, netns: NetnsId, now: Nanos) {
+    /// Begins a scan: changes from now on require another one.
+    pub(super) fn begin_scan(&mut self, netns: NetnsId, now: Nanos) {
         self.changed = None;
         self.at(netns, now).changed = false;
     }
 
-    /// A scan is complete; `losses` were known when it began. Returns the kernel's counters as of
-    /// the scan before.
-    pub(super) fn scanned(
+    /// Ends a complete scan; `losses` were known when it began. Returns the kernel's counters as of
+    /// the previous scan.
+    pub(super) fn end_scan(
         &mut self,
         end: &ScanEnd,
         losses: u64,
@@ -105,9 +105,9 @@ impl Namespaces {
 
     fn at(&mut self, netns: NetnsId, now: Nanos) -> &mut Namespace {
         if self.known.len() >= LIMIT && !self.known.contains_key(&netns) {
-            let quietest = self.known.iter().min_by_key(|(_, namespace)| namespace.last_seen);
-            if let Some((&quietest, _)) = quietest {
-                self.known.remove(&quietest);
+            let least_active = self.known.iter().min_by_key(|(_, namespace)| namespace.last_seen);
+            if let Some((&least_active, _)) = least_active {
+                self.known.remove(&least_active);
                 self.changed = None;
             }
         }

@@ -1,4 +1,4 @@
-//! The connections that have been in one state for longest.
+//! The connections that have been in one state for the longest time.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use synfin_common::state::TcpState;
 use super::owners::Owner;
 use crate::trace::time::Nanos;
 
-/// The states in which a connection waits for someone: for the local application to close, for the
-/// peer's FIN, for the ACK of the local FIN, for the answer to a SYN.
+/// The states in which a connection can remain for long: it waits for the local application to
+/// close, for the peer's FIN, for the ACK of the local FIN, or for the answer to a SYN.
 pub const LINGERING_STATES: [TcpState; 4] =
     [TcpState::CloseWait, TcpState::FinWait2, TcpState::LastAck, TcpState::SynSent];
 
-/// The connection that has been in a state for longest.
+/// The connection that has been in a state for the longest time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Oldest {
-    /// Time since which it is known to be in that state (CLOCK_MONOTONIC, nanoseconds).
+    /// Time since when it is known to be in that state (CLOCK_MONOTONIC, nanoseconds).
     pub since: Nanos,
-    /// It was already in that state when it was found: it may have been for longer.
+    /// Whether the connection was found in that state: it may have entered it before `since`.
     pub at_least: bool,
-    /// The owning process, if known.
+    /// The owning process; `None` if unknown.
     pub owner: Option<Arc<Owner>>,
 }
 

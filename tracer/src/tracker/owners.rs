@@ -1,5 +1,5 @@
-//! The owners of sockets: the process that called connect(), or the one that holds the listener;
-//! never the task that a packet happened to interrupt.
+//! The owners of sockets: the process that called connect(), or the process that holds the
+//! listener. The task that a packet interrupts is never the owner.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// Maximum number of cgroups, and of namespaces; the names of further ones are unknown.
+/// Maximum number of cgroups and of namespaces. The names of further ones are unknown.
 const CGROUPS_LIMIT: usize = 1 << 16;
 
 /// Maximum number of sockets whose holders are kept.
@@ -22,36 +22,36 @@ const SOCKETS_LIMIT: usize = 1 << 20;
 /// Maximum number of holders kept per socket.
 const HOLDERS_LIMIT: usize = 64;
 
-/// The process that a socket belongs to.
+/// The process that owns a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its process id; `None` if several processes of that name hold the socket.
+    /// The process id; `None` if several processes of that name hold the socket.
     pub pid: Option<u32>,
-    /// Its name and container.
+    /// The name and container of the process.
     pub label: Label,
 }
 
-/// An owner as rows distinguish them: by process name and container.
+/// A process name and container, by which rows distinguish owners.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label {
-    /// The process's name (`comm`): arbitrary characters, to be escaped for display.
+    /// The process's name (`comm`). It can contain any characters and must be escaped for display.
     pub name: Arc<str>,
-    /// The container that it runs in, if any is known.
+    /// The container in which the process runs; `None` if none is known.
     pub container: Option<Arc<Container>>,
 }
 
 impl Owner {
-    /// The process that made a socket's first transition; its container is not known from that.
-    /// `None` if the record has no process.
-    pub fn by_opening(birth: &Transition) -> Option<Self> {
-        let name = text(&birth.opening.as_ref()?.comm);
-        Some(Self { pid: Some(birth.pid?), label: Label { name, container: None } })
+    /// The process that made a socket's first transition, without its container. `None` if the
+    /// record has no process.
+    pub fn by_opening(first: &Transition) -> Option<Self> {
+        let name = text(&first.opening.as_ref()?.comm);
+        Some(Self { pid: Some(first.pid?), label: Label { name, container: None } })
     }
 }
 
 impl Label {
-    /// Whether both share their strings: cheaper than comparing these.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    /// Whether both share their strings, which is cheaper than a comparison of the strings.
+    pub(crate) fn shares_strings_with(&self, other: &Self) -> bool {
         let container = match (&self.container, &other.container) {
             (Some(container), Some(other)) => Arc::ptr_eq(container, other),
             (container, other) => container.is_none() && other.is_none(),
@@ -65,8 +65,8 @@ impl Label {
 pub(crate) struct Process {
     pub(crate) pid: u32,
     parent: u32,
-    born: Nanos,
-    /// It may hold the socket only until it calls execve().
+    started: Nanos,
+    /// Whether the process may hold the socket only until it calls execve().
     temporary: bool,
     pub(crate) label: Label,
 }
@@ -77,12 +77,12 @@ impl Process {
     }
 }
 
-/// Names of cgroups, namespaces and processes, as far as known.
+/// Known names of cgroups, namespaces and processes.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessNames {
     cgroups: HashMap<u64, CgroupEntry, FxBuildHasher>,
     namespaces: HashMap<NetnsId, Arc<str>, FxBuildHasher>,
-    /// Processes that opened connections recently: they open many, which share one owner.
+    /// Processes that opened connections recently. Connections of one process share one `Owner`.
     recent: HashMap<u32, Arc<Owner>, FxBuildHasher>,
 }
 
@@ -122,9 +122,9 @@ impl ProcessNames {
         self.namespaces.get(&netns)
     }
 
-    /// The owner of a socket by its first transition.
-    pub(crate) fn owner_by_opening(&mut self, birth: &Transition) -> Option<Arc<Owner>> {
-        let (pid, opening) = (birth.pid?, birth.opening.as_ref()?);
+    /// The owner of a socket, from its first transition.
+    pub(crate) fn owner_by_opening(&mut self, first: &Transition) -> Option<Arc<Owner>> {
+        let (pid, opening) = (first.pid?, first.opening.as_ref()?);
         let container = self.container(opening.cgroup);
         if let Some(known) = self.recent.get(&pid)
             && known.label.container == container
@@ -142,10 +142,10 @@ impl ProcessNames {
     }
 }
 
-/// A child process this young may hold its parent's sockets only until it calls execve().
-const YOUNG: Nanos = 100_000_000;
+/// A child process younger than this may hold its parent's sockets only until it calls execve().
+const YOUNG_AGE: Nanos = 100_000_000;
 
-/// The processes that hold each socket, by the last scan of all open files.
+/// The processes that hold each socket, as of the last scan of all open files.
 #[derive(Debug, Default)]
 pub(crate) struct SocketOwners(HashMap<SockId, Holders, FxBuildHasher>);
 
@@ -155,16 +155,17 @@ pub(crate) struct Holders {
     /// Time of the scan.
     pub(crate) seen: Nanos,
     pub(crate) processes: Vec<Process>,
-    /// Whether some may hold it only until they call execve().
+    /// Whether some of the processes may hold the socket only until they call execve().
     pub(crate) temporary: bool,
 }
 
 impl Holders {
     /// Marks holders that may be temporary: a young child whose parent holds the socket too.
-    fn settle(&mut self) {
+    fn mark_temporary(&mut self) {
         let parents: Vec<_> = self.processes.iter().map(|process| process.pid).collect();
         for process in &mut self.processes {
-            let is_young = process.born != 0 && self.seen.saturating_sub(process.born) < YOUNG;
+            let is_young =
+                process.started != 0 && self.seen.saturating_sub(process.started) < YOUNG_AGE;
             process.temporary = is_young && parents.contains(&process.parent);
             self.temporary |= process.temporary;
         }
@@ -173,12 +174,12 @@ impl Holders {
 
 impl SocketOwners {
     pub(crate) fn new(holders: &[SocketHolder], names: &ProcessNames) -> Self {
-        let mut held = Self::default();
+        let mut owners = Self::default();
         for holder in holders {
-            if held.0.len() >= SOCKETS_LIMIT && !held.0.contains_key(&holder.sock) {
+            if owners.0.len() >= SOCKETS_LIMIT && !owners.0.contains_key(&holder.sock) {
                 continue;
             }
-            let Holders { seen, processes, .. } = held
+            let Holders { seen, processes, .. } = owners
                 .0
                 .entry(holder.sock)
                 .or_insert_with(|| Holders { seen: holder.time, ..Holders::default() });
@@ -188,7 +189,7 @@ impl SocketOwners {
                 processes.push(Process {
                     pid: holder.pid,
                     parent: holder.parent,
-                    born: holder.born,
+                    started: holder.born,
                     temporary: false,
                     label: Label {
                         name: text(&holder.comm),
@@ -197,18 +198,18 @@ impl SocketOwners {
                 });
             }
         }
-        held.0.values_mut().for_each(Holders::settle);
-        held
+        owners.0.values_mut().for_each(Holders::mark_temporary);
+        owners
     }
 
-    /// The holders of the socket, if they were determined after `born`: the kernel reuses addresses.
-    pub(crate) fn of(&self, sock: SockId, born: Nanos) -> Option<&Holders> {
-        self.0.get(&sock).filter(|holders| holders.seen >= born)
+    /// The holders of the socket, if scanned after `created`: the kernel reuses addresses.
+    pub(crate) fn of(&self, sock: SockId, created: Nanos) -> Option<&Holders> {
+        self.0.get(&sock).filter(|holders| holders.seen >= created)
     }
 
-    /// The owner of a socket, if its holders have the same name.
-    pub(crate) fn owner(&self, sock: SockId, born: Nanos) -> Option<Arc<Owner>> {
-        owner_of(&self.of(sock, born)?.processes)
+    /// The owner of a socket; `None` if it is unknown or holders have different names.
+    pub(crate) fn owner(&self, sock: SockId, created: Nanos) -> Option<Arc<Owner>> {
+        owner_of(&self.of(sock, created)?.processes)
     }
 
     /// Ids of the processes that hold the socket.
@@ -222,8 +223,8 @@ impl SocketOwners {
     }
 }
 
-/// The holders of a socket that own it: not a process that passed it on to a child (a supervisor's
-/// socket activation, a prefork server's parent), as long as a child holds it permanently.
+/// The holders that own a socket. A process that passed the socket to a child (socket activation by
+/// a supervisor, a prefork server) does not own it while a child holds it permanently.
 pub(crate) fn inheritors(holders: &[Process]) -> impl Iterator<Item = &Process> {
     let lasting = || holders.iter().filter(|process| !process.temporary);
     let has_heir = move |process: &Process| {
@@ -272,8 +273,8 @@ mod tests {
     }
 
     fn owner(list: &[(u32, u32, &str)]) -> Option<(Option<u32>, String)> {
-        let held = SocketOwners::new(&holders(list), &ProcessNames::default());
-        held.owner(1, 0).map(|owner| (owner.pid, owner.label.name.to_string()))
+        let owners = SocketOwners::new(&holders(list), &ProcessNames::default());
+        owners.owner(1, 0).map(|owner| (owner.pid, owner.label.name.to_string()))
     }
 
     #[test]
@@ -288,22 +289,22 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_born_later_has_other_holders() {
-        let held = SocketOwners::new(&holders(&[(70, 1, "web")]), &ProcessNames::default());
-        assert_eq!(held.of(1, SCAN).map(|holders| holders.processes.len()), Some(1));
-        assert!(held.of(1, SCAN + 1).is_none() && held.of(2, 0).is_none());
+    fn a_later_socket_at_the_same_address_has_other_holders() {
+        let owners = SocketOwners::new(&holders(&[(70, 1, "web")]), &ProcessNames::default());
+        assert_eq!(owners.of(1, SCAN).map(|holders| holders.processes.len()), Some(1));
+        assert!(owners.of(1, SCAN + 1).is_none() && owners.of(2, 0).is_none());
     }
 
     #[test]
-    fn a_child_that_was_just_made_is_not_the_owner_yet() {
+    fn a_child_that_was_just_forked_is_not_the_owner() {
         let mut list = holders(&[(70, 1, "web"), (71, 70, "thread")]);
-        list[1].born = SCAN - YOUNG + 1;
-        let held = SocketOwners::new(&list, &ProcessNames::default());
-        assert_eq!(held.owner(1, 0).and_then(|owner| owner.pid), Some(70));
-        assert!(held.of(1, 0).is_some_and(|holders| holders.temporary));
-        // Without its parent it is.
-        let held = SocketOwners::new(&list[1..], &ProcessNames::default());
-        assert_eq!(held.owner(1, 0).and_then(|owner| owner.pid), Some(71));
-        assert!(held.of(1, 0).is_some_and(|holders| !holders.temporary));
+        list[1].born = SCAN - YOUNG_AGE + 1;
+        let owners = SocketOwners::new(&list, &ProcessNames::default());
+        assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(70));
+        assert!(owners.of(1, 0).is_some_and(|holders| holders.temporary));
+        // Without its parent, the child is the owner.
+        let owners = SocketOwners::new(&list[1..], &ProcessNames::default());
+        assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(71));
+        assert!(owners.of(1, 0).is_some_and(|holders| !holders.temporary));
     }
 }

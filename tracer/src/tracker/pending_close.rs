@@ -1,6 +1,5 @@
-//! Closed connections whose reason is not certain yet. For some, evidence follows the transition to
-//! CLOSE: the reset that the kernel sends right after it. Waiting is measured in the time of the
-//! input.
+//! Closed connections whose reason is not certain yet, because the kernel may send a reset right
+//! after the transition to CLOSE. The waiting time is measured by the times of the input.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,58 +8,59 @@ use rustc_hash::FxBuildHasher;
 use super::{classify::TimeWait, connections::Connection};
 use crate::trace::{event::Transition, ids::SockId, time::Nanos};
 
-/// The reset follows within microseconds, unless a hypervisor preempts the CPU for some milliseconds.
-/// Once a record is this much newer (or a tick, with no record in flight), the reset would have
-/// arrived. Until then the connection counts as open, so this is short.
+/// Time to wait for the reset. It follows within microseconds, unless a hypervisor preempts the CPU
+/// for some milliseconds. Once a record is this much newer (or a tick, with no record in flight),
+/// the reset would have arrived. The time is short because the connection counts as open until
+/// then.
 pub(super) const WAIT: Nanos = 50_000_000;
 
-/// Maximum number; beyond it the oldest is classified by the evidence at hand.
+/// Maximum number; beyond it the oldest one is classified by the available evidence.
 const LIMIT: usize = 1 << 16;
 
-/// A connection that has ended, whose reason may not be known yet.
+/// A closed connection whose reason is not certain yet.
 #[derive(Debug)]
 pub(super) struct PendingClose {
     pub(super) end: Transition,
     pub(super) connection: Connection,
-    /// What it left behind, as far as is known.
+    /// Whether the connection left a TIME_WAIT, by the evidence so far.
     pub(super) time_wait: TimeWait,
 }
 
 /// Pending closes, by socket.
 #[derive(Debug, Default)]
 pub(super) struct PendingCloses {
-    held: HashMap<SockId, PendingClose, FxBuildHasher>,
-    /// In order of time; those classified since are still in here.
+    by_sock: HashMap<SockId, PendingClose, FxBuildHasher>,
+    /// Times and sockets in the order of insertion, including those classified since.
     order: VecDeque<(Nanos, SockId)>,
 }
 
 impl PendingCloses {
-    pub(super) fn hold(&mut self, ending: PendingClose) {
-        let (time, sock) = (ending.end.time, ending.end.sock);
+    pub(super) fn insert(&mut self, pending: PendingClose) {
+        let (time, sock) = (pending.end.time, pending.end.sock);
         self.order.push_back((time, sock));
-        self.held.insert(sock, ending);
+        self.by_sock.insert(sock, pending);
     }
 
     /// Number of pending closes.
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.by_sock.len()
     }
 
     /// Removes the pending close of this socket.
     pub(super) fn take(&mut self, sock: SockId) -> Option<PendingClose> {
-        // Usually there is none.
-        if self.held.is_empty() { None } else { self.held.remove(&sock) }
+        // Usually nothing is pending.
+        if self.by_sock.is_empty() { None } else { self.by_sock.remove(&sock) }
     }
 
-    /// Removes one that ended at this time or before, so that its evidence would have arrived.
+    /// Removes a pending close from this time or before, whose evidence would have arrived.
     pub(super) fn take_due(&mut self, until: Nanos) -> Option<PendingClose> {
         while let Some(&(time, sock)) = self.order.front() {
             if self.order.len() <= LIMIT && time > until {
                 return None;
             }
             self.order.pop_front();
-            if self.held.get(&sock).is_some_and(|held| held.end.time == time) {
-                return self.held.remove(&sock);
+            if self.by_sock.get(&sock).is_some_and(|pending| pending.end.time == time) {
+                return self.by_sock.remove(&sock);
             }
         }
         None

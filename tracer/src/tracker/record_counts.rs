@@ -10,9 +10,9 @@ use crate::trace::counters::Counters;
 pub(super) struct RecordCounts {
     /// The kernel side's counters as of the last tick.
     kernel: Counters,
-    /// Records that reached the tracker, filtered ones included.
+    /// Records that reached the tracker, including filtered ones.
     pub(super) received: u64,
-    /// Of these, records that could not be decoded.
+    /// Records that could not be decoded. `received` includes them.
     pub(super) unreadable: u64,
     /// Contradictions between records that show that one is missing.
     pub(super) gaps: u64,
@@ -38,19 +38,19 @@ impl RecordCounts {
         seen <= self.received.saturating_add(lost).saturating_add(filtered)
     }
 
-    /// What happened to the records, given that the tracker left out `filtered` of the received
-    /// ones and holds `waiting`.
+    /// The counts of all records, given that the tracker filtered `filtered` of the received ones
+    /// and holds `waiting`.
     pub(super) fn events(&self, filtered: u64, waiting: u64) -> Events {
         let by_kind = self.kernel.lost;
-        let edges = [Kind::Opening, Kind::Closing].map(|kind| by_kind[kind as usize]);
-        let [seen, lost, left_out] = self.kernel.totals();
+        let lifecycle = [Kind::Opening, Kind::Closing].map(|kind| by_kind[kind as usize]);
+        let [seen, lost, excluded] = self.kernel.totals();
         Events {
             // The counters are as old as the last tick; records arrived since.
-            seen: seen.max(self.received.saturating_add(lost).saturating_add(left_out)),
+            seen: seen.max(self.received.saturating_add(lost).saturating_add(excluded)),
             delivered: self.received.saturating_sub(filtered + waiting),
             lost,
-            lost_edges: edges.into_iter().fold(0, u64::saturating_add),
-            filtered: left_out.saturating_add(filtered),
+            lost_lifecycle_events: lifecycle.into_iter().fold(0, u64::saturating_add),
+            filtered: excluded.saturating_add(filtered),
             missed: self.kernel.missed,
             gaps: self.gaps,
             unreadable: self.unreadable,

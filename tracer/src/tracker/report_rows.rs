@@ -1,4 +1,4 @@
-//! The rows of a report: the rows of a snapshot, grouped as asked for.
+//! The rows of a report: the rows of a snapshot, grouped by the selected key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,16 +19,16 @@ use crate::{
 /// One row of a report.
 #[derive(Clone, Debug)]
 pub struct RowSnapshot {
-    /// What identifies it.
+    /// The identity of the row.
     pub identity: RowIdentity,
-    /// Its statistics over the interval.
+    /// The statistics over the interval.
     pub stats: RowStats,
 }
 
-/// What identifies a row, and who owns its sockets.
+/// The identity of a row, and the owners of its sockets.
 #[derive(Clone, Debug)]
 pub struct RowIdentity {
-    /// The values that the row is grouped by.
+    /// The values by which the row is grouped.
     pub name: RowName,
     /// The side that this host is.
     pub role: Role,
@@ -38,7 +38,7 @@ pub struct RowIdentity {
     pub remote: Common<IpAddr>,
     /// Names of the processes that own the sockets.
     pub owner: Common<Arc<str>>,
-    /// Ids of the containers that the owners run in.
+    /// Ids of the containers in which the owners run.
     pub container: Common<Arc<str>>,
     /// Kubernetes pods of these containers.
     pub pod: Common<Arc<str>>,
@@ -49,7 +49,7 @@ pub struct RowIdentity {
 }
 
 impl RowSnapshot {
-    /// Number of connections that ended for an abnormal reason, failed ones included.
+    /// Number of connections that failed or closed abnormally.
     pub fn bad(&self) -> u64 {
         self.stats.counters.sum(|reason| reason.class() == Class::Abnormal)
     }
@@ -63,8 +63,7 @@ impl RowSnapshot {
     }
 }
 
-/// The common value of everything that a row covers. Several values are counted, never represented
-/// by one of them.
+/// The common value of everything that a row covers; of several values, their number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Common<T> {
     /// No value is known.
@@ -130,7 +129,7 @@ impl Snapshot {
     }
 }
 
-/// The values that a row is grouped by, which never change for a row.
+/// The values by which a row is grouped. They never change for a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowName {
     pub(crate) role: Role,

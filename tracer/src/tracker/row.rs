@@ -26,24 +26,23 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
     /// Counters since the last snapshot.
-    pub(super) interval: Counters,
+    pub(super) counters: Counters,
     pub(super) gauges: Gauges,
     /// The gauges at the last snapshot.
     pub(super) gauges_at_start: Gauges,
     pub(super) time_waits: TimeWaits,
-    /// Gauges from each namespace's last scan. A row has one namespace, the overflow row many.
+    /// Gauges from each namespace's last scan. Only the overflow row has several namespaces.
     pub(super) scanned: BTreeMap<NetnsId, ScanGauges>,
-    /// Largest number of connections found waiting for accept() since the last snapshot.
+    /// Largest number of connections waiting for accept() that was found since the last snapshot.
     pub(super) accept_peak: u64,
-    /// The smallest accept queue limit that a new connection found since the last snapshot; 0 if
-    /// there was none.
+    /// Smallest accept queue limit that a new connection found since the last snapshot; 0: none.
     pub(super) accept_limit: u64,
     pub(super) uptime: ListenerUptime,
     /// Local addresses of clients, up to [`SOURCES_LIMIT`].
     pub(super) sources: Vec<IpAddr>,
     /// Owners, up to [`OWNERS_LIMIT`].
     pub(super) owners: BTreeSet<Label>,
-    /// The owner that was added last: usually the next one as well.
+    /// The owner that was added last, which is usually the next one too.
     latest_owner: Option<Label>,
 }
 
@@ -54,22 +53,22 @@ const OWNERS_LIMIT: usize = 64;
 const SOURCES_LIMIT: usize = 64;
 
 impl Row {
-    /// Whether it holds no connection and no TIME_WAIT, so that it can be merged into another row.
+    /// Whether the row has no connection and no TIME_WAIT, so that it can be merged.
     pub(super) fn is_idle(&self) -> bool {
         self.gauges == Gauges::default() && self.time_waits.now() == 0 && self.scanned.is_empty()
     }
 
-    /// Adds the counts of an idle row, which is removed.
-    pub(super) fn absorb(&mut self, row: Self) {
-        self.interval.merge(&row.interval);
+    /// Adds the counts of an idle row that is removed from the table.
+    pub(super) fn absorb(&mut self, row: &Self) {
+        self.counters.merge(&row.counters);
         self.gauges_at_start.merge(&row.gauges_at_start);
         self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
         row.owners.iter().for_each(|owner| self.add_owner(owner));
     }
 
-    /// Notes the local address that a client connects from.
-    pub(super) fn connects_from(&mut self, role: Role, source: IpAddr) {
+    /// Adds the local address from which a client connects.
+    pub(super) fn add_source(&mut self, role: Role, source: IpAddr) {
         if role == Role::Client
             && !self.sources.contains(&source)
             && self.sources.len() < SOURCES_LIMIT
@@ -78,16 +77,16 @@ impl Row {
         }
     }
 
-    /// Counts one orphan in FIN_WAIT2 less.
-    pub(super) fn lose_orphan(&mut self, netns: NetnsId) {
+    /// Decrements the number of orphans in FIN_WAIT2.
+    pub(super) fn remove_orphan(&mut self, netns: NetnsId) {
         if let Some(scanned) = self.scanned.get_mut(&netns) {
             scanned.fin_wait2_orphans = scanned.fin_wait2_orphans.saturating_sub(1);
         }
     }
 
-    /// Adds an owner.
+    /// Adds an owner, up to [`OWNERS_LIMIT`].
     pub(super) fn add_owner(&mut self, owner: &Label) {
-        if self.latest_owner.as_ref().is_some_and(|latest| latest.is_same(owner)) {
+        if self.latest_owner.as_ref().is_some_and(|latest| latest.shares_strings_with(owner)) {
             return;
         }
         if self.owners.len() < OWNERS_LIMIT {
@@ -115,30 +114,30 @@ impl Row {
         }
     }
 
-    /// Whether anything happened in the interval since `start`, or is so at its end.
+    /// Whether the row had any activity, connection or TIME_WAIT in the interval since `start`.
     pub(super) fn is_worth_reporting(&self, start: Nanos) -> bool {
-        let interval = &self.interval;
-        let Counters { attempts, established, adopted, .. } = interval;
+        let counters = &self.counters;
+        let Counters { attempts, established, adopted, .. } = counters;
         attempts + established + adopted > 0
-            || interval.synack_retransmits > 0
-            || interval.resets_total() > 0
-            || SynQueueEvent::ALL.iter().any(|&what| interval.syn_queue(what) > 0)
-            || interval.time_wait_entered + interval.time_wait_overflowed > 0
+            || counters.synack_retransmits > 0
+            || counters.resets_total() > 0
+            || SynQueueEvent::ALL.iter().any(|&what| counters.syn_queue(what) > 0)
+            || counters.time_wait_entered + counters.time_wait_overflowed > 0
             || self.uptime.has_changed_since(start)
-            || interval.sum(|_| true) > 0
+            || counters.sum(|_| true) > 0
             || self.gauges != Gauges::default()
             || self.gauges_at_start != Gauges::default()
             || !self.scanned.is_empty()
             || self.time_waits.peak() > 0
     }
 
-    /// The statistics of the interval; the counters are moved out.
+    /// Returns the statistics of the interval and resets the counters.
     pub(super) fn stats(&mut self) -> RowStats {
         let mut scanned = ScanGauges::default();
         self.scanned.values().for_each(|namespace| scanned.merge(namespace));
         scanned.limit_queue(self.accept_limit);
         RowStats {
-            counters: std::mem::take(&mut self.interval),
+            counters: std::mem::take(&mut self.counters),
             gauges: self.gauges,
             gauges_at_start: self.gauges_at_start,
             time_wait_now: self.time_waits.now(),
@@ -151,7 +150,7 @@ impl Row {
     }
 
     pub(super) fn begin_interval(&mut self) {
-        self.interval = Counters::default();
+        self.counters = Counters::default();
         self.gauges_at_start = self.gauges;
         self.time_waits.begin_interval();
         self.accept_peak = 0;

@@ -1,23 +1,23 @@
-//! What identifies a row.
+//! The key of a row.
 
 use std::net::IpAddr;
 
 use crate::{tcp::role::Role, trace::ids::NetnsId};
 
-/// A row's index in its table. Valid for as long as the row has an open connection or TIME_WAIT.
+/// A row's index in its table, valid while the row has an open connection or TIME_WAIT.
 pub(crate) type RowId = u32;
 
-/// What identifies a row, as finely as there is room for.
+/// The key of a row. Keys are coarser if the table has no room for a more specific row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowKey {
     /// Inode number of the network namespace; 0 for the overflow row.
     pub netns: NetnsId,
     /// The side that this host is.
     pub role: Role,
-    /// The service port; `None` for the overflow row, which ports without a row of their own share.
+    /// The service port; `None` for the overflow row, shared by ports without a row of their own.
     pub port: Option<u16>,
-    /// A client's owner; `None` if it is unknown or owners are not distinguished, and for servers,
-    /// whose owners are those of their listeners.
+    /// A client's owner; `None` if unknown or not distinguished, and for servers, whose owners are
+    /// those of their listeners.
     pub owner: Option<LabelId>,
     /// The address that a client connects to; `None` if destinations are not distinguished, and for
     /// servers.
@@ -25,12 +25,12 @@ pub struct RowKey {
 }
 
 impl RowKey {
-    /// The row of a server's port, or of all clients of a port together.
+    /// The key of a server's port, or of all clients of a port together.
     pub(crate) const fn of_port(netns: NetnsId, role: Role, port: u16) -> Self {
         Self { netns, role, port: Some(port), owner: None, remote: None }
     }
 
-    /// This key, followed by coarser and coarser ones.
+    /// This key, followed by increasingly coarse ones.
     pub(super) fn coarser(self) -> [Self; 3] {
         let any_remote = Self { remote: None, ..self };
         [self, any_remote, Self { owner: None, ..any_remote }]

@@ -13,25 +13,24 @@ use super::{
 pub struct RowStats {
     /// Counts over the interval.
     pub counters: Counters,
-    /// Open connections at its end.
+    /// Open connections at the end of the interval.
     pub gauges: Gauges,
-    /// Open connections at its start.
+    /// Open connections at the start of the interval.
     pub gauges_at_start: Gauges,
-    /// Sockets in TIME_WAIT at its end.
+    /// Sockets in TIME_WAIT at the end of the interval.
     pub time_wait_now: u64,
     /// Largest number of sockets in TIME_WAIT during the interval.
     pub time_wait_peak: u64,
     /// Gauges from the last scan.
     pub scanned: ScanGauges,
-    /// Largest number of connections found waiting for accept() on one listener.
+    /// Largest number of connections waiting for accept() that was found on one listener.
     pub accept_peak: u64,
     /// When listeners were opened and closed.
     pub uptime: ListenerUptime,
-    /// The connection that has been in each of [`LINGERING_STATES`](super::LINGERING_STATES) for
-    /// longest.
+    /// The oldest connection in each of [`LINGERING_STATES`](super::LINGERING_STATES).
     pub oldest: OldestPerState,
-    /// Use of the ephemeral ports toward the destination where it is highest; `None` if unknown, and
-    /// for servers.
+    /// Use of the ephemeral ports toward the destination with the highest use; `None` if unknown,
+    /// and for servers.
     pub ephemeral: Option<Ephemeral>,
 }
 
@@ -57,7 +56,7 @@ impl RowStats {
         }
     }
 
-    /// Appends the statistics of the same row in the next interval.
+    /// Merges the statistics of the same row in the next interval.
     pub(super) fn merge_next(&mut self, later: &Self) {
         self.counters.merge(&later.counters);
         self.gauges = later.gauges;

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{tcp::role::Role, trace::ids::NetnsId};
 
-/// All rows. A port gets one when something on it listens or is established; before that, only
-/// while the table is less than half full, so that a port scan cannot crowd out the services. Nor
-/// can the destinations and owners of clients, which are distinguished only within their own share.
+/// All rows. A port gets a row when it has a listener or an established connection; before that,
+/// only while the table is less than half full, so that a port scan cannot displace services.
+/// Destinations and owners of clients have limited shares of the table for the same reason.
 ///
 /// When the table is full, idle rows are merged into coarser ones: first across destinations, then
 /// owners, then namespaces (which may be gone), then ports.
@@ -26,19 +26,19 @@ pub(crate) struct Rows {
     by_port: HashMap<(NetnsId, Role, u16), u32, FxBuildHasher>,
     labels: IndexSet<Label, FxBuildHasher>,
     limit: usize,
-    /// A scan holds ids of rows that are idle so far: none is removed.
+    /// Whether a running scan holds ids of idle rows, so that no row may be removed.
     is_pinned: bool,
     overflowed: u64,
     /// Lookups that found the table full since rows were last merged.
-    refused: u64,
+    full_lookups: u64,
 }
 
 /// Maximum number of owners that are distinguished.
 const LABELS_LIMIT: usize = 4096;
 
-/// Rows are merged at most once in so many lookups that find the table full: merging goes through
-/// all rows.
-const RETIRE_EVERY: u64 = 1024;
+/// Rows are merged at most once per this number of lookups that find the table full, because
+/// merging iterates over all rows.
+const MERGE_INTERVAL: u64 = 1024;
 
 impl Rows {
     pub(crate) fn new(limit: usize) -> Self {
@@ -51,7 +51,7 @@ impl Rows {
             limit,
             is_pinned: false,
             overflowed: 0,
-            refused: 0,
+            full_lookups: 0,
         }
     }
 
@@ -65,17 +65,17 @@ impl Rows {
         LabelId::try_from(index).ok()
     }
 
-    /// The finest row for `key` that exists or that there is room for, at worst the overflow row.
-    /// `proven`: something on the port listens or was established.
+    /// The most specific row for `key` that exists or for which there is room; the overflow row if
+    /// there is none. `proven`: the port has a listener or had an established connection.
     pub(crate) fn row(&mut self, key: RowKey, proven: bool) -> RowId {
         if let Some(&id) = self.ids.get(&key) {
             return id;
         }
         if !self.has_room(key, proven) && !self.is_pinned {
-            if self.refused.is_multiple_of(RETIRE_EVERY) {
-                self.retire();
+            if self.full_lookups.is_multiple_of(MERGE_INTERVAL) {
+                self.merge_idle();
             }
-            self.refused += 1;
+            self.full_lookups += 1;
         }
         for key in key.coarser() {
             if let Some(&id) = self.ids.get(&key) {
@@ -89,7 +89,7 @@ impl Rows {
         self.other_row(key.role)
     }
 
-    /// Keeps all rows, idle ones included, until [`Rows::unpin`].
+    /// Keeps all rows, including idle ones, until [`Rows::unpin`].
     pub(crate) fn pin(&mut self) {
         self.is_pinned = true;
     }
@@ -99,7 +99,7 @@ impl Rows {
         self.is_pinned = false;
     }
 
-    /// The row of `key`, if it has one.
+    /// The row with exactly this key; `None` if there is none.
     pub(crate) fn find(&self, key: RowKey) -> Option<RowId> {
         self.ids.get(&key).copied()
     }
@@ -109,8 +109,8 @@ impl Rows {
         self.rows.get(id as usize)?.as_ref().map(|(key, _)| *key)
     }
 
-    /// Whether the port has a row.
-    pub(crate) fn knows(&self, netns: NetnsId, role: Role, port: u16) -> bool {
+    /// Whether any row has this port.
+    pub(crate) fn has_port(&self, netns: NetnsId, role: Role, port: u16) -> bool {
         self.by_port.contains_key(&(netns, role, port))
     }
 
@@ -124,7 +124,7 @@ impl Rows {
     /// All rows with their ids and keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, &RowKey, &Row)> {
         let rows = self.rows.iter().enumerate();
-        rows.filter_map(|(id, row)| row.as_ref().map(|(key, row)| (id as RowId, key, row)))
+        rows.filter_map(|(id, row)| row.as_ref().map(|(key, row)| (row_id(id), key, row)))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&RowKey, &mut Row)> {
@@ -132,15 +132,15 @@ impl Rows {
     }
 
     /// All rows, and the labels that their keys refer to.
-    pub(crate) fn with_labels(
+    pub(crate) fn iter_with_labels(
         &mut self,
     ) -> (&IndexSet<Label, FxBuildHasher>, impl Iterator<Item = (RowId, &RowKey, &mut Row)>) {
         let rows = self.rows.iter_mut().enumerate();
-        let rows = rows.filter_map(|(id, row)| Some((id as RowId, row.as_mut()?)));
+        let rows = rows.filter_map(|(id, row)| Some((row_id(id), row.as_mut()?)));
         (&self.labels, rows.map(|(id, (key, row))| (id, &*key, row)))
     }
 
-    /// How often a lookup fell back to the overflow row for want of room.
+    /// Number of lookups that fell back to the overflow row because the table was full.
     pub(crate) fn overflowed(&self) -> u64 {
         self.overflowed
     }
@@ -154,8 +154,8 @@ impl Rows {
         self.ids.len() < if proven { share } else { share / 2 }
     }
 
-    /// The overflow row of a role, shared by ports without a row of their own; not counted against
-    /// the limit.
+    /// The overflow row of a role, shared by ports without a row of their own. The limit does not
+    /// include overflow rows.
     pub(crate) fn other_row(&mut self, role: Role) -> RowId {
         let key = RowKey { netns: 0, role, port: None, owner: None, remote: None };
         self.find(key).unwrap_or_else(|| self.add(key))
@@ -170,7 +170,7 @@ impl Rows {
             }
             None => {
                 self.rows.push(row);
-                self.rows.len() as RowId - 1
+                row_id(self.rows.len() - 1)
             }
         };
         self.ids.insert(key, id);
@@ -196,7 +196,7 @@ impl Rows {
     }
 
     /// Merges idle rows until half of the table is free, see [`Rows`].
-    fn retire(&mut self) {
+    fn merge_idle(&mut self) {
         let coarsen: [fn(RowKey) -> RowKey; 4] = [
             |key| RowKey { remote: None, ..key },
             |key| RowKey { remote: None, owner: None, ..key },
@@ -204,7 +204,7 @@ impl Rows {
             |key| RowKey { remote: None, owner: None, netns: 0, port: None, ..key },
         ];
         for coarsen in coarsen {
-            for id in 0..self.rows.len() as RowId {
+            for id in 0..row_id(self.rows.len()) {
                 let Some((key, row)) = &self.rows[id as usize] else { continue };
                 let target = coarsen(*key);
                 if target == *key || !row.is_idle() {
@@ -212,7 +212,7 @@ impl Rows {
                 }
                 if let Some((_, row)) = self.remove(id) {
                     let target = self.find(target).unwrap_or_else(|| self.add(target));
-                    self.get_mut(target).absorb(row);
+                    self.get_mut(target).absorb(&row);
                 }
             }
             if self.ids.len() < self.limit / 2 {
@@ -220,4 +220,9 @@ impl Rows {
             }
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the table is bounded far below 2^32 rows")]
+fn row_id(index: usize) -> RowId {
+    index as RowId
 }

@@ -1,4 +1,4 @@
-//! A scan of a namespace's sockets that is under way.
+//! A running scan of a namespace's sockets.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::{
     gauges::ScanGauges,
     row_key::RowId,
     time_wait::{Expiry, LENGTH, expiry},
-    time_wait_rows::{ByEndpoints, EndpointPairKey, Entry},
+    time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry},
 };
 use crate::trace::{
     event::Transition,
@@ -20,41 +20,41 @@ use crate::trace::{
 /// Maximum number of closed sockets noted during one scan; beyond it the scan adopts nothing.
 const CLOSED_LIMIT: usize = 1 << 20;
 
-/// A transition to SYN_SENT is reported this long, at most, before a scan can find the socket.
+/// Maximum time from the report of a transition to SYN_SENT until a scan can find the socket.
 pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
 
-/// A socket that this many consecutive scans did not find is gone; one scan is enough if records are
-/// known to be lost.
+/// A socket that this many consecutive scans did not find is gone. If records are known to be lost,
+/// one scan is enough.
 pub(super) const MISSED_SCANS_LIMIT: u8 = 2;
 
-/// A scan that is under way.
+/// A running scan.
 pub(super) struct SocketScan {
     pub(super) netns: NetnsId,
-    pub(super) begun: Nanos,
+    pub(super) started: Nanos,
     pub(super) number: u32,
-    /// Number of losses known when it began.
+    /// Number of losses known when the scan began.
     pub(super) losses: u64,
-    /// Sockets closed since it began, with the time.
+    /// Sockets closed since the scan began, with the time.
     pub(super) closed: HashMap<SockId, Nanos, FxBuildHasher>,
-    /// TIME_WAITs that it found.
+    /// TIME_WAITs that the scan found.
     pub(super) found: Vec<FoundTimeWait>,
-    /// TIME_WAITs entered since it began, except those that it found.
+    /// TIME_WAITs entered since the scan began, except those that it found.
     pub(super) entered: ByEndpoints<Entry>,
-    /// Orphans in FIN_WAIT2 that became TIME_WAITs since it began, with the time.
-    pub(super) turned: ByEndpoints<Nanos>,
-    /// TIME_WAITs that have ended since it began.
-    pub(super) left: ByEndpoints<()>,
+    /// Orphans in FIN_WAIT2 that became TIME_WAITs since the scan began, with the time.
+    pub(super) from_fin_wait2: ByEndpoints<Nanos>,
+    /// TIME_WAITs that have ended since the scan began.
+    pub(super) left: EndpointPairs,
     pub(super) rows: HashMap<RowId, ScanGauges, FxBuildHasher>,
-    /// It found connections.
+    /// Whether the scan found connections.
     pub(super) has_connections: bool,
-    /// Its findings are incomplete: nothing follows from what it did not find.
+    /// Whether findings are missing, so that a socket that was not found may still exist.
     pub(super) incomplete: bool,
 }
 
 /// A TIME_WAIT that exists at the end of the scan.
 pub(super) struct FoundTimeWait {
     pub(super) entry: Entry,
-    /// Whether the tables already have it so.
+    /// Whether the tables already count it in this way.
     pub(super) is_counted: bool,
 }
 
@@ -83,7 +83,7 @@ impl SocketScan {
     }
 
     /// Notes that an orphan in FIN_WAIT2 became a TIME_WAIT.
-    pub(super) fn turned_to_time_wait(
+    pub(super) fn fin_wait2_to_time_wait(
         &mut self,
         netns: NetnsId,
         key: EndpointPairKey,
@@ -95,9 +95,9 @@ impl SocketScan {
         if let Some(entry) = self.entered.get_mut(&key) {
             entry.expiry = Some(expiry(time, LENGTH));
         }
-        // The scan may have found it before.
-        if self.turned.len() < CLOSED_LIMIT {
-            self.turned.insert(key, time);
+        // The scan may have found the orphan already.
+        if self.from_fin_wait2.len() < CLOSED_LIMIT {
+            self.from_fin_wait2.insert(key, time);
         }
     }
 
@@ -105,26 +105,27 @@ impl SocketScan {
     pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndpointPairKey) {
         if netns == self.netns {
             self.entered.remove(&key);
-            self.turned.remove(&key);
+            self.from_fin_wait2.remove(&key);
             if self.left.len() < CLOSED_LIMIT {
-                self.left.insert(key, ());
+                self.left.insert(key);
             }
         }
     }
 
-    /// When a TIME_WAIT that the scan found ends; `None` for an orphan in FIN_WAIT2.
+    /// The end of a TIME_WAIT that the scan found; `None` for an orphan in FIN_WAIT2.
     pub(super) fn expiry(&self, time_wait: &ScannedTimeWait) -> Option<Expiry> {
         let remaining = u64::from(time_wait.remaining_ms) * 1_000_000;
-        (!time_wait.fin_wait2).then(|| expiry(self.begun, remaining))
+        (!time_wait.fin_wait2).then(|| expiry(self.started, remaining))
     }
 
-    /// All TIME_WAITs that exist at its end.
+    /// All TIME_WAITs that exist at the end of the scan.
     pub(super) fn time_waits(&self) -> impl Iterator<Item = FoundTimeWait> {
-        let found = self.found.iter().filter(|found| !self.left.contains_key(&found.entry.key));
+        let found = self.found.iter().filter(|found| !self.left.contains(&found.entry.key));
         let found = found.map(|&FoundTimeWait { entry, is_counted }| {
-            let turned = || self.turned.get(&entry.key).map(|&time| expiry(time, LENGTH));
+            let from_fin_wait2 =
+                || self.from_fin_wait2.get(&entry.key).map(|&time| expiry(time, LENGTH));
             FoundTimeWait {
-                entry: Entry { expiry: entry.expiry.or_else(turned), ..entry },
+                entry: Entry { expiry: entry.expiry.or_else(from_fin_wait2), ..entry },
                 is_counted,
             }
         });

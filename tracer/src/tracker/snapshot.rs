@@ -12,28 +12,27 @@ use crate::{
     trace::{counters::KERNEL_COUNTERS, ids::NetnsId, time::Nanos},
 };
 
-/// The statistics of all rows over an interval, as finely as the tracker keeps them. A report
-/// groups them, see [`Snapshot::rows`].
+/// The ungrouped statistics of all rows over an interval; [`Snapshot::rows`] groups them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Start of the interval (CLOCK_MONOTONIC, nanoseconds).
     pub start: Nanos,
-    /// End of the interval.
+    /// End of the interval (CLOCK_MONOTONIC, nanoseconds).
     pub end: Nanos,
-    /// The rows that are worth reporting.
+    /// The rows with any activity or connection in the interval.
     pub(super) rows_by_key: BTreeMap<SnapshotKey, KeyedStats>,
-    /// What happened to the kernel's records in the interval.
+    /// Counts of records in the interval.
     pub events: Events,
-    /// What the kernel counted from the first to the last scan of each namespace in the interval,
-    /// by [`KERNEL_COUNTERS`].
+    /// Growth of the kernel's own [`KERNEL_COUNTERS`] from the first to the last scan of each
+    /// namespace in the interval.
     pub kernel_counts: [u64; KERNEL_COUNTERS.len()],
-    /// How full the tracker's tables are.
+    /// Fill levels of the tracker's tables.
     pub tables: Tables,
-    /// How far scans cover the reported namespaces.
+    /// Scan coverage of the reported namespaces.
     pub scans: ScanCoverage,
 }
 
-/// How far scans cover the namespaces of the reported rows.
+/// Scan coverage of the namespaces of the reported rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanCoverage {
     /// Number of namespaces.
@@ -42,7 +41,7 @@ pub struct ScanCoverage {
     pub oldest: Option<Nanos>,
 }
 
-/// What identifies a row, with the owner by name.
+/// Identifies a row, with the owner by name instead of by id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SnapshotKey {
     pub(super) role: Role,
@@ -69,7 +68,7 @@ impl Snapshot {
         self.end.saturating_sub(self.start) as f64 / 1e9
     }
 
-    /// Whether any connection began, was open or ended in the interval.
+    /// Whether any connection was opened, was open or closed in the interval.
     pub(crate) fn has_connections(&self) -> bool {
         self.rows_by_key.values().any(|KeyedStats { stats, .. }| {
             let Counters { attempts, established, adopted, .. } = &stats.counters;
@@ -78,17 +77,17 @@ impl Snapshot {
         })
     }
 
-    /// Number of connections that ended for this reason, in all rows.
+    /// Number of connections closed for this reason, in all rows.
     pub fn ended(&self, reason: CloseReason) -> u64 {
         self.rows_by_key.values().map(|row| row.stats.counters.ended(reason)).sum()
     }
 
-    /// Appends the next interval: counters are added, gauges are replaced.
-    pub fn go_on(&mut self, later: &Self) {
-        let nothing = KeyedStats::default();
+    /// Merges the next interval into this one: counters are added, gauges are replaced.
+    pub fn merge_next(&mut self, later: &Self) {
+        let empty = KeyedStats::default();
         for (key, row) in &mut self.rows_by_key {
             let KeyedStats { owners, netns_name, stats } =
-                later.rows_by_key.get(key).unwrap_or(&nothing);
+                later.rows_by_key.get(key).unwrap_or(&empty);
             row.stats.merge_next(stats);
             row.owners.extend(owners.iter().cloned());
             row.netns_name = netns_name.clone().or(row.netns_name.take());
@@ -108,15 +107,15 @@ impl Snapshot {
     }
 }
 
-/// How full the tracker's tables are.
+/// Fill levels of the tracker's tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Open connections.
     pub connections: u64,
-    /// Connections that have ended but count as open until their close reason is certain.
-    pub settling: u64,
-    /// Connections evicted from the full table, since the start.
+    /// Pending closes: connections in CLOSE that count as open until their close reason is certain.
+    pub pending_closes: u64,
+    /// Connections evicted from the full table since the start.
     pub evicted: u64,
-    /// Lookups that fell back to the overflow row, since the start.
-    pub folded: u64,
+    /// Lookups that fell back to the overflow row since the start.
+    pub overflowed: u64,
 }

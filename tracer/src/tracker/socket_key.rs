@@ -2,7 +2,7 @@
 
 use crate::trace::ids::{NetnsId, SockId};
 
-/// A socket and the network namespace that it is in.
+/// A socket and its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SocketKey {
     pub(super) netns: NetnsId,

@@ -1,7 +1,7 @@
 //! The row in which each TIME_WAIT is counted.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, BuildHasherDefault, Hasher},
     net::SocketAddr,
 };
@@ -15,23 +15,23 @@ use super::{
 };
 use crate::trace::{ids::NetnsId, time::Nanos};
 
-/// Maximum number that are tracked individually.
+/// Maximum number of TIME_WAITs that are tracked individually.
 const LIMIT: usize = 1 << 20;
 
-/// A hash of a namespace and two endpoints. A collision makes one count wrong by one.
+/// A hash of a namespace and two endpoints. A collision makes a count wrong by one.
 ///
-/// Its low bits, which select the bucket in [`TimeWaitRows`], are close for close ports: clients get
-/// consecutive ports, so the next entry's bucket is likely in the CPU's cache, however large the
-/// table is.
+/// The low bits, which select the bucket in [`TimeWaitRows`], are close for close ports. Clients
+/// get consecutive ports, so the next entry's bucket is likely in the CPU's cache even if the table
+/// is large.
 pub(super) type EndpointPairKey = u64;
 
-/// Number of low bits that are the same for ports within one group of [`NEIGHBOURS`], but for the
+/// Number of low bits that are equal for ports within one group of [`NEIGHBOURS`], except for the
 /// position in the group.
 const PLACE_BITS: u32 = 25;
 const NEIGHBOURS: u16 = 32;
 
-pub(super) fn key(netns: NetnsId, ends: Endpoints) -> EndpointPairKey {
-    let Endpoints { local, remote } = ends;
+pub(super) fn key(netns: NetnsId, endpoints: Endpoints) -> EndpointPairKey {
+    let Endpoints { local, remote } = endpoints;
     let hash = |mask: u16| {
         let ports = u64::from(local.port() & mask) << 16 | u64::from(remote.port() & mask);
         let rest = u64::from(netns) << 32 | ports;
@@ -52,13 +52,15 @@ pub(super) fn key(netns: NetnsId, ends: Endpoints) -> EndpointPairKey {
 }
 
 /// A map keyed by endpoints.
-pub(super) type ByEndpoints<T> = HashMap<EndpointPairKey, T, BuildHasherDefault<IsHash>>;
+pub(super) type ByEndpoints<T> = HashMap<EndpointPairKey, T, BuildHasherDefault<IdentityHasher>>;
+
+pub(super) type EndpointPairs = HashSet<EndpointPairKey, BuildHasherDefault<IdentityHasher>>;
 
 /// Passes an [`EndpointPairKey`], which is a hash already, through.
 #[derive(Debug, Default)]
-pub(super) struct IsHash(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for IsHash {
+impl Hasher for IdentityHasher {
     fn write_u64(&mut self, key: u64) {
         self.0 = key;
     }
@@ -72,19 +74,19 @@ impl Hasher for IsHash {
     }
 }
 
-/// The row of each TIME_WAIT whose entry was observed: a scan that finds it knows neither owner nor
-/// role.
+/// The row of each TIME_WAIT whose entry was observed. A scan that finds the TIME_WAIT shows
+/// neither its owner nor its role.
 #[derive(Debug, Default)]
 pub(crate) struct TimeWaitRows(ByEndpoints<TrackedTimeWait>);
 
-/// 32 bytes with its key: there may be a million.
+/// 32 bytes with the key, because there may be a million.
 #[derive(Clone, Copy, Debug)]
 struct TrackedTimeWait {
     row: RowId,
     is_guess: bool,
     expiry: Option<Expiry>,
     netns: NetnsId,
-    /// Number of the last scan that found it, or during which it was entered.
+    /// Number of the last scan that found the entry, or during which it was added.
     scan: u32,
 }
 
@@ -95,15 +97,15 @@ impl TrackedTimeWait {
     }
 }
 
-/// A TIME_WAIT as it is counted.
+/// A TIME_WAIT, and how it is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: EndpointPairKey,
-    /// The row in which it is counted.
+    /// The row that counts it.
     pub(crate) row: RowId,
     /// Whether the row is a guess, which a scan may correct.
     pub(crate) is_guess: bool,
-    /// When it ends; `None` for an orphan in FIN_WAIT2.
+    /// The time at which it ends; `None` for an orphan in FIN_WAIT2.
     pub(crate) expiry: Option<Expiry>,
 }
 
@@ -124,8 +126,8 @@ impl TimeWaitRows {
         self.0.get(&key).map(|kept| kept.entry(key))
     }
 
-    /// A scan found this entry. Returns whether it is already counted so, to the second, as
-    /// [`TimeWaits`](super::time_wait::TimeWaits) counts.
+    /// Notes that a scan found this entry. Returns whether it is already counted in this way, with
+    /// the precision of [`TimeWaits`](super::time_wait::TimeWaits): one second.
     pub(crate) fn on_scan(&mut self, entry: &Entry, scan: u32) -> bool {
         let Some(kept) = self.0.get_mut(&entry.key) else {
             return false;
@@ -139,7 +141,7 @@ impl TimeWaitRows {
         is_counted
     }
 
-    /// An orphan in FIN_WAIT2 became a TIME_WAIT at this time. Returns its entry before that.
+    /// Notes that an orphan in FIN_WAIT2 became a TIME_WAIT. Returns the entry before that.
     pub(crate) fn become_time_wait(&mut self, key: EndpointPairKey, time: Nanos) -> Option<Entry> {
         let kept = self.0.get_mut(&key)?;
         let before = kept.entry(key);

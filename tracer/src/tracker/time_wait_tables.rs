@@ -1,11 +1,11 @@
-//! The tables of single TIME_WAITs.
+//! The tables of individual TIME_WAITs.
 
 use super::{
     early_time_waits::EarlyTimeWaits, time_wait_rows::TimeWaitRows,
     unconfirmed_time_waits::UnconfirmedTimeWaits,
 };
 
-/// What the tracker keeps of single TIME_WAITs; rows only count them.
+/// The individual TIME_WAITs that the tracker keeps. Rows only count them.
 #[derive(Debug, Default)]
 pub(super) struct TimeWaitTables {
     pub(super) rows: TimeWaitRows,

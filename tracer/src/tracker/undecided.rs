@@ -1,8 +1,8 @@
-//! Sockets for which the user's filters cannot be decided yet, or that they exclude.
+//! Sockets for which the user's filters are undecided, and sockets that they exclude.
 //!
-//! A record that does not decide the filters is held until another one of the same socket does; then
-//! all of them are applied in order, or none. So every count is as if the kernel had recorded nothing
-//! else, and no connection loses its first transition to a filter.
+//! A record that does not decide the filters is held until another record of the same socket does.
+//! Then all of its records are applied in order, or none. So counts are as if the kernel had
+//! recorded only admitted sockets, and no connection loses its first transition.
 
 use std::collections::HashMap;
 
@@ -16,10 +16,10 @@ use crate::trace::{
     time::Nanos,
 };
 
-/// Maximum number of sockets; beyond it undecided records are left out.
+/// Maximum number of sockets; beyond it undecided records are filtered.
 const LIMIT: usize = 1 << 18;
 
-/// Maximum number of records held per socket: a connection has few before its owner is known.
+/// Maximum number of records held per socket: few precede those that show its owner.
 const RECORDS_LIMIT: usize = 16;
 
 /// The filters, and the sockets that are not tracked because of them.
@@ -27,9 +27,9 @@ const RECORDS_LIMIT: usize = 16;
 pub(super) struct UndecidedSockets {
     filters: Vec<Filter>,
     sockets: HashMap<SockId, UndecidedSocket, FxBuildHasher>,
-    /// Number of records left out.
+    /// Number of filtered records.
     filtered: u64,
-    /// Number of records held.
+    /// Number of held records.
     waiting: u64,
 }
 
@@ -43,17 +43,17 @@ struct UndecidedSocket {
     last_scan: u32,
     /// Number of consecutive scans that did not find it.
     missed_scans: u8,
-    /// Records held; `None` if the filters exclude the socket.
+    /// The held records; `None` if the filters exclude the socket.
     records: Option<Vec<Input>>,
 }
 
-/// What is known of a socket that is not tracked.
+/// The filters' decision about a socket that is not tracked.
 pub(super) enum Decision<'a> {
-    /// Nothing.
-    Nothing,
-    /// The filters exclude it.
+    /// The socket is unknown.
+    Unknown,
+    /// The filters exclude the socket.
     Excluded,
-    /// These records of a socket in this namespace did not decide the filters.
+    /// The filters are undecided: the held records and the namespace of the socket.
     Waiting(&'a [Input], NetnsId),
 }
 
@@ -73,7 +73,7 @@ impl UndecidedSockets {
         self.filters.iter().all(|filter| filter.may_be_in(netns))
     }
 
-    /// Whether the filters admit a socket; `None` if these facts do not decide.
+    /// Whether the filters admit a socket; `None` if these facts do not decide that.
     pub(super) fn judge(&self, facts: &Facts<'_>) -> Option<bool> {
         let mut answer = Some(true);
         for filter in &self.filters {
@@ -86,10 +86,10 @@ impl UndecidedSockets {
         answer
     }
 
-    /// What is known of a socket that is not tracked.
+    /// The decision about a socket that is not tracked.
     pub(super) fn decision(&self, sock: SockId) -> Decision<'_> {
         match self.sockets.get(&sock) {
-            None => Decision::Nothing,
+            None => Decision::Unknown,
             Some(UndecidedSocket { records: None, .. }) => Decision::Excluded,
             Some(UndecidedSocket { records: Some(records), netns, .. }) => {
                 Decision::Waiting(records, *netns)
@@ -97,12 +97,12 @@ impl UndecidedSockets {
         }
     }
 
-    /// Counts a record as left out.
+    /// Counts a filtered record.
     pub(super) fn count_filtered(&mut self) {
         self.filtered += 1;
     }
 
-    /// Leaves out the socket's records from now on, held ones included.
+    /// Filters the records of the socket from now on, including held ones.
     pub(super) fn exclude(&mut self, sock: SockId, netns: NetnsId, seen: Nanos) {
         self.forget(sock);
         if self.sockets.len() < LIMIT {
@@ -149,13 +149,13 @@ impl UndecidedSockets {
         records
     }
 
-    /// Removes a socket that is gone or reused; its held records are left out.
+    /// Removes a socket that is gone or reused. Its held records count as filtered.
     pub(super) fn forget(&mut self, sock: SockId) {
         self.filtered += self.admit(sock).len() as u64;
     }
 
-    /// A scan found the socket at this time. Returns whether that is news: not if a later record is
-    /// held.
+    /// Notes that a scan found the socket at this time. Returns `false` if a later record is held,
+    /// so that the finding is outdated.
     pub(super) fn on_scan(&mut self, sock: SockId, scan: u32, time: Nanos) -> bool {
         self.sockets.get_mut(&sock).is_none_or(|socket| {
             socket.last_scan = scan;
@@ -164,12 +164,12 @@ impl UndecidedSockets {
         })
     }
 
-    /// Removes the sockets of a namespace that two complete scans did not find: the kernel side
-    /// filtered the records of their ends.
-    pub(super) fn forget_absent(&mut self, netns: NetnsId, scan: u32, begun: Nanos) {
+    /// Removes the sockets of a namespace that two complete scans did not find: the eBPF programs
+    /// filtered the records of their closes.
+    pub(super) fn forget_absent(&mut self, netns: NetnsId, scan: u32, started: Nanos) {
         let mut gone = Vec::new();
         for (&sock, socket) in &mut self.sockets {
-            let is_old = socket.seen.saturating_add(CONNECT_DELAY) < begun;
+            let is_old = socket.seen.saturating_add(CONNECT_DELAY) < started;
             if socket.netns == netns && socket.last_scan != scan && is_old {
                 socket.missed_scans += 1;
                 if socket.missed_scans >= MISSED_SCANS_LIMIT {
@@ -182,7 +182,7 @@ impl UndecidedSockets {
         }
     }
 
-    /// The input has ended: undecided records are left out.
+    /// Ends the input: held records count as filtered.
     pub(super) fn close(&mut self) {
         for socket in std::mem::take(&mut self.sockets).into_values() {
             self.filtered += socket.records.map_or(0, |records| records.len() as u64);
@@ -190,18 +190,18 @@ impl UndecidedSockets {
         self.waiting = 0;
     }
 
-    /// Sockets with held records.
+    /// The sockets with held records.
     pub(super) fn waiting_socks(&self) -> Vec<SockId> {
         let waiting = self.sockets.iter().filter(|(_, socket)| socket.records.is_some());
         waiting.map(|(&sock, _)| sock).collect()
     }
 
-    /// Number of records left out so far.
+    /// Number of filtered records so far.
     pub(super) fn filtered(&self) -> u64 {
         self.filtered
     }
 
-    /// Number of records held at the moment.
+    /// Number of records that are held now.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting
     }

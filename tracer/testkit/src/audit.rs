@@ -186,7 +186,7 @@ impl AuditedTracker {
         let rows = snapshot.rows(By::Port);
         rows.iter().for_each(audit);
         self.audit_intervals(&rows);
-        self.whole.go_on(&snapshot);
+        self.whole.merge_next(&snapshot);
         self.audit_whole(&rows);
         self.audit_closes(&rows);
         self.audit_tables(&snapshot, &rows);
@@ -204,7 +204,7 @@ impl AuditedTracker {
         self.tracker.finish();
         self.reported.take(&mut self.tracker);
         let snapshot = self.snapshot();
-        assert_eq!(snapshot.tables.settling, 0);
+        assert_eq!(snapshot.tables.pending_closes, 0);
     }
 
     /// Checks that each interval starts with the gauges at the end of the one before.
@@ -277,9 +277,9 @@ impl AuditedTracker {
     fn audit_tables(&self, snapshot: &Snapshot, rows: &[RowSnapshot]) {
         let in_rows: u64 =
             rows.iter().map(|row| row.stats.gauges.pending + row.stats.gauges.open).sum();
-        let Tables { connections, settling, .. } = snapshot.tables;
+        let Tables { connections, pending_closes, .. } = snapshot.tables;
         assert_eq!(connections, self.tracker.open().count() as u64, "open connections");
-        assert_eq!(in_rows, connections + settling);
+        assert_eq!(in_rows, connections + pending_closes);
         // Each role has one additional row for all other ports.
         let rows = rows.len();
         assert!(rows <= self.limits.rows + 2, "{rows} rows, limit {}", self.limits.rows);

@@ -23,6 +23,7 @@ pub fn batch<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u8> {
 }
 
 /// A record preceded by its length.
+#[expect(clippy::cast_possible_truncation, reason = "records are short")]
 #[must_use]
 pub fn sized(record: &[u8]) -> Vec<u8> {
     [&(record.len() as u32).to_le_bytes(), record].concat()

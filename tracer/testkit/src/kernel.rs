@@ -18,7 +18,7 @@ use synfin::{
 use synfin_common::{
     event::{Flags, Kind},
     reset::ResetReason,
-    state::TcpState::{self, *},
+    state::TcpState::{self, Close, Established, FinWait1, FinWait2, Listen, SynRecv, SynSent},
 };
 
 use crate::{MILLISECOND, ORPHAN, SECOND, Socket, socket::CGROUP};
@@ -291,7 +291,9 @@ impl<R: Receiver> FakeKernel<R> {
     /// A listener closes that has dropped this number of connections.
     pub fn stops_listening(&mut self, listener: Socket, drops: u32) {
         self.closes_with(listener, Listen, |last| {
-            last.closing.as_mut().expect("a last record").unread = drops;
+            if let Some(closing) = &mut last.closing {
+                closing.unread = drops;
+            }
         });
     }
 

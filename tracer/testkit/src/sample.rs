@@ -7,7 +7,9 @@ use synfin::trace::{
 };
 use synfin_common::{
     event::{Flags, Kind},
-    state::TcpState::{self, *},
+    state::TcpState::{
+        self, Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
+    },
 };
 
 use crate::{MILLISECOND, ORPHAN, RecordedKernel, SHUT, Socket, closing};

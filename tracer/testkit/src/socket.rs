@@ -13,7 +13,9 @@ use synfin::{
 };
 use synfin_common::{
     event::Flags,
-    state::TcpState::{self, *},
+    state::TcpState::{
+        self, Close, CloseWait, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent,
+    },
 };
 
 use crate::{HERE, HOST_NETNS, ROUND_TRIP_US};

@@ -179,7 +179,7 @@ fn a_damaged_recording_is_anonymized_up_to_the_damage() {
     fs::write(&from, &original[..original.len() - 1]).unwrap();
     let output = synfin(&["anonymize", &from, &to]);
     let count = frames(&original).len() - 1;
-    let has = format!("{to} has the {count} frames before that");
+    let has = format!("{to} contains the {count} frames before that");
     assert_explains(&output, 2, &["can be read only in part", "cut off", &has]);
     assert_eq!(frames(&fs::read(&to).unwrap()).len(), count);
 }
@@ -211,7 +211,7 @@ fn failures_to_anonymize_are_explained() {
 
     let key = folder.path().join("key");
     let key = key.to_str().unwrap();
-    explained(&[&from, &to, "--key-file", key], 2, &["cannot take the key", "No such file"]);
+    explained(&[&from, &to, "--key-file", key], 2, &["cannot read the key", "No such file"]);
     fs::write(key, "short").unwrap();
     explained(&[&from, &to, "--key-file", key], 2, &["5 bytes can be guessed"]);
     explained(&[&from, &to, "--key-file", "/dev/zero"], 2, &["more than 1048576 bytes"]);

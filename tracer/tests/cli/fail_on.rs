@@ -35,7 +35,10 @@ fn a_condition_that_is_true_is_reported_with_its_value() {
     ] {
         let (code, printed) = tried(&web_server(), &["--fail-on", condition]);
         assert_eq!(code, 1, "{condition}: {printed}");
-        assert!(printed.contains(&format!("--fail-on '{condition}': it is {value}")), "{printed}");
+        assert!(
+            printed.contains(&format!("--fail-on '{condition}': the value is {value}")),
+            "{printed}"
+        );
     }
 }
 
@@ -78,12 +81,16 @@ fn a_condition_without_evidence_is_inconclusive() {
             "{condition}: {printed}"
         );
     };
-    inconclusive(&web_server(), "server:9999.abnormal>0", "nothing happened that");
-    inconclusive(&web_server(), "server:22.handshake.clean.p99_us>1", "nothing happened that");
+    inconclusive(&web_server(), "server:9999.abnormal>0", "nothing happened that it measures");
+    inconclusive(
+        &web_server(),
+        "server:22.handshake.clean.p99_us>1",
+        "nothing happened that it measures",
+    );
     inconclusive(&web_server_with_losses(), "abnormal>0", "records are missing");
     let mut silent = RecordedKernel::begin();
     silent.tick_at(1_000);
-    inconclusive(&silent.frames, "abnormal>0", "no connection was seen");
+    inconclusive(&silent.frames, "abnormal>0", "no connection was observed");
     // A connection that was seen is evidence in spite of losses.
     assert_eq!(tried(&web_server_with_losses(), &["--fail-on", "established>0"]).0, 1);
 }
@@ -91,9 +98,9 @@ fn a_condition_without_evidence_is_inconclusive() {
 #[test]
 fn a_malformed_condition_is_a_usage_error() {
     for (condition, says) in [
-        ("abnormale>0", "is abnormal meant?"),
+        ("abnormale>0", "did you mean abnormal?"),
         ("abnormal", "a condition is"),
-        ("why>0", "no number"),
+        ("why>0", "not a number"),
     ] {
         let (code, printed) = tried(&web_server(), &["--fail-on", condition]);
         assert_eq!(code, 2, "{printed}");

@@ -47,7 +47,7 @@ fn help_of_every_command_lists_its_arguments() {
         for argument in command.get_arguments() {
             let long = argument.get_long().map(|long| format!("--{long}"));
             let names = argument.get_value_names().into_iter().flatten();
-            let name = long.unwrap_or_else(|| names.map(|name| name.as_str()).collect());
+            let name = long.unwrap_or_else(|| names.map(clap::builder::Str::as_str).collect());
             if argument.is_hide_set() {
                 assert!(!help.contains(&name), "{name} should be hidden: {help}");
                 continue;

@@ -127,13 +127,13 @@ fn unknown_terms_are_refused_with_suggestions() {
         assert_ends(&output, 2, why);
         assert_eq!(stdout(&output), "");
     };
-    refused(&["hs98"], "nothing here is called \"hs98\"");
+    refused(&["hs98"], "there is no explanation of \"hs98\"");
     refused(&["hs98"], "did you mean HS90, HS99 or HS?");
     refused(&["resetbypear"], "did you mean reset_by_peer, reset_by_peer_closing or");
     refused(&["unread_data"], "did you mean reset_by_us_unread_data");
-    refused(&["TW", "xyzzy"], "remedy: `synfin explain` lists all that is");
-    refused(&[""], "called \"\"");
-    refused(&["\x1b[2J\nTW"], "called \"\\u{1b}[2J\\nTW\"");
+    refused(&["TW", "xyzzy"], "remedy: `synfin explain` lists everything that it can explain");
+    refused(&[""], "explanation of \"\"");
+    refused(&["\x1b[2J\nTW"], "explanation of \"\\u{1b}[2J\\nTW\"");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn usage_errors_are_explained() {
     wrong(&["connections", "--open", "--slow", "1s"], "cannot be used with");
     wrong(&["record"], "<FILE>");
     wrong(&["record", "file", "--ring-size", "3M"], "must be a power of two");
-    wrong(&["record", "folder", "--max-size", "1000"], "too little to hold anything");
+    wrong(&["record", "folder", "--max-size", "1000"], "must be at least 1M");
     wrong(&["record", "folder", "--keep", "0"], "must be more than zero");
     wrong(&["report", "--max-connections", "0"], "0 is not in 1..");
     wrong(&["report", "--max-connections", "many"], "invalid digit found in string");

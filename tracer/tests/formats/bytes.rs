@@ -306,6 +306,7 @@ fn found_by_scan() -> impl Strategy<Value = Input> {
     prop_oneof![socket, time_wait]
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table of frames")]
 fn frame() -> impl Strategy<Value = Frame> {
     let text = || ".{0,20}";
     let clock = any::<(u64, u64)>()

@@ -89,7 +89,7 @@ fn samples_match_the_recording() {
         assert_eq!(own("handshake_duration_seconds_bucket", &labels), Some(count), "{labels}");
     }
     let clean = format!("{api},class=\"clean\"");
-    assert_eq!(own("handshake_duration_seconds_sum", &clean), Some(0.001234));
+    assert_eq!(own("handshake_duration_seconds_sum", &clean), Some(0.001_234));
     assert_eq!(own("events_total", "outcome=\"delivered\""), Some(29.0));
     assert_eq!(traced.sample("synfin_tracked_connections"), Some(2.0));
     // No label has a name that a process or peer can choose.

@@ -42,7 +42,7 @@ fn a_healthy_host_passes_all_checks() {
 
     let table = Synfin::run(["doctor", "--for", "0.1"]);
     assert_eq!(table.code, 0, "{}", table.stdout);
-    assert_eq!(table.stdout.lines().last(), Some("all that is needed works"));
+    assert_eq!(table.stdout.lines().last(), Some("all required checks passed"));
     assert_eq!(table.stdout.lines().count(), found["checks"].as_array().map_or(0, Vec::len) + 1);
 }
 
@@ -147,7 +147,7 @@ fn a_limited_scan_is_a_note() {
         assert!(reported.contains(text), "{reported}");
     };
     note(&["sys_admin"], "cannot enter the network namespace");
-    note(&["sys_ptrace"], "processes are not shown");
+    note(&["sys_ptrace"], "processes are hidden");
     drop(other);
 }
 

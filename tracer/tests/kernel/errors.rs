@@ -252,7 +252,7 @@ fn losses_in_a_tiny_ring_are_reported_with_a_sufficient_size() {
     let (lost, seen) = (report.event("lost"), report.event("seen"));
     assert!(lost > 0, "a ring of 4 KiB must lose records");
     let printed = format!(
-        "{lost} of {seen} records were lost, as the ring buffer of 4K was full: --ring-size "
+        "{lost} of {seen} events were lost because the ring buffer of 4K was full: --ring-size "
     );
     let (_, size) =
         finished.stderr.split_once(&printed).unwrap_or_else(|| panic!("{}", finished.stderr));

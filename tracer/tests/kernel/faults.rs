@@ -114,7 +114,7 @@ fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_correct() {
     assert!(lost > 0, "this number of records cannot fit");
     assert!(report.says_lower_bounds());
     let printed =
-        format!("{lost} of {seen} records were lost, as the ring buffer of 256K was full");
+        format!("{lost} of {seen} events were lost because the ring buffer of 256K was full");
     assert!(finished.stderr.contains(&printed), "{}", finished.stderr);
     assert_eq!(report.row("server", port + 1).count("open"), OPEN as u64);
 }
@@ -166,8 +166,8 @@ fn a_full_table_evicts_connections_and_counts_them() {
     assert!(kept <= MOST, "{kept} are kept");
     let unseen = sum(&both, &["closes.lost_sight", "failures.connect_lost_sight"]);
     assert!(unseen + MOST + off >= 2 * OPEN as u64, "only {unseen} were evicted");
-    let printed = format!("as no more than {MOST} are kept: --max-connections keeps more\n");
-    assert!(finished.stderr.contains(&printed), "{}", finished.stderr);
+    let warning = format!("evicted because the limit is {MOST}: use a larger --max-connections\n");
+    assert!(finished.stderr.contains(&warning), "{}", finished.stderr);
 
     // The recording does not depend on the limit.
     let replay = |limit: &[&str]| {
@@ -192,7 +192,7 @@ fn a_scan_starved_of_cpu_delays_nothing() {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(REPORT.into_iter().chain(["--survey-always"]));
         let memory = Memory::of(&synfin);
-        synfin.process().set_policy_of("synfin-survey", Policy::Idle);
+        synfin.process().set_policy_of("synfin-scan", Policy::Idle);
         let busy = Busy::everywhere();
         burst::burst(&namespace, port, connections);
         namespace.wait_until_quiet();
@@ -234,7 +234,7 @@ fn losses_of_a_starved_reader_are_counted_and_gauges_stay_correct() {
     let (seen, lost) = (report.event("seen"), report.event("lost"));
     eprintln!("{lost} of {seen} records were lost");
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
-    assert_eq!(finished.stderr.contains("records were lost"), lost > 0, "{}", finished.stderr);
+    assert_eq!(finished.stderr.contains("events were lost"), lost > 0, "{}", finished.stderr);
     assert_eq!(report.row("server", port + 1).count("open"), OPEN as u64);
     // A connection whose records are lost is adopted or not seen; all others are seen.
     for role in ["client", "server"] {
@@ -299,7 +299,7 @@ fn at_full_rate_clients_that_never_read_metrics_delay_nothing() {
         let name = "synfin_connections_established_total";
         page.sample(&format!("{name}{{role=\"{role}\",port=\"{port}\"}}"))
     };
-    let (page, _, off) = lab::nearly_whole(may_miss().times(10), || {
+    let (page, (), off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
         let listener = burst::listener(&namespace, port);
         let synfin = serve::serve(&namespace, &[]);

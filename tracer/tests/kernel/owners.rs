@@ -271,9 +271,9 @@ fn connections_of_activated_servers_are_owned_by_the_child() {
             services.extend([start(wire, 2, true), start(wire, 3, false)]);
             let mut client = Actor::start(&wire.near, None, "visitor");
             let connect = |client: &mut Actor| {
-                (0..4).for_each(|number| {
+                for number in 0..4 {
                     client.connect(at(number), 2);
-                })
+                }
             };
             connect(&mut client);
             holders(&wire.far, 8);

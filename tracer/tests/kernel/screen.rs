@@ -108,7 +108,7 @@ fn pictures_are_drawn_of_real_traffic() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let pictures = [
         ("screen", "", &["postgres", "connect_refused_rst", "reset_by_peer"][..]),
-        ("connection", "/payments\n\n\n", &["OUR STATE", "SYN-ACK", "RST"]),
+        ("connection", "/payments\n\n\n", &["LOCAL STATE", "SYN-ACK", "RST"]),
     ];
     for (name, keys, parts) in pictures {
         let still = synfin::app::draw_recording(recording.as_ref(), keys, SIZE.0, SIZE.1);

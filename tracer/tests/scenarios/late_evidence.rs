@@ -25,7 +25,7 @@ fn a_reset_sent_just_after_the_close_decides_the_reason() {
     assert_eq!(kernel.reasons(), [], "the close is pending");
     kernel.sends_reset(sock, AbortOnData, true);
     assert_eq!(kernel.reasons(), [CloseReason::ResetByUsDataAfterClose]);
-    assert_eq!(kernel.tracker.take_snapshot().tables.settling, 0);
+    assert_eq!(kernel.tracker.take_snapshot().tables.pending_closes, 0);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_connection_with_a_pending_close_counts_as_open() {
     let mut kernel = TracedKernel::scanned();
     kernel.closes_actively(sock);
     let snapshot = kernel.tracker.take_snapshot();
-    assert_eq!((snapshot.tables.connections, snapshot.tables.settling), (0, 1));
+    assert_eq!((snapshot.tables.connections, snapshot.tables.pending_closes), (0, 1));
     let rows = snapshot.rows(By::Port);
     assert_eq!((rows[0].stats.gauges.open, rows[0].stats.counters.closed()), (1, 0));
     kernel.wait_ms(50);
@@ -167,7 +167,7 @@ fn finishing_the_trace_classifies_all_pending_closes() {
     assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs; 3]);
     let snapshot = kernel.tracker.take_snapshot();
     assert_eq!(
-        (snapshot.tables.settling, snapshot.rows(By::Port)[0].stats.counters.closed()),
+        (snapshot.tables.pending_closes, snapshot.rows(By::Port)[0].stats.counters.closed()),
         (0, 3)
     );
 }

@@ -1,6 +1,14 @@
 //! The tracker's output for a kernel's reports: single scenarios on a [fake
 //! kernel](synfin_testkit), properties on a model of TCP, and recordings of real traffic.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "a test with a wrong number or without a value fails, as it should"
+)]
+
 mod accept_queue;
 #[path = "../accuracy/mod.rs"]
 mod accuracy;

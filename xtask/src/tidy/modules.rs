@@ -64,7 +64,7 @@ impl Modules {
         let mut modules = Self { modules: Vec::new(), libraries: BTreeMap::new() };
         for root in texts.keys().filter(|path| is_crate_root(path)) {
             let folder = folder_of(root);
-            let id = modules.add_file(root, folder.to_owned(), None, &texts)?;
+            let id = modules.add_file(root, folder, None, &texts)?;
             if let Some(package) = root.strip_suffix("src/lib.rs") {
                 let manifest = texts.get(&*format!("{package}Cargo.toml")).copied();
                 let name = manifest.and_then(package_name).unwrap_or("?");
@@ -153,7 +153,7 @@ impl Modules {
     fn add_file(
         &mut self,
         path: &str,
-        folder: String,
+        folder: &str,
         parent: Option<ModuleId>,
         texts: &BTreeMap<&str, &str>,
     ) -> anyhow::Result<ModuleId> {
@@ -165,7 +165,7 @@ impl Modules {
     fn add(
         &mut self,
         file: &str,
-        folder: String,
+        folder: &str,
         parent: Option<ModuleId>,
         items: &[Item],
         texts: &BTreeMap<&str, &str>,
@@ -188,7 +188,7 @@ impl Modules {
             Item::Mod(child) if !is_for_tests(&child.attrs) => Some(child),
             _ => None,
         }) {
-            if let Some(child_id) = self.add_child(file, &folder, id, child, texts)? {
+            if let Some(child_id) = self.add_child(file, folder, id, child, texts)? {
                 self.modules[id].children.insert(child.ident.to_string(), child_id);
             }
         }
@@ -205,7 +205,7 @@ impl Modules {
     ) -> anyhow::Result<Option<ModuleId>> {
         let below = join(folder, &child.ident.to_string());
         if let Some((_, items)) = &child.content {
-            return self.add(file, below, Some(parent), items, texts).map(Some);
+            return self.add(file, &below, Some(parent), items, texts).map(Some);
         }
         let written = written_path(&child.attrs);
         let is_written = written.is_some();
@@ -225,7 +225,7 @@ impl Modules {
             true => folder_of(&path).to_owned(),
             false => below,
         };
-        self.add_file(&path, below, Some(parent), texts).map(Some)
+        self.add_file(&path, &below, Some(parent), texts).map(Some)
     }
 }
 

@@ -1,7 +1,7 @@
-//! Before and after: two reports, figure by figure. Pure.
+//! Compares two reports, before and after, column by column.
 //!
-//! A side is what `report -o json` writes, all intervals of it together; of a recording the same is
-//! made first. So a report of yesterday can be compared with a recording of today.
+//! A side is a saved report in JSON (all of its intervals added up) or a recording, so that
+//! yesterday's report can be compared with today's recording.
 
 pub(crate) mod side;
 
@@ -9,18 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use side::{Row, RowName, Side, SideError};
 
-/// A figure that is compared.
+/// A compared value.
 pub struct Compared {
-    /// Its name in JSON.
+    /// Its key in JSON.
     pub key: &'static str,
-    /// What it is, for the eyes.
+    /// Its title in the table.
     pub title: &'static str,
-    /// Whether more of it is worse.
+    /// Whether a higher value is worse.
     pub is_cost: bool,
     get: fn(&Row) -> Option<f64>,
 }
 
-/// All that are. Counts are for each thousand connections, so that sides of different length and
+/// All compared values. Counts are per thousand connections, so that sides of different length and
 /// load can be compared.
 pub const COMPARED: &[Compared] = &[
     Compared {
@@ -37,7 +37,7 @@ pub const COMPARED: &[Compared] = &[
     },
     Compared {
         key: "abnormal_per_1000",
-        title: "abnormal ends /1000",
+        title: "abnormal closes /1000",
         is_cost: true,
         get: |row| row.per_1000(row.abnormal),
     },
@@ -55,7 +55,7 @@ pub const COMPARED: &[Compared] = &[
     },
     Compared {
         key: "handshake.retransmitted_per_1000",
-        title: "sent again /1000",
+        title: "retransmitted /1000",
         is_cost: true,
         get: |row| row.per_1000(row.retransmitted),
     },
@@ -79,27 +79,27 @@ pub const COMPARED: &[Compared] = &[
     },
 ];
 
-/// A figure before and after; `None` where there is none.
+/// A value before and after; `None` where it is unknown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
-    /// Before.
+    /// The value before.
     pub before: Option<f64>,
-    /// After.
+    /// The value after.
     pub after: Option<f64>,
 }
 
-/// A change by less than this share of the larger is none: percentiles alone are 1.6 % coarse.
+/// Changes by less than this share are ignored: percentiles alone are off by up to 1.6 %.
 const SAME: f64 = 0.05;
 
 impl Change {
-    /// How much of the larger it has changed: from 0 to 1; 0 where it is not known on a side.
+    /// The difference as a share of the larger value, from 0 to 1; 0 if a value is unknown.
     pub fn share(&self) -> f64 {
         let (Some(before), Some(after)) = (self.before, self.after) else { return 0.0 };
         let larger = before.abs().max(after.abs());
         if larger == 0.0 { 0.0 } else { (after - before).abs() / larger }
     }
 
-    /// Whether it is worth a mark.
+    /// Whether it is large enough to be marked.
     pub fn is_change(&self) -> bool {
         self.share() >= SAME
     }
@@ -108,20 +108,20 @@ impl Change {
 /// A row before and after.
 #[derive(Debug)]
 pub struct RowChange {
-    /// Which.
+    /// The row.
     pub name: RowName,
-    /// On which sides it is.
+    /// Whether each side has the row.
     pub is_in: [bool; 2],
-    /// By [`COMPARED`].
+    /// The changes, in the order of [`COMPARED`].
     pub columns: Vec<Change>,
-    /// Reasons of failures and ends that are only after, with their numbers.
+    /// Close reasons that occurred only after, with their counts.
     pub new_reasons: Vec<(String, u64)>,
-    /// Those that were only before.
+    /// Close reasons that occurred only before, with their counts.
     pub gone_reasons: Vec<(String, u64)>,
 }
 
 impl RowChange {
-    /// How much worse it has become, for the order: the largest change of a cost for the worse.
+    /// The largest change for the worse, for the order.
     fn harm(&self) -> f64 {
         let costs = COMPARED.iter().zip(&self.columns).filter(|(compared, _)| compared.is_cost);
         let worse = costs.filter(|(_, change)| change.after > change.before);
@@ -129,20 +129,20 @@ impl RowChange {
     }
 }
 
-/// All that differs.
+/// The result of a comparison.
 #[derive(Debug)]
 pub struct Comparison {
-    /// What is so on either side of the host, by name, where it differs: kernel, synfin, settings.
+    /// Kernel, synfin version and settings that differ, by name.
     pub host: Vec<(String, [Option<String>; 2])>,
-    /// The rows of both, what has become worse first.
+    /// All rows; those that became worst come first.
     pub rows: Vec<RowChange>,
-    /// Lengths in seconds.
+    /// Lengths of both sides in seconds.
     pub seconds: [f64; 2],
-    /// Whether counts of a side are lower bounds.
+    /// Whether the counts of each side are lower bounds.
     pub lower_bounds: [bool; 2],
 }
 
-/// Puts both sides next to each other.
+/// Compares both sides.
 pub fn compare(before: &Side, after: &Side) -> Comparison {
     let sides = [before, after];
     let settings: BTreeSet<&String> = sides.iter().flat_map(|side| side.host.keys()).collect();
@@ -175,7 +175,7 @@ fn row_change(name: &RowName, rows: [Option<&Row>; 2]) -> RowChange {
         let only = here.iter().filter(|(reason, _)| !there.contains_key(*reason));
         only.map(|(reason, count)| (reason.clone(), *count)).collect()
     };
-    // Where there is no row, nothing is new about its reasons.
+    // Reasons of a row that only one side has are neither new nor gone.
     let in_both = rows.iter().all(Option::is_some);
     RowChange {
         name: name.clone(),

@@ -1,4 +1,4 @@
-//! One side of a comparison: one interval, or reports read from JSON and added up.
+//! One side of a comparison: an interval, or the sum of reports read from JSON.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::{
     output::{
         column::Value as Cell,
         port_columns::{COLUMNS, PortRow},
-        report::Rows,
+        report::RowSelection,
     },
     trace::session::Session,
     tracker::Snapshot,
 };
 
-/// Version of the reports that are understood.
+/// The supported version of reports.
 const SCHEMA: u64 = 1;
 
-/// What a row is about, as its report groups it.
+/// The name of a row, as its report groups rows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowName {
     /// Client or server.
@@ -27,39 +27,39 @@ pub struct RowName {
     pub what: String,
 }
 
-/// What a side is.
+/// One side of a comparison.
 #[derive(Debug, Default, PartialEq)]
 pub struct Side {
     /// Kernel, synfin and the settings of the system, by name.
     pub host: BTreeMap<String, String>,
-    /// How long it was.
+    /// Length in seconds.
     pub seconds: f64,
-    /// Its rows.
+    /// The rows, by name.
     pub rows: BTreeMap<RowName, Row>,
     /// Counts are lower bounds.
     pub lower_bounds: bool,
-    /// What makes a row.
+    /// The grouping of rows (`--by`).
     by: Option<String>,
 }
 
-/// Why reports are not understood.
+/// Why reports cannot be read.
 #[derive(Debug, Error)]
 pub enum SideError {
-    /// It is no report.
-    #[error("line {0} is no report of synfin's: `synfin report -o json` writes one a line")]
+    /// A line is not a report.
+    #[error("line {0} is not a report of synfin: `synfin report -o json` writes one per line")]
     NoReport(usize),
-    /// It is of another version.
-    #[error("line {0} is a report in form {1}, not {SCHEMA}: made by another synfin")]
+    /// A report has another version.
+    #[error("line {0} is a report of schema {1}, not {SCHEMA}: another version of synfin wrote it")]
     OtherSchema(usize, Value),
-    /// Its rows are put together otherwise than those of another.
-    #[error("line {0} has rows by {1}, those before by {2}")]
+    /// A report groups its rows differently from those before.
+    #[error("line {0} groups rows by {1}, the lines before by {2}")]
     OtherRows(usize, String, String),
-    /// There is none.
-    #[error("there is no report in it")]
+    /// There is no report.
+    #[error("it contains no report")]
     Nothing,
 }
 
-/// The sums of a row's intervals.
+/// A row, added up over all intervals.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     pub(super) established: u64,
@@ -71,12 +71,12 @@ pub struct Row {
     pub(super) listener_drops: Option<u64>,
     pub(super) resets: Option<u64>,
     pub(super) clean: Buckets,
-    /// Why connections failed and ended.
+    /// Counts of close reasons.
     pub(super) reasons: BTreeMap<String, u64>,
 }
 
 impl Row {
-    /// Connections that had their say.
+    /// Connections that were established, adopted or failed.
     pub(super) fn connections(&self) -> u64 {
         self.established + self.adopted + self.failed
     }
@@ -111,8 +111,8 @@ impl Row {
     }
 }
 
-/// A row of a report: of one just made, or of one read from JSON. Values are found by the key of
-/// their column; those that are unknown or not in the row are `None` or empty.
+/// A row of a report, either in memory or read from JSON. Values are found by the key of their
+/// column; unknown or missing values are `None` or empty.
 trait ReportRow {
     /// A whole number.
     fn count(&self, key: &'static str) -> Option<u64>;
@@ -204,7 +204,12 @@ impl Buckets {
         }
     }
 
-    /// The bound that a share of `quantile` does not exceed.
+    /// The upper bound of the bucket that contains this quantile.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "floats saturate, and a rank is not negative"
+    )]
     pub(super) fn quantile(&self, quantile: f64) -> Option<f64> {
         let all: u64 = self.0.values().sum();
         let wanted = (quantile * all as f64).ceil().max(1.0) as u64;
@@ -218,11 +223,11 @@ impl Buckets {
 }
 
 impl Side {
-    /// A side with one interval: the same that [`Self::of_lines`] makes of its report in JSON.
-    pub fn of(session: &Session, snapshot: &Snapshot, rows: &Rows) -> Self {
+    /// The side of one interval, equal to [`Self::of_lines`] of its report in JSON.
+    pub fn of(session: &Session, snapshot: &Snapshot, rows: &RowSelection) -> Self {
         let mut side = Self {
             by: Some(rows.by.name().to_owned()),
-            // As exact as a report has it.
+            // Rounded as in a report.
             seconds: Cell::Seconds(snapshot.seconds()).to_json().as_f64().unwrap_or(0.0),
             lower_bounds: snapshot.events.are_lower_bounds(),
             ..Self::default()
@@ -232,14 +237,18 @@ impl Side {
         }
         side.host.extend(session.sysctls.clone());
         for row in PortRow::all(session, snapshot, rows.by) {
-            if rows.show(&row.row) {
+            if rows.includes(&row.row) {
                 side.rows.entry(RowName::of(&row, rows.by.name())).or_default().add(&row);
             }
         }
         side
     }
 
-    /// Of reports in JSON, one a line.
+    /// The sum of reports in JSON, one per line.
+    ///
+    /// # Errors
+    ///
+    /// A line is not a report of this schema, or there is no report.
     pub fn of_lines(text: &str) -> Result<Self, SideError> {
         let mut side = Self::default();
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -250,7 +259,7 @@ impl Side {
         if side.by.is_none() { Err(SideError::Nothing) } else { Ok(side) }
     }
 
-    /// Goes on with the next interval; `line` is its number.
+    /// Adds a report; `line` is its line number.
     fn add(&mut self, report: &Value, line: usize) -> Result<(), SideError> {
         let (Some(rows), Some(by)) = (report["ports"].as_array(), report["by"].as_str()) else {
             return Err(SideError::NoReport(line));
@@ -322,18 +331,18 @@ mod tests {
         assert_eq!(row.reasons, BTreeMap::from([("connect_timeout".to_owned(), 2)]));
         assert_eq!([0.5, 0.9, 1.0].map(|q| row.clean.quantile(q)), [10.0, 100.0, 900.0].map(Some));
         assert_eq!(row.per_1000(row.failed), Some(200.0));
-        // Servers only, and unknown is not none.
+        // Only servers have drops: unknown is not 0.
         assert_eq!(row.listener_drops, None);
     }
 
     #[test]
-    fn what_is_no_report_is_refused_with_its_line() {
+    fn errors_name_the_line() {
         let good = report("port", json!({ "role": "client", "port": 80 }));
         let error = |text: &str| Side::of_lines(text).unwrap_err().to_string();
-        assert!(error("").contains("no report in it"));
-        assert!(error(&format!("{good}\n{{}}")).starts_with("line 2 is no report"));
-        assert!(error(&good.replace("\"schema\":1", "\"schema\":7")).contains("in form 7"));
+        assert!(error("").contains("contains no report"));
+        assert!(error(&format!("{good}\n{{}}")).starts_with("line 2 is not a report"));
+        assert!(error(&good.replace("\"schema\":1", "\"schema\":7")).contains("of schema 7"));
         let other = report("owner", json!({ "role": "client" }));
-        assert!(error(&format!("{good}\n{other}")).contains("by owner, those before by port"));
+        assert!(error(&format!("{good}\n{other}")).contains("by owner, the lines before by port"));
     }
 }

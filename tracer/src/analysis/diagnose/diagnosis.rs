@@ -1,4 +1,4 @@
-//! What was found wrong: paragraphs for the eyes, or one JSON object.
+//! The output of `diagnose`: a paragraph per finding, or one JSON object.
 
 use std::io::{self, Write};
 
@@ -27,28 +27,28 @@ use crate::{
 /// Version of the JSON object.
 const SCHEMA: u64 = 1;
 
-/// Where the findings are in it.
+/// Key of the findings in the JSON object.
 pub const FINDINGS: &str = "findings";
 
-/// A snapshot, and what is wrong in it.
+/// A snapshot and its findings.
 pub struct Diagnosis {
     clock: ClockAnchor,
     snapshot: Snapshot,
     findings: Vec<Finding>,
 }
 
-/// What a diagnosis says beside its findings and the books over the kernel's records.
+/// The columns of a diagnosis besides its findings and the counts of events.
 pub const COLUMNS: &[Column<Diagnosis>] = columns! {
     "schema" "" Version(SCHEMA), OnlyJson, SCHEMA_HELP, |_| Value::Int(SCHEMA);
-    "interval.start" "" Time, OnlyJson, "When it began to watch.", |d| d.date(d.snapshot.start);
-    "interval.end" "" Time, OnlyJson, "When it had seen enough.", |d| d.date(d.snapshot.end);
-    "interval.seconds" "" Seconds, OnlyJson, "How long that was.", |d| Value::Seconds(d.snapshot.seconds());
-    "connections" "" Count("connections"), OnlyJson, "How many were there in that time: what is wrong with few of few may be chance.",
+    "interval.start" "" Time, OnlyJson, "When the observation began.", |d| d.date(d.snapshot.start);
+    "interval.end" "" Time, OnlyJson, "When the observation ended.", |d| d.date(d.snapshot.end);
+    "interval.seconds" "" Seconds, OnlyJson, "Length of the observation.", |d| Value::Seconds(d.snapshot.seconds());
+    "connections" "" Count("connections"), OnlyJson, "Number of connections observed: among few, a problem may be chance.",
         |d| Value::Int(d.connections());
 };
 
 impl Diagnosis {
-    /// Looks for everything.
+    /// Checks all rules.
     pub fn new(session: &Session, snapshot: Snapshot) -> Self {
         let findings = diagnose(session, &snapshot);
         Self { clock: session.clock, snapshot, findings }
@@ -58,7 +58,7 @@ impl Diagnosis {
         Value::Text(date(self.clock.date(time)))
     }
 
-    /// How many had their say.
+    /// Number of connections that were open or ended.
     fn connections(&self) -> u64 {
         let of_row = |row: &RowSnapshot| {
             row.stats.gauges.open
@@ -69,7 +69,11 @@ impl Diagnosis {
         self.snapshot.rows(By::Netns).iter().map(of_row).sum()
     }
 
-    /// As one JSON object.
+    /// Writes one JSON object.
+    ///
+    /// # Errors
+    ///
+    /// Writing fails.
     pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         let mut object = to_object(COLUMNS, self);
         let findings = self.findings.iter().map(|finding| to_object(FINDING_COLUMNS, finding));
@@ -79,7 +83,7 @@ impl Diagnosis {
         writeln!(out)
     }
 
-    /// As paragraphs; ports are told with the names of their services, as far as these are known.
+    /// Writes a paragraph per finding, with the names of services where known.
     pub(crate) fn write_text(&self, services: &Services, out: &mut impl Write) -> io::Result<()> {
         let width = width();
         for finding in &self.findings {
@@ -91,13 +95,13 @@ impl Diagnosis {
             writeln!(out)?;
         }
         let found = match self.findings.len() {
-            0 => "nothing is wrong".to_owned(),
+            0 => "no findings".to_owned(),
             1 => "1 finding".to_owned(),
             count => format!("{count} findings"),
         };
         let is_lower = self.snapshot.events.are_lower_bounds();
-        let lost = if is_lower { "; records were lost, so there may be more" } else { "" };
+        let lost = if is_lower { "; events were lost, so there may be more" } else { "" };
         let (connections, seconds) = (self.connections(), self.snapshot.seconds());
-        writeln!(out, "{found}, as far as {connections} connections show in {seconds:.1} s{lost}")
+        writeln!(out, "{found} among {connections} connections in {seconds:.1} s{lost}")
     }
 }

@@ -1,5 +1,5 @@
-//! What is wrong with the traffic, and what to do about it: findings over the books of an interval.
-//! Pure: they follow from the tracker's values alone.
+//! Findings: problems in the traffic of an interval, each with its evidence and advice. They follow
+//! from the tracker's values alone.
 
 pub mod diagnosis;
 pub(crate) mod rules;
@@ -22,69 +22,69 @@ use crate::{
     tracker::{Common, Snapshot},
 };
 
-/// Something that is looked for.
+/// A problem that `diagnose` checks for.
 pub struct Rule {
-    /// Its public name.
+    /// The public name; never changes.
     pub id: &'static str,
-    /// What it is, in a few words.
+    /// A title of a few words.
     pub title: &'static str,
-    /// From where on it is one, in words.
+    /// The condition, in words.
     pub when: &'static str,
-    /// What comes of it.
+    /// The consequences.
     pub matters: &'static str,
-    /// Looks for it.
-    pub(crate) look: fn(&Case<'_>) -> Option<Evidence>,
+    /// Returns the evidence if the row has this problem.
+    pub(crate) check: fn(&Case<'_>) -> Option<Evidence>,
 }
 
-/// A row that is looked at, and what holds for all of its host.
+/// A row and the settings of its host.
 pub(crate) struct Case<'a> {
     pub(crate) row: &'a PortRow,
-    /// Settings of the system.
+    /// Values of sysctls in the host's namespace, by name.
     pub(crate) sysctls: &'a BTreeMap<String, String>,
 }
 
-/// What was found there.
+/// The evidence for a finding.
 pub(crate) struct Evidence {
-    /// What is so, with its figures.
-    pub(crate) what: String,
-    /// Since when at least; `None`: within the interval.
+    /// The observation, with its numbers.
+    pub(crate) seen: String,
+    /// When it began, at the latest; `None` if within the interval.
     pub(crate) since: Option<Nanos>,
-    /// What to do.
-    pub(crate) knob: String,
+    /// What to check or change.
+    pub(crate) advice: String,
 }
 
-/// Something that is wrong.
+/// A problem in one row.
 #[derive(Clone)]
 pub struct Finding {
-    /// What it is.
+    /// The rule that found it.
     pub rule: &'static Rule,
-    /// Where: on which side, on which port.
+    /// The side that this host is.
     pub role: Role,
-    /// The service port; `None` if the row has none of its own.
+    /// The service port; `None` if the row covers several.
     pub port: Option<u16>,
-    /// The address that clients connect to.
+    /// The address that clients connect to; `None` for servers.
     pub remote: Option<IpAddr>,
-    /// Whose: a process, or how many.
+    /// The owning process, or `×N` for N different ones; `None` if unknown.
     pub owner: Option<String>,
-    /// What was seen.
+    /// The observation, with its numbers.
     pub seen: String,
-    /// Since when at least.
+    /// When it began, at the latest (CLOCK_MONOTONIC).
     pub since: Nanos,
-    /// What to do about it.
+    /// What to check or change.
     pub advice: String,
     clock: ClockAnchor,
-    /// How many connections of the row went wrong: the worst come first.
+    /// Number of connections of the row that failed or ended abnormally, for the order.
     bad: u64,
 }
 
-/// Looks for everything, in every row of the interval.
+/// Checks all rules in every row of the interval.
 pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
     let clock = session.clock;
     let mut findings = Vec::new();
     for row in PortRow::all(session, snapshot, By::Remote) {
         let case = Case { row: &row, sysctls: &session.sysctls };
-        let found = RULES.iter().filter_map(|rule| Some((rule, (rule.look)(&case)?)));
-        findings.extend(found.map(|(rule, seen)| Finding {
+        let found = RULES.iter().filter_map(|rule| Some((rule, (rule.check)(&case)?)));
+        findings.extend(found.map(|(rule, evidence)| Finding {
             rule,
             role: row.row.identity.role,
             port: one(&row.row.identity.port).copied(),
@@ -94,14 +94,14 @@ pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
                 Common::One(name) => Some(name.to_string()),
                 Common::Several(count) => Some(format!("×{count}")),
             },
-            seen: seen.what,
-            since: seen.since.unwrap_or(snapshot.start),
-            advice: seen.knob,
+            seen: evidence.seen,
+            since: evidence.since.unwrap_or(snapshot.start),
+            advice: evidence.advice,
             clock,
             bad: row.bad(),
         }));
     }
-    // In the order of the rows among equals, so that what stays keeps its place.
+    // The sort is stable: equal findings stay in the order of their rows.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.bad));
     findings
 }
@@ -114,7 +114,7 @@ fn one<T>(common: &Common<T>) -> Option<&T> {
 }
 
 impl Finding {
-    /// Where it is, for the eyes: `server :443 https (nginx)`, `clients of 10.0.0.5:5432 (app)`.
+    /// The row, for people: `server :443 https (nginx)`, `clients of 10.0.0.5:5432 (app)`.
     pub fn place(&self, service: Option<&str>) -> String {
         let port = self.port.map_or_else(|| "of other ports".to_owned(), |port| format!(":{port}"));
         let port = service.map_or_else(|| port.clone(), |service| format!("{port} {service}"));
@@ -130,7 +130,7 @@ impl Finding {
         }
     }
 
-    /// What is said about it, each under its label.
+    /// The labels and texts of its paragraph.
     pub(crate) fn fields(&self) -> [(&'static str, String); 4] {
         [
             ("seen", self.seen.clone()),
@@ -144,16 +144,16 @@ impl Finding {
 const IDS: Enumeration =
     Enumeration { name: "finding", all: || RULES.iter().map(|rule| rule.id).collect() };
 
-/// All figures of a finding.
+/// All columns of a finding.
 pub const FINDING_COLUMNS: &[Column<Finding>] = columns! {
-    "id" "" Word(IDS), Data, "What it is: one of those in docs/findings.md.", |f| Value::Word(f.rule.id);
-    "title" "" Text, Data, "The same in words.", |f| Value::Text(f.rule.title.to_owned());
-    "role" "" Word(Role::WORDS), Data, "On which side: server or client.", |f| Value::Word(f.role.name());
-    "port" "" Number or null, Data, "The service port; null if it is about several.", |f| Value::known(f.port, |port| Value::Int(port.into()));
+    "id" "" Word(IDS), Data, "The rule, listed in docs/findings.md.", |f| Value::Word(f.rule.id);
+    "title" "" Text, Data, "Title of the rule.", |f| Value::Text(f.rule.title.to_owned());
+    "role" "" Word(Role::WORDS), Data, "The side that this host is: server or client.", |f| Value::Word(f.role.name());
+    "port" "" Number or null, Data, "The service port; null if the row covers several.", |f| Value::known(f.port, |port| Value::Int(port.into()));
     "remote" "" Address or null, Data, "The address that clients connect to; null for servers.", |f| Value::known(f.remote, |ip| Value::Text(ip.to_string()));
-    "owner" "" Text or null, Data, "The process; ×N if there are N of different names.", |f| Value::known(f.owner.clone(), Value::Text);
-    "seen" "" Text, Data, "What was seen, with its figures.", |f| Value::Text(f.seen.clone());
-    "since" "" Time, Data, "Since when at least.", |f| Value::Text(date(f.clock.date(f.since)));
-    "matters" "" Text, Data, "What comes of it.", |f| Value::Text(f.rule.matters.to_owned());
-    "knob" "" Text, Data, "What to do about it.", |f| Value::Text(f.advice.clone());
+    "owner" "" Text or null, Data, "The owning process; ×N if there are N with different names.", |f| Value::known(f.owner.clone(), Value::Text);
+    "seen" "" Text, Data, "The observation, with its numbers.", |f| Value::Text(f.seen.clone());
+    "since" "" Time, Data, "When it began, at the latest.", |f| Value::Text(date(f.clock.date(f.since)));
+    "matters" "" Text, Data, "The consequences.", |f| Value::Text(f.rule.matters.to_owned());
+    "knob" "" Text, Data, "What to check or change.", |f| Value::Text(f.advice.clone());
 };

@@ -1,31 +1,34 @@
-//! From where on something is worth a finding. All of it is here, and in `docs/findings.md`.
+//! The thresholds of all findings, which `docs/findings.md` lists as well.
 
 use std::time::Duration;
 
-/// Fewer than this are no pattern, of whatever happens to connections on a healthy host as well.
+/// Least number of connections for a finding about events that happen on healthy hosts as well.
 pub const LEAST: u64 = 5;
 
-/// So many percent of the connections of a row, of what happens to connections on a healthy host as
-/// well: failures, resets, timeouts.
+/// Least share of a row's connections for such a finding (failures, resets, timeouts), in percent.
 pub const SHARE_PCT: f64 = 1.0;
 
-/// So many percent of a row's handshakes had to send something again.
+/// Least share of handshakes that retransmitted, in percent.
 pub const RETRANSMITTED_PCT: f64 = 1.0;
 
-/// An accept queue was so full, percent of its limit.
+/// Least fill level of an accept queue, in percent of its limit.
 pub const ACCEPT_QUEUE_PCT: f64 = 75.0;
 
-/// So many percent of the ephemeral ports toward a destination are taken.
+/// Least share of ephemeral ports toward a destination that are in use, in percent.
 pub const EPHEMERAL_PCT: f64 = 80.0;
 
-/// None of them will be left within this time.
-pub const EPHEMERAL_SOON: Duration = Duration::from_secs(300);
+/// Time within which the ephemeral ports will be exhausted.
+pub const EPHEMERAL_SOON: Duration = Duration::from_mins(5);
 
-/// An application has not closed for so long after the peer did.
+/// Number of interval lengths for which the rates of an interval are extrapolated: a second of
+/// growth says nothing about the next five minutes.
+pub const EPHEMERAL_EXTRAPOLATION: f64 = 30.0;
+
+/// Least age of a connection in CLOSE_WAIT.
 pub const CLOSE_WAIT_AGE: Duration = Duration::from_secs(30);
 
-/// A connection had received nothing for so long when it ended badly: it was idle.
+/// Least time without a received segment before an abnormal end for a connection to count as idle.
 pub const IDLE: Duration = Duration::from_secs(20);
 
-/// A port had no listener for so long.
+/// Least time for which a port had no listener.
 pub const LISTENER_GAP: Duration = Duration::from_millis(10);

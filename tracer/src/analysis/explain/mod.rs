@@ -1,4 +1,4 @@
-//! What a word that synfin prints means: a reason, a figure, a TCP state; and four topics of TCP.
+//! Explanations of the words that synfin prints (reasons, columns, TCP states) and of four topics.
 
 pub(crate) mod page;
 pub(crate) mod topics;
@@ -21,18 +21,18 @@ use crate::{
 /// Something that can be explained.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entry {
-    /// Why a connection ended.
+    /// A close reason.
     Reason(CloseReason),
-    /// A figure, the command that shows it, and what it is a figure of.
+    /// A column, the command that prints it, and what its rows describe.
     Column { info: ColumnInfo, command: &'static str, of: &'static str },
     /// A TCP state.
     State(TcpState),
-    /// How TCP works.
+    /// A topic of TCP.
     Topic(&'static Topic),
 }
 
 impl Entry {
-    /// Everything: topics, reasons, states, figures.
+    /// All entries: topics, reasons, states, columns.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let reasons = CloseReason::ALL.iter().map(|&reason| Self::Reason(reason));
         let columns = registries().into_iter().flat_map(|registry| {
@@ -43,7 +43,7 @@ impl Entry {
         topics.chain(reasons).chain(TcpState::ALL.map(Self::State)).chain(columns)
     }
 
-    /// What it is called first.
+    /// The name.
     fn name(&self) -> &'static str {
         match self {
             Self::Reason(reason) => reason.id(),
@@ -53,7 +53,7 @@ impl Entry {
         }
     }
 
-    /// What it is called besides, if anything.
+    /// The heading in tables, if it has one.
     fn heading(&self) -> Option<&'static str> {
         match self {
             Self::Column { info, .. } if !info.title.is_empty() => Some(info.title),
@@ -62,7 +62,7 @@ impl Entry {
     }
 
     fn is_called(&self, word: &str) -> bool {
-        // A state's name is spelled otherwise, or is explained by the topic.
+        // `TIME_WAIT` is the state, `time-wait` the topic.
         if let Self::Topic(topic) = self {
             return topic.name.eq_ignore_ascii_case(&word.replace(' ', "-"));
         }
@@ -72,7 +72,7 @@ impl Entry {
             || matches!(self, Self::State(state) if state::named(word) == Some(*state))
     }
 
-    /// For scripts.
+    /// The explanation as JSON.
     pub(crate) fn to_json(self) -> Json {
         match self {
             Self::Reason(reason) => {
@@ -114,58 +114,59 @@ impl Entry {
     }
 }
 
-/// All that `word` is the name of, in any spelling.
-pub(crate) fn look_up(word: &str) -> Result<Vec<Entry>, NotKnown> {
+/// All entries with this name, in any spelling.
+pub(crate) fn find(word: &str) -> Result<Vec<Entry>, UnknownWord> {
     let mut found: Vec<_> = Entry::all().filter(|entry| entry.is_called(word)).collect();
     if matches!(found.first(), Some(Entry::Topic(_))) {
-        // What is only spelled alike is told by the topic.
+        // The topic explains the state that is spelled alike.
         found.retain(|entry| matches!(entry, Entry::Topic(_)) || entry.name() == word);
     }
-    if found.is_empty() { Err(NotKnown::new(word)) } else { Ok(found) }
+    if found.is_empty() { Err(UnknownWord::new(word)) } else { Ok(found) }
 }
 
-/// A word that means nothing here.
+/// A word that is no entry's name.
 #[derive(Debug)]
-pub(crate) struct NotKnown {
+pub(crate) struct UnknownWord {
     word: String,
-    /// What may have been meant.
-    near: Vec<&'static str>,
+    /// Similar names, the most similar first.
+    similar: Vec<&'static str>,
 }
 
-impl NotKnown {
+impl UnknownWord {
     fn new(word: &str) -> Self {
-        /// How alike two words are at least (Jaro-Winkler) if one is to be offered for the other.
-        const ALIKE: f64 = 0.85;
-        const OFFERED: usize = 3;
-        let asked = spelled(word);
-        let likeness = |name: &str| {
+        /// Least Jaro-Winkler similarity of a suggestion.
+        const SIMILAR: f64 = 0.85;
+        const SUGGESTIONS: usize = 3;
+        let word_spelled = spelled(word);
+        let similarity = |name: &str| {
             let name = spelled(name);
-            if asked.len() > 2 && name.contains(&asked) {
+            if word_spelled.len() > 2 && name.contains(&word_spelled) {
                 return 1.0;
             }
-            strsim::jaro_winkler(&asked, &name)
+            strsim::jaro_winkler(&word_spelled, &name)
         };
         let names = Entry::all().flat_map(|entry| [Some(entry.name()), entry.heading()]);
-        let mut near: Vec<_> = names.flatten().map(|name| (likeness(name), name)).collect();
-        near.retain(|(likeness, _)| *likeness >= ALIKE);
-        near.sort_by(|(a, a_name), (b, b_name)| b.total_cmp(a).then(a_name.cmp(b_name)));
-        near.dedup_by_key(|(_, name)| *name);
+        let mut similar: Vec<_> = names.flatten().map(|name| (similarity(name), name)).collect();
+        similar.retain(|(similarity, _)| *similarity >= SIMILAR);
+        similar.sort_by(|(a, a_name), (b, b_name)| b.total_cmp(a).then(a_name.cmp(b_name)));
+        similar.dedup_by_key(|(_, name)| *name);
         Self {
             word: word.into(),
-            near: near.into_iter().take(OFFERED).map(|(_, name)| name).collect(),
+            similar: similar.into_iter().take(SUGGESTIONS).map(|(_, name)| name).collect(),
         }
     }
 }
 
-impl From<NotKnown> for Failure {
-    fn from(unknown: NotKnown) -> Self {
-        let what = format!("nothing here is called \"{}\"", unknown.word);
-        let meant = match unknown.near.as_slice() {
+impl From<UnknownWord> for Failure {
+    fn from(unknown: UnknownWord) -> Self {
+        let what = format!("there is no explanation of \"{}\"", unknown.word);
+        let meant = match unknown.similar.as_slice() {
             [] => String::new(),
             [only] => format!("did you mean {only}? "),
             [others @ .., last] => format!("did you mean {} or {last}? ", others.join(", ")),
         };
-        let why = "it is neither a reason's id, nor a figure's key or heading, nor a TCP state, nor one of the topics";
-        Self::usage(what, why, meant + "`synfin explain` lists all that is")
+        let why =
+            "it is not the id of a reason, the key or heading of a column, a TCP state or a topic";
+        Self::usage(what, why, meant + "`synfin explain` lists everything that it can explain")
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// All that is said about an entry.
+/// The explanation of an entry.
 pub(crate) fn page(entry: &Entry, width: usize) -> String {
     if let Entry::Topic(topic) = entry {
         return topic.text.into();
@@ -42,7 +42,7 @@ fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
         }
         Entry::Column { info, command, of } => {
             let heading = entry.heading().map(|heading| ("heading", heading.to_owned()));
-            let column = ("figure", format!("of {of}, by `synfin {command}`"));
+            let column = ("column", format!("of {of}, by `synfin {command}`"));
             let rest = [
                 ("value", info.value()),
                 ("shown in", info.visibility.name().into()),
@@ -58,17 +58,17 @@ fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
     }
 }
 
-/// The names of all that can be explained, in groups.
+/// The names of all entries, in groups.
 pub(crate) fn list(width: usize) -> String {
     let mut list = "Topics:\n".to_owned();
     for Topic { name, title, .. } in &TOPICS {
         list += &format!("  {name:<27} {title}\n");
     }
     list.push('\n');
-    for outcome in [Phase::Handshake, Phase::Established] {
-        list += &format!("Reasons, {} ({}):\n", outcome.sum(), outcome.meaning());
+    for phase in [Phase::Handshake, Phase::Established] {
+        list += &format!("Reasons, {} ({}):\n", phase.sum(), phase.meaning());
         let reasons = CloseReason::ALL.iter().map(|reason| reason.info());
-        for info in reasons.filter(|info| info.phase == outcome) {
+        for info in reasons.filter(|info| info.phase == phase) {
             list += &format!("  {:<27} {}\n", info.id, info.title);
         }
         list.push('\n');
@@ -79,9 +79,9 @@ pub(crate) fn list(width: usize) -> String {
             "" => column.key.to_owned(),
             title => format!("{} ({title})", column.key),
         });
-        list += &group(&format!("Figures of {of}, by `synfin {command}`"), names, width);
+        list += &group(&format!("Columns of {of}, by `synfin {command}`"), names, width);
     }
-    list += "`synfin explain WORD` says what one of them means.\n";
+    list += "`synfin explain WORD` explains one of them.\n";
     list
 }
 

@@ -1,16 +1,16 @@
-//! How TCP works, a screenful a topic, and what of it synfin shows.
+//! Topics of TCP, one screen each, and how synfin shows them.
 
 /// A topic.
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) name: &'static str,
-    /// What it is about, in a few words.
+    /// A title of a few words.
     pub(crate) title: &'static str,
-    /// A screenful.
+    /// At most 24 lines of 80 characters.
     pub(crate) text: &'static str,
 }
 
-/// All.
+/// All topics.
 pub(crate) static TOPICS: [Topic; 4] = [
     Topic {
         name: "handshake",
@@ -20,12 +20,12 @@ pub(crate) static TOPICS: [Topic; 4] = [
     Topic { name: "close", title: "how a connection ends", text: include_str!("topics/close.txt") },
     Topic {
         name: "half-close",
-        title: "one direction has ended, the other goes on",
+        title: "one direction has ended, the other still sends",
         text: include_str!("topics/half-close.txt"),
     },
     Topic {
         name: "time-wait",
-        title: "what remains of who closed first",
+        title: "why the side that closed first waits",
         text: include_str!("topics/time-wait.txt"),
     },
 ];
@@ -33,7 +33,7 @@ pub(crate) static TOPICS: [Topic; 4] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::explain::look_up;
+    use crate::analysis::explain::find;
 
     #[test]
     fn a_topic_fits_a_terminal() {
@@ -44,11 +44,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_topic_refers_to_can_be_explained() {
+    fn the_references_of_a_topic_can_be_explained() {
         for Topic { name, text, .. } in &TOPICS {
             let (_, see) = text.split_once("\n  See: ").expect("what to see");
             for word in see.split([',', '\n']).map(str::trim).filter(|word| !word.is_empty()) {
-                assert!(look_up(word).is_ok(), "{name} refers to {word}");
+                assert!(find(word).is_ok(), "{name} refers to {word}");
             }
         }
     }

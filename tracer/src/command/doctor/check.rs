@@ -56,8 +56,8 @@ impl Check {
         Self::new(id, Status::Missing, text)
     }
 
-    pub(super) fn impact(self, without: impl Into<String>) -> Self {
-        Self { impact: Some(without.into()), ..self }
+    pub(super) fn impact(self, impact: impl Into<String>) -> Self {
+        Self { impact: Some(impact.into()), ..self }
     }
 
     pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
@@ -66,9 +66,9 @@ impl Check {
 
     /// Writes one line, with control characters escaped because parts of it may be untrusted.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { id, status, text, impact: without, remedy } = self;
+        let Self { id, status, text, impact, remedy } = self;
         let mut line = format!("{:<7} {id:<24} {text}", status.name());
-        for (word, part) in [("without it", without), ("remedy", remedy)] {
+        for (word, part) in [("impact", impact), ("remedy", remedy)] {
             if let Some(part) = part {
                 line += &format!("; {word}: {part}");
             }

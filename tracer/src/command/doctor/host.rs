@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Inode number of the initial PID namespace (`PROC_PID_INIT_INO` in the kernel).
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Checks of what loading eBPF programs depends on. `types` is a file with the BTF of the kernel;
 /// `None`: the BTF that the kernel exports.
@@ -31,7 +31,7 @@ pub(super) fn before_attaching(facts: &Facts, types: Option<&Path>) -> Vec<Check
 }
 
 /// Checks of what the details about connections depend on, such as owners and names.
-pub(super) fn around() -> Vec<Check> {
+pub(super) fn for_details() -> Vec<Check> {
     let mountinfo = mounts::read().unwrap_or_default();
     let mounted = |kind| mount_point(&mountinfo, kind);
     let pid_namespace = fs::metadata("/proc/self/ns/pid").map(|metadata| metadata.ino()).ok();
@@ -46,12 +46,12 @@ pub(super) fn around() -> Vec<Check> {
 }
 
 /// Whether this process is in the initial PID namespace, whose process ids the eBPF programs see.
-pub(super) fn is_first_pid_namespace() -> bool {
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == FIRST_PID_NAMESPACE)
+pub(super) fn is_initial_pid_namespace() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == INITIAL_PID_NAMESPACE)
 }
 
 fn kernel(facts: &Facts) -> Check {
-    let text = format!("Linux {}; {OLDEST} or later is needed", facts.kernel);
+    let text = format!("Linux {}; synfin needs {OLDEST} or later", facts.kernel);
     if facts.older_than(OLDEST) {
         Check::missing("kernel", text).remedy(format!("boot Linux {OLDEST} or later"))
     } else {
@@ -60,7 +60,7 @@ fn kernel(facts: &Facts) -> Check {
 }
 
 fn btf(file: Option<&Path>) -> Check {
-    const WITHOUT: &str = "where the kernel keeps its fields is not known: nothing can be watched";
+    const WITHOUT: &str = "the offsets of kernel fields are unknown: nothing can be traced";
     match describe_types(file) {
         Ok(text) => Check::ok("btf", text),
         Err(error) => match error.downcast_ref::<Failure>() {
@@ -72,12 +72,12 @@ fn btf(file: Option<&Path>) -> Check {
     }
 }
 
-fn capability(right: &Capability, facts: &Facts, needed: bool) -> Check {
+fn capability(right: &Capability, facts: &Facts, is_required: bool) -> Check {
     let id = right.name.to_ascii_lowercase();
-    match (facts.has(right), needed) {
+    match (facts.has(right), is_required) {
         (true, _) => Check::ok(id, "held"),
         (false, true) => {
-            let check = Check::missing(id, "not held, nor CAP_SYS_ADMIN in its place");
+            let check = Check::missing(id, "not held, and neither is CAP_SYS_ADMIN");
             check.impact(right.without).remedy(facts.remedy_for_rights())
         }
         (false, false) => {
@@ -91,13 +91,13 @@ fn lockdown(facts: &Facts) -> Check {
         Lockdown::None => Check::ok("lockdown", "none"),
         Lockdown::Integrity => Check::ok("lockdown", "integrity, under which synfin works"),
         Lockdown::Confidentiality => {
-            Check::missing("lockdown", "confidentiality: the kernel's memory may not be read")
-                .impact("nothing can be watched")
+            Check::missing("lockdown", "confidentiality: eBPF programs must not read kernel memory")
+                .impact("nothing can be traced")
                 .remedy("boot with lockdown=integrity")
         }
         Lockdown::Unknown => Check::ok(
             "lockdown",
-            "not known, as securityfs is not mounted; where the kernel side is attached, it is no hindrance",
+            "unknown, because securityfs is not mounted; irrelevant if kernel_side is ok",
         ),
     }
 }
@@ -106,53 +106,53 @@ fn memlock(facts: &Facts) -> Check {
     match facts.memlock {
         Some(limit) if facts.older_than(NO_MEMLOCK) => {
             Check::note("memlock", format!("RLIMIT_MEMLOCK is {}", bytes(limit)))
-                .impact("if it cannot be raised, the ring buffer is refused")
-                .remedy("ulimit -l unlimited, or give CAP_SYS_RESOURCE")
+                .impact("the kernel rejects the ring buffer if the limit cannot be raised")
+                .remedy("run `ulimit -l unlimited`, or grant CAP_SYS_RESOURCE")
         }
         _ if facts.older_than(NO_MEMLOCK) => Check::ok("memlock", "no limit"),
-        _ => Check::ok("memlock", format!("of no importance since Linux {NO_MEMLOCK}")),
+        _ => Check::ok("memlock", format!("irrelevant since Linux {NO_MEMLOCK}")),
     }
 }
 
 fn reachable_namespaces(reach: &Reach) -> Check {
     let Reach { found, closed, hidden } = reach;
     let entered = found.saturating_sub(closed.len());
-    let mut text = format!("{entered} of {found} network namespaces that are found can be entered");
+    let mut text = format!("{entered} of {found} network namespaces can be entered");
     if let Some(error) = closed.first() {
         text += &format!(" ({error:#})");
     }
     if *hidden > 0 {
-        text += &format!("; those of {hidden} processes are not shown");
+        text += &format!("; the namespaces of {hidden} processes are hidden");
     }
     if closed.is_empty() && *hidden == 0 {
         return Check::ok("namespaces", text);
     }
     Check::note("namespaces", text)
-        .impact("what is older than the trace, TIME_WAIT and queues are unknown in the others")
-        .remedy("run with CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the first user namespace")
+        .impact("connections older than the trace, TIME_WAIT and queues are unknown in the others")
+        .remedy("run with CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the initial user namespace")
 }
 
 fn cgroup(mount: Option<String>) -> Check {
     match mount {
-        Some(path) => Check::ok("cgroup", format!("cgroup v2 is at {path}")),
+        Some(path) => Check::ok("cgroup", format!("cgroup v2 is mounted at {path}")),
         None => Check::note("cgroup", "cgroup v2 is not mounted")
-            .impact("containers have no names")
+            .impact("the names of containers are unknown")
             .remedy("mount -t cgroup2 none /sys/fs/cgroup (in a container: mount the host's)"),
     }
 }
 
 fn processes(pid_namespace: Option<u64>) -> Check {
-    if pid_namespace == Some(FIRST_PID_NAMESPACE) {
-        Check::ok("processes", "all of this host are visible in /proc")
+    if pid_namespace == Some(INITIAL_PID_NAMESPACE) {
+        Check::ok("processes", "all processes of this host are visible in /proc")
     } else {
-        Check::note("processes", "this is a pid namespace of its own: processes outside of it are not visible in /proc")
-            .impact("what only a look into /proc tells of owners outside is unknown, and process ids are the host's")
-            .remedy("run on the host, or share its pid namespace (docker: --pid=host; Kubernetes: hostPID)")
+        Check::note("processes", "this is not the initial PID namespace: /proc hides processes outside it")
+            .impact("owners outside are unknown if only /proc shows them, and process ids are those of the host")
+            .remedy("run on the host, or share its PID namespace (docker: --pid=host; Kubernetes: hostPID)")
     }
 }
 
-fn tracefs(mount: Option<String>, is_needed: bool) -> Check {
-    match (mount, is_needed) {
+fn tracefs(mount: Option<String>, is_required: bool) -> Check {
+    match (mount, is_required) {
         (Some(path), true) => Check::ok("tracefs", format!("mounted at {path}")),
         (Some(path), false) => Check::ok("tracefs", format!("mounted at {path}, but not needed")),
         (None, false) => Check::ok("tracefs", "not mounted, and not needed"),
@@ -174,10 +174,10 @@ fn clock_source(name: Option<&str>) -> Check {
         )
         .impact("every transition costs more, or its time is coarse")
         .remedy(
-            "see why the kernel gave up the processor's own clock (dmesg | grep -i clocksource)",
+            "find out why the kernel rejected the clock of the CPU (dmesg | grep -i clocksource)",
         ),
         Some(name) => Check::ok("clock", format!("the clock source is {name}")),
-        None => Check::ok("clock", "the clock source is not shown here"),
+        None => Check::ok("clock", "the clock source is unknown"),
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
     use crate::command::doctor::check::Status;
 
     #[test]
-    fn mounts_are_found_by_kind() {
+    fn mounts_are_found_by_type() {
         let mountinfo = b"25 24 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n";
         let found = mount_point(mountinfo, "cgroup2");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_needed_is_never_missing() {
+    fn optional_features_are_never_missing() {
         let checks = [
             cgroup(None),
             processes(Some(1)),

@@ -43,28 +43,28 @@ use crate::{
 /// Version of the JSON format. It changes when a field is renamed or removed.
 const SCHEMA: u32 = 1;
 
-/// How long the reader may be kept from running without losing records, at the recommended size.
+/// How long the reader may stall without losing events, at the recommended size.
 const STALL: Duration = Duration::from_secs(2);
 
-/// Maximum number of self-tests: a failed one is repeated if records were lost or missed meanwhile.
-const TRIALS: usize = 3;
+/// Maximum number of self-tests. A failed one is repeated if events were lost or missed.
+const MAX_TRIALS: usize = 3;
 
 /// Examines this host, then runs the self-test, which makes connections of its own.
 pub(crate) async fn run(args: DoctorArgs, verbose: u8) -> Result<Exit> {
-    let mut findings = Doctor::examine(args.duration, args.btf.file.clone()).await;
-    while findings.wants_self_test() {
+    let mut doctor = Doctor::examine(args.duration, args.btf.file.clone()).await;
+    while doctor.wants_self_test() {
         let live = LiveArgs { btf: args.btf.clone(), ..LiveArgs::default() };
         let run = Run::live(live, &FilterArgs::default(), verbose)?;
-        run.go(RunMode::Quiet, &mut findings.self_test()).await?;
+        run.go(RunMode::Quiet, &mut doctor.self_test()).await?;
     }
-    findings.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
-    if let Some(failure) = findings.refusal() {
+    doctor.write(args.output, &mut io::stdout().lock()).map_err(cannot_write)?;
+    if let Some(failure) = doctor.refusal() {
         warn_lines(&failure.lines(verbose > 0));
     }
-    Ok(if findings.are_good() { Exit::Done } else { Exit::CannotRun })
+    Ok(if doctor.has_passed() { Exit::Done } else { Exit::CannotRun })
 }
 
-/// What was found.
+/// The results of all checks.
 struct Doctor {
     checks: Vec<Check>,
     /// `None`: the eBPF programs could not be attached or the rate could not be measured.
@@ -85,15 +85,15 @@ impl Doctor {
                 checks.push(Check::ok("kernel_side", "loaded and attached"));
                 checks.push(Check::ok(
                     "ring_buffer",
-                    format!("there, {} by default", bytes(DEFAULT_RING_BYTES.into())),
+                    format!("available; the default size is {}", bytes(DEFAULT_RING_BYTES.into())),
                 ));
                 checks.extend(hook_checks(&kernel));
                 checks.extend(iterator_checks(&scanner));
                 drop(scanner);
-                match rate::watch(&mut kernel, duration).await {
+                match rate::measure(&mut kernel, duration).await {
                     Ok(rate) => (Some(rate), None),
                     Err(error) => {
-                        let check = Check::missing("ring_size", format!("not known: {error:#}"));
+                        let check = Check::missing("ring_size", format!("unknown: {error:#}"));
                         checks.push(check.remedy("run it again"));
                         (None, None)
                     }
@@ -104,7 +104,7 @@ impl Doctor {
         if let Some(error) = &failure {
             checks.push(refused(error));
         }
-        checks.extend(host::around());
+        checks.extend(host::for_details());
         checks.extend(rate.as_ref().map(ring_check));
         Self { checks, rate, failure, facts, trials: Vec::new() }
     }
@@ -113,8 +113,8 @@ impl Doctor {
     /// were lost or missed.
     pub(crate) fn wants_self_test(&self) -> bool {
         let inconclusive =
-            self.trials.last().is_none_or(|trial| !trial.is_right() && trial.was_disturbed());
-        self.rate.is_some() && self.trials.len() < TRIALS && inconclusive
+            self.trials.last().is_none_or(|trial| !trial.has_passed() && trial.was_disturbed());
+        self.rate.is_some() && self.trials.len() < MAX_TRIALS && inconclusive
     }
 
     /// A new self-test, which makes connections and compares how they were traced.
@@ -125,7 +125,7 @@ impl Doctor {
     }
 
     /// Whether everything that is required works.
-    pub(crate) fn are_good(&self) -> bool {
+    pub(crate) fn has_passed(&self) -> bool {
         self.all_checks().iter().all(|check| check.status != Status::Missing)
     }
 
@@ -144,17 +144,17 @@ impl Doctor {
                 {
                     writeln!(out, "        - {}", escape_control(deviation))?;
                 }
-                let verdict = if self.are_good() {
-                    "all that is needed works"
+                let summary = if self.has_passed() {
+                    "all required checks passed"
                 } else {
-                    "something that is needed is missing"
+                    "a required check failed"
                 };
-                writeln!(out, "{verdict}")?;
+                writeln!(out, "{summary}")?;
             }
             DoctorFormat::Json => {
                 let object = json!({
                     "schema": SCHEMA,
-                    "good": self.are_good(),
+                    "good": self.has_passed(),
                     "kernel": self.facts.kernel,
                     "checks": self.all_checks().iter().map(Check::to_json).collect::<Vec<_>>(),
                     "rate": self.rate.map(Rate::to_json),
@@ -176,43 +176,44 @@ impl Doctor {
     fn all_checks(&self) -> Vec<Check> {
         let self_test = match self.trials.last() {
             Some(trial) => trial.check(self.trials.len()),
-            None => Check::missing("self_test", "not made, as this host cannot be watched")
-                .remedy("see above"),
+            None => Check::missing("self_test", "skipped, because this host cannot be traced")
+                .remedy("fix the failed checks above"),
         };
         self.checks.iter().cloned().chain([self_test]).collect()
     }
 }
 
 /// The impact of a missing main hook.
-const NOTHING: &str = "nothing can be watched";
+const NO_TRACE: &str = "nothing can be traced";
 
 fn hook_checks(kernel: &Kernel) -> Vec<Check> {
     let refusal = |name| kernel.refused_hooks().iter().find(|refused| refused.name == name);
     let check = |(name, need): (&'static str, Need)| {
         let id = format!("hook.{name}");
         match (refusal(name), need) {
-            (None, Need::Extra(_)) => Check::ok(id, "attached: exact"),
+            (None, Need::Optional(_)) => Check::ok(id, "attached: exact"),
             (None, _) if name == RESET_SENT && !kernel.coverage().has(OptionalHook::Resets) => {
-                Check::note(id, "attached, but this kernel tells only of resets for connections")
+                Check::note(id, "attached, but this kernel reports only resets of connections")
                     .impact(OptionalHook::Resets.without())
                     .remedy("boot a newer kernel")
             }
             (None, _) if name == MAIN_HOOK && refusal(MAIN_HOOK_BY_EVENT).is_some() => {
                 Check::note(id, "attached, but this kernel can preempt it")
                     .impact(PREEMPTED)
-                    .remedy("see tracefs below, or report it with the kernel's version")
+                    .remedy("see tracefs below, or report a bug with the kernel version")
             }
             (None, _) => Check::ok(id, "attached"),
-            (Some(refused), Need::Extra(hook)) => {
-                Check::note(id, format!("refused ({})", refused.error))
-                    .impact(hook.without())
-                    .remedy("none is needed; a kernel without lockdown, with fentry (BPF trampolines), would show it")
-            }
+            (Some(refused), Need::Optional(hook)) => Check::note(
+                id,
+                format!("refused ({})", refused.error),
+            )
+            .impact(hook.without())
+            .remedy("optional; needs a kernel with fentry (BPF trampolines) and without lockdown"),
             (Some(refused), need) => {
-                let without = if let Need::Expected(without) = need { without } else { NOTHING };
+                let impact = if let Need::Expected(impact) = need { impact } else { NO_TRACE };
                 Check::note(id, format!("refused ({})", refused.error))
-                    .impact(without)
-                    .remedy("boot a newer kernel, or report it with the kernel's version")
+                    .impact(impact)
+                    .remedy("boot a newer kernel, or report a bug with the kernel version")
             }
         }
     };
@@ -220,12 +221,12 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
 }
 
 fn iterator_checks(scanner: &SocketScanner) -> [Check; 2] {
-    let check = |id, refusal: Option<&str>, over: &str, without: &str| match refusal {
+    let check = |id, refusal: Option<&str>, over: &str, impact: &str| match refusal {
         None => Check::ok(id, format!("the iterator over {over} can be loaded")),
         Some(error) => {
-            Check::note(id, format!("the kernel refuses the iterator over {over} ({error})"))
-                .impact(without)
-                .remedy("boot a newer kernel, or report it with the kernel's version")
+            Check::note(id, format!("the kernel rejects the iterator over {over} ({error})"))
+                .impact(impact)
+                .remedy("boot a newer kernel, or report a bug with the kernel version")
         }
     };
     [
@@ -239,7 +240,7 @@ fn iterator_checks(scanner: &SocketScanner) -> [Check; 2] {
             "owners",
             scanner.open_files_refusal(),
             "open files",
-            "owners of sockets older than the trace, and of listeners that were handed on, are unknown",
+            "owners of sockets older than the trace, and of listeners passed to other processes, are unknown",
         ),
     ]
 }
@@ -248,11 +249,11 @@ fn iterator_checks(scanner: &SocketScanner) -> [Check; 2] {
 fn refused(error: &anyhow::Error) -> Check {
     match error.downcast_ref::<Failure>() {
         Some(failure) => Check::missing("kernel_side", failure.to_string())
-            .impact(NOTHING)
+            .impact(NO_TRACE)
             .remedy(failure.remedy.clone()),
         None => Check::missing("kernel_side", format!("{error:#}"))
-            .impact(NOTHING)
-            .remedy("report it with the kernel's version"),
+            .impact(NO_TRACE)
+            .remedy("report a bug with the kernel version"),
     }
 }
 
@@ -266,7 +267,7 @@ fn needed(rate: &Rate) -> u64 {
 fn ring_check(rate: &Rate) -> Check {
     let (needed, default) = (needed(rate), u64::from(DEFAULT_RING_BYTES));
     let text = format!(
-        "at {:.0} transitions/s ({:.0} bytes/s, watched for {:.1} s) a ring buffer of {} survives a stall of {} s, and {HEADROOM} times the rate",
+        "at {HEADROOM} times the rate of {:.0} transitions/s ({:.0} bytes/s, measured for {:.1} s), a ring buffer of {} survives a stall of {} s",
         rate.transitions_per_second(),
         rate.bytes_per_second(),
         rate.seconds(),
@@ -276,8 +277,8 @@ fn ring_check(rate: &Rate) -> Check {
     if needed <= default {
         Check::ok("ring_size", format!("{text}; the default is {}", bytes(default)))
     } else {
-        Check::note("ring_size", format!("{text}, and the default is {}", bytes(default)))
-            .impact("records are lost when synfin is kept from running that long")
+        Check::note("ring_size", format!("{text}; the default is only {}", bytes(default)))
+            .impact("events are lost if synfin cannot run for that long")
             .remedy(format!("use --ring-size {}", bytes(needed)))
     }
 }

@@ -45,8 +45,8 @@ impl Rate {
     /// Bytes of the ring buffer per second, including headers and alignment. Lost records are
     /// assumed to have the mean size of delivered ones.
     pub(super) fn bytes_per_second(&self) -> f64 {
-        let each = self.room as f64 / self.delivered.max(1) as f64;
-        self.per_second(each * self.seen as f64)
+        let mean = self.room as f64 / self.delivered.max(1) as f64;
+        self.per_second(mean * self.seen as f64)
     }
 
     pub(super) fn to_json(self) -> Value {
@@ -85,25 +85,25 @@ fn room(batch: &[u8]) -> u64 {
 /// # Errors
 ///
 /// The counters of the eBPF programs cannot be read.
-pub(super) async fn watch(kernel: &mut Kernel, duration: Duration) -> Result<Rate> {
+pub(super) async fn measure(kernel: &mut Kernel, duration: Duration) -> Result<Rate> {
     let mut rate = Rate::default();
-    let begun = clock::monotonic_ns();
+    let start = clock::monotonic_ns();
     let wanted = nanos(duration);
     loop {
-        let over = clock::monotonic_ns() - begun >= wanted;
+        let is_over = clock::monotonic_ns() - start >= wanted;
         while let Some(batch) = kernel.drain(BATCH_BYTES) {
             rate.take(&batch);
             if batch.bytes.len() < BATCH_BYTES {
                 break;
             }
         }
-        if over {
+        if is_over {
             break;
         }
         tokio::time::sleep(PAUSE.min(duration)).await;
     }
     let counters = kernel.counters()?;
-    rate.nanos = clock::monotonic_ns() - begun;
+    rate.nanos = clock::monotonic_ns() - start;
     rate.add_counts(&counters.seen);
     Ok(rate)
 }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_of_every_record() {
+    fn room_includes_every_record() {
         let mut batch = Vec::new();
         for len in [56, 57] {
             wire::append(&mut batch, &vec![0; len]);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_counts() {
+    fn lost_records_count() {
         let rate =
             Rate { nanos: 2_000_000_000, seen: 200, transitions: 190, delivered: 100, room: 7200 };
         assert_eq!((rate.transitions_per_second(), rate.bytes_per_second()), (95.0, 7200.0));

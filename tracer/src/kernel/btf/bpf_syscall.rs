@@ -5,7 +5,6 @@ use std::{
     ffi::CStr,
     fs::File,
     io::{self, BufRead, BufReader},
-    mem::size_of_val,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
@@ -110,12 +109,9 @@ fn open(id: u32) -> io::Result<OwnedFd> {
 /// Size of the type information in bytes, or `None` if it belongs to a module or a program.
 fn size_of_kernels(types: &OwnedFd) -> io::Result<Option<u32>> {
     // The kernel truncates longer names, which modules may have.
-    let mut name = [0u8; 64];
-    let mut info = Info {
-        name: name.as_mut_ptr() as u64,
-        name_size: size_of_val(&name) as u32,
-        ..Info::default()
-    };
+    const NAME_SIZE: u32 = 64;
+    let mut name = [0u8; NAME_SIZE as usize];
+    let mut info = Info { name: name.as_mut_ptr() as u64, name_size: NAME_SIZE, ..Info::default() };
     // SAFETY: the name buffer has the stated length and outlives the call; no types are requested.
     match unsafe { inform(types, &mut info) } {
         // The name was truncated, so it is not the kernel's.
@@ -134,13 +130,15 @@ fn read(types: &OwnedFd, size: u32) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "it is a small structure")]
+const INFO_SIZE: u32 = size_of::<Info>() as u32;
+
 /// # Safety
 ///
 /// The buffers that `info` points to must be valid for the lengths that it states.
 unsafe fn inform(types: &OwnedFd, info: &mut Info) -> io::Result<()> {
-    let fd = types.as_raw_fd() as u32;
-    let size = size_of_val(info) as u32;
-    let mut request = ByFd { fd, size, info: std::ptr::from_mut(info) as u64 };
+    let fd = types.as_raw_fd().cast_unsigned();
+    let mut request = ByFd { fd, size: INFO_SIZE, info: std::ptr::from_mut(info) as u64 };
     // SAFETY: `request` has the layout that this command reads; the caller guarantees its buffers.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut request) }?;
     Ok(())
@@ -154,7 +152,11 @@ unsafe fn bpf<T>(command: libc::c_long, request: &mut T) -> io::Result<i32> {
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(request), size_of::<T>())
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        i32::try_from(result).map_err(io::Error::other)
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::kernel::hooks::SYN_QUEUE_DROP;
 /// Resolves every field. A missing field is an error if the tracer requires it; otherwise it
 /// becomes [`ABSENT`], and the values that depend on it are unknown. `jiffy_us` and `wake_bytes`
 /// stay 0, as BTF does not contain them.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
     let mut missing = Vec::new();
     let mut need = |path: &'static str| {

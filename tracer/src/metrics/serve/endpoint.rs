@@ -33,7 +33,7 @@ const MOST_CONNECTIONS: usize = 64;
 const SLOWEST_REQUEST: Duration = Duration::from_secs(5);
 
 /// Nor does a connection last longer, whatever it does.
-const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
+const LONGEST_CONNECTION: Duration = Duration::from_mins(1);
 
 /// A request line with its headers is not larger, nor are there more of these.
 const LARGEST_REQUEST: usize = 8 << 10;

@@ -67,6 +67,10 @@ struct Present {
 
 impl FlightRecorder {
     /// Opens or makes the directory.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be created, or holds files that a flight recorder did not write.
     pub fn new(path: &Path, limits: Limits) -> Result<Self, Failure> {
         let folder =
             Directory::open(path).map_err(|error| errors::unusable_directory(path, &error))?;
@@ -84,6 +88,10 @@ impl FlightRecorder {
     }
 
     /// Appends a frame. Says whether a new file begins, which needs a survey of what there is.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written.
     pub fn write(&mut self, frame: &Frame) -> Result<bool, Failure> {
         let written = self.take(frame);
         written.map_err(|error| errors::cut_short(self.folder.newest(), &error))

@@ -1,4 +1,4 @@
-//! The view of one connection, step by step.
+//! The view of one connection: its timeline, and the meaning of its close reason.
 
 use ratatui::{
     Frame,
@@ -23,11 +23,11 @@ use crate::{
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, at: usize) {
     let Some(history) = &model.shown else {
-        return lines_at(frame, area, vec![Line::raw("it is not kept any more")]);
+        return lines_at(frame, area, vec![Line::raw("this connection is no longer kept")]);
     };
     let mut lines = about(model, theme, history);
     lines.push(Line::styled(
-        format!("{:>10}  {:ARROW$}  {:<12}", "TIME", format!("us{:16}peer", ""), "OUR STATE"),
+        format!("{:>10}  local{:11}remote  LOCAL STATE", "TIME", ""),
         theme.heading(),
     ));
     let begin =
@@ -51,7 +51,7 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
 /// Lines that identify the connection.
 fn about(model: &Model, theme: Theme, history: &ConnectionHistory) -> Vec<Line<'static>> {
     let connection = &history.connection;
-    let ends = format!(
+    let endpoints = format!(
         "{} {} {} {}",
         connection.role.name(),
         connection.local,
@@ -62,24 +62,24 @@ fn about(model: &Model, theme: Theme, history: &ConnectionHistory) -> Vec<Line<'
         Some(pid) => format!("{} (process {pid})", escape_control(&owner.label.name)),
         None => escape_control(&owner.label.name),
     });
-    let began = date(model.session.clock.date(connection.since));
-    let began = match connection.opened {
-        Some(_) => format!("begun {began}"),
-        None => format!("there since {began} at least"),
+    let since = date(model.session.clock.date(connection.since));
+    let since = match connection.opened {
+        Some(_) => format!("opened {since}"),
+        None => format!("open since {since} or earlier"),
     };
     let owner = owner.map(|owner| format!("{owner}, ")).unwrap_or_default();
     let end = match connection.reason {
-        Some(reason) => Span::styled(format!("  {}", reason.id()), bad_or(history, theme)),
+        Some(reason) => Span::styled(format!("  {}", reason.id()), close_style(history, theme)),
         None => Span::raw(""),
     };
     vec![
-        Line::from(vec![Span::styled(ends, theme.heading()), end]),
-        Line::raw(format!("{owner}namespace {}, {began}", connection.netns)),
+        Line::from(vec![Span::styled(endpoints, theme.heading()), end]),
+        Line::raw(format!("{owner}namespace {}, {since}", connection.netns)),
         Line::raw(""),
     ]
 }
 
-fn bad_or(history: &ConnectionHistory, theme: Theme) -> Style {
+fn close_style(history: &ConnectionHistory, theme: Theme) -> Style {
     if history.is_bad() { theme.alarm() } else { Style::new() }
 }
 
@@ -102,23 +102,23 @@ fn line(step: &Step, begin: Option<Nanos>, theme: Theme) -> Line<'static> {
     let known = match step.known {
         Known::Measured => "",
         Known::Derived => "derived",
-        Known::NotSeen => "not seen",
+        Known::NotObserved => "not observed",
     };
     let stroke =
         if step.known == Known::Measured { theme.sign("─", "-") } else { theme.sign("┄", ".") };
     let strokes = |name: &str| stroke.repeat((ARROW - 3).saturating_sub(name.len()) / 2);
     let style = match step.known {
         Known::Measured => Style::new(),
-        _ => theme.aside(),
+        _ => theme.dimmed(),
     };
     let note = [known, step.note.as_str()].into_iter().filter(|text| !text.is_empty());
     let note = note.collect::<Vec<_>>().join("; ");
     let state = step.state.map(state::title).unwrap_or_default();
     let arrow = match step.what {
         What::Sent(name) => format!("{0} {name} {0}{1}", strokes(name), theme.sign("▶", ">")),
-        What::Came(name) => format!("{1}{0} {name} {0}", strokes(name), theme.sign("◀", "<")),
+        What::Received(name) => format!("{1}{0} {name} {0}", strokes(name), theme.sign("◀", "<")),
         What::Nothing => String::new(),
-        What::Wrong(reason) => {
+        What::Failed(reason) => {
             let sign = theme.sign("✗", "X");
             let text = format!("{offset:>10}  {sign} {}: {note}", reason.id());
             return Line::styled(text, theme.alarm());

@@ -1,4 +1,4 @@
-//! The view of the findings and their remedies.
+//! The view of the findings and the recommended changes.
 
 use ratatui::{Frame, layout::Rect, text::Line};
 
@@ -12,8 +12,8 @@ use crate::{
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, at: usize) {
     let findings = &model.data().findings;
     if findings.is_empty() {
-        let fine = "nothing is wrong, as far as the last minute shows";
-        return lines_at(frame, area, vec![Line::raw(""), Line::raw(fine)]);
+        let text = "no problems found in the last minute";
+        return lines_at(frame, area, vec![Line::raw(""), Line::raw(text)]);
     }
     let lines =
         findings.iter().flat_map(|finding| paragraph(model, finding, theme, area.width.into()));

@@ -1,4 +1,4 @@
-//! The header: the host, the reliability of the data, and the activity of all rows together.
+//! The header: the host, the completeness of the data, and totals over all rows.
 
 use ratatui::{
     layout::Rect,
@@ -20,14 +20,13 @@ use crate::{
     tracker::RowSnapshot,
 };
 
-/// Minimum height in lines for the full header; below it, the rows get the space.
-const ROOMY: u16 = 18;
+/// Minimum height of the screen in lines for the full header.
+const FULL_HEADER_HEIGHT: u16 = 18;
 
 pub(super) fn lines(model: &Model, theme: Theme, area: Rect) -> Vec<Line<'static>> {
     let width = usize::from(area.width);
-    let whole = [title(model, theme, width), reliability(model, theme)];
-    let mut lines = whole.to_vec();
-    if area.height >= ROOMY {
+    let mut lines = vec![title(model, theme, width), completeness(model, theme)];
+    if area.height >= FULL_HEADER_HEIGHT {
         let namespaces = model.data().history.last().rows(By::Netns);
         lines.push(states(&namespaces, theme, width));
         lines.push(ports(model, &namespaces, theme));
@@ -37,21 +36,21 @@ pub(super) fn lines(model: &Model, theme: Theme, area: Rect) -> Vec<Line<'static
     lines
 }
 
-/// The host and the time.
+/// The host, the grouping and the time.
 fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let session = &model.session;
-    let what = match model.asked.by {
+    let grouping = match model.selection.by {
         By::Port => "by port",
         By::Remote => "by remote address",
         By::Owner => "by owner",
         By::Netns => "by namespace",
     };
-    let over = if model.totals { "since the start" } else { "lately" };
+    let period = if model.totals { "since the start" } else { "last minute" };
     let time = date(session.clock.date(model.data().history.last().end));
     // Truncated to seconds.
     let time = time.get(..19).unwrap_or_default().replace('T', " ") + " UTC";
     let host = format!(
-        " {}  {}  {what}, {over}",
+        " {}  {}  {grouping}, {period}",
         escape_control(&session.host),
         escape_control(&session.kernel)
     );
@@ -63,16 +62,16 @@ fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     ])
 }
 
-/// The reliability of the data, and synfin's own cost.
-fn reliability(model: &Model, theme: Theme) -> Line<'static> {
+/// Scans, lost events, and the usage of synfin itself.
+fn completeness(model: &Model, theme: Theme) -> Line<'static> {
     let data = model.data();
     let (last, total) = (data.history.last(), data.history.total());
     let namespaces = last.scans.namespaces;
     let age = last.scans.oldest.map_or_else(
-        || "not surveyed yet".to_owned(),
+        || "not scanned yet".to_owned(),
         |scan| {
             format!(
-                "surveyed {} ago",
+                "scanned {} ago",
                 Value::Micros(last.end.saturating_sub(scan) / 1000).to_plain()
             )
         },
@@ -82,14 +81,14 @@ fn reliability(model: &Model, theme: Theme) -> Line<'static> {
     let is_alarming = events.lost > 0 || events.are_lower_bounds();
     let bounds = if events.are_lower_bounds() { ": counts are lower bounds" } else { "" };
     let style = if is_alarming { theme.alarm() } else { Style::new() };
-    let SelfUsage { cpu_pct, bytes } = data.own;
-    let own = format!("  synfin {cpu_pct:.1}% CPU {} MiB", bytes >> 20);
-    // A headless screen has no cost to show.
-    let own = if bytes == 0 { String::new() } else { own };
+    let SelfUsage { cpu_pct, bytes } = data.usage;
+    let usage = format!("  synfin {cpu_pct:.1}% CPU {} MiB", bytes >> 20);
+    // The usage is not measured.
+    let usage = if bytes == 0 { String::new() } else { usage };
     Line::from(vec![
         Span::raw(format!("{namespaces} netns, {age}  ")),
         Span::styled(lost + bounds, style),
-        Span::styled(own, theme.aside()),
+        Span::styled(usage, theme.dimmed()),
     ])
 }
 
@@ -112,8 +111,8 @@ fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
     for (&(name, count), (fill, plain)) in counts.iter().filter(|(_, count)| *count > 0).zip(FILLS)
     {
         let fill = theme.sign(fill, plain);
-        let part = (length as u64 * count).div_ceil(all) as usize;
-        let part = part.min(length - used);
+        let part = (length as u64 * count).div_ceil(all);
+        let part = usize::try_from(part).unwrap_or(length).min(length - used);
         used += part;
         spans.push(Span::raw(fill.repeat(part)));
         legend.push(format!("{fill} {name} {count}"));
@@ -125,12 +124,12 @@ fn states(rows: &[RowSnapshot], theme: Theme, width: usize) -> Line<'static> {
     Line::from(spans)
 }
 
-/// Resources that a busy host may exhaust: TIME_WAIT sockets, and ephemeral ports toward the
-/// destination that uses most.
+/// Resources that a busy host may exhaust: TIME_WAIT sockets, and the ephemeral ports toward the
+/// destination with the highest usage.
 fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
     let time_waits: u64 = rows.iter().map(|row| row.stats.time_wait_now).sum();
     let limit = model.session.sysctls.get("net.ipv4.tcp_max_tw_buckets");
-    let limit = limit.map(|limit| format!(" (a namespace may have {})", escape_control(limit)));
+    let limit = limit.map(|limit| format!(" (limit per namespace {})", escape_control(limit)));
     let mut spans = vec![
         Span::styled("TIME_WAIT ", theme.heading()),
         Span::raw(format!("{time_waits}{}", limit.unwrap_or_default())),
@@ -139,12 +138,12 @@ fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
     let destinations = rows.iter().filter_map(|row| row.stats.ephemeral);
     let fullest = destinations.max_by(|one, other| one.share().total_cmp(&other.share()));
     spans.extend(fullest.map_or_else(
-        || [Span::raw("none taken"), Span::raw("")],
+        || [Span::raw("none in use"), Span::raw("")],
         |ports| {
             let share = 100.0 * ports.share();
             let left = ports
                 .exhausted_in
-                .map(|seconds| format!(", none left in {}", Value::Seconds(seconds).to_plain()));
+                .map(|seconds| format!(", exhausted in {}", Value::Seconds(seconds).to_plain()));
             let style = if share >= crate::analysis::diagnose::thresholds::EPHEMERAL_PCT {
                 theme.alarm()
             } else {
@@ -157,7 +156,7 @@ fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
     Line::from(spans)
 }
 
-/// Rates of new connections and abnormal ends, per refresh.
+/// Rates of new connections and of abnormal closes at each refresh.
 fn rates(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let each = width.saturating_sub(30) / 2;
     let mut rates: Vec<_> = model.data().history.rates().rev().take(each).collect();
@@ -181,7 +180,7 @@ fn rates(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     ])
 }
 
-/// The reasons for abnormal ends in the last minute, with their trends.
+/// The reasons for abnormal closes in the last minute, with their trends.
 fn reasons(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let history = &model.data().history;
     let is_bad = |reason: &&CloseReason| reason.class() == Class::Abnormal;
@@ -191,11 +190,11 @@ fn reasons(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     counts.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
     if counts.is_empty() {
         return Line::from(Span::styled(
-            "WHY    nothing went wrong in the last minute",
-            theme.aside(),
+            "WHY    no abnormal closes in the last minute",
+            theme.dimmed(),
         ));
     }
-    let said = counts.iter().map(|(reason, (count, trend))| {
+    let texts = counts.iter().map(|(reason, (count, trend))| {
         let trend = match trend {
             Trend::Up => theme.sign("↑", "(rising)"),
             Trend::Level => theme.sign("→", "(level)"),
@@ -203,9 +202,9 @@ fn reasons(model: &Model, theme: Theme, width: usize) -> Line<'static> {
         };
         format!("{} {count} {trend}", reason.id())
     });
-    let said = said.collect::<Vec<_>>().join("  ");
+    let text = texts.collect::<Vec<_>>().join("  ");
     Line::from(vec![
         Span::styled("WHY    ", theme.heading()),
-        Span::styled(super::cell(&said, width.saturating_sub(7), false), theme.alarm()),
+        Span::styled(super::cell(&text, width.saturating_sub(7), false), theme.alarm()),
     ])
 }

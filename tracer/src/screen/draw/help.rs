@@ -1,4 +1,4 @@
-//! The help view: keys and terms.
+//! The help view: the keys, and where terms are explained.
 
 use ratatui::{
     Frame,
@@ -22,6 +22,6 @@ pub(super) fn draw(theme: Theme, frame: &mut Frame<'_>, area: Rect) {
             lines.push(Line::from(vec![keys, Span::raw(text.into_owned())]));
         }
     }
-    lines.push(Line::raw("`synfin explain WORD` says what a column, a reason or a state means."));
+    lines.push(Line::raw("`synfin explain WORD` explains a column, a close reason or a state."));
     lines_at(frame, area, lines);
 }

@@ -22,24 +22,27 @@ use super::{
 };
 use crate::message::escape::escape_control;
 
-/// Minimum width and height in characters; a smaller screen has no room for useful output.
-const LEAST: (u16, u16) = (40, 8);
+/// Minimum width and height of the screen in characters.
+const MIN_SIZE: (u16, u16) = (40, 8);
 
 /// Draws the whole screen.
 pub(crate) fn draw(model: &Model, frame: &mut Frame<'_>) {
     let (theme, area) = (Theme::new(model.colours, model.plain), frame.area());
-    if area.width < LEAST.0 || area.height < LEAST.1 {
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
         let text = format!(
-            "{}x{}: too small; {}x{} are needed, q ends",
-            area.width, area.height, LEAST.0, LEAST.1
+            "{}x{} is too small: at least {}x{} is needed (q: quit)",
+            area.width, area.height, MIN_SIZE.0, MIN_SIZE.1
         );
         let lines = textwrap::wrap(&text, usize::from(area.width.max(1)));
         lines_at(frame, area, lines.into_iter().map(|line| Line::raw(line.into_owned())).collect());
         return;
     }
     let header = header::lines(model, theme, area);
-    let rows =
-        [Constraint::Length(header.len() as u16), Constraint::Fill(1), Constraint::Length(1)];
+    let rows = [
+        Constraint::Length(u16::try_from(header.len()).unwrap_or(u16::MAX)),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+    ];
     let [top, middle, bottom] = Layout::vertical(rows).areas(area);
     lines_at(frame, top, header);
     match &model.view {
@@ -52,7 +55,7 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame<'_>) {
     lines_at(frame, bottom, vec![hints(model, theme)]);
 }
 
-/// Draws lines without wrapping; what does not fit is cut off.
+/// Draws lines without wrapping; text that does not fit is cut off.
 fn lines_at(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>) {
     frame.render_widget(Paragraph::new(lines), area);
 }
@@ -67,7 +70,7 @@ fn scrolled(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>, at: usize) 
 fn hints(model: &Model, theme: Theme) -> Line<'static> {
     if model.typing {
         let cursor = Span::styled(" ", theme.selected());
-        let end = Span::styled("  Enter keeps it, Esc forgets it", theme.aside());
+        let end = Span::styled("  Enter: keep, Esc: clear", theme.dimmed());
         return Line::from(vec![
             Span::raw(format!("show only: {}", escape_control(&model.filter))),
             cursor,
@@ -75,49 +78,49 @@ fn hints(model: &Model, theme: Theme) -> Line<'static> {
         ]);
     }
     let mut spans = Vec::new();
-    let mut say = |text: String, style: Style| {
+    let mut add = |text: String, style: Style| {
         spans.extend([Span::styled(text, style), Span::raw("  ")]);
     };
     if model.is_paused() {
-        say("PAUSED".into(), theme.selected());
+        add("PAUSED".into(), theme.selected());
     }
     if model.is_over {
-        say("END".into(), theme.selected());
+        add("END".into(), theme.selected());
     }
     if !model.filter.is_empty() {
-        say(format!("/{}", escape_control(&model.filter)), theme.heading());
+        add(format!("/{}", escape_control(&model.filter)), theme.heading());
     }
     match model.data().findings.len() {
         0 => {}
-        1 => say("d: 1 finding".into(), theme.alarm()),
-        count => say(format!("d: {count} findings"), theme.alarm()),
+        1 => add("d: 1 finding".into(), theme.alarm()),
+        count => add(format!("d: {count} findings"), theme.alarm()),
     }
     let keys = match &model.view {
         View::Rows => {
             let sort = match model.sort {
-                Sort::Trouble => "trouble",
+                Sort::Abnormal => "bad",
                 Sort::Column(key) => {
                     let sorted = model.columns.iter().find(|column| column.key() == key);
                     sorted.map_or(key, |column| column.column.info.title)
                 }
             };
-            let by = model.asked.by.name();
+            let by = model.selection.by.name();
             format!(
-                "? help  q end  Enter look  / filter  s sort:{sort}  g by:{by}  t totals  space pause"
+                "? help  q quit  Enter open  / filter  s sort:{sort}  g by:{by}  t totals  space pause"
             )
         }
-        View::Row(_) => "? help  q end  Esc back  Enter look  t totals  space pause".to_owned(),
-        _ => "? help  q end  Esc back".to_owned(),
+        View::Row(_) => "? help  q quit  Esc back  Enter open  t totals  space pause".to_owned(),
+        _ => "? help  q quit  Esc back".to_owned(),
     };
-    spans.push(Span::styled(keys, theme.aside()));
+    spans.push(Span::styled(keys, theme.dimmed()));
     Line::from(spans)
 }
 
 /// Formats text for a column: truncates it with an ellipsis, or pads it.
-fn cell(text: &str, width: usize, right: bool) -> String {
+fn cell(text: &str, width: usize, align_right: bool) -> String {
     let length = text.width();
     if length > width {
-        let mut cut = String::new();
+        let mut shortened = String::new();
         let mut room = width.saturating_sub(1);
         for letter in text.chars() {
             let letter_width = letter.width().unwrap_or(0);
@@ -125,10 +128,10 @@ fn cell(text: &str, width: usize, right: bool) -> String {
                 break;
             }
             room -= letter_width;
-            cut.push(letter);
+            shortened.push(letter);
         }
-        return cut + &"…".repeat(width.min(1)) + &" ".repeat(room);
+        return shortened + &"…".repeat(width.min(1)) + &" ".repeat(room);
     }
     let space = " ".repeat(width - length);
-    if right { space + text } else { text.to_owned() + &space }
+    if align_right { space + text } else { text.to_owned() + &space }
 }

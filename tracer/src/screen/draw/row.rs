@@ -23,26 +23,26 @@ use crate::{
 };
 
 /// Number of lines of the histogram and of the reasons.
-const LINES: usize = 6;
+const LINES: u16 = 6;
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, name: &RowName) {
     let Some(row) = model.row(name) else {
-        let gone = "nothing has happened in this row for a minute, and nothing is there: t shows all since the start";
-        return lines_at(frame, area, vec![Line::raw(""), Line::raw(gone)]);
+        let text = "no connections in the last minute (t: show totals since the start)";
+        return lines_at(frame, area, vec![Line::raw(""), Line::raw(text)]);
     };
-    let of = row.over(model.totals);
+    let values = row.recent_or_total(model.totals);
     let mut lines = vec![title(model, row, theme)];
-    lines.extend(columns(of));
+    lines.extend(columns(values));
     let about = Layout::vertical([
-        Constraint::Length(lines.len() as u16),
-        Constraint::Length(LINES as u16 + 1),
+        Constraint::Length(u16::try_from(lines.len()).unwrap_or(u16::MAX)),
+        Constraint::Length(LINES + 1),
         Constraint::Fill(1),
     ]);
     let [top, middle, bottom] = about.areas(area);
     let [left, right] =
         Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).spacing(2).areas(middle);
     lines_at(frame, top, lines);
-    lines_at(frame, left, handshakes(&of.row.stats.counters.clean, theme, left.width.into()));
+    lines_at(frame, left, handshakes(&values.row.stats.counters.clean, theme, left.width.into()));
     lines_at(frame, right, reasons(model, row, theme, right.width.into()));
     lines_at(frame, bottom, connections(model, theme, bottom, name));
 }
@@ -61,7 +61,7 @@ fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
         column("remote").filter(|_| row.name.role == Role::Client),
         column("owner").map(|owner| format!("({owner})")),
     ];
-    let spans = model.data().history.spans_of(model.asked.by, &row.name);
+    let spans = model.data().history.spans_of(model.selection.by, &row.name);
     let rate = |count: fn(&RowSnapshot) -> u64| {
         let rates = spans
             .iter()
@@ -76,9 +76,9 @@ fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
     ])
 }
 
-/// The values for which the table has no room.
+/// The columns for which the table has no room.
 fn columns(row: &PortRow) -> Vec<Line<'static>> {
-    const FIGURES: [&[&str]; 3] = [
+    const KEYS: [&[&str]; 3] = [
         &["new_per_s", "bad_per_s", "attempts", "failed", "established", "closed", "abnormal"],
         &[
             "open",
@@ -97,7 +97,7 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
             "accept_queue.wait_p99_us",
         ],
     ];
-    let told = FIGURES.iter().map(|keys| {
+    let lines = KEYS.iter().map(|keys| {
         let columns =
             keys.iter().filter_map(|key| COLUMNS.iter().find(|column| column.info.key == *key));
         let known = columns.map(|column| (column.info.title, column.value(row)));
@@ -106,7 +106,7 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
             known.map(|(title, value)| format!("{title} {}", value.to_plain())).collect();
         Line::raw(texts.join("  "))
     });
-    told.filter(|line| line.width() > 0).collect()
+    lines.filter(|line| line.width() > 0).collect()
 }
 
 /// A histogram of clean handshakes. It has a maximum number of bars, each of which covers one or
@@ -114,25 +114,26 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
 fn handshakes(clean: &LatencyHistogram, theme: Theme, width: usize) -> Vec<Line<'static>> {
     let quantile = |quantile| Value::known(clean.quantile(quantile), Value::Micros).to_plain();
     let heading = format!("HANDSHAKES p50 {} p99 {}", quantile(0.5), quantile(0.99));
-    let bars = bars(&clean.buckets(), LINES);
-    let most = bars.iter().map(|&(_, count)| count).max().unwrap_or(1);
+    let bars = bars(&clean.buckets(), LINES.into());
+    let max = bars.iter().map(|&(_, count)| count).max().unwrap_or(1);
     /// Width of the text beside a bar: the bound and the count.
     const TEXT: usize = 18;
     let room = width.saturating_sub(TEXT) as u64 * 8;
     let bars = bars.iter().map(|&(bound, count)| {
         let bound = cell(&Value::Micros(bound).to_plain(), 7, true);
-        let bar = theme.bar((room * count).div_ceil(most) as usize);
+        let length = (room * count).div_ceil(max);
+        let bar = theme.bar(usize::try_from(length).unwrap_or(usize::MAX));
         Line::raw(format!("{} {bound} {bar} {count}", theme.sign("≤", "<=")))
     });
     [Line::styled(heading, theme.heading())].into_iter().chain(bars).collect()
 }
 
-/// Merges buckets by powers of two, and by more of these if there are more than `limit`.
-fn bars(buckets: &[(u64, u64)], limit: usize) -> Vec<(u64, u64)> {
+/// Merges buckets by powers of two, and by several powers if there are more than `limit`.
+fn bars(buckets: &[(u64, u64)], limit: u32) -> Vec<(u64, u64)> {
     let power = |us: u64| u64::BITS - us.leading_zeros();
     let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Vec::new() };
     let (lowest, highest) = (power(first.0), power(last.0));
-    let step = (highest - lowest + 1).div_ceil(limit as u32).max(1);
+    let step = (highest - lowest + 1).div_ceil(limit).max(1);
     let mut bars: Vec<(u64, u64)> = (lowest..=highest)
         .step_by(step as usize)
         .map(|lowest| ((1_u64 << (lowest + step - 1)) - 1, 0))
@@ -145,19 +146,19 @@ fn bars(buckets: &[(u64, u64)], limit: usize) -> Vec<(u64, u64)> {
 
 /// The close reasons, abnormal ones first.
 fn reasons(model: &Model, row: &ShownRow, theme: Theme, width: usize) -> Vec<Line<'static>> {
-    let of = row.over(model.totals);
+    let values = row.recent_or_total(model.totals);
     let mut counts: Vec<_> = CloseReason::ALL
         .iter()
-        .map(|&reason| (reason, of.row.stats.counters.ended(reason)))
+        .map(|&reason| (reason, values.row.stats.counters.ended(reason)))
         .filter(|&(_, count)| count > 0)
         .collect();
     counts.sort_by_key(|&(reason, count)| {
         (reason.class() != Class::Abnormal, std::cmp::Reverse(count))
     });
-    let hidden = counts.len().saturating_sub(LINES);
+    let hidden = counts.len().saturating_sub(LINES.into());
     let more = if hidden > 0 { format!(" (and {hidden} more)") } else { String::new() };
-    let heading = Line::styled(format!("ENDED{more}"), theme.heading());
-    let lines = counts.into_iter().take(LINES).map(|(reason, count)| {
+    let heading = Line::styled(format!("CLOSED{more}"), theme.heading());
+    let lines = counts.into_iter().take(LINES.into()).map(|(reason, count)| {
         let count = cell(&count.to_string(), 7, true);
         let style = if reason.class() == Class::Abnormal { theme.alarm() } else { Style::new() };
         Line::styled(
@@ -168,7 +169,7 @@ fn reasons(model: &Model, row: &ShownRow, theme: Theme, width: usize) -> Vec<Lin
     [heading].into_iter().chain(lines).collect()
 }
 
-/// The row's connections that are kept.
+/// The connections of the row that are kept.
 fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<Line<'static>> {
     let connections = model.connections_of(name);
     let height = usize::from(area.height).saturating_sub(1);
@@ -177,13 +178,13 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
     let now = model.data().history.last().end;
     /// Widths of the columns besides the endpoints: state, handshake, age, owner.
     const WIDTHS: [usize; 4] = [23, 7, 7, 10];
-    let ends = usize::from(area.width).saturating_sub(WIDTHS.iter().sum::<usize>() + 5) / 2;
+    let endpoint = usize::from(area.width).saturating_sub(WIDTHS.iter().sum::<usize>() + 5) / 2;
     let line = |texts: [&str; 6]| {
         let [what, local, remote, handshake, age, owner] = texts;
         [
             cell(what, WIDTHS[0], false),
-            cell(local, ends, false),
-            cell(remote, ends, false),
+            cell(local, endpoint, false),
+            cell(remote, endpoint, false),
             cell(handshake, WIDTHS[1], true),
             cell(age, WIDTHS[2], true),
             cell(owner, WIDTHS[3], false),
@@ -210,7 +211,7 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
         lines.push(Line::styled(text, style(history, index == selected, theme)));
     }
     if connections.is_empty() {
-        lines.push(Line::styled("none is kept", theme.aside()));
+        lines.push(Line::styled("none", theme.dimmed()));
     }
     lines
 }
@@ -219,7 +220,7 @@ fn style(history: &ConnectionHistory, is_selected: bool, theme: Theme) -> Style 
     match (is_selected, history.is_bad(), history.connection.state) {
         (true, _, _) => theme.selected(),
         (_, true, _) => theme.alarm(),
-        (_, _, None) => theme.aside(),
+        (_, _, None) => theme.dimmed(),
         _ => Style::new(),
     }
 }

@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// Minimum widths to which names are truncated if the table is too wide: owners first, then
-/// reasons, which other views show in full.
-const LEAST_NAMES: [(&str, usize); 4] =
+/// Widths to which names are truncated, in this order, if the table is too wide. The view of a row
+/// shows them in full.
+const MIN_NAME_WIDTHS: [(&str, usize); 4] =
     [("owner", 10), ("why", 12), ("netns_name", 8), ("remote", 10)];
 
 /// Minimum screen width in characters for the column of service names.
@@ -30,7 +30,7 @@ const SERVICE_WIDTH: usize = 12;
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect) {
     if model.rows.is_empty() {
-        return lines_at(frame, area, vec![Line::raw(""), Line::raw(nothing(model))]);
+        return lines_at(frame, area, vec![Line::raw(""), Line::raw(empty_text(model))]);
     }
     let [area, below] = split(model, area);
     let selected = model.selected_index();
@@ -76,11 +76,11 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     lines_at(frame, area, lines);
 }
 
-/// Splits the area: if there is room for more than all rows, the rest shows the selected row.
+/// Splits the area: if there is enough room below the rows, the selected row is shown there.
 fn split(model: &Model, area: Rect) -> [Rect; 2] {
-    const LEAST: u16 = 18;
+    const MIN_HEIGHT: u16 = 18;
     let table = u16::try_from(model.rows.len() + 2).unwrap_or(u16::MAX).min(area.height / 2);
-    let table = if area.height >= table + LEAST { table } else { area.height };
+    let table = if area.height >= table + MIN_HEIGHT { table } else { area.height };
     Layout::vertical([Constraint::Length(table), Constraint::Fill(1)]).areas(area)
 }
 
@@ -102,7 +102,7 @@ fn line(cells: Vec<String>, service: Option<String>, style: Style) -> Line<'stat
 }
 
 fn is_bad(model: &Model, row: &ShownRow) -> bool {
-    row.over(model.totals).bad() > 0
+    row.recent_or_total(model.totals).bad() > 0
 }
 
 fn cells(model: &Model, row: &ShownRow) -> Vec<String> {
@@ -115,15 +115,17 @@ fn cells(model: &Model, row: &ShownRow) -> Vec<String> {
 }
 
 /// The reason why the table is empty.
-fn nothing(model: &Model) -> &'static str {
+fn empty_text(model: &Model) -> &'static str {
     let filtered = model.data().history.total().events.filtered > 0;
-    if !model.filter.is_empty() || !model.asked.reasons.is_empty() || !model.asked.states.is_empty()
+    if !model.filter.is_empty()
+        || !model.selection.reasons.is_empty()
+        || !model.selection.states.is_empty()
     {
-        "no row is like what is asked for"
+        "no row matches the filter"
     } else if filtered {
-        "no TCP connection matched: the filters left out all that was seen"
+        "no TCP connection matched the filters"
     } else {
-        "no TCP connection was seen yet"
+        "no TCP connections yet"
     }
 }
 
@@ -147,12 +149,12 @@ fn widths(model: &Model, rows: &[Vec<String>], room: usize) -> Vec<usize> {
     let mut widths: Vec<_> = needed.collect();
     let total = |widths: &[usize]| widths.iter().sum::<usize>() + widths.len().saturating_sub(1);
     let first = columns.iter().filter(|column| column.is_first).count();
-    for (name, least) in LEAST_NAMES {
+    for (name, min) in MIN_NAME_WIDTHS {
         let Some(index) = columns.iter().position(|it| it.key() == name) else {
             continue;
         };
-        let over = total(&widths[..first]).saturating_sub(room);
-        widths[index] -= over.min(widths[index].saturating_sub(least));
+        let excess = total(&widths[..first]).saturating_sub(room);
+        widths[index] -= excess.min(widths[index].saturating_sub(min));
     }
     while widths.len() > 1 && total(&widths) > room {
         widths.pop();
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_long_is_cut_with_a_sign() {
+    fn long_text_is_shortened_with_an_ellipsis() {
         assert_eq!(cell("reset_by_peer", 8, false), "reset_b…");
         assert_eq!([cell("7", 3, true), cell("a", 3, false)], ["  7", "a  "]);
         // A wide character that does not fit leaves a space.

@@ -74,8 +74,8 @@ impl Key {
 
     /// A keyed hash of the value, separate for each kind.
     fn number(&self, what: &str, value: &[u8]) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.hash(what, value);
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        let [word, ..]: [u64; 4] = zerocopy::transmute!(self.hash(what, value));
+        u64::from_le(word)
     }
 }
 
@@ -159,6 +159,7 @@ impl Mapping {
     }
 
     /// The pseudonym of a number of 32 bits.
+    #[expect(clippy::cast_possible_truncation, reason = "numbers of 32 bits map to such")]
     pub(super) fn small(&mut self, of: Number, value: u32) -> u32 {
         self.number(of, value.into()) as u32
     }

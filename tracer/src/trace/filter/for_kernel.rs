@@ -48,32 +48,32 @@ fn fill<T, U>(
     slots: &mut [U; abi::FILTER_VALUES],
     list: &[T],
     for_kernel: impl Fn(&T) -> U,
-) -> usize {
+) -> u32 {
     if list.len() > slots.len() {
         return 0;
     }
     for (slot, value) in slots.iter_mut().zip(list) {
         *slot = for_kernel(value);
     }
-    list.len()
+    u32::try_from(list.len()).unwrap_or(0)
 }
 
 fn numbers(list: &[u32]) -> abi::Numbers {
     let mut numbers = abi::Numbers::default();
-    numbers.count = fill(&mut numbers.values, list, |&value| value) as u32;
+    numbers.count = fill(&mut numbers.values, list, |&value| value);
     numbers
 }
 
 fn ports(list: &[PortRange]) -> abi::Ports {
     let mut ports = abi::Ports::default();
     let range = |&PortRange { first, last }: &PortRange| abi::PortRange { first, last };
-    ports.count = fill(&mut ports.ranges, list, range) as u32;
+    ports.count = fill(&mut ports.ranges, list, range);
     ports
 }
 
 fn networks(list: &[Network]) -> abi::Networks {
     let mut networks = abi::Networks::default();
-    networks.count = fill(&mut networks.networks, list, Network::for_kernel) as u64;
+    networks.count = fill(&mut networks.networks, list, Network::for_kernel).into();
     networks
 }
 
@@ -96,6 +96,8 @@ impl Network {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::cast_possible_truncation, reason = "filters have few values")]
+
     use super::*;
 
     #[test]

@@ -7,9 +7,9 @@ use crate::{
 };
 
 impl Tracker {
-    /// accept() returned a connection. It waited since its first transition: that is when the kernel
-    /// puts a child into its listener's queue.
-    pub(in crate::tracker) fn accepted(&mut self, accepted: &Accepted) {
+    /// Applies the return of a connection by accept(). The connection waited since its first
+    /// transition, at which the kernel puts a child into its listener's queue.
+    pub(in crate::tracker) fn apply_accepted(&mut self, accepted: &Accepted) {
         let &Accepted { time, sock } = accepted;
         if !self.coverage.has(OptionalHook::AcceptWait) {
             return;
@@ -17,11 +17,11 @@ impl Tracker {
         let Some(connection) = self.connections.get_mut(sock) else {
             return self.filter_event(sock, time, Input::Accepted(*accepted));
         };
-        let is_seen_whole =
+        let is_measurable =
             connection.role == Role::Server && connection.origin == Origin::Observed;
-        if is_seen_whole && !std::mem::replace(&mut connection.evidence.accepted, true) {
+        if is_measurable && !std::mem::replace(&mut connection.evidence.accepted, true) {
             let waited = time.saturating_sub(connection.first_seen) / 1000;
-            self.rows.get_mut(connection.row).interval.accept_wait.add(waited);
+            self.rows.get_mut(connection.row).counters.accept_wait.add(waited);
         }
     }
 }

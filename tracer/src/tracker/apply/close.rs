@@ -1,5 +1,4 @@
-//! Ends of connections: the last transition is classified, if needed with evidence that follows it,
-//! and counted.
+//! Classifies and counts closes, if needed with evidence that follows the last transition.
 
 use synfin_common::{event::Flags, state::TcpState};
 
@@ -22,14 +21,14 @@ use crate::{
 };
 
 impl Tracker {
-    /// Classifies pending closes up to this time, whose evidence would have arrived.
+    /// Classifies the pending closes up to this time, whose evidence would have arrived.
     pub(in crate::tracker) fn classify_until(&mut self, time: Nanos) {
         while let Some(pending) = self.pending_closes.take_due(time) {
             self.classify_pending(pending);
         }
     }
 
-    pub(in crate::tracker) fn reset(&mut self, reset: &Reset) {
+    pub(in crate::tracker) fn apply_reset(&mut self, reset: &Reset) {
         if let Some(connection) = self.connections.get_mut(reset.sock) {
             connection.evidence.resets.note(reset.direction);
             return;
@@ -62,11 +61,11 @@ impl Tracker {
         } else if time_wait == TimeWait::Unconfirmed
             && let Some(row) = self.rows.key(connection.row)
         {
-            // Now, because the kernel has counted it by now if the table had no place for it.
+            // Added at once: if the table was full, the kernel has already counted the overflow.
             self.time_waits.unconfirmed.add(row, connection.netns, transition.time);
         }
         if awaits_reset {
-            self.pending_closes.hold(PendingClose {
+            self.pending_closes.insert(PendingClose {
                 end: transition.clone(),
                 connection,
                 time_wait,
@@ -76,14 +75,14 @@ impl Tracker {
         }
     }
 
-    /// Classifies the previous connection of this socket: no more evidence of it can come.
+    /// Classifies a pending close of this socket, because no more evidence about it can arrive.
     pub(in crate::tracker) fn classify_previous(&mut self, sock: SockId) {
         if let Some(pending) = self.pending_closes.take(sock) {
             self.classify_pending(pending);
         }
     }
 
-    /// Counts a pending close by the evidence at hand.
+    /// Counts a pending close by the available evidence.
     fn classify_pending(&mut self, pending: PendingClose) {
         let PendingClose { end, connection, time_wait: assumed } = pending;
         let outcome = classify::classify(&end, connection.close_evidence());
@@ -91,12 +90,12 @@ impl Tracker {
             if !outcome.time_wait().is_entered() {
                 self.leave_time_wait(connection.netns, Endpoints::from(&end), false);
             }
-            self.rows.get_mut(connection.row).time_waits.settle();
+            self.rows.get_mut(connection.row).time_waits.end_provisional();
         } else if assumed == TimeWait::Unconfirmed
             && outcome.time_wait() != TimeWait::Unconfirmed
             && let Some(row) = self.rows.key(connection.row)
         {
-            self.time_waits.unconfirmed.take_back(row, connection.netns, end.time);
+            self.time_waits.unconfirmed.remove(row, connection.netns, end.time);
         }
         self.record_outcome(&end, &connection, outcome);
     }
@@ -104,25 +103,24 @@ impl Tracker {
     fn record_outcome(&mut self, end: &Transition, connection: &Connection, outcome: CloseOutcome) {
         let row = self.rows.get_mut(connection.row);
         let (reason, time_wait) = match outcome {
-            CloseOutcome::Ended(reason, time_wait) => (reason, time_wait),
+            CloseOutcome::Closed(reason, time_wait) => (reason, time_wait),
             CloseOutcome::Discarded => {
                 row.gauges.leave(connection.state);
                 row.gauges.pending -= 1;
-                row.interval.discarded += 1;
+                row.counters.discarded += 1;
                 return;
             }
         };
         match time_wait {
-            TimeWait::Entered | TimeWait::InFinWait2 => row.interval.time_wait_entered += 1,
-            TimeWait::Overflowed => row.interval.time_wait_overflowed += 1,
-            // Counted once the kernel's counter is known.
-            TimeWait::Unconfirmed => {}
-            TimeWait::None => {}
+            TimeWait::Entered | TimeWait::InFinWait2 => row.counters.time_wait_entered += 1,
+            TimeWait::Overflowed => row.counters.time_wait_overflowed += 1,
+            // Unconfirmed ones are counted once the kernel's counter is known.
+            TimeWait::Unconfirmed | TimeWait::None => {}
         }
         self.record_close(connection, reason, time_wait, Some(end), end.time);
     }
 
-    /// Closes the connection of a socket that disappeared without a record.
+    /// Closes the connection of a socket that disappeared without a record, if there is one.
     pub(in crate::tracker) fn close_missing(&mut self, sock: SockId, time: Nanos) {
         if let Some(connection) = self.connections.remove(sock) {
             self.close_unobserved(&connection, time);
@@ -149,30 +147,30 @@ impl Tracker {
         debug_assert_eq!(connection.established, reason.phase() == Phase::Established);
         let closing = end.and_then(|end| end.closing);
         let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
-        let born = connection.origin == Origin::Observed;
+        let is_observed = connection.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
         let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
-        row.interval.end(reason, connection.state);
+        row.counters.close(reason, connection.state);
         if connection.established {
             row.gauges.open -= 1;
-            // A failed attempt has received nothing that it could be idle since.
+            // A failed attempt has received no segment that idle time could start with.
             if let (Some(idle_us), Some(_)) = (idle_us, end) {
-                row.interval.idle.add(idle_us);
+                row.counters.idle.add(idle_us);
                 if reason.class() == Class::Abnormal {
-                    row.interval.idle_abnormal.add(idle_us);
+                    row.counters.idle_abnormal.add(idle_us);
                 }
             }
-            if born && end.is_some() {
-                row.interval.lifetime.add(time.saturating_sub(connection.first_seen) / 1000);
+            if is_observed && end.is_some() {
+                row.counters.lifetime.add(time.saturating_sub(connection.first_seen) / 1000);
             }
         } else {
             row.gauges.pending -= 1;
         }
-        row.interval.bytes_sent = row.interval.bytes_sent.saturating_add(sent.unwrap_or(0));
-        row.interval.bytes_received =
-            row.interval.bytes_received.saturating_add(received.unwrap_or(0));
+        row.counters.bytes_sent = row.counters.bytes_sent.saturating_add(sent.unwrap_or(0));
+        row.counters.bytes_received =
+            row.counters.bytes_received.saturating_add(received.unwrap_or(0));
 
         self.changes.closed(|| Closed {
             role: connection.role,
@@ -183,7 +181,7 @@ impl Tracker {
             service_port: connection.service_port(),
             reason,
             origin: connection.origin,
-            opened: born.then_some(connection.first_seen),
+            opened: is_observed.then_some(connection.first_seen),
             since: connection.first_seen,
             closed: time,
             handshake: connection.handshake,

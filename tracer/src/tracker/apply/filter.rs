@@ -1,4 +1,4 @@
-//! Decides the filters by what is known of a record's socket.
+//! Applies the filters to records and scans, by the known facts about a socket.
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl Tracker {
-    /// Applies a transition, leaves it out, or holds it until the filters can be decided. Held records
+    /// Applies a transition, filters it, or holds it until the filters can be decided. Held records
     /// of its socket are applied first.
     pub(in crate::tracker) fn filter_transition(&mut self, transition: &Transition) {
         let sock = transition.sock;
@@ -37,7 +37,7 @@ impl Tracker {
             TransitionKind::Open(_) => {
                 self.undecided.forget(sock);
                 if self.connections.get(sock).is_some() {
-                    // The socket was reused: the end of its last connection was missed.
+                    // The socket was reused: the close of its last connection was missed.
                     self.records.gaps += 1;
                     self.close_missing(sock, transition.time);
                 }
@@ -58,7 +58,7 @@ impl Tracker {
                 self.admit(sock);
                 self.transition(transition);
             }
-            // The last record did not decide, so nothing will.
+            // The last record did not decide the filters, and no further one will.
             None | Some(false) if kind == TransitionKind::Close => {
                 if let Some(scan) = &mut self.scan {
                     scan.closed(transition);
@@ -77,7 +77,8 @@ impl Tracker {
         }
     }
 
-    /// A listener is tracked even if it is filtered: it tells who serves a port.
+    /// Applies a transition of a listener. Filtered listeners are tracked too, because they
+    /// determine the owners of connections.
     fn filter_listener(&mut self, transition: &Transition) {
         let known = self.listeners.get(transition.sock);
         let pids = match known {
@@ -110,44 +111,44 @@ impl Tracker {
         for record in self.undecided.admit(sock) {
             match record {
                 Input::Transition(transition) => self.transition(&transition),
-                Input::Reset(reset) => self.reset(&reset),
-                Input::TimeWaitEntry(entry) => self.time_wait_entered(&entry),
-                Input::Accepted(accepted) => self.accepted(&accepted),
+                Input::Reset(reset) => self.apply_reset(&reset),
+                Input::TimeWaitEntry(entry) => self.apply_time_wait_entry(&entry),
+                Input::Accepted(accepted) => self.apply_accepted(&accepted),
                 _ => unreachable!("only records of hooks are held"),
             }
         }
     }
 
-    /// Holds or leaves out a record, other than a transition, of a socket that is not tracked.
+    /// Holds or filters a record, other than a transition, of a socket that is not tracked.
     pub(super) fn filter_event(&mut self, sock: SockId, time: Nanos, record: Input) {
         if self.undecided.admits_everything() {
             return;
         }
         match self.undecided.decision(sock) {
             Decision::Waiting(_, netns) => self.undecided.hold(sock, netns, time, record),
-            Decision::Excluded | Decision::Nothing => self.undecided.count_filtered(),
+            Decision::Excluded | Decision::Unknown => self.undecided.count_filtered(),
         }
     }
 
-    /// What a record and the held ones before it show of a socket.
+    /// The evidence of a transition and of the held records before it.
     fn evidence(&self, transition: &Transition) -> FilterEvidence {
         let held = match self.undecided.decision(transition.sock) {
             Decision::Waiting(records, _) => records,
-            Decision::Excluded | Decision::Nothing => &[],
+            Decision::Excluded | Decision::Unknown => &[],
         };
-        let birth = transitions(held).next().unwrap_or(transition);
-        let role = match TransitionKind::of(birth.old, birth.new) {
+        let first = transitions(held).next().unwrap_or(transition);
+        let role = match TransitionKind::of(first.old, first.new) {
             TransitionKind::Open(role) => role,
-            _ if birth.old == TcpState::SynSent => Role::Client,
+            _ if first.old == TcpState::SynSent => Role::Client,
             _ => self.role_of(transition.netns, transition.into(), None).role,
         };
         let (pids, all_pids) = match role {
-            Role::Client => (Vec::from_iter(birth.pid), birth.pid.is_some()),
+            Role::Client => (Vec::from_iter(first.pid), first.pid.is_some()),
             Role::Server => {
-                // A process forked since then may serve it.
+                // A process forked after the last check may serve the connection.
                 let checked_at = self.listeners.owners_checked(transition.netns, transition.local);
                 let pids = self.listeners.pids(transition.netns, transition.local);
-                (pids, checked_at > birth.time)
+                (pids, checked_at > first.time)
             }
         };
         FilterEvidence {
@@ -157,12 +158,12 @@ impl Tracker {
             remote: transition.remote,
             pids,
             all_pids,
-            cgroup: self.cgroup_of_opening(birth),
+            cgroup: self.cgroup_of_opening(first),
         }
     }
 
-    fn cgroup_of_opening(&self, birth: &Transition) -> Cgroup {
-        self.cgroup_of_record(birth.opening.as_ref().map(|opening| opening.cgroup))
+    fn cgroup_of_opening(&self, first: &Transition) -> Cgroup {
+        self.cgroup_of_record(first.opening.as_ref().map(|opening| opening.cgroup))
     }
 
     fn cgroup_of_record(&self, id: Option<u64>) -> Cgroup {
@@ -175,8 +176,8 @@ impl Tracker {
         path.map_or(Cgroup::Unknown, |path| Cgroup::Path(path.clone()))
     }
 
-    /// Whether to adopt a connection that a scan found and that is not tracked. Its held records are
-    /// applied first.
+    /// Whether to adopt a connection that a scan found and that is not tracked. Its held records
+    /// are applied first.
     pub(in crate::tracker) fn admits_scanned(
         &mut self,
         netns: NetnsId,
@@ -211,7 +212,7 @@ impl Tracker {
         }
     }
 
-    /// What a scan shows of a socket without held records.
+    /// The evidence of a scan for a socket without held records.
     fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
         let (local, remote) = (socket.local, socket.remote);
         let RoleGuess { role, .. } = self.role_of(netns, socket.into(), socket.port_by_connect);
@@ -226,10 +227,10 @@ impl Tracker {
     }
 
     /// Whether the filters admit a listener.
-    pub(in crate::tracker) fn shows_listener(&self, sock: SockId) -> bool {
+    pub(in crate::tracker) fn admits_listener(&self, sock: SockId) -> bool {
         self.undecided.admits_everything()
             || self.listeners.get(sock).is_some_and(|listener| {
-                self.shows(&FilterEvidence {
+                self.admits(&FilterEvidence {
                     netns: listener.netns,
                     role: Role::Server,
                     local: listener.local,
@@ -241,11 +242,11 @@ impl Tracker {
             })
     }
 
-    /// Whether the filters admit what is counted per local port, without a known peer.
-    pub(in crate::tracker) fn shows_port(&self, netns: NetnsId, port: u16) -> bool {
+    /// Whether the filters admit counts of a local port, without a known peer.
+    pub(in crate::tracker) fn admits_port(&self, netns: NetnsId, port: u16) -> bool {
         let unspecified = |port| SocketAddr::from(([0, 0, 0, 0], port));
         self.undecided.admits_everything()
-            || self.shows(&FilterEvidence {
+            || self.admits(&FilterEvidence {
                 netns,
                 role: Role::Server,
                 local: unspecified(port),
@@ -257,13 +258,13 @@ impl Tracker {
     }
 
     /// Whether the filters admit a handshake in a SYN queue.
-    pub(in crate::tracker) fn shows_half_open(
+    pub(in crate::tracker) fn admits_half_open(
         &self,
         netns: NetnsId,
         socket: &ScannedSocket,
     ) -> bool {
         self.undecided.admits_everything()
-            || self.shows(&FilterEvidence {
+            || self.admits(&FilterEvidence {
                 netns,
                 role: Role::Server,
                 local: socket.local,
@@ -274,9 +275,9 @@ impl Tracker {
             })
     }
 
-    /// Whether the filters admit a TIME_WAIT whose entry was not observed. Its owner is unknown; if
-    /// its role is a guess, its entry may have been filtered.
-    pub(in crate::tracker) fn shows_time_wait(
+    /// Whether the filters admit a TIME_WAIT whose entry was not observed. Its owner is unknown. If
+    /// its role is a guess, the entry may have been filtered.
+    pub(in crate::tracker) fn admits_time_wait(
         &self,
         netns: NetnsId,
         RoleGuess { role, assumed }: RoleGuess,
@@ -284,7 +285,7 @@ impl Tracker {
     ) -> bool {
         self.undecided.admits_everything()
             || !assumed
-                && self.shows(&FilterEvidence {
+                && self.admits(&FilterEvidence {
                     netns,
                     role,
                     local: socket.local,
@@ -295,7 +296,7 @@ impl Tracker {
                 })
     }
 
-    fn shows(&self, evidence: &FilterEvidence) -> bool {
+    fn admits(&self, evidence: &FilterEvidence) -> bool {
         self.undecided.judge(&evidence.facts()) == Some(true)
     }
 

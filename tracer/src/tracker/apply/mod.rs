@@ -1,5 +1,4 @@
-//! What the tracker does with each kind of input: methods of `Tracker` only, so nothing imports these
-//! modules.
+//! Methods of `Tracker` that apply each kind of input. Nothing imports these modules.
 
 mod accept;
 mod close;

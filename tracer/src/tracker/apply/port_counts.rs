@@ -1,5 +1,5 @@
-//! What the kernel side counts per local port: handshakes in SYN queues, retransmitted SYN-ACKs, and
-//! resets sent without a connection.
+//! Applies the counts of the eBPF programs per local port: handshakes in SYN queues, retransmitted
+//! SYN-ACKs, and resets sent without a connection.
 
 use synfin_common::port_count::PortEvent;
 
@@ -18,12 +18,12 @@ impl Tracker {
             let &PortCount { netns, port, counted, count } = count;
             let Some(counted) = PortEvent::from_number(counted) else { continue };
             if let Some(row) = self.row_of_port(netns, port, counted, count) {
-                self.rows.get_mut(row).interval.count_at_port(counted, count);
+                self.rows.get_mut(row).counters.add_port_event(counted, count);
             }
         }
     }
 
-    /// The row in which to count; `None` if a filter excludes the port.
+    /// The row that counts the event; `None` if a filter excludes the port.
     fn row_of_port(
         &mut self,
         netns: NetnsId,
@@ -31,7 +31,7 @@ impl Tracker {
         counted: PortEvent,
         count: u64,
     ) -> Option<RowId> {
-        if !self.shows_port(netns, port) {
+        if !self.admits_port(netns, port) {
             return None;
         }
         let key = RowKey::of_port(netns, Role::Server, port);
@@ -43,7 +43,7 @@ impl Tracker {
         let is_worth_a_row = port != 0
             && match counted {
                 PortEvent::SynackRetransmit | PortEvent::SynQueue(_) => true,
-                // Late segments of a client's connection.
+                // Resets from ephemeral ports answer late segments of clients' connections.
                 PortEvent::Reset(_) if is_ephemeral => false,
                 PortEvent::Reset(_) => self.closed_ports.add(netns, port, count),
             };

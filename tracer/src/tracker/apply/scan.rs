@@ -1,8 +1,9 @@
 //! Applies scans of a namespace's sockets.
 //!
-//! A scan takes time, and sockets come and go meanwhile. So its findings arrive after all records
-//! older than its end, and a later record has precedence over every finding: a socket that was closed
-//! after it was found is not adopted, and one with a record since the scan began is not missing.
+//! Sockets are opened and closed while a scan runs. So the findings arrive after all records older
+//! than the end of the scan, and a later record has precedence over a finding: a socket that was
+//! closed after it was found is not adopted, and a socket with a record since the scan began is not
+//! missing.
 
 use std::collections::HashMap;
 
@@ -28,56 +29,56 @@ use crate::{
         row_key::{RowId, RowKey},
         scan::{CONNECT_DELAY, FoundTimeWait, MISSED_SCANS_LIMIT, SocketScan},
         socket_key::SocketKey,
-        time_wait_rows::{ByEndpoints, EndpointPairKey, Entry, key},
+        time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry, key},
     },
 };
 
-/// The kernel stores a socket's new state just after the tracepoint, so a scan may still find the old
-/// one. Only a difference that lasts longer than this shows a lost record.
+/// The kernel stores a socket's new state just after the tracepoint, so a scan may still find the
+/// old state. Only a difference that lasts longer than this proves that a record was lost.
 const STORE_DELAY: Nanos = 10_000_000;
 
 impl Tracker {
-    pub(in crate::tracker) fn scan_begins(&mut self, begin: &ScanBegin) {
+    pub(in crate::tracker) fn begin_scan(&mut self, begin: &ScanBegin) {
         self.scans = self.scans.wrapping_add(1);
         self.now = self.now.max(begin.time);
-        self.namespaces.scan_begins(begin.netns, begin.time);
+        self.namespaces.begin_scan(begin.netns, begin.time);
         self.rows.pin();
         self.scan = Some(Box::new(SocketScan {
             netns: begin.netns,
-            begun: begin.time,
+            started: begin.time,
             number: self.scans,
             losses: self.losses(),
             closed: HashMap::default(),
             found: Vec::new(),
             entered: ByEndpoints::default(),
-            turned: ByEndpoints::default(),
-            left: ByEndpoints::default(),
+            from_fin_wait2: ByEndpoints::default(),
+            left: EndpointPairs::default(),
             rows: HashMap::default(),
             has_connections: false,
             incomplete: false,
         }));
     }
 
-    pub(in crate::tracker) fn scan_is_unreadable(&mut self) {
+    pub(in crate::tracker) fn mark_scan_incomplete(&mut self) {
         if let Some(scan) = &mut self.scan {
             scan.incomplete = true;
         }
     }
 
-    pub(in crate::tracker) fn scanned_socket(&mut self, socket: &ScannedSocket) {
+    pub(in crate::tracker) fn apply_scanned_socket(&mut self, socket: &ScannedSocket) {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
         match socket.state {
-            TcpState::Listen => self.scanned_listener(&mut scan, socket),
-            TcpState::NewSynRecv => self.scanned_half_open(&mut scan, socket),
+            TcpState::Listen => self.apply_scanned_listener(&mut scan, socket),
+            TcpState::NewSynRecv => self.apply_scanned_half_open(&mut scan, socket),
             TcpState::Close | TcpState::TimeWait => {}
-            _ => self.scanned_connection(&mut scan, socket),
+            _ => self.apply_scanned_connection(&mut scan, socket),
         }
         self.scan = Some(scan);
     }
 
-    fn scanned_listener(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+    fn apply_scanned_listener(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         let (netns, local) = (scan.netns, socket.local);
         let known = self.listeners.get_mut(socket.sock);
         let mut new_drops = 0;
@@ -89,7 +90,7 @@ impl Tracker {
                 listener.last_seen = listener.last_seen.max(socket.time);
                 listener.last_scan = scan.number;
                 listener.defers_accept = defers_accept;
-                // Otherwise the scan found the previous socket at the same address.
+                // If it is later, the scan found the previous socket at the same address.
                 if listener.listening_since <= socket.time {
                     new_drops = listener.drops_since(socket.drops);
                 }
@@ -118,7 +119,7 @@ impl Tracker {
                 is_new = true;
             }
         }
-        if self.shows_listener(socket.sock) {
+        if self.admits_listener(socket.sock) {
             let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
             let gauges = scan.rows.entry(row).or_default();
             gauges.listeners += 1;
@@ -126,23 +127,23 @@ impl Tracker {
             gauges.limit_queue(socket.accept_queue.1.into());
             let row = self.rows.get_mut(row);
             row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
-            row.interval.listener_drops += new_drops;
+            row.counters.listener_drops += new_drops;
             if is_new {
                 row.uptime.on_scan();
             }
         }
     }
 
-    fn scanned_half_open(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+    fn apply_scanned_half_open(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         let key = RowKey::of_port(scan.netns, Role::Server, socket.local.port());
         if let Some(row) = self.rows.find(key)
-            && self.shows_half_open(scan.netns, socket)
+            && self.admits_half_open(scan.netns, socket)
         {
             scan.rows.entry(row).or_default().half_open += 1;
         }
     }
 
-    fn scanned_connection(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+    fn apply_scanned_connection(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         scan.has_connections = true;
         if self.connections.get(socket.sock).is_none()
             && (scan.was_closed_since(socket)
@@ -165,14 +166,14 @@ impl Tracker {
             if is_same {
                 return self.reconcile_scanned(scan.netns, socket);
             }
-            // The socket was reused: the records of an end and a beginning were lost.
+            // The socket was reused: the records of a close and of an opening were lost.
             self.records.gaps += 1;
             self.close_missing(socket.sock, socket.time);
         }
         self.adopt_scanned(scan, socket);
     }
 
-    /// Makes a tracked connection agree with what a scan shows of it.
+    /// Makes a tracked connection agree with the finding of a scan.
     fn reconcile_scanned(&mut self, netns: NetnsId, socket: &ScannedSocket) {
         let Some(connection) = self.connections.get_mut(socket.sock) else { return };
         connection.learn_endpoints(socket.into());
@@ -192,7 +193,7 @@ impl Tracker {
         }
     }
 
-    /// Begins to track a connection whose first transition was not observed.
+    /// Starts to track a connection whose first transition was not observed.
     fn adopt_scanned(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         if scan.was_closed_since(socket) || scan.incomplete || socket.remote.port() == 0 {
             return;
@@ -200,7 +201,7 @@ impl Tracker {
         let origin = self.origin_of_adopted(scan.netns);
         if origin == Origin::AfterLoss {
             if self.connections.is_full() {
-                // It would evict an open connection, which the next scan would adopt again.
+                // Adoption would evict an open connection, which the next scan would adopt again.
                 return;
             }
             // The record of its first transition was lost.
@@ -221,13 +222,13 @@ impl Tracker {
         self.add(socket.sock, connection);
     }
 
-    pub(in crate::tracker) fn scanned_time_wait(&mut self, time_wait: &ScannedTimeWait) {
+    pub(in crate::tracker) fn apply_scanned_time_wait(&mut self, time_wait: &ScannedTimeWait) {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
         let key = key(scan.netns, time_wait.into());
-        // If one with these endpoints ended since the scan began, this may have been that one.
-        if !scan.left.contains_key(&key)
+        // A TIME_WAIT with these endpoints that ended since the scan began may be the one found.
+        if !scan.left.contains(&key)
             && let Some((row, is_guess)) = self.row_of_time_wait(&scan, key, time_wait)
         {
             let expiry = scan.expiry(time_wait);
@@ -247,23 +248,24 @@ impl Tracker {
         key: EndpointPairKey,
         time_wait: &ScannedTimeWait,
     ) -> Option<(RowId, bool)> {
-        let ends = Endpoints::from(time_wait);
+        let endpoints = Endpoints::from(time_wait);
         if let Some(entry) = scan.entered.get(&key) {
             return Some((entry.row, entry.is_guess));
         }
         let known = self.time_waits.rows.get(key).filter(|known| !known.is_guess);
-        if let Some(known) = known.filter(|known| self.is_row_of(known.row, scan.netns, ends)) {
+        if let Some(known) = known.filter(|known| self.is_row_of(known.row, scan.netns, endpoints))
+        {
             return Some((known.row, false));
         }
-        let role = self.role_of(scan.netns, ends, time_wait.port_by_connect);
-        if !self.shows_time_wait(scan.netns, role, time_wait) {
+        let role = self.role_of(scan.netns, endpoints, time_wait.port_by_connect);
+        if !self.admits_time_wait(scan.netns, role, time_wait) {
             return None;
         }
-        let row = self.row_key(scan.netns, role.role, ends, None);
+        let row = self.row_key(scan.netns, role.role, endpoints, None);
         Some((self.rows.row(row, true), role.assumed))
     }
 
-    pub(in crate::tracker) fn scan_ends(&mut self, end: &ScanEnd) {
+    pub(in crate::tracker) fn end_scan(&mut self, end: &ScanEnd) {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
@@ -273,28 +275,28 @@ impl Tracker {
             self.namespaces.note_transition(scan.netns, end.ended);
             return;
         }
-        let can_change_unseen = self.record_scan_gauges(&mut scan);
+        let can_change_without_record = self.record_scan_gauges(&mut scan);
         let known_losses = self.namespaces.losses_at_scan(scan.netns).unwrap_or(0);
-        // Records lost or missed since the last scan: a missing socket may have been closed by one.
+        // A missing socket may have been closed by a record that was lost since the last scan.
         let new_losses = self.losses().saturating_sub(known_losses);
-        let enough = if new_losses > 0 { 1 } else { MISSED_SCANS_LIMIT };
+        let missed_limit = if new_losses > 0 { 1 } else { MISSED_SCANS_LIMIT };
         let missed_a_listener =
-            self.listeners.forget_absent(scan.netns, scan.number, scan.begun, enough);
-        let missed_a_connection = self.forget_absent(&scan, enough, new_losses);
-        self.undecided.forget_absent(scan.netns, scan.number, scan.begun);
+            self.listeners.forget_absent(scan.netns, scan.number, scan.started, missed_limit);
+        let missed_a_connection = self.forget_absent(&scan, missed_limit, new_losses);
+        self.undecided.forget_absent(scan.netns, scan.number, scan.started);
         self.time_waits.rows.forget_absent(scan.netns, scan.number);
-        let known_counters = self.namespaces.scanned(end, scan.losses, scan.has_connections);
+        let known_counters = self.namespaces.end_scan(end, scan.losses, scan.has_connections);
         if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
             self.record_kernel_counters(scan.netns, &known, counters);
         }
-        // The next scan tells sockets that are gone from those that this one skipped, and what changed
-        // without a record.
-        if missed_a_listener || missed_a_connection || can_change_unseen {
+        // The next scan distinguishes sockets that are gone from those that this one skipped, and
+        // shows changes without a record.
+        if missed_a_listener || missed_a_connection || can_change_without_record {
             self.namespaces.note_transition(scan.netns, end.ended);
         }
     }
 
-    /// Adds what the kernel's own counters (`/proc/net/netstat`) counted since the last scan.
+    /// Adds the growth of the kernel's own counters (`/proc/net/netstat`) since the last scan.
     fn record_kernel_counters(
         &mut self,
         netns: NetnsId,
@@ -306,11 +308,11 @@ impl Tracker {
             *sum = sum.saturating_add(new);
         }
         let overflows = new[KernelCounters::TIME_WAIT_OVERFLOW];
-        let settled =
-            self.time_waits.unconfirmed.settle(netns, (known.time, counters.time), overflows);
-        for (key, overflowed) in settled {
+        let resolved =
+            self.time_waits.unconfirmed.resolve(netns, (known.time, counters.time), overflows);
+        for (key, overflowed) in resolved {
             let row = self.rows.row(key, true);
-            let counters = &mut self.rows.get_mut(row).interval;
+            let counters = &mut self.rows.get_mut(row).counters;
             if overflowed {
                 counters.time_wait_overflowed += 1;
             } else {
@@ -321,7 +323,7 @@ impl Tracker {
 
     /// Sets the gauges of rows. Returns whether any of them can change without a record.
     fn record_scan_gauges(&mut self, scan: &mut SocketScan) -> bool {
-        let expired = self.expired().min(scan.begun);
+        let expired = self.expired().min(scan.started);
         for (key, row) in self.rows.iter_mut() {
             if key.netns == scan.netns || key.netns == 0 {
                 row.time_waits.clear(scan.netns);
@@ -343,39 +345,38 @@ impl Tracker {
         for (&row, &gauges) in &rows {
             self.rows.get_mut(row).scanned.insert(scan.netns, gauges);
         }
-        rows.values().any(ScanGauges::can_change_unseen)
+        rows.values().any(ScanGauges::can_change_without_record)
     }
 
-    /// Closes the connections of sockets that `enough` consecutive scans did not find. Returns whether
-    /// this scan missed any.
-    fn forget_absent(&mut self, scan: &SocketScan, enough: u8, new_losses: u64) -> bool {
+    /// Closes the connections of sockets that `missed_limit` consecutive scans did not find.
+    /// Returns whether this scan missed any.
+    fn forget_absent(&mut self, scan: &SocketScan, missed_limit: u8, new_losses: u64) -> bool {
         let mut gone = Vec::new();
         let mut missed = false;
         for (sock, connection) in self.connections.iter_mut() {
-            let quiet = connection.netns == scan.netns
+            let is_missing = connection.netns == scan.netns
                 && connection.scan.last_scan != scan.number
-                && connection.last_transition < scan.begun;
-            let just_connecting = connection.state == TcpState::SynSent
-                && connection.last_transition.saturating_add(CONNECT_DELAY) > scan.begun;
-            missed |= quiet;
-            if quiet && !just_connecting {
+                && connection.last_transition < scan.started;
+            let may_be_connecting = connection.state == TcpState::SynSent
+                && connection.last_transition.saturating_add(CONNECT_DELAY) > scan.started;
+            missed |= is_missing;
+            if is_missing && !may_be_connecting {
                 connection.scan.missed_scans += 1;
-                if connection.scan.missed_scans >= enough {
+                if connection.scan.missed_scans >= missed_limit {
                     gone.push(sock);
                 }
             }
         }
-        // The record of each of their ends is missing. Those counted as lost since the last scan are
-        // accounted for; the others are gaps.
+        // The records of these closes are missing: gaps, unless they are counted as lost already.
         self.records.gaps += (gone.len() as u64).saturating_sub(new_losses);
         for sock in gone {
-            self.close_missing(sock, scan.begun);
+            self.close_missing(sock, scan.started);
         }
         missed
     }
 }
 
-/// Whether it is established and its retransmissions are not answered.
+/// Whether the connection is established and its retransmissions are not answered.
 fn is_stalled(socket: &ScannedSocket) -> bool {
     socket.retransmits > 0 && !state::is_pending(socket.state)
 }
@@ -387,9 +388,9 @@ fn is_stored(connection: &Connection, socket: &ScannedSocket) -> bool {
 
 /// Whether the socket that a scan found is still this connection's.
 fn is_same_connection(connection: &Connection, netns: NetnsId, socket: &ScannedSocket) -> bool {
-    let goes_back =
+    let is_pending_again =
         connection.established && state::is_pending(socket.state) && is_stored(connection, socket);
-    // Up to Linux 6.14 a child's first transition does not have its endpoints, so that any match.
-    let turned_client = connection.role == Role::Server && socket.port_by_connect == Some(true);
-    connection.fits(netns, socket.into(), false) && !goes_back && !turned_client
+    // Up to Linux 6.14 a child's first transition lacks its endpoints, so any endpoints match.
+    let is_proven_client = connection.role == Role::Server && socket.port_by_connect == Some(true);
+    connection.matches(netns, socket.into(), false) && !is_pending_again && !is_proven_client
 }

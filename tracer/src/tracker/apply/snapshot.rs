@@ -30,7 +30,7 @@ impl Tracker {
         let destinations = self.destinations();
         let mut oldest = self.oldest_per_row();
         let mut rows_by_key = BTreeMap::new();
-        let (labels, rows) = self.rows.with_labels();
+        let (labels, rows) = self.rows.iter_with_labels();
         for (id, key, row) in rows {
             row.learn_owners(key, &self.listeners);
             if row.is_worth_reporting(start) {
@@ -50,7 +50,7 @@ impl Tracker {
             row.begin_interval();
         }
         let scans = self
-            .scan_coverage(rows_by_key.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
+            .scan_coverage(&rows_by_key.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
         let snapshot = Snapshot {
             start,
             end,
@@ -60,16 +60,16 @@ impl Tracker {
             kernel_counts: self.interval.kernel_counts,
             tables: Tables {
                 connections: self.connections.len() as u64,
-                settling: self.pending_closes.len() as u64,
+                pending_closes: self.pending_closes.len() as u64,
                 evicted: self.connections.evicted(),
-                folded: self.rows.overflowed(),
+                overflowed: self.rows.overflowed(),
             },
         };
         self.interval = CurrentInterval::begin(end, events);
         snapshot
     }
 
-    fn scan_coverage(&self, namespaces: BTreeSet<NetnsId>) -> ScanCoverage {
+    fn scan_coverage(&self, namespaces: &BTreeSet<NetnsId>) -> ScanCoverage {
         let scanned = namespaces.iter().filter_map(|&netns| self.namespaces.scanned_at(netns));
         ScanCoverage { namespaces: namespaces.len() as u64, oldest: scanned.min() }
     }
@@ -81,11 +81,11 @@ impl Tracker {
         for (_, key, row) in self.rows.iter() {
             let Some(destination) = destination(key) else { continue };
             let sum = sums.entry(destination).or_default();
-            sum.live += row.gauges.open + row.gauges.pending;
-            sum.live_at_start += row.gauges_at_start.open + row.gauges_at_start.pending;
-            sum.entered += row.interval.time_wait_entered;
+            sum.open += row.gauges.open + row.gauges.pending;
+            sum.open_at_start += row.gauges_at_start.open + row.gauges_at_start.pending;
+            sum.entered += row.counters.time_wait_entered;
             sum.sources.extend(&row.sources);
-            for (second, count) in row.time_waits.left(end) {
+            for (second, count) in row.time_waits.remaining(end) {
                 *sum.time_waits.entry(second).or_default() += count;
             }
         }
@@ -98,7 +98,7 @@ impl Tracker {
         known.collect()
     }
 
-    /// What happened to the kernel's records, since the start.
+    /// Counts of the kernel's records since the start.
     pub fn events(&self) -> Events {
         self.records.events(self.undecided.filtered(), self.undecided.waiting())
     }

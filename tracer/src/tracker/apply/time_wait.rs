@@ -18,8 +18,8 @@ use crate::{
 };
 
 impl Tracker {
-    /// A socket is about to close and leaves this behind (`tcp_time_wait`).
-    pub(in crate::tracker) fn time_wait_entered(&mut self, entry: &TimeWaitEntry) {
+    /// Applies an entry into TIME_WAIT, which precedes the transition to CLOSE (`tcp_time_wait`).
+    pub(in crate::tracker) fn apply_time_wait_entry(&mut self, entry: &TimeWaitEntry) {
         if !self.coverage.has(OptionalHook::TimeWait) {
             return;
         }
@@ -32,13 +32,14 @@ impl Tracker {
         }
     }
 
-    /// TIME_WAITs that end by this time are gone, unless a record shows that.
+    /// The time by which ended TIME_WAITs are removed. Where a hook reports exits, it is later, so
+    /// that records come first.
     pub(in crate::tracker) fn expired(&self) -> Nanos {
-        let is_shown = self.coverage.has(OptionalHook::TimeWait);
-        if is_shown { self.now.saturating_sub(LATENESS) } else { self.now }
+        let is_reported = self.coverage.has(OptionalHook::TimeWait);
+        if is_reported { self.now.saturating_sub(LATENESS) } else { self.now }
     }
 
-    /// Counts one more in the gauges.
+    /// Adds the TIME_WAIT of a close to the gauges.
     pub(super) fn enter_time_wait(
         &mut self,
         end: &Transition,
@@ -48,16 +49,16 @@ impl Tracker {
     ) {
         let is_orphan = time_wait == TimeWait::InFinWait2;
         let (expired, time) = (self.expired(), end.time);
-        let ends = Endpoints::from(end);
+        let endpoints = Endpoints::from(end);
         let entry = Entry {
-            key: key(connection.netns, ends),
+            key: key(connection.netns, endpoints),
             row: connection.row,
             is_guess: connection.role_assumed,
             expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
         };
-        // A scan may have found it before this record; or the record of an older one's end was lost.
+        // A scan may have found it before this record, or the record of an earlier exit was lost.
         let before = self.time_waits.rows.enter(connection.netns, entry, self.scans);
-        self.left(connection.netns, ends, entry.key, before, false);
+        self.remove_time_wait(connection.netns, endpoints, entry.key, before, false);
         let row = self.rows.get_mut(connection.row);
         if is_orphan {
             row.scanned.entry(connection.netns).or_default().fin_wait2_orphans += 1;
@@ -71,57 +72,57 @@ impl Tracker {
         }
     }
 
-    /// An orphan in FIN_WAIT2 became a TIME_WAIT, or either is gone.
-    pub(in crate::tracker) fn time_wait_changes(&mut self, change: &TimeWaitChange) {
+    /// Applies a change: an orphan in FIN_WAIT2 became a TIME_WAIT, or one of both is gone.
+    pub(in crate::tracker) fn apply_time_wait_change(&mut self, change: &TimeWaitChange) {
         let &TimeWaitChange { time, netns, is_gone, .. } = change;
-        let ends = Endpoints::from(change);
+        let endpoints = Endpoints::from(change);
         if !self.coverage.has(OptionalHook::TimeWait) {
             return;
         }
         if is_gone {
-            return self.leave_time_wait(netns, ends, true);
+            return self.leave_time_wait(netns, endpoints, true);
         }
-        let (key, expired) = (key(netns, ends), self.expired());
+        let (key, expired) = (key(netns, endpoints), self.expired());
         if let Some(entry) = self.time_waits.rows.become_time_wait(key, time)
-            && self.is_row_of(entry.row, netns, ends)
+            && self.is_row_of(entry.row, netns, endpoints)
         {
-            // If the record of its entry was lost, it was counted as a TIME_WAIT already.
-            self.leave(netns, &entry);
+            // If the record of the entry was lost, the orphan was already counted as a TIME_WAIT.
+            self.remove_from_gauges(netns, &entry);
             self.rows.get_mut(entry.row).time_waits.enter(netns, time, expired);
         }
         if let Some(scan) = &mut self.scan {
-            scan.turned_to_time_wait(netns, key, time);
+            scan.fin_wait2_to_time_wait(netns, key, time);
         }
     }
 
-    /// Removes the TIME_WAIT with these endpoints from the gauges, if there is one. `is_observed`: a
-    /// record says that it is gone; otherwise that is inferred.
+    /// Removes the TIME_WAIT with these endpoints from the gauges, if there is one. `is_observed`:
+    /// a record reports its exit; otherwise the exit is inferred.
     pub(in crate::tracker) fn leave_time_wait(
         &mut self,
         netns: NetnsId,
-        ends: Endpoints,
+        endpoints: Endpoints,
         is_observed: bool,
     ) {
-        let key = key(netns, ends);
-        let left = self.time_waits.rows.take(key);
-        self.left(netns, ends, key, left, is_observed);
+        let key = key(netns, endpoints);
+        let removed = self.time_waits.rows.take(key);
+        self.remove_time_wait(netns, endpoints, key, removed, is_observed);
     }
 
-    /// The same, given the entry if there is one.
-    fn left(
+    /// The same for an entry that was removed from the table, if there was one.
+    fn remove_time_wait(
         &mut self,
         netns: NetnsId,
-        ends: Endpoints,
+        endpoints: Endpoints,
         key: EndpointPairKey,
-        left: Option<Entry>,
+        removed: Option<Entry>,
         is_observed: bool,
     ) {
-        if let Some(entry) = left
-            && self.is_row_of(entry.row, netns, ends)
+        if let Some(entry) = removed
+            && self.is_row_of(entry.row, netns, endpoints)
         {
-            self.leave(netns, &entry);
+            self.remove_from_gauges(netns, &entry);
         }
-        if (is_observed || left.is_some())
+        if (is_observed || removed.is_some())
             && let Some(scan) = &mut self.scan
         {
             scan.left_time_wait(netns, key);
@@ -129,25 +130,25 @@ impl Tracker {
     }
 
     /// Removes an entry from the gauges of its row.
-    fn leave(&mut self, netns: NetnsId, entry: &Entry) {
+    fn remove_from_gauges(&mut self, netns: NetnsId, entry: &Entry) {
         let expired = self.expired();
         let row = self.rows.get_mut(entry.row);
         match entry.expiry {
             Some(expiry) => row.time_waits.leave(netns, expired, expiry.get()),
-            None => row.lose_orphan(netns),
+            None => row.remove_orphan(netns),
         }
     }
 
-    /// Whether a row id still refers to a row for these endpoints: an idle row may have been removed
-    /// and its id reused. The row may be coarser than its key for want of room.
+    /// Whether a row id still refers to a row for these endpoints. An idle row may have been
+    /// removed and its id reused, and a row may be coarser than its key if the table was full.
     pub(in crate::tracker) fn is_row_of(
         &self,
         row: RowId,
         netns: NetnsId,
-        ends: Endpoints,
+        endpoints: Endpoints,
     ) -> bool {
         self.rows.key(row).is_some_and(|key| {
-            let port = key.role.service_port(ends.local, ends.remote);
+            let port = key.role.service_port(endpoints.local, endpoints.remote);
             [0, netns].contains(&key.netns) && key.port.is_none_or(|of_row| of_row == port)
         })
     }

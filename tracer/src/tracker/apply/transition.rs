@@ -1,4 +1,4 @@
-//! Applies changes of a socket's state.
+//! Applies transitions of sockets.
 
 use synfin_common::{event::Flags, state::TcpState};
 
@@ -17,7 +17,7 @@ use crate::{
         EVIDENCE_LOST, Tracker,
         connections::{Connection, Origin, Slot},
         endpoints::Endpoints,
-        gauges::least_limit,
+        gauges::smaller_limit,
         handshake,
         listeners::Listener,
         owners::Owner,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 impl Tracker {
-    /// Applies a change of a socket's state, whatever the filters say.
+    /// Applies a transition that the filters admit.
     pub(in crate::tracker) fn transition(&mut self, transition: &Transition) {
         match TransitionKind::of(transition.old, transition.new) {
             TransitionKind::Listen | TransitionKind::CloseListener => {
@@ -84,19 +84,19 @@ impl Tracker {
             last_scan: 0,
             missed_scans: 0,
             defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
-            // The socket may have listened before.
+            // The counter is not 0 if the socket has listened before.
             drops: transition.opening.as_ref().map_or(0, |opening| opening.accept_queue.0),
         };
         self.listeners.insert(transition.sock, listener);
         let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
-        if self.shows_listener(transition.sock) {
+        if self.admits_listener(transition.sock) {
             self.rows.get_mut(row).uptime.on_listen(transition.time);
         }
     }
 
-    /// Removes a listener; its row keeps its owners.
+    /// Removes a listener. Its row keeps the owners.
     fn listener_closed(&mut self, transition: &Transition) {
-        let is_shown = self.shows_listener(transition.sock);
+        let is_admitted = self.admits_listener(transition.sock);
         let Some(mut listener) = self.listeners.remove(transition.sock) else {
             return;
         };
@@ -105,11 +105,11 @@ impl Tracker {
             return;
         };
         let row = self.rows.get_mut(row);
-        if let Some(closing) = transition.closing.filter(|_| is_shown) {
-            row.interval.listener_drops += listener.drops_since(closing.unread);
+        if let Some(closing) = transition.closing.filter(|_| is_admitted) {
+            row.counters.listener_drops += listener.drops_since(closing.unread);
         }
         if !self.listeners.is_served(netns, port) {
-            if is_shown {
+            if is_admitted {
                 row.uptime.on_close(transition.time);
             }
             row.set_owners(listener.labels());
@@ -118,7 +118,7 @@ impl Tracker {
 
     fn open_connection(&mut self, transition: &Transition, role: Role) {
         if self.connections.get(transition.sock).is_some() {
-            // The socket was reused: the end of its last connection was missed.
+            // The socket was reused: the close of its last connection was missed.
             self.records.gaps += 1;
             self.close_missing(transition.sock, transition.time);
         }
@@ -127,14 +127,14 @@ impl Tracker {
             Role::Client => self.names.owner_by_opening(transition),
             Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
         };
-        let ends = Endpoints::from(transition);
-        let key = self.row_key(transition.netns, role, ends, owner.as_deref());
+        let endpoints = Endpoints::from(transition);
+        let key = self.row_key(transition.netns, role, endpoints, owner.as_deref());
         let row = self.rows.row(key, role == Role::Server);
         let (netns, time) = (transition.netns, transition.time);
         let deferred_accept = transition.flags.contains(Flags::DEFER_ACCEPT)
             || role == Role::Server && self.listeners.defer_accept(netns, transition.local);
         let connection =
-            Connection::new(netns, role, Origin::Observed, transition.old, ends, time, row);
+            Connection::new(netns, role, Origin::Observed, transition.old, endpoints, time, row);
         let mut connection = Connection { owner, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
         self.changes.transition(transition, Some(&connection));
@@ -142,21 +142,21 @@ impl Tracker {
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.rows.get_mut(row);
             row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
-            row.accept_limit = least_limit(row.accept_limit, opening.accept_queue.1.into());
-            row.interval.accept_depth.add(opening.accept_queue.0.into());
+            row.accept_limit = smaller_limit(row.accept_limit, opening.accept_queue.1.into());
+            row.counters.accept_depth.add(opening.accept_queue.0.into());
         }
         self.add(transition.sock, connection);
     }
 
-    /// Begins to track a connection and counts it in its row.
+    /// Starts to track a connection and counts it in its row.
     pub(super) fn add(&mut self, sock: SockId, connection: Connection) {
         let row = self.rows.get_mut(connection.row);
         if connection.established {
-            row.interval.adopted += 1;
+            row.counters.adopted += 1;
             row.gauges.open += 1;
-            row.connects_from(connection.role, connection.local().ip());
+            row.add_source(connection.role, connection.local().ip());
         } else {
-            row.interval.attempts += 1;
+            row.counters.attempts += 1;
             row.gauges.pending += 1;
         }
         row.gauges.enter(connection.state);
@@ -176,19 +176,19 @@ impl Tracker {
         Endpoints { local, remote }: Endpoints,
         port_by_connect: Option<bool>,
     ) -> RoleGuess {
-        let has_row = |role, port| self.rows.knows(netns, role, port);
+        let has_row = |role, port| self.rows.has_port(netns, role, port);
         match port_by_connect {
             Some(true) => RoleGuess::proven(Role::Client),
             _ if self.listeners.is_served(netns, local.port()) => RoleGuess::proven(Role::Server),
             None => RoleGuess::assumed(Role::Client),
-            // Its port was bound: inherited from a listener that has closed, or chosen by a client.
+            // The port was bound: inherited from a listener that has closed, or chosen by a client.
             Some(false) if has_row(Role::Server, local.port()) => RoleGuess::assumed(Role::Server),
             Some(false) if has_row(Role::Client, remote.port()) => RoleGuess::assumed(Role::Client),
             Some(false) => RoleGuess::assumed(Role::Server),
         }
     }
 
-    /// Begins to track a connection at the old state of the first record of it. Returns its slot.
+    /// Starts to track a connection in the old state of its first record. Returns its slot.
     fn adopt_from(&mut self, transition: &Transition) -> Option<Slot> {
         let origin = self.origin_of_adopted(transition.netns);
         if origin == Origin::AfterLoss {
@@ -212,7 +212,8 @@ impl Tracker {
         self.connections.slot(transition.sock)
     }
 
-    /// A connection that is found before its namespace's first scan is older than the trace.
+    /// The origin of a connection without an observed first transition. If its namespace was not
+    /// scanned yet, the connection is older than the trace.
     pub(super) fn origin_of_adopted(&self, netns: NetnsId) -> Origin {
         match self.namespaces.losses_at_scan(netns) {
             Some(_) => Origin::AfterLoss,
@@ -226,19 +227,21 @@ impl Tracker {
         RoleGuess { role, assumed }: RoleGuess,
         origin: Origin,
         state: TcpState,
-        ends: Endpoints,
+        endpoints: Endpoints,
         time: Nanos,
     ) -> Connection {
         let established = !is_pending(state);
-        // It existed before the last scan of open files, or that did not find it.
+        // The connection is older than the last scan of open files, unless that did not find it.
         let holder = self.socket_owners.owner(sock, 0);
         let owner = match role {
-            Role::Server => holder.or_else(|| self.listeners.owner(netns, ends.local).cloned()),
+            Role::Server => {
+                holder.or_else(|| self.listeners.owner(netns, endpoints.local).cloned())
+            }
             Role::Client => holder,
         };
-        let key = self.row_key(netns, role, ends, owner.as_deref());
+        let key = self.row_key(netns, role, endpoints, owner.as_deref());
         let row = self.rows.row(key, established);
-        let mut connection = Connection::new(netns, role, origin, state, ends, time, row);
+        let mut connection = Connection::new(netns, role, origin, state, endpoints, time, row);
         connection.scan.state_since_is_lower_bound = true;
         Connection { role_assumed: assumed, owner, established, ..connection }
     }
@@ -272,32 +275,32 @@ impl Tracker {
             self.changes.established(connection);
             let (netns, role, port) =
                 (connection.netns, connection.role, connection.service_port());
-            let ends = connection.endpoints();
-            self.rows.get_mut(connection.row).connects_from(role, ends.local.ip());
+            let endpoints = connection.endpoints();
+            self.rows.get_mut(connection.row).add_source(role, endpoints.local.ip());
             // A connection with the same endpoints replaces a TIME_WAIT.
-            self.leave_time_wait(netns, ends, false);
-            // From now on the port has a row of its own, if there is room.
+            self.leave_time_wait(netns, endpoints, false);
+            // The port gets a row of its own now, if the table has room.
             self.rows.row(RowKey::of_port(netns, role, port), true);
         }
     }
 
-    /// Makes the connection of a transition's socket agree with the transition's old state and
-    /// endpoints, which its first transition may not know yet. Returns its slot.
+    /// Makes the connection of a transition's socket agree with the old state and endpoints of the
+    /// transition. Returns its slot.
     pub(super) fn reconcile_state(&mut self, transition: &Transition) -> Option<Slot> {
         let Some(slot) = self.connections.slot(transition.sock) else {
             return self.adopt_from(transition);
         };
         let connection = self.connections.at(slot);
-        let goes_back = connection.established && is_pending(transition.old);
-        let ends = Endpoints::from(transition);
+        let is_pending_again = connection.established && is_pending(transition.old);
+        let endpoints = Endpoints::from(transition);
         let is_young = transition.old == TcpState::SynRecv;
-        if goes_back || !connection.fits(transition.netns, ends, is_young) {
-            // The socket was reused: the records of an end and a beginning were lost.
+        if is_pending_again || !connection.matches(transition.netns, endpoints, is_young) {
+            // The socket was reused: the records of a close and of an opening were lost.
             self.records.gaps += 1;
             self.close_missing(transition.sock, transition.time);
             return self.adopt_from(transition);
         }
-        connection.learn_endpoints(ends);
+        connection.learn_endpoints(endpoints);
         if connection.state != transition.old {
             self.records.gaps += 1;
             connection.enter(transition.old, self.rows.get_mut(connection.row), |_| EVIDENCE_LOST);

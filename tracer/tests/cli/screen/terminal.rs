@@ -24,7 +24,7 @@ fn keys_navigate_and_quitting_leaves_the_terminal_clean() {
     tmux.keys(&["Enter"]);
     tmux.until("HANDSHAKES");
     tmux.keys(&["Enter"]);
-    let shown = tmux.until("OUR STATE");
+    let shown = tmux.until("LOCAL STATE");
     assert!(shown.contains("SYN-ACK") && shown.contains("RST"), "{shown}");
     tmux.keys(&["Escape"]);
     tmux.until("HANDSHAKES");

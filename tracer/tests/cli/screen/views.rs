@@ -77,10 +77,10 @@ fn control_characters_are_not_drawn() {
     for (_, keys) in VIEWS {
         for (width, height) in SIZES {
             let screen = drawn(&frames, keys, width, height);
-            let steers = |cell: &&Cell| {
+            let is_control = |cell: &&Cell| {
                 cell.symbol().chars().any(|letter| letter.is_control() || letter == '\u{202e}')
             };
-            assert_eq!(cells(&screen).find(steers), None);
+            assert_eq!(cells(&screen).find(is_control), None);
         }
     }
 }

@@ -107,7 +107,8 @@ fn value_names(arg: &Arg) -> String {
         return String::new();
     }
     let many = arg.get_num_args().is_some_and(|number| number.max_values() > 1);
-    let names: Vec<_> = arg.get_value_names().into_iter().flatten().map(|n| n.as_str()).collect();
+    let names: Vec<_> =
+        arg.get_value_names().into_iter().flatten().map(clap::builder::Str::as_str).collect();
     names.join(" ") + if many { "…" } else { "" }
 }
 

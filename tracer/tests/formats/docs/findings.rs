@@ -8,9 +8,9 @@ use super::markdown::GENERATED;
 pub(crate) fn page() -> String {
     let mut page = format!(
         "{GENERATED}# Findings\n\n\
-         The findings of `synfin diagnose`. It checks every row: a role and service port, and for \
-         clients the address that they connect to. `synfin top` shows the findings of the last \
-         minute (`d`). All thresholds are in `tracer/src/analysis/diagnose/thresholds.rs`.\n"
+         The problems that `synfin diagnose` checks for in every row: a role and service port, and for clients \
+         the address that they connect to. `synfin top` shows the same of the last minute (`d`). \
+         All thresholds are in `tracer/src/analysis/diagnose/thresholds.rs`.\n"
     );
     for rule in RULES {
         page += &format!(

@@ -18,7 +18,7 @@ pub(super) fn needs(scenario: &Scenario) -> Option<Feature> {
 /// The expected result of a scenario on this kernel.
 pub(super) fn seen_here(scenario: &'static Scenario) -> Scenario {
     let (least, most) = scenario.took;
-    let slack = lab::slowed(PROMPTLY) - PROMPTLY;
+    let slack = lab::slowed(PROMPTLY).saturating_sub(PROMPTLY);
     let took = (least, most + slack.as_millis() as u32);
     let columns = match scenario.name {
         // The kernel does not report all such resets, so their number is unknown.

@@ -125,10 +125,12 @@ impl Crowd {
         &self.wire.near
     }
 
-    fn ours(&self) -> Option<Owner> {
+    #[expect(clippy::unnecessary_wraps, reason = "a connection may have no owner")]
+    fn ours() -> Option<Owner> {
         Some(Owner { pids: vec![process::id()], cgroup: own_cgroup() })
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a connection may have no owner")]
     fn of_actor(&self, pids: Vec<u32>, cgroup: Option<usize>) -> Option<Owner> {
         let of = |which: usize| Some(self.cgroups.as_ref()?[which].path().to_owned());
         let cgroup = cgroup.and_then(of).unwrap_or_else(own_cgroup);
@@ -159,8 +161,8 @@ impl Crowd {
 
     /// Adds both ends of a connection over the wire.
     fn pair(&mut self, pair: &Pair, client: RowCounts, server: RowCounts) {
-        self.client(ends(&pair.client), self.ours(), client);
-        self.server(ends(&pair.server), self.ours(), server);
+        self.client(ends(&pair.client), Self::ours(), client);
+        self.server(ends(&pair.server), Self::ours(), server);
     }
 
     fn keep(&mut self, pair: Pair) {
@@ -230,8 +232,8 @@ impl Crowd {
         for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (mapped, port).into()] {
             let pair = self.near().pair_with(&listener, address);
             let (client, server) = (ends(&pair.client), ends(&pair.server));
-            self.client(client, self.ours(), closed_by_us(RowCounts::clients(1)));
-            self.server(server, self.ours(), closed_by_peer(RowCounts::servers(1)));
+            self.client(client, Self::ours(), closed_by_us(RowCounts::clients(1)));
+            self.server(server, Self::ours(), closed_by_peer(RowCounts::servers(1)));
             // Both ends are in this namespace.
             self.ends.last_mut().expect("the server").netns = self.near().id();
             pair.close_by_client();
@@ -263,19 +265,19 @@ impl Crowd {
             let to = SocketAddr::from((far, self.port + 4));
             for _ in 0..count {
                 refused(self.near().socket(far), to);
-                self.client(((near, EPHEMERAL[0]).into(), to), self.ours(), counts.clone());
+                self.client(((near, EPHEMERAL[0]).into(), to), Self::ours(), counts.clone());
             }
         }
         let to = SocketAddr::from((Wire::FAR4, self.port + 4));
         refused(self.bound(15), to);
-        self.client(((Wire::NEAR4, self.port + 15).into(), to), self.ours(), counts);
+        self.client(((Wire::NEAR4, self.port + 15).into(), to), Self::ours(), counts);
 
         let to = SocketAddr::from((Wire::FAR4, self.port + 12));
         self.wire.far.filter("drop_packets", &format!("tcp dport {} drop", to.port()));
         let attempt = self.near().begin_connect(to);
         set_option(&attempt, libc::TCP_SYNCNT, 10);
         let local = attempt.local_addr().expect("its address");
-        self.client((local, to), self.ours(), RowCounts::default().pending(1));
+        self.client((local, to), Self::ours(), RowCounts::default().pending(1));
         self.open.push(attempt.into());
     }
 
@@ -324,7 +326,7 @@ impl Crowd {
             drop(ours);
             let theirs = self.client.connect(to, 2).into_iter();
             let clients = theirs.map(|client| (client, of_client.clone()));
-            for (client, owner) in clients.chain([(our_end, self.ours())]) {
+            for (client, owner) in clients.chain([(our_end, Self::ours())]) {
                 self.client((client, to), owner, closed_by_us(RowCounts::clients(1)));
                 self.server((to, client), server.clone(), closed_by_peer(RowCounts::servers(1)));
             }

@@ -74,13 +74,13 @@ static ROOM: RwLock<()> = RwLock::new(());
 pub(crate) fn enter() -> RwLockReadGuard<'static, ()> {
     demand_root();
     // A failure of another test does not matter.
-    ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    ROOM.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Starts a test that has to run alone.
 pub(crate) fn enter_alone() -> RwLockWriteGuard<'static, ()> {
     demand_root();
-    ROOM.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    ROOM.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn demand_root() {

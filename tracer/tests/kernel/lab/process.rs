@@ -127,7 +127,7 @@ impl Policy {
         };
         let param = libc::sched_param { sched_priority: 0 };
         // SAFETY: the parameters are valid for reads.
-        let result = unsafe { libc::sched_setscheduler(thread as i32, policy, &param) };
+        let result = unsafe { libc::sched_setscheduler(thread as i32, policy, &raw const param) };
         assert_eq!(result, 0, "{self:?} for {thread}: {}", io::Error::last_os_error());
     }
 }

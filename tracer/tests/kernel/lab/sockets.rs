@@ -206,7 +206,7 @@ fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
     let to = (&raw mut info).cast();
     // SAFETY: the buffer has this number of bytes.
     let result = unsafe {
-        libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, to, &mut length)
+        libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, to, &raw mut length)
     };
     assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
     info

@@ -41,7 +41,7 @@ impl Tun {
             }
             request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
             // SAFETY: the request is of the expected type and outlives the call.
-            unsafe { tun_set_iff(file.as_raw_fd(), &request) }.expect("a TUN device");
+            unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.expect("a TUN device");
             file
         });
         // Without an automatic IPv6 address, the kernel sends no packets by itself.

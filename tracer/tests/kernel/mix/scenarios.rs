@@ -22,12 +22,12 @@ use crate::lab::{
 pub(super) struct Outcome {
     pub(super) client: RowCounts,
     pub(super) server: RowCounts,
-    _open: Vec<OwnedFd>,
+    open_sockets: Vec<OwnedFd>,
 }
 
 impl Outcome {
     fn new(client: RowCounts, server: RowCounts) -> Self {
-        Self { client, server, _open: Vec::new() }
+        Self { client, server, open_sockets: Vec::new() }
     }
 
     /// An outcome without a server.
@@ -36,7 +36,7 @@ impl Outcome {
     }
 
     fn leaving_open<S: Into<OwnedFd>>(mut self, sockets: impl IntoIterator<Item = S>) -> Self {
-        self._open.extend(sockets.into_iter().map(Into::into));
+        self.open_sockets.extend(sockets.into_iter().map(Into::into));
         self
     }
 }

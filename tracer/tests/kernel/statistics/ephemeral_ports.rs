@@ -48,7 +48,7 @@ impl Scarce {
         for number in 0.. {
             let due = Duration::from_secs(1) * number / per_second;
             thread::sleep(due.saturating_sub(begun.elapsed()));
-            late = late.max(begun.elapsed() - due);
+            late = late.max(begun.elapsed().saturating_sub(due));
             let client: TcpStream = match self.wire.near.connect(self.at) {
                 Ok(client) => client,
                 Err(error) => {

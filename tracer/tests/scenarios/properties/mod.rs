@@ -16,7 +16,7 @@ use mangle::{Mangle, mangle, wild_input};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use synfin::{
     analysis::compare::Side,
-    output::report::{Report, Rows},
+    output::report::{Report, RowSelection},
     tcp::{close_reason::CloseReason, coverage::OptionalHook, group_by::By, role::Role},
     trace::{
         decode::decode,
@@ -77,7 +77,7 @@ impl Mangled {
         let inputs = self.inputs();
         let mut snapshots: Vec<_> =
             self.snapshots.iter().map(|place| place.index(inputs.len() + 1)).collect();
-        snapshots.sort();
+        snapshots.sort_unstable();
         let mut audited = AuditedTracker::new(limits, coverage(self.has_all_hooks), START);
         let mut done = 0;
         for place in snapshots {
@@ -172,7 +172,7 @@ proptest! {
             ..Session::default()
         });
         for by in [By::Port, By::Remote, By::Owner, By::Netns] {
-            let rows = Rows { by, ..Rows::default() };
+            let rows = RowSelection { by, ..RowSelection::default() };
             let report = Report::new(&session, &whole, &rows).object();
             let read = Side::of_lines(&serde_json::Value::from(report).to_string());
             prop_assert_eq!(Side::of(&session, &whole, &rows), read.expect("a report"));

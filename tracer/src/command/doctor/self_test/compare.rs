@@ -44,7 +44,7 @@ pub(super) struct Observed {
     time_wait: Option<bool>,
     bytes: Option<(u64, u64)>,
     pid: Option<u32>,
-    from_birth: bool,
+    from_start: bool,
 }
 
 impl From<&Closed> for Observed {
@@ -58,7 +58,7 @@ impl From<&Closed> for Observed {
             time_wait: closed.time_wait,
             bytes: closed.bytes_sent.zip(closed.bytes_received),
             pid: closed.owner.as_ref().and_then(|owner| owner.pid),
-            from_birth: closed.origin == Origin::Observed && !closed.role_assumed,
+            from_start: closed.origin == Origin::Observed && !closed.role_assumed,
         }
     }
 }
@@ -75,7 +75,7 @@ pub(super) struct Circumstances {
 
 /// Maximum number of servers' handshakes that may be unmeasured. The tracker takes a handshake of
 /// whole milliseconds, about one in a thousand, for one with a SYN cookie and does not measure it.
-const FORGIVEN: usize = 2;
+const MAX_UNMEASURED: usize = 2;
 
 /// Upper limit of a handshake on loopback in microseconds, even on a busy host.
 const LONGEST_HANDSHAKE_US: u32 = 1_000_000;
@@ -86,38 +86,36 @@ pub(super) fn deviations(
     seen: &[Observed],
     circumstances: Circumstances,
 ) -> Vec<String> {
-    let mut by_ends: HashMap<_, VecDeque<&Observed>> = HashMap::new();
+    let mut by_addresses: HashMap<_, VecDeque<&Observed>> = HashMap::new();
     for seen in seen {
-        by_ends.entry((seen.role, seen.local, seen.remote)).or_default().push_back(seen);
+        by_addresses.entry((seen.role, seen.local, seen.remote)).or_default().push_back(seen);
     }
-    let mut given_up = 0;
+    let mut unmeasured = 0;
     let mut deviations = Vec::new();
     for expected in expected {
         let Expected { scenario, role, local, remote, .. } = expected;
         let mut differs = |what: String| {
             deviations.push(format!("{scenario}: {} {local} {remote}: {what}", role.name()));
         };
-        // Ports may be reused: ends with the same addresses are in the order in which they were
-        // made.
-        let seen = by_ends.get_mut(&(*role, *local, *remote)).and_then(VecDeque::pop_front);
+        // Ports may be reused, so endpoints with the same addresses are in the order of creation.
+        let seen = by_addresses.get_mut(&(*role, *local, *remote)).and_then(VecDeque::pop_front);
         match seen {
-            None => differs("was not seen to end".to_owned()),
+            None => differs("its close was not traced".to_owned()),
             Some(seen) => {
                 let measured = seen.handshake.is_none_or(|handshake| handshake.us().is_some());
-                let forgiven = expected.may_be_unmeasured(seen, circumstances, given_up);
-                given_up += usize::from(!measured && !circumstances.cookies);
-                expected.compare(seen, circumstances.pid, forgiven, &mut differs);
+                let may_be_unmeasured = expected.may_be_unmeasured(seen, circumstances, unmeasured);
+                unmeasured += usize::from(!measured && !circumstances.cookies);
+                expected.compare(seen, circumstances.pid, may_be_unmeasured, &mut differs);
             }
         }
     }
     for expected in expected {
         let Expected { scenario, role, local, remote, .. } = expected;
-        let rest = by_ends.remove(&(*role, *local, *remote)).unwrap_or_default();
+        let rest = by_addresses.remove(&(*role, *local, *remote)).unwrap_or_default();
         for seen in rest {
             let (role, reason) = (role.name(), seen.reason.id());
-            deviations.push(format!(
-                "{scenario}: {role} {local} {remote}: was seen once more ({reason})"
-            ));
+            deviations
+                .push(format!("{scenario}: {role} {local} {remote}: was traced again ({reason})"));
         }
     }
     deviations
@@ -128,25 +126,25 @@ impl Expected {
         &self,
         seen: &Observed,
         circumstances: Circumstances,
-        given_up: usize,
+        unmeasured: usize,
     ) -> bool {
         self.role == Role::Server
             && seen.handshake == Some(Handshake::Unmeasured(Unmeasured::SynCookie))
-            && (circumstances.cookies || given_up < FORGIVEN)
+            && (circumstances.cookies || unmeasured < MAX_UNMEASURED)
     }
 
     fn compare(
         &self,
         seen: &Observed,
         pid: Option<u32>,
-        unmeasured_is_right: bool,
+        may_be_unmeasured: bool,
         differs: &mut impl FnMut(String),
     ) {
         let was_not = |what: &str, was: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
             format!("{what} is {was:?}, not {expected:?}")
         };
-        if !seen.from_birth {
-            differs("was not seen from its birth".to_owned());
+        if !seen.from_start {
+            differs("was not traced from its first transition".to_owned());
         }
         if seen.reason != self.reason {
             differs(format!("the reason is {}, not {}", seen.reason.id(), self.reason.id()));
@@ -165,12 +163,12 @@ impl Expected {
         match (self.established, seen.handshake) {
             (false, None) => {}
             (true, Some(Handshake::Clean { us: 1..=LONGEST_HANDSHAKE_US })) => {}
-            (true, Some(Handshake::Unmeasured(_))) if unmeasured_is_right => {}
+            (true, Some(Handshake::Unmeasured(_))) if may_be_unmeasured => {}
             (true, handshake) => {
-                differs(format!("the handshake is {handshake:?}, not a clean one"))
+                differs(format!("the handshake is {handshake:?}, not a clean one"));
             }
             (false, handshake) => {
-                differs(format!("the handshake is {handshake:?}, and there was none"))
+                differs(format!("the handshake is {handshake:?}, although none completed"));
             }
         }
     }
@@ -208,32 +206,28 @@ mod tests {
             time_wait: Some(time_wait),
             bytes,
             pid: Some(PID),
-            from_birth: true,
+            from_start: true,
         }
     }
 
     #[test]
-    fn what_is_as_expected_does_not_differ() {
+    fn expected_connections_do_not_differ() {
         let expected = [end(1), end(2)];
         let mut seen = expected.map(as_expected).to_vec();
         seen.push(as_expected(end(3)));
-        assert_eq!(
-            deviations(&expected, &seen, OURS),
-            [""; 0],
-            "others' connections do not matter"
-        );
+        assert_eq!(deviations(&expected, &seen, OURS), [""; 0], "other connections are ignored");
     }
 
     #[test]
-    fn every_difference_is_named() {
+    fn every_deviation_is_named() {
         let right = as_expected(end(1));
         let tampered = |seen: Observed, named: &str| {
-            let told = deviations(&[end(1)], &[seen], OURS);
-            assert_eq!(told.len(), 1, "{told:?}");
+            let found = deviations(&[end(1)], &[seen], OURS);
+            assert_eq!(found.len(), 1, "{found:?}");
             assert!(
-                told[0].starts_with("closed by the client: server 127.0.0.1:5432 127.0.0.1:1: ")
+                found[0].starts_with("closed by the client: server 127.0.0.1:5432 127.0.0.1:1: ")
             );
-            assert!(told[0].contains(named), "{told:?}");
+            assert!(found[0].contains(named), "{found:?}");
         };
         tampered(
             Observed { reason: CloseReason::ResetByPeer, ..right.clone() },
@@ -250,7 +244,10 @@ mod tests {
         tampered(Observed { bytes: None, ..right.clone() }, "is None, not Some((1000, 100))");
         tampered(Observed { pid: Some(1), ..right.clone() }, "the owner is Some(1), not Some(77)");
         tampered(Observed { pid: None, ..right.clone() }, "the owner is None");
-        tampered(Observed { from_birth: false, ..right.clone() }, "was not seen from its birth");
+        tampered(
+            Observed { from_start: false, ..right.clone() },
+            "was not traced from its first transition",
+        );
         tampered(Observed { handshake: None, ..right.clone() }, "the handshake is None");
         tampered(
             Observed { handshake: Some(Handshake::Clean { us: 5_000_000 }), ..right.clone() },
@@ -258,34 +255,34 @@ mod tests {
         );
         let retransmitted = Handshake::Retransmitted { us: 1_000_000, times: 1 };
         tampered(Observed { handshake: Some(retransmitted), ..right.clone() }, "Retransmitted");
-        tampered(Observed { role: Role::Client, ..right }, "was not seen to end");
+        tampered(Observed { role: Role::Client, ..right }, "its close was not traced");
     }
 
     #[test]
-    fn what_is_seen_twice_differs() {
+    fn a_connection_traced_twice_differs() {
         let seen = [as_expected(end(1)), as_expected(end(1))];
         assert_eq!(deviations(&[end(1), end(1)], &seen, OURS), [""; 0]);
-        let told = deviations(&[end(1)], &seen, OURS);
-        assert!(told.len() == 1 && told[0].contains("once more (closed_by_peer)"), "{told:?}");
+        let found = deviations(&[end(1)], &seen, OURS);
+        assert!(found.len() == 1 && found[0].contains("again (closed_by_peer)"), "{found:?}");
     }
 
     #[test]
-    fn a_failure_has_no_handshake() {
+    fn a_failed_connection_has_no_handshake() {
         let refused = Expected { established: false, bytes: None, ..end(1) };
         let seen = Observed { handshake: Some(Handshake::Clean { us: 1 }), ..as_expected(refused) };
-        let told = deviations(&[refused], &[seen], OURS);
-        assert!(told.len() == 1 && told[0].contains("there was none"), "{told:?}");
+        let found = deviations(&[refused], &[seen], OURS);
+        assert!(found.len() == 1 && found[0].contains("none completed"), "{found:?}");
     }
 
     #[test]
-    fn cookies_are_forgiven_where_they_must_be() {
+    fn handshakes_with_syn_cookies_may_be_unmeasured() {
         let cookie = Some(Handshake::Unmeasured(Unmeasured::SynCookie));
         let expected: Vec<_> = (1..=10).map(end).collect();
         let seen: Vec<_> = expected
             .iter()
             .map(|&end| Observed { handshake: cookie, ..as_expected(end) })
             .collect();
-        assert_eq!(deviations(&expected, &seen, OURS).len(), 10 - FORGIVEN);
+        assert_eq!(deviations(&expected, &seen, OURS).len(), 10 - MAX_UNMEASURED);
         assert_eq!(deviations(&expected, &seen, Circumstances { cookies: true, ..OURS }), [""; 0]);
     }
 }

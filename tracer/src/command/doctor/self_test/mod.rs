@@ -1,5 +1,5 @@
 //! The self-test: makes connections with known outcomes, traces them through the same source,
-//! decoder and tracker as all others, and compares the results.
+//! decoder and tracker as other commands, and compares the results.
 
 pub(crate) mod compare;
 pub(crate) mod traffic;
@@ -28,10 +28,10 @@ use crate::{
 const TICK: Nanos = 20_000_000;
 
 /// Maximum time in nanoseconds to wait for the results after the last connection was made.
-const PATIENCE: Nanos = 2_000_000_000;
+const MAX_WAIT: Nanos = 2_000_000_000;
 
 /// Maximum number of deviations in the table; JSON has all of them.
-const SHOWN: usize = 10;
+const MAX_SHOWN: usize = 10;
 
 /// The result of a self-test.
 #[derive(Default)]
@@ -45,18 +45,18 @@ pub(crate) struct SelfTestResult {
 
 impl SelfTestResult {
     /// Whether all connections were made and traced correctly.
-    pub(super) fn is_right(&self) -> bool {
+    pub(super) fn has_passed(&self) -> bool {
         matches!(self.made, Some(Ok(_))) && self.deviations.is_empty()
     }
 
-    /// Whether records were lost or missed, which explains deviations.
+    /// Whether events were lost or missed, which explains deviations.
     pub(super) fn was_disturbed(&self) -> bool {
         self.events.missed > 0 || self.events.lost > 0
     }
 
     /// The first deviations, as many as the table shows.
     pub(super) fn deviations(&self) -> impl Iterator<Item = &str> {
-        self.deviations.iter().map(String::as_str).take(SHOWN)
+        self.deviations.iter().map(String::as_str).take(MAX_SHOWN)
     }
 
     pub(super) fn check(&self, trials: usize) -> Check {
@@ -65,31 +65,31 @@ impl SelfTestResult {
             Some(Ok(made)) => made,
             Some(Err(error)) => {
                 return Check::missing(ID, format!("the connections could not be made: {error:#}"))
-                    .remedy("see that the loopback interface is up (ip link set lo up) and not filtered");
+                    .remedy("check that the loopback interface is up (ip link set lo up) and not filtered");
             }
             None => {
-                return Check::missing(ID, "was ended before its end").remedy("run it again");
+                return Check::missing(ID, "interrupted").remedy("run it again");
             }
         };
-        let ends = made.ends.len();
-        let where_made =
-            if made.ipv6 { "127.0.0.1 and ::1" } else { "127.0.0.1 (there is no ::1)" };
-        let tried = if trials > 1 { format!(", at try {trials}") } else { String::new() };
+        let endpoints = made.endpoints.len();
+        let addresses = if made.ipv6 { "127.0.0.1 and ::1" } else { "127.0.0.1 (there is no ::1)" };
+        let attempt = if trials > 1 { format!(", in attempt {trials}") } else { String::new() };
         if self.deviations.is_empty() {
-            let text =
-                format!("all {ends} ends of connections on {where_made} were seen right{tried}");
+            let text = format!(
+                "all {endpoints} endpoints of connections on {addresses} were traced correctly{attempt}"
+            );
             return Check::ok(ID, text);
         }
         let missed = match self.events.missed + self.events.lost {
             0 => String::new(),
-            missed => format!(" (the kernel skipped or lost {missed} records meanwhile)"),
+            missed => format!(" ({missed} events were lost or missed)"),
         };
         let text = format!(
-            "{} deviations in {ends} ends of connections on {where_made}{tried}{missed}",
+            "{} deviations in {endpoints} endpoints of connections on {addresses}{attempt}{missed}",
             self.deviations.len()
         );
         Check::missing(ID, text).remedy(if missed.is_empty() {
-            "report it with the kernel's version and the lines below"
+            "report a bug with the kernel version and the lines below"
         } else {
             "run it again when the host is less busy"
         })
@@ -97,12 +97,12 @@ impl SelfTestResult {
 
     pub(super) fn to_json(&self, trials: usize) -> Value {
         let (ends, error) = match &self.made {
-            Some(Ok(made)) => (Some(made.ends.len()), None),
+            Some(Ok(made)) => (Some(made.endpoints.len()), None),
             Some(Err(error)) => (None, Some(format!("{error:#}"))),
             None => (None, None),
         };
         json!({
-            "right": self.is_right(),
+            "right": self.has_passed(),
             "trials": trials,
             "ends": ends,
             "error": error,
@@ -130,14 +130,14 @@ impl<'a> SelfTest<'a> {
     }
 
     fn compare(&self, made: &Made) -> Vec<String> {
-        compare::deviations(&made.ends, &self.seen, circumstances())
+        compare::deviations(&made.endpoints, &self.seen, circumstances())
     }
 }
 
 fn circumstances() -> Circumstances {
     let cookies = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
     Circumstances {
-        pid: host::is_first_pid_namespace().then(std::process::id),
+        pid: host::is_initial_pid_namespace().then(std::process::id),
         cookies: cookies.is_ok_and(|value| value.trim() == "2"),
     }
 }
@@ -170,7 +170,8 @@ impl Consumer for SelfTest<'_> {
     fn tick(&mut self, tracker: &mut Tracker) -> Result<ControlFlow<()>> {
         self.now = tracker.now();
         if let Some(maker) = self.maker.take_if(|maker| maker.is_finished()) {
-            let panicked = |_| Err(anyhow::anyhow!("the thread that makes them panicked"));
+            let panicked =
+                |_| Err(anyhow::anyhow!("the thread that makes the connections panicked"));
             self.trial.made = Some(maker.join().unwrap_or_else(panicked));
             self.made_at = Some(self.now);
         }
@@ -179,7 +180,7 @@ impl Consumer for SelfTest<'_> {
             Some(Err(_)) => true,
             Some(Ok(made)) => {
                 let waited = self.now.saturating_sub(self.made_at.unwrap_or(0));
-                waited >= PATIENCE || self.compare(made).is_empty()
+                waited >= MAX_WAIT || self.compare(made).is_empty()
             }
         };
         Ok(if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

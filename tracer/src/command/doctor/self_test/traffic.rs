@@ -14,16 +14,18 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::compare::Expected;
 use crate::tcp::{
-    close_reason::CloseReason::{self, *},
+    close_reason::{CloseReason, CloseReason::*},
     role::Role,
 };
 
 /// Number of connections per scenario and address.
 const EACH: usize = 20;
+/// The same number as a listener's backlog.
+const BACKLOG: i32 = 20;
 
 /// Payload of clients, and below that of servers.
-const QUESTION: [u8; 100] = [b'q'; 100];
-const ANSWER: [u8; 1000] = [b'a'; 1000];
+const REQUEST: [u8; 100] = [b'q'; 100];
+const RESPONSE: [u8; 1000] = [b'a'; 1000];
 
 /// Timeout of every wait.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -44,7 +46,7 @@ const SCENARIOS: [(&str, Scenario); 8] = [
 /// The connections that were made.
 #[derive(Debug, Default)]
 pub(super) struct Made {
-    pub(super) ends: Vec<Expected>,
+    pub(super) endpoints: Vec<Expected>,
     /// Whether there is an IPv6 loopback address.
     pub(super) ipv6: bool,
     scenario: &'static str,
@@ -73,14 +75,14 @@ fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-/// The expected outcome of one end of a connection.
-struct End {
+/// The expected outcome on one side of a connection.
+struct Side {
     reason: CloseReason,
     time_wait: bool,
     bytes: Option<(u64, u64)>,
 }
 
-impl End {
+impl Side {
     fn new(reason: CloseReason) -> Self {
         Self { reason, time_wait: false, bytes: None }
     }
@@ -95,26 +97,26 @@ impl End {
 }
 
 impl Made {
-    fn established(&mut self, (client, server): (SocketAddr, SocketAddr), ends: (End, End)) {
-        self.end(Role::Client, client, server, true, ends.0);
-        self.end(Role::Server, server, client, true, ends.1);
+    fn established(&mut self, (client, server): (SocketAddr, SocketAddr), sides: (Side, Side)) {
+        self.expect(Role::Client, client, server, true, sides.0);
+        self.expect(Role::Server, server, client, true, sides.1);
     }
 
     fn failed(&mut self, client: SocketAddr, server: SocketAddr, reason: CloseReason) {
-        self.end(Role::Client, client, server, false, End::new(reason));
+        self.expect(Role::Client, client, server, false, Side::new(reason));
     }
 
-    fn end(
+    fn expect(
         &mut self,
         role: Role,
         local: SocketAddr,
         remote: SocketAddr,
         established: bool,
-        end: End,
+        side: Side,
     ) {
-        let End { reason, time_wait, bytes } = end;
+        let Side { reason, time_wait, bytes } = side;
         let scenario = self.scenario;
-        self.ends.push(Expected {
+        self.endpoints.push(Expected {
             scenario,
             role,
             local,
@@ -150,11 +152,11 @@ fn bounded(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(DEADLINE))
 }
 
-/// Both ends of a connection, and their addresses: first that of the client.
+/// Both endpoints of a connection, and their addresses: first that of the client.
 struct Pair {
     client: TcpStream,
     server: TcpStream,
-    ends: (SocketAddr, SocketAddr),
+    addresses: (SocketAddr, SocketAddr),
 }
 
 /// Makes connections to a listener, accepts each, and passes them to `each`.
@@ -165,19 +167,19 @@ fn pairs(address: IpAddr, mut each: impl FnMut(Pair) -> io::Result<()>) -> io::R
         let (server, _) = listener.accept()?;
         bounded(&client)?;
         bounded(&server)?;
-        let ends = (client.local_addr()?, client.peer_addr()?);
-        each(Pair { client, server, ends })?;
+        let addresses = (client.local_addr()?, client.peer_addr()?);
+        each(Pair { client, server, addresses })?;
     }
     Ok(())
 }
 
 impl Pair {
     /// Sends data in both directions, and reads all of it.
-    fn talk(&mut self) -> io::Result<()> {
-        self.client.write_all(&QUESTION)?;
-        self.server.read_exact(&mut [0; QUESTION.len()])?;
-        self.server.write_all(&ANSWER)?;
-        self.client.read_exact(&mut [0; ANSWER.len()])
+    fn exchange(&mut self) -> io::Result<()> {
+        self.client.write_all(&REQUEST)?;
+        self.server.read_exact(&mut [0; REQUEST.len()])?;
+        self.server.write_all(&RESPONSE)?;
+        self.client.read_exact(&mut [0; RESPONSE.len()])
     }
 }
 
@@ -191,14 +193,14 @@ fn wait_for_end(mut stream: impl Read) -> io::Result<()> {
 
 fn closed_by_client(address: IpAddr, made: &mut Made) -> io::Result<()> {
     pairs(address, |mut pair| {
-        pair.talk()?;
+        pair.exchange()?;
         drop(pair.client);
         wait_for_end(pair.server)?;
         made.established(
-            pair.ends,
+            pair.addresses,
             (
-                End::new(ClosedByUs).leaving_time_wait().with_bytes(&QUESTION, &ANSWER),
-                End::new(ClosedByPeer).with_bytes(&ANSWER, &QUESTION),
+                Side::new(ClosedByUs).leaving_time_wait().with_bytes(&REQUEST, &RESPONSE),
+                Side::new(ClosedByPeer).with_bytes(&RESPONSE, &REQUEST),
             ),
         );
         Ok(())
@@ -207,34 +209,34 @@ fn closed_by_client(address: IpAddr, made: &mut Made) -> io::Result<()> {
 
 fn closed_by_server(address: IpAddr, made: &mut Made) -> io::Result<()> {
     pairs(address, |mut pair| {
-        pair.talk()?;
+        pair.exchange()?;
         drop(pair.server);
         wait_for_end(pair.client)?;
         made.established(
-            pair.ends,
+            pair.addresses,
             (
-                End::new(ClosedByPeer).with_bytes(&QUESTION, &ANSWER),
-                End::new(ClosedByUs).leaving_time_wait().with_bytes(&ANSWER, &QUESTION),
+                Side::new(ClosedByPeer).with_bytes(&REQUEST, &RESPONSE),
+                Side::new(ClosedByUs).leaving_time_wait().with_bytes(&RESPONSE, &REQUEST),
             ),
         );
         Ok(())
     })
 }
 
-/// The client shuts down its sending side and still receives the answer.
+/// The client shuts down its sending side and still receives the response.
 fn half_closed(address: IpAddr, made: &mut Made) -> io::Result<()> {
     pairs(address, |mut pair| {
-        pair.client.write_all(&QUESTION)?;
+        pair.client.write_all(&REQUEST)?;
         pair.client.shutdown(Shutdown::Write)?;
         wait_for_end(&pair.server)?;
-        pair.server.write_all(&ANSWER)?;
+        pair.server.write_all(&RESPONSE)?;
         drop(pair.server);
         wait_for_end(pair.client)?;
         made.established(
-            pair.ends,
+            pair.addresses,
             (
-                End::new(ClosedByUs).leaving_time_wait().with_bytes(&QUESTION, &ANSWER),
-                End::new(ClosedByPeer).with_bytes(&ANSWER, &QUESTION),
+                Side::new(ClosedByUs).leaving_time_wait().with_bytes(&REQUEST, &RESPONSE),
+                Side::new(ClosedByPeer).with_bytes(&RESPONSE, &REQUEST),
             ),
         );
         Ok(())
@@ -243,37 +245,39 @@ fn half_closed(address: IpAddr, made: &mut Made) -> io::Result<()> {
 
 fn refused(address: IpAddr, made: &mut Made) -> io::Result<()> {
     // Bound but not listening, so that no other program can listen on the port.
-    let deaf = socket(address)?;
-    deaf.bind(&SocketAddr::new(address, 0).into())?;
-    let server = ip_end(&deaf)?;
+    let bound = socket(address)?;
+    bound.bind(&SocketAddr::new(address, 0).into())?;
+    let server = local_address(&bound)?;
     for _ in 0..EACH {
         let client = socket(address)?;
         // Bound explicitly, because a failed connect() releases the port that it chose.
         client.bind(&SocketAddr::new(address, 0).into())?;
-        let local = ip_end(&client)?;
+        let local = local_address(&client)?;
         match client.connect(&server.into()) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
             Err(error) => return Err(error),
-            Ok(()) => return Err(io::Error::other("somebody answered where nobody listens")),
+            Ok(()) => {
+                return Err(io::Error::other("a port without a listener answered"));
+            }
         }
         made.failed(local, server, ConnectRefusedRst);
     }
     Ok(())
 }
 
-fn ip_end(socket: &Socket) -> io::Result<SocketAddr> {
-    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("a socket without an address"))
+fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("a socket has no IP address"))
 }
 
 fn unread_data(address: IpAddr, made: &mut Made) -> io::Result<()> {
     pairs(address, |mut pair| {
-        pair.server.write_all(&ANSWER)?;
+        pair.server.write_all(&RESPONSE)?;
         // Waits until all data has arrived.
-        let mut arrived = [0; ANSWER.len()];
-        until(|| Ok(pair.client.peek(&mut arrived)? == arrived.len()))?;
+        let mut arrived = [0; RESPONSE.len()];
+        wait_until(|| Ok(pair.client.peek(&mut arrived)? == arrived.len()))?;
         drop(pair.client);
         wait_for_end(pair.server)?;
-        made.established(pair.ends, (End::new(ResetByUsUnreadData), End::new(ResetByPeer)));
+        made.established(pair.addresses, (Side::new(ResetByUsUnreadData), Side::new(ResetByPeer)));
         Ok(())
     })
 }
@@ -283,16 +287,16 @@ fn linger0(address: IpAddr, made: &mut Made) -> io::Result<()> {
         SockRef::from(&pair.client).set_linger(Some(Duration::ZERO))?;
         drop(pair.client);
         wait_for_end(pair.server)?;
-        made.established(pair.ends, (End::new(ResetByUsLinger0), End::new(ResetByPeer)));
+        made.established(pair.addresses, (Side::new(ResetByUsLinger0), Side::new(ResetByPeer)));
         Ok(())
     })
 }
 
 fn never_accepted(address: IpAddr, made: &mut Made) -> io::Result<()> {
-    let listener = listen(address, EACH as i32)?;
+    let listener = listen(address, BACKLOG)?;
     let server = listener.local_addr()?;
     let clients: Vec<_> = (0..EACH).map(|_| connect(server)).collect::<io::Result<_>>()?;
-    until(|| Ok(waiting(&listener)? == EACH as u32))?;
+    wait_until(|| Ok(accept_queue_len(&listener)? == BACKLOG.unsigned_abs()))?;
     drop(listener);
     for client in clients {
         not_accepted(client, server, made)?;
@@ -305,7 +309,7 @@ fn not_accepted(client: TcpStream, server: SocketAddr, made: &mut Made) -> io::R
     bounded(&client)?;
     let local = client.local_addr()?;
     wait_for_end(client)?;
-    made.established((local, server), (End::new(ResetByPeer), End::new(ResetByUsListenerClosed)));
+    made.established((local, server), (Side::new(ResetByPeer), Side::new(ResetByUsListenerClosed)));
     Ok(())
 }
 
@@ -313,26 +317,29 @@ fn not_accepted(client: TcpStream, server: SocketAddr, made: &mut Made) -> io::R
 fn cancelled(address: IpAddr, made: &mut Made) -> io::Result<()> {
     let listener = listen(address, 0)?;
     let server = listener.local_addr()?;
-    let filling = connect(server)?;
-    until(|| Ok(waiting(&listener)? == 1))?;
+    let queued = connect(server)?;
+    wait_until(|| Ok(accept_queue_len(&listener)? == 1))?;
     for _ in 0..EACH {
         let client = socket(address)?;
         client.set_nonblocking(true)?;
         match client.connect(&server.into()) {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => return Err(error),
-            Ok(()) => return Err(io::Error::other("a full queue took a connection")),
+            Ok(()) => {
+                return Err(io::Error::other("a full accept queue took a connection"));
+            }
         }
-        made.failed(ip_end(&client)?, server, ConnectCancelled);
+        made.failed(local_address(&client)?, server, ConnectCancelled);
     }
     drop(listener);
-    not_accepted(filling, server, made)
+    not_accepted(queued, server, made)
 }
 
 /// Number of connections in the accept queue.
-fn waiting(listener: &TcpListener) -> io::Result<u32> {
+fn accept_queue_len(listener: &TcpListener) -> io::Result<u32> {
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let mut length =
+        libc::socklen_t::try_from(size_of::<libc::tcp_info>()).map_err(io::Error::other)?;
     // SAFETY: `info` has room for the `length` bytes that the kernel writes at most, and any bytes
     // are a valid tcp_info.
     let (result, info) = unsafe {
@@ -349,7 +356,7 @@ fn waiting(listener: &TcpListener) -> io::Result<u32> {
     if result == 0 { Ok(info.tcpi_unacked) } else { Err(io::Error::last_os_error()) }
 }
 
-fn until(mut reached: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+fn wait_until(mut reached: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     const PAUSE: Duration = Duration::from_millis(1);
     let mut waited = Duration::ZERO;
     while !reached()? {

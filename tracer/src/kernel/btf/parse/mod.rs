@@ -24,6 +24,11 @@ pub enum BtfError {
 }
 
 const MAGIC: u16 = 0xeb9f;
+
+/// A size or a count within BTF, which has 32 bits for them.
+fn size(size: usize) -> Result<u32, BtfError> {
+    u32::try_from(size).map_err(|_| BtfError::Truncated(size))
+}
 const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
@@ -83,6 +88,10 @@ pub struct Function {
 
 impl Btf {
     /// Parses the contents of `/sys/kernel/btf/vmlinux` or of a file in the same format.
+    ///
+    /// # Errors
+    ///
+    /// The data is malformed.
     pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
         if data.get(..2) != Some(&MAGIC.to_ne_bytes()) {
             return Err(BtfError::NoMagic);
@@ -105,7 +114,7 @@ impl Btf {
         };
         let mut at = start;
         while at < end {
-            let id = btf.types.len() as u32 + 1;
+            let id = size(btf.types.len())? + 1;
             let info = btf.u32(at + 4)?;
             let (kind, count) = ((info >> 24) & 0x1f, info & 0xffff);
             if matches!(kind, KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_TYPEDEF) {
@@ -182,12 +191,16 @@ impl Btf {
         let mut types = self.types.iter().map(|&at| at as usize);
         let is_it = |at| self.is_function(at, name.as_bytes()).unwrap_or(false);
         // Type id 0 is void.
-        types.position(is_it).map(|index| index as u32 + 1)
+        size(types.position(is_it)?).ok().map(|index| index + 1)
     }
 
     /// Returns BTF that has only the typedefs and functions of these names, each under its original
     /// id. The loader allocates a value for each of a kernel's 130,000 types and searches them
     /// linearly for each name.
+    ///
+    /// # Errors
+    ///
+    /// A type is malformed.
     pub fn only(&self, names: &HashSet<&[u8]>) -> Result<Vec<u8>, BtfError> {
         let mut types = Vec::with_capacity(self.types.len() * 12);
         let mut strings = vec![0];
@@ -198,14 +211,14 @@ impl Btf {
             if matches!((info >> 24) & 0x1f, KIND_TYPEDEF | KIND_FUNC) {
                 let name = self.string(self.u32(at)?)?;
                 if names.contains(name) {
-                    kept = [strings.len() as u32, info, self.u32(at + 8)?];
+                    kept = [size(strings.len())?, info, self.u32(at + 8)?];
                     strings.extend_from_slice(name);
                     strings.push(0);
                 }
             }
             kept.iter().for_each(|word| types.extend_from_slice(&word.to_ne_bytes()));
         }
-        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
+        let (types_len, strings_len) = (size(types.len())?, size(strings.len())?);
         let mut data = Vec::with_capacity(24 + types.len() + strings.len());
         data.extend_from_slice(&MAGIC.to_ne_bytes());
         data.extend_from_slice(&[1, 0]);

@@ -1,5 +1,7 @@
 //! Tests of the BTF parser, on hand-written type information.
 
+#![allow(clippy::cast_possible_truncation, reason = "the made-up types are few and small")]
+
 use super::*;
 
 /// Hand-written BTF of `struct s { int a; union { struct { char b; int c : 3; }; }; }`, `enum e { X

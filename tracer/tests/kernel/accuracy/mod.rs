@@ -4,9 +4,9 @@
 //! `UPDATE_ACCURACY=1`, which `cargo xtask accuracy` sets, stores the recordings, and the output of
 //! other tools for the same connections, in `tests/accuracy`.
 
-#[path = "../accuracy/expected.rs"]
+#[path = "../../accuracy/expected.rs"]
 mod expected;
-#[path = "../accuracy/replayed.rs"]
+#[path = "../../accuracy/replayed.rs"]
 mod replayed;
 
 mod aborting;
@@ -171,7 +171,7 @@ impl Laboratory {
         let file = self.folder.path().join(scenario.name);
         let (seen, moved, recording) = lab::seen_whole(|| {
             let stage = Stage::new(number);
-            let namespaces = stage.namespaces().map(|namespace| namespace.id());
+            let namespaces = stage.namespaces().map(lab::Namespace::id);
             let list = namespaces.map(|id| id.to_string()).join(",");
             let mark = self.others.as_ref().map(Others::mark);
             let synfin = Synfin::watch(["record", "-N", &list, file.to_str().expect("a path")]);
@@ -219,7 +219,7 @@ impl Laboratory {
 
 /// The counters that are not zero, in the form of [`Scenario::kernel`].
 fn moved(stage: &Stage) -> String {
-    let counters = stage.namespaces().map(|namespace| namespace.counters());
+    let counters = stage.namespaces().map(lab::Namespace::counters);
     let sum = |name: &str| counters.iter().map(|of: &Counters| of.get(name)).sum::<u64>();
     let moved = COUNTERS.iter().map(|name| (name, sum(name))).filter(|(_, count)| *count > 0);
     moved.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")

@@ -101,7 +101,7 @@ fn check_some(
         let filtered = file(&at.to_string());
         let replay = |command: &[&str], from: &str, args: &[String]| {
             let from = ["-o", "json", "--from", from];
-            let command = command.iter().chain(&from).map(|arg| arg.to_string());
+            let command = command.iter().chain(&from).map(|&arg| arg.to_owned());
             Synfin::run(command.chain(args.iter().cloned()))
         };
         let live = &reported[at + 1];
