@@ -393,7 +393,7 @@ fn closes() -> Vec<Row> {
             ends_by(ResetByUsMemory),
         ),
         row(
-            "orphan, out of memory while its FIN was sent again",
+            "orphan, out of memory while its FIN was retransmitted",
             child(&[CloseWait, LastAck])
                 .flags(ORPHAN.with(Flags::UNACKNOWLEDGED))
                 .resets_before(AbortOnMemory),
@@ -426,17 +426,17 @@ fn handshakes() -> Vec<Row> {
         row("server", server().round_trip(50_288), clean(50_288)),
         row("client, a whole millisecond", client().round_trip(1_000), clean(1_000)),
         row(
-            "client, SYN sent twice: from the first SYN on",
+            "client, SYN retransmitted: from the first SYN on",
             client().takes_ms(1_051).round_trip(30_000).retransmitted(1),
             retransmitted(1_051_000, 1),
         ),
         row(
-            "client, SYN sent twice, no timestamps",
+            "client, SYN retransmitted, no timestamps",
             client().takes_ms(1_051).round_trip(0).retransmitted(1),
             retransmitted(1_051_000, 1),
         ),
         row(
-            "client, SYN with Fast Open sent twice: when the first left is not known",
+            "client, Fast Open SYN retransmitted: the time of the first is unknown",
             client().takes_ms(1_051).round_trip(0).retransmitted(1).at_handshake(Flags::FAST_OPEN),
             unmeasured(Unmeasured::FastOpen),
         ),
@@ -451,12 +451,12 @@ fn handshakes() -> Vec<Row> {
             clean(900),
         ),
         row(
-            "server, SYN-ACK sent twice: from the first SYN-ACK on",
+            "server, SYN-ACK retransmitted: from the first SYN-ACK on",
             server().round_trip(1_056_113).retransmitted(1).at_handshake(Flags::SINCE_FIRST_SYNACK),
             retransmitted(1_056_113, 1),
         ),
         row(
-            "server, SYN-ACK sent twice, a kernel that shows only the last try",
+            "server, SYN-ACK retransmitted, a kernel that reports only the last attempt",
             server().round_trip(30_000).retransmitted(1),
             unmeasured(Unmeasured::EvidenceLost),
         ),
@@ -482,7 +482,7 @@ fn handshakes() -> Vec<Row> {
         ),
         row("client, no sample", client().round_trip(0), unmeasured(Unmeasured::EvidenceLost)),
         row(
-            "client, older than the trace, SYN sent twice",
+            "client, older than the trace, SYN retransmitted",
             client().first_record_lost().takes_ms(1_051).retransmitted(1),
             unmeasured(Unmeasured::EvidenceLost),
         ),

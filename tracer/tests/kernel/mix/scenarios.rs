@@ -77,8 +77,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("data not acknowledged", not_acknowledged),
     ("keepalive not answered", keepalive_not_answered),
     ("destroyed", destroyed),
-    ("SYN sent twice", syn_retransmitted),
-    ("SYN-ACK sent twice", synack_retransmitted),
+    ("SYN retransmitted", syn_retransmitted),
+    ("SYN-ACK retransmitted", synack_retransmitted),
 ];
 
 /// The first scenario's port; the others' follow.
