@@ -91,7 +91,7 @@ impl<'a> Trace<'a> {
     pub(crate) fn session(coverage: &[OptionalHook]) -> Session {
         let clock = ClockAnchor { monotonic_ns: START, realtime_ns: 1_800_000_000 * SECOND };
         let names: Vec<_> = coverage.iter().map(|hook| hook.name()).collect();
-        let coverage = Coverage::of(&names);
+        let coverage = Coverage::from_names(&names);
         Session { clock, host: "host".to_owned(), coverage, ..Session::default() }
     }
 

@@ -26,7 +26,7 @@ pub fn run(bytes: &[u8]) {
     let shows =
         OptionalHook::ALL.map(|extra| dice.ratio(3u8, 4u8).unwrap_or(false).then_some(extra));
     let shown: Vec<_> = shows.into_iter().flatten().map(OptionalHook::name).collect();
-    let coverage = Coverage::of(&shown);
+    let coverage = Coverage::from_names(&shown);
     let mut audited = AuditedTracker::new(limits, coverage, START);
     let filtered = Tracker::new(limits, START).with_coverage(coverage);
     let mut filtered = filtered.with_filters(vec![filter(&mut dice)]);

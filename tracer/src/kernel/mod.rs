@@ -176,7 +176,7 @@ impl Kernel {
             other => is_attached(other.name()),
         };
         let shown = OptionalHook::ALL.into_iter().filter(is_shown);
-        Coverage::of(&shown.map(OptionalHook::name).collect::<Vec<_>>())
+        Coverage::from_names(&shown.map(OptionalHook::name).collect::<Vec<_>>())
     }
 
     /// The hooks that this kernel refused.

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use super::Round;
 use crate::trace::{ids::NetnsId, time::Nanos};
 
 const SECOND: Nanos = 1_000_000_000;
@@ -38,10 +39,10 @@ pub(super) struct ScanScheduler {
     /// CPU time of this round so far, in nanoseconds.
     cost: Nanos,
     rounds: u64,
-    /// Whether the next round is to start as if there had been none before.
+    /// Whether the next round is to be a full one.
     restart_requested: bool,
-    /// Whether the present round started as if there had been none before.
-    has_restarted: bool,
+    /// The purpose of the present round; `None` before the first.
+    round: Option<Round>,
 }
 
 #[derive(Debug, Default)]
@@ -81,33 +82,32 @@ impl ScanScheduler {
         self.hurry();
     }
 
-    /// Whether the present round started as if there had been none before.
-    pub(super) fn restarted(&self) -> bool {
-        self.has_restarted
+    /// The purpose of the present round.
+    pub(super) fn round(&self) -> Round {
+        self.round.unwrap_or(Round::Update)
     }
 
-    /// The step to take at `now`. `wanted(netns, restarted)` says whether a scan of a namespace
-    /// could find anything new, or, if `restarted`, anything at all.
-    pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId, bool) -> bool) -> Plan {
+    /// The step to take at `now`. `wanted` says whether a scan of a namespace in such a round
+    /// could find anything.
+    pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId, Round) -> bool) -> Plan {
         match std::mem::take(&mut self.state) {
             State::Resting if now >= self.next_round => {
                 self.state = State::Listing;
                 self.cost = 0;
                 self.next_round = now + SHORTEST_PERIOD;
-                self.has_restarted = std::mem::take(&mut self.restart_requested);
+                let is_full = std::mem::take(&mut self.restart_requested);
+                self.round = Some(if is_full { Round::Full } else { Round::Update });
                 Plan::List
             }
             // A namespace without activity has no new sockets. Owners are scanned first, so that
             // they are known when the scans find their sockets.
-            State::Listed(rest)
-                if rest.iter().any(|(netns, _)| wanted(*netns, self.has_restarted)) =>
-            {
+            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.round())) => {
                 self.state = State::ScanningOpenFiles(rest);
                 Plan::ScanOpenFiles
             }
             State::Listed(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
-                    if wanted(netns, self.has_restarted) {
+                    if wanted(netns, self.round()) {
                         self.state = State::ScanningSockets(rest);
                         return Plan::ScanSockets(netns, path);
                     }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_restarted_round_scans_all_namespaces_once() {
         let mut scheduler = ScanScheduler::default();
-        let wanted = |_, restarted| restarted;
+        let wanted = |_, round| round == Round::Full;
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
         // A restart during a round does not change that round.
         scheduler.restart();
@@ -205,8 +205,8 @@ mod tests {
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
         scheduler.listed(namespaces(&[1]), 0);
         assert_eq!(
-            (scheduler.plan(SECOND, wanted), scheduler.restarted()),
-            (Plan::ScanOpenFiles, true)
+            (scheduler.plan(SECOND, wanted), scheduler.round()),
+            (Plan::ScanOpenFiles, Round::Full)
         );
         scheduler.open_files_scanned(0);
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::ScanSockets(1, PathBuf::new()));

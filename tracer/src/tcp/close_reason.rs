@@ -1,7 +1,7 @@
 //! Close reasons: why connections end, what each reason means and what to do about it.
 //!
-//! To add a reason, add a variant with its [`ReasonInfo`] to the table below and an arm to
-//! `tracker/classify.rs`, which decides.
+//! A new reason begins with a variant and its [`ReasonInfo`] in the table below; CONTRIBUTING.md lists
+//! the other files.
 
 use crate::tcp::labels::Enumeration;
 

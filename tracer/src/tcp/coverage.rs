@@ -36,7 +36,7 @@ impl OptionalHook {
         Enumeration { name: "subject", all: || Self::ALL.map(Self::name).into() };
 
     /// What is inferred or unknown without this hook, for the user.
-    pub const fn without(self) -> &'static str {
+    pub const fn fallback(self) -> &'static str {
         match self {
             Self::TimeWait => {
                 "TIME_WAIT is inferred from state transitions and corrected by each scan of the sockets: early exits and orphans in FIN_WAIT2 appear up to some seconds late"
@@ -97,8 +97,8 @@ pub struct Coverage {
 
 impl Coverage {
     /// Parses names of hooks; unknown names are ignored.
-    pub fn of<S: AsRef<str>>(shown: &[S]) -> Self {
-        let has = |hook: OptionalHook| shown.iter().any(|shown| shown.as_ref() == hook.name());
+    pub fn from_names<S: AsRef<str>>(names: &[S]) -> Self {
+        let has = |hook: OptionalHook| names.iter().any(|name| name.as_ref() == hook.name());
         Self { has: OptionalHook::ALL.map(has) }
     }
 

@@ -57,7 +57,7 @@ impl Session {
 }
 
 fn resets_only() -> Coverage {
-    Coverage::of(&[OptionalHook::Resets.name()])
+    Coverage::from_names(&[OptionalHook::Resets.name()])
 }
 
 fn write_coverage<S: Serializer>(coverage: &Coverage, serializer: S) -> Result<S::Ok, S::Error> {
@@ -67,5 +67,5 @@ fn write_coverage<S: Serializer>(coverage: &Coverage, serializer: S) -> Result<S
 
 /// Skips names that this version does not know.
 fn read_coverage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Coverage, D::Error> {
-    Ok(Coverage::of(&Vec::<String>::deserialize(deserializer)?))
+    Ok(Coverage::from_names(&Vec::<String>::deserialize(deserializer)?))
 }

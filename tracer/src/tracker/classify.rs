@@ -1,8 +1,7 @@
 //! Classifies closes: decides why a connection failed or closed.
 //!
 //! The meaning of the evidence is derived from the kernel's source (`net/ipv4/tcp*.c`) and from
-//! experiments on Linux 5.10 to 7.x. A new reason needs a variant with its
-//! [`ReasonInfo`](crate::tcp::close_reason::ReasonInfo) in `tcp/close_reason.rs` and an arm here.
+//! experiments on Linux 5.10 to 7.x. CONTRIBUTING.md lists what a new reason needs.
 
 use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 

@@ -75,7 +75,7 @@ impl RecordedKernel {
                 realtime_ns: 1_767_323_045_000_000_000,
             },
             hooks: vec!["inet_sock_set_state".into(), "tcp_send_reset".into()],
-            coverage: Coverage::of(&["resets"]),
+            coverage: Coverage::from_names(&["resets"]),
             limitations: Vec::new(),
             ring_bytes: 1 << 24,
             sysctls: [("net.ipv4.tcp_tw_reuse".into(), "2".into())].into(),

@@ -30,7 +30,7 @@ impl Receiver for Tracked {
 /// The coverage with all optional hooks.
 #[must_use]
 pub fn all_hooks() -> Coverage {
-    Coverage::of(&OptionalHook::ALL.map(OptionalHook::name))
+    Coverage::from_names(&OptionalHook::ALL.map(OptionalHook::name))
 }
 
 impl Tracked {

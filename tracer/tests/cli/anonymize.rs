@@ -207,7 +207,7 @@ fn failures_to_anonymize_are_explained() {
     explained(&[&from, link.to_str().unwrap()], 2, &["into itself"]);
     assert!(fs::read(&from).unwrap() == original);
     explained(&[&from, "/dev/full"], 3, &["cannot continue", "No space left"]);
-    explained(&[&from, "/no/such/folder/out"], 2, &["make its directory first"]);
+    explained(&[&from, "/no/such/folder/out"], 2, &["create its directory first"]);
 
     let key = folder.path().join("key");
     let key = key.to_str().unwrap();

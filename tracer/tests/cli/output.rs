@@ -220,7 +220,7 @@ fn a_recording_that_cannot_be_opened_is_explained() {
         assert_explains(&output, 2, &["cannot read the recording", why, remedy]);
     };
     refused("/no/such/recording", "No such file", "check the path");
-    refused("/", "a directory without a flight recorder's files", "give the file itself");
+    refused("/", "a directory without a flight recorder's files", "specify a file, or a directory");
     refused("/dev/null", "this is not a synfin recording", "that `synfin record` wrote");
     refused("/dev/zero", "this is not a synfin recording", "that `synfin record` wrote");
 }

@@ -339,7 +339,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                 sysctls,
                 filter,
                 namespaces,
-                coverage: Coverage::of(&shown),
+                coverage: Coverage::from_names(&shown),
             }
         });
     let container = (text(), prop::option::of(text())).prop_map(|(id, pod)| Container { id, pod });

@@ -228,7 +228,7 @@ fn a_port_that_receives_only_syns_has_a_row() {
 #[test]
 fn attempts_of_a_server_are_handshakes_that_reached_it() {
     use SynQueueEvent::{Completed, Dropped, Entered, Expired};
-    let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
+    let all = Coverage::from_names(&OptionalHook::ALL.map(OptionalHook::name));
     let counts = [(Entered, 5), (Completed, 2), (Dropped, 1), (Expired, 1)];
     let mut kernel = TracedKernel::scanned().with_all_hooks();
     kernel.listens(Socket::listener(1, 80), "server");
@@ -246,7 +246,7 @@ fn attempts_of_a_server_are_handshakes_that_reached_it() {
 
 #[test]
 fn without_the_syn_queue_hook_its_columns_are_unknown() {
-    let all = Coverage::of(&OptionalHook::ALL.map(OptionalHook::name));
+    let all = Coverage::from_names(&OptionalHook::ALL.map(OptionalHook::name));
     let columns = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
     for column in columns.into_iter().chain(["syn_queue.expired"]) {
         for (coverage, is_known) in [(all, true), (Coverage::default(), false)] {

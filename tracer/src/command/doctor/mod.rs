@@ -194,7 +194,7 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
             (None, Need::Optional(_)) => Check::ok(id, "attached: exact"),
             (None, _) if name == RESET_SENT && !kernel.coverage().has(OptionalHook::Resets) => {
                 Check::note(id, "attached, but this kernel reports only resets of connections")
-                    .impact(OptionalHook::Resets.without())
+                    .impact(OptionalHook::Resets.fallback())
                     .remedy("boot a newer kernel")
             }
             (None, _) if name == MAIN_HOOK && refusal(MAIN_HOOK_BY_EVENT).is_some() => {
@@ -207,7 +207,7 @@ fn hook_checks(kernel: &Kernel) -> Vec<Check> {
                 id,
                 format!("refused ({})", refused.error),
             )
-            .impact(hook.without())
+            .impact(hook.fallback())
             .remedy("optional; needs a kernel with fentry (BPF trampolines) and without lockdown"),
             (Some(refused), need) => {
                 let impact = if let Need::Expected(impact) = need { impact } else { NO_TRACE };

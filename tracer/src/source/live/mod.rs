@@ -6,14 +6,14 @@ use anyhow::Result;
 use bytes::Bytes;
 
 use super::{
-    NextFrame, Source,
+    NextFrame, Round, Source,
     scan_schedule::{Plan, ScanScheduler},
-    session::session,
+    session,
 };
 use crate::{
-    host::{clock, namespaces, privileges},
+    host::{clock, namespaces},
     kernel::{
-        Kernel, Need, Setup,
+        Kernel, Setup,
         iterators::{Answer, SocketScanner},
     },
     source::names::NameResolver,
@@ -23,8 +23,7 @@ use crate::{
         names::Names,
         recording::Frame,
         scan::{ScanBegin, ScanEnd},
-        session::Session,
-        time::{ClockAnchor, Nanos},
+        time::Nanos,
     },
 };
 
@@ -132,7 +131,7 @@ impl Source for Live {
         self.scheduler.rounds() > 0 || !self.can_scan()
     }
 
-    fn plan_scans(&mut self, wanted: &dyn Fn(NetnsId, bool) -> bool) {
+    fn plan_scans(&mut self, wanted: &dyn Fn(NetnsId, Round) -> bool) {
         if !self.can_scan() {
             return;
         }
@@ -150,8 +149,9 @@ impl Source for Live {
             // All sockets in the first round and after a restart; otherwise listeners only, because
             // the first transition of a connection has its owner.
             Plan::ScanOpenFiles => {
-                self.scanner
-                    .scan_open_files(!self.has_scanned_open_files || self.scheduler.restarted());
+                self.scanner.scan_open_files(
+                    !self.has_scanned_open_files || self.scheduler.round() == Round::Full,
+                );
             }
             Plan::ScanSockets(netns, path) => {
                 // Ordered before the scan, and after all records that have been returned.
@@ -179,7 +179,7 @@ impl Live {
     /// The kernel refuses the programs: the error says why and what to do.
     pub fn attach(setup: Setup, survey_always: bool) -> Result<Self> {
         let (kernel, scanner) = Kernel::attach(&setup)?;
-        let session = describe(&kernel, &scanner, setup);
+        let session = session::begin(&kernel, &scanner, setup);
         Ok(Self {
             kernel,
             scanner,
@@ -373,84 +373,5 @@ impl Live {
     }
 }
 
-fn describe(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> Session {
-    let mut session = session();
-    session.clock =
-        ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
-    session.ring_bytes = setup.ring_bytes;
-    session.filter = setup.filter;
-    session.namespaces = namespaces::names(&namespaces::list());
-    session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
-    session.coverage = kernel.coverage();
-    // Missing optional hooks are not listed: most hosts lack them.
-    let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
-        Need::Expected(without) => {
-            Some(format!("no hook on {}: {without} ({})", hook.name, hook.error))
-        }
-        Need::Required | Need::Optional(_) => None,
-    });
-    session.limitations = missing.collect();
-    if let Some(refusal) = scanner.refusal() {
-        session.limitations.push(format!(
-            "sockets cannot be scanned: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
-        ));
-    }
-    if let Some(refusal) = scanner.open_files_refusal() {
-        session.limitations.push(format!(
-            "open files cannot be scanned: owners of sockets older than the trace, and of inherited listeners, are unknown ({refusal})"
-        ));
-    }
-    session.limitations.extend(kernel.caveat().map(str::to_owned));
-    session.limitations.extend(privileges::limitations());
-    session
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn frames_to_the_end(
-        live: &mut Live,
-        finish_after: Option<usize>,
-    ) -> (Vec<Frame>, anyhow::Error) {
-        let mut frames = Vec::new();
-        loop {
-            if Some(frames.len()) == finish_after {
-                live.finish();
-            }
-            match live.next().await {
-                Ok(Some(frame)) => {
-                    if matches!(frame, Frame::Tick(_)) {
-                        live.plan_scans(&|_, _| true);
-                    }
-                    frames.push(frame);
-                }
-                Ok(None) => panic!("ended without an error"),
-                Err(error) => return (frames, error),
-            }
-        }
-    }
-
-    /// Loads eBPF programs, so it needs root like the kernel tests.
-    #[tokio::test]
-    async fn a_scan_that_panics_ends_the_trace_and_is_reported() {
-        for finish_after in [None, Some(1)] {
-            let setup = Setup { tracepoints_only: true, ..Setup::default() };
-            let mut live = Live::attach(setup, false).expect("the kernel tests run as root");
-            live.scanner = SocketScanner::that_panics();
-
-            let run = frames_to_the_end(&mut live, finish_after);
-            let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
-            let (frames, error) = ended.expect("an end, although no scan completes");
-            assert!(error.to_string().contains("the scan thread panicked"), "{error}");
-            // Every record of the hooks is accounted for.
-            let Some(Frame::Tick(Tick { counters, .. })) = frames.last() else {
-                panic!("the counters come last")
-            };
-            let [seen, lost, filtered] = counters.totals();
-            assert_eq!(seen, live.delivered + lost + filtered);
-            assert!(live.kernel.active_hooks().is_empty());
-            assert!(matches!(live.next().await, Ok(None)));
-        }
-    }
-}
+mod tests;
