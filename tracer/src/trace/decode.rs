@@ -220,7 +220,7 @@ fn holders(held: &[u8]) -> Vec<SocketHolder> {
         .map(|record| SocketHolder {
             time: record.time,
             sock: record.sock,
-            born: record.start_time,
+            started: record.start_time,
             pid: record.pid,
             parent: record.parent,
             comm: Comm::from(&record.comm),

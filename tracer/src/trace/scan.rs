@@ -133,7 +133,7 @@ pub struct SocketHolder {
     /// The socket.
     pub sock: SockId,
     /// When the process started; 0 if unknown.
-    pub born: Nanos,
+    pub started: Nanos,
     /// The process id.
     pub pid: u32,
     /// The id of its parent process.

@@ -189,7 +189,7 @@ impl SocketOwners {
                 processes.push(Process {
                     pid: holder.pid,
                     parent: holder.parent,
-                    started: holder.born,
+                    started: holder.started,
                     temporary: false,
                     label: Label {
                         name: text(&holder.comm),
@@ -263,7 +263,7 @@ mod tests {
             .map(|&(pid, parent, comm)| SocketHolder {
                 time: SCAN,
                 sock: 1,
-                born: 1,
+                started: 1,
                 pid,
                 parent,
                 comm: comm.into(),
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_child_that_was_just_forked_is_not_the_owner() {
         let mut list = holders(&[(70, 1, "web"), (71, 70, "thread")]);
-        list[1].born = SCAN - YOUNG_AGE + 1;
+        list[1].started = SCAN - YOUNG_AGE + 1;
         let owners = SocketOwners::new(&list, &ProcessNames::default());
         assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(70));
         assert!(owners.of(1, 0).is_some_and(|holders| holders.temporary));

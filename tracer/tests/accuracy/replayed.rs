@@ -85,7 +85,7 @@ impl Replayed {
         (clock, coverage): (ClockAnchor, Coverage),
         Ended(mut connections): Ended,
     ) -> Self {
-        connections.extend(tracker.open().map(|(_, connection)| living(connection)));
+        connections.extend(tracker.open().map(|(_, connection)| open(connection)));
         let snapshot = tracker.take_snapshot();
         connections.sort();
         let events = tracker.events();
@@ -194,7 +194,7 @@ impl Ended {
     }
 }
 
-fn living(connection: &Connection) -> ReplayedConnection {
+fn open(connection: &Connection) -> ReplayedConnection {
     self::connection(
         connection.role,
         connection.handshake,

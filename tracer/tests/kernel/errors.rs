@@ -132,7 +132,7 @@ fn a_copy_of_this_kernels_btf_is_accepted() {
     // Without even the size, the file is refused.
     let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin", "syslog"]);
     let finished = once_with(&hidden, &copy(&hidden));
-    finished.check_explained(3, &["cannot be known", "CAP_SYSLOG"]);
+    finished.check_explained(3, &["cannot verify", "CAP_SYSLOG"]);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_file_without_btf_is_refused() {
         (&b""[..], "it is empty"),
         (b"no types at all", "not BTF"),
         (&own[..own.len() / 2], "cut short"),
-        (b"\x7fELF and no more", "looks like ELF"),
+        (b"\x7fELF and no more", "is an ELF file"),
     ] {
         fs::write(&file, types).expect("a file");
         refused(&file, why);

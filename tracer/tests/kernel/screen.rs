@@ -23,7 +23,7 @@ fn the_screen_fits_any_size_and_a_signal_restores_the_terminal() {
     screen.wait_for("STATES");
     for (columns, lines) in [(30, 24), (80, 7)] {
         screen.resize(columns, lines);
-        screen.wait_for(&format!("{columns}x{lines}: too"));
+        screen.wait_for(&format!("{columns}x{lines} is too"));
         screen.resize(80, 24);
         screen.wait_for("STATES");
     }
@@ -48,7 +48,7 @@ fn at_full_rate_keys_are_answered_and_nothing_is_lost() {
             let mut slowest = Duration::ZERO;
             for _ in 0..TIMES {
                 screen.press("?");
-                slowest = slowest.max(screen.wait_for("this help"));
+                slowest = slowest.max(screen.wait_for("redraw the screen"));
                 screen.press("?");
                 slowest = slowest.max(screen.wait_for("STATES"));
             }

@@ -474,8 +474,8 @@ fn a_time_wait_entry_is_held_with_its_undecided_socket() {
     let filter = Filter { pids: vec![700], ..Filter::default() };
     let mut kernel = TracedKernel::filtered(filter).with_all_hooks();
     // Only its last record shows the owner.
-    let birth = Socket { remote: listener.remote, ..child };
-    kernel.moves(birth, (Listen, SynRecv));
+    let first_record = Socket { remote: listener.remote, ..child };
+    kernel.moves(first_record, (Listen, SynRecv));
     for states in [(SynRecv, Established), (Established, FinWait1), (FinWait1, FinWait2)] {
         kernel.moves(child, states);
     }

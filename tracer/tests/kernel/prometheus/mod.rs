@@ -36,7 +36,7 @@ const CLOSED: u16 = PORT + 3;
 const LOAD: Duration = Duration::from_secs(4);
 
 /// Samples by role, port and another label.
-type Figures = BTreeMap<(String, String, String), f64>;
+type Samples = BTreeMap<(String, String, String), f64>;
 
 #[test]
 fn scraped_metrics_agree_with_a_report() {
@@ -153,7 +153,7 @@ impl Had<'_> {
     /// Checks that the samples of a query agree with the report's rows.
     #[track_caller]
     fn check(&self, query: &str, label: &str, of: impl Fn(&Value) -> Vec<(String, f64)>) {
-        let mut expected = Figures::new();
+        let mut expected = Samples::new();
         for row in self.report.rows() {
             for (name, value) in of(row).into_iter().filter(|(_, value)| *value != 0.0) {
                 let (role, mut port) = self.labels(row);

@@ -214,7 +214,7 @@ proptest! {
         prop_assert_eq!(audited.ended(CloseReason::LostSight), 0);
         prop_assert_eq!(audited.ended(CloseReason::ConnectLostSight), 0);
         let counted = |names: &[&str]| audited.total(names);
-        prop_assert_eq!(counted(&["attempts", "adopted"]), world.births, "births");
+        prop_assert_eq!(counted(&["attempts", "adopted"]), world.begun, "begun");
         prop_assert_eq!(counted(&["failed", "closed", "discarded"]), world.ends, "ends");
     }
 

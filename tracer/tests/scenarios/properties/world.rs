@@ -266,7 +266,7 @@ pub(crate) struct World {
     /// Whether a TIME_WAIT has ended that only a scan can show.
     pub(crate) undetected: bool,
     /// Connections at the start, and those that began since.
-    pub(crate) births: u64,
+    pub(crate) begun: u64,
     /// How many of these have ended.
     pub(crate) ends: u64,
     /// Handshakes that reached a listener.
@@ -298,10 +298,10 @@ impl World {
             (existing.is_known, existing.began) = (false, None);
         }
         time_waits.iter_mut().for_each(|time_wait| time_wait.is_known = false);
-        let births = sockets.values().filter(|socket| socket.state != TcpState::Listen).count();
-        let births = births as u64;
+        let begun = sockets.values().filter(|socket| socket.state != TcpState::Listen).count();
+        let begun = begun as u64;
         let new = Self::new(kernel.now, coverage);
-        Self { sockets, free, next_port, time_waits, half_open, births, ..new }
+        Self { sockets, free, next_port, time_waits, half_open, begun, ..new }
     }
 
     /// Creates a model in which nothing has happened yet.
@@ -320,7 +320,7 @@ impl World {
             scan: None,
             counted: BTreeMap::new(),
             undetected: false,
-            births: 0,
+            begun: 0,
             ends: 0,
             asked: 0,
             in_syn_queue: BTreeMap::new(),
@@ -669,7 +669,7 @@ impl World {
         (existing.before, existing.state, existing.changed) = (old, new, self.kernel.now);
         let begins = [(TcpState::Close, TcpState::SynSent), (TcpState::Listen, TcpState::SynRecv)];
         if begins.contains(&(old, new)) {
-            self.births += 1;
+            self.begun += 1;
             shown = shown.unbound();
         }
         let opens = matches!(new, TcpState::SynSent | TcpState::SynRecv | TcpState::Listen);
