@@ -66,6 +66,7 @@ mod permissions {
 
     pub(super) fn of_directory(_: &mut DirBuilder) {}
 
+    #[expect(clippy::unnecessary_wraps, reason = "the signature is that of Unix")]
     pub(super) fn restrict(_: &File) -> io::Result<()> {
         Ok(())
     }

@@ -7,7 +7,8 @@ use libfuzzer_sys as _;
 use synfin_fuzz::TARGETS;
 
 fn main() -> io::Result<()> {
-    let corpus = env::args_os().nth(1).ok_or_else(|| io::Error::other("missing argument: DIRECTORY"))?;
+    let corpus =
+        env::args_os().nth(1).ok_or_else(|| io::Error::other("missing argument: DIRECTORY"))?;
     for target in TARGETS {
         let folder = Path::new(&corpus).join(target.name);
         fs::create_dir_all(&folder)?;

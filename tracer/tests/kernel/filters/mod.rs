@@ -66,10 +66,9 @@ fn check_some(
         let runs: Vec<_> = [(vec![], all.clone())]
             .into_iter()
             .chain(
-                cases
-                    .iter()
-                    .enumerate()
-                    .map(|(at, case)| (case.args.clone(), file(&at.to_string()))),
+                (0..)
+                    .zip(&cases)
+                    .map(|(at, case): (u32, _)| (case.args.clone(), file(&at.to_string()))),
             )
             .collect();
         let watch = |(args, recording): &(Vec<String>, String)| {
