@@ -26,13 +26,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     println!("recorded on {} with Linux {}", session.host, session.kernel);
 
-    // The tracker has no clock and does no I/O: its time starts with the session and goes on with
-    // the frames, so every replay gives the same figures.
+    // The tracker has no clock and does no I/O: its time starts with the session and advances
+    // with the frames, so every replay gives the same figures.
     let mut tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
         .with_filters(vec![session.filter]);
     for frame in frames {
         // A frame holds many records. Single transitions, handshakes and closes come from
-        // `drain_changes`, if the tracker was asked for them by `with_changes`.
+        // `drain_changes`, if `with_changes` enabled them.
         decode(&frame?, |input| tracker.apply(&input));
     }
     tracker.finish();

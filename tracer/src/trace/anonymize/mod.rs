@@ -21,10 +21,10 @@ use crate::trace::{
     },
 };
 
-/// Replaces a record that cannot be read, as it may contain anything: a record of no known kind.
+/// Replaces an unreadable record, which may contain anything, by a record of an unknown kind.
 const UNREADABLE: &[u8] = &[u8::MAX];
 
-/// Replaces the rest of a scan that cannot be read: a record of no known kind.
+/// Replaces the unreadable rest of a scan by a record of an unknown kind.
 const UNREADABLE_SOCKET: u8 = u8::MAX;
 
 /// Anonymizes frames. Pseudonyms are consistent within one anonymizer, and between those of one key.

@@ -80,7 +80,7 @@ pub struct KernelCgroup {
     pub level: u32,
 }
 
-/// What is known about a connection or a listener.
+/// The known facts about a connection or a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// Its network namespace.
@@ -99,10 +99,10 @@ pub struct Facts<'a> {
     pub cgroup: KnownCgroup<'a>,
 }
 
-/// What is known about the cgroup of a socket.
+/// Knowledge about the cgroup of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownCgroup<'a> {
-    /// Nothing is known.
+    /// The cgroup is unknown.
     Unknown,
     /// Its path, without a slash at either end.
     Path(&'a str),
