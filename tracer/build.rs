@@ -1,5 +1,5 @@
-//! Passes the directory of the eBPF objects to the crate: the committed ones beside this file, or those
-//! in `SYNFIN_EBPF_DIR`, which `cargo xtask run --fresh-ebpf` sets to test changed eBPF programs.
+//! Passes the directory of the eBPF objects to the crate: the committed ones beside this file, or
+//! `SYNFIN_EBPF_DIR`, which `cargo xtask run --fresh-ebpf` sets during work on the eBPF programs.
 
 use std::{env, path::PathBuf};
 
@@ -8,7 +8,7 @@ const DIR: &str = "SYNFIN_EBPF_DIR";
 fn main() {
     println!("cargo::rerun-if-env-changed={DIR}");
     if env::var_os("CARGO_FEATURE_LIVE").is_none() {
-        // Without this feature, synfin only reads recordings and includes no objects.
+        // Only the feature `live` includes the objects.
         return;
     }
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));

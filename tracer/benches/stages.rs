@@ -1,4 +1,4 @@
-//! What each stage takes that needs no kernel: decoder, tracker, distributions, reports.
+//! The time of each stage that needs no kernel: decoder, tracker, histograms, reports.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -27,7 +27,7 @@ use synfin_testkit::{RecordedKernel, Socket};
 const CONNECTIONS: u64 = 10_000;
 const TIME_WAITS: u32 = 100_000;
 
-/// Whole connections of a client and a server, ten transitions each, from few clients to few ports.
+/// Connections of a client and a server, ten transitions each, from few clients to few ports.
 fn connections() -> Vec<Frame> {
     let mut kernel = RecordedKernel::begin();
     for number in 0..CONNECTIONS {

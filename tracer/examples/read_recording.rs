@@ -31,8 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
         .with_filters(vec![session.filter]);
     for frame in frames {
-        // A frame holds many records. A tracker built `with_changes` also returns single
-        // transitions, handshakes and closes, from `drain_changes`.
+        // A frame holds many records. Single transitions, handshakes and closes come from
+        // `drain_changes`, if `with_changes` enabled them.
         decode(&frame?, |input| tracker.apply(&input));
     }
     tracker.finish();

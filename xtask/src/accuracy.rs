@@ -1,4 +1,4 @@
-//! `cargo xtask accuracy`: plays every accuracy scenario while synfin and other tools watch, keeps
+//! `cargo xtask accuracy`: plays every accuracy scenario while synfin and other tools trace it, stores
 //! synfin's recordings and the other tools' output, and writes `docs/accuracy.md` from both.
 
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     workspace::{Workspace, find_program},
 };
 
-/// The variable that makes the tests keep the recordings and write the page.
+/// The variable that makes the tests store the recordings and write the page.
 const UPDATE: (&str, &str) = ("UPDATE_ACCURACY", "1");
 
 /// The other tools.
@@ -20,7 +20,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
         let test = ["test", "--package", "synfin", "--profile", "testing", "--test", name];
         workspace.cargo().args(test).env(UPDATE.0, UPDATE.1)
     };
-    let kernel = test("kernel").args(root::cargo_options("the accuracy laboratory")?);
+    let kernel = test("kernel").args(root::cargo_options("the accuracy scenarios")?);
     kernel.args(["--", "accuracy::"]).run()?;
     Ok(test("scenarios").args(["--", "accuracy::"]).run()?)
 }

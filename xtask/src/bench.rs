@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: measures synfin's overhead and limits beside other tools, and the time that its
-//! stages take; writes `docs/performance.md`.
+//! `cargo xtask bench`: measures synfin's overhead and limits beside other tools, and the time of its
+//! stages; writes `docs/performance.md`.
 
 use std::{env, ffi::OsString};
 
@@ -31,7 +31,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
 
     let target = format!("{}-unknown-linux-musl", env::consts::ARCH);
     toolchain::provide_target(workspace, &target)?;
-    say("building what is measured: the release, linked statically");
+    say("building the measured program: the release, statically linked");
     let build = ["build", "--release", "--package", "synfin", "--target", &target];
     workspace.cargo().args(build).run()?;
     let folder = workspace.root.join("target");
@@ -52,5 +52,5 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         .arg(workspace.root.join("docs/performance.md"))
         .args(&options.parts)
         .run()
-        .context("not everything could be measured")
+        .context("some measurements failed")
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask deny`: checks the licences, versions and sources of all dependencies with
-//! cargo-deny, by deny.toml, and looks for advisories about them.
+//! `cargo xtask deny`: checks the licences, versions, sources and advisories of all dependencies with
+//! cargo-deny, by the rules in deny.toml.
 
 use anyhow::bail;
 
@@ -14,7 +14,7 @@ const MANIFESTS: [&str; 3] = ["Cargo.toml", "tracer/fuzz/Cargo.toml", "tracer-eb
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     python::provide(workspace)?;
     let mut checks = vec!["licenses", "bans", "sources"];
-    // What is known of dependencies changes by the day, so no test depends on it.
+    // Advisories change daily, so no test depends on them.
     match cargo_deny(workspace, MANIFESTS[0], &["fetch", "db"]) {
         Ok(()) => checks.push("advisories"),
         Err(error) => say(format!(
@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     check(workspace, &checks)
 }
 
-/// The checks that need no network; part of the test run.
+/// The checks that need no network; the test run includes them.
 pub(crate) fn check_offline(workspace: &Workspace) -> anyhow::Result<()> {
     if let Err(error) = python::provide(workspace) {
         say(format!("SKIPPED: licences and sources of dependencies were NOT checked.\n{error:#}"));
@@ -36,11 +36,11 @@ pub(crate) fn check_offline(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn check(workspace: &Workspace, checks: &[&str]) -> anyhow::Result<()> {
     for manifest in MANIFESTS {
-        // An exception is for the one lock file that needs it.
+        // An exception applies to the one lock file that needs it.
         let check =
             ["check", "--hide-inclusion-graph", "--allow", "license-exception-not-encountered"];
         if cargo_deny(workspace, manifest, &[&check, checks].concat()).is_err() {
-            bail!("dependencies in the lock file of {manifest} are not as deny.toml wants them");
+            bail!("dependencies in the lock file of {manifest} violate the rules in deny.toml");
         }
     }
     Ok(())

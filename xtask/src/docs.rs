@@ -1,5 +1,5 @@
-//! `cargo xtask docs`: generates the parts of the documentation that follow from the code. A test does
-//! it, so that `cargo xtask test` notices what is out of date.
+//! `cargo xtask docs`: generates the parts of the documentation that follow from the code. A test
+//! generates them, so that `cargo xtask test` detects outdated files.
 
 use crate::workspace::Workspace;
 
@@ -8,10 +8,10 @@ const PICTURES: &str = "screen::pictures_are_drawn_of_real_traffic";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Write nothing; fail if something is out of date
+    /// Write nothing; fail if a file is out of date
     #[arg(long)]
     check: bool,
-    /// Also draw the pictures, of real traffic in network namespaces (as root)
+    /// Also draw the pictures from real traffic in network namespaces (as root)
     #[arg(long, conflicts_with = "check")]
     pictures: bool,
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask ebpf`: builds the eBPF objects, byte for byte the same in any folder.
+//! `cargo xtask ebpf`: builds the eBPF objects, reproducibly in any directory.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use crate::{
     workspace::{Workspace, say},
 };
 
-/// The kernel side is a workspace of its own, with its own lock file.
+/// The eBPF programs are a workspace of their own, with their own lock file.
 const PACKAGE: [&str; 3] = ["--locked", "--manifest-path", "tracer-ebpf/Cargo.toml"];
 
-/// A target folder of its own, so that builds for eBPF and for the host do not invalidate each other.
+/// A separate target directory, so that eBPF and host builds do not invalidate each other.
 const TARGET_DIR: &str = "target/ebpf-build";
 
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// Only build into target/ebpf, and print that path
     #[arg(long, conflicts_with = "check")]
     fresh: bool,
-    /// Change nothing; fail unless the committed objects are what the sources build to
+    /// Change nothing; fail unless the committed objects match the sources
     #[arg(long)]
     check: bool,
 }
@@ -42,13 +42,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     }
 }
 
-/// Builds the objects into `target/ebpf` and returns that folder.
+/// Builds the objects into `target/ebpf` and returns that directory.
 pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     build_with(&Toolchain::provide(workspace)?, workspace)
 }
 
-/// Fails unless the committed objects are what the sources build to. Without the toolchain it checks
-/// only the manifest.
+/// Fails unless the committed objects match the sources. Without the toolchain it checks only the
+/// manifest.
 pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
     manifest::verify(&workspace.root)?;
     let toolchain = match Toolchain::provide(workspace) {
@@ -65,7 +65,7 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
         if read(&built.join(&object))? != read(&workspace.root.join(COMMITTED).join(&object))? {
             bail!(
                 "{COMMITTED}/{object} is not what its sources build to here, which is {}/{object}. \
-                 Was it edited, or built by other means? `cargo xtask ebpf` builds it anew",
+                 It may be edited or built by other means: run `cargo xtask ebpf` to rebuild it",
                 built.display(),
             );
         }
@@ -84,7 +84,7 @@ fn install(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 fn build_with(toolchain: &Toolchain, workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    // Unpacks the crates, because the paths of their folders are remapped.
+    // Unpacks the crates, because the paths of their directories are remapped.
     let fetch = toolchain.cargo(&workspace.sh).args(["fetch", "--quiet"]);
     fetch.args(PACKAGE).run()?;
     cargo_for_bpf(toolchain, workspace, "build")?.arg("--release").run()?;
@@ -99,7 +99,7 @@ fn build_with(toolchain: &Toolchain, workspace: &Workspace) -> anyhow::Result<Pa
     Ok(objects)
 }
 
-/// A cargo command on the kernel side, with the pinned flags.
+/// A cargo command for the eBPF programs, with the pinned flags.
 pub(crate) fn cargo_for_bpf<'a>(
     toolchain: &Toolchain,
     workspace: &'a Workspace,
@@ -123,13 +123,13 @@ pub(crate) fn cargo_for_bpf<'a>(
 /// Flags that give the paths of sources in panic messages the same prefix everywhere.
 fn remapped_paths(toolchain: &Toolchain, workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    // rustc takes the last prefix that matches, so the innermost folders come last.
+    // rustc uses the last prefix that matches, so the innermost directories come last.
     let mut flags = vec![remap(&workspace.root, "/synfin"), remap(&toolchain.sysroot, "/rust")];
     flags.extend(toolchain::registry_sources()?.iter().map(|folder| remap(folder, "/registry")));
     Ok(flags)
 }
 
-/// Does not touch a file that is the same: cargo would rebuild all that depends on it.
+/// Leaves an equal file untouched, because cargo would rebuild all crates that depend on it.
 fn copy_if_changed(from: &Path, to: &Path) -> anyhow::Result<()> {
     let content = read(from)?;
     if fs::read(to).is_ok_and(|present| present == content) {

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: runs libFuzzer on the targets in `tracer/fuzz`, minimizes the inputs that it
-//! finds, and keeps them as regressions that every test run replays.
+//! `cargo xtask fuzz`: runs libFuzzer on the targets in `tracer/fuzz`, minimizes the failing inputs,
+//! and stores them as regressions that every test run replays.
 //!
 //! The fuzzed code has no unsafe code, so it needs no sanitizers, and hence neither a nightly nor
 //! cargo-fuzz. libFuzzer itself needs a C++ compiler.
@@ -24,10 +24,10 @@ use crate::{
 };
 
 const PACKAGE: &str = "tracer/fuzz";
-/// Inputs that made a target fail, in a folder for each target; `tracer/tests/formats/fuzz.rs` replays
-/// them.
+/// Inputs that made a target fail, in a directory for each target; `tracer/tests/formats/fuzz.rs`
+/// replays them.
 const REGRESSIONS: &str = "tracer/fuzz/regressions";
-/// The target folder of instrumented builds, which also has the corpora.
+/// The target directory of instrumented builds, which also has the corpora.
 const TARGET_DIR: &str = "target/fuzz";
 
 /// The instrumentation that libFuzzer needs: coverage of edges, and operands of comparisons.
@@ -39,20 +39,20 @@ const RUSTFLAGS: [&str; 5] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-/// How long a test run fuzzes each target.
+/// Time for each target in a test run.
 const BRIEF_TIME: Duration = Duration::from_secs(5);
-/// How long to minimize an input.
+/// Time to minimize an input.
 const MINIMIZE_SECONDS: u64 = 20;
 /// An input that takes longer is a failure.
 const TIMEOUT_SECONDS: u64 = 20;
-/// Longer inputs find nothing more, and are slow.
+/// Longer inputs find no more failures, and are slow.
 const LONGEST_INPUT: usize = 8192;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A target in tracer/fuzz/fuzz_targets; all targets if none is given
+    /// Target in tracer/fuzz/fuzz_targets; by default all
     target: Option<String>,
-    /// How long to fuzz each target (10s, 5m …)
+    /// Time to fuzz each target (10s, 5m …)
     #[arg(long = "for", value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     time: Duration,
 }
@@ -64,7 +64,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         None => targets,
         Some(target) if targets.contains(target) => vec![target.clone()],
         Some(unknown) => {
-            bail!("there is no fuzz target {unknown}; there are {}", targets.join(", "))
+            bail!("there is no fuzz target {unknown}; the targets are {}", targets.join(", "))
         }
     };
     let summary = Fuzzer::build(workspace)?.fuzz_all(&targets, options.time)?;
@@ -72,7 +72,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     Ok(if summary.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Fuzzes every target for a few seconds: part of the test run.
+/// Fuzzes every target for a few seconds; the test run includes this.
 pub(crate) fn brief(workspace: &Workspace) -> anyhow::Result<Summary> {
     let targets = targets(&workspace.root)?;
     if let Err(error) = provide_compiler(workspace) {
@@ -89,7 +89,7 @@ fn provide_compiler(workspace: &Workspace) -> anyhow::Result<()> {
     packages::install(&workspace.sh, &["g++"], "fuzz targets")
 }
 
-/// The targets, by the names of their files.
+/// The names of the targets' files.
 fn targets(root: &Path) -> anyhow::Result<Vec<String>> {
     let folder = root.join(PACKAGE).join("fuzz_targets");
     let entries =
@@ -109,13 +109,13 @@ fn targets(root: &Path) -> anyhow::Result<Vec<String>> {
 
 struct Fuzzer<'a> {
     root: &'a Path,
-    /// The folder of the instrumented programs.
+    /// The directory of the instrumented programs.
     programs: PathBuf,
 }
 
 /// An input that made a target fail.
 struct Finding {
-    /// The path of the input below the root.
+    /// The path of the input relative to the root.
     kept: PathBuf,
     /// The target's error message.
     message: String,
@@ -157,7 +157,7 @@ impl<'a> Fuzzer<'a> {
                 Err(Finding { kept, message }) => {
                     println!("fuzz target {target} ... FAILED\n{message}");
                     println!(
-                        "The input is kept: {}\nTo see it fail: \
+                        "The input is stored: {}\nTo reproduce the failure: \
                          cargo test -p synfin --test formats fuzz::\n\
                          Commit it together with the fix.",
                         kept.display()
@@ -169,13 +169,13 @@ impl<'a> Fuzzer<'a> {
         Ok(summary)
     }
 
-    /// Returns how many inputs passed, or one that failed.
+    /// Returns the number of inputs that passed, or the first one that failed.
     fn fuzz(&self, target: &str, time: Duration) -> anyhow::Result<Result<u64, Finding>> {
         let corpus = self.folder("corpus").join(target);
         let regressions = self.root.join(REGRESSIONS).join(target);
         let log = self.folder(&format!("{target}.log"));
         let found = self.folder("found").join(target);
-        // The inputs that an earlier run found are among the regressions.
+        // Inputs from earlier runs are among the regressions.
         match fs::remove_dir_all(&found) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => fs::create_dir_all(&found)?,
@@ -227,7 +227,7 @@ impl<'a> Fuzzer<'a> {
         read(&smaller)
     }
 
-    /// Keeps an input as a regression; the same input always gets the same name.
+    /// Stores an input as a regression; the same input always gets the same name.
     fn keep(&self, target: &str, input: &[u8]) -> anyhow::Result<PathBuf> {
         let hash = Sha256::digest(input);
         let name: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();

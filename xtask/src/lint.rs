@@ -14,7 +14,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     workspace.cargo().args(clippy).run()?;
-    lint_kernel_side(workspace)?;
+    lint_ebpf(workspace)?;
     portable::run(workspace)?;
 
     workspace
@@ -25,15 +25,15 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kernel side compiles only for BPF, so clippy runs with the nightly that builds it.
-fn lint_kernel_side(workspace: &Workspace) -> anyhow::Result<()> {
+/// The eBPF programs compile only for BPF, so clippy runs with the nightly that builds them.
+fn lint_ebpf(workspace: &Workspace) -> anyhow::Result<()> {
     let toolchain = match Toolchain::provide(workspace).and_then(|toolchain| {
         toolchain.provide_clippy(&workspace.sh)?;
         Ok(toolchain)
     }) {
         Ok(toolchain) => toolchain,
         Err(error) => {
-            say(format!("SKIPPED: clippy did NOT look at the kernel side.\n{error:#}"));
+            say(format!("SKIPPED: clippy did NOT check the eBPF programs.\n{error:#}"));
             return Ok(());
         }
     };

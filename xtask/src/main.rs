@@ -40,11 +40,11 @@ enum Command {
     Run(run::Options),
     /// Run all tests, kernel tests included
     Test(test::Options),
-    /// Fuzz the decoder, the recording reader, the tracker and the outputs
+    /// Fuzz the decoder, the recording reader, the tracker and the output formats
     Fuzz(fuzz::Options),
     /// Check formatting, clippy and documentation
     Lint,
-    /// Check rules for the sources that neither rustc nor clippy knows
+    /// Check the sources by rules that rustc and clippy do not have
     Tidy,
     /// Check the licences, versions, sources and advisories of all dependencies
     Deny,
@@ -54,15 +54,15 @@ enum Command {
     Bench(bench::Options),
     /// Generate the parts of README.md and docs that follow from the code
     Docs(docs::Options),
-    /// Replay the accuracy scenarios, and write docs/accuracy.md
+    /// Play the accuracy scenarios, and write docs/accuracy.md
     Accuracy,
-    /// Build the eBPF objects that are committed in tracer/ebpf
+    /// Build the committed eBPF objects in tracer/ebpf
     Ebpf(ebpf::Options),
-    /// Make millions of connections: none is lost, and memory does not grow
+    /// Make millions of connections, and check that none is lost and memory does not grow
     Soak(soak::Options),
     /// Run the kernel tests on other kernels, in virtual machines
     Vm(vm::Options),
-    /// A command of synfin and its arguments
+    /// Command of synfin and its arguments
     #[command(external_subcommand)]
     Synfin(Vec<OsString>),
 }
@@ -116,7 +116,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `synfin COMMAND ARGS…`, optimised.
+/// Runs `synfin COMMAND ARGS…`, optimized.
 fn run_synfin(workspace: &Workspace, mut args: Vec<OsString>) -> anyhow::Result<()> {
     let command = args.first().and_then(|command| command.to_str()).unwrap_or_default();
     if !SYNFIN_COMMANDS.contains(&command) {
@@ -140,9 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_synfin_take_whatever_synfin_takes() {
+    fn commands_of_synfin_accept_all_of_its_arguments() {
         let command = Command::parse_from(["cargo xtask", "trace", "-p", "80", "--help"]);
-        let Command::Synfin(args) = command else { panic!("it is another command") };
+        let Command::Synfin(args) = command else { panic!("parsed as another command") };
         assert_eq!(args, ["trace", "-p", "80", "--help"]);
     }
 }

@@ -1,5 +1,5 @@
 //! `tracer/ebpf/MANIFEST` has the hashes of the committed eBPF objects and of the sources that they
-//! were built from, so that every test run notices an object that is out of date.
+//! were built from, so that every test run detects an outdated object.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
 
-/// The programs of `tracer-ebpf`; each is an object.
+/// The programs of `tracer-ebpf`; each has an object.
 pub(crate) const PROGRAMS: [&str; 2] = ["synfin", "floor"];
 
-/// The folder of the committed objects and their manifest.
+/// The directory of the committed objects and their manifest.
 pub(crate) const COMMITTED: &str = "tracer/ebpf";
 
 const FILE: &str = "MANIFEST";
@@ -80,9 +80,9 @@ pub(crate) fn verify(root: &Path) -> anyhow::Result<()> {
     let folder = root.join(COMMITTED);
     let path = folder.join(FILE);
     let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}: `cargo xtask ebpf` writes it", path.display()))?;
+        .with_context(|| format!("cannot read {}: run `cargo xtask ebpf`", path.display()))?;
     let written =
-        Manifest::parse(&text).with_context(|| format!("cannot understand {}", path.display()))?;
+        Manifest::parse(&text).with_context(|| format!("cannot parse {}", path.display()))?;
     let actual = Manifest::compute(root, &folder)?;
     let stale = written.differing_names(&actual);
     if !stale.is_empty() {
@@ -99,7 +99,7 @@ pub(crate) fn object_name(program: &str) -> String {
     format!("{program}.bpf.o")
 }
 
-/// One hash over the paths and contents of all inputs.
+/// A hash of the paths and contents of all inputs.
 fn hash_sources(root: &Path) -> anyhow::Result<String> {
     let mut files = Vec::new();
     for input in INPUTS {
@@ -110,7 +110,7 @@ fn hash_sources(root: &Path) -> anyhow::Result<String> {
     for file in files {
         let name = file.strip_prefix(root)?.to_str().context("a source's name is not UTF-8")?;
         let content = read(&file)?;
-        // With lengths, bytes cannot move from one field to the next unnoticed.
+        // With lengths, bytes cannot move from one field to the next without changing the hash.
         for field in [name.as_bytes(), &content] {
             hasher.update((field.len() as u64).to_le_bytes());
             hasher.update(field);
@@ -165,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_an_error_that_shows_the_line() {
+    fn an_error_shows_the_damaged_line() {
         let error = Manifest::parse("# comment\n\nhash  name  more\n").unwrap_err();
         assert!(error.to_string().contains("hash  name  more"), "{error}");
     }
 
     #[test]
-    fn what_changed_came_or_went_is_named() {
+    fn changed_added_and_removed_objects_are_named() {
         let old = manifest(&[("kept", "1"), ("changed", "2"), ("gone", "3")]);
         let new = manifest(&[("kept", "1"), ("changed", "4"), ("new", "5")]);
         assert_eq!(old.differing_names(&new), ["changed", "gone", "new"]);

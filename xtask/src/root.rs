@@ -1,4 +1,4 @@
-//! Runs programs as root: loading eBPF programs and making network namespaces need it.
+//! Runs programs as root, which loading eBPF programs and creating network namespaces needs.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
@@ -7,11 +7,11 @@ use anyhow::bail;
 use crate::workspace::{find_program, say};
 
 pub(crate) fn is_root() -> bool {
-    // A process owns its own folder in /proc.
+    // A process owns its own directory in /proc.
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// The words before a command that make it run as root; none if we are root.
+/// The prefix of a command that makes it run as root; empty for root.
 pub(crate) fn prefix(program: &str) -> anyhow::Result<&'static [&'static str]> {
     if is_root() {
         return Ok(&[]);
@@ -23,11 +23,11 @@ pub(crate) fn prefix(program: &str) -> anyhow::Result<&'static [&'static str]> {
         );
     }
     say(format!("{program} must run as root: using sudo"));
-    // `-E` keeps NO_COLOR, RUST_BACKTRACE and the like.
+    // `-E` keeps variables such as NO_COLOR and RUST_BACKTRACE.
     Ok(&["sudo", "-E"])
 }
 
-/// Options that make cargo run what it has built as root.
+/// Options that make cargo run the built program as root.
 pub(crate) fn cargo_options(program: &str) -> anyhow::Result<Vec<String>> {
     Ok(match prefix(program)? {
         [] => vec![],

@@ -10,7 +10,7 @@ use crate::{ebpf, root, workspace::Workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Build the kernel side too, in place of the committed objects
+    /// Build the eBPF programs too, instead of using the committed objects
     #[arg(long)]
     fresh_ebpf: bool,
     /// Build without optimization
@@ -22,13 +22,13 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `synfin ARGS…`, optimised, with the committed objects.
+    /// Options for `synfin ARGS…`, optimized, with the committed objects.
     pub(crate) fn with_args(args: Vec<OsString>) -> Self {
         Self { fresh_ebpf: false, debug: false, args }
     }
 }
 
-/// Replaces this process by `synfin`, so returns only if that fails.
+/// Replaces this process by `synfin`, so it returns only on failure.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let profile = if options.debug { "dev" } else { "release" };
     let mut build = workspace.cargo().args(["build", "--package", "synfin", "--profile", profile]);
@@ -50,9 +50,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         .with_context(|| format!("cannot start {}", synfin.display()))
 }
 
-/// The path of the program. Cargo put xtask into `<target>/debug`, wherever the target folder is.
+/// The path of the program. Cargo built xtask in `<target>/debug`, for any target directory.
 fn built_program(profile_dir: &str) -> anyhow::Result<PathBuf> {
-    let xtask = env::current_exe().context("cannot tell where cargo puts what it builds")?;
+    let xtask = env::current_exe().context("cannot find cargo's target directory")?;
     let target = xtask.ancestors().nth(2).context("xtask was not started by `cargo xtask`")?;
     Ok(target.join(profile_dir).join("synfin"))
 }

@@ -1,4 +1,4 @@
-//! A wrapper of rustc for builds of the kernel side, which makes symbols independent of the folder.
+//! A wrapper of rustc for eBPF builds, which makes symbols independent of the directory.
 //! They contain a hash, and cargo hashes the absolute path of a dependency outside of the workspace,
 //! such as tracer-common (rust-lang/cargo#7645).
 
@@ -14,12 +14,12 @@ use xshell::Cmd;
 
 use crate::workspace::say;
 
-/// Set if xtask is to act as the wrapper.
+/// Set if xtask runs as the wrapper.
 const MARKER: &str = "SYNFIN_XTASK_IS_RUSTC";
 
 /// Makes a cargo command call rustc through this program.
 pub(crate) fn wrap(cargo: Cmd<'_>) -> anyhow::Result<Cmd<'_>> {
-    let xtask = env::current_exe().context("cannot tell where xtask is")?;
+    let xtask = env::current_exe().context("cannot find the path of xtask")?;
     Ok(cargo.env("RUSTC_WRAPPER", xtask).env(MARKER, "1"))
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn exec() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Our crates differ in their names, so all of them can have the same hash.
+/// Our crates have different names, so all of them can have the same hash.
 fn without_path_hash(arg: OsString) -> OsString {
     let is_hash = arg.to_str().is_some_and(|arg| arg.starts_with("metadata="));
     if is_hash { "metadata=synfin".into() } else { arg }

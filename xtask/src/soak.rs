@@ -3,15 +3,15 @@
 
 use crate::{root, workspace::Workspace};
 
-/// The kernel test that does this.
-const TEST: &str = "soak::millions_of_connections_are_all_in_the_report_and_take_no_more_memory";
+/// The kernel test.
+const TEST: &str = "soak::millions_of_connections_are_counted_in_constant_memory";
 
-/// The variable that tells the test the number of connections.
+/// The variable that sets the test's number of connections.
 const CONNECTIONS: &str = "SYNFIN_SOAK_CONNECTIONS";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The number of connections
+    /// Number of connections
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(300_000..))]
     connections: u64,
 }

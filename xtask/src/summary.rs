@@ -1,4 +1,4 @@
-//! How many tests passed, failed and were skipped.
+//! Counts of passed, failed and skipped tests.
 
 use std::{fmt, iter::Sum, ops::Add};
 
@@ -24,7 +24,7 @@ impl Summary {
         })
     }
 
-    /// Counts tests as skipped that the test harness counted as passed.
+    /// Counts these tests as skipped, which the test harness counted as passed.
     pub(crate) fn with_skipped(self, skipped: u64) -> Self {
         let passed = self.passed.saturating_sub(skipped);
         Self { passed, skipped: self.skipped + skipped, ..self }

@@ -18,7 +18,7 @@ use crate::{
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// Do not rebuild the kernel side to compare it with the committed objects
+    /// Do not rebuild the eBPF programs to compare them with the committed objects
     #[arg(long)]
     no_rebuild: bool,
     /// Do not run the fuzz targets (ARGS imply this)
@@ -55,7 +55,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         .spawn()
         .context("cannot start cargo test")?;
     let output = cargo.stdout.take().context("cargo test has no output")?;
-    let mut summaries = pass_on(output, &mut io::stdout().lock())?;
+    let mut summaries = copy_output(output, &mut io::stdout().lock())?;
     let status = cargo.wait()?;
     if !status.success() && summaries.iter().all(|summary| summary.failed == 0) {
         say(format!("no test failed, but cargo test did ({status}): see its error above"));
@@ -74,7 +74,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The file in which tests note that they cannot run here; the harness counts them as passed.
+/// The file in which tests declare themselves as skipped; the harness counts them as passed.
 const SKIPPED: &str = "target/skipped-tests";
 
 /// Programs that tests call, and their Debian packages.
@@ -86,7 +86,7 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("prometheus", "prometheus"),
 ];
 
-/// Installs what is missing. If that fails, the tests that need a program fail by name.
+/// Installs missing programs. If that fails, the tests that need a program fail and name it.
 fn provide_programs(workspace: &Workspace) {
     let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
@@ -99,8 +99,8 @@ fn provide_programs(workspace: &Workspace) {
     }
 }
 
-/// Copies the output of the test programs as they print it, and returns their summaries.
-fn pass_on(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>> {
+/// Copies the output of the test programs while they run, and returns their summaries.
+fn copy_output(mut from: impl Read, to: &mut impl Write) -> io::Result<Vec<Summary>> {
     let mut summaries = Vec::new();
     let mut line = Vec::new();
     let mut chunk = [0; 8192];
@@ -137,7 +137,7 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out;
     #[test]
     fn summaries_of_all_test_programs_add_up() {
         let mut shown = Vec::new();
-        let total: Summary = pass_on(OUTPUT.as_bytes(), &mut shown).unwrap().into_iter().sum();
+        let total: Summary = copy_output(OUTPUT.as_bytes(), &mut shown).unwrap().into_iter().sum();
         assert_eq!(shown, OUTPUT.as_bytes());
         assert_eq!(total, Summary { passed: 12, failed: 2, skipped: 1 });
     }
@@ -151,6 +151,6 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out;
             }
         }
         let output = OneByteAtATime(OUTPUT.as_bytes());
-        assert_eq!(pass_on(output, &mut io::sink()).unwrap().len(), 2);
+        assert_eq!(copy_output(output, &mut io::sink()).unwrap().len(), 2);
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// Finds the toolchain; prints a line before each thing that it has to install.
+    /// Finds the toolchain; prints a line before each installation.
     pub(crate) fn provide(workspace: &Workspace) -> anyhow::Result<Self> {
         Self::find_or_install(workspace).map_err(|error| {
             anyhow!(
@@ -37,7 +37,7 @@ impl Toolchain {
     fn find_or_install(workspace: &Workspace) -> anyhow::Result<Self> {
         let sh = &workspace.sh;
         if find_program("rustup").is_none() {
-            bail!("there is no rustup here, which gets the nightly (https://rustup.rs)");
+            bail!("rustup is missing, which installs the nightly (https://rustup.rs)");
         }
         let name = match find_nightly(sh) {
             Some(name) => name,
@@ -67,14 +67,14 @@ impl Toolchain {
     pub(crate) fn provide_clippy(&self, sh: &Shell) -> anyhow::Result<()> {
         if !self.sysroot.join("bin/cargo-clippy").is_file() {
             let name = self.name;
-            say(format!("installing clippy for {name}, to look at the kernel side"));
+            say(format!("installing clippy for {name}, to check the eBPF programs"));
             cmd!(sh, "rustup component add clippy --toolchain {name}").quiet().run()?;
         }
         Ok(())
     }
 }
 
-/// The pinned nightly, under whichever name it is installed.
+/// The pinned nightly, under any name.
 fn find_nightly(sh: &Shell) -> Option<&'static str> {
     let commit = format!("commit-hash: {}", pins::NIGHTLY_COMMIT);
     [pins::NIGHTLY, "nightly"].into_iter().find(|name| {
@@ -87,7 +87,7 @@ fn find_nightly(sh: &Shell) -> Option<&'static str> {
 
 fn install_nightly(sh: &Shell) -> anyhow::Result<&'static str> {
     let name = pins::NIGHTLY;
-    say(format!("installing {name} with rust-src, which the eBPF objects are built with"));
+    say(format!("installing {name} with rust-src, to build the eBPF objects"));
     cmd!(sh, "rustup toolchain install {name} --profile minimal --component rust-src")
         .quiet()
         .ignore_stdout()
@@ -105,11 +105,14 @@ fn find_linker(sh: &Shell, tools: &Path) -> Option<PathBuf> {
         .chain(find_program("bpf-linker"))
         .filter(|linker| linker.is_file())
         .find(|linker| {
-            cmd!(sh, "{linker} --version").ignore_stderr().read().is_ok_and(|said| said == version)
+            cmd!(sh, "{linker} --version")
+                .ignore_stderr()
+                .read()
+                .is_ok_and(|printed| printed == version)
         })
 }
 
-/// Installs into `target`, so that it replaces no linker of the user's.
+/// Installs bpf-linker into `target`, so that it does not replace the user's.
 fn install_linker(sh: &Shell, toolchain: &str, tools: &Path) -> anyhow::Result<PathBuf> {
     let version = pins::BPF_LINKER;
     say(format!("installing bpf-linker {version} into {} (a minute or two)", tools.display()));
@@ -137,14 +140,14 @@ pub(crate) fn provide_target(workspace: &Workspace, target: &str) -> anyhow::Res
         return Ok(());
     }
     if find_program("rustup").is_none() {
-        bail!("this Rust cannot build for {target}, and there is no rustup to add it");
+        bail!("this Rust toolchain cannot build for {target}, and rustup is missing to add it");
     }
-    say(format!("installing Rust's {target}, to build static programs"));
+    say(format!("installing Rust's target {target}, to build static programs"));
     cmd!(sh, "rustup target add {target}").quiet().run()?;
     Ok(())
 }
 
-/// The folders of unpacked sources of registry crates, one for each registry.
+/// The directories of unpacked sources of registry crates, one for each registry.
 pub(crate) fn registry_sources() -> anyhow::Result<Vec<PathBuf>> {
     let sources = cargo_home().join("registry/src");
     let entries = fs::read_dir(&sources)

@@ -13,7 +13,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Opens the repository of this xtask, independent of the current folder.
+    /// Opens the repository of this xtask, independent of the current directory.
     pub(crate) fn open() -> anyhow::Result<Self> {
         let root = root();
         let sh = Shell::new()?;
@@ -28,7 +28,7 @@ impl Workspace {
     }
 }
 
-/// The folder of the root `Cargo.toml` as it is now, not as it was when xtask was compiled.
+/// The directory of the root `Cargo.toml` at run time, not at the compilation of xtask.
 pub(crate) fn root() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
@@ -40,7 +40,7 @@ pub(crate) fn say(message: impl AsRef<str>) {
     eprintln!("xtask: {}", message.as_ref());
 }
 
-/// The path of a program, if it is installed. Unprivileged users often lack the sbin folders in PATH.
+/// The path of an installed program. The PATH of unprivileged users often lacks sbin directories.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

@@ -1,5 +1,5 @@
-//! Estimates beyond this machine, computed from the measurements: the limits of one ring buffer and
-//! one reader, and what could follow.
+//! Estimates for other machines, computed from the measurements: the limits of one ring buffer and
+//! one reader, and possible next steps.
 
 use crate::{burst::Burst, cost::Cost, rate::Rate};
 

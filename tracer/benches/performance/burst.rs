@@ -1,4 +1,4 @@
-//! The reader stands still while the machine goes on at its full rate.
+//! Stalls the reader while the machine runs at its full rate.
 
 use std::{thread, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 
 const LOAD: Load = Load::Short { connections: u64::MAX, ms: 8_000 };
 
-/// From the load's start to the stall.
+/// Time from the start of the load to the stall.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -20,13 +20,13 @@ const LONG: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Burst {
-    /// Half a second, with the default ring.
+    /// Stalled for half a second, with the default ring.
     pub(crate) short: Events,
-    /// The default ring's bytes.
+    /// Size of the default ring in bytes.
     pub(crate) default_ring: u64,
-    /// Two seconds, with the ring that the doctor names.
+    /// Stalled for two seconds, with the ring that `doctor` recommends.
     pub(crate) long: Events,
-    /// That ring's bytes.
+    /// Size of that ring in bytes.
     pub(crate) named_ring: u64,
 }
 

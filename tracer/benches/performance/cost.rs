@@ -1,4 +1,4 @@
-//! What tracing costs: each tracer beside the same load, one after the other, several times over.
+//! The cost of tracing: each tracer runs beside the same load, one after the other, several times.
 
 use anyhow::{Context as _, Result, ensure};
 use aya::sys::{Stats, enable_stats};
@@ -16,49 +16,49 @@ const ROUNDS: usize = 5;
 const SECONDS: u64 = 4;
 const LOAD: Load = Load::Short { connections: u64::MAX, ms: SECONDS * 1_000 };
 
-/// The main hook's name in the kernel, and the programs that run for surveys only.
+/// The kernel's name of the main hook, and the programs that only run for scans.
 const MAIN_HOOK: &str = "state_change";
-const SURVEYS: [&str; 2] = ["scan_sockets", "scan_open_files"];
+const SCAN_PROGRAMS: [&str; 2] = ["scan_sockets", "scan_open_files"];
 
 /// The peers of libbpf-tools.
 const PEERS: [&str; 2] = ["tcpstates", "tcplife"];
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Cost {
-    untraced: Vec<Beside>,
-    synfin: Vec<Beside>,
+    untraced: Vec<TracedLoad>,
+    synfin: Vec<TracedLoad>,
     /// In the order of [`PEERS`].
-    peers: Vec<Vec<Beside>>,
-    /// With the bare program on the same transitions: nanoseconds per transition of all of synfin's
-    /// hooks, of its main hook, and of the bare program.
+    peers: Vec<Vec<TracedLoad>>,
+    /// With the minimal program on the same transitions: nanoseconds per transition of all of synfin's
+    /// hooks, of its main hook, and of the minimal program.
     floor: Vec<[f64; 3]>,
 }
 
-/// A load with a tracer beside it.
+/// The measurements of a load and a tracer beside it.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-struct Beside {
+struct TracedLoad {
     connections_per_second: f64,
-    /// CPU seconds of the load; what programs take while they interrupt it is part of that.
+    /// CPU seconds of the load, including eBPF programs that interrupt it.
     load: f64,
-    /// Nanoseconds in the kernel's programs per transition.
+    /// Nanoseconds in eBPF programs per transition.
     ns: f64,
     /// CPU seconds of those programs.
     programs: f64,
-    /// Of the tracer itself while the load went on.
+    /// CPU time of the tracer itself during the load.
     own: Usage,
 }
 
-impl Beside {
-    /// The tracer's whole cost as a share of the load's.
+impl TracedLoad {
+    /// The tracer's total cost as a share of the load's CPU time.
     fn share(&self) -> f64 {
         (self.programs + self.own.total()) / self.load
     }
 }
 
 pub(crate) fn measure(synfin: &Synfin) -> Result<Cost> {
-    // It takes time itself, so it is on for this only.
+    // The statistics take time themselves, so they are enabled for this measurement only.
     let _statistics = enable_stats(Stats::RunTime)
-        .context("cannot turn on the kernel's statistics of programs: is this root?")?;
+        .context("cannot enable the kernel's statistics of programs: run this as root")?;
     let mut cost = Cost {
         untraced: Vec::new(),
         synfin: Vec::new(),
@@ -67,30 +67,30 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Cost> {
     };
     for _ in 0..ROUNDS {
         let (done, load) = LOAD.run()?;
-        cost.untraced.push(Beside {
+        cost.untraced.push(TracedLoad {
             connections_per_second: done.per_second(),
             load: load.total(),
             ns: 0.0,
             programs: 0.0,
             own: Usage::default(),
         });
-        cost.synfin.push(beside(synfin.watch(&["report", "1", "-o", "json"])?)?);
-        cost.floor.push(beside_floor(synfin)?);
+        cost.synfin.push(trace_load(synfin.watch(&["report", "1", "-o", "json"])?)?);
+        cost.floor.push(trace_load_with_floor(synfin)?);
         for (peer, results) in PEERS.iter().zip(&mut cost.peers) {
-            results.push(beside(Tracer::other(peer)?)?);
+            results.push(trace_load(Tracer::other(peer)?)?);
         }
     }
     Ok(cost)
 }
 
-fn beside(tracer: Tracer) -> Result<Beside> {
+fn trace_load(tracer: Tracer) -> Result<TracedLoad> {
     let before = (tracer.programs(), usage::of_process(tracer.pid())?);
     let (done, load) = LOAD.run()?;
     let own = usage::of_process(tracer.pid())?.since(before.1);
-    let spent = tracer.programs().spent_since(&before.0, |name| !SURVEYS.contains(&name));
+    let spent = tracer.programs().spent_since(&before.0, |name| !SCAN_PROGRAMS.contains(&name));
     tracer.finish()?;
-    ensure!(spent.runs > 0, "the kernel does not tell how long programs ran");
-    Ok(Beside {
+    ensure!(spent.runs > 0, "the kernel does not report the run time of programs");
+    Ok(TracedLoad {
         connections_per_second: done.per_second(),
         load: load.total(),
         ns: spent.ns as f64 / done.transitions() as f64,
@@ -99,7 +99,7 @@ fn beside(tracer: Tracer) -> Result<Beside> {
     })
 }
 
-fn beside_floor(synfin: &Synfin) -> Result<[f64; 3]> {
+fn trace_load_with_floor(synfin: &Synfin) -> Result<[f64; 3]> {
     let tracer = synfin.watch(&["report", "1", "-o", "json"])?;
     let floor = Floor::attach()?;
     let before = tracer.programs();
@@ -107,22 +107,22 @@ fn beside_floor(synfin: &Synfin) -> Result<[f64; 3]> {
     let after = tracer.programs();
     drop(floor);
     let lost = tracer.finish()?.events()?.lost;
-    ensure!(lost == 0, "{lost} records were lost: what is measured is not what it does");
+    ensure!(lost == 0, "{lost} records were lost, so the measured cost is too low");
     let each = |wanted: &dyn Fn(&str) -> bool| {
         after.spent_since(&before, wanted).ns as f64 / done.transitions() as f64
     };
-    let is_hook = |name: &str| !SURVEYS.contains(&name) && name != floor::NAME;
+    let is_hook = |name: &str| !SCAN_PROGRAMS.contains(&name) && name != floor::NAME;
     Ok([each(&is_hook), each(&|name| name == MAIN_HOOK), each(&|name| name == floor::NAME)])
 }
 
 impl Cost {
-    /// How often each was measured.
+    /// Number of rounds.
     pub(crate) fn rounds(&self) -> usize {
         self.untraced.len()
     }
 
-    fn of_all(results: &[Beside], figure: impl Fn(&Beside) -> f64) -> f64 {
-        median(results.iter().map(figure))
+    fn of_all(results: &[TracedLoad], value: impl Fn(&TracedLoad) -> f64) -> f64 {
+        median(results.iter().map(value))
     }
 
     /// Nanoseconds per transition of all of synfin's hooks.
@@ -130,48 +130,48 @@ impl Cost {
         Self::of_all(&self.synfin, |it| it.ns)
     }
 
-    /// The same as a multiple of the bare program's.
+    /// The same as a multiple of the minimal program's.
     pub(crate) fn times_floor(&self) -> f64 {
         median(self.floor.iter().map(|[all, _, bare]| all / bare))
     }
 
-    /// Nanoseconds per transition of the bare program.
+    /// Nanoseconds per transition of the minimal program.
     pub(crate) fn floor_ns(&self) -> f64 {
         median(self.floor.iter().map(|[_, _, bare]| *bare))
     }
 
-    /// Nanoseconds of a tcpstates for one of synfin's.
+    /// Nanoseconds of tcpstates as a multiple of synfin's.
     pub(crate) fn tcpstates_times(&self) -> f64 {
         let rounds = self.peers[0].iter().zip(&self.synfin);
         median(rounds.map(|(peer, synfin)| peer.ns / synfin.ns))
     }
 
-    /// The whole cost as a share of the load's.
+    /// The total cost as a share of the load's CPU time.
     pub(crate) fn share(&self) -> f64 {
-        Self::of_all(&self.synfin, Beside::share)
+        Self::of_all(&self.synfin, TracedLoad::share)
     }
 
-    /// CPU seconds that the load takes per transition, untraced.
+    /// CPU seconds of the load per transition without a tracer.
     pub(crate) fn load_per_transition(&self) -> f64 {
         Self::of_all(&self.untraced, |it| {
             it.load / (it.connections_per_second * 10.0 * SECONDS as f64)
         })
     }
 
-    /// A row of each tracer: its name, connections/s as a share of those untraced, nanoseconds in
-    /// programs per transition, and the whole cost as a share of the load's.
+    /// A row for each tracer: its name, connections/s as a share of the untraced rate, nanoseconds in
+    /// programs per transition, and the total cost as a share of the load's CPU time.
     pub(crate) fn table(&self) -> Vec<(&'static str, f64, f64, f64)> {
         let untraced = Self::of_all(&self.untraced, |it| it.connections_per_second);
-        let row = |name: &'static str, results: &[Beside]| {
+        let row = |name: &'static str, results: &[TracedLoad]| {
             let rate = Self::of_all(results, |it| it.connections_per_second);
             let ns = Self::of_all(results, |it| it.ns);
-            (name, rate / untraced, ns, Self::of_all(results, Beside::share))
+            (name, rate / untraced, ns, Self::of_all(results, TracedLoad::share))
         };
         let peers = PEERS.into_iter().zip(&self.peers).map(|(name, results)| row(name, results));
         [row("synfin", &self.synfin)].into_iter().chain(peers).collect()
     }
 
-    /// Connections a second with nobody watching.
+    /// Connections per second without a tracer.
     pub(crate) fn untraced_per_second(&self) -> f64 {
         Self::of_all(&self.untraced, |it| it.connections_per_second)
     }

@@ -1,5 +1,5 @@
-//! The least that a program which streams transitions can do: it takes the clock and submits 48
-//! bytes, on the same tracepoint.
+//! The lower bound for a program that streams transitions: it reads the clock and submits 48 bytes,
+//! on the same tracepoint.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "
 /// The name of its program.
 pub(crate) const NAME: &str = "floor";
 
-/// The bare program, and a thread that reads what it writes.
+/// The minimal program, and a thread that reads its records.
 pub(crate) struct Floor {
     _ebpf: Ebpf,
     over: Arc<AtomicBool>,
@@ -49,7 +49,7 @@ impl Floor {
 impl Drop for Floor {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
-        // It does not panic, and if it did there is nothing to be done.
+        // The thread does not panic; an error could not be handled here.
         let _ = self.reader.take().map(JoinHandle::join);
     }
 }

@@ -1,4 +1,4 @@
-//! Where and when it was measured.
+//! The host and date of a measurement.
 
 use std::{fs, thread};
 
@@ -27,7 +27,7 @@ impl Host {
         let now = std::time::Duration::from_nanos(clock::realtime_ns());
         let date = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + now).to_string();
         Ok(Self {
-            // Without what only the machine's owner knows it by.
+            // Without the suffix that identifies the build of this machine's owner.
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
                 .split('-')
                 .next()

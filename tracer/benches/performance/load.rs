@@ -1,5 +1,5 @@
 //! The load: a process of its own, in network namespaces of its own, bounded in count and time. It
-//! says in one line what it did, and leaves its sockets and namespaces alone until its input ends.
+//! prints one line of results, and keeps its sockets and namespaces until its input ends.
 
 use std::{
     fs,
@@ -20,31 +20,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::usage::{self, Usage};
 
-/// The word that makes this program the load.
+/// The command that runs this program as the load.
 pub(crate) const COMMAND: &str = "load";
 
 const PORT: u16 = 7000;
 
-/// So many addresses that no range of ports runs out within a TIME_WAIT.
+/// Enough addresses that no range of ports is exhausted within a TIME_WAIT.
 pub(crate) const ADDRESSES: u64 = 40;
 
-/// What either side of a short connection says, in bytes.
+/// Sizes of the request and the reply of a short connection, in bytes.
 pub(crate) const REQUEST: usize = 100;
 pub(crate) const REPLY: usize = 1_000;
 
-/// No load goes on for longer, whatever it was asked for.
+/// The maximum duration of a load.
 const LONGEST: Duration = Duration::from_mins(30);
 
-/// What it does.
+/// The kinds of load.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub(crate) enum Load {
-    /// Short connections with a request and a reply, one after the other by each processor, closed by
-    /// either side first in turn
+    /// Short connections with a request and a reply, one after the other on each CPU; the sides
+    /// take turns in closing first
     Short {
-        /// End after so many
+        /// Stop after this number of connections
         #[arg(long, default_value_t = u64::MAX)]
         connections: u64,
-        /// End after so many milliseconds
+        /// Stop after this number of milliseconds
         #[arg(long, default_value_t = u64::MAX)]
         ms: u64,
     },
@@ -52,7 +52,7 @@ pub(crate) enum Load {
     Hold {
         #[arg(long)]
         connections: u64,
-        /// In the namespace that it is started in, to this port
+        /// In the current namespace, to this port
         #[arg(long)]
         port: Option<u16>,
     },
@@ -65,10 +65,10 @@ pub(crate) enum Load {
     },
 }
 
-/// What it did.
+/// The results of a load.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Done {
-    /// Each makes ten transitions by its end, five on either side.
+    /// Each connection has ten transitions until it is closed, five on either side.
     pub(crate) connections: u64,
     pub(crate) seconds: f64,
 }
@@ -83,7 +83,7 @@ impl Done {
     }
 }
 
-/// A load that goes on, or whose leavings are still there.
+/// A load that runs, or whose sockets are still open.
 pub(crate) struct Running(Child);
 
 impl Load {
@@ -110,14 +110,14 @@ impl Load {
         child.map(Running).context("cannot start the load")
     }
 
-    /// Starts it, and waits until it has done all and is gone.
+    /// Starts the load, waits for its results, and ends it.
     pub(crate) fn run(self) -> Result<(Done, Usage)> {
         let mut running = self.start()?;
         let done = running.done()?;
         Ok((done, running.end()?))
     }
 
-    /// Is the load.
+    /// Runs as the load.
     pub(crate) fn play(self) -> Result<()> {
         let begun = Instant::now();
         let (mut held, mut holders) = (Vec::new(), Vec::new());
@@ -152,15 +152,15 @@ impl Running {
         self.0.id()
     }
 
-    /// Waits until it has done all; what it made stays.
+    /// Waits for the results; the sockets stay.
     pub(crate) fn done(&mut self) -> Result<Done> {
-        let output = self.0.stdout.take().context("the load was asked twice")?;
+        let output = self.0.stdout.take().context("the results were already read")?;
         let mut line = String::new();
         io::BufRead::read_line(&mut io::BufReader::new(output), &mut line)?;
         serde_json::from_str(&line).context("the load failed; see above")
     }
 
-    /// Ends it, and all that it made.
+    /// Ends the load, and closes its sockets.
     pub(crate) fn end(mut self) -> Result<Usage> {
         drop(self.0.stdin.take());
         let (status, usage) = usage::of_child(&mut self.0)?;
@@ -171,9 +171,10 @@ impl Running {
     }
 }
 
-/// Whoever looks for the load's sockets finds its namespace by its pid.
+/// Namespaces are found through the PIDs of their processes.
 fn enter_new_namespace() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET).context("no network namespace: is this root?")?;
+    unshare(CloneFlags::CLONE_NEWNET)
+        .context("cannot create a network namespace: run this as root")?;
     let status = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     if !status.context("cannot run ip")?.success() {
         bail!("ip cannot set up the loopback device");
@@ -187,7 +188,7 @@ fn address(index: u64, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, (index % ADDRESSES) as u8 + 1), port)
 }
 
-/// A client and a server for each processor: none has a moment's rest.
+/// A client and a server for each CPU, which keep it busy.
 fn short_connections(wanted: u64, deadline: Instant) -> Result<u64> {
     let pairs = thread::available_parallelism()?.get() as u64;
     thread::scope(|scope| {
@@ -222,7 +223,7 @@ fn pair_of_threads(port: u16, wanted: u64, deadline: Instant) -> Result<u64> {
             Ok(())
         });
         let mut index = 0;
-        // The time is asked for seldom.
+        // The clock is read rarely.
         while index < wanted && (!index.is_multiple_of(64) || Instant::now() < deadline) {
             let mut stream = TcpStream::connect(address(index, port))?;
             stream.write_all(&[0; REQUEST])?;
@@ -231,14 +232,14 @@ fn pair_of_threads(port: u16, wanted: u64, deadline: Instant) -> Result<u64> {
             index += 1;
         }
         over.store(true, Ordering::Release);
-        // One more, which wakes the server.
+        // One more connection wakes the server.
         drop(TcpStream::connect(address(index, port))?);
         server.join().expect("the server does not panic")?;
         Ok(index + 1)
     })
 }
 
-/// Closes, at once or after the peer.
+/// Closes at once or after the peer.
 fn end(mut stream: TcpStream, after_the_peer: bool) -> io::Result<()> {
     if after_the_peer {
         stream.read_to_end(&mut Vec::new())?;
@@ -246,7 +247,7 @@ fn end(mut stream: TcpStream, after_the_peer: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// A process may not have more files open than this on many hosts, whoever it is.
+/// Many hosts limit the open files of a process to little more than this.
 const HELD_BY_ONE: u64 = 9_000;
 
 fn hold_by_many(connections: u64) -> Result<Vec<Running>> {
@@ -263,7 +264,7 @@ fn hold_by_many(connections: u64) -> Result<Vec<Running>> {
     Ok(holders)
 }
 
-/// Both ends are here, so that it is twice as many sockets.
+/// Both ends are in this process, so there are twice as many sockets.
 fn hold(connections: u64, port: u16) -> Result<Vec<TcpStream>> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -276,7 +277,7 @@ fn hold(connections: u64, port: u16) -> Result<Vec<TcpStream>> {
     Ok(held)
 }
 
-/// One thread a namespace, so that each stays where it is.
+/// One thread for each namespace, so that none has to change its namespace.
 fn namespaces(count: usize, time: Duration) -> Result<u64> {
     const PAUSE: Duration = Duration::from_millis(200);
     let deadline = Instant::now() + time;
@@ -285,7 +286,7 @@ fn namespaces(count: usize, time: Duration) -> Result<u64> {
             .map(|index| {
                 scope.spawn(move || -> Result<u64> {
                     enter_new_namespace()?;
-                    // Spread evenly.
+                    // The starts are spread evenly.
                     thread::sleep(PAUSE * index as u32 / count as u32);
                     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
                     let mut connections = 0;

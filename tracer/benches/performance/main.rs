@@ -1,5 +1,5 @@
-//! Measures what synfin costs and what it withstands, beside its peers and on the same load, and
-//! writes the page about it; `cargo xtask bench` builds and calls this, as root.
+//! Measures synfin's overhead and limits beside other tracers under the same load, and writes
+//! `docs/performance.md`. `cargo xtask bench` builds it and runs it as root.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -38,26 +38,26 @@ use tracer::Synfin;
 
 #[derive(clap::Parser)]
 enum Command {
-    /// Measure, and keep the results beside those of other parts of the same program
+    /// Measure, and store the results with those of other parts of the same program
     Measure {
-        /// The program to measure
+        /// Program to measure
         #[arg(long)]
         synfin: PathBuf,
-        /// Where results are kept
+        /// File that stores the results
         #[arg(long)]
         results: PathBuf,
-        /// The page to write once all parts are there
+        /// Page to write once all parts are measured
         #[arg(long)]
         page: PathBuf,
-        /// What to measure; all of it unless told
+        /// Parts to measure; by default all
         parts: Vec<Part>,
     },
-    /// Be the load
+    /// Run as the load
     #[command(subcommand, name = load::COMMAND)]
     Load(load::Load),
 }
 
-/// What can be measured by itself.
+/// A part that can be measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Cost,
@@ -66,16 +66,16 @@ enum Part {
     Replay,
     Open,
     Soak,
-    Survey,
+    Scan,
     Start,
 }
 
 fn main() -> ExitCode {
-    // `cargo test --benches` calls every bench; tests have nothing to measure.
+    // `cargo test --benches` runs every bench; a test run measures nothing.
     if std::env::args().any(|arg| arg == "--test") {
         return ExitCode::SUCCESS;
     }
-    // Cargo adds a word of its own.
+    // Cargo adds an argument.
     let args = std::env::args_os().filter(|arg| arg != "--bench");
     let result = match Command::parse_from(args) {
         Command::Load(load) => load.play(),
@@ -104,7 +104,7 @@ fn measure(synfin: &Synfin, kept: &Path, page: &Path, parts: &[Part]) -> Result<
             Part::Replay => results.replay = Some(replay::measure(synfin)?),
             Part::Open => results.open = Some(memory::open(synfin)?),
             Part::Soak => results.soak = Some(memory::soak(synfin)?),
-            Part::Survey => results.survey = Some(scan::measure(synfin)?),
+            Part::Scan => results.scans = Some(scan::measure(synfin)?),
             Part::Start => results.start = Some(start::measure(synfin)?),
         }
         results.keep(kept)?;
@@ -117,12 +117,12 @@ fn measure(synfin: &Synfin, kept: &Path, page: &Path, parts: &[Part]) -> Result<
             std::fs::write(page, text)?;
             println!("wrote {}", page.display());
         }
-        None => println!("the page is written once all parts are measured of this very program"),
+        None => println!("the page is written once all parts of this program are measured"),
     }
     Ok(())
 }
 
-/// The middle one.
+/// The median.
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

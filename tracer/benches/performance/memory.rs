@@ -1,4 +1,4 @@
-//! Memory: a million connections open at a time, and ten million one after the other.
+//! Memory: a million connections open at the same time, and ten million one after the other.
 
 use std::{thread, time::Duration};
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{load::Load, median, tracer::Synfin, usage};
 
-/// On loopback both ends are here, and each is a connection of ours.
+/// On loopback both ends are traced, and each counts as a connection.
 const OPEN: u64 = 500_000;
 
 const SOAK: u64 = 10_000_000;
 const SAMPLE: Duration = Duration::from_secs(10);
 
-/// Until then all that is bounded has filled: TIME_WAITs last a minute, and a timer's lateness more.
+/// Samples until all bounded tables are full: a TIME_WAIT lasts a minute and the timer's delay.
 const FILLING: usize = 9;
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -21,7 +21,7 @@ pub(crate) struct Open {
     pub(crate) connections: u64,
     before: u64,
     after: u64,
-    /// The most there was, until all were closed and scanned.
+    /// The peak, including the close and the next scan.
     pub(crate) peak: u64,
 }
 
@@ -32,13 +32,13 @@ pub(crate) fn open(synfin: &Synfin) -> Result<Open> {
     let mut load = Load::Hold { connections: OPEN, port: None }.start()?;
     let connections = load.done()?.connections * 2;
     let after = usage::memory(tracer.pid())?;
-    // A survey with all of them.
+    // A scan of all of them.
     thread::sleep(2 * SAMPLE);
     load.end()?;
     thread::sleep(SAMPLE);
     let peak = usage::peak_memory(tracer.pid())?;
     let lost = tracer.finish()?.events()?.lost;
-    ensure!(lost == 0, "{lost} records were lost: they are not all there");
+    ensure!(lost == 0, "{lost} records were lost, so connections are missing");
     Ok(Open { connections, before, after, peak })
 }
 
@@ -51,7 +51,7 @@ impl Open {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Soak {
     pub(crate) connections: u64,
-    /// Bytes every [`SAMPLE`].
+    /// Memory in bytes, one sample per [`SAMPLE`].
     memory: Vec<u64>,
     pub(crate) lost: u64,
 }
@@ -74,8 +74,8 @@ pub(crate) fn soak(synfin: &Synfin) -> Result<Soak> {
 }
 
 impl Soak {
-    /// The most after all had filled, and by how much the last quarter of that time lies above the
-    /// first, by their medians: single samples are taken in the middle of a scan.
+    /// The maximum once all tables are full, and the growth from the first to the last quarter of that
+    /// time by their medians: single samples are taken in the middle of a scan.
     pub(crate) fn most_and_growth(&self) -> Option<(u64, f64)> {
         let later = self.memory.get(FILLING..)?;
         let quarter = later.len().div_ceil(4);

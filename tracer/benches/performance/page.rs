@@ -1,4 +1,4 @@
-//! The page: the goals and whether they are met, the cost of each tracer, and estimates beyond this machine.
+//! Writes the page: the goals and their results, the cost of each tracer, and estimates.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -9,7 +9,7 @@ use crate::{
     results::Results,
 };
 
-/// What is to be reached.
+/// A goal and its result.
 pub(crate) struct Goal {
     what: &'static str,
     goal: &'static str,
@@ -26,7 +26,7 @@ impl Display for Goal {
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// The goals of what is measured so far.
+/// The goals of the parts measured so far.
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     let mut goals = Vec::new();
@@ -124,22 +124,22 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
             growth <= 0.05 && soak.lost == 0,
         );
     }
-    if let Some(survey) = &results.survey {
-        let share = survey.of_ss();
+    if let Some(scans) = &results.scans {
+        let share = scans.of_ss();
         goal(
             "scan of 300,000 TIME_WAIT sockets, relative to `ss -Htan state time-wait`",
             "≤ 1/3",
-            format!("{share:.2} ({:.0} ms, {:.0} ms)", survey.walk_ms(), survey.ss_ms()),
-            share <= 1.0 / 3.0 && survey.time_waits >= 299_000,
+            format!("{share:.2} ({:.0} ms, {:.0} ms)", scans.scan_ms(), scans.ss_ms()),
+            share <= 1.0 / 3.0 && scans.time_waits >= 299_000,
         );
-        let late = survey.latest_tick_ms();
+        let late = scans.latest_tick_ms();
         goal(
             "latest timer tick during continuous scans of that size under load",
             "≤ 100 ms",
             format!("{late:.0} ms"),
             late <= 100.0,
         );
-        let share = survey.share_of_core();
+        let share = scans.share_of_core();
         goal(
             "share of one core for all scans, with 60 busy namespaces",
             "≤ 1 %",
@@ -156,13 +156,13 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     goals
 }
 
-/// The whole page; `None` while parts are missing.
+/// The page; `None` if parts are missing.
 pub(crate) fn write(results: &Results) -> Option<String> {
     let (cost, rate, burst) = (results.cost.as_ref()?, results.rate?, results.burst?);
     let replay = results.replay.as_ref()?;
     results.open?;
     results.soak.as_ref()?;
-    results.survey.as_ref()?;
+    results.scans.as_ref()?;
     results.start.as_ref()?;
     let host = &results.host;
     let mut page = format!(
@@ -173,7 +173,7 @@ pub(crate) fn write(results: &Results) -> Option<String> {
 Measured on {date}: Linux {kernel}, {cpus} × {processor}, {memory} GiB, with the release build of
 synfin, statically linked. Every goal is a ratio or a count within one run: on other machines the
 absolute figures differ, the ratios less so. `cargo xtask bench` repeats all measurements and writes this
-page ({minutes} minutes, as root, on an otherwise idle machine); `cargo xtask bench cost survey`
+page ({minutes} minutes, as root, on an otherwise idle machine); `cargo xtask bench cost scan`
 measures parts.
 
 The load makes short connections on loopback in its own network namespace: a client and a server for

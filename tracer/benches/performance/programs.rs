@@ -1,17 +1,17 @@
-//! What eBPF programs cost, whoever loaded them: the kernel itself measures them.
+//! The cost of eBPF programs of any process, as the kernel measures it.
 
 use std::collections::BTreeMap;
 
 use aya::programs::loaded_programs;
 
-/// Time and number of runs.
+/// Run time and number of runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spent {
     pub(crate) ns: u64,
     pub(crate) runs: u64,
 }
 
-/// The programs that are loaded, by id.
+/// The loaded programs, by id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Programs(BTreeMap<u32, (String, Spent)>);
 
@@ -19,7 +19,7 @@ impl Programs {
     pub(crate) fn now() -> Self {
         let mut programs = BTreeMap::new();
         for info in loaded_programs() {
-            // One may go while they are listed.
+            // A program may be unloaded while they are listed.
             let Ok(info) = info else { continue };
             let spent = Spent { ns: info.run_time().as_nanos() as u64, runs: info.run_count() };
             let name = info.name_as_str().unwrap_or_default().to_owned();
@@ -28,7 +28,7 @@ impl Programs {
         Self(programs)
     }
 
-    /// Those that were not there then.
+    /// The programs that `earlier` does not have.
     pub(crate) fn without(mut self, earlier: &Self) -> Self {
         self.0.retain(|id, _| !earlier.0.contains_key(id));
         self
@@ -38,7 +38,7 @@ impl Programs {
         self.0.is_empty()
     }
 
-    /// What those that are wanted, by name, have spent since.
+    /// The run time since `earlier` of the programs whose names match.
     pub(crate) fn spent_since(&self, earlier: &Self, wanted: impl Fn(&str) -> bool) -> Spent {
         let mut sum = Spent::default();
         for (id, (name, spent)) in &self.0 {

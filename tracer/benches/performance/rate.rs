@@ -1,4 +1,4 @@
-//! A minute at the machine's full rate, with default settings and a report every second.
+//! One minute at the machine's full rate, with default settings and a report every second.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ const LOAD: Load = Load::Short { connections: u64::MAX, ms: 60_000 };
 pub(crate) struct Rate {
     pub(crate) done: Done,
     pub(crate) events: Events,
-    /// Of synfin while the load went on.
+    /// CPU time of synfin during the load.
     pub(crate) own: Usage,
-    /// Bytes, at the end of the load.
+    /// Memory at the end of the load, in bytes.
     pub(crate) memory: u64,
 }
 
@@ -35,7 +35,7 @@ impl Rate {
         self.own.user / self.done.transitions() as f64 * 1e6
     }
 
-    /// Records that are missing without having been lost by the ring, as a share of all.
+    /// Missing records that the ring did not lose, as a share of all.
     pub(crate) fn missing_share(&self) -> f64 {
         (self.events.missed + self.events.gaps) as f64 / self.events.seen as f64
     }

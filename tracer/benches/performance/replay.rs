@@ -1,4 +1,4 @@
-//! A recording of the machine's full rate through decoder and tracker, on one core.
+//! Replays a recording of the machine's full rate through decoder and tracker, on one core.
 
 use std::{
     fs::File,
@@ -26,17 +26,17 @@ const CONNECTIONS: u64 = 200_000;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Replay {
     transitions: u64,
-    /// Seconds through decoder and tracker, from memory.
+    /// Seconds in decoder and tracker, from memory.
     seconds: Vec<f64>,
-    /// Of these, through the decoder alone.
+    /// Seconds in the decoder alone.
     decoder: Vec<f64>,
-    /// Seconds of `synfin report --from FILE`, start and reading included.
+    /// Seconds of `synfin report --from FILE`, including start and reading.
     whole: Vec<f64>,
 }
 
 pub(crate) fn measure(synfin: &Synfin) -> Result<Replay> {
     let file = tempfile::NamedTempFile::new()?;
-    let path = file.path().to_str().context("a temporary file has a strange name")?;
+    let path = file.path().to_str().context("the path of a temporary file is not UTF-8")?;
     let tracer = synfin.watch(&["record", path])?;
     Load::Short { connections: CONNECTIONS, ms: u64::MAX }.run()?;
     tracer.finish()?;

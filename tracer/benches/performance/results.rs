@@ -1,4 +1,4 @@
-//! What was measured, kept from run to run for as long as it is of the same program.
+//! Stores the results from run to run while the program stays the same.
 
 use std::{
     fs,
@@ -16,14 +16,14 @@ use crate::{
     memory::{Open, Soak},
     rate::Rate,
     replay::Replay,
-    scan::Survey,
+    scan::Scans,
     start::Start,
     tracer::Synfin,
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Results {
-    /// Of the program's bytes.
+    /// Hash of the measured program.
     program: u64,
     pub(crate) host: Host,
     pub(crate) cost: Option<Cost>,
@@ -32,12 +32,12 @@ pub(crate) struct Results {
     pub(crate) replay: Option<Replay>,
     pub(crate) open: Option<Open>,
     pub(crate) soak: Option<Soak>,
-    pub(crate) survey: Option<Survey>,
+    pub(crate) scans: Option<Scans>,
     pub(crate) start: Option<Start>,
 }
 
 impl Results {
-    /// What is kept of this very program, on this very host.
+    /// The stored results of this program on this host, or none.
     pub(crate) fn kept(path: &Path, synfin: &Synfin) -> Result<Self> {
         let mut hasher = DefaultHasher::new();
         let program =

@@ -1,4 +1,4 @@
-//! Surveys: of very many TIME_WAITs beside `ss`, and of many namespaces.
+//! Scans of a large number of TIME_WAITs compared with `ss`, and scans of many namespaces.
 
 use std::{
     path::Path,
@@ -13,31 +13,31 @@ use synfin::trace::recording::Frame;
 
 use crate::{load::Load, median, replay, tracer::Synfin, usage};
 
-/// Of so many connections some take the place of another's TIME_WAIT.
+/// More than needed: some connections reuse the endpoints of another's TIME_WAIT.
 const CONNECTIONS: u64 = 360_000;
 const ROUNDS: usize = 5;
 
 const NAMESPACES: usize = 60;
 const WATCHED: Duration = Duration::from_mins(1);
 
-/// Ticks come at least so often, in nanoseconds: what is later was held up.
+/// The maximum time between ticks in nanoseconds, unless one is delayed.
 const TICK_PERIOD: u64 = 250_000_000;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Survey {
-    /// Sockets that `ss` listed.
+pub(crate) struct Scans {
+    /// Number of sockets that `ss` listed.
     pub(crate) time_waits: u64,
     ss: Vec<f64>,
     scan: Vec<f64>,
-    /// The latest tick in nanoseconds, while surveys without rest went on beside a load.
+    /// Delay of the latest tick in nanoseconds, during continuous scans beside a load.
     latest_tick: u64,
-    /// CPU seconds of all surveys of many namespaces, and how long they were watched.
+    /// CPU seconds of all scans of many namespaces, and the duration of the measurement.
     namespaces: (f64, f64),
 }
 
-pub(crate) fn measure(synfin: &Synfin) -> Result<Survey> {
+pub(crate) fn measure(synfin: &Synfin) -> Result<Scans> {
     let file = tempfile::NamedTempFile::new()?;
-    let path = file.path().to_str().context("a temporary file has a strange name")?;
+    let path = file.path().to_str().context("the path of a temporary file is not UTF-8")?;
     let mut load = Load::Short { connections: CONNECTIONS, ms: u64::MAX }.start()?;
     load.done()?;
     let (mut ss, mut scan, mut time_waits) = (Vec::new(), Vec::new(), u64::MAX);
@@ -46,14 +46,14 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Survey> {
         ss.push(seconds);
         time_waits = time_waits.min(sockets);
         synfin.run(&["report", "--once", "-o", "json", "--record", path])?;
-        scan.push(longest_walk(file.path())?);
+        scan.push(longest_scan(file.path())?);
     }
     let latest_tick = latest_tick(synfin, file.path())?;
     load.end()?;
-    Ok(Survey { time_waits, ss, scan, latest_tick, namespaces: namespaces(synfin)? })
+    Ok(Scans { time_waits, ss, scan, latest_tick, namespaces: namespaces(synfin)? })
 }
 
-/// The seconds that `ss` takes, and how many it finds.
+/// The duration of `ss` in seconds, and the number of sockets that it lists.
 fn list(pid: u32) -> Result<(f64, u64)> {
     let begun = Instant::now();
     let output = Command::new("nsenter")
@@ -67,17 +67,17 @@ fn list(pid: u32) -> Result<(f64, u64)> {
     Ok((seconds, output.stdout.iter().filter(|&&byte| byte == b'\n').count() as u64))
 }
 
-fn longest_walk(recording: &Path) -> Result<f64> {
+fn longest_scan(recording: &Path) -> Result<f64> {
     let scans = replay::read(recording)?.into_iter().filter_map(|frame| match frame {
         Frame::ScanEnd(end) => Some((end.ended - end.started) as f64 / 1e9),
         _ => None,
     });
-    scans.max_by(f64::total_cmp).context("nothing was walked")
+    scans.max_by(f64::total_cmp).context("nothing was scanned")
 }
 
-/// How late a tick was at most, with surveys of all these sockets without rest beside a new load.
+/// The maximum delay of a tick, during continuous scans of all these sockets beside a new load.
 fn latest_tick(synfin: &Synfin, recording: &Path) -> Result<u64> {
-    let path = recording.to_str().context("a temporary file has a strange name")?;
+    let path = recording.to_str().context("the path of a temporary file is not UTF-8")?;
     let tracer = synfin.watch(&["record", path, "--survey-always"])?;
     Load::Short { connections: u64::MAX, ms: 5_000 }.run()?;
     tracer.finish()?;
@@ -107,12 +107,12 @@ fn namespaces(synfin: &Synfin) -> Result<(f64, f64)> {
     Ok((spent, time))
 }
 
-impl Survey {
+impl Scans {
     pub(crate) fn of_ss(&self) -> f64 {
         median(self.scan.iter().zip(&self.ss).map(|(scan, ss)| scan / ss))
     }
 
-    pub(crate) fn walk_ms(&self) -> f64 {
+    pub(crate) fn scan_ms(&self) -> f64 {
         median(self.scan.iter().map(|seconds| seconds * 1e3))
     }
 

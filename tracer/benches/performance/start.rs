@@ -1,4 +1,4 @@
-//! From the start of the program to the first record, and its size.
+//! The time from the start of the program to the first record, and the program's size.
 
 use std::{
     fs,
@@ -22,14 +22,14 @@ use crate::{load::Load, median, replay, tracer::Synfin};
 
 const ROUNDS: usize = 7;
 
-/// So many make a transition every millisecond or two, and leave the processors alone otherwise.
+/// Enough for a transition every millisecond or two while the CPUs are mostly idle.
 const NAMESPACES: usize = 20;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Start {
-    /// Milliseconds.
+    /// Milliseconds from start to first record, of each round.
     to_first_record: Vec<f64>,
-    /// Of the program, which is linked statically.
+    /// Size of the statically linked program.
     pub(crate) bytes: u64,
 }
 

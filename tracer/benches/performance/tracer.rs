@@ -1,4 +1,4 @@
-//! Tracers, ours and the others, as processes.
+//! Processes of synfin and of other tracers.
 
 use std::{
     fs::File,
@@ -18,30 +18,30 @@ use serde_json::Value;
 
 use crate::programs::Programs;
 
-/// A tracer begins within this time, or something is wrong.
+/// The timeout for the start of a tracer.
 const LONGEST_START: Duration = Duration::from_secs(10);
 
-/// Others do not say when they begin.
+/// Other tracers do not report their start.
 const START_OF_OTHERS: Duration = Duration::from_secs(1);
 
-/// The program that is measured.
+/// The program to measure.
 #[derive(Clone, Debug)]
 pub(crate) struct Synfin(pub(crate) PathBuf);
 
-/// A tracer at work.
+/// A running tracer.
 pub(crate) struct Tracer {
     child: Child,
     output: File,
     before: Programs,
 }
 
-/// One that has ended.
+/// A tracer that has exited.
 pub(crate) struct Ended {
     output: String,
 }
 
 impl Synfin {
-    /// Begins to trace, and waits until nothing is missed.
+    /// Starts to trace, and waits until every event is captured.
     pub(crate) fn watch(&self, args: &[&str]) -> Result<Tracer> {
         let mut command = Command::new(&self.0);
         let mut tracer = Tracer::start(command.args(args).stderr(Stdio::piped()))?;
@@ -51,14 +51,14 @@ impl Synfin {
             match lines.next().transpose()? {
                 Some(line) if line.starts_with("synfin: watching") => break,
                 Some(line) => eprintln!("{line}"),
-                None => bail!("synfin does not begin to watch"),
+                None => bail!("synfin does not start to trace"),
             }
         }
         thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
         Ok(tracer)
     }
 
-    /// Runs it to its end; what it prints.
+    /// Runs it until it exits, and returns its output.
     pub(crate) fn run(&self, args: &[&str]) -> Result<Ended> {
         let mut command = Command::new(&self.0);
         Tracer::start(command.args(args).stderr(Stdio::inherit()))?.ended()
@@ -66,7 +66,7 @@ impl Synfin {
 }
 
 impl Tracer {
-    /// Another tracer, once its programs are there.
+    /// Starts another tracer, and waits until its programs are loaded.
     pub(crate) fn other(program: &str) -> Result<Self> {
         let mut command = Command::new(program);
         let tracer = Self::start(command.stderr(Stdio::null()))?;
@@ -93,7 +93,7 @@ impl Tracer {
         self.child.id()
     }
 
-    /// Its programs, and what they have cost so far.
+    /// Its eBPF programs, and their cost so far.
     pub(crate) fn programs(&self) -> Programs {
         Programs::now().without(&self.before)
     }
@@ -102,14 +102,14 @@ impl Tracer {
         Ok(kill(Pid::from_raw(self.child.id() as i32), signal)?)
     }
 
-    /// It does nothing for this long.
+    /// Stops it for this time.
     pub(crate) fn stall(&self, time: Duration) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
         thread::sleep(time);
         self.signal(Signal::SIGCONT)
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends it with SIGINT, as Ctrl-C does.
     pub(crate) fn finish(self) -> Result<Ended> {
         self.signal(Signal::SIGINT)?;
         self.ended()
@@ -126,24 +126,24 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // Only one that something went wrong with is left running.
+        // Still running only after an error.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Ended {
-    /// The JSON objects that it printed, one a line.
+    /// The JSON objects of its output, one per line.
     fn lines(&self) -> impl Iterator<Item = Result<Value>> {
         self.output.lines().map(|line| Ok(serde_json::from_str(line)?))
     }
 
-    /// The last of them.
+    /// The last JSON object.
     pub(crate) fn json(&self) -> Result<Value> {
         self.lines().last().context("synfin printed nothing")?
     }
 
-    /// What became of all records, by its reports.
+    /// The counts of records in all reports.
     pub(crate) fn events(&self) -> Result<Events> {
         let mut sum = Events::default();
         for report in self.lines() {
@@ -153,7 +153,7 @@ impl Ended {
     }
 }
 
-/// What became of records.
+/// Counts of records.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize, serde::Serialize)]
 pub(crate) struct Events {
     pub(crate) seen: u64,

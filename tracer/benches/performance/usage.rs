@@ -1,4 +1,4 @@
-//! What processes cost: CPU and memory, as the kernel counts them.
+//! CPU time and memory of processes, as the kernel counts them.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ impl Usage {
     }
 }
 
-/// Waits for a child's end. No other may end meanwhile.
+/// Waits until a child exits. No other child may exit at the same time.
 pub(crate) fn of_child(child: &mut Child) -> Result<(ExitStatus, Usage)> {
     let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
     let children = || -> Result<Usage> {
@@ -41,29 +41,29 @@ pub(crate) fn of_child(child: &mut Child) -> Result<(ExitStatus, Usage)> {
     Ok((status, usage))
 }
 
-/// What a process that still runs has used so far.
+/// CPU time of a running process so far.
 pub(crate) fn of_process(pid: u32) -> Result<Usage> {
     let statistics = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Behind the name, which may hold anything.
+    // After the name, which may contain any character.
     let fields = statistics.rsplit(')').next().unwrap_or_default();
     let ticks = |index| fields.split_whitespace().nth(index)?.parse::<f64>().ok();
     let seconds = |index| Some(ticks(index)? / TICKS_PER_SECOND);
     let usage = seconds(USER).zip(seconds(SYSTEM));
-    let (user, system) = usage.with_context(|| format!("the CPU time of {pid} is not known"))?;
+    let (user, system) = usage.with_context(|| format!("cannot read the CPU time of {pid}"))?;
     Ok(Usage { user, system })
 }
 
-/// `USER_HZ` of every Linux, and where its times are behind the name.
+/// `USER_HZ` of every Linux, and the positions of the times after the name.
 const TICKS_PER_SECOND: f64 = 100.0;
 const USER: usize = 11;
 const SYSTEM: usize = 12;
 
-/// Bytes of memory that a process has now.
+/// Current memory of a process in bytes.
 pub(crate) fn memory(pid: u32) -> Result<u64> {
     status(pid, "VmRSS:")
 }
 
-/// The most that it ever had.
+/// Peak memory of a process in bytes.
 pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
     status(pid, "VmHWM:")
 }
@@ -75,7 +75,7 @@ fn status(pid: u32, field: &str) -> Result<u64> {
     Ok(1024 * kilobytes.with_context(|| format!("no {field} in the status of {pid}"))?)
 }
 
-/// CPU seconds of a process' threads of this name so far.
+/// CPU seconds of a process's threads with this name so far.
 pub(crate) fn of_threads(pid: u32, name: &str) -> Result<f64> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -83,7 +83,7 @@ pub(crate) fn of_threads(pid: u32, name: &str) -> Result<f64> {
         if fs::read_to_string(thread.join("comm"))?.trim() == name {
             let statistics = fs::read_to_string(thread.join("schedstat"))?;
             let on_cpu = statistics.split(' ').next().and_then(|field| field.parse::<u64>().ok());
-            nanoseconds += on_cpu.context("the kernel does not tell how long a thread ran")?;
+            nanoseconds += on_cpu.context("the kernel does not report the CPU time of a thread")?;
         }
     }
     Ok(nanoseconds as f64 / 1e9)

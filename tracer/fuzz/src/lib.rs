@@ -1,6 +1,6 @@
-//! What is fuzzed. A target takes any bytes and panics if something does not hold for them:
-//! libFuzzer runs it over what it makes up (`cargo xtask fuzz`), and
-//! `tracer/tests/formats/fuzz.rs` over the seeds and over all that was ever found.
+//! The fuzz targets. A target takes arbitrary bytes and panics if an invariant does not hold.
+//! libFuzzer runs it on generated input (`cargo xtask fuzz`), and
+//! `tracer/tests/formats/fuzz.rs` on the seeds and on all past findings.
 
 pub mod decode;
 pub mod recording;
@@ -9,13 +9,13 @@ mod seeds;
 mod trace;
 pub mod tracker;
 
-/// A function for libFuzzer.
+/// A fuzz target.
 pub struct Target {
-    /// Its name, and that of its binary and folders.
+    /// The name of the target, its binary and its directories.
     pub name: &'static str,
-    /// Panics if something is wrong.
+    /// Panics if an invariant does not hold for these bytes.
     pub run: fn(&[u8]),
-    /// What to begin with.
+    /// Returns the initial corpus.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 

@@ -1,5 +1,5 @@
-//! Any bytes as a recording: it is read to its end or to a clear error, it can be written again,
-//! and a tracker takes all that is in it.
+//! Reads arbitrary bytes as a recording. Reading ends or returns an error, the frames can be
+//! written again, and a tracker accepts all of them.
 
 use synfin::{
     tcp::group_by::By,
@@ -13,13 +13,13 @@ use synfin_testkit::recorded;
 
 use super::decode::checksum;
 
-/// The file is `bytes`; as few of those have good checksums, once more with these put right.
+/// Reads `bytes` as a file, then again with correct checksums, because few inputs have them.
 pub fn run(bytes: &[u8]) {
     read(bytes);
     read(&with_checksums(bytes));
 }
 
-/// The same, with the checksum that each frame should have.
+/// The same file with the correct checksum of each frame.
 pub(crate) fn with_checksums(file: &[u8]) -> Vec<u8> {
     let mut file = file.to_vec();
     let mut start = MAGIC.len();
@@ -54,12 +54,12 @@ fn read(file: &[u8]) {
                 assert!((MAGIC.len() as u64..file.len() as u64).contains(&offset), "{offset}");
                 break;
             }
-            Err(error) => panic!("memory cannot fail to be read: {error}"),
+            Err(error) => panic!("reading from memory failed: {error}"),
         }
     }
-    assert!(reader.next().is_none(), "there is more after the end");
+    assert!(reader.next().is_none(), "a frame follows the end");
     replay(&frames);
-    assert_eq!(written_and_read(&frames), frames, "a recording of it is another");
+    assert_eq!(written_and_read(&frames), frames, "writing and reading changes the frames");
 }
 
 fn replay(frames: &[Frame]) {
@@ -78,5 +78,5 @@ fn replay(frames: &[Frame]) {
 fn written_and_read(frames: &[Frame]) -> Vec<Frame> {
     let file = recorded(frames);
     let read = Reader::new(&file[..]).and_then(Iterator::collect);
-    read.expect("what was written can be read")
+    read.expect("a written recording can be read")
 }

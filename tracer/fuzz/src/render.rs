@@ -1,5 +1,5 @@
-//! Any bytes as a recording, put out in every form: what a form promises holds, and nothing that
-//! steers a terminal comes out of it raw.
+//! Prints arbitrary bytes as a recording in every format. Each format keeps its promises, and no
+//! output has an unescaped character that controls a terminal.
 
 use std::{
     io::{self, Write},
@@ -23,7 +23,7 @@ use synfin::{
 
 use super::recording::with_checksums;
 
-/// The file is `bytes`, with its checksums put right.
+/// Reads `bytes` as a file with correct checksums.
 pub fn run(bytes: &[u8]) {
     let file = with_checksums(bytes);
     let Ok(reader) = Reader::new(&file[..]) else { return };
@@ -42,17 +42,17 @@ pub fn run(bytes: &[u8]) {
         for change in tracker.drain_changes() {
             outputs.iter_mut().for_each(|output| output.change(&change));
         }
-        outputs.iter_mut().for_each(Outputs::settle);
+        outputs.iter_mut().for_each(Outputs::finish_rows);
         if let Frame::Tick(_) = frame {
             report(&mut tracker, &mut outputs);
         }
     }
     let (clock, now) = (outputs[0].session.clock, tracker.now());
-    for (_, life) in tracker.open() {
-        let line = ConnectionRow::open(life, now, clock);
+    for (_, connection) in tracker.open() {
+        let line = ConnectionRow::open(connection, now, clock);
         outputs.iter_mut().for_each(|output| output.connections.write(&line));
     }
-    outputs.iter_mut().for_each(Outputs::settle);
+    outputs.iter_mut().for_each(Outputs::finish_rows);
     report(&mut tracker, &mut outputs);
 }
 
@@ -70,11 +70,11 @@ const STYLES: [Style; 5] = [
 fn report(tracker: &mut Tracker, outputs: &mut [Outputs]) {
     let snapshot = tracker.take_snapshot();
     for Outputs { reports, session, .. } in outputs {
-        reports.write(session, &snapshot).expect("it is written to memory");
+        reports.write(session, &snapshot).expect("writing to memory succeeds");
     }
 }
 
-/// All that is written in one style.
+/// The output in one style.
 struct Outputs {
     session: Arc<Session>,
     transitions: Lines<Checked, TransitionLine>,
@@ -110,17 +110,17 @@ impl Outputs {
         }
     }
 
-    fn settle(&mut self) {
-        self.transitions.flush().expect("it is written to memory");
-        self.connections.flush().expect("it is written to memory");
+    fn finish_rows(&mut self) {
+        self.transitions.flush().expect("writing to memory succeeds");
+        self.connections.flush().expect("writing to memory succeeds");
     }
 }
 
-/// Checks at every flush what was written since the last one.
+/// Checks at every flush what was written since the last flush.
 struct Checked {
     style: Style,
     written: Vec<u8>,
-    /// As the heading has them.
+    /// Number of columns in the heading.
     csv_columns: Option<usize>,
 }
 
@@ -147,17 +147,20 @@ impl Checked {
         let ours = if self.style.terminal { &ours[..] } else { &[] };
         let bare = ours.iter().fold(table.to_owned(), |table, ours| table.replace(ours, ""));
         for line in bare.lines() {
-            assert!(!line.contains(steers), "it steers the terminal: {line:?}");
+            assert!(!line.contains(is_control_or_bidi), "a control character in {line:?}");
         }
     }
 
     fn check_csv(&mut self, rows: &str) {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(rows.as_bytes());
         for row in reader.records() {
-            let row = row.expect("all rows have equally many columns");
+            let row = row.expect("all rows have the same number of columns");
             let columns = *self.csv_columns.get_or_insert(row.len());
             assert_eq!(row.len(), columns, "{row:?}");
-            assert!(!row.iter().any(|cell| cell.contains(steers)), "it steers: {row:?}");
+            assert!(
+                !row.iter().any(|cell| cell.contains(is_control_or_bidi)),
+                "a control character in {row:?}"
+            );
         }
     }
 }
@@ -165,11 +168,11 @@ impl Checked {
 fn check_json(line: &str) {
     let object: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
     assert!(object.is_object(), "{line}");
-    assert!(!line.contains(steers), "it steers: {line:?}");
+    assert!(!line.contains(is_control_or_bidi), "a control character in {line:?}");
 }
 
-/// Control characters, and what changes the direction of writing.
-fn steers(character: char) -> bool {
+/// Control characters, and characters that change the text direction.
+fn is_control_or_bidi(character: char) -> bool {
     let turns = matches!(
         character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

@@ -1,4 +1,4 @@
-//! What the targets begin with: the same every time, and in the format of this very version.
+//! The initial corpus: deterministic, and in the recording format of this version.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use synfin_testkit::recorded;
 use super::trace::Trace;
 
 const SEEDS: u64 = 8;
-/// Enough for some sixty records.
+/// Random bytes per trace, enough for about sixty records.
 const DICE: usize = 1 << 10;
 const PAYLOADS_OF_A_KIND: usize = 8;
-/// Kind, length and checksum of a frame.
+/// Kind, length and checksum of a frame, in bytes.
 const HEAD: usize = 9;
 
-/// Bytes as they fall.
+/// Random bytes.
 pub(crate) fn dice() -> Vec<Vec<u8>> {
     (1..=SEEDS).map(throw).collect()
 }
 
-/// The recordings of the traces that these bytes make.
+/// Recordings of the traces that these bytes generate.
 pub(crate) fn recordings() -> Vec<Vec<u8>> {
     dice().iter().map(|dice| recorded(&frames(dice))).collect()
 }
@@ -41,7 +41,7 @@ pub(crate) fn payloads() -> Vec<Vec<u8>> {
 
 fn frames(dice: &[u8]) -> Vec<Frame> {
     let trace = Trace::new(Unstructured::new(dice));
-    // In half of them the kernel shows all that any does.
+    // In half of them, the kernel has all optional features.
     let shows_all = dice.first().is_some_and(|first| first & 1 == 1);
     let coverage = if shows_all { &OptionalHook::ALL[..] } else { &[] };
     let session = Frame::Session(Trace::session(coverage).into());

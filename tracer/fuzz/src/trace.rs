@@ -1,6 +1,6 @@
-//! A trace made up from dice. Sockets mostly go on by TCP's rules, so that deep states are
-//! reached, and are reported as the kernel side would; now and then a record is lost, repeated or
-//! nonsense, a scan reports what is not so, and time jumps.
+//! A trace generated from random bytes. Sockets mostly follow TCP's rules, so that deep states are
+//! reached, and are reported as the eBPF programs would; sometimes a record is lost, repeated or
+//! nonsense, a scan reports a wrong state, or time jumps.
 
 use std::ops::Range;
 
@@ -30,20 +30,20 @@ use synfin_common::{
 use synfin_testkit::{MILLISECOND, SECOND, encode, next_states, socket_id};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// When the trace begins.
+/// The start of the trace.
 pub(crate) const START: Nanos = 1_000 * SECOND;
 
-/// As many sockets as there are bits to choose from them.
+/// One socket for each bit of the number that selects some of them.
 const SOCKETS: usize = 16;
 const NAMESPACES: [NetnsId; 3] = [7, 8, 0];
 const PROCESSES: [u32; 4] = [1, 20, 21, 0];
 const CGROUPS: [u64; 3] = [0, 1, 2];
 const PORTS: [u16; 5] = [80, 443, 8080, 40_000, 0];
-/// Those that distinguish close reasons: none, EPIPE, ENETUNREACH, ECONNABORTED …
+/// Errors that distinguish close reasons: none, EPIPE, ENETUNREACH, ECONNABORTED …
 const ERRORS: [u8; 12] = [0, 0, 0, 0, 32, 101, 103, 104, 104, 110, 111, 113];
 const ROUND_TRIPS_US: [u32; 4] = [187, 0, 55_000, u32::MAX];
 
-/// Frames, until the dice are used up.
+/// Gives frames until the random bytes are used up.
 pub(crate) struct Trace<'a> {
     dice: Unstructured<'a>,
     now: Nanos,
@@ -51,14 +51,14 @@ pub(crate) struct Trace<'a> {
     counters: Counters,
     scanned: NetnsId,
     scan_begun: Nanos,
-    /// The last batch of records.
+    /// The last batch of records, which may be repeated.
     last: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
 struct Socket {
     state: TcpState,
-    /// It has left a TIME_WAIT behind.
+    /// Whether it has left a TIME_WAIT.
     left_time_wait: bool,
     netns: NetnsId,
     ipv6: bool,
@@ -87,7 +87,7 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// The circumstances, as a recording begins.
+    /// The session at the start of the recording.
     pub(crate) fn session(coverage: &[OptionalHook]) -> Session {
         let clock = ClockAnchor { monotonic_ns: START, realtime_ns: 1_800_000_000 * SECOND };
         let names: Vec<_> = coverage.iter().map(|hook| hook.name()).collect();
@@ -95,7 +95,7 @@ impl<'a> Trace<'a> {
         Session { clock, host: "host".to_owned(), coverage, ..Session::default() }
     }
 
-    /// One of these; the first one if the dice are used up.
+    /// One of these, or the first one if the random bytes are used up.
     fn pick<T: Copy, const N: usize>(&mut self, from: [T; N]) -> T {
         self.dice.choose(&from).copied().unwrap_or(from[0])
     }
@@ -108,17 +108,17 @@ impl<'a> Trace<'a> {
         self.number(0..16) == 15
     }
 
-    /// Whatever bytes, also for fields that are not named here; mostly zeros, which are plausible.
+    /// Arbitrary bytes, also for fields that are not named here; mostly zeros, which are plausible.
     fn any<T: FromBytes + IntoBytes>(&mut self) -> T {
         let mut any = T::new_zeroed();
         if self.number(0..4) == 3 {
-            // The dice may be used up: then it stays zero.
+            // If the random bytes are used up, it stays zero.
             let _ = self.dice.fill_buffer(any.as_mut_bytes());
         }
         any
     }
 
-    fn time_passes(&mut self) {
+    fn advance_time(&mut self) {
         self.now = match self.number(0..32) {
             31 => self.dice.arbitrary().unwrap_or(0),
             28..31 => self.now.saturating_add(self.number(1..100) * SECOND),
@@ -128,8 +128,8 @@ impl<'a> Trace<'a> {
         };
     }
 
-    /// A socket goes on by TCP's rules.
-    fn a_socket_changes_its_state(&mut self) -> Vec<u8> {
+    /// A socket makes a transition by TCP's rules.
+    fn transition(&mut self) -> Vec<u8> {
         use TcpState::{Close, Closing, Established, FinWait2, Listen, SynRecv, SynSent};
         let place = self.number(0..SOCKETS as u64) as usize;
         let old = self.sockets[place].state;
@@ -145,7 +145,7 @@ impl<'a> Trace<'a> {
                 };
                 self.pick([(Close, SynSent), (Listen, SynRecv), (Close, Listen)])
             }
-            // Twice as often as the others, so that there are connections.
+            // Opening is twice as likely, so that there are connections.
             SynSent | SynRecv if self.number(0..2) == 0 => (old, Established),
             _ => (old, self.dice.choose(next_states(old)).copied().unwrap_or(Close)),
         };
@@ -164,8 +164,8 @@ impl<'a> Trace<'a> {
         records
     }
 
-    /// Something happens to a socket beside its transitions, or to what it left behind.
-    fn something_happens_to_a_socket(&mut self) -> Vec<u8> {
+    /// Another event of a socket or of its TIME_WAIT.
+    fn other_event(&mut self) -> Vec<u8> {
         let place = self.number(0..SOCKETS as u64) as usize;
         let Socket { state, left_time_wait, .. } = self.sockets[place];
         let kind = match left_time_wait {
@@ -176,7 +176,7 @@ impl<'a> Trace<'a> {
         self.reported(kind, place, state, state)
     }
 
-    /// A record that a hook wants to write.
+    /// A record of a hook, which may be lost.
     fn reported(&mut self, kind: Kind, place: usize, old: TcpState, new: TcpState) -> Vec<u8> {
         self.counters.seen[kind as usize] += 1;
         if self.rarely() {
@@ -186,14 +186,14 @@ impl<'a> Trace<'a> {
         self.record(kind, place, old.number(), new.number())
     }
 
-    /// A record of this kind, on any transition of any socket.
+    /// A record of this kind with any transition of any socket.
     fn nonsense(&mut self, kind: Kind) -> Vec<u8> {
         let place = self.number(0..SOCKETS as u64) as usize;
         let [old, new] = [(); 2].map(|()| self.number(0..14) as u8);
         self.record(kind, place, old, new)
     }
 
-    /// A record after its length.
+    /// A record preceded by its length.
     fn record(&mut self, kind: Kind, place: usize, old: u8, new: u8) -> Vec<u8> {
         let Socket { netns, ipv6, local_port, remote_port, .. } = self.sockets[place];
         let mut step = Step {
@@ -255,7 +255,7 @@ impl<'a> Trace<'a> {
             Kind::ResetReceived | Kind::ResetSent | Kind::TimeWaitEntry | Kind::Accepted => false,
         };
         if has_ends {
-            // Ends that differ from record to record make a socket another connection.
+            // Endpoints that change from record to record make a socket another connection.
             let elsewhere = self.rarely();
             if ipv6 {
                 let ends = if elsewhere { self.any() } else { AddressesV6::default() };
@@ -268,14 +268,14 @@ impl<'a> Trace<'a> {
         encode::sized(&record)
     }
 
-    fn scan_begins(&mut self) -> Frame {
+    fn begin_scan(&mut self) -> Frame {
         self.scanned = self.pick(NAMESPACES);
         self.scan_begun = self.now;
         Frame::ScanBegin(ScanBegin { netns: self.scanned, time: self.now })
     }
 
-    /// The scan finds some of the sockets, as they are or as they are not.
-    fn scan_goes_on(&mut self) -> Vec<u8> {
+    /// The scan finds some of the sockets, in the right state or in a wrong one.
+    fn scan_finds_sockets(&mut self) -> Vec<u8> {
         let found: u16 = self.dice.arbitrary().unwrap_or(u16::MAX);
         let mut findings = Vec::new();
         for place in (0..SOCKETS).filter(|place| found >> place & 1 == 1) {
@@ -307,7 +307,7 @@ impl<'a> Trace<'a> {
         findings
     }
 
-    fn scan_ends(&mut self) -> Frame {
+    fn end_scan(&mut self) -> Frame {
         let netns = if self.rarely() { self.pick(NAMESPACES) } else { self.scanned };
         let error = self.rarely().then(|| "no such namespace".to_owned());
         let ephemeral_ports = Some(EphemeralPorts {
@@ -334,11 +334,11 @@ impl<'a> Trace<'a> {
         })
     }
 
-    /// A scan of open files: some of the sockets are held, by few processes.
+    /// A scan of open files in which few processes hold some of the sockets.
     fn scan_of_open_files(&mut self) -> Vec<u8> {
-        let held: u16 = self.dice.arbitrary().unwrap_or(u16::MAX);
-        let places = (0..SOCKETS).filter(|place| held >> place & 1 == 1);
-        let held = places.map(|place| {
+        let held_sockets: u16 = self.dice.arbitrary().unwrap_or(u16::MAX);
+        let places = (0..SOCKETS).filter(|place| held_sockets >> place & 1 == 1);
+        let held_sockets = places.map(|place| {
             let (pid, parent) = (self.pick(PROCESSES), self.pick(PROCESSES));
             let mut holder =
                 SocketHolder { sock: socket_id(place as u64), pid, parent, ..self.any() };
@@ -348,7 +348,7 @@ impl<'a> Trace<'a> {
             }
             as_bytes(&holder)
         });
-        held.flatten().collect()
+        held_sockets.flatten().collect()
     }
 
     fn names(&mut self) -> Names {
@@ -361,7 +361,7 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// Any characters.
+    /// A name of arbitrary characters.
     fn name(&mut self) -> String {
         let bytes: [u8; 6] = self.any();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -385,23 +385,23 @@ impl<'a> Trace<'a> {
         Frame::Tick(Tick { time: self.now, counters, ports })
     }
 
-    fn what_comes_next(&mut self) -> Frame {
+    fn next_frame(&mut self) -> Frame {
         match self.number(0..32) {
             31 => self.tick(),
             30 => Frame::SocketHolders(self.scan_of_open_files().into()),
             29 if self.number(0..2) == 1 => Frame::Names(self.names()),
-            28..30 => self.scan_begins(),
-            25..28 => Frame::Scanned(self.scan_goes_on().into()),
-            22..25 => self.scan_ends(),
+            28..30 => self.begin_scan(),
+            25..28 => Frame::Scanned(self.scan_finds_sockets().into()),
+            22..25 => self.end_scan(),
             20..22 => {
                 let kind = self.pick(Kind::ALL);
                 Frame::Events(self.nonsense(kind).into())
             }
             19 => Frame::Events(self.nonsense(Kind::ResetSent).into()),
             18 => Frame::Events(self.last.clone().into()),
-            15..18 => Frame::Events(self.something_happens_to_a_socket().into()),
+            15..18 => Frame::Events(self.other_event().into()),
             _ => {
-                self.last = self.a_socket_changes_its_state();
+                self.last = self.transition();
                 Frame::Events(self.last.clone().into())
             }
         }
@@ -415,9 +415,9 @@ impl Iterator for Trace<'_> {
         if self.dice.is_empty() {
             return None;
         }
-        self.time_passes();
-        let frame = self.what_comes_next();
-        // A new kind of frame belongs into the trace, so that the tracker is fuzzed with it.
+        self.advance_time();
+        let frame = self.next_frame();
+        // A new kind of frame has to be generated too, so that the tracker is fuzzed with it.
         match &frame {
             Frame::Session(_) | Frame::Events(_) | Frame::Tick(_) => {}
             Frame::ScanBegin(_) | Frame::Scanned(_) | Frame::ScanEnd(_) => {}

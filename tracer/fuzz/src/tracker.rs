@@ -1,5 +1,5 @@
-//! A tracker that is given a trace made up from bytes: its row statistics balance in every snapshot,
-//! whatever it was given; and another one beside it, that a filter admits a part of the trace to.
+//! Applies a trace generated from random bytes to a tracker, whose row statistics must balance in
+//! every snapshot, and to another tracker with a filter that admits a part of the trace.
 
 use arbitrary::Unstructured;
 use synfin::{
@@ -19,7 +19,7 @@ use synfin_testkit::AuditedTracker;
 
 use super::trace::{START, Trace};
 
-/// The trace is made up from `bytes`.
+/// Generates a trace from `bytes` and applies it.
 pub fn run(bytes: &[u8]) {
     let mut dice = Unstructured::new(bytes);
     let (limits, cut_always) = (limits(&mut dice), dice.ratio(1u8, 16u8).unwrap_or(false));
@@ -47,14 +47,14 @@ pub fn run(bytes: &[u8]) {
     assert!(events.in_flight() >= 0, "{events:?}");
 }
 
-/// From none to more than is needed.
+/// From 0 to more than needed.
 fn limits(dice: &mut Unstructured<'_>) -> Limits {
     let mut most = |default| *dice.choose(&[default, 0, 1, 4, 8]).unwrap_or(&default);
     let Limits { connections, rows } = Limits::default();
     Limits { connections: most(connections), rows: most(rows) }
 }
 
-/// Asks for what some of the trace's sockets have and others have not.
+/// A filter that some of the trace's sockets match.
 fn filter(dice: &mut Unstructured<'_>) -> Filter {
     let mut asked = || dice.ratio(1u8, 4u8).unwrap_or(false);
     Filter {

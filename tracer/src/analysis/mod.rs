@@ -1,7 +1,8 @@
 //! Findings, comparisons, conditions and explanations, all derived from snapshots.
 
 pub mod compare;
-pub(crate) mod conditions;
+pub(crate) mod condition;
+pub(crate) mod condition_set;
 pub mod diagnose;
 pub(crate) mod explain;
 pub mod registries;

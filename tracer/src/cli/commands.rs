@@ -12,7 +12,7 @@ use super::{
     source::{RunArgs, SourceArgs},
     values::{interval, reason, state},
 };
-use crate::{analysis::conditions::FailOn, tcp::close_reason::CloseReason};
+use crate::{analysis::condition::Condition, tcp::close_reason::CloseReason};
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
@@ -39,7 +39,7 @@ pub(crate) struct ReportArgs {
     pub(crate) once: bool,
     /// Exit with status 1 if CONDITION holds in any report (server:8080.abnormal>0); may be repeated
     #[arg(long, value_name = "CONDITION")]
-    pub(crate) fail_on: Vec<FailOn>,
+    pub(crate) fail_on: Vec<Condition>,
     #[command(flatten)]
     pub(crate) rows: RowsArgs,
     #[command(flatten)]

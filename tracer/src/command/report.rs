@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    analysis::conditions::ConditionSet,
+    analysis::condition_set::ConditionSet,
     cli::commands::ReportArgs,
     message::{exit::Exit, stderr::warn},
     output::{consumer::Consumer, report::ReportSink, stdout},

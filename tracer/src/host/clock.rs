@@ -23,7 +23,7 @@ pub fn thread_cpu_ns() -> u64 {
 ///
 /// # Errors
 ///
-/// The kernel does not know the coarse clock.
+/// The kernel does not have the coarse clock.
 pub fn jiffy_us() -> Result<u32> {
     let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
         .context("cannot ask for the resolution of CLOCK_MONOTONIC_COARSE")?;
@@ -32,7 +32,7 @@ pub fn jiffy_us() -> Result<u32> {
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads clocks")]
 fn read_ns(clock: ClockId) -> u64 {
-    // This cannot fail: all kernels have these clocks.
+    // Cannot fail: all kernels have these clocks.
     clock_gettime(clock).map_or(0, |time| {
         time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
     })

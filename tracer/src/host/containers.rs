@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_told_by_either_form_of_its_uid() {
+    fn both_forms_of_a_pods_uid_are_parsed() {
         let uid = |path: &str| parse(&path.replace("ID", ID)).and_then(|(_, pod)| pod);
         let by_systemd = format!(
             "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-ID.scope",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_tells_a_pods_name_by_its_log_folders() {
+    fn a_pods_name_is_that_of_its_log_directory() {
         let logs = tempfile::tempdir().unwrap();
         for name in [&format!("shop_web-0_{UID}"), "other_pod_0", "nonsense"] {
             fs::create_dir(logs.path().join(name)).unwrap();

@@ -53,7 +53,7 @@ pub fn names(paths: &BTreeMap<u32, PathBuf>) -> BTreeMap<u32, String> {
 /// /proc/self/ns/net cannot be read.
 pub fn own() -> Result<u32> {
     inode(Path::new("/proc/self/ns/net"))
-        .context("cannot look at /proc/self/ns/net: is /proc mounted?")
+        .context("cannot read /proc/self/ns/net: is /proc mounted?")
 }
 
 /// Moves the calling thread, and no other, into a network namespace.

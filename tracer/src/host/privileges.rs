@@ -22,7 +22,7 @@ const RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// The file that contains the lockdown mode.
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
-const RUN_AS_ROOT: &str = "run synfin as root (sudo), or give the program `setcap cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace+ep`";
+const RUN_AS_ROOT: &str = "run synfin as root (sudo), or grant the program `setcap cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace+ep`";
 
 /// Major and minor version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,25 +61,25 @@ pub struct Capability {
 pub static BPF: Capability = Capability {
     name: "CAP_BPF",
     bit: 39,
-    without: "no eBPF program can be loaded: nothing can be watched",
+    without: "no eBPF program can be loaded: nothing can be traced",
 };
 /// Required to load programs that read kernel memory.
 pub static PERFMON: Capability = Capability {
     name: "CAP_PERFMON",
     bit: 38,
-    without: "no program that looks into the kernel can be loaded: nothing can be watched",
+    without: "no program that reads kernel memory can be loaded: nothing can be traced",
 };
 /// Required to enter other namespaces; it also implies `CAP_BPF` and `CAP_PERFMON`.
 pub static SYS_ADMIN: Capability = Capability {
     name: "CAP_SYS_ADMIN",
     bit: 21,
-    without: "only this network namespace is surveyed: what is older than the trace, TIME_WAIT and queues of all others are unknown",
+    without: "only this network namespace is scanned: in all others connections older than the trace, TIME_WAIT and queues are unknown",
 };
 /// Required to inspect processes of other users.
 pub static SYS_PTRACE: Capability = Capability {
     name: "CAP_SYS_PTRACE",
     bit: 19,
-    without: "network namespaces that only processes of other users, or with more rights, are in are not found, and so not surveyed",
+    without: "network namespaces used only by processes of other users or with more privileges are not found, and so not scanned",
 };
 
 /// The kernel's lockdown mode, which restricts even root.
@@ -217,7 +217,7 @@ fn maps_all_users(uid_map: &str) -> bool {
 #[cfg(test)]
 impl Facts {
     /// Root on a kernel without restrictions.
-    pub(crate) fn of_a_good_host() -> Self {
+    pub(crate) fn unrestricted() -> Self {
         Self {
             kernel: "6.18.1-test".into(),
             release: Some(Release(6, 18)),
@@ -242,14 +242,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_not_utf_8_hides_no_rights() {
+    fn a_process_name_that_is_not_utf_8_hides_no_capabilities() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, b"Name:\tsynfin-\xc3\nCapEff:\t000001ffffffffff\n").unwrap();
         assert_eq!(Status::parse(&read(file.path())).capabilities, 0x1ff_ffff_ffff);
     }
 
     #[test]
-    fn facts_are_read_as_the_kernel_writes_them() {
+    fn facts_are_parsed_as_the_kernel_writes_them() {
         assert_eq!(Release::parse("5.10.0-8-amd64"), Some(Release(5, 10)));
         assert_eq!(Release::parse("6.18-rc1"), Some(Release(6, 18)));
         assert_eq!(Release::parse("strange"), None);
@@ -262,7 +262,7 @@ mod tests {
         let status = Status::parse(
             "Name:\tx\nCapEff:\t000000c000000000\nSeccomp:\t2\nSeccomp_filters:\t1\n",
         );
-        let facts = Facts { capabilities: status.capabilities, ..Facts::of_a_good_host() };
+        let facts = Facts { capabilities: status.capabilities, ..Facts::unrestricted() };
         assert!(status.seccomp && facts.has(&BPF) && facts.has(&PERFMON) && !facts.has(&SYS_ADMIN));
         assert!(
             maps_all_users("         0          0 4294967295\n") && !maps_all_users("0 1000 1\n")

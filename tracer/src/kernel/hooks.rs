@@ -53,7 +53,7 @@ pub const MAIN_HOOK: &str = "inet_sock_set_state";
 pub const MAIN_HOOK_BY_EVENT: &str = "the event sock:inet_sock_set_state";
 
 /// The consequence on such a kernel if the main hook is attached to the tracepoint.
-pub const PREEMPTED: &str = "the hook can be preempted, and transitions that happen on its processor meanwhile are missed, and counted as that";
+pub const PREEMPTED: &str = "the kernel can preempt the hook; transitions on the same CPU are missed until it resumes, and counted as missed";
 
 /// The function that removes handshakes from the SYN queue. The timer of newer kernels calls only
 /// the inner function.
@@ -75,20 +75,22 @@ const HOOKS: [Hook; 7] = [
     Hook {
         name: "tcp_receive_reset",
         programs: programs!["reset_received" at &["tcp_receive_reset"]],
-        need: Need::Expected("a connect refused by a reset looks like one refused by ICMP"),
+        need: Need::Expected(
+            "a connection attempt refused by a reset looks like one refused by ICMP",
+        ),
     },
     Hook {
         name: RESET_SENT,
         programs: programs!["reset_sent" at &[RESET_SENT]],
         need: Need::Expected(
-            "data that comes after close() looks like a reset by the peer or a normal close, too little memory for sockets like a namespace that went away, and resets with no connection behind them are not counted",
+            "data after close() looks like a reset by the peer or a normal close, a lack of socket memory looks like a removed namespace, and resets without a connection are not counted",
         ),
     },
     Hook {
         name: "tcp_retransmit_synack",
         programs: programs!["synack_retransmit" at &["tcp_retransmit_synack"]],
         need: Need::Expected(
-            "SYN-ACKs that are sent again are not counted, and handshakes with one are known to the millisecond since Linux 6.7, and unmeasured before",
+            "retransmitted SYN-ACKs are not counted, and such handshakes are measured in milliseconds since Linux 6.7 and unmeasured before",
         ),
     },
     Hook {
@@ -166,8 +168,8 @@ pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
     HOOKS.iter().map(|hook| (hook.name, hook.need))
 }
 
-/// Loads and attaches every hook. `extras` includes the optional hooks; `by_event` attaches the
-/// main hook to the tracepoint's event where that is possible.
+/// Loads and attaches every hook, with `tracepoints_only` without the optional ones. `by_event`
+/// attaches the main hook to the tracepoint's event where that is possible.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
@@ -181,7 +183,7 @@ pub(super) fn attach(
             let &Hook { name, programs, need } = way;
             let mut refuse = |error| refused.push(Refused { name, need, error });
             if matches!(need, Need::Optional(_)) && tracepoints_only {
-                refuse("not asked for".into());
+                refuse("disabled by --tracepoints-only".into());
                 continue;
             }
             let programs: Result<Vec<_>, _> =
@@ -210,7 +212,7 @@ fn attach_one(
     let program =
         ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))?;
     let mut tried = at.iter().map(|at| attach_at(program, btf, at));
-    let mut result = tried.next().with_context(|| format!("{name} is to be attached nowhere"))?;
+    let mut result = tried.next().with_context(|| format!("{name} has no attach point"))?;
     while let (Err(ProgramError::Btf(_)), Some(next)) = (&result, tried.next()) {
         result = next;
     }

@@ -96,7 +96,7 @@ impl SocketScanner {
         let thread = thread::Builder::new()
             .name("synfin-scan".into())
             .spawn(move || serve(incoming, outgoing))
-            .context("cannot start the survey's thread")?;
+            .context("cannot start the scan thread")?;
         Ok(Self {
             requests,
             answers,
@@ -111,7 +111,7 @@ impl SocketScanner {
     pub(crate) fn that_panics() -> Self {
         Self::spawn(|requests, _answers| {
             let _ = requests.recv();
-            panic!("as the test asks");
+            panic!("on purpose");
         })
         .expect("a thread")
     }
@@ -168,8 +168,8 @@ impl SocketScanner {
         });
         Failure::cannot_run(
             "the trace ended early",
-            format!("the survey's thread panicked: {}", message.unwrap_or("without a message")),
-            "this is a bug in synfin: please report it with the lines above; until it is fixed, start the trace again",
+            format!("the scan thread panicked: {}", message.unwrap_or("without a message")),
+            "this is a bug in synfin: please report it with the lines above, and restart the trace",
         )
     }
 }
@@ -282,7 +282,7 @@ mod tests {
     async fn a_panic_of_the_thread_is_an_error() {
         let mut scanner = SocketScanner::that_panics();
         scanner.list();
-        for why in ["panicked: as the test asks", "panicked: without a message"] {
+        for why in ["panicked: on purpose", "panicked: without a message"] {
             let Err(error) = scanner.answer().await else { panic!("there is an answer") };
             assert!(error.to_string().ends_with(why), "{error}");
             // The receiver is gone, which must not cause a panic here.

@@ -41,7 +41,7 @@ impl Log {
     }
 }
 
-/// Collects what the kernel side logs. The kernel side checks the level before it writes.
+/// Collects the log messages of the kernel side, which checks the level before it writes.
 #[derive(Clone, Debug, Default)]
 struct Messages(Arc<Mutex<Vec<String>>>);
 

@@ -60,7 +60,8 @@ impl PortCounts {
             new.push(PortCount { netns, port, counted, count: grown });
         }
         for (PortKey { netns, event: counted, .. }, _) in of_namespaces {
-            let total = self.namespaces.known[&PortKey { netns, port: 0, event: counted }].count;
+            let total =
+                self.namespaces.last_counts[&PortKey { netns, port: 0, event: counted }].count;
             let given = self.given.entry((netns, counted)).or_default();
             if total > *given {
                 let count = total - *given;
@@ -98,10 +99,10 @@ impl PortCounts {
 struct Counts {
     /// Keyed by [`PortKey`] as plain bytes, because aya requires a plain key type.
     map: PerCpuHashMap<MapData, [u8; size_of::<PortKey>()], u64>,
-    known: HashMap<PortKey, Known>,
+    last_counts: HashMap<PortKey, LastCount>,
 }
 
-struct Known {
+struct LastCount {
     count: u64,
     grew: Nanos,
 }
@@ -110,7 +111,7 @@ impl Counts {
     fn new(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
         let map = ebpf.take_map(name);
         let map = map.with_context(|| format!("the eBPF object has no map {name}"))?;
-        Ok(Self { map: map.try_into()?, known: HashMap::new() })
+        Ok(Self { map: map.try_into()?, last_counts: HashMap::new() })
     }
 
     /// The counters that have grown, and by how much.
@@ -120,10 +121,10 @@ impl Counts {
             let (key, values) = entry.context("cannot read the kernel side's counts per port")?;
             let key: PortKey = transmute!(key);
             let count = values.iter().sum();
-            let known = self.known.entry(key).or_insert(Known { count: 0, grew: now });
-            if count > known.count {
-                grown.push((key, count - known.count));
-                *known = Known { count, grew: now };
+            let last = self.last_counts.entry(key).or_insert(LastCount { count: 0, grew: now });
+            if count > last.count {
+                grown.push((key, count - last.count));
+                *last = LastCount { count, grew: now };
             }
         }
         Ok(grown)
@@ -131,7 +132,7 @@ impl Counts {
 
     /// Removes counters that have not grown for `QUIET` nanoseconds, and returns their keys.
     fn make_room(&mut self, now: Nanos) -> Result<Vec<PortKey>> {
-        let quiet = self.known.extract_if(|_, known| known.grew.saturating_add(QUIET) < now);
+        let quiet = self.last_counts.extract_if(|_, last| last.grew.saturating_add(QUIET) < now);
         let quiet: Vec<_> = quiet.map(|(key, _)| key).collect();
         for key in &quiet {
             let bytes = <[u8; size_of::<PortKey>()]>::try_from(key.as_bytes())?;

@@ -1,6 +1,5 @@
-//! Metrics: what adds up since the trace began and what is so now, per role and service port, for
-//! whoever collects them. Names follow Prometheus: base units, `_total`, whole histograms, labels of
-//! which there is a limited number.
+//! Metrics per role and service port: counters since the start of the trace, and gauges. Names follow
+//! Prometheus: base units, `_total`, whole histograms, and labels with a bounded number of values.
 
 pub(crate) mod budget;
 #[cfg(feature = "live")]
@@ -20,27 +19,27 @@ pub use series::{DEFAULT_SERIES, Metrics, OTHER};
 
 use crate::tracker::LatencyHistogram;
 
-/// One metric: all that is said of it, and its samples.
+/// The definition of a metric.
 pub struct Metric {
-    /// Its name, without what the text forms add.
+    /// The name, without suffixes of the text formats.
     pub name: &'static str,
-    /// What it means.
+    /// The help text.
     pub help: &'static str,
-    /// How it behaves.
+    /// Its type.
     pub kind: Kind,
     collect: Collect,
 }
 
-/// How samples are made.
+/// The source of a metric's samples.
 enum Collect {
-    /// All of them.
+    /// Collects samples of the whole host.
     Host(fn(&Metrics, &mut Samples)),
-    /// Those of each row.
+    /// Collects the samples of each row.
     Row(fn(&mut RowSamples<'_>)),
 }
 
 impl Metric {
-    /// Its samples.
+    /// Collects its samples.
     pub fn samples(&self, metrics: &Metrics) -> Vec<Sample> {
         let mut samples = Samples::default();
         match self.collect {
@@ -51,19 +50,19 @@ impl Metric {
     }
 }
 
-/// How a metric behaves.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows; its name ends in `_total`.
+    /// Only increases; the name ends in `_total`.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Counts by upper bound, in seconds.
+    /// Counts by upper bound in seconds.
     Histogram,
 }
 
 impl Kind {
-    /// As Prometheus calls it.
+    /// The name of the type in Prometheus.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -73,61 +72,62 @@ impl Kind {
     }
 }
 
-/// A value under its labels.
+/// A value with its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Name and value of each.
+    /// Names and values of the labels.
     pub labels: Vec<(&'static str, String)>,
-    /// What is measured.
+    /// The value.
     pub value: Value,
 }
 
-/// What is measured.
+/// The value of a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A count.
     Count(u64),
-    /// A share or a time.
+    /// A share or a duration in seconds.
     Number(f64),
-    /// How long things took.
+    /// A histogram of durations.
     Durations(Durations),
 }
 
 /// A histogram of durations over [`BOUNDS_US`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Durations {
-    /// How many there are up to each bound, and at the end all.
+    /// Cumulative counts by bound; the last is the total.
     pub up_to: [u64; BOUNDS_US.len() + 1],
-    /// All of them together, microseconds.
+    /// Sum in microseconds.
     pub sum_us: u64,
 }
 
-/// Upper bounds in microseconds, from a switch's delay to the retransmissions of a SYN (after 1, 3, 7
-/// and 15 s).
+/// Upper bounds in microseconds, from the delay of a switch to the retransmissions of a SYN (after
+/// 1, 3, 7 and 15 s).
 pub const BOUNDS_US: [u64; 17] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 3_000_000, 7_000_000, 15_000_000,
 ];
 
 impl Durations {
-    /// How many there are.
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.up_to[BOUNDS_US.len()]
     }
 
-    /// All of them together.
+    /// Sum in seconds.
     pub fn seconds(&self) -> f64 {
         self.sum_us as f64 / 1e6
     }
 
-    /// [`BOUNDS_US`], in seconds.
+    /// [`BOUNDS_US`] in seconds.
     pub fn bounds() -> [f64; BOUNDS_US.len()] {
         BOUNDS_US.map(|us| us as f64 / 1e6)
     }
 }
 
 impl From<&LatencyHistogram> for Durations {
-    /// What lies in one bucket with a bound counts as longer: that bound is 1.6 % too low at most.
+    /// Durations in the bucket that contains a bound count as longer, so that each bound is at most
+    /// 1.6 % too low.
     fn from(distribution: &LatencyHistogram) -> Self {
         let buckets = distribution.buckets();
         let mut up_to = [distribution.count(); BOUNDS_US.len() + 1];
@@ -139,7 +139,7 @@ impl From<&LatencyHistogram> for Durations {
     }
 }
 
-/// Samples in the making.
+/// Collects the samples of one metric.
 #[derive(Default)]
 struct Samples(Vec<Sample>);
 

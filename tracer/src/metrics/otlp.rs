@@ -1,10 +1,9 @@
-//! OpenTelemetry's protocol: one request with all metrics.
+//! OTLP, the protocol of OpenTelemetry: one request with all metrics.
 //!
-//! What OpenTelemetry has a name for, or is about to have, goes by that name (experimental as they
-//! are there: <https://opentelemetry.io/docs/specs/semconv/system/system-metrics/> and
-//! <https://github.com/open-telemetry/semantic-conventions/issues/3682>). All else is
-//! `synfin.` and the rest of its name without what units and counters end in, which a collector puts
-//! back for Prometheus: there it has the name that a scrape gives it.
+//! Metrics for which OpenTelemetry has a name, even an experimental one, use it (<https://opentelemetry.io/docs/specs/semconv/system/system-metrics/> and
+//! <https://github.com/open-telemetry/semantic-conventions/issues/3682>). The others
+//! are called `synfin.` and the rest of the name without the suffixes of units and counters. A
+//! collector adds these again for Prometheus, so that names are the same as in a scrape.
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -24,20 +23,20 @@ use crate::{
     trace::{session::Session, time::Nanos},
 };
 
-/// Metrics that OpenTelemetry has names for: ours, theirs, and the unit.
+/// Metrics with a name in OpenTelemetry: our name, their name, and the unit.
 const NAMED: [(&str, &str, &str); 2] = [
     ("synfin_handshake_duration_seconds", "system.network.tcp.handshake.duration", "s"),
     ("synfin_connections", CONNECTION_COUNT, "{connection}"),
 ];
 
-/// Adds up over states, so that there it is a sum that may go down.
+/// An up-down counter in OpenTelemetry, because it can be added over states.
 const CONNECTION_COUNT: &str = "system.network.connection.count";
 
-/// What the kernel and the host are, which is the resource's.
+/// Its labels describe the resource in OpenTelemetry.
 const INFO: &str = "synfin_info";
 
-/// Writes all metrics that have samples, for a resource that is described by what is known of it and
-/// by these attributes, which come first.
+/// All metrics that have samples. The attributes take precedence over those that synfin knows of the
+/// resource.
 pub fn request(metrics: &Metrics, attributes: &[(String, String)]) -> Vec<u8> {
     let clock = metrics.session.clock;
     let points = Points { start: clock.realtime_ns, now: clock.since_1970(metrics.end) };
@@ -60,7 +59,7 @@ pub fn request(metrics: &Metrics, attributes: &[(String, String)]) -> Vec<u8> {
     ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }.encode_to_vec()
 }
 
-/// Its instance is its host, the same after a restart.
+/// The attributes of the resource. The instance is the host, which stays the same after a restart.
 fn resource(session: &Session, attributes: &[(String, String)]) -> Resource {
     let mut all: Vec<_> =
         attributes.iter().map(|(key, value)| attribute(key, text(value))).collect();
@@ -106,7 +105,7 @@ fn one(points: &Points, metric: &Metric, samples: &[Sample]) -> Option<OtlpMetri
 }
 
 impl Metric {
-    /// Its name and unit in OpenTelemetry; `None`: there it is said of the resource.
+    /// Name and unit in OpenTelemetry; `None` if it describes the resource.
     pub fn in_opentelemetry(&self) -> Option<(String, &'static str)> {
         let name = self.name;
         if name == INFO {
@@ -124,9 +123,9 @@ impl Metric {
     }
 }
 
-/// Makes data points of samples.
+/// Converts samples to data points.
 struct Points {
-    /// When the trace began, and when it got as far as that; since 1970.
+    /// Start of the trace and time of the values, in nanoseconds since 1970.
     start: Nanos,
     now: Nanos,
 }
@@ -163,7 +162,7 @@ impl Points {
             time_unix_nano: self.now,
             count: took.count(),
             sum: Some(took.seconds()),
-            // There each bucket has its own count.
+            // OTLP counts each bucket by itself.
             bucket_counts: own.collect(),
             explicit_bounds: Durations::bounds().into(),
             ..HistogramDataPoint::default()
@@ -186,7 +185,7 @@ fn of_label(label: &str, value: &str) -> KeyValue {
         "role" => attribute("network.tcp.handshake.role", text(value)),
         "port" => match value.parse() {
             Ok(port) => attribute("server.port", any_value::Value::IntValue(port)),
-            // What has found no series of its own, in the words of OpenTelemetry's metrics SDK.
+            // The attribute that the OpenTelemetry SDK uses for series beyond its limit.
             Err(_) => {
                 debug_assert_eq!(value, OTHER);
                 attribute("otel.metric.overflow", any_value::Value::BoolValue(true))
@@ -197,7 +196,7 @@ fn of_label(label: &str, value: &str) -> KeyValue {
     }
 }
 
-/// The kernel's names for states, where OpenTelemetry has others.
+/// OpenTelemetry's name of a state.
 fn state(name: &str) -> &str {
     const THEIRS: [(TcpState, &str); 4] = [
         (TcpState::SynRecv, "syn_received"),

@@ -1,20 +1,20 @@
-//! Prometheus's text format, and OpenMetrics.
+//! The text formats of Prometheus and OpenMetrics.
 
 use std::fmt::{self, Display, Write};
 
 use super::{Durations, METRICS, Metric, Metrics, Sample, Value};
 
-/// Which of the two.
+/// The text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Version 0.0.4 of Prometheus's.
+    /// Prometheus, version 0.0.4.
     Prometheus,
-    /// Version 1.0.0.
+    /// OpenMetrics, version 1.0.0.
     OpenMetrics,
 }
 
 impl Form {
-    /// What a client that sends this `Accept` wants.
+    /// The format for a client that sends this `Accept` header.
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") {
             Self::OpenMetrics
@@ -23,7 +23,7 @@ impl Form {
         }
     }
 
-    /// Its media type.
+    /// The media type.
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -32,7 +32,7 @@ impl Form {
     }
 }
 
-/// Writes all metrics that have samples.
+/// All metrics that have samples, as text.
 pub fn write(metrics: &Metrics, form: Form) -> String {
     let mut page = String::new();
     for metric in METRICS {
@@ -50,7 +50,7 @@ pub fn write(metrics: &Metrics, form: Form) -> String {
 
 fn one(page: &mut String, metric: &Metric, samples: &[Sample], form: Form) -> fmt::Result {
     let Metric { name, help, kind, .. } = metric;
-    // OpenMetrics names a counter without the ending of its samples.
+    // In OpenMetrics the name of a counter lacks the suffix of its samples.
     let family = match form {
         Form::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
         Form::Prometheus => name,

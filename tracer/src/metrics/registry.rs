@@ -1,4 +1,4 @@
-//! All metrics. A new one is added here, and is then in every form.
+//! All metrics. A metric that is added here appears in every format.
 
 use super::{
     Collect::{Host, Row},
@@ -27,35 +27,35 @@ macro_rules! metrics {
 
 /// All metrics.
 pub const METRICS: &[Metric] = metrics! {
-    "synfin_info" Gauge, "Always 1: the version of synfin and the kernel that it watches.",
+    "synfin_info" Gauge, "Always 1; the labels are the version of synfin and the kernel release.",
         Host(|metrics, samples| {
             let session = &metrics.session;
             samples.add(&[("version", &session.synfin), ("kernel", &session.kernel)], Count(1));
         });
-    "synfin_handshake_duration_seconds" Histogram, "Handshakes: SYN to SYN-ACK for a client, SYN-ACK to ACK for a server, as the kernel measured them; those in which something was sent twice apart.",
+    "synfin_handshake_duration_seconds" Histogram, "Duration of handshakes as measured by the kernel: SYN to SYN-ACK on a client, SYN-ACK to ACK on a server. Retransmitted handshakes have a class of their own.",
         Row(|row| {
             let counters = &row.totals.counters;
             for (class, took) in [("clean", &counters.clean), ("retransmitted", &counters.retransmitted)] {
                 row.add(&[("class", class)], Took(Durations::from(took)));
             }
         });
-    "synfin_handshakes_unmeasured_total" Counter, "Handshakes whose time cannot be known.",
+    "synfin_handshakes_unmeasured_total" Counter, "Handshakes whose duration could not be measured.",
         Row(|row| {
             for cause in Unmeasured::ALL {
                 row.add_if_any(&[("cause", cause.name())], row.totals.counters.unmeasured(cause));
             }
         });
-    "synfin_connection_attempts_total" Counter, "Connections that clients of this host began.",
+    "synfin_connection_attempts_total" Counter, "Connection attempts of clients on this host.",
         Row(|row| row.add_of(Role::Client, Count(row.totals.counters.attempts)));
-    "synfin_connections_established_total" Counter, "Handshakes that got through.",
+    "synfin_connections_established_total" Counter, "Completed handshakes.",
         Row(|row| row.add(&[], Count(row.totals.counters.established)));
-    "synfin_connections_adopted_total" Counter, "Connections first seen when they were established: older than the trace, or their birth was lost.",
+    "synfin_connections_adopted_total" Counter, "Connections that were already established when they were found: older than the trace, or the record of their beginning was lost.",
         Row(|row| row.add(&[], Count(row.totals.counters.adopted)));
     "synfin_connection_failures_total" Counter, "Connections that ended before they were established, by reason (synfin explain REASON).",
         Row(|row| row.ends(Phase::Handshake));
     "synfin_connections_closed_total" Counter, "Established connections that ended, by reason (synfin explain REASON).",
         Row(|row| row.ends(Phase::Established));
-    "synfin_connections" Gauge, "Living connections by state.",
+    "synfin_connections" Gauge, "Open connections by state.",
         Row(|row| {
             for state in living_states() {
                 let count = row.totals.now.gauges.state(state);
@@ -68,35 +68,35 @@ pub const METRICS: &[Metric] = metrics! {
         Row(|row| row.add(&[], Count(row.totals.counters.time_wait_entered)));
     "synfin_time_wait_overflowed_total" Counter, "Entries into TIME_WAIT that the kernel's full table prevented (net.ipv4.tcp_max_tw_buckets).",
         Row(|row| row.add(&[], Count(row.totals.counters.time_wait_overflowed)));
-    "synfin_accept_queue_length" Gauge, "Connections waiting for accept(), at the last survey.",
+    "synfin_accept_queue_length" Gauge, "Connections waiting for accept(), at the last scan.",
         Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.accept_queue)));
-    "synfin_accept_queue_limit" Gauge, "How many may wait on one listener, the least if they differ; 0: nobody listens.",
+    "synfin_accept_queue_limit" Gauge, "Maximum number of connections waiting on one listener, the smallest if listeners differ; 0 without a listener.",
         Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.accept_limit)));
-    "synfin_half_open_handshakes" Gauge, "Handshakes that wait for their last ACK, at the last survey.",
+    "synfin_half_open_handshakes" Gauge, "Handshakes waiting for their last ACK, at the last scan.",
         Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.half_open)));
-    "synfin_stalled_connections" Gauge, "Connections that retransmit and are not answered, at the last survey.",
+    "synfin_stalled_connections" Gauge, "Connections that retransmit without an answer, at the last scan.",
         Row(|row| row.add(&[], Count(row.totals.now.scanned.stalled)));
-    "synfin_listener_drops_total" Counter, "What listeners dropped, for whatever reason (sk_drops).",
+    "synfin_listener_drops_total" Counter, "Segments dropped by listeners, for any reason (sk_drops).",
         Row(|row| row.add_of(Role::Server, Count(row.totals.counters.listener_drops)));
-    "synfin_synack_retransmits_total" Counter, "SYN-ACKs that were sent again.",
+    "synfin_synack_retransmits_total" Counter, "Retransmitted SYN-ACKs.",
         Row(|row| row.add_of(Role::Server, Count(row.totals.counters.synack_retransmits)));
-    "synfin_resets_without_connection_total" Counter, "Resets sent with no connection behind them; since Linux 6.10, which tells of all.",
+    "synfin_resets_without_connection_total" Counter, "Resets sent without a connection; since Linux 6.10.",
         Row(|row| {
             if row.metrics.shows(OptionalHook::Resets) {
                 row.add_of(Role::Server, Count(row.totals.counters.resets_total()));
             }
         });
-    "synfin_ephemeral_ports_used_ratio" Gauge, "Ports that are taken toward the destination where most are, as a share of all.",
+    "synfin_ephemeral_ports_used_ratio" Gauge, "Share of the ephemeral ports in use toward the destination where it is largest.",
         Row(|row| {
             if let Some(share) = row.totals.now.ephemeral_share {
                 row.add_of(Role::Client, Number(share));
             }
         });
-    "synfin_sent_bytes_total" Counter, "Payload that the peers acknowledged, of ended connections.",
+    "synfin_sent_bytes_total" Counter, "Payload bytes acknowledged by peers, of ended connections.",
         Row(|row| row.add(&[], Count(row.totals.counters.bytes_sent)));
-    "synfin_received_bytes_total" Counter, "Payload received, of ended connections.",
+    "synfin_received_bytes_total" Counter, "Payload bytes received, of ended connections.",
         Row(|row| row.add(&[], Count(row.totals.counters.bytes_received)));
-    "synfin_events_total" Counter, "What became of the kernel side's records; missed and gaps are those that never were.",
+    "synfin_events_total" Counter, "Records of the eBPF programs by outcome; missed and gaps are records that were never written.",
         Host(|metrics, samples| {
             let events = &metrics.events;
             for (outcome, count) in [
@@ -109,17 +109,17 @@ pub const METRICS: &[Metric] = metrics! {
                 samples.add(&[("outcome", outcome)], Count(count));
             }
         });
-    "synfin_kernel_events_total" Counter, "What the kernel itself counted in the surveyed namespaces (/proc/net/netstat).",
+    "synfin_kernel_events_total" Counter, "The kernel's own counters in the scanned namespaces (/proc/net/netstat).",
         Host(|metrics, samples| {
             for (counter, count) in KERNEL_COUNTERS.into_iter().zip(metrics.kernel_counts) {
                 samples.add(&[("counter", counter)], Count(count));
             }
         });
-    "synfin_tracked_connections" Gauge, "Living connections in the table.",
+    "synfin_tracked_connections" Gauge, "Connections in the table.",
         Host(|metrics, samples| samples.add(&[], Count(metrics.connections)));
-    "synfin_evicted_connections_total" Counter, "Connections that made room for others in the full table (--max-connections).",
+    "synfin_evicted_connections_total" Counter, "Connections evicted from the full table (--max-connections).",
         Host(|metrics, samples| samples.add(&[], Count(metrics.evicted)));
-    "synfin_survey_age_seconds" Gauge, "How long ago the survey that is longest ago began, of all namespaces in which something happens.",
+    "synfin_survey_age_seconds" Gauge, "Age of the oldest of the last scans of all namespaces with activity.",
         Host(|metrics, samples| {
             if let Some(age) = metrics.survey_age {
                 samples.add(&[], Number(age as f64 / 1e9));
@@ -127,7 +127,7 @@ pub const METRICS: &[Metric] = metrics! {
         });
 };
 
-/// A row whose samples are collected.
+/// Collects the samples of a row.
 pub(super) struct RowSamples<'a> {
     metrics: &'a Metrics,
     role: Role,
@@ -149,21 +149,21 @@ impl RowSamples<'_> {
         }
     }
 
-    /// There are many of these, of which most never happen.
+    /// Adds a sample unless it is 0: there are many of these, and most never occur.
     fn add_if_any(&mut self, labels: &[(&'static str, &str)], count: u64) {
         if count > 0 {
             self.add(labels, Count(count));
         }
     }
 
-    /// Those that did not happen yet as well: what begins with more than 0 is no increase to
-    /// Prometheus, and the first resets of a port would be none to any alert.
+    /// Includes reasons that have not occurred yet: Prometheus does not count the first value of a
+    /// series as an increase, so that alerts would overlook the first resets of a port.
     fn ends(&mut self, outcome: Phase) {
         for &reason in CloseReason::ALL.iter().filter(|reason| reason.phase() == outcome) {
             let labels = [("reason", reason.id()), ("class", reason.class().name())];
             let count = self.totals.counters.ended(reason);
             match (self.role, outcome) {
-                // Hardly any of these can happen to a server.
+                // Nearly all of these occur only on clients.
                 (Role::Server, Phase::Handshake) => self.add_if_any(&labels, count),
                 _ => self.add(&labels, Count(count)),
             }
@@ -171,7 +171,7 @@ impl RowSamples<'_> {
     }
 }
 
-/// Gives every row to `each`.
+/// Calls `each` for every row.
 pub(super) fn per_row(metrics: &Metrics, samples: &mut Samples, each: fn(&mut RowSamples<'_>)) {
     for (labels, totals) in &metrics.rows {
         let port = labels.port.map_or(OTHER.to_owned(), |port| port.to_string());

@@ -1,4 +1,4 @@
-//! Which rows have series of their own, and what has added up in each.
+//! The rows that have series of their own, and their totals.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,39 +9,39 @@ use crate::{
     tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot},
 };
 
-/// The port of all that have no series of their own.
+/// The value of the label `port` for ports without series of their own.
 pub const OTHER: &str = "other";
 
-/// A client whose connections fail, and none gets through, has series of its own after so many
-/// intervals: by then it is a service that is down and no scan of ports.
+/// Number of intervals with failures after which a client that never succeeds gets series of its
+/// own: it is then a service that is down rather than a port scan.
 const PERSISTENT: u32 = 3;
 
-/// More of them are not counted.
+/// Maximum number of such clients that are counted.
 const MOST_FAILING: usize = 1_000;
 
-/// So many series there are at most, unless more are asked for.
+/// The default maximum number of series.
 pub const DEFAULT_SERIES: usize = 2_000;
 
-/// What is exported, as of the last [`Metrics::take`].
+/// The exported values as of the last [`Metrics::take`].
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// So many ports may have series of their own, besides the rest of either role.
+    /// Maximum number of ports with series of their own.
     room: usize,
     pub(super) rows: BTreeMap<RowLabels, Totals>,
-    /// In how many intervals clients that have no series failed.
+    /// Number of intervals with failures, of clients without series.
     failing: BTreeMap<RowLabels, u32>,
     pub(super) session: Arc<Session>,
-    /// When the last interval ended.
+    /// End of the last interval.
     pub(super) end: Nanos,
     pub(super) events: Events,
     pub(super) kernel_counts: [u64; KERNEL_COUNTERS.len()],
     pub(super) evicted: u64,
     pub(in crate::metrics) connections: u64,
-    /// How old the oldest of the last scans is; `None`: nothing was scanned yet.
+    /// Age of the oldest of the last scans; `None` before the first scan.
     pub(super) survey_age: Option<Nanos>,
 }
 
-/// What tells rows apart; no port: the rest.
+/// The key of a row; without a port it is the sum of the remaining rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowLabels {
     pub(super) role: Role,
@@ -54,20 +54,20 @@ impl RowLabels {
     }
 }
 
-/// What has added up in a row, and what is so in it.
+/// The totals and gauges of a row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
     pub(super) counters: Counters,
     pub(super) now: Now,
 }
 
-/// What is so now.
+/// The gauges of a row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Now {
     pub(super) gauges: Gauges,
     pub(super) scanned: ScanGauges,
     pub(super) time_wait: u64,
-    /// Of the destination where it is most; `None`: not known, or not a client's.
+    /// The largest share of any destination; `None` if unknown or for servers.
     pub(super) ephemeral_share: Option<f64>,
 }
 
@@ -85,7 +85,7 @@ impl Now {
 }
 
 impl Metrics {
-    /// With at most so many series, [`Self::LEAST_SERIES`] or more.
+    /// Limits the number of series, which is at least [`Self::LEAST_SERIES`].
     pub fn new(series: usize) -> Self {
         let room = series.saturating_sub(SERIES_OF_THE_HOST) / SERIES_OF_A_ROW;
         let rest = [Role::Client, Role::Server];
@@ -104,15 +104,16 @@ impl Metrics {
         }
     }
 
-    /// The fewest series that are enough for the host, the rest of either role and a port.
+    /// The least number of series: those of the host, of the remaining rows of both roles, and of one
+    /// port.
     pub const LEAST_SERIES: usize = SERIES_OF_THE_HOST + 3 * SERIES_OF_A_ROW;
 
-    /// The trace begins.
+    /// Begins a trace.
     pub fn begin(&mut self, session: &Arc<Session>) {
         self.session = session.clone();
     }
 
-    /// Takes the next interval.
+    /// Adds an interval.
     pub fn take(&mut self, snapshot: &Snapshot) {
         let rows = snapshot.rows(By::Port);
         self.watch_failing(&rows);
@@ -136,8 +137,8 @@ impl Metrics {
         self.survey_age = snapshot.scans.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
     }
 
-    /// Gives rows series of their own, which they keep: a counter must not go back. First those that
-    /// were asked for and those that somebody listens on, then the busiest, then those that only fail.
+    /// Gives rows series of their own, which they keep, because a counter must not decrease. Ports of
+    /// the filter and ports with a listener come first, then the busiest, then those that only fail.
     fn admit(&mut self, rows: &[RowSnapshot]) {
         let named = &self.session.filter.service_ports;
         let rank = |row: &RowSnapshot| {
@@ -167,7 +168,7 @@ impl Metrics {
             let labels = RowLabels::of(row);
             if labels.role == Role::Client && !self.rows.contains_key(&labels) {
                 if self.failing.len() >= MOST_FAILING {
-                    // What persists comes again.
+                    // A persistent failure will be counted again.
                     self.failing.clear();
                 }
                 *self.failing.entry(labels).or_default() += 1;
@@ -179,7 +180,7 @@ impl Metrics {
         self.failing.get(labels).is_some_and(|intervals| *intervals >= PERSISTENT)
     }
 
-    /// Whether this kernel shows what not every kernel shows.
+    /// Whether an optional hook is attached.
     pub(super) fn shows(&self, what: OptionalHook) -> bool {
         self.session.coverage.has(what)
     }

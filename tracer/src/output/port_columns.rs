@@ -203,7 +203,7 @@ const RESET_REASONS: Enumeration = Enumeration {
     all: || ResetReason::ALL.iter().map(|reason| reason.name()).collect(),
 };
 
-const LIVING: Enumeration =
+const SOCKET_STATES: Enumeration =
     Enumeration { name: "state", all: || living_states().map(TcpState::name).collect() };
 
 /// [`columns!`] with four columns for the oldest connection in each lingering state, between others.
@@ -284,7 +284,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| Value::Int(p.row.stats.counters.adopted);
     "open_start" "" Count("connections"), Data, "Open connections at the start of the interval.",
         |p| Value::Int(p.row.stats.gauges_at_start.open);
-    "states" "" Counts(LIVING), Data, "Open connections by state at the end of the interval.",
+    "states" "" Counts(SOCKET_STATES), Data, "Open connections by state at the end of the interval.",
         |p| Value::Counts(living_states().map(|state| (state.name(), p.row.stats.gauges.state(state))).collect());
     "closed" "CLOSED" Count("connections"), Wide(Right(6)), "Established connections that ended.",
         |p| Value::Int(p.row.stats.counters.closed());

@@ -1,4 +1,4 @@
-//! Where a recording goes to: one file, or the files of a flight recorder.
+//! The destination of a recording: one file, or the files of a flight recorder.
 
 use std::{
     fs::File,
@@ -16,20 +16,21 @@ use crate::{
     trace::recording::{Frame, Recorder},
 };
 
-/// A recording tells who talked to whom: it is for its owner's eyes, even if the file was there.
+/// Opens a file for a recording. Only its owner may read it, even if the file existed, because it
+/// shows who communicates with whom.
 pub(crate) fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>, Failure> {
     let open = || Recorder::new(BufWriter::with_capacity(1 << 20, owner_only::create(path)?));
     open().map_err(|error| errors::unwritable(path, &error))
 }
 
-/// Takes the frames of a recording.
+/// Writes the frames of a recording.
 pub(crate) enum RecordingSink {
     File(Recorder<BufWriter<File>>, PathBuf),
     Flight(Box<FlightRecorder>),
 }
 
 impl RecordingSink {
-    /// A file, or with limits a directory of files, of which the oldest are deleted.
+    /// Opens a file, or with limits the directory of a flight recorder.
     pub(crate) fn open(path: PathBuf, limits: Option<Limits>) -> Result<Self, Failure> {
         Ok(match limits {
             Some(limits) => Self::Flight(Box::new(FlightRecorder::new(&path, limits)?)),
@@ -37,8 +38,8 @@ impl RecordingSink {
         })
     }
 
-    /// Appends a frame. Says whether a file begins that needs a survey of what there is. After a
-    /// failure, the recording is over.
+    /// Appends a frame. Returns whether a new file begins, which needs a full scan. After an error the
+    /// recording has ended.
     pub(crate) fn write(&mut self, frame: &Frame) -> Result<bool, Failure> {
         let (recorder, path) = match self {
             Self::File(recorder, path) => (recorder, path),
@@ -50,7 +51,7 @@ impl RecordingSink {
         match written {
             Ok(()) => Ok(false),
             Err(error) => {
-                // What it still holds back may find room by now.
+                // Buffered frames may fit by now.
                 let _ = recorder.flush();
                 Err(errors::cut_short(path, &error))
             }

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// A recording that cannot be read, or not to its end. What came `before` has been put out.
+/// The error of a recording that cannot be read to its end. `before`: the readable part was printed.
 pub(crate) fn unreadable(path: &Path, error: &anyhow::Error, before: bool) -> Failure {
     let file = path.display();
     let why = match error.downcast_ref::<RecordingError>() {
@@ -25,32 +25,34 @@ pub(crate) fn unreadable(path: &Path, error: &anyhow::Error, before: bool) -> Fa
     let (what, mut remedy) = if before {
         (
             format!("the recording {file} can be read only in part"),
-            "what is printed above comes from the part before that".to_owned(),
+            "the output above is from the readable part".to_owned(),
         )
     } else {
         (format!("cannot read the recording {file}"), String::new())
     };
     let advice = match error.downcast_ref() {
-        Some(RecordingError::NotARecording) => "give a file that `synfin record` wrote",
+        Some(RecordingError::NotARecording) => "specify a file that `synfin record` wrote",
         Some(RecordingError::Version(version)) if *version > MAGIC[7] => {
-            "read it with the newer synfin that wrote it"
+            "read it with the newer version of synfin that wrote it"
         }
-        Some(RecordingError::Version(_)) => "read it with the older synfin that wrote it",
+        Some(RecordingError::Version(_)) => {
+            "read it with the older version of synfin that wrote it"
+        }
         Some(RecordingError::Truncated(_)) => {
-            "its writer was killed or its disk was full, or it was not copied to its end: copy it again if so"
+            "the writer was killed, its disk was full, or the copy is incomplete: if so, copy it again"
         }
         Some(RecordingError::Damaged { .. }) => {
-            "copy it again if it was copied; if it came so, record again"
+            "copy it again; if the original is damaged, record again"
         }
         Some(RecordingError::Io(_)) | None => match kind(error) {
             Some(ErrorKind::PermissionDenied) => {
-                "recordings are for their owner's eyes: read it as its owner, or as root"
+                "only its owner may read a recording: read it as its owner, or as root"
             }
-            Some(ErrorKind::NotFound) => "check the path: --from takes a recording's file",
+            Some(ErrorKind::NotFound) => "check the path: --from takes the file of a recording",
             Some(ErrorKind::IsADirectory) => {
-                "give the file itself, or a directory that `synfin record --keep` wrote"
+                "specify a file, or a directory that `synfin record --keep` wrote"
             }
-            _ => "see that the file system is in order, then try again",
+            _ => "check the file system, then try again",
         },
     };
     if !remedy.is_empty() {
@@ -59,59 +61,59 @@ pub(crate) fn unreadable(path: &Path, error: &anyhow::Error, before: bool) -> Fa
     Failure::usage(what, why, remedy + advice)
 }
 
-/// A path to which nothing can be recorded.
+/// The error of a file that cannot be created.
 pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
     let what = format!("cannot write the recording {}", path.display());
     let why = describe(error);
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => {
-            Failure::usage(what, why, "make its directory first, or name another file")
+            Failure::usage(what, why, "create its directory first, or specify another file")
         }
         ErrorKind::IsADirectory => Failure::usage(
             what,
             why,
-            "name a file in it, or say how much is kept there (--keep, --max-size)",
+            "specify a file in it, or what to keep in the directory (--keep, --max-size)",
         ),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            Failure::cannot_run(what, why, "name a file where this user may write")
+            Failure::cannot_run(what, why, "specify a file where this user may write")
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Failure::cannot_run(what, why, "make room, or name a file on another disk")
+            Failure::cannot_run(what, why, "free space, or specify a file on another disk")
         }
-        _ => Failure::cannot_run(what, why, "name a file on another disk"),
+        _ => Failure::cannot_run(what, why, "specify a file on another disk"),
     }
 }
 
-/// A directory that a flight recorder cannot use.
+/// The error of a directory that a flight recorder cannot use.
 pub(crate) fn unusable_directory(path: &Path, error: &io::Error) -> Failure {
     let what = format!("cannot record to the directory {}", path.display());
     let why = describe(error);
     match error.kind() {
-        ErrorKind::NotFound => Failure::usage(what, why, "make the directory above it first"),
+        ErrorKind::NotFound => Failure::usage(what, why, "create its parent directory first"),
         ErrorKind::NotADirectory => {
-            Failure::usage(what, why, "name a directory, or leave --keep and --max-size out")
+            Failure::usage(what, why, "specify a directory, or omit --keep and --max-size")
         }
         ErrorKind::ResourceBusy => {
-            Failure::usage(what, "another synfin records there", "name another directory")
+            Failure::usage(what, "another synfin records to it", "specify another directory")
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            Failure::cannot_run(what, why, "name a directory where this user may write")
+            Failure::cannot_run(what, why, "specify a directory where this user may write")
         }
-        _ => Failure::cannot_run(what, why, "make room, or name a directory on another disk"),
+        _ => Failure::cannot_run(what, why, "free space, or specify a directory on another disk"),
     }
 }
 
-/// A recording that could be written up to some point, at `path`.
+/// The error of a recording at `path` that could not be completed.
 pub(crate) fn cut_short(path: &Path, error: &io::Error) -> Failure {
     let remedy = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            "make room, or record to another disk"
+            "free space, or record to another disk"
         }
         _ => "record to another disk",
     };
     let readable = Readable::of(path);
     Failure::cannot_run(
-        format!("cannot go on writing the recording {}", path.display()),
+        format!("cannot continue the recording {}", path.display()),
         describe(error),
         format!("{remedy}; {readable}"),
     )
@@ -121,16 +123,16 @@ fn kind(error: &anyhow::Error) -> Option<ErrorKind> {
     error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind)
 }
 
-/// What can still be read of a recording that was cut short.
+/// The readable part of an incomplete recording.
 enum Readable {
     Nothing,
-    /// So many bytes of whole frames, up to a date if there is one.
+    /// Number of bytes of complete frames, and the date of the last one if known.
     Until(u64, Option<String>),
 }
 
 impl Readable {
     fn of(path: &Path) -> Self {
-        // What is no file, a device for one, may give anything.
+        // Anything else, such as a device, may return arbitrary data.
         if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
             return Self::Nothing;
         }
@@ -157,10 +159,10 @@ impl Readable {
 impl fmt::Display for Readable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("nothing of it can be read"),
-            Self::Until(bytes, None) => write!(f, "its first {bytes} bytes can be read"),
+            Self::Nothing => f.write_str("none of it is readable"),
+            Self::Until(bytes, None) => write!(f, "its first {bytes} bytes are readable"),
             Self::Until(bytes, Some(date)) => {
-                write!(f, "what it has up to {date} ({bytes} bytes) can be read with --from")
+                write!(f, "the part up to {date} ({bytes} bytes) can be read with --from")
             }
         }
     }
@@ -172,7 +174,7 @@ mod tests {
     use crate::message::exit::Exit;
 
     #[test]
-    fn who_has_to_do_something_decides_the_exit_code() {
+    fn the_exit_code_depends_on_who_can_mend_it() {
         let code = |kind: ErrorKind| unwritable(Path::new("f"), &kind.into()).exit;
         assert_eq!(code(ErrorKind::NotFound), Exit::Usage);
         assert_eq!(code(ErrorKind::IsADirectory), Exit::Usage);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_recording_has_its_own_advice() {
+    fn every_error_of_a_recording_has_its_own_remedy() {
         let faults = [
             RecordingError::NotARecording,
             RecordingError::Version(MAGIC[7] + 1),

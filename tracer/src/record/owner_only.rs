@@ -1,4 +1,5 @@
-//! Files and directories that only their owner may read: a recording tells who talked to whom.
+//! Files and directories that only their owner may read, because a recording shows who communicates
+//! with whom.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -6,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// Creates a file for writing; what is there already is emptied, and closed to others.
+/// Creates a file for writing. An existing file is emptied and restricted to its owner.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     permissions::of_file(options.write(true).create(true).truncate(true));
@@ -17,14 +18,14 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates a file for writing; an error if it is there already.
+/// Creates a file for writing. Fails if it exists.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     permissions::of_file(options.write(true).create_new(true));
     options.open(path)
 }
 
-/// Creates a directory; an error if it is there already.
+/// Creates a directory. Fails if it exists.
 pub(super) fn create_dir(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     permissions::of_directory(&mut builder);
@@ -52,8 +53,8 @@ mod permissions {
     }
 }
 
-/// Elsewhere a file inherits who may read it from its directory, as a user's own directory does
-/// on Windows.
+/// On other systems files inherit their permissions from the directory, such as a user's home on
+/// Windows.
 #[cfg(not(unix))]
 mod permissions {
     use std::{
@@ -65,6 +66,7 @@ mod permissions {
 
     pub(super) fn of_directory(_: &mut DirBuilder) {}
 
+    #[expect(clippy::unnecessary_wraps, reason = "the signature is that of Unix")]
     pub(super) fn restrict(_: &File) -> io::Result<()> {
         Ok(())
     }

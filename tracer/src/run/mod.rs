@@ -24,7 +24,7 @@ use crate::{
     output::consumer::Consumer,
     record::{destination::RecordingSink, errors},
     run::stop::Stop,
-    source::{Replay, Source},
+    source::{Replay, Round, Source},
     trace::{
         anonymize::Anonymizer,
         decode::decode,
@@ -256,8 +256,9 @@ impl Run {
         } else if let Some(time) = [output.next_tick(), *deadline].into_iter().flatten().min() {
             self.source.tick_at(time);
         }
-        self.source.plan_scans(&|netns, restarted| {
-            if restarted { tracker.admits_scan(netns) } else { tracker.wants_scan(netns) }
+        self.source.plan_scans(&|netns, round| match round {
+            Round::Full => tracker.admits_scan(netns),
+            Round::Update => tracker.wants_scan(netns),
         });
         Ok(ControlFlow::Continue(()))
     }

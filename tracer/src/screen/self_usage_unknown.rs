@@ -1,5 +1,7 @@
 //! A build that only reads recordings does not measure the usage of synfin. The header omits it.
 
+#![expect(clippy::unused_self, reason = "the signatures are those of self_usage.rs")]
+
 use super::update::SelfUsage;
 
 pub(crate) struct Meter;

@@ -23,6 +23,15 @@ use crate::trace::{ids::NetnsId, recording::Frame, time::Nanos};
 /// A future of the next frame of a source; `None` at its end.
 pub type NextFrame<'a> = Pin<Box<dyn Future<Output = Result<Option<Frame>>> + 'a>>;
 
+/// What a round of scans over the network namespaces is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Changes since the last scan of each namespace.
+    Update,
+    /// All sockets, as if no namespace had been scanned before.
+    Full,
+}
+
 /// A stream of frames, beginning with the [`Session`](crate::trace::session::Session).
 ///
 /// Every method that changes the stream, except [`next`](Self::next), applies to a live source
@@ -51,9 +60,9 @@ pub trait Source {
     /// Requests a scan of all network namespaces, as if none had been scanned before.
     fn restart_scans(&mut self) {}
 
-    /// Plans the next scan. Call it after each tick. `wanted(netns, restarted)` says whether a scan
-    /// of a network namespace could find anything new, or, if `restarted`, anything at all.
-    fn plan_scans(&mut self, _wanted: &dyn Fn(NetnsId, bool) -> bool) {}
+    /// Plans the next scan. Call it after each tick. `wanted` says whether a scan of a network
+    /// namespace in such a round could find anything.
+    fn plan_scans(&mut self, _wanted: &dyn Fn(NetnsId, Round) -> bool) {}
 
     /// Whether the first scan, which finds the connections that are older than the trace, is over.
     fn is_seeded(&self) -> bool {

@@ -1,5 +1,5 @@
-//! Names of cgroups and network namespaces, which the kernel identifies by number. They are looked
-//! up on this host while it is traced, and recorded: a replay looks nothing up.
+//! Names of cgroups and network namespaces, which the kernel identifies by number. A live
+//! trace resolves and records them, so a replay reads nothing from the host.
 
 use std::collections::HashSet;
 
@@ -10,11 +10,11 @@ use crate::{
     trace::{decode::cgroups_in, ids::NetnsId, names::Names, recording::Frame},
 };
 
-/// Maximum number of ids that are remembered as looked up. Beyond it all are forgotten and looked
-/// up again, because containers come and go.
+/// Maximum number of ids that are remembered as resolved. Beyond it, all are forgotten and
+/// resolved again, because containers come and go.
 const NAMES_LIMIT: usize = 1 << 16;
 
-/// Looks up names, once per id.
+/// Resolves each id to a name once.
 #[derive(Debug)]
 pub(crate) struct NameResolver {
     hierarchy: Option<Hierarchy>,

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use super::Round;
 use crate::trace::{ids::NetnsId, time::Nanos};
 
 const SECOND: Nanos = 1_000_000_000;
@@ -38,10 +39,10 @@ pub(super) struct ScanScheduler {
     /// CPU time of this round so far, in nanoseconds.
     cost: Nanos,
     rounds: u64,
-    /// Whether the next round is to start as if there had been none before.
-    anew: bool,
-    /// Whether the present round started as if there had been none before.
-    is_anew: bool,
+    /// Whether the next round is to be a full one.
+    restart_requested: bool,
+    /// The purpose of the present round; `None` before the first.
+    round: Option<Round>,
 }
 
 #[derive(Debug, Default)]
@@ -77,41 +78,42 @@ impl ScanScheduler {
 
     /// Makes the next round start once the present one is over, as if there had been none before.
     pub(super) fn restart(&mut self) {
-        self.anew = true;
+        self.restart_requested = true;
         self.hurry();
     }
 
-    /// Whether the present round started as if there had been none before.
-    pub(super) fn restarted(&self) -> bool {
-        self.is_anew
+    /// The purpose of the present round.
+    pub(super) fn round(&self) -> Round {
+        self.round.unwrap_or(Round::Update)
     }
 
-    /// The step to take at `now`. `wanted(netns, restarted)` says whether a scan of a namespace
-    /// could find anything new, or, if `restarted`, anything at all.
-    pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId, bool) -> bool) -> Plan {
+    /// The step to take at `now`. `wanted` says whether a scan of a namespace in such a round
+    /// could find anything.
+    pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId, Round) -> bool) -> Plan {
         match std::mem::take(&mut self.state) {
             State::Resting if now >= self.next_round => {
                 self.state = State::Listing;
                 self.cost = 0;
                 self.next_round = now + SHORTEST_PERIOD;
-                self.is_anew = std::mem::take(&mut self.anew);
+                let is_full = std::mem::take(&mut self.restart_requested);
+                self.round = Some(if is_full { Round::Full } else { Round::Update });
                 Plan::List
             }
             // A namespace without activity has no new sockets. Owners are scanned first, so that
             // they are known when the scans find their sockets.
-            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.is_anew)) => {
+            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.round())) => {
                 self.state = State::ScanningOpenFiles(rest);
                 Plan::ScanOpenFiles
             }
             State::Listed(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
-                    if wanted(netns, self.is_anew) {
+                    if wanted(netns, self.round()) {
                         self.state = State::ScanningSockets(rest);
                         return Plan::ScanSockets(netns, path);
                     }
                 }
                 self.rounds += 1;
-                if !self.anew {
+                if !self.restart_requested {
                     self.next_round = self.next_round.max(now + self.cost * COST_DIVISOR);
                 }
                 Plan::Rest
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_walks_what_is_wanted_and_then_rests_in_proportion() {
+    fn a_round_scans_wanted_namespaces_and_rests_in_proportion() {
         let mut scheduler = ScanScheduler::default();
         let wanted = |netns, _| netns != 2;
         assert_eq!(scheduler.plan(0, wanted), Plan::List);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_hurry_it_does_not_rest() {
+    fn a_hurried_round_starts_without_rest() {
         let mut scheduler = ScanScheduler::default();
         assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::List);
         scheduler.listed(namespaces(&[]), 0);
@@ -192,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn a_round_that_begins_anew_goes_everywhere_once() {
+    fn a_restarted_round_scans_all_namespaces_once() {
         let mut scheduler = ScanScheduler::default();
-        let wanted = |_, is_anew| is_anew;
+        let wanted = |_, round| round == Round::Full;
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
         // A restart during a round does not change that round.
         scheduler.restart();
@@ -203,8 +205,8 @@ mod tests {
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
         scheduler.listed(namespaces(&[1]), 0);
         assert_eq!(
-            (scheduler.plan(SECOND, wanted), scheduler.restarted()),
-            (Plan::ScanOpenFiles, true)
+            (scheduler.plan(SECOND, wanted), scheduler.round()),
+            (Plan::ScanOpenFiles, Round::Full)
         );
         scheduler.open_files_scanned(0);
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::ScanSockets(1, PathBuf::new()));

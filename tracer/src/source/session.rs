@@ -1,12 +1,49 @@
-//! The facts about this host in the session of a trace.
+//! The session of a live trace: the host, the attached hooks, and what cannot be determined.
 
 use std::collections::BTreeMap;
 
-use crate::trace::session::Session;
+use crate::{
+    host::{clock, namespaces, privileges},
+    kernel::{Kernel, Need, Setup, iterators::SocketScanner},
+    trace::{session::Session, time::ClockAnchor},
+};
+
+/// The session of a trace that begins now.
+pub(super) fn begin(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> Session {
+    let mut session = host();
+    session.clock =
+        ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
+    session.ring_bytes = setup.ring_bytes;
+    session.filter = setup.filter;
+    session.namespaces = namespaces::names(&namespaces::list());
+    session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
+    session.coverage = kernel.coverage();
+    // Missing optional hooks are not listed: most hosts lack them.
+    let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
+        Need::Expected(without) => {
+            Some(format!("no hook on {}: {without} ({})", hook.name, hook.error))
+        }
+        Need::Required | Need::Optional(_) => None,
+    });
+    session.limitations = missing.collect();
+    if let Some(refusal) = scanner.refusal() {
+        session.limitations.push(format!(
+            "sockets cannot be scanned: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
+        ));
+    }
+    if let Some(refusal) = scanner.open_files_refusal() {
+        session.limitations.push(format!(
+            "open files cannot be scanned: owners of sockets older than the trace, and of inherited listeners, are unknown ({refusal})"
+        ));
+    }
+    session.limitations.extend(kernel.caveat().map(str::to_owned));
+    session.limitations.extend(privileges::limitations());
+    session
+}
 
 /// The version of synfin, and the hostname, kernel release and sysctls of this host. A value that
 /// cannot be read is empty or missing.
-pub(super) fn session() -> Session {
+fn host() -> Session {
     // A hostname need not be UTF-8.
     let read = |path: &str| {
         let text = std::fs::read(path).ok()?;

@@ -1,4 +1,4 @@
-//! A tracker whose row statistics are audited: in every snapshot, and over all of them.
+//! A tracker whose row statistics are checked in every snapshot and over all snapshots.
 
 use std::collections::BTreeMap;
 
@@ -28,33 +28,33 @@ use synfin_common::{port_count::SynQueueEvent, state::TcpState};
 
 use crate::is_record;
 
-/// What is followed over intervals: a row, or all rows of a role where idle rows are evicted.
+/// The key that statistics are summed by: a row, or all rows of a role where idle rows are evicted.
 type Account = (Role, Option<u16>);
 
-/// Figures that add up over intervals, by name.
+/// Statistics that add up over intervals, by name.
 type Sums = BTreeMap<String, u64>;
 
-/// A tracker whose row statistics are audited at every snapshot.
+/// A tracker whose row statistics are checked at every snapshot.
 pub struct AuditedTracker {
-    /// The tracker.
+    /// The tracker under test.
     pub tracker: Tracker,
     limits: Limits,
     coverage: Coverage,
     reported: Reported,
-    /// Records given.
+    /// Number of records applied.
     given: u64,
-    /// Connections pending and open, as of the last snapshot.
+    /// Pending and open connections of each row in the last snapshot.
     brought_forward: BTreeMap<Account, (u64, u64)>,
     last_end: Nanos,
-    /// The sums over all snapshots.
+    /// Sums over all snapshots.
     totals: BTreeMap<Account, Sums>,
-    /// All snapshots, merged.
+    /// All snapshots merged into one.
     pub whole: Snapshot,
-    /// Their reports, as they would be written.
+    /// The printed report of each snapshot.
     pub reports: Vec<String>,
 }
 
-/// What the tracker reported as it happened.
+/// The changes that the tracker has reported.
 #[derive(Default)]
 struct Reported {
     ended: BTreeMap<CloseReason, u64>,
@@ -82,10 +82,13 @@ impl Reported {
         *self.ended.entry(closed.reason).or_default() += 1;
         *self.unaudited.entry(closed.reason).or_default() += 1;
         let established = closed.reason.phase() == Phase::Established;
-        let born = closed.origin == Origin::Observed;
+        let observed = closed.origin == Origin::Observed;
         assert!(established || closed.handshake.is_none(), "failed after a handshake: {closed:?}");
-        assert!(!born || !established || closed.handshake.is_some(), "no handshake: {closed:?}");
-        assert_eq!(born, closed.opened.is_some(), "{closed:?}");
+        assert!(
+            !observed || !established || closed.handshake.is_some(),
+            "no handshake: {closed:?}"
+        );
+        assert_eq!(observed, closed.opened.is_some(), "{closed:?}");
         if closed.origin == Origin::AfterLoss {
             self.after_loss.push(closed.clone());
         }
@@ -93,7 +96,7 @@ impl Reported {
 }
 
 impl AuditedTracker {
-    /// A tracker that begins at `start`.
+    /// Creates a tracker whose trace starts at `start`.
     #[must_use]
     pub fn new(limits: Limits, coverage: Coverage, start: Nanos) -> Self {
         Self {
@@ -112,26 +115,26 @@ impl AuditedTracker {
         }
     }
 
-    /// Gives it the next input.
+    /// Applies the next input.
     ///
     /// # Panics
     ///
-    /// If it then keeps more connections than it may.
+    /// If the tracker then has more connections than the limit allows.
     pub fn take(&mut self, input: &Input) {
         self.given += u64::from(is_record(input));
         self.tracker.apply(input);
         self.reported.take(&mut self.tracker);
         let open = self.tracker.open().count();
-        assert!(open <= self.limits.connections.max(1), "{open} connections are kept");
+        assert!(open <= self.limits.connections.max(1), "{open} connections are tracked");
     }
 
-    /// How many connections ended for this reason.
+    /// Number of connections that closed for this reason.
     #[must_use]
     pub fn ended(&self, reason: CloseReason) -> u64 {
         self.reported.ended.get(&reason).copied().unwrap_or(0)
     }
 
-    /// Connections that were found after a loss, whether they are closed by now or not.
+    /// Number of connections that were found after a loss, open and closed.
     #[must_use]
     pub fn found_after_loss(&self) -> usize {
         let alive =
@@ -145,7 +148,7 @@ impl AuditedTracker {
         self.tracker.open().collect()
     }
 
-    /// The sums over all snapshots that are not zero.
+    /// The sums over all snapshots, without zeros.
     #[must_use]
     pub fn totals(&self) -> BTreeMap<Account, Sums> {
         let mut totals = self.totals.clone();
@@ -153,11 +156,11 @@ impl AuditedTracker {
         totals
     }
 
-    /// The sum of these figures over all rows and snapshots.
+    /// The sum of these statistics over all rows and snapshots.
     #[must_use]
-    pub fn total(&self, figures: &[&str]) -> u64 {
+    pub fn total(&self, columns: &[&str]) -> u64 {
         let counts = self.totals.values().flatten();
-        counts.filter(|(name, _)| figures.contains(&name.as_str())).map(|(_, count)| count).sum()
+        counts.filter(|(name, _)| columns.contains(&name.as_str())).map(|(_, count)| count).sum()
     }
 
     fn account(&self, row: &RowSnapshot) -> Account {
@@ -169,7 +172,7 @@ impl AuditedTracker {
         (row.identity.role, port)
     }
 
-    /// Takes a snapshot, and audits it.
+    /// Takes a snapshot and checks it.
     ///
     /// # Panics
     ///
@@ -192,7 +195,7 @@ impl AuditedTracker {
         snapshot
     }
 
-    /// Nothing more comes.
+    /// Ends the trace.
     ///
     /// # Panics
     ///
@@ -204,7 +207,7 @@ impl AuditedTracker {
         assert_eq!(snapshot.tables.pending_closes, 0);
     }
 
-    /// An interval begins with what the one before left, and all of them add up.
+    /// Checks that each interval starts with the gauges at the end of the one before.
     fn audit_intervals(&mut self, rows: &[RowSnapshot]) {
         let mut accounts: BTreeMap<Account, [(u64, u64); 2]> = BTreeMap::new();
         for row in rows {
@@ -237,7 +240,7 @@ impl AuditedTracker {
         );
     }
 
-    /// Merged, the snapshots have the sums of all, and the gauges of the last one.
+    /// Checks that the merged snapshot has the sums of all snapshots and the gauges of the last one.
     fn audit_whole(&self, last: &[RowSnapshot]) {
         let now = |rows: &[RowSnapshot]| {
             let mut now: BTreeMap<_, [u64; 3]> = BTreeMap::new();
@@ -260,7 +263,7 @@ impl AuditedTracker {
         assert_eq!(totals, self.totals(), "the sums over all snapshots");
     }
 
-    /// The row statistics count exactly the closes that were reported.
+    /// Checks that the row statistics count exactly the closes that were reported.
     fn audit_closes(&mut self, rows: &[RowSnapshot]) {
         let ended = |reason| rows.iter().map(|row| row.stats.counters.ended(reason)).sum();
         let counted: BTreeMap<_, u64> = CloseReason::ALL
@@ -277,7 +280,7 @@ impl AuditedTracker {
         let Tables { connections, pending_closes, .. } = snapshot.tables;
         assert_eq!(connections, self.tracker.open().count() as u64, "open connections");
         assert_eq!(in_rows, connections + pending_closes);
-        // And one row of the rest for each role.
+        // Each role has one additional row for all other ports.
         let rows = rows.len();
         assert!(rows <= self.limits.rows + 2, "{rows} rows, limit {}", self.limits.rows);
     }
@@ -290,7 +293,7 @@ impl AuditedTracker {
     }
 }
 
-/// What holds for a row in every interval.
+/// Checks the invariants of a row in one interval.
 fn audit(row: &RowSnapshot) {
     let RowStats { counters, gauges, gauges_at_start: start, .. } = &row.stats;
     assert_eq!(
@@ -378,7 +381,7 @@ fn add(totals: &mut Sums, sums: Sums) {
     }
 }
 
-/// Every figure of every row, in each form.
+/// Every column of every row, in each format.
 fn report(snapshot: &Snapshot, coverage: Coverage) -> String {
     let mut lines = vec![format!("{:?} {:?}", snapshot.events, snapshot.tables)];
     let interval = Interval {
@@ -390,7 +393,7 @@ fn report(snapshot: &Snapshot, coverage: Coverage) -> String {
     for row in snapshot.rows(By::Port) {
         let row = PortRow { row, interval };
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
-        lines.extend(COLUMNS.iter().map(|figure| figure.value(&row).to_plain()));
+        lines.extend(COLUMNS.iter().map(|column| column.value(&row).to_plain()));
     }
     lines.join("\n")
 }

@@ -1,4 +1,4 @@
-//! Input as bytes: records and scans as the kernel side writes them.
+//! Encodes input as the bytes that the eBPF programs write.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,34 +12,34 @@ use synfin_common::{
 };
 use zerocopy::IntoBytes;
 
-/// A batch as the ring buffer gives it: every record after its length.
+/// A batch as read from the ring buffer: each record is preceded by its length.
 ///
 /// # Panics
 ///
-/// If something of it is not a hook's record.
+/// If an input is not a hook's record.
 #[must_use]
 pub fn batch<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u8> {
     inputs.into_iter().flat_map(|input| sized(&record(input))).collect()
 }
 
-/// A record after its length.
+/// A record preceded by its length.
 #[expect(clippy::cast_possible_truncation, reason = "records are short")]
 #[must_use]
 pub fn sized(record: &[u8]) -> Vec<u8> {
     [&(record.len() as u32).to_le_bytes(), record].concat()
 }
 
-/// What a scan gives.
+/// The output of a scan.
 ///
 /// # Panics
 ///
-/// If something of it is not what a scan gives.
+/// If an input is not the output of a scan.
 #[must_use]
 pub fn scan<'a>(inputs: impl IntoIterator<Item = &'a Input>) -> Vec<u8> {
     inputs.into_iter().flat_map(found).collect()
 }
 
-/// As a hook writes it.
+/// The bytes that a hook writes for this input.
 fn record(input: &Input) -> Vec<u8> {
     let transition = match input {
         Input::Reset(Reset { time, sock, direction }) => {
@@ -61,7 +61,7 @@ fn record(input: &Input) -> Vec<u8> {
             return accepted.as_bytes().to_vec();
         }
         Input::Transition(transition) => transition,
-        other => panic!("no record of a hook: {other:?}"),
+        other => panic!("not a record of a hook: {other:?}"),
     };
     let step = event::Step {
         kind: Kind::Step as u8,
@@ -135,13 +135,13 @@ fn time_wait_change(change: &TimeWaitChange) -> Vec<u8> {
     [change.as_bytes(), &addresses(local, remote, ipv6)].concat()
 }
 
-/// As they stand at the end of a record.
+/// The two addresses at the end of a record.
 fn addresses(local: SocketAddr, remote: SocketAddr, ipv6: bool) -> Vec<u8> {
     let len = if ipv6 { 16 } else { 4 };
     [&address_bytes(local)[..len], &address_bytes(remote)[..len]].concat()
 }
 
-/// As a scan writes it.
+/// The bytes that a scan writes for this input.
 fn found(input: &Input) -> Vec<u8> {
     let fastreuse = |port_by_connect| match port_by_connect {
         None => FASTREUSE_UNKNOWN,
@@ -185,11 +185,11 @@ fn found(input: &Input) -> Vec<u8> {
         }
         .as_bytes()
         .to_vec(),
-        other => panic!("nothing that a scan gives: {other:?}"),
+        other => panic!("not the output of a scan: {other:?}"),
     }
 }
 
-/// 16 bytes of IPv6, or 4 of IPv4 and zeros.
+/// 16 bytes of an IPv6 address, or 4 bytes of an IPv4 address and zeros.
 fn address_bytes(end: SocketAddr) -> [u8; 16] {
     match end.ip() {
         IpAddr::V6(ip) => ip.octets(),

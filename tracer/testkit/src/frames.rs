@@ -1,4 +1,4 @@
-//! What a fake kernel reports, as the frames of a recording.
+//! The reports of a fake kernel as the frames of a recording.
 
 use std::{fs, path::Path};
 
@@ -14,10 +14,10 @@ use synfin::{
 
 use crate::{FakeKernel, HOST_NETNS, MILLISECOND, Receiver, encode};
 
-/// The frames of a recording. Records are put together up to the next tick or scan.
+/// The frames of a recording. A batch collects records until the next tick or scan.
 #[derive(Default)]
 pub struct Frames {
-    /// The frames so far, the session first.
+    /// The complete frames, the session first.
     pub frames: Vec<Frame>,
     records: Vec<Input>,
     scanned: Vec<Input>,
@@ -45,7 +45,7 @@ impl Frames {
         self.frames.push(frame);
     }
 
-    /// Later records belong to another batch.
+    /// Ends the batch, so that later records go to the next one.
     pub fn end_batch(&mut self) {
         if !self.records.is_empty() {
             let records = std::mem::take(&mut self.records);
@@ -54,15 +54,15 @@ impl Frames {
     }
 }
 
-/// A fake kernel that is recorded. Time stands still in it unless it is told [the
-/// time](FakeKernel::at), and it shows what Linux 6.15 and later show.
+/// A fake kernel whose reports are recorded, with the optional features of Linux 6.15 and later.
+/// Its time only changes through [`at`](FakeKernel::at).
 pub type RecordedKernel = FakeKernel<Frames>;
 
 impl RecordedKernel {
-    /// When every recording begins.
+    /// The start time of every recording.
     pub const BEGIN: Nanos = 1_000_000_000_000;
 
-    /// A recording that has just begun, of the host `web-1`.
+    /// Starts a recording of the host `web-1`.
     #[must_use]
     pub fn begin() -> Self {
         let session = Session {
@@ -88,32 +88,32 @@ impl RecordedKernel {
         kernel
     }
 
-    /// The frames, whole batches only.
+    /// The frames, after ending the last batch.
     #[must_use]
     pub fn into_frames(self) -> Vec<Frame> {
         self.into_receiver().frames
     }
 
-    /// A scan of the host's namespace, which gives exactly this.
+    /// A scan of the host's namespace with exactly this output.
     pub fn scan_host(&mut self, found: impl IntoIterator<Item = Input>) {
         self.scan_of(HOST_NETNS, found);
     }
 }
 
-/// A recording with these frames.
+/// The bytes of a recording with these frames.
 ///
 /// # Panics
 ///
-/// Never: it is written to memory.
+/// Never: writing to memory succeeds.
 #[must_use]
 pub fn recorded(frames: &[Frame]) -> Vec<u8> {
     let mut file = Vec::new();
-    let mut recorder = Recorder::new(&mut file).expect("memory can be written");
-    frames.iter().for_each(|frame| recorder.write(frame).expect("memory can be written"));
+    let mut recorder = Recorder::new(&mut file).expect("writing to memory succeeds");
+    frames.iter().for_each(|frame| recorder.write(frame).expect("writing to memory succeeds"));
     file
 }
 
-/// The path of a recording with these frames, in a folder of a test's own.
+/// Writes a recording with these frames to a directory and returns its path.
 ///
 /// # Panics
 ///
@@ -121,6 +121,6 @@ pub fn recorded(frames: &[Frame]) -> Vec<u8> {
 #[must_use]
 pub fn recording(folder: impl AsRef<Path>, frames: &[Frame]) -> String {
     let path = folder.as_ref().join("recording");
-    fs::write(&path, recorded(frames)).expect("a folder that can be written");
-    path.into_os_string().into_string().expect("a plain path")
+    fs::write(&path, recorded(frames)).expect("a writable directory");
+    path.into_os_string().into_string().expect("a UTF-8 path")
 }

@@ -1,4 +1,4 @@
-//! The fake kernel: what happens in it, as synfin's hooks and scans report it.
+//! The fake kernel: turns socket events into the reports of synfin's hooks and scans.
 
 use std::ops::{Deref, DerefMut};
 
@@ -23,7 +23,7 @@ use synfin_common::{
 
 use crate::{MILLISECOND, ORPHAN, SECOND, Socket, socket::CGROUP};
 
-/// Where the reports of a [`FakeKernel`] go.
+/// Receives the reports of a [`FakeKernel`].
 pub trait Receiver {
     /// Takes the next report.
     fn receive(&mut self, input: Input);
@@ -35,23 +35,23 @@ impl Receiver for Vec<Input> {
     }
 }
 
-/// A kernel in which things happen one after another. It derefs to its [`Receiver`].
+/// A kernel in which events happen one after another. It derefs to its [`Receiver`].
 pub struct FakeKernel<R> {
     /// The time of the next report.
     pub now: Nanos,
-    /// How much later than a report the next one is.
+    /// The time between two reports.
     pub step: Nanos,
-    /// What the hooks have counted.
+    /// The counters of the hooks.
     pub counters: Counters,
-    /// How the namespaces give out ports, as scans find it.
+    /// The settings for ephemeral ports that scans find in each namespace.
     pub ephemeral_ports: Option<EphemeralPorts>,
-    /// How many wait for accept(), and how many may, when a child gets through.
+    /// Length and limit of the accept queue when a child is established.
     pub accept_queue: (u32, u32),
-    /// Whether the first record of a child shows the child's own endpoints, as from Linux 6.15 on.
+    /// Whether the first record of a child has the child's own endpoints, as from Linux 6.15 on.
     pub shows_children: bool,
-    /// How long a scan takes, besides the steps.
+    /// Duration of a scan, in addition to one step per report.
     pub scan_length: Nanos,
-    /// Runs of hooks that were skipped without being counted.
+    /// Hook runs that were skipped without being counted.
     pub uncounted: u64,
     start: Nanos,
     scan_begun: Nanos,
@@ -75,7 +75,7 @@ impl<R> DerefMut for FakeKernel<R> {
 }
 
 impl<R: Receiver> FakeKernel<R> {
-    /// A kernel in which nothing has happened yet.
+    /// Creates a kernel in which nothing has happened yet.
     pub fn new(start: Nanos, receiver: R) -> Self {
         Self {
             now: start,
@@ -94,12 +94,12 @@ impl<R: Receiver> FakeKernel<R> {
         }
     }
 
-    /// The receiver of all reports.
+    /// Returns the receiver of all reports.
     pub fn into_receiver(self) -> R {
         self.receiver
     }
 
-    /// Reports this, and whether it came through.
+    /// Reports this and returns whether the receiver got it.
     pub fn report(&mut self, input: Input) -> bool {
         let is_received = kind(&input).is_none_or(|kind| self.counts(kind));
         if is_received {
@@ -109,7 +109,7 @@ impl<R: Receiver> FakeKernel<R> {
         is_received
     }
 
-    /// Counts a record, and says whether it finds room in the ring.
+    /// Counts a record and returns whether the ring has room for it.
     fn counts(&mut self, kind: Kind) -> bool {
         if let Some(is_counted) = self.skipping.take() {
             *(if is_counted { &mut self.counters.missed } else { &mut self.uncounted }) += 1;
@@ -124,7 +124,7 @@ impl<R: Receiver> FakeKernel<R> {
         !is_lost
     }
 
-    // Time, and what is counted in it
+    // Time and counters
 
     /// Sets the clock, in milliseconds since the start.
     pub fn at(&mut self, ms: u64) -> &mut Self {
@@ -132,13 +132,13 @@ impl<R: Receiver> FakeKernel<R> {
         self
     }
 
-    /// Lets seconds pass, and reports the counters.
+    /// Waits for seconds, then reports the counters.
     pub fn wait(&mut self, seconds: u64) {
         self.now += seconds * SECOND;
         self.tick();
     }
 
-    /// Lets milliseconds pass, and reports the counters.
+    /// Waits for milliseconds, then reports the counters.
     pub fn wait_ms(&mut self, ms: u64) {
         self.now += ms * MILLISECOND;
         self.tick();
@@ -149,41 +149,41 @@ impl<R: Receiver> FakeKernel<R> {
         self.tick_with(&[]);
     }
 
-    /// Reports the counters, in milliseconds since the start.
+    /// Sets the clock, in milliseconds since the start, and reports the counters.
     pub fn tick_at(&mut self, ms: u64) {
         self.at(ms).tick();
     }
 
-    /// Reports the counters, those per port included.
+    /// Reports the counters, including those per port.
     pub fn tick_with(&mut self, ports: &[PortCount]) {
         let counters = self.counters.clone();
         self.report(Input::Tick(Tick { time: self.now, counters, ports: ports.to_vec() }));
     }
 
-    /// A record of this kind finds no room in the ring.
+    /// Drops a record of this kind because the ring is full.
     pub fn loses(&mut self, kind: Kind) {
         self.counters.seen[kind as usize] += 1;
         self.counters.lost[kind as usize] += 1;
     }
 
-    /// A record of this kind was made, and has not been read yet.
+    /// Counts a record of this kind that has not been read yet.
     pub fn delays(&mut self, kind: Kind) {
         self.counters.seen[kind as usize] += 1;
     }
 
-    /// The next records find no room in the ring.
+    /// Drops the next records because the ring is full.
     pub fn loses_next(&mut self, records: u64) {
         self.losing = records;
     }
 
-    /// The kernel skips the next run of a hook, and counts that or does not.
+    /// Skips the next run of a hook, counted or not.
     pub fn skips_next(&mut self, is_counted: bool) {
         self.skipping = Some(is_counted);
     }
 
     // Transitions
 
-    /// A socket changes its state, with this evidence in the record.
+    /// A socket changes its state; the record has this evidence.
     pub fn moves_with(
         &mut self,
         socket: Socket,
@@ -200,7 +200,7 @@ impl<R: Receiver> FakeKernel<R> {
         self.moves_with(socket, states, |_| {});
     }
 
-    /// The first record of a socket; a client's has no local port yet.
+    /// The first record of a socket; a client's record has no local port yet.
     pub fn opens(
         &mut self,
         socket: Socket,
@@ -224,12 +224,12 @@ impl<R: Receiver> FakeKernel<R> {
         });
     }
 
-    /// A process of this name, 700, begins to listen.
+    /// A process with PID 700 and this name starts to listen.
     pub fn listens(&mut self, listener: Socket, owner: &str) {
         self.opens(listener, (Close, Listen), Some((700, owner.as_bytes())));
     }
 
-    /// The handshake gets through, after so many retransmissions.
+    /// The handshake succeeds after this number of retransmissions.
     pub fn establishes(
         &mut self,
         socket: Socket,
@@ -245,7 +245,7 @@ impl<R: Receiver> FakeKernel<R> {
         });
     }
 
-    /// A connection from its first record through these states.
+    /// A connection that passes through these states, from its first record on.
     pub fn connection(&mut self, socket: Socket, states: &[TcpState]) {
         let mut old = if socket.role == Role::Client { Close } else { Listen };
         for (index, &state) in states.iter().enumerate() {
@@ -257,7 +257,7 @@ impl<R: Receiver> FakeKernel<R> {
         }
     }
 
-    /// The last record of a socket, with this evidence in it.
+    /// The last record of a socket, with this evidence.
     pub fn closes_with(
         &mut self,
         socket: Socket,
@@ -275,20 +275,20 @@ impl<R: Receiver> FakeKernel<R> {
         self.closes_with(socket, old, |last| (last.flags, last.err) = (flags, err));
     }
 
-    /// An application closes the connection and the peer answers: a TIME_WAIT follows, unless data
+    /// The application closes the connection and the peer answers: a TIME_WAIT follows, unless data
     /// came with the ACK of our FIN.
     pub fn closes_actively(&mut self, socket: Socket) {
         self.connection(socket, &[SynSent, Established, FinWait1, FinWait2]);
         self.closes(socket, FinWait2, ORPHAN, 0);
     }
 
-    /// Both sides close the connection at once: a TIME_WAIT follows.
+    /// Both sides close the connection simultaneously: a TIME_WAIT follows.
     pub fn closes_simultaneously(&mut self, socket: Socket) {
         let last = [FinWait1, TcpState::Closing, Close];
         self.connection(socket, &[&[SynSent, Established], &last[..]].concat());
     }
 
-    /// A listener closes that has dropped so many connections.
+    /// A listener closes that has dropped this number of connections.
     pub fn stops_listening(&mut self, listener: Socket, drops: u32) {
         self.closes_with(listener, Listen, |last| {
             if let Some(closing) = &mut last.closing {
@@ -297,14 +297,14 @@ impl<R: Receiver> FakeKernel<R> {
         });
     }
 
-    // What happens to a socket besides
+    // Other events of a socket
 
     /// A reset arrives.
     pub fn receives_reset(&mut self, socket: Socket) {
         self.resets(socket, ResetDirection::Received);
     }
 
-    /// A reset is sent, in answer to a segment or not.
+    /// A reset is sent; `answer` says whether it answers a segment.
     pub fn sends_reset(&mut self, socket: Socket, reason: ResetReason, answer: bool) {
         self.resets(socket, ResetDirection::Sent { reason, answer });
     }
@@ -318,14 +318,14 @@ impl<R: Receiver> FakeKernel<R> {
         self.report(Input::Accepted(Accepted { time: self.now, sock: socket.id }));
     }
 
-    /// Just before its last record: the kernel makes a TIME_WAIT of the socket, makes one that
-    /// waits in FIN_WAIT2 for the peer's FIN, or has no room for one.
+    /// Just before the last record: the kernel replaces the socket by a TIME_WAIT, replaces it by
+    /// one in FIN_WAIT2 that waits for the peer's FIN, or has no room for either.
     pub fn enters_time_wait(&mut self, socket: Socket, kind: TimeWaitKind) {
         let entry = TimeWaitEntry { time: self.now, sock: socket.id, kind };
         self.report(Input::TimeWaitEntry(entry));
     }
 
-    /// The peer of an orphan in FIN_WAIT2 has closed: now it is in TIME_WAIT.
+    /// The peer of an orphan in FIN_WAIT2 has closed, so the orphan enters TIME_WAIT.
     pub fn leaves_fin_wait2(&mut self, socket: Socket) {
         self.time_wait_changes(socket, false);
     }
@@ -343,7 +343,7 @@ impl<R: Receiver> FakeKernel<R> {
 
     // Scans
 
-    /// A whole scan of a namespace, which finds these sockets.
+    /// A complete scan of a namespace that finds these sockets.
     pub fn scan(&mut self, netns: NetnsId, found: &[ScannedSocket]) {
         self.scan_begins(netns);
         for socket in found {
@@ -352,7 +352,7 @@ impl<R: Receiver> FakeKernel<R> {
         self.scan_ends(netns);
     }
 
-    /// A whole scan of a namespace, which gives exactly this.
+    /// A complete scan of a namespace with exactly this output.
     pub fn scan_of(&mut self, netns: NetnsId, found: impl IntoIterator<Item = Input>) {
         self.scan_begins(netns);
         for input in found {
@@ -361,13 +361,13 @@ impl<R: Receiver> FakeKernel<R> {
         self.scan_ends(netns);
     }
 
-    /// A scan of a namespace begins.
+    /// Starts a scan of a namespace.
     pub fn scan_begins(&mut self, netns: NetnsId) {
         self.scan_begun = self.now;
         self.report(Input::ScanBegin(ScanBegin { netns, time: self.now }));
     }
 
-    /// The scan has come past all sockets.
+    /// Ends a scan after all sockets have been visited.
     pub fn scan_ends(&mut self, netns: NetnsId) {
         self.scan_ends_with(netns, |_| {});
     }
@@ -377,8 +377,8 @@ impl<R: Receiver> FakeKernel<R> {
         self.scan_ends_with(netns, |end| end.error = Some("no such namespace".to_owned()));
     }
 
-    /// The scan ends, and finds this besides sockets.
-    pub fn scan_ends_with(&mut self, netns: NetnsId, besides: impl FnOnce(&mut ScanEnd)) {
+    /// Ends a scan with these results in addition to the sockets.
+    pub fn scan_ends_with(&mut self, netns: NetnsId, change: impl FnOnce(&mut ScanEnd)) {
         let mut end = ScanEnd {
             netns,
             started: self.scan_begun,
@@ -387,23 +387,28 @@ impl<R: Receiver> FakeKernel<R> {
             ephemeral_ports: self.ephemeral_ports,
             counters: None,
         };
-        besides(&mut end);
+        change(&mut end);
         self.report(Input::ScanEnd(end));
     }
 
-    /// Within a scan: a socket in this state.
+    /// Within a scan: finds a socket in this state.
     pub fn scan_finds(&mut self, socket: Socket, state: TcpState) {
         let found = ScannedSocket { time: self.now, ..socket.scanned(state) };
         self.report(Input::ScannedSocket(found));
     }
 
-    /// Within a scan: a TIME_WAIT.
+    /// Within a scan: finds a TIME_WAIT.
     pub fn scan_finds_time_wait(&mut self, socket: Socket, remaining_ms: u32) {
-        self.scan_finds_remains(socket, false, remaining_ms);
+        self.scan_finds_timewait_socket(socket, false, remaining_ms);
     }
 
-    /// Within a scan: a TIME_WAIT, or an orphan in FIN_WAIT2.
-    pub fn scan_finds_remains(&mut self, socket: Socket, fin_wait2: bool, remaining_ms: u32) {
+    /// Within a scan: finds a TIME_WAIT, or an orphan in FIN_WAIT2.
+    pub fn scan_finds_timewait_socket(
+        &mut self,
+        socket: Socket,
+        fin_wait2: bool,
+        remaining_ms: u32,
+    ) {
         self.report(Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2,
             port_by_connect: None,
@@ -414,13 +419,13 @@ impl<R: Receiver> FakeKernel<R> {
     }
 }
 
-/// Whether a hook wrote it.
+/// Whether a hook writes it as a record.
 #[must_use]
 pub fn is_record(input: &Input) -> bool {
     kind(input).is_some() || matches!(input, Input::UnreadableRecord)
 }
 
-/// The kind of a hook's record.
+/// The kind of a hook's record; `None` for everything else.
 fn kind(input: &Input) -> Option<Kind> {
     Some(match input {
         Input::Transition(Transition { opening: Some(_), .. }) => Kind::Opening,

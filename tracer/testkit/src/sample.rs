@@ -1,4 +1,4 @@
-//! Traces made by hand, which the golden files were made of.
+//! Handmade traces that the golden files are made from.
 
 use synfin::trace::{
     event::{Closing, Input},
@@ -14,7 +14,7 @@ use synfin_common::{
 
 use crate::{MILLISECOND, ORPHAN, RecordedKernel, SHUT, Socket, closing};
 
-/// Three seconds of a web server.
+/// Three seconds of a web server's trace.
 #[must_use]
 pub fn web_server() -> Vec<Frame> {
     let mut kernel = RecordedKernel::begin();
@@ -34,7 +34,7 @@ pub fn web_server() -> Vec<Frame> {
     ]);
     kernel.tick_at(20);
 
-    // A server starts, gets a clean connection, and one over IPv6 whose SYN-ACK was lost once.
+    // A server starts and accepts a connection, and one over IPv6 whose SYN-ACK was lost once.
     let api = Socket::between(4, "[::]:8080", "[::]:0");
     kernel.at(100).opens(api, (Close, Listen), Some((700, b"api")));
     let clean = Socket::between(5, "192.0.2.10:8080", "198.51.100.7:40001");
@@ -51,7 +51,7 @@ pub fn web_server() -> Vec<Frame> {
     kernel.at(400).establishes(resent, SynRecv, 1_056_113, 1, Flags::SINCE_FIRST_SYNACK);
     kernel.tick_at(500);
 
-    // Clients: one that all goes well with, refused ones, one that waits in vain.
+    // Clients: one that succeeds, refused ones, and one whose attempt times out.
     let curl = Socket::between(7, "192.0.2.10:33001", "203.0.113.80:443");
     kernel.at(600).opens(curl, (Close, SynSent), Some((801, b"curl")));
     kernel.at(631).establishes(curl, SynSent, 30_338, 0, Flags(0));
@@ -71,7 +71,7 @@ pub fn web_server() -> Vec<Frame> {
     kernel.at(960).opens(waiting, (Close, SynSent), Some((803, b"mailer")));
     kernel.tick_at(1_000);
 
-    // What can be in a process name, and a connection that it resets.
+    // A process name with control characters, and a connection that the process resets.
     let hostile = Socket::between(11, "192.0.2.10:33005", "203.0.113.80:8443");
     kernel.at(1_100).opens(hostile, (Close, SynSent), Some((666, b"\x1b[2J\nroot \x7f\xff")));
     kernel.tick_at(1_500);
@@ -89,7 +89,7 @@ pub fn web_server() -> Vec<Frame> {
     kernel.at(2_400).closes_with(waiting, SynSent, |end| end.err = ETIMEDOUT);
     kernel.tick_at(2_500);
 
-    // One that stays, one that was there before, and the server's end.
+    // A connection that stays open, one from before the trace, and the end of the server.
     let idle = Socket::between(12, "[2001:db8::10]:33006", "[2001:db8::80]:443");
     kernel.at(2_600).opens(idle, (Close, SynSent), Some((801, b"curl")));
     kernel.at(2_612).establishes(idle, SynSent, 11_900, 0, Flags(0));
@@ -99,7 +99,7 @@ pub fn web_server() -> Vec<Frame> {
     kernel.into_frames()
 }
 
-/// A second of a trace whose ring was too small.
+/// One second of a trace whose ring was too small.
 #[must_use]
 pub fn web_server_with_losses() -> Vec<Frame> {
     let mut kernel = RecordedKernel::begin();
@@ -107,7 +107,7 @@ pub fn web_server_with_losses() -> Vec<Frame> {
     let seen = Socket::between(1, "192.0.2.10:33001", "203.0.113.80:443");
     kernel.at(100).opens(seen, (Close, SynSent), Some((801, b"curl")));
     kernel.at(130).establishes(seen, SynSent, 30_338, 0, Flags(0));
-    // Of this one, only the middle came through.
+    // Only the middle of this connection was not lost.
     let half_seen = Socket::between(2, "192.0.2.10:33002", "203.0.113.80:443");
     kernel.loses(Kind::Opening);
     kernel.at(200).moves(half_seen, (Established, CloseWait));

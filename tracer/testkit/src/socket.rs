@@ -1,4 +1,4 @@
-//! A socket of the fake kernel, and what a record or a scan shows of it.
+//! A socket of the fake kernel, and what records and scans contain of it.
 
 use std::net::SocketAddr;
 
@@ -23,22 +23,22 @@ use crate::{HERE, HOST_NETNS, ROUND_TRIP_US};
 /// The cgroup of all sockets.
 pub(crate) const CGROUP: u64 = 1;
 
-/// A socket, with the endpoints that it has once it is connected.
+/// A socket with the endpoints that it has once connected.
 #[derive(Clone, Copy, Debug)]
 pub struct Socket {
-    /// Its address in kernel memory.
+    /// The address in kernel memory.
     pub id: SockId,
-    /// Its network namespace.
+    /// The network namespace.
     pub netns: NetnsId,
-    /// Whether it connects, or listens or comes from a listener.
+    /// Whether it is a client, or a listener or a child of one.
     pub role: Role,
-    /// Its own endpoint.
+    /// The local endpoint.
     pub local: SocketAddr,
-    /// The peer's endpoint; unspecified for a listener.
+    /// The remote endpoint; unspecified for a listener.
     pub remote: SocketAddr,
 }
 
-/// An address and a port.
+/// Parses an address and a port.
 ///
 /// # Panics
 ///
@@ -48,7 +48,7 @@ pub fn address(text: &str) -> SocketAddr {
     text.parse().expect("ADDRESS:PORT")
 }
 
-/// An address in kernel memory, as sockets have them.
+/// A plausible address in kernel memory.
 #[must_use]
 pub fn socket_id(number: u64) -> SockId {
     0xffff_8880_0000_0000 + number * 0x1000
@@ -68,21 +68,21 @@ pub fn next_states(state: TcpState) -> &'static [TcpState] {
 }
 
 impl Socket {
-    /// A socket of the host with these endpoints.
+    /// A socket in the host's namespace with these endpoints.
     #[must_use]
     pub fn between(number: u64, local: &str, remote: &str) -> Self {
         let (local, remote) = (address(local), address(remote));
         Self { id: socket_id(number), netns: HOST_NETNS, role: Role::Client, local, remote }
     }
 
-    /// A client of 192.0.2.80:443, on this local port.
+    /// A client of 192.0.2.80:443 with this local port.
     #[must_use]
     pub fn client(id: SockId, port: u16) -> Self {
         let local = SocketAddr::from(([192, 0, 2, 1], port));
         Self { id, netns: HERE, role: Role::Client, local, remote: address("192.0.2.80:443") }
     }
 
-    /// A connection that a listener on this port got.
+    /// A connection accepted from a listener on this port.
     #[must_use]
     pub fn child(id: SockId, port: u16) -> Self {
         let remote = address("198.51.100.7:50000");
@@ -96,8 +96,8 @@ impl Socket {
         Self { local, remote: address("0.0.0.0:0"), ..Self::child(id, port) }
     }
 
-    /// What the first record shows up to Linux 6.14: a client without its port, and a child with
-    /// its listener's endpoints.
+    /// The socket as its first record shows it up to Linux 6.14: a client without its port, and a
+    /// child with its listener's endpoints.
     #[must_use]
     pub fn unbound(self) -> Self {
         let (mut local, mut remote) = (self.local, self.remote);
@@ -111,13 +111,13 @@ impl Socket {
         Self { local, remote, ..self }
     }
 
-    /// The flags that follow from its addresses.
+    /// The address family flags of its addresses.
     #[must_use]
     pub fn family(self) -> Flags {
         if self.local.is_ipv6() { Flags::IPV6 } else { Flags::default() }
     }
 
-    /// A transition without any evidence; the last one counts no bytes.
+    /// A transition without evidence; a last transition counts no bytes.
     #[must_use]
     pub fn transition(self, time: Nanos, (old, new): (TcpState, TcpState)) -> Transition {
         Transition {
@@ -141,7 +141,7 @@ impl Socket {
         }
     }
 
-    /// What a scan finds of it.
+    /// The result of a scan that finds it.
     #[must_use]
     pub fn scanned(self, state: TcpState) -> ScannedSocket {
         ScannedSocket {
@@ -162,7 +162,7 @@ impl Socket {
     }
 }
 
-/// The part of a last record that counts bytes.
+/// The byte counts of a last record.
 #[must_use]
 pub fn closing(bytes_acked: u64, bytes_received: u64) -> Closing {
     Closing { bytes_acked, bytes_received, unread: 0, idle_ms: None }

@@ -1,4 +1,4 @@
-//! A tracker that is fed by a fake kernel.
+//! A tracker with a fake kernel as its input.
 
 use synfin::{
     tcp::{
@@ -15,9 +15,9 @@ use crate::{ELSEWHERE, FakeKernel, HERE, Receiver, SECOND};
 
 /// A tracker, and the closes that it has reported.
 pub struct Tracked {
-    /// The tracker.
+    /// The tracker under test.
     pub tracker: Tracker,
-    /// What it reported of connections that closed.
+    /// The closed connections that it has reported.
     pub closed: Vec<Closed>,
 }
 
@@ -27,26 +27,26 @@ impl Receiver for Tracked {
     }
 }
 
-/// The coverage of a kernel that has all optional hooks.
+/// The coverage with all optional hooks.
 #[must_use]
 pub fn all_hooks() -> Coverage {
     Coverage::from_names(&OptionalHook::ALL.map(OptionalHook::name))
 }
 
 impl Tracked {
-    /// Of this tracker.
+    /// Wraps this tracker.
     #[must_use]
     pub fn new(tracker: Tracker) -> Self {
         Self { tracker: tracker.with_changes(ChangeKinds::CLOSED), closed: Vec::new() }
     }
 
-    /// Gives the tracker the next input.
+    /// Applies the next input.
     pub fn apply(&mut self, input: &Input) {
         self.tracker.apply(input);
         self.take_changes();
     }
 
-    /// The trace ends.
+    /// Ends the trace.
     pub fn finish(&mut self) {
         self.tracker.finish();
         self.take_changes();
@@ -59,38 +59,38 @@ impl Tracked {
         }));
     }
 
-    /// Why connections closed, in that order.
+    /// The close reasons of all closed connections, in order.
     #[must_use]
     pub fn reasons(&self) -> Vec<CloseReason> {
         self.closed.iter().map(|closed| closed.reason).collect()
     }
 
-    /// The only open connection.
+    /// Returns the only open connection.
     ///
     /// # Panics
     ///
-    /// If there is none, or another one.
+    /// If there is none, or more than one.
     #[must_use]
     pub fn only_connection(&self) -> &Connection {
         let open: Vec<_> = self.tracker.open().collect();
         match open[..] {
             [(_, connection)] => connection,
-            _ => panic!("not one connection, but {open:?}"),
+            _ => panic!("expected one connection, found {open:?}"),
         }
     }
 
-    /// How many records must be missing, as others contradict one another.
+    /// Number of records that must have been lost because others contradict one another.
     #[must_use]
     pub fn gaps(&self) -> u64 {
         self.tracker.events().gaps
     }
 
-    /// What a report would show now.
+    /// The rows of a report at this time.
     pub fn rows(&mut self) -> Vec<RowSnapshot> {
         self.tracker.take_snapshot().rows(By::Port)
     }
 
-    /// The row of a port.
+    /// Returns the row of a port.
     ///
     /// # Panics
     ///
@@ -101,48 +101,48 @@ impl Tracked {
         let mut found = rows
             .into_iter()
             .filter(|row| (row.identity.role, &row.identity.port) == (role, &Common::One(port)));
-        found.next().unwrap_or_else(|| panic!("no row of {} {port}", role.name()))
+        found.next().unwrap_or_else(|| panic!("no row for {} {port}", role.name()))
     }
 
-    /// The only row.
+    /// Returns the only row.
     ///
     /// # Panics
     ///
-    /// If there is none, or another one.
+    /// If there is none, or more than one.
     #[track_caller]
     pub fn only_row(&mut self) -> RowSnapshot {
         let mut rows = self.rows();
-        assert_eq!(rows.len(), 1, "not one row, but {rows:?}");
+        assert_eq!(rows.len(), 1, "expected one row, found {rows:?}");
         rows.remove(0)
     }
 }
 
-/// A fake kernel that is traced; each report is a microsecond after the one before.
+/// A traced fake kernel; each report is a microsecond after the one before.
 pub type TracedKernel = FakeKernel<Tracked>;
 
 impl TracedKernel {
     const START: Nanos = 1_000 * SECOND;
 
-    /// Traced from its start, without a scan.
+    /// Traced from the start, without a scan.
     #[must_use]
     pub fn traced() -> Self {
         Self::with_limits(Limits::default())
     }
 
-    /// Traced by a tracker that keeps no more than this.
+    /// Traced by a tracker with these limits.
     #[must_use]
     pub fn with_limits(limits: Limits) -> Self {
         Self::new(Self::START, Tracked::new(Tracker::new(limits, Self::START)))
     }
 
-    /// Of which only this is to be traced.
+    /// Traced with this filter.
     #[must_use]
     pub fn filtered(filter: Filter) -> Self {
         let tracker = Tracker::new(Limits::default(), Self::START).with_filters(vec![filter]);
         Self::new(Self::START, Tracked::new(tracker))
     }
 
-    /// Traced, after scans of all namespaces have found them empty.
+    /// Traced after scans of all namespaces that found no sockets.
     #[must_use]
     pub fn scanned() -> Self {
         let mut kernel = Self::traced();
@@ -151,7 +151,7 @@ impl TracedKernel {
         kernel
     }
 
-    /// With all optional hooks.
+    /// Adds all optional hooks to the tracker's coverage.
     #[must_use]
     pub fn with_all_hooks(mut self) -> Self {
         let tracker = std::mem::replace(&mut self.tracker, Tracker::new(Limits::default(), 0));

@@ -1,27 +1,26 @@
-//! What has to be seen of each scenario: by synfin, connection by connection, and by the kernel's
-//! own counters, on the newest kernels; what older ones do otherwise is in
-//! `tests/kernel/accuracy/deviations.rs`. A scenario is played in `tests/kernel/accuracy`, under the
-//! same name.
+//! The expected results of each scenario on the newest kernels: synfin's, connection by connection,
+//! and the kernel's own counters. `tests/kernel/accuracy/deviations.rs` has the deviations of older
+//! kernels. A function of the same name in `tests/kernel/accuracy` plays the scenario.
 
-/// Something that happens in a network namespace of its own.
+/// A scenario, played in a network namespace of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Scenario {
-    /// Its name: of the function that plays it, and of its recording.
+    /// The name of the function that plays it, and of its recording.
     pub(crate) name: &'static str,
-    /// What happens.
+    /// A description of the events.
     pub(crate) what: &'static str,
     /// A line per connection, sorted: `ROLE HANDSHAKE REASON`, then `TIME_WAIT` if it left one
-    /// (`TIME_WAIT?` if the table was full, so that only a count can tell, or an extra hook).
-    /// Without a handshake, `-`; instead of a reason, `open STATE` if it lives on.
+    /// (`TIME_WAIT?` if the table was full, so that only a count or an optional hook can decide).
+    /// Without a handshake, `-`; instead of a reason, `open STATE` if the connection stays open.
     pub(crate) synfin: &'static [&'static str],
-    /// The counters that moved, and by how much. No other that tells of connections did.
+    /// The changes of the kernel's counters. No other counter of connections changes.
     pub(crate) kernel: &'static str,
-    /// Between how many milliseconds its handshakes took, as far as they are measured.
+    /// Minimum and maximum of its handshakes that are measured, in milliseconds.
     pub(crate) took: (u32, u32),
-    /// Figures of rows: role, port (0 is the rest), name, value.
-    pub(crate) figures: &'static [(&'static str, u16, &'static str, u64)],
-    /// Handshakes in the SYN queue of the host's listener, where the kernel shows that: how many
-    /// entered, completed, were dropped, expired.
+    /// Columns of rows: role, port (0 is the other row), name, value.
+    pub(crate) columns: &'static [(&'static str, u16, &'static str, u64)],
+    /// Handshakes in the SYN queue of the host's listener, where the kernel reports them: entered,
+    /// completed, dropped and expired.
     pub(crate) syn_queue: Option<[u64; 4]>,
 }
 
@@ -32,15 +31,15 @@ const fn scenario(
     kernel: &'static str,
 ) -> Scenario {
     let took = (0, PROMPTLY);
-    Scenario { name, what, synfin, kernel, took, figures: &[], syn_queue: None }
+    Scenario { name, what, synfin, kernel, took, columns: &[], syn_queue: None }
 }
 
-/// Milliseconds within which a peer that does not wait has answered, on a busy machine.
+/// Milliseconds within which a peer answers at once, on a busy machine.
 const PROMPTLY: u32 = 100;
 
 impl Scenario {
-    const fn with(self, figures: &'static [(&'static str, u16, &'static str, u64)]) -> Self {
-        Self { figures, ..self }
+    const fn with(self, columns: &'static [(&'static str, u16, &'static str, u64)]) -> Self {
+        Self { columns, ..self }
     }
 
     const fn syn_queue(self, [entered, completed, dropped, expired]: [u64; 4]) -> Self {
@@ -52,40 +51,40 @@ impl Scenario {
     }
 }
 
-/// Where the host listens, if it does.
+/// The port on which the host listens.
 pub(super) const SERVER: u16 = 8080;
-/// Where the peer does.
+/// The port on which the peer listens.
 const CLIENT: u16 = 80;
-/// Ports without a row of their own.
-const THE_REST: u16 = 0;
+/// The row of ports without a row of their own.
+const OTHER_ROW: u16 = 0;
 
-/// All of them, group by group.
+/// All scenarios, group by group.
 pub(crate) fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     GROUPS.iter().flat_map(|(_, scenarios)| *scenarios)
 }
 
-/// Scenarios that have something in common.
+/// The groups and their scenarios.
 pub(crate) const GROUPS: &[(&str, &[Scenario])] = &[
     ("Opening", OPENING),
     ("Failing to open", FAILING),
     ("Closing", CLOSING),
     ("Ended by a reset", RESETS),
     ("Ended by a timer", TIMERS),
-    ("Ended by somebody else", OTHERS),
-    ("Who is who", IDENTITY),
+    ("Ended by a third party", OTHERS),
+    ("Identity", IDENTITY),
 ];
 
 #[rustfmt::skip]
 const OPENING: &[Scenario] = &[
     scenario("active_open", "the host connects; the peer answers after 200 ms",
         &["client clean open established"], "ActiveOpens 1").took(200, 300),
-    scenario("passive_open", "a peer connects; its last ACK comes after 200 ms",
+    scenario("passive_open", "a peer connects; its last ACK arrives after 200 ms",
         &["server clean open established"], "PassiveOpens 1").took(200, 300)
         .syn_queue([1, 1, 0, 0]),
     scenario("ipv6", "both ends are on the host, by IPv6",
         &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
         "ActiveOpens 1, PassiveOpens 1, TW 1"),
-    scenario("mptcp", "MPTCP, both ends on the host: one TCP connection carries it",
+    scenario("mptcp", "MPTCP with one subflow, both ends on the host",
         &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
         "ActiveOpens 1, PassiveOpens 1, TW 1"),
     scenario("last_ack_with_fin", "the last ACK of the handshake carries a FIN",
@@ -98,12 +97,12 @@ const OPENING: &[Scenario] = &[
         &["client clean closed_by_both TIME_WAIT"], "ActiveOpens 1, TW 1"),
     scenario("fast_open_client", "the SYN carries data (MSG_FASTOPEN)",
         &["client clean open established"], "ActiveOpens 1, TCPFastOpenActive 1"),
-    scenario("fast_open_deferred", "connect() sends nothing, the first data does, 200 ms later (TCP_FASTOPEN_CONNECT)",
+    scenario("fast_open_deferred", "connect() sends nothing, the SYN leaves with the first data, 200 ms later (TCP_FASTOPEN_CONNECT)",
         &["client clean open established"], "ActiveOpens 1, TCPFastOpenActive 1"),
-    scenario("fast_open_deferred_sent_twice", "the same, and the SYN is sent again, without the data",
+    scenario("fast_open_deferred_retransmitted", "the same, and the SYN is retransmitted without the data",
         &["client unmeasured(fast_open) open established"],
         "ActiveOpens 1, TCPSynRetrans 1, TCPFastOpenActiveFail 1"),
-    scenario("fast_open_child", "a Fast Open child is accepted and read in SYN_RECV; its last ACK comes after 200 ms",
+    scenario("fast_open_child", "a Fast Open child is accepted and read in SYN_RECV; its last ACK arrives after 200 ms",
         &["server clean open established"], "PassiveOpens 1, TCPFastOpenPassive 1").took(200, 300)
         .syn_queue([0, 0, 0, 0]),
     scenario("fast_open_child_closed", "a Fast Open child is closed in SYN_RECV",
@@ -124,11 +123,11 @@ const OPENING: &[Scenario] = &[
         "PassiveOpens 1, TCPReqQFullDoCookies 1, SyncookiesSent 1, SyncookiesRecv 1"),
     scenario("repair_open", "a checkpoint is restored (TCP_REPAIR)",
         &["client unmeasured(repair) open established"], ""),
-    scenario("no_route", "there is no route: connect() fails before it begins", &[], ""),
+    scenario("no_route", "there is no route: connect() fails at once", &[], ""),
     scenario("no_port_left", "the only local port is taken by a connection to the same service",
         &["client - connect_local_failure", "client clean open established"], "ActiveOpens 1")
         .with(&[("client", CLIENT, "ephemeral.used", 1), ("client", CLIENT, "ephemeral.ports", 1)]),
-    scenario("listen_fails", "listen() fails, because another listens", &[], ""),
+    scenario("listen_fails", "listen() fails because of another listener", &[], ""),
     scenario("half_open_expires", "a SYN-ACK is never answered", &[], "TCPSynRetrans 1")
         .with(&[("server", SERVER, "synack_retransmits", 1)]).syn_queue([1, 0, 0, 1]),
     scenario("half_open_reset", "a SYN-ACK is answered with RST", &[],
@@ -151,7 +150,7 @@ const OPENING: &[Scenario] = &[
     scenario("accept_queue_full_at_syn", "a SYN finds the accept queue full",
         &["server clean open established"], "PassiveOpens 1, ListenOverflows 1, ListenDrops 1")
         .with(&[("server", SERVER, "listener.drops", 1)]).syn_queue([1, 1, 0, 0]),
-    // Such an ACK counts twice among what the listener has dropped (sk_drops).
+    // The listener counts such an ACK as two drops (sk_drops).
     scenario("accept_queue_full_at_ack", "the last ACK finds the accept queue full",
         &["server clean open established", "server clean open established"],
         "PassiveOpens 2, ListenOverflows 1, ListenDrops 1")
@@ -160,23 +159,23 @@ const OPENING: &[Scenario] = &[
         &["server clean open established", "server clean open established"],
         "PassiveOpens 2, OutRsts 1, ListenOverflows 1, ListenDrops 1, EmbryonicRsts 1")
         .with(&[("server", SERVER, "listener.drops", 2)]).syn_queue([3, 2, 1, 0]),
-    scenario("synack_sent_twice", "the SYN-ACK is sent again by the timer",
+    scenario("synack_retransmitted", "the SYN-ACK is retransmitted by the timer",
         &["server retransmitted open established"], "PassiveOpens 1, TCPSynRetrans 1").took(1000, 1900),
-    scenario("synack_sent_twice_timestamps", "the same with timestamps",
+    scenario("synack_retransmitted_timestamps", "the same with timestamps",
         &["server retransmitted open established"], "PassiveOpens 1, TCPSynRetrans 1").took(1000, 1900),
-    scenario("syn_received_twice", "the SYN-ACK is sent again for a second SYN, after 200 ms",
+    scenario("syn_received_twice", "the SYN-ACK is retransmitted for a second SYN, after 200 ms",
         &["server retransmitted open established"], "PassiveOpens 1, TCPSynRetrans 1").took(200, 300),
-    scenario("syn_sent_twice", "the SYN is sent again by the timer",
+    scenario("syn_retransmitted", "the SYN is retransmitted by the timer",
         &["client retransmitted open established"], "ActiveOpens 1, TCPSynRetrans 1").took(1000, 1900),
-    scenario("syn_sent_twice_timestamps", "the same with timestamps",
+    scenario("syn_retransmitted_timestamps", "the same with timestamps",
         &["client retransmitted open established"], "ActiveOpens 1, TCPSynRetrans 1").took(1000, 1900),
-    scenario("deferred_accept", "the last ACK is ignored until data comes (TCP_DEFER_ACCEPT)",
+    scenario("deferred_accept", "the last ACK is ignored until data arrives (TCP_DEFER_ACCEPT)",
         &["server unmeasured(deferred_accept) open established"],
         "PassiveOpens 1, TCPDeferAcceptDrop 1"),
     scenario("deferred_accept_set_late", "the same, set after listen(), and two seconds before the connection",
         &["server unmeasured(deferred_accept) open established"],
         "PassiveOpens 1, TCPDeferAcceptDrop 1"),
-    scenario("wrong_syn_ack", "a SYN-ACK for something else comes first, and is reset",
+    scenario("wrong_syn_ack", "a SYN-ACK with a wrong number arrives first, and is reset",
         &["client clean open established"], "ActiveOpens 1, OutRsts 1"),
 ];
 
@@ -214,17 +213,17 @@ const CLOSING: &[Scenario] = &[
         &["server clean closed_by_us TIME_WAIT"], "PassiveOpens 1, TW 1"),
     scenario("active_close_fin_with_ack", "the host closes; the peer's ACK carries its FIN",
         &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1"),
-    scenario("half_close", "the host ends its side only, and closes after the peer",
+    scenario("half_close", "the host shuts down its side, and closes after the peer",
         &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1"),
-    scenario("closed_twice", "the host ends its side, and closes before that is acknowledged",
+    scenario("closed_twice", "the host shuts down its side, and closes before the ACK of its FIN",
         &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1"),
     scenario("simultaneous_close", "both sides close at once",
         &["client clean closed_by_both TIME_WAIT"], "ActiveOpens 1, TW 1")
         .with(&[("client", CLIENT, "closed_first.both", 1)]),
-    scenario("no_fin_from_the_peer", "the host closes; the peer acknowledges, and never closes",
+    scenario("no_fin_from_the_peer", "the host closes; the peer acknowledges its FIN, and never closes",
         &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TWKilled 1")
         .with(&[("client", CLIENT, "time_wait.now", 0)]),
-    scenario("left_in_fin_wait2", "the same before that is noticed",
+    scenario("left_in_fin_wait2", "the same before the timeout",
         &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1")
         .with(&[("client", CLIENT, "time_wait.now", 0),
                 ("client", CLIENT, "time_wait.fin_wait2_orphans", 1)]),
@@ -236,7 +235,7 @@ const CLOSING: &[Scenario] = &[
                 ("client", CLIENT, "time_wait.entered", 0)]),
     scenario("negative_linger2", "the host closes, and does not wait for the peer's FIN (TCP_LINGER2)",
         &["client clean reset_by_us_linger2"], "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
-    scenario("negative_linger2_half_closed", "the same, closing what was half-closed",
+    scenario("negative_linger2_half_closed", "the same for a half-closed connection",
         &["client clean reset_by_us_linger2"], "ActiveOpens 1, OutRsts 1, TCPAbortOnLinger 1"),
 ];
 
@@ -245,16 +244,16 @@ const RESETS: &[Scenario] = &[
     scenario("data_with_ack_of_fin", "the host has closed; the ACK of its FIN carries data",
         &["client clean reset_by_us_data_after_close"],
         "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
-    scenario("data_after_close", "the host has closed; data comes before the ACK of its FIN",
+    scenario("data_after_close", "the host has closed; data arrives before the ACK of its FIN",
         &["client clean reset_by_us_data_after_close"],
         "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
-    scenario("data_in_fin_wait2", "the host has closed; data comes in FIN_WAIT2",
+    scenario("data_in_fin_wait2", "the host has closed; data arrives in FIN_WAIT2",
         &["client clean reset_by_us_data_after_close"],
         "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
-    scenario("data_in_closing", "both close at once; data comes in CLOSING",
+    scenario("data_in_closing", "both close at once; data arrives in CLOSING",
         &["client clean reset_by_us_data_after_close"],
         "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
-    scenario("data_for_a_minisocket", "the host has closed; data comes when all that is left is a small socket in FIN_WAIT2",
+    scenario("data_for_a_timewait_socket", "the host has closed; data arrives for a timewait socket in FIN_WAIT2",
         &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, OutRsts 1, TW 1"),
     scenario("rst_in_established", "RST in ESTABLISHED",
         &["client clean reset_by_peer"], "ActiveOpens 1, EstabResets 1"),
@@ -271,7 +270,7 @@ const RESETS: &[Scenario] = &[
     scenario("rst_in_time_wait", "RST in TIME_WAIT, which ends it",
         &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1")
         .with(&[("client", CLIENT, "time_wait.now", 0)]),
-    scenario("rst_in_window", "RST not quite where it belongs: it is challenged, nothing ends",
+    scenario("rst_in_window", "RST within the window but not at its start: a challenge ACK, the connection stays open",
         &["client clean open established"], "ActiveOpens 1, TCPChallengeACK 1"),
     scenario("unread_data", "the application closes with unread data",
         &["client clean reset_by_us_unread_data"],
@@ -282,15 +281,15 @@ const RESETS: &[Scenario] = &[
     scenario("linger0", "the application closes with SO_LINGER 0",
         &["client clean reset_by_us_linger0"],
         "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPAbortOnData 1"),
-    scenario("linger0_with_unread_data", "the same with unread data, which goes first",
+    scenario("linger0_with_unread_data", "the same with unread data, which takes precedence",
         &["client clean reset_by_us_unread_data"],
         "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPAbortOnClose 1"),
-    scenario("unread_data_half_closed", "the same after the application has ended its own side",
+    scenario("unread_data_half_closed", "the same after the application has shut down its side",
         &["client clean reset_by_us_unread_data"],
         "ActiveOpens 1, OutRsts 1, TCPAbortOnClose 1"),
     scenario("linger0_half_closed", "the same with SO_LINGER 0 instead",
         &["client clean reset_by_us_linger0"], "ActiveOpens 1, OutRsts 1, TCPAbortOnData 1"),
-    scenario("disconnected", "the application dissolves it (connect to AF_UNSPEC)",
+    scenario("disconnected", "the application disconnects (connect to AF_UNSPEC)",
         &["client clean reset_by_us_disconnect"], "ActiveOpens 1, EstabResets 1, OutRsts 1"),
     scenario("listener_closed", "the listener closes with two connections that were not accepted",
         &["server clean reset_by_us_listener_closed", "server clean reset_by_us_listener_closed"],
@@ -299,7 +298,7 @@ const RESETS: &[Scenario] = &[
 
 #[rustfmt::skip]
 const TIMERS: &[Scenario] = &[
-    scenario("stalled", "sent data is not acknowledged, and sent again",
+    scenario("stalled", "sent data is not acknowledged, and is retransmitted",
         &["client clean open established"], "ActiveOpens 1")
         .with(&[("client", CLIENT, "stalled", 1)]),
     scenario("retransmission_timeout", "sent data is never acknowledged",
@@ -308,12 +307,12 @@ const TIMERS: &[Scenario] = &[
         &["client clean timeout_retransmission"], "ActiveOpens 1, EstabResets 1, TCPAbortOnTimeout 1"),
     scenario("user_timeout", "sent data is not acknowledged in time (TCP_USER_TIMEOUT)",
         &["client clean timeout_user"], "ActiveOpens 1, EstabResets 1, TCPAbortOnTimeout 1"),
-    scenario("zero_window", "the peer has no room, and does not answer probes",
+    scenario("zero_window", "the peer's window is zero, and it does not answer probes",
         &["client clean timeout_zero_window"], "ActiveOpens 1, EstabResets 1, TCPAbortOnTimeout 1"),
     scenario("keepalive", "keepalive probes are not answered",
         &["client clean timeout_keepalive"],
         "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPKeepAlive 1, TCPAbortOnTimeout 1"),
-    scenario("keepalive_user_timeout", "the same with a TCP_USER_TIMEOUT that ends it",
+    scenario("keepalive_user_timeout", "the same with TCP_USER_TIMEOUT",
         &["client clean timeout_user"],
         "ActiveOpens 1, EstabResets 1, OutRsts 1, TCPKeepAlive 1, TCPAbortOnTimeout 1"),
     scenario("orphan_in_fin_wait1", "the host closes, and its FIN is never acknowledged",
@@ -333,9 +332,9 @@ const OTHERS: &[Scenario] = &[
     scenario("time_wait_destroyed", "ss -K destroys a TIME_WAIT",
         &["client clean closed_by_us TIME_WAIT"], "ActiveOpens 1, TW 1")
         .with(&[("client", CLIENT, "time_wait.now", 0)]),
-    scenario("repair_close", "a checkpoint takes the connection away (TCP_REPAIR)",
+    scenario("repair_close", "a checkpoint closes the connection (TCP_REPAIR)",
         &["client clean destroyed_by_admin"], "ActiveOpens 1, EstabResets 1"),
-    scenario("icmp_in_established", "ICMP host unreachable in ESTABLISHED ends nothing",
+    scenario("icmp_in_established", "ICMP host unreachable in ESTABLISHED, the connection stays open",
         &["client clean open established"], "ActiveOpens 1"),
     scenario("process_killed", "the process of the client is killed",
         &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
@@ -344,10 +343,10 @@ const OTHERS: &[Scenario] = &[
 
 #[rustfmt::skip]
 const IDENTITY: &[Scenario] = &[
-    scenario("closed_port", "a SYN to a port on which nobody listens", &[], "OutRsts 1")
-        .with(&[("server", THE_REST, "resets.count", 1),
-                ("server", THE_REST, "resets.reasons.no_socket", 1)]),
-    scenario("old_ack_to_a_listener", "an ACK of no connection to a port on which somebody listens",
+    scenario("closed_port", "a SYN to a port without a listener", &[], "OutRsts 1")
+        .with(&[("server", OTHER_ROW, "resets.count", 1),
+                ("server", OTHER_ROW, "resets.reasons.no_socket", 1)]),
+    scenario("old_ack_to_a_listener", "an ACK without a connection to a listener's port",
         &[], "OutRsts 1")
         .with(&[("server", SERVER, "resets.count", 1)]),
     scenario("new_syn_in_time_wait", "a new SYN from the same port ends a server's TIME_WAIT",
@@ -357,17 +356,17 @@ const IDENTITY: &[Scenario] = &[
         &["client clean closed_by_us TIME_WAIT", "client clean open established",
           "server clean closed_by_peer", "server clean open established"],
         "ActiveOpens 2, PassiveOpens 2, TW 1, TWRecycled 1"),
-    scenario("second_try", "a socket that was refused connects again",
+    scenario("reconnected_after_refusal", "a socket that was refused connects again",
         &["client - connect_refused_rst", "client clean open established"],
         "ActiveOpens 2, AttemptFails 1"),
-    scenario("second_life", "a socket that was disconnected connects again",
+    scenario("reconnected_after_disconnect", "a socket that was disconnected connects again",
         &["client clean open established", "client clean reset_by_us_disconnect"],
         "ActiveOpens 2, EstabResets 1, OutRsts 1"),
     scenario("equal_tuples", "two namespaces have the same connection at once",
         &["client clean closed_by_us TIME_WAIT", "client clean closed_by_us TIME_WAIT",
           "server clean closed_by_peer", "server clean closed_by_peer"],
         "ActiveOpens 2, PassiveOpens 2, TW 2"),
-    scenario("fork", "a child inherits the connection; it ends when both have closed it",
+    scenario("fork", "a child inherits the connection, which closes when both processes have closed it",
         &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
         "ActiveOpens 1, PassiveOpens 1, TW 1"),
 ];

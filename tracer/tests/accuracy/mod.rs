@@ -1,12 +1,12 @@
-//! What synfin makes of every scenario of the accuracy laboratory, from recordings that the kernel
-//! tests made of them: the pure part is right about each on any machine. `docs/accuracy.md` says
-//! so, beside what the kernel counted and what other tools said.
+//! Replays the recordings of all accuracy scenarios, which the kernel tests made, and compares the
+//! results with the expected ones. Generates `docs/accuracy.md` from these results, the kernel's
+//! counters and the output of other tools.
 //!
-//! `cargo xtask accuracy` plays them again, and writes the recordings and the page anew.
+//! `cargo xtask accuracy` runs the scenarios again and updates the recordings and the page.
 
 mod expected;
-mod judge;
 mod page;
+mod replayed;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,8 +15,8 @@ use std::{
 };
 
 use expected::{GROUPS, scenarios};
-use judge::Seen;
-use page::Said;
+use page::ToolOutput;
+use replayed::Replayed;
 use synfin::tcp::{close_reason::CloseReason, handshake::Unmeasured};
 
 fn folder() -> PathBuf {
@@ -28,16 +28,16 @@ fn recording(scenario: &str) -> Vec<u8> {
     fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-fn seen(scenario: &str) -> Seen {
-    Seen::of(&recording(scenario))
+fn seen(scenario: &str) -> Replayed {
+    Replayed::of(&recording(scenario))
 }
 
 #[test]
-fn every_recording_gives_the_expected_connections_and_figures() {
+fn every_recording_has_the_expected_result() {
     let mut differences = Vec::new();
     for scenario in scenarios() {
         let recording = recording(scenario.name);
-        for seen in [Seen::of(&recording), Seen::inferred(&recording)] {
+        for seen in [Replayed::of(&recording), Replayed::inferred(&recording)] {
             let found = seen.differences(scenario);
             differences.extend(found.into_iter().map(|it| format!("{}: {it}", scenario.name)));
         }
@@ -50,14 +50,14 @@ fn every_recording_has_a_scenario() {
     let recordings = fs::read_dir(folder().join("recordings")).expect("the recordings");
     let recordings = recordings.map(|file| file.expect("a file").file_name());
     let recordings: BTreeSet<_> =
-        recordings.map(|name| name.into_string().expect("a plain name")).collect();
+        recordings.map(|name| name.into_string().expect("a UTF-8 name")).collect();
     let wanted: BTreeSet<_> =
         scenarios().map(|scenario| format!("{}.rec", scenario.name)).collect();
-    assert_eq!(recordings, wanted, "`cargo xtask accuracy` puts it right");
+    assert_eq!(recordings, wanted, "run `cargo xtask accuracy` to update the recordings");
 }
 
-/// Reasons that no scenario comes to, and what it would take.
-const NOT_MET: &[(&str, &str)] = &[
+/// Reasons without a scenario, and what a scenario would need.
+const WITHOUT_SCENARIO: &[(&str, &str)] = &[
     ("connect_lost_sight", "lost events"),
     ("connect_unknown", "an error of connect() that is not known"),
     ("reset_by_us_memory", "too little memory for sockets on the whole host"),
@@ -68,22 +68,23 @@ const NOT_MET: &[(&str, &str)] = &[
 
 #[test]
 fn every_close_reason_and_unmeasured_cause_has_a_recorded_scenario() {
-    let met: BTreeSet<&str> =
+    let recorded: BTreeSet<&str> =
         scenarios().flat_map(|scenario| scenario.synfin).flat_map(|line| line.split(' ')).collect();
     for reason in CloseReason::ALL {
-        let is_met = met.contains(reason.id());
-        let is_known = NOT_MET.iter().any(|(id, _)| *id == reason.id());
-        assert!(is_met != is_known, "{}: a scenario, or why there is none", reason.id());
+        let is_recorded = recorded.contains(reason.id());
+        let is_known = WITHOUT_SCENARIO.iter().any(|(id, _)| *id == reason.id());
+        assert!(is_recorded != is_known, "{}: a scenario, or why there is none", reason.id());
     }
     for cause in Unmeasured::ALL {
-        assert!(met.contains(format!("unmeasured({})", cause.name()).as_str()), "{cause:?}");
+        assert!(recorded.contains(format!("unmeasured({})", cause.name()).as_str()), "{cause:?}");
     }
 }
 
 #[test]
 fn the_accuracy_page_is_up_to_date() {
     let others = fs::read_to_string(folder().join("others.json")).expect("others.json");
-    let others: BTreeMap<String, Said> = serde_json::from_str(&others).expect("what they said");
+    let others: BTreeMap<String, ToolOutput> =
+        serde_json::from_str(&others).expect("a map by scenario");
     let page = page::page(GROUPS, seen, &others);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/accuracy.md");
     if env::var_os("UPDATE_ACCURACY").is_some() {
@@ -91,5 +92,5 @@ fn the_accuracy_page_is_up_to_date() {
     }
     let old = fs::read_to_string(&file).unwrap_or_default();
     let same = page.lines().zip(old.lines()).take_while(|(new, old)| new == old).count();
-    assert!(page == old, "differs from line {} on: `cargo xtask accuracy` puts it right", same + 1);
+    assert!(page == old, "differs from line {} on: run `cargo xtask accuracy`", same + 1);
 }

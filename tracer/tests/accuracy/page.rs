@@ -1,4 +1,4 @@
-//! `docs/accuracy.md`: scenario by scenario, what synfin, the kernel and other tools say.
+//! Generates `docs/accuracy.md`: the output of synfin, the kernel and other tools by scenario.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -7,12 +7,12 @@ use synfin::output::column::Value;
 
 use super::{
     expected::Scenario,
-    judge::{Seen, SeenConnection},
+    replayed::{Replayed, ReplayedConnection},
 };
 
-/// What other tools said of a scenario, in brief.
+/// The output of other tools for a scenario, abbreviated.
 #[derive(Deserialize)]
-pub(crate) struct Said {
+pub(crate) struct ToolOutput {
     tcpstates: Vec<String>,
     tcplife: Vec<String>,
 }
@@ -26,7 +26,7 @@ runs in its own network namespace, most of them with a scripted peer behind a TU
 `tracer/tests/accuracy/recordings`, and every test run checks what synfin reports for them.
 
 **synfin**: a line per connection with role, handshake (clean, retransmitted or unmeasured) and its time,
-the close reason, and whether it left a TIME_WAIT; then the relevant figures of the port's row.
+the close reason, and whether it left a TIME_WAIT; then the relevant columns of the port's row.
 **The kernel's counters**: those of `/proc/net/snmp` and `netstat` in that namespace. They changed by
 exactly this much, and no other counter of connections changed. **tcpstates** and **tcplife**, from
 libbpf-tools, ran at the same time. The first prints the states of each socket, with the milliseconds up to
@@ -34,7 +34,7 @@ ESTABLISHED; the second prints the owner and the duration of each connection (th
 are \"the test\"). A dash means no output.
 ";
 
-/// What cannot be produced here, and why.
+/// Cases that cannot be produced here, and the reason.
 const NOT_PRODUCED: &[(&str, &str)] = &[
     (
         "BPF SYN cookies",
@@ -65,8 +65,8 @@ const NOT_PRODUCED: &[(&str, &str)] = &[
 
 pub(crate) fn page(
     groups: &[(&str, &[Scenario])],
-    seen: impl Fn(&str) -> Seen,
-    others: &BTreeMap<String, Said>,
+    seen: impl Fn(&str) -> Replayed,
+    others: &BTreeMap<String, ToolOutput>,
 ) -> String {
     let mut page = INTRODUCTION.to_owned();
     for (group, scenarios) in groups {
@@ -74,39 +74,39 @@ pub(crate) fn page(
         page += "| what happens | synfin | the kernel's counters | tcpstates | tcplife |\n";
         page += "| --- | --- | --- | --- | --- |\n";
         for scenario in *scenarios {
-            let said = &others[scenario.name];
+            let printed = &others[scenario.name];
             writeln!(
                 page,
                 "| {} | {} | {} | {} | {} |",
                 scenario.what,
                 lines(&synfin(scenario, &seen(scenario.name))),
                 lines(&[scenario.kernel].map(str::to_owned)),
-                lines(&said.tcpstates),
-                lines(&said.tcplife),
+                lines(&printed.tcpstates),
+                lines(&printed.tcplife),
             )
             .expect("memory");
         }
     }
     page += "\n## Not produced\n\n| what | why |\n| --- | --- |\n";
     for (what, why) in NOT_PRODUCED {
-        writeln!(page, "| {what} | {why} |").expect("memory");
+        writeln!(page, "| {what} | {why} |").expect("writing to a string succeeds");
     }
     page
 }
 
-/// The connections, then the figures that matter.
-fn synfin(scenario: &Scenario, seen: &Seen) -> Vec<String> {
-    let figures = scenario.figures.iter().map(|&(role, port, figure, _)| {
-        match seen.figure(role, port, figure) {
-            Ok(Value::Int(value)) => format!("{figure} {value}"),
-            other => format!("{figure} {other:?}"),
+/// The connections, then the statistics of the scenario.
+fn synfin(scenario: &Scenario, seen: &Replayed) -> Vec<String> {
+    let columns = scenario.columns.iter().map(|&(role, port, column, _)| {
+        match seen.value(role, port, column) {
+            Ok(Value::Int(value)) => format!("{column} {value}"),
+            other => format!("{column} {other:?}"),
         }
     });
-    seen.connections.iter().map(connection).chain(figures).collect()
+    seen.connections.iter().map(connection).chain(columns).collect()
 }
 
-/// As [`Scenario::synfin`] puts it, with the time that the handshake took.
-fn connection(seen: &SeenConnection) -> String {
+/// A line in the form of [`Scenario::synfin`], with the time that the handshake took.
+fn connection(seen: &ReplayedConnection) -> String {
     let Some(us) = seen.took_us else {
         return seen.line.clone();
     };
@@ -115,7 +115,7 @@ fn connection(seen: &SeenConnection) -> String {
     words.join(" ")
 }
 
-/// Lines in a cell of a table.
+/// Joins lines for a cell of a table.
 fn lines(lines: &[String]) -> String {
     let lines: Vec<_> = lines.iter().filter(|line| !line.is_empty()).map(String::as_str).collect();
     if lines.is_empty() { "–".to_owned() } else { lines.join("<br>") }

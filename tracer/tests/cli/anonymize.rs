@@ -1,4 +1,4 @@
-//! Anonymized recordings: no name or address is left in them, and they give the same output.
+//! Anonymized recordings contain no name or address, and give the same output.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use zerocopy::IntoBytes;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_synfin");
 
-const KEY: &str = "not to be guessed by anybody";
+const KEY: &str = "a key that nobody can guess";
 
 /// All names in the recording.
 const NAMES: &[&str] = &[
@@ -60,7 +60,7 @@ const ADDRESSES: &[&str] = &[
     "::ffff:198.51.100.7",
 ];
 
-/// A recording with all that one can hold.
+/// A recording with a frame of every kind.
 fn everything(filter: Value) -> Vec<Frame> {
     let mut frames = web_server();
     if let Frame::Session(session) = &mut frames[0] {
@@ -102,7 +102,7 @@ fn everything(filter: Value) -> Vec<Frame> {
         Frame::Names(names),
         Frame::SocketHolders(held.as_bytes().to_vec().into()),
         Frame::ScanEnd(end),
-        // Of a later version.
+        // A frame of a later version.
         Frame::Events(encode::sized(b"\x63web-1").into()),
         Frame::Events(encode::batch([&change]).into()),
     ];
@@ -111,7 +111,7 @@ fn everything(filter: Value) -> Vec<Frame> {
     frames
 }
 
-/// A part of the traffic, by all that identifies somebody.
+/// A filter on everything that identifies a user or host.
 fn filter() -> Value {
     json!({
         "pids": [699, 700, 801],
@@ -126,14 +126,14 @@ fn filter() -> Value {
 fn no_name_or_address_is_left() {
     let folder = TempDir::new().unwrap();
     let original = recorded(&everything(filter()));
-    assert_eq!(found_in(&original).len(), NAMES.len() + ADDRESSES.len(), "they are there");
+    assert_eq!(found_in(&original).len(), NAMES.len() + ADDRESSES.len(), "the original has them");
     let anonymized = anonymized(&folder, &original, &[]);
     assert_eq!(found_in(&anonymized), BTreeSet::new());
     for number in ["4026531840", "4026532000", "4026532001"] {
         assert!(!contains(&anonymized, number.as_bytes()), "{number}");
     }
     let mode = fs::metadata(folder.path().join("out")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "it is for its owner only");
+    assert_eq!(mode & 0o777, 0o600, "only its owner can read it");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn anonymized_recordings_of_real_traffic_give_the_same_output() {
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy/recordings");
     let recordings: Vec<_> =
         fs::read_dir(recordings).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(!recordings.is_empty(), "there is something to compare");
+    assert!(!recordings.is_empty(), "there are no recordings");
     for path in recordings {
         assert_gives_the_same(&fs::read(path).unwrap());
     }
@@ -165,10 +165,10 @@ fn the_same_key_gives_the_same_pseudonyms() {
         fs::write(&key, secret).unwrap();
         anonymized(&folder, &original, &["--key-file", key.to_str().unwrap()])
     });
-    assert!(keys[0] == keys[1], "an end of line is no part of the key");
-    assert!(keys[0] != keys[2], "another key gives something else");
+    assert!(keys[0] == keys[1], "the end of the line is not part of the key");
+    assert!(keys[0] != keys[2], "another key gives other pseudonyms");
     let random = [(); 2].map(|()| anonymized(&folder, &original, &[]));
-    assert!(random[0] != random[1], "nobody knows a random key");
+    assert!(random[0] != random[1], "random keys differ");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn failures_to_anonymize_are_explained() {
     explained(&[&from, &to], 2, &["not a synfin recording"]);
     fs::write(&from, recorded(&web_server()[1..])).unwrap();
     explained(&[&from, &to], 2, &["does not begin with a session"]);
-    assert_eq!(fs::read(&to).unwrap(), b"precious", "nothing is lost to what cannot be read");
+    assert_eq!(fs::read(&to).unwrap(), b"precious", "an unreadable input overwrites nothing");
 
     let from = recording(&folder, &web_server());
     let original = fs::read(&from).unwrap();
@@ -206,8 +206,8 @@ fn failures_to_anonymize_are_explained() {
     fs::hard_link(&from, &link).unwrap();
     explained(&[&from, link.to_str().unwrap()], 2, &["into itself"]);
     assert!(fs::read(&from).unwrap() == original);
-    explained(&[&from, "/dev/full"], 3, &["cannot go on writing", "No space left"]);
-    explained(&[&from, "/no/such/folder/out"], 2, &["make its directory first"]);
+    explained(&[&from, "/dev/full"], 3, &["cannot continue", "No space left"]);
+    explained(&[&from, "/no/such/folder/out"], 2, &["create its directory first"]);
 
     let key = folder.path().join("key");
     let key = key.to_str().unwrap();
@@ -216,11 +216,11 @@ fn failures_to_anonymize_are_explained() {
     explained(&[&from, &to, "--key-file", key], 2, &["5 bytes can be guessed"]);
     explained(&[&from, &to, "--key-file", "/dev/zero"], 2, &["more than 1048576 bytes"]);
     let output = synfin(&["record", &to, "--key-file", key]);
-    assert_eq!(output.status.code(), Some(2), "a key that nothing is done with");
+    assert_eq!(output.status.code(), Some(2), "a key without an effect is refused");
     assert_eq!(fs::read(&to).unwrap(), b"precious");
 }
 
-/// Names and addresses that are there, in whatever form.
+/// The names and addresses that occur, in any encoding.
 fn found_in(recording: &[u8]) -> BTreeSet<&'static str> {
     let mut found = BTreeSet::new();
     found.extend(NAMES.iter().copied().filter(|name| contains(recording, name.as_bytes())));
@@ -241,7 +241,8 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// A recording and what it was made of give the same, but for who it was; and that one to one.
+/// Asserts that a recording and its anonymized copy give the same output except for identities,
+/// which are replaced one to one.
 fn assert_gives_the_same(original: &[u8]) {
     let folder = TempDir::new().unwrap();
     anonymized(&folder, original, &[]);
@@ -263,7 +264,7 @@ fn assert_gives_the_same(original: &[u8]) {
         });
         assert_eq!(before.len(), after.len(), "{run:?}");
         if run.contains(&"--by") {
-            // Rows are in the order of what is not the same.
+            // Rows are sorted by their names, which differ.
             let sorted = |reports: &[Value]| {
                 let rows = reports.iter().flat_map(|report| report["ports"].as_array().unwrap());
                 let mut rows: Vec<_> = rows.map(|row| blank(row.clone()).to_string()).collect();
@@ -278,7 +279,7 @@ fn assert_gives_the_same(original: &[u8]) {
     }
 }
 
-/// Fields that identify somebody.
+/// Fields that identify a user or host.
 const WHO: &[&str] = &[
     "name",
     "netns",
@@ -300,7 +301,7 @@ fn blank(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
             for (key, field) in fields {
-                // None is not somebody.
+                // A missing name identifies nobody.
                 let is_somebody = WHO.contains(&key.as_str()) && !field.is_null();
                 *field = if is_somebody { "somebody".into() } else { blank(field.take()) };
             }
@@ -311,7 +312,7 @@ fn blank(mut value: Value) -> Value {
     value
 }
 
-/// What stands for what, in both directions.
+/// Names and pseudonyms, in both directions.
 #[derive(Default)]
 struct Pairs(BTreeMap<String, String>, BTreeMap<String, String>);
 
@@ -338,15 +339,15 @@ impl Pairs {
     }
 }
 
-/// What comes of it, in the file `out`.
+/// The anonymized recording, in the file `out`.
 fn anonymized(folder: &TempDir, original: &[u8], args: &[&str]) -> Vec<u8> {
     let [from, to] = paths(folder);
     fs::write(&from, original).unwrap();
     let output = synfin(&[&["anonymize", &from, &to], args].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
     let count = frames(original).len();
-    assert_eq!(said, format!("synfin: anonymized {count} frames of {from} to {to}\n"));
+    assert_eq!(printed, format!("synfin: anonymized {count} frames of {from} to {to}\n"));
     fs::read(&to).unwrap()
 }
 
@@ -363,9 +364,9 @@ fn synfin(args: &[&str]) -> Output {
 }
 
 fn assert_explains(output: &Output, code: i32, parts: &[&str]) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{printed}");
     for part in ["synfin: ", "\n  why: ", "\n  remedy: "].iter().chain(parts) {
-        assert!(said.contains(part), "no {part:?} in {said}");
+        assert!(printed.contains(part), "no {part:?} in {printed}");
     }
 }

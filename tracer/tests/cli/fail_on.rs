@@ -1,4 +1,4 @@
-//! `report --fail-on`: which conditions are so, what is said of them, and how synfin exits.
+//! `report --fail-on`: true and false conditions, their messages, and the exit status.
 
 use std::process::Command;
 
@@ -8,9 +8,9 @@ use synfin_testkit::{
 };
 use tempfile::TempDir;
 
-/// The exit code of a report on this recording, and what it says.
+/// The exit status of a report on this recording, and its message.
 fn tried(frames: &[synfin::trace::recording::Frame], args: &[&str]) -> (i32, String) {
-    let dir = TempDir::new().expect("a folder");
+    let dir = TempDir::new().expect("a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
     let output = command.args(["report", "--from", &recording(&dir, frames)]).args(args).output();
     let output = output.expect("synfin");
@@ -33,9 +33,12 @@ fn a_condition_that_is_true_is_reported_with_its_value() {
         ("events.seen!=28", "29"),
         ("interval.seconds<3.5", "3"),
     ] {
-        let (code, said) = tried(&web_server(), &["--fail-on", condition]);
-        assert_eq!(code, 1, "{condition}: {said}");
-        assert!(said.contains(&format!("--fail-on '{condition}': the value is {value}")), "{said}");
+        let (code, printed) = tried(&web_server(), &["--fail-on", condition]);
+        assert_eq!(code, 1, "{condition}: {printed}");
+        assert!(
+            printed.contains(&format!("--fail-on '{condition}': the value is {value}")),
+            "{printed}"
+        );
     }
 }
 
@@ -59,20 +62,24 @@ fn a_condition_that_is_false_is_not_reported() {
 
 #[test]
 fn one_true_condition_in_one_report_is_enough() {
-    let (code, said) = tried(&web_server(), &["--fail-on", "abnormal>5", "--fail-on", "failed>0"]);
-    assert_eq!((code, said.matches("--fail-on").count()), (1, 1), "{said}");
-    // Only in the interval in which it happened.
-    let (code, said) = tried(&web_server(), &["1", "--fail-on", "abnormal>0"]);
-    assert_eq!((code, said.matches("--fail-on").count()), (1, 1), "{said}");
+    let (code, printed) =
+        tried(&web_server(), &["--fail-on", "abnormal>5", "--fail-on", "failed>0"]);
+    assert_eq!((code, printed.matches("--fail-on").count()), (1, 1), "{printed}");
+    // Only in the interval of the event.
+    let (code, printed) = tried(&web_server(), &["1", "--fail-on", "abnormal>0"]);
+    assert_eq!((code, printed.matches("--fail-on").count()), (1, 1), "{printed}");
     assert_eq!(tried(&web_server(), &["1", "--fail-on", "abnormal>1"]).0, 0);
 }
 
 #[test]
 fn a_condition_without_evidence_is_inconclusive() {
     let inconclusive = |frames: &[_], condition: &str, why: &str| {
-        let (code, said) = tried(frames, &["--fail-on", condition]);
-        assert_eq!(code, 4, "{condition}: {said}");
-        assert!(said.contains("inconclusive: ") && said.contains(why), "{condition}: {said}");
+        let (code, printed) = tried(frames, &["--fail-on", condition]);
+        assert_eq!(code, 4, "{condition}: {printed}");
+        assert!(
+            printed.contains("inconclusive: ") && printed.contains(why),
+            "{condition}: {printed}"
+        );
     };
     inconclusive(&web_server(), "server:9999.abnormal>0", "nothing happened that it measures");
     inconclusive(
@@ -84,7 +91,7 @@ fn a_condition_without_evidence_is_inconclusive() {
     let mut silent = RecordedKernel::begin();
     silent.tick_at(1_000);
     inconclusive(&silent.frames, "abnormal>0", "no connection was observed");
-    // What was seen was seen.
+    // A connection that was seen is evidence in spite of losses.
     assert_eq!(tried(&web_server_with_losses(), &["--fail-on", "established>0"]).0, 1);
 }
 
@@ -95,8 +102,8 @@ fn a_malformed_condition_is_a_usage_error() {
         ("abnormal", "a condition is"),
         ("why>0", "not a number"),
     ] {
-        let (code, said) = tried(&web_server(), &["--fail-on", condition]);
-        assert_eq!(code, 2, "{said}");
-        assert!(said.contains(says), "{said}");
+        let (code, printed) = tried(&web_server(), &["--fail-on", condition]);
+        assert_eq!(code, 2, "{printed}");
+        assert!(printed.contains(says), "{printed}");
     }
 }

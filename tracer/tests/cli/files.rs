@@ -1,6 +1,5 @@
-//! Files for analytic engines: one of them, DuckDB from Python's package index, reads what synfin
-//! wrote with the queries that docs/files.md and README.md show, and comes to the same totals as the
-//! report.
+//! Output files for analytics engines: DuckDB, from Python's package index, reads synfin's files with
+//! the queries of docs/files.md and README.md, and gives the same totals as the report.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +20,7 @@ use synfin_common::{event::Flags, state::TcpState::*};
 use synfin_testkit::{RecordedKernel, Socket, closing, recorded, sample::web_server};
 use tempfile::TempDir;
 
-/// Files by the names that they have in docs/files.md, and what writes them.
+/// Files by their names in docs/files.md, and the commands that write them.
 const FILES: [(&str, &[&str]); 6] = [
     ("closed.json", &["connections", "-o", "json"]),
     ("closed.csv", &["connections", "-o", "csv"]),
@@ -31,31 +30,31 @@ const FILES: [(&str, &[&str]); 6] = [
     ("report.csv", &["report", "1", "-o", "csv"]),
 ];
 
-/// The forms of each, as the names of queries end.
+/// The formats, as in the names of queries.
 const FORMS: [&str; 2] = ["json", "csv"];
 
 #[test]
-fn queries_give_the_totals_of_the_report() {
+fn queries_return_the_totals_of_the_report() {
     let files = Files::of_real_traffic();
     let report = ReportTotals::of(&files.report);
-    assert!(report.reasons().len() > 20, "there is something to count: {report:?}");
+    assert!(report.reasons().len() > 20, "too few reasons to compare: {report:?}");
     for form in FORMS {
-        let [totals] = files.ask("report", form, [&query(&format!("totals-{form}"))]);
+        let [totals] = files.query_table("report", form, [&query(&format!("totals-{form}"))]);
         assert_eq!(sorted(totals), sorted(report.totals()), "{form}");
     }
 }
 
 #[test]
-fn queries_give_the_close_reasons_of_the_report() {
+fn queries_return_the_close_reasons_of_the_report() {
     let files = Files::of_real_traffic();
     let expected = ReportTotals::of(&files.report).reasons();
-    let [of_intervals] = files.ask("report", "csv", [&query("reasons-csv")]);
+    let [of_intervals] = files.query_table("report", "csv", [&query("reasons-csv")]);
     assert_eq!(sorted(of_intervals), sorted(expected.clone()));
     for form in FORMS {
         let of_connections = "SELECT role, service_port AS port, reason, count(*) AS connections \
                               FROM closed GROUP BY ALL";
         let [of_connections, abnormal] =
-            files.ask("closed", form, [of_connections, &query("abnormal")]);
+            files.query_table("closed", form, [of_connections, &query("abnormal")]);
         assert_eq!(sorted(of_connections), sorted(expected.clone()), "{form}");
         assert_eq!(sorted(abnormal), sorted(abnormal_of(&expected)), "{form}");
     }
@@ -73,7 +72,7 @@ fn queries_give_the_close_reasons_of_the_report() {
 }
 
 #[test]
-fn queries_give_the_handshakes_and_time_waits_of_the_report() {
+fn queries_return_the_handshakes_and_time_waits_of_the_report() {
     let files = Files::of_real_traffic();
     let report = ReportTotals::of(&files.report);
     files.write("open.json", &["connections", "--open", "-o", "json"]);
@@ -82,8 +81,11 @@ fn queries_give_the_handshakes_and_time_waits_of_the_report() {
     let sum =
         |rows: &[Value], of: &str| rows.iter().filter_map(|row| row[of].as_u64()).sum::<u64>();
     for form in FORMS {
-        let [handshakes, time_waits, open] =
-            files.ask("closed", form, [&query("handshakes"), &query("time-waits"), still_open]);
+        let [handshakes, time_waits, open] = files.query_table(
+            "closed",
+            form,
+            [&query("handshakes"), &query("time-waits"), still_open],
+        );
         assert_eq!(
             sum(&handshakes, "handshakes") + sum(&open, "handshakes"),
             report.sum("/handshake/clean/count"),
@@ -92,15 +94,15 @@ fn queries_give_the_handshakes_and_time_waits_of_the_report() {
         assert_eq!(sum(&time_waits, "time_waits"), report.sum("/time_wait/entered"), "{form}");
     }
 
-    // `compare` puts intervals together as well.
+    // `compare` merges intervals as well.
     let intervals = Side::of_lines(&files.read("report.json")).unwrap();
-    let p99 = COMPARED.iter().position(|figure| figure.key == "handshake.clean.p99_us").unwrap();
+    let p99 = COMPARED.iter().position(|column| column.key == "handshake.clean.p99_us").unwrap();
     let rows = compare(&intervals, &intervals).rows;
     let expected = rows.iter().filter_map(|row| {
         let p99 = row.columns[p99].before?;
         Some(((row.name.role.clone(), row.name.what.clone()), p99))
     });
-    let [found] = files.ask("report", "json", [&query("p99-json")]);
+    let [found] = files.query_table("report", "json", [&query("p99-json")]);
     let p99_of = |row: &Value| {
         let name = (row["role"].as_str().unwrap().to_owned(), format!(":{}", row["port"]));
         (name, row["p99_us"].as_f64().unwrap())
@@ -121,7 +123,7 @@ fn json_and_csv_give_the_same_answers() {
         "SELECT local_addr, remote_addr FROM closed WHERE remote_addr LIKE '%:%'",
     ];
     let asked = [&asked[0], &asked[1], &asked[2], &asked[3], all, of_ipv6];
-    let [from_json, from_csv] = FORMS.map(|form| files.ask("closed", form, asked));
+    let [from_json, from_csv] = FORMS.map(|form| files.query_table("closed", form, asked));
     for (query, (json, csv)) in asked.iter().zip(from_json.iter().zip(&from_csv)) {
         assert!(!json.is_empty(), "{query}");
         assert_eq!(json, csv, "{query}");
@@ -132,7 +134,7 @@ fn json_and_csv_give_the_same_answers() {
 fn transitions_match_the_connections() {
     let files = Files::of_real_traffic();
     let ends = "SELECT count(*) AS ends FROM trace WHERE new = 'close' AND role IS NOT NULL";
-    let [json, csv] = FORMS.map(|form| files.ask("trace", form, [ends, &query("states")]));
+    let [json, csv] = FORMS.map(|form| files.query_table("trace", form, [ends, &query("states")]));
     assert_eq!(json, csv);
     assert_eq!(json[0], [json!({ "ends": files.read("closed.json").lines().count() })]);
     let states = json[1].iter().filter_map(|row| row["state"].as_str());
@@ -159,7 +161,7 @@ fn columns_have_their_documented_types() {
         assert!(heading.split(',').eq(in_csv().map(|column| &column.name)), "{table}: {heading}");
         let from_csv: Vec<_> =
             in_csv().map(|column| (column, format!("\"{}\"", column.name))).collect();
-        // The table of rows has them from inside of the report.
+        // The types of rows are those inside of the report.
         let outside = ["schema", "interval.", "host.", "by", "events."];
         let is_in_rows = |name: &str| {
             table != "report" || !outside.iter().any(|outside| name.starts_with(outside))
@@ -176,17 +178,17 @@ fn columns_have_their_documented_types() {
                     (0, _) => "\"NULL\"",
                     _ => column.of_duckdb(),
                 };
-                // Some are as they should be even where no value is known.
+                // Some values are rarely known.
                 let is_right = [expected, column.of_duckdb()].contains(&found.0.as_str());
                 assert!(is_right, "{} of {table} in {form}: {}", column.name, found.0);
-                assert!(found.1 > 0 || column.is_nullable, "{}: never null", column.name);
+                assert!(found.1 > 0 || column.is_nullable, "{}: always null", column.name);
             }
             assert!(known * 2 > columns.len(), "{known} of {table} have values");
         }
     }
 }
 
-/// What docs/schema/columns.csv says of a column.
+/// A column as docs/schema/columns.csv lists it.
 struct ListedColumn {
     name: String,
     kind: String,
@@ -204,7 +206,7 @@ impl ListedColumn {
             is_nullable: cells[4] == "true",
             is_in_csv: cells[6] == "CSV and JSON",
         });
-        // Those of the whole report come first in a row.
+        // Columns of the whole report come first in a row.
         let (first, then): (Vec<_>, Vec<_>) = columns
             .partition(|column| column.name == "schema" || column.name.starts_with("interval."));
         first.into_iter().chain(then).collect()
@@ -251,7 +253,7 @@ fn a_csv_file_without_rows_has_its_heading() {
         assert_eq!(quiet.print(&[&args[..], &["-H"]].concat()), "", "{args:?}");
     }
     let asked = ["abnormal", "handshakes", "peers", "time-waits"].map(query);
-    let found = quiet.ask("closed", "csv", asked.each_ref().map(String::as_str));
+    let found = quiet.query_table("closed", "csv", asked.each_ref().map(String::as_str));
     assert_eq!(found, [const { Vec::<Value>::new() }; 4]);
     assert_eq!(quiet.read("closed.json"), "");
 }
@@ -276,7 +278,7 @@ fn missing_hooks_do_not_shift_columns() {
     session.coverage = synfin::tcp::coverage::Coverage::default();
     let hidden = Files::of(&frames);
     let [shown, hidden] = [&shown, &hidden].map(|files| {
-        let [rows] = files.ask("report", "csv", ["SELECT * FROM report"]);
+        let [rows] = files.query_table("report", "csv", ["SELECT * FROM report"]);
         assert!(!rows.is_empty());
         rows.into_iter().map(|row| row.as_object().unwrap().clone()).collect::<Vec<_>>()
     });
@@ -293,7 +295,7 @@ fn missing_hooks_do_not_shift_columns() {
 }
 
 #[test]
-fn hostile_process_names_are_read_back() {
+fn control_characters_in_process_names_survive_json_and_csv() {
     const NAMES: [&[u8]; 14] = [
         b"plain",
         b"a,b;c\td",
@@ -316,7 +318,7 @@ fn hostile_process_names_are_read_back() {
     }
     kernel.tick_at(1_000);
     let files = Files::of(&kernel.into_frames());
-    // What /proc shows of a name ends at the first zero.
+    // A name in /proc ends at the first zero.
     let names = NAMES.map(|name| {
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
         String::from_utf8_lossy(&name[..end]).into_owned()
@@ -327,7 +329,7 @@ fn hostile_process_names_are_read_back() {
             _ => names.clone(),
         };
         let asked = "SELECT comm FROM closed ORDER BY local_port";
-        let [found] = files.ask("closed", form, [asked]);
+        let [found] = files.query_table("closed", form, [asked]);
         let found: Vec<_> = found.iter().map(|row| row["comm"].as_str().unwrap()).collect();
         assert_eq!(found, expected, "{form}");
     }
@@ -342,7 +344,7 @@ fn a_process_name_of_digits_stays_text() {
     for form in FORMS {
         for (table, column) in [("closed", "comm"), ("trace", "comm"), ("report", "owner")] {
             let asked = format!("SELECT DISTINCT {column} AS name FROM {table}");
-            let [found] = files.ask(table, form, [&asked]);
+            let [found] = files.query_table(table, form, [&asked]);
             assert_eq!(found, [json!({ "name": "0042" })], "{table}.{form}");
         }
     }
@@ -350,7 +352,7 @@ fn a_process_name_of_digits_stays_text() {
 
 #[test]
 fn counts_up_to_u64_max_are_exact() {
-    // Neither is one of floating point's numbers.
+    // Floating point cannot represent either number.
     const BYTES: [u64; 2] = [u64::MAX, (1 << 53) + 1];
     let mut kernel = RecordedKernel::begin();
     for (number, bytes) in BYTES.into_iter().enumerate() {
@@ -362,14 +364,14 @@ fn counts_up_to_u64_max_are_exact() {
     let sum = BYTES.iter().map(|&bytes| u128::from(bytes)).sum::<u128>().to_string();
     for form in FORMS {
         let asked = "SELECT sum(bytes_received)::VARCHAR AS bytes FROM closed";
-        let [found] = files.ask("closed", form, [asked]);
+        let [found] = files.query_table("closed", form, [asked]);
         assert_eq!(found, [json!({ "bytes": sum })], "{form}");
     }
 }
 
 #[test]
 fn a_value_after_many_nulls_is_found() {
-    // More than DuckDB samples by default.
+    // More rows than DuckDB samples by default.
     const REFUSED: u64 = 21_000;
     let mut kernel = RecordedKernel::begin();
     for number in 0..REFUSED {
@@ -384,7 +386,7 @@ fn a_value_after_many_nulls_is_found() {
     let asked = "SELECT count(*) AS lines, count(handshake_us) AS handshakes, \
                  sum(handshake_us) AS us FROM closed";
     for form in FORMS {
-        let [found] = files.ask("closed", form, [asked]);
+        let [found] = files.query_table("closed", form, [asked]);
         let expected = json!({ "lines": REFUSED + 1, "handshakes": 1, "us": HANDSHAKE_US });
         assert_eq!(found, [expected], "{form}");
     }
@@ -403,7 +405,7 @@ fn begin(kernel: &mut RecordedKernel, number: u64, name: &[u8]) -> Socket {
     sock
 }
 
-/// A connection that ends at once.
+/// A connection that closes at once.
 fn connect(kernel: &mut RecordedKernel, number: u64, name: &[u8]) {
     let sock = begin(kernel, number, name);
     kernel.closes_with(sock, Established, |_| {});
@@ -413,12 +415,12 @@ fn connect(kernel: &mut RecordedKernel, number: u64, name: &[u8]) {
 struct Files {
     folder: TempDir,
     recordings: Vec<PathBuf>,
-    /// The report of each whole recording.
+    /// The report on each whole recording.
     report: Vec<Value>,
 }
 
 impl Files {
-    /// Of each way in which a connection can open, fail and end.
+    /// Recordings of all ways in which a connection can open, fail and close.
     fn of_real_traffic() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy/recordings");
         let recordings = fs::read_dir(&folder).expect("recordings of real traffic");
@@ -444,7 +446,7 @@ impl Files {
         files
     }
 
-    /// What synfin prints of all recordings, with one heading.
+    /// The output for all recordings, with one heading.
     fn print(&self, args: &[&str]) -> String {
         let mut printed = String::new();
         for (index, recording) in self.recordings.iter().enumerate() {
@@ -454,8 +456,8 @@ impl Files {
                 command.arg("-H");
             }
             let output = command.output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{}: {said}", recording.display());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {stderr}", recording.display());
             printed += str::from_utf8(&output.stdout).unwrap();
         }
         printed
@@ -469,14 +471,19 @@ impl Files {
         fs::read_to_string(self.folder.path().join(name)).unwrap()
     }
 
-    /// What DuckDB answers, once this table was made of the file in this form.
-    fn ask<const N: usize>(&self, table: &str, form: &str, queries: [&str; N]) -> [Vec<Value>; N] {
+    /// DuckDB's results, after creating this table from the file in this format.
+    fn query_table<const N: usize>(
+        &self,
+        table: &str,
+        form: &str,
+        queries: [&str; N],
+    ) -> [Vec<Value>; N] {
         let made = query(&format!("{table}-{form}"));
         let mut found = self.duckdb(&[&[&*made], &queries[..]].concat());
         found.split_off(1).try_into().unwrap()
     }
 
-    /// Of columns, each with the expression for it: DuckDB's type, and how many values there are.
+    /// DuckDB's type of each column and its number of values, given as name and expression.
     fn types<'a>(
         &self,
         table: &str,
@@ -489,7 +496,7 @@ impl Files {
         let types = list(|column| format!("typeof(any_value({column}))"));
         let counts = list(|column| format!("count({column})"));
         let asked = format!("SELECT [{types}] AS types, [{counts}] AS counts FROM {table}");
-        let [found] = self.ask(table, form, [&asked]);
+        let [found] = self.query_table(table, form, [&asked]);
         let of = |index: usize| {
             let kind = found[0]["types"][index].as_str().unwrap().to_owned();
             (kind, found[0]["counts"][index].as_u64().unwrap())
@@ -497,9 +504,9 @@ impl Files {
         columns.iter().enumerate().map(|(index, (column, _))| (*column, of(index))).collect()
     }
 
-    /// What DuckDB answers to each statement, row by row.
+    /// The rows that DuckDB returns for each statement.
     fn duckdb(&self, statements: &[&str]) -> Vec<Vec<Value>> {
-        const ASK: &str = "
+        const SCRIPT: &str = "
 import json, sys
 try:
     import duckdb
@@ -509,7 +516,7 @@ engine = duckdb.connect()
 for statement in json.load(sys.stdin):
     try:
         found = engine.sql(statement)
-        # Other forms of times take modules that may not be there.
+        # Other types of times need modules that may not be installed.
         rows = found.query('found_rows', 'SELECT to_json(found_rows) FROM found_rows') if found else None
         print('[' + ','.join(row for row, in rows.fetchall()) + ']' if rows else '[]')
     except duckdb.Error as error:
@@ -519,7 +526,7 @@ for statement in json.load(sys.stdin):
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let python = root.join("target/tools/python/bin/python3");
         let child = Command::new(&python)
-            .args(["-c", ASK])
+            .args(["-c", SCRIPT])
             .current_dir(&self.folder)
             .env("TZ", "UTC")
             .stdin(Stdio::piped())
@@ -531,8 +538,8 @@ for statement in json.load(sys.stdin):
         let input = json!(statements).to_string();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}\n({REMEDY})");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}\n({REMEDY})");
         let answers = str::from_utf8(&output.stdout).unwrap().lines();
         answers.map(|answer| serde_json::from_str(answer).unwrap()).collect()
     }
@@ -542,7 +549,7 @@ fn page(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)).unwrap()
 }
 
-/// The query of this name in docs/files.md.
+/// The query with this name in docs/files.md.
 #[track_caller]
 fn query(name: &str) -> String {
     let page = page("docs/files.md");
@@ -551,14 +558,14 @@ fn query(name: &str) -> String {
     rest.split_once("\n```").unwrap().0.to_owned()
 }
 
-/// The query that README.md shows.
+/// The query in README.md.
 fn in_the_readme() -> String {
     let page = page("README.md");
     let (_, rest) = page.split_once("# duckdb -c \"").expect("a line for DuckDB");
     rest.split_once("\"\n").unwrap().0.to_owned()
 }
 
-/// What whole recordings' reports say together, by role and port.
+/// The sums of whole recordings' reports by role and port.
 #[derive(Debug)]
 struct ReportTotals(BTreeMap<(String, Option<u64>), Vec<Value>>);
 
@@ -572,11 +579,11 @@ impl ReportTotals {
         Self(totals)
     }
 
-    fn sum(&self, figure: &str) -> u64 {
-        self.0.values().filter_map(|rows| sum(rows, figure)).sum()
+    fn sum(&self, column: &str) -> u64 {
+        self.0.values().filter_map(|rows| sum(rows, column)).sum()
     }
 
-    /// As the queries for totals show them.
+    /// The totals in the form of the queries.
     fn totals(&self) -> Vec<Value> {
         let totals = self.0.iter().map(|((role, port), rows)| {
             json!({
@@ -594,13 +601,13 @@ impl ReportTotals {
         totals.collect()
     }
 
-    /// How many connections failed or ended for each reason.
+    /// Number of failed and closed connections per reason.
     fn reasons(&self) -> Vec<Value> {
         let mut reasons = Vec::new();
         for ((role, port), rows) in &self.0 {
             for reason in CloseReason::ALL {
                 let counts = ["failures", "closes"].map(|kind| format!("/{kind}/{}", reason.id()));
-                let count: u64 = counts.iter().filter_map(|figure| sum(rows, figure)).sum();
+                let count: u64 = counts.iter().filter_map(|column| sum(rows, column)).sum();
                 if count > 0 {
                     reasons.push(json!({
                         "role": role,
@@ -615,12 +622,12 @@ impl ReportTotals {
     }
 }
 
-/// `None` where no row knows.
-fn sum(rows: &[Value], figure: &str) -> Option<u64> {
-    rows.iter().filter_map(|row| row.pointer(figure)?.as_u64()).reduce(|sum, count| sum + count)
+/// `None` if the value is null in every row.
+fn sum(rows: &[Value], column: &str) -> Option<u64> {
+    rows.iter().filter_map(|row| row.pointer(column)?.as_u64()).reduce(|sum, count| sum + count)
 }
 
-/// Of these reasons, as the query for abnormal ones shows them.
+/// The abnormal ones of these reasons, in the form of the query for them.
 fn abnormal_of(reasons: &[Value]) -> Vec<Value> {
     let is_abnormal = |row: &&Value| {
         let reason = CloseReason::from_id(row["reason"].as_str().unwrap());

@@ -1,5 +1,4 @@
-//! The flight recorder over hours that pass at once: what it keeps, and that each file stands for
-//! itself.
+//! The flight recorder over simulated hours: which files it keeps, and that each file is complete.
 
 use std::{
     ffi::OsStr,
@@ -33,11 +32,11 @@ use tempfile::TempDir;
 
 const HOUR: u64 = 3600;
 
-/// A host on which something happens every second, one connection stays, and a recorder of it.
+/// A host with events every second and one long connection, and its recorder.
 struct Flight {
     recorder: FlightRecorder,
     kernel: RecordedKernel,
-    /// Bytes that the largest frame took.
+    /// Size of the largest frame in bytes.
     largest: u64,
 }
 
@@ -58,7 +57,7 @@ impl Flight {
         flight
     }
 
-    /// Plays a second: connections, of which one loses its end every tenth time.
+    /// Plays a second of connections; every tenth second, one of them loses its last record.
     fn second(&mut self, second: u64, connections: u64) {
         let ms = second * 1000;
         for number in 0..connections {
@@ -139,7 +138,7 @@ fn comparison(before: &Path, after: &Path) -> Value {
     json(&["compare".as_ref(), "-o".as_ref(), "json".as_ref(), before.as_ref(), after.as_ref()])
 }
 
-/// The events of a report, once they balance: delivered, lost and gaps.
+/// Delivered, lost and missing events of a report, after checking that they balance.
 #[track_caller]
 fn events(report: &Value) -> [u64; 3] {
     let events = &report["events"];
@@ -161,14 +160,14 @@ fn old_files_are_deleted_and_each_file_is_complete() {
     }
     drop(flight);
     let files = files(&folder);
-    // An hour in slices of five minutes, and the one that is written.
+    // One hour in files of five minutes, and the current file.
     assert_eq!(files.len(), 13, "{files:?}");
     assert!(files[0].ends_with("synfin-20260102T050405.000Z.rec"), "{files:?}");
     for path in &files {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
         let report = report(path);
         let is_last = Some(path) == files.last();
-        // The one that is written has only just begun, if at all.
+        // The current file has just begun, or has not begun yet.
         if !is_last {
             assert_eq!(events(&report), [900, 30, 0]);
             assert_eq!(report["interval"]["seconds"], 300.0);
@@ -183,7 +182,7 @@ fn old_files_are_deleted_and_each_file_is_complete() {
         let is_named =
             |frame: &Frame| matches!(frame, Frame::Names(names) if names.cgroups.contains_key(&1));
         let named = frames.iter().filter(|frame| is_named(frame)).count();
-        assert_eq!(named, 1, "once in each file");
+        assert_eq!(named, 1, "expected once in each file");
     }
     let all = report(&folder);
     let sums = files.iter().map(|path| events(&report(path)));
@@ -200,7 +199,7 @@ fn all_files_together_stay_below_the_size_limit() {
     let mut flight = Flight::new(folder, keep(None, Some(MOST)));
     let mut largest = 0;
     for second in 0..1200 {
-        // Sometimes far more than a file is to have.
+        // Sometimes far more than fits into a file.
         flight.second(second, if second % 100 == 99 { 2000 } else { 20 });
         largest = largest.max(size(folder));
     }
@@ -258,8 +257,8 @@ fn only_the_last_of_several_runs_is_read() {
     fs::write(leftover, recorded(&earlier)).unwrap();
     let all = report(folder);
     assert_eq!(events(&all), expected);
-    let said = all["host"]["limitations"].to_string();
-    assert!(said.contains("files of earlier runs"), "{said}");
+    let printed = all["host"]["limitations"].to_string();
+    assert!(printed.contains("files of earlier runs"), "{printed}");
 }
 
 #[test]
@@ -275,8 +274,8 @@ fn directories_files_and_reports_can_be_compared() {
     };
     let [quiet, busy] = [play("quiet", 1), play("busy", 3)];
     let connections = |of: &Value| {
-        let figure = &of["rows"][0]["figures"]["connections"];
-        ["before", "after"].map(|side| figure[side].as_f64().unwrap())
+        let column = &of["rows"][0]["figures"]["connections"];
+        ["before", "after"].map(|side| column[side].as_f64().unwrap())
     };
     let seen = |path: &Path| {
         let row = &report(path)["ports"][0];
@@ -286,7 +285,7 @@ fn directories_files_and_reports_can_be_compared() {
     assert_eq!(connections(&both), [41.0, 121.0]);
     assert_eq!(both["seconds"]["after"], report(&busy)["interval"]["seconds"]);
 
-    // One of its files, and the report that is made of it.
+    // One of its files, and the report on it.
     let slices = files(&busy);
     assert!(slices.len() > 2, "{slices:?}");
     let slice = &slices[1];
@@ -296,8 +295,8 @@ fn directories_files_and_reports_can_be_compared() {
     for (before, after) in [(&written, &busy), (&busy, &written), (&busy, &busy)] {
         let same = comparison(before, after);
         assert_eq!(connections(&same), [121.0; 2]);
-        for figure in same["rows"][0]["figures"].as_object().unwrap().values() {
-            assert_eq!(figure["before"], figure["after"], "{same}");
+        for column in same["rows"][0]["figures"].as_object().unwrap().values() {
+            assert_eq!(column["before"], column["after"], "{same}");
         }
     }
 }
@@ -307,7 +306,7 @@ fn comparing_a_directory_without_recordings_is_explained() {
     let outside = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
     let output = command.arg("compare").args([outside.path(); 2]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("a directory without a flight recorder's files"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    assert!(printed.contains("a directory without a flight recorder's files"), "{printed}");
 }

@@ -1,5 +1,5 @@
-//! Golden files: output that somebody has looked at and found right. `SNAPSHOTS=overwrite` writes
-//! what is printed now, for `git diff` to show.
+//! Golden files: reviewed output. `SNAPSHOTS=overwrite` writes the present output, for `git diff` to
+//! show.
 
 use std::path::{Path, PathBuf};
 

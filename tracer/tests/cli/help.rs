@@ -1,12 +1,12 @@
-//! `--help` of every command says all that the command line's definition does. The text itself is
-//! in `docs/commands.md`, which is generated from the same definition.
+//! `--help` of every command contains all texts of the command line's definition.
+//! `docs/commands.md` is generated from the same definition.
 
 use std::process::Command;
 
 use clap::CommandFactory;
 use synfin::{cli::Cli, message::exit::Exit};
 
-/// What `synfin ARGS --help` prints, without the blanks that lay it out.
+/// The output of `synfin ARGS --help` with its whitespace normalized.
 fn help(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
     let command = command.args(args).arg("--help").env_remove("COLUMNS");
@@ -30,7 +30,7 @@ fn help_lists_every_command_and_exit_status() {
     let cli = Cli::command();
     let help = help(&[]);
     for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
-        let about = command.get_about().expect("a command says what it does");
+        let about = command.get_about().expect("a command has a description");
         assert_says(&help, &format!("{} {about}", command.get_name()));
     }
     for exit in Exit::ALL {
@@ -49,12 +49,12 @@ fn help_of_every_command_lists_its_arguments() {
             let names = argument.get_value_names().into_iter().flatten();
             let name = long.unwrap_or_else(|| names.map(clap::builder::Str::as_str).collect());
             if argument.is_hide_set() {
-                assert!(!help.contains(&name), "{name} is to be hidden: {help}");
+                assert!(!help.contains(&name), "{name} should be hidden: {help}");
                 continue;
             }
             assert_says(&help, &name);
             let text = argument.get_long_help().or(argument.get_help());
-            let text = text.expect("an argument says what it is for");
+            let text = text.expect("an argument has a description");
             assert_says(&help, &text.to_string());
             for value in argument.get_possible_values().iter().filter(|value| !value.is_hide_set())
             {

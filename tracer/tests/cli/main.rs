@@ -1,6 +1,5 @@
-//! The program as it is called: what it prints, what it says when something is wrong, how it exits,
-//! and what its screen shows. All of it reads recordings, most of them made by a [fake
-//! kernel](synfin_testkit), so that neither root nor traffic is needed.
+//! The command line: output, messages, exit status and the screen. All tests read recordings, most of
+//! them made by a [fake kernel](synfin_testkit), and need neither root nor traffic.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,5 +1,4 @@
-//! What every command prints of a recording, in every form, and what it says and how it exits when
-//! something is wrong.
+//! The output of every command in every format, and the messages and exit status for errors.
 
 use std::{
     fs,
@@ -71,7 +70,7 @@ fn diagnoses_match_golden_files() {
 fn comparisons_match_golden_files() {
     let dir = TempDir::new().unwrap();
     let after = recording(&dir, &web_server_with_losses());
-    // A report is as good as the recording that it is made of.
+    // A report gives the same result as its recording.
     let before = dir.path().join("before.json");
     let other = TempDir::new().unwrap();
     let report = synfin(&["report", "-o", "json", "--from", &recording(&other, &web_server())]);
@@ -168,7 +167,7 @@ fn reading_a_recording_needs_no_root() {
 }
 
 #[test]
-fn files_that_are_no_recordings_are_refused() {
+fn files_other_than_recordings_are_refused() {
     let dir = TempDir::new().unwrap();
     let refused = |bytes: &[u8], why: &str| {
         let path = dir.path().join("file");
@@ -182,7 +181,7 @@ fn files_that_are_no_recordings_are_refused() {
     refused(b"synfin\0\x63", "this recording has format 99, but this synfin reads format 2");
     refused(&MAGIC, "does not begin with a session");
     refused(&recorded(&web_server()[1..]), "does not begin with a session");
-    // Its first frame is damaged, or cut.
+    // The first frame is damaged or cut off.
     let mut damaged = recorded(&web_server());
     damaged[MAGIC.len() + 20] ^= 1;
     refused(&damaged, "is damaged at byte 8: the checksum is wrong");
@@ -208,7 +207,7 @@ fn a_damaged_recording_is_reported_up_to_the_damage() {
         let output = synfin(&["report", "--from", path.to_str().unwrap()]);
         let why = format!("{what} at byte {offset}");
         let parts =
-            ["can be read only in part", &why, "what is printed above comes from the part before"];
+            ["can be read only in part", &why, "the output above is from the readable part"];
         assert_explains(&output, 2, &parts);
         assert_eq!(stdout(&output), String::from_utf8(expected.clone()).unwrap());
     }
@@ -221,7 +220,7 @@ fn a_recording_that_cannot_be_opened_is_explained() {
         assert_explains(&output, 2, &["cannot read the recording", why, remedy]);
     };
     refused("/no/such/recording", "No such file", "check the path");
-    refused("/", "a directory without a flight recorder's files", "give the file itself");
+    refused("/", "a directory without a flight recorder's files", "specify a file, or a directory");
     refused("/dev/null", "this is not a synfin recording", "that `synfin record` wrote");
     refused("/dev/zero", "this is not a synfin recording", "that `synfin record` wrote");
 }
@@ -258,7 +257,7 @@ fn control_characters_in_arguments_are_escaped() {
 }
 
 #[test]
-fn help_to_a_closed_stdout_is_no_error() {
+fn help_to_a_closed_stdout_is_not_an_error() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     assert_ends(&call(&["--help"]).stdout(writer).output().unwrap(), 0, "");
@@ -297,7 +296,7 @@ fn usage_errors_are_explained() {
 }
 
 #[test]
-fn a_closed_stdout_is_no_error() {
+fn a_closed_stdout_is_not_an_error() {
     let dir = TempDir::new().unwrap();
     let file = recording(&dir, &web_server());
     for command in COMMANDS {
@@ -317,7 +316,7 @@ fn a_closed_stdout_is_no_error() {
 }
 
 #[test]
-fn a_closed_stderr_is_no_error() {
+fn a_closed_stderr_is_not_an_error() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let output = call(&["trace", "--from", "/no/such/recording"]).stderr(writer).output().unwrap();
@@ -359,7 +358,7 @@ fn a_terminal_gets_colours_unless_no_color_is_set() {
             .iter()
             .fold(shown.clone(), |text, control| text.replace(control, ""));
         assert_no_controls(&text);
-        assert_eq!(on_a_terminal(&args, Some("")), shown, "an empty NO_COLOR says nothing");
+        assert_eq!(on_a_terminal(&args, Some("")), shown, "an empty NO_COLOR has no effect");
         assert_no_controls(&on_a_terminal(&args, Some("1")));
     }
     let report = on_a_terminal(&["report", "--from", &file], None);
@@ -376,7 +375,7 @@ fn control_characters_in_process_names_are_escaped() {
     }
 }
 
-/// Everything that writes tables.
+/// The commands that print tables.
 const COMMANDS: &[&[&str]] = &[
     &["report"],
     &["report", "1"],
@@ -393,7 +392,7 @@ fn in_every_form(name: &str, args: &[&str]) {
     }
 }
 
-/// Compares what a command prints of the recording with a golden file.
+/// Compares a command's output for the recording with a golden file.
 fn golden(name: &str, args: &[&str]) {
     let dir = TempDir::new().unwrap();
     let file = recording(&dir, &web_server());
@@ -412,10 +411,10 @@ fn synfin(args: &[&str]) -> Output {
     call(args).output().unwrap()
 }
 
-/// A call by somebody who may do nothing special.
+/// A call by the unprivileged user `nobody`.
 fn as_nobody(args: &[&str]) -> Command {
     const NOBODY: u32 = 65_534;
-    // Nobody may run the program, but perhaps not find it where it was built.
+    // The user may run the program, but perhaps not open the directory where it was built.
     let program = fs::File::open(PROGRAM).unwrap().into_raw_fd();
     let mut command = Command::new(format!("/proc/self/fd/{program}"));
     command.args(args).stdin(Stdio::null());
@@ -425,7 +424,7 @@ fn as_nobody(args: &[&str]) -> Command {
     command
 }
 
-/// What a terminal of 200 columns and 50 lines is given, its line ends as they were.
+/// The output on a terminal of 200 columns and 50 lines, with its line ends.
 fn on_a_terminal(args: &[&str], no_color: Option<&str>) -> String {
     let size = Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(&size, None).unwrap();
@@ -435,7 +434,7 @@ fn on_a_terminal(args: &[&str], no_color: Option<&str>) -> String {
         command.env("NO_COLOR", value);
     }
     let child = command.spawn().unwrap();
-    // It holds our copy of the terminal's other end, whose last copy's end is the end of input.
+    // It holds our copy of the terminal's other side; input ends when the last copy is closed.
     drop(command);
     let mut shown = Vec::new();
     let mut terminal = fs::File::from(terminal.master);
@@ -451,20 +450,20 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Exactly with this status; and a message, if it is to say anything.
+/// Asserts this exit status, and this message unless it is empty.
 fn assert_ends(output: &Output, status: i32, message: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{stderr}");
     let as_expected = if message.is_empty() { stderr.is_empty() } else { stderr.contains(message) };
-    assert!(as_expected, "it said {stderr:?}, not {message:?}");
+    assert!(as_expected, "the message is {stderr:?}, not {message:?}");
 }
 
-/// With this status, and says what, why and what to do about it; these parts are in it.
+/// Asserts this exit status, and an error with its cause and remedy that contains these parts.
 fn assert_explains(output: &Output, status: i32, parts: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{stderr}");
     for part in ["synfin: ", "\n  why: ", "\n  remedy: "].iter().chain(parts) {
-        assert!(stderr.contains(part), "it said {stderr:?}, not {part:?}");
+        assert!(stderr.contains(part), "{part:?} is missing in {stderr:?}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Bytes in, input out: what decoding and recordings do with records, and with anything else.
-//! `PROPTEST_CASES` sets how many of each are tried.
+//! Decoding of records and recordings, from valid and arbitrary bytes.
+//! `PROPTEST_CASES` sets the number of cases of each test.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -33,7 +33,7 @@ use synfin_testkit::{
 };
 use zerocopy::IntoBytes;
 
-/// As many cases as the environment says, or 1,000.
+/// The number of cases from the environment, or 1,000.
 fn config() -> ProptestConfig {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
@@ -93,10 +93,10 @@ proptest! {
         match Reader::new(&bytes[..]) {
             Err(RecordingError::NotARecording | RecordingError::Version(_)) => {}
             Err(other) => prop_assert!(false, "{}", other),
-            Ok(reader) => come_to_an_end(reader, &bytes)?,
+            Ok(reader) => read_to_the_end(reader, &bytes)?,
         }
         let with_magic = [&MAGIC[..], &bytes].concat();
-        come_to_an_end(Reader::new(&with_magic[..])?, &with_magic)?;
+        read_to_the_end(Reader::new(&with_magic[..])?, &with_magic)?;
     }
 
     #[test]
@@ -112,7 +112,7 @@ proptest! {
         let good: Vec<_> = reader.map_while(Result::ok).collect();
         prop_assert!(good.len() < frames.len());
         prop_assert_eq!(&good, &frames[..good.len()]);
-        come_to_an_end(Reader::new(&file[..])?, &file)?;
+        read_to_the_end(Reader::new(&file[..])?, &file)?;
     }
 
     #[test]
@@ -128,12 +128,12 @@ proptest! {
         file.extend((payload.len() as u32).to_le_bytes());
         file.extend(hasher.finalize().to_le_bytes());
         file.extend(payload);
-        come_to_an_end(Reader::new(&file[..])?, &file)?;
+        read_to_the_end(Reader::new(&file[..])?, &file)?;
     }
 }
 
-/// Reads on after the end, and checks what an error says.
-fn come_to_an_end(mut reader: Reader<&[u8]>, file: &[u8]) -> Result<(), TestCaseError> {
+/// Reads on after the end, and checks the errors.
+fn read_to_the_end(mut reader: Reader<&[u8]>, file: &[u8]) -> Result<(), TestCaseError> {
     let mut failed = false;
     for frame in reader.by_ref() {
         prop_assert!(!failed, "a frame after an error");
@@ -154,7 +154,7 @@ fn any_bytes() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..300).prop_map(Bytes::from)
 }
 
-/// Begins like a record, and may have the length of one.
+/// Bytes that begin like a record, and may have the length of one.
 fn nearly_a_record() -> impl Strategy<Value = Vec<u8>> {
     let len = prop::sample::select(vec![1usize, 24, 32, 48, 56, 80, 96, 104, 112, 113]);
     (0..Kind::COUNT as u8, len).prop_flat_map(|(kind, len)| {
@@ -169,7 +169,7 @@ fn state() -> impl Strategy<Value = TcpState> {
     prop::sample::select(&TcpState::ALL[..])
 }
 
-/// Two ends of one family. (An IPv4-mapped address is read as IPv4, so it would not come back.)
+/// Two endpoints of one family. (An IPv4-mapped address is decoded as IPv4, so it would differ.)
 fn endpoints() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     let ports = any::<(u16, u16)>();
     let ip = prop_oneof![
@@ -184,7 +184,7 @@ fn endpoints() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     })
 }
 
-/// Flags that agree with the addresses and the pid beside them.
+/// Flags that match the addresses and the PID.
 fn flags(any: u32, endpoints: (SocketAddr, SocketAddr), by_owner: bool) -> Flags {
     let facts = [(Flags::IPV6, endpoints.0.is_ipv6()), (Flags::BY_OWNER, by_owner)];
     let flags = facts.iter().fold(
@@ -200,7 +200,7 @@ fn milliseconds() -> impl Strategy<Value = Option<u32>> {
     prop::option::of(0..u32::MAX)
 }
 
-/// Any record that a hook can write.
+/// Any record of a hook.
 fn record() -> impl Strategy<Value = Input> {
     let opening = (any::<u64>(), any::<(u32, u32)>(), vec(1..=u8::MAX, 0..=16)).prop_map(
         |(cgroup, accept_queue, comm)| {
@@ -251,10 +251,10 @@ fn record() -> impl Strategy<Value = Input> {
     });
     let reset = (any::<(u64, u64)>(), way)
         .prop_map(|((time, sock), direction)| Input::Reset(Reset { time, sock, direction }));
-    let remains = prop::sample::select(
+    let kind = prop::sample::select(
         &[TimeWaitKind::TimeWait, TimeWaitKind::FinWait2, TimeWaitKind::Nothing][..],
     );
-    let entry = (any::<(u64, u64)>(), remains)
+    let entry = (any::<(u64, u64)>(), kind)
         .prop_map(|((time, sock), kind)| Input::TimeWaitEntry(TimeWaitEntry { time, sock, kind }));
     let change = (any::<(u64, u32)>(), endpoints(), any::<bool>()).prop_map(
         |((time, netns), (local, remote), is_gone)| {
@@ -266,7 +266,7 @@ fn record() -> impl Strategy<Value = Input> {
     prop_oneof![8 => transition, 1 => reset, 1 => entry, 2 => change, 1 => accepted]
 }
 
-/// Anything that a scan can find.
+/// Any result of a scan.
 fn found_by_scan() -> impl Strategy<Value = Input> {
     let what = (any::<(u64, u64, u64)>(), state(), endpoints(), any::<Option<bool>>());
     let figures = (any::<[u32; 4]>(), any::<(u8, u32)>(), milliseconds());
@@ -391,7 +391,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
-/// A recording with one tick, whose counters are these.
+/// A recording with one tick that has these counters.
 fn recorded_tick(counters: serde_json::Value) -> Vec<u8> {
     let tick = Tick { time: 7, counters: Counters::default(), ports: Vec::new() };
     let (empty, file) = (recorded(&[]), recorded(&[Frame::Tick(tick)]));
@@ -411,13 +411,13 @@ fn recordings_with_fewer_kinds_of_records_are_read() {
         let counters = serde_json::json!({ "seen": seen, "lost": lost, "missed": 1 });
         Reader::new(&recorded_tick(counters)[..]).unwrap().next().unwrap()
     };
-    // As many as there were before TIME_WAITs were reported.
+    // The number of kinds before TIME_WAITs were reported.
     let Ok(Frame::Tick(tick)) = with(counts(5), counts(5)) else {
-        panic!("an older recording is not read");
+        panic!("an older recording cannot be read");
     };
     assert_eq!(tick.counters.seen, std::array::from_fn(|kind| if kind < 5 { 3 } else { 0 }));
     assert_eq!(tick.counters.totals(), [15, 15, 0]);
-    // A younger one is of another version, which this one cannot read.
+    // A newer one has another version, which this version cannot read.
     assert!(with(counts(Kind::COUNT), counts(Kind::COUNT)).is_ok());
     for (seen, lost) in [(Kind::COUNT + 1, 5), (5, Kind::COUNT + 1)] {
         match with(counts(seen), counts(lost)) {
@@ -441,7 +441,7 @@ fn time_wait_records_are_decoded_strictly() {
     }
     let nothing = TimeWaitEntry { time: 5, sock: 9, kind: TimeWaitKind::Nothing };
     assert_eq!(entry(0), [Input::TimeWaitEntry(nothing)]);
-    // Too short for its addresses, or too long.
+    // Too short for the addresses, or too long.
     for len in 0..=24 {
         let change = event::TimeWaitChange { kind: Kind::TimeWaitExit as u8, ..Default::default() };
         let record = [change.as_bytes(), &vec![1; len]].concat();

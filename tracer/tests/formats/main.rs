@@ -1,6 +1,5 @@
-//! Formats: what is read and written holds to the letter. Records and recordings, the metrics, the
-//! schemas and every page that is generated; and the fuzz targets, over their seeds and all that
-//! they ever found.
+//! Formats that synfin reads and writes: records, recordings, metrics, schemas and generated pages.
+//! Also runs the fuzz targets on their seeds and past findings.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,4 +1,4 @@
-//! Metrics: what is in them, and how many there are at most.
+//! The metrics' samples, and the limit on their series.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use synfin::{
 use synfin_common::{event::Flags, state::TcpState::*};
 use synfin_testkit::{RecordedKernel, Socket, sample::web_server};
 
-/// A trace so far, and its metrics.
-pub(crate) struct ConnectionHistory {
+/// A tracker with the metrics of its trace.
+pub(crate) struct TracedMetrics {
     tracker: Tracker,
     pub(crate) metrics: Metrics,
 }
 
-impl ConnectionHistory {
+impl TracedMetrics {
     pub(crate) fn new(series: usize, frames: &[Frame]) -> Self {
         let mut metrics = Metrics::new(series);
         let session = frames.iter().find_map(|frame| match frame {
@@ -24,10 +24,10 @@ impl ConnectionHistory {
             _ => None,
         });
         metrics.begin(&Arc::new(session.unwrap_or_else(Session::default)));
-        let mut watched =
+        let mut traced =
             Self { tracker: Tracker::new(Limits::default(), RecordedKernel::BEGIN), metrics };
-        watched.take(frames);
-        watched
+        traced.take(frames);
+        traced
     }
 
     fn take(&mut self, frames: &[Frame]) {
@@ -37,7 +37,7 @@ impl ConnectionHistory {
         self.metrics.take(&self.tracker.take_snapshot());
     }
 
-    /// The samples, each under its whole name.
+    /// The samples, each with its full name.
     fn samples(&self) -> Vec<(String, f64)> {
         let page = write(&self.metrics, Form::Prometheus);
         let lines = page.lines().filter(|line| !line.starts_with('#'));
@@ -53,7 +53,7 @@ impl ConnectionHistory {
     }
 }
 
-/// Connections to so many servers' ports from the first on, established and closed.
+/// Connections to servers on this number of ports, established and closed.
 fn served(first: u16, ports: u16) -> Vec<Frame> {
     let mut kernel = RecordedKernel::begin();
     for port in first..first + ports {
@@ -71,8 +71,8 @@ fn served(first: u16, ports: u16) -> Vec<Frame> {
 
 #[test]
 fn samples_match_the_recording() {
-    let watched = ConnectionHistory::new(DEFAULT_SERIES, &web_server());
-    let own = |name: &str, labels: &str| watched.sample(&format!("synfin_{name}{{{labels}}}"));
+    let traced = TracedMetrics::new(DEFAULT_SERIES, &web_server());
+    let own = |name: &str, labels: &str| traced.sample(&format!("synfin_{name}{{{labels}}}"));
     let api = "role=\"server\",port=\"8080\"";
     assert_eq!(own("connections_established_total", api), Some(2.0));
     let reset = format!("{api},reason=\"reset_by_peer\",class=\"abnormal\"");
@@ -91,19 +91,19 @@ fn samples_match_the_recording() {
     let clean = format!("{api},class=\"clean\"");
     assert_eq!(own("handshake_duration_seconds_sum", &clean), Some(0.001_234));
     assert_eq!(own("events_total", "outcome=\"delivered\""), Some(29.0));
-    assert_eq!(watched.sample("synfin_tracked_connections"), Some(2.0));
-    // Nobody has a name of its own choosing in there.
-    assert!(watched.samples().iter().all(|(name, _)| name.is_ascii() && !name.contains("root")));
+    assert_eq!(traced.sample("synfin_tracked_connections"), Some(2.0));
+    // No label has a name that a process or peer can choose.
+    assert!(traced.samples().iter().all(|(name, _)| name.is_ascii() && !name.contains("root")));
 }
 
 #[test]
 fn series_stay_below_the_limit_under_a_port_scan() {
-    let mut watched = ConnectionHistory::new(DEFAULT_SERIES, &served(1_000, 5));
-    watched.take(&served(10_000, 10_000));
-    watched.take(&web_server());
-    let samples = watched.samples();
+    let mut traced = TracedMetrics::new(DEFAULT_SERIES, &served(1_000, 5));
+    traced.take(&served(10_000, 10_000));
+    traced.take(&web_server());
+    let samples = traced.samples();
     assert!(samples.len() <= DEFAULT_SERIES, "{} series", samples.len());
-    // None that was there is gone, and all is counted somewhere.
+    // No earlier series has gone, and every connection is counted in some series.
     let is_there =
         |port: u16| samples.iter().any(|(name, _)| name.contains(&format!("\"{port}\"")));
     assert!((1_000..1_005).all(is_there));
@@ -117,11 +117,11 @@ fn series_stay_below_the_limit_under_a_port_scan() {
 #[test]
 fn a_lower_series_limit_leaves_fewer_ports() {
     for series in [Metrics::LEAST_SERIES, 600, 5_000] {
-        let watched = ConnectionHistory::new(series, &served(1_000, 500));
-        let samples = watched.samples().len();
+        let traced = TracedMetrics::new(series, &served(1_000, 500));
+        let samples = traced.samples().len();
         assert!(samples <= series, "{samples} of {series}");
     }
-    let least = ConnectionHistory::new(Metrics::LEAST_SERIES, &served(1_000, 500));
+    let least = TracedMetrics::new(Metrics::LEAST_SERIES, &served(1_000, 500));
     let ports: std::collections::BTreeSet<_> = least
         .samples()
         .iter()
@@ -133,13 +133,13 @@ fn a_lower_series_limit_leaves_fewer_ports() {
 
 #[test]
 fn prometheus_and_openmetrics_have_the_same_samples() {
-    let watched = ConnectionHistory::new(DEFAULT_SERIES, &web_server());
+    let traced = TracedMetrics::new(DEFAULT_SERIES, &web_server());
     let samples = |form| {
-        let page = write(&watched.metrics, form);
+        let page = write(&traced.metrics, form);
         page.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(samples(Form::Prometheus), samples(Form::OpenMetrics));
-    let open = write(&watched.metrics, Form::OpenMetrics);
+    let open = write(&traced.metrics, Form::OpenMetrics);
     assert!(
         open.contains("# TYPE synfin_connections_closed counter\n") && open.ends_with("# EOF\n")
     );
@@ -165,27 +165,27 @@ fn refused(ports: impl IntoIterator<Item = u16>) -> Vec<Frame> {
 
 #[test]
 fn a_refused_service_gets_its_own_series_and_a_port_scan_does_not() {
-    let mut watched = ConnectionHistory::new(DEFAULT_SERIES, &refused([5432]));
-    let failures = |watched: &ConnectionHistory, port: &str| {
+    let mut traced = TracedMetrics::new(DEFAULT_SERIES, &refused([5432]));
+    let failures = |traced: &TracedMetrics, port: &str| {
         let labels = format!("role=\"client\",port=\"{port}\",reason=\"connect_refused_rst\"");
         let name = format!("synfin_connection_failures_total{{{labels},class=\"abnormal\"}}");
-        watched.sample(&name)
+        traced.sample(&name)
     };
-    watched.take(&refused([5432]));
-    assert_eq!((failures(&watched, "5432"), failures(&watched, "other")), (None, Some(2.0)));
-    watched.take(&refused([5432]));
-    assert_eq!((failures(&watched, "5432"), failures(&watched, "other")), (Some(1.0), Some(2.0)));
-    watched.take(&refused((10_000..20_000).chain([5432])));
-    assert_eq!(failures(&watched, "5432"), Some(2.0));
-    assert_eq!(failures(&watched, "other"), Some(10_002.0));
-    assert_eq!(failures(&watched, "10000"), None);
+    traced.take(&refused([5432]));
+    assert_eq!((failures(&traced, "5432"), failures(&traced, "other")), (None, Some(2.0)));
+    traced.take(&refused([5432]));
+    assert_eq!((failures(&traced, "5432"), failures(&traced, "other")), (Some(1.0), Some(2.0)));
+    traced.take(&refused((10_000..20_000).chain([5432])));
+    assert_eq!(failures(&traced, "5432"), Some(2.0));
+    assert_eq!(failures(&traced, "other"), Some(10_002.0));
+    assert_eq!(failures(&traced, "10000"), None);
 }
 
 #[test]
 fn counters_start_at_0() {
-    let watched = ConnectionHistory::new(DEFAULT_SERIES, &served(80, 1));
+    let traced = TracedMetrics::new(DEFAULT_SERIES, &served(80, 1));
     let of = |metric: &str, role: &str, port: &str, labels: &str| {
-        watched.sample(&format!("{metric}{{role=\"{role}\",port=\"{port}\"{labels}}}"))
+        traced.sample(&format!("{metric}{{role=\"{role}\",port=\"{port}\"{labels}}}"))
     };
     let reset = ",reason=\"reset_by_peer\",class=\"abnormal\"";
     assert_eq!(of("synfin_connections_closed_total", "server", "80", reset), Some(0.0));
@@ -193,7 +193,7 @@ fn counters_start_at_0() {
     assert_eq!(of("synfin_connection_failures_total", "client", "other", refused), Some(0.0));
 }
 
-/// What dashboards, alerts and pages name.
+/// The names in dashboards, alerts and pages.
 #[test]
 fn every_metric_named_in_docs_exists() {
     const FILES: [&str; 5] = [
@@ -217,7 +217,7 @@ fn every_metric_named_in_docs_exists() {
     assert!(unknown.is_empty(), "{unknown:?}");
 }
 
-/// Whether a metric has this name, or its samples.
+/// Whether a metric or its samples have this name.
 fn is_served(name: &str) -> bool {
     METRICS.iter().any(|metric| {
         let suffixes = ["_bucket", "_sum", "_count"].iter();

@@ -1,4 +1,4 @@
-//! What is pushed to collectors: what is fetched, in OpenTelemetry's words.
+//! Metrics pushed to OpenTelemetry collectors compared with the scraped ones.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use prost::Message;
 use synfin::metrics::{DEFAULT_SERIES, METRICS, Metrics, Value, request};
 use synfin_testkit::sample::web_server;
 
-use crate::metrics::ConnectionHistory;
+use crate::metrics::TracedMetrics;
 
 /// Attributes as `name=value`, in order.
 fn attributes(attributes: &[KeyValue]) -> BTreeSet<String> {
@@ -22,13 +22,13 @@ fn attributes(attributes: &[KeyValue]) -> BTreeSet<String> {
             Attribute::StringValue(text) => format!("{key}={text}"),
             Attribute::IntValue(number) => format!("{key}={number}"),
             Attribute::BoolValue(is) => format!("{key}={is}"),
-            _ => panic!("{key} is of no kind that is used: {value:?}"),
+            _ => panic!("{key} has an unexpected type: {value:?}"),
         }
     });
     attributes.collect()
 }
 
-/// What is pushed: the resource, and each metric's name, unit, and points with their attributes.
+/// The pushed resource, and each metric's name, unit, and points with their attributes.
 fn pushed(metrics: &Metrics, of: &[(String, String)]) -> (Resource, Vec<Pushed>) {
     let bytes = request(metrics, of);
     let request = ExportMetricsServiceRequest::decode(bytes.as_slice()).expect("a request");
@@ -74,9 +74,9 @@ struct Pushed {
 
 #[test]
 fn otlp_has_the_same_samples_as_prometheus() {
-    let metrics = ConnectionHistory::new(DEFAULT_SERIES, &web_server()).metrics;
+    let metrics = TracedMetrics::new(DEFAULT_SERIES, &web_server()).metrics;
     let (_, pushed) = pushed(&metrics, &[]);
-    // The same samples with the same values in the same order, but for what describes the host.
+    // The samples, values and order are the same, except for metrics of the host.
     let fetched = METRICS.iter().filter(|metric| metric.in_opentelemetry().is_some());
     let fetched = fetched.map(|metric| metric.samples(&metrics));
     let fetched: Vec<_> = fetched.filter(|samples| !samples.is_empty()).collect();
@@ -93,15 +93,15 @@ fn otlp_has_the_same_samples_as_prometheus() {
         let points: Vec<_> = pushed.points.iter().map(|(_, value)| *value).collect();
         assert_eq!(points, values, "{}", pushed.name);
         let different: BTreeSet<_> = pushed.points.iter().map(|(labels, _)| labels).collect();
-        assert_eq!(different.len(), points.len(), "{}: labels do not tell apart", pushed.name);
+        assert_eq!(different.len(), points.len(), "{}: points with equal labels", pushed.name);
     }
     let names: BTreeSet<_> = pushed.iter().map(|metric| &metric.name).collect();
-    assert_eq!(names.len(), pushed.len(), "each has a name of its own");
+    assert_eq!(names.len(), pushed.len(), "metrics with equal names");
 }
 
 #[test]
 fn semantic_convention_names_are_used() {
-    let metrics = ConnectionHistory::new(DEFAULT_SERIES, &web_server()).metrics;
+    let metrics = TracedMetrics::new(DEFAULT_SERIES, &web_server()).metrics;
     let (_, pushed) = pushed(&metrics, &[]);
     let metric = |name: &str| {
         pushed.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("no {name}"))
@@ -126,12 +126,12 @@ fn semantic_convention_names_are_used() {
     assert!(matches!(&metric(open).data, Data::Sum(sum) if !sum.is_monotonic));
     let server = ["network.tcp.handshake.role=server", "server.port=8080"];
     has(open, &[&server[..], &["network.connection.state=fin_wait_1"]].concat());
-    // A collector makes the names of the scrape of these again, for Prometheus.
+    // For Prometheus, a collector derives the names of the scraped metrics from these.
     let established = metric("synfin.connections_established");
     assert!(matches!(&established.data, Data::Sum(sum) if sum.is_monotonic));
     assert_eq!(metric("synfin.sent").unit, "By");
     assert_eq!(metric("synfin.survey_age").unit, "s");
-    // Only what went wrong is an error.
+    // Only an abnormal close is an error.
     for (labels, _) in &metric("synfin.connections_closed").points {
         let is_error = labels.iter().any(|label| label.starts_with("error.type="));
         assert_eq!(is_error, labels.contains("synfin.class=abnormal"), "{labels:?}");
@@ -140,16 +140,16 @@ fn semantic_convention_names_are_used() {
 
 #[test]
 fn resource_attributes_can_be_set() {
-    let metrics = ConnectionHistory::new(DEFAULT_SERIES, &web_server()).metrics;
-    let said = |of: &[(&str, &str)]| {
+    let metrics = TracedMetrics::new(DEFAULT_SERIES, &web_server()).metrics;
+    let printed = |of: &[(&str, &str)]| {
         let of: Vec<_> = of.iter().map(|&(key, value)| (key.into(), value.into())).collect();
         attributes(&pushed(&metrics, &of).0.attributes)
     };
-    let own = said(&[]);
+    let own = printed(&[]);
     for label in ["service.name=synfin", "host.name=web-1", "os.type=linux"] {
         assert!(own.contains(label), "no {label}: {own:?}");
     }
-    let theirs = said(&[("host.name", "db-7"), ("deployment.environment.name", "prod")]);
+    let theirs = printed(&[("host.name", "db-7"), ("deployment.environment.name", "prod")]);
     assert!(theirs.contains("host.name=db-7") && !theirs.contains("host.name=web-1"));
     assert!(theirs.contains("deployment.environment.name=prod"), "{theirs:?}");
     assert_eq!(theirs.len(), own.len() + 1);

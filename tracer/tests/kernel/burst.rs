@@ -1,5 +1,5 @@
-//! Bursts: nothing is lost at full speed. Where losses are forced, they are counted, and gauges are
-//! right again after the next scan.
+//! Bursts: nothing is lost at full speed. Forced losses are counted, and gauges are correct again
+//! after the next scan.
 
 use std::{
     fs::File,
@@ -13,17 +13,17 @@ use synfin::trace::recording::{Frame, Reader};
 
 use crate::lab::{self, Counters, Finished, MayMiss, Namespace, Pair, Report, Sock, Synfin};
 
-/// Every connection causes five records on each side.
+/// Records of a connection; each side has five.
 pub(crate) const RECORDS_EACH: u64 = 10;
 
-/// The records of a burst that may be missing. The kernel skips the hook when an interrupt finds it
-/// running, which depends on the machine: on an emulated processor the hook is slow.
+/// The records of a burst that may be missing. The kernel skips the hook if an interrupt finds it
+/// running, which depends on the machine: on an emulated CPU the hook is slow.
 pub(crate) fn may_miss() -> MayMiss {
     MayMiss::one_in(if lab::is_slow() { 1_000 } else { 100_000 })
 }
 
 #[test]
-fn a_burst_of_100_000_connections_is_counted_to_the_last() {
+fn a_burst_of_100_000_connections_is_counted_completely() {
     const PORT: u16 = 7201;
     let connections = lab::scaled(100_000, 10_000) as u64;
     let _lab = lab::enter_alone();
@@ -31,7 +31,7 @@ fn a_burst_of_100_000_connections_is_counted_to_the_last() {
         let namespace = Namespace::new();
         let synfin = Synfin::watch(["report", "-o", "json"]);
         burst(&namespace, PORT, connections);
-        namespace.settle();
+        namespace.wait_until_quiet();
         let before = namespace.counters();
         let report = synfin.finish().report();
         assert_eq!(report.event("lost"), 0);
@@ -45,31 +45,31 @@ fn a_burst_of_100_000_connections_is_counted_to_the_last() {
     let records = connections * RECORDS_EACH + 2 * discarded;
     assert!(report.event("seen") + off >= records, "{discarded} children were discarded");
     let (client, server) = (report.row("client", PORT), report.row("server", PORT));
-    let both = |figure: &str| client.figure(figure) + server.figure(figure);
+    let both = |column: &str| client.count(column) + server.count(column);
     assert_eq!(both("open"), 0);
-    // Some may have expired in the meantime.
+    // Some may already have expired.
     let possible = after.get("sockstat.tw")..=before.get("sockstat.tw");
     let reported = both("time_wait.now");
     assert!(possible.contains(&reported), "in TIME_WAIT: {reported}, not {possible:?}");
 }
 
 #[test]
-fn losses_in_a_tiny_ring_are_counted_and_gauges_stay_right() {
+fn losses_in_a_tiny_ring_are_counted_and_gauges_stay_correct() {
     const PORT: u16 = 7211;
-    const BUFFERED: usize = 40;
+    const OPEN: usize = 40;
     let connections = lab::scaled(20_000, 2_000) as u64;
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
-    let mut held = Held::new(&namespace, PORT + 1, BUFFERED);
+    let mut open = OpenConnections::new(&namespace, PORT + 1, OPEN);
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", "4K"]);
-    held.change_amid_burst(PORT, connections);
-    let report = held.finish(synfin, PORT).report();
+    open.change_amid_burst(PORT, connections);
+    let report = open.finish(synfin, PORT).report();
 
     // `Report::new` checks that seen = delivered + lost.
     assert!(report.event("lost") > 0, "a ring of 4 KiB must lose something");
     assert!(report.event("seen") + report.missing() >= connections * RECORDS_EACH);
     assert!(report.says_lower_bounds());
-    assert_eq!(report.row("server", PORT + 1).figure("open"), BUFFERED as u64);
+    assert_eq!(report.row("server", PORT + 1).count("open"), OPEN as u64);
 }
 
 /// Checks a report of a burst against the namespace's counters; they may differ by `off` records.
@@ -82,38 +82,38 @@ pub(crate) fn check_whole(
     off: u64,
 ) {
     let (client, server) = (report.row("client", port), report.row("server", port));
-    let both = |figure: &str| client.figure(figure) + server.figure(figure);
-    let figures = [
-        ("attempts", client.figure("attempts"), counters.get("ActiveOpens")),
-        ("clients", client.figure("established"), connections),
-        ("servers", server.figure("established"), connections),
-        ("client handshakes", client.figure("handshake.clean.count"), connections),
-        ("closed clients", client.figure("closed"), connections),
-        ("closed servers", server.figure("closed"), connections),
+    let both = |column: &str| client.count(column) + server.count(column);
+    let columns = [
+        ("attempts", client.count("attempts"), counters.get("ActiveOpens")),
+        ("clients", client.count("established"), connections),
+        ("servers", server.count("established"), connections),
+        ("client handshakes", client.count("handshake.clean.count"), connections),
+        ("closed clients", client.count("closed"), connections),
+        ("closed servers", server.count("closed"), connections),
         ("adopted", both("adopted"), 0),
     ];
     let entered = lab::time_waits_entered(counters);
     let entered = entered.map(|count| ("entries into TIME_WAIT", both("time_wait.entered"), count));
-    for (name, reported, counted) in figures.into_iter().chain(entered) {
+    for (name, reported, counted) in columns.into_iter().chain(entered) {
         assert!(reported.abs_diff(counted) <= off, "{name}: {reported}, not {counted}");
     }
 }
 
-/// Connections that stay open while others come and go.
-pub(crate) struct Held<'a> {
+/// Connections that stay open while others open and close.
+pub(crate) struct OpenConnections<'a> {
     namespace: &'a Namespace,
     listener: TcpListener,
     address: SocketAddr,
     pairs: Vec<Pair>,
 }
 
-impl<'a> Held<'a> {
+impl<'a> OpenConnections<'a> {
     pub(crate) fn new(namespace: &'a Namespace, port: u16, count: usize) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = namespace.listen(address);
-        let mut held = Self { namespace, listener, address, pairs: Vec::new() };
-        held.add(count);
-        held
+        let mut open = Self { namespace, listener, address, pairs: Vec::new() };
+        open.add(count);
+        open
     }
 
     fn add(&mut self, count: usize) {
@@ -135,11 +135,11 @@ impl<'a> Held<'a> {
         });
     }
 
-    /// Ends synfin, and checks with `ss` what is open and in TIME_WAIT, of these connections and of
-    /// a burst to another port.
+    /// Ends synfin, and checks with `ss` which of these connections and of a burst to another port are
+    /// open or in TIME_WAIT.
     #[track_caller]
     pub(crate) fn finish(&self, synfin: Synfin, port: u16) -> Finished {
-        self.namespace.settle();
+        self.namespace.wait_until_quiet();
         let before = self.namespace.sockets();
         let finished = synfin.finish();
         let after = self.namespace.sockets();
@@ -151,10 +151,10 @@ impl<'a> Held<'a> {
                     here.filter(|socket| socket.state == state).count() as u64
                 };
                 let row = report.row(role, port);
-                assert_eq!(row.figure("open"), in_state(&before, "ESTAB"), "open: {role} {port}");
-                // Some may have expired in the meantime.
+                assert_eq!(row.count("open"), in_state(&before, "ESTAB"), "open: {role} {port}");
+                // Some may already have expired.
                 let possible = in_state(&after, "TIME-WAIT")..=in_state(&before, "TIME-WAIT");
-                let reported = row.figure("time_wait.now");
+                let reported = row.count("time_wait.now");
                 assert!(
                     possible.contains(&reported),
                     "{role} {port}: {reported}, not {possible:?}"
@@ -183,7 +183,7 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
     let path = &*recording;
     let synfin = Synfin::watch(["report", "-o", "json", "--survey-always", "--record", path]);
     burst(&namespace, PORT, connections);
-    namespace.settle();
+    namespace.wait_until_quiet();
     let report = synfin.finish().report();
 
     let scans = scans_in(path, namespace.id());
@@ -191,9 +191,9 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
     let off = report.missing();
     for role in ["client", "server"] {
         let row = report.row(role, PORT);
-        let lost = row.figure("closes.lost_sight") + row.figure("failures.connect_lost_sight");
-        assert!(row.figure("adopted") + lost <= off, "{role}: adopted or lost from sight");
-        assert!(row.figure("closed").abs_diff(connections) <= off, "{role}");
+        let lost = row.count("closes.lost_sight") + row.count("failures.connect_lost_sight");
+        assert!(row.count("adopted") + lost <= off, "{role}: adopted or lost");
+        assert!(row.count("closed").abs_diff(connections) <= off, "{role}");
     }
 }
 
@@ -207,8 +207,8 @@ pub(crate) fn scans_in(recording: impl AsRef<Path>, netns: u64) -> usize {
     scans.count()
 }
 
-/// Makes short connections on loopback as fast as two threads can, half of them closed by either
-/// side first.
+/// Makes short connections on loopback as fast as two threads can; each side closes half of them
+/// first.
 pub(crate) fn burst(namespace: &Namespace, port: u16, connections: u64) {
     burst_to(&listener(namespace, port), namespace, connections);
 }
@@ -218,7 +218,7 @@ pub(crate) fn listener(namespace: &Namespace, port: u16) -> TcpListener {
     namespace.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
 }
 
-/// As [`burst`], to a listener that stays.
+/// Like [`burst`], with an existing listener.
 pub(crate) fn burst_to(listener: &TcpListener, namespace: &Namespace, connections: u64) {
     let port = listener.local_addr().expect("its address").port();
     let server = || {
@@ -229,7 +229,7 @@ pub(crate) fn burst_to(listener: &TcpListener, namespace: &Namespace, connection
     };
     let client = || {
         for number in 0..connections {
-            // Many addresses, so that no range of ports runs out.
+            // Many addresses, so that no range of ports is exhausted.
             let address = Ipv4Addr::new(127, 0, 1, (number % 250) as u8 + 1);
             let stream = TcpStream::connect((address, port)).expect("a connection");
             end(stream, number % 2 == 1);
@@ -243,7 +243,7 @@ pub(crate) fn burst_to(listener: &TcpListener, namespace: &Namespace, connection
     });
 }
 
-/// Closes, at once or after the peer.
+/// Closes at once or after the peer.
 fn end(mut stream: TcpStream, after_the_peer: bool) {
     if after_the_peer {
         let read = stream.read(&mut [0]).expect("the peer's end");

@@ -1,4 +1,4 @@
-//! `doctor` passes on a healthy host, and names what is missing on others.
+//! `doctor` passes on a healthy host, and reports what is missing on others.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn parse(stdout: &str) -> Value {
 
 #[test]
 fn a_healthy_host_passes_all_checks() {
-    // Beside other tests the kernel may skip the program, which `doctor` would report.
+    // While other tests run, the kernel may skip the program, which `doctor` would report.
     let _lab = lab::enter_alone();
     let finished = Synfin::run(["doctor", "--for", "0.5", "-o", "json"]);
     let found = parse(&finished.stdout);
@@ -35,7 +35,7 @@ fn a_healthy_host_passes_all_checks() {
     assert!(found["rate"]["seconds"].as_f64().is_some_and(|seconds| (0.5..5.0).contains(&seconds)));
     let test = &found["self_test"];
     assert_eq!((&test["right"], &test["deviations"]), (&Value::Bool(true), &Value::Array(vec![])));
-    // Eight kinds, twenty of each, both ends of all but the failures; and one that fills a queue.
+    // Eight kinds, twenty of each, two ends of each except for failures; and one that fills a queue.
     let per_address = 6 * 40 + 2 * 20 + 2;
     let ends = test["ends"].as_u64().expect("a number");
     assert!(ends == per_address || ends == 2 * per_address, "{ends}");
@@ -61,7 +61,7 @@ fn unusual_settings_pass_the_self_test() {
     // With a SYN cookie for every SYN, no server's handshake can be measured.
     namespace.set("ipv4/tcp_syncookies", 2);
     well(&namespace, Broken::not());
-    // The kernel's pid of our process differs from ours.
+    // The kernel's PID of our process differs from ours.
     let found = well(&namespace, Broken::not().in_a_pid_namespace());
     assert_eq!(check(&found, "processes")["status"], "note");
 
@@ -83,13 +83,13 @@ fn the_event_rate_is_measured() {
         }
         parse(&doctor.join().expect("the doctor").stdout)
     });
-    let figure = |name: &str| found["rate"][name].as_f64().expect("a number");
-    let (transitions, bytes) = (figure("transitions_per_second"), figure("bytes_per_second"));
+    let column = |name: &str| found["rate"][name].as_f64().expect("a number");
+    let (transitions, bytes) = (column("transitions_per_second"), column("bytes_per_second"));
     assert!(transitions > 100.0, "{found:#}");
     // A record takes 64 to 120 bytes of the ring.
     assert!((60.0..=120.0).contains(&(bytes / transitions)), "{found:#}");
     let needed = found["ring"]["needed_bytes"].as_f64().expect("a number");
-    // Two seconds of half as much again, and at most twice that for a power of two.
+    // Two seconds of 1.5 times the rate, and at most twice that for a power of two.
     assert!(needed >= 3.0 * bytes && needed < 6.0 * bytes + 8192.0, "{found:#}");
 }
 
@@ -152,7 +152,7 @@ fn a_limited_scan_is_a_note() {
 }
 
 #[test]
-fn obstacles_are_named() {
+fn causes_of_failed_checks_are_named() {
     let _lab = lab::enter();
     let doctor = |broken: Broken| {
         let finished = broken.run(&["doctor", "--for", "0.1", "-o", "json"]);

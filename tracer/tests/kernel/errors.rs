@@ -1,4 +1,4 @@
-//! Hosts that are broken in one way each: synfin's errors name the cause and the remedy.
+//! Hosts with one fault each: synfin's errors name the cause and the remedy.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ const PORT: u16 = 7401;
 
 const ONCE: &[&str] = &["report", "--once", "-o", "json"];
 
-/// Checks that synfin works there, without a warning.
+/// Checks that synfin works there without a warning.
 #[track_caller]
 fn assert_works(broken: &Broken) {
     let finished = broken.run(ONCE);
@@ -35,17 +35,16 @@ fn a_missing_capability_is_named() {
     ];
     for (dropped, named) in cases {
         let finished = Broken::not().without_capabilities(dropped).run(ONCE);
-        finished
-            .check_explained(3, &[named, "root does not hold", "--cap-add", "AmbientCapabilities"]);
+        finished.check_explained(3, &[named, "root lacks", "--cap-add", "AmbientCapabilities"]);
         assert_eq!(finished.stdout, "");
     }
-    // CAP_SYS_ADMIN includes either of the two.
+    // CAP_SYS_ADMIN includes both.
     assert_works(&Broken::not().without_capabilities(&["bpf"]));
     assert_works(&Broken::not().without_capabilities(&["perfmon"]));
 }
 
 #[test]
-fn an_unprivileged_user_is_told_what_is_missing() {
+fn missing_privileges_of_a_user_are_named() {
     let _lab = lab::enter();
     let finished = Broken::not().for_nobody().run(ONCE);
     finished.check_explained(3, &["without CAP_BPF and CAP_PERFMON", "not root", "sudo", "setcap"]);
@@ -62,7 +61,7 @@ fn without_cap_sys_admin_only_the_own_namespace_is_scanned() {
     let pair = namespace.pair_with(&listener, address);
     let broken = Broken::not().without_capabilities(&["sys_admin", "sys_ptrace"]);
     let finished = namespace.within(|| broken.run(ONCE));
-    assert_eq!(finished.report().row("server", PORT).figure("open"), 1);
+    assert_eq!(finished.report().row("server", PORT).count("open"), 1);
     for right in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"] {
         assert!(finished.stderr.contains(&format!("synfin: no {right}: ")), "{}", finished.stderr);
     }
@@ -94,7 +93,7 @@ fn once_with(broken: &Broken, types: &str) -> Finished {
 }
 
 #[test]
-fn what_sysfs_does_not_show_the_kernel_is_asked_for() {
+fn btf_hidden_in_sysfs_is_read_by_bpf() {
     let _lab = lab::enter();
     if lab::lacks(Feature::TypesByBpf) {
         return;
@@ -107,7 +106,7 @@ fn what_sysfs_does_not_show_the_kernel_is_asked_for() {
 }
 
 #[test]
-fn a_copy_of_the_types_is_taken_if_it_is_this_kernels() {
+fn a_copy_of_this_kernels_btf_is_accepted() {
     let _lab = lab::enter();
     let copy = |broken: &Broken| {
         let file = broken.file("types");
@@ -127,13 +126,13 @@ fn a_copy_of_the_types_is_taken_if_it_is_this_kernels() {
     let file = copy(&hidden);
     let finished = once_with(&hidden, &file);
     finished.report();
-    let doubt = format!("synfin: {file} is exactly as large as ");
-    assert!(finished.stderr.contains(&doubt), "{}", finished.stderr);
+    let warning = format!("synfin: {file} is exactly as large as ");
+    assert!(finished.stderr.contains(&warning), "{}", finished.stderr);
 
     // Without even the size, the file is refused.
     let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin", "syslog"]);
     let finished = once_with(&hidden, &copy(&hidden));
-    finished.check_explained(3, &["cannot be known", "CAP_SYSLOG"]);
+    finished.check_explained(3, &["cannot verify", "CAP_SYSLOG"]);
 }
 
 #[test]
@@ -145,19 +144,19 @@ fn btf_of_another_kernel_is_refused() {
         let file = broken.file("types");
         fs::write(&file, types).expect("a file");
         let finished = once_with(broken, &file);
-        finished.check_explained(2, &[&file, why, "of this very kernel"]);
+        finished.check_explained(2, &[&file, why, "of exactly this kernel"]);
         let finished = broken.run(&["doctor", "--for", "0.1", "--btf", &file]);
         assert_eq!(finished.code, 3, "{}", finished.stderr);
         assert!(finished.stdout.contains("missing btf "), "{}", finished.stdout);
     };
-    // One that is larger, and one with other names.
+    // A larger one, and one with other names.
     let mut larger = own.clone();
     larger.push(0);
     let mut other = own.clone();
     *other.last_mut().expect("a byte") ^= 1;
     refused(&broken, &larger, "not this kernel's: it holds");
     refused(&broken, &other, "as many bytes of types, but others");
-    // It is refused too where only the size is known.
+    // It is refused even if only the size is known.
     let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin"]);
     refused(&hidden, &larger, "not this kernel's: it holds");
 }
@@ -176,7 +175,7 @@ fn a_file_without_btf_is_refused() {
         (&b""[..], "it is empty"),
         (b"no types at all", "not BTF"),
         (&own[..own.len() / 2], "cut short"),
-        (b"\x7fELF and no more", "looks like ELF"),
+        (b"\x7fELF and no more", "is an ELF file"),
     ] {
         fs::write(&file, types).expect("a file");
         refused(&file, why);
@@ -187,28 +186,28 @@ fn a_file_without_btf_is_refused() {
     refused(&broken.file("missing"), "No such file or directory");
 }
 
-/// Renamed fields that make the program read where the verifier does not allow it.
-fn with_a_misled_program() -> Broken {
+/// Swaps fields so that the program reads where the verifier does not allow it.
+fn with_a_rejected_program() -> Broken {
     Broken::not().with_swapped_names("sk_shutdown", "sk_destruct")
 }
 
 #[test]
 fn a_verifier_rejection_is_shown() {
     let _lab = lab::enter();
-    let finished = with_a_misled_program().run(ONCE);
+    let finished = with_a_rejected_program().run(ONCE);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
     let verifier = format!("the verifier of Linux {}", release.trim());
     finished.check_explained(3, &[&verifier, "(-v shows all)", "\n    processed "]);
     let brief = finished.stderr.lines().count();
-    let finished = with_a_misled_program().run(&[ONCE, &["-v"]].concat());
+    let finished = with_a_rejected_program().run(&[ONCE, &["-v"]].concat());
     finished.check_explained(3, &[&verifier, "the kernel's log:\n"]);
     assert!(finished.stderr.lines().count() > brief, "{}", finished.stderr);
 }
 
 #[test]
-fn lockdown_is_named_where_it_is_the_cause() {
+fn lockdown_is_named_as_the_cause() {
     let _lab = lab::enter();
-    let locked = with_a_misled_program().with_lockdown("none integrity [confidentiality]");
+    let locked = with_a_rejected_program().with_lockdown("none integrity [confidentiality]");
     locked
         .run(ONCE)
         .check_explained(3, &["locked down", "`confidentiality`", "lockdown=integrity"]);
@@ -236,8 +235,8 @@ fn without_tracefs_only_hooks_that_can_be_preempted_are_missing() {
     }
     let finished = broken.run(&[ONCE, &["--by-event"]].concat());
     finished.report();
-    let said = "no hook on the event sock:inet_sock_set_state: the hook can be preempted";
-    assert!(finished.stderr.contains(said), "{}", finished.stderr);
+    let printed = "no hook on the event sock:inet_sock_set_state: the hook can be preempted";
+    assert!(finished.stderr.contains(printed), "{}", finished.stderr);
 }
 
 #[test]
@@ -250,12 +249,12 @@ fn losses_in_a_tiny_ring_are_reported_with_a_sufficient_size() {
     let finished = synfin.finish();
     let report = finished.report();
     let (lost, seen) = (report.event("lost"), report.event("seen"));
-    assert!(lost > 0, "a ring of 4 KiB must lose something");
-    let said = format!(
+    assert!(lost > 0, "a ring of 4 KiB must lose records");
+    let printed = format!(
         "{lost} of {seen} events were lost because the ring buffer of 4K was full: --ring-size "
     );
     let (_, size) =
-        finished.stderr.split_once(&said).unwrap_or_else(|| panic!("{}", finished.stderr));
+        finished.stderr.split_once(&printed).unwrap_or_else(|| panic!("{}", finished.stderr));
     let size = size.split_whitespace().next().expect("a size").to_owned();
 
     let synfin = Synfin::watch(["report", "-o", "json", "--ring-size", &size]);
@@ -295,7 +294,7 @@ fn a_full_disk_loses_only_the_rest_of_the_recording() {
 pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
     let broken = Broken::not();
     let (disk, kept) = (broken.file("disk"), broken.file("kept"));
-    fs::create_dir(&disk).expect("a folder");
+    fs::create_dir(&disk).expect("a directory");
     let broken = broken.by(&format!("mount -t tmpfs -o size={size} none {disk}"));
     // The disk is visible in the command's mount namespace only.
     let script = format!("\"$@\"; code=$?; cp {disk}/recording {kept}; exit $code");
@@ -318,9 +317,9 @@ pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
     finished.check_explained(
         3,
         &[
-            &format!("cannot go on writing the recording {recording}"),
+            &format!("cannot continue the recording {recording}"),
             "No space left on device",
-            "make room",
+            "free space",
             "can be read with --from",
         ],
     );
@@ -359,8 +358,8 @@ pub(crate) fn through_a_shell(command: Command, script: &str) -> Command {
 #[test]
 fn a_recording_that_cannot_be_created_is_explained() {
     let _lab = lab::enter();
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path().to_str().expect("a plain path");
+    let folder = tempfile::tempdir().expect("a directory");
+    let folder = folder.path().to_str().expect("a UTF-8 path");
     let missing = format!("{folder}/missing/recording");
     for (path, why, remedy) in [
         (missing.as_str(), "No such file or directory", "make its directory first"),
@@ -371,7 +370,7 @@ fn a_recording_that_cannot_be_created_is_explained() {
         Synfin::run(["record", path]).check_explained(2, &[why, remedy]);
     }
     let finished = Synfin::run(["record", "--for", "0.1", "/dev/full"]);
-    finished.check_explained(3, &["No space left on device", "nothing of it can be read"]);
+    finished.check_explained(3, &["No space left on device", "none of it is readable"]);
 }
 
 #[test]
@@ -409,10 +408,10 @@ fn a_closed_pipe_ends_a_live_run_without_an_error() {
             some_connections(&namespace, &listener, 1);
             child.try_wait().expect("its status")
         });
-        let mut said = String::new();
-        child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
-        assert_eq!(status.code(), Some(0), "{args:?}: {said}");
-        let other = said.lines().find(|line| !line.starts_with("synfin: watching"));
+        let mut printed = String::new();
+        child.stderr.take().expect("a pipe").read_to_string(&mut printed).expect("text");
+        assert_eq!(status.code(), Some(0), "{args:?}: {printed}");
+        let other = printed.lines().find(|line| !line.starts_with("synfin: watching"));
         assert_eq!(other, None, "{args:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! `diagnose`: each finding in its situation, and none in a healthy load of the same size.
+//! `diagnose`: each finding in its situation, and none under a healthy load of the same size.
 
 use std::{
     fs::File,
@@ -35,7 +35,7 @@ fn watch(namespaces: [&Namespace; 2]) -> Synfin {
     Synfin::watch(["diagnose", "-o", "json", "-N", &lab::ids(namespaces), "--for", "1h"])
 }
 
-/// A recording of these namespaces, whose times a test can change.
+/// A recording of these namespaces whose times a test can change.
 struct Recorded(Vec<Frame>);
 
 impl Recorded {
@@ -49,7 +49,7 @@ impl Recorded {
         (Self(frames.map(|frame| frame.expect("a whole recording")).collect()), done)
     }
 
-    /// The recording, and then this time without an event.
+    /// The recording, followed by this time without an event.
     fn and_later(&self, time: Duration) -> Self {
         let last =
             |frame: &Frame| if let Frame::Tick(tick) = frame { Some(tick.clone()) } else { None };
@@ -75,12 +75,12 @@ impl Recorded {
     }
 }
 
-/// Its findings.
+/// The findings of a run.
 struct Found(Vec<Value>);
 
 impl Found {
     fn by(synfin: Synfin) -> Self {
-        Self::said(&synfin.finish())
+        Self::printed(&synfin.finish())
     }
 
     fn in_recording(recorded: &Recorded) -> Self {
@@ -88,13 +88,13 @@ impl Found {
         let mut recorder =
             Recorder::new(File::create(&path).expect("a file")).expect("a recording");
         recorded.0.iter().for_each(|frame| recorder.write(frame).expect("a frame"));
-        Self::said(&Synfin::run(["diagnose", "-o", "json", "--from", &path]))
+        Self::printed(&Synfin::run(["diagnose", "-o", "json", "--from", &path]))
     }
 
-    fn said(finished: &Finished) -> Self {
+    fn printed(finished: &Finished) -> Self {
         let lines = finished.json_lines();
-        let [said] = &lines[..] else { panic!("one object, not {lines:#?}") };
-        Self(said["findings"].as_array().expect("findings").clone())
+        let [printed] = &lines[..] else { panic!("expected one object, found {lines:#?}") };
+        Self(printed["findings"].as_array().expect("findings").clone())
     }
 
     #[track_caller]
@@ -115,8 +115,8 @@ impl Found {
         let finding = self.0.iter().find(|it| it["id"] == id);
         let finding = finding.unwrap_or_else(|| panic!("no {id} in {:#?}", self.0));
         for part in parts {
-            let said = [&finding["seen"], &finding["knob"]].map(Value::to_string).join(" ");
-            assert!(said.contains(part), "no {part:?} in {said}");
+            let printed = [&finding["seen"], &finding["knob"]].map(Value::to_string).join(" ");
+            assert!(printed.contains(part), "no {part:?} in {printed}");
         }
     }
 }
@@ -155,7 +155,7 @@ fn finds_an_accept_queue_that_overflows() {
     lab::eventually("drops", || (wire.far.counters().get("ListenDrops") > 0).then_some(()));
     let found = Found::by(synfin);
     found.is_only("accept_queue_overflow", "server", at.port());
-    found.says("accept_queue_overflow", &["; 4 may", "somaxconn", "backlog"]);
+    found.says("accept_queue_overflow", &["the limit is 4", "somaxconn", "backlog"]);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn finds_ephemeral_ports_that_run_out() {
 }
 
 #[test]
-fn finds_connections_that_nobody_closes() {
+fn finds_connections_that_stay_in_close_wait() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let at = SocketAddr::from((Wire::FAR4, 9504));
@@ -231,7 +231,7 @@ fn finds_a_listener_that_was_closed_for_a_while() {
     let again = wire.far.listen(at);
     let found = Found::by(synfin);
     found.is_only("listener_gone", "server", at.port());
-    found.says("listener_gone", &["8 connections that nobody had accepted were reset"]);
+    found.says("listener_gone", &["8 connections that were not accepted yet were reset"]);
     drop((waiting, again));
 }
 
@@ -251,7 +251,7 @@ fn finds_connections_that_are_dropped_while_idle() {
         wire.far.filter("forgotten", &format!("tcp dport {} drop", at.port()));
         for pair in &mut pairs {
             set_option(&pair.client, libc::TCP_USER_TIMEOUT, 500);
-            pair.client.write_all(b"are you there?").expect("it is sent");
+            pair.client.write_all(b"question").expect("the data is sent");
         }
         for pair in &mut pairs {
             pair.client.read(&mut [0]).expect_err("it times out");
@@ -295,12 +295,12 @@ fn finds_peers_that_reset_and_applications_that_do_not_read() {
         drop(client);
     }
     for mut pair in wire.pairs(&other, unread, MANY) {
-        pair.answer_unread(b"nobody reads this");
+        pair.answer_unread(b"unread data");
         let Pair { client, server } = pair;
         drop(client);
         drop(server);
     }
-    wire.near.settle();
+    wire.near.wait_until_quiet();
     let found = Found::by(synfin);
     found.says("reset_by_peer", &["8 of 8 connections were reset by the peer"]);
     found.says("unread_data", &["8 of 8 connections were closed with unread data"]);

@@ -1,5 +1,5 @@
-//! The flight recorder with live traffic: each of its files covers its own time, and has the
-//! connections that are older.
+//! The flight recorder with live traffic: each file covers its own time, and has the connections
+//! from before it.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The bytes in a directory; files deleted meanwhile do not count.
+/// The size of a directory in bytes; files that are deleted during the call do not count.
 fn size(folder: &Path) -> u64 {
     files(folder).iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum()
 }
@@ -36,9 +36,9 @@ fn size(folder: &Path) -> u64 {
 #[test]
 fn each_file_has_the_connections_that_are_older() {
     let _lab = lab::enter();
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a directory");
     let folder = outside.path().join("flight");
-    let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
+    let path = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
     let namespace = Namespace::new();
     let (stays, passes) = ((Ipv4Addr::LOCALHOST, PORT), (Ipv4Addr::LOCALHOST, PORT + 1));
     let listeners = [namespace.listen(stays), namespace.listen(passes)];
@@ -48,7 +48,7 @@ fn each_file_has_the_connections_that_are_older() {
     let synfin = Synfin::watch(args);
     let first = files(&folder);
     let pair = namespace.pair_with(&listeners[0], stays);
-    lab::eventually("the first file is deleted, and the newest knows what is there", || {
+    lab::eventually("the first file is deleted, and the newest has the older connections", || {
         namespace.pair_with(&listeners[1], passes).close_by_client();
         assert!(size(&folder) <= MOST, "{}", size(&folder));
         let files = files(&folder);
@@ -57,7 +57,7 @@ fn each_file_has_the_connections_that_are_older() {
     });
     reset(pair.client);
     lab::wait_for_end(pair.server);
-    namespace.settle();
+    namespace.wait_until_quiet();
     synfin.finish();
 
     let files = files(&folder);
@@ -66,13 +66,13 @@ fn each_file_has_the_connections_that_are_older() {
     for file in &files {
         let report = Synfin::run(["report", "-o", "json", "--from", &path(file)]).report();
         report.check_nothing_lost();
-        // The connection ends in one of the files, and later ones do not have it.
+        // The connection closes in one of the files, and later ones do not have it.
         if !closed.is_empty() {
             continue;
         }
         for role in ["server", "client"] {
             let row = report.row(role, PORT);
-            assert_eq!((row.figure("adopted"), row.figure("attempts")), (1, 0), "{role} {file:?}");
+            assert_eq!((row.count("adopted"), row.count("attempts")), (1, 0), "{role} {file:?}");
         }
         closed = Synfin::run(["connections", "-o", "json", "--from", &path(file)]).json_lines();
         closed.retain(|connection| connection["service_port"] == PORT);
@@ -92,7 +92,7 @@ fn each_file_has_the_connections_that_are_older() {
     );
     let report = Synfin::run(["report", "-o", "json", "--from", &path(&folder)]).report();
     report.check_nothing_lost();
-    assert_eq!(report.row("server", PORT).figure("closes.reset_by_peer"), 1);
+    assert_eq!(report.row("server", PORT).count("closes.reset_by_peer"), 1);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_full_disk_only_deletes_the_oldest_files_early() {
     let listener = namespace.listen(address);
     let broken = Broken::not();
     let (disk, kept) = (broken.file("disk"), broken.file("kept"));
-    fs::create_dir(&disk).expect("a folder");
+    fs::create_dir(&disk).expect("a directory");
     let broken = broken.by(&format!("mount -t tmpfs -o size={DISK} none {disk}"));
     // The disk is visible in the command's mount namespace only.
     let script = format!("\"$@\"; code=$?; cp -r {disk} {kept}; exit $code");
@@ -123,11 +123,11 @@ fn a_full_disk_only_deletes_the_oldest_files_early() {
     assert!(size(kept) > DISK / 8, "{}", size(kept));
     let mut delivered = 0;
     for file in files(kept) {
-        let file = file.to_str().expect("a plain path");
+        let file = file.to_str().expect("a UTF-8 path");
         let report = Synfin::run(["report", "-o", "json", "--from", file]).report();
         delivered += report.event("delivered");
     }
-    let (_, all) = finished.stderr.split_once("recorded ").expect("what was recorded");
+    let (_, all) = finished.stderr.split_once("recorded ").expect("the size of the recording");
     let all: u64 = all.split(' ').next().expect("a number").parse().expect("a number");
     assert!(delivered < all, "{delivered} of {all}: the disk was never full");
 }

@@ -1,7 +1,7 @@
-//! Handshake durations, compared per connection with what `tcpdump` sees at each end of the link:
+//! Handshake durations, compared per connection with a `tcpdump` capture at each end of the link:
 //! SYN to SYN-ACK for a client, SYN-ACK to ACK for a server.
 //!
-//! `cargo xtask test latency:: --nocapture` prints the figures.
+//! `cargo xtask test latency:: --nocapture` prints the errors.
 
 use std::{
     collections::HashMap,
@@ -35,18 +35,18 @@ const CONNECTIONS: usize = 200;
 const MEDIAN: Duration = Duration::from_micros(50);
 /// The bound for the 99th percentile.
 const P99: Duration = Duration::from_micros(300);
-/// Both bounds on this machine. An emulated processor runs for ten milliseconds while the other
-/// one's measurement stands still, which is too rare to affect the median.
+/// Both bounds on this machine. An emulated CPU runs for ten milliseconds while the measurement on
+/// the other one is suspended, which is too rare to affect the median.
 fn bounds() -> [Duration; 2] {
     if lab::is_slow() { [lab::slowed(5 * MEDIAN), lab::slowed(10 * P99)] } else { [MEDIAN, P99] }
 }
 
-/// An interrupt between synfin's timestamp and the capture's causes an error that is neither's
-/// fault, so the median round has to be within the bounds. All rounds are printed.
+/// An interrupt between synfin's timestamp and the capture's causes an error of neither,
+/// so the median round has to be within the bounds. All rounds are printed.
 const ROUNDS: usize = 3;
 
-/// The most handshakes without a duration: one in a thousand takes whole milliseconds on the
-/// server, which looks like a SYN cookie and counts as unmeasured.
+/// Maximum number of handshakes without a duration: one in a thousand takes whole milliseconds on
+/// the server, which looks like a SYN cookie and counts as unmeasured.
 const COOKIE_ALIKE: usize = 4;
 
 /// The bound for the error of retransmitted handshakes.
@@ -129,7 +129,7 @@ fn durations_of_retransmitted_handshakes_agree_with_a_capture() {
 /// Longer than the first retransmission takes.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-/// Makes so many connections to a listener by so many clients at a time, and closes them after a
+/// Makes this number of connections with this number of clients at a time, and closes them after a
 /// silence, because a FIN would complete the handshake in place of a lost ACK.
 fn connect(link: &Link, listener: &TcpListener, count: usize, clients: usize, silence: Duration) {
     let address = listener.local_addr().expect("its address");
@@ -181,7 +181,7 @@ struct Connection {
     handshake_retransmits: Option<u64>,
 }
 
-/// Traces what `play` does on a link, and captures at both ends. Returns all handshakes but those
+/// Traces `play` on a link, and captures at both ends. Returns all handshakes except those
 /// that look like SYN cookies.
 fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
     let (_folder, recording) = lab::recording_file();
@@ -191,7 +191,7 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
         let captures = link.both().map(|namespace| Capture::begin(namespace, Link::DEVICE));
         let synfin = Synfin::watch(["report", "-o", "json", "--record", path]);
         play(&link);
-        link.settle();
+        link.wait_until_quiet();
         (synfin.finish().report(), (link, Capture::end(captures)))
     };
     let (_, (link, captured)) = lab::conclusive(watch);
@@ -211,7 +211,7 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
         };
         let segments = captured[end].remove(&ports).expect("captured packets");
         let (captured, sent_again) = captured_handshake(role, &segments);
-        let class = connection.handshake.expect("it got through");
+        let class = connection.handshake.expect("a completed handshake");
         if (role, &*class) == ("server", "unmeasured") {
             let off_a_millisecond = captured.subsec_micros() % 1_000;
             let error = off_a_millisecond.min(1_000 - off_a_millisecond);
@@ -225,11 +225,11 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
             role,
             port: ports[1],
             sent_again,
-            reported: Duration::from_micros(connection.handshake_us.expect("its time")),
+            reported: Duration::from_micros(connection.handshake_us.expect("a duration")),
             captured,
         });
     });
-    assert!(captured.iter().all(HashMap::is_empty), "synfin saw all that was captured");
+    assert!(captured.iter().all(HashMap::is_empty), "synfin reports all captured handshakes");
     handshakes
 }
 

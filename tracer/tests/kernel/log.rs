@@ -1,15 +1,15 @@
-//! The log of the kernel side.
+//! The log of the eBPF programs.
 
 use crate::lab::{self, Synfin, Wire, accept, wait_for_end};
 
 const PORT: u16 = 7451;
 
 #[test]
-fn the_kernel_side_logs_more_with_vv() {
+fn ebpf_programs_log_more_with_vv() {
     let _lab = lab::enter();
     let wire = Wire::new();
     let listener = wire.far.listen((Wire::FAR4, PORT));
-    let said = |args: &[&str]| {
+    let printed = |args: &[&str]| {
         let synfin = Synfin::watch([&["report"], args].concat());
         // The handshake's last ACK is lost, so that the SYN-ACK is retransmitted.
         let rule = format!("tcp dport {PORT} tcp flags & (syn | ack) == ack counter drop");
@@ -23,6 +23,6 @@ fn the_kernel_side_logs_more_with_vv() {
         synfin.finish().stderr
     };
     let line = format!("synfin: kernel side: SYN-ACK retransmitted from port {PORT} to port ");
-    assert!(said(&["-vv"]).contains(&line));
-    assert!(!said(&["-v"]).contains("kernel side"));
+    assert!(printed(&["-vv"]).contains(&line));
+    assert!(!printed(&["-v"]).contains("kernel side"));
 }

@@ -1,5 +1,5 @@
-//! Connections that the kernel gives up for lack of memory. The limits are those of the whole host,
-//! so this runs only on a machine that is there for the tests.
+//! Connections that the kernel aborts for lack of memory. The limits apply to the whole host,
+//! so this runs only on a machine that only runs the tests.
 
 use std::{fs, io::Write as _, net::SocketAddr};
 
@@ -50,7 +50,7 @@ fn orphans_beyond_the_limit_are_reset() {
         let limit = Changed::to(MAX_ORPHANS, "0");
         let mut servers = vec![server];
         for Pair { mut client, server } in pairs {
-            client.write_all(b"what nobody will acknowledge").expect("it is sent");
+            client.write_all(b"unacknowledged data").expect("the data is sent");
             drop(client);
             servers.push(server);
         }
@@ -62,6 +62,6 @@ fn orphans_beyond_the_limit_are_reset() {
     report.check_nothing_lost();
     assert_eq!(counters.get("TCPAbortOnMemory"), GIVEN_UP as u64);
     let clients = report.row("client", at.port());
-    assert_eq!(clients.figure("closes.reset_by_us_memory"), GIVEN_UP as u64);
-    assert_eq!(clients.figure("states.fin_wait1"), 1);
+    assert_eq!(clients.count("closes.reset_by_us_memory"), GIVEN_UP as u64);
+    assert_eq!(clients.count("states.fin_wait1"), 1);
 }

@@ -47,7 +47,7 @@ fn traffic(namespace: &Namespace) {
 }
 
 #[test]
-fn a_collector_receives_what_a_report_says() {
+fn a_collector_receives_the_values_of_a_report() {
     if lacks_collector() {
         return;
     }
@@ -59,10 +59,10 @@ fn a_collector_receives_what_a_report_says() {
         let serve = push(&elsewhere, &namespace, &url(), &variables);
         let report = Synfin::watch(["report", "-o", "json", "-N", &namespace.id().to_string()]);
         traffic(&namespace);
-        eventually("metrics are pushed while it goes on", || {
+        eventually("metrics are pushed during the trace", || {
             (established(&collector.last(), "server") > 0.0).then_some(())
         });
-        // The final push is when synfin ends.
+        // The final push is at the end of the trace.
         let (report, served) = (report.finish().report(), serve.finish());
         assert!(served.stderr.contains("metrics are pushed to"), "{}", served.stderr);
         let pushed = collector.last();
@@ -93,12 +93,12 @@ fn compare(report: &Report, pushed: &Pushed) {
         let role_of_row = format!("network.tcp.handshake.role={role}");
         let own = [&*role_of_row, at];
         let value = |name: &str, more: &[&str]| pushed.value(name, &[&own, more].concat());
-        let mut check = |figure: &str, name: &str, more: &[&str]| {
+        let mut check = |column: &str, name: &str, more: &[&str]| {
             let value = value(name, more);
             assert_eq!(
                 value,
-                row.figure(figure) as f64,
-                "{role} {port}: {figure} is {name}{more:?}"
+                row.count(column) as f64,
+                "{role} {port}: {column} is {name}{more:?}"
             );
             compared += value;
         };
@@ -126,14 +126,14 @@ fn compare(report: &Report, pushed: &Pushed) {
         let handshakes = "system.network.tcp.handshake.duration";
         check("handshake.clean.count", handshakes, &["synfin.class=clean"]);
         // Durations above a bound have to be above it in the collector too.
-        let slowest = row.figure("handshake.clean.max_us") as f64 / 1e6;
+        let slowest = row.count("handshake.clean.max_us") as f64 / 1e6;
         let above: f64 = [1.0, 3.0, 7.0, 15.0]
             .map(|bound| value(handshakes, &["synfin.class=clean", &format!("le={bound}")]))
             .iter()
             .sum();
-        assert!(slowest < 0.5 && above == 0.0, "{slowest} s, and {above} took longer than that");
+        assert!(slowest < 0.5 && above == 0.0, "{slowest} s, and {above} of them above the bound");
     }
-    assert!(compared > 100.0, "there was something to compare: {compared}");
+    assert!(compared > 100.0, "only {compared} values were compared");
     for outcome in ["delivered", "lost", "filtered", "missed", "gaps"] {
         let labelled = format!("synfin.outcome={outcome}");
         let value = pushed.value("synfin.events", &[&labelled]);
@@ -156,14 +156,14 @@ fn a_missing_collector_is_reported_once_and_receives_everything_later() {
         (elsewhere.counters().get("OutRsts") >= 3).then_some(())
     });
     let collector = Collector::start(&elsewhere);
-    eventually("the collector has what was before it", || {
+    eventually("the collector receives earlier counts", || {
         (established(&collector.last(), "server") >= 21.0).then_some(())
     });
-    let said = serve.finish().stderr;
-    let count = |part: &str| said.matches(part).count();
-    assert_eq!(count("cannot push metrics to"), 1, "{said}");
-    assert_eq!(count("  why: Connection refused"), 1, "{said}");
-    assert_eq!(count("metrics are pushed to"), 1, "{said}");
+    let printed = serve.finish().stderr;
+    let count = |part: &str| printed.matches(part).count();
+    assert_eq!(count("cannot push metrics to"), 1, "{printed}");
+    assert_eq!(count("  why: Connection refused"), 1, "{printed}");
+    assert_eq!(count("metrics are pushed to"), 1, "{printed}");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn answer(
 }
 
 #[test]
-fn any_answer_of_a_collector_is_reported_and_survived() {
+fn every_answer_of_a_collector_is_reported() {
     let _lab = lab::enter();
     let [namespace, elsewhere] = [(); 2].map(|()| Namespace::new());
     let listener = elsewhere.listen(Collector::ADDRESS);
@@ -239,16 +239,16 @@ fn any_answer_of_a_collector_is_reported_and_survived() {
         status("200 OK"),
     ];
     let (heads, ends) = (Mutex::default(), AtomicBool::new(false));
-    let said = thread::scope(|scope| {
+    let printed = thread::scope(|scope| {
         scope.spawn(|| answer(&listener, &answers, &heads, &ends));
         let secret = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x%3Dy");
         let serve = push(&elsewhere, &namespace, &url(), &[secret]);
-        eventually("all answers are given", || {
+        eventually("all answers are sent", || {
             (heads.lock().expect("the heads").len() >= answers.len()).then_some(())
         });
-        let said = serve.finish().stderr;
+        let printed = serve.finish().stderr;
         ends.store(true, Ordering::Relaxed);
-        said
+        printed
     });
     for head in heads.lock().expect("the heads").iter() {
         assert!(head.starts_with("POST /v1/metrics HTTP/1.1\r\n"), "{head}");
@@ -257,15 +257,15 @@ fn any_answer_of_a_collector_is_reported_and_survived() {
         }
     }
     for part in [
-        "  why: it answered 401 Unauthorized\n  remedy: give what it wants to see in OTEL_EXPORTER",
-        "  why: it answered 404 Not Found\n  remedy: give the whole URL",
-        "  why: it answered 503 Service Unavailable\n  remedy: see the collector's log",
-        "  why: it took only a part of them: too old",
+        "  why: the response is 401 Unauthorized\n  remedy: set the headers that it requires in OTEL_EXPORTER",
+        "  why: the response is 404 Not Found\n  remedy: give the whole URL",
+        "  why: the response is 503 Service Unavailable\n  remedy: check the collector's log",
+        "  why: it rejected a part: too old",
         "synfin: metrics are pushed to http://127.0.0.1:4318/v1/metrics every 200ms",
     ] {
-        assert_eq!(said.matches(part).count(), 1, "{part} in:\n{said}");
+        assert_eq!(printed.matches(part).count(), 1, "{part} in:\n{printed}");
     }
-    assert!(!said.contains("Bearer"), "{said}");
+    assert!(!printed.contains("Bearer"), "{printed}");
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_collector_that_never_answers_delays_only_the_end() {
         elsewhere.sockets().iter().any(is_connected).then_some(())
     });
     let begun = Instant::now();
-    let said = serve.finish().stderr;
-    assert!(said.contains("why: it gave no answer for 5 s"), "{said}");
+    let printed = serve.finish().stderr;
+    assert!(printed.contains("why: no response within 5 s"), "{printed}");
     assert!(begun.elapsed() < lab::slowed(Duration::from_secs(8)), "{:?}", begun.elapsed());
 }

@@ -1,5 +1,5 @@
-//! Owners: every row and every connection has the process that connects or serves, not the one that
-//! runs when a packet arrives. The expected names and sockets are those in `/proc` and `ss`.
+//! Owners: the owner of a row or connection is the process that connects or serves, not the process
+//! that runs when a packet arrives. The expected names and sockets come from `/proc` and `ss`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -74,19 +74,19 @@ impl Traced {
             let report = self.report(by);
             for role in ["client", "server"] {
                 let [sum, expected] =
-                    [&report, &by_port].map(|report| report.books(|row| row["role"] == role));
+                    [&report, &by_port].map(|report| report.counts(|row| row["role"] == role));
                 assert_eq!(sum.difference(&expected), None, "{role} by {by}");
             }
         }
     }
 
-    /// A figure of a row that is text or null.
+    /// A column of a row that is text or null.
     #[track_caller]
-    fn in_row(&self, role: &str, port: u16, figure: &str) -> Value {
+    fn in_row(&self, role: &str, port: u16, column: &str) -> Value {
         let report = self.report("port");
         let mut rows =
             report.rows().iter().filter(|row| row["role"] == role && row["port"] == port);
-        rows.next().unwrap_or_else(|| panic!("no row {role} {port}"))[figure].clone()
+        rows.next().unwrap_or_else(|| panic!("no row {role} {port}"))[column].clone()
     }
 
     /// Established connections of one role by owner, in rows of this port only.
@@ -101,18 +101,18 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or("").to_owned()
 }
 
-/// Name and process id of a line.
+/// Name and PID in a line.
 fn owner(line: &Value) -> (String, Option<u32>) {
     (text(&line["comm"]), line["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()))
 }
 
 /// Waits until the servers have closed what the clients have closed.
-fn settle(wire: &Wire) {
+fn wait_for_closes(wire: &Wire) {
     eventually("the servers close", || {
         let sockets = wire.far.sockets();
         sockets.iter().all(|socket| socket.state != "CLOSE-WAIT").then_some(())
     });
-    wire.settle();
+    wire.wait_until_quiet();
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn clients_are_owned_by_their_processes() {
         },
         |(wire, _, guests), _| {
             let pids = guests.clients(at, "guest", CLIENTS);
-            settle(wire);
+            wait_for_closes(wire);
             pids
         },
     );
@@ -178,7 +178,7 @@ fn connections_of_prefork_servers_are_owned_by_the_workers() {
             }
             let accepted_by = holders(&wire.far, 18);
             client.close();
-            settle(wire);
+            wait_for_closes(wire);
             accepted_by
         },
     );
@@ -193,7 +193,7 @@ fn connections_of_prefork_servers_are_owned_by_the_workers() {
         if number == 0 {
             assert_eq!(owner(&line), expected, "{line}");
         } else {
-            // Before the first look-up the owner may be unknown, but never the parent.
+            // Before the first scan of open files the owner may be unknown, but never the parent.
             let found = owner(&line);
             let is_known = found == expected || found == (expected.0, None);
             assert!(is_known || found == (String::new(), None), "{line}");
@@ -204,14 +204,14 @@ fn connections_of_prefork_servers_are_owned_by_the_workers() {
     }
 }
 
-/// The addresses of a connection's line.
+/// The ports of a connection's line.
 fn ends(line: &Value) -> (u64, u64) {
-    let port = |figure: &str| line[figure].as_u64().expect("a port");
+    let port = |column: &str| line[column].as_u64().expect("a port");
     (port("local_port"), port("remote_port"))
 }
 
-/// The holders (name and process id, by `ss`) of the connections of a namespace, by their ports,
-/// once there are so many connections with one holder each.
+/// The holders (name and PID, by `ss`) of the connections of a namespace, by their ports,
+/// once there is this number of connections with one holder each.
 fn holders(namespace: &Namespace, count: usize) -> BTreeMap<(u64, u64), (String, u32)> {
     eventually("one holder each", || {
         let text = namespace.run("ss -Htnp state established");
@@ -230,9 +230,9 @@ fn holders(namespace: &Namespace, count: usize) -> BTreeMap<(u64, u64), (String,
     })
 }
 
-/// Waits for so many more look-ups of socket holders. The first of them may have begun before.
-fn wait_for_looks(recording: &str, more: usize) {
-    let looks = || {
+/// Waits for this number of further scans of open files. The first of them may have begun before.
+fn wait_for_owner_scans(recording: &str, more: usize) {
+    let scans = || {
         let file = File::open(recording).expect("the recording");
         let frames = Reader::new(BufReader::new(file)).expect("a recording");
         // The recording is still written and may end within a frame.
@@ -241,14 +241,14 @@ fn wait_for_looks(recording: &str, more: usize) {
             .filter(|frame| matches!(frame, Frame::SocketHolders(_)))
             .count()
     };
-    let before = looks();
-    eventually("somebody looks", || (looks() >= before + more).then_some(()));
+    let before = scans();
+    eventually("open files are scanned", || (scans() >= before + more).then_some(()));
 }
 
 /// A supervisor listens, and its child gets the socket and another name: before the trace and
 /// during it, with and without the supervisor exiting.
 #[test]
-fn connections_of_activated_servers_are_owned_by_who_got_the_socket() {
+fn connections_of_activated_servers_are_owned_by_the_child() {
     let _lab = lab::enter();
     let first = ports_of(2);
     let at = |number: u16| SocketAddr::from((Wire::FAR4, first + number));
@@ -278,12 +278,12 @@ fn connections_of_activated_servers_are_owned_by_who_got_the_socket() {
             connect(&mut client);
             holders(&wire.far, 8);
             client.close();
-            settle(wire);
-            wait_for_looks(recording, 2);
+            wait_for_closes(wire);
+            wait_for_owner_scans(recording, 2);
             connect(&mut client);
             holders(&wire.far, 8);
             client.close();
-            settle(wire);
+            wait_for_closes(wire);
         },
     );
     let mut lines = traced.connections(&wire.far, "server");
@@ -294,7 +294,7 @@ fn connections_of_activated_servers_are_owned_by_who_got_the_socket() {
         let expected = (format!("service-{number}"), Some(services[number].1));
         let came_later = number > 1;
         if came_later && index < 8 {
-            // Before the first look-up the owner may be unknown, but never the supervisor.
+            // Before the first scan of open files the owner may be unknown, but never the supervisor.
             let found = owner(line);
             assert!(found == expected || found == (String::new(), None), "{line}");
         } else {
@@ -374,7 +374,7 @@ fn running_programs_does_not_change_the_owner() {
                 thread::sleep(Duration::from_millis(600));
             }
             client.close();
-            settle(wire);
+            wait_for_closes(wire);
         },
     );
     let sides =
@@ -417,14 +417,14 @@ fn servers_that_share_a_port_are_distinguished() {
                 client.connect(at, 2);
                 holders(home, if name == "loopback-home" { 4 } else { 2 });
                 client.close();
-                settle(wire);
+                wait_for_closes(wire);
                 eventually("the server closes", || {
                     let sockets = home.sockets();
                     sockets.iter().all(|socket| socket.state != "CLOSE-WAIT").then_some(())
                 });
                 actors.push(server);
             }
-            settle(wire);
+            wait_for_closes(wire);
         },
     );
     let mut lines = traced.connections(&wire.far, "server");
@@ -457,7 +457,7 @@ fn cgroup_ids_and_paths_agree() {
     let (outer, hierarchy) = (Cgroup::new(), Hierarchy::find().expect("the hierarchy"));
     let inner = outer.below("inner");
     for (level, path) in ["", outer.path(), inner.path()].into_iter().enumerate() {
-        let cgroup = hierarchy.resolve(Path::new(path)).expect("it is there");
+        let cgroup = hierarchy.resolve(Path::new(path)).expect("a cgroup");
         let Some(cgroup) = cgroup.kernel else {
             lab::skip("in a cgroup namespace, the kernel's ids and depths are not known");
             return;
@@ -503,7 +503,7 @@ fn containers_and_pods_are_named_by_their_cgroups() {
             client.connect(at(1), 1);
             client.close();
             drop(bare);
-            settle(wire);
+            wait_for_closes(wire);
             client
         },
     );

@@ -1,4 +1,4 @@
-//! A replay prints the same as the live trace, for every user who may read the recording.
+//! A replay prints the same as the live trace, for every user with access to the recording.
 
 use std::{
     fs::{self, Permissions},
@@ -30,12 +30,12 @@ const RUNS: [&[&str]; 10] = [
 ];
 
 #[test]
-fn a_replay_prints_what_was_printed_live() {
+fn a_replay_prints_the_live_output() {
     let _lab = lab::enter();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let recordings: Vec<_> =
         (0..RUNS.len()).map(|run| folder.path().join(run.to_string())).collect();
-    // One exists before, readable for all users.
+    // One file already exists and is readable for all users.
     fs::write(&recordings[0], "an old recording").expect("a file");
 
     let namespace = Namespace::new();
@@ -50,13 +50,13 @@ fn a_replay_prints_what_was_printed_live() {
 
     for recording in &recordings {
         let mode = fs::metadata(recording).expect("the recording").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "it is for its owner only");
+        assert_eq!(mode & 0o777, 0o600, "only its owner can read it");
     }
     let nobody = Nobody::new(folder.path());
     for ((run, recording), reported) in RUNS.iter().zip(&recordings).zip(reported) {
         assert!(
             reported.contains(&PORT.to_string()),
-            "{run:?} tells nothing of the traffic: {reported}"
+            "{run:?} has nothing about the traffic: {reported}"
         );
         let replayed = nobody.replays(run, recording);
         assert_eq!(replayed, reported, "{run:?}");
@@ -74,9 +74,9 @@ fn a_replay_prints_what_was_printed_live() {
 #[test]
 fn a_recording_can_be_anonymized_while_it_is_made() {
     let _lab = lab::enter();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let recording = folder.path().join("recording");
-    let path = recording.to_str().expect("a plain path");
+    let path = recording.to_str().expect("a UTF-8 path");
     let wire = Wire::new();
     let _name = wire.far.name("synfin-anonymous");
     let ends = [Wire::FAR4, Wire::FAR6].map(|address| SocketAddr::from((address, PORT + 2)));
@@ -86,7 +86,7 @@ fn a_recording_can_be_anonymized_while_it_is_made() {
         let listener = wire.far.listen(to);
         (0..5).for_each(|_| wire.near.pair_with(&listener, to).close_by_client());
     }
-    wire.near.settle();
+    wire.near.wait_until_quiet();
     synfin.finish();
 
     let recorded = fs::read(&recording).expect("the recording");
@@ -96,15 +96,15 @@ fn a_recording_can_be_anonymized_while_it_is_made() {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
         };
-        assert!(!holds(&octets) && !holds(address.to_string().as_bytes()), "{address} is there");
+        assert!(!holds(&octets) && !holds(address.to_string().as_bytes()), "{address} is in it");
     }
     let own = fs::read_to_string("/proc/self/comm").expect("our name");
     for name in [own.trim(), "synfin-anonymous"] {
-        assert!(!holds(name.as_bytes()), "{name} is there");
+        assert!(!holds(name.as_bytes()), "{name} is in it");
     }
     let report = Synfin::run(["report", "-o", "json", "--from", path]).report();
     for role in ["client", "server"] {
-        assert_eq!(report.row(role, PORT + 2).figure("established"), 10, "{role}");
+        assert_eq!(report.row(role, PORT + 2).count("established"), 10, "{role}");
         let mut rows = report.rows().iter();
         let row = rows.find(|row| row["role"] == role && row["port"] == PORT + 2).expect("a row");
         assert!(row["owner"].as_str().is_some_and(|owner| owner.starts_with("p-")), "{row}");
@@ -112,7 +112,7 @@ fn a_recording_can_be_anonymized_while_it_is_made() {
 }
 
 fn live<'a>(run: &[&'a str], recording: &'a Path) -> Vec<&'a str> {
-    let recording = recording.to_str().expect("a plain path");
+    let recording = recording.to_str().expect("a UTF-8 path");
     [run, &["--record", recording]].concat()
 }
 
@@ -137,11 +137,11 @@ fn some_traffic(namespace: &Namespace) -> impl Sized {
     namespace.connect((Ipv4Addr::LOCALHOST, PORT + 1)).expect_err("no listener");
     let client = namespace.connect(address).expect("a connection");
     let server = accept(&listener);
-    namespace.settle();
+    namespace.wait_until_quiet();
     (listener, client, server)
 }
 
-/// A user who may read recordings, but not trace.
+/// A user with access to recordings, but without permission to trace.
 struct Nobody {
     program: std::path::PathBuf,
 }
@@ -149,7 +149,7 @@ struct Nobody {
 const NOBODY: u32 = 65534;
 
 impl Nobody {
-    /// Makes the program and the folder's files accessible to `nobody`.
+    /// Makes the program and the directory's files accessible to `nobody`.
     fn new(folder: &Path) -> Self {
         let program = folder.join("synfin");
         fs::copy(env!("CARGO_BIN_EXE_synfin"), &program).expect("a copy of the program");

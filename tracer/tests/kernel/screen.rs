@@ -17,13 +17,13 @@ use crate::{
 };
 
 #[test]
-fn it_takes_any_size_and_restores_the_terminal_at_a_signal() {
+fn the_screen_fits_any_size_and_a_signal_restores_the_terminal() {
     let _lab = lab::enter();
     let mut screen = Terminal::start(&["top"], 80, 24);
     screen.wait_for("STATES");
     for (columns, lines) in [(30, 24), (80, 7)] {
         screen.resize(columns, lines);
-        screen.wait_for(&format!("{columns}x{lines}: too"));
+        screen.wait_for(&format!("{columns}x{lines} is too"));
         screen.resize(80, 24);
         screen.wait_for("STATES");
     }
@@ -48,7 +48,7 @@ fn at_full_rate_keys_are_answered_and_nothing_is_lost() {
             let mut slowest = Duration::ZERO;
             for _ in 0..TIMES {
                 screen.press("?");
-                slowest = slowest.max(screen.wait_for("this help"));
+                slowest = slowest.max(screen.wait_for("redraw the screen"));
                 screen.press("?");
                 slowest = slowest.max(screen.wait_for("STATES"));
             }
@@ -62,13 +62,13 @@ fn at_full_rate_keys_are_answered_and_nothing_is_lost() {
         (report, slowest)
     });
     assert_eq!(report.event("lost"), 0);
-    let clients = report.row("client", PORT).figure("established");
+    let clients = report.row("client", PORT).count("established");
     assert!(clients.abs_diff(connections) <= off, "{clients} of {connections}");
     eprintln!("the slowest answer took {slowest:?}");
     assert!(slowest < lab::slowed(Duration::from_secs(1)), "an answer took {slowest:?}");
 }
 
-/// From the row to a connection that was reset, and to its steps.
+/// Opens the row of a connection that was reset, and its timeline.
 #[test]
 fn a_reset_connection_is_shown_step_by_step() {
     let _lab = lab::enter();

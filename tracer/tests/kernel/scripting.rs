@@ -1,4 +1,4 @@
-//! A load test in a script: `report --fail-on CONDITION -- COMMAND`, with every exit code.
+//! A load test in a script: `report --fail-on CONDITION -- COMMAND` with every exit status.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -24,18 +24,18 @@ fn a_load_test_exits_with_each_documented_code() {
     let tried = |condition: &str, load: &str| tried_in(&namespace, condition, load);
     let connects = |port: u16| format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
 
-    let (code, said) = tried("failed>0", &connects(PORT));
-    assert_eq!(code, 0, "{said}");
+    let (code, printed) = tried("failed>0", &connects(PORT));
+    assert_eq!(code, 0, "{printed}");
     let slow = format!("client:{PORT}.handshake.clean.p99_us>0");
-    let (code, said) = tried(&slow, &connects(PORT));
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains(&slow), "{said}");
-    let (code, said) = tried("failures.connect_refused_rst>0", &connects(CLOSED));
-    assert_eq!(code, 1, "{said}");
-    let (code, said) = tried("gremlins>0", &connects(PORT));
-    assert_eq!(code, 2, "{said}");
-    let (code, said) = tried_in(&Namespace::new(), "failed>0", "true");
-    assert_eq!(code, 4, "{said}");
+    let (code, printed) = tried(&slow, &connects(PORT));
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.contains(&slow), "{printed}");
+    let (code, printed) = tried("failures.connect_refused_rst>0", &connects(CLOSED));
+    assert_eq!(code, 1, "{printed}");
+    let (code, printed) = tried("gremlins>0", &connects(PORT));
+    assert_eq!(code, 2, "{printed}");
+    let (code, printed) = tried_in(&Namespace::new(), "failed>0", "true");
+    assert_eq!(code, 4, "{printed}");
     let broken = Broken::not().without_capabilities(&["bpf", "sys_admin"]);
     assert_eq!(broken.run(&["report", "--fail-on", "failed>0", "--", "true"]).code, 3);
     drop(listener);

@@ -53,7 +53,7 @@ pub(crate) fn sample(page: &str, labelled: &str) -> f64 {
 }
 
 #[test]
-fn metrics_agree_with_what_happened() {
+fn metrics_agree_with_the_traffic() {
     let _lab = lab::enter();
     let namespace = Namespace::new();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
@@ -122,12 +122,12 @@ fn slow_and_silent_clients_do_not_block_others() {
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "400"),
         (b"GET /metrics\x00 HTTP/9.9\r\n\r\n", "400"),
     ] {
-        let said = asked(&namespace, request);
-        assert!(said.starts_with(&format!("HTTP/1.1 {answer} ")), "{said}");
+        let printed = asked(&namespace, request);
+        assert!(printed.starts_with(&format!("HTTP/1.1 {answer} ")), "{printed}");
     }
     let huge = [b"GET /metrics HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 1 << 20]].concat();
-    let said = asked(&namespace, &huge);
-    assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{said}");
+    let printed = asked(&namespace, &huge);
+    assert!(printed.is_empty() || printed.starts_with("HTTP/1.1 4"), "{printed}");
     works();
 
     // Silent and slow clients do not block others.
@@ -135,9 +135,9 @@ fn slow_and_silent_clients_do_not_block_others() {
     let mut slow = connect(&namespace);
     slow.write_all(b"GET /met").expect("some of it");
     works();
-    // Nor do clients that never read; and many clients at once are all answered.
-    let mut deaf: Vec<_> = (0..20).map(|_| connect(&namespace)).collect();
-    for stream in &mut deaf {
+    // Clients that never read do not block others either; many clients at once are all answered.
+    let mut never_reading: Vec<_> = (0..20).map(|_| connect(&namespace)).collect();
+    for stream in &mut never_reading {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
     }
     thread::scope(|scope| {
@@ -146,14 +146,14 @@ fn slow_and_silent_clients_do_not_block_others() {
         }
     });
     works();
-    drop((silent, slow, deaf));
+    drop((silent, slow, never_reading));
     let grown = synfin.process().memory().saturating_sub(before);
     assert!(grown < 16 << 10, "it has grown by {grown} KiB");
     assert_eq!(synfin.finish().code, 0);
 }
 
 #[test]
-fn promtool_has_no_complaints_about_the_metrics() {
+fn promtool_accepts_the_metrics() {
     let _lab = lab::enter();
     if lab::lacks_prometheus("promtool") {
         return;
@@ -174,7 +174,7 @@ fn promtool_has_no_complaints_about_the_metrics() {
         .expect("promtool");
     promtool.stdin.take().expect("a pipe").write_all(page.as_bytes()).expect("promtool");
     let output = promtool.wait_with_output().expect("promtool");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty() && output.stdout.is_empty(), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.is_empty() && output.stdout.is_empty(), "{printed}");
     synfin.finish();
 }

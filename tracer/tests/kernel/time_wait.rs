@@ -10,7 +10,7 @@ use std::{
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    self, Books, Feature, Namespace, Pair, Synfin, TimeWaitTimers, Wire, accept, connect_to,
+    self, Feature, Namespace, Pair, RowCounts, Synfin, TimeWaitTimers, Wire, accept, connect_to,
     eventually_equal, wait_for_state,
 };
 
@@ -21,31 +21,31 @@ const PORT: u16 = 7601;
 const CHOSEN: [u16; 3] = [15_001, 15_002, 15_003];
 
 /// Makes connections. Returns those left open, and the expected statistics of clients and servers.
-type Play = fn(&Wire, SocketAddr) -> (Vec<TcpStream>, [Books; 2]);
+type Play = fn(&Wire, SocketAddr) -> (Vec<TcpStream>, [RowCounts; 2]);
 
-/// Plays, and compares with `ss`, with the kernel's counters, and with what is expected.
+/// Plays, and compares the report with `ss`, the kernel's counters, and the expected statistics.
 #[track_caller]
 fn check(port: u16, play: Play) {
     let address = SocketAddr::from((Wire::FAR4, port));
     // On a slow machine a segment may be retransmitted before the answer arrives, which changes the
     // outcome of a connection.
-    let (report, (open, books, wire)) = lab::under("no segment had to be sent again", || {
+    let (report, (open, counts, wire)) = lab::under("no segment was retransmitted", || {
         let (report, found) = lab::conclusive(|| {
             let wire = Wire::new();
             let synfin = Synfin::watch(["report", "-o", "json"]);
-            let (open, books) = play(&wire, address);
-            wire.settle();
-            (synfin.finish().report(), (open, books, wire))
+            let (open, counts) = play(&wire, address);
+            wire.wait_until_quiet();
+            (synfin.finish().report(), (open, counts, wire))
         });
         let sent_again = found.2.both().map(|namespace| namespace.counters().get("RetransSegs"));
         (sent_again == [0, 0]).then_some((report, found))
     });
     report.check_nothing_lost();
     let mut differences = Vec::new();
-    for (namespace, role, books) in
-        [(&wire.near, "client", &books[0]), (&wire.far, "server", &books[1])]
+    for (namespace, role, counts) in
+        [(&wire.near, "client", &counts[0]), (&wire.far, "server", &counts[1])]
     {
-        differences.extend(report.difference(role, port, books));
+        differences.extend(report.difference(role, port, counts));
         let (row, sockets, counters) =
             (report.row(role, port), namespace.sockets(), namespace.counters());
         let count = |state: &str, is_small: bool| {
@@ -60,12 +60,12 @@ fn check(port: u16, play: Play) {
             ("time_wait.entered", entered),
             ("time_wait.overflowed", Some(counters.get("TCPTimeWaitOverflow"))),
         ];
-        let oracles = oracles.into_iter().filter_map(|(figure, count)| Some((figure, count?)));
-        for (figure, counted) in oracles {
-            let reported = row.figure(figure);
+        let oracles = oracles.into_iter().filter_map(|(column, count)| Some((column, count?)));
+        for (column, counted) in oracles {
+            let reported = row.count(column);
             if reported != counted {
                 differences
-                    .push(format!("{role}: {figure} is {reported}, the kernel says {counted}"));
+                    .push(format!("{role}: {column} is {reported}, the kernel's is {counted}"));
             }
         }
     }
@@ -88,18 +88,18 @@ fn a_new_syn_ends_a_time_wait() {
         let listener = wire.far.listen(address);
         let pairs = || CHOSEN.map(|port| pair_from(wire, &listener, port));
         pairs().into_iter().for_each(Pair::close_by_server);
-        wire.far.settle();
+        wire.far.wait_until_quiet();
         // A new SYN from the same port ends the TIME_WAIT.
         let [first, second, third] = pairs();
         first.close_by_server();
         second.close_by_client();
-        let clients = Books::clients(6).closed("closed_by_peer", 4).closed("closed_by_us", 1);
-        let servers = Books::servers(6).closed("closed_by_us", 4).closed("closed_by_peer", 1);
-        let books = [
+        let clients = RowCounts::clients(6).closed("closed_by_peer", 4).closed("closed_by_us", 1);
+        let servers = RowCounts::servers(6).closed("closed_by_us", 4).closed("closed_by_peer", 1);
+        let counts = [
             clients.open("established", 1).time_waits(1),
             servers.open("established", 1).and("time_wait.entered", 4).and("time_wait.now", 1),
         ];
-        (vec![third.client, third.server], books)
+        (vec![third.client, third.server], counts)
     });
 }
 
@@ -118,8 +118,8 @@ fn connect_reuses_a_port_in_time_wait() {
         let [kept, closed] = [0, 1].map(|n| pair_from(wire, &listener, CHOSEN[n]));
         closed.close_by_client();
         assert_eq!(wire.near.counters().get("TWRecycled"), 2);
-        let clients = Books::clients(5).closed("closed_by_us", 4).open("established", 1);
-        let servers = Books::servers(5).closed("closed_by_peer", 4).open("established", 1);
+        let clients = RowCounts::clients(5).closed("closed_by_us", 4).open("established", 1);
+        let servers = RowCounts::servers(5).closed("closed_by_peer", 4).open("established", 1);
         // One TIME_WAIT was replaced, one replaced and entered again, one left alone.
         let clients = clients.and("time_wait.entered", 4).and("time_wait.now", 2);
         (vec![kept.client, kept.server], [clients, servers])
@@ -137,20 +137,20 @@ fn a_full_time_wait_table_rejects_more() {
         for Pair { client, server } in wire.pairs(&listener, address, TRIED) {
             drop(client);
             wait_for_state(&server, TcpState::CloseWait);
-            wire.near.settle();
+            wire.near.wait_until_quiet();
             // Without a socket, the kernel answers the FIN with a RST.
             drop(server);
-            wire.far.settle();
+            wire.far.wait_until_quiet();
         }
         let (tried, over) = (TRIED as u64, TRIED as u64 - LIMIT);
-        let clients = Books::clients(tried).closed("closed_by_us", tried).time_waits(LIMIT);
+        let clients = RowCounts::clients(tried).closed("closed_by_us", tried).time_waits(LIMIT);
         let clients = clients.and("time_wait.overflowed", over);
-        let servers = Books::servers(tried).closed("closed_by_peer", LIMIT);
+        let servers = RowCounts::servers(tried).closed("closed_by_peer", LIMIT);
         (Vec::new(), [clients, servers.closed("reset_by_peer_closing", over)])
     });
 }
 
-/// Each takes the only place in the table, and leaves it before the next one comes.
+/// Each takes the only entry of the table, and leaves it before the next one.
 #[test]
 fn the_time_wait_that_fills_the_table_is_counted() {
     const TURNS: u64 = 3;
@@ -167,14 +167,14 @@ fn the_time_wait_that_fills_the_table_is_counted() {
             eventually_equal("sockets that wait for a FIN", 0, || small(&wire.near, "FIN-WAIT-2"));
             open.push(server);
         }
-        let clients = Books::clients(TURNS).closed("closed_by_us", TURNS);
+        let clients = RowCounts::clients(TURNS).closed("closed_by_us", TURNS);
         let clients = clients.and("time_wait.entered", TURNS);
-        (open, [clients, Books::servers(TURNS).open("close_wait", TURNS)])
+        (open, [clients, RowCounts::servers(TURNS).open("close_wait", TURNS)])
     });
 }
 
-/// A closed socket waits for the peer's FIN as a minisocket, as in TIME_WAIT; a half-closed one as
-/// a full socket.
+/// A closed socket waits for the peer's FIN as a timewait socket; a half-closed one as a full
+/// socket.
 #[test]
 fn an_orphan_in_fin_wait2_is_not_in_time_wait() {
     let _lab = lab::enter();
@@ -201,12 +201,12 @@ fn an_orphan_in_fin_wait2_is_not_in_time_wait() {
             drop(server);
         }
         eventually_equal("sockets in TIME_WAIT", 1, || small(&wire.near, "TIME-WAIT"));
-        let clients = Books::clients(6).closed("closed_by_us", 4).open("fin_wait2", 2);
+        let clients = RowCounts::clients(6).closed("closed_by_us", 4).open("fin_wait2", 2);
         let clients = clients
             .and("time_wait.entered", 4)
             .and("time_wait.now", 1)
             .and("time_wait.fin_wait2_orphans", 3);
-        let servers = Books::servers(6).closed("closed_by_peer", 1).open("close_wait", 5);
+        let servers = RowCounts::servers(6).closed("closed_by_peer", 1).open("close_wait", 5);
         (open, [clients, servers])
     });
 }
@@ -216,7 +216,7 @@ fn small(namespace: &Namespace, state: &str) -> usize {
 }
 
 #[test]
-fn the_kernels_timers_tell_of_as_many() {
+fn time_waits_agree_with_the_kernels_timers() {
     const KILLED: u16 = 20_000;
     let _lab = lab::enter_alone();
     let each = lab::scaled(200, 50);
@@ -235,7 +235,7 @@ fn the_kernels_timers_tell_of_as_many() {
             drop(client);
         }
         pair_from(&wire, &listener, KILLED).close_by_client();
-        wire.settle();
+        wire.wait_until_quiet();
         if !lab::lacks_for_a_part(Feature::TimeWaitsDestroyed) {
             wire.near.run(&format!("ss -K state time-wait sport = {KILLED}"));
         }
@@ -244,13 +244,13 @@ fn the_kernels_timers_tell_of_as_many() {
         (synfin.finish().report(), (timed, left.iter().sum::<u64>()))
     });
     let row = |role| report.row(role, address.port());
-    let ours = |figure: &str| row("client").figure(figure) + row("server").figure(figure);
+    let ours = |column: &str| row("client").count(column) + row("server").count(column);
     let entered = ours("time_wait.entered");
     assert_eq!(entered, 2 * each as u64 + 1);
     assert_eq!(ours("time_wait.now"), left);
     let killed = u64::from(!lab::lacks_for_a_part(Feature::TimeWaitsDestroyed));
     assert_eq!(left, entered - killed);
-    // The timers are the whole host's, so other traffic may add to them.
+    // The timers are those of the whole host, so other traffic may add to them.
     let all = report.rows().iter().filter_map(|row| row.pointer("/time_wait/entered")?.as_u64());
     let others = all.sum::<u64>() - entered;
     assert!(timed.began.abs_diff(entered) <= others, "{timed:?}, not {entered} (others: {others})");

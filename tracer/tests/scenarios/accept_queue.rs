@@ -1,10 +1,10 @@
-//! How many wait for accept(), as their successors find it.
+//! The length of the accept queue, as new connections find it, and the time until accept().
 
 use synfin::{tcp::role::Role, trace::scan::ScannedSocket};
 use synfin_common::state::TcpState::*;
 use synfin_testkit::{HERE, Socket, TracedKernel, address};
 
-/// A child gets through while so many wait, of at most so many.
+/// A child is established while the accept queue has this length and this limit.
 fn child_finds(kernel: &mut TracedKernel, id: u64, accept_queue: (u32, u32)) {
     kernel.accept_queue = accept_queue;
     kernel.connection(Socket::child(id, 80), &[SynRecv, Established]);
@@ -37,7 +37,7 @@ fn a_burst_between_scans_is_in_the_peak() {
     child_finds(&mut kernel, 2, (17, 20));
     kernel.scan(HERE, &[ScannedSocket { accept_queue: (0, 20), ..listener.scanned(Listen) }]);
     assert_eq!(kernel.row(Role::Server, 80).stats.accept_peak, 17);
-    // It belongs to its interval.
+    // The peak belongs to its interval.
     let row = kernel.row(Role::Server, 80);
     assert_eq!((row.stats.accept_peak, row.stats.counters.accept_depth.count()), (0, 0));
 }
@@ -50,7 +50,7 @@ fn the_accept_limit_is_the_smallest_of_several_listeners() {
     kernel.scan(HERE, &[found(one, (3, 128)), found(other, (2, 20)), found(idle, (0, 4096))]);
     let row = kernel.row(Role::Server, 80);
     assert_eq!((row.stats.scanned.accept_queue, row.stats.scanned.accept_limit), (5, 20));
-    assert_eq!(row.stats.accept_peak, 3, "of one listener");
+    assert_eq!(row.stats.accept_peak, 3, "the peak of one listener");
 }
 
 #[test]
@@ -61,11 +61,11 @@ fn children_show_the_accept_limit_before_any_scan() {
     child_finds(&mut kernel, 2, (0, 128));
     child_finds(&mut kernel, 3, (1, 20));
     assert_eq!(kernel.row(Role::Server, 80).stats.scanned.accept_limit, 20);
-    // It belongs to its interval.
+    // The limit belongs to its interval.
     assert_eq!(kernel.row(Role::Server, 80).stats.scanned.accept_limit, 0);
 }
 
-/// How many waited for accept(), and the longest.
+/// Number of connections that waited for accept(), and the longest wait.
 fn waits(kernel: &mut TracedKernel) -> (u64, Option<u64>) {
     let waits = &kernel.row(Role::Server, 80).stats.counters.accept_wait;
     (waits.count(), waits.max())
@@ -82,8 +82,8 @@ fn accept_wait_is_from_the_first_record_to_accept() {
     // Three reports, a microsecond each.
     assert_eq!(waits(&mut kernel), (1, Some(250_003)));
     kernel.accepts(child);
-    assert_eq!(waits(&mut kernel), (0, None), "it is accepted once");
-    // Closed by its peer before, it waits all the same.
+    assert_eq!(waits(&mut kernel), (0, None), "it is accepted only once");
+    // A connection that its peer closed before accept() waits as well.
     let second = Socket { remote: address("198.51.100.7:50001"), ..Socket::child(3, 80) };
     kernel.connection(second, &[SynRecv, Established, CloseWait]);
     kernel.accepts(second);
@@ -96,10 +96,10 @@ fn accept_wait_of_older_connections_is_unknown() {
     let mut kernel = TracedKernel::traced().with_all_hooks();
     kernel.scan(HERE, &[Socket::listener(1, 80).scanned(Listen), old.scanned(Established)]);
     kernel.accepts(old);
-    // Of this one the first record was lost.
+    // The first record of this one was lost.
     kernel.moves(lost, (Established, CloseWait));
     kernel.accepts(lost);
-    // And this one is gone.
+    // This one is already closed.
     kernel.accepts(Socket::child(4, 80));
     assert_eq!(waits(&mut kernel), (0, None));
 }

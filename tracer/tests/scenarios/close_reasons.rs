@@ -1,6 +1,6 @@
-//! One row for each way in which a connection fails, closes or gets through its handshake: what the
-//! kernel reports, and the close reason, TIME_WAIT and handshake that the tracker makes of it. The
-//! rows are what kernels 5.10 to 7.x were seen to do.
+//! One row for each way in which a connection fails, closes or completes its handshake: the kernel's
+//! reports, and the close reason, TIME_WAIT and handshake that the tracker derives from them. The
+//! rows follow the observed behavior of kernels 5.10 to 7.x.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ use synfin_testkit::{
 };
 
 /// A socket that a process holds.
-const BUFFERED: Flags = Flags::HAS_SOCKET;
+const HELD: Flags = Flags::HAS_SOCKET;
 const NONE: Flags = Flags(0);
 
 #[test]
@@ -64,7 +64,7 @@ fn every_close_reason_and_unmeasured_cause_has_a_row() {
     assert!(Unmeasured::ALL.iter().all(|cause| unmeasured.contains(cause)), "{unmeasured:?}");
 }
 
-/// Attempts that never become a connection.
+/// Attempts that fail before they are established.
 fn failures() -> Vec<Row> {
     vec![
         row(
@@ -95,13 +95,9 @@ fn failures() -> Vec<Row> {
             ends_by(ConnectUnreachableNet),
         ),
         row("no answer to any SYN", client().err(Errno::ETIMEDOUT), ends_by(ConnectTimeout)),
-        row(
-            "closed while connecting",
-            client().flags(BUFFERED.with(SHUT)),
-            ends_by(ConnectCancelled),
-        ),
+        row("closed while connecting", client().flags(HELD.with(SHUT)), ends_by(ConnectCancelled)),
         row("killed while connecting", client().flags(ORPHAN), ends_by(ConnectCancelled)),
-        row("no local port left", client().flags(BUFFERED), ends_by(ConnectLocalFailure)),
+        row("no local port left", client().flags(HELD), ends_by(ConnectLocalFailure)),
         row("ss -K while connecting", client().err(Errno::ECONNABORTED), ends_by(ConnectDestroyed)),
         row("an error of another kind", client().err(Errno::EACCES), ends_by(ConnectUnknown)),
         row("missing from scans while connecting", client().vanishes(), ends_by(ConnectLostSight)),
@@ -129,13 +125,13 @@ fn failures() -> Vec<Row> {
         ),
         row(
             "Fast Open child, closed with unread data",
-            server().unread(7).flags(BUFFERED.with(SHUT)),
+            server().unread(7).flags(HELD.with(SHUT)),
             ends_by(HandshakeAborted),
         ),
     ]
 }
 
-/// Connections that were established, and close.
+/// Connections that are established and then close.
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn closes() -> Vec<Row> {
     let open = |states: &[TcpState]| client().goes(&[&[Established], states].concat());
@@ -159,7 +155,7 @@ fn closes() -> Vec<Row> {
         ),
         row(
             "half close, FIN while the socket is held",
-            open(&[FinWait1, FinWait2]).flags(BUFFERED.with(SHUT).with(Flags::FIN_RECEIVED)),
+            open(&[FinWait1, FinWait2]).flags(HELD.with(SHUT).with(Flags::FIN_RECEIVED)),
             ends_by(ClosedByUs).and(TimeWait::Entered),
         ),
         row(
@@ -222,10 +218,10 @@ fn closes() -> Vec<Row> {
             open(&[FinWait1, FinWait2]).flags(ORPHAN).resets_before(State),
             ends_by(TimeoutOrphan),
         ),
-        row("RST", open(&[]).flags(BUFFERED).err(Errno::ECONNRESET), ends_by(ResetByPeer)),
+        row("RST", open(&[]).flags(HELD).err(Errno::ECONNRESET), ends_by(ResetByPeer)),
         row(
             "RST in CLOSE_WAIT",
-            child(&[CloseWait]).flags(BUFFERED).err(Errno::EPIPE),
+            child(&[CloseWait]).flags(HELD).err(Errno::EPIPE),
             ends_by(ResetByPeer),
         ),
         row(
@@ -250,49 +246,49 @@ fn closes() -> Vec<Row> {
         ),
         row(
             "close with unread data",
-            child(&[]).unread(1).flags(BUFFERED.with(SHUT)),
+            child(&[]).unread(1).flags(HELD.with(SHUT)),
             ends_by(ResetByUsUnreadData),
         ),
         row(
             "close with unread data after the peer's FIN",
-            child(&[CloseWait]).unread(1).flags(BUFFERED.with(SHUT)),
+            child(&[CloseWait]).unread(1).flags(HELD.with(SHUT)),
             ends_by(ResetByUsUnreadData),
         ),
         row(
             "linger 0 and unread data",
-            open(&[]).unread(1).flags(BUFFERED.with(SHUT).with(Flags::LINGER0)),
+            open(&[]).unread(1).flags(HELD.with(SHUT).with(Flags::LINGER0)),
             ends_by(ResetByUsUnreadData),
         ),
         row(
             "linger 0",
-            open(&[]).flags(BUFFERED.with(SHUT).with(Flags::LINGER0)),
+            open(&[]).flags(HELD.with(SHUT).with(Flags::LINGER0)),
             ends_by(ResetByUsLinger0),
         ),
         row(
             "linger 0 after the peer's FIN",
-            open(&[CloseWait]).flags(BUFFERED.with(SHUT).with(Flags::LINGER0)),
+            open(&[CloseWait]).flags(HELD.with(SHUT).with(Flags::LINGER0)),
             ends_by(ResetByUsLinger0),
         ),
-        row("connect(AF_UNSPEC)", open(&[]).flags(BUFFERED), ends_by(ResetByUsDisconnect)),
+        row("connect(AF_UNSPEC)", open(&[]).flags(HELD), ends_by(ResetByUsDisconnect)),
         row(
             "half closed, then linger 0",
-            open(&[FinWait1, FinWait2]).flags(BUFFERED.with(SHUT).with(Flags::LINGER0)),
+            open(&[FinWait1, FinWait2]).flags(HELD.with(SHUT).with(Flags::LINGER0)),
             ends_by(ResetByUsLinger0),
         ),
         row(
             "half closed, then close with unread data",
-            open(&[FinWait1, FinWait2]).unread(1).flags(BUFFERED.with(SHUT)),
+            open(&[FinWait1, FinWait2]).unread(1).flags(HELD.with(SHUT)),
             ends_by(ResetByUsUnreadData),
         ),
         row(
             "half closed, then connect(AF_UNSPEC)",
-            open(&[FinWait1, FinWait2]).flags(BUFFERED.with(Flags::SHUT_WRITE)),
+            open(&[FinWait1, FinWait2]).flags(HELD.with(Flags::SHUT_WRITE)),
             ends_by(ResetByUsDisconnect),
         ),
         row(
             "half closed after the peer's FIN, then linger 0",
             child(&[CloseWait, LastAck])
-                .flags(BUFFERED.with(SHUT).with(Flags::LINGER0).with(Flags::UNACKNOWLEDGED)),
+                .flags(HELD.with(SHUT).with(Flags::LINGER0).with(Flags::UNACKNOWLEDGED)),
             ends_by(ResetByUsLinger0),
         ),
         row("listener closed, child queued", child(&[]), ends_by(ResetByUsListenerClosed)),
@@ -303,38 +299,34 @@ fn closes() -> Vec<Row> {
         ),
         row(
             "data not acknowledged",
-            open(&[]).flags(BUFFERED.with(Flags::UNACKNOWLEDGED)).err(Errno::ETIMEDOUT),
+            open(&[]).flags(HELD.with(Flags::UNACKNOWLEDGED)).err(Errno::ETIMEDOUT),
             ends_by(TimeoutRetransmission),
         ),
         row(
             "data not acknowledged, under the name of an ICMP error",
-            open(&[]).flags(BUFFERED.with(Flags::UNACKNOWLEDGED)).err(Errno::EHOSTUNREACH),
+            open(&[]).flags(HELD.with(Flags::UNACKNOWLEDGED)).err(Errno::EHOSTUNREACH),
             ends_by(TimeoutRetransmission),
         ),
         row(
             "keepalive not answered",
-            open(&[])
-                .probes(9)
-                .flags(BUFFERED)
-                .err(Errno::ETIMEDOUT)
-                .resets_before(KeepaliveTimeout),
+            open(&[]).probes(9).flags(HELD).err(Errno::ETIMEDOUT).resets_before(KeepaliveTimeout),
             ends_by(TimeoutKeepalive),
         ),
         row(
             "keepalive not answered, kernel without reasons",
-            open(&[]).probes(9).flags(BUFFERED).err(Errno::ETIMEDOUT).resets_before(NotGiven),
+            open(&[]).probes(9).flags(HELD).err(Errno::ETIMEDOUT).resets_before(NotGiven),
             ends_by(TimeoutKeepalive),
         ),
         row(
             "keepalive not answered, no hook on resets",
-            open(&[]).probes(9).flags(BUFFERED).err(Errno::ETIMEDOUT),
+            open(&[]).probes(9).flags(HELD).err(Errno::ETIMEDOUT),
             ends_by(TimeoutKeepalive),
         ),
         row(
             "keepalive not answered for TCP_USER_TIMEOUT",
             open(&[])
                 .probes(3)
-                .flags(BUFFERED.with(Flags::USER_TIMEOUT))
+                .flags(HELD.with(Flags::USER_TIMEOUT))
                 .err(Errno::ETIMEDOUT)
                 .resets_before(KeepaliveTimeout),
             ends_by(TimeoutUser),
@@ -342,19 +334,19 @@ fn closes() -> Vec<Row> {
         row(
             "data not acknowledged for TCP_USER_TIMEOUT",
             open(&[])
-                .flags(BUFFERED.with(Flags::UNACKNOWLEDGED).with(Flags::USER_TIMEOUT))
+                .flags(HELD.with(Flags::UNACKNOWLEDGED).with(Flags::USER_TIMEOUT))
                 .err(Errno::ETIMEDOUT),
             ends_by(TimeoutUser),
         ),
         row(
             "window probes not answered",
-            open(&[]).probes(9).flags(BUFFERED.with(Flags::UNSENT)).err(Errno::ETIMEDOUT),
+            open(&[]).probes(9).flags(HELD.with(Flags::UNSENT)).err(Errno::ETIMEDOUT),
             ends_by(TimeoutZeroWindow),
         ),
         row(
             "window closed over data that was sent",
             open(&[])
-                .flags(BUFFERED.with(Flags::UNACKNOWLEDGED).with(Flags::ZERO_WINDOW))
+                .flags(HELD.with(Flags::UNACKNOWLEDGED).with(Flags::ZERO_WINDOW))
                 .err(Errno::ETIMEDOUT),
             ends_by(TimeoutZeroWindow),
         ),
@@ -370,7 +362,7 @@ fn closes() -> Vec<Row> {
                 .err(Errno::ETIMEDOUT),
             ends_by(TimeoutOrphan),
         ),
-        row("ss -K", open(&[]).flags(BUFFERED).err(Errno::ECONNABORTED), ends_by(DestroyedByAdmin)),
+        row("ss -K", open(&[]).flags(HELD).err(Errno::ECONNABORTED), ends_by(DestroyedByAdmin)),
         row(
             "ss -K in FIN_WAIT2",
             open(&[FinWait1, FinWait2]).flags(ORPHAN).err(Errno::ECONNABORTED),
@@ -378,7 +370,7 @@ fn closes() -> Vec<Row> {
         ),
         row(
             "checkpointed (TCP_REPAIR)",
-            open(&[]).flags(BUFFERED.with(SHUT).with(Flags::REPAIR)),
+            open(&[]).flags(HELD.with(SHUT).with(Flags::REPAIR)),
             ends_by(DestroyedByAdmin),
         ),
         row(
@@ -401,7 +393,7 @@ fn closes() -> Vec<Row> {
             ends_by(ResetByUsMemory),
         ),
         row(
-            "orphan, out of memory while its FIN was sent again",
+            "orphan, out of memory while its FIN was retransmitted",
             child(&[CloseWait, LastAck])
                 .flags(ORPHAN.with(Flags::UNACKNOWLEDGED))
                 .resets_before(AbortOnMemory),
@@ -414,13 +406,13 @@ fn closes() -> Vec<Row> {
         ),
         row(
             "aborted, and nothing shows why",
-            open(&[]).flags(BUFFERED.with(SHUT)),
+            open(&[]).flags(HELD.with(SHUT)),
             ends_by(CloseReason::Unknown),
         ),
     ]
 }
 
-/// Handshakes that get through. Each of these connections is then closed by the peer.
+/// Handshakes that succeed. Each of these connections is then closed by the peer.
 fn handshakes() -> Vec<Row> {
     let closed_after = |handshake| ends_by(ClosedByPeer).after(handshake);
     let through = [Established, CloseWait, LastAck];
@@ -434,17 +426,17 @@ fn handshakes() -> Vec<Row> {
         row("server", server().round_trip(50_288), clean(50_288)),
         row("client, a whole millisecond", client().round_trip(1_000), clean(1_000)),
         row(
-            "client, SYN sent twice: from the first SYN on",
+            "client, SYN retransmitted: from the first SYN on",
             client().takes_ms(1_051).round_trip(30_000).retransmitted(1),
             retransmitted(1_051_000, 1),
         ),
         row(
-            "client, SYN sent twice, no timestamps",
+            "client, SYN retransmitted, no timestamps",
             client().takes_ms(1_051).round_trip(0).retransmitted(1),
             retransmitted(1_051_000, 1),
         ),
         row(
-            "client, SYN with Fast Open sent twice: when the first left is not known",
+            "client, Fast Open SYN retransmitted: the time of the first is unknown",
             client().takes_ms(1_051).round_trip(0).retransmitted(1).at_handshake(Flags::FAST_OPEN),
             unmeasured(Unmeasured::FastOpen),
         ),
@@ -459,12 +451,12 @@ fn handshakes() -> Vec<Row> {
             clean(900),
         ),
         row(
-            "server, SYN-ACK sent twice: from the first SYN-ACK on",
+            "server, SYN-ACK retransmitted: from the first SYN-ACK on",
             server().round_trip(1_056_113).retransmitted(1).at_handshake(Flags::SINCE_FIRST_SYNACK),
             retransmitted(1_056_113, 1),
         ),
         row(
-            "server, SYN-ACK sent twice, a kernel that shows only the last try",
+            "server, SYN-ACK retransmitted, a kernel that reports only the last attempt",
             server().round_trip(30_000).retransmitted(1),
             unmeasured(Unmeasured::EvidenceLost),
         ),
@@ -490,7 +482,7 @@ fn handshakes() -> Vec<Row> {
         ),
         row("client, no sample", client().round_trip(0), unmeasured(Unmeasured::EvidenceLost)),
         row(
-            "client, older than the trace, SYN sent twice",
+            "client, older than the trace, SYN retransmitted",
             client().first_record_lost().takes_ms(1_051).retransmitted(1),
             unmeasured(Unmeasured::EvidenceLost),
         ),
@@ -502,15 +494,15 @@ fn handshakes() -> Vec<Row> {
     ]
 }
 
-/// What happens to a connection, and what the tracker is to make of it.
+/// The events of a connection, and the expected outcome.
 #[derive(Clone)]
 struct Row {
     name: &'static str,
     script: Script,
-    expected: PendingClose,
+    expected: Ending,
 }
 
-fn row(name: &'static str, script: Script, expected: PendingClose) -> Row {
+fn row(name: &'static str, script: Script, expected: Ending) -> Row {
     Row { name, script, expected }
 }
 
@@ -524,10 +516,10 @@ fn check(rows: Vec<Row>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What the tracker makes of a connection once it has closed.
+/// The outcome of a connection after it has closed.
 #[derive(Clone, Debug, PartialEq)]
-struct PendingClose {
-    /// `None`: it never was a connection.
+struct Ending {
+    /// `None`: it never counted as a connection.
     reason: Option<CloseReason>,
     time_wait: TimeWait,
     handshake: Option<Handshake>,
@@ -537,22 +529,22 @@ struct PendingClose {
 enum TimeWait {
     None,
     Entered,
-    /// The kernel's counter decides it later.
+    /// Decided later by the kernel's counter.
     Unconfirmed,
 }
 
-/// Without a TIME_WAIT; if it was established, after the handshake that a [`Script`] has by default.
-fn ends_by(reason: CloseReason) -> PendingClose {
+/// An end without a TIME_WAIT, after the default handshake of a [`Script`] if it was established.
+fn ends_by(reason: CloseReason) -> Ending {
     let handshake =
         (reason.phase() == Phase::Established).then_some(Handshake::Clean { us: ROUND_TRIP_US });
-    PendingClose { reason: Some(reason), time_wait: TimeWait::None, handshake }
+    Ending { reason: Some(reason), time_wait: TimeWait::None, handshake }
 }
 
-fn never_was() -> PendingClose {
-    PendingClose { reason: None, time_wait: TimeWait::None, handshake: None }
+fn never_was() -> Ending {
+    Ending { reason: None, time_wait: TimeWait::None, handshake: None }
 }
 
-impl PendingClose {
+impl Ending {
     fn and(self, time_wait: TimeWait) -> Self {
         Self { time_wait, ..self }
     }
@@ -562,7 +554,7 @@ impl PendingClose {
     }
 }
 
-/// What happens to a connection, as the kernel reports it.
+/// The events of a connection, as the kernel reports them.
 #[derive(Clone)]
 struct Script {
     role: Role,
@@ -574,7 +566,7 @@ struct Script {
     retransmits: u32,
     handshake_flags: Flags,
     reset_received: bool,
-    /// When, why, and whether in answer to a segment.
+    /// Time, reason, and whether it answers a segment.
     reset_sent: Option<(Side, ResetReason, bool)>,
     last_record_seen: bool,
     last_flags: Flags,
@@ -589,7 +581,7 @@ fn client() -> Script {
         role: Role::Client,
         states: Vec::new(),
         first_record_seen: true,
-        first_flags: BUFFERED,
+        first_flags: HELD,
         takes_ms: 1,
         round_trip_us: ROUND_TRIP_US,
         retransmits: 0,
@@ -604,12 +596,12 @@ fn client() -> Script {
     }
 }
 
-/// A connection that a listener gets.
+/// A connection from a listener.
 fn server() -> Script {
     Script { role: Role::Server, first_flags: NONE, ..client() }
 }
 
-/// On which side of the last record.
+/// Before or after the last record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Before,
@@ -617,7 +609,7 @@ enum Side {
 }
 
 impl Script {
-    /// The states between the first and the last record.
+    /// The states between the first record and the last.
     fn goes(self, states: &[TcpState]) -> Self {
         Self { states: states.to_vec(), ..self }
     }
@@ -630,7 +622,7 @@ impl Script {
         Self { first_flags: self.first_flags.with(flags), ..self }
     }
 
-    /// From the first record to the next.
+    /// The time from the first record to the next.
     fn takes_ms(self, takes_ms: u64) -> Self {
         Self { takes_ms, ..self }
     }
@@ -651,7 +643,7 @@ impl Script {
         Self { reset_received: true, ..self }
     }
 
-    /// We send a reset just before the last record, of our own accord.
+    /// We send a reset just before the last record, not in answer to a segment.
     fn resets_before(self, reason: ResetReason) -> Self {
         Self { reset_sent: Some((Side::Before, reason, false)), ..self }
     }
@@ -661,17 +653,17 @@ impl Script {
         Self { reset_sent: Some((Side::After, reason, answer)), ..self }
     }
 
-    /// Its last record is lost: a scan finds it, and two more do not.
+    /// The last record is lost: one scan finds the connection, the next two do not.
     fn vanishes(self) -> Self {
         Self { last_record_seen: false, ..self }
     }
 
-    /// Of the last record.
+    /// Sets the flags of the last record.
     fn flags(self, last_flags: Flags) -> Self {
         Self { last_flags, ..self }
     }
 
-    /// Of the last record.
+    /// Sets the error of the last record.
     fn err(self, err: Errno) -> Self {
         Self { err: err as u8, ..self }
     }
@@ -684,8 +676,8 @@ impl Script {
         Self { probes, ..self }
     }
 
-    /// Plays it on a traced kernel.
-    fn play(&self) -> PendingClose {
+    /// Plays the events on a traced kernel.
+    fn play(&self) -> Ending {
         let mut kernel = TracedKernel::traced();
         self.play_on(&mut kernel);
         kernel.finish();
@@ -695,7 +687,7 @@ impl Script {
             rows.iter().map(|row| count(&row.stats.counters)).sum()
         };
         let [closed] = &kernel.closed[..] else {
-            assert!(kernel.closed.is_empty(), "one connection has closed twice");
+            assert!(kernel.closed.is_empty(), "one connection closed twice");
             assert_eq!(sum(|counters| counters.discarded), 1);
             return never_was();
         };
@@ -711,7 +703,7 @@ impl Script {
         };
         let entered = sum(|counters| counters.time_wait_entered);
         assert_eq!(entered, u64::from(time_wait == TimeWait::Entered));
-        PendingClose { reason: Some(closed.reason), time_wait, handshake: closed.handshake }
+        Ending { reason: Some(closed.reason), time_wait, handshake: closed.handshake }
     }
 
     fn socket(&self) -> Socket {
@@ -723,7 +715,7 @@ impl Script {
 
     fn play_on(&self, kernel: &mut TracedKernel) {
         let socket = self.socket();
-        // So that each record is when it should be, to the microsecond.
+        // The microsecond of each step is subtracted, so that each record has its exact time.
         kernel.step = 0;
         let (before, mut old) = match self.role {
             Role::Client => (Close, SynSent),

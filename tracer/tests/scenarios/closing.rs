@@ -1,4 +1,4 @@
-//! Who closed first, and for how long nothing had come before the end.
+//! Which side closed first, and how long a connection was idle before its end.
 
 use synfin::{
     tcp::close_reason::CloseReason,
@@ -52,7 +52,7 @@ fn a_failed_attempt_counts_as_closed_first_by_nobody() {
     assert_eq!(ClosedFirst::ALL.map(|side| row.stats.counters.closed_first(side)), [0; 3]);
 }
 
-/// A connection that ends after it had received nothing for so long.
+/// A connection that ends after having received nothing for this time.
 fn ends_idle(kernel: &mut TracedKernel, id: u64, err: u8, idle_ms: Option<u32>) {
     let sock = Socket::client(id, 40_000 + id as u16);
     kernel.connection(sock, &[SynSent, Established]);

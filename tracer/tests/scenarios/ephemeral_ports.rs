@@ -1,4 +1,4 @@
-//! How far the ports toward a destination are used up, and when none will be left.
+//! Use of the ephemeral ports toward a destination, and the forecast of their exhaustion.
 
 use std::net::SocketAddr;
 
@@ -10,12 +10,12 @@ use synfin::{
 use synfin_common::state::TcpState::{self, *};
 use synfin_testkit::{HERE, Socket, TracedKernel, address};
 
-/// 100 ports.
-fn hundred(reuse: TimeWaitReuse) -> EphemeralPorts {
+/// A range of 100 ports.
+fn hundred_ports(reuse: TimeWaitReuse) -> EphemeralPorts {
     EphemeralPorts { first: 40_000, last: 40_099, reserved: 0, reuse, reuse_after_ms: 1000 }
 }
 
-/// A kernel whose namespaces give out ports like this.
+/// A kernel whose namespaces have these settings for ephemeral ports.
 fn with_ports(ephemeral_ports: Option<EphemeralPorts>) -> TracedKernel {
     let mut kernel = TracedKernel::traced();
     kernel.ephemeral_ports = ephemeral_ports;
@@ -23,7 +23,7 @@ fn with_ports(ephemeral_ports: Option<EphemeralPorts>) -> TracedKernel {
     kernel
 }
 
-/// A process of this name connects to a destination from the next port.
+/// A process with this name connects to a destination from the next port.
 fn connects(kernel: &mut TracedKernel, owner: &str, to: SocketAddr, id: u64) -> Socket {
     let sock = Socket { remote: to, ..Socket::client(id, 40_000 + id as u16) };
     kernel.opens(sock, (Close, SynSent), Some((700, owner.as_bytes())));
@@ -31,7 +31,7 @@ fn connects(kernel: &mut TracedKernel, owner: &str, to: SocketAddr, id: u64) -> 
     sock
 }
 
-/// Both sides close it, and a TIME_WAIT follows.
+/// Both sides close the connection, and a TIME_WAIT follows.
 fn closes(kernel: &mut TracedKernel, sock: Socket) {
     for states in
         [(Established, FinWait1), (FinWait1, TcpState::Closing), (TcpState::Closing, Close)]
@@ -46,14 +46,16 @@ fn ephemeral(kernel: &mut TracedKernel, by: By) -> Vec<Option<Ephemeral>> {
 }
 
 fn only_ephemeral(kernel: &mut TracedKernel) -> Ephemeral {
-    let [Some(found)] = ephemeral(kernel, By::Port)[..] else { panic!("not one row with ports") };
+    let [Some(found)] = ephemeral(kernel, By::Port)[..] else {
+        panic!("expected one row with ports")
+    };
     found
 }
 
 #[test]
 fn all_processes_share_the_ports_toward_a_destination() {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
     for id in 0..40 {
         connects(&mut kernel, if id % 2 == 0 { "one" } else { "other" }, to, id);
     }
@@ -63,7 +65,7 @@ fn all_processes_share_the_ports_toward_a_destination() {
     }
     let found = only_ephemeral(&mut kernel);
     assert_eq!((found.remote, found.used, found.ports, found.share()), (to.ip(), 70, 100, 0.7));
-    // Of each owner's row as well: a port that one has taken is none for the other.
+    // The row of each owner also counts the ports that the other owner has taken.
     kernel.wait(1);
     let by_owner = ephemeral(&mut kernel, By::Owner);
     assert_eq!(by_owner.len(), 2);
@@ -76,14 +78,14 @@ fn all_processes_share_the_ports_toward_a_destination() {
 #[test]
 fn each_destination_has_all_ports_and_the_fullest_is_shown() {
     let [one, other] = [address("192.0.2.80:443"), address("192.0.2.81:443")];
-    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
     for id in 0..10 {
         connects(&mut kernel, "one", one, id);
     }
     for id in 10..40 {
         connects(&mut kernel, "one", other, id);
     }
-    // The same address and another port is another destination.
+    // The same address with another port is another destination.
     for id in 40..90 {
         connects(&mut kernel, "one", address("192.0.2.80:80"), id);
     }
@@ -103,8 +105,8 @@ fn without_settings_port_use_is_unknown() {
     let mut kernel = with_ports(None);
     connects(&mut kernel, "one", to, 1);
     assert_eq!(ephemeral(&mut kernel, By::Port), [None]);
-    // A later scan finds the settings; one that cannot does not forget them.
-    kernel.ephemeral_ports = Some(hundred(TimeWaitReuse::Never));
+    // A later scan finds the settings; a scan that fails to read them does not forget them.
+    kernel.ephemeral_ports = Some(hundred_ports(TimeWaitReuse::Never));
     let sock = Socket { remote: to, ..Socket::client(1, 40_001) };
     kernel.scan(HERE, &[sock.scanned(Established)]);
     assert_eq!(only_ephemeral(&mut kernel).used, 1);
@@ -115,7 +117,7 @@ fn without_settings_port_use_is_unknown() {
 
 #[test]
 fn servers_use_no_ephemeral_ports() {
-    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
     kernel.listens(Socket::listener(1, 80), "server");
     kernel.connection(Socket::child(2, 80), &[SynRecv, Established]);
     assert_eq!(kernel.row(Role::Server, 80).stats.ephemeral, None);
@@ -124,7 +126,7 @@ fn servers_use_no_ephemeral_ports() {
 #[test]
 fn attempts_use_ports_and_expired_time_waits_do_not() {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
     let sock = connects(&mut kernel, "one", to, 0);
     closes(&mut kernel, sock);
     for id in 1..4 {
@@ -135,11 +137,11 @@ fn attempts_use_ports_and_expired_time_waits_do_not() {
     assert_eq!(only_ephemeral(&mut kernel).used, 3);
 }
 
-/// What is foreseen after `seconds` in each of which one connects and stays, and two connect and
-/// close.
-fn foreseen(reuse: TimeWaitReuse, seconds: u64) -> Ephemeral {
+/// The forecast after `seconds`, in each of which one connection opens and stays, and two open
+/// and close.
+fn forecast(reuse: TimeWaitReuse, seconds: u64) -> Ephemeral {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(reuse)));
+    let mut kernel = with_ports(Some(hundred_ports(reuse)));
     kernel.rows();
     for second in 0..seconds {
         connects(&mut kernel, "one", to, 3 * second);
@@ -154,31 +156,31 @@ fn foreseen(reuse: TimeWaitReuse, seconds: u64) -> Ephemeral {
 
 #[test]
 fn exhaustion_is_extrapolated_from_the_rate_of_the_interval() {
-    let found = foreseen(TimeWaitReuse::Never, 10);
+    let found = forecast(TimeWaitReuse::Never, 10);
     assert_eq!(found.used, 30);
-    // 70 are left for three a second.
-    let seconds = found.exhausted_in.expect("an end");
+    // 70 ports are left, and three are taken per second.
+    let seconds = found.exhausted_in.expect("a forecast");
     assert!((23.0..=24.0).contains(&seconds), "{seconds}");
 }
 
 #[test]
 fn with_time_wait_reuse_only_open_connections_use_ports() {
-    let found = foreseen(TimeWaitReuse::Always, 10);
+    let found = forecast(TimeWaitReuse::Always, 10);
     assert_eq!(found.used, 30);
-    // 10 live, and two TIME_WAITs are too young at any time: 88 are left for one a second.
-    let seconds = found.exhausted_in.expect("an end");
+    // 10 are open, and two TIME_WAITs are always too young: 88 are left, and one is taken per second.
+    let seconds = found.exhausted_in.expect("a forecast");
     assert!((86.0..=90.0).contains(&seconds), "{seconds}");
 }
 
 #[test]
 fn without_growth_ports_are_never_exhausted() {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
     for id in 0..50 {
         connects(&mut kernel, "one", to, id);
     }
     kernel.wait(10);
-    assert!(only_ephemeral(&mut kernel).exhausted_in.is_some(), "they grew within the interval");
+    assert!(only_ephemeral(&mut kernel).exhausted_in.is_some(), "use grew within the interval");
     kernel.wait(10);
     let found = only_ephemeral(&mut kernel);
     assert_eq!((found.used, found.exhausted_in), (50, None));
@@ -187,7 +189,7 @@ fn without_growth_ports_are_never_exhausted() {
 #[test]
 fn with_all_ports_used_none_are_left() {
     let to = address("192.0.2.80:443");
-    let mut kernel = with_ports(Some(hundred(TimeWaitReuse::Never)));
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
     for id in 0..100 {
         connects(&mut kernel, "one", to, id);
     }
@@ -207,13 +209,13 @@ fn each_local_address_has_all_ports() {
     let other = Socket { id: 2, ..other };
     for preexisting in [false, true] {
         let mut kernel = TracedKernel::traced();
-        kernel.ephemeral_ports = Some(hundred(TimeWaitReuse::Never));
-        let met = |sock: Socket| synfin::trace::scan::ScannedSocket {
+        kernel.ephemeral_ports = Some(hundred_ports(TimeWaitReuse::Never));
+        let found = |sock: Socket| synfin::trace::scan::ScannedSocket {
             port_by_connect: Some(true),
             ..sock.scanned(Established)
         };
         if preexisting {
-            kernel.scan(HERE, &[met(one), met(other)]);
+            kernel.scan(HERE, &[found(one), found(other)]);
         } else {
             kernel.scan(HERE, &[]);
             kernel.connection(one, &[SynSent, Established]);

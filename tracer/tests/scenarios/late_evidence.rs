@@ -1,4 +1,4 @@
-//! Evidence that comes after the last record of a connection: in time, late, or never.
+//! Evidence after the last record of a connection: in time, late, or missing.
 
 use synfin::{
     tcp::{close_reason::CloseReason, group_by::By},
@@ -10,7 +10,7 @@ use synfin_testkit::{HERE, ORPHAN, Socket, TracedKernel, address};
 
 const ECONNRESET: u8 = 104;
 
-/// Closed by our application; then data comes, or a reset: at first both look alike.
+/// Our application closes; then data or a reset arrives. At first the two look alike.
 fn closes_after_data_or_reset(kernel: &mut TracedKernel, sock: Socket) {
     kernel.connection(sock, &[SynSent, Established, FinWait1]);
     kernel.receives_reset(sock);
@@ -22,7 +22,7 @@ fn a_reset_sent_just_after_the_close_decides_the_reason() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::scanned();
     closes_after_data_or_reset(&mut kernel, sock);
-    assert_eq!(kernel.reasons(), [], "it is held");
+    assert_eq!(kernel.reasons(), [], "the close is pending");
     kernel.sends_reset(sock, AbortOnData, true);
     assert_eq!(kernel.reasons(), [CloseReason::ResetByUsDataAfterClose]);
     assert_eq!(kernel.tracker.take_snapshot().tables.pending_closes, 0);
@@ -30,13 +30,13 @@ fn a_reset_sent_just_after_the_close_decides_the_reason() {
 
 #[test]
 fn a_pending_close_does_not_delay_other_connections() {
-    let (held, other) = (Socket::client(1, 40_000), Socket::client(2, 40_001));
+    let (pending, other) = (Socket::client(1, 40_000), Socket::client(2, 40_001));
     let mut kernel = TracedKernel::scanned();
-    closes_after_data_or_reset(&mut kernel, held);
+    closes_after_data_or_reset(&mut kernel, pending);
     kernel.closes_simultaneously(other);
     kernel.sends_reset(other, AbortOnData, true);
-    assert_eq!(kernel.reasons(), [CloseReason::ClosedByBoth], "it is no evidence of the first one");
-    kernel.sends_reset(held, AbortOnData, true);
+    assert_eq!(kernel.reasons(), [CloseReason::ClosedByBoth], "not evidence for the first one");
+    kernel.sends_reset(pending, AbortOnData, true);
     assert_eq!(kernel.reasons()[1..], [CloseReason::ResetByUsDataAfterClose]);
 }
 
@@ -46,11 +46,11 @@ fn without_evidence_a_close_is_classified_after_50_ms() {
     let mut kernel = TracedKernel::scanned();
     closes_after_data_or_reset(&mut kernel, sock);
     kernel.wait_ms(48);
-    assert_eq!(kernel.reasons(), [], "50 ms are not over");
+    assert_eq!(kernel.reasons(), [], "50 ms have not passed");
     kernel.wait_ms(2);
     assert_eq!(kernel.reasons(), [CloseReason::ResetByPeerClosing]);
     let end = kernel.closed[0].closed;
-    assert!(end + 49_000_000 < kernel.now, "it ended when it did, not when that was settled");
+    assert!(end + 49_000_000 < kernel.now, "the close has the time of its last record");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_much_younger_record_classifies_a_pending_close() {
     kernel.now += 15_000_000;
     kernel.moves(other, (Close, SynSent));
     kernel.wait(1);
-    assert_eq!(kernel.reasons(), [], "the processor may have been taken away in between");
+    assert_eq!(kernel.reasons(), [], "another CPU's records may be late");
     kernel.moves(other, (SynSent, Established));
     assert_eq!(kernel.reasons(), [CloseReason::ResetByPeerClosing]);
 }
@@ -115,7 +115,7 @@ fn reusing_a_socket_classifies_its_pending_close() {
     let first = Socket::client(1, 40_000);
     let second = Socket { local: address("192.0.2.1:40001"), ..first };
     let third = Socket::listener(1, 80);
-    for reused_as in ["a connection", "a listener", "found by a walk"] {
+    for reused_as in ["a connection", "a listener", "found by a scan"] {
         let mut kernel = TracedKernel::scanned();
         kernel.closes_actively(first);
         match reused_as {
@@ -130,7 +130,7 @@ fn reusing_a_socket_classifies_its_pending_close() {
             }
         }
         assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "{reused_as}");
-        // Whatever it is sent for, it is not the first one.
+        // The reset belongs to the socket that reuses the address.
         kernel.sends_reset(first, AbortOnData, true);
         assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "{reused_as}");
         assert_eq!(
@@ -147,11 +147,11 @@ fn each_close_of_a_reused_socket_waits_for_its_own_evidence() {
     let mut kernel = TracedKernel::scanned();
     kernel.closes_actively(sock);
     kernel.wait_ms(30);
-    // It connects again, and this one ends as well before the first one would have been settled.
+    // It connects again, and also closes before the first close has been classified.
     kernel.closes_actively(sock);
     assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs]);
     kernel.wait_ms(30);
-    assert_eq!(kernel.reasons().len(), 1, "50 ms are not over for the second one");
+    assert_eq!(kernel.reasons().len(), 1, "50 ms have not passed for the second one");
     kernel.sends_reset(sock, AbortOnData, true);
     assert_eq!(kernel.reasons()[1..], [CloseReason::ResetByUsDataAfterClose]);
 }
@@ -187,7 +187,7 @@ fn late_evidence_revokes_a_time_wait() {
             (0, 0),
             "{rows} rows"
         );
-        assert_eq!(row.stats.time_wait_peak, 0, "there never was one, with {rows} rows");
+        assert_eq!(row.stats.time_wait_peak, 0, "there was no TIME_WAIT, with {rows} rows");
     }
 }
 
@@ -218,7 +218,7 @@ fn late_evidence_revokes_a_time_wait_during_a_scan() {
     let row = kernel.only_row();
     assert_eq!((row.stats.counters.time_wait_entered, row.stats.time_wait_now), (1, 1));
 
-    // It ended before the scan began, and the evidence comes during it.
+    // It closed before the scan began, and the evidence arrives during the scan.
     let third = Socket::client(3, 40_002);
     kernel.closes_actively(third);
     kernel.scan_begins(HERE);
@@ -245,11 +245,11 @@ fn late_evidence_revokes_a_time_wait_of_assumed_role() {
 
 #[test]
 fn with_too_many_pending_closes_the_oldest_is_classified() {
-    /// As many as are held.
+    /// Maximum number of pending closes.
     const LIMIT: u64 = 1 << 16;
     let mut kernel = TracedKernel::scanned();
     for id in 0..=LIMIT {
-        // All within one moment.
+        // All within 50 ms.
         kernel.now = 2_000_000_000_000;
         let sock = Socket {
             local: ([10, 0, (id >> 8) as u8, id as u8], 40_000).into(),

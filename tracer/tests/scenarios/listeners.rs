@@ -1,4 +1,4 @@
-//! Listeners: what they drop, since when they listen, and for how long nobody did.
+//! Listeners: their drops, how long they have been listening, and gaps without a listener.
 
 use synfin::{
     tcp::role::Role,
@@ -13,12 +13,12 @@ use synfin::{
 use synfin_common::state::TcpState::*;
 use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel};
 
-/// What a scan finds of a listener that has dropped so many.
+/// A scan's result for a listener that has dropped this number of connections.
 fn dropped(listener: Socket, drops: u32) -> ScannedSocket {
     ScannedSocket { drops, ..listener.scanned(Listen) }
 }
 
-/// For how long nobody has listened on a port.
+/// How long no listener was on a port.
 fn gap(kernel: &mut TracedKernel, port: u16) -> Option<Nanos> {
     kernel.row(Role::Server, port).stats.uptime.gap(kernel.tracker.now())
 }
@@ -48,7 +48,7 @@ fn drops_before_the_trace_are_not_counted() {
     assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 4);
     kernel.stops_listening(listener, 1_000_005);
     assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 1);
-    // And one that closes before any scan has found it is not known at all.
+    // A listener that closes before any scan has found it is not counted at all.
     let mut kernel = TracedKernel::traced();
     kernel.stops_listening(listener, 1_000_000);
     assert!(kernel.rows().iter().all(|row| row.stats.counters.listener_drops == 0));
@@ -89,7 +89,7 @@ fn drops_of_several_listeners_on_a_port_add_up() {
 
 #[test]
 fn a_smaller_drop_count_is_another_listener_not_a_wrap() {
-    // The end of the first one is lost, and the first record of the second.
+    // The last record of the first one and the first record of the second one are lost.
     let listener = Socket::listener(1, 80);
     let mut kernel = TracedKernel::scanned();
     kernel.listens(listener, "server");
@@ -106,7 +106,7 @@ fn a_scan_from_before_a_restart_does_not_count_drops_again() {
     kernel.scan_begins(HERE);
     let found = ScannedSocket { time: kernel.now, ..dropped(listener, 7) };
     kernel.stops_listening(listener, 7);
-    // At the same address there is another one, before the results of the scan are read.
+    // Another listener gets the same address before the results of the scan are read.
     kernel.listens(listener, "server");
     kernel.report(Input::ScannedSocket(found));
     kernel.scan_ends(HERE);
@@ -126,7 +126,7 @@ fn a_port_with_overlapping_listeners_has_no_gap() {
     let row = kernel.row(Role::Server, 80);
     assert!(row.stats.uptime.opened.is_some_and(|time| time <= opened));
     assert_eq!((row.stats.uptime.closed, row.stats.uptime.gap(kernel.now)), (None, None));
-    // One is replaced by another, which listens before the first one closes.
+    // Another listener opens before the first one closes.
     kernel.listens(other, "server");
     kernel.stops_listening(one, 0);
     kernel.wait(5);
@@ -149,7 +149,7 @@ fn a_restart_leaves_a_gap() {
     let uptime = kernel.row(Role::Server, 80).stats.uptime;
     assert_eq!((uptime.closed, uptime.opened), (Some(closed), Some(opened)));
     assert_eq!(uptime.gap(kernel.now), Some(300_000_000));
-    // It counts for the last restart.
+    // Only the last restart counts.
     kernel.stops_listening(listener, 0);
     kernel.now += 99_999_000;
     kernel.listens(listener, "server");
@@ -170,7 +170,7 @@ fn a_gap_grows_until_a_listener_opens() {
         kernel.stops_listening(listener, 0);
         kernel.wait(1);
         assert_eq!(gap(&mut kernel, 80), Some(kernel.tracker.now() - closed));
-        // Somebody still asks for it.
+        // Clients still connect to the port.
         kernel.connection(
             Socket { remote: "198.51.100.7:1".parse().unwrap(), ..Socket::child(2, 80) },
             &[SynRecv],
@@ -186,7 +186,7 @@ fn a_gap_grows_until_a_listener_opens() {
 fn a_listener_in_another_namespace_does_not_end_a_gap() {
     let here = Socket::listener(1, 80);
     let there = Socket { id: 2, netns: ELSEWHERE, ..here };
-    // The other one was opened before, or after.
+    // The other one was opened before or after the gap began.
     for before in [false, true] {
         let mut kernel = TracedKernel::scanned();
         if before {

@@ -1,5 +1,5 @@
-//! What the tracker makes of what a kernel reports: scenario by scenario on a [fake
-//! kernel](synfin_testkit), property-based on a model of TCP, and on recordings of real traffic.
+//! The tracker's output for a kernel's reports: single scenarios on a [fake
+//! kernel](synfin_testkit), properties on a model of TCP, and recordings of real traffic.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,4 +1,4 @@
-//! What is counted per port because a stranger decides how often it happens.
+//! Events that are counted per port in the kernel, because remote hosts control their rate.
 
 use synfin::{
     output::{
@@ -38,22 +38,23 @@ fn in_syn_queue(port: u16, what: SynQueueEvent, count: u64) -> PortCount {
     PortCount { netns: HERE, port, counted: PortEvent::SynQueue(what).number(), count }
 }
 
-/// A figure of a server's port, as it is written.
+/// A column of a server's port, as it is printed.
 fn shown(kernel: &mut TracedKernel, port: u16, name: &str, coverage: Coverage) -> Value {
     let row = kernel.row(Role::Server, port);
     let interval =
         Interval { end: kernel.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
     let row = PortRow { row, interval };
-    let figure = COLUMNS.iter().find(|figure| figure.info.key == name);
-    figure.unwrap_or_else(|| panic!("no figure {name}")).value(&row)
+    let column = COLUMNS.iter().find(|column| column.info.key == name);
+    column.unwrap_or_else(|| panic!("no column {name}")).value(&row)
 }
 
-/// A figure's sum over all rows, and the ports of those in which it is not 0; none for the rest.
-fn sum(kernel: &mut TracedKernel, figure: impl Fn(&Counters) -> u64) -> (u64, Vec<Option<u16>>) {
+/// The sum of a count over all rows, and the ports of the rows in which it is not 0; the other row
+/// has no port.
+fn sum(kernel: &mut TracedKernel, column: impl Fn(&Counters) -> u64) -> (u64, Vec<Option<u16>>) {
     let rows = kernel.rows();
     let rows = rows
         .iter()
-        .map(|row| (figure(&row.stats.counters), &row.identity.port))
+        .map(|row| (column(&row.stats.counters), &row.identity.port))
         .filter(|row| row.0 > 0);
     let port = |port: &Common<u16>| match port {
         Common::One(port) => Some(*port),
@@ -75,7 +76,7 @@ fn a_port_with_repeated_refusals_gets_a_row() {
     assert_eq!(sum(&mut kernel, Counters::resets_total), (1, vec![Some(8080)]));
     kernel.tick_with(&[resets(HERE, 8080, TimeWaitSocket, 1)]);
     assert_eq!(sum(&mut kernel, Counters::resets_total), (1, vec![Some(8080)]));
-    // Elsewhere it is another port.
+    // In another namespace it is another port.
     kernel.tick_with(&[resets(ELSEWHERE, 8080, NoSocket, 4)]);
     assert_eq!(sum(&mut kernel, Counters::resets_total), (4, vec![None]));
 }
@@ -100,10 +101,10 @@ fn a_port_scan_is_counted_in_the_other_row() {
             (first..first + 250).map(|port| resets(HERE, port, NoSocket, 1)).collect();
         kernel.tick_with(&batch);
     }
-    // And what the kernel side had no room for.
+    // Also counts that did not fit into the kernel's map.
     kernel.tick_with(&[resets(0, 0, NoSocket, 55)]);
     assert_eq!(sum(&mut kernel, Counters::resets_total), (u64::from(PORTS) + 55, vec![None]));
-    // A service that is down stays recognisable.
+    // A service that is down keeps its own row.
     for _ in 0..5 {
         kernel.tick_with(&[resets(HERE, 8080, NoSocket, 1)]);
     }
@@ -136,7 +137,7 @@ fn resets_on_ephemeral_ports_are_counted_in_the_other_row() {
     assert_eq!(sum(&mut kernel, Counters::resets_total), (18, vec![None]));
     kernel.tick_with(&[resets(HERE, 32_767, NoSocket, 9), resets(HERE, 61_000, NoSocket, 9)]);
     assert_eq!(sum(&mut kernel, Counters::resets_total), (18, vec![Some(32_767), Some(61_000)]));
-    // Unless somebody serves the port.
+    // A port with a listener gets its own row.
     kernel.listens(Socket::listener(1, 40_000), "server");
     kernel.tick_with(&[resets(HERE, 40_000, InvalidSyn, 1)]);
     assert_eq!(sum(&mut kernel, Counters::resets_total), (1, vec![Some(40_000)]));
@@ -147,9 +148,9 @@ fn synack_retransmits_are_counted_at_their_listener() {
     let mut kernel = TracedKernel::scanned();
     kernel.listens(Socket::listener(1, 80), "server");
     kernel.tick_with(&[synacks(80, 3), synacks(81, 1)]);
-    let figure = |counters: &Counters| counters.synack_retransmits;
-    assert_eq!(sum(&mut kernel, figure), (4, vec![Some(80), Some(81)]));
-    assert_eq!(sum(&mut kernel, figure), (0, vec![]), "that was in the last interval");
+    let column = |counters: &Counters| counters.synack_retransmits;
+    assert_eq!(sum(&mut kernel, column), (4, vec![Some(80), Some(81)]));
+    assert_eq!(sum(&mut kernel, column), (0, vec![]), "counted in the last interval");
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn filters_apply_to_port_counts() {
         synacks(80, 100),
         synacks(81, 200),
     ];
-    // Who was at the other end is not known.
+    // The peer of these events is unknown.
     for (filter, expected) in [(port, 150), (netns, 330), (client, 0), (remote, 0)] {
         let mut kernel = TracedKernel::filtered(filter.clone());
         kernel.tick_with(&counts);
@@ -218,9 +219,9 @@ fn a_port_that_receives_only_syns_has_a_row() {
     for what in SynQueueEvent::ALL {
         let mut kernel = TracedKernel::scanned();
         kernel.tick_with(&[in_syn_queue(80, what, 3), in_syn_queue(81, what, 1)]);
-        let figure = |counters: &Counters| counters.syn_queue(what);
-        assert_eq!(sum(&mut kernel, figure), (4, vec![Some(80), Some(81)]), "{what:?}");
-        assert_eq!(sum(&mut kernel, figure), (0, vec![]), "that was in the last interval");
+        let column = |counters: &Counters| counters.syn_queue(what);
+        assert_eq!(sum(&mut kernel, column), (4, vec![Some(80), Some(81)]), "{what:?}");
+        assert_eq!(sum(&mut kernel, column), (0, vec![]), "counted in the last interval");
     }
 }
 
@@ -231,29 +232,29 @@ fn attempts_of_a_server_are_handshakes_that_reached_it() {
     let counts = [(Entered, 5), (Completed, 2), (Dropped, 1), (Expired, 1)];
     let mut kernel = TracedKernel::scanned().with_all_hooks();
     kernel.listens(Socket::listener(1, 80), "server");
-    // Two got through; a third came without a place in the queue (a SYN cookie).
+    // Two were established; a third had no entry in the SYN queue (a SYN cookie).
     for id in 2..5 {
         kernel.connection(Socket::child(id, 80), &[SynRecv, Established]);
     }
     kernel.tick_with(&counts.map(|(what, count)| in_syn_queue(80, what, count)));
     assert_eq!(shown(&mut kernel, 80, "attempts", all), Value::Int(6));
-    // The last one gets through in the next interval: it was counted before.
+    // The last one is established in the next interval; it was counted before.
     kernel.connection(Socket::child(5, 80), &[SynRecv, Established]);
     kernel.tick_with(&[in_syn_queue(80, Completed, 1)]);
     assert_eq!(shown(&mut kernel, 80, "attempts", all), Value::Int(0));
 }
 
 #[test]
-fn without_the_syn_queue_hook_its_figures_are_unknown() {
+fn without_the_syn_queue_hook_its_columns_are_unknown() {
     let all = Coverage::from_names(&OptionalHook::ALL.map(OptionalHook::name));
-    let figures = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
-    for figure in figures.into_iter().chain(["syn_queue.expired"]) {
+    let columns = ["attempts", "syn_queue.entered", "syn_queue.completed", "syn_queue.dropped"];
+    for column in columns.into_iter().chain(["syn_queue.expired"]) {
         for (coverage, is_known) in [(all, true), (Coverage::default(), false)] {
             let mut kernel = TracedKernel::scanned();
             kernel.listens(Socket::listener(1, 80), "server");
             kernel.connection(Socket::child(2, 80), &[SynRecv, Established]);
-            let value = shown(&mut kernel, 80, figure, coverage);
-            assert_eq!(value != Value::Unknown, is_known, "{figure}");
+            let value = shown(&mut kernel, 80, column, coverage);
+            assert_eq!(value != Value::Unknown, is_known, "{column}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Scans, lost records, reused sockets, full tables, and clocks and counters that make no sense. Each
-//! scenario was a mistake once, or could be.
+//! Scans, lost records, reused sockets, full tables, and clocks and counters with impossible values.
+//! Each scenario is a past or possible mistake.
 
 use synfin::{
     tcp::{
@@ -26,7 +26,7 @@ fn a_reused_socket_is_another_connection() {
     let second = Socket { local: address("192.0.2.1:40001"), ..first };
     let mut kernel = TracedKernel::scanned();
     kernel.connection(first, &[SynSent, Established]);
-    // The first one's end and the second one's first record are lost.
+    // The last record of the first one and the first record of the second one are lost.
     kernel.wait(30);
     kernel.moves(second, (Established, CloseWait));
     assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
@@ -39,17 +39,17 @@ fn a_reused_socket_is_another_connection() {
     kernel.moves(second, (CloseWait, LastAck));
     kernel.moves(second, (LastAck, Close));
     assert_eq!(kernel.reasons(), [CloseReason::LostSight, CloseReason::ClosedByPeer]);
-    assert_eq!(kernel.closed[1].opened, None, "its age is not known");
+    assert_eq!(kernel.closed[1].opened, None, "its age is unknown");
 }
 
-/// Nothing is known of the child but its first record, which up to Linux 6.14 has the listener's
+/// Only the first record of the child is received, which up to Linux 6.14 has the listener's
 /// endpoints.
 #[test]
 fn a_child_socket_that_connects_is_another_connection() {
     let (child, client) = (Socket::child(1, 8080), Socket::client(1, 40_000));
     let mut kernel = TracedKernel::scanned();
     kernel.connection(child, &[SynRecv]);
-    // The child's end and the client's first record are lost.
+    // The last record of the child and the first record of the client are lost.
     kernel.wait(30);
     let found = client.scanned(CloseWait);
     kernel.scan(HERE, &[ScannedSocket { port_by_connect: Some(true), ..found }]);
@@ -101,7 +101,7 @@ fn a_socket_missing_from_one_scan_is_kept() {
     kernel.connection(sock, &[SynSent, Established]);
     kernel.wait(2);
     kernel.scan(HERE, &[]);
-    assert!(kernel.tracker.wants_scan(HERE), "another scan is to decide");
+    assert!(kernel.tracker.wants_scan(HERE), "another scan decides");
     kernel.scan(HERE, &[sock.scanned(Established)]);
     assert!(!kernel.tracker.wants_scan(HERE));
     kernel.scan(HERE, &[]);
@@ -156,7 +156,7 @@ fn a_state_that_may_be_outdated_is_scanned_again() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::scanned();
     kernel.connection(sock, &[SynSent, Established]);
-    // Within moments: its FIN_WAIT1 was lost, or is the scan's ESTABLISHED of before to come?
+    // Its record of FIN_WAIT1 may be lost, or the scan may have read the state just before it.
     kernel.scan(HERE, &[sock.scanned(FinWait1)]);
     assert_eq!((kernel.only_connection().state, kernel.gaps()), (Established, 0));
     assert!(kernel.tracker.wants_scan(HERE));
@@ -212,7 +212,7 @@ fn a_listener_closed_during_a_scan_stays_closed() {
     kernel.moves(listener, (Listen, Close));
     kernel.report(Input::ScannedSocket(found));
     kernel.scan_ends(HERE);
-    // Now the port is a client's, which no first record shows.
+    // Now the port belongs to a client, but its first record is lost.
     kernel.moves(Socket::client(2, 40_000), (Established, CloseWait));
     assert_eq!(kernel.only_connection().role, Role::Client);
 }
@@ -246,7 +246,7 @@ fn a_child_belongs_to_the_owner_of_its_listener() {
 #[test]
 fn the_role_of_an_adopted_connection_follows_from_its_port() {
     let sock = Socket::client(2, 80);
-    // Served or not, how the port came about; then the role, and whether it is a guess.
+    // Whether a listener exists, how the port was chosen; then the role, and whether it is a guess.
     for (served, port_by_connect, role, assumed) in [
         (false, Some(true), Role::Client, false),
         (true, Some(true), Role::Client, false),
@@ -332,7 +332,7 @@ fn a_full_table_evicts_and_counts_it() {
 fn scans_of_more_sockets_than_the_table_holds_do_not_replace_any() {
     let socks = [1, 2, 3, 4].map(|id| Socket::client(id, 40_000));
     let found = socks.map(|sock| sock.scanned(Established));
-    // What is older than the trace is counted once, and what was observed is not counted again.
+    // A connection from before the trace is counted once, and an observed one not again.
     for (observed, adopted) in [(false, 4), (true, 0)] {
         let mut kernel = TracedKernel::with_limits(Limits { connections: 2, rows: 10 });
         if observed {
@@ -391,9 +391,9 @@ fn a_time_wait_peak_belongs_to_its_interval() {
     kernel.closes_simultaneously(Socket::client(1, 40_000));
     assert_eq!(kernel.rows()[0].stats.time_wait_peak, 1);
     kernel.wait(100);
-    assert_eq!(kernel.rows()[0].stats.time_wait_peak, 1, "there was one until a minute was over");
+    assert_eq!(kernel.rows()[0].stats.time_wait_peak, 1, "one existed until the minute was over");
     kernel.wait(100);
-    assert_eq!(kernel.rows().len(), 0, "there is nothing to say");
+    assert_eq!(kernel.rows().len(), 0, "no row has any activity");
     kernel.connection(Socket::client(2, 40_001), &[SynSent]);
     assert_eq!(kernel.rows()[0].stats.time_wait_peak, 0);
 }

@@ -1,4 +1,4 @@
-//! Connections that do not get on: stalled ones, and those that are in a state for longest.
+//! Stalled connections, and the connections that are in a state for longest.
 
 use synfin::{
     tcp::{group_by::By, role::Role},
@@ -8,7 +8,7 @@ use synfin::{
 use synfin_common::state::TcpState::{self, *};
 use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel, address};
 
-/// What a scan finds of a connection whose segments are not acknowledged.
+/// A scan's result for a connection whose segments are not acknowledged.
 fn unanswered(sock: Socket, state: TcpState) -> ScannedSocket {
     ScannedSocket { retransmits: 3, ..sock.scanned(state) }
 }
@@ -28,9 +28,9 @@ fn a_connection_is_stalled_while_it_retransmits_unanswered() {
         }
         kernel.scan(HERE, &[unanswered(sock, Established)]);
         assert_eq!(stalled(&mut kernel), 1, "known: {known}");
-        assert!(kernel.tracker.wants_scan(HERE), "that may pass");
+        assert!(kernel.tracker.wants_scan(HERE), "it may recover");
         kernel.scan(HERE, &[unanswered(sock, Established)]);
-        assert_eq!(stalled(&mut kernel), 1, "still, and not twice");
+        assert_eq!(stalled(&mut kernel), 1, "it is still stalled, and not counted twice");
         kernel.scan(HERE, &[sock.scanned(Established)]);
         assert_eq!(stalled(&mut kernel), 0, "known: {known}");
         assert!(!kernel.tracker.wants_scan(HERE));
@@ -49,11 +49,11 @@ fn an_unfinished_handshake_is_not_stalled() {
 fn an_unacknowledged_fin_is_stalled() {
     let mut kernel = TracedKernel::traced();
     let socks = [FinWait1, LastAck, TcpState::Closing, CloseWait];
-    let met: Vec<_> = (1..)
+    let found: Vec<_> = (1..)
         .zip(socks)
         .map(|(id, state)| unanswered(Socket::client(id, 40_000 + id as u16), state))
         .collect();
-    kernel.scan(HERE, &met);
+    kernel.scan(HERE, &found);
     assert_eq!(stalled(&mut kernel), 4);
 }
 
@@ -68,9 +68,9 @@ fn filtered_and_closed_connections_are_not_stalled() {
     let mut kernel = TracedKernel::scanned();
     kernel.connection(sock, &[SynSent, Established]);
     kernel.scan_begins(HERE);
-    let met = ScannedSocket { time: kernel.now, ..unanswered(sock, Established) };
+    let found = ScannedSocket { time: kernel.now, ..unanswered(sock, Established) };
     kernel.moves(sock, (Established, Close));
-    kernel.report(synfin::trace::event::Input::ScannedSocket(met));
+    kernel.report(synfin::trace::event::Input::ScannedSocket(found));
     kernel.scan_ends(HERE);
     assert_eq!(stalled(&mut kernel), 0);
 }
@@ -85,17 +85,17 @@ fn namespaces_with_connections_are_scanned_periodically() {
     assert!(!kernel.tracker.wants_scan(HERE));
     kernel.wait(2);
     assert!(kernel.tracker.wants_scan(HERE), "one may have stalled");
-    assert!(!kernel.tracker.wants_scan(ELSEWHERE), "none is there");
+    assert!(!kernel.tracker.wants_scan(ELSEWHERE), "it has no connection");
     kernel.scan(HERE, &[sock.scanned(Established)]);
     assert!(!kernel.tracker.wants_scan(HERE));
     kernel.moves(sock, (Established, Close));
     kernel.scan(HERE, &[]);
     kernel.wait(60);
-    assert!(!kernel.tracker.wants_scan(HERE), "the last one is gone");
+    assert!(!kernel.tracker.wants_scan(HERE), "the last connection is closed");
 }
 
 fn oldest(kernel: &mut TracedKernel, state: TcpState) -> Option<Oldest> {
-    let index = LINGERING_STATES.iter().position(|&stuck| stuck == state).expect("such a state");
+    let index = LINGERING_STATES.iter().position(|&other| other == state).expect("such a state");
     let rows = kernel.rows();
     let found: Vec<_> = rows.iter().filter_map(|row| row.stats.oldest[index].clone()).collect();
     assert!(found.len() <= 1, "{found:?}");
@@ -115,7 +115,7 @@ fn the_oldest_connection_of_each_state_is_known() {
         let (first, second) = (Socket::client(1, 40_000), Socket::client(2, 40_001));
         kernel.wait(10);
         kernel.connection(first, path);
-        // Its last record is what counts, not its first record.
+        // The last transition counts, not the first record.
         let since = kernel.now - 1_000;
         kernel.wait(30);
         kernel.connection(second, path);
@@ -147,12 +147,12 @@ fn the_oldest_connection_has_its_owner() {
 fn the_age_of_a_connection_older_than_the_trace_is_a_lower_bound() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::traced();
-    let met = kernel.now + 1_000;
+    let first_scan = kernel.now + 1_000;
     kernel.scan(HERE, &[sock.scanned(CloseWait)]);
     kernel.wait(60);
     let found = oldest(&mut kernel, CloseWait).expect("one");
-    assert_eq!((found.since, found.at_least), (met, true));
-    // It goes on, and from then on it is known.
+    assert_eq!((found.since, found.at_least), (first_scan, true));
+    // Its next transition is observed, so the age is then exact.
     let since = kernel.now;
     kernel.moves(sock, (CloseWait, LastAck));
     let found = oldest(&mut kernel, LastAck).expect("one");

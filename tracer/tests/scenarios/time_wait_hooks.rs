@@ -1,4 +1,4 @@
-//! TIME_WAITs and orphans in FIN_WAIT2 where the optional hook reports how they begin and end.
+//! TIME_WAITs and orphans in FIN_WAIT2 with the optional hook that reports their entry and exit.
 
 use synfin::{
     tcp::{close_reason::CloseReason, group_by::By, role::Role},
@@ -21,15 +21,15 @@ fn exact() -> TracedKernel {
     TracedKernel::scanned().with_all_hooks()
 }
 
-/// TIME_WAITs and orphans in FIN_WAIT2.
+/// Number of TIME_WAITs and of orphans in FIN_WAIT2.
 fn now(kernel: &mut TracedKernel) -> (u64, u64) {
     let rows = kernel.tracker.take_snapshot().rows(By::Port);
     let now = rows.iter().map(|row| (row.stats.time_wait_now, row.stats.scanned.fin_wait2_orphans));
     now.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
 }
 
-/// It is one TIME_WAIT until its exit is reported.
-fn stays_until_told(kernel: &mut TracedKernel, sock: Socket, case: &str) {
+/// Checks that there is one TIME_WAIT until its exit is reported.
+fn stays_until_exit(kernel: &mut TracedKernel, sock: Socket, case: &str) {
     assert_eq!(now(kernel), (1, 0), "{case}");
     kernel.wait(60);
     assert_eq!(now(kernel), (1, 0), "{case}");
@@ -37,21 +37,21 @@ fn stays_until_told(kernel: &mut TracedKernel, sock: Socket, case: &str) {
     assert_eq!(now(kernel), (0, 0), "{case}");
 }
 
-/// TIME_WAITs that were entered, those that found no place, and those that there are.
+/// TIME_WAITs entered, TIME_WAITs without room in the table, and present TIME_WAITs.
 fn time_wait_counts(kernel: &mut TracedKernel) -> (u64, u64, u64) {
     let row = kernel.only_row();
     let counters = &row.stats.counters;
     (counters.time_wait_entered, counters.time_wait_overflowed, row.stats.time_wait_now)
 }
 
-/// Closed by our application, it leaves this behind.
-fn closes_leaving(kernel: &mut TracedKernel, sock: Socket, remains: TimeWaitKind) {
+/// Our application closes the connection, which leaves this kind.
+fn closes_leaving(kernel: &mut TracedKernel, sock: Socket, kind: TimeWaitKind) {
     kernel.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
-    closes_now_leaving(kernel, sock, remains);
+    closes_now_leaving(kernel, sock, kind);
 }
 
-fn closes_now_leaving(kernel: &mut TracedKernel, sock: Socket, remains: TimeWaitKind) {
-    kernel.enters_time_wait(sock, remains);
+fn closes_now_leaving(kernel: &mut TracedKernel, sock: Socket, kind: TimeWaitKind) {
+    kernel.enters_time_wait(sock, kind);
     kernel.closes(sock, FinWait2, ORPHAN, 0);
 }
 
@@ -60,13 +60,13 @@ fn an_orphan_in_fin_wait2_becomes_a_time_wait_when_the_peer_closes() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = exact();
     closes_leaving(&mut kernel, sock, TimeWaitKind::FinWait2);
-    assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "no reset is waited for");
+    assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "it waits for no reset");
     assert_eq!(kernel.closed[0].time_wait, Some(true));
     assert_eq!(now(&mut kernel), (0, 1));
     kernel.wait(50);
     kernel.leaves_fin_wait2(sock);
     assert_eq!(now(&mut kernel), (1, 0));
-    // Its minute begins then.
+    // The minute of the TIME_WAIT begins here.
     kernel.wait(59);
     assert_eq!(now(&mut kernel), (1, 0));
     kernel.time_wait_ends(sock);
@@ -82,8 +82,8 @@ fn an_orphan_in_fin_wait2_may_end_without_a_fin() {
         closes_leaving(&mut kernel, other, TimeWaitKind::FinWait2);
         if scanned {
             kernel.scan_begins(HERE);
-            kernel.scan_finds_remains(in_vain, true, 59_000);
-            kernel.scan_finds_remains(other, true, 59_000);
+            kernel.scan_finds_timewait_socket(in_vain, true, 59_000);
+            kernel.scan_finds_timewait_socket(other, true, 59_000);
             kernel.scan_ends(HERE);
         }
         assert_eq!(now(&mut kernel), (0, 2));
@@ -105,7 +105,7 @@ fn a_time_wait_lasts_until_its_exit_is_reported() {
     kernel.time_wait_ends(sock);
     assert_eq!(now(&mut kernel), (0, 0));
     kernel.time_wait_ends(sock);
-    assert_eq!(now(&mut kernel), (0, 0), "it is gone once");
+    assert_eq!(now(&mut kernel), (0, 0), "it ends only once");
 }
 
 #[test]
@@ -124,52 +124,52 @@ fn a_time_wait_whose_exit_was_lost_expires() {
 #[test]
 fn a_time_wait_exit_during_a_scan_counts() {
     let [first, other] = [(1, 40_000), (2, 40_001)].map(|(id, port)| Socket::client(id, port));
-    for (is_found, remains) in [
+    for (is_found, kind) in [
         (false, TimeWaitKind::TimeWait),
         (true, TimeWaitKind::TimeWait),
         (false, TimeWaitKind::FinWait2),
         (true, TimeWaitKind::FinWait2),
     ] {
-        let is_orphan = remains == TimeWaitKind::FinWait2;
+        let is_orphan = kind == TimeWaitKind::FinWait2;
         let expected = if is_orphan { (0, 1) } else { (1, 0) };
         let mut kernel = exact();
-        closes_leaving(&mut kernel, first, remains);
-        closes_leaving(&mut kernel, other, remains);
+        closes_leaving(&mut kernel, first, kind);
+        closes_leaving(&mut kernel, other, kind);
         kernel.scan_begins(HERE);
         kernel.time_wait_ends(first);
-        assert_eq!(now(&mut kernel), expected, "while the scan goes on");
+        assert_eq!(now(&mut kernel), expected, "during the scan");
         if is_found {
-            kernel.scan_finds_remains(first, is_orphan, 59_999);
+            kernel.scan_finds_timewait_socket(first, is_orphan, 59_999);
         }
-        kernel.scan_finds_remains(other, is_orphan, 59_999);
+        kernel.scan_finds_timewait_socket(other, is_orphan, 59_999);
         kernel.scan_ends(HERE);
-        assert_eq!(now(&mut kernel), expected, "found: {is_found}, {remains:?}");
+        assert_eq!(now(&mut kernel), expected, "found: {is_found}, {kind:?}");
         kernel.time_wait_ends(other);
-        assert_eq!(now(&mut kernel), (0, 0), "found: {is_found}, {remains:?}");
+        assert_eq!(now(&mut kernel), (0, 0), "found: {is_found}, {kind:?}");
     }
 }
 
 #[test]
 fn leaving_fin_wait2_during_a_scan_counts() {
     let sock = Socket::client(1, 40_000);
-    for (entered_meanwhile, is_found_as) in
+    for (entered_during_scan, is_found_as) in
         [(false, Some(true)), (false, Some(false)), (true, None), (true, Some(true))]
     {
         let mut kernel = exact();
-        if entered_meanwhile {
+        if entered_during_scan {
             kernel.scan_begins(HERE);
         }
         closes_leaving(&mut kernel, sock, TimeWaitKind::FinWait2);
-        if !entered_meanwhile {
+        if !entered_during_scan {
             kernel.scan_begins(HERE);
         }
         kernel.leaves_fin_wait2(sock);
         assert_eq!(now(&mut kernel), (1, 0));
         if let Some(fin_wait2) = is_found_as {
-            kernel.scan_finds_remains(sock, fin_wait2, 59_999);
+            kernel.scan_finds_timewait_socket(sock, fin_wait2, 59_999);
         }
         kernel.scan_ends(HERE);
-        stays_until_told(&mut kernel, sock, &format!("{entered_meanwhile} {is_found_as:?}"));
+        stays_until_exit(&mut kernel, sock, &format!("{entered_during_scan} {is_found_as:?}"));
     }
 }
 
@@ -203,14 +203,14 @@ fn a_second_time_wait_at_the_same_endpoints_is_separate() {
     closes_leaving(&mut kernel, first, TimeWaitKind::TimeWait);
     kernel.wait(50);
     kernel.scan_begins(HERE);
-    // The scan comes past; then the port is reused.
+    // The scan visits it; then the port is reused.
     kernel.time_wait_ends(first);
     closes_leaving(&mut kernel, again, TimeWaitKind::TimeWait);
     kernel.scan_finds_time_wait(first, 10_000);
     kernel.scan_ends(HERE);
     assert_eq!(now(&mut kernel), (1, 0));
     kernel.wait(40);
-    assert_eq!(now(&mut kernel), (1, 0), "it has its own minute");
+    assert_eq!(now(&mut kernel), (1, 0), "it lasts for a minute of its own");
     kernel.time_wait_ends(again);
     assert_eq!(now(&mut kernel), (0, 0));
 }
@@ -231,7 +231,7 @@ fn a_time_wait_found_before_its_close_is_counted_once() {
             kernel.enters_time_wait(sock, TimeWaitKind::TimeWait);
         }
         kernel.moves(sock, (TcpState::Closing, Close));
-        assert_eq!(now(&mut kernel), (1, 0), "is shown: {is_shown}");
+        assert_eq!(now(&mut kernel), (1, 0), "shown: {is_shown}");
     }
 }
 
@@ -247,7 +247,7 @@ fn a_time_wait_older_than_the_trace_may_end_early() {
     kernel.time_wait_ends(old);
     assert_eq!(now(&mut kernel), (1, 0));
     kernel.time_wait_ends(old);
-    assert_eq!(now(&mut kernel), (1, 0), "the other one is there still");
+    assert_eq!(now(&mut kernel), (1, 0), "the other one remains");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn time_waits_found_by_a_failed_scan_are_ignored() {
     closes_leaving(&mut kernel, known, TimeWaitKind::TimeWait);
     kernel.wait(1);
     kernel.scan_begins(HERE);
-    // By its rounding it seems to end in another second.
+    // Rounding makes its expiry fall into another second.
     kernel.scan_finds_time_wait(known, 58_990);
     kernel.scan_finds_time_wait(unknown, 58_990);
     kernel.scan_fails(HERE);
@@ -272,24 +272,24 @@ fn time_waits_found_by_a_failed_scan_are_ignored() {
 #[test]
 fn a_time_wait_of_assumed_role_ends() {
     let sock = Socket::client(1, 40_000);
-    for entered_meanwhile in [false, true] {
+    for entered_during_scan in [false, true] {
         let mut kernel = exact();
         // Its first record was lost.
         kernel.moves(sock, (Established, FinWait1));
         assert!(kernel.only_connection().role_assumed);
         kernel.moves(sock, (FinWait1, FinWait2));
-        if entered_meanwhile {
+        if entered_during_scan {
             kernel.scan_begins(HERE);
         }
         closes_now_leaving(&mut kernel, sock, TimeWaitKind::TimeWait);
-        if !entered_meanwhile {
+        if !entered_during_scan {
             kernel.scan_begins(HERE);
         }
         kernel.scan_finds_time_wait(sock, 59_999);
         kernel.scan_ends(HERE);
         assert_eq!(now(&mut kernel), (1, 0));
         kernel.time_wait_ends(sock);
-        assert_eq!(now(&mut kernel), (0, 0), "entered while the scan went on: {entered_meanwhile}");
+        assert_eq!(now(&mut kernel), (0, 0), "entered during the scan: {entered_during_scan}");
     }
 }
 
@@ -297,11 +297,11 @@ fn a_time_wait_of_assumed_role_ends() {
 fn with_its_hook_a_full_time_wait_table_is_exact() {
     let full = ORPHAN.with(Flags::TIME_WAIT_FULL).with(Flags::FIN_RECEIVED);
     let mut kernel = exact();
-    // The first one takes a place that has just become free.
-    for (id, remains) in [(1, TimeWaitKind::TimeWait), (2, TimeWaitKind::Nothing)] {
+    // The first one takes an entry that has just become free.
+    for (id, kind) in [(1, TimeWaitKind::TimeWait), (2, TimeWaitKind::Nothing)] {
         let sock = Socket::client(id, 40_000 + id as u16);
         kernel.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
-        kernel.enters_time_wait(sock, remains);
+        kernel.enters_time_wait(sock, kind);
         kernel.closes(sock, FinWait2, full, 0);
     }
     let left: Vec<_> = kernel.closed.iter().map(|closed| closed.time_wait).collect();
@@ -332,11 +332,11 @@ fn the_overflow_counter_of_the_kernel_decides_pending_closes() {
         kernel.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
         kernel.closes(sock, FinWait2, ORPHAN.with(Flags::TIME_WAIT_FULL), 0);
     }
-    // Data has come for the last one: it was due none.
+    // Data has arrived for the last one, so it should leave none.
     kernel.sends_reset(Socket::client(3, 40_003), ResetReason::AbortOnData, true);
     kernel.wait_ms(1);
     counted(&mut kernel, 1);
-    assert_eq!(kernel.closed.len(), 1, "two are held");
+    assert_eq!(kernel.closed.len(), 1, "two closes are pending");
     kernel.wait_ms(50);
     assert_eq!(kernel.closed.len(), 3);
     let counters = &kernel.only_row().stats.counters;
@@ -355,9 +355,9 @@ fn with_its_hook_a_time_wait_without_memory_is_not_inferred() {
         kernel.connection(sock, &[SynSent, Established, FinWait1, TcpState::Closing]);
         kernel.enters_time_wait(sock, TimeWaitKind::Nothing);
         kernel.moves(sock, (TcpState::Closing, Close));
-        assert_eq!(kernel.closed[0].time_wait, Some(!is_shown), "is shown: {is_shown}");
+        assert_eq!(kernel.closed[0].time_wait, Some(!is_shown), "shown: {is_shown}");
         let expected = if is_shown { (0, 1, 0) } else { (1, 0, 1) };
-        assert_eq!(time_wait_counts(&mut kernel), expected, "is shown: {is_shown}");
+        assert_eq!(time_wait_counts(&mut kernel), expected, "shown: {is_shown}");
     }
 }
 
@@ -378,7 +378,7 @@ fn a_time_wait_whose_entry_was_lost_is_inferred() {
 #[test]
 fn an_orphan_whose_entry_was_lost_becomes_one_time_wait() {
     let sock = Socket::client(1, 40_000);
-    // Before the minute is over that was inferred, or after it.
+    // Before or after the end of the inferred minute.
     for seconds in [30, 70] {
         let mut kernel = exact();
         kernel.connection(sock, &[SynSent, Established, FinWait1, FinWait2]);
@@ -387,27 +387,23 @@ fn an_orphan_whose_entry_was_lost_becomes_one_time_wait() {
         kernel.closes(sock, FinWait2, ORPHAN, 0);
         kernel.wait(seconds);
         kernel.leaves_fin_wait2(sock);
-        stays_until_told(&mut kernel, sock, &format!("after {seconds} s"));
+        stays_until_exit(&mut kernel, sock, &format!("after {seconds} s"));
     }
 }
 
 #[test]
 fn a_time_wait_entry_may_be_the_first_record_of_a_connection() {
     let sock = Socket::client(1, 40_000);
-    for (remains, expected) in [
+    for (kind, expected) in [
         (TimeWaitKind::TimeWait, (1, 0)),
         (TimeWaitKind::FinWait2, (0, 1)),
         (TimeWaitKind::Nothing, (0, 0)),
     ] {
         let mut kernel = TracedKernel::traced().with_all_hooks();
-        closes_now_leaving(&mut kernel, sock, remains);
+        closes_now_leaving(&mut kernel, sock, kind);
         kernel.finish();
-        assert_eq!(
-            kernel.closed[0].time_wait,
-            Some(remains != TimeWaitKind::Nothing),
-            "{remains:?}"
-        );
-        assert_eq!(now(&mut kernel), expected, "{remains:?}");
+        assert_eq!(kernel.closed[0].time_wait, Some(kind != TimeWaitKind::Nothing), "{kind:?}");
+        assert_eq!(now(&mut kernel), expected, "{kind:?}");
     }
 }
 
@@ -415,7 +411,7 @@ fn a_time_wait_entry_may_be_the_first_record_of_a_connection() {
 fn a_time_wait_entry_belongs_to_the_next_close_only() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::traced().with_all_hooks();
-    // Its end was lost, and so was the first record of the next one.
+    // Its last record was lost, and so was the first record of the next one.
     kernel.enters_time_wait(sock, TimeWaitKind::FinWait2);
     kernel.wait(1);
     kernel.closes(sock, FinWait2, ORPHAN.with(Flags::FIN_RECEIVED), 0);
@@ -439,12 +435,12 @@ fn without_room_for_rows_time_waits_still_add_up() {
     let socks = [1, 2, 3].map(|id| Socket::client(id, 40_000 + id as u16));
     let mut kernel =
         TracedKernel::with_limits(Limits { connections: 10, rows: 0 }).with_all_hooks();
-    for (sock, remains) in socks.into_iter().zip([
+    for (sock, kind) in socks.into_iter().zip([
         TimeWaitKind::TimeWait,
         TimeWaitKind::FinWait2,
         TimeWaitKind::FinWait2,
     ]) {
-        closes_leaving(&mut kernel, sock, remains);
+        closes_leaving(&mut kernel, sock, kind);
     }
     assert_eq!(now(&mut kernel), (1, 2));
     kernel.leaves_fin_wait2(socks[1]);
@@ -477,20 +473,20 @@ fn a_time_wait_entry_is_held_with_its_undecided_socket() {
     let (listener, child) = (Socket::listener(1, 80), Socket::child(2, 80));
     let filter = Filter { pids: vec![700], ..Filter::default() };
     let mut kernel = TracedKernel::filtered(filter).with_all_hooks();
-    // Whose it is shows only its last record.
-    let birth = Socket { remote: listener.remote, ..child };
-    kernel.moves(birth, (Listen, SynRecv));
+    // Only its last record shows the owner.
+    let first_record = Socket { remote: listener.remote, ..child };
+    kernel.moves(first_record, (Listen, SynRecv));
     for states in [(SynRecv, Established), (Established, FinWait1), (FinWait1, FinWait2)] {
         kernel.moves(child, states);
     }
     kernel.enters_time_wait(child, TimeWaitKind::TimeWait);
     kernel.accepts(child);
-    assert_eq!(kernel.tracker.open().count(), 0, "nobody knows whose it is");
+    assert_eq!(kernel.tracker.open().count(), 0, "the owner is unknown");
     assert_eq!(kernel.tracker.events().delivered, 0);
     kernel.listens(listener, "server");
     let end = child.transition(kernel.now, (FinWait2, Close));
     kernel.report(Input::Transition(Transition { flags: ORPHAN, ..end }));
-    assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "as the entry shows at once");
+    assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "the entry decides the reason at once");
     assert_eq!(kernel.row(Role::Server, 80).stats.time_wait_now, 1);
     let events = kernel.tracker.events();
     assert_eq!((events.delivered, events.filtered), (8, 0));

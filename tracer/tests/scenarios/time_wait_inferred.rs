@@ -1,5 +1,5 @@
-//! TIME_WAITs that end early, as their endpoints are reused, without the optional hook: all of it is
-//! inferred. With the hook, see `time_wait_hooks.rs`.
+//! TIME_WAITs that end early because their endpoints are reused, inferred without the optional hook.
+//! For the hook, see `time_wait_hooks.rs`.
 
 use synfin::{
     tcp::{group_by::By, role::Role},
@@ -27,10 +27,10 @@ fn a_new_connection_at_the_same_endpoints_ends_a_time_wait() {
         kernel.wait(2);
         assert_eq!(now(&mut kernel), 2);
         kernel.connection(again, &[SynSent]);
-        assert_eq!(now(&mut kernel), 2, "it may fail, and the old one is restored");
+        assert_eq!(now(&mut kernel), 2, "the attempt may fail, which restores the old one");
         kernel.moves(again, (SynSent, Established));
         assert_eq!(now(&mut kernel), 1, "with {rows} rows");
-        // It has its own in the end.
+        // The new connection leaves its own at the end.
         kernel.moves(again, (Established, FinWait1));
         kernel.moves(again, (FinWait1, TcpState::Closing));
         kernel.moves(again, (TcpState::Closing, Close));
@@ -70,7 +70,7 @@ fn a_time_wait_is_ended_only_once() {
     }
     kernel.closes_simultaneously(first);
     for id in 2..5 {
-        // Their ends were lost, or they were reset: none has left a TIME_WAIT.
+        // Their last records were lost, or they were reset: none has left a TIME_WAIT.
         kernel.connection(Socket { id, ..first }, &[SynSent, Established]);
     }
     assert_eq!(now(&mut kernel), 2);
@@ -80,16 +80,16 @@ fn a_time_wait_is_ended_only_once() {
 fn a_reused_time_wait_ends_whenever_it_was_scanned() {
     let first = Socket::client(1, 40_000);
     let again = Socket { id: 2, ..first };
-    // Walked never, after it was entered, while it was; the clock's second may change in between.
-    for scanned in ["never", "afterwards", "meanwhile"] {
+    // Scanned never, after it was entered, or while it was entered; the clock's second may change.
+    for scanned in ["never", "after", "during"] {
         for offset in [0, SECOND / 2, SECOND - 2_000, SECOND - 5_000] {
             let mut kernel = TracedKernel::scanned();
             kernel.now = 2_000 * SECOND + offset;
-            if scanned == "meanwhile" {
+            if scanned == "during" {
                 kernel.scan_begins(HERE);
             }
             kernel.closes_simultaneously(first);
-            if scanned == "afterwards" {
+            if scanned == "after" {
                 kernel.scan_begins(HERE);
             }
             if scanned != "never" {
@@ -106,14 +106,14 @@ fn a_reused_time_wait_ends_whenever_it_was_scanned() {
 #[test]
 fn an_orphan_in_fin_wait2_is_not_replaced() {
     let (orphan, other) = (Socket::client(1, 40_000), Socket::client(2, 40_001));
-    for meanwhile in [false, true] {
+    for during_scan in [false, true] {
         let mut kernel = TracedKernel::scanned();
-        if meanwhile {
+        if during_scan {
             kernel.scan_begins(HERE);
         }
         kernel.closes_simultaneously(orphan);
         kernel.closes_simultaneously(other);
-        if !meanwhile {
+        if !during_scan {
             kernel.scan_begins(HERE);
         }
         for (sock, fin_wait2) in [(orphan, true), (other, false)] {
@@ -128,7 +128,7 @@ fn an_orphan_in_fin_wait2_is_not_replaced() {
         kernel.scan_ends(HERE);
         assert_eq!(now(&mut kernel), 1);
         kernel.connection(Socket { id: 3, ..orphan }, &[SynSent, Established]);
-        assert_eq!(now(&mut kernel), 1, "the other one's; scanned meanwhile: {meanwhile}");
+        assert_eq!(now(&mut kernel), 1, "the other one remains; during the scan: {during_scan}");
     }
 }
 
@@ -136,7 +136,7 @@ fn an_orphan_in_fin_wait2_is_not_replaced() {
 fn a_scan_corrects_the_assumed_role_of_a_time_wait() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::scanned();
-    // Its first record was lost, and so was that of the listener that it came from.
+    // Its first record and the record of its listener were lost.
     for states in
         [(Established, FinWait1), (FinWait1, TcpState::Closing), (TcpState::Closing, Close)]
     {

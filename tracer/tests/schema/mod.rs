@@ -1,16 +1,16 @@
-//! Output against a JSON schema.
+//! Validates output against a JSON schema.
 
 use jsonschema::Validator;
 use serde_json::Value;
 
-/// Of this schema, formats included.
+/// A validator for this schema that checks formats too.
 #[track_caller]
 pub(crate) fn validator(schema: &str) -> Validator {
     let schema = serde_json::from_str(schema).expect("a schema is JSON");
     jsonschema::options().should_validate_formats(true).build(&schema).expect("a schema")
 }
 
-/// Fails unless each line is an object that the schema allows.
+/// Asserts that the schema allows each line.
 #[track_caller]
 pub(crate) fn assert_valid(validator: &Validator, lines: &str) {
     for line in lines.lines() {

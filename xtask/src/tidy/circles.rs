@@ -1,5 +1,5 @@
-//! No file imports, over however many others, a file that imports it: each can then be read and
-//! tested without the whole. A module and the modules inside it may name each other.
+//! No file imports, directly or through others, a file that imports it, so that each can be read and
+//! tested by itself. A module and its descendants may name each other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,10 +8,10 @@ use super::{
     modules::{Modules, Target},
 };
 
-/// Which files each file imports, and in which line first.
+/// The files that each file imports, with the first line of each import.
 type Imports<'a> = BTreeMap<&'a str, BTreeMap<&'a str, usize>>;
 
-/// The imports between files of the workspace, those between a module and its descendants aside.
+/// The imports between files of the workspace, except between a module and its descendants.
 fn imports(modules: &Modules) -> Imports<'_> {
     let mut imports = Imports::new();
     for (id, module) in modules.iter() {
@@ -36,7 +36,8 @@ pub(super) fn check(modules: &Modules) -> Vec<Violation> {
         if circle.iter().any(|file| reported.contains(file)) {
             continue;
         }
-        let mut what = "a circle of imports; move what both ends need below them:".to_owned();
+        let mut what =
+            "a circle of imports; move the items that both ends need below them:".to_owned();
         for (importer, imported) in circle.iter().zip(circle.iter().cycle().skip(1)) {
             let line = imports[importer][imported];
             what += &format!("\n    {importer}:{line} imports {imported}");
@@ -47,7 +48,7 @@ pub(super) fn check(modules: &Modules) -> Vec<Violation> {
     violations
 }
 
-/// The files on the shortest way from a file back to it.
+/// The files on the shortest path from a file back to it.
 fn shortest_circle<'a>(imports: &Imports<'a>, start: &'a str) -> Option<Vec<&'a str>> {
     let mut came_from = BTreeMap::new();
     let mut queue = VecDeque::from([start]);
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_way_back_there_is_no_circle() {
+    fn imports_in_one_direction_are_no_circle() {
         let found = circles(&[
             ("x/src/lib.rs", "mod a; mod b; mod c;"),
             ("x/src/a.rs", "use crate::{b::B, c::C};"),
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_tests_does_not_count() {
+    fn code_for_tests_does_not_count() {
         let found = circles(&[
             ("x/src/lib.rs", "mod a; mod b;"),
             ("x/src/a.rs", "use crate::b::B;"),
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn re_exports_lead_to_where_the_item_is() {
+    fn re_exports_are_resolved_to_the_item() {
         let files = [
             ("x/Cargo.toml", "[package]\nname = \"an-x\"\n"),
             ("x/src/lib.rs", "pub mod a; mod user; pub use a::One as Uno;"),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_found_where_rust_finds_them() {
+    fn files_are_found_by_the_rules_of_rust() {
         let files = [
             ("x/tests/one/main.rs", "#[path = \"../kit/mod.rs\"] mod kit; mod two; use kit::K;"),
             ("x/tests/one/two.rs", "mod inner { use crate::kit::deep::D; }"),

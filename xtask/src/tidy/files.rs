@@ -1,13 +1,13 @@
-//! A file says first what it is for, can be read in one go, and names no machine that it was
-//! written on. (`git diff --check` and `.gitattributes` are for blanks at the ends of lines,
-//! cargo-deny is for registries.)
+//! A file begins with its purpose, is not too long, and names no directory of one machine.
+//! (`git diff --check` and `.gitattributes` check whitespace at the ends of lines, cargo-deny checks
+//! registries.)
 
 use super::{SourceFile, Violation};
 
-/// Most lines of code in a file; comments, blank lines and tests do not count.
+/// Maximum lines of code in a file, without comments, blank lines and tests.
 const MAX_LINES: usize = 600;
 
-/// Folders at the root of one machine.
+/// Directories at the root of one machine.
 const FOLDERS: [&str; 3] = ["root", "work", "home"];
 
 pub(super) fn check(files: &[SourceFile]) -> Vec<Violation> {
@@ -18,14 +18,14 @@ pub(super) fn check(files: &[SourceFile]) -> Vec<Violation> {
         };
         let is_rust = file.path.ends_with(".rs");
         if is_rust && !file.text.starts_with("//! ") {
-            report(1, "begin the file with `//!` and a sentence that says what it is for");
+            report(1, "begin the file with `//!` and a sentence about its purpose");
         }
         if is_rust && !file.path.contains("/tests/") && lines_of_code(&file.text) > MAX_LINES {
-            report(1, &format!("over {MAX_LINES} lines of code: make several files of it"));
+            report(1, &format!("over {MAX_LINES} lines of code: split the file"));
         }
         for (index, line) in file.text.lines().enumerate() {
             if FOLDERS.iter().any(|folder| names_folder(line, folder)) {
-                report(index + 1, "a folder of one machine: use a relative path");
+                report(index + 1, "a directory of one machine: use a relative path");
             }
         }
     }
@@ -37,7 +37,7 @@ fn lines_of_code(text: &str) -> usize {
     code.filter(|line| !line.is_empty() && !line.starts_with("//")).count()
 }
 
-/// Whether the line names a path in this folder, not just a path that has a folder of that name.
+/// Whether the line has a path below this root directory, not just a component of that name.
 fn names_folder(line: &str, folder: &str) -> bool {
     line.match_indices(&format!("/{folder}/")).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn code_begins_with_its_purpose() {
-        assert_eq!(lines("a.rs", "//! What it is for.\n\nfn f() {}\n"), [0; 0]);
+        assert_eq!(lines("a.rs", "//! Its purpose.\n\nfn f() {}\n"), [0; 0]);
         assert_eq!(lines("a.rs", "// A comment.\nfn f() {}\n"), [1]);
         assert_eq!(lines("a.toml", "[package]\n"), [0; 0]);
     }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_one_machine_are_found() {
+    fn directories_of_one_machine_are_found() {
         let [root, work, home] = FOLDERS;
         assert_eq!(
             lines("a", &format!("see /{home}/me/x\n`/{root}/y`\npath=/{work}/z\n")),

@@ -1,5 +1,5 @@
-//! The layers of synfin: a folder of `tracer/src` imports only what is below it, and the pure
-//! layers at the bottom name nothing that reads or changes the world.
+//! The layers of synfin: a directory of `tracer/src` imports only from lower layers, and the pure
+//! layers at the bottom do no I/O.
 
 use super::{
     SourceFile, Violation,
@@ -8,8 +8,8 @@ use super::{
 
 const SOURCES: &str = "tracer/src/";
 
-/// The folders of `tracer/src` (and its `main.rs`) from top to bottom. What is in one row imports
-/// only what is in the rows below; folders in one row do not import each other.
+/// The directories of `tracer/src` (and its `main.rs`) from top to bottom. A row imports only from the
+/// rows below it; directories in one row do not import each other.
 const LAYERS: [&[&str]; 13] = [
     &["main.rs"],
     &["app"],
@@ -26,13 +26,13 @@ const LAYERS: [&[&str]; 13] = [
     &["tcp"],
 ];
 
-/// What files may not name.
+/// A rule about paths that files must not name.
 struct Rule {
-    /// The files and folders that it holds for.
+    /// The files and directories to which it applies.
     within: &'static [&'static str],
-    /// Files and folders inside those that it does not hold for.
+    /// Exceptions among those.
     except: &'static [&'static str],
-    /// Paths, or beginnings of paths.
+    /// Forbidden paths, or prefixes of paths.
     forbidden: &'static [&'static str],
     because: &'static str,
 }
@@ -72,15 +72,15 @@ const RULES: [Rule; 3] = [
             "std::time::SystemTime::now",
             "tokio",
         ],
-        because: "this part is pure, so that a recording gives the same figures wherever and \
+        because: "this part is pure, so that a recording gives the same results wherever and \
                   whenever it is read: pass the value in, or return one",
     },
     Rule {
         within: &["tracer/src/tcp", "tracer/src/trace", "tracer/src/tracker"],
-        // They read from and write to whatever they are given.
+        // They read from and write to their arguments only.
         except: &["tracer/src/trace/recording.rs", "tracer/src/trace/anonymize"],
         forbidden: &["std::io"],
-        because: "this part is pure, so that a recording gives the same figures wherever and \
+        because: "this part is pure, so that a recording gives the same results wherever and \
                   whenever it is read: pass the value in, or return one",
     },
     Rule {
@@ -114,7 +114,7 @@ pub(super) fn check(files: &[SourceFile], modules: &Modules) -> Vec<Violation> {
     violations
 }
 
-/// Every file of `tracer/src` is in one of the layers.
+/// Reports a file of `tracer/src` that is in none of the layers.
 fn check_place(file: &SourceFile) -> Option<Violation> {
     let top = top_of(&file.path)?;
     if top == "lib.rs" || LAYERS.concat().contains(&top) {
@@ -124,17 +124,19 @@ fn check_place(file: &SourceFile) -> Option<Violation> {
     Some(Violation { path: file.path.clone(), line: 1, what })
 }
 
-/// Says so if a file of `tracer/src` imports what is not below it.
+/// The violation if a file of `tracer/src` imports from a layer that is not below its own.
 fn points_up(file: &str, imported: &str) -> Option<String> {
     let (from, to) = (top_of(file)?, top_of(imported)?);
     let layer = |top| LAYERS.iter().position(|layer| layer.contains(&top));
     let is_allowed = from == to || to == "lib.rs" || layer(from)? < layer(to)?;
     (!is_allowed).then(|| {
-        format!("{from} imports {imported}, but {to} is not below {from}: move what it needs down")
+        format!(
+            "{from} imports {imported}, but {to} is not below {from}: move the imported item down"
+        )
     })
 }
 
-/// The folder or file directly in `tracer/src`.
+/// The directory or file directly below `tracer/src`.
 fn top_of(path: &str) -> Option<&str> {
     path.strip_prefix(SOURCES)?.split('/').next()
 }
@@ -150,7 +152,7 @@ impl Rule {
     }
 }
 
-/// Whether `path` is `prefix` or goes on from it.
+/// Whether `path` is `prefix`, or begins with `prefix` and the separator.
 fn begins_with(path: &str, prefix: &str, separator: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
 }
@@ -188,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_beside_the_layers() {
+    fn every_file_is_in_a_layer() {
         let stray = "tracer/src/stray.rs";
         assert_eq!(broken(&[(stray, "")]), [(stray.into(), 1)]);
         assert_eq!(broken(&[("tracer/src/main.rs", "fn main() {}")]), []);
     }
 
     #[test]
-    fn the_pure_part_names_nothing_of_the_world() {
+    fn the_pure_layers_do_no_io() {
         let file = "tracer/src/tracker/mod.rs";
         let text = "use std::{\n    fs,\n    sync::{Arc, Mutex},\n};\nfn f(time: SystemTime) {}\n\
                     fn g() { tokio::spawn(h) }\nfn log(log: u8) { std::io::stdin(); }\n\
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_kernel_folder_uses_aya() {
+    fn only_the_kernel_directory_uses_aya() {
         assert_eq!(broken(&[("tracer/src/kernel/mod.rs", "use aya::Ebpf;")]), []);
         let file = "tracer/src/app/mod.rs";
         assert_eq!(broken(&[(file, "use aya::Ebpf;")]), [(file.into(), 1)]);

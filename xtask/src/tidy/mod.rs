@@ -13,10 +13,10 @@ use xshell::cmd;
 use self::modules::Modules;
 use crate::workspace::Workspace;
 
-/// The hash of git's empty tree: what differs from it is everything.
+/// The hash of git's empty tree, against which every file is new.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
-/// Prints every place where a rule is broken, and fails if there is one.
+/// Prints every violation of a rule, and fails if there is one.
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let violations = check(&files_of(workspace)?)?;
     for violation in &violations {
@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let sh = &workspace.sh;
     let blanks = cmd!(sh, "git diff --check {EMPTY_TREE}").quiet().run();
     if !violations.is_empty() || blanks.is_err() {
-        bail!("rules for the sources are broken: see above");
+        bail!("rules for the sources are violated: see above");
     }
     Ok(())
 }
@@ -37,7 +37,7 @@ fn check(files: &[SourceFile]) -> anyhow::Result<Vec<Violation>> {
 
 /// A text file of the repository.
 struct SourceFile {
-    /// Its path below the root.
+    /// The path relative to the root.
     path: String,
     text: String,
 }
@@ -48,11 +48,11 @@ impl SourceFile {
     }
 }
 
-/// Where and how a rule is broken.
+/// The place and description of a violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Violation {
     path: String,
-    /// The first line is 1.
+    /// Line number, from 1.
     line: usize,
     what: String,
 }
@@ -63,7 +63,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The text files that are committed, or would be by `git add --all`.
+/// The text files that are committed, or that `git add --all` would add.
 fn files_of(workspace: &Workspace) -> anyhow::Result<Vec<SourceFile>> {
     let sh = &workspace.sh;
     let paths = cmd!(sh, "git ls-files -z --cached --others --exclude-standard --deduplicate")
@@ -77,7 +77,7 @@ fn files_of(workspace: &Workspace) -> anyhow::Result<Vec<SourceFile>> {
                 files
                     .extend(String::from_utf8(bytes).ok().map(|text| SourceFile::new(path, &text)));
             }
-            // Deleted, but in git's index still.
+            // A deleted file that is still in git's index.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {path}")),
         }

@@ -1,4 +1,4 @@
-//! The module trees of the workspace's crates, and which file each path in them leads to.
+//! The module trees of the workspace's crates, and the files that their paths lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub(super) struct NamedPath {
     pub(super) line: usize,
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// An item of this module of the workspace.
@@ -33,15 +33,15 @@ pub(super) type ModuleId = usize;
 
 /// A module, in a file of its own or inline.
 pub(super) struct Module {
-    /// The path of its file below the root of the repository.
+    /// The path of its file relative to the root of the repository.
     pub(super) file: String,
     pub(super) parent: Option<ModuleId>,
-    /// Every path that it names outside of `#[cfg(test)]`, imports spelled out.
+    /// Every path that it names outside of `#[cfg(test)]`, with imports expanded.
     pub(super) paths: Vec<NamedPath>,
     children: BTreeMap<String, ModuleId>,
-    /// What its imports are called here, and the paths that they import.
+    /// The local names of its imports, and their paths.
     imports: BTreeMap<String, Vec<String>>,
-    /// The modules of which it imports everything.
+    /// The modules that it imports with `*`.
     globs: Vec<Vec<String>>,
     /// The items that it defines.
     items: BTreeSet<String>,
@@ -50,11 +50,11 @@ pub(super) struct Module {
 /// All modules of all crates.
 pub(super) struct Modules {
     modules: Vec<Module>,
-    /// The libraries, by the names that other crates know them by.
+    /// The libraries, by their crate names.
     libraries: BTreeMap<String, ModuleId>,
 }
 
-/// Re-exports that lead to re-exports, at most.
+/// Maximum number of re-exports in a chain.
 const MAX_DEPTH: usize = 16;
 
 impl Modules {
@@ -88,7 +88,7 @@ impl Modules {
         contains(a, b) || contains(b, a)
     }
 
-    /// Follows a path that module `from` names, re-exports included.
+    /// Resolves a path that module `from` names, through re-exports.
     pub(super) fn resolve(&self, from: ModuleId, path: &[String]) -> Target {
         self.resolve_within(from, path, MAX_DEPTH)
     }
@@ -117,7 +117,7 @@ impl Modules {
         }
     }
 
-    /// Follows the rest of a path below module `at`.
+    /// Resolves the rest of a path below module `at`.
     fn descend(&self, at: ModuleId, path: &[String], depth: usize) -> Target {
         let Some((first, rest)) = path.split_first() else { return Target::Module(at) };
         let module = &self.modules[at];
@@ -149,7 +149,7 @@ impl Modules {
         std::iter::successors(Some(module), |&module| self.modules[module].parent)
     }
 
-    /// Adds a file's module and those below it. `folder` is where their files are.
+    /// Adds the module of a file and its descendants. `folder` is the directory of their files.
     fn add_file(
         &mut self,
         path: &str,
@@ -216,11 +216,11 @@ impl Modules {
                 .find(|path| texts.contains_key(&**path))
                 .with_context(|| format!("{file}: there is no file for `mod {}`", child.ident))?,
         };
-        // A path may lead to what a build script writes.
+        // A path may lead to the output of a build script.
         if !texts.contains_key(&*path) {
             return Ok(None);
         }
-        // A module of `a.rs` is in the folder `a`, unless a path leads to `a.rs`.
+        // A module of `a.rs` is in the directory `a`, unless a path leads to `a.rs`.
         let below = match is_written || path.ends_with("/mod.rs") {
             true => folder_of(&path).to_owned(),
             false => below,
@@ -238,7 +238,7 @@ impl Module {
     }
 }
 
-/// Where cargo looks for crates.
+/// Whether cargo would take the file as the root of a crate.
 fn is_crate_root(path: &str) -> bool {
     let Some((folder, file)) = path.rsplit_once('/') else { return false };
     let (above, last) = folder.rsplit_once('/').unwrap_or(("", folder));
@@ -257,7 +257,7 @@ fn is_crate_root(path: &str) -> bool {
     }
 }
 
-/// The name in a manifest; a package's own comes first in ours.
+/// The name in a manifest; in ours the package's own name comes first.
 fn package_name(manifest: &str) -> Option<&str> {
     let name = manifest.lines().find_map(|line| line.strip_prefix("name = \""))?;
     name.strip_suffix('"')
@@ -267,7 +267,7 @@ fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// Joins a folder and a path that may begin with `../`.
+/// Joins a directory and a path that may begin with `../`.
 fn join(folder: &str, path: &str) -> String {
     match path.strip_prefix("../") {
         Some(path) => join(folder_of(folder), path),
@@ -276,7 +276,7 @@ fn join(folder: &str, path: &str) -> String {
     }
 }
 
-/// Of `#[path = "…"]`.
+/// The path in `#[path = "…"]`.
 fn written_path(attributes: &[Attribute]) -> Option<String> {
     attributes.iter().find_map(|attribute| match &attribute.meta {
         Meta::NameValue(meta) if meta.path.is_ident("path") => match &meta.value {
@@ -294,14 +294,14 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// What the items of a module name.
+/// Collects the names in the items of a module.
 #[derive(Default)]
 struct Names {
     paths: Vec<NamedPath>,
     imports: BTreeMap<String, Vec<String>>,
     globs: Vec<Vec<String>>,
     items: BTreeSet<String>,
-    /// How deep the visitor is within items.
+    /// Nesting of the visited items.
     depth: usize,
 }
 
@@ -339,7 +339,7 @@ impl Names {
         self.paths.push(NamedPath { segments, line });
     }
 
-    /// Finds the paths in what is given to a macro.
+    /// Finds the paths in the arguments of a macro.
     fn in_tokens(&mut self, tokens: TokenStream) {
         let mut segments: Vec<String> = Vec::new();
         let (mut line, mut colons) = (0, 0);
@@ -428,7 +428,7 @@ impl<'ast> Visit<'ast> for Names {
         self.in_tokens(call.tokens.clone());
     }
 
-    /// `#[derive(clap::Args)]` and the like.
+    /// Visits attributes such as `#[derive(clap::Args)]`.
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
         if attribute.path().is_ident("derive")
             && let Ok(derived) =

@@ -1,5 +1,5 @@
-//! Debian packages of any architecture, downloaded by apt with package lists and a state of its
-//! own: the lists, sources and packages of this machine stay as they are.
+//! Debian packages of any architecture, downloaded by apt with its own package lists and state:
+//! the lists, sources and packages of this machine stay unchanged.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use xshell::{Cmd, Shell, cmd};
 use super::{arch::Arch, archive::empty_folder};
 use crate::workspace::say;
 
-/// Debian's signing keys, which every download is checked with.
+/// Debian's signing keys, which verify every download.
 pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Releases of Debian that still get kernels: the older ones have older kernels.
@@ -21,13 +21,13 @@ const SUITES: [&str; 6] =
     ["bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid"];
 const SECURITY_SUITES: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
 
-/// The release of all packages but kernels.
+/// The release of all packages except kernels.
 const RELEASE: &str = "trixie";
 
 /// Debian's server, unless the sources of this machine name another.
 const MIRROR: &str = "http://deb.debian.org";
 
-/// Older package lists are updated.
+/// Age at which package lists are updated.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
 pub(super) struct Apt<'a> {
@@ -37,7 +37,7 @@ pub(super) struct Apt<'a> {
 }
 
 impl<'a> Apt<'a> {
-    /// Apt with a folder of its own. Updates the lists if they are old; older ones do if that fails.
+    /// Opens apt in a directory of its own. Updates old lists, and uses them if the update fails.
     pub(super) fn open(sh: &'a Shell, arch: Arch, folder: PathBuf) -> anyhow::Result<Self> {
         fs::create_dir_all(folder.join("lists/partial"))?;
         fs::create_dir_all(folder.join("cache/archives/partial"))?;
@@ -52,7 +52,7 @@ impl<'a> Apt<'a> {
         if !is_fresh || fs::read_to_string(&list).unwrap_or_default() != sources {
             say(format!("updating the lists of Debian packages for {arch}"));
             fs::write(&list, sources)?;
-            // A suite that has left the mirror does not keep the packages of others away.
+            // A suite that has left the mirror does not block the packages of others.
             match apt.command("apt-get").args(["update", "--error-on=any"]).run() {
                 Ok(()) => fs::write(&updated, "")?,
                 Err(error) => say(format!("not all package lists could be updated: {error}")),
@@ -115,7 +115,7 @@ impl<'a> Apt<'a> {
             format!("Dir::State::Status={folder}/status"),
             format!("Dir::Cache={folder}/cache"),
             "Acquire::Languages=none".into(),
-            // The unprivileged user that apt would become may not be able to enter our folder.
+            // The unprivileged user that apt would become may not have access to our directory.
             "APT::Sandbox::User=root".into(),
         ];
         let options = options.iter().flat_map(|option| ["-o", option.as_str()]);
@@ -123,7 +123,7 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// Debian's archives on the mirrors of this machine, which may be all that it can reach.
+/// Debian's archives on the mirrors of this machine, which may have access to no others.
 fn sources(sites: &str, arch: Arch) -> String {
     let mirror = |name: &str| {
         let mut configured = sites.lines().map(|site| site.trim_end_matches('/'));

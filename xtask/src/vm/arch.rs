@@ -1,8 +1,8 @@
-//! What differs between the processors of virtual machines.
+//! The architectures of virtual machines.
 
 use std::{env, fmt, str::FromStr};
 
-/// A processor, as Debian calls it.
+/// An architecture, by Debian's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Arch {
     Amd64,
@@ -19,7 +19,7 @@ impl Arch {
         }
     }
 
-    /// Rust's target for it, unless it is the architecture of this machine.
+    /// Rust's target, unless it is the architecture of this machine.
     pub(super) fn foreign_target(self) -> Option<&'static str> {
         let (name, target) = match self {
             Self::Amd64 => ("x86_64", "x86_64-unknown-linux-musl"),
@@ -28,7 +28,7 @@ impl Arch {
         (env::consts::ARCH != name).then_some(target)
     }
 
-    /// The emulator, and the Debian package that has it.
+    /// The emulator, and its Debian package.
     pub(super) fn qemu(self) -> (&'static str, &'static str) {
         match self {
             Self::Amd64 => ("qemu-system-x86_64", "qemu-system-x86"),

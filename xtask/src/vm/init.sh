@@ -1,6 +1,6 @@
 #!/bin/bash
-# The init of a virtual machine: sets up what a host has set up, runs `synfin doctor` and the kernel
-# tests, and powers off. What they print goes to a port that ends in a file outside of the machine.
+# The init of a virtual machine: sets up the system, runs `synfin doctor` and the kernel tests, and
+# powers off. Their output goes to a port, which QEMU writes to a file outside of the machine.
 
 # The kernel panics if init ends, which ends the machine; its console then shows the error.
 set -euo pipefail
@@ -25,12 +25,12 @@ set_up() {
     ln -s fd/2 /dev/stderr
     echo machine >/proc/sys/kernel/hostname
     ulimit -n 65536
-    # The kernel loads by itself whatever else the tests need.
+    # The kernel loads the other modules that the tests need by itself.
     modprobe -a virtio_pci virtio_console tun
     ip link set lo up
 }
 
-# Run a command, and print how it ended in a line that xtask looks for.
+# Run a command, and print its exit status in a line that xtask parses.
 run() {
     local status=0
     "$@" </dev/null || status=$?

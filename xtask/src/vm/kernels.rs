@@ -1,4 +1,4 @@
-//! Debian's kernels: which there are, and how to get one with its modules.
+//! Lists Debian's kernels, and downloads a kernel with its modules.
 
 use std::{
     fmt, fs,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::workspace::{find_program, say};
 
-/// The kernels for virtual machines, which are the smallest: ours need no driver of hardware.
+/// The kernels for virtual machines, which are the smallest; they need no hardware drivers.
 const FLAVOUR: &str = "-cloud-";
 
 /// A kernel as the user names it.
@@ -54,7 +54,7 @@ impl Wanted {
     }
 }
 
-/// A kernel that can be booted.
+/// A bootable kernel.
 pub(super) struct Kernel {
     pub(super) arch: Arch,
     /// What `uname -r` prints.
@@ -64,7 +64,7 @@ pub(super) struct Kernel {
     pub(super) modules: PathBuf,
 }
 
-/// Gets the newest kernel that matches, of those whose packages are in `names`.
+/// Downloads the newest matching kernel among the packages `names`.
 pub(super) fn provide(
     sh: &Shell,
     apt: &Apt<'_>,
@@ -88,7 +88,7 @@ pub(super) fn provide(
     Ok(Kernel { arch: wanted.arch, name: name.into(), image, modules })
 }
 
-/// The kernel in the name of a package of a boot image: not `6.12-cloud-amd64`, which only depends
+/// The kernel in the name of a boot image's package: not `6.12-cloud-amd64`, which only depends
 /// on the newest, and no real-time kernel.
 fn kernel_in(package: &str, arch: Arch) -> Option<&str> {
     let kernel = package.strip_prefix("linux-image-")?;
@@ -99,8 +99,8 @@ fn kernel_in(package: &str, arch: Arch) -> Option<&str> {
     is_version.then_some(kernel)
 }
 
-/// The packages of a kernel, if all of them are there: of superseded ones only the image may be
-/// left. Since 6.19 image, modules and what is known about them are packages of their own, and the
+/// The packages of a kernel, if all of them exist: of superseded kernels only the image may be
+/// left. Since 6.19 image, modules and metadata are separate packages, and the
 /// package of the old name depends on them.
 fn packages_of(kernel: &str, names: &[String]) -> Option<Vec<String>> {
     let package = |kind: &str| format!("linux-{kind}-{kernel}");
@@ -132,14 +132,14 @@ fn download(
         (!found.is_empty()).then(|| found.into()).with_context(|| format!("no {value} in them"))
     };
     fs::rename(find("-name", "vmlinuz*")?, folder.join("vmlinuz"))?;
-    // Where both `depmod` here and `modprobe` in the machine look for them.
+    // The path at which both `depmod` here and `modprobe` in the machine look for them.
     fs::create_dir_all(root.join("usr/lib/modules"))?;
     symlink("usr/lib", root.join("lib"))?;
     let modules = find("-path", &format!("*/modules/{kernel}"))?;
     fs::rename(modules, root.join("usr/lib/modules").join(kernel))?;
-    let depmod = find_program("depmod").context("there is no depmod here, of the package kmod")?;
+    let depmod = find_program("depmod").context("depmod is missing, of the package kmod")?;
     cmd!(sh, "{depmod} -b {root} {kernel}").quiet().run()?;
-    // Links and folders are the userland's.
+    // The userland has the links and directories.
     fs::remove_file(root.join("lib"))?;
     archive::write(sh, &root, &folder.join("modules.cpio"))?;
     Ok([unpacked, root].iter().try_for_each(fs::remove_dir_all)?)
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_modules_is_passed_over() {
+    fn a_kernel_without_modules_is_skipped() {
         let names = [
             "linux-image-6.18.15+deb13-cloud-amd64",
             "linux-image-7.1.8+deb13-cloud-amd64",
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_not_another_one_that_begins_like_it() {
+    fn a_series_does_not_match_another_with_its_prefix() {
         let series: Wanted = "6.1".parse().unwrap();
         assert!(series.matches("6.1.0-9-cloud-amd64"));
         assert!(!series.matches("6.12.9+deb13-cloud-amd64"));

@@ -1,4 +1,4 @@
-//! One virtual machine, from its boot to what its tests printed.
+//! One virtual machine, from its boot to the output of its tests.
 
 use std::{
     fs::{self, File},
@@ -13,22 +13,22 @@ use xshell::{Shell, cmd};
 use super::{kernels::Kernel, report::Report};
 use crate::workspace::say;
 
-/// All tests take a quarter of an hour or so; on a loaded host several times that.
+/// All tests take about a quarter of an hour, and several times that on a loaded host.
 const LIMIT: &str = "60m";
 
-/// Enough for what a burst leaves in the kernel, and for the file system.
+/// Enough for the sockets of a burst, and for the file system.
 const MEMORY: &str = "2G";
 
 pub(super) struct Machine {
     pub(super) kernel: Kernel,
-    /// Its file system, one archive over the other.
+    /// Its file system: archives that are unpacked over each other.
     pub(super) archives: [PathBuf; 3],
-    /// Where its console and the output of its tests are written.
+    /// The directory for its console and the output of its tests.
     pub(super) folder: PathBuf,
 }
 
 impl Machine {
-    /// Boots the machine, waits until it powers off, and reads what it left.
+    /// Boots the machine, waits until it powers off, and reads its output.
     pub(super) fn run(&self) -> anyhow::Result<Report> {
         let (name, folder) = (&self.kernel.name, &self.folder);
         say(format!("booting {name}; its tests print to {}/output", folder.display()));
@@ -54,13 +54,13 @@ impl Machine {
 
     fn qemu(&self, console: &Path, output: &Path, initramfs: &Path) -> Command {
         let arch = self.kernel.arch;
-        // Ends with this process, whatever ends that.
+        // Ends with this process, even if that is killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "timeout", LIMIT, arch.qemu().0]);
         command.args(arch.qemu_options());
-        // Emulation works everywhere, also where the processor's virtualisation cannot be had. The
-        // CPUs take turns: patching code, as the kernel does when a program is attached, is not
-        // safe between threads of QEMU. Two of them, so that per-CPU values have more than one.
+        // Emulation works everywhere, also where hardware virtualization is not available. The
+        // CPUs take turns, because patching code, as the kernel does when a program is attached, is
+        // not safe between threads of QEMU. Two CPUs, so that per-CPU values have more than one.
         command.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", MEMORY]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(initramfs);
@@ -83,14 +83,14 @@ impl Machine {
             // A crash ends the machine at once.
             "oops=panic",
             "panic=-1",
-            // An emulated processor that waits for its turn is not stuck.
+            // An emulated CPU that waits for its turn is not stuck.
             "nowatchdog",
             "rcupdate.rcu_cpu_stall_suppress=1",
             "mitigations=off",
             // The limits on TIME_WAIT and half-open connections follow from this, and it from the
             // memory: a host with some gigabytes has this one.
             "thash_entries=131072",
-            // What the kernel does not know goes into the environment of init.
+            // Unknown parameters of the kernel go into the environment of init.
             "PATH=/usr/sbin:/usr/bin",
             "HOME=/root",
         ];

@@ -37,24 +37,25 @@ use crate::{
     workspace::{Workspace, find_program, say},
 };
 
-/// Kernels that synfin supports, at least.
+/// The supported kernels that are tested.
 const MATRIX: [&str; 6] = ["5.10", "6.1", "6.12", "6.18", "newest", "6.12:arm64"];
 
-/// Everything that is kept from one run to the next.
+/// The directory of everything that is cached between runs.
 const FOLDER: &str = "target/vm";
 
-/// Variables for the tests: how many times as long as usual things may take, and that they may
+/// Variables for the tests: the factor by which this machine is slower, and the permission to
 /// change settings of the whole machine.
 const VARIABLES: [(&str, &str); 2] =
     [("SYNFIN_TEST_SLOWNESS", "10"), ("SYNFIN_TEST_OWN_MACHINE", "1")];
 
-/// What a test run has time for: the ends of the matrix, and the tests that show most.
+/// The kernels and tests of a normal test run: the ends of the matrix, and the tests with the most
+/// coverage.
 const BRIEF_MATRIX: [&str; 2] = ["5.10", "newest"];
-const BRIEF_ARGS: [&str; 2] = ["accuracy::", "figures::optional_hooks"];
+const BRIEF_ARGS: [&str; 2] = ["accuracy::", "statistics::optional_hooks"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Build the kernel side too, in place of the committed objects
+    /// Build the eBPF programs too, instead of using the committed objects
     #[arg(long)]
     fresh_ebpf: bool,
     /// Kernels to boot: a series (`6.12`), the full name of a Debian kernel, or `newest`; with
@@ -71,17 +72,17 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     provide_tools(workspace, &archs(kernels))?;
     let objects = options.fresh_ebpf.then(|| ebpf::build(workspace)).transpose()?;
     let total = run_all(workspace, kernels, args, objects.as_deref())?;
-    // A run in which every kernel was skipped has shown nothing.
+    // A run in which every kernel was skipped has tested nothing.
     let is_good = total.failed == 0 && total.passed > 0;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The tests that show most, on the oldest kernel and the newest: part of the test run.
+/// The tests with the most coverage on the oldest and the newest kernel, as part of the test run.
 pub(crate) fn brief(workspace: &Workspace) -> anyhow::Result<Summary> {
     let kernels = BRIEF_MATRIX.map(|name| name.parse().map_err(anyhow::Error::msg));
     let kernels = kernels.into_iter().collect::<anyhow::Result<Vec<Wanted>>>()?;
     if let Err(error) = provide_tools(workspace, &archs(&kernels)) {
-        say(format!("SKIPPED: synfin was NOT tried on other kernels.\n{error:#}"));
+        say(format!("SKIPPED: synfin was NOT tested on other kernels.\n{error:#}"));
         return Ok(Summary { skipped: kernels.len() as u64, ..Summary::default() });
     }
     run_all(workspace, &kernels, &BRIEF_ARGS.map(str::to_owned), None)
@@ -94,11 +95,11 @@ fn archs(kernels: &[Wanted]) -> Vec<Arch> {
     archs
 }
 
-/// Installs what this machine lacks of the tools.
+/// Installs missing tools.
 fn provide_tools(workspace: &Workspace, archs: &[Arch]) -> anyhow::Result<()> {
     for program in ["apt-get", "apt-cache", "dpkg-deb"] {
         find_program(program).with_context(|| {
-            format!("there is no {program} here: kernels are downloaded as Debian packages")
+            format!("{program} is missing, which downloads kernels as Debian packages")
         })?;
     }
     let emulators = archs.iter().map(|arch| arch.qemu());
@@ -113,7 +114,7 @@ fn provide_tools(workspace: &Workspace, archs: &[Arch]) -> anyhow::Result<()> {
     targets.try_for_each(|target| toolchain::provide_target(workspace, target))
 }
 
-/// Runs the tests on all of these kernels, whatever happens on the first, and prints a table.
+/// Runs the tests on all of these kernels, even if one fails, and prints a table.
 fn run_all(
     workspace: &Workspace,
     wanted: &[Wanted],
@@ -122,7 +123,7 @@ fn run_all(
 ) -> anyhow::Result<Summary> {
     let folder = workspace.root.join(FOLDER);
     fs::create_dir_all(&folder)?;
-    // Two runs at a time would write the same files: the second waits here.
+    // Two runs would write the same files, so the second one waits here.
     let lock = File::create(folder.join("lock"))?;
     lock.lock()?;
 
@@ -146,10 +147,10 @@ fn run_all(
     Ok(run_side_by_side(machines))
 }
 
-/// A kernel's name, and its machine or why there is none.
+/// A kernel's name, and its machine or the reason why there is none.
 type Prepared = (String, Result<Machine, String>);
 
-/// Downloads and builds what machines of one architecture need.
+/// Downloads and builds the files for machines of one architecture.
 fn prepare(
     sh: &Shell,
     arch: Arch,
@@ -174,8 +175,8 @@ fn prepare(
     Ok(wanted.iter().map(prepare).collect())
 }
 
-/// Archives our programs at the paths that they were built at, which the tests know, and the init
-/// with what it has to do.
+/// Archives our programs at the paths where they were built, which the tests use, and the init
+/// with its commands.
 fn archive_programs(
     sh: &Shell,
     folder: &Path,
@@ -209,8 +210,8 @@ fn archive_programs(
     Ok(archive)
 }
 
-/// Runs as many machines at a time as this one has processors, each of which an emulated one keeps
-/// busy; prints what each showed, and adds it up.
+/// Runs as many machines at a time as this one has CPUs, because each emulated CPU keeps one busy;
+/// prints the result of each, and returns the sum.
 fn run_side_by_side(machines: Vec<Prepared>) -> Summary {
     let width = machines.iter().map(|(kernel, _)| kernel.len()).max().unwrap_or(0);
     let queue = Mutex::new(machines.into_iter());
@@ -238,7 +239,7 @@ fn run_side_by_side(machines: Vec<Prepared>) -> Summary {
     total
 }
 
-/// What became of a kernel, in lines to print.
+/// The result for a kernel, in lines to print.
 fn result(
     kernel: &str,
     run: Result<anyhow::Result<report::Report>, String>,

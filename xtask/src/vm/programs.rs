@@ -1,5 +1,5 @@
-//! Our own programs for the virtual machines: synfin and its kernel tests. For this machine's
-//! architecture they are built as `cargo xtask test` builds them; for others they are linked
+//! synfin and its kernel tests for the virtual machines. For this machine's architecture they are
+//! built as `cargo xtask test` builds them; for others they are linked
 //! statically, which needs no C compiler.
 
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ pub(super) struct Programs {
 /// The linker that comes with Rust, which links for any architecture.
 const LINKER: &str = "rust-lld";
 
-/// Builds them, with `objects` in place of the committed eBPF objects if given.
+/// Builds them, with `objects` instead of the committed eBPF objects if given.
 pub(super) fn build(
     workspace: &Workspace,
     arch: Arch,
     objects: Option<&Path>,
 ) -> anyhow::Result<Programs> {
     say(format!("building the kernel tests for {arch}"));
-    // The whole workspace, as in a test run: otherwise features differ, and all is built again.
+    // The whole workspace, as in a test run: otherwise features differ, and everything is rebuilt.
     let mut cargo = workspace
         .cargo()
         .args(["build", "--profile", "testing", "--workspace"])
@@ -46,7 +46,7 @@ pub(super) fn build(
             target["kind"][0] == kind && target["name"] == name && message["executable"].is_string()
         };
         let path = messages.iter().find(is_it).and_then(|message| message["executable"].as_str());
-        path.map(PathBuf::from).with_context(|| format!("cargo does not say where {name} is"))
+        path.map(PathBuf::from).with_context(|| format!("cargo does not print the path of {name}"))
     };
     Ok(Programs { synfin: find("bin", "synfin")?, tests: find("test", "kernel")? })
 }

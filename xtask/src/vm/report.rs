@@ -1,10 +1,10 @@
-//! What the tests and the kernel of one virtual machine printed, and what is wrong in it.
+//! The output of the tests and the kernel of one virtual machine, and the failures in it.
 
 use std::collections::BTreeSet;
 
 use crate::summary::Summary;
 
-/// What a kernel printed that is a failure by itself.
+/// Messages of a kernel that count as failures.
 const COMPLAINTS: [&str; 10] = [
     "BUG: ",
     "Oops",
@@ -18,15 +18,15 @@ const COMPLAINTS: [&str; 10] = [
     "Out of memory",
 ];
 
-/// The lines of the console that are shown from a complaint on.
+/// Number of lines of the console to show from a complaint on.
 const LINES: usize = 12;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) summary: Summary,
-    /// What is wrong, each counted as a failure in `summary`.
+    /// Failures, each of which `summary` counts.
     pub(super) wrong: Vec<String>,
-    /// Which tests or parts of tests this kernel cannot run, and why.
+    /// The tests or parts of tests that this kernel cannot run, and the reason.
     pub(super) skipped: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ impl Report {
     }
 }
 
-/// The first complaint of a kernel, with what it printed next.
+/// The first complaint of a kernel, with the next lines.
 fn complaint(console: &str) -> Option<String> {
     let is_one = |line: &&str| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
     let lines: Vec<_> = console.lines().skip_while(|line| !is_one(line)).take(LINES).collect();
@@ -89,7 +89,7 @@ mod tests {
         test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n";
 
     #[test]
-    fn tests_are_counted_and_what_they_skip_is_named() {
+    fn tests_are_counted_and_skips_are_named() {
         let report = Report::new(&[DOCTOR, TESTS, "vm: tests ended with 0\n"].concat(), "fine\n");
         let expected = Report {
             summary: Summary { passed: 1, failed: 0, skipped: 2 },
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_wrong_is_a_failure() {
+    fn every_problem_is_a_failure() {
         let failed = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured\n";
         let ended = "vm: tests ended with 0\n";
         let cases = [

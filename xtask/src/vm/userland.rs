@@ -1,5 +1,5 @@
-//! What a virtual machine has besides a kernel and our own programs: the Debian programs that the
-//! kernel tests call. Packages are only unpacked, so those of another architecture do as well.
+//! The Debian programs of a virtual machine that the kernel tests call.
+//! Packages are only unpacked, so packages of another architecture work too.
 
 use std::{
     fs,
@@ -16,18 +16,18 @@ use super::{
 };
 use crate::workspace::say;
 
-/// Programs of the init and of the kernel tests, and `modprobe`, which the kernel itself calls.
+/// Programs of the init and of the kernel tests, and `modprobe`, which the kernel calls.
 const PACKAGES: [&str; 9] =
     ["bash", "coreutils", "dash", "iproute2", "kmod", "mount", "nftables", "tcpdump", "util-linux"];
 
-/// Folders of the packages that nothing needs at run time.
+/// Directories of the packages that are not needed at run time.
 const UNUSED: [&str; 2] = ["usr/share", "var"];
 
-/// Debian's links from where programs and libraries were to where they are.
+/// Debian's links from the old directories of programs and libraries to the new ones.
 const LINKS: [(&str, &str); 4] =
     [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")];
 
-/// Where file systems are mounted, and where programs write.
+/// Mount points, and directories for written files.
 const FOLDERS: [&str; 6] = ["dev", "proc", "sys", "run", "tmp", "root"];
 
 /// `tcpdump` changes to a user of its own.
@@ -42,7 +42,7 @@ const FILES: [(&str, &str); 3] = [
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
 ];
 
-/// Makes the archive of all that, once.
+/// Creates the archive, once.
 pub(super) fn provide(sh: &Shell, apt: &Apt<'_>, folder: &Path) -> anyhow::Result<PathBuf> {
     let (archive, made_of) = (folder.join("userland.cpio"), folder.join("userland.made-of"));
     let recipe = format!("{PACKAGES:?} {UNUSED:?} {LINKS:?} {FOLDERS:?} {FILES:?}");
@@ -69,7 +69,7 @@ pub(super) fn provide(sh: &Shell, apt: &Apt<'_>, folder: &Path) -> anyhow::Resul
     }
     archive::write(sh, &root, &archive)?;
     fs::remove_dir_all(&root)?;
-    // Last, because it says that the archive is complete.
+    // Last, because its existence means that the archive is complete.
     fs::write(&made_of, recipe)?;
     Ok(archive)
 }

@@ -1,13 +1,14 @@
-//! Writes the seeds of each target into a folder of its name, below the folder that it is given.
+//! Writes the seeds of each target into a subdirectory of the given directory.
 
 use std::{env, fs, io, path::Path};
 
-// Instrumented code calls into it.
+// The instrumented code calls into it.
 use libfuzzer_sys as _;
 use synfin_fuzz::TARGETS;
 
 fn main() -> io::Result<()> {
-    let corpus = env::args_os().nth(1).ok_or_else(|| io::Error::other("which folder?"))?;
+    let corpus =
+        env::args_os().nth(1).ok_or_else(|| io::Error::other("missing argument: DIRECTORY"))?;
     for target in TARGETS {
         let folder = Path::new(&corpus).join(target.name);
         fs::create_dir_all(&folder)?;

@@ -164,9 +164,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn symbols_tell_the_size_to_those_who_may_know() {
-        let told = "ffffffff828c5000 R __start_BTF\nffffffff82000000 T other\nffffffff82e0797e R __stop_BTF\n";
-        assert_eq!(size_between_symbols(told.as_bytes()), Some(5_515_646));
+    fn symbols_show_the_size_to_those_who_may_know() {
+        let shown = "ffffffff828c5000 R __start_BTF\nffffffff82000000 T other\nffffffff82e0797e R __stop_BTF\n";
+        assert_eq!(size_between_symbols(shown.as_bytes()), Some(5_515_646));
         let hidden = "0000000000000000 R __start_BTF\n0000000000000000 R __stop_BTF\n";
         assert_eq!(size_between_symbols(hidden.as_bytes()), None);
         let damaged = "ffffffff82e0797e R __start_BTF\nffffffff828c5000 R __stop_BTF\n";

@@ -77,7 +77,7 @@ pub(crate) enum FileError {
     #[error("it is larger than the type information of any kernel")]
     TooLarge,
     /// The file is ELF, as vmlinux is, but damaged.
-    #[error("it looks like ELF, and cannot be read as such: {0}")]
+    #[error("it is an ELF file that cannot be read: {0}")]
     DamagedElf(object::Error),
     /// The file is ELF without type information, such as a vmlinux built without it or another
     /// program.
@@ -91,7 +91,7 @@ pub(crate) enum FileError {
     Foreign(String),
     /// The type information cannot be compared with the kernel's.
     #[error(
-        "whether it is this kernel's cannot be known: the kernel tells its own types neither in {BTF_FILE} nor to this process by bpf(2), nor in /proc/kallsyms how large they are"
+        "cannot verify that it is this kernel's: the kernel shows its own types neither in {BTF_FILE} nor through bpf(2), and their size is not in /proc/kallsyms"
     )]
     Unproven,
 }
@@ -138,7 +138,7 @@ impl Types {
         match &self.source {
             Source::Shown | Source::Asked | Source::Same(_) => None,
             Source::AsLarge(path) => Some(format!(
-                "{} is exactly as large as the kernel's own type information, but could not be compared with it: figures are right only if it is of this very build",
+                "{} is exactly as large as the kernel's own type information, but could not be compared with it: results are right only if it belongs to exactly this build",
                 path.display()
             )),
         }
@@ -273,7 +273,7 @@ mod tests {
             damaged[position] ^= 0xff;
             let _ = of(&damaged);
         }
-        assert!(said(of(&whole[..20])).starts_with("it looks like ELF"));
+        assert!(said(of(&whole[..20])).starts_with("it is an ELF file"));
     }
 
     #[test]

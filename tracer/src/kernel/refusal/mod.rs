@@ -21,17 +21,17 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Types(#[from] TypesError),
     /// The maps could not be created.
-    #[error("cannot load the kernel side")]
+    #[error("cannot load the eBPF programs")]
     Object { ring_bytes: u32, error: EbpfError },
     /// The main hook could not be loaded or attached.
-    #[error("the main hook is refused")]
+    #[error("the main hook was refused")]
     Hook { tracepoint: &'static str, error: ProgramError },
     /// Any other error.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
-const CANNOT_TRACE: &str = "cannot watch this host";
+const CANNOT_TRACE: &str = "cannot trace this host";
 
 /// Explains why tracing is impossible, from the refusal and the facts.
 pub(super) fn explain(refusal: Refusal, facts: &Facts) -> anyhow::Error {
@@ -50,7 +50,7 @@ fn understood(refusal: &Refusal, facts: &Facts) -> Failure {
             Failure::cannot_run(
                 CANNOT_TRACE,
                 format!("{refusal} (Linux {kernel})"),
-                "this kernel is newer than this synfin, or not Linux's own: get a newer synfin, or report it with the kernel's version",
+                "this kernel is newer than this version of synfin, or modified: install a newer synfin, or report it with the kernel's version",
             )
         }
         Refusal::Object { ring_bytes, error } => match error {
@@ -72,27 +72,25 @@ fn no_types(error: &io::Error, facts: &Facts) -> Failure {
             format!(
                 "there is no {file}: Linux {kernel} was built without CONFIG_DEBUG_INFO_BTF, or /sys is not the host's"
             ),
-            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as all current distributions have; in a container, mount the host's /sys, or give a copy of the host's file with --btf",
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as all current distributions have; in a container, mount the host's /sys, or specify a copy of the host's file with --btf",
         );
     }
     Failure::cannot_run(
         format!("{CANNOT_TRACE}: its kernel's type information (BTF) cannot be read"),
         format!("{file}: {}", crate::message::failure::describe(error)),
-        "see that /sys is mounted and may be read, or give a copy of that file with --btf",
+        "check that /sys is mounted and readable, or specify a copy of that file with --btf",
     )
 }
 
 fn no_such_types(path: &Path, error: &FileError, facts: &Facts) -> Failure {
     let (file, kernel) = (path.display(), &facts.kernel);
-    let what = format!("cannot take the kernel's type information (BTF) from {file}");
+    let what = format!("cannot read the kernel's type information (BTF) from {file}");
     let why = error.to_string();
     match error {
         FileError::Unproven => Failure::cannot_run(
             what,
             format!("{why} (Linux {kernel})"),
-            format!(
-                "give CAP_SYS_ADMIN (from Linux {TELLS_TYPES} on) or CAP_SYSLOG, or mount /sys"
-            ),
+            format!("grant CAP_SYS_ADMIN (since Linux {TELLS_TYPES}) or CAP_SYSLOG, or mount /sys"),
         ),
         FileError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
             Failure::usage(what, why, format!("check the path: --btf takes a copy of {BTF_FILE}"))
@@ -101,7 +99,7 @@ fn no_such_types(path: &Path, error: &FileError, facts: &Facts) -> Failure {
             what,
             why,
             format!(
-                "give a copy of {BTF_FILE} of this very kernel, Linux {kernel}, or its vmlinux; or leave out --btf where that file is there"
+                "specify a copy of {BTF_FILE} of exactly this kernel, Linux {kernel}, or its vmlinux; or omit --btf if that file exists"
             ),
         ),
     }
@@ -117,24 +115,24 @@ fn no_map(name: &str, error: &io::Error, ring_bytes: u32, facts: &Facts) -> Fail
             format!("{CANNOT_TRACE}: there is no memory for the ring buffer"),
             format!("the kernel has no {} for it", bytes(ring_bytes.into())),
             format!(
-                "free memory, raise the cgroup's limit, or ask for less: --ring-size {}",
+                "free memory, raise the cgroup's limit, or use a smaller buffer: --ring-size {}",
                 bytes(u64::from(ring_bytes / 4).max(4096))
             ),
         ),
-        _ if is_forbidden(error) => forbidden("make eBPF maps", error, facts, true),
-        _ => unexpected(&format!("it cannot make the map {name}: {error}"), facts),
+        _ if is_forbidden(error) => forbidden("create eBPF maps", error, facts, true),
+        _ => unexpected(&format!("it cannot create the map {name}: {error}"), facts),
     }
 }
 
 fn hook_error(tracepoint: &str, error: &ProgramError, facts: &Facts) -> Failure {
     match error {
         ProgramError::Btf(BtfError::UnknownBtfTypeName { .. }) if facts.older_than(TRACEPOINT) => {
-            too_old(facts, "the tracepoint that synfin lives on")
+            too_old(facts, "the tracepoint sock:inet_sock_set_state")
         }
         ProgramError::Btf(BtfError::UnknownBtfTypeName { .. }) => Failure::cannot_run(
             format!("{CANNOT_TRACE}: the tracepoint {tracepoint} is missing"),
             format!(
-                "Linux {} has it not in its type information: it was built without tracepoints (CONFIG_TRACEPOINTS), or without TCP",
+                "the kernel's BTF (Linux {}) does not contain it: the kernel was built without tracepoints (CONFIG_TRACEPOINTS) or without TCP",
                 facts.kernel
             ),
             "boot a kernel with CONFIG_FTRACE=y and CONFIG_BPF_EVENTS=y, as all current distributions have",
@@ -142,7 +140,7 @@ fn hook_error(tracepoint: &str, error: &ProgramError, facts: &Facts) -> Failure 
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             let refused = if log.trim().is_empty() && is_forbidden(io_error) {
-                forbidden("load eBPF programs that look into the kernel", io_error, facts, false)
+                forbidden("load eBPF programs that read kernel memory", io_error, facts, false)
             } else {
                 not_verified(tracepoint, io_error, facts)
             };
@@ -172,25 +170,21 @@ fn not_verified(tracepoint: &str, error: &io::Error, facts: &Facts) -> Failure {
             facts.kernel,
             crate::message::failure::describe(error)
         ),
-        "report it with the kernel's version and what `synfin doctor -v` says; until then another kernel will do",
+        "report it with the kernel's version and the output of `synfin doctor -v`, and use another kernel meanwhile",
     )
 }
 
 /// The kernel denied permission. The facts give the cause; the most likely one comes first.
-fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Failure {
+fn forbidden(action: &str, error: &io::Error, facts: &Facts, memory: bool) -> Failure {
     let missing = [&BPF, &PERFMON].into_iter().filter(|right| !facts.has(right));
     let missing: Vec<_> = missing.map(|right| right.name).collect();
     if !missing.is_empty() {
         let missing = missing.join(" and ");
-        let who = if facts.root {
-            "root does not hold"
-        } else {
-            "this user, who is not root, does not hold"
-        };
+        let who = if facts.root { "root lacks" } else { "this user, who is not root, lacks" };
         return Failure::cannot_run(
             format!("{CANNOT_TRACE} without {missing}"),
             format!(
-                "to {deed} takes CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN instead of both; {who} {missing} here"
+                "permission to {action} requires CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN; {who} {missing}"
             ),
             facts.remedy_for_rights(),
         );
@@ -198,7 +192,7 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
     if facts.in_user_namespace {
         return Failure::cannot_run(
             format!("{CANNOT_TRACE}: this is a user namespace"),
-            "the capabilities that a process has in a user namespace (a rootless container, `unshare -U`) are none for eBPF",
+            "capabilities in a user namespace (a rootless container, `unshare -U`) do not permit eBPF",
             "run synfin on the host itself, or in a container that is not rootless",
         );
     }
@@ -207,13 +201,13 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
         && let Some(limit) = facts.memlock
     {
         return Failure::cannot_run(
-            format!("{CANNOT_TRACE}: it may not lock enough memory"),
+            format!("{CANNOT_TRACE}: the limit on locked memory is too low"),
             format!(
                 "before Linux {NO_MEMLOCK} eBPF maps count as locked memory, and RLIMIT_MEMLOCK is {} here (Linux {})",
                 bytes(limit),
                 facts.kernel
             ),
-            "raise the limit (ulimit -l unlimited; LimitMEMLOCK=infinity in a systemd unit), or give CAP_SYS_RESOURCE",
+            "raise the limit (ulimit -l unlimited; LimitMEMLOCK=infinity in a systemd unit), or grant CAP_SYS_RESOURCE",
         );
     }
     if facts.lockdown == Lockdown::Confidentiality {
@@ -221,18 +215,18 @@ fn forbidden(deed: &str, error: &io::Error, facts: &Facts, memory: bool) -> Fail
     }
     let (why, remedy) = if facts.seccomp {
         (
-            "a seccomp filter is on, which likely keeps bpf(2) from this container or unit",
+            "a seccomp filter is active, which probably forbids bpf(2) in this container or unit",
             "use a seccomp profile that allows bpf(2) (docker: --security-opt seccomp=unconfined; systemd: SystemCallFilter=)",
         )
     } else {
         (
-            "this process has the capabilities for it, so that a security module (SELinux, AppArmor) is likely to forbid it",
-            "look for bpf in the audit log (ausearch -m avc, dmesg), and allow it for synfin",
+            "this process has the required capabilities, so a security module (SELinux, AppArmor) probably forbids it",
+            "search the audit log for bpf (ausearch -m avc, dmesg), and allow it for synfin",
         )
     };
     Failure::cannot_run(
         format!(
-            "{CANNOT_TRACE}: the kernel does not let it {deed} ({})",
+            "{CANNOT_TRACE}: the kernel forbids synfin to {action} ({})",
             crate::message::failure::describe(error)
         ),
         why,
@@ -244,10 +238,10 @@ fn locked_down(facts: &Facts) -> Failure {
     Failure::cannot_run(
         format!("{CANNOT_TRACE}: its kernel is locked down"),
         format!(
-            "lockdown is in the mode `confidentiality` (Linux {}), which forbids to read the kernel's memory, even to root",
+            "lockdown is in the mode `confidentiality` (Linux {}), which forbids reading kernel memory, even for root",
             facts.kernel
         ),
-        "boot with lockdown=integrity, which is enough for Secure Boot, or without lockdown",
+        "boot with lockdown=integrity, which suffices for Secure Boot, or without lockdown",
     )
 }
 
@@ -270,12 +264,12 @@ fn strange(refusal: &Refusal, error: &(dyn std::error::Error + 'static), facts: 
 
 fn unexpected(why: &str, facts: &Facts) -> Failure {
     if facts.older_than(OLDEST) {
-        return too_old(facts, "all that synfin needs");
+        return too_old(facts, "everything that synfin needs");
     }
     Failure::cannot_run(
         CANNOT_TRACE,
         format!("{why} (Linux {})", facts.kernel),
-        "run `synfin doctor`; if it shows no cause, report it with the kernel's version",
+        "run `synfin doctor`; if it finds no cause, report it with the kernel's version",
     )
 }
 

@@ -1,4 +1,4 @@
-//! The endpoint that metrics are fetched from.
+//! The HTTP endpoint that serves metrics.
 
 use std::{
     convert::Infallible,
@@ -26,29 +26,29 @@ use crate::{
     trace::time::Nanos,
 };
 
-/// More wait to be accepted, in the kernel's queue.
+/// Maximum number of simultaneous connections. Further ones wait in the accept queue.
 const MOST_CONNECTIONS: usize = 64;
 
-/// Who has not asked by then is not waited for any longer.
+/// Timeout for a request's headers.
 const SLOWEST_REQUEST: Duration = Duration::from_secs(5);
 
-/// Nor does a connection last longer, whatever it does.
+/// Maximum lifetime of a connection.
 const LONGEST_CONNECTION: Duration = Duration::from_mins(1);
 
-/// A request line with its headers is not larger, nor are there more of these.
+/// Maximum size of a request line with its headers, and maximum number of headers.
 const LARGEST_REQUEST: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 
-/// Figures older than this are not answered with.
+/// Maximum age of served metrics.
 const OLDEST_FIGURES: Nanos = 10_000_000_000;
 
-/// Answers whoever connects.
+/// Serves all clients.
 pub(super) async fn serve(listener: TcpListener, latest: Latest) -> io::Result<Infallible> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let place = places.clone().acquire_owned().await;
-        // Too many open files, or a client that has gone: the next may find it otherwise.
+        // Too many open files, or the client has gone. The next accept() may succeed.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
@@ -65,7 +65,7 @@ pub(super) async fn serve(listener: TcpListener, latest: Latest) -> io::Result<I
                 .max_buf_size(LARGEST_REQUEST)
                 .max_headers(MOST_HEADERS)
                 .serve_connection(TokioIo::new(stream), answer);
-            // What goes wrong is the client's: it hears of it, or is gone.
+            // Errors concern the client only, which gets an answer or has gone.
             let _ = tokio::time::timeout(LONGEST_CONNECTION, connection).await;
             drop(place);
         });
@@ -80,17 +80,17 @@ impl Latest {
             return answer;
         }
         match request.uri().path() {
-            // Figures that nobody renews are worse than none, which is noticed.
+            // Stale metrics are worse than an error, which is noticed.
             "/metrics" => self.stale().unwrap_or_else(|| self.metrics(request)),
             "/healthz" => self.stale().unwrap_or_else(|| plain(StatusCode::OK, "ok\n".into())),
             "/" => plain(StatusCode::OK, "synfin: /metrics, /healthz\n".into()),
-            _ => plain(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n".into()),
+            _ => plain(StatusCode::NOT_FOUND, "not found; try /metrics or /healthz\n".into()),
         }
     }
 
     fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let Some(metrics) = self.metrics.borrow().clone() else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "not yet\n".into());
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "the trace has not begun yet\n".into());
         };
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         let form = Form::accepted(accept.unwrap_or_default());
@@ -100,13 +100,16 @@ impl Latest {
         answer
     }
 
-    /// What is answered where figures are not renewed any more.
+    /// The error response if the metrics are stale.
     fn stale(&self) -> Option<Response<Full<Bytes>>> {
         let renewed = self.renewed.load(Ordering::Relaxed);
         let age = clock::monotonic_ns().saturating_sub(renewed);
         (age > OLDEST_FIGURES).then(|| {
             let seconds = age / 1_000_000_000;
-            plain(StatusCode::SERVICE_UNAVAILABLE, format!("no figures for {seconds} s\n"))
+            plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("metrics are stale: last updated {seconds} s ago\n"),
+            )
         })
     }
 }
@@ -129,7 +132,7 @@ mod tests {
     use crate::metrics::{DEFAULT_SERIES, Metrics};
 
     #[test]
-    fn figures_that_are_not_renewed_are_not_served() {
+    fn stale_metrics_are_not_served() {
         let answer = |age: Nanos, path: &str| {
             let metrics = Some(Arc::new(Metrics::new(DEFAULT_SERIES)));
             let renewed = Arc::new(AtomicU64::new(clock::monotonic_ns() - age));

@@ -19,21 +19,21 @@ use super::{
 };
 use crate::{host::clock, message::failure::Failure, metrics::Metrics};
 
-/// What a panic of the thread prevents.
+/// The message if the thread has panicked.
 const CANNOT_SERVE: &str = "the thread that serves metrics has stopped";
 
-/// The thread, for as long as the program runs.
+/// A handle of the thread.
 pub(crate) struct Exporter {
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) address: SocketAddr,
     metrics: watch::Sender<Option<Arc<Metrics>>>,
     renewed: Arc<AtomicU64>,
-    /// Ends when all is pushed, if somebody is.
+    /// The thread, which ends after the last push; `None` without a collector.
     pushes: Option<JoinHandle<()>>,
 }
 
 impl Exporter {
-    /// Begins to answer whoever connects, and to push to a collector.
+    /// Starts the thread, which serves metrics and pushes them to the collector.
     pub(crate) fn start(address: SocketAddr, collector: Option<Collector>) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
@@ -47,7 +47,7 @@ impl Exporter {
             runtime.block_on(async {
                 let answers = endpoint::serve(listener, latest.clone());
                 match collector {
-                    // The endpoint answers until all is pushed.
+                    // The endpoint is served until the last push.
                     Some(collector) => tokio::select! {
                         _ = answers => {}
                         () = otlp_push::push(collector, latest.metrics) => {}
@@ -63,16 +63,16 @@ impl Exporter {
     ///
     /// # Errors
     ///
-    /// The thread has panicked and serves nothing any more.
+    /// The thread has panicked.
     pub(crate) fn publish(&self, metrics: Metrics) -> Result<(), Failure> {
         self.modify(|published| *published = Some(Arc::new(metrics)))
     }
 
-    /// Updates the published metrics. They are copied only while a response is made of them.
+    /// Updates the published metrics. They are copied only while a response is being written.
     ///
     /// # Errors
     ///
-    /// The thread has panicked and serves nothing any more.
+    /// The thread has panicked.
     pub(crate) fn update(&self, update: impl FnOnce(&mut Metrics)) -> Result<(), Failure> {
         self.modify(|published| {
             if let Some(metrics) = published {
@@ -90,7 +90,7 @@ impl Exporter {
         Ok(())
     }
 
-    /// No more will come: returns when the last have been pushed, or could not be.
+    /// Ends the export. Returns when the last metrics were pushed or the push failed.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_that_nobody_serves_are_an_error() {
+    fn publishing_after_a_panic_is_an_error() {
         let (metrics, receiver) = watch::channel(None);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes: None };
@@ -128,7 +128,7 @@ mod tests {
     fn a_panic_while_the_last_metrics_are_pushed_is_an_error() {
         let (metrics, _receiver) = watch::channel(None);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let pushes = Some(thread::spawn(|| panic!("as it is to")));
+        let pushes = Some(thread::spawn(|| panic!("on purpose")));
         let exporter = Exporter { address, metrics, renewed: Arc::default(), pushes };
         assert!(exporter.finish().unwrap_err().to_string().contains("panicked"));
     }
@@ -146,7 +146,7 @@ mod tests {
 
         let held = receiver.borrow().clone().unwrap();
         exporter.update(|metrics| metrics.connections = 2).unwrap();
-        assert_eq!(held.connections, 1, "a response does not change while it is made");
+        assert_eq!(held.connections, 1, "a response does not change while it is written");
         assert_eq!(receiver.borrow().as_ref().unwrap().connections, 2);
     }
 }

@@ -1,4 +1,4 @@
-//! The metrics that were published last.
+//! The latest metrics.
 
 use std::sync::{Arc, atomic::AtomicU64};
 

@@ -1,5 +1,5 @@
-//! Metrics leave synfin on a thread of their own: whoever fetches them, or is pushed them, however
-//! slowly, keeps no record waiting.
+//! Metrics are served and pushed by a thread of their own, so that slow clients and collectors do not
+//! delay the trace.
 
 pub(crate) mod endpoint;
 pub(crate) mod exporter;

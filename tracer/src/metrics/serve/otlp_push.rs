@@ -1,5 +1,5 @@
-//! Metrics are pushed to an OpenTelemetry collector. As all of them count from the beginning of the
-//! trace, what a collector misses is in what it gets next.
+//! Pushes metrics to an OpenTelemetry collector. All counters are cumulative, so that a push that
+//! fails loses nothing.
 
 use std::{convert::Infallible, env, fmt::Display, sync::Arc, time::Duration};
 
@@ -30,13 +30,13 @@ use crate::{
     metrics::{Metrics, request},
 };
 
-/// Who has not answered by then is not waited for any longer.
-const SLOWEST_ANSWER: Duration = Duration::from_secs(5);
+/// Timeout for a collector's response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// No more of an answer is read.
-const LARGEST_ANSWER: usize = 64 << 10;
+/// Maximum number of bytes read from a response.
+const MAX_RESPONSE: usize = 64 << 10;
 
-/// Where collectors listen, below an address that names no path.
+/// The default path of collectors.
 const PATH: &str = "/v1/metrics";
 
 const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
@@ -45,33 +45,33 @@ const SERVICE: &str = "OTEL_SERVICE_NAME";
 
 const SYNFIN: &str = concat!("synfin/", env!("CARGO_PKG_VERSION"));
 
-/// Who is pushed to, how often, and with what.
+/// The collector, the interval and the attributes of the resource.
 #[derive(Debug)]
 pub(crate) struct Collector {
     url: Uri,
     every: Duration,
     headers: HeaderMap,
-    /// Of what is watched, as OpenTelemetry's programs take them.
+    /// Attributes of the resource, from the environment.
     attributes: Vec<(String, String)>,
 }
 
-/// What the environment says cannot be used. It may be a secret, so that it is not said.
+/// A variable that cannot be parsed. Its value may be a secret, so that it is not printed.
 #[derive(Debug, Error)]
-#[error("{variable} is no list of name=value")]
+#[error("{variable} is not a list of name=value pairs")]
 pub(crate) struct CollectorError {
     variable: &'static str,
 }
 
 impl Collector {
-    /// With headers and attributes of the environment.
+    /// Reads headers and attributes from the environment.
     pub(crate) fn new(url: Uri, every: Duration) -> Result<Self, CollectorError> {
         let mut headers = HeaderMap::new();
-        for (name, value) in of_environment(HEADERS)? {
+        for (name, value) in from_environment(HEADERS)? {
             let header: Option<(HeaderName, HeaderValue)> =
                 name.parse().ok().zip(value.parse().ok());
             headers.extend([header.ok_or(CollectorError { variable: HEADERS })?]);
         }
-        let mut attributes = of_environment(ATTRIBUTES)?;
+        let mut attributes = from_environment(ATTRIBUTES)?;
         if let Some(name) = env::var(SERVICE).ok().filter(|name| !name.is_empty()) {
             attributes.retain(|(key, _)| key != "service.name");
             attributes.push(("service.name".into(), name));
@@ -91,7 +91,7 @@ impl Collector {
     }
 }
 
-/// Where a collector is, of what was typed: without a path, where all have it.
+/// Parses the URL of a collector. Without a path it gets the default one.
 pub(crate) fn url(text: &str) -> Result<Uri, String> {
     let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
     match (url.scheme_str(), url.authority()) {
@@ -100,18 +100,19 @@ pub(crate) fn url(text: &str) -> Result<Uri, String> {
             _ => Ok(url),
         },
         (Some("https"), _) => {
-            Err("synfin speaks no TLS: push to a collector on this host or network, by http".into())
+            Err("synfin does not support TLS: use http:// and a collector on this host or network"
+                .into())
         }
-        _ => Err("a collector is named like http://127.0.0.1:4318".into()),
+        _ => Err("expected a URL such as http://127.0.0.1:4318".into()),
     }
 }
 
-/// Pushes what is latest, again and again, and once more when no more will come.
+/// Pushes the latest metrics at each interval, and once more at the end.
 pub(super) async fn push(to: Collector, mut metrics: watch::Receiver<Option<Arc<Metrics>>>) {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let mut pusher = Pusher { to, client, metrics: metrics.clone(), before: None };
     tokio::select! {
-        never = pusher.go_on() => match never {},
+        never = pusher.run() => match never {},
         () = closed(&mut metrics) => pusher.push().await,
     }
 }
@@ -120,15 +121,15 @@ struct Pusher {
     to: Collector,
     client: Client<HttpConnector, Full<Bytes>>,
     metrics: watch::Receiver<Option<Arc<Metrics>>>,
-    /// How it went the last time.
-    before: Option<Result<(), Trouble>>,
+    /// The result of the last push.
+    before: Option<Result<(), PushError>>,
 }
 
 impl Pusher {
-    async fn go_on(&mut self) -> Infallible {
+    async fn run(&mut self) -> Infallible {
         let mut times = interval(self.to.every);
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Not before there is something.
+        // Wait for the first metrics.
         let _ = self.metrics.wait_for(Option::is_some).await;
         loop {
             times.tick().await;
@@ -136,7 +137,7 @@ impl Pusher {
         }
     }
 
-    /// Says how it goes when that changes.
+    /// Pushes once, and prints a message if the result differs from the last one.
     async fn push(&mut self) {
         let Some(latest) = self.metrics.borrow().clone() else { return };
         let now = once(&self.client, &self.to, &latest).await;
@@ -147,7 +148,7 @@ impl Pusher {
                     self.to.url,
                     self.to.every()
                 )),
-                Err(trouble) => warn_lines(&self.to.failure(trouble).lines(false)),
+                Err(error) => warn_lines(&self.to.failure(error).lines(false)),
             }
             self.before = Some(now);
         }
@@ -158,16 +159,16 @@ async fn closed(metrics: &mut watch::Receiver<Option<Arc<Metrics>>>) {
     while metrics.changed().await.is_ok() {}
 }
 
-/// Why metrics did not get to the collector.
+/// Why a push failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-enum Trouble {
+enum PushError {
     #[error("{0}")]
     Unreachable(String),
-    #[error("it gave no answer for {} s", SLOWEST_ANSWER.as_secs())]
+    #[error("no response within {} s", RESPONSE_TIMEOUT.as_secs())]
     Slow,
-    #[error("it answered {0}")]
+    #[error("the response is {0}")]
     Refused(StatusCode),
-    #[error("it took only a part of them: {0}")]
+    #[error("it rejected a part: {0}")]
     Rejected(String),
 }
 
@@ -175,34 +176,34 @@ async fn once(
     client: &Client<HttpConnector, Full<Bytes>>,
     to: &Collector,
     metrics: &Metrics,
-) -> Result<(), Trouble> {
-    let answer = async {
-        let answer = client.request(to.request(metrics)).await;
-        let (head, body) = answer.map_err(|error| unreachable(&error))?.into_parts();
+) -> Result<(), PushError> {
+    let response = async {
+        let response = client.request(to.request(metrics)).await;
+        let (head, body) = response.map_err(|error| unreachable(&error))?.into_parts();
         if !head.status.is_success() {
-            return Err(Trouble::Refused(head.status));
+            return Err(PushError::Refused(head.status));
         }
-        // Whoever says nothing that is understood has taken them.
-        let body = Limited::new(body, LARGEST_ANSWER).collect().await.unwrap_or_default();
-        let said = ExportMetricsServiceResponse::decode(body.to_bytes()).unwrap_or_default();
-        match said.partial_success {
+        // A response that cannot be parsed means success.
+        let body = Limited::new(body, MAX_RESPONSE).collect().await.unwrap_or_default();
+        let response = ExportMetricsServiceResponse::decode(body.to_bytes()).unwrap_or_default();
+        match response.partial_success {
             Some(part) if part.rejected_data_points > 0 => {
-                Err(Trouble::Rejected(part.error_message))
+                Err(PushError::Rejected(part.error_message))
             }
             _ => Ok(()),
         }
     };
-    timeout(SLOWEST_ANSWER, answer).await.unwrap_or(Err(Trouble::Slow))
+    timeout(RESPONSE_TIMEOUT, response).await.unwrap_or(Err(PushError::Slow))
 }
 
-/// The last cause is what the operating system says.
-fn unreachable(error: &(dyn std::error::Error + 'static)) -> Trouble {
+/// The last source is the error of the operating system.
+fn unreachable(error: &(dyn std::error::Error + 'static)) -> PushError {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    let spelled = cause.downcast_ref().map_or_else(|| cause.to_string(), describe);
-    Trouble::Unreachable(spelled)
+    let text = cause.downcast_ref().map_or_else(|| cause.to_string(), describe);
+    PushError::Unreachable(text)
 }
 
 impl Collector {
@@ -210,34 +211,37 @@ impl Collector {
         humantime::format_duration(self.every)
     }
 
-    fn failure(&self, trouble: &Trouble) -> Failure {
-        let remedy = match trouble {
-            Trouble::Unreachable(_) | Trouble::Slow => {
-                "see that a collector takes OTLP by HTTP there (mostly on port 4318)".to_owned()
+    fn failure(&self, error: &PushError) -> Failure {
+        let remedy = match error {
+            PushError::Unreachable(_) | PushError::Slow => {
+                "check that a collector accepts OTLP over HTTP there (usually on port 4318)"
+                    .to_owned()
             }
-            Trouble::Refused(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                format!("give what it wants to see in {HEADERS}")
+            PushError::Refused(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                format!("set the headers that it requires in {HEADERS}")
             }
-            Trouble::Refused(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => {
-                "give the whole URL, with the path where it takes metrics".to_owned()
+            PushError::Refused(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => {
+                "give the whole URL, with the path for metrics".to_owned()
             }
-            Trouble::Refused(_) | Trouble::Rejected(_) => "see the collector's log".to_owned(),
+            PushError::Refused(_) | PushError::Rejected(_) => {
+                "check the collector's log".to_owned()
+            }
         };
         let every = self.every();
         let what = format!("cannot push metrics to {}", self.url);
         let remedy = format!(
-            "{remedy}; it is tried again every {every}, and nothing is lost: all count from the beginning"
+            "{remedy}; synfin retries every {every}, and nothing is lost because counters are cumulative"
         );
-        Failure::cannot_run(what, trouble.to_string(), remedy)
+        Failure::cannot_run(what, error.to_string(), remedy)
     }
 }
 
-fn of_environment(variable: &'static str) -> Result<Vec<(String, String)>, CollectorError> {
+fn from_environment(variable: &'static str) -> Result<Vec<(String, String)>, CollectorError> {
     let text = env::var(variable).unwrap_or_default();
     pairs(&text).ok_or(CollectorError { variable })
 }
 
-/// `name=value,name=value`, where values may have characters as `%2C`.
+/// Parses `name=value,name=value`, where values may be percent-encoded.
 fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     pairs
@@ -254,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_collector_without_a_path_is_where_all_have_theirs() {
+    fn a_url_without_a_path_gets_the_default_one() {
         let at = |text: &str| url(text).map(|url| url.to_string());
         assert_eq!(at("http://127.0.0.1:4318").as_deref(), Ok("http://127.0.0.1:4318/v1/metrics"));
         assert_eq!(at("http://[::1]:4318/").as_deref(), Ok("http://[::1]:4318/v1/metrics"));
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_read_as_opentelemetry_writes_it() {
+    fn the_environment_is_parsed_as_opentelemetry_specifies() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(pairs(""), Some(vec![]));
         let read = pairs("authorization=Bearer%20x%3D, env = prod ,,a=b=c");

@@ -1,4 +1,4 @@
-//! A flight recorder's directory: its files by age. Whatever else is there is not touched.
+//! The directory of a flight recorder: its files, ordered by age. Other files are left alone.
 
 use std::{
     collections::VecDeque,
@@ -14,25 +14,25 @@ const PREFIX: &str = "synfin-";
 const SUFFIX: &str = ".rec";
 const MILLISECOND: Nanos = 1_000_000;
 
-/// The files in a directory, the oldest first.
+/// The files in a directory, oldest first.
 pub(super) struct Directory {
     path: PathBuf,
-    /// Locked for as long as it is open, so that no two delete each other's files.
+    /// Locked while open, so that two recorders do not delete each other's files.
     _lock: File,
     files: VecDeque<RecordedFile>,
     total: u64,
 }
 
-/// A file that is there.
+/// A file of a flight recorder.
 struct RecordedFile {
     path: PathBuf,
-    /// Since 1970.
+    /// Its start, in nanoseconds since 1970.
     began: Nanos,
     size: u64,
 }
 
 impl Directory {
-    /// Opens or makes it. What an earlier run left there counts.
+    /// Opens or creates the directory. Files of earlier runs count.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         match owner_only::create_dir(path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -43,7 +43,7 @@ impl Directory {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(ErrorKind::ResourceBusy.into()),
-            // A file system without locks: then nothing keeps them apart.
+            // The file system has no locks: two recorders cannot be kept apart.
             Err(TryLockError::Error(_)) => {}
         }
         let mut kept = VecDeque::new();
@@ -55,7 +55,7 @@ impl Directory {
         Ok(Self { path: path.to_owned(), _lock: lock, files: kept, total })
     }
 
-    /// Makes a file whose name tells when it began, or a time soon after that no other has.
+    /// Creates a file named after its start, or after the next time without a file.
     pub(super) fn begin(&mut self, began: Nanos) -> io::Result<File> {
         let mut named = began;
         loop {
@@ -76,7 +76,7 @@ impl Directory {
         self.files.back().map_or(&self.path, |file| &file.path)
     }
 
-    /// So many bytes were added to the newest.
+    /// Notes that bytes were added to the newest file.
     pub(super) fn grew(&mut self, bytes: u64) {
         if let Some(newest) = self.files.back_mut() {
             newest.size += bytes;
@@ -84,17 +84,17 @@ impl Directory {
         }
     }
 
-    /// How many bytes all files have.
+    /// Size of all files in bytes.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// When the second file began, if there is one.
+    /// Start of the second file, if there is one.
     pub(super) fn second_began(&self) -> Option<Nanos> {
         self.files.get(1).map(|file| file.began)
     }
 
-    /// Deletes the oldest file, if it is not the newest as well. Says whether one was deleted.
+    /// Deletes the oldest file unless it is the only one. Returns whether one was deleted.
     pub(super) fn delete_oldest(&mut self) -> io::Result<bool> {
         if self.files.len() < 2 {
             return Ok(false);
@@ -103,7 +103,7 @@ impl Directory {
             return Ok(false);
         };
         match fs::remove_file(&oldest.path) {
-            // Somebody else has done that.
+            // Another program has deleted it.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             result => result?,
         }
@@ -113,7 +113,7 @@ impl Directory {
     }
 }
 
-/// A flight recorder's files in a directory, in their order, and when each began.
+/// A flight recorder's files in a directory with their starts, oldest first.
 pub(crate) fn files_in(path: &Path) -> io::Result<Vec<(Nanos, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -134,7 +134,7 @@ fn name(began: Nanos) -> String {
     format!("{PREFIX}{}{SUFFIX}", date.replace(['-', ':'], ""))
 }
 
-/// The time in such a name; `None` if it is another.
+/// The time in such a name; `None` for other names.
 fn began(file: &str) -> Option<Nanos> {
     let text = file.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     let (date, time) = text.split_once('T')?;
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_the_time_and_nothing_else_is_one() {
+    fn only_names_of_recordings_have_a_time() {
         let file = "synfin-20261123T145300.250Z.rec";
         let start = began(file).unwrap();
         assert_eq!(name(start), file);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn two_may_begin_at_one_time_and_one_may_record() {
+    fn files_may_begin_at_the_same_time_but_only_one_process_records() {
         let outside = tempfile::tempdir().unwrap();
         let path = outside.path().join("flight");
         let mut folder = Directory::open(&path).unwrap();

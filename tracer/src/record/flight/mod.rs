@@ -1,5 +1,5 @@
-//! The flight recorder: a recording without end, in files of which each can be read by itself. The
-//! oldest make room for the newest.
+//! The flight recorder: a recording without end, in files that can each be read on their own. The
+//! oldest files are deleted.
 
 pub(crate) mod directory;
 pub(crate) mod names;
@@ -30,14 +30,14 @@ use crate::{
     },
 };
 
-/// So much is held back at most, but for what one frame has.
+/// Maximum size of the write buffer, apart from the last frame.
 const BUFFER: usize = 1 << 20;
 
-/// Writes what it is given to files in a directory.
+/// Writes frames to files in a directory.
 pub struct FlightRecorder {
     limits: Limits,
     folder: Directory,
-    /// As the first file has it.
+    /// The session at the start of the trace.
     session: Session,
     known: NameCache,
     present: Option<Present>,
@@ -45,28 +45,28 @@ pub struct FlightRecorder {
     turns: bool,
     /// The time of the last tick.
     now: Nanos,
-    /// What the kernel side had counted by then, since it was attached.
+    /// Counters of the kernel side at that time, since it was attached.
     counters: Counters,
-    /// Records that were given, by kind, since then as well.
+    /// Records written by kind, including those since that tick.
     delivered: Counts,
 }
 
 type Counts = [u64; synfin_common::event::Kind::COUNT];
 
-/// The file that is written.
+/// The current file.
 struct Present {
     file: File,
-    /// Writes to memory: what has no room on the disk at first can be tried again.
+    /// Writes to memory, so that a write to a full disk can be retried.
     recorder: Recorder<Vec<u8>>,
     began: Nanos,
     /// Bytes in the file.
     size: u64,
-    /// What was counted before it began.
+    /// Counters at its start.
     before: Counters,
 }
 
 impl FlightRecorder {
-    /// Opens or makes the directory.
+    /// Opens or creates the directory.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl FlightRecorder {
         })
     }
 
-    /// Appends a frame. Says whether a new file begins, which needs a survey of what there is.
+    /// Appends a frame. Returns whether a new file begins, which needs a full scan.
     ///
     /// # Errors
     ///
@@ -105,9 +105,9 @@ impl FlightRecorder {
             self.begin()?;
             return Ok(false);
         }
-        let is_overdue = !self.turns && self.turn() == Rotation::Overdue;
+        let is_overdue = !self.turns && self.rotation() == Rotation::Overdue;
         if is_overdue {
-            // What was given since the last tick is in its books as well.
+            // The counters of this tick include the records since the last one.
             self.append_tick(&Tick {
                 time: self.now,
                 counters: self.balanced(),
@@ -129,8 +129,8 @@ impl FlightRecorder {
                 self.append_tick(tick)?;
                 self.save()?;
                 self.delete_superfluous(0)?;
-                // While records are on their way, they would be missing in one file's books.
-                is_due = self.counters == self.balanced() && self.turn() != Rotation::NotYet;
+                // Records in flight would be missing in the counters of one of the files.
+                is_due = self.counters == self.balanced() && self.rotation() != Rotation::NotYet;
                 self.turns = is_due;
             }
             Frame::Events(batch) => {
@@ -144,21 +144,21 @@ impl FlightRecorder {
         Ok(is_due || is_overdue)
     }
 
-    fn turn(&self) -> Rotation {
+    fn rotation(&self) -> Rotation {
         self.present.as_ref().map_or(Rotation::NotYet, |present| {
             let size = present.size + present.recorder.get_ref().len() as u64;
-            self.limits.turn(self.now.saturating_sub(present.began), size)
+            self.limits.rotation(self.now.saturating_sub(present.began), size)
         })
     }
 
-    /// The counters as they would be if no record were on its way.
+    /// The counters without records in flight.
     fn balanced(&self) -> Counters {
         let Counters { lost, filtered, .. } = &self.counters;
         let seen = std::array::from_fn(|kind| self.delivered[kind] + lost[kind] + filtered[kind]);
         Counters { seen, ..self.counters.clone() }
     }
 
-    /// Begins a file: with what a trace knows that begins now.
+    /// Begins a file with the frames that a new trace would begin with.
     fn begin(&mut self) -> io::Result<()> {
         self.save()?;
         let clock = ClockAnchor {
@@ -185,7 +185,7 @@ impl FlightRecorder {
         self.save()
     }
 
-    /// Appends a tick, its counters told from the beginning of the file.
+    /// Appends a tick with counters relative to the start of the file.
     fn append_tick(&mut self, tick: &Tick) -> io::Result<()> {
         let Some(present) = &self.present else {
             return Ok(());
@@ -211,7 +211,7 @@ impl FlightRecorder {
         if present.recorder.get_ref().len() < BUFFER { Ok(()) } else { self.save() }
     }
 
-    /// Hands all that is held back to the operating system.
+    /// Writes the buffer to the file.
     fn save(&mut self) -> io::Result<()> {
         let held_back = |present: &Present| present.recorder.get_ref().len();
         self.delete_superfluous(self.present.as_ref().map_or(0, held_back) as u64)?;
@@ -224,7 +224,7 @@ impl FlightRecorder {
                 Ok(0) => self.make_room(ErrorKind::WriteZero.into())?,
                 Ok(written) => {
                     held_back.drain(..written);
-                    // A large frame does not keep its room.
+                    // Release the memory of a large frame.
                     held_back.shrink_to(2 * BUFFER);
                     present.size += written as u64;
                     self.folder.grew(written as u64);
@@ -236,18 +236,18 @@ impl FlightRecorder {
         Ok(())
     }
 
-    /// Deletes what the limits do not allow beside so many bytes more.
+    /// Deletes files that exceed the limits once `more` bytes are written.
     fn delete_superfluous(&mut self, more: u64) -> io::Result<()> {
         let now = since_1970(&self.session.clock, self.now);
         while let Some(next) = self.folder.second_began()
-            && self.limits.oldest_goes(next, now, self.folder.total() + more)
+            && self.limits.deletes_oldest(next, now, self.folder.total() + more)
         {
             self.folder.delete_oldest()?;
         }
         Ok(())
     }
 
-    /// Goes on where the disk is full and something could be deleted.
+    /// Frees space on a full disk by deleting the oldest file; otherwise returns the error.
     fn make_room(&mut self, error: io::Error) -> io::Result<()> {
         let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         if is_full && self.folder.delete_oldest()? { Ok(()) } else { Err(error) }
@@ -256,7 +256,7 @@ impl FlightRecorder {
 
 impl Drop for FlightRecorder {
     fn drop(&mut self) {
-        // As much as still has room; whatever went wrong has been said.
+        // Errors have been reported already.
         let _ = self.save();
     }
 }

@@ -1,5 +1,4 @@
-//! Names that were given, for files that begin later: each is given its own before a number is used
-//! for the first time in it.
+//! Names of namespaces and cgroups, which each file needs before it uses their numbers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,10 +11,10 @@ use crate::trace::{
     recording::Frame,
 };
 
-/// Of more cgroups than this, only those stay known of which the present file speaks.
+/// Maximum number of cgroups; beyond it only those in the current file are kept.
 const CGROUPS_LIMIT: usize = 1 << 16;
 
-/// The same of namespaces.
+/// Maximum number of namespaces; beyond it only those in the current file are kept.
 const NAMESPACES_LIMIT: usize = 4096;
 
 /// The names known so far.
@@ -23,25 +22,25 @@ const NAMESPACES_LIMIT: usize = 4096;
 pub(super) struct NameCache {
     cgroups: HashMap<u64, CgroupName, FxBuildHasher>,
     namespaces: BTreeMap<NetnsId, String>,
-    /// Cgroups whose names the present file has.
+    /// Cgroups whose names are in the current file.
     given: HashSet<u64, FxBuildHasher>,
-    /// Namespaces that the present file has scanned or named.
+    /// Namespaces that are scanned or named in the current file.
     spoken: HashSet<NetnsId, FxBuildHasher>,
 }
 
 impl NameCache {
-    /// A new file begins.
+    /// Begins a new file.
     pub(super) fn begin(&mut self) {
         self.given.clear();
         self.spoken.clear();
     }
 
-    /// Names of all namespaces.
+    /// The names of all namespaces.
     pub(super) fn namespaces(&self) -> &BTreeMap<NetnsId, String> {
         &self.namespaces
     }
 
-    /// Takes names that the present file has.
+    /// Adds names that are in the current file.
     pub(super) fn learn_namespaces(&mut self, names: &BTreeMap<NetnsId, String>) {
         for (&netns, name) in names {
             if self.namespaces.len() >= NAMESPACES_LIMIT {
@@ -54,8 +53,7 @@ impl NameCache {
         }
     }
 
-    /// Takes note of what a frame names or speaks of. Gives the names that the present file lacks
-    /// for it.
+    /// Notes the names and numbers in a frame. Returns the names that the current file lacks for it.
     pub(super) fn missing_in(&mut self, frame: &Frame) -> Names {
         let mut missing = Names::default();
         match frame {

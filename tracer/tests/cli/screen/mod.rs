@@ -1,4 +1,4 @@
-//! The screen: what it shows of recordings, and how it behaves in a real terminal.
+//! The screen: its views of recordings, and its behavior in a real terminal.
 
 mod terminal;
 mod views;

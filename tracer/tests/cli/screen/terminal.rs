@@ -1,4 +1,4 @@
-//! A real terminal, that of tmux: from start to quit, and left as it was found.
+//! The screen in a tmux terminal: from start to quit, with the terminal restored at the end.
 
 use std::{
     process::{Command, id},
@@ -40,8 +40,8 @@ fn a_signal_leaves_the_terminal_clean() {
         let tmux = Tmux::start(signal, 80, 24);
         tmux.begin();
         tmux.until("reset_by_peer 1");
-        let pid = tmux.ask("#{pane_pid}");
-        // The shell's only child.
+        let pid = tmux.display("#{pane_pid}");
+        // The only child of the shell.
         let killed = Command::new("pkill")
             .args(["-P", pid.trim(), &format!("-{signal}"), "synfin"])
             .status();
@@ -50,7 +50,7 @@ fn a_signal_leaves_the_terminal_clean() {
     }
 }
 
-/// A terminal of its own.
+/// A tmux server with one terminal.
 struct Tmux {
     socket: String,
     folder: TempDir,
@@ -78,7 +78,7 @@ impl Tmux {
         tmux
     }
 
-    /// Something that was on the terminal before, then the screen.
+    /// Prints a line, then starts the screen.
     fn begin(&self) {
         let file = recording(&self.folder, &web_server());
         self.keys(&[
@@ -87,7 +87,7 @@ impl Tmux {
         ]);
     }
 
-    /// What the terminal shows, once this text is in it.
+    /// Waits for this text and returns the terminal's content.
     fn until(&self, text: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -95,17 +95,20 @@ impl Tmux {
             if shown.contains(text) {
                 return shown;
             }
-            assert!(Instant::now() < deadline, "{text:?} does not come:\n{shown}");
+            assert!(Instant::now() < deadline, "{text:?} does not appear:\n{shown}");
             thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// The terminal is the shell's again: its text, its cursor, its modes.
+    /// Asserts that the shell's text, cursor and modes are restored.
     fn is_clean(&self, ended: &str) {
         let shown = self.until(ended);
         assert!(shown.contains("before"), "{shown}");
         assert!(!shown.contains("HANDSHAKES") && !shown.contains("STATES"), "{shown}");
-        assert_eq!(self.ask("#{alternate_on} #{cursor_flag} #{mouse_any_flag}").trim(), "0 1 0");
+        assert_eq!(
+            self.display("#{alternate_on} #{cursor_flag} #{mouse_any_flag}").trim(),
+            "0 1 0"
+        );
         self.keys(&["stty -a | tr ';' '\\n'", "Enter"]);
         let modes = self.until("echoctl");
         let modes: Vec<_> = modes.split_whitespace().collect();
@@ -124,13 +127,13 @@ impl Tmux {
         self.run(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
-    fn ask(&self, format: &str) -> String {
+    fn display(&self, format: &str) -> String {
         self.run(&["display-message", "-p", format])
     }
 
     fn run(&self, args: &[&str]) -> String {
         let output = Command::new("tmux").args(["-L", &self.socket]).args(args).output();
-        let output = output.expect("tmux, which `cargo xtask test` checks for");
+        let output = output.expect("tmux, which `cargo xtask test` installs");
         assert!(
             output.status.success(),
             "tmux {args:?}: {}",

@@ -1,4 +1,4 @@
-//! Every view, drawn without a terminal.
+//! Every view of the screen, drawn without a terminal.
 
 use ratatui::{
     buffer::{Buffer, Cell},
@@ -16,14 +16,14 @@ use crate::golden::assert_golden;
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (200, 50)];
 
-/// The views, and the keys that lead to them.
+/// The views, and the keys that open them.
 const VIEWS: [(&str, &str); 9] = [
     ("rows", ""),
     ("by-remote-total", "gt"),
     ("by-owner-sorted", "ggsss"),
     ("filtered", "/8080\n"),
     ("row", "/8080\n\n"),
-    // The worst comes first: a reset of a connection in use.
+    // The most severe comes first: a reset of a connection in use.
     ("reset", "/8080\n\n\n"),
     ("closed-by-us", "/curl\n\n↓\n"),
     ("findings", "d"),
@@ -43,7 +43,7 @@ fn views_match_golden_files() {
 }
 
 #[test]
-fn only_trouble_is_red_and_nothing_else_has_a_colour() {
+fn only_problems_are_red_and_nothing_else_has_a_colour() {
     let screen = drawn(&web_server_with_losses(), "", 80, 24);
     let red: String =
         cells(&screen).filter(|cell| cell.fg == Color::Red).map(Cell::symbol).collect();
@@ -77,15 +77,15 @@ fn control_characters_are_not_drawn() {
     for (_, keys) in VIEWS {
         for (width, height) in SIZES {
             let screen = drawn(&frames, keys, width, height);
-            let steers = |cell: &&Cell| {
+            let is_control = |cell: &&Cell| {
                 cell.symbol().chars().any(|letter| letter.is_control() || letter == '\u{202e}')
             };
-            assert_eq!(cells(&screen).find(steers), None);
+            assert_eq!(cells(&screen).find(is_control), None);
         }
     }
 }
 
-/// Every size shows something, and nothing is drawn outside.
+/// Every size shows some text, and drawing stays within it.
 #[test]
 fn every_terminal_size_shows_something() {
     for (width, height) in [(1, 1), (39, 24), (40, 8), (60, 9), (80, 7), (300, 100)] {
@@ -114,7 +114,7 @@ fn a_scan_of_ten_thousand_ports_is_drawn_in_time() {
         let shown = text(&drawn(&frames, keys, 80, 24));
         assert!(shown.contains("connect_refused_rst 10000"), "{shown}");
     }
-    // Five runs over the whole recording; it is no measurement, but must not hang.
+    // Five runs over the whole recording: a limit against hanging, not a measurement.
     assert!(begun.elapsed().as_secs() < 60);
 }
 
@@ -129,7 +129,7 @@ fn cells(screen: &Buffer) -> impl Iterator<Item = &Cell> {
     screen.content().iter()
 }
 
-/// Line by line, as it is read.
+/// The screen's lines as text.
 fn text(screen: &Buffer) -> String {
     let lines = screen.content().chunks(screen.area.width.into());
     let line = |cells: &[Cell]| {

@@ -1,4 +1,4 @@
-//! Figures, and the states that are among their words.
+//! Generates the page of all columns and of the TCP states in their values.
 
 use synfin::{
     analysis::registries::{Registry, registries},
@@ -9,18 +9,17 @@ use synfin_common::state::TcpState;
 
 use super::markdown::{GENERATED, code, table};
 
-/// Every figure.
+/// The page.
 pub(crate) fn page() -> String {
     let mut page = format!(
-        "{GENERATED}# Figures\n\n\
-         A figure has one name: its key is its path in JSON and its column in CSV, and a table \
-         shows some of them under a heading. CSV has a column for each part of what is counted by \
-         name (`closes.reset_by_peer`), and the version of the form and the interval's start and \
-         end before a row of the report ([files.md](files.md) has more about files). `synfin explain \
-         WORD` says the same on a terminal.\n"
+        "{GENERATED}# Columns\n\n\
+         The key of a column is its path in JSON and its name in CSV; tables show some columns \
+         under a heading. CSV splits counts by name (`closes.reset_by_peer`), and a row of the \
+         report begins with the format version and the start and end of the interval (see \
+         [files.md](files.md)). `synfin explain WORD` prints the same descriptions.\n"
     );
     for Registry { command, of, columns } in registries() {
-        page += &format!("\n## Of {of}: `synfin {command}`\n\n");
+        page += &format!("\n## Columns of {of}: `synfin {command}`\n\n");
         let headings = ["key", "heading", "value", "unit", "shown in", "meaning"];
         page += &table(&headings, columns.iter().map(row));
     }

@@ -1,11 +1,11 @@
-//! Commands with all that they take, and how they exit.
+//! Generates the page of commands, their arguments and the exit status.
 
 use clap::{Arg, Command, CommandFactory};
 use synfin::{cli::Cli, message::exit::Exit};
 
 use super::markdown::{GENERATED, code, table};
 
-/// Each command, and what it can do that no other can.
+/// Each command with its description and its own options.
 pub(crate) fn in_brief() -> String {
     let cli = cli();
     let mut rows = Vec::new();
@@ -20,11 +20,11 @@ pub(crate) fn in_brief() -> String {
     table(&["command", "what it does"], rows)
 }
 
-/// Each command with all that it takes, and the exit codes.
+/// The page with each command's arguments, and the exit status.
 pub(crate) fn page() -> String {
     let cli = cli();
     let mut page = format!("{GENERATED}# Commands\n\n");
-    page += &cli.get_long_about().expect("it says what it is").to_string();
+    page += &cli.get_long_about().expect("a description").to_string();
     page += "\n\nWithout a command, `synfin` is `synfin top`.\n";
     for command in visible(&cli) {
         page += &format!("\n## synfin {}\n\n{}.\n", command.get_name(), about(command));
@@ -35,7 +35,7 @@ pub(crate) fn page() -> String {
     page + "\n## Exit status\n\n" + &exit_status()
 }
 
-/// The exit codes, in a few words.
+/// The exit status in short.
 pub(crate) fn exit_status_in_brief() -> String {
     let rows = Exit::ALL.map(|exit| vec![exit.code().to_string(), exit.title().into()]);
     table(&["status", "meaning"], rows)
@@ -58,13 +58,13 @@ pub(crate) fn visible(cli: &Command) -> impl Iterator<Item = &Command> {
     cli.get_subcommands().filter(|command| !command.is_hide_set())
 }
 
-/// What a command takes, but for what clap itself adds to each.
+/// The arguments of a command without those that clap adds to each.
 fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
     let of_clap = |arg: &Arg| matches!(arg.get_id().as_str(), "help" | "version");
     command.get_arguments().filter(move |arg| !arg.is_hide_set() && !of_clap(arg))
 }
 
-/// How many commands take this option, perhaps with other values.
+/// Number of commands that have this option, perhaps with other values.
 fn takers(cli: &Command, option: &Arg) -> usize {
     let takes =
         |command: &&Command| arguments(command).any(|arg| arg.get_long() == option.get_long());
@@ -77,15 +77,15 @@ fn usage(command: &Command) -> String {
 }
 
 fn about(command: &Command) -> String {
-    command.get_about().expect("every command says what it does").to_string()
+    command.get_about().expect("every command has a description").to_string()
 }
 
 fn help(arg: &Arg) -> String {
     let help = arg.get_long_help().or(arg.get_help());
-    help.unwrap_or_else(|| panic!("{} says what it is for", arg.get_id())).to_string()
+    help.unwrap_or_else(|| panic!("{} has no description", arg.get_id())).to_string()
 }
 
-/// The ways to write it.
+/// The forms of an argument on the command line.
 fn forms(arg: &Arg) -> String {
     if arg.is_positional() {
         let before = if arg.is_last_set() { "-- " } else { "" };
@@ -97,7 +97,7 @@ fn forms(arg: &Arg) -> String {
 }
 
 fn long_form(arg: &Arg) -> String {
-    let long = arg.get_long().unwrap_or_else(|| panic!("{} has a long form", arg.get_id()));
+    let long = arg.get_long().unwrap_or_else(|| panic!("{} has no long form", arg.get_id()));
     let value = if arg.get_action().takes_values() { " " } else { "" };
     format!("--{long}{value}{}", value_names(arg))
 }
@@ -112,7 +112,7 @@ fn value_names(arg: &Arg) -> String {
     names.join(" ") + if many { "…" } else { "" }
 }
 
-/// What it is for, what it can be, what it is if nothing is said, and what it excludes.
+/// Description, possible values, default and conflicts.
 fn meaning(command: &Command, arg: &Arg) -> String {
     let mut meaning = format!("{}.", help(arg));
     if !arg.get_action().takes_values() {

@@ -1,10 +1,10 @@
-//! What `diagnose` looks for.
+//! Generates the page of `diagnose`'s findings.
 
 use synfin::analysis::diagnose::RULES;
 
 use super::markdown::GENERATED;
 
-/// Every finding.
+/// The page.
 pub(crate) fn page() -> String {
     let mut page = format!(
         "{GENERATED}# Findings\n\n\

@@ -1,6 +1,6 @@
-//! Markdown.
+//! Writes Markdown.
 
-/// The first line of a page that nobody should edit.
+/// The first line of a generated page.
 pub(crate) const GENERATED: &str = "<!-- Generated from the code by `cargo xtask docs`. -->\n\n";
 
 const END: &str = "<!-- end of generated -->\n";
@@ -25,13 +25,13 @@ pub(crate) fn code(text: &str) -> String {
     format!("`{text}`")
 }
 
-/// `text` with these sections, each between its marks, in place of what was there.
+/// `text` with the content of each of these sections replaced, between its markers.
 pub(crate) fn with_sections(text: &str, sections: &[(&str, String)]) -> String {
     sections.iter().fold(text.to_owned(), |text, (name, section)| {
         let begin = format!("<!-- generated: {name} -->\n");
         let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("no line {begin:?}"));
         let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("no {END:?}: {name}"));
-        assert!(!after.contains(&begin), "{begin:?} is there twice");
+        assert!(!after.contains(&begin), "{begin:?} occurs twice");
         format!("{before}{begin}\n{section}\n{END}{after}")
     })
 }

@@ -1,10 +1,10 @@
-//! All metrics.
+//! Generates the table of all metrics.
 
 use synfin::metrics::METRICS;
 
 use super::markdown;
 
-/// A table of them.
+/// The table.
 pub(crate) fn table() -> String {
     let rows = METRICS.iter().map(|metric| {
         let theirs = match metric.in_opentelemetry() {
@@ -15,5 +15,5 @@ pub(crate) fn table() -> String {
         let kind = metric.kind.name().to_owned();
         vec![markdown::code(metric.name), kind, metric.help.to_owned(), theirs]
     });
-    markdown::table(&["metric", "kind", "what it tells", "in OpenTelemetry"], rows)
+    markdown::table(&["metric", "kind", "meaning", "in OpenTelemetry"], rows)
 }

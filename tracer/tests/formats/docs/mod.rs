@@ -1,6 +1,5 @@
-//! What is written about synfin, from synfin itself: commands, figures, reasons, exit codes and
-//! JSON schemas. `UPDATE_DOCS=1`, which `cargo xtask docs` sets, writes
-//! it anew.
+//! Generates documentation from the code: commands, columns, reasons, exit status and JSON schemas.
+//! `UPDATE_DOCS=1`, which `cargo xtask docs` sets, writes the files.
 
 mod columns;
 mod commands;
@@ -20,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folder in which everything is generated.
+/// The directory of generated files only.
 const FOLDER: &str = "docs/schema";
 
 #[test]
@@ -34,7 +33,7 @@ fn generated_pages_are_up_to_date() {
         versions::broken(&read(versions::FILE.as_ref()), &files[Path::new(versions::FILE)]);
     assert!(
         broken.is_empty(),
-        "{}\nThat is another version: raise its SCHEMA, and say so in CHANGELOG.md",
+        "{}\nThis breaks the format: raise its SCHEMA version and describe it in CHANGELOG.md",
         broken.join("\n")
     );
     let mut wrong = Vec::new();
@@ -57,13 +56,13 @@ fn generated_pages_are_up_to_date() {
         if update {
             fs::remove_file(root.join(&file)).unwrap();
         } else {
-            wrong.push(format!("{} is of nothing that there is", file.display()));
+            wrong.push(format!("{} is no longer generated", file.display()));
         }
     }
-    assert!(wrong.is_empty(), "{}\n`cargo xtask docs` puts it right", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{}\nrun `cargo xtask docs`", wrong.join("\n"));
 }
 
-/// Every file that is generated; of some, which are read for the rest, only parts.
+/// All generated files; `read` gives the present text of those that are generated in part.
 fn generated(read: impl Fn(&str) -> String) -> BTreeMap<PathBuf, String> {
     let sections = [
         ("commands", commands::in_brief()),

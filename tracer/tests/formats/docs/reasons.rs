@@ -1,10 +1,10 @@
-//! Reasons why a connection ended.
+//! Generates the page of close reasons.
 
 use synfin::tcp::close_reason::{Class, CloseReason, Phase};
 
 use super::markdown::{GENERATED, code, table};
 
-/// Each reason in a line.
+/// One line per reason.
 pub(crate) fn in_brief() -> String {
     let rows = CloseReason::ALL.iter().map(|reason| {
         let info = reason.info();
@@ -13,12 +13,12 @@ pub(crate) fn in_brief() -> String {
     table(&["id", "class", "what happened"], rows)
 }
 
-/// All that is said about each.
+/// The page with all reasons in full.
 pub(crate) fn page() -> String {
     let mut page = format!(
-        "{GENERATED}# Why a connection ended\n\n\
-         Every end has one reason, and every reason belongs to one class and to one sum. The ids \
-         are the same in every output; `synfin explain ID` says the same on a terminal.\n\n"
+        "{GENERATED}# Close reasons\n\n\
+         A failed or closed connection has one reason, which belongs to one class and counts in one \
+         sum. The ids are the same in every output; `synfin explain ID` prints the description.\n\n"
     );
     let classes = Class::ALL.map(|class| vec![code(class.name()), class.meaning().into()]);
     page += &table(&["class", "meaning"], classes);

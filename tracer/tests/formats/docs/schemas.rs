@@ -1,4 +1,4 @@
-//! JSON schemas of the output, from the registries of figures; and real output against them.
+//! JSON schemas of the output, generated from the columns, and real output validated against them.
 
 use std::{
     fs,
@@ -19,32 +19,36 @@ use super::schema::{assert_valid, validator};
 pub(crate) fn all() -> Vec<(PathBuf, String)> {
     let [row, report, connection, transition, finding, diagnosis] =
         registries().map(|registry| registry.columns);
-    let report_figures = report;
-    let mut report = object(&report_figures);
+    let report_columns = report;
+    let mut report = object(&report_columns);
     add(
         &mut report,
         ROWS,
         json!({
-            "description": "A row for each role and service port.",
+            "description": "One row per role and service port.",
             "type": "array",
             "items": object(&row),
         }),
     );
-    let events = report_figures.iter().filter(|info| info.key.starts_with("events."));
+    let events = report_columns.iter().filter(|info| info.key.starts_with("events."));
     let mut diagnosis = object(&diagnosis.iter().chain(events).copied().collect::<Vec<_>>());
     add(
         &mut diagnosis,
         FINDINGS,
         json!({
-            "description": "What is wrong, the worst first.",
+            "description": "The findings, most severe first.",
             "type": "array",
             "items": object(&finding),
         }),
     );
     [
-        ("comparison.json", "What has changed: `synfin compare -o json`", comparison()),
-        ("diagnosis.json", "What is wrong: `synfin diagnose -o json`", diagnosis),
-        ("report.json", "A report of synfin: `synfin report -o json`", report),
+        (
+            "comparison.json",
+            "The differences of two reports: `synfin compare -o json`",
+            comparison(),
+        ),
+        ("diagnosis.json", "The findings: `synfin diagnose -o json`", diagnosis),
+        ("report.json", "A report: `synfin report -o json`", report),
         ("connection.json", "A connection: `synfin connections -o json`", object(&connection)),
         ("transition.json", "A transition: `synfin trace -o json`", object(&transition)),
     ]
@@ -60,7 +64,7 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
     .into()
 }
 
-/// Figures before and after, where there is one.
+/// Columns before and after, for each side that has a value.
 fn comparison() -> Value {
     let both = |kind: &[&str]| {
         let side = json!({ "type": kind });
@@ -78,7 +82,7 @@ fn comparison() -> Value {
         change["description"] = compared.title.into();
         add(&mut columns, compared.key, change);
     }
-    // Only those that there are any of.
+    // Only counts that are not zero.
     let reasons = json!({
         "type": "object",
         "propertyNames": { "enum": (CloseReason::NAMES.all)() },
@@ -89,13 +93,13 @@ fn comparison() -> Value {
     add(
         &mut row,
         "row",
-        json!({ "description": "What makes the row, as `--by` says.", "type": "string" }),
+        json!({ "description": "The key of the row, depending on `--by`.", "type": "string" }),
     );
     for side in ["is_before", "is_after"] {
         add(
             &mut row,
             side,
-            json!({ "description": "The row is on that side.", "type": "boolean" }),
+            json!({ "description": "Whether the row exists on this side.", "type": "boolean" }),
         );
     }
     add(&mut row, "figures", columns);
@@ -106,7 +110,7 @@ fn comparison() -> Value {
     add(
         &mut comparison,
         "schema",
-        json!({ "description": "Version of this form.", "type": "integer" }),
+        json!({ "description": "Version of this format.", "type": "integer" }),
     );
     add(&mut comparison, "seconds", both(&["number"]));
     add(&mut comparison, "lower_bounds", both(&["boolean"]));
@@ -114,7 +118,7 @@ fn comparison() -> Value {
         &mut comparison,
         "host",
         json!({
-            "description": "What is not the same of the hosts: kernel, version, settings.",
+            "description": "Differences between the hosts: kernel, version, settings.",
             "type": "object",
             "additionalProperties": both(&["string", "null"]),
         }),
@@ -123,7 +127,7 @@ fn comparison() -> Value {
         &mut comparison,
         "rows",
         json!({
-            "description": "A row each, what has become worse first.",
+            "description": "One object per row, the largest deterioration first.",
             "type": "array",
             "items": row,
         }),
@@ -131,12 +135,12 @@ fn comparison() -> Value {
     comparison
 }
 
-/// An object with these figures, each in its place, and nothing else.
+/// An object with exactly these columns, each at its path.
 fn object(columns: &[ColumnInfo]) -> Value {
     let mut object = empty();
     for info in columns {
         let mut path: Vec<_> = info.key.split('.').collect();
-        let name = path.pop().expect("a figure has a name");
+        let name = path.pop().expect("a column has a name");
         let mut place = &mut object;
         for part in path {
             if place["properties"].get(part).is_none() {
@@ -220,7 +224,7 @@ fn kind(kind: ColumnKind) -> Value {
     }
 }
 
-/// What the command line's tests hold to be the output, and the schema of each.
+/// Golden files of the command line's tests, and the schema of each.
 const OUTPUT: [(&str, &str); 9] = [
     ("compare.json", "comparison.json"),
     ("diagnose.json", "diagnosis.json"),
@@ -238,7 +242,7 @@ fn output(file: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// Of the schema in that file of `docs/schema`.
+/// The validator of the schema in this file of `docs/schema`.
 fn validator_of(file: &str) -> Validator {
     let of_file = |(path, _): &(PathBuf, String)| path.ends_with(file);
     let (_, schema) = all().into_iter().find(of_file).expect("a schema");
@@ -271,7 +275,7 @@ fn schemas_reject_other_output() {
     }
 }
 
-/// `value` with one change of each kind in each of its objects, however deep.
+/// `value` with one change of each kind in each of its objects, at any depth.
 fn changed(value: &Value) -> Vec<(String, Value)> {
     let mut changes = Vec::new();
     match value {

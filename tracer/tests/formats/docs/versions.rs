@@ -1,5 +1,5 @@
-//! The columns of each form of files, with their types: a list that others can read, and that a
-//! version of a form is held to.
+//! The columns of each file format with their types: a machine-readable list, which a format version
+//! must not break.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use synfin::{
     },
 };
 
-/// Where the list is.
+/// Path of the list.
 pub(crate) const FILE: &str = "docs/schema/columns.csv";
 
-/// Whose output is kept in files.
+/// The commands whose output is kept in files.
 const COMMANDS: [&str; 3] = ["connections", "trace", "report"];
 
-/// All columns: command, version, name, type, whether it may be null, unit, where it is.
+/// All columns: command, version, name, type, whether it may be null, unit, format.
 pub(crate) fn list() -> String {
     let mut list = "command,schema,column,type,nullable,unit,form\n".to_owned();
     for command in COMMANDS {
@@ -28,7 +28,7 @@ pub(crate) fn list() -> String {
             _ => None,
         });
         let [version] = versions.collect::<Vec<_>>()[..] else {
-            panic!("one version of {command}");
+            panic!("several versions of {command}");
         };
         for info in &columns {
             for (column, kind) in csv_columns(info) {
@@ -45,7 +45,7 @@ pub(crate) fn list() -> String {
     list
 }
 
-/// A figure with counts is one for each word.
+/// The CSV columns of a column: one for each of its counts.
 fn csv_columns(info: &ColumnInfo) -> Vec<(String, &'static str)> {
     let kind = match info.kind {
         ColumnKind::Counts(words) => {
@@ -66,7 +66,7 @@ fn csv_columns(info: &ColumnInfo) -> Vec<(String, &'static str)> {
     vec![(info.key.to_owned(), kind)]
 }
 
-/// What readers of the old list's versions would miss in the new one.
+/// The columns that readers of the old list would miss in the new one.
 pub(crate) fn broken(old: &str, new: &str) -> Vec<String> {
     let new: BTreeMap<_, _> = rows(new).collect();
     let versions: BTreeMap<_, _> =
@@ -76,12 +76,12 @@ pub(crate) fn broken(old: &str, new: &str) -> Vec<String> {
     let mut broken = Vec::new();
     for (name, was) in kept {
         let Some(is) = new.get(&name) else {
-            broken.push(format!("{} has no {} any more", name[0], name[2]));
+            broken.push(format!("{} has no {} any longer", name[0], name[2]));
             continue;
         };
         for (what, (was, is)) in ["type", "nullable", "unit", "form"].iter().zip(was.iter().zip(is))
         {
-            // What could be null may be known now.
+            // A column may stop being nullable.
             if was != is && (*what, *was) != ("nullable", "true") {
                 broken.push(format!("{what} of {} in {} is {is:?}, not {was:?}", name[2], name[0]));
             }
@@ -90,12 +90,12 @@ pub(crate) fn broken(old: &str, new: &str) -> Vec<String> {
     broken
 }
 
-/// Names, and what is said of each.
+/// The names of each column, and its properties.
 fn rows(list: &str) -> impl Iterator<Item = ([&str; 3], [&str; 4])> {
     list.lines().skip(1).map(|line| {
         let cells: Vec<_> = line.split(',').collect();
         let [command, version, name, rest @ ..] = &cells[..] else { panic!("{line}") };
-        ([*command, *version, *name], rest.try_into().expect("a whole row"))
+        ([*command, *version, *name], rest.try_into().expect("a complete row"))
     })
 }
 

@@ -44,7 +44,7 @@ pub(super) fn data_after_close(stage: &Stage) {
 }
 
 pub(super) fn data_in_fin_wait2(stage: &Stage) {
-    // With at most a minute, the kernel keeps only a minisocket of it.
+    // If the timeout is at most a minute, the kernel keeps only a timewait socket.
     stage.set("tcp_fin_timeout", 120);
     let mut conn = fin_wait1(stage);
     conn.ack();
@@ -60,7 +60,7 @@ pub(super) fn data_in_closing(stage: &Stage) {
     conn.expect_rst();
 }
 
-pub(super) fn data_for_a_minisocket(stage: &Stage) {
+pub(super) fn data_for_a_timewait_socket(stage: &Stage) {
     let mut conn = fin_wait1(stage);
     conn.ack();
     conn.data(b"one more thing");
@@ -123,9 +123,9 @@ pub(super) fn rst_in_window(stage: &Stage) {
     stage.keep(client);
 }
 
-/// Data that nobody reads.
+/// Data that the application does not read.
 fn unread(conn: &mut Conn) {
-    conn.data(b"nobody wants to know");
+    conn.data(b"unread data");
     conn.expect_ack();
 }
 
@@ -199,8 +199,8 @@ fn unanswered(stage: &Stage, prepare: impl FnOnce(&TcpStream)) -> (TcpStream, Co
     stage.set("tcp_retries2", 1);
     let (mut client, mut conn) = stage.client();
     prepare(&client);
-    client.write_all(b"is anybody there?").expect("it is sent");
-    conn.expect_data(b"is anybody there?");
+    client.write_all(b"unanswered data").expect("the data is sent");
+    conn.expect_data(b"unanswered data");
     (client, conn)
 }
 
@@ -211,8 +211,8 @@ fn times_out(stage: &Stage, client: TcpStream) {
 
 pub(super) fn stalled(stage: &Stage) {
     let (mut client, mut conn) = stage.client();
-    client.write_all(b"is anybody there?").expect("it is sent");
-    conn.expect_data(b"is anybody there?");
+    client.write_all(b"unanswered data").expect("the data is sent");
+    conn.expect_data(b"unanswered data");
     conn.expect_retransmission();
     stage.keep(client);
 }
@@ -242,7 +242,7 @@ pub(super) fn zero_window(stage: &Stage) {
     stage.set("tcp_retries2", 2);
     let (mut client, mut conn) = stage.client();
     conn.close_window();
-    client.write_all(b"is there room?").expect("it waits");
+    client.write_all(b"waiting data").expect("the data waits");
     times_out(stage, client);
 }
 
@@ -322,7 +322,7 @@ pub(super) fn repair_close(stage: &Stage) {
 
 pub(super) fn icmp_in_established(stage: &Stage) {
     let (mut client, mut conn) = stage.client();
-    client.write_all(b"question").expect("it is sent");
+    client.write_all(b"question").expect("the data is sent");
     conn.expect_data(b"question");
     conn.icmp(DestUnreachableHeader::Host);
     conn.ack();

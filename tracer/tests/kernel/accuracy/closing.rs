@@ -47,10 +47,10 @@ pub(super) fn half_close(stage: &Stage) {
     client.shutdown(Shutdown::Write).expect("shutdown");
     conn.expect_fin();
     conn.ack();
-    conn.data(b"a last word");
+    conn.data(b"last data");
     conn.expect_ack();
     let mut read = [0; 11];
-    client.read_exact(&mut read).expect("the last word");
+    client.read_exact(&mut read).expect("the last data");
     conn.fin();
     conn.expect_ack();
     drop(client);
@@ -97,7 +97,7 @@ pub(super) fn long_fin_timeout(stage: &Stage) {
     drop(client);
     conn.expect_fin();
     conn.ack();
-    // It is a full socket for a second, and then a minisocket, whose transitions have no hook.
+    // It is a full socket for a second, and then a timewait socket, whose transitions have no hook.
     stage.wait_for_timer("FIN-WAIT-2", "timewait");
 }
 

@@ -1,5 +1,5 @@
-//! `expected.rs` is for the newest kernels. What older ones do, show or count differently is here,
-//! with the source of that fact.
+//! Deviations of older kernels from `expected.rs`, which holds for the newest kernels, with the
+//! kernel source of each.
 
 use std::time::Duration;
 
@@ -15,40 +15,39 @@ pub(super) fn needs(scenario: &Scenario) -> Option<Feature> {
     }
 }
 
-/// What synfin has to see of a scenario on this kernel.
+/// The expected result of a scenario on this kernel.
 pub(super) fn seen_here(scenario: &'static Scenario) -> Scenario {
     let (least, most) = scenario.took;
     let slack = lab::slowed(PROMPTLY).saturating_sub(PROMPTLY);
     let took = (least, most + slack.as_millis() as u32);
-    let figures = match scenario.name {
+    let columns = match scenario.name {
         // The kernel does not report all such resets, so their number is unknown.
         "closed_port" | "old_ack_to_a_listener"
             if lab::lacks_for_a_part(Feature::ResetsWithoutSocket) =>
         {
             &[]
         }
-        _ => scenario.figures,
+        _ => scenario.columns,
     };
-    Scenario { took, figures, ..*scenario }
+    Scenario { took, columns, ..*scenario }
 }
 
-/// The time allowed for what is immediate on other machines, for each factor by which this one is
+/// The additional time for an immediate answer, for each factor by which this machine is
 /// slower.
 const PROMPTLY: Duration = Duration::from_millis(100);
 
-/// The counters that have to change on this kernel.
+/// The expected changes of this kernel's counters.
 pub(super) fn counted_here(scenario: &Scenario) -> String {
-    let counted =
-        if lab::counts_beginnings() { scenario.kernel } else { counted_at_ends(scenario) };
+    let counted = if lab::counts_entries() { scenario.kernel } else { counted_at_expiry(scenario) };
     let counters = counted.split(", ").filter(|counter| {
         // No TIME_WAIT has expired yet.
-        lab::counts_beginnings() || !counter.starts_with("TW ")
+        lab::counts_entries() || !counter.starts_with("TW ")
     });
     counters.collect::<Vec<_>>().join(", ")
 }
 
-/// The same where the kernel counts a TIME_WAIT when its timer has run out.
-fn counted_at_ends(scenario: &Scenario) -> &'static str {
+/// The same where the kernel counts a TIME_WAIT when its timer expires.
+fn counted_at_expiry(scenario: &Scenario) -> &'static str {
     match scenario.name {
         // FIN_WAIT2 has not timed out yet.
         "long_fin_timeout" => "ActiveOpens 1",

@@ -12,8 +12,8 @@ pub(super) fn closed_port(stage: &Stage) {
 }
 
 pub(super) fn old_ack_to_a_listener(stage: &Stage) {
-    // Where it might be an old cookie, which it might for two minutes of a kernel's first seven
-    // (tcp_synq_no_recent_overflow), that would be counted as well.
+    // If the ACK could belong to an old cookie, as it could for two minutes of a kernel's first seven
+    // (tcp_synq_no_recent_overflow), another counter would change as well.
     stage.set("tcp_syncookies", 0);
     stage.keep(stage.listen());
     let mut conn = stage.peer().client(SERVER);
@@ -29,7 +29,7 @@ pub(super) fn new_syn_in_time_wait(stage: &Stage) {
     conn.fin();
     conn.expect_ack();
     stage.wait_for("TIME-WAIT", 1);
-    conn.syn_anew();
+    conn.new_syn();
     conn.expect_syn_ack();
     conn.ack();
     stage.keep((accept(&listener), listener));
@@ -48,7 +48,7 @@ pub(super) fn time_wait_reused(stage: &Stage) {
     stage.keep((client, server, listener));
 }
 
-pub(super) fn second_try(stage: &Stage) {
+pub(super) fn reconnected_after_refusal(stage: &Stage) {
     let socket = stage.begin_connect();
     stage.peer().expect_syn().rst();
     // This connect() returns the result of the first one.
@@ -58,7 +58,7 @@ pub(super) fn second_try(stage: &Stage) {
     stage.keep(socket);
 }
 
-pub(super) fn second_life(stage: &Stage) {
+pub(super) fn reconnected_after_disconnect(stage: &Stage) {
     let (socket, mut conn) = stage.client();
     disconnect(&socket);
     conn.expect_rst();

@@ -1,13 +1,13 @@
-//! The accuracy laboratory: every way to open, fail and end a connection that can be produced here,
-//! each in its own network namespace. synfin's result and the kernel's own counters are checked.
+//! Accuracy scenarios: every way to open, fail and end a connection that can be produced here,
+//! each in its own network namespace. They check synfin's result and the kernel's own counters.
 //!
-//! `UPDATE_ACCURACY=1`, which `cargo xtask accuracy` sets, stores the recordings, and what other
-//! tools printed meanwhile, in `tests/accuracy`.
+//! `UPDATE_ACCURACY=1`, which `cargo xtask accuracy` sets, stores the recordings, and the output of
+//! other tools for the same connections, in `tests/accuracy`.
 
 #[path = "../../accuracy/expected.rs"]
 mod expected;
-#[path = "../../accuracy/judge.rs"]
-mod judge;
+#[path = "../../accuracy/replayed.rs"]
+mod replayed;
 
 mod aborting;
 mod closing;
@@ -32,8 +32,8 @@ use std::{
 pub(crate) use self::scrub::change_records;
 use self::{
     expected::{Scenario, scenarios},
-    judge::Seen,
-    others::{Others, Said},
+    others::{Others, ToolOutput},
+    replayed::Replayed,
     stage::Stage,
 };
 use crate::lab::{self, Counters, Synfin};
@@ -62,12 +62,12 @@ fn at_a_time() -> usize {
     if lab::is_slow() { 2 } else { 4 }
 }
 
-/// What a scenario does.
+/// Plays a scenario.
 type Play = fn(&Stage);
 
 macro_rules! plays {
     ($($module:ident: $($name:ident)*;)*) => {
-        /// All that can be played, by name.
+        /// All scenarios that can be played, by name.
         const PLAYS: &[(&str, Play)] = &[$($((stringify!($name), $module::$name),)*)*];
     };
 }
@@ -75,12 +75,12 @@ macro_rules! plays {
 plays! {
     opening:
         active_open passive_open ipv6 mptcp last_ack_with_fin simultaneous_open
-        simultaneous_open_reset self_connect fast_open_client fast_open_deferred fast_open_deferred_sent_twice fast_open_child
+        simultaneous_open_reset self_connect fast_open_client fast_open_deferred fast_open_deferred_retransmitted fast_open_child
         fast_open_child_closed fast_open_child_reset fast_open_child_orphaned syn_cookie
         syn_cookie_timestamps repair_open no_route no_port_left listen_fails half_open_expires
         half_open_reset half_open_unreachable syn_queue_full accept_queue accept_queue_full_at_syn
-        accept_queue_full_at_ack abort_on_overflow synack_sent_twice synack_sent_twice_timestamps
-        syn_received_twice syn_sent_twice syn_sent_twice_timestamps deferred_accept deferred_accept_set_late wrong_syn_ack
+        accept_queue_full_at_ack abort_on_overflow synack_retransmitted synack_retransmitted_timestamps
+        syn_received_twice syn_retransmitted syn_retransmitted_timestamps deferred_accept deferred_accept_set_late wrong_syn_ack
         refused_by_rst refused_by_icmp_port refused_by_icmp_protocol host_unreachable
         net_unreachable syn_timeout cancelled connecting_socket_destroyed;
     closing:
@@ -89,7 +89,7 @@ plays! {
         time_wait_overflow negative_linger2 negative_linger2_half_closed;
     aborting:
         data_with_ack_of_fin data_after_close data_in_fin_wait2 data_in_closing
-        data_for_a_minisocket rst_in_established rst_in_close_wait rst_in_fin_wait1 rst_in_fin_wait2
+        data_for_a_timewait_socket rst_in_established rst_in_close_wait rst_in_fin_wait1 rst_in_fin_wait2
         rst_in_closing rst_in_last_ack rst_in_time_wait rst_in_window unread_data
         unread_data_in_close_wait linger0 linger0_with_unread_data unread_data_half_closed
         linger0_half_closed disconnected listener_closed stalled retransmission_timeout
@@ -97,12 +97,12 @@ plays! {
         orphan_in_fin_wait1 orphan_in_closing orphan_in_last_ack destroyed listener_destroyed time_wait_destroyed
         repair_close icmp_in_established process_killed;
     identity:
-        closed_port old_ack_to_a_listener new_syn_in_time_wait time_wait_reused second_try
-        second_life equal_tuples fork;
+        closed_port old_ack_to_a_listener new_syn_in_time_wait time_wait_reused reconnected_after_refusal
+        reconnected_after_disconnect equal_tuples fork;
 }
 
 #[test]
-fn everything_is_seen_as_it_happened() {
+fn every_scenario_has_the_expected_result() {
     let _lab = lab::enter();
     let laboratory = Laboratory::open();
     let (next, again) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -111,18 +111,18 @@ fn everything_is_seen_as_it_happened() {
         while let Some((number, scenario)) =
             (1..).zip(scenarios()).nth(next.fetch_add(1, Ordering::Relaxed))
         {
-            let judge = || {
-                let judge = panic::AssertUnwindSafe(|| laboratory.perform(number, scenario));
-                let found = panic::catch_unwind(judge);
-                found.unwrap_or_else(|_| vec!["failed as above".to_owned()])
+            let attempt = || {
+                let attempt = panic::AssertUnwindSafe(|| laboratory.perform(number, scenario));
+                let found = panic::catch_unwind(attempt);
+                found.unwrap_or_else(|_| vec!["failed, see above".to_owned()])
             };
             if deviations::needs(scenario).is_some_and(lab::lacks_for_a_part) {
                 continue;
             }
-            let mut found = judge();
+            let mut found = attempt();
             if !found.is_empty() && again.fetch_add(1, Ordering::Relaxed) < played_again_at_most() {
-                lab::note(&format!("{} is played again: {}", scenario.name, found.join("; ")));
-                found = judge();
+                lab::note(&format!("{} is repeated: {}", scenario.name, found.join("; ")));
+                found = attempt();
             }
             let Scenario { name, what, .. } = scenario;
             differences.extend(found.into_iter().map(|it| format!("{name} ({what}): {it}")));
@@ -130,7 +130,7 @@ fn everything_is_seen_as_it_happened() {
         differences
     };
     let differences: Vec<_> = thread::scope(|scope| {
-        // The workers' notes and skips are this test's.
+        // The workers' notes and skips belong to this test.
         let name = || thread::current().name().unwrap_or_default().to_owned();
         let worker = |_| thread::Builder::new().name(name()).spawn_scoped(scope, work);
         let workers: Vec<_> = (0..at_a_time()).map(worker).collect();
@@ -141,9 +141,9 @@ fn everything_is_seen_as_it_happened() {
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
-/// How many scenarios may be played again, once each. On a slow machine the kernel's timers may be
-/// faster than the peer, and one processor may take its turn in the middle of what another does.
-/// Each one is noted.
+/// How many scenarios may be repeated, once each. On a slow machine the kernel's timers may be
+/// faster than the peer, and one CPU may be delayed in the middle of handling an event.
+/// Each repetition is noted.
 fn played_again_at_most() -> usize {
     if lab::is_slow() { PLAYS.len() / 10 } else { 0 }
 }
@@ -152,21 +152,22 @@ struct Laboratory {
     folder: tempfile::TempDir,
     /// The other tools, if their output is to be stored.
     others: Option<Others>,
-    said: Mutex<BTreeMap<&'static str, Said>>,
+    output: Mutex<BTreeMap<&'static str, ToolOutput>>,
 }
 
 impl Laboratory {
     fn open() -> Self {
         Self {
-            folder: tempfile::tempdir().expect("a folder"),
+            folder: tempfile::tempdir().expect("a directory"),
             others: env::var_os("UPDATE_ACCURACY").map(|_| Others::start()),
-            said: Mutex::default(),
+            output: Mutex::default(),
         }
     }
 
     /// Plays a scenario while synfin traces, and returns where synfin's result is wrong.
     fn perform(&self, number: u8, scenario: &'static Scenario) -> Vec<String> {
-        let (_, play) = PLAYS.iter().find(|(name, _)| *name == scenario.name).expect("its play");
+        let (_, play) =
+            PLAYS.iter().find(|(name, _)| *name == scenario.name).expect("its function");
         let file = self.folder.path().join(scenario.name);
         let (seen, moved, recording) = lab::seen_whole(|| {
             let stage = Stage::new(number);
@@ -178,30 +179,29 @@ impl Laboratory {
             let moved = moved(&stage);
             synfin.finish();
             if let (Some(others), Some(mark)) = (&self.others, mark) {
-                let said = others.said_since(&mark, &stage.networks());
-                self.said.lock().expect("what was said").insert(scenario.name, said);
+                let output = others.output_since(&mark, &stage.networks());
+                self.output.lock().expect("the output").insert(scenario.name, output);
             }
             let recording = fs::read(&file).expect("the recording");
-            let seen = Seen::of(&recording);
+            let seen = Replayed::of(&recording);
             let namespaces = namespaces.map(|id| u32::try_from(id).expect("an inode number"));
             (seen.missed == 0, (seen, moved, scrub::scrub(&recording, &namespaces, NAMES)))
         });
         let expected = deviations::seen_here(scenario);
         let mut differences = seen.differences(&expected);
-        let scrubbed = Seen::of(&recording).differences(&expected);
+        let scrubbed = Replayed::of(&recording).differences(&expected);
         if scrubbed != differences {
-            differences.push(format!("without what is this host's: {scrubbed:?}"));
+            differences.push(format!("after scrubbing: {scrubbed:?}"));
         }
-        let inferred = Seen::inferred(&recording).differences(&expected);
-        differences
-            .extend(inferred.into_iter().map(|it| format!("by the tracepoints alone: {it}")));
+        let inferred = Replayed::inferred(&recording).differences(&expected);
+        differences.extend(inferred.into_iter().map(|it| format!("with tracepoints only: {it}")));
         let counted = deviations::counted_here(scenario);
         if moved != counted {
             differences.push(format!("the kernel counts {moved:?}, not {counted:?}"));
         }
         if self.others.is_some() {
             let kept = Path::new(KEPT).join("recordings").join(scenario.name);
-            fs::write(kept.with_extension("rec"), recording).expect("a recording is kept");
+            fs::write(kept.with_extension("rec"), recording).expect("the recording can be written");
         }
         differences
     }
@@ -209,14 +209,15 @@ impl Laboratory {
     /// Stores the other tools' output.
     fn close(self) {
         if self.others.is_some() {
-            let said = self.said.into_inner().expect("what was said");
-            let text = serde_json::to_string_pretty(&said).expect("JSON");
-            fs::write(PathBuf::from(KEPT).join("others.json"), text + "\n").expect("it is kept");
+            let output = self.output.into_inner().expect("the output");
+            let text = serde_json::to_string_pretty(&output).expect("JSON");
+            fs::write(PathBuf::from(KEPT).join("others.json"), text + "\n")
+                .expect("a writable file");
         }
     }
 }
 
-/// The counters that are not zero, as [`Scenario::kernel`] puts it.
+/// The counters that are not zero, in the form of [`Scenario::kernel`].
 fn moved(stage: &Stage) -> String {
     let counters = stage.namespaces().map(lab::Namespace::counters);
     let sum = |name: &str| counters.iter().map(|of: &Counters| of.get(name)).sum::<u64>();

@@ -64,7 +64,7 @@ pub(super) fn last_ack_with_fin(stage: &Stage) {
     stage.keep(listener);
 }
 
-/// The host's SYN is answered with SYN, and that with SYN-ACK.
+/// The host's SYN is answered with a SYN, then its SYN-ACK with a SYN-ACK.
 fn simultaneously(stage: &Stage) -> (TcpStream, Conn<'_>) {
     let client = stage.begin_connect();
     let mut conn = stage.peer().expect_syn();
@@ -92,7 +92,7 @@ pub(super) fn self_connect(stage: &Stage) {
     stage.wait_for("TIME-WAIT", 1);
 }
 
-/// Fast Open without cookies: of a client, and of a server.
+/// Fast Open without cookies, for clients and servers (`net.ipv4.tcp_fastopen`).
 const FAST_OPEN: u32 = 0x1 | 0x2 | 0x4 | 0x200;
 
 pub(super) fn fast_open_client(stage: &Stage) {
@@ -108,13 +108,13 @@ pub(super) fn fast_open_client(stage: &Stage) {
     stage.keep(client);
 }
 
-/// connect(), and later a SYN with data.
+/// Calls connect(), and later sends a SYN with data.
 fn connect_deferred(stage: &Stage) -> TcpStream {
     stage.set("tcp_fastopen", FAST_OPEN);
     let to = SocketAddr::from((stage.peer().address(), CLIENT));
     let mut client = stage.socket();
     set_option(&client, libc::TCP_FASTOPEN_CONNECT, 1);
-    SockRef::from(&client).connect(&to.into()).expect("it is connected, they say");
+    SockRef::from(&client).connect(&to.into()).expect("connect() succeeds at once");
     pause(200);
     client.write_all(b"question").expect("the SYN takes the data");
     client
@@ -128,7 +128,7 @@ pub(super) fn fast_open_deferred(stage: &Stage) {
     stage.keep(client);
 }
 
-pub(super) fn fast_open_deferred_sent_twice(stage: &Stage) {
+pub(super) fn fast_open_deferred_retransmitted(stage: &Stage) {
     let client = connect_deferred(stage);
     stage.peer().expect_syn();
     let mut conn = stage.peer().expect_syn();
@@ -138,7 +138,7 @@ pub(super) fn fast_open_deferred_sent_twice(stage: &Stage) {
     stage.keep(client);
 }
 
-/// A connection from the peer whose first data came with the SYN; the last ACK is still due.
+/// A connection from the peer whose first data came with the SYN; the last ACK is outstanding.
 fn fast_open(stage: &Stage) -> (TcpListener, Conn<'_>) {
     stage.set("tcp_fastopen", FAST_OPEN);
     let listener = stage.listen();
@@ -149,7 +149,7 @@ fn fast_open(stage: &Stage) -> (TcpListener, Conn<'_>) {
     (listener, conn)
 }
 
-/// Accepts it and reads the question.
+/// Accepts the connection and reads the question.
 fn accept_early(listener: &TcpListener) -> TcpStream {
     let mut server = accept(listener);
     let mut question = [0; 8];
@@ -208,7 +208,7 @@ pub(super) fn repair_open(stage: &Stage) {
     let to = SocketAddr::from((stage.peer().address(), CLIENT));
     let socket = TcpStream::from(stage.namespace.bound_socket((stage.host(), 40_000)));
     set_option(&socket, libc::TCP_REPAIR, 1);
-    SockRef::from(&socket).connect(&to.into()).expect("no packet is needed");
+    SockRef::from(&socket).connect(&to.into()).expect("it needs no packet");
     stage.keep(socket);
 }
 
@@ -235,8 +235,8 @@ pub(super) fn listen_fails(stage: &Stage) {
         socket.bind(&address.into()).expect("the same port");
         socket
     });
-    first.listen(1).expect("one may listen");
-    let error = second.listen(1).expect_err("not two");
+    first.listen(1).expect("the first one may listen");
+    let error = second.listen(1).expect_err("the second one may not");
     assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
     stage.keep((first, second));
 }
@@ -268,7 +268,7 @@ pub(super) fn half_open_unreachable(stage: &Stage) {
 
 pub(super) fn syn_queue_full(stage: &Stage) {
     stage.set("tcp_syncookies", 0);
-    // There is always room for one more.
+    // The queue has room for one more than its limit.
     stage.keep(stage.listen_up_to(1));
     let _pending = [half_open(stage), half_open(stage)];
     let mut late = stage.peer().client(SERVER);
@@ -284,7 +284,7 @@ pub(super) fn accept_queue(stage: &Stage) {
 }
 
 pub(super) fn accept_queue_full_at_syn(stage: &Stage) {
-    // There is always room for one more.
+    // The queue has room for one more than its limit.
     stage.keep(stage.listen_up_to(0));
     stage.peer().connect(SERVER);
     let mut late = stage.peer().client(SERVER);
@@ -292,7 +292,7 @@ pub(super) fn accept_queue_full_at_syn(stage: &Stage) {
     late.expect_silence(Duration::from_millis(100));
 }
 
-/// Two handshakes, both of which need only the last ACK, and room for one.
+/// Two handshakes that only need the last ACK, and room for one of them.
 fn two_for_one(stage: &Stage) -> Conn<'_> {
     stage.keep(stage.listen_up_to(1));
     stage.peer().connect(SERVER);
@@ -320,11 +320,11 @@ fn synack_twice(stage: &Stage, mut conn: Conn<'_>) {
     stage.keep((accept(&listener), listener));
 }
 
-pub(super) fn synack_sent_twice(stage: &Stage) {
+pub(super) fn synack_retransmitted(stage: &Stage) {
     synack_twice(stage, stage.peer().client(SERVER));
 }
 
-pub(super) fn synack_sent_twice_timestamps(stage: &Stage) {
+pub(super) fn synack_retransmitted_timestamps(stage: &Stage) {
     synack_twice(stage, stage.peer().client(SERVER).with_timestamps());
 }
 
@@ -332,7 +332,7 @@ pub(super) fn syn_received_twice(stage: &Stage) {
     let listener = stage.listen();
     let mut conn = half_open(stage);
     pause(200);
-    conn.syn_again();
+    conn.retransmit_syn();
     conn.expect_retransmission();
     conn.ack();
     stage.keep((accept(&listener), listener));
@@ -350,11 +350,11 @@ fn syn_twice(stage: &Stage, timestamps: bool) {
     stage.keep(client);
 }
 
-pub(super) fn syn_sent_twice(stage: &Stage) {
+pub(super) fn syn_retransmitted(stage: &Stage) {
     syn_twice(stage, false);
 }
 
-pub(super) fn syn_sent_twice_timestamps(stage: &Stage) {
+pub(super) fn syn_retransmitted_timestamps(stage: &Stage) {
     syn_twice(stage, true);
 }
 

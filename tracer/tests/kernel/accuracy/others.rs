@@ -1,5 +1,5 @@
-//! What other tools print meanwhile: `tcpstates` and `tcplife` of libbpf-tools. They do not know
-//! namespaces, so their lines are distinguished by address.
+//! The output of other tools for the same connections: `tcpstates` and `tcplife` of libbpf-tools.
+//! They do not know namespaces, so their lines are distinguished by address.
 
 use std::{
     collections::BTreeMap,
@@ -14,29 +14,29 @@ use serde::Serialize;
 
 use crate::lab::{Namespace, eventually, pause};
 
-/// They print events within this time.
+/// The tools print events within this time.
 const DELAY_MS: u64 = 500;
 
-/// How the names of the scenarios' own threads begin.
+/// Prefixes of the names of the scenarios' own threads.
 const OWN: [&str; 5] = ["accuracy::", "kernel", "just-a-thread", "victim", "parent"];
 
-/// The tools at work.
+/// The running tools.
 pub(super) struct Others {
     states: Tool,
-    lives: Tool,
+    connections: Tool,
 }
 
-/// A summary of what they printed for a scenario.
+/// A summary of their output for a scenario.
 #[derive(Serialize)]
-pub(super) struct Said {
+pub(super) struct ToolOutput {
     tcpstates: Vec<String>,
     tcplife: Vec<String>,
 }
 
-/// Where their output was at a time.
+/// A position in their output.
 pub(super) struct Mark {
     states: usize,
-    lives: usize,
+    connections: usize,
 }
 
 struct Tool {
@@ -45,9 +45,9 @@ struct Tool {
 }
 
 impl Others {
-    /// Starts them, and waits until both see what happens.
+    /// Starts the tools, and waits until both report a connection.
     pub(super) fn start() -> Self {
-        let others = Self { states: Tool::start("tcpstates"), lives: Tool::start("tcplife") };
+        let others = Self { states: Tool::start("tcpstates"), connections: Tool::start("tcplife") };
         let namespace = Namespace::new();
         let address = Ipv4Addr::new(10, 78, 0, 1);
         namespace.run(&format!("ip address add {address}/24 dev lo"));
@@ -56,30 +56,30 @@ impl Others {
             namespace.pair_with(&listener, (address, 1)).close_by_client();
             pause(DELAY_MS);
             let see = |tool: &Tool| tool.lines.lock().expect("its lines").len() > 1;
-            (see(&others.states) && see(&others.lives)).then_some(())
+            (see(&others.states) && see(&others.connections)).then_some(())
         });
         others
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark { states: self.states.count(), lives: self.lives.count() }
+        Mark { states: self.states.count(), connections: self.connections.count() }
     }
 
-    /// What they have printed about a network since then.
-    pub(super) fn said_since(&self, mark: &Mark, network: &[String]) -> Said {
+    /// Their output about a network since that position.
+    pub(super) fn output_since(&self, mark: &Mark, network: &[String]) -> ToolOutput {
         pause(DELAY_MS);
         let states = self.states.lines_since(mark.states, network);
-        let lives = self.lives.lines_since(mark.lives, network);
-        Said {
+        let connections = self.connections.lines_since(mark.connections, network);
+        ToolOutput {
             tcpstates: paths(&states),
-            tcplife: lives.iter().map(|line| connection(line)).collect(),
+            tcplife: connections.iter().map(|line| connection(line)).collect(),
         }
     }
 }
 
 impl Tool {
     fn start(name: &str) -> Self {
-        // It would buffer its lines if it wrote to a pipe.
+        // A tool buffers its lines if it writes to a pipe.
         let mut child = Command::new("stdbuf")
             .args(["-oL", name, "-w"])
             .stdout(Stdio::piped())
@@ -101,7 +101,7 @@ impl Tool {
         self.lines.lock().expect("its lines").len()
     }
 
-    /// The fields of each line in which an address begins like this.
+    /// The fields of each line with an address that has this prefix.
     fn lines_since(&self, mark: usize, network: &[String]) -> Vec<Vec<String>> {
         let lines = self.lines.lock().expect("its lines");
         let fields = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -125,7 +125,7 @@ fn paths(lines: &[Vec<String>]) -> Vec<String> {
     let mut paths: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for line in lines {
         let [socket, .., old, _arrow, new, ms] = line.as_slice() else {
-            panic!("this line of tcpstates is not understood: {line:?}");
+            panic!("cannot parse this line of tcpstates: {line:?}");
         };
         if !paths.contains_key(socket.as_str()) {
             sockets.push(socket);
@@ -137,7 +137,7 @@ fn paths(lines: &[Vec<String>]) -> Vec<String> {
         let time = if new == "ESTABLISHED" { format!(" ({ms} ms)") } else { String::new() };
         path.push(format!("{new}{time}"));
     }
-    // Transitions to and from LISTEN are not a connection's.
+    // Transitions to and from LISTEN belong to listeners.
     let is_listener = |path: &&Vec<String>| {
         path.iter().any(|state| state == "LISTEN") && !path.iter().any(|state| state == "SYN_RECV")
     };
@@ -145,10 +145,10 @@ fn paths(lines: &[Vec<String>]) -> Vec<String> {
     paths.map(|path| path.join("→")).collect()
 }
 
-/// `PID COMM LADDR LPORT RADDR RPORT TX_KB RX_KB MS`: whose it was, and for how long.
+/// `PID COMM LADDR LPORT RADDR RPORT TX_KB RX_KB MS`: the process, and the duration.
 fn connection(line: &[String]) -> String {
     let [_pid, comm @ .., _laddr, _lport, _raddr, _rport, _sent, _received, ms] = line else {
-        panic!("this line of tcplife is not understood: {line:?}");
+        panic!("cannot parse this line of tcplife: {line:?}");
     };
     let comm = comm.join(" ");
     let whose = if OWN.iter().any(|own| comm.starts_with(own)) { "the test" } else { "another" };

@@ -18,11 +18,11 @@ use synfin::trace::{
 };
 use zerocopy::IntoBytes;
 
-/// The begin of every recording: 2026-01-01, ten minutes after boot.
+/// The start of every recording: 2026-01-01, ten minutes after boot.
 const BEGIN: ClockAnchor =
     ClockAnchor { monotonic_ns: 600_000_000_000, realtime_ns: 1_767_225_600_000_000_000 };
 
-/// The name of every process that has none from a scenario.
+/// The name of every process that is not named by a scenario.
 const ANYBODY: &[u8] = b"test";
 
 /// Scrubs a recording of these namespaces. `names` are the scenario's own and stay.
@@ -71,7 +71,7 @@ struct Scrubber {
     sockets: Numbers<u64>,
     processes: Numbers<u32>,
     names: Vec<Vec<u8>>,
-    /// The current scan is of another namespace.
+    /// Whether the current scan is of another namespace.
     elsewhere: bool,
 }
 
@@ -95,7 +95,7 @@ impl Scrubber {
             }
             Frame::ScanBegin(mut begin) => {
                 begin.time = self.time(begin.time);
-                begin.netns = self.walk_over(begin.netns)?;
+                begin.netns = self.scanned_netns(begin.netns)?;
                 Frame::ScanBegin(begin)
             }
             Frame::Scanned(_) if self.elsewhere => return None,
@@ -105,11 +105,13 @@ impl Scrubber {
                 if let Some(counters) = &mut end.counters {
                     counters.time = self.time(counters.time);
                 }
-                end.netns = self.walk_over(end.netns)?;
+                end.netns = self.scanned_netns(end.netns)?;
                 Frame::ScanEnd(end)
             }
             Frame::Tick(tick) => Frame::Tick(self.tick(tick)),
-            Frame::SocketHolders(held) => Frame::SocketHolders(self.held(&held).into()),
+            Frame::SocketHolders(holders) => {
+                Frame::SocketHolders(self.socket_holders(&holders).into())
+            }
             // Cgroups and namespaces of this host.
             Frame::Names(_) => return None,
         })
@@ -132,12 +134,12 @@ impl Scrubber {
         }
     }
 
-    /// Times before the begin of the recording become its begin.
+    /// Times before the start of the recording become its start.
     fn time(&self, time: u64) -> u64 {
         time.saturating_sub(self.began) + BEGIN.monotonic_ns
     }
 
-    fn walk_over(&mut self, netns: NetnsId) -> Option<NetnsId> {
+    fn scanned_netns(&mut self, netns: NetnsId) -> Option<NetnsId> {
         let known = self.namespaces.get(&netns).copied();
         self.elsewhere = known.is_none();
         known
@@ -147,7 +149,7 @@ impl Scrubber {
         self.sockets.of(socket).into()
     }
 
-    /// 0 is no process.
+    /// A PID of 0 means no process and stays.
     fn process(&mut self, pid: u32) -> u32 {
         if pid == 0 { 0 } else { 1000 + self.processes.of(pid) }
     }
@@ -207,9 +209,9 @@ impl Scrubber {
     }
 
     /// Keeps only holders of the recording's sockets; all processes were scanned.
-    fn held(&mut self, held: &[u8]) -> Vec<u8> {
+    fn socket_holders(&mut self, holders: &[u8]) -> Vec<u8> {
         let mut kept = Vec::new();
-        for mut holder in wire::socket_holders(held) {
+        for mut holder in wire::socket_holders(holders) {
             if !self.known.contains(&holder.sock) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The stage of a scenario: a namespace with its own network, and what scenarios have in common.
+//! The stage of a scenario: a namespace with its own network, and common steps of scenarios.
 
 use std::{
     any::Any,
@@ -12,9 +12,9 @@ use socket2::SockRef;
 
 use crate::lab::{Conn, Namespace, Pair, Peer, accept, eventually, eventually_equal};
 
-/// Where the peer listens.
+/// The port on which the peer listens.
 pub(super) const CLIENT: u16 = 80;
-/// Where the host does.
+/// The port on which the host listens.
 pub(super) const SERVER: u16 = 8080;
 
 /// A namespace, whose network is 10.78.`number`.0/24.
@@ -42,7 +42,7 @@ impl Stage {
         [&self.namespace, &self.twin]
     }
 
-    /// How its addresses begin, IPv6 ones included.
+    /// Prefixes of its addresses, IPv4 and IPv6.
     pub(super) fn networks(&self) -> [String; 2] {
         let number = self.number;
         [format!("10.78.{number}."), format!("fd78:{number:x}::")]
@@ -58,7 +58,7 @@ impl Stage {
         self.peer.get_or_init(|| Peer::new(&self.namespace, self.number))
     }
 
-    /// Both ends are on the host. Returns its address.
+    /// Lets the host have both ends, and returns its address.
     pub(super) fn without_peer(&self) -> Ipv4Addr {
         for namespace in self.namespaces() {
             namespace.run(&format!("ip address add {}/24 dev lo", self.host()));
@@ -66,7 +66,7 @@ impl Stage {
         self.host()
     }
 
-    /// The same by IPv6.
+    /// The same for IPv6.
     pub(super) fn without_peer_by_ipv6(&self) -> Ipv6Addr {
         let host = Ipv6Addr::new(0xfd78, self.number.into(), 0, 0, 0, 0, 0, 1);
         self.namespace.run(&format!("ip address add {host}/64 dev lo nodad"));
@@ -78,7 +78,7 @@ impl Stage {
         host
     }
 
-    /// Sets what `/proc/sys/net/ipv4/NAME` says.
+    /// Writes `/proc/sys/net/ipv4/NAME`.
     pub(super) fn set(&self, name: &str, value: impl ToString + Sync) {
         self.namespace.set(&format!("ipv4/{name}"), value);
     }
@@ -102,7 +102,7 @@ impl Stage {
         socket
     }
 
-    /// Begins to connect to the peer with a socket that was prepared.
+    /// Begins to connect to the peer with a prepared socket.
     pub(super) fn begin(&self, socket: &TcpStream) {
         assert_eq!(self.connect(socket).raw_os_error(), Some(libc::EINPROGRESS));
     }
@@ -119,7 +119,7 @@ impl Stage {
         (client, self.peer().accept())
     }
 
-    /// A connection from the peer to the host, which was accepted.
+    /// An accepted connection from the peer to the host.
     pub(super) fn server(&self) -> (TcpStream, Conn<'_>) {
         let listener = self.listen();
         let conn = self.peer().connect(SERVER);
@@ -134,9 +134,9 @@ impl Stage {
         self.listen_up_to(1024)
     }
 
-    /// The host listens with a queue of so many.
+    /// The host listens with this backlog.
     pub(super) fn listen_up_to(&self, backlog: i32) -> TcpListener {
-        // Its address may be the device's, which comes with the peer.
+        // Its address may belong to the device that the peer creates.
         self.namespace.listen_up_to((Ipv4Addr::UNSPECIFIED, SERVER), backlog)
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Site<'a> {
     pub(super) servers: &'a Namespace,
 }
 
-/// What a server does with a connection.
+/// The behavior of a server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Server {
     /// Reads to the end, and closes.
@@ -39,7 +39,7 @@ enum Server {
     Resets,
     /// Keeps it open for a while or until the end.
     Keeps,
-    /// Leaves it in the queue, and stops listening now and then.
+    /// Leaves it in the queue, and sometimes stops listening.
     NeverAccepts,
     /// No server.
     Closed,
@@ -64,7 +64,7 @@ const SERVERS: [Server; 12] = [
     Server::Swallows,
 ];
 
-/// Each kind of server has a port for IPv4 and one for both, from here on.
+/// The first port; each kind of server has a port for IPv4 and a dual-stack port.
 const FIRST_PORT: u16 = 7401;
 
 /// The service ports.
@@ -110,7 +110,7 @@ impl Server {
     }
 }
 
-/// What a client does with a connection.
+/// The behavior of a client.
 #[derive(Clone, Copy)]
 enum Client {
     Closes,
@@ -124,7 +124,7 @@ enum Client {
     Resets,
     /// Shuts down its side, and then closes by RST.
     HalfClosesAndResets,
-    /// By connect(AF_UNSPEC).
+    /// Disconnects by connect(AF_UNSPEC).
     Disconnects,
 }
 
@@ -165,7 +165,7 @@ impl Client {
     }
 }
 
-/// The timeout for what the other side may never do.
+/// The timeout for actions that the other side may never take.
 fn patience() -> Duration {
     slowed(Duration::from_millis(3))
 }
@@ -177,11 +177,11 @@ fn read_to_the_end(stream: &mut TcpStream) {
 
 fn wait_for_data(stream: &TcpStream) {
     stream.set_read_timeout(Some(patience())).expect("SO_RCVTIMEO");
-    // Data, the peer's end, or nothing.
+    // Data, the end of the stream, or nothing.
     let _ = stream.peek(&mut [0]);
 }
 
-/// Keeps a connection, instead of another one if there are many.
+/// Keeps a connection, and drops another one if there are many.
 fn keep(stream: TcpStream, rng: &mut Rng, kept: &mut Vec<TcpStream>) {
     const ENOUGH: usize = 20;
     if kept.len() == ENOUGH {
@@ -199,7 +199,7 @@ pub(super) struct Load {
     pub(super) threads: usize,
     /// The size of the clients' ephemeral port range.
     pub(super) ports: u16,
-    /// One client in so many binds its port.
+    /// One client in this number binds its port.
     pub(super) choosers: Option<u16>,
 }
 
@@ -246,7 +246,7 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|failure| std::panic::resume_unwind(failure))
 }
 
-/// Few ephemeral ports, so that they are reused; firewalls; short timeouts.
+/// Sets few ephemeral ports, so that they are reused; firewalls; short timeouts.
 fn prepare(site: &Site<'_>, ports: u16) {
     let range = format!("20000 {}", 20_000 + ports - 1);
     site.clients.set("ipv4/ip_local_port_range", range);
@@ -268,10 +268,10 @@ fn listen(site: &Site<'_>, server: Server) -> Vec<TcpListener> {
     }
 }
 
-/// Accepts until the load is over. Returns what is open then.
+/// Accepts until the load is over. Returns the connections that are open then.
 fn serve(server: Server, from: &TcpListener, mut rng: Rng, over: &AtomicBool) -> Vec<TcpStream> {
-    const LOOK: Duration = Duration::from_millis(50);
-    SockRef::from(from).set_read_timeout(Some(LOOK)).expect("SO_RCVTIMEO");
+    const POLL_INTERVAL: Duration = Duration::from_millis(50);
+    SockRef::from(from).set_read_timeout(Some(POLL_INTERVAL)).expect("SO_RCVTIMEO");
     let mut kept = Vec::new();
     loop {
         match from.accept() {
@@ -300,15 +300,15 @@ fn listen_now_and_then(
     Vec::new()
 }
 
-/// Makes a thread's share of the connections, from the namespace that it is in. Returns those that
-/// are open then.
+/// Makes a thread's share of the connections in its namespace. Returns those that are open at the
+/// end.
 fn connect_at_random(load: Load, mut rng: Rng) -> Vec<TcpStream> {
     let (mut kept, mut attempts) = (Vec::new(), Vec::new());
     for _ in 0..load.connections / load.threads {
         let server = SERVERS[rng.usize(..SERVERS.len())];
         if matches!(server, Server::Rejects | Server::Swallows) {
             // The kernel ignores the ICMP error of a firewall on the same host while connect()
-            // holds the socket, and retries after a second. Most clients give up before.
+            // holds the socket, and retries after a second. Most clients time out before.
             keep(begin_connect(server), &mut rng, &mut attempts);
         } else if let Some(stream) = connect(server, load.choosers, &mut rng) {
             match server {

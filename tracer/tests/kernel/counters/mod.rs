@@ -1,8 +1,8 @@
 //! A random mixed load in several namespaces with the same addresses and ports: the kernel's
-//! counters follow from what synfin saw, and its gauges agree with `ss`.
+//! counters have to follow from synfin's output, and its gauges have to agree with `ss`.
 //!
-//! `cargo xtask test counters:: --nocapture` prints the seed and how much was missing;
-//! SYNFIN_TEST_SEED repeats the choices, though not the timing.
+//! `cargo xtask test counters:: --nocapture` prints the seed and the number of missing records;
+//! SYNFIN_TEST_SEED repeats the choices, but not the timing.
 
 mod load;
 
@@ -36,7 +36,7 @@ fn may_miss() -> MayMiss {
 }
 
 #[test]
-fn counters_and_gauges_follow_from_what_was_seen_of_a_random_load() {
+fn counters_and_gauges_of_a_random_load_match_the_kernel() {
     let _lab = lab::enter_alone();
     let (_folder, recording) = lab::recording_file();
     let recording = &*recording;
@@ -46,9 +46,9 @@ fn counters_and_gauges_follow_from_what_was_seen_of_a_random_load() {
         let (wire, host) = (Wire::new(), host());
         let synfin = Synfin::watch(["report", "-o", "json", "--record", recording]);
         let left = load(&wire, &host, &mut seeds);
-        let mut places = [wire.near, wire.far, host].map(Place::settle);
+        let mut places = [wire.near, wire.far, host].map(Place::after_load);
         let report = synfin.finish().report();
-        places.iter_mut().for_each(Place::look_again);
+        places.iter_mut().for_each(Place::read_again);
         (report, (places, left))
     });
     let (places, _left) = places;
@@ -76,25 +76,25 @@ fn counters_and_gauges_follow_from_what_was_seen_of_a_random_load() {
 
 /// Counts stay lower bounds after losses, but the next report's gauges are right.
 #[test]
-fn gauges_are_right_again_one_report_after_losses() {
+fn gauges_are_correct_one_report_after_losses() {
     let _lab = lab::enter_alone();
     let mut rng = Rng::with_seed(seed());
     let host = host();
     let id = host.id().to_string();
     let synfin = Synfin::watch(["report", "1", "-o", "json", "--ring-size", "4K", "-N", &id]);
     let site = Site { clients: &host, servers: &host };
-    // A TIME_WAIT whose SYN_SENT record was lost is not recognisable as a client's if it was bound.
+    // A TIME_WAIT whose SYN_SENT record was lost looks like a server's if the client bound its port.
     let load = Load { choosers: None, ..load_of_a_site() };
     let _left = load::run(&site, load, rng.fork());
-    host.settle();
-    let settled = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+    host.wait_until_quiet();
+    let quiet_since = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
     let before = host.sockets();
-    // At least two whole intervals.
+    // At least two complete intervals.
     thread::sleep(lab::slowed(Duration::from_secs(3)));
     let reports = synfin.finish().json_lines();
     let sockets = [before, host.sockets()];
 
-    let of = |figure: &'static str| reports.iter().map(move |report| &report["events"][figure]);
+    let of = |column: &'static str| reports.iter().map(move |report| &report["events"][column]);
     let lossy: Vec<_> = of("lost").map(|lost| lost.as_u64() > Some(0)).collect();
     assert!(lossy.contains(&true), "a ring of 4 KiB must lose something");
     for (report, _) in reports.iter().zip(lossy).filter(|(_, lossy)| *lossy) {
@@ -104,18 +104,18 @@ fn gauges_are_right_again_one_report_after_losses() {
         let rows = reports.iter().flat_map(|report| report["ports"].as_array().expect("ports"));
         rows.filter_map(|row| row.pointer(pointer)?.as_u64()).sum()
     };
-    assert!(sum("/closes/lost_sight") > 0, "ends were lost, and noticed");
-    assert!(sum("/adopted") > 0, "births were lost, and noticed");
+    assert!(sum("/closes/lost_sight") > 0, "last records were lost and detected");
+    assert!(sum("/adopted") > 0, "first records were lost and detected");
 
     let reports = reports.into_iter().map(Report::new);
-    let after: Vec<_> = reports.filter(|report| *settled <= *report.begun()).collect();
-    let [first, .., last] = &after[..] else { panic!("intervals after all had settled") };
+    let after: Vec<_> = reports.filter(|report| *quiet_since <= *report.begun()).collect();
+    let [first, .., last] = &after[..] else { panic!("intervals without activity") };
     assert_eq!(first.event("lost"), 0);
-    // Where a scan takes more than a second, the first interval may end before one does.
+    // If a scan takes more than a second, the first interval may end before the scan does.
     let first = if lab::is_slow() { last } else { first };
     // Scans in the first interval may still have found losses; later ones must not.
-    assert!(!last.says_lower_bounds(), "nothing was lost any more");
-    let differences = gauges_off(first, &sockets, 0);
+    assert!(!last.says_lower_bounds(), "no record was lost any more");
+    let differences = gauge_differences(first, &sockets, 0);
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
@@ -156,30 +156,30 @@ fn load(wire: &Wire, host: &Namespace, seeds: &mut Rng) -> [load::Left; 2] {
 /// A namespace after the load.
 struct Place {
     namespace: Namespace,
-    /// Before synfin's last scan and after it; the values may have changed in between.
+    /// Values before synfin's last scan and after it, between which they may have changed.
     counters: [Counters; 2],
     sockets: [Vec<Sock>; 2],
 }
 
 impl Place {
-    fn settle(namespace: Namespace) -> Self {
-        namespace.settle();
+    fn after_load(namespace: Namespace) -> Self {
+        namespace.wait_until_quiet();
         let sockets = [namespace.sockets(), Vec::new()];
         let counters = namespace.counters();
         Self { counters: [counters.clone(), counters], namespace, sockets }
     }
 
-    fn look_again(&mut self) {
+    fn read_again(&mut self) {
         self.sockets[1] = self.namespace.sockets();
         self.counters[1] = self.namespace.counters();
     }
 
-    /// Where a report on this namespace differs from `ss` and the kernel's counters.
+    /// The differences between a report on this namespace and `ss` and the kernel's counters.
     fn differences(&self, recording: &str, missing: u64) -> Vec<String> {
         let id = self.namespace.id().to_string();
         let args = ["report", "-o", "json", "--from", recording, "-N", &id];
         let report = Synfin::run(args).report();
-        let mut differences = gauges_off(&report, &self.sockets, missing);
+        let mut differences = gauge_differences(&report, &self.sockets, missing);
         let sum = |pointer: &str| -> u64 {
             report.rows().iter().filter_map(|row| row.pointer(pointer)?.as_u64()).sum()
         };
@@ -187,8 +187,8 @@ impl Place {
         let entered = counters.map(lab::time_waits_entered);
         let resets = RESET_BY_US.iter().map(|reason| sum(&format!("/closes/{reason}")));
         let resets = resets.sum::<u64>() + sum("/resets/count");
-        let tells_of_resets = !lab::lacks_for_a_part(Feature::ResetsWithoutSocket);
-        let sent = counters.map(|counters| tells_of_resets.then(|| counters.get("OutRsts")));
+        let reports_resets = !lab::lacks_for_a_part(Feature::ResetsWithoutSocket);
+        let sent = counters.map(|counters| reports_resets.then(|| counters.get("OutRsts")));
         let totals =
             [("TW + TWKilled", sum("/time_wait/entered"), entered), ("OutRsts", resets, sent)];
         for (name, reported, counted) in totals {
@@ -218,20 +218,20 @@ const RESET_BY_US: [&str; 7] = [
     "reset_by_us_linger2",
 ];
 
-/// Where a report on one namespace differs from `ss` before and after, port by port. A missing
-/// record may have said which side a TIME_WAIT belongs to.
-fn gauges_off(report: &Report, sockets: &[Vec<Sock>; 2], missing: u64) -> Vec<String> {
+/// The differences between a report on one namespace and `ss` before and after, port by port. A
+/// missing record may have shown which side a TIME_WAIT belongs to.
+fn gauge_differences(report: &Report, sockets: &[Vec<Sock>; 2], missing: u64) -> Vec<String> {
     let mut differences = Vec::new();
-    for (figure, is_counted) in GAUGES {
+    for (column, is_counted) in GAUGES {
         let [before, after] = sockets.each_ref().map(|sockets| count(sockets, is_counted));
         for end in load::PORTS.flat_map(|port| [("client", port), ("server", port)]) {
             let (role, port) = end;
-            let gauge = report.row(role, port).figure(figure);
+            let gauge = report.row(role, port).count(column);
             let of = |counts: &BTreeMap<End, u64>| counts.get(&end).copied().unwrap_or_default();
-            // Some may have expired in the meantime.
+            // Some may already have expired.
             let possible = of(&after).saturating_sub(missing)..=of(&before) + missing;
             if !possible.contains(&gauge) {
-                differences.push(format!("{figure} of {role} {port} is {gauge}, not {possible:?}"));
+                differences.push(format!("{column} of {role} {port} is {gauge}, not {possible:?}"));
             }
         }
     }

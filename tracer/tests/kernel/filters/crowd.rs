@@ -1,4 +1,4 @@
-//! Connections of all kinds, each with what a filter can match and its effect on the statistics.
+//! Connections of all kinds, each with its matching filters and its effect on the statistics.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use socket2::Socket;
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    self, Actor, Books, Cgroup, Feature, Name, Namespace, Pair, Wire, accept, connect_to,
+    self, Actor, Cgroup, Feature, Name, Namespace, Pair, RowCounts, Wire, accept, connect_to,
     eventually, reset, set_option, wait_for_end, wait_for_state,
 };
 
@@ -28,7 +28,7 @@ pub(super) struct End {
     pub(super) remote: SocketAddr,
     /// Its processes, and the cgroup in which its socket was created; `None` if unknown.
     pub(super) owner: Option<Owner>,
-    pub(super) books: Books,
+    pub(super) counts: RowCounts,
 }
 
 /// The owners of an end.
@@ -48,7 +48,7 @@ impl End {
     }
 }
 
-/// The processes that connect and serve, on ports from a first one on.
+/// The processes that connect and serve, on consecutive ports.
 pub(super) struct Crowd {
     pub(super) wire: Wire,
     pub(super) port: u16,
@@ -68,7 +68,7 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Starts them. They have some connections already.
+    /// Starts the processes, and makes the connections from before the trace.
     pub(super) fn gather(port: u16) -> Self {
         let wire = Wire::new();
         let [first, last] = EPHEMERAL;
@@ -102,7 +102,7 @@ impl Crowd {
             ends: Vec::new(),
             open: Vec::new(),
         };
-        crowd.be_there_before();
+        crowd.connect_before_the_trace();
         crowd
     }
 
@@ -117,7 +117,7 @@ impl Crowd {
         for pair in std::mem::take(&mut self.old) {
             pair.close_by_client();
         }
-        self.wire.settle();
+        self.wire.wait_until_quiet();
         self.ends.clone()
     }
 
@@ -147,20 +147,20 @@ impl Crowd {
     }
 
     /// Adds an attempt.
-    fn client(&mut self, ends: (SocketAddr, SocketAddr), owner: Option<Owner>, books: Books) {
+    fn client(&mut self, ends: (SocketAddr, SocketAddr), owner: Option<Owner>, counts: RowCounts) {
         let netns = self.near().id();
         let (local, remote) = (plain(ends.0), plain(ends.1));
-        self.ends.push(End { netns, role: "client", local, remote, owner, books });
+        self.ends.push(End { netns, role: "client", local, remote, owner, counts });
     }
 
-    fn server(&mut self, ends: (SocketAddr, SocketAddr), owner: Option<Owner>, books: Books) {
+    fn server(&mut self, ends: (SocketAddr, SocketAddr), owner: Option<Owner>, counts: RowCounts) {
         let netns = self.wire.far.id();
         let (local, remote) = (plain(ends.0), plain(ends.1));
-        self.ends.push(End { netns, role: "server", local, remote, owner, books });
+        self.ends.push(End { netns, role: "server", local, remote, owner, counts });
     }
 
     /// Adds both ends of a connection over the wire.
-    fn pair(&mut self, pair: &Pair, client: Books, server: Books) {
+    fn pair(&mut self, pair: &Pair, client: RowCounts, server: RowCounts) {
         self.client(ends(&pair.client), Self::ours(), client);
         self.server(ends(&pair.server), Self::ours(), server);
     }
@@ -170,28 +170,36 @@ impl Crowd {
     }
 
     fn close_by_client(&mut self, pair: Pair) {
-        self.pair(&pair, closed_by_us(Books::clients(1)), closed_by_peer(Books::servers(1)));
+        self.pair(
+            &pair,
+            closed_by_us(RowCounts::clients(1)),
+            closed_by_peer(RowCounts::servers(1)),
+        );
         pair.close_by_client();
     }
 
     fn close_by_server(&mut self, pair: Pair) {
-        self.pair(&pair, closed_by_peer(Books::clients(1)), closed_by_us(Books::servers(1)));
+        self.pair(
+            &pair,
+            closed_by_peer(RowCounts::clients(1)),
+            closed_by_us(RowCounts::servers(1)),
+        );
         pair.close_by_server();
     }
 
-    fn be_there_before(&mut self) {
+    fn connect_before_the_trace(&mut self) {
         let at = SocketAddr::from((Wire::FAR4, self.port + 8));
         let listener = self.listen(at);
         let [open, to_close, closed] = [(); 3].map(|()| self.near().pair_with(&listener, at));
         self.open.push(listener.into());
-        let adopted = || Books::default().and("adopted", 1);
+        let adopted = || RowCounts::default().and("adopted", 1);
         let established = adopted().open("established", 1);
         self.pair(&open, established.clone(), established);
         self.keep(open);
         self.pair(&to_close, closed_by_us(adopted()), closed_by_peer(adopted()));
         self.old.push(to_close);
         // The owner of a TIME_WAIT is unknown.
-        self.client(ends(&closed.client), None, Books::default().and("time_wait.now", 1));
+        self.client(ends(&closed.client), None, RowCounts::default().and("time_wait.now", 1));
         closed.close_by_client();
 
         let prefork = SocketAddr::from((Wire::FAR4, self.port + 11));
@@ -224,9 +232,9 @@ impl Crowd {
         for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (mapped, port).into()] {
             let pair = self.near().pair_with(&listener, address);
             let (client, server) = (ends(&pair.client), ends(&pair.server));
-            self.client(client, Self::ours(), closed_by_us(Books::clients(1)));
-            self.server(server, Self::ours(), closed_by_peer(Books::servers(1)));
-            // Both ends are here.
+            self.client(client, Self::ours(), closed_by_us(RowCounts::clients(1)));
+            self.server(server, Self::ours(), closed_by_peer(RowCounts::servers(1)));
+            // Both ends are in this namespace.
             self.ends.last_mut().expect("the server").netns = self.near().id();
             pair.close_by_client();
         }
@@ -252,24 +260,24 @@ impl Crowd {
             let error = connect_to(socket, to).expect_err("no listener");
             assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
         };
-        let books = Books::default().failed("connect_refused_rst", 1);
+        let counts = RowCounts::default().failed("connect_refused_rst", 1);
         for (far, near, count) in [(Wire::FAR4, Wire::NEAR4, 2), (Wire::FAR6, Wire::NEAR6, 1)] {
             let to = SocketAddr::from((far, self.port + 4));
             for _ in 0..count {
                 refused(self.near().socket(far), to);
-                self.client(((near, EPHEMERAL[0]).into(), to), Self::ours(), books.clone());
+                self.client(((near, EPHEMERAL[0]).into(), to), Self::ours(), counts.clone());
             }
         }
         let to = SocketAddr::from((Wire::FAR4, self.port + 4));
         refused(self.bound(15), to);
-        self.client(((Wire::NEAR4, self.port + 15).into(), to), Self::ours(), books);
+        self.client(((Wire::NEAR4, self.port + 15).into(), to), Self::ours(), counts);
 
         let to = SocketAddr::from((Wire::FAR4, self.port + 12));
-        self.wire.far.filter("swallow", &format!("tcp dport {} drop", to.port()));
+        self.wire.far.filter("drop_packets", &format!("tcp dport {} drop", to.port()));
         let attempt = self.near().begin_connect(to);
         set_option(&attempt, libc::TCP_SYNCNT, 10);
         let local = attempt.local_addr().expect("its address");
-        self.client((local, to), Self::ours(), Books::default().pending(1));
+        self.client((local, to), Self::ours(), RowCounts::default().pending(1));
         self.open.push(attempt.into());
     }
 
@@ -277,8 +285,8 @@ impl Crowd {
         for pair in self.pairs((Wire::FAR4, self.port + 5), 2) {
             self.pair(
                 &pair,
-                Books::clients(1).closed("reset_by_us_linger0", 1),
-                Books::servers(1).closed("reset_by_peer", 1),
+                RowCounts::clients(1).closed("reset_by_us_linger0", 1),
+                RowCounts::servers(1).closed("reset_by_peer", 1),
             );
             reset(pair.client);
             wait_for_end(pair.server);
@@ -287,13 +295,13 @@ impl Crowd {
             pair.client.shutdown(Shutdown::Write).expect("shutdown");
             wait_for_state(&pair.client, TcpState::FinWait2);
             wait_for_state(&pair.server, TcpState::CloseWait);
-            let (client, server) = (Books::clients(1), Books::servers(1));
+            let (client, server) = (RowCounts::clients(1), RowCounts::servers(1));
             self.pair(&pair, client.open("fin_wait2", 1), server.open("close_wait", 1));
             self.keep(pair);
         }
         let to = SocketAddr::from((Wire::FAR6, self.port + 7));
         for pair in self.pairs(to, 2) {
-            let (client, server) = (Books::clients(1), Books::servers(1));
+            let (client, server) = (RowCounts::clients(1), RowCounts::servers(1));
             self.pair(&pair, client.open("established", 1), server.open("established", 1));
             self.keep(pair);
         }
@@ -319,8 +327,8 @@ impl Crowd {
             let theirs = self.client.connect(to, 2).into_iter();
             let clients = theirs.map(|client| (client, of_client.clone()));
             for (client, owner) in clients.chain([(our_end, Self::ours())]) {
-                self.client((client, to), owner, closed_by_us(Books::clients(1)));
-                self.server((to, client), server.clone(), closed_by_peer(Books::servers(1)));
+                self.client((client, to), owner, closed_by_us(RowCounts::clients(1)));
+                self.server((to, client), server.clone(), closed_by_peer(RowCounts::servers(1)));
             }
         }
         self.client.close();
@@ -338,12 +346,12 @@ impl Crowd {
     }
 }
 
-fn closed_by_us(books: Books) -> Books {
-    books.closed("closed_by_us", 1).time_waits(1)
+fn closed_by_us(counts: RowCounts) -> RowCounts {
+    counts.closed("closed_by_us", 1).time_waits(1)
 }
 
-fn closed_by_peer(books: Books) -> Books {
-    books.closed("closed_by_peer", 1)
+fn closed_by_peer(counts: RowCounts) -> RowCounts {
+    counts.closed("closed_by_peer", 1)
 }
 
 fn ends(stream: &TcpStream) -> (SocketAddr, SocketAddr) {
@@ -355,7 +363,7 @@ fn plain(address: SocketAddr) -> SocketAddr {
     (address.ip().to_canonical(), address.port()).into()
 }
 
-/// The cgroup of version 2 that this process is in, without a slash.
+/// The cgroup v2 path of this process, without a leading slash.
 fn own_cgroup() -> String {
     let cgroups = fs::read_to_string("/proc/self/cgroup").expect("/proc");
     let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));

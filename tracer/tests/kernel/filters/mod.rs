@@ -1,4 +1,4 @@
-//! Filters show exactly the connections that match, with the same figures as without other
+//! Filters admit exactly the connections that match, with the same statistics as without other
 //! connections: live, from a recording of everything, and from a recording made with the filter.
 
 mod crowd;
@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 
 use self::crowd::{Crowd, EPHEMERAL, End};
-use crate::lab::{self, Books, Namespace, Report, Synfin, Wire};
+use crate::lab::{self, Namespace, Report, RowCounts, Synfin, Wire};
 
 /// The number of ports of each test. The ports differ between runs, because a report merges a
 /// port's rows of all namespaces.
@@ -35,12 +35,12 @@ fn case(args: impl AsRef<str>, wanted: impl Fn(&End) -> bool + 'static) -> Case 
     Case { args, wanted: Box::new(wanted) }
 }
 
-/// Traces a crowd without a filter and with each case's filter, and compares the results with what
-/// the crowd did.
+/// Traces a crowd without a filter and with each case's filter, and compares the results with the
+/// crowd's connections.
 #[track_caller]
 fn check(port: u16, cases: impl Fn(&Crowd) -> Vec<Case>) {
     let _lab = lab::enter();
-    // On a slow machine, the crowd's TIME_WAITs would expire before so many runs have scanned them.
+    // On a slow machine, the crowd's TIME_WAITs would expire before all runs have scanned them.
     let at_a_time = if lab::is_slow() { 3 } else { usize::MAX };
     let mut first = 0;
     while check_some(port, &cases, first, at_a_time) == at_a_time {
@@ -56,8 +56,8 @@ fn check_some(
     first: usize,
     count: usize,
 ) -> usize {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| folder.path().join(name).to_str().expect("a UTF-8 path").to_owned();
     let all = file("all");
 
     let (_, (cases, reported, ends, _kept)) = lab::conclusive(|| {
@@ -66,10 +66,9 @@ fn check_some(
         let runs: Vec<_> = [(vec![], all.clone())]
             .into_iter()
             .chain(
-                cases
-                    .iter()
-                    .enumerate()
-                    .map(|(at, case)| (case.args.clone(), file(&at.to_string()))),
+                (0..)
+                    .zip(&cases)
+                    .map(|(at, case): (u32, _)| (case.args.clone(), file(&at.to_string()))),
             )
             .collect();
         let watch = |(args, recording): &(Vec<String>, String)| {
@@ -132,7 +131,10 @@ fn check_some(
             let as_live = lines(&filtered, &[]);
             for (how, lines) in [("all", lines(&all, args)), ("filtered", lines(&filtered, args))] {
                 differs(&format!("{command:?} of {how}"), missing(&as_live, &lines, "lacks"));
-                differs(&format!("{command:?} of {how}"), missing(&lines, &as_live, "has besides"));
+                differs(
+                    &format!("{command:?} of {how}"),
+                    missing(&lines, &as_live, "has in addition"),
+                );
             }
         }
     }
@@ -154,11 +156,11 @@ fn missing(from: &[String], in_other: &[String], how: &str) -> Vec<String> {
 fn at_a_time<T: Send>(works: impl Iterator<Item = impl FnOnce() -> T + Send>) -> Vec<T> {
     thread::scope(|scope| {
         let works: Vec<_> = works.map(|work| scope.spawn(work)).collect();
-        works.into_iter().map(|work| work.join().expect("what was done")).collect()
+        works.into_iter().map(|work| work.join().expect("a result")).collect()
     })
 }
 
-/// How the crowd's rows differ from the expected ones.
+/// The differences of the crowd's rows from the expected ones.
 fn shown<'a>(
     report: &'a Report,
     port: u16,
@@ -169,8 +171,8 @@ fn shown<'a>(
     let rows = (port..port + PORTS).flat_map(|port| ["client", "server"].map(|role| (role, port)));
     rows.filter_map(move |(role, port)| {
         let here = ends.iter().filter(|end| (end.role, end.service_port()) == (role, port));
-        let books = here.filter(|end| wanted(end)).map(|end| &end.books);
-        report.difference(role, port, &Books::sum(books))
+        let counts = here.filter(|end| wanted(end)).map(|end| &end.counts);
+        report.difference(role, port, &RowCounts::sum(counts))
     })
 }
 
@@ -182,22 +184,22 @@ fn left_out(report: &Report, ends: &[End], wanted: &dyn Fn(&End) -> bool) -> Vec
     (unwanted && filtered == 0).then(|| "nothing was filtered".to_owned()).into_iter().collect()
 }
 
-/// How the sums over the crowd's namespaces differ from the expected ones: no other port may have
-/// anything there.
+/// The differences of the sums over the crowd's namespaces from the expected ones: no other port
+/// may have activity there.
 fn per_namespace(report: &Report, ends: &[End], wanted: &dyn Fn(&End) -> bool) -> Vec<String> {
     let namespaces: BTreeSet<_> = ends.iter().map(|end| end.netns).collect();
     let sums = namespaces.iter().flat_map(|&netns| ["client", "server"].map(|role| (netns, role)));
     let difference = |(netns, role)| {
         let here = ends.iter().filter(|end| (end.netns, end.role) == (netns, role));
-        let books = here.filter(|end| wanted(end)).map(|end| &end.books);
-        let found = report.books(|row| row["netns"] == netns && row["role"] == role);
-        let difference = found.difference(&Books::sum(books));
+        let counts = here.filter(|end| wanted(end)).map(|end| &end.counts);
+        let found = report.counts(|row| row["netns"] == netns && row["role"] == role);
+        let difference = found.difference(&RowCounts::sum(counts));
         difference.map(|what| format!("{role} in {netns}: {what}"))
     };
     sums.filter_map(difference).collect()
 }
 
-/// Where a replay's report differs from the live one.
+/// The differences of a replay's report from the live one.
 fn differing(again: &Value, live: &Value) -> Vec<String> {
     match (again, live) {
         (Value::Object(a), Value::Object(b)) => {
@@ -235,12 +237,12 @@ fn line_of(line: &Value, ends: &[End]) -> Option<String> {
         "container",
     ];
     let ours = ends.iter().any(|end| line["netns"] == end.netns);
-    // This process forks all the time, and its children hold its sockets until their exec().
+    // This process forks often, and its children hold its sockets until their exec().
     let is_known = |pid: &u64| {
         *pid != u64::from(process::id()) && ends.iter().any(|end| end.is_of(*pid as u32))
     };
     let pid = line["pid"].as_u64().filter(is_known);
-    ours.then(|| ALIKE.map(|figure| line[figure].to_string()).join(" ") + &format!(" {pid:?}"))
+    ours.then(|| ALIKE.map(|column| line[column].to_string()).join(" ") + &format!(" {pid:?}"))
 }
 
 fn in_range(port: u16, [first, last]: [u16; 2]) -> bool {
@@ -301,7 +303,7 @@ fn by_addresses() {
 }
 
 #[test]
-fn by_sides_and_processes() {
+fn by_roles_and_processes() {
     let p = ports_of(2);
     check(p, move |crowd| {
         let pid = |pid: u32| case(format!("-p {pid}"), move |end| end.is_of(pid));
@@ -345,7 +347,7 @@ fn together() {
     check(p, move |crowd| {
         let (near, far) = (crowd.wire.near.id(), crowd.wire.far.id());
         let [client, server] = [crowd.client.pid(), crowd.server.pid()];
-        let nobody: Vec<_> = (0..9).map(|n| (4_000_000 + n).to_string()).collect();
+        let unused: Vec<_> = (0..9).map(|n| (4_000_000 + n).to_string()).collect();
         let nowhere: Vec<_> = (0..9).map(|n| format!("203.0.113.{n}")).collect();
         vec![
             case(format!("-P {},{} --role server", p + 1, p + 3), move |end| {
@@ -357,7 +359,7 @@ fn together() {
             case(format!("-N {near} -L {}-{}", EPHEMERAL[0], EPHEMERAL[1]), move |end| {
                 end.netns == near && in_range(end.local.port(), EPHEMERAL)
             }),
-            case(format!("-p {},{server} -P {}", nobody.join(","), p + 10), move |end| {
+            case(format!("-p {},{server} -P {}", unused.join(","), p + 10), move |end| {
                 end.is_of(server) && end.service_port() == p + 10
             }),
             case(format!("--local {},10.77.0.2 -N {near},{far}", nowhere.join(",")), move |end| {
@@ -388,14 +390,14 @@ fn no_new_connection_is_lost_during_scans() {
                 lab::Pair { client, server: lab::accept(&listener) }.close_by_client();
             }
         });
-        namespace.settle();
+        namespace.wait_until_quiet();
         // Some ports may have been reused.
         let time_waits = namespace.counters().get("sockstat.tw");
         (synfin.finish().report(), time_waits)
     });
     report.check_nothing_lost();
-    let (n, nothing) = (connections, Books::default());
-    let clients = Books::clients(n).closed("closed_by_us", n);
+    let (n, nothing) = (connections, RowCounts::default());
+    let clients = RowCounts::clients(n).closed("closed_by_us", n);
     let clients = clients.and("time_wait.entered", n).and("time_wait.now", time_waits);
     assert_eq!(report.difference("client", port, &clients), None);
     assert_eq!(report.difference("server", port, &nothing), None);
@@ -426,22 +428,22 @@ fn by_reason_state_and_age() {
             row["failures"]["connect_refused_rst"].as_u64() > Some(0)
         }),
         ("report", "--state time-wait,close_wait", |row| {
-            let figures = [&row["time_wait"]["now"], &row["states"]["close_wait"]];
-            figures.iter().any(|figure| figure.as_u64() > Some(0))
+            let columns = [&row["time_wait"]["now"], &row["states"]["close_wait"]];
+            columns.iter().any(|column| column.as_u64() > Some(0))
         }),
     ];
-    /// An age in microseconds that some connections exceed and others do not.
+    /// An age in microseconds that lies between the ages of the connections.
     fn middle_age() -> u64 {
         lab::slowed(Duration::from_millis(5)).as_micros() as u64
     }
     let _lab = lab::enter();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let age = format!("{}us", middle_age());
     let runs = RUNS.map(|(command, select, fits)| (command, select.replace("AGE", &age), fits));
     let watch = |at: usize| {
         let (command, select, _) = &runs[at];
         let recording = folder.path().join(at.to_string());
-        let record = ["-o", "json", "--record", recording.to_str().expect("a plain path")];
+        let record = ["-o", "json", "--record", recording.to_str().expect("a UTF-8 path")];
         Synfin::watch(command.split(' ').chain(select.split(' ')).chain(record))
     };
     let mut crowd = Crowd::gather(ports_of(5));
@@ -452,7 +454,7 @@ fn by_reason_state_and_age() {
     for (at, (&(command, ref select, fits), live)) in runs.iter().zip(&reported).enumerate() {
         let recording = folder.path().join(at.to_string());
         let replay = |select: &[&str]| {
-            let from = ["-o", "json", "--from", recording.to_str().expect("a plain path")];
+            let from = ["-o", "json", "--from", recording.to_str().expect("a UTF-8 path")];
             Synfin::run(command.split(' ').chain(select.iter().copied()).chain(from))
         };
         let again = replay(&select.split(' ').collect::<Vec<_>>());
@@ -468,7 +470,7 @@ fn by_reason_state_and_age() {
             let is_ours = |line: &&Value| ends.iter().any(|end| line["netns"] == end.netns);
             lines.iter().filter(is_ours).count()
         };
-        assert!(ours(&fitting) > 0 && ours(&rest) > 0, "{command} {select} tells nothing apart");
+        assert!(ours(&fitting) > 0 && ours(&rest) > 0, "{command} {select} selects all or nothing");
         if command != "report" {
             let says_so = format!(
                 "{} {}",
@@ -488,8 +490,8 @@ fn a_report_without_matches_says_so() {
     let synfin = Synfin::watch(["report", "-P", &(port + 1).to_string()]);
     let listener = namespace.listen((Ipv4Addr::LOCALHOST, port));
     namespace.pair_with(&listener, (Ipv4Addr::LOCALHOST, port)).close_by_client();
-    let said = synfin.finish().stdout;
-    assert!(said.contains("no TCP connection matched"), "{said}");
+    let printed = synfin.finish().stdout;
+    assert!(printed.contains("no TCP connection matched"), "{printed}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Processes that connect and serve on command: this test binary, started again.
+//! Processes that connect and serve on command. They run this test binary.
 
 use std::{
     env, fs,
@@ -20,19 +20,19 @@ use nix::{
 
 use super::{Cgroup, Namespace, connect_to, sockets, wait_for_end};
 
-/// Set for a run of this program as an actor.
+/// Set if this program runs as an actor.
 const ROLE: &str = "SYNFIN_TEST_ACTOR";
 
 /// The name of the test that runs an actor.
-const PART: &str = "lab::actor::plays_its_part";
+const PART: &str = "lab::actor::runs_as_an_actor";
 
-/// What an actor's answers begin with; the test harness prints other lines.
+/// The prefix of an actor's answers; the test harness prints other lines.
 const ANSWER: &str = "actor: ";
 
 /// The name of the threads that connect, which is not the process's.
 const THREAD: &str = "just-a-thread";
 
-/// A process that takes commands, as do those that it forks. All end when this is dropped.
+/// A process that takes commands, as the processes that it forks do. All end on drop.
 pub(crate) struct Actor {
     child: Child,
     orders: Option<ChildStdin>,
@@ -40,19 +40,19 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// Starts one with a name in a namespace, and in a cgroup if given.
+    /// Starts an actor with this name in a namespace, and in a cgroup if given.
     pub(crate) fn start(namespace: &Namespace, cgroup: Option<&Cgroup>, name: &str) -> Self {
         let mut command = Command::new("/proc/self/exe");
         command.args(["--exact", PART, "--nocapture"]);
         command.env(ROLE, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = namespace.within(|| command.spawn()).expect("this program again");
+        let mut child = namespace.within(|| command.spawn()).expect("a process of this program");
         let orders = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().expect("a pipe"));
         if let Some(cgroup) = cgroup {
             cgroup.take_in(child.id());
         }
         let mut actor = Self { child, orders, answers };
-        actor.tell(&format!("name {name}"));
+        actor.send(&format!("name {name}"));
         actor
     }
 
@@ -62,77 +62,77 @@ impl Actor {
 
     /// Listens.
     pub(crate) fn listen(&mut self, address: impl Into<SocketAddr>) {
-        self.tell(&format!("listen {}", address.into()));
+        self.send(&format!("listen {}", address.into()));
     }
 
     /// Accepts from now on, and closes connections that the peer has closed.
     pub(crate) fn serve(&mut self) {
-        self.tell("serve");
+        self.send("serve");
     }
 
     /// Accepts from now on, and closes with unread data.
     pub(crate) fn hang_up(&mut self) {
-        self.tell("hang up");
+        self.send("hang up");
     }
 
-    /// Connects and sends a request so many times, ignoring errors.
+    /// Connects and sends a request this number of times, ignoring errors.
     pub(crate) fn ask(&mut self, at: impl Into<SocketAddr>, count: usize) {
-        self.tell(&format!("ask {} {count}", at.into()));
+        self.send(&format!("ask {} {count}", at.into()));
     }
 
-    /// Forks so many processes, which keep its name and accept from now on.
+    /// Forks this number of processes, which keep its name and accept from now on.
     pub(crate) fn prefork(&mut self, count: usize) -> Vec<u32> {
-        numbers(&self.tell(&format!("prefork {count}")))
+        numbers(&self.send(&format!("prefork {count}")))
     }
 
     /// Forks a process that takes this name and accepts from now on.
     pub(crate) fn activate(&mut self, name: &str) -> u32 {
-        numbers(&self.tell(&format!("activate {name}")))[0]
+        numbers(&self.send(&format!("activate {name}")))[0]
     }
 
     /// Runs programs from now on, one after another.
     pub(crate) fn run_programs(&mut self) {
-        self.tell("run programs");
+        self.send("run programs");
     }
 
     /// Ends, and leaves its children running.
     pub(crate) fn leave(&mut self) {
-        self.tell("leave");
-        self.child.wait().expect("its end");
+        self.send("leave");
+        self.child.wait().expect("its exit status");
     }
 
     /// Connects from a thread with a name of its own, and keeps the connections. Returns their
     /// local addresses.
     pub(crate) fn connect(&mut self, to: impl Into<SocketAddr>, count: usize) -> Vec<SocketAddr> {
-        let answer = self.tell(&format!("connect {} {count}", to.into()));
+        let answer = self.send(&format!("connect {} {count}", to.into()));
         answer.split(' ').map(|address| address.parse().expect("an address")).collect()
     }
 
     /// Closes its connections.
     pub(crate) fn close(&mut self) {
-        self.tell("close");
+        self.send("close");
     }
 
-    /// Forks so many processes of the names `NAME-0`, `NAME-1` …, one after the other, each of
-    /// which connects and closes, from a thread of its own. Returns their numbers.
+    /// Forks this number of processes with the names `NAME-0`, `NAME-1` …, one after the other, each
+    /// of which connects and closes from a thread of its own. Returns their PIDs.
     pub(crate) fn clients(
         &mut self,
         to: impl Into<SocketAddr>,
         name: &str,
         count: usize,
     ) -> Vec<u32> {
-        numbers(&self.tell(&format!("clients {} {name} {count}", to.into())))
+        numbers(&self.send(&format!("clients {} {name} {count}", to.into())))
     }
 
     #[track_caller]
-    fn tell(&mut self, order: &str) -> String {
+    fn send(&mut self, order: &str) -> String {
         let orders = self.orders.as_mut().expect("a pipe");
-        writeln!(orders, "{order}").expect("it takes orders");
+        writeln!(orders, "{order}").expect("the actor reads its input");
         let mut line = String::new();
         loop {
             line.clear();
             let read = self.answers.read_line(&mut line).expect("text");
-            assert!(read > 0, "an actor that got the order {order:?} failed as above");
+            assert!(read > 0, "an actor failed at the order {order:?}, see above");
             if let Some((_, answer)) = line.trim_end().split_once(ANSWER) {
                 return answer.to_owned();
             }
@@ -142,7 +142,7 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        // It and its children end when their input ends.
+        // The actor and its children end when their input ends.
         drop(self.orders.take());
         let _ = self.child.wait();
     }
@@ -159,9 +159,9 @@ struct Props {
     connections: Vec<TcpStream>,
 }
 
-/// Runs this program as an actor for other tests. As a test itself, it checks that they find it.
+/// Runs this program as an actor for other tests. As a test, it checks that its name is [`PART`].
 #[test]
-fn plays_its_part() {
+fn runs_as_an_actor() {
     if env::var_os(ROLE).is_none() {
         let listed = Command::new("/proc/self/exe").args(["--list", "--exact", PART]).output();
         let listed = String::from_utf8(listed.expect("this program").stdout).expect("text");
@@ -239,7 +239,7 @@ impl Props {
                 });
             }
             ["leave"] => {}
-            _ => panic!("it does not know how to {order:?}"),
+            _ => panic!("unknown order {order:?}"),
         }
         "done".to_owned()
     }
@@ -248,7 +248,7 @@ impl Props {
         for listener in &self.listeners {
             let listener = listener.try_clone().expect("the listener");
             thread::spawn(move || {
-                // accept() fails for a connection that was reset before.
+                // accept() fails for a connection that was already reset.
                 for stream in listener.incoming().flatten() {
                     thread::spawn(move || then(stream));
                 }
@@ -284,14 +284,14 @@ fn connect(to: SocketAddr) -> TcpStream {
     connect_to(sockets::socket(to.ip()), to).expect("a connection")
 }
 
-/// Forks a process that does this and never returns.
+/// Forks a process that runs this and never returns.
 fn fork_to(part: impl FnOnce()) -> Pid {
-    // SAFETY: no other thread of an actor holds a lock; they wait or copy bytes.
+    // SAFETY: no other thread of an actor holds a lock; all of them wait or copy bytes.
     match unsafe { fork() }.expect("a process") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             part();
-            unreachable!("a part ends with its process");
+            unreachable!("a forked process exits at the end");
         }
     }
 }

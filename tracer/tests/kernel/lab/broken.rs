@@ -1,4 +1,4 @@
-//! Hosts on which something is missing or broken, simulated for one process and its mounts.
+//! Hosts with missing or broken features, simulated for one process and its mounts.
 
 use std::{fs, path::Path, process::Command};
 
@@ -10,9 +10,9 @@ use crate::lab::Synfin;
 /// The kernel's BTF.
 pub(crate) const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// A broken host.
+/// A host with simulated faults.
 pub(crate) struct Broken {
-    /// The shell commands that break it, within its own mount namespace.
+    /// The shell commands that cause the faults, within a mount namespace of their own.
     script: String,
     /// The command that runs the program.
     prefix: Vec<String>,
@@ -20,9 +20,9 @@ pub(crate) struct Broken {
 }
 
 impl Broken {
-    /// A host that is not broken.
+    /// A host without faults.
     pub(crate) fn not() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         Self { script: String::new(), prefix: Vec::new(), folder }
     }
 
@@ -52,7 +52,7 @@ impl Broken {
         self
     }
 
-    /// Adds a shell command that breaks it.
+    /// Adds a shell command that causes a fault.
     pub(crate) fn by(mut self, command: &str) -> Self {
         self.script += command;
         self.script.push('\n');
@@ -67,7 +67,7 @@ impl Broken {
     /// The kernel's BTF is replaced.
     pub(crate) fn with_btf(self, types: &[u8]) -> Self {
         let folder = self.folder.path().join("btf");
-        fs::create_dir(&folder).expect("a folder");
+        fs::create_dir(&folder).expect("a directory");
         fs::write(folder.join("vmlinux"), types).expect("a file");
         self.by(&format!("mount --bind {} /sys/kernel/btf", folder.display()))
     }
@@ -101,7 +101,7 @@ impl Broken {
 
     /// The path of a file in a directory of its own.
     pub(crate) fn file(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().expect("a plain path").to_owned()
+        self.folder.path().join(name).to_str().expect("a UTF-8 path").to_owned()
     }
 
     /// A command that runs synfin there.

@@ -20,7 +20,7 @@ use super::Namespace;
 pub(crate) struct Capture {
     tcpdump: Child,
     packets: Option<JoinHandle<Vec<u8>>>,
-    said: Option<JoinHandle<String>>,
+    printed: Option<JoinHandle<String>>,
 }
 
 /// A TCP segment, and the time at which the kernel passed it to or from the device.
@@ -35,12 +35,12 @@ pub(crate) struct Segment {
 }
 
 impl Capture {
-    /// Begins, on a device of a namespace that has packets from the IP header on.
+    /// Starts a capture on a device of a namespace whose packets begin with the IP header.
     #[track_caller]
     pub(crate) fn begin(namespace: &Namespace, device: &str) -> Self {
         let mut command = Command::new("tcpdump");
-        // Not in immediate mode: waking tcpdump would delay the packet by more than what is
-        // measured.
+        // Not in immediate mode: waking tcpdump would delay the packet by more than the measured
+        // time.
         command.args(["-i", device, "-w", "-", "-s", "128"]);
         // Stay root: not every machine has a user for tcpdump.
         command.args(["-Z", "root"]);
@@ -54,16 +54,16 @@ impl Capture {
             packets
         });
         let mut stderr = BufReader::new(tcpdump.stderr.take().expect("a pipe"));
-        let mut said = String::new();
-        while !said.contains("listening on") {
-            let read = stderr.read_line(&mut said).expect("text");
-            assert!(read > 0, "tcpdump does not begin: {said}");
+        let mut printed = String::new();
+        while !printed.contains("listening on") {
+            let read = stderr.read_line(&mut printed).expect("text");
+            assert!(read > 0, "tcpdump does not start: {printed}");
         }
-        let said = thread::spawn(move || {
-            stderr.read_to_string(&mut said).expect("text");
-            said
+        let printed = thread::spawn(move || {
+            stderr.read_to_string(&mut printed).expect("text");
+            printed
         });
-        Self { tcpdump, packets: Some(packets), said: Some(said) }
+        Self { tcpdump, packets: Some(packets), printed: Some(printed) }
     }
 
     /// Ends several captures, and checks that no packet is missing.
@@ -77,30 +77,30 @@ impl Capture {
     fn end_now(mut self) -> Vec<Segment> {
         let pid = i32::try_from(self.tcpdump.id()).expect("a process id");
         kill(Pid::from_raw(pid), Signal::SIGINT).expect("SIGINT");
-        self.tcpdump.wait().expect("its end");
+        self.tcpdump.wait().expect("its exit status");
         let packets = self.packets.take().expect("its output").join().expect("its output");
-        let said = self.said.take().expect("its words").join().expect("its words");
+        let printed = self.printed.take().expect("its words").join().expect("its words");
         let count = |what: &str| {
-            let line = said.lines().find(|line| line.ends_with(what));
+            let line = printed.lines().find(|line| line.ends_with(what));
             line.and_then(|line| line.split(' ').next()?.parse::<usize>().ok())
         };
         let segments = parse(&packets);
-        assert_eq!(count("packets received by filter"), Some(segments.len()), "{said}");
-        assert_eq!(count("packets dropped by kernel"), Some(0), "{said}");
+        assert_eq!(count("packets received by filter"), Some(segments.len()), "{printed}");
+        assert_eq!(count("packets dropped by kernel"), Some(0), "{printed}");
         segments
     }
 }
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        // It still runs only if the test failed.
+        // Still running only if the test failed.
         let _ = self.tcpdump.kill();
         let _ = self.tcpdump.wait();
     }
 }
 
 fn parse(packets: &[u8]) -> Vec<Segment> {
-    let capture = PcapCapture::from_file(packets).expect("what tcpdump writes");
+    let capture = PcapCapture::from_file(packets).expect("a capture file");
     assert!(capture.header.is_nanosecond_precision());
     let segment = |packet: &pcap_parser::LegacyPcapBlock<'_>| {
         // Data is truncated.

@@ -1,4 +1,4 @@
-//! Cgroups of version 2 for test processes.
+//! Cgroups v2 for test processes.
 
 use std::{
     fs,
@@ -7,17 +7,17 @@ use std::{
 
 use super::{eventually, unique_name};
 
-/// A cgroup, which is removed on drop. Its children have to be dropped before.
+/// A cgroup, which is removed on drop. Its children have to be dropped first.
 pub(crate) struct Cgroup {
     folder: PathBuf,
-    /// The path below the root.
+    /// The path relative to the root.
     path: String,
 }
 
 impl Cgroup {
-    /// A cgroup with a name of its own.
+    /// Creates a cgroup with a unique name.
     pub(crate) fn new() -> Self {
-        let root = root().expect("a cgroup hierarchy of version 2");
+        let root = root().expect("a cgroup v2 hierarchy");
         let name = unique_name();
         Self::make(root.join(&name), name)
     }
@@ -37,7 +37,7 @@ impl Cgroup {
         &self.path
     }
 
-    /// Its folder.
+    /// Its directory.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -55,7 +55,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Where a hierarchy of version 2 is mounted.
+/// The mount point of a cgroup v2 hierarchy.
 pub(super) fn root() -> Option<PathBuf> {
     let folders = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
     folders.into_iter().find(|folder| folder.join("cgroup.controllers").exists())

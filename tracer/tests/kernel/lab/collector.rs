@@ -15,7 +15,7 @@ use super::{Namespace, lacks_program};
 /// Installed by `cargo xtask test`.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/python/bin/rotel");
 
-/// Whether it is not installed.
+/// Whether the collector is missing.
 #[track_caller]
 pub(crate) fn lacks_collector() -> bool {
     let is_there = Path::new(PROGRAM).is_file();
@@ -52,9 +52,9 @@ impl Collector {
         Self { process, printed }
     }
 
-    /// All that it printed.
+    /// The whole output.
     pub(crate) fn printed(&self) -> String {
-        fs::read_to_string(self.printed.path()).expect("what it printed")
+        fs::read_to_string(self.printed.path()).expect("its output")
     }
 
     /// The last push.
@@ -80,7 +80,7 @@ impl Pushed {
         let mut bounds = Vec::new();
         for line in text.lines() {
             let (key, value) = line.split_once(": ").unwrap_or((line, ""));
-            let number = || value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+            let number = || value.parse().unwrap_or_else(|_| panic!("not a number: {line}"));
             let bare = || value.split_once('(').map_or(value, |(_, bare)| &bare[..bare.len() - 1]);
             match key.trim() {
                 "-> Name" => name = value,
@@ -93,7 +93,7 @@ impl Pushed {
                     let (index, count) = line["Buckets #".len()..]
                         .split_once(", Count: ")
                         .and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)))
-                        .unwrap_or_else(|| panic!("no bucket: {line}"));
+                        .unwrap_or_else(|| panic!("not a bucket: {line}"));
                     let bound: Option<&&str> = bounds.get::<usize>(index);
                     let bound = format!("le={}", bound.unwrap_or(&"+Inf"));
                     pushed.add(name, &attributes, Some(&bound), count);
@@ -112,7 +112,7 @@ impl Pushed {
         let mut of = of.clone();
         of.extend(more.map(str::to_owned));
         let known = self.0.insert((name.to_owned(), of), value);
-        assert_eq!(known, None, "{name} comes twice");
+        assert_eq!(known, None, "{name} occurs twice");
     }
 
     /// The value with exactly these attributes; 0 if there is none.

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fs};
 pub(crate) struct Counters(HashMap<String, i64>);
 
 impl Counters {
-    /// Reads those of the current thread's namespace.
+    /// Reads the counters of the current thread's namespace.
     pub(super) fn read() -> Self {
         let mut counters = HashMap::new();
         for file in ["snmp", "netstat"] {
@@ -32,17 +32,17 @@ impl Counters {
     /// A counter by the kernel's name; gauges of `sockstat` have that prefix.
     #[track_caller]
     pub(crate) fn get(&self, name: &str) -> u64 {
-        let value = self.0.get(name).unwrap_or_else(|| panic!("the kernel counts no {name}"));
+        let value = self.0.get(name).unwrap_or_else(|| panic!("the kernel has no counter {name}"));
         u64::try_from(*value).expect("a counter")
     }
 }
 
 fn read(file: &str) -> String {
-    // /proc/net is that of the process, not of the thread.
+    // /proc/net belongs to the process, not to the thread.
     let path = format!("/proc/thread-self/net/{file}");
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
 }
 
 fn number(text: &str) -> i64 {
-    text.parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a number"))
 }

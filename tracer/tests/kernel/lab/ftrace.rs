@@ -10,7 +10,7 @@ pub(super) struct Instance(PathBuf);
 impl Instance {
     pub(super) fn new() -> Self {
         let folder = PathBuf::from("/sys/kernel/tracing/instances").join(unique_name());
-        fs::create_dir(&folder).expect("an instance of tracefs, which is at /sys/kernel/tracing");
+        fs::create_dir(&folder).expect("a tracefs instance in /sys/kernel/tracing");
         Self(folder)
     }
 

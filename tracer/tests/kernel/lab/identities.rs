@@ -1,4 +1,4 @@
-//! Counter identities: the kernel's own counters of a namespace follow from what synfin saw there.
+//! Counter identities: the kernel's counters of a namespace have to follow from synfin's output.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Counters, Namespace, Synfin, slack, time_waits_entered};
 
-/// What synfin saw, by namespace.
+/// synfin's output, by namespace.
 #[derive(Default)]
 pub(crate) struct Seen {
     tallies: BTreeMap<u64, EventCounts>,
@@ -20,20 +20,20 @@ pub(crate) struct Seen {
 /// The counts of one namespace.
 #[derive(Default)]
 struct EventCounts {
-    /// Connections, ended or not.
+    /// Connections, open and closed.
     clients: u64,
-    /// Those of servers, without those never established.
+    /// Connections of servers, without those never established.
     servers: u64,
-    /// The number of ends by reason.
+    /// Number of closes by reason.
     reasons: BTreeMap<String, u64>,
-    /// Those that left a TIME_WAIT.
+    /// Closes that left a TIME_WAIT.
     time_waits: u64,
-    /// Open ones that can still receive data.
+    /// Open connections that can still receive data.
     in_use: u64,
     /// Transitions from ESTABLISHED or CLOSE_WAIT to CLOSE.
     aborted: u64,
     /// Children of listeners that went from SYN_RECV to CLOSE. They include duplicates that the
-    /// kernel discarded, which are no connections.
+    /// kernel discarded, which do not count as connections.
     unborn: u64,
 }
 
@@ -60,8 +60,8 @@ struct Transition {
     new: String,
 }
 
-/// The states of a connection that the kernel counts in CurrEstab, and whose sudden end it counts
-/// in EstabResets.
+/// The states of a connection that the kernel counts in CurrEstab. It counts their sudden end in
+/// EstabResets.
 const IN_USE: [&str; 2] = ["established", "close_wait"];
 
 /// Failed attempts that the kernel, not the application, ended after sending a SYN.
@@ -117,8 +117,8 @@ impl Seen {
         self.alike.values().filter(|namespaces| namespaces.len() > 1).count()
     }
 
-    /// The counters of a namespace that do not follow from what was seen. Each missing record may
-    /// change a figure by one.
+    /// The counters of a namespace that do not follow from the output. Each missing record may
+    /// change a count by one.
     pub(crate) fn differences(
         &self,
         namespace: &Namespace,
@@ -127,7 +127,7 @@ impl Seen {
     ) -> Vec<String> {
         let nothing = EventCounts::default();
         let identities = self.tallies.get(&namespace.id()).unwrap_or(&nothing).identities(counters);
-        // A reset that another processor handles while a connection ends is attributed wrongly, on
+        // If another CPU handles a reset while a connection closes, the reset is attributed wrongly; on
         // a slow machine in one case of a hundred.
         let differ = identities.into_iter().filter(|(name, seen, counted)| {
             let (off, most) = (seen.abs_diff(*counted), missing + slack(*counted));
@@ -166,7 +166,7 @@ impl EventCounts {
         reasons.iter().filter_map(|&reason| self.reasons.get(reason)).sum()
     }
 
-    /// Counter name, expected value by what was seen, kernel's value.
+    /// Counter name, expected value according to the output, kernel's value.
     fn identities(&self, counters: &Counters) -> Vec<(&'static str, u64, u64)> {
         let counted = |name| counters.get(name);
         let failed_locally = self.ended(&["connect_local_failure"]);

@@ -22,7 +22,7 @@ static RELEASE: LazyLock<(u32, u32)> = LazyLock::new(|| {
     number().zip(number()).unwrap_or_else(|| panic!("not a kernel's release: {text}"))
 });
 
-/// Whether the running kernel is that or later.
+/// Whether the running kernel has that version or a later one.
 pub(crate) fn since(major: u32, minor: u32) -> bool {
     *RELEASE >= (major, minor)
 }
@@ -30,30 +30,30 @@ pub(crate) fn since(major: u32, minor: u32) -> bool {
 /// Features that some supported kernels lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feature {
-    /// The kernel gives its type information by bpf(2): since commit 5329722057d4 in 5.11.
+    /// The kernel returns its BTF by bpf(2): since commit 5329722057d4 in 5.11.
     TypesByBpf,
-    /// MPTCP is built in, and not switched off.
+    /// MPTCP is built in and enabled.
     Mptcp,
     /// `tcp:tcp_send_reset` fires for resets without a socket or from TIME_WAIT: since commit
     /// 19822a980e19 in 6.10. Before, only for those of connections and listeners.
     ResetsWithoutSocket,
     /// `ss -K` destroys a TIME_WAIT: since commit af9784d007d8 in 6.0.
     TimeWaitsDestroyed,
-    /// A cgroup hierarchy of version 2 is mounted below /sys/fs/cgroup.
+    /// A cgroup v2 hierarchy is mounted below /sys/fs/cgroup.
     Cgroup2,
 }
 
 impl Feature {
-    /// The reason for a skip: what is missing, and since when kernels have it.
+    /// The reason for a skip: the missing feature, and the first kernel with it.
     const fn missing(self) -> &'static str {
         match self {
-            Self::TypesByBpf => "before Linux 5.11 the kernel does not tell its types by bpf(2)",
+            Self::TypesByBpf => "bpf(2) returns the kernel's BTF only since Linux 5.11",
             Self::Mptcp => "this kernel has no MPTCP",
             Self::ResetsWithoutSocket => {
-                "before Linux 6.10 the kernel does not tell of resets with no socket behind them"
+                "tcp_send_reset reports resets without a socket only since Linux 6.10"
             }
-            Self::TimeWaitsDestroyed => "before Linux 6.0 nobody can destroy a TIME_WAIT",
-            Self::Cgroup2 => "no cgroup hierarchy of version 2 is mounted below /sys/fs/cgroup",
+            Self::TimeWaitsDestroyed => "`ss -K` can destroy a TIME_WAIT only since Linux 6.0",
+            Self::Cgroup2 => "no cgroup v2 hierarchy is mounted below /sys/fs/cgroup",
         }
     }
 
@@ -68,15 +68,15 @@ impl Feature {
     }
 }
 
-/// The kernel's count of TIME_WAITs entered, minisockets in FIN_WAIT2 included. `None` if it counts
+/// The kernel's count of TIME_WAITs entered, including orphans in FIN_WAIT2. `None` if it counts
 /// them when they expire, as up to 5.17 (`tw_timer_handler`), and not when they are entered, as
 /// since 6.1 (`__inet_twsk_schedule`).
 pub(crate) fn time_waits_entered(counters: &Counters) -> Option<u64> {
-    counts_beginnings().then(|| counters.get("TW") + counters.get("TWKilled"))
+    counts_entries().then(|| counters.get("TW") + counters.get("TWKilled"))
 }
 
 /// Whether `TW` and `TWKilled` count TIME_WAITs when they are entered.
-pub(crate) fn counts_beginnings() -> bool {
+pub(crate) fn counts_entries() -> bool {
     since(6, 1)
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn lacks(feature: Feature) -> bool {
     lacks
 }
 
-/// The same where only a part of the test is skipped.
+/// The same if only a part of the test is skipped.
 pub(crate) fn lacks_for_a_part(feature: Feature) -> bool {
     let lacks = !feature.is_there();
     if lacks {
@@ -99,16 +99,16 @@ pub(crate) fn lacks_for_a_part(feature: Feature) -> bool {
     lacks
 }
 
-/// Whether this virtual machine is there for the tests alone (SYNFIN_TEST_OWN_MACHINE).
+/// Whether this virtual machine only runs the tests (SYNFIN_TEST_OWN_MACHINE).
 fn on_own_machine() -> bool {
     env::var_os("SYNFIN_TEST_OWN_MACHINE").is_some()
 }
 
-/// Whether a third-party program is missing. On a machine that is there for the tests alone, the
+/// Whether a third-party program is missing. On a machine that only runs the tests, the
 /// test is skipped then; on any other the test fails with `remedy`.
 #[track_caller]
 pub(crate) fn lacks_program(name: &str, is_there: bool, remedy: &str) -> bool {
-    assert!(is_there || on_own_machine(), "there is no {name}: {remedy}");
+    assert!(is_there || on_own_machine(), "{name} is missing: {remedy}");
     if !is_there {
         skip(&format!("this machine has no {name}"));
     }
@@ -119,18 +119,18 @@ pub(crate) fn lacks_program(name: &str, is_there: bool, remedy: &str) -> bool {
 pub(crate) fn has_own_machine() -> bool {
     let has = on_own_machine();
     if !has {
-        skip("it changes settings of the whole host: for a machine of its own only");
+        skip("it changes settings of the whole host and needs a machine of its own");
     }
     has
 }
 
-/// Declares the running test as skipped. The harness counts it as passed; the file that
-/// SYNFIN_TEST_SKIPPED names has the skipped ones.
+/// Declares the running test as skipped. The harness counts it as passed; the file in
+/// SYNFIN_TEST_SKIPPED lists the skipped ones.
 pub(crate) fn skip(reason: &str) {
     let Some(line) = say("test-skipped", reason) else { return };
     if let Some(file) = env::var_os("SYNFIN_TEST_SKIPPED") {
         let file = File::options().append(true).create(true).open(file);
-        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("it is written down");
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("a writable file");
     }
 }
 
@@ -139,12 +139,12 @@ pub(crate) fn note(text: &str) {
     let _ = say("test-note", text);
 }
 
-/// Prints a line once, even if the test passes, and returns it then.
+/// Prints a line once, even if the test passes. Returns the line if it was printed.
 fn say(what: &str, reason: &str) -> Option<String> {
-    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let thread = thread::current();
     let line = format!("{what}: {}: {reason}\n", thread.name().unwrap_or("a test"));
-    if !SAID.lock().expect("what was said").insert(line.clone()) {
+    if !PRINTED.lock().expect("the printed lines").insert(line.clone()) {
         return None;
     }
     // The output of `eprintln!` is shown for failed tests only.

@@ -17,7 +17,7 @@ use etherparse::{SlicedPacket, TcpSlice, TransportSlice};
 
 use super::{Namespace, Tun};
 
-/// The packet of every connection to a port that is lost once.
+/// The packet that is lost once, for every connection to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// The first SYN.
@@ -30,9 +30,9 @@ pub(crate) enum Loss {
 
 /// Two namespaces and a link.
 pub(crate) struct Link {
-    /// Where the clients are.
+    /// The clients' namespace.
     pub(crate) near: Namespace,
-    /// Where the servers are.
+    /// The servers' namespace.
     pub(crate) far: Namespace,
     over: Arc<AtomicBool>,
     relays: Vec<JoinHandle<()>>,
@@ -60,7 +60,7 @@ impl Link {
             let losses = Losses { of: losses.iter().copied().collect(), had: HashSet::new() };
             [
                 thread::spawn(move || take(&from, losses, round_trip / 2, &send, &over)),
-                thread::spawn(move || hand_on(&to, &sent)),
+                thread::spawn(move || forward(&to, &sent)),
             ]
         });
         Self { near, far, over, relays: relays.into_iter().flatten().collect() }
@@ -71,8 +71,8 @@ impl Link {
     }
 
     #[track_caller]
-    pub(crate) fn settle(&self) {
-        self.both().into_iter().for_each(Namespace::settle);
+    pub(crate) fn wait_until_quiet(&self) {
+        self.both().into_iter().for_each(Namespace::wait_until_quiet);
     }
 }
 
@@ -80,7 +80,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         for relay in self.relays.drain(..) {
-            // A relay that failed has printed why.
+            // A relay that failed has printed the reason.
             let _ = relay.join();
         }
     }
@@ -96,9 +96,9 @@ fn take(
     send: &mpsc::Sender<OnItsWay>,
     over: &AtomicBool,
 ) {
-    const LOOK: Duration = Duration::from_millis(50);
+    const POLL_INTERVAL: Duration = Duration::from_millis(50);
     while !over.load(Ordering::Relaxed) {
-        let packet = from.receive(LOOK).filter(|packet| !losses.have(packet));
+        let packet = from.receive(POLL_INTERVAL).filter(|packet| !losses.lose(packet));
         // The other relay ends after this one.
         let sent = packet.map(|packet| send.send((Instant::now() + delay, packet)));
         if sent.is_some_and(|sent| sent.is_err()) {
@@ -107,7 +107,7 @@ fn take(
     }
 }
 
-fn hand_on(to: &Tun, sent: &mpsc::Receiver<OnItsWay>) {
+fn forward(to: &Tun, sent: &mpsc::Receiver<OnItsWay>) {
     // All have the same delay, so they are due in order of arrival.
     for (due, packet) in sent {
         thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -115,7 +115,7 @@ fn hand_on(to: &Tun, sent: &mpsc::Receiver<OnItsWay>) {
     }
 }
 
-/// The losses in one direction, and the connections that have had theirs.
+/// The losses in one direction, and the connections that have already lost their packet.
 struct Losses {
     of: HashMap<u16, Loss>,
     had: HashSet<[u16; 2]>,
@@ -123,7 +123,7 @@ struct Losses {
 
 impl Losses {
     /// Whether a packet is lost.
-    fn have(&mut self, packet: &[u8]) -> bool {
+    fn lose(&mut self, packet: &[u8]) -> bool {
         let sliced = SlicedPacket::from_ip(packet).expect("an IP packet");
         let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { return false };
         let ports = [tcp.source_port(), tcp.destination_port()];

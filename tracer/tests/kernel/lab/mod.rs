@@ -1,8 +1,7 @@
-//! The laboratory: namespaces with connections, the kernel's own figures about them, and runs of
-//! synfin to compare with those.
+//! The laboratory: namespaces with connections, the kernel's own counters, and runs of synfin to
+//! compare with them.
 
 mod actor;
-mod books;
 mod broken;
 mod capture;
 mod cgroup;
@@ -18,6 +17,7 @@ mod peer;
 mod picture;
 mod process;
 mod prometheus;
+mod report;
 mod sockets;
 mod ss;
 mod synfin;
@@ -38,7 +38,6 @@ use std::{
 };
 
 pub(crate) use actor::Actor;
-pub(crate) use books::{Books, Events, Report};
 pub(crate) use broken::{BTF, Broken};
 pub(crate) use capture::{Capture, Segment};
 pub(crate) use cgroup::Cgroup;
@@ -46,16 +45,17 @@ pub(crate) use collector::{Collector, Pushed, lacks_collector};
 pub(crate) use counters::Counters;
 pub(crate) use identities::Seen;
 pub(crate) use kernels::{
-    Feature, counts_beginnings, has_own_machine, lacks, lacks_for_a_part, lacks_program, note,
-    since, skip, time_waits_entered,
+    Feature, counts_entries, has_own_machine, lacks, lacks_for_a_part, lacks_program, note, since,
+    skip, time_waits_entered,
 };
 pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire, ids};
 pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use picture::svg;
-pub(crate) use process::{Busy, Process, Turn};
+pub(crate) use process::{Busy, Policy, Process};
 pub(crate) use prometheus::{Host, Prometheus, Series, lacks_prometheus, unix_now};
+pub(crate) use report::{Events, Report, RowCounts};
 pub(crate) use sockets::{
     Pair, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end, wait_for_state,
 };
@@ -67,13 +67,13 @@ pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
 use witness::Witness;
 
-/// Any number of small tests run at a time, or one that needs the whole machine.
+/// Any number of small tests run at a time, or one test alone.
 static ROOM: RwLock<()> = RwLock::new(());
 
 /// Starts a test that may run beside others.
 pub(crate) fn enter() -> RwLockReadGuard<'static, ()> {
     demand_root();
-    // A failure of another test does not matter here.
+    // A failure of another test does not matter.
     ROOM.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -86,26 +86,26 @@ pub(crate) fn enter_alone() -> RwLockWriteGuard<'static, ()> {
 fn demand_root() {
     assert!(
         nix::unistd::geteuid().is_root(),
-        "kernel tests load eBPF programs and make network namespaces, which only root may do: \
-         run them as root, or by `cargo xtask test`, which goes through sudo"
+        "kernel tests load eBPF programs and create network namespaces, which needs root: \
+         run them as root, or with `cargo xtask test`, which uses sudo"
     );
 }
 
-/// The most trials of an experiment whose conditions are not met.
+/// Maximum number of trials of an experiment whose conditions are not met.
 const TRIALS: usize = 10;
 
 /// Repeats an experiment, up to [`TRIALS`] times, until `trial` returns `Some` because its
-/// conditions were met. That must not depend on the result, but on a witness, a clock, or a counter
-/// of the kernel. The caller checks the result, once.
+/// conditions were met. The conditions must not depend on the result, but on a witness, a clock, or
+/// a counter of the kernel. The caller checks the result once.
 #[track_caller]
 pub(crate) fn under<T>(conditions: &str, mut trial: impl FnMut() -> Option<T>) -> T {
     let found = (0..TRIALS).find_map(|_| trial());
-    let Some(found) = found else { panic!("not once in {TRIALS} trials: {conditions}") };
+    let Some(found) = found else { panic!("not met in {TRIALS} trials: {conditions}") };
     found
 }
 
-/// Makes an experiment in which the kernel ran synfin's program at every transition, by the
-/// program's count of misses and an independent witness.
+/// Runs an experiment in which the kernel ran synfin's program at every transition, according to
+/// the program's count of misses and an independent witness.
 #[track_caller]
 pub(crate) fn conclusive<T>(mut experiment: impl FnMut() -> (Report, T)) -> (Report, T) {
     seen_whole(|| {
@@ -126,7 +126,7 @@ pub(crate) fn seen_whole<T>(mut experiment: impl FnMut() -> (bool, T)) -> T {
         let (is_whole, found) = experiment();
         let kept = witness.count();
         if !is_whole || kept > 0 {
-            eprintln!("seen whole: {is_whole}; {kept} kept from synfin");
+            eprintln!("seen whole: {is_whole}; {kept} withheld from synfin");
             return None;
         }
         Some(found)
@@ -152,7 +152,7 @@ impl MayMiss {
     }
 }
 
-/// Makes a large experiment in which at most that share of the records is missing. Returns the
+/// Runs a large experiment in which at most that share of the records is missing. Returns the
 /// number of missing records: those that synfin reports, and those that only the witness saw.
 #[track_caller]
 pub(crate) fn nearly_whole<E: Events, T>(
@@ -167,55 +167,55 @@ pub(crate) fn nearly_whole<E: Events, T>(
         let missing = missed + gaps + kept;
         let most = seen / may_miss.one_in;
         eprintln!(
-            "{seen} records; {missed} missed, {gaps} gaps, {kept} kept from synfin: at most {most}"
+            "{seen} records; {missed} missed, {gaps} gaps, {kept} withheld from synfin: at most {most}"
         );
         (missing <= most).then_some((report, found, missing))
     })
 }
 
-/// The path of a recording that does not exist yet, in a folder that goes away with its handle.
+/// The path of a new recording, in a directory that is removed with its handle.
 pub(crate) fn recording_file() -> (TempDir, String) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let recording = folder.path().join("recording").to_str().expect("a plain path").to_owned();
+    let folder = tempfile::tempdir().expect("a directory");
+    let recording = folder.path().join("recording").to_str().expect("a UTF-8 path").to_owned();
     (folder, recording)
 }
 
-/// A name that nothing else on this machine has.
+/// A name that is unique on this machine.
 fn unique_name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("synfin-test-{}-{number}", id())
 }
 
-/// Waits until `look` gives something.
+/// Waits until `poll` returns a value.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
-        assert!(begun.elapsed() < deadline(), "waited {:?} in vain: {what}", deadline());
+        assert!(begun.elapsed() < deadline(), "timed out after {:?}: {what}", deadline());
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Waits until what `look` gives is `wanted`.
+/// Waits until `poll` returns `wanted`.
 #[track_caller]
 pub(crate) fn eventually_equal<T: PartialEq + Debug>(
     what: &str,
     wanted: T,
-    mut look: impl FnMut() -> T,
+    mut poll: impl FnMut() -> T,
 ) {
     let begun = Instant::now();
     loop {
-        let found = look();
+        let found = poll();
         if found == wanted {
             return;
         }
         assert!(
             begun.elapsed() < deadline(),
-            "waited {:?} in vain: {what} is {found:?} and not {wanted:?}",
+            "timed out after {:?}: {what} is {found:?}, not {wanted:?}",
             deadline()
         );
         thread::sleep(Duration::from_millis(5));

@@ -21,7 +21,7 @@ use super::{Counters, Sock, eventually};
 /// A new network namespace, whose loopback is up. It is removed on drop, or when the test process
 /// ends.
 pub(crate) struct Namespace {
-    /// A process in the namespace, which ends with its input.
+    /// A process in the namespace, which ends when its input ends.
     holder: Child,
 }
 
@@ -39,7 +39,7 @@ impl Namespace {
         namespace
     }
 
-    /// Its inode number, which is its id for the kernel and synfin.
+    /// Its inode number, by which the kernel and synfin identify it.
     pub(crate) fn id(&self) -> u64 {
         fs::metadata(self.path()).expect("the namespace's file").ino()
     }
@@ -51,7 +51,7 @@ impl Namespace {
     /// Names it as `ip netns` does, until the result is dropped.
     pub(crate) fn name(&self, name: &str) -> Name {
         let folder = Path::new("/run/netns");
-        fs::create_dir_all(folder).expect("the folder of names");
+        fs::create_dir_all(folder).expect("the directory of names");
         let file = folder.join(name);
         fs::write(&file, "").expect("a file to mount on");
         let name = Name { file };
@@ -61,11 +61,11 @@ impl Namespace {
         name
     }
 
-    /// Does something within the namespace. Sockets stay in the namespace that they are created in.
+    /// Runs this within the namespace. A socket stays in the namespace in which it is created.
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let enter_and_work = || {
             let file = File::open(self.path()).expect("the namespace's file");
-            setns(file, CloneFlags::CLONE_NEWNET).expect("the way into the namespace");
+            setns(file, CloneFlags::CLONE_NEWNET).expect("permission to enter the namespace");
             work()
         };
         thread::scope(|scope| {
@@ -97,14 +97,14 @@ impl Namespace {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Sets what `/proc/sys/net/NAME` says.
+    /// Writes `/proc/sys/net/NAME`.
     pub(crate) fn set(&self, name: &str, value: impl ToString + Sync) {
         let path = format!("/proc/sys/net/{name}");
         self.within(|| fs::write(&path, value.to_string()))
             .unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
     }
 
-    /// The same if the kernel has that setting.
+    /// Writes `/proc/sys/net/NAME` if the kernel has that setting.
     pub(crate) fn set_if_there(&self, name: &str, value: impl ToString + Sync) {
         if self.within(|| Path::new(&format!("/proc/sys/net/{name}")).exists()) {
             self.set(name, value);
@@ -124,7 +124,7 @@ impl Namespace {
         self.run(&format!("nft delete table inet {name}"));
     }
 
-    /// Waits until so many packets have matched a filter, whose rule has a `counter`.
+    /// Waits until this number of packets has matched a filter, whose rule has a `counter`.
     #[track_caller]
     pub(crate) fn wait_for_filtered(&self, name: &str, packets: u64) {
         eventually(&format!("{packets} packets at the filter {name}"), || {
@@ -147,9 +147,9 @@ impl Namespace {
 
     /// Waits until no connection is closing, and no handshake waits for its last step.
     #[track_caller]
-    pub(crate) fn settle(&self) {
+    pub(crate) fn wait_until_quiet(&self) {
         const MOVING: [&str; 4] = ["FIN-WAIT-1", "LAST-ACK", "CLOSING", "SYN-RECV"];
-        eventually("connections settle", || {
+        eventually("no connection is closing", || {
             self.sockets()
                 .iter()
                 .all(|socket| !MOVING.contains(&socket.state.as_str()))
@@ -158,7 +158,7 @@ impl Namespace {
     }
 }
 
-/// The ids of namespaces, as `-N` takes them.
+/// The ids of namespaces as a list for `-N`.
 pub(crate) fn ids<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> String {
     let ids = namespaces.into_iter().map(|namespace| namespace.id().to_string());
     ids.collect::<Vec<_>>().join(",")
@@ -166,7 +166,7 @@ pub(crate) fn ids<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> St
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // It would end with its input, but this waits for its end.
+        // It would end with its input; wait for its end.
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
@@ -187,9 +187,9 @@ impl Drop for Name {
 
 /// Two namespaces and a veth link.
 pub(crate) struct Wire {
-    /// Where the clients are.
+    /// The namespace of the clients.
     pub(crate) near: Namespace,
-    /// Where the servers are.
+    /// The namespace of the servers.
     pub(crate) far: Namespace,
 }
 
@@ -223,7 +223,7 @@ impl Wire {
     }
 
     #[track_caller]
-    pub(crate) fn settle(&self) {
-        self.both().into_iter().for_each(Namespace::settle);
+    pub(crate) fn wait_until_quiet(&self) {
+        self.both().into_iter().for_each(Namespace::wait_until_quiet);
     }
 }

@@ -14,20 +14,20 @@ pub(crate) fn is_slow() -> bool {
     *SLOWNESS > 1
 }
 
-/// The time for this machine that corresponds to a time on others.
+/// The time on this machine that corresponds to a time on others.
 pub(crate) fn slowed(time: Duration) -> Duration {
     time * *SLOWNESS
 }
 
-/// The load for this machine that corresponds to a load on others, but at least the `least` for
+/// The load on this machine that corresponds to a load on others, but at least the `least` for
 /// which the test is meaningful.
 pub(crate) fn scaled(load: usize, least: usize) -> usize {
     assert!(least <= load, "at least {least} of {load}");
     least.max(load / *SLOWNESS as usize)
 }
 
-/// The allowed difference between a count of the kernel and what was seen. On a slow machine, where
-/// another processor is often in the middle of an event, it is 2 and one in fifty.
+/// The allowed difference between a count of the kernel and synfin's. On a slow machine, where
+/// another CPU is often in the middle of an event, it is 2 and one in fifty.
 pub(crate) fn slack(counted: u64) -> u64 {
     if is_slow() { 2 + counted / 50 } else { 0 }
 }

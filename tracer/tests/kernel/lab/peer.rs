@@ -1,8 +1,8 @@
-//! A scripted TCP peer behind a TUN device. It sends nothing by itself and has no timers: the test
-//! says line by line what the peer sends and when.
+//! A scripted TCP peer behind a TUN device. It sends nothing by itself and has no timers: each line
+//! of the test sends a segment.
 //!
 //! The kernel handles a packet before [`Tun::send`] returns, unless a process is using the socket.
-//! So after a line, its effect has happened.
+//! So the effect of a line has happened when the next line runs.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,7 +25,7 @@ fn patience() -> Duration {
     Duration::from_secs(20).max(slowed(Duration::from_secs(5)))
 }
 
-/// The peer's initial sequence number, which soon wraps.
+/// The peer's initial sequence number, chosen so that it wraps soon.
 const FIRST: u32 = u32::MAX - 10;
 
 const TTL: u8 = 64;
@@ -49,24 +49,24 @@ struct Segment {
     payload: Vec<u8>,
 }
 
-/// One connection, as its peer sees it.
+/// A connection from the peer's point of view.
 pub(crate) struct Conn<'a> {
     peer: &'a Peer,
     port: u16,
     host_port: u16,
-    /// The sequence number of what we send next.
+    /// The sequence number of our next segment.
     next: u32,
     /// The next sequence number of the host.
     seen: u32,
     /// The last acknowledgment that we sent.
     acknowledged: u32,
-    /// The next segment crosses with the host's last one.
+    /// Whether the next segment crosses with the host's last one.
     crosses: bool,
     window: u16,
     timestamps: bool,
     /// The host's last timestamp.
     echo: u32,
-    /// The host's last packet, which ICMP errors are about.
+    /// The host's last packet, which ICMP errors quote.
     heard: Vec<u8>,
 }
 
@@ -97,11 +97,11 @@ impl Peer {
         let is_syn = |segment: &Segment| segment.tcp.syn && !segment.tcp.ack;
         let syn = self.expect("a SYN", patience(), is_syn);
         let mut conn = self.conn(syn.tcp.destination_port, syn.tcp.source_port);
-        conn.hear(syn);
+        conn.receive(syn);
         conn
     }
 
-    /// The host connects, and the peer accepts.
+    /// Waits until the host connects, and accepts.
     #[track_caller]
     pub(crate) fn accept(&self) -> Conn<'_> {
         let mut conn = self.expect_syn();
@@ -143,7 +143,7 @@ impl Peer {
         }
     }
 
-    /// Waits for a segment, and keeps all others.
+    /// Waits for a segment, and stores all others.
     #[track_caller]
     fn expect(
         &self,
@@ -190,7 +190,7 @@ impl Segment {
         Some(Self { packet, tcp, payload })
     }
 
-    /// The number after its last.
+    /// The sequence number after its last.
     fn end(&self) -> u32 {
         let flags = u32::from(self.tcp.syn) + u32::from(self.tcp.fin);
         self.tcp.sequence_number.wrapping_add(self.payload.len() as u32 + flags)
@@ -204,9 +204,9 @@ impl Segment {
     }
 }
 
-/// What the peer sends.
+/// The segments that the peer sends.
 impl Conn<'_> {
-    /// Uses timestamps; has to be called before the first segment.
+    /// Enables timestamps; has to be called before the first segment.
     pub(crate) fn with_timestamps(mut self) -> Self {
         self.timestamps = true;
         self
@@ -219,50 +219,50 @@ impl Conn<'_> {
 
     /// SYN with data, as TCP Fast Open sends it.
     pub(crate) fn syn_with(&mut self, data: &[u8]) {
-        self.say(|tcp| (tcp.syn, tcp.ack) = (true, false), data);
+        self.send(|tcp| (tcp.syn, tcp.ack) = (true, false), data);
     }
 
     /// Retransmits the SYN.
-    pub(crate) fn syn_again(&mut self) {
+    pub(crate) fn retransmit_syn(&mut self) {
         self.next = FIRST;
         self.syn();
     }
 
     /// SYN for another connection with the same addresses, with a later sequence number.
-    pub(crate) fn syn_anew(&mut self) {
+    pub(crate) fn new_syn(&mut self) {
         self.next = self.next.wrapping_add(100_000);
         self.syn();
     }
 
     /// SYN-ACK.
     pub(crate) fn syn_ack(&mut self) {
-        self.say(|tcp| tcp.syn = true, b"");
+        self.send(|tcp| tcp.syn = true, b"");
     }
 
-    /// A SYN-ACK for something that the host has not sent.
+    /// A SYN-ACK that acknowledges a number that the host has not sent.
     pub(crate) fn wrong_syn_ack(&mut self) {
         let next = self.next;
         let wrong = self.seen.wrapping_add(1000);
-        self.say(|tcp| (tcp.syn, tcp.acknowledgment_number) = (true, wrong), b"");
+        self.send(|tcp| (tcp.syn, tcp.acknowledgment_number) = (true, wrong), b"");
         self.next = next;
     }
 
-    /// ACK of all that the host has sent.
+    /// ACK of everything that the host has sent.
     pub(crate) fn ack(&mut self) {
-        self.say(|_| {}, b"");
+        self.send(|_| {}, b"");
     }
 
     /// FIN.
     pub(crate) fn fin(&mut self) {
-        self.say(|tcp| tcp.fin = true, b"");
+        self.send(|tcp| tcp.fin = true, b"");
     }
 
     /// Data.
     pub(crate) fn data(&mut self, data: &[u8]) {
-        self.say(|tcp| tcp.psh = true, data);
+        self.send(|tcp| tcp.psh = true, data);
     }
 
-    /// Data that begins at a number that the host has received already.
+    /// Data that begins at a sequence number that the host has already received.
     pub(crate) fn overlapping_data(&mut self, data: &[u8]) {
         self.next = self.next.wrapping_sub(1);
         self.data(data);
@@ -270,13 +270,13 @@ impl Conn<'_> {
 
     /// RST.
     pub(crate) fn rst(&mut self) {
-        self.say(|tcp| tcp.rst = true, b"");
+        self.send(|tcp| tcp.rst = true, b"");
     }
 
     /// RST within the window but not at its beginning, as an attacker might send.
     pub(crate) fn rst_in_window(&mut self) {
         let number = self.next.wrapping_add(1000);
-        self.say(|tcp| (tcp.rst, tcp.sequence_number) = (true, number), b"");
+        self.send(|tcp| (tcp.rst, tcp.sequence_number) = (true, number), b"");
     }
 
     /// ACK with a zero window.
@@ -285,7 +285,7 @@ impl Conn<'_> {
         self.ack();
     }
 
-    /// The next segment crosses with the host's last one, so it does not acknowledge that.
+    /// Lets the next segment cross with the host's last one, which it does not acknowledge.
     pub(crate) fn crossing(&mut self) -> &mut Self {
         self.crosses = true;
         self
@@ -301,7 +301,7 @@ impl Conn<'_> {
         self.peer.tun.send(&packet);
     }
 
-    fn say(&mut self, how: impl FnOnce(&mut TcpHeader), payload: &[u8]) {
+    fn send(&mut self, how: impl FnOnce(&mut TcpHeader), payload: &[u8]) {
         if !std::mem::take(&mut self.crosses) {
             self.acknowledged = self.seen;
         }
@@ -330,7 +330,7 @@ impl Conn<'_> {
     }
 }
 
-/// What the peer waits for.
+/// The segments that the peer waits for.
 impl Conn<'_> {
     /// SYN-ACK.
     #[track_caller]
@@ -338,7 +338,7 @@ impl Conn<'_> {
         self.expect("SYN-ACK", |segment, _| segment.tcp.syn && segment.tcp.ack);
     }
 
-    /// ACK of all that we have sent.
+    /// ACK of everything that we have sent.
     #[track_caller]
     pub(crate) fn expect_ack(&mut self) {
         let next = self.next;
@@ -347,7 +347,7 @@ impl Conn<'_> {
         });
     }
 
-    /// Data, all of it in one segment.
+    /// Data in a single segment.
     #[track_caller]
     pub(crate) fn expect_data(&mut self, data: &[u8]) {
         self.expect("data", |segment, _| segment.payload == data);
@@ -368,13 +368,13 @@ impl Conn<'_> {
     /// A retransmission.
     #[track_caller]
     pub(crate) fn expect_retransmission(&mut self) {
-        self.expect("something again", |segment, seen| {
+        self.expect("a retransmission", |segment, seen| {
             let begin = segment.tcp.sequence_number;
             segment.end() != begin && segment.end() == seen
         });
     }
 
-    /// Nothing, for so long.
+    /// No segment for this time.
     #[track_caller]
     pub(crate) fn expect_silence(&mut self, time: Duration) {
         let (port, host_port) = (self.port, self.host_port);
@@ -393,11 +393,11 @@ impl Conn<'_> {
             (segment.tcp.destination_port, segment.tcp.source_port) == (port, host_port)
                 && is_it(segment, seen)
         });
-        self.hear(segment);
+        self.receive(segment);
     }
 
-    fn hear(&mut self, segment: Segment) {
-        // The sequence number of a RST need not be the next one.
+    fn receive(&mut self, segment: Segment) {
+        // The sequence number of a RST may differ from the expected one.
         if !segment.tcp.rst {
             self.seen = segment.end();
         }
@@ -406,7 +406,7 @@ impl Conn<'_> {
     }
 }
 
-/// Waits as if the network had this delay.
+/// Waits as long as a network with this delay would take.
 pub(crate) fn pause(milliseconds: u64) {
     thread::sleep(Duration::from_millis(milliseconds));
 }

@@ -17,16 +17,16 @@ use nix::{
 
 use super::eventually;
 
-/// The number of busy threads per processor.
+/// The number of busy threads per CPU.
 const BUSY_EACH: usize = 2;
 
-/// A process by its id.
+/// A process, by its PID.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(pub(crate) u32);
 
 /// The scheduling policy of a thread.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Turn {
+pub(crate) enum Policy {
     /// The default.
     Fair,
     /// Hardly runs while others are runnable.
@@ -39,14 +39,14 @@ impl Process {
         self.status("VmRSS")
     }
 
-    /// Its peak memory since [`Self::forget_most_memory`], in KiB.
-    pub(crate) fn most_memory(self) -> u64 {
+    /// Its peak memory since [`Self::reset_peak_memory`], in KiB.
+    pub(crate) fn peak_memory(self) -> u64 {
         self.status("VmHWM")
     }
 
-    /// Resets the peak to its current memory.
-    pub(crate) fn forget_most_memory(self) {
-        fs::write(format!("/proc/{}/clear_refs", self.0), "5").expect("it is forgotten");
+    /// Resets the peak to the current memory.
+    pub(crate) fn reset_peak_memory(self) {
+        fs::write(format!("/proc/{}/clear_refs", self.0), "5").expect("a writable file");
     }
 
     #[track_caller]
@@ -57,7 +57,7 @@ impl Process {
         number.unwrap_or_else(|| panic!("no {name} in:\n{status}"))
     }
 
-    /// Stops it, until [`Self::go_on`].
+    /// Stops it until [`Self::resume`].
     pub(crate) fn stop(self) {
         self.signal(Signal::SIGSTOP);
         eventually("all its threads stop", || {
@@ -66,13 +66,13 @@ impl Process {
         });
     }
 
-    pub(crate) fn go_on(self) {
+    pub(crate) fn resume(self) {
         self.signal(Signal::SIGCONT);
     }
 
     /// Waits until its main thread sleeps.
-    pub(crate) fn wait_for_rest(self) {
-        eventually("its main thread rests", || {
+    pub(crate) fn wait_until_asleep(self) {
+        eventually("its main thread sleeps", || {
             self.thread_stat(self.0).starts_with('S').then_some(())
         });
     }
@@ -82,16 +82,16 @@ impl Process {
     }
 
     /// Sets the policy of all its threads.
-    pub(crate) fn take(self, turn: Turn) {
-        self.threads().into_iter().for_each(|thread| turn.of(thread));
+    pub(crate) fn set_policy(self, policy: Policy) {
+        self.threads().into_iter().for_each(|thread| policy.of(thread));
     }
 
     /// Sets the policy of its thread of this name.
     #[track_caller]
-    pub(crate) fn take_for(self, name: &str, turn: Turn) {
+    pub(crate) fn set_policy_of(self, name: &str, policy: Policy) {
         let is_named = |thread: &u32| self.thread_file(*thread, "comm").trim_end() == name;
         let thread = self.threads().into_iter().find(is_named);
-        turn.of(thread.unwrap_or_else(|| panic!("no thread {name}")));
+        policy.of(thread.unwrap_or_else(|| panic!("no thread {name}")));
     }
 
     fn threads(self) -> Vec<u32> {
@@ -106,7 +106,7 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/task/{thread}/{file}", self.0)).expect("a thread")
     }
 
-    /// A thread's state, and more.
+    /// A thread's state and the fields after it.
     fn thread_stat(self, thread: u32) -> String {
         let stat = self.thread_file(thread, "stat");
         let (_, state) = stat.rsplit_once(") ").expect("a name in parentheses");
@@ -114,7 +114,7 @@ impl Process {
     }
 }
 
-impl Turn {
+impl Policy {
     /// Sets the policy of this thread and those that it starts.
     pub(crate) fn here(self) {
         self.of(0);
@@ -126,13 +126,13 @@ impl Turn {
             Self::Idle => libc::SCHED_IDLE,
         };
         let param = libc::sched_param { sched_priority: 0 };
-        // SAFETY: the parameters are there to be read.
+        // SAFETY: the parameters are valid for reads.
         let result = unsafe { libc::sched_setscheduler(thread as i32, policy, &raw const param) };
         assert_eq!(result, 0, "{self:?} for {thread}: {}", io::Error::last_os_error());
     }
 }
 
-/// Threads that keep every processor busy until this is dropped.
+/// Threads that keep every CPU busy until drop.
 pub(crate) struct Busy {
     ends: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -143,7 +143,7 @@ impl Busy {
         let processors = thread::available_parallelism().expect("a number of processors").get();
         let ends = Arc::new(AtomicBool::new(false));
         let work = |ends: Arc<AtomicBool>| {
-            Turn::Fair.here();
+            Policy::Fair.here();
             while !ends.load(Ordering::Relaxed) {
                 std::hint::spin_loop();
             }

@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes several `synfin serve`, as for a fleet.
+//! A real Prometheus that scrapes several `synfin serve`, as in a fleet.
 
 use std::{
     collections::BTreeMap,
@@ -79,7 +79,7 @@ impl Prometheus {
             targets.push(json!({"targets": [address], "labels": {"instance": name}}));
         }
 
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let interval = format!("{SCRAPE_INTERVAL}s");
         let config = json!({
             "global": {
@@ -102,7 +102,7 @@ impl Prometheus {
         let process = namespace.within(|| command.spawn()).expect("Prometheus");
 
         let mut prometheus = Self { process, namespace, synfins, folder };
-        eventually("Prometheus begins", || {
+        eventually("Prometheus starts", || {
             prometheus.check_alive();
             prometheus.get("/-/ready").ok().filter(|answer| answer.contains(" 200 "))
         });
@@ -123,7 +123,7 @@ impl Prometheus {
     /// The current result of a query.
     #[track_caller]
     pub(crate) fn query(&self, query: &str) -> Vec<Series> {
-        self.ask(query, &format!("/api/v1/query?query={}", encoded(query)))
+        self.fetch(query, &format!("/api/v1/query?query={}", encoded(query)))
     }
 
     /// The results of a query every `step` seconds between two Unix times.
@@ -136,14 +136,14 @@ impl Prometheus {
     ) -> Vec<Series> {
         let encoded = encoded(query);
         let range = format!("start={begin:.3}&end={end:.3}&step={step}");
-        self.ask(query, &format!("/api/v1/query_range?query={encoded}&{range}"))
+        self.fetch(query, &format!("/api/v1/query_range?query={encoded}&{range}"))
     }
 
     /// The value of a query with a single result.
     #[track_caller]
     pub(crate) fn value(&self, query: &str) -> Option<f64> {
         let found = self.query(query);
-        assert!(found.len() <= 1, "{query} gives several: {found:?}");
+        assert!(found.len() <= 1, "{query} has several results: {found:?}");
         found.first().map(Series::value)
     }
 
@@ -154,7 +154,7 @@ impl Prometheus {
     }
 
     #[track_caller]
-    fn ask(&self, query: &str, path: &str) -> Vec<Series> {
+    fn fetch(&self, query: &str, path: &str) -> Vec<Series> {
         let answer = self.get(path).unwrap_or_else(|error| panic!("{query}: {error}"));
         let (_, body) = answer.split_once("\r\n\r\n").expect("an answer");
         let body: Value =
@@ -215,7 +215,7 @@ fn series(series: &Value) -> Series {
 /// A time, and a value as text, because JSON has no NaN.
 fn point(pair: &Value) -> (f64, f64) {
     let value = pair[1].as_str().and_then(|value| value.parse().ok());
-    (pair[0].as_f64().expect("a time"), value.unwrap_or_else(|| panic!("{pair} is no value")))
+    (pair[0].as_f64().expect("a time"), value.unwrap_or_else(|| panic!("{pair} is not a value")))
 }
 
 fn encoded(query: &str) -> String {

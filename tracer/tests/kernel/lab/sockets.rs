@@ -68,7 +68,7 @@ pub(crate) fn wait_for_end(mut stream: TcpStream) {
     match io::copy(&mut stream, &mut io::sink()) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("the peer's end did not come: {error}"),
+        Err(error) => panic!("the peer does not close: {error}"),
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn reset(stream: TcpStream) {
 
 /// Disconnects by connect(AF_UNSPEC) and keeps the socket.
 pub(crate) fn disconnect(stream: &TcpStream) {
-    // SAFETY: all zeroes are an address of the family AF_UNSPEC.
+    // SAFETY: an address of all zeros is valid and has the family AF_UNSPEC.
     let nowhere = unsafe {
         SockAddr::try_init(|_, length| {
             *length = 16;
@@ -91,7 +91,7 @@ pub(crate) fn disconnect(stream: &TcpStream) {
 }
 
 impl Namespace {
-    /// Listens.
+    /// Listens on this address with a large backlog.
     #[track_caller]
     pub(crate) fn listen(&self, address: impl Into<SocketAddr>) -> TcpListener {
         self.listen_up_to(address, 1024)
@@ -131,7 +131,7 @@ impl Namespace {
         socket.set_nonblocking(true).expect("O_NONBLOCK");
         match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => socket.into(),
-            result => panic!("connect did not wait for an answer: {result:?}"),
+            result => panic!("connect() did not wait for an answer: {result:?}"),
         }
     }
 
@@ -144,7 +144,7 @@ impl Namespace {
 }
 
 impl Wire {
-    /// Connects from near to a far listener so many times, and accepts each at once.
+    /// Connects from near to a far listener this number of times, and accepts each at once.
     pub(crate) fn pairs<'a>(
         &'a self,
         listener: &'a TcpListener,
@@ -156,7 +156,7 @@ impl Wire {
     }
 }
 
-/// As [`Namespace::listen_up_to`], in the current thread's namespace.
+/// Like [`Namespace::listen_up_to`], in the current thread's namespace.
 pub(super) fn listen(address: SocketAddr, backlog: i32) -> TcpListener {
     let socket = socket(address.ip());
     if address.is_ipv6() {
@@ -169,7 +169,7 @@ pub(super) fn listen(address: SocketAddr, backlog: i32) -> TcpListener {
     socket.into()
 }
 
-/// As [`Namespace::socket`], in the current thread's namespace.
+/// Like [`Namespace::socket`], in the current thread's namespace.
 pub(crate) fn socket(family: IpAddr) -> Socket {
     let domain = if family.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).expect("a socket")
@@ -200,11 +200,11 @@ pub(crate) fn wait_for_state(stream: &TcpStream, state: TcpState) {
 }
 
 fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
-    // SAFETY: all of it are integers.
+    // SAFETY: all fields are integers.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
     let to = (&raw mut info).cast();
-    // SAFETY: there is room for so many bytes.
+    // SAFETY: the buffer has this number of bytes.
     let result = unsafe {
         libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, to, &raw mut length)
     };
@@ -212,11 +212,11 @@ fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
     info
 }
 
-/// Sets an option of TCP.
+/// Sets a TCP option.
 #[track_caller]
 pub(crate) fn set_option(socket: &impl AsRawFd, option: i32, value: i32) {
     let (from, length) = ((&raw const value).cast(), size_of_val(&value) as libc::socklen_t);
-    // SAFETY: there are so many bytes.
+    // SAFETY: the value has this number of bytes.
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, option, from, length) };
     assert_eq!(result, 0, "TCP option {option}: {}", io::Error::last_os_error());

@@ -3,14 +3,14 @@
 /// A socket in the output of `ss`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sock {
-    /// In the spelling of `ss`.
+    /// The state in the spelling of `ss`.
     pub(crate) state: String,
     /// A listener's accept queue: its length and its limit.
     pub(crate) queue: (u64, u64),
     pub(crate) local_port: u16,
     /// 0 for a listener.
     pub(crate) remote_port: u16,
-    /// Whether it is a minisocket: TIME_WAIT, or an orphan in FIN_WAIT2.
+    /// Whether it is a timewait socket: TIME_WAIT, or an orphan in FIN_WAIT2.
     pub(crate) is_small: bool,
 }
 
@@ -19,7 +19,7 @@ impl Sock {
     pub(super) fn parse(line: &str) -> Self {
         let fields: Vec<_> = line.split_whitespace().collect();
         let &[state, received, sent, local, remote, ref timer @ ..] = fields.as_slice() else {
-            panic!("this line of ss is not understood: {line}");
+            panic!("cannot parse this line of ss: {line}");
         };
         let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("no number in: {line}"));
         let port = |end: &str| {

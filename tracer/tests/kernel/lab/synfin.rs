@@ -1,4 +1,4 @@
-//! Runs of the program.
+//! Runs synfin.
 
 use std::{
     ffi::OsStr,
@@ -21,7 +21,7 @@ use super::{Process, Report, deadline};
 /// A running synfin.
 pub(crate) struct Synfin {
     child: Child,
-    /// What it prints, line by line.
+    /// Its output, line by line.
     lines: mpsc::Receiver<String>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
@@ -35,7 +35,7 @@ pub(crate) struct Finished {
 }
 
 impl Synfin {
-    /// Starts it, and waits until it traces everything.
+    /// Starts synfin, and waits until it traces everything.
     #[track_caller]
     pub(crate) fn watch<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut command = command();
@@ -46,16 +46,16 @@ impl Synfin {
     /// The same for a command that executes synfin.
     #[track_caller]
     pub(crate) fn watch_command(command: &mut Command) -> Self {
-        let (mut synfin, said) = Self::start(command);
+        let (mut synfin, printed) = Self::start(command);
         let is_ready = |line: Result<String, _>| line.map(|l| l.starts_with("synfin: watching"));
         let begun = Instant::now();
-        while !is_ready(said.recv_timeout(deadline().saturating_sub(begun.elapsed())))
-            .unwrap_or_else(|_| synfin.give_up("does not begin to watch"))
+        while !is_ready(printed.recv_timeout(deadline().saturating_sub(begun.elapsed())))
+            .unwrap_or_else(|_| synfin.give_up("does not start to trace"))
         {}
         synfin
     }
 
-    /// Runs it until it exits.
+    /// Runs synfin until it exits.
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Finished {
         let mut command = command();
@@ -75,8 +75,8 @@ impl Synfin {
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let (stdout, lines) = keep(child.stdout.take().expect("a pipe"));
-        let (stderr, said) = keep(child.stderr.take().expect("a pipe"));
-        (Self { child, lines, stdout: Some(stdout), stderr: Some(stderr) }, said)
+        let (stderr, printed) = keep(child.stderr.take().expect("a pipe"));
+        (Self { child, lines, stdout: Some(stdout), stderr: Some(stderr) }, printed)
     }
 
     /// Waits until it prints a matching JSON object, and skips others.
@@ -103,7 +103,7 @@ impl Synfin {
         self.wait()
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends it with SIGINT, as Ctrl-C does.
     #[track_caller]
     pub(crate) fn finish(self) -> Finished {
         let pid = i32::try_from(self.child.id()).expect("a process id");
@@ -138,15 +138,15 @@ impl Synfin {
 
 impl Drop for Synfin {
     fn drop(&mut self) {
-        // It still runs only if the test failed.
+        // Still running only if the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Finished {
-    /// Checks that it failed with this exit code, and printed an error, its cause and a remedy with
-    /// these parts.
+    /// Checks that it failed with this exit status and printed an error, its cause and a remedy that
+    /// contain these parts.
     #[track_caller]
     pub(crate) fn check_explained(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -159,7 +159,7 @@ impl Finished {
     #[track_caller]
     pub(crate) fn report(&self) -> Report {
         let mut lines = self.json_lines();
-        assert_eq!(lines.len(), 1, "one report: {}{}", self.stdout, self.stderr);
+        assert_eq!(lines.len(), 1, "expected one report: {}{}", self.stdout, self.stderr);
         Report::new(lines.remove(0))
     }
 
@@ -171,7 +171,7 @@ impl Finished {
         lines
     }
 
-    /// The same one by one, so that not all of a long output is kept.
+    /// The same one by one, so that a long output is not stored.
     #[track_caller]
     pub(crate) fn each_line<T: DeserializeOwned>(&self, mut take: impl FnMut(T)) {
         assert_eq!(self.code, 0, "synfin failed: {}", self.stderr);

@@ -18,7 +18,7 @@ use nix::{
 
 use super::{PROGRAM, deadline};
 
-/// A terminal with synfin in it.
+/// A terminal in which synfin runs.
 pub(crate) struct Terminal {
     child: Child,
     master: File,
@@ -34,7 +34,7 @@ impl Terminal {
         command.args(args).env_remove("NO_COLOR").env("TERM", "xterm");
         command.stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("synfin");
-        // The command holds our copies of the terminal's other end.
+        // The command holds our copies of the terminal's other side.
         drop((command, terminal.slave));
         let master = File::from(terminal.master);
         let mut from = master.try_clone().expect("the terminal");
@@ -52,7 +52,7 @@ impl Terminal {
 
     /// Types text.
     pub(crate) fn press(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).expect("the terminal takes keys");
+        self.master.write_all(keys.as_bytes()).expect("the terminal accepts keys");
     }
 
     pub(crate) fn resize(&mut self, columns: u16, lines: u16) {
@@ -84,7 +84,7 @@ impl Terminal {
         self.child.id()
     }
 
-    /// Waits for its end; returns what the terminal shows then.
+    /// Waits until synfin exits, and returns the content of the terminal.
     pub(crate) fn end(mut self) -> String {
         let status = self.child.wait().expect("its status");
         while let Ok(chunk) = self.output.recv_timeout(Duration::from_millis(100)) {

@@ -1,4 +1,4 @@
-//! The kernel's timers of TIME_WAITs in all namespaces: each TIME_WAIT has one for as long as it
+//! The kernel's timers of TIME_WAITs in all namespaces: a TIME_WAIT has one for as long as it
 //! exists.
 
 use std::{collections::BTreeSet, fs};
@@ -14,9 +14,9 @@ pub(crate) struct TimeWaitTimers(Instance);
 /// The result of a trace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timed {
-    /// TIME_WAITs entered.
+    /// Number of TIME_WAITs entered.
     pub(crate) began: u64,
-    /// Those of them that have not expired.
+    /// Number of these that have not expired.
     pub(crate) left: u64,
 }
 
@@ -25,7 +25,7 @@ impl TimeWaitTimers {
         let instance = Instance::new();
         // timer_cancel does not have the function, so all canceled timers are traced.
         instance.set("buffer_size_kb", "32768");
-        // By address, because filters take function names only since Linux 6.3.
+        // By address, because filters accept function names only since Linux 6.3.
         instance.set("events/timer/timer_start/filter", &format!("function == {:#x}", address()));
         instance.set("events/timer/timer_start/enable", "1");
         instance.set("events/timer/timer_cancel/enable", "1");
@@ -33,7 +33,7 @@ impl TimeWaitTimers {
     }
 
     /// Ends the trace. The counts are exact if no TIME_WAIT expires before another is entered,
-    /// which could reuse its address. A timer restarted by a FIN is the same one.
+    /// which could reuse its address. A timer that a FIN restarts stays the same timer.
     pub(crate) fn end(self) -> Timed {
         self.0.set("tracing_on", "0");
         let (mut began, mut left) = (BTreeSet::new(), BTreeSet::new());

@@ -20,7 +20,7 @@ nix::ioctl_write_ptr_bad!(tun_set_iff, libc::TUNSETIFF, libc::ifreq);
 /// Larger than any packet: the default MTU is 1500.
 const LARGEST_PACKET: usize = 1 << 16;
 
-/// A device in a namespace. It is up, and has no addresses and routes yet. It is removed on drop.
+/// A device in a namespace. It is up, without addresses and routes. It is removed on drop.
 pub(crate) struct Tun {
     file: File,
 }
@@ -33,18 +33,18 @@ impl Tun {
             let mut options = File::options();
             let file = options.read(true).write(true).open("/dev/net/tun");
             let file = file.expect("/dev/net/tun, of the module tun");
-            // SAFETY: all of it are integers, or unions of such.
+            // SAFETY: all fields are integers, or unions of integers.
             let mut request: libc::ifreq = unsafe { mem::zeroed() };
             assert!(name.len() < request.ifr_name.len(), "{name} is too long for a device");
             for (to, &from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
                 *to = from as libc::c_char;
             }
             request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-            // SAFETY: the request is one, and outlives the call.
+            // SAFETY: the request is of the expected type and outlives the call.
             unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.expect("a TUN device");
             file
         });
-        // Without an automatic IPv6 address, the kernel sends no packets of its own.
+        // Without an automatic IPv6 address, the kernel sends no packets by itself.
         namespace.run(&format!("ip link set dev {name} addrgenmode none"));
         namespace.run(&format!("ip link set dev {name} up"));
         Self { file }
@@ -53,11 +53,11 @@ impl Tun {
     /// Sends a packet to the namespace, from its IP header on.
     #[track_caller]
     pub(crate) fn send(&self, packet: &[u8]) {
-        let sent = (&self.file).write(packet).expect("the device takes it");
-        assert_eq!(sent, packet.len(), "a packet goes as a whole");
+        let sent = (&self.file).write(packet).expect("a packet is written");
+        assert_eq!(sent, packet.len(), "a packet is written as a whole");
     }
 
-    /// The next packet that the namespace sends, from its IP header on. `None` if none comes within
+    /// The next packet that the namespace sends, from its IP header on. `None` if there is none within
     /// this time.
     pub(crate) fn receive(&self, timeout: Duration) -> Option<Vec<u8>> {
         let mut waiting = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
@@ -73,7 +73,7 @@ impl Tun {
 }
 
 #[test]
-fn packets_come_and_go() {
+fn packets_are_sent_and_received() {
     use std::net::UdpSocket;
 
     use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
@@ -87,7 +87,7 @@ fn packets_come_and_go() {
     let socket = namespace.within(|| UdpSocket::bind(("10.78.0.1", 7000)).expect("a socket"));
     socket.set_read_timeout(Some(deadline())).expect("SO_RCVTIMEO");
 
-    socket.send_to(b"question", ("10.78.0.2", 53)).expect("it is sent");
+    socket.send_to(b"question", ("10.78.0.2", 53)).expect("the packet is sent");
     let packet = tun.receive(deadline()).expect("a packet");
     let sliced = SlicedPacket::from_ip(&packet).expect("an IP packet");
     let Some(TransportSlice::Udp(udp)) = sliced.transport else { panic!("{sliced:?}") };

@@ -1,11 +1,11 @@
-//! Transitions at which this machine's kernel does not run synfin's program.
+//! Transitions for which this machine's kernel does not run synfin's program.
 
 use std::fs;
 
 use super::ftrace::Instance;
 
-/// Some machines' kernels run no BPF program while a thread of process 1 is current, not even in a
-/// softirq that interrupts it, and do not count that as missed. The event of the tracepoint still
+/// Some machines' kernels run no BPF program while a thread of process 1 is current, even in a
+/// softirq that interrupts it, and do not count it as missed. The event of the tracepoint still
 /// records these transitions.
 pub(super) struct Witness(Instance);
 

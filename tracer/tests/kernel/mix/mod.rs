@@ -1,4 +1,4 @@
-//! A known mix of connections, one kind per port: the report has exactly their numbers, which agree
+//! A known mix of connections, one kind per port: the report has exactly their counts, which agree
 //! with the kernel's counters of their namespaces, for both ways to attach the hook.
 
 mod scenarios;
@@ -7,7 +7,7 @@ use self::scenarios::Played;
 use crate::lab::{self, Counters, Report, Seen, Synfin, Wire};
 
 #[test]
-fn a_known_mix_has_exactly_its_numbers() {
+fn a_known_mix_is_counted_exactly() {
     let _lab = lab::enter();
     let (_folder, recording) = lab::recording_file();
     let recording = &*recording;
@@ -20,7 +20,7 @@ fn a_known_mix_has_exactly_its_numbers() {
         let by_event = Synfin::watch(["report", "-o", "json", "--by-event"]);
         let played = scenarios::play_all(&wire);
         let counters = wire.both().map(|namespace| {
-            namespace.settle();
+            namespace.wait_until_quiet();
             namespace.counters()
         });
         let reports = [synfin, by_event].map(|synfin| synfin.finish().report());
@@ -38,7 +38,7 @@ fn a_known_mix_has_exactly_its_numbers() {
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
-/// Where the report differs from the scenarios, and from the kernel's gauges.
+/// The differences of the report from the scenarios, and from the kernel's gauges.
 fn differences(played: &[Played], report: &Report, counters: &[Counters]) -> Vec<String> {
     let mut differences = Vec::new();
     let mut time_waits = 0;
@@ -46,7 +46,7 @@ fn differences(played: &[Played], report: &Report, counters: &[Counters]) -> Vec
         for (role, expected) in [("client", &outcome.client), ("server", &outcome.server)] {
             let difference = report.difference(role, *port, expected);
             differences.extend(difference.map(|difference| format!("{name}: {difference}")));
-            time_waits += report.row(role, *port).figure("time_wait.now");
+            time_waits += report.row(role, *port).count("time_wait.now");
         }
     }
     let counted: u64 = counters.iter().map(|counters| counters.get("sockstat.tw")).sum();

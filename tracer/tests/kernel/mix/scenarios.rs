@@ -1,4 +1,4 @@
-//! The kinds of connections. Each scenario makes some to its own port, and returns the expected
+//! The kinds of connections. Each scenario makes some on its own port, and returns the expected
 //! statistics.
 
 use std::{
@@ -14,25 +14,25 @@ use socket2::{SockRef, TcpKeepalive};
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    Books, Pair, Wire, accept, connect_to, disconnect, eventually_equal, reset, scaled, set_option,
-    wait_for_end, wait_for_state,
+    Pair, RowCounts, Wire, accept, connect_to, disconnect, eventually_equal, reset, scaled,
+    set_option, wait_for_end, wait_for_state,
 };
 
 /// The expected statistics of a scenario, and the sockets that it leaves open.
 pub(super) struct Outcome {
-    pub(super) client: Books,
-    pub(super) server: Books,
+    pub(super) client: RowCounts,
+    pub(super) server: RowCounts,
     open_sockets: Vec<OwnedFd>,
 }
 
 impl Outcome {
-    fn new(client: Books, server: Books) -> Self {
+    fn new(client: RowCounts, server: RowCounts) -> Self {
         Self { client, server, open_sockets: Vec::new() }
     }
 
-    /// Without a server.
-    fn failure(client: Books) -> Self {
-        Self::new(client, Books::default())
+    /// An outcome without a server.
+    fn failure(client: RowCounts) -> Self {
+        Self::new(client, RowCounts::default())
     }
 
     fn leaving_open<S: Into<OwnedFd>>(mut self, sockets: impl IntoIterator<Item = S>) -> Self {
@@ -77,8 +77,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("data not acknowledged", not_acknowledged),
     ("keepalive not answered", keepalive_not_answered),
     ("destroyed", destroyed),
-    ("SYN sent twice", syn_sent_twice),
-    ("SYN-ACK sent twice", synack_sent_twice),
+    ("SYN retransmitted", syn_retransmitted),
+    ("SYN-ACK retransmitted", synack_retransmitted),
 ];
 
 /// The first scenario's port; the others' follow.
@@ -102,7 +102,7 @@ pub(super) fn play_all(wire: &Wire) -> Vec<Played> {
             })
             .collect();
         let finish = |(name, port, player): (_, _, thread::ScopedJoinHandle<'_, _>)| {
-            let outcome = player.join().unwrap_or_else(|_| panic!("{name}: failed as above"));
+            let outcome = player.join().unwrap_or_else(|_| panic!("{name} failed, see above"));
             Played { name, port, outcome }
         };
         played.into_iter().map(finish).collect()
@@ -125,8 +125,8 @@ fn closed_by_client(wire: &Wire, port: u16) -> Outcome {
         pair.close_by_client();
     }
     Outcome::new(
-        Books::clients(5).closed("closed_by_us", 5).time_waits(5),
-        Books::servers(5).closed("closed_by_peer", 5),
+        RowCounts::clients(5).closed("closed_by_us", 5).time_waits(5),
+        RowCounts::servers(5).closed("closed_by_peer", 5),
     )
 }
 
@@ -137,8 +137,8 @@ fn closed_by_server(wire: &Wire, port: u16) -> Outcome {
         pair.close_by_server();
     }
     Outcome::new(
-        Books::clients(4).closed("closed_by_peer", 4),
-        Books::servers(4).closed("closed_by_us", 4).time_waits(4),
+        RowCounts::clients(4).closed("closed_by_peer", 4),
+        RowCounts::servers(4).closed("closed_by_us", 4).time_waits(4),
     )
 }
 
@@ -147,8 +147,8 @@ fn ipv4_mapped(wire: &Wire, port: u16) -> Outcome {
     wire.pairs(&listener, (Wire::FAR4, port), 3).for_each(Pair::close_by_client);
     wire.pairs(&listener, (Wire::FAR6, port), 2).for_each(Pair::close_by_server);
     Outcome::new(
-        Books::clients(5).closed("closed_by_us", 3).time_waits(3).closed("closed_by_peer", 2),
-        Books::servers(5).closed("closed_by_peer", 3).closed("closed_by_us", 2).time_waits(2),
+        RowCounts::clients(5).closed("closed_by_us", 3).time_waits(3).closed("closed_by_peer", 2),
+        RowCounts::servers(5).closed("closed_by_peer", 3).closed("closed_by_us", 2).time_waits(2),
     )
 }
 
@@ -158,8 +158,8 @@ fn on_loopback(wire: &Wire, port: u16) -> Outcome {
         wire.near.pair_with(&listener, (Ipv4Addr::LOCALHOST, port)).close_by_client();
     }
     Outcome::new(
-        Books::clients(6).closed("closed_by_us", 6).time_waits(6),
-        Books::servers(6).closed("closed_by_peer", 6),
+        RowCounts::clients(6).closed("closed_by_us", 6).time_waits(6),
+        RowCounts::servers(6).closed("closed_by_peer", 6),
     )
 }
 
@@ -181,22 +181,28 @@ fn many(wire: &Wire, port: u16) -> Outcome {
         }
     });
     Outcome::new(
-        Books::clients(all).closed("closed_by_us", all).time_waits(all),
-        Books::servers(all).closed("closed_by_peer", all),
+        RowCounts::clients(all).closed("closed_by_us", all).time_waits(all),
+        RowCounts::servers(all).closed("closed_by_peer", all),
     )
 }
 
 fn open(wire: &Wire, port: u16) -> Outcome {
     let pairs = pairs(wire, port, 3);
-    Outcome::new(Books::clients(3).open("established", 3), Books::servers(3).open("established", 3))
-        .leaving_open(pairs.into_iter().flat_map(|Pair { client, server }| [client, server]))
+    Outcome::new(
+        RowCounts::clients(3).open("established", 3),
+        RowCounts::servers(3).open("established", 3),
+    )
+    .leaving_open(pairs.into_iter().flat_map(|Pair { client, server }| [client, server]))
 }
 
 fn half_closed(wire: &Wire, port: u16) -> Outcome {
     let pairs = pairs(wire, port, 2);
     pairs.iter().for_each(half_close);
-    Outcome::new(Books::clients(2).open("fin_wait2", 2), Books::servers(2).open("close_wait", 2))
-        .leaving_open(pairs.into_iter().flat_map(|Pair { client, server }| [client, server]))
+    Outcome::new(
+        RowCounts::clients(2).open("fin_wait2", 2),
+        RowCounts::servers(2).open("close_wait", 2),
+    )
+    .leaving_open(pairs.into_iter().flat_map(|Pair { client, server }| [client, server]))
 }
 
 /// The client shuts down its side, and both kernels know it.
@@ -209,12 +215,12 @@ fn half_close(pair: &Pair) {
 fn half_closed_then_closed(wire: &Wire, port: u16) -> Outcome {
     for mut pair in pairs(wire, port, 2) {
         half_close(&pair);
-        pair.answer(b"a last word");
+        pair.answer(b"last data");
         pair.close_by_server();
     }
     Outcome::new(
-        Books::clients(2).closed("closed_by_us", 2).time_waits(2),
-        Books::servers(2).closed("closed_by_peer", 2),
+        RowCounts::clients(2).closed("closed_by_us", 2).time_waits(2),
+        RowCounts::servers(2).closed("closed_by_peer", 2),
     )
 }
 
@@ -239,12 +245,12 @@ fn closed_by_both(wire: &Wire, port: u16) -> Outcome {
         drop(client);
     }
     Outcome::new(
-        Books::clients(2).closed("closed_by_both", 2).time_waits(2),
-        Books::servers(2).closed("closed_by_us", 2).time_waits(2),
+        RowCounts::clients(2).closed("closed_by_both", 2).time_waits(2),
+        RowCounts::servers(2).closed("closed_by_us", 2).time_waits(2),
     )
 }
 
-/// The client's errors of so many simultaneous attempts.
+/// The client's errors of this number of simultaneous attempts.
 fn errors(wire: &Wire, to: impl Into<SocketAddr>, count: usize) -> Vec<Option<i32>> {
     let to = to.into();
     let error = || wire.near.connect(to).expect_err("no connection").raw_os_error();
@@ -257,26 +263,26 @@ fn errors(wire: &Wire, to: impl Into<SocketAddr>, count: usize) -> Vec<Option<i3
 fn refused_by_reset(wire: &Wire, port: u16) -> Outcome {
     assert_eq!(errors(wire, (Wire::FAR4, port), 2), [Some(libc::ECONNREFUSED); 2]);
     assert_eq!(errors(wire, (Wire::FAR6, port), 1), [Some(libc::ECONNREFUSED)]);
-    Outcome::failure(Books::default().failed("connect_refused_rst", 3))
+    Outcome::failure(RowCounts::default().failed("connect_refused_rst", 3))
 }
 
 fn refused_by_icmp(wire: &Wire, port: u16) -> Outcome {
     reject(wire, port, "port-unreachable");
     assert_eq!(errors(wire, (Wire::FAR4, port), 2), [Some(libc::ECONNREFUSED); 2]);
     assert_eq!(errors(wire, (Wire::FAR6, port), 1), [Some(libc::ECONNREFUSED)]);
-    Outcome::failure(Books::default().failed("connect_refused_icmp", 3))
+    Outcome::failure(RowCounts::default().failed("connect_refused_icmp", 3))
 }
 
 fn host_unreachable(wire: &Wire, port: u16) -> Outcome {
     reject(wire, port, "host-unreachable");
     assert_eq!(errors(wire, (Wire::FAR4, port), 2), [Some(libc::EHOSTUNREACH); 2]);
-    Outcome::failure(Books::default().failed("connect_unreachable_host", 2))
+    Outcome::failure(RowCounts::default().failed("connect_unreachable_host", 2))
 }
 
 fn network_unreachable(wire: &Wire, port: u16) -> Outcome {
     reject(wire, port, "no-route");
     assert_eq!(errors(wire, (Wire::FAR4, port), 2), [Some(libc::ENETUNREACH); 2]);
-    Outcome::failure(Books::default().failed("connect_unreachable_net", 2))
+    Outcome::failure(RowCounts::default().failed("connect_unreachable_net", 2))
 }
 
 fn reject(wire: &Wire, port: u16, with: &str) {
@@ -285,31 +291,31 @@ fn reject(wire: &Wire, port: u16, with: &str) {
 }
 
 fn timed_out(wire: &Wire, port: u16) -> Outcome {
-    swallow(wire, port);
+    drop_packets(wire, port);
     assert_eq!(errors(wire, (Wire::FAR4, port), 2), [Some(libc::ETIMEDOUT); 2]);
-    Outcome::failure(Books::default().failed("connect_timeout", 2))
+    Outcome::failure(RowCounts::default().failed("connect_timeout", 2))
 }
 
 /// Packets to the port are dropped.
-fn swallow(wire: &Wire, port: u16) {
+fn drop_packets(wire: &Wire, port: u16) {
     wire.far.filter(&format!("swallow_{port}"), &format!("tcp dport {port} counter drop"));
 }
 
 fn given_up(wire: &Wire, port: u16) -> Outcome {
-    swallow(wire, port);
+    drop_packets(wire, port);
     for _ in 0..3 {
         drop(wire.near.begin_connect((Wire::FAR4, port)));
     }
-    Outcome::failure(Books::default().failed("connect_cancelled", 3))
+    Outcome::failure(RowCounts::default().failed("connect_cancelled", 3))
 }
 
 fn connecting(wire: &Wire, port: u16) -> Outcome {
-    swallow(wire, port);
+    drop_packets(wire, port);
     let attempts: Vec<_> = (0..2)
         .map(|_| wire.near.begin_connect((Wire::FAR4, port)))
         .inspect(|attempt| set_option(attempt, libc::TCP_SYNCNT, 10))
         .collect();
-    Outcome::failure(Books::default().pending(2)).leaving_open(attempts)
+    Outcome::failure(RowCounts::default().pending(2)).leaving_open(attempts)
 }
 
 /// The only ephemeral port of the second client is in use.
@@ -329,8 +335,8 @@ fn no_port_left(wire: &Wire, port: u16) -> Outcome {
     let server = accept(&listener);
     Pair { client: first, server }.close_by_server();
     Outcome::new(
-        Books::clients(1).closed("closed_by_peer", 1).failed("connect_local_failure", 1),
-        Books::servers(1).closed("closed_by_us", 1).time_waits(1),
+        RowCounts::clients(1).closed("closed_by_peer", 1).failed("connect_local_failure", 1),
+        RowCounts::servers(1).closed("closed_by_us", 1).time_waits(1),
     )
 }
 
@@ -344,16 +350,16 @@ fn bound_client(wire: &Wire, port: u16) -> Outcome {
         Pair { client, server: accept(&listener) }.close_by_client();
     }
     Outcome::new(
-        Books::clients(2).closed("closed_by_us", 2).time_waits(2),
-        Books::servers(2).closed("closed_by_peer", 2),
+        RowCounts::clients(2).closed("closed_by_us", 2).time_waits(2),
+        RowCounts::servers(2).closed("closed_by_peer", 2),
     )
 }
 
 fn destroyed_while_connecting(wire: &Wire, port: u16) -> Outcome {
-    swallow(wire, port);
+    drop_packets(wire, port);
     let attempts = [(); 2].map(|()| wire.near.begin_connect((Wire::FAR4, port)));
     wire.near.run(&format!("ss -K -tn state syn-sent dport = :{port}"));
-    Outcome::failure(Books::default().failed("connect_destroyed", 2)).leaving_open(attempts)
+    Outcome::failure(RowCounts::default().failed("connect_destroyed", 2)).leaving_open(attempts)
 }
 
 fn linger0(wire: &Wire, port: u16) -> Outcome {
@@ -362,19 +368,19 @@ fn linger0(wire: &Wire, port: u16) -> Outcome {
         wait_for_end(server);
     }
     Outcome::new(
-        Books::clients(3).closed("reset_by_us_linger0", 3),
-        Books::servers(3).closed("reset_by_peer", 3),
+        RowCounts::clients(3).closed("reset_by_us_linger0", 3),
+        RowCounts::servers(3).closed("reset_by_peer", 3),
     )
 }
 
 fn unread_data(wire: &Wire, port: u16) -> Outcome {
     for mut pair in pairs(wire, port, 2) {
-        pair.answer_unread(b"nobody wants to know");
+        pair.answer_unread(b"unread data");
         pair.close_by_client();
     }
     Outcome::new(
-        Books::clients(2).closed("reset_by_us_unread_data", 2),
-        Books::servers(2).closed("reset_by_peer", 2),
+        RowCounts::clients(2).closed("reset_by_us_unread_data", 2),
+        RowCounts::servers(2).closed("reset_by_peer", 2),
     )
 }
 
@@ -385,21 +391,21 @@ fn linger0_after_half_close(wire: &Wire, port: u16) -> Outcome {
         wait_for_state(&pair.server, TcpState::Close);
     }
     Outcome::new(
-        Books::clients(2).closed("reset_by_us_linger0", 2),
-        Books::servers(2).closed("reset_by_peer", 2),
+        RowCounts::clients(2).closed("reset_by_us_linger0", 2),
+        RowCounts::servers(2).closed("reset_by_peer", 2),
     )
 }
 
 fn unread_data_after_half_close(wire: &Wire, port: u16) -> Outcome {
     for mut pair in pairs(wire, port, 2) {
         half_close(&pair);
-        pair.answer_unread(b"nobody wants to know");
+        pair.answer_unread(b"unread data");
         drop(pair.client);
         wait_for_state(&pair.server, TcpState::Close);
     }
     Outcome::new(
-        Books::clients(2).closed("reset_by_us_unread_data", 2),
-        Books::servers(2).closed("reset_by_peer", 2),
+        RowCounts::clients(2).closed("reset_by_us_unread_data", 2),
+        RowCounts::servers(2).closed("reset_by_peer", 2),
     )
 }
 
@@ -410,12 +416,12 @@ fn reset_while_closing(wire: &Wire, port: u16) -> Outcome {
         wait_for_end(pair.client);
     }
     Outcome::new(
-        Books::clients(2).closed("reset_by_peer_closing", 2),
-        Books::servers(2).closed("reset_by_us_linger0", 2),
+        RowCounts::clients(2).closed("reset_by_peer_closing", 2),
+        RowCounts::servers(2).closed("reset_by_us_linger0", 2),
     )
 }
 
-/// By then the client is only a TIME_WAIT minisocket, which answers with a RST.
+/// When the data arrives, the client is only a timewait socket, which answers with a RST.
 fn data_after_close(wire: &Wire, port: u16) -> Outcome {
     for Pair { client, mut server } in pairs(wire, port, 2) {
         drop(client);
@@ -423,12 +429,12 @@ fn data_after_close(wire: &Wire, port: u16) -> Outcome {
             let sockets = wire.near.sockets();
             sockets.iter().filter(|s| s.remote_port == port && s.state == "FIN-WAIT-2").count()
         });
-        server.write_all(b"one more thing").expect("it is sent");
+        server.write_all(b"late data").expect("the data is sent");
         wait_for_state(&server, TcpState::Close);
     }
     Outcome::new(
-        Books::clients(2).closed("closed_by_us", 2).and("time_wait.entered", 2),
-        Books::servers(2).closed("reset_by_peer", 2),
+        RowCounts::clients(2).closed("closed_by_us", 2).and("time_wait.entered", 2),
+        RowCounts::servers(2).closed("reset_by_peer", 2),
     )
 }
 
@@ -443,8 +449,8 @@ fn disconnected(wire: &Wire, port: u16) -> Outcome {
         })
         .collect();
     Outcome::new(
-        Books::clients(2).closed("reset_by_us_disconnect", 2),
-        Books::servers(2).closed("reset_by_peer", 2),
+        RowCounts::clients(2).closed("reset_by_us_disconnect", 2),
+        RowCounts::servers(2).closed("reset_by_peer", 2),
     )
     .leaving_open(clients)
 }
@@ -457,8 +463,8 @@ fn disconnected_after_the_peers_end(wire: &Wire, port: u16) -> Outcome {
         wait_for_state(&pair.client, TcpState::Close);
     }
     Outcome::new(
-        Books::clients(2).closed("reset_by_peer_closing", 2),
-        Books::servers(2).closed("reset_by_us_disconnect", 2),
+        RowCounts::clients(2).closed("reset_by_peer_closing", 2),
+        RowCounts::servers(2).closed("reset_by_us_disconnect", 2),
     )
     .leaving_open(pairs.into_iter().map(|pair| pair.server))
 }
@@ -471,7 +477,7 @@ fn unread_data_after_both_ends(wire: &Wire, port: u16) -> Outcome {
     let clients: Vec<_> = pairs
         .into_iter()
         .map(|Pair { mut client, server }| {
-            client.write_all(b"nobody wants to know").expect("it is sent");
+            client.write_all(b"unread data").expect("the data is sent");
             client.shutdown(Shutdown::Write).expect("shutdown");
             wait_for_state(&server, TcpState::CloseWait);
             server.shutdown(Shutdown::Write).expect("shutdown");
@@ -484,8 +490,8 @@ fn unread_data_after_both_ends(wire: &Wire, port: u16) -> Outcome {
         wait_for_state(client, TcpState::Close);
     }
     Outcome::new(
-        Books::clients(2).closed("reset_by_peer_closing", 2),
-        Books::servers(2).closed("reset_by_us_unread_data", 2),
+        RowCounts::clients(2).closed("reset_by_peer_closing", 2),
+        RowCounts::servers(2).closed("reset_by_us_unread_data", 2),
     )
 }
 
@@ -500,25 +506,25 @@ fn never_accepted(wire: &Wire, port: u16) -> Outcome {
     drop(listener);
     clients.into_iter().for_each(wait_for_end);
     Outcome::new(
-        Books::clients(3).closed("reset_by_peer", 3),
-        Books::servers(3).closed("reset_by_us_listener_closed", 3),
+        RowCounts::clients(3).closed("reset_by_peer", 3),
+        RowCounts::servers(3).closed("reset_by_us_listener_closed", 3),
     )
 }
 
 fn not_acknowledged(wire: &Wire, port: u16) -> Outcome {
     let pairs = pairs(wire, port, 2);
-    swallow(wire, port);
+    drop_packets(wire, port);
     for Pair { client, .. } in &pairs {
         let client = SockRef::from(client);
         client.set_tcp_user_timeout(Some(Duration::from_millis(500))).expect("TCP_USER_TIMEOUT");
-        client.send(b"is anybody there?").expect("it is sent");
+        client.send(b"unanswered data").expect("the data is sent");
     }
     dead_clients(pairs, "timeout_user")
 }
 
 fn keepalive_not_answered(wire: &Wire, port: u16) -> Outcome {
     let pairs = pairs(wire, port, 2);
-    swallow(wire, port);
+    drop_packets(wire, port);
     let second = Duration::from_secs(1);
     let keepalive = TcpKeepalive::new().with_time(second).with_interval(second).with_retries(1);
     for Pair { client, .. } in &pairs {
@@ -538,8 +544,8 @@ fn dead_clients(pairs: Vec<Pair>, reason: &str) -> Outcome {
         servers.push(server);
     }
     Outcome::new(
-        Books::clients(count).closed(reason, count),
-        Books::servers(count).open("established", count),
+        RowCounts::clients(count).closed(reason, count),
+        RowCounts::servers(count).open("established", count),
     )
     .leaving_open(servers)
 }
@@ -552,29 +558,29 @@ fn destroyed(wire: &Wire, port: u16) -> Outcome {
         drop(client);
     }
     Outcome::new(
-        Books::clients(2).closed("destroyed_by_admin", 2),
-        Books::servers(2).closed("reset_by_peer", 2),
+        RowCounts::clients(2).closed("destroyed_by_admin", 2),
+        RowCounts::servers(2).closed("reset_by_peer", 2),
     )
 }
 
-fn syn_sent_twice(wire: &Wire, port: u16) -> Outcome {
+fn syn_retransmitted(wire: &Wire, port: u16) -> Outcome {
     let listener = listen(wire, port);
     let filter = format!("syns_to_{port}");
     wire.far.filter(&filter, &format!("tcp dport {port} counter drop"));
     let clients = [(); 2].map(|()| wire.near.begin_connect((Wire::FAR4, port)));
-    // In whatever order they get through.
+    // They complete in any order.
     clients.iter().for_each(|client| set_option(client, libc::TCP_SYNCNT, 6));
     wire.far.wait_for_filtered(&filter, 2);
     wire.far.unfilter(&filter);
     close_by_clients(&listener, clients);
     Outcome::new(
-        Books::clients(2).retransmitted().closed("closed_by_us", 2).time_waits(2),
-        Books::servers(2).closed("closed_by_peer", 2),
+        RowCounts::clients(2).retransmitted().closed("closed_by_us", 2).time_waits(2),
+        RowCounts::servers(2).closed("closed_by_peer", 2),
     )
 }
 
 /// The handshake's last ACK is lost, so that only the server retransmits.
-fn synack_sent_twice(wire: &Wire, port: u16) -> Outcome {
+fn synack_retransmitted(wire: &Wire, port: u16) -> Outcome {
     let listener = listen(wire, port);
     let filter = format!("acks_to_{port}");
     let rule = format!("tcp dport {port} tcp flags & (syn | ack) == ack counter drop");
@@ -584,12 +590,12 @@ fn synack_sent_twice(wire: &Wire, port: u16) -> Outcome {
     wire.far.unfilter(&filter);
     close_by_clients(&listener, clients);
     Outcome::new(
-        Books::clients(2).closed("closed_by_us", 2).time_waits(2),
-        Books::servers(2).retransmitted().closed("closed_by_peer", 2),
+        RowCounts::clients(2).closed("closed_by_us", 2).time_waits(2),
+        RowCounts::servers(2).retransmitted().closed("closed_by_peer", 2),
     )
 }
 
-/// Handshakes with losses do not complete in the order in which they began.
+/// Closes clients in any order, because handshakes with losses do not complete in order.
 fn close_by_clients(listener: &TcpListener, clients: [TcpStream; 2]) {
     let servers = [(); 2].map(|()| accept(listener));
     drop(clients);

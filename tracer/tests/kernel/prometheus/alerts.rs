@@ -1,4 +1,4 @@
-//! The alert rules are valid, and fire when they should.
+//! The alert rules are valid, and fire under their conditions only.
 
 use std::process::Command;
 
@@ -8,21 +8,21 @@ use crate::lab;
 pub(super) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/prometheus");
 
 #[test]
-fn alerts_are_raised_when_they_should_be_and_not_otherwise() {
+fn alerts_fire_under_their_conditions_only() {
     if lab::lacks_prometheus("promtool") {
         return;
     }
     for args in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
         let mut promtool = Command::new("promtool");
         let output = promtool.args(args).current_dir(FOLDER).output().expect("promtool");
-        let [said, wrong] =
+        let [printed, wrong] =
             [output.stdout, output.stderr].map(|it| String::from_utf8(it).expect("text"));
-        assert!(output.status.success() && wrong.is_empty(), "{said}{wrong}");
+        assert!(output.status.success() && wrong.is_empty(), "{printed}{wrong}");
     }
 }
 
 #[test]
-fn every_alert_is_tried() {
+fn every_alert_has_tests() {
     let alerts = include_str!("../../../../docs/prometheus/alerts.yml");
     let tests = include_str!("../../../../docs/prometheus/alerts_test.yml");
     let names = |text: &str, before: &str| {
@@ -35,6 +35,6 @@ fn every_alert_is_tried() {
     for alert in defined {
         // One test that it fires, and one that it does not.
         let times = tried.iter().filter(|tried| **tried == alert).count();
-        assert!(times >= 2, "{alert} is tried {times} times in alerts_test.yml");
+        assert!(times >= 2, "{alert} is tested {times} times in alerts_test.yml");
     }
 }

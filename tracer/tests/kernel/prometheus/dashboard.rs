@@ -1,10 +1,10 @@
-//! The dashboard: every query of every panel gives data in a real Prometheus.
+//! The dashboard: every query of every panel returns data from a real Prometheus.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
-use super::connection::Traffic;
+use super::traffic::Traffic;
 use crate::lab::{self, Host, Prometheus, Series, eventually, unix_now};
 
 const DASHBOARD: &str = include_str!("../../../../docs/grafana/synfin.json");
@@ -23,7 +23,7 @@ fn every_panel_of_the_dashboard_shows_real_traffic() {
     let hosts = [Host("web-1", &servers), Host("app-1", &clients)];
     let prometheus = Prometheus::watch(&hosts, None);
     let begun = unix_now();
-    traffic.go_on(Duration::from_secs(15));
+    traffic.run_for(Duration::from_secs(15));
     let dashboard = dashboard();
     let mut legends = BTreeSet::new();
     for panel in panels(&dashboard) {
@@ -41,9 +41,9 @@ fn every_panel_of_the_dashboard_shows_real_traffic() {
     prometheus.finish();
 }
 
-/// As far as that can be seen without Grafana.
+/// Checks the properties that can be checked without Grafana.
 #[test]
-fn the_dashboard_can_be_imported_as_it_is() {
+fn the_dashboard_can_be_imported() {
     let dashboard = dashboard();
     let variables = dashboard["templating"]["list"].as_array().expect("variables").iter();
     let names: Vec<_> = variables.filter_map(|variable| variable["name"].as_str()).collect();
@@ -59,7 +59,7 @@ fn the_dashboard_can_be_imported_as_it_is() {
         });
         assert!(x + width <= 24, "{title} is too wide");
         for place in (y..y + height).flat_map(|y| (x..x + width).map(move |x| (x, y))) {
-            assert!(taken.insert(place), "{title} lies upon another panel");
+            assert!(taken.insert(place), "{title} overlaps another panel");
         }
     }
     for panel in panels(&dashboard) {
@@ -89,12 +89,12 @@ fn may_be_empty(panel: &Value) -> bool {
     panel["title"] == "Resets without a connection" && !lab::since(6, 10)
 }
 
-/// The legends of all series with values that a panel's queries give for a time.
+/// The legends of all series with values that a panel's queries return for a time.
 fn legends_shown(panel: &Value, prometheus: &Prometheus, time: (f64, f64)) -> Vec<String> {
     let targets = panel["targets"].as_array().expect("queries").iter();
     let legends = targets.flat_map(|target| {
         let query = filled_in(text(&target["expr"]));
-        assert!(!query.contains('$'), "a variable that Grafana does not give: {query}");
+        assert!(!query.contains('$'), "a variable unknown to Grafana: {query}");
         let found = prometheus.query_range(&query, time, 1.0).into_iter();
         let found = found.filter(|series| !series.points.is_empty());
         found.map(|series| legend(text(&target["legendFormat"]), &series))

@@ -1,4 +1,4 @@
-//! Three hosts and one Prometheus: the queries in `docs/metrics.md` give what happened on all
+//! Three hosts and one Prometheus: the queries in `docs/metrics.md` return the traffic of all
 //! hosts.
 
 use std::{
@@ -24,10 +24,10 @@ const BACKLOG: i32 = 10;
 /// No listener.
 const CLOSED: u16 = 7514;
 const REFUSED: usize = 15;
-/// A server on the clients' own host, with few ephemeral ports.
+/// A server on the host of its clients, with few ephemeral ports.
 const LOCAL: u16 = 7515;
 const PORTS: u16 = 100;
-const HELD: usize = 85;
+const OPEN: usize = 85;
 const ABANDONED: usize = 40;
 
 /// The least duration of a handshake over the link.
@@ -37,7 +37,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(12);
 const LEEWAY: f64 = 0.25;
 
 #[test]
-fn the_queries_in_the_docs_give_what_happened_on_three_hosts() {
+fn documented_queries_return_the_traffic_of_three_hosts() {
     let queries = queries(include_str!("../../../../docs/metrics.md"));
     let in_short = self::queries(include_str!("../../../../README.md"));
     assert_eq!(in_short.len(), 3);
@@ -71,12 +71,12 @@ fn the_queries_in_the_docs_give_what_happened_on_three_hosts() {
     prometheus.wait_for(&about("TcpAcceptQueueFills", "web-1"));
     prometheus.wait_for(&about("TcpConnectFailures", "app-1"));
     prometheus.wait_for(&about("TcpManyResets", "batch-1"));
-    let doubts = prometheus.query("ALERTS{alertname=~\"Synfin.*\"}");
-    assert!(doubts.is_empty(), "{doubts:?}");
+    let unexpected = prometheus.query("ALERTS{alertname=~\"Synfin.*\"}");
+    assert!(unexpected.is_empty(), "{unexpected:?}");
     prometheus.finish();
 }
 
-/// A server's host, its clients' host, and a host with both.
+/// The host of a server, the host of its clients, and a host with both.
 struct Fleet {
     link: Link,
     batch: Namespace,
@@ -134,8 +134,8 @@ impl Fleet {
         for _ in 0..ABANDONED {
             self.abandon();
         }
-        let held = (0..HELD).map(|_| self.batch.pair_with(&self.local, LOCAL_ADDRESS)).collect();
-        (held, waiting)
+        let open = (0..OPEN).map(|_| self.batch.pair_with(&self.local, LOCAL_ADDRESS)).collect();
+        (open, waiting)
     }
 
     /// Makes a connection that ends by a RST and leaves no TIME_WAIT.
@@ -158,7 +158,7 @@ struct Found<'a> {
     series: &'a [Series],
 }
 
-/// Compares a result with what happened.
+/// Compares a result with the traffic.
 #[track_caller]
 fn check(found: &Found<'_>) {
     match found.title {
@@ -175,7 +175,7 @@ fn check(found: &Found<'_>) {
             found.check_near(
                 &["reason"],
                 &[
-                    // The servers of both ports see it.
+                    // The servers of both ports report it.
                     ("reset_by_peer", abandoned),
                     ("reset_by_us_linger0", ABANDONED as f64),
                     ("reset_by_us_unread_data", RESETS as f64),
@@ -186,7 +186,7 @@ fn check(found: &Found<'_>) {
             let port = format!("batch-1 {LOCAL}");
             assert_eq!(
                 found.by(&["instance", "port"]),
-                [(port, HELD as f64 / f64::from(PORTS))].into()
+                [(port, OPEN as f64 / f64::from(PORTS))].into()
             );
         }
         "Who cannot connect, and why" => {
@@ -249,7 +249,7 @@ fn queries(page: &str) -> BTreeMap<String, String> {
     let query = |block: &str| {
         let (query, _) = block.split_once("```").expect("its end");
         let (title, query) = query.split_once('\n').expect("a title");
-        let title = title.strip_prefix("# ").unwrap_or_else(|| panic!("{title} is no title"));
+        let title = title.strip_prefix("# ").unwrap_or_else(|| panic!("{title} is not a title"));
         (title.to_owned(), query.to_owned())
     };
     page.split("```promql\n").skip(1).map(query).collect()

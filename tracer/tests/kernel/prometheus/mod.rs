@@ -1,9 +1,9 @@
-//! The metrics of `synfin serve` in a real Prometheus.
+//! The metrics of `synfin serve`, scraped by a real Prometheus.
 
 mod alerts;
-mod connection;
 mod dashboard;
 mod fleet;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +16,11 @@ use serde_json::Value;
 use synfin::metrics::{Durations, OTHER};
 
 use crate::{
-    figures::figure_of,
     lab::{
         self, Host, Link, Loss, Pair, Prometheus, Report, Series, Synfin, eventually_equal,
         unix_now,
     },
+    statistics::column_of,
 };
 
 /// The first port of this file's tests.
@@ -36,7 +36,7 @@ const CLOSED: u16 = PORT + 3;
 const LOAD: Duration = Duration::from_secs(4);
 
 /// Samples by role, port and another label.
-type Figures = BTreeMap<(String, String, String), f64>;
+type Samples = BTreeMap<(String, String, String), f64>;
 
 #[test]
 fn scraped_metrics_agree_with_a_report() {
@@ -53,7 +53,7 @@ fn scraped_metrics_agree_with_a_report() {
         let begun = unix_now();
         let open = load(&link);
         let during = (begun, unix_now());
-        link.settle();
+        link.wait_until_quiet();
         let report = other.finish().report();
         let missed = prometheus.value("sum(synfin_events_total{outcome=\"missed\"})");
         (
@@ -67,7 +67,7 @@ fn scraped_metrics_agree_with_a_report() {
     let established = "sum(synfin_connections_established_total)";
     let growing = prometheus.query_range(established, during, 1.0);
     let values: BTreeSet<_> = growing[0].points.iter().map(|(_, value)| *value as u64).collect();
-    assert!(values.len() >= 3, "the load was fetched at once: {growing:?}");
+    assert!(values.len() >= 3, "too few scrapes during the load: {growing:?}");
 
     let had = Had { prometheus: &prometheus, report: &report, own: own_ports(&prometheus) };
     had.check_counts();
@@ -108,7 +108,7 @@ fn own_ports(prometheus: &Prometheus) -> BTreeSet<(String, String)> {
     rows.iter().map(|row| (row.label("role").into(), row.label("port").into())).collect()
 }
 
-/// Prometheus and a report of the same time.
+/// A report, and Prometheus at the same time.
 struct Had<'a> {
     prometheus: &'a Prometheus,
     report: &'a Report,
@@ -118,12 +118,12 @@ struct Had<'a> {
 impl Had<'_> {
     #[track_caller]
     fn check_counts(&self) {
-        let one = |figure: &'static str| {
-            move |row: &Value| vec![(String::new(), count(figure_of(row, figure)))]
+        let one = |column: &'static str| {
+            move |row: &Value| vec![(String::new(), count(column_of(row, column)))]
         };
-        let each = |figure: &'static str| {
+        let each = |column: &'static str| {
             move |row: &Value| {
-                let counts = row[figure].as_object().expect("counts").iter();
+                let counts = row[column].as_object().expect("counts").iter();
                 counts.map(|(name, value)| (name.clone(), count(value.clone()))).collect()
             }
         };
@@ -153,7 +153,7 @@ impl Had<'_> {
     /// Checks that the samples of a query agree with the report's rows.
     #[track_caller]
     fn check(&self, query: &str, label: &str, of: impl Fn(&Value) -> Vec<(String, f64)>) {
-        let mut expected = Figures::new();
+        let mut expected = Samples::new();
         for row in self.report.rows() {
             for (name, value) in of(row).into_iter().filter(|(_, value)| *value != 0.0) {
                 let (role, mut port) = self.labels(row);
@@ -168,7 +168,7 @@ impl Had<'_> {
             samples
                 .iter()
                 .filter(|sample| sample.value() != 0.0)
-                .map(|it| figure(it, label))
+                .map(|it| column(it, label))
                 .collect()
         });
     }
@@ -205,7 +205,7 @@ impl Had<'_> {
             let series =
                 found.iter().find(|it| it.label("role") == role && it.label("port") == port);
             let shown = series.unwrap_or_else(|| panic!("no {p99} of {role} {port}")).value();
-            // The bucket in which it is.
+            // The bucket that contains it.
             let above = |value: f64| bounds().find(|bound| value <= *bound);
             assert_eq!(
                 above(shown),
@@ -224,17 +224,17 @@ impl Had<'_> {
             let expected = Some(self.report.event(outcome) as f64);
             eventually_equal(outcome, expected, || self.prometheus.value(&query));
         }
-        assert!(self.report.event("delivered") > 1_000, "that was no load");
+        assert!(self.report.event("delivered") > 1_000, "too little load");
     }
 }
 
-fn figure(sample: &Series, label: &str) -> ((String, String, String), f64) {
+fn column(sample: &Series, label: &str) -> ((String, String, String), f64) {
     let [role, port, name] = ["role", "port", label].map(|name| sample.label(name).to_owned());
     ((role, port, name), sample.value())
 }
 
 fn count(value: Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no count"))
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a count"))
 }
 
 /// A bound as in the text format.

@@ -1,4 +1,4 @@
-//! With all optional hooks, figures are exact; without them, the same figures are inferred.
+//! With all optional hooks, statistics are exact; without them, the same statistics are inferred.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ use super::{
     world::{Act, NAMESPACES, START, World, lossless_act},
 };
 
-/// A tracker, and what it counted.
-struct PortEvent {
+/// A tracker, and the sums of its statistics.
+struct CountingTracker {
     tracked: Tracked,
     sums: Sums,
 }
@@ -30,16 +30,16 @@ struct PortEvent {
 struct Sums {
     entered: u64,
     overflowed: u64,
-    /// Connections that began at servers, and those that are to come of handshakes in their SYN queues.
+    /// Server connections that began, and those that SYN queues are still to give.
     asked: u64,
     syn_queue: BTreeMap<SynQueueEvent, u64>,
     waits: Vec<(u64, u64)>,
 }
 
-/// TIME_WAITs and orphans in FIN_WAIT2, in rows that have either.
-type Remaining = BTreeMap<(Role, u16), (u64, u64)>;
+/// TIME_WAITs and orphans in FIN_WAIT2 of each row that has any.
+type TimeWaitCounts = BTreeMap<(Role, u16), (u64, u64)>;
 
-impl PortEvent {
+impl CountingTracker {
     fn new(coverage: Coverage) -> Self {
         let tracker = Tracker::new(Limits::default(), START).with_coverage(coverage);
         Self { tracked: Tracked::new(tracker), sums: Sums::default() }
@@ -50,18 +50,18 @@ impl PortEvent {
     }
 
     /// Takes a snapshot.
-    fn snapshot(&mut self) -> Remaining {
-        let mut remaining = Remaining::new();
+    fn snapshot(&mut self) -> TimeWaitCounts {
+        let mut time_wait_counts = TimeWaitCounts::new();
         for row in self.tracked.tracker.take_snapshot().rows(By::Port) {
             let now = (row.stats.time_wait_now, row.stats.scanned.fin_wait2_orphans);
             if let Common::One(port) = row.identity.port
                 && now != (0, 0)
             {
-                remaining.insert((row.identity.role, port), now);
+                time_wait_counts.insert((row.identity.role, port), now);
             }
             self.sums.add(row.identity.role, &row.stats.counters);
         }
-        remaining
+        time_wait_counts
     }
 }
 
@@ -81,14 +81,14 @@ impl Sums {
         self.waits = buckets(&self.waits, &counters.accept_wait);
     }
 
-    /// Handshakes that came to servers.
+    /// Handshakes that reached servers.
     fn attempts(&self) -> u64 {
         let count = |what| self.syn_queue.get(&what).copied().unwrap_or(0);
         self.asked + count(SynQueueEvent::Entered) - count(SynQueueEvent::Completed)
     }
 }
 
-/// The sum of both.
+/// Adds the buckets of both.
 fn buckets(sum: &[(u64, u64)], more: &LatencyHistogram) -> Vec<(u64, u64)> {
     let mut buckets: BTreeMap<u64, u64> = sum.iter().copied().collect();
     for (bound, count) in more.buckets() {
@@ -97,32 +97,33 @@ fn buckets(sum: &[(u64, u64)], more: &LatencyHistogram) -> Vec<(u64, u64)> {
     buckets.into_iter().collect()
 }
 
-/// What there is in truth, as far as anything was reported of it.
-fn remaining(world: &World) -> Remaining {
-    let mut remaining = Remaining::new();
+/// The true counts in the model, of sockets that were reported.
+fn time_wait_counts(world: &World) -> TimeWaitCounts {
+    let mut time_wait_counts = TimeWaitCounts::new();
     for time_wait in world.time_waits().iter().filter(|time_wait| time_wait.is_known) {
         let port =
             time_wait.socket.role.service_port(time_wait.socket.local, time_wait.socket.remote);
-        let (time_waits, orphans) = remaining.entry((time_wait.socket.role, port)).or_default();
+        let (time_waits, orphans) =
+            time_wait_counts.entry((time_wait.socket.role, port)).or_default();
         *(if time_wait.is_orphan() { orphans } else { time_waits }) += 1;
     }
-    remaining
+    time_wait_counts
 }
 
-fn sum(remaining: &Remaining) -> (u64, u64) {
-    remaining.values().fold((0, 0), |sum, now| (sum.0 + now.0, sum.1 + now.1))
+fn sum(time_wait_counts: &TimeWaitCounts) -> (u64, u64) {
+    time_wait_counts.values().fold((0, 0), |sum, now| (sum.0 + now.0, sum.1 + now.1))
 }
 
-/// What is the same of a closed connection however it is known.
+/// The part of a closed connection that does not depend on coverage.
 type Close = (Nanos, NetnsId, Role, String, CloseReason, Option<Handshake>);
 
-fn closes(counted: &PortEvent) -> Vec<(Close, Option<bool>)> {
+fn closes(counted: &CountingTracker) -> Vec<(Close, Option<bool>)> {
     let close = |closed: &Closed| {
         let &Closed { closed: time, netns, role, local, remote, reason, handshake, .. } = closed;
         ((time, netns, role, format!("{local} {remote}"), reason, handshake), closed.time_wait)
     };
     let mut closes: Vec<_> = counted.tracked.closed.iter().map(close).collect();
-    // Some are pending for a moment, until others have closed.
+    // Some closes are pending until others follow.
     closes.sort_by_key(|((time, netns, _, name, ..), _)| (*time, *netns, name.clone()));
     closes
 }
@@ -136,19 +137,19 @@ proptest! {
         acts in vec(lossless_act(), 0..200),
     ) {
         let mut world = World::after(&before, true);
-        let mut counted = PortEvent::new(world.coverage);
+        let mut counted = CountingTracker::new(world.coverage);
         for (place, act) in acts.iter().enumerate() {
-            world.happens(act);
+            world.perform(act);
             counted.take(&world.reported());
-            let (known, truth) = (counted.snapshot(), remaining(&world));
-            // Whose those are that were there before may not be known.
+            let (known, truth) = (counted.snapshot(), time_wait_counts(&world));
+            // The row of TIME_WAITs from before the trace may be unknown.
             prop_assert_eq!(sum(&known), sum(&truth), "after {} and {:?}", place, act);
             if before.is_empty() {
                 prop_assert_eq!(known, truth, "after {} and {:?}", place, act);
             }
         }
         world.tick();
-        world.happens(&Act::Wait(SECOND));
+        world.perform(&Act::Wait(SECOND));
         counted.take(&world.reported());
         counted.tracked.finish();
         counted.snapshot();
@@ -163,17 +164,17 @@ proptest! {
     }
 
     #[test]
-    fn without_optional_hooks_figures_are_inferred(
+    fn without_optional_hooks_statistics_are_inferred(
         before in vec(lossless_act(), 0..30),
         acts in vec(lossless_act(), 0..200),
     ) {
         let mut world = World::after(&before, true);
-        let (mut exact, mut inferred) = (PortEvent::new(world.coverage), PortEvent::new(Coverage::default()));
-        acts.iter().for_each(|act| world.happens(act));
-        world.scan_is_over();
-        world.happens(&Act::Wait(2 * SECOND));
+        let (mut exact, mut inferred) = (CountingTracker::new(world.coverage), CountingTracker::new(Coverage::default()));
+        acts.iter().for_each(|act| world.perform(act));
+        world.end_scan();
+        world.perform(&Act::Wait(2 * SECOND));
         world.tick();
-        NAMESPACES.iter().for_each(|&netns| world.is_scanned(netns));
+        NAMESPACES.iter().for_each(|&netns| world.scan_completely(netns));
         let inputs = world.reported();
         for counted in [&mut exact, &mut inferred] {
             counted.take(&inputs);
@@ -187,7 +188,7 @@ proptest! {
             prop_assert!(may_have_left.is_none_or(|it| Some(it) == left), "{:?}", exact);
         }
         let (now, by_age) = (sum(&exact.snapshot()), sum(&inferred.snapshot()));
-        prop_assert_eq!(now, sum(&remaining(&world)));
+        prop_assert_eq!(now, sum(&time_wait_counts(&world)));
         let (possible, found) = (world.time_waits_by_age(), (by_age.0 + by_age.1) as usize);
         prop_assert!(possible.contains(&found), "{} in TIME_WAIT, not {:?}", found, possible);
         if world.unconfirmed == 0 {

@@ -1,4 +1,4 @@
-//! A filter admits all that it asks for, as if there were nothing else.
+//! A filter admits all connections that match it, as if there were no others.
 
 use std::net::SocketAddr;
 
@@ -20,14 +20,14 @@ use super::{
     world::{NAMESPACES, START, World, lossless_act},
 };
 
-/// A connection, open or closed, as far as the filter has no part in it.
+/// A connection, open or closed, without the parts that a filter affects.
 #[derive(Clone, Debug, PartialEq)]
-struct Visibility {
+struct ComparedConnection {
     netns: NetnsId,
     role: Role,
     local: SocketAddr,
     remote: SocketAddr,
-    /// Of a client: the owner of a server's connection may change with its listeners before the
+    /// Clients only: the owner of a server's connection may change with its listeners before the
     /// connection is admitted.
     pid: Option<u32>,
     since: Nanos,
@@ -35,9 +35,9 @@ struct Visibility {
     handshake: Option<Handshake>,
 }
 
-fn closed(closed: &Closed) -> Option<Visibility> {
-    // Where nothing shows the role, other rows make for other guesses.
-    (!closed.role_assumed).then(|| Visibility {
+fn closed(closed: &Closed) -> Option<ComparedConnection> {
+    // Where no record shows the role, the other rows affect the guess.
+    (!closed.role_assumed).then(|| ComparedConnection {
         netns: closed.netns,
         role: closed.role,
         local: closed.local,
@@ -49,8 +49,8 @@ fn closed(closed: &Closed) -> Option<Visibility> {
     })
 }
 
-fn open((_, connection): (SockId, &Connection)) -> Option<Visibility> {
-    (!connection.role_assumed).then(|| Visibility {
+fn open((_, connection): (SockId, &Connection)) -> Option<ComparedConnection> {
+    (!connection.role_assumed).then(|| ComparedConnection {
         netns: connection.netns,
         role: connection.role,
         local: connection.local(),
@@ -66,8 +66,12 @@ fn client_pid(role: Role, owner: Option<&Owner>) -> Option<u32> {
     owner.filter(|_| role == Role::Client)?.pid
 }
 
-/// All connections that a tracker shows: the closed ones in that order, then the open ones.
-fn shown(inputs: &[Input], coverage: Coverage, filters: Vec<Filter>) -> (Vec<Visibility>, Tracker) {
+/// All connections that a tracker has: the closed ones in order, then the open ones.
+fn shown(
+    inputs: &[Input],
+    coverage: Coverage,
+    filters: Vec<Filter>,
+) -> (Vec<ComparedConnection>, Tracker) {
     let tracker = Tracker::new(Limits::default(), START).with_coverage(coverage);
     let mut tracked = Tracked::new(tracker.with_filters(filters));
     for input in inputs {
@@ -78,7 +82,7 @@ fn shown(inputs: &[Input], coverage: Coverage, filters: Vec<Filter>) -> (Vec<Vis
     tracked.finish();
     let Tracked { tracker, closed: all } = tracked;
     let mut shown: Vec<_> = all.iter().filter_map(closed).collect();
-    // Some are pending for a moment, until others have closed.
+    // Some closes are pending until others follow.
     shown.sort_by_key(|one| (one.closed.map(|(time, _)| time), one.local, one.remote, one.netns));
     let mut open: Vec<_> = tracker.open().filter_map(open).collect();
     open.sort_by_key(|one| (one.since, one.local, one.remote, one.netns));
@@ -115,7 +119,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     (sides, few(&[1, 2]), few(&NAMESPACES), family, role).prop_map(
         |(sides, pids, namespaces, family, role)| {
             let (service_ports, local_ports, remote_ports, local, remote) = sides;
-            // See `Visibility::pid`.
+            // See `ComparedConnection::pid`.
             let role = if pids.is_empty() { role } else { Some(Role::Client) };
             Filter {
                 pids,
@@ -133,7 +137,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     )
 }
 
-fn matches(filter: &Filter, connection: &Visibility) -> bool {
+fn matches(filter: &Filter, connection: &ComparedConnection) -> bool {
     let pids: Vec<_> = connection.pid.into_iter().collect();
     let facts = Facts {
         netns: connection.netns,
@@ -158,7 +162,7 @@ proptest! {
         shows_all in any::<bool>(),
     ) {
         let mut world = World::after(&before, shows_all);
-        acts.iter().for_each(|act| world.happens(act));
+        acts.iter().for_each(|act| world.perform(act));
         let inputs = world.reported();
         let (all, _) = shown(&inputs, world.coverage, Vec::new());
         let expected: Vec<_> =
@@ -178,7 +182,7 @@ proptest! {
         shows_all in any::<bool>(),
     ) {
         let mut world = World::after(&[], shows_all);
-        acts.iter().for_each(|act| world.happens(act));
+        acts.iter().for_each(|act| world.perform(act));
         let inputs = world.reported();
         let (one, _) = shown(&inputs, world.coverage, filters[..1].to_vec());
         let both: Vec<_> =

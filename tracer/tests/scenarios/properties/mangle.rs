@@ -1,4 +1,4 @@
-//! What can go wrong with input between the world and a tracker, and input that no world gives.
+//! Faults in the input between the model and a tracker, and input that no model produces.
 
 use std::{net::SocketAddr, ops::Range};
 
@@ -23,7 +23,7 @@ use synfin_testkit::{SECOND, socket_id};
 
 use super::world::{NAMESPACES, START};
 
-/// Something goes wrong.
+/// A fault in the input.
 #[derive(Clone, Debug)]
 pub(crate) enum Mangle {
     CutOff(Index),
@@ -107,7 +107,7 @@ fn set_time(input: &mut Input, time: Nanos) {
     }
 }
 
-/// Within the trace, or at the ends of all time.
+/// A time within the trace, or 0 or the maximum.
 fn time() -> impl Strategy<Value = Nanos> {
     prop_oneof![
         4 => START..START + 100 * SECOND,
@@ -117,13 +117,13 @@ fn time() -> impl Strategy<Value = Nanos> {
     ]
 }
 
-/// Any input, of few sockets, namespaces and ports.
+/// Arbitrary input with few sockets, namespaces and ports.
 pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         12 => transition().prop_map(Input::Transition),
-        1 => (time(), sock(), reset_way())
+        1 => (time(), sock(), reset_direction())
             .prop_map(|(time, sock, direction)| Input::Reset(Reset { time, sock, direction })),
-        2 => (time(), sock(), remains())
+        2 => (time(), sock(), time_wait_kind())
             .prop_map(|(time, sock, kind)| TimeWaitEntry { time, sock, kind })
             .prop_map(Input::TimeWaitEntry),
         3 => (time(), netns(), endpoint(), endpoint(), any::<bool>())
@@ -161,7 +161,7 @@ fn scan_end() -> impl Strategy<Value = ScanEnd> {
     )
 }
 
-/// Settings that a kernel has, or a damaged recording.
+/// Settings of a kernel, or of a damaged recording.
 fn ephemeral_ports() -> impl Strategy<Value = EphemeralPorts> {
     let reuse = prop::sample::select(
         &[TimeWaitReuse::Never, TimeWaitReuse::Loopback, TimeWaitReuse::Always][..],
@@ -188,7 +188,7 @@ fn port_count() -> impl Strategy<Value = PortCount> {
     })
 }
 
-fn reset_way() -> impl Strategy<Value = ResetDirection> {
+fn reset_direction() -> impl Strategy<Value = ResetDirection> {
     let reason = prop::sample::select(ResetReason::ALL);
     prop_oneof![
         Just(ResetDirection::Received),
@@ -197,7 +197,7 @@ fn reset_way() -> impl Strategy<Value = ResetDirection> {
     ]
 }
 
-fn remains() -> impl Strategy<Value = TimeWaitKind> {
+fn time_wait_kind() -> impl Strategy<Value = TimeWaitKind> {
     prop::sample::select(
         &[TimeWaitKind::TimeWait, TimeWaitKind::FinWait2, TimeWaitKind::Nothing][..],
     )
@@ -226,7 +226,7 @@ fn endpoint() -> impl Strategy<Value = SocketAddr> {
     })
 }
 
-/// Mostly small, at times as large as can be.
+/// Mostly small, sometimes the maximum.
 fn count() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..100u64, 1 => Just(u64::MAX), 1 => any::<u64>()]
 }

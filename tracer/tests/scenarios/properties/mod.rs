@@ -1,6 +1,5 @@
-//! Properties of the tracker whatever it is given: plausible traces, traces with losses, and
-//! anything at all; with all optional hooks, and with tracepoints only.
-//! `PROPTEST_CASES` sets how many of each are tried.
+//! Properties of the tracker for plausible traces, traces with losses, and arbitrary input, with
+//! all optional hooks and with tracepoints only. `PROPTEST_CASES` sets the number of cases.
 
 mod coverage;
 mod filters;
@@ -33,7 +32,7 @@ use synfin_common::{event::Kind, state::TcpState};
 use synfin_testkit::{AuditedTracker, SECOND, encode};
 use world::{Act, NAMESPACES, START, World, act, coverage, lossless_act};
 
-/// As many cases as the environment says, or `default`.
+/// The number of cases from the environment, or `default`.
 fn cases(default: u32) -> ProptestConfig {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
@@ -42,7 +41,7 @@ fn cases(default: u32) -> ProptestConfig {
     }
 }
 
-/// Input that was plausible once, and when to take snapshots.
+/// A trace with faults, and when to take snapshots.
 #[derive(Clone, Debug)]
 struct Mangled {
     before: Vec<Act>,
@@ -67,13 +66,13 @@ fn mangled() -> impl Strategy<Value = Mangled> {
 impl Mangled {
     fn inputs(&self) -> Vec<Input> {
         let mut world = World::after(&self.before, self.has_all_hooks);
-        self.acts.iter().for_each(|act| world.happens(act));
+        self.acts.iter().for_each(|act| world.perform(act));
         let mut inputs = world.reported();
         self.mangles.iter().for_each(|mangle| mangle.apply(&mut inputs));
         inputs
     }
 
-    /// A tracker that was given all of it, with snapshots here and there and at the end.
+    /// A tracker that has applied all of it, with snapshots in between and at the end.
     fn audited(&self, limits: Limits) -> AuditedTracker {
         let inputs = self.inputs();
         let mut snapshots: Vec<_> =
@@ -92,7 +91,7 @@ impl Mangled {
     }
 }
 
-/// As long as a record of some kind, which its first bytes may name; zeros and anything else.
+/// Bytes of a record's length, whose first ones may name a kind, or arbitrary bytes.
 fn bytes_of_a_record() -> impl Strategy<Value = Vec<u8>> {
     let len = prop::sample::select(vec![24usize, 48, 80, 96, 104, 112]);
     let byte = prop_oneof![Just(0), any::<u8>()];
@@ -104,7 +103,7 @@ fn bytes_of_a_record() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// From none to more than is needed.
+/// From 0 to more than needed.
 fn limits() -> impl Strategy<Value = Limits> {
     let most = |default| prop::sample::select(vec![0, 1, 4, 8, default]);
     let Limits { connections, rows } = Limits::default();
@@ -195,7 +194,7 @@ proptest! {
         let mut audited = AuditedTracker::new(Limits::default(), world.coverage, START);
         let mut scanned = BTreeSet::new();
         for act in &acts {
-            world.happens(act);
+            world.perform(act);
             for input in world.reported() {
                 let before = adopted(&audited);
                 audited.take(&input);
@@ -208,14 +207,14 @@ proptest! {
             }
         }
         audited.snapshot();
-        settle(&mut world, &mut audited);
+        scan_until_complete(&mut world, &mut audited);
         agree(&world, &mut audited);
         prop_assert_eq!(audited.tracker.events().gaps, 0);
         prop_assert_eq!(audited.found_after_loss(), 0);
         prop_assert_eq!(audited.ended(CloseReason::LostSight), 0);
         prop_assert_eq!(audited.ended(CloseReason::ConnectLostSight), 0);
         let counted = |names: &[&str]| audited.total(names);
-        prop_assert_eq!(counted(&["attempts", "adopted"]), world.births, "births");
+        prop_assert_eq!(counted(&["attempts", "adopted"]), world.begun, "begun");
         prop_assert_eq!(counted(&["failed", "closed", "discarded"]), world.ends, "ends");
     }
 
@@ -231,40 +230,40 @@ proptest! {
         let mut audited = AuditedTracker::new(Limits { rows, ..Limits::default() }, world.coverage, START);
         let snapshots: Vec<_> = snapshots.iter().map(|place| place.index(acts.len() + 1)).collect();
         for (place, act) in acts.iter().enumerate() {
-            world.happens(act);
+            world.perform(act);
             world.reported().iter().for_each(|input| audited.take(input));
             if snapshots.contains(&place) {
                 audited.snapshot();
             }
         }
-        settle(&mut world, &mut audited);
+        scan_until_complete(&mut world, &mut audited);
         agree(&world, &mut audited);
     }
 }
 
-/// The open connections whose first record was not seen.
+/// The open connections whose first record was lost.
 fn adopted(audited: &AuditedTracker) -> BTreeSet<(NetnsId, SockId)> {
     let open = audited.open().into_iter();
     let adopted = open.filter(|(_, connection)| connection.is_adopted());
     adopted.map(|(sock, connection)| (connection.netns, sock)).collect()
 }
 
-/// Lets the world rest, and scans it until the tracker wants no more.
-fn settle(world: &mut World, audited: &mut AuditedTracker) {
+/// Stops all activity, and scans until the tracker wants no further scan.
+fn scan_until_complete(world: &mut World, audited: &mut AuditedTracker) {
     const ROUNDS: usize = 5;
-    // What nothing counts or detects is found when a namespace is scanned for another reason.
+    // A loss that no counter or contradiction shows is found by a scan for another reason.
     let scan_all = world.uncounted() || world.undetected;
     let take = |world: &mut World, audited: &mut AuditedTracker| {
         world.reported().iter().for_each(|input| audited.take(input));
     };
-    world.scan_is_over();
+    world.end_scan();
     for _ in 0..ROUNDS {
-        world.happens(&Act::Wait(2 * SECOND));
+        world.perform(&Act::Wait(2 * SECOND));
         world.tick();
         take(world, audited);
         for netns in NAMESPACES {
             if scan_all || audited.tracker.wants_scan(netns) {
-                world.is_scanned(netns);
+                world.scan_completely(netns);
                 take(world, audited);
             }
         }
@@ -273,7 +272,7 @@ fn settle(world: &mut World, audited: &mut AuditedTracker) {
     assert!(!wanted(&audited.tracker), "scans are still wanted after {ROUNDS} rounds");
 }
 
-/// What the tracker says must be so in the world.
+/// Checks the tracker's state against the model's.
 fn agree(world: &World, audited: &mut AuditedTracker) {
     let known = audited.open();
     let known: BTreeMap<_, _> = known
@@ -286,7 +285,7 @@ fn agree(world: &World, audited: &mut AuditedTracker) {
         .connections()
         .map(|(sock, socket)| (sock, (socket.socket.netns, socket.state, socket.socket.remote)))
         .collect();
-    assert_eq!(known, true_ones, "open connections: known, and in truth");
+    assert_eq!(known, true_ones, "open connections in the tracker and in the model");
 
     let known: BTreeSet<_> = audited
         .open()
@@ -296,7 +295,10 @@ fn agree(world: &World, audited: &mut AuditedTracker) {
         .collect();
     let clients = world.connections().filter(|(_, socket)| socket.socket.role == Role::Client);
     let clients: BTreeSet<_> = clients.map(|(sock, _)| sock).collect();
-    assert!(known.is_subset(&clients), "clients: known {known:?}, in truth {clients:?}");
+    assert!(
+        known.is_subset(&clients),
+        "clients: {known:?} in the tracker, {clients:?} in the model"
+    );
 
     let events = audited.tracker.events();
     assert_eq!(events.in_flight(), 0, "{events:?}");

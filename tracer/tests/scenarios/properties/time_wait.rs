@@ -1,5 +1,5 @@
-//! What sockets of the model leave behind: TIME_WAITs, and orphans in FIN_WAIT2 on the way there.
-//! The kernel's timers end them, late, or something else does before.
+//! TIME_WAITs of the model, and orphans in FIN_WAIT2 on the way there. A timer ends them, with a
+//! delay, or another event ends them before.
 
 use synfin::{
     tcp::role::Role,
@@ -13,45 +13,45 @@ use synfin_testkit::{MILLISECOND, SECOND, Socket};
 
 const TIME_WAIT_LENGTH: Nanos = 60 * SECOND;
 
-/// `net.ipv4.tcp_fin_timeout`: not longer than the tests wait.
+/// `net.ipv4.tcp_fin_timeout`, shorter than the tests wait.
 const FIN_TIMEOUT: Nanos = 4 * SECOND;
 
-/// What one socket left behind.
+/// The timewait socket that replaces a closed socket.
 #[derive(Clone, Debug)]
 pub(crate) struct TimeWait {
     pub(crate) socket: Socket,
     in_fin_wait2: bool,
-    /// When the peer's FIN comes, if it is awaited and comes.
+    /// When the peer's FIN arrives, if it does.
     fin: Option<Nanos>,
-    /// What its timer is set to.
+    /// When its timer expires.
     expiry: Nanos,
-    /// By how much the timer is late.
+    /// The delay of the timer.
     lateness: Nanos,
-    /// Its entry was reported, or a scan that is complete found it.
+    /// Whether its entry was reported or a complete scan found it.
     pub(crate) is_known: bool,
-    /// The scan that goes on has found it.
+    /// Whether the current scan has found it.
     pub(crate) is_found: bool,
 }
 
-/// What happens to one by itself.
+/// A change that needs no action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
-    Turns,
+    EntersTimeWait,
     Ends,
 }
 
-/// What decides how one goes on.
+/// The future of one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Future {
-    /// When the peer's FIN comes, if it does.
+    /// When the peer's FIN arrives, if it does.
     pub(crate) fin_after: Option<Nanos>,
-    /// By how much of a timer's time it is late, in hundredths.
+    /// The delay of a timer, in hundredths of its time.
     pub(crate) lateness: u64,
 }
 
 impl TimeWait {
-    pub(crate) fn new(socket: Socket, remains: TimeWaitKind, now: Nanos, future: Future) -> Self {
-        let in_fin_wait2 = remains == TimeWaitKind::FinWait2;
+    pub(crate) fn new(socket: Socket, kind: TimeWaitKind, now: Nanos, future: Future) -> Self {
+        let in_fin_wait2 = kind == TimeWaitKind::FinWait2;
         let length = if in_fin_wait2 { FIN_TIMEOUT } else { TIME_WAIT_LENGTH };
         Self {
             socket,
@@ -68,27 +68,27 @@ impl TimeWait {
         self.in_fin_wait2
     }
 
-    /// When its timer runs down at the earliest.
+    /// When its timer expires at the earliest.
     pub(crate) fn expiry(&self) -> Nanos {
         self.expiry
     }
 
-    /// When something happens to it, and what.
+    /// The time of its next change, and the change.
     pub(crate) fn next(&self) -> (Nanos, Change) {
         let length = if self.in_fin_wait2 { FIN_TIMEOUT } else { TIME_WAIT_LENGTH };
         let end = self.expiry + length / 100 * self.lateness;
         match self.fin {
-            Some(fin) if fin < end => (fin, Change::Turns),
+            Some(fin) if fin < end => (fin, Change::EntersTimeWait),
             _ => (end, Change::Ends),
         }
     }
 
-    /// The peer's FIN has come.
-    pub(crate) fn turns(&mut self, now: Nanos) {
+    /// The peer's FIN has arrived.
+    pub(crate) fn enter_time_wait(&mut self, now: Nanos) {
         (self.in_fin_wait2, self.fin, self.expiry) = (false, None, now + TIME_WAIT_LENGTH);
     }
 
-    /// What a scan finds of it.
+    /// The result of a scan that finds it.
     pub(crate) fn as_found(&self, now: Nanos) -> Input {
         Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: self.in_fin_wait2,

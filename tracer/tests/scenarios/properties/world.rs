@@ -1,7 +1,7 @@
-//! A model of a host: namespaces, sockets that follow TCP's rules, and a kernel side that reports
-//! on them and scans them; with all optional [hooks](synfin::tcp::coverage::OptionalHook), or with the tracepoints
-//! only. What it reports is plausible by construction, and it knows the truth that a tracker should
-//! arrive at.
+//! A model of a host: namespaces, sockets that follow TCP's rules, and eBPF programs that report
+//! and scan them, with all optional [hooks](synfin::tcp::coverage::OptionalHook) or with
+//! tracepoints only. Its reports are plausible by construction, and it knows the true state that a
+//! tracker should arrive at.
 
 use std::{
     collections::BTreeMap,
@@ -35,19 +35,19 @@ use synfin_testkit::{
 
 use super::time_wait::{Change, Future, TimeWait};
 
-/// When the trace begins.
+/// The start of the trace.
 pub(crate) const START: Nanos = 1_000 * SECOND;
 
 pub(crate) const NAMESPACES: [NetnsId; 3] = [7, 8, 9];
 const SERVICE_PORTS: [u16; 4] = [22, 80, 443, 8080];
 
-/// A record of a state is made a moment before the state is stored.
+/// The record of a state precedes the stored state by this time.
 const STORE_DELAY: Nanos = 10 * MILLISECOND;
 
-/// connect() reports SYN_SENT a moment before a scan can find the socket.
+/// The record of SYN_SENT precedes the time when a scan can find the socket by this time.
 const CONNECT_DELAY: Nanos = SECOND;
 
-/// Something happens.
+/// An event in the model.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     Wait(Nanos),
@@ -67,7 +67,7 @@ pub(crate) enum Act {
         port: Index,
         owner: u32,
     },
-    /// A SYN gets a place in a listener's SYN queue.
+    /// A SYN gets an entry in a listener's SYN queue.
     SynArrives {
         listener: Index,
     },
@@ -76,12 +76,12 @@ pub(crate) enum Act {
         which: Index,
         expires: bool,
     },
-    /// A listener has a child.
+    /// A listener gets a child.
     Accept {
         listener: Index,
         peer: u8,
         flags: Flags,
-        /// Its handshake had no place in the SYN queue.
+        /// Its handshake had no entry in the SYN queue.
         by_cookie: bool,
     },
     /// accept() takes a child.
@@ -98,25 +98,25 @@ pub(crate) enum Act {
     ScanBegins {
         netns: Index,
     },
-    /// The scan comes past some sockets.
-    ScanGoesOn {
+    /// The scan visits the next bucket.
+    ScansBucket {
         unlucky: bool,
     },
     ScanEnds {
         fails: bool,
     },
     Tick,
-    /// The ring has no room for so many records.
+    /// The ring has no room for this number of records.
     RingIsFull {
         records: u8,
     },
-    /// The kernel skips the hook once.
+    /// The kernel skips one run of the hook.
     HookIsSkipped {
         counted: bool,
     },
 }
 
-/// What a last record, or that of ESTABLISHED, shows besides.
+/// Evidence in a last record, or in the record of ESTABLISHED.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
     flags: Flags,
@@ -127,15 +127,15 @@ pub(crate) struct Evidence {
     bytes: (u64, u64),
     unread: u32,
     idle_ms: Option<u32>,
-    /// We send a reset just after the close, for this reason, maybe in answer to a segment.
+    /// We send a reset just after the close, for this reason, and whether it answers a segment.
     reset: Option<(ResetReason, bool)>,
-    /// Where the kernel's table for TIME_WAIT is full: one ends at that moment.
+    /// If the kernel's TIME_WAIT table is full, one of its entries ends at that moment.
     finds_a_place: bool,
-    /// What becomes of a TIME_WAIT.
+    /// The future of its TIME_WAIT.
     future: Future,
 }
 
-/// What can happen while nothing is lost.
+/// Any event that loses nothing.
 pub(crate) fn lossless_act() -> impl Strategy<Value = Act> {
     let owner = 1..4u32;
     let index = any::<Index>;
@@ -162,13 +162,13 @@ pub(crate) fn lossless_act() -> impl Strategy<Value = Act> {
         1 => index().prop_map(|which| Act::TimeWaitIsReset { which }),
         1 => index().prop_map(|sock| Act::ResetArrives { sock }),
         4 => index().prop_map(|netns| Act::ScanBegins { netns }),
-        8 => any::<bool>().prop_map(|unlucky| Act::ScanGoesOn { unlucky }),
+        8 => any::<bool>().prop_map(|unlucky| Act::ScansBucket { unlucky }),
         3 => prop::bool::weighted(0.1).prop_map(|fails| Act::ScanEnds { fails }),
         2 => Just(Act::Tick),
     ]
 }
 
-/// What can happen.
+/// Any event.
 pub(crate) fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         30 => lossless_act(),
@@ -178,7 +178,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
 }
 
 fn flags() -> impl Strategy<Value = Flags> {
-    // Each one rarely: most are the exception.
+    // Each flag is rare.
     prop::collection::vec(0..15u32, 0..4)
         .prop_map(|bits| Flags(bits.into_iter().fold(0, |flags, bit| flags | 1 << bit)))
 }
@@ -196,7 +196,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     let reset = (prop::sample::select(ResetReason::ALL), any::<bool>());
     let reset = prop::option::weighted(0.3, reset);
     let fin_after = prop::option::weighted(0.7, prop_oneof![Just(MILLISECOND), Just(SECOND)]);
-    // The kernel's timers are late by up to an eighth; of those set to a minute, by a twelfth.
+    // The kernel's timers are late by up to an eighth; those of a minute, by up to a twelfth.
     let future = (fin_after, prop_oneof![2 => Just(0), 1 => 0..=8u64])
         .prop_map(|(fin_after, lateness)| Future { fin_after, lateness });
     (flags(), err, rtt_us, rare, rare, bytes, rare, (idle_ms, reset, any::<bool>(), future))
@@ -218,18 +218,18 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         })
 }
 
-/// A socket, listener or connection, that is not in TIME_WAIT.
+/// A listener or connection, not a TIME_WAIT.
 #[derive(Clone, Debug)]
 pub(crate) struct Existing {
     pub(crate) socket: Socket,
     pub(crate) state: TcpState,
     before: TcpState,
     changed: Nanos,
-    /// It was reported on, or found by a scan.
+    /// Whether it was reported, or found by a scan.
     is_known: bool,
-    /// The last scan did not find it.
+    /// Whether the last scan missed it.
     missed: bool,
-    /// When it began, if that was since the start.
+    /// When it began, if that was within the trace.
     began: Option<Nanos>,
     accepted: bool,
 }
@@ -238,7 +238,7 @@ pub(crate) struct Existing {
 struct Scan {
     netns: NetnsId,
     begun: Nanos,
-    /// The part of the hash tables that comes next.
+    /// The next bucket of the hash table.
     bucket: u64,
     found: Vec<Input>,
     ended: Nanos,
@@ -249,10 +249,10 @@ const LONGEST_SCAN: Nanos = 400 * MILLISECOND;
 
 pub(crate) struct World {
     kernel: FakeKernel<Vec<Input>>,
-    /// The optional hooks: all or none.
+    /// Coverage with all optional hooks, or with none.
     pub(crate) coverage: Coverage,
     sockets: BTreeMap<SockId, Existing>,
-    /// Addresses of sockets that are no more, to be used again, the last one first.
+    /// Addresses of freed sockets, which are reused in reverse order.
     free: Vec<SockId>,
     next_port: u16,
     time_waits: Vec<TimeWait>,
@@ -261,35 +261,35 @@ pub(crate) struct World {
     /// Handshakes in SYN queues.
     half_open: Vec<(NetnsId, u16)>,
     scan: Option<Scan>,
-    /// What was counted at ports since the last tick.
+    /// Counts of ports since the last tick.
     counted: BTreeMap<(NetnsId, u16, SynQueueEvent), u64>,
-    /// A TIME_WAIT ended that only a scan shows.
+    /// Whether a TIME_WAIT has ended that only a scan can show.
     pub(crate) undetected: bool,
-    /// Connections that there were at the start, or that began since.
-    pub(crate) births: u64,
-    /// Of these, those that have ended.
+    /// Connections at the start, and those that began since.
+    pub(crate) begun: u64,
+    /// How many of these have ended.
     pub(crate) ends: u64,
-    /// Handshakes that came to a listener.
+    /// Handshakes that reached a listener.
     pub(crate) asked: u64,
-    /// Handshakes to which something happened in a SYN queue.
+    /// Events of handshakes in a SYN queue.
     pub(crate) in_syn_queue: BTreeMap<SynQueueEvent, u64>,
-    /// How long those waited for accept() that it has taken.
+    /// Time that accepted connections waited for accept().
     pub(crate) waits: LatencyHistogram,
     /// Closes that left a TIME_WAIT.
     pub(crate) entered: u64,
-    /// Closes that were due one and left none.
+    /// Closes that should have left a TIME_WAIT and left none.
     pub(crate) overflowed: u64,
-    /// Closes that were due one when the kernel's table was full.
+    /// Closes that should have left a TIME_WAIT when the kernel's table was full.
     pub(crate) unconfirmed: u64,
 }
 
 impl World {
-    /// A world in which `before` happened before the trace began, on a kernel with all optional
-    /// hooks or with tracepoints only.
+    /// Creates a model in which `before` happened before the trace began, on a kernel with all
+    /// optional hooks or with tracepoints only.
     pub(crate) fn after(before: &[Act], shows_all: bool) -> Self {
         let mut world = Self::new(START - 500 * SECOND, coverage(shows_all));
         for act in before {
-            world.happens(act);
+            world.perform(act);
         }
         world.pass(START.saturating_sub(world.kernel.now));
         let Self { kernel, coverage, mut sockets, free, next_port, .. } = world;
@@ -298,13 +298,13 @@ impl World {
             (existing.is_known, existing.began) = (false, None);
         }
         time_waits.iter_mut().for_each(|time_wait| time_wait.is_known = false);
-        let births = sockets.values().filter(|socket| socket.state != TcpState::Listen).count();
-        let births = births as u64;
+        let begun = sockets.values().filter(|socket| socket.state != TcpState::Listen).count();
+        let begun = begun as u64;
         let new = Self::new(kernel.now, coverage);
-        Self { sockets, free, next_port, time_waits, half_open, births, ..new }
+        Self { sockets, free, next_port, time_waits, half_open, begun, ..new }
     }
 
-    /// In which nothing has happened yet.
+    /// Creates a model in which nothing has happened yet.
     fn new(start: Nanos, coverage: Coverage) -> Self {
         let mut kernel = FakeKernel::new(start, Vec::new());
         kernel.step = 0;
@@ -320,7 +320,7 @@ impl World {
             scan: None,
             counted: BTreeMap::new(),
             undetected: false,
-            births: 0,
+            begun: 0,
             ends: 0,
             asked: 0,
             in_syn_queue: BTreeMap::new(),
@@ -331,12 +331,12 @@ impl World {
         }
     }
 
-    /// What was reported since the last call.
+    /// The reports since the last call.
     pub(crate) fn reported(&mut self) -> Vec<Input> {
         std::mem::take(&mut *self.kernel)
     }
 
-    /// Whether a hook was skipped without being counted.
+    /// Whether a run of a hook was skipped without being counted.
     pub(crate) fn uncounted(&self) -> bool {
         self.kernel.uncounted > 0
     }
@@ -351,13 +351,13 @@ impl World {
         self.sockets.len() - self.connections().count()
     }
 
-    /// What sockets have left behind, and is still there.
+    /// The present TIME_WAITs and orphans in FIN_WAIT2.
     pub(crate) fn time_waits(&self) -> &[TimeWait] {
         &self.time_waits
     }
 
-    /// How many of these there may be for somebody who knows all timers, but neither sees when they
-    /// run down, nor tells moments in one second apart.
+    /// The possible number of TIME_WAITs for an observer that knows all timers, but does not see
+    /// when they expire and knows times to the second only.
     pub(crate) fn time_waits_by_age(&self) -> std::ops::RangeInclusive<usize> {
         let (now, there) = (self.kernel.now, self.time_waits.len());
         let overdue =
@@ -366,7 +366,7 @@ impl World {
         there - overdue..=there + just_ended
     }
 
-    /// Time passes, and what it brings with it happens.
+    /// Advances the clock and applies the changes due by then.
     fn pass(&mut self, time: Nanos) {
         let until = self.kernel.now + time;
         loop {
@@ -377,8 +377,8 @@ impl World {
             };
             self.kernel.now = self.kernel.now.max(time);
             match change {
-                Change::Turns => {
-                    self.time_waits[place].turns(self.kernel.now);
+                Change::EntersTimeWait => {
+                    self.time_waits[place].enter_time_wait(self.kernel.now);
                     self.time_wait_changes(place, change);
                 }
                 Change::Ends => self.time_wait_ends(place),
@@ -399,13 +399,13 @@ impl World {
         }
         let socket = self.time_waits[place].socket;
         match change {
-            Change::Turns => self.report(|kernel| kernel.leaves_fin_wait2(socket)),
+            Change::EntersTimeWait => self.report(|kernel| kernel.leaves_fin_wait2(socket)),
             Change::Ends => self.report(|kernel| kernel.time_wait_ends(socket)),
         };
     }
 
-    /// A new connection takes the place of an old one's TIME_WAIT.
-    fn takes_place(&mut self, netns: NetnsId, local: SocketAddr, remote: SocketAddr) {
+    /// A new connection replaces a TIME_WAIT with the same endpoints.
+    fn replaces_time_wait(&mut self, netns: NetnsId, local: SocketAddr, remote: SocketAddr) {
         let is_same = |TimeWait { socket, .. }: &TimeWait| {
             (socket.netns, socket.local, socket.remote) == (netns, local, remote)
         };
@@ -414,7 +414,7 @@ impl World {
         }
     }
 
-    pub(crate) fn happens(&mut self, act: &Act) {
+    pub(crate) fn perform(&mut self, act: &Act) {
         self.pass(1_000);
         match act {
             Act::Wait(time) => match self.scan.as_ref().filter(|scan| scan.bucket < BUCKETS) {
@@ -459,7 +459,7 @@ impl World {
                 }
             }
             Act::ScanBegins { netns } => self.scan_begins(*netns.get(&NAMESPACES)),
-            Act::ScanGoesOn { unlucky } => self.scan_goes_on(*unlucky),
+            Act::ScansBucket { unlucky } => self.scan_bucket(*unlucky),
             Act::ScanEnds { fails } => self.scan_ends(*fails),
             Act::Tick => self.tick(),
             Act::RingIsFull { records } => self.kernel.loses_next((*records).into()),
@@ -467,13 +467,13 @@ impl World {
         }
     }
 
-    /// A whole scan that finds all there is.
-    pub(crate) fn is_scanned(&mut self, netns: NetnsId) {
+    /// A complete scan that finds all sockets.
+    pub(crate) fn scan_completely(&mut self, netns: NetnsId) {
         self.scan_begins(netns);
         self.scan_ends(false);
     }
 
-    pub(crate) fn scan_is_over(&mut self) {
+    pub(crate) fn end_scan(&mut self) {
         self.scan_ends(false);
     }
 
@@ -507,7 +507,7 @@ impl World {
         Some((netns, local.port()))
     }
 
-    /// Something happens to a handshake in a SYN queue.
+    /// Counts an event of a handshake in a SYN queue.
     fn count(&mut self, (netns, port): (NetnsId, u16), what: SynQueueEvent) {
         *self.in_syn_queue.entry(what).or_default() += 1;
         if self.coverage.has(OptionalHook::SynQueue) {
@@ -543,7 +543,7 @@ impl World {
     fn connect(&mut self, netns: &Index, port: &Index, owner: u32) {
         let netns = *netns.get(&NAMESPACES);
         let remote = SocketAddr::from(([192, 0, 2, 80], *port.get(&SERVICE_PORTS)));
-        // Few ports, so that namespaces have equal ones at the same time.
+        // There are few ports, so that namespaces have equal ones at the same time.
         let Some(local) = (0..32)
             .map(|offset| {
                 SocketAddr::from(([192, 0, 2, 1], 40_000 + (self.next_port + offset) % 32))
@@ -556,7 +556,7 @@ impl World {
         self.next_port = local.port() - 40_000 + 1;
         self.begins(Socket { id, netns, role: Role::Client, local, remote });
         self.enters(id, TcpState::SynSent, Flags::default(), None, Some(owner));
-        self.takes_place(netns, local, remote);
+        self.replaces_time_wait(netns, local, remote);
     }
 
     fn accept(&mut self, listener: &Index, peer: u8, flags: Flags, by_cookie: bool) {
@@ -567,7 +567,7 @@ impl World {
             return;
         }
         let Some(id) = self.free.pop() else { return };
-        self.takes_place(netns, local, remote);
+        self.replaces_time_wait(netns, local, remote);
         let place = self.half_open.iter().position(|&of| of == (netns, port));
         if let Some(place) = place.filter(|_| !by_cookie) {
             self.half_open.swap_remove(place);
@@ -615,19 +615,19 @@ impl World {
         let closes_first = matches!(state, TcpState::FinWait2 | TcpState::Closing);
         let is_orderly = closes_first && evidence.err == 0;
         let flags = if is_orderly { orderly(evidence.flags) } else { evidence.flags };
-        // Of the orderly ends, only data with the ACK of our FIN has a reset after it.
+        // Of the orderly closes, only data with the ACK of our FIN causes a reset.
         let peer_is_slow = state == TcpState::FinWait2 && !flags.contains(Flags::FIN_RECEIVED);
         let reset = evidence.reset.filter(|_| !is_orderly || peer_is_slow);
-        let remains = (is_orderly && reset.is_none()).then(|| match peer_is_slow {
+        let kind = (is_orderly && reset.is_none()).then(|| match peer_is_slow {
             _ if flags.contains(Flags::TIME_WAIT_FULL) && !evidence.finds_a_place => {
                 TimeWaitKind::Nothing
             }
             true => TimeWaitKind::FinWait2,
             false => TimeWaitKind::TimeWait,
         });
-        if let Some(remains) = remains {
+        if let Some(kind) = kind {
             if self.coverage.has(OptionalHook::TimeWait) {
-                self.report(|kernel| kernel.enters_time_wait(socket, remains));
+                self.report(|kernel| kernel.enters_time_wait(socket, kind));
             }
             self.unconfirmed += u64::from(flags.contains(Flags::TIME_WAIT_FULL));
         }
@@ -644,18 +644,18 @@ impl World {
         if let Some((reason, answer)) = reset {
             self.report(|kernel| kernel.sends_reset(socket, reason, answer));
         }
-        match remains {
+        match kind {
             None => {}
             Some(TimeWaitKind::Nothing) => self.overflowed += 1,
-            Some(remains) => {
+            Some(kind) => {
                 self.entered += 1;
                 let (now, future) = (self.kernel.now, evidence.future);
-                self.time_waits.push(TimeWait::new(socket, remains, now, future));
+                self.time_waits.push(TimeWait::new(socket, kind, now, future));
             }
         }
     }
 
-    /// A socket enters a state: the kernel reports it.
+    /// A socket enters a state, which the kernel reports.
     fn enters(
         &mut self,
         sock: SockId,
@@ -669,7 +669,7 @@ impl World {
         (existing.before, existing.state, existing.changed) = (old, new, self.kernel.now);
         let begins = [(TcpState::Close, TcpState::SynSent), (TcpState::Listen, TcpState::SynRecv)];
         if begins.contains(&(old, new)) {
-            self.births += 1;
+            self.begun += 1;
             shown = shown.unbound();
         }
         let opens = matches!(new, TcpState::SynSent | TcpState::SynRecv | TcpState::Listen);
@@ -698,7 +698,7 @@ impl World {
         }
     }
 
-    /// Says whether the record came through.
+    /// Returns whether the record was received.
     fn report(&mut self, record: impl FnOnce(&mut FakeKernel<Vec<Input>>)) -> bool {
         let before = self.kernel.len();
         record(&mut self.kernel);
@@ -715,9 +715,9 @@ impl World {
         }
     }
 
-    /// The scan comes past the next bucket. If it is `unlucky`, it finds the states of before
-    /// where it can, and passes over what it found the last time.
-    fn scan_goes_on(&mut self, unlucky: bool) {
+    /// Scans the next bucket. If `unlucky`, the scan finds earlier states where possible, and skips
+    /// the sockets that the last scan found.
+    fn scan_bucket(&mut self, unlucky: bool) {
         let Some(mut scan) = self.scan.take() else { return };
         let now = self.kernel.now;
         if scan.bucket < BUCKETS {
@@ -727,12 +727,12 @@ impl World {
                     continue;
                 }
                 let unlucky = unlucky && existing.is_known;
-                let passes_over = match existing.state {
+                let is_skipped = match existing.state {
                     TcpState::SynSent if now < existing.changed + CONNECT_DELAY => unlucky,
                     _ => unlucky && !existing.missed,
                 };
                 let late = unlucky && !existing.missed && now <= existing.changed + STORE_DELAY;
-                let found = if passes_over { None } else { existing.as_found(now, late) };
+                let found = if is_skipped { None } else { existing.as_found(now, late) };
                 existing.missed = found.is_none();
                 existing.is_known |= found.is_some();
                 scan.found.extend(found);
@@ -751,7 +751,7 @@ impl World {
 
     fn scan_ends(&mut self, fails: bool) {
         while self.is_scanning() && !fails {
-            self.scan_goes_on(false);
+            self.scan_bucket(false);
         }
         let Some(scan) = self.scan.take() else { return };
         if !fails {
@@ -776,7 +776,7 @@ impl Existing {
         if state == TcpState::Close || (state == TcpState::Listen && remote.port() != 0) {
             return None;
         }
-        // Half of the kernels show it.
+        // Half of the kernels report it.
         let port_by_connect = local.port().is_multiple_of(2).then_some(role == Role::Client);
         let scanned = self.socket.scanned(state);
         let flags = Flags::default();
@@ -784,12 +784,12 @@ impl Existing {
     }
 }
 
-/// What is left of these flags in a last record that a TIME_WAIT follows.
+/// The flags that a last record before a TIME_WAIT can have.
 fn orderly(flags: Flags) -> Flags {
     Flags(flags.0 & Flags::FIN_RECEIVED.with(Flags::TIME_WAIT_FULL).0).with(Flags::DEAD)
 }
 
-/// All optional hooks, or the tracepoints only.
+/// Coverage with all optional hooks, or with tracepoints only.
 pub(crate) fn coverage(has_all_hooks: bool) -> Coverage {
     if has_all_hooks { all_hooks() } else { Coverage::default() }
 }

@@ -13,8 +13,10 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::compare::Expected;
-use crate::tcp::close_reason::CloseReason::*;
-use crate::tcp::{close_reason::CloseReason, role::Role};
+use crate::tcp::{
+    close_reason::{CloseReason, CloseReason::*},
+    role::Role,
+};
 
 /// Number of connections per scenario and address.
 const EACH: usize = 20;

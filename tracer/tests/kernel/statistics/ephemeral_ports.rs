@@ -1,4 +1,4 @@
-//! Ephemeral ports: how many are in use toward a destination, and when they are exhausted.
+//! Ephemeral ports: the number in use toward a destination, and the time of their exhaustion.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -9,7 +9,7 @@ use std::{
 use nix::libc;
 use serde_json::Value;
 
-use super::{figure, figure_of, time, watch};
+use super::{column, column_of, time, watch};
 use crate::lab::{self, Pair, Wire, accept};
 
 /// The size of the clients' ephemeral port range.
@@ -37,10 +37,10 @@ impl Scarce {
     fn take_ports(&mut self) {
         self.kept.extend(self.wire.pairs(&self.listener, self.at, LIVE));
         self.wire.pairs(&self.listener, self.at, TIME_WAITS).for_each(Pair::close_by_client);
-        self.wire.near.settle();
+        self.wire.near.wait_until_quiet();
     }
 
-    /// Connects so many times a second until no port is left. Returns that time, and the longest
+    /// Connects at this rate per second until no port is left. Returns the time, and the longest
     /// delay of a connect.
     fn exhaust(&mut self, per_second: u32, keep: bool) -> (SystemTime, Duration) {
         let begun = Instant::now();
@@ -63,7 +63,7 @@ impl Scarce {
                 pair.close_by_client();
             }
         }
-        unreachable!("it goes on until no port is left");
+        unreachable!("the loop ends when no port is left");
     }
 
     fn row<'a>(&self, report: &'a Value) -> &'a Value {
@@ -74,7 +74,7 @@ impl Scarce {
 
 /// Connects steadily until no port is left, and compares that time with the predictions.
 #[track_caller]
-fn check_foreseen(at: SocketAddr, tw_reuse: u8, per_second: u32, keep: bool) {
+fn check_forecast(at: SocketAddr, tw_reuse: u8, per_second: u32, keep: bool) {
     /// On a busy machine, connecting is not always steady.
     const LEEWAY: Duration = Duration::from_millis(300);
     let (scarce, reports, end) = lab::under("connections are made steadily", || {
@@ -100,21 +100,21 @@ impl Scarce {
         for report in reports.iter().skip(1) {
             let Some(left) = left(report) else { continue };
             let ports = &self.row(report)["ephemeral"];
-            let foreseen = ports["exhausted_in_us"].as_f64();
-            let foreseen =
-                foreseen.unwrap_or_else(|| panic!("{left} s before it: {ports:#}")) / 1e6;
-            let error = (foreseen / left - 1.0).abs();
+            let forecast = ports["exhausted_in_us"].as_f64();
+            let forecast =
+                forecast.unwrap_or_else(|| panic!("{left} s before it: {ports:#}")) / 1e6;
+            let error = (forecast / left - 1.0).abs();
             eprintln!(
                 "{left:.1} s are left, an error of {error:.3} of at most {}",
                 error_at_most()
             );
             assert!(
                 error < error_at_most(),
-                "{left} s are left, and {foreseen} s were foreseen: {ports:#}"
+                "{left} s are left, and {forecast} s were forecast: {ports:#}"
             );
             checked += 1;
         }
-        assert!(checked > 0, "nothing was foreseen: {reports:#?}");
+        assert!(checked > 0, "nothing was forecast: {reports:#?}");
     }
 }
 
@@ -129,7 +129,7 @@ fn ports_in_use_are_counted_per_destination() {
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9281));
     let other = SocketAddr::from((Wire::FAR6, 9281));
-    // Once found by a scan, once seen by the hooks.
+    // Found by a scan in one run, observed by the hooks in the other.
     for beforehand in [true, false] {
         let (report, _kept) = lab::conclusive(|| {
             let mut scarce = Scarce::new(at, 0);
@@ -148,7 +148,7 @@ fn ports_in_use_are_counted_per_destination() {
             (synfin.finish().report(), (scarce, elsewhere))
         });
         let reported = ["used", "ports", "used_pct", "remote"]
-            .map(|name| figure(&report, "client", at.port(), &format!("ephemeral.{name}")));
+            .map(|name| column(&report, "client", at.port(), &format!("ephemeral.{name}")));
         let taken = LIVE + TIME_WAITS;
         assert_eq!(
             reported[..3].iter().map(Value::as_f64).collect::<Vec<_>>(),
@@ -162,13 +162,13 @@ fn ports_in_use_are_counted_per_destination() {
 #[test]
 fn time_waits_exhaust_the_ports_when_predicted() {
     let _lab = lab::enter();
-    check_foreseen((Wire::FAR4, 9282).into(), 0, 2, false);
+    check_forecast((Wire::FAR4, 9282).into(), 0, 2, false);
 }
 
 #[test]
 fn with_time_wait_reuse_open_connections_exhaust_the_ports_when_predicted() {
     let _lab = lab::enter();
-    check_foreseen((Wire::FAR4, 9283).into(), 1, 4, true);
+    check_forecast((Wire::FAR4, 9283).into(), 1, 4, true);
 }
 
 #[test]
@@ -186,9 +186,9 @@ fn with_time_wait_reuse_closing_connections_exhaust_no_ports() {
     let rows: Vec<_> = reports.iter().skip(1).map(|report| scarce.row(report)).collect();
     assert!(!rows.is_empty());
     for row in rows {
-        let foreseen = figure_of(row, "ephemeral.exhausted_in_us");
+        let forecast = column_of(row, "ephemeral.exhausted_in_us");
         // On a slow machine their number fluctuates, which may look like slow growth.
-        let is_far_off = lab::is_slow() && foreseen.as_f64() > Some(60e6);
-        assert!(foreseen.is_null() || is_far_off, "{:#}", row["ephemeral"]);
+        let is_far_off = lab::is_slow() && forecast.as_f64() > Some(60e6);
+        assert!(forecast.is_null() || is_far_off, "{:#}", row["ephemeral"]);
     }
 }

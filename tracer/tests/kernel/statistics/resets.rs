@@ -10,7 +10,7 @@ use std::{
 
 use nix::libc;
 
-use super::{figure_of, watch};
+use super::{column_of, watch};
 use crate::lab::{self, Feature, MayMiss, Report, Synfin, Wire};
 
 /// A count in the port's row and in the row of all other ports; 0 if it is left out.
@@ -20,7 +20,7 @@ fn of_port_and_rest(report: &Report, port: u16, name: &str) -> [u64; 2] {
             row["role"] == "server" && row["port"] == serde_json::Value::from(port)
         };
         let rows = report.rows().iter().filter(is_it);
-        rows.map(|row| figure_of(row, name).as_u64().unwrap_or(0)).sum()
+        rows.map(|row| column_of(row, name).as_u64().unwrap_or(0)).sum()
     };
     [of(Some(port)), of(None)]
 }
@@ -31,7 +31,7 @@ fn is_refused(result: std::io::Result<TcpStream>) {
 }
 
 #[test]
-fn a_closed_port_has_as_many_resets_as_the_kernel_sends() {
+fn resets_of_a_closed_port_agree_with_the_kernels_count() {
     const PORT: u16 = 9221;
     const HITS: u64 = 40;
     let _lab = lab::enter();
@@ -72,7 +72,7 @@ fn a_listener_that_aborts_on_overflow_resets_too() {
         // The last ACKs of two handshakes arrive only when the queue is full.
         let acks = format!("tcp dport {} tcp flags & (syn | ack) == ack", at.port());
         wire.far.filter("acks", &format!("{acks} counter drop"));
-        let connect = || wire.near.connect(at).expect("what looks like one");
+        let connect = || wire.near.connect(at).expect("an apparent connection");
         let late = [connect(), connect()];
         let [one, other] = late.each_ref().map(|it| it.local_addr().expect("its address").port());
         let late_acks = format!("{acks} tcp sport {{ {one}, {other} }} counter drop");
@@ -109,7 +109,7 @@ fn resets_by_namespace() -> BTreeMap<u64, u64> {
 }
 
 #[test]
-fn a_scan_of_many_ports_adds_up() {
+fn resets_of_a_port_scan_add_up() {
     const PORTS: u16 = 2_000;
     const FIRST: u16 = 20_001;
     let _lab = lab::enter_alone();
@@ -118,8 +118,8 @@ fn a_scan_of_many_ports_adds_up() {
     }
     // Where the kernel preempts programs on its functions, it always skips some.
     let may_miss = if lab::since(7, 0) { MayMiss::one_in(50) } else { MayMiss::NONE };
-    // Without a filter: resets that overflow the kernel side's table have no namespace.
-    let (report, missing) = lab::under("nobody else on this machine resets", || {
+    // Without a filter: resets that do not fit into the kernel's map have no namespace.
+    let (report, missing) = lab::under("no other process on this machine causes resets", || {
         let before = resets_by_namespace();
         let (report, here, missing) = lab::nearly_whole(may_miss, || {
             let wire = Wire::new();
@@ -144,7 +144,7 @@ fn a_scan_of_many_ports_adds_up() {
             (synfin.finish().report(), here)
         });
         let after = resets_by_namespace();
-        // Others' resets would be in the row of all other ports as well.
+        // Resets of others would be in the row of all other ports as well.
         let others = |counts: BTreeMap<u64, u64>| -> BTreeMap<_, _> {
             counts.into_iter().filter(|&(id, count)| id != here && count > 0).collect()
         };

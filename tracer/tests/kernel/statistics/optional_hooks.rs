@@ -1,5 +1,5 @@
-//! The figures of the optional hooks on kernel functions: the SYN queue, and how long connections
-//! wait for accept(). Without the hooks, both are unknown and reported as such.
+//! The statistics of the optional hooks on kernel functions: the SYN queue, and the time that
+//! connections wait for accept(). Without the hooks, both are reported as unknown.
 
 use std::{
     net::SocketAddr,
@@ -9,19 +9,19 @@ use std::{
 
 use serde_json::Value;
 
-use super::{figure, micros, watch};
+use super::{column, micros, watch};
 use crate::lab::{self, Report, Wire, accept, eventually_equal};
 
-/// Whether something is known exactly. If not, the figures are null, and the test is declared as
+/// Whether coverage is exact. If not, the columns are null, and the test is declared as
 /// skipped on this kernel.
-fn is_exact(report: &Report, of: &str, port: u16, figures: &[&str]) -> bool {
+fn is_exact(report: &Report, of: &str, port: u16, columns: &[&str]) -> bool {
     let known = &report.host()["knowledge"][of];
     if known == "exact" {
         return true;
     }
     assert_eq!(known, "unknown");
-    for name in figures {
-        assert_eq!(figure(report, "server", port, name), Value::Null, "{name}");
+    for name in columns {
+        assert_eq!(column(report, "server", port, name), Value::Null, "{name}");
     }
     lab::skip("the kernel allows no programs on its own functions (fentry)");
     false
@@ -33,7 +33,7 @@ fn half_open(wire: &Wire) -> usize {
 }
 
 #[test]
-fn what_becomes_of_handshakes_in_the_syn_queue() {
+fn handshakes_in_the_syn_queue_are_counted_by_outcome() {
     const PORT: u16 = 9281;
     const COMPLETED: usize = 4;
     let _lab = lab::enter();
@@ -69,21 +69,24 @@ fn what_becomes_of_handshakes_in_the_syn_queue() {
     let names = ["entered", "completed", "dropped", "expired"].map(|it| format!("syn_queue.{it}"));
     let names = names.each_ref().map(String::as_str);
     if is_exact(&report, "syn_queue", PORT, &[&names[..], &["attempts"]].concat()) {
-        let shown = names.map(|name| figure(&report, "server", PORT, name).as_u64());
+        let shown = names.map(|name| column(&report, "server", PORT, name).as_u64());
         let [entered, completed, dropped, expired] = shown.map(|count| count.expect("a count"));
         assert_eq!(completed, COMPLETED as u64, "{shown:?}");
         assert_eq!(completed, counted.get("PassiveOpens"));
         // A client that closes late retransmits its SYN, which starts another handshake.
         assert!(entered >= 10 && dropped >= 1 && expired >= 3, "{shown:?}");
         assert_eq!(entered, completed + dropped + expired, "{shown:?}");
-        assert!(dropped > counted.get("EmbryonicRsts"), "the listener's as well: {shown:?}");
-        assert_eq!(figure(&report, "server", PORT, "attempts"), entered);
-        assert_eq!(figure(&report, "server", PORT, "half_open"), 0);
+        assert!(
+            dropped > counted.get("EmbryonicRsts"),
+            "including those of the listener: {shown:?}"
+        );
+        assert_eq!(column(&report, "server", PORT, "attempts"), entered);
+        assert_eq!(column(&report, "server", PORT, "half_open"), 0);
     }
 }
 
 #[test]
-fn how_long_connections_wait_for_accept() {
+fn waits_for_accept_are_measured() {
     const PORT: u16 = 9282;
     const PROMPTLY: u16 = 9283;
     const WAIT: Duration = Duration::from_millis(300);
@@ -110,13 +113,13 @@ fn how_long_connections_wait_for_accept() {
     let names = names.each_ref().map(String::as_str);
     if is_exact(&report, "accept_wait", PORT, &names) {
         for name in names {
-            let shown = micros(&figure(&report, "server", PORT, name));
+            let shown = micros(&column(&report, "server", PORT, name));
             // A percentile is too high by up to 1.6 %.
             assert!(
                 (WAIT..=waited.mul_f64(1.02)).contains(&shown),
                 "{name}: {shown:?}, {waited:?}"
             );
-            let shown = micros(&figure(&report, "server", PROMPTLY, name));
+            let shown = micros(&column(&report, "server", PROMPTLY, name));
             assert!(shown < WAIT, "{name}: {shown:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Idle connections that a filter drops silently have their idle time.
+//! The idle time of connections that a filter drops silently.
 
 use std::{
     io::{Read, Write},
@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{figure, micros, watch};
+use super::{column, micros, watch};
 use crate::lab::{self, Synfin, Wire};
 
-/// The error of the kernel's clock of segments, and of the work in between.
+/// The error of the kernel's clock of segments, and of the steps in between.
 const LEEWAY: Duration = Duration::from_millis(60);
 
 #[test]
@@ -24,7 +24,7 @@ fn connections_dropped_while_idle_have_their_idle_time() {
         let wire = Wire::new();
         let synfin = watch(&[&wire.near], &["--record", recording]);
         let listener = wire.far.listen(at);
-        // These end normally and at once.
+        // These connections close normally without being idle.
         wire.pairs(&listener, at, 7).for_each(lab::Pair::close_by_client);
         let mut pairs: Vec<_> = wire.pairs(&listener, at, 3).collect();
         for pair in &mut pairs {
@@ -37,7 +37,7 @@ fn connections_dropped_while_idle_have_their_idle_time() {
         wire.far.filter("forgets", &forgets);
         let mut idle = Vec::new();
         for pair in &mut pairs {
-            pair.client.write_all(b"are you there?").expect("it is sent");
+            pair.client.write_all(b"question").expect("the data is sent");
             let error = pair.client.read(&mut [0]).expect_err("a reset");
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
             idle.push(begun.elapsed());
@@ -45,9 +45,9 @@ fn connections_dropped_while_idle_have_their_idle_time() {
         (synfin.finish().report(), (idle, wire))
     });
     let is_near = |reported: Duration, idle: Duration| reported.abs_diff(idle) < LEEWAY;
-    let reported = micros(&figure(&report, "client", at.port(), "idle.abnormal_p50_us"));
+    let reported = micros(&column(&report, "client", at.port(), "idle.abnormal_p50_us"));
     assert!(is_near(reported, idle[1]), "{reported:?}, not {:?}", idle[1]);
-    let all = micros(&figure(&report, "client", at.port(), "idle.p50_us"));
+    let all = micros(&column(&report, "client", at.port(), "idle.p50_us"));
     assert!(all < LEEWAY, "{all:?}");
 
     let lines = Synfin::run(["connections", "-o", "json", "--from", recording]).json_lines();

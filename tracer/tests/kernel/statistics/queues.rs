@@ -2,10 +2,10 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use super::{figure, watch};
+use super::{column, watch};
 use crate::lab::{self, Namespace, Wire, eventually, eventually_equal};
 
-/// The number of waiting connections, and the limit.
+/// The length of the accept queue, and its limit.
 fn queue(namespace: &Namespace, port: u16) -> (u64, u64) {
     let sockets = namespace.sockets();
     let listener =
@@ -43,11 +43,11 @@ fn new_connections_show_the_length_of_the_accept_queue() {
         (synfin.finish().report(), (waiting, (wire, listener, clients, prompt)))
     });
     assert_eq!(waiting, (6, 5));
-    let server = |port: SocketAddr, name| figure(&report, "server", port.port(), name);
-    let figures = ["p50", "p99", "peak", "now", "limit"].map(|name| format!("accept_queue.{name}"));
-    let found = figures.each_ref().map(|name| server(at, name).as_u64());
+    let server = |port: SocketAddr, name| column(&report, "server", port.port(), name);
+    let columns = ["p50", "p99", "peak", "now", "limit"].map(|name| format!("accept_queue.{name}"));
+    let found = columns.each_ref().map(|name| server(at, name).as_u64());
     assert_eq!(found, [2, 5, 6, 6, 5].map(Some));
-    let found = figures.each_ref().map(|name| server(other, name).as_u64());
+    let found = columns.each_ref().map(|name| server(other, name).as_u64());
     assert_eq!(found, [0, 0, 0, 0, 1024].map(Some));
 }
 
@@ -75,16 +75,16 @@ fn listener_drops_agree_with_the_kernels_count() {
         let (last, clients) = full.remove(2);
         drop(last);
         drop(clients);
-        wire.far.settle();
+        wire.far.wait_until_quiet();
         (synfin.finish().report(), (counted, (wire, full)))
     });
     let reported =
-        [old, open, closed].map(|at| figure(&report, "server", at.port(), "listener.drops"));
+        [old, open, closed].map(|at| column(&report, "server", at.port(), "listener.drops"));
     assert_eq!(reported.map(|drops| drops.as_u64()), counted.map(Some));
     assert!(counted.iter().all(|&drops| drops >= 4), "{counted:?}");
 }
 
-/// Connects until so many SYNs were dropped.
+/// Connects until SYNs are dropped.
 fn overflow(wire: &Wire, at: SocketAddr) {
     let drops = || wire.far.counters().get("ListenDrops");
     let before = drops();

@@ -1,6 +1,6 @@
 //! Traffic of two hosts: a web server whose clients are near, or behind a network that loses
-//! packets; a pool of connections; a server that resets, one that does not accept in time, and one
-//! that is gone.
+//! packets; a pool of connections; a server that resets, one that accepts too late, and a closed
+//! port.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -14,7 +14,7 @@ const WEB: u16 = 8443;
 const PAYMENTS: u16 = 9000;
 const SLOW: u16 = 9200;
 const CLOSED: u16 = 9100;
-/// On the clients' own host.
+/// On the host of the clients.
 const POOL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6432);
 
 const BACKLOG: usize = 16;
@@ -37,20 +37,20 @@ impl Traffic {
         [&self.near.far, &self.lossy.far]
     }
 
-    /// Of the clients, only those nearby are on a host that synfin traces.
+    /// The namespaces of clients on a traced host: only the nearby ones.
     pub(super) fn clients(&self) -> [&Namespace; 1] {
         [&self.near.near]
     }
 
     /// Makes connections for this long.
-    pub(super) fn go_on(&self, duration: Duration) {
+    pub(super) fn run_for(&self, duration: Duration) {
         let (near, lossy) = (&self.near, &self.lossy);
         let [web, for_lossy] = self.servers().map(|server| server.listen(at(WEB)));
         let payments = near.far.listen(at(PAYMENTS));
         let slow = near.far.listen_up_to(at(SLOW), BACKLOG as i32);
         let pool = near.near.listen(POOL);
         let mut pooled = near.near.pair_with(&pool, POOL);
-        // More than the accept queue has room for, so that SYNs are dropped.
+        // More than fit into the accept queue, so that SYNs are dropped.
         let waiting: Vec<_> = (0..BACKLOG + 6).map(|_| near.near.begin_connect(at(SLOW))).collect();
         let end = Instant::now() + duration;
         let at_rate = |per_second: u32, act: &mut dyn FnMut()| {
@@ -83,7 +83,7 @@ fn visit(link: &Link, listener: &TcpListener) {
     link.near.pair_with(listener, at(WEB)).close_by_client();
 }
 
-/// The client closes on an answer that it has not read.
+/// The client closes with an unread answer.
 fn reset(link: &Link, listener: &TcpListener) {
     let mut pair = link.near.pair_with(listener, at(PAYMENTS));
     pair.answer_unread(b"an answer");

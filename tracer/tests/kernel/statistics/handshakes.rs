@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{figure, watch};
+use super::{column, watch};
 use crate::lab::{self, Namespace, Wire, eventually_equal};
 
 /// The packets of a filter's `counter`.
@@ -35,7 +35,7 @@ fn retransmitted_synacks_are_counted() {
             .flat_map(|end| (0..ATTEMPTS).map(move |_| end))
             .map(|end| wire.near.begin_connect(end))
             .collect();
-        // Until the kernel gives up. The clients retransmit their SYNs as well by then.
+        // Until the kernel gives up. By then the clients have retransmitted their SYNs as well.
         for end in ends {
             wire.near.wait_for_filtered(&format!("synacks_{}", end.port()), 2 * ATTEMPTS as u64);
         }
@@ -47,9 +47,9 @@ fn retransmitted_synacks_are_counted() {
         (synfin.finish().report(), (seen, ends, (wire, listeners)))
     });
     for (end, seen) in [v4, v6].into_iter().zip(seen) {
-        let reported = figure(&report, "server", end.port(), "synack_retransmits");
-        // The first of each is no retransmission.
+        let reported = column(&report, "server", end.port(), "synack_retransmits");
+        // The first of each is not a retransmission.
         assert_eq!(reported.as_u64(), Some(seen - ATTEMPTS as u64), "{end}: {seen} were seen");
-        assert_eq!(figure(&report, "server", end.port(), "established"), 0);
+        assert_eq!(column(&report, "server", end.port(), "established"), 0);
     }
 }

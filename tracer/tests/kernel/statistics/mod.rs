@@ -1,5 +1,5 @@
-//! The figures beyond counts of connections: queues, drops and gaps of listeners, resets without a
-//! connection, connections that are stuck, idle or stalled, and ports that run out. Each is
+//! Statistics other than counts of connections: queues, drops and gaps of listeners, resets without
+//! a connection, connections that are stuck, idle or stalled, and use of ephemeral ports. Each is
 //! compared with the kernel's own counters, `ss`, a counter of nftables or the clock.
 
 mod closing;
@@ -27,31 +27,31 @@ fn watch(namespaces: &[&Namespace], args: &[&str]) -> Synfin {
     Synfin::watch(always.iter().chain(args))
 }
 
-/// A figure of a row by its public name; the row of all other ports has no port.
+/// A column of a row by its public name; the row of all other ports has no port.
 #[track_caller]
-fn figure(report: &Report, role: &str, port: impl Into<Option<u16>>, name: &str) -> Value {
+fn column(report: &Report, role: &str, port: impl Into<Option<u16>>, name: &str) -> Value {
     let port = port.into();
     let row =
         report.rows().iter().find(|row| row["role"] == role && row["port"] == Value::from(port));
     let row = row.unwrap_or_else(|| panic!("no row {role} {port:?}: {:#?}", report.rows()));
-    figure_of(row, name)
+    column_of(row, name)
 }
 
-/// A figure of a row, by its public name.
-pub(crate) fn figure_of(row: &Value, name: &str) -> Value {
+/// A column of a row by its public name.
+pub(crate) fn column_of(row: &Value, name: &str) -> Value {
     name.split('.').fold(row, |value, part| &value[part]).clone()
 }
 
-/// A time as reports write it.
+/// Parses a time of a report.
 #[track_caller]
 fn time(value: &Value) -> SystemTime {
-    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no time"));
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is not a time"));
     humantime::parse_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[track_caller]
 fn micros(value: &Value) -> Duration {
-    Duration::from_micros(value.as_u64().unwrap_or_else(|| panic!("{value} is no duration")))
+    Duration::from_micros(value.as_u64().unwrap_or_else(|| panic!("{value} is not a duration")))
 }
 
 /// The error of the tracer's dates, which are CLOCK_MONOTONIC plus an offset read once.
@@ -63,11 +63,11 @@ fn check_within(what: &str, time: SystemTime, (from, to): (SystemTime, SystemTim
     let off = lab::slowed(CLOCKS);
     assert!(
         (from - off..=to + off).contains(&time),
-        "{what} was at {time:?}, not from {from:?} to {to:?}"
+        "{what} was at {time:?}, not between {from:?} and {to:?}"
     );
 }
 
-/// Does something, and returns the times before and after.
+/// Runs `act`, and returns the times before and after.
 fn timed<T>(act: impl FnOnce() -> T) -> (T, (SystemTime, SystemTime)) {
     let begun = SystemTime::now();
     let done = act();

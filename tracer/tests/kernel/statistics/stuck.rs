@@ -1,4 +1,4 @@
-//! Connections that are stuck in a state.
+//! Connections that are stuck in a state, and their age.
 
 use std::{
     net::{Shutdown, SocketAddr, TcpStream},
@@ -9,10 +9,10 @@ use std::{
 use serde_json::{Value, json};
 use synfin_common::state::TcpState;
 
-use super::{CLOCKS, check_within, figure, micros, time, timed, watch};
+use super::{CLOCKS, check_within, column, micros, time, timed, watch};
 use crate::lab::{self, Actor, Namespace, Report, Wire, eventually_equal, wait_for_state};
 
-/// Long enough for ages to differ by more than clocks do.
+/// A time that is longer than the error of the clocks.
 fn apart() -> Duration {
     10 * lab::slowed(CLOCKS)
 }
@@ -25,7 +25,7 @@ fn count(namespace: &Namespace, state: &str, port: u16) -> usize {
     namespace.sockets().iter().filter(is_it).count()
 }
 
-/// A report's figures of the oldest connection in a state.
+/// The columns of the oldest connection in a state.
 struct Oldest {
     since: SystemTime,
     at_least: Value,
@@ -37,14 +37,14 @@ struct Oldest {
 impl Oldest {
     #[track_caller]
     fn of(report: &Report, role: &str, port: u16, state: &str) -> Self {
-        let of_oldest = |name| figure(report, role, port, &format!("oldest.{state}.{name}"));
+        let of_oldest = |name| column(report, role, port, &format!("oldest.{state}.{name}"));
         let end = time(&report.interval()["end"]);
         Self {
             since: end - micros(&of_oldest("age_us")),
             at_least: of_oldest("at_least"),
             owner: of_oldest("owner"),
             pid: of_oldest("pid"),
-            count: figure(report, role, port, &format!("states.{state}")),
+            count: column(report, role, port, &format!("states.{state}")),
         }
     }
 }
@@ -123,7 +123,7 @@ fn the_oldest_connection_of_a_state_has_its_owner() {
     }
     // No other states are occupied.
     for state in ["fin_wait2", "last_ack", "syn_sent"] {
-        let age = figure(&report, "server", leak, &format!("oldest.{state}.age_us"));
+        let age = column(&report, "server", leak, &format!("oldest.{state}.age_us"));
         assert!(age.is_null(), "{state}: {age}");
     }
 }
@@ -144,7 +144,7 @@ fn the_age_of_a_state_entered_before_the_trace_is_a_minimum() {
     thread::sleep(apart());
     let report = synfin.finish().report();
     let oldest = Oldest::of(&report, "server", at.port(), "close_wait");
-    check_within("the first look", oldest.since, (begun, watching));
+    check_within("the first scan", oldest.since, (begun, watching));
     assert_eq!([oldest.at_least, oldest.count], [json!(true), json!(1)]);
     assert_eq!([oldest.owner, oldest.pid], [json!("old-leak"), json!(server.pid())]);
 }

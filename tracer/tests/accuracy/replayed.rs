@@ -1,4 +1,4 @@
-//! What synfin makes of a recording, in the words of [`super::expected`].
+//! Replays a recording and describes the result like [`super::expected`].
 
 use synfin::{
     output::{
@@ -21,34 +21,34 @@ use synfin::{
 
 use super::expected::{SERVER, Scenario};
 
-/// What was seen of a scenario.
-pub(crate) struct Seen {
-    /// The connections, sorted by what is said of them.
-    pub(crate) connections: Vec<SeenConnection>,
+/// The results of a scenario.
+pub(crate) struct Replayed {
+    /// The connections, sorted by their lines.
+    pub(crate) connections: Vec<ReplayedConnection>,
     rows: Vec<PortRow>,
     coverage: Coverage,
-    /// Hook runs that the kernel skipped: then nothing can be said.
+    /// Hook runs that the kernel skipped, which make the results unreliable.
     pub(crate) missed: u64,
-    /// What is wrong with the books themselves.
+    /// Event counts that do not balance.
     troubles: Vec<String>,
 }
 
-/// What was seen of a connection.
+/// The result for one connection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SeenConnection {
-    /// As [`Scenario::synfin`] puts it.
+pub(crate) struct ReplayedConnection {
+    /// A line in the form of [`Scenario::synfin`].
     pub(crate) line: String,
-    /// How long its handshake took, microseconds.
+    /// Duration of the handshake in microseconds; `None` if not measured.
     pub(crate) took_us: Option<u32>,
 }
 
-impl Seen {
-    /// Reads a recording, and keeps the books of it: by all that the kernel showed.
+impl Replayed {
+    /// Replays a recording with all hooks that it has.
     pub(crate) fn of(recording: &[u8]) -> Self {
         Self::by(recording, |coverage| coverage)
     }
 
-    /// The same by the tracepoints alone, whatever else was hooked.
+    /// Replays a recording with its tracepoints only.
     pub(crate) fn inferred(recording: &[u8]) -> Self {
         Self::by(recording, |coverage| coverage.only(&[OptionalHook::Resets]))
     }
@@ -85,13 +85,13 @@ impl Seen {
         (clock, coverage): (ClockAnchor, Coverage),
         Ended(mut connections): Ended,
     ) -> Self {
-        connections.extend(tracker.open().map(|(_, connection)| living(connection)));
+        connections.extend(tracker.open().map(|(_, connection)| open(connection)));
         let snapshot = tracker.take_snapshot();
         connections.sort();
         let events = tracker.events();
         let mut troubles = Vec::new();
         if events.gaps > 0 || events.lost > 0 || events.unreadable > 0 || events.in_flight() != 0 {
-            troubles.push(format!("the books of the records do not balance: {events:?}"));
+            troubles.push(format!("the event counts do not balance: {events:?}"));
         }
         let seconds = (snapshot.end - snapshot.start) as f64 / 1e9;
         let interval = Interval { end: snapshot.end, seconds, clock, coverage };
@@ -100,7 +100,7 @@ impl Seen {
         Self { connections, rows, coverage, missed: events.missed, troubles }
     }
 
-    /// Where it is not as it should be.
+    /// Lists the differences from the expected results.
     pub(crate) fn differences(&self, scenario: &Scenario) -> Vec<String> {
         let mut differences = self.troubles.clone();
         if self.missed > 0 {
@@ -121,13 +121,13 @@ impl Seen {
         let names =
             ["entered", "completed", "dropped", "expired"].map(|it| format!("syn_queue.{it}"));
         let counts = names.iter().zip(shown.into_iter().flatten());
-        let syn_queue = counts.map(|(figure, wanted)| ("server", SERVER, figure.as_str(), wanted));
-        for (role, port, figure, wanted) in scenario.figures.iter().copied().chain(syn_queue) {
-            match self.figure(role, port, figure) {
+        let syn_queue = counts.map(|(column, wanted)| ("server", SERVER, column.as_str(), wanted));
+        for (role, port, column, wanted) in scenario.columns.iter().copied().chain(syn_queue) {
+            match self.value(role, port, column) {
                 Ok(value) if value == Value::Int(wanted) => {}
                 Ok(value) => {
                     differences
-                        .push(format!("{figure} of {role} {port} is {value:?}, not {wanted}"));
+                        .push(format!("{column} of {role} {port} is {value:?}, not {wanted}"));
                 }
                 Err(error) => differences.push(error),
             }
@@ -135,8 +135,8 @@ impl Seen {
         differences
     }
 
-    /// What is in doubt of a line that is wanted is none where the kernel shows it: such a scenario
-    /// fills the table.
+    /// An expected line without the uncertainty that an optional hook removes: such a scenario fills
+    /// the table.
     fn known<'a>(&self, line: &'a str) -> &'a str {
         match line.strip_suffix(" TIME_WAIT?") {
             Some(without) if self.coverage.has(OptionalHook::TimeWait) => without,
@@ -144,12 +144,12 @@ impl Seen {
         }
     }
 
-    /// A figure of a row.
-    pub(crate) fn figure(&self, role: &str, port: u16, key: &str) -> Result<Value, String> {
+    /// The value of a row's column.
+    pub(crate) fn value(&self, role: &str, port: u16, key: &str) -> Result<Value, String> {
         let of = |key: &str, row: &PortRow| {
-            let values = COLUMNS.iter().map(|figure| (figure.info.key, figure.value(row)));
+            let values = COLUMNS.iter().map(|column| (column.info.key, column.value(row)));
             let mut values = values.filter_map(|(name, value)| match value {
-                // Of several counts, each has a name of its own behind the figure's.
+                // Each of several counts has a name of its own after the column's.
                 Value::Counts(counts) => {
                     let word = key.strip_prefix(name)?.strip_prefix('.')?;
                     let (_, count) = counts.into_iter().find(|(name, _)| *name == word)?;
@@ -157,7 +157,7 @@ impl Seen {
                 }
                 value => (name == key).then_some(value),
             });
-            values.next().ok_or_else(|| format!("no figure is {key}"))
+            values.next().ok_or_else(|| format!("no column {key}"))
         };
         let mut found = None;
         for row in &self.rows {
@@ -167,12 +167,12 @@ impl Seen {
                 found = Some(of(key, row)?);
             }
         }
-        found.ok_or_else(|| format!("there is no row of {role} {port}, of which {key} is wanted"))
+        found.ok_or_else(|| format!("no row for {role} {port}, expected for {key}"))
     }
 }
 
 #[derive(Default)]
-struct Ended(Vec<SeenConnection>);
+struct Ended(Vec<ReplayedConnection>);
 
 impl Ended {
     fn take(&mut self, tracker: &mut Tracker) {
@@ -194,7 +194,7 @@ impl Ended {
     }
 }
 
-fn living(connection: &Connection) -> SeenConnection {
+fn open(connection: &Connection) -> ReplayedConnection {
     self::connection(
         connection.role,
         connection.handshake,
@@ -202,9 +202,9 @@ fn living(connection: &Connection) -> SeenConnection {
     )
 }
 
-fn connection(role: Role, handshake: Option<Handshake>, end: &str) -> SeenConnection {
+fn connection(role: Role, handshake: Option<Handshake>, end: &str) -> ReplayedConnection {
     let took_us = handshake.and_then(|handshake| handshake.us());
-    SeenConnection { line: format!("{} {} {end}", role.name(), class(handshake)), took_us }
+    ReplayedConnection { line: format!("{} {} {end}", role.name(), class(handshake)), took_us }
 }
 
 fn class(handshake: Option<Handshake>) -> String {

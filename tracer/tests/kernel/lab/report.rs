@@ -1,11 +1,11 @@
-//! A report's statistics of a port, and the expected ones.
+//! Parses reports, checks their invariants, and compares the statistics of rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use synfin::tcp::close_reason::{Class, CloseReason, Phase};
 
-/// The exact figures: names, or prefixes of names.
+/// The columns that tests compare: names, or prefixes of names.
 const EXACT: [&str; 17] = [
     "attempts",
     "pending",
@@ -26,11 +26,11 @@ const EXACT: [&str; 17] = [
     "time_wait.fin_wait2_orphans",
 ];
 
-/// The exact figures of a row that are not zero, by their public names.
+/// The compared counts of a row that are not zero, by column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Books(BTreeMap<String, u64>);
+pub(crate) struct RowCounts(BTreeMap<String, u64>);
 
-impl Books {
+impl RowCounts {
     /// Connections that clients established without a retransmission.
     pub(crate) fn clients(count: u64) -> Self {
         Self::servers(count).and("attempts", count)
@@ -41,35 +41,35 @@ impl Books {
         Self::default().and("established", count).and("handshake.clean.count", count)
     }
 
-    /// Sets another figure.
-    pub(crate) fn and(mut self, figure: &str, count: u64) -> Self {
+    /// Adds to another column.
+    pub(crate) fn and(mut self, column: &str, count: u64) -> Self {
         if count > 0 {
-            *self.0.entry(figure.to_owned()).or_default() += count;
+            *self.0.entry(column.to_owned()).or_default() += count;
         }
         self
     }
 
-    /// So many of those established have closed for this reason.
+    /// This number of the established connections has closed for this reason.
     pub(crate) fn closed(self, reason: &str, count: u64) -> Self {
         self.and("closed", count).and(&format!("closes.{reason}"), count)
     }
 
-    /// So many of those established are in this state.
+    /// This number of the established connections is in this state.
     pub(crate) fn open(self, state: &str, count: u64) -> Self {
         self.and("open", count).and(&format!("states.{state}"), count)
     }
 
-    /// So many further attempts have failed for this reason.
+    /// This number of further attempts has failed for this reason.
     pub(crate) fn failed(self, reason: &str, count: u64) -> Self {
         self.and("attempts", count).and("failed", count).and(&format!("failures.{reason}"), count)
     }
 
-    /// So many further attempts wait for an answer.
+    /// This number of further attempts is pending.
     pub(crate) fn pending(self, count: u64) -> Self {
         self.and("attempts", count).and("pending", count).and("states.syn_sent", count)
     }
 
-    /// So many have entered TIME_WAIT and are still there.
+    /// This number of TIME_WAITs was entered, and none has ended.
     pub(crate) fn time_waits(self, count: u64) -> Self {
         self.and("time_wait.entered", count).and("time_wait.now", count)
     }
@@ -81,31 +81,31 @@ impl Books {
     }
 
     /// The sum over several rows, or over the connections of a row.
-    pub(crate) fn sum<'a>(books: impl IntoIterator<Item = &'a Self>) -> Self {
-        let figures = books.into_iter().flat_map(|books| &books.0);
-        figures.fold(Self::default(), |sum, (figure, &count)| sum.and(figure, count))
+    pub(crate) fn sum<'a>(counts: impl IntoIterator<Item = &'a Self>) -> Self {
+        let columns = counts.into_iter().flat_map(|counts| &counts.0);
+        columns.fold(Self::default(), |sum, (column, &count)| sum.and(column, count))
     }
 
-    /// The figures of a report's row.
+    /// The counts in a report's row.
     fn of(row: &Row) -> Self {
-        // Not every kernel shows a server's attempts.
-        let is_known = |figure: &str| figure != "attempts" || row.0["role"] == "client";
-        let is_exact = |figure: &str| {
-            is_known(figure)
+        // Not every kernel reports a server's attempts.
+        let is_known = |column: &str| column != "attempts" || row.0["role"] == "client";
+        let is_exact = |column: &str| {
+            is_known(column)
                 && EXACT.iter().any(|&exact| {
-                    figure == exact || (exact.ends_with('.') && figure.starts_with(exact))
+                    column == exact || (exact.ends_with('.') && column.starts_with(exact))
                 })
         };
-        let mut books = BTreeMap::new();
-        flatten(&row.0, "", &mut |figure, value| {
-            if is_exact(figure) && value > 0 {
-                books.insert(figure.to_owned(), value);
+        let mut counts = BTreeMap::new();
+        flatten(&row.0, "", &mut |column, value| {
+            if is_exact(column) && value > 0 {
+                counts.insert(column.to_owned(), value);
             }
         });
-        Self(books)
+        Self(counts)
     }
 
-    fn figure(&self, name: &str) -> u64 {
+    fn count(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
     }
 }
@@ -123,10 +123,10 @@ fn flatten(value: &Value, name: &str, each: &mut impl FnMut(&str, u64)) {
 /// A report.
 pub(crate) struct Report(Value);
 
-/// A port's row in it.
+/// The row of a port in a report.
 pub(crate) struct Row(Value);
 
-/// A report or page with counts of the kernel side's records.
+/// A report or metrics page with counts of records.
 pub(crate) trait Events {
     /// The number of records that were seen, lost, missed …
     fn event(&self, name: &str) -> u64;
@@ -152,7 +152,7 @@ impl Report {
         report
     }
 
-    /// One of the figures about events.
+    /// One of the report's counts of events.
     #[track_caller]
     pub(crate) fn event(&self, name: &str) -> u64 {
         self.0["events"][name].as_u64().unwrap_or_else(|| panic!("no events.{name}"))
@@ -163,22 +163,22 @@ impl Report {
         &self.0["host"]
     }
 
-    /// The interval that it covers.
+    /// The interval of the report.
     pub(crate) fn interval(&self) -> &Value {
         &self.0["interval"]
     }
 
-    /// Records that the kernel side could not write, as far as known.
+    /// Number of records that the eBPF programs could not write, as far as known.
     pub(crate) fn missing(&self) -> u64 {
         self.event("missed") + self.event("gaps")
     }
 
-    /// The begin of its interval, in RFC 3339.
+    /// The start of its interval in RFC 3339.
     pub(crate) fn begun(&self) -> &str {
         self.0["interval"]["start"].as_str().expect("a time")
     }
 
-    /// Whether it says that counts are lower bounds.
+    /// Whether the report says that its counts are lower bounds.
     pub(crate) fn says_lower_bounds(&self) -> bool {
         self.0["events"]["lower_bounds"] == true
     }
@@ -198,16 +198,16 @@ impl Report {
         Row(row.cloned().unwrap_or_default())
     }
 
-    /// The difference between a port's statistics and the expected ones.
-    pub(crate) fn difference(&self, role: &str, port: u16, expected: &Books) -> Option<String> {
-        let difference = self.books(|row| row["role"] == role && row["port"] == port);
+    /// The difference of a port's counts from the expected ones.
+    pub(crate) fn difference(&self, role: &str, port: u16, expected: &RowCounts) -> Option<String> {
+        let difference = self.counts(|row| row["role"] == role && row["port"] == port);
         difference.difference(expected).map(|what| format!("{role} {port}: {what}"))
     }
 
     /// The sum of the rows that `which` selects.
-    pub(crate) fn books(&self, which: impl Fn(&Value) -> bool) -> Books {
+    pub(crate) fn counts(&self, which: impl Fn(&Value) -> bool) -> RowCounts {
         let rows = self.rows().iter().filter(|row| which(row));
-        Books::sum(&rows.map(|row| Books::of(&Row(row.clone()))).collect::<Vec<_>>())
+        RowCounts::sum(&rows.map(|row| RowCounts::of(&Row(row.clone()))).collect::<Vec<_>>())
     }
 
     /// All rows.
@@ -216,29 +216,29 @@ impl Report {
     }
 }
 
-impl Books {
-    /// How these differ from the expected ones.
+impl RowCounts {
+    /// The difference from the expected counts.
     pub(crate) fn difference(&self, expected: &Self) -> Option<String> {
         let found = self;
-        let figures: BTreeSet<_> = found.0.keys().chain(expected.0.keys()).collect();
-        let differences: Vec<_> = figures
+        let columns: BTreeSet<_> = found.0.keys().chain(expected.0.keys()).collect();
+        let differences: Vec<_> = columns
             .into_iter()
-            .map(|figure| (figure, found.figure(figure), expected.figure(figure)))
+            .map(|column| (column, found.count(column), expected.count(column)))
             .filter(|(_, found, expected)| found != expected)
-            .map(|(figure, found, expected)| format!("{figure} is {found}, not {expected}"))
+            .map(|(column, found, expected)| format!("{column} is {found}, not {expected}"))
             .collect();
         (!differences.is_empty()).then(|| differences.join("; "))
     }
 }
 
 impl Row {
-    /// A figure by its public name; 0 if it is unknown or there is no such row.
-    pub(crate) fn figure(&self, name: &str) -> u64 {
+    /// A column by its public name; 0 if it is unknown or the row does not exist.
+    pub(crate) fn count(&self, name: &str) -> u64 {
         name.split('.').fold(&self.0, |value, part| &value[part]).as_u64().unwrap_or(0)
     }
 
-    fn sum_of(&self, figure: &str, which: impl Fn(&str) -> bool) -> u64 {
-        let counts = self.0[figure].as_object().unwrap_or_else(|| panic!("no {figure}"));
+    fn sum_of(&self, column: &str, which: impl Fn(&str) -> bool) -> u64 {
+        let counts = self.0[column].as_object().unwrap_or_else(|| panic!("no {column}"));
         let which = counts.iter().filter(|(name, _)| which(name));
         which.map(|(_, count)| count.as_u64().expect("a count")).sum()
     }
@@ -246,38 +246,38 @@ impl Row {
     /// Checks that sums agree with their parts.
     #[track_caller]
     fn check_accounts(&self) {
-        let figure = |name: &str| self.figure(name);
+        let column = |name: &str| self.count(name);
         let sum = |name: &str| self.sum_of(name, |_| true);
         let accounts = [
-            ("failed", figure("failed"), sum("failures")),
-            ("closed", figure("closed"), sum("closes")),
-            ("open + pending", figure("open") + figure("pending"), sum("states")),
+            ("failed", column("failed"), sum("failures")),
+            ("closed", column("closed"), sum("closes")),
+            ("open + pending", column("open") + column("pending"), sum("states")),
             (
                 "established + adopted",
-                figure("open_start") + figure("established") + figure("adopted"),
-                figure("open") + figure("closed"),
+                column("open_start") + column("established") + column("adopted"),
+                column("open") + column("closed"),
             ),
             (
                 "handshakes",
-                figure("established"),
-                figure("handshake.clean.count")
-                    + figure("handshake.retransmitted.count")
-                    + figure("handshake.unmeasured.count"),
+                column("established"),
+                column("handshake.clean.count")
+                    + column("handshake.retransmitted.count")
+                    + column("handshake.unmeasured.count"),
             ),
             (
                 "abnormal",
-                figure("abnormal"),
+                column("abnormal"),
                 self.sum_of("closes", |id| reason(id).class() == Class::Abnormal),
             ),
         ];
         for (account, left, right) in accounts {
             assert_eq!(left, right, "{account} of {:#}", self.0);
         }
-        // A server's handshakes may begin and end before they are connections.
+        // A server's handshakes may begin and end before there is a connection.
         if self.0["role"] == "client" {
             assert_eq!(
-                figure("pending_start") + figure("attempts"),
-                figure("pending") + figure("failed") + figure("established"),
+                column("pending_start") + column("attempts"),
+                column("pending") + column("failed") + column("established"),
                 "attempts of {:#}",
                 self.0
             );

@@ -4,11 +4,11 @@ use std::{net::SocketAddr, thread, time::Duration};
 
 use serde_json::json;
 
-use super::{figure, watch};
+use super::{column, watch};
 use crate::lab::{self, Pair, Wire, accept, connect_to};
 
 #[test]
-fn who_closes_first_is_counted_on_both_sides() {
+fn the_side_that_closes_first_is_counted_on_both_sides() {
     let _lab = lab::enter();
     let at = SocketAddr::from((Wire::FAR4, 9291));
     let (report, _wire) = lab::conclusive(|| {
@@ -21,13 +21,13 @@ fn who_closes_first_is_counted_on_both_sides() {
             lab::reset(client);
             lab::wait_for_end(server);
         }
-        wire.settle();
+        wire.wait_until_quiet();
         (synfin.finish().report(), (wire, listener))
     });
-    let reported = |role| figure(&report, role, at.port(), "closed_first");
+    let reported = |role| column(&report, role, at.port(), "closed_first");
     assert_eq!(reported("client"), json!({ "us": 3, "peer": 2, "both": 0 }));
     assert_eq!(reported("server"), json!({ "us": 2, "peer": 3, "both": 0 }));
-    assert_eq!(figure(&report, "client", at.port(), "closed"), 9);
+    assert_eq!(column(&report, "client", at.port(), "closed"), 9);
 }
 
 #[test]
@@ -39,12 +39,12 @@ fn a_connection_with_the_addresses_of_a_time_wait_replaces_it() {
         let wire = Wire::new();
         let listener = wire.far.listen(at);
         let synfin = watch(&[&wire.far], &[]);
-        // Faster than scans, so that only the hooks can tell.
+        // Faster than scans, so that only the hooks can detect it.
         for _ in 0..TIMES {
             let socket = wire.near.bound_socket((Wire::NEAR4, 41_000));
             let client = connect_to(socket, at).expect("a connection");
             Pair { client, server: accept(&listener) }.close_by_server();
-            wire.far.settle();
+            wire.far.wait_until_quiet();
             // The next connection's timestamp has to be later.
             thread::sleep(Duration::from_millis(5));
         }
@@ -54,6 +54,6 @@ fn a_connection_with_the_addresses_of_a_time_wait_replaces_it() {
     });
     assert_eq!(left, 1);
     let reported = ["entered", "now", "peak"]
-        .map(|name| figure(&report, "server", at.port(), &format!("time_wait.{name}")));
+        .map(|name| column(&report, "server", at.port(), &format!("time_wait.{name}")));
     assert_eq!(reported, [json!(TIMES), json!(1), json!(1)]);
 }

@@ -6,14 +6,14 @@ use anyhow::Result;
 use bytes::Bytes;
 
 use super::{
-    NextFrame, Source,
+    NextFrame, Round, Source,
     scan_schedule::{Plan, ScanScheduler},
-    session::session,
+    session,
 };
 use crate::{
-    host::{clock, namespaces, privileges},
+    host::{clock, namespaces},
     kernel::{
-        Kernel, Need, Setup,
+        Kernel, Setup,
         iterators::{Answer, SocketScanner},
     },
     source::names::NameResolver,
@@ -23,8 +23,7 @@ use crate::{
         names::Names,
         recording::Frame,
         scan::{ScanBegin, ScanEnd},
-        session::Session,
-        time::{ClockAnchor, Nanos},
+        time::Nanos,
     },
 };
 
@@ -52,23 +51,23 @@ pub struct Live {
     kernel: Kernel,
     scanner: SocketScanner,
     scheduler: ScanScheduler,
-    enricher: NameResolver,
+    name_resolver: NameResolver,
     survey_always: bool,
     /// Whether open files have been scanned for the owners of sockets.
-    looked: bool,
+    has_scanned_open_files: bool,
     /// What the kernel side has logged.
     messages: Vec<String>,
-    /// Frames to hand out.
+    /// Frames to return.
     queue: VecDeque<Frame>,
     /// Number of records taken from the ring buffer.
     delivered: u64,
     next_drain: Nanos,
     next_tick: Nanos,
-    /// A result of a scan, which waits until all older records have been handed out.
+    /// A result of a scan, which waits until all older records have been returned.
     found: Option<Found>,
-    /// CPU time of this thread (nanoseconds) when a result of a scan was handed out, to measure how
+    /// CPU time of this thread (nanoseconds) when a result of a scan was returned, to measure how
     /// long the consumer takes to apply it.
-    handed_out: Option<Nanos>,
+    applying_since: Option<Nanos>,
     ending: Ending,
     /// The error that ended the trace, if one did. Returned after the last frame.
     failure: Option<anyhow::Error>,
@@ -97,7 +96,7 @@ enum Ending {
     /// The end has not been requested.
     No,
     /// The end has been requested. The last scan has not been planned yet.
-    Asked,
+    Requested,
     /// The last scan is in progress. It is over when this many rounds are complete.
     Scanning(u64),
     /// No more frames come.
@@ -119,7 +118,7 @@ impl Source for Live {
 
     fn finish(&mut self) {
         if self.ending == Ending::No {
-            self.ending = Ending::Asked;
+            self.ending = Ending::Requested;
             self.next_drain = 0;
         }
     }
@@ -132,7 +131,7 @@ impl Source for Live {
         self.scheduler.rounds() > 0 || !self.can_scan()
     }
 
-    fn plan_scans(&mut self, wanted: &dyn Fn(NetnsId, bool) -> bool) {
+    fn plan_scans(&mut self, wanted: &dyn Fn(NetnsId, Round) -> bool) {
         if !self.can_scan() {
             return;
         }
@@ -150,10 +149,12 @@ impl Source for Live {
             // All sockets in the first round and after a restart; otherwise listeners only, because
             // the first transition of a connection has its owner.
             Plan::ScanOpenFiles => {
-                self.scanner.scan_open_files(!self.looked || self.scheduler.restarted());
+                self.scanner.scan_open_files(
+                    !self.has_scanned_open_files || self.scheduler.round() == Round::Full,
+                );
             }
             Plan::ScanSockets(netns, path) => {
-                // Ordered before the scan, and after all records that have been handed out.
+                // Ordered before the scan, and after all records that have been returned.
                 self.queue.push_back(Frame::ScanBegin(ScanBegin { netns, time: now }));
                 self.scanner.scan_sockets(netns, path);
             }
@@ -178,21 +179,21 @@ impl Live {
     /// The kernel refuses the programs: the error says why and what to do.
     pub fn attach(setup: Setup, survey_always: bool) -> Result<Self> {
         let (kernel, scanner) = Kernel::attach(&setup)?;
-        let session = describe(&kernel, &scanner, setup);
+        let session = session::begin(&kernel, &scanner, setup);
         Ok(Self {
             kernel,
             scanner,
             scheduler: ScanScheduler::default(),
-            enricher: NameResolver::new(),
+            name_resolver: NameResolver::new(),
             survey_always,
-            looked: false,
+            has_scanned_open_files: false,
             messages: Vec::new(),
             queue: VecDeque::from([Frame::Session(Box::new(session))]),
             delivered: 0,
             next_drain: 0,
             next_tick: 0,
             found: None,
-            handed_out: None,
+            applying_since: None,
             ending: Ending::No,
             failure: None,
         })
@@ -203,13 +204,13 @@ impl Live {
     }
 
     async fn next_frame(&mut self) -> Result<Option<Frame>> {
-        if let Some(before) = self.handed_out.take() {
+        if let Some(before) = self.applying_since.take() {
             self.scheduler.spent(clock::thread_cpu_ns() - before);
         }
         loop {
             if let Some(frame) = self.queue.pop_front() {
                 if matches!(frame, Frame::Scanned(_) | Frame::ScanEnd(_)) {
-                    self.handed_out = Some(clock::thread_cpu_ns());
+                    self.applying_since = Some(clock::thread_cpu_ns());
                 }
                 return Ok(Some(frame));
             }
@@ -236,7 +237,7 @@ impl Live {
             filling = self.kernel.filling() => filling?,
             // While a result waits for older records, the scanner waits as well.
             answer = self.scanner.answer(), if self.found.is_none() => match answer {
-                Ok(answer) => self.take(answer),
+                Ok(answer) => self.apply(answer),
                 // Without a scanner, the last scan would never complete.
                 Err(error) => {
                     self.failure = Some(error);
@@ -247,18 +248,18 @@ impl Live {
         Ok(())
     }
 
-    fn take(&mut self, answer: Answer) {
+    fn apply(&mut self, answer: Answer) {
         match answer {
             Answer::Namespaces { paths, cost } => {
-                let names = self.enricher.new_namespaces(namespaces::names(&paths));
-                self.give_names(names);
+                let names = self.name_resolver.new_namespaces(namespaces::names(&paths));
+                self.queue_names(names);
                 self.scheduler.listed(paths, cost);
                 self.next_tick = 0;
             }
             Answer::SocketHolders { holders, cost } => {
                 self.drain_ring();
-                self.give(Frame::SocketHolders(holders));
-                self.looked = true;
+                self.queue_frame(Frame::SocketHolders(holders));
+                self.has_scanned_open_files = true;
                 self.scheduler.open_files_scanned(cost);
                 self.next_tick = 0;
             }
@@ -281,7 +282,7 @@ impl Live {
 
         match self.found.take() {
             Some(found) if begun < found.time() + SUBMIT_DELAY => self.wait_for_older(found),
-            Some(Found::Sockets(sockets, _)) => self.give(Frame::Scanned(sockets)),
+            Some(Found::Sockets(sockets, _)) => self.queue_frame(Frame::Scanned(sockets)),
             Some(Found::End(end, cost)) => {
                 self.scheduler.sockets_scanned(cost);
                 self.queue.push_back(Frame::ScanEnd(end));
@@ -296,13 +297,13 @@ impl Live {
     }
 
     /// Queues a frame, preceded by the names of the cgroups in it.
-    fn give(&mut self, frame: Frame) {
-        let names = self.enricher.names_in(&frame);
-        self.give_names(names);
+    fn queue_frame(&mut self, frame: Frame) {
+        let names = self.name_resolver.names_in(&frame);
+        self.queue_names(names);
         self.queue.push_back(frame);
     }
 
-    fn give_names(&mut self, names: Names) {
+    fn queue_names(&mut self, names: Names) {
         if !names.is_empty() {
             self.queue.push_back(Frame::Names(names));
         }
@@ -312,7 +313,7 @@ impl Live {
         while let Some(batch) = self.kernel.drain(BATCH_BYTES) {
             let is_last = batch.bytes.len() < BATCH_BYTES;
             self.delivered += batch.records;
-            self.give(Frame::Events(batch.bytes));
+            self.queue_frame(Frame::Events(batch.bytes));
             if is_last {
                 break;
             }
@@ -320,7 +321,7 @@ impl Live {
     }
 
     /// Queues a tick. Reads the counters until no record is in flight, so that they agree with the
-    /// records that were handed out.
+    /// records that were returned.
     fn tick(&mut self) -> Result<()> {
         self.messages.extend(self.kernel.take_log());
         let mut counters = self.kernel.counters()?;
@@ -342,8 +343,8 @@ impl Live {
     /// Takes the next step towards the end, if it has been requested.
     fn end(&mut self) -> Result<()> {
         match self.ending {
-            Ending::Asked if !self.can_scan() => self.stop()?,
-            Ending::Asked => {
+            Ending::Requested if !self.can_scan() => self.stop()?,
+            Ending::Requested => {
                 // A round in progress may have scanned some namespaces already, so a whole one
                 // follows.
                 let more = if self.scheduler.is_resting() { 1 } else { 2 };
@@ -372,84 +373,5 @@ impl Live {
     }
 }
 
-fn describe(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> Session {
-    let mut session = session();
-    session.clock =
-        ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
-    session.ring_bytes = setup.ring_bytes;
-    session.filter = setup.filter;
-    session.namespaces = namespaces::names(&namespaces::list());
-    session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
-    session.coverage = kernel.coverage();
-    // Missing optional hooks are not listed: most hosts lack them.
-    let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
-        Need::Expected(without) => {
-            Some(format!("no hook on {}: {without} ({})", hook.name, hook.error))
-        }
-        Need::Required | Need::Optional(_) => None,
-    });
-    session.limitations = missing.collect();
-    if let Some(refusal) = scanner.refusal() {
-        session.limitations.push(format!(
-            "no survey: connections older than the trace, TIME_WAIT and queues are unknown ({refusal})"
-        ));
-    }
-    if let Some(refusal) = scanner.open_files_refusal() {
-        session.limitations.push(format!(
-            "no look at open files: owners of sockets older than the trace, and of listeners that were handed on, are unknown ({refusal})"
-        ));
-    }
-    session.limitations.extend(kernel.caveat().map(str::to_owned));
-    session.limitations.extend(privileges::limitations());
-    session
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn frames_to_the_end(
-        live: &mut Live,
-        asked_after: Option<usize>,
-    ) -> (Vec<Frame>, anyhow::Error) {
-        let mut frames = Vec::new();
-        loop {
-            if Some(frames.len()) == asked_after {
-                live.finish();
-            }
-            match live.next().await {
-                Ok(Some(frame)) => {
-                    if matches!(frame, Frame::Tick(_)) {
-                        live.plan_scans(&|_, _| true);
-                    }
-                    frames.push(frame);
-                }
-                Ok(None) => panic!("ended without an error"),
-                Err(error) => return (frames, error),
-            }
-        }
-    }
-
-    /// Loads eBPF programs, so it needs root like the kernel tests.
-    #[tokio::test]
-    async fn a_survey_that_panics_ends_the_trace_and_is_reported() {
-        for asked_after in [None, Some(1)] {
-            let setup = Setup { tracepoints_only: true, ..Setup::default() };
-            let mut live = Live::attach(setup, false).expect("the kernel tests run as root");
-            live.scanner = SocketScanner::that_panics();
-
-            let run = frames_to_the_end(&mut live, asked_after);
-            let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
-            let (frames, error) = ended.expect("an end, though no survey will be over");
-            assert!(error.to_string().contains("the survey's thread panicked"), "{error}");
-            // Every record of the hooks is accounted for.
-            let Some(Frame::Tick(Tick { counters, .. })) = frames.last() else {
-                panic!("the counters come last")
-            };
-            let [seen, lost, filtered] = counters.totals();
-            assert_eq!(seen, live.delivered + lost + filtered);
-            assert!(live.kernel.active_hooks().is_empty());
-            assert!(matches!(live.next().await, Ok(None)));
-        }
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::lab::{self, Books, Namespace, Sock, Synfin, Wire, connect_to, eventually};
+use crate::lab::{self, Namespace, RowCounts, Sock, Synfin, Wire, connect_to, eventually};
 
 /// The first port of this file's tests.
 const PORT: u16 = 7301;
@@ -29,20 +29,20 @@ fn connections_older_than_the_trace_are_adopted() {
     for _ in 0..4 {
         namespace.pair_with(&third, left).close_by_client();
     }
-    namespace.settle();
+    namespace.wait_until_quiet();
 
     let report = Synfin::run(["report", "--once", "-o", "json"]).report();
-    let adopted = |count| Books::default().and("adopted", count).open("established", count);
+    let adopted = |count| RowCounts::default().and("adopted", count).open("established", count);
     let expected = [
         ("client", served.port(), adopted(3)),
         ("server", served.port(), adopted(3)),
         ("client", orphaned.port(), adopted(2)),
         ("server", orphaned.port(), adopted(2)),
-        ("client", left.port(), Books::default().and("time_wait.now", 4)),
-        ("server", left.port(), Books::default()),
+        ("client", left.port(), RowCounts::default().and("time_wait.now", 4)),
+        ("server", left.port(), RowCounts::default()),
     ];
-    for (role, port, books) in expected {
-        assert_eq!(report.difference(role, port, &books), None);
+    for (role, port, counts) in expected {
+        assert_eq!(report.difference(role, port, &counts), None);
     }
 
     let open = Synfin::run(["connections", "--open", "-o", "json"]).json_lines();
@@ -68,11 +68,11 @@ fn gauges_agree_with_ss() {
     let synfin = Synfin::watch(["report", "-o", "json"]);
     let lazy = wire.far.listen_up_to(queue, 5);
     let waiting: Vec<_> = (0..3).map(|_| wire.near.connect(queue).expect("a connection")).collect();
-    let deaf = wire.far.listen(half_open);
+    let never_reading = wire.far.listen(half_open);
     let rule = format!("tcp dport {} tcp flags & (syn | ack) == ack drop", half_open.port());
-    wire.far.filter("deaf", &rule);
+    wire.far.filter("never_reading", &rule);
     let hoping: Vec<_> =
-        (0..2).map(|_| wire.near.connect(half_open).expect("what looks like one")).collect();
+        (0..2).map(|_| wire.near.connect(half_open).expect("an apparent connection")).collect();
     let closing = wire.far.listen(waits);
     for number in 0..9 {
         let pair = wire.near.pair_with(&closing, waits);
@@ -88,20 +88,20 @@ fn gauges_agree_with_ss() {
     let listener = far.iter().find(|s| s.state == "LISTEN" && s.local_port == queue.port());
     let (in_queue, limit) = listener.expect("the listener").queue;
     assert_eq!((in_queue, limit), (3, 5));
-    assert_eq!(row.figure("accept_queue.now"), in_queue);
-    assert_eq!(row.figure("accept_queue.limit"), limit);
-    assert_eq!(row.figure("accept_queue.peak"), in_queue);
-    assert_eq!(report.row("server", half_open.port()).figure("half_open"), 2);
-    assert_eq!(report.row("client", half_open.port()).figure("established"), 2);
+    assert_eq!(row.count("accept_queue.now"), in_queue);
+    assert_eq!(row.count("accept_queue.limit"), limit);
+    assert_eq!(row.count("accept_queue.peak"), in_queue);
+    assert_eq!(report.row("server", half_open.port()).count("half_open"), 2);
+    assert_eq!(report.row("client", half_open.port()).count("established"), 2);
 
-    let time_waits = |role| report.row(role, waits.port()).figure("time_wait.now");
+    let time_waits = |role| report.row(role, waits.port()).count("time_wait.now");
     let seen = |sockets: &[Sock]| {
         let of = |socket: &&Sock| [socket.local_port, socket.remote_port].contains(&waits.port());
         sockets.iter().filter(of).filter(|socket| socket.state == "TIME-WAIT").count() as u64
     };
     assert_eq!((time_waits("client"), time_waits("server")), (seen(&near), seen(&far)));
     assert_eq!((seen(&near), seen(&far)), (6, 3));
-    drop((lazy, waiting, deaf, hoping));
+    drop((lazy, waiting, never_reading, hoping));
 }
 
 fn count(sockets: &[Sock], state: &str, local_port: u16) -> usize {
@@ -126,7 +126,7 @@ fn equal_addresses_in_two_namespaces_are_two_connections() {
     for (client, server) in open {
         lab::Pair { client, server }.close_by_client();
     }
-    namespaces.iter().for_each(Namespace::settle);
+    namespaces.iter().for_each(Namespace::wait_until_quiet);
     let ended = synfin.finish().json_lines();
 
     for namespace in &namespaces {

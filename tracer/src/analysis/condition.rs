@@ -3,7 +3,6 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{
-    message::exit::Exit,
     output::{
         column::{Column, ColumnInfo, Value},
         column_kind::ColumnKind,
@@ -17,7 +16,7 @@ use crate::{
 
 /// A condition as typed: `server:8080.handshake.clean.p99_us>50000`, `abnormal>0`.
 #[derive(Clone)]
-pub(crate) struct FailOn {
+pub(crate) struct Condition {
     text: String,
     subject: Subject,
     comparison: Comparison,
@@ -85,7 +84,7 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-impl FailOn {
+impl Condition {
     /// Evaluates the condition in this report.
     pub(crate) fn evaluate(&self, session: &Arc<Session>, snapshot: &Snapshot) -> Outcome {
         let value = match self.subject {
@@ -151,7 +150,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-impl FromStr for FailOn {
+impl FromStr for Condition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -263,77 +262,15 @@ fn unknown_column(key: &str) -> String {
     format!("there is no column {key:?}{hint} `synfin explain` lists all")
 }
 
-impl fmt::Debug for FailOn {
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-/// If more than one in this many records is missing, the result is inconclusive.
-const TRUSTED: u64 = 10_000;
-
-/// All conditions and their results so far.
-#[derive(Debug, Default)]
-pub(crate) struct ConditionSet {
-    conditions: Vec<FailOn>,
-    /// Whether each condition has had a known value.
-    known: Vec<bool>,
-    violated: bool,
-    connections: bool,
-    records: u64,
-    missing: u64,
-}
-
-impl ConditionSet {
-    pub(crate) fn new(conditions: Vec<FailOn>) -> Self {
-        let known = vec![false; conditions.len()];
-        Self { conditions, known, ..Self::default() }
-    }
-
-    /// Evaluates all conditions in a report. Returns a message for each that is true.
-    pub(crate) fn evaluate(&mut self, session: &Arc<Session>, snapshot: &Snapshot) -> Vec<String> {
-        if self.conditions.is_empty() {
-            return Vec::new();
-        }
-        let Events { seen, lost, missed, gaps, .. } = snapshot.events;
-        self.records = self.records.saturating_add(seen);
-        self.missing = [lost, missed, gaps].into_iter().fold(self.missing, u64::saturating_add);
-        self.connections |= snapshot.has_connections();
-        let mut messages = Vec::new();
-        for (condition, known) in self.conditions.iter().zip(&mut self.known) {
-            let outcome = condition.evaluate(session, snapshot);
-            *known |= outcome != Outcome::Unknown;
-            if let Outcome::True(value) = outcome {
-                messages.push(format!("--fail-on '{}': the value is {value}", condition.text));
-                self.violated = true;
-            }
-        }
-        messages
-    }
-
-    /// The exit status, and the explanation if the result is inconclusive.
-    pub(crate) fn end(&self) -> (Exit, Option<String>) {
-        let inconclusive = |why: String| (Exit::Inconclusive, Some(format!("inconclusive: {why}")));
-        let unknown = self.conditions.iter().zip(&self.known).find(|(_, known)| !**known);
-        if self.conditions.is_empty() {
-            (Exit::Done, None)
-        } else if self.violated {
-            (Exit::Violated, None)
-        } else if self.missing > self.records / TRUSTED {
-            inconclusive(format!(
-                "{} of {} records are missing, more than one in {TRUSTED}",
-                self.missing, self.records
-            ))
-        } else if !self.connections {
-            inconclusive("no connection was observed".to_owned())
-        } else if let Some((condition, _)) = unknown {
-            inconclusive(format!(
-                "the value of '{}' is unknown: nothing happened that it measures",
-                condition.text
-            ))
-        } else {
-            (Exit::Done, None)
-        }
     }
 }
 
@@ -342,7 +279,7 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        FailOn::from_str(text).expect_err("an error")
+        Condition::from_str(text).expect_err("an error")
     }
 
     #[test]
@@ -357,7 +294,7 @@ mod tests {
             "new_per_s<0.5",
             "established=0",
         ] {
-            assert!(FailOn::from_str(text).is_ok(), "{text}: {}", refused(text));
+            assert!(Condition::from_str(text).is_ok(), "{text}: {}", refused(text));
         }
     }
 

@@ -1,4 +1,4 @@
-//! A server that is restarted.
+//! Gaps of a server that is restarted.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{check_within, figure, micros, time, timed, watch};
+use super::{check_within, column, micros, time, timed, watch};
 use crate::lab::{self, Namespace};
 
 #[test]
@@ -43,11 +43,12 @@ fn a_restarted_listener_leaves_a_gap() {
     let report = synfin.finish().report();
     report.check_nothing_lost();
 
-    let server = |at: SocketAddr, name: &str| figure(&report, "server", at.port(), name);
+    let server = |at: SocketAddr, name: &str| column(&report, "server", at.port(), name);
     check_within("the opening", time(&server(restarted, "listener.opened_at")), opened);
     check_within("the closing", time(&server(restarted, "listener.closed_at")), closed);
     let gap = micros(&server(restarted, "listener.gap_us"));
-    let between = |from, to: std::time::SystemTime| to.duration_since(from).expect("time goes on");
+    let between =
+        |from, to: std::time::SystemTime| to.duration_since(from).expect("ascending times");
     let (least, most) = (between(closed.1, opened.0), between(closed.0, opened.1));
     assert!((least..=most).contains(&gap), "{gap:?}, not {least:?} to {most:?}");
 

@@ -1,0 +1,77 @@
+//! All `--fail-on` conditions of a run, and the exit status that follows from them.
+
+use std::sync::Arc;
+
+use super::condition::{Condition, Outcome};
+use crate::{
+    message::exit::Exit,
+    trace::session::Session,
+    tracker::{Events, Snapshot},
+};
+
+/// If more than one in this many records is missing, the result is inconclusive.
+const TRUSTED: u64 = 10_000;
+
+/// All conditions and their results so far.
+#[derive(Debug, Default)]
+pub(crate) struct ConditionSet {
+    conditions: Vec<Condition>,
+    /// Whether each condition has had a known value.
+    known: Vec<bool>,
+    violated: bool,
+    connections: bool,
+    records: u64,
+    missing: u64,
+}
+
+impl ConditionSet {
+    pub(crate) fn new(conditions: Vec<Condition>) -> Self {
+        let known = vec![false; conditions.len()];
+        Self { conditions, known, ..Self::default() }
+    }
+
+    /// Evaluates all conditions in a report. Returns a message for each that is true.
+    pub(crate) fn evaluate(&mut self, session: &Arc<Session>, snapshot: &Snapshot) -> Vec<String> {
+        if self.conditions.is_empty() {
+            return Vec::new();
+        }
+        let Events { seen, lost, missed, gaps, .. } = snapshot.events;
+        self.records = self.records.saturating_add(seen);
+        self.missing = [lost, missed, gaps].into_iter().fold(self.missing, u64::saturating_add);
+        self.connections |= snapshot.has_connections();
+        let mut messages = Vec::new();
+        for (condition, known) in self.conditions.iter().zip(&mut self.known) {
+            let outcome = condition.evaluate(session, snapshot);
+            *known |= outcome != Outcome::Unknown;
+            if let Outcome::True(value) = outcome {
+                messages.push(format!("--fail-on '{condition}': the value is {value}"));
+                self.violated = true;
+            }
+        }
+        messages
+    }
+
+    /// The exit status, and the explanation if the result is inconclusive.
+    pub(crate) fn end(&self) -> (Exit, Option<String>) {
+        let inconclusive = |why: String| (Exit::Inconclusive, Some(format!("inconclusive: {why}")));
+        let unknown = self.conditions.iter().zip(&self.known).find(|(_, known)| !**known);
+        if self.conditions.is_empty() {
+            (Exit::Done, None)
+        } else if self.violated {
+            (Exit::Violated, None)
+        } else if self.missing > self.records / TRUSTED {
+            inconclusive(format!(
+                "{} of {} records are missing, more than one in {TRUSTED}",
+                self.missing, self.records
+            ))
+        } else if !self.connections {
+            inconclusive("no connection was observed".to_owned())
+        } else if let Some((condition, _)) = unknown {
+            inconclusive(format!(
+                "the value of '{condition}' is unknown: nothing happened that it measures"
+            ))
+        } else {
+            (Exit::Done, None)
+        }
+    }
+}
