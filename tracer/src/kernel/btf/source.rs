@@ -32,13 +32,13 @@ pub(crate) struct Types {
 
 enum Source {
     /// [`BTF_FILE`].
-    Shown,
+    Sysfs,
     /// The kernel provided the types through bpf(2).
-    Asked,
+    BpfSyscall,
     /// A file with the same contents as the kernel's own type information.
     Same(PathBuf),
     /// A file of the same size as the kernel's own type information.
-    AsLarge(PathBuf),
+    SameSize(PathBuf),
 }
 
 /// Why the kernel's type information cannot be used.
@@ -105,9 +105,9 @@ impl Types {
                 .map_err(|error| TypesError::File { path: path.to_owned(), error }),
             None => {
                 let (bytes, source) = match fs::read(BTF_FILE) {
-                    Ok(bytes) => (bytes, Source::Shown),
+                    Ok(bytes) => (bytes, Source::Sysfs),
                     Err(error) => match bpf_syscall::ask() {
-                        Some(bytes) => (bytes, Source::Asked),
+                        Some(bytes) => (bytes, Source::BpfSyscall),
                         None => return Err(TypesError::Missing(error)),
                     },
                 };
@@ -120,7 +120,7 @@ impl Types {
         let btf = Btf::parse(read(File::open(path)?)?)?;
         // bpf(2) comes first because a mount cannot hide it.
         let own = bpf_syscall::ask().or_else(|| fs::read(BTF_FILE).ok());
-        let source = judge(btf.bytes(), own.as_deref(), bpf_syscall::size)?;
+        let source = verify(btf.bytes(), own.as_deref(), bpf_syscall::size)?;
         Ok(Self { btf, source: source(path.to_owned()) })
     }
 
@@ -136,8 +136,8 @@ impl Types {
     /// A warning if the types could not be fully verified.
     pub(crate) fn caveat(&self) -> Option<String> {
         match &self.source {
-            Source::Shown | Source::Asked | Source::Same(_) => None,
-            Source::AsLarge(path) => Some(format!(
+            Source::Sysfs | Source::BpfSyscall | Source::Same(_) => None,
+            Source::SameSize(path) => Some(format!(
                 "{} is exactly as large as the kernel's own type information, but could not be compared with it: results are right only if it belongs to exactly this build",
                 path.display()
             )),
@@ -149,14 +149,14 @@ impl Source {
     fn describe(&self, bytes: usize) -> String {
         let size = bytes / 1024;
         match self {
-            Source::Shown => format!("{BTF_FILE}, {size} KiB"),
-            Source::Asked => {
+            Source::Sysfs => format!("{BTF_FILE}, {size} KiB"),
+            Source::BpfSyscall => {
                 format!("from the kernel by bpf(2), {size} KiB, as {BTF_FILE} is not there")
             }
             Source::Same(path) => {
                 format!("{}, {size} KiB, the same as the kernel's own", path.display())
             }
-            Source::AsLarge(path) => {
+            Source::SameSize(path) => {
                 format!("{}, {size} KiB, exactly as large as the kernel's own", path.display())
             }
         }
@@ -165,7 +165,7 @@ impl Source {
 
 /// Compares the `bytes` of a file with the kernel's own types if the kernel provides them, and
 /// otherwise with their size.
-fn judge(
+fn verify(
     bytes: &[u8],
     own: Option<&[u8]>,
     size: impl FnOnce() -> Option<u64>,
@@ -182,7 +182,7 @@ fn judge(
         None => {}
     }
     match size() {
-        Some(own) if own == large => Ok(Source::AsLarge),
+        Some(own) if own == large => Ok(Source::SameSize),
         Some(own) => Err(differs(own)),
         None => Err(FileError::Unproven),
     }
@@ -221,28 +221,28 @@ mod tests {
 
     use super::*;
 
-    fn said(result: Result<Vec<u8>, FileError>) -> String {
+    fn error_of(result: Result<Vec<u8>, FileError>) -> String {
         result.expect_err("an error").to_string()
     }
 
     #[test]
-    fn a_file_is_its_kernels_only_if_nothing_speaks_against_it() {
-        let unasked = || panic!("the types themselves are known");
-        let judged = |own: Option<&[u8]>, size| match judge(b"types", own, || size) {
+    fn a_file_is_accepted_unless_it_is_another_kernels() {
+        let not_called = || panic!("the types themselves are known");
+        let result = |own: Option<&[u8]>, size| match verify(b"types", own, || size) {
             Ok(source) => source("it".into()).describe(5),
             Err(error) => error.to_string(),
         };
-        assert!(judge(b"types", Some(b"types"), unasked).is_ok());
-        for (own, size, says) in [
+        assert!(verify(b"types", Some(b"types"), not_called).is_ok());
+        for (own, size, message) in [
             (Some(&b"types"[..]), None, "the same as the kernel's own"),
             (Some(b"others"), Some(5), "it holds 5 bytes of types, the kernel 6"),
             (Some(b"typed"), Some(5), "but others"),
             (None, Some(5), "exactly as large as"),
             (None, Some(7), "it holds 5 bytes of types, the kernel 7"),
-            (None, None, "cannot be known"),
+            (None, None, "cannot verify"),
         ] {
-            let judged = judged(own, size);
-            assert!(judged.contains(says), "no {says:?} in {judged}");
+            let result = result(own, size);
+            assert!(result.contains(message), "no {message:?} in {result}");
         }
     }
 
@@ -250,7 +250,7 @@ mod tests {
     fn types_are_read_alone_and_out_of_elf() {
         let of = |bytes: &[u8]| read(Cursor::new(bytes.to_owned()));
         assert_eq!(of(b"\x9f\xebtypes").expect("types"), b"\x9f\xebtypes");
-        assert_eq!(said(of(b"")), "it is empty");
+        assert_eq!(error_of(of(b"")), "it is empty");
 
         let mut elf = write::Object::new(
             object::BinaryFormat::Elf,
@@ -258,7 +258,7 @@ mod tests {
             object::Endianness::Little,
         );
         let bare = elf.write().expect("ELF");
-        assert_eq!(said(of(&bare)), "it is ELF without a section .BTF");
+        assert_eq!(error_of(of(&bare)), "it is ELF without a section .BTF");
         let section =
             elf.add_section(Vec::new(), b".BTF".to_vec(), object::SectionKind::ReadOnlyData);
         elf.append_section_data(section, b"types", 1);
@@ -273,7 +273,7 @@ mod tests {
             damaged[position] ^= 0xff;
             let _ = of(&damaged);
         }
-        assert!(said(of(&whole[..20])).starts_with("it is an ELF file"));
+        assert!(error_of(of(&whole[..20])).starts_with("it is an ELF file"));
     }
 
     #[test]
