@@ -1,7 +1,7 @@
 //! `cargo xtask lint`: checks formatting, clippy and documentation; warnings are errors.
 
 use crate::{
-    ebpf, portable,
+    ebpf,
     toolchain::Toolchain,
     workspace::{Workspace, say},
 };
@@ -15,7 +15,6 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     workspace.cargo().args(clippy).run()?;
     lint_ebpf(workspace)?;
-    portable::run(workspace)?;
 
     workspace
         .cargo()

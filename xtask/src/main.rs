@@ -68,9 +68,10 @@ enum Command {
 }
 
 /// The commands of synfin, which build it and run it as root; `watch` is `report 2`.
-const SYNFIN_COMMANDS: [&str; 11] = [
+const SYNFIN_COMMANDS: [&str; 13] = [
     "anonymize",
     "compare",
+    "completions",
     "connections",
     "diagnose",
     "doctor",
@@ -78,6 +79,7 @@ const SYNFIN_COMMANDS: [&str; 11] = [
     "record",
     "report",
     "serve",
+    "top",
     "trace",
     "watch",
 ];

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    deny, ebpf, fuzz, manifest, packages, python, root,
+    deny, ebpf, fuzz, manifest, packages, portable, python, root,
     summary::Summary,
     tidy, vm,
     workspace::{Workspace, find_program, say},
@@ -41,6 +41,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     }
     provide_programs(workspace);
     deny::check_offline(workspace)?;
+    if options.args.is_empty() {
+        portable::run(workspace)?;
+    }
 
     // All test programs run even if one fails, so that the total covers all of them.
     let test =

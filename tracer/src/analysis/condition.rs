@@ -6,7 +6,8 @@ use crate::{
     output::{
         column::{Column, ColumnInfo, Value},
         column_kind::ColumnKind,
-        port_columns::{COLUMNS, PortRow},
+        port_columns::COLUMNS,
+        port_row::PortRow,
         report::{EVENTS, HEADER, Header},
     },
     tcp::{group_by::By, role::Role},
@@ -118,10 +119,10 @@ impl RowSelector {
             Self::Of(role) | Self::One(role, _) => vec![role],
         };
         let rows = roles.into_iter().filter_map(|role| {
-            snapshot.sum(role, |page_role, port| match self {
+            snapshot.sum(role, |row_role, port| match self {
                 Self::All => true,
-                Self::Of(role) => page_role == role,
-                Self::One(role, wanted) => page_role == role && port == Some(wanted),
+                Self::Of(role) => row_role == role,
+                Self::One(role, wanted) => row_role == role && port == Some(wanted),
             })
         });
         rows.map(|row| PortRow::new(row, session, snapshot)).collect()

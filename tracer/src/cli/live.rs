@@ -28,7 +28,7 @@ pub(crate) struct LiveArgs {
     pub(crate) btf: BtfArgs,
     /// Scan sockets without pause, for tests of the scans
     #[arg(long, hide = true)]
-    pub(crate) survey_always: bool,
+    pub(crate) scan_always: bool,
     /// Attach the main hook as on Linux 7.0 and later, for tests on older kernels
     #[arg(long, hide = true)]
     pub(crate) by_event: bool,
@@ -57,7 +57,7 @@ impl Default for LiveArgs {
             max_connections: DEFAULT_CONNECTIONS,
             tracepoints_only: false,
             btf: BtfArgs::default(),
-            survey_always: false,
+            scan_always: false,
             by_event: false,
         }
     }

@@ -27,9 +27,9 @@ use crate::{
 pub(crate) async fn run(args: ConnectionsArgs, verbose: u8) -> Result<Exit> {
     let lines = Lines::new(stdout(), args.output.style(), connection::COLUMNS);
     let which = match args.slow {
-        _ if args.open => Which::Open,
-        Some(at_least) => Which::Slow(at_least),
-        None => Which::Closed,
+        _ if args.open => ConnectionSet::Open,
+        Some(at_least) => ConnectionSet::Slow(at_least),
+        None => ConnectionSet::Closed,
     };
     let select = Select { reasons: args.reason, states: args.state, min_age: args.min_age };
     let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
@@ -39,9 +39,9 @@ pub(crate) async fn run(args: ConnectionsArgs, verbose: u8) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Which connections are written, and when.
+/// ConnectionSet connections are written, and when.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Which {
+pub(crate) enum ConnectionSet {
     /// Each connection when it closes.
     Closed,
     /// Each connection whose handshake took at least this long, when it becomes established.
@@ -81,14 +81,18 @@ impl Select {
 /// Writes a line per connection.
 pub(crate) struct Connections<W> {
     lines: Lines<W, ConnectionRow>,
-    which: Which,
+    which: ConnectionSet,
     select: Select,
     clock: ClockAnchor,
     excluded: u64,
 }
 
 impl<W: Write> Connections<W> {
-    pub(crate) fn new(lines: Lines<W, ConnectionRow>, which: Which, select: Select) -> Self {
+    pub(crate) fn new(
+        lines: Lines<W, ConnectionRow>,
+        which: ConnectionSet,
+        select: Select,
+    ) -> Self {
         Self { lines, which, select, clock: ClockAnchor::default(), excluded: 0 }
     }
 
@@ -105,7 +109,7 @@ impl<W: Write> Connections<W> {
     fn established(&mut self, connection: &Connection) {
         let us = connection.handshake.and_then(|handshake| handshake.us());
         let took = us.map(|us| Duration::from_micros(us.into()));
-        if let (Which::Slow(at_least), Some(took)) = (self.which, took)
+        if let (ConnectionSet::Slow(at_least), Some(took)) = (self.which, took)
             && took >= at_least
         {
             let is_selected = self.select.matches_open(connection, connection.last_transition);
@@ -116,7 +120,7 @@ impl<W: Write> Connections<W> {
     }
 
     fn closed(&mut self, closed: &Closed) {
-        if let Which::Closed = self.which {
+        if let ConnectionSet::Closed = self.which {
             let is_selected = self.select.matches_closed(closed);
             self.write(is_selected, |clock| ConnectionRow::closed(closed, clock));
         }
@@ -126,8 +130,8 @@ impl<W: Write> Connections<W> {
 impl<W: Write> Consumer for Connections<W> {
     fn wanted_changes(&self) -> ChangeKinds {
         ChangeKinds {
-            established: matches!(self.which, Which::Slow(_)),
-            closed: matches!(self.which, Which::Closed),
+            established: matches!(self.which, ConnectionSet::Slow(_)),
+            closed: matches!(self.which, ConnectionSet::Closed),
             ..ChangeKinds::default()
         }
     }
@@ -149,7 +153,7 @@ impl<W: Write> Consumer for Connections<W> {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
-        if let Which::Open = self.which {
+        if let ConnectionSet::Open = self.which {
             let mut open: Vec<_> = tracker.open().collect();
             open.sort_by_key(|(sock, connection)| (connection.first_seen, *sock));
             let now = tracker.now();

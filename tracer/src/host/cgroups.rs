@@ -33,7 +33,7 @@ const FIRST_CGROUP_NAMESPACE: u64 = 0xefff_fffb;
 #[derive(Debug)]
 pub struct Hierarchy {
     mount: PathBuf,
-    folder: File,
+    directory: File,
 }
 
 /// `struct file_handle` with room for a 64-bit id.
@@ -50,16 +50,16 @@ impl Hierarchy {
     ///
     /// # Errors
     ///
-    /// There is no cgroup v2 hierarchy, or its folder cannot be opened.
+    /// There is no cgroup v2 hierarchy, or its directory cannot be opened.
     pub fn find() -> Result<Self> {
         let mounts =
             mounts::read().context("cannot read /proc/self/mountinfo: is /proc mounted?")?;
         let Some(mount) = mount_point(&mounts) else {
             bail!("no cgroup hierarchy of version 2 is mounted, usually at /sys/fs/cgroup");
         };
-        let folder =
+        let directory =
             File::open(&mount).with_context(|| format!("cannot open {}", mount.display()))?;
-        Ok(Self { mount, folder })
+        Ok(Self { mount, directory })
     }
 
     /// The mount point of the hierarchy.
@@ -78,17 +78,17 @@ impl Hierarchy {
         let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
         // SAFETY: `handle` has the size that it states, and the caller owns the returned
         // descriptor.
-        let folder = unsafe {
+        let directory = unsafe {
             let fd = libc::syscall(
                 libc::SYS_open_by_handle_at,
-                self.folder.as_raw_fd(),
+                self.directory.as_raw_fd(),
                 &raw mut handle,
                 libc::O_PATH | libc::O_CLOEXEC,
             );
             let fd = c_int::try_from(fd).ok()?;
             (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
         }?;
-        let path = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
+        let path = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()?;
         let below = path.strip_prefix(&self.mount).ok()?;
         Some(below.to_string_lossy().into_owned())
     }
@@ -103,8 +103,9 @@ impl Hierarchy {
         let below =
             path.strip_prefix(&self.mount).or_else(|_| path.strip_prefix("/")).unwrap_or(path);
         let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
-        let folder = below.components().all(is_plain).then(|| fs::metadata(self.mount.join(below)));
-        let Some(metadata) = folder.and_then(Result::ok).filter(fs::Metadata::is_dir) else {
+        let directory =
+            below.components().all(is_plain).then(|| fs::metadata(self.mount.join(below)));
+        let Some(metadata) = directory.and_then(Result::ok).filter(fs::Metadata::is_dir) else {
             bail!("there is no cgroup {} below {}", below.display(), self.mount.display());
         };
         // In another cgroup namespace, the visible root and its depth differ from the kernel's.
@@ -142,9 +143,9 @@ mod tests {
         let mount = tempfile::tempdir().unwrap();
         fs::create_dir_all(mount.path().join("web/php")).unwrap();
         fs::write(mount.path().join("cgroup.procs"), "").unwrap();
-        let (folder, mount) = (File::open(mount.path()).unwrap(), mount.path().to_owned());
+        let (directory, mount) = (File::open(mount.path()).unwrap(), mount.path().to_owned());
         let in_file_system = mount.join("web/php");
-        let hierarchy = Hierarchy { mount, folder };
+        let hierarchy = Hierarchy { mount, directory };
         for (path, below) in [("/", ""), ("web/php", "web/php"), ("/web/php/", "web/php")] {
             assert_eq!(hierarchy.resolve(Path::new(path)).unwrap().path, below);
         }

@@ -73,8 +73,8 @@ fn pod_uid(part: &str) -> Option<String> {
 
 /// Searches the log directories for the pod with this uid and returns `namespace/name`.
 fn pod_name(logs: &Path, uid: &str) -> Option<String> {
-    fs::read_dir(logs).ok()?.flatten().find_map(|folder| {
-        let name = folder.file_name().into_string().ok()?;
+    fs::read_dir(logs).ok()?.flatten().find_map(|directory| {
+        let name = directory.file_name().into_string().ok()?;
         let mut parts = name.splitn(3, '_');
         let (namespace, pod, its_uid) = (parts.next()?, parts.next()?, parts.next()?);
         (its_uid == uid).then(|| format!("{namespace}/{pod}"))
@@ -151,6 +151,6 @@ mod tests {
         }
         assert_eq!(pod_name(logs.path(), UID).as_deref(), Some("shop/web-0"));
         assert_eq!(pod_name(logs.path(), "1"), None);
-        assert_eq!(pod_name(Path::new("/no/such/folder"), UID), None);
+        assert_eq!(pod_name(Path::new("/no/such/directory"), UID), None);
     }
 }

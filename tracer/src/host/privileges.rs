@@ -12,7 +12,7 @@ pub(crate) const RING_BUFFERS: Release = Release(5, 8);
 /// The first release whose maps do not count against RLIMIT_MEMLOCK.
 pub const NO_MEMLOCK: Release = Release(5, 11);
 /// The first release that provides its own type information through bpf(2).
-pub(crate) const TELLS_TYPES: Release = Release(5, 11);
+pub(crate) const BTF_BY_SYSCALL: Release = Release(5, 11);
 /// The first release with the main tracepoint.
 pub(crate) const TRACEPOINT: Release = Release(4, 16);
 
@@ -54,32 +54,32 @@ pub struct Capability {
     pub name: &'static str,
     bit: u8,
     /// What is impossible without the capability.
-    pub without: &'static str,
+    pub impact: &'static str,
 }
 
 /// Required to load programs and create maps.
 pub static BPF: Capability = Capability {
     name: "CAP_BPF",
     bit: 39,
-    without: "no eBPF program can be loaded: nothing can be traced",
+    impact: "no eBPF program can be loaded: nothing can be traced",
 };
 /// Required to load programs that read kernel memory.
 pub static PERFMON: Capability = Capability {
     name: "CAP_PERFMON",
     bit: 38,
-    without: "no program that reads kernel memory can be loaded: nothing can be traced",
+    impact: "no program that reads kernel memory can be loaded: nothing can be traced",
 };
 /// Required to enter other namespaces; it also implies `CAP_BPF` and `CAP_PERFMON`.
 pub static SYS_ADMIN: Capability = Capability {
     name: "CAP_SYS_ADMIN",
     bit: 21,
-    without: "only this network namespace is scanned: in all others connections older than the trace, TIME_WAIT and queues are unknown",
+    impact: "only this network namespace is scanned: in all others connections older than the trace, TIME_WAIT and queues are unknown",
 };
 /// Required to inspect processes of other users.
 pub static SYS_PTRACE: Capability = Capability {
     name: "CAP_SYS_PTRACE",
     bit: 19,
-    without: "network namespaces used only by processes of other users or with more privileges are not found, and so not scanned",
+    impact: "network namespaces used only by processes of other users or with more privileges are not found, and so not scanned",
 };
 
 /// The kernel's lockdown mode, which restricts even root.
@@ -181,7 +181,7 @@ pub fn preempts_hooks() -> bool {
 pub fn limitations() -> Vec<String> {
     let facts = Facts::gather();
     let missing = [&SYS_ADMIN, &SYS_PTRACE].into_iter().filter(|right| !facts.has(right));
-    missing.map(|right| format!("no {}: {}", right.name, right.without)).collect()
+    missing.map(|right| format!("no {}: {}", right.name, right.impact)).collect()
 }
 
 /// The relevant lines of `/proc/self/status`.

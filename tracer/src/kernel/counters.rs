@@ -27,8 +27,8 @@ impl Counters {
     pub(super) fn read(&self, hooks: &[Attached]) -> Result<counters::Counters> {
         let mut sum = EventCounts::default();
         for &words in self.0.get(&0, 0).context("cannot read the kernel side's counters")?.iter() {
-            let tally: EventCounts = transmute!(words);
-            sum.add(&tally);
+            let counts: EventCounts = transmute!(words);
+            sum.add(&counts);
         }
         let missed = hooks.iter().flat_map(|hook| &hook.programs).map(missed).sum();
         let EventCounts { seen, lost, filtered } = sum;

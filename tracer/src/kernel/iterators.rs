@@ -82,10 +82,10 @@ impl SocketScanner {
                 None => format!("{error:#}"),
             })
         };
-        let (refusal, look_refusal) =
+        let (refusal, open_files_refusal) =
             (load(SCAN_SOCKETS, SOCKETS), load(SCAN_OPEN_FILES, OPEN_FILES));
         let serve = move |requests, answers| serve(&mut ebpf, &requests, &answers);
-        Ok(Self { refusal, open_files_refusal: look_refusal, ..Self::spawn(serve)? })
+        Ok(Self { refusal, open_files_refusal, ..Self::spawn(serve)? })
     }
 
     fn spawn(

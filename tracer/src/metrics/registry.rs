@@ -121,7 +121,7 @@ pub const METRICS: &[Metric] = metrics! {
         Host(|metrics, samples| samples.add(&[], Count(metrics.evicted)));
     "synfin_survey_age_seconds" Gauge, "Age of the oldest of the last scans of all namespaces with activity.",
         Host(|metrics, samples| {
-            if let Some(age) = metrics.survey_age {
+            if let Some(age) = metrics.scan_age {
                 samples.add(&[], Number(age as f64 / 1e9));
             }
         });

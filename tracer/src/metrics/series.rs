@@ -38,7 +38,7 @@ pub struct Metrics {
     pub(super) evicted: u64,
     pub(in crate::metrics) connections: u64,
     /// Age of the oldest of the last scans; `None` before the first scan.
-    pub(super) survey_age: Option<Nanos>,
+    pub(super) scan_age: Option<Nanos>,
 }
 
 /// The key of a row; without a port it is the sum of the remaining rows.
@@ -100,7 +100,7 @@ impl Metrics {
             kernel_counts: [0; KERNEL_COUNTERS.len()],
             evicted: 0,
             connections: 0,
-            survey_age: None,
+            scan_age: None,
         }
     }
 
@@ -134,7 +134,7 @@ impl Metrics {
         self.end = snapshot.end;
         self.evicted = snapshot.tables.evicted;
         self.connections = snapshot.tables.connections;
-        self.survey_age = snapshot.scans.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
+        self.scan_age = snapshot.scans.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
     }
 
     /// Gives rows series of their own, which they keep, because a counter must not decrease. Ports of

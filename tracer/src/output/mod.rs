@@ -7,6 +7,7 @@ pub(crate) mod consumer;
 pub(crate) mod csv_rows;
 pub(crate) mod json_lines;
 pub mod port_columns;
+pub mod port_row;
 pub mod report;
 pub(crate) mod table;
 pub mod transition;

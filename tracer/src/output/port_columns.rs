@@ -4,173 +4,26 @@
 use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 
 use crate::{
-    output::column::{
-        Column, Value,
-        Visibility::{Data, Grouped, Json, Table, Wide},
-        Width::{Left, Right},
-        columns,
+    output::{
+        column::{
+            Column, Value,
+            Visibility::{Data, Grouped, Json, Table, Wide},
+            Width::{Left, Right},
+            columns,
+        },
+        port_row::PortRow,
     },
     tcp::{
         close_reason::{Class, CloseReason, Phase},
-        coverage::{Coverage, OptionalHook},
+        coverage::OptionalHook,
         group_by::By,
         handshake::Unmeasured,
         labels::Enumeration,
         role::Role,
         state::OPEN_STATES,
     },
-    trace::{
-        session::Session,
-        time::{ClockAnchor, Nanos, date},
-    },
-    tracker::{
-        ClosedFirst, Common, Ephemeral, LINGERING_STATES, LatencyHistogram, Oldest, RowSnapshot,
-        RowStats, Snapshot,
-    },
+    tracker::{ClosedFirst, Common, LatencyHistogram},
 };
-
-/// A row with the interval that it is about.
-#[derive(Clone)]
-pub struct PortRow {
-    /// The row.
-    pub row: RowSnapshot,
-    /// The interval.
-    pub interval: Interval,
-}
-
-/// An interval of a trace.
-#[derive(Clone, Copy, Debug)]
-pub struct Interval {
-    /// End of the interval (CLOCK_MONOTONIC, nanoseconds).
-    pub end: Nanos,
-    /// Its length in seconds.
-    pub seconds: f64,
-    /// Converts times of CLOCK_MONOTONIC to dates.
-    pub clock: ClockAnchor,
-    /// The optional hooks that were attached.
-    pub coverage: Coverage,
-}
-
-impl Interval {
-    /// The interval of a snapshot.
-    pub(crate) fn of(session: &Session, snapshot: &Snapshot) -> Self {
-        Self {
-            end: snapshot.end,
-            seconds: snapshot.seconds(),
-            clock: session.clock,
-            coverage: session.coverage,
-        }
-    }
-}
-
-impl PortRow {
-    /// All rows of an interval, in the order of their names.
-    pub(crate) fn all(session: &Session, snapshot: &Snapshot, by: By) -> Vec<Self> {
-        let interval = Interval::of(session, snapshot);
-        snapshot.rows(by).into_iter().map(|row| Self { row, interval }).collect()
-    }
-
-    /// A row of this interval.
-    pub(crate) fn new(row: RowSnapshot, session: &Session, snapshot: &Snapshot) -> Self {
-        Self { row, interval: Interval::of(session, snapshot) }
-    }
-
-    /// The same row with nothing counted in it.
-    pub(crate) fn emptied(&self) -> Self {
-        let identity = self.row.identity.clone();
-        Self { row: RowSnapshot { identity, stats: RowStats::default() }, ..*self }
-    }
-
-    /// Connections that went wrong: failed or ended abnormally.
-    pub fn bad(&self) -> u64 {
-        self.row.bad()
-    }
-
-    /// Handshakes that began at a server: those that entered a SYN queue, and children that did not
-    /// (SYN cookies, Fast Open). Unknown without [`OptionalHook::SynQueue`].
-    fn attempts_at_server(&self) -> Value {
-        let counters = &self.row.stats.counters;
-        let with_a_place = counters.syn_queue(SynQueueEvent::Entered);
-        let attempts = (counters.attempts + with_a_place)
-            .saturating_sub(counters.syn_queue(SynQueueEvent::Completed));
-        self.known_with(OptionalHook::SynQueue, Value::Int(attempts))
-    }
-
-    /// Number of handshakes in SYN queues to which this happened.
-    fn syn_queue_count(&self, what: SynQueueEvent) -> Value {
-        let count = self.row.stats.counters.syn_queue(what);
-        self.known_with(OptionalHook::SynQueue, server_only(self, count))
-    }
-
-    /// A value that is known only with an optional hook.
-    fn known_with(&self, hook: OptionalHook, value: Value) -> Value {
-        if self.interval.coverage.has(hook) { value } else { Value::Unknown }
-    }
-
-    fn rate(&self, count: u64) -> Value {
-        if self.interval.seconds > 0.0 {
-            Value::Float(count as f64 / self.interval.seconds)
-        } else {
-            Value::Unknown
-        }
-    }
-
-    /// The connection that has been in this state for longest.
-    pub(crate) fn oldest(&self, state: TcpState) -> Option<&Oldest> {
-        let index = LINGERING_STATES.iter().position(|&oldest| oldest == state)?;
-        self.row.stats.oldest[index].as_ref()
-    }
-
-    fn age_of_oldest(&self, state: TcpState) -> Value {
-        Value::known(self.oldest(state), |oldest| {
-            let us = self.interval.end.saturating_sub(oldest.since) / 1000;
-            if oldest.at_least { Value::MicrosAtLeast(us) } else { Value::Micros(us) }
-        })
-    }
-
-    fn may_be_older(&self, state: TcpState) -> Value {
-        Value::known(self.oldest(state), |oldest| Value::Bool(oldest.at_least))
-    }
-
-    fn owner_of_oldest(&self, state: TcpState) -> Value {
-        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
-        Value::known(owner, |owner| Value::Text(owner.label.name.to_string()))
-    }
-
-    fn pid_of_oldest(&self, state: TcpState) -> Value {
-        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
-        Value::known(owner.and_then(|owner| owner.pid), |pid| Value::Int(pid.into()))
-    }
-
-    fn date(&self, time: Option<Nanos>) -> Value {
-        Value::known(time, |time| Value::Text(date(self.interval.clock.date(time))))
-    }
-
-    /// Resets sent without a connection, by reason.
-    fn resets(&self) -> Value {
-        let count = |&reason: &ResetReason| (reason.name(), self.row.stats.counters.resets(reason));
-        Value::Counts(ResetReason::ALL.iter().map(count).collect())
-    }
-
-    fn ephemeral(&self, column: impl FnOnce(&Ephemeral) -> Value) -> Value {
-        Value::known(self.row.stats.ephemeral.as_ref(), column)
-    }
-
-    /// The most frequent abnormal reason.
-    fn most_frequent_abnormal_reason(&self) -> Option<CloseReason> {
-        let bad = CloseReason::ALL.iter().filter(|reason| reason.class() == Class::Abnormal);
-        bad.copied()
-            .filter(|&reason| self.row.stats.counters.ended(reason) > 0)
-            .max_by_key(|&reason| self.row.stats.counters.ended(reason))
-    }
-
-    fn ended(&self, phase: Phase) -> Value {
-        let reasons = CloseReason::ALL.iter().filter(|reason| reason.phase() == phase);
-        Value::Counts(
-            reasons.map(|&reason| (reason.id(), self.row.stats.counters.ended(reason))).collect(),
-        )
-    }
-}
 
 /// The value that all parts of a row share, or the number of different ones.
 fn common<T>(common: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
@@ -347,7 +200,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",
         |p| Value::Int(p.row.stats.counters.bytes_received);
     "half_open" "HALF" Count("handshakes") or null, Wide(Right(5)), "Handshakes in the SYN queues of the port's listeners, waiting for their last ACK, at the last scan.",
-        |p| server_only(p, p.row.stats.scanned.half_open);
+        |p| p.server_only(p.row.stats.scanned.half_open);
     "syn_queue.entered" "SYNS" Count("handshakes") or null, Wide(Right(6)), "SYNs that were answered and entered the SYN queue of one of the port's listeners. Null, like the other syn_queue columns, unless the kernel reports SYN queues (host.knowledge.syn_queue).",
         |p| p.syn_queue_count(SynQueueEvent::Entered);
     "syn_queue.completed" "" Count("handshakes") or null, Data, "Handshakes that left the SYN queue because their last ACK arrived.",
@@ -357,9 +210,9 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "syn_queue.expired" "SYNEXP" Count("handshakes") or null, Wide(Right(6)), "Handshakes that left the SYN queue because no SYN-ACK was answered: port scans, SYN floods, or ACKs lost on the path.",
         |p| p.syn_queue_count(SynQueueEvent::Expired);
     "accept_queue.now" "QUEUE" Count("connections") or null, Wide(Right(5)), "Connections waiting for accept(), at the last scan.",
-        |p| server_only(p, p.row.stats.scanned.accept_queue);
+        |p| p.server_only(p.row.stats.scanned.accept_queue);
     "accept_queue.peak" "QPEAK" Count("connections") or null, Wide(Right(5)), "Largest number of connections that a new one, or a scan, found waiting for accept() on one listener.",
-        |p| server_only(p, p.row.stats.accept_peak);
+        |p| p.server_only(p.row.stats.accept_peak);
     "accept_queue.p50" "" Count("connections") or null, Data, "Median number of connections that a new one found waiting for accept() on its listener.",
         |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.5), Value::Int);
     "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99th percentile of the number of connections that a new one found waiting for accept() on its listener.",
@@ -373,10 +226,10 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "Maximum number of connections waiting on one listener (the smallest, if listeners differ): the kernel accepts one more and then drops.",
         |p| match p.row.stats.scanned.accept_limit {
             0 => Value::Unknown,
-            limit => server_only(p, limit),
+            limit => p.server_only(limit),
         };
     "listener.drops" "DROPS" Count("segments") or null, Wide(Right(6)), "Segments that the port's listeners dropped, for whatever reason: a full accept queue, too many half-open handshakes, ICMP errors for these. From the socket's sk_drops, in which an ACK that finds the accept queue full counts twice; ListenDrops counts it once.",
-        |p| server_only(p, p.row.stats.counters.listener_drops);
+        |p| p.server_only(p.row.stats.counters.listener_drops);
     "listener.opened_at" "" Time or null, Data, "Time of the last listen() on the port; null if none was observed.",
         |p| p.date(p.row.stats.uptime.opened);
     "listener.closed_at" "" Time or null, Data, "Time when the port's last listener was closed; null if that was not observed.",
@@ -384,15 +237,15 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "listener.gap_us" "GAP" Micros or null, Wide(Right(7)), "Time for which the port had no listener before the last listen(), or has had none until now; null if no such gap was observed.",
         |p| Value::known(p.row.stats.uptime.gap(p.interval.end), |gap| Value::Micros(gap / 1000));
     "synack_retransmits" "SYNACKRTX" Count("segments") or null, Wide(Right(9)), "SYN-ACKs that the port's listeners retransmitted: handshakes whose last ACK is overdue.",
-        |p| server_only(p, p.row.stats.counters.synack_retransmits);
+        |p| p.server_only(p.row.stats.counters.synack_retransmits);
     "resets.count" "RESETS" Count("segments") or null, Wide(Right(6)), "Resets sent from the port without a connection: for a port without a listener, a TIME_WAIT, or an invalid handshake. Null before Linux 6.10 (host.knowledge.resets).",
-        |p| p.known_with(OptionalHook::Resets, server_only(p, p.row.stats.counters.resets_total()));
+        |p| p.known_with(OptionalHook::Resets, p.server_only(p.row.stats.counters.resets_total()));
     "resets.reasons" "" Counts(RESET_REASONS) or null, Data, "Resets sent from the port without a connection, by the kernel's reason.",
         |p| p.known_with(OptionalHook::Resets, p.resets());
 "stalled" "STALLED" Count("connections"), Wide(Right(7)), "Established connections that retransmit without an answer, at the last scan.",
         |p| Value::Int(p.row.stats.scanned.stalled);
     "listeners" "LISTEN" Count("sockets") or null, Wide(Right(6)), "Listeners on the port, at the last scan.",
-        |p| server_only(p, p.row.stats.scanned.listeners);
+        |p| p.server_only(p.row.stats.scanned.listeners);
 } {
     CloseWait "close_wait" "CLOSE_WAIT" "OLDCW" "the local application has not closed after the peer";
     FinWait2 "fin_wait2" "FIN_WAIT2" "OLDFW2" "the peer has not closed after this host";
@@ -410,10 +263,3 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "ephemeral.ports" "" Count("ports") or null, Data, "Ephemeral ports toward that destination.",
         |p| p.ephemeral(|ports| Value::Int(ports.ports));
 } };
-
-fn server_only(row: &PortRow, count: u64) -> Value {
-    match row.row.identity.role {
-        Role::Server => Value::Int(count),
-        Role::Client => Value::Unknown,
-    }
-}

@@ -16,7 +16,8 @@ use crate::{
             Visibility::{Data, Footer, Json},
             columns, to_cells, to_headings, to_object,
         },
-        port_columns::{COLUMNS, PortRow},
+        port_columns::COLUMNS,
+        port_row::PortRow,
     },
     tcp::{
         close_reason::CloseReason,

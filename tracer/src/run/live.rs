@@ -19,8 +19,8 @@ use crate::{
 
 /// Attaches the eBPF programs to the kernel of this host.
 pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result<Box<dyn Source>> {
-    let survey_always = args.survey_always;
-    Ok(Box::new(Live::attach(args.setup(filter.of_this_host()?, verbose), survey_always)?))
+    let scan_always = args.scan_always;
+    Ok(Box::new(Live::attach(args.setup(filter.of_this_host()?, verbose), scan_always)?))
 }
 
 /// SIGINT, SIGTERM, and the exit of the command that synfin runs.

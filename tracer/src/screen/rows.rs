@@ -8,7 +8,8 @@ use crate::{
     output::{
         column::{Column, Value, Visibility},
         column_kind::ColumnKind,
-        port_columns::{COLUMNS, PortRow},
+        port_columns::COLUMNS,
+        port_row::PortRow,
     },
     tcp::group_by::By,
     trace::session::Session,

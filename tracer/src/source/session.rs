@@ -20,8 +20,8 @@ pub(super) fn begin(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> S
     session.coverage = kernel.coverage();
     // Missing optional hooks are not listed: most hosts lack them.
     let missing = kernel.refused_hooks().iter().filter_map(|hook| match hook.need {
-        Need::Expected(without) => {
-            Some(format!("no hook on {}: {without} ({})", hook.name, hook.error))
+        Need::Expected(impact) => {
+            Some(format!("no hook on {}: {impact} ({})", hook.name, hook.error))
         }
         Need::Required | Need::Optional(_) => None,
     });

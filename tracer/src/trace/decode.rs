@@ -11,6 +11,7 @@ use synfin_common::{
 };
 
 use crate::trace::{
+    accept_queue::AcceptQueue,
     event::{
         Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
         TimeWaitKind, Transition, endpoint,
@@ -81,7 +82,10 @@ fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
         Record::Opening(opening, addresses) => {
             let details = Opening {
                 cgroup: opening.cgroup,
-                accept_queue: (opening.accept_queue, opening.accept_limit),
+                accept_queue: AcceptQueue {
+                    depth: opening.accept_queue,
+                    limit: opening.accept_limit,
+                },
                 comm: Comm::from(&opening.comm),
             };
             return transition(&opening.step, *addresses, Some(details), None, take);
@@ -197,7 +201,7 @@ fn socket(record: &wire::ScanSocket) -> Option<Input> {
         port_by_connect: port_by_connect(record.fastreuse),
         retransmits: record.retransmits,
         rtt_us: record.rtt_us,
-        accept_queue: (record.accept_queue, record.accept_limit),
+        accept_queue: AcceptQueue { depth: record.accept_queue, limit: record.accept_limit },
         drops: record.drops,
         idle_ms: known_ms(record.idle_ms),
         cgroup: record.cgroup,

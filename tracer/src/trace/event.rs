@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 
+use super::accept_queue::AcceptQueue;
 use crate::trace::{
     counters::Tick,
     ids::{Comm, NetnsId, SockId},
@@ -165,11 +166,18 @@ pub struct Accepted {
 pub struct Opening {
     /// Id of the socket's cgroup; 0 if unknown.
     pub cgroup: u64,
-    /// Length and limit of the listener's accept queue when it created this connection. For a
-    /// socket that begins to listen, the first value is the number of its drops so far (`sk_drops`).
-    pub accept_queue: (u32, u32),
+    /// The listener's accept queue when it created this connection; see [`Opening::drops`].
+    pub accept_queue: AcceptQueue,
     /// Name of the owning process; empty unless the process caused the transition.
     pub comm: Comm,
+}
+
+impl Opening {
+    /// For a socket that begins to listen, the number of its drops so far (`sk_drops`). The record
+    /// has it in place of the depth of the accept queue, which is 0 then.
+    pub fn drops(&self) -> u32 {
+        self.accept_queue.depth
+    }
 }
 
 /// Details that only the last record of a socket has.
@@ -179,10 +187,18 @@ pub struct Closing {
     pub bytes_acked: u64,
     /// Sequence space received; a FIN counts one (`bytes_received`).
     pub bytes_received: u64,
-    /// Received bytes that no process read; for a listener, the number of its drops (`sk_drops`).
+    /// Received bytes that no process read; see [`Closing::drops`].
     pub unread: u32,
     /// Milliseconds since the last segment was received; `None` if unknown.
     pub idle_ms: Option<u32>,
+}
+
+impl Closing {
+    /// For a listener, the number of its drops (`sk_drops`). The record has it in place of unread
+    /// bytes, which a listener cannot have.
+    pub fn drops(&self) -> u32 {
+        self.unread
+    }
 }
 
 /// An endpoint from 16 bytes of IPv6, or 4 bytes of IPv4 and zeros. IPv4-mapped addresses become

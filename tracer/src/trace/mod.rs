@@ -1,6 +1,7 @@
 //! The input of the tracker: recordings, their records, and the typed form of these. Live tracing and
 //! replay use the same input, which does not depend on the host that reads it.
 
+pub mod accept_queue;
 pub mod anonymize;
 pub mod counters;
 pub mod decode;

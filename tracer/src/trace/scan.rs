@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use synfin_common::{event::Flags, state::TcpState};
 
+use super::accept_queue::AcceptQueue;
 use crate::trace::{
     counters::KernelCounters,
     ids::{Comm, NetnsId, SockId},
@@ -101,8 +102,8 @@ pub struct ScannedSocket {
     pub retransmits: u8,
     /// Smoothed round-trip time in microseconds.
     pub rtt_us: u32,
-    /// Length and limit of a listener's accept queue.
-    pub accept_queue: (u32, u32),
+    /// A listener's accept queue.
+    pub accept_queue: AcceptQueue,
     /// The number of connections that a listener has dropped so far (`sk_drops`).
     pub drops: u32,
     /// Milliseconds since the last segment was received; `None` if unknown.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use synfin::{
     output::{
         column::to_object,
-        port_columns::{COLUMNS, Interval, PortRow},
+        port_columns::COLUMNS,
+        port_row::{Interval, PortRow},
     },
     tcp::{
         close_reason::{CloseReason, Phase},

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use synfin::trace::event::{
-    Accepted, Input, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry, TimeWaitKind,
+use synfin::trace::{
+    accept_queue::AcceptQueue,
+    event::{Accepted, Input, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry, TimeWaitKind},
 };
 use synfin_common::{
     event::{self, Flags, Kind},
@@ -85,7 +86,7 @@ fn record(input: &Input) -> Vec<u8> {
     let mut record = match (&transition.opening, &transition.closing) {
         (Some(opening), _) => {
             let comm = opening.comm.0;
-            let (accept_queue, accept_limit) = opening.accept_queue;
+            let AcceptQueue { depth: accept_queue, limit: accept_limit } = opening.accept_queue;
             let step = event::Step { kind: Kind::Opening as u8, ..step };
             event::Opening { step, cgroup: opening.cgroup, accept_queue, accept_limit, comm }
                 .as_bytes()
@@ -162,8 +163,8 @@ fn found(input: &Input) -> Vec<u8> {
             rtt_us: socket.rtt_us,
             local_addr: address_bytes(socket.local),
             remote_addr: address_bytes(socket.remote),
-            accept_queue: socket.accept_queue.0,
-            accept_limit: socket.accept_queue.1,
+            accept_queue: socket.accept_queue.depth,
+            accept_limit: socket.accept_queue.limit,
             drops: socket.drops,
             idle_ms: socket.idle_ms.unwrap_or(u32::MAX),
             cgroup: socket.cgroup,

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use synfin::{
     tcp::coverage::Coverage,
     trace::{
+        accept_queue::AcceptQueue,
         event::Input,
         recording::{Frame, Recorder},
         session::Session,
@@ -84,7 +85,8 @@ impl RecordedKernel {
         let frames = vec![Frame::Session(Box::new(session))];
         let mut kernel = Self::new(Self::BEGIN, Frames { frames, ..Frames::default() });
         (kernel.step, kernel.shows_children) = (0, true);
-        (kernel.scan_length, kernel.accept_queue) = (2 * MILLISECOND, (3, 128));
+        kernel.scan_length = 2 * MILLISECOND;
+        kernel.accept_queue = AcceptQueue { depth: 3, limit: 128 };
         kernel
     }
 

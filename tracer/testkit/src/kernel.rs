@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use synfin::{
     tcp::role::Role,
     trace::{
+        accept_queue::AcceptQueue,
         counters::{Counters, PortCount, Tick},
         event::{
             Accepted, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
@@ -46,7 +47,7 @@ pub struct FakeKernel<R> {
     /// The settings for ephemeral ports that scans find in each namespace.
     pub ephemeral_ports: Option<EphemeralPorts>,
     /// Length and limit of the accept queue when a child is established.
-    pub accept_queue: (u32, u32),
+    pub accept_queue: AcceptQueue,
     /// Whether the first record of a child has the child's own endpoints, as from Linux 6.15 on.
     pub shows_children: bool,
     /// Duration of a scan, in addition to one step per report.
@@ -82,7 +83,7 @@ impl<R: Receiver> FakeKernel<R> {
             step: 1_000,
             counters: Counters::default(),
             ephemeral_ports: None,
-            accept_queue: (0, 0),
+            accept_queue: AcceptQueue::default(),
             shows_children: false,
             scan_length: 0,
             uncounted: 0,
@@ -207,7 +208,8 @@ impl<R: Receiver> FakeKernel<R> {
         states: (TcpState, TcpState),
         owner: Option<(u32, &[u8])>,
     ) {
-        let accept_queue = if states.0 == Listen { self.accept_queue } else { (0, 0) };
+        let accept_queue =
+            if states.0 == Listen { self.accept_queue } else { AcceptQueue::default() };
         let mut shown = socket;
         match states {
             (Close, SynSent) => shown.local.set_port(0),

@@ -1,6 +1,7 @@
 //! Handmade traces that the golden files are made from.
 
 use synfin::trace::{
+    accept_queue::AcceptQueue,
     event::{Closing, Input},
     recording::Frame,
     scan::{ScannedSocket, ScannedTimeWait},
@@ -22,8 +23,8 @@ pub fn web_server() -> Vec<Frame> {
     let ssh = Socket::between(2, "192.0.2.10:22", "198.51.100.5:50022");
     let gone = Socket::between(3, "192.0.2.10:443", "198.51.100.6:50443");
     kernel.scan_host([
-        Input::ScannedSocket(found_by_scan(nginx, Listen, (2, 511))),
-        Input::ScannedSocket(found_by_scan(ssh, Established, (0, 0))),
+        Input::ScannedSocket(found_by_scan(nginx, Listen, AcceptQueue { depth: 2, limit: 511 })),
+        Input::ScannedSocket(found_by_scan(ssh, Established, AcceptQueue::default())),
         Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(false),
@@ -120,7 +121,7 @@ pub fn web_server_with_losses() -> Vec<Frame> {
 
 /// A listener, or a socket that never called connect(), as the first scan finds it.
 #[must_use]
-pub fn found_by_scan(socket: Socket, state: TcpState, accept_queue: (u32, u32)) -> ScannedSocket {
+pub fn found_by_scan(socket: Socket, state: TcpState, accept_queue: AcceptQueue) -> ScannedSocket {
     ScannedSocket {
         time: RecordedKernel::BEGIN + MILLISECOND,
         port_by_connect: Some(false),

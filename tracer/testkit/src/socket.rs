@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use synfin::{
     tcp::role::Role,
     trace::{
+        accept_queue::AcceptQueue,
         event::{Closing, Transition},
         ids::{NetnsId, SockId},
         scan::ScannedSocket,
@@ -154,7 +155,7 @@ impl Socket {
             port_by_connect: None,
             retransmits: 0,
             rtt_us: 0,
-            accept_queue: (0, 128),
+            accept_queue: AcceptQueue { depth: 0, limit: 128 },
             drops: 0,
             idle_ms: None,
             cgroup: CGROUP,

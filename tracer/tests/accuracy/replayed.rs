@@ -3,7 +3,8 @@
 use synfin::{
     output::{
         column::Value,
-        port_columns::{COLUMNS, Interval, PortRow},
+        port_columns::COLUMNS,
+        port_row::{Interval, PortRow},
     },
     tcp::{
         coverage::{Coverage, OptionalHook},

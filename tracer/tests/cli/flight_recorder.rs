@@ -14,6 +14,7 @@ use serde_json::Value;
 use synfin::{
     record::flight::{FlightRecorder, Limits},
     trace::{
+        accept_queue::AcceptQueue,
         event::Input,
         names::{CgroupName, Container, Names},
         recording::{Frame, Reader},
@@ -79,9 +80,9 @@ impl Flight {
     fn scan(&mut self, ms: u64) {
         let time = RecordedKernel::BEGIN + ms * 1_000_000;
         let listener = Socket::between(1, "0.0.0.0:443", "0.0.0.0:0");
-        let listener = found_by_scan(listener, Listen, (0, 511));
+        let listener = found_by_scan(listener, Listen, AcceptQueue { depth: 0, limit: 511 });
         let stays = Socket::between(2, "192.0.2.10:443", "198.51.100.8:50000");
-        let stays = found_by_scan(stays, Established, (0, 0));
+        let stays = found_by_scan(stays, Established, AcceptQueue::default());
         let found =
             [listener, stays].map(|socket| Input::ScannedSocket(ScannedSocket { time, ..socket }));
         self.kernel.at(ms).scan_host(found);

@@ -8,6 +8,7 @@ use proptest::{collection::vec, prelude::*};
 use synfin::{
     tcp::coverage::{Coverage, OptionalHook},
     trace::{
+        accept_queue::AcceptQueue,
         counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
         decode::decode,
         event::{
@@ -203,7 +204,8 @@ fn milliseconds() -> impl Strategy<Value = Option<u32>> {
 /// Any record of a hook.
 fn record() -> impl Strategy<Value = Input> {
     let opening = (any::<u64>(), any::<(u32, u32)>(), vec(1..=u8::MAX, 0..=16)).prop_map(
-        |(cgroup, accept_queue, comm)| {
+        |(cgroup, (depth, limit), comm)| {
+            let accept_queue = AcceptQueue { depth, limit };
             (Some(Opening { cgroup, accept_queue, comm: (&comm).into() }), None)
         },
     );
@@ -285,7 +287,7 @@ fn found_by_scan() -> impl Strategy<Value = Input> {
                 port_by_connect,
                 retransmits,
                 rtt_us,
-                accept_queue: (waiting, limit),
+                accept_queue: AcceptQueue { depth: waiting, limit },
                 drops,
                 idle_ms,
                 cgroup,

@@ -181,7 +181,7 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
     let namespace = Namespace::new();
     let (_folder, recording) = lab::recording_file();
     let path = &*recording;
-    let synfin = Synfin::watch(["report", "-o", "json", "--survey-always", "--record", path]);
+    let synfin = Synfin::watch(["report", "-o", "json", "--scan-always", "--record", path]);
     burst(&namespace, PORT, connections);
     namespace.wait_until_quiet();
     let report = synfin.finish().report();

@@ -154,11 +154,11 @@ fn btf_of_another_kernel_is_refused() {
     larger.push(0);
     let mut other = own.clone();
     *other.last_mut().expect("a byte") ^= 1;
-    refused(&broken, &larger, "not this kernel's: it holds");
-    refused(&broken, &other, "as many bytes of types, but others");
+    refused(&broken, &larger, "not this kernel's: its BTF has");
+    refused(&broken, &other, "different contents");
     // It is refused even if only the size is known.
     let hidden = Broken::not().without_btf().without_capabilities(&["sys_admin"]);
-    refused(&hidden, &larger, "not this kernel's: it holds");
+    refused(&hidden, &larger, "not this kernel's: its BTF has");
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn a_scan_starved_of_cpu_delays_nothing() {
     Policy::Fair.here();
     let (report, counters, off) = lab::nearly_whole(may_miss().times(10), || {
         let namespace = Namespace::new();
-        let synfin = Synfin::watch(REPORT.into_iter().chain(["--survey-always"]));
+        let synfin = Synfin::watch(REPORT.into_iter().chain(["--scan-always"]));
         let memory = Memory::of(&synfin);
         synfin.process().set_policy_of("synfin-scan", Policy::Idle);
         let busy = Busy::everywhere();

@@ -1,13 +1,21 @@
 //! The length of the accept queue, as new connections find it, and the time until accept().
 
-use synfin::{tcp::role::Role, trace::scan::ScannedSocket};
+use synfin::{
+    tcp::role::Role,
+    trace::{accept_queue::AcceptQueue, scan::ScannedSocket},
+};
 use synfin_common::state::TcpState::*;
 use synfin_testkit::{HERE, Socket, TracedKernel, address};
 
 /// A child is established while the accept queue has this length and this limit.
-fn child_finds(kernel: &mut TracedKernel, id: u64, accept_queue: (u32, u32)) {
-    kernel.accept_queue = accept_queue;
+fn child_finds(kernel: &mut TracedKernel, id: u64, (depth, limit): (u32, u32)) {
+    kernel.accept_queue = AcceptQueue { depth, limit };
     kernel.connection(Socket::child(id, 80), &[SynRecv, Established]);
+}
+
+/// A scan finds a listener with this accept queue.
+fn found(listener: Socket, depth: u32, limit: u32) -> ScannedSocket {
+    ScannedSocket { accept_queue: AcceptQueue { depth, limit }, ..listener.scanned(Listen) }
 }
 
 #[test]
@@ -18,7 +26,7 @@ fn accept_depth_is_what_new_connections_find() {
     for depth in 0..6 {
         child_finds(&mut kernel, 10 + u64::from(depth), (depth, 20));
     }
-    kernel.scan(HERE, &[ScannedSocket { accept_queue: (6, 20), ..listener.scanned(Listen) }]);
+    kernel.scan(HERE, &[found(listener, 6, 20)]);
     let row = kernel.row(Role::Server, 80);
     let depth = &row.stats.counters.accept_depth;
     assert_eq!(depth.count(), 6);
@@ -35,7 +43,7 @@ fn a_burst_between_scans_is_in_the_peak() {
     let mut kernel = TracedKernel::scanned();
     kernel.listens(listener, "server");
     child_finds(&mut kernel, 2, (17, 20));
-    kernel.scan(HERE, &[ScannedSocket { accept_queue: (0, 20), ..listener.scanned(Listen) }]);
+    kernel.scan(HERE, &[found(listener, 0, 20)]);
     assert_eq!(kernel.row(Role::Server, 80).stats.accept_peak, 17);
     // The peak belongs to its interval.
     let row = kernel.row(Role::Server, 80);
@@ -46,8 +54,7 @@ fn a_burst_between_scans_is_in_the_peak() {
 fn the_accept_limit_is_the_smallest_of_several_listeners() {
     let [one, other, idle] = [1, 2, 3].map(|id| Socket::listener(id, 80));
     let mut kernel = TracedKernel::scanned();
-    let found = |sock: Socket, accept_queue| ScannedSocket { accept_queue, ..sock.scanned(Listen) };
-    kernel.scan(HERE, &[found(one, (3, 128)), found(other, (2, 20)), found(idle, (0, 4096))]);
+    kernel.scan(HERE, &[found(one, 3, 128), found(other, 2, 20), found(idle, 0, 4096)]);
     let row = kernel.row(Role::Server, 80);
     assert_eq!((row.stats.scanned.accept_queue, row.stats.scanned.accept_limit), (5, 20));
     assert_eq!(row.stats.accept_peak, 3, "the peak of one listener");

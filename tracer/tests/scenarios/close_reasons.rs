@@ -15,6 +15,7 @@ use synfin::{
         role::Role,
     },
     trace::{
+        accept_queue::AcceptQueue,
         event::{Closing, Opening},
         ids::Comm,
     },
@@ -723,7 +724,7 @@ impl Script {
         };
         if self.first_record_seen {
             kernel.moves_with(socket.unbound(), (before, old), |first| {
-                let (accept_queue, comm) = ((0, 0), Comm::default());
+                let (accept_queue, comm) = (AcceptQueue::default(), Comm::default());
                 first.opening = Some(Opening { cgroup: 0, accept_queue, comm });
                 first.flags = self.first_flags;
             });

@@ -10,10 +10,10 @@ fn main() -> io::Result<()> {
     let corpus =
         env::args_os().nth(1).ok_or_else(|| io::Error::other("missing argument: DIRECTORY"))?;
     for target in TARGETS {
-        let folder = Path::new(&corpus).join(target.name);
-        fs::create_dir_all(&folder)?;
+        let directory = Path::new(&corpus).join(target.name);
+        fs::create_dir_all(&directory)?;
         for (number, seed) in (target.seeds)().into_iter().enumerate() {
-            fs::write(folder.join(format!("seed-{number}")), seed)?;
+            fs::write(directory.join(format!("seed-{number}")), seed)?;
         }
     }
     Ok(())

@@ -7,9 +7,7 @@ use thiserror::Error;
 
 use crate::{
     output::{
-        column::Value as Cell,
-        port_columns::{COLUMNS, PortRow},
-        report::RowSelection,
+        column::Value as Cell, port_columns::COLUMNS, port_row::PortRow, report::RowSelection,
     },
     trace::session::Session,
     tracker::Snapshot,

@@ -12,7 +12,7 @@ pub use rules::RULES;
 use crate::{
     output::{
         column::{Column, Value, Visibility::Data, columns},
-        port_columns::PortRow,
+        port_row::PortRow,
     },
     tcp::{group_by::By, labels::Enumeration, role::Role},
     trace::{

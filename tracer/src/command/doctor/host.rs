@@ -60,14 +60,14 @@ fn kernel(facts: &Facts) -> Check {
 }
 
 fn btf(file: Option<&Path>) -> Check {
-    const WITHOUT: &str = "the offsets of kernel fields are unknown: nothing can be traced";
+    const IMPACT: &str = "the offsets of kernel fields are unknown: nothing can be traced";
     match describe_types(file) {
         Ok(text) => Check::ok("btf", text),
         Err(error) => match error.downcast_ref::<Failure>() {
             Some(failure) => Check::missing("btf", failure.why.clone())
-                .impact(WITHOUT)
+                .impact(IMPACT)
                 .remedy(failure.remedy.clone()),
-            None => Check::missing("btf", format!("{error:#}")).impact(WITHOUT),
+            None => Check::missing("btf", format!("{error:#}")).impact(IMPACT),
         },
     }
 }
@@ -78,10 +78,10 @@ fn capability(right: &Capability, facts: &Facts, is_required: bool) -> Check {
         (true, _) => Check::ok(id, "held"),
         (false, true) => {
             let check = Check::missing(id, "not held, and neither is CAP_SYS_ADMIN");
-            check.impact(right.without).remedy(facts.remedy_for_rights())
+            check.impact(right.impact).remedy(facts.remedy_for_rights())
         }
         (false, false) => {
-            Check::note(id, "not held").impact(right.without).remedy(facts.remedy_for_rights())
+            Check::note(id, "not held").impact(right.impact).remedy(facts.remedy_for_rights())
         }
     }
 }

@@ -171,12 +171,14 @@ fn verify(
     size: impl FnOnce() -> Option<u64>,
 ) -> Result<fn(PathBuf) -> Source, FileError> {
     let (large, differs) = (bytes.len() as u64, |own: u64| {
-        FileError::Foreign(format!("it holds {} bytes of types, the kernel {own}", bytes.len()))
+        FileError::Foreign(format!("its BTF has {} bytes, the kernel's has {own}", bytes.len()))
     });
     match own {
         Some(own) if own == bytes => return Ok(Source::Same),
         Some(own) if own.len() == bytes.len() => {
-            return Err(FileError::Foreign("it holds as many bytes of types, but others".into()));
+            return Err(FileError::Foreign(
+                "its BTF has the size of the running kernel's but different contents".into(),
+            ));
         }
         Some(own) => return Err(differs(own.len() as u64)),
         None => {}
@@ -235,10 +237,10 @@ mod tests {
         assert!(verify(b"types", Some(b"types"), not_called).is_ok());
         for (own, size, message) in [
             (Some(&b"types"[..]), None, "the same as the kernel's own"),
-            (Some(b"others"), Some(5), "it holds 5 bytes of types, the kernel 6"),
-            (Some(b"typed"), Some(5), "but others"),
+            (Some(b"others"), Some(5), "its BTF has 5 bytes, the kernel's has 6"),
+            (Some(b"typed"), Some(5), "different contents"),
             (None, Some(5), "exactly as large as"),
-            (None, Some(7), "it holds 5 bytes of types, the kernel 7"),
+            (None, Some(7), "its BTF has 5 bytes, the kernel's has 7"),
             (None, None, "cannot verify"),
         ] {
             let result = result(own, size);

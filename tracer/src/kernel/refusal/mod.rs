@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::btf::source::{BTF_FILE, FileError, TypesError};
 use crate::{
     host::privileges::{
-        BPF, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TELLS_TYPES, TRACEPOINT,
+        BPF, BTF_BY_SYSCALL, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, RING_BUFFERS, TRACEPOINT,
     },
     message::failure::Failure,
     trace::ring_size::bytes,
@@ -57,10 +57,10 @@ fn understood(refusal: &Refusal, facts: &Facts) -> Failure {
             EbpfError::MapError(MapError::CreateError { name, io_error }) => {
                 no_map(name, io_error, *ring_bytes, facts)
             }
-            error => strange(refusal, error, facts),
+            error => other_error(refusal, error, facts),
         },
         Refusal::Hook { tracepoint, error } => hook_error(tracepoint, error, facts),
-        Refusal::Other(error) => strange(refusal, error.as_ref(), facts),
+        Refusal::Other(error) => other_error(refusal, error.as_ref(), facts),
     }
 }
 
@@ -90,7 +90,9 @@ fn no_such_types(path: &Path, error: &FileError, facts: &Facts) -> Failure {
         FileError::Unproven => Failure::cannot_run(
             what,
             format!("{why} (Linux {kernel})"),
-            format!("grant CAP_SYS_ADMIN (since Linux {TELLS_TYPES}) or CAP_SYSLOG, or mount /sys"),
+            format!(
+                "grant CAP_SYS_ADMIN (since Linux {BTF_BY_SYSCALL}) or CAP_SYSLOG, or mount /sys"
+            ),
         ),
         FileError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
             Failure::usage(what, why, format!("check the path: --btf takes a copy of {BTF_FILE}"))
@@ -253,7 +255,11 @@ fn too_old(facts: &Facts, what: &str) -> Failure {
     )
 }
 
-fn strange(refusal: &Refusal, error: &(dyn std::error::Error + 'static), facts: &Facts) -> Failure {
+fn other_error(
+    refusal: &Refusal,
+    error: &(dyn std::error::Error + 'static),
+    facts: &Facts,
+) -> Failure {
     match cause(error) {
         Some(io_error) if is_forbidden(io_error) => {
             forbidden("load eBPF programs", io_error, facts, true)

@@ -148,8 +148,8 @@ fn the_verifiers_last_words_are_shown_and_all_of_them_if_asked_for() {
 
 #[test]
 fn what_is_not_understood_is_told_as_it_is() {
-    let strange = Refusal::Object { ring_bytes: 4096, error: EbpfError::NoBTF };
-    assert_says(&strange, &facts(), &["no BTF parsed for object", "synfin doctor"]);
+    let unknown = Refusal::Object { ring_bytes: 4096, error: EbpfError::NoBTF };
+    assert_says(&unknown, &facts(), &["no BTF parsed for object", "synfin doctor"]);
     let other = explain(Refusal::Other(anyhow::anyhow!("cannot start a thread")), &facts());
     assert_eq!(other.to_string(), "cannot start a thread");
 }

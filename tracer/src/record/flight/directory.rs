@@ -177,15 +177,15 @@ mod tests {
     fn files_may_begin_at_the_same_time_but_only_one_process_records() {
         let outside = tempfile::tempdir().unwrap();
         let path = outside.path().join("flight");
-        let mut folder = Directory::open(&path).unwrap();
+        let mut directory = Directory::open(&path).unwrap();
         for _ in 0..3 {
-            folder.begin(5 * MILLISECOND).unwrap();
+            directory.begin(5 * MILLISECOND).unwrap();
         }
         assert_eq!(Directory::open(&path).err().unwrap().kind(), ErrorKind::ResourceBusy);
-        drop(folder);
-        let mut folder = Directory::open(&path).unwrap();
-        assert!(folder.newest().ends_with("synfin-19700101T000000.007Z.rec"));
-        assert!(folder.delete_oldest().unwrap() && folder.delete_oldest().unwrap());
-        assert!(!folder.delete_oldest().unwrap(), "the newest stays");
+        drop(directory);
+        let mut directory = Directory::open(&path).unwrap();
+        assert!(directory.newest().ends_with("synfin-19700101T000000.007Z.rec"));
+        assert!(directory.delete_oldest().unwrap() && directory.delete_oldest().unwrap());
+        assert!(!directory.delete_oldest().unwrap(), "the newest stays");
     }
 }

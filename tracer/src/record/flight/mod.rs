@@ -36,13 +36,13 @@ const BUFFER: usize = 1 << 20;
 /// Writes frames to files in a directory.
 pub struct FlightRecorder {
     limits: Limits,
-    folder: Directory,
+    directory: Directory,
     /// The session at the start of the trace.
     session: Session,
     known: NameCache,
     present: Option<Present>,
     /// The next frame begins a new file.
-    turns: bool,
+    rotation_due: bool,
     /// The time of the last tick.
     now: Nanos,
     /// Counters of the kernel side at that time, since it was attached.
@@ -72,15 +72,15 @@ impl FlightRecorder {
     ///
     /// The directory cannot be created, or holds files that a flight recorder did not write.
     pub fn new(path: &Path, limits: Limits) -> Result<Self, Failure> {
-        let folder =
+        let directory =
             Directory::open(path).map_err(|error| errors::unusable_directory(path, &error))?;
         Ok(Self {
             limits,
-            folder,
+            directory,
             session: Session::default(),
             known: NameCache::default(),
             present: None,
-            turns: false,
+            rotation_due: false,
             now: 0,
             counters: Counters::default(),
             delivered: Counts::default(),
@@ -94,7 +94,7 @@ impl FlightRecorder {
     /// A file cannot be written.
     pub fn write(&mut self, frame: &Frame) -> Result<bool, Failure> {
         let written = self.take(frame);
-        written.map_err(|error| errors::cut_short(self.folder.newest(), &error))
+        written.map_err(|error| errors::cut_short(self.directory.newest(), &error))
     }
 
     fn take(&mut self, frame: &Frame) -> io::Result<bool> {
@@ -105,7 +105,7 @@ impl FlightRecorder {
             self.begin()?;
             return Ok(false);
         }
-        let is_overdue = !self.turns && self.rotation() == Rotation::Overdue;
+        let is_overdue = !self.rotation_due && self.rotation() == Rotation::Overdue;
         if is_overdue {
             // The counters of this tick include the records since the last one.
             self.append_tick(&Tick {
@@ -114,7 +114,7 @@ impl FlightRecorder {
                 ports: Vec::new(),
             })?;
         }
-        if std::mem::take(&mut self.turns) || is_overdue {
+        if std::mem::take(&mut self.rotation_due) || is_overdue {
             self.begin()?;
         }
         let names = self.known.missing_in(frame);
@@ -131,7 +131,7 @@ impl FlightRecorder {
                 self.delete_superfluous(0)?;
                 // Records in flight would be missing in the counters of one of the files.
                 is_due = self.counters == self.balanced() && self.rotation() != Rotation::NotYet;
-                self.turns = is_due;
+                self.rotation_due = is_due;
             }
             Frame::Events(batch) => {
                 for kind in kinds_in(batch) {
@@ -166,7 +166,7 @@ impl FlightRecorder {
             realtime_ns: since_1970(&self.session.clock, self.now),
         };
         let file = loop {
-            match self.folder.begin(clock.realtime_ns) {
+            match self.directory.begin(clock.realtime_ns) {
                 Ok(file) => break file,
                 Err(error) => self.make_room(error)?,
             }
@@ -227,7 +227,7 @@ impl FlightRecorder {
                     // Release the memory of a large frame.
                     held_back.shrink_to(2 * BUFFER);
                     present.size += written as u64;
-                    self.folder.grew(written as u64);
+                    self.directory.grew(written as u64);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => self.make_room(error)?,
@@ -239,10 +239,10 @@ impl FlightRecorder {
     /// Deletes files that exceed the limits once `more` bytes are written.
     fn delete_superfluous(&mut self, more: u64) -> io::Result<()> {
         let now = since_1970(&self.session.clock, self.now);
-        while let Some(next) = self.folder.second_began()
-            && self.limits.deletes_oldest(next, now, self.folder.total() + more)
+        while let Some(next) = self.directory.second_began()
+            && self.limits.deletes_oldest(next, now, self.directory.total() + more)
         {
-            self.folder.delete_oldest()?;
+            self.directory.delete_oldest()?;
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ impl FlightRecorder {
     /// Frees space on a full disk by deleting the oldest file; otherwise returns the error.
     fn make_room(&mut self, error: io::Error) -> io::Result<()> {
         let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-        if is_full && self.folder.delete_oldest()? { Ok(()) } else { Err(error) }
+        if is_full && self.directory.delete_oldest()? { Ok(()) } else { Err(error) }
     }
 }
 

@@ -23,7 +23,11 @@ use crate::{
 
 pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rect, at: usize) {
     let Some(history) = &model.shown else {
-        return lines_at(frame, area, vec![Line::raw("this connection is no longer kept")]);
+        return lines_at(
+            frame,
+            area,
+            vec![Line::raw("this connection is no longer in the history")],
+        );
     };
     let mut lines = about(model, theme, history);
     lines.push(Line::styled(

@@ -10,10 +10,7 @@ use ratatui::{
 use super::{cell, lines_at};
 use crate::{
     message::escape::escape_control,
-    output::{
-        column::Value,
-        port_columns::{COLUMNS, PortRow},
-    },
+    output::{column::Value, port_columns::COLUMNS, port_row::PortRow},
     screen::{connection_history::ConnectionHistory, model::Model, rows::ShownRow, theme::Theme},
     tcp::{
         close_reason::{Class, CloseReason},

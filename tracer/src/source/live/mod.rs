@@ -52,7 +52,7 @@ pub struct Live {
     scanner: SocketScanner,
     scheduler: ScanScheduler,
     name_resolver: NameResolver,
-    survey_always: bool,
+    scan_always: bool,
     /// Whether open files have been scanned for the owners of sockets.
     has_scanned_open_files: bool,
     /// What the kernel side has logged.
@@ -135,12 +135,12 @@ impl Source for Live {
         if !self.can_scan() {
             return;
         }
-        if self.survey_always && self.scheduler.is_resting() {
+        if self.scan_always && self.scheduler.is_resting() {
             self.scheduler.hurry();
         }
         let now = clock::monotonic_ns();
         match self.scheduler.plan(now, wanted) {
-            Plan::Rest if self.survey_always && self.scheduler.is_resting() => self.next_tick = 0,
+            Plan::Rest if self.scan_always && self.scheduler.is_resting() => self.next_tick = 0,
             Plan::Rest => {}
             Plan::List => self.scanner.list(),
             Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
@@ -172,12 +172,12 @@ impl Source for Live {
 }
 
 impl Live {
-    /// Attaches to the kernel. `survey_always`: scans follow each other without rest, for tests.
+    /// Attaches to the kernel. `scan_always`: scans follow each other without rest, for tests.
     ///
     /// # Errors
     ///
     /// The kernel refuses the programs: the error says why and what to do.
-    pub fn attach(setup: Setup, survey_always: bool) -> Result<Self> {
+    pub fn attach(setup: Setup, scan_always: bool) -> Result<Self> {
         let (kernel, scanner) = Kernel::attach(&setup)?;
         let session = session::begin(&kernel, &scanner, setup);
         Ok(Self {
@@ -185,7 +185,7 @@ impl Live {
             scanner,
             scheduler: ScanScheduler::default(),
             name_resolver: NameResolver::new(),
-            survey_always,
+            scan_always,
             has_scanned_open_files: false,
             messages: Vec::new(),
             queue: VecDeque::from([Frame::Session(Box::new(session))]),

@@ -123,10 +123,10 @@ impl Tracker {
             let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
             let gauges = scan.rows.entry(row).or_default();
             gauges.listeners += 1;
-            gauges.accept_queue += u64::from(socket.accept_queue.0);
-            gauges.limit_queue(socket.accept_queue.1.into());
+            gauges.accept_queue += u64::from(socket.accept_queue.depth);
+            gauges.limit_queue(socket.accept_queue.limit.into());
             let row = self.rows.get_mut(row);
-            row.accept_peak = row.accept_peak.max(socket.accept_queue.0.into());
+            row.accept_peak = row.accept_peak.max(socket.accept_queue.depth.into());
             row.counters.listener_drops += new_drops;
             if is_new {
                 row.uptime.on_scan();

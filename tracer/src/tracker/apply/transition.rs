@@ -9,7 +9,7 @@ use crate::{
         transition::TransitionKind,
     },
     trace::{
-        event::Transition,
+        event::{Opening, Transition},
         ids::{NetnsId, SockId},
         time::Nanos,
     },
@@ -85,7 +85,7 @@ impl Tracker {
             missed_scans: 0,
             defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
             // The counter is not 0 if the socket has listened before.
-            drops: transition.opening.as_ref().map_or(0, |opening| opening.accept_queue.0),
+            drops: transition.opening.as_ref().map_or(0, Opening::drops),
         };
         self.listeners.insert(transition.sock, listener);
         let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
@@ -106,7 +106,7 @@ impl Tracker {
         };
         let row = self.rows.get_mut(row);
         if let Some(closing) = transition.closing.filter(|_| is_admitted) {
-            row.counters.listener_drops += listener.drops_since(closing.unread);
+            row.counters.listener_drops += listener.drops_since(closing.drops());
         }
         if !self.listeners.is_served(netns, port) {
             if is_admitted {
@@ -141,9 +141,9 @@ impl Tracker {
         connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.rows.get_mut(row);
-            row.accept_peak = row.accept_peak.max(opening.accept_queue.0.into());
-            row.accept_limit = smaller_limit(row.accept_limit, opening.accept_queue.1.into());
-            row.counters.accept_depth.add(opening.accept_queue.0.into());
+            row.accept_peak = row.accept_peak.max(opening.accept_queue.depth.into());
+            row.accept_limit = smaller_limit(row.accept_limit, opening.accept_queue.limit.into());
+            row.counters.accept_depth.add(opening.accept_queue.depth.into());
         }
         self.add(transition.sock, connection);
     }

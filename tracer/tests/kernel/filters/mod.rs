@@ -382,7 +382,7 @@ fn no_new_connection_is_lost_during_scans() {
         let namespace = Namespace::new();
         namespace.set("ipv4/ip_local_port_range", local.replace('-', " "));
         let listener = namespace.listen(at);
-        let watch = ["report", "-o", "json", "--survey-always", "-L", &local];
+        let watch = ["report", "-o", "json", "--scan-always", "-L", &local];
         let synfin = Synfin::watch(watch);
         namespace.within(|| {
             for _ in 0..connections {

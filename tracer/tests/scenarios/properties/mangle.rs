@@ -4,6 +4,7 @@ use std::{net::SocketAddr, ops::Range};
 
 use proptest::{prelude::*, sample::Index};
 use synfin::trace::{
+    accept_queue::AcceptQueue,
     counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
     event::{
         Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
@@ -238,7 +239,7 @@ fn small_count() -> impl Strategy<Value = u32> {
 fn transition() -> impl Strategy<Value = Transition> {
     let opening = (small_count(), any::<[u8; 3]>()).prop_map(|(waiting, comm)| Opening {
         cgroup: 0,
-        accept_queue: (waiting, u32::MAX),
+        accept_queue: AcceptQueue { depth: waiting, limit: u32::MAX },
         comm: (&comm).into(),
     });
     let closing = (count(), count(), small_count(), prop::option::of(small_count())).prop_map(
@@ -304,7 +305,7 @@ fn scanned_socket() -> impl Strategy<Value = ScannedSocket> {
             port_by_connect,
             retransmits: u8::MAX,
             rtt_us: u32::MAX,
-            accept_queue: (waiting, limit),
+            accept_queue: AcceptQueue { depth: waiting, limit },
             drops: u32::MAX,
             idle_ms: None,
             cgroup: u64::MAX,

@@ -15,6 +15,7 @@ use synfin::{
         role::Role,
     },
     trace::{
+        accept_queue::AcceptQueue,
         counters::PortCount,
         event::{Input, Opening, TimeWaitKind},
         ids::{Comm, NetnsId, SockId},
@@ -675,7 +676,10 @@ impl World {
         let opens = matches!(new, TcpState::SynSent | TcpState::SynRecv | TcpState::Listen);
         let opening = opens.then(|| Opening {
             cgroup: 1,
-            accept_queue: (evidence.map_or(0, |evidence| evidence.unread), 128),
+            accept_queue: AcceptQueue {
+                depth: evidence.map_or(0, |evidence| evidence.unread),
+                limit: 128,
+            },
             comm: owner.map_or(Comm::default(), |owner| (&format!("process {owner}")).into()),
         });
         let is_received = self.report(|kernel| {

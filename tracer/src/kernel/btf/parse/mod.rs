@@ -19,7 +19,7 @@ pub enum BtfError {
     #[error("BTF is cut short at byte {0}")]
     Truncated(usize),
     /// The kind of a type is unknown, and so is its size.
-    #[error("BTF holds a type of unknown kind {0}")]
+    #[error("BTF contains a type of unknown kind {0}")]
     UnknownKind(u32),
 }
 

@@ -1,0 +1,169 @@
+//! A port's row with its interval, and the values that its columns derive.
+
+use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
+
+use crate::{
+    output::column::Value,
+    tcp::{
+        close_reason::{Class, CloseReason, Phase},
+        coverage::{Coverage, OptionalHook},
+        group_by::By,
+        role::Role,
+    },
+    trace::{
+        session::Session,
+        time::{ClockAnchor, Nanos, date},
+    },
+    tracker::{Ephemeral, LINGERING_STATES, Oldest, RowSnapshot, RowStats, Snapshot},
+};
+
+/// A row with the interval that it is about.
+#[derive(Clone)]
+pub struct PortRow {
+    /// The row.
+    pub row: RowSnapshot,
+    /// The interval.
+    pub interval: Interval,
+}
+
+/// An interval of a trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval {
+    /// End of the interval (CLOCK_MONOTONIC, nanoseconds).
+    pub end: Nanos,
+    /// Its length in seconds.
+    pub seconds: f64,
+    /// Converts times of CLOCK_MONOTONIC to dates.
+    pub clock: ClockAnchor,
+    /// The optional hooks that were attached.
+    pub coverage: Coverage,
+}
+
+impl Interval {
+    /// The interval of a snapshot.
+    pub(crate) fn of(session: &Session, snapshot: &Snapshot) -> Self {
+        Self {
+            end: snapshot.end,
+            seconds: snapshot.seconds(),
+            clock: session.clock,
+            coverage: session.coverage,
+        }
+    }
+}
+
+impl PortRow {
+    /// All rows of an interval, in the order of their names.
+    pub(crate) fn all(session: &Session, snapshot: &Snapshot, by: By) -> Vec<Self> {
+        let interval = Interval::of(session, snapshot);
+        snapshot.rows(by).into_iter().map(|row| Self { row, interval }).collect()
+    }
+
+    /// A row of this interval.
+    pub(crate) fn new(row: RowSnapshot, session: &Session, snapshot: &Snapshot) -> Self {
+        Self { row, interval: Interval::of(session, snapshot) }
+    }
+
+    /// The same row with nothing counted in it.
+    pub(crate) fn emptied(&self) -> Self {
+        let identity = self.row.identity.clone();
+        Self { row: RowSnapshot { identity, stats: RowStats::default() }, ..*self }
+    }
+
+    /// Connections that went wrong: failed or ended abnormally.
+    pub fn bad(&self) -> u64 {
+        self.row.bad()
+    }
+
+    /// Handshakes that began at a server: those that entered a SYN queue, and children that did not
+    /// (SYN cookies, Fast Open). Unknown without [`OptionalHook::SynQueue`].
+    pub(super) fn attempts_at_server(&self) -> Value {
+        let counters = &self.row.stats.counters;
+        let with_a_place = counters.syn_queue(SynQueueEvent::Entered);
+        let attempts = (counters.attempts + with_a_place)
+            .saturating_sub(counters.syn_queue(SynQueueEvent::Completed));
+        self.known_with(OptionalHook::SynQueue, Value::Int(attempts))
+    }
+
+    /// Number of handshakes in SYN queues to which this happened.
+    pub(super) fn syn_queue_count(&self, what: SynQueueEvent) -> Value {
+        let count = self.row.stats.counters.syn_queue(what);
+        self.known_with(OptionalHook::SynQueue, self.server_only(count))
+    }
+
+    /// A value that is known only with an optional hook.
+    pub(super) fn known_with(&self, hook: OptionalHook, value: Value) -> Value {
+        if self.interval.coverage.has(hook) { value } else { Value::Unknown }
+    }
+
+    pub(super) fn rate(&self, count: u64) -> Value {
+        if self.interval.seconds > 0.0 {
+            Value::Float(count as f64 / self.interval.seconds)
+        } else {
+            Value::Unknown
+        }
+    }
+
+    /// The connection that has been in this state for longest.
+    pub(crate) fn oldest(&self, state: TcpState) -> Option<&Oldest> {
+        let index = LINGERING_STATES.iter().position(|&oldest| oldest == state)?;
+        self.row.stats.oldest[index].as_ref()
+    }
+
+    pub(super) fn age_of_oldest(&self, state: TcpState) -> Value {
+        Value::known(self.oldest(state), |oldest| {
+            let us = self.interval.end.saturating_sub(oldest.since) / 1000;
+            if oldest.at_least { Value::MicrosAtLeast(us) } else { Value::Micros(us) }
+        })
+    }
+
+    pub(super) fn may_be_older(&self, state: TcpState) -> Value {
+        Value::known(self.oldest(state), |oldest| Value::Bool(oldest.at_least))
+    }
+
+    pub(super) fn owner_of_oldest(&self, state: TcpState) -> Value {
+        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
+        Value::known(owner, |owner| Value::Text(owner.label.name.to_string()))
+    }
+
+    pub(super) fn pid_of_oldest(&self, state: TcpState) -> Value {
+        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
+        Value::known(owner.and_then(|owner| owner.pid), |pid| Value::Int(pid.into()))
+    }
+
+    pub(super) fn date(&self, time: Option<Nanos>) -> Value {
+        Value::known(time, |time| Value::Text(date(self.interval.clock.date(time))))
+    }
+
+    /// Resets sent without a connection, by reason.
+    pub(super) fn resets(&self) -> Value {
+        let count = |&reason: &ResetReason| (reason.name(), self.row.stats.counters.resets(reason));
+        Value::Counts(ResetReason::ALL.iter().map(count).collect())
+    }
+
+    pub(super) fn ephemeral(&self, column: impl FnOnce(&Ephemeral) -> Value) -> Value {
+        Value::known(self.row.stats.ephemeral.as_ref(), column)
+    }
+
+    /// The most frequent abnormal reason.
+    pub(super) fn most_frequent_abnormal_reason(&self) -> Option<CloseReason> {
+        let bad = CloseReason::ALL.iter().filter(|reason| reason.class() == Class::Abnormal);
+        bad.copied()
+            .filter(|&reason| self.row.stats.counters.ended(reason) > 0)
+            .max_by_key(|&reason| self.row.stats.counters.ended(reason))
+    }
+
+    pub(super) fn ended(&self, phase: Phase) -> Value {
+        let reasons = CloseReason::ALL.iter().filter(|reason| reason.phase() == phase);
+        Value::Counts(
+            reasons.map(|&reason| (reason.id(), self.row.stats.counters.ended(reason))).collect(),
+        )
+    }
+
+    /// A count of a server; unknown for clients.
+    pub(super) fn server_only(&self, count: u64) -> Value {
+        match self.row.identity.role {
+            Role::Server => Value::Int(count),
+            Role::Client => Value::Unknown,
+        }
+    }
+}
