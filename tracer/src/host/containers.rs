@@ -109,7 +109,7 @@ mod tests {
     const UID: &str = "8d3e1f9a-4c59-4b0e-9f6d-0f3f5b8f1a2b";
 
     #[test]
-    fn containers_are_told_by_the_names_that_runtimes_give() {
+    fn containers_are_recognized_by_their_cgroup_names() {
         let found = |path: &str| parse(&path.replace("ID", ID)).map(|(id, _)| id);
         for path in [
             "system.slice/docker-ID.scope",

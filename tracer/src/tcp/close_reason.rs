@@ -130,7 +130,7 @@ reasons! {
         "Look for a REJECT rule on the path.";
     ConnectTimeout "connect_timeout" Abnormal Handshake, "no answer to any SYN"
         "Every SYN went unanswered until the kernel gave up (tcp_syn_retries)."
-        "Look for a firewall that drops, a host that is down, or a listener whose queue overflows.";
+        "Look for a firewall that drops SYNs, a host that is down, or a listener whose queue overflows.";
     ConnectUnreachableHost "connect_unreachable_host" Abnormal Handshake, "host unreachable"
         "ICMP host unreachable: the last router could not find the host, or a firewall answered so."
         "Check that the host is up and that its neighbour entry is resolved (`ip neigh`).";

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_any_types_is_not_read_to_its_end() {
+    fn oversized_files_are_not_read_to_the_end() {
         assert!(matches!(read(Zeros), Err(FileError::TooLarge)));
     }
 

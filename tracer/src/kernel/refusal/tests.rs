@@ -63,7 +63,7 @@ fn the_missing_right_is_named_and_no_other() {
 }
 
 #[test]
-fn what_keeps_a_root_with_all_rights_out_is_named() {
+fn restrictions_of_root_are_named() {
     let refusals = [no_map("EVENT_COUNTS", EPERM), not_loaded(EPERM, ""), not_loaded(EACCES, "")];
     let cases = [
         (Facts { in_user_namespace: true, ..facts() }, "user namespace"),
@@ -147,7 +147,7 @@ fn the_verifiers_last_words_are_shown_and_all_of_them_if_asked_for() {
 }
 
 #[test]
-fn what_is_not_understood_is_told_as_it_is() {
+fn unknown_errors_are_reported_verbatim() {
     let unknown = Refusal::Object { ring_bytes: 4096, error: EbpfError::NoBTF };
     assert_says(&unknown, &facts(), &["no BTF parsed for object", "synfin doctor"]);
     let other = explain(Refusal::Other(anyhow::anyhow!("cannot start a thread")), &facts());
@@ -155,7 +155,7 @@ fn what_is_not_understood_is_told_as_it_is() {
 }
 
 #[test]
-fn a_refused_option_is_told_in_a_line() {
+fn a_refused_option_is_reported_in_one_line() {
     let log = "0: R1=ctx()\nunknown func bpf_get_current_cgroup_id#80\nprocessed 3 insns (limit 1000000)\n";
     let error = ProgramError::LoadError {
         io_error: errno(EINVAL),

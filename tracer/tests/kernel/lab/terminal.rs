@@ -12,6 +12,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     libc,
     pty::{Winsize, openpty},
 };
@@ -29,6 +30,8 @@ pub(crate) struct Terminal {
 impl Terminal {
     pub(crate) fn start(args: &[&str], columns: u16, lines: u16) -> Self {
         let terminal = openpty(&size(columns, lines), None).expect("a terminal");
+        // Otherwise synfin inherits the master, and its terminal never closes.
+        fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a flag");
         let end = || Stdio::from(terminal.slave.try_clone().expect("the terminal"));
         let mut command = Command::new(PROGRAM);
         command.args(args).env_remove("NO_COLOR").env("TERM", "xterm");
@@ -92,6 +95,14 @@ impl Terminal {
         }
         assert!(status.success(), "{status}: {}", self.shown.screen().contents());
         self.shown.screen().contents()
+    }
+}
+
+/// A test that failed leaves no synfin behind.
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -87,7 +87,7 @@ fn enumerators_and_parameters_are_found() {
 }
 
 #[test]
-fn what_is_kept_keeps_its_number() {
+fn kept_types_keep_their_ids() {
     let whole = Btf::parse(sample()).unwrap();
     let few = Btf::parse(whole.only(&HashSet::from([&b"f"[..]])).unwrap()).unwrap();
     assert_eq!(few.function_number("f"), whole.function_number("f"));
