@@ -235,7 +235,7 @@ fn without_tracefs_only_hooks_that_can_be_preempted_are_missing() {
     }
     let finished = broken.run(&[ONCE, &["--by-event"]].concat());
     finished.report();
-    let printed = "no hook on the event sock:inet_sock_set_state: the hook can be preempted";
+    let printed = "no hook on the event sock:inet_sock_set_state: the kernel can preempt the hook";
     assert!(finished.stderr.contains(printed), "{}", finished.stderr);
 }
 
@@ -362,8 +362,8 @@ fn a_recording_that_cannot_be_created_is_explained() {
     let folder = folder.path().to_str().expect("a UTF-8 path");
     let missing = format!("{folder}/missing/recording");
     for (path, why, remedy) in [
-        (missing.as_str(), "No such file or directory", "make its directory first"),
-        (folder, "Is a directory", "name a file in it"),
+        (missing.as_str(), "No such file or directory", "create its directory first"),
+        (folder, "Is a directory", "specify a file in it"),
     ] {
         let finished = Synfin::run(["report", "--for", "0.1", "--record", path]);
         finished.check_explained(2, &["cannot write the recording", path, why, remedy]);

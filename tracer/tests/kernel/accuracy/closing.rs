@@ -49,7 +49,7 @@ pub(super) fn half_close(stage: &Stage) {
     conn.ack();
     conn.data(b"last data");
     conn.expect_ack();
-    let mut read = [0; 11];
+    let mut read = [0; 9];
     client.read_exact(&mut read).expect("the last data");
     conn.fin();
     conn.expect_ack();
