@@ -1,4 +1,5 @@
-//! One row: the statistics of one namespace, role and service port.
+//! One row: the statistics of one namespace, role and service port, and for clients of one owner and
+//! destination.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
