@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synfin_common::event;
+use super::wire;
 
 /// Default size of the ring buffer. It holds half a second of records at 220,000 transitions/s.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
@@ -12,8 +12,8 @@ const HEADER: u64 = 8;
 
 /// The size of the largest record.
 const LARGEST_RECORD: usize = {
-    let (opening, closing) = (size_of::<event::Opening>(), size_of::<event::Closing>());
-    size_of::<event::AddressesV6>() + if opening > closing { opening } else { closing }
+    let (opening, closing) = (size_of::<wire::Opening>(), size_of::<wire::Closing>());
+    size_of::<wire::AddressesV6>() + if opening > closing { opening } else { closing }
 };
 
 /// The largest ring buffer that synfin requests from the kernel.

@@ -7,7 +7,7 @@ use synfin::trace::{
     event::{Accepted, Input, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry, TimeWaitKind},
 };
 use synfin_common::{
-    event::{self, Flags, Kind},
+    event::{self as wire, Flags, Kind},
     scan::{self, FASTREUSE_UNKNOWN},
     state::TcpState,
 };
@@ -50,7 +50,7 @@ fn record(input: &Input) -> Vec<u8> {
             };
             let (kind, answer) = (kind as u8, answer.into());
             let (time, sock) = (*time, *sock);
-            let reset = event::Reset { kind, reason, answer, time, sock, ..Default::default() };
+            let reset = wire::Reset { kind, reason, answer, time, sock, ..Default::default() };
             return reset.as_bytes().to_vec();
         }
         Input::TimeWaitEntry(entry) => return time_wait_entry(entry),
@@ -58,13 +58,13 @@ fn record(input: &Input) -> Vec<u8> {
         Input::Accepted(Accepted { time, sock }) => {
             let (time, sock) = (*time, *sock);
             let kind = Kind::Accepted as u8;
-            let accepted = event::Accepted { kind, reserved: [0; 7], time, sock };
+            let accepted = wire::Accepted { kind, reserved: [0; 7], time, sock };
             return accepted.as_bytes().to_vec();
         }
         Input::Transition(transition) => transition,
         other => panic!("not a record of a hook: {other:?}"),
     };
-    let step = event::Step {
+    let step = wire::Step {
         kind: Kind::Step as u8,
         old: transition.old.number(),
         new: transition.new.number(),
@@ -87,13 +87,13 @@ fn record(input: &Input) -> Vec<u8> {
         (Some(opening), _) => {
             let comm = opening.comm.0;
             let AcceptQueue { depth: accept_queue, limit: accept_limit } = opening.accept_queue;
-            let step = event::Step { kind: Kind::Opening as u8, ..step };
-            event::Opening { step, cgroup: opening.cgroup, accept_queue, accept_limit, comm }
+            let step = wire::Step { kind: Kind::Opening as u8, ..step };
+            wire::Opening { step, cgroup: opening.cgroup, accept_queue, accept_limit, comm }
                 .as_bytes()
                 .to_vec()
         }
-        (None, Some(closing)) => event::Closing {
-            step: event::Step { kind: Kind::Closing as u8, ..step },
+        (None, Some(closing)) => wire::Closing {
+            step: wire::Step { kind: Kind::Closing as u8, ..step },
             bytes_acked: closing.bytes_acked,
             bytes_received: closing.bytes_received,
             unread: closing.unread,
@@ -103,7 +103,7 @@ fn record(input: &Input) -> Vec<u8> {
         .to_vec(),
         (None, None) => step.as_bytes().to_vec(),
     };
-    let ipv6 = transition.flags.contains(event::Flags::IPV6);
+    let ipv6 = transition.flags.contains(Flags::IPV6);
     record.extend(addresses(transition.local, transition.remote, ipv6));
     record
 }
@@ -116,7 +116,7 @@ fn time_wait_entry(entry: &TimeWaitEntry) -> Vec<u8> {
         TimeWaitKind::Nothing => 0,
     };
     let kind = Kind::TimeWaitEntry as u8;
-    let entry = event::TimeWaitEntry { kind, substate, reserved: [0; 6], time, sock };
+    let entry = wire::TimeWaitEntry { kind, substate, reserved: [0; 6], time, sock };
     entry.as_bytes().to_vec()
 }
 
@@ -124,7 +124,7 @@ fn time_wait_change(change: &TimeWaitChange) -> Vec<u8> {
     let &TimeWaitChange { time, netns, local, remote, is_gone } = change;
     let kind = if is_gone { Kind::TimeWaitExit } else { Kind::FinWait2ToTimeWait };
     let ipv6 = local.is_ipv6();
-    let change = event::TimeWaitChange {
+    let change = wire::TimeWaitChange {
         kind: kind as u8,
         reserved: [0; 3],
         flags: if ipv6 { Flags::IPV6 } else { Flags::default() },

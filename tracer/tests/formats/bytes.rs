@@ -24,7 +24,7 @@ use synfin::{
     },
 };
 use synfin_common::{
-    event::{self, Flags, Kind},
+    event::{self as wire, Flags, Kind},
     reset::ResetReason,
     state::TcpState,
 };
@@ -433,7 +433,7 @@ fn recordings_with_fewer_kinds_of_records_are_read() {
 fn time_wait_records_are_decoded_strictly() {
     let entry = |substate| {
         let kind = Kind::TimeWaitEntry as u8;
-        let entry = event::TimeWaitEntry { kind, substate, time: 5, sock: 9, ..Default::default() };
+        let entry = wire::TimeWaitEntry { kind, substate, time: 5, sock: 9, ..Default::default() };
         decoded(&Frame::Events(sized(entry.as_bytes()).into()))
     };
     for state in TcpState::ALL {
@@ -445,7 +445,7 @@ fn time_wait_records_are_decoded_strictly() {
     assert_eq!(entry(0), [Input::TimeWaitEntry(nothing)]);
     // Too short for the addresses, or too long.
     for len in 0..=24 {
-        let change = event::TimeWaitChange { kind: Kind::TimeWaitExit as u8, ..Default::default() };
+        let change = wire::TimeWaitChange { kind: Kind::TimeWaitExit as u8, ..Default::default() };
         let record = [change.as_bytes(), &vec![1; len]].concat();
         let input = decoded(&Frame::Events(sized(&record).into()));
         assert_eq!(matches!(input[..], [Input::TimeWaitChange(_)]), len == 8, "{len}: {input:?}");
@@ -455,14 +455,14 @@ fn time_wait_records_are_decoded_strictly() {
 #[test]
 fn ipv4_mapped_addresses_are_ipv4() {
     let mapped = "::ffff:192.0.2.1".parse::<std::net::Ipv6Addr>().unwrap().octets();
-    let step = event::Step {
+    let step = wire::Step {
         kind: Kind::Step as u8,
         old: TcpState::SynSent.number(),
         new: TcpState::Established.number(),
         flags: Flags::IPV6,
-        ..event::Step::default()
+        ..wire::Step::default()
     };
-    let ends = event::AddressesV6 { local: mapped, remote: mapped };
+    let ends = wire::AddressesV6 { local: mapped, remote: mapped };
     let record = [step.as_bytes(), ends.as_bytes()].concat();
     match &decoded(&Frame::Events(sized(&record).into()))[..] {
         [Input::Transition(transition)] => {
