@@ -24,9 +24,10 @@ use crate::trace::{ids::NetnsId, recording::Frame, time::Nanos};
 pub type NextFrame<'a> = Pin<Box<dyn Future<Output = Result<Option<Frame>>> + 'a>>;
 
 /// What a round of scans over the network namespaces is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Round {
     /// Changes since the last scan of each namespace.
+    #[default]
     Update,
     /// All sockets, as if no namespace had been scanned before.
     Full,

@@ -41,8 +41,8 @@ pub(super) struct ScanScheduler {
     rounds: u64,
     /// Whether the next round is to be a full one.
     restart_requested: bool,
-    /// The purpose of the present round; `None` before the first.
-    round: Option<Round>,
+    /// The purpose of the present round.
+    round: Round,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl ScanScheduler {
 
     /// The purpose of the present round.
     pub(super) fn round(&self) -> Round {
-        self.round.unwrap_or(Round::Update)
+        self.round
     }
 
     /// The step to take at `now`. `wanted` says whether a scan of a namespace in such a round
@@ -96,18 +96,18 @@ impl ScanScheduler {
                 self.cost = 0;
                 self.next_round = now + SHORTEST_PERIOD;
                 let is_full = std::mem::take(&mut self.restart_requested);
-                self.round = Some(if is_full { Round::Full } else { Round::Update });
+                self.round = if is_full { Round::Full } else { Round::Update };
                 Plan::List
             }
             // A namespace without activity has no new sockets. Owners are scanned first, so that
             // they are known when the scans find their sockets.
-            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.round())) => {
+            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.round)) => {
                 self.state = State::ScanningOpenFiles(rest);
                 Plan::ScanOpenFiles
             }
             State::Listed(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
-                    if wanted(netns, self.round()) {
+                    if wanted(netns, self.round) {
                         self.state = State::ScanningSockets(rest);
                         return Plan::ScanSockets(netns, path);
                     }
