@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     tcp::{close_reason::CloseReason, role::Role},
-    trace::ids::HOST_NETNS,
+    trace::{ids::HOST_NETNS, time::Nanos},
     tracker::Common,
 };
 
@@ -124,9 +124,8 @@ fn percent(part: u64, whole: u64) -> String {
     if pct < 10.0 { format!("{pct:.1} %") } else { format!("{pct:.0} %") }
 }
 
-/// `12.3 s` or `4.5 min`.
-fn span(us: u64) -> String {
-    let duration = Duration::from_micros(us);
+/// A duration as text: `12 ms`, `12.3 s` or `4 min`.
+fn span(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
         1..=119 => format!("{:.1} s", duration.as_secs_f64()),
@@ -219,7 +218,10 @@ fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {
     if failed > 0 {
         seen += &format!("; connect() found none {failed} times");
     } else if let Some(seconds) = soon {
-        seen += &format!("; at this rate none will be left in {}", span(seconds_to(1e6, seconds)));
+        seen += &format!(
+            "; at this rate none will be left in {}",
+            span(Duration::from_secs_f64(seconds))
+        );
     }
     let advice = format!(
         "reuse connections; or widen {}, connect from several addresses, or set {} to 1",
@@ -237,7 +239,7 @@ fn close_wait_leak(case: &Case<'_>) -> Option<Evidence> {
         return None;
     }
     let least = if oldest.at_least { "at least " } else { "" };
-    let age = span(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+    let age = span(age);
     let owner = oldest.owner.as_ref().map_or_else(
         || "the application".to_owned(),
         |owner| match owner.pid {
@@ -291,7 +293,7 @@ fn listener_gone(case: &Case<'_>) -> Option<Evidence> {
         return None;
     }
     // A row keeps its last gap, which may be older than the interval.
-    let start = case.row.interval.end.saturating_sub(seconds_to(1e9, case.row.interval.seconds));
+    let start = case.row.interval.end.saturating_sub(nanos(case.row.interval.seconds));
     let gap = row
         .stats
         .uptime
@@ -303,7 +305,7 @@ fn listener_gone(case: &Case<'_>) -> Option<Evidence> {
     if gap < LISTENER_GAP || refused + not_accepted == 0 {
         return None;
     }
-    let gap = span(u64::try_from(gap.as_micros()).unwrap_or(u64::MAX));
+    let gap = span(gap);
     Some(Evidence {
         seen: format!(
             "no listener for {gap}: {refused} clients were refused, {not_accepted} connections that were not accepted yet were reset"
@@ -319,7 +321,12 @@ fn handshakes_retransmit(case: &Case<'_>) -> Option<Evidence> {
     if count < LEAST || pct(count, all) < RETRANSMITTED_PCT {
         return None;
     }
-    let slow = counters.retransmitted.quantile(0.5).map(span).unwrap_or_default();
+    let slow = counters
+        .retransmitted
+        .quantile(0.5)
+        .map(Duration::from_micros)
+        .map(span)
+        .unwrap_or_default();
     Some(Evidence {
         seen: format!(
             "{count} of {all} handshakes ({}) retransmitted; half of these took {slow} or longer",
@@ -343,7 +350,8 @@ fn idle_dropped(case: &Case<'_>) -> Option<Evidence> {
     ];
     let count = case.ended(&REASONS);
     let idle = case.row.row.stats.counters.idle_abnormal.quantile(0.5)?;
-    if count < LEAST || Duration::from_micros(idle) < IDLE {
+    let idle = Duration::from_micros(idle);
+    if count < LEAST || idle < IDLE {
         return None;
     }
     Some(Evidence {
@@ -389,12 +397,12 @@ fn reset_by_peer(case: &Case<'_>) -> Option<Evidence> {
     })
 }
 
-/// A duration in units of `1 / per_second`, rounded down.
+/// A duration in nanoseconds, rounded down.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "floats saturate, and a duration is not negative"
 )]
-fn seconds_to(per_second: f64, seconds: f64) -> u64 {
-    (seconds * per_second) as u64
+fn nanos(seconds: f64) -> Nanos {
+    (seconds * 1e9) as Nanos
 }
