@@ -50,15 +50,16 @@ offsets! {
         sk_cgroup_encoded,
         sk_drops, sk_ack_backlog, sk_max_ack_backlog, inet_sport,
         icsk_retransmits, icsk_probes_out, icsk_user_timeout, rskq_defer_accept, icsk_bind_hash,
-        icsk_lrcvtime,
+        icsk_lrcvtime, icsk_ulp_data, inet_local_port_range,
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
-        bytes_acked, bytes_received, rcv_tstamp, write_seq, snd_nxt, snd_wnd,
+        bytes_acked, bytes_received, bytes_retrans, rcv_tstamp, write_seq, snd_nxt, snd_una, snd_wnd,
+        lsndtime, rtt_min, data_segs_out, data_segs_in, chrono_start, chrono_stat, ts_recent_stamp,
         // Structures that these point to, and those of processes and files.
-        net_inum, net_count, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level,
+        net_inum, net_cookie, net_count, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level,
         cgroup_ancestors, kn_id,
         bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
         task_group_leader, task_parent, task_tgid, task_mm, task_start_time,
-        task_comm, task_cgroups, css_set_cgroup,
+        task_comm, task_cgroups, task_flags, css_set_cgroup, subflow_conn,
         // struct tcp_timewait_sock and tcp_request_sock.
         tw_substate, tw_sport, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
         // struct sk_buff, dst_entry and net_device.
@@ -102,6 +103,12 @@ pub struct Config {
     pub syn_fastopen: Bit,
     /// `tcp_sock.syn_data`.
     pub syn_data: Bit,
+    /// `tcp_sock.is_mptcp`.
+    pub is_mptcp: Bit,
+    /// `sock_common.skc_reuseport`.
+    pub reuseport: Bit,
+    /// The lower and the upper bit of `tcp_sock.chrono_type`.
+    pub chrono_type: [Bit; 2],
     /// The running kernel's values of `enum sk_rst_reason`, indexed by [`ResetReason`]; [`ABSENT`]
     /// if it has no such value.
     pub reset_reasons: [u16; ResetReason::COUNT],
@@ -109,6 +116,10 @@ pub struct Config {
     pub has_reset_reason: u32,
     /// Where fexit programs find return values.
     pub return_indices: ReturnIndices,
+    /// 1 if the kernel has `bpf_get_current_task_btf` (since 5.11).
+    pub has_current_task: u32,
+    /// 1 if a program can be interrupted by another run of itself on the same CPU (before 6.1).
+    pub can_nest: u32,
     /// The BTF type id of `struct tcp_sock`.
     pub tcp_sock_type: u32,
     /// Length of a jiffy, microseconds.
@@ -124,9 +135,14 @@ impl Config {
         repair: Bit::ABSENT,
         syn_fastopen: Bit::ABSENT,
         syn_data: Bit::ABSENT,
+        is_mptcp: Bit::ABSENT,
+        reuseport: Bit::ABSENT,
+        chrono_type: [Bit::ABSENT; 2],
         reset_reasons: [ABSENT; ResetReason::COUNT],
         has_reset_reason: 0,
         return_indices: ReturnIndices::NONE,
+        has_current_task: 0,
+        can_nest: 0,
         tcp_sock_type: 0,
         jiffy_us: 0,
         wake_bytes: 0,

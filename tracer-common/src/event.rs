@@ -1,10 +1,10 @@
 //! Records that the hooks write to the ring buffer.
 //!
 //! Every record begins with its [`Kind`]; a reader counts and skips kinds that it does not know.
-//! The record of a transition is a [`Step`]. The first transition of a socket ([`Opening`]) and the
-//! last one ([`Closing`]) have further fields after the step. The addresses follow at the end:
-//! [`AddressesV6`] if [`Flags::IPV6`] is set, otherwise [`AddressesV4`]. So most records fit into
-//! one cache line.
+//! The record of a transition is a [`Step`]. The first transition of a socket ([`Opening`]), the one
+//! to ESTABLISHED ([`Established`]) and the last one ([`Closing`]) have further fields after the
+//! step. The addresses follow at the end: [`AddressesV6`] if [`Flags::IPV6`] is set, otherwise
+//! [`AddressesV4`]. So most records fit into one cache line.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -30,13 +30,15 @@ pub enum Kind {
     TimeWaitExit = 7,
     /// accept() returned a connection: [`Accepted`].
     Accepted = 8,
+    /// A transition to ESTABLISHED: [`Established`].
+    Established = 9,
 }
 
 impl Kind {
     /// The number of kinds.
     pub const COUNT: usize = Self::ALL.len();
     /// All kinds in numerical order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Step,
         Self::Opening,
         Self::Closing,
@@ -46,6 +48,7 @@ impl Kind {
         Self::FinWait2ToTimeWait,
         Self::TimeWaitExit,
         Self::Accepted,
+        Self::Established,
     ];
 
     /// The kind with this number; `None` if this version does not know it.
@@ -66,13 +69,14 @@ impl Kind {
             Self::FinWait2ToTimeWait => "time_wait_turn",
             Self::TimeWaitExit => "time_wait_exit",
             Self::Accepted => "accepted",
+            Self::Established => "established",
         }
     }
 
     /// Whether the record reports a transition between two TCP states.
     pub const fn is_transition(self) -> bool {
         match self {
-            Self::Step | Self::Opening | Self::Closing => true,
+            Self::Step | Self::Opening | Self::Established | Self::Closing => true,
             Self::ResetReceived
             | Self::ResetSent
             | Self::TimeWaitEntry
@@ -107,7 +111,8 @@ impl Flags {
     pub const SHUT_READ: Self = Self(1 << 5);
     /// `SEND_SHUTDOWN`.
     pub const SHUT_WRITE: Self = Self(1 << 6);
-    /// `TCP_REPAIR` is on (checkpoint/restore moves the connection). Also at →ESTABLISHED.
+    /// `TCP_REPAIR` is on (checkpoint/restore moves the connection). Also at →SYN_SENT and
+    /// →ESTABLISHED.
     pub const REPAIR: Self = Self(1 << 7);
     /// The listener defers accept() until data arrives (`TCP_DEFER_ACCEPT`). Of listeners, and up
     /// to 6.14 of their children in [`Opening`].
@@ -134,6 +139,15 @@ impl Flags {
     /// The SYN asked for a Fast Open cookie or carried data. At →ESTABLISHED after a retransmission
     /// only.
     pub const FAST_OPEN: Self = Self(1 << 17);
+    /// The socket is a subflow of an MPTCP connection, or a listener for them. Also at →ESTABLISHED
+    /// and in [`Opening`], where a listener's child still has the listener's flag: a client without
+    /// MPTCP loses it before →ESTABLISHED.
+    pub const MPTCP: Self = Self(1 << 18);
+    /// The listener has sent SYN cookies. In [`Opening`] of a listener's child only; a listener with
+    /// [`Flags::REUSEPORT`] does not know it.
+    pub const COOKIES_SENT: Self = Self(1 << 19);
+    /// `SO_REUSEPORT` is set. Of listeners, and in [`Opening`] of their children.
+    pub const REUSEPORT: Self = Self(1 << 20);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
@@ -168,7 +182,8 @@ pub struct Step {
     pub time: u64,
     /// The socket's kernel address; reused by later sockets.
     pub sock: u64,
-    /// Inode number of the network namespace.
+    /// The network namespace: the lower half of its cookie, or its inode number on kernels whose
+    /// namespaces have no cookie (before 5.14).
     pub netns: u32,
     /// The process id (thread group) if [`Flags::BY_OWNER`], otherwise 0.
     pub pid: u32,
@@ -229,12 +244,40 @@ pub struct Opening {
     /// Id of the socket's cgroup, 0 if unknown.
     pub cgroup: u64,
     /// `sk_ack_backlog`: connections waiting for accept(), of the listener that created this child.
-    /// Of a socket that enters LISTEN, `sk_drops`: everything that it has dropped before.
+    /// 0 at →LISTEN.
     pub accept_queue: u32,
     /// `sk_max_ack_backlog`: the limit of that queue.
     pub accept_limit: u32,
     /// The name of the owner's main thread, NUL-padded; zeros unless [`Flags::BY_OWNER`].
     pub comm: [u8; 16],
+    /// Of an MPTCP subflow, the kernel address of the connection that it belongs to
+    /// (`mptcp_subflow_context.conn`), otherwise 0. At →SYN_SENT only.
+    pub mptcp: u64,
+    /// `sk_drops`: everything that the socket has dropped before it entered LISTEN, otherwise 0.
+    pub drops: u32,
+    /// Inode number of the network namespace.
+    pub netns_inode: u32,
+    /// The ports that connect() may choose from: the lowest in the lower half and the highest in the
+    /// upper half (`IP_LOCAL_PORT_RANGE`); 0 if the namespace's setting applies. At →SYN_SENT only.
+    pub port_range: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The record of a completed handshake.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Established {
+    /// The transition.
+    pub step: Step,
+    /// As [`Opening::mptcp`].
+    pub mptcp: u64,
+    /// `snd_una`: this end's initial sequence number plus 1.
+    pub snd_una: u32,
+    /// `rcv_nxt`: the peer's initial sequence number plus 1.
+    pub rcv_nxt: u32,
 }
 
 /// The last record of a connection or a listener.
@@ -249,11 +292,25 @@ pub struct Closing {
     pub bytes_acked: u64,
     /// `bytes_received`: sequence space received (a FIN counts one).
     pub bytes_received: u64,
-    /// Bytes received in order that the application did not read. Of a listener, `sk_drops`:
-    /// everything that it has dropped.
+    /// `bytes_retrans`: bytes sent more than once.
+    pub bytes_retransmitted: u64,
+    /// Bytes received in order that the application did not read; 0 of a listener.
     pub unread: u32,
     /// Milliseconds since the last segment was received; [`u32::MAX`] if unknown.
     pub idle_ms: u32,
+    /// `sk_drops` of a listener: everything that it has dropped. Otherwise 0.
+    pub drops: u32,
+    /// The smallest recent round-trip time (`rtt_min`), microseconds; [`u32::MAX`] if none was
+    /// measured.
+    pub min_rtt_us: u32,
+    /// `data_segs_out`: segments with data sent.
+    pub segments_out: u32,
+    /// `data_segs_in`: segments with data received.
+    pub segments_in: u32,
+    /// Milliseconds in which the peer's receive window held up sending (`TCP_CHRONO_RWND_LIMITED`).
+    pub window_limited_ms: u32,
+    /// Milliseconds in which the send buffer held up sending (`TCP_CHRONO_SNDBUF_LIMITED`).
+    pub buffer_limited_ms: u32,
 }
 
 /// A reset for a socket, received (tracepoint `tcp_receive_reset`) or sent (`tcp_send_reset`).
@@ -313,7 +370,7 @@ pub struct TimeWaitChange {
     pub flags: Flags,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time: u64,
-    /// Inode number of the network namespace.
+    /// The network namespace, as in [`Step::netns`].
     pub netns: u32,
     /// The local port.
     pub local_port: u16,
@@ -338,8 +395,9 @@ pub struct Accepted {
 }
 
 const _: () = assert!(size_of::<Step>() == 48);
-const _: () = assert!(size_of::<Opening>() == 80);
-const _: () = assert!(size_of::<Closing>() == 72);
+const _: () = assert!(size_of::<Opening>() == 104);
+const _: () = assert!(size_of::<Established>() == 64);
+const _: () = assert!(size_of::<Closing>() == 104);
 const _: () = assert!(size_of::<Reset>() == 24);
 const _: () = assert!(size_of::<TimeWaitEntry>() == 24 && size_of::<TimeWaitChange>() == 24);
 const _: () = assert!(size_of::<Accepted>() == 24);

@@ -83,7 +83,7 @@ impl PortEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PortKey {
-    /// Inode number of the network namespace.
+    /// The network namespace, as in [`Step::netns`](crate::event::Step::netns).
     pub netns: u32,
     /// The local port; 0 for all ports of the namespace.
     pub port: u16,

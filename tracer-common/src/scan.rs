@@ -56,6 +56,26 @@ pub struct ScanSocket {
     pub idle_ms: u32,
     /// Id of the socket's cgroup, 0 if unknown.
     pub cgroup: u64,
+    /// As [`Opening::mptcp`](crate::event::Opening::mptcp).
+    pub mptcp: u64,
+    /// As [`Closing::bytes_acked`](crate::event::Closing::bytes_acked).
+    pub bytes_acked: u64,
+    /// As [`Closing::bytes_received`](crate::event::Closing::bytes_received).
+    pub bytes_received: u64,
+    /// Milliseconds since the last segment with data was received (`lrcvtime`), or since the
+    /// handshake if none was; [`u32::MAX`] if unknown.
+    pub data_received_ms: u32,
+    /// Milliseconds since the last segment with data was sent (`lsndtime`), or since the handshake
+    /// if none was; [`u32::MAX`] if unknown.
+    pub data_sent_ms: u32,
+    /// As [`Opening::port_range`](crate::event::Opening::port_range).
+    pub port_range: u32,
+    /// As [`Closing::min_rtt_us`](crate::event::Closing::min_rtt_us).
+    pub min_rtt_us: u32,
+    /// `total_retrans`: segments retransmitted.
+    pub total_retransmits: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// A connection in TIME_WAIT, or an orphan in FIN_WAIT2, which the kernel keeps in the same table.
@@ -86,5 +106,5 @@ pub struct ScanTimeWait {
     pub remote_addr: [u8; 16],
 }
 
-const _: () = assert!(size_of::<ScanSocket>() == 88);
+const _: () = assert!(size_of::<ScanSocket>() == 136);
 const _: () = assert!(size_of::<ScanTimeWait>() == 48);

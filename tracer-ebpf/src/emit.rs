@@ -1,6 +1,10 @@
 //! Writes records to the ring buffer, and counts those that were lost or filtered.
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::bindings::{
+    BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+};
 use synfin_common::event::{AddressesV4, AddressesV6, Kind};
 
 use crate::{
@@ -22,15 +26,19 @@ pub fn emit<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
     let Some(counts) = EVENT_COUNTS.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: the value belongs to this CPU, and one program alone writes the counter of this kind;
-    // the kernel never runs a program twice at a time on one CPU.
-    let seen = unsafe { &mut (*counts).seen[kind as usize] };
-    *seen += 1;
-    let checks_fill = (*seen).is_multiple_of(FILL_CHECK_INTERVAL);
+    // SAFETY: the pointer is to this CPU's value.
+    let seen = unsafe { increment(&raw mut (*counts).seen[kind as usize]) };
+    let checks_fill = seen.is_multiple_of(FILL_CHECK_INTERVAL);
 
     let Some(mut record) = EVENTS.reserve::<T>(0) else {
         // SAFETY: as above.
-        unsafe { (*counts).lost[kind as usize] += 1 };
+        unsafe {
+            increment(&raw mut (*counts).lost[kind as usize]);
+            let room = EVENTS.query(BPF_RB_RING_SIZE.into()) - EVENTS.query(BPF_RB_AVAIL_DATA.into());
+            if room > 2 * size_of::<T>() as u64 {
+                increment(&raw mut (*counts).refused);
+            }
+        }
         return;
     };
     fill(record.as_mut_ptr());
@@ -39,6 +47,26 @@ pub fn emit<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
         checks_fill && EVENTS.query(BPF_RB_AVAIL_DATA.into()) > u64::from(global!(wake_bytes));
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     record.submit(flags.into());
+}
+
+/// Adds one to a counter of this CPU, and returns its value before.
+///
+/// # Safety
+/// The pointer must be to the value of this CPU in a map. One program alone writes the counter.
+#[inline(always)]
+unsafe fn increment(counter: *mut u64) -> u64 {
+    let can_nest = global!(can_nest) != 0;
+    // SAFETY: the caller guarantees it.
+    unsafe {
+        let before = counter.read();
+        if !can_nest {
+            counter.write(before + 1);
+        } else {
+            // Another run of the same program may interrupt this one between the read and the write.
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1);
+        }
+        before
+    }
 }
 
 /// A record followed by its addresses, whose size depends on the address family.
@@ -82,8 +110,8 @@ pub fn count_filtered(kind: Kind) {
     if let Some(counts) = EVENT_COUNTS.get_ptr_mut(0) {
         // SAFETY: as in `emit`.
         unsafe {
-            (*counts).seen[kind as usize] += 1;
-            (*counts).filtered[kind as usize] += 1;
+            increment(&raw mut (*counts).seen[kind as usize]);
+            increment(&raw mut (*counts).filtered[kind as usize]);
         }
     }
 }

@@ -10,7 +10,7 @@ use synfin_common::{
 
 use crate::{
     maps::FILTERED_SOCKETS,
-    sock::{Addresses, IPV4_MAPPED, TcpSock, TimeWaitSock, current_pid, is_ipv4_mapped},
+    sock::{Addresses, Current, IPV4_MAPPED, TcpSock, TimeWaitSock, is_ipv4_mapped},
 };
 
 const CLOSE: u8 = TcpState::Close.number();
@@ -144,7 +144,7 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8) -> bool {
         return true;
     }
     if connects {
-        let pid = current_pid();
+        let pid = Current::pid();
         if excludes!(pids.values, |value| value == pid) {
             return true;
         }

@@ -5,7 +5,8 @@
 //! kernel structures, and only [`maps`] defines maps and globals.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![allow(internal_features, reason = "the target has no stable atomic operations")]
 
 mod cpu_context;
 mod emit;

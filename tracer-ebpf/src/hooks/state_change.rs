@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use synfin_common::{
-    event::{Closing, Flags, Kind, Opening, Step},
+    event::{Closing, Established, Flags, Kind, Opening, Step},
     state::TcpState,
     tracepoint::InetSockSetState,
 };
@@ -18,7 +18,7 @@ use synfin_common::{
 use crate::{
     emit::{count_filtered, emit_with_addresses},
     filter, handshake,
-    sock::{IPPROTO_TCP, TcpSock, current_pid, current_process_name},
+    sock::{Current, IPPROTO_TCP, TcpSock},
 };
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -66,6 +66,7 @@ fn emit_transition(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) {
         return count_filtered(match new {
             SYN_SENT | SYN_RECV | LISTEN => Kind::Opening,
             CLOSE => Kind::Closing,
+            ESTABLISHED => Kind::Established,
             _ => Kind::Step,
         });
     }
@@ -78,6 +79,9 @@ fn emit_transition(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) {
         }
         CLOSE => emit_with_addresses(Kind::Closing, addresses, |record, ipv6| {
             fill_closing(record, sock, ipv6, old);
+        }),
+        ESTABLISHED => emit_with_addresses(Kind::Established, addresses, |record, ipv6| {
+            fill_established(record, sock, ipv6, old);
         }),
         _ => emit_with_addresses(Kind::Step, addresses, |record, ipv6| {
             fill_step(record, sock, ipv6, Kind::Step, old, new);
@@ -105,13 +109,16 @@ fn fill_step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, 
     if ipv6 {
         flags = flags.with(Flags::IPV6);
     }
-    if new == ESTABLISHED && sock.is_in_repair() {
+    if (new == ESTABLISHED || new == SYN_SENT) && sock.is_in_repair() {
         flags = flags.with(Flags::REPAIR);
     }
+    if matches!(new, ESTABLISHED | SYN_SENT | SYN_RECV | LISTEN) && sock.is_mptcp() {
+        flags = flags.with(Flags::MPTCP);
+    }
     let mut pid = 0;
-    if is_made_by_owner(old, new, err) {
+    if is_made_by_owner(old, new, err) && !Current::get().is_kernel_thread() {
         flags = flags.with(Flags::BY_OWNER);
-        pid = current_pid();
+        pid = Current::pid();
     }
     let total_retransmits = sock.total_retransmits();
     let mut rtt_us = sock.rtt_us();
@@ -148,24 +155,57 @@ fn fill_step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, 
     }
 }
 
+/// The flags of a listener, or those that a child at its first transition has from its listener.
+#[inline(always)]
+fn listener_flags(sock: TcpSock, new: u8) -> Flags {
+    let mut flags = Flags::default();
+    if sock.defers_accept() {
+        flags = flags.with(Flags::DEFER_ACCEPT);
+    }
+    if sock.common().shares_port() {
+        flags = flags.with(Flags::REUSEPORT);
+    }
+    if new == SYN_RECV && sock.sent_cookies() {
+        flags = flags.with(Flags::COOKIES_SENT);
+    }
+    flags
+}
+
 #[inline(always)]
 fn fill_opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
     // A child is a clone of its listener: it still has the listener's accept queue and, up to 6.14,
     // its settings.
-    let from_listener = old == LISTEN;
     // SAFETY: as in `fill_step`.
     unsafe {
         fill_step(&raw mut (*record).step, sock, ipv6, Kind::Opening, old, new);
-        if new == SYN_SENT {
-            (*record).step.local_port = sock.local_port_connecting();
-        } else if sock.defers_accept() {
-            let flags = &raw mut (*record).step.flags;
-            *flags = (*flags).with(Flags::DEFER_ACCEPT);
+        let flags = &raw mut (*record).step.flags;
+        match new {
+            SYN_SENT => (*record).step.local_port = sock.local_port_connecting(),
+            _ => *flags = (*flags).with(listener_flags(sock, new)),
         }
         (*record).cgroup = sock.cgroup();
-        (*record).accept_queue = if new == LISTEN { sock.drops() } else { sock.accept_queue() };
+        (*record).accept_queue = if new == LISTEN { 0 } else { sock.accept_queue() };
         (*record).accept_limit = sock.accept_limit();
-        (*record).comm = if from_listener { [0; 16] } else { current_process_name() };
+        let comm = (&raw mut (*record).comm).cast::<[u64; 2]>();
+        let by_owner = (*record).step.flags.contains(Flags::BY_OWNER);
+        comm.write(if by_owner { Current::get().process_name() } else { [0; 2] });
+        (*record).mptcp = if new == SYN_SENT { sock.mptcp() } else { 0 };
+        (*record).drops = if new == LISTEN { sock.drops() } else { 0 };
+        (*record).netns_inode = sock.common().netns_inode();
+        (*record).port_range = if new == SYN_SENT { sock.port_range() } else { 0 };
+        (*record).reserved = 0;
+    }
+}
+
+#[inline(always)]
+fn fill_established(record: *mut Established, sock: TcpSock, ipv6: bool, old: u8) {
+    // SAFETY: as in `fill_step`.
+    unsafe {
+        fill_step(&raw mut (*record).step, sock, ipv6, Kind::Established, old, ESTABLISHED);
+        let is_mptcp = (*record).step.flags.contains(Flags::MPTCP);
+        (*record).mptcp = if is_mptcp { sock.mptcp() } else { 0 };
+        (*record).snd_una = sock.unacknowledged();
+        (*record).rcv_nxt = sock.expected();
     }
 }
 
@@ -184,7 +224,15 @@ fn fill_closing(record: *mut Closing, sock: TcpSock, ipv6: bool, old: u8) {
         (*record).step.probes = sock.probes();
         (*record).bytes_acked = sock.bytes_acked();
         (*record).bytes_received = sock.bytes_received();
-        (*record).unread = if old == LISTEN { sock.drops() } else { sock.unread() };
+        (*record).bytes_retransmitted = sock.bytes_retransmitted();
+        (*record).unread = if old == LISTEN { 0 } else { sock.unread() };
         (*record).idle_ms = sock.idle_ms();
+        (*record).drops = if old == LISTEN { sock.drops() } else { 0 };
+        (*record).min_rtt_us = sock.min_rtt_us();
+        (*record).segments_out = sock.segments_out();
+        (*record).segments_in = sock.segments_in();
+        let limited_ms = sock.limited_ms();
+        (*record).window_limited_ms = (limited_ms >> 32) as u32;
+        (*record).buffer_limited_ms = limited_ms as u32;
     }
 }

@@ -97,12 +97,22 @@ fn write_full(seq: *mut seq_file, sock: *const c_void) {
     if record.state == LISTEN && sock.defers_accept() {
         record.flags = record.flags.with(Flags::DEFER_ACCEPT);
     }
+    if record.state == LISTEN && sock.common().shares_port() {
+        record.flags = record.flags.with(Flags::REUSEPORT);
+    }
     record.rtt_us = sock.rtt_us();
     record.accept_queue = sock.accept_queue();
     record.accept_limit = sock.accept_limit();
     record.drops = sock.drops();
     record.idle_ms = sock.idle_ms();
     record.cgroup = sock.cgroup();
+    record.mptcp = sock.mptcp();
+    record.bytes_acked = sock.bytes_acked();
+    record.bytes_received = sock.bytes_received();
+    (record.data_received_ms, record.data_sent_ms) = sock.data_ms();
+    record.port_range = sock.port_range();
+    record.min_rtt_us = sock.min_rtt_us();
+    record.total_retransmits = sock.total_retransmits();
     write(seq, &record);
 }
 
@@ -123,6 +133,9 @@ fn common_fields(common: CommonSock) -> ScanSocket {
         local_addr: bytes(addresses.local),
         remote_addr: bytes(addresses.remote),
         idle_ms: u32::MAX,
+        data_received_ms: u32::MAX,
+        data_sent_ms: u32::MAX,
+        min_rtt_us: u32::MAX,
         ..ScanSocket::default()
     }
 }

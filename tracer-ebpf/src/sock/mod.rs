@@ -10,6 +10,8 @@ use core::{
     ptr::{self, read_volatile},
 };
 
+use synfin_common::config::{ABSENT, Bit};
+
 /// Reads a value of the configuration that the loader has set.
 macro_rules! global {
     ($($path:tt)+) => {
@@ -51,7 +53,7 @@ mod time_wait;
 pub use file::File;
 pub use packet::Packet;
 pub use request::{RequestSock, UntypedRequestSock};
-pub use task::{Task, current_pid, current_process_name};
+pub use task::{Current, Task};
 pub use tcp::TcpSock;
 pub use time_wait::TimeWaitSock;
 
@@ -80,6 +82,16 @@ impl Absent for *const u8 {
 unsafe fn load<T: Copy>(base: *const u8, offset: u16) -> T {
     // SAFETY: the caller guarantees it. Volatile keeps the load behind the checks that precede it.
     unsafe { read_volatile(base.add(offset as usize).cast::<T>()) }
+}
+
+/// Reads a bit behind a typed pointer; false if the kernel lacks it.
+#[inline(always)]
+fn bit(base: *const u8, bit: Bit) -> bool {
+    if bit.byte == ABSENT {
+        return false;
+    }
+    // SAFETY: the verifier checks it, as in `field!`.
+    u16::from(unsafe { load::<u8>(base, bit.byte) }) & bit.mask != 0
 }
 
 /// The addresses of a socket in network byte order: 16 bytes of IPv6, or 4 bytes of IPv4 and zeros.
@@ -122,10 +134,28 @@ impl CommonSock {
         field!(self.0, skc_state: u8)
     }
 
-    /// The inode number of the network namespace.
+    /// The network namespace, see [`Step::netns`](synfin_common::event::Step::netns).
     #[inline(always)]
     pub fn netns(self) -> u32 {
+        let net = field!(self.0, skc_net: *const u8);
+        if global!(offsets.net_cookie) == ABSENT {
+            field!(net, net_inum: u32)
+        } else {
+            // Cookies count up from 1, so that live namespaces differ in the lower half.
+            field!(net, net_cookie: u64) as u32
+        }
+    }
+
+    /// The inode number of the network namespace.
+    #[inline(always)]
+    pub fn netns_inode(self) -> u32 {
         field!(field!(self.0, skc_net: *const u8), net_inum: u32)
+    }
+
+    /// `skc_reuseport`: whether SO_REUSEPORT is set.
+    #[inline(always)]
+    pub fn shares_port(self) -> bool {
+        bit(self.0, global!(reuseport))
     }
 
     #[inline(always)]
@@ -185,7 +215,11 @@ impl UntypedSock {
     #[inline(always)]
     pub fn netns(self) -> u32 {
         let net = probe_read!(self.0, skc_net: usize) as *const u8;
-        probe_read!(net, net_inum: u32)
+        if global!(offsets.net_cookie) == ABSENT {
+            probe_read!(net, net_inum: u32)
+        } else {
+            probe_read!(net, net_cookie: u64) as u32
+        }
     }
 
     /// As [`CommonSock::bound_port`].
@@ -206,7 +240,7 @@ fn jiffies_to_ms(jiffies: u64) -> u32 {
 /// BTF does not contain the field.
 #[inline(always)]
 fn bucket_fastreuse(bucket: *const u8) -> Option<i8> {
-    if global!(offsets.bucket_fastreuse) == synfin_common::config::ABSENT || bucket.is_null() {
+    if global!(offsets.bucket_fastreuse) == ABSENT || bucket.is_null() {
         return None;
     }
     Some(field!(bucket, bucket_fastreuse: u8) as i8)

@@ -2,7 +2,12 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid,
+    generated::{bpf_get_current_task, bpf_get_current_task_btf},
+};
+
+use super::load;
 
 /// A task. Methods that use `field!` need a pointer that the verifier knows as a `task_struct`.
 #[derive(Clone, Copy)]
@@ -58,16 +63,51 @@ impl Task {
     }
 }
 
-/// The id of the current process.
-#[inline(always)]
-pub fn current_pid() -> u32 {
-    (bpf_get_current_pid_tgid() >> 32) as u32
-}
+/// The current task.
+#[derive(Clone, Copy)]
+pub struct Current(*const u8);
 
-/// The name of the current process as `ps` shows it, which is that of its main thread.
-#[inline(always)]
-pub fn current_process_name() -> [u8; 16] {
-    // SAFETY: the helper has no arguments, and `name` only copies from behind its result.
-    let task = unsafe { bpf_get_current_task() };
-    Task(task as *const u8).name()
+/// `PF_KTHREAD` (include/linux/sched.h).
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+impl Current {
+    #[inline(always)]
+    pub fn get() -> Self {
+        if global!(has_current_task) == 0 {
+            // SAFETY: the helper has no arguments.
+            return Self(unsafe { bpf_get_current_task() } as *const u8);
+        }
+        // SAFETY: the helper has no arguments, and the verifier removes this on kernels without it.
+        Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+    }
+
+    /// Whether it is a kernel thread, which owns no sockets: workers close sockets of processes.
+    #[inline(always)]
+    pub fn is_kernel_thread(self) -> bool {
+        let flags = if global!(has_current_task) != 0 {
+            field!(self.0, task_flags: u32)
+        } else {
+            probe_read!(self.0, task_flags: u32)
+        };
+        flags & PF_KTHREAD != 0
+    }
+
+    /// The name of the process as `ps` shows it, which is that of its main thread.
+    #[inline(always)]
+    pub fn process_name(self) -> [u64; 2] {
+        if global!(has_current_task) == 0 {
+            let leader = probe_read!(self.0, task_group_leader: usize) as *const u8;
+            return probe_read!(leader, task_comm: [u64; 2]);
+        }
+        let leader = field!(self.0, task_group_leader: *const u8);
+        let comm = global!(offsets.task_comm);
+        // SAFETY: the verifier checks it, as in `field!`; the name has 16 bytes.
+        unsafe { [load(leader, comm), load(leader, comm + 8)] }
+    }
+
+    /// The process id, in the initial PID namespace.
+    #[inline(always)]
+    pub fn pid() -> u32 {
+        (bpf_get_current_pid_tgid() >> 32) as u32
+    }
 }

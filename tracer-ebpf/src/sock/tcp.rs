@@ -7,12 +7,12 @@ use aya_ebpf::helpers::{
     generated::{bpf_jiffies64, bpf_skc_to_tcp_sock},
 };
 use synfin_common::{
-    config::{ABSENT, Bit},
+    config::ABSENT,
     event::Flags,
     kfunc::RDONLY_CAST_PLACEHOLDER,
 };
 
-use super::{CommonSock, bucket_fastreuse, jiffies_to_ms, load};
+use super::{CommonSock, bit, bucket_fastreuse, jiffies_to_ms, load};
 
 // Bits of `sk_flags` (include/net/sock.h:enum sock_flags) and of `sk_shutdown`.
 const SOCK_DEAD: u64 = 1 << 0;
@@ -118,13 +118,13 @@ impl TcpSock {
     /// `repair`: whether checkpoint/restore moves the connection (`TCP_REPAIR`).
     #[inline(always)]
     pub fn is_in_repair(self) -> bool {
-        self.bit(global!(repair))
+        bit(self.0, global!(repair))
     }
 
     /// Whether the SYN asked for a Fast Open cookie or carried data.
     #[inline(never)]
     pub fn used_fast_open(self) -> bool {
-        self.bit(global!(syn_fastopen)) || self.bit(global!(syn_data))
+        bit(self.0, global!(syn_fastopen)) || bit(self.0, global!(syn_data))
     }
 
     /// The flags that help to tell why a connection closed. They are spread over many cache lines,
@@ -150,6 +150,7 @@ impl TcpSock {
         set((field!(self.0, linger2: u32) as i32) < 0, Flags::LINGER2_NEGATIVE);
         set(field!(self.0, packets_out: u32) != 0, Flags::UNACKNOWLEDGED);
         set(self.time_wait_table_is_full(), Flags::TIME_WAIT_FULL);
+        set(self.is_mptcp(), Flags::MPTCP);
         flags
     }
 
@@ -294,12 +295,116 @@ impl TcpSock {
         bucket_fastreuse(field!(self.0, icsk_bind_hash: *const u8))
     }
 
+    /// `is_mptcp`: whether this is a subflow of an MPTCP connection, or a listener for them.
     #[inline(always)]
-    fn bit(self, bit: Bit) -> bool {
-        if bit.byte == ABSENT {
-            return false;
+    pub fn is_mptcp(self) -> bool {
+        bit(self.0, global!(is_mptcp))
+    }
+
+    /// `mptcp_subflow_context.conn`: the kernel address of the MPTCP connection that this subflow
+    /// belongs to; 0 of other sockets. Not inlined, as it would take registers from the hot path.
+    #[inline(never)]
+    pub fn mptcp(self) -> u64 {
+        if global!(offsets.subflow_conn) == ABSENT || !self.is_mptcp() {
+            return 0;
+        }
+        // `icsk_ulp_data` is an untyped pointer.
+        let context = field!(self.0, icsk_ulp_data: u64) as *const u8;
+        probe_read!(context, subflow_conn: u64)
+    }
+
+    /// Whether this listener has sent SYN cookies: `rx_opt.ts_recent_stamp`, which a listener uses
+    /// for nothing else (`include/net/tcp.h:tcp_synq_overflow`). A child at its first transition
+    /// still has the value of its listener.
+    #[inline(always)]
+    pub fn sent_cookies(self) -> bool {
+        field!(self.0, ts_recent_stamp: u32) != 0
+    }
+
+    /// `local_port_range`: see
+    /// [`Opening::port_range`](synfin_common::event::Opening::port_range).
+    #[inline(always)]
+    pub fn port_range(self) -> u32 {
+        field!(self.0, inet_local_port_range: u32)
+    }
+
+    /// `snd_una`: the first sequence number that the peer has not acknowledged.
+    #[inline(always)]
+    pub fn unacknowledged(self) -> u32 {
+        field!(self.0, snd_una: u32)
+    }
+
+    /// `rcv_nxt`: the next sequence number that the peer will send.
+    #[inline(always)]
+    pub fn expected(self) -> u32 {
+        field!(self.0, rcv_nxt: u32)
+    }
+
+    /// `bytes_retrans`: bytes sent more than once.
+    #[inline(always)]
+    pub fn bytes_retransmitted(self) -> u64 {
+        field!(self.0, bytes_retrans: u64)
+    }
+
+    /// `rtt_min`: the smallest recent round-trip time in microseconds; [`u32::MAX`] if there is
+    /// none, or if the kernel's BTF does not contain the field.
+    #[inline(always)]
+    pub fn min_rtt_us(self) -> u32 {
+        let offset = global!(offsets.rtt_min);
+        if offset == ABSENT {
+            return u32::MAX;
+        }
+        // The value of the first `struct minmax_sample` follows its 32-bit time.
+        // SAFETY: the verifier checks it, as in `field!`.
+        unsafe { load(self.0, offset + 4) }
+    }
+
+    /// `data_segs_out`: segments with data sent.
+    #[inline(always)]
+    pub fn segments_out(self) -> u32 {
+        field!(self.0, data_segs_out: u32)
+    }
+
+    /// `data_segs_in`: segments with data received.
+    #[inline(always)]
+    pub fn segments_in(self) -> u32 {
+        field!(self.0, data_segs_in: u32)
+    }
+
+    /// Milliseconds in which the peer's window, and in which the send buffer, held up sending
+    /// (`net/ipv4/tcp.c:tcp_get_info_chrono_stats`). Not inlined, as it is seldom needed.
+    #[inline(never)]
+    pub fn limited_ms(self) -> u64 {
+        let offset = global!(offsets.chrono_stat);
+        if offset == ABSENT {
+            return 0;
         }
         // SAFETY: the verifier checks it, as in `field!`.
-        u16::from(unsafe { load::<u8>(self.0, bit.byte) }) & bit.mask != 0
+        let stat = |index: u16| unsafe { load::<u32>(self.0, offset + 4 * index) };
+        let [low, high] = [global!(chrono_type[0]), global!(chrono_type[1])];
+        // The clock that is running: 0 none, 1 busy, 2 limited by the window, 3 by the buffer.
+        let (low, high) = (bit(self.0, low), bit(self.0, high));
+        // SAFETY: the helper has no arguments.
+        let now = unsafe { bpf_jiffies64() } as u32;
+        let running = now.wrapping_sub(field!(self.0, chrono_start: u32));
+        let of = |index: u16, runs: bool| {
+            jiffies_to_ms(u64::from(stat(index)) + if runs { u64::from(running) } else { 0 })
+        };
+        u64::from(of(1, high && !low)) << 32 | u64::from(of(2, high && low))
+    }
+
+    /// Milliseconds since the last segment with data was received and since one was sent, or since
+    /// the handshake if none was; [`u32::MAX`] if unknown.
+    #[inline(always)]
+    pub fn data_ms(self) -> (u32, u32) {
+        let since = |offset: u16| {
+            if offset == ABSENT {
+                return u32::MAX;
+            }
+            // SAFETY: the verifier checks it, as in `field!`; the helper has no arguments.
+            let (stamp, now) = unsafe { (load::<u32>(self.0, offset), bpf_jiffies64() as u32) };
+            if stamp == 0 { u32::MAX } else { jiffies_to_ms(now.wrapping_sub(stamp).into()) }
+        };
+        (since(global!(offsets.icsk_lrcvtime)), since(global!(offsets.lsndtime)))
     }
 }

@@ -96,8 +96,9 @@ impl Outputs {
     fn change(&mut self, change: &Change) {
         let clock = self.session.clock;
         match change {
-            Change::Transition { transition, connection } => {
-                let line = TransitionLine::new(transition, connection.as_ref(), clock);
+            Change::Transition { transition, netns_inode, connection } => {
+                let line =
+                    TransitionLine::new(transition, *netns_inode, connection.as_ref(), clock);
                 self.transitions.write(&line);
             }
             Change::Established(connection) => {

@@ -12,15 +12,15 @@ use synfin::{
         ids::NetnsId,
         names::{CgroupName, Container, Names},
         recording::Frame,
-        scan::{EphemeralPorts, ScanBegin, ScanEnd, TimeWaitReuse},
+        scan::{EphemeralPorts, NamespaceList, ScanBegin, ScanEnd, TimeWaitReuse},
         session::Session,
         time::{ClockAnchor, Nanos},
     },
 };
 use synfin_common::{
     event::{
-        Accepted, AddressesV4, AddressesV6, Closing, Flags, Kind, Opening, Reset, Step,
-        TimeWaitChange, TimeWaitEntry,
+        Accepted, AddressesV4, AddressesV6, Closing, Established, Flags, Kind, Opening, Reset,
+        Step, TimeWaitChange, TimeWaitEntry,
     },
     holder::SocketHolder,
     port_count::PortEvent,
@@ -152,6 +152,7 @@ impl<'a> Trace<'a> {
         let kind = match new {
             SynSent | SynRecv | Listen => Kind::Opening,
             Close => Kind::Closing,
+            Established => Kind::Established,
             _ => Kind::Step,
         };
         let mut records = Vec::new();
@@ -221,6 +222,7 @@ impl<'a> Trace<'a> {
                 let cgroup = self.pick(CGROUPS);
                 Opening { step, cgroup, ..self.any() }.as_bytes().to_vec()
             }
+            Kind::Established => Established { step, ..self.any() }.as_bytes().to_vec(),
             Kind::Closing => Closing { step, ..self.any() }.as_bytes().to_vec(),
             Kind::ResetReceived | Kind::ResetSent => {
                 Reset { kind: step.kind, time: step.time, sock: step.sock, ..self.any() }
@@ -250,7 +252,7 @@ impl<'a> Trace<'a> {
             }
         };
         let has_ends = match kind {
-            Kind::Step | Kind::Opening | Kind::Closing => true,
+            Kind::Step | Kind::Opening | Kind::Established | Kind::Closing => true,
             Kind::FinWait2ToTimeWait | Kind::TimeWaitExit => true,
             Kind::ResetReceived | Kind::ResetSent | Kind::TimeWaitEntry | Kind::Accepted => false,
         };
@@ -358,6 +360,7 @@ impl<'a> Trace<'a> {
         Names {
             cgroups: [(self.pick(CGROUPS), CgroupName { path, container })].into(),
             namespaces: [(self.pick(NAMESPACES), self.name())].into(),
+            inodes: [(self.pick(NAMESPACES), self.pick(NAMESPACES))].into(),
         }
     }
 
@@ -370,8 +373,9 @@ impl<'a> Trace<'a> {
     fn tick(&mut self) -> Frame {
         let mut counters = self.counters.clone();
         if self.rarely() {
-            let Counters { seen, lost, filtered, missed } = &mut counters;
-            for count in seen.iter_mut().chain(lost).chain(filtered).chain([missed]) {
+            let Counters { seen, lost, filtered, refused, missed } = &mut counters;
+            let totals = [refused, missed];
+            for count in seen.iter_mut().chain(lost).chain(filtered).chain(totals) {
                 *count = self.dice.arbitrary().unwrap_or(0);
             }
         }
@@ -390,6 +394,10 @@ impl<'a> Trace<'a> {
             31 => self.tick(),
             30 => Frame::SocketHolders(self.scan_of_open_files().into()),
             29 if self.number(0..2) == 1 => Frame::Names(self.names()),
+            28 if self.number(0..2) == 1 => Frame::Namespaces(NamespaceList {
+                time: self.now,
+                namespaces: vec![self.pick(NAMESPACES)],
+            }),
             28..30 => self.begin_scan(),
             25..28 => Frame::Scanned(self.scan_finds_sockets().into()),
             22..25 => self.end_scan(),
@@ -421,7 +429,7 @@ impl Iterator for Trace<'_> {
         match &frame {
             Frame::Session(_) | Frame::Events(_) | Frame::Tick(_) => {}
             Frame::ScanBegin(_) | Frame::Scanned(_) | Frame::ScanEnd(_) => {}
-            Frame::SocketHolders(_) | Frame::Names(_) => {}
+            Frame::SocketHolders(_) | Frame::Names(_) | Frame::Namespaces(_) => {}
         }
         Some(frame)
     }

@@ -13,13 +13,16 @@ use clap::{
 };
 
 #[cfg(feature = "live")]
-use crate::host::{cgroups::Hierarchy, namespaces};
+use crate::host::{
+    cgroups::Hierarchy,
+    namespaces::{self, Listing},
+};
 use crate::{
     message::failure::Failure,
     tcp::role::Role,
     trace::{
         filter::{Cgroup, Family, Filter, Network, PortRange},
-        ids::NetnsId,
+        ids::{NetnsId, NetnsInode},
         session::Session,
     },
 };
@@ -73,10 +76,11 @@ impl FilterArgs {
     /// There is no such network namespace or cgroup.
     #[cfg(feature = "live")]
     pub(crate) fn of_this_host(&self) -> Result<Filter> {
-        let names = match self.netns.is_empty() {
-            true => BTreeMap::new(),
-            false => namespaces::names(&namespaces::list()),
+        let listing = match self.netns.is_empty() {
+            true => Listing::default(),
+            false => namespaces::list(),
         };
+        let (names, inodes) = (listing.names(), listing.inodes());
         let cgroup = |path: &Path| {
             let found = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(path));
             found.map_err(|error| {
@@ -85,7 +89,7 @@ impl FilterArgs {
                 Failure::usage(what, format!("{error:#}"), remedy).into()
             })
         };
-        self.filter(&names, cgroup)
+        self.filter((&names, &inodes), cgroup)
     }
 
     /// The filter for a recording, with the names that it contains. A cgroup within which the trace
@@ -96,7 +100,7 @@ impl FilterArgs {
     /// The recording has no network namespace of that name.
     pub(crate) fn of_recording(&self, session: &Session) -> Result<Filter> {
         let recorded = session.filter.cgroup.as_ref();
-        self.filter(&session.namespaces, |path| {
+        self.filter((&session.namespaces, &session.inodes), |path| {
             let wanted = Cgroup { path: below_root(path), kernel: None };
             let decided = recorded.filter(|recorded| wanted.contains(&recorded.path));
             Ok(Cgroup { kernel: decided.and_then(|recorded| recorded.kernel), ..wanted })
@@ -105,7 +109,7 @@ impl FilterArgs {
 
     fn filter(
         &self,
-        namespaces: &BTreeMap<NetnsId, String>,
+        known: (&BTreeMap<NetnsId, String>, &BTreeMap<NetnsId, NetnsInode>),
         cgroup: impl FnOnce(&Path) -> Result<Cgroup>,
     ) -> Result<Filter> {
         Ok(Filter {
@@ -123,7 +127,7 @@ impl FilterArgs {
             namespaces: self
                 .netns
                 .iter()
-                .map(|name| namespace(name, namespaces))
+                .map(|name| namespace(name, known))
                 .collect::<Result<_, _>>()?,
             cgroup: self.cgroup.as_deref().map(cgroup).transpose()?,
             role: self.role,
@@ -131,12 +135,18 @@ impl FilterArgs {
     }
 }
 
-fn namespace(name: &str, known: &BTreeMap<NetnsId, String>) -> Result<NetnsId, Failure> {
+/// The namespace with this name or inode number. The tracker also admits a namespace whose inode number
+/// becomes known later.
+fn namespace(
+    name: &str,
+    (known, inodes): (&BTreeMap<NetnsId, String>, &BTreeMap<NetnsId, NetnsInode>),
+) -> Result<NetnsId, Failure> {
     if let Ok(inode) = name.parse() {
-        return Ok(inode);
+        let id = inodes.iter().find(|&(_, &known)| known == inode).map(|(&id, _)| id);
+        return Ok(id.unwrap_or(inode));
     }
-    if let Some((&inode, _)) = known.iter().find(|(_, known)| *known == name) {
-        return Ok(inode);
+    if let Some((&id, _)) = known.iter().find(|(_, known)| *known == name) {
+        return Ok(id);
     }
     let known: Vec<_> = known.values().map(String::as_str).collect();
     let remedy = if known.is_empty() {
@@ -179,10 +189,11 @@ mod tests {
 
     #[test]
     fn namespaces_are_given_by_name_or_number() {
-        let known = BTreeMap::from([(7, "blue".to_owned())]);
-        assert_eq!(namespace("blue", &known).unwrap(), 7);
-        assert_eq!(namespace("12", &known).unwrap(), 12);
-        assert!(namespace("green", &known).unwrap_err().remedy.contains("blue"));
+        let known = (&BTreeMap::from([(7, "blue".to_owned())]), &BTreeMap::from([(7, 99)]));
+        assert_eq!(namespace("blue", known).unwrap(), 7);
+        assert_eq!(namespace("99", known).unwrap(), 7);
+        assert_eq!(namespace("12", known).unwrap(), 12);
+        assert!(namespace("green", known).unwrap_err().remedy.contains("blue"));
     }
 
     #[test]

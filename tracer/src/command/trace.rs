@@ -49,13 +49,18 @@ impl<W: Write> Consumer for Trace<W> {
     }
 
     fn change(&mut self, change: &Change) {
-        let Change::Transition { transition, connection } = change else { return };
+        let Change::Transition { transition, netns_inode, connection } = change else { return };
         let ends = [transition.old, transition.new];
         if !self.states.is_empty() && !ends.iter().any(|state| self.states.contains(state)) {
             self.excluded += 1;
             return;
         }
-        self.lines.write(&TransitionLine::new(transition, connection.as_ref(), self.clock));
+        self.lines.write(&TransitionLine::new(
+            transition,
+            *netns_inode,
+            connection.as_ref(),
+            self.clock,
+        ));
     }
 
     fn begin(&mut self, session: &Arc<Session>) {

@@ -1,11 +1,27 @@
 //! The only file that reads a clock. The pure code receives time as data.
 
+use std::sync::OnceLock;
+
 use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
-/// The clock of all records: `CLOCK_MONOTONIC`, in nanoseconds.
+/// The clock of all records: `CLOCK_MONOTONIC` of the initial time namespace, in nanoseconds.
 pub fn monotonic_ns() -> u64 {
-    read_ns(ClockId::CLOCK_MONOTONIC)
+    static OFFSET: OnceLock<i64> = OnceLock::new();
+    let offset = *OFFSET.get_or_init(|| {
+        let offsets = std::fs::read_to_string("/proc/self/timens_offsets");
+        offsets.ok().and_then(|offsets| monotonic_offset(&offsets)).unwrap_or(0)
+    });
+    read_ns(ClockId::CLOCK_MONOTONIC).saturating_add_signed(-offset)
+}
+
+/// What the time namespace adds to `CLOCK_MONOTONIC`, in nanoseconds: eBPF programs read the clock
+/// without it (`kernel/time/namespace.c:proc_timens_show_offsets`).
+fn monotonic_offset(offsets: &str) -> Option<i64> {
+    let line = offsets.lines().find_map(|line| line.strip_prefix("monotonic"))?;
+    let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+    let (seconds, nanoseconds) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
 }
 
 /// Nanoseconds since the Unix epoch, UTC.
@@ -36,4 +52,14 @@ fn read_ns(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| {
         time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_offset_of_a_time_namespace_is_read() {
+        let offsets = "monotonic     -86400         5\nboottime           0         0\n";
+        assert_eq!(super::monotonic_offset(offsets), Some(-86_399_999_999_995));
+        assert_eq!(super::monotonic_offset(""), None);
+    }
 }

@@ -4,94 +4,185 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, ErrorKind},
-    os::unix::fs::MetadataExt,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{fs::MetadataExt, net::UnixDatagram},
+    },
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, setns};
 
-use crate::{host::mounts, trace::ids::HOST_NETNS};
+use crate::{
+    host::mounts,
+    trace::ids::{HOST_NETNS, NetnsId, NetnsInode},
+};
 
-/// Maps each namespace's inode number to a path through which it can be entered.
-pub fn list() -> BTreeMap<u32, PathBuf> {
-    let mut found = BTreeMap::new();
+/// A network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its inode number.
+    pub inode: NetnsInode,
+    /// A path through which it can be entered.
+    pub path: PathBuf,
+}
+
+/// The network namespaces of this host.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The namespaces.
+    pub namespaces: BTreeMap<NetnsId, Namespace>,
+    /// Number of processes whose namespace this process may not see.
+    pub hidden: usize,
+    /// For each namespace that cannot be entered, the reason. Where namespaces have cookies, only those
+    /// that can be entered are in `namespaces`.
+    pub closed: Vec<anyhow::Error>,
+}
+
+impl Listing {
+    /// Whether no namespace is missing, except those that neither a process nor a mount keeps.
+    pub fn is_complete(&self) -> bool {
+        self.hidden == 0 && self.closed.is_empty()
+    }
+
+    /// A path to each namespace.
+    pub fn into_paths(self) -> BTreeMap<NetnsId, PathBuf> {
+        self.namespaces.into_iter().map(|(id, namespace)| (id, namespace.path)).collect()
+    }
+
+    /// The names of the namespaces.
+    pub fn names(&self) -> BTreeMap<NetnsId, String> {
+        let first = inode(Path::new("/proc/1/ns/net"));
+        let name = |namespace: &Namespace| {
+            name(&namespace.path)
+                .or_else(|| (Some(namespace.inode) == first).then(|| HOST_NETNS.to_owned()))
+        };
+        self.namespaces.iter().filter_map(|(&id, namespace)| Some((id, name(namespace)?))).collect()
+    }
+
+    /// The inode numbers of the namespaces whose ids differ from these.
+    pub fn inodes(&self) -> BTreeMap<NetnsId, NetnsInode> {
+        let inodes = self.namespaces.iter().map(|(&id, namespace)| (id, namespace.inode));
+        inodes.filter(|(id, inode)| id != inode).collect()
+    }
+}
+
+/// Lists the namespaces. Enters each of them to read its cookie, and returns.
+pub fn list() -> Listing {
+    let mut paths = BTreeMap::new();
+    let mut listing = Listing::default();
     for path in kept_by_mounts(&mounts::read().unwrap_or_default()) {
         if let Some(inode) = inode(&path) {
-            found.entry(inode).or_insert(path);
+            paths.entry(inode).or_insert(path);
         }
     }
     for path in of_processes() {
-        // A process may exit at any time; it then no longer holds a namespace.
-        if let Some(inode) = inode(&path) {
-            found.entry(inode).or_insert(path);
+        match inspect(&path) {
+            Ok(metadata) => {
+                if let Ok(inode) = u32::try_from(metadata.ino()) {
+                    paths.entry(inode).or_insert(path);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => listing.hidden += 1,
+            // A process may exit at any time; it then no longer holds a namespace.
+            Err(_) => {}
         }
     }
-    found
+    for (inode, path) in paths {
+        match within(&path, id) {
+            Ok(id) => {
+                listing.namespaces.insert(id.unwrap_or(inode), Namespace { inode, path });
+            }
+            // It is gone since.
+            Err(error) if !path.exists() => drop(error),
+            Err(error) => {
+                listing.closed.push(error);
+                if !have_cookies() {
+                    listing.namespaces.insert(inode, Namespace { inode, path });
+                }
+            }
+        }
+    }
+    listing
 }
 
 /// The name of a namespace by its path: the file name, if the file is in a directory for named
 /// namespaces.
-pub fn name(path: &Path) -> Option<String> {
+fn name(path: &Path) -> Option<String> {
     let folder = path.parent()?.file_name()?;
     (folder == "netns").then(|| path.file_name().map(|name| name.to_string_lossy().into_owned()))?
 }
 
-/// The names of this host's namespaces by inode number.
-pub fn names(paths: &BTreeMap<u32, PathBuf>) -> BTreeMap<u32, String> {
-    let mut names: BTreeMap<_, _> =
-        paths.iter().filter_map(|(&inode, path)| Some((inode, name(path)?))).collect();
-    if let Some(first) = inode(Path::new("/proc/1/ns/net")) {
-        names.entry(first).or_insert_with(|| HOST_NETNS.to_owned());
-    }
-    names
-}
-
-/// Inode number of this process's network namespace.
+/// This process's network namespace.
 ///
 /// # Errors
 ///
 /// /proc/self/ns/net cannot be read.
-pub fn own() -> Result<u32> {
-    inode(Path::new("/proc/self/ns/net"))
-        .context("cannot read /proc/self/ns/net: is /proc mounted?")
+pub fn own() -> Result<NetnsId> {
+    let inode =
+        inode(Path::new(OWN)).context("cannot read /proc/self/ns/net: is /proc mounted?")?;
+    Ok(id().unwrap_or(inode))
 }
 
-/// Moves the calling thread, and no other, into a network namespace.
-pub(crate) fn enter(path: &Path) -> Result<()> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    // A thread needs no privilege to stay in the namespace that it is already in.
-    let wanted = file.metadata().map(|metadata| metadata.ino()).ok();
-    let present = fs::metadata("/proc/thread-self/ns/net").map(|metadata| metadata.ino()).ok();
-    if wanted.is_some() && wanted == present {
-        return Ok(());
-    }
-    nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)
-        .with_context(|| format!("cannot enter the network namespace {}", path.display()))
+/// Whether namespaces have cookies that a process can read (since 5.14).
+pub(crate) fn have_cookies() -> bool {
+    static HAVE: OnceLock<bool> = OnceLock::new();
+    *HAVE.get_or_init(|| id().is_some())
 }
 
-/// Which namespaces this process can see and enter.
-#[derive(Debug, Default)]
-pub struct Reach {
-    /// Number of namespaces found.
-    pub found: usize,
-    /// For each namespace that cannot be entered, the reason.
-    pub closed: Vec<anyhow::Error>,
-    /// Number of processes whose namespace this process may not see.
-    pub hidden: usize,
-}
-
-/// Tries to enter every namespace.
-pub fn reach() -> Reach {
-    let enter_all = || {
-        let namespaces = list();
-        let closed = namespaces.values().filter_map(|path| enter(path).err()).collect();
-        let is_hidden = |path: &PathBuf| {
-            inspect(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
-        };
-        Reach { found: namespaces.len(), closed, hidden: of_processes().filter(is_hidden).count() }
+/// The lower half of the cookie of the calling thread's namespace; `None` if it cannot be read.
+pub(crate) fn id() -> Option<NetnsId> {
+    let socket = UnixDatagram::unbound().ok()?;
+    let mut cookie = 0_u64;
+    let mut size = libc::socklen_t::try_from(size_of_val(&cookie)).ok()?;
+    // SAFETY: the kernel writes at most `size` bytes to `cookie`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
     };
-    // A separate thread does this because it stays in the last namespace that it enters.
-    std::thread::spawn(enter_all).join().unwrap_or_default()
+    #[expect(clippy::cast_possible_truncation, reason = "it identifies the namespace as well")]
+    (result == 0).then_some(cookie as NetnsId)
+}
+
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// Calls `visit` with the calling thread, and no other, in a network namespace. Afterwards the thread
+/// is in its own again: a thread that stays keeps a deleted namespace and its devices alive.
+///
+/// # Errors
+///
+/// The namespace cannot be entered. If the thread cannot return, which it has just shown to be
+/// allowed, there is no safe way to go on: it panics.
+pub(crate) fn within<T>(path: &Path, visit: impl FnOnce() -> T) -> Result<T> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let own = File::open(OWN).context("cannot open /proc/thread-self/ns/net: is /proc mounted?")?;
+    let ino = |file: &File| file.metadata().map(|metadata| metadata.ino()).ok();
+    // A thread needs no privilege to stay in the namespace that it is already in.
+    if ino(&file).is_some_and(|wanted| ino(&own) == Some(wanted)) {
+        return Ok(visit());
+    }
+    setns(file.as_fd(), CloneFlags::CLONE_NEWNET)
+        .with_context(|| format!("cannot enter the network namespace {}", path.display()))?;
+    let _home = Home(own.into());
+    Ok(visit())
+}
+
+/// Returns to a network namespace when dropped.
+struct Home(OwnedFd);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(error) = setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET) {
+            panic!("cannot return to the own network namespace: {error}");
+        }
+    }
 }
 
 /// The network namespace files of all processes.

@@ -15,7 +15,7 @@ use super::hooks::{Attached, AttachedProgram};
 use crate::trace::counters;
 
 /// The map of [`EventCounts`] as plain words, because aya requires a plain value type.
-pub(super) struct Counters(PerCpuArray<MapData, [u64; 3 * Kind::COUNT]>);
+pub(super) struct Counters(PerCpuArray<MapData, [u64; 3 * Kind::COUNT + 1]>);
 
 impl Counters {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
@@ -31,8 +31,8 @@ impl Counters {
             sum.add(&counts);
         }
         let missed = hooks.iter().flat_map(|hook| &hook.programs).map(missed).sum();
-        let EventCounts { seen, lost, filtered } = sum;
-        Ok(counters::Counters { seen, lost, filtered, missed })
+        let EventCounts { seen, lost, filtered, refused } = sum;
+        Ok(counters::Counters { seen, lost, filtered, refused, missed })
     }
 }
 

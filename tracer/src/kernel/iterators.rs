@@ -2,20 +2,23 @@
 //! namespace for itself only, and a scan of many sockets must not delay the records.
 
 use std::{
-    collections::BTreeMap,
     io::Read,
     path::{Path, PathBuf},
     sync::mpsc,
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, maps::Array, programs::Iter};
 use bytes::{Bytes, BytesMut};
 
 use super::refusal;
 use crate::{
-    host::{clock, namespaces, netstat, port_range},
+    host::{
+        clock,
+        namespaces::{self, Listing},
+        netstat, port_range,
+    },
     message::failure::Failure,
     trace::{ids::NetnsId, scan::ScanEnd, time::Nanos},
 };
@@ -31,8 +34,10 @@ enum Request {
 pub enum Answer {
     /// The namespaces of this host.
     Namespaces {
-        /// A path to each namespace.
-        paths: BTreeMap<NetnsId, PathBuf>,
+        /// The namespaces.
+        listing: Listing,
+        /// When the listing began.
+        started: Nanos,
         /// CPU time of the request.
         cost: Nanos,
     },
@@ -201,8 +206,8 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
         let cost = || clock::thread_cpu_ns() - spent;
         let answer = match request {
             Request::List => {
-                let paths = namespaces::list();
-                Answer::Namespaces { paths, cost: cost() }
+                let listing = namespaces::list();
+                Answer::Namespaces { listing, started, cost: cost() }
             }
             Request::ScanOpenFiles { all } => {
                 // Holders that cannot be found stay unknown.
@@ -210,14 +215,8 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
                 Answer::SocketHolders { holders, cost: cost() }
             }
             Request::ScanSockets { netns, path } => {
-                let error =
-                    scan_sockets(ebpf, &path, answers).err().map(|error| format!("{error:#}"));
-                // Only after a successful scan is this thread certain to be in the namespace.
-                let is_there = error.is_none();
-                let ephemeral_ports = is_there.then(port_range::read).flatten();
-                let counters = is_there.then(netstat::read).flatten();
-                let ended = clock::monotonic_ns();
-                let end = ScanEnd { netns, started, ended, error, ephemeral_ports, counters };
+                let begun = ScanEnd::started(netns, started);
+                let end = scan_namespace(ebpf, &path, begun, answers);
                 Answer::ScanDone { end, cost: cost() }
             }
         };
@@ -227,9 +226,26 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
     }
 }
 
-/// Scans one namespace. An iterator belongs to the namespace in which it is created.
-fn scan_sockets(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
-    namespaces::enter(path)?;
+/// Scans one namespace, and returns to the own one.
+fn scan_namespace(ebpf: &mut Ebpf, path: &Path, begun: ScanEnd, answers: &Answers) -> ScanEnd {
+    let scan = || {
+        // The path may lead to another namespace by now.
+        if namespaces::id().is_some_and(|id| id != begun.netns) {
+            bail!("the network namespace is gone");
+        }
+        scan_sockets(ebpf, answers)?;
+        Ok((port_range::read(), netstat::read()))
+    };
+    let result = namespaces::within(path, scan).flatten();
+    let ended = clock::monotonic_ns();
+    match result {
+        Ok((ephemeral_ports, counters)) => ScanEnd { ended, ephemeral_ports, counters, ..begun },
+        Err(error) => ScanEnd { ended, error: Some(format!("{error:#}")), ..begun },
+    }
+}
+
+/// Scans the namespace of this thread: an iterator belongs to the one in which it is created.
+fn scan_sockets(ebpf: &mut Ebpf, answers: &Answers) -> Result<()> {
     read(ebpf, SCAN_SOCKETS, |sockets| {
         // If the receiver is gone, the end of the scan will report it.
         let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });

@@ -4,7 +4,10 @@
 //! [drained](Kernel::drain) as bytes and [counted](Kernel::counters), and the [`iterators`] thread
 //! scans sockets.
 
-use crate::{host::privileges, kernel::btf::offsets};
+use crate::{
+    host::{namespaces, privileges},
+    kernel::btf::offsets,
+};
 pub mod btf;
 mod counters;
 mod hooks;
@@ -123,6 +126,9 @@ impl Kernel {
         let (mut config, btf, types) = resolved?;
         config.jiffy_us = clock::jiffy_us()?;
         config.wake_bytes = ring_bytes / 8;
+        if !namespaces::have_cookies() {
+            config.offsets.net_cookie = ABSENT;
+        }
         let mut filter = filter.for_kernel();
         remove_unsupported(&mut filter, &config);
         let remembered = if filter.remembers_excluded == 0 { 1 } else { REMEMBERED_SOCKETS };

@@ -17,6 +17,7 @@ use crate::{
         state::STATES,
     },
     trace::{
+        ids::{NetnsId, NetnsInode},
         names::Container,
         time::{ClockAnchor, Nanos, date},
     },
@@ -32,7 +33,8 @@ pub struct ConnectionRow {
     pub(crate) role: Role,
     role_assumed: bool,
     origin: Origin,
-    pub(crate) netns: u32,
+    pub(crate) netns: NetnsId,
+    pub(crate) netns_inode: NetnsInode,
     pub(crate) local: std::net::SocketAddr,
     pub(crate) remote: std::net::SocketAddr,
     pub(crate) service_port: u16,
@@ -62,6 +64,7 @@ impl ConnectionRow {
             role_assumed: closed.role_assumed,
             origin: closed.origin,
             netns: closed.netns,
+            netns_inode: closed.netns_inode,
             local: closed.local,
             remote: closed.remote,
             service_port: closed.service_port,
@@ -88,6 +91,7 @@ impl ConnectionRow {
             role_assumed: connection.role_assumed,
             origin: connection.origin,
             netns: connection.netns,
+            netns_inode: connection.netns_inode,
             local: connection.local(),
             remote: connection.remote(),
             service_port: connection.service_port(),
@@ -151,7 +155,7 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
         |c| Value::known(c.container(), |container| Value::Id(container.id.clone()));
     "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the name is not known on the node.",
         |c| Value::known(c.container().and_then(|container| container.pod.clone()), Value::Text);
-    "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns.into());
+    "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns_inode.into());
     "preexisting" "OLD" Bool, Wide(Left(3)), "Whether it existed before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
     "adopted" "" Bool, Data, "Whether its beginning was not observed: preexisting, or records were lost.",
         |c| Value::Bool(c.origin != Origin::Observed);

@@ -267,7 +267,7 @@ pub const HEADER: &[Column<Header>] = columns! {
     "host.sysctls" "" TextByName, Json, "Values of sysctls that affect TCP connections.",
         |h| Value::TextByName(h.session.sysctls.clone().into_iter().collect());
     "host.filter" "" TextByName, Json, "The filters of the trace, by the names of the options.",
-        |h| Value::TextByName(h.session.filter.flags());
+        |h| Value::TextByName(h.session.filter_flags());
     "host.counters" "" Counts(COUNTERS), Json, "The kernel's own counts in the scanned namespaces, from scan to scan (/proc/net/netstat): drops of listeners, SYN cookies, handshakes ended by a reset, overflows of the TIME_WAIT table.",
         |h| Value::Counts(KERNEL_COUNTERS.into_iter().zip(h.kernel_counts).collect());
     "by" "" Word(By::NAMES), Json, "The grouping of rows besides the role (--by).", |h| Value::Word(h.by.name());
@@ -278,7 +278,8 @@ pub const EVENTS: &[Column<Events>] = columns! {
     "events.seen" "seen" Count("records"), Footer, "Records that the hooks produced: delivered + lost + filtered + in flight.",
         |e| Value::Int(e.seen);
     "events.delivered" "delivered" Count("records"), Footer, "Records that reached the tracker.", |e| Value::Int(e.delivered);
-    "events.lost" "lost" Count("records"), Footer, "Records for which the ring buffer had no room: make it larger (--ring-size).", |e| Value::Int(e.lost);
+    "events.lost" "lost" Count("records"), Footer, "Records that the ring buffer did not take, usually for want of room: make it larger (--ring-size).", |e| Value::Int(e.lost);
+    "events.refused" "" Count("records"), Data, "The part of `lost` for which the ring buffer had room: the kernel could not lock it in time. A larger one does not help.", |e| Value::Int(e.refused);
     "events.filtered" "filtered" Count("records"), Footer, "Records that filters excluded.", |e| Value::Int(e.filtered);
     "events.in_flight" "in flight" Count("records"), Footer, "Records on their way to the tracker when the interval ended; none at the end of a trace.",
         // Never negative.

@@ -13,6 +13,7 @@ use crate::{
     tcp::{role::Role, state::STATES},
     trace::{
         event::Transition,
+        ids::NetnsInode,
         time::{ClockAnchor, date},
     },
     tracker::{Connection, Owner},
@@ -25,6 +26,7 @@ const SCHEMA: u64 = 1;
 pub struct TransitionLine {
     clock: ClockAnchor,
     transition: Transition,
+    netns_inode: NetnsInode,
     role: Option<Role>,
     owner: Option<Arc<Owner>>,
     /// Microseconds since the connection's last transition.
@@ -32,9 +34,11 @@ pub struct TransitionLine {
 }
 
 impl TransitionLine {
-    /// The row of a transition. `connection` is its state before; `None` for a listener.
+    /// The row of a transition in the network namespace with this inode number. `connection` is the
+    /// connection before it; `None` for a listener.
     pub fn new(
         transition: &Transition,
+        netns_inode: NetnsInode,
         connection: Option<&Connection>,
         clock: ClockAnchor,
     ) -> Self {
@@ -49,6 +53,7 @@ impl TransitionLine {
             in_old_state_us: before
                 .map(|connection| (transition.time - connection.last_transition) / 1000),
             transition: transition.clone(),
+            netns_inode,
         }
     }
 }
@@ -74,6 +79,6 @@ pub const COLUMNS: &[Column<TransitionLine>] = columns! {
     "rtt_us" "RTT" Micros, Wide(Right(7)), "Smoothed round-trip time; 0 if the kernel has no measurement.",
         |s| Value::Micros(s.transition.rtt_us.into());
     "retransmits" "RTX" Count("segments"), Wide(Right(4)), "Segments retransmitted so far.", |s| Value::Int(s.transition.total_retransmits.into());
-    "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.transition.netns.into());
+    "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.netns_inode.into());
     "sock" "" Text, Data, "The socket's kernel address, hexadecimal.", |s| Value::Text(format!("{:x}", s.transition.sock));
 };

@@ -9,7 +9,7 @@ use crate::{
 pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> Vec<String> {
     let events = tracker.events();
     let lost = ring_bytes.and_then(|ring_bytes| of_losses(ring_bytes, &events));
-    [lost, of_evictions(limits, tracker.evicted()), of_filters(&events)]
+    [lost, of_refusals(&events), of_evictions(limits, tracker.evicted()), of_filters(&events)]
         .into_iter()
         .flatten()
         .collect()
@@ -17,11 +17,12 @@ pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> 
 
 /// Reports events lost because the ring buffer was full, and the size that would have held them.
 fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
-    let Events { seen, lost, .. } = events;
-    if *lost == 0 {
+    let Events { seen, lost, refused, .. } = events;
+    let lost = lost.saturating_sub(*refused);
+    if lost == 0 {
         return None;
     }
-    let (ring, larger) = (u64::from(ring_bytes), ring_size::for_lost_records(ring_bytes, *lost));
+    let (ring, larger) = (u64::from(ring_bytes), ring_size::for_lost_records(ring_bytes, lost));
     let remedy = if larger > ring {
         format!("--ring-size {} would have held them", bytes(larger))
     } else {
@@ -31,6 +32,16 @@ fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
     Some(format!(
         "{lost} of {seen} events were lost because the ring buffer of {ring} was full: {remedy}"
     ))
+}
+
+/// Reports events that the ring buffer refused although it had room.
+fn of_refusals(events: &Events) -> Option<String> {
+    let &Events { seen, refused, .. } = events;
+    (refused > 0).then(|| {
+        format!(
+            "{refused} of {seen} events were lost because the kernel could not lock the ring buffer in time: a larger one does not help, filters (-P, -N) make the CPUs contend less"
+        )
+    })
 }
 
 /// Reports connections that were evicted because the table was full.

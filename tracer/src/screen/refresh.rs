@@ -49,7 +49,7 @@ impl RefreshTimer {
     /// Records a change for the histories of connections.
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
-            Change::Transition { transition, connection: Some(connection) } => {
+            Change::Transition { transition, connection: Some(connection), .. } => {
                 self.recorder.transition(transition, connection);
             }
             Change::Closed(closed) => self.recorder.closed(closed),

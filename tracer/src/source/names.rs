@@ -1,33 +1,30 @@
 //! Names of cgroups and network namespaces, which the kernel identifies by number. A live
 //! trace resolves and records them, so a replay reads nothing from the host.
 
-use std::collections::HashSet;
-
-use rustc_hash::FxBuildHasher;
-
 use crate::{
-    host::cgroups::Hierarchy,
-    trace::{decode::cgroups_in, ids::NetnsId, names::Names, recording::Frame},
+    host::{cgroups::Hierarchy, namespaces::Listing},
+    trace::{decode::cgroups_in, ids::NetnsId, names::Names, recent::Recent, recording::Frame},
 };
 
-/// Maximum number of ids that are remembered as resolved. Beyond it, all are forgotten and
-/// resolved again, because containers come and go.
-const NAMES_LIMIT: usize = 1 << 16;
+/// Number of ids that are remembered as resolved, half of what the tracker remembers: so an id that it
+/// has forgotten is resolved again when it is used again.
+const NAMES_LIMIT: usize = 1 << 15;
 
 /// Resolves each id to a name once.
 #[derive(Debug)]
 pub(crate) struct NameResolver {
     hierarchy: Option<Hierarchy>,
-    cgroups: HashSet<u64, FxBuildHasher>,
-    namespaces: HashSet<NetnsId, FxBuildHasher>,
+    cgroups: Recent<u64, ()>,
+    /// Whether the namespace had a name.
+    namespaces: Recent<NetnsId, bool>,
 }
 
 impl NameResolver {
     pub(crate) fn new() -> Self {
         Self {
             hierarchy: Hierarchy::find().ok(),
-            cgroups: HashSet::default(),
-            namespaces: HashSet::default(),
+            cgroups: Recent::new(NAMES_LIMIT),
+            namespaces: Recent::new(NAMES_LIMIT),
         }
     }
 
@@ -37,11 +34,9 @@ impl NameResolver {
         let Some(hierarchy) = &self.hierarchy else {
             return names;
         };
-        if self.cgroups.len() >= NAMES_LIMIT {
-            self.cgroups.clear();
-        }
         cgroups_in(frame, |id| {
-            if id != 0 && self.cgroups.insert(id) {
+            if id != 0 && self.cgroups.get(&id).is_none() {
+                self.cgroups.insert(id, ());
                 // A cgroup that has been removed already has no name.
                 names.cgroups.extend(hierarchy.name(id).map(|name| (id, name)));
             }
@@ -49,15 +44,22 @@ impl NameResolver {
         names
     }
 
-    /// Those of `names` that have not been returned before.
-    pub(crate) fn new_namespaces(
-        &mut self,
-        names: impl IntoIterator<Item = (NetnsId, String)>,
-    ) -> Names {
-        if self.namespaces.len() >= NAMES_LIMIT {
-            self.namespaces.clear();
+    /// The names and inode numbers of namespaces that have not been returned before.
+    pub(crate) fn new_namespaces(&mut self, listing: &Listing) -> Names {
+        let (mut namespaces, mut inodes) = (listing.names(), listing.inodes());
+        for &id in listing.namespaces.keys() {
+            let is_named = namespaces.contains_key(&id);
+            let known = self.namespaces.get(&id);
+            if known.is_some() {
+                inodes.remove(&id);
+            }
+            if known == Some(&true) {
+                namespaces.remove(&id);
+            }
+            if known != Some(&is_named) {
+                self.namespaces.insert(id, is_named);
+            }
         }
-        let new = names.into_iter().filter(|(netns, _)| self.namespaces.insert(*netns));
-        Names { namespaces: new.collect(), ..Names::default() }
+        Names { namespaces, inodes, ..Names::default() }
     }
 }

@@ -61,12 +61,15 @@ pub struct Counters {
     /// Records that the programs tried to write, by [`Kind`].
     #[serde(deserialize_with = "by_kind")]
     pub seen: [u64; Kind::COUNT],
-    /// The part of `seen` for which the ring buffer had no room.
+    /// The part of `seen` that the ring buffer did not take.
     #[serde(deserialize_with = "by_kind")]
     pub lost: [u64; Kind::COUNT],
     /// The part of `seen` that the filter excluded.
     #[serde(default, deserialize_with = "by_kind")]
     pub filtered: [u64; Kind::COUNT],
+    /// The part of `lost` for which the ring buffer had room: its lock gave up (since 6.15).
+    #[serde(default)]
+    pub refused: u64,
     /// Program runs that the kernel skipped (`recursion_misses` in `fdinfo`).
     pub missed: u64,
 }
@@ -90,6 +93,7 @@ impl Counters {
             seen: sum(&self.seen, &more.seen),
             lost: sum(&self.lost, &more.lost),
             filtered: sum(&self.filtered, &more.filtered),
+            refused: self.refused.saturating_add(more.refused),
             missed: self.missed.saturating_add(more.missed),
         }
     }

@@ -16,7 +16,7 @@ use crate::trace::{
         Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
         TimeWaitKind, Transition, endpoint,
     },
-    ids::Comm,
+    ids::{Comm, MptcpId},
     recording::Frame,
     scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
     wire::{self, Addresses, Record, ScanRecord},
@@ -33,6 +33,7 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
         Frame::Tick(tick) => take(Input::Tick(tick.clone())),
         Frame::SocketHolders(held) => take(Input::SocketHolders(holders(held))),
         Frame::Names(names) => take(Input::Names(names.clone())),
+        Frame::Namespaces(list) => take(Input::Namespaces(list.clone())),
     }
 }
 
@@ -77,18 +78,26 @@ fn events(batch: &[u8], mut take: impl FnMut(Input)) {
 fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
     let input = match record {
         Record::Step(step, addresses) => {
-            return transition(step, *addresses, None, None, take);
+            return transition(step, *addresses, Details::default(), take);
         }
         Record::Opening(opening, addresses) => {
             let details = Opening {
                 cgroup: opening.cgroup,
+                netns_inode: opening.netns_inode,
                 accept_queue: AcceptQueue {
                     depth: opening.accept_queue,
                     limit: opening.accept_limit,
                 },
+                drops: opening.drops,
+                port_range: port_range(opening.port_range),
                 comm: Comm::from(&opening.comm),
             };
-            return transition(&opening.step, *addresses, Some(details), None, take);
+            let details = Details { opening: Some(details), ..of_subflow(opening.mptcp) };
+            return transition(&opening.step, *addresses, details, take);
+        }
+        Record::Established(established, addresses) => {
+            let details = of_subflow(established.mptcp);
+            return transition(&established.step, *addresses, details, take);
         }
         Record::Closing(closing, addresses) => {
             let details = Closing {
@@ -96,8 +105,10 @@ fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
                 bytes_received: closing.bytes_received,
                 unread: closing.unread,
                 idle_ms: known_ms(closing.idle_ms),
+                drops: closing.drops,
             };
-            return transition(&closing.step, *addresses, None, Some(details), take);
+            let details = Details { closing: Some(details), ..Details::default() };
+            return transition(&closing.step, *addresses, details, take);
         }
         Record::ResetReceived(reset) => self::reset(reset, ResetDirection::Received),
         Record::ResetSent(reset) => {
@@ -147,12 +158,23 @@ fn reset(reset: &wire::Reset, direction: ResetDirection) -> Input {
     Input::Reset(Reset { time: reset.time, sock: reset.sock, direction })
 }
 
+/// What only some kinds of transitions have.
+#[derive(Default)]
+struct Details {
+    opening: Option<Opening>,
+    closing: Option<Closing>,
+    mptcp: Option<MptcpId>,
+}
+
+fn of_subflow(mptcp: u64) -> Details {
+    Details { mptcp: MptcpId::new(mptcp), ..Details::default() }
+}
+
 #[inline(always)]
 fn transition(
     step: &wire::Step,
     addresses: Addresses,
-    opening: Option<Opening>,
-    closing: Option<Closing>,
+    Details { opening, closing, mptcp }: Details,
     take: &mut impl FnMut(Input),
 ) -> Option<()> {
     let (local, remote) = endpoints(addresses, (step.local_port, step.remote_port));
@@ -173,6 +195,7 @@ fn transition(
         retransmits: step.retransmits,
         probes: step.probes,
         total_retransmits: step.total_retransmits,
+        mptcp,
         opening,
         closing,
     }));
@@ -205,6 +228,10 @@ fn socket(record: &wire::ScanSocket) -> Option<Input> {
         drops: record.drops,
         idle_ms: known_ms(record.idle_ms),
         cgroup: record.cgroup,
+        mptcp: MptcpId::new(record.mptcp),
+        data_received_ms: known_ms(record.data_received_ms),
+        data_sent_ms: known_ms(record.data_sent_ms),
+        port_range: port_range(record.port_range),
     }))
 }
 
@@ -235,6 +262,12 @@ fn holders(held: &[u8]) -> Vec<SocketHolder> {
 
 fn port_by_connect(fastreuse: i8) -> Option<bool> {
     (fastreuse != FASTREUSE_UNKNOWN).then_some(fastreuse == -1)
+}
+
+/// The lowest and the highest port of a socket's own range.
+fn port_range(range: u32) -> Option<(u16, u16)> {
+    #[expect(clippy::cast_possible_truncation, reason = "each half is a port")]
+    (range != 0).then_some((range as u16, (range >> 16) as u16))
 }
 
 fn known_ms(ms: u32) -> Option<u32> {

@@ -7,9 +7,9 @@ use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 use super::accept_queue::AcceptQueue;
 use crate::trace::{
     counters::Tick,
-    ids::{Comm, NetnsId, SockId},
+    ids::{Comm, MptcpId, NetnsId, NetnsInode, SockId},
     names::Names,
-    scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, SocketHolder},
+    scan::{NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, SocketHolder},
     time::Nanos,
 };
 
@@ -38,6 +38,8 @@ pub enum Input {
     SocketHolders(Vec<SocketHolder>),
     /// Names of cgroups, containers and network namespaces.
     Names(Names),
+    /// The network namespaces of the host: others are gone.
+    Namespaces(NamespaceList),
     /// The current time and the counters of the eBPF programs.
     Tick(Tick),
     /// A record was skipped because this version does not know its kind or one of its values.
@@ -81,6 +83,8 @@ pub struct Transition {
     pub probes: u8,
     /// Retransmitted segments so far (`total_retrans`).
     pub total_retransmits: u32,
+    /// The MPTCP connection of a subflow, at its first transition or at →ESTABLISHED.
+    pub mptcp: Option<MptcpId>,
     /// Details that only the first record of a socket has.
     pub opening: Option<Opening>,
     /// Details that only the last record of a socket has.
@@ -162,43 +166,36 @@ pub struct Accepted {
 }
 
 /// Details that only the first record of a socket has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
     /// Id of the socket's cgroup; 0 if unknown.
     pub cgroup: u64,
-    /// The listener's accept queue when it created this connection; see [`Opening::drops`].
+    /// Inode number of the network namespace; 0 in recordings of synfin before 0.3.
+    pub netns_inode: NetnsInode,
+    /// The listener's accept queue when it created this connection.
     pub accept_queue: AcceptQueue,
+    /// For a socket that begins to listen, the number of its drops so far (`sk_drops`).
+    pub drops: u32,
+    /// The lowest and the highest port that connect() may choose, if the socket has a range of its own
+    /// (`IP_LOCAL_PORT_RANGE`).
+    pub port_range: Option<(u16, u16)>,
     /// Name of the owning process; empty unless the process caused the transition.
     pub comm: Comm,
 }
 
-impl Opening {
-    /// For a socket that begins to listen, the number of its drops so far (`sk_drops`). The record
-    /// has it in place of the depth of the accept queue, which is 0 then.
-    pub fn drops(&self) -> u32 {
-        self.accept_queue.depth
-    }
-}
-
 /// Details that only the last record of a socket has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closing {
     /// Sequence space that the peer acknowledged; SYN and FIN count one each (`bytes_acked`).
     pub bytes_acked: u64,
     /// Sequence space received; a FIN counts one (`bytes_received`).
     pub bytes_received: u64,
-    /// Received bytes that no process read; see [`Closing::drops`].
+    /// Received bytes that no process read.
     pub unread: u32,
     /// Milliseconds since the last segment was received; `None` if unknown.
     pub idle_ms: Option<u32>,
-}
-
-impl Closing {
-    /// For a listener, the number of its drops (`sk_drops`). The record has it in place of unread
-    /// bytes, which a listener cannot have.
-    pub fn drops(&self) -> u32 {
-        self.unread
-    }
+    /// For a listener, the number of its drops (`sk_drops`).
+    pub drops: u32,
 }
 
 /// An endpoint from 16 bytes of IPv6, or 4 bytes of IPv4 and zeros. IPv4-mapped addresses become

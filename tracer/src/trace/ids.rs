@@ -3,8 +3,16 @@
 /// Kernel address of a socket. It is unique only while the socket exists: later sockets reuse it.
 pub type SockId = u64;
 
-/// Inode number of a network namespace.
+/// A network namespace. Kernels since 5.14 number all namespaces since boot (`net->net_cookie`), and this
+/// is the lower half of that number. On older kernels it is the inode number, which a later namespace
+/// can reuse. See [`NetnsInode`] for the number that users know.
 pub type NetnsId = u32;
+
+/// Inode number of a network namespace, as `lsns` and `ls -L /proc/PID/ns/net` show it.
+pub type NetnsInode = u32;
+
+/// Kernel address of an MPTCP connection, which its subflows share. Never 0.
+pub type MptcpId = std::num::NonZeroU64;
 
 /// Name of a process in the kernel (`comm`): at most 15 bytes of any value but NUL, padded with NUL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::trace::ids::NetnsId;
+use crate::trace::ids::{NetnsId, NetnsInode};
 
 /// Names of cgroups and network namespaces. The frame with a name precedes the first use of its number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,14 +12,17 @@ use crate::trace::ids::NetnsId;
 pub struct Names {
     /// Cgroups by id.
     pub cgroups: BTreeMap<u64, CgroupName>,
-    /// Network namespaces by inode number.
+    /// Names of network namespaces.
     pub namespaces: BTreeMap<NetnsId, String>,
+    /// Inode numbers of network namespaces. A namespace without one has its inode number as id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub inodes: BTreeMap<NetnsId, NetnsInode>,
 }
 
 impl Names {
     /// Whether there are no names.
     pub fn is_empty(&self) -> bool {
-        self.cgroups.is_empty() && self.namespaces.is_empty()
+        self.cgroups.is_empty() && self.namespaces.is_empty() && self.inodes.is_empty()
     }
 }
 

@@ -4,7 +4,7 @@
 //! A file is [`MAGIC`], then frames. A frame is its kind (1 byte), the length of its payload
 //! (4 bytes), the CRC-32 of kind and payload (4 bytes), the payload. All little-endian. The first
 //! frame is the [`Session`]. Payloads are JSON, except for the records of the eBPF programs, which
-//! are stored unchanged.
+//! are stored unchanged. A reader converts the records of version 2, see `version2`.
 
 use std::io::{self, Read, Write};
 
@@ -15,12 +15,13 @@ use thiserror::Error;
 use crate::trace::{
     counters::Tick,
     names::Names,
-    scan::{ScanBegin, ScanEnd},
+    scan::{NamespaceList, ScanBegin, ScanEnd},
     session::Session,
+    version2,
 };
 
 /// The first bytes of every recording; the last is the version.
-pub const MAGIC: [u8; 8] = *b"synfin\x00\x02";
+pub const MAGIC: [u8; 8] = *b"synfin\x00\x03";
 
 /// The largest payload: enough for a scan of two million sockets.
 const LARGEST_FRAME: u32 = 256 << 20;
@@ -47,6 +48,8 @@ pub enum Frame {
     SocketHolders(Bytes),
     /// Names of cgroups, containers and network namespaces.
     Names(Names),
+    /// The network namespaces of the host: others are gone.
+    Namespaces(NamespaceList),
 }
 
 /// Why a recording cannot be read completely.
@@ -110,6 +113,7 @@ impl<W: Write> Recorder<W> {
             Frame::Tick(tick) => self.write_json(6, tick),
             Frame::SocketHolders(holders) => self.write_payload(7, holders),
             Frame::Names(names) => self.write_json(8, names),
+            Frame::Namespaces(list) => self.write_json(9, list),
         }
     }
 
@@ -151,6 +155,7 @@ impl<W: Write> Recorder<W> {
 /// Reads a recording, frame by frame. After an error it yields nothing.
 pub struct Reader<R: Read> {
     input: R,
+    version: u8,
     offset: u64,
     failed: bool,
     /// Memory for payloads; reused once all frames in it are dropped.
@@ -169,10 +174,17 @@ impl<R: Read> Reader<R> {
         if read < magic.len() || magic[..7] != MAGIC[..7] {
             return Err(RecordingError::NotARecording);
         }
-        if magic != MAGIC {
-            return Err(RecordingError::Version(magic[7]));
+        let version = magic[7];
+        if version != MAGIC[7] && version != version2::VERSION {
+            return Err(RecordingError::Version(version));
         }
-        Ok(Self { input, offset: magic.len() as u64, failed: false, buffer: BytesMut::new() })
+        Ok(Self {
+            input,
+            version,
+            offset: magic.len() as u64,
+            failed: false,
+            buffer: BytesMut::new(),
+        })
     }
 
     /// The offset after the last frame that was read.
@@ -202,13 +214,16 @@ impl<R: Read> Reader<R> {
         }
         let frame = match kind {
             1 => Frame::Session(json(&payload).map_err(damaged)?),
+            2 if self.version == version2::VERSION => Frame::Events(version2::events(&payload)),
             2 => Frame::Events(payload),
             3 => Frame::ScanBegin(json(&payload).map_err(damaged)?),
+            4 if self.version == version2::VERSION => Frame::Scanned(version2::scanned(&payload)),
             4 => Frame::Scanned(payload),
             5 => Frame::ScanEnd(json(&payload).map_err(damaged)?),
             6 => Frame::Tick(json(&payload).map_err(damaged)?),
             7 => Frame::SocketHolders(payload),
             8 => Frame::Names(json(&payload).map_err(damaged)?),
+            9 => Frame::Namespaces(json(&payload).map_err(damaged)?),
             unknown => return Err(damaged(format!("there is no frame of kind {unknown}"))),
         };
         Ok(Some(frame))
@@ -289,6 +304,7 @@ mod tests {
             Frame::Tick(Tick { time: 5, counters: Counters::default(), ports: Vec::new() }),
             Frame::SocketHolders(Bytes::from_static(b"h")),
             Frame::Names(Names { namespaces: [(1, "blue".into())].into(), ..Names::default() }),
+            Frame::Namespaces(NamespaceList { time: 6, namespaces: vec![1, 2] }),
         ]
     }
 

@@ -8,7 +8,7 @@ use synfin_common::{event::Flags, state::TcpState};
 use super::accept_queue::AcceptQueue;
 use crate::trace::{
     counters::KernelCounters,
-    ids::{Comm, NetnsId, SockId},
+    ids::{Comm, MptcpId, NetnsId, SockId},
     time::Nanos,
 };
 
@@ -39,6 +39,24 @@ pub struct ScanEnd {
     /// The kernel's counters of the namespace; `None` if they could not be read.
     #[serde(default)]
     pub counters: Option<KernelCounters>,
+}
+
+impl ScanEnd {
+    /// A scan that has started, and has found nothing yet.
+    #[cfg(feature = "live")]
+    pub(crate) fn started(netns: NetnsId, started: Nanos) -> Self {
+        let (error, ephemeral_ports, counters) = Default::default();
+        Self { netns, started, ended: started, error, ephemeral_ports, counters }
+    }
+}
+
+/// The network namespaces of the host, if all of them were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceList {
+    /// When the list was begun. Later namespaces are missing.
+    pub time: Nanos,
+    /// The namespaces that a process is in or that a mount keeps alive.
+    pub namespaces: Vec<NetnsId>,
 }
 
 /// The ports that a namespace assigns to connecting sockets.
@@ -110,6 +128,15 @@ pub struct ScannedSocket {
     pub idle_ms: Option<u32>,
     /// Id of the socket's cgroup; 0 if unknown.
     pub cgroup: u64,
+    /// The MPTCP connection of a subflow.
+    pub mptcp: Option<MptcpId>,
+    /// Milliseconds since data was received last, or since the handshake if none was; `None` if unknown.
+    pub data_received_ms: Option<u32>,
+    /// Milliseconds since data was sent last, or since the handshake if none was; `None` if unknown.
+    pub data_sent_ms: Option<u32>,
+    /// The lowest and the highest port that connect() may choose, if the socket has a range of its own
+    /// (`IP_LOCAL_PORT_RANGE`).
+    pub port_range: Option<(u16, u16)>,
 }
 
 /// A socket in TIME_WAIT that a scan found.

@@ -6,7 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     tcp::coverage::{Coverage, OptionalHook},
-    trace::{filter::Filter, ids::NetnsId, time::ClockAnchor},
+    trace::{
+        filter::Filter,
+        ids::{NetnsId, NetnsInode},
+        time::ClockAnchor,
+    },
 };
 
 /// The first frame of a recording: how the trace was made.
@@ -40,12 +44,22 @@ pub struct Session {
     /// The filter of the trace; other connections are not in it.
     #[serde(default)]
     pub filter: Filter,
-    /// Names of network namespaces, by inode number.
+    /// Names of network namespaces.
     #[serde(default)]
     pub namespaces: BTreeMap<NetnsId, String>,
+    /// Inode numbers of network namespaces, as in [`Names::inodes`](crate::trace::names::Names::inodes).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inodes: BTreeMap<NetnsId, NetnsInode>,
 }
 
 impl Session {
+    /// The options of the filter, with namespaces by their inode numbers.
+    pub(crate) fn filter_flags(&self) -> Vec<(String, String)> {
+        let inode = |id: &NetnsId| self.inodes.get(id).copied().unwrap_or(*id);
+        let namespaces = self.filter.namespaces.iter().map(inode).collect();
+        Filter { namespaces, ..self.filter.clone() }.flags()
+    }
+
     /// Whether both sessions belong to one trace: the offset between its clocks is constant.
     pub(crate) fn is_same_run(&self, other: &Self) -> bool {
         let offset = |session: &Self| {

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use synfin_common::scan::{KIND_SOCKET, KIND_TIME_WAIT};
 pub use synfin_common::{
     event::{
-        Accepted, AddressesV4, AddressesV6, Closing, Flags, Kind, Opening, Reset, Step,
-        TimeWaitChange, TimeWaitEntry,
+        Accepted, AddressesV4, AddressesV6, Closing, Established, Flags, Kind, Opening, Reset,
+        Step, TimeWaitChange, TimeWaitEntry,
     },
     holder::SocketHolder,
     scan::{ScanSocket, ScanTimeWait},
@@ -62,6 +62,7 @@ pub fn kind(record: &[u8]) -> Option<Kind> {
 pub enum Record {
     Step(Step, Addresses),
     Opening(Opening, Addresses),
+    Established(Established, Addresses),
     Closing(Closing, Addresses),
     ResetReceived(Reset),
     ResetSent(Reset),
@@ -93,6 +94,10 @@ impl Record {
                 let (opening, addresses) = Opening::read_from_prefix(record).ok()?;
                 Self::Opening(opening, Addresses::parse(opening.step.flags, addresses)?)
             }
+            Kind::Established => {
+                let (established, addresses) = Established::read_from_prefix(record).ok()?;
+                Self::Established(established, Addresses::parse(established.step.flags, addresses)?)
+            }
             Kind::Closing => {
                 let (closing, addresses) = Closing::read_from_prefix(record).ok()?;
                 Self::Closing(closing, Addresses::parse(closing.step.flags, addresses)?)
@@ -122,6 +127,9 @@ impl Record {
             }
             Self::Opening(opening, addresses) => {
                 append_parts(batch, opening.as_bytes(), addresses.as_bytes());
+            }
+            Self::Established(established, addresses) => {
+                append_parts(batch, established.as_bytes(), addresses.as_bytes());
             }
             Self::Closing(closing, addresses) => {
                 append_parts(batch, closing.as_bytes(), addresses.as_bytes());

@@ -4,11 +4,15 @@ use std::{net::SocketAddr, sync::Arc, vec::Drain};
 
 use super::{
     connections::{Connection, Origin},
-    owners::Owner,
+    owners::{Owner, ProcessNames},
 };
 use crate::{
     tcp::{close_reason::CloseReason, handshake::Handshake, role::Role},
-    trace::{event::Transition, ids::NetnsId, time::Nanos},
+    trace::{
+        event::Transition,
+        ids::{NetnsId, NetnsInode},
+        time::Nanos,
+    },
 };
 
 /// A closed connection.
@@ -18,8 +22,10 @@ pub struct Closed {
     pub role: Role,
     /// Whether the role is a guess, because the first transition was not observed.
     pub role_assumed: bool,
-    /// Inode number of the network namespace.
+    /// The network namespace.
     pub netns: NetnsId,
+    /// Its inode number.
+    pub netns_inode: NetnsInode,
     /// The local address.
     pub local: SocketAddr,
     /// The peer's address.
@@ -57,6 +63,8 @@ pub enum Change {
     Transition {
         /// The change of state.
         transition: Transition,
+        /// Inode number of its network namespace.
+        netns_inode: NetnsInode,
         /// The connection just before the transition, in its old state; `None` for a listener.
         connection: Option<Connection>,
     },
@@ -96,9 +104,16 @@ impl Changes {
         Self { wanted, changes: Vec::new() }
     }
 
-    pub(super) fn transition(&mut self, transition: &Transition, connection: Option<&Connection>) {
+    /// `names` knows the namespace of the transition.
+    pub(super) fn transition(
+        &mut self,
+        transition: &Transition,
+        connection: Option<&Connection>,
+        names: &ProcessNames,
+    ) {
         if self.wanted.transitions {
             self.changes.push(Change::Transition {
+                netns_inode: names.inode(transition.netns),
                 transition: transition.clone(),
                 connection: connection.cloned(),
             });

@@ -21,7 +21,7 @@ use crate::{
     tcp::{handshake::Handshake, role::Role, state},
     trace::{
         event::{TimeWaitKind, Transition},
-        ids::{NetnsId, SockId},
+        ids::{NetnsId, NetnsInode, SockId},
         time::Nanos,
     },
 };
@@ -59,8 +59,10 @@ impl From<Endpoint> for SocketAddr {
 /// An open connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Inode number of the network namespace.
+    /// The network namespace.
     pub netns: NetnsId,
+    /// Its inode number.
+    pub netns_inode: NetnsInode,
     /// The side that this host is.
     pub role: Role,
     /// Whether the role is a guess, because the first transition was not observed.
@@ -135,6 +137,7 @@ impl Connection {
     ) -> Self {
         Self {
             netns,
+            netns_inode: netns,
             role,
             role_assumed: false,
             origin,

@@ -7,8 +7,10 @@ pub struct Events {
     pub seen: u64,
     /// Records that reached the tracker.
     pub delivered: u64,
-    /// Records for which the ring buffer had no room.
+    /// Records that the ring buffer did not take.
     pub lost: u64,
+    /// The part of `lost` for which it had room: its lock gave up (since 6.15).
+    pub refused: u64,
     /// Lost records of first and last transitions. If there are any, counts are lower bounds.
     pub lost_lifecycle_events: u64,
     /// Records that a filter excluded.
@@ -42,6 +44,7 @@ impl Events {
         self.seen += later.seen;
         self.delivered += later.delivered;
         self.lost += later.lost;
+        self.refused += later.refused;
         self.lost_lifecycle_events += later.lost_lifecycle_events;
         self.filtered += later.filtered;
         self.missed += later.missed;
@@ -54,6 +57,7 @@ impl Events {
             seen: self.seen - earlier.seen,
             delivered: self.delivered - earlier.delivered,
             lost: self.lost - earlier.lost,
+            refused: self.refused - earlier.refused,
             lost_lifecycle_events: self.lost_lifecycle_events - earlier.lost_lifecycle_events,
             filtered: self.filtered - earlier.filtered,
             missed: self.missed - earlier.missed,

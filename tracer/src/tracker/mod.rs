@@ -89,7 +89,7 @@ use crate::{
         counters::Tick,
         event::Input,
         filter::Filter,
-        ids::{NetnsId, SockId},
+        ids::{NetnsId, NetnsInode, SockId},
         time::Nanos,
     },
 };
@@ -179,6 +179,9 @@ impl Tracker {
             Input::Transition(transition) => {
                 self.count_record(transition.time);
                 self.namespaces.note_transition(transition.netns, transition.time);
+                if let Some(opening) = &transition.opening {
+                    self.learn_inode(transition.netns, opening.netns_inode);
+                }
                 self.classify_previous(transition.sock);
                 if self.undecided.admits_everything() {
                     self.transition(transition);
@@ -203,7 +206,8 @@ impl Tracker {
                 self.apply_accepted(accepted);
             }
             Input::SocketHolders(holders) => self.apply_socket_holders(holders),
-            Input::Names(names) => self.names.learn(names),
+            Input::Names(names) => self.apply_names(names),
+            Input::Namespaces(list) => self.apply_namespace_list(list),
             Input::ScanBegin(begin) => self.begin_scan(begin),
             Input::ScannedSocket(socket) => self.apply_scanned_socket(socket),
             Input::ScannedTimeWait(time_wait) => self.apply_scanned_time_wait(time_wait),
@@ -246,6 +250,11 @@ impl Tracker {
     /// The open connections, including those in a handshake.
     pub fn open(&self) -> impl ExactSizeIterator<Item = (SockId, &Connection)> {
         self.connections.iter()
+    }
+
+    /// Inode number of a network namespace, for people; the id itself on kernels without cookies.
+    pub fn netns_inode(&self, netns: NetnsId) -> NetnsInode {
+        self.names.inode(netns)
     }
 
     /// Number of connections evicted because the table was full, since the start.

@@ -35,7 +35,7 @@ struct Namespace {
 /// connection that stalls does not change its state.
 const STALL_PERIOD: Nanos = 5_000_000_000;
 
-/// All namespaces, by inode number.
+/// All namespaces.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     known: HashMap<NetnsId, Namespace, FxBuildHasher>,
@@ -101,6 +101,20 @@ impl Namespaces {
                 || namespace.has_connections && is_old
                 || namespace.losses_at_scan.is_none_or(|known| losses > known)
         })
+    }
+
+    /// The namespaces without a transition or a scan since this time.
+    pub(super) fn quiet_since(&self, time: Nanos) -> impl Iterator<Item = NetnsId> {
+        let known = self.known.iter();
+        known.filter(move |(_, namespace)| namespace.last_seen < time).map(|(&netns, _)| netns)
+    }
+
+    /// Forgets a namespace that is gone.
+    pub(super) fn remove(&mut self, netns: NetnsId) {
+        self.known.remove(&netns);
+        if self.changed == Some(netns) {
+            self.changed = None;
+        }
     }
 
     fn at(&mut self, netns: NetnsId, now: Nanos) -> &mut Namespace {

@@ -7,14 +7,15 @@ use rustc_hash::FxBuildHasher;
 
 use crate::trace::{
     event::Transition,
-    ids::{Comm, NetnsId, SockId},
+    ids::{Comm, NetnsId, NetnsInode, SockId},
     names::{CgroupName, Container, Names},
+    recent::Recent,
     scan::SocketHolder,
     time::Nanos,
 };
 
-/// Maximum number of cgroups and of namespaces. The names of further ones are unknown.
-const CGROUPS_LIMIT: usize = 1 << 16;
+/// Maximum number of cgroups and of namespaces whose names are kept.
+const NAMES_LIMIT: usize = 1 << 16;
 
 /// Maximum number of sockets whose holders are kept.
 const SOCKETS_LIMIT: usize = 1 << 20;
@@ -78,16 +79,19 @@ impl Process {
 }
 
 /// Known names of cgroups, namespaces and processes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ProcessNames {
-    cgroups: HashMap<u64, CgroupEntry, FxBuildHasher>,
-    namespaces: HashMap<NetnsId, Arc<str>, FxBuildHasher>,
+    cgroups: Recent<u64, CgroupEntry>,
+    namespaces: Recent<NetnsId, Arc<str>>,
+    inodes: Recent<NetnsId, NetnsInode>,
+    /// The namespace whose inode number was learnt last, usually that of the next record too.
+    latest: (NetnsId, NetnsInode),
     /// Processes that opened connections recently. Connections of one process share one `Owner`.
-    recent: HashMap<u32, Arc<Owner>, FxBuildHasher>,
+    processes: Recent<u32, Arc<Owner>>,
 }
 
-/// Maximum number of recent processes; beyond it the map is cleared.
-const RECENT_LIMIT: usize = 1024;
+/// Maximum number of processes whose `Owner` is shared.
+const PROCESSES_LIMIT: usize = 2048;
 
 #[derive(Debug)]
 struct CgroupEntry {
@@ -95,19 +99,54 @@ struct CgroupEntry {
     container: Option<Arc<Container>>,
 }
 
+impl Default for ProcessNames {
+    fn default() -> Self {
+        Self {
+            cgroups: Recent::new(NAMES_LIMIT),
+            namespaces: Recent::new(NAMES_LIMIT),
+            inodes: Recent::new(NAMES_LIMIT),
+            latest: (NetnsId::MAX, NetnsInode::MAX),
+            processes: Recent::new(PROCESSES_LIMIT),
+        }
+    }
+}
+
 impl ProcessNames {
     pub(crate) fn learn(&mut self, names: &Names) {
         for (&id, CgroupName { path, container }) in &names.cgroups {
-            if self.cgroups.len() < CGROUPS_LIMIT || self.cgroups.contains_key(&id) {
-                let container = container.clone().map(Arc::new);
-                self.cgroups.insert(id, CgroupEntry { path: path.as_str().into(), container });
-            }
+            let container = container.clone().map(Arc::new);
+            self.cgroups.insert(id, CgroupEntry { path: path.as_str().into(), container });
         }
         for (&netns, name) in &names.namespaces {
-            if self.namespaces.len() < CGROUPS_LIMIT || self.namespaces.contains_key(&netns) {
-                self.namespaces.insert(netns, name.as_str().into());
-            }
+            self.namespaces.insert(netns, name.as_str().into());
         }
+        for (&netns, &inode) in &names.inodes {
+            self.inodes.insert(netns, inode);
+        }
+    }
+
+    /// Learns the inode number of a namespace. Returns whether it was unknown.
+    pub(crate) fn learn_inode(&mut self, netns: NetnsId, inode: NetnsInode) -> bool {
+        if inode == 0 || self.latest == (netns, inode) {
+            return false;
+        }
+        self.latest = (netns, inode);
+        netns != inode
+            && self.inodes.get(&netns) != Some(&inode)
+            && self.inodes.insert(netns, inode)
+    }
+
+    /// The inode number of a namespace, for people.
+    pub(crate) fn inode(&self, netns: NetnsId) -> NetnsInode {
+        if self.latest.0 == netns {
+            return self.latest.1;
+        }
+        self.inodes.get(&netns).copied().unwrap_or(netns)
+    }
+
+    /// Number of names that were forgotten because there are too many.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.cgroups.forgotten() + self.namespaces.forgotten()
     }
 
     pub(crate) fn cgroup_path(&self, id: u64) -> Option<&Arc<str>> {
@@ -126,7 +165,7 @@ impl ProcessNames {
     pub(crate) fn owner_by_opening(&mut self, first: &Transition) -> Option<Arc<Owner>> {
         let (pid, opening) = (first.pid?, first.opening.as_ref()?);
         let container = self.container(opening.cgroup);
-        if let Some(known) = self.recent.get(&pid)
+        if let Some(known) = self.processes.get(&pid)
             && known.label.container == container
             && known.label.name.as_bytes() == opening.comm.as_bytes()
         {
@@ -134,10 +173,7 @@ impl ProcessNames {
         }
         let label = Label { name: text(&opening.comm), container };
         let owner = Arc::new(Owner { pid: Some(pid), label });
-        if self.recent.len() >= RECENT_LIMIT {
-            self.recent.clear();
-        }
-        self.recent.insert(pid, owner.clone());
+        self.processes.insert(pid, owner.clone());
         Some(owner)
     }
 }

@@ -23,7 +23,8 @@ impl RecordCounts {
     /// otherwise.
     pub(super) fn on_tick(&mut self, counters: &Counters) {
         let known = &mut self.kernel;
-        let Counters { seen, lost, filtered, missed } = counters;
+        let Counters { seen, lost, filtered, refused, missed } = counters;
+        known.refused = known.refused.max(*refused);
         known.missed = known.missed.max(*missed);
         for (known, new) in
             [(&mut known.seen, seen), (&mut known.lost, lost), (&mut known.filtered, filtered)]
@@ -49,6 +50,7 @@ impl RecordCounts {
             seen: seen.max(self.received.saturating_add(lost).saturating_add(excluded)),
             delivered: self.received.saturating_sub(filtered + waiting),
             lost,
+            refused: self.kernel.refused,
             lost_lifecycle_events: lifecycle.into_iter().fold(0, u64::saturating_add),
             filtered: excluded.saturating_add(filtered),
             missed: self.kernel.missed,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     tcp::{close_reason::Class, group_by::By, role::Role},
-    trace::ids::NetnsId,
+    trace::ids::{NetnsId, NetnsInode},
 };
 
 /// One row of a report.
@@ -43,7 +43,7 @@ pub struct RowIdentity {
     /// Kubernetes pods of these containers.
     pub pod: Common<Arc<str>>,
     /// Inode numbers of the network namespaces.
-    pub netns: Common<NetnsId>,
+    pub netns: Common<NetnsInode>,
     /// Names of the network namespaces.
     pub netns_name: Common<Arc<str>>,
 }
@@ -158,6 +158,7 @@ struct Group {
     remotes: BTreeSet<IpAddr>,
     owners: BTreeSet<Label>,
     namespaces: BTreeSet<NetnsId>,
+    namespace_inodes: BTreeSet<NetnsInode>,
     namespace_names: BTreeSet<Arc<str>>,
     stats: RowStats,
 }
@@ -168,6 +169,7 @@ impl Group {
         self.remotes.extend(key.remote);
         self.owners.extend(row.owners.iter().cloned());
         self.namespaces.extend(key.netns);
+        self.namespace_inodes.extend(row.netns_inode);
         self.namespace_names.extend(row.netns_name.clone());
         self.stats.add(&row.stats);
     }
@@ -186,7 +188,11 @@ impl Group {
             pod: texts(pods.into_iter().flatten().collect()),
             netns_name: Common::of(self.namespace_names),
             owner: Common::of(self.owners.iter().map(|owner| owner.name.clone()).collect()),
-            netns: Common::of(self.namespaces),
+            netns: match self.namespaces.len() {
+                // A later namespace may have the inode number of one that is gone.
+                0 | 1 => Common::of(self.namespace_inodes),
+                several => Common::Several(several),
+            },
         };
         RowSnapshot { identity, stats: self.stats }
     }

@@ -9,7 +9,11 @@ use std::{
 use super::{counters::Counters, events::Events, owners::Label, row_stats::RowStats};
 use crate::{
     tcp::{close_reason::CloseReason, role::Role},
-    trace::{counters::KERNEL_COUNTERS, ids::NetnsId, time::Nanos},
+    trace::{
+        counters::KERNEL_COUNTERS,
+        ids::{NetnsId, NetnsInode},
+        time::Nanos,
+    },
 };
 
 /// The ungrouped statistics of all rows over an interval; [`Snapshot::rows`] groups them.
@@ -58,6 +62,7 @@ pub(super) struct SnapshotKey {
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyedStats {
     pub(super) owners: BTreeSet<Label>,
+    pub(super) netns_inode: Option<NetnsInode>,
     pub(super) netns_name: Option<Arc<str>>,
     pub(super) stats: RowStats,
 }
@@ -86,7 +91,7 @@ impl Snapshot {
     pub fn merge_next(&mut self, later: &Self) {
         let empty = KeyedStats::default();
         for (key, row) in &mut self.rows_by_key {
-            let KeyedStats { owners, netns_name, stats } =
+            let KeyedStats { owners, netns_name, stats, .. } =
                 later.rows_by_key.get(key).unwrap_or(&empty);
             row.stats.merge_next(stats);
             row.owners.extend(owners.iter().cloned());
@@ -118,4 +123,6 @@ pub struct Tables {
     pub evicted: u64,
     /// Lookups that fell back to the overflow row since the start.
     pub overflowed: u64,
+    /// Names of cgroups and namespaces that were forgotten since the start, because there are too many.
+    pub forgotten: u64,
 }

@@ -154,6 +154,11 @@ impl TimeWaitRows {
         self.0.remove(&key).map(|kept| kept.entry(key))
     }
 
+    /// Removes the entries of a namespace.
+    pub(crate) fn forget_namespace(&mut self, netns: NetnsId) {
+        self.0.retain(|_, kept| kept.netns != netns);
+    }
+
     /// Removes the entries of a namespace that a complete scan did not find.
     pub(crate) fn forget_absent(&mut self, netns: NetnsId, scan: u32) {
         self.0.retain(|_, kept| kept.netns != netns || kept.scan == scan);

@@ -12,7 +12,7 @@ use super::scan::{CONNECT_DELAY, MISSED_SCANS_LIMIT};
 use crate::trace::{
     event::Input,
     filter::{Facts, Filter},
-    ids::{NetnsId, SockId},
+    ids::{NetnsId, NetnsInode, SockId},
     time::Nanos,
 };
 
@@ -71,6 +71,15 @@ impl UndecidedSockets {
     /// Whether the filters can admit anything in this namespace.
     pub(super) fn may_match_netns(&self, netns: NetnsId) -> bool {
         self.filters.iter().all(|filter| filter.may_match_netns(netns))
+    }
+
+    /// Learns the inode number of a namespace, by which a filter may name it.
+    pub(super) fn learn_inode(&mut self, netns: NetnsId, inode: NetnsInode) {
+        for filter in &mut self.filters {
+            if filter.namespaces.contains(&inode) && !filter.namespaces.contains(&netns) {
+                filter.namespaces.push(netns);
+            }
+        }
     }
 
     /// Whether the filters admit a socket; `None` if these facts do not decide that.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use synfin::trace::{
     accept_queue::AcceptQueue,
     event::{Accepted, Input, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry, TimeWaitKind},
+    ids::MptcpId,
 };
 use synfin_common::{
     event::{self as wire, Flags, Kind},
@@ -83,14 +84,26 @@ fn record(input: &Input) -> Vec<u8> {
         reserved: 0,
         total_retransmits: transition.total_retransmits,
     };
+    let mptcp = transition.mptcp.map_or(0, MptcpId::get);
     let mut record = match (&transition.opening, &transition.closing) {
         (Some(opening), _) => {
             let comm = opening.comm.0;
             let AcceptQueue { depth: accept_queue, limit: accept_limit } = opening.accept_queue;
             let step = wire::Step { kind: Kind::Opening as u8, ..step };
-            wire::Opening { step, cgroup: opening.cgroup, accept_queue, accept_limit, comm }
-                .as_bytes()
-                .to_vec()
+            wire::Opening {
+                step,
+                cgroup: opening.cgroup,
+                accept_queue,
+                accept_limit,
+                comm,
+                mptcp,
+                drops: opening.drops,
+                netns_inode: opening.netns_inode,
+                port_range: port_range(opening.port_range),
+                reserved: 0,
+            }
+            .as_bytes()
+            .to_vec()
         }
         (None, Some(closing)) => wire::Closing {
             step: wire::Step { kind: Kind::Closing as u8, ..step },
@@ -98,14 +111,24 @@ fn record(input: &Input) -> Vec<u8> {
             bytes_received: closing.bytes_received,
             unread: closing.unread,
             idle_ms: closing.idle_ms.unwrap_or(u32::MAX),
+            drops: closing.drops,
+            ..Default::default()
         }
         .as_bytes()
         .to_vec(),
+        (None, None) if transition.new == TcpState::Established => {
+            let step = wire::Step { kind: Kind::Established as u8, ..step };
+            wire::Established { step, mptcp, ..Default::default() }.as_bytes().to_vec()
+        }
         (None, None) => step.as_bytes().to_vec(),
     };
     let ipv6 = transition.flags.contains(Flags::IPV6);
     record.extend(addresses(transition.local, transition.remote, ipv6));
     record
+}
+
+fn port_range(range: Option<(u16, u16)>) -> u32 {
+    range.map_or(0, |(first, last)| u32::from(last) << 16 | u32::from(first))
 }
 
 fn time_wait_entry(entry: &TimeWaitEntry) -> Vec<u8> {
@@ -168,6 +191,11 @@ fn found(input: &Input) -> Vec<u8> {
             drops: socket.drops,
             idle_ms: socket.idle_ms.unwrap_or(u32::MAX),
             cgroup: socket.cgroup,
+            mptcp: socket.mptcp.map_or(0, MptcpId::get),
+            data_received_ms: socket.data_received_ms.unwrap_or(u32::MAX),
+            data_sent_ms: socket.data_sent_ms.unwrap_or(u32::MAX),
+            port_range: port_range(socket.port_range),
+            ..Default::default()
         }
         .as_bytes()
         .to_vec(),

@@ -222,7 +222,8 @@ impl<R: Receiver> FakeKernel<R> {
                 first.flags = first.flags.with(Flags::BY_OWNER);
             }
             let comm = owner.map_or(Comm::default(), |(_, name)| name.into());
-            first.opening = Some(Opening { cgroup: CGROUP, accept_queue, comm });
+            first.opening =
+                Some(Opening { cgroup: CGROUP, accept_queue, comm, ..Opening::default() });
         });
     }
 
@@ -294,7 +295,7 @@ impl<R: Receiver> FakeKernel<R> {
     pub fn stops_listening(&mut self, listener: Socket, drops: u32) {
         self.closes_with(listener, Listen, |last| {
             if let Some(closing) = &mut last.closing {
-                closing.unread = drops;
+                closing.drops = drops;
             }
         });
     }
@@ -432,6 +433,7 @@ fn kind(input: &Input) -> Option<Kind> {
     Some(match input {
         Input::Transition(Transition { opening: Some(_), .. }) => Kind::Opening,
         Input::Transition(Transition { closing: Some(_), .. }) => Kind::Closing,
+        Input::Transition(Transition { new: TcpState::Established, .. }) => Kind::Established,
         Input::Transition(_) => Kind::Step,
         Input::Reset(Reset { direction: ResetDirection::Received, .. }) => Kind::ResetReceived,
         Input::Reset(Reset { direction: ResetDirection::Sent { .. }, .. }) => Kind::ResetSent,
@@ -441,6 +443,7 @@ fn kind(input: &Input) -> Option<Kind> {
         Input::Accepted(_) => Kind::Accepted,
         Input::SocketHolders(_)
         | Input::Names(_)
+        | Input::Namespaces(_)
         | Input::ScanBegin(_)
         | Input::ScannedSocket(_)
         | Input::ScannedTimeWait(_)

@@ -137,6 +137,7 @@ impl Socket {
             retransmits: 0,
             probes: 0,
             total_retransmits: 0,
+            mptcp: None,
             opening: None,
             closing: (new == Close).then(|| closing(0, 0)),
         }
@@ -159,6 +160,10 @@ impl Socket {
             drops: 0,
             idle_ms: None,
             cgroup: CGROUP,
+            mptcp: None,
+            data_received_ms: None,
+            data_sent_ms: None,
+            port_range: None,
         }
     }
 }
@@ -166,5 +171,5 @@ impl Socket {
 /// The byte counts of a last record.
 #[must_use]
 pub fn closing(bytes_acked: u64, bytes_received: u64) -> Closing {
-    Closing { bytes_acked, bytes_received, unread: 0, idle_ms: None }
+    Closing { bytes_acked, bytes_received, unread: 0, idle_ms: None, drops: 0 }
 }

@@ -73,6 +73,7 @@ fn everything(filter: Value) -> Vec<Frame> {
     let names = Names {
         cgroups: [(1, CgroupName { path, container: Some(container) })].into(),
         namespaces: [(4_026_532_001, "blue".into())].into(),
+        inodes: [(4_026_532_001, 4_026_532_777)].into(),
     };
     let held = SocketHolder {
         sock: 0xffff_8880_0000_1000,

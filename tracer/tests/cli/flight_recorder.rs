@@ -1,6 +1,7 @@
 //! The flight recorder over simulated hours: which files it keeps, and that each file is complete.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File},
     io::BufReader,
@@ -51,6 +52,7 @@ impl Flight {
         let names = Names {
             cgroups: [(1, CgroupName { path, container })].into(),
             namespaces: [(4_026_531_840, "host".into())].into(),
+            inodes: BTreeMap::new(),
         };
         flight.kernel.frames.push(Frame::Names(names));
         flight.scan(0);

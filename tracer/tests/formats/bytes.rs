@@ -16,9 +16,13 @@ use synfin::{
             TimeWaitEntry, TimeWaitKind, Transition,
         },
         filter::Filter,
+        ids::MptcpId,
         names::{CgroupName, Container, Names},
         recording::{Frame, MAGIC, Reader, RecordingError},
-        scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, TimeWaitReuse},
+        scan::{
+            EphemeralPorts, NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait,
+            TimeWaitReuse,
+        },
         session::Session,
         time::ClockAnchor,
     },
@@ -197,31 +201,38 @@ fn flags(any: u32, endpoints: (SocketAddr, SocketAddr), by_owner: bool) -> Flags
     Flags(flags)
 }
 
+fn port_range() -> impl Strategy<Value = Option<(u16, u16)>> {
+    prop::option::of((1..=u16::MAX, any::<u16>()))
+}
+
 fn milliseconds() -> impl Strategy<Value = Option<u32>> {
     prop::option::of(0..u32::MAX)
 }
 
 /// Any record of a hook.
 fn record() -> impl Strategy<Value = Input> {
-    let opening = (any::<u64>(), any::<(u32, u32)>(), vec(1..=u8::MAX, 0..=16)).prop_map(
-        |(cgroup, (depth, limit), comm)| {
+    let opening = (any::<(u64, u64, u32, u32)>(), any::<(u32, u32)>(), vec(1..=u8::MAX, 0..=16));
+    let opening = (opening, port_range()).prop_map(
+        |(((cgroup, mptcp, netns_inode, drops), (depth, limit), comm), port_range)| {
             let accept_queue = AcceptQueue { depth, limit };
-            (Some(Opening { cgroup, accept_queue, comm: (&comm).into() }), None)
+            let comm = (&comm).into();
+            let opening = Opening { cgroup, netns_inode, accept_queue, drops, port_range, comm };
+            (Some(opening), None, MptcpId::new(mptcp))
         },
     );
-    let closing = (any::<(u64, u64)>(), any::<u32>(), milliseconds()).prop_map(
-        |((bytes_acked, bytes_received), unread, idle_ms)| {
-            (None, Some(Closing { bytes_acked, bytes_received, unread, idle_ms }))
+    let closing = (any::<(u64, u64)>(), any::<(u32, u32)>(), milliseconds()).prop_map(
+        |((bytes_acked, bytes_received), (unread, drops), idle_ms)| {
+            (None, Some(Closing { bytes_acked, bytes_received, unread, idle_ms, drops }), None)
         },
     );
-    let details = prop_oneof![Just((None, None)), opening, closing];
+    let details = prop_oneof![Just((None, None, None)), opening, closing];
     let who = (any::<(u64, u64, u32, u32)>(), any::<Option<u32>>(), endpoints());
     let what = (state(), state(), any::<[u8; 4]>(), any::<(u32, u32)>());
     let transition = (who, what, details).prop_map(
         |(
             ((time, sock, netns, bits), pid, (local, remote)),
             (old, new, [err, err_soft, retransmits, probes], (rtt_us, total_retransmits)),
-            (opening, closing),
+            (opening, closing, mptcp),
         )| {
             Input::Transition(Transition {
                 time,
@@ -239,6 +250,7 @@ fn record() -> impl Strategy<Value = Input> {
                 retransmits,
                 probes,
                 total_retransmits,
+                mptcp,
                 opening,
                 closing,
             })
@@ -272,10 +284,12 @@ fn record() -> impl Strategy<Value = Input> {
 fn found_by_scan() -> impl Strategy<Value = Input> {
     let what = (any::<(u64, u64, u64)>(), state(), endpoints(), any::<Option<bool>>());
     let figures = (any::<[u32; 4]>(), any::<(u8, u32)>(), milliseconds());
-    let socket = (what, figures).prop_map(
+    let more = (any::<u64>(), milliseconds(), milliseconds(), port_range());
+    let socket = (what, figures, more).prop_map(
         |(
             ((time, sock, cgroup), state, (local, remote), port_by_connect),
             ([rtt_us, waiting, limit, drops], (retransmits, bits), idle_ms),
+            (mptcp, data_received_ms, data_sent_ms, port_range),
         )| {
             Input::ScannedSocket(ScannedSocket {
                 time,
@@ -291,6 +305,10 @@ fn found_by_scan() -> impl Strategy<Value = Input> {
                 drops,
                 idle_ms,
                 cgroup,
+                mptcp: MptcpId::new(mptcp),
+                data_received_ms,
+                data_sent_ms,
+                port_range,
             })
         },
     );
@@ -341,6 +359,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                 sysctls,
                 filter,
                 namespaces,
+                inodes: [(1, ring_bytes)].into(),
                 coverage: Coverage::from_names(&shown),
             }
         });
@@ -348,8 +367,10 @@ fn frame() -> impl Strategy<Value = Frame> {
     let cgroup = (text(), prop::option::of(container))
         .prop_map(|(path, container)| CgroupName { path, container });
     let cgroups = prop::collection::btree_map(any::<u64>(), cgroup, 0..3);
-    let names = (cgroups, namespaces())
-        .prop_map(|(cgroups, namespaces)| Frame::Names(Names { cgroups, namespaces }));
+    let inodes = prop::collection::btree_map(any::<u32>(), any::<u32>(), 0..3);
+    let names = (cgroups, namespaces(), inodes).prop_map(|(cgroups, namespaces, inodes)| {
+        Frame::Names(Names { cgroups, namespaces, inodes })
+    });
     let scan_begin =
         any::<(u32, u64)>().prop_map(|(netns, time)| Frame::ScanBegin(ScanBegin { netns, time }));
     let reuse = prop::sample::select(
@@ -375,10 +396,11 @@ fn frame() -> impl Strategy<Value = Frame> {
     );
     let port_count = any::<(u32, u16, u16, u64)>()
         .prop_map(|(netns, port, counted, count)| PortCount { netns, port, counted, count });
-    let counts = any::<(u64, [[u64; Kind::COUNT]; 3], u64)>();
+    let counts = any::<(u64, [[u64; Kind::COUNT]; 3], [u64; 2])>();
     let tick = (counts, prop::collection::vec(port_count, 0..3)).prop_map(
-        |((time, [seen, lost, filtered], missed), ports)| {
-            Frame::Tick(Tick { time, counters: Counters { seen, lost, filtered, missed }, ports })
+        |((time, [seen, lost, filtered], [refused, missed]), ports)| {
+            let counters = Counters { seen, lost, filtered, refused, missed };
+            Frame::Tick(Tick { time, counters, ports })
         },
     );
     prop_oneof![
@@ -390,6 +412,9 @@ fn frame() -> impl Strategy<Value = Frame> {
         tick,
         any_bytes().prop_map(Frame::SocketHolders),
         names,
+        (any::<u64>(), vec(any::<u32>(), 0..3)).prop_map(|(time, namespaces)| {
+            Frame::Namespaces(NamespaceList { time, namespaces })
+        }),
     ]
 }
 

@@ -725,7 +725,7 @@ impl Script {
         if self.first_record_seen {
             kernel.moves_with(socket.unbound(), (before, old), |first| {
                 let (accept_queue, comm) = (AcceptQueue::default(), Comm::default());
-                first.opening = Some(Opening { cgroup: 0, accept_queue, comm });
+                first.opening = Some(Opening { accept_queue, comm, ..Opening::default() });
                 first.flags = self.first_flags;
             });
         }

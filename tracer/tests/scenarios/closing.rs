@@ -56,7 +56,7 @@ fn a_failed_attempt_counts_as_closed_first_by_nobody() {
 fn ends_idle(kernel: &mut TracedKernel, id: u64, err: u8, idle_ms: Option<u32>) {
     let sock = Socket::client(id, 40_000 + id as u16);
     kernel.connection(sock, &[SynSent, Established]);
-    let closing = Closing { bytes_acked: 1, bytes_received: 0, unread: 0, idle_ms };
+    let closing = Closing { bytes_acked: 1, idle_ms, ..Closing::default() };
     let end = sock.transition(kernel.now, (Established, Close));
     let flags =
         Flags::HAS_SOCKET.with(Flags::LINGER0).with(Flags::SHUT_READ).with(Flags::SHUT_WRITE);

@@ -3,10 +3,8 @@
 use synfin::{
     tcp::role::Role,
     trace::{
-        accept_queue::AcceptQueue,
         event::{Input, Opening},
         filter::Filter,
-        ids::Comm,
         scan::ScannedSocket,
         time::Nanos,
     },
@@ -71,11 +69,7 @@ fn drops_before_a_second_listen_are_not_counted_again() {
     kernel.listens(listener, "server");
     kernel.stops_listening(listener, 7);
     kernel.moves_with(listener, (Close, Listen), |again| {
-        again.opening = Some(Opening {
-            cgroup: 0,
-            accept_queue: AcceptQueue { depth: 7, limit: 0 },
-            comm: Comm::default(),
-        });
+        again.opening = Some(Opening { drops: 7, ..Opening::default() });
     });
     kernel.scan(HERE, &[dropped(listener, 9)]);
     assert_eq!(kernel.row(Role::Server, 80).stats.counters.listener_drops, 9);

@@ -440,6 +440,7 @@ fn event_counters_never_decrease() {
         seen: [9; Kind::COUNT],
         lost: [5; Kind::COUNT],
         filtered: [2; Kind::COUNT],
+        refused: 1,
         missed: 3,
     };
     kernel.report(Input::Tick(Tick { time: kernel.now, counters, ports: Vec::new() }));
@@ -456,6 +457,7 @@ fn event_counters_never_decrease() {
         seen: [u64::MAX; Kind::COUNT],
         lost: [u64::MAX; Kind::COUNT],
         filtered: [u64::MAX; Kind::COUNT],
+        refused: u64::MAX,
         missed: u64::MAX,
     };
     kernel.report(Input::Tick(Tick { time: kernel.now, counters, ports: Vec::new() }));

@@ -6,7 +6,7 @@ use super::check::Check;
 use crate::{
     host::{
         mounts,
-        namespaces::{self, Reach},
+        namespaces::{self, Listing},
         privileges::{
             self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN,
             SYS_PTRACE,
@@ -37,7 +37,7 @@ pub(super) fn for_details() -> Vec<Check> {
     let pid_namespace = fs::metadata("/proc/self/ns/pid").map(|metadata| metadata.ino()).ok();
     let clock = fs::read_to_string(CLOCK_SOURCE).ok();
     vec![
-        reachable_namespaces(&namespaces::reach()),
+        reachable_namespaces(&namespaces::list()),
         cgroup(mounted("cgroup2")),
         processes(pid_namespace),
         tracefs(mounted("tracefs"), privileges::preempts_hooks()),
@@ -114,9 +114,11 @@ fn memlock(facts: &Facts) -> Check {
     }
 }
 
-fn reachable_namespaces(reach: &Reach) -> Check {
-    let Reach { found, closed, hidden } = reach;
-    let entered = found.saturating_sub(closed.len());
+fn reachable_namespaces(listing: &Listing) -> Check {
+    let Listing { namespaces, closed, hidden } = listing;
+    let closed_and_listed = if namespaces::have_cookies() { 0 } else { closed.len() };
+    let entered = namespaces.len().saturating_sub(closed_and_listed);
+    let found = entered + closed.len();
     let mut text = format!("{entered} of {found} network namespaces can be entered");
     if let Some(error) = closed.first() {
         text += &format!(" ({error:#})");

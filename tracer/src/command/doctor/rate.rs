@@ -135,8 +135,9 @@ mod tests {
         assert_eq!(rate(&[Kind::Accepted, Kind::TimeWaitExit]), (2000, 0.0));
         assert_eq!(rate(&[Kind::TimeWaitEntry, Kind::FinWait2ToTimeWait]), (2000, 0.0));
         assert_eq!(rate(&[Kind::ResetReceived, Kind::ResetSent]), (2000, 0.0));
-        assert_eq!(rate(&[Kind::Step, Kind::Opening, Kind::Closing]), (3000, 3000.0));
-        assert_eq!(rate(&Kind::ALL), (9000, 3000.0));
+        let transitions = [Kind::Step, Kind::Opening, Kind::Established, Kind::Closing];
+        assert_eq!(rate(&transitions), (4000, 4000.0));
+        assert_eq!(rate(&Kind::ALL), (10000, 4000.0));
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         icsk_user_timeout: want(&["inet_connection_sock.icsk_user_timeout"]),
         rskq_defer_accept: want(&["inet_connection_sock.icsk_accept_queue.rskq_defer_accept"]),
         icsk_bind_hash: want(&["inet_connection_sock.icsk_bind_hash"]),
+        icsk_ulp_data: want(&["inet_connection_sock.icsk_ulp_data"]),
+        // Present since 6.3, at first as a structure of the same layout.
+        inet_local_port_range: want(&["inet_sock.local_port_range"]),
         icsk_lrcvtime: want(&["inet_connection_sock.icsk_ack.lrcvtime"]),
         srtt_us: need("tcp_sock.srtt_us"),
         total_retrans: need("tcp_sock.total_retrans"),
@@ -66,11 +69,22 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         copied_seq: need("tcp_sock.copied_seq"),
         bytes_acked: need("tcp_sock.bytes_acked"),
         bytes_received: need("tcp_sock.bytes_received"),
+        bytes_retrans: want(&["tcp_sock.bytes_retrans"]),
         rcv_tstamp: want(&["tcp_sock.rcv_tstamp"]),
         write_seq: want(&["tcp_sock.write_seq"]),
         snd_nxt: want(&["tcp_sock.snd_nxt"]),
+        snd_una: need("tcp_sock.snd_una"),
         snd_wnd: want(&["tcp_sock.snd_wnd"]),
+        lsndtime: want(&["tcp_sock.lsndtime"]),
+        rtt_min: want(&["tcp_sock.rtt_min"]),
+        data_segs_out: want(&["tcp_sock.data_segs_out"]),
+        data_segs_in: want(&["tcp_sock.data_segs_in"]),
+        chrono_start: want(&["tcp_sock.chrono_start"]),
+        chrono_stat: want(&["tcp_sock.chrono_stat"]),
+        ts_recent_stamp: want(&["tcp_sock.rx_opt.ts_recent_stamp"]),
         net_inum: need("net.ns.inum"),
+        // The caller decides whether to use it.
+        net_cookie: want(&["net.net_cookie"]),
         // The kernel renamed this field twice.
         net_count: want(&["net.ns.__ns_ref", "net.ns.count", "net.count"]),
         // These exist up to 5.16 and since 6.1. In between, both are behind a pointer and remain
@@ -96,6 +110,8 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         task_start_time: want(&["task_struct.start_time"]),
         task_comm: need("task_struct.comm"),
         task_cgroups: want(&["task_struct.cgroups"]),
+        task_flags: need("task_struct.flags"),
+        subflow_conn: want(&["mptcp_subflow_context.conn"]),
         css_set_cgroup: want(&["css_set.dfl_cgrp"]),
         tw_substate: need("inet_timewait_sock.tw_substate"),
         tw_sport: want(&["inet_timewait_sock.tw_sport"]),
@@ -117,10 +133,19 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         repair: bit(btf, "tcp_sock.repair"),
         syn_fastopen: bit(btf, "tcp_sock.syn_fastopen"),
         syn_data: bit(btf, "tcp_sock.syn_data"),
+        is_mptcp: bit(btf, "tcp_sock.is_mptcp"),
+        reuseport: bit(btf, "sock_common.skc_reuseport"),
+        chrono_type: bits(btf, "tcp_sock.chrono_type"),
         reset_reasons: reset_reasons(btf),
         // The tracepoint's own context is the first parameter of `btf_trace_*`.
         has_reset_reason: (btf.parameters("btf_trace_tcp_send_reset") >= Some(4)).into(),
         return_indices: return_indices(btf),
+        has_current_task: btf
+            .enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf")
+            .is_some()
+            .into(),
+        // This function came with the check that prevents nesting.
+        can_nest: btf.function("bpf_prog_inc_misses_counter").is_none().into(),
         tcp_sock_type: btf.structure_number("tcp_sock").unwrap_or(0),
         jiffy_us: 0,
         wake_bytes: 0,
@@ -185,4 +210,16 @@ fn bit(btf: &Btf, path: &str) -> Bit {
             Some(Bit { byte, mask: 1 << (member.bit_offset % 8) })
         })
         .unwrap_or(Bit::ABSENT)
+}
+
+/// The two bits of a bit field, the lower one first.
+fn bits(btf: &Btf, path: &str) -> [Bit; 2] {
+    let field = btf.member(path).filter(|member| member.bits == Some(2));
+    field.map_or([Bit::ABSENT; 2], |member| {
+        [0, 1].map(|place| {
+            let bit = member.bit_offset + place;
+            let byte = u16::try_from(bit / 8).unwrap_or(ABSENT);
+            if byte == ABSENT { Bit::ABSENT } else { Bit { byte, mask: 1 << (bit % 8) } }
+        })
+    })
 }

@@ -101,7 +101,7 @@ impl FlightRecorder {
         if let Frame::Session(session) = frame {
             self.session = (**session).clone();
             self.now = session.clock.monotonic_ns;
-            self.known.learn_namespaces(&session.namespaces);
+            self.known.learn_namespaces(&session.namespaces, &session.inodes);
             self.begin()?;
             return Ok(false);
         }
@@ -178,9 +178,8 @@ impl FlightRecorder {
             size: 0,
             before: self.balanced(),
         });
-        let namespaces = self.known.namespaces().clone();
-        let session = Session { clock, namespaces, ..self.session.clone() };
-        self.known.begin();
+        let mut session = Session { clock, ..self.session.clone() };
+        self.known.begin(&mut session);
         self.append(&Frame::Session(Box::new(session)))?;
         self.save()
     }
@@ -198,6 +197,7 @@ impl FlightRecorder {
             seen: since(&tick.counters.seen, &before.seen),
             lost: since(&tick.counters.lost, &before.lost),
             filtered: since(&tick.counters.filtered, &before.filtered),
+            refused: tick.counters.refused.saturating_sub(before.refused),
             missed: tick.counters.missed.saturating_sub(before.missed),
         };
         self.append(&Frame::Tick(Tick { counters, ..tick.clone() }))

@@ -1,55 +1,61 @@
 //! Names of namespaces and cgroups, which each file needs before it uses their numbers.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use rustc_hash::FxBuildHasher;
+use std::collections::BTreeMap;
 
 use crate::trace::{
     decode::cgroups_in,
-    ids::NetnsId,
+    ids::{NetnsId, NetnsInode},
     names::{CgroupName, Names},
+    recent::Recent,
     recording::Frame,
+    session::Session,
 };
 
-/// Maximum number of cgroups; beyond it only those in the current file are kept.
+/// Maximum number of cgroups.
 const CGROUPS_LIMIT: usize = 1 << 16;
 
-/// Maximum number of namespaces; beyond it only those in the current file are kept.
+/// Maximum number of namespaces.
 const NAMESPACES_LIMIT: usize = 4096;
 
 /// The names known so far.
-#[derive(Default)]
 pub(super) struct NameCache {
-    cgroups: HashMap<u64, CgroupName, FxBuildHasher>,
-    namespaces: BTreeMap<NetnsId, String>,
+    cgroups: Recent<u64, CgroupName>,
+    namespaces: Recent<NetnsId, String>,
+    inodes: Recent<NetnsId, NetnsInode>,
     /// Cgroups whose names are in the current file.
-    given: HashSet<u64, FxBuildHasher>,
-    /// Namespaces that are scanned or named in the current file.
-    spoken: HashSet<NetnsId, FxBuildHasher>,
+    given: Recent<u64, ()>,
+}
+
+impl Default for NameCache {
+    fn default() -> Self {
+        Self {
+            cgroups: Recent::new(CGROUPS_LIMIT),
+            namespaces: Recent::new(NAMESPACES_LIMIT),
+            inodes: Recent::new(NAMESPACES_LIMIT),
+            given: Recent::new(CGROUPS_LIMIT),
+        }
+    }
 }
 
 impl NameCache {
-    /// Begins a new file.
-    pub(super) fn begin(&mut self) {
-        self.given.clear();
-        self.spoken.clear();
+    /// Begins a new file, whose session gets the names and inode numbers of all namespaces.
+    pub(super) fn begin(&mut self, session: &mut Session) {
+        self.given = Recent::new(CGROUPS_LIMIT);
+        session.namespaces = self.namespaces.iter().map(|(&id, name)| (id, name.clone())).collect();
+        session.inodes = self.inodes.iter().map(|(&id, &inode)| (id, inode)).collect();
     }
 
-    /// The names of all namespaces.
-    pub(super) fn namespaces(&self) -> &BTreeMap<NetnsId, String> {
-        &self.namespaces
-    }
-
-    /// Adds names that are in the current file.
-    pub(super) fn learn_namespaces(&mut self, names: &BTreeMap<NetnsId, String>) {
+    /// Adds names and inode numbers that are in the current file.
+    pub(super) fn learn_namespaces(
+        &mut self,
+        names: &BTreeMap<NetnsId, String>,
+        inodes: &BTreeMap<NetnsId, NetnsInode>,
+    ) {
         for (&netns, name) in names {
-            if self.namespaces.len() >= NAMESPACES_LIMIT {
-                self.namespaces.retain(|netns, _| self.spoken.contains(netns));
-            }
-            if self.namespaces.len() < NAMESPACES_LIMIT {
-                self.namespaces.insert(netns, name.clone());
-                self.spoken.insert(netns);
-            }
+            self.namespaces.insert(netns, name.clone());
+        }
+        for (&netns, &inode) in inodes {
+            self.inodes.insert(netns, inode);
         }
     }
 
@@ -58,14 +64,21 @@ impl NameCache {
         let mut missing = Names::default();
         match frame {
             Frame::Names(names) => self.learn(names),
-            Frame::ScanBegin(begin) if self.namespaces.contains_key(&begin.netns) => {
-                self.spoken.insert(begin.netns);
+            // A namespace that is used stays.
+            Frame::ScanBegin(begin) => {
+                if let Some(name) = self.namespaces.get(&begin.netns).cloned() {
+                    self.namespaces.insert(begin.netns, name);
+                }
+                if let Some(&inode) = self.inodes.get(&begin.netns) {
+                    self.inodes.insert(begin.netns, inode);
+                }
             }
             _ => cgroups_in(frame, |id| {
-                if let Some(name) = self.cgroups.get(&id)
-                    && self.given.insert(id)
+                if self.given.get(&id).is_none()
+                    && let Some(name) = self.cgroups.get(&id)
                 {
                     missing.cgroups.insert(id, name.clone());
+                    self.given.insert(id, ());
                 }
             }),
         }
@@ -74,14 +87,9 @@ impl NameCache {
 
     fn learn(&mut self, names: &Names) {
         for (&id, name) in &names.cgroups {
-            if self.cgroups.len() >= CGROUPS_LIMIT {
-                self.cgroups.retain(|id, _| self.given.contains(id));
-            }
-            if self.cgroups.len() < CGROUPS_LIMIT {
-                self.cgroups.insert(id, name.clone());
-                self.given.insert(id);
-            }
+            self.cgroups.insert(id, name.clone());
+            self.given.insert(id, ());
         }
-        self.learn_namespaces(&names.namespaces);
+        self.learn_namespaces(&names.namespaces, &names.inodes);
     }
 }

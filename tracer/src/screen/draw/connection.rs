@@ -78,7 +78,7 @@ fn about(model: &Model, theme: Theme, history: &ConnectionHistory) -> Vec<Line<'
     };
     vec![
         Line::from(vec![Span::styled(endpoints, theme.heading()), end]),
-        Line::raw(format!("{owner}namespace {}, {since}", connection.netns)),
+        Line::raw(format!("{owner}namespace {}, {since}", connection.netns_inode)),
         Line::raw(""),
     ]
 }

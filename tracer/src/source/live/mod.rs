@@ -11,7 +11,7 @@ use super::{
     session,
 };
 use crate::{
-    host::{clock, namespaces},
+    host::clock,
     kernel::{
         Kernel, Setup,
         iterators::{Answer, SocketScanner},
@@ -22,7 +22,7 @@ use crate::{
         ids::NetnsId,
         names::Names,
         recording::Frame,
-        scan::{ScanBegin, ScanEnd},
+        scan::{NamespaceList, ScanBegin, ScanEnd},
         time::Nanos,
     },
 };
@@ -250,10 +250,15 @@ impl Live {
 
     fn apply(&mut self, answer: Answer) {
         match answer {
-            Answer::Namespaces { paths, cost } => {
-                let names = self.name_resolver.new_namespaces(namespaces::names(&paths));
+            Answer::Namespaces { listing, started, cost } => {
+                let names = self.name_resolver.new_namespaces(&listing);
                 self.queue_names(names);
-                self.scheduler.listed(paths, cost);
+                if listing.is_complete() {
+                    let namespaces = listing.namespaces.keys().copied().collect();
+                    let list = NamespaceList { time: started, namespaces };
+                    self.queue.push_back(Frame::Namespaces(list));
+                }
+                self.scheduler.listed(listing.into_paths(), cost);
                 self.next_tick = 0;
             }
             Answer::SocketHolders { holders, cost } => {

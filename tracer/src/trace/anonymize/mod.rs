@@ -4,7 +4,7 @@
 
 pub(crate) mod pseudonyms;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 pub use pseudonyms::Key;
 use pseudonyms::{Mapping, NameKind, NumberKind};
@@ -15,6 +15,7 @@ use crate::trace::{
     ids::{HOST_NETNS, NetnsId},
     names::{CgroupName, Container, Names},
     recording::Frame,
+    scan::NamespaceList,
     session::Session,
     wire::{
         self, Addresses, AddressesV4, AddressesV6, Flags, Record, ScanRecord, SocketHolder, Step,
@@ -63,6 +64,10 @@ impl Anonymizer {
             }
             Frame::SocketHolders(held) => Frame::SocketHolders(self.socket_holders(held).into()),
             Frame::Names(names) => Frame::Names(self.names(names)),
+            Frame::Namespaces(list) => {
+                let namespaces = list.namespaces.iter().map(|&id| self.netns(id)).collect();
+                Frame::Namespaces(NamespaceList { time: list.time, namespaces })
+            }
         }
     }
 
@@ -81,6 +86,7 @@ impl Anonymizer {
             sysctls: session.sysctls.clone(),
             filter: self.filter(&session.filter),
             namespaces: namespaces.map(|(&id, name)| self.namespace(id, name)).collect(),
+            inodes: BTreeMap::new(),
         }
     }
 
@@ -115,7 +121,9 @@ impl Anonymizer {
             let path = self.0.path(NameKind::Cgroup, &name.path);
             (self.cgroup(id), CgroupName { path, container })
         });
-        Names { cgroups: cgroups.collect(), namespaces }
+        let cgroups = cgroups.collect();
+        // A pseudonym replaces both numbers of a namespace.
+        Names { cgroups, namespaces, inodes: BTreeMap::new() }
     }
 
     fn namespace(&mut self, id: NetnsId, name: &str) -> (NetnsId, String) {
@@ -147,9 +155,19 @@ impl Anonymizer {
                     step: self.step(opening.step),
                     cgroup: self.cgroup(opening.cgroup),
                     comm: self.comm(opening.comm),
+                    mptcp: self.mptcp(opening.mptcp),
+                    netns_inode: self.netns(opening.step.netns),
                     ..opening
                 };
                 Record::Opening(opening, self.addresses(addresses))
+            }
+            Record::Established(established, addresses) => {
+                let established = wire::Established {
+                    step: self.step(established.step),
+                    mptcp: self.mptcp(established.mptcp),
+                    ..established
+                };
+                Record::Established(established, self.addresses(addresses))
             }
             Record::Closing(closing, addresses) => {
                 let closing = wire::Closing { step: self.step(closing.step), ..closing };
@@ -227,6 +245,7 @@ impl Anonymizer {
                 let ipv6 = socket.flags.contains(Flags::IPV6);
                 socket.sock = self.socket(socket.sock);
                 socket.cgroup = self.cgroup(socket.cgroup);
+                socket.mptcp = self.mptcp(socket.mptcp);
                 socket.local_addr = self.address(ipv6, socket.local_addr);
                 socket.remote_addr = self.address(ipv6, socket.remote_addr);
                 ScanRecord::Socket(socket)
@@ -274,6 +293,11 @@ impl Anonymizer {
 
     fn socket(&mut self, sock: u64) -> u64 {
         self.0.number(NumberKind::Socket, sock)
+    }
+
+    /// The address of an MPTCP socket, if there is one.
+    fn mptcp(&mut self, sock: u64) -> u64 {
+        if sock == 0 { 0 } else { self.socket(sock) }
     }
 
     fn cgroup(&mut self, id: u64) -> u64 {

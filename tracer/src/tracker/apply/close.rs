@@ -48,7 +48,7 @@ impl Tracker {
             return;
         };
         connection.learn_owner(transition, &self.listeners);
-        self.changes.transition(transition, Some(&connection));
+        self.changes.transition(transition, Some(&connection), &self.names);
         if let Some(scan) = &mut self.scan {
             scan.closed(transition);
         }
@@ -176,6 +176,7 @@ impl Tracker {
             role: connection.role,
             role_assumed: connection.role_assumed,
             netns: connection.netns,
+            netns_inode: connection.netns_inode,
             local: connection.local(),
             remote: connection.remote(),
             service_port: connection.service_port(),

@@ -42,10 +42,11 @@ impl Tracker {
                     .and_then(|destination| destinations.get(&destination).copied());
                 // The overflow row has no namespace.
                 let netns = (key.netns != 0).then_some(key.netns);
+                let netns_inode = netns.map(|id| self.names.inode(id));
                 let netns_name = netns.and_then(|id| self.names.namespace(id)).cloned();
                 let &RowKey { role, port, remote, .. } = key;
                 let key = SnapshotKey { role, netns, port, remote, owner };
-                rows_by_key.insert(key, KeyedStats { owners, netns_name, stats });
+                rows_by_key.insert(key, KeyedStats { owners, netns_inode, netns_name, stats });
             }
             row.begin_interval();
         }
@@ -63,6 +64,7 @@ impl Tracker {
                 pending_closes: self.pending_closes.len() as u64,
                 evicted: self.connections.evicted(),
                 overflowed: self.rows.overflowed(),
+                forgotten: self.names.forgotten(),
             },
         };
         self.interval = CurrentInterval::begin(end, events);

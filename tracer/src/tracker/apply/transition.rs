@@ -9,7 +9,7 @@ use crate::{
         transition::TransitionKind,
     },
     trace::{
-        event::{Opening, Transition},
+        event::Transition,
         ids::{NetnsId, SockId},
         time::Nanos,
     },
@@ -31,7 +31,7 @@ impl Tracker {
     pub(in crate::tracker) fn transition(&mut self, transition: &Transition) {
         match TransitionKind::of(transition.old, transition.new) {
             TransitionKind::Listen | TransitionKind::CloseListener => {
-                self.changes.transition(transition, None);
+                self.changes.transition(transition, None, &self.names);
                 self.apply_listener(transition);
             }
             TransitionKind::Open(role) => self.open_connection(transition, role),
@@ -85,7 +85,7 @@ impl Tracker {
             missed_scans: 0,
             defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
             // The counter is not 0 if the socket has listened before.
-            drops: transition.opening.as_ref().map_or(0, Opening::drops),
+            drops: transition.opening.as_ref().map_or(0, |opening| opening.drops),
         };
         self.listeners.insert(transition.sock, listener);
         let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
@@ -106,7 +106,7 @@ impl Tracker {
         };
         let row = self.rows.get_mut(row);
         if let Some(closing) = transition.closing.filter(|_| is_admitted) {
-            row.counters.listener_drops += listener.drops_since(closing.drops());
+            row.counters.listener_drops += listener.drops_since(closing.drops);
         }
         if !self.listeners.is_served(netns, port) {
             if is_admitted {
@@ -135,9 +135,10 @@ impl Tracker {
             || role == Role::Server && self.listeners.defer_accept(netns, transition.local);
         let connection =
             Connection::new(netns, role, Origin::Observed, transition.old, endpoints, time, row);
-        let mut connection = Connection { owner, ..connection };
+        let netns_inode = self.names.inode(netns);
+        let mut connection = Connection { owner, netns_inode, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
-        self.changes.transition(transition, Some(&connection));
+        self.changes.transition(transition, Some(&connection), &self.names);
         connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
             let row = self.rows.get_mut(row);
@@ -243,7 +244,8 @@ impl Tracker {
         let row = self.rows.row(key, established);
         let mut connection = Connection::new(netns, role, origin, state, endpoints, time, row);
         connection.scan.state_since_is_lower_bound = true;
-        Connection { role_assumed: assumed, owner, established, ..connection }
+        let netns_inode = self.names.inode(netns);
+        Connection { role_assumed: assumed, owner, netns_inode, established, ..connection }
     }
 
     fn apply_transition(&mut self, transition: &Transition) {
@@ -252,7 +254,7 @@ impl Tracker {
         };
         let connection = self.connections.at(slot);
         connection.learn_owner(transition, &self.listeners);
-        self.changes.transition(transition, Some(connection));
+        self.changes.transition(transition, Some(connection), &self.names);
         connection.last_transition = transition.time;
         connection.scan.state_since_is_lower_bound = false;
         connection.scan.missed_scans = 0;

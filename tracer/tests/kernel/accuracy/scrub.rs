@@ -113,7 +113,7 @@ impl Scrubber {
                 Frame::SocketHolders(self.socket_holders(&holders).into())
             }
             // Cgroups and namespaces of this host.
-            Frame::Names(_) => return None,
+            Frame::Names(_) | Frame::Namespaces(_) => return None,
         })
     }
 
@@ -149,6 +149,11 @@ impl Scrubber {
         self.sockets.of(socket).into()
     }
 
+    /// The address of an MPTCP socket, if there is one.
+    fn mptcp(&mut self, socket: u64) -> u64 {
+        if socket == 0 { 0 } else { self.socket(socket) }
+    }
+
     /// A PID of 0 means no process and stays.
     fn process(&mut self, pid: u32) -> u32 {
         if pid == 0 { 0 } else { 1000 + self.processes.of(pid) }
@@ -178,7 +183,13 @@ impl Scrubber {
             Record::Opening(opening, _) => {
                 self.step(&mut opening.step);
                 opening.cgroup = 0;
+                opening.netns_inode = opening.step.netns;
+                opening.mptcp = self.mptcp(opening.mptcp);
                 opening.comm = self.comm(opening.comm);
+            }
+            Record::Established(established, _) => {
+                self.step(&mut established.step);
+                established.mptcp = self.mptcp(established.mptcp);
             }
             Record::Closing(closing, _) => self.step(&mut closing.step),
         }
@@ -202,6 +213,7 @@ impl Scrubber {
             if let ScanRecord::Socket(socket) = &mut record {
                 self.event(&mut socket.time, &mut socket.sock);
                 socket.cgroup = 0;
+                socket.mptcp = self.mptcp(socket.mptcp);
             }
             scrubbed.extend_from_slice(record.as_bytes());
         }

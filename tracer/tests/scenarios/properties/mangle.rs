@@ -10,8 +10,11 @@ use synfin::trace::{
         Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
         TimeWaitKind, Transition,
     },
-    ids::{NetnsId, SockId},
-    scan::{EphemeralPorts, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, TimeWaitReuse},
+    ids::{MptcpId, NetnsId, SockId},
+    scan::{
+        EphemeralPorts, NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait,
+        TimeWaitReuse,
+    },
     time::Nanos,
 };
 use synfin_common::{
@@ -101,6 +104,7 @@ fn set_time(input: &mut Input, time: Nanos) {
         Input::ScanEnd(end) => end.ended = time,
         Input::Tick(tick) => tick.time = time,
         Input::SocketHolders(holders) => holders.iter_mut().for_each(|holder| holder.time = time),
+        Input::Namespaces(list) => list.time = time,
         Input::ScannedTimeWait(_)
         | Input::Names(_)
         | Input::UnreadableRecord
@@ -133,6 +137,8 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
             })
             .prop_map(Input::TimeWaitChange),
         1 => (time(), sock()).prop_map(|(time, sock)| Input::Accepted(Accepted { time, sock })),
+        1 => (time(), prop::collection::vec(netns(), 0..2))
+            .prop_map(|(time, namespaces)| Input::Namespaces(NamespaceList { time, namespaces })),
         2 => (netns(), time())
             .prop_map(|(netns, time)| Input::ScanBegin(ScanBegin { netns, time })),
         6 => scanned_socket().prop_map(Input::ScannedSocket),
@@ -241,6 +247,7 @@ fn transition() -> impl Strategy<Value = Transition> {
         cgroup: 0,
         accept_queue: AcceptQueue { depth: waiting, limit: u32::MAX },
         comm: (&comm).into(),
+        ..Opening::default()
     });
     let closing = (count(), count(), small_count(), prop::option::of(small_count())).prop_map(
         |(bytes_acked, bytes_received, unread, idle_ms)| Closing {
@@ -248,6 +255,7 @@ fn transition() -> impl Strategy<Value = Transition> {
             bytes_received,
             unread,
             idle_ms,
+            drops: unread,
         },
     );
     let what = (
@@ -286,6 +294,7 @@ fn transition() -> impl Strategy<Value = Transition> {
             retransmits: err,
             probes: err,
             total_retransmits,
+            mptcp: MptcpId::new(rtt_us.into()),
             opening,
             closing,
         }
@@ -309,6 +318,10 @@ fn scanned_socket() -> impl Strategy<Value = ScannedSocket> {
             drops: u32::MAX,
             idle_ms: None,
             cgroup: u64::MAX,
+            mptcp: MptcpId::new(waiting.into()),
+            data_received_ms: Some(waiting),
+            data_sent_ms: Some(u32::MAX - 1),
+            port_range: None,
         },
     )
 }
@@ -332,6 +345,7 @@ fn counters() -> impl Strategy<Value = Counters> {
         seen,
         lost,
         filtered,
+        refused: missed,
         missed,
     })
 }

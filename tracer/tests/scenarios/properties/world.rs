@@ -681,6 +681,7 @@ impl World {
                 limit: 128,
             },
             comm: owner.map_or(Comm::default(), |owner| (&format!("process {owner}")).into()),
+            ..Opening::default()
         });
         let is_received = self.report(|kernel| {
             kernel.moves_with(shown, (old, new), |transition| {
