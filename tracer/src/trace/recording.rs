@@ -59,7 +59,7 @@ pub enum RecordingError {
     #[error("this is not a synfin recording")]
     NotARecording,
     /// The recording has another version of the format.
-    #[error("this recording has format {0}, but this synfin reads format {version}", version = MAGIC[7])]
+    #[error("this recording has format {0}, but this synfin reads formats {old} and {new}", old = version2::VERSION, new = MAGIC[7])]
     Version(u8),
     /// The recording ends within the frame at this offset.
     #[error("the recording is cut off at byte {0}: the last frame is incomplete")]

@@ -178,7 +178,7 @@ fn files_other_than_recordings_are_refused() {
     };
     refused(b"\x7fELF\x02\x01\x01", "this is not a synfin recording");
     refused(b"", "this is not a synfin recording");
-    refused(b"synfin\0\x63", "this recording has format 99, but this synfin reads format 2");
+    refused(b"synfin\0\x63", "this recording has format 99, but this synfin reads formats 2 and 3");
     refused(&MAGIC, "does not begin with a session");
     refused(&recorded(&web_server()[1..]), "does not begin with a session");
     // The first frame is damaged or cut off.
