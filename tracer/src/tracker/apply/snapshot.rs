@@ -64,14 +64,18 @@ impl Tracker {
                 evicted: self.connections.evicted(),
                 overflowed: self.rows.overflowed(),
             },
+            is_single_look: false,
         };
         self.interval = CurrentInterval::begin(end, events);
         snapshot
     }
 
     fn scan_coverage(&self, namespaces: &BTreeSet<NetnsId>) -> ScanCoverage {
-        let scanned = namespaces.iter().filter_map(|&netns| self.namespaces.scanned_at(netns));
-        ScanCoverage { namespaces: namespaces.len() as u64, oldest: scanned.min() }
+        let scanned = |netns: &NetnsId| self.namespaces.scanned_at(*netns);
+        let changed = namespaces.iter().filter(|&&netns| self.namespaces.has_changed(netns));
+        let oldest = changed.filter_map(scanned).min();
+        let latest = || namespaces.iter().filter_map(scanned).max();
+        ScanCoverage { namespaces: namespaces.len() as u64, oldest: oldest.or_else(latest) }
     }
 
     /// Use of the ephemeral ports toward each destination of clients.
