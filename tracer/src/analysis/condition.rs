@@ -148,9 +148,10 @@ fn one_of(value: Value, word: Option<&str>) -> Value {
 
 fn number(value: &Value) -> Option<f64> {
     match *value {
-        Value::Int(number) | Value::Micros(number) | Value::MicrosAtLeast(number) => {
-            Some(number as f64)
-        }
+        Value::Int(number)
+        | Value::Micros(number)
+        | Value::MicrosAtLeast(number)
+        | Value::MicrosForecast(number) => Some(number as f64),
         Value::Float(number) | Value::Seconds(number) => Some(number),
         Value::Bool(value) => Some(f64::from(u8::from(value))),
         _ => None,

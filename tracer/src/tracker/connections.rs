@@ -86,6 +86,8 @@ pub struct Connection {
     pub(super) established: bool,
     /// Whether another process than the known owner acts on the socket: the owner is uncertain.
     pub(super) owner_ambiguous: bool,
+    /// Whether a client's port was taken by bind(), not chosen by connect(); `None` if unknown.
+    pub(super) is_bound: Option<bool>,
     pub(super) row: RowId,
     pub(super) evidence: ConnectionEvidence,
     pub(super) scan: ScanRecord,
@@ -148,6 +150,7 @@ impl Connection {
             owner: None,
             established: false,
             owner_ambiguous: false,
+            is_bound: None,
             row,
             evidence: ConnectionEvidence::default(),
             scan: ScanRecord::default(),

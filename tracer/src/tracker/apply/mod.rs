@@ -4,6 +4,7 @@ mod accept;
 mod close;
 mod filter;
 mod port_counts;
+mod port_pools;
 mod scan;
 mod snapshot;
 mod time_wait;

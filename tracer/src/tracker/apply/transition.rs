@@ -137,6 +137,10 @@ impl Tracker {
             Connection::new(netns, role, Origin::Observed, transition.old, endpoints, time, row);
         let mut connection = Connection { owner, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
+        if role == Role::Client {
+            // Without IP_BIND_ADDRESS_NO_PORT, bind() takes a port before connect() would choose one.
+            connection.is_bound = Some(transition.local.port() != 0);
+        }
         self.changes.transition(transition, Some(&connection));
         connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
@@ -154,7 +158,6 @@ impl Tracker {
         if connection.established {
             row.counters.adopted += 1;
             row.gauges.open += 1;
-            row.add_source(connection.role, connection.local().ip());
         } else {
             row.counters.attempts += 1;
             row.gauges.pending += 1;
@@ -276,7 +279,6 @@ impl Tracker {
             let (netns, role, port) =
                 (connection.netns, connection.role, connection.service_port());
             let endpoints = connection.endpoints();
-            self.rows.get_mut(connection.row).add_source(role, endpoints.local.ip());
             // A connection with the same endpoints replaces a TIME_WAIT.
             self.leave_time_wait(netns, endpoints, false);
             // The port gets a row of its own now, if the table has room.
