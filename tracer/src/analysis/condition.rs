@@ -86,6 +86,12 @@ pub(crate) enum Outcome {
 }
 
 impl Condition {
+    /// Whether the condition is about a count per second, which a single look cannot show.
+    pub(crate) fn is_about_a_rate(&self) -> bool {
+        let Subject::Rows(_, column, _) = self.subject else { return false };
+        column.info.kind.unit().is_some_and(|unit| unit.ends_with("per second"))
+    }
+
     /// Evaluates the condition in this report.
     pub(crate) fn evaluate(&self, session: &Arc<Session>, snapshot: &Snapshot) -> Outcome {
         let value = match self.subject {
@@ -142,9 +148,10 @@ fn one_of(value: Value, word: Option<&str>) -> Value {
 
 fn number(value: &Value) -> Option<f64> {
     match *value {
-        Value::Int(number) | Value::Micros(number) | Value::MicrosAtLeast(number) => {
-            Some(number as f64)
-        }
+        Value::Int(number)
+        | Value::Micros(number)
+        | Value::MicrosAtLeast(number)
+        | Value::MicrosForecast(number) => Some(number as f64),
         Value::Float(number) | Value::Seconds(number) => Some(number),
         Value::Bool(value) => Some(f64::from(u8::from(value))),
         _ => None,

@@ -68,7 +68,12 @@ impl ConditionSet {
             inconclusive("no connection was observed".to_owned())
         } else if let Some((condition, _)) = unknown {
             inconclusive(format!(
-                "the value of '{condition}' is unknown: nothing happened that it measures"
+                "the value of '{condition}' is unknown: {}",
+                if condition.is_about_a_rate() {
+                    "no interval was long enough for rates, or nothing happened that it measures"
+                } else {
+                    "nothing happened that it measures"
+                }
             ))
         } else {
             (Exit::Done, None)

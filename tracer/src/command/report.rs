@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::{
     analysis::condition_set::ConditionSet,
     cli::commands::ReportArgs,
-    message::{exit::Exit, stderr::warn},
+    message::{exit::Exit, failure::Failure, stderr::warn},
     output::{consumer::Consumer, report::ReportSink, stdout},
     run::{Run, RunMode},
     trace::{
@@ -23,9 +23,17 @@ use crate::{
 };
 
 pub(crate) async fn run(args: ReportArgs, verbose: u8) -> Result<Exit> {
+    if args.once
+        && let Some(rate) = args.fail_on.iter().find(|condition| condition.is_about_a_rate())
+    {
+        let what = format!("--fail-on '{rate}' cannot be checked with --once");
+        let remedy = "trace for a while: synfin report --for 10s";
+        return Err(Failure::usage(what, "a single look shows no rates", remedy).into());
+    }
     let sink = ReportSink::new(stdout(), args.output.style(), args.rows.into());
     let output = Report::new(sink, args.interval, args.count);
-    let mut output = output.with_conditions(ConditionSet::new(args.fail_on));
+    let output = output.with_conditions(ConditionSet::new(args.fail_on));
+    let mut output = Report { is_single_look: args.once, ..output };
     let mode = if args.once { RunMode::Once } else { RunMode::UntilSignal };
     Run::open(args.source, verbose)?.with_command(args.run).go(mode, &mut output).await?;
     Ok(output.exit())
@@ -42,6 +50,8 @@ pub(crate) struct Report<W> {
     last_report: Option<Nanos>,
     /// Number of reports still to write; `None`: no limit.
     left: Option<u64>,
+    /// Whether the report is of a single look at the sockets.
+    is_single_look: bool,
 }
 
 impl<W: Write> Report<W> {
@@ -55,6 +65,7 @@ impl<W: Write> Report<W> {
             next_report: 0,
             last_report: None,
             left: count,
+            is_single_look: false,
         }
     }
 
@@ -115,6 +126,8 @@ impl<W: Write> Consumer for Report<W> {
         if has_all || just_written {
             return Ok(());
         }
-        Ok(self.write(&tracker.take_snapshot())?)
+        let mut snapshot = tracker.take_snapshot();
+        snapshot.is_single_look = self.is_single_look;
+        Ok(self.write(&snapshot)?)
     }
 }

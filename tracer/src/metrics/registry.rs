@@ -86,7 +86,7 @@ pub const METRICS: &[Metric] = metrics! {
                 row.add_of(Role::Server, Count(row.totals.counters.resets_total()));
             }
         });
-    "synfin_ephemeral_ports_used_ratio" Gauge, "Share of the ephemeral ports in use toward the destination where it is largest.",
+    "synfin_ephemeral_ports_used_ratio" Gauge, "Share of the ephemeral ports in use from the local address and toward the destination where it is largest. Absent if connect() found no port though fewer are known to be in use.",
         Row(|row| {
             if let Some(share) = row.totals.now.ephemeral_share {
                 row.add_of(Role::Client, Number(share));
@@ -119,7 +119,7 @@ pub const METRICS: &[Metric] = metrics! {
         Host(|metrics, samples| samples.add(&[], Count(metrics.connections)));
     "synfin_evicted_connections_total" Counter, "Connections evicted from the full table (--max-connections).",
         Host(|metrics, samples| samples.add(&[], Count(metrics.evicted)));
-    "synfin_survey_age_seconds" Gauge, "Age of the oldest of the last scans of all namespaces with activity.",
+    "synfin_survey_age_seconds" Gauge, "Age of the oldest of the last scans of namespaces with activity since that scan.",
         Host(|metrics, samples| {
             if let Some(age) = metrics.scan_age {
                 samples.add(&[], Number(age as f64 / 1e9));

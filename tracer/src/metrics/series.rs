@@ -76,7 +76,7 @@ impl Now {
         self.gauges.merge(&row.stats.gauges);
         self.scanned.merge(&row.stats.scanned);
         self.time_wait += row.stats.time_wait_now;
-        let share = row.stats.ephemeral.as_ref().map(crate::tracker::Ephemeral::share);
+        let share = row.stats.ephemeral_share();
         self.ephemeral_share = match (self.ephemeral_share, share) {
             (Some(one), Some(other)) => Some(one.max(other)),
             (one, other) => one.or(other),

@@ -73,7 +73,10 @@ impl ColumnKind {
         match (self, value) {
             (Self::Version(version), Value::Int(value)) => version == *value,
             (Self::Number | Self::Count(_), Value::Int(_))
-            | (Self::Micros, Value::Micros(_) | Value::MicrosAtLeast(_))
+            | (
+                Self::Micros,
+                Value::Micros(_) | Value::MicrosAtLeast(_) | Value::MicrosForecast(_),
+            )
             | (Self::Bool, Value::Bool(_))
             | (Self::Text, Value::Text(_) | Value::Id(_))
             | (Self::Texts, Value::Texts(_))

@@ -99,7 +99,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| common_text(&p.row.identity.container, |id| Value::Id(id.to_string()));
     "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the name is not known on the node.",
         |p| common_text(&p.row.identity.pod, |pod| Value::Text(pod.to_string()));
-    "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "New connections per second: attempts of a client, established connections of a server.",
+    "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "New connections per second: attempts of a client, established connections of a server. Null, like bad_per_s, for a single look (--once) and for an interval below 0.1 s.",
         |p| p.rate(p.row.new_connections());
     "bad_per_s" "BAD/s" Float("connections per second") or null, Table(Right(6)), "Connections per second that failed or ended abnormally.",
         |p| p.rate(p.bad());
@@ -252,14 +252,18 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     LastAck "last_ack" "LAST_ACK" "OLDLA" "the local FIN is not acknowledged";
     SynSent "syn_sent" "SYN_SENT" "OLDSS" "the SYN is not answered";
 } {
-    "ephemeral.used_pct" "EPH%" Float("percent") or null, Wide(Right(4)), "Share of the ephemeral ports (net.ipv4.ip_local_port_range) that clients' connections and TIME_WAITs occupy toward one destination; of several destinations, the largest share. Averaged over the local addresses if there are several.",
-        |p| p.ephemeral(|ports| Value::Float(100.0 * ports.share()));
-    "ephemeral.exhausted_in_us" "EPHEND" Micros or null, Wide(Right(7)), "Time until these ports are exhausted at the interval's rates of connections and TIME_WAITs, considering TIME_WAITs that end or can be reused (net.ipv4.tcp_tw_reuse). Null if that is not foreseeable.",
-        |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, Value::from_seconds));
+    "ephemeral.used_pct" "EPH%" Float("percent") or null, Wide(Right(4)), "Share of the ephemeral ports (net.ipv4.ip_local_port_range) that are in use toward one destination from one local address: by clients' connections, attempts, TIME_WAITs and orphans in FIN_WAIT2, and by ports that bind() took. The largest share of all local addresses and destinations. Null if connect() found no port though fewer are known to be in use.",
+        |p| Value::known(p.row.stats.ephemeral_share(), |share| Value::Float(100.0 * share));
+    "ephemeral.exhausted_in_us" "EPHEND" Micros or null, Wide(Right(7)), "Time until these ports are exhausted at the interval's rates of connections and TIME_WAITs, considering TIME_WAITs that end or can be reused (net.ipv4.tcp_tw_reuse). Null if that is not foreseeable within 30 times the interval and one hour.",
+        |p| p.ephemeral(|ports| Value::known(ports.exhausted_in, Value::forecast));
+    "ephemeral.local" "" Address or null, Data, "That local address; null if no client is connected to the destination.",
+        |p| p.ephemeral(|ports| Value::known(ports.local, |ip| Value::Text(ip.to_string())));
     "ephemeral.remote" "" Address or null, Data, "Address of that destination.",
         |p| p.ephemeral(|ports| Value::Text(ports.remote.to_string()));
-    "ephemeral.used" "" Count("ports") or null, Data, "Occupied ephemeral ports toward that destination.",
+    "ephemeral.is_shared" "" Bool or null, Data, "Whether all destinations share these ports, because the clients call bind() before connect(), without IP_BIND_ADDRESS_NO_PORT.",
+        |p| p.ephemeral(|ports| Value::Bool(ports.is_shared));
+    "ephemeral.used" "" Count("ports") or null, Data, "Ephemeral ports in use toward that destination from that address; with is_shared, toward all destinations.",
         |p| p.ephemeral(|ports| Value::Int(ports.used));
-    "ephemeral.ports" "" Count("ports") or null, Data, "Ephemeral ports toward that destination.",
+    "ephemeral.ports" "" Count("ports") or null, Data, "Ephemeral ports of the namespace, in use or not.",
         |p| p.ephemeral(|ports| Value::Int(ports.ports));
 } };

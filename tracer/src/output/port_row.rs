@@ -33,6 +33,8 @@ pub struct Interval {
     pub end: Nanos,
     /// Its length in seconds.
     pub seconds: f64,
+    /// Whether counts per second are known, see [`Snapshot::has_rates`].
+    pub has_rates: bool,
     /// Converts times of CLOCK_MONOTONIC to dates.
     pub clock: ClockAnchor,
     /// The optional hooks that were attached.
@@ -45,6 +47,7 @@ impl Interval {
         Self {
             end: snapshot.end,
             seconds: snapshot.seconds(),
+            has_rates: snapshot.has_rates(),
             clock: session.clock,
             coverage: session.coverage,
         }
@@ -95,8 +98,9 @@ impl PortRow {
         if self.interval.coverage.has(hook) { value } else { Value::Unknown }
     }
 
+    /// Count per second; unknown if the interval has no rates.
     pub(super) fn rate(&self, count: u64) -> Value {
-        if self.interval.seconds > 0.0 {
+        if self.interval.has_rates {
             Value::Float(count as f64 / self.interval.seconds)
         } else {
             Value::Unknown

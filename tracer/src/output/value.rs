@@ -20,6 +20,8 @@ pub enum Value {
     Micros(u64),
     /// A lower bound of a duration in microseconds.
     MicrosAtLeast(u64),
+    /// A forecast in microseconds, which tables round to seconds, minutes or hours.
+    MicrosForecast(u64),
     /// A duration in seconds.
     Seconds(f64),
     /// Yes or no.
@@ -43,14 +45,14 @@ pub enum Value {
 }
 
 impl Value {
-    /// A duration, rounded down to microseconds.
+    /// A forecast, rounded down to microseconds.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "floats saturate, and a duration is not negative"
     )]
-    pub(crate) fn from_seconds(seconds: f64) -> Self {
-        Self::Micros((seconds * 1e6) as u64)
+    pub(crate) fn forecast(seconds: f64) -> Self {
+        Self::MicrosForecast((seconds * 1e6) as u64)
     }
 
     /// `make` of the value, or [`Value::Unknown`] for `None`.
@@ -63,7 +65,10 @@ impl Value {
     pub fn to_json(&self) -> Json {
         match self {
             Self::Unknown | Self::Multiple(_) => Json::Null,
-            Self::Int(value) | Self::Micros(value) | Self::MicrosAtLeast(value) => (*value).into(),
+            Self::Int(value)
+            | Self::Micros(value)
+            | Self::MicrosAtLeast(value)
+            | Self::MicrosForecast(value) => (*value).into(),
             Self::Float(value) => rounded(*value, 1e3),
             Self::Seconds(value) => rounded(*value, 1e6),
             Self::Bool(value) => (*value).into(),
@@ -110,6 +115,7 @@ impl Value {
             Self::Float(value) => format!("{value:.0}"),
             Self::Micros(us) => micros(*us),
             Self::MicrosAtLeast(us) => format!("≥{}", micros(*us)),
+            Self::MicrosForecast(us) => forecast(*us),
             Self::Seconds(value) => format!("{value:.1}s"),
             Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
             Self::Word(word) => (*word).to_owned(),
@@ -147,9 +153,25 @@ fn micros(us: u64) -> String {
     }
 }
 
+/// A forecast in seconds, minutes or hours: nothing more precise can be foreseen.
+fn forecast(us: u64) -> String {
+    match us / 1_000_000 {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}min", seconds / 60),
+        seconds => format!("{}h", seconds / 3_600),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forecasts_are_rounded() {
+        let shown =
+            [999_999, 119_000_000, 150_000_000, 3_600_000_000, 28_180_000_000].map(forecast);
+        assert_eq!(shown, ["0s", "119s", "2min", "60min", "7h"]);
+    }
 
     #[test]
     fn durations_keep_three_digits() {

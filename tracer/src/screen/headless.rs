@@ -82,3 +82,34 @@ impl Consumer for Headless {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::time::ClockAnchor;
+
+    fn text(headless: &Headless) -> String {
+        headless.drawn(80, 24).content().iter().map(ratatui::buffer::Cell::symbol).collect()
+    }
+
+    #[test]
+    fn before_the_first_interval_is_complete_nothing_is_claimed() {
+        let mut headless = Headless::new(Options::default());
+        let nothing_known = |shown: &str| {
+            assert!(shown.contains("collecting …"), "{shown}");
+            assert!(!shown.contains("no ") && !shown.contains("none"), "{shown}");
+        };
+        let shown = text(&headless);
+        nothing_known(&shown);
+        assert!(!shown.contains("UTC"), "{shown}");
+        let clock =
+            ClockAnchor { monotonic_ns: 5_000_000_000, realtime_ns: 1_764_000_000_000_000_000 };
+        headless.begin(&Arc::new(Session { clock, ..Session::default() }));
+        for keys in ["", "d"] {
+            headless.press(keys);
+            let shown = text(&headless);
+            nothing_known(&shown);
+            assert!(shown.contains("2025-11-24 16:00:00 UTC"), "{shown}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
     host::services::Services,
     output::report::RowSelection,
     tcp::group_by::By,
-    trace::session::Session,
+    trace::{session::Session, time::Nanos},
     tracker::{RowName, RowSnapshot, Snapshot},
 };
 
@@ -185,6 +185,19 @@ impl Model {
     /// The data to show: the frozen data while the screen is paused.
     pub(crate) fn data(&self) -> &Data {
         self.frozen.as_deref().unwrap_or(&self.data)
+    }
+
+    /// Whether the first interval is not complete yet, so that nothing is known.
+    pub(crate) fn is_collecting(&self) -> bool {
+        self.data().history.last().end == 0
+    }
+
+    /// The end of the last interval, or the start of the trace before that (CLOCK_MONOTONIC);
+    /// `None` before the trace begins.
+    pub(crate) fn time(&self) -> Option<Nanos> {
+        let end = self.data().history.last().end;
+        let time = if end == 0 { self.session.clock.monotonic_ns } else { end };
+        (time != 0).then_some(time)
     }
 
     pub(crate) fn is_paused(&self) -> bool {

@@ -22,6 +22,7 @@ use crate::{
     trace::{
         event::{TimeWaitKind, Transition},
         ids::{NetnsId, NetnsInode, SockId},
+        scan::EphemeralPorts,
         time::Nanos,
     },
 };
@@ -88,6 +89,11 @@ pub struct Connection {
     pub(super) established: bool,
     /// Whether another process than the known owner acts on the socket: the owner is uncertain.
     pub(super) owner_ambiguous: bool,
+    /// Whether a client's port was taken by bind(), not chosen by connect(); `None` if unknown.
+    pub(super) is_bound: Option<bool>,
+    /// The ports that connect() may choose for this socket (`IP_LOCAL_PORT_RANGE`), 0 as either end if
+    /// the namespace decides it; `None` if it decides both.
+    pub(super) port_range: Option<(u16, u16)>,
     pub(super) row: RowId,
     pub(super) evidence: ConnectionEvidence,
     pub(super) scan: ScanRecord,
@@ -151,9 +157,21 @@ impl Connection {
             owner: None,
             established: false,
             owner_ambiguous: false,
+            is_bound: None,
+            port_range: None,
             row,
             evidence: ConnectionEvidence::default(),
             scan: ScanRecord::default(),
+        }
+    }
+
+    /// The ports that connect() may choose for this socket, given those of its namespace.
+    pub(super) fn ephemeral_ports(&self, of_netns: EphemeralPorts) -> EphemeralPorts {
+        let Some((first, last)) = self.port_range else { return of_netns };
+        EphemeralPorts {
+            first: if first == 0 { of_netns.first } else { first },
+            last: if last == 0 { of_netns.last } else { last },
+            ..of_netns
         }
     }
 

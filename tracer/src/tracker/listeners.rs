@@ -101,6 +101,11 @@ impl Listeners {
         Some(listener)
     }
 
+    /// The namespace and address of each listener.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (NetnsId, SocketAddr)> {
+        self.by_sock.values().map(|listener| (listener.netns, listener.local))
+    }
+
     pub(crate) fn get(&self, sock: SockId) -> Option<&Listener> {
         self.by_sock.get(&sock)
     }

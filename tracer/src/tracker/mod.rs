@@ -37,6 +37,7 @@ mod namespaces;
 mod oldest;
 mod owners;
 mod pending_close;
+mod port_pools;
 mod record_counts;
 mod report_rows;
 mod row;

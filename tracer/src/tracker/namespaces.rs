@@ -83,6 +83,11 @@ impl Namespaces {
         namespace.losses_at_scan.map(|_| namespace.scanned_at)
     }
 
+    /// Whether the namespace had any activity since its last complete scan began.
+    pub(super) fn has_changed(&self, netns: NetnsId) -> bool {
+        self.known.get(&netns).is_some_and(|namespace| namespace.changed)
+    }
+
     /// The namespace's settings for ephemeral ports; `None` if no scan has shown them.
     pub(super) fn ephemeral_ports(&self, netns: NetnsId) -> Option<EphemeralPorts> {
         self.known.get(&netns)?.ephemeral_ports

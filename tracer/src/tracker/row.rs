@@ -39,7 +39,7 @@ pub(crate) struct Row {
     /// Smallest accept queue limit that a new connection found since the last snapshot; 0: none.
     pub(super) accept_limit: u64,
     pub(super) uptime: ListenerUptime,
-    /// Local addresses of clients, up to [`SOURCES_LIMIT`].
+    /// Local addresses of clients' TIME_WAITs, up to [`SOURCES_LIMIT`].
     pub(super) sources: Vec<IpAddr>,
     /// Owners, up to [`OWNERS_LIMIT`].
     pub(super) owners: BTreeSet<Label>,
@@ -68,14 +68,15 @@ impl Row {
         row.owners.iter().for_each(|owner| self.add_owner(owner));
     }
 
-    /// Adds the local address from which a client connects.
-    pub(super) fn add_source(&mut self, role: Role, source: IpAddr) {
-        if role == Role::Client
-            && !self.sources.contains(&source)
-            && self.sources.len() < SOURCES_LIMIT
-        {
-            self.sources.push(source);
-        }
+    /// The index of a local address from which clients connect; `None` if there are too many.
+    pub(super) fn source(&mut self, source: IpAddr) -> Option<usize> {
+        let index = self.sources.iter().position(|&known| known == source);
+        index.or_else(|| {
+            (self.sources.len() < SOURCES_LIMIT).then(|| {
+                self.sources.push(source);
+                self.sources.len() - 1
+            })
+        })
     }
 
     /// Decrements the number of orphans in FIN_WAIT2.

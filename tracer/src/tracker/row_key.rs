@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use crate::{tcp::role::Role, trace::ids::NetnsId};
 
+/// A destination of clients: namespace, address and port.
+pub(super) type DestinationKey = (NetnsId, IpAddr, u16);
+
 /// A row's index in its table, valid while the row has an open connection or TIME_WAIT.
 pub(crate) type RowId = u32;
 
@@ -28,6 +31,12 @@ impl RowKey {
     /// The key of a server's port, or of all clients of a port together.
     pub(crate) const fn of_port(netns: NetnsId, role: Role, port: u16) -> Self {
         Self { netns, role, port: Some(port), owner: None, remote: None }
+    }
+
+    /// The destination of a client's row; `None` for servers, or if the row does not distinguish it.
+    pub(super) fn destination(&self) -> Option<DestinationKey> {
+        (self.role == Role::Client).then_some(())?;
+        Some((self.netns, self.remote?, self.port?))
     }
 
     /// This key, followed by increasingly coarse ones.

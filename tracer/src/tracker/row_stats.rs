@@ -7,6 +7,7 @@ use super::{
     listener_gap::ListenerUptime,
     oldest::{OldestPerState, keep_older},
 };
+use crate::tcp::close_reason::CloseReason;
 
 /// The statistics of a row, or of several together, over an interval.
 #[derive(Clone, Debug, Default)]
@@ -29,12 +30,20 @@ pub struct RowStats {
     pub uptime: ListenerUptime,
     /// The oldest connection in each of [`LINGERING_STATES`](super::LINGERING_STATES).
     pub oldest: OldestPerState,
-    /// Use of the ephemeral ports toward the destination with the highest use; `None` if unknown,
+    /// Use of the ephemeral ports toward the destination with the highest share; `None` if unknown,
     /// and for servers.
     pub ephemeral: Option<Ephemeral>,
 }
 
 impl RowStats {
+    /// The share of the ephemeral ports that are in use; `None` if unknown, also because connect()
+    /// found no port in the interval though fewer are known to be in use at its end.
+    pub fn ephemeral_share(&self) -> Option<f64> {
+        let share = self.ephemeral?.share();
+        let found_none = self.counters.ended(CloseReason::ConnectLocalFailure) > 0;
+        (share >= 1.0 || !found_none).then_some(share)
+    }
+
     /// Adds the statistics of another row in the same interval.
     pub(super) fn add(&mut self, other: &Self) {
         self.counters.merge(&other.counters);

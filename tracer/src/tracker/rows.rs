@@ -1,6 +1,6 @@
 //! The bounded table of rows.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::SocketAddr};
 
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
@@ -9,6 +9,7 @@ use super::{
     owners::Label,
     row::Row,
     row_key::{LabelId, RowId, RowKey},
+    time_wait_rows::LocalPort,
 };
 use crate::{tcp::role::Role, trace::ids::NetnsId};
 
@@ -89,6 +90,13 @@ impl Rows {
         self.other_row(key.role)
     }
 
+    /// The local port of a TIME_WAIT in this row.
+    pub(crate) fn local_port(&mut self, id: RowId, local: SocketAddr, is_bound: bool) -> LocalPort {
+        let is_client = self.key(id).is_some_and(|key| key.role == Role::Client);
+        let source = is_client.then(|| self.get_mut(id).source(local.ip())).flatten();
+        LocalPort::new(local.port(), source, is_bound)
+    }
+
     /// Keeps all rows, including idle ones, until [`Rows::unpin`].
     pub(crate) fn pin(&mut self) {
         self.is_pinned = true;
@@ -109,6 +117,11 @@ impl Rows {
         self.rows.get(id as usize)?.as_ref().map(|(key, _)| *key)
     }
 
+    /// The row and its key; `None` if the row was removed.
+    pub(crate) fn get(&self, id: RowId) -> Option<&(RowKey, Row)> {
+        self.rows.get(id as usize)?.as_ref()
+    }
+
     /// Whether any row has this port.
     pub(crate) fn has_port(&self, netns: NetnsId, role: Role, port: u16) -> bool {
         self.by_port.contains_key(&(netns, role, port))
@@ -119,12 +132,6 @@ impl Rows {
             Some((_, row)) => row,
             None => unreachable!("a row that is in use is never removed"),
         }
-    }
-
-    /// All rows with their ids and keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (RowId, &RowKey, &Row)> {
-        let rows = self.rows.iter().enumerate();
-        rows.filter_map(|(id, row)| row.as_ref().map(|(key, row)| (row_id(id), key, row)))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&RowKey, &mut Row)> {

@@ -34,14 +34,21 @@ pub struct Snapshot {
     pub tables: Tables,
     /// Scan coverage of the reported namespaces.
     pub scans: ScanCoverage,
+    /// Whether the sockets were scanned once and not watched after that.
+    pub is_single_look: bool,
 }
+
+/// Minimum length of an interval in seconds for rates: in less time, one event is many per second.
+const MIN_RATE_INTERVAL: f64 = 0.1;
 
 /// Scan coverage of the namespaces of the reported rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanCoverage {
     /// Number of namespaces.
     pub namespaces: u64,
-    /// Start of the oldest of their latest complete scans; `None` if none was scanned yet.
+    /// Start of the oldest of the latest complete scans of namespaces with activity since that scan.
+    /// Without such activity, start of the latest scan, because the scans of idle namespaces still
+    /// hold. `None` if no namespace was scanned yet.
     pub oldest: Option<Nanos>,
 }
 
@@ -71,6 +78,11 @@ impl Snapshot {
     /// Length of the interval in seconds.
     pub fn seconds(&self) -> f64 {
         self.end.saturating_sub(self.start) as f64 / 1e9
+    }
+
+    /// Whether counts per second are known: the sockets were watched for at least a tenth of a second.
+    pub fn has_rates(&self) -> bool {
+        !self.is_single_look && self.seconds() >= MIN_RATE_INTERVAL
     }
 
     /// Whether any connection was opened, was open or closed in the interval.
@@ -107,6 +119,7 @@ impl Snapshot {
         for (sum, count) in self.kernel_counts.iter_mut().zip(later.kernel_counts) {
             *sum += count;
         }
+        self.is_single_look &= later.is_single_look;
         self.tables = later.tables;
         self.scans = later.scans;
     }

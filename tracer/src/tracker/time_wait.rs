@@ -77,12 +77,6 @@ impl TimeWaits {
         }
     }
 
-    /// The remaining seconds, each with the number of TIME_WAITs. Call [`Self::expire`] first.
-    pub(crate) fn remaining(&self, now: Nanos) -> impl Iterator<Item = (u64, u64)> {
-        let remaining = move |second: u64| second.saturating_sub(now / SECOND);
-        self.expiries.iter().map(move |(&(second, _), &count)| (remaining(second), count.into()))
-    }
-
     /// Removes all TIME_WAITs of a namespace before a scan replaces them. The peak stays.
     pub(crate) fn clear(&mut self, netns: NetnsId) {
         self.expiries.retain(|&(_, other), _| other != netns);
@@ -135,7 +129,11 @@ mod tests {
         time_waits.leave(1, 20 * SECOND, 70 * SECOND);
         time_waits.leave(2, 20 * SECOND, 72 * SECOND);
         assert_eq!((time_waits.now(), time_waits.peak()), (1, 2));
-        assert_eq!(time_waits.remaining(20 * SECOND).collect::<Vec<_>>(), [(52, 1)]);
+        // The other one is still there.
+        time_waits.expire(72 * SECOND);
+        assert_eq!(time_waits.now(), 1);
+        time_waits.expire(73 * SECOND);
+        assert_eq!(time_waits.now(), 0);
     }
 
     #[test]

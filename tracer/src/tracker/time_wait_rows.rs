@@ -84,16 +84,56 @@ pub(crate) struct TimeWaitRows(ByEndpoints<TrackedTimeWait>);
 struct TrackedTimeWait {
     row: RowId,
     is_guess: bool,
+    local: LocalPort,
     expiry: Option<Expiry>,
     netns: NetnsId,
     /// Number of the last scan that found the entry, or during which it was added.
     scan: u32,
 }
 
+const _: () = assert!(size_of::<(EndpointPairKey, TrackedTimeWait)>() == 32);
+
 impl TrackedTimeWait {
     fn entry(&self, key: EndpointPairKey) -> Entry {
-        let &Self { row, is_guess, expiry, .. } = self;
-        Entry { key, row, is_guess, expiry }
+        let &Self { row, is_guess, expiry, local, .. } = self;
+        Entry { key, row, is_guess, expiry, local }
+    }
+}
+
+/// The local port of a TIME_WAIT, with its address as an index into
+/// [`Row::sources`](super::row::Row::sources).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalPort {
+    port: [u8; 2],
+    /// The index, and [`Self::BOUND`].
+    source: u8,
+}
+
+impl LocalPort {
+    /// Set if bind() took the port.
+    const BOUND: u8 = 1 << 7;
+    /// The index if the address is not kept.
+    const UNKNOWN: u8 = Self::BOUND - 1;
+
+    pub(crate) fn new(port: u16, source: Option<usize>, is_bound: bool) -> Self {
+        let index = source.and_then(|index| u8::try_from(index).ok());
+        let index = index.unwrap_or(Self::UNKNOWN).min(Self::UNKNOWN);
+        let source = if is_bound { index | Self::BOUND } else { index };
+        Self { port: port.to_ne_bytes(), source }
+    }
+
+    pub(crate) fn port(self) -> u16 {
+        u16::from_ne_bytes(self.port)
+    }
+
+    /// The index of the local address among those of the row; `None` if it is not kept.
+    pub(crate) fn source(self) -> Option<usize> {
+        let index = self.source & !Self::BOUND;
+        (index != Self::UNKNOWN).then_some(index.into())
+    }
+
+    pub(crate) fn is_bound(self) -> bool {
+        self.source & Self::BOUND != 0
     }
 }
 
@@ -107,6 +147,8 @@ pub(crate) struct Entry {
     pub(crate) is_guess: bool,
     /// The time at which it ends; `None` for an orphan in FIN_WAIT2.
     pub(crate) expiry: Option<Expiry>,
+    /// The local port, which it holds until it ends.
+    pub(crate) local: LocalPort,
 }
 
 impl TimeWaitRows {
@@ -116,9 +158,15 @@ impl TimeWaitRows {
         if self.0.len() >= LIMIT && !self.0.contains_key(&entry.key) {
             return None;
         }
-        let Entry { key, row, is_guess, expiry } = entry;
-        let before = self.0.insert(key, TrackedTimeWait { row, is_guess, expiry, netns, scan });
+        let Entry { key, row, is_guess, expiry, local } = entry;
+        let tracked = TrackedTimeWait { row, is_guess, local, expiry, netns, scan };
+        let before = self.0.insert(key, tracked);
         before.map(|kept| kept.entry(key))
+    }
+
+    /// All entries, each with its namespace.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NetnsId, Entry)> {
+        self.0.iter().map(|(&key, kept)| (kept.netns, kept.entry(key)))
     }
 
     /// The entry with this key.

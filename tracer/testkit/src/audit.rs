@@ -388,6 +388,7 @@ fn report(snapshot: &Snapshot, coverage: Coverage) -> String {
     let interval = Interval {
         end: snapshot.end,
         seconds: (snapshot.end - snapshot.start) as f64 / 1e9,
+        has_rates: snapshot.has_rates(),
         clock: ClockAnchor::default(),
         coverage,
     };

@@ -95,7 +95,13 @@ impl Replayed {
             troubles.push(format!("the event counts do not balance: {events:?}"));
         }
         let seconds = (snapshot.end - snapshot.start) as f64 / 1e9;
-        let interval = Interval { end: snapshot.end, seconds, clock, coverage };
+        let interval = Interval {
+            end: snapshot.end,
+            seconds,
+            has_rates: snapshot.has_rates(),
+            clock,
+            coverage,
+        };
         let rows = snapshot.rows(By::Port).into_iter();
         let rows = rows.map(|row| PortRow { row, interval }).collect();
         Self { connections, rows, coverage, missed: events.missed, troubles }

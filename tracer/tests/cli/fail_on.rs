@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
+use synfin_common::state::TcpState::SynSent;
 use synfin_testkit::{
-    RecordedKernel, recording,
+    RecordedKernel, Socket, recording,
     sample::{web_server, web_server_with_losses},
 };
 use tempfile::TempDir;
@@ -88,6 +89,13 @@ fn a_condition_without_evidence_is_inconclusive() {
         "nothing happened that it measures",
     );
     inconclusive(&web_server_with_losses(), "abnormal>0", "records are missing");
+    let mut short = RecordedKernel::begin();
+    short.scan_host([]);
+    short.connection(Socket::between(1, "192.0.2.1:40000", "192.0.2.80:443"), &[SynSent]);
+    short.tick_at(99);
+    inconclusive(&short.frames, "new_per_s>1", "no interval was long enough for rates");
+    short.tick_at(100);
+    assert_eq!(tried(&short.frames, &["--fail-on", "new_per_s>1"]).0, 1);
     let mut silent = RecordedKernel::begin();
     silent.tick_at(1_000);
     inconclusive(&silent.frames, "abnormal>0", "no connection was observed");

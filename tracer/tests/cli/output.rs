@@ -283,6 +283,8 @@ fn usage_errors_are_explained() {
     wrong(&["report", "1", "0"], "invalid value '0'");
     wrong(&["report", "--once", "1"], "cannot be used with");
     wrong(&["report", "--once", "--from", "file"], "cannot be used with");
+    let rate = ["report", "--once", "--fail-on", "client:80.new_per_s>1"];
+    wrong(&rate, "a single look shows no rates");
     wrong(&["report", "--from", "file", "--record", "other"], "cannot be used with");
     wrong(&["report", "--from", "file", "--", "true"], "cannot be used with");
     wrong(&["trace", "-o", "xml"], "possible values: table, json, csv");

@@ -44,6 +44,10 @@ fn connections_older_than_the_trace_are_adopted() {
     for (role, port, counts) in expected {
         assert_eq!(report.difference(role, port, &counts), None);
     }
+    // A single look shows no rates.
+    for row in report.rows() {
+        assert_eq!([&row["new_per_s"], &row["bad_per_s"]], [&Value::Null; 2], "{row}");
+    }
 
     let open = Synfin::run(["connections", "--open", "-o", "json"]).json_lines();
     let here: Vec<_> = open.iter().filter(|line| line["netns"] == namespace.id()).collect();

@@ -3,12 +3,22 @@
 use std::net::SocketAddr;
 
 use synfin::{
-    tcp::{group_by::By, role::Role},
-    trace::scan::{EphemeralPorts, TimeWaitReuse},
+    analysis::diagnose::diagnose,
+    tcp::{close_reason::CloseReason, group_by::By, role::Role},
+    trace::{
+        accept_queue::AcceptQueue,
+        event::{Opening, TimeWaitKind},
+        ids::Comm,
+        scan::{EphemeralPorts, ScannedSocket, TimeWaitReuse},
+        session::Session,
+    },
     tracker::Ephemeral,
 };
-use synfin_common::state::TcpState::{self, *};
-use synfin_testkit::{HERE, Socket, TracedKernel, address};
+use synfin_common::{
+    event::Flags,
+    state::TcpState::{self, *},
+};
+use synfin_testkit::{HERE, ORPHAN, Socket, TracedKernel, address};
 
 /// A range of 100 ports.
 fn hundred_ports(reuse: TimeWaitReuse) -> EphemeralPorts {
@@ -198,30 +208,177 @@ fn with_all_ports_used_none_are_left() {
     assert_eq!((found.share(), found.exhausted_in), (1.0, Some(0.0)));
 }
 
-#[test]
-fn each_local_address_has_all_ports() {
-    let to = address("192.0.2.80:443");
-    let [one, other] = ["192.0.2.1:40001", "192.0.2.2:40001"].map(|local| Socket {
-        local: address(local),
-        remote: to,
-        ..Socket::client(1, 40_001)
+/// The sockets of clients with these local addresses, and a port each.
+fn clients(locals: &[(&str, u16)], to: SocketAddr) -> Vec<Socket> {
+    let clients = locals.iter().zip(1..).map(|(&(local, port), id)| {
+        let local = SocketAddr::new(local.parse().expect("an address"), port);
+        Socket { local, remote: to, ..Socket::client(id, port) }
     });
-    let other = Socket { id: 2, ..other };
+    clients.collect()
+}
+
+/// What a scan shows of a client whose port connect() or bind() chose.
+fn found(sock: Socket, port_by_connect: bool) -> ScannedSocket {
+    ScannedSocket { port_by_connect: Some(port_by_connect), ..sock.scanned(Established) }
+}
+
+#[test]
+fn each_local_address_has_all_ports_and_the_fullest_is_reported() {
+    let to = address("192.0.2.80:443");
+    let (one, other) = ("192.0.2.1", "192.0.2.2");
+    let clients = clients(&[(one, 40_001), (other, 40_001), (other, 40_002)], to);
     for preexisting in [false, true] {
         let mut kernel = TracedKernel::traced();
         kernel.ephemeral_ports = Some(hundred_ports(TimeWaitReuse::Never));
-        let found = |sock: Socket| synfin::trace::scan::ScannedSocket {
-            port_by_connect: Some(true),
-            ..sock.scanned(Established)
-        };
         if preexisting {
-            kernel.scan(HERE, &[found(one), found(other)]);
+            let found: Vec<_> = clients.iter().map(|&client| found(client, true)).collect();
+            kernel.scan(HERE, &found);
         } else {
             kernel.scan(HERE, &[]);
-            kernel.connection(one, &[SynSent, Established]);
-            kernel.connection(other, &[SynSent, Established]);
+            for client in &clients {
+                kernel.connection(*client, &[SynSent, Established]);
+            }
+            // A TIME_WAIT keeps its address.
+            closes(&mut kernel, clients[2]);
         }
         let found = only_ephemeral(&mut kernel);
-        assert_eq!((found.used, found.ports), (2, 200), "preexisting: {preexisting}");
+        assert_eq!((found.used, found.ports), (2, 100), "preexisting: {preexisting}");
+        assert_eq!(found.local, Some(other.parse().expect("an address")));
+        assert!(!found.is_shared);
     }
+}
+
+/// An application closes its connections, and the peer does not.
+fn leaves_orphans() -> TracedKernel {
+    let mut kernel = TracedKernel::traced().with_all_hooks();
+    kernel.ephemeral_ports =
+        Some(EphemeralPorts { last: 40_019, ..hundred_ports(TimeWaitReuse::Never) });
+    kernel.scan(HERE, &[]);
+    for id in 0..20 {
+        let sock = connects(&mut kernel, "one", address("192.0.2.80:443"), id);
+        kernel.moves(sock, (Established, FinWait1));
+        kernel.moves(sock, (FinWait1, FinWait2));
+        kernel.enters_time_wait(sock, TimeWaitKind::FinWait2);
+        kernel.closes(sock, FinWait2, ORPHAN, 0);
+    }
+    kernel
+}
+
+#[test]
+fn orphans_in_fin_wait2_hold_their_ports_until_they_are_gone() {
+    let mut kernel = leaves_orphans();
+    let sock = |id: u64| Socket::client(id, 40_000 + id as u16);
+    let mut used = vec![only_ephemeral(&mut kernel).used];
+    kernel.wait(20);
+    used.push(only_ephemeral(&mut kernel).used);
+    // Scans find them, and nothing else.
+    kernel.scan_begins(HERE);
+    (0..20).for_each(|id| kernel.scan_finds_timewait_socket(sock(id), true, 40_000));
+    kernel.scan_ends(HERE);
+    used.push(only_ephemeral(&mut kernel).used);
+    // The peer of one closes: its port is held for another minute.
+    kernel.leaves_fin_wait2(sock(0));
+    kernel.wait(39);
+    let snapshot = kernel.tracker.take_snapshot();
+    let seen = &diagnose(&Session::default(), &snapshot)[0].seen;
+    assert!(seen.contains("20 of 20 ports") && seen.contains("mostly by FIN_WAIT2"), "{seen}");
+    let found = snapshot.rows(By::Port)[0].stats.ephemeral.expect("ports");
+    used.push(found.used);
+    assert_eq!((found.share(), found.exhausted_in), (1.0, Some(0.0)));
+    (1..6).for_each(|id| kernel.time_wait_ends(sock(id)));
+    used.push(only_ephemeral(&mut kernel).used);
+    assert_eq!(used, [20, 20, 20, 20, 15]);
+}
+
+#[test]
+fn ports_that_bind_took_are_shared_by_all_destinations() {
+    let to = ["192.0.2.80:443", "192.0.2.81:443", "192.0.2.82:443"].map(address);
+    for preexisting in [false, true] {
+        let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Always)));
+        let sockets: Vec<_> = (0..100_u16)
+            .map(|n| Socket {
+                remote: to[usize::from(n % 3)],
+                ..Socket::client(u64::from(n) + 1, 40_000 + n)
+            })
+            .collect();
+        if preexisting {
+            // Shows that the port is one to which clients connect.
+            kernel.connection(Socket::client(500, 903), &[SynSent, Established]);
+            kernel.wait(1);
+            let found: Vec<_> = sockets.iter().map(|&sock| found(sock, false)).collect();
+            kernel.scan(HERE, &found);
+        } else {
+            for &sock in &sockets {
+                kernel.moves_with(sock, (Close, SynSent), |first| {
+                    first.opening = Some(Opening {
+                        cgroup: 1,
+                        accept_queue: AcceptQueue::default(),
+                        comm: Comm::default(),
+                        ..Opening::default()
+                    });
+                });
+                kernel.moves(sock, (SynSent, Established));
+            }
+            // bind() reuses no TIME_WAIT.
+            closes(&mut kernel, sockets[0]);
+        }
+        let by_remote: Vec<_> = ephemeral(&mut kernel, By::Remote).into_iter().flatten().collect();
+        assert_eq!(by_remote.len(), 3);
+        for found in by_remote {
+            assert_eq!((found.used, found.ports, found.is_shared), (100, 100, true), "{found:?}");
+            assert_eq!(found.exhausted_in, Some(0.0), "{found:?}");
+        }
+        // For connect() they are taken as well, even from another address.
+        let other = clients(&[("192.0.2.9", 40_000)], address("192.0.2.99:80"))[0];
+        kernel.opens(Socket { id: 999, ..other }, (Close, SynSent), None);
+        let found = kernel.row(Role::Client, 80).stats.ephemeral.expect("ports");
+        assert_eq!((found.used, found.is_shared), (101, false), "preexisting: {preexisting}");
+    }
+}
+
+#[test]
+fn ports_outside_the_range_are_not_ephemeral() {
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
+    let to = address("192.0.2.80:443");
+    for client in clients(&[("192.0.2.1", 903), ("192.0.2.1", 40_100)], to) {
+        kernel.connection(client, &[SynSent, Established]);
+    }
+    kernel.listens(Socket::listener(7, 40_050), "server");
+    let found = only_ephemeral(&mut kernel);
+    // connect() skips the port of a listener.
+    assert_eq!((found.used, found.local), (1, None));
+}
+
+#[test]
+fn connections_older_than_the_trace_are_no_growth() {
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Always)));
+    let to = address("192.0.2.80:443");
+    let locals: Vec<_> = (0..50).map(|n| ("192.0.2.1", 40_000 + n)).collect();
+    let found: Vec<_> =
+        clients(&locals, to).into_iter().map(|client| found(client, true)).collect();
+    kernel.scan(HERE, &found);
+    kernel.wait(10);
+    let found = only_ephemeral(&mut kernel);
+    assert_eq!((found.used, found.exhausted_in), (50, None));
+}
+
+#[test]
+fn a_share_that_connect_contradicts_is_unknown() {
+    let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
+    let sock = Socket::client(1, 40_000);
+    kernel.opens(sock, (Close, SynSent), None);
+    kernel.closes(sock.unbound(), SynSent, Flags::HAS_SOCKET, 0);
+    let snapshot = kernel.tracker.take_snapshot();
+    let [finding] = &diagnose(&Session::default(), &snapshot)[..] else { panic!("one finding") };
+    assert_eq!(finding.rule.id, "ports_run_out");
+    let seen = &finding.seen;
+    assert!(seen.contains("connect() found no free port 1 times") && !seen.contains('%'), "{seen}");
+    assert!(
+        seen.contains("only 0 of 100 ports toward 192.0.2.80 are known to be in use"),
+        "{seen}"
+    );
+    let stats = &snapshot.rows(By::Port)[0].stats;
+    assert_eq!(stats.counters.ended(CloseReason::ConnectLocalFailure), 1);
+    let ports = stats.ephemeral.expect("ports");
+    assert_eq!((ports.used, ports.ports, stats.ephemeral_share()), (0, 100, None));
 }

@@ -42,8 +42,13 @@ fn in_syn_queue(port: u16, what: SynQueueEvent, count: u64) -> PortCount {
 /// A column of a server's port, as it is printed.
 fn shown(kernel: &mut TracedKernel, port: u16, name: &str, coverage: Coverage) -> Value {
     let row = kernel.row(Role::Server, port);
-    let interval =
-        Interval { end: kernel.now, seconds: 1.0, clock: ClockAnchor::default(), coverage };
+    let interval = Interval {
+        end: kernel.now,
+        seconds: 1.0,
+        has_rates: true,
+        clock: ClockAnchor::default(),
+        coverage,
+    };
     let row = PortRow { row, interval };
     let column = COLUMNS.iter().find(|column| column.info.key == name);
     column.unwrap_or_else(|| panic!("no column {name}")).value(&row)

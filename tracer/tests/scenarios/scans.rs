@@ -18,7 +18,7 @@ use synfin_common::{
     event::Kind,
     state::TcpState::{self, *},
 };
-use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel, address};
+use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel, address};
 
 #[test]
 fn a_reused_socket_is_another_connection() {
@@ -462,4 +462,30 @@ fn event_counters_never_decrease() {
     };
     kernel.report(Input::Tick(Tick { time: kernel.now, counters, ports: Vec::new() }));
     assert!(kernel.tracker.take_snapshot().events.are_lower_bounds());
+}
+
+#[test]
+fn the_age_of_the_scans_is_that_of_the_oldest_namespace_with_traffic() {
+    let mut kernel = TracedKernel::traced();
+    let busy = Socket::client(1, 40_001);
+    let idle = Socket { netns: ELSEWHERE, ..Socket::listener(2, 80) };
+    kernel.listens(idle, "idle");
+    kernel.scan(ELSEWHERE, &[idle.scanned(Listen)]);
+    kernel.wait(60);
+    kernel.connection(busy, &[SynSent, Established]);
+    let scanned = kernel.now;
+    kernel.scan(HERE, &[busy.scanned(Established)]);
+    kernel.moves(busy, (Established, FinWait1));
+    kernel.wait(1);
+    let scans = kernel.tracker.take_snapshot().scans;
+    assert_eq!((scans.namespaces, scans.oldest), (2, Some(scanned)));
+    // Without any traffic since, the latest scan counts.
+    let scanned = kernel.now;
+    kernel.scan(HERE, &[busy.scanned(FinWait1)]);
+    kernel.wait(1);
+    assert_eq!(kernel.tracker.take_snapshot().scans.oldest, Some(scanned));
+    // Traffic in the idle one makes its scan old.
+    kernel.opens(Socket { netns: ELSEWHERE, ..Socket::client(3, 40_002) }, (Close, SynSent), None);
+    let oldest = kernel.tracker.take_snapshot().scans.oldest.expect("a scan");
+    assert!(oldest + 60 * SECOND < scanned, "{oldest} {scanned}");
 }

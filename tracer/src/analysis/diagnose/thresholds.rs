@@ -20,10 +20,6 @@ pub const EPHEMERAL_PCT: f64 = 80.0;
 /// Time within which the ephemeral ports will be exhausted.
 pub const EPHEMERAL_SOON: Duration = Duration::from_mins(5);
 
-/// Number of interval lengths for which the rates of an interval are extrapolated: a second of
-/// growth says nothing about the next five minutes.
-pub const EPHEMERAL_EXTRAPOLATION: f64 = 30.0;
-
 /// Least age of a connection in CLOSE_WAIT.
 pub const CLOSE_WAIT_AGE: Duration = Duration::from_secs(30);
 

@@ -8,6 +8,7 @@ use ratatui::{
 use synfin_common::state::TcpState;
 
 use crate::{
+    analysis::diagnose::thresholds::EPHEMERAL_PCT,
     message::escape::escape_control,
     output::column::Value,
     screen::{history::Trend, model::Model, theme::Theme, update::SelfUsage},
@@ -25,6 +26,9 @@ const FULL_HEADER_HEIGHT: u16 = 18;
 
 pub(super) fn lines(model: &Model, theme: Theme, area: Rect) -> Vec<Line<'static>> {
     let width = usize::from(area.width);
+    if model.is_collecting() {
+        return vec![title(model, theme, width)];
+    }
     let mut lines = vec![title(model, theme, width), completeness(model, theme)];
     if area.height >= FULL_HEADER_HEIGHT {
         let namespaces = model.data().history.last().rows(By::Netns);
@@ -46,9 +50,9 @@ fn title(model: &Model, theme: Theme, width: usize) -> Line<'static> {
         By::Netns => "by namespace",
     };
     let period = if model.totals { "since the start" } else { "last minute" };
-    let time = date(session.clock.date(model.data().history.last().end));
+    let time = model.time().map(|time| date(session.clock.date(time))).unwrap_or_default();
     // Truncated to seconds.
-    let time = time.get(..19).unwrap_or_default().replace('T', " ") + " UTC";
+    let time = time.get(..19).map(|time| time.replace('T', " ") + " UTC").unwrap_or_default();
     let host = format!(
         " {}  {}  {grouping}, {period}",
         escape_control(&session.host),
@@ -135,21 +139,27 @@ fn ports(model: &Model, rows: &[RowSnapshot], theme: Theme) -> Line<'static> {
         Span::raw(format!("{time_waits}{}", limit.unwrap_or_default())),
         Span::styled("  PORTS ", theme.heading()),
     ];
-    let destinations = rows.iter().filter_map(|row| row.stats.ephemeral);
-    let fullest = destinations.max_by(|one, other| one.share().total_cmp(&other.share()));
-    spans.extend(fullest.map_or_else(
+    // The share is unknown where connect() found no port though fewer are known to be in use.
+    let share = |row: &&RowSnapshot| row.stats.ephemeral_share().unwrap_or(1.0);
+    let known = rows.iter().filter(|row| row.stats.ephemeral.is_some());
+    let fullest = known.max_by(|one, other| share(one).total_cmp(&share(other)));
+    let ports = fullest.and_then(|row| Some((row.stats.ephemeral?, row.stats.ephemeral_share())));
+    spans.extend(ports.map_or_else(
         || [Span::raw("none in use"), Span::raw("")],
-        |ports| {
-            let share = 100.0 * ports.share();
-            let left = ports
-                .exhausted_in
-                .map(|seconds| format!(", exhausted in {}", Value::Seconds(seconds).to_plain()));
-            let style = if share >= crate::analysis::diagnose::thresholds::EPHEMERAL_PCT {
+        |(ports, share)| {
+            let used = match share.map(|share| 100.0 * share) {
+                Some(share) => format!("{share:.0} % of {} to {}", ports.ports, ports.remote),
+                None => format!("connect() found none to {}", ports.remote),
+            };
+            let left = ports.exhausted_in.map(|seconds| match seconds {
+                0.0 => ", none is left".to_owned(),
+                _ => format!(", exhausted in {}", Value::forecast(seconds).to_plain()),
+            });
+            let style = if share.is_none_or(|share| 100.0 * share >= EPHEMERAL_PCT) {
                 theme.alarm()
             } else {
                 Style::new()
             };
-            let used = format!("{share:.0} % of {} to {}", ports.ports, ports.remote);
             [Span::styled(used, style), Span::raw(left.unwrap_or_default())]
         },
     ));
@@ -161,20 +171,25 @@ fn rates(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let each = width.saturating_sub(30) / 2;
     let mut rates: Vec<_> = model.data().history.rates().rev().take(each).collect();
     rates.reverse();
-    let last = rates.last().copied().unwrap_or_default();
+    let last = rates.last().filter(|_| model.data().history.last().has_rates()).copied();
     let line = |values: Vec<f64>| super::cell(&theme.sparkline(&values), each, true);
-    let number = |value: f64| super::cell(&Value::Float(value).to_plain(), 6, true);
-    let bad = if last.bad > 0.0 { theme.alarm() } else { Style::new() };
+    let number =
+        |value: Option<f64>| super::cell(&Value::known(value, Value::Float).to_plain(), 6, true);
+    let bad = if last.is_some_and(|last| last.bad > 0.0) { theme.alarm() } else { Style::new() };
     Line::from(vec![
         Span::styled("NEW/s", theme.heading()),
         Span::raw(format!(
             "{} {}",
-            number(last.new),
+            number(last.map(|last| last.new)),
             line(rates.iter().map(|rate| rate.new).collect())
         )),
         Span::styled("  BAD/s", theme.heading()),
         Span::styled(
-            format!("{} {}", number(last.bad), line(rates.iter().map(|rate| rate.bad).collect())),
+            format!(
+                "{} {}",
+                number(last.map(|last| last.bad)),
+                line(rates.iter().map(|rate| rate.bad).collect())
+            ),
             bad,
         ),
     ])

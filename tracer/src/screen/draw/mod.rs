@@ -46,11 +46,14 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame<'_>) {
     let [top, middle, bottom] = Layout::vertical(rows).areas(area);
     lines_at(frame, top, header);
     match &model.view {
+        View::Help => help::draw(theme, frame, middle),
+        _ if model.is_collecting() => {
+            lines_at(frame, middle, vec![Line::raw(""), Line::raw("collecting …")]);
+        }
         View::Rows => table::draw(model, theme, frame, middle),
         View::Row(name) => row::draw(model, theme, frame, middle, name),
         View::Connection(_, at) => connection::draw(model, theme, frame, middle, *at),
         View::Findings(at) => findings::draw(model, theme, frame, middle, *at),
-        View::Help => help::draw(theme, frame, middle),
     }
     lines_at(frame, bottom, vec![hints(model, theme)]);
 }

@@ -5,6 +5,7 @@ mod close;
 mod filter;
 mod namespaces;
 mod port_counts;
+mod port_pools;
 mod scan;
 mod snapshot;
 mod time_wait;

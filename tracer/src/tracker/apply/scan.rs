@@ -177,6 +177,9 @@ impl Tracker {
     fn reconcile_scanned(&mut self, netns: NetnsId, socket: &ScannedSocket) {
         let Some(connection) = self.connections.get_mut(socket.sock) else { return };
         connection.learn_endpoints(socket.into());
+        if let (Role::Client, Some(by_connect)) = (connection.role, socket.port_by_connect) {
+            connection.is_bound = Some(!by_connect);
+        }
         if connection.state == socket.state {
             return;
         }
@@ -215,6 +218,10 @@ impl Tracker {
         let mut connection =
             self.adopted(key, role, origin, socket.state, socket.into(), socket.time);
         connection.scan.last_scan = scan.number;
+        if connection.role == Role::Client {
+            connection.is_bound = socket.port_by_connect.map(|by_connect| !by_connect);
+            connection.port_range = socket.port_range;
+        }
         self.classify_previous(socket.sock);
         if is_stalled(socket) {
             scan.rows.entry(connection.row).or_default().stalled += 1;
@@ -233,7 +240,9 @@ impl Tracker {
         {
             let expiry = scan.expiry(time_wait);
             scan.entered.remove(&key);
-            let entry = Entry { key, row, is_guess, expiry };
+            let is_bound = time_wait.port_by_connect == Some(false);
+            let local = self.rows.local_port(row, time_wait.local, is_bound);
+            let entry = Entry { key, row, is_guess, expiry, local };
             let is_counted = self.time_waits.rows.on_scan(&entry, scan.number);
             scan.found.push(FoundTimeWait { entry, is_counted });
         }

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rustc_hash::FxBuildHasher;
 
 use crate::{
-    tcp::role::Role,
     trace::ids::NetnsId,
     tracker::{
         Tracker,
         current_interval::CurrentInterval,
-        ephemeral::{Destination, DestinationKey, Ephemeral},
+        ephemeral::RateInterval,
         events::Events,
         oldest::{LINGERING_STATES, Oldest, OldestPerState},
         row_key::{RowId, RowKey},
@@ -27,7 +26,10 @@ impl Tracker {
         for (_, row) in self.rows.iter_mut() {
             row.time_waits.expire(expired);
         }
-        let destinations = self.destinations();
+        let pools = self.port_pools(start);
+        let seconds = end.saturating_sub(start) as f64 / 1e9;
+        let held_ports = self.interval.held_ports.as_ref();
+        let destinations = pools.fullest(held_ports, RateInterval { end, seconds });
         let mut oldest = self.oldest_per_row();
         let mut rows_by_key = BTreeMap::new();
         let (labels, rows) = self.rows.iter_with_labels();
@@ -38,8 +40,12 @@ impl Tracker {
                 let owners = owner.clone().map_or_else(|| row.owners.clone(), |one| [one].into());
                 let mut stats = row.stats();
                 stats.oldest = oldest.remove(&id).unwrap_or_default();
-                stats.ephemeral = destination(key)
-                    .and_then(|destination| destinations.get(&destination).copied());
+                stats.ephemeral = key.destination().and_then(|destination| {
+                    let (netns, remote, _) = destination;
+                    let range = self.namespaces.ephemeral_ports(netns)?;
+                    let used = destinations.get(&destination).copied();
+                    Some(used.unwrap_or_else(|| pools.without_clients(netns, remote, &range)))
+                });
                 // The overflow row has no namespace.
                 let netns = (key.netns != 0).then_some(key.netns);
                 let netns_inode = netns.map(|id| self.names.inode(id));
@@ -66,38 +72,19 @@ impl Tracker {
                 overflowed: self.rows.overflowed(),
                 forgotten: self.names.forgotten(),
             },
+            is_single_look: false,
         };
         self.interval = CurrentInterval::begin(end, events);
+        self.interval.held_ports = Some(pools.held());
         snapshot
     }
 
     fn scan_coverage(&self, namespaces: &BTreeSet<NetnsId>) -> ScanCoverage {
-        let scanned = namespaces.iter().filter_map(|&netns| self.namespaces.scanned_at(netns));
-        ScanCoverage { namespaces: namespaces.len() as u64, oldest: scanned.min() }
-    }
-
-    /// Use of the ephemeral ports toward each destination of clients.
-    fn destinations(&self) -> BTreeMap<DestinationKey, Ephemeral> {
-        let (start, end) = (self.interval.start, self.now);
-        let mut sums: BTreeMap<DestinationKey, Destination> = BTreeMap::new();
-        for (_, key, row) in self.rows.iter() {
-            let Some(destination) = destination(key) else { continue };
-            let sum = sums.entry(destination).or_default();
-            sum.open += row.gauges.open + row.gauges.pending;
-            sum.open_at_start += row.gauges_at_start.open + row.gauges_at_start.pending;
-            sum.entered += row.counters.time_wait_entered;
-            sum.sources.extend(&row.sources);
-            for (second, count) in row.time_waits.remaining(end) {
-                *sum.time_waits.entry(second).or_default() += count;
-            }
-        }
-        let seconds = end.saturating_sub(start) as f64 / 1e9;
-        let known = sums.into_iter().filter_map(|(key, sum)| {
-            let (netns, remote, _) = key;
-            let settings = self.namespaces.ephemeral_ports(netns)?;
-            Some((key, sum.ephemeral(remote, &settings, seconds)))
-        });
-        known.collect()
+        let scanned = |netns: &NetnsId| self.namespaces.scanned_at(*netns);
+        let changed = namespaces.iter().filter(|&&netns| self.namespaces.has_changed(netns));
+        let oldest = changed.filter_map(scanned).min();
+        let latest = || namespaces.iter().filter_map(scanned).max();
+        ScanCoverage { namespaces: namespaces.len() as u64, oldest: oldest.or_else(latest) }
     }
 
     /// Counts of the kernel's records since the start.
@@ -124,10 +111,4 @@ impl Tracker {
         }
         rows
     }
-}
-
-/// The destination of a row; `None` for servers, or if the row does not distinguish it.
-fn destination(key: &RowKey) -> Option<DestinationKey> {
-    (key.role == Role::Client).then_some(())?;
-    Some((key.netns, key.remote?, key.port?))
 }

@@ -55,6 +55,11 @@ impl Tracker {
             row: connection.row,
             is_guess: connection.role_assumed,
             expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
+            local: self.rows.local_port(
+                connection.row,
+                endpoints.local,
+                connection.is_bound == Some(true),
+            ),
         };
         // A scan may have found it before this record, or the record of an earlier exit was lost.
         let before = self.time_waits.rows.enter(connection.netns, entry, self.scans);

@@ -138,6 +138,11 @@ impl Tracker {
         let netns_inode = self.names.inode(netns);
         let mut connection = Connection { owner, netns_inode, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
+        if role == Role::Client {
+            // Without IP_BIND_ADDRESS_NO_PORT, bind() takes a port before connect() would choose one.
+            connection.is_bound = Some(transition.local.port() != 0);
+            connection.port_range = opening.and_then(|opening| opening.port_range);
+        }
         self.changes.transition(transition, Some(&connection), &self.names);
         connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
@@ -155,7 +160,6 @@ impl Tracker {
         if connection.established {
             row.counters.adopted += 1;
             row.gauges.open += 1;
-            row.add_source(connection.role, connection.local().ip());
         } else {
             row.counters.attempts += 1;
             row.gauges.pending += 1;
@@ -278,7 +282,6 @@ impl Tracker {
             let (netns, role, port) =
                 (connection.netns, connection.role, connection.service_port());
             let endpoints = connection.endpoints();
-            self.rows.get_mut(connection.row).add_source(role, endpoints.local.ip());
             // A connection with the same endpoints replaces a TIME_WAIT.
             self.leave_time_wait(netns, endpoints, false);
             // The port gets a row of its own now, if the table has room.
