@@ -382,7 +382,7 @@ impl<'a> Trace<'a> {
             count: self.any(),
         });
         let ports = counted.into_iter().collect();
-        Frame::Tick(Tick { time: self.now, counters, ports })
+        Frame::Tick(Tick { time: self.now, counters, ports, awaits_scans: false })
     }
 
     fn next_frame(&mut self) -> Frame {
@@ -421,7 +421,7 @@ impl Iterator for Trace<'_> {
         match &frame {
             Frame::Session(_) | Frame::Events(_) | Frame::Tick(_) => {}
             Frame::ScanBegin(_) | Frame::Scanned(_) | Frame::ScanEnd(_) => {}
-            Frame::SocketHolders(_) | Frame::Names(_) => {}
+            Frame::SocketHolders(_) | Frame::Names(_) | Frame::Counters(_) => {}
         }
         Some(frame)
     }

@@ -17,12 +17,13 @@ use super::refusal;
 use crate::{
     host::{clock, namespaces, netstat, port_range},
     message::failure::Failure,
-    trace::{ids::NetnsId, scan::ScanEnd, time::Nanos},
+    trace::{counters::NetnsCounters, ids::NetnsId, scan::ScanEnd, time::Nanos},
 };
 
 /// A request to the scanner thread.
 enum Request {
     List,
+    ReadCounters(Vec<(NetnsId, PathBuf)>),
     ScanOpenFiles { all: bool },
     ScanSockets { netns: NetnsId, path: PathBuf },
 }
@@ -33,6 +34,15 @@ pub enum Answer {
     Namespaces {
         /// A path to each namespace.
         paths: BTreeMap<NetnsId, PathBuf>,
+        /// CPU time of the request.
+        cost: Nanos,
+    },
+    /// The kernel's counters of the requested namespaces, except those that are gone.
+    Counters {
+        /// The counters.
+        counters: Vec<NetnsCounters>,
+        /// The time by which all of them had been read.
+        by: Nanos,
         /// CPU time of the request.
         cost: Nanos,
     },
@@ -136,6 +146,11 @@ impl SocketScanner {
         self.ask(Request::List);
     }
 
+    /// Requests the kernel's counters of these namespaces, whose files are at these paths.
+    pub fn read_counters(&self, namespaces: Vec<(NetnsId, PathBuf)>) {
+        self.ask(Request::ReadCounters(namespaces));
+    }
+
     /// Requests a scan of the sockets in `netns`, whose namespace file is `path`.
     pub fn scan_sockets(&self, netns: NetnsId, path: PathBuf) {
         self.ask(Request::ScanSockets { netns, path });
@@ -204,6 +219,10 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
                 let paths = namespaces::list();
                 Answer::Namespaces { paths, cost: cost() }
             }
+            Request::ReadCounters(namespaces) => {
+                let counters = namespaces.into_iter().filter_map(read_counters).collect();
+                Answer::Counters { counters, by: clock::monotonic_ns(), cost: cost() }
+            }
             Request::ScanOpenFiles { all } => {
                 // Holders that cannot be found stay unknown.
                 let holders = scan_open_files(ebpf, all).unwrap_or_default();
@@ -235,6 +254,12 @@ fn scan_sockets(ebpf: &mut Ebpf, path: &Path, answers: &Answers) -> Result<()> {
         let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });
     })
     .context("cannot read the kernel's list of sockets")
+}
+
+/// Reads the kernel's counters of a namespace; `None` if it is gone.
+fn read_counters((netns, path): (NetnsId, PathBuf)) -> Option<NetnsCounters> {
+    namespaces::enter(&path).ok()?;
+    Some(NetnsCounters { netns, counters: netstat::read()? })
 }
 
 fn scan_open_files(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {

@@ -33,6 +33,7 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
         Frame::Tick(tick) => take(Input::Tick(tick.clone())),
         Frame::SocketHolders(held) => take(Input::SocketHolders(holders(held))),
         Frame::Names(names) => take(Input::Names(names.clone())),
+        Frame::Counters(read) => take(Input::KernelCounters(read.clone())),
     }
 }
 

@@ -6,7 +6,7 @@ use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 
 use super::accept_queue::AcceptQueue;
 use crate::trace::{
-    counters::Tick,
+    counters::{NetnsCounters, Tick},
     ids::{Comm, NetnsId, SockId},
     names::Names,
     scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, SocketHolder},
@@ -38,6 +38,9 @@ pub enum Input {
     SocketHolders(Vec<SocketHolder>),
     /// Names of cgroups, containers and network namespaces.
     Names(Names),
+    /// The kernel's counters of a namespace were read, and all records older than that have been
+    /// delivered.
+    KernelCounters(NetnsCounters),
     /// The current time and the counters of the eBPF programs.
     Tick(Tick),
     /// A record was skipped because this version does not know its kind or one of its values.

@@ -11,6 +11,7 @@ use pseudonyms::{Mapping, NameKind, NumberKind};
 use zerocopy::IntoBytes;
 
 use crate::trace::{
+    counters::NetnsCounters,
     filter::Filter,
     ids::{HOST_NETNS, NetnsId},
     names::{CgroupName, Container, Names},
@@ -63,6 +64,10 @@ impl Anonymizer {
             }
             Frame::SocketHolders(held) => Frame::SocketHolders(self.socket_holders(held).into()),
             Frame::Names(names) => Frame::Names(self.names(names)),
+            Frame::Counters(read) => {
+                let NetnsCounters { netns, counters } = *read;
+                Frame::Counters(NetnsCounters { netns: self.netns(netns), counters })
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod accept;
 mod close;
 mod filter;
+mod kernel_counters;
 mod port_counts;
 mod scan;
 mod snapshot;
