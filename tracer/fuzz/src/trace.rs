@@ -386,7 +386,7 @@ impl<'a> Trace<'a> {
             count: self.any(),
         });
         let ports = counted.into_iter().collect();
-        Frame::Tick(Tick { time: self.now, counters, ports })
+        Frame::Tick(Tick { time: self.now, counters, ports, awaits_scans: false })
     }
 
     fn next_frame(&mut self) -> Frame {
@@ -429,7 +429,8 @@ impl Iterator for Trace<'_> {
         match &frame {
             Frame::Session(_) | Frame::Events(_) | Frame::Tick(_) => {}
             Frame::ScanBegin(_) | Frame::Scanned(_) | Frame::ScanEnd(_) => {}
-            Frame::SocketHolders(_) | Frame::Names(_) | Frame::Namespaces(_) => {}
+            Frame::SocketHolders(_) | Frame::Names(_) => {}
+            Frame::Namespaces(_) | Frame::Counters(_) => {}
         }
         Some(frame)
     }

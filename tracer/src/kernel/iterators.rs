@@ -20,12 +20,13 @@ use crate::{
         netstat, port_range,
     },
     message::failure::Failure,
-    trace::{ids::NetnsId, scan::ScanEnd, time::Nanos},
+    trace::{counters::NetnsCounters, ids::NetnsId, scan::ScanEnd, time::Nanos},
 };
 
 /// A request to the scanner thread.
 enum Request {
     List,
+    ReadCounters(Vec<(NetnsId, PathBuf)>),
     ScanOpenFiles { all: bool },
     ScanSockets { netns: NetnsId, path: PathBuf },
 }
@@ -38,6 +39,15 @@ pub enum Answer {
         listing: Listing,
         /// When the listing began.
         started: Nanos,
+        /// CPU time of the request.
+        cost: Nanos,
+    },
+    /// The kernel's counters of the requested namespaces, except those that are gone.
+    Counters {
+        /// The counters.
+        counters: Vec<NetnsCounters>,
+        /// The time by which all of them had been read.
+        by: Nanos,
         /// CPU time of the request.
         cost: Nanos,
     },
@@ -141,6 +151,11 @@ impl SocketScanner {
         self.ask(Request::List);
     }
 
+    /// Requests the kernel's counters of these namespaces, whose files are at these paths.
+    pub fn read_counters(&self, namespaces: Vec<(NetnsId, PathBuf)>) {
+        self.ask(Request::ReadCounters(namespaces));
+    }
+
     /// Requests a scan of the sockets in `netns`, whose namespace file is `path`.
     pub fn scan_sockets(&self, netns: NetnsId, path: PathBuf) {
         self.ask(Request::ScanSockets { netns, path });
@@ -209,6 +224,10 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
                 let listing = namespaces::list();
                 Answer::Namespaces { listing, started, cost: cost() }
             }
+            Request::ReadCounters(namespaces) => {
+                let counters = namespaces.into_iter().filter_map(read_counters).collect();
+                Answer::Counters { counters, by: clock::monotonic_ns(), cost: cost() }
+            }
             Request::ScanOpenFiles { all } => {
                 // Holders that cannot be found stay unknown.
                 let holders = scan_open_files(ebpf, all).unwrap_or_default();
@@ -226,17 +245,24 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
     }
 }
 
-/// Scans one namespace, and returns to the own one.
-fn scan_namespace(ebpf: &mut Ebpf, path: &Path, begun: ScanEnd, answers: &Answers) -> ScanEnd {
-    let scan = || {
+/// Calls `visit` within a namespace, and returns to the own one.
+fn within<T>(netns: NetnsId, path: &Path, visit: impl FnOnce() -> Result<T>) -> Result<T> {
+    namespaces::within(path, || {
         // The path may lead to another namespace by now.
-        if namespaces::id().is_some_and(|id| id != begun.netns) {
+        if namespaces::id().is_some_and(|id| id != netns) {
             bail!("the network namespace is gone");
         }
+        visit()
+    })
+    .flatten()
+}
+
+/// Scans one namespace.
+fn scan_namespace(ebpf: &mut Ebpf, path: &Path, begun: ScanEnd, answers: &Answers) -> ScanEnd {
+    let result = within(begun.netns, path, || {
         scan_sockets(ebpf, answers)?;
         Ok((port_range::read(), netstat::read()))
-    };
-    let result = namespaces::within(path, scan).flatten();
+    });
     let ended = clock::monotonic_ns();
     match result {
         Ok((ephemeral_ports, counters)) => ScanEnd { ended, ephemeral_ports, counters, ..begun },
@@ -251,6 +277,12 @@ fn scan_sockets(ebpf: &mut Ebpf, answers: &Answers) -> Result<()> {
         let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });
     })
     .context("cannot read the kernel's list of sockets")
+}
+
+/// Reads the kernel's counters of a namespace; `None` if it is gone.
+fn read_counters((netns, path): (NetnsId, PathBuf)) -> Option<NetnsCounters> {
+    let counters = within(netns, &path, || Ok(netstat::read())).ok().flatten()?;
+    Some(NetnsCounters { netns, counters })
 }
 
 fn scan_open_files(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {

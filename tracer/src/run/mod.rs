@@ -24,7 +24,7 @@ use crate::{
     output::consumer::Consumer,
     record::{destination::RecordingSink, errors},
     run::stop::Stop,
-    source::{Replay, Round, Source},
+    source::{Replay, Round, Source, Want},
     trace::{
         anonymize::Anonymizer,
         decode::decode,
@@ -227,8 +227,8 @@ impl Run {
         decode(frame, |input| trace.tracker.apply(&input));
         trace.tracker.drain_changes().for_each(|change| output.change(&change));
         output.flush().map_err(explain_output)?;
-        if matches!(frame, Frame::Tick(_)) {
-            if self.after_tick(trace, output)?.is_break() {
+        if let Frame::Tick(tick) = frame {
+            if self.after_tick(trace, tick.awaits_scans, output)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             if self.source.is_seeded() && !std::mem::replace(&mut trace.is_ready, true) {
@@ -242,10 +242,11 @@ impl Run {
     fn after_tick(
         &mut self,
         Trace { tracker, deadline, .. }: &mut Trace,
+        awaits_scans: bool,
         output: &mut dyn Consumer,
     ) -> Result<ControlFlow<()>> {
         self.source.take_messages().iter().for_each(|message| output.warn(message));
-        if output.tick(tracker).map_err(explain_output)?.is_break() {
+        if !awaits_scans && output.tick(tracker).map_err(explain_output)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
         if deadline.is_some_and(|deadline| tracker.now() >= deadline) {
@@ -253,12 +254,19 @@ impl Run {
                 return Ok(ControlFlow::Break(()));
             }
             self.source.finish();
-        } else if let Some(time) = [output.next_tick(), *deadline].into_iter().flatten().min() {
+        } else if !awaits_scans
+            && let Some(time) = [output.next_tick(), *deadline].into_iter().flatten().min()
+        {
             self.source.tick_at(time);
         }
+        if let Some(time) = output.next_tick() {
+            self.source.end_interval_at(time);
+        }
         self.source.plan_scans(&|netns, round| match round {
-            Round::Full => tracker.admits_scan(netns),
-            Round::Update => tracker.wants_scan(netns),
+            Round::Full if tracker.admits_scan(netns) => Want::Sockets,
+            Round::Update if tracker.wants_scan(netns) => Want::Sockets,
+            Round::Update if tracker.wants_counters(netns) => Want::Counters,
+            Round::Full | Round::Update => Want::Nothing,
         });
         Ok(ControlFlow::Continue(()))
     }

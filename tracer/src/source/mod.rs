@@ -33,6 +33,17 @@ pub enum Round {
     Full,
 }
 
+/// What a round of scans should read of a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing: it cannot have changed, or a filter excludes it.
+    Nothing,
+    /// The kernel's counters, whose growth makes a scan worthwhile.
+    Counters,
+    /// All sockets, and the kernel's counters.
+    Sockets,
+}
+
 /// A stream of frames, beginning with the [`Session`](crate::trace::session::Session).
 ///
 /// Every method that changes the stream, except [`next`](Self::next), applies to a live source
@@ -58,12 +69,17 @@ pub trait Source {
     /// Requests a tick at `time` (CLOCK_MONOTONIC, nanoseconds) or soon after.
     fn tick_at(&mut self, _time: Nanos) {}
 
+    /// Sets the end of the consumer's present interval (CLOCK_MONOTONIC, nanoseconds). A round of
+    /// scans then completes the interval, if it can be afforded: until the round is over, ticks say
+    /// that they await it.
+    fn end_interval_at(&mut self, _time: Nanos) {}
+
     /// Requests a scan of all network namespaces, as if none had been scanned before.
     fn restart_scans(&mut self) {}
 
-    /// Plans the next scan. Call it after each tick. `wanted` says whether a scan of a network
-    /// namespace in such a round could find anything.
-    fn plan_scans(&mut self, _wanted: &dyn Fn(NetnsId, Round) -> bool) {}
+    /// Plans the next scan. Call it after each tick. `want` says what of a network namespace such a
+    /// round should read.
+    fn plan_scans(&mut self, _want: &dyn Fn(NetnsId, Round) -> Want) {}
 
     /// Whether the first scan, which finds the connections that are older than the trace, is over.
     fn is_seeded(&self) -> bool {

@@ -6,13 +6,20 @@ use std::{
     path::PathBuf,
 };
 
-use super::Round;
+use super::{Round, Want};
 use crate::trace::{ids::NetnsId, time::Nanos};
 
 const SECOND: Nanos = 1_000_000_000;
 
 /// Minimum time between the beginnings of two rounds.
 const SHORTEST_PERIOD: Nanos = SECOND;
+
+/// By how much the end of an interval may shorten that time, so that rounds keep pace with
+/// intervals of the same length.
+const PERIOD_SLACK: Nanos = SECOND / 10;
+
+/// Maximum time that the end of an interval waits for the round that completes it.
+const LONGEST_WAIT: Nanos = SECOND / 2;
 
 /// The rounds take at most one part in this many of one CPU: half a percent.
 const COST_DIVISOR: u64 = 200;
@@ -24,6 +31,9 @@ pub(super) enum Plan {
     Rest,
     /// List the network namespaces.
     List,
+    /// Read the kernel's counters of these network namespaces, which can be entered through these
+    /// paths. What grows without a record is only worth a scan if one of them has grown.
+    ReadCounters(Vec<(NetnsId, PathBuf)>),
     /// Scan the open files of all processes for the owners of sockets.
     ScanOpenFiles,
     /// Scan the sockets of a network namespace, which can be entered through this path.
@@ -34,8 +44,15 @@ pub(super) enum Plan {
 #[derive(Debug, Default)]
 pub(super) struct ScanScheduler {
     state: State,
-    /// Earliest start of the next round (CLOCK_MONOTONIC, nanoseconds).
-    next_round: Nanos,
+    /// Start of the present round, or of the last one (CLOCK_MONOTONIC, nanoseconds); `None` before
+    /// the first.
+    started: Option<Nanos>,
+    /// Earliest start of the next round by its cost.
+    rest_until: Nanos,
+    /// Whether the next round is to start without delay.
+    hurried: bool,
+    /// End of the consumer's present interval, which a round is to complete; `None` if it has none.
+    interval_end: Option<Nanos>,
     /// CPU time of this round so far, in nanoseconds.
     cost: Nanos,
     rounds: u64,
@@ -50,8 +67,12 @@ enum State {
     #[default]
     Resting,
     Listing,
-    /// The namespaces are listed. Whether to scan open files is not decided yet.
+    /// The namespaces are listed.
     Listed(VecDeque<(NetnsId, PathBuf)>),
+    /// The counters of some namespaces are being read.
+    ReadingCounters(VecDeque<(NetnsId, PathBuf)>),
+    /// The counters are read. Whether to scan open files is not decided yet.
+    Counted(VecDeque<(NetnsId, PathBuf)>),
     /// The scan of open files is in progress.
     ScanningOpenFiles(VecDeque<(NetnsId, PathBuf)>),
     /// Network namespaces that this round has not scanned yet.
@@ -73,7 +94,41 @@ impl ScanScheduler {
 
     /// Makes the next round start without delay, once the present one is over.
     pub(super) fn hurry(&mut self) {
-        self.next_round = 0;
+        self.hurried = true;
+    }
+
+    /// Sets the end of the consumer's present interval. The next round waits for it if it is near.
+    pub(super) fn end_interval_at(&mut self, time: Nanos) {
+        self.interval_end = Some(time);
+    }
+
+    /// Whether an interval that is due at `now` is to wait for a round that completes it. Without
+    /// a round, what the scans show of its last second would be part of the next interval.
+    pub(super) fn completes_interval(&self, now: Nanos) -> bool {
+        self.interval_end.is_some_and(|end| {
+            let has_started = self.started.is_some_and(|started| started >= end);
+            (end..end.saturating_add(LONGEST_WAIT)).contains(&now)
+                && match (has_started, self.is_resting()) {
+                    (true, is_resting) => !is_resting,
+                    (false, true) => self.is_due(now),
+                    // Another round follows the present one, which began too early.
+                    (false, false) => self.hurried,
+                }
+        })
+    }
+
+    /// Whether a round may start.
+    fn is_due(&self, now: Nanos) -> bool {
+        let Some(started) = self.started.filter(|_| !self.hurried) else {
+            return self.is_resting();
+        };
+        let next_round = started.saturating_add(SHORTEST_PERIOD);
+        let is_late_enough = match self.interval_end {
+            Some(end) if started < end && end <= now => now + PERIOD_SLACK >= next_round,
+            Some(end) if now < end && end - now <= SHORTEST_PERIOD => false,
+            Some(_) | None => now >= next_round,
+        };
+        self.is_resting() && now >= self.rest_until && is_late_enough
     }
 
     /// Makes the next round start once the present one is over, as if there had been none before.
@@ -87,25 +142,37 @@ impl ScanScheduler {
         self.round
     }
 
-    /// The step to take at `now`. `wanted` says whether a scan of a namespace in such a round
-    /// could find anything.
-    pub(super) fn plan(&mut self, now: Nanos, wanted: impl Fn(NetnsId, Round) -> bool) -> Plan {
+    /// The step to take at `now`. `want` says what in a namespace such a round should read.
+    pub(super) fn plan(&mut self, now: Nanos, want: impl Fn(NetnsId, Round) -> Want) -> Plan {
+        let wanted = |netns, round| want(netns, round) == Want::Sockets;
+        let is_due = self.is_due(now);
         match std::mem::take(&mut self.state) {
-            State::Resting if now >= self.next_round => {
+            State::Resting if is_due => {
                 self.state = State::Listing;
                 self.cost = 0;
-                self.next_round = now + SHORTEST_PERIOD;
+                self.started = Some(now);
+                self.hurried = false;
                 let is_full = std::mem::take(&mut self.restart_requested);
                 self.round = if is_full { Round::Full } else { Round::Update };
                 Plan::List
             }
+            State::Listed(rest) => {
+                let counters = |(netns, _): &&(_, _)| want(*netns, self.round) == Want::Counters;
+                let counters: Vec<_> = rest.iter().filter(counters).cloned().collect();
+                if counters.is_empty() {
+                    self.state = State::Counted(rest);
+                    return self.plan(now, want);
+                }
+                self.state = State::ReadingCounters(rest);
+                Plan::ReadCounters(counters)
+            }
             // A namespace without activity has no new sockets. Owners are scanned first, so that
             // they are known when the scans find their sockets.
-            State::Listed(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.round)) => {
+            State::Counted(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.round)) => {
                 self.state = State::ScanningOpenFiles(rest);
                 Plan::ScanOpenFiles
             }
-            State::Listed(mut rest) | State::Round(mut rest) => {
+            State::Counted(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
                     if wanted(netns, self.round) {
                         self.state = State::ScanningSockets(rest);
@@ -113,9 +180,7 @@ impl ScanScheduler {
                     }
                 }
                 self.rounds += 1;
-                if !self.restart_requested {
-                    self.next_round = self.next_round.max(now + self.cost * COST_DIVISOR);
-                }
+                self.rest_until = now + self.cost * COST_DIVISOR;
                 Plan::Rest
             }
             state => {
@@ -129,6 +194,14 @@ impl ScanScheduler {
     pub(super) fn listed(&mut self, namespaces: BTreeMap<NetnsId, PathBuf>, cost: Nanos) {
         self.cost += cost;
         self.state = State::Listed(namespaces.into_iter().collect());
+    }
+
+    /// Completes [`Plan::ReadCounters`], which took `cost` nanoseconds of CPU time.
+    pub(super) fn counters_read(&mut self, cost: Nanos) {
+        self.cost += cost;
+        if let State::ReadingCounters(rest) = std::mem::take(&mut self.state) {
+            self.state = State::Counted(rest);
+        }
     }
 
     /// Adds the CPU time that it took to apply results, in nanoseconds.
@@ -161,10 +234,14 @@ mod tests {
         ids.iter().map(|&id| (id, PathBuf::new())).collect()
     }
 
+    fn sockets_if(wanted: bool) -> Want {
+        if wanted { Want::Sockets } else { Want::Nothing }
+    }
+
     #[test]
     fn a_round_scans_wanted_namespaces_and_rests_in_proportion() {
         let mut scheduler = ScanScheduler::default();
-        let wanted = |netns, _| netns != 2;
+        let wanted = |netns, _| sockets_if(netns != 2);
         assert_eq!(scheduler.plan(0, wanted), Plan::List);
         assert_eq!(scheduler.plan(1, wanted), Plan::Rest);
         scheduler.listed(namespaces(&[1, 2, 3]), SECOND / 20);
@@ -185,18 +262,18 @@ mod tests {
     #[test]
     fn a_hurried_round_starts_without_rest() {
         let mut scheduler = ScanScheduler::default();
-        assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::List);
+        assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::List);
         scheduler.listed(namespaces(&[]), 0);
-        assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::Rest);
-        assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::Rest);
+        assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::Rest);
+        assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::Rest);
         scheduler.hurry();
-        assert_eq!(scheduler.plan(SECOND, |_, _| false), Plan::List);
+        assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::List);
     }
 
     #[test]
     fn a_restarted_round_scans_all_namespaces_once() {
         let mut scheduler = ScanScheduler::default();
-        let wanted = |_, round| round == Round::Full;
+        let wanted = |_, round| sockets_if(round == Round::Full);
         assert_eq!(scheduler.plan(SECOND, wanted), Plan::List);
         // A restart during a round does not change that round.
         scheduler.restart();
@@ -215,5 +292,88 @@ mod tests {
         assert_eq!(scheduler.plan(3 * SECOND, wanted), Plan::List);
         scheduler.listed(namespaces(&[1]), 0);
         assert_eq!(scheduler.plan(3 * SECOND, wanted), Plan::Rest);
+    }
+
+    #[test]
+    fn a_namespace_whose_counters_have_grown_is_scanned_in_the_same_round() {
+        let mut scheduler = ScanScheduler::default();
+        let before = |netns, _| if netns < 3 { Want::Counters } else { Want::Nothing };
+        let after = |netns, _| if netns == 2 { Want::Sockets } else { Want::Nothing };
+        assert_eq!(scheduler.plan(0, before), Plan::List);
+        scheduler.listed(namespaces(&[1, 2, 3]), SECOND / 1000);
+        let read = [1, 2].map(|netns| (netns, PathBuf::new())).to_vec();
+        assert_eq!(scheduler.plan(1, before), Plan::ReadCounters(read));
+        assert_eq!(scheduler.plan(2, after), Plan::Rest);
+        assert!(!scheduler.is_resting());
+        scheduler.counters_read(SECOND / 100);
+        assert_eq!(scheduler.plan(3, after), Plan::ScanOpenFiles);
+        scheduler.open_files_scanned(0);
+        assert_eq!(scheduler.plan(4, after), Plan::ScanSockets(2, PathBuf::new()));
+        scheduler.sockets_scanned(0);
+        assert_eq!(scheduler.plan(5, after), Plan::Rest);
+        // The counters have their part in the cost: 11 ms.
+        assert_eq!(scheduler.plan(2_199_000_000, before), Plan::Rest);
+        assert_eq!(scheduler.plan(2_201_000_000, before), Plan::List);
+    }
+
+    /// Runs a round of this cost that begins at `now`.
+    fn round(scheduler: &mut ScanScheduler, now: Nanos, cost: Nanos) {
+        assert_eq!(scheduler.plan(now, |_, _| Want::Nothing), Plan::List);
+        scheduler.listed(namespaces(&[]), cost);
+        assert_eq!(scheduler.plan(now, |_, _| Want::Nothing), Plan::Rest);
+        assert!(scheduler.is_resting());
+    }
+
+    #[test]
+    fn a_round_completes_each_interval_that_it_can_afford() {
+        const LAG: Nanos = SECOND / 1000;
+        let mut scheduler = ScanScheduler::default();
+        // The first round waits for nothing.
+        scheduler.end_interval_at(SECOND);
+        round(&mut scheduler, LAG, 0);
+        for second in 1..4 {
+            let end = second * SECOND;
+            scheduler.end_interval_at(end);
+            assert_eq!(scheduler.plan(end - LAG, |_, _| Want::Nothing), Plan::Rest);
+            assert!(!scheduler.completes_interval(end - LAG));
+            assert!(scheduler.completes_interval(end + second * LAG), "{second}");
+            round(&mut scheduler, end + second * LAG, 0);
+            assert!(!scheduler.completes_interval(end + second * LAG + 1));
+        }
+        // A round that is too expensive for every interval completes every second one.
+        scheduler.end_interval_at(4 * SECOND);
+        round(&mut scheduler, 4 * SECOND, 6 * LAG);
+        scheduler.end_interval_at(5 * SECOND);
+        assert!(!scheduler.completes_interval(5 * SECOND));
+        scheduler.end_interval_at(6 * SECOND);
+        assert_eq!(scheduler.plan(5 * SECOND + 300 * LAG, |_, _| Want::Nothing), Plan::Rest);
+        round(&mut scheduler, 6 * SECOND, 0);
+    }
+
+    #[test]
+    fn the_end_of_an_interval_does_not_wait_for_ever() {
+        let mut scheduler = ScanScheduler::default();
+        round(&mut scheduler, 0, 0);
+        let end = 2 * SECOND;
+        scheduler.end_interval_at(end);
+        assert_eq!(scheduler.plan(end, |_, _| Want::Nothing), Plan::List);
+        assert!(scheduler.completes_interval(end + LONGEST_WAIT - 1));
+        assert!(!scheduler.completes_interval(end + LONGEST_WAIT));
+        // A round that began before the end does not complete the interval.
+        scheduler.end_interval_at(end + 1);
+        assert!(!scheduler.completes_interval(end + 1));
+        scheduler.hurry();
+        assert!(scheduler.completes_interval(end + 1));
+    }
+
+    #[test]
+    fn long_intervals_do_not_delay_rounds() {
+        let mut scheduler = ScanScheduler::default();
+        round(&mut scheduler, 0, 0);
+        scheduler.end_interval_at(10 * SECOND);
+        round(&mut scheduler, SECOND, 0);
+        round(&mut scheduler, 8 * SECOND, 0);
+        assert_eq!(scheduler.plan(9 * SECOND, |_, _| Want::Nothing), Plan::Rest);
+        round(&mut scheduler, 10 * SECOND, 0);
     }
 }

@@ -7,8 +7,15 @@ use crate::trace::{ids::NetnsId, time::Nanos};
 
 /// Counters of `/proc/net/netstat` for events of handshakes and TIME_WAIT that no record reports,
 /// under the kernel's names (`net/ipv4/proc.c`).
-pub const KERNEL_COUNTERS: [&str; 5] =
-    ["ListenOverflows", "ListenDrops", "SyncookiesSent", "EmbryonicRsts", "TCPTimeWaitOverflow"];
+pub const KERNEL_COUNTERS: [&str; 7] = [
+    "ListenOverflows",
+    "ListenDrops",
+    "SyncookiesSent",
+    "EmbryonicRsts",
+    "TCPTimeWaitOverflow",
+    "SyncookiesRecv",
+    "SyncookiesFailed",
+];
 
 /// The values of [`KERNEL_COUNTERS`] in one network namespace at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,12 +23,21 @@ pub struct KernelCounters {
     /// When the counters were read.
     pub time: Nanos,
     /// The values, in the order of [`KERNEL_COUNTERS`].
+    #[serde(deserialize_with = "in_order")]
     pub counts: [u64; KERNEL_COUNTERS.len()],
 }
 
 impl KernelCounters {
+    /// The index of `ListenOverflows`: connections for which the accept queue had no room.
+    pub const LISTEN_OVERFLOWS: usize = 0;
+    /// The index of `ListenDrops`: SYNs and connections that listeners dropped, for any reason.
+    pub const LISTEN_DROPS: usize = 1;
+    /// The index of `SyncookiesSent`.
+    pub const COOKIES_SENT: usize = 2;
     /// The index of `TCPTimeWaitOverflow`.
     pub const TIME_WAIT_OVERFLOW: usize = 4;
+    /// The index of `SyncookiesRecv`: valid SYN cookies that clients returned.
+    pub const COOKIES_RETURNED: usize = 5;
 
     /// The increase of each counter since `before`.
     pub fn since(&self, before: &Self) -> [u64; KERNEL_COUNTERS.len()] {
@@ -29,8 +45,17 @@ impl KernelCounters {
     }
 }
 
-/// The current time and counters. The tracker has no other clock.
+/// The kernel's counters of a network namespace, read between two scans of its sockets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetnsCounters {
+    /// The namespace.
+    pub netns: NetnsId,
+    /// Its counters.
+    pub counters: KernelCounters,
+}
+
+/// The current time and counters. The tracker has no other clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
     /// The current time.
     pub time: Nanos,
@@ -39,6 +64,10 @@ pub struct Tick {
     /// Counts per port since the previous tick.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortCount>,
+    /// Whether a round of scans that completes the interval is in progress: an interval that is
+    /// due ends with the next tick without this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_scans: bool,
 }
 
 /// A count of events at one local port. Remote hosts control how often these happen, so the eBPF
@@ -76,11 +105,24 @@ pub struct Counters {
 
 /// Reads counts by [`Kind`]; older recordings have fewer kinds.
 fn by_kind<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; Kind::COUNT], D::Error> {
+    at_most(from, "one count of each kind of record")
+}
+
+/// Reads counts in the order of [`KERNEL_COUNTERS`]; older recordings have fewer.
+fn in_order<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; KERNEL_COUNTERS.len()], D::Error> {
+    at_most(from, "one count of each kernel counter")
+}
+
+/// Reads at most `N` counts. Those that are missing are 0.
+fn at_most<'de, const N: usize, D: Deserializer<'de>>(
+    from: D,
+    expected: &'static str,
+) -> Result<[u64; N], D::Error> {
     let counts = Vec::<u64>::deserialize(from)?;
-    if counts.len() > Kind::COUNT {
-        return Err(D::Error::invalid_length(counts.len(), &"one count of each kind of record"));
+    if counts.len() > N {
+        return Err(D::Error::invalid_length(counts.len(), &expected));
     }
-    Ok(std::array::from_fn(|kind| counts.get(kind).copied().unwrap_or(0)))
+    Ok(std::array::from_fn(|index| counts.get(index).copied().unwrap_or(0)))
 }
 
 impl Counters {

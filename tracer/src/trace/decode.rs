@@ -34,6 +34,7 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
         Frame::SocketHolders(held) => take(Input::SocketHolders(holders(held))),
         Frame::Names(names) => take(Input::Names(names.clone())),
         Frame::Namespaces(list) => take(Input::Namespaces(list.clone())),
+        Frame::Counters(read) => take(Input::KernelCounters(read.clone())),
     }
 }
 

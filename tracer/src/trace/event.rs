@@ -6,7 +6,7 @@ use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 
 use super::accept_queue::AcceptQueue;
 use crate::trace::{
-    counters::Tick,
+    counters::{NetnsCounters, Tick},
     ids::{Comm, MptcpId, NetnsId, NetnsInode, SockId},
     names::Names,
     scan::{NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, SocketHolder},
@@ -40,6 +40,9 @@ pub enum Input {
     Names(Names),
     /// The network namespaces of the host: others are gone.
     Namespaces(NamespaceList),
+    /// The kernel's counters of a namespace were read, and all records older than that have been
+    /// delivered.
+    KernelCounters(NetnsCounters),
     /// The current time and the counters of the eBPF programs.
     Tick(Tick),
     /// A record was skipped because this version does not know its kind or one of its values.

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::trace::{
-    counters::Tick,
+    counters::{NetnsCounters, Tick},
     names::Names,
     scan::{NamespaceList, ScanBegin, ScanEnd},
     session::Session,
@@ -50,6 +50,8 @@ pub enum Frame {
     Names(Names),
     /// The network namespaces of the host: others are gone.
     Namespaces(NamespaceList),
+    /// The kernel's counters of a network namespace, read between two scans of its sockets.
+    Counters(NetnsCounters),
 }
 
 /// Why a recording cannot be read completely.
@@ -114,6 +116,7 @@ impl<W: Write> Recorder<W> {
             Frame::SocketHolders(holders) => self.write_payload(7, holders),
             Frame::Names(names) => self.write_json(8, names),
             Frame::Namespaces(list) => self.write_json(9, list),
+            Frame::Counters(read) => self.write_json(10, read),
         }
     }
 
@@ -224,6 +227,7 @@ impl<R: Read> Reader<R> {
             7 => Frame::SocketHolders(payload),
             8 => Frame::Names(json(&payload).map_err(damaged)?),
             9 => Frame::Namespaces(json(&payload).map_err(damaged)?),
+            10 => Frame::Counters(json(&payload).map_err(damaged)?),
             unknown => return Err(damaged(format!("there is no frame of kind {unknown}"))),
         };
         Ok(Some(frame))
@@ -285,7 +289,7 @@ fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::counters::Counters;
+    use crate::trace::counters::{Counters, KERNEL_COUNTERS, KernelCounters};
 
     fn frames() -> Vec<Frame> {
         vec![
@@ -301,10 +305,14 @@ mod tests {
                 ephemeral_ports: None,
                 counters: None,
             }),
-            Frame::Tick(Tick { time: 5, counters: Counters::default(), ports: Vec::new() }),
+            Frame::Tick(Tick { time: 5, counters: Counters::default(), ..Tick::default() }),
             Frame::SocketHolders(Bytes::from_static(b"h")),
             Frame::Names(Names { namespaces: [(1, "blue".into())].into(), ..Names::default() }),
             Frame::Namespaces(NamespaceList { time: 6, namespaces: vec![1, 2] }),
+            Frame::Counters(NetnsCounters {
+                netns: 1,
+                counters: KernelCounters { time: 6, counts: [7; KERNEL_COUNTERS.len()] },
+            }),
         ]
     }
 

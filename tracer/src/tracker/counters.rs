@@ -6,7 +6,7 @@ use synfin_common::{
     state::TcpState,
 };
 
-use super::histogram::LatencyHistogram;
+use super::{histogram::LatencyHistogram, listener_drops::DropCauses};
 use crate::tcp::{
     close_reason::{CloseReason, Phase},
     handshake::{Handshake, Unmeasured},
@@ -48,6 +48,14 @@ pub struct Counters {
     syn_queue: [u64; SynQueueEvent::ALL.len()],
     /// Segments that listeners dropped, for any reason (`sk_drops`).
     pub listener_drops: u64,
+    /// Connections for which the accept queue had no room.
+    pub accept_overflows: u64,
+    /// SYNs that were dropped because the SYN queue was full. No SYN cookies were sent for them.
+    pub syn_drops: u64,
+    /// SYN cookies sent because the SYN queue was full.
+    pub cookies_sent: u64,
+    /// Valid SYN cookies that clients returned.
+    pub cookies_returned: u64,
     /// Retransmitted SYN-ACKs.
     pub synack_retransmits: u64,
     resets: [u64; ResetReason::COUNT],
@@ -131,6 +139,17 @@ impl Counters {
         *sum = sum.saturating_add(count);
     }
 
+    pub(super) fn add_drops(&mut self, causes: &DropCauses) {
+        for (sum, count) in [
+            (&mut self.accept_overflows, causes.accept_overflows),
+            (&mut self.syn_drops, causes.syn_drops),
+            (&mut self.cookies_sent, causes.cookies_sent),
+            (&mut self.cookies_returned, causes.cookies_returned),
+        ] {
+            *sum = sum.saturating_add(count);
+        }
+    }
+
     pub(super) fn handshake(&mut self, handshake: &Handshake) {
         match handshake {
             Handshake::Clean { us } => self.clean.add((*us).into()),
@@ -159,6 +178,10 @@ impl Counters {
             accept_wait,
             syn_queue,
             listener_drops,
+            accept_overflows,
+            syn_drops,
+            cookies_sent,
+            cookies_returned,
             synack_retransmits,
             resets,
             closed_first,
@@ -188,6 +211,14 @@ impl Counters {
             *sum = sum.saturating_add(count);
         }
         *listener_drops += other.listener_drops;
+        for (sum, count) in [
+            (accept_overflows, other.accept_overflows),
+            (syn_drops, other.syn_drops),
+            (cookies_sent, other.cookies_sent),
+            (cookies_returned, other.cookies_returned),
+        ] {
+            *sum = sum.saturating_add(count);
+        }
         *synack_retransmits = synack_retransmits.saturating_add(other.synack_retransmits);
         for (sum, count) in resets.iter_mut().zip(other.resets) {
             *sum = sum.saturating_add(count);

@@ -31,6 +31,7 @@ mod gauges;
 mod handshake;
 mod histogram;
 mod limits;
+mod listener_drops;
 mod listener_gap;
 mod listeners;
 mod namespaces;
@@ -65,6 +66,7 @@ pub use events::Events;
 pub use gauges::{Gauges, ScanGauges};
 pub use histogram::LatencyHistogram;
 pub use limits::Limits;
+use listener_drops::ListenerDrops;
 pub use listener_gap::ListenerUptime;
 use listeners::Listeners;
 use namespaces::Namespaces;
@@ -103,6 +105,7 @@ pub struct Tracker {
     connections: Connections,
     rows: Rows,
     listeners: Listeners,
+    listener_drops: ListenerDrops,
     undecided: UndecidedSockets,
     coverage: Coverage,
     names: ProcessNames,
@@ -129,6 +132,7 @@ impl Tracker {
             connections: Connections::new(limits.connections),
             rows: Rows::new(limits.rows),
             listeners: Listeners::default(),
+            listener_drops: ListenerDrops::default(),
             undecided: UndecidedSockets::default(),
             coverage: Coverage::default(),
             names: ProcessNames::default(),
@@ -179,7 +183,7 @@ impl Tracker {
         match input {
             Input::Transition(transition) => {
                 self.count_record(transition.time);
-                self.namespaces.note_transition(transition.netns, transition.time);
+                self.namespaces.note_change(transition.netns, transition.time);
                 if let Some(opening) = &transition.opening {
                     self.learn_inode(transition.netns, opening.netns_inode);
                 }
@@ -213,6 +217,7 @@ impl Tracker {
             Input::ScannedSocket(socket) => self.apply_scanned_socket(socket),
             Input::ScannedTimeWait(time_wait) => self.apply_scanned_time_wait(time_wait),
             Input::ScanEnd(end) => self.end_scan(end),
+            Input::KernelCounters(read) => self.apply_kernel_counters(read),
             Input::Tick(tick) => self.tick(tick),
             Input::UnreadableRecord => {
                 self.records.received += 1;
@@ -268,11 +273,16 @@ impl Tracker {
         self.now
     }
 
-    /// Whether a scan of the namespace could show anything new: the namespace was never scanned, a
-    /// transition happened in it since the last scan, or events were lost.
+    /// Whether a scan of the namespace could show anything new: the namespace was never scanned, it
+    /// has changed since the last scan, or events were lost.
     pub fn wants_scan(&self, netns: NetnsId) -> bool {
         self.undecided.may_match_netns(netns)
             && self.namespaces.wants_scan(netns, self.losses(), self.now)
+    }
+
+    /// Whether the kernel's counters of the namespace could show that a scan is wanted.
+    pub fn wants_counters(&self, netns: NetnsId) -> bool {
+        self.undecided.may_match_netns(netns) && self.namespaces.wants_counters(netns)
     }
 
     /// Whether a scan of the namespace could show anything that the filters do not exclude.

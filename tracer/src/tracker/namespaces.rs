@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
+use super::scan::SocketScan;
 use crate::trace::{
     counters::KernelCounters,
     ids::NetnsId,
@@ -18,7 +19,7 @@ const LIMIT: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Namespace {
-    /// Whether a transition was observed since the last scan began.
+    /// Whether a change that a scan could show was observed since the last scan began.
     changed: bool,
     /// Number of losses known when the last complete scan began; `None` if never scanned.
     losses_at_scan: Option<u64>,
@@ -27,6 +28,8 @@ struct Namespace {
     scanned_at: Nanos,
     /// Whether that scan found connections.
     has_connections: bool,
+    /// Whether that scan found listeners.
+    has_listeners: bool,
     ephemeral_ports: Option<EphemeralPorts>,
     counters: Option<KernelCounters>,
 }
@@ -45,7 +48,7 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     /// Marks the namespace as changed.
-    pub(super) fn note_transition(&mut self, netns: NetnsId, now: Nanos) {
+    pub(super) fn note_change(&mut self, netns: NetnsId, now: Nanos) {
         if self.changed != Some(netns) {
             self.at(netns, now).changed = true;
             self.changed = Some(netns);
@@ -58,23 +61,32 @@ impl Namespaces {
         self.at(netns, now).changed = false;
     }
 
-    /// Ends a complete scan; `losses` were known when it began. Returns the kernel's counters as of
-    /// the previous scan.
-    pub(super) fn end_scan(
-        &mut self,
-        end: &ScanEnd,
-        losses: u64,
-        has_connections: bool,
-    ) -> Option<KernelCounters> {
+    /// Ends a complete scan. Returns the kernel's counters as they were known before.
+    pub(super) fn end_scan(&mut self, end: &ScanEnd, scan: &SocketScan) -> Option<KernelCounters> {
         let namespace = self.at(end.netns, end.ended);
-        namespace.losses_at_scan = Some(losses);
+        namespace.losses_at_scan = Some(scan.losses);
         namespace.scanned_at = end.started;
-        namespace.has_connections = has_connections;
+        namespace.has_connections = scan.has_connections;
+        namespace.has_listeners = scan.ports.values().any(|port| port.listens);
         namespace.ephemeral_ports = end.ephemeral_ports.or(namespace.ephemeral_ports);
         match end.counters {
             Some(counters) => namespace.counters.replace(counters),
             None => None,
         }
+    }
+
+    /// Takes the kernel's counters, and returns those that were known before. If they have grown,
+    /// the namespace has changed.
+    pub(super) fn learn_counters(
+        &mut self,
+        netns: NetnsId,
+        counters: KernelCounters,
+    ) -> Option<KernelCounters> {
+        let known = self.at(netns, counters.time).counters.replace(counters);
+        if known.is_some_and(|known| known.counts != counters.counts) {
+            self.note_change(netns, counters.time);
+        }
+        known
     }
 
     /// Start of the namespace's last complete scan.
@@ -120,6 +132,12 @@ impl Namespaces {
         if self.changed == Some(netns) {
             self.changed = None;
         }
+    }
+
+    /// Whether the kernel's counters could show that a scan is wanted: those of listeners grow
+    /// without a record.
+    pub(super) fn wants_counters(&self, netns: NetnsId) -> bool {
+        self.known.get(&netns).is_some_and(|namespace| namespace.has_listeners)
     }
 
     fn at(&mut self, netns: NetnsId, now: Nanos) -> &mut Namespace {

@@ -36,6 +36,8 @@ pub(crate) struct Row {
     pub(super) scanned: BTreeMap<NetnsId, ScanGauges>,
     /// Largest number of connections waiting for accept() that was found since the last snapshot.
     pub(super) accept_peak: u64,
+    /// Largest number of half-open handshakes that a scan found since the last snapshot.
+    pub(super) half_open_peak: u64,
     /// Smallest accept queue limit that a new connection found since the last snapshot; 0: none.
     pub(super) accept_limit: u64,
     pub(super) uptime: ListenerUptime,
@@ -65,6 +67,7 @@ impl Row {
         self.gauges_at_start.merge(&row.gauges_at_start);
         self.time_waits.absorb_peak(row.time_waits.peak());
         self.accept_peak = self.accept_peak.max(row.accept_peak);
+        self.half_open_peak = self.half_open_peak.max(row.half_open_peak);
         row.owners.iter().for_each(|owner| self.add_owner(owner));
     }
 
@@ -146,6 +149,7 @@ impl Row {
             time_wait_peak: self.time_waits.peak(),
             scanned,
             accept_peak: self.accept_peak,
+            half_open_peak: self.half_open_peak.max(scanned.half_open),
             uptime: self.uptime,
             ..RowStats::default()
         }
@@ -156,6 +160,7 @@ impl Row {
         self.gauges_at_start = self.gauges;
         self.time_waits.begin_interval();
         self.accept_peak = 0;
+        self.half_open_peak = 0;
         self.accept_limit = 0;
     }
 }

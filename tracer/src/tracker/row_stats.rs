@@ -26,6 +26,8 @@ pub struct RowStats {
     pub scanned: ScanGauges,
     /// Largest number of connections waiting for accept() that was found on one listener.
     pub accept_peak: u64,
+    /// Largest number of half-open handshakes that a scan found.
+    pub half_open_peak: u64,
     /// When listeners were opened and closed.
     pub uptime: ListenerUptime,
     /// The oldest connection in each of [`LINGERING_STATES`](super::LINGERING_STATES).
@@ -53,6 +55,7 @@ impl RowStats {
         self.time_wait_peak += other.time_wait_peak;
         self.scanned.merge(&other.scanned);
         self.accept_peak = self.accept_peak.max(other.accept_peak);
+        self.half_open_peak += other.half_open_peak;
         self.uptime.merge(&other.uptime);
         for (kept, oldest) in self.oldest.iter_mut().zip(&other.oldest) {
             keep_older(kept, oldest.clone());
@@ -73,6 +76,7 @@ impl RowStats {
         self.time_wait_peak = self.time_wait_peak.max(later.time_wait_peak);
         self.scanned = later.scanned;
         self.accept_peak = self.accept_peak.max(later.accept_peak);
+        self.half_open_peak = self.half_open_peak.max(later.half_open_peak);
         self.uptime.merge(&later.uptime);
         self.oldest.clone_from(&later.oldest);
         self.ephemeral = later.ephemeral;

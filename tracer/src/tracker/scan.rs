@@ -1,6 +1,6 @@
 //! A running scan of a namespace's sockets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rustc_hash::FxBuildHasher;
 
@@ -45,10 +45,23 @@ pub(super) struct SocketScan {
     /// TIME_WAITs that have ended since the scan began.
     pub(super) left: EndpointPairs,
     pub(super) rows: HashMap<RowId, ScanGauges, FxBuildHasher>,
+    /// What the scan found on each local port, whatever the filters exclude.
+    pub(super) ports: BTreeMap<u16, ScannedPort>,
     /// Whether the scan found connections.
     pub(super) has_connections: bool,
     /// Whether findings are missing, so that a socket that was not found may still exist.
     pub(super) incomplete: bool,
+}
+
+/// What a scan found on a local port.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ScannedPort {
+    /// Whether it has a listener.
+    pub(super) listens: bool,
+    /// Whether the accept queue of one of its listeners is full.
+    pub(super) accept_queue_full: bool,
+    /// Number of handshakes in SYN queues.
+    pub(super) half_open: u64,
 }
 
 /// A TIME_WAIT that exists at the end of the scan.

@@ -34,6 +34,7 @@ impl Receiver for Frames {
                 self.end_batch_with(Frame::Scanned(scanned.into()));
                 self.frames.push(Frame::ScanEnd(end));
             }
+            Input::KernelCounters(read) => self.end_batch_with(Frame::Counters(read)),
             Input::Tick(tick) => self.end_batch_with(Frame::Tick(tick)),
             record => self.records.push(record),
         }

@@ -158,7 +158,8 @@ impl<R: Receiver> FakeKernel<R> {
     /// Reports the counters, including those per port.
     pub fn tick_with(&mut self, ports: &[PortCount]) {
         let counters = self.counters.clone();
-        self.report(Input::Tick(Tick { time: self.now, counters, ports: ports.to_vec() }));
+        let ports = ports.to_vec();
+        self.report(Input::Tick(Tick { time: self.now, counters, ports, awaits_scans: false }));
     }
 
     /// Drops a record of this kind because the ring is full.
@@ -448,6 +449,7 @@ fn kind(input: &Input) -> Option<Kind> {
         | Input::ScannedSocket(_)
         | Input::ScannedTimeWait(_)
         | Input::ScanEnd(_)
+        | Input::KernelCounters(_)
         | Input::Tick(_)
         | Input::UnreadableRecord
         | Input::UnreadableScan => return None,

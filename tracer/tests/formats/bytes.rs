@@ -9,7 +9,7 @@ use synfin::{
     tcp::coverage::{Coverage, OptionalHook},
     trace::{
         accept_queue::AcceptQueue,
-        counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
+        counters::{Counters, KERNEL_COUNTERS, KernelCounters, NetnsCounters, PortCount, Tick},
         decode::decode,
         event::{
             Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange,
@@ -385,9 +385,11 @@ fn frame() -> impl Strategy<Value = Frame> {
             reuse_after_ms,
         },
     );
-    let kernel_counters = any::<(u64, [u64; KERNEL_COUNTERS.len()])>()
-        .prop_map(|(time, counts)| KernelCounters { time, counts });
-    let facts = (prop::option::of(ephemeral_ports), prop::option::of(kernel_counters));
+    let kernel_counters = || {
+        any::<(u64, [u64; KERNEL_COUNTERS.len()])>()
+            .prop_map(|(time, counts)| KernelCounters { time, counts })
+    };
+    let facts = (prop::option::of(ephemeral_ports), prop::option::of(kernel_counters()));
     let what = (prop::option::of(text()), facts);
     let scan_end = (any::<(u32, u64, u64)>(), what).prop_map(
         |((netns, started, ended), (error, (ephemeral_ports, counters)))| {
@@ -397,12 +399,14 @@ fn frame() -> impl Strategy<Value = Frame> {
     let port_count = any::<(u32, u16, u16, u64)>()
         .prop_map(|(netns, port, counted, count)| PortCount { netns, port, counted, count });
     let counts = any::<(u64, [[u64; Kind::COUNT]; 3], [u64; 2])>();
-    let tick = (counts, prop::collection::vec(port_count, 0..3)).prop_map(
-        |((time, [seen, lost, filtered], [refused, missed]), ports)| {
+    let tick = (counts, prop::collection::vec(port_count, 0..3), any::<bool>()).prop_map(
+        |((time, [seen, lost, filtered], [refused, missed]), ports, awaits_scans)| {
             let counters = Counters { seen, lost, filtered, refused, missed };
-            Frame::Tick(Tick { time, counters, ports })
+            Frame::Tick(Tick { time, counters, ports, awaits_scans })
         },
     );
+    let counters = (any::<u32>(), kernel_counters())
+        .prop_map(|(netns, counters)| Frame::Counters(NetnsCounters { netns, counters }));
     prop_oneof![
         session.prop_map(|session| Frame::Session(Box::new(session))),
         any_bytes().prop_map(Frame::Events),
@@ -415,12 +419,13 @@ fn frame() -> impl Strategy<Value = Frame> {
         (any::<u64>(), vec(any::<u32>(), 0..3)).prop_map(|(time, namespaces)| {
             Frame::Namespaces(NamespaceList { time, namespaces })
         }),
+        counters,
     ]
 }
 
 /// A recording with one tick that has these counters.
 fn recorded_tick(counters: serde_json::Value) -> Vec<u8> {
-    let tick = Tick { time: 7, counters: Counters::default(), ports: Vec::new() };
+    let tick = Tick { time: 7, ..Tick::default() };
     let (empty, file) = (recorded(&[]), recorded(&[Frame::Tick(tick)]));
     let kind = file[empty.len()];
     let payload = serde_json::json!({ "time": 7, "counters": counters }).to_string();

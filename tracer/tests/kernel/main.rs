@@ -23,6 +23,7 @@ mod faults;
 mod filters;
 mod findings;
 mod flight;
+mod flood;
 mod latency;
 mod log;
 mod memory;

@@ -21,5 +21,6 @@ mod port_counts;
 mod properties;
 mod scans;
 mod stalled;
+mod syn_flood;
 mod time_wait_hooks;
 mod time_wait_inferred;

@@ -443,12 +443,12 @@ fn event_counters_never_decrease() {
         refused: 1,
         missed: 3,
     };
-    kernel.report(Input::Tick(Tick { time: kernel.now, counters, ports: Vec::new() }));
+    kernel.report(Input::Tick(Tick { time: kernel.now, counters, ..Tick::default() }));
     kernel.rows();
     kernel.report(Input::Tick(Tick {
         time: kernel.now,
         counters: Counters::default(),
-        ports: Vec::new(),
+        ..Tick::default()
     }));
     let events = kernel.tracker.take_snapshot().events;
     let counts = [events.seen, events.lost, events.filtered, events.missed];
@@ -460,7 +460,7 @@ fn event_counters_never_decrease() {
         refused: u64::MAX,
         missed: u64::MAX,
     };
-    kernel.report(Input::Tick(Tick { time: kernel.now, counters, ports: Vec::new() }));
+    kernel.report(Input::Tick(Tick { time: kernel.now, counters, ..Tick::default() }));
     assert!(kernel.tracker.take_snapshot().events.are_lower_bounds());
 }
 

@@ -3,6 +3,7 @@
 
 pub mod diagnosis;
 pub(crate) mod rules;
+mod syn_queue;
 pub mod thresholds;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -104,6 +105,11 @@ pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
     // The sort is stable: equal findings stay in the order of their rows.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.bad));
     findings
+}
+
+/// `part` of `whole` as a percentage.
+fn pct(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
 fn one<T>(common: &Common<T>) -> Option<&T> {

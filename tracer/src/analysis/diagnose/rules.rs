@@ -5,7 +5,8 @@ use std::time::Duration;
 use synfin_common::{reset::ResetReason, state::TcpState};
 
 use super::{
-    Case, Evidence, Rule,
+    Case, Evidence, Rule, pct,
+    syn_queue::{half_open_unanswered, syn_flood, syn_queue_overflow},
     thresholds::{
         ACCEPT_QUEUE_PCT, CLOSE_WAIT_AGE, EPHEMERAL_PCT, EPHEMERAL_SOON, IDLE, LEAST, LISTENER_GAP,
         RETRANSMITTED_PCT, SHARE_PCT,
@@ -20,9 +21,24 @@ use crate::{
 /// All rules, the most urgent first.
 pub const RULES: &[Rule] = &[
     Rule {
+        id: "syn_flood",
+        title: "a SYN flood fills the SYN queue",
+        when: "at least 5 SYNs were dropped because the SYN queue was full, or at least 5 SYN cookies, and half of all, did not come back; and fewer handshakes completed than that",
+        matters: "without SYN cookies the SYNs of legitimate clients are dropped as well: they wait \
+            for seconds or cannot connect; with SYN cookies they connect, with fewer TCP options",
+        check: syn_flood,
+    },
+    Rule {
+        id: "syn_queue_overflow",
+        title: "the SYN queue overflows",
+        when: "at least 5 SYNs were dropped because the SYN queue was full, and at least as many handshakes completed",
+        matters: "a client whose SYN is dropped waits a second or more for its handshake",
+        check: syn_queue_overflow,
+    },
+    Rule {
         id: "accept_queue_overflow",
         title: "the accept queue overflows",
-        when: "a listener dropped segments, and at least as many connections as its limit allows waited for accept()",
+        when: "connections found no room in the accept queue, and at least as many as its limit allows waited for accept()",
         matters: "SYNs and last ACKs are dropped: clients wait a second or more for their handshake, \
             or consider themselves connected and get no answer",
         check: accept_queue_overflow,
@@ -30,9 +46,16 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "accept_queue_fills",
         title: "the accept queue is filling up",
-        when: "at least 75 % of a listener's limit waited for accept(), and nothing was dropped",
+        when: "at least 75 % of a listener's limit waited for accept(), and none found the queue full",
         matters: "once it overflows, handshakes take a second or more",
         check: accept_queue_fills,
+    },
+    Rule {
+        id: "half_open_unanswered",
+        title: "nobody completes half-open handshakes",
+        when: "at least 5 handshakes were half-open at once, and at least 5 SYN-ACKs were retransmitted without an answer, 10 % of these and of completed handshakes; and neither queue overflowed",
+        matters: "the clients cannot connect, or somebody sends SYNs only to fill the SYN queue",
+        check: half_open_unanswered,
     },
     Rule {
         id: "ports_run_out",
@@ -113,11 +136,6 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// `part` of `whole` as a percentage.
-fn pct(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
-}
-
 /// A percentage as text: `0.4 %`, `37 %`.
 fn percent(part: u64, whole: u64) -> String {
     let pct = pct(part, whole);
@@ -144,7 +162,7 @@ impl Case<'_> {
 
     /// A setting, with its value in the host's namespace. The values of other namespaces are not
     /// known.
-    fn sysctl(&self, name: &str) -> String {
+    pub(super) fn sysctl(&self, name: &str) -> String {
         let is_host =
             matches!(&self.row.row.identity.netns_name, Common::One(name) if **name == *HOST_NETNS);
         let value = self.sysctls.get(name).filter(|_| is_host);
@@ -166,11 +184,14 @@ impl Case<'_> {
 
 fn accept_queue_overflow(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
-    let (drops, peak, limit) =
-        (row.stats.counters.listener_drops, row.stats.accept_peak, row.stats.scanned.accept_limit);
-    (drops > 0 && limit > 0 && peak >= limit).then(|| Evidence {
+    let (overflows, peak, limit) = (
+        row.stats.counters.accept_overflows,
+        row.stats.accept_peak,
+        row.stats.scanned.accept_limit,
+    );
+    (overflows > 0 && limit > 0 && peak >= limit).then(|| Evidence {
         seen: format!(
-            "{drops} segments were dropped while {peak} connections waited for accept(); the limit is {limit}"
+            "{overflows} segments were dropped while {peak} connections waited for accept(); the limit is {limit}"
         ),
         since: None,
         advice: format!(
@@ -182,18 +203,21 @@ fn accept_queue_overflow(case: &Case<'_>) -> Option<Evidence> {
 
 fn accept_queue_fills(case: &Case<'_>) -> Option<Evidence> {
     let row = &case.row.row;
-    let (drops, peak, limit) =
-        (row.stats.counters.listener_drops, row.stats.accept_peak, row.stats.scanned.accept_limit);
-    (drops == 0 && limit > 0 && peak >= LEAST && pct(peak, limit) >= ACCEPT_QUEUE_PCT).then(|| {
-        Evidence {
+    let (overflows, peak, limit) = (
+        row.stats.counters.accept_overflows,
+        row.stats.accept_peak,
+        row.stats.scanned.accept_limit,
+    );
+    (overflows == 0 && limit > 0 && peak >= LEAST && pct(peak, limit) >= ACCEPT_QUEUE_PCT).then(
+        || Evidence {
             seen: format!("{peak} connections waited for accept() at once; the limit is {limit}"),
             since: None,
             advice: format!(
                 "find out why accept() is slow, or raise the listen() backlog and {}",
                 case.sysctl("net.core.somaxconn")
             ),
-        }
-    })
+        },
+    )
 }
 
 fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {

@@ -11,6 +11,14 @@ pub const SHARE_PCT: f64 = 1.0;
 /// Least share of handshakes that retransmitted, in percent.
 pub const RETRANSMITTED_PCT: f64 = 1.0;
 
+/// Least share of SYN cookies that did not come back, in percent: each client of a healthy load
+/// returns its cookie.
+pub const COOKIES_LOST_PCT: f64 = 50.0;
+
+/// Least share of SYN-ACKs that were retransmitted without an answer, in percent of these and of
+/// completed handshakes.
+pub const UNANSWERED_PCT: f64 = 10.0;
+
 /// Least fill level of an accept queue, in percent of its limit.
 pub const ACCEPT_QUEUE_PCT: f64 = 75.0;
 

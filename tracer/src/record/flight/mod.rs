@@ -111,7 +111,7 @@ impl FlightRecorder {
             self.append_tick(&Tick {
                 time: self.now,
                 counters: self.balanced(),
-                ports: Vec::new(),
+                ..Tick::default()
             })?;
         }
         if std::mem::take(&mut self.rotation_due) || is_overdue {

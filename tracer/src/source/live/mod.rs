@@ -1,12 +1,15 @@
 //! The live kernel as a stream of frames.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use anyhow::Result;
 use bytes::Bytes;
 
 use super::{
-    NextFrame, Round, Source,
+    NextFrame, Round, Source, Want,
     scan_schedule::{Plan, ScanScheduler},
     session,
 };
@@ -18,7 +21,7 @@ use crate::{
     },
     source::names::NameResolver,
     trace::{
-        counters::Tick,
+        counters::{KERNEL_COUNTERS, NetnsCounters, Tick},
         ids::NetnsId,
         names::Names,
         recording::Frame,
@@ -53,6 +56,8 @@ pub struct Live {
     scheduler: ScanScheduler,
     name_resolver: NameResolver,
     scan_always: bool,
+    /// The kernel's counters as last returned.
+    known_counters: HashMap<NetnsId, [u64; KERNEL_COUNTERS.len()]>,
     /// Whether open files have been scanned for the owners of sockets.
     has_scanned_open_files: bool,
     /// What the kernel side has logged.
@@ -63,6 +68,8 @@ pub struct Live {
     delivered: u64,
     next_drain: Nanos,
     next_tick: Nanos,
+    /// Whether the last tick awaits scans.
+    awaits_scans: bool,
     /// A result of a scan, which waits until all older records have been returned.
     found: Option<Found>,
     /// CPU time of this thread (nanoseconds) when a result of a scan was returned, to measure how
@@ -79,12 +86,15 @@ enum Found {
     Sockets(Bytes, Nanos),
     /// The end of the scan, and its CPU time in nanoseconds.
     End(ScanEnd, Nanos),
+    /// The kernel's counters of namespaces, all of them read before this time, and the CPU time
+    /// in nanoseconds.
+    Counters(Vec<NetnsCounters>, Nanos, Nanos),
 }
 
 impl Found {
     fn time(&self) -> Nanos {
         match self {
-            Self::Sockets(_, by) => *by,
+            Self::Sockets(_, by) | Self::Counters(_, by, _) => *by,
             Self::End(end, _) => end.ended,
         }
     }
@@ -127,22 +137,31 @@ impl Source for Live {
         self.next_tick = self.next_tick.min(time);
     }
 
+    fn end_interval_at(&mut self, time: Nanos) {
+        self.scheduler.end_interval_at(time);
+    }
+
     fn is_seeded(&self) -> bool {
         self.scheduler.rounds() > 0 || !self.can_scan()
     }
 
-    fn plan_scans(&mut self, wanted: &dyn Fn(NetnsId, Round) -> bool) {
+    fn plan_scans(&mut self, want: &dyn Fn(NetnsId, Round) -> Want) {
         if !self.can_scan() {
             return;
         }
-        if self.scan_always && self.scheduler.is_resting() {
+        if self.scan_always {
             self.scheduler.hurry();
         }
         let now = clock::monotonic_ns();
-        match self.scheduler.plan(now, wanted) {
-            Plan::Rest if self.scan_always && self.scheduler.is_resting() => self.next_tick = 0,
+        match self.scheduler.plan(now, want) {
+            Plan::Rest
+                if (self.scan_always || self.awaits_scans) && self.scheduler.is_resting() =>
+            {
+                self.next_tick = 0;
+            }
             Plan::Rest => {}
             Plan::List => self.scanner.list(),
+            Plan::ReadCounters(namespaces) => self.scanner.read_counters(namespaces),
             Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
                 self.scheduler.open_files_scanned(0);
             }
@@ -186,12 +205,14 @@ impl Live {
             scheduler: ScanScheduler::default(),
             name_resolver: NameResolver::new(),
             scan_always,
+            known_counters: HashMap::new(),
             has_scanned_open_files: false,
             messages: Vec::new(),
             queue: VecDeque::from([Frame::Session(Box::new(session))]),
             delivered: 0,
             next_drain: 0,
             next_tick: 0,
+            awaits_scans: false,
             found: None,
             applying_since: None,
             ending: Ending::No,
@@ -209,7 +230,7 @@ impl Live {
         }
         loop {
             if let Some(frame) = self.queue.pop_front() {
-                if matches!(frame, Frame::Scanned(_) | Frame::ScanEnd(_)) {
+                if matches!(frame, Frame::Scanned(_) | Frame::ScanEnd(_) | Frame::Counters(_)) {
                     self.applying_since = Some(clock::thread_cpu_ns());
                 }
                 return Ok(Some(frame));
@@ -253,6 +274,7 @@ impl Live {
             Answer::Namespaces { listing, started, cost } => {
                 let names = self.name_resolver.new_namespaces(&listing);
                 self.queue_names(names);
+                self.known_counters.retain(|netns, _| listing.namespaces.contains_key(netns));
                 if listing.is_complete() {
                     let namespaces = listing.namespaces.keys().copied().collect();
                     let list = NamespaceList { time: started, namespaces };
@@ -267,6 +289,9 @@ impl Live {
                 self.has_scanned_open_files = true;
                 self.scheduler.open_files_scanned(cost);
                 self.next_tick = 0;
+            }
+            Answer::Counters { counters, by, cost } => {
+                self.wait_for_older(Found::Counters(counters, by, cost));
             }
             Answer::Sockets { sockets, by } => self.wait_for_older(Found::Sockets(sockets, by)),
             Answer::ScanDone { end, cost } => self.wait_for_older(Found::End(end, cost)),
@@ -290,7 +315,20 @@ impl Live {
             Some(Found::Sockets(sockets, _)) => self.queue_frame(Frame::Scanned(sockets)),
             Some(Found::End(end, cost)) => {
                 self.scheduler.sockets_scanned(cost);
+                if let Some(counters) = end.counters {
+                    self.known_counters.insert(end.netns, counters.counts);
+                }
                 self.queue.push_back(Frame::ScanEnd(end));
+                self.next_tick = 0;
+            }
+            Some(Found::Counters(counters, _, cost)) => {
+                self.scheduler.counters_read(cost);
+                for read in counters {
+                    let known = self.known_counters.insert(read.netns, read.counters.counts);
+                    if known != Some(read.counters.counts) {
+                        self.queue.push_back(Frame::Counters(read));
+                    }
+                }
                 self.next_tick = 0;
             }
             None => {}
@@ -340,7 +378,10 @@ impl Live {
         }
         let now = clock::monotonic_ns();
         let ports = self.kernel.new_port_counts()?;
-        self.queue.push_back(Frame::Tick(Tick { time: now, counters, ports }));
+        let awaits_scans =
+            self.ending == Ending::No && self.can_scan() && self.scheduler.completes_interval(now);
+        self.awaits_scans = awaits_scans;
+        self.queue.push_back(Frame::Tick(Tick { time: now, counters, ports, awaits_scans }));
         self.next_tick = now + TICK_PERIOD;
         Ok(())
     }

@@ -11,6 +11,7 @@ use pseudonyms::{Mapping, NameKind, NumberKind};
 use zerocopy::IntoBytes;
 
 use crate::trace::{
+    counters::NetnsCounters,
     filter::Filter,
     ids::{HOST_NETNS, NetnsId},
     names::{CgroupName, Container, Names},
@@ -67,6 +68,10 @@ impl Anonymizer {
             Frame::Namespaces(list) => {
                 let namespaces = list.namespaces.iter().map(|&id| self.netns(id)).collect();
                 Frame::Namespaces(NamespaceList { time: list.time, namespaces })
+            }
+            Frame::Counters(read) => {
+                let NetnsCounters { netns, counters } = *read;
+                Frame::Counters(NetnsCounters { netns: self.netns(netns), counters })
             }
         }
     }

@@ -3,6 +3,7 @@
 mod accept;
 mod close;
 mod filter;
+mod kernel_counters;
 mod namespaces;
 mod port_counts;
 mod port_pools;

@@ -17,6 +17,10 @@ impl Tracker {
         for count in counts {
             let &PortCount { netns, port, counted, count } = count;
             let Some(counted) = PortEvent::from_number(counted) else { continue };
+            // The kernel side's map had no room for a count without a namespace.
+            if netns != 0 {
+                self.namespaces.note_change(netns, self.now);
+            }
             if let Some(row) = self.row_of_port(netns, port, counted, count) {
                 self.rows.get_mut(row).counters.add_port_event(counted, count);
             }

@@ -5,7 +5,7 @@
 //! closed after it was found is not adopted, and a socket with a record since the scan began is not
 //! missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use synfin_common::{event::Flags, state::TcpState};
 
@@ -15,7 +15,7 @@ use crate::{
         state,
     },
     trace::{
-        counters::KernelCounters,
+        accept_queue::AcceptQueue,
         ids::NetnsId,
         scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
         time::Nanos,
@@ -54,6 +54,7 @@ impl Tracker {
             from_fin_wait2: ByEndpoints::default(),
             left: EndpointPairs::default(),
             rows: HashMap::default(),
+            ports: BTreeMap::default(),
             has_connections: false,
             incomplete: false,
         }));
@@ -119,14 +120,19 @@ impl Tracker {
                 is_new = true;
             }
         }
+        self.listener_drops.add(netns, local.port(), new_drops);
+        let AcceptQueue { depth, limit } = socket.accept_queue;
+        let port = scan.ports.entry(local.port()).or_default();
+        port.listens = true;
+        port.accept_queue_full |= depth > limit;
         if self.admits_listener(socket.sock) {
             let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
             let gauges = scan.rows.entry(row).or_default();
             gauges.listeners += 1;
-            gauges.accept_queue += u64::from(socket.accept_queue.depth);
-            gauges.limit_queue(socket.accept_queue.limit.into());
+            gauges.accept_queue += u64::from(depth);
+            gauges.limit_queue(limit.into());
             let row = self.rows.get_mut(row);
-            row.accept_peak = row.accept_peak.max(socket.accept_queue.depth.into());
+            row.accept_peak = row.accept_peak.max(depth.into());
             row.counters.listener_drops += new_drops;
             if is_new {
                 row.uptime.on_scan();
@@ -135,6 +141,7 @@ impl Tracker {
     }
 
     fn apply_scanned_half_open(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+        scan.ports.entry(socket.local.port()).or_default().half_open += 1;
         let key = RowKey::of_port(scan.netns, Role::Server, socket.local.port());
         if let Some(row) = self.rows.find(key)
             && self.admits_half_open(scan.netns, socket)
@@ -192,7 +199,7 @@ impl Tracker {
             connection.enter(socket.state, row, |_| EVIDENCE_LOST);
         } else {
             // The next scan shows whether a record was lost.
-            self.namespaces.note_transition(netns, socket.time);
+            self.namespaces.note_change(netns, socket.time);
         }
     }
 
@@ -281,7 +288,7 @@ impl Tracker {
         self.rows.unpin();
         self.now = self.now.max(end.ended);
         if end.error.is_some() || scan.incomplete || end.netns != scan.netns {
-            self.namespaces.note_transition(scan.netns, end.ended);
+            self.namespaces.note_change(scan.netns, end.ended);
             return;
         }
         let can_change_without_record = self.record_scan_gauges(&mut scan);
@@ -294,39 +301,20 @@ impl Tracker {
         let missed_a_connection = self.forget_absent(&scan, missed_limit, new_losses);
         self.undecided.forget_absent(scan.netns, scan.number, scan.started);
         self.time_waits.rows.forget_absent(scan.netns, scan.number);
-        let known_counters = self.namespaces.end_scan(end, scan.losses, scan.has_connections);
-        if let (Some(known), Some(counters)) = (known_counters, &end.counters) {
-            self.record_kernel_counters(scan.netns, &known, counters);
+        let known_counters = self.namespaces.end_scan(end, &scan);
+        let counters = known_counters.zip(end.counters);
+        if let Some((known, counters)) = &counters {
+            self.record_kernel_counters(scan.netns, known, counters);
         }
+        self.explain_drops(&scan, counters.is_some());
         // The next scan distinguishes sockets that are gone from those that this one skipped, and
         // shows changes without a record.
-        if missed_a_listener || missed_a_connection || can_change_without_record {
-            self.namespaces.note_transition(scan.netns, end.ended);
-        }
-    }
-
-    /// Adds the growth of the kernel's own counters (`/proc/net/netstat`) since the last scan.
-    fn record_kernel_counters(
-        &mut self,
-        netns: NetnsId,
-        known: &KernelCounters,
-        counters: &KernelCounters,
-    ) {
-        let new = counters.since(known);
-        for (sum, new) in self.interval.kernel_counts.iter_mut().zip(new) {
-            *sum = sum.saturating_add(new);
-        }
-        let overflows = new[KernelCounters::TIME_WAIT_OVERFLOW];
-        let resolved =
-            self.time_waits.unconfirmed.resolve(netns, (known.time, counters.time), overflows);
-        for (key, overflowed) in resolved {
-            let row = self.rows.row(key, true);
-            let counters = &mut self.rows.get_mut(row).counters;
-            if overflowed {
-                counters.time_wait_overflowed += 1;
-            } else {
-                counters.time_wait_entered += 1;
-            }
+        if missed_a_listener
+            || missed_a_connection
+            || can_change_without_record
+            || self.listener_drops.are_incomplete(scan.netns)
+        {
+            self.namespaces.note_change(scan.netns, end.ended);
         }
     }
 
@@ -352,7 +340,9 @@ impl Tracker {
             }
         }
         for (&row, &gauges) in &rows {
-            self.rows.get_mut(row).scanned.insert(scan.netns, gauges);
+            let row = self.rows.get_mut(row);
+            row.half_open_peak = row.half_open_peak.max(gauges.half_open);
+            row.scanned.insert(scan.netns, gauges);
         }
         rows.values().any(ScanGauges::can_change_without_record)
     }

@@ -101,12 +101,14 @@ impl Tracker {
             return;
         };
         let (netns, port) = (listener.netns, listener.local.port());
+        let drops = transition.closing.map_or(0, |closing| listener.drops_since(closing.drops));
+        self.listener_drops.add(netns, port, drops);
         let Some(row) = self.rows.find(RowKey::of_port(netns, Role::Server, port)) else {
             return;
         };
         let row = self.rows.get_mut(row);
-        if let Some(closing) = transition.closing.filter(|_| is_admitted) {
-            row.counters.listener_drops += listener.drops_since(closing.drops);
+        if is_admitted {
+            row.counters.listener_drops += drops;
         }
         if !self.listeners.is_served(netns, port) {
             if is_admitted {

@@ -112,6 +112,11 @@ impl Scrubber {
             Frame::SocketHolders(holders) => {
                 Frame::SocketHolders(self.socket_holders(&holders).into())
             }
+            Frame::Counters(mut read) => {
+                read.netns = *self.namespaces.get(&read.netns)?;
+                read.counters.time = self.time(read.counters.time);
+                Frame::Counters(read)
+            }
             // Cgroups and namespaces of this host.
             Frame::Names(_) | Frame::Namespaces(_) => return None,
         })

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::Range};
 use proptest::{prelude::*, sample::Index};
 use synfin::trace::{
     accept_queue::AcceptQueue,
-    counters::{Counters, KERNEL_COUNTERS, KernelCounters, PortCount, Tick},
+    counters::{Counters, KERNEL_COUNTERS, KernelCounters, NetnsCounters, PortCount, Tick},
     event::{
         Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
         TimeWaitKind, Transition,
@@ -102,6 +102,7 @@ fn set_time(input: &mut Input, time: Nanos) {
         Input::ScanBegin(begin) => begin.time = time,
         Input::ScannedSocket(socket) => socket.time = time,
         Input::ScanEnd(end) => end.ended = time,
+        Input::KernelCounters(read) => read.counters.time = time,
         Input::Tick(tick) => tick.time = time,
         Input::SocketHolders(holders) => holders.iter_mut().for_each(|holder| holder.time = time),
         Input::Namespaces(list) => list.time = time,
@@ -145,7 +146,11 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
         3 => scanned_time_wait().prop_map(Input::ScannedTimeWait),
         3 => scan_end().prop_map(Input::ScanEnd),
         2 => (time(), counters(), prop::collection::vec(port_count(), 0..3))
-            .prop_map(|(time, counters, ports)| Input::Tick(Tick { time, counters, ports })),
+            .prop_map(|(time, counters, ports)| Tick { time, counters, ports, awaits_scans: false })
+            .prop_map(Input::Tick),
+        1 => (netns(), kernel_counters())
+            .prop_map(|(netns, counters)| NetnsCounters { netns, counters })
+            .prop_map(Input::KernelCounters),
         1 => Just(Input::UnreadableRecord),
         1 => Just(Input::UnreadableScan),
     ]
@@ -153,9 +158,7 @@ pub(crate) fn wild_input() -> impl Strategy<Value = Input> {
 
 fn scan_end() -> impl Strategy<Value = ScanEnd> {
     let error = prop::option::weighted(0.2, Just("gone".to_owned()));
-    let counters = (time(), any::<[u64; KERNEL_COUNTERS.len()]>())
-        .prop_map(|(time, counts)| KernelCounters { time, counts });
-    let facts = (prop::option::of(ephemeral_ports()), prop::option::of(counters));
+    let facts = (prop::option::of(ephemeral_ports()), prop::option::of(kernel_counters()));
     (netns(), time(), time(), error, facts).prop_map(
         |(netns, started, ended, error, (ephemeral_ports, counters))| ScanEnd {
             netns,
@@ -166,6 +169,11 @@ fn scan_end() -> impl Strategy<Value = ScanEnd> {
             counters,
         },
     )
+}
+
+fn kernel_counters() -> impl Strategy<Value = KernelCounters> {
+    (time(), any::<[u64; KERNEL_COUNTERS.len()]>())
+        .prop_map(|(time, counts)| KernelCounters { time, counts })
 }
 
 /// Settings of a kernel, or of a damaged recording.
