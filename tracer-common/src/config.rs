@@ -59,7 +59,8 @@ offsets! {
         cgroup_ancestors, kn_id,
         bucket_fastreuse, sk_protocol, socket_sk, file_inode, file_private, inode_mode,
         task_group_leader, task_parent, task_tgid, task_mm, task_start_time,
-        task_comm, task_cgroups, task_flags, css_set_cgroup, subflow_conn,
+        task_comm, task_cgroups, task_flags, task_pid, task_nsproxy, nsproxy_net,
+        css_set_cgroup, subflow_conn,
         // struct tcp_timewait_sock and tcp_request_sock.
         tw_substate, tw_sport, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
         // struct sk_buff, dst_entry and net_device.
@@ -112,12 +113,12 @@ pub struct Config {
     /// The running kernel's values of `enum sk_rst_reason`, indexed by [`ResetReason`]; [`ABSENT`]
     /// if it has no such value.
     pub reset_reasons: [u16; ResetReason::COUNT],
+    /// 1 if the kernel has `bpf_get_current_task_btf` (since 5.11).
+    pub has_current_task: u16,
     /// 1 if the tracepoint `tcp_send_reset` has a reason as its third argument (since 6.10).
     pub has_reset_reason: u32,
     /// Where fexit programs find return values.
     pub return_indices: ReturnIndices,
-    /// 1 if the kernel has `bpf_get_current_task_btf` (since 5.11).
-    pub has_current_task: u32,
     /// 1 if a program can be interrupted by another run of itself on the same CPU (before 6.1).
     pub can_nest: u32,
     /// The BTF type id of `struct tcp_sock`.

@@ -143,8 +143,8 @@ impl Flags {
     /// and in [`Opening`], where a listener's child still has the listener's flag: a client without
     /// MPTCP loses it before →ESTABLISHED.
     pub const MPTCP: Self = Self(1 << 18);
-    /// The listener has sent SYN cookies. In [`Opening`] of a listener's child only; a listener with
-    /// [`Flags::REUSEPORT`] does not know it.
+    /// The listener has sent SYN cookies, or the kernel's BTF does not tell. In [`Opening`] of a
+    /// listener's child only; a listener with [`Flags::REUSEPORT`] does not know it.
     pub const COOKIES_SENT: Self = Self(1 << 19);
     /// `SO_REUSEPORT` is set. Of listeners, and in [`Opening`] of their children.
     pub const REUSEPORT: Self = Self(1 << 20);

@@ -1,4 +1,5 @@
-//! Records that the scan of all open files (`iter/task_file`) writes, one per open TCP socket.
+//! Records that the scans of all open files (`iter/task_file`) and of all threads (`iter/task`) write:
+//! who holds TCP sockets and network namespaces.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -24,4 +25,22 @@ pub struct SocketHolder {
     pub comm: [u8; 16],
 }
 
+/// A thread that is in a network namespace: the main thread of each process, and other threads that are
+/// in another namespace.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct NamespaceHolder {
+    /// The namespace, as in [`Step::netns`](crate::event::Step::netns).
+    pub netns: u32,
+    /// Its inode number.
+    pub inode: u32,
+    /// The process id (thread group), in the initial PID namespace.
+    pub pid: u32,
+    /// The thread id, in the initial PID namespace.
+    pub thread: u32,
+}
+
 const _: () = assert!(size_of::<SocketHolder>() == 56);
+const _: () = assert!(size_of::<NamespaceHolder>() == 16);

@@ -119,7 +119,8 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8) -> bool {
     let is_child = old == LISTEN && new == SYN_RECV;
     let listens = new == LISTEN || old == LISTEN && !is_child;
     let remote_port = common.remote_port();
-    let local_port = if connects { sock.local_port_connecting() } else { sock.local_port() };
+    let opens = connects || new == LISTEN;
+    let local_port = if opens { sock.local_port_opening() } else { sock.local_port() };
 
     let netns = common.netns();
     if excludes!(namespaces.values, |value| value == netns) {
@@ -134,6 +135,7 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8) -> bool {
         && excludes_local
         && excludes_remote
         && (!connects || remote_port != 0)
+        && (new != LISTEN || local_port != 0)
     {
         return true;
     }

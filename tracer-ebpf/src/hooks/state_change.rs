@@ -175,13 +175,16 @@ fn listener_flags(sock: TcpSock, new: u8) -> Flags {
 fn fill_opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
     // A child is a clone of its listener: it still has the listener's accept queue and, up to 6.14,
     // its settings.
+    //
     // SAFETY: as in `fill_step`.
     unsafe {
         fill_step(&raw mut (*record).step, sock, ipv6, Kind::Opening, old, new);
-        let flags = &raw mut (*record).step.flags;
-        match new {
-            SYN_SENT => (*record).step.local_port = sock.local_port_connecting(),
-            _ => *flags = (*flags).with(listener_flags(sock, new)),
+        if new != SYN_RECV {
+            (*record).step.local_port = sock.local_port_opening();
+        }
+        if new != SYN_SENT {
+            let flags = &raw mut (*record).step.flags;
+            *flags = (*flags).with(listener_flags(sock, new));
         }
         (*record).cgroup = sock.cgroup();
         (*record).accept_queue = if new == LISTEN { 0 } else { sock.accept_queue() };

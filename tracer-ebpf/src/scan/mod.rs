@@ -1,6 +1,7 @@
-//! BPF iterators: scans of all TCP sockets and of all open files. The user side reads their records
+//! BPF iterators: scans of all TCP sockets, of all open files and of all network namespaces. The user side reads their records
 //! from the iterator's file descriptor.
 
+mod namespaces;
 mod open_files;
 mod sockets;
 

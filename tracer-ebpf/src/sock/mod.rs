@@ -137,13 +137,7 @@ impl CommonSock {
     /// The network namespace, see [`Step::netns`](synfin_common::event::Step::netns).
     #[inline(always)]
     pub fn netns(self) -> u32 {
-        let net = field!(self.0, skc_net: *const u8);
-        if global!(offsets.net_cookie) == ABSENT {
-            field!(net, net_inum: u32)
-        } else {
-            // Cookies count up from 1, so that live namespaces differ in the lower half.
-            field!(net, net_cookie: u64) as u32
-        }
+        net_id(field!(self.0, skc_net: *const u8))
     }
 
     /// The inode number of the network namespace.
@@ -214,18 +208,35 @@ impl UntypedSock {
     /// As [`CommonSock::netns`].
     #[inline(always)]
     pub fn netns(self) -> u32 {
-        let net = probe_read!(self.0, skc_net: usize) as *const u8;
-        if global!(offsets.net_cookie) == ABSENT {
-            probe_read!(net, net_inum: u32)
-        } else {
-            probe_read!(net, net_cookie: u64) as u32
-        }
+        untyped_net_id(probe_read!(self.0, skc_net: usize) as *const u8)
     }
 
     /// As [`CommonSock::bound_port`].
     #[inline(always)]
     pub fn bound_port(self) -> u16 {
         probe_read!(self.0, skc_num: u16)
+    }
+}
+
+/// The id of a `struct net` behind a typed pointer, see
+/// [`Step::netns`](synfin_common::event::Step::netns).
+#[inline(always)]
+fn net_id(net: *const u8) -> u32 {
+    if global!(offsets.net_cookie) == ABSENT {
+        field!(net, net_inum: u32)
+    } else {
+        // Cookies count up from 1, so that live namespaces differ in the lower half.
+        field!(net, net_cookie: u64) as u32
+    }
+}
+
+/// The same behind an untyped pointer.
+#[inline(always)]
+fn untyped_net_id(net: *const u8) -> u32 {
+    if global!(offsets.net_cookie) == ABSENT {
+        probe_read!(net, net_inum: u32)
+    } else {
+        probe_read!(net, net_cookie: u64) as u32
     }
 }
 

@@ -4,6 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
+use super::untyped_net_id;
+
 /// A received packet, behind an untyped pointer.
 #[derive(Clone, Copy)]
 pub struct Packet(*const u8);
@@ -21,7 +23,7 @@ impl Packet {
         let route = (probe_read!(self.0, skb_refdst: usize) & !1) as *const u8;
         let device = probe_read!(route, dst_dev: usize) as *const u8;
         let net = probe_read!(device, dev_net: usize) as *const u8;
-        probe_read!(net, net_inum: u32)
+        untyped_net_id(net)
     }
 
     /// The destination port in the TCP header, which is the local port.

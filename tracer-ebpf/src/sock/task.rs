@@ -7,7 +7,7 @@ use aya_ebpf::helpers::{
     generated::{bpf_get_current_task, bpf_get_current_task_btf},
 };
 
-use super::load;
+use super::{load, net_id};
 
 /// A task. Methods that use `field!` need a pointer that the verifier knows as a `task_struct`.
 #[derive(Clone, Copy)]
@@ -23,6 +23,30 @@ impl Task {
     #[inline(always)]
     pub fn pid(self) -> u32 {
         field!(self.0, task_tgid: u32)
+    }
+
+    /// `pid`: the thread id, in the initial PID namespace.
+    #[inline(always)]
+    pub fn thread(self) -> u32 {
+        field!(self.0, task_pid: u32)
+    }
+
+    /// Whether this is the main thread of its process.
+    #[inline(always)]
+    pub fn is_main_thread(self) -> bool {
+        self.pid() == self.thread()
+    }
+
+    /// Id and inode number of its network namespace; `None` of a thread that is exiting.
+    #[inline(always)]
+    pub fn netns(self) -> Option<(u32, u32)> {
+        netns_of(field!(self.0, task_nsproxy: *const u8))
+    }
+
+    /// The same of the main thread of its process.
+    #[inline(always)]
+    pub fn leader_netns(self) -> Option<(u32, u32)> {
+        netns_of(field!(field!(self.0, task_group_leader: *const u8), task_nsproxy: *const u8))
     }
 
     /// The process id of `real_parent`.
@@ -61,6 +85,16 @@ impl Task {
         let leader = probe_read!(self.0, task_group_leader: usize) as *const u8;
         probe_read!(leader, task_comm: [u8; 16])
     }
+}
+
+/// Id and inode number of the network namespace of a `struct nsproxy`; `None` if the pointer is null.
+#[inline(always)]
+fn netns_of(nsproxy: *const u8) -> Option<(u32, u32)> {
+    if nsproxy.is_null() {
+        return None;
+    }
+    let net = field!(nsproxy, nsproxy_net: *const u8);
+    Some((net_id(net), field!(net, net_inum: u32)))
 }
 
 /// The current task.

@@ -66,10 +66,11 @@ impl TcpSock {
         u16::from_be(field!(self.0, inet_sport: u16))
     }
 
-    /// The local port at →SYN_SENT; 0 if connect() has not chosen one yet. [`Self::local_port`] of
-    /// a socket that is used again is still the port of its previous connection then.
+    /// The local port at →SYN_SENT and →LISTEN; 0 if connect() or listen() has not chosen one yet.
+    /// [`Self::local_port`] of a socket that is used again is still the port of its previous
+    /// connection then.
     #[inline(always)]
-    pub fn local_port_connecting(self) -> u16 {
+    pub fn local_port_opening(self) -> u16 {
         self.common().bound_port()
     }
 
@@ -315,10 +316,10 @@ impl TcpSock {
 
     /// Whether this listener has sent SYN cookies: `rx_opt.ts_recent_stamp`, which a listener uses
     /// for nothing else (`include/net/tcp.h:tcp_synq_overflow`). A child at its first transition
-    /// still has the value of its listener.
+    /// still has the value of its listener. True if the kernel's BTF does not contain the field.
     #[inline(always)]
     pub fn sent_cookies(self) -> bool {
-        field!(self.0, ts_recent_stamp: u32) != 0
+        global!(offsets.ts_recent_stamp) == ABSENT || field!(self.0, ts_recent_stamp: u32) != 0
     }
 
     /// `local_port_range`: see

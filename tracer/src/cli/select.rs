@@ -78,7 +78,7 @@ impl FilterArgs {
     pub(crate) fn of_this_host(&self) -> Result<Filter> {
         let listing = match self.netns.is_empty() {
             true => Listing::default(),
-            false => namespaces::list(),
+            false => namespaces::list(&[]),
         };
         let (names, inodes) = (listing.names(), listing.inodes());
         let cgroup = |path: &Path| {

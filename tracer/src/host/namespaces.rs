@@ -1,7 +1,7 @@
 //! The network namespaces of this host that a process is in or that a mount keeps alive.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, ErrorKind},
     os::{
@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
+use synfin_common::holder::NamespaceHolder;
 
 use crate::{
     host::mounts,
@@ -69,43 +70,64 @@ impl Listing {
     }
 }
 
-/// Lists the namespaces. Enters each of them to read its cookie, and returns.
-pub fn list() -> Listing {
-    let mut paths = BTreeMap::new();
+/// Lists the namespaces of these threads, of processes, and those that mounts keep alive. Enters those
+/// that no thread in `holders` is in, to read their cookies, and returns.
+pub fn list(holders: &[NamespaceHolder]) -> Listing {
     let mut listing = Listing::default();
-    for path in kept_by_mounts(&mounts::read().unwrap_or_default()) {
-        if let Some(inode) = inode(&path) {
-            paths.entry(inode).or_insert(path);
+    let mut inodes = BTreeSet::new();
+    for &NamespaceHolder { netns, inode, pid, thread } in holders {
+        if inodes.insert(inode) {
+            let path = PathBuf::from(format!("/proc/{pid}/task/{thread}/ns/net"));
+            listing.namespaces.insert(netns, Namespace { inode, path });
         }
     }
-    for path in of_processes() {
-        match inspect(&path) {
-            Ok(metadata) => {
-                if let Ok(inode) = u32::try_from(metadata.ino()) {
-                    paths.entry(inode).or_insert(path);
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => listing.hidden += 1,
-            // A process may exit at any time; it then no longer holds a namespace.
-            Err(_) => {}
-        }
+    let mounts = mounts::read().unwrap_or_default();
+    for path in kept_by_mounts(&mounts) {
+        listing.add(path, &mut inodes);
     }
-    for (inode, path) in paths {
-        match within(&path, id) {
-            Ok(id) => {
-                listing.namespaces.insert(id.unwrap_or(inode), Namespace { inode, path });
-            }
-            // It is gone since.
-            Err(error) if !path.exists() => drop(error),
-            Err(error) => {
-                listing.closed.push(error);
-                if !have_cookies() {
-                    listing.namespaces.insert(inode, Namespace { inode, path });
-                }
-            }
+    // All threads are in `holders`, if the kernel lists them.
+    if holders.is_empty() {
+        for path in of_processes() {
+            listing.add(path, &mut inodes);
         }
     }
     listing
+}
+
+impl Listing {
+    /// Adds the namespace at a path.
+    fn add(&mut self, path: PathBuf, inodes: &mut BTreeSet<NetnsInode>) {
+        let inode = match inspect(&path).map(|metadata| u32::try_from(metadata.ino())) {
+            Ok(Ok(inode)) => inode,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                self.hidden += 1;
+                return;
+            }
+            // A process may exit at any time; it then no longer holds a namespace.
+            Ok(Err(_)) | Err(_) => return,
+        };
+        if !inodes.insert(inode) {
+            // The path of a mount has the name, and stays.
+            let known = self.namespaces.values_mut().find(|known| known.inode == inode);
+            if let Some(known) = known.filter(|_| name(&path).is_some()) {
+                known.path = path;
+            }
+            return;
+        }
+        match within(&path, id) {
+            Ok(id) => {
+                self.namespaces.insert(id.unwrap_or(inode), Namespace { inode, path });
+            }
+            Err(error) if path.exists() => {
+                self.closed.push(error);
+                if !have_cookies() {
+                    self.namespaces.insert(inode, Namespace { inode, path });
+                }
+            }
+            // It is gone since.
+            Err(_) => {}
+        }
+    }
 }
 
 /// The name of a namespace by its path: the file name, if the file is in a directory for named

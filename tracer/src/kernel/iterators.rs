@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, maps::Array, programs::Iter};
 use bytes::{Bytes, BytesMut};
+use synfin_common::holder::NamespaceHolder;
+use zerocopy::FromBytes;
 
 use super::refusal;
 use crate::{
@@ -99,6 +101,8 @@ impl SocketScanner {
         };
         let (refusal, open_files_refusal) =
             (load(SCAN_SOCKETS, SOCKETS), load(SCAN_OPEN_FILES, OPEN_FILES));
+        // Without it, namespaces are listed by /proc.
+        let _ = load(SCAN_NAMESPACES, TASKS);
         let serve = move |requests, answers| serve(&mut ebpf, &requests, &answers);
         Ok(Self { refusal, open_files_refusal, ..Self::spawn(serve)? })
     }
@@ -199,10 +203,12 @@ const SCAN_SOCKETS: &str = "scan_sockets";
 const SOCKETS: &str = "tcp";
 const SCAN_OPEN_FILES: &str = "scan_open_files";
 const OPEN_FILES: &str = "task_file";
+const SCAN_NAMESPACES: &str = "scan_namespaces";
+const TASKS: &str = "task";
 
 /// The names that aya looks up in the kernel's types for the iterators.
 pub(super) fn looked_for() -> impl Iterator<Item = String> {
-    [SOCKETS, OPEN_FILES].into_iter().map(|target| format!("bpf_iter_{target}"))
+    [SOCKETS, OPEN_FILES, TASKS].into_iter().map(|target| format!("bpf_iter_{target}"))
 }
 
 fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<()> {
@@ -221,7 +227,8 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
         let cost = || clock::thread_cpu_ns() - spent;
         let answer = match request {
             Request::List => {
-                let listing = namespaces::list();
+                let holders = scan_namespaces(ebpf).unwrap_or_default();
+                let listing = namespaces::list(&holders);
                 Answer::Namespaces { listing, started, cost: cost() }
             }
             Request::ReadCounters(namespaces) => {
@@ -283,6 +290,14 @@ fn scan_sockets(ebpf: &mut Ebpf, answers: &Answers) -> Result<()> {
 fn read_counters((netns, path): (NetnsId, PathBuf)) -> Option<NetnsCounters> {
     let counters = within(netns, &path, || Ok(netstat::read())).ok().flatten()?;
     Some(NetnsCounters { netns, counters })
+}
+
+/// The namespaces of all threads; an error if the kernel has no iterator for them.
+fn scan_namespaces(ebpf: &mut Ebpf) -> Result<Vec<NamespaceHolder>> {
+    let mut bytes = BytesMut::new();
+    read(ebpf, SCAN_NAMESPACES, |part| bytes.extend_from_slice(&part))?;
+    let holders = bytes.chunks_exact(size_of::<NamespaceHolder>());
+    Ok(holders.filter_map(|bytes| NamespaceHolder::read_from_bytes(bytes).ok()).collect())
 }
 
 fn scan_open_files(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {

@@ -15,7 +15,7 @@ pub(super) fn begin(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> S
         ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
     session.ring_bytes = setup.ring_bytes;
     session.filter = setup.filter;
-    let listing = namespaces::list();
+    let listing = namespaces::list(&[]);
     (session.namespaces, session.inodes) = (listing.names(), listing.inodes());
     session.hooks = kernel.active_hooks().into_iter().map(str::to_owned).collect();
     session.coverage = kernel.coverage();

@@ -83,6 +83,8 @@ fn event(record: &[u8], converted: &mut Vec<u8>) {
                 let (drops, accept_queue) =
                     if is_listener { (accept_queue, 0) } else { (0, accept_queue) };
                 let netns_inode = step.netns;
+                let flags = step.flags.with(Flags::COOKIES_SENT);
+                let step = Step { flags, ..step };
                 let opening = Opening {
                     step,
                     cgroup,

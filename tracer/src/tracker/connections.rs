@@ -104,6 +104,8 @@ pub struct Connection {
 pub(super) struct ConnectionEvidence {
     /// Whether TCP_DEFER_ACCEPT was set at the first transition.
     pub(super) deferred_accept: bool,
+    /// Whether a SYN cookie may have begun it.
+    pub(super) may_be_cookie: bool,
     /// Whether accept() has returned the connection.
     pub(super) accepted: bool,
     pub(super) resets: Resets,

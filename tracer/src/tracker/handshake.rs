@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Measures the handshake that `established`, the transition to ESTABLISHED, completes. `syn_sent`
-/// is the time at which connect() sent the first SYN; `None` if that was not observed.
+/// is the time at which connect() sent the first SYN; `None` if that was not observed. `may_be_cookie`:
+/// the listener has sent SYN cookies, or that is not known.
 ///
 /// At this transition the kernel's smoothed round trip time (`srtt_us`) is its first sample: SYN to
 /// SYN-ACK on a client, SYN-ACK to ACK on a server. After a retransmission there is no sample, or
@@ -21,6 +22,7 @@ pub(crate) fn measure(
     established: &Transition,
     syn_sent: Option<Nanos>,
     deferred_accept: bool,
+    may_be_cookie: bool,
 ) -> Handshake {
     let times = established.total_retransmits;
     let us = established.rtt_us;
@@ -49,9 +51,12 @@ pub(crate) fn measure(
                 Handshake::Unmeasured(Unmeasured::EvidenceLost)
             }
         }
-        // With a SYN cookie the time comes from a timestamp in whole milliseconds, off by up to 64.
-        // One in a thousand measured times is such a multiple, and counts as unmeasured too.
-        Role::Server if us.is_multiple_of(1000) => Handshake::Unmeasured(Unmeasured::SynCookie),
+        // With a SYN cookie there is no time, or that of a timestamp in whole milliseconds, off by up to
+        // 64. One in a thousand measured times is such a multiple, and counts as unmeasured too.
+        Role::Server if may_be_cookie && us.is_multiple_of(1000) => {
+            Handshake::Unmeasured(Unmeasured::SynCookie)
+        }
+        Role::Server if us == 0 => Handshake::Unmeasured(Unmeasured::EvidenceLost),
         Role::Server => Handshake::Clean { us },
     }
 }

@@ -106,6 +106,26 @@ impl Listeners {
         self.by_sock.values().map(|listener| (listener.netns, listener.local))
     }
 
+    /// Sets the local endpoint of a listener whose port was unknown. Returns whether it was.
+    pub(crate) fn learn_port(&mut self, sock: SockId, netns: NetnsId, local: SocketAddr) -> bool {
+        let is_portless =
+            |listener: &Listener| listener.netns == netns && listener.local.port() == 0;
+        if local.port() == 0 || !self.by_sock.get(&sock).is_some_and(is_portless) {
+            return false;
+        }
+        let Some(listener) = self.remove(sock) else { return false };
+        self.insert(sock, Listener { local, ..listener });
+        true
+    }
+
+    /// The only listener of a namespace whose port is not known yet.
+    pub(crate) fn only_portless(&self, netns: NetnsId) -> Option<SockId> {
+        match &self.by_port.get(&(netns, 0))?[..] {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+
     pub(crate) fn get(&self, sock: SockId) -> Option<&Listener> {
         self.by_sock.get(&sock)
     }

@@ -2,6 +2,7 @@
 //! after the next scan.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -201,10 +202,21 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
 pub(crate) fn scans_in(recording: impl AsRef<Path>, netns: u64) -> usize {
     let file = File::open(recording).expect("the recording");
     let frames = Reader::new(BufReader::new(file)).into_iter().flatten().map_while(Result::ok);
-    let scans = frames.filter(|frame| {
-        matches!(frame, Frame::ScanEnd(end) if u64::from(end.netns) == netns && end.error.is_none())
-    });
-    scans.count()
+    let mut ids = BTreeSet::from([netns]);
+    let mut learn = |inodes: &BTreeMap<u32, u32>| {
+        let here = inodes.iter().filter(|&(_, &inode)| u64::from(inode) == netns);
+        ids.extend(here.map(|(&id, _)| u64::from(id)));
+    };
+    let mut scans = Vec::new();
+    for frame in frames {
+        match frame {
+            Frame::Session(session) => learn(&session.inodes),
+            Frame::Names(names) => learn(&names.inodes),
+            Frame::ScanEnd(end) if end.error.is_none() => scans.push(u64::from(end.netns)),
+            _ => {}
+        }
+    }
+    scans.iter().filter(|netns| ids.contains(netns)).count()
 }
 
 /// Makes short connections on loopback as fast as two threads can; each side closes half of them

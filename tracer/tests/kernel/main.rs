@@ -28,6 +28,7 @@ mod latency;
 mod log;
 mod memory;
 mod mix;
+mod namespaces;
 mod otlp;
 mod owners;
 mod prometheus;

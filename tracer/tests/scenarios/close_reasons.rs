@@ -463,14 +463,30 @@ fn handshakes() -> Vec<Row> {
         ),
         row(
             "server, SYN cookie without timestamps",
-            server().round_trip(0),
+            server().at_first(Flags::COOKIES_SENT).round_trip(0),
             unmeasured(Unmeasured::SynCookie),
         ),
         row(
             "server, SYN cookie with timestamps: whole milliseconds",
-            server().round_trip(55_000),
+            server().at_first(Flags::COOKIES_SENT).round_trip(55_000),
             unmeasured(Unmeasured::SynCookie),
         ),
+        row(
+            "server, whole milliseconds, of a listener that may have sent cookies (SO_REUSEPORT)",
+            server().at_first(Flags::REUSEPORT).round_trip(55_000),
+            unmeasured(Unmeasured::SynCookie),
+        ),
+        row(
+            "server, whole milliseconds, of a listener that has sent no SYN cookie",
+            server().round_trip(55_000),
+            clean(55_000),
+        ),
+        row(
+            "server, of a listener that has sent SYN cookies, but not to this client",
+            server().at_first(Flags::COOKIES_SENT).round_trip(187),
+            clean(187),
+        ),
+        row("server, no sample", server().round_trip(0), unmeasured(Unmeasured::EvidenceLost)),
         row(
             "server, TCP_DEFER_ACCEPT",
             server().at_first(Flags::DEFER_ACCEPT).round_trip(200_656),

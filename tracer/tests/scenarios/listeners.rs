@@ -8,6 +8,7 @@ use synfin::{
         scan::ScannedSocket,
         time::Nanos,
     },
+    tracker::Common,
 };
 use synfin_common::state::TcpState::*;
 use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel};
@@ -267,4 +268,34 @@ fn a_filtered_listener_is_not_shown() {
             "{filter:?}"
         );
     }
+}
+
+#[test]
+fn a_listener_without_bind_shows_its_port_later() {
+    for by_child in [true, false] {
+        let (unbound, listener) = (Socket::listener(1, 0), Socket::listener(1, 8080));
+        let mut kernel = TracedKernel::scanned();
+        kernel.listens(unbound, "server");
+        assert!(kernel.rows().is_empty());
+        if by_child {
+            kernel.connection(Socket::child(2, 8080), &[SynRecv, Established]);
+        }
+        kernel.scan(HERE, &[listener.scanned(Listen)]);
+        let row = kernel.row(Role::Server, 8080);
+        assert_eq!(row.stats.scanned.listeners, 1, "{by_child}");
+        assert_eq!(row.stats.counters.established, u64::from(by_child));
+        assert!(row.stats.uptime.gap(kernel.tracker.now()).is_none());
+        kernel.stops_listening(listener, 0);
+        kernel.scan(HERE, &[]);
+        assert!(gap(&mut kernel, 8080).is_some(), "{by_child}");
+    }
+}
+
+#[test]
+fn a_port_is_not_learnt_from_a_child_of_another_listener() {
+    let mut kernel = TracedKernel::scanned();
+    kernel.listens(Socket::listener(1, 0), "one");
+    kernel.listens(Socket::listener(2, 0), "other");
+    kernel.connection(Socket::child(3, 8080), &[SynRecv, Established]);
+    assert_eq!(kernel.row(Role::Server, 8080).identity.owner, Common::Unknown);
 }

@@ -10,12 +10,12 @@ use synfin::{
     trace::{
         counters::{Counters, Tick},
         event::Input,
-        scan::{ScannedSocket, ScannedTimeWait},
+        scan::{NamespaceList, ScannedSocket, ScannedTimeWait},
     },
     tracker::{Common, Limits, Origin},
 };
 use synfin_common::{
-    event::Kind,
+    event::{Flags, Kind},
     state::TcpState::{self, *},
 };
 use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel, address};
@@ -488,4 +488,39 @@ fn the_age_of_the_scans_is_that_of_the_oldest_namespace_with_traffic() {
     kernel.opens(Socket { netns: ELSEWHERE, ..Socket::client(3, 40_002) }, (Close, SynSent), None);
     let oldest = kernel.tracker.take_snapshot().scans.oldest.expect("a scan");
     assert!(oldest + 60 * SECOND < scanned, "{oldest} {scanned}");
+}
+
+#[test]
+fn a_namespace_that_is_gone_takes_its_time_waits_along() {
+    let list = |time, namespaces: &[u32]| {
+        Input::Namespaces(NamespaceList { time, namespaces: namespaces.to_vec() })
+    };
+    let socket = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::scanned();
+    kernel.connection(socket, &[SynSent, Established]);
+    kernel.closes_actively(socket);
+    kernel.wait(1);
+    let now = |kernel: &mut TracedKernel| {
+        kernel.rows().iter().map(|row| row.stats.time_wait_now).sum::<u64>()
+    };
+    assert_eq!(now(&mut kernel), 1);
+    // It is listed, or the list is older than its last transition.
+    for seen in [list(kernel.now, &[HERE]), list(kernel.now - 10 * SECOND, &[])] {
+        kernel.report(seen);
+        assert_eq!(now(&mut kernel), 1);
+    }
+    // An open connection keeps it.
+    let open = Socket::client(2, 40_001);
+    kernel.connection(open, &[SynSent, Established]);
+    kernel.wait(1);
+    let gone = list(kernel.now, &[]);
+    kernel.report(gone.clone());
+    assert_eq!(now(&mut kernel), 1);
+    kernel.receives_reset(open);
+    kernel.closes(open, Established, Flags::HAS_SOCKET, 104);
+    kernel.wait(1);
+    let gone = list(kernel.now, &[]);
+    kernel.report(gone);
+    assert_eq!(now(&mut kernel), 0);
+    assert!(kernel.tracker.wants_scan(HERE));
 }

@@ -37,7 +37,7 @@ pub(super) fn for_details() -> Vec<Check> {
     let pid_namespace = fs::metadata("/proc/self/ns/pid").map(|metadata| metadata.ino()).ok();
     let clock = fs::read_to_string(CLOCK_SOURCE).ok();
     vec![
-        reachable_namespaces(&namespaces::list()),
+        reachable_namespaces(&namespaces::list(&[])),
         cgroup(mounted("cgroup2")),
         processes(pid_namespace),
         tracefs(mounted("tracefs"), privileges::preempts_hooks()),

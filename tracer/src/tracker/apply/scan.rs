@@ -81,6 +81,7 @@ impl Tracker {
 
     fn apply_scanned_listener(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         let (netns, local) = (scan.netns, socket.local);
+        self.learn_listener_port(socket.sock, netns, local);
         let known = self.listeners.get_mut(socket.sock);
         let mut new_drops = 0;
         let mut is_new = false;

@@ -1,5 +1,7 @@
 //! Applies transitions of sockets.
 
+use std::net::SocketAddr;
+
 use synfin_common::{event::Flags, state::TcpState};
 
 use crate::{
@@ -88,9 +90,42 @@ impl Tracker {
             drops: transition.opening.as_ref().map_or(0, |opening| opening.drops),
         };
         self.listeners.insert(transition.sock, listener);
-        let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
-        if self.admits_listener(transition.sock) {
-            self.rows.get_mut(row).uptime.on_listen(transition.time);
+        // listen() without bind() chooses the port after this transition.
+        if local.port() != 0 {
+            self.add_listener_row(transition.sock);
+        }
+    }
+
+    /// Makes the row of a listener that has begun to listen.
+    fn add_listener_row(&mut self, sock: SockId) {
+        let Some(listener) = self.listeners.get(sock) else { return };
+        let (key, since) = (
+            RowKey::of_port(listener.netns, Role::Server, listener.local.port()),
+            listener.listening_since,
+        );
+        let row = self.rows.row(key, true);
+        if self.admits_listener(sock) {
+            self.rows.get_mut(row).uptime.on_listen(since);
+        }
+    }
+
+    /// Learns the port of a listener that called listen() without bind().
+    pub(super) fn learn_listener_port(&mut self, sock: SockId, netns: NetnsId, local: SocketAddr) {
+        if self.listeners.learn_port(sock, netns, local) {
+            self.add_listener_row(sock);
+        }
+    }
+
+    /// The first connection on a port on which nobody is known to listen shows the port of the only
+    /// listener that has not shown its own.
+    fn learn_port_of_listener(&mut self, netns: NetnsId, child: SocketAddr) {
+        if !self.listeners.is_served(netns, child.port())
+            && let Some(sock) = self.listeners.only_portless(netns)
+            && let Some(listener) = self.listeners.get(sock)
+            && (listener.local.ip().is_unspecified() || listener.local.ip() == child.ip())
+        {
+            let local = SocketAddr::new(listener.local.ip(), child.port());
+            self.learn_listener_port(sock, netns, local);
         }
     }
 
@@ -124,6 +159,9 @@ impl Tracker {
             self.records.gaps += 1;
             self.close_missing(transition.sock, transition.time);
         }
+        if role == Role::Server {
+            self.learn_port_of_listener(transition.netns, transition.local);
+        }
         let opening = transition.opening.as_ref();
         let owner = match role {
             Role::Client => self.names.owner_by_opening(transition),
@@ -140,6 +178,8 @@ impl Tracker {
         let netns_inode = self.names.inode(netns);
         let mut connection = Connection { owner, netns_inode, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
+        connection.evidence.may_be_cookie = transition.flags.contains(Flags::COOKIES_SENT)
+            || transition.flags.contains(Flags::REUSEPORT);
         if role == Role::Client {
             // Without IP_BIND_ADDRESS_NO_PORT, bind() takes a port before connect() would choose one.
             connection.is_bound = Some(transition.local.port() != 0);
@@ -250,6 +290,7 @@ impl Tracker {
         let row = self.rows.row(key, established);
         let mut connection = Connection::new(netns, role, origin, state, endpoints, time, row);
         connection.scan.state_since_is_lower_bound = true;
+        connection.evidence.may_be_cookie = true;
         let netns_inode = self.names.inode(netns);
         Connection { role_assumed: assumed, owner, netns_inode, established, ..connection }
     }
@@ -273,6 +314,7 @@ impl Tracker {
                         transition,
                         sent,
                         connection.evidence.deferred_accept,
+                        connection.evidence.may_be_cookie,
                     ),
                     // A Fast Open child that closes before its handshake completes has no duration.
                     _ => EVIDENCE_LOST,

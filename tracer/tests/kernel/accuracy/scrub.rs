@@ -2,7 +2,7 @@
 //! namespaces, dates. The events and the times between them stay.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::Hash,
 };
 
@@ -10,7 +10,7 @@ use synfin::trace::{
     counters::{Counters, Tick},
     decode::decode,
     event::Input,
-    ids::NetnsId,
+    ids::{NetnsId, NetnsInode},
     recording::{Frame, Reader, Recorder},
     session::Session,
     time::ClockAnchor,
@@ -25,8 +25,8 @@ const BEGIN: ClockAnchor =
 /// The name of every process that is not named by a scenario.
 const ANYBODY: &[u8] = b"test";
 
-/// Scrubs a recording of these namespaces. `names` are the scenario's own and stay.
-pub(super) fn scrub(recording: &[u8], namespaces: &[NetnsId], names: &[&str]) -> Vec<u8> {
+/// Scrubs a recording of the namespaces with these inode numbers. `names` are the scenario's own and stay.
+pub(super) fn scrub(recording: &[u8], namespaces: &[NetnsInode], names: &[&str]) -> Vec<u8> {
     let frames: Vec<_> = Reader::new(recording)
         .expect("a recording")
         .map(|frame| frame.expect("a whole recording"))
@@ -34,8 +34,18 @@ pub(super) fn scrub(recording: &[u8], namespaces: &[NetnsId], names: &[&str]) ->
     let Some(Frame::Session(session)) = frames.first() else {
         panic!("a recording begins with its session");
     };
+    let numbers: HashMap<_, _> = namespaces.iter().copied().zip(1..).collect();
+    let mut namespaces = numbers.clone();
     let mut known = HashSet::new();
     for frame in &frames {
+        let inodes = match frame {
+            Frame::Session(session) => &session.inodes,
+            Frame::Names(names) => &names.inodes,
+            _ => &BTreeMap::new(),
+        };
+        for (&id, inode) in inodes {
+            namespaces.extend(numbers.get(inode).map(|&number| (id, number)));
+        }
         decode(frame, |input| match input {
             Input::Transition(transition) => {
                 known.insert(transition.sock);
@@ -48,7 +58,7 @@ pub(super) fn scrub(recording: &[u8], namespaces: &[NetnsId], names: &[&str]) ->
     }
     let mut scrubber = Scrubber {
         began: session.clock.monotonic_ns,
-        namespaces: namespaces.iter().copied().zip(1..).collect(),
+        namespaces,
         known,
         sockets: Numbers::default(),
         processes: Numbers::default(),

@@ -41,6 +41,8 @@ pub(crate) enum Feature {
     TimeWaitsDestroyed,
     /// A cgroup v2 hierarchy is mounted below /sys/fs/cgroup.
     Cgroup2,
+    /// Processes can read the cookie of a network namespace: since commit e8b9eab99232 in 5.14.
+    NamespaceCookie,
 }
 
 impl Feature {
@@ -54,6 +56,9 @@ impl Feature {
             }
             Self::TimeWaitsDestroyed => "`ss -K` can destroy a TIME_WAIT only since Linux 6.0",
             Self::Cgroup2 => "no cgroup v2 hierarchy is mounted below /sys/fs/cgroup",
+            Self::NamespaceCookie => {
+                "network namespaces have readable cookies only since Linux 5.14"
+            }
         }
     }
 
@@ -64,6 +69,7 @@ impl Feature {
             Self::ResetsWithoutSocket => since(6, 10),
             Self::TimeWaitsDestroyed => since(6, 0),
             Self::Cgroup2 => cgroup::root().is_some(),
+            Self::NamespaceCookie => since(5, 14),
         }
     }
 }
