@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use synfin::trace::{
-    accept_queue::AcceptQueue,
-    event::{Accepted, Input, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry, TimeWaitKind},
+    event::{
+        Accepted, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
+        TimeWaitKind,
+    },
     ids::MptcpId,
 };
 use synfin_common::{
@@ -86,25 +88,7 @@ fn record(input: &Input) -> Vec<u8> {
     };
     let mptcp = transition.mptcp.map_or(0, MptcpId::get);
     let mut record = match (&transition.opening, &transition.closing) {
-        (Some(opening), _) => {
-            let comm = opening.comm.0;
-            let AcceptQueue { depth: accept_queue, limit: accept_limit } = opening.accept_queue;
-            let step = wire::Step { kind: Kind::Opening as u8, ..step };
-            wire::Opening {
-                step,
-                cgroup: opening.cgroup,
-                accept_queue,
-                accept_limit,
-                comm,
-                mptcp,
-                drops: opening.drops,
-                netns_inode: opening.netns_inode,
-                port_range: port_range(opening.port_range),
-                reserved: 0,
-            }
-            .as_bytes()
-            .to_vec()
-        }
+        (Some(opening), _) => opening_record(step, mptcp, opening).as_bytes().to_vec(),
         (None, Some(closing)) => wire::Closing {
             step: wire::Step { kind: Kind::Closing as u8, ..step },
             bytes_acked: closing.bytes_acked,
@@ -125,6 +109,21 @@ fn record(input: &Input) -> Vec<u8> {
     let ipv6 = transition.flags.contains(Flags::IPV6);
     record.extend(addresses(transition.local, transition.remote, ipv6));
     record
+}
+
+fn opening_record(step: wire::Step, mptcp: u64, opening: &Opening) -> wire::Opening {
+    wire::Opening {
+        step: wire::Step { kind: Kind::Opening as u8, ..step },
+        cgroup: opening.cgroup,
+        accept_queue: opening.accept_queue.depth,
+        accept_limit: opening.accept_queue.limit,
+        comm: opening.comm.0,
+        mptcp,
+        drops: opening.drops,
+        netns_inode: opening.netns_inode,
+        port_range: port_range(opening.port_range),
+        reserved: 0,
+    }
 }
 
 fn port_range(range: Option<(u16, u16)>) -> u32 {

@@ -414,6 +414,7 @@ fn closes() -> Vec<Row> {
 }
 
 /// Handshakes that succeed. Each of these connections is then closed by the peer.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn handshakes() -> Vec<Row> {
     let closed_after = |handshake| ends_by(ClosedByPeer).after(handshake);
     let through = [Established, CloseWait, LastAck];

@@ -2,11 +2,12 @@
 //! from the tracker's values alone.
 
 pub mod diagnosis;
+mod ephemeral_ports;
 pub(crate) mod rules;
 mod syn_queue;
 pub mod thresholds;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 pub use rules::RULES;
 
@@ -105,6 +106,20 @@ pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
     // The sort is stable: equal findings stay in the order of their rows.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.bad));
     findings
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    let pct = pct(part, whole);
+    if pct < 10.0 { format!("{pct:.1} %") } else { format!("{pct:.0} %") }
+}
+
+/// A duration as text: `12 ms`, `12.3 s` or `4 min`.
+fn span(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        1..=119 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds => format!("{} min", seconds / 60),
+    }
 }
 
 /// `part` of `whole` as a percentage.

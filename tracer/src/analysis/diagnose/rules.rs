@@ -5,17 +5,18 @@ use std::time::Duration;
 use synfin_common::{reset::ResetReason, state::TcpState};
 
 use super::{
-    Case, Evidence, Rule, pct,
+    Case, Evidence, Rule,
+    ephemeral_ports::ports_run_out,
+    pct, percent, span,
     syn_queue::{half_open_unanswered, syn_flood, syn_queue_overflow},
     thresholds::{
-        ACCEPT_QUEUE_PCT, CLOSE_WAIT_AGE, EPHEMERAL_PCT, EPHEMERAL_SOON, IDLE, LEAST, LISTENER_GAP,
-        RETRANSMITTED_PCT, SHARE_PCT,
+        ACCEPT_QUEUE_PCT, CLOSE_WAIT_AGE, IDLE, LEAST, LISTENER_GAP, RETRANSMITTED_PCT, SHARE_PCT,
     },
 };
 use crate::{
     tcp::{close_reason::CloseReason, role::Role},
     trace::{ids::HOST_NETNS, time::Nanos},
-    tracker::{Common, Ephemeral, RowStats},
+    tracker::Common,
 };
 
 /// All rules, the most urgent first.
@@ -137,22 +138,8 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A percentage as text: `0.4 %`, `37 %`.
-fn percent(part: u64, whole: u64) -> String {
-    let pct = pct(part, whole);
-    if pct < 10.0 { format!("{pct:.1} %") } else { format!("{pct:.0} %") }
-}
-
-/// A duration as text: `12 ms`, `12.3 s` or `4 min`.
-fn span(duration: Duration) -> String {
-    match duration.as_secs() {
-        0 => format!("{} ms", duration.as_millis()),
-        1..=119 => format!("{:.1} s", duration.as_secs_f64()),
-        seconds => format!("{} min", seconds / 60),
-    }
-}
-
 impl Case<'_> {
-    fn ended(&self, reasons: &[CloseReason]) -> u64 {
+    pub(super) fn ended(&self, reasons: &[CloseReason]) -> u64 {
         reasons.iter().map(|&reason| self.row.row.stats.counters.ended(reason)).sum()
     }
 
@@ -218,65 +205,6 @@ fn accept_queue_fills(case: &Case<'_>) -> Option<Evidence> {
             ),
         },
     )
-}
-
-fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {
-    let row = &case.row.row;
-    let failed = case.ended(&[CloseReason::ConnectLocalFailure]);
-    let soon = row.stats.ephemeral.and_then(|ports| ports.exhausted_in);
-    let soon = soon.filter(|&seconds| seconds <= EPHEMERAL_SOON.as_secs_f64());
-    let share = row.stats.ephemeral.map_or(0.0, |ports| 100.0 * ports.share());
-    if failed == 0 && soon.is_none() && share < EPHEMERAL_PCT {
-        return None;
-    }
-    let mut seen = match (row.stats.ephemeral, row.stats.ephemeral_share()) {
-        (Some(ports), Some(_)) => ports_in_use(&ports, &row.stats),
-        (Some(ports), None) => format!(
-            "connect() found no free port {failed} times. At the end of the interval only {} of {} \
-            ports toward {} are known to be in use: either ports were freed since, or sockets hold \
-            them that no connection shows (bind() without connect()), or the sockets have a smaller \
-            range of their own (IP_LOCAL_PORT_RANGE)",
-            ports.used, ports.ports, ports.remote
-        ),
-        (None, _) => {
-            format!("connect() found no free port {failed} times; how many are in use is not known")
-        }
-    };
-    if failed > 0 && row.stats.ephemeral_share().is_some() {
-        seen += &format!("; connect() found none {failed} times");
-    } else if let Some(seconds) = soon.filter(|_| failed == 0) {
-        seen += &format!(
-            "; at this rate none will be left in {}",
-            span(Duration::from_secs_f64(seconds))
-        );
-    }
-    let is_shared = row.stats.ephemeral.is_some_and(|ports| ports.is_shared);
-    let bind = if is_shared { "set IP_BIND_ADDRESS_NO_PORT before bind(), " } else { "" };
-    let advice = format!(
-        "reuse connections; or {bind}widen {}, connect from several addresses, or set {} to 1",
-        case.sysctl("net.ipv4.ip_local_port_range"),
-        case.sysctl("net.ipv4.tcp_tw_reuse")
-    );
-    Some(Evidence { seen, since: None, advice })
-}
-
-/// The statement about the ports in use.
-fn ports_in_use(ports: &Ephemeral, stats: &RowStats) -> String {
-    let from = ports.local.map(|local| format!(" from {local}")).unwrap_or_default();
-    let toward = match ports.is_shared {
-        true => "toward all destinations (bind() takes them before connect())".to_owned(),
-        false => format!("toward {}", ports.remote),
-    };
-    let is_most = |sockets: u64| 2 * sockets.min(ports.used) > ports.used;
-    let mostly = if is_most(stats.time_wait_now) {
-        ", mostly by TIME_WAIT"
-    } else if is_most(stats.scanned.fin_wait2_orphans) {
-        ", mostly by FIN_WAIT2: the peer has not closed"
-    } else {
-        ""
-    };
-    let percent = percent(ports.used, ports.ports);
-    format!("{} of {} ports {toward}{from} are in use ({percent}){mostly}", ports.used, ports.ports)
 }
 
 fn close_wait_leak(case: &Case<'_>) -> Option<Evidence> {

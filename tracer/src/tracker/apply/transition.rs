@@ -176,7 +176,7 @@ impl Tracker {
         let connection =
             Connection::new(netns, role, Origin::Observed, transition.old, endpoints, time, row);
         let netns_inode = self.names.inode(netns);
-        let mut connection = Connection { owner, netns_inode, ..connection };
+        let mut connection = Connection { netns_inode, owner, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
         connection.evidence.may_be_cookie = transition.flags.contains(Flags::COOKIES_SENT)
             || transition.flags.contains(Flags::REUSEPORT);
