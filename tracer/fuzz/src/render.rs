@@ -107,6 +107,7 @@ impl Outputs {
             Change::Closed(closed) => {
                 self.connections.write(&ConnectionRow::closed(closed, clock));
             }
+            Change::Accepted(_) => {}
         }
     }
 

@@ -15,9 +15,10 @@ use std::collections::VecDeque;
 
 use crate::trace::{ids::SockId, time::Nanos};
 
-/// The kernel writes a connection's first record just before it adds the connection to the queue, and
-/// other CPUs may do both in between. Older connections than this are certainly in the queue.
-const ADD_DELAY: Nanos = 100_000;
+/// The kernel reads the length of the queue just before it writes a connection's first record, and adds
+/// the connection to the queue just after that. Meanwhile other CPUs can add and accept connections.
+/// Neither takes longer than this: usually microseconds, but a hypervisor can suspend the CPU.
+const RECORD_DELAY: Nanos = 2_000_000;
 
 /// Maximum number of waiting connections of a listener; beyond it all are forgotten. The kernel's own
 /// limit (`net.core.somaxconn`) is rarely higher.
@@ -30,7 +31,7 @@ pub(crate) struct AcceptFifo {
     waiting: VecDeque<Waiting>,
     /// Number of connections, from the front, that may have been accepted.
     doubtful: usize,
-    /// When all other connections were known to wait.
+    /// Time of the last record by which all other connections were waiting.
     waiting_at: Nanos,
     last: Option<Observation>,
     pace: Pace,
@@ -64,17 +65,20 @@ struct Observation {
 /// The recent pace of accept() while connections were waiting.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
-    /// Twice the number of accepts.
-    accepts: u64,
-    /// Twice the time that they took.
-    time: Nanos,
+    /// The latest times from one accept to the next.
+    recent: [Nanos; Self::RECENT],
+    samples: usize,
+    /// The usual one of them: their mean without pauses.
+    usual: f64,
     /// The last accepts since the queue was empty: when, and how many.
     last: Option<(Nanos, u64)>,
 }
 
 impl Pace {
-    /// Number after which older accepts count for less.
-    const MEMORY: u64 = 512;
+    const RECENT: usize = 16;
+
+    /// How much longer than the median a time is that counts as a pause.
+    const PAUSE: u64 = 4;
 
     /// Adds accepts between two times. Each began and ended with connections in the queue.
     fn add(&mut self, accepts: u64, (after, by): (Nanos, Nanos)) {
@@ -82,45 +86,31 @@ impl Pace {
             return;
         }
         let middle = after.midpoint(by);
-        // From the middle of the last ones to the middle of these.
-        if let Some((last, count)) = self.last.replace((middle, accepts)) {
-            self.accepts = self.accepts.saturating_add(accepts.saturating_add(count));
-            self.time = self.time.saturating_add(middle.saturating_sub(last).saturating_mul(2));
-        }
-        if self.accepts > Self::MEMORY {
-            self.accepts /= 2;
-            self.time /= 2;
-        }
-    }
-
-    /// The offset from `after` to when the connection with this index, of `count`, was accepted;
-    /// `has_more` says whether others were waiting throughout.
-    fn offset(
-        &self,
-        (index, count): (usize, usize),
-        (after, by): (Nanos, Nanos),
-        has_more: bool,
-    ) -> Option<f64> {
-        let place = index as f64 + 0.5;
-        let evenly = place * by.saturating_sub(after) as f64 / count as f64;
-        if has_more {
-            return Some(evenly);
-        }
-        if self.accepts == 0 {
-            return None;
-        }
-        let pace = self.time as f64 / self.accepts as f64;
-        let by_pace = match self.last {
-            None => place * pace,
-            Some((last, _)) => {
-                let next = pace - after.saturating_sub(last) as f64;
-                index as f64 * pace + next.max(0.0)
-            }
+        let last = self.last.replace((middle, accepts));
+        let sample = match (last, accepts) {
+            // From the middle of the last ones.
+            (Some((last, count)), 1) => middle.saturating_sub(last) * 2 / (1 + count),
+            (None, 1) => return,
+            _ => by.saturating_sub(after) / accepts,
         };
-        Some(by_pace.min(evenly))
+        self.recent[self.samples % Self::RECENT] = sample;
+        self.samples += 1;
+        if self.samples < Self::RECENT || self.samples.is_multiple_of(Self::RECENT / 4) {
+            self.usual = self.usual();
+        }
     }
 
-    /// When that connection was probably accepted.
+    fn usual(&self) -> f64 {
+        let mut sorted = self.recent;
+        let sorted = &mut sorted[..self.samples.min(Self::RECENT)];
+        sorted.sort_unstable();
+        let pause = sorted[sorted.len() / 2].saturating_mul(Self::PAUSE);
+        let usual = sorted.partition_point(|&sample| sample <= pause);
+        sorted[..usual].iter().sum::<Nanos>() as f64 / usual as f64
+    }
+
+    /// When the connection with this index, of `count`, was probably accepted between two times;
+    /// `has_more` says whether others were waiting throughout.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -128,11 +118,25 @@ impl Pace {
     )]
     fn estimate(
         &self,
-        place: (usize, usize),
+        (index, count): (usize, usize),
         (after, by): (Nanos, Nanos),
         has_more: bool,
     ) -> Option<Nanos> {
-        let offset = self.offset(place, (after, by), has_more)?;
+        let span = by.saturating_sub(after) as f64;
+        let evenly = (index as f64 + 0.5) * span / count as f64;
+        if self.samples == 0 {
+            return has_more.then(|| after.saturating_add(evenly as Nanos));
+        }
+        let since_last = self.last.map(|(last, _)| after.saturating_sub(last) as f64);
+        let offset = match since_last {
+            // A pause has ended.
+            Some(since) if has_more && since > Self::PAUSE as f64 * self.usual => {
+                evenly.max(span - ((count - index) as f64 - 0.5) * self.usual)
+            }
+            _ if has_more => evenly,
+            Some(since) => evenly.min(index as f64 * self.usual + (self.usual - since).max(0.0)),
+            None => evenly.min((index as f64 + 0.5) * self.usual),
+        };
         Some(after.saturating_add(offset as Nanos))
     }
 }
@@ -150,6 +154,11 @@ pub struct InferredAccept {
     pub by: Nanos,
     /// When it was probably accepted; `None` if nothing tells where between the two that was.
     pub at: Option<Nanos>,
+}
+
+/// When a connection certainly waited that was in the queue by a record of this time.
+fn waited_until(time: Nanos, born: Nanos) -> Nanos {
+    time.saturating_sub(RECORD_DELAY).max(born)
 }
 
 impl InferredAccept {
@@ -206,9 +215,8 @@ impl AcceptFifo {
     }
 
     fn observe(&mut self, time: Nanos, depth: u64, accepted: impl FnMut(InferredAccept)) {
-        let recent =
-            self.waiting.iter().rev().take_while(|of| of.born.saturating_add(ADD_DELAY) > time);
-        let recent = recent.count();
+        let old = |of: &Waiting| of.born.saturating_add(RECORD_DELAY) <= time;
+        let recent = self.waiting.len() - self.waiting.partition_point(old);
         let depth_here = usize::try_from(depth).unwrap_or(usize::MAX);
         let known_waiting_from = self.waiting.len().saturating_sub(depth_here);
         let accepted_before = (self.waiting.len() - recent).saturating_sub(depth_here);
@@ -239,7 +247,7 @@ impl AcceptFifo {
         // A connection that is hardly older may have been added later.
         self.estimate(place + 1, time, false);
         let earlier = self.waiting.iter().take(place);
-        let earlier = earlier.take_while(|of| of.born.saturating_add(ADD_DELAY) <= born).count();
+        let earlier = earlier.take_while(|of| of.born.saturating_add(RECORD_DELAY) <= born).count();
         self.take(earlier, time, &mut accepted);
         if let Some(found) = self.remove(place - earlier) {
             accepted(found.by(time));
@@ -264,7 +272,7 @@ impl AcceptFifo {
         let mut later = self.waiting.iter().skip(from);
         // It can be noted as slightly later, see `add`.
         let mut same_time =
-            later.by_ref().take_while(|of| of.born <= born.saturating_add(ADD_DELAY));
+            later.by_ref().take_while(|of| of.born <= born.saturating_add(RECORD_DELAY));
         same_time.position(|of| of.sock == sock).map(|index| from + index)
     }
 
@@ -280,9 +288,9 @@ impl AcceptFifo {
     fn estimate(&mut self, end: usize, by: Nanos, has_more: bool) {
         let begin = self.doubtful.min(end);
         for (index, of) in self.waiting.range_mut(begin..end).enumerate() {
-            of.waited_until = self.waiting_at.max(of.born);
-            let place = (index, end - begin);
-            of.estimate = self.pace.estimate(place, (of.waited_until, by), has_more);
+            of.waited_until = waited_until(self.waiting_at, of.born);
+            let (place, after) = ((index, end - begin), self.waiting_at.max(of.born));
+            of.estimate = self.pace.estimate(place, (after, by), has_more);
         }
     }
 
@@ -302,7 +310,7 @@ impl AcceptFifo {
             self.doubtful -= 1;
             waited_until
         } else {
-            self.waiting_at.max(born)
+            self::waited_until(self.waiting_at, born)
         };
         Some(InferredAccept { sock, born, after, by: Nanos::MAX, at: estimate })
     }
