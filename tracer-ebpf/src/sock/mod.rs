@@ -48,7 +48,7 @@ mod task;
 mod tcp;
 mod time_wait;
 
-pub use file::File;
+pub use file::{File, UntypedFile};
 pub use packet::Packet;
 pub use request::{RequestSock, UntypedRequestSock};
 pub use task::{Task, current_pid, current_process_name};
@@ -173,6 +173,12 @@ impl UntypedSock {
     #[inline(always)]
     pub fn new(base: *const c_void) -> Self {
         Self(base.cast())
+    }
+
+    /// As [`CommonSock::address`].
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
     }
 
     /// As [`CommonSock::state`]; 0 if the pointer is null.

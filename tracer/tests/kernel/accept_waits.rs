@@ -57,14 +57,14 @@ fn bursts(number: usize) -> Duration {
     Duration::from_millis(match number {
         0..200 => 1,
         _ if number >= CONNECTIONS - 30 => 20,
-        _ if number % 20 == 0 => 42,
+        _ if number.is_multiple_of(20) => 42,
         _ => 1,
     })
 }
 
 /// Nearly no pauses, but a long one now and then.
 fn stalls(number: usize) -> Duration {
-    Duration::from_micros(if number % 50 == 0 { 60_000 } else { 200 })
+    Duration::from_micros(if number.is_multiple_of(50) { 60_000 } else { 200 })
 }
 
 fn steadily(_: usize) -> Duration {
@@ -210,6 +210,16 @@ fn inferred_waits_agree_with_the_clock() {
     let (report, truths) = recorded(&["--tracepoints-only"], &recording);
     check_quantiles(&report, &truths, "inferred");
     check_bounds(&recording, &truths);
+}
+
+#[test]
+fn waits_measured_by_system_calls_agree_with_the_clock() {
+    let _lab = lab::enter_alone();
+    let folder = tempfile::tempdir().expect("a directory");
+    let recording = folder.path().join("recording");
+    let (report, truths) = recorded(&["--tracepoints-only", "--accept-wait"], &recording);
+    check_quantiles(&report, &truths, "exact");
+    assert_eq!(report.host()["knowledge"]["accept_wait"], "exact");
 }
 
 /// Checks that each accept() was between its bounds.

@@ -509,7 +509,7 @@ fn a_filter_must_keep_whole_queues() {
 #[test]
 fn a_queue_beyond_its_limit_is_forgotten() {
     let mut server = Server::new();
-    for _ in 0..(1 << 16) + 1 {
+    for _ in 0..=(1 << 16) {
         server.arrives();
     }
     for _ in 0..(1 << 16) {
