@@ -11,6 +11,7 @@
 pub mod config;
 pub mod event;
 pub mod event_counts;
+pub mod file_table;
 pub mod filter;
 pub mod holder;
 pub mod kfunc;

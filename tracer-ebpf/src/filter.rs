@@ -10,7 +10,9 @@ use synfin_common::{
 
 use crate::{
     maps::FILTERED_SOCKETS,
-    sock::{Addresses, Current, IPV4_MAPPED, TcpSock, TimeWaitSock, is_ipv4_mapped},
+    sock::{
+        Addresses, Current, IPV4_MAPPED, TcpSock, TimeWaitSock, UntypedSock, is_ipv4_mapped,
+    },
 };
 
 const CLOSE: u8 = TcpState::Close.number();
@@ -66,6 +68,20 @@ pub fn admits(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) -> bool {
 #[inline(always)]
 pub fn admits_time_wait(sock: TimeWaitSock) -> bool {
     setting!(active) == 0 || !excludes_time_wait(sock)
+}
+
+/// Whether the filter admits a record of this socket, as far as its namespace and its first record can
+/// decide.
+#[inline(always)]
+pub fn admits_untyped(sock: UntypedSock) -> bool {
+    if setting!(active) == 0 {
+        return true;
+    }
+    let netns = sock.netns();
+    // SAFETY: only the presence of the value is checked.
+    let is_remembered = || unsafe { FILTERED_SOCKETS.get(sock.address()) }.is_some();
+    !excludes!(namespaces.values, |value| value == netns)
+        && !(setting!(remembers_excluded) != 0 && is_remembered())
 }
 
 #[inline(never)]

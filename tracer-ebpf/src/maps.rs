@@ -7,6 +7,7 @@ use aya_ebpf::{
 use synfin_common::{
     config::Config,
     event_counts::EventCounts,
+    file_table::FileTable,
     filter::Filter,
     port_count::{PortKey, PortTotals},
 };
@@ -19,6 +20,10 @@ pub static CONFIG: Config = Config::UNKNOWN;
 /// The filter on sockets, set by the loader in the same way as [`CONFIG`].
 #[unsafe(no_mangle)]
 pub static FILTER: Filter = Filter::NONE;
+
+/// Where processes keep their open files, set by the loader in the same way as [`CONFIG`].
+#[unsafe(no_mangle)]
+pub static FILE_TABLE: FileTable = FileTable::UNKNOWN;
 
 /// The records of all hooks. The loader sets its size.
 #[map]

@@ -1,6 +1,7 @@
 //! One file per hook, and what several hooks share: [`reset`] and [`socket_event`].
 
 mod accept;
+mod accept_syscall;
 mod reset;
 mod reset_received;
 mod reset_sent;

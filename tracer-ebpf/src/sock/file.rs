@@ -1,8 +1,11 @@
 //! Open files (`struct file`).
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::read_volatile};
 
-use super::{AF_INET, AF_INET6, IPPROTO_TCP};
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_get_current_task};
+
+use super::{AF_INET, AF_INET6, IPPROTO_TCP, UntypedSock};
+use crate::maps::FILE_TABLE;
 
 // include/uapi/linux/stat.h.
 const S_IFMT: u16 = 0o170_000;
@@ -28,11 +31,57 @@ impl File {
             return None;
         }
         // `private_data` is an untyped pointer.
-        let socket = field!(self.0, file_private: u64) as *const u8;
-        let sock = probe_read!(socket, socket_sk: usize) as *const u8;
-        let family = probe_read!(sock, skc_family: u16);
-        let is_tcp = probe_read!(sock, sk_protocol: u16) == IPPROTO_TCP;
-        let is_ip = family == AF_INET || family == AF_INET6;
-        (is_ip && is_tcp).then(|| (sock as u64, probe_read!(sock, skc_state: u8)))
+        let sock = tcp_sock(field!(self.0, file_private: u64) as *const u8)?;
+        Some((sock.address(), sock.state()))
     }
+}
+
+/// An open file behind an untyped pointer.
+#[derive(Clone, Copy)]
+pub struct UntypedFile(*const u8);
+
+impl UntypedFile {
+    /// The open file of the current process with this descriptor.
+    #[inline(always)]
+    pub fn of_current_process(descriptor: u64) -> Self {
+        macro_rules! follow {
+            ($base:expr, $field:ident) => {{
+                // SAFETY: reads an initialized static; volatile, as the loader replaces its value.
+                let offset = unsafe { read_volatile(&raw const FILE_TABLE.$field) };
+                pointer($base.wrapping_add(offset as usize))
+            }};
+        }
+        // SAFETY: the helper has no arguments.
+        let task = unsafe { bpf_get_current_task() } as *const u8;
+        let table = follow!(follow!(task, task_files), files_fdt);
+        let files = follow!(table, fdtable_fd);
+        Self(pointer(files.wrapping_add(descriptor as usize * size_of::<usize>())))
+    }
+
+    /// The file's TCP socket; `None` if the file is not a TCP socket.
+    #[inline(always)]
+    pub fn tcp_socket(self) -> Option<UntypedSock> {
+        let inode = probe_read!(self.0, file_inode: usize) as *const u8;
+        if probe_read!(inode, inode_mode: u16) & S_IFMT != S_IFSOCK {
+            return None;
+        }
+        tcp_sock(probe_read!(self.0, file_private: usize) as *const u8)
+    }
+}
+
+/// The pointer at this address; null if it cannot be read.
+#[inline(always)]
+fn pointer(address: *const u8) -> *const u8 {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address.cast::<usize>()) }.unwrap_or_default() as *const u8
+}
+
+/// The TCP socket of a `struct socket`; `None` for other protocols.
+#[inline(always)]
+fn tcp_sock(socket: *const u8) -> Option<UntypedSock> {
+    let sock = probe_read!(socket, socket_sk: usize) as *const u8;
+    let family = probe_read!(sock, skc_family: u16);
+    let is_tcp = probe_read!(sock, sk_protocol: u16) == IPPROTO_TCP;
+    let is_ip = family == AF_INET || family == AF_INET6;
+    (is_ip && is_tcp).then(|| UntypedSock::new(sock.cast()))
 }

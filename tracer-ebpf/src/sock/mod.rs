@@ -50,7 +50,7 @@ mod task;
 mod tcp;
 mod time_wait;
 
-pub use file::File;
+pub use file::{File, UntypedFile};
 pub use packet::Packet;
 pub use request::{RequestSock, UntypedRequestSock};
 pub use task::{Current, Task};
@@ -197,6 +197,12 @@ impl UntypedSock {
     #[inline(always)]
     pub fn new(base: *const c_void) -> Self {
         Self(base.cast())
+    }
+
+    /// As [`CommonSock::address`].
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
     }
 
     /// As [`CommonSock::state`]; 0 if the pointer is null.

@@ -108,6 +108,7 @@ impl Outputs {
             Change::Closed(closed) => {
                 self.connections.write(&ConnectionRow::closed(closed, clock));
             }
+            Change::Accepted(_) => {}
         }
     }
 

@@ -24,6 +24,9 @@ pub(crate) struct LiveArgs {
     /// Attach to tracepoints only, without fentry; some columns are then inferred or unknown
     #[arg(long)]
     pub(crate) tracepoints_only: bool,
+    /// Measure waits for accept() exactly also on kernels without fentry, by the tracepoints of accept system calls: this delays all other system calls of the host by about 5.5 ns
+    #[arg(long)]
+    pub(crate) accept_wait: bool,
     #[command(flatten)]
     pub(crate) btf: BtfArgs,
     /// Scan sockets without pause, for tests of the scans
@@ -42,6 +45,7 @@ impl LiveArgs {
             ring_bytes: self.ring_size,
             filter,
             tracepoints_only: self.tracepoints_only,
+            accept_wait: self.accept_wait,
             by_event: self.by_event,
             verbose,
             btf: self.btf.file,
@@ -56,6 +60,7 @@ impl Default for LiveArgs {
             ring_size: DEFAULT_RING_BYTES,
             max_connections: DEFAULT_CONNECTIONS,
             tracepoints_only: false,
+            accept_wait: false,
             btf: BtfArgs::default(),
             scan_always: false,
             by_event: false,

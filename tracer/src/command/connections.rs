@@ -141,6 +141,7 @@ impl<W: Write> Consumer for Connections<W> {
             Change::Transition { .. } => {}
             Change::Established(connection) => self.established(connection),
             Change::Closed(closed) => self.closed(closed),
+            Change::Accepted(_) => {}
         }
     }
 

@@ -63,6 +63,9 @@ pub(super) const SYN_QUEUE_DROP: &[&str] =
 /// The event category of the main tracepoint.
 const EVENTS_OF_SOCKETS: &str = "sock";
 
+/// The event category of system calls.
+const EVENTS_OF_SYSCALLS: &str = "syscalls";
+
 macro_rules! programs {
     ($($program:literal at $at:expr),+ $(,)?) => {
         &[$(HookProgram { program: $program, at: $at }),+]
@@ -134,6 +137,34 @@ const BY_EVENT: Hook = Hook {
     need: Need::Expected(PREEMPTED),
 };
 
+/// The hook on accept() for kernels that refuse programs on their functions.
+const BY_SYSCALL: Hook = Hook {
+    name: "syscalls:sys_exit_accept4",
+    programs: programs![
+        "accept4_returned" at &["sys_exit_accept4"],
+        "accept_returned" at &["sys_exit_accept"],
+    ],
+    need: Need::Expected("waits for accept() are inferred, as without --accept-wait"),
+};
+
+/// Which hooks to attach.
+#[derive(Clone, Copy)]
+pub(super) struct Choice {
+    /// No optional hooks.
+    pub(super) tracepoints_only: bool,
+    /// Attach the main hook to the tracepoint's event where that is possible.
+    pub(super) by_event: bool,
+    /// Attach to the accept system calls if accept() cannot be hooked itself.
+    pub(super) accept_syscalls: Option<AcceptSyscalls>,
+}
+
+/// The hook on accept system calls.
+#[derive(Clone, Copy)]
+pub(super) struct AcceptSyscalls {
+    /// Whether the kernel's types show the way from a descriptor to its socket.
+    pub(super) are_readable: bool,
+}
+
 /// An attached hook. Dropping it detaches the hook.
 pub(super) struct Attached {
     pub(super) name: &'static str,
@@ -168,20 +199,25 @@ pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
     HOOKS.iter().map(|hook| (hook.name, hook.need))
 }
 
-/// Loads and attaches every hook, with `tracepoints_only` without the optional ones. `by_event`
-/// attaches the main hook to the tracepoint's event where that is possible.
+/// Loads and attaches every hook of this choice.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    tracepoints_only: bool,
-    by_event: bool,
+    Choice { tracepoints_only, by_event, accept_syscalls }: Choice,
 ) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for hook in &HOOKS {
         let preferred = (hook.name == MAIN_HOOK && by_event).then_some(&BY_EVENT);
-        for way in preferred.into_iter().chain([hook]) {
+        let is_accept = matches!(hook.need, Need::Optional(OptionalHook::AcceptWait));
+        let fallback = accept_syscalls.filter(|_| is_accept);
+        let ways = preferred.into_iter().chain([hook]).chain(fallback.map(|_| &BY_SYSCALL));
+        for way in ways {
             let &Hook { name, programs, need } = way;
             let mut refuse = |error| refused.push(Refused { name, need, error });
+            if name == BY_SYSCALL.name && fallback.is_some_and(|it| !it.are_readable) {
+                refuse("the kernel's BTF does not show the open files of processes".into());
+                continue;
+            }
             if matches!(need, Need::Optional(_)) && tracepoints_only {
                 refuse("disabled by --tracepoints-only".into());
                 continue;
@@ -235,7 +271,11 @@ fn attach_at(
     let (fd, link) = match program {
         Program::FEntry(program) => attach!(program, load(at, btf), attach()),
         Program::FExit(program) => attach!(program, load(at, btf), attach()),
-        Program::TracePoint(program) => attach!(program, load(), attach(EVENTS_OF_SOCKETS, at)),
+        Program::TracePoint(program) => {
+            let is_syscall = at.starts_with("sys_exit_");
+            let category = if is_syscall { EVENTS_OF_SYSCALLS } else { EVENTS_OF_SOCKETS };
+            attach!(program, load(), attach(category, at))
+        }
         other => {
             let program: &mut BtfTracePoint = other.try_into()?;
             attach!(program, load(at, btf), attach())

@@ -64,6 +64,8 @@ pub struct Setup {
     pub filter: Filter,
     /// Do not attach programs to kernel functions (fentry, fexit), even where the kernel allows it.
     pub tracepoints_only: bool,
+    /// Where accept() cannot be hooked itself, attach to the accept system calls.
+    pub accept_wait: bool,
     /// Attach the main hook to the tracepoint's event even if this kernel cannot preempt programs
     /// on tracepoints.
     pub by_event: bool,
@@ -79,6 +81,7 @@ impl Default for Setup {
             ring_bytes: DEFAULT_RING_BYTES,
             filter: Filter::default(),
             tracepoints_only: false,
+            accept_wait: false,
             by_event: false,
             verbose: 0,
             btf: None,
@@ -112,7 +115,7 @@ impl Kernel {
     }
 
     fn try_attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner), Refusal> {
-        let &Setup { ring_bytes, ref filter, tracepoints_only, by_event, verbose, ref btf } = setup;
+        let &Setup { ring_bytes, ref filter, by_event, verbose, ref btf, .. } = setup;
         raise_memlock();
         // The loader parses all types itself, which takes as long as everything else here, so it
         // runs in parallel.
@@ -135,10 +138,12 @@ impl Kernel {
 
         let by_event = by_event || privileges::preempts_hooks();
         let cast = by_event.then(|| offsets::event_cast(types.btf())).flatten();
+        let file_table = offsets::file_table(types.btf());
         let linked = cast.map(|number| kfuncs::link(OBJECT, number)).transpose()?;
         let mut ebpf = loader
             .override_global("CONFIG", config.as_bytes(), true)
             .override_global("FILTER", filter.as_bytes(), true)
+            .override_global("FILE_TABLE", file_table.as_bytes(), true)
             .override_global(log::LEVEL, &log::level(verbose), true)
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("FILTERED_SOCKETS", remembered)
@@ -146,7 +151,14 @@ impl Kernel {
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
         let ring = ring::Ring::new(&mut ebpf)?;
         let log = log::Log::open(&mut ebpf)?;
-        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, tracepoints_only, by_event)?;
+        let choice = hooks::Choice {
+            tracepoints_only: setup.tracepoints_only,
+            by_event,
+            accept_syscalls: setup.accept_wait.then_some(hooks::AcceptSyscalls {
+                are_readable: offsets::reads_files(&config) && file_table.is_known(),
+            }),
+        };
+        let (hooks, refused) = hooks::attach(&mut ebpf, &btf, choice)?;
         let counters = counters::Counters::new(&mut ebpf)?;
         let port_counts = port_counts::PortCounts::new(&mut ebpf)?;
         let scanner = iterators::SocketScanner::start(ebpf, &btf)?;

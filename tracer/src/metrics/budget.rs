@@ -11,7 +11,7 @@ pub(super) const SERIES_OF_A_ROW: usize = 2 * (BOUNDS_US.len() + 3)
     + CloseReason::ALL.len()
     + Unmeasured::ALL.len()
     + TcpState::ALL.len()
-    + 16;
+    + 19;
 
 /// Maximum number of series of the host.
 pub(super) const SERIES_OF_THE_HOST: usize = 16;

@@ -72,6 +72,25 @@ pub const METRICS: &[Metric] = metrics! {
         Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.accept_queue)));
     "synfin_accept_queue_limit" Gauge, "Maximum number of connections waiting on one listener, the smallest if listeners differ; 0 without a listener.",
         Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.accept_limit)));
+    "synfin_accept_waits_total" Counter, "Connections whose wait for accept() is known, exactly or within bounds.",
+        Row(|row| {
+            let accuracy = row.metrics.accept_wait_accuracy();
+            let count = Count(row.totals.counters.accept_waits());
+            row.add_for(Role::Server, &[("accuracy", accuracy)], count);
+        });
+    "synfin_accept_wait_seconds_total" Counter, "Time that these connections waited for accept(): lower and upper bound, which are equal if the accuracy is exact. Divided by synfin_accept_waits_total, the mean wait.",
+        Row(|row| {
+            let counters = &row.totals.counters;
+            let accuracy = row.metrics.accept_wait_accuracy();
+            let (at_least, at_most) = match row.metrics.shows(OptionalHook::AcceptWait) {
+                true => (&counters.accept_wait, &counters.accept_wait),
+                false => (&counters.accept_wait_at_least, &counters.accept_wait_at_most),
+            };
+            for (bound, waits) in [("at_least", at_least), ("at_most", at_most)] {
+                let labels = [("accuracy", accuracy), ("bound", bound)];
+                row.add_for(Role::Server, &labels, Number(waits.sum() as f64 / 1e6));
+            }
+        });
     "synfin_half_open_handshakes" Gauge, "Handshakes waiting for their last ACK, at the last scan.",
         Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.half_open)));
     "synfin_stalled_connections" Gauge, "Connections that retransmit without an answer, at the last scan.",
@@ -144,8 +163,18 @@ impl RowSamples<'_> {
 
     /// Only for rows of this role.
     fn add_of(&mut self, role: Role, value: crate::metrics::Value) {
+        self.add_for(role, &[], value);
+    }
+
+    /// Only for rows of this role.
+    fn add_for(
+        &mut self,
+        role: Role,
+        labels: &[(&'static str, &str)],
+        value: crate::metrics::Value,
+    ) {
         if self.role == role {
-            self.add(&[], value);
+            self.add(labels, value);
         }
     }
 

@@ -180,6 +180,11 @@ impl Metrics {
         self.failing.get(labels).is_some_and(|intervals| *intervals >= PERSISTENT)
     }
 
+    /// The accuracy of waits for accept().
+    pub(super) fn accept_wait_accuracy(&self) -> &'static str {
+        self.session.coverage.accuracy(OptionalHook::AcceptWait).name()
+    }
+
     /// Whether an optional hook is attached.
     pub(super) fn shows(&self, what: OptionalHook) -> bool {
         self.session.coverage.has(what)

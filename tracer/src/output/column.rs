@@ -43,7 +43,7 @@ impl ColumnInfo {
 
     fn allows(&self, value: &Value) -> bool {
         match value {
-            Value::Unknown | Value::Multiple(_) => self.nullable,
+            Value::Unknown | Value::Multiple(_) | Value::MicrosAtMost(_) => self.nullable,
             value => self.kind.allows(value),
         }
     }

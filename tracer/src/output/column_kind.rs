@@ -75,7 +75,10 @@ impl ColumnKind {
             (Self::Number | Self::Count(_), Value::Int(_))
             | (
                 Self::Micros,
-                Value::Micros(_) | Value::MicrosAtLeast(_) | Value::MicrosForecast(_),
+                Value::Micros(_)
+                | Value::MicrosAtLeast(_)
+                | Value::MicrosAbout(_)
+                | Value::MicrosForecast(_),
             )
             | (Self::Bool, Value::Bool(_))
             | (Self::Text, Value::Text(_) | Value::Id(_))
@@ -113,6 +116,7 @@ mod tests {
             (ColumnKind::Float("percent"), Value::Float(0.5)),
             (ColumnKind::Micros, Value::Micros(7)),
             (ColumnKind::Micros, Value::MicrosAtLeast(7)),
+            (ColumnKind::Micros, Value::MicrosAbout(7)),
             (ColumnKind::Seconds, Value::Seconds(2.5)),
             (ColumnKind::Bool, Value::Bool(false)),
             (ColumnKind::Word(SIDES), Value::Word("left")),
@@ -132,6 +136,7 @@ mod tests {
             (ColumnKind::Version(3), Value::Int(2)),
             (ColumnKind::Number, Value::Micros(443)),
             (ColumnKind::Micros, Value::Int(7)),
+            (ColumnKind::Micros, Value::MicrosAtMost(7)),
             (ColumnKind::Float("percent"), Value::Float(f64::NAN)),
             (ColumnKind::Float("percent"), Value::Float(-1.0)),
             (ColumnKind::Seconds, Value::Float(2.5)),

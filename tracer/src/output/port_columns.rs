@@ -15,7 +15,7 @@ use crate::{
     },
     tcp::{
         close_reason::{Class, CloseReason, Phase},
-        coverage::OptionalHook,
+        coverage::{Accuracy, OptionalHook},
         group_by::By,
         handshake::Unmeasured,
         labels::Enumeration,
@@ -217,12 +217,30 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.5), Value::Int);
     "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99th percentile of the number of connections that a new one found waiting for accept() on its listener.",
         |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.99), Value::Int);
-    "accept_queue.wait_p50_us" "" Micros or null, Data, "Median time that connections waited for accept(). Null unless the kernel reports accept() (host.knowledge.accept_wait).",
-        |p| quantile(&p.row.stats.counters.accept_wait, 0.5);
-    "accept_queue.wait_p99_us" "WAIT99" Micros or null, Wide(Right(7)), "99th percentile of the time that connections waited for accept(): if high, the application accepts slowly. Null unless the kernel reports accept() (host.knowledge.accept_wait).",
-        |p| quantile(&p.row.stats.counters.accept_wait, 0.99);
+    "accept_queue.wait_accuracy" "" Word(Accuracy::NAMES) or null, Data, "Accuracy of the times that connections waited for accept(): exact where the kernel reports accept(); otherwise inferred from the length of the accept queue that each new connection found; unknown if no connection shows it, if several listeners share the port and address (SO_REUSEPORT), or if a filter excludes some of a listener's connections. Null for clients.",
+        PortRow::accept_wait_accuracy;
+    "accept_queue.wait_count" "" Count("connections") or null, Data, "Connections whose wait for accept() is known, exactly or within bounds.",
+        |p| p.server_only(p.row.stats.counters.accept_waits());
+    "accept_queue.wait_p50_us" "" Micros or null, Data, "Median time that connections waited for accept(). Inferred values are estimates, shown with ~, within certain bounds (wait_p50_at_least_us and wait_p50_at_most_us). If more than 5 % of the connections allow no estimate, as on an idle port, the value is null, and tables show the upper bound with ≤.",
+        |p| p.accept_wait(|waits| waits.quantile(0.5));
+    "accept_queue.wait_p90_us" "" Micros or null, Data, "90th percentile of the time that connections waited for accept().",
+        |p| p.accept_wait(|waits| waits.quantile(0.9));
+    "accept_queue.wait_p99_us" "WAIT99" Micros or null, Wide(Right(7)), "99th percentile of the time that connections waited for accept(): if high, the application accepts slowly. Inferred values as for wait_p50_us.",
+        |p| p.accept_wait(|waits| waits.quantile(0.99));
     "accept_queue.wait_max_us" "" Micros or null, Data, "The longest wait for accept().",
-        |p| Value::known(p.row.stats.counters.accept_wait.max(), Value::Micros);
+        |p| p.accept_wait(LatencyHistogram::max);
+    "accept_queue.wait_p50_at_least_us" "" Micros or null, Data, "Lower bound of wait_p50_us; equal to it if it is exact.",
+        |p| p.accept_wait_at_least(0.5);
+    "accept_queue.wait_p50_at_most_us" "" Micros or null, Data, "Upper bound of wait_p50_us; equal to it if it is exact.",
+        |p| p.accept_wait_at_most(0.5);
+    "accept_queue.wait_p90_at_least_us" "" Micros or null, Data, "Lower bound of wait_p90_us.",
+        |p| p.accept_wait_at_least(0.9);
+    "accept_queue.wait_p90_at_most_us" "" Micros or null, Data, "Upper bound of wait_p90_us.",
+        |p| p.accept_wait_at_most(0.9);
+    "accept_queue.wait_p99_at_least_us" "" Micros or null, Data, "Lower bound of wait_p99_us.",
+        |p| p.accept_wait_at_least(0.99);
+    "accept_queue.wait_p99_at_most_us" "" Micros or null, Data, "Upper bound of wait_p99_us.",
+        |p| p.accept_wait_at_most(0.99);
     "accept_queue.limit" "QLIMIT" Count("connections") or null, Wide(Right(6)), "Maximum number of connections waiting on one listener (the smallest, if listeners differ): the kernel accepts one more and then drops.",
         |p| match p.row.stats.scanned.accept_limit {
             0 => Value::Unknown,

@@ -6,7 +6,7 @@ use crate::{
     output::column::Value,
     tcp::{
         close_reason::{Class, CloseReason, Phase},
-        coverage::{Coverage, OptionalHook},
+        coverage::{Accuracy, Coverage, OptionalHook},
         group_by::By,
         role::Role,
     },
@@ -14,7 +14,9 @@ use crate::{
         session::Session,
         time::{ClockAnchor, Nanos, date},
     },
-    tracker::{Ephemeral, LINGERING_STATES, Oldest, RowSnapshot, RowStats, Snapshot},
+    tracker::{
+        Ephemeral, LINGERING_STATES, LatencyHistogram, Oldest, RowSnapshot, RowStats, Snapshot,
+    },
 };
 
 /// A row with the interval that it is about.
@@ -96,6 +98,58 @@ impl PortRow {
     /// A value that is known only with an optional hook.
     pub(super) fn known_with(&self, hook: OptionalHook, value: Value) -> Value {
         if self.interval.coverage.has(hook) { value } else { Value::Unknown }
+    }
+
+    /// The accuracy of the times that connections waited for accept().
+    pub(super) fn accept_wait_accuracy(&self) -> Value {
+        let accuracy = match (self.row.identity.role, self.row.stats.counters.accept_waits()) {
+            (Role::Client, _) => return Value::Unknown,
+            _ if self.interval.coverage.has(OptionalHook::AcceptWait) => Accuracy::Exact,
+            (Role::Server, 0) => Accuracy::Unknown,
+            (Role::Server, _) => Accuracy::Inferred,
+        };
+        Value::Word(accuracy.name())
+    }
+
+    /// The lower and the upper bound of a value of these times, which are equal if it is exact.
+    fn accept_wait_bounds(
+        &self,
+        of: impl Fn(&LatencyHistogram) -> Option<u64>,
+    ) -> Option<(u64, u64)> {
+        let counters = &self.row.stats.counters;
+        if self.interval.coverage.has(OptionalHook::AcceptWait) {
+            let exact = of(&counters.accept_wait)?;
+            return Some((exact, exact));
+        }
+        Some((of(&counters.accept_wait_at_least)?, of(&counters.accept_wait_at_most)?))
+    }
+
+    /// A value of these times. An inferred one is known if nearly all connections allow an estimate.
+    pub(super) fn accept_wait(&self, of: impl Fn(&LatencyHistogram) -> Option<u64>) -> Value {
+        let counters = &self.row.stats.counters;
+        let Some((at_least, at_most)) = self.accept_wait_bounds(&of) else {
+            return Value::Unknown;
+        };
+        if self.interval.coverage.has(OptionalHook::AcceptWait) {
+            return Value::Micros(at_most);
+        }
+        let (estimated, all) = (counters.accept_wait.count(), counters.accept_waits());
+        match of(&counters.accept_wait) {
+            Some(estimate) if estimated >= all - all / 20 => {
+                Value::MicrosAbout(estimate.clamp(at_least, at_most))
+            }
+            _ => Value::MicrosAtMost(at_most),
+        }
+    }
+
+    pub(super) fn accept_wait_at_least(&self, quantile: f64) -> Value {
+        let bounds = self.accept_wait_bounds(|waits| waits.quantile(quantile));
+        Value::known(bounds, |(at_least, _)| Value::Micros(at_least))
+    }
+
+    pub(super) fn accept_wait_at_most(&self, quantile: f64) -> Value {
+        let bounds = self.accept_wait_bounds(|waits| waits.quantile(quantile));
+        Value::known(bounds, |(_, at_most)| Value::Micros(at_most))
     }
 
     /// Count per second; unknown if the interval has no rates.

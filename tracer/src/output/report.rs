@@ -259,7 +259,7 @@ pub const HEADER: &[Column<Header>] = columns! {
         |h| h.accuracy(OptionalHook::TimeWait);
     "host.knowledge.syn_queue" "" Word(Accuracy::NAMES), Json, "Accuracy of the outcomes of handshakes in SYN queues: exact or unknown.",
         |h| h.accuracy(OptionalHook::SynQueue);
-    "host.knowledge.accept_wait" "" Word(Accuracy::NAMES), Json, "Accuracy of the time that connections wait for accept(): exact or unknown.",
+    "host.knowledge.accept_wait" "" Word(Accuracy::NAMES), Json, "Accuracy of the time that connections wait for accept(): exact where the kernel allows a hook on accept(), otherwise inferred from the lengths of accept queues; see accept_queue.wait_accuracy of each row.",
         |h| h.accuracy(OptionalHook::AcceptWait);
     "host.knowledge.resets" "" Word(Accuracy::NAMES), Json, "Accuracy of resets sent without a connection: exact since Linux 6.10, unknown before.",
         |h| h.accuracy(OptionalHook::Resets);

@@ -22,6 +22,10 @@ pub enum Value {
     MicrosAtLeast(u64),
     /// A forecast in microseconds, which tables round to seconds, minutes or hours.
     MicrosForecast(u64),
+    /// An upper bound of a duration in microseconds, which is unknown itself: null in JSON and CSV.
+    MicrosAtMost(u64),
+    /// An estimated duration in microseconds.
+    MicrosAbout(u64),
     /// A duration in seconds.
     Seconds(f64),
     /// Yes or no.
@@ -64,10 +68,11 @@ impl Value {
     /// readers infer the schema from the first lines.
     pub fn to_json(&self) -> Json {
         match self {
-            Self::Unknown | Self::Multiple(_) => Json::Null,
+            Self::Unknown | Self::Multiple(_) | Self::MicrosAtMost(_) => Json::Null,
             Self::Int(value)
             | Self::Micros(value)
             | Self::MicrosAtLeast(value)
+            | Self::MicrosAbout(value)
             | Self::MicrosForecast(value) => (*value).into(),
             Self::Float(value) => rounded(*value, 1e3),
             Self::Seconds(value) => rounded(*value, 1e6),
@@ -95,6 +100,7 @@ impl Value {
         match self {
             Self::Unknown
             | Self::Multiple(_)
+            | Self::MicrosAtMost(_)
             | Self::Texts(_)
             | Self::TextByName(_)
             | Self::Counts(_)
@@ -116,6 +122,8 @@ impl Value {
             Self::Micros(us) => micros(*us),
             Self::MicrosAtLeast(us) => format!("≥{}", micros(*us)),
             Self::MicrosForecast(us) => forecast(*us),
+            Self::MicrosAtMost(us) => format!("≤{}", micros(*us)),
+            Self::MicrosAbout(us) => format!("~{}", micros(*us)),
             Self::Seconds(value) => format!("{value:.1}s"),
             Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
             Self::Word(word) => (*word).to_owned(),

@@ -21,7 +21,7 @@ pub(crate) struct RefreshTimer {
 
 impl RefreshTimer {
     pub(crate) const WANTED_CHANGES: ChangeKinds =
-        ChangeKinds { transitions: true, established: false, closed: true };
+        ChangeKinds { transitions: true, established: false, closed: true, accepted: false };
 
     pub(crate) fn new(session: &Session) -> Self {
         let next_refresh = session.clock.monotonic_ns.saturating_add(REFRESH);
@@ -53,7 +53,9 @@ impl RefreshTimer {
                 self.recorder.transition(transition, connection);
             }
             Change::Closed(closed) => self.recorder.closed(closed),
-            Change::Transition { connection: None, .. } | Change::Established(_) => {}
+            Change::Transition { connection: None, .. }
+            | Change::Established(_)
+            | Change::Accepted(_) => {}
         }
     }
 }

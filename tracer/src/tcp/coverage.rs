@@ -44,7 +44,9 @@ impl OptionalHook {
             Self::SynQueue => {
                 "the numbers of handshakes that entered, were dropped from or expired in SYN queues are unknown; only their current length is known, at each scan"
             }
-            Self::AcceptWait => "the time that connections wait for accept() is unknown",
+            Self::AcceptWait => {
+                "the time that connections wait for accept() is inferred from the lengths of accept queues, within bounds; it is unknown where several listeners share a port and address (SO_REUSEPORT)"
+            }
             Self::Resets => {
                 "resets without a connection are not counted: Linux reports them since 6.10"
             }
@@ -53,8 +55,8 @@ impl OptionalHook {
 
     const fn fallback_accuracy(self) -> Accuracy {
         match self {
-            Self::TimeWait => Accuracy::Inferred,
-            Self::SynQueue | Self::AcceptWait | Self::Resets => Accuracy::Unknown,
+            Self::TimeWait | Self::AcceptWait => Accuracy::Inferred,
+            Self::SynQueue | Self::Resets => Accuracy::Unknown,
         }
     }
 }

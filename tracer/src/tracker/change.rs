@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, vec::Drain};
 
 use super::{
+    accept_fifo::InferredAccept,
     connections::{Connection, Origin},
     owners::{Owner, ProcessNames},
 };
@@ -72,6 +73,8 @@ pub enum Change {
     Established(Connection),
     /// A connection closed.
     Closed(Closed),
+    /// accept() took a connection, as inferred from the accept queue.
+    Accepted(InferredAccept),
 }
 
 /// The kinds of [`Change`] that a consumer selects.
@@ -83,13 +86,17 @@ pub struct ChangeKinds {
     pub established: bool,
     /// [`Change::Closed`].
     pub closed: bool,
+    /// [`Change::Accepted`].
+    pub accepted: bool,
 }
 
 impl ChangeKinds {
     /// All kinds.
-    pub const ALL: Self = Self { transitions: true, established: true, closed: true };
+    pub const ALL: Self =
+        Self { transitions: true, established: true, closed: true, accepted: true };
     /// Closed connections only.
-    pub const CLOSED: Self = Self { transitions: false, established: false, closed: true };
+    pub const CLOSED: Self =
+        Self { transitions: false, established: false, closed: true, accepted: false };
 }
 
 /// The selected changes that were not taken yet. Other changes are not copied.
@@ -129,6 +136,12 @@ impl Changes {
     pub(super) fn closed(&mut self, closed: impl FnOnce() -> Closed) {
         if self.wanted.closed {
             self.changes.push(Change::Closed(closed()));
+        }
+    }
+
+    pub(super) fn accepted(&mut self, accept: InferredAccept) {
+        if self.wanted.accepted {
+            self.changes.push(Change::Accepted(accept));
         }
     }
 

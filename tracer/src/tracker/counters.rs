@@ -43,8 +43,14 @@ pub struct Counters {
     pub idle_abnormal: LatencyHistogram,
     /// Length of the accept queue that each new connection found on its listener.
     pub accept_depth: LatencyHistogram,
-    /// Times that connections waited for accept(), microseconds.
+    /// Times that connections waited for accept(), microseconds. Without
+    /// [`OptionalHook::AcceptWait`](crate::tcp::coverage::OptionalHook::AcceptWait) they are
+    /// estimates, of those connections that allow one.
     pub accept_wait: LatencyHistogram,
+    /// Lower bounds of the inferred times, of all connections; empty with that hook.
+    pub accept_wait_at_least: LatencyHistogram,
+    /// Upper bounds of the inferred times, of all connections; empty with that hook.
+    pub accept_wait_at_most: LatencyHistogram,
     syn_queue: [u64; SynQueueEvent::ALL.len()],
     /// Segments that listeners dropped, for any reason (`sk_drops`).
     pub listener_drops: u64,
@@ -117,6 +123,11 @@ impl Counters {
         self.syn_queue[what as usize]
     }
 
+    /// Number of connections whose wait for accept() is known, exactly or within bounds.
+    pub fn accept_waits(&self) -> u64 {
+        self.accept_wait.count().max(self.accept_wait_at_most.count())
+    }
+
     /// Number of connections that this side closed first.
     pub fn closed_first(&self, side: ClosedFirst) -> u64 {
         self.closed_first[side as usize]
@@ -176,6 +187,8 @@ impl Counters {
             idle_abnormal,
             accept_depth,
             accept_wait,
+            accept_wait_at_least,
+            accept_wait_at_most,
             syn_queue,
             listener_drops,
             accept_overflows,
@@ -207,6 +220,8 @@ impl Counters {
         idle_abnormal.merge(&other.idle_abnormal);
         accept_depth.merge(&other.accept_depth);
         accept_wait.merge(&other.accept_wait);
+        accept_wait_at_least.merge(&other.accept_wait_at_least);
+        accept_wait_at_most.merge(&other.accept_wait_at_most);
         for (sum, count) in syn_queue.iter_mut().zip(other.syn_queue) {
             *sum = sum.saturating_add(count);
         }

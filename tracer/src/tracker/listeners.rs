@@ -4,7 +4,10 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use rustc_hash::FxBuildHasher;
 
-use super::owners::{Holders, Label, Owner, Process, inheritors, owner_of};
+use super::{
+    accept_fifo::AcceptFifo,
+    owners::{Holders, Label, Owner, Process, inheritors, owner_of},
+};
 use crate::trace::{
     ids::{NetnsId, SockId},
     time::Nanos,
@@ -36,6 +39,8 @@ pub(crate) struct Listener {
     pub(crate) defers_accept: bool,
     /// `sk_drops` at `last_seen`.
     pub(crate) drops: u32,
+    /// The connections that wait for accept(), as far as they are known.
+    pub(crate) accept_fifo: AcceptFifo,
 }
 
 impl Listener {
@@ -84,8 +89,20 @@ impl Listeners {
     pub(crate) fn insert(&mut self, sock: SockId, listener: Listener) {
         self.remove(sock);
         if self.by_sock.len() < LIMIT {
-            self.by_port.entry((listener.netns, listener.local.port())).or_default().push(sock);
+            let socks = self.by_port.entry((listener.netns, listener.local.port())).or_default();
+            socks.push(sock);
+            // Connections may go to the new listener from now on.
+            self.clear_accept_fifos(listener.netns, listener.local.port());
             self.by_sock.insert(sock, listener);
+        }
+    }
+
+    /// Forgets the connections that wait for accept() on a port.
+    pub(crate) fn clear_accept_fifos(&mut self, netns: NetnsId, port: u16) {
+        for sock in self.by_port.get(&(netns, port)).into_iter().flatten() {
+            if let Some(listener) = self.by_sock.get_mut(sock) {
+                listener.accept_fifo.clear();
+            }
         }
     }
 
@@ -163,6 +180,38 @@ impl Listeners {
             && self.on(netns, local.port()).any(|it| has_address(&it));
         let listeners = self.on(netns, local.port());
         listeners.filter(move |it| has_address(it) || !is_exact && has_any(it))
+    }
+
+    /// The listener that accepts a connection to this local address; `None` if it is unknown or
+    /// ambiguous. `is_ipv6` is the family of the connection's socket, which the listener's has too.
+    pub(crate) fn acceptor(
+        &mut self,
+        netns: NetnsId,
+        local: SocketAddr,
+        is_ipv6: bool,
+    ) -> Option<&mut Listener> {
+        let socks = self.by_port.get(&(netns, local.port()))?;
+        let sock = match socks[..] {
+            [sock] => sock,
+            _ => {
+                let serves = |&sock: &SockId, exact: bool| {
+                    self.by_sock.get(&sock).is_some_and(|it| match exact {
+                        true => it.local.ip() == local.ip(),
+                        false => it.local.ip().is_unspecified() && it.local.is_ipv6() == is_ipv6,
+                    })
+                };
+                let has_exact = socks.iter().any(|sock| serves(sock, true));
+                let mut serving = socks.iter().filter(|sock| serves(sock, has_exact));
+                let found = serving.next()?;
+                if serving.next().is_some() {
+                    return None;
+                }
+                *found
+            }
+        };
+        let listener = self.by_sock.get_mut(&sock)?;
+        let ip = listener.local.ip();
+        (ip == local.ip() || ip.is_unspecified()).then_some(listener)
     }
 
     /// The owner of a connection to this local address; `None` if it is unknown or ambiguous.

@@ -15,6 +15,7 @@
 
 use std::vec::Drain;
 
+mod accept_fifo;
 mod apply;
 mod change;
 pub(crate) mod classify;
@@ -54,6 +55,7 @@ mod time_wait_tables;
 mod unconfirmed_time_waits;
 mod undecided;
 
+pub use accept_fifo::InferredAccept;
 use change::Changes;
 pub use change::{Change, ChangeKinds, Closed};
 use closed_ports::ClosedPorts;
@@ -108,6 +110,8 @@ pub struct Tracker {
     listener_drops: ListenerDrops,
     undecided: UndecidedSockets,
     coverage: Coverage,
+    /// Whether the filters keep whole accept queues, so that waits for accept() can be inferred.
+    keeps_accept_queues: bool,
     names: ProcessNames,
     socket_owners: SocketOwners,
     time_waits: TimeWaitTables,
@@ -135,6 +139,7 @@ impl Tracker {
             listener_drops: ListenerDrops::default(),
             undecided: UndecidedSockets::default(),
             coverage: Coverage::default(),
+            keeps_accept_queues: true,
             names: ProcessNames::default(),
             socket_owners: SocketOwners::default(),
             time_waits: TimeWaitTables::default(),
@@ -154,7 +159,8 @@ impl Tracker {
     /// Filters connections: only those that all of these filters admit are tracked.
     #[must_use]
     pub fn with_filters(self, filters: Vec<Filter>) -> Self {
-        Self { undecided: UndecidedSockets::new(filters), ..self }
+        let keeps_accept_queues = filters.iter().all(Filter::keeps_accept_queues);
+        Self { undecided: UndecidedSockets::new(filters), keeps_accept_queues, ..self }
     }
 
     /// Sets which optional hooks the input comes from.

@@ -33,6 +33,11 @@ impl RecordCounts {
         }
     }
 
+    /// Number of first records that are known to be lost.
+    pub(super) fn lost_openings(&self) -> u64 {
+        self.kernel.lost[Kind::Opening as usize].saturating_add(self.unreadable)
+    }
+
     /// Whether every record that the last tick counted has arrived or is known to be lost.
     pub(super) fn is_caught_up(&self) -> bool {
         let [seen, lost, filtered] = self.kernel.totals();

@@ -125,6 +125,7 @@ impl Row {
         let Counters { attempts, established, adopted, .. } = counters;
         attempts + established + adopted > 0
             || counters.synack_retransmits > 0
+            || counters.accept_waits() > 0
             || counters.resets_total() > 0
             || SynQueueEvent::ALL.iter().any(|&what| counters.syn_queue(what) > 0)
             || counters.time_wait_entered + counters.time_wait_overflowed > 0

@@ -21,8 +21,8 @@ use synfin::{
         time::{ClockAnchor, Nanos},
     },
     tracker::{
-        Change, ChangeKinds, Closed, Common, Connection, Counters, LatencyHistogram, Limits,
-        Origin, RowSnapshot, RowStats, Snapshot, Tables, Tracker,
+        Change, ChangeKinds, Closed, Common, Connection, Counters, InferredAccept,
+        LatencyHistogram, Limits, Origin, RowSnapshot, RowStats, Snapshot, Tables, Tracker,
     },
 };
 use synfin_common::{port_count::SynQueueEvent, state::TcpState};
@@ -71,6 +71,10 @@ impl Reported {
                 Change::Transition { .. } => {}
                 Change::Established(connection) => Self::established(&connection),
                 Change::Closed(closed) => self.closed(&closed),
+                Change::Accepted(InferredAccept { born, after, by, at, .. }) => {
+                    let at = at.unwrap_or(by);
+                    assert!(born <= after && after <= at && at <= by, "{born} {after} {at} {by}");
+                }
             }
         }
     }
@@ -325,13 +329,21 @@ fn audit(row: &RowSnapshot) {
     assert!(counters.time_wait_entered + counters.time_wait_overflowed <= counters.closed());
     assert!(row.stats.time_wait_peak >= row.stats.time_wait_now, "TIME_WAIT: {row:?}");
     assert!(row.stats.accept_peak == 0 || row.identity.role == Role::Server);
-    assert!(counters.accept_wait.count() <= counters.attempts + start.pending + start.open);
+    let waits = counters.accept_wait.count();
+    match counters.accept_wait_at_least.count() {
+        0 => assert!(waits <= counters.attempts + start.pending + start.open),
+        // Inferred waits can belong to connections that closed in an earlier interval.
+        inferred => assert!(waits <= inferred, "{row:?}"),
+    }
+    assert_eq!(counters.accept_wait_at_least.count(), counters.accept_wait_at_most.count());
     for durations in [
         &counters.clean,
         &counters.retransmitted,
         &counters.lifetime,
         &counters.idle,
         &counters.accept_wait,
+        &counters.accept_wait_at_least,
+        &counters.accept_wait_at_most,
     ] {
         let counted: u64 = durations.buckets().iter().map(|(_, count)| count).sum();
         assert_eq!(counted, durations.count());
@@ -372,6 +384,8 @@ fn sums(counters: &Counters) -> Sums {
     durations("lifetime", &counters.lifetime);
     durations("idle", &counters.idle);
     durations("accept wait", &counters.accept_wait);
+    durations("accept wait at least", &counters.accept_wait_at_least);
+    durations("accept wait at most", &counters.accept_wait_at_most);
     sums
 }
 

@@ -8,17 +8,22 @@ use synfin::{
         role::Role,
     },
     trace::{event::Input, filter::Filter, time::Nanos},
-    tracker::{Change, ChangeKinds, Closed, Common, Connection, Limits, RowSnapshot, Tracker},
+    tracker::{
+        Change, ChangeKinds, Closed, Common, Connection, InferredAccept, Limits, RowSnapshot,
+        Tracker,
+    },
 };
 
 use crate::{ELSEWHERE, FakeKernel, HERE, Receiver, SECOND};
 
-/// A tracker, and the closes that it has reported.
+/// A tracker, and the closes and accepts that it has reported.
 pub struct Tracked {
     /// The tracker under test.
     pub tracker: Tracker,
     /// The closed connections that it has reported.
     pub closed: Vec<Closed>,
+    /// The connections that it has inferred to be accepted.
+    pub accepted: Vec<InferredAccept>,
 }
 
 impl Receiver for Tracked {
@@ -37,7 +42,9 @@ impl Tracked {
     /// Wraps this tracker.
     #[must_use]
     pub fn new(tracker: Tracker) -> Self {
-        Self { tracker: tracker.with_changes(ChangeKinds::CLOSED), closed: Vec::new() }
+        let kinds = ChangeKinds { accepted: true, ..ChangeKinds::CLOSED };
+        let tracker = tracker.with_changes(kinds);
+        Self { tracker, closed: Vec::new(), accepted: Vec::new() }
     }
 
     /// Applies the next input.
@@ -53,10 +60,13 @@ impl Tracked {
     }
 
     fn take_changes(&mut self) {
-        self.closed.extend(self.tracker.drain_changes().filter_map(|change| match change {
-            Change::Closed(closed) => Some(closed),
-            Change::Transition { .. } | Change::Established(_) => None,
-        }));
+        for change in self.tracker.drain_changes() {
+            match change {
+                Change::Closed(closed) => self.closed.push(closed),
+                Change::Accepted(accepted) => self.accepted.push(accepted),
+                Change::Transition { .. } | Change::Established(_) => {}
+            }
+        }
     }
 
     /// The close reasons of all closed connections, in order.

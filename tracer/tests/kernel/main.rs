@@ -14,6 +14,7 @@ mod lab;
 #[path = "../schema/mod.rs"]
 mod schema;
 
+mod accept_waits;
 mod accuracy;
 mod burst;
 mod counters;

@@ -10,6 +10,7 @@
 )]
 
 mod accept_queue;
+mod accept_waits;
 #[path = "../accuracy/mod.rs"]
 mod accuracy;
 mod close_reasons;

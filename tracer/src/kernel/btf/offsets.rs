@@ -4,6 +4,7 @@ use std::mem::offset_of;
 
 use synfin_common::{
     config::{ABSENT, Bit, Config, Offsets, ReturnIndices},
+    file_table::FileTable,
     kfunc,
     reset::ResetReason,
     tracepoint::InetSockSetState,
@@ -167,6 +168,24 @@ pub(crate) fn event_cast(btf: &Btf) -> Option<u32> {
         && is_at("newstate", offset_of!(InetSockSetState, newstate))
         && is_at("protocol", offset_of!(InetSockSetState, protocol));
     btf.function_number(kfunc::RDONLY_CAST).filter(|_| looks_right)
+}
+
+/// Resolves the fields that lead from a process to its open files.
+pub(crate) fn file_table(btf: &Btf) -> FileTable {
+    let field = |path| find(btf, path).unwrap_or(ABSENT);
+    FileTable {
+        task_files: field("task_struct.files"),
+        files_fdt: field("files_struct.fdt"),
+        fdtable_fd: field("fdtable.fd"),
+        reserved: 0,
+    }
+}
+
+/// Whether the kernel side can find the socket of an open file.
+pub(crate) fn reads_files(config: &Config) -> bool {
+    let Offsets { file_inode, file_private, inode_mode, socket_sk, sk_protocol, .. } =
+        config.offsets;
+    ![file_inode, file_private, inode_mode, socket_sk, sk_protocol].contains(&ABSENT)
 }
 
 /// Indices of the context slots in which fexit programs find this kernel's return values.

@@ -116,6 +116,18 @@ impl Filter {
         *self == Self::default()
     }
 
+    /// Whether it admits either all connections of a listener or none, and decides that by the first
+    /// record of each.
+    pub(crate) fn keeps_accept_queues(&self) -> bool {
+        let Self { pids, remote_ports, family, local, remote, cgroup, .. } = self;
+        pids.is_empty()
+            && remote_ports.is_empty()
+            && family.is_none()
+            && local.is_empty()
+            && remote.is_empty()
+            && cgroup.is_none()
+    }
+
     /// Whether connections in this namespace can match.
     pub fn may_match_netns(&self, netns: NetnsId) -> bool {
         self.namespaces.is_empty() || self.namespaces.contains(&netns)

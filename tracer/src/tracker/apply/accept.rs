@@ -1,9 +1,24 @@
-//! Time from the start of a connection to accept(); needs the fexit hook on inet_csk_accept.
+//! Time from the start of a connection to accept(): reported where a hook on accept() is attached, and
+//! inferred from the lengths of accept queues elsewhere, see `accept_fifo.rs`.
+
+use synfin_common::event::Flags;
 
 use crate::{
     tcp::{coverage::OptionalHook, role::Role},
-    trace::event::{Accepted, Input},
-    tracker::{Tracker, connections::Origin},
+    trace::{
+        event::{Accepted, Input, Transition},
+        scan::ScannedSocket,
+        time::Nanos,
+    },
+    tracker::{
+        Connection, Tracker,
+        accept_fifo::InferredAccept,
+        change::Changes,
+        connections::{Origin, Slot},
+        counters::Counters,
+        listeners::{Listener, Listeners},
+        row_key::RowId,
+    },
 };
 
 impl Tracker {
@@ -24,4 +39,88 @@ impl Tracker {
             self.rows.get_mut(connection.row).counters.accept_wait.add(waited);
         }
     }
+
+    fn infers_accept_waits(&self) -> bool {
+        self.keeps_accept_queues && !self.coverage.has(OptionalHook::AcceptWait)
+    }
+
+    /// Adds a new connection to the accept queue of its listener, with the length that it found.
+    pub(super) fn enter_accept_queue(&mut self, opening: &Transition, row: RowId) {
+        if !self.infers_accept_waits() {
+            return;
+        }
+        let losses = self.records.lost_openings();
+        let counters = &mut self.rows.get_mut(row).counters;
+        if let (Some(details), Some(listener)) =
+            (&opening.opening, acceptor(&mut self.listeners, opening))
+        {
+            let found = (opening.time, details.accept_queue.depth);
+            listener.accept_fifo.add(opening.sock, found, losses, |accept| {
+                count(counters, &mut self.changes, accept);
+            });
+        }
+    }
+
+    /// The first record of a connection was lost, so the connections in the queue are not all known.
+    pub(super) fn miss_accept_queue_entry(&mut self, connection: &Connection) {
+        if connection.role == Role::Server {
+            self.listeners.clear_accept_fifos(connection.netns, connection.local().port());
+        }
+    }
+
+    /// A process acted on a connection, which it must have accepted before.
+    pub(super) fn note_act(&mut self, transition: &Transition, slot: Slot) {
+        let &mut Connection { role, origin, first_seen, row, .. } = self.connections.at(slot);
+        if role != Role::Server || origin != Origin::Observed || !self.infers_accept_waits() {
+            return;
+        }
+        let counters = &mut self.rows.get_mut(row).counters;
+        if let Some(listener) = acceptor(&mut self.listeners, transition) {
+            let connection = (transition.sock, first_seen);
+            listener.accept_fifo.on_act(connection, transition.time, |accept| {
+                count(counters, &mut self.changes, accept);
+            });
+        }
+    }
+
+    /// The kernel discarded a connection before it entered the accept queue.
+    pub(super) fn leave_accept_queue(&mut self, end: &Transition, first_seen: Nanos) {
+        if let Some(listener) = acceptor(&mut self.listeners, end) {
+            listener.accept_fifo.discard(end.sock, first_seen);
+        }
+    }
+
+    /// A scan found this number of connections in the accept queue of a listener.
+    pub(super) fn note_scanned_accept_queue(&mut self, found: &ScannedSocket, row: RowId) {
+        if !self.infers_accept_waits() {
+            return;
+        }
+        let losses = self.records.lost_openings();
+        let counters = &mut self.rows.get_mut(row).counters;
+        if let Some(listener) = self.listeners.get_mut(found.sock)
+            && listener.listening_since <= found.time
+        {
+            let depth = (found.time, found.accept_queue.depth);
+            listener.accept_fifo.on_scan(depth, losses, |accept| {
+                count(counters, &mut self.changes, accept);
+            });
+        }
+    }
+}
+
+/// The listener of a connection with this record; `None` if it is unknown or ambiguous.
+fn acceptor<'a>(listeners: &'a mut Listeners, record: &Transition) -> Option<&'a mut Listener> {
+    let is_ipv6 = record.flags.contains(Flags::IPV6);
+    listeners.acceptor(record.netns, record.local, is_ipv6)
+}
+
+/// Counts an inferred wait for accept().
+fn count(counters: &mut Counters, changes: &mut Changes, accept: InferredAccept) {
+    let InferredAccept { born, after, by, at, .. } = accept;
+    counters.accept_wait_at_least.add(after.saturating_sub(born) / 1000);
+    counters.accept_wait_at_most.add(by.saturating_sub(born).div_ceil(1000));
+    if let Some(at) = at {
+        counters.accept_wait.add(at.saturating_sub(born) / 1000);
+    }
+    changes.accepted(accept);
 }

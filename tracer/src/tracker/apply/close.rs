@@ -44,6 +44,12 @@ impl Tracker {
 
     pub(in crate::tracker) fn close_connection(&mut self, transition: &Transition) {
         let slot = self.reconcile_state(transition);
+        if let Some(slot) = slot
+            && transition.pid.is_some()
+            && transition.flags.contains(Flags::HAS_SOCKET)
+        {
+            self.note_act(transition, slot);
+        }
         let Some(mut connection) = slot.and_then(|slot| self.connections.remove_at(slot)) else {
             return;
         };
@@ -108,7 +114,7 @@ impl Tracker {
                 row.gauges.leave(connection.state);
                 row.gauges.pending -= 1;
                 row.counters.discarded += 1;
-                return;
+                return self.leave_accept_queue(end, connection.first_seen);
             }
         };
         match time_wait {

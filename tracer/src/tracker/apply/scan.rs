@@ -22,6 +22,7 @@ use crate::{
     },
     tracker::{
         EVIDENCE_LOST, Tracker,
+        accept_fifo::AcceptFifo,
         connections::{Connection, Origin},
         endpoints::Endpoints,
         gauges::ScanGauges,
@@ -113,6 +114,7 @@ impl Tracker {
                     defers_accept,
                     // Drops from before the scan are not counted.
                     drops: socket.drops,
+                    accept_fifo: AcceptFifo::default(),
                 };
                 if let Some(holders) = self.socket_owners.of(socket.sock, 0) {
                     listener.set_holders(holders);
@@ -127,17 +129,18 @@ impl Tracker {
         port.listens = true;
         port.accept_queue_full |= depth > limit;
         if self.admits_listener(socket.sock) {
-            let row = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
-            let gauges = scan.rows.entry(row).or_default();
+            let id = self.rows.row(RowKey::of_port(netns, Role::Server, local.port()), true);
+            let gauges = scan.rows.entry(id).or_default();
             gauges.listeners += 1;
             gauges.accept_queue += u64::from(depth);
             gauges.limit_queue(limit.into());
-            let row = self.rows.get_mut(row);
+            let row = self.rows.get_mut(id);
             row.accept_peak = row.accept_peak.max(depth.into());
             row.counters.listener_drops += new_drops;
             if is_new {
                 row.uptime.on_scan();
             }
+            self.note_scanned_accept_queue(socket, id);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     },
     tracker::{
         EVIDENCE_LOST, Tracker,
+        accept_fifo::AcceptFifo,
         connections::{Connection, Origin, Slot},
         endpoints::Endpoints,
         gauges::smaller_limit,
@@ -88,6 +89,7 @@ impl Tracker {
             defers_accept: transition.flags.contains(Flags::DEFER_ACCEPT),
             // The counter is not 0 if the socket has listened before.
             drops: transition.opening.as_ref().map_or(0, |opening| opening.drops),
+            accept_fifo: AcceptFifo::default(),
         };
         self.listeners.insert(transition.sock, listener);
         // listen() without bind() chooses the port after this transition.
@@ -193,11 +195,17 @@ impl Tracker {
             row.accept_limit = smaller_limit(row.accept_limit, opening.accept_queue.limit.into());
             row.counters.accept_depth.add(opening.accept_queue.depth.into());
         }
+        if role == Role::Server {
+            self.enter_accept_queue(transition, connection.row);
+        }
         self.add(transition.sock, connection);
     }
 
     /// Starts to track a connection and counts it in its row.
     pub(super) fn add(&mut self, sock: SockId, connection: Connection) {
+        if connection.origin == Origin::AfterLoss {
+            self.miss_accept_queue_entry(&connection);
+        }
         let row = self.rows.get_mut(connection.row);
         if connection.established {
             row.counters.adopted += 1;
@@ -299,6 +307,9 @@ impl Tracker {
         let Some(slot) = self.reconcile_state(transition) else {
             return;
         };
+        if transition.pid.is_some() {
+            self.note_act(transition, slot);
+        }
         let connection = self.connections.at(slot);
         connection.learn_owner(transition, &self.listeners);
         self.changes.transition(transition, Some(connection), &self.names);

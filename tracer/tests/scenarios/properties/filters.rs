@@ -80,7 +80,7 @@ fn shown(
         assert!(events.in_flight() >= 0, "{events:?}");
     }
     tracked.finish();
-    let Tracked { tracker, closed: all } = tracked;
+    let Tracked { tracker, closed: all, .. } = tracked;
     let mut shown: Vec<_> = all.iter().filter_map(closed).collect();
     // Some closes are pending until others follow.
     shown.sort_by_key(|one| (one.closed.map(|(time, _)| time), one.local, one.remote, one.netns));
