@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use super::{AF_INET, AF_INET6, IPPROTO_TCP};
+use super::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP};
 
 // include/uapi/linux/stat.h.
 const S_IFMT: u16 = 0o170_000;
@@ -19,8 +19,9 @@ impl File {
         Self(file.cast())
     }
 
-    /// The kernel address and the state of the file's TCP socket; `None` if the file is not a TCP
-    /// socket.
+    /// The kernel address and the state of the file's TCP or MPTCP socket; `None` if the file is
+    /// neither. An application of MPTCP holds the MPTCP socket, never a subflow; its state is LISTEN
+    /// for a listener, too (`net/mptcp/protocol.c:mptcp_listen`).
     #[inline(always)]
     pub fn tcp_socket(self) -> Option<(u64, u8)> {
         let mode = field!(field!(self.0, file_inode: *const u8), inode_mode: u16);
@@ -31,7 +32,7 @@ impl File {
         let socket = field!(self.0, file_private: u64) as *const u8;
         let sock = probe_read!(socket, socket_sk: usize) as *const u8;
         let family = probe_read!(sock, skc_family: u16);
-        let is_tcp = probe_read!(sock, sk_protocol: u16) == IPPROTO_TCP;
+        let is_tcp = matches!(probe_read!(sock, sk_protocol: u16), IPPROTO_TCP | IPPROTO_MPTCP);
         let is_ip = family == AF_INET || family == AF_INET6;
         (is_ip && is_tcp).then(|| (sock as u64, probe_read!(sock, skc_state: u8)))
     }
