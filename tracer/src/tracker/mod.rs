@@ -13,7 +13,7 @@
 //! [`Tracker`] is the facade; the modules beside it define one data type each; `apply` contains the
 //! methods of the tracker for each kind of input.
 
-use std::vec::Drain;
+use std::{sync::Arc, vec::Drain};
 
 mod apply;
 mod change;
@@ -46,6 +46,7 @@ mod rows;
 mod scan;
 mod snapshot;
 mod socket_key;
+mod subflows;
 mod time_wait;
 mod time_wait_rows;
 mod time_wait_tables;
@@ -89,13 +90,17 @@ use crate::{
         counters::Tick,
         event::Input,
         filter::Filter,
-        ids::{NetnsId, NetnsInode, SockId},
+        ids::{MptcpId, NetnsId, NetnsInode, SockId},
+        recent::Recent,
         time::Nanos,
     },
 };
 
 /// The handshake of a connection whose transition to ESTABLISHED was lost.
 const EVIDENCE_LOST: Handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
+
+/// Maximum number of MPTCP connections whose owners are kept for subflows that join later.
+const MPTCP_OWNERS_LIMIT: usize = 1 << 16;
 
 /// Aggregates socket events into per-port statistics.
 pub struct Tracker {
@@ -106,6 +111,8 @@ pub struct Tracker {
     coverage: Coverage,
     names: ProcessNames,
     socket_owners: SocketOwners,
+    /// Processes that connected MPTCP sockets recently, whether the filters admit them or not.
+    mptcp_owners: Recent<MptcpId, Arc<Owner>>,
     time_waits: TimeWaitTables,
     pending_closes: PendingCloses,
     closed_ports: ClosedPorts,
@@ -132,6 +139,7 @@ impl Tracker {
             coverage: Coverage::default(),
             names: ProcessNames::default(),
             socket_owners: SocketOwners::default(),
+            mptcp_owners: Recent::new(MPTCP_OWNERS_LIMIT),
             time_waits: TimeWaitTables::default(),
             pending_closes: PendingCloses::default(),
             closed_ports: ClosedPorts::default(),
@@ -183,6 +191,7 @@ impl Tracker {
                     self.learn_inode(transition.netns, opening.netns_inode);
                 }
                 self.classify_previous(transition.sock);
+                self.note_mptcp_owner(transition);
                 if self.undecided.admits_everything() {
                     self.transition(transition);
                 } else {

@@ -3,6 +3,7 @@
 mod accept;
 mod close;
 mod filter;
+mod mptcp;
 mod namespaces;
 mod port_counts;
 mod scan;

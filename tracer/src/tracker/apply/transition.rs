@@ -4,6 +4,7 @@ use synfin_common::{event::Flags, state::TcpState};
 
 use crate::{
     tcp::{
+        handshake::{Handshake, Unmeasured},
         role::{Role, RoleGuess},
         state::is_pending,
         transition::TransitionKind,
@@ -75,6 +76,7 @@ impl Tracker {
         let listener = Listener {
             netns,
             local,
+            mptcp: None,
             owner: self.names.owner_by_opening(transition),
             holders: Vec::new(),
             owners_checked_at: 0,
@@ -124,7 +126,7 @@ impl Tracker {
         }
         let opening = transition.opening.as_ref();
         let owner = match role {
-            Role::Client => self.names.owner_by_opening(transition),
+            Role::Client => self.client_owner(transition),
             Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
         };
         let endpoints = Endpoints::from(transition);
@@ -138,6 +140,10 @@ impl Tracker {
         let netns_inode = self.names.inode(netns);
         let mut connection = Connection { owner, netns_inode, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
+        if role == Role::Client {
+            connection.is_subflow = transition.flags.contains(Flags::MPTCP);
+            connection.mptcp = transition.mptcp;
+        }
         self.changes.transition(transition, Some(&connection), &self.names);
         connection.state = transition.new;
         if let (Role::Server, Some(opening)) = (role, opening) {
@@ -200,7 +206,7 @@ impl Tracker {
             _ => self.role_of(transition.netns, transition.into(), None),
         };
         let mut connection = self.adopted(
-            SocketKey { netns: transition.netns, sock: transition.sock },
+            SocketKey { netns: transition.netns, sock: transition.sock, mptcp: transition.mptcp },
             role,
             origin,
             transition.old,
@@ -224,7 +230,7 @@ impl Tracker {
 
     pub(super) fn adopted(
         &mut self,
-        SocketKey { netns, sock }: SocketKey,
+        SocketKey { netns, sock, mptcp }: SocketKey,
         RoleGuess { role, assumed }: RoleGuess,
         origin: Origin,
         state: TcpState,
@@ -233,7 +239,10 @@ impl Tracker {
     ) -> Connection {
         let established = !is_pending(state);
         // The connection is older than the last scan of open files, unless that did not find it.
-        let holder = self.socket_owners.owner(sock, 0);
+        let holder = match mptcp {
+            Some(id) => self.mptcp_owner(id, sock),
+            None => self.socket_owners.owner(sock, 0),
+        };
         let owner = match role {
             Role::Server => {
                 holder.or_else(|| self.listeners.owner(netns, endpoints.local).cloned())
@@ -245,13 +254,24 @@ impl Tracker {
         let mut connection = Connection::new(netns, role, origin, state, endpoints, time, row);
         connection.scan.state_since_is_lower_bound = true;
         let netns_inode = self.names.inode(netns);
-        Connection { role_assumed: assumed, owner, netns_inode, established, ..connection }
+        Connection {
+            role_assumed: assumed,
+            owner,
+            is_subflow: mptcp.is_some(),
+            mptcp,
+            netns_inode,
+            established,
+            ..connection
+        }
     }
 
     fn apply_transition(&mut self, transition: &Transition) {
         let Some(slot) = self.reconcile_state(transition) else {
             return;
         };
+        if transition.new == TcpState::Established {
+            self.learn_subflow(transition, slot);
+        }
         let connection = self.connections.at(slot);
         connection.learn_owner(transition, &self.listeners);
         self.changes.transition(transition, Some(connection), &self.names);
@@ -262,6 +282,15 @@ impl Tracker {
             connection.enter(transition.new, self.rows.get_mut(connection.row), |connection| {
                 let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
                 match transition.new {
+                    // The kernel hands the child over before it takes the time
+                    // (`net/ipv4/tcp_minisocks.c:tcp_check_req`).
+                    TcpState::Established
+                        if connection.evidence.has_joined
+                            && connection.role == Role::Server
+                            && transition.total_retransmits == 0 =>
+                    {
+                        Handshake::Unmeasured(Unmeasured::MpJoin)
+                    }
                     TcpState::Established => handshake::measure(
                         connection.role,
                         transition,
