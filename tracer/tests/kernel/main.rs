@@ -27,6 +27,7 @@ mod latency;
 mod log;
 mod memory;
 mod mix;
+mod mptcp;
 mod otlp;
 mod owners;
 mod prometheus;
