@@ -62,7 +62,8 @@ offsets! {
         task_comm, task_cgroups, task_flags, task_pid, task_nsproxy, nsproxy_net,
         css_set_cgroup, subflow_conn,
         // struct tcp_timewait_sock and tcp_request_sock.
-        tw_substate, tw_sport, tw_expires, tw_bucket, req_num_retrans, req_snt_synack,
+        tw_substate, tw_sport, tw_expires, tw_bucket, req_num_retrans, req_snt_synack, req_drop,
+        req_mptcp,
         // struct sk_buff, dst_entry and net_device.
         skb_head, skb_transport_header, skb_refdst, dst_dev, dev_net,
     }

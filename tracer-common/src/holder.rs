@@ -1,15 +1,16 @@
 //! Records that the scans of all open files (`iter/task_file`) and of all threads (`iter/task`) write:
-//! who holds TCP sockets and network namespaces.
+//! who holds TCP and MPTCP sockets, and network namespaces.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A process that has a TCP socket open.
+/// A process that has a TCP or MPTCP socket open.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct SocketHolder {
-    /// The socket's kernel address.
+    /// The socket's kernel address; of an MPTCP socket, the one that its subflows have in
+    /// [`Opening::mptcp`](crate::event::Opening::mptcp).
     pub sock: u64,
     /// When the scan found the open file, nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,

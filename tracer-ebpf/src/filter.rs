@@ -161,7 +161,8 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8) -> bool {
     if remote_port != 0 && excludes_port!(remote_ports, remote_port) {
         return true;
     }
-    if connects {
+    // The kernel opens the further subflows of an MPTCP connection, in a thread of its own.
+    if connects && !sock.is_mptcp() {
         let pid = Current::pid();
         if excludes!(pids.values, |value| value == pid) {
             return true;

@@ -16,7 +16,7 @@ use synfin_common::{
 use crate::{
     cpu_context::{cpu_context, return_value},
     port_count,
-    sock::{TcpSock, global},
+    sock::{TcpSock, UntypedRequestSock, global},
 };
 
 const LISTEN: u8 = TcpState::Listen.number();
@@ -47,6 +47,9 @@ fn syn_queue_drop(ctx: FExitContext) {
     let Some(listener) = listener(&ctx) else {
         return;
     };
+    if UntypedRequestSock::new(ctx.arg::<*const c_void>(1)).has_joined() {
+        return count(Some(listener), SynQueueEvent::Completed);
+    }
     // The timer also drops the requests of a listener that has been closed.
     let expired = context.in_synack_timer != 0 && listener.common().state() == LISTEN;
     count(Some(listener), if expired { SynQueueEvent::Expired } else { SynQueueEvent::Dropped });

@@ -1,4 +1,4 @@
-//! `iter/task_file`: scans the open files of all processes for TCP sockets.
+//! `iter/task_file`: scans the open files of all processes for TCP and MPTCP sockets.
 
 use core::ffi::c_void;
 

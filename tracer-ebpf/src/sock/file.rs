@@ -4,7 +4,7 @@ use core::{ffi::c_void, ptr::read_volatile};
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_get_current_task};
 
-use super::{AF_INET, AF_INET6, IPPROTO_TCP, UntypedSock};
+use super::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, UntypedSock};
 use crate::maps::FILE_TABLE;
 
 // include/uapi/linux/stat.h.
@@ -22,8 +22,9 @@ impl File {
         Self(file.cast())
     }
 
-    /// The kernel address and the state of the file's TCP socket; `None` if the file is not a TCP
-    /// socket.
+    /// The kernel address and the state of the file's TCP or MPTCP socket; `None` if the file is
+    /// neither. An application of MPTCP holds the MPTCP socket, never a subflow; its state is LISTEN
+    /// for a listener, too (`net/mptcp/protocol.c:mptcp_listen`).
     #[inline(always)]
     pub fn tcp_socket(self) -> Option<(u64, u8)> {
         let mode = field!(field!(self.0, file_inode: *const u8), inode_mode: u16);
@@ -31,7 +32,8 @@ impl File {
             return None;
         }
         // `private_data` is an untyped pointer.
-        let sock = tcp_sock(field!(self.0, file_private: u64) as *const u8)?;
+        let socket = field!(self.0, file_private: u64) as *const u8;
+        let sock = tcp_sock(socket).or_else(|| sock_of(socket, IPPROTO_MPTCP))?;
         Some((sock.address(), sock.state()))
     }
 }
@@ -79,9 +81,15 @@ fn pointer(address: *const u8) -> *const u8 {
 /// The TCP socket of a `struct socket`; `None` for other protocols.
 #[inline(always)]
 fn tcp_sock(socket: *const u8) -> Option<UntypedSock> {
+    sock_of(socket, IPPROTO_TCP)
+}
+
+/// The IP socket of a `struct socket`, if it has this protocol.
+#[inline(always)]
+fn sock_of(socket: *const u8, protocol: u16) -> Option<UntypedSock> {
     let sock = probe_read!(socket, socket_sk: usize) as *const u8;
     let family = probe_read!(sock, skc_family: u16);
-    let is_tcp = probe_read!(sock, sk_protocol: u16) == IPPROTO_TCP;
+    let is_wanted = probe_read!(sock, sk_protocol: u16) == protocol;
     let is_ip = family == AF_INET || family == AF_INET6;
-    (is_ip && is_tcp).then(|| UntypedSock::new(sock.cast()))
+    (is_ip && is_wanted).then(|| UntypedSock::new(sock.cast()))
 }

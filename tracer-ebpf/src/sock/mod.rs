@@ -61,6 +61,7 @@ pub use time_wait::TimeWaitSock;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 pub const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
 
 /// The value of a field that the kernel lacks.
 trait Absent {

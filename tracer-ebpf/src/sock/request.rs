@@ -2,6 +2,8 @@
 
 use core::ffi::c_void;
 
+use synfin_common::config::ABSENT;
+
 use super::{AF_INET6, Addresses, UntypedSock};
 
 /// A request socket behind a typed pointer.
@@ -37,6 +39,19 @@ impl UntypedRequestSock {
     #[inline(always)]
     pub fn first_synack_us(self) -> u64 {
         probe_read!(self.0, req_snt_synack: u64)
+    }
+
+    /// Whether this is the handshake of a further subflow that has joined its MPTCP connection. Such
+    /// a child needs no accept(), so the request leaves the SYN queue without passing through the
+    /// accept queue (`drop_req`, `net/ipv4/tcp_minisocks.c:tcp_check_req`). A child that is refused,
+    /// as by a wrong HMAC, leaves it the same way, but the request then still refers to the
+    /// connection (`net/mptcp/subflow.c:subflow_syn_recv_sock`).
+    #[inline(always)]
+    pub fn has_joined(self) -> bool {
+        if global!(offsets.req_drop) == ABSENT || global!(offsets.req_mptcp) == ABSENT {
+            return false;
+        }
+        probe_read!(self.0, req_drop: u8) != 0 && probe_read!(self.0, req_mptcp: u64) == 0
     }
 
     #[inline(always)]

@@ -17,7 +17,7 @@ use crate::{
         state::STATES,
     },
     trace::{
-        ids::{NetnsId, NetnsInode},
+        ids::{MptcpId, NetnsId, NetnsInode},
         names::Container,
         time::{ClockAnchor, Nanos, date},
     },
@@ -51,6 +51,8 @@ pub struct ConnectionRow {
     pub(crate) time_wait: Option<bool>,
     idle_us: Option<u64>,
     pub(crate) owner: Option<Arc<Owner>>,
+    is_subflow: bool,
+    mptcp: Option<MptcpId>,
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
 }
@@ -78,6 +80,8 @@ impl ConnectionRow {
             time_wait: closed.time_wait,
             idle_us: closed.idle_us,
             owner: closed.owner.clone(),
+            is_subflow: closed.is_subflow,
+            mptcp: closed.mptcp,
             bytes_sent: closed.bytes_sent,
             bytes_received: closed.bytes_received,
         }
@@ -105,6 +109,8 @@ impl ConnectionRow {
             time_wait: None,
             idle_us: None,
             owner: connection.owner.clone(),
+            is_subflow: connection.is_subflow,
+            mptcp: connection.mptcp,
             bytes_sent: None,
             bytes_received: None,
         }
@@ -160,6 +166,10 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "adopted" "" Bool, Data, "Whether its beginning was not observed: preexisting, or records were lost.",
         |c| Value::Bool(c.origin != Origin::Observed);
     "role_assumed" "" Bool, Data, "Whether the role is a guess without evidence.", |c| Value::Bool(c.role_assumed);
+    "mptcp" "MPTCP" Bool, Wide(Left(5)), "Whether it is a subflow of an MPTCP connection, which is a TCP connection of its own; also of one that continues as plain TCP because the server has no MPTCP.",
+        |c| Value::Bool(c.is_subflow);
+    "mptcp_id" "" Text or null, Data, "The MPTCP connection of a subflow, which its subflows share: its kernel address, used again once it has closed; null if unknown.",
+        |c| Value::known(c.mptcp, |id| Value::Text(format!("{id:#x}")));
     "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
     "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
 };

@@ -220,7 +220,8 @@ impl Steps {
             | CloseReason::ResetByUsListenerClosed
             | CloseReason::ResetByUsLinger0
             | CloseReason::ResetByUsDisconnect
-            | CloseReason::ResetByUsLinger2 => Some(Sent("RST")),
+            | CloseReason::ResetByUsLinger2
+            | CloseReason::ResetByUsMptcp => Some(Sent("RST")),
             CloseReason::ConnectRefusedIcmp
             | CloseReason::ConnectUnreachableHost
             | CloseReason::ConnectUnreachableNet => Some(Received("ICMP")),

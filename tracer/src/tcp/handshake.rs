@@ -12,6 +12,8 @@ pub enum Unmeasured {
     /// A Fast Open connection whose SYN was retransmitted: the first SYN may have been sent long after
     /// connect().
     FastOpen,
+    /// A server's subflow that joined an MPTCP connection (MP_JOIN): the kernel takes no time.
+    MpJoin,
     /// The connection was restored from a checkpoint (`TCP_REPAIR`), without a handshake.
     Repair,
     /// The evidence was lost, or this kernel does not provide it.
@@ -20,8 +22,14 @@ pub enum Unmeasured {
 
 impl Unmeasured {
     /// All causes.
-    pub const ALL: [Self; 5] =
-        [Self::SynCookie, Self::DeferredAccept, Self::FastOpen, Self::Repair, Self::EvidenceLost];
+    pub const ALL: [Self; 6] = [
+        Self::SynCookie,
+        Self::DeferredAccept,
+        Self::FastOpen,
+        Self::MpJoin,
+        Self::Repair,
+        Self::EvidenceLost,
+    ];
 
     /// The names of all causes.
     pub const NAMES: Enumeration =
@@ -33,6 +41,7 @@ impl Unmeasured {
             Self::SynCookie => "syn_cookie",
             Self::DeferredAccept => "deferred_accept",
             Self::FastOpen => "fast_open",
+            Self::MpJoin => "mptcp_join",
             Self::Repair => "repair",
             Self::EvidenceLost => "evidence_lost",
         }

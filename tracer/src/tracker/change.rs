@@ -11,7 +11,7 @@ use crate::{
     tcp::{close_reason::CloseReason, handshake::Handshake, role::Role},
     trace::{
         event::Transition,
-        ids::{NetnsId, NetnsInode},
+        ids::{MptcpId, NetnsId, NetnsInode},
         time::Nanos,
     },
 };
@@ -51,6 +51,10 @@ pub struct Closed {
     pub idle_us: Option<u64>,
     /// The owning process; `None` if unknown.
     pub owner: Option<Arc<Owner>>,
+    /// Whether it was a subflow of an MPTCP connection.
+    pub is_subflow: bool,
+    /// The MPTCP connection of a subflow; `None` if unknown.
+    pub mptcp: Option<MptcpId>,
     /// Payload bytes that the peer acknowledged; `None` if unknown.
     pub bytes_sent: Option<u64>,
     /// Payload bytes received; `None` if unknown.

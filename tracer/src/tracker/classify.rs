@@ -57,6 +57,10 @@ pub(crate) struct CloseEvidence {
     pub(crate) role: Role,
     /// Whether the handshake had completed.
     pub(crate) established: bool,
+    /// Whether it is a subflow of an MPTCP connection, whose socket the application holds instead.
+    pub(crate) is_subflow: bool,
+    /// Whether accept() is known to have returned it.
+    pub(crate) accepted: bool,
     /// The resets received and sent.
     pub(crate) resets: Resets,
     /// The TIME_WAIT kind; `None` without a record of it: no TIME_WAIT was due, the hook is not
@@ -106,6 +110,7 @@ impl Resets {
 // Errnos of Linux (asm-generic; the same on every architecture that synfin runs on).
 const EPIPE: u8 = 32;
 const ENONET: u8 = 64;
+const EBADMSG: u8 = 74;
 const ENOPROTOOPT: u8 = 92;
 const ENETUNREACH: u8 = 101;
 const ECONNABORTED: u8 = 103;
@@ -132,7 +137,7 @@ pub(crate) fn classify(end: &Transition, history: CloseEvidence) -> CloseOutcome
             _ => CloseOutcome::Closed(CloseReason::HandshakeAborted, TimeWait::None),
         };
     }
-    let reason = closed(end, history.resets);
+    let reason = closed(end, history);
     let is_due = matches!(reason, CloseReason::ClosedByUs | CloseReason::ClosedByBoth);
     let time_wait = match history.time_wait_kind {
         Some(time_wait_kind) => match time_wait_kind {
@@ -186,9 +191,10 @@ pub(crate) fn awaits_reset(end: &Transition, history: CloseEvidence) -> bool {
     }
 }
 
-fn closed(end: &Transition, resets: Resets) -> CloseReason {
+fn closed(end: &Transition, history: CloseEvidence) -> CloseReason {
     use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv};
     let has = |flag| end.flags.contains(flag);
+    let resets = history.resets;
     match (end.err, end.old) {
         (ECONNABORTED, _) => CloseReason::DestroyedByAdmin,
         // A reset in CLOSE_WAIT is EPIPE to the application.
@@ -201,8 +207,8 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
         (0, _) if resets.is_for(ResetReason::AbortOnMemory) => CloseReason::ResetByUsMemory,
         // A half-closed connection can still be aborted: then no FIN was received and a process
         // still holds the socket, or the local FIN was not acknowledged.
-        (0, FinWait2) if !has(Flags::FIN_RECEIVED) && !has(Flags::DEAD) => aborted(end, resets),
-        (0, Closing | LastAck) if has(Flags::UNACKNOWLEDGED) => aborted(end, resets),
+        (0, FinWait2) if !has(Flags::FIN_RECEIVED) && !has(Flags::DEAD) => aborted(end, history),
+        (0, Closing | LastAck) if has(Flags::UNACKNOWLEDGED) => aborted(end, history),
 
         (0, LastAck) => CloseReason::ClosedByPeer,
         (0, Closing) => CloseReason::ClosedByBoth,
@@ -212,11 +218,16 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
         (0, FinWait2) if resets.sent_unprompted() => CloseReason::TimeoutOrphan,
         (0, FinWait2) => CloseReason::ClosedByUs,
 
-        (0, Established | CloseWait | SynRecv) if !has(Flags::HAS_SOCKET) && !has(Flags::DEAD) => {
+        (0, Established | CloseWait | SynRecv)
+            if !history.is_subflow && !has(Flags::HAS_SOCKET) && !has(Flags::DEAD) =>
+        {
             CloseReason::ResetByUsListenerClosed
         }
-        (0, Established | CloseWait | FinWait1 | SynRecv) => aborted(end, resets),
+        (0, Established | CloseWait | FinWait1 | SynRecv) => aborted(end, history),
         (0, _) => CloseReason::Unknown,
+
+        // MPTCP found an invalid checksum or mapping (`net/mptcp/subflow.c`).
+        (EBADMSG, _) if history.is_subflow => CloseReason::ResetByUsMptcp,
 
         // Only timeouts remain, some with the errno of the last ICMP error.
         (_, FinWait1 | Closing | LastAck) if has(Flags::DEAD) => CloseReason::TimeoutOrphan,
@@ -236,9 +247,11 @@ fn closed(end: &Transition, resets: Resets) -> CloseReason {
 
 /// Why this host aborted the connection, by the flags of the socket. The kernel checks for unread
 /// data first (`net/ipv4/tcp.c:__tcp_close`).
-fn aborted(end: &Transition, resets: Resets) -> CloseReason {
+fn aborted(end: &Transition, history: CloseEvidence) -> CloseReason {
     let has = |flag| end.flags.contains(flag);
-    if !(has(Flags::SHUT_READ) && has(Flags::SHUT_WRITE)) {
+    if history.is_subflow && !has(Flags::DEAD) {
+        aborted_subflow(end, history)
+    } else if !(has(Flags::SHUT_READ) && has(Flags::SHUT_WRITE)) {
         // close() shuts down both directions first.
         CloseReason::ResetByUsDisconnect
     } else if end.closing.is_some_and(|closing| closing.unread > 0) {
@@ -247,11 +260,47 @@ fn aborted(end: &Transition, resets: Resets) -> CloseReason {
         CloseReason::ResetByUsLinger0
     } else if !has(Flags::DEAD) {
         CloseReason::Unknown
-    } else if resets.sent_unprompted() {
+    } else if history.resets.sent_unprompted() {
         // The only remaining reason (kernels before 6.10 report none).
         CloseReason::ResetByUsMemory
     } else {
         CloseReason::NamespaceGone
+    }
+}
+
+/// Why this host aborted a subflow of an MPTCP connection (`net/mptcp/protocol.c`). The application
+/// holds the MPTCP socket, which leaves its subflows without a socket before it ends them, and takes
+/// their data from them, so that none is unread.
+fn aborted_subflow(end: &Transition, history: CloseEvidence) -> CloseReason {
+    let has = |flag| end.flags.contains(flag);
+    let resets = history.resets;
+    // MPTCP_FASTCLOSE. Since 6.18 (and stable kernels of 2025), the kernel sends it before the
+    // transition, and SO_LINGER is the application's; older ones set SO_LINGER 0 in order to send it.
+    let fast_closed = resets.is_for(ResetReason::AbortOnClose) && resets.sent_unprompted();
+    if has(Flags::HAS_SOCKET) {
+        // connect(AF_UNSPEC) is a system call. The kernel reports a violation of the protocol first.
+        return if end.pid.is_some() && (fast_closed || !resets.sent()) {
+            CloseReason::ResetByUsDisconnect
+        } else {
+            CloseReason::ResetByUsMptcp
+        };
+    }
+    // The kernel takes a child in the accept queue out of its MPTCP connection before it ends it.
+    let left_mptcp = !has(Flags::MPTCP);
+    let not_fast_closed = !resets.sent() && !has(Flags::LINGER0) && !has(Flags::SHUT_WRITE);
+    if history.role == Role::Server && !history.accepted && (left_mptcp || not_fast_closed) {
+        CloseReason::ResetByUsListenerClosed
+    } else if end.closing.is_some_and(|closing| closing.unread > 0) {
+        CloseReason::ResetByUsUnreadData
+    } else if !fast_closed {
+        CloseReason::ResetByUsMptcp
+    } else if has(Flags::LINGER0) {
+        CloseReason::ResetByUsLinger0
+    } else if end.pid.is_some() {
+        // close() sends it without SO_LINGER 0 for this reason only.
+        CloseReason::ResetByUsUnreadData
+    } else {
+        CloseReason::ResetByUsMptcp
     }
 }
 

@@ -16,12 +16,13 @@ use super::{
     owners::Owner,
     row::Row,
     row_key::RowId,
+    subflows::Subflows,
 };
 use crate::{
     tcp::{handshake::Handshake, role::Role, state},
     trace::{
         event::{TimeWaitKind, Transition},
-        ids::{NetnsId, NetnsInode, SockId},
+        ids::{MptcpId, NetnsId, NetnsInode, SockId},
         scan::EphemeralPorts,
         time::Nanos,
     },
@@ -85,6 +86,10 @@ pub struct Connection {
     pub handshake: Option<Handshake>,
     /// The owning process; `None` if unknown.
     pub owner: Option<Arc<Owner>>,
+    /// Whether it is a subflow of an MPTCP connection. False until a server's handshake is complete.
+    pub is_subflow: bool,
+    /// The MPTCP connection of a subflow; `None` if unknown.
+    pub mptcp: Option<MptcpId>,
     /// Whether the connection counts as open, no longer as pending.
     pub(super) established: bool,
     /// Whether another process than the known owner acts on the socket: the owner is uncertain.
@@ -108,6 +113,8 @@ pub(super) struct ConnectionEvidence {
     pub(super) may_be_cookie: bool,
     /// Whether accept() has returned the connection.
     pub(super) accepted: bool,
+    /// Whether it is a subflow that joined a known MPTCP connection (MP_JOIN).
+    pub(super) has_joined: bool,
     pub(super) resets: Resets,
     /// The TIME_WAIT kind (`tcp_minisocks.c:tcp_time_wait`); `None` without a record of it.
     pub(super) time_wait_kind: Option<TimeWaitKind>,
@@ -157,6 +164,8 @@ impl Connection {
             established_at: None,
             handshake: None,
             owner: None,
+            is_subflow: false,
+            mptcp: None,
             established: false,
             owner_ambiguous: false,
             is_bound: None,
@@ -198,9 +207,9 @@ impl Connection {
 
     /// The evidence from the history before the last transition.
     pub(super) fn close_evidence(&self) -> CloseEvidence {
-        let &Self { role, established, evidence, .. } = self;
-        let ConnectionEvidence { resets, time_wait_kind, .. } = evidence;
-        CloseEvidence { role, established, resets, time_wait_kind }
+        let &Self { role, established, is_subflow, evidence, .. } = self;
+        let ConnectionEvidence { accepted, resets, time_wait_kind, .. } = evidence;
+        CloseEvidence { role, established, is_subflow, accepted, resets, time_wait_kind }
     }
 
     /// Whether a socket with the same kernel address and these endpoints can be this connection;
@@ -261,6 +270,10 @@ impl Connection {
         if self.owner.is_none() && !self.owner_ambiguous {
             self.owner = listeners.owner(netns, local).cloned();
         }
+        // Any process may remove subflows, and packets end them.
+        if self.is_subflow {
+            return;
+        }
         // Another process acts on the socket, and the open files were not scanned since the
         // connection was opened: the listener may have been passed to that process. (If they were
         // scanned, the server starts a process per connection.)
@@ -293,6 +306,7 @@ impl Connection {
 /// random sample is evicted, because an exact order would be expensive.
 pub(crate) struct Connections {
     table: IndexMap<SockId, Connection, FxBuildHasher>,
+    subflows: Subflows,
     limit: usize,
     evicted: u64,
     /// State of the random number generator, seeded with a constant for reproducible results.
@@ -307,7 +321,13 @@ pub(crate) struct Slot(usize);
 
 impl Connections {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { table: IndexMap::default(), limit: limit.max(1), evicted: 0, random: 1 }
+        Self {
+            table: IndexMap::default(),
+            subflows: Subflows::default(),
+            limit: limit.max(1),
+            evicted: 0,
+            random: 1,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -334,6 +354,9 @@ impl Connections {
     /// Adds a connection whose socket has none, and returns the connection that was evicted for it.
     pub(crate) fn insert(&mut self, sock: SockId, connection: Connection) -> Option<Connection> {
         let victim = self.is_full().then(|| self.evict()).flatten();
+        if let Some(id) = connection.mptcp {
+            self.subflows.add(id, sock);
+        }
         self.table.insert(sock, connection);
         victim
     }
@@ -348,11 +371,39 @@ impl Connections {
     }
 
     pub(crate) fn remove_at(&mut self, Slot(index): Slot) -> Option<Connection> {
-        self.table.swap_remove_index(index).map(|(_, connection)| connection)
+        let (sock, connection) = self.table.swap_remove_index(index)?;
+        if let Some(id) = connection.mptcp {
+            self.subflows.remove(id, sock);
+        }
+        Some(connection)
     }
 
     pub(crate) fn remove(&mut self, sock: SockId) -> Option<Connection> {
-        self.table.swap_remove(&sock)
+        self.remove_at(self.slot(sock)?)
+    }
+
+    /// Sets the MPTCP connection of a subflow.
+    pub(crate) fn set_mptcp(&mut self, sock: SockId, id: Option<MptcpId>) {
+        let Some(connection) = self.table.get_mut(&sock).filter(|it| it.mptcp != id) else {
+            return;
+        };
+        if let Some(known) = std::mem::replace(&mut connection.mptcp, id) {
+            self.subflows.remove(known, sock);
+        }
+        if let Some(id) = id {
+            self.subflows.add(id, sock);
+        }
+    }
+
+    /// The open subflows of an MPTCP connection.
+    pub(crate) fn subflows(&self, id: MptcpId) -> &[SockId] {
+        self.subflows.of(id)
+    }
+
+    /// The open subflows of an MPTCP connection except that of this socket.
+    pub(crate) fn siblings(&self, id: MptcpId, sock: SockId) -> impl Iterator<Item = &Connection> {
+        let others = self.subflows.of(id).iter().filter(move |&&other| other != sock);
+        others.filter_map(|other| self.table.get(other))
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (SockId, &Connection)> {
@@ -368,7 +419,7 @@ impl Connections {
         let sample: [usize; EVICTION_SAMPLE] = std::array::from_fn(|_| self.random_below(len));
         let victim = sample.into_iter().min_by_key(|&index| self.table[index].last_transition)?;
         self.evicted += 1;
-        self.table.swap_remove_index(victim).map(|(_, connection)| connection)
+        self.remove_at(Slot(victim))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "any bits of a random number will do")]

@@ -25,7 +25,7 @@ pub struct Counters {
     pub established: u64,
     /// Connections that were already established when found.
     pub adopted: u64,
-    closes: [u64; CloseReason::ALL.len()],
+    closes: Closes,
     /// Durations of handshakes without retransmission, microseconds.
     pub clean: LatencyHistogram,
     /// Durations of handshakes whose SYN or SYN-ACK was retransmitted, microseconds.
@@ -72,10 +72,20 @@ pub struct Counters {
     pub bytes_received: u64,
 }
 
+/// Connections closed for each reason. (Longer arrays have no `Default`.)
+#[derive(Clone, Debug)]
+struct Closes([u64; CloseReason::ALL.len()]);
+
+impl Default for Closes {
+    fn default() -> Self {
+        Self([0; CloseReason::ALL.len()])
+    }
+}
+
 impl Counters {
     /// Number of connections closed for this reason.
     pub fn ended(&self, reason: CloseReason) -> u64 {
-        self.closes[reason.index()]
+        self.closes.0[reason.index()]
     }
 
     /// Number of connections that failed: closed before they were established.
@@ -135,7 +145,7 @@ impl Counters {
 
     /// Counts a close from this state.
     pub(super) fn close(&mut self, reason: CloseReason, state: TcpState) {
-        self.closes[reason.index()] += 1;
+        self.closes.0[reason.index()] += 1;
         if let Some(side) = ClosedFirst::by_state(state) {
             self.closed_first[side as usize] += 1;
         }
@@ -205,7 +215,7 @@ impl Counters {
         *discarded += other.discarded;
         *established += other.established;
         *adopted += other.adopted;
-        for (sum, count) in closes.iter_mut().zip(other.closes) {
+        for (sum, count) in closes.0.iter_mut().zip(other.closes.0) {
             *sum += count;
         }
         clean.merge(&other.clean);

@@ -9,7 +9,7 @@ use super::{
     owners::{Holders, Label, Owner, Process, inheritors, owner_of},
 };
 use crate::trace::{
-    ids::{NetnsId, SockId},
+    ids::{MptcpId, NetnsId, SockId},
     time::Nanos,
 };
 
@@ -20,6 +20,9 @@ const LIMIT: usize = 1 << 17;
 pub(crate) struct Listener {
     pub(crate) netns: NetnsId,
     pub(crate) local: SocketAddr,
+    /// The MPTCP socket of a listener for subflows, which processes hold in its place; `None` if
+    /// unknown.
+    pub(crate) mptcp: Option<MptcpId>,
     /// The process that called listen(), until the holders are known.
     pub(crate) owner: Option<Arc<Owner>>,
     /// The processes that hold the socket; empty if unknown.
@@ -50,6 +53,11 @@ impl Listener {
         self.drops = drops;
         // The counter can wrap around. If it decreases, the socket is another one.
         if grown <= u32::MAX / 2 { grown.into() } else { drops.into() }
+    }
+
+    /// The socket that processes hold, if this listener has the address `sock`.
+    pub(crate) fn held_socket(&self, sock: SockId) -> SockId {
+        self.mptcp.map_or(sock, MptcpId::get)
     }
 
     /// Sets the holders, and the owner that follows from them.
@@ -149,6 +157,10 @@ impl Listeners {
 
     pub(crate) fn get_mut(&mut self, sock: SockId) -> Option<&mut Listener> {
         self.by_sock.get_mut(&sock)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (SockId, &mut Listener)> {
+        self.by_sock.iter_mut().map(|(&sock, listener)| (sock, listener))
     }
 
     pub(crate) fn is_served(&self, netns: NetnsId, port: u16) -> bool {

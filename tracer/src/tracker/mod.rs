@@ -13,7 +13,7 @@
 //! [`Tracker`] is the facade; the modules beside it define one data type each; `apply` contains the
 //! methods of the tracker for each kind of input.
 
-use std::vec::Drain;
+use std::{sync::Arc, vec::Drain};
 
 mod accept_fifo;
 mod apply;
@@ -49,6 +49,7 @@ mod rows;
 mod scan;
 mod snapshot;
 mod socket_key;
+mod subflows;
 mod time_wait;
 mod time_wait_rows;
 mod time_wait_tables;
@@ -94,13 +95,17 @@ use crate::{
         counters::Tick,
         event::Input,
         filter::Filter,
-        ids::{NetnsId, NetnsInode, SockId},
+        ids::{MptcpId, NetnsId, NetnsInode, SockId},
+        recent::Recent,
         time::Nanos,
     },
 };
 
 /// The handshake of a connection whose transition to ESTABLISHED was lost.
 const EVIDENCE_LOST: Handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
+
+/// Maximum number of MPTCP connections whose owners are kept for subflows that join later.
+const MPTCP_OWNERS_LIMIT: usize = 1 << 16;
 
 /// Aggregates socket events into per-port statistics.
 pub struct Tracker {
@@ -114,6 +119,8 @@ pub struct Tracker {
     keeps_accept_queues: bool,
     names: ProcessNames,
     socket_owners: SocketOwners,
+    /// Processes that connected MPTCP sockets recently, whether the filters admit them or not.
+    mptcp_owners: Recent<MptcpId, Arc<Owner>>,
     time_waits: TimeWaitTables,
     pending_closes: PendingCloses,
     closed_ports: ClosedPorts,
@@ -142,6 +149,7 @@ impl Tracker {
             keeps_accept_queues: true,
             names: ProcessNames::default(),
             socket_owners: SocketOwners::default(),
+            mptcp_owners: Recent::new(MPTCP_OWNERS_LIMIT),
             time_waits: TimeWaitTables::default(),
             pending_closes: PendingCloses::default(),
             closed_ports: ClosedPorts::default(),
@@ -194,6 +202,7 @@ impl Tracker {
                     self.learn_inode(transition.netns, opening.netns_inode);
                 }
                 self.classify_previous(transition.sock);
+                self.note_mptcp_owner(transition);
                 if self.undecided.admits_everything() {
                     self.transition(transition);
                 } else {

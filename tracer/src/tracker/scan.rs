@@ -36,6 +36,8 @@ pub(super) struct SocketScan {
     pub(super) losses: u64,
     /// Sockets closed since the scan began, with the time.
     pub(super) closed: HashMap<SockId, Nanos, FxBuildHasher>,
+    /// Subflows whose role may become known with another subflow of their MPTCP connection.
+    pub(super) subflows: Vec<ScannedSocket>,
     /// TIME_WAITs that the scan found.
     pub(super) found: Vec<FoundTimeWait>,
     /// TIME_WAITs entered since the scan began, except those that it found.

@@ -29,6 +29,7 @@ mod latency;
 mod log;
 mod memory;
 mod mix;
+mod mptcp;
 mod namespaces;
 mod otlp;
 mod owners;

@@ -44,13 +44,18 @@ fn closed_connections_have_their_reason() {
 }
 
 #[test]
+fn ends_of_subflows_have_the_reason_that_the_application_caused() {
+    check(ends_of_subflows());
+}
+
+#[test]
 fn handshakes_are_measured_or_say_why_not() {
     check(handshakes());
 }
 
 #[test]
 fn every_close_reason_and_unmeasured_cause_has_a_row() {
-    let rows = [failures(), closes(), handshakes()].concat();
+    let rows = [failures(), closes(), ends_of_subflows(), handshakes()].concat();
     let decided: BTreeSet<_> = rows.iter().filter_map(|row| row.expected.reason).collect();
     let without = |reason: &CloseReason| !decided.contains(reason);
     let missing: Vec<_> = CloseReason::ALL.iter().copied().filter(without).collect();
@@ -62,7 +67,9 @@ fn every_close_reason_and_unmeasured_cause_has_a_row() {
             _ => None,
         })
         .collect();
-    assert!(Unmeasured::ALL.iter().all(|cause| unmeasured.contains(cause)), "{unmeasured:?}");
+    // A subflow joins another one, see `mptcp.rs`.
+    let mut causes = Unmeasured::ALL.iter().filter(|&&cause| cause != Unmeasured::MpJoin);
+    assert!(causes.all(|cause| unmeasured.contains(cause)), "{unmeasured:?}");
 }
 
 /// Attempts that fail before they are established.
@@ -512,6 +519,107 @@ fn handshakes() -> Vec<Row> {
     ]
 }
 
+/// Subflows of MPTCP connections, which MPTCP ends without a socket that is marked as dead.
+fn ends_of_subflows() -> Vec<Row> {
+    let subflow = |end: Script| end.goes(&[Established]).at_handshake(Flags::MPTCP);
+    let [open, child] = [client, server].map(|end| move || subflow(end()));
+    let linger = SHUT.with(Flags::LINGER0).with(Flags::MPTCP);
+    vec![
+        row(
+            "close with unread data",
+            open().resets_before(AbortOnClose).flags(Flags::MPTCP).by_system_call(),
+            ends_by(ResetByUsUnreadData),
+        ),
+        row(
+            "close of an accepted subflow with unread data",
+            child().resets_before(AbortOnClose).flags(Flags::MPTCP).by_system_call(),
+            ends_by(ResetByUsUnreadData),
+        ),
+        row(
+            "linger 0",
+            open()
+                .resets_before(AbortOnClose)
+                .flags(Flags::MPTCP.with(Flags::LINGER0))
+                .by_system_call(),
+            ends_by(ResetByUsLinger0),
+        ),
+        row(
+            "linger 0 or unread data: before 6.18, MPTCP sets SO_LINGER 0 for both",
+            child().flags(linger).by_system_call().resets_after(State, false),
+            ends_by(ResetByUsMptcp),
+        ),
+        row(
+            "data that the subflow still holds",
+            child().unread(7).flags(linger).by_system_call().resets_after(State, false),
+            ends_by(ResetByUsUnreadData),
+        ),
+        row(
+            "net.mptcp.close_timeout, or a last close in a thread of the kernel",
+            child().resets_before(AbortOnClose).flags(Flags::MPTCP),
+            ends_by(ResetByUsMptcp),
+        ),
+        row(
+            "connect(AF_UNSPEC)",
+            open().resets_before(AbortOnClose).flags(HELD.with(Flags::MPTCP)).by_system_call(),
+            ends_by(ResetByUsDisconnect),
+        ),
+        row(
+            "the peer resets the MPTCP connection through another subflow",
+            open().resets_before(AbortOnClose).flags(HELD.with(Flags::MPTCP)),
+            ends_by(ResetByUsMptcp),
+        ),
+        row(
+            "the peer breaks the protocol, while any process runs",
+            child().resets_before(Other).flags(HELD.with(Flags::MPTCP)).by_system_call(),
+            ends_by(ResetByUsMptcp),
+        ),
+        row(
+            "the peer's data has a wrong checksum",
+            child().flags(HELD.with(Flags::MPTCP)).err(Errno::EBADMSG),
+            ends_by(ResetByUsMptcp),
+        ),
+        row(
+            "listener closed, subflow queued",
+            child().resets_before(AbortOnClose).by_system_call(),
+            ends_by(ResetByUsListenerClosed),
+        ),
+        row(
+            "listener closed, subflow queued, before 6.4",
+            child().flags(Flags::MPTCP).by_system_call().resets_after(State, false),
+            ends_by(ResetByUsListenerClosed),
+        ),
+        row(
+            "RST",
+            open().flags(HELD.with(Flags::MPTCP)).reset_received().err(Errno::ECONNRESET),
+            ends_by(ResetByPeer),
+        ),
+        row(
+            "clean close by the kernel's thread",
+            open()
+                .goes(&[Established, FinWait1, FinWait2])
+                .flags(ORPHAN.with(Flags::MPTCP).with(Flags::FIN_RECEIVED)),
+            ends_by(ClosedByUs).and(TimeWait::Entered),
+        ),
+        row(
+            "clean close by the peer",
+            child()
+                .goes(&[Established, CloseWait, LastAck])
+                .flags(Flags::MPTCP.with(Flags::FIN_RECEIVED).with(Flags::SHUT_READ)),
+            ends_by(ClosedByPeer),
+        ),
+        row(
+            "a client without MPTCP, accepted from a listener with it",
+            server()
+                .at_first(Flags::MPTCP)
+                .goes(&[Established])
+                .unread(1)
+                .flags(HELD.with(SHUT))
+                .by_system_call(),
+            ends_by(ResetByUsUnreadData),
+        ),
+    ]
+}
+
 /// The events of a connection, and the expected outcome.
 #[derive(Clone)]
 struct Row {
@@ -588,6 +696,7 @@ struct Script {
     reset_sent: Option<(Side, ResetReason, bool)>,
     last_record_seen: bool,
     last_flags: Flags,
+    by_system_call: bool,
     err: u8,
     unread: u32,
     probes: u8,
@@ -608,6 +717,7 @@ fn client() -> Script {
         reset_sent: None,
         last_record_seen: true,
         last_flags: NONE,
+        by_system_call: false,
         err: 0,
         unread: 0,
         probes: 0,
@@ -679,6 +789,11 @@ impl Script {
     /// Sets the flags of the last record.
     fn flags(self, last_flags: Flags) -> Self {
         Self { last_flags, ..self }
+    }
+
+    /// A process makes the last transition.
+    fn by_system_call(self) -> Self {
+        Self { by_system_call: true, ..self }
     }
 
     /// Sets the error of the last record.
@@ -778,6 +893,7 @@ impl Script {
         send_reset(kernel, Side::Before);
         kernel.closes_with(socket, old, |last| {
             (last.flags, last.err, last.probes) = (self.last_flags, self.err, self.probes);
+            last.pid = self.by_system_call.then_some(700);
             last.closing = Some(Closing { unread: self.unread, ..closing(0, 0) });
         });
         send_reset(kernel, Side::After);

@@ -18,6 +18,7 @@ mod closing;
 mod ephemeral_ports;
 mod late_evidence;
 mod listeners;
+mod mptcp;
 mod port_counts;
 mod properties;
 mod scans;

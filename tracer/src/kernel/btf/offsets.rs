@@ -123,6 +123,9 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         tw_bucket: want(&["inet_timewait_sock.tw_tb"]),
         req_num_retrans: want(&["request_sock.num_retrans"]),
         req_snt_synack: want(&["tcp_request_sock.snt_synack"]),
+        // Present since 5.8 with MPTCP.
+        req_drop: want(&["tcp_request_sock.drop_req"]),
+        req_mptcp: want(&["mptcp_subflow_request_sock.msk"]),
         skb_head: want(&["sk_buff.head"]),
         skb_transport_header: want(&["sk_buff.transport_header"]),
         skb_refdst: want(&["sk_buff._skb_refdst"]),

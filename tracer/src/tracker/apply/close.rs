@@ -53,6 +53,7 @@ impl Tracker {
         let Some(mut connection) = slot.and_then(|slot| self.connections.remove_at(slot)) else {
             return;
         };
+        connection.is_subflow |= transition.flags.contains(Flags::MPTCP);
         connection.learn_owner(transition, &self.listeners);
         self.changes.transition(transition, Some(&connection), &self.names);
         if let Some(scan) = &mut self.scan {
@@ -199,6 +200,8 @@ impl Tracker {
             },
             idle_us: idle_us.filter(|_| connection.established),
             owner: connection.owner.clone(),
+            is_subflow: connection.is_subflow,
+            mptcp: connection.mptcp,
             bytes_sent: sent,
             bytes_received: received,
         });

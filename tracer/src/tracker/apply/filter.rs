@@ -11,7 +11,7 @@ use crate::{
     },
     trace::{
         event::{Input, Transition},
-        ids::{NetnsId, SockId},
+        ids::{MptcpId, NetnsId, SockId},
         scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
         time::Nanos,
     },
@@ -143,7 +143,14 @@ impl Tracker {
             _ => self.role_of(transition.netns, transition.into(), None).role,
         };
         let (pids, all_pids) = match role {
-            Role::Client => (Vec::from_iter(first.pid), first.pid.is_some()),
+            Role::Client => {
+                let pids = match first.mptcp {
+                    Some(id) => self.mptcp_pids(id, first.sock),
+                    None => Vec::from_iter(first.pid),
+                };
+                let all_pids = !pids.is_empty();
+                (pids, all_pids)
+            }
             Role::Server => {
                 // A process forked after the last check may serve the connection.
                 let checked_at = self.listeners.owners_checked(transition.netns, transition.local);
@@ -215,8 +222,11 @@ impl Tracker {
     /// The evidence of a scan for a socket without held records.
     fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
         let (local, remote) = (socket.local, socket.remote);
-        let RoleGuess { role, .. } = self.role_of(netns, socket.into(), socket.port_by_connect);
-        let mut pids = self.socket_owners.pids(socket.sock);
+        let RoleGuess { role, .. } = self.role_of_scanned(netns, socket);
+        let mut pids = match socket.mptcp {
+            Some(id) => self.mptcp_pids(id, socket.sock),
+            None => self.socket_owners.pids(socket.sock),
+        };
         let mut all_pids = !pids.is_empty();
         if role == Role::Server {
             pids.extend(self.listeners.pids(netns, local));
@@ -303,17 +313,22 @@ impl Tracker {
     /// Updates owners from a scan of all open files.
     pub(in crate::tracker) fn apply_socket_holders(&mut self, holders: &[SocketHolder]) {
         self.socket_owners = SocketOwners::new(holders, &self.names);
-        for sock in self.socket_owners.socks() {
-            if let Some(listener) = self.listeners.get_mut(sock) {
-                if let Some(holders) = self.socket_owners.of(sock, listener.listening_since) {
-                    listener.set_holders(holders);
+        for (sock, listener) in self.listeners.iter_mut() {
+            let held = listener.held_socket(sock);
+            if let Some(holders) = self.socket_owners.of(held, listener.listening_since) {
+                listener.set_holders(holders);
+            }
+        }
+        for held in self.socket_owners.socks() {
+            let subflows = MptcpId::new(held).map_or(&[][..], |id| self.connections.subflows(id));
+            for sock in [&[held], subflows].concat() {
+                if let Some(connection) = self.connections.get_mut(sock)
+                    && connection.owner.is_none()
+                    && let Some(owner) = self.socket_owners.owner(held, connection.first_seen)
+                {
+                    self.rows.get_mut(connection.row).add_owner(&owner.label);
+                    connection.owner = Some(owner);
                 }
-            } else if let Some(connection) = self.connections.get_mut(sock)
-                && connection.owner.is_none()
-                && let Some(owner) = self.socket_owners.owner(sock, connection.first_seen)
-            {
-                self.rows.get_mut(connection.row).add_owner(&owner.label);
-                connection.owner = Some(owner);
             }
         }
         self.decide_held();

@@ -4,6 +4,7 @@ mod accept;
 mod close;
 mod filter;
 mod kernel_counters;
+mod mptcp;
 mod namespaces;
 mod port_counts;
 mod port_pools;

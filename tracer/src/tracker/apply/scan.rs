@@ -50,6 +50,7 @@ impl Tracker {
             number: self.scans,
             losses: self.losses(),
             closed: HashMap::default(),
+            subflows: Vec::new(),
             found: Vec::new(),
             entered: ByEndpoints::default(),
             from_fin_wait2: ByEndpoints::default(),
@@ -75,6 +76,7 @@ impl Tracker {
             TcpState::Listen => self.apply_scanned_listener(&mut scan, socket),
             TcpState::NewSynRecv => self.apply_scanned_half_open(&mut scan, socket),
             TcpState::Close | TcpState::TimeWait => {}
+            _ if self.awaits_sibling(scan.netns, socket) => scan.subflows.push(socket.clone()),
             _ => self.apply_scanned_connection(&mut scan, socket),
         }
         self.scan = Some(scan);
@@ -93,6 +95,7 @@ impl Tracker {
                 listener.last_seen = listener.last_seen.max(socket.time);
                 listener.last_scan = scan.number;
                 listener.defers_accept = defers_accept;
+                listener.mptcp = socket.mptcp;
                 // If it is later, the scan found the previous socket at the same address.
                 if listener.listening_since <= socket.time {
                     new_drops = listener.drops_since(socket.drops);
@@ -103,6 +106,7 @@ impl Tracker {
                 let mut listener = Listener {
                     netns,
                     local,
+                    mptcp: socket.mptcp,
                     owner: None,
                     holders: Vec::new(),
                     owners_checked_at: 0,
@@ -116,7 +120,8 @@ impl Tracker {
                     drops: socket.drops,
                     accept_fifo: AcceptFifo::default(),
                 };
-                if let Some(holders) = self.socket_owners.of(socket.sock, 0) {
+                let held = listener.held_socket(socket.sock);
+                if let Some(holders) = self.socket_owners.of(held, 0) {
                     listener.set_holders(holders);
                 }
                 self.listeners.insert(socket.sock, listener);
@@ -223,9 +228,9 @@ impl Tracker {
         }
         let role = match socket.state {
             TcpState::SynSent => RoleGuess::proven(Role::Client),
-            _ => self.role_of(scan.netns, socket.into(), socket.port_by_connect),
+            _ => self.role_of_scanned(scan.netns, socket),
         };
-        let key = SocketKey { netns: scan.netns, sock: socket.sock };
+        let key = SocketKey { netns: scan.netns, sock: socket.sock, mptcp: socket.mptcp };
         let mut connection =
             self.adopted(key, role, origin, socket.state, socket.into(), socket.time);
         connection.scan.last_scan = scan.number;
@@ -233,6 +238,7 @@ impl Tracker {
             connection.is_bound = socket.port_by_connect.map(|by_connect| !by_connect);
             connection.port_range = socket.port_range;
         }
+        connection.is_subflow = socket.flags.contains(Flags::MPTCP);
         self.classify_previous(socket.sock);
         if is_stalled(socket) {
             scan.rows.entry(connection.row).or_default().stalled += 1;
@@ -294,6 +300,9 @@ impl Tracker {
         if end.error.is_some() || scan.incomplete || end.netns != scan.netns {
             self.namespaces.note_change(scan.netns, end.ended);
             return;
+        }
+        for socket in std::mem::take(&mut scan.subflows) {
+            self.apply_scanned_connection(&mut scan, &socket);
         }
         let can_change_without_record = self.record_scan_gauges(&mut scan);
         let known_losses = self.namespaces.losses_at_scan(scan.netns).unwrap_or(0);

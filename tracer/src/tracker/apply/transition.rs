@@ -6,6 +6,7 @@ use synfin_common::{event::Flags, state::TcpState};
 
 use crate::{
     tcp::{
+        handshake::{Handshake, Unmeasured},
         role::{Role, RoleGuess},
         state::is_pending,
         transition::TransitionKind,
@@ -78,6 +79,7 @@ impl Tracker {
         let listener = Listener {
             netns,
             local,
+            mptcp: None,
             owner: self.names.owner_by_opening(transition),
             holders: Vec::new(),
             owners_checked_at: 0,
@@ -166,7 +168,7 @@ impl Tracker {
         }
         let opening = transition.opening.as_ref();
         let owner = match role {
-            Role::Client => self.names.owner_by_opening(transition),
+            Role::Client => self.client_owner(transition),
             Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
         };
         let endpoints = Endpoints::from(transition);
@@ -186,6 +188,8 @@ impl Tracker {
             // Without IP_BIND_ADDRESS_NO_PORT, bind() takes a port before connect() would choose one.
             connection.is_bound = Some(transition.local.port() != 0);
             connection.port_range = opening.and_then(|opening| opening.port_range);
+            connection.is_subflow = transition.flags.contains(Flags::MPTCP);
+            connection.mptcp = transition.mptcp;
         }
         self.changes.transition(transition, Some(&connection), &self.names);
         connection.state = transition.new;
@@ -254,7 +258,7 @@ impl Tracker {
             _ => self.role_of(transition.netns, transition.into(), None),
         };
         let mut connection = self.adopted(
-            SocketKey { netns: transition.netns, sock: transition.sock },
+            SocketKey { netns: transition.netns, sock: transition.sock, mptcp: transition.mptcp },
             role,
             origin,
             transition.old,
@@ -278,7 +282,7 @@ impl Tracker {
 
     pub(super) fn adopted(
         &mut self,
-        SocketKey { netns, sock }: SocketKey,
+        SocketKey { netns, sock, mptcp }: SocketKey,
         RoleGuess { role, assumed }: RoleGuess,
         origin: Origin,
         state: TcpState,
@@ -287,7 +291,10 @@ impl Tracker {
     ) -> Connection {
         let established = !is_pending(state);
         // The connection is older than the last scan of open files, unless that did not find it.
-        let holder = self.socket_owners.owner(sock, 0);
+        let holder = match mptcp {
+            Some(id) => self.mptcp_owner(id, sock),
+            None => self.socket_owners.owner(sock, 0),
+        };
         let owner = match role {
             Role::Server => {
                 holder.or_else(|| self.listeners.owner(netns, endpoints.local).cloned())
@@ -300,7 +307,15 @@ impl Tracker {
         connection.scan.state_since_is_lower_bound = true;
         connection.evidence.may_be_cookie = true;
         let netns_inode = self.names.inode(netns);
-        Connection { role_assumed: assumed, owner, netns_inode, established, ..connection }
+        Connection {
+            role_assumed: assumed,
+            owner,
+            is_subflow: mptcp.is_some(),
+            mptcp,
+            netns_inode,
+            established,
+            ..connection
+        }
     }
 
     fn apply_transition(&mut self, transition: &Transition) {
@@ -309,6 +324,9 @@ impl Tracker {
         };
         if transition.pid.is_some() {
             self.note_act(transition, slot);
+        }
+        if transition.new == TcpState::Established {
+            self.learn_subflow(transition, slot);
         }
         let connection = self.connections.at(slot);
         connection.learn_owner(transition, &self.listeners);
@@ -320,6 +338,15 @@ impl Tracker {
             connection.enter(transition.new, self.rows.get_mut(connection.row), |connection| {
                 let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
                 match transition.new {
+                    // The kernel hands the child over before it takes the time
+                    // (`net/ipv4/tcp_minisocks.c:tcp_check_req`).
+                    TcpState::Established
+                        if connection.evidence.has_joined
+                            && connection.role == Role::Server
+                            && transition.total_retransmits == 0 =>
+                    {
+                        Handshake::Unmeasured(Unmeasured::MpJoin)
+                    }
                     TcpState::Established => handshake::measure(
                         connection.role,
                         transition,
