@@ -138,7 +138,7 @@ impl Tracker {
         let connection =
             Connection::new(netns, role, Origin::Observed, transition.old, endpoints, time, row);
         let netns_inode = self.names.inode(netns);
-        let mut connection = Connection { owner, netns_inode, ..connection };
+        let mut connection = Connection { netns_inode, owner, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
         if role == Role::Client {
             connection.is_subflow = transition.flags.contains(Flags::MPTCP);
