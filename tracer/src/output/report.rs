@@ -279,7 +279,7 @@ pub const EVENTS: &[Column<Events>] = columns! {
         |e| Value::Int(e.seen);
     "events.delivered" "delivered" Count("records"), Footer, "Records that reached the tracker.", |e| Value::Int(e.delivered);
     "events.lost" "lost" Count("records"), Footer, "Records that the ring buffer did not take, usually for want of room: make it larger (--ring-size).", |e| Value::Int(e.lost);
-    "events.refused" "" Count("records"), Data, "The part of `lost` for which the ring buffer had room: the kernel could not lock it in time. A larger one does not help.", |e| Value::Int(e.refused);
+    "events.refused" "" Count("records"), Json, "The part of `lost` for which the ring buffer had room: the kernel could not lock it in time. A larger one does not help.", |e| Value::Int(e.refused);
     "events.filtered" "filtered" Count("records"), Footer, "Records that filters excluded.", |e| Value::Int(e.filtered);
     "events.in_flight" "in flight" Count("records"), Footer, "Records on their way to the tracker when the interval ended; none at the end of a trace.",
         // Never negative.

@@ -295,14 +295,17 @@ impl Tracker {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
-        self.rows.unpin();
         self.now = self.now.max(end.ended);
-        if end.error.is_some() || scan.incomplete || end.netns != scan.netns {
+        let is_complete = end.error.is_none() && !scan.incomplete && end.netns == scan.netns;
+        if is_complete {
+            for socket in std::mem::take(&mut scan.subflows) {
+                self.apply_scanned_connection(&mut scan, &socket);
+            }
+        }
+        self.rows.unpin();
+        if !is_complete {
             self.namespaces.note_change(scan.netns, end.ended);
             return;
-        }
-        for socket in std::mem::take(&mut scan.subflows) {
-            self.apply_scanned_connection(&mut scan, &socket);
         }
         let can_change_without_record = self.record_scan_gauges(&mut scan);
         let known_losses = self.namespaces.losses_at_scan(scan.netns).unwrap_or(0);
