@@ -34,7 +34,8 @@ pub fn emit<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
         // SAFETY: as above.
         unsafe {
             increment(&raw mut (*counts).lost[kind as usize]);
-            let room = EVENTS.query(BPF_RB_RING_SIZE.into()) - EVENTS.query(BPF_RB_AVAIL_DATA.into());
+            let room =
+                EVENTS.query(BPF_RB_RING_SIZE.into()) - EVENTS.query(BPF_RB_AVAIL_DATA.into());
             if room > 2 * size_of::<T>() as u64 {
                 increment(&raw mut (*counts).refused);
             }

@@ -10,9 +10,7 @@ use synfin_common::{
 
 use crate::{
     maps::FILTERED_SOCKETS,
-    sock::{
-        Addresses, Current, IPV4_MAPPED, TcpSock, TimeWaitSock, UntypedSock, is_ipv4_mapped,
-    },
+    sock::{Addresses, Current, IPV4_MAPPED, TcpSock, TimeWaitSock, UntypedSock, is_ipv4_mapped},
 };
 
 const CLOSE: u8 = TcpState::Close.number();

@@ -6,11 +6,7 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
     generated::{bpf_jiffies64, bpf_skc_to_tcp_sock},
 };
-use synfin_common::{
-    config::ABSENT,
-    event::Flags,
-    kfunc::RDONLY_CAST_PLACEHOLDER,
-};
+use synfin_common::{config::ABSENT, event::Flags, kfunc::RDONLY_CAST_PLACEHOLDER};
 
 use super::{CommonSock, bit, bucket_fastreuse, jiffies_to_ms, load};
 
