@@ -81,6 +81,12 @@ pub fn list(holders: &[NamespaceHolder]) -> Listing {
             listing.namespaces.insert(netns, Namespace { inode, path });
         }
     }
+    // A thread needs no privilege to open the file of its own namespace.
+    let own = PathBuf::from("/proc/self/ns/net");
+    let inode_of_own = inode(&own);
+    if let Some(known) = listing.namespaces.values_mut().find(|it| Some(it.inode) == inode_of_own) {
+        known.path = own;
+    }
     let mounts = mounts::read().unwrap_or_default();
     for path in kept_by_mounts(&mounts) {
         listing.add(path, &mut inodes);
