@@ -77,7 +77,8 @@ fn a_reset_connection_is_shown_step_by_step() {
     let listener = namespace.listen(address);
     let id = namespace.id().to_string();
     let mut screen = Terminal::start(&["top", "-N", &id, "--role", "server"], 120, 40);
-    screen.wait_for("no TCP connection");
+    // The listener, which the first scan finds.
+    screen.wait_for("7222");
     let mut pair = namespace.pair_with(&listener, address);
     // Closing with unread data sends a RST.
     pair.answer_unread(b"an answer");
