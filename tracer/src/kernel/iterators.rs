@@ -294,8 +294,7 @@ fn read_counters((netns, path): (NetnsId, PathBuf)) -> Option<NetnsCounters> {
 
 /// The namespaces of all threads; an error if the kernel has no iterator for them.
 fn scan_namespaces(ebpf: &mut Ebpf) -> Result<Vec<NamespaceHolder>> {
-    let mut bytes = BytesMut::new();
-    read(ebpf, SCAN_NAMESPACES, |part| bytes.extend_from_slice(&part))?;
+    let bytes = read_all(ebpf, SCAN_NAMESPACES)?;
     let holders = bytes.chunks_exact(size_of::<NamespaceHolder>());
     Ok(holders.filter_map(|bytes| NamespaceHolder::read_from_bytes(bytes).ok()).collect())
 }
@@ -304,10 +303,7 @@ fn scan_open_files(ebpf: &mut Ebpf, all: bool) -> Result<Bytes> {
     let map =
         ebpf.map_mut("SCAN_ALL_SOCKETS").context("the eBPF object has no map SCAN_ALL_SOCKETS")?;
     Array::<_, u32>::try_from(map)?.set(0, u32::from(all), 0)?;
-    let mut holders = BytesMut::new();
-    read(ebpf, SCAN_OPEN_FILES, |part| holders.extend_from_slice(&part))
-        .context("cannot read the kernel's list of open files")?;
-    Ok(holders.freeze())
+    read_all(ebpf, SCAN_OPEN_FILES).context("cannot read the kernel's list of open files")
 }
 
 /// Maximum size of a part in bytes, which takes its consumer one or two milliseconds.
@@ -316,6 +312,13 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Read buffer size in bytes. The kernel returns whole records, at most eight pages of them, if the
 /// buffer has room.
 const ROOM: usize = 8 << 16;
+
+/// Reads the program's whole output.
+fn read_all(ebpf: &mut Ebpf, name: &str) -> Result<Bytes> {
+    let mut all = BytesMut::new();
+    read(ebpf, name, |part| all.extend_from_slice(&part))?;
+    Ok(all.freeze())
+}
 
 /// Reads the program's output and passes it to `take` in parts of whole records.
 fn read(ebpf: &mut Ebpf, name: &str, mut take: impl FnMut(Bytes)) -> Result<()> {
