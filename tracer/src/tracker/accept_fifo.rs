@@ -30,7 +30,7 @@ pub(crate) struct AcceptFifo {
     /// The connections that are not known to be accepted, in the order of the queue.
     waiting: VecDeque<Waiting>,
     /// Number of connections, from the front, that may have been accepted.
-    doubtful: usize,
+    uncertain: usize,
     /// Time of the last record by which all other connections were waiting.
     waiting_at: Nanos,
     last: Option<Observation>,
@@ -45,9 +45,9 @@ pub(crate) struct AcceptFifo {
 struct Waiting {
     sock: SockId,
     born: Nanos,
-    /// When it was last known to wait; only set for doubtful connections.
+    /// When it was last known to wait; only set for uncertain connections.
     waited_until: Nanos,
-    /// When it probably was accepted; only set for doubtful connections.
+    /// When it probably was accepted; only set for uncertain connections.
     estimate: Option<Nanos>,
 }
 
@@ -280,13 +280,13 @@ impl AcceptFifo {
     /// accepted.
     fn keep_waiting(&mut self, from: usize, time: Nanos, has_more: bool) {
         self.estimate(from, time, has_more);
-        self.doubtful = from;
+        self.uncertain = from;
         self.waiting_at = time;
     }
 
     /// Estimates when the connections before this index were accepted that were waiting so far.
     fn estimate(&mut self, end: usize, by: Nanos, has_more: bool) {
-        let begin = self.doubtful.min(end);
+        let begin = self.uncertain.min(end);
         for (index, of) in self.waiting.range_mut(begin..end).enumerate() {
             of.waited_until = waited_until(self.waiting_at, of.born);
             let (place, after) = ((index, end - begin), self.waiting_at.max(of.born));
@@ -306,8 +306,8 @@ impl AcceptFifo {
     /// Removes a connection, whose acceptance has no upper bound yet.
     fn remove(&mut self, place: usize) -> Option<InferredAccept> {
         let Waiting { sock, born, waited_until, estimate } = self.waiting.remove(place)?;
-        let after = if place < self.doubtful {
-            self.doubtful -= 1;
+        let after = if place < self.uncertain {
+            self.uncertain -= 1;
             waited_until
         } else {
             self::waited_until(self.waiting_at, born)
