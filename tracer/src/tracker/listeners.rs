@@ -167,11 +167,6 @@ impl Listeners {
         self.by_port.contains_key(&(netns, port))
     }
 
-    /// Whether there is a listener in the namespace.
-    pub(crate) fn is_any_in(&self, netns: NetnsId) -> bool {
-        self.by_sock.values().any(|listener| listener.netns == netns)
-    }
-
     fn count_on(&self, netns: NetnsId, port: u16) -> usize {
         self.by_port.get(&(netns, port)).map_or(0, Vec::len)
     }

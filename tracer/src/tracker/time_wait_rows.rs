@@ -202,9 +202,9 @@ impl TimeWaitRows {
         self.0.remove(&key).map(|kept| kept.entry(key))
     }
 
-    /// Removes the entries of a namespace.
-    pub(crate) fn forget_namespace(&mut self, netns: NetnsId) {
-        self.0.retain(|_, kept| kept.netns != netns);
+    /// Removes the entries of namespaces.
+    pub(crate) fn forget_namespaces(&mut self, gone: &HashSet<NetnsId>) {
+        self.0.retain(|_, kept| !gone.contains(&kept.netns));
     }
 
     /// Removes the entries of a namespace that a complete scan did not find.

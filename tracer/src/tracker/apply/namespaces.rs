@@ -32,18 +32,24 @@ impl Tracker {
     pub(in crate::tracker) fn apply_namespace_list(&mut self, list: &NamespaceList) {
         let listed: HashSet<_> = list.namespaces.iter().copied().collect();
         let mut gone: HashSet<_> = self.namespaces.quiet_since(list.time).collect();
-        gone.retain(|netns| !listed.contains(netns) && !self.listeners.is_any_in(*netns));
+        gone.retain(|netns| !listed.contains(netns));
         if gone.is_empty() {
             return;
         }
         // A socket keeps its namespace while a process has it open.
+        for (netns, _) in self.listeners.addresses() {
+            gone.remove(&netns);
+        }
         for (_, connection) in self.connections.iter() {
             gone.remove(&connection.netns);
         }
+        if gone.is_empty() {
+            return;
+        }
         for &netns in &gone {
             self.namespaces.remove(netns);
-            self.time_waits.rows.forget_namespace(netns);
         }
+        self.time_waits.rows.forget_namespaces(&gone);
         for (key, row) in self.rows.iter_mut() {
             for &netns in gone.iter().filter(|&&netns| key.netns == netns || key.netns == 0) {
                 row.time_waits.clear(netns);
