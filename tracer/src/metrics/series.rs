@@ -129,7 +129,7 @@ impl Metrics {
         }
         self.events.add(&snapshot.events);
         for (sum, count) in self.kernel_counts.iter_mut().zip(snapshot.kernel_counts) {
-            *sum += count;
+            *sum = sum.saturating_add(count);
         }
         self.end = snapshot.end;
         self.evicted = snapshot.tables.evicted;

@@ -117,7 +117,7 @@ impl Snapshot {
         self.end = later.end;
         self.events.add(&later.events);
         for (sum, count) in self.kernel_counts.iter_mut().zip(later.kernel_counts) {
-            *sum += count;
+            *sum = sum.saturating_add(count);
         }
         self.is_single_look &= later.is_single_look;
         self.tables = later.tables;
@@ -138,4 +138,18 @@ pub struct Tables {
     pub overflowed: u64,
     /// Names of cgroups and namespaces that were forgotten since the start, because there are too many.
     pub forgotten: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_of_a_damaged_recording_stay_at_their_maximum() {
+        let damaged =
+            Snapshot { kernel_counts: [u64::MAX; KERNEL_COUNTERS.len()], ..Snapshot::default() };
+        let mut merged = damaged.clone();
+        merged.merge_next(&damaged);
+        assert_eq!(merged.kernel_counts, damaged.kernel_counts);
+    }
 }
