@@ -112,7 +112,7 @@ impl PortRow {
     pub(super) fn age_of_oldest(&self, state: TcpState) -> Value {
         Value::known(self.oldest(state), |oldest| {
             let us = self.interval.end.saturating_sub(oldest.since) / 1000;
-            if oldest.at_least { Value::MicrosAtLeast(us) } else { Value::Micros(us) }
+            Value::micros(us, oldest.at_least)
         })
     }
 
@@ -159,11 +159,11 @@ impl PortRow {
         )
     }
 
-    /// A count of a server; unknown for clients.
+    /// A count of a server; unknown for other roles.
     pub(super) fn server_only(&self, count: u64) -> Value {
         match self.row.identity.role {
             Role::Server => Value::Int(count),
-            Role::Client => Value::Unknown,
+            Role::Client | Role::Unknown => Value::Unknown,
         }
     }
 }

@@ -36,6 +36,7 @@ mod listeners;
 mod namespaces;
 mod oldest;
 mod owners;
+mod past_activity;
 mod pending_close;
 mod record_counts;
 mod report_rows;

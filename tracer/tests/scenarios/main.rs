@@ -17,6 +17,7 @@ mod closing;
 mod ephemeral_ports;
 mod late_evidence;
 mod listeners;
+mod older;
 mod port_counts;
 mod properties;
 mod scans;

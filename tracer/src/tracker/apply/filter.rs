@@ -5,10 +5,7 @@ use std::net::SocketAddr;
 use synfin_common::state::TcpState;
 
 use crate::{
-    tcp::{
-        role::{Role, RoleGuess},
-        transition::TransitionKind,
-    },
+    tcp::{role::Role, transition::TransitionKind},
     trace::{
         event::{Input, Transition},
         ids::{NetnsId, SockId},
@@ -140,7 +137,7 @@ impl Tracker {
         let role = match TransitionKind::of(first.old, first.new) {
             TransitionKind::Open(role) => role,
             _ if first.old == TcpState::SynSent => Role::Client,
-            _ => self.role_of(transition.netns, transition.into(), None).role,
+            _ => self.role_of(transition.netns, transition.into(), None),
         };
         let (pids, all_pids) = match role {
             Role::Client => (Vec::from_iter(first.pid), first.pid.is_some()),
@@ -150,6 +147,7 @@ impl Tracker {
                 let pids = self.listeners.pids(transition.netns, transition.local);
                 (pids, checked_at > first.time)
             }
+            Role::Unknown => (Vec::new(), false),
         };
         FilterEvidence {
             netns: transition.netns,
@@ -194,7 +192,12 @@ impl Tracker {
             Decision::Excluded => return false,
             Decision::Waiting([Input::Transition(first), ..], _) => {
                 let (local, remote) = (socket.local, socket.remote);
-                FilterEvidence { local, remote, ..self.evidence(first) }
+                match self.evidence(first) {
+                    FilterEvidence { role: Role::Unknown, .. } => {
+                        self.scanned_evidence(netns, socket)
+                    }
+                    evidence => FilterEvidence { local, remote, ..evidence },
+                }
             }
             _ => self.scanned_evidence(netns, socket),
         };
@@ -215,7 +218,7 @@ impl Tracker {
     /// The evidence of a scan for a socket without held records.
     fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
         let (local, remote) = (socket.local, socket.remote);
-        let RoleGuess { role, .. } = self.role_of(netns, socket.into(), socket.port_by_connect);
+        let role = self.role_of_scanned(netns, socket);
         let mut pids = self.socket_owners.pids(socket.sock);
         let mut all_pids = !pids.is_empty();
         if role == Role::Server {
@@ -276,15 +279,15 @@ impl Tracker {
     }
 
     /// Whether the filters admit a TIME_WAIT whose entry was not observed. Its owner is unknown. If
-    /// its role is a guess, the entry may have been filtered.
+    /// its role is unknown too, the entry may have been filtered.
     pub(in crate::tracker) fn admits_time_wait(
         &self,
         netns: NetnsId,
-        RoleGuess { role, assumed }: RoleGuess,
+        role: Role,
         socket: &ScannedTimeWait,
     ) -> bool {
         self.undecided.admits_everything()
-            || !assumed
+            || role != Role::Unknown
                 && self.admits(&FilterEvidence {
                     netns,
                     role,

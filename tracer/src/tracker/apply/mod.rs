@@ -5,6 +5,7 @@ mod close;
 mod filter;
 mod namespaces;
 mod port_counts;
+mod role;
 mod scan;
 mod snapshot;
 mod time_wait;

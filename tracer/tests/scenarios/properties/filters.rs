@@ -37,7 +37,7 @@ struct ComparedConnection {
 
 fn closed(closed: &Closed) -> Option<ComparedConnection> {
     // Where no record shows the role, the other rows affect the guess.
-    (!closed.role_assumed).then(|| ComparedConnection {
+    (closed.role != Role::Unknown).then(|| ComparedConnection {
         netns: closed.netns,
         role: closed.role,
         local: closed.local,
@@ -50,7 +50,7 @@ fn closed(closed: &Closed) -> Option<ComparedConnection> {
 }
 
 fn open((_, connection): (SockId, &Connection)) -> Option<ComparedConnection> {
-    (!connection.role_assumed).then(|| ComparedConnection {
+    (connection.role != Role::Unknown).then(|| ComparedConnection {
         netns: connection.netns,
         role: connection.role,
         local: connection.local(),
