@@ -27,6 +27,7 @@ mod latency;
 mod log;
 mod memory;
 mod mix;
+mod older;
 mod otlp;
 mod owners;
 mod prometheus;
