@@ -1,16 +1,12 @@
-//! Decides the role of connections whose beginning was not observed.
+//! Decides the role and the age of connections whose beginning was not observed.
 
 use synfin_common::state::TcpState;
 
 use crate::{
-    tcp::{role::Role, state::is_pending},
-    trace::{
-        ids::{NetnsId, SockId},
-        scan::ScannedSocket,
-    },
+    tcp::role::Role,
+    trace::{ids::NetnsId, scan::ScannedSocket},
     tracker::{
-        Connection, Tracker, endpoints::Endpoints, past_activity::PastActivity,
-        scan::is_same_connection,
+        Tracker, endpoints::Endpoints, past_activity::PastActivity, scan::is_same_connection,
     },
 };
 
@@ -41,16 +37,17 @@ impl Tracker {
 
     /// Whether a listener that the running scan may find later can decide the role of this socket.
     pub(super) fn awaits_listeners(&self, netns: NetnsId, socket: &ScannedSocket) -> bool {
-        let is_decided = self.connections.get(socket.sock).is_some_and(|connection| {
-            is_same_connection(connection, netns, socket)
-                && (connection.role != Role::Unknown || connection.scan.was_found())
-        });
+        let is_decided = self
+            .connections
+            .get(socket.sock)
+            .is_some_and(|connection| is_same_connection(connection, netns, socket));
         !is_decided && self.role_of_scanned(netns, socket) == Role::Unknown
     }
 
-    /// Completes a connection that a record revealed before a scan found it: its role and its age.
-    /// Later scans prove nothing more, as listeners may be younger than the connection.
-    pub(super) fn learn_from_first_scan(&mut self, netns: NetnsId, socket: &ScannedSocket) {
+    /// Learns the age of a connection that a record revealed before a scan found it. An unknown role
+    /// stays so: a report may have counted the connection in that row already, and rows never take
+    /// back what they have reported.
+    pub(super) fn learn_age(&mut self, netns: NetnsId, socket: &ScannedSocket) {
         let Some(connection) = self.connections.get_mut(socket.sock) else { return };
         if !connection.is_adopted()
             || connection.scan.was_found()
@@ -63,45 +60,6 @@ impl Tracker {
         if connection.scan.state_since_is_lower_bound && connection.state == socket.state {
             let since = past.in_state_at(socket.state);
             connection.last_transition = connection.last_transition.min(since);
-        }
-        if connection.role == Role::Unknown {
-            let role = self.role_of_scanned(netns, socket);
-            self.set_role(socket.sock, role);
-        }
-    }
-
-    /// Moves a connection of unknown role to the row of this role, unless a report has counted it
-    /// already: rows never take back what they have reported.
-    fn set_role(&mut self, sock: SockId, role: Role) {
-        let Some(connection) = self.connections.get(sock) else { return };
-        let (netns, endpoints) = (connection.netns, connection.endpoints());
-        let (row, state) = (connection.row, connection.state);
-        let established = connection.established;
-        let counters = &self.rows.get_mut(row).counters;
-        let is_counted = if established { counters.adopted } else { counters.attempts } > 0;
-        // A handshake that completed in the row stays there.
-        if role == Role::Unknown || !is_counted || connection.handshake.is_some() {
-            return;
-        }
-        debug_assert_eq!(established, !is_pending(state));
-        let owner = connection.owner.clone().or_else(|| match role {
-            Role::Server => self.listeners.owner(netns, endpoints.local).cloned(),
-            Role::Client | Role::Unknown => None,
-        });
-        let old = self.rows.get_mut(row);
-        old.gauges.leave(state);
-        if established {
-            old.counters.adopted -= 1;
-            old.gauges.open -= 1;
-        } else {
-            old.counters.attempts -= 1;
-            old.gauges.pending -= 1;
-        }
-        let key = self.row_key(netns, role, endpoints, owner.as_deref());
-        let row = self.rows.row(key, established);
-        if let Some(connection) = self.connections.remove(sock) {
-            let connection = Connection { role, owner, row, ..connection };
-            self.add(sock, connection);
         }
     }
 }

@@ -152,7 +152,7 @@ impl Tracker {
         {
             return;
         }
-        self.learn_from_first_scan(scan.netns, socket);
+        self.learn_age(scan.netns, socket);
         if let Some(connection) = self.connections.get_mut(socket.sock) {
             let had_record_since = connection.last_transition > socket.time;
             let is_same = is_same_connection(connection, scan.netns, socket);
