@@ -133,7 +133,7 @@ impl Tracker {
         let connection =
             Connection::new(netns, role, Origin::Observed, transition.old, endpoints, time, row);
         let netns_inode = self.names.inode(netns);
-        let mut connection = Connection { owner, netns_inode, ..connection };
+        let mut connection = Connection { netns_inode, owner, ..connection };
         connection.evidence.deferred_accept = deferred_accept;
         self.changes.transition(transition, Some(&connection), &self.names);
         connection.state = transition.new;
@@ -225,7 +225,7 @@ impl Tracker {
         connection.last_transition = past.in_state_at(state);
         connection.scan.state_since_is_lower_bound = true;
         let netns_inode = self.names.inode(netns);
-        Connection { owner, netns_inode, established, ..connection }
+        Connection { netns_inode, owner, established, ..connection }
     }
 
     fn apply_transition(&mut self, transition: &Transition) {
