@@ -117,11 +117,11 @@ impl Condition {
 }
 
 impl RowSelector {
-    /// The sums of the rows. Clients and servers have separate sums, since some columns exist for
-    /// one role only.
+    /// The sums of the rows. Each role has a separate sum, since some columns exist for one role
+    /// only.
     fn rows(self, session: &Arc<Session>, snapshot: &Snapshot) -> Vec<PortRow> {
         let roles = match self {
-            Self::All => vec![Role::Client, Role::Server],
+            Self::All => vec![Role::Client, Role::Server, Role::Unknown],
             Self::Of(role) | Self::One(role, _) => vec![role],
         };
         let rows = roles.into_iter().filter_map(|role| {

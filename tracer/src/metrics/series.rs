@@ -88,8 +88,7 @@ impl Metrics {
     /// Limits the number of series, which is at least [`Self::LEAST_SERIES`].
     pub fn new(series: usize) -> Self {
         let room = series.saturating_sub(SERIES_OF_THE_HOST) / SERIES_OF_A_ROW;
-        let rest = [Role::Client, Role::Server];
-        let rest = rest.map(|role| (RowLabels { role, port: None }, Totals::default()));
+        let rest = Role::ALL.map(|role| (RowLabels { role, port: None }, Totals::default()));
         Self {
             room: room.saturating_sub(rest.len()),
             rows: rest.into(),
@@ -104,9 +103,9 @@ impl Metrics {
         }
     }
 
-    /// The least number of series: those of the host, of the remaining rows of both roles, and of one
+    /// The least number of series: those of the host, of the remaining rows of each role, and of one
     /// port.
-    pub const LEAST_SERIES: usize = SERIES_OF_THE_HOST + 3 * SERIES_OF_A_ROW;
+    pub const LEAST_SERIES: usize = SERIES_OF_THE_HOST + (Role::ALL.len() + 1) * SERIES_OF_A_ROW;
 
     /// Begins a trace.
     pub fn begin(&mut self, session: &Arc<Session>) {
@@ -156,7 +155,7 @@ impl Metrics {
             })
             .collect();
         new.sort_by(|(one, _), (other, _)| other.cmp(one));
-        let left = (self.room + 2).saturating_sub(self.rows.len());
+        let left = (self.room + Role::ALL.len()).saturating_sub(self.rows.len());
         for (_, labels) in new.into_iter().take(left) {
             self.failing.remove(&labels);
             self.rows.insert(labels, Totals::default());

@@ -90,7 +90,9 @@ impl ColumnKind {
             }
             (Self::Address, Value::Text(text)) => text.parse::<IpAddr>().is_ok(),
             (Self::Time, Value::Text(text)) => humantime::parse_rfc3339(text).is_ok(),
-            (Self::Word(words), Value::Word(word)) => words.contains(word),
+            (Self::Word(words), Value::Word(word) | Value::UnknownWord(word)) => {
+                words.contains(word)
+            }
             (Self::Counts(words), Value::Counts(counts)) => {
                 let named = counts.iter().map(|(name, _)| *name);
                 named.eq((words.all)())

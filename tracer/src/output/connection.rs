@@ -31,7 +31,6 @@ const SCHEMA: u64 = 1;
 pub struct ConnectionRow {
     clock: ClockAnchor,
     pub(crate) role: Role,
-    role_assumed: bool,
     origin: Origin,
     pub(crate) netns: NetnsId,
     pub(crate) netns_inode: NetnsInode,
@@ -45,7 +44,7 @@ pub struct ConnectionRow {
     pub(crate) closed: Option<Nanos>,
     /// The time of observation.
     now: Nanos,
-    /// Its first transition, or when it was found.
+    /// Its first transition; if that was not observed, since when it is known to exist.
     pub(crate) since: Nanos,
     pub(crate) handshake: Option<Handshake>,
     pub(crate) time_wait: Option<bool>,
@@ -63,7 +62,6 @@ impl ConnectionRow {
         Self {
             clock,
             role: closed.role,
-            role_assumed: closed.role_assumed,
             origin: closed.origin,
             netns: closed.netns,
             netns_inode: closed.netns_inode,
@@ -92,7 +90,6 @@ impl ConnectionRow {
         Self {
             clock,
             role: connection.role,
-            role_assumed: connection.role_assumed,
             origin: connection.origin,
             netns: connection.netns,
             netns_inode: connection.netns_inode,
@@ -116,6 +113,11 @@ impl ConnectionRow {
         }
     }
 
+    /// Whether its beginning was not observed, so that its age is a lower bound.
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.origin != Origin::Observed
+    }
+
     fn container(&self) -> Option<&Container> {
         self.owner.as_ref()?.label.container.as_deref()
     }
@@ -128,12 +130,12 @@ impl ConnectionRow {
 /// All columns of a connection.
 pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
-    "role" "ROLE" Word(Role::NAMES), Table(Left(6)), "The side that this host is: server or client.", |c| Value::Word(c.role.name());
+    "role" "ROLE" Word(Role::NAMES), Table(Left(6)), "The side that this host is: server or client; unknown (? in tables) if its beginning was not observed, its port has no listener and connect() did not choose the port.", |c| Value::role(c.role);
     "local_addr" "LOCAL" Address, Table(Left(15)), "Local address.", |c| Value::Text(c.local.ip().to_string());
     "local_port" "LPORT" Number, Table(Right(5)), "Local port.", |c| Value::Int(c.local.port().into());
     "remote_addr" "REMOTE" Address, Table(Left(15)), "Remote address.", |c| Value::Text(c.remote.ip().to_string());
     "remote_port" "RPORT" Number, Table(Right(5)), "Remote port.", |c| Value::Int(c.remote.port().into());
-    "service_port" "" Number, Data, "The listener's port for a server, the remote port for a client.",
+    "service_port" "" Number, Data, "The listener's port for a server, the remote port for a client; 0 if the role is unknown.",
         |c| Value::Int(c.service_port.into());
     "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
@@ -145,8 +147,8 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
         |c| Value::known(c.handshake.and_then(|handshake| handshake.us()), |us| Value::Micros(us.into()));
     "handshake_retransmits" "RTX" Count("segments") or null, Table(Right(3)), "Number of times that the SYN or SYN-ACK was retransmitted.",
         |c| Value::known(c.handshake.and_then(|handshake| handshake.retransmits()), |times| Value::Int(times.into()));
-    "age_us" "AGE" Micros, Table(Right(7)), "Time from its beginning to its close, or until now; a lower bound if it is preexisting or adopted.",
-        |c| Value::Micros(c.now.saturating_sub(c.since) / 1000);
+    "age_us" "AGE" Micros, Table(Right(7)), "Time from its beginning to its close, or until now; a lower bound (≥ in tables) if it is preexisting or adopted: since its last activity before it was found.",
+        |c| Value::micros(c.now.saturating_sub(c.since) / 1000, c.is_adopted());
     "reason" "REASON" Word(CloseReason::NAMES) or null, Table(Left(12)), "Why it closed; null while it is open.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.id()));
     "class" "CLASS" Word(Class::NAMES) or null, Wide(Left(8)), "Severity of the reason: normal, notable, abnormal or unknown.",
@@ -164,12 +166,12 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns_inode.into());
     "preexisting" "OLD" Bool, Wide(Left(3)), "Whether it existed before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
     "adopted" "" Bool, Data, "Whether its beginning was not observed: preexisting, or records were lost.",
-        |c| Value::Bool(c.origin != Origin::Observed);
-    "role_assumed" "" Bool, Data, "Whether the role is a guess without evidence.", |c| Value::Bool(c.role_assumed);
+        |c| Value::Bool(c.is_adopted());
+    "role_assumed" "" Bool, Data, "Whether there is no evidence for a role, which is unknown then.", |c| Value::Bool(c.role == Role::Unknown);
     "mptcp" "MPTCP" Bool, Wide(Left(5)), "Whether it is a subflow of an MPTCP connection, which is a TCP connection of its own; also of one that continues as plain TCP because the server has no MPTCP.",
         |c| Value::Bool(c.is_subflow);
     "mptcp_id" "" Text or null, Data, "The MPTCP connection of a subflow, which its subflows share: its kernel address, used again once it has closed; null if unknown.",
         |c| Value::known(c.mptcp, |id| Value::Text(format!("{id:#x}")));
-    "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged.", |c| Value::known(c.bytes_sent, Value::Int);
+    "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged; null if the role is unknown, as only a client's SYN counts.", |c| Value::known(c.bytes_sent, Value::Int);
     "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
 };

@@ -103,7 +103,7 @@ impl PortRow {
     /// The accuracy of the times that connections waited for accept().
     pub(super) fn accept_wait_accuracy(&self) -> Value {
         let accuracy = match (self.row.identity.role, self.row.stats.counters.accept_waits()) {
-            (Role::Client, _) => return Value::Unknown,
+            (Role::Client | Role::Unknown, _) => return Value::Unknown,
             _ if self.interval.coverage.has(OptionalHook::AcceptWait) => Accuracy::Exact,
             (Role::Server, 0) => Accuracy::Unknown,
             (Role::Server, _) => Accuracy::Inferred,
@@ -170,7 +170,7 @@ impl PortRow {
     pub(super) fn age_of_oldest(&self, state: TcpState) -> Value {
         Value::known(self.oldest(state), |oldest| {
             let us = self.interval.end.saturating_sub(oldest.since) / 1000;
-            if oldest.at_least { Value::MicrosAtLeast(us) } else { Value::Micros(us) }
+            Value::micros(us, oldest.at_least)
         })
     }
 
@@ -217,11 +217,11 @@ impl PortRow {
         )
     }
 
-    /// A count of a server; unknown for clients.
+    /// A count of a server; unknown for other roles.
     pub(super) fn server_only(&self, count: u64) -> Value {
         match self.row.identity.role {
             Role::Server => Value::Int(count),
-            Role::Client => Value::Unknown,
+            Role::Client | Role::Unknown => Value::Unknown,
         }
     }
 }

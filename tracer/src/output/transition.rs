@@ -29,8 +29,8 @@ pub struct TransitionLine {
     netns_inode: NetnsInode,
     role: Option<Role>,
     owner: Option<Arc<Owner>>,
-    /// Microseconds since the connection's last transition.
-    in_old_state_us: Option<u64>,
+    /// The time since the connection's last transition.
+    in_old_state: Value,
 }
 
 impl TransitionLine {
@@ -50,8 +50,10 @@ impl TransitionLine {
             owner: connection
                 .and_then(|connection| connection.owner.clone())
                 .or_else(|| Owner::by_opening(transition).map(Arc::new)),
-            in_old_state_us: before
-                .map(|connection| (transition.time - connection.last_transition) / 1000),
+            in_old_state: Value::known(before, |connection| {
+                let us = (transition.time - connection.last_transition) / 1000;
+                Value::micros(us, connection.state_since_is_lower_bound())
+            }),
             transition: transition.clone(),
             netns_inode,
         }
@@ -62,16 +64,16 @@ impl TransitionLine {
 pub const COLUMNS: &[Column<TransitionLine>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
     "time" "TIME" Time, Table(Left(27)), "Time of the transition.", |s| Value::Text(date(s.clock.date(s.transition.time)));
-    "role" "ROLE" Word(Role::NAMES) or null, Table(Left(6)), "The side that this host is; null for a listener.",
-        |s| Value::known(s.role, |role| Value::Word(role.name()));
+    "role" "ROLE" Word(Role::NAMES) or null, Table(Left(6)), "The side that this host is; null for a listener, unknown (? in tables) if the beginning of the connection was not observed and nothing proves a role.",
+        |s| Value::known(s.role, Value::role);
     "local_addr" "LOCAL" Address, Table(Left(15)), "Local address.", |s| Value::Text(s.transition.local.ip().to_string());
     "local_port" "LPORT" Number, Table(Right(5)), "Local port; 0 before one is chosen.", |s| Value::Int(s.transition.local.port().into());
     "remote_addr" "REMOTE" Address, Table(Left(15)), "Remote address.", |s| Value::Text(s.transition.remote.ip().to_string());
     "remote_port" "RPORT" Number, Table(Right(5)), "Remote port.", |s| Value::Int(s.transition.remote.port().into());
     "old" "FROM" Word(STATES), Table(Left(11)), "The old state.", |s| Value::Word(s.transition.old.name());
     "new" "TO" Word(STATES), Table(Left(11)), "The new state.", |s| Value::Word(s.transition.new.name());
-    "in_old_state_us" "AFTER" Micros or null, Table(Right(7)), "Time spent in the old state. From SYN_RECV to ESTABLISHED this is time in the kernel, not on the network.",
-        |s| Value::known(s.in_old_state_us, Value::Micros);
+    "in_old_state_us" "AFTER" Micros or null, Table(Right(7)), "Time spent in the old state; a lower bound (≥ in tables) if its beginning was not observed. From SYN_RECV to ESTABLISHED this is time in the kernel, not on the network.",
+        |s| s.in_old_state.clone();
     "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
     "pid" "PID" Number or null, Wide(Right(7)), "Id of the owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));

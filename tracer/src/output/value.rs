@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value as Json};
 
-use crate::message::escape::escape_control;
+use crate::{message::escape::escape_control, tcp::role::Role};
 
 /// Number of characters of a container's id in tables, as container runtimes show it.
 const ID_SHOWN: usize = 12;
@@ -32,6 +32,8 @@ pub enum Value {
     Bool(bool),
     /// A word of an enumeration.
     Word(&'static str),
+    /// The word of an enumeration for what is unknown.
+    UnknownWord(&'static str),
     /// Foreign text, which may contain any character.
     Text(String),
     /// A long generated id; tables show its beginning.
@@ -59,6 +61,19 @@ impl Value {
         Self::MicrosForecast((seconds * 1e6) as u64)
     }
 
+    /// A duration in microseconds, which may be a lower bound.
+    pub(crate) const fn micros(us: u64, is_lower_bound: bool) -> Self {
+        if is_lower_bound { Self::MicrosAtLeast(us) } else { Self::Micros(us) }
+    }
+
+    /// A role: `?` in tables if it is unknown.
+    pub(crate) const fn role(role: Role) -> Self {
+        match role {
+            Role::Server | Role::Client => Self::Word(role.name()),
+            Role::Unknown => Self::UnknownWord(role.name()),
+        }
+    }
+
     /// `make` of the value, or [`Value::Unknown`] for `None`.
     pub fn known<T>(value: Option<T>, make: impl FnOnce(T) -> Self) -> Self {
         value.map_or(Self::Unknown, make)
@@ -77,7 +92,7 @@ impl Value {
             Self::Float(value) => rounded(*value, 1e3),
             Self::Seconds(value) => rounded(*value, 1e6),
             Self::Bool(value) => (*value).into(),
-            Self::Word(word) => (*word).into(),
+            Self::Word(word) | Self::UnknownWord(word) => (*word).into(),
             Self::Text(text) | Self::Id(text) => text.as_str().into(),
             Self::Texts(texts) => texts.as_slice().into(),
             Self::TextByName(texts) => {
@@ -106,7 +121,7 @@ impl Value {
             | Self::Counts(_)
             | Self::Buckets(_) => String::new(),
             Self::Text(text) | Self::Id(text) => escape_control(text),
-            Self::Word(word) => (*word).to_owned(),
+            Self::Word(word) | Self::UnknownWord(word) => (*word).to_owned(),
             other => other.to_json().to_string(),
         }
     }
@@ -127,6 +142,7 @@ impl Value {
             Self::Seconds(value) => format!("{value:.1}s"),
             Self::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
             Self::Word(word) => (*word).to_owned(),
+            Self::UnknownWord(_) => "?".to_owned(),
             Self::Text(text) => escape_control(text),
             Self::Id(id) => escape_control(&id.chars().take(ID_SHOWN).collect::<String>()),
             Self::Multiple(values) => format!("×{values}"),
@@ -179,6 +195,13 @@ mod tests {
         let shown =
             [999_999, 119_000_000, 150_000_000, 3_600_000_000, 28_180_000_000].map(forecast);
         assert_eq!(shown, ["0s", "119s", "2min", "60min", "7h"]);
+    }
+
+    #[test]
+    fn an_unknown_role_is_a_word_in_data_and_a_question_mark_in_tables() {
+        let role = Value::role(Role::Unknown);
+        assert_eq!((role.to_json(), role.to_cell()), ("unknown".into(), "unknown".to_owned()));
+        assert_eq!(role.to_plain(), "?");
     }
 
     #[test]

@@ -50,13 +50,15 @@ pub(crate) struct ConnectionHistory {
     pub(crate) changes: Vec<Change>,
     /// The time of the last transition, or of the close (CLOCK_MONOTONIC, nanoseconds).
     pub(crate) changed: Nanos,
+    /// Whether that transition was not observed: `changed` is since when the state is known.
+    pub(crate) is_lower_bound: bool,
 }
 
 impl ConnectionHistory {
     /// Whether the connection belongs to the row, as far as its data shows.
     pub(crate) fn belongs_to(&self, by: By, row: &RowName) -> bool {
         let ConnectionRow { role, service_port, netns, remote, owner, .. } = &self.connection;
-        let is_on_port = row.port == Some(*service_port);
+        let is_on_port = *role == Role::Unknown || row.port == Some(*service_port);
         row.role == *role
             && match by {
                 By::Port => is_on_port,
@@ -135,7 +137,8 @@ impl HistoryRecorder {
         let key = (closed.netns, closed.local, closed.remote, closed.since);
         let changes = self.closing.remove(&key).unwrap_or_default();
         let connection = ConnectionRow::closed(closed, self.clock);
-        let history = ConnectionHistory { connection, changes, changed: closed.closed };
+        let changed = closed.closed;
+        let history = ConnectionHistory { connection, changes, changed, is_lower_bound: false };
         let (kept, limit) = if history.is_bad() {
             (&mut self.closed_abnormal, MAX_ABNORMAL)
         } else {
@@ -171,9 +174,10 @@ impl HistoryRecorder {
         let first = |port: Vec<_>| first_of(port, MAX_PER_PORT);
         let shown = ports.into_values().flat_map(first).take(MAX_SHOWN);
         let history = shown.map(|(_, changed, sock, connection)| {
+            let is_lower_bound = connection.state_since_is_lower_bound();
             let connection = ConnectionRow::open(connection, now, self.clock);
             let changes = self.open.get(&sock).cloned().unwrap_or_default();
-            Arc::new(ConnectionHistory { connection, changes, changed })
+            Arc::new(ConnectionHistory { connection, changes, changed, is_lower_bound })
         });
         history.collect()
     }

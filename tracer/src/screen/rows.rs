@@ -157,7 +157,11 @@ fn number(value: &Value) -> f64 {
 
 fn text(value: &Value) -> String {
     match value {
-        Value::Word(_) | Value::Text(_) | Value::Id(_) | Value::Multiple(_) => value.to_plain(),
+        Value::Word(_)
+        | Value::UnknownWord(_)
+        | Value::Text(_)
+        | Value::Id(_)
+        | Value::Multiple(_) => value.to_plain(),
         _ => String::new(),
     }
 }

@@ -21,8 +21,6 @@ use crate::{
 pub struct Closed {
     /// The side that this host was.
     pub role: Role,
-    /// Whether the role is a guess, because the first transition was not observed.
-    pub role_assumed: bool,
     /// The network namespace.
     pub netns: NetnsId,
     /// Its inode number.
@@ -31,7 +29,7 @@ pub struct Closed {
     pub local: SocketAddr,
     /// The peer's address.
     pub remote: SocketAddr,
-    /// The listener's port for a server, the remote port for a client.
+    /// The listener's port for a server, the remote port for a client; 0 if the role is unknown.
     pub service_port: u16,
     /// The close reason.
     pub reason: CloseReason,
@@ -39,7 +37,8 @@ pub struct Closed {
     pub origin: Origin,
     /// Time of the first transition (CLOCK_MONOTONIC, ns); `None` if not observed.
     pub opened: Option<Nanos>,
-    /// Time of the first transition, or of the scan or record that revealed the connection.
+    /// Time of the first transition; if it was not observed, the earliest time at which the connection
+    /// is known to have existed.
     pub since: Nanos,
     /// Time of the transition to CLOSE, or of the scan that no longer found the socket.
     pub closed: Nanos,

@@ -67,18 +67,17 @@ pub struct Connection {
     pub netns_inode: NetnsInode,
     /// The side that this host is.
     pub role: Role,
-    /// Whether the role is a guess, because the first transition was not observed.
-    pub role_assumed: bool,
     /// How the connection became known.
     pub origin: Origin,
     /// The TCP state.
     pub state: TcpState,
     pub(super) local: Endpoint,
     pub(super) remote: Endpoint,
-    /// Time of the first transition, or of the scan or record that revealed the connection
-    /// (CLOCK_MONOTONIC, nanoseconds).
+    /// Time of the first transition; if it was not observed, the earliest time at which the connection
+    /// is known to have existed (CLOCK_MONOTONIC, nanoseconds).
     pub first_seen: Nanos,
-    /// Time of the latest transition, or of the scan that found the connection in its state.
+    /// Time of the latest transition; if it was not observed, the earliest time at which the connection
+    /// is known to have been in its state.
     pub last_transition: Nanos,
     /// Time of the transition to ESTABLISHED; `None` if that was not observed.
     pub established_at: Option<Nanos>,
@@ -132,6 +131,11 @@ pub(super) struct ScanRecord {
 }
 
 impl ScanRecord {
+    /// Whether a scan has found the connection.
+    pub(super) const fn was_found(&self) -> bool {
+        self.last_scan != 0
+    }
+
     /// Notes that a scan found the connection.
     pub(super) fn on_scan(&mut self, scan: u32) {
         self.last_scan = scan;
@@ -154,7 +158,6 @@ impl Connection {
             netns,
             netns_inode: netns,
             role,
-            role_assumed: false,
             origin,
             state,
             local: local.into(),
@@ -200,7 +203,7 @@ impl Connection {
         Endpoints { local: self.local(), remote: self.remote() }
     }
 
-    /// The listener's port for a server, the remote port for a client.
+    /// The listener's port for a server, the remote port for a client; 0 if the role is unknown.
     pub fn service_port(&self) -> u16 {
         self.role.service_port(self.local(), self.remote())
     }
@@ -223,7 +226,7 @@ impl Connection {
     ) -> bool {
         let known = |port: u16| port != 0;
         // A child has its listener's port; behind TPROXY it gets its own on leaving SYN_RECV.
-        let is_child = self.role == Role::Server && is_young;
+        let is_child = self.role != Role::Client && is_young;
         let is_local = is_child || self.local.port == local.port();
         let is_remote = self.remote == Endpoint::from(remote);
         self.netns == netns
@@ -258,7 +261,7 @@ impl Connection {
     /// Sets the owner of a server's connection: the process that acts on the socket, if it holds
     /// the listener; else the owner of the listener, which may have become known only now.
     pub(super) fn learn_owner(&mut self, transition: &Transition, listeners: &Listeners) {
-        if self.role == Role::Client {
+        if self.role != Role::Server {
             return;
         }
         let (netns, local) = (self.netns, self.local());
@@ -294,6 +297,11 @@ impl Connection {
         if self.remote.port == 0 {
             self.remote = remote.into();
         }
+    }
+
+    /// Whether `last_transition` was not observed, so that the time in the state is a lower bound.
+    pub fn state_since_is_lower_bound(&self) -> bool {
+        self.scan.state_since_is_lower_bound
     }
 
     /// Whether the first transition was not observed, so that the age is a lower bound.

@@ -30,6 +30,8 @@ pub(crate) fn measure(
         return Handshake::Unmeasured(Unmeasured::Repair);
     }
     match role {
+        Role::Unknown => Handshake::Unmeasured(Unmeasured::EvidenceLost),
+
         Role::Client if times > 0 && established.flags.contains(Flags::FAST_OPEN) => {
             Handshake::Unmeasured(Unmeasured::FastOpen)
         }

@@ -38,6 +38,7 @@ mod listeners;
 mod namespaces;
 mod oldest;
 mod owners;
+mod past_activity;
 mod pending_close;
 mod port_pools;
 mod record_counts;

@@ -32,7 +32,7 @@ pub struct RowIdentity {
     pub name: RowName,
     /// The side that this host is.
     pub role: Role,
-    /// The service port; unknown for the overflow row.
+    /// The service port; unknown for connections of unknown role and for the overflow row.
     pub port: Common<u16>,
     /// The address that clients connect to.
     pub remote: Common<IpAddr>,
@@ -58,7 +58,7 @@ impl RowSnapshot {
     pub(crate) fn new_connections(&self) -> u64 {
         match self.identity.role {
             Role::Client => self.stats.counters.attempts,
-            Role::Server => self.stats.counters.established,
+            Role::Server | Role::Unknown => self.stats.counters.established,
         }
     }
 }

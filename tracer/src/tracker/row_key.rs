@@ -17,7 +17,8 @@ pub struct RowKey {
     pub netns: NetnsId,
     /// The side that this host is.
     pub role: Role,
-    /// The service port; `None` for the overflow row, shared by ports without a row of their own.
+    /// The service port; `None` for connections of unknown role, which share one row, and for the
+    /// overflow row, shared by ports without a row of their own.
     pub port: Option<u16>,
     /// A client's owner; `None` if unknown or not distinguished, and for servers, whose owners are
     /// those of their listeners.
@@ -28,9 +29,14 @@ pub struct RowKey {
 }
 
 impl RowKey {
-    /// The key of a server's port, or of all clients of a port together.
+    /// The key of a server's port, or of all clients of a port together; of all connections of unknown
+    /// role.
     pub(crate) const fn of_port(netns: NetnsId, role: Role, port: u16) -> Self {
-        Self { netns, role, port: Some(port), owner: None, remote: None }
+        let port = match role {
+            Role::Server | Role::Client => Some(port),
+            Role::Unknown => None,
+        };
+        Self { netns, role, port, owner: None, remote: None }
     }
 
     /// The destination of a client's row; `None` for servers, or if the row does not distinguish it.

@@ -11,7 +11,7 @@ use super::{
     row_key::{LabelId, RowId, RowKey},
     time_wait_rows::LocalPort,
 };
-use crate::{tcp::role::Role, trace::ids::NetnsId};
+use crate::tcp::role::Role;
 
 /// All rows. A port gets a row when it has a listener or an established connection; before that,
 /// only while the table is less than half full, so that a port scan cannot displace services.
@@ -23,8 +23,6 @@ pub(crate) struct Rows {
     ids: HashMap<RowKey, RowId, FxBuildHasher>,
     rows: Vec<Option<(RowKey, Row)>>,
     free: Vec<RowId>,
-    /// Number of rows of each port.
-    by_port: HashMap<(NetnsId, Role, u16), u32, FxBuildHasher>,
     labels: IndexSet<Label, FxBuildHasher>,
     limit: usize,
     /// Whether a running scan holds ids of idle rows, so that no row may be removed.
@@ -47,7 +45,6 @@ impl Rows {
             ids: HashMap::default(),
             rows: Vec::new(),
             free: Vec::new(),
-            by_port: HashMap::default(),
             labels: IndexSet::default(),
             limit,
             is_pinned: false,
@@ -122,11 +119,6 @@ impl Rows {
         self.rows.get(id as usize)?.as_ref()
     }
 
-    /// Whether any row has this port.
-    pub(crate) fn has_port(&self, netns: NetnsId, role: Role, port: u16) -> bool {
-        self.by_port.contains_key(&(netns, role, port))
-    }
-
     pub(crate) fn get_mut(&mut self, id: RowId) -> &mut Row {
         match &mut self.rows[id as usize] {
             Some((_, row)) => row,
@@ -181,9 +173,6 @@ impl Rows {
             }
         };
         self.ids.insert(key, id);
-        if let Some(port) = key.port {
-            *self.by_port.entry((key.netns, key.role, port)).or_default() += 1;
-        }
         id
     }
 
@@ -191,14 +180,6 @@ impl Rows {
         let (key, row) = self.rows[id as usize].take()?;
         self.ids.remove(&key);
         self.free.push(id);
-        if let Some(port) = key.port
-            && let Some(rows) = self.by_port.get_mut(&(key.netns, key.role, port))
-        {
-            *rows -= 1;
-            if *rows == 0 {
-                self.by_port.remove(&(key.netns, key.role, port));
-            }
-        }
         Some((key, row))
     }
 

@@ -5,16 +5,20 @@ use std::collections::{BTreeMap, HashMap};
 use rustc_hash::FxBuildHasher;
 
 use super::{
+    connections::Connection,
     gauges::ScanGauges,
     row_key::RowId,
     time_wait::{Expiry, LENGTH, expiry},
     time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry},
 };
-use crate::trace::{
-    event::Transition,
-    ids::{NetnsId, SockId},
-    scan::{ScannedSocket, ScannedTimeWait},
-    time::Nanos,
+use crate::{
+    tcp::{role::Role, state},
+    trace::{
+        event::Transition,
+        ids::{NetnsId, SockId},
+        scan::{ScannedSocket, ScannedTimeWait},
+        time::Nanos,
+    },
 };
 
 /// Maximum number of closed sockets noted during one scan; beyond it the scan adopts nothing.
@@ -27,6 +31,10 @@ pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
 /// one scan is enough.
 pub(super) const MISSED_SCANS_LIMIT: u8 = 2;
 
+/// The kernel stores a socket's new state just after the tracepoint, so a scan may still find the
+/// old state. Only a difference that lasts longer than this proves that a record was lost.
+const STORE_DELAY: Nanos = 10_000_000;
+
 /// A running scan.
 pub(super) struct SocketScan {
     pub(super) netns: NetnsId,
@@ -36,8 +44,6 @@ pub(super) struct SocketScan {
     pub(super) losses: u64,
     /// Sockets closed since the scan began, with the time.
     pub(super) closed: HashMap<SockId, Nanos, FxBuildHasher>,
-    /// Subflows whose role may become known with another subflow of their MPTCP connection.
-    pub(super) subflows: Vec<ScannedSocket>,
     /// TIME_WAITs that the scan found.
     pub(super) found: Vec<FoundTimeWait>,
     /// TIME_WAITs entered since the scan began, except those that it found.
@@ -49,6 +55,8 @@ pub(super) struct SocketScan {
     pub(super) rows: HashMap<RowId, ScanGauges, FxBuildHasher>,
     /// What the scan found on each local port, whatever the filters exclude.
     pub(super) ports: BTreeMap<u16, ScannedPort>,
+    /// Sockets and TIME_WAITs whose role depends on what the scan has not found yet.
+    pub(super) deferred: Deferred,
     /// Whether the scan found connections.
     pub(super) has_connections: bool,
     /// Whether findings are missing, so that a socket that was not found may still exist.
@@ -64,6 +72,15 @@ pub(super) struct ScannedPort {
     pub(super) accept_queue_full: bool,
     /// Number of handshakes in SYN queues.
     pub(super) half_open: u64,
+}
+
+/// Findings that are applied at the end of the scan, when all listeners and subflows are known.
+#[derive(Default)]
+pub(super) struct Deferred {
+    pub(super) sockets: Vec<ScannedSocket>,
+    pub(super) time_waits: Vec<ScannedTimeWait>,
+    /// Whether the scan has ended: nothing is deferred any more.
+    pub(super) is_over: bool,
 }
 
 /// A TIME_WAIT that exists at the end of the scan.
@@ -147,4 +164,22 @@ impl SocketScan {
         let entered = self.entered.values();
         found.chain(entered.map(|&entry| FoundTimeWait { entry, is_counted: true }))
     }
+}
+
+/// Whether the scan found the socket after the kernel had stored the state of the last record.
+pub(super) fn is_stored(connection: &Connection, socket: &ScannedSocket) -> bool {
+    connection.last_transition.saturating_add(STORE_DELAY) < socket.time
+}
+
+/// Whether the socket that a scan found is still this connection's.
+pub(super) fn is_same_connection(
+    connection: &Connection,
+    netns: NetnsId,
+    socket: &ScannedSocket,
+) -> bool {
+    let is_pending_again =
+        connection.established && state::is_pending(socket.state) && is_stored(connection, socket);
+    // Up to Linux 6.14 a child's first transition lacks its endpoints, so any endpoints match.
+    let is_proven_client = connection.role == Role::Server && socket.port_by_connect == Some(true);
+    connection.matches(netns, socket.into(), false) && !is_pending_again && !is_proven_client
 }

@@ -287,7 +287,11 @@ impl AuditedTracker {
         assert_eq!(in_rows, connections + pending_closes);
         // Each role has one additional row for all other ports.
         let rows = rows.len();
-        assert!(rows <= self.limits.rows + 2, "{rows} rows, limit {}", self.limits.rows);
+        assert!(
+            rows <= self.limits.rows + Role::ALL.len(),
+            "{rows} rows, limit {}",
+            self.limits.rows
+        );
     }
 
     fn audit_events(&self, snapshot: &Snapshot) {

@@ -103,7 +103,7 @@ impl Socket {
     pub fn unbound(self) -> Self {
         let (mut local, mut remote) = (self.local, self.remote);
         match self.role {
-            Role::Client => local.set_port(0),
+            Role::Client | Role::Unknown => local.set_port(0),
             Role::Server => {
                 local.set_ip([0, 0, 0, 0].into());
                 remote = address("0.0.0.0:0");

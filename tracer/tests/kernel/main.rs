@@ -31,6 +31,7 @@ mod memory;
 mod mix;
 mod mptcp;
 mod namespaces;
+mod older;
 mod otlp;
 mod owners;
 mod prometheus;

@@ -842,7 +842,7 @@ impl Script {
 
     fn socket(&self) -> Socket {
         match self.role {
-            Role::Client => Socket::client(1, 40_000),
+            Role::Client | Role::Unknown => Socket::client(1, 40_000),
             Role::Server => Socket::child(1, 80),
         }
     }
@@ -852,7 +852,7 @@ impl Script {
         // The microsecond of each step is subtracted, so that each record has its exact time.
         kernel.step = 0;
         let (before, mut old) = match self.role {
-            Role::Client => (Close, SynSent),
+            Role::Client | Role::Unknown => (Close, SynSent),
             Role::Server => (Listen, SynRecv),
         };
         if self.first_record_seen {

@@ -302,9 +302,7 @@ fn ports_that_bind_took_are_shared_by_all_destinations() {
             })
             .collect();
         if preexisting {
-            // Shows that the port is one to which clients connect.
-            kernel.connection(Socket::client(500, 903), &[SynSent, Established]);
-            kernel.wait(1);
+            // Nothing proves their role, so that no destination has a row.
             let found: Vec<_> = sockets.iter().map(|&sock| found(sock, false)).collect();
             kernel.scan(HERE, &found);
         } else {
@@ -323,7 +321,7 @@ fn ports_that_bind_took_are_shared_by_all_destinations() {
             closes(&mut kernel, sockets[0]);
         }
         let by_remote: Vec<_> = ephemeral(&mut kernel, By::Remote).into_iter().flatten().collect();
-        assert_eq!(by_remote.len(), 3);
+        assert_eq!(by_remote.len(), if preexisting { 0 } else { 3 });
         for found in by_remote {
             assert_eq!((found.used, found.ports, found.is_shared), (100, 100, true), "{found:?}");
             assert_eq!(found.exhausted_in, Some(0.0), "{found:?}");

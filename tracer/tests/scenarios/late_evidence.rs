@@ -1,7 +1,7 @@
 //! Evidence after the last record of a connection: in time, late, or missing.
 
 use synfin::{
-    tcp::{close_reason::CloseReason, group_by::By},
+    tcp::{close_reason::CloseReason, group_by::By, role::Role},
     trace::{event::Input, scan::ScannedSocket},
     tracker::Limits,
 };
@@ -230,12 +230,12 @@ fn late_evidence_revokes_a_time_wait_during_a_scan() {
 }
 
 #[test]
-fn late_evidence_revokes_a_time_wait_of_assumed_role() {
+fn late_evidence_revokes_a_time_wait_of_unknown_role() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::scanned();
     // Its first record was lost.
     kernel.moves(sock, (Established, FinWait1));
-    assert!(kernel.only_connection().role_assumed);
+    assert_eq!(kernel.only_connection().role, Role::Unknown);
     kernel.moves(sock, (FinWait1, FinWait2));
     kernel.closes(sock, FinWait2, ORPHAN, 0);
     kernel.sends_reset(sock, AbortOnData, true);

@@ -155,7 +155,7 @@ fn all_subflows_of_an_older_connection_have_one_role_and_owner() {
         kernel.scan(HERE, &order.map(|index| sockets[index].clone()));
         for socket in [first, joined] {
             let connection = connection(&kernel, socket);
-            assert_eq!((connection.role, connection.role_assumed), (Role::Client, false));
+            assert_eq!(connection.role, Role::Client);
             assert_eq!(pid(&kernel, socket), Some(PID));
         }
         assert_eq!(kernel.only_row().stats.gauges.open, 2);

@@ -214,7 +214,7 @@ fn a_listener_closed_during_a_scan_stays_closed() {
     kernel.scan_ends(HERE);
     // Now the port belongs to a client, but its first record is lost.
     kernel.moves(Socket::client(2, 40_000), (Established, CloseWait));
-    assert_eq!(kernel.only_connection().role, Role::Client);
+    assert_eq!(kernel.only_connection().role, Role::Unknown);
 }
 
 #[test]
@@ -246,14 +246,14 @@ fn a_child_belongs_to_the_owner_of_its_listener() {
 #[test]
 fn the_role_of_an_adopted_connection_follows_from_its_port() {
     let sock = Socket::client(2, 80);
-    // Whether a listener exists, how the port was chosen; then the role, and whether it is a guess.
-    for (served, port_by_connect, role, assumed) in [
-        (false, Some(true), Role::Client, false),
-        (true, Some(true), Role::Client, false),
-        (true, Some(false), Role::Server, false),
-        (false, Some(false), Role::Server, true),
-        (true, None, Role::Server, false),
-        (false, None, Role::Client, true),
+    // Whether a listener exists, how the port was chosen; then the role.
+    for (served, port_by_connect, role) in [
+        (false, Some(true), Role::Client),
+        (true, Some(true), Role::Client),
+        (true, Some(false), Role::Server),
+        (false, Some(false), Role::Unknown),
+        (true, None, Role::Server),
+        (false, None, Role::Unknown),
     ] {
         let mut kernel = TracedKernel::traced();
         if served {
@@ -265,11 +265,7 @@ fn the_role_of_an_adopted_connection_follows_from_its_port() {
             &[found, Socket::listener(1, 80).scanned(if served { Listen } else { Close })],
         );
         let connection = kernel.only_connection();
-        assert_eq!(
-            (connection.role, connection.role_assumed),
-            (role, assumed),
-            "{served} {port_by_connect:?}"
-        );
+        assert_eq!(connection.role, role, "{served} {port_by_connect:?}");
     }
 }
 

@@ -270,13 +270,13 @@ fn time_waits_found_by_a_failed_scan_are_ignored() {
 }
 
 #[test]
-fn a_time_wait_of_assumed_role_ends() {
+fn a_time_wait_of_unknown_role_ends() {
     let sock = Socket::client(1, 40_000);
     for entered_during_scan in [false, true] {
         let mut kernel = exact();
         // Its first record was lost.
         kernel.moves(sock, (Established, FinWait1));
-        assert!(kernel.only_connection().role_assumed);
+        assert_eq!(kernel.only_connection().role, Role::Unknown);
         kernel.moves(sock, (FinWait1, FinWait2));
         if entered_during_scan {
             kernel.scan_begins(HERE);

@@ -148,7 +148,7 @@ impl ReportRow for PortRow {
 
     fn text(&self, key: &'static str) -> Option<String> {
         match cell(self, key) {
-            Cell::Word(word) => Some(word.to_owned()),
+            Cell::Word(word) | Cell::UnknownWord(word) => Some(word.to_owned()),
             Cell::Text(text) | Cell::Id(text) => Some(text),
             Cell::Int(number) => Some(number.to_string()),
             _ => None,

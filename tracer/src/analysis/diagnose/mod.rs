@@ -144,6 +144,7 @@ impl Finding {
             (Role::Client, Some(IpAddr::V6(remote))) => format!("clients of [{remote}]{port}"),
             (Role::Client, Some(remote)) => format!("clients of {remote}{port}"),
             (Role::Client, None) => format!("clients {port}"),
+            (Role::Unknown, _) => "connections of unknown role".to_owned(),
         };
         match &self.owner {
             Some(owner) => format!("{place} ({owner})"),
@@ -169,7 +170,7 @@ const IDS: Enumeration =
 pub const FINDING_COLUMNS: &[Column<Finding>] = columns! {
     "id" "" Word(IDS), Data, "The rule, listed in docs/findings.md.", |f| Value::Word(f.rule.id);
     "title" "" Text, Data, "Title of the rule.", |f| Value::Text(f.rule.title.to_owned());
-    "role" "" Word(Role::NAMES), Data, "The side that this host is: server or client.", |f| Value::Word(f.role.name());
+    "role" "" Word(Role::NAMES), Data, "The side that this host is: server, client or unknown.", |f| Value::role(f.role);
     "port" "" Number or null, Data, "The service port; null if the row covers several.", |f| Value::known(f.port, |port| Value::Int(port.into()));
     "remote" "" Address or null, Data, "The address that clients connect to; null for servers.", |f| Value::known(f.remote, |ip| Value::Text(ip.to_string()));
     "owner" "" Text or null, Data, "The owning process; ×N if there are N with different names.", |f| Value::known(f.owner.clone(), Value::Text);

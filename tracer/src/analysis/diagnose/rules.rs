@@ -214,7 +214,7 @@ fn close_wait_leak(case: &Case<'_>) -> Option<Evidence> {
     if count < LEAST || age < CLOSE_WAIT_AGE {
         return None;
     }
-    let least = if oldest.at_least { "at least " } else { "" };
+    let least = if oldest.at_least { "≥" } else { "" };
     let age = span(age);
     let owner = oldest.owner.as_ref().map_or_else(
         || "the application".to_owned(),
@@ -311,7 +311,7 @@ fn handshakes_retransmit(case: &Case<'_>) -> Option<Evidence> {
         since: None,
         advice: match case.row.row.identity.role {
             Role::Client => "check whether the path loses packets or the server drops SYNs (listen() backlog, net.ipv4.tcp_max_syn_backlog, a rate limit)".into(),
-            Role::Server => "check whether the path to the clients loses packets, or last ACKs find the accept queue full".into(),
+            Role::Server | Role::Unknown => "check whether the path to the clients loses packets, or last ACKs find the accept queue full".into(),
         },
     })
 }

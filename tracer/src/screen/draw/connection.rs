@@ -39,7 +39,8 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
     lines.extend(timeline(history).iter().map(|step| line(step, begin, theme)));
     if let Some(state) = history.connection.state {
         let since = model.data().history.last().end.saturating_sub(history.changed) / 1000;
-        lines.push(Line::raw(format!("now {state}, for {}", Value::Micros(since).to_plain())));
+        let since = Value::micros(since, history.is_lower_bound).to_plain();
+        lines.push(Line::raw(format!("now {state}, for {since}")));
     }
     if let Some(reason) = history.connection.reason {
         lines.push(Line::raw(""));
@@ -57,7 +58,7 @@ fn about(model: &Model, theme: Theme, history: &ConnectionHistory) -> Vec<Line<'
     let connection = &history.connection;
     let endpoints = format!(
         "{} {} {} {}",
-        connection.role.name(),
+        Value::role(connection.role).to_plain(),
         connection.local,
         theme.sign("↔", "-"),
         connection.remote

@@ -52,7 +52,7 @@ fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
     };
     let service = row.name.port.and_then(|port| model.services.name(port));
     let parts = [
-        Some(row.name.role.name().to_owned()),
+        Some(Value::role(row.name.role).to_plain()),
         column("port").map(|port| format!(":{port}")),
         service.map(escape_control),
         column("remote").filter(|_| row.name.role == Role::Client),

@@ -25,7 +25,7 @@ impl Filter {
                 Some(Family::V6) => 6,
             },
             role: match self.role {
-                None => 0,
+                None | Some(Role::Unknown) => 0,
                 Some(Role::Client) => abi::Filter::CLIENT,
                 Some(Role::Server) => abi::Filter::SERVER,
             },

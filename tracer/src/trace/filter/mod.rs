@@ -137,15 +137,14 @@ impl Filter {
     pub fn judge(&self, facts: &Facts<'_>) -> Option<bool> {
         let address = |ip: IpAddr| (!ip.is_unspecified()).then_some(ip);
         let port = |port: u16| (port != 0).then_some(port);
-        let service_port = facts.role.service_port(facts.local, facts.remote);
         let family = address(facts.remote.ip())
             .or(address(facts.local.ip()))
             // An unspecified IPv6 address may be a dual-stack listener's.
             .or(facts.local.is_ipv4().then_some(facts.local.ip()));
         all([
             Some(self.may_match_netns(facts.netns)),
-            Some(self.role.is_none_or(|role| role == facts.role)),
-            any_of(&self.service_ports, port(service_port), PortRange::contains),
+            self.judge_role(facts.role),
+            self.judge_service_port(facts),
             any_of(&self.local_ports, port(facts.local.port()), PortRange::contains),
             any_of(&self.remote_ports, port(facts.remote.port()), PortRange::contains),
             self.family
@@ -155,6 +154,26 @@ impl Filter {
             self.judge_pids(facts),
             self.cgroup.as_ref().map_or(Some(true), |wanted| wanted.judge(facts.cgroup)),
         ])
+    }
+
+    fn judge_role(&self, role: Role) -> Option<bool> {
+        match (self.role, role) {
+            (None, _) => Some(true),
+            (Some(_), Role::Unknown) => None,
+            (Some(wanted), role) => Some(wanted == role),
+        }
+    }
+
+    /// The service port of a connection of unknown role is one of its two ports.
+    fn judge_service_port(&self, facts: &Facts<'_>) -> Option<bool> {
+        let of = |role: Role| {
+            let port = role.service_port(facts.local, facts.remote);
+            any_of(&self.service_ports, (port != 0).then_some(port), PortRange::contains)
+        };
+        match facts.role {
+            Role::Unknown => Some(of(Role::Server)?).filter(|is| of(Role::Client) == Some(*is)),
+            role => of(role),
+        }
     }
 
     fn judge_pids(&self, facts: &Facts<'_>) -> Option<bool> {
@@ -254,6 +273,20 @@ mod tests {
         assert_eq!(judge(Role::Client, "10.0.0.1:0", "10.0.0.2:443"), Some(true));
         assert_eq!(judge(Role::Server, "10.0.0.1:8099", "10.0.0.2:443"), Some(true));
         assert_eq!(judge(Role::Server, "10.0.0.1:80", "10.0.0.2:443"), Some(false));
+    }
+
+    #[test]
+    fn an_unknown_role_leaves_role_and_service_port_undecided() {
+        let of_role = Filter { role: Some(Role::Server), ..Filter::default() };
+        let of_port = Filter { service_ports: ports("443,8000-8099"), ..Filter::default() };
+        let judge =
+            |filter: &Filter, local, remote| filter.judge(&facts(Role::Unknown, local, remote));
+        assert_eq!(judge(&of_role, "10.0.0.1:443", "10.0.0.2:80"), None);
+        assert_eq!(judge(&of_port, "10.0.0.1:443", "10.0.0.2:80"), None);
+        assert_eq!(judge(&of_port, "10.0.0.1:80", "10.0.0.2:443"), None);
+        assert_eq!(judge(&of_port, "10.0.0.1:80", "10.0.0.2:81"), Some(false));
+        assert_eq!(judge(&of_port, "10.0.0.1:443", "10.0.0.2:8001"), Some(true));
+        assert_eq!(judge(&Filter::default(), "10.0.0.1:443", "10.0.0.2:80"), Some(true));
     }
 
     #[test]

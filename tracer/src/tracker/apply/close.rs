@@ -181,7 +181,6 @@ impl Tracker {
 
         self.changes.closed(|| Closed {
             role: connection.role,
-            role_assumed: connection.role_assumed,
             netns: connection.netns,
             netns_inode: connection.netns_inode,
             local: connection.local(),
@@ -209,7 +208,7 @@ impl Tracker {
 }
 
 /// Payload bytes sent and received. The kernel counts sequence space: a client's SYN and each FIN
-/// take one byte.
+/// take one byte, so what a connection of unknown role has sent is unknown.
 fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
     let Some(closing) = end.closing else {
         return (None, None);
@@ -219,9 +218,14 @@ fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
         TcpState::LastAck | TcpState::Closing => end.err == 0,
         _ => false,
     };
-    let syn = u64::from(role == Role::Client);
-    let sent = closing.bytes_acked.saturating_sub(syn + u64::from(our_fin_acknowledged));
+    let syn = match role {
+        Role::Client => Some(1),
+        Role::Server => Some(0),
+        Role::Unknown => None,
+    };
+    let fin = u64::from(our_fin_acknowledged);
+    let sent = syn.map(|syn| closing.bytes_acked.saturating_sub(syn + fin));
     let fin_received = end.flags.contains(Flags::FIN_RECEIVED);
     let received = closing.bytes_received.saturating_sub(fin_received.into());
-    (Some(sent), Some(received))
+    (sent, Some(received))
 }

@@ -5,10 +5,7 @@ use std::net::SocketAddr;
 use synfin_common::state::TcpState;
 
 use crate::{
-    tcp::{
-        role::{Role, RoleGuess},
-        transition::TransitionKind,
-    },
+    tcp::{role::Role, transition::TransitionKind},
     trace::{
         event::{Input, Transition},
         ids::{MptcpId, NetnsId, SockId},
@@ -140,7 +137,7 @@ impl Tracker {
         let role = match TransitionKind::of(first.old, first.new) {
             TransitionKind::Open(role) => role,
             _ if first.old == TcpState::SynSent => Role::Client,
-            _ => self.role_of(transition.netns, transition.into(), None).role,
+            _ => self.role_of(transition.netns, transition.into(), None),
         };
         let (pids, all_pids) = match role {
             Role::Client => {
@@ -157,6 +154,7 @@ impl Tracker {
                 let pids = self.listeners.pids(transition.netns, transition.local);
                 (pids, checked_at > first.time)
             }
+            Role::Unknown => (Vec::new(), false),
         };
         FilterEvidence {
             netns: transition.netns,
@@ -201,7 +199,12 @@ impl Tracker {
             Decision::Excluded => return false,
             Decision::Waiting([Input::Transition(first), ..], _) => {
                 let (local, remote) = (socket.local, socket.remote);
-                FilterEvidence { local, remote, ..self.evidence(first) }
+                match self.evidence(first) {
+                    FilterEvidence { role: Role::Unknown, .. } => {
+                        self.scanned_evidence(netns, socket)
+                    }
+                    evidence => FilterEvidence { local, remote, ..evidence },
+                }
             }
             _ => self.scanned_evidence(netns, socket),
         };
@@ -222,7 +225,7 @@ impl Tracker {
     /// The evidence of a scan for a socket without held records.
     fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
         let (local, remote) = (socket.local, socket.remote);
-        let RoleGuess { role, .. } = self.role_of_scanned(netns, socket);
+        let role = self.role_of_scanned(netns, socket);
         let mut pids = match socket.mptcp {
             Some(id) => self.mptcp_pids(id, socket.sock),
             None => self.socket_owners.pids(socket.sock),
@@ -286,15 +289,15 @@ impl Tracker {
     }
 
     /// Whether the filters admit a TIME_WAIT whose entry was not observed. Its owner is unknown. If
-    /// its role is a guess, the entry may have been filtered.
+    /// its role is unknown too, the entry may have been filtered.
     pub(in crate::tracker) fn admits_time_wait(
         &self,
         netns: NetnsId,
-        RoleGuess { role, assumed }: RoleGuess,
+        role: Role,
         socket: &ScannedTimeWait,
     ) -> bool {
         self.undecided.admits_everything()
-            || !assumed
+            || role != Role::Unknown
                 && self.admits(&FilterEvidence {
                     netns,
                     role,

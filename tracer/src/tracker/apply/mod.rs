@@ -8,6 +8,7 @@ mod mptcp;
 mod namespaces;
 mod port_counts;
 mod port_pools;
+mod role;
 mod scan;
 mod snapshot;
 mod time_wait;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use synfin_common::event::Flags;
 
 use crate::{
-    tcp::role::{Role, RoleGuess},
+    tcp::role::Role,
     trace::{
         event::Transition,
-        ids::{MptcpId, NetnsId, SockId},
-        scan::ScannedSocket,
+        ids::{MptcpId, SockId},
     },
     tracker::{Tracker, connections::Slot, owners::Owner},
 };
@@ -69,23 +68,5 @@ impl Tracker {
         let connection = self.connections.at(slot);
         connection.evidence.has_joined = has_joined;
         connection.owner = owner.or_else(|| connection.owner.take());
-    }
-
-    /// The role of a socket that a scan found. All subflows of an MPTCP connection have one role.
-    pub(super) fn role_of_scanned(&self, netns: NetnsId, socket: &ScannedSocket) -> RoleGuess {
-        let role = self.role_of(netns, socket.into(), socket.port_by_connect);
-        let siblings = socket.mptcp.map(|id| self.connections.siblings(id, socket.sock));
-        let mut proven = siblings.into_iter().flatten().filter(|sibling| !sibling.role_assumed);
-        match proven.next() {
-            Some(sibling) if role.assumed => RoleGuess::proven(sibling.role),
-            _ => role,
-        }
-    }
-
-    /// Whether the role of a socket that a scan found may become known with another subflow.
-    pub(super) fn awaits_sibling(&self, netns: NetnsId, socket: &ScannedSocket) -> bool {
-        socket.mptcp.is_some()
-            && self.connections.get(socket.sock).is_none()
-            && self.role_of_scanned(netns, socket).assumed
     }
 }

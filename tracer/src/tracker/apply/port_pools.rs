@@ -18,7 +18,8 @@ impl Tracker {
         }
         for (_, connection) in self.connections.iter() {
             let netns = connection.netns;
-            if connection.role == Role::Client
+            // A port that bind() took stays taken even if nothing tells the role of its connection.
+            if connection.role != Role::Server
                 && let Some(range) = self.namespaces.ephemeral_ports(netns)
             {
                 let range = connection.ephemeral_ports(range);

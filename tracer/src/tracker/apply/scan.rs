@@ -10,33 +10,29 @@ use std::collections::{BTreeMap, HashMap};
 use synfin_common::{event::Flags, state::TcpState};
 
 use crate::{
-    tcp::{
-        role::{Role, RoleGuess},
-        state,
-    },
+    tcp::{role::Role, state},
     trace::{
         accept_queue::AcceptQueue,
         ids::NetnsId,
         scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
-        time::Nanos,
     },
     tracker::{
         EVIDENCE_LOST, Tracker,
         accept_fifo::AcceptFifo,
-        connections::{Connection, Origin},
+        connections::Origin,
         endpoints::Endpoints,
         gauges::ScanGauges,
         listeners::Listener,
+        past_activity::PastActivity,
         row_key::{RowId, RowKey},
-        scan::{CONNECT_DELAY, FoundTimeWait, MISSED_SCANS_LIMIT, SocketScan},
+        scan::{
+            CONNECT_DELAY, Deferred, FoundTimeWait, MISSED_SCANS_LIMIT, SocketScan,
+            is_same_connection, is_stored,
+        },
         socket_key::SocketKey,
         time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry, key},
     },
 };
-
-/// The kernel stores a socket's new state just after the tracepoint, so a scan may still find the
-/// old state. Only a difference that lasts longer than this proves that a record was lost.
-const STORE_DELAY: Nanos = 10_000_000;
 
 impl Tracker {
     pub(in crate::tracker) fn begin_scan(&mut self, begin: &ScanBegin) {
@@ -50,13 +46,13 @@ impl Tracker {
             number: self.scans,
             losses: self.losses(),
             closed: HashMap::default(),
-            subflows: Vec::new(),
             found: Vec::new(),
             entered: ByEndpoints::default(),
             from_fin_wait2: ByEndpoints::default(),
             left: EndpointPairs::default(),
             rows: HashMap::default(),
             ports: BTreeMap::default(),
+            deferred: Deferred::default(),
             has_connections: false,
             incomplete: false,
         }));
@@ -76,7 +72,6 @@ impl Tracker {
             TcpState::Listen => self.apply_scanned_listener(&mut scan, socket),
             TcpState::NewSynRecv => self.apply_scanned_half_open(&mut scan, socket),
             TcpState::Close | TcpState::TimeWait => {}
-            _ if self.awaits_sibling(scan.netns, socket) => scan.subflows.push(socket.clone()),
             _ => self.apply_scanned_connection(&mut scan, socket),
         }
         self.scan = Some(scan);
@@ -161,12 +156,17 @@ impl Tracker {
 
     fn apply_scanned_connection(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
         scan.has_connections = true;
+        if !scan.deferred.is_over && self.awaits_evidence(scan.netns, socket) {
+            scan.deferred.sockets.push(socket.clone());
+            return;
+        }
         if self.connections.get(socket.sock).is_none()
             && (scan.was_closed_since(socket)
                 || !self.admits_scanned(scan.netns, scan.number, socket))
         {
             return;
         }
+        self.learn_age(scan.netns, socket);
         if let Some(connection) = self.connections.get_mut(socket.sock) {
             let had_record_since = connection.last_transition > socket.time;
             let is_same = is_same_connection(connection, scan.netns, socket);
@@ -193,7 +193,7 @@ impl Tracker {
     fn reconcile_scanned(&mut self, netns: NetnsId, socket: &ScannedSocket) {
         let Some(connection) = self.connections.get_mut(socket.sock) else { return };
         connection.learn_endpoints(socket.into());
-        if let (Role::Client, Some(by_connect)) = (connection.role, socket.port_by_connect) {
+        if let Some(by_connect) = socket.port_by_connect {
             connection.is_bound = Some(!by_connect);
         }
         if connection.state == socket.state {
@@ -202,7 +202,9 @@ impl Tracker {
         if is_stored(connection, socket) {
             // The record of a transition was lost.
             self.records.gaps += 1;
-            connection.last_transition = socket.time;
+            // It left the old state after it had entered that.
+            let since = PastActivity::at_scan(socket).in_state_at(socket.state);
+            connection.last_transition = connection.last_transition.max(since);
             connection.scan.state_since_is_lower_bound = true;
             let row = self.rows.get_mut(connection.row);
             connection.enter(socket.state, row, |_| EVIDENCE_LOST);
@@ -226,18 +228,13 @@ impl Tracker {
             // The record of its first transition was lost.
             self.records.gaps += 1;
         }
-        let role = match socket.state {
-            TcpState::SynSent => RoleGuess::proven(Role::Client),
-            _ => self.role_of_scanned(scan.netns, socket),
-        };
+        let role = self.role_of_scanned(scan.netns, socket);
         let key = SocketKey { netns: scan.netns, sock: socket.sock, mptcp: socket.mptcp };
-        let mut connection =
-            self.adopted(key, role, origin, socket.state, socket.into(), socket.time);
+        let past = PastActivity::at_scan(socket);
+        let mut connection = self.adopted(key, role, origin, socket.state, socket.into(), &past);
         connection.scan.last_scan = scan.number;
-        if connection.role == Role::Client {
-            connection.is_bound = socket.port_by_connect.map(|by_connect| !by_connect);
-            connection.port_range = socket.port_range;
-        }
+        connection.is_bound = socket.port_by_connect.map(|by_connect| !by_connect);
+        connection.port_range = socket.port_range;
         connection.is_subflow = socket.flags.contains(Flags::MPTCP);
         self.classify_previous(socket.sock);
         if is_stalled(socket) {
@@ -250,10 +247,15 @@ impl Tracker {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
+        self.apply_found_time_wait(&mut scan, time_wait);
+        self.scan = Some(scan);
+    }
+
+    fn apply_found_time_wait(&mut self, scan: &mut SocketScan, time_wait: &ScannedTimeWait) {
         let key = key(scan.netns, time_wait.into());
         // A TIME_WAIT with these endpoints that ended since the scan began may be the one found.
         if !scan.left.contains(&key)
-            && let Some((row, is_guess)) = self.row_of_time_wait(&scan, key, time_wait)
+            && let Some((row, is_guess)) = self.row_of_time_wait(scan, key, time_wait)
         {
             let expiry = scan.expiry(time_wait);
             scan.entered.remove(&key);
@@ -263,14 +265,13 @@ impl Tracker {
             let is_counted = self.time_waits.rows.on_scan(&entry, scan.number);
             scan.found.push(FoundTimeWait { entry, is_counted });
         }
-        self.scan = Some(scan);
     }
 
-    /// The row of a TIME_WAIT that a scan found, and whether that is a guess; `None` if a filter
-    /// excludes it.
+    /// The row of a TIME_WAIT that a scan found, and whether a later scan may correct it; `None` if
+    /// a filter excludes it, or until the end of the scan.
     fn row_of_time_wait(
         &mut self,
-        scan: &SocketScan,
+        scan: &mut SocketScan,
         key: EndpointPairKey,
         time_wait: &ScannedTimeWait,
     ) -> Option<(RowId, bool)> {
@@ -284,11 +285,15 @@ impl Tracker {
             return Some((known.row, false));
         }
         let role = self.role_of(scan.netns, endpoints, time_wait.port_by_connect);
+        if role == Role::Unknown && !scan.deferred.is_over {
+            scan.deferred.time_waits.push(time_wait.clone());
+            return None;
+        }
         if !self.admits_time_wait(scan.netns, role, time_wait) {
             return None;
         }
-        let row = self.row_key(scan.netns, role.role, endpoints, None);
-        Some((self.rows.row(row, true), role.assumed))
+        let row = self.row_key(scan.netns, role, endpoints, None);
+        Some((self.rows.row(row, true), role == Role::Unknown))
     }
 
     pub(in crate::tracker) fn end_scan(&mut self, end: &ScanEnd) {
@@ -298,9 +303,7 @@ impl Tracker {
         self.now = self.now.max(end.ended);
         let is_complete = end.error.is_none() && !scan.incomplete && end.netns == scan.netns;
         if is_complete {
-            for socket in std::mem::take(&mut scan.subflows) {
-                self.apply_scanned_connection(&mut scan, &socket);
-            }
+            self.apply_deferred(&mut scan);
         }
         self.rows.unpin();
         if !is_complete {
@@ -331,6 +334,23 @@ impl Tracker {
             || self.listener_drops.are_incomplete(scan.netns)
         {
             self.namespaces.note_change(scan.netns, end.ended);
+        }
+    }
+
+    /// Applies the findings whose role depends on a listener or on another subflow, now that the scan
+    /// has found all of them.
+    fn apply_deferred(&mut self, scan: &mut SocketScan) {
+        let Deferred { sockets, time_waits, .. } = std::mem::take(&mut scan.deferred);
+        scan.deferred.is_over = true;
+        let netns = scan.netns;
+        let (known, unknown): (Vec<_>, Vec<_>) = sockets
+            .into_iter()
+            .partition(|socket| self.role_of_scanned(netns, socket) != Role::Unknown);
+        for socket in known.iter().chain(&unknown) {
+            self.apply_scanned_connection(scan, socket);
+        }
+        for time_wait in &time_waits {
+            self.apply_found_time_wait(scan, time_wait);
         }
     }
 
@@ -394,18 +414,4 @@ impl Tracker {
 /// Whether the connection is established and its retransmissions are not answered.
 fn is_stalled(socket: &ScannedSocket) -> bool {
     socket.retransmits > 0 && !state::is_pending(socket.state)
-}
-
-/// Whether the scan found the socket after the kernel had stored the state of the last record.
-fn is_stored(connection: &Connection, socket: &ScannedSocket) -> bool {
-    connection.last_transition.saturating_add(STORE_DELAY) < socket.time
-}
-
-/// Whether the socket that a scan found is still this connection's.
-fn is_same_connection(connection: &Connection, netns: NetnsId, socket: &ScannedSocket) -> bool {
-    let is_pending_again =
-        connection.established && state::is_pending(socket.state) && is_stored(connection, socket);
-    // Up to Linux 6.14 a child's first transition lacks its endpoints, so any endpoints match.
-    let is_proven_client = connection.role == Role::Server && socket.port_by_connect == Some(true);
-    connection.matches(netns, socket.into(), false) && !is_pending_again && !is_proven_client
 }

@@ -1,7 +1,7 @@
 //! Counts sockets in TIME_WAIT, and orphans in FIN_WAIT2 that will become TIME_WAITs.
 
 use crate::{
-    tcp::coverage::OptionalHook,
+    tcp::{coverage::OptionalHook, role::Role},
     trace::{
         event::{Input, TimeWaitChange, TimeWaitEntry, Transition},
         ids::NetnsId,
@@ -53,7 +53,7 @@ impl Tracker {
         let entry = Entry {
             key: key(connection.netns, endpoints),
             row: connection.row,
-            is_guess: connection.role_assumed,
+            is_guess: connection.role == Role::Unknown,
             expiry: (!is_orphan).then(|| expiry(time, LENGTH)),
             local: self.rows.local_port(
                 connection.row,

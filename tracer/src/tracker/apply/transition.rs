@@ -7,14 +7,13 @@ use synfin_common::{event::Flags, state::TcpState};
 use crate::{
     tcp::{
         handshake::{Handshake, Unmeasured},
-        role::{Role, RoleGuess},
+        role::Role,
         state::is_pending,
         transition::TransitionKind,
     },
     trace::{
         event::Transition,
         ids::{NetnsId, SockId},
-        time::Nanos,
     },
     tracker::{
         EVIDENCE_LOST, Tracker,
@@ -25,6 +24,7 @@ use crate::{
         handshake,
         listeners::Listener,
         owners::Owner,
+        past_activity::PastActivity,
         row_key::RowKey,
         socket_key::SocketKey,
     },
@@ -65,7 +65,7 @@ impl Tracker {
     ) -> RowKey {
         let key = RowKey::of_port(netns, role, role.service_port(local, remote));
         match role {
-            Role::Server => key,
+            Role::Server | Role::Unknown => key,
             Role::Client => RowKey {
                 owner: owner.and_then(|owner| self.rows.label(&owner.label)),
                 remote: Some(remote.ip()),
@@ -170,6 +170,7 @@ impl Tracker {
         let owner = match role {
             Role::Client => self.client_owner(transition),
             Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
+            Role::Unknown => None,
         };
         let endpoints = Endpoints::from(transition);
         let key = self.row_key(transition.netns, role, endpoints, owner.as_deref());
@@ -228,25 +229,6 @@ impl Tracker {
         }
     }
 
-    /// The role of a socket whose first transition was not observed.
-    pub(super) fn role_of(
-        &self,
-        netns: NetnsId,
-        Endpoints { local, remote }: Endpoints,
-        port_by_connect: Option<bool>,
-    ) -> RoleGuess {
-        let has_row = |role, port| self.rows.has_port(netns, role, port);
-        match port_by_connect {
-            Some(true) => RoleGuess::proven(Role::Client),
-            _ if self.listeners.is_served(netns, local.port()) => RoleGuess::proven(Role::Server),
-            None => RoleGuess::assumed(Role::Client),
-            // The port was bound: inherited from a listener that has closed, or chosen by a client.
-            Some(false) if has_row(Role::Server, local.port()) => RoleGuess::assumed(Role::Server),
-            Some(false) if has_row(Role::Client, remote.port()) => RoleGuess::assumed(Role::Client),
-            Some(false) => RoleGuess::assumed(Role::Server),
-        }
-    }
-
     /// Starts to track a connection in the old state of its first record. Returns its slot.
     fn adopt_from(&mut self, transition: &Transition) -> Option<Slot> {
         let origin = self.origin_of_adopted(transition.netns);
@@ -254,7 +236,7 @@ impl Tracker {
             self.records.gaps += 1;
         }
         let role = match transition.old {
-            TcpState::SynSent => RoleGuess::proven(Role::Client),
+            TcpState::SynSent => Role::Client,
             _ => self.role_of(transition.netns, transition.into(), None),
         };
         let mut connection = self.adopted(
@@ -263,7 +245,7 @@ impl Tracker {
             origin,
             transition.old,
             transition.into(),
-            transition.time,
+            &PastActivity::at_transition(transition),
         );
         connection.evidence.time_wait_kind =
             self.time_waits.early.take(transition.sock, transition.time);
@@ -283,11 +265,11 @@ impl Tracker {
     pub(super) fn adopted(
         &mut self,
         SocketKey { netns, sock, mptcp }: SocketKey,
-        RoleGuess { role, assumed }: RoleGuess,
+        role: Role,
         origin: Origin,
         state: TcpState,
         endpoints: Endpoints,
-        time: Nanos,
+        past: &PastActivity,
     ) -> Connection {
         let established = !is_pending(state);
         // The connection is older than the last scan of open files, unless that did not find it.
@@ -299,16 +281,17 @@ impl Tracker {
             Role::Server => {
                 holder.or_else(|| self.listeners.owner(netns, endpoints.local).cloned())
             }
-            Role::Client => holder,
+            Role::Client | Role::Unknown => holder,
         };
         let key = self.row_key(netns, role, endpoints, owner.as_deref());
         let row = self.rows.row(key, established);
-        let mut connection = Connection::new(netns, role, origin, state, endpoints, time, row);
+        let since = past.existed_at(state);
+        let mut connection = Connection::new(netns, role, origin, state, endpoints, since, row);
+        connection.last_transition = past.in_state_at(state);
         connection.scan.state_since_is_lower_bound = true;
         connection.evidence.may_be_cookie = true;
         let netns_inode = self.names.inode(netns);
         Connection {
-            role_assumed: assumed,
             owner,
             is_subflow: mptcp.is_some(),
             mptcp,

@@ -54,9 +54,12 @@ impl CountingTracker {
         let mut time_wait_counts = TimeWaitCounts::new();
         for row in self.tracked.tracker.take_snapshot().rows(By::Port) {
             let now = (row.stats.time_wait_now, row.stats.scanned.fin_wait2_orphans);
-            if let Common::One(port) = row.identity.port
-                && now != (0, 0)
-            {
+            let port = match row.identity.port {
+                Common::One(port) => port,
+                // Connections whose beginning was not reported can be of unknown role.
+                Common::Unknown | Common::Several(_) => 0,
+            };
+            if now != (0, 0) {
                 time_wait_counts.insert((row.identity.role, port), now);
             }
             self.sums.add(row.identity.role, &row.stats.counters);

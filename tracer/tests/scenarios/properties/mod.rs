@@ -290,7 +290,7 @@ fn agree(world: &World, audited: &mut AuditedTracker) {
     let known: BTreeSet<_> = audited
         .open()
         .into_iter()
-        .filter(|(_, connection)| connection.role == Role::Client && !connection.role_assumed)
+        .filter(|(_, connection)| connection.role == Role::Client)
         .map(|(sock, _)| sock)
         .collect();
     let clients = world.connections().filter(|(_, socket)| socket.socket.role == Role::Client);

@@ -58,7 +58,7 @@ impl From<&Closed> for Observed {
             time_wait: closed.time_wait,
             bytes: closed.bytes_sent.zip(closed.bytes_received),
             pid: closed.owner.as_ref().and_then(|owner| owner.pid),
-            from_start: closed.origin == Origin::Observed && !closed.role_assumed,
+            from_start: closed.origin == Origin::Observed,
         }
     }
 }
