@@ -105,6 +105,10 @@ use crate::{
 /// The handshake of a connection whose transition to ESTABLISHED was lost.
 const EVIDENCE_LOST: Handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
 
+/// Maximum time from the start for which records of connections older than the trace wait for the
+/// first scan of their namespace.
+const FIRST_SCAN_WAIT: Nanos = 10_000_000_000;
+
 /// Maximum number of MPTCP connections whose owners are kept for subflows that join later.
 const MPTCP_OWNERS_LIMIT: usize = 1 << 16;
 
@@ -130,6 +134,9 @@ pub struct Tracker {
     scans: u32,
     namespaces: Namespaces,
     now: Nanos,
+    /// Until this time, records of older connections wait for the first scan of their namespace.
+    first_scans_until: Nanos,
+    is_past_first_scans: bool,
     /// Closes up to this time are classified: no more evidence about them can arrive.
     classified_until: Nanos,
     interval: CurrentInterval,
@@ -158,6 +165,8 @@ impl Tracker {
             scans: 0,
             namespaces: Namespaces::default(),
             now: start,
+            first_scans_until: start.saturating_add(FIRST_SCAN_WAIT),
+            is_past_first_scans: false,
             classified_until: 0,
             interval: CurrentInterval::begin(start, Events::default()),
             records: RecordCounts::default(),
@@ -192,19 +201,22 @@ impl Tracker {
 
     /// Applies one input. Inputs must arrive in the order in which the decoder yields them.
     ///
-    /// With filters, applying one input can apply earlier records too: records of a socket are held
-    /// until the filters can be decided, see `apply/filter.rs`.
+    /// Applying one input can apply earlier records too: records of a socket are held until the
+    /// filters and the role can be decided, see `apply/filter.rs`.
     pub fn apply(&mut self, input: &Input) {
         match input {
             Input::Transition(transition) => {
                 self.count_record(transition.time);
                 self.namespaces.note_change(transition.netns, transition.time);
+                let decides_at_once = self.undecided.admits_everything()
+                    && self.undecided.is_empty()
+                    && !self.may_await_scan(transition.netns);
                 if let Some(opening) = &transition.opening {
                     self.learn_inode(transition.netns, opening.netns_inode);
                 }
                 self.classify_previous(transition.sock);
                 self.note_mptcp_owner(transition);
-                if self.undecided.admits_everything() {
+                if decides_at_once {
                     self.transition(transition);
                 } else {
                     self.filter_transition(transition);
@@ -248,6 +260,10 @@ impl Tracker {
         self.now = self.now.max(tick.time);
         self.records.on_tick(&tick.counters);
         self.record_port_counts(&tick.ports);
+        if self.now >= self.first_scans_until && !self.is_past_first_scans {
+            self.is_past_first_scans = true;
+            self.settle_all(None);
+        }
         // While records are in flight, a tick can be newer than these.
         if self.records.is_caught_up() {
             let classified = tick.time.saturating_sub(pending_close::WAIT);
@@ -265,6 +281,7 @@ impl Tracker {
     /// Ends the input: pending closes are classified by the available evidence, and records of
     /// undecided sockets are counted as filtered.
     pub fn finish(&mut self) {
+        self.settle_all(None);
         self.classify_until(Nanos::MAX);
         self.undecided.close();
     }
@@ -282,6 +299,11 @@ impl Tracker {
     /// Number of connections evicted because the table was full, since the start.
     pub fn evicted(&self) -> u64 {
         self.connections.evicted()
+    }
+
+    /// Number of records that are held until the filters and the role of their socket can be decided.
+    pub fn held_records(&self) -> u64 {
+        self.undecided.waiting()
     }
 
     /// Time of the latest input (CLOCK_MONOTONIC, nanoseconds).

@@ -1,19 +1,29 @@
-//! Sockets for which the user's filters are undecided, and sockets that they exclude.
+//! Sockets for which the user's filters or the role are undecided, and sockets that the filters
+//! exclude.
 //!
 //! A record that does not decide the filters is held until another record of the same socket does.
 //! Then all of its records are applied in order, or none. So counts are as if the kernel had
-//! recorded only admitted sockets, and no connection loses its first transition.
+//! recorded only admitted sockets, and no connection loses its first transition. Likewise records of
+//! a connection older than the trace are held until the first scan shows whether its port has a
+//! listener.
 
 use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use super::scan::{CONNECT_DELAY, MISSED_SCANS_LIMIT};
-use crate::trace::{
-    event::Input,
-    filter::{Facts, Filter},
-    ids::{NetnsId, NetnsInode, SockId},
-    time::Nanos,
+use super::{
+    connections::Origin,
+    scan::{CONNECT_DELAY, MISSED_SCANS_LIMIT},
+    time_wait_rows::{ByEndpoints, EndpointPairKey, key},
+};
+use crate::{
+    tcp::transition::TransitionKind,
+    trace::{
+        event::Input,
+        filter::{Facts, Filter},
+        ids::{NetnsId, NetnsInode, SockId},
+        time::Nanos,
+    },
 };
 
 /// Maximum number of sockets; beyond it undecided records are filtered.
@@ -27,6 +37,8 @@ const RECORDS_LIMIT: usize = 16;
 pub(super) struct UndecidedSockets {
     filters: Vec<Filter>,
     sockets: HashMap<SockId, UndecidedSocket, FxBuildHasher>,
+    /// Sockets whose close is held, by the endpoints of the TIME_WAIT that may follow.
+    closed: ByEndpoints<SockId>,
     /// Number of filtered records.
     filtered: u64,
     /// Number of held records.
@@ -37,6 +49,8 @@ pub(super) struct UndecidedSockets {
 #[derive(Debug)]
 struct UndecidedSocket {
     netns: NetnsId,
+    /// The origin of its connection, if no record shows its beginning.
+    origin: Origin,
     /// Time of its last transition.
     seen: Nanos,
     /// Number of the last scan that found it.
@@ -53,7 +67,7 @@ pub(super) enum Decision<'a> {
     Unknown,
     /// The filters exclude the socket.
     Excluded,
-    /// The filters are undecided: the held records and the namespace of the socket.
+    /// The filters or the role are undecided: the held records and the namespace of the socket.
     Waiting(&'a [Input], NetnsId),
 }
 
@@ -66,6 +80,19 @@ impl UndecidedSockets {
     /// Whether there are no filters.
     pub(super) fn admits_everything(&self) -> bool {
         self.filters.is_empty()
+    }
+
+    /// Whether no socket is held or excluded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Whether another record of the socket can be held.
+    pub(super) fn has_room(&self, sock: SockId) -> bool {
+        match self.sockets.get(&sock) {
+            Some(socket) => socket.records.as_ref().is_some_and(|it| it.len() < RECORDS_LIMIT),
+            None => self.sockets.len() < LIMIT,
+        }
     }
 
     /// Whether the filters can admit anything in this namespace.
@@ -106,6 +133,11 @@ impl UndecidedSockets {
         }
     }
 
+    /// The origin of the connection of a socket with held records, none of which shows its beginning.
+    pub(super) fn origin(&self, sock: SockId) -> Origin {
+        self.sockets.get(&sock).map_or(Origin::AfterLoss, |socket| socket.origin)
+    }
+
     /// Counts a filtered record.
     pub(super) fn count_filtered(&mut self) {
         self.filtered += 1;
@@ -117,18 +149,33 @@ impl UndecidedSockets {
         if self.sockets.len() < LIMIT {
             self.sockets.insert(
                 sock,
-                UndecidedSocket { netns, seen, last_scan: 0, missed_scans: 0, records: None },
+                UndecidedSocket {
+                    netns,
+                    origin: Origin::AfterLoss,
+                    seen,
+                    last_scan: 0,
+                    missed_scans: 0,
+                    records: None,
+                },
             );
         }
     }
 
-    /// Holds a record until the filters can be decided.
-    pub(super) fn hold(&mut self, sock: SockId, netns: NetnsId, seen: Nanos, record: Input) {
+    /// Holds a record until the filters and the role can be decided. `origin`: that of a connection
+    /// without observed beginning.
+    pub(super) fn hold(
+        &mut self,
+        sock: SockId,
+        (netns, origin): (NetnsId, Origin),
+        seen: Nanos,
+        record: Input,
+    ) {
         if self.sockets.len() >= LIMIT && !self.sockets.contains_key(&sock) {
             return self.count_filtered();
         }
         let socket = self.sockets.entry(sock).or_insert(UndecidedSocket {
             netns,
+            origin,
             seen,
             last_scan: 0,
             missed_scans: 0,
@@ -139,6 +186,7 @@ impl UndecidedSockets {
         }
         match &mut socket.records {
             Some(records) if records.len() < RECORDS_LIMIT => {
+                self.closed.extend(close_key(&record).map(|key| (key, sock)));
                 records.push(record);
                 self.waiting += 1;
             }
@@ -155,7 +203,15 @@ impl UndecidedSockets {
         let records =
             self.sockets.remove(&sock).and_then(|socket| socket.records).unwrap_or_default();
         self.waiting -= records.len() as u64;
+        for key in records.iter().filter_map(close_key) {
+            self.closed.remove(&key);
+        }
         records
+    }
+
+    /// The socket with a held close that had these endpoints.
+    pub(super) fn closed(&self, key: EndpointPairKey) -> Option<SockId> {
+        self.closed.get(&key).copied()
     }
 
     /// Removes a socket that is gone or reused. Its held records count as filtered.
@@ -197,12 +253,16 @@ impl UndecidedSockets {
             self.filtered += socket.records.map_or(0, |records| records.len() as u64);
         }
         self.waiting = 0;
+        self.closed.clear();
     }
 
-    /// The sockets with held records.
-    pub(super) fn waiting_socks(&self) -> Vec<SockId> {
+    /// The sockets with held records and their namespaces, in the order of their last transitions.
+    pub(super) fn waiting_socks(&self) -> Vec<(SockId, NetnsId)> {
         let waiting = self.sockets.iter().filter(|(_, socket)| socket.records.is_some());
-        waiting.map(|(&sock, _)| sock).collect()
+        let mut waiting: Vec<_> =
+            waiting.map(|(&sock, socket)| (socket.seen, sock, socket.netns)).collect();
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, sock, netns)| (sock, netns)).collect()
     }
 
     /// Number of filtered records so far.
@@ -213,5 +273,17 @@ impl UndecidedSockets {
     /// Number of records that are held now.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting
+    }
+}
+
+/// The endpoints of a close.
+fn close_key(record: &Input) -> Option<EndpointPairKey> {
+    match record {
+        Input::Transition(last)
+            if TransitionKind::of(last.old, last.new) == TransitionKind::Close =>
+        {
+            Some(key(last.netns, last.into()))
+        }
+        _ => None,
     }
 }

@@ -97,24 +97,67 @@ fn a_listener_younger_than_the_connection_decides_nothing() {
     assert_eq!(kernel.only_connection().role, Role::Unknown);
 }
 
+/// Whether the scan finds the listener before the child or after it, or the child no longer.
 #[test]
-fn a_role_that_is_counted_as_unknown_stays_so_whenever_reports_are_taken() {
-    for is_reported in [false, true] {
-        let child = Socket { remote: address("198.51.100.7:35420"), ..Socket::child(1, 80) };
+fn the_role_of_a_connection_that_moves_before_the_first_scan_awaits_it() {
+    let child = Socket { remote: address("198.51.100.7:35420"), ..Socket::child(1, 80) };
+    let listener = (Socket::listener(3, 80), Listen);
+    for scanned in
+        [&[(child, CloseWait), listener][..], &[listener, (child, CloseWait)], &[listener]]
+    {
         let mut kernel = TracedKernel::traced();
         kernel.moves(child, (Established, CloseWait));
-        if is_reported {
-            assert_eq!(rows(&mut kernel), [(Role::Unknown, Common::Unknown, 1)]);
+        if scanned.len() == 1 {
+            kernel.moves(child, (CloseWait, LastAck));
+            kernel.closes_with(child, LastAck, |_| {});
         }
-        kernel.scan(HERE, &found(&[(child, CloseWait), (Socket::listener(3, 80), Listen)]));
-        let mut shown = rows(&mut kernel);
-        shown.sort_by_key(|(role, ..)| *role);
-        assert_eq!(
-            shown,
-            [(Role::Server, Common::One(80), 0), (Role::Unknown, Common::Unknown, 1)]
-        );
-        assert_eq!(kernel.only_connection().role, Role::Unknown);
+        assert_eq!((rows(&mut kernel), kernel.tracker.held_records() > 0), (vec![], true));
+        kernel.scan(HERE, &found(scanned));
+        let open = scanned.len() as u64 - 1;
+        assert_eq!(rows(&mut kernel), [(Role::Server, Common::One(80), open)]);
+        let closed: Vec<_> = kernel.closed.iter().map(|closed| closed.reason).collect();
+        assert_eq!(closed, [CloseReason::ClosedByPeer].repeat(2 - scanned.len()));
+        assert_eq!((kernel.gaps(), kernel.tracker.held_records()), (0, 0));
     }
+}
+
+#[test]
+fn the_first_scan_can_prove_a_client_that_moved_before_it() {
+    let client = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::traced();
+    kernel.moves(client, (Established, CloseWait));
+    let found = ScannedSocket { port_by_connect: Some(true), ..client.scanned(CloseWait) };
+    kernel.scan(HERE, &[found]);
+    assert_eq!(rows(&mut kernel), [(Role::Client, Common::One(443), 1)]);
+    assert_eq!(kernel.gaps(), 0);
+}
+
+#[test]
+fn the_role_is_unknown_if_the_first_scan_does_not_come() {
+    let child = Socket::child(1, 80);
+    for ends in [false, true] {
+        let mut kernel = TracedKernel::traced();
+        kernel.moves(child, (Established, CloseWait));
+        match ends {
+            true => kernel.tracker.finish(),
+            false => kernel.wait(10),
+        }
+        assert_eq!(kernel.only_connection().role, Role::Unknown);
+        assert_eq!(kernel.tracker.held_records(), 0);
+    }
+}
+
+#[test]
+fn a_socket_that_is_reused_before_the_first_scan_keeps_its_earlier_connection() {
+    let (child, next) = (Socket::child(1, 80), Socket::client(1, 40_000));
+    let mut kernel = TracedKernel::traced();
+    kernel.moves(child, (Established, CloseWait));
+    kernel.moves(child, (CloseWait, LastAck));
+    kernel.closes_with(child, LastAck, |_| {});
+    kernel.opens(next, (Close, SynSent), None);
+    let closed: Vec<_> = kernel.closed.iter().map(|closed| (closed.role, closed.reason)).collect();
+    assert_eq!(closed, [(Role::Unknown, CloseReason::ClosedByPeer)]);
+    assert_eq!((kernel.only_connection().role, kernel.gaps()), (Role::Client, 0));
 }
 
 #[test]

@@ -411,6 +411,7 @@ fn a_time_wait_entry_may_be_the_first_record_of_a_connection() {
 fn a_time_wait_entry_belongs_to_the_next_close_only() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::traced().with_all_hooks();
+    kernel.scan(HERE, &[]);
     // Its last record was lost, and so was the first record of the next one.
     kernel.enters_time_wait(sock, TimeWaitKind::FinWait2);
     kernel.wait(1);

@@ -22,8 +22,8 @@ use crate::{
 };
 
 impl Tracker {
-    /// Applies a transition, filters it, or holds it until the filters can be decided. Held records
-    /// of its socket are applied first.
+    /// Applies a transition, filters it, or holds it until the filters and the role can be decided.
+    /// Held records of its socket are applied first.
     pub(in crate::tracker) fn filter_transition(&mut self, transition: &Transition) {
         let sock = transition.sock;
         let kind = TransitionKind::of(transition.old, transition.new);
@@ -32,7 +32,7 @@ impl Tracker {
                 return self.filter_listener(transition);
             }
             TransitionKind::Open(_) => {
-                self.undecided.forget(sock);
+                self.settle_previous(sock);
                 if self.connections.get(sock).is_some() {
                     // The socket was reused: the close of its last connection was missed.
                     self.records.gaps += 1;
@@ -44,22 +44,32 @@ impl Tracker {
             {
                 return self.transition(transition);
             }
-            TransitionKind::Change | TransitionKind::Close => {}
+            TransitionKind::Change | TransitionKind::Close => {
+                if self.last_held(sock).is_some_and(|last| last.new == TcpState::Close) {
+                    self.settle_previous(sock);
+                }
+            }
         }
+        let evidence = self.evidence(transition);
         let outcome = match self.undecided.decision(sock) {
             Decision::Excluded => Some(false),
-            _ => self.undecided.judge(&self.evidence(transition).facts()),
+            _ => self.undecided.judge(&evidence.facts()),
         };
+        let awaits_scan = self.awaits_scan(&evidence) && self.undecided.has_room(sock);
+        if let (TransitionKind::Close, Some(scan)) = (kind, &mut self.scan) {
+            scan.closed(transition);
+        }
         match outcome {
-            Some(true) => {
-                self.admit(sock);
+            Some(true) if !awaits_scan => {
+                self.admit(sock, evidence.role);
                 self.transition(transition);
             }
             // The last record did not decide the filters, and no further one will.
-            None | Some(false) if kind == TransitionKind::Close => {
-                if let Some(scan) = &mut self.scan {
-                    scan.closed(transition);
-                }
+            Some(false) if kind == TransitionKind::Close => {
+                self.undecided.forget(sock);
+                self.undecided.count_filtered();
+            }
+            None if kind == TransitionKind::Close && !awaits_scan => {
                 self.undecided.forget(sock);
                 self.undecided.count_filtered();
             }
@@ -67,9 +77,10 @@ impl Tracker {
                 self.undecided.exclude(sock, transition.netns, transition.time);
                 self.undecided.count_filtered();
             }
-            None => {
+            None | Some(true) => {
                 let record = Input::Transition(transition.clone());
-                self.undecided.hold(sock, transition.netns, transition.time, record);
+                let origin = self.origin_of_adopted(transition.netns);
+                self.undecided.hold(sock, (transition.netns, origin), transition.time, record);
             }
         }
     }
@@ -103,14 +114,29 @@ impl Tracker {
         }
     }
 
-    /// Applies the held records of a socket.
-    fn admit(&mut self, sock: SockId) {
-        for record in self.undecided.admit(sock) {
+    /// Whether the first scan of the namespace may decide the role of a connection.
+    fn awaits_scan(&self, evidence: &FilterEvidence) -> bool {
+        evidence.role == Role::Unknown && self.may_await_scan(evidence.netns)
+    }
+
+    /// Applies the held records of a socket, whose connection has this role.
+    fn admit(&mut self, sock: SockId, role: Role) {
+        let origin = self.undecided.origin(sock);
+        let records = self.undecided.admit(sock);
+        let first = transitions(&records).next();
+        if let Some(first) = first
+            && !matches!(TransitionKind::of(first.old, first.new), TransitionKind::Open(_))
+            && self.connections.get(sock).is_none()
+        {
+            self.adopt_from(first, role, origin);
+        }
+        for record in records {
             match record {
                 Input::Transition(transition) => self.transition(&transition),
                 Input::Reset(reset) => self.apply_reset(&reset),
                 Input::TimeWaitEntry(entry) => self.apply_time_wait_entry(&entry),
                 Input::Accepted(accepted) => self.apply_accepted(&accepted),
+                Input::TimeWaitChange(change) => self.apply_time_wait_change(&change),
                 _ => unreachable!("only records of hooks are held"),
             }
         }
@@ -118,11 +144,12 @@ impl Tracker {
 
     /// Holds or filters a record, other than a transition, of a socket that is not tracked.
     pub(super) fn filter_event(&mut self, sock: SockId, time: Nanos, record: Input) {
-        if self.undecided.admits_everything() {
-            return;
-        }
         match self.undecided.decision(sock) {
-            Decision::Waiting(_, netns) => self.undecided.hold(sock, netns, time, record),
+            Decision::Waiting(_, netns) => {
+                let origin = self.origin_of_adopted(netns);
+                self.undecided.hold(sock, (netns, origin), time, record);
+            }
+            Decision::Unknown if self.undecided.admits_everything() => {}
             Decision::Excluded | Decision::Unknown => self.undecided.count_filtered(),
         }
     }
@@ -134,11 +161,7 @@ impl Tracker {
             Decision::Excluded | Decision::Unknown => &[],
         };
         let first = transitions(held).next().unwrap_or(transition);
-        let role = match TransitionKind::of(first.old, first.new) {
-            TransitionKind::Open(role) => role,
-            _ if first.old == TcpState::SynSent => Role::Client,
-            _ => self.role_of(transition.netns, transition.into(), None),
-        };
+        let role = self.role_at(first);
         let (pids, all_pids) = match role {
             Role::Client => {
                 let pids = match first.mptcp {
@@ -189,7 +212,7 @@ impl Tracker {
         scan: u32,
         socket: &ScannedSocket,
     ) -> bool {
-        if self.undecided.admits_everything() {
+        if self.undecided.admits_everything() && self.undecided.is_empty() {
             return true;
         }
         if !self.undecided.on_scan(socket.sock, scan, socket.time) {
@@ -210,7 +233,7 @@ impl Tracker {
         };
         match self.undecided.judge(&evidence.facts()) {
             Some(true) => {
-                self.admit(socket.sock);
+                self.admit(socket.sock, evidence.role);
                 true
             }
             Some(false) => {
@@ -339,17 +362,47 @@ impl Tracker {
 
     /// Decides the filters of sockets with held records, now that holders of listeners are known.
     fn decide_held(&mut self) {
-        for sock in self.undecided.waiting_socks() {
-            let last = match self.undecided.decision(sock) {
-                Decision::Waiting(records, _) => transitions(records).next_back().cloned(),
-                _ => None,
-            };
-            let Some(last) = last else { continue };
-            match self.undecided.judge(&self.evidence(&last).facts()) {
-                Some(true) => self.admit(sock),
-                Some(false) => self.undecided.exclude(sock, last.netns, last.time),
-                None => {}
+        for (sock, netns) in self.undecided.waiting_socks() {
+            if !self.may_await_scan(netns) {
+                self.settle(sock);
             }
+        }
+    }
+
+    /// Stops to await a scan of this namespace, or of any, for the roles of older connections.
+    pub(in crate::tracker) fn settle_all(&mut self, only: Option<NetnsId>) {
+        for (sock, netns) in self.undecided.waiting_socks() {
+            if only.is_none_or(|only| only == netns) {
+                self.settle(sock);
+            }
+        }
+    }
+
+    /// Ends an earlier connection of the socket, of which records may be held.
+    fn settle_previous(&mut self, sock: SockId) {
+        self.settle(sock);
+        self.undecided.forget(sock);
+        self.classify_previous(sock);
+    }
+
+    /// The last transition among the held records of a socket.
+    fn last_held(&self, sock: SockId) -> Option<&Transition> {
+        match self.undecided.decision(sock) {
+            Decision::Waiting(records, _) => transitions(records).next_back(),
+            Decision::Unknown | Decision::Excluded => None,
+        }
+    }
+
+    /// Decides a socket with held records by what is known now, whatever its role.
+    pub(super) fn settle(&mut self, sock: SockId) {
+        let Some(last) = self.last_held(sock).cloned() else { return };
+        let evidence = self.evidence(&last);
+        match self.undecided.judge(&evidence.facts()) {
+            Some(true) => self.admit(sock, evidence.role),
+            // No record follows a close.
+            Some(false) | None if last.new == TcpState::Close => self.undecided.forget(sock),
+            Some(false) => self.undecided.exclude(sock, last.netns, last.time),
+            None => {}
         }
     }
 }

@@ -46,6 +46,11 @@ impl Tracker {
         if gone.is_empty() {
             return;
         }
+        for (sock, netns) in self.undecided.waiting_socks() {
+            if gone.contains(&netns) {
+                self.settle(sock);
+            }
+        }
         for &netns in &gone {
             self.namespaces.remove(netns);
         }

@@ -3,8 +3,8 @@
 use synfin_common::state::TcpState;
 
 use crate::{
-    tcp::role::Role,
-    trace::{ids::NetnsId, scan::ScannedSocket},
+    tcp::{role::Role, transition::TransitionKind},
+    trace::{event::Transition, ids::NetnsId, scan::ScannedSocket},
     tracker::{
         Tracker, endpoints::Endpoints, past_activity::PastActivity, scan::is_same_connection,
     },
@@ -25,6 +25,20 @@ impl Tracker {
             _ if self.listeners.is_served(netns, local.port()) => Role::Server,
             _ => Role::Unknown,
         }
+    }
+
+    /// The role of a connection from its first observed transition.
+    pub(super) fn role_at(&self, first: &Transition) -> Role {
+        match TransitionKind::of(first.old, first.new) {
+            TransitionKind::Open(role) => role,
+            _ if first.old == TcpState::SynSent => Role::Client,
+            _ => self.role_of(first.netns, first.into(), None),
+        }
+    }
+
+    /// Whether the first scan of a namespace, which may decide roles, has still to come.
+    pub(in crate::tracker) fn may_await_scan(&self, netns: NetnsId) -> bool {
+        !self.is_past_first_scans && self.namespaces.losses_at_scan(netns).is_none()
     }
 
     /// The same of a socket that a scan found. All subflows of an MPTCP connection have one role.

@@ -247,7 +247,12 @@ impl Tracker {
         let Some(mut scan) = self.scan.take() else {
             return;
         };
-        self.apply_found_time_wait(&mut scan, time_wait);
+        let key = key(scan.netns, time_wait.into());
+        if self.undecided.closed(key).is_some() {
+            scan.deferred.time_waits.push(time_wait.clone());
+        } else {
+            self.apply_found_time_wait(&mut scan, time_wait);
+        }
         self.scan = Some(scan);
     }
 
@@ -303,7 +308,7 @@ impl Tracker {
         self.now = self.now.max(end.ended);
         let is_complete = end.error.is_none() && !scan.incomplete && end.netns == scan.netns;
         if is_complete {
-            self.apply_deferred(&mut scan);
+            scan = self.apply_deferred(scan);
         }
         self.rows.unpin();
         if !is_complete {
@@ -339,7 +344,7 @@ impl Tracker {
 
     /// Applies the findings whose role depends on a listener or on another subflow, now that the scan
     /// has found all of them.
-    fn apply_deferred(&mut self, scan: &mut SocketScan) {
+    fn apply_deferred(&mut self, mut scan: Box<SocketScan>) -> Box<SocketScan> {
         let Deferred { sockets, time_waits, .. } = std::mem::take(&mut scan.deferred);
         scan.deferred.is_over = true;
         let netns = scan.netns;
@@ -347,11 +352,15 @@ impl Tracker {
             .into_iter()
             .partition(|socket| self.role_of_scanned(netns, socket) != Role::Unknown);
         for socket in known.iter().chain(&unknown) {
-            self.apply_scanned_connection(scan, socket);
+            self.apply_scanned_connection(&mut scan, socket);
         }
+        self.scan = Some(scan);
+        self.settle_all(Some(netns));
+        let mut scan = self.scan.take().expect("settling keeps the scan");
         for time_wait in &time_waits {
-            self.apply_found_time_wait(scan, time_wait);
+            self.apply_found_time_wait(&mut scan, time_wait);
         }
+        scan
     }
 
     /// Sets the gauges of rows. Returns whether any of them can change without a record.

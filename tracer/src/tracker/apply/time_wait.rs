@@ -62,7 +62,10 @@ impl Tracker {
             ),
         };
         // A scan may have found it before this record, or the record of an earlier exit was lost.
-        let before = self.time_waits.rows.enter(connection.netns, entry, self.scans);
+        // The running scan finds what is left of an earlier entry, whose record was held.
+        let is_before_scan = self.scan.as_ref().is_some_and(|scan| time < scan.started);
+        let last_scan = if is_before_scan { self.scans.wrapping_sub(1) } else { self.scans };
+        let before = self.time_waits.rows.enter(connection.netns, entry, last_scan);
         self.remove_time_wait(connection.netns, endpoints, entry.key, before, false);
         let row = self.rows.get_mut(connection.row);
         if is_orphan {
@@ -72,7 +75,7 @@ impl Tracker {
         } else {
             row.time_waits.enter(connection.netns, time, expired);
         }
-        if let Some(scan) = &mut self.scan {
+        if let Some(scan) = self.scan.as_mut().filter(|_| !is_before_scan) {
             scan.entered_time_wait(connection.netns, entry);
         }
     }
@@ -83,6 +86,14 @@ impl Tracker {
         let endpoints = Endpoints::from(change);
         if !self.coverage.has(OptionalHook::TimeWait) {
             return;
+        }
+        if let Some(sock) = self.undecided.closed(key(netns, endpoints)) {
+            if self.undecided.has_room(sock) {
+                let origin = self.origin_of_adopted(netns);
+                let record = Input::TimeWaitChange(*change);
+                return self.undecided.hold(sock, (netns, origin), time, record);
+            }
+            self.settle(sock);
         }
         if is_gone {
             return self.leave_time_wait(netns, endpoints, true);
@@ -109,6 +120,9 @@ impl Tracker {
         is_observed: bool,
     ) {
         let key = key(netns, endpoints);
+        if let Some(sock) = self.undecided.closed(key) {
+            self.settle(sock);
+        }
         let removed = self.time_waits.rows.take(key);
         self.remove_time_wait(netns, endpoints, key, removed, is_observed);
     }

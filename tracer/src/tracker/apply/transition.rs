@@ -230,15 +230,15 @@ impl Tracker {
     }
 
     /// Starts to track a connection in the old state of its first record. Returns its slot.
-    fn adopt_from(&mut self, transition: &Transition) -> Option<Slot> {
-        let origin = self.origin_of_adopted(transition.netns);
+    pub(super) fn adopt_from(
+        &mut self,
+        transition: &Transition,
+        role: Role,
+        origin: Origin,
+    ) -> Option<Slot> {
         if origin == Origin::AfterLoss {
             self.records.gaps += 1;
         }
-        let role = match transition.old {
-            TcpState::SynSent => Role::Client,
-            _ => self.role_of(transition.netns, transition.into(), None),
-        };
         let mut connection = self.adopted(
             SocketKey { netns: transition.netns, sock: transition.sock, mptcp: transition.mptcp },
             role,
@@ -358,7 +358,8 @@ impl Tracker {
     /// transition. Returns its slot.
     pub(super) fn reconcile_state(&mut self, transition: &Transition) -> Option<Slot> {
         let Some(slot) = self.connections.slot(transition.sock) else {
-            return self.adopt_from(transition);
+            let origin = self.origin_of_adopted(transition.netns);
+            return self.adopt_from(transition, self.role_at(transition), origin);
         };
         let connection = self.connections.at(slot);
         let is_pending_again = connection.established && is_pending(transition.old);
@@ -368,7 +369,8 @@ impl Tracker {
             // The socket was reused: the records of a close and of an opening were lost.
             self.records.gaps += 1;
             self.close_missing(transition.sock, transition.time);
-            return self.adopt_from(transition);
+            let origin = self.origin_of_adopted(transition.netns);
+            return self.adopt_from(transition, self.role_at(transition), origin);
         }
         connection.learn_endpoints(endpoints);
         if connection.state != transition.old {
