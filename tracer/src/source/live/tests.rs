@@ -14,7 +14,7 @@ async fn frames_to_the_end(
         match live.next().await {
             Ok(Some(frame)) => {
                 if matches!(frame, Frame::Tick(_)) {
-                    live.plan_scans(&|_, _| Want::Sockets);
+                    live.plan_scans(&|_, _| Want::SocketsAndHolders);
                 }
                 frames.push(frame);
             }
