@@ -19,6 +19,7 @@ mod accuracy;
 mod burst;
 mod counters;
 mod doctor;
+mod ending;
 mod errors;
 mod faults;
 mod filters;
