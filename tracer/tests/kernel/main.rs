@@ -26,6 +26,7 @@ mod filters;
 mod findings;
 mod flight;
 mod flood;
+mod last_close;
 mod latency;
 mod log;
 mod memory;

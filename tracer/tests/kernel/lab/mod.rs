@@ -57,7 +57,7 @@ pub(crate) use process::{Busy, Policy, Process};
 pub(crate) use prometheus::{Host, Prometheus, Series, lacks_prometheus, unix_now};
 pub(crate) use report::{Events, Report, RowCounts};
 pub(crate) use sockets::{
-    Pair, accept, connect_to, disconnect, reset, set_option, socket,
+    Pair, accept, close_by_garbage_collection, connect_to, disconnect, reset, set_option, socket,
     wait_for_end, wait_for_state,
 };
 pub(crate) use ss::Sock;
