@@ -18,6 +18,9 @@ const FILL_CHECK_INTERVAL: u64 = 128;
 
 /// Writes one record of type `T`; `fill` must initialize all of it.
 ///
+/// `fill` also reads the clock, so the time of a record is later than its reservation. The user side
+/// relies on that: all records that are older than a moment have been reserved by then.
+///
 /// The reader drains the ring buffer on a timer and is woken only when more than `wake_bytes` wait.
 /// All wakeups are forced: the kernel's adaptive wakeup (`kernel/bpf/ringbuf.c:bpf_ringbuf_commit`)
 /// loses wakeups once records are pending that were submitted without notification.

@@ -46,14 +46,17 @@ fn returned(ctx: &TracePointContext) -> u32 {
         count_filtered(Kind::Accepted);
         return 0;
     }
-    let record = Accepted {
-        kind: Kind::Accepted as u8,
-        reserved: [0; 7],
-        // SAFETY: the helper has no arguments.
-        time: unsafe { bpf_ktime_get_ns() },
-        sock: sock.address(),
-    };
-    // SAFETY: the pointer is the ring buffer's memory for the record.
-    emit::emit(Kind::Accepted, |written: *mut Accepted| unsafe { written.write(record) });
+    let sock = sock.address();
+    emit::emit(Kind::Accepted, |record: *mut Accepted| {
+        // SAFETY: the pointer is the ring buffer's memory for the record.
+        unsafe {
+            record.write(Accepted {
+                kind: Kind::Accepted as u8,
+                reserved: [0; 7],
+                time: bpf_ktime_get_ns(),
+                sock,
+            });
+        }
+    });
     0
 }

@@ -155,22 +155,6 @@ fn fill_step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, 
     }
 }
 
-/// The flags of a listener, or those that a child at its first transition has from its listener.
-#[inline(always)]
-fn listener_flags(sock: TcpSock, new: u8) -> Flags {
-    let mut flags = Flags::default();
-    if sock.defers_accept() {
-        flags = flags.with(Flags::DEFER_ACCEPT);
-    }
-    if sock.common().shares_port() {
-        flags = flags.with(Flags::REUSEPORT);
-    }
-    if new == SYN_RECV && sock.sent_cookies() {
-        flags = flags.with(Flags::COOKIES_SENT);
-    }
-    flags
-}
-
 #[inline(always)]
 fn fill_opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
     // A child is a clone of its listener: it still has the listener's accept queue and, up to 6.14,
@@ -184,7 +168,10 @@ fn fill_opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u
         }
         if new != SYN_SENT {
             let flags = &raw mut (*record).step.flags;
-            *flags = (*flags).with(listener_flags(sock, new));
+            *flags = (*flags).with(sock.listener_flags());
+            if new == SYN_RECV && sock.sent_cookies() {
+                *flags = (*flags).with(Flags::COOKIES_SENT);
+            }
         }
         (*record).cgroup = sock.cgroup();
         (*record).accept_queue = if new == LISTEN { 0 } else { sock.accept_queue() };

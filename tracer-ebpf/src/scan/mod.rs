@@ -1,5 +1,5 @@
-//! BPF iterators: scans of all TCP sockets, of all open files and of all network namespaces. The user side reads their records
-//! from the iterator's file descriptor.
+//! BPF iterators: scans of all TCP sockets, of all open files and of all network namespaces. The
+//! user side reads their records from the iterator's file descriptor.
 
 mod namespaces;
 mod open_files;

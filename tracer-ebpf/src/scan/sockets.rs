@@ -94,11 +94,8 @@ fn write_full(seq: *mut seq_file, sock: *const c_void) {
     record.fastreuse = sock.fastreuse().unwrap_or(FASTREUSE_UNKNOWN);
     record.retransmits = sock.retransmits();
     record.flags = record.flags.with(sock.flags());
-    if record.state == LISTEN && sock.defers_accept() {
-        record.flags = record.flags.with(Flags::DEFER_ACCEPT);
-    }
-    if record.state == LISTEN && sock.common().shares_port() {
-        record.flags = record.flags.with(Flags::REUSEPORT);
+    if record.state == LISTEN {
+        record.flags = record.flags.with(sock.listener_flags());
     }
     record.rtt_us = sock.rtt_us();
     record.accept_queue = sock.accept_queue();

@@ -184,11 +184,18 @@ impl TcpSock {
         global!(offsets.tw_max) != ABSENT && count >= field!(net, tw_max: u32)
     }
 
-    /// Whether this listener has `TCP_DEFER_ACCEPT` set. Up to 6.14, a child at its first
-    /// transition still has the setting of its listener.
+    /// The flags of a listener: whether `TCP_DEFER_ACCEPT` and SO_REUSEPORT are set. A child at its
+    /// first transition still has those of its listener; `TCP_DEFER_ACCEPT` up to 6.14 only.
     #[inline(always)]
-    pub fn defers_accept(self) -> bool {
-        field!(self.0, rskq_defer_accept: u8) != 0
+    pub fn listener_flags(self) -> Flags {
+        let mut flags = Flags::default();
+        if field!(self.0, rskq_defer_accept: u8) != 0 {
+            flags = flags.with(Flags::DEFER_ACCEPT);
+        }
+        if self.common().shares_port() {
+            flags = flags.with(Flags::REUSEPORT);
+        }
+        flags
     }
 
     /// `sk_ack_backlog`: a listener's connections that wait for accept().
@@ -236,15 +243,9 @@ impl TcpSock {
         if global!(offsets.rcv_tstamp) == ABSENT || global!(offsets.icsk_lrcvtime) == ABSENT {
             return u32::MAX;
         }
-        // SAFETY: the helper has no arguments.
-        let now = unsafe { bpf_jiffies64() } as u32;
-        // Zero means never. The 32 bits of jiffies are zero for one jiffy in weeks.
-        let since = |stamp: u32| {
-            if stamp == 0 { u32::MAX } else { now.wrapping_sub(stamp) }
-        };
-        let idle =
-            since(field!(self.0, rcv_tstamp: u32)).min(since(field!(self.0, icsk_lrcvtime: u32)));
-        if idle == u32::MAX { u32::MAX } else { jiffies_to_ms(idle.into()) }
+        let now = jiffies();
+        let segment = self.jiffies_since(global!(offsets.rcv_tstamp), now);
+        age_ms(segment.min(self.jiffies_since(global!(offsets.icsk_lrcvtime), now)))
     }
 
     /// The id of the cgroup (version 2) in which the socket was created; 0 if unknown.
@@ -381,9 +382,7 @@ impl TcpSock {
         let [low, high] = [global!(chrono_type[0]), global!(chrono_type[1])];
         // The clock that is running: 0 none, 1 busy, 2 limited by the window, 3 by the buffer.
         let (low, high) = (bit(self.0, low), bit(self.0, high));
-        // SAFETY: the helper has no arguments.
-        let now = unsafe { bpf_jiffies64() } as u32;
-        let running = now.wrapping_sub(field!(self.0, chrono_start: u32));
+        let running = jiffies().wrapping_sub(field!(self.0, chrono_start: u32));
         let of = |index: u16, runs: bool| {
             jiffies_to_ms(u64::from(stat(index)) + if runs { u64::from(running) } else { 0 })
         };
@@ -394,14 +393,34 @@ impl TcpSock {
     /// the handshake if none was; [`u32::MAX`] if unknown.
     #[inline(always)]
     pub fn data_ms(self) -> (u32, u32) {
-        let since = |offset: u16| {
-            if offset == ABSENT {
-                return u32::MAX;
-            }
-            // SAFETY: the verifier checks it, as in `field!`; the helper has no arguments.
-            let (stamp, now) = unsafe { (load::<u32>(self.0, offset), bpf_jiffies64() as u32) };
-            if stamp == 0 { u32::MAX } else { jiffies_to_ms(now.wrapping_sub(stamp).into()) }
-        };
+        let now = jiffies();
+        let since = |offset| age_ms(self.jiffies_since(offset, now));
         (since(global!(offsets.icsk_lrcvtime)), since(global!(offsets.lsndtime)))
     }
+
+    /// Jiffies from the stamp at this offset until `now`; [`u32::MAX`] if it is not set yet, or if
+    /// the kernel's BTF does not contain the field.
+    #[inline(always)]
+    fn jiffies_since(self, offset: u16, now: u32) -> u32 {
+        if offset == ABSENT {
+            return u32::MAX;
+        }
+        // SAFETY: the verifier checks it, as in `field!`.
+        let stamp = unsafe { load::<u32>(self.0, offset) };
+        // Zero means never. The 32 bits of jiffies are zero for one jiffy in weeks.
+        if stamp == 0 { u32::MAX } else { now.wrapping_sub(stamp) }
+    }
+}
+
+/// The lower 32 bits of the kernel's jiffies, which its stamps have.
+#[inline(always)]
+fn jiffies() -> u32 {
+    // SAFETY: the helper has no arguments.
+    unsafe { bpf_jiffies64() as u32 }
+}
+
+/// Milliseconds for a result of [`TcpSock::jiffies_since`].
+#[inline(always)]
+fn age_ms(jiffies: u32) -> u32 {
+    if jiffies == u32::MAX { u32::MAX } else { jiffies_to_ms(jiffies.into()) }
 }

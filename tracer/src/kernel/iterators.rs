@@ -48,8 +48,6 @@ pub enum Answer {
     Counters {
         /// The counters.
         counters: Vec<NetnsCounters>,
-        /// The time by which all of them had been read.
-        by: Nanos,
         /// CPU time of the request.
         cost: Nanos,
     },
@@ -60,13 +58,8 @@ pub enum Answer {
         /// CPU time of the request.
         cost: Nanos,
     },
-    /// A part of a scan.
-    Sockets {
-        /// The scanned sockets in the format of [`crate::trace::recording::Frame::Scanned`].
-        sockets: Bytes,
-        /// The time by which these sockets had been scanned.
-        by: Nanos,
-    },
+    /// A part of a scan, in the format of [`crate::trace::recording::Frame::Scanned`].
+    Sockets(Bytes),
     /// A scan has ended.
     ScanDone {
         /// The namespace and the time of the end.
@@ -233,7 +226,7 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
             }
             Request::ReadCounters(namespaces) => {
                 let counters = namespaces.into_iter().filter_map(read_counters).collect();
-                Answer::Counters { counters, by: clock::monotonic_ns(), cost: cost() }
+                Answer::Counters { counters, cost: cost() }
             }
             Request::ScanOpenFiles { all } => {
                 // Holders that cannot be found stay unknown.
@@ -281,7 +274,7 @@ fn scan_namespace(ebpf: &mut Ebpf, path: &Path, begun: ScanEnd, answers: &Answer
 fn scan_sockets(ebpf: &mut Ebpf, answers: &Answers) -> Result<()> {
     read(ebpf, SCAN_SOCKETS, |sockets| {
         // If the receiver is gone, the end of the scan will report it.
-        let _ = answers.blocking_send(Answer::Sockets { sockets, by: clock::monotonic_ns() });
+        let _ = answers.blocking_send(Answer::Sockets(sockets));
     })
     .context("cannot read the kernel's list of sockets")
 }

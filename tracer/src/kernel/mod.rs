@@ -15,6 +15,7 @@ pub mod iterators;
 mod kfuncs;
 mod log;
 mod port_counts;
+mod positions;
 mod refusal;
 mod ring;
 
@@ -29,6 +30,7 @@ pub use btf::source::BTF_FILE;
 use btf::source::{Types, TypesError};
 pub use counters::Cost;
 pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
+pub use positions::Mark;
 use refusal::Refusal;
 pub use ring::Batch;
 use synfin_common::{
@@ -218,6 +220,26 @@ impl Kernel {
         self.ring.drain(limit)
     }
 
+    /// A mark in the ring buffer behind every record whose time is not later than now. A program
+    /// that is running may reserve its record behind the mark, but takes the time of the record
+    /// after that.
+    ///
+    /// The mark is also behind every record of a transition that a scan has seen: the kernel runs
+    /// the program on the same CPU before it changes the state of the socket.
+    pub fn mark(&self) -> Mark {
+        Mark::now(self.positions())
+    }
+
+    /// Whether all records before the mark have been drained. If not, a program is still writing
+    /// one of them.
+    pub fn has_drained(&self, mark: &Mark) -> bool {
+        mark.is_passed(self.positions())
+    }
+
+    fn positions(&self) -> impl Iterator<Item = &positions::Positions> {
+        std::iter::once(&self.ring.positions)
+    }
+
     /// The messages that the kernel side has logged since the last call.
     pub fn take_log(&mut self) -> Vec<String> {
         self.log.take()
@@ -249,7 +271,8 @@ impl Kernel {
     }
 
     /// Detaches every hook. Nothing more is recorded, except by programs that are running at this
-    /// moment. Recorded data can still be drained.
+    /// moment: the counters tell whether records of programs that have begun are missing. Recorded
+    /// data can still be drained.
     ///
     /// # Errors
     ///

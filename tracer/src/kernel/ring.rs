@@ -8,6 +8,8 @@ use aya::{
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::positions::Positions;
+
 /// Records taken from the ring buffer.
 pub struct Batch {
     /// The records in the format of [`crate::trace::recording::Frame::Events`].
@@ -22,6 +24,7 @@ const ROOM: usize = 1 << 16;
 /// The consumer of the ring buffer.
 pub(super) struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
+    pub(super) positions: Positions,
     /// Reused for each batch after the previous one has been dropped.
     room: BytesMut,
 }
@@ -30,9 +33,10 @@ impl Ring {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
         let map = ebpf.take_map("EVENTS").context("the eBPF object has no map EVENTS")?;
         let ring: RingBuf<MapData> = map.try_into()?;
+        let positions = Positions::map(&ring).context("cannot map the ring buffer's positions")?;
         // SAFETY: the ring owns the map's descriptor for its whole lifetime.
         unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-            .map(|ring| Self { ring, room: BytesMut::new() })
+            .map(|ring| Self { ring, positions, room: BytesMut::new() })
             .context("cannot wait for the ring buffer")
     }
 
@@ -44,7 +48,7 @@ impl Ring {
     /// Takes records, each after its length as a little-endian `u32`.
     #[expect(clippy::cast_possible_truncation, reason = "a record is smaller than the ring")]
     pub(super) fn drain(&mut self, limit: usize) -> Option<Batch> {
-        let Self { ring, room } = self;
+        let Self { ring, room, .. } = self;
         let ring = ring.get_mut();
         let mut records = 0;
         while room.len() < limit {

@@ -263,7 +263,8 @@ impl Run {
             self.source.end_interval_at(time);
         }
         self.source.plan_scans(&|netns, round| match round {
-            Round::Full if tracker.admits_scan(netns) => Want::Sockets,
+            Round::Full if tracker.admits_scan(netns) => Want::SocketsAndHolders,
+            Round::Update if tracker.wants_holders(netns) => Want::SocketsAndHolders,
             Round::Update if tracker.wants_scan(netns) => Want::Sockets,
             Round::Update if tracker.wants_counters(netns) => Want::Counters,
             Round::Full | Round::Update => Want::Nothing,

@@ -42,6 +42,8 @@ pub enum Want {
     Counters,
     /// All sockets, and the kernel's counters.
     Sockets,
+    /// The same, after a scan of the open files of all processes, which shows who holds the sockets.
+    SocketsAndHolders,
 }
 
 /// A stream of frames, beginning with the [`Session`](crate::trace::session::Session).

@@ -144,7 +144,9 @@ impl ScanScheduler {
 
     /// The step to take at `now`. `want` says what in a namespace such a round should read.
     pub(super) fn plan(&mut self, now: Nanos, want: impl Fn(NetnsId, Round) -> Want) -> Plan {
-        let wanted = |netns, round| want(netns, round) == Want::Sockets;
+        let round = self.round;
+        let wants_holders = |netns| want(netns, round) == Want::SocketsAndHolders;
+        let wants_sockets = |netns| wants_holders(netns) || want(netns, round) == Want::Sockets;
         let is_due = self.is_due(now);
         match std::mem::take(&mut self.state) {
             State::Resting if is_due => {
@@ -166,15 +168,16 @@ impl ScanScheduler {
                 self.state = State::ReadingCounters(rest);
                 Plan::ReadCounters(counters)
             }
-            // A namespace without activity has no new sockets. Owners are scanned first, so that
-            // they are known when the scans find their sockets.
-            State::Counted(rest) if rest.iter().any(|(netns, _)| wanted(*netns, self.round)) => {
+            // A namespace without transitions has no new sockets, and a scan of all open files costs
+            // more than one of sockets. Owners are scanned first, so that they are known when the
+            // scans find their sockets.
+            State::Counted(rest) if rest.iter().any(|(netns, _)| wants_holders(*netns)) => {
                 self.state = State::ScanningOpenFiles(rest);
                 Plan::ScanOpenFiles
             }
             State::Counted(mut rest) | State::Round(mut rest) => {
                 while let Some((netns, path)) = rest.pop_front() {
-                    if wanted(netns, self.round) {
+                    if wants_sockets(netns) {
                         self.state = State::ScanningSockets(rest);
                         return Plan::ScanSockets(netns, path);
                     }
@@ -235,7 +238,7 @@ mod tests {
     }
 
     fn sockets_if(wanted: bool) -> Want {
-        if wanted { Want::Sockets } else { Want::Nothing }
+        if wanted { Want::SocketsAndHolders } else { Want::Nothing }
     }
 
     #[test]
@@ -298,6 +301,7 @@ mod tests {
     fn a_namespace_whose_counters_have_grown_is_scanned_in_the_same_round() {
         let mut scheduler = ScanScheduler::default();
         let before = |netns, _| if netns < 3 { Want::Counters } else { Want::Nothing };
+        // Its counters say nothing about who holds its sockets.
         let after = |netns, _| if netns == 2 { Want::Sockets } else { Want::Nothing };
         assert_eq!(scheduler.plan(0, before), Plan::List);
         scheduler.listed(namespaces(&[1, 2, 3]), SECOND / 1000);
@@ -306,8 +310,6 @@ mod tests {
         assert_eq!(scheduler.plan(2, after), Plan::Rest);
         assert!(!scheduler.is_resting());
         scheduler.counters_read(SECOND / 100);
-        assert_eq!(scheduler.plan(3, after), Plan::ScanOpenFiles);
-        scheduler.open_files_scanned(0);
         assert_eq!(scheduler.plan(4, after), Plan::ScanSockets(2, PathBuf::new()));
         scheduler.sockets_scanned(0);
         assert_eq!(scheduler.plan(5, after), Plan::Rest);

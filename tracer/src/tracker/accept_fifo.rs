@@ -256,9 +256,19 @@ impl AcceptFifo {
 
     /// Removes a connection that the kernel did not add to the queue after all.
     pub(crate) fn discard(&mut self, sock: SockId, born: Nanos) {
-        if let Some(place) = self.place(sock, born) {
-            self.remove(place);
+        let Some(place) = self.place(sock, born) else {
+            return;
+        };
+        self.remove(place);
+        let later = (self.waiting.len() - place) as u64;
+        if let Some(last) = &mut self.last
+            && later >= self.born - last.born
+        {
+            // It counts as born before that observation.
+            last.born -= 1;
+            last.added = last.added.min(last.born);
         }
+        self.born -= 1;
     }
 
     /// Forgets all connections.

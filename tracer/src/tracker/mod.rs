@@ -318,6 +318,13 @@ impl Tracker {
             && self.namespaces.wants_scan(netns, self.losses(), self.now)
     }
 
+    /// Whether such a scan should know the processes that hold the namespace's sockets. What grows
+    /// without a transition, such as the SYN queue in a flood, does not concern them.
+    pub fn wants_holders(&self, netns: NetnsId) -> bool {
+        self.undecided.may_match_netns(netns)
+            && self.namespaces.wants_holders(netns, self.losses(), self.now)
+    }
+
     /// Whether the kernel's counters of the namespace could show that a scan is wanted.
     pub fn wants_counters(&self, netns: NetnsId) -> bool {
         self.undecided.may_match_netns(netns) && self.namespaces.wants_counters(netns)

@@ -19,8 +19,10 @@ const LIMIT: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Namespace {
-    /// Whether a change that a scan could show was observed since the last scan began.
+    /// Whether events have been observed since the last scan began.
     changed: bool,
+    /// Whether another scan is needed although no socket is known to have changed.
+    rescan: bool,
     /// Number of losses known when the last complete scan began; `None` if never scanned.
     losses_at_scan: Option<u64>,
     last_seen: Nanos,
@@ -55,10 +57,16 @@ impl Namespaces {
         }
     }
 
+    /// Requests a scan of what changes without events, such as SYN queues and counters.
+    pub(super) fn request_scan(&mut self, netns: NetnsId, now: Nanos) {
+        self.at(netns, now).rescan = true;
+    }
+
     /// Begins a scan: changes from now on require another one.
     pub(super) fn begin_scan(&mut self, netns: NetnsId, now: Nanos) {
         self.changed = None;
-        self.at(netns, now).changed = false;
+        let namespace = self.at(netns, now);
+        (namespace.changed, namespace.rescan) = (false, false);
     }
 
     /// Ends a complete scan. Returns the kernel's counters as they were known before.
@@ -76,7 +84,7 @@ impl Namespaces {
     }
 
     /// Takes the kernel's counters, and returns those that were known before. If they have grown,
-    /// the namespace has changed.
+    /// the namespace is worth a scan.
     pub(super) fn learn_counters(
         &mut self,
         netns: NetnsId,
@@ -84,7 +92,7 @@ impl Namespaces {
     ) -> Option<KernelCounters> {
         let known = self.at(netns, counters.time).counters.replace(counters);
         if known.is_some_and(|known| known.counts != counters.counts) {
-            self.note_change(netns, counters.time);
+            self.request_scan(netns, counters.time);
         }
         known
     }
@@ -97,7 +105,7 @@ impl Namespaces {
 
     /// Whether the namespace had any activity since its last complete scan began.
     pub(super) fn has_changed(&self, netns: NetnsId) -> bool {
-        self.known.get(&netns).is_some_and(|namespace| namespace.changed)
+        self.known.get(&netns).is_some_and(|namespace| namespace.changed || namespace.rescan)
     }
 
     /// The namespace's settings for ephemeral ports; `None` if no scan has shown them.
@@ -112,6 +120,12 @@ impl Namespaces {
 
     /// Whether a scan could show anything new, now that `losses` are known.
     pub(super) fn wants_scan(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
+        self.wants_holders(netns, losses, now)
+            || self.known.get(&netns).is_some_and(|namespace| namespace.rescan)
+    }
+
+    /// Whether the processes that hold its sockets may have changed.
+    pub(super) fn wants_holders(&self, netns: NetnsId, losses: u64, now: Nanos) -> bool {
         self.known.get(&netns).is_none_or(|namespace| {
             let is_old = namespace.scanned_at.saturating_add(STALL_PERIOD) < now;
             namespace.changed

@@ -172,7 +172,7 @@ const OPENING: &[Scenario] = &[
     scenario("deferred_accept", "the last ACK is ignored until data arrives (TCP_DEFER_ACCEPT)",
         &["server unmeasured(deferred_accept) open established"],
         "PassiveOpens 1, TCPDeferAcceptDrop 1"),
-    scenario("deferred_accept_set_late", "the same, set after listen(), and two seconds before the connection",
+    scenario("deferred_accept_set_late", "the same, set after listen(), and found by a scan before the connection",
         &["server unmeasured(deferred_accept) open established"],
         "PassiveOpens 1, TCPDeferAcceptDrop 1"),
     scenario("wrong_syn_ack", "a SYN-ACK with a wrong number arrives first, and is reset",

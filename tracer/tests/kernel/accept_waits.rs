@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use nix::time::{ClockId, clock_gettime};
 use synfin::{
     trace::{
         decode::decode,
@@ -23,7 +22,7 @@ use synfin::{
 use synfin_common::state::TcpState;
 
 use crate::{
-    lab::{self, Report, Synfin, Wire, accept},
+    lab::{self, Report, Synfin, Wire, accept, now},
     statistics::column_of,
 };
 
@@ -79,12 +78,6 @@ fn loads() -> [Load; 4] {
         Load { at: at(Wire::FAR4, SHARED), gap: irregular, service: stalls },
         Load { at: at(Wire::FAR6, SHARED), gap: bursts, service: steadily },
     ]
-}
-
-/// Nanoseconds of CLOCK_MONOTONIC.
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the time");
-    Duration::from(time).as_nanos() as u64
 }
 
 /// The truth about a connection.

@@ -200,6 +200,11 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
 
 /// The number of scans of a namespace in a recording, which may still be written.
 pub(crate) fn scans_in(recording: impl AsRef<Path>, netns: u64) -> usize {
+    starts_of_scans(recording, netns).len()
+}
+
+/// When the scans of a namespace started (CLOCK_MONOTONIC, nanoseconds).
+pub(crate) fn starts_of_scans(recording: impl AsRef<Path>, netns: u64) -> Vec<u64> {
     let file = File::open(recording).expect("the recording");
     let frames = Reader::new(BufReader::new(file)).into_iter().flatten().map_while(Result::ok);
     let mut ids = BTreeSet::from([netns]);
@@ -212,11 +217,12 @@ pub(crate) fn scans_in(recording: impl AsRef<Path>, netns: u64) -> usize {
         match frame {
             Frame::Session(session) => learn(&session.inodes),
             Frame::Names(names) => learn(&names.inodes),
-            Frame::ScanEnd(end) if end.error.is_none() => scans.push(u64::from(end.netns)),
+            Frame::ScanEnd(end) if end.error.is_none() => scans.push(end),
             _ => {}
         }
     }
-    scans.iter().filter(|netns| ids.contains(netns)).count()
+    let here = scans.iter().filter(|end| ids.contains(&u64::from(end.netns)));
+    here.map(|end| end.started).collect()
 }
 
 /// Makes short connections on loopback as fast as two threads can; each side closes half of them

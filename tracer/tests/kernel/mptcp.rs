@@ -3,17 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::IoSlice,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::{fd::AsRawFd, unix::net::UnixDatagram},
     process::{self, Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
-use nix::libc;
 use serde_json::Value;
-use socket2::{Domain, MsgHdr, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::{self, Feature, Namespace, Pair, Synfin, Wire, accept, connect_to, eventually};
 
@@ -169,20 +166,8 @@ fn linger_by_server(Pair { client, server }: Pair) {
     lab::wait_for_end(client);
 }
 
-/// Sends the client's socket, and the socket that receives it, into a queue that nobody can read any
-/// more: a thread of the kernel closes them.
 fn close_by_garbage_collection(Pair { client, server }: Pair) {
-    let (sender, receiver) = UnixDatagram::pair().expect("sockets");
-    // struct cmsghdr, then the descriptors.
-    let descriptors = [client.as_raw_fd(), receiver.as_raw_fd()];
-    let length = size_of::<libc::cmsghdr>() + size_of_val(&descriptors);
-    let words = [[libc::SOL_SOCKET, libc::SCM_RIGHTS], descriptors];
-    let words = words.as_flattened().iter().flat_map(|word| word.to_ne_bytes());
-    let control: Vec<u8> = length.to_ne_bytes().into_iter().chain(words).collect();
-    let (parts, message) = ([IoSlice::new(b"x")], MsgHdr::new().with_control(&control));
-    SockRef::from(&sender).sendmsg(&message.with_buffers(&parts), 0).expect("it is sent");
-    drop((client, receiver));
-    drop(sender);
+    lab::close_by_garbage_collection(client);
     lab::wait_for_end(server);
 }
 
@@ -392,7 +377,12 @@ fn older_servers_own_their_connections() {
     // The scans at the start find what is older.
     thread::sleep(Duration::from_millis(if lab::is_slow() { 10_000 } else { 1_000 }));
     for protocol in [Protocol::MPTCP, Protocol::TCP] {
-        drop(ask(connect(&wire, protocol, FIRST_PORT)));
+        let newer = ask(connect(&wire, protocol, FIRST_PORT));
+        if protocol == Protocol::MPTCP {
+            // Its second subflow, too, joins before it closes.
+            wait_for_subflows(&wire, FIRST_PORT, 4);
+        }
+        drop(newer);
     }
     eventually("the older connection is left", || {
         wire.far.wait_until_quiet();

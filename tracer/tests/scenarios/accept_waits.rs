@@ -13,7 +13,7 @@ use synfin::{
         accept_queue::AcceptQueue,
         event::{Input, Transition},
         filter::Filter,
-        ids::SockId,
+        ids::{MptcpId, SockId},
         scan::ScannedSocket,
         time::{ClockAnchor, Nanos},
     },
@@ -62,6 +62,25 @@ impl Server {
         self.kernel.accept_queue = AcceptQueue { depth: self.queue.len() as u32, limit: 128 };
         self.kernel.connection(child, &[SynRecv, Established]);
         self.queue.push_back(child);
+        child
+    }
+
+    /// The server accepts an MPTCP connection of this number, whose first subflow arrives.
+    fn mptcp_arrives(&mut self, number: u64) -> Socket {
+        let child = self.new_subflow(number);
+        self.queue.push_back(child);
+        child
+    }
+
+    /// A subflow is established. The kernel puts none that joins into the queue.
+    fn new_subflow(&mut self, number: u64) -> Socket {
+        let child = self.next_child();
+        self.kernel.accept_queue = AcceptQueue { depth: self.queue.len() as u32, limit: 128 };
+        self.kernel.opens(child, (Listen, SynRecv), None);
+        self.kernel.moves_with(child, (SynRecv, Established), |transition| {
+            transition.flags = Flags::MPTCP;
+            transition.mptcp = MptcpId::new(number);
+        });
         child
     }
 
@@ -299,6 +318,31 @@ fn a_discarded_child_was_never_in_the_queue() {
 }
 
 #[test]
+fn a_subflow_that_joins_is_not_in_the_queue() {
+    let mut server = Server::new();
+    let [first, second] = [0x100, 0x200].map(|number| server.mptcp_arrives(number));
+    for _ in 0..3 {
+        server.waits_ms(10);
+        server.new_subflow(0x100);
+    }
+    server.waits_ms(10);
+    let third = server.arrives();
+    assert_eq!(server.inferred(), [], "no joined subflow stands for one that waits");
+    server.accepts();
+    server.waits_ms(10);
+    let joined = server.new_subflow(0x200);
+    assert_eq!(server.inferred_socks(), [first.id], "but what it finds in the queue is true");
+    // Its process can close it, which is no sign that those before it were accepted.
+    server.closes(joined);
+    assert_eq!(server.inferred_socks(), [first.id]);
+    server.accepts();
+    server.accepts();
+    server.waits_ms(10);
+    server.arrives();
+    assert_eq!(server.inferred_socks(), [first.id, second.id, third.id]);
+}
+
+#[test]
 fn scans_bound_the_waits_of_idle_listeners() {
     let mut server = Server::new();
     let [first, second] = [(); 2].map(|()| server.arrives());
@@ -530,6 +574,7 @@ enum Event {
     Resets,
     Scans,
     Discards,
+    Joins,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -541,6 +586,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Resets),
         1 => Just(Event::Scans),
         1 => Just(Event::Discards),
+        1 => Just(Event::Joins),
     ]
 }
 
@@ -572,6 +618,14 @@ proptest! {
                     }
                 }
                 Event::Scans => server.scanned(),
+                Event::Joins => {
+                    let is_first = server.kernel.tracker.open().all(|(_, it)| it.mptcp.is_none());
+                    if is_first {
+                        server.mptcp_arrives(0x100);
+                    } else {
+                        server.new_subflow(0x100);
+                    }
+                }
                 Event::Discards => {
                     let child = server.next_child();
                     server.kernel.accept_queue.depth = server.queue.len() as u32;

@@ -122,6 +122,26 @@ fn growth_of_the_kernels_counters_makes_a_scan_worthwhile() {
 }
 
 #[test]
+fn a_flood_is_no_reason_to_ask_who_holds_the_sockets() {
+    let (mut kernel, mut counted) = listening();
+    let wants = |kernel: &TracedKernel| {
+        (kernel.tracker.wants_scan(HERE), kernel.tracker.wants_holders(HERE))
+    };
+    assert_eq!(wants(&kernel), (false, false));
+    counted.add("ListenDrops", 3).read(&mut kernel);
+    assert_eq!(wants(&kernel), (true, false));
+    // The SYN queue can empty itself without an event.
+    scan(&mut kernel, half_open(3).chain([listener(3, 0)]), &counted);
+    assert_eq!(wants(&kernel), (true, false));
+    kernel.tick_with(&[synacks(3)]);
+    assert_eq!(wants(&kernel), (true, false));
+    kernel.connection(child(1, 50_000), &[SynRecv]);
+    assert_eq!(wants(&kernel), (true, true));
+    // Who holds the sockets of a namespace that was never scanned is not known either.
+    assert!(kernel.tracker.wants_holders(ELSEWHERE));
+}
+
+#[test]
 fn only_namespaces_with_listeners_are_read() {
     let mut kernel = TracedKernel::traced();
     assert!(!kernel.tracker.wants_counters(HERE), "it is to be scanned");

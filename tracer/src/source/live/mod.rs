@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::Result;
-use bytes::Bytes;
 
 use super::{
     NextFrame, Round, Source, Want,
@@ -16,16 +15,16 @@ use super::{
 use crate::{
     host::clock,
     kernel::{
-        Kernel, Setup,
+        Kernel, Mark, Setup,
         iterators::{Answer, SocketScanner},
     },
     source::names::NameResolver,
     trace::{
-        counters::{KERNEL_COUNTERS, NetnsCounters, Tick},
+        counters::{KERNEL_COUNTERS, Tick},
         ids::NetnsId,
         names::Names,
         recording::Frame,
-        scan::{NamespaceList, ScanBegin, ScanEnd},
+        scan::{NamespaceList, ScanBegin},
         time::Nanos,
     },
 };
@@ -38,8 +37,12 @@ const DRAIN_PERIOD: Nanos = 100 * MILLISECOND;
 /// Maximum time between two ticks.
 const TICK_PERIOD: Nanos = 250 * MILLISECOND;
 
-/// Maximum time between the timestamp of a record and its submission to the ring buffer.
-const SUBMIT_DELAY: Nanos = 2 * MILLISECOND;
+/// Time until another drain if a program is still writing a record that is awaited.
+const RETRY_PERIOD: Nanos = MILLISECOND / 10;
+
+/// How long a record that a program is writing is awaited. It usually takes less than a microsecond,
+/// but a hypervisor can suspend the CPU.
+const LONGEST_WRITE: Nanos = 1000 * MILLISECOND;
 
 /// Maximum size of a batch of records.
 const BATCH_BYTES: usize = 1 << 20;
@@ -70,8 +73,10 @@ pub struct Live {
     next_tick: Nanos,
     /// Whether the last tick awaits scans.
     awaits_scans: bool,
-    /// A result of a scan, which waits until all older records have been returned.
-    found: Option<Found>,
+    /// The answer of the scanner that waits for older records.
+    held: Option<Held>,
+    /// The mark of an answer that has waited too long.
+    given_up: Option<Mark>,
     /// CPU time of this thread (nanoseconds) when a result of a scan was returned, to measure how
     /// long the consumer takes to apply it.
     applying_since: Option<Nanos>,
@@ -80,24 +85,13 @@ pub struct Live {
     failure: Option<anyhow::Error>,
 }
 
-/// A result of a scan.
-enum Found {
-    /// Sockets, all of them read before this time.
-    Sockets(Bytes, Nanos),
-    /// The end of the scan, and its CPU time in nanoseconds.
-    End(ScanEnd, Nanos),
-    /// The kernel's counters of namespaces, all of them read before this time, and the CPU time
-    /// in nanoseconds.
-    Counters(Vec<NetnsCounters>, Nanos, Nanos),
-}
-
-impl Found {
-    fn time(&self) -> Nanos {
-        match self {
-            Self::Sockets(_, by) | Self::Counters(_, by, _) => *by,
-            Self::End(end, _) => end.ended,
-        }
-    }
+/// An answer of the scanner that waits until all older records have been returned.
+struct Held {
+    answer: Answer,
+    /// Behind the older records.
+    mark: Mark,
+    /// The longest time to wait.
+    until: Nanos,
 }
 
 /// Progress towards the end of the trace.
@@ -213,7 +207,8 @@ impl Live {
             next_drain: 0,
             next_tick: 0,
             awaits_scans: false,
-            found: None,
+            held: None,
+            given_up: None,
             applying_since: None,
             ending: Ending::No,
             failure: None,
@@ -256,9 +251,9 @@ impl Live {
         tokio::select! {
             () = timer => {}
             filling = self.kernel.filling() => filling?,
-            // While a result waits for older records, the scanner waits as well.
-            answer = self.scanner.answer(), if self.found.is_none() => match answer {
-                Ok(answer) => self.apply(answer),
+            // While an answer waits for older records, the scanner waits as well.
+            answer = self.scanner.answer(), if self.held.is_none() => match answer {
+                Ok(answer) => self.hold(answer),
                 // Without a scanner, the last scan would never complete.
                 Err(error) => {
                     self.failure = Some(error);
@@ -267,6 +262,33 @@ impl Live {
             },
         }
         Ok(())
+    }
+
+    /// Keeps an answer until all records that are older have been returned. What they tell is part
+    /// of what the scanner has seen.
+    fn hold(&mut self, answer: Answer) {
+        let until = clock::monotonic_ns() + LONGEST_WRITE;
+        self.held = Some(Held { answer, mark: self.kernel.mark(), until });
+    }
+
+    /// Applies the answer that waits if nothing older is missing any more.
+    fn release(&mut self, held: Held) {
+        let is_awaited = |mark: &Mark| !self.kernel.has_drained(mark);
+        if is_awaited(&held.mark) && !self.given_up.as_ref().is_some_and(is_awaited) {
+            let now = clock::monotonic_ns();
+            if now < held.until {
+                self.next_drain = now + RETRY_PERIOD;
+                self.held = Some(held);
+                return;
+            }
+            self.messages.push(
+                "a program of the kernel side has been writing an event for a second: until it is \
+                 complete, later events are not seen, and scans show what they would have told"
+                    .to_owned(),
+            );
+            self.given_up = Some(held.mark);
+        }
+        self.apply(held.answer);
     }
 
     fn apply(&mut self, answer: Answer) {
@@ -281,47 +303,13 @@ impl Live {
                     self.queue.push_back(Frame::Namespaces(list));
                 }
                 self.scheduler.listed(listing.into_paths(), cost);
-                self.next_tick = 0;
             }
             Answer::SocketHolders { holders, cost } => {
-                self.drain_ring();
                 self.queue_frame(Frame::SocketHolders(holders));
                 self.has_scanned_open_files = true;
                 self.scheduler.open_files_scanned(cost);
-                self.next_tick = 0;
             }
-            Answer::Counters { counters, by, cost } => {
-                self.wait_for_older(Found::Counters(counters, by, cost));
-            }
-            Answer::Sockets { sockets, by } => self.wait_for_older(Found::Sockets(sockets, by)),
-            Answer::ScanDone { end, cost } => self.wait_for_older(Found::End(end, cost)),
-        }
-    }
-
-    fn wait_for_older(&mut self, found: Found) {
-        self.next_drain = found.time() + SUBMIT_DELAY;
-        self.found = Some(found);
-    }
-
-    /// Queues the records in the ring buffer, then the result that waited for them, then a tick if
-    /// one is due.
-    fn drain(&mut self) -> Result<()> {
-        let begun = clock::monotonic_ns();
-        self.drain_ring();
-        self.next_drain = begun + DRAIN_PERIOD;
-
-        match self.found.take() {
-            Some(found) if begun < found.time() + SUBMIT_DELAY => self.wait_for_older(found),
-            Some(Found::Sockets(sockets, _)) => self.queue_frame(Frame::Scanned(sockets)),
-            Some(Found::End(end, cost)) => {
-                self.scheduler.sockets_scanned(cost);
-                if let Some(counters) = end.counters {
-                    self.known_counters.insert(end.netns, counters.counts);
-                }
-                self.queue.push_back(Frame::ScanEnd(end));
-                self.next_tick = 0;
-            }
-            Some(Found::Counters(counters, _, cost)) => {
+            Answer::Counters { counters, cost } => {
                 self.scheduler.counters_read(cost);
                 for read in counters {
                     let known = self.known_counters.insert(read.netns, read.counters.counts);
@@ -329,9 +317,28 @@ impl Live {
                         self.queue.push_back(Frame::Counters(read));
                     }
                 }
-                self.next_tick = 0;
             }
-            None => {}
+            // The scan is still in progress, so there is nothing to plan.
+            Answer::Sockets(sockets) => return self.queue_frame(Frame::Scanned(sockets)),
+            Answer::ScanDone { end, cost } => {
+                self.scheduler.sockets_scanned(cost);
+                if let Some(counters) = end.counters {
+                    self.known_counters.insert(end.netns, counters.counts);
+                }
+                self.queue.push_back(Frame::ScanEnd(end));
+            }
+        }
+        self.next_tick = 0;
+    }
+
+    /// Queues the records in the ring buffer, then the answer that waited for them, then a tick if
+    /// one is due.
+    fn drain(&mut self) -> Result<()> {
+        let begun = clock::monotonic_ns();
+        self.drain_ring();
+        self.next_drain = begun + DRAIN_PERIOD;
+        if let Some(held) = self.held.take() {
+            self.release(held);
         }
         if begun >= self.next_tick {
             self.tick()?;
@@ -410,12 +417,32 @@ impl Live {
 
     fn stop(&mut self) -> Result<()> {
         self.kernel.detach()?;
-        // A program that was running when its hook was detached needs time to submit its record.
-        std::thread::sleep(Duration::from_nanos(SUBMIT_DELAY));
-        self.drain_ring();
+        self.drain_to_the_end()?;
         self.tick()?;
         self.ending = Ending::Over;
         Ok(())
+    }
+
+    /// Queues all records after the hooks are detached, also those of programs that were running at
+    /// that moment: a program first counts the event as seen.
+    fn drain_to_the_end(&mut self) -> Result<()> {
+        let until = clock::monotonic_ns() + LONGEST_WRITE;
+        loop {
+            self.drain_ring();
+            let [seen, lost, filtered] = self.kernel.counters()?.totals();
+            let missing = seen.saturating_sub(self.delivered + lost + filtered);
+            if missing == 0 {
+                return Ok(());
+            }
+            if clock::monotonic_ns() >= until {
+                self.messages.push(format!(
+                    "{missing} events were not complete a second after the end of the trace, and \
+                     are missing"
+                ));
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_nanos(RETRY_PERIOD));
+        }
     }
 }
 

@@ -83,7 +83,8 @@ impl Tracker {
         }
     }
 
-    /// The kernel discarded a connection before it entered the accept queue.
+    /// A new connection did not enter the accept queue: the kernel discarded it, or it has joined an
+    /// MPTCP connection.
     pub(super) fn leave_accept_queue(&mut self, end: &Transition, first_seen: Nanos) {
         if let Some(listener) = acceptor(&mut self.listeners, end) {
             listener.accept_fifo.discard(end.sock, first_seen);

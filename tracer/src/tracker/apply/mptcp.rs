@@ -68,5 +68,11 @@ impl Tracker {
         let connection = self.connections.at(slot);
         connection.evidence.has_joined = has_joined;
         connection.owner = owner.or_else(|| connection.owner.take());
+        if has_joined && is_server {
+            // The kernel hands it to the MPTCP connection, which has been accepted already or is in
+            // the queue itself (`net/ipv4/tcp_minisocks.c:tcp_check_req`).
+            let first_seen = connection.first_seen;
+            self.leave_accept_queue(established, first_seen);
+        }
     }
 }

@@ -19,7 +19,7 @@ impl Tracker {
             let Some(counted) = PortEvent::from_number(counted) else { continue };
             // The kernel side's map had no room for a count without a namespace.
             if netns != 0 {
-                self.namespaces.note_change(netns, self.now);
+                self.namespaces.request_scan(netns, self.now);
             }
             if let Some(row) = self.row_of_port(netns, port, counted, count) {
                 self.rows.get_mut(row).counters.add_port_event(counted, count);

@@ -210,7 +210,7 @@ impl Tracker {
             connection.enter(socket.state, row, |_| EVIDENCE_LOST);
         } else {
             // The next scan shows whether a record was lost.
-            self.namespaces.note_change(netns, socket.time);
+            self.namespaces.request_scan(netns, socket.time);
         }
     }
 
@@ -338,7 +338,7 @@ impl Tracker {
             || can_change_without_record
             || self.listener_drops.are_incomplete(scan.netns)
         {
-            self.namespaces.note_change(scan.netns, end.ended);
+            self.namespaces.request_scan(scan.netns, end.ended);
         }
     }
 

@@ -170,7 +170,7 @@ impl Laboratory {
             PLAYS.iter().find(|(name, _)| *name == scenario.name).expect("its function");
         let file = self.folder.path().join(scenario.name);
         let (seen, moved, recording) = lab::seen_whole(|| {
-            let stage = Stage::new(number);
+            let stage = Stage::new(number, file.clone());
             let namespaces = stage.namespaces().map(lab::Namespace::id);
             let list = namespaces.map(|id| id.to_string()).join(",");
             let mark = self.others.as_ref().map(Others::mark);

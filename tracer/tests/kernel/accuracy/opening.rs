@@ -11,7 +11,7 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::stage::{CLIENT, SERVER, Stage};
-use crate::lab::{Conn, Pair, accept, connect_to, is_slow, pause, set_option};
+use crate::lab::{Conn, Pair, accept, connect_to, pause, set_option};
 
 pub(super) fn active_open(stage: &Stage) {
     let client = stage.begin_connect();
@@ -379,9 +379,8 @@ pub(super) fn deferred_accept(stage: &Stage) {
 pub(super) fn deferred_accept_set_late(stage: &Stage) {
     let listener = stage.listen();
     set_option(&listener, libc::TCP_DEFER_ACCEPT, 10);
-    // Only a scan can find that out. Scans follow events within seconds, and less often where they
-    // are expensive.
-    pause(if is_slow() { 30_000 } else { 2_500 });
+    // Only a scan can find that out.
+    stage.wait_for_scan();
     deferred(stage, listener);
 }
 

@@ -5,17 +5,23 @@ use std::{
     cell::{OnceCell, RefCell},
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
 };
 
 use nix::libc;
 use socket2::SockRef;
 
-use crate::lab::{Conn, Namespace, Pair, Peer, accept, eventually, eventually_equal};
+use crate::{
+    burst::starts_of_scans,
+    lab::{Conn, Namespace, Pair, Peer, accept, eventually, eventually_equal, now},
+};
 
 /// The port on which the peer listens.
 pub(super) const CLIENT: u16 = 80;
 /// The port on which the host listens.
 pub(super) const SERVER: u16 = 8080;
+/// The port of listeners that only make a scan worthwhile.
+const OTHER: u16 = 8081;
 
 /// A namespace, whose network is 10.78.`number`.0/24.
 pub(super) struct Stage {
@@ -23,16 +29,19 @@ pub(super) struct Stage {
     /// A second namespace with the same network.
     pub(super) twin: Namespace,
     number: u8,
+    /// What synfin records meanwhile.
+    recording: PathBuf,
     peer: OnceCell<Peer>,
     kept: RefCell<Vec<Box<dyn Any>>>,
 }
 
 impl Stage {
-    pub(super) fn new(number: u8) -> Self {
+    pub(super) fn new(number: u8, recording: PathBuf) -> Self {
         Self {
             namespace: Namespace::new(),
             twin: Namespace::new(),
             number,
+            recording,
             peer: OnceCell::new(),
             kept: RefCell::default(),
         }
@@ -76,6 +85,16 @@ impl Stage {
             routes.contains(&host.to_string()).then_some(())
         });
         host
+    }
+
+    /// Waits until synfin has scanned the namespace as it is now.
+    pub(super) fn wait_for_scan(&self) {
+        let now = now();
+        drop(self.namespace.listen((Ipv4Addr::UNSPECIFIED, OTHER)));
+        eventually("a scan", || {
+            let starts = starts_of_scans(&self.recording, self.namespace.id());
+            starts.into_iter().any(|start| start > now).then_some(())
+        });
     }
 
     /// Writes `/proc/sys/net/ipv4/NAME`.

@@ -50,14 +50,15 @@ pub(crate) use kernels::{
 };
 pub(crate) use link::{Link, Loss};
 pub(crate) use namespace::{Name, Namespace, Wire, ids};
-pub(crate) use pace::{deadline, is_slow, scaled, slack, slowed};
+pub(crate) use pace::{deadline, is_slow, now, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};
 pub(crate) use picture::svg;
 pub(crate) use process::{Busy, Policy, Process};
 pub(crate) use prometheus::{Host, Prometheus, Series, lacks_prometheus, unix_now};
 pub(crate) use report::{Events, Report, RowCounts};
 pub(crate) use sockets::{
-    Pair, accept, connect_to, disconnect, reset, set_option, socket, wait_for_end, wait_for_state,
+    Pair, accept, close_by_garbage_collection, connect_to, disconnect, reset, set_option, socket,
+    wait_for_end, wait_for_state,
 };
 pub(crate) use ss::Sock;
 pub(crate) use synfin::{Finished, PROGRAM, Synfin};

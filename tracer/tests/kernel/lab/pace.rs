@@ -2,6 +2,8 @@
 
 use std::{env, sync::LazyLock, time::Duration};
 
+use nix::time::{ClockId, clock_gettime};
+
 /// The factor by which this machine is slower than most: SYNFIN_TEST_SLOWNESS, or 1.
 static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
     let Ok(text) = env::var("SYNFIN_TEST_SLOWNESS") else { return 1 };
@@ -36,4 +38,10 @@ pub(crate) fn slack(counted: u64) -> u64 {
 pub(crate) fn deadline() -> Duration {
     // Slow machines are not as busy.
     Duration::from_mins(1).max(slowed(Duration::from_secs(20)))
+}
+
+/// The time of the kernel's records: nanoseconds of CLOCK_MONOTONIC.
+pub(crate) fn now() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the time");
+    Duration::from(time).as_nanos() as u64
 }

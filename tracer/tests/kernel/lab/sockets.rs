@@ -1,15 +1,15 @@
 //! Sockets and connections for tests.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, IoSlice, Read, Write},
     mem,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
     time::Duration,
 };
 
 use nix::libc;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, MsgHdr, Protocol, SockAddr, SockRef, Socket, Type};
 use synfin_common::state::TcpState;
 
 use super::{Namespace, Wire, deadline, eventually, eventually_equal};
@@ -88,6 +88,22 @@ pub(crate) fn disconnect(stream: &TcpStream) {
     };
     let ((), nowhere) = nowhere.expect("an address");
     SockRef::from(stream).connect(&nowhere).expect("connect(AF_UNSPEC)");
+}
+
+/// Sends a socket, and the socket that receives it, into a queue that nobody can read any more, so
+/// that garbage collection closes both: in a thread of the kernel, unless it is old.
+pub(crate) fn close_by_garbage_collection(stream: TcpStream) {
+    let (sender, receiver) = UnixDatagram::pair().expect("sockets");
+    // struct cmsghdr, then the descriptors.
+    let descriptors = [stream.as_raw_fd(), receiver.as_raw_fd()];
+    let length = size_of::<libc::cmsghdr>() + size_of_val(&descriptors);
+    let words = [[libc::SOL_SOCKET, libc::SCM_RIGHTS], descriptors];
+    let words = words.as_flattened().iter().flat_map(|word| word.to_ne_bytes());
+    let control: Vec<u8> = length.to_ne_bytes().into_iter().chain(words).collect();
+    let (parts, message) = ([IoSlice::new(b"x")], MsgHdr::new().with_control(&control));
+    SockRef::from(&sender).sendmsg(&message.with_buffers(&parts), 0).expect("it is sent");
+    drop((stream, receiver));
+    drop(sender);
 }
 
 impl Namespace {
