@@ -19,6 +19,7 @@ mod ephemeral_ports;
 mod late_evidence;
 mod listeners;
 mod mptcp;
+mod owners;
 mod port_counts;
 mod properties;
 mod scans;

@@ -91,6 +91,8 @@ pub struct Facts<'a> {
     pub local: SocketAddr,
     /// The remote endpoint; port 0 and an unspecified address mean unknown.
     pub remote: SocketAddr,
+    /// The service port: the listener's port for a server, the remote port for a client; 0 if unknown.
+    pub service_port: u16,
     /// The processes that are known to own the socket.
     pub pids: &'a [u32],
     /// Whether `pids` is complete.
@@ -137,7 +139,6 @@ impl Filter {
     pub fn judge(&self, facts: &Facts<'_>) -> Option<bool> {
         let address = |ip: IpAddr| (!ip.is_unspecified()).then_some(ip);
         let port = |port: u16| (port != 0).then_some(port);
-        let service_port = facts.role.service_port(facts.local, facts.remote);
         let family = address(facts.remote.ip())
             .or(address(facts.local.ip()))
             // An unspecified IPv6 address may be a dual-stack listener's.
@@ -145,7 +146,7 @@ impl Filter {
         all([
             Some(self.may_match_netns(facts.netns)),
             Some(self.role.is_none_or(|role| role == facts.role)),
-            any_of(&self.service_ports, port(service_port), PortRange::contains),
+            any_of(&self.service_ports, port(facts.service_port), PortRange::contains),
             any_of(&self.local_ports, port(facts.local.port()), PortRange::contains),
             any_of(&self.remote_ports, port(facts.remote.port()), PortRange::contains),
             self.family
@@ -231,11 +232,13 @@ mod tests {
     use super::*;
 
     fn facts(role: Role, local: &str, remote: &str) -> Facts<'static> {
+        let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
         Facts {
             netns: 1,
             role,
-            local: local.parse().unwrap(),
-            remote: remote.parse().unwrap(),
+            local,
+            remote,
+            service_port: role.service_port(local, remote),
             pids: &[],
             all_pids: false,
             cgroup: KnownCgroup::Unknown,
