@@ -171,7 +171,10 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8, by_listener: bool) -> bo
     // port of zero is not known yet.
     let has_service_ports = setting!(service_ports.count) > 0;
     let own_port = if has_service_ports && is_child { listener_port(sock) } else { local_port };
-    let excludes_local = connects || excludes_port!(service_ports, own_port);
+    // The user side has to know a child of a transparent proxy whose own port matches, as scans do not
+    // show its listener.
+    let excludes_local = connects
+        || excludes_port!(service_ports, own_port) && excludes_port!(service_ports, local_port);
     let excludes_remote = is_child || listens || excludes_port!(service_ports, remote_port);
     if has_service_ports
         && !by_listener

@@ -88,7 +88,10 @@ fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2]), shows_time_wa
         (is_whole, ())
     });
     let admitted = [&all[..], &all, &others[..1], &[]];
-    for (index, (filter, admitted)) in filters.iter().zip(admitted).enumerate() {
+    // Up to 6.14 the kernel side excludes the connections by their listener's port, without knowing
+    // their own, and a scan, which shows that only, may find one that is still open.
+    let judged = if lab::since(6, 15) { 4 } else { 3 };
+    for (index, (filter, admitted)) in filters.iter().zip(admitted).enumerate().take(judged) {
         let recording = file(index);
         let expected: BTreeSet<_> = admitted.iter().copied().map(u64::from).collect();
         for (args, reason) in [(&[][..], Value::from("closed_by_us")), (&["--open"], Value::Null)] {
