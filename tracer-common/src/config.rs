@@ -54,6 +54,7 @@ offsets! {
         srtt_us, total_retrans, total_rto_time, linger2, packets_out, rcv_nxt, copied_seq,
         bytes_acked, bytes_received, bytes_retrans, rcv_tstamp, write_seq, snd_nxt, snd_una, snd_wnd,
         lsndtime, rtt_min, data_segs_out, data_segs_in, chrono_start, chrono_stat, ts_recent_stamp,
+        tsorted_sent_queue,
         // Structures that these point to, and those of processes and files.
         net_inum, net_cookie, net_count, tw_count, tw_refcount, tw_max, cgroup_kn, cgroup_level,
         cgroup_ancestors, kn_id,
@@ -117,7 +118,7 @@ pub struct Config {
     /// 1 if the kernel has `bpf_get_current_task_btf` (since 5.11).
     pub has_current_task: u16,
     /// 1 if the tracepoint `tcp_send_reset` has a reason as its third argument (since 6.10).
-    pub has_reset_reason: u32,
+    pub has_reset_reason: u16,
     /// Where fexit programs find return values.
     pub return_indices: ReturnIndices,
     /// 1 if a program can be interrupted by another run of itself on the same CPU (before 6.1).

@@ -250,9 +250,10 @@ pub struct Opening {
     pub accept_limit: u32,
     /// The name of the owner's main thread, NUL-padded; zeros unless [`Flags::BY_OWNER`].
     pub comm: [u8; 16],
-    /// Of an MPTCP subflow, the kernel address of the connection that it belongs to
-    /// (`mptcp_subflow_context.conn`), otherwise 0. At →SYN_SENT only.
-    pub mptcp: u64,
+    /// At →SYN_SENT of an MPTCP subflow, the kernel address of the connection that it belongs to
+    /// (`mptcp_subflow_context.conn`). At LISTEN→SYN_RECV, the kernel address of the listener. 0
+    /// otherwise, or if unknown.
+    pub parent: u64,
     /// `sk_drops`: everything that the socket has dropped before it entered LISTEN, otherwise 0.
     pub drops: u32,
     /// Inode number of the network namespace.
@@ -260,8 +261,11 @@ pub struct Opening {
     /// The ports that connect() may choose from: the lowest in the lower half and the highest in the
     /// upper half (`IP_LOCAL_PORT_RANGE`); 0 if the namespace's setting applies. At →SYN_SENT only.
     pub port_range: u32,
+    /// At LISTEN→SYN_RECV, the listener's port, which is not the connection's behind a transparent
+    /// proxy (TPROXY, `BPF_PROG_TYPE_SK_LOOKUP`). 0 otherwise, or if unknown.
+    pub listener_port: u16,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 /// The record of a completed handshake.
@@ -272,7 +276,8 @@ pub struct Opening {
 pub struct Established {
     /// The transition.
     pub step: Step,
-    /// As [`Opening::mptcp`].
+    /// Of an MPTCP subflow, the kernel address of the connection that it belongs to
+    /// (`mptcp_subflow_context.conn`), otherwise 0.
     pub mptcp: u64,
     /// `snd_una`: this end's initial sequence number plus 1.
     pub snd_una: u32,

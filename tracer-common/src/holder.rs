@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[repr(C)]
 pub struct SocketHolder {
     /// The socket's kernel address; of an MPTCP socket, the one that its subflows have in
-    /// [`Opening::mptcp`](crate::event::Opening::mptcp).
+    /// [`Established::mptcp`](crate::event::Established::mptcp).
     pub sock: u64,
     /// When the scan found the open file, nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,

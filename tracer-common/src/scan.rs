@@ -56,7 +56,7 @@ pub struct ScanSocket {
     pub idle_ms: u32,
     /// Id of the socket's cgroup, 0 if unknown.
     pub cgroup: u64,
-    /// As [`Opening::mptcp`](crate::event::Opening::mptcp).
+    /// As [`Established::mptcp`](crate::event::Established::mptcp).
     pub mptcp: u64,
     /// As [`Closing::bytes_acked`](crate::event::Closing::bytes_acked).
     pub bytes_acked: u64,

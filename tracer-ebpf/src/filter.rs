@@ -13,6 +13,11 @@ use crate::{
     sock::{Addresses, Current, IPV4_MAPPED, TcpSock, TimeWaitSock, UntypedSock, is_ipv4_mapped},
 };
 
+/// Values of [`FILTERED_SOCKETS`]: the filter excludes the socket; or the filter admits it by the port
+/// of its listener, which later records do not contain.
+const EXCLUDED: u8 = 1;
+const ADMITTED_BY_LISTENER: u8 = 2;
+
 const CLOSE: u8 = TcpState::Close.number();
 const LISTEN: u8 = TcpState::Listen.number();
 const SYN_SENT: u8 = TcpState::SynSent.number();
@@ -76,10 +81,15 @@ pub fn admits_untyped(sock: UntypedSock) -> bool {
         return true;
     }
     let netns = sock.netns();
-    // SAFETY: only the presence of the value is checked.
-    let is_remembered = || unsafe { FILTERED_SOCKETS.get(sock.address()) }.is_some();
     !excludes!(namespaces.values, |value| value == netns)
-        && !(setting!(remembers_excluded) != 0 && is_remembered())
+        && !(setting!(remembers_excluded) != 0 && decision(sock.address()) == EXCLUDED)
+}
+
+/// The decision at the first transition of a socket, if it is remembered; otherwise 0.
+#[inline(always)]
+fn decision(sock: u64) -> u8 {
+    // SAFETY: the value is a byte, which no one can find half written.
+    unsafe { FILTERED_SOCKETS.get(sock) }.copied().unwrap_or(0)
 }
 
 #[inline(never)]
@@ -97,37 +107,53 @@ fn excludes_time_wait(sock: TimeWaitSock) -> bool {
 /// Not inlined, as it would take registers from the hot path.
 #[inline(never)]
 fn admits_transition(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8) -> bool {
-    let excluded = excludes_transition(sock, old, new);
-    if setting!(remembers_excluded) == 0 {
+    let address = sock.address();
+    let is_first = matches!((old, new), (CLOSE, SYN_SENT) | (LISTEN, SYN_RECV));
+    let remembers = setting!(remembers_excluded) != 0;
+    let decided = if remembers && !is_first { decision(address) } else { 0 };
+    let excluded =
+        decided == EXCLUDED || excludes_transition(sock, old, new, decided == ADMITTED_BY_LISTENER);
+    if !remembers {
         return !excluded;
     }
-    let address = sock.address();
-    match (old, new) {
-        (CLOSE, SYN_SENT) | (LISTEN, SYN_RECV) if excluded => {
-            // An LRU map is never full.
-            if let Err(error) = FILTERED_SOCKETS.insert(address, 1, 0) {
-                warn!(ctx, "later records of a filtered socket will pass: error {}", error);
-            }
-            false
-        }
-        (CLOSE, SYN_SENT) | (LISTEN, SYN_RECV) => {
+    if is_first {
+        let decision = match excluded {
+            true => EXCLUDED,
+            false if old == LISTEN && needs_listener(sock) => ADMITTED_BY_LISTENER,
+            false => 0,
+        };
+        if decision == 0 {
             let _ = FILTERED_SOCKETS.remove(address);
-            true
+        // An LRU map is never full.
+        } else if let Err(error) = FILTERED_SOCKETS.insert(address, decision, 0) {
+            warn!(ctx, "later records of a socket will be filtered wrongly: error {}", error);
         }
-        _ => {
-            // SAFETY: only the presence of the value is checked.
-            let remembered = unsafe { FILTERED_SOCKETS.get(address) }.is_some();
-            if remembered && new == CLOSE {
-                let _ = FILTERED_SOCKETS.remove(address);
-            }
-            !(remembered || excluded)
-        }
+    } else if decided != 0 && new == CLOSE {
+        let _ = FILTERED_SOCKETS.remove(address);
     }
+    !excluded
 }
 
-/// Whether the facts of this record alone exclude the socket.
+/// Whether the ports in later records of this child may not show its service port: a transparent
+/// proxy's listener has another port. Up to 6.14, a child at its first transition has no port of its
+/// own yet.
 #[inline(always)]
-fn excludes_transition(sock: TcpSock, old: u8, new: u8) -> bool {
+fn needs_listener(sock: TcpSock) -> bool {
+    setting!(service_ports.count) > 0
+        && (sock.common().remote_port() == 0 || listener_port(sock) != sock.local_port())
+}
+
+/// The port of the listener that created this child.
+#[inline(always)]
+fn listener_port(sock: TcpSock) -> u16 {
+    let port = sock.listener().map_or(0, UntypedSock::bound_port);
+    if port == 0 { sock.local_port() } else { port }
+}
+
+/// Whether the facts of this record alone exclude the socket. `by_listener`: its service port is known
+/// to match.
+#[inline(always)]
+fn excludes_transition(sock: TcpSock, old: u8, new: u8, by_listener: bool) -> bool {
     let common = sock.common();
     let connects = old == CLOSE && new == SYN_SENT;
     let is_child = old == LISTEN && new == SYN_RECV;
@@ -143,9 +169,15 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8) -> bool {
     // The service's port is the local one of a server and the remote one of a client. The first
     // record of a socket tells which of them it is; of any other record, either port may match. A
     // port of zero is not known yet.
-    let excludes_local = connects || excludes_port!(service_ports, local_port);
+    let has_service_ports = setting!(service_ports.count) > 0;
+    let own_port = if has_service_ports && is_child { listener_port(sock) } else { local_port };
+    // The user side has to know a child of a transparent proxy whose own port matches, as scans do not
+    // show its listener.
+    let excludes_local = connects
+        || excludes_port!(service_ports, own_port) && excludes_port!(service_ports, local_port);
     let excludes_remote = is_child || listens || excludes_port!(service_ports, remote_port);
-    if setting!(service_ports.count) > 0
+    if has_service_ports
+        && !by_listener
         && excludes_local
         && excludes_remote
         && (!connects || remote_port != 0)
@@ -153,7 +185,9 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8) -> bool {
     {
         return true;
     }
-    if local_port != 0 && excludes_port!(local_ports, local_port) {
+    // Up to 6.14, a child without a remote port has its listener's local port.
+    let knows_local_port = local_port != 0 && (!is_child || remote_port != 0);
+    if knows_local_port && excludes_port!(local_ports, local_port) {
         return true;
     }
     if remote_port != 0 && excludes_port!(remote_ports, remote_port) {

@@ -53,8 +53,8 @@ pub static NETNS_COUNTS: PerCpuHashMap<PortKey, u64> = PerCpuHashMap::with_max_e
 #[map]
 pub static PORT_TOTALS: PerCpuArray<PortTotals> = PerCpuArray::with_max_entries(1, 0);
 
-/// Kernel addresses of sockets that the filter excluded at their first transition, for filters that
-/// later records cannot decide. The loader sets its size.
+/// How the filter decided sockets (by kernel address) at their first transition, for filters that later
+/// records cannot decide. The loader sets its size.
 #[map]
 pub static FILTERED_SOCKETS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1 << 16, 0);
 
@@ -62,8 +62,8 @@ pub static FILTERED_SOCKETS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(
 #[map]
 pub static CPU_CONTEXT: PerCpuArray<CpuContext> = PerCpuArray::with_max_entries(1, 0);
 
-/// 1 if the next scan of open files is for all TCP sockets, 0 if it is for listeners only. Set by
-/// the user side before each scan.
+/// 1 if the next scan of open files is for all TCP sockets, 0 if it is for listeners and connections in
+/// CLOSE_WAIT only. Set by the user side before each scan.
 #[map]
 pub static SCAN_ALL_SOCKETS: Array<u32> = Array::with_max_entries(1, 0);
 

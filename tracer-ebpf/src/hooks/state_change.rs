@@ -155,6 +155,19 @@ fn fill_step(record: *mut Step, sock: TcpSock, ipv6: bool, kind: Kind, old: u8, 
     }
 }
 
+/// The values of [`Opening::parent`] and [`Opening::listener_port`].
+#[inline(always)]
+fn parent(sock: TcpSock, old: u8, new: u8) -> (u64, u16) {
+    match (old, new) {
+        (_, SYN_SENT) => (sock.mptcp(), 0),
+        (LISTEN, SYN_RECV) => match sock.listener() {
+            Some(listener) => (listener.address(), listener.bound_port()),
+            None => (0, 0),
+        },
+        _ => (0, 0),
+    }
+}
+
 #[inline(always)]
 fn fill_opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u8) {
     // A child is a clone of its listener: it still has the listener's accept queue and, up to 6.14,
@@ -179,7 +192,9 @@ fn fill_opening(record: *mut Opening, sock: TcpSock, ipv6: bool, old: u8, new: u
         let comm = (&raw mut (*record).comm).cast::<[u64; 2]>();
         let by_owner = (*record).step.flags.contains(Flags::BY_OWNER);
         comm.write(if by_owner { Current::get().process_name() } else { [0; 2] });
-        (*record).mptcp = if new == SYN_SENT { sock.mptcp() } else { 0 };
+        let (parent, listener_port) = parent(sock, old, new);
+        (*record).parent = parent;
+        (*record).listener_port = listener_port;
         (*record).drops = if new == LISTEN { sock.drops() } else { 0 };
         (*record).netns_inode = sock.common().netns_inode();
         (*record).port_range = if new == SYN_SENT { sock.port_range() } else { 0 };

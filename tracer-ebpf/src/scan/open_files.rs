@@ -32,7 +32,9 @@ fn scan_open_files(context: *const Context) -> i32 {
     let Some((sock, state)) = File::new(file).tcp_socket() else {
         return 0;
     };
-    if state != TcpState::Listen.number() && SCAN_ALL_SOCKETS.get(0).copied().unwrap_or(0) == 0 {
+    // A connection in CLOSE_WAIT waits for whoever holds it, who need not have accepted it.
+    let is_wanted = state == TcpState::Listen.number() || state == TcpState::CloseWait.number();
+    if !is_wanted && SCAN_ALL_SOCKETS.get(0).copied().unwrap_or(0) == 0 {
         return 0;
     }
     let task = Task::new(task);

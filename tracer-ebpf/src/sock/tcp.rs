@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
 };
 use synfin_common::{config::ABSENT, event::Flags, kfunc::RDONLY_CAST_PLACEHOLDER};
 
-use super::{CommonSock, bit, bucket_fastreuse, jiffies_to_ms, load};
+use super::{CommonSock, UntypedSock, bit, bucket_fastreuse, jiffies_to_ms, load};
 
 // Bits of `sk_flags` (include/net/sock.h:enum sock_flags) and of `sk_shutdown`.
 const SOCK_DEAD: u64 = 1 << 0;
@@ -309,6 +309,20 @@ impl TcpSock {
         // `icsk_ulp_data` is an untyped pointer.
         let context = field!(self.0, icsk_ulp_data: u64) as *const u8;
         probe_read!(context, subflow_conn: u64)
+    }
+
+    /// The listener of this child at its first transition; `None` if the kernel's BTF does not contain
+    /// the field. The child is a copy of its listener, whose `tsorted_sent_queue` is empty: a list
+    /// head that points to itself (`net/ipv4/tcp.c:tcp_init_sock`). The kernel initializes the
+    /// child's after this transition (`net/ipv4/tcp_minisocks.c:tcp_create_openreq_child`).
+    #[inline(always)]
+    pub fn listener(self) -> Option<UntypedSock> {
+        let offset = global!(offsets.tsorted_sent_queue);
+        if offset == ABSENT {
+            return None;
+        }
+        let listener = field!(self.0, tsorted_sent_queue: u64).wrapping_sub(u64::from(offset));
+        (listener != self.address()).then_some(UntypedSock::new(listener as *const c_void))
     }
 
     /// Whether this listener has sent SYN cookies: `rx_opt.ts_recent_stamp`, which a listener uses

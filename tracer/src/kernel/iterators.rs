@@ -138,7 +138,8 @@ impl SocketScanner {
         self.open_files_refusal.as_deref()
     }
 
-    /// Requests the holders of this host's listeners or, with `all`, of all TCP sockets.
+    /// Requests the holders of this host's listeners and connections in CLOSE_WAIT or, with `all`, of all
+    /// TCP sockets.
     pub fn scan_open_files(&self, all: bool) {
         self.ask(Request::ScanOpenFiles { all });
     }

@@ -218,7 +218,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.5), Value::Int);
     "accept_queue.p99" "Q99" Count("connections") or null, Wide(Right(5)), "99th percentile of the number of connections that a new one found waiting for accept() on its listener.",
         |p| Value::known(p.row.stats.counters.accept_depth.quantile(0.99), Value::Int);
-    "accept_queue.wait_accuracy" "" Word(Accuracy::NAMES) or null, Data, "Accuracy of the times that connections waited for accept(): exact where the kernel reports accept(); otherwise inferred from the length of the accept queue that each new connection found; unknown if no connection shows it, if several listeners share the port and address (SO_REUSEPORT), or if a filter excludes some of a listener's connections. Null for clients.",
+    "accept_queue.wait_accuracy" "" Word(Accuracy::NAMES) or null, Data, "Accuracy of the times that connections waited for accept(): exact where the kernel reports accept(); otherwise inferred from the length of the accept queue that each new connection found; unknown if no connection shows it, if several listeners share the port and address (SO_REUSEPORT) in a recording of synfin before 0.3, or if a filter excludes some of a listener's connections. Null for clients.",
         PortRow::accept_wait_accuracy;
     "accept_queue.wait_count" "" Count("connections") or null, Data, "Connections whose wait for accept() is known, exactly or within bounds.",
         |p| p.server_only(p.row.stats.counters.accept_waits());

@@ -60,6 +60,8 @@ pub(super) struct ScanScheduler {
     restart_requested: bool,
     /// The purpose of the present round.
     round: Round,
+    /// Whether the next scan of open files does not need a namespace that has changed.
+    wants_holders: bool,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +97,13 @@ impl ScanScheduler {
     /// Makes the next round start without delay, once the present one is over.
     pub(super) fn hurry(&mut self) {
         self.hurried = true;
+    }
+
+    /// Makes the next round the last one, without delay: it scans open files even if no namespace has
+    /// changed, because descriptors can be handed on without a change.
+    pub(super) fn hurry_last(&mut self) {
+        self.wants_holders = true;
+        self.hurry();
     }
 
     /// Sets the end of the consumer's present interval. The next round waits for it if it is near.
@@ -171,7 +180,10 @@ impl ScanScheduler {
             // A namespace without transitions has no new sockets, and a scan of all open files costs
             // more than one of sockets. Owners are scanned first, so that they are known when the
             // scans find their sockets.
-            State::Counted(rest) if rest.iter().any(|(netns, _)| wants_holders(*netns)) => {
+            State::Counted(rest)
+                if self.wants_holders || rest.iter().any(|(netns, _)| wants_holders(*netns)) =>
+            {
+                self.wants_holders = false;
                 self.state = State::ScanningOpenFiles(rest);
                 Plan::ScanOpenFiles
             }
@@ -271,6 +283,18 @@ mod tests {
         assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::Rest);
         scheduler.hurry();
         assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::List);
+    }
+
+    #[test]
+    fn the_last_round_scans_open_files_though_nothing_has_changed() {
+        let mut scheduler = ScanScheduler::default();
+        scheduler.hurry_last();
+        assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::List);
+        scheduler.listed(namespaces(&[1]), 0);
+        assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::ScanOpenFiles);
+        scheduler.open_files_scanned(0);
+        assert_eq!(scheduler.plan(SECOND, |_, _| Want::Nothing), Plan::Rest);
+        assert_eq!((scheduler.rounds(), scheduler.is_resting()), (1, true));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use synfin_common::{
 use crate::trace::{
     accept_queue::AcceptQueue,
     event::{
-        Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange, TimeWaitEntry,
-        TimeWaitKind, Transition, endpoint,
+        Accepted, Closing, Input, Opening, ParentListener, Reset, ResetDirection, TimeWaitChange,
+        TimeWaitEntry, TimeWaitKind, Transition, endpoint,
     },
-    ids::{Comm, MptcpId},
+    ids::{Comm, ListenerId, MptcpId},
     recording::Frame,
     scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
     wire::{self, Addresses, Record, ScanRecord},
@@ -91,9 +91,12 @@ fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
                 },
                 drops: opening.drops,
                 port_range: port_range(opening.port_range),
+                listener: listener(opening),
                 comm: Comm::from(&opening.comm),
             };
-            let details = Details { opening: Some(details), ..of_subflow(opening.mptcp) };
+            let is_client = opening.step.new == TcpState::SynSent.number();
+            let mptcp = if is_client { opening.parent } else { 0 };
+            let details = Details { opening: Some(details), ..of_subflow(mptcp) };
             return transition(&opening.step, *addresses, details, take);
         }
         Record::Established(established, addresses) => {
@@ -259,6 +262,14 @@ fn holders(held: &[u8]) -> Vec<SocketHolder> {
             cgroup: record.cgroup,
         })
         .collect()
+}
+
+/// The listener of a child.
+fn listener(opening: &wire::Opening) -> Option<ParentListener> {
+    let is_child = opening.step.old == TcpState::Listen.number()
+        && opening.step.new == TcpState::SynRecv.number();
+    let sock = ListenerId::new(opening.parent).filter(|_| is_child)?;
+    Some(ParentListener { sock, port: opening.listener_port })
 }
 
 fn port_by_connect(fastreuse: i8) -> Option<bool> {

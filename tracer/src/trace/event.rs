@@ -7,7 +7,7 @@ use synfin_common::{event::Flags, reset::ResetReason, state::TcpState};
 use super::accept_queue::AcceptQueue;
 use crate::trace::{
     counters::{NetnsCounters, Tick},
-    ids::{Comm, MptcpId, NetnsId, NetnsInode, SockId},
+    ids::{Comm, ListenerId, MptcpId, NetnsId, NetnsInode, SockId},
     names::Names,
     scan::{NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, SocketHolder},
     time::Nanos,
@@ -92,6 +92,26 @@ pub struct Transition {
     pub opening: Option<Opening>,
     /// Details that only the last record of a socket has.
     pub closing: Option<Closing>,
+}
+
+impl Transition {
+    /// The listener that created this connection, if this is its first transition; `None` if unknown.
+    pub fn listener(&self) -> Option<ListenerId> {
+        Some(self.opening.as_ref()?.listener?.sock)
+    }
+
+    /// The port of that listener; `None` if unknown.
+    pub fn listener_port(&self) -> Option<u16> {
+        let opening = self.opening.as_ref()?;
+        let known = opening.listener.map(|it| it.port).filter(|&port| port != 0);
+        known.or_else(|| self.has_listeners_port().then(|| self.local.port()))
+    }
+
+    /// Whether the local port is the listener's, and the connection's own is not known yet: up to Linux
+    /// 6.14, the first transition of a listener's child precedes its endpoints.
+    pub fn has_listeners_port(&self) -> bool {
+        self.old == TcpState::Listen && self.new == TcpState::SynRecv && self.remote.port() == 0
+    }
 }
 
 /// A reset that was received or sent.
@@ -182,8 +202,20 @@ pub struct Opening {
     /// The lowest and the highest port that connect() may choose, if the socket has a range of its own
     /// (`IP_LOCAL_PORT_RANGE`).
     pub port_range: Option<(u16, u16)>,
+    /// The listener that created this connection; `None` of other sockets, or if unknown.
+    pub listener: Option<ParentListener>,
     /// Name of the owning process; empty unless the process caused the transition.
     pub comm: Comm,
+}
+
+/// The listener that created a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParentListener {
+    /// Its socket.
+    pub sock: ListenerId,
+    /// Its port; 0 if unknown. Behind a transparent proxy (TPROXY, `sk_lookup`) the connection has
+    /// another port.
+    pub port: u16,
 }
 
 /// Details that only the last record of a socket has.

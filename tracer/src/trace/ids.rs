@@ -14,6 +14,9 @@ pub type NetnsInode = u32;
 /// Kernel address of an MPTCP connection, which its subflows share. Never 0.
 pub type MptcpId = std::num::NonZeroU64;
 
+/// Kernel address of a listener. Never 0.
+pub type ListenerId = std::num::NonZeroU64;
+
 /// Name of a process in the kernel (`comm`): at most 15 bytes of any value but NUL, padded with NUL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Comm(pub [u8; 16]);

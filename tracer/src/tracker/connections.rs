@@ -12,17 +12,17 @@ use synfin_common::state::TcpState;
 use super::{
     classify::{CloseEvidence, Resets},
     endpoints::Endpoints,
-    listeners::Listeners,
     owners::Owner,
     row::Row,
     row_key::RowId,
+    served::Served,
     subflows::Subflows,
 };
 use crate::{
     tcp::{handshake::Handshake, role::Role, state},
     trace::{
-        event::{TimeWaitKind, Transition},
-        ids::{MptcpId, NetnsId, NetnsInode, SockId},
+        event::TimeWaitKind,
+        ids::{ListenerId, MptcpId, NetnsId, NetnsInode, SockId},
         scan::EphemeralPorts,
         time::Nanos,
     },
@@ -89,10 +89,17 @@ pub struct Connection {
     pub is_subflow: bool,
     /// The MPTCP connection of a subflow; `None` if unknown.
     pub mptcp: Option<MptcpId>,
+    /// The listener that created a server's connection; `None` if unknown.
+    pub(super) listener: Option<ListenerId>,
+    /// The port of that listener; 0 if unknown. Behind a transparent proxy (TPROXY, `sk_lookup`) the
+    /// connection has another port.
+    pub(super) listener_port: u16,
     /// Whether the connection counts as open, no longer as pending.
     pub(super) established: bool,
     /// Whether another process than the known owner acts on the socket: the owner is uncertain.
     pub(super) owner_ambiguous: bool,
+    /// Whether a scan of open files has found that the owner holds the socket.
+    pub(super) owner_holds: bool,
     /// Whether a client's port was taken by bind(), not chosen by connect(); `None` if unknown.
     pub(super) is_bound: Option<bool>,
     /// The ports that connect() may choose for this socket (`IP_LOCAL_PORT_RANGE`), 0 as either end if
@@ -169,8 +176,11 @@ impl Connection {
             owner: None,
             is_subflow: false,
             mptcp: None,
+            listener: None,
+            listener_port: 0,
             established: false,
             owner_ambiguous: false,
+            owner_holds: false,
             is_bound: None,
             port_range: None,
             row,
@@ -205,7 +215,10 @@ impl Connection {
 
     /// The listener's port for a server, the remote port for a client; 0 if the role is unknown.
     pub fn service_port(&self) -> u16 {
-        self.role.service_port(self.local(), self.remote())
+        match self.listener_port {
+            0 => self.role.service_port(self.local(), self.remote()),
+            port => port,
+        }
     }
 
     /// The evidence from the history before the last transition.
@@ -258,40 +271,12 @@ impl Connection {
         completes_handshake
     }
 
-    /// Sets the owner of a server's connection: the process that acts on the socket, if it holds
-    /// the listener; else the owner of the listener, which may have become known only now.
-    pub(super) fn learn_owner(&mut self, transition: &Transition, listeners: &Listeners) {
-        if self.role != Role::Server {
-            return;
-        }
-        let (netns, local) = (self.netns, self.local());
-        let acting = transition.pid.and_then(|pid| listeners.holder(netns, local, pid));
-        if acting.is_some() {
-            self.owner = acting;
-            return;
-        }
-        if self.owner.is_none() && !self.owner_ambiguous {
-            self.owner = listeners.owner(netns, local).cloned();
-        }
-        // Any process may remove subflows, and packets end them.
-        if self.is_subflow {
-            return;
-        }
-        // Another process acts on the socket, and the open files were not scanned since the
-        // connection was opened: the listener may have been passed to that process. (If they were
-        // scanned, the server starts a process per connection.)
-        let is_other = |pid| self.owner.as_ref().is_some_and(|owner| owner.pid != Some(pid));
-        if transition.pid.is_some_and(is_other)
-            && listeners.owners_checked(netns, local) < self.first_seen
-        {
-            self.owner = None;
-            self.owner_ambiguous = true;
-        }
-    }
-
-    /// Fills in endpoints that were unknown at the first transition.
-    pub(super) fn learn_endpoints(&mut self, Endpoints { local, remote }: Endpoints) {
-        if self.local.port == 0 || self.local.ip.is_unspecified() {
+    /// Fills in endpoints that were unknown at the first transition. `is_young`: as in
+    /// [`Self::matches`].
+    pub(super) fn learn_endpoints(&mut self, endpoints: Endpoints, is_young: bool) {
+        let Endpoints { local, remote } = endpoints;
+        let has_listeners = self.role == Role::Server && is_young && local.port() != 0;
+        if self.local.port == 0 || self.local.ip.is_unspecified() || has_listeners {
             self.local = local.into();
         }
         if self.remote.port == 0 {
@@ -307,6 +292,16 @@ impl Connection {
     /// Whether the first transition was not observed, so that the age is a lower bound.
     pub fn is_adopted(&self) -> bool {
         self.origin != Origin::Observed
+    }
+}
+
+impl From<&Connection> for Served {
+    fn from(connection: &Connection) -> Self {
+        Self {
+            netns: connection.netns,
+            local: SocketAddr::new(connection.local().ip(), connection.service_port()),
+            listener: connection.listener,
+        }
     }
 }
 

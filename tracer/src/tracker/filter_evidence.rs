@@ -16,6 +16,8 @@ pub(super) struct FilterEvidence {
     pub(super) role: Role,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// The listener's port of a server's connection; `None` if it is known by `local` only.
+    pub(super) listener_port: Option<u16>,
     pub(super) pids: Vec<u32>,
     pub(super) all_pids: bool,
     pub(super) cgroup: Cgroup,
@@ -34,6 +36,9 @@ impl FilterEvidence {
             role: self.role,
             local: self.local,
             remote: self.remote,
+            service_port: self
+                .listener_port
+                .unwrap_or_else(|| self.role.service_port(self.local, self.remote)),
             pids: &self.pids,
             all_pids: self.all_pids,
             cgroup: match &self.cgroup {

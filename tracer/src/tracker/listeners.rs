@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 use super::{
     accept_fifo::AcceptFifo,
     owners::{Holders, Label, Owner, Process, inheritors, owner_of},
+    served::Served,
 };
 use crate::trace::{
     ids::{MptcpId, NetnsId, SockId},
@@ -177,26 +178,39 @@ impl Listeners {
         socks.filter_map(|sock| self.by_sock.get(sock))
     }
 
-    /// The listeners that can accept a connection to this local address: those on that address,
-    /// else those on the wildcard address.
-    fn serving(&self, netns: NetnsId, local: SocketAddr) -> impl Iterator<Item = &Listener> {
+    /// The listener that created this connection; `None` if it is unknown.
+    fn parent(&self, served: Served) -> Option<SockId> {
+        let sock = served.listener?.get();
+        let has_place =
+            |it: &&Listener| (it.netns, it.local.port()) == (served.netns, served.local.port());
+        self.by_sock.get(&sock).filter(has_place).map(|_| sock)
+    }
+
+    /// The listeners that can have accepted this connection: the one that created it, if that is
+    /// known; else those on its local address, else those on the wildcard address.
+    fn serving(&self, served: Served) -> impl Iterator<Item = &Listener> {
+        let Served { netns, local, .. } = served;
+        let parent = self.parent(served).and_then(|sock| self.by_sock.get(&sock));
         let has_address = move |listener: &&Listener| listener.local.ip() == local.ip();
         let has_any = |listener: &&Listener| listener.local.ip().is_unspecified();
         // Usually the port has only one listener.
-        let is_exact = self.count_on(netns, local.port()) > 1
+        let is_exact = parent.is_none()
+            && self.count_on(netns, local.port()) > 1
             && self.on(netns, local.port()).any(|it| has_address(&it));
+        let is_known = parent.is_some();
         let listeners = self.on(netns, local.port());
-        listeners.filter(move |it| has_address(it) || !is_exact && has_any(it))
+        let listeners =
+            listeners.filter(move |it| !is_known && (has_address(it) || !is_exact && has_any(it)));
+        parent.into_iter().chain(listeners)
     }
 
-    /// The listener that accepts a connection to this local address; `None` if it is unknown or
-    /// ambiguous. `is_ipv6` is the family of the connection's socket, which the listener's has too.
-    pub(crate) fn acceptor(
-        &mut self,
-        netns: NetnsId,
-        local: SocketAddr,
-        is_ipv6: bool,
-    ) -> Option<&mut Listener> {
+    /// The listener that accepts this connection; `None` if it is unknown or ambiguous. `is_ipv6` is
+    /// the family of the connection's socket, which the listener's has too.
+    pub(super) fn acceptor(&mut self, served: Served, is_ipv6: bool) -> Option<&mut Listener> {
+        if let Some(sock) = self.parent(served) {
+            return self.by_sock.get_mut(&sock);
+        }
+        let Served { netns, local, .. } = served;
         let socks = self.by_port.get(&(netns, local.port()))?;
         let sock = match socks[..] {
             [sock] => sock,
@@ -221,31 +235,31 @@ impl Listeners {
         (ip == local.ip() || ip.is_unspecified()).then_some(listener)
     }
 
-    /// The owner of a connection to this local address; `None` if it is unknown or ambiguous.
-    pub(crate) fn owner(&self, netns: NetnsId, local: SocketAddr) -> Option<&Arc<Owner>> {
-        let mut owners = self.serving(netns, local).map(|listener| listener.owner.as_ref());
+    /// The owner of a connection; `None` if it is unknown or ambiguous.
+    pub(super) fn owner(&self, served: Served) -> Option<&Arc<Owner>> {
+        let mut owners = self.serving(served).map(|listener| listener.owner.as_ref());
         let first = owners.next()??;
         owners.all(|owner| owner == Some(first)).then_some(first)
     }
 
-    /// Whether a listener that can accept a connection to this local address has TCP_DEFER_ACCEPT.
-    pub(crate) fn defer_accept(&self, netns: NetnsId, local: SocketAddr) -> bool {
-        self.serving(netns, local).any(|listener| listener.defers_accept)
+    /// Whether a listener that can accept this connection has TCP_DEFER_ACCEPT.
+    pub(super) fn defer_accept(&self, served: Served) -> bool {
+        self.serving(served).any(|listener| listener.defers_accept)
     }
 
-    /// Ids of the processes that can accept a connection to this local address.
-    pub(crate) fn pids(&self, netns: NetnsId, local: SocketAddr) -> Vec<u32> {
-        self.serving(netns, local).flat_map(Listener::pids).collect()
+    /// Ids of the processes that can accept this connection.
+    pub(super) fn pids(&self, served: Served) -> Vec<u32> {
+        self.serving(served).flat_map(Listener::pids).collect()
     }
 
     /// Time at which these processes were last known to be all; 0 if never.
-    pub(crate) fn owners_checked(&self, netns: NetnsId, local: SocketAddr) -> Nanos {
-        self.serving(netns, local).map(|listener| listener.owners_checked_at).min().unwrap_or(0)
+    pub(super) fn owners_checked(&self, served: Served) -> Nanos {
+        self.serving(served).map(|listener| listener.owners_checked_at).min().unwrap_or(0)
     }
 
-    /// The process with this id; `None` if it holds no listener for this local address.
-    pub(crate) fn holder(&self, netns: NetnsId, local: SocketAddr, pid: u32) -> Option<Arc<Owner>> {
-        let mut holders = self.serving(netns, local).flat_map(|listener| &listener.holders);
+    /// The process with this id; `None` if it holds no listener that can accept this connection.
+    pub(super) fn holder(&self, served: Served, pid: u32) -> Option<Arc<Owner>> {
+        let mut holders = self.serving(served).flat_map(|listener| &listener.holders);
         holders.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
     }
 

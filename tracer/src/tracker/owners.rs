@@ -243,6 +243,12 @@ impl SocketOwners {
         self.0.get(&sock).filter(|holders| holders.seen >= created)
     }
 
+    /// The process with this id; `None` if it does not hold the socket for more than a moment.
+    pub(crate) fn holder(&self, sock: SockId, created: Nanos, pid: u32) -> Option<Arc<Owner>> {
+        let mut lasting = self.of(sock, created)?.processes.iter().filter(|it| !it.temporary);
+        lasting.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
+    }
+
     /// The owner of a socket; `None` if it is unknown or holders have different names.
     pub(crate) fn owner(&self, sock: SockId, created: Nanos) -> Option<Arc<Owner>> {
         owner_of(&self.of(sock, created)?.processes)

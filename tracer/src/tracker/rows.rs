@@ -89,9 +89,14 @@ impl Rows {
 
     /// The local port of a TIME_WAIT in this row.
     pub(crate) fn local_port(&mut self, id: RowId, local: SocketAddr, is_bound: bool) -> LocalPort {
-        let is_client = self.key(id).is_some_and(|key| key.role == Role::Client);
+        let key = self.key(id);
+        let is_client = key.is_some_and(|key| key.role == Role::Client);
         let source = is_client.then(|| self.get_mut(id).source(local.ip())).flatten();
-        LocalPort::new(local.port(), source, is_bound)
+        let is_own = |key: RowKey| is_client || key.port.is_none_or(|port| port == local.port());
+        match key.is_none_or(is_own) {
+            true => LocalPort::new(local.port(), source, is_bound),
+            false => LocalPort::of_other_service(local.port()),
+        }
     }
 
     /// Keeps all rows, including idle ones, until [`Rows::unpin`].

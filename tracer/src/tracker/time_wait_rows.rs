@@ -114,12 +114,24 @@ impl LocalPort {
     const BOUND: u8 = 1 << 7;
     /// The index if the address is not kept.
     const UNKNOWN: u8 = Self::BOUND - 1;
+    /// Stands for the index if the service has another port.
+    const OTHER_SERVICE: u8 = Self::UNKNOWN - 1;
 
     pub(crate) fn new(port: u16, source: Option<usize>, is_bound: bool) -> Self {
         let index = source.and_then(|index| u8::try_from(index).ok());
-        let index = index.unwrap_or(Self::UNKNOWN).min(Self::UNKNOWN);
+        let index = index.filter(|&it| it < Self::OTHER_SERVICE).unwrap_or(Self::UNKNOWN);
         let source = if is_bound { index | Self::BOUND } else { index };
         Self { port: port.to_ne_bytes(), source }
+    }
+
+    /// The port of a transparent proxy's connection, whose listener has another port.
+    pub(crate) fn of_other_service(port: u16) -> Self {
+        Self { port: port.to_ne_bytes(), source: Self::OTHER_SERVICE }
+    }
+
+    /// Whether the service has another port: that of a transparent proxy's listener.
+    pub(crate) fn has_other_service(self) -> bool {
+        self.source == Self::OTHER_SERVICE
     }
 
     pub(crate) fn port(self) -> u16 {
@@ -129,7 +141,7 @@ impl LocalPort {
     /// The index of the local address among those of the row; `None` if it is not kept.
     pub(crate) fn source(self) -> Option<usize> {
         let index = self.source & !Self::BOUND;
-        (index != Self::UNKNOWN).then_some(index.into())
+        (index < Self::OTHER_SERVICE).then_some(index.into())
     }
 
     pub(crate) fn is_bound(self) -> bool {

@@ -112,16 +112,18 @@ fn record(input: &Input) -> Vec<u8> {
 }
 
 fn opening_record(step: wire::Step, mptcp: u64, opening: &Opening) -> wire::Opening {
+    let (listener, listener_port) = opening.listener.map_or((0, 0), |it| (it.sock.get(), it.port));
     wire::Opening {
         step: wire::Step { kind: Kind::Opening as u8, ..step },
         cgroup: opening.cgroup,
         accept_queue: opening.accept_queue.depth,
         accept_limit: opening.accept_queue.limit,
         comm: opening.comm.0,
-        mptcp,
+        parent: mptcp | listener,
         drops: opening.drops,
         netns_inode: opening.netns_inode,
         port_range: port_range(opening.port_range),
+        listener_port,
         reserved: 0,
     }
 }

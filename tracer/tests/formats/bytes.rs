@@ -12,11 +12,11 @@ use synfin::{
         counters::{Counters, KERNEL_COUNTERS, KernelCounters, NetnsCounters, PortCount, Tick},
         decode::decode,
         event::{
-            Accepted, Closing, Input, Opening, Reset, ResetDirection, TimeWaitChange,
-            TimeWaitEntry, TimeWaitKind, Transition,
+            Accepted, Closing, Input, Opening, ParentListener, Reset, ResetDirection,
+            TimeWaitChange, TimeWaitEntry, TimeWaitKind, Transition,
         },
         filter::Filter,
-        ids::MptcpId,
+        ids::{ListenerId, MptcpId},
         names::{CgroupName, Container, Names},
         recording::{Frame, MAGIC, Reader, RecordingError},
         scan::{
@@ -216,7 +216,9 @@ fn record() -> impl Strategy<Value = Input> {
         |(((cgroup, mptcp, netns_inode, drops), (depth, limit), comm), port_range)| {
             let accept_queue = AcceptQueue { depth, limit };
             let comm = (&comm).into();
-            let opening = Opening { cgroup, netns_inode, accept_queue, drops, port_range, comm };
+            let listener = None;
+            let opening =
+                Opening { cgroup, netns_inode, accept_queue, drops, port_range, listener, comm };
             (Some(opening), None, MptcpId::new(mptcp))
         },
     );
@@ -228,12 +230,21 @@ fn record() -> impl Strategy<Value = Input> {
     let details = prop_oneof![Just((None, None, None)), opening, closing];
     let who = (any::<(u64, u64, u32, u32)>(), any::<Option<u32>>(), endpoints());
     let what = (state(), state(), any::<[u8; 4]>(), any::<(u32, u32)>());
-    let transition = (who, what, details).prop_map(
+    let listener = prop::option::of((1..=u64::MAX, any::<u16>()).prop_map(|(sock, port)| {
+        ParentListener { sock: ListenerId::new(sock).expect("not 0"), port }
+    }));
+    let transition = (who, what, details, listener).prop_map(
         |(
             ((time, sock, netns, bits), pid, (local, remote)),
             (old, new, [err, err_soft, retransmits, probes], (rtt_us, total_retransmits)),
-            (opening, closing, mptcp),
+            (mut opening, closing, mut mptcp),
+            listener,
         )| {
+            if let Some(opening) = &mut opening {
+                let is_child = (old, new) == (TcpState::Listen, TcpState::SynRecv);
+                opening.listener = listener.filter(|_| is_child);
+                mptcp = mptcp.filter(|_| new == TcpState::SynSent);
+            }
             Input::Transition(Transition {
                 time,
                 sock,

@@ -20,6 +20,7 @@ mod late_evidence;
 mod listeners;
 mod mptcp;
 mod older;
+mod owners;
 mod port_counts;
 mod properties;
 mod scans;

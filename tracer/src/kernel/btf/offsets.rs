@@ -83,6 +83,7 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         chrono_start: want(&["tcp_sock.chrono_start"]),
         chrono_stat: want(&["tcp_sock.chrono_stat"]),
         ts_recent_stamp: want(&["tcp_sock.rx_opt.ts_recent_stamp"]),
+        tsorted_sent_queue: want(&["tcp_sock.tsorted_sent_queue"]),
         net_inum: need("net.ns.inum"),
         // The caller decides whether to use it.
         net_cookie: want(&["net.net_cookie"]),

@@ -44,6 +44,9 @@ const RETRY_PERIOD: Nanos = MILLISECOND / 10;
 /// but a hypervisor can suspend the CPU.
 const LONGEST_WRITE: Nanos = 1000 * MILLISECOND;
 
+/// Minimum time between two scans of open files for all sockets during the trace.
+const ALL_HOLDERS_PERIOD: Nanos = 10_000 * MILLISECOND;
+
 /// Maximum size of a batch of records.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -61,8 +64,8 @@ pub struct Live {
     scan_always: bool,
     /// The kernel's counters as last returned.
     known_counters: HashMap<NetnsId, [u64; KERNEL_COUNTERS.len()]>,
-    /// Whether open files have been scanned for the owners of sockets.
-    has_scanned_open_files: bool,
+    /// When open files were last scanned for the owners of all sockets; `None` if they were not.
+    all_holders_known_at: Option<Nanos>,
     /// What the kernel side has logged.
     messages: Vec<String>,
     /// Frames to return.
@@ -159,12 +162,12 @@ impl Source for Live {
             Plan::ScanOpenFiles if self.scanner.open_files_refusal().is_some() => {
                 self.scheduler.open_files_scanned(0);
             }
-            // All sockets in the first round and after a restart; otherwise listeners only, because
-            // the first transition of a connection has its owner.
             Plan::ScanOpenFiles => {
-                self.scanner.scan_open_files(
-                    !self.has_scanned_open_files || self.scheduler.round() == Round::Full,
-                );
+                let is_for_all = self.scans_all_open_files(now);
+                self.scanner.scan_open_files(is_for_all);
+                if is_for_all {
+                    self.all_holders_known_at = Some(now);
+                }
             }
             Plan::ScanSockets(netns, path) => {
                 // Ordered before the scan, and after all records that have been returned.
@@ -200,7 +203,7 @@ impl Live {
             name_resolver: NameResolver::new(),
             scan_always,
             known_counters: HashMap::new(),
-            has_scanned_open_files: false,
+            all_holders_known_at: None,
             messages: Vec::new(),
             queue: VecDeque::from([Frame::Session(Box::new(session))]),
             delivered: 0,
@@ -217,6 +220,15 @@ impl Live {
 
     fn can_scan(&self) -> bool {
         self.scanner.refusal().is_none()
+    }
+
+    /// Whether the next scan of open files is for all sockets: in the first round and the last one, after
+    /// a restart, and now and then. Otherwise it is for listeners and CLOSE_WAIT only, because the
+    /// first transition of a connection has its owner, and few are handed on to another process.
+    fn scans_all_open_files(&self, now: Nanos) -> bool {
+        self.scheduler.round() == Round::Full
+            || self.ending != Ending::No
+            || self.all_holders_known_at.is_none_or(|known| now >= known + ALL_HOLDERS_PERIOD)
     }
 
     async fn next_frame(&mut self) -> Result<Option<Frame>> {
@@ -306,7 +318,6 @@ impl Live {
             }
             Answer::SocketHolders { holders, cost } => {
                 self.queue_frame(Frame::SocketHolders(holders));
-                self.has_scanned_open_files = true;
                 self.scheduler.open_files_scanned(cost);
             }
             Answer::Counters { counters, cost } => {
@@ -402,7 +413,7 @@ impl Live {
                 // follows.
                 let more = if self.scheduler.is_resting() { 1 } else { 2 };
                 self.ending = Ending::Scanning(self.scheduler.rounds() + more);
-                self.scheduler.hurry();
+                self.scheduler.hurry_last();
                 self.next_tick = 0;
             }
             Ending::Scanning(rounds) if self.scheduler.rounds() >= rounds => self.stop()?,

@@ -160,7 +160,7 @@ impl Anonymizer {
                     step: self.step(opening.step),
                     cgroup: self.cgroup(opening.cgroup),
                     comm: self.comm(opening.comm),
-                    mptcp: self.mptcp(opening.mptcp),
+                    parent: self.parent(opening.parent),
                     netns_inode: self.netns(opening.step.netns),
                     ..opening
                 };
@@ -169,7 +169,7 @@ impl Anonymizer {
             Record::Established(established, addresses) => {
                 let established = wire::Established {
                     step: self.step(established.step),
-                    mptcp: self.mptcp(established.mptcp),
+                    mptcp: self.parent(established.mptcp),
                     ..established
                 };
                 Record::Established(established, self.addresses(addresses))
@@ -250,7 +250,7 @@ impl Anonymizer {
                 let ipv6 = socket.flags.contains(Flags::IPV6);
                 socket.sock = self.socket(socket.sock);
                 socket.cgroup = self.cgroup(socket.cgroup);
-                socket.mptcp = self.mptcp(socket.mptcp);
+                socket.mptcp = self.parent(socket.mptcp);
                 socket.local_addr = self.address(ipv6, socket.local_addr);
                 socket.remote_addr = self.address(ipv6, socket.remote_addr);
                 ScanRecord::Socket(socket)
@@ -300,8 +300,8 @@ impl Anonymizer {
         self.0.number(NumberKind::Socket, sock)
     }
 
-    /// The address of an MPTCP socket, if there is one.
-    fn mptcp(&mut self, sock: u64) -> u64 {
+    /// The address of an MPTCP socket or a listener, if there is one.
+    fn parent(&mut self, sock: u64) -> u64 {
         if sock == 0 { 0 } else { self.socket(sock) }
     }
 

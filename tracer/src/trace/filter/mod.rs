@@ -91,6 +91,8 @@ pub struct Facts<'a> {
     pub local: SocketAddr,
     /// The remote endpoint; port 0 and an unspecified address mean unknown.
     pub remote: SocketAddr,
+    /// The service port: the listener's port for a server, the remote port for a client; 0 if unknown.
+    pub service_port: u16,
     /// The processes that are known to own the socket.
     pub pids: &'a [u32],
     /// Whether `pids` is complete.
@@ -166,13 +168,13 @@ impl Filter {
 
     /// The service port of a connection of unknown role is one of its two ports.
     fn judge_service_port(&self, facts: &Facts<'_>) -> Option<bool> {
-        let of = |role: Role| {
-            let port = role.service_port(facts.local, facts.remote);
+        let is_among = |port: u16| {
             any_of(&self.service_ports, (port != 0).then_some(port), PortRange::contains)
         };
         match facts.role {
-            Role::Unknown => Some(of(Role::Server)?).filter(|is| of(Role::Client) == Some(*is)),
-            role => of(role),
+            Role::Unknown => Some(is_among(facts.local.port())?)
+                .filter(|is| is_among(facts.remote.port()) == Some(*is)),
+            Role::Server | Role::Client => is_among(facts.service_port),
         }
     }
 
@@ -250,11 +252,13 @@ mod tests {
     use super::*;
 
     fn facts(role: Role, local: &str, remote: &str) -> Facts<'static> {
+        let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
         Facts {
             netns: 1,
             role,
-            local: local.parse().unwrap(),
-            remote: remote.parse().unwrap(),
+            local,
+            remote,
+            service_port: role.service_port(local, remote),
             pids: &[],
             all_pids: false,
             cgroup: KnownCgroup::Unknown,

@@ -18,6 +18,7 @@ use crate::{
         counters::Counters,
         listeners::{Listener, Listeners},
         row_key::RowId,
+        served::Served,
     },
 };
 
@@ -50,9 +51,10 @@ impl Tracker {
             return;
         }
         let losses = self.records.lost_openings();
+        let served = Served::of(opening, opening);
         let counters = &mut self.rows.get_mut(row).counters;
         if let (Some(details), Some(listener)) =
-            (&opening.opening, acceptor(&mut self.listeners, opening))
+            (&opening.opening, acceptor(&mut self.listeners, opening, served))
         {
             let found = (opening.time, details.accept_queue.depth);
             listener.accept_fifo.add(opening.sock, found, losses, |accept| {
@@ -64,18 +66,20 @@ impl Tracker {
     /// The first record of a connection was lost, so the connections in the queue are not all known.
     pub(super) fn miss_accept_queue_entry(&mut self, connection: &Connection) {
         if connection.role == Role::Server {
-            self.listeners.clear_accept_fifos(connection.netns, connection.local().port());
+            self.listeners.clear_accept_fifos(connection.netns, connection.service_port());
         }
     }
 
     /// A process acted on a connection, which it must have accepted before.
     pub(super) fn note_act(&mut self, transition: &Transition, slot: Slot) {
-        let &mut Connection { role, origin, first_seen, row, .. } = self.connections.at(slot);
+        let connection = &*self.connections.at(slot);
+        let served = Served::from(connection);
+        let &Connection { role, origin, first_seen, row, .. } = connection;
         if role != Role::Server || origin != Origin::Observed || !self.infers_accept_waits() {
             return;
         }
         let counters = &mut self.rows.get_mut(row).counters;
-        if let Some(listener) = acceptor(&mut self.listeners, transition) {
+        if let Some(listener) = acceptor(&mut self.listeners, transition, served) {
             let connection = (transition.sock, first_seen);
             listener.accept_fifo.on_act(connection, transition.time, |accept| {
                 count(counters, &mut self.changes, accept);
@@ -85,9 +89,9 @@ impl Tracker {
 
     /// A new connection did not enter the accept queue: the kernel discarded it, or it has joined an
     /// MPTCP connection.
-    pub(super) fn leave_accept_queue(&mut self, end: &Transition, first_seen: Nanos) {
-        if let Some(listener) = acceptor(&mut self.listeners, end) {
-            listener.accept_fifo.discard(end.sock, first_seen);
+    pub(super) fn leave_accept_queue(&mut self, end: &Transition, served: Served, born: Nanos) {
+        if let Some(listener) = acceptor(&mut self.listeners, end, served) {
+            listener.accept_fifo.discard(end.sock, born);
         }
     }
 
@@ -110,9 +114,12 @@ impl Tracker {
 }
 
 /// The listener of a connection with this record; `None` if it is unknown or ambiguous.
-fn acceptor<'a>(listeners: &'a mut Listeners, record: &Transition) -> Option<&'a mut Listener> {
-    let is_ipv6 = record.flags.contains(Flags::IPV6);
-    listeners.acceptor(record.netns, record.local, is_ipv6)
+fn acceptor<'a>(
+    listeners: &'a mut Listeners,
+    record: &Transition,
+    served: Served,
+) -> Option<&'a mut Listener> {
+    listeners.acceptor(served, record.flags.contains(Flags::IPV6))
 }
 
 /// Counts an inferred wait for accept().

@@ -54,7 +54,7 @@ impl Tracker {
             return;
         };
         connection.is_subflow |= transition.flags.contains(Flags::MPTCP);
-        connection.learn_owner(transition, &self.listeners);
+        connection.learn_owner(transition, &self.listeners, &self.socket_owners);
         self.changes.transition(transition, Some(&connection), &self.names);
         if let Some(scan) = &mut self.scan {
             scan.closed(transition);
@@ -115,7 +115,7 @@ impl Tracker {
                 row.gauges.leave(connection.state);
                 row.gauges.pending -= 1;
                 row.counters.discarded += 1;
-                return self.leave_accept_queue(end, connection.first_seen);
+                return self.leave_accept_queue(end, connection.into(), connection.first_seen);
             }
         };
         match time_wait {

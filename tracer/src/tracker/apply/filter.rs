@@ -8,15 +8,15 @@ use crate::{
     tcp::{role::Role, transition::TransitionKind},
     trace::{
         event::{Input, Transition},
-        ids::{MptcpId, NetnsId, SockId},
-        scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
+        ids::{NetnsId, SockId},
+        scan::{ScannedSocket, ScannedTimeWait},
         time::Nanos,
     },
     tracker::{
         Tracker,
         filter_evidence::{Cgroup, FilterEvidence},
         listeners::Listener,
-        owners::SocketOwners,
+        served::Served,
         undecided::Decision,
     },
 };
@@ -98,6 +98,7 @@ impl Tracker {
             role: Role::Server,
             local: transition.local,
             remote: transition.remote,
+            listener_port: None,
             all_pids: !pids.is_empty(),
             pids,
             cgroup: known.map_or_else(
@@ -173,17 +174,23 @@ impl Tracker {
             }
             Role::Server => {
                 // A process forked after the last check may serve the connection.
-                let checked_at = self.listeners.owners_checked(transition.netns, transition.local);
-                let pids = self.listeners.pids(transition.netns, transition.local);
+                let served = Served::of(transition, first);
+                let checked_at = self.listeners.owners_checked(served);
+                let pids = self.listeners.pids(served);
                 (pids, checked_at > first.time)
             }
             Role::Unknown => (Vec::new(), false),
         };
+        let mut local = transition.local;
+        if transition.has_listeners_port() {
+            local.set_port(0);
+        }
         FilterEvidence {
             netns: transition.netns,
             role,
-            local: transition.local,
+            local,
             remote: transition.remote,
+            listener_port: first.listener_port(),
             pids,
             all_pids,
             cgroup: self.cgroup_of_opening(first),
@@ -255,11 +262,12 @@ impl Tracker {
         };
         let mut all_pids = !pids.is_empty();
         if role == Role::Server {
-            pids.extend(self.listeners.pids(netns, local));
-            all_pids |= self.listeners.owners_checked(netns, local) > 0;
+            let served = Served::at(netns, local);
+            pids.extend(self.listeners.pids(served));
+            all_pids |= self.listeners.owners_checked(served) > 0;
         }
         let cgroup = self.cgroup(socket.cgroup);
-        FilterEvidence { netns, role, local, remote, pids, all_pids, cgroup }
+        FilterEvidence { netns, role, local, remote, listener_port: None, pids, all_pids, cgroup }
     }
 
     /// Whether the filters admit a listener.
@@ -271,6 +279,7 @@ impl Tracker {
                     role: Role::Server,
                     local: listener.local,
                     remote: (listener.local.ip(), 0).into(),
+                    listener_port: None,
                     pids: listener.pids(),
                     all_pids: listener.owners_checked_at > 0,
                     cgroup: self.cgroup(listener.cgroup),
@@ -287,6 +296,7 @@ impl Tracker {
                 role: Role::Server,
                 local: unspecified(port),
                 remote: unspecified(0),
+                listener_port: None,
                 pids: self.listeners.on(netns, port).flat_map(Listener::pids).collect(),
                 all_pids: false,
                 cgroup: Cgroup::Unknown,
@@ -299,14 +309,16 @@ impl Tracker {
         netns: NetnsId,
         socket: &ScannedSocket,
     ) -> bool {
+        let served = Served::at(netns, socket.local);
         self.undecided.admits_everything()
             || self.admits(&FilterEvidence {
                 netns,
                 role: Role::Server,
                 local: socket.local,
                 remote: socket.remote,
-                pids: self.listeners.pids(netns, socket.local),
-                all_pids: self.listeners.owners_checked(netns, socket.local) > 0,
+                listener_port: None,
+                pids: self.listeners.pids(served),
+                all_pids: self.listeners.owners_checked(served) > 0,
                 cgroup: Cgroup::Unknown,
             })
     }
@@ -326,6 +338,7 @@ impl Tracker {
                     role,
                     local: socket.local,
                     remote: socket.remote,
+                    listener_port: None,
                     pids: Vec::new(),
                     all_pids: false,
                     cgroup: Cgroup::Unknown,
@@ -336,32 +349,8 @@ impl Tracker {
         self.undecided.judge(&evidence.facts()) == Some(true)
     }
 
-    /// Updates owners from a scan of all open files.
-    pub(in crate::tracker) fn apply_socket_holders(&mut self, holders: &[SocketHolder]) {
-        self.socket_owners = SocketOwners::new(holders, &self.names);
-        for (sock, listener) in self.listeners.iter_mut() {
-            let held = listener.held_socket(sock);
-            if let Some(holders) = self.socket_owners.of(held, listener.listening_since) {
-                listener.set_holders(holders);
-            }
-        }
-        for held in self.socket_owners.socks() {
-            let subflows = MptcpId::new(held).map_or(&[][..], |id| self.connections.subflows(id));
-            for sock in [&[held], subflows].concat() {
-                if let Some(connection) = self.connections.get_mut(sock)
-                    && connection.owner.is_none()
-                    && let Some(owner) = self.socket_owners.owner(held, connection.first_seen)
-                {
-                    self.rows.get_mut(connection.row).add_owner(&owner.label);
-                    connection.owner = Some(owner);
-                }
-            }
-        }
-        self.decide_held();
-    }
-
     /// Decides the filters of sockets with held records, now that holders of listeners are known.
-    fn decide_held(&mut self) {
+    pub(super) fn decide_held(&mut self) {
         for (sock, netns) in self.undecided.waiting_socks() {
             if !self.may_await_scan(netns) {
                 self.settle(sock);

@@ -6,6 +6,7 @@ mod filter;
 mod kernel_counters;
 mod mptcp;
 mod namespaces;
+mod owners;
 mod port_counts;
 mod port_pools;
 mod role;

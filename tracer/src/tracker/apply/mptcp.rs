@@ -11,7 +11,7 @@ use crate::{
         event::Transition,
         ids::{MptcpId, SockId},
     },
-    tracker::{Tracker, connections::Slot, owners::Owner},
+    tracker::{Tracker, connections::Slot, owners::Owner, served::Served},
 };
 
 impl Tracker {
@@ -71,8 +71,8 @@ impl Tracker {
         if has_joined && is_server {
             // The kernel hands it to the MPTCP connection, which has been accepted already or is in
             // the queue itself (`net/ipv4/tcp_minisocks.c:tcp_check_req`).
-            let first_seen = connection.first_seen;
-            self.leave_accept_queue(established, first_seen);
+            let (served, born) = (Served::from(&*connection), connection.first_seen);
+            self.leave_accept_queue(established, served, born);
         }
     }
 }

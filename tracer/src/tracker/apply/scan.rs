@@ -192,7 +192,7 @@ impl Tracker {
     /// Makes a tracked connection agree with the finding of a scan.
     fn reconcile_scanned(&mut self, netns: NetnsId, socket: &ScannedSocket) {
         let Some(connection) = self.connections.get_mut(socket.sock) else { return };
-        connection.learn_endpoints(socket.into());
+        connection.learn_endpoints(socket.into(), false);
         if let Some(by_connect) = socket.port_by_connect {
             connection.is_bound = Some(!by_connect);
         }
@@ -285,8 +285,7 @@ impl Tracker {
             return Some((entry.row, entry.is_guess));
         }
         let known = self.time_waits.rows.get(key).filter(|known| !known.is_guess);
-        if let Some(known) = known.filter(|known| self.is_row_of(known.row, scan.netns, endpoints))
-        {
+        if let Some(known) = known.filter(|known| self.is_row_of(known, scan.netns, endpoints)) {
             return Some((known.row, false));
         }
         let role = self.role_of(scan.netns, endpoints, time_wait.port_by_connect);

@@ -11,7 +11,6 @@ use crate::{
         Connection, Tracker,
         classify::TimeWait,
         endpoints::Endpoints,
-        row_key::RowId,
         time_wait::{LATENESS, LENGTH, expiry},
         time_wait_rows::{EndpointPairKey, Entry, key},
     },
@@ -100,7 +99,7 @@ impl Tracker {
         }
         let (key, expired) = (key(netns, endpoints), self.expired());
         if let Some(entry) = self.time_waits.rows.become_time_wait(key, time)
-            && self.is_row_of(entry.row, netns, endpoints)
+            && self.is_row_of(&entry, netns, endpoints)
         {
             // If the record of the entry was lost, the orphan was already counted as a TIME_WAIT.
             self.remove_from_gauges(netns, &entry);
@@ -137,7 +136,7 @@ impl Tracker {
         is_observed: bool,
     ) {
         if let Some(entry) = removed
-            && self.is_row_of(entry.row, netns, endpoints)
+            && self.is_row_of(&entry, netns, endpoints)
         {
             self.remove_from_gauges(netns, &entry);
         }
@@ -158,17 +157,21 @@ impl Tracker {
         }
     }
 
-    /// Whether a row id still refers to a row for these endpoints. An idle row may have been
+    /// Whether the row of an entry is still a row for these endpoints. An idle row may have been
     /// removed and its id reused, and a row may be coarser than its key if the table was full.
     pub(in crate::tracker) fn is_row_of(
         &self,
-        row: RowId,
+        entry: &Entry,
         netns: NetnsId,
         endpoints: Endpoints,
     ) -> bool {
-        self.rows.key(row).is_some_and(|key| {
+        self.rows.key(entry.row).is_some_and(|key| {
             let port = key.role.service_port(endpoints.local, endpoints.remote);
-            [0, netns].contains(&key.netns) && key.port.is_none_or(|of_row| of_row == port)
+            let is_same_port = match entry.local.has_other_service() {
+                true => key.role == Role::Server,
+                false => key.port.is_none_or(|of_row| of_row == port),
+            };
+            [0, netns].contains(&key.netns) && is_same_port
         })
     }
 }

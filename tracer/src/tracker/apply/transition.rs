@@ -13,7 +13,7 @@ use crate::{
     },
     trace::{
         event::Transition,
-        ids::{NetnsId, SockId},
+        ids::{ListenerId, NetnsId, SockId},
     },
     tracker::{
         EVIDENCE_LOST, Tracker,
@@ -26,6 +26,7 @@ use crate::{
         owners::Owner,
         past_activity::PastActivity,
         row_key::RowKey,
+        served::Served,
         socket_key::SocketKey,
     },
 };
@@ -120,11 +121,14 @@ impl Tracker {
         }
     }
 
-    /// The first connection on a port on which nobody is known to listen shows the port of the only
-    /// listener that has not shown its own.
-    fn learn_port_of_listener(&mut self, netns: NetnsId, child: SocketAddr) {
-        if !self.listeners.is_served(netns, child.port())
-            && let Some(sock) = self.listeners.only_portless(netns)
+    /// The first connection of a listener shows its port. Where the kernel does not show the listener,
+    /// it is the only one of unknown port, if nobody is known to listen on the connection's.
+    fn learn_port_of_listener(&mut self, Served { netns, local: child, listener }: Served) {
+        let only = || {
+            let is_served = self.listeners.is_served(netns, child.port());
+            (!is_served).then(|| self.listeners.only_portless(netns)).flatten()
+        };
+        if let Some(sock) = listener.map(ListenerId::get).or_else(only)
             && let Some(listener) = self.listeners.get(sock)
             && (listener.local.ip().is_unspecified() || listener.local.ip() == child.ip())
         {
@@ -163,25 +167,31 @@ impl Tracker {
             self.records.gaps += 1;
             self.close_missing(transition.sock, transition.time);
         }
+        let served = Served::of(transition, transition);
         if role == Role::Server {
-            self.learn_port_of_listener(transition.netns, transition.local);
+            self.learn_port_of_listener(served);
         }
         let opening = transition.opening.as_ref();
         let owner = match role {
             Role::Client => self.client_owner(transition),
-            Role::Server => self.listeners.owner(transition.netns, transition.local).cloned(),
+            Role::Server => self.listeners.owner(served).cloned(),
             Role::Unknown => None,
         };
         let endpoints = Endpoints::from(transition);
-        let key = self.row_key(transition.netns, role, endpoints, owner.as_deref());
-        let row = self.rows.row(key, role == Role::Server);
         let (netns, time) = (transition.netns, transition.time);
+        let key = match role {
+            Role::Client | Role::Unknown => self.row_key(netns, role, endpoints, owner.as_deref()),
+            Role::Server => RowKey::of_port(netns, role, served.local.port()),
+        };
+        let row = self.rows.row(key, role == Role::Server);
         let deferred_accept = transition.flags.contains(Flags::DEFER_ACCEPT)
-            || role == Role::Server && self.listeners.defer_accept(netns, transition.local);
+            || role == Role::Server && self.listeners.defer_accept(served);
         let connection =
             Connection::new(netns, role, Origin::Observed, transition.old, endpoints, time, row);
         let netns_inode = self.names.inode(netns);
         let mut connection = Connection { netns_inode, owner, ..connection };
+        connection.listener = served.listener;
+        connection.listener_port = transition.listener_port().unwrap_or(0);
         connection.evidence.deferred_accept = deferred_accept;
         connection.evidence.may_be_cookie = transition.flags.contains(Flags::COOKIES_SENT)
             || transition.flags.contains(Flags::REUSEPORT);
@@ -277,9 +287,10 @@ impl Tracker {
             Some(id) => self.mptcp_owner(id, sock),
             None => self.socket_owners.owner(sock, 0),
         };
+        let owner_holds = holder.is_some();
         let owner = match role {
             Role::Server => {
-                holder.or_else(|| self.listeners.owner(netns, endpoints.local).cloned())
+                holder.or_else(|| self.listeners.owner(Served::at(netns, endpoints.local)).cloned())
             }
             Role::Client | Role::Unknown => holder,
         };
@@ -293,6 +304,7 @@ impl Tracker {
         let netns_inode = self.names.inode(netns);
         Connection {
             owner,
+            owner_holds,
             is_subflow: mptcp.is_some(),
             mptcp,
             netns_inode,
@@ -312,7 +324,7 @@ impl Tracker {
             self.learn_subflow(transition, slot);
         }
         let connection = self.connections.at(slot);
-        connection.learn_owner(transition, &self.listeners);
+        connection.learn_owner(transition, &self.listeners, &self.socket_owners);
         self.changes.transition(transition, Some(connection), &self.names);
         connection.last_transition = transition.time;
         connection.scan.state_since_is_lower_bound = false;
@@ -372,7 +384,7 @@ impl Tracker {
             let origin = self.origin_of_adopted(transition.netns);
             return self.adopt_from(transition, self.role_at(transition), origin);
         }
-        connection.learn_endpoints(endpoints);
+        connection.learn_endpoints(endpoints, is_young);
         if connection.state != transition.old {
             self.records.gaps += 1;
             connection.enter(transition.old, self.rows.get_mut(connection.row), |_| EVIDENCE_LOST);

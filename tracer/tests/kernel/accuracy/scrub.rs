@@ -199,7 +199,7 @@ impl Scrubber {
                 self.step(&mut opening.step);
                 opening.cgroup = 0;
                 opening.netns_inode = opening.step.netns;
-                opening.mptcp = self.mptcp(opening.mptcp);
+                opening.parent = self.mptcp(opening.parent);
                 opening.comm = self.comm(opening.comm);
             }
             Record::Established(established, _) => {

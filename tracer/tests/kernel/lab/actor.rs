@@ -4,12 +4,16 @@ use std::{
     env, fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::fd::AsFd,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{net::UnixDatagram, process::CommandExt},
+    },
     process::{self, Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
 };
 
 use nix::{
+    libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
@@ -18,7 +22,7 @@ use nix::{
     unistd::{ForkResult, Pid, fork},
 };
 
-use super::{Cgroup, Namespace, connect_to, sockets, wait_for_end};
+use super::{Cgroup, Namespace, connect_to, descriptors, sockets, wait_for_end};
 
 /// Set if this program runs as an actor.
 const ROLE: &str = "SYNFIN_TEST_ACTOR";
@@ -28,6 +32,10 @@ const PART: &str = "lab::actor::runs_as_an_actor";
 
 /// The prefix of an actor's answers; the test harness prints other lines.
 const ANSWER: &str = "actor: ";
+
+/// What the courier gets with a descriptor.
+const LISTENER: u8 = b'l';
+const CONNECTION: u8 = b'c';
 
 /// The name of the threads that connect, which is not the process's.
 const THREAD: &str = "just-a-thread";
@@ -88,6 +96,32 @@ impl Actor {
     /// Forks a process that takes this name and accepts from now on.
     pub(crate) fn activate(&mut self, name: &str) -> u32 {
         numbers(&self.send(&format!("activate {name}")))[0]
+    }
+
+    /// Accepts this number of connections of its latest listener and keeps them.
+    pub(crate) fn accept(&mut self, count: usize) {
+        self.send(&format!("accept {count}"));
+    }
+
+    /// Forks a process with this name, and closes the connections that it has inherited.
+    pub(crate) fn hand_on(&mut self, name: &str) -> u32 {
+        numbers(&self.send(&format!("hand on {name}")))[0]
+    }
+
+    /// Runs the program `tail`, which inherits the connections, and closes them.
+    pub(crate) fn hand_to_tail(&mut self) -> u32 {
+        numbers(&self.send("hand to tail"))[0]
+    }
+
+    /// Forks a process with this name, to which [`Self::deliver`] sends descriptors.
+    pub(crate) fn courier(&mut self, name: &str) -> u32 {
+        numbers(&self.send(&format!("courier {name}")))[0]
+    }
+
+    /// Sends all listeners and connections to the courier (SCM_RIGHTS), which accepts from the
+    /// listeners, and closes them.
+    pub(crate) fn deliver(&mut self) {
+        self.send("deliver");
     }
 
     /// Runs programs from now on, one after another.
@@ -157,6 +191,9 @@ fn numbers(answer: &str) -> Vec<u32> {
 struct Props {
     listeners: Vec<TcpListener>,
     connections: Vec<TcpStream>,
+    courier: Option<UnixDatagram>,
+    /// Programs that end soon after the actor.
+    programs: Vec<Child>,
 }
 
 /// Runs this program as an actor for other tests. As a test, it checks that its name is [`PART`].
@@ -239,9 +276,46 @@ impl Props {
                 });
             }
             ["leave"] => {}
-            _ => panic!("unknown order {order:?}"),
+            _ => return self.perform_with_descriptors(order),
         }
         "done".to_owned()
+    }
+
+    /// Performs an order to accept connections or to hand descriptors on.
+    fn perform_with_descriptors(&mut self, order: &[&str]) -> String {
+        match *order {
+            ["accept", count] => {
+                let listener = self.listeners.last().expect("a listener");
+                let accept = |_| listener.accept().expect("a connection").0;
+                let count = count.parse::<usize>().expect("a number");
+                self.connections.extend((0..count).map(accept));
+                "done".to_owned()
+            }
+            ["hand", "on", name] => {
+                let heir = fork_to(|| {
+                    prctl_name(name);
+                    self.listeners.clear();
+                    wait_for_hangup();
+                    process::exit(0);
+                });
+                self.connections.clear();
+                texts([heir])
+            }
+            ["hand", "to", "tail"] => texts([self.hand_to_tail()]),
+            ["courier", name] => texts([self.fork_courier(name)]),
+            ["deliver"] => {
+                let courier = self.courier.as_ref().expect("a courier");
+                let listeners = self.listeners.drain(..).map(|it| (LISTENER, OwnedFd::from(it)));
+                let connections = self.connections.drain(..).map(|it| (CONNECTION, it.into()));
+                for (what, descriptor) in listeners.chain(connections) {
+                    descriptors::send(courier, what, &descriptor);
+                    // The courier has received it.
+                    courier.recv(&mut [0]).expect("its answer");
+                }
+                "done".to_owned()
+            }
+            _ => panic!("unknown order {order:?}"),
+        }
     }
 
     fn serve(&mut self, then: fn(TcpStream)) {
@@ -254,6 +328,50 @@ impl Props {
                 }
             });
         }
+    }
+
+    fn hand_to_tail(&mut self) -> u32 {
+        let inherited: Vec<_> = self.connections.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut tail = Command::new("tail");
+        tail.args(["--pid", &process::id().to_string(), "-f", "/dev/null"]).stdin(Stdio::null());
+        let keep = move || {
+            for &descriptor in &inherited {
+                // SAFETY: clears FD_CLOEXEC, and only that.
+                unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) };
+            }
+            Ok(())
+        };
+        // SAFETY: fcntl(2) is safe between fork() and execve().
+        let tail = unsafe { tail.pre_exec(keep) }.spawn().expect("tail");
+        self.connections.clear();
+        let pid = tail.id();
+        self.programs.push(tail);
+        pid
+    }
+
+    fn fork_courier(&mut self, name: &str) -> Pid {
+        let (ours, theirs) = UnixDatagram::pair().expect("sockets");
+        let courier = fork_to(|| {
+            prctl_name(name);
+            *self = Self::default();
+            thread::spawn(move || {
+                let (mut kept, mut servers) = (Vec::new(), Self::default());
+                loop {
+                    match descriptors::receive(&theirs) {
+                        (LISTENER, listener) => {
+                            servers.listeners = vec![listener.into()];
+                            servers.serve(wait_for_end);
+                        }
+                        (_, connection) => kept.push(connection),
+                    }
+                    theirs.send(&[0]).expect("an answer");
+                }
+            });
+            wait_for_hangup();
+            process::exit(0);
+        });
+        self.courier = Some(ours);
+        courier
     }
 
     fn fork_server(&mut self, name: &str) -> Pid {

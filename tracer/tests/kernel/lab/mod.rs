@@ -7,6 +7,7 @@ mod capture;
 mod cgroup;
 mod collector;
 mod counters;
+mod descriptors;
 mod ftrace;
 mod identities;
 mod kernels;
@@ -18,6 +19,7 @@ mod picture;
 mod process;
 mod prometheus;
 mod report;
+mod sk_lookup;
 mod sockets;
 mod ss;
 mod synfin;
@@ -56,6 +58,7 @@ pub(crate) use picture::svg;
 pub(crate) use process::{Busy, Policy, Process};
 pub(crate) use prometheus::{Host, Prometheus, Series, lacks_prometheus, unix_now};
 pub(crate) use report::{Events, Report, RowCounts};
+pub(crate) use sk_lookup::SkLookup;
 pub(crate) use sockets::{
     Pair, accept, close_by_garbage_collection, connect_to, disconnect, reset, set_option, socket,
     wait_for_end, wait_for_state,

@@ -119,6 +119,23 @@ impl Namespace {
         self.run_with("nft -f -", &table);
     }
 
+    /// Gives every incoming TCP segment for these ports to the transparent listener on another one
+    /// (TPROXY), for new connections. Returns whether the kernel can.
+    pub(crate) fn redirect(&self, ports: &[u16], to: u16) -> bool {
+        let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+        let rule = format!("tcp dport {{ {} }} tproxy ip to :{to} accept", ports.join(", "));
+        let table = format!(
+            "table inet proxy {{\nchain prerouting {{\ntype filter hook prerouting priority mangle\n\
+             {rule}\n}}\n}}\n"
+        );
+        let nft = || {
+            let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+            nft.stdin.take().expect("a pipe").write_all(table.as_bytes())?;
+            nft.wait()
+        };
+        self.within(nft).expect("nft runs").success()
+    }
+
     /// Removes a filter.
     pub(crate) fn unfilter(&self, name: &str) {
         self.run(&format!("nft delete table inet {name}"));

@@ -148,11 +148,17 @@ fn filter() -> impl Strategy<Value = Filter> {
 
 fn matches(filter: &Filter, connection: &ComparedConnection) -> bool {
     let pids: Vec<_> = connection.pid.into_iter().collect();
+    let mut local = connection.local;
+    if connection.role == Role::Server && connection.remote.port() == 0 {
+        // Its only record has its listener's endpoints.
+        local.set_port(0);
+    }
     let facts = Facts {
         netns: connection.netns,
         role: connection.role,
-        local: connection.local,
+        local,
         remote: connection.remote,
+        service_port: connection.role.service_port(connection.local, connection.remote),
         pids: &pids,
         all_pids: !pids.is_empty(),
         cgroup: KnownCgroup::Unknown,

@@ -1,0 +1,47 @@
+//! Applies scans of open files: which processes hold listeners and connections.
+
+use crate::{
+    trace::{
+        ids::{MptcpId, SockId},
+        scan::SocketHolder,
+    },
+    tracker::{Tracker, owners::SocketOwners},
+};
+
+impl Tracker {
+    /// Updates owners from a scan of all open files.
+    pub(in crate::tracker) fn apply_socket_holders(&mut self, holders: &[SocketHolder]) {
+        self.socket_owners = SocketOwners::new(holders, &self.names);
+        for (sock, listener) in self.listeners.iter_mut() {
+            let held = listener.held_socket(sock);
+            if let Some(holders) = self.socket_owners.of(held, listener.listening_since) {
+                listener.set_holders(holders);
+            }
+        }
+        let held: Vec<_> = self.socket_owners.socks().collect();
+        for held in held {
+            self.learn_holders(held, held);
+            let subflows = MptcpId::new(held).map(|id| self.connections.subflows(id).to_vec());
+            for sock in subflows.unwrap_or_default() {
+                self.learn_holders(sock, held);
+            }
+        }
+        self.decide_held();
+    }
+
+    /// Updates the owner of a connection from the processes that hold its socket, or that of its
+    /// MPTCP connection. Its counts stay in the row in which they began: that of the first owner.
+    fn learn_holders(&mut self, sock: SockId, held: SockId) {
+        if let Some(connection) = self.connections.get_mut(sock)
+            && let Some(holders) = self.socket_owners.of(held, connection.first_seen)
+        {
+            let was_unknown = connection.owner.is_none();
+            if connection.learn_holders(holders)
+                && was_unknown
+                && let Some(owner) = &connection.owner
+            {
+                self.rows.get_mut(connection.row).add_owner(&owner.label);
+            }
+        }
+    }
+}
