@@ -33,6 +33,7 @@ mod mptcp;
 mod namespaces;
 mod otlp;
 mod owners;
+mod platform;
 mod prometheus;
 mod replay;
 mod scan;
