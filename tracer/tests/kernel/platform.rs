@@ -561,10 +561,11 @@ fn check_old(played: &Played, lines: &[Value]) {
 }
 
 /// It shows what is still wrong: after a scan, the TIME_WAIT of a server that accepted a client without
-/// MPTCP on a listener of MPTCP is missing. The build of the tests without optimization is too slow
-/// for it: run it with `--profile testing -- --ignored`.
+/// MPTCP on a listener of MPTCP is missing; and one server connection in a hundred has no owner, most
+/// of them in the queue of a listener that closes. Without optimization synfin is too slow for it:
+/// run it with `--profile testing` and `-- --ignored`.
 #[test]
-#[ignore = "a TIME_WAIT on a listener of MPTCP is lost at a scan"]
+#[ignore = "TIME_WAITs on listeners of MPTCP are lost at a scan, and some owners are unknown"]
 fn a_host_with_namespaces_that_come_and_go_is_seen_as_it_is() {
     // Another test's namespace could take an inode number.
     let _lab = lab::enter_alone();
