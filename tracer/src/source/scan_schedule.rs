@@ -24,6 +24,10 @@ const LONGEST_WAIT: Nanos = SECOND / 2;
 /// The rounds take at most one part in this many of one CPU: half a percent.
 const COST_DIVISOR: u64 = 200;
 
+/// While rounds rest, namespaces are listed for at most one part in this many of one CPU. This delays
+/// the next round, so that both together keep to [`COST_DIVISOR`].
+const LISTING_COST_DIVISOR: u64 = 2 * COST_DIVISOR;
+
 /// The next step of the scheduler.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Plan {
@@ -49,6 +53,11 @@ pub(super) struct ScanScheduler {
     started: Option<Nanos>,
     /// Earliest start of the next round by its cost.
     rest_until: Nanos,
+    /// Start of the last listing of namespaces.
+    listed: Nanos,
+    /// Earliest start of the next listing while rounds rest: namespaces that are gone end, and new
+    /// ones get their names, although the next round may be minutes away.
+    next_listing: Nanos,
     /// Whether the next round is to start without delay.
     hurried: bool,
     /// End of the consumer's present interval, which a round is to complete; `None` if it has none.
@@ -68,6 +77,8 @@ pub(super) struct ScanScheduler {
 enum State {
     #[default]
     Resting,
+    /// The namespaces are being listed, but not for a round.
+    ListingBetweenRounds,
     Listing,
     /// The namespaces are listed.
     Listed(VecDeque<(NetnsId, PathBuf)>),
@@ -91,7 +102,7 @@ impl ScanScheduler {
 
     /// Whether no round is in progress.
     pub(super) fn is_resting(&self) -> bool {
-        matches!(self.state, State::Resting)
+        matches!(self.state, State::Resting | State::ListingBetweenRounds)
     }
 
     /// Makes the next round start without delay, once the present one is over.
@@ -160,11 +171,19 @@ impl ScanScheduler {
         match std::mem::take(&mut self.state) {
             State::Resting if is_due => {
                 self.state = State::Listing;
+                self.listed = now;
                 self.cost = 0;
                 self.started = Some(now);
                 self.hurried = false;
                 let is_full = std::mem::take(&mut self.restart_requested);
                 self.round = if is_full { Round::Full } else { Round::Update };
+                Plan::List
+            }
+            State::Resting
+                if self.rounds > 0 && (self.next_listing..self.rest_until).contains(&now) =>
+            {
+                self.state = State::ListingBetweenRounds;
+                self.listed = now;
                 Plan::List
             }
             State::Listed(rest) => {
@@ -207,6 +226,12 @@ impl ScanScheduler {
 
     /// Completes [`Plan::List`], which took `cost` nanoseconds of CPU time.
     pub(super) fn listed(&mut self, namespaces: BTreeMap<NetnsId, PathBuf>, cost: Nanos) {
+        self.next_listing = self.listed + SHORTEST_PERIOD.max(cost * LISTING_COST_DIVISOR);
+        if let State::ListingBetweenRounds = self.state {
+            self.state = State::Resting;
+            self.rest_until += cost * COST_DIVISOR;
+            return;
+        }
         self.cost += cost;
         self.state = State::Listed(namespaces.into_iter().collect());
     }
@@ -270,8 +295,34 @@ mod tests {
         scheduler.sockets_scanned(SECOND / 10);
         assert_eq!(scheduler.plan(5, wanted), Plan::Rest);
         assert_eq!((scheduler.rounds(), scheduler.is_resting()), (1, true));
-        assert_eq!(scheduler.plan(59 * SECOND, wanted), Plan::Rest);
-        assert_eq!(scheduler.plan(61 * SECOND, wanted), Plan::List);
+        assert_eq!(scheduler.plan(59 * SECOND, |_, _| Want::Nothing), Plan::List);
+    }
+
+    #[test]
+    fn namespaces_are_listed_while_rounds_rest() {
+        const MS: Nanos = SECOND / 1000;
+        let mut scheduler = ScanScheduler::default();
+        assert_eq!(scheduler.plan(0, |_, _| Want::Sockets), Plan::List);
+        scheduler.listed(namespaces(&[1]), 0);
+        assert_eq!(scheduler.plan(0, |_, _| Want::Sockets), Plan::ScanOpenFiles);
+        // A round of 50 ms is followed by 10 s of rest.
+        scheduler.open_files_scanned(50 * MS);
+        assert_eq!(scheduler.plan(0, |_, _| Want::Nothing), Plan::Rest);
+        let wanted = |_, _| Want::Nothing;
+        for (now, cost) in [(SECOND, 5 * MS), (3 * SECOND, 0), (4 * SECOND, 5 * MS)] {
+            assert_eq!(scheduler.plan(now - 1, wanted), Plan::Rest);
+            assert_eq!(scheduler.plan(now, wanted), Plan::List);
+            assert_eq!(scheduler.plan(now + 1, wanted), Plan::Rest);
+            assert!(scheduler.is_resting());
+            scheduler.listed(namespaces(&[1]), cost);
+        }
+        // The two listings of 5 ms delay the next round by a second each.
+        assert_eq!(scheduler.plan(12 * SECOND - 1, wanted), Plan::List);
+        assert!(scheduler.is_resting());
+        scheduler.listed(namespaces(&[1]), 0);
+        assert_eq!(scheduler.plan(12 * SECOND, wanted), Plan::List);
+        assert!(!scheduler.is_resting());
+        assert_eq!(scheduler.rounds(), 1);
     }
 
     #[test]
@@ -338,8 +389,11 @@ mod tests {
         scheduler.sockets_scanned(0);
         assert_eq!(scheduler.plan(5, after), Plan::Rest);
         // The counters have their part in the cost: 11 ms.
-        assert_eq!(scheduler.plan(2_199_000_000, before), Plan::Rest);
+        assert_eq!(scheduler.plan(2_199_000_000, before), Plan::List);
+        assert!(scheduler.is_resting(), "only a listing");
+        scheduler.listed(namespaces(&[1, 2, 3]), 0);
         assert_eq!(scheduler.plan(2_201_000_000, before), Plan::List);
+        assert!(!scheduler.is_resting());
     }
 
     /// Runs a round of this cost that begins at `now`.

@@ -72,6 +72,8 @@ pub(crate) const GROUPS: &[(&str, &[Scenario])] = &[
     ("Ended by a timer", TIMERS),
     ("Ended by a third party", OTHERS),
     ("Identity", IDENTITY),
+    ("MPTCP", MPTCP),
+    ("Floods", FLOODS),
 ];
 
 #[rustfmt::skip]
@@ -369,4 +371,64 @@ const IDENTITY: &[Scenario] = &[
     scenario("fork", "a child inherits the connection, which closes when both processes have closed it",
         &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
         "ActiveOpens 1, PassiveOpens 1, TW 1"),
+];
+
+#[rustfmt::skip]
+const MPTCP: &[Scenario] = &[
+    scenario("mptcp_closed_by_server", "the server closes an MPTCP connection",
+        &["client clean closed_by_peer", "server clean closed_by_us TIME_WAIT"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
+    scenario("mptcp_unread_data", "the server closes with unread data",
+        &["client clean reset_by_peer", "server clean reset_by_us_unread_data"],
+        "ActiveOpens 1, PassiveOpens 1, EstabResets 2, OutRsts 1"),
+    scenario("mptcp_linger0", "the client closes with SO_LINGER 0",
+        &["client clean reset_by_us_linger0", "server clean reset_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, EstabResets 2, OutRsts 1"),
+    scenario("mptcp_disconnected", "the client disconnects (connect to AF_UNSPEC)",
+        &["client clean reset_by_us_disconnect", "server clean reset_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, EstabResets 2, OutRsts 1"),
+    scenario("mptcp_listener_closed", "the listener closes with a connection that was not accepted",
+        &["client clean reset_by_peer", "server clean reset_by_us_listener_closed"],
+        "ActiveOpens 1, PassiveOpens 1, EstabResets 2, OutRsts 2"),
+    scenario("mptcp_client_without", "a client without MPTCP; the client closes",
+        &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
+    scenario("mptcp_server_without", "a server without MPTCP; the server closes",
+        &["client clean closed_by_peer", "server clean closed_by_us TIME_WAIT"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
+    scenario("mptcp_process_killed", "the process of the client is killed",
+        &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
+    scenario("mptcp_join", "a second subflow joins the connection; the client closes",
+        &["client clean closed_by_us TIME_WAIT", "client clean closed_by_us TIME_WAIT",
+          "server clean closed_by_peer", "server unmeasured(mptcp_join) closed_by_peer"],
+        "ActiveOpens 2, PassiveOpens 2, TW 2"),
+    scenario("mptcp_subflow_removed", "the second subflow is removed (ip mptcp endpoint delete), the connection stays open",
+        &["client clean closed_by_us TIME_WAIT", "client clean open established",
+          "server clean open established", "server unmeasured(mptcp_join) closed_by_peer"],
+        "ActiveOpens 2, PassiveOpens 2, TW 1"),
+    scenario("mptcp_join_refused", "the second subflow is refused, the connection stays open",
+        &["client - connect_refused_rst", "client clean open established",
+          "server clean open established"],
+        "ActiveOpens 2, PassiveOpens 1, AttemptFails 1"),
+];
+
+#[rustfmt::skip]
+const FLOODS: &[Scenario] = &[
+    scenario("syn_flood", "200 SYNs whose SYN-ACKs are not answered, a backlog of 64, no cookies",
+        &[], "ListenDrops 135, TCPReqQFullDrop 135")
+        .with(&[("server", SERVER, "half_open", 65), ("server", SERVER, "listener.drops", 135)])
+        .syn_queue([65, 0, 0, 0]),
+    scenario("syn_flood_with_cookies", "the same with cookies, then a client that answers",
+        &["server unmeasured(syn_cookie) open established"],
+        "PassiveOpens 1, TCPReqQFullDoCookies 136, SyncookiesSent 136, SyncookiesRecv 1")
+        .with(&[("server", SERVER, "half_open", 65), ("server", SERVER, "listener.drops", 0)])
+        .syn_queue([65, 0, 0, 0]),
+    scenario("accept_queue_flood", "15 SYNs while five connections fill an accept queue with a backlog of four",
+        &["server clean open established", "server clean open established",
+          "server clean open established", "server clean open established",
+          "server clean open established"],
+        "PassiveOpens 5, ListenOverflows 15, ListenDrops 15")
+        .with(&[("server", SERVER, "accept_queue.now", 5), ("server", SERVER, "listener.drops", 15)])
+        .syn_queue([5, 5, 0, 0]),
 ];

@@ -76,8 +76,7 @@ fn every_close_reason_and_unmeasured_cause_has_a_recorded_scenario() {
         let is_known = WITHOUT_SCENARIO.iter().any(|(id, _)| *id == reason.id());
         assert!(is_recorded != is_known, "{}: a scenario, or why there is none", reason.id());
     }
-    // Only a scenario with two subflows could join; `tests/kernel/mptcp.rs` traces some.
-    for cause in Unmeasured::ALL.into_iter().filter(|&cause| cause != Unmeasured::MpJoin) {
+    for cause in Unmeasured::ALL {
         assert!(recorded.contains(format!("unmeasured({})", cause.name()).as_str()), "{cause:?}");
     }
 }

@@ -10,15 +10,15 @@ use crate::lab::{self, Namespace, Report, Synfin, Tun};
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 
 /// A namespace, and the network behind it, from which a flood comes.
-struct Target {
-    namespace: Namespace,
+pub(crate) struct Target {
+    pub(crate) namespace: Namespace,
     tun: Tun,
     sent: u32,
 }
 
 impl Target {
     /// `cookies`: the value of `net.ipv4.tcp_syncookies`.
-    fn new(cookies: u32) -> Self {
+    pub(crate) fn new(cookies: u32) -> Self {
         let namespace = Namespace::new();
         let tun = Tun::open(&namespace, "flood");
         namespace.run(&format!("ip address add {HOST}/16 dev flood"));
@@ -29,7 +29,7 @@ impl Target {
 
     /// Sends this number of SYNs, each from another address. The kernel has handled them when this
     /// returns.
-    fn flood(&mut self, port: u16, count: u32) {
+    pub(crate) fn flood(&mut self, port: u16, count: u32) {
         for _ in 0..count {
             self.sent += 1;
             let [.., high, low] = (self.sent % 60_000 + 256).to_be_bytes();

@@ -37,6 +37,7 @@ mod namespaces;
 mod older;
 mod otlp;
 mod owners;
+mod platform;
 mod prometheus;
 mod proxies;
 mod replay;

@@ -10,6 +10,10 @@ use crate::lab::{self, Feature, since};
 pub(super) fn needs(scenario: &Scenario) -> Option<Feature> {
     match scenario.name {
         "mptcp" => Some(Feature::Mptcp),
+        "mptcp_unread_data" | "mptcp_linger0" | "mptcp_disconnected" => {
+            Some(Feature::MptcpResetReasons)
+        }
+        name if name.starts_with("mptcp_") => Some(Feature::MptcpResets),
         "time_wait_destroyed" => Some(Feature::TimeWaitsDestroyed),
         _ => None,
     }

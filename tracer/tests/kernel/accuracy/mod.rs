@@ -12,7 +12,9 @@ mod replayed;
 mod aborting;
 mod closing;
 mod deviations;
+mod floods;
 mod identity;
+mod mptcp;
 mod opening;
 mod others;
 mod scrub;
@@ -99,6 +101,12 @@ plays! {
     identity:
         closed_port old_ack_to_a_listener new_syn_in_time_wait time_wait_reused reconnected_after_refusal
         reconnected_after_disconnect equal_tuples fork;
+    mptcp:
+        mptcp_closed_by_server mptcp_unread_data mptcp_linger0 mptcp_disconnected mptcp_listener_closed
+        mptcp_client_without mptcp_server_without mptcp_process_killed mptcp_join
+        mptcp_subflow_removed mptcp_join_refused;
+    floods:
+        syn_flood syn_flood_with_cookies accept_queue_flood;
 }
 
 #[test]

@@ -21,6 +21,7 @@ use nix::{
     },
     unistd::{ForkResult, Pid, fork},
 };
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Cgroup, Namespace, connect_to, descriptors, sockets, wait_for_end};
 
@@ -138,7 +139,20 @@ impl Actor {
     /// Connects from a thread with a name of its own, and keeps the connections. Returns their
     /// local addresses.
     pub(crate) fn connect(&mut self, to: impl Into<SocketAddr>, count: usize) -> Vec<SocketAddr> {
-        let answer = self.send(&format!("connect {} {count}", to.into()));
+        self.connect_by("tcp", to.into(), count)
+    }
+
+    /// The same with MPTCP.
+    pub(crate) fn connect_by_mptcp(
+        &mut self,
+        to: impl Into<SocketAddr>,
+        count: usize,
+    ) -> Vec<SocketAddr> {
+        self.connect_by("mptcp", to.into(), count)
+    }
+
+    fn connect_by(&mut self, protocol: &str, to: SocketAddr, count: usize) -> Vec<SocketAddr> {
+        let answer = self.send(&format!("connect {protocol} {to} {count}"));
         answer.split(' ').map(|address| address.parse().expect("an address")).collect()
     }
 
@@ -242,10 +256,12 @@ impl Props {
                 return texts((0..number(count)).map(|_| self.fork_server(name.trim_end())));
             }
             ["activate", name] => return texts([self.fork_server(name)]),
-            ["connect", to, count] => {
+            ["connect", protocol, to, count] => {
                 let to = address(to);
-                let new: Vec<_> =
-                    (0..number(count)).map(|_| on_a_thread(move || connect(to))).collect();
+                let protocol = if protocol == "mptcp" { Protocol::MPTCP } else { Protocol::TCP };
+                let new: Vec<_> = (0..number(count))
+                    .map(|_| on_a_thread(move || connect(protocol, to)))
+                    .collect();
                 let locals: Vec<_> =
                     new.iter().map(|it| it.local_addr().expect("its address")).collect();
                 self.connections.extend(new);
@@ -257,7 +273,7 @@ impl Props {
                 let client = |number| {
                     fork_to(|| {
                         prctl_name(&format!("{name}-{number}"));
-                        on_a_thread(move || drop(connect(to)));
+                        on_a_thread(move || drop(connect(Protocol::TCP, to)));
                         process::exit(0);
                     })
                 };
@@ -398,8 +414,9 @@ fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     thread.join().expect("its work")
 }
 
-fn connect(to: SocketAddr) -> TcpStream {
-    connect_to(sockets::socket(to.ip()), to).expect("a connection")
+fn connect(protocol: Protocol, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(protocol));
+    connect_to(socket.expect("a socket"), to).expect("a connection")
 }
 
 /// Forks a process that runs this and never returns.

@@ -34,6 +34,10 @@ pub(crate) enum Feature {
     TypesByBpf,
     /// MPTCP is built in and enabled.
     Mptcp,
+    /// MPTCP resets its subflows, as TCP does: since 6.1.
+    MptcpResets,
+    /// The kernel shows why MPTCP resets a subflow: since 6.18, and in some stable kernels.
+    MptcpResetReasons,
     /// `tcp:tcp_send_reset` fires for resets without a socket or from TIME_WAIT: since commit
     /// 19822a980e19 in 6.10. Before, only for those of connections and listeners.
     ResetsWithoutSocket,
@@ -51,6 +55,8 @@ impl Feature {
         match self {
             Self::TypesByBpf => "bpf(2) returns the kernel's BTF only since Linux 5.11",
             Self::Mptcp => "this kernel has no MPTCP",
+            Self::MptcpResets => "MPTCP resets its subflows only since Linux 6.1",
+            Self::MptcpResetReasons => "MPTCP shows why it resets a subflow only since Linux 6.18",
             Self::ResetsWithoutSocket => {
                 "tcp_send_reset reports resets without a socket only since Linux 6.10"
             }
@@ -66,6 +72,8 @@ impl Feature {
         match self {
             Self::TypesByBpf => since(5, 11),
             Self::Mptcp => Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok(),
+            Self::MptcpResets => since(6, 1) && Self::Mptcp.is_there(),
+            Self::MptcpResetReasons => since(6, 18) && Self::Mptcp.is_there(),
             Self::ResetsWithoutSocket => since(6, 10),
             Self::TimeWaitsDestroyed => since(6, 0),
             Self::Cgroup2 => cgroup::root().is_some(),

@@ -61,6 +61,12 @@ impl Namespace {
         name
     }
 
+    /// Makes a veth link to another namespace, both ends of which are named `wire` and down.
+    pub(crate) fn link_to(&self, other: &Self) {
+        let peer = other.holder.id();
+        self.run(&format!("ip link add wire type veth peer name wire netns {peer}"));
+    }
+
     /// Runs this within the namespace. A socket stays in the namespace in which it is created.
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let enter_and_work = || {
@@ -220,8 +226,7 @@ impl Wire {
 
     pub(crate) fn new() -> Self {
         let (near, far) = (Namespace::new(), Namespace::new());
-        let peer = far.holder.id();
-        near.run(&format!("ip link add wire type veth peer name wire netns {peer}"));
+        near.link_to(&far);
         for (namespace, host) in [(&near, 1), (&far, 2)] {
             namespace.run(&format!("ip address add 10.77.0.{host}/24 dev wire"));
             namespace.run(&format!("ip address add fd77::{host}/64 dev wire nodad"));
