@@ -49,9 +49,8 @@ fn number(line: &Value, column: &str) -> u64 {
 }
 
 /// Traces connections to the ports of a proxy and to its own, without and with filters.
-/// `shows_time_waits`: scans find the TIME_WAITs.
 #[track_caller]
-fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2]), shows_time_waits: bool) {
+fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2])) {
     let (own, others) = ports;
     let all = [others[0], others[1], own];
     let namespaces = lab::ids([&wire.far]);
@@ -116,8 +115,7 @@ fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2]), shows_time_wa
         let expected =
             if count > 0 { vec![(u64::from(own), 2 * count, count, count)] } else { vec![] };
         let of = |row: &&Value| {
-            let column = if shows_time_waits { "now" } else { "entered" };
-            let time_waits = number(&row["time_wait"], column);
+            let time_waits = number(&row["time_wait"], "now");
             (number(row, "port"), number(row, "established"), number(row, "open"), time_waits)
         };
         let found: Vec<_> =
@@ -135,7 +133,7 @@ fn connections_of_tproxy_are_the_listeners() {
         lab::skip("nftables has no TPROXY here");
         return;
     }
-    check(&wire, &proxy, ports, true);
+    check(&wire, &proxy, ports);
 }
 
 #[test]
@@ -147,7 +145,5 @@ fn connections_of_an_sk_lookup_program_are_the_listeners() {
         lab::skip("the kernel refuses programs of type sk_lookup");
         return;
     };
-    // The children of a listener in a sockmap have its `sk_prot_creator`, so that
-    // bpf_skc_to_tcp_timewait_sock does not know their TIME_WAITs.
-    check(&wire, &proxy, ports, false);
+    check(&wire, &proxy, ports);
 }
