@@ -48,17 +48,27 @@ fn number(line: &Value, column: &str) -> u64 {
     line[column].as_u64().unwrap_or_else(|| panic!("no {column} in {line}"))
 }
 
-/// Traces connections to the ports of a proxy and to its own, without and with filters.
+/// Traces connections to the ports of a proxy and to its own, without and with filters. `begin` starts
+/// the proxy and what gets connections to it; `None` if the kernel cannot, whose reason is `lacking`.
+/// Each attempt has its own namespaces, without TIME_WAITs of an earlier one.
 #[track_caller]
-fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2])) {
+fn check<T>(
+    ports: (u16, [u16; 2]),
+    lacking: &str,
+    begin: impl Fn(&Wire) -> Option<(TcpListener, T)>,
+) {
     let (own, others) = ports;
     let all = [others[0], others[1], own];
-    let namespaces = lab::ids([&wire.far]);
     let [own_arg, other_arg] = [own, others[0]].map(|port| port.to_string());
     let filters: [&[&str]; 4] = [&[], &["-P", &own_arg], &["-L", &other_arg], &["-P", &other_arg]];
     let folder = tempfile::tempdir().expect("a directory");
     let file = |index: usize| format!("{}/{index}", folder.path().display());
-    lab::seen_whole(|| {
+    let has_begun = lab::seen_whole(|| {
+        let wire = Wire::new();
+        let Some((proxy, _redirection)) = begin(&wire) else {
+            return (true, false);
+        };
+        let namespaces = lab::ids([&wire.far]);
         let watched: Vec<_> = filters
             .iter()
             .enumerate()
@@ -68,10 +78,10 @@ fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2])) {
                 Synfin::watch(args.iter().chain(*filter))
             })
             .collect();
-        for pair in connect(wire, proxy, &all) {
+        for pair in connect(&wire, &proxy, &all) {
             pair.close_by_server();
         }
-        let open = connect(wire, proxy, &all);
+        let open = connect(&wire, &proxy, &all);
         eventually("connections are closed", || {
             let sockets = wire.far.sockets();
             let has_closed =
@@ -84,8 +94,12 @@ fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2])) {
         };
         let is_whole = (0..filters.len()).all(|index| missed(index) == 0);
         open.into_iter().for_each(Pair::close_by_client);
-        (is_whole, ())
+        (is_whole, true)
     });
+    if !has_begun {
+        lab::skip(lacking);
+        return;
+    }
     let admitted = [&all[..], &all, &others[..1], &[]];
     // Up to 6.14 the kernel side excludes the connections by their listener's port, without knowing
     // their own, and a scan, which shows that only, may find one that is still open.
@@ -127,23 +141,20 @@ fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2])) {
 #[test]
 fn connections_of_tproxy_are_the_listeners() {
     let _lab = lab::enter();
-    let (wire, ports) = (Wire::new(), ports_of(0));
-    let proxy = transparent_listener(&wire.far, ports.0);
-    if !wire.far.redirect(&ports.1, ports.0) {
-        lab::skip("nftables has no TPROXY here");
-        return;
-    }
-    check(&wire, &proxy, ports);
+    let ports = ports_of(0);
+    check(ports, "nftables has no TPROXY here", |wire| {
+        let proxy = transparent_listener(&wire.far, ports.0);
+        wire.far.redirect(&ports.1, ports.0).then_some((proxy, ()))
+    });
 }
 
 #[test]
 fn connections_of_an_sk_lookup_program_are_the_listeners() {
     let _lab = lab::enter();
-    let (wire, ports) = (Wire::new(), ports_of(1));
-    let proxy = wire.far.listen((Wire::FAR4, ports.0));
-    let Ok(_program) = SkLookup::attach(&wire.far, &SockRef::from(&proxy)) else {
-        lab::skip("the kernel refuses programs of type sk_lookup");
-        return;
-    };
-    check(&wire, &proxy, ports);
+    let ports = ports_of(1);
+    check(ports, "the kernel refuses programs of type sk_lookup", |wire| {
+        let proxy = wire.far.listen((Wire::FAR4, ports.0));
+        let program = SkLookup::attach(&wire.far, &SockRef::from(&proxy)).ok()?;
+        Some((proxy, program))
+    });
 }
