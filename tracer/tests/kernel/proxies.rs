@@ -105,37 +105,38 @@ fn check<T>(
     // their own, and a scan, which shows that only, may find one that is still open.
     let judged = if lab::since(6, 15) { 4 } else { 3 };
     for (index, (filter, admitted)) in filters.iter().zip(admitted).enumerate().take(judged) {
-        let recording = file(index);
-        let expected: BTreeSet<_> = admitted.iter().copied().map(u64::from).collect();
-        for (args, reason) in [(&[][..], Value::from("closed_by_us")), (&["--open"], Value::Null)] {
-            let lines = lines(&recording, args);
-            let found: BTreeSet<_> = lines.iter().map(|line| number(line, "local_port")).collect();
-            assert_eq!(
-                (lines.len(), found),
-                (expected.len(), expected.clone()),
-                "{filter:?} {args:?}"
-            );
-            for line in lines {
-                assert_eq!(number(&line, "service_port"), u64::from(own), "{filter:?}: {line}");
-                assert_eq!(line["pid"], process::id(), "{filter:?}: {line}");
-                assert_eq!(line["reason"], reason, "{filter:?}: {line}");
-                assert_eq!(line["handshake"], "clean", "{filter:?}: {line}");
-            }
-        }
-        let report = Synfin::run(["report", "-o", "json", "--from", &recording]).report();
-        assert_eq!(report.event("gaps"), 0, "{filter:?}");
-        let servers: Vec<_> = report.rows().iter().filter(|row| row["role"] == "server").collect();
-        let count = admitted.len() as u64;
-        let expected =
-            if count > 0 { vec![(u64::from(own), 2 * count, count, count)] } else { vec![] };
-        let of = |row: &&Value| {
-            let time_waits = number(&row["time_wait"], "now");
-            (number(row, "port"), number(row, "established"), number(row, "open"), time_waits)
-        };
-        let found: Vec<_> =
-            servers.iter().filter(|row| number(row, "established") > 0).map(of).collect();
-        assert_eq!(found, expected, "{filter:?}");
+        judge(&file(index), filter, own, admitted);
     }
+}
+
+/// Compares a recording with the connections that its filter admits: one that has closed and an open
+/// one to each of these ports.
+#[track_caller]
+fn judge(recording: &str, filter: &[&str], own: u16, admitted: &[u16]) {
+    let expected: BTreeSet<_> = admitted.iter().copied().map(u64::from).collect();
+    for (args, reason) in [(&[][..], Value::from("closed_by_us")), (&["--open"], Value::Null)] {
+        let lines = lines(recording, args);
+        let found: BTreeSet<_> = lines.iter().map(|line| number(line, "local_port")).collect();
+        assert_eq!((lines.len(), found), (expected.len(), expected.clone()), "{filter:?} {args:?}");
+        for line in lines {
+            assert_eq!(number(&line, "service_port"), u64::from(own), "{filter:?}: {line}");
+            assert_eq!(line["pid"], process::id(), "{filter:?}: {line}");
+            assert_eq!(line["reason"], reason, "{filter:?}: {line}");
+            assert_eq!(line["handshake"], "clean", "{filter:?}: {line}");
+        }
+    }
+    let report = Synfin::run(["report", "-o", "json", "--from", recording]).report();
+    assert_eq!(report.event("gaps"), 0, "{filter:?}");
+    let servers: Vec<_> = report.rows().iter().filter(|row| row["role"] == "server").collect();
+    let count = admitted.len() as u64;
+    let expected = if count > 0 { vec![(u64::from(own), 2 * count, count, count)] } else { vec![] };
+    let of = |row: &&Value| {
+        let time_waits = number(&row["time_wait"], "now");
+        (number(row, "port"), number(row, "established"), number(row, "open"), time_waits)
+    };
+    let found: Vec<_> =
+        servers.iter().filter(|row| number(row, "established") > 0).map(of).collect();
+    assert_eq!(found, expected, "{filter:?}");
 }
 
 #[test]
