@@ -1,14 +1,13 @@
 //! `iter/tcp`: scans all TCP sockets of the network namespace in which the iterator was created.
+//!
+//! The verifier knows a socket as a `sock_common`. Fields that only TIME_WAIT or request sockets have
+//! are copied: `bpf_skc_to_tcp_timewait_sock` and `bpf_skc_to_tcp_request_sock`
+//! (`net/core/filter.c`) refuse a socket whose `skc_prot` is not `tcp_prot` or `tcpv6_prot`, and
+//! those of a listener for MPTCP or in a sockmap have the `sk_prot` that replaced it.
 
 use core::{ffi::c_void, mem::transmute};
 
-use aya_ebpf::{
-    bindings::seq_file,
-    helpers::{
-        bpf_ktime_get_ns,
-        generated::{bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_timewait_sock},
-    },
-};
+use aya_ebpf::{bindings::seq_file, helpers::bpf_ktime_get_ns};
 use synfin_common::{
     event::Flags,
     scan::{FASTREUSE_UNKNOWN, KIND_SOCKET, KIND_TIME_WAIT, ScanSocket, ScanTimeWait},
@@ -16,7 +15,7 @@ use synfin_common::{
 };
 
 use super::{Meta, write};
-use crate::sock::{CommonSock, RequestSock, TcpSock, TimeWaitSock};
+use crate::sock::{CommonSock, TcpSock, UntypedRequestSock, UntypedTimeWaitSock};
 
 const LISTEN: u8 = TcpState::Listen.number();
 const TIME_WAIT: u8 = TcpState::TimeWait.number();
@@ -48,13 +47,7 @@ fn scan_sockets(context: *const Context) -> i32 {
 
 #[inline(always)]
 fn write_time_wait(seq: *mut seq_file, sock: *const c_void) {
-    // SAFETY: the verifier knows the type of `sock`.
-    let typed = unsafe { bpf_skc_to_tcp_timewait_sock(sock.cast_mut()) };
-    if typed.is_null() {
-        return;
-    }
-    let common = CommonSock::new(typed.cast());
-    let time_wait = TimeWaitSock::new(typed.cast());
+    let (common, time_wait) = (CommonSock::new(sock), UntypedTimeWaitSock::new(sock));
     let addresses = common.addresses();
     write(
         seq,
@@ -75,13 +68,8 @@ fn write_time_wait(seq: *mut seq_file, sock: *const c_void) {
 
 #[inline(always)]
 fn write_request(seq: *mut seq_file, sock: *const c_void) {
-    // SAFETY: the verifier knows the type of `sock`.
-    let typed = unsafe { bpf_skc_to_tcp_request_sock(sock.cast_mut()) };
-    if typed.is_null() {
-        return;
-    }
-    let mut record = common_fields(CommonSock::new(typed.cast()));
-    record.retransmits = RequestSock::new(typed.cast()).retransmits();
+    let mut record = common_fields(CommonSock::new(sock));
+    record.retransmits = UntypedRequestSock::new(sock).retransmits();
     write(seq, &record);
 }
 

@@ -52,10 +52,10 @@ mod time_wait;
 
 pub use file::{File, UntypedFile};
 pub use packet::Packet;
-pub use request::{RequestSock, UntypedRequestSock};
+pub use request::UntypedRequestSock;
 pub use task::{Current, Task};
 pub use tcp::TcpSock;
-pub use time_wait::TimeWaitSock;
+pub use time_wait::{TimeWaitSock, UntypedTimeWaitSock};
 
 // include/linux/socket.h, include/uapi/linux/in.h.
 const AF_INET: u16 = 2;

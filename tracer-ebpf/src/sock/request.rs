@@ -6,24 +6,6 @@ use synfin_common::config::ABSENT;
 
 use super::{AF_INET6, Addresses, UntypedSock};
 
-/// A request socket behind a typed pointer.
-#[derive(Clone, Copy)]
-pub struct RequestSock(*const u8);
-
-impl RequestSock {
-    /// The verifier must know `base` as a `tcp_request_sock`.
-    #[inline(always)]
-    pub fn new(base: *const c_void) -> Self {
-        Self(base.cast())
-    }
-
-    /// `num_retrans`: retransmissions of the SYN-ACK.
-    #[inline(always)]
-    pub fn retransmits(self) -> u8 {
-        field!(self.0, req_num_retrans: u8)
-    }
-}
-
 /// A request socket behind an untyped pointer.
 #[derive(Clone, Copy)]
 pub struct UntypedRequestSock(*const u8);
@@ -39,6 +21,15 @@ impl UntypedRequestSock {
     #[inline(always)]
     pub fn first_synack_us(self) -> u64 {
         probe_read!(self.0, req_snt_synack: u64)
+    }
+
+    /// `num_retrans`: retransmissions of the SYN-ACK; 0 if the kernel's BTF does not contain the field.
+    #[inline(always)]
+    pub fn retransmits(self) -> u8 {
+        if global!(offsets.req_num_retrans) == ABSENT {
+            return 0;
+        }
+        probe_read!(self.0, req_num_retrans: u8)
     }
 
     /// Whether this is the handshake of a further subflow that has joined its MPTCP connection. Such

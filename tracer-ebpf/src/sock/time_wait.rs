@@ -5,10 +5,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use synfin_common::config::ABSENT;
 
-use super::{CommonSock, bucket_fastreuse, jiffies_to_ms};
+use super::{CommonSock, jiffies_to_ms};
 
 /// A socket in TIME_WAIT, or an orphan in FIN_WAIT2, which the kernel reduces to the same structure
-/// (`net/ipv4/tcp_minisocks.c:tcp_time_wait`).
+/// (`net/ipv4/tcp_minisocks.c:tcp_time_wait`), behind a typed pointer.
 #[derive(Clone, Copy)]
 pub struct TimeWaitSock(*const u8);
 
@@ -44,18 +44,42 @@ impl TimeWaitSock {
     pub fn substate(self) -> u8 {
         field!(self.0, tw_substate: u8)
     }
+}
 
-    /// Milliseconds until its timer frees it.
+/// [`TimeWaitSock`] behind an untyped pointer.
+#[derive(Clone, Copy)]
+pub struct UntypedTimeWaitSock(*const u8);
+
+impl UntypedTimeWaitSock {
+    #[inline(always)]
+    pub fn new(base: *const c_void) -> Self {
+        Self(base.cast())
+    }
+
+    /// As [`TimeWaitSock::substate`].
+    #[inline(always)]
+    pub fn substate(self) -> u8 {
+        probe_read!(self.0, tw_substate: u8)
+    }
+
+    /// Milliseconds until its timer frees it; 0 if the kernel's BTF does not contain the field.
     #[inline(always)]
     pub fn remaining_ms(self) -> u32 {
+        if global!(offsets.tw_expires) == ABSENT {
+            return 0;
+        }
         // SAFETY: the helper has no arguments.
-        let left = field!(self.0, tw_expires: u64).wrapping_sub(unsafe { bpf_jiffies64() });
+        let left = probe_read!(self.0, tw_expires: u64).wrapping_sub(unsafe { bpf_jiffies64() });
         if (left as i64) < 0 { 0 } else { jiffies_to_ms(left) }
     }
 
     /// `tw_tb->fastreuse`, as [`TcpSock::fastreuse`](super::TcpSock::fastreuse).
     #[inline(always)]
     pub fn fastreuse(self) -> Option<i8> {
-        bucket_fastreuse(field!(self.0, tw_bucket: *const u8))
+        if global!(offsets.tw_bucket) == ABSENT || global!(offsets.bucket_fastreuse) == ABSENT {
+            return None;
+        }
+        let bucket = probe_read!(self.0, tw_bucket: usize) as *const u8;
+        (!bucket.is_null()).then(|| probe_read!(bucket, bucket_fastreuse: u8) as i8)
     }
 }

@@ -170,8 +170,8 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "role_assumed" "" Bool, Data, "Whether there is no evidence for a role, which is unknown then.", |c| Value::Bool(c.role == Role::Unknown);
     "mptcp" "MPTCP" Bool, Wide(Left(5)), "Whether it is a subflow of an MPTCP connection, which is a TCP connection of its own; also of one that continues as plain TCP because the server has no MPTCP.",
         |c| Value::Bool(c.is_subflow);
-    "mptcp_id" "" Text or null, Data, "The MPTCP connection of a subflow, which its subflows share: its kernel address, used again once it has closed; null if unknown.",
-        |c| Value::known(c.mptcp, |id| Value::Text(format!("{id:#x}")));
+    "mptcp_id" "" Text or null, Data, "The MPTCP connection of a subflow, which its subflows share: `mptcp:` and its kernel address, used again once it has closed; null if unknown.",
+        |c| Value::known(c.mptcp, |id| Value::Text(format!("mptcp:{id:x}")));
     "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged; null if the role is unknown, as only a client's SYN counts.", |c| Value::known(c.bytes_sent, Value::Int);
     "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
 };

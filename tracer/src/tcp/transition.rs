@@ -20,6 +20,14 @@ pub(crate) enum TransitionKind {
 }
 
 impl TransitionKind {
+    /// Whether it is the first of a connection, or one of a listener.
+    pub(crate) const fn is_beginning(self) -> bool {
+        match self {
+            Self::Listen | Self::CloseListener | Self::Open(_) => true,
+            Self::Change | Self::Close => false,
+        }
+    }
+
     pub(crate) const fn of(old: TcpState, new: TcpState) -> Self {
         match (old, new) {
             (_, TcpState::Listen) => Self::Listen,

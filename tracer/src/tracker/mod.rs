@@ -93,6 +93,7 @@ use crate::{
     tcp::{
         coverage::Coverage,
         handshake::{Handshake, Unmeasured},
+        transition::TransitionKind,
     },
     trace::{
         counters::Tick,
@@ -107,9 +108,9 @@ use crate::{
 /// The handshake of a connection whose transition to ESTABLISHED was lost.
 const EVIDENCE_LOST: Handshake = Handshake::Unmeasured(Unmeasured::EvidenceLost);
 
-/// Maximum time from the start for which records of connections older than the trace wait for the
-/// first scan of their namespace.
-const FIRST_SCAN_WAIT: Nanos = 10_000_000_000;
+/// Maximum time for which records of a connection whose beginning was not observed wait for a scan
+/// that can decide its role.
+const SCAN_WAIT: Nanos = 10_000_000_000;
 
 /// Maximum number of MPTCP connections whose owners are kept for subflows that join later.
 const MPTCP_OWNERS_LIMIT: usize = 1 << 16;
@@ -136,9 +137,6 @@ pub struct Tracker {
     scans: u32,
     namespaces: Namespaces,
     now: Nanos,
-    /// Until this time, records of older connections wait for the first scan of their namespace.
-    first_scans_until: Nanos,
-    is_past_first_scans: bool,
     /// Closes up to this time are classified: no more evidence about them can arrive.
     classified_until: Nanos,
     interval: CurrentInterval,
@@ -167,8 +165,6 @@ impl Tracker {
             scans: 0,
             namespaces: Namespaces::default(),
             now: start,
-            first_scans_until: start.saturating_add(FIRST_SCAN_WAIT),
-            is_past_first_scans: false,
             classified_until: 0,
             interval: CurrentInterval::begin(start, Events::default()),
             records: RecordCounts::default(),
@@ -210,15 +206,16 @@ impl Tracker {
             Input::Transition(transition) => {
                 self.count_record(transition.time);
                 self.namespaces.note_change(transition.netns, transition.time);
-                let decides_at_once = self.undecided.admits_everything()
+                let is_decided = self.undecided.admits_everything()
                     && self.undecided.is_empty()
-                    && !self.may_await_scan(transition.netns);
+                    && (self.connections.get(transition.sock).is_some()
+                        || TransitionKind::of(transition.old, transition.new).is_beginning());
                 if let Some(opening) = &transition.opening {
                     self.learn_inode(transition.netns, opening.netns_inode);
                 }
                 self.classify_previous(transition.sock);
                 self.note_mptcp_owner(transition);
-                if decides_at_once {
+                if is_decided {
                     self.transition(transition);
                 } else {
                     self.filter_transition(transition);
@@ -262,10 +259,7 @@ impl Tracker {
         self.now = self.now.max(tick.time);
         self.records.on_tick(&tick.counters);
         self.record_port_counts(&tick.ports);
-        if self.now >= self.first_scans_until && !self.is_past_first_scans {
-            self.is_past_first_scans = true;
-            self.settle_all(None);
-        }
+        self.settle_all(|_, seen| seen.saturating_add(SCAN_WAIT) <= tick.time);
         // While records are in flight, a tick can be newer than these.
         if self.records.is_caught_up() {
             let classified = tick.time.saturating_sub(pending_close::WAIT);
@@ -283,7 +277,7 @@ impl Tracker {
     /// Ends the input: pending closes are classified by the available evidence, and records of
     /// undecided sockets are counted as filtered.
     pub fn finish(&mut self) {
-        self.settle_all(None);
+        self.settle_all(|_, _| true);
         self.classify_until(Nanos::MAX);
         self.undecided.close();
     }

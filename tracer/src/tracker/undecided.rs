@@ -256,13 +256,14 @@ impl UndecidedSockets {
         self.closed.clear();
     }
 
-    /// The sockets with held records and their namespaces, in the order of their last transitions.
-    pub(super) fn waiting_socks(&self) -> Vec<(SockId, NetnsId)> {
+    /// The sockets with held records, their namespaces and the times of their last transitions, in
+    /// the order of these times.
+    pub(super) fn waiting_socks(&self) -> Vec<(SockId, NetnsId, Nanos)> {
         let waiting = self.sockets.iter().filter(|(_, socket)| socket.records.is_some());
         let mut waiting: Vec<_> =
             waiting.map(|(&sock, socket)| (socket.seen, sock, socket.netns)).collect();
         waiting.sort_unstable();
-        waiting.into_iter().map(|(_, sock, netns)| (sock, netns)).collect()
+        waiting.into_iter().map(|(seen, sock, netns)| (sock, netns, seen)).collect()
     }
 
     /// Number of filtered records so far.

@@ -294,6 +294,7 @@ const WHO: &[&str] = &[
     "comm",
     "pid",
     "sock",
+    "mptcp_id",
     "local",
     "cgroup",
 ];

@@ -322,6 +322,40 @@ fn subflows_that_join_belong_to_the_connection() {
     }
 }
 
+/// A listener for MPTCP gets plain TCP connections, some of which end in TIME_WAIT, and half-open
+/// handshakes. All are older than the trace, so that only a scan can find them.
+#[test]
+fn scans_find_plain_sockets_of_a_listener() {
+    const PORT: u16 = FIRST_PORT + 100;
+    let _lab = lab::enter();
+    if lacks_mptcp() {
+        return;
+    }
+    let wire = Wire::new();
+    let listener = listen(&wire, Protocol::MPTCP, PORT);
+    let half_open = listen(&wire, Protocol::MPTCP, PORT + 1);
+    for _ in 0..3 {
+        pair(&wire, &listener, Protocol::TCP).close_by_server();
+    }
+    let is_ack = format!("tcp dport {} tcp flags & (syn | ack) == ack drop", PORT + 1);
+    wire.far.filter("acks", &is_ack);
+    let hoping = [Protocol::TCP, Protocol::MPTCP].map(|it| connect(&wire, it, PORT + 1));
+    let count = |state: &str, port: u16| {
+        let sockets = wire.far.sockets();
+        sockets.iter().filter(|it| it.state == state && it.local_port == port).count() as u64
+    };
+    eventually("both handshakes are half-open, and three sockets in TIME_WAIT", || {
+        (count("SYN-RECV", PORT + 1) == 2 && count("TIME-WAIT", PORT) == 3).then_some(())
+    });
+    let namespaces = lab::ids([&wire.far]);
+    let report = Synfin::run(["report", "--once", "-o", "json", "-N", &namespaces]).report();
+    assert_eq!((count("SYN-RECV", PORT + 1), count("TIME-WAIT", PORT)), (2, 3));
+    let time_waits = report.row("server", PORT).count("time_wait.now");
+    let requests = report.row("server", PORT + 1).count("half_open");
+    assert_eq!((requests, time_waits), (2, 3));
+    drop((hoping, half_open, listener));
+}
+
 /// A server in Python that echoes, until its input ends.
 const SERVER: &str = "
 import socket, sys, threading

@@ -48,18 +48,27 @@ fn number(line: &Value, column: &str) -> u64 {
     line[column].as_u64().unwrap_or_else(|| panic!("no {column} in {line}"))
 }
 
-/// Traces connections to the ports of a proxy and to its own, without and with filters.
-/// `shows_time_waits`: scans find the TIME_WAITs.
+/// Traces connections to the ports of a proxy and to its own, without and with filters. `begin` starts
+/// the proxy and what gets connections to it; `None` if the kernel cannot, whose reason is `lacking`.
+/// Each attempt has its own namespaces, without TIME_WAITs of an earlier one.
 #[track_caller]
-fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2]), shows_time_waits: bool) {
+fn check<T>(
+    ports: (u16, [u16; 2]),
+    lacking: &str,
+    begin: impl Fn(&Wire) -> Option<(TcpListener, T)>,
+) {
     let (own, others) = ports;
     let all = [others[0], others[1], own];
-    let namespaces = lab::ids([&wire.far]);
     let [own_arg, other_arg] = [own, others[0]].map(|port| port.to_string());
     let filters: [&[&str]; 4] = [&[], &["-P", &own_arg], &["-L", &other_arg], &["-P", &other_arg]];
     let folder = tempfile::tempdir().expect("a directory");
     let file = |index: usize| format!("{}/{index}", folder.path().display());
-    lab::seen_whole(|| {
+    let has_begun = lab::seen_whole(|| {
+        let wire = Wire::new();
+        let Some((proxy, _redirection)) = begin(&wire) else {
+            return (true, false);
+        };
+        let namespaces = lab::ids([&wire.far]);
         let watched: Vec<_> = filters
             .iter()
             .enumerate()
@@ -69,10 +78,10 @@ fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2]), shows_time_wa
                 Synfin::watch(args.iter().chain(*filter))
             })
             .collect();
-        for pair in connect(wire, proxy, &all) {
+        for pair in connect(&wire, &proxy, &all) {
             pair.close_by_server();
         }
-        let open = connect(wire, proxy, &all);
+        let open = connect(&wire, &proxy, &all);
         eventually("connections are closed", || {
             let sockets = wire.far.sockets();
             let has_closed =
@@ -85,69 +94,68 @@ fn check(wire: &Wire, proxy: &TcpListener, ports: (u16, [u16; 2]), shows_time_wa
         };
         let is_whole = (0..filters.len()).all(|index| missed(index) == 0);
         open.into_iter().for_each(Pair::close_by_client);
-        (is_whole, ())
+        (is_whole, true)
     });
+    if !has_begun {
+        lab::skip(lacking);
+        return;
+    }
     let admitted = [&all[..], &all, &others[..1], &[]];
     // Up to 6.14 the kernel side excludes the connections by their listener's port, without knowing
     // their own, and a scan, which shows that only, may find one that is still open.
     let judged = if lab::since(6, 15) { 4 } else { 3 };
     for (index, (filter, admitted)) in filters.iter().zip(admitted).enumerate().take(judged) {
-        let recording = file(index);
-        let expected: BTreeSet<_> = admitted.iter().copied().map(u64::from).collect();
-        for (args, reason) in [(&[][..], Value::from("closed_by_us")), (&["--open"], Value::Null)] {
-            let lines = lines(&recording, args);
-            let found: BTreeSet<_> = lines.iter().map(|line| number(line, "local_port")).collect();
-            assert_eq!(
-                (lines.len(), found),
-                (expected.len(), expected.clone()),
-                "{filter:?} {args:?}"
-            );
-            for line in lines {
-                assert_eq!(number(&line, "service_port"), u64::from(own), "{filter:?}: {line}");
-                assert_eq!(line["pid"], process::id(), "{filter:?}: {line}");
-                assert_eq!(line["reason"], reason, "{filter:?}: {line}");
-                assert_eq!(line["handshake"], "clean", "{filter:?}: {line}");
-            }
-        }
-        let report = Synfin::run(["report", "-o", "json", "--from", &recording]).report();
-        assert_eq!(report.event("gaps"), 0, "{filter:?}");
-        let servers: Vec<_> = report.rows().iter().filter(|row| row["role"] == "server").collect();
-        let count = admitted.len() as u64;
-        let expected =
-            if count > 0 { vec![(u64::from(own), 2 * count, count, count)] } else { vec![] };
-        let of = |row: &&Value| {
-            let column = if shows_time_waits { "now" } else { "entered" };
-            let time_waits = number(&row["time_wait"], column);
-            (number(row, "port"), number(row, "established"), number(row, "open"), time_waits)
-        };
-        let found: Vec<_> =
-            servers.iter().filter(|row| number(row, "established") > 0).map(of).collect();
-        assert_eq!(found, expected, "{filter:?}");
+        judge(&file(index), filter, own, admitted);
     }
+}
+
+/// Compares a recording with the connections that its filter admits: one that has closed and an open
+/// one to each of these ports.
+#[track_caller]
+fn judge(recording: &str, filter: &[&str], own: u16, admitted: &[u16]) {
+    let expected: BTreeSet<_> = admitted.iter().copied().map(u64::from).collect();
+    for (args, reason) in [(&[][..], Value::from("closed_by_us")), (&["--open"], Value::Null)] {
+        let lines = lines(recording, args);
+        let found: BTreeSet<_> = lines.iter().map(|line| number(line, "local_port")).collect();
+        assert_eq!((lines.len(), found), (expected.len(), expected.clone()), "{filter:?} {args:?}");
+        for line in lines {
+            assert_eq!(number(&line, "service_port"), u64::from(own), "{filter:?}: {line}");
+            assert_eq!(line["pid"], process::id(), "{filter:?}: {line}");
+            assert_eq!(line["reason"], reason, "{filter:?}: {line}");
+            assert_eq!(line["handshake"], "clean", "{filter:?}: {line}");
+        }
+    }
+    let report = Synfin::run(["report", "-o", "json", "--from", recording]).report();
+    assert_eq!(report.event("gaps"), 0, "{filter:?}");
+    let servers: Vec<_> = report.rows().iter().filter(|row| row["role"] == "server").collect();
+    let count = admitted.len() as u64;
+    let expected = if count > 0 { vec![(u64::from(own), 2 * count, count, count)] } else { vec![] };
+    let of = |row: &&Value| {
+        let time_waits = number(&row["time_wait"], "now");
+        (number(row, "port"), number(row, "established"), number(row, "open"), time_waits)
+    };
+    let found: Vec<_> =
+        servers.iter().filter(|row| number(row, "established") > 0).map(of).collect();
+    assert_eq!(found, expected, "{filter:?}");
 }
 
 #[test]
 fn connections_of_tproxy_are_the_listeners() {
     let _lab = lab::enter();
-    let (wire, ports) = (Wire::new(), ports_of(0));
-    let proxy = transparent_listener(&wire.far, ports.0);
-    if !wire.far.redirect(&ports.1, ports.0) {
-        lab::skip("nftables has no TPROXY here");
-        return;
-    }
-    check(&wire, &proxy, ports, true);
+    let ports = ports_of(0);
+    check(ports, "nftables has no TPROXY here", |wire| {
+        let proxy = transparent_listener(&wire.far, ports.0);
+        wire.far.redirect(&ports.1, ports.0).then_some((proxy, ()))
+    });
 }
 
 #[test]
 fn connections_of_an_sk_lookup_program_are_the_listeners() {
     let _lab = lab::enter();
-    let (wire, ports) = (Wire::new(), ports_of(1));
-    let proxy = wire.far.listen((Wire::FAR4, ports.0));
-    let Ok(_program) = SkLookup::attach(&wire.far, &SockRef::from(&proxy)) else {
-        lab::skip("the kernel refuses programs of type sk_lookup");
-        return;
-    };
-    // The children of a listener in a sockmap have its `sk_prot_creator`, so that
-    // bpf_skc_to_tcp_timewait_sock does not know their TIME_WAITs.
-    check(&wire, &proxy, ports, false);
+    let ports = ports_of(1);
+    check(ports, "the kernel refuses programs of type sk_lookup", |wire| {
+        let proxy = wire.far.listen((Wire::FAR4, ports.0));
+        let program = SkLookup::attach(&wire.far, &SockRef::from(&proxy)).ok()?;
+        Some((proxy, program))
+    });
 }

@@ -55,7 +55,8 @@ impl Tracker {
             Decision::Excluded => Some(false),
             _ => self.undecided.judge(&evidence.facts()),
         };
-        let awaits_scan = self.awaits_scan(&evidence) && self.undecided.has_room(sock);
+        // The next scan may decide the role.
+        let awaits_scan = evidence.role == Role::Unknown && self.undecided.has_room(sock);
         if let (TransitionKind::Close, Some(scan)) = (kind, &mut self.scan) {
             scan.closed(transition);
         }
@@ -113,11 +114,6 @@ impl Tracker {
                 self.apply_listener(transition);
             }
         }
-    }
-
-    /// Whether the first scan of the namespace may decide the role of a connection.
-    fn awaits_scan(&self, evidence: &FilterEvidence) -> bool {
-        evidence.role == Role::Unknown && self.may_await_scan(evidence.netns)
     }
 
     /// Applies the held records of a socket, whose connection has this role.
@@ -351,17 +347,19 @@ impl Tracker {
 
     /// Decides the filters of sockets with held records, now that holders of listeners are known.
     pub(super) fn decide_held(&mut self) {
-        for (sock, netns) in self.undecided.waiting_socks() {
-            if !self.may_await_scan(netns) {
-                self.settle(sock);
-            }
+        for (sock, ..) in self.undecided.waiting_socks() {
+            self.decide(sock, false);
         }
     }
 
-    /// Stops to await a scan of this namespace, or of any, for the roles of older connections.
-    pub(in crate::tracker) fn settle_all(&mut self, only: Option<NetnsId>) {
-        for (sock, netns) in self.undecided.waiting_socks() {
-            if only.is_none_or(|only| only == netns) {
+    /// Decides sockets with held records that await no further scan, by their namespace and the time
+    /// of their last transition.
+    pub(in crate::tracker) fn settle_all(&mut self, is_over: impl Fn(NetnsId, Nanos) -> bool) {
+        if self.undecided.waiting() == 0 {
+            return;
+        }
+        for (sock, netns, seen) in self.undecided.waiting_socks() {
+            if is_over(netns, seen) {
                 self.settle(sock);
             }
         }
@@ -384,14 +382,20 @@ impl Tracker {
 
     /// Decides a socket with held records by what is known now, whatever its role.
     pub(super) fn settle(&mut self, sock: SockId) {
+        self.decide(sock, true);
+    }
+
+    fn decide(&mut self, sock: SockId, is_final: bool) {
         let Some(last) = self.last_held(sock).cloned() else { return };
         let evidence = self.evidence(&last);
+        let awaits_scan = !is_final && evidence.role == Role::Unknown;
         match self.undecided.judge(&evidence.facts()) {
-            Some(true) => self.admit(sock, evidence.role),
+            Some(true) if !awaits_scan => self.admit(sock, evidence.role),
             // No record follows a close.
-            Some(false) | None if last.new == TcpState::Close => self.undecided.forget(sock),
+            Some(false) if last.new == TcpState::Close => self.undecided.forget(sock),
             Some(false) => self.undecided.exclude(sock, last.netns, last.time),
-            None => {}
+            None if last.new == TcpState::Close && !awaits_scan => self.undecided.forget(sock),
+            Some(true) | None => {}
         }
     }
 }

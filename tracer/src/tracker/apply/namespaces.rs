@@ -46,11 +46,7 @@ impl Tracker {
         if gone.is_empty() {
             return;
         }
-        for (sock, netns) in self.undecided.waiting_socks() {
-            if gone.contains(&netns) {
-                self.settle(sock);
-            }
-        }
+        self.settle_all(|netns, _| gone.contains(&netns));
         for &netns in &gone {
             self.namespaces.remove(netns);
         }

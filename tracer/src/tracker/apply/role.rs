@@ -36,11 +36,6 @@ impl Tracker {
         }
     }
 
-    /// Whether the first scan of a namespace, which may decide roles, has still to come.
-    pub(in crate::tracker) fn may_await_scan(&self, netns: NetnsId) -> bool {
-        !self.is_past_first_scans && self.namespaces.losses_at_scan(netns).is_none()
-    }
-
     /// The same of a socket that a scan found. All subflows of an MPTCP connection have one role.
     pub(super) fn role_of_scanned(&self, netns: NetnsId, socket: &ScannedSocket) -> Role {
         let role = match socket.state {

@@ -354,7 +354,7 @@ impl Tracker {
             self.apply_scanned_connection(&mut scan, socket);
         }
         self.scan = Some(scan);
-        self.settle_all(Some(netns));
+        self.settle_all(|of, _| of == netns);
         let mut scan = self.scan.take().expect("settling keeps the scan");
         for time_wait in &time_waits {
             self.apply_found_time_wait(&mut scan, time_wait);
