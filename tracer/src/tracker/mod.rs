@@ -208,7 +208,7 @@ impl Tracker {
                 self.namespaces.note_change(transition.netns, transition.time);
                 let is_decided = self.undecided.admits_everything()
                     && self.undecided.is_empty()
-                    && (self.connections.get(transition.sock).is_some()
+                    && (self.is_tracked(transition)
                         || TransitionKind::of(transition.old, transition.new).is_beginning());
                 if let Some(opening) = &transition.opening {
                     self.learn_inode(transition.netns, opening.netns_inode);

@@ -17,7 +17,7 @@ use super::{
     time_wait_rows::{ByEndpoints, EndpointPairKey, key},
 };
 use crate::{
-    tcp::transition::TransitionKind,
+    tcp::{role::Role, transition::TransitionKind},
     trace::{
         event::Input,
         filter::{Facts, Filter},
@@ -51,6 +51,8 @@ struct UndecidedSocket {
     netns: NetnsId,
     /// The origin of its connection, if no record shows its beginning.
     origin: Origin,
+    /// Its role by what the last scan found.
+    role: Role,
     /// Time of its last transition.
     seen: Nanos,
     /// Number of the last scan that found it.
@@ -138,6 +140,11 @@ impl UndecidedSockets {
         self.sockets.get(&sock).map_or(Origin::AfterLoss, |socket| socket.origin)
     }
 
+    /// The role of a socket by what the last scan found.
+    pub(super) fn role(&self, sock: SockId) -> Role {
+        self.sockets.get(&sock).map_or(Role::Unknown, |socket| socket.role)
+    }
+
     /// Counts a filtered record.
     pub(super) fn count_filtered(&mut self) {
         self.filtered += 1;
@@ -152,6 +159,7 @@ impl UndecidedSockets {
                 UndecidedSocket {
                     netns,
                     origin: Origin::AfterLoss,
+                    role: Role::Unknown,
                     seen,
                     last_scan: 0,
                     missed_scans: 0,
@@ -176,6 +184,7 @@ impl UndecidedSockets {
         let socket = self.sockets.entry(sock).or_insert(UndecidedSocket {
             netns,
             origin,
+            role: Role::Unknown,
             seen,
             last_scan: 0,
             missed_scans: 0,
@@ -219,12 +228,13 @@ impl UndecidedSockets {
         self.filtered += self.admit(sock).len() as u64;
     }
 
-    /// Notes that a scan found the socket at this time. Returns `false` if a later record is held,
-    /// so that the finding is outdated.
-    pub(super) fn on_scan(&mut self, sock: SockId, scan: u32, time: Nanos) -> bool {
+    /// Notes that a scan found the socket at this time, with what its role is then. Returns `false`
+    /// if a later record is held, so that the finding is outdated but for the role.
+    pub(super) fn on_scan(&mut self, sock: SockId, scan: u32, time: Nanos, role: Role) -> bool {
         self.sockets.get_mut(&sock).is_none_or(|socket| {
             socket.last_scan = scan;
             socket.missed_scans = 0;
+            socket.role = role;
             socket.seen <= time
         })
     }

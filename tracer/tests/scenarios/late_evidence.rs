@@ -235,6 +235,8 @@ fn late_evidence_revokes_a_time_wait_of_unknown_role() {
     let mut kernel = TracedKernel::scanned();
     // Its first record was lost.
     kernel.moves(sock, (Established, FinWait1));
+    // No scan comes that could decide its role.
+    kernel.wait(10);
     assert_eq!(kernel.only_connection().role, Role::Unknown);
     kernel.moves(sock, (FinWait1, FinWait2));
     kernel.closes(sock, FinWait2, ORPHAN, 0);
@@ -255,7 +257,7 @@ fn with_too_many_pending_closes_the_oldest_is_classified() {
             local: ([10, 0, (id >> 8) as u8, id as u8], 40_000).into(),
             ..Socket::client(id + 1, 0)
         };
-        kernel.moves(sock, (FinWait1, FinWait2));
+        kernel.moves(sock, (Close, SynSent));
         kernel.closes(sock, FinWait2, ORPHAN, 0);
     }
     assert_eq!(kernel.reasons(), [CloseReason::ClosedByUs], "the oldest");

@@ -214,6 +214,7 @@ fn a_listener_closed_during_a_scan_stays_closed() {
     kernel.scan_ends(HERE);
     // Now the port belongs to a client, but its first record is lost.
     kernel.moves(Socket::client(2, 40_000), (Established, CloseWait));
+    kernel.wait(10);
     assert_eq!(kernel.only_connection().role, Role::Unknown);
 }
 

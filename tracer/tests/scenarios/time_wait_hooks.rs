@@ -276,6 +276,7 @@ fn a_time_wait_of_unknown_role_ends() {
         let mut kernel = exact();
         // Its first record was lost.
         kernel.moves(sock, (Established, FinWait1));
+        kernel.wait(10);
         assert_eq!(kernel.only_connection().role, Role::Unknown);
         kernel.moves(sock, (FinWait1, FinWait2));
         if entered_during_scan {
@@ -416,6 +417,7 @@ fn a_time_wait_entry_belongs_to_the_next_close_only() {
     kernel.enters_time_wait(sock, TimeWaitKind::FinWait2);
     kernel.wait(1);
     kernel.closes(sock, FinWait2, ORPHAN.with(Flags::FIN_RECEIVED), 0);
+    kernel.wait(10);
     assert_eq!(now(&mut kernel), (1, 0));
 }
 

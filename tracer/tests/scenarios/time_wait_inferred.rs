@@ -142,6 +142,7 @@ fn a_scan_shows_the_unknown_role_of_a_time_wait() {
     {
         kernel.moves(sock, states);
     }
+    kernel.wait(10);
     let row = kernel.only_row();
     assert_eq!((row.identity.role, row.stats.time_wait_now), (Role::Unknown, 1));
     kernel.scan_begins(HERE);

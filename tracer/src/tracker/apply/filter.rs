@@ -39,12 +39,15 @@ impl Tracker {
                     self.close_missing(sock, transition.time);
                 }
             }
-            TransitionKind::Change | TransitionKind::Close
-                if self.connections.get(sock).is_some() =>
-            {
+            TransitionKind::Change | TransitionKind::Close if self.is_tracked(transition) => {
                 return self.transition(transition);
             }
             TransitionKind::Change | TransitionKind::Close => {
+                if self.connections.get(sock).is_some() {
+                    // The socket was reused: the records of a close and of an opening were lost.
+                    self.records.gaps += 1;
+                    self.close_missing(sock, transition.time);
+                }
                 if self.last_held(sock).is_some_and(|last| last.new == TcpState::Close) {
                     self.settle_previous(sock);
                 }
@@ -158,7 +161,10 @@ impl Tracker {
             Decision::Excluded | Decision::Unknown => &[],
         };
         let first = transitions(held).next().unwrap_or(transition);
-        let role = self.role_at(first);
+        let role = match self.role_at(first) {
+            Role::Unknown => self.undecided.role(first.sock),
+            role => role,
+        };
         let (pids, all_pids) = match role {
             Role::Client => {
                 let pids = match first.mptcp {
@@ -218,7 +224,8 @@ impl Tracker {
         if self.undecided.admits_everything() && self.undecided.is_empty() {
             return true;
         }
-        if !self.undecided.on_scan(socket.sock, scan, socket.time) {
+        let role = self.role_of_scanned(netns, socket);
+        if !self.undecided.on_scan(socket.sock, scan, socket.time, role) {
             return false;
         }
         let evidence = match self.undecided.decision(socket.sock) {
@@ -241,7 +248,7 @@ impl Tracker {
             }
             Some(false) => {
                 self.undecided.exclude(socket.sock, netns, socket.time);
-                self.undecided.on_scan(socket.sock, scan, socket.time);
+                self.undecided.on_scan(socket.sock, scan, socket.time, role);
                 false
             }
             None => false,

@@ -281,8 +281,8 @@ impl Tracker {
         time_wait: &ScannedTimeWait,
     ) -> Option<(RowId, bool)> {
         let endpoints = Endpoints::from(time_wait);
-        if let Some(entry) = scan.entered.get(&key) {
-            return Some((entry.row, entry.is_guess));
+        if let Some(entry) = scan.entered.get(&key).filter(|entry| !entry.is_guess) {
+            return Some((entry.row, false));
         }
         let known = self.time_waits.rows.get(key).filter(|known| !known.is_guess);
         if let Some(known) = known.filter(|known| self.is_row_of(known, scan.netns, endpoints)) {

@@ -65,7 +65,13 @@ impl Tracker {
         let is_before_scan = self.scan.as_ref().is_some_and(|scan| time < scan.started);
         let last_scan = if is_before_scan { self.scans.wrapping_sub(1) } else { self.scans };
         let before = self.time_waits.rows.enter(connection.netns, entry, last_scan);
-        self.remove_time_wait(connection.netns, endpoints, entry.key, before, false);
+        if !is_before_scan {
+            self.remove_time_wait(connection.netns, endpoints, entry.key, before, false);
+        } else if let Some(before) = before
+            && self.is_row_of(&before, connection.netns, endpoints)
+        {
+            self.remove_from_gauges(connection.netns, &before);
+        }
         let row = self.rows.get_mut(connection.row);
         if is_orphan {
             row.scanned.entry(connection.netns).or_default().fin_wait2_orphans += 1;

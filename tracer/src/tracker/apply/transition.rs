@@ -366,6 +366,16 @@ impl Tracker {
         }
     }
 
+    /// Whether the connection of this transition, which is not its first, is tracked.
+    pub(in crate::tracker) fn is_tracked(&self, transition: &Transition) -> bool {
+        let (old, endpoints) = (transition.old, Endpoints::from(transition));
+        self.connections.get(transition.sock).is_some_and(|connection| {
+            let is_pending_again = connection.established && is_pending(old);
+            let is_young = old == TcpState::SynRecv;
+            !is_pending_again && connection.matches(transition.netns, endpoints, is_young)
+        })
+    }
+
     /// Makes the connection of a transition's socket agree with the old state and endpoints of the
     /// transition. Returns its slot.
     pub(super) fn reconcile_state(&mut self, transition: &Transition) -> Option<Slot> {
@@ -373,18 +383,16 @@ impl Tracker {
             let origin = self.origin_of_adopted(transition.netns);
             return self.adopt_from(transition, self.role_at(transition), origin);
         };
-        let connection = self.connections.at(slot);
-        let is_pending_again = connection.established && is_pending(transition.old);
-        let endpoints = Endpoints::from(transition);
-        let is_young = transition.old == TcpState::SynRecv;
-        if is_pending_again || !connection.matches(transition.netns, endpoints, is_young) {
+        if !self.is_tracked(transition) {
             // The socket was reused: the records of a close and of an opening were lost.
             self.records.gaps += 1;
             self.close_missing(transition.sock, transition.time);
             let origin = self.origin_of_adopted(transition.netns);
             return self.adopt_from(transition, self.role_at(transition), origin);
         }
-        connection.learn_endpoints(endpoints, is_young);
+        let connection = self.connections.at(slot);
+        let is_young = transition.old == TcpState::SynRecv;
+        connection.learn_endpoints(transition.into(), is_young);
         if connection.state != transition.old {
             self.records.gaps += 1;
             connection.enter(transition.old, self.rows.get_mut(connection.row), |_| EVIDENCE_LOST);
