@@ -29,6 +29,8 @@ fn a_reused_socket_is_another_connection() {
     // The last record of the first one and the first record of the second one are lost.
     kernel.wait(30);
     kernel.moves(second, (Established, CloseWait));
+    // No scan comes that could decide its role.
+    kernel.wait(10);
     assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
     assert!(kernel.tracker.events().are_lower_bounds());
     let connection = kernel.only_connection();
@@ -70,6 +72,7 @@ fn a_socket_reused_in_another_namespace_is_another_connection() {
             kernel.scan(ELSEWHERE, &[there.scanned(Established)]);
         } else {
             kernel.moves(there, (Established, FinWait1));
+            kernel.wait(10);
         }
         assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
         assert_eq!(kernel.only_connection().netns, ELSEWHERE);
