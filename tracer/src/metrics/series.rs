@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::budget::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
 use crate::{
     tcp::{coverage::OptionalHook, group_by::By, role::Role},
-    trace::{counters::KERNEL_COUNTERS, session::Session, time::Nanos},
+    trace::{
+        counters::{KERNEL_COUNTERS, add_increases},
+        session::Session,
+        time::Nanos,
+    },
     tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot},
 };
 
@@ -127,9 +131,7 @@ impl Metrics {
             totals.now.add(row);
         }
         self.events.add(&snapshot.events);
-        for (sum, count) in self.kernel_counts.iter_mut().zip(snapshot.kernel_counts) {
-            *sum = sum.saturating_add(count);
-        }
+        add_increases(&mut self.kernel_counts, &snapshot.kernel_counts);
         self.end = snapshot.end;
         self.evicted = snapshot.tables.evicted;
         self.connections = snapshot.tables.connections;

@@ -45,6 +45,16 @@ impl KernelCounters {
     }
 }
 
+/// Adds increases of the [`KERNEL_COUNTERS`] to their sums. A damaged recording can hold any values.
+pub(crate) fn add_increases(
+    sums: &mut [u64; KERNEL_COUNTERS.len()],
+    increases: &[u64; KERNEL_COUNTERS.len()],
+) {
+    for (sum, increase) in sums.iter_mut().zip(increases) {
+        *sum = sum.saturating_add(*increase);
+    }
+}
+
 /// The kernel's counters of a network namespace, read between two scans of its sockets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetnsCounters {

@@ -10,7 +10,7 @@ use super::{counters::Counters, events::Events, owners::Label, row_stats::RowSta
 use crate::{
     tcp::{close_reason::CloseReason, role::Role},
     trace::{
-        counters::KERNEL_COUNTERS,
+        counters::{KERNEL_COUNTERS, add_increases},
         ids::{NetnsId, NetnsInode},
         time::Nanos,
     },
@@ -116,9 +116,7 @@ impl Snapshot {
         }
         self.end = later.end;
         self.events.add(&later.events);
-        for (sum, count) in self.kernel_counts.iter_mut().zip(later.kernel_counts) {
-            *sum = sum.saturating_add(count);
-        }
+        add_increases(&mut self.kernel_counts, &later.kernel_counts);
         self.is_single_look &= later.is_single_look;
         self.tables = later.tables;
         self.scans = later.scans;

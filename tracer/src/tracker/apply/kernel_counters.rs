@@ -3,7 +3,7 @@
 use crate::{
     tcp::role::Role,
     trace::{
-        counters::{KernelCounters, NetnsCounters},
+        counters::{KernelCounters, NetnsCounters, add_increases},
         ids::NetnsId,
     },
     tracker::{Tracker, row_key::RowKey, scan::SocketScan},
@@ -27,9 +27,7 @@ impl Tracker {
         counters: &KernelCounters,
     ) {
         let new = counters.since(known);
-        for (sum, new) in self.interval.kernel_counts.iter_mut().zip(new) {
-            *sum = sum.saturating_add(new);
-        }
+        add_increases(&mut self.interval.kernel_counts, &new);
         self.listener_drops.count(netns, &new);
         let overflows = new[KernelCounters::TIME_WAIT_OVERFLOW];
         let resolved =
