@@ -74,13 +74,15 @@ impl Scarce {
     }
 }
 
-/// Connects steadily until no port is left, and compares that time with the predictions.
+/// Connects steadily until no port is left, and compares that time with the predictions. So many
+/// connections are made in an interval that one more or less does not matter.
 #[track_caller]
 fn check_forecast(at: SocketAddr, tw_reuse: u8, per_second: u32, keep: bool) {
     /// On a busy machine, connecting is not always steady.
     const LEEWAY: Duration = Duration::from_millis(300);
     let (scarce, reports, end) = lab::under("connections are made steadily", || {
         let mut scarce = Scarce::new(at, tw_reuse);
+        scarce.wire.near.set("ipv4/ip_local_port_range", "40000 40399");
         scarce.take_ports();
         let synfin = watch(&[&scarce.wire.near], &["3"]);
         let (end, late) = scarce.exhaust(per_second, keep);
@@ -120,8 +122,8 @@ impl Scarce {
     }
 }
 
-/// The relative error allowed for a prediction. One connection more or less within an interval is
-/// an error of 17 %; on a slow machine connections are less steady.
+/// The relative error allowed for a prediction. Connections that are late by as much as a test
+/// allows are an error of 10 % of an interval; on a slow machine connections are less steady.
 fn error_at_most() -> f64 {
     if lab::is_slow() { 0.4 } else { 0.2 }
 }
@@ -164,13 +166,13 @@ fn ports_in_use_are_counted_per_destination() {
 #[test]
 fn time_waits_exhaust_the_ports_when_predicted() {
     let _lab = lab::enter();
-    check_forecast((Wire::FAR4, 9282).into(), 0, 2, false);
+    check_forecast((Wire::FAR4, 9282).into(), 0, 20, false);
 }
 
 #[test]
 fn with_time_wait_reuse_open_connections_exhaust_the_ports_when_predicted() {
     let _lab = lab::enter();
-    check_forecast((Wire::FAR4, 9283).into(), 1, 4, true);
+    check_forecast((Wire::FAR4, 9283).into(), 1, 20, true);
 }
 
 #[test]
