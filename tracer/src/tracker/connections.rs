@@ -228,23 +228,12 @@ impl Connection {
         CloseEvidence { role, established, is_subflow, accepted, resets, time_wait_kind }
     }
 
-    /// Whether a socket with the same kernel address and these endpoints can be this connection;
-    /// unknown ports match any. If not, the kernel has reused the memory of the socket. `is_young`:
-    /// the socket is leaving its first state.
-    pub(super) fn matches(
-        &self,
-        netns: NetnsId,
-        Endpoints { local, remote }: Endpoints,
-        is_young: bool,
-    ) -> bool {
-        let known = |port: u16| port != 0;
-        // A child has its listener's port; behind TPROXY it gets its own on leaving SYN_RECV.
-        let is_child = self.role != Role::Client && is_young;
-        let is_local = is_child || self.local.port == local.port();
-        let is_remote = self.remote == Endpoint::from(remote);
-        self.netns == netns
-            && (is_local || !known(self.local.port) || !known(local.port()))
-            && (is_remote || !known(self.remote.port) || !known(remote.port()))
+    /// Whether a socket with the same kernel address and these endpoints can be this connection; if
+    /// not, the kernel has reused the memory of the socket. `is_young`: the socket is leaving its
+    /// first state.
+    pub(super) fn matches(&self, netns: NetnsId, endpoints: Endpoints, is_young: bool) -> bool {
+        let is_young_child = self.role != Role::Client && is_young;
+        self.netns == netns && self.endpoints().can_be(endpoints, is_young_child)
     }
 
     /// Enters a state and counts that in the row. If this completes the handshake, measures it with

@@ -14,6 +14,20 @@ pub(super) struct Endpoints {
     pub(super) remote: SocketAddr,
 }
 
+impl Endpoints {
+    /// Whether a socket that later has those endpoints can be of the same connection: an unknown port
+    /// matches any. If not, the kernel has reused the memory of the socket. `is_young_child`: a
+    /// child has its listener's port; behind TPROXY it gets its own on leaving SYN_RECV.
+    pub(super) fn can_be(self, later: Self, is_young_child: bool) -> bool {
+        let is_unknown =
+            |before: SocketAddr, now: SocketAddr| before.port() == 0 || now.port() == 0;
+        (is_young_child
+            || self.local.port() == later.local.port()
+            || is_unknown(self.local, later.local))
+            && (self.remote == later.remote || is_unknown(self.remote, later.remote))
+    }
+}
+
 impl From<&Transition> for Endpoints {
     fn from(transition: &Transition) -> Self {
         Self { local: transition.local, remote: transition.remote }

@@ -14,6 +14,7 @@ use crate::{
     },
     tracker::{
         Tracker,
+        endpoints::Endpoints,
         filter_evidence::{Cgroup, FilterEvidence},
         listeners::Listener,
         served::Served,
@@ -48,7 +49,7 @@ impl Tracker {
                     self.records.gaps += 1;
                     self.close_missing(sock, transition.time);
                 }
-                if self.last_held(sock).is_some_and(|last| last.new == TcpState::Close) {
+                if !self.is_held_connection(sock, transition.netns, transition.into()) {
                     self.settle_previous(sock);
                 }
             }
@@ -224,6 +225,12 @@ impl Tracker {
         if self.undecided.admits_everything() && self.undecided.is_empty() {
             return true;
         }
+        if !self.is_held_connection(socket.sock, netns, socket.into()) {
+            if self.last_held(socket.sock).is_some_and(|last| last.time > socket.time) {
+                return false;
+            }
+            self.settle_previous(socket.sock);
+        }
         let role = self.role_of_scanned(netns, socket);
         if !self.undecided.on_scan(socket.sock, scan, socket.time, role) {
             return false;
@@ -377,6 +384,17 @@ impl Tracker {
         self.settle(sock);
         self.undecided.forget(sock);
         self.classify_previous(sock);
+    }
+
+    /// Whether a socket without held records, or with those of a connection that has these
+    /// endpoints. If not, the kernel has reused the memory of the socket.
+    fn is_held_connection(&self, sock: SockId, netns: NetnsId, endpoints: Endpoints) -> bool {
+        self.last_held(sock).is_none_or(|last| {
+            let is_young_child = last.new == TcpState::SynRecv;
+            last.new != TcpState::Close
+                && last.netns == netns
+                && Endpoints::from(last).can_be(endpoints, is_young_child)
+        })
     }
 
     /// The last transition among the held records of a socket.
