@@ -160,6 +160,36 @@ fn a_socket_that_is_reused_before_the_first_scan_keeps_its_earlier_connection() 
     assert_eq!((kernel.only_connection().role, kernel.gaps()), (Role::Client, 0));
 }
 
+/// The memory of a client, of which a close is held, becomes that of a child of the listener on port
+/// 80: the scan that finds it says nothing about the client.
+#[test]
+fn a_scan_that_finds_a_reused_socket_leaves_the_role_of_held_records_unknown() {
+    let (client, child) = (Socket::client(1, 20_666), Socket::child(1, 80));
+    let listener = Socket::listener(2, 80);
+    let mut kernel = TracedKernel::traced();
+    kernel.moves(client, (Established, FinWait1));
+    kernel.moves(client, (FinWait1, FinWait2));
+    kernel.closes_with(client, FinWait2, |_| {});
+    kernel.wait(1);
+    kernel.scan(HERE, &found(&[(listener, Listen), (child, Established)]));
+    assert_eq!(kernel.closed[0].role, Role::Unknown);
+    assert_eq!(kernel.only_connection().role, Role::Server);
+}
+
+/// The same if records of both are held, those between them are lost, and a scan shows the later one.
+#[test]
+fn held_records_of_a_reused_socket_are_of_two_connections() {
+    let (client, child) = (Socket::client(1, 20_666), Socket::child(1, 80));
+    let listener = Socket::listener(2, 80);
+    let mut kernel = TracedKernel::traced();
+    kernel.moves(client, (Established, FinWait1));
+    kernel.moves(child, (Established, CloseWait));
+    kernel.scan(HERE, &found(&[(listener, Listen), (child, CloseWait)]));
+    let closed: Vec<_> = kernel.closed.iter().map(|closed| (closed.role, closed.reason)).collect();
+    assert_eq!(closed, [(Role::Unknown, CloseReason::LostSight)]);
+    assert_eq!(kernel.only_connection().role, Role::Server);
+}
+
 #[test]
 fn a_handshake_that_only_a_client_begins_proves_a_client() {
     let client = Socket::client(1, 903);
