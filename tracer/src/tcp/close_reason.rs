@@ -193,7 +193,7 @@ reasons! {
         "TCP_LINGER2 is negative: this host did not wait for the peer's FIN."
         "Deliberate.";
     ResetByUsMptcp "reset_by_us_mptcp" Abnormal Established, "reset by us: MPTCP"
-        "MPTCP on this host reset this subflow, and the kernel does not show why: the application closed with unread data or SO_LINGER 0, the exchange of DATA_FINs took too long (net.mptcp.close_timeout), the peer reset the whole MPTCP connection, or it broke the protocol."
+        "MPTCP on this host reset this subflow, and the kernel does not show why: the application closed with unread data or SO_LINGER 0, the exchange of DATA_FINs took too long (net.mptcp.close_timeout), or the peer broke the protocol."
         "Look at the other subflows of the connection and at `nstat -az 'MPTcp*'`.";
     TimeoutRetransmission "timeout_retransmission" Abnormal Established, "timed out: data not acknowledged"
         "The kernel retransmitted data until it gave up (tcp_retries2)."

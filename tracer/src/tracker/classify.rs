@@ -61,6 +61,8 @@ pub(crate) struct CloseEvidence {
     pub(crate) is_subflow: bool,
     /// Whether accept() is known to have returned it.
     pub(crate) accepted: bool,
+    /// Whether the peer reset another subflow of its MPTCP connection just before the close.
+    pub(crate) sibling_reset: bool,
     /// The resets received and sent.
     pub(crate) resets: Resets,
     /// The TIME_WAIT kind; `None` without a record of it: no TIME_WAIT was due, the hook is not
@@ -274,6 +276,10 @@ fn aborted(end: &Transition, history: CloseEvidence) -> CloseReason {
 fn aborted_subflow(end: &Transition, history: CloseEvidence) -> CloseReason {
     let has = |flag| end.flags.contains(flag);
     let resets = history.resets;
+    // MP_FASTCLOSE resets the whole MPTCP connection: the kernel resets the other subflows.
+    if history.sibling_reset && end.pid.is_none() {
+        return CloseReason::ResetByPeer;
+    }
     // MPTCP_FASTCLOSE. Since 6.18 (and stable kernels of 2025), the kernel sends it before the
     // transition, and SO_LINGER is the application's; older ones set SO_LINGER 0 in order to send it.
     let fast_closed = resets.is_for(ResetReason::AbortOnClose) && resets.sent_unprompted();

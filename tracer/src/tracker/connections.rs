@@ -121,6 +121,8 @@ pub(super) struct ConnectionEvidence {
     pub(super) accepted: bool,
     /// Whether it is a subflow that joined a known MPTCP connection (MP_JOIN).
     pub(super) has_joined: bool,
+    /// Whether the peer reset another subflow of its MPTCP connection just before the close.
+    pub(super) sibling_reset: bool,
     pub(super) resets: Resets,
     /// The TIME_WAIT kind (`tcp_minisocks.c:tcp_time_wait`); `None` without a record of it.
     pub(super) time_wait_kind: Option<TimeWaitKind>,
@@ -224,8 +226,16 @@ impl Connection {
     /// The evidence from the history before the last transition.
     pub(super) fn close_evidence(&self) -> CloseEvidence {
         let &Self { role, established, is_subflow, evidence, .. } = self;
-        let ConnectionEvidence { accepted, resets, time_wait_kind, .. } = evidence;
-        CloseEvidence { role, established, is_subflow, accepted, resets, time_wait_kind }
+        let ConnectionEvidence { accepted, sibling_reset, resets, time_wait_kind, .. } = evidence;
+        CloseEvidence {
+            role,
+            established,
+            is_subflow,
+            accepted,
+            sibling_reset,
+            resets,
+            time_wait_kind,
+        }
     }
 
     /// Whether a socket with the same kernel address and these endpoints can be this connection; if
@@ -368,6 +378,16 @@ impl Connections {
             self.subflows.remove(id, sock);
         }
         Some(connection)
+    }
+
+    /// Whether the peer reset another subflow of the same MPTCP connection just before this time.
+    pub(crate) fn was_subflow_reset(&mut self, slot: Slot, time: Nanos) -> bool {
+        self.at(slot).mptcp.is_some_and(|id| self.subflows.was_reset(id, time))
+    }
+
+    /// Notes that the peer reset a subflow of this MPTCP connection.
+    pub(crate) fn note_subflow_reset(&mut self, id: MptcpId, time: Nanos) {
+        self.subflows.note_reset(id, time);
     }
 
     pub(crate) fn remove(&mut self, sock: SockId) -> Option<Connection> {

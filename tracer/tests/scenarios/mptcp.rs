@@ -1,8 +1,10 @@
 //! Subflows of MPTCP connections: their owners, roles and handshakes. `close_reasons.rs` has their
 //! ends.
 
+use nix::errno::Errno;
 use synfin::{
     tcp::{
+        close_reason::CloseReason,
         handshake::{Handshake, Unmeasured},
         role::Role,
     },
@@ -132,6 +134,29 @@ fn a_server_takes_no_time_of_a_handshake_that_joins() {
     assert_eq!(handshake(first), Some(Handshake::Clean { us: 1_500 }));
     assert_eq!(handshake(second), Some(Handshake::Unmeasured(Unmeasured::MpJoin)));
     assert_eq!(handshake(other), Some(Handshake::Clean { us: 1_000 }));
+}
+
+/// The peer resets the MPTCP connection on its first subflow (MP_FASTCLOSE), and a worker of the
+/// kernel resets the other one.
+#[test]
+fn the_kernel_resets_further_subflows_for_the_peer() {
+    let (first, second) = (Socket::client(1, 40_000), Socket::client(2, 40_001));
+    let resets = |kernel: &mut TracedKernel, seconds: u64| {
+        connects(kernel, first, 7, Some(PID));
+        connects(kernel, second, 7, None);
+        kernel.closes_with(first, Established, |end| {
+            end.err = Errno::ECONNRESET as u8;
+            end.flags = Flags::MPTCP;
+        });
+        kernel.wait(seconds);
+        kernel.closes_with(second, Established, |end| {
+            (end.pid, end.flags) = (None, Flags::MPTCP.with(Flags::HAS_SOCKET));
+        });
+        kernel.reasons()
+    };
+    let reasons = [0, 2].map(|seconds| resets(&mut TracedKernel::scanned(), seconds));
+    let [by_peer, by_mptcp] = [CloseReason::ResetByPeer, CloseReason::ResetByUsMptcp];
+    assert_eq!(reasons, [[by_peer; 2], [by_peer, by_mptcp]]);
 }
 
 #[test]

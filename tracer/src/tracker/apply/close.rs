@@ -50,9 +50,12 @@ impl Tracker {
         {
             self.note_act(transition, slot);
         }
+        let sibling_reset =
+            slot.is_some_and(|slot| self.connections.was_subflow_reset(slot, transition.time));
         let Some(mut connection) = slot.and_then(|slot| self.connections.remove_at(slot)) else {
             return;
         };
+        connection.evidence.sibling_reset = sibling_reset;
         connection.is_subflow |= transition.flags.contains(Flags::MPTCP);
         connection.learn_owner(transition, &self.listeners, &self.socket_owners);
         self.changes.transition(transition, Some(&connection), &self.names);
@@ -157,6 +160,9 @@ impl Tracker {
         let is_observed = connection.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
+        if let (CloseReason::ResetByPeer, Some(id)) = (reason, connection.mptcp) {
+            self.connections.note_subflow_reset(id, time);
+        }
         let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
         row.counters.close(reason, connection.state);
