@@ -61,8 +61,8 @@ pub(crate) struct CloseEvidence {
     pub(crate) is_subflow: bool,
     /// Whether accept() is known to have returned it.
     pub(crate) accepted: bool,
-    /// Whether the peer reset another subflow of its MPTCP connection just before the close.
-    pub(crate) sibling_reset: bool,
+    /// Why another subflow of its MPTCP connection was reset just before the close; `None` if none was.
+    pub(crate) sibling_reset: Option<CloseReason>,
     /// The resets received and sent.
     pub(crate) resets: Resets,
     /// The TIME_WAIT kind; `None` without a record of it: no TIME_WAIT was due, the hook is not
@@ -199,8 +199,11 @@ fn closed(end: &Transition, history: CloseEvidence) -> CloseReason {
     let resets = history.resets;
     match (end.err, end.old) {
         (ECONNABORTED, _) => CloseReason::DestroyedByAdmin,
-        // A reset in CLOSE_WAIT is EPIPE to the application.
-        (ECONNRESET | EPIPE, Established | CloseWait) => CloseReason::ResetByPeer,
+        // A reset in CLOSE_WAIT is EPIPE to the application. The peer's kernel may reset this subflow
+        // because this host has reset another one.
+        (ECONNRESET | EPIPE, Established | CloseWait) => {
+            history.sibling_reset.unwrap_or(CloseReason::ResetByPeer)
+        }
         (ECONNRESET | EPIPE, _) if resets.answered() => CloseReason::ResetByUsDataAfterClose,
         (ECONNRESET | EPIPE, _) => CloseReason::ResetByPeerClosing,
 
@@ -276,8 +279,8 @@ fn aborted(end: &Transition, history: CloseEvidence) -> CloseReason {
 fn aborted_subflow(end: &Transition, history: CloseEvidence) -> CloseReason {
     let has = |flag| end.flags.contains(flag);
     let resets = history.resets;
-    // MP_FASTCLOSE resets the whole MPTCP connection: the kernel resets the other subflows.
-    if history.sibling_reset && end.pid.is_none() {
+    // The peer has reset another subflow, so the kernel resets this one.
+    if history.sibling_reset == Some(CloseReason::ResetByPeer) && end.pid.is_none() {
         return CloseReason::ResetByPeer;
     }
     // MPTCP_FASTCLOSE. Since 6.18 (and stable kernels of 2025), the kernel sends it before the

@@ -19,7 +19,7 @@ use super::{
     subflows::Subflows,
 };
 use crate::{
-    tcp::{handshake::Handshake, role::Role, state},
+    tcp::{close_reason::CloseReason, handshake::Handshake, role::Role, state},
     trace::{
         event::TimeWaitKind,
         ids::{ListenerId, MptcpId, NetnsId, NetnsInode, SockId},
@@ -121,8 +121,8 @@ pub(super) struct ConnectionEvidence {
     pub(super) accepted: bool,
     /// Whether it is a subflow that joined a known MPTCP connection (MP_JOIN).
     pub(super) has_joined: bool,
-    /// Whether the peer reset another subflow of its MPTCP connection just before the close.
-    pub(super) sibling_reset: bool,
+    /// Why another subflow of its MPTCP connection was reset just before the close; `None` if none was.
+    pub(super) sibling_reset: Option<CloseReason>,
     pub(super) resets: Resets,
     /// The TIME_WAIT kind (`tcp_minisocks.c:tcp_time_wait`); `None` without a record of it.
     pub(super) time_wait_kind: Option<TimeWaitKind>,
@@ -380,14 +380,16 @@ impl Connections {
         Some(connection)
     }
 
-    /// Whether the peer reset another subflow of the same MPTCP connection just before this time.
-    pub(crate) fn was_subflow_reset(&mut self, slot: Slot, time: Nanos) -> bool {
-        self.at(slot).mptcp.is_some_and(|id| self.subflows.was_reset(id, time))
+    /// Why another subflow of the same MPTCP connection was reset just before this time; `None` if
+    /// none was.
+    pub(crate) fn sibling_reset(&mut self, slot: Slot, time: Nanos) -> Option<CloseReason> {
+        let id = self.at(slot).mptcp?;
+        self.subflows.reset_before(id, time)
     }
 
-    /// Notes that the peer reset a subflow of this MPTCP connection.
-    pub(crate) fn note_subflow_reset(&mut self, id: MptcpId, time: Nanos) {
-        self.subflows.note_reset(id, time);
+    /// Notes that a subflow of this MPTCP connection was reset.
+    pub(crate) fn note_subflow_reset(&mut self, id: MptcpId, time: Nanos, reason: CloseReason) {
+        self.subflows.note_reset(id, time, reason);
     }
 
     pub(crate) fn remove(&mut self, sock: SockId) -> Option<Connection> {

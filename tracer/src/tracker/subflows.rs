@@ -4,13 +4,17 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::trace::{
-    ids::{MptcpId, SockId},
-    time::Nanos,
+use crate::{
+    tcp::close_reason::CloseReason,
+    trace::{
+        ids::{MptcpId, SockId},
+        time::Nanos,
+    },
 };
 
-/// Maximum time from the reset of one subflow by the peer (MP_FASTCLOSE) until the kernel resets the
-/// others, in a worker (`net/mptcp/protocol.c:mptcp_check_fastclose`).
+/// Maximum time from the first reset of a subflow (MP_FASTCLOSE) until all are reset: where it
+/// arrives, a worker of the kernel resets the others
+/// (`net/mptcp/protocol.c:mptcp_check_fastclose`), perhaps before the end that began does.
 const RESET_DELAY: Nanos = 1_000_000_000;
 
 /// The sockets of subflows, by the MPTCP connection that they belong to.
@@ -20,8 +24,8 @@ pub(super) struct Subflows(HashMap<MptcpId, MptcpConnection, FxBuildHasher>);
 #[derive(Debug, Default)]
 struct MptcpConnection {
     socks: Vec<SockId>,
-    /// Time at which the peer last reset a subflow.
-    reset: Option<Nanos>,
+    /// The time at which a subflow was reset, and why.
+    reset: Option<(Nanos, CloseReason)>,
 }
 
 impl Subflows {
@@ -42,16 +46,16 @@ impl Subflows {
         self.0.get(&id).map_or(&[], |connection| connection.socks.as_slice())
     }
 
-    /// Notes that the peer reset a subflow, so that the kernel may reset the others.
-    pub(super) fn note_reset(&mut self, id: MptcpId, time: Nanos) {
+    /// Notes that a subflow was reset, so that the kernels may reset the others.
+    pub(super) fn note_reset(&mut self, id: MptcpId, time: Nanos, reason: CloseReason) {
         if let Some(connection) = self.0.get_mut(&id) {
-            connection.reset = Some(time);
+            connection.reset = Some((time, reason));
         }
     }
 
-    /// Whether the peer reset another subflow just before this time.
-    pub(super) fn was_reset(&self, id: MptcpId, time: Nanos) -> bool {
-        let reset = self.0.get(&id).and_then(|connection| connection.reset);
-        reset.is_some_and(|reset| time.saturating_sub(reset) < RESET_DELAY)
+    /// Why another subflow was reset just before this time; `None` if none was.
+    pub(super) fn reset_before(&self, id: MptcpId, time: Nanos) -> Option<CloseReason> {
+        let (reset, reason) = self.0.get(&id)?.reset?;
+        (time.saturating_sub(reset) < RESET_DELAY).then_some(reason)
     }
 }

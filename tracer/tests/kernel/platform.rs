@@ -211,10 +211,9 @@ impl Drop for Mounted {
 
 /// Lives as a container does, in a new namespace of the current thread, which ends with it. A veth
 /// link to [`HOME`] lives as long as the namespace does in the kernel.
-fn live(traffic: &Traffic, names: &Mutex<Vec<String>>) -> Known {
+fn live(traffic: &Traffic, name: String, names: &Mutex<Vec<String>>) -> Known {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
     set_loopback_up();
-    let name = names.lock().expect("the names").pop().expect("a free name");
     let mounted = Mounted::new(&name);
     let known = Known { inode: inode(), name: name.clone() };
     let device = format!("veth{}", traffic.number);
@@ -241,11 +240,9 @@ fn churn(count: usize, has_mptcp: bool, names: &Mutex<Vec<String>>) -> Vec<Known
             .map(|number| {
                 let due = Duration::from_secs(number as u64) / PER_SECOND as u32;
                 thread::sleep(due.saturating_sub(begun.elapsed()));
-                eventually("a name is free", || {
-                    (!names.lock().expect("the names").is_empty()).then_some(())
-                });
+                let name = eventually("a name is free", || names.lock().expect("the names").pop());
                 let traffic = Traffic { number: number as u16, has_mptcp };
-                scope.spawn(move || live(&traffic, names))
+                scope.spawn(move || live(&traffic, name, names))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("a namespace")).collect()
@@ -387,6 +384,15 @@ impl Played {
     }
 }
 
+/// Ends what runs until this is set, also if the test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn play(recording: &str, count: usize, has_mptcp: bool) -> Played {
     let mut home = Target::new(0);
     let _name = home.namespace.name(HOME);
@@ -411,8 +417,9 @@ fn play(recording: &str, count: usize, has_mptcp: bool) -> Played {
             }
         };
         let flood = scope.spawn(flood);
+        let ends = Ends(&over);
         let known = churn(count, has_mptcp, &names);
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         flood.join().expect("the flood");
         known
     });
@@ -583,7 +590,8 @@ fn a_host_with_namespaces_that_come_and_go_is_seen_as_it_is() {
         (played.reports.iter().all(|report| missed(report) == 0), played)
     });
     let inodes: BTreeSet<_> = played.known.iter().map(|known| known.inode).collect();
-    assert!(inodes.len() < count * 9 / 10, "{} inode numbers", inodes.len());
+    // On a slow machine nearly all of the namespaces live at the same time.
+    assert!(lab::is_slow() || inodes.len() < count * 9 / 10, "{} inode numbers", inodes.len());
 
     let lines = closed(&recording);
     let mut wrong = check_reports(&played);

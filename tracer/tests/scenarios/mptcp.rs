@@ -9,7 +9,7 @@ use synfin::{
         role::Role,
     },
     trace::{
-        event::{Input, Opening},
+        event::{Closing, Input, Opening},
         filter::Filter,
         ids::MptcpId,
         scan::{ScannedSocket, SocketHolder},
@@ -17,7 +17,7 @@ use synfin::{
     tracker::Connection,
 };
 use synfin_common::{event::Flags, state::TcpState::*};
-use synfin_testkit::{HERE, ROUND_TRIP_US, Socket, TracedKernel};
+use synfin_testkit::{HERE, ROUND_TRIP_US, Socket, TracedKernel, closing};
 
 /// The process that holds the MPTCP sockets, and one that does not.
 const PID: u32 = 800;
@@ -134,6 +134,25 @@ fn a_server_takes_no_time_of_a_handshake_that_joins() {
     assert_eq!(handshake(first), Some(Handshake::Clean { us: 1_500 }));
     assert_eq!(handshake(second), Some(Handshake::Unmeasured(Unmeasured::MpJoin)));
     assert_eq!(handshake(other), Some(Handshake::Clean { us: 1_000 }));
+}
+
+/// The application resets the MPTCP connection, and the peer's kernel resets the second subflow before
+/// this one does.
+#[test]
+fn the_peer_resets_further_subflows_for_the_application() {
+    let (first, second) = (Socket::client(1, 40_000), Socket::client(2, 40_001));
+    let mut kernel = TracedKernel::scanned();
+    connects(&mut kernel, first, 7, Some(PID));
+    connects(&mut kernel, second, 7, None);
+    kernel.closes_with(first, Established, |end| {
+        (end.pid, end.flags) = (Some(PID), Flags::MPTCP);
+        end.closing = Some(Closing { unread: 5, ..closing(1, 6) });
+    });
+    kernel.closes_with(second, Established, |end| {
+        end.err = Errno::ECONNRESET as u8;
+        end.flags = Flags::MPTCP;
+    });
+    assert_eq!(kernel.reasons(), [CloseReason::ResetByUsUnreadData; 2]);
 }
 
 /// The peer resets the MPTCP connection on its first subflow (MP_FASTCLOSE), and a worker of the

@@ -51,7 +51,7 @@ impl Tracker {
             self.note_act(transition, slot);
         }
         let sibling_reset =
-            slot.is_some_and(|slot| self.connections.was_subflow_reset(slot, transition.time));
+            slot.and_then(|slot| self.connections.sibling_reset(slot, transition.time));
         let Some(mut connection) = slot.and_then(|slot| self.connections.remove_at(slot)) else {
             return;
         };
@@ -160,8 +160,16 @@ impl Tracker {
         let is_observed = connection.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
-        if let (CloseReason::ResetByPeer, Some(id)) = (reason, connection.mptcp) {
-            self.connections.note_subflow_reset(id, time);
+        if let Some(id) = connection.mptcp
+            && matches!(
+                reason,
+                CloseReason::ResetByPeer
+                    | CloseReason::ResetByUsUnreadData
+                    | CloseReason::ResetByUsLinger0
+                    | CloseReason::ResetByUsDisconnect
+            )
+        {
+            self.connections.note_subflow_reset(id, time, reason);
         }
         let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
