@@ -60,8 +60,9 @@ const FIRST_EPHEMERAL: u16 = 32_768;
 
 nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
 
-/// Held while a program runs. Until it calls execve() it holds the listeners of this process too: it
-/// would be the last to close one that another thread closes, so that its owner is unknown.
+/// Written while a program starts and runs, read while sockets are closed. Until it calls execve() a
+/// program holds the sockets of this process too: it would be the last to close what another thread
+/// closes, whose owner would be unknown then.
 static FORKED: RwLock<()> = RwLock::new(());
 
 /// What the test knows of a namespace.
@@ -116,9 +117,7 @@ impl Traffic {
     /// Closes the listener while a connection waits in its queue.
     fn end(mut listeners: Vec<TcpListener>) {
         let waiting = connect(Protocol::TCP, &listeners[0]);
-        let alone = FORKED.read().expect("no panic");
         drop(listeners.swap_remove(0));
-        drop(alone);
         lab::wait_for_end(waiting);
     }
 
@@ -223,9 +222,16 @@ fn live(traffic: &Traffic, name: String, names: &Mutex<Vec<String>>) -> Known {
         let _forked = FORKED.write().expect("no panic");
         assert!(ip.status().expect("ip").success());
     }
-    let listeners = traffic.play();
+    let alone = || FORKED.read().expect("no panic");
+    let listeners = {
+        let _alone = alone();
+        traffic.play()
+    };
     thread::sleep(lab::slowed(KEPT));
-    Traffic::end(listeners);
+    {
+        let _alone = alone();
+        Traffic::end(listeners);
+    }
     drop(mounted);
     // The next namespace takes it at once.
     names.lock().expect("the names").push(name);
