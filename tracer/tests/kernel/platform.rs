@@ -227,7 +227,7 @@ fn live(traffic: &Traffic, name: String, names: &Mutex<Vec<String>>) -> Known {
         let _alone = alone();
         traffic.play()
     };
-    thread::sleep(lab::slowed(KEPT));
+    thread::sleep(KEPT);
     {
         let _alone = alone();
         Traffic::end(listeners);
@@ -587,8 +587,13 @@ fn check_old(played: &Played, lines: &[Value]) {
 fn a_host_with_namespaces_that_come_and_go_is_seen_as_it_is() {
     // Another test's namespace could take an inode number.
     let _lab = lab::enter_alone();
+    if lab::is_slow() {
+        return lab::skip(
+            "this machine is too slow: an interrupt often finds synfin's program running",
+        );
+    }
     let has_mptcp = lab::since(6, 1) && !lab::lacks_for_a_part(Feature::Mptcp);
-    let count = lab::scaled(PER_SECOND * SECONDS, 100);
+    let count = PER_SECOND * SECONDS;
     let (_folder, recording) = lab::recording_file();
     let played = lab::seen_whole(|| {
         let played = play(&recording, count, has_mptcp);
@@ -596,8 +601,7 @@ fn a_host_with_namespaces_that_come_and_go_is_seen_as_it_is() {
         (played.reports.iter().all(|report| missed(report) == 0), played)
     });
     let inodes: BTreeSet<_> = played.known.iter().map(|known| known.inode).collect();
-    // On a slow machine nearly all of the namespaces live at the same time.
-    assert!(lab::is_slow() || inodes.len() < count * 9 / 10, "{} inode numbers", inodes.len());
+    assert!(inodes.len() < count * 9 / 10, "{} inode numbers", inodes.len());
 
     let lines = closed(&recording);
     let mut wrong = check_reports(&played);

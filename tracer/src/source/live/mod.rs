@@ -385,6 +385,9 @@ impl Live {
     /// records that were returned.
     fn tick(&mut self) -> Result<()> {
         self.messages.extend(self.kernel.take_log());
+        // The records before what is counted here come first: they tell the inode number of a new
+        // namespace.
+        let ports = self.kernel.new_port_counts()?;
         let mut counters = self.kernel.counters()?;
         for _ in 1..COUNTER_TRIES {
             let [seen, lost, filtered] = counters.totals();
@@ -395,7 +398,6 @@ impl Live {
             counters = self.kernel.counters()?;
         }
         let now = clock::monotonic_ns();
-        let ports = self.kernel.new_port_counts()?;
         let awaits_scans =
             self.ending == Ending::No && self.can_scan() && self.scheduler.completes_interval(now);
         self.awaits_scans = awaits_scans;
