@@ -286,8 +286,8 @@ impl Living {
             let waiting = connect(Protocol::TCP, &listeners[0]);
             (listeners, pairs, waiting)
         });
-        let _open = (listeners, pairs);
-        Self { namespace, known, _name: named, _open, _waiting: waiting }
+        let open = (listeners, pairs);
+        Self { namespace, known, _name: named, _open: open, _waiting: waiting }
     }
 }
 
