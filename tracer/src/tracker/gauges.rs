@@ -79,3 +79,14 @@ impl ScanGauges {
 pub(super) fn smaller_limit(one: u64, other: u64) -> u64 {
     [one, other].into_iter().filter(|&limit| limit > 0).min().unwrap_or(0)
 }
+
+/// What a scan found on a local port.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ScannedPort {
+    /// Whether it has a listener.
+    pub(super) listens: bool,
+    /// Whether the accept queue of one of its listeners is full.
+    pub(super) accept_queue_full: bool,
+    /// Number of handshakes in SYN queues.
+    pub(super) half_open: u64,
+}

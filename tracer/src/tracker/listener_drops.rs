@@ -8,7 +8,7 @@ use std::{
 
 use rustc_hash::FxBuildHasher;
 
-use super::scan::ScannedPort;
+use super::gauges::ScannedPort;
 use crate::trace::{
     counters::{KERNEL_COUNTERS, KernelCounters},
     ids::NetnsId,

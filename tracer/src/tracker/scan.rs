@@ -6,7 +6,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::{
     connections::Connection,
-    gauges::ScanGauges,
+    gauges::{ScanGauges, ScannedPort},
     row_key::RowId,
     time_wait::{Expiry, LENGTH, expiry},
     time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry},
@@ -61,17 +61,6 @@ pub(super) struct SocketScan {
     pub(super) has_connections: bool,
     /// Whether findings are missing, so that a socket that was not found may still exist.
     pub(super) incomplete: bool,
-}
-
-/// What a scan found on a local port.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ScannedPort {
-    /// Whether it has a listener.
-    pub(super) listens: bool,
-    /// Whether the accept queue of one of its listeners is full.
-    pub(super) accept_queue_full: bool,
-    /// Number of handshakes in SYN queues.
-    pub(super) half_open: u64,
 }
 
 /// Findings that are applied at the end of the scan, when all listeners and subflows are known.
