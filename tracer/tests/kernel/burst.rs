@@ -66,7 +66,7 @@ fn losses_in_a_tiny_ring_are_counted_and_gauges_stay_correct() {
     open.change_amid_burst(PORT, connections);
     let report = open.finish(synfin, PORT).report();
 
-    // `Report::new` checks that seen = delivered + lost.
+    // `Report::complete` checks that seen = delivered + lost.
     assert!(report.event("lost") > 0, "a ring of 4 KiB must lose something");
     assert!(report.event("seen") + report.missing() >= connections * RECORDS_EACH);
     assert!(report.says_lower_bounds());

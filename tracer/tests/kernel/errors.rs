@@ -327,7 +327,7 @@ pub(crate) fn fill_a_disk(size: &str, load: impl Fn() + Send) -> Report {
         let line = stdout.lines().last().expect("the final report");
         serde_json::from_str::<serde_json::Value>(line).expect("JSON")
     };
-    let report = Report::last(report_in(&finished.stdout));
+    let report = Report::new(report_in(&finished.stdout)).complete();
     assert!(report.event("delivered") > 0);
 
     let (_, rest) = finished.stderr.split_once(" (").expect("the part that can be read");

@@ -108,7 +108,7 @@ fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_correct() {
     let finished = open.finish(synfin, port);
     let report = finished.report();
 
-    // `Report::new` checks that seen = delivered + lost.
+    // `Report::complete` checks that seen = delivered + lost.
     let (seen, lost) = (report.event("seen"), report.event("lost"));
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
     assert!(lost > 0, "this number of records cannot fit");

@@ -146,17 +146,16 @@ impl Report {
         for row in report.0["ports"].as_array().expect("ports") {
             Row(row.clone()).check_accounts();
         }
-        let known = ["delivered", "lost", "filtered", "in_flight"].map(|it| report.event(it));
-        assert_eq!(report.event("seen"), known.iter().sum::<u64>(), "{}", report.0["events"]);
         report
     }
 
-    /// The same for the last report of a trace, which has taken every record.
+    /// Checks that every record had been taken: at a quiet moment or the end of a trace.
     #[track_caller]
-    pub(crate) fn last(report: Value) -> Self {
-        let report = Self::new(report);
-        assert_eq!(report.event("in_flight"), 0, "{}", report.0["events"]);
-        report
+    pub(crate) fn complete(self) -> Self {
+        let known = ["delivered", "lost", "filtered"].map(|it| self.event(it)).iter().sum();
+        let [seen, in_flight] = ["seen", "in_flight"].map(|it| self.event(it));
+        assert_eq!((seen, in_flight), (known, 0), "{}", self.0["events"]);
+        self
     }
 
     /// One of the report's counts of events.

@@ -160,7 +160,7 @@ impl Finished {
     pub(crate) fn report(&self) -> Report {
         let mut lines = self.json_lines();
         assert_eq!(lines.len(), 1, "expected one report: {}{}", self.stdout, self.stderr);
-        Report::last(lines.remove(0))
+        Report::new(lines.remove(0)).complete()
     }
 
     /// Parses the output as JSON objects, one per line.
