@@ -302,9 +302,9 @@ mod tests {
     fn namespaces_are_listed_while_rounds_rest() {
         const MS: Nanos = SECOND / 1000;
         let mut scheduler = ScanScheduler::default();
-        assert_eq!(scheduler.plan(0, |_, _| Want::Sockets), Plan::List);
+        assert_eq!(scheduler.plan(0, |_, _| Want::SocketsAndHolders), Plan::List);
         scheduler.listed(namespaces(&[1]), 0);
-        assert_eq!(scheduler.plan(0, |_, _| Want::Sockets), Plan::ScanOpenFiles);
+        assert_eq!(scheduler.plan(0, |_, _| Want::SocketsAndHolders), Plan::ScanOpenFiles);
         // A round of 50 ms is followed by 10 s of rest.
         scheduler.open_files_scanned(50 * MS);
         assert_eq!(scheduler.plan(0, |_, _| Want::Nothing), Plan::Rest);
