@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Connections to each listener.
-const CONNECTIONS: usize = 800;
+const CONNECTIONS: usize = 1_600;
 
 /// Connections at irregular times, and a server that stops accepting now and then.
 const STALLS: u16 = 9701;

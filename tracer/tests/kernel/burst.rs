@@ -50,7 +50,8 @@ fn a_burst_of_100_000_connections_is_counted_completely() {
     assert_eq!(both("open"), 0);
     // Some may already have expired.
     let possible = after.get("sockstat.tw")..=before.get("sockstat.tw");
-    let reported = both("time_wait.now");
+    // The kernel counts orphans in FIN_WAIT2, whose FIN a race can lose, as well.
+    let reported = both("time_wait.now") + both("time_wait.fin_wait2_orphans");
     assert!(possible.contains(&reported), "in TIME_WAIT: {reported}, not {possible:?}");
 }
 

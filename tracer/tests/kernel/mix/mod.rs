@@ -46,7 +46,8 @@ fn differences(played: &[Played], report: &Report, counters: &[Counters]) -> Vec
         for (role, expected) in [("client", &outcome.client), ("server", &outcome.server)] {
             let difference = report.difference(role, *port, expected);
             differences.extend(difference.map(|difference| format!("{name}: {difference}")));
-            time_waits += report.row(role, *port).count("time_wait.now");
+            let row = report.row(role, *port);
+            time_waits += row.count("time_wait.now") + row.count("time_wait.fin_wait2_orphans");
         }
     }
     let counted: u64 = counters.iter().map(|counters| counters.get("sockstat.tw")).sum();
