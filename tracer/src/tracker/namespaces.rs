@@ -36,8 +36,8 @@ struct Namespace {
     counters: Option<KernelCounters>,
 }
 
-/// A namespace with connections or listeners is scanned after this time even without transitions: a
-/// connection that stalls does not change its state, and a listener can be handed on.
+/// A namespace with connections is scanned after this time even without transitions, because a
+/// connection that stalls does not change its state.
 const STALL_PERIOD: Nanos = 5_000_000_000;
 
 /// All namespaces.
@@ -129,7 +129,7 @@ impl Namespaces {
         self.known.get(&netns).is_none_or(|namespace| {
             let is_old = namespace.scanned_at.saturating_add(STALL_PERIOD) < now;
             namespace.changed
-                || (namespace.has_connections || namespace.has_listeners) && is_old
+                || namespace.has_connections && is_old
                 || namespace.losses_at_scan.is_none_or(|known| losses > known)
         })
     }

@@ -45,12 +45,12 @@ pub(super) struct SocketScan {
     /// Sockets closed since the scan began, with the time.
     pub(super) closed: HashMap<SockId, Nanos, FxBuildHasher>,
     /// TIME_WAITs that the scan found.
-    pub(super) found: Vec<FoundTimeWait>,
+    pub(super) found: ByEndpoints<FoundTimeWait>,
     /// TIME_WAITs entered since the scan began, except those that it found.
     pub(super) entered: ByEndpoints<Entry>,
     /// Orphans in FIN_WAIT2 that became TIME_WAITs since the scan began, with the time.
     pub(super) from_fin_wait2: ByEndpoints<Nanos>,
-    /// TIME_WAITs that have ended since the scan began.
+    /// Known TIME_WAITs that have ended since the scan began, which it may still find.
     pub(super) left: EndpointPairs,
     pub(super) rows: HashMap<RowId, ScanGauges, FxBuildHasher>,
     /// What the scan found on each local port, whatever the filters exclude.
@@ -122,12 +122,14 @@ impl SocketScan {
         }
     }
 
-    /// Notes that a TIME_WAIT ended, which the scan may have found or may still find.
-    pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndpointPairKey) {
+    /// Notes that a TIME_WAIT ended, which the scan may have found. `is_known`: there was one, which it
+    /// may still find.
+    pub(super) fn left_time_wait(&mut self, netns: NetnsId, key: EndpointPairKey, is_known: bool) {
         if netns == self.netns {
+            self.found.remove(&key);
             self.entered.remove(&key);
             self.from_fin_wait2.remove(&key);
-            if self.left.len() < CLOSED_LIMIT {
+            if is_known && self.left.len() < CLOSED_LIMIT {
                 self.left.insert(key);
             }
         }
@@ -141,8 +143,7 @@ impl SocketScan {
 
     /// All TIME_WAITs that exist at the end of the scan.
     pub(super) fn time_waits(&self) -> impl Iterator<Item = FoundTimeWait> {
-        let found = self.found.iter().filter(|found| !self.left.contains(&found.entry.key));
-        let found = found.map(|&FoundTimeWait { entry, is_counted }| {
+        let found = self.found.values().map(|&FoundTimeWait { entry, is_counted }| {
             let from_fin_wait2 =
                 || self.from_fin_wait2.get(&entry.key).map(|&time| expiry(time, LENGTH));
             FoundTimeWait {

@@ -53,9 +53,9 @@ impl Subflows {
         }
     }
 
-    /// Why another subflow was reset just before this time; `None` if none was.
+    /// Why another subflow was reset at about this time; `None` if none was.
     pub(super) fn reset_before(&self, id: MptcpId, time: Nanos) -> Option<CloseReason> {
         let (reset, reason) = self.0.get(&id)?.reset?;
-        (time.saturating_sub(reset) < RESET_DELAY).then_some(reason)
+        (time.abs_diff(reset) < RESET_DELAY).then_some(reason)
     }
 }

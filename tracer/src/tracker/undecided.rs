@@ -145,6 +145,15 @@ impl UndecidedSockets {
         self.sockets.get(&sock).map_or(Role::Unknown, |socket| socket.role)
     }
 
+    /// Learns the role of a socket with held records from what a scan found of it earlier.
+    pub(super) fn learn_role(&mut self, sock: SockId, role: Role) {
+        if role != Role::Unknown
+            && let Some(socket) = self.sockets.get_mut(&sock)
+        {
+            socket.role = role;
+        }
+    }
+
     /// Counts a filtered record.
     pub(super) fn count_filtered(&mut self) {
         self.filtered += 1;

@@ -14,7 +14,7 @@ use std::{
 use serde_json::Value;
 use synfin::{
     host::cgroups::Hierarchy,
-    trace::recording::{Frame, Reader},
+    trace::{decode::decode, event::Input, recording::Reader, time::Nanos},
 };
 
 use crate::lab::{self, Actor, Cgroup, Feature, Namespace, Report, Synfin, Wire, eventually};
@@ -230,19 +230,22 @@ fn holders(namespace: &Namespace, count: usize) -> BTreeMap<(u64, u64), (String,
     })
 }
 
-/// Waits for this number of further scans of open files. The first of them may have begun before.
-fn wait_for_owner_scans(recording: &str, more: usize) {
-    let scans = || {
+/// Waits for a scan of open files that began after this time.
+fn wait_for_owner_scan(recording: &str, since: Nanos) {
+    eventually("open files are scanned", || {
         let file = File::open(recording).expect("the recording");
         let frames = Reader::new(BufReader::new(file)).expect("a recording");
         // The recording is still written and may end within a frame.
-        frames
-            .map_while(Result::ok)
-            .filter(|frame| matches!(frame, Frame::SocketHolders(_)))
-            .count()
-    };
-    let before = scans();
-    eventually("open files are scanned", || (scans() >= before + more).then_some(()));
+        let mut is_over = false;
+        for frame in frames.map_while(Result::ok) {
+            decode(&frame, |input| {
+                if let Input::SocketHolders(holders) = input {
+                    is_over |= holders.iter().any(|holder| holder.time > since);
+                }
+            });
+        }
+        is_over.then_some(())
+    });
 }
 
 /// A supervisor listens, and its child gets the socket and another name: before the trace and
@@ -277,9 +280,10 @@ fn connections_of_activated_servers_are_owned_by_the_child() {
             };
             connect(&mut client);
             holders(&wire.far, 8);
+            let since = lab::now();
             client.close();
             wait_for_closes(wire);
-            wait_for_owner_scans(recording, 2);
+            wait_for_owner_scan(recording, since);
             connect(&mut client);
             holders(&wire.far, 8);
             client.close();

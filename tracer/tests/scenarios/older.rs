@@ -5,7 +5,7 @@ use synfin::{
     trace::{
         event::{Closing, Input},
         filter::Filter,
-        scan::ScannedSocket,
+        scan::{ScannedSocket, ScannedTimeWait},
         time::Nanos,
     },
     tracker::{Common, LINGERING_STATES},
@@ -158,6 +158,39 @@ fn a_socket_that_is_reused_before_the_first_scan_keeps_its_earlier_connection() 
     let closed: Vec<_> = kernel.closed.iter().map(|closed| (closed.role, closed.reason)).collect();
     assert_eq!(closed, [(Role::Unknown, CloseReason::ClosedByPeer)]);
     assert_eq!((kernel.only_connection().role, kernel.gaps()), (Role::Client, 0));
+}
+
+/// A client older than the trace closes while the first scan runs: after the scan has found it, or
+/// before, so that it finds the TIME_WAIT.
+#[test]
+fn a_scan_shows_the_role_of_a_client_that_closes_while_it_runs() {
+    let client = Socket::client(1, 40_000);
+    for is_found_open in [true, false] {
+        let mut kernel = TracedKernel::traced();
+        kernel.scan_begins(HERE);
+        let found = client.scanned(Established);
+        let found = ScannedSocket { port_by_connect: Some(true), time: kernel.now, ..found };
+        kernel.wait(1);
+        kernel.moves(client, (Established, FinWait1));
+        kernel.moves(client, (FinWait1, FinWait2));
+        kernel.closes_with(client, FinWait2, |end| {
+            end.flags = end.flags.with(Flags::FIN_RECEIVED);
+        });
+        kernel.report(match is_found_open {
+            true => Input::ScannedSocket(found),
+            false => Input::ScannedTimeWait(ScannedTimeWait {
+                fin_wait2: false,
+                port_by_connect: Some(true),
+                local: client.local,
+                remote: client.remote,
+                remaining_ms: 60_000,
+            }),
+        });
+        kernel.scan_ends(HERE);
+        assert_eq!(kernel.closed[0].role, Role::Client, "{is_found_open}");
+        let row = kernel.only_row();
+        assert_eq!((row.identity.role, row.stats.time_wait_now), (Role::Client, 1));
+    }
 }
 
 /// The memory of a client, of which a close is held, becomes that of a child of the listener on port

@@ -103,6 +103,46 @@ fn a_reused_time_wait_ends_whenever_it_was_scanned() {
     }
 }
 
+/// Records from before the beginning of a scan arrive after it.
+#[test]
+fn a_scan_finds_the_time_wait_of_a_connection_that_replaced_one_before() {
+    let first = Socket::client(1, 40_000);
+    let again = Socket { id: 2, ..first };
+    let mut kernel = TracedKernel::scanned();
+    kernel.closes_actively(first);
+    kernel.wait(2);
+    kernel.scan_begins(HERE);
+    kernel.now -= SECOND;
+    kernel.closes_actively(again);
+    kernel.now += SECOND;
+    kernel.scan_finds_time_wait(again, 59_000);
+    kernel.scan_ends(HERE);
+    assert_eq!(now(&mut kernel), 1);
+}
+
+#[test]
+fn a_time_wait_older_than_the_trace_ends_while_the_first_scan_finds_it() {
+    let first = Socket::client(1, 40_000);
+    let again = Socket { id: 2, ..first };
+    for closes in [false, true] {
+        let mut kernel = TracedKernel::traced();
+        kernel.scan_begins(HERE);
+        kernel.report(Input::ScannedTimeWait(ScannedTimeWait {
+            fin_wait2: false,
+            port_by_connect: Some(true),
+            local: first.local,
+            remote: first.remote,
+            remaining_ms: 30_000,
+        }));
+        match closes {
+            false => kernel.connection(again, &[SynSent, Established]),
+            true => kernel.closes_actively(again),
+        }
+        kernel.scan_ends(HERE);
+        assert_eq!(now(&mut kernel), u64::from(closes));
+    }
+}
+
 #[test]
 fn an_orphan_in_fin_wait2_is_not_replaced() {
     let (orphan, other) = (Socket::client(1, 40_000), Socket::client(2, 40_001));

@@ -98,7 +98,7 @@ impl Tracker {
         let outcome = classify::classify(&end, connection.close_evidence());
         if assumed.is_entered() {
             if !outcome.time_wait().is_entered() {
-                self.leave_time_wait(connection.netns, Endpoints::from(&end), false);
+                self.leave_time_wait(connection.netns, Endpoints::from(&end), end.time, false);
             }
             self.rows.get_mut(connection.row).time_waits.end_provisional();
         } else if assumed == TimeWait::Unconfirmed

@@ -131,21 +131,31 @@ impl Tracker {
         {
             self.adopt_from(first, role, origin);
         }
-        for record in records {
-            match record {
-                Input::Transition(transition) => self.transition(&transition),
-                Input::Reset(reset) => self.apply_reset(&reset),
-                Input::TimeWaitEntry(entry) => self.apply_time_wait_entry(&entry),
-                Input::Accepted(accepted) => self.apply_accepted(&accepted),
-                Input::TimeWaitChange(change) => self.apply_time_wait_change(&change),
-                _ => unreachable!("only records of hooks are held"),
-            }
+        for record in &records {
+            self.apply_held(record);
+        }
+    }
+
+    fn apply_held(&mut self, record: &Input) {
+        match record {
+            Input::Transition(transition) => self.transition(transition),
+            Input::Reset(reset) => self.apply_reset(reset),
+            Input::TimeWaitEntry(entry) => self.apply_time_wait_entry(entry),
+            Input::Accepted(accepted) => self.apply_accepted(accepted),
+            Input::TimeWaitChange(change) => self.apply_time_wait_change(change),
+            _ => unreachable!("only records of hooks are held"),
         }
     }
 
     /// Holds or filters a record, other than a transition, of a socket that is not tracked.
     pub(super) fn filter_event(&mut self, sock: SockId, time: Nanos, record: Input) {
         match self.undecided.decision(sock) {
+            Decision::Waiting(..)
+                if self.undecided.admits_everything() && !self.undecided.has_room(sock) =>
+            {
+                self.settle(sock);
+                self.apply_held(&record);
+            }
             Decision::Waiting(_, netns) => {
                 let origin = self.origin_of_adopted(netns);
                 self.undecided.hold(sock, (netns, origin), time, record);
@@ -259,6 +269,23 @@ impl Tracker {
                 false
             }
             None => false,
+        }
+    }
+
+    /// Learns the role of a socket that a scan found before its close, which is held.
+    pub(in crate::tracker) fn learn_role_of_closed(
+        &mut self,
+        netns: NetnsId,
+        socket: &ScannedSocket,
+    ) {
+        let is_found = self.last_held(socket.sock).is_some_and(|last| {
+            last.new == TcpState::Close
+                && last.netns == netns
+                && Endpoints::from(last).can_be(socket.into(), false)
+        });
+        if is_found {
+            let role = self.role_of_scanned(netns, socket);
+            self.undecided.learn_role(socket.sock, role);
         }
     }
 

@@ -46,7 +46,7 @@ impl Tracker {
             number: self.scans,
             losses: self.losses(),
             closed: HashMap::default(),
-            found: Vec::new(),
+            found: ByEndpoints::default(),
             entered: ByEndpoints::default(),
             from_fin_wait2: ByEndpoints::default(),
             left: EndpointPairs::default(),
@@ -160,11 +160,13 @@ impl Tracker {
             scan.deferred.sockets.push(socket.clone());
             return;
         }
-        if self.connections.get(socket.sock).is_none()
-            && (scan.was_closed_since(socket)
-                || !self.admits_scanned(scan.netns, scan.number, socket))
-        {
-            return;
+        if self.connections.get(socket.sock).is_none() {
+            if scan.was_closed_since(socket) {
+                return self.learn_role_of_closed(scan.netns, socket);
+            }
+            if !self.admits_scanned(scan.netns, scan.number, socket) {
+                return;
+            }
         }
         self.learn_age(scan.netns, socket);
         if let Some(connection) = self.connections.get_mut(socket.sock) {
@@ -185,6 +187,9 @@ impl Tracker {
             // The socket was reused: the records of a close and of an opening were lost.
             self.records.gaps += 1;
             self.close_missing(socket.sock, socket.time);
+            if !self.admits_scanned(scan.netns, scan.number, socket) {
+                return;
+            }
         }
         self.adopt_scanned(scan, socket);
     }
@@ -248,7 +253,9 @@ impl Tracker {
             return;
         };
         let key = key(scan.netns, time_wait.into());
-        if self.undecided.closed(key).is_some() {
+        if let Some(sock) = self.undecided.closed(key) {
+            let role = self.role_of(scan.netns, time_wait.into(), time_wait.port_by_connect);
+            self.undecided.learn_role(sock, role);
             scan.deferred.time_waits.push(time_wait.clone());
         } else {
             self.apply_found_time_wait(&mut scan, time_wait);
@@ -268,7 +275,7 @@ impl Tracker {
             let local = self.rows.local_port(row, time_wait.local, is_bound);
             let entry = Entry { key, row, is_guess, expiry, local };
             let is_counted = self.time_waits.rows.on_scan(&entry, scan.number);
-            scan.found.push(FoundTimeWait { entry, is_counted });
+            scan.found.insert(key, FoundTimeWait { entry, is_counted });
         }
     }
 

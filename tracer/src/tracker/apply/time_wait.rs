@@ -12,7 +12,7 @@ use crate::{
         classify::TimeWait,
         endpoints::Endpoints,
         time_wait::{LATENESS, LENGTH, expiry},
-        time_wait_rows::{EndpointPairKey, Entry, key},
+        time_wait_rows::{Entry, key},
     },
 };
 
@@ -65,12 +65,11 @@ impl Tracker {
         let is_before_scan = self.scan.as_ref().is_some_and(|scan| time < scan.started);
         let last_scan = if is_before_scan { self.scans.wrapping_sub(1) } else { self.scans };
         let before = self.time_waits.rows.enter(connection.netns, entry, last_scan);
-        if !is_before_scan {
-            self.remove_time_wait(connection.netns, endpoints, entry.key, before, false);
-        } else if let Some(before) = before
-            && self.is_row_of(&before, connection.netns, endpoints)
-        {
-            self.remove_from_gauges(connection.netns, &before);
+        if let Some(before) = before {
+            self.remove_from_gauges(connection.netns, endpoints, &before);
+            if let Some(scan) = self.scan.as_mut().filter(|_| !is_before_scan) {
+                scan.left_time_wait(connection.netns, entry.key, true);
+            }
         }
         let row = self.rows.get_mut(connection.row);
         if is_orphan {
@@ -101,14 +100,14 @@ impl Tracker {
             self.settle(sock);
         }
         if is_gone {
-            return self.leave_time_wait(netns, endpoints, true);
+            return self.leave_time_wait(netns, endpoints, time, true);
         }
         let (key, expired) = (key(netns, endpoints), self.expired());
         if let Some(entry) = self.time_waits.rows.become_time_wait(key, time)
             && self.is_row_of(&entry, netns, endpoints)
         {
             // If the record of the entry was lost, the orphan was already counted as a TIME_WAIT.
-            self.remove_from_gauges(netns, &entry);
+            self.remove_from_gauges(netns, endpoints, &entry);
             self.rows.get_mut(entry.row).time_waits.enter(netns, time, expired);
         }
         if let Some(scan) = &mut self.scan {
@@ -116,12 +115,13 @@ impl Tracker {
         }
     }
 
-    /// Removes the TIME_WAIT with these endpoints from the gauges, if there is one. `is_observed`:
-    /// a record reports its exit; otherwise the exit is inferred.
+    /// Removes the TIME_WAIT with these endpoints from the gauges, if there is one: it ended by this
+    /// time. `is_observed`: a record reports its exit; otherwise the exit is inferred.
     pub(in crate::tracker) fn leave_time_wait(
         &mut self,
         netns: NetnsId,
         endpoints: Endpoints,
+        time: Nanos,
         is_observed: bool,
     ) {
         let key = key(netns, endpoints);
@@ -129,32 +129,20 @@ impl Tracker {
             self.settle(sock);
         }
         let removed = self.time_waits.rows.take(key);
-        self.remove_time_wait(netns, endpoints, key, removed, is_observed);
-    }
-
-    /// The same for an entry that was removed from the table, if there was one.
-    fn remove_time_wait(
-        &mut self,
-        netns: NetnsId,
-        endpoints: Endpoints,
-        key: EndpointPairKey,
-        removed: Option<Entry>,
-        is_observed: bool,
-    ) {
-        if let Some(entry) = removed
-            && self.is_row_of(&entry, netns, endpoints)
-        {
-            self.remove_from_gauges(netns, &entry);
+        if let Some(entry) = &removed {
+            self.remove_from_gauges(netns, endpoints, entry);
         }
-        if (is_observed || removed.is_some())
-            && let Some(scan) = &mut self.scan
-        {
-            scan.left_time_wait(netns, key);
+        // What the running scan finds of an earlier end is a later TIME_WAIT.
+        if let Some(scan) = self.scan.as_mut().filter(|scan| time >= scan.started) {
+            scan.left_time_wait(netns, key, is_observed || removed.is_some());
         }
     }
 
     /// Removes an entry from the gauges of its row.
-    fn remove_from_gauges(&mut self, netns: NetnsId, entry: &Entry) {
+    fn remove_from_gauges(&mut self, netns: NetnsId, endpoints: Endpoints, entry: &Entry) {
+        if !self.is_row_of(entry, netns, endpoints) {
+            return;
+        }
         let expired = self.expired();
         let row = self.rows.get_mut(entry.row);
         match entry.expiry {

@@ -360,7 +360,7 @@ impl Tracker {
                 (connection.netns, connection.role, connection.service_port());
             let endpoints = connection.endpoints();
             // A connection with the same endpoints replaces a TIME_WAIT.
-            self.leave_time_wait(netns, endpoints, false);
+            self.leave_time_wait(netns, endpoints, transition.time, false);
             // The port gets a row of its own now, if the table has room.
             self.rows.row(RowKey::of_port(netns, role, port), true);
         }
