@@ -187,9 +187,6 @@ impl Tracker {
             // The socket was reused: the records of a close and of an opening were lost.
             self.records.gaps += 1;
             self.close_missing(socket.sock, socket.time);
-            if !self.admits_scanned(scan.netns, scan.number, socket) {
-                return;
-            }
         }
         self.adopt_scanned(scan, socket);
     }
