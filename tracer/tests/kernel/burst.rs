@@ -105,6 +105,8 @@ pub(crate) fn check_whole(
 pub(crate) struct OpenConnections<'a> {
     namespace: &'a Namespace,
     listener: TcpListener,
+    /// The listeners of bursts. They prove the role of TIME_WAITs whose records were lost.
+    of_bursts: Vec<TcpListener>,
     address: SocketAddr,
     pairs: Vec<Pair>,
 }
@@ -113,7 +115,8 @@ impl<'a> OpenConnections<'a> {
     pub(crate) fn new(namespace: &'a Namespace, port: u16, count: usize) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = namespace.listen(address);
-        let mut open = Self { namespace, listener, address, pairs: Vec::new() };
+        let (of_bursts, pairs) = Default::default();
+        let mut open = Self { namespace, listener, of_bursts, address, pairs };
         open.add(count);
         open
     }
@@ -127,14 +130,16 @@ impl<'a> OpenConnections<'a> {
     /// are lost, some of theirs are too.
     pub(crate) fn change_amid_burst(&mut self, port: u16, connections: u64) {
         let namespace = self.namespace;
+        let listener = listener(namespace, port);
         thread::scope(|scope| {
-            let burst = scope.spawn(|| burst(namespace, port, connections));
+            let burst = scope.spawn(|| burst_to(&listener, namespace, connections));
             while !burst.is_finished() {
                 self.add(1);
                 self.pairs.swap_remove(0).close_by_client();
             }
             burst.join().expect("the burst");
         });
+        self.of_bursts.push(listener);
     }
 
     /// Ends synfin, and checks with `ss` which of these connections and of a burst to another port are
