@@ -243,6 +243,11 @@ impl Row {
         name.split('.').fold(&self.0, |value, part| &value[part]).as_u64().unwrap_or(0)
     }
 
+    /// What `sockstat.tw` counts: sockets in TIME_WAIT, and orphans in FIN_WAIT2.
+    pub(crate) fn timewait_sockets(&self) -> u64 {
+        self.count("time_wait.now") + self.count("time_wait.fin_wait2_orphans")
+    }
+
     fn sum_of(&self, column: &str, which: impl Fn(&str) -> bool) -> u64 {
         let counts = self.0[column].as_object().unwrap_or_else(|| panic!("no {column}"));
         let which = counts.iter().filter(|(name, _)| which(name));

@@ -46,8 +46,7 @@ fn differences(played: &[Played], report: &Report, counters: &[Counters]) -> Vec
         for (role, expected) in [("client", &outcome.client), ("server", &outcome.server)] {
             let difference = report.difference(role, *port, expected);
             differences.extend(difference.map(|difference| format!("{name}: {difference}")));
-            let row = report.row(role, *port);
-            time_waits += row.count("time_wait.now") + row.count("time_wait.fin_wait2_orphans");
+            time_waits += report.row(role, *port).timewait_sockets();
         }
     }
     let counted: u64 = counters.iter().map(|counters| counters.get("sockstat.tw")).sum();
