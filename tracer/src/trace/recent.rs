@@ -33,6 +33,11 @@ impl<K: Hash + Eq, V> Recent<K, V> {
         is_new
     }
 
+    /// Removes an entry and returns its value.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.young.remove(key).or_else(|| self.old.remove(key))
+    }
+
     /// The value of a key.
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
@@ -66,5 +71,6 @@ mod tests {
         assert_eq!(recent.forgotten(), (100 - recent.iter().count()) as u64);
         recent.insert(96, 1);
         assert_eq!(recent.get(&96), Some(&1));
+        assert_eq!((recent.remove(&96), recent.remove(&96)), (Some(1), None));
     }
 }

@@ -1,36 +1,36 @@
 //! Entries into TIME_WAIT of connections that are not tracked yet.
 
-use std::collections::VecDeque;
-
 use super::pending_close;
 use crate::trace::{
     event::{TimeWaitEntry, TimeWaitKind},
     ids::SockId,
+    recent::Recent,
     time::Nanos,
 };
 
-/// Maximum number kept. The transition to CLOSE follows, after records of other CPUs at most.
-const LIMIT: usize = 64;
+/// Maximum number kept. The transition to CLOSE follows, after records of other CPUs at most, but may
+/// be held until a scan shows the role of the connection.
+const LIMIT: usize = 1 << 16;
 
 /// Entries into TIME_WAIT of sockets without an earlier record: the connections are older than the
 /// trace, or their records were lost.
-#[derive(Debug, Default)]
-pub(super) struct EarlyTimeWaits(VecDeque<TimeWaitEntry>);
+#[derive(Debug)]
+pub(super) struct EarlyTimeWaits(Recent<SockId, TimeWaitEntry>);
+
+impl Default for EarlyTimeWaits {
+    fn default() -> Self {
+        Self(Recent::new(LIMIT))
+    }
+}
 
 impl EarlyTimeWaits {
     pub(super) fn add(&mut self, entry: TimeWaitEntry) {
-        if self.0.len() >= LIMIT {
-            self.0.pop_front();
-        }
-        self.0.push_back(entry);
+        self.0.insert(entry.sock, entry);
     }
 
     /// The TIME_WAIT kind of a socket that closed at `end`; `None` if no record reported it.
     pub(super) fn take(&mut self, sock: SockId, end: Nanos) -> Option<TimeWaitKind> {
-        let is_of_socket = |entry: &TimeWaitEntry| {
-            entry.sock == sock && entry.time.abs_diff(end) < pending_close::WAIT
-        };
-        let index = self.0.iter().rposition(is_of_socket)?;
-        Some(self.0.remove(index)?.kind)
+        let entry = self.0.remove(&sock)?;
+        (entry.time.abs_diff(end) < pending_close::WAIT).then_some(entry.kind)
     }
 }

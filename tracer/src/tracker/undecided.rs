@@ -19,7 +19,7 @@ use super::{
 use crate::{
     tcp::{role::Role, transition::TransitionKind},
     trace::{
-        event::Input,
+        event::{Input, Transition},
         filter::{Facts, Filter},
         ids::{NetnsId, NetnsInode, SockId},
         time::Nanos,
@@ -71,6 +71,29 @@ pub(super) enum Decision<'a> {
     Excluded,
     /// The filters or the role are undecided: the held records and the namespace of the socket.
     Waiting(&'a [Input], NetnsId),
+}
+
+impl<'a> Decision<'a> {
+    /// The first transition among the held records.
+    pub(super) fn first_transition(self) -> Option<&'a Transition> {
+        self.transitions().next()
+    }
+
+    /// The last transition among the held records.
+    pub(super) fn last_transition(self) -> Option<&'a Transition> {
+        self.transitions().next_back()
+    }
+
+    fn transitions(self) -> impl DoubleEndedIterator<Item = &'a Transition> {
+        let records = match self {
+            Self::Waiting(records, _) => records,
+            Self::Unknown | Self::Excluded => &[],
+        };
+        records.iter().filter_map(|record| match record {
+            Input::Transition(transition) => Some(transition),
+            _ => None,
+        })
+    }
 }
 
 impl UndecidedSockets {

@@ -1,7 +1,5 @@
 //! Applies the filters to records and scans, by the known facts about a socket.
 
-use std::net::SocketAddr;
-
 use synfin_common::state::TcpState;
 
 use crate::{
@@ -9,16 +7,11 @@ use crate::{
     trace::{
         event::{Input, Transition},
         ids::{NetnsId, SockId},
-        scan::{ScannedSocket, ScannedTimeWait},
+        scan::ScannedSocket,
         time::Nanos,
     },
     tracker::{
-        Tracker,
-        endpoints::Endpoints,
-        filter_evidence::{Cgroup, FilterEvidence},
-        listeners::Listener,
-        served::Served,
-        undecided::Decision,
+        Tracker, endpoints::Endpoints, filter_evidence::FilterEvidence, undecided::Decision,
     },
 };
 
@@ -123,9 +116,9 @@ impl Tracker {
     /// Applies the held records of a socket, whose connection has this role.
     fn admit(&mut self, sock: SockId, role: Role) {
         let origin = self.undecided.origin(sock);
+        let first = self.undecided.decision(sock).first_transition().cloned();
         let records = self.undecided.admit(sock);
-        let first = transitions(&records).next();
-        if let Some(first) = first
+        if let Some(first) = &first
             && !matches!(TransitionKind::of(first.old, first.new), TransitionKind::Open(_))
             && self.connections.get(sock).is_none()
         {
@@ -163,65 +156,6 @@ impl Tracker {
             Decision::Unknown if self.undecided.admits_everything() => {}
             Decision::Excluded | Decision::Unknown => self.undecided.count_filtered(),
         }
-    }
-
-    /// The evidence of a transition and of the held records before it.
-    fn evidence(&self, transition: &Transition) -> FilterEvidence {
-        let held = match self.undecided.decision(transition.sock) {
-            Decision::Waiting(records, _) => records,
-            Decision::Excluded | Decision::Unknown => &[],
-        };
-        let first = transitions(held).next().unwrap_or(transition);
-        let role = match self.role_at(first) {
-            Role::Unknown => self.undecided.role(first.sock),
-            role => role,
-        };
-        let (pids, all_pids) = match role {
-            Role::Client => {
-                let pids = match first.mptcp {
-                    Some(id) => self.mptcp_pids(id, first.sock),
-                    None => Vec::from_iter(first.pid),
-                };
-                let all_pids = !pids.is_empty();
-                (pids, all_pids)
-            }
-            Role::Server => {
-                // A process forked after the last check may serve the connection.
-                let served = Served::of(transition, first);
-                let checked_at = self.listeners.owners_checked(served);
-                let pids = self.listeners.pids(served);
-                (pids, checked_at > first.time)
-            }
-            Role::Unknown => (Vec::new(), false),
-        };
-        let mut local = transition.local;
-        if transition.has_listeners_port() {
-            local.set_port(0);
-        }
-        FilterEvidence {
-            netns: transition.netns,
-            role,
-            local,
-            remote: transition.remote,
-            listener_port: first.listener_port(),
-            pids,
-            all_pids,
-            cgroup: self.cgroup_of_opening(first),
-        }
-    }
-
-    fn cgroup_of_opening(&self, first: &Transition) -> Cgroup {
-        self.cgroup_of_record(first.opening.as_ref().map(|opening| opening.cgroup))
-    }
-
-    fn cgroup_of_record(&self, id: Option<u64>) -> Cgroup {
-        let path = id.and_then(|id| self.names.cgroup_path(id));
-        path.map_or(Cgroup::CheckedByKernel, |path| Cgroup::Path(path.clone()))
-    }
-
-    fn cgroup(&self, id: u64) -> Cgroup {
-        let path = self.names.cgroup_path(id);
-        path.map_or(Cgroup::Unknown, |path| Cgroup::Path(path.clone()))
     }
 
     /// Whether to adopt a connection that a scan found and that is not tracked. Its held records
@@ -289,103 +223,6 @@ impl Tracker {
         }
     }
 
-    /// The evidence of a scan for a socket without held records.
-    fn scanned_evidence(&self, netns: NetnsId, socket: &ScannedSocket) -> FilterEvidence {
-        let (local, remote) = (socket.local, socket.remote);
-        let role = self.role_of_scanned(netns, socket);
-        let mut pids = match socket.mptcp {
-            Some(id) => self.mptcp_pids(id, socket.sock),
-            None => self.socket_owners.pids(socket.sock),
-        };
-        let mut all_pids = !pids.is_empty();
-        if role == Role::Server {
-            let served = Served::at(netns, local);
-            pids.extend(self.listeners.pids(served));
-            all_pids |= self.listeners.owners_checked(served) > 0;
-        }
-        let cgroup = self.cgroup(socket.cgroup);
-        FilterEvidence { netns, role, local, remote, listener_port: None, pids, all_pids, cgroup }
-    }
-
-    /// Whether the filters admit a listener.
-    pub(in crate::tracker) fn admits_listener(&self, sock: SockId) -> bool {
-        self.undecided.admits_everything()
-            || self.listeners.get(sock).is_some_and(|listener| {
-                self.admits(&FilterEvidence {
-                    netns: listener.netns,
-                    role: Role::Server,
-                    local: listener.local,
-                    remote: (listener.local.ip(), 0).into(),
-                    listener_port: None,
-                    pids: listener.pids(),
-                    all_pids: listener.owners_checked_at > 0,
-                    cgroup: self.cgroup(listener.cgroup),
-                })
-            })
-    }
-
-    /// Whether the filters admit counts of a local port, without a known peer.
-    pub(in crate::tracker) fn admits_port(&self, netns: NetnsId, port: u16) -> bool {
-        let unspecified = |port| SocketAddr::from(([0, 0, 0, 0], port));
-        self.undecided.admits_everything()
-            || self.admits(&FilterEvidence {
-                netns,
-                role: Role::Server,
-                local: unspecified(port),
-                remote: unspecified(0),
-                listener_port: None,
-                pids: self.listeners.on(netns, port).flat_map(Listener::pids).collect(),
-                all_pids: false,
-                cgroup: Cgroup::Unknown,
-            })
-    }
-
-    /// Whether the filters admit a handshake in a SYN queue.
-    pub(in crate::tracker) fn admits_half_open(
-        &self,
-        netns: NetnsId,
-        socket: &ScannedSocket,
-    ) -> bool {
-        let served = Served::at(netns, socket.local);
-        self.undecided.admits_everything()
-            || self.admits(&FilterEvidence {
-                netns,
-                role: Role::Server,
-                local: socket.local,
-                remote: socket.remote,
-                listener_port: None,
-                pids: self.listeners.pids(served),
-                all_pids: self.listeners.owners_checked(served) > 0,
-                cgroup: Cgroup::Unknown,
-            })
-    }
-
-    /// Whether the filters admit a TIME_WAIT whose entry was not observed. Its owner is unknown. If
-    /// its role is unknown too, the entry may have been filtered.
-    pub(in crate::tracker) fn admits_time_wait(
-        &self,
-        netns: NetnsId,
-        role: Role,
-        socket: &ScannedTimeWait,
-    ) -> bool {
-        self.undecided.admits_everything()
-            || role != Role::Unknown
-                && self.admits(&FilterEvidence {
-                    netns,
-                    role,
-                    local: socket.local,
-                    remote: socket.remote,
-                    listener_port: None,
-                    pids: Vec::new(),
-                    all_pids: false,
-                    cgroup: Cgroup::Unknown,
-                })
-    }
-
-    fn admits(&self, evidence: &FilterEvidence) -> bool {
-        self.undecided.judge(&evidence.facts()) == Some(true)
-    }
-
     /// Decides the filters of sockets with held records, now that holders of listeners are known.
     pub(super) fn decide_held(&mut self) {
         for (sock, ..) in self.undecided.waiting_socks() {
@@ -426,10 +263,7 @@ impl Tracker {
 
     /// The last transition among the held records of a socket.
     fn last_held(&self, sock: SockId) -> Option<&Transition> {
-        match self.undecided.decision(sock) {
-            Decision::Waiting(records, _) => transitions(records).next_back(),
-            Decision::Unknown | Decision::Excluded => None,
-        }
+        self.undecided.decision(sock).last_transition()
     }
 
     /// Decides a socket with held records by what is known now, whatever its role.
@@ -450,12 +284,4 @@ impl Tracker {
             Some(true) | None => {}
         }
     }
-}
-
-/// The transitions among held records.
-fn transitions(records: &[Input]) -> impl DoubleEndedIterator<Item = &Transition> {
-    records.iter().filter_map(|record| match record {
-        Input::Transition(transition) => Some(transition),
-        _ => None,
-    })
 }

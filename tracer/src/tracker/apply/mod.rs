@@ -1,6 +1,7 @@
 //! Methods of `Tracker` that apply each kind of input. Nothing imports these modules.
 
 mod accept;
+mod admission;
 mod close;
 mod filter;
 mod kernel_counters;
@@ -11,6 +12,7 @@ mod port_counts;
 mod port_pools;
 mod role;
 mod scan;
+mod scanned_time_wait;
 mod snapshot;
 mod time_wait;
 mod transition;

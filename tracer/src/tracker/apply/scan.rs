@@ -14,23 +14,22 @@ use crate::{
     trace::{
         accept_queue::AcceptQueue,
         ids::NetnsId,
-        scan::{ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait},
+        scan::{ScanBegin, ScanEnd, ScannedSocket},
     },
     tracker::{
         EVIDENCE_LOST, Tracker,
         accept_fifo::AcceptFifo,
         connections::Origin,
-        endpoints::Endpoints,
         gauges::ScanGauges,
         listeners::Listener,
         past_activity::PastActivity,
-        row_key::{RowId, RowKey},
+        row_key::RowKey,
         scan::{
             CONNECT_DELAY, Deferred, FoundTimeWait, MISSED_SCANS_LIMIT, SocketScan,
             is_same_connection, is_stored,
         },
         socket_key::SocketKey,
-        time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry, key},
+        time_wait_rows::{ByEndpoints, EndpointPairs},
     },
 };
 
@@ -65,16 +64,24 @@ impl Tracker {
     }
 
     pub(in crate::tracker) fn apply_scanned_socket(&mut self, socket: &ScannedSocket) {
-        let Some(mut scan) = self.scan.take() else {
-            return;
-        };
         match socket.state {
-            TcpState::Listen => self.apply_scanned_listener(&mut scan, socket),
-            TcpState::NewSynRecv => self.apply_scanned_half_open(&mut scan, socket),
+            TcpState::Listen => {
+                self.with_scan(|tracker, scan| tracker.apply_scanned_listener(scan, socket));
+            }
+            TcpState::NewSynRecv => {
+                self.with_scan(|tracker, scan| tracker.apply_scanned_half_open(scan, socket));
+            }
             TcpState::Close | TcpState::TimeWait => {}
-            _ => self.apply_scanned_connection(&mut scan, socket),
+            _ => self.apply_scanned_connection(socket),
         }
-        self.scan = Some(scan);
+    }
+
+    /// Applies a finding that no record depends on: records note in `self.scan` what they change.
+    pub(super) fn with_scan(&mut self, apply: impl FnOnce(&mut Self, &mut SocketScan)) {
+        if let Some(mut scan) = self.scan.take() {
+            apply(self, &mut scan);
+            self.scan = Some(scan);
+        }
     }
 
     fn apply_scanned_listener(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
@@ -154,46 +161,70 @@ impl Tracker {
         }
     }
 
-    fn apply_scanned_connection(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
+    fn apply_scanned_connection(&mut self, socket: &ScannedSocket) {
+        let Some(scan) = &mut self.scan else { return };
         scan.has_connections = true;
-        if !scan.deferred.is_over && self.awaits_evidence(scan.netns, socket) {
-            scan.deferred.sockets.push(socket.clone());
-            return;
+        let (netns, number) = (scan.netns, scan.number);
+        let was_closed = scan.was_closed_since(socket);
+        if !scan.deferred.is_over && self.awaits_evidence(netns, socket) {
+            return self.defer(socket);
         }
+        self.close_reused(netns, socket);
         if self.connections.get(socket.sock).is_none() {
-            if scan.was_closed_since(socket) {
-                return self.learn_role_of_closed(scan.netns, socket);
+            if was_closed {
+                return self.learn_role_of_closed(netns, socket);
             }
-            if !self.admits_scanned(scan.netns, scan.number, socket) {
+            if !self.admits_scanned(netns, number, socket) {
                 return;
             }
         }
-        self.learn_age(scan.netns, socket);
-        if let Some(connection) = self.connections.get_mut(socket.sock) {
-            let had_record_since = connection.last_transition > socket.time;
-            let is_same = is_same_connection(connection, scan.netns, socket);
-            if had_record_since || is_same {
-                connection.scan.on_scan(scan.number);
-            }
-            if is_same && is_stalled(socket) {
-                scan.rows.entry(connection.row).or_default().stalled += 1;
-            }
-            if had_record_since {
-                return;
-            }
-            if is_same {
-                return self.reconcile_scanned(scan.netns, socket);
-            }
-            // The socket was reused: the records of a close and of an opening were lost.
+        self.learn_age(netns, socket);
+        match self.connections.get(socket.sock) {
+            Some(_) => self.reconcile_scanned(socket),
+            None => self.adopt_scanned(socket),
+        }
+    }
+
+    /// Applies the finding at the end of the scan, when more is known.
+    fn defer(&mut self, socket: &ScannedSocket) {
+        if let Some(scan) = &mut self.scan {
+            scan.deferred.sockets.push(socket.clone());
+        }
+    }
+
+    /// Closes the connection whose socket has been reused by the one that the scan found: the
+    /// records of a close and of an opening were lost.
+    fn close_reused(&mut self, netns: NetnsId, socket: &ScannedSocket) {
+        let known = self.connections.get(socket.sock);
+        let is_reused = known.is_some_and(|connection| {
+            connection.last_transition <= socket.time
+                && !is_same_connection(connection, netns, socket)
+        });
+        if is_reused {
             self.records.gaps += 1;
             self.close_missing(socket.sock, socket.time);
         }
-        self.adopt_scanned(scan, socket);
     }
 
-    /// Makes a tracked connection agree with the finding of a scan.
-    fn reconcile_scanned(&mut self, netns: NetnsId, socket: &ScannedSocket) {
-        let Some(connection) = self.connections.get_mut(socket.sock) else { return };
+    /// Makes a tracked connection agree with the finding of a scan, unless a record has come since.
+    fn reconcile_scanned(&mut self, socket: &ScannedSocket) {
+        let (Some(scan), Some(connection)) =
+            (&mut self.scan, self.connections.get_mut(socket.sock))
+        else {
+            return;
+        };
+        let netns = scan.netns;
+        let had_record_since = connection.last_transition > socket.time;
+        let is_same = is_same_connection(connection, netns, socket);
+        if had_record_since || is_same {
+            connection.scan.on_scan(scan.number);
+        }
+        if is_same && is_stalled(socket) {
+            scan.rows.entry(connection.row).or_default().stalled += 1;
+        }
+        if had_record_since || !is_same {
+            return;
+        }
         connection.learn_endpoints(socket.into(), false);
         if let Some(by_connect) = socket.port_by_connect {
             connection.is_bound = Some(!by_connect);
@@ -217,11 +248,13 @@ impl Tracker {
     }
 
     /// Starts to track a connection whose first transition was not observed.
-    fn adopt_scanned(&mut self, scan: &mut SocketScan, socket: &ScannedSocket) {
-        if scan.was_closed_since(socket) || scan.incomplete || socket.remote.port() == 0 {
+    fn adopt_scanned(&mut self, socket: &ScannedSocket) {
+        let Some(scan) = &self.scan else { return };
+        if scan.incomplete || socket.remote.port() == 0 {
             return;
         }
-        let origin = self.origin_of_adopted(scan.netns);
+        let (netns, number) = (scan.netns, scan.number);
+        let origin = self.origin_of_adopted(netns);
         if origin == Origin::AfterLoss {
             if self.connections.is_full() {
                 // Adoption would evict an open connection, which the next scan would adopt again.
@@ -230,89 +263,29 @@ impl Tracker {
             // The record of its first transition was lost.
             self.records.gaps += 1;
         }
-        let role = self.role_of_scanned(scan.netns, socket);
-        let key = SocketKey { netns: scan.netns, sock: socket.sock, mptcp: socket.mptcp };
+        let role = self.role_of_scanned(netns, socket);
+        let key = SocketKey { netns, sock: socket.sock, mptcp: socket.mptcp };
         let past = PastActivity::at_scan(socket);
         let mut connection = self.adopted(key, role, origin, socket.state, socket.into(), &past);
-        connection.scan.last_scan = scan.number;
+        connection.scan.last_scan = number;
         connection.is_bound = socket.port_by_connect.map(|by_connect| !by_connect);
         connection.port_range = socket.port_range;
         connection.is_subflow = socket.flags.contains(Flags::MPTCP);
         self.classify_previous(socket.sock);
-        if is_stalled(socket) {
+        if let Some(scan) = self.scan.as_mut().filter(|_| is_stalled(socket)) {
             scan.rows.entry(connection.row).or_default().stalled += 1;
         }
         self.add(socket.sock, connection);
     }
 
-    pub(in crate::tracker) fn apply_scanned_time_wait(&mut self, time_wait: &ScannedTimeWait) {
-        let Some(mut scan) = self.scan.take() else {
-            return;
-        };
-        let key = key(scan.netns, time_wait.into());
-        if let Some(sock) = self.undecided.closed(key) {
-            let role = self.role_of(scan.netns, time_wait.into(), time_wait.port_by_connect);
-            self.undecided.learn_role(sock, role);
-            scan.deferred.time_waits.push(time_wait.clone());
-        } else {
-            self.apply_found_time_wait(&mut scan, time_wait);
-        }
-        self.scan = Some(scan);
-    }
-
-    fn apply_found_time_wait(&mut self, scan: &mut SocketScan, time_wait: &ScannedTimeWait) {
-        let key = key(scan.netns, time_wait.into());
-        // A TIME_WAIT with these endpoints that ended since the scan began may be the one found.
-        if !scan.left.contains(&key)
-            && let Some((row, is_guess)) = self.row_of_time_wait(scan, key, time_wait)
-        {
-            let expiry = scan.expiry(time_wait);
-            scan.entered.remove(&key);
-            let is_bound = time_wait.port_by_connect == Some(false);
-            let local = self.rows.local_port(row, time_wait.local, is_bound);
-            let entry = Entry { key, row, is_guess, expiry, local };
-            let is_counted = self.time_waits.rows.on_scan(&entry, scan.number);
-            scan.found.insert(key, FoundTimeWait { entry, is_counted });
-        }
-    }
-
-    /// The row of a TIME_WAIT that a scan found, and whether a later scan may correct it; `None` if
-    /// a filter excludes it, or until the end of the scan.
-    fn row_of_time_wait(
-        &mut self,
-        scan: &mut SocketScan,
-        key: EndpointPairKey,
-        time_wait: &ScannedTimeWait,
-    ) -> Option<(RowId, bool)> {
-        let endpoints = Endpoints::from(time_wait);
-        if let Some(entry) = scan.entered.get(&key).filter(|entry| !entry.is_guess) {
-            return Some((entry.row, false));
-        }
-        let known = self.time_waits.rows.get(key).filter(|known| !known.is_guess);
-        if let Some(known) = known.filter(|known| self.is_row_of(known, scan.netns, endpoints)) {
-            return Some((known.row, false));
-        }
-        let role = self.role_of(scan.netns, endpoints, time_wait.port_by_connect);
-        if role == Role::Unknown && !scan.deferred.is_over {
-            scan.deferred.time_waits.push(time_wait.clone());
-            return None;
-        }
-        if !self.admits_time_wait(scan.netns, role, time_wait) {
-            return None;
-        }
-        let row = self.row_key(scan.netns, role, endpoints, None);
-        Some((self.rows.row(row, true), role == Role::Unknown))
-    }
-
     pub(in crate::tracker) fn end_scan(&mut self, end: &ScanEnd) {
-        let Some(mut scan) = self.scan.take() else {
-            return;
-        };
+        let Some(scan) = &self.scan else { return };
         self.now = self.now.max(end.ended);
         let is_complete = end.error.is_none() && !scan.incomplete && end.netns == scan.netns;
         if is_complete {
-            scan = self.apply_deferred(scan);
+            self.apply_deferred();
         }
+        let Some(mut scan) = self.scan.take() else { return };
         self.rows.unpin();
         if !is_complete {
             self.namespaces.note_change(scan.netns, end.ended);
@@ -347,7 +320,8 @@ impl Tracker {
 
     /// Applies the findings whose role depends on a listener or on another subflow, now that the scan
     /// has found all of them.
-    fn apply_deferred(&mut self, mut scan: Box<SocketScan>) -> Box<SocketScan> {
+    fn apply_deferred(&mut self) {
+        let Some(scan) = &mut self.scan else { return };
         let Deferred { sockets, time_waits, .. } = std::mem::take(&mut scan.deferred);
         scan.deferred.is_over = true;
         let netns = scan.netns;
@@ -355,15 +329,14 @@ impl Tracker {
             .into_iter()
             .partition(|socket| self.role_of_scanned(netns, socket) != Role::Unknown);
         for socket in known.iter().chain(&unknown) {
-            self.apply_scanned_connection(&mut scan, socket);
+            self.apply_scanned_connection(socket);
         }
-        self.scan = Some(scan);
         self.settle_all(|of, _| of == netns);
-        let mut scan = self.scan.take().expect("settling keeps the scan");
-        for time_wait in &time_waits {
-            self.apply_found_time_wait(&mut scan, time_wait);
-        }
-        scan
+        self.with_scan(|tracker, scan| {
+            for time_wait in &time_waits {
+                tracker.apply_found_time_wait(scan, time_wait);
+            }
+        });
     }
 
     /// Sets the gauges of rows. Returns whether any of them can change without a record.
