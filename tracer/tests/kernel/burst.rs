@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufReader, Read},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     thread,
 };
@@ -244,10 +244,16 @@ pub(crate) fn listener(namespace: &Namespace, port: u16) -> TcpListener {
 /// Like [`burst`], with an existing listener.
 pub(crate) fn burst_to(listener: &TcpListener, namespace: &Namespace, connections: u64) {
     let port = listener.local_addr().expect("its address").port();
+    // The address decides which side closes first: accept() need not return connections in order.
+    let is_odd = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => ip.octets()[3] % 2 == 1,
+        IpAddr::V6(_) => unreachable!("all addresses are IPv4"),
+    };
     let server = || {
-        for number in 0..connections {
-            let (stream, _) = listener.accept().expect("a connection");
-            end(stream, number % 2 == 0);
+        for _ in 0..connections {
+            let stream = lab::accept(listener);
+            let after_the_peer = is_odd(stream.local_addr().expect("its address"));
+            end(stream, after_the_peer);
         }
     };
     let client = || {
@@ -255,7 +261,8 @@ pub(crate) fn burst_to(listener: &TcpListener, namespace: &Namespace, connection
             // Many addresses, so that no range of ports is exhausted.
             let address = Ipv4Addr::new(127, 0, 1, (number % 250) as u8 + 1);
             let stream = TcpStream::connect((address, port)).expect("a connection");
-            end(stream, number % 2 == 1);
+            stream.set_read_timeout(Some(lab::deadline())).expect("SO_RCVTIMEO");
+            end(stream, !is_odd((address, port).into()));
         }
     };
     namespace.within(|| {
