@@ -392,6 +392,9 @@ impl<'a> Trace<'a> {
     fn next_frame(&mut self) -> Frame {
         match self.number(0..32) {
             31 => self.tick(),
+            30 if self.number(0..2) == 1 => {
+                Frame::ListenerHolders(self.scan_of_open_files().into())
+            }
             30 => Frame::SocketHolders(self.scan_of_open_files().into()),
             29 if self.number(0..2) == 1 => Frame::Names(self.names()),
             28 if self.number(0..2) == 1 => Frame::Namespaces(NamespaceList {
@@ -429,7 +432,7 @@ impl Iterator for Trace<'_> {
         match &frame {
             Frame::Session(_) | Frame::Events(_) | Frame::Tick(_) => {}
             Frame::ScanBegin(_) | Frame::Scanned(_) | Frame::ScanEnd(_) => {}
-            Frame::SocketHolders(_) | Frame::Names(_) => {}
+            Frame::SocketHolders(_) | Frame::ListenerHolders(_) | Frame::Names(_) => {}
             Frame::Namespaces(_) | Frame::Counters(_) => {}
         }
         Some(frame)

@@ -2,7 +2,7 @@
 //! namespace for itself only, and a scan of many sockets must not delay the records.
 
 use std::{
-    io::Read,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -54,7 +54,9 @@ pub enum Answer {
     /// The processes that hold sockets.
     SocketHolders {
         /// The holders in the format of [`crate::trace::recording::Frame::SocketHolders`].
-        holders: Bytes,
+        holders: Result<Bytes>,
+        /// Whether the scan was for all sockets, not only for listeners and CLOSE_WAIT.
+        all: bool,
         /// CPU time of the request.
         cost: Nanos,
     },
@@ -230,9 +232,8 @@ fn serve(ebpf: &mut Ebpf, requests: &mpsc::Receiver<Request>, answers: &Answers)
                 Answer::Counters { counters, cost: cost() }
             }
             Request::ScanOpenFiles { all } => {
-                // Holders that cannot be found stay unknown.
-                let holders = scan_open_files(ebpf, all).unwrap_or_default();
-                Answer::SocketHolders { holders, cost: cost() }
+                let holders = scan_open_files(ebpf, all);
+                Answer::SocketHolders { holders, all, cost: cost() }
             }
             Request::ScanSockets { netns, path } => {
                 let begun = ScanEnd::started(netns, started);
@@ -322,7 +323,11 @@ fn read(ebpf: &mut Ebpf, name: &str, mut take: impl FnMut(Bytes)) -> Result<()> 
     let mut part = vec![0; CHUNK_BYTES + ROOM];
     let mut filled = 0;
     loop {
-        let read = file.read(&mut part[filled..])?;
+        let read = match file.read(&mut part[filled..]) {
+            // The kernel has visited a million objects without output (`MAX_ITER_OBJECTS`).
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            result => result?,
+        };
         filled += read;
         if filled >= CHUNK_BYTES || read == 0 && filled > 0 {
             take(Bytes::copy_from_slice(&part[..filled]));

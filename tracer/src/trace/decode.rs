@@ -32,6 +32,7 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
         Frame::ScanEnd(end) => take(Input::ScanEnd(end.clone())),
         Frame::Tick(tick) => take(Input::Tick(tick.clone())),
         Frame::SocketHolders(held) => take(Input::SocketHolders(holders(held))),
+        Frame::ListenerHolders(held) => take(Input::ListenerHolders(holders(held))),
         Frame::Names(names) => take(Input::Names(names.clone())),
         Frame::Namespaces(list) => take(Input::Namespaces(list.clone())),
         Frame::Counters(read) => take(Input::KernelCounters(read.clone())),
@@ -50,11 +51,15 @@ pub fn cgroups_in(frame: &Frame, mut take: impl FnMut(u64)) {
                 }
             }
         }
-        Frame::Scanned(_) | Frame::SocketHolders(_) => decode(frame, |input| match input {
-            Input::ScannedSocket(socket) => take(socket.cgroup),
-            Input::SocketHolders(holders) => holders.iter().for_each(|holder| take(holder.cgroup)),
-            _ => {}
-        }),
+        Frame::Scanned(_) | Frame::SocketHolders(_) | Frame::ListenerHolders(_) => {
+            decode(frame, |input| match input {
+                Input::ScannedSocket(socket) => take(socket.cgroup),
+                Input::SocketHolders(holders) | Input::ListenerHolders(holders) => {
+                    holders.iter().for_each(|holder| take(holder.cgroup));
+                }
+                _ => {}
+            });
+        }
         _ => {}
     }
 }

@@ -36,6 +36,8 @@ pub enum Input {
     ScanEnd(ScanEnd),
     /// The processes that have TCP sockets open, from a scan of all open files.
     SocketHolders(Vec<SocketHolder>),
+    /// The same for listeners and connections in CLOSE_WAIT only.
+    ListenerHolders(Vec<SocketHolder>),
     /// Names of cgroups, containers and network namespaces.
     Names(Names),
     /// The network namespaces of the host: others are gone.
@@ -105,6 +107,13 @@ impl Transition {
         let opening = self.opening.as_ref()?;
         let known = opening.listener.map(|it| it.port).filter(|&port| port != 0);
         known.or_else(|| self.has_listeners_port().then(|| self.local.port()))
+    }
+
+    /// Whether it restores a connection from a checkpoint (`TCP_REPAIR`). connect() restores a
+    /// server's connections too.
+    pub fn is_restored(&self) -> bool {
+        self.flags.contains(Flags::REPAIR)
+            && matches!(self.new, TcpState::SynSent | TcpState::Established)
     }
 
     /// Whether the local port is the listener's, and the connection's own is not known yet: up to Linux

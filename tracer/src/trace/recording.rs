@@ -46,6 +46,8 @@ pub enum Frame {
     Tick(Tick),
     /// Processes and their sockets: see [`wire::socket_holders`](crate::trace::wire::socket_holders).
     SocketHolders(Bytes),
+    /// The same of listeners and of connections in CLOSE_WAIT only.
+    ListenerHolders(Bytes),
     /// Names of cgroups, containers and network namespaces.
     Names(Names),
     /// The network namespaces of the host: others are gone.
@@ -117,6 +119,7 @@ impl<W: Write> Recorder<W> {
             Frame::Names(names) => self.write_json(8, names),
             Frame::Namespaces(list) => self.write_json(9, list),
             Frame::Counters(read) => self.write_json(10, read),
+            Frame::ListenerHolders(holders) => self.write_payload(11, holders),
         }
     }
 
@@ -228,6 +231,7 @@ impl<R: Read> Reader<R> {
             8 => Frame::Names(json(&payload).map_err(damaged)?),
             9 => Frame::Namespaces(json(&payload).map_err(damaged)?),
             10 => Frame::Counters(json(&payload).map_err(damaged)?),
+            11 => Frame::ListenerHolders(payload),
             unknown => return Err(damaged(format!("there is no frame of kind {unknown}"))),
         };
         Ok(Some(frame))
@@ -307,6 +311,7 @@ mod tests {
             }),
             Frame::Tick(Tick { time: 5, counters: Counters::default(), ..Tick::default() }),
             Frame::SocketHolders(Bytes::from_static(b"h")),
+            Frame::ListenerHolders(Bytes::from_static(b"l")),
             Frame::Names(Names { namespaces: [(1, "blue".into())].into(), ..Names::default() }),
             Frame::Namespaces(NamespaceList { time: 6, namespaces: vec![1, 2] }),
             Frame::Counters(NetnsCounters {

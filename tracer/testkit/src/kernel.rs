@@ -443,6 +443,7 @@ fn kind(input: &Input) -> Option<Kind> {
         Input::TimeWaitChange(TimeWaitChange { is_gone: true, .. }) => Kind::TimeWaitExit,
         Input::Accepted(_) => Kind::Accepted,
         Input::SocketHolders(_)
+        | Input::ListenerHolders(_)
         | Input::Names(_)
         | Input::Namespaces(_)
         | Input::ScanBegin(_)

@@ -426,6 +426,7 @@ fn frame() -> impl Strategy<Value = Frame> {
         scan_end,
         tick,
         any_bytes().prop_map(Frame::SocketHolders),
+        any_bytes().prop_map(Frame::ListenerHolders),
         names,
         (any::<u64>(), vec(any::<u32>(), 0..3)).prop_map(|(time, namespaces)| {
             Frame::Namespaces(NamespaceList { time, namespaces })

@@ -239,7 +239,7 @@ fn wait_for_owner_scan(recording: &str, since: Nanos) {
         let mut is_over = false;
         for frame in frames.map_while(Result::ok) {
             decode(&frame, |input| {
-                if let Input::SocketHolders(holders) = input {
+                if let Input::SocketHolders(holders) | Input::ListenerHolders(holders) = input {
                     is_over |= holders.iter().any(|holder| holder.time > since);
                 }
             });

@@ -237,7 +237,16 @@ impl Live {
         }
         loop {
             if let Some(frame) = self.queue.pop_front() {
-                if matches!(frame, Frame::Scanned(_) | Frame::ScanEnd(_) | Frame::Counters(_)) {
+                let is_of_scan = matches!(
+                    frame,
+                    Frame::Scanned(_)
+                        | Frame::ScanEnd(_)
+                        | Frame::Counters(_)
+                        | Frame::SocketHolders(_)
+                        | Frame::ListenerHolders(_)
+                        | Frame::Namespaces(_)
+                );
+                if is_of_scan {
                     self.applying_since = Some(clock::thread_cpu_ns());
                 }
                 return Ok(Some(frame));
@@ -316,8 +325,13 @@ impl Live {
                 }
                 self.scheduler.listed(listing.into_paths(), cost);
             }
-            Answer::SocketHolders { holders, cost } => {
-                self.queue_frame(Frame::SocketHolders(holders));
+            Answer::SocketHolders { holders, all, cost } => {
+                match holders {
+                    Ok(holders) if all => self.queue_frame(Frame::SocketHolders(holders)),
+                    Ok(holders) => self.queue_frame(Frame::ListenerHolders(holders)),
+                    // The holders stay as they were.
+                    Err(error) => self.messages.push(format!("{error:#}")),
+                }
                 self.scheduler.open_files_scanned(cost);
             }
             Answer::Counters { counters, cost } => {

@@ -64,6 +64,9 @@ impl Anonymizer {
                 Frame::Tick(tick)
             }
             Frame::SocketHolders(held) => Frame::SocketHolders(self.socket_holders(held).into()),
+            Frame::ListenerHolders(held) => {
+                Frame::ListenerHolders(self.socket_holders(held).into())
+            }
             Frame::Names(names) => Frame::Names(self.names(names)),
             Frame::Namespaces(list) => {
                 let namespaces = list.namespaces.iter().map(|&id| self.netns(id)).collect();

@@ -119,6 +119,9 @@ impl Scrubber {
                 Frame::ScanEnd(end)
             }
             Frame::Tick(tick) => Frame::Tick(self.tick(tick)),
+            Frame::ListenerHolders(holders) => {
+                Frame::ListenerHolders(self.socket_holders(&holders).into())
+            }
             Frame::SocketHolders(holders) => {
                 Frame::SocketHolders(self.socket_holders(&holders).into())
             }

@@ -104,7 +104,9 @@ fn set_time(input: &mut Input, time: Nanos) {
         Input::ScanEnd(end) => end.ended = time,
         Input::KernelCounters(read) => read.counters.time = time,
         Input::Tick(tick) => tick.time = time,
-        Input::SocketHolders(holders) => holders.iter_mut().for_each(|holder| holder.time = time),
+        Input::SocketHolders(holders) | Input::ListenerHolders(holders) => {
+            holders.iter_mut().for_each(|holder| holder.time = time);
+        }
         Input::Namespaces(list) => list.time = time,
         Input::ScannedTimeWait(_)
         | Input::Names(_)
