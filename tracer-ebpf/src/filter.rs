@@ -156,6 +156,8 @@ fn listener_port(sock: TcpSock) -> u16 {
 fn excludes_transition(sock: TcpSock, old: u8, new: u8, by_listener: bool) -> bool {
     let common = sock.common();
     let connects = old == CLOSE && new == SYN_SENT;
+    // A checkpoint restores servers' connections by connect() too.
+    let is_client = connects && !sock.is_in_repair();
     let is_child = old == LISTEN && new == SYN_RECV;
     let listens = new == LISTEN || old == LISTEN && !is_child;
     let remote_port = common.remote_port();
@@ -173,7 +175,7 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8, by_listener: bool) -> bo
     let own_port = if has_service_ports && is_child { listener_port(sock) } else { local_port };
     // The user side has to know a child of a transparent proxy whose own port matches, as scans do not
     // show its listener.
-    let excludes_local = connects
+    let excludes_local = is_client
         || excludes_port!(service_ports, own_port) && excludes_port!(service_ports, local_port);
     let excludes_remote = is_child || listens || excludes_port!(service_ports, remote_port);
     if has_service_ports
@@ -201,7 +203,7 @@ fn excludes_transition(sock: TcpSock, old: u8, new: u8, by_listener: bool) -> bo
         }
     }
     match setting!(role) {
-        Filter::SERVER if connects => return true,
+        Filter::SERVER if is_client => return true,
         Filter::CLIENT if is_child => return true,
         _ => {}
     }

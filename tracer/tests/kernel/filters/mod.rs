@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use nix::libc;
 use serde_json::Value;
 
 use self::crowd::{Crowd, EPHEMERAL, End};
@@ -492,6 +493,29 @@ fn a_report_without_matches_says_so() {
     namespace.pair_with(&listener, (Ipv4Addr::LOCALHOST, port)).close_by_client();
     let printed = synfin.finish().stdout;
     assert!(printed.contains("no TCP connection matched"), "{printed}");
+}
+
+/// connect() restores it, but it is a server's: filters by role and port admit it from its beginning.
+#[test]
+fn a_restored_connection_of_a_server_matches_its_port() {
+    const PORT: u16 = 8470;
+    let _lab = lab::enter();
+    let namespace = Namespace::new();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let listener = namespace.listen(address);
+    let port = PORT.to_string();
+    let synfin = Synfin::watch(["report", "-o", "json", "-P", &port, "--role", "server"]);
+    let socket = namespace.socket(address.ip());
+    lab::set_option(&socket, libc::TCP_REPAIR, 1);
+    socket.bind(&address.into()).expect("a socket in repair can have the port");
+    socket
+        .connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, 9)).into())
+        .expect("no packet is needed");
+    let report = synfin.finish().report();
+    let row = report.row("server", PORT);
+    assert_eq!((row.count("open"), row.count("adopted")), (1, 0));
+    assert_eq!(report.event("gaps"), 0);
+    drop((socket, listener));
 }
 
 #[test]
