@@ -14,4 +14,4 @@ pub(super) const SERIES_OF_A_ROW: usize = 2 * (BOUNDS_US.len() + 3)
     + 19;
 
 /// Maximum number of series of the host.
-pub(super) const SERIES_OF_THE_HOST: usize = 16;
+pub(super) const SERIES_OF_THE_HOST: usize = 17;

@@ -135,9 +135,11 @@ pub const METRICS: &[Metric] = metrics! {
             }
         });
     "synfin_tracked_connections" Gauge, "Connections in the table.",
-        Host(|metrics, samples| samples.add(&[], Count(metrics.connections)));
+        Host(|metrics, samples| samples.add(&[], Count(metrics.tables.connections)));
     "synfin_evicted_connections_total" Counter, "Connections evicted from the full table (--max-connections).",
-        Host(|metrics, samples| samples.add(&[], Count(metrics.evicted)));
+        Host(|metrics, samples| samples.add(&[], Count(metrics.tables.evicted)));
+    "synfin_forgotten_names_total" Counter, "Names of cgroups and network namespaces that were forgotten because there are too many, and are looked up again when they are used.",
+        Host(|metrics, samples| samples.add(&[], Count(metrics.tables.forgotten)));
     "synfin_survey_age_seconds" Gauge, "Age of the oldest of the last scans of namespaces with activity since that scan.",
         Host(|metrics, samples| {
             if let Some(age) = metrics.scan_age {

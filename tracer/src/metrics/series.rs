@@ -10,7 +10,7 @@ use crate::{
         session::Session,
         time::Nanos,
     },
-    tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot},
+    tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot, Tables},
 };
 
 /// The value of the label `port` for ports without series of their own.
@@ -39,8 +39,7 @@ pub struct Metrics {
     pub(super) end: Nanos,
     pub(super) events: Events,
     pub(super) kernel_counts: [u64; KERNEL_COUNTERS.len()],
-    pub(super) evicted: u64,
-    pub(in crate::metrics) connections: u64,
+    pub(in crate::metrics) tables: Tables,
     /// Age of the oldest of the last scans; `None` before the first scan.
     pub(super) scan_age: Option<Nanos>,
 }
@@ -101,8 +100,7 @@ impl Metrics {
             end: 0,
             events: Events::default(),
             kernel_counts: [0; KERNEL_COUNTERS.len()],
-            evicted: 0,
-            connections: 0,
+            tables: Tables::default(),
             scan_age: None,
         }
     }
@@ -133,8 +131,7 @@ impl Metrics {
         self.events.add(&snapshot.events);
         add_increases(&mut self.kernel_counts, &snapshot.kernel_counts);
         self.end = snapshot.end;
-        self.evicted = snapshot.tables.evicted;
-        self.connections = snapshot.tables.connections;
+        self.tables = snapshot.tables;
         self.scan_age = snapshot.scans.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
     }
 

@@ -141,12 +141,12 @@ mod tests {
         exporter.publish(Metrics::new(Metrics::LEAST_SERIES)).unwrap();
         let published = || receiver.borrow().as_ref().map(Arc::as_ptr);
         let first = published();
-        exporter.update(|metrics| metrics.connections = 1).unwrap();
+        exporter.update(|metrics| metrics.tables.connections = 1).unwrap();
         assert_eq!(published(), first);
 
         let held = receiver.borrow().clone().unwrap();
-        exporter.update(|metrics| metrics.connections = 2).unwrap();
-        assert_eq!(held.connections, 1, "a response does not change while it is written");
-        assert_eq!(receiver.borrow().as_ref().unwrap().connections, 2);
+        exporter.update(|metrics| metrics.tables.connections = 2).unwrap();
+        assert_eq!(held.tables.connections, 1, "a response does not change while it is written");
+        assert_eq!(receiver.borrow().as_ref().unwrap().tables.connections, 2);
     }
 }
