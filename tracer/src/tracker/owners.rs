@@ -1,7 +1,10 @@
 //! The owners of sockets: the process that called connect(), or the process that holds the
 //! listener. The task that a packet interrupts is never the owner.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use rustc_hash::FxBuildHasher;
 
@@ -21,7 +24,7 @@ const NAMES_LIMIT: usize = 1 << 16;
 const SOCKETS_LIMIT: usize = 1 << 20;
 
 /// Maximum number of holders kept per socket.
-const HOLDERS_LIMIT: usize = 64;
+const HOLDERS_LIMIT: usize = 1 << 14;
 
 /// The process that owns a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,7 +201,7 @@ pub(crate) struct Holders {
 impl Holders {
     /// Marks holders that may be temporary: a young child whose parent holds the socket too.
     fn mark_temporary(&mut self) {
-        let parents: Vec<_> = self.processes.iter().map(|process| process.pid).collect();
+        let parents: HashSet<_> = self.processes.iter().map(|process| process.pid).collect();
         for process in &mut self.processes {
             let is_young =
                 process.started != 0 && self.seen.saturating_sub(process.started) < YOUNG_AGE;
@@ -211,26 +214,31 @@ impl Holders {
 impl SocketOwners {
     pub(crate) fn new(holders: &[SocketHolder], names: &ProcessNames) -> Self {
         let mut owners = Self::default();
+        let mut labels = HashMap::<_, Label, FxBuildHasher>::default();
         for holder in holders {
             if owners.0.len() >= SOCKETS_LIMIT && !owners.0.contains_key(&holder.sock) {
                 continue;
             }
-            let Holders { seen, processes, .. } = owners
+            let Holders { seen, processes, temporary } = owners
                 .0
                 .entry(holder.sock)
                 .or_insert_with(|| Holders { seen: holder.time, ..Holders::default() });
             *seen = (*seen).min(holder.time);
-            let is_known = processes.iter().any(|process| process.pid == holder.pid);
+            // The scan goes from process to process.
+            let is_known = processes.last().is_some_and(|process| process.pid == holder.pid);
+            // The list never counts as complete.
+            *temporary |= !is_known && processes.len() >= HOLDERS_LIMIT;
             if processes.len() < HOLDERS_LIMIT && !is_known {
+                let label = labels.entry(holder.pid).or_insert_with(|| Label {
+                    name: text(&holder.comm),
+                    container: names.container(holder.cgroup),
+                });
                 processes.push(Process {
                     pid: holder.pid,
                     parent: holder.parent,
                     started: holder.started,
                     temporary: false,
-                    label: Label {
-                        name: text(&holder.comm),
-                        container: names.container(holder.cgroup),
-                    },
+                    label: label.clone(),
                 });
             }
         }
@@ -269,10 +277,9 @@ impl SocketOwners {
 /// a supervisor, a prefork server) does not own it while a child holds it permanently.
 pub(crate) fn inheritors(holders: &[Process]) -> impl Iterator<Item = &Process> {
     let lasting = || holders.iter().filter(|process| !process.temporary);
-    let has_heir = move |process: &Process| {
-        lasting().any(|other| other.parent == process.pid && other.pid != process.pid)
-    };
-    lasting().filter(move |process| !has_heir(process))
+    let of_others = lasting().filter(|process| process.parent != process.pid);
+    let parents: HashSet<_> = of_others.map(|process| process.parent).collect();
+    lasting().filter(move |process| !parents.contains(&process.pid))
 }
 
 /// The owner of a socket; `None` if holders have different names.

@@ -252,3 +252,14 @@ fn connections_of_a_shared_port_are_those_of_their_listener() {
         assert_eq!(owner(&kernel, child), named(name, pid));
     }
 }
+
+/// A prefork server with many workers: one of the last accepts a connection.
+#[test]
+fn every_worker_that_holds_a_listener_can_own_its_connections() {
+    let (mut kernel, listener, child) = accepted();
+    let workers: Vec<_> =
+        (1..=500).map(|n| (listener.id, (LISTENER + n, LISTENER, "worker", 1))).collect();
+    held(&mut kernel, &workers);
+    acts(&mut kernel, child, (Established, FinWait1), LISTENER + 480);
+    assert_eq!(owner(&kernel, child), named("worker", LISTENER + 480));
+}
