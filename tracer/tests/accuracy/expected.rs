@@ -74,6 +74,7 @@ pub(crate) const GROUPS: &[(&str, &[Scenario])] = &[
     ("Identity", IDENTITY),
     ("MPTCP", MPTCP),
     ("Floods", FLOODS),
+    ("Older than the trace", OLDER),
 ];
 
 #[rustfmt::skip]
@@ -124,7 +125,9 @@ const OPENING: &[Scenario] = &[
         &["server unmeasured(syn_cookie) open established"],
         "PassiveOpens 1, TCPReqQFullDoCookies 1, SyncookiesSent 1, SyncookiesRecv 1"),
     scenario("repair_open", "a checkpoint is restored (TCP_REPAIR)",
-        &["client unmeasured(repair) open established"], ""),
+        &["unknown unmeasured(repair) open established"], ""),
+    scenario("repair_server", "the same of a connection to a port where the host listens",
+        &["server unmeasured(repair) open established"], ""),
     scenario("no_route", "there is no route: connect() fails at once", &[], ""),
     scenario("no_port_left", "the only local port is taken by a connection to the same service",
         &["client - connect_local_failure", "client clean open established"], "ActiveOpens 1")
@@ -368,6 +371,9 @@ const IDENTITY: &[Scenario] = &[
         &["client clean closed_by_us TIME_WAIT", "client clean closed_by_us TIME_WAIT",
           "server clean closed_by_peer", "server clean closed_by_peer"],
         "ActiveOpens 2, PassiveOpens 2, TW 2"),
+    scenario("between_namespaces", "a client in one namespace, the server in another",
+        &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
+        "ActiveOpens 1, PassiveOpens 1, TW 1"),
     scenario("fork", "a child inherits the connection, which closes when both processes have closed it",
         &["client clean closed_by_us TIME_WAIT", "server clean closed_by_peer"],
         "ActiveOpens 1, PassiveOpens 1, TW 1"),
@@ -411,6 +417,8 @@ const MPTCP: &[Scenario] = &[
         &["client - connect_refused_rst", "client clean open established",
           "server clean open established"],
         "ActiveOpens 2, PassiveOpens 1, AttemptFails 1"),
+    scenario("mptcp_older", "MPTCP with one subflow, older than the trace; its client closes",
+        &["client - closed_by_us TIME_WAIT", "server - closed_by_peer"], "TW 1"),
 ];
 
 #[rustfmt::skip]
@@ -431,4 +439,20 @@ const FLOODS: &[Scenario] = &[
         "PassiveOpens 5, ListenOverflows 15, ListenDrops 15")
         .with(&[("server", SERVER, "accept_queue.now", 5), ("server", SERVER, "listener.drops", 15)])
         .syn_queue([5, 5, 0, 0]),
+];
+
+#[rustfmt::skip]
+const OLDER: &[Scenario] = &[
+    scenario("older_server", "a connection to a port where the host listens; the peer closes",
+        &["server - closed_by_peer"], ""),
+    scenario("older_client", "a connection whose port connect() chose; the host closes",
+        &["client - closed_by_us TIME_WAIT"], "TW 1"),
+    scenario("older_bound_client", "a client that called bind(): no listener has its port",
+        &["unknown - open established"], ""),
+    scenario("older_without_listener", "a server's connection whose listener has closed; the peer closes",
+        &["unknown - open close_wait"], ""),
+    scenario("older_close_wait", "a server's connection in CLOSE_WAIT",
+        &["server - open close_wait"], ""),
+    scenario("older_time_wait", "a client's TIME_WAIT", &[], "")
+        .with(&[("client", SERVER, "time_wait.now", 1)]),
 ];

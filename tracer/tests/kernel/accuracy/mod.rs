@@ -15,6 +15,7 @@ mod deviations;
 mod floods;
 mod identity;
 mod mptcp;
+mod older;
 mod opening;
 mod others;
 mod scrub;
@@ -38,7 +39,7 @@ use self::{
     replayed::Replayed,
     stage::Stage,
 };
-use crate::lab::{self, Counters, Synfin};
+use crate::lab;
 
 /// The directory of recordings and of other tools' output.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/accuracy");
@@ -79,7 +80,7 @@ plays! {
         active_open passive_open ipv6 mptcp last_ack_with_fin simultaneous_open
         simultaneous_open_reset self_connect fast_open_client fast_open_deferred fast_open_deferred_retransmitted fast_open_child
         fast_open_child_closed fast_open_child_reset fast_open_child_orphaned syn_cookie
-        syn_cookie_timestamps repair_open no_route no_port_left listen_fails half_open_expires
+        syn_cookie_timestamps repair_open repair_server no_route no_port_left listen_fails half_open_expires
         half_open_reset half_open_unreachable syn_queue_full accept_queue accept_queue_full_at_syn
         accept_queue_full_at_ack abort_on_overflow synack_retransmitted synack_retransmitted_timestamps
         syn_received_twice syn_retransmitted syn_retransmitted_timestamps deferred_accept deferred_accept_set_late wrong_syn_ack
@@ -100,14 +101,28 @@ plays! {
         repair_close icmp_in_established process_killed;
     identity:
         closed_port old_ack_to_a_listener new_syn_in_time_wait time_wait_reused reconnected_after_refusal
-        reconnected_after_disconnect equal_tuples fork;
+        reconnected_after_disconnect equal_tuples between_namespaces fork;
     mptcp:
         mptcp_closed_by_server mptcp_unread_data mptcp_linger0 mptcp_disconnected mptcp_listener_closed
         mptcp_client_without mptcp_server_without mptcp_process_killed mptcp_join
-        mptcp_subflow_removed mptcp_join_refused;
+        mptcp_subflow_removed mptcp_join_refused mptcp_older;
     floods:
         syn_flood syn_flood_with_cookies accept_queue_flood;
+    older:
+        older_server older_client older_bound_client older_without_listener older_close_wait
+        older_time_wait;
 }
+
+/// The scenarios that begin before the trace, which they start themselves.
+const OLDER: &[&str] = &[
+    "mptcp_older",
+    "older_server",
+    "older_client",
+    "older_bound_client",
+    "older_without_listener",
+    "older_close_wait",
+    "older_time_wait",
+];
 
 #[test]
 fn every_scenario_has_the_expected_result() {
@@ -180,12 +195,12 @@ impl Laboratory {
         let (seen, moved, recording) = lab::seen_whole(|| {
             let stage = Stage::new(number, file.clone());
             let namespaces = stage.namespaces().map(lab::Namespace::id);
-            let list = namespaces.map(|id| id.to_string()).join(",");
             let mark = self.others.as_ref().map(Others::mark);
-            let synfin = Synfin::watch(["record", "-N", &list, file.to_str().expect("a path")]);
+            if !OLDER.contains(&scenario.name) {
+                stage.trace();
+            }
             play(&stage);
-            let moved = moved(&stage);
-            synfin.finish();
+            let moved = moved(stage.finish());
             if let (Some(others), Some(mark)) = (&self.others, mark) {
                 let output = others.output_since(&mark, &stage.networks());
                 self.output.lock().expect("the output").insert(scenario.name, output);
@@ -226,10 +241,8 @@ impl Laboratory {
 }
 
 /// The counters that are not zero, in the form of [`Scenario::kernel`].
-fn moved(stage: &Stage) -> String {
-    let counters = stage.namespaces().map(lab::Namespace::counters);
-    let sum = |name: &str| counters.iter().map(|of: &Counters| of.get(name)).sum::<u64>();
-    let moved = COUNTERS.iter().map(|name| (name, sum(name))).filter(|(_, count)| *count > 0);
+fn moved(growth: impl Fn(&str) -> u64) -> String {
+    let moved = COUNTERS.iter().map(|name| (name, growth(name))).filter(|(_, count)| *count > 0);
     moved.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
 

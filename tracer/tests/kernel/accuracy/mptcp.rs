@@ -49,6 +49,14 @@ pub(super) fn mptcp_closed_by_server(stage: &Stage) {
     stage.wait_for("TIME-WAIT", 1);
 }
 
+pub(super) fn mptcp_older(stage: &Stage) {
+    let pair = pair(stage, BOTH);
+    stage.trace();
+    stage.wait_for_scan();
+    pair.close_by_client();
+    stage.wait_for("TIME-WAIT", 1);
+}
+
 pub(super) fn mptcp_unread_data(stage: &Stage) {
     let Pair { client, server } = pair(stage, BOTH);
     let mut swapped = Pair { client: server, server: client };

@@ -212,6 +212,18 @@ pub(super) fn repair_open(stage: &Stage) {
     stage.keep(socket);
 }
 
+pub(super) fn repair_server(stage: &Stage) {
+    let to = SocketAddr::from((stage.peer().address(), 40_000));
+    stage.keep(stage.listen());
+    let socket = TcpStream::from(stage.namespace.socket(stage.host().into()));
+    // Only in repair a socket can have a listener's port.
+    set_option(&socket, libc::TCP_REPAIR, 1);
+    let restored = SockRef::from(&socket);
+    restored.bind(&SocketAddr::from((stage.host(), SERVER)).into()).expect("the port");
+    restored.connect(&to.into()).expect("it needs no packet");
+    stage.keep(socket);
+}
+
 pub(super) fn no_route(stage: &Stage) {
     let nowhere = Ipv4Addr::new(192, 0, 2, 1);
     let error = stage.namespace.connect((nowhere, CLIENT)).expect_err("no route");

@@ -13,7 +13,10 @@ use socket2::SockRef;
 
 use crate::{
     burst::starts_of_scans,
-    lab::{Conn, Namespace, Pair, Peer, accept, eventually, eventually_equal, now},
+    lab::{
+        self, Conn, Counters, Namespace, Pair, Peer, Synfin, accept, eventually, eventually_equal,
+        now,
+    },
 };
 
 /// The port on which the peer listens.
@@ -31,6 +34,8 @@ pub(super) struct Stage {
     number: u8,
     /// What synfin records meanwhile.
     recording: PathBuf,
+    /// The trace, and the kernel's counters of both namespaces when it began.
+    trace: RefCell<Option<(Synfin, [Counters; 2])>>,
     peer: OnceCell<Peer>,
     kept: RefCell<Vec<Box<dyn Any>>>,
 }
@@ -42,6 +47,7 @@ impl Stage {
             twin: Namespace::new(),
             number,
             recording,
+            trace: RefCell::default(),
             peer: OnceCell::new(),
             kept: RefCell::default(),
         }
@@ -51,10 +57,35 @@ impl Stage {
         [&self.namespace, &self.twin]
     }
 
+    /// Starts the trace.
+    pub(super) fn trace(&self) {
+        let counters = self.namespaces().map(Namespace::counters);
+        let list = lab::ids(self.namespaces());
+        let file = self.recording.to_str().expect("a path");
+        let synfin = Synfin::watch(["record", "-N", &list, file]);
+        assert!(self.trace.replace(Some((synfin, counters))).is_none(), "it starts once");
+    }
+
+    /// Ends the trace. Returns how much a counter of the kernel grew meanwhile.
+    pub(super) fn finish(&self) -> impl Fn(&str) -> u64 {
+        let (synfin, before) = self.trace.take().expect("a trace");
+        let after = self.namespaces().map(Namespace::counters);
+        synfin.finish();
+        move |name| {
+            let sum = |of: &[Counters]| of.iter().map(|it| it.get(name)).sum::<u64>();
+            sum(&after) - sum(&before)
+        }
+    }
+
     /// Prefixes of its addresses, IPv4 and IPv6.
     pub(super) fn networks(&self) -> [String; 2] {
         let number = self.number;
         [format!("10.78.{number}."), format!("fd78:{number:x}::")]
+    }
+
+    /// An address for the second namespace, in the same network.
+    pub(super) fn twin_host(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 78, self.number, 2)
     }
 
     /// The host's address.
