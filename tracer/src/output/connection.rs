@@ -104,7 +104,7 @@ impl ConnectionRow {
             since: connection.first_seen,
             handshake: connection.handshake,
             time_wait: None,
-            idle_us: None,
+            idle_us: connection.idle_us(),
             owner: connection.owner.clone(),
             is_subflow: connection.is_subflow,
             mptcp: connection.mptcp,
@@ -130,7 +130,7 @@ impl ConnectionRow {
 /// All columns of a connection.
 pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "schema" "" Version(SCHEMA), Data, SCHEMA_HELP, |_| Value::Int(SCHEMA);
-    "role" "ROLE" Word(Role::NAMES), Table(Left(6)), "The side that this host is: server or client; unknown (? in tables) if its beginning was not observed, its port has no listener and connect() did not choose the port.", |c| Value::role(c.role);
+    "role" "ROLE" Word(Role::NAMES), Table(Left(6)), "The side that this host is: server or client; unknown (? in tables) if its beginning was not observed (or a checkpoint restored it), its port has no listener and connect() did not choose the port.", |c| Value::role(c.role);
     "local_addr" "LOCAL" Address, Table(Left(15)), "Local address.", |c| Value::Text(c.local.ip().to_string());
     "local_port" "LPORT" Number, Table(Right(5)), "Local port.", |c| Value::Int(c.local.port().into());
     "remote_addr" "REMOTE" Address, Table(Left(15)), "Remote address.", |c| Value::Text(c.remote.ip().to_string());
@@ -156,7 +156,7 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "opened_at" "OPENED" Time or null, Wide(Left(27)), "When it began; null if that was not observed.", |c| c.date(c.opened);
     "closed_at" "CLOSED" Time or null, Wide(Left(27)), "When it closed.", |c| c.date(c.closed);
     "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host; null if unknown because the kernel's TIME_WAIT table was full.", |c| Value::known(c.time_wait, Value::Bool);
-    "idle_us" "IDLE" Micros or null, Wide(Right(7)), "Time since the last received segment when it closed, with the resolution of the kernel's tick.",
+    "idle_us" "IDLE" Micros or null, Wide(Right(7)), "Time since the last received segment when it closed, or when a scan last found it open, with the resolution of the kernel's tick; null if unknown.",
         |c| Value::known(c.idle_us, Value::Micros);
     "pid" "PID" Number or null, Wide(Right(7)), "Id of the owning process; null if unknown, or if several processes of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
     "container" "CONTAINER" Text or null, Wide(Left(12)), "The container in which the owner runs.",
@@ -164,7 +164,7 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the name is not known on the node.",
         |c| Value::known(c.container().and_then(|container| container.pod.clone()), Value::Text);
     "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |c| Value::Int(c.netns_inode.into());
-    "preexisting" "OLD" Bool, Wide(Left(3)), "Whether it existed before the trace began.", |c| Value::Bool(c.origin == Origin::Preexisting);
+    "preexisting" "OLD" Bool, Wide(Left(3)), "Whether it existed before the trace began, or a checkpoint restored it (TCP_REPAIR).", |c| Value::Bool(c.origin == Origin::Preexisting);
     "adopted" "" Bool, Data, "Whether its beginning was not observed: preexisting, or records were lost.",
         |c| Value::Bool(c.is_adopted());
     "role_assumed" "" Bool, Data, "Whether there is no evidence for a role, which is unknown then.", |c| Value::Bool(c.role == Role::Unknown);

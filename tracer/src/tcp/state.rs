@@ -100,6 +100,12 @@ pub(crate) const fn is_pending(state: TcpState) -> bool {
     matches!(state, TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv)
 }
 
+/// Whether this side has closed the connection, and the kernel completes the close. No process need have
+/// the socket open any more.
+pub(crate) const fn is_closing(state: TcpState) -> bool {
+    matches!(state, TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck)
+}
+
 /// The states of an open connection, in the order of RFC 9293.
 pub const OPEN_STATES: [TcpState; 9] = [
     TcpState::SynSent,

@@ -60,8 +60,9 @@ pub struct Closed {
     pub bytes_received: Option<u64>,
 }
 
-/// A change of a socket. The variants are not boxed, because changes are stored in a reused buffer.
+/// A change of a socket.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "changes are stored in a buffer that is used again")]
 pub enum Change {
     /// A socket changed its state.
     Transition {

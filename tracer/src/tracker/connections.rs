@@ -137,6 +137,13 @@ pub(super) struct ScanRecord {
     pub(super) missed_scans: u8,
     /// Whether the connection was found in its state: the time in that state is a lower bound.
     pub(super) state_since_is_lower_bound: bool,
+    /// When the tracker learned of a connection whose first transition was not observed; 0 of others.
+    pub(super) adopted_at: Nanos,
+    /// Number of the last scan of all open files that found a process holding the socket.
+    pub(super) held_in: u32,
+    /// Milliseconds since the last segment was received, when that scan found the connection; `None` if
+    /// unknown.
+    pub(super) idle_ms: Option<u32>,
 }
 
 impl ScanRecord {
@@ -286,6 +293,12 @@ impl Connection {
     /// Whether `last_transition` was not observed, so that the time in the state is a lower bound.
     pub fn state_since_is_lower_bound(&self) -> bool {
         self.scan.state_since_is_lower_bound
+    }
+
+    /// Microseconds since the last segment was received, when a scan last found the connection; `None`
+    /// if unknown.
+    pub fn idle_us(&self) -> Option<u64> {
+        self.scan.idle_ms.map(|ms| u64::from(ms) * 1000)
     }
 
     /// Whether the first transition was not observed, so that the age is a lower bound.

@@ -1,6 +1,10 @@
 //! Listening sockets, which determine the owners of server ports.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use rustc_hash::FxBuildHasher;
 
@@ -30,6 +34,8 @@ pub(crate) struct Listener {
     pub(crate) holders: Vec<Process>,
     /// Time at which the holders were last determined for certain; 0 if never.
     pub(crate) owners_checked_at: Nanos,
+    /// Number of the last scan of all open files that found a process holding the socket.
+    pub(crate) held_in: u32,
     /// Id of the cgroup in which the socket was created; 0 if unknown.
     pub(crate) cgroup: u64,
     /// Time of listen(), or of the scan that found the listener.
@@ -160,6 +166,10 @@ impl Listeners {
         self.by_sock.get_mut(&sock)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.by_sock.values()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (SockId, &mut Listener)> {
         self.by_sock.iter_mut().map(|(&sock, listener)| (sock, listener))
     }
@@ -261,6 +271,15 @@ impl Listeners {
     pub(super) fn holder(&self, served: Served, pid: u32) -> Option<Arc<Owner>> {
         let mut holders = self.serving(served).flat_map(|listener| &listener.holders);
         holders.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
+    }
+
+    /// Removes the listeners of namespaces that are gone.
+    pub(crate) fn forget_namespaces(&mut self, gone: &HashSet<NetnsId>) {
+        let of_gone = self.by_sock.iter().filter(|(_, listener)| gone.contains(&listener.netns));
+        let of_gone: Vec<_> = of_gone.map(|(&sock, _)| sock).collect();
+        for sock in of_gone {
+            self.remove(sock);
+        }
     }
 
     /// Removes the listeners of a namespace that `missed_limit` consecutive scans did not find.

@@ -135,6 +135,8 @@ pub struct Tracker {
     /// The running scan. Methods that apply its findings take it out while they run.
     scan: Option<Box<scan::SocketScan>>,
     scans: u32,
+    /// Number of scans of all open files.
+    holder_scans: u32,
     namespaces: Namespaces,
     now: Nanos,
     /// Closes up to this time are classified: no more evidence about them can arrive.
@@ -163,6 +165,7 @@ impl Tracker {
             closed_ports: ClosedPorts::default(),
             scan: None,
             scans: 0,
+            holder_scans: 0,
             namespaces: Namespaces::default(),
             now: start,
             classified_until: 0,
@@ -209,7 +212,8 @@ impl Tracker {
                 let is_decided = self.undecided.admits_everything()
                     && self.undecided.is_empty()
                     && (self.is_tracked(transition)
-                        || TransitionKind::of(transition.old, transition.new).is_beginning());
+                        || TransitionKind::of(transition.old, transition.new).is_beginning()
+                            && !transition.is_restored());
                 if let Some(opening) = &transition.opening {
                     self.learn_inode(transition.netns, opening.netns_inode);
                 }
@@ -237,7 +241,11 @@ impl Tracker {
                 self.count_record(accepted.time);
                 self.apply_accepted(accepted);
             }
-            Input::SocketHolders(holders) => self.apply_socket_holders(holders),
+            Input::SocketHolders(holders) => {
+                self.holder_scans += 1;
+                self.apply_socket_holders(holders);
+            }
+            Input::ListenerHolders(holders) => self.apply_socket_holders(holders),
             Input::Names(names) => self.apply_names(names),
             Input::Namespaces(list) => self.apply_namespace_list(list),
             Input::ScanBegin(begin) => self.begin_scan(begin),

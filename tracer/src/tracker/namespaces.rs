@@ -26,6 +26,9 @@ struct Namespace {
     /// Number of losses known when the last complete scan began; `None` if never scanned.
     losses_at_scan: Option<u64>,
     last_seen: Nanos,
+    /// Number of scans of all open files when a list of all namespaces lacked it although it had sockets;
+    /// `None` if it had a record since, or never.
+    unlisted_in: Option<u32>,
     /// Start of the last complete scan.
     scanned_at: Nanos,
     /// Whether that scan found connections.
@@ -40,6 +43,10 @@ struct Namespace {
 /// connection that stalls does not change its state.
 const STALL_PERIOD: Nanos = 5_000_000_000;
 
+/// So many scans of all open files show whether any process holds a socket of a namespace: one that
+/// began after the namespace was missing in a list, at least.
+const HOLDER_SCANS: u32 = 2;
+
 /// All namespaces.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
@@ -52,7 +59,8 @@ impl Namespaces {
     /// Marks the namespace as changed.
     pub(super) fn note_change(&mut self, netns: NetnsId, now: Nanos) {
         if self.changed != Some(netns) {
-            self.at(netns, now).changed = true;
+            let namespace = self.at(netns, now);
+            (namespace.changed, namespace.unlisted_in) = (true, None);
             self.changed = Some(netns);
         }
     }
@@ -134,10 +142,30 @@ impl Namespaces {
         })
     }
 
-    /// The namespaces without a transition or a scan since this time.
-    pub(super) fn quiet_since(&self, time: Nanos) -> impl Iterator<Item = NetnsId> {
-        let known = self.known.iter();
-        known.filter(move |(_, namespace)| namespace.last_seen < time).map(|(&netns, _)| netns)
+    /// The namespaces without a transition or a scan since this time, except those that sockets kept
+    /// alive shortly before this number of scans of all open files.
+    pub(super) fn quiet_since(&self, time: Nanos, scans: u32) -> impl Iterator<Item = NetnsId> {
+        let is_kept = move |namespace: &Namespace| {
+            namespace.unlisted_in.is_some_and(|last| scans < last.saturating_add(HOLDER_SCANS))
+        };
+        let is_quiet =
+            move |namespace: &Namespace| namespace.last_seen < time && !is_kept(namespace);
+        self.known.iter().filter(move |(_, it)| is_quiet(it)).map(|(&netns, _)| netns)
+    }
+
+    /// Number of scans of all open files when sockets were last found to keep the namespace alive,
+    /// which a list of all namespaces lacks.
+    pub(super) fn unlisted_in(&self, netns: NetnsId) -> Option<u32> {
+        self.known.get(&netns)?.unlisted_in
+    }
+
+    /// Notes that sockets keep a namespace alive which a list of all namespaces lacks.
+    pub(super) fn keep_unlisted(&mut self, netns: NetnsId, scans: u32) {
+        if let Some(namespace) = self.known.get_mut(&netns) {
+            namespace.unlisted_in = Some(scans);
+            // The next record counts.
+            self.changed = None;
+        }
     }
 
     /// Forgets a namespace that is gone.

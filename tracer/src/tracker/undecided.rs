@@ -7,7 +7,7 @@
 //! a connection older than the trace are held until the first scan shows whether its port has a
 //! listener.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rustc_hash::FxBuildHasher;
 
@@ -285,6 +285,15 @@ impl UndecidedSockets {
             }
         }
         for sock in gone {
+            self.forget(sock);
+        }
+    }
+
+    /// Removes the sockets of namespaces that are gone.
+    pub(super) fn forget_namespaces(&mut self, gone: &HashSet<NetnsId>) {
+        let of_gone = self.sockets.iter().filter(|(_, socket)| gone.contains(&socket.netns));
+        let of_gone: Vec<_> = of_gone.map(|(&sock, _)| sock).collect();
+        for sock in of_gone {
             self.forget(sock);
         }
     }

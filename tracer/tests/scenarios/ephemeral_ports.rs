@@ -352,8 +352,12 @@ fn connections_older_than_the_trace_are_no_growth() {
     let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Always)));
     let to = address("192.0.2.80:443");
     let locals: Vec<_> = (0..50).map(|n| ("192.0.2.1", 40_000 + n)).collect();
-    let found: Vec<_> =
-        clients(&locals, to).into_iter().map(|client| found(client, true)).collect();
+    let found = |client| ScannedSocket {
+        data_sent_ms: Some(5_000),
+        idle_ms: Some(5_000),
+        ..found(client, true)
+    };
+    let found: Vec<_> = clients(&locals, to).into_iter().map(found).collect();
     kernel.scan(HERE, &found);
     kernel.wait(10);
     let found = only_ephemeral(&mut kernel);

@@ -1,9 +1,14 @@
 //! Connections older than the trace: their roles, rows and ages.
 
 use synfin::{
-    tcp::{close_reason::CloseReason, group_by::By, role::Role},
+    tcp::{
+        close_reason::CloseReason,
+        group_by::By,
+        handshake::{Handshake, Unmeasured},
+        role::Role,
+    },
     trace::{
-        event::{Closing, Input},
+        event::{Closing, Input, TimeWaitKind},
         filter::Filter,
         scan::{ScannedSocket, ScannedTimeWait},
         time::Nanos,
@@ -14,7 +19,7 @@ use synfin_common::{
     event::Flags,
     state::TcpState::{self, *},
 };
-use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel, address, closing};
+use synfin_testkit::{ELSEWHERE, HERE, ORPHAN, Socket, TracedKernel, address, closing};
 
 const SECOND: Nanos = 1_000_000_000;
 
@@ -209,6 +214,41 @@ fn a_scan_that_finds_a_reused_socket_leaves_the_role_of_held_records_unknown() {
     assert_eq!(kernel.only_connection().role, Role::Server);
 }
 
+/// The same if the client closes after the scan has passed the place of its TIME_WAIT.
+#[test]
+fn a_running_scan_notes_the_time_waits_of_held_records() {
+    let (client, child) = (Socket::client(1, 20_666), Socket::child(1, 80));
+    let mut kernel = TracedKernel::traced();
+    kernel.scan_begins(HERE);
+    kernel.scan_finds(Socket::listener(2, 80), Listen);
+    kernel.wait(1);
+    kernel.moves(client, (FinWait1, FinWait2));
+    kernel.closes_with(client, FinWait2, |end| end.flags = end.flags.with(Flags::FIN_RECEIVED));
+    kernel.wait(1);
+    kernel.scan_finds(child, Established);
+    kernel.scan_ends(HERE);
+    let rows = kernel.rows().into_iter();
+    let time_waits: Vec<_> = rows.map(|row| (row.identity.role, row.stats.time_wait_now)).collect();
+    assert_eq!(time_waits, [(Role::Server, 0), (Role::Unknown, 1)]);
+}
+
+/// Many connections older than the trace close before the first scan, while the kernel's TIME_WAIT table
+/// is full.
+#[test]
+fn the_time_wait_kinds_of_held_closes_are_kept() {
+    let count: u16 = 200;
+    let mut kernel = TracedKernel::traced().with_all_hooks();
+    for port in 0..count {
+        let client = Socket::client(u64::from(port) + 1, 40_000 + port);
+        kernel.enters_time_wait(client, TimeWaitKind::Nothing);
+        kernel.closes(client, FinWait2, ORPHAN.with(Flags::FIN_RECEIVED), 0);
+    }
+    assert_eq!(kernel.tracker.held_records(), u64::from(count));
+    kernel.scan(HERE, &[]);
+    let overflowed = kernel.closed.iter().filter(|closed| closed.time_wait == Some(false)).count();
+    assert_eq!(overflowed, usize::from(count));
+}
+
 /// The same if records of both are held, those between them are lost, and a scan shows the later one.
 #[test]
 fn held_records_of_a_reused_socket_are_of_two_connections() {
@@ -385,4 +425,38 @@ fn a_last_record_shows_how_long_the_connection_had_been_idle() {
     let closed = &kernel.closed[0];
     assert_eq!(closed.closed - closed.since, 30 * SECOND - TICK);
     assert_eq!(closed.opened, None);
+}
+
+/// Whether its port has a listener when the socket is restored or later, or connect() chose it.
+#[test]
+fn a_restored_connection_is_a_servers_if_its_port_has_a_listener() {
+    let (sock, listener) = (Socket::child(1, 80), Socket::listener(2, 80));
+    let cases = [
+        (true, false, Role::Server),
+        (false, true, Role::Server),
+        (false, false, Role::Unknown),
+        (false, false, Role::Client),
+    ];
+    for (listens_before, listens_later, role) in cases {
+        let mut kernel = TracedKernel::scanned();
+        if listens_before {
+            kernel.listens(listener, "restored");
+        }
+        for states in [(Close, SynSent), (SynSent, Established)] {
+            kernel.moves_with(sock, states, |record| {
+                record.flags = record.flags.with(Flags::REPAIR);
+            });
+        }
+        assert_eq!(kernel.tracker.held_records() > 0, !listens_before, "{role:?}");
+        let mut sockets = found(&[(sock, Established)]);
+        sockets[0].port_by_connect = Some(role == Role::Client);
+        if listens_before || listens_later {
+            sockets.extend(found(&[(listener, Listen)]));
+        }
+        kernel.scan(HERE, &sockets);
+        let connection = kernel.only_connection();
+        assert_eq!((connection.role, connection.is_adopted()), (role, true));
+        assert_eq!(connection.handshake, Some(Handshake::Unmeasured(Unmeasured::Repair)));
+        assert_eq!((kernel.gaps(), kernel.tracker.held_records()), (0, 0), "{role:?}");
+    }
 }

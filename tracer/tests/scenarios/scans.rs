@@ -10,7 +10,10 @@ use synfin::{
     trace::{
         counters::{Counters, Tick},
         event::Input,
-        scan::{NamespaceList, ScannedSocket, ScannedTimeWait},
+        filter::Filter,
+        ids::SockId,
+        scan::{NamespaceList, ScannedSocket, ScannedTimeWait, SocketHolder},
+        time::Nanos,
     },
     tracker::{Common, Limits, Origin},
 };
@@ -523,4 +526,58 @@ fn a_namespace_that_is_gone_takes_its_time_waits_along() {
     kernel.report(gone);
     assert_eq!(now(&mut kernel), 0);
     assert!(kernel.tracker.wants_scan(HERE));
+}
+
+/// The close of a connection and the opening of the next one with the same socket are lost.
+#[test]
+fn a_reused_socket_that_a_scan_finds_has_to_pass_the_filters() {
+    let (admitted, next) = (Socket::child(1, 80), Socket::child(1, 90));
+    let filter = Filter { service_ports: vec!["80".parse().unwrap()], ..Filter::default() };
+    let mut kernel = TracedKernel::filtered(filter);
+    kernel.scan(HERE, &[]);
+    kernel.connection(admitted, &[SynRecv, Established]);
+    kernel.wait(30);
+    let listeners = [80, 90].map(|port| Socket::listener(port.into(), port).scanned(Listen));
+    let next = ScannedSocket { port_by_connect: Some(false), ..next.scanned(Established) };
+    kernel.scan(HERE, &[&listeners[..], &[next]].concat());
+    assert_eq!(kernel.reasons(), [CloseReason::LostSight]);
+    assert_eq!((kernel.tracker.open().count(), kernel.gaps()), (0, 1));
+}
+
+/// The record of the close is lost. Then the namespace is destroyed.
+#[test]
+fn a_namespace_that_no_process_keeps_takes_its_connections_along() {
+    let (lost, orphan) = (Socket::child(1, 80), Socket::child(3, 80));
+    let listener = Socket::listener(2, 80);
+    for held in [Some(lost.id), Some(listener.id), None] {
+        let mut kernel = TracedKernel::scanned();
+        kernel.listens(listener, "server");
+        kernel.connection(lost, &[SynRecv, Established]);
+        kernel.connection(orphan, &[SynRecv, Established, FinWait1]);
+        let mut passes = |seconds| {
+            kernel.wait(seconds);
+            let holders = held.map(|sock| holder(kernel.now, sock));
+            kernel.report(Input::SocketHolders(holders.into_iter().collect()));
+            let namespaces = Vec::new();
+            kernel.report(Input::Namespaces(NamespaceList { time: kernel.now, namespaces }));
+            (kernel.tracker.open().count(), kernel.reasons())
+        };
+        // Holders that were scanned before the list say nothing.
+        for _ in 0..2 {
+            assert_eq!(passes(10), (2, vec![]));
+        }
+        // The orphan keeps the namespace, as long as it can live.
+        for _ in 0..3 {
+            assert_eq!(passes(10), (2, vec![]));
+        }
+        passes(600);
+        passes(10);
+        let is_kept = held.is_some();
+        assert_eq!(passes(10).0, if is_kept { 2 } else { 0 }, "held: {held:?}");
+        assert_eq!(kernel.gaps(), if is_kept { 0 } else { 2 }, "held: {held:?}");
+    }
+}
+
+fn holder(time: Nanos, sock: SockId) -> SocketHolder {
+    SocketHolder { time, sock, started: 1, pid: 700, parent: 1, comm: "server".into(), cgroup: 0 }
 }

@@ -60,7 +60,7 @@ impl Tracker {
         match outcome {
             Some(true) if !awaits_scan => {
                 self.admit(sock, evidence.role);
-                self.transition(transition);
+                self.apply_admitted(transition, evidence.role);
             }
             // The last record did not decide the filters, and no further one will.
             Some(false) if kind == TransitionKind::Close => {
@@ -125,18 +125,28 @@ impl Tracker {
             self.adopt_from(first, role, origin);
         }
         for record in &records {
-            self.apply_held(record);
+            match record {
+                Input::Transition(transition) => self.apply_admitted(transition, role),
+                _ => self.apply_event(record),
+            }
         }
     }
 
-    fn apply_held(&mut self, record: &Input) {
+    /// Applies a transition of a connection that has this role.
+    fn apply_admitted(&mut self, transition: &Transition, role: Role) {
+        match TransitionKind::of(transition.old, transition.new) {
+            TransitionKind::Open(_) => self.open_connection(transition, role),
+            _ => self.transition(transition),
+        }
+    }
+
+    fn apply_event(&mut self, record: &Input) {
         match record {
-            Input::Transition(transition) => self.transition(transition),
             Input::Reset(reset) => self.apply_reset(reset),
             Input::TimeWaitEntry(entry) => self.apply_time_wait_entry(entry),
             Input::Accepted(accepted) => self.apply_accepted(accepted),
             Input::TimeWaitChange(change) => self.apply_time_wait_change(change),
-            _ => unreachable!("only records of hooks are held"),
+            _ => unreachable!("only events of hooks are held"),
         }
     }
 
@@ -147,7 +157,7 @@ impl Tracker {
                 if self.undecided.admits_everything() && !self.undecided.has_room(sock) =>
             {
                 self.settle(sock);
-                self.apply_held(&record);
+                self.apply_event(&record);
             }
             Decision::Waiting(_, netns) => {
                 let origin = self.origin_of_adopted(netns);

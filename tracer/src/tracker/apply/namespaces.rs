@@ -3,13 +3,19 @@
 use std::collections::HashSet;
 
 use crate::{
+    tcp::state,
     trace::{
         ids::{NetnsId, NetnsInode},
         names::Names,
         scan::NamespaceList,
+        time::Nanos,
     },
     tracker::Tracker,
 };
+
+/// Maximum time for which an orphan in these states is assumed to live (`tcp_orphan_retries`,
+/// `tcp_fin_timeout`).
+const LONGEST_ORPHAN: Nanos = 600_000_000_000;
 
 impl Tracker {
     pub(in crate::tracker) fn apply_names(&mut self, names: &Names) {
@@ -26,28 +32,29 @@ impl Tracker {
         }
     }
 
-    /// Ends the namespaces that are missing in a complete list. The kernel destroys a namespace that
-    /// neither a process nor a mount nor a socket keeps, and its TIME_WAITs with it
-    /// (`net/ipv4/tcp_minisocks.c:tcp_twsk_purge`).
+    /// Ends the namespaces that are missing in a complete list, and what is left of them. The kernel
+    /// destroys a namespace that neither a process nor a mount nor a socket keeps, and its TIME_WAITs
+    /// with it (`net/ipv4/tcp_minisocks.c:tcp_twsk_purge`).
     pub(in crate::tracker) fn apply_namespace_list(&mut self, list: &NamespaceList) {
         let listed: HashSet<_> = list.namespaces.iter().copied().collect();
-        let mut gone: HashSet<_> = self.namespaces.quiet_since(list.time).collect();
+        let quiet = self.namespaces.quiet_since(list.time, self.holder_scans);
+        let mut gone: HashSet<_> = quiet.collect();
         gone.retain(|netns| !listed.contains(netns));
         if gone.is_empty() {
             return;
         }
-        // A socket keeps its namespace while a process has it open.
-        for (netns, _) in self.listeners.addresses() {
+        for netns in self.kept_by_sockets(&gone, list.time) {
+            self.namespaces.keep_unlisted(netns, self.holder_scans);
             gone.remove(&netns);
-        }
-        for (_, connection) in self.connections.iter() {
-            gone.remove(&connection.netns);
         }
         if gone.is_empty() {
             return;
         }
         self.settle_all(|netns, _| gone.contains(&netns));
+        self.undecided.forget_namespaces(&gone);
+        self.listeners.forget_namespaces(&gone);
         for &netns in &gone {
+            self.end_connections_of(netns, list.time);
             self.namespaces.remove(netns);
         }
         self.time_waits.rows.forget_namespaces(&gone);
@@ -56,6 +63,36 @@ impl Tracker {
                 row.time_waits.clear(netns);
                 row.scanned.remove(&netns);
             }
+        }
+    }
+
+    /// Those of these namespaces that sockets keep alive: a process has them open, or they are orphans.
+    /// Until open files are scanned, all known sockets count as open.
+    fn kept_by_sockets(&self, gone: &HashSet<NetnsId>, now: Nanos) -> HashSet<NetnsId> {
+        let is_held = |netns: NetnsId, held_in: u32| {
+            self.namespaces.unlisted_in(netns).is_none_or(|unlisted| held_in > unlisted)
+        };
+        let listeners = self.listeners.iter().map(|it| (it.netns, it.held_in));
+        let listeners = listeners.filter(|&(netns, held_in)| is_held(netns, held_in));
+        let connections = self.connections.iter().map(|(_, it)| it).filter(|connection| {
+            gone.contains(&connection.netns)
+                && (is_held(connection.netns, connection.scan.held_in)
+                    || state::is_closing(connection.state)
+                        && connection.last_transition.saturating_add(LONGEST_ORPHAN) > now)
+        });
+        let kept = listeners.map(|(netns, _)| netns).chain(connections.map(|it| it.netns));
+        kept.filter(|netns| gone.contains(netns)).collect()
+    }
+
+    /// Ends the connections of a namespace that is gone: the records of their closes were lost.
+    fn end_connections_of(&mut self, netns: NetnsId, time: Nanos) {
+        let known_losses = self.namespaces.losses_at_scan(netns).unwrap_or(0);
+        let new_losses = self.losses().saturating_sub(known_losses);
+        let open = self.connections.iter().filter(|(_, it)| it.netns == netns);
+        let open: Vec<_> = open.map(|(sock, _)| sock).collect();
+        self.records.gaps += (open.len() as u64).saturating_sub(new_losses);
+        for sock in open {
+            self.close_missing(sock, time);
         }
     }
 }

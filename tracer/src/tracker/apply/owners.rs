@@ -14,6 +14,9 @@ impl Tracker {
         self.socket_owners = SocketOwners::new(holders, &self.names);
         for (sock, listener) in self.listeners.iter_mut() {
             let held = listener.held_socket(sock);
+            if self.socket_owners.of(held, 0).is_some() {
+                listener.held_in = self.holder_scans;
+            }
             if let Some(holders) = self.socket_owners.of(held, listener.listening_since) {
                 listener.set_holders(holders);
             }
@@ -35,6 +38,7 @@ impl Tracker {
         if let Some(connection) = self.connections.get_mut(sock)
             && let Some(holders) = self.socket_owners.of(held, connection.first_seen)
         {
+            connection.scan.held_in = self.holder_scans;
             let was_unknown = connection.owner.is_none();
             if connection.learn_holders(holders)
                 && was_unknown

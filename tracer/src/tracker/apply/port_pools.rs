@@ -4,7 +4,7 @@ use crate::{
     tcp::role::Role,
     trace::time::Nanos,
     tracker::{
-        Origin, Tracker,
+        Tracker,
         port_pools::{Hold, PortHolder, PortPools},
     },
 };
@@ -24,8 +24,7 @@ impl Tracker {
             {
                 let range = connection.ephemeral_ports(range);
                 let (local, remote) = (connection.local(), connection.remote());
-                let is_old =
-                    connection.origin != Origin::Observed && connection.first_seen >= start;
+                let is_old = connection.is_adopted() && connection.scan.adopted_at >= start;
                 let path = (local.ip(), (netns, remote.ip(), remote.port()));
                 let is_bound = connection.is_bound == Some(true);
                 let hold = Hold::Connection { is_old };

@@ -30,6 +30,7 @@ impl Tracker {
     /// The role of a connection from its first observed transition.
     pub(super) fn role_at(&self, first: &Transition) -> Role {
         match TransitionKind::of(first.old, first.new) {
+            _ if first.is_restored() => self.role_of(first.netns, first.into(), None),
             TransitionKind::Open(role) => role,
             _ if first.old == TcpState::SynSent => Role::Client,
             _ => self.role_of(first.netns, first.into(), None),

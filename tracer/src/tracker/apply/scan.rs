@@ -112,6 +112,7 @@ impl Tracker {
                     owner: None,
                     holders: Vec::new(),
                     owners_checked_at: 0,
+                    held_in: 0,
                     cgroup: socket.cgroup,
                     listening_since: socket.time,
                     last_seen: socket.time,
@@ -177,6 +178,8 @@ impl Tracker {
             if !self.admits_scanned(netns, number, socket) {
                 return;
             }
+            // An earlier connection of the socket may have had held records.
+            self.close_reused(netns, socket);
         }
         self.learn_age(netns, socket);
         match self.connections.get(socket.sock) {
@@ -218,6 +221,9 @@ impl Tracker {
         let is_same = is_same_connection(connection, netns, socket);
         if had_record_since || is_same {
             connection.scan.on_scan(scan.number);
+        }
+        if is_same {
+            connection.scan.idle_ms = idle_ms(socket);
         }
         if is_same && is_stalled(socket) {
             scan.rows.entry(connection.row).or_default().stalled += 1;
@@ -268,6 +274,7 @@ impl Tracker {
         let past = PastActivity::at_scan(socket);
         let mut connection = self.adopted(key, role, origin, socket.state, socket.into(), &past);
         connection.scan.last_scan = number;
+        connection.scan.idle_ms = idle_ms(socket);
         connection.is_bound = socket.port_by_connect.map(|by_connect| !by_connect);
         connection.port_range = socket.port_range;
         connection.is_subflow = socket.flags.contains(Flags::MPTCP);
@@ -399,4 +406,10 @@ impl Tracker {
 /// Whether the connection is established and its retransmissions are not answered.
 fn is_stalled(socket: &ScannedSocket) -> bool {
     socket.retransmits > 0 && !state::is_pending(socket.state)
+}
+
+/// Milliseconds since the last segment was received. Before the handshake is complete, the timestamp
+/// can be that of an earlier connection of the socket.
+fn idle_ms(socket: &ScannedSocket) -> Option<u32> {
+    socket.idle_ms.filter(|_| !state::is_pending(socket.state))
 }

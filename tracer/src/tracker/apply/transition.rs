@@ -84,6 +84,7 @@ impl Tracker {
             owner: self.names.owner_by_opening(transition),
             holders: Vec::new(),
             owners_checked_at: 0,
+            held_in: 0,
             cgroup: transition.opening.as_ref().map_or(0, |opening| opening.cgroup),
             listening_since: transition.time,
             last_seen: transition.time,
@@ -161,33 +162,37 @@ impl Tracker {
         }
     }
 
-    fn open_connection(&mut self, transition: &Transition, role: Role) {
+    /// Starts to track a connection with its first transition.
+    pub(super) fn open_connection(&mut self, transition: &Transition, role: Role) {
         if self.connections.get(transition.sock).is_some() {
             // The socket was reused: the close of its last connection was missed.
             self.records.gaps += 1;
             self.close_missing(transition.sock, transition.time);
         }
         let served = Served::of(transition, transition);
-        if role == Role::Server {
+        let is_child = transition.old == TcpState::Listen;
+        if is_child {
             self.learn_port_of_listener(served);
         }
         let opening = transition.opening.as_ref();
-        let owner = match role {
-            Role::Client => self.client_owner(transition),
-            Role::Server => self.listeners.owner(served).cloned(),
-            Role::Unknown => None,
+        let owner = match is_child {
+            true => self.listeners.owner(served).cloned(),
+            false => self.client_owner(transition),
         };
         let endpoints = Endpoints::from(transition);
         let (netns, time) = (transition.netns, transition.time);
-        let key = match role {
-            Role::Client | Role::Unknown => self.row_key(netns, role, endpoints, owner.as_deref()),
-            Role::Server => RowKey::of_port(netns, role, served.local.port()),
+        let key = match is_child {
+            true => RowKey::of_port(netns, role, served.local.port()),
+            false => self.row_key(netns, role, endpoints, owner.as_deref()),
         };
-        let row = self.rows.row(key, role == Role::Server);
+        let row = self.rows.row(key, is_child);
         let deferred_accept = transition.flags.contains(Flags::DEFER_ACCEPT)
-            || role == Role::Server && self.listeners.defer_accept(served);
-        let connection =
-            Connection::new(netns, role, Origin::Observed, transition.old, endpoints, time, row);
+            || is_child && self.listeners.defer_accept(served);
+        let origin = match transition.is_restored() {
+            true => Origin::Preexisting,
+            false => Origin::Observed,
+        };
+        let connection = Connection::new(netns, role, origin, transition.old, endpoints, time, row);
         let netns_inode = self.names.inode(netns);
         let mut connection = Connection { netns_inode, owner, ..connection };
         connection.listener = served.listener;
@@ -195,7 +200,7 @@ impl Tracker {
         connection.evidence.deferred_accept = deferred_accept;
         connection.evidence.may_be_cookie = transition.flags.contains(Flags::COOKIES_SENT)
             || transition.flags.contains(Flags::REUSEPORT);
-        if role == Role::Client {
+        if !is_child {
             // Without IP_BIND_ADDRESS_NO_PORT, bind() takes a port before connect() would choose one.
             connection.is_bound = Some(transition.local.port() != 0);
             connection.port_range = opening.and_then(|opening| opening.port_range);
@@ -204,13 +209,13 @@ impl Tracker {
         }
         self.changes.transition(transition, Some(&connection), &self.names);
         connection.state = transition.new;
-        if let (Role::Server, Some(opening)) = (role, opening) {
+        if let (true, Some(opening)) = (is_child, opening) {
             let row = self.rows.get_mut(row);
             row.accept_peak = row.accept_peak.max(opening.accept_queue.depth.into());
             row.accept_limit = smaller_limit(row.accept_limit, opening.accept_queue.limit.into());
             row.counters.accept_depth.add(opening.accept_queue.depth.into());
         }
-        if role == Role::Server {
+        if is_child {
             self.enter_accept_queue(transition, connection.row);
         }
         self.add(transition.sock, connection);
@@ -300,6 +305,7 @@ impl Tracker {
         let mut connection = Connection::new(netns, role, origin, state, endpoints, since, row);
         connection.last_transition = past.in_state_at(state);
         connection.scan.state_since_is_lower_bound = true;
+        connection.scan.adopted_at = past.found();
         connection.evidence.may_be_cookie = true;
         let netns_inode = self.names.inode(netns);
         Connection {
@@ -329,6 +335,7 @@ impl Tracker {
         connection.last_transition = transition.time;
         connection.scan.state_since_is_lower_bound = false;
         connection.scan.missed_scans = 0;
+        connection.scan.idle_ms = None;
         let completes_handshake =
             connection.enter(transition.new, self.rows.get_mut(connection.row), |connection| {
                 let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
