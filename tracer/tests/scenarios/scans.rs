@@ -581,3 +581,21 @@ fn a_namespace_that_no_process_keeps_takes_its_connections_along() {
 fn holder(time: Nanos, sock: SockId) -> SocketHolder {
     SocketHolder { time, sock, started: 1, pid: 700, parent: 1, comm: "server".into(), cgroup: 0 }
 }
+
+/// Up to Linux 6.14, the first record of a child lacks its peer, so that a filter holds it. A scan shows
+/// the peer, whether the listener is still there and whether the scan succeeds or not.
+#[test]
+fn a_scan_that_fails_later_admits_a_held_connection() {
+    let (listener, child) = (Socket::listener(2, 80), Socket::child(1, 80));
+    let remote = vec![child.remote.ip().to_string().parse().unwrap()];
+    let mut kernel = TracedKernel::filtered(Filter { remote, ..Filter::default() });
+    kernel.listens(listener, "server");
+    kernel.opens(child, (Listen, SynRecv), None);
+    kernel.stops_listening(listener, 0);
+    kernel.wait(1);
+    assert_eq!(kernel.tracker.held_records(), 1);
+    kernel.scan_begins(HERE);
+    kernel.scan_finds(child, SynRecv);
+    kernel.scan_fails(HERE);
+    assert_eq!(kernel.only_connection().role, Role::Server);
+}

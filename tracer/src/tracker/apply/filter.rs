@@ -262,7 +262,12 @@ impl Tracker {
 
     /// Whether a socket without held records, or with those of a connection that has these
     /// endpoints. If not, the kernel has reused the memory of the socket.
-    fn is_held_connection(&self, sock: SockId, netns: NetnsId, endpoints: Endpoints) -> bool {
+    pub(super) fn is_held_connection(
+        &self,
+        sock: SockId,
+        netns: NetnsId,
+        endpoints: Endpoints,
+    ) -> bool {
         self.last_held(sock).is_none_or(|last| {
             let is_young_child = last.new == TcpState::SynRecv;
             last.new != TcpState::Close

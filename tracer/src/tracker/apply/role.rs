@@ -58,7 +58,10 @@ impl Tracker {
             .connections
             .get(socket.sock)
             .is_some_and(|connection| is_same_connection(connection, netns, socket));
-        !is_decided && self.role_of_scanned(netns, socket) == Role::Unknown
+        let first = self.undecided.decision(socket.sock).first_transition();
+        let is_held = first.is_some_and(|first| self.role_at(first) != Role::Unknown)
+            && self.is_held_connection(socket.sock, netns, socket.into());
+        !is_decided && !is_held && self.role_of_scanned(netns, socket) == Role::Unknown
     }
 
     /// Learns the age of a connection that a record revealed before a scan found it. An unknown role
