@@ -83,7 +83,7 @@ macro_rules! with_oldest {
 
 /// All columns of a row, the most important first.
 pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
-    "role" "ROLE" Word(Role::NAMES), Table(Left(6)), "The side that this host is: server (accepted by a listener) or client (begun by connect()). Decided by the first transition. A connection older than the trace, or restored by a checkpoint, is a client if connect() chose its port, else a server if its port has a listener in its namespace, else unknown (? in tables): never guessed from port numbers.",
+    "role" "ROLE" Word(Role::NAMES), Table(Left(6)), "The side that this host is: server (accepted by a listener) or client (begun by connect()). Decided by the first transition. A connection older than the trace, or restored by a checkpoint, is a client if connect() chose its port, else a server if a listener in its namespace has its port and address, else unknown (? in tables): never guessed from port numbers.",
         |p| Value::role(p.row.identity.role);
     "port" "PORT" Number or null, Table(Right(5)), "The service port: the local port of a server, the remote port of a client. Null for connections of unknown role, which share a row per namespace, and for the row of all ports without a row of their own; ×N if the row covers N ports.",
         |p| common(&p.row.identity.port, |&port| Value::Int(port.into()));

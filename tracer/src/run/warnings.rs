@@ -9,10 +9,15 @@ use crate::{
 pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> Vec<String> {
     let events = tracker.events();
     let lost = ring_bytes.and_then(|ring_bytes| of_losses(ring_bytes, &events));
-    [lost, of_refusals(&events), of_evictions(limits, tracker.evicted()), of_filters(&events)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        lost,
+        of_refusals(&events),
+        of_evictions(limits, tracker.evicted()),
+        of_filters(&events, tracker),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Reports events lost because the ring buffer was full, and the size that would have held them.
@@ -55,8 +60,10 @@ fn of_evictions(limits: Limits, evicted: u64) -> Option<String> {
 }
 
 /// Reports that no event matched the filters, which are then probably wrong.
-fn of_filters(events: &Events) -> Option<String> {
+fn of_filters(events: &Events, tracker: &Tracker) -> Option<String> {
     let Events { delivered, filtered, .. } = events;
-    (*delivered == 0 && *filtered > 0)
+    // A scan can have found connections without a record.
+    let found = tracker.open().next().is_some();
+    (*delivered == 0 && *filtered > 0 && !found)
         .then(|| format!("nothing matched the filters: they excluded all {filtered} events"))
 }

@@ -174,8 +174,14 @@ impl Listeners {
         self.by_sock.iter_mut().map(|(&sock, listener)| (sock, listener))
     }
 
-    pub(crate) fn is_served(&self, netns: NetnsId, port: u16) -> bool {
+    /// Whether the port has a listener, on any address.
+    pub(crate) fn is_port_served(&self, netns: NetnsId, port: u16) -> bool {
         self.by_port.contains_key(&(netns, port))
+    }
+
+    /// Whether a listener can have accepted a connection with this local address.
+    pub(crate) fn is_served(&self, netns: NetnsId, local: SocketAddr) -> bool {
+        self.serving(Served::at(netns, local)).next().is_some()
     }
 
     fn count_on(&self, netns: NetnsId, port: u16) -> usize {

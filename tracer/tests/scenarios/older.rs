@@ -93,6 +93,23 @@ fn a_listener_of_another_namespace_decides_nothing() {
 }
 
 #[test]
+fn a_listener_on_another_address_decides_nothing() {
+    let client = Socket { local: address("127.0.0.1:904"), ..Socket::client(1, 904) };
+    for (listener, role) in [
+        ("127.0.0.2:904", Role::Unknown),
+        ("[::1]:904", Role::Unknown),
+        ("127.0.0.1:904", Role::Server),
+        ("0.0.0.0:904", Role::Server),
+        ("[::]:904", Role::Server),
+    ] {
+        let listening = Socket { local: address(listener), ..Socket::listener(2, 904) };
+        let mut kernel = TracedKernel::traced();
+        kernel.scan(HERE, &found(&[(client, Established), (listening, Listen)]));
+        assert_eq!(kernel.only_connection().role, role, "{listener}");
+    }
+}
+
+#[test]
 fn a_listener_younger_than_the_connection_decides_nothing() {
     let client = Socket::client(1, 903);
     let mut kernel = TracedKernel::traced();

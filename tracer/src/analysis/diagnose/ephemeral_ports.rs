@@ -35,7 +35,7 @@ pub(super) fn ports_run_out(case: &Case<'_>) -> Option<Evidence> {
     };
     if failed > 0 && row.stats.ephemeral_share().is_some() {
         seen += &format!("; connect() found none {failed} times");
-    } else if let Some(seconds) = soon.filter(|_| failed == 0) {
+    } else if let Some(seconds) = soon.filter(|&seconds| failed == 0 && seconds > 0.0) {
         seen += &format!(
             "; at this rate none will be left in {}",
             span(Duration::from_secs_f64(seconds))

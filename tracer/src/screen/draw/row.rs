@@ -174,7 +174,7 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
     let first = (selected + 1).saturating_sub(height);
     let now = model.data().history.last().end;
     /// Widths of the columns besides the endpoints: state, handshake, age, owner.
-    const WIDTHS: [usize; 4] = [23, 7, 7, 10];
+    const WIDTHS: [usize; 4] = [23, 7, 8, 10];
     let endpoint = usize::from(area.width).saturating_sub(WIDTHS.iter().sum::<usize>() + 5) / 2;
     let line = |texts: [&str; 6]| {
         let [what, local, remote, handshake, age, owner] = texts;
@@ -202,7 +202,7 @@ fn connections(model: &Model, theme: Theme, area: Rect, name: &RowName) -> Vec<L
             &connection.local.to_string(),
             &connection.remote.to_string(),
             &handshake,
-            &Value::Micros(age).to_plain(),
+            &Value::micros(age, connection.is_adopted()).to_plain(),
             owner.as_deref().unwrap_or("-"),
         ]);
         lines.push(Line::styled(text, style(history, index == selected, theme)));

@@ -12,7 +12,7 @@ use crate::{
 
 impl Tracker {
     /// The role of a socket whose first transition was not observed: that of a client if connect()
-    /// chose its port, else that of a server if its port has a listener. No port number tells
+    /// chose its port, else that of a server if a listener has its port and address. No port number tells
     /// anything: a client may have called bind(), and a server's listener may have closed.
     pub(super) fn role_of(
         &self,
@@ -22,7 +22,7 @@ impl Tracker {
     ) -> Role {
         match port_by_connect {
             Some(true) => Role::Client,
-            _ if self.listeners.is_served(netns, local.port()) => Role::Server,
+            _ if self.listeners.is_served(netns, local) => Role::Server,
             _ => Role::Unknown,
         }
     }

@@ -126,7 +126,7 @@ impl Tracker {
     /// it is the only one of unknown port, if nobody is known to listen on the connection's.
     fn learn_port_of_listener(&mut self, Served { netns, local: child, listener }: Served) {
         let only = || {
-            let is_served = self.listeners.is_served(netns, child.port());
+            let is_served = self.listeners.is_port_served(netns, child.port());
             (!is_served).then(|| self.listeners.only_portless(netns)).flatten()
         };
         if let Some(sock) = listener.map(ListenerId::get).or_else(only)
@@ -154,7 +154,7 @@ impl Tracker {
         if is_admitted {
             row.counters.listener_drops += drops;
         }
-        if !self.listeners.is_served(netns, port) {
+        if !self.listeners.is_port_served(netns, port) {
             if is_admitted {
                 row.uptime.on_close(transition.time);
             }
