@@ -477,3 +477,35 @@ fn a_restored_connection_is_a_servers_if_its_port_has_a_listener() {
         assert_eq!((kernel.gaps(), kernel.tracker.held_records()), (0, 0), "{role:?}");
     }
 }
+
+#[test]
+fn filters_that_need_no_role_admit_time_waits_of_unknown_role() {
+    let bound = Socket { local: address("192.0.2.1:903"), ..Socket::client(1, 903) };
+    let none = Filter::default();
+    let port = |port: u16| vec![port.to_string().parse().unwrap()];
+    let network = |text: &str| vec![text.parse().unwrap()];
+    for (filter, is_admitted) in [
+        (none.clone(), true),
+        (Filter { namespaces: vec![HERE], ..none.clone() }, true),
+        (Filter { local: network("192.0.2.0/24"), ..none.clone() }, true),
+        (Filter { local_ports: port(903), ..none.clone() }, true),
+        (Filter { local_ports: port(904), ..none.clone() }, false),
+        (Filter { service_ports: port(903), ..none.clone() }, false),
+        (Filter { role: Some(Role::Client), ..none.clone() }, false),
+        (Filter { pids: vec![700], ..none.clone() }, false),
+    ] {
+        let mut kernel = TracedKernel::filtered(filter.clone());
+        kernel.scan_begins(HERE);
+        kernel.report(Input::ScannedTimeWait(ScannedTimeWait {
+            fin_wait2: false,
+            port_by_connect: Some(false),
+            local: bound.local,
+            remote: bound.remote,
+            remaining_ms: 30_000,
+        }));
+        kernel.scan_ends(HERE);
+        let rows = kernel.rows().into_iter();
+        let time_waits: u64 = rows.map(|row| row.stats.time_wait_now).sum();
+        assert_eq!(time_waits, u64::from(is_admitted), "{filter:?}");
+    }
+}

@@ -149,8 +149,7 @@ impl Tracker {
             })
     }
 
-    /// Whether the filters admit a TIME_WAIT whose entry was not observed. Its owner is unknown. If
-    /// its role is unknown too, the entry may have been filtered.
+    /// Whether the filters admit a TIME_WAIT whose entry was not observed. Its owner is unknown.
     pub(in crate::tracker) fn admits_time_wait(
         &self,
         netns: NetnsId,
@@ -158,17 +157,16 @@ impl Tracker {
         socket: &ScannedTimeWait,
     ) -> bool {
         self.undecided.admits_everything()
-            || role != Role::Unknown
-                && self.admits(&FilterEvidence {
-                    netns,
-                    role,
-                    local: socket.local,
-                    remote: socket.remote,
-                    listener_port: None,
-                    pids: Vec::new(),
-                    all_pids: false,
-                    cgroup: Cgroup::Unknown,
-                })
+            || self.admits(&FilterEvidence {
+                netns,
+                role,
+                local: socket.local,
+                remote: socket.remote,
+                listener_port: None,
+                pids: Vec::new(),
+                all_pids: false,
+                cgroup: Cgroup::Unknown,
+            })
     }
 
     fn admits(&self, evidence: &FilterEvidence) -> bool {
