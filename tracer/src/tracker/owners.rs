@@ -201,6 +201,10 @@ pub(crate) struct Holders {
 impl Holders {
     /// Marks holders that may be temporary: a young child whose parent holds the socket too.
     fn mark_temporary(&mut self) {
+        // Usually a single process holds a socket, and a scan finds many sockets.
+        if self.processes.len() < 2 {
+            return;
+        }
         let parents: HashSet<_> = self.processes.iter().map(|process| process.pid).collect();
         for process in &mut self.processes {
             let is_young =

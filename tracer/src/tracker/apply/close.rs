@@ -130,6 +130,15 @@ impl Tracker {
         self.record_close(connection, reason, time_wait, Some(end), end.time);
     }
 
+    /// Closes the connection of a socket that was reused, if there is one: the record of its close was
+    /// lost.
+    pub(super) fn close_reused(&mut self, sock: SockId, time: Nanos) {
+        if self.connections.get(sock).is_some() {
+            self.records.gaps += 1;
+            self.close_missing(sock, time);
+        }
+    }
+
     /// Closes the connection of a socket that disappeared without a record, if there is one.
     pub(in crate::tracker) fn close_missing(&mut self, sock: SockId, time: Nanos) {
         if let Some(connection) = self.connections.remove(sock) {

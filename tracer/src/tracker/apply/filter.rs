@@ -27,21 +27,13 @@ impl Tracker {
             }
             TransitionKind::Open(_) => {
                 self.settle_previous(sock);
-                if self.connections.get(sock).is_some() {
-                    // The socket was reused: the close of its last connection was missed.
-                    self.records.gaps += 1;
-                    self.close_missing(sock, transition.time);
-                }
+                self.close_reused(sock, transition.time);
             }
             TransitionKind::Change | TransitionKind::Close if self.is_tracked(transition) => {
                 return self.transition(transition);
             }
             TransitionKind::Change | TransitionKind::Close => {
-                if self.connections.get(sock).is_some() {
-                    // The socket was reused: the records of a close and of an opening were lost.
-                    self.records.gaps += 1;
-                    self.close_missing(sock, transition.time);
-                }
+                self.close_reused(sock, transition.time);
                 if !self.is_held_connection(sock, transition.netns, transition.into()) {
                     self.settle_previous(sock);
                 }

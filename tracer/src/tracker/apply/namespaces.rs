@@ -1,11 +1,11 @@
 //! Names of network namespaces, and the end of those that are gone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::{
     tcp::state,
     trace::{
-        ids::{NetnsId, NetnsInode},
+        ids::{NetnsId, NetnsInode, SockId},
         names::Names,
         scan::NamespaceList,
         time::Nanos,
@@ -53,8 +53,8 @@ impl Tracker {
         self.settle_all(|netns, _| gone.contains(&netns));
         self.undecided.forget_namespaces(&gone);
         self.listeners.forget_namespaces(&gone);
+        self.end_connections_of(&gone, list.time);
         for &netns in &gone {
-            self.end_connections_of(netns, list.time);
             self.namespaces.remove(netns);
         }
         self.time_waits.rows.forget_namespaces(&gone);
@@ -84,15 +84,21 @@ impl Tracker {
         kept.filter(|netns| gone.contains(netns)).collect()
     }
 
-    /// Ends the connections of a namespace that is gone: the records of their closes were lost.
-    fn end_connections_of(&mut self, netns: NetnsId, time: Nanos) {
-        let known_losses = self.namespaces.losses_at_scan(netns).unwrap_or(0);
-        let new_losses = self.losses().saturating_sub(known_losses);
-        let open = self.connections.iter().filter(|(_, it)| it.netns == netns);
-        let open: Vec<_> = open.map(|(sock, _)| sock).collect();
-        self.records.gaps += (open.len() as u64).saturating_sub(new_losses);
-        for sock in open {
-            self.close_missing(sock, time);
+    /// Ends the connections of namespaces that are gone: the records of their closes were lost.
+    fn end_connections_of(&mut self, gone: &HashSet<NetnsId>, time: Nanos) {
+        let mut open = BTreeMap::<NetnsId, Vec<SockId>>::new();
+        for (sock, connection) in self.connections.iter() {
+            if gone.contains(&connection.netns) {
+                open.entry(connection.netns).or_default().push(sock);
+            }
+        }
+        for (netns, socks) in open {
+            let known_losses = self.namespaces.losses_at_scan(netns).unwrap_or(0);
+            let new_losses = self.losses().saturating_sub(known_losses);
+            self.records.gaps += (socks.len() as u64).saturating_sub(new_losses);
+            for sock in socks {
+                self.close_missing(sock, time);
+            }
         }
     }
 }

@@ -14,10 +14,8 @@ impl Tracker {
         self.socket_owners = SocketOwners::new(holders, &self.names);
         for (sock, listener) in self.listeners.iter_mut() {
             let held = listener.held_socket(sock);
-            if self.socket_owners.of(held, 0).is_some() {
-                listener.held_in = self.holder_scans;
-            }
             if let Some(holders) = self.socket_owners.of(held, listener.listening_since) {
+                listener.held_in = self.holder_scans;
                 listener.set_holders(holders);
             }
         }

@@ -12,8 +12,8 @@ use crate::{
 
 impl Tracker {
     /// The role of a socket whose first transition was not observed: that of a client if connect()
-    /// chose its port, else that of a server if a listener has its port and address. No port number tells
-    /// anything: a client may have called bind(), and a server's listener may have closed.
+    /// chose its port, else that of a server if a listener has its port and address. No port number
+    /// tells anything: a client may have called bind(), and a server's listener may have closed.
     pub(super) fn role_of(
         &self,
         netns: NetnsId,

@@ -170,7 +170,7 @@ impl Tracker {
         if !scan.deferred.is_over && self.awaits_evidence(netns, socket) {
             return self.defer(socket);
         }
-        self.close_reused(netns, socket);
+        self.close_reused_by(netns, socket);
         if self.connections.get(socket.sock).is_none() {
             if was_closed {
                 return self.learn_role_of_closed(netns, socket);
@@ -179,7 +179,7 @@ impl Tracker {
                 return;
             }
             // An earlier connection of the socket may have had held records.
-            self.close_reused(netns, socket);
+            self.close_reused_by(netns, socket);
         }
         self.learn_age(netns, socket);
         match self.connections.get(socket.sock) {
@@ -195,17 +195,15 @@ impl Tracker {
         }
     }
 
-    /// Closes the connection whose socket has been reused by the one that the scan found: the
-    /// records of a close and of an opening were lost.
-    fn close_reused(&mut self, netns: NetnsId, socket: &ScannedSocket) {
+    /// Closes the connection whose socket has been reused by the one that the scan found.
+    fn close_reused_by(&mut self, netns: NetnsId, socket: &ScannedSocket) {
         let known = self.connections.get(socket.sock);
         let is_reused = known.is_some_and(|connection| {
             connection.last_transition <= socket.time
                 && !is_same_connection(connection, netns, socket)
         });
         if is_reused {
-            self.records.gaps += 1;
-            self.close_missing(socket.sock, socket.time);
+            self.close_reused(socket.sock, socket.time);
         }
     }
 

@@ -164,11 +164,7 @@ impl Tracker {
 
     /// Starts to track a connection with its first transition.
     pub(super) fn open_connection(&mut self, transition: &Transition, role: Role) {
-        if self.connections.get(transition.sock).is_some() {
-            // The socket was reused: the close of its last connection was missed.
-            self.records.gaps += 1;
-            self.close_missing(transition.sock, transition.time);
-        }
+        self.close_reused(transition.sock, transition.time);
         let served = Served::of(transition, transition);
         let is_child = transition.old == TcpState::Listen;
         if is_child {
@@ -391,9 +387,7 @@ impl Tracker {
             return self.adopt_from(transition, self.role_at(transition), origin);
         };
         if !self.is_tracked(transition) {
-            // The socket was reused: the records of a close and of an opening were lost.
-            self.records.gaps += 1;
-            self.close_missing(transition.sock, transition.time);
+            self.close_reused(transition.sock, transition.time);
             let origin = self.origin_of_adopted(transition.netns);
             return self.adopt_from(transition, self.role_at(transition), origin);
         }
