@@ -81,14 +81,9 @@ pub(super) fn equal_tuples(stage: &Stage) {
 }
 
 pub(super) fn between_namespaces(stage: &Stage) {
-    stage.namespace.link_to(&stage.twin);
-    let [server, client] = stage.namespaces();
-    for (namespace, host) in [(server, stage.host()), (client, stage.twin_host())] {
-        namespace.run(&format!("ip address add {host}/24 dev wire"));
-        namespace.run("ip link set wire up");
-    }
+    stage.link_twin();
     let listener = stage.listen();
-    client.pair_with(&listener, (stage.host(), SERVER)).close_by_client();
+    stage.twin.pair_with(&listener, (stage.host(), SERVER)).close_by_client();
     stage.wait_for("TIME-WAIT", 0);
 }
 

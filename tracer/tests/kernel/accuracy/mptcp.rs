@@ -124,17 +124,14 @@ struct Joined {
 impl Joined {
     fn new(stage: &Stage) -> Self {
         let [a, b, c, _] = stage.host().octets();
-        let [server, second] = [2, 3].map(|host| Ipv4Addr::new(a, b, c, host));
-        stage.namespace.link_to(&stage.twin);
-        let hosts = [(&stage.namespace, stage.host()), (&stage.twin, server)];
-        for (namespace, host) in hosts {
-            namespace.run(&format!("ip address add {host}/24 dev wire"));
-            namespace.run("ip link set wire up");
+        let second = Ipv4Addr::new(a, b, c, 3);
+        stage.link_twin();
+        for namespace in stage.namespaces() {
             namespace.run("ip mptcp limits set subflows 1 add_addr_accepted 0");
         }
         stage.namespace.run(&format!("ip address add {second}/24 dev wire"));
         stage.namespace.run(&format!("ip mptcp endpoint add {second} dev wire id 7 subflow"));
-        Self { server: (server, SERVER).into(), second }
+        Self { server: (stage.twin_host(), SERVER).into(), second }
     }
 
     fn pair(&self, stage: &Stage) -> Pair {
