@@ -33,6 +33,8 @@ pub struct SocketHolder {
 )]
 #[repr(C)]
 pub struct NamespaceHolder {
+    /// When the thread was created (`start_time`), nanoseconds of `CLOCK_MONOTONIC`.
+    pub start_time: u64,
     /// The namespace, as in [`Step::netns`](crate::event::Step::netns).
     pub netns: u32,
     /// Its inode number.
@@ -44,4 +46,4 @@ pub struct NamespaceHolder {
 }
 
 const _: () = assert!(size_of::<SocketHolder>() == 56);
-const _: () = assert!(size_of::<NamespaceHolder>() == 16);
+const _: () = assert!(size_of::<NamespaceHolder>() == 24);

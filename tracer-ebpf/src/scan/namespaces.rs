@@ -30,7 +30,9 @@ fn scan_namespaces(context: *const Context) -> i32 {
         return 0;
     };
     if task.is_main_thread() || task.leader_netns() != Some((netns, inode)) {
-        write(seq, &NamespaceHolder { netns, inode, pid: task.pid(), thread: task.thread() });
+        let start_time = task.start_time();
+        let (pid, thread) = (task.pid(), task.thread());
+        write(seq, &NamespaceHolder { start_time, netns, inode, pid, thread });
     }
     0
 }

@@ -1,7 +1,7 @@
 //! The network namespaces of this host that a process is in or that a mount keeps alive.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
     io::{self, ErrorKind},
     os::{
@@ -75,11 +75,10 @@ impl Listing {
 pub fn list(holders: &[NamespaceHolder]) -> Listing {
     let mut listing = Listing::default();
     let mut inodes = BTreeSet::new();
-    for &NamespaceHolder { netns, inode, pid, thread } in holders {
-        if inodes.insert(inode) {
-            let path = PathBuf::from(format!("/proc/{pid}/task/{thread}/ns/net"));
-            listing.namespaces.insert(netns, Namespace { inode, path });
-        }
+    for &NamespaceHolder { netns, inode, pid, thread, .. } in oldest(holders) {
+        inodes.insert(inode);
+        let path = PathBuf::from(format!("/proc/{pid}/task/{thread}/ns/net"));
+        listing.namespaces.insert(netns, Namespace { inode, path });
     }
     // A thread needs no privilege to open the file of its own namespace.
     let own = PathBuf::from("/proc/self/ns/net");
@@ -98,6 +97,19 @@ pub fn list(holders: &[NamespaceHolder]) -> Listing {
         }
     }
     listing
+}
+
+/// The oldest thread in each namespace, which is the least likely to end before a scan of the namespace.
+/// Ids of processes do not show it, as they wrap around.
+fn oldest(holders: &[NamespaceHolder]) -> impl Iterator<Item = &NamespaceHolder> {
+    let mut oldest = HashMap::<_, &NamespaceHolder>::new();
+    for holder in holders {
+        let known = oldest.entry(holder.inode).or_insert(holder);
+        if holder.start_time < known.start_time {
+            *known = holder;
+        }
+    }
+    oldest.into_values()
 }
 
 impl Listing {
@@ -243,6 +255,22 @@ fn kept_by_mounts(mountinfo: &[u8]) -> impl Iterator<Item = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_is_entered_through_its_oldest_thread() {
+        let holder = |inode, pid, start_time| NamespaceHolder {
+            start_time,
+            netns: inode % 10,
+            inode,
+            pid,
+            thread: pid + 1,
+        };
+        let holders =
+            [holder(4, 300, 9), holder(5, 301, 8), holder(4, 32_000, 5), holder(4, 32_100, 6)];
+        let namespaces = list(&holders).namespaces;
+        assert_eq!(namespaces[&4].path, Path::new("/proc/32000/task/32001/ns/net"));
+        assert_eq!(namespaces[&5].path, Path::new("/proc/301/task/302/ns/net"));
+    }
 
     #[test]
     fn mounts_of_network_namespaces_are_found() {
