@@ -263,3 +263,20 @@ fn every_worker_that_holds_a_listener_can_own_its_connections() {
     acts(&mut kernel, child, (Established, FinWait1), LISTENER + 480);
     assert_eq!(owner(&kernel, child), named("worker", LISTENER + 480));
 }
+
+/// The first scan of a namespace can come after a connection of a listener there has closed.
+#[test]
+fn a_filter_by_process_waits_for_the_first_scan_of_a_namespace() {
+    for (pid, admitted) in [(LISTENER, 1), (LISTENER + 1, 0)] {
+        let (listener, child) = (Socket::listener(1, 80), Socket::child(2, 80));
+        let mut kernel = TracedKernel::filtered(Filter { pids: vec![pid], ..Filter::default() });
+        held(&mut kernel, &[(listener.id, (LISTENER, 1, "server", 1))]);
+        kernel.connection(child, &[SynRecv, Established, CloseWait, LastAck, Close]);
+        assert_eq!(kernel.tracker.held_records(), 5);
+        kernel.scan_begins(HERE);
+        kernel.scan_finds(listener, Listen);
+        kernel.scan_ends(HERE);
+        assert_eq!((kernel.closed.len(), kernel.tracker.held_records()), (admitted, 0));
+        assert_eq!(kernel.tracker.events().gaps, 0);
+    }
+}

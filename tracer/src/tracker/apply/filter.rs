@@ -11,7 +11,8 @@ use crate::{
         time::Nanos,
     },
     tracker::{
-        Tracker, endpoints::Endpoints, filter_evidence::FilterEvidence, undecided::Decision,
+        Tracker, connections::Origin, endpoints::Endpoints, filter_evidence::FilterEvidence,
+        undecided::Decision,
     },
 };
 
@@ -44,8 +45,8 @@ impl Tracker {
             Decision::Excluded => Some(false),
             _ => self.undecided.judge(&evidence.facts()),
         };
-        // The next scan may decide the role.
-        let awaits_scan = evidence.role == Role::Unknown && self.undecided.has_room(sock);
+        let awaits_scan = self.undecided.has_room(sock)
+            && self.may_scan_decide(outcome, evidence.role, transition.netns);
         if let (TransitionKind::Close, Some(scan)) = (kind, &mut self.scan) {
             scan.closed(transition);
         }
@@ -273,6 +274,13 @@ impl Tracker {
         self.undecided.decision(sock).last_transition()
     }
 
+    /// Whether the next scan may decide the role, or the filters: the first one of a namespace finds the
+    /// listeners that are older than the trace, and with them the processes that serve connections.
+    fn may_scan_decide(&self, outcome: Option<bool>, role: Role, netns: NetnsId) -> bool {
+        role == Role::Unknown
+            || outcome.is_none() && self.origin_of_adopted(netns) == Origin::Preexisting
+    }
+
     /// Decides a socket with held records by what is known now, whatever its role.
     pub(super) fn settle(&mut self, sock: SockId) {
         self.decide(sock, true);
@@ -281,8 +289,9 @@ impl Tracker {
     fn decide(&mut self, sock: SockId, is_final: bool) {
         let Some(last) = self.last_held(sock).cloned() else { return };
         let evidence = self.evidence(&last);
-        let awaits_scan = !is_final && evidence.role == Role::Unknown;
-        match self.undecided.judge(&evidence.facts()) {
+        let outcome = self.undecided.judge(&evidence.facts());
+        let awaits_scan = !is_final && self.may_scan_decide(outcome, evidence.role, last.netns);
+        match outcome {
             Some(true) if !awaits_scan => self.admit(sock, evidence.role),
             // No record follows a close.
             Some(false) if last.new == TcpState::Close => self.undecided.forget(sock),
