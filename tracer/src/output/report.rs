@@ -179,8 +179,12 @@ fn note(rows: usize, omitted: usize, events: &Events) -> Option<String> {
 /// The counts of records.
 fn footer(events: &Events) -> String {
     let Events { seen, delivered, lost, filtered, missed, gaps, .. } = events;
+    let before = match events.in_flight_before {
+        0 => String::new(),
+        records => format!("{records} in flight before + "),
+    };
     format!(
-        "events: {seen} seen = {delivered} delivered + {lost} lost + {filtered} filtered{}; {missed} missed, {gaps} gaps{}",
+        "events: {before}{seen} seen = {delivered} delivered + {lost} lost + {filtered} filtered{}; {missed} missed, {gaps} gaps{}",
         match events.in_flight() {
             0 => String::new(),
             records => format!(" + {records} in flight"),
@@ -275,13 +279,15 @@ pub const HEADER: &[Column<Header>] = columns! {
 
 /// All columns of the counts of records.
 pub const EVENTS: &[Column<Events>] = columns! {
-    "events.seen" "seen" Count("records"), Footer, "Records that the hooks produced: delivered + lost + filtered + in flight.",
+    "events.in_flight_before" "in flight before" Count("records"), Footer, "Records on their way to the tracker when the interval began. With `seen`, they are the sum of delivered, lost, filtered and in flight.",
+        |e| Value::Int(e.in_flight_before);
+    "events.seen" "seen" Count("records"), Footer, "Records that the hooks produced.",
         |e| Value::Int(e.seen);
     "events.delivered" "delivered" Count("records"), Footer, "Records that reached the tracker.", |e| Value::Int(e.delivered);
     "events.lost" "lost" Count("records"), Footer, "Records that the ring buffer did not take, usually for want of room: make it larger (--ring-size).", |e| Value::Int(e.lost);
     "events.refused" "" Count("records"), Json, "The part of `lost` for which the ring buffer had room: the kernel could not lock it in time. A larger one does not help.", |e| Value::Int(e.refused);
     "events.filtered" "filtered" Count("records"), Footer, "Records that filters excluded.", |e| Value::Int(e.filtered);
-    "events.in_flight" "in flight" Count("records"), Footer, "Records on their way to the tracker when the interval ended; none at the end of a trace.",
+    "events.in_flight" "in flight" Count("records"), Footer, "Records on their way to the tracker when the interval ended: in the ring buffer, or held until filters and roles can be decided. None at the end of a trace.",
         // Never negative.
         |e| Value::Int(e.in_flight().try_into().unwrap_or(0));
     "events.missed" "missed" Count("runs"), Footer, "Runs of a hook that the kernel skipped, so that their records are missing.", |e| Value::Int(e.missed);

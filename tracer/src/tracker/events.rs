@@ -1,8 +1,11 @@
 //! Counts of the kernel's records.
 
-/// Counts of the kernel's records. `seen == delivered + lost + filtered + in_flight`.
+/// Counts of the kernel's records.
+/// `in_flight_before + seen == delivered + lost + filtered + in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Events {
+    /// Records in flight when the interval began.
+    pub in_flight_before: u64,
     /// Records that hooks tried to write.
     pub seen: u64,
     /// Records that reached the tracker.
@@ -28,7 +31,8 @@ impl Events {
     /// be decided. Never negative; 0 at the end of a trace.
     pub fn in_flight(&self) -> i64 {
         let known = self.delivered.saturating_add(self.lost).saturating_add(self.filtered);
-        let in_flight = i128::from(self.seen) - i128::from(known);
+        let came = i128::from(self.in_flight_before) + i128::from(self.seen);
+        let in_flight = came - i128::from(known);
         i64::try_from(in_flight).unwrap_or(i64::MAX)
     }
 
@@ -54,6 +58,7 @@ impl Events {
 
     pub(super) fn since(&self, earlier: &Self) -> Self {
         Self {
+            in_flight_before: earlier.in_flight().try_into().unwrap_or(0),
             seen: self.seen - earlier.seen,
             delivered: self.delivered - earlier.delivered,
             lost: self.lost - earlier.lost,

@@ -51,6 +51,7 @@ impl RecordCounts {
         let lifecycle = [Kind::Opening, Kind::Closing].map(|kind| by_kind[kind as usize]);
         let [seen, lost, excluded] = self.kernel.totals();
         Events {
+            in_flight_before: 0,
             // The counters are as old as the last tick; records arrived since.
             seen: seen.max(self.received.saturating_add(lost).saturating_add(excluded)),
             delivered: self.received.saturating_sub(filtered + waiting),
