@@ -152,10 +152,15 @@ impl Report {
     /// Checks that every record had been taken: at a quiet moment or the end of a trace.
     #[track_caller]
     pub(crate) fn complete(self) -> Self {
+        self.check_complete();
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn check_complete(&self) {
         let known = ["delivered", "lost", "filtered"].map(|it| self.event(it)).iter().sum();
         let came = self.event("in_flight_before") + self.event("seen");
         assert_eq!((came, self.event("in_flight")), (known, 0), "{}", self.0["events"]);
-        self
     }
 
     /// One of the report's counts of events.
