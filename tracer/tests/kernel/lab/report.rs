@@ -156,6 +156,7 @@ impl Report {
         self
     }
 
+    /// The same, of a report that is still needed elsewhere.
     #[track_caller]
     pub(crate) fn check_complete(&self) {
         let known = ["delivered", "lost", "filtered"].map(|it| self.event(it)).iter().sum();
