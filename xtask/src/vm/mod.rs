@@ -88,9 +88,8 @@ pub(crate) struct Options {
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
     let Options { kernels, args, .. } = options;
-    let all_of_kernel = || OF_USER_SPACE.into_iter().flat_map(|test| ["--skip", test]);
     let args = match &args[..] {
-        [] => all_of_kernel().map(str::to_owned).collect(),
+        [] => strings(&OF_USER_SPACE.map(|test| ["--skip", test]).concat()),
         given => given.to_vec(),
     };
     provide_tools(workspace, &archs(kernels))?;
@@ -103,18 +102,22 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
 
 /// A part of the tests on each kernel, as part of the test run.
 pub(crate) fn brief(workspace: &Workspace) -> anyhow::Result<Summary> {
-    let mut total = Summary::default();
-    for (kernels, args) in BRIEF {
-        let kernels = kernels.iter().map(|name| name.parse().map_err(anyhow::Error::msg));
-        let kernels = kernels.collect::<anyhow::Result<Vec<Wanted>>>()?;
-        if let Err(error) = provide_tools(workspace, &archs(&kernels)) {
-            say(format!("SKIPPED: synfin was NOT tested on other kernels.\n{error:#}"));
-            return Ok(Summary { skipped: kernels.len() as u64, ..total });
-        }
-        let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
-        total = total + run_all(workspace, &kernels, &args, None)?;
+    let kernels = parse(&BRIEF.map(|(kernels, _)| kernels).concat())?;
+    if let Err(error) = provide_tools(workspace, &archs(&kernels)) {
+        say(format!("SKIPPED: synfin was NOT tested on other kernels.\n{error:#}"));
+        return Ok(Summary { skipped: kernels.len() as u64, ..Summary::default() });
     }
-    Ok(total)
+    BRIEF.into_iter().try_fold(Summary::default(), |total, (kernels, args)| {
+        Ok(total + run_all(workspace, &parse(kernels)?, &strings(args), None)?)
+    })
+}
+
+fn parse(kernels: &[&str]) -> anyhow::Result<Vec<Wanted>> {
+    kernels.iter().map(|name| name.parse().map_err(anyhow::Error::msg)).collect()
+}
+
+fn strings(args: &[&str]) -> Vec<String> {
+    args.iter().map(|&arg| arg.to_owned()).collect()
 }
 
 fn archs(kernels: &[Wanted]) -> Vec<Arch> {
