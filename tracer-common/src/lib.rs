@@ -19,4 +19,5 @@ pub mod port_count;
 pub mod reset;
 pub mod scan;
 pub mod state;
+pub mod taken;
 pub mod tracepoint;

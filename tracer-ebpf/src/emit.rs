@@ -16,6 +16,17 @@ use crate::{
 /// check costs a third of what a record costs.
 const FILL_CHECK_INTERVAL: u64 = 128;
 
+/// Which program writes a record. The number is the index of its counters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// The only or first program of a hook.
+    First = 0,
+    /// The second program of a hook.
+    Second = 1,
+    /// The third program of the main hook.
+    Third = 2,
+}
+
 /// Writes one record of type `T`; `fill` must initialize all of it.
 ///
 /// `fill` also reads the clock, so the time of a record is later than its reservation. The user side
@@ -25,8 +36,8 @@ const FILL_CHECK_INTERVAL: u64 = 128;
 /// All wakeups are forced: the kernel's adaptive wakeup (`kernel/bpf/ringbuf.c:bpf_ringbuf_commit`)
 /// loses wakeups once records are pending that were submitted without notification.
 #[inline(always)]
-pub fn emit<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
-    let Some(counts) = EVENT_COUNTS.get_ptr_mut(0) else {
+pub fn emit<T: 'static>(kind: Kind, writer: Writer, fill: impl FnOnce(*mut T)) {
+    let Some(counts) = EVENT_COUNTS.get_ptr_mut(writer as u32) else {
         return;
     };
     // SAFETY: the pointer is to this CPU's value.
@@ -85,6 +96,7 @@ struct WithAddresses<T, A> {
 #[inline(always)]
 pub fn emit_with_addresses<T: 'static>(
     kind: Kind,
+    writer: Writer,
     addresses: Addresses,
     fill: impl Fn(*mut T, bool),
 ) {
@@ -93,13 +105,13 @@ pub fn emit_with_addresses<T: 'static>(
     // record are 8-aligned, and each part is written.
     unsafe {
         if ipv6 {
-            emit(kind, |written: *mut WithAddresses<T, AddressesV6>| {
+            emit(kind, writer, |written: *mut WithAddresses<T, AddressesV6>| {
                 fill(&raw mut (*written).record, true);
                 (&raw mut (*written).addresses.local).cast::<[u64; 2]>().write(local);
                 (&raw mut (*written).addresses.remote).cast::<[u64; 2]>().write(remote);
             });
         } else {
-            emit(kind, |written: *mut WithAddresses<T, AddressesV4>| {
+            emit(kind, writer, |written: *mut WithAddresses<T, AddressesV4>| {
                 fill(&raw mut (*written).record, false);
                 (&raw mut (*written).addresses.local).cast::<u32>().write(local[0] as u32);
                 (&raw mut (*written).addresses.remote).cast::<u32>().write(remote[0] as u32);
@@ -110,8 +122,8 @@ pub fn emit_with_addresses<T: 'static>(
 
 /// Counts a record that is not written because the filter excludes its socket.
 #[inline(never)]
-pub fn count_filtered(kind: Kind) {
-    if let Some(counts) = EVENT_COUNTS.get_ptr_mut(0) {
+pub fn count_filtered(kind: Kind, writer: Writer) {
+    if let Some(counts) = EVENT_COUNTS.get_ptr_mut(writer as u32) {
         // SAFETY: as in `emit`.
         unsafe {
             increment(&raw mut (*counts).seen[kind as usize]);

@@ -17,6 +17,7 @@ mod maps;
 mod port_count;
 mod scan;
 mod sock;
+mod taken;
 
 /// Some helpers (clock, probe reads, ring buffer) are available to programs under the GPL only
 /// (`gpl_only` in `struct bpf_func_proto`).

@@ -1,6 +1,8 @@
 //! Counts events per local port. Remote hosts can cause these events at any rate, so none of them
 //! gets a record of its own.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::{bindings::BPF_NOEXIST, maps::PerCpuHashMap};
 use synfin_common::port_count::{PortEvent, PortKey};
 
@@ -12,12 +14,20 @@ pub fn count(netns: u32, port: u16, event: u16) {
     if let Some(totals) = PORT_TOTALS.get_ptr_mut(0)
         && (event as usize) < PortEvent::COUNT
     {
-        // SAFETY: the value belongs to this CPU. Several hooks write it, but never the same
-        // element.
-        unsafe { (*totals).0[event as usize] += 1 };
+        // SAFETY: the value belongs to this CPU; programs on it may interrupt each other.
+        unsafe { add_one(&raw mut (*totals).0[event as usize]) };
     }
     increment(&NETNS_COUNTS, PortKey { netns, port: 0, event });
     increment(&PORT_COUNTS, PortKey { netns, port, event });
+}
+
+/// # Safety
+///
+/// The pointer is to a value of this CPU.
+#[inline(always)]
+unsafe fn add_one(count: *mut u64) {
+    // SAFETY: the caller guarantees it.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1) };
 }
 
 /// Adds one. If the map is full, only the coarser counts include the event.
@@ -35,7 +45,7 @@ fn increment_existing(counts: &PerCpuHashMap<PortKey, u64>, key: &PortKey) -> bo
     let Some(count) = counts.get_ptr_mut(key) else {
         return false;
     };
-    // SAFETY: the value belongs to this CPU.
-    unsafe { *count += 1 };
+    // SAFETY: as in `count`.
+    unsafe { add_one(count) };
     true
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use synfin_common::event::{Accepted, Kind};
 
 use crate::{
-    emit::{self, count_filtered},
+    emit::{self, Writer, count_filtered},
     filter,
     sock::UntypedFile,
 };
@@ -43,11 +43,11 @@ fn returned(ctx: &TracePointContext) -> u32 {
         return 0;
     };
     if !filter::admits_untyped(sock) {
-        count_filtered(Kind::Accepted);
+        count_filtered(Kind::Accepted, Writer::First);
         return 0;
     }
     let sock = sock.address();
-    emit::emit(Kind::Accepted, |record: *mut Accepted| {
+    emit::emit(Kind::Accepted, Writer::First, |record: *mut Accepted| {
         // SAFETY: the pointer is the ring buffer's memory for the record.
         unsafe {
             record.write(Accepted {

@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext;
 use synfin_common::event::Kind;
 
 use crate::{
-    emit::{self, count_filtered},
+    emit::{self, Writer, count_filtered},
     filter,
     sock::TcpSock,
 };
@@ -15,13 +15,14 @@ use crate::{
 pub fn emit<T: 'static>(
     ctx: &impl EbpfContext,
     kind: Kind,
+    writer: Writer,
     sock: TcpSock,
     record: impl FnOnce(u8) -> T,
 ) {
     let state = sock.common().state();
     if !filter::admits(ctx, sock, state, state) {
-        return count_filtered(kind);
+        return count_filtered(kind, writer);
     }
     // SAFETY: the pointer is the ring buffer's memory for a `T`.
-    emit::emit(kind, |written: *mut T| unsafe { written.write(record(state)) });
+    emit::emit(kind, writer, |written: *mut T| unsafe { written.write(record(state)) });
 }

@@ -12,13 +12,15 @@ use aya_ebpf::{
 use synfin_common::{
     event::{Closing, Established, Flags, Kind, Opening, Step},
     state::TcpState,
+    taken::Hook,
     tracepoint::InetSockSetState,
 };
 
 use crate::{
-    emit::{count_filtered, emit_with_addresses},
+    emit::{Writer, count_filtered, emit_with_addresses},
     filter, handshake,
     sock::{Current, IPPROTO_TCP, TcpSock},
+    taken,
 };
 
 const ESTABLISHED: u8 = TcpState::Established.number();
@@ -33,9 +35,50 @@ const LISTEN: u8 = TcpState::Listen.number();
 /// Arguments: the socket, the old and the new state. The socket is still in the old state.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_change(ctx: BtfTracePointContext) {
-    if let Some(sock) = TcpSock::new(ctx.arg::<*const c_void>(0)) {
-        emit_transition(&ctx, sock, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    let (sk, old, new) = arguments(&ctx);
+    taken::set(Hook::StateChange, sk.addr() as u64, states(old, new));
+    if let Some(sock) = TcpSock::new(sk) {
+        emit_transition(&ctx, sock, old, new, Writer::First);
     }
+}
+
+/// Writes the transitions for which the kernel skipped the first program: a packet that an interrupt
+/// brings while that program runs finds it busy. It is attached after the first one, so the kernel calls
+/// it for the same transitions. An interrupt finds at most one of them running. If it comes between them,
+/// both write the interrupted transition, and the tracker drops the second record.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn state_change_skipped(ctx: BtfTracePointContext) {
+    take_skipped(&ctx, Writer::Second);
+}
+
+/// The same once more for kernels that can preempt programs on tracepoints: a task that is preempted in
+/// the second program keeps it busy until it continues.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn state_change_skipped_again(ctx: BtfTracePointContext) {
+    take_skipped(&ctx, Writer::Third);
+}
+
+#[inline(always)]
+fn take_skipped(ctx: &BtfTracePointContext, writer: Writer) {
+    let (sk, old, new) = arguments(ctx);
+    if !taken::is_skipped(Hook::StateChange, sk.addr() as u64, states(old, new)) {
+        return;
+    }
+    taken::set(Hook::StateChange, sk.addr() as u64, states(old, new));
+    if let Some(sock) = TcpSock::new(sk) {
+        emit_transition(ctx, sock, old, new, writer);
+    }
+}
+
+#[inline(always)]
+fn arguments(ctx: &BtfTracePointContext) -> (*const c_void, u8, u8) {
+    (ctx.arg::<*const c_void>(0), ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8)
+}
+
+/// What identifies a transition besides its socket.
+#[inline(always)]
+const fn states(old: u8, new: u8) -> u64 {
+    (old as u64) << 8 | new as u64
 }
 
 /// The same for kernels that can preempt the program above and skip its other runs on that CPU
@@ -46,46 +89,61 @@ fn state_change_event(ctx: TracePointContext) -> u32 {
     // SAFETY: the loader has checked that the kernel's event has this layout. Only full TCP sockets
     // report transitions with TCP's protocol number.
     unsafe {
+        let sk = read_volatile(&raw const (*event).skaddr);
+        let old = read_volatile(&raw const (*event).oldstate) as u8;
+        let new = read_volatile(&raw const (*event).newstate) as u8;
+        taken::set(Hook::StateChange, sk as u64, states(old, new));
         if read_volatile(&raw const (*event).protocol) == IPPROTO_TCP {
-            let sock = TcpSock::at(read_volatile(&raw const (*event).skaddr) as *const c_void);
-            let old = read_volatile(&raw const (*event).oldstate) as u8;
-            let new = read_volatile(&raw const (*event).newstate) as u8;
-            emit_transition(&ctx, sock, old, new);
+            emit_transition(&ctx, TcpSock::at(sk as *const c_void), old, new, Writer::First);
         }
     }
     0
 }
 
 #[inline(always)]
-fn emit_transition(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8) {
+fn emit_transition(ctx: &impl EbpfContext, sock: TcpSock, old: u8, new: u8, writer: Writer) {
     // close() after shutdown(), and aborting a listener, report a transition to the current state.
     if old == new {
         return;
     }
     if !filter::admits(ctx, sock, old, new) {
-        return count_filtered(match new {
+        let kind = match new {
             SYN_SENT | SYN_RECV | LISTEN => Kind::Opening,
             CLOSE => Kind::Closing,
             ESTABLISHED => Kind::Established,
             _ => Kind::Step,
-        });
+        };
+        return count_filtered(kind, writer);
     }
     let addresses = sock.common().addresses();
     match new {
         SYN_SENT | SYN_RECV | LISTEN => {
-            emit_with_addresses(Kind::Opening, addresses, |record, ipv6| {
+            emit_with_addresses(Kind::Opening, writer, addresses, |record, ipv6| {
                 fill_opening(record, sock, ipv6, old, new);
+                mark(record.cast(), writer);
             });
         }
-        CLOSE => emit_with_addresses(Kind::Closing, addresses, |record, ipv6| {
+        CLOSE => emit_with_addresses(Kind::Closing, writer, addresses, |record, ipv6| {
             fill_closing(record, sock, ipv6, old);
+            mark(record.cast(), writer);
         }),
-        ESTABLISHED => emit_with_addresses(Kind::Established, addresses, |record, ipv6| {
+        ESTABLISHED => emit_with_addresses(Kind::Established, writer, addresses, |record, ipv6| {
             fill_established(record, sock, ipv6, old);
+            mark(record.cast(), writer);
         }),
-        _ => emit_with_addresses(Kind::Step, addresses, |record, ipv6| {
+        _ => emit_with_addresses(Kind::Step, writer, addresses, |record, ipv6| {
             fill_step(record, sock, ipv6, Kind::Step, old, new);
+            mark(record, writer);
         }),
+    }
+}
+
+/// Marks a record of a later program. Each record of a transition begins with a [`Step`].
+#[inline(always)]
+fn mark(record: *mut Step, writer: Writer) {
+    if writer != Writer::First {
+        // SAFETY: `record` has been filled in.
+        unsafe { (*record).flags = (*record).flags.with(Flags::RECOVERED) }
     }
 }
 

@@ -16,7 +16,7 @@ use synfin_common::{
 
 use crate::{
     cpu_context::cpu_context,
-    emit::{count_filtered, emit_with_addresses},
+    emit::{Writer, count_filtered, emit_with_addresses},
     filter,
     hooks::socket_event,
     sock::{TcpSock, TimeWaitSock},
@@ -34,7 +34,7 @@ fn time_wait_entry(ctx: FExitContext) {
     };
     let wanted = ctx.arg::<i32>(2) as u8;
     let substate = if ctx.arg::<u64>(3) == 0 { 0 } else { wanted };
-    socket_event::emit(&ctx, Kind::TimeWaitEntry, sock, |_| TimeWaitEntry {
+    socket_event::emit(&ctx, Kind::TimeWaitEntry, Writer::First, sock, |_| TimeWaitEntry {
         kind: Kind::TimeWaitEntry as u8,
         substate,
         reserved: [0; 6],
@@ -84,21 +84,26 @@ fn time_wait_exit(ctx: FEntryContext) {
 #[inline(always)]
 fn emit_change(kind: Kind, sock: TimeWaitSock) {
     if !filter::admits_time_wait(sock) {
-        return count_filtered(kind);
+        return count_filtered(kind, Writer::First);
     }
     let common = sock.common();
-    emit_with_addresses(kind, common.addresses(), |record: *mut TimeWaitChange, ipv6| {
-        // SAFETY: `record` is the ring buffer's memory for a `TimeWaitChange`.
-        unsafe {
-            record.write(TimeWaitChange {
-                kind: kind as u8,
-                reserved: [0; 3],
-                flags: if ipv6 { Flags::IPV6 } else { Flags::default() },
-                time: bpf_ktime_get_ns(),
-                netns: common.netns(),
-                local_port: sock.local_port(),
-                remote_port: common.remote_port(),
-            });
-        }
-    });
+    emit_with_addresses(
+        kind,
+        Writer::First,
+        common.addresses(),
+        |record: *mut TimeWaitChange, ipv6| {
+            // SAFETY: `record` is the ring buffer's memory for a `TimeWaitChange`.
+            unsafe {
+                record.write(TimeWaitChange {
+                    kind: kind as u8,
+                    reserved: [0; 3],
+                    flags: if ipv6 { Flags::IPV6 } else { Flags::default() },
+                    time: bpf_ktime_get_ns(),
+                    netns: common.netns(),
+                    local_port: sock.local_port(),
+                    remote_port: common.remote_port(),
+                });
+            }
+        },
+    );
 }

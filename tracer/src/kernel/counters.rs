@@ -8,37 +8,83 @@ use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray},
 };
-use synfin_common::{event::Kind, event_counts::EventCounts};
+use synfin_common::{
+    event::Kind,
+    event_counts::EventCounts,
+    taken::{Hook, Taken},
+};
 use zerocopy::transmute;
 
-use super::hooks::{Attached, AttachedProgram};
+use super::hooks::{Attached, AttachedProgram, is_later};
 use crate::trace::counters;
 
-/// The map of [`EventCounts`] as plain words, because aya requires a plain value type.
-pub(super) struct Counters(PerCpuArray<MapData, [u64; 3 * Kind::COUNT + 1]>);
+/// The number of writers that have counts of their own (`tracer-ebpf/src/emit.rs`).
+const WRITERS: u32 = 3;
+
+/// The first programs of hooks that have a second one.
+const WITH_SECOND: [(&str, Hook); 4] = [
+    ("state_change", Hook::StateChange),
+    ("state_change_event", Hook::StateChange),
+    ("reset_received", Hook::ResetReceived),
+    ("reset_sent", Hook::ResetSent),
+];
+
+/// The maps of [`EventCounts`] and [`Taken`] as plain words, because aya requires a plain value type.
+pub(super) struct Counters {
+    events: PerCpuArray<MapData, [u64; 3 * Kind::COUNT + 1]>,
+    taken: PerCpuArray<MapData, [u64; 3]>,
+}
 
 impl Counters {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
-        let map =
-            ebpf.take_map("EVENT_COUNTS").context("the eBPF object has no map EVENT_COUNTS")?;
-        Ok(Self(map.try_into()?))
+        let mut map = |name| {
+            ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))
+        };
+        Ok(Self { events: map("EVENT_COUNTS")?.try_into()?, taken: map("TAKEN")?.try_into()? })
     }
 
     pub(super) fn read(&self, hooks: &[Attached]) -> Result<counters::Counters> {
-        let mut sum = EventCounts::default();
-        for &words in self.0.get(&0, 0).context("cannot read the kernel side's counters")?.iter() {
-            let counts: EventCounts = transmute!(words);
-            sum.add(&counts);
+        // Skipped runs come first, so that one that is recovered meanwhile does not count as missed.
+        let programs = hooks.iter().flat_map(|hook| &hook.programs);
+        let skipped: Vec<_> = programs
+            .filter(|program| !is_later(program.name))
+            .map(|program| (program.name, skipped(program)))
+            .collect();
+        let (mut missed, mut recovered) = (0, 0);
+        for (program, skipped) in skipped {
+            match WITH_SECOND.iter().find(|(first, _)| *first == program) {
+                // The tracker subtracts those that are recovered: it knows which were not skipped.
+                Some((_, hook @ Hook::StateChange)) => {
+                    missed += skipped;
+                    recovered += self.recovered(*hook)?;
+                }
+                Some((_, hook)) => missed += skipped.saturating_sub(self.recovered(*hook)?),
+                None => missed += skipped,
+            }
         }
-        let missed = hooks.iter().flat_map(|hook| &hook.programs).map(missed).sum();
+        let mut sum = EventCounts::default();
+        for writer in 0..WRITERS {
+            for &words in self.events.get(&writer, 0).context(UNREADABLE)?.iter() {
+                sum.add(&transmute!(words));
+            }
+        }
         let EventCounts { seen, lost, filtered, refused } = sum;
-        Ok(counters::Counters { seen, lost, filtered, refused, missed })
+        Ok(counters::Counters { seen, lost, filtered, refused, missed, recovered })
+    }
+
+    /// How many events of the hook a later program took.
+    fn recovered(&self, hook: Hook) -> Result<u64> {
+        let of_cpus = self.taken.get(&(hook as u32), 0).context(UNREADABLE)?;
+        let taken = of_cpus.iter().map(|&words| -> Taken { transmute!(words) });
+        Ok(taken.map(|taken| taken.recovered).sum())
     }
 }
 
+const UNREADABLE: &str = "cannot read the kernel side's counters";
+
 /// How often the kernel skipped the program because it was already running on that CPU. Only
 /// `fdinfo` shows this count; kernels before 5.12 do not keep it.
-fn missed(program: &AttachedProgram) -> u64 {
+fn skipped(program: &AttachedProgram) -> u64 {
     fdinfo(program).and_then(|text| value(&text, "recursion_misses")).unwrap_or(0)
 }
 

@@ -55,6 +55,12 @@ pub const MAIN_HOOK_BY_EVENT: &str = "the event sock:inet_sock_set_state";
 /// The consequence on such a kernel if the main hook is attached to the tracepoint.
 pub const PREEMPTED: &str = "the kernel can preempt the hook; transitions on the same CPU are missed until it resumes, and counted as missed";
 
+/// Whether a program takes the events for which the kernel skips the programs before it. Kernels that let
+/// programs interrupt themselves skip none.
+pub(super) fn is_later(program: &str) -> bool {
+    program.contains("_skipped")
+}
+
 /// The function that removes handshakes from the SYN queue. The timer of newer kernels calls only
 /// the inner function.
 pub(super) const SYN_QUEUE_DROP: &[&str] =
@@ -67,7 +73,7 @@ const EVENTS_OF_SOCKETS: &str = "sock";
 const EVENTS_OF_SYSCALLS: &str = "syscalls";
 
 macro_rules! programs {
-    ($($program:literal at $at:expr),+ $(,)?) => {
+    ($($program:tt at $at:expr),+ $(,)?) => {
         &[$(HookProgram { program: $program, at: $at }),+]
     };
 }
@@ -77,14 +83,17 @@ const HOOKS: [Hook; 7] = [
     // without them.
     Hook {
         name: "tcp_receive_reset",
-        programs: programs!["reset_received" at &["tcp_receive_reset"]],
+        programs: programs![
+            "reset_received" at &["tcp_receive_reset"],
+            "reset_received_skipped" at &["tcp_receive_reset"],
+        ],
         need: Need::Expected(
             "a connection attempt refused by a reset looks like one refused by ICMP",
         ),
     },
     Hook {
         name: RESET_SENT,
-        programs: programs!["reset_sent" at &[RESET_SENT]],
+        programs: programs!["reset_sent" at &[RESET_SENT], "reset_sent_skipped" at &[RESET_SENT]],
         need: Need::Expected(
             "data after close() looks like a reset by the peer or a normal close, a lack of socket memory looks like a removed namespace, and resets without a connection are not counted",
         ),
@@ -125,7 +134,7 @@ const HOOKS: [Hook; 7] = [
     },
     Hook {
         name: MAIN_HOOK,
-        programs: programs!["state_change" at &[MAIN_HOOK]],
+        programs: programs!["state_change" at &[MAIN_HOOK], "state_change_skipped" at &[MAIN_HOOK]],
         need: Need::Required,
     },
 ];
@@ -133,7 +142,11 @@ const HOOKS: [Hook; 7] = [
 /// The main hook for kernels that can preempt a program on the tracepoint.
 const BY_EVENT: Hook = Hook {
     name: MAIN_HOOK_BY_EVENT,
-    programs: programs!["state_change_event" at &[MAIN_HOOK]],
+    programs: programs![
+        "state_change_event" at &[MAIN_HOOK],
+        "state_change_skipped" at &[MAIN_HOOK],
+        "state_change_skipped_again" at &[MAIN_HOOK],
+    ],
     need: Need::Expected(PREEMPTED),
 };
 
@@ -154,6 +167,8 @@ pub(super) struct Choice {
     pub(super) tracepoints_only: bool,
     /// Attach the main hook to the tracepoint's event where that is possible.
     pub(super) by_event: bool,
+    /// Whether the kernel skips a program that is running already, so that later ones are needed.
+    pub(super) skips_programs: bool,
     /// Attach to the accept system calls if accept() cannot be hooked itself.
     pub(super) accept_syscalls: Option<AcceptSyscalls>,
 }
@@ -172,9 +187,9 @@ pub(super) struct Attached {
 }
 
 pub(super) struct AttachedProgram {
+    pub(super) name: &'static str,
     pub(super) program: OwnedFd,
-    /// Dropping the link detaches the program.
-    _link: Box<dyn Any + Send>,
+    _link: Link,
 }
 
 /// A hook that this kernel refused.
@@ -203,7 +218,7 @@ pub fn hooks() -> impl Iterator<Item = (&'static str, Need)> {
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    Choice { tracepoints_only, by_event, accept_syscalls }: Choice,
+    Choice { tracepoints_only, by_event, skips_programs, accept_syscalls }: Choice,
 ) -> Result<(Vec<Attached>, Vec<Refused>), Refusal> {
     let (mut attached, mut refused) = (Vec::new(), Vec::new());
     for hook in &HOOKS {
@@ -222,8 +237,9 @@ pub(super) fn attach(
                 refuse("disabled by --tracepoints-only".into());
                 continue;
             }
+            let programs = programs.iter().filter(|it| skips_programs || !is_later(it.program));
             let programs: Result<Vec<_>, _> =
-                programs.iter().map(|program| attach_one(ebpf, btf, program)).collect();
+                programs.map(|program| attach_one(ebpf, btf, program)).collect();
             match (programs, need) {
                 (Ok(programs), _) => {
                     attached.push(Attached { name: hook.name, programs });
@@ -252,19 +268,23 @@ fn attach_one(
     while let (Err(ProgramError::Btf(_)), Some(next)) = (&result, tried.next()) {
         result = next;
     }
-    result.map_err(|error| Refusal::Hook { tracepoint: at[0], error })
+    let (program, link) = result.map_err(|error| Refusal::Hook { tracepoint: at[0], error })?;
+    Ok(AttachedProgram { name, program, _link: link })
 }
+
+/// Dropping it detaches the program.
+type Link = Box<dyn Any + Send>;
 
 fn attach_at(
     program: &mut Program,
     btf: &Btf,
     at: &'static str,
-) -> Result<AttachedProgram, ProgramError> {
+) -> Result<(OwnedFd, Link), ProgramError> {
     macro_rules! attach {
         ($program:ident, load($($what:expr),*), attach($($to:expr),*)) => {{
             $program.load($($what),*)?;
             let link = $program.attach($($to),*)?;
-            let link: Box<dyn Any + Send> = Box::new($program.take_link(link)?);
+            let link: Link = Box::new($program.take_link(link)?);
             ($program.fd()?.as_fd().try_clone_to_owned(), link)
         }};
     }
@@ -281,5 +301,5 @@ fn attach_at(
             attach!(program, load(at, btf), attach())
         }
     };
-    Ok(AttachedProgram { program: fd.map_err(ProgramError::from)?, _link: link })
+    Ok((fd.map_err(ProgramError::from)?, link))
 }

@@ -156,6 +156,7 @@ impl Kernel {
         let choice = hooks::Choice {
             tracepoints_only: setup.tracepoints_only,
             by_event,
+            skips_programs: config.can_nest == 0,
             accept_syscalls: setup.accept_wait.then_some(hooks::AcceptSyscalls {
                 are_readable: offsets::reads_files(&config) && file_table.is_known(),
             }),

@@ -291,6 +291,7 @@ pub const EVENTS: &[Column<Events>] = columns! {
         // Never negative.
         |e| Value::Int(e.in_flight().try_into().unwrap_or(0));
     "events.missed" "missed" Count("runs"), Footer, "Runs of a hook that the kernel skipped, so that their records are missing.", |e| Value::Int(e.missed);
+    "events.recovered" "" Count("runs"), Json, "Runs of the main hook that the kernel skipped because a packet interrupted it, and whose events its second program took: nothing is missing.", |e| Value::Int(e.recovered);
     "events.gaps" "gaps" Count("places"), Footer, "Places where a record must be missing because consecutive records do not fit.", |e| Value::Int(e.gaps);
     "events.unreadable" "" Count("records"), Json, "Delivered records that could not be decoded.", |e| Value::Int(e.unreadable);
     "events.lower_bounds" "" Bool, Json, "Whether beginnings or ends of connections may be missing, so that counts are lower bounds.", |e| Value::Bool(e.are_lower_bounds());

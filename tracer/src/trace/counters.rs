@@ -109,8 +109,13 @@ pub struct Counters {
     /// The part of `lost` for which the ring buffer had room: its lock gave up (since 6.15).
     #[serde(default)]
     pub refused: u64,
-    /// Program runs that the kernel skipped (`recursion_misses` in `fdinfo`).
+    /// Program runs that the kernel skipped (`recursion_misses` in `fdinfo`), except those of later
+    /// programs of a hook and resets that these recovered.
     pub missed: u64,
+    /// Runs of the main hook that a later program took, in general because the kernel skipped the first
+    /// one.
+    #[serde(default)]
+    pub recovered: u64,
 }
 
 /// Reads counts by [`Kind`]; older recordings have fewer kinds.
@@ -147,6 +152,7 @@ impl Counters {
             filtered: sum(&self.filtered, &more.filtered),
             refused: self.refused.saturating_add(more.refused),
             missed: self.missed.saturating_add(more.missed),
+            recovered: self.recovered.saturating_add(more.recovered),
         }
     }
 

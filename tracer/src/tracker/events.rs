@@ -20,6 +20,8 @@ pub struct Events {
     pub filtered: u64,
     /// Runs of hooks that the kernel skipped, without a record.
     pub missed: u64,
+    /// Runs of the main hook that the kernel skipped, and whose events a later program took.
+    pub recovered: u64,
     /// Contradictions between records that show that one is missing.
     pub gaps: u64,
     /// Records that could not be decoded. `delivered` includes them.
@@ -52,6 +54,7 @@ impl Events {
         self.lost_lifecycle_events += later.lost_lifecycle_events;
         self.filtered += later.filtered;
         self.missed += later.missed;
+        self.recovered += later.recovered;
         self.gaps += later.gaps;
         self.unreadable += later.unreadable;
     }
@@ -66,6 +69,7 @@ impl Events {
             lost_lifecycle_events: self.lost_lifecycle_events - earlier.lost_lifecycle_events,
             filtered: self.filtered - earlier.filtered,
             missed: self.missed - earlier.missed,
+            recovered: self.recovered - earlier.recovered,
             gaps: self.gaps - earlier.gaps,
             unreadable: self.unreadable - earlier.unreadable,
         }

@@ -42,6 +42,7 @@ mod ownership;
 mod past_activity;
 mod pending_close;
 mod port_pools;
+mod recent_transitions;
 mod record_counts;
 mod report_rows;
 mod row;
@@ -80,6 +81,7 @@ pub use oldest::{LINGERING_STATES, Oldest};
 pub use owners::{Label, Owner};
 use owners::{ProcessNames, SocketOwners};
 use pending_close::PendingCloses;
+use recent_transitions::RecentTransitions;
 use record_counts::RecordCounts;
 pub use report_rows::{Common, RowIdentity, RowName, RowSnapshot};
 pub use row_key::RowKey;
@@ -143,6 +145,7 @@ pub struct Tracker {
     classified_until: Nanos,
     interval: CurrentInterval,
     records: RecordCounts,
+    recent_transitions: RecentTransitions,
     changes: Changes,
 }
 
@@ -171,6 +174,7 @@ impl Tracker {
             classified_until: 0,
             interval: CurrentInterval::begin(start, Events::default()),
             records: RecordCounts::default(),
+            recent_transitions: RecentTransitions::default(),
             changes: Changes::default(),
         }
     }
@@ -208,6 +212,10 @@ impl Tracker {
         match input {
             Input::Transition(transition) => {
                 self.count_record(transition.time);
+                if self.recent_transitions.repeats(transition) {
+                    self.records.repeated += 1;
+                    return;
+                }
                 self.namespaces.note_change(transition.netns, transition.time);
                 let is_decided = self.undecided.admits_everything()
                     && self.undecided.is_empty()

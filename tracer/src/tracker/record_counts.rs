@@ -14,6 +14,11 @@ pub(super) struct RecordCounts {
     pub(super) received: u64,
     /// Records that could not be decoded. `received` includes them.
     pub(super) unreadable: u64,
+    /// Records of a later program that repeat an earlier one. `received` includes them.
+    pub(super) repeated: u64,
+    /// As of the last tick: runs that the kernel skipped, and whose events a later program took or did not.
+    recovered: u64,
+    missed: u64,
     /// Contradictions between records that show that one is missing.
     pub(super) gaps: u64,
 }
@@ -23,9 +28,14 @@ impl RecordCounts {
     /// otherwise.
     pub(super) fn on_tick(&mut self, counters: &Counters) {
         let known = &mut self.kernel;
-        let Counters { seen, lost, filtered, refused, missed } = counters;
+        let Counters { seen, lost, filtered, refused, missed, recovered } = counters;
         known.refused = known.refused.max(*refused);
         known.missed = known.missed.max(*missed);
+        known.recovered = known.recovered.max(*recovered);
+        // Repeated records may not have arrived yet, so that too many seem to be recovered until then.
+        let recovered = known.recovered.saturating_sub(self.repeated);
+        self.recovered = self.recovered.max(recovered);
+        self.missed = self.missed.max(known.missed.saturating_sub(recovered));
         for (known, new) in
             [(&mut known.seen, seen), (&mut known.lost, lost), (&mut known.filtered, filtered)]
         {
@@ -59,7 +69,8 @@ impl RecordCounts {
             refused: self.kernel.refused,
             lost_lifecycle_events: lifecycle.into_iter().fold(0, u64::saturating_add),
             filtered: excluded.saturating_add(filtered),
-            missed: self.kernel.missed,
+            missed: self.missed,
+            recovered: self.recovered,
             gaps: self.gaps,
             unreadable: self.unreadable,
         }

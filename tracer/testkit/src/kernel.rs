@@ -58,6 +58,8 @@ pub struct FakeKernel<R> {
     scan_begun: Nanos,
     losing: u64,
     skipping: Option<bool>,
+    /// Whether the next transition is recorded by the second program.
+    recovering: bool,
     pub(crate) receiver: R,
 }
 
@@ -91,6 +93,7 @@ impl<R: Receiver> FakeKernel<R> {
             scan_begun: start,
             losing: 0,
             skipping: None,
+            recovering: false,
             receiver,
         }
     }
@@ -101,7 +104,14 @@ impl<R: Receiver> FakeKernel<R> {
     }
 
     /// Reports this and returns whether the receiver got it.
-    pub fn report(&mut self, input: Input) -> bool {
+    pub fn report(&mut self, mut input: Input) -> bool {
+        if std::mem::take(&mut self.recovering)
+            && let Input::Transition(transition) = &mut input
+        {
+            transition.flags = transition.flags.with(Flags::RECOVERED);
+            self.counters.missed += 1;
+            self.counters.recovered += 1;
+        }
         let is_received = kind(&input).is_none_or(|kind| self.counts(kind));
         if is_received {
             self.receiver.receive(input);
@@ -181,6 +191,11 @@ impl<R: Receiver> FakeKernel<R> {
     /// Skips the next run of a hook, counted or not.
     pub fn skips_next(&mut self, is_counted: bool) {
         self.skipping = Some(is_counted);
+    }
+
+    /// Skips the next run of the main hook; its second program writes the record.
+    pub fn recovers_next(&mut self) {
+        self.recovering = true;
     }
 
     // Transitions

@@ -409,10 +409,11 @@ fn frame() -> impl Strategy<Value = Frame> {
     );
     let port_count = any::<(u32, u16, u16, u64)>()
         .prop_map(|(netns, port, counted, count)| PortCount { netns, port, counted, count });
-    let counts = any::<(u64, [[u64; Kind::COUNT]; 3], [u64; 2])>();
+    let counts = any::<(u64, [[u64; Kind::COUNT]; 3], [u64; 3])>();
     let tick = (counts, prop::collection::vec(port_count, 0..3), any::<bool>()).prop_map(
-        |((time, [seen, lost, filtered], [refused, missed]), ports, awaits_scans)| {
-            let counters = Counters { seen, lost, filtered, refused, missed };
+        |((time, kinds, [refused, missed, recovered]), ports, awaits_scans)| {
+            let [seen, lost, filtered] = kinds;
+            let counters = Counters { seen, lost, filtered, refused, missed, recovered };
             Frame::Tick(Tick { time, counters, ports, awaits_scans })
         },
     );

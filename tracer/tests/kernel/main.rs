@@ -27,6 +27,7 @@ mod findings;
 mod flight;
 mod flood;
 mod handed_on;
+mod interrupts;
 mod last_close;
 mod latency;
 mod log;

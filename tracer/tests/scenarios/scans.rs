@@ -437,6 +437,28 @@ fn times_up_to_u64_max_do_not_overflow() {
 }
 
 #[test]
+fn a_recovered_transition_is_not_missed() {
+    let mut kernel = TracedKernel::scanned();
+    let sock = Socket::client(1, 40_000);
+    for states in [(Close, SynSent), (SynSent, Established), (Established, CloseWait)] {
+        kernel.recovers_next();
+        kernel.moves(sock, states);
+    }
+    kernel.tick();
+    assert_eq!(kernel.only_connection().state, CloseWait);
+    let events = kernel.tracker.events();
+    assert_eq!((events.recovered, events.missed, events.gaps), (3, 0, 0));
+    // Another socket at the same address may do the same again.
+    for states in [(CloseWait, Close), (Close, SynSent)] {
+        kernel.recovers_next();
+        kernel.moves(sock, states);
+    }
+    kernel.tick();
+    assert_eq!(kernel.only_connection().state, SynSent);
+    assert_eq!((kernel.tracker.events().recovered, kernel.closed.len()), (5, 1));
+}
+
+#[test]
 fn event_counters_never_decrease() {
     let mut kernel = TracedKernel::scanned();
     let counters = Counters {
@@ -445,6 +467,7 @@ fn event_counters_never_decrease() {
         filtered: [2; Kind::COUNT],
         refused: 1,
         missed: 3,
+        recovered: 0,
     };
     kernel.report(Input::Tick(Tick { time: kernel.now, counters, ..Tick::default() }));
     kernel.rows();
@@ -462,6 +485,7 @@ fn event_counters_never_decrease() {
         filtered: [u64::MAX; Kind::COUNT],
         refused: u64::MAX,
         missed: u64::MAX,
+        recovered: 1,
     };
     kernel.report(Input::Tick(Tick { time: kernel.now, counters, ..Tick::default() }));
     assert!(kernel.tracker.take_snapshot().events.are_lower_bounds());

@@ -117,6 +117,21 @@ impl Namespace {
         }
     }
 
+    /// Lets one CPU process the packets that come over the `wire`, by interrupts from the CPU that sends
+    /// them (receive packet steering).
+    pub(crate) fn steer_packets(&self, cpu: usize) {
+        const NOTHING: Option<&str> = None;
+        self.within(|| {
+            // sysfs shows the devices of the namespace in which it is mounted.
+            unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+            mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)
+                .and_then(|()| mount(NOTHING, "/sys", Some("sysfs"), MsFlags::empty(), NOTHING))
+                .expect("sysfs");
+            let mask = format!("{:x}", 1_u64 << cpu);
+            fs::write("/sys/class/net/wire/queues/rx-0/rps_cpus", mask).expect("RPS");
+        });
+    }
+
     /// Filters incoming packets by a rule of nftables, with a name for [`Self::unfilter`].
     pub(crate) fn filter(&self, name: &str, rule: &str) {
         let table = format!(

@@ -92,6 +92,42 @@ impl Mangle {
     }
 }
 
+/// Lets the second program of the main hook record a transition that the first one has recorded, after at
+/// most `later` further inputs.
+pub(crate) fn record_again(inputs: &mut Vec<Input>, which: &Index, later: usize) {
+    let transitions = inputs.iter().enumerate().filter_map(|(place, input)| match input {
+        Input::Transition(transition) => Some((place, transition.clone())),
+        _ => None,
+    });
+    let transitions: Vec<_> = transitions.collect();
+    let Some((first, mut again)) = transitions.get(which.index(transitions.len() + 1)).cloned()
+    else {
+        return;
+    };
+    again.flags = again.flags.with(Flags::RECOVERED);
+    // The socket does not change meanwhile.
+    let following = inputs[first + 1..].iter().take(later);
+    let place =
+        first + 1 + following.take_while(|input| sock_of(input) != Some(again.sock)).count();
+    for input in &mut inputs[place..] {
+        if let Input::Tick(tick) = input {
+            tick.counters.seen[Kind::Step as usize] += 1;
+            tick.counters.recovered += 1;
+        }
+    }
+    inputs.insert(place, Input::Transition(again));
+}
+
+fn sock_of(input: &Input) -> Option<SockId> {
+    match input {
+        Input::Transition(transition) => Some(transition.sock),
+        Input::Reset(reset) => Some(reset.sock),
+        Input::TimeWaitEntry(entry) => Some(entry.sock),
+        Input::Accepted(accepted) => Some(accepted.sock),
+        _ => None,
+    }
+}
+
 fn set_time(input: &mut Input, time: Nanos) {
     match input {
         Input::Transition(transition) => transition.time = time,
@@ -357,5 +393,6 @@ fn counters() -> impl Strategy<Value = Counters> {
         filtered,
         refused: missed,
         missed,
+        recovered: missed / 2,
     })
 }

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use mangle::{Mangle, mangle, wild_input};
+use mangle::{Mangle, mangle, record_again, wild_input};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use synfin::{
     analysis::compare::Side,
@@ -182,6 +182,32 @@ proptest! {
     #[test]
     fn equal_input_gives_equal_reports(mangled in mangled(), limits in limits()) {
         prop_assert_eq!(mangled.audited(limits).reports, mangled.audited(limits).reports);
+    }
+
+    #[test]
+    fn records_of_both_programs_of_the_main_hook_count_once(
+        before in vec(lossless_act(), 0..20),
+        acts in vec(lossless_act(), 0..150),
+        again in vec((any::<Index>(), 0..20usize), 0..20),
+        has_all_hooks in any::<bool>(),
+    ) {
+        let mut world = World::after(&before, has_all_hooks);
+        acts.iter().for_each(|act| world.perform(act));
+        world.tick();
+        let once = world.reported();
+        let mut twice = once.clone();
+        again.iter().for_each(|(which, later)| record_again(&mut twice, which, *later));
+        let [once, twice] = [once, twice].map(|inputs| {
+            let mut audited = AuditedTracker::new(Limits::default(), world.coverage, START);
+            inputs.iter().for_each(|input| audited.take(input));
+            audited.finish();
+            audited
+        });
+        prop_assert_eq!(once.totals(), twice.totals());
+        prop_assert!(once.open().keys().eq(twice.open().keys()));
+        let [once, twice] = [once, twice].map(|audited| audited.tracker.events());
+        prop_assert_eq!((once.missed, once.gaps), (twice.missed, twice.gaps));
+        prop_assert_eq!((once.recovered, twice.recovered), (0, 0));
     }
 
     #[test]
