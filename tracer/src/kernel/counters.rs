@@ -21,14 +21,6 @@ use crate::trace::counters;
 /// The number of writers that have counts of their own (`tracer-ebpf/src/emit.rs`).
 const WRITERS: u32 = 3;
 
-/// The first programs of hooks that have a second one.
-const WITH_SECOND: [(&str, Hook); 4] = [
-    ("state_change", Hook::StateChange),
-    ("state_change_event", Hook::StateChange),
-    ("reset_received", Hook::ResetReceived),
-    ("reset_sent", Hook::ResetSent),
-];
-
 /// The maps of [`EventCounts`] and [`Taken`] as plain words, because aya requires a plain value type.
 pub(super) struct Counters {
     events: PerCpuArray<MapData, [u64; 3 * Kind::COUNT + 1]>,
@@ -50,17 +42,16 @@ impl Counters {
             .filter(|program| !is_later(program.name))
             .map(|program| (program.name, skipped(program)))
             .collect();
-        let (mut missed, mut recovered) = (0, 0);
+        // The tracker subtracts recovered transitions: it knows which were not skipped.
+        let recovered = self.recovered(Hook::StateChange)?;
+        let mut missed = 0;
         for (program, skipped) in skipped {
-            match WITH_SECOND.iter().find(|(first, _)| *first == program) {
-                // The tracker subtracts those that are recovered: it knows which were not skipped.
-                Some((_, hook @ Hook::StateChange)) => {
-                    missed += skipped;
-                    recovered += self.recovered(*hook)?;
-                }
-                Some((_, hook)) => missed += skipped.saturating_sub(self.recovered(*hook)?),
-                None => missed += skipped,
-            }
+            let recovered = match program {
+                "reset_received" => self.recovered(Hook::ResetReceived)?,
+                "reset_sent" => self.recovered(Hook::ResetSent)?,
+                _ => 0,
+            };
+            missed += skipped.saturating_sub(recovered);
         }
         let mut sum = EventCounts::default();
         for writer in 0..WRITERS {
