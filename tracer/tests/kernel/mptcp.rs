@@ -29,8 +29,9 @@ fn reset(reason: &'static str) -> &'static [&'static str] {
 }
 
 fn shown() -> usize {
-    // Stable kernels have the change too, so that either is right there.
-    if lab::since(6, 18) { 1 } else { 2 }
+    // Stable kernels have the change too, so that either is right there. On a slow machine, 6.18 closes
+    // some subflows without it as well, which it counts as TCPAbortOnData.
+    if lab::since(6, 18) && !lab::is_slow() { 1 } else { 2 }
 }
 
 fn lacks_mptcp() -> bool {
@@ -207,8 +208,7 @@ fn subflows_have_the_reason_and_the_owner_of_their_connection() {
         let [line] = &lines[&(port.into(), role.to_owned())][..] else {
             panic!("{name}: {lines:?}");
         };
-        let reason = line["reason"].as_str().expect("a reason");
-        assert!(reasons.contains(&reason), "{name}, {role}: {line}");
+        assert!(reasons.contains(&reason(line)), "{name}, {role}: {line}");
         assert_eq!(line["pid"], process::id(), "{name}, {role}: {line}");
         assert_eq!(line["mptcp"], mptcp, "{name}, {role}: {line}");
         assert_eq!(line["mptcp_id"].is_string(), mptcp, "{name}, {role}: {line}");
@@ -222,6 +222,10 @@ fn subflows_have_the_reason_and_the_owner_of_their_connection() {
     let name = "the listener closes with it queued";
     check(name, queued, "client", &["reset_by_peer"], true);
     check(name, queued, "server", &["reset_by_us_listener_closed"], true);
+}
+
+fn reason(line: &Value) -> &str {
+    line["reason"].as_str().expect("a reason")
 }
 
 fn lines_missed(recording: &str) -> u64 {
@@ -292,8 +296,8 @@ fn subflows_that_join_belong_to_the_connection() {
     assert_eq!(lines.len(), 6, "{lines:?}");
     for ((port, role), both) in &lines {
         let is_client = role == "client";
-        let reasons: &[&str] = match (u16::try_from(*port).expect("a port") - FIRST_PORT, is_client)
-        {
+        let index = u16::try_from(*port).expect("a port") - FIRST_PORT;
+        let reasons: &[&str] = match (index, is_client) {
             (0 | 2, true) => &["closed_by_us"],
             (0 | 2, false) => &["closed_by_peer"],
             (_, true) => &["reset_by_peer"],
@@ -301,7 +305,9 @@ fn subflows_that_join_belong_to_the_connection() {
         };
         assert_eq!(both.len(), 2, "{both:?}");
         for line in both {
-            assert!(reasons.contains(&line["reason"].as_str().expect("a reason")), "{line}");
+            // The peer can reset one subflow because this end has reset the other one.
+            let is_echo = index == 1 && both[0] != *line && line["reason"] == "reset_by_peer";
+            assert!(is_echo || reasons.contains(&reason(line)), "{line}");
             assert_eq!(line["pid"], process::id(), "{line}");
             assert_eq!((&line["mptcp"], &line["mptcp_id"]), (&true.into(), &both[0]["mptcp_id"]));
             let end = if is_client { "local_addr" } else { "remote_addr" };
