@@ -148,8 +148,8 @@ impl Flags {
     pub const COOKIES_SENT: Self = Self(1 << 19);
     /// `SO_REUSEPORT` is set. Of listeners, and in [`Opening`] of their children.
     pub const REUSEPORT: Self = Self(1 << 20);
-    /// A later program of the main hook has written the record, because the kernel skipped the first one.
-    /// If it did not, this record repeats that of the first one. In records of transitions.
+    /// A later program of the main hook has written the record: either the kernel skipped the first one,
+    /// or this repeats its record. In records of transitions.
     pub const RECOVERED: Self = Self(1 << 21);
 
     /// Whether every bit of `other` is set.

@@ -1,34 +1,47 @@
-//! Events for which the kernel skipped the first program of a hook.
+//! Transitions for which the kernel skipped the first program of the main hook.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// The hooks with a second program, as indexes of the map.
+/// Which program of a hook writes a record. The number is the index of its counters. All hooks but the main
+/// one have one program only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Hook {
-    /// A transition.
-    StateChange = 0,
-    /// A reset was received.
-    ResetReceived = 1,
-    /// A reset was sent.
-    ResetSent = 2,
+pub enum Writer {
+    /// The first program.
+    First = 0,
+    /// The second program.
+    Second = 1,
+    /// The third program.
+    Third = 2,
 }
 
-impl Hook {
-    /// The number of hooks.
+impl Writer {
+    /// The number of writers.
     pub const COUNT: u32 = 3;
 }
 
-/// The event of a hook that a program took last on one CPU.
+/// A transition.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Event {
+    /// The socket's kernel address.
+    pub sock: u64,
+    /// Its states.
+    pub states: u64,
+}
+
+/// The transitions that the programs of one CPU took last.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Taken {
-    /// The socket's kernel address.
-    pub sock: u64,
-    /// What else identifies the event.
-    pub detail: u64,
-    /// How many events another than the hook's first program took.
+    /// By the first program.
+    pub first: Event,
+    /// By the second program.
+    pub second: Event,
+    /// How many transitions another than the first program took.
     pub recovered: u64,
 }

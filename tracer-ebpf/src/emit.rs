@@ -5,7 +5,10 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
 };
-use synfin_common::event::{AddressesV4, AddressesV6, Kind};
+use synfin_common::{
+    event::{AddressesV4, AddressesV6, Kind},
+    taken::Writer,
+};
 
 use crate::{
     maps::{EVENT_COUNTS, EVENTS},
@@ -15,17 +18,6 @@ use crate::{
 /// The fill level of the ring buffer is checked once per this many records of a kind and CPU: a
 /// check costs a third of what a record costs.
 const FILL_CHECK_INTERVAL: u64 = 128;
-
-/// Which program writes a record. The number is the index of its counters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Writer {
-    /// The only or first program of a hook.
-    First = 0,
-    /// The second program of a hook.
-    Second = 1,
-    /// The third program of the main hook.
-    Third = 2,
-}
 
 /// Writes one record of type `T`; `fill` must initialize all of it.
 ///
@@ -51,7 +43,8 @@ pub fn emit<T: 'static>(kind: Kind, writer: Writer, fill: impl FnOnce(*mut T)) {
             let room =
                 EVENTS.query(BPF_RB_RING_SIZE.into()) - EVENTS.query(BPF_RB_AVAIL_DATA.into());
             if room > 2 * size_of::<T>() as u64 {
-                increment(&raw mut (*counts).refused);
+                // Unlike the others, of all kinds.
+                atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*counts).refused, 1);
             }
         }
         return;

@@ -10,7 +10,9 @@ use synfin_common::{
 
 use crate::{
     maps::FILTERED_SOCKETS,
-    sock::{Addresses, Current, IPV4_MAPPED, TcpSock, TimeWaitSock, UntypedSock, is_ipv4_mapped},
+    sock::{
+        Addresses, Current, IPV4_MAPPED, TcpSock, TimeWaitSock, UntypedSock, global, is_ipv4_mapped,
+    },
 };
 
 /// Values of [`FILTERED_SOCKETS`]: the filter excludes the socket; or the filter admits it by the port
@@ -104,6 +106,14 @@ fn excludes_time_wait(sock: TimeWaitSock) -> bool {
         || excludes_addresses(common.addresses())
 }
 
+/// Forgets the decision about a socket that has closed.
+#[inline(always)]
+pub fn forget(sock: u64) {
+    if setting!(remembers_excluded) != 0 && decision(sock) != 0 {
+        let _ = FILTERED_SOCKETS.remove(sock);
+    }
+}
+
 /// Not inlined, as it would take registers from the hot path.
 #[inline(never)]
 fn admits_transition(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8) -> bool {
@@ -128,7 +138,8 @@ fn admits_transition(ctx: &BtfTracePointContext, sock: TcpSock, old: u8, new: u8
         } else if let Err(error) = FILTERED_SOCKETS.insert(address, decision, 0) {
             warn!(ctx, "later records of a socket will be filtered wrongly: error {}", error);
         }
-    } else if decided != 0 && new == CLOSE {
+    } else if decided != 0 && new == CLOSE && global!(can_nest) != 0 {
+        // Elsewhere a later program follows, which may need the decision.
         let _ = FILTERED_SOCKETS.remove(address);
     }
     !excluded

@@ -10,7 +10,7 @@ use synfin_common::{
     file_table::FileTable,
     filter::Filter,
     port_count::{PortKey, PortTotals},
-    taken::{Hook, Taken},
+    taken::{Taken, Writer},
 };
 
 /// The configuration. The loader sets it before the kernel verifies the programs, so each value is
@@ -30,14 +30,14 @@ pub static FILE_TABLE: FileTable = FileTable::UNKNOWN;
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
-/// How many records each CPU has seen, lost and filtered, by [`Writer`](crate::emit::Writer): programs that
-/// interrupt each other have counters of their own.
+/// How many records each CPU has seen, lost and filtered, by [`Writer`]: of the programs that
+/// interrupt each other, those that write the same kind have counters of their own.
 #[map]
-pub static EVENT_COUNTS: PerCpuArray<EventCounts> = PerCpuArray::with_max_entries(3, 0);
+pub static EVENT_COUNTS: PerCpuArray<EventCounts> = PerCpuArray::with_max_entries(Writer::COUNT, 0);
 
-/// The event that a program took last, by [`Hook`].
+/// The transition that a program of the main hook took last.
 #[map]
-pub static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(Hook::COUNT, 0);
+pub static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
 
 /// The time of the first SYN-ACK (microseconds, `CLOCK_MONOTONIC`) of handshakes whose SYN-ACK was
 /// retransmitted. Remote hosts decide how many there are, so the map evicts the least recently

@@ -1,44 +1,69 @@
-//! The event of each hook that a program took last on each CPU, by which the hook's next program knows
-//! those that none took: the kernel skips a program that is already running on the CPU.
+//! The transitions that the programs of the main hook took last on each CPU, by which the next program knows those
+//! that none took: the kernel skips a program that is already running on the CPU.
 
 use core::{
     intrinsics::{AtomicOrdering, atomic_xadd},
     ptr::{read_volatile, write_volatile},
 };
 
-use synfin_common::taken::Hook;
+use synfin_common::taken::{Event, Taken, Writer};
 
 use crate::maps::TAKEN;
 
-/// Notes that the calling program takes this event of a socket: first of all, as what interrupts it
-/// before is not told from what interrupts it later.
+/// Notes that the first program takes this transition. It does so first of all: one that interrupts it before
+/// is compared with an older one.
 #[inline(always)]
-pub fn set(hook: Hook, sock: u64, detail: u64) {
-    if let Some(taken) = TAKEN.get_ptr_mut(hook as u32) {
-        // SAFETY: the pointer is to this CPU's value. What interrupts this between the two writes is an
-        // event of another socket, because this one's is locked, or of another packet.
-        unsafe {
-            write_volatile(&raw mut (*taken).sock, sock);
-            write_volatile(&raw mut (*taken).detail, detail);
-        }
+pub fn by_first(sock: u64, states: u64) {
+    if let Some(taken) = TAKEN.get_ptr_mut(0) {
+        // SAFETY: the pointer is to this CPU's value.
+        unsafe { note(&raw mut (*taken).first, sock, states) };
     }
 }
 
-/// Whether no program has taken this event, so that the calling one, which is not the first, has to. Counts
-/// it then.
+/// Whether no program before this one has taken this transition, so that it has to. Notes and counts it then.
 #[inline(always)]
-pub fn is_skipped(hook: Hook, sock: u64, detail: u64) -> bool {
-    let Some(taken) = TAKEN.get_ptr_mut(hook as u32) else {
+pub fn by_later(writer: Writer, sock: u64, states: u64) -> bool {
+    let Some(taken) = TAKEN.get_ptr_mut(0) else {
         return false;
     };
-    // SAFETY: as in `set`; the hook's other programs may interrupt this one.
+    // SAFETY: the pointer is to this CPU's value; the programs may interrupt each other.
     unsafe {
-        if read_volatile(&raw const (*taken).sock) == sock
-            && read_volatile(&raw const (*taken).detail) == detail
-        {
+        let is_taken = is(&raw const (*taken).first, sock, states)
+            || writer == Writer::Third && is(&raw const (*taken).second, sock, states);
+        if is_taken {
             return false;
         }
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*taken).recovered, 1);
+        if writer == Writer::Second {
+            note(&raw mut (*taken).second, sock, states);
+        }
+        count_recovered(taken);
     }
     true
+}
+
+#[inline(always)]
+unsafe fn note(event: *mut Event, sock: u64, states: u64) {
+    // SAFETY: the caller's pointer is valid. No other program writes this event, and what interrupts the
+    // program does not run it. (The verifier lets no program make one word of a pointer and anything else.)
+    unsafe {
+        write_volatile(&raw mut (*event).sock, sock);
+        write_volatile(&raw mut (*event).states, states);
+    }
+}
+
+#[inline(always)]
+unsafe fn is(event: *const Event, sock: u64, states: u64) -> bool {
+    // SAFETY: the caller's pointer is valid.
+    unsafe {
+        read_volatile(&raw const (*event).sock) == sock
+            && read_volatile(&raw const (*event).states) == states
+    }
+}
+
+#[inline(always)]
+unsafe fn count_recovered(taken: *mut Taken) {
+    // SAFETY: the caller's pointer is valid.
+    unsafe {
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*taken).recovered, 1);
+    }
 }

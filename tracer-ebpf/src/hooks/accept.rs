@@ -8,7 +8,6 @@ use synfin_common::event::{Accepted, Kind};
 
 use crate::{
     cpu_context::return_value,
-    emit::Writer,
     hooks::socket_event,
     sock::{TcpSock, global},
 };
@@ -23,7 +22,7 @@ fn accepted(ctx: FExitContext) {
     let Some(sock) = TcpSock::new(sock) else {
         return;
     };
-    socket_event::emit(&ctx, Kind::Accepted, Writer::First, sock, |_| Accepted {
+    socket_event::emit(&ctx, Kind::Accepted, sock, |_| Accepted {
         kind: Kind::Accepted as u8,
         reserved: [0; 7],
         // SAFETY: the helper has no arguments.

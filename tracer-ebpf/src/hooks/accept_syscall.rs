@@ -5,10 +5,13 @@
 use aya_ebpf::{
     EbpfContext, helpers::bpf_ktime_get_ns, macros::tracepoint, programs::TracePointContext,
 };
-use synfin_common::event::{Accepted, Kind};
+use synfin_common::{
+    event::{Accepted, Kind},
+    taken::Writer,
+};
 
 use crate::{
-    emit::{self, Writer, count_filtered},
+    emit::{self, count_filtered},
     filter,
     sock::UntypedFile,
 };

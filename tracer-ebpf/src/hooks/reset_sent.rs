@@ -8,15 +8,12 @@ use core::ffi::c_void;
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use synfin_common::{
     config::ABSENT, event::Kind, port_count::PortEvent, reset::ResetReason, state::TcpState,
-    taken::Hook,
 };
 
 use crate::{
-    emit::Writer,
     hooks::reset,
     port_count::count,
     sock::{Packet, TcpSock, UntypedSock, global},
-    taken,
 };
 
 const LISTEN: u8 = TcpState::Listen.number();
@@ -27,20 +24,6 @@ const SYN_RECV: u8 = TcpState::SynRecv.number();
 /// since 6.10 the reason (`enum sk_rst_reason`).
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn reset_sent(ctx: BtfTracePointContext) {
-    taken::set(Hook::ResetSent, ctx.arg::<u64>(0), ctx.arg::<u64>(1));
-    take(&ctx, Writer::First);
-}
-
-/// Takes the resets for which the kernel skips the first program, as in `state_change.rs`.
-#[btf_tracepoint(function = "tcp_send_reset")]
-fn reset_sent_skipped(ctx: BtfTracePointContext) {
-    if taken::is_skipped(Hook::ResetSent, ctx.arg::<u64>(0), ctx.arg::<u64>(1)) {
-        take(&ctx, Writer::Second);
-    }
-}
-
-#[inline(always)]
-fn take(ctx: &BtfTracePointContext, writer: Writer) {
     let (sock, packet) = (ctx.arg::<*const c_void>(0), ctx.arg::<*const c_void>(1));
     // Dead code to the verifier on kernels without that argument.
     let reason = if global!(has_reset_reason) != 0 {
@@ -62,7 +45,7 @@ fn take(ctx: &BtfTracePointContext, writer: Writer) {
         if stays_open {
             count(sock.common().netns(), sock.local_port(), event);
         } else {
-            reset::emit(ctx, Kind::ResetSent, writer, sock, reason, answer);
+            reset::emit(&ctx, Kind::ResetSent, sock, reason, answer);
         }
         return;
     }

@@ -1,10 +1,10 @@
 //! Records about a socket between its transitions.
 
 use aya_ebpf::EbpfContext;
-use synfin_common::event::Kind;
+use synfin_common::{event::Kind, taken::Writer};
 
 use crate::{
-    emit::{self, Writer, count_filtered},
+    emit::{self, count_filtered},
     filter,
     sock::TcpSock,
 };
@@ -15,14 +15,13 @@ use crate::{
 pub fn emit<T: 'static>(
     ctx: &impl EbpfContext,
     kind: Kind,
-    writer: Writer,
     sock: TcpSock,
     record: impl FnOnce(u8) -> T,
 ) {
     let state = sock.common().state();
     if !filter::admits(ctx, sock, state, state) {
-        return count_filtered(kind, writer);
+        return count_filtered(kind, Writer::First);
     }
     // SAFETY: the pointer is the ring buffer's memory for a `T`.
-    emit::emit(kind, writer, |written: *mut T| unsafe { written.write(record(state)) });
+    emit::emit(kind, Writer::First, |written: *mut T| unsafe { written.write(record(state)) });
 }

@@ -12,12 +12,12 @@ use aya_ebpf::{
 use synfin_common::{
     event::{Closing, Established, Flags, Kind, Opening, Step},
     state::TcpState,
-    taken::Hook,
+    taken::Writer,
     tracepoint::InetSockSetState,
 };
 
 use crate::{
-    emit::{Writer, count_filtered, emit_with_addresses},
+    emit::{count_filtered, emit_with_addresses},
     filter, handshake,
     sock::{Current, IPPROTO_TCP, TcpSock},
     taken,
@@ -36,7 +36,7 @@ const LISTEN: u8 = TcpState::Listen.number();
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_change(ctx: BtfTracePointContext) {
     let (sk, old, new) = arguments(&ctx);
-    taken::set(Hook::StateChange, sk.addr() as u64, states(old, new));
+    taken::by_first(sk.addr() as u64, states(old, new));
     if let Some(sock) = TcpSock::new(sk) {
         emit_transition(&ctx, sock, old, new, Writer::First);
     }
@@ -44,7 +44,7 @@ fn state_change(ctx: BtfTracePointContext) {
 
 /// Writes the transitions for which the kernel skipped the first program: a packet that an interrupt
 /// brings while that program runs finds it busy. It is attached after the first one, so the kernel calls
-/// it for the same transitions. An interrupt finds at most one of them running. If it comes between them,
+/// it after that for each transition. An interrupt finds at most one of them running. If it comes between them,
 /// both write the interrupted transition, and the tracker drops the second record.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_change_skipped(ctx: BtfTracePointContext) {
@@ -61,12 +61,16 @@ fn state_change_skipped_again(ctx: BtfTracePointContext) {
 #[inline(always)]
 fn take_skipped(ctx: &BtfTracePointContext, writer: Writer) {
     let (sk, old, new) = arguments(ctx);
-    if !taken::is_skipped(Hook::StateChange, sk.addr() as u64, states(old, new)) {
-        return;
-    }
-    taken::set(Hook::StateChange, sk.addr() as u64, states(old, new));
-    if let Some(sock) = TcpSock::new(sk) {
+    let address = sk.addr() as u64;
+    if old != new
+        && let Some(sock) = TcpSock::new(sk)
+        && taken::by_later(writer, address, states(old, new))
+    {
         emit_transition(ctx, sock, old, new, writer);
+    }
+    // No program needs the filter's decision about the socket any more.
+    if new == CLOSE {
+        filter::forget(address);
     }
 }
 
@@ -81,19 +85,19 @@ const fn states(old: u8, new: u8) -> u64 {
     (old as u64) << 8 | new as u64
 }
 
-/// The same for kernels that can preempt the program above and skip its other runs on that CPU
-/// until it continues. This program costs more, but is never preempted.
+/// [`state_change`] for kernels that can preempt it and skip its other runs on that CPU until it
+/// continues. This program costs more, but is never preempted.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 fn state_change_event(ctx: TracePointContext) -> u32 {
-    let event = ctx.as_ptr().cast_const().cast::<InetSockSetState>();
+    let record = ctx.as_ptr().cast_const().cast::<InetSockSetState>();
     // SAFETY: the loader has checked that the kernel's event has this layout. Only full TCP sockets
     // report transitions with TCP's protocol number.
     unsafe {
-        let sk = read_volatile(&raw const (*event).skaddr);
-        let old = read_volatile(&raw const (*event).oldstate) as u8;
-        let new = read_volatile(&raw const (*event).newstate) as u8;
-        taken::set(Hook::StateChange, sk as u64, states(old, new));
-        if read_volatile(&raw const (*event).protocol) == IPPROTO_TCP {
+        let sk = read_volatile(&raw const (*record).skaddr);
+        let old = read_volatile(&raw const (*record).oldstate) as u8;
+        let new = read_volatile(&raw const (*record).newstate) as u8;
+        taken::by_first(sk as u64, states(old, new));
+        if read_volatile(&raw const (*record).protocol) == IPPROTO_TCP {
             emit_transition(&ctx, TcpSock::at(sk as *const c_void), old, new, Writer::First);
         }
     }

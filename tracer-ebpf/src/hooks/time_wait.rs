@@ -12,11 +12,12 @@ use aya_ebpf::{
 use synfin_common::{
     event::{Flags, Kind, TimeWaitChange, TimeWaitEntry},
     state::TcpState,
+    taken::Writer,
 };
 
 use crate::{
     cpu_context::cpu_context,
-    emit::{Writer, count_filtered, emit_with_addresses},
+    emit::{count_filtered, emit_with_addresses},
     filter,
     hooks::socket_event,
     sock::{TcpSock, TimeWaitSock},
@@ -34,7 +35,7 @@ fn time_wait_entry(ctx: FExitContext) {
     };
     let wanted = ctx.arg::<i32>(2) as u8;
     let substate = if ctx.arg::<u64>(3) == 0 { 0 } else { wanted };
-    socket_event::emit(&ctx, Kind::TimeWaitEntry, Writer::First, sock, |_| TimeWaitEntry {
+    socket_event::emit(&ctx, Kind::TimeWaitEntry, sock, |_| TimeWaitEntry {
         kind: Kind::TimeWaitEntry as u8,
         substate,
         reserved: [0; 6],

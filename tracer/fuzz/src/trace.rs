@@ -373,8 +373,9 @@ impl<'a> Trace<'a> {
     fn tick(&mut self) -> Frame {
         let mut counters = self.counters.clone();
         if self.rarely() {
-            let Counters { seen, lost, filtered, refused, missed, recovered } = &mut counters;
-            let totals = [refused, missed, recovered];
+            let Counters { seen, lost, filtered, refused, missed, skipped, recovered } =
+                &mut counters;
+            let totals = [refused, missed, skipped, recovered];
             for count in seen.iter_mut().chain(lost).chain(filtered).chain(totals) {
                 *count = self.dice.arbitrary().unwrap_or(0);
             }

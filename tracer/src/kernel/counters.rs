@@ -11,20 +11,17 @@ use aya::{
 use synfin_common::{
     event::Kind,
     event_counts::EventCounts,
-    taken::{Hook, Taken},
+    taken::{Taken, Writer},
 };
 use zerocopy::transmute;
 
-use super::hooks::{Attached, AttachedProgram, is_later};
+use super::hooks::{Attached, AttachedProgram, ProgramRole};
 use crate::trace::counters;
-
-/// The number of writers that have counts of their own (`tracer-ebpf/src/emit.rs`).
-const WRITERS: u32 = 3;
 
 /// The maps of [`EventCounts`] and [`Taken`] as plain words, because aya requires a plain value type.
 pub(super) struct Counters {
     events: PerCpuArray<MapData, [u64; 3 * Kind::COUNT + 1]>,
-    taken: PerCpuArray<MapData, [u64; 3]>,
+    taken: PerCpuArray<MapData, [u64; 5]>,
 }
 
 impl Counters {
@@ -37,37 +34,25 @@ impl Counters {
 
     pub(super) fn read(&self, hooks: &[Attached]) -> Result<counters::Counters> {
         // Skipped runs come first, so that one that is recovered meanwhile does not count as missed.
-        let programs = hooks.iter().flat_map(|hook| &hook.programs);
-        let skipped: Vec<_> = programs
-            .filter(|program| !is_later(program.name))
-            .map(|program| (program.name, skipped(program)))
-            .collect();
-        // The tracker subtracts recovered transitions: it knows which were not skipped.
-        let recovered = self.recovered(Hook::StateChange)?;
-        let mut missed = 0;
-        for (program, skipped) in skipped {
-            let recovered = match program {
-                "reset_received" => self.recovered(Hook::ResetReceived)?,
-                "reset_sent" => self.recovered(Hook::ResetSent)?,
-                _ => 0,
-            };
-            missed += skipped.saturating_sub(recovered);
+        let (mut missed, mut skipped) = (0, 0);
+        for program in hooks.iter().flat_map(|hook| &hook.programs) {
+            match program.role() {
+                ProgramRole::First => skipped += skipped_runs(program),
+                ProgramRole::Only => missed += skipped_runs(program),
+                ProgramRole::Later => {}
+            }
         }
+        let of_cpus = self.taken.get(&0, 0).context(UNREADABLE)?;
+        let taken = of_cpus.iter().map(|&words| -> Taken { transmute!(words) });
+        let recovered = taken.map(|taken| taken.recovered).sum();
         let mut sum = EventCounts::default();
-        for writer in 0..WRITERS {
+        for writer in 0..Writer::COUNT {
             for &words in self.events.get(&writer, 0).context(UNREADABLE)?.iter() {
                 sum.add(&transmute!(words));
             }
         }
         let EventCounts { seen, lost, filtered, refused } = sum;
-        Ok(counters::Counters { seen, lost, filtered, refused, missed, recovered })
-    }
-
-    /// How many events of the hook a later program took.
-    fn recovered(&self, hook: Hook) -> Result<u64> {
-        let of_cpus = self.taken.get(&(hook as u32), 0).context(UNREADABLE)?;
-        let taken = of_cpus.iter().map(|&words| -> Taken { transmute!(words) });
-        Ok(taken.map(|taken| taken.recovered).sum())
+        Ok(counters::Counters { seen, lost, filtered, refused, missed, skipped, recovered })
     }
 }
 
@@ -75,7 +60,7 @@ const UNREADABLE: &str = "cannot read the kernel side's counters";
 
 /// How often the kernel skipped the program because it was already running on that CPU. Only
 /// `fdinfo` shows this count; kernels before 5.12 do not keep it.
-fn skipped(program: &AttachedProgram) -> u64 {
+fn skipped_runs(program: &AttachedProgram) -> u64 {
     fdinfo(program).and_then(|text| value(&text, "recursion_misses")).unwrap_or(0)
 }
 

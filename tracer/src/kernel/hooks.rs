@@ -53,12 +53,30 @@ pub const MAIN_HOOK: &str = "inet_sock_set_state";
 pub const MAIN_HOOK_BY_EVENT: &str = "the event sock:inet_sock_set_state";
 
 /// The consequence on such a kernel if the main hook is attached to the tracepoint.
-pub const PREEMPTED: &str = "the kernel can preempt the hook; transitions on the same CPU are missed until it resumes, and counted as missed";
+pub const PREEMPTED: &str = "the kernel can preempt the hook; transitions on the same CPU can be missed until it resumes, and count as missed";
 
-/// Whether a program takes the events for which the kernel skips the programs before it. Kernels that let
-/// programs interrupt themselves skip none.
-pub(super) fn is_later(program: &str) -> bool {
-    program.contains("_skipped")
+/// The programs of the main hook.
+const FIRST_PROGRAM: &str = "state_change";
+const FIRST_PROGRAM_BY_EVENT: &str = "state_change_event";
+const SECOND_PROGRAM: &str = "state_change_skipped";
+/// For kernels that can preempt the second one.
+const THIRD_PROGRAM: &str = "state_change_skipped_again";
+
+/// Whether a program shares its hook with others.
+pub(super) enum ProgramRole {
+    Only,
+    First,
+    /// It takes the transitions for which the kernel skips those before it. Kernels that let programs on
+    /// tracepoints interrupt themselves skip none.
+    Later,
+}
+
+fn role(program: &str) -> ProgramRole {
+    match program {
+        FIRST_PROGRAM | FIRST_PROGRAM_BY_EVENT => ProgramRole::First,
+        SECOND_PROGRAM | THIRD_PROGRAM => ProgramRole::Later,
+        _ => ProgramRole::Only,
+    }
 }
 
 /// The function that removes handshakes from the SYN queue. The timer of newer kernels calls only
@@ -83,17 +101,14 @@ const HOOKS: [Hook; 7] = [
     // without them.
     Hook {
         name: "tcp_receive_reset",
-        programs: programs![
-            "reset_received" at &["tcp_receive_reset"],
-            "reset_received_skipped" at &["tcp_receive_reset"],
-        ],
+        programs: programs!["reset_received" at &["tcp_receive_reset"]],
         need: Need::Expected(
             "a connection attempt refused by a reset looks like one refused by ICMP",
         ),
     },
     Hook {
         name: RESET_SENT,
-        programs: programs!["reset_sent" at &[RESET_SENT], "reset_sent_skipped" at &[RESET_SENT]],
+        programs: programs!["reset_sent" at &[RESET_SENT]],
         need: Need::Expected(
             "data after close() looks like a reset by the peer or a normal close, a lack of socket memory looks like a removed namespace, and resets without a connection are not counted",
         ),
@@ -134,7 +149,11 @@ const HOOKS: [Hook; 7] = [
     },
     Hook {
         name: MAIN_HOOK,
-        programs: programs!["state_change" at &[MAIN_HOOK], "state_change_skipped" at &[MAIN_HOOK]],
+        programs: programs![
+            FIRST_PROGRAM at &[MAIN_HOOK],
+            SECOND_PROGRAM at &[MAIN_HOOK],
+            THIRD_PROGRAM at &[MAIN_HOOK],
+        ],
         need: Need::Required,
     },
 ];
@@ -143,9 +162,9 @@ const HOOKS: [Hook; 7] = [
 const BY_EVENT: Hook = Hook {
     name: MAIN_HOOK_BY_EVENT,
     programs: programs![
-        "state_change_event" at &[MAIN_HOOK],
-        "state_change_skipped" at &[MAIN_HOOK],
-        "state_change_skipped_again" at &[MAIN_HOOK],
+        FIRST_PROGRAM_BY_EVENT at &[MAIN_HOOK],
+        SECOND_PROGRAM at &[MAIN_HOOK],
+        THIRD_PROGRAM at &[MAIN_HOOK],
     ],
     need: Need::Expected(PREEMPTED),
 };
@@ -180,16 +199,29 @@ pub(super) struct AcceptSyscalls {
     pub(super) are_readable: bool,
 }
 
-/// An attached hook. Dropping it detaches the hook.
+/// An attached hook. Dropping it detaches the hook, and its last program first: a later program without the
+/// first one would take all events.
 pub(super) struct Attached {
     pub(super) name: &'static str,
     pub(super) programs: Vec<AttachedProgram>,
 }
 
+impl Drop for Attached {
+    fn drop(&mut self) {
+        while self.programs.pop().is_some() {}
+    }
+}
+
 pub(super) struct AttachedProgram {
-    pub(super) name: &'static str,
+    name: &'static str,
     pub(super) program: OwnedFd,
     _link: Link,
+}
+
+impl AttachedProgram {
+    pub(super) fn role(&self) -> ProgramRole {
+        role(self.name)
+    }
 }
 
 /// A hook that this kernel refused.
@@ -237,7 +269,11 @@ pub(super) fn attach(
                 refuse("disabled by --tracepoints-only".into());
                 continue;
             }
-            let programs = programs.iter().filter(|it| skips_programs || !is_later(it.program));
+            let programs = programs.iter().filter(|it| match it.program {
+                THIRD_PROGRAM => skips_programs && by_event,
+                SECOND_PROGRAM => skips_programs,
+                _ => true,
+            });
             let programs: Result<Vec<_>, _> =
                 programs.map(|program| attach_one(ebpf, btf, program)).collect();
             match (programs, need) {

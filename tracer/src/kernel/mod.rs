@@ -99,7 +99,8 @@ pub struct Kernel {
     log: log::Log,
     counters: counters::Counters,
     port_counts: port_counts::PortCounts,
-    missed_by_detached: u64,
+    /// As of when the hooks were detached, because their programs hold some of the counts.
+    of_detached: Counters,
     /// Whether the kernel also reports resets without a socket.
     reports_socketless_resets: bool,
     caveat: Option<String>,
@@ -172,7 +173,7 @@ impl Kernel {
             log,
             counters,
             port_counts,
-            missed_by_detached: 0,
+            of_detached: Counters::default(),
             reports_socketless_resets: config.has_reset_reason != 0,
             caveat: types.caveat(),
         };
@@ -253,7 +254,8 @@ impl Kernel {
     /// A map of counters cannot be read.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = self.counters.read(&self.hooks)?;
-        counters.missed += self.missed_by_detached;
+        counters.missed += self.of_detached.missed;
+        counters.skipped += self.of_detached.skipped;
         Ok(counters)
     }
 
@@ -279,8 +281,7 @@ impl Kernel {
     ///
     /// A program cannot be detached.
     pub fn detach(&mut self) -> Result<()> {
-        // The programs hold the counts of missed runs, which vanish with the hooks.
-        self.missed_by_detached = self.counters()?.missed;
+        self.of_detached = self.counters()?;
         self.hooks.clear();
         Ok(())
     }

@@ -290,8 +290,8 @@ pub const EVENTS: &[Column<Events>] = columns! {
     "events.in_flight" "in flight" Count("records"), Footer, "Records on their way to the tracker when the interval ended: in the ring buffer, or held until filters and roles can be decided. None at the end of a trace.",
         // Never negative.
         |e| Value::Int(e.in_flight().try_into().unwrap_or(0));
-    "events.missed" "missed" Count("runs"), Footer, "Runs of a hook that the kernel skipped, so that their records are missing.", |e| Value::Int(e.missed);
-    "events.recovered" "" Count("runs"), Json, "Runs of the main hook that the kernel skipped because a packet interrupted it, and whose events its second program took: nothing is missing.", |e| Value::Int(e.recovered);
+    "events.missed" "missed" Count("runs"), Footer, "Runs of a hook that the kernel skipped and that no other program took, so that their records are missing.", |e| Value::Int(e.missed);
+    "events.recovered" "" Count("transitions"), Json, "Transitions for which the kernel skipped the first program, and that a later program took: nothing is missing.", |e| Value::Int(e.recovered);
     "events.gaps" "gaps" Count("places"), Footer, "Places where a record must be missing because consecutive records do not fit.", |e| Value::Int(e.gaps);
     "events.unreadable" "" Count("records"), Json, "Delivered records that could not be decoded.", |e| Value::Int(e.unreadable);
     "events.lower_bounds" "" Bool, Json, "Whether beginnings or ends of connections may be missing, so that counts are lower bounds.", |e| Value::Bool(e.are_lower_bounds());

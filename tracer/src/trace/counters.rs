@@ -109,11 +109,15 @@ pub struct Counters {
     /// The part of `lost` for which the ring buffer had room: its lock gave up (since 6.15).
     #[serde(default)]
     pub refused: u64,
-    /// Program runs that the kernel skipped (`recursion_misses` in `fdinfo`), except those of later
-    /// programs of a hook and resets that these recovered.
+    /// Program runs that the kernel skipped (`recursion_misses` in `fdinfo`), except those of the main
+    /// hook.
     pub missed: u64,
-    /// Runs of the main hook that a later program took, in general because the kernel skipped the first
-    /// one.
+    /// Runs of the main hook's first program that the kernel skipped. Older recordings have them in
+    /// `missed`.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Transitions that a later program of the main hook took, because the kernel skipped the first one or
+    /// because an interrupt came between the two.
     #[serde(default)]
     pub recovered: u64,
 }
@@ -152,6 +156,7 @@ impl Counters {
             filtered: sum(&self.filtered, &more.filtered),
             refused: self.refused.saturating_add(more.refused),
             missed: self.missed.saturating_add(more.missed),
+            skipped: self.skipped.saturating_add(more.skipped),
             recovered: self.recovered.saturating_add(more.recovered),
         }
     }

@@ -28,14 +28,17 @@ impl RecordCounts {
     /// otherwise.
     pub(super) fn on_tick(&mut self, counters: &Counters) {
         let known = &mut self.kernel;
-        let Counters { seen, lost, filtered, refused, missed, recovered } = counters;
+        let Counters { seen, lost, filtered, refused, missed, skipped, recovered } = counters;
         known.refused = known.refused.max(*refused);
         known.missed = known.missed.max(*missed);
+        known.skipped = known.skipped.max(*skipped);
         known.recovered = known.recovered.max(*recovered);
-        // Repeated records may not have arrived yet, so that too many seem to be recovered until then.
-        let recovered = known.recovered.saturating_sub(self.repeated);
+        // A later program also took some transitions that had not been skipped. The tracker does not know
+        // all of them: records are on their way, lost or filtered.
+        let recovered = known.recovered.saturating_sub(self.repeated).min(known.skipped);
         self.recovered = self.recovered.max(recovered);
-        self.missed = self.missed.max(known.missed.saturating_sub(recovered));
+        let missed = known.missed.saturating_add(known.skipped - recovered);
+        self.missed = self.missed.max(missed);
         for (known, new) in
             [(&mut known.seen, seen), (&mut known.lost, lost), (&mut known.filtered, filtered)]
         {

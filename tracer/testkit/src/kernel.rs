@@ -105,11 +105,11 @@ impl<R: Receiver> FakeKernel<R> {
 
     /// Reports this and returns whether the receiver got it.
     pub fn report(&mut self, mut input: Input) -> bool {
-        if std::mem::take(&mut self.recovering)
-            && let Input::Transition(transition) = &mut input
+        if let Input::Transition(transition) = &mut input
+            && std::mem::take(&mut self.recovering)
         {
             transition.flags = transition.flags.with(Flags::RECOVERED);
-            self.counters.missed += 1;
+            self.counters.skipped += 1;
             self.counters.recovered += 1;
         }
         let is_received = kind(&input).is_none_or(|kind| self.counts(kind));

@@ -409,11 +409,11 @@ fn frame() -> impl Strategy<Value = Frame> {
     );
     let port_count = any::<(u32, u16, u16, u64)>()
         .prop_map(|(netns, port, counted, count)| PortCount { netns, port, counted, count });
-    let counts = any::<(u64, [[u64; Kind::COUNT]; 3], [u64; 3])>();
+    let counts = any::<(u64, [[u64; Kind::COUNT]; 3], [u64; 4])>();
     let tick = (counts, prop::collection::vec(port_count, 0..3), any::<bool>()).prop_map(
-        |((time, kinds, [refused, missed, recovered]), ports, awaits_scans)| {
+        |((time, kinds, [refused, missed, skipped, recovered]), ports, awaits_scans)| {
             let [seen, lost, filtered] = kinds;
-            let counters = Counters { seen, lost, filtered, refused, missed, recovered };
+            let counters = Counters { seen, lost, filtered, refused, missed, skipped, recovered };
             Frame::Tick(Tick { time, counters, ports, awaits_scans })
         },
     );

@@ -467,6 +467,7 @@ fn event_counters_never_decrease() {
         filtered: [2; Kind::COUNT],
         refused: 1,
         missed: 3,
+        skipped: 0,
         recovered: 0,
     };
     kernel.report(Input::Tick(Tick { time: kernel.now, counters, ..Tick::default() }));
@@ -485,6 +486,7 @@ fn event_counters_never_decrease() {
         filtered: [u64::MAX; Kind::COUNT],
         refused: u64::MAX,
         missed: u64::MAX,
+        skipped: u64::MAX,
         recovered: 1,
     };
     kernel.report(Input::Tick(Tick { time: kernel.now, counters, ..Tick::default() }));

@@ -199,6 +199,7 @@ impl FlightRecorder {
             filtered: since(&tick.counters.filtered, &before.filtered),
             refused: tick.counters.refused.saturating_sub(before.refused),
             missed: tick.counters.missed.saturating_sub(before.missed),
+            skipped: tick.counters.skipped.saturating_sub(before.skipped),
             recovered: tick.counters.recovered.saturating_sub(before.recovered),
         };
         self.append(&Frame::Tick(Tick { counters, ..tick.clone() }))

@@ -393,6 +393,7 @@ fn counters() -> impl Strategy<Value = Counters> {
         filtered,
         refused: missed,
         missed,
+        skipped: missed / 3,
         recovered: missed / 2,
     })
 }
