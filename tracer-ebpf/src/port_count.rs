@@ -9,16 +9,19 @@ use synfin_common::port_count::{PortEvent, PortKey};
 use crate::maps::{NETNS_COUNTS, PORT_COUNTS, PORT_TOTALS};
 
 /// Counts one event at a local port. `event` is a [`PortEvent::number`].
+///
+/// The finest count comes first. User space reads the coarsest one first, so that it never finds an event
+/// there whose finer counts are still to come because something has interrupted the program.
 #[inline(never)]
 pub fn count(netns: u32, port: u16, event: u16) {
+    increment(&PORT_COUNTS, PortKey { netns, port, event });
+    increment(&NETNS_COUNTS, PortKey { netns, port: 0, event });
     if let Some(totals) = PORT_TOTALS.get_ptr_mut(0)
         && (event as usize) < PortEvent::COUNT
     {
         // SAFETY: the value belongs to this CPU; programs on it may interrupt each other.
         unsafe { add_one(&raw mut (*totals).0[event as usize]) };
     }
-    increment(&NETNS_COUNTS, PortKey { netns, port: 0, event });
-    increment(&PORT_COUNTS, PortKey { netns, port, event });
 }
 
 /// # Safety

@@ -197,9 +197,9 @@ impl Place {
             [("TW + TWKilled", sum("/time_wait/entered"), entered), ("OutRsts", resets, sent)];
         for (name, reported, counted) in totals {
             let [Some(before), Some(after)] = counted else { continue };
-            // Resets without a connection are counted in maps, whose entries come and go.
-            let of_maps = if name == "OutRsts" { before / 2_000 } else { 0 };
-            let off = missing + lab::slack(before) + of_maps;
+            // A few resets in 10,000 count in another namespace, or twice, or not; why is not known.
+            let unexplained = if name == "OutRsts" { before / 2_000 } else { 0 };
+            let off = missing + lab::slack(before) + unexplained;
             eprintln!(
                 "{name} is {before}, then {after}, in the report {reported}; off by at most {off}"
             );
