@@ -28,9 +28,12 @@ pub fn by_later(writer: Writer, sock: u64, states: u64) -> bool {
     };
     // SAFETY: the pointer is to this CPU's value; the programs may interrupt each other.
     unsafe {
-        let is_taken = is(&raw const (*taken).first, sock, states)
-            || writer == Writer::Third && is(&raw const (*taken).second, sock, states);
-        if is_taken {
+        if is(&raw const (*taken).first, sock, states) {
+            return false;
+        }
+        if writer == Writer::Third && is(&raw const (*taken).second, sock, states) {
+            // A later socket at this address can do the same.
+            write_volatile(&raw mut (*taken).second.sock, 0);
             return false;
         }
         if writer == Writer::Second {

@@ -78,11 +78,16 @@ fn check(port: u16, args: &[&str]) {
         ["seen", "lost", "recovered", "missed", "gaps"].map(|name| report.event(name));
     eprintln!("{seen} records, {recovered} runs recovered, {missed} missed, {gaps} gaps");
     assert_eq!(lost, 0);
-    // Kernels that let programs interrupt themselves skip none.
-    assert!(recovered > 0 || !lab::since(6, 1), "nothing has interrupted a program");
+    // Kernels that let programs interrupt themselves skip none, and a slow machine gets few interrupts.
+    let is_certain = lab::since(6, 1) && !lab::is_slow();
+    assert!(recovered > 0 || !is_certain, "nothing has interrupted a program");
     // The kernels of some virtual machines run no programs at all in interrupts of certain tasks, and
-    // count none as skipped.
-    let may_miss = if lab::is_slow() { 0 } else { seen / 2_000 };
+    // count none as skipped. Since 7.0 tasks can be preempted in both later programs at once.
+    let may_miss = match (lab::is_slow(), lab::since(7, 0)) {
+        (false, _) => seen / 2_000,
+        (true, false) => 0,
+        (true, true) => seen / 10_000,
+    };
     assert!(missed + gaps <= may_miss, "{missed} missed, {gaps} gaps");
     let is_about = |count: u64, made: usize| count.abs_diff(made as u64) <= missed + gaps;
     for role in ["client", "server"] {
