@@ -1,7 +1,5 @@
 //! Writes records to the ring buffer, and counts those that were lost or filtered.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
 };
@@ -11,6 +9,7 @@ use synfin_common::{
 };
 
 use crate::{
+    count::add_one,
     maps::{EVENT_COUNTS, EVENTS},
     sock::{Addresses, global},
 };
@@ -44,7 +43,7 @@ pub fn emit<T: 'static>(kind: Kind, writer: Writer, fill: impl FnOnce(*mut T)) {
                 EVENTS.query(BPF_RB_RING_SIZE.into()) - EVENTS.query(BPF_RB_AVAIL_DATA.into());
             if room > 2 * size_of::<T>() as u64 {
                 // Unlike the others, of all kinds.
-                atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*counts).refused, 1);
+                add_one(&raw mut (*counts).refused);
             }
         }
         return;
@@ -71,7 +70,7 @@ unsafe fn increment(counter: *mut u64) -> u64 {
             counter.write(before + 1);
         } else {
             // Another run of the same program may interrupt this one between the read and the write.
-            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1);
+            add_one(counter);
         }
         before
     }

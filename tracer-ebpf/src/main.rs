@@ -8,6 +8,7 @@
 #![feature(asm_experimental_arch, core_intrinsics)]
 #![allow(internal_features, reason = "the target has no stable atomic operations")]
 
+mod count;
 mod cpu_context;
 mod emit;
 mod filter;

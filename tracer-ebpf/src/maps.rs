@@ -35,7 +35,7 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub static EVENT_COUNTS: PerCpuArray<EventCounts> = PerCpuArray::with_max_entries(Writer::COUNT, 0);
 
-/// The transition that a program of the main hook took last.
+/// The transitions that the programs of the main hook took last.
 #[map]
 pub static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
 

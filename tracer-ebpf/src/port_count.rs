@@ -1,12 +1,13 @@
 //! Counts events per local port. Remote hosts can cause these events at any rate, so none of them
 //! gets a record of its own.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use aya_ebpf::{bindings::BPF_NOEXIST, maps::PerCpuHashMap};
 use synfin_common::port_count::{PortEvent, PortKey};
 
-use crate::maps::{NETNS_COUNTS, PORT_COUNTS, PORT_TOTALS};
+use crate::{
+    count::add_one,
+    maps::{NETNS_COUNTS, PORT_COUNTS, PORT_TOTALS},
+};
 
 /// Counts one event at a local port. `event` is a [`PortEvent::number`].
 ///
@@ -19,18 +20,9 @@ pub fn count(netns: u32, port: u16, event: u16) {
     if let Some(totals) = PORT_TOTALS.get_ptr_mut(0)
         && (event as usize) < PortEvent::COUNT
     {
-        // SAFETY: the value belongs to this CPU; programs on it may interrupt each other.
+        // SAFETY: the value is in a map.
         unsafe { add_one(&raw mut (*totals).0[event as usize]) };
     }
-}
-
-/// # Safety
-///
-/// The pointer is to a value of this CPU.
-#[inline(always)]
-unsafe fn add_one(count: *mut u64) {
-    // SAFETY: the caller guarantees it.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1) };
 }
 
 /// Adds one. If the map is full, only the coarser counts include the event.

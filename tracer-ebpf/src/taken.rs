@@ -1,14 +1,11 @@
 //! The transitions that the programs of the main hook took last on each CPU, by which the next program knows those
 //! that none took: the kernel skips a program that is already running on the CPU.
 
-use core::{
-    intrinsics::{AtomicOrdering, atomic_xadd},
-    ptr::{read_volatile, write_volatile},
-};
+use core::ptr::{read_volatile, write_volatile};
 
-use synfin_common::taken::{Event, Taken, Writer};
+use synfin_common::taken::{Event, Writer};
 
-use crate::maps::TAKEN;
+use crate::{count::add_one, maps::TAKEN};
 
 /// Notes that the first program takes this transition. It does so first of all: one that interrupts it before
 /// is compared with an older one.
@@ -39,7 +36,7 @@ pub fn by_later(writer: Writer, sock: u64, states: u64) -> bool {
         if writer == Writer::Second {
             note(&raw mut (*taken).second, sock, states);
         }
-        count_recovered(taken);
+        add_one(&raw mut (*taken).recovered);
     }
     true
 }
@@ -60,13 +57,5 @@ unsafe fn is(event: *const Event, sock: u64, states: u64) -> bool {
     unsafe {
         read_volatile(&raw const (*event).sock) == sock
             && read_volatile(&raw const (*event).states) == states
-    }
-}
-
-#[inline(always)]
-unsafe fn count_recovered(taken: *mut Taken) {
-    // SAFETY: the caller's pointer is valid.
-    unsafe {
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*taken).recovered, 1);
     }
 }

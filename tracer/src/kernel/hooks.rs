@@ -71,14 +71,6 @@ pub(super) enum ProgramRole {
     Later,
 }
 
-fn role(program: &str) -> ProgramRole {
-    match program {
-        FIRST_PROGRAM | FIRST_PROGRAM_BY_EVENT => ProgramRole::First,
-        SECOND_PROGRAM | THIRD_PROGRAM => ProgramRole::Later,
-        _ => ProgramRole::Only,
-    }
-}
-
 /// The function that removes handshakes from the SYN queue. The timer of newer kernels calls only
 /// the inner function.
 pub(super) const SYN_QUEUE_DROP: &[&str] =
@@ -220,7 +212,11 @@ pub(super) struct AttachedProgram {
 
 impl AttachedProgram {
     pub(super) fn role(&self) -> ProgramRole {
-        role(self.name)
+        match self.name {
+            FIRST_PROGRAM | FIRST_PROGRAM_BY_EVENT => ProgramRole::First,
+            SECOND_PROGRAM | THIRD_PROGRAM => ProgramRole::Later,
+            _ => ProgramRole::Only,
+        }
     }
 }
 
