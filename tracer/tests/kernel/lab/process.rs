@@ -125,9 +125,12 @@ impl Policy {
             Self::Fair => libc::SCHED_OTHER,
             Self::Idle => libc::SCHED_IDLE,
         };
-        let param = libc::sched_param { sched_priority: 0 };
-        // SAFETY: the parameters are valid for reads.
-        let result = unsafe { libc::sched_setscheduler(thread as i32, policy, &raw const param) };
+        let priority: libc::c_int = 0;
+        // musl's function of that name always fails.
+        // SAFETY: the parameter, a structure of one number, is valid for reads.
+        let result = unsafe {
+            libc::syscall(libc::SYS_sched_setscheduler, thread, policy, &raw const priority)
+        };
         assert_eq!(result, 0, "{self:?} for {thread}: {}", io::Error::last_os_error());
     }
 }
