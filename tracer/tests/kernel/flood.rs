@@ -82,17 +82,9 @@ fn minus<const N: usize>(now: [u64; N], before: [u64; N]) -> [u64; N] {
 fn check_every_report(target: &mut Target, port: u16) -> Vec<Value> {
     let (_folder, recording) = lab::recording_file();
     let before = counters(target);
-    let synfin = Synfin::watch([
-        "report",
-        "1",
-        "-o",
-        "json",
-        "-N",
-        &target.id(),
-        "--scan-always",
-        "--record",
-        &recording,
-    ]);
+    let (interval, id) = (lab::slowed(Duration::from_secs(1)).as_secs().to_string(), target.id());
+    let report = ["report", &interval, "-o", "json", "-N", &id, "--scan-always"];
+    let synfin = Synfin::watch(report.into_iter().chain(["--record", &recording]));
     let mut known = before;
     let mut grown = Vec::new();
     let mut flood = |target: &mut Target, number: u32| {
@@ -121,7 +113,8 @@ fn check_every_report(target: &mut Target, port: u16) -> Vec<Value> {
     let expected: Vec<_> = host.iter().map(|counters| counters[1]).collect();
     assert_eq!(drops, expected, "of the port");
 
-    let replayed = Synfin::run(["report", "1", "-o", "json", "--from", &recording]).json_lines();
+    let replayed = ["report", &interval, "-o", "json", "--from", &recording];
+    let replayed = Synfin::run(replayed).json_lines();
     assert_eq!(replayed.iter().map(reported).collect::<Vec<_>>(), host, "replayed");
     let printed = Synfin::run(["diagnose", "-o", "json", "--from", &recording]).json_lines();
     printed[0]["findings"].as_array().expect("findings").clone()

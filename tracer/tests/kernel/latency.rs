@@ -49,8 +49,11 @@ const ROUNDS: usize = 3;
 /// the server, which looks like a SYN cookie and counts as unmeasured.
 const COOKIE_ALIKE: usize = 4;
 
-/// The bound for the error of retransmitted handshakes.
-const RETRANSMITTED: Duration = Duration::from_millis(5);
+/// The bound for the error of a retransmitted handshake, which takes a second or more. On an emulated CPU, where
+/// the other one may be suspended meanwhile, it is a tenth of that.
+fn most_of_retransmitted() -> Duration {
+    Duration::from_millis(if lab::is_slow() { 100 } else { 5 })
+}
 
 #[test]
 fn durations_of_clean_handshakes_agree_with_a_capture() {
@@ -111,7 +114,7 @@ fn durations_of_retransmitted_handshakes_agree_with_a_capture() {
                 eprintln!("timestamps {timestamps}, first {loss:?} lost, {role}: {errors}");
                 assert!(here.len() + COOKIE_ALIKE >= EACH);
                 assert!(
-                    errors.quantile(1.0) <= lab::slowed(RETRANSMITTED),
+                    errors.quantile(1.0) <= most_of_retransmitted(),
                     "{role}, first {loss:?} lost"
                 );
                 // The sender of the lost packet has to retransmit it. Whether the other side

@@ -36,8 +36,7 @@ pub(crate) fn slack(counted: u64) -> u64 {
 
 /// The timeout for conditions that tests wait for, for a busy machine.
 pub(crate) fn deadline() -> Duration {
-    // Slow machines are not as busy.
-    Duration::from_mins(1).max(slowed(Duration::from_secs(20)))
+    slowed(Duration::from_mins(1))
 }
 
 /// The time of the kernel's records: nanoseconds of CLOCK_MONOTONIC.
