@@ -166,6 +166,7 @@ fn every_scenario_has_the_expected_result() {
 /// Scenarios that a slow machine cannot play in time, and why.
 const TOO_FAST: &[(&str, &str)] = &[
     ("mptcp_subflow_removed", "the peer may not close the removed subflow"),
+    ("mptcp_linger0", "the kernel may reset the subflow before it knows why"),
     ("older_time_wait", "a TIME_WAIT lasts for a minute, in which a trace has to start and to end"),
 ];
 
