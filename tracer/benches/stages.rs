@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     reason = "a benchmark with a wrong number fails"
 )]
+#![allow(missing_docs, reason = "criterion's macro makes a public function")]
 
 use std::{hint::black_box, time::Duration};
 
