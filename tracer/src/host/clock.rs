@@ -1,6 +1,6 @@
 //! The only file that reads a clock. The pure code receives time as data.
 
-use std::sync::OnceLock;
+use std::{fs, path::Path, sync::OnceLock};
 
 use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_getres, clock_gettime};
@@ -9,8 +9,12 @@ use nix::time::{ClockId, clock_getres, clock_gettime};
 pub fn monotonic_ns() -> u64 {
     static OFFSET: OnceLock<i64> = OnceLock::new();
     let offset = *OFFSET.get_or_init(|| {
-        let offsets = std::fs::read_to_string("/proc/self/timens_offsets");
-        offsets.ok().and_then(|offsets| monotonic_offset(&offsets)).unwrap_or(0)
+        // The offsets are those of the namespace of children, which need not be this process's.
+        let [own, of_children] = ["time", "time_for_children"]
+            .map(|name| fs::read_link(Path::new("/proc/self/ns").join(name)).ok());
+        let offsets = fs::read_to_string("/proc/self/timens_offsets").ok();
+        let offset = offsets.filter(|_| own == of_children);
+        offset.and_then(|offsets| monotonic_offset(&offsets)).unwrap_or(0)
     });
     read_ns(ClockId::CLOCK_MONOTONIC).saturating_add_signed(-offset)
 }
