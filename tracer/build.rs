@@ -14,7 +14,7 @@ fn main() {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     // `include_bytes!` resolves against the source file, so the path has to be absolute.
     let dir = package.join(env::var_os(DIR).unwrap_or_else(|| "ebpf".into()));
-    for object in ["synfin.bpf.o", "floor.bpf.o"] {
+    for object in ["synfin.bpf.o", "floor.bpf.o", "producer.bpf.o"] {
         let path = dir.join(object);
         println!("cargo::rerun-if-changed={}", path.display());
         if !path.exists() {

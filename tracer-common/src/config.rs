@@ -129,6 +129,14 @@ pub struct Config {
     pub jiffy_us: u32,
     /// The reader is woken when more than this many bytes wait in the ring buffer.
     pub wake_bytes: u32,
+    /// The number of CPUs that have a ring; 0 if all records go through the ring buffer.
+    pub cpu_rings: u32,
+    /// The number of segments of a CPU's ring, a power of two.
+    pub segments: u32,
+    /// How many bytes of a CPU's ring may wait.
+    pub cpu_ring_bytes: u32,
+    /// The reader is woken when more than this many bytes wait in a CPU's ring.
+    pub cpu_wake_bytes: u32,
 }
 
 impl Config {
@@ -149,5 +157,9 @@ impl Config {
         tcp_sock_type: 0,
         jiffy_us: 0,
         wake_bytes: 0,
+        cpu_rings: 0,
+        segments: 0,
+        cpu_ring_bytes: 0,
+        cpu_wake_bytes: 0,
     };
 }

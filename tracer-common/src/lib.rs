@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod cpu_ring;
 pub mod event;
 pub mod event_counts;
 pub mod file_table;

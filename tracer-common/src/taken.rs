@@ -2,22 +2,23 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Which program of a hook writes a record. The number is the index of its counters. All hooks but the main
-/// one have one program only.
+/// Which program writes a record. The number is the index of its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Writer {
-    /// The first program.
+    /// The first program of the main hook. Where the CPU has a ring, its records go there.
     First = 0,
-    /// The second program.
+    /// The second program of the main hook.
     Second = 1,
-    /// The third program.
+    /// The third program of the main hook.
     Third = 2,
+    /// The program of another hook.
+    Other = 3,
 }
 
 impl Writer {
     /// The number of writers.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }
 
 /// A transition.

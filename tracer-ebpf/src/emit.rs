@@ -1,4 +1,4 @@
-//! Writes records to the ring buffer, and counts those that were lost or filtered.
+//! Writes records to the CPU's ring or to the ring buffer, and counts those that were lost or filtered.
 
 use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
@@ -10,6 +10,7 @@ use synfin_common::{
 
 use crate::{
     count::add_one,
+    cpu_ring,
     maps::{EVENT_COUNTS, EVENTS},
     sock::{Addresses, global},
 };
@@ -35,6 +36,16 @@ pub fn emit<T: 'static>(kind: Kind, writer: Writer, fill: impl FnOnce(*mut T)) {
     let seen = unsafe { increment(&raw mut (*counts).seen[kind as usize]) };
     let checks_fill = seen.is_multiple_of(FILL_CHECK_INTERVAL);
 
+    if writer == Writer::First && cpu_ring::exists() {
+        if !cpu_ring::write(fill) {
+            // SAFETY: as above.
+            unsafe { increment(&raw mut (*counts).lost[kind as usize]) };
+        }
+        if checks_fill && cpu_ring::is_filling() {
+            wake_reader();
+        }
+        return;
+    }
     let Some(mut record) = EVENTS.reserve::<T>(0) else {
         // SAFETY: as above.
         unsafe {
@@ -54,6 +65,14 @@ pub fn emit<T: 'static>(kind: Kind, writer: Writer, fill: impl FnOnce(*mut T)) {
         checks_fill && EVENTS.query(BPF_RB_AVAIL_DATA.into()) > u64::from(global!(wake_bytes));
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     record.submit(flags.into());
+}
+
+/// Wakes the reader, which waits for the ring buffer.
+#[inline(always)]
+fn wake_reader() {
+    if let Some(nothing) = EVENTS.reserve::<u64>(0) {
+        nothing.discard(BPF_RB_FORCE_WAKEUP.into());
+    }
 }
 
 /// Adds one to a counter of this CPU, and returns its value before.

@@ -10,6 +10,7 @@
 
 mod count;
 mod cpu_context;
+mod cpu_ring;
 mod emit;
 mod filter;
 mod handshake;

@@ -1,11 +1,13 @@
 //! All maps and globals of the kernel side.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use synfin_common::{
     config::Config,
+    cpu_ring::{Positions, Segment},
     event_counts::EventCounts,
     file_table::FileTable,
     filter::Filter,
@@ -26,7 +28,16 @@ pub static FILTER: Filter = Filter::NONE;
 #[unsafe(no_mangle)]
 pub static FILE_TABLE: FileTable = FileTable::UNKNOWN;
 
-/// The records of all hooks. The loader sets its size.
+/// The segments of the rings of all CPUs, which have the records of the main hook's first program. The
+/// loader sets their number.
+#[map]
+pub static SEGMENTS: Array<Segment> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The positions of the rings of all CPUs. The loader sets their number.
+#[map]
+pub static POSITIONS: Array<Positions> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// All other records. The loader sets its size.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
 
 /// The programs of `tracer-ebpf`; each has an object.
-pub(crate) const PROGRAMS: [&str; 2] = ["synfin", "floor"];
+pub(crate) const PROGRAMS: [&str; 3] = ["synfin", "floor", "producer"];
 
 /// The directory of the committed objects and their manifest.
 pub(crate) const COMMITTED: &str = "tracer/ebpf";

@@ -46,11 +46,11 @@ fn returned(ctx: &TracePointContext) -> u32 {
         return 0;
     };
     if !filter::admits_untyped(sock) {
-        count_filtered(Kind::Accepted, Writer::First);
+        count_filtered(Kind::Accepted, Writer::Other);
         return 0;
     }
     let sock = sock.address();
-    emit::emit(Kind::Accepted, Writer::First, |record: *mut Accepted| {
+    emit::emit(Kind::Accepted, Writer::Other, |record: *mut Accepted| {
         // SAFETY: the pointer is the ring buffer's memory for the record.
         unsafe {
             record.write(Accepted {

@@ -20,8 +20,8 @@ pub fn emit<T: 'static>(
 ) {
     let state = sock.common().state();
     if !filter::admits(ctx, sock, state, state) {
-        return count_filtered(kind, Writer::First);
+        return count_filtered(kind, Writer::Other);
     }
     // SAFETY: the pointer is the ring buffer's memory for a `T`.
-    emit::emit(kind, Writer::First, |written: *mut T| unsafe { written.write(record(state)) });
+    emit::emit(kind, Writer::Other, |written: *mut T| unsafe { written.write(record(state)) });
 }

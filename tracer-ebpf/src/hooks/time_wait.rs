@@ -85,12 +85,12 @@ fn time_wait_exit(ctx: FEntryContext) {
 #[inline(always)]
 fn emit_change(kind: Kind, sock: TimeWaitSock) {
     if !filter::admits_time_wait(sock) {
-        return count_filtered(kind, Writer::First);
+        return count_filtered(kind, Writer::Other);
     }
     let common = sock.common();
     emit_with_addresses(
         kind,
-        Writer::First,
+        Writer::Other,
         common.addresses(),
         |record: *mut TimeWaitChange, ipv6| {
             // SAFETY: `record` is the ring buffer's memory for a `TimeWaitChange`.

@@ -5,7 +5,6 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::values::{interval, ring_size};
-use crate::trace::ring_size::DEFAULT_RING_BYTES;
 #[cfg(feature = "live")]
 use crate::{kernel::Setup, trace::filter::Filter};
 
@@ -15,9 +14,9 @@ pub(crate) struct LiveArgs {
     /// Stop after this time (10s, 5m …)
     #[arg(long = "for", id = "duration", value_name = "DURATION", value_parser = interval)]
     pub(crate) duration: Option<Duration>,
-    /// Size of the ring buffer between kernel and synfin: a power of two (16M …)
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value = DEFAULT_RING)]
-    pub(crate) ring_size: u32,
+    /// Size of each CPU's ring buffer, or of the one that all share on arm64 and before Linux 6.1: a power of two (8M …) [default: 64M divided among the CPUs, from 1M to 8M; if shared, 16M]
+    #[arg(long, value_name = "BYTES", value_parser = ring_size)]
+    pub(crate) ring_size: Option<u32>,
     /// Maximum number of tracked connections; beyond it the least recently active are evicted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = DEFAULT_CONNECTIONS)]
     pub(crate) max_connections: u32,
@@ -57,7 +56,7 @@ impl Default for LiveArgs {
     fn default() -> Self {
         Self {
             duration: None,
-            ring_size: DEFAULT_RING_BYTES,
+            ring_size: None,
             max_connections: DEFAULT_CONNECTIONS,
             tracepoints_only: false,
             accept_wait: false,
@@ -67,9 +66,6 @@ impl Default for LiveArgs {
         }
     }
 }
-
-/// [`DEFAULT_RING_BYTES`], as an argument.
-const DEFAULT_RING: &str = "16M";
 
 /// The limit of connections in [`crate::tracker::Limits::default`].
 const DEFAULT_CONNECTIONS: u32 = 1 << 20;
@@ -88,8 +84,7 @@ mod tests {
     use crate::tracker::Limits;
 
     #[test]
-    fn defaults_match_the_tracker_and_the_kernel_side() {
+    fn the_default_matches_the_tracker() {
         assert_eq!(DEFAULT_CONNECTIONS as usize, Limits::default().connections);
-        assert_eq!(ring_size(DEFAULT_RING), Ok(DEFAULT_RING_BYTES));
     }
 }

@@ -10,10 +10,13 @@ use crate::{
 };
 pub mod btf;
 mod counters;
+mod cpu_rings;
 mod hooks;
 pub mod iterators;
 mod kfuncs;
 mod log;
+mod mapping;
+mod merge;
 mod port_counts;
 mod positions;
 mod refusal;
@@ -29,10 +32,11 @@ use aya::{Btf, EbpfLoader, Endianness, include_bytes_aligned};
 pub use btf::source::BTF_FILE;
 use btf::source::{Types, TypesError};
 pub use counters::Cost;
+pub use cpu_rings::RingLayout;
 pub use hooks::{MAIN_HOOK, MAIN_HOOK_BY_EVENT, Need, PREEMPTED, RESET_SENT, Refused, hooks};
 pub use positions::Mark;
 use refusal::Refusal;
-pub use ring::Batch;
+pub use ring::{Batch, Ring, RingUse};
 use synfin_common::{
     config::{ABSENT, Config},
     filter as abi,
@@ -45,7 +49,6 @@ use crate::{
     trace::{
         counters::{Counters, PortCount},
         filter::Filter,
-        ring_size::DEFAULT_RING_BYTES,
     },
 };
 
@@ -57,10 +60,11 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "
 const REMEMBERED_SOCKETS: u32 = 1 << 16;
 
 /// Options of [`Kernel::attach`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
-    /// Size of the ring buffer in bytes: a power of two, at least one page.
-    pub ring_bytes: u32,
+    /// Size of the ring buffer of each CPU, or of the one that all share, in bytes: a power of two, at
+    /// least one page. `None`: the default.
+    pub ring_bytes: Option<u32>,
     /// The kernel side does not record what this filter certainly excludes; the tracker decides about
     /// the rest.
     pub filter: Filter,
@@ -77,20 +81,6 @@ pub struct Setup {
     pub btf: Option<PathBuf>,
 }
 
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            ring_bytes: DEFAULT_RING_BYTES,
-            filter: Filter::default(),
-            tracepoints_only: false,
-            accept_wait: false,
-            by_event: false,
-            verbose: 0,
-            btf: None,
-        }
-    }
-}
-
 /// The attached hooks and the maps that they write to.
 pub struct Kernel {
     hooks: Vec<hooks::Attached>,
@@ -101,6 +91,7 @@ pub struct Kernel {
     port_counts: port_counts::PortCounts,
     /// As of when the hooks were detached, because their programs hold some of the counts.
     of_detached: Counters,
+    ring_bytes: u32,
     /// Whether the kernel also reports resets without a socket.
     reports_socketless_resets: bool,
     caveat: Option<String>,
@@ -118,7 +109,7 @@ impl Kernel {
     }
 
     fn try_attach(setup: &Setup) -> Result<(Self, iterators::SocketScanner), Refusal> {
-        let &Setup { ring_bytes, ref filter, by_event, verbose, ref btf, .. } = setup;
+        let &Setup { ref filter, by_event, verbose, ref btf, .. } = setup;
         raise_memlock();
         // The loader parses all types itself, which takes as long as everything else here, so it
         // runs in parallel.
@@ -131,7 +122,9 @@ impl Kernel {
         let mut loader = loader.unwrap_or_default();
         let (mut config, btf, types) = resolved?;
         config.jiffy_us = clock::jiffy_us()?;
-        config.wake_bytes = ring_bytes / 8;
+        let layout = RingLayout::new(&config, cpu_rings::cpus(), setup.ring_bytes);
+        let ring_bytes = layout.bytes();
+        layout.configure(&mut config);
         if !namespaces::have_cookies() {
             config.offsets.net_cookie = ABSENT;
         }
@@ -143,16 +136,16 @@ impl Kernel {
         let cast = by_event.then(|| offsets::event_cast(types.btf())).flatten();
         let file_table = offsets::file_table(types.btf());
         let linked = cast.map(|number| kfuncs::link(OBJECT, number)).transpose()?;
+        layout.size_maps(&mut loader);
         let mut ebpf = loader
             .override_global("CONFIG", config.as_bytes(), true)
             .override_global("FILTER", filter.as_bytes(), true)
             .override_global("FILE_TABLE", file_table.as_bytes(), true)
             .override_global(log::LEVEL, &log::level(verbose), true)
-            .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("FILTERED_SOCKETS", remembered)
             .load(linked.as_deref().unwrap_or(OBJECT))
             .map_err(|error| Refusal::Object { ring_bytes, error })?;
-        let ring = ring::Ring::new(&mut ebpf)?;
+        let ring = ring::Ring::new(&mut ebpf, layout)?;
         let log = log::Log::open(&mut ebpf)?;
         let choice = hooks::Choice {
             tracepoints_only: setup.tracepoints_only,
@@ -174,6 +167,7 @@ impl Kernel {
             counters,
             port_counts,
             of_detached: Counters::default(),
+            ring_bytes,
             reports_socketless_resets: config.has_reset_reason != 0,
             caveat: types.caveat(),
         };
@@ -201,6 +195,21 @@ impl Kernel {
         Coverage::from_names(&shown.map(OptionalHook::name).collect::<Vec<_>>())
     }
 
+    /// Size of the ring buffer of each CPU, or of the one that all share, in bytes.
+    pub fn ring_bytes(&self) -> u32 {
+        self.ring_bytes
+    }
+
+    /// What has been written to each ring: first to those of the CPUs, if they have any.
+    pub fn ring_uses(&self) -> Vec<RingUse> {
+        self.ring.uses()
+    }
+
+    /// Returns all complete records from now on, even if earlier ones are not complete.
+    pub fn give_up_incomplete(&mut self) {
+        self.ring.give_up_incomplete();
+    }
+
     /// The hooks that this kernel refused.
     pub fn refused_hooks(&self) -> &[Refused] {
         &self.refused
@@ -216,8 +225,8 @@ impl Kernel {
         self.ring.filling().await
     }
 
-    /// Takes records from the ring buffer, about `limit` bytes at most. Returns `None` if it is
-    /// empty.
+    /// Takes records from the rings in order of time, about `limit` bytes at most. Returns `None` if there
+    /// are none yet that all earlier ones precede.
     pub fn drain(&mut self, limit: usize) -> Option<Batch> {
         self.ring.drain(limit)
     }
@@ -229,17 +238,13 @@ impl Kernel {
     /// The mark is also behind every record of a transition that a scan has seen: the kernel runs
     /// the program on the same CPU before it changes the state of the socket.
     pub fn mark(&self) -> Mark {
-        Mark::now(self.positions())
+        self.ring.mark()
     }
 
     /// Whether all records before the mark have been drained. If not, a program is still writing
     /// one of them.
     pub fn has_drained(&self, mark: &Mark) -> bool {
-        mark.is_passed(self.positions())
-    }
-
-    fn positions(&self) -> impl Iterator<Item = &positions::Positions> {
-        std::iter::once(&self.ring.positions)
+        self.ring.has_passed(mark)
     }
 
     /// The messages that the kernel side has logged since the last call.

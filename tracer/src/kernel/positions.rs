@@ -2,42 +2,34 @@
 //! has taken.
 
 use std::{
-    ffi::c_void,
     io,
-    num::NonZeroUsize,
     os::fd::AsFd,
-    ptr::NonNull,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use nix::{
-    sys::mman::{MapFlags, ProtFlags, mmap, munmap},
-    unistd::{SysconfVar, sysconf},
-};
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::mapping::Mapping;
 
 /// The two pages of a ring buffer that hold its positions: the consumer's and the producers'
 /// (`kernel/bpf/ringbuf.c:struct bpf_ringbuf`). Positions count bytes and only grow.
 pub(super) struct Positions {
-    pages: NonNull<c_void>,
-    page: NonZeroUsize,
+    pages: Mapping,
+    page: usize,
 }
 
 impl Positions {
     /// Maps the positions of a ring buffer.
     pub(super) fn map(ring: impl AsFd) -> io::Result<Self> {
         let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok());
-        let page = page.and_then(NonZeroUsize::new).ok_or(io::ErrorKind::Unsupported)?;
-        let both = page.saturating_add(page.get());
-        // SAFETY: a new mapping, which is only read, as atomics.
-        let pages =
-            unsafe { mmap(None, both, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, ring, 0) };
-        Ok(Self { pages: pages?, page })
+        let page = page.ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Self { pages: Mapping::new(ring, 2 * page, false)?, page })
     }
 
     /// The end of what programs have reserved. A record that they reserve later begins there.
     pub(super) fn reserved(&self) -> usize {
         // Pairs with the store-release in `kernel/bpf/ringbuf.c:__bpf_ringbuf_reserve`.
-        self.position(self.page.get()).load(Ordering::Acquire)
+        self.position(self.page).load(Ordering::Acquire)
     }
 
     /// The end of what the consumer has taken. It stops at a record that is not submitted yet.
@@ -48,14 +40,7 @@ impl Positions {
     fn position(&self, offset: usize) -> &AtomicUsize {
         // SAFETY: each of the two mapped pages begins with an aligned position, which everyone
         // accesses atomically. The mapping lasts as long as `self`.
-        unsafe { self.pages.byte_add(offset).cast().as_ref() }
-    }
-}
-
-impl Drop for Positions {
-    fn drop(&mut self) {
-        // SAFETY: this is the whole mapping, and no reference to it outlives `self`.
-        let _ = unsafe { munmap(self.pages, 2 * self.page.get()) };
+        unsafe { self.pages.at(offset).cast().as_ref() }
     }
 }
 
@@ -64,17 +49,17 @@ impl Drop for Positions {
 pub struct Mark(Vec<usize>);
 
 impl Mark {
-    /// This moment.
-    pub(super) fn now<'a>(rings: impl Iterator<Item = &'a Positions>) -> Self {
-        Self(rings.map(Positions::reserved).collect())
+    /// The moment at which so much was reserved in each of them.
+    pub(super) fn new(reserved: impl Iterator<Item = usize>) -> Self {
+        Self(reserved.collect())
     }
 
     /// Whether all that was reserved before has been submitted and taken.
-    pub(super) fn is_passed<'a>(&self, rings: impl Iterator<Item = &'a Positions>) -> bool {
+    pub(super) fn is_passed(&self, taken: impl Iterator<Item = usize>) -> bool {
         // Positions wrap around where they have 32 bits.
         let has_passed =
-            |(&mark, ring): (&usize, &Positions)| ring.taken().wrapping_sub(mark) <= usize::MAX / 2;
-        self.0.iter().zip(rings).all(has_passed)
+            |(&mark, taken): (&usize, usize)| taken.wrapping_sub(mark) <= usize::MAX / 2;
+        self.0.iter().zip(taken).all(has_passed)
     }
 
     /// A mark behind all that will ever be reserved in one ring buffer.
@@ -111,7 +96,7 @@ mod tests {
         }
 
         fn reserve(&self, position: usize) {
-            let page = self.positions.page.get() as u64;
+            let page = self.positions.page as u64;
             self.file.write_all_at(&position.to_ne_bytes(), page).expect("it is written");
         }
 
@@ -121,11 +106,11 @@ mod tests {
     }
 
     fn mark(rings: &[Fake]) -> Mark {
-        Mark::now(rings.iter().map(|fake| &fake.positions))
+        Mark::new(rings.iter().map(|fake| fake.positions.reserved()))
     }
 
     fn is_passed(mark: &Mark, rings: &[Fake]) -> bool {
-        mark.is_passed(rings.iter().map(|fake| &fake.positions))
+        mark.is_passed(rings.iter().map(|fake| fake.positions.taken()))
     }
 
     #[test]

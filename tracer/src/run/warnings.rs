@@ -5,7 +5,7 @@ use crate::{
     tracker::{Events, Limits, Tracker},
 };
 
-/// All warnings. `ring_bytes` is the size of the ring buffer; `None`: a recording was read.
+/// All warnings. `ring_bytes` is the size of the ring buffers, as for `--ring-size`; `None`: a recording was read.
 pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> Vec<String> {
     let events = tracker.events();
     let lost = ring_bytes.and_then(|ring_bytes| of_losses(ring_bytes, &events));
@@ -20,7 +20,7 @@ pub(super) fn of(ring_bytes: Option<u32>, limits: Limits, tracker: &Tracker) -> 
     .collect()
 }
 
-/// Reports events lost because the ring buffer was full, and the size that would have held them.
+/// Reports events lost because a ring buffer was full, and the size that would have held them.
 fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
     let Events { seen, lost, refused, .. } = events;
     let lost = lost.saturating_sub(*refused);
@@ -35,7 +35,7 @@ fn of_losses(ring_bytes: u32, events: &Events) -> Option<String> {
     };
     let ring = bytes(ring);
     Some(format!(
-        "{lost} of {seen} events were lost because the ring buffer of {ring} was full: {remedy}"
+        "{lost} of {seen} events were lost because a ring buffer was full (--ring-size {ring}): {remedy}"
     ))
 }
 

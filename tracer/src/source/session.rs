@@ -13,7 +13,7 @@ pub(super) fn begin(kernel: &Kernel, scanner: &SocketScanner, setup: Setup) -> S
     let mut session = host();
     session.clock =
         ClockAnchor { monotonic_ns: clock::monotonic_ns(), realtime_ns: clock::realtime_ns() };
-    session.ring_bytes = setup.ring_bytes;
+    session.ring_bytes = kernel.ring_bytes();
     session.filter = setup.filter;
     let listing = namespaces::list(&[]);
     (session.namespaces, session.inodes) = (listing.names(), listing.inodes());

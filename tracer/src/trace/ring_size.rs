@@ -1,11 +1,18 @@
-//! Sizes of the ring buffer: the default, sizes that prevent losses, and their text form.
+//! Sizes of the ring buffers of the CPUs: the default, sizes that prevent losses, and their text form.
 
 use std::time::Duration;
 
 use super::wire;
 
-/// Default size of the ring buffer. It holds half a second of records at 220,000 transitions/s.
-pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+/// Default size of a ring buffer that all CPUs share. It holds half a second of records at 220,000
+/// transitions/s.
+pub const DEFAULT_SHARED: u32 = 16 << 20;
+
+/// Default size of the ring buffer of each of so many CPUs.
+pub fn default_bytes(cpus: u32) -> u32 {
+    let each = ((64 << 20) / cpus.max(1)).clamp(1 << 20, 8 << 20);
+    1 << each.ilog2()
+}
 
 /// Size of the header of a record (`BPF_RINGBUF_HDR_SZ`).
 const HEADER: u64 = 8;
@@ -36,8 +43,8 @@ pub fn for_stall(stall: Duration, bytes_per_second: f64) -> u64 {
     size_for((bytes_per_second * stall.as_secs_f64()).ceil() as u64)
 }
 
-/// The size of a ring buffer that would have lost nothing where one of `ring` bytes has lost `lost`
-/// records, even if these came in a single burst.
+/// The size of ring buffers that would have lost nothing where some of `ring` bytes have lost `lost`
+/// records, even if these came on one CPU in a single burst.
 pub(crate) fn for_lost_records(ring: u32, lost: u64) -> u64 {
     size_for(lost.saturating_mul(space_of_record(LARGEST_RECORD)).saturating_add(ring.into()))
 }
@@ -62,6 +69,12 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_share_the_default() {
+        let mebibytes = [0, 1, 2, 8, 9, 16, 48, 64, 1024].map(|cpus| default_bytes(cpus) >> 20);
+        assert_eq!(mebibytes, [8, 8, 8, 8, 4, 4, 1, 1, 1]);
+    }
 
     #[test]
     fn records_have_a_header_and_are_aligned() {

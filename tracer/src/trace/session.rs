@@ -37,7 +37,7 @@ pub struct Session {
     pub coverage: Coverage,
     /// The figures that the trace cannot provide, and why.
     pub limitations: Vec<String>,
-    /// Size of the ring buffer in bytes.
+    /// Size of each CPU's ring buffer, or of the one that all share, in bytes.
     pub ring_bytes: u32,
     /// Values of the sysctls that influence TCP.
     pub sysctls: BTreeMap<String, String>,

@@ -251,7 +251,7 @@ fn losses_in_a_tiny_ring_are_reported_with_a_sufficient_size() {
     let (lost, seen) = (report.event("lost"), report.event("seen"));
     assert!(lost > 0, "a ring of 4 KiB must lose records");
     let printed = format!(
-        "{lost} of {seen} events were lost because the ring buffer of 4K was full: --ring-size "
+        "{lost} of {seen} events were lost because a ring buffer was full (--ring-size 4K): --ring-size "
     );
     let (_, size) =
         finished.stderr.split_once(&printed).unwrap_or_else(|| panic!("{}", finished.stderr));

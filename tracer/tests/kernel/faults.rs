@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use synfin::trace::ring_size;
+
 use crate::{
     burst::{self, OpenConnections, RECORDS_EACH, burst_to, may_miss},
     errors::fill_a_disk,
@@ -20,8 +22,13 @@ const PORT: u16 = 7801;
 
 const REPORT: [&str; 3] = ["report", "-o", "json"];
 
-/// The default size of the ring buffer.
-const RING: u64 = 16 << 20;
+/// The default size of the ring buffers: of the smallest, and of all.
+fn rings() -> [u64; 2] {
+    const SHARED: u64 = 16 << 20;
+    let cpus = thread::available_parallelism().map_or(1, usize::from) as u32;
+    let each = u64::from(ring_size::default_bytes(cpus));
+    [each, u64::from(cpus) * each + SHARED]
+}
 
 /// The size of the largest record in the ring, in bytes.
 const LARGEST_RECORD: u64 = 128;
@@ -75,16 +82,16 @@ fn a_reader_stopped_for_half_a_second_loses_nothing() {
         let memory = Memory::of(&synfin);
         let begun = Instant::now();
         burst_to(&listener, &namespace, first);
-        // The number that fits into that time, or into the ring.
+        // The number that fits into that time, or into the ring of one CPU.
         let stopped = first as f64 / begun.elapsed().as_secs_f64() * STOPPED.as_secs_f64();
-        let stopped = (stopped as u64).min(RING / LARGEST_RECORD / RECORDS_EACH);
+        let stopped = (stopped as u64).min(rings()[0] / LARGEST_RECORD / RECORDS_EACH);
         eprintln!("{stopped} connections without the reader");
         synfin.process().stop();
         burst_to(&listener, &namespace, stopped);
         synfin.process().resume();
         namespace.wait_until_quiet();
         let counters = namespace.counters();
-        memory.check(RING, &namespace);
+        memory.check(rings()[1], &namespace);
         (synfin.finish().report(), (first + stopped, counters))
     });
     assert_eq!(report.event("lost"), 0);
@@ -113,8 +120,9 @@ fn losses_of_a_stopped_reader_are_counted_and_gauges_stay_correct() {
     assert!(seen + report.missing() >= connections * RECORDS_EACH);
     assert!(lost > 0, "this number of records cannot fit");
     assert!(report.says_lower_bounds());
-    let printed =
-        format!("{lost} of {seen} events were lost because the ring buffer of 256K was full");
+    let printed = format!(
+        "{lost} of {seen} events were lost because a ring buffer was full (--ring-size 256K)"
+    );
     assert!(finished.stderr.contains(&printed), "{}", finished.stderr);
     assert_eq!(report.row("server", port + 1).count("open"), OPEN as u64);
 }
@@ -139,7 +147,7 @@ fn a_full_table_evicts_connections_and_counts_them() {
         burst::burst(&namespace, port, connections);
         namespace.wait_until_quiet();
         let counters = namespace.counters();
-        memory.check(RING, &namespace);
+        memory.check(rings()[1], &namespace);
         let finished = synfin.finish();
         drop(open);
         (finished.report(), (finished, counters))
@@ -198,7 +206,7 @@ fn a_scan_starved_of_cpu_delays_nothing() {
         namespace.wait_until_quiet();
         drop(busy);
         let counters = namespace.counters();
-        memory.check(RING, &namespace);
+        memory.check(rings()[1], &namespace);
         (synfin.finish().report(), counters)
     });
     assert_eq!(report.event("lost"), 0);
@@ -316,7 +324,7 @@ fn at_full_rate_clients_that_never_read_metrics_delay_nothing() {
             rests.then_some(page)
         });
         namespace.wait_until_quiet();
-        memory.check(RING, &namespace);
+        memory.check(rings()[1], &namespace);
         drop(never_reading);
         synfin.finish();
         (page, ())

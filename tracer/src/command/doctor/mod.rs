@@ -37,7 +37,7 @@ use crate::{
     },
     run::{Run, RunMode},
     tcp::coverage::OptionalHook,
-    trace::ring_size::{self, DEFAULT_RING_BYTES, bytes},
+    trace::ring_size::{self, bytes},
 };
 
 /// Version of the JSON format. It changes when a field is renamed or removed.
@@ -85,7 +85,7 @@ impl Doctor {
                 checks.push(Check::ok("kernel_side", "loaded and attached"));
                 checks.push(Check::ok(
                     "ring_buffer",
-                    format!("available; the default size is {}", bytes(DEFAULT_RING_BYTES.into())),
+                    format!("available; the default size is {}", bytes(kernel.ring_bytes().into())),
                 ));
                 checks.extend(hook_checks(&kernel));
                 checks.extend(iterator_checks(&scanner));
@@ -157,12 +157,12 @@ impl Doctor {
                     "good": self.has_passed(),
                     "kernel": self.facts.kernel,
                     "checks": self.all_checks().iter().map(Check::to_json).collect::<Vec<_>>(),
-                    "rate": self.rate.map(Rate::to_json),
+                    "rate": self.rate.as_ref().map(Rate::to_json),
                     "ring": self.rate.as_ref().map(|rate| json!({
                         "stall_seconds": STALL.as_secs(),
                         "needed_bytes": needed(rate),
-                        "default_bytes": DEFAULT_RING_BYTES,
-                        "default_is_enough": needed(rate) <= DEFAULT_RING_BYTES.into(),
+                        "default_bytes": rate.ring_bytes(),
+                        "default_is_enough": needed(rate) <= rate.ring_bytes(),
                     })),
                     "self_test": self.trials.last().map(|trial| trial.to_json(self.trials.len())),
                 });
@@ -261,24 +261,26 @@ fn refused(error: &anyhow::Error) -> Check {
 const HEADROOM: f64 = 1.5;
 
 fn needed(rate: &Rate) -> u64 {
-    ring_size::for_stall(STALL, rate.bytes_per_second() * HEADROOM)
+    ring_size::for_stall(STALL, rate.busiest_bytes_per_second() * HEADROOM)
 }
 
 fn ring_check(rate: &Rate) -> Check {
-    let (needed, default) = (needed(rate), u64::from(DEFAULT_RING_BYTES));
+    let (needed, default) = (needed(rate), rate.ring_bytes());
+    let (busiest, each) =
+        if rate.is_per_cpu() { (" on the busiest CPU", " per CPU") } else { ("", "") };
     let text = format!(
-        "at {HEADROOM} times the rate of {:.0} transitions/s ({:.0} bytes/s, measured for {:.1} s), a ring buffer of {} survives a stall of {} s",
+        "at {HEADROOM} times the rate of {:.0} transitions/s ({:.0} bytes/s{busiest}, measured for {:.1} s), a ring buffer of {}{each} survives a stall of {} s",
         rate.transitions_per_second(),
-        rate.bytes_per_second(),
+        rate.busiest_bytes_per_second(),
         rate.seconds(),
         bytes(needed),
         STALL.as_secs(),
     );
     if needed <= default {
-        Check::ok("ring_size", format!("{text}; the default is {}", bytes(default)))
-    } else {
-        Check::note("ring_size", format!("{text}; the default is only {}", bytes(default)))
-            .impact("events are lost if synfin cannot run for that long")
-            .remedy(format!("use --ring-size {}", bytes(needed)))
+        return Check::ok("ring_size", format!("{text}; the default is {}", bytes(default)));
     }
+    let lost = rate.lost_in(HEADROOM * STALL.as_secs_f64());
+    Check::note("ring_size", format!("{text}; the default is only {}", bytes(default)))
+        .impact(format!("such a stall loses about {lost:.0} events"))
+        .remedy(format!("use --ring-size {}", bytes(needed)))
 }

@@ -1,4 +1,4 @@
-//! The rate at which this host currently writes records to the ring buffer.
+//! The rate at which this host currently writes records to the ring buffers.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use synfin_common::event::Kind;
 
 use crate::{
     host::clock,
-    kernel::{Batch, Kernel},
-    trace::{ring_size, time::nanos, wire},
+    kernel::{Kernel, RingUse},
+    trace::time::nanos,
 };
 
-/// Time between two drains of the ring buffer.
+/// Time between two drains of the ring buffers.
 const PAUSE: Duration = Duration::from_millis(20);
 const BATCH_BYTES: usize = 1 << 20;
 
 /// Counts of a measurement.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Rate {
     nanos: u64,
     /// Number of records that the hooks tried to write.
@@ -25,8 +25,18 @@ pub(super) struct Rate {
     /// Number of these that are state transitions.
     transitions: u64,
     delivered: u64,
-    /// Bytes that the delivered records occupied in the ring buffer.
-    room: u64,
+    rings: Vec<Written>,
+    /// The size of a CPU's ring buffer, or of the one that all share.
+    ring_bytes: u32,
+}
+
+/// What was written to a ring buffer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Written {
+    /// In bytes, headers included.
+    written: u64,
+    /// The size of the ring buffer in bytes.
+    size: u32,
 }
 
 impl Rate {
@@ -42,19 +52,50 @@ impl Rate {
         self.per_second(self.transitions as f64)
     }
 
-    /// Bytes of the ring buffer per second, including headers and alignment. Lost records are
-    /// assumed to have the mean size of delivered ones.
-    pub(super) fn bytes_per_second(&self) -> f64 {
-        let mean = self.room as f64 / self.delivered.max(1) as f64;
-        self.per_second(mean * self.seen as f64)
+    /// Bytes per second of a ring buffer. Lost records are assumed to have the mean size of others.
+    fn bytes_per_second(&self, ring: Written) -> f64 {
+        self.per_second(ring.written as f64 * self.seen as f64 / self.delivered.max(1) as f64)
     }
 
-    pub(super) fn to_json(self) -> Value {
+    /// Bytes per second of all ring buffers.
+    pub(super) fn all_bytes_per_second(&self) -> f64 {
+        self.rings.iter().map(|&ring| self.bytes_per_second(ring)).sum()
+    }
+
+    /// Bytes per second of the ring buffer that fills first, in proportion to one of [`Rate::ring_bytes`].
+    pub(super) fn busiest_bytes_per_second(&self) -> f64 {
+        let scale = |ring: &Written| f64::from(self.ring_bytes) / f64::from(ring.size);
+        let rates = self.rings.iter().map(|ring| self.bytes_per_second(*ring) * scale(ring));
+        rates.fold(0.0, f64::max)
+    }
+
+    /// The size of a CPU's ring buffer, or of the one that all share, in bytes.
+    pub(super) fn ring_bytes(&self) -> u64 {
+        self.ring_bytes.into()
+    }
+
+    /// Whether each CPU has a ring buffer.
+    pub(super) fn is_per_cpu(&self) -> bool {
+        self.rings.len() > 1
+    }
+
+    /// How many records are lost if nobody reads while that many seconds of the measured rate are written.
+    pub(super) fn lost_in(&self, seconds: f64) -> f64 {
+        let beyond = |&ring: &Written| {
+            (self.bytes_per_second(ring) * seconds - f64::from(ring.size)).max(0.0)
+        };
+        let written: u64 = self.rings.iter().map(|ring| ring.written).sum();
+        let mean_record = written as f64 / self.delivered.max(1) as f64;
+        self.rings.iter().map(beyond).sum::<f64>() / mean_record.max(1.0)
+    }
+
+    pub(super) fn to_json(&self) -> Value {
         let rounded = |rate: f64| (rate * 10.0).round() / 10.0;
         json!({
             "seconds": (self.seconds() * 1000.0).round() / 1000.0,
             "transitions_per_second": rounded(self.transitions_per_second()),
-            "bytes_per_second": rounded(self.bytes_per_second()),
+            "bytes_per_second": rounded(self.all_bytes_per_second()),
+            "busiest_ring_bytes_per_second": rounded(self.busiest_bytes_per_second()),
         })
     }
 
@@ -68,16 +109,6 @@ impl Rate {
             }
         }
     }
-
-    fn take(&mut self, batch: &Batch) {
-        self.delivered += batch.records;
-        self.room += room(&batch.bytes);
-    }
-}
-
-/// Bytes that the records of a batch occupied in the ring buffer.
-fn room(batch: &[u8]) -> u64 {
-    wire::records(batch).flatten().map(|record| ring_size::space_of_record(record.len())).sum()
 }
 
 /// Measures the rate for `duration`.
@@ -86,13 +117,14 @@ fn room(batch: &[u8]) -> u64 {
 ///
 /// The counters of the eBPF programs cannot be read.
 pub(super) async fn measure(kernel: &mut Kernel, duration: Duration) -> Result<Rate> {
-    let mut rate = Rate::default();
+    let mut rate = Rate { ring_bytes: kernel.ring_bytes(), ..Rate::default() };
+    let before = kernel.ring_uses();
     let start = clock::monotonic_ns();
     let wanted = nanos(duration);
     loop {
         let is_over = clock::monotonic_ns() - start >= wanted;
         while let Some(batch) = kernel.drain(BATCH_BYTES) {
-            rate.take(&batch);
+            rate.delivered += batch.records;
             if batch.bytes.len() < BATCH_BYTES {
                 break;
             }
@@ -105,22 +137,17 @@ pub(super) async fn measure(kernel: &mut Kernel, duration: Duration) -> Result<R
     let counters = kernel.counters()?;
     rate.nanos = clock::monotonic_ns() - start;
     rate.add_counts(&counters.seen);
+    let grown = |(before, after): (RingUse, RingUse)| Written {
+        written: after.written.wrapping_sub(before.written),
+        size: after.bytes,
+    };
+    rate.rings = before.into_iter().zip(kernel.ring_uses()).map(grown).collect();
     Ok(rate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn room_includes_every_record() {
-        let mut batch = Vec::new();
-        for len in [56, 57] {
-            wire::append(&mut batch, &vec![0; len]);
-        }
-        assert_eq!(room(&batch), 64 + 72);
-        assert_eq!(room(&[]), 0);
-    }
 
     #[test]
     fn only_transitions_count_as_transitions() {
@@ -140,11 +167,32 @@ mod tests {
         assert_eq!(rate(&Kind::ALL), (10000, 4000.0));
     }
 
+    fn two_seconds(rings: [(u64, u32); 3]) -> Rate {
+        let rings = rings.map(|(written, size)| Written { written, size }).into();
+        let (nanos, ring_bytes) = (2_000_000_000, 4096);
+        Rate { nanos, seen: 200, transitions: 190, delivered: 100, rings, ring_bytes }
+    }
+
     #[test]
     fn lost_records_count() {
-        let rate =
-            Rate { nanos: 2_000_000_000, seen: 200, transitions: 190, delivered: 100, room: 7200 };
-        assert_eq!((rate.transitions_per_second(), rate.bytes_per_second()), (95.0, 7200.0));
-        assert_eq!(Rate::default().bytes_per_second(), 0.0);
+        let rate = two_seconds([(7200, 4096), (0, 4096), (0, 8192)]);
+        assert_eq!((rate.transitions_per_second(), rate.all_bytes_per_second()), (95.0, 7200.0));
+        assert_eq!(Rate::default().all_bytes_per_second(), 0.0);
+    }
+
+    #[test]
+    fn the_ring_that_fills_first_decides() {
+        let of = |rings| two_seconds(rings).busiest_bytes_per_second();
+        assert_eq!(of([(1000, 4096), (3000, 4096), (500, 8192)]), 3000.0);
+        // Twice as large as the others, whatever their size.
+        assert_eq!(of([(1000, 4096), (3000, 4096), (8000, 8192)]), 4000.0);
+    }
+
+    #[test]
+    fn every_ring_that_overflows_loses_records() {
+        let rate = two_seconds([(5000, 4096), (5000, 4096), (0, 8192)]);
+        assert_eq!(rate.lost_in(0.5), 0.0);
+        // 100 bytes a record: 904 bytes too many in each.
+        assert_eq!(rate.lost_in(1.0), 2.0 * 904.0 / 100.0);
     }
 }

@@ -157,6 +157,10 @@ pub(crate) fn resolve(btf: &Btf) -> Result<Config, TypesError> {
         tcp_sock_type: btf.structure_number("tcp_sock").unwrap_or(0),
         jiffy_us: 0,
         wake_bytes: 0,
+        cpu_rings: 0,
+        segments: 0,
+        cpu_ring_bytes: 0,
+        cpu_wake_bytes: 0,
     })
 }
 

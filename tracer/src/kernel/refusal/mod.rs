@@ -110,14 +110,14 @@ fn no_such_types(path: &Path, error: &FileError, facts: &Facts) -> Failure {
 fn no_map(name: &str, error: &io::Error, ring_bytes: u32, facts: &Facts) -> Failure {
     const ENOMEM: i32 = nix::libc::ENOMEM;
     const EINVAL: i32 = nix::libc::EINVAL;
-    let is_ring = name == "EVENTS";
+    let is_ring = ["EVENTS", "SEGMENTS"].contains(&name);
     match error.raw_os_error() {
         Some(EINVAL) if is_ring && facts.older_than(RING_BUFFERS) => too_old(facts, "ring buffers"),
         Some(ENOMEM) if is_ring => Failure::cannot_run(
-            format!("{CANNOT_TRACE}: there is no memory for the ring buffer"),
-            format!("the kernel has no {} for it", bytes(ring_bytes.into())),
+            format!("{CANNOT_TRACE}: there is no memory for the ring buffers"),
+            format!("the kernel cannot provide ring buffers of {}", bytes(ring_bytes.into())),
             format!(
-                "free memory, raise the cgroup's limit, or use a smaller buffer: --ring-size {}",
+                "free memory, raise the cgroup's limit, or use smaller ones: --ring-size {}",
                 bytes(u64::from(ring_bytes / 4).max(4096))
             ),
         ),

@@ -112,7 +112,7 @@ fn a_ring_without_memory_asks_for_a_smaller_one() {
     assert_says(
         &no_map("EVENTS", ENOMEM),
         &facts(),
-        &["no memory for the ring buffer", "no 16M", "--ring-size 4M"],
+        &["no memory for the ring buffer", "ring buffers of 16M", "--ring-size 4M"],
     );
 }
 

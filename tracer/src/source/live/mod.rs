@@ -456,20 +456,27 @@ impl Live {
         let until = clock::monotonic_ns() + LONGEST_WRITE;
         loop {
             self.drain_ring();
-            let [seen, lost, filtered] = self.kernel.counters()?.totals();
-            let missing = seen.saturating_sub(self.delivered + lost + filtered);
-            if missing == 0 {
+            if self.missing()? == 0 {
                 return Ok(());
             }
             if clock::monotonic_ns() >= until {
-                self.messages.push(format!(
-                    "{missing} events were not complete a second after the end of the trace, and \
-                     are missing"
-                ));
-                return Ok(());
+                break;
             }
             std::thread::sleep(Duration::from_nanos(RETRY_PERIOD));
         }
+        self.kernel.give_up_incomplete();
+        self.drain_ring();
+        let missing = self.missing()?;
+        self.messages.push(format!(
+            "{missing} events were not complete a second after the end of the trace, and are missing"
+        ));
+        Ok(())
+    }
+
+    /// How many records that a program has begun were neither drained nor lost.
+    fn missing(&self) -> Result<u64> {
+        let [seen, lost, filtered] = self.kernel.counters()?.totals();
+        Ok(seen.saturating_sub(self.delivered + lost + filtered))
     }
 }
 
