@@ -135,11 +135,6 @@ impl Cost {
         median(self.floor.iter().map(|[all, _, bare]| all / bare))
     }
 
-    /// Nanoseconds per transition of the minimal program.
-    pub(crate) fn floor_ns(&self) -> f64 {
-        median(self.floor.iter().map(|[_, _, bare]| *bare))
-    }
-
     /// Nanoseconds of tcpstates as a multiple of synfin's.
     pub(crate) fn tcpstates_times(&self) -> f64 {
         let rounds = self.peers[0].iter().zip(&self.synfin);

@@ -18,7 +18,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::usage::{self, Usage};
+use crate::{
+    usage::{self, Usage},
+    wire::{self, Link},
+};
 
 /// The command that runs this program as the load.
 pub(crate) const COMMAND: &str = "load";
@@ -55,6 +58,13 @@ pub(crate) enum Load {
         /// In the current namespace, to this port
         #[arg(long)]
         port: Option<u16>,
+    },
+    /// Short connections between two namespaces, whose packets come by interrupt
+    Wire {
+        #[arg(long)]
+        link: Link,
+        #[arg(long)]
+        ms: u64,
     },
     /// Namespaces with a few connections a second in each
     Namespaces {
@@ -100,6 +110,10 @@ impl Load {
                 command.args(["hold".to_owned(), format!("--connections={connections}")]);
                 command.args(port.map(|port| format!("--port={port}")))
             }
+            Self::Wire { link, ms } => {
+                let link = format!("--link={}", link.name());
+                command.args(["wire".to_owned(), link, format!("--ms={ms}")])
+            }
             Self::Namespaces { count, ms } => command.args([
                 "namespaces".to_owned(),
                 format!("--count={count}"),
@@ -134,6 +148,9 @@ impl Load {
                 enter_new_namespace()?;
                 holders = hold_by_many(connections)?;
                 connections
+            }
+            Self::Wire { link, ms } => {
+                wire::connections(link, begun + Duration::from_millis(ms).min(LONGEST))?
             }
             Self::Namespaces { count, ms } => {
                 namespaces(count, Duration::from_millis(ms).min(LONGEST))?

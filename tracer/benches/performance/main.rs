@@ -14,6 +14,7 @@ mod burst;
 mod cost;
 mod floor;
 mod host;
+mod interrupts;
 mod load;
 mod memory;
 mod page;
@@ -23,8 +24,10 @@ mod replay;
 mod results;
 mod scan;
 mod start;
+mod synthetic;
 mod tracer;
 mod usage;
+mod wire;
 
 use std::{
     path::{Path, PathBuf},
@@ -61,6 +64,8 @@ enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Cost,
+    Interrupts,
+    Synthetic,
     Rate,
     Burst,
     Replay,
@@ -99,6 +104,8 @@ fn measure(synfin: &Synfin, kept: &Path, page: &Path, parts: &[Part]) -> Result<
         println!("measuring: {part:?}");
         match part {
             Part::Cost => results.cost = Some(cost::measure(synfin)?),
+            Part::Interrupts => results.interrupts = Some(interrupts::measure(synfin)?),
+            Part::Synthetic => results.synthetic = Some(synthetic::measure()?),
             Part::Rate => results.rate = Some(rate::measure(synfin)?),
             Part::Burst => results.burst = Some(burst::measure(synfin)?),
             Part::Replay => results.replay = Some(replay::measure(synfin)?),

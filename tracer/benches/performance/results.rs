@@ -13,11 +13,13 @@ use crate::{
     burst::Burst,
     cost::Cost,
     host::Host,
+    interrupts::Interrupts,
     memory::{Open, Soak},
     rate::Rate,
     replay::Replay,
     scan::Scans,
     start::Start,
+    synthetic::Synthetic,
     tracer::Synfin,
 };
 
@@ -27,6 +29,10 @@ pub(crate) struct Results {
     program: u64,
     pub(crate) host: Host,
     pub(crate) cost: Option<Cost>,
+    #[serde(default)]
+    pub(crate) interrupts: Option<Interrupts>,
+    #[serde(default)]
+    pub(crate) synthetic: Option<Synthetic>,
     pub(crate) rate: Option<Rate>,
     pub(crate) burst: Option<Burst>,
     pub(crate) replay: Option<Replay>,

@@ -138,6 +138,11 @@ impl Ended {
         self.output.lines().map(|line| Ok(serde_json::from_str(line)?))
     }
 
+    /// The number of lines of its output that contain this.
+    pub(crate) fn count_lines(&self, word: &str) -> u64 {
+        self.output.lines().filter(|line| line.contains(word)).count() as u64
+    }
+
     /// The last JSON object.
     pub(crate) fn json(&self) -> Result<Value> {
         self.lines().last().context("synfin printed nothing")?
@@ -160,14 +165,16 @@ pub(crate) struct Events {
     pub(crate) lost: u64,
     pub(crate) missed: u64,
     pub(crate) gaps: u64,
+    pub(crate) recovered: u64,
 }
 
 impl Events {
     fn add(&mut self, other: Self) {
-        let Self { seen, lost, missed, gaps } = self;
+        let Self { seen, lost, missed, gaps, recovered } = self;
         *seen += other.seen;
         *lost += other.lost;
         *missed += other.missed;
         *gaps += other.gaps;
+        *recovered += other.recovered;
     }
 }
