@@ -15,10 +15,6 @@ use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 use serde::{Deserialize, Serialize};
 use synfin::{
     host::clock,
@@ -33,7 +29,7 @@ use tokio::{
 };
 use zerocopy::IntoBytes as _;
 
-use crate::median;
+use crate::{median, wire::pin};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("SYNFIN_EBPF_DIR"), "/producer.bpf.o"));
 
@@ -237,12 +233,6 @@ fn run(program: &RawTracePoint, cpu: usize, number: u64) -> Result<()> {
     options.args[0] = ((cpu as u64) << 48) | (number * CONNECTIONS);
     program.test_run(options)?;
     Ok(())
-}
-
-fn pin(cpu: usize) -> Result<()> {
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)
 }
 
 impl Costs {

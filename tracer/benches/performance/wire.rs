@@ -108,7 +108,8 @@ fn call(deadline: Instant, made: &AtomicU64) {
     made.fetch_add(connections, Ordering::Relaxed);
 }
 
-fn pin(cpu: usize) -> Result<()> {
+/// Pins the calling thread to a CPU.
+pub(crate) fn pin(cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)

@@ -91,7 +91,6 @@ pub struct Kernel {
     port_counts: port_counts::PortCounts,
     /// As of when the hooks were detached, because their programs hold some of the counts.
     of_detached: Counters,
-    ring_bytes: u32,
     /// Whether the kernel also reports resets without a socket.
     reports_socketless_resets: bool,
     caveat: Option<String>,
@@ -167,7 +166,6 @@ impl Kernel {
             counters,
             port_counts,
             of_detached: Counters::default(),
-            ring_bytes,
             reports_socketless_resets: config.has_reset_reason != 0,
             caveat: types.caveat(),
         };
@@ -197,7 +195,7 @@ impl Kernel {
 
     /// Size of the ring buffer of each CPU, or of the one that all share, in bytes.
     pub fn ring_bytes(&self) -> u32 {
-        self.ring_bytes
+        self.ring.bytes()
     }
 
     /// What has been written to each ring: first to those of the CPUs, if they have any.

@@ -19,7 +19,7 @@ use super::{
 use crate::host::clock;
 
 /// How much programs have written to a ring.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingUse {
     /// In bytes, headers included.
     pub written: u64,
@@ -82,9 +82,14 @@ impl Ring {
         Ok(())
     }
 
+    /// The size of a CPU's ring, or of the one that all share.
+    pub(super) fn bytes(&self) -> u32 {
+        self.layout.bytes()
+    }
+
     /// What has been written to each ring.
     pub(super) fn uses(&self) -> Vec<RingUse> {
-        let bytes = self.layout.bytes();
+        let bytes = self.bytes();
         let cpus = self.cpus.iter().flat_map(CpuRings::positions);
         let cpus = cpus.map(|positions| RingUse { written: positions.written(), bytes });
         let written = self.shared.positions.reserved() as u64;

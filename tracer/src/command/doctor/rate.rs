@@ -25,18 +25,10 @@ pub(super) struct Rate {
     /// Number of these that are state transitions.
     transitions: u64,
     delivered: u64,
-    rings: Vec<Written>,
+    /// What was written to each ring buffer.
+    rings: Vec<RingUse>,
     /// The size of a CPU's ring buffer, or of the one that all share.
     ring_bytes: u32,
-}
-
-/// What was written to a ring buffer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Written {
-    /// In bytes, headers included.
-    written: u64,
-    /// The size of the ring buffer in bytes.
-    size: u32,
 }
 
 impl Rate {
@@ -53,7 +45,7 @@ impl Rate {
     }
 
     /// Bytes per second of a ring buffer. Lost records are assumed to have the mean size of others.
-    fn bytes_per_second(&self, ring: Written) -> f64 {
+    fn bytes_per_second(&self, ring: RingUse) -> f64 {
         self.per_second(ring.written as f64 * self.seen as f64 / self.delivered.max(1) as f64)
     }
 
@@ -64,7 +56,7 @@ impl Rate {
 
     /// Bytes per second of the ring buffer that fills first, in proportion to one of [`Rate::ring_bytes`].
     pub(super) fn busiest_bytes_per_second(&self) -> f64 {
-        let scale = |ring: &Written| f64::from(self.ring_bytes) / f64::from(ring.size);
+        let scale = |ring: &RingUse| f64::from(self.ring_bytes) / f64::from(ring.bytes);
         let rates = self.rings.iter().map(|ring| self.bytes_per_second(*ring) * scale(ring));
         rates.fold(0.0, f64::max)
     }
@@ -81,8 +73,8 @@ impl Rate {
 
     /// How many records are lost if nobody reads while that many seconds of the measured rate are written.
     pub(super) fn lost_in(&self, seconds: f64) -> f64 {
-        let beyond = |&ring: &Written| {
-            (self.bytes_per_second(ring) * seconds - f64::from(ring.size)).max(0.0)
+        let beyond = |&ring: &RingUse| {
+            (self.bytes_per_second(ring) * seconds - f64::from(ring.bytes)).max(0.0)
         };
         let written: u64 = self.rings.iter().map(|ring| ring.written).sum();
         let mean_record = written as f64 / self.delivered.max(1) as f64;
@@ -137,9 +129,9 @@ pub(super) async fn measure(kernel: &mut Kernel, duration: Duration) -> Result<R
     let counters = kernel.counters()?;
     rate.nanos = clock::monotonic_ns() - start;
     rate.add_counts(&counters.seen);
-    let grown = |(before, after): (RingUse, RingUse)| Written {
+    let grown = |(before, after): (RingUse, RingUse)| RingUse {
         written: after.written.wrapping_sub(before.written),
-        size: after.bytes,
+        ..after
     };
     rate.rings = before.into_iter().zip(kernel.ring_uses()).map(grown).collect();
     Ok(rate)
@@ -168,7 +160,7 @@ mod tests {
     }
 
     fn two_seconds(rings: [(u64, u32); 3]) -> Rate {
-        let rings = rings.map(|(written, size)| Written { written, size }).into();
+        let rings = rings.map(|(written, bytes)| RingUse { written, bytes }).into();
         let (nanos, ring_bytes) = (2_000_000_000, 4096);
         Rate { nanos, seen: 200, transitions: 190, delivered: 100, rings, ring_bytes }
     }
