@@ -277,8 +277,6 @@ fn adopted(audited: &AuditedTracker) -> BTreeSet<(NetnsId, SockId)> {
 /// Stops all activity, and scans until the tracker wants no further scan.
 fn scan_until_complete(world: &mut World, audited: &mut AuditedTracker) {
     const ROUNDS: usize = 5;
-    // A loss that no counter or contradiction shows is found by a scan for another reason.
-    let scan_all = world.uncounted() || world.undetected;
     let take = |world: &mut World, audited: &mut AuditedTracker| {
         world.reported().iter().for_each(|input| audited.take(input));
     };
@@ -287,6 +285,8 @@ fn scan_until_complete(world: &mut World, audited: &mut AuditedTracker) {
         world.perform(&Act::Wait(2 * SECOND));
         world.tick();
         take(world, audited);
+        // A loss that no counter or contradiction shows is found by a scan for another reason.
+        let scan_all = world.uncounted() || world.undetected;
         for netns in NAMESPACES {
             if scan_all || audited.tracker.wants_scan(netns) {
                 world.scan_completely(netns);

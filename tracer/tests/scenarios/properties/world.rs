@@ -226,8 +226,10 @@ pub(crate) struct Existing {
     pub(crate) state: TcpState,
     before: TcpState,
     changed: Nanos,
-    /// Whether it was reported, or found by a scan.
+    /// Whether it was reported, or found by a complete scan.
     is_known: bool,
+    /// Whether the running scan found it.
+    is_found: bool,
     /// Whether the last scan missed it.
     missed: bool,
     /// When it began, if that was within the trace.
@@ -602,6 +604,7 @@ impl World {
                 before: TcpState::Close,
                 changed: self.kernel.now,
                 is_known: false,
+                is_found: false,
                 missed: false,
                 began: Some(self.kernel.now),
                 accepted: false,
@@ -714,6 +717,7 @@ impl World {
         if self.scan.is_none() {
             self.kernel.scan_begins(netns);
             self.pass(1_000);
+            self.sockets.values_mut().for_each(|existing| existing.is_found = false);
             self.time_waits.iter_mut().for_each(|time_wait| time_wait.is_found = false);
             let now = self.kernel.now;
             self.scan = Some(Scan { netns, begun: now, bucket: 0, found: Vec::new(), ended: now });
@@ -739,7 +743,7 @@ impl World {
                 let late = unlucky && !existing.missed && now <= existing.changed + STORE_DELAY;
                 let found = if is_skipped { None } else { existing.as_found(now, late) };
                 existing.missed = found.is_none();
-                existing.is_known |= found.is_some();
+                existing.is_found = found.is_some();
                 scan.found.extend(found);
             }
             for time_wait in &mut self.time_waits {
@@ -760,6 +764,9 @@ impl World {
         }
         let Some(scan) = self.scan.take() else { return };
         if !fails {
+            for existing in self.sockets.values_mut() {
+                existing.is_known |= existing.is_found;
+            }
             for time_wait in &mut self.time_waits {
                 time_wait.is_known |= time_wait.is_found;
             }
