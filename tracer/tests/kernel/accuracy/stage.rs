@@ -79,11 +79,8 @@ impl Stage {
 
     /// Links both namespaces, with the address of the host and that of its twin.
     pub(super) fn link_twin(&self) {
-        self.namespace.link_to(&self.twin);
-        for (namespace, host) in [(&self.namespace, self.host()), (&self.twin, self.twin_host())] {
-            namespace.run(&format!("ip address add {host}/24 dev wire"));
-            namespace.run("ip link set wire up");
-        }
+        let [mine, others] = [self.host(), self.twin_host()].map(|host| [format!("{host}/24")]);
+        self.namespace.link_to(&self.twin, [&mine, &others]);
     }
 
     /// Prefixes of its addresses, IPv4 and IPv6.

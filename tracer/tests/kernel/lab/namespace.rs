@@ -61,10 +61,24 @@ impl Namespace {
         name
     }
 
-    /// Makes a veth link to another namespace, both ends of which are named `wire` and down.
-    pub(crate) fn link_to(&self, other: &Self) {
+    /// Makes a veth link to another namespace. Both ends are named `wire`, have these addresses, and
+    /// carry packets.
+    pub(crate) fn link_to(&self, other: &Self, [mine, others]: [&[String]; 2]) {
         let peer = other.holder.id();
         self.run(&format!("ip link add wire type veth peer name wire netns {peer}"));
+        for (namespace, addresses) in [(self, mine), (other, others)] {
+            for address in addresses {
+                let nodad = if address.contains(':') { "nodad" } else { "" };
+                namespace.run(&format!("ip address add {address} dev wire {nodad}"));
+            }
+            namespace.run("ip link set wire up");
+        }
+        // Until a worker of the kernel has activated its queue, an end drops what it is to send.
+        for namespace in [self, other] {
+            eventually("the link is up", || {
+                namespace.run("ip link show wire").contains(" state UP ").then_some(())
+            });
+        }
     }
 
     /// Runs this within the namespace. A socket stays in the namespace in which it is created.
@@ -241,11 +255,10 @@ impl Wire {
 
     pub(crate) fn new() -> Self {
         let (near, far) = (Namespace::new(), Namespace::new());
-        near.link_to(&far);
-        for (namespace, host) in [(&near, 1), (&far, 2)] {
-            namespace.run(&format!("ip address add 10.77.0.{host}/24 dev wire"));
-            namespace.run(&format!("ip address add fd77::{host}/64 dev wire nodad"));
-            namespace.run("ip link set wire up");
+        let [mine, others] = [(Self::NEAR4, Self::NEAR6), (Self::FAR4, Self::FAR6)]
+            .map(|(v4, v6)| [format!("{v4}/24"), format!("{v6}/64")]);
+        near.link_to(&far, [&mine, &others]);
+        for namespace in [&near, &far] {
             // A late RST of reordered segments must not end a TIME_WAIT early.
             namespace.set("ipv4/tcp_rfc1337", 1);
         }
