@@ -49,7 +49,8 @@ pub fn run(bytes: &[u8]) {
     }
     let (clock, now) = (outputs[0].session.clock, tracker.now());
     for (_, connection) in tracker.open() {
-        let line = ConnectionRow::open(connection, now, clock);
+        let inode = tracker.netns_inode(connection.netns);
+        let line = ConnectionRow::open(connection, inode, now, clock);
         outputs.iter_mut().for_each(|output| output.connections.write(&line));
     }
     outputs.iter_mut().for_each(Outputs::finish_rows);
@@ -101,8 +102,9 @@ impl Outputs {
                     TransitionLine::new(transition, *netns_inode, connection.as_ref(), clock);
                 self.transitions.write(&line);
             }
-            Change::Established(connection) => {
-                let line = ConnectionRow::open(connection, connection.last_transition, clock);
+            Change::Established { connection, netns_inode } => {
+                let now = connection.last_transition;
+                let line = ConnectionRow::open(connection, *netns_inode, now, clock);
                 self.connections.write(&line);
             }
             Change::Closed(closed) => {

@@ -18,6 +18,7 @@ use crate::{
     run::{Run, RunMode},
     tcp::close_reason::CloseReason,
     trace::{
+        ids::NetnsInode,
         session::Session,
         time::{ClockAnchor, Nanos},
     },
@@ -106,7 +107,7 @@ impl<W: Write> Connections<W> {
 }
 
 impl<W: Write> Connections<W> {
-    fn established(&mut self, connection: &Connection) {
+    fn established(&mut self, connection: &Connection, inode: NetnsInode) {
         let us = connection.handshake.and_then(|handshake| handshake.us());
         let took = us.map(|us| Duration::from_micros(us.into()));
         if let (ConnectionSet::Slow(at_least), Some(took)) = (self.which, took)
@@ -114,7 +115,7 @@ impl<W: Write> Connections<W> {
         {
             let is_selected = self.select.matches_open(connection, connection.last_transition);
             self.write(is_selected, |clock| {
-                ConnectionRow::open(connection, connection.last_transition, clock)
+                ConnectionRow::open(connection, inode, connection.last_transition, clock)
             });
         }
     }
@@ -139,7 +140,9 @@ impl<W: Write> Consumer for Connections<W> {
     fn change(&mut self, change: &Change) {
         match change {
             Change::Transition { .. } => {}
-            Change::Established(connection) => self.established(connection),
+            Change::Established { connection, netns_inode } => {
+                self.established(connection, *netns_inode);
+            }
             Change::Closed(closed) => self.closed(closed),
             Change::Accepted(_) => {}
         }
@@ -160,7 +163,8 @@ impl<W: Write> Consumer for Connections<W> {
             let now = tracker.now();
             for (_, connection) in open {
                 let is_selected = self.select.matches_open(connection, now);
-                self.write(is_selected, |clock| ConnectionRow::open(connection, now, clock));
+                let inode = tracker.netns_inode(connection.netns);
+                self.write(is_selected, |clock| ConnectionRow::open(connection, inode, now, clock));
             }
         }
         warn_excluded(self.excluded, "connections");

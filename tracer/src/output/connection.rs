@@ -86,13 +86,18 @@ impl ConnectionRow {
     }
 
     /// The row of an open connection.
-    pub fn open(connection: &Connection, now: Nanos, clock: ClockAnchor) -> Self {
+    pub fn open(
+        connection: &Connection,
+        netns_inode: NetnsInode,
+        now: Nanos,
+        clock: ClockAnchor,
+    ) -> Self {
         Self {
             clock,
             role: connection.role,
             origin: connection.origin,
             netns: connection.netns,
-            netns_inode: connection.netns_inode,
+            netns_inode,
             local: connection.local(),
             remote: connection.remote(),
             service_port: connection.service_port(),
@@ -106,8 +111,8 @@ impl ConnectionRow {
             time_wait: None,
             idle_us: connection.idle_us(),
             owner: connection.owner.clone(),
-            is_subflow: connection.is_subflow,
-            mptcp: connection.mptcp,
+            is_subflow: connection.is_subflow(),
+            mptcp: connection.mptcp(),
             bytes_sent: None,
             bytes_received: None,
         }

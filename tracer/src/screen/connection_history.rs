@@ -175,7 +175,8 @@ impl HistoryRecorder {
         let shown = ports.into_values().flat_map(first).take(MAX_SHOWN);
         let history = shown.map(|(_, changed, sock, connection)| {
             let is_lower_bound = connection.state_since_is_lower_bound();
-            let connection = ConnectionRow::open(connection, now, self.clock);
+            let inode = tracker.netns_inode(connection.netns);
+            let connection = ConnectionRow::open(connection, inode, now, self.clock);
             let changes = self.open.get(&sock).cloned().unwrap_or_default();
             Arc::new(ConnectionHistory { connection, changes, changed, is_lower_bound })
         });

@@ -54,7 +54,7 @@ impl RefreshTimer {
             }
             Change::Closed(closed) => self.recorder.closed(closed),
             Change::Transition { connection: None, .. }
-            | Change::Established(_)
+            | Change::Established { .. }
             | Change::Accepted(_) => {}
         }
     }

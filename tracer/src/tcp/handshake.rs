@@ -60,8 +60,9 @@ pub enum Handshake {
     Retransmitted {
         /// Microseconds since the first SYN or SYN-ACK.
         us: u32,
-        /// Number of retransmissions.
-        times: u32,
+        /// Number of retransmissions, of which the kernel allows 255 at most (`tcp_syn_retries`,
+        /// `tcp_synack_retries`).
+        times: u16,
     },
     /// The duration is unknown.
     Unmeasured(Unmeasured),
@@ -90,7 +91,7 @@ impl Handshake {
     }
 
     /// Number of retransmissions of the SYN or SYN-ACK; `None` if unknown.
-    pub const fn retransmits(&self) -> Option<u32> {
+    pub const fn retransmits(&self) -> Option<u16> {
         match self {
             Self::Clean { .. } => Some(0),
             Self::Retransmitted { times, .. } => Some(*times),

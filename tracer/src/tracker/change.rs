@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, vec::Drain};
 
 use super::{
     accept_fifo::InferredAccept,
-    connections::{Connection, Origin},
+    connection::{Connection, Origin},
     owners::{Owner, ProcessNames},
 };
 use crate::{
@@ -62,7 +62,6 @@ pub struct Closed {
 
 /// A change of a socket.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "changes are stored in a buffer that is used again")]
 pub enum Change {
     /// A socket changed its state.
     Transition {
@@ -74,7 +73,12 @@ pub enum Change {
         connection: Option<Connection>,
     },
     /// A handshake completed.
-    Established(Connection),
+    Established {
+        /// The connection.
+        connection: Connection,
+        /// Inode number of its network namespace.
+        netns_inode: NetnsInode,
+    },
     /// A connection closed.
     Closed(Closed),
     /// accept() took a connection, as inferred from the accept queue.
@@ -131,9 +135,13 @@ impl Changes {
         }
     }
 
-    pub(super) fn established(&mut self, connection: &Connection) {
+    /// `names` knows the namespace of the connection.
+    pub(super) fn established(&mut self, connection: &Connection, names: &ProcessNames) {
         if self.wanted.established {
-            self.changes.push(Change::Established(connection.clone()));
+            self.changes.push(Change::Established {
+                netns_inode: names.inode(connection.netns),
+                connection: connection.clone(),
+            });
         }
     }
 

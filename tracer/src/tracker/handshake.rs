@@ -24,7 +24,7 @@ pub(crate) fn measure(
     deferred_accept: bool,
     may_be_cookie: bool,
 ) -> Handshake {
-    let times = established.total_retransmits;
+    let times = u16::try_from(established.total_retransmits).unwrap_or(u16::MAX);
     let us = established.rtt_us;
     if established.flags.contains(Flags::REPAIR) {
         return Handshake::Unmeasured(Unmeasured::Repair);

@@ -34,8 +34,9 @@ pub(crate) struct Listener {
     pub(crate) holders: Vec<Process>,
     /// Time at which the holders were last determined for certain; 0 if never.
     pub(crate) owners_checked_at: Nanos,
-    /// Number of the last scan of all open files that found a process holding the socket.
-    pub(crate) held_in: u32,
+    /// Whether a scan of all open files has found a process that holds the socket, since a list of all
+    /// namespaces last lacked its namespace.
+    pub(crate) is_held: bool,
     /// Id of the cgroup in which the socket was created; 0 if unknown.
     pub(crate) cgroup: u64,
     /// Time of listen(), or of the scan that found the listener.

@@ -20,6 +20,7 @@ mod apply;
 mod change;
 pub(crate) mod classify;
 mod closed_ports;
+mod connection;
 mod connections;
 mod counters;
 mod current_interval;
@@ -64,8 +65,8 @@ pub use accept_fifo::InferredAccept;
 use change::Changes;
 pub use change::{Change, ChangeKinds, Closed};
 use closed_ports::ClosedPorts;
+pub use connection::{Connection, Origin};
 use connections::Connections;
-pub use connections::{Connection, Origin};
 pub use counters::{ClosedFirst, Counters};
 use current_interval::CurrentInterval;
 pub use ephemeral::Ephemeral;
@@ -251,9 +252,9 @@ impl Tracker {
             }
             Input::SocketHolders(holders) => {
                 self.holder_scans += 1;
-                self.apply_socket_holders(holders);
+                self.apply_socket_holders(holders, true);
             }
-            Input::ListenerHolders(holders) => self.apply_socket_holders(holders),
+            Input::ListenerHolders(holders) => self.apply_socket_holders(holders, false),
             Input::Names(names) => self.apply_names(names),
             Input::Namespaces(list) => self.apply_namespace_list(list),
             Input::ScanBegin(begin) => self.begin_scan(begin),

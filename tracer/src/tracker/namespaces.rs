@@ -153,10 +153,9 @@ impl Namespaces {
         self.known.iter().filter(move |(_, it)| is_quiet(it)).map(|(&netns, _)| netns)
     }
 
-    /// Number of scans of all open files when sockets were last found to keep the namespace alive,
-    /// which a list of all namespaces lacks.
-    pub(super) fn unlisted_in(&self, netns: NetnsId) -> Option<u32> {
-        self.known.get(&netns)?.unlisted_in
+    /// Whether sockets keep the namespace alive, which a list of all namespaces lacks.
+    pub(super) fn is_unlisted(&self, netns: NetnsId) -> bool {
+        self.known.get(&netns).is_some_and(|namespace| namespace.unlisted_in.is_some())
     }
 
     /// Notes that sockets keep a namespace alive which a list of all namespaces lacks.

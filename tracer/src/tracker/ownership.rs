@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    connections::Connection,
+    connection::Connection,
     listeners::Listeners,
     owners::{Holders, Owner, SocketOwners, inheritors, owner_of},
     served::Served,
@@ -20,7 +20,7 @@ use crate::{
 impl Connection {
     /// The socket that processes hold, if this connection has the address `sock`.
     fn held_socket(&self, sock: SockId) -> SockId {
-        self.mptcp.map_or(sock, MptcpId::get)
+        self.mptcp().map_or(sock, MptcpId::get)
     }
 
     /// Sets the owner to the process that acts on the socket, if that is known to hold it or, of a
@@ -46,11 +46,11 @@ impl Connection {
         if !is_server {
             return;
         }
-        if self.owner.is_none() && !self.owner_ambiguous {
+        if self.owner.is_none() && !self.flags.has_ambiguous_owner() {
             self.owner = listeners.owner(served).cloned();
         }
         // Any process may remove subflows, and packets end them.
-        if self.is_subflow {
+        if self.is_subflow() {
             return;
         }
         // Another process acts on the socket, and the open files were not scanned since the
@@ -59,11 +59,11 @@ impl Connection {
         // called execve() yet holds its sockets too.)
         let is_other = |pid| self.owner.as_ref().is_some_and(|owner| owner.pid != Some(pid));
         if transition.pid.is_some_and(is_other)
-            && !self.owner_holds
+            && !self.flags.owner_holds()
             && listeners.owners_checked(served) < self.first_seen
         {
             self.owner = None;
-            self.owner_ambiguous = true;
+            self.flags.set_has_ambiguous_owner(true);
         }
     }
 
@@ -73,11 +73,11 @@ impl Connection {
             Some(owner) => successor(owner, holders),
             None => owner_of(&holders.processes),
         };
-        self.owner_holds = true;
+        self.flags.set_owner_holds(true);
         let is_new = owner.is_some();
         if is_new {
             self.owner = owner;
-            self.owner_ambiguous = false;
+            self.flags.set_has_ambiguous_owner(false);
         }
         is_new
     }

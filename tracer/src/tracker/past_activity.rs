@@ -44,11 +44,6 @@ impl PastActivity {
         }
     }
 
-    /// When the socket was found.
-    pub(super) fn found(&self) -> Nanos {
-        self.found
-    }
-
     /// The earliest time at which the connection, in this state when it was found, is known to have
     /// existed.
     pub(super) fn existed_at(&self, state: TcpState) -> Nanos {

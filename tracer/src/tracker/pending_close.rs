@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxBuildHasher;
 
-use super::{classify::TimeWait, connections::Connection};
+use super::{classify::TimeWait, connection::Connection};
 use crate::trace::{event::Transition, ids::SockId, time::Nanos};
 
 /// Time to wait for the reset. It follows within microseconds, unless a hypervisor preempts the CPU

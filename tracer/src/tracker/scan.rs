@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use rustc_hash::FxBuildHasher;
 
 use super::{
-    connections::Connection,
+    connection::Connection,
     gauges::{ScanGauges, ScannedPort},
     row_key::RowId,
     time_wait::{Expiry, LENGTH, expiry},
@@ -30,6 +30,8 @@ pub(super) const CONNECT_DELAY: Nanos = 1_000_000_000;
 /// A socket that this many consecutive scans did not find is gone. If records are known to be lost,
 /// one scan is enough.
 pub(super) const MISSED_SCANS_LIMIT: u8 = 2;
+// A connection only knows whether the last scan missed it.
+const _: () = assert!(MISSED_SCANS_LIMIT == 2);
 
 /// The kernel stores a socket's new state just after the tracepoint, so a scan may still find the
 /// old state. Only a difference that lasts longer than this proves that a record was lost.
@@ -167,8 +169,9 @@ pub(super) fn is_same_connection(
     netns: NetnsId,
     socket: &ScannedSocket,
 ) -> bool {
-    let is_pending_again =
-        connection.established && state::is_pending(socket.state) && is_stored(connection, socket);
+    let is_pending_again = connection.flags.is_established()
+        && state::is_pending(socket.state)
+        && is_stored(connection, socket);
     // Up to Linux 6.14 a child's first transition lacks its endpoints, so any endpoints match.
     let is_proven_client = connection.role == Role::Server && socket.port_by_connect == Some(true);
     connection.matches(netns, socket.into(), false) && !is_pending_again && !is_proven_client

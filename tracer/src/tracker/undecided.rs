@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 
 use super::{
-    connections::Origin,
+    connection::Origin,
     scan::{CONNECT_DELAY, MISSED_SCANS_LIMIT},
     time_wait_rows::{ByEndpoints, EndpointPairKey, key},
 };

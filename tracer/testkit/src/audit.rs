@@ -69,7 +69,7 @@ impl Reported {
         for change in tracker.drain_changes() {
             match change {
                 Change::Transition { .. } => {}
-                Change::Established(connection) => Self::established(&connection),
+                Change::Established { connection, .. } => Self::established(&connection),
                 Change::Closed(closed) => self.closed(&closed),
                 Change::Accepted(InferredAccept { born, after, by, at, .. }) => {
                     let at = at.unwrap_or(by);

@@ -64,7 +64,7 @@ impl Tracked {
             match change {
                 Change::Closed(closed) => self.closed.push(closed),
                 Change::Accepted(accepted) => self.accepted.push(accepted),
-                Change::Transition { .. } | Change::Established(_) => {}
+                Change::Transition { .. } | Change::Established { .. } => {}
             }
         }
     }

@@ -619,7 +619,7 @@ proptest! {
                 }
                 Event::Scans => server.scanned(),
                 Event::Joins => {
-                    let is_first = server.kernel.tracker.open().all(|(_, it)| it.mptcp.is_none());
+                    let is_first = server.kernel.tracker.open().all(|(_, it)| it.mptcp().is_none());
                     if is_first {
                         server.mptcp_arrives(0x100);
                     } else {

@@ -100,7 +100,7 @@ fn a_client_that_joins_is_owned_by_the_process_that_connected() {
     connects(&mut kernel, third, 0x100, Some(OTHER_PID));
     for socket in [first, second, third] {
         let connection = connection(&kernel, socket);
-        assert!(connection.is_subflow && connection.mptcp == id(0x100));
+        assert!(connection.is_subflow() && connection.mptcp() == id(0x100));
         assert_eq!(pid(&kernel, socket), Some(PID));
         assert_eq!(connection.handshake, Some(Handshake::Clean { us: ROUND_TRIP_US }));
     }
@@ -233,7 +233,7 @@ fn an_older_listener_is_owned_by_the_process_that_holds_its_mptcp_socket() {
         arrives(&mut kernel, child, 0x100, 1_500);
         kernel.connection(plain, &[SynRecv, Established]);
         assert_eq!([child, plain].map(|socket| pid(&kernel, socket)), [Some(PID); 2]);
-        assert!(!connection(&kernel, plain).is_subflow);
+        assert!(!connection(&kernel, plain).is_subflow());
     }
 }
 

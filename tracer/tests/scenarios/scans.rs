@@ -196,6 +196,31 @@ fn a_failed_scan_proves_no_close() {
 }
 
 #[test]
+fn a_finding_that_is_out_of_date_keeps_no_socket_of_another_namespace() {
+    let here = Socket::client(1, 40_000);
+    let there = Socket { netns: ELSEWHERE, ..here };
+    let mut kernel = TracedKernel::scanned();
+    kernel.scan(ELSEWHERE, &[]);
+    kernel.connection(here, &[SynSent, Established]);
+    kernel.wait(2);
+    let found = ScannedSocket { time: kernel.now, ..here.scanned(Established) };
+    kernel.scan_begins(HERE);
+    kernel.wait(1);
+    kernel.moves(here, (Established, Close));
+    kernel.connection(there, &[SynSent, Established]);
+    kernel.wait(1);
+    kernel.report(Input::ScannedSocket(found));
+    kernel.scan_ends(HERE);
+    for _ in 0..2 {
+        assert_eq!(kernel.only_connection().netns, ELSEWHERE);
+        kernel.wait(2);
+        kernel.scan(ELSEWHERE, &[]);
+    }
+    assert_eq!(kernel.reasons().last(), Some(&CloseReason::LostSight));
+    assert_eq!(kernel.tracker.open().len(), 0);
+}
+
+#[test]
 fn a_connection_closed_during_a_scan_stays_closed() {
     let sock = Socket::client(1, 40_000);
     let mut kernel = TracedKernel::traced();

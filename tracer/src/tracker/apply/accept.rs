@@ -14,7 +14,8 @@ use crate::{
         Connection, Tracker,
         accept_fifo::InferredAccept,
         change::Changes,
-        connections::{Origin, Slot},
+        connection::Origin,
+        connections::Slot,
         counters::Counters,
         listeners::{Listener, Listeners},
         row_key::RowId,
@@ -35,7 +36,8 @@ impl Tracker {
         };
         let is_measurable =
             connection.role == Role::Server && connection.origin == Origin::Observed;
-        if is_measurable && !std::mem::replace(&mut connection.evidence.accepted, true) {
+        if is_measurable && !connection.flags.is_accepted() {
+            connection.flags.set_is_accepted(true);
             let waited = time.saturating_sub(connection.first_seen) / 1000;
             self.rows.get_mut(connection.row).counters.accept_wait.add(waited);
         }

@@ -30,13 +30,13 @@ impl Tracker {
 
     pub(in crate::tracker) fn apply_reset(&mut self, reset: &Reset) {
         if let Some(connection) = self.connections.get_mut(reset.sock) {
-            connection.evidence.resets.note(reset.direction);
+            connection.note_reset(reset.direction);
             return;
         }
         if let ResetDirection::Sent { .. } = reset.direction
             && let Some(mut pending) = self.pending_closes.take(reset.sock)
         {
-            pending.connection.evidence.resets.note(reset.direction);
+            pending.connection.note_reset(reset.direction);
             return self.classify_pending(pending);
         }
         self.filter_event(reset.sock, reset.time, Input::Reset(*reset));
@@ -52,11 +52,15 @@ impl Tracker {
         }
         let sibling_reset =
             slot.and_then(|slot| self.connections.sibling_reset(slot, transition.time));
-        let Some(mut connection) = slot.and_then(|slot| self.connections.remove_at(slot)) else {
+        let Some(mut connection) = slot.map(|slot| self.connections.remove_at(slot)) else {
             return;
         };
-        connection.evidence.sibling_reset = sibling_reset;
-        connection.is_subflow |= transition.flags.contains(Flags::MPTCP);
+        if let Some(reason) = sibling_reset {
+            connection.note_sibling_reset(reason);
+        }
+        if transition.flags.contains(Flags::MPTCP) {
+            connection.flags.set_is_subflow(true);
+        }
         connection.learn_owner(transition, &self.listeners, &self.socket_owners);
         self.changes.transition(transition, Some(&connection), &self.names);
         if let Some(scan) = &mut self.scan {
@@ -147,7 +151,7 @@ impl Tracker {
     }
 
     pub(in crate::tracker) fn close_unobserved(&mut self, connection: &Connection, time: Nanos) {
-        let reason = if connection.established {
+        let reason = if connection.flags.is_established() {
             CloseReason::LostSight
         } else {
             CloseReason::ConnectLostSight
@@ -163,13 +167,13 @@ impl Tracker {
         end: Option<&Transition>,
         time: Nanos,
     ) {
-        debug_assert_eq!(connection.established, reason.phase() == Phase::Established);
+        debug_assert_eq!(connection.flags.is_established(), reason.phase() == Phase::Established);
         let closing = end.and_then(|end| end.closing);
         let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
         let is_observed = connection.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
-        if let Some(id) = connection.mptcp
+        if let Some(id) = connection.mptcp()
             && matches!(
                 reason,
                 CloseReason::ResetByPeer
@@ -183,7 +187,7 @@ impl Tracker {
         let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
         row.counters.close(reason, connection.state);
-        if connection.established {
+        if connection.flags.is_established() {
             row.gauges.open -= 1;
             // A failed attempt has received no segment that idle time could start with.
             if let (Some(idle_us), Some(_)) = (idle_us, end) {
@@ -205,7 +209,7 @@ impl Tracker {
         self.changes.closed(|| Closed {
             role: connection.role,
             netns: connection.netns,
-            netns_inode: connection.netns_inode,
+            netns_inode: self.names.inode(connection.netns),
             local: connection.local(),
             remote: connection.remote(),
             service_port: connection.service_port(),
@@ -220,10 +224,10 @@ impl Tracker {
                 TimeWait::None | TimeWait::Overflowed => Some(false),
                 TimeWait::Unconfirmed => None,
             },
-            idle_us: idle_us.filter(|_| connection.established),
+            idle_us: idle_us.filter(|_| connection.flags.is_established()),
             owner: connection.owner.clone(),
-            is_subflow: connection.is_subflow,
-            mptcp: connection.mptcp,
+            is_subflow: connection.is_subflow(),
+            mptcp: connection.mptcp(),
             bytes_sent: sent,
             bytes_received: received,
         });

@@ -11,7 +11,7 @@ use crate::{
         time::Nanos,
     },
     tracker::{
-        Tracker, connections::Origin, endpoints::Endpoints, filter_evidence::FilterEvidence,
+        Tracker, connection::Origin, endpoints::Endpoints, filter_evidence::FilterEvidence,
         undecided::Decision,
     },
 };

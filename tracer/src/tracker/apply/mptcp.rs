@@ -56,8 +56,9 @@ impl Tracker {
     pub(super) fn learn_subflow(&mut self, established: &Transition, slot: Slot) {
         let connection = self.connections.at(slot);
         let is_server = connection.role == Role::Server;
-        connection.is_subflow = established.flags.contains(Flags::MPTCP);
-        if !connection.is_subflow && connection.mptcp.is_none() {
+        let is_subflow = established.flags.contains(Flags::MPTCP);
+        connection.flags.set_is_subflow(is_subflow);
+        if !is_subflow && connection.mptcp().is_none() {
             return;
         }
         self.connections.set_mptcp(established.sock, established.mptcp);
@@ -66,7 +67,7 @@ impl Tracker {
         let has_joined = siblings().next().is_some();
         let owner = siblings().find_map(|sibling| sibling.owner.clone()).filter(|_| is_server);
         let connection = self.connections.at(slot);
-        connection.evidence.has_joined = has_joined;
+        connection.flags.set_has_joined(has_joined);
         connection.owner = owner.or_else(|| connection.owner.take());
         if has_joined && is_server {
             // The kernel hands it to the MPTCP connection, which has been accepted already or is in

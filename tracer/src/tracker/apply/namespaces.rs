@@ -43,10 +43,9 @@ impl Tracker {
         if gone.is_empty() {
             return;
         }
-        for netns in self.kept_by_sockets(&gone, list.time) {
-            self.namespaces.keep_unlisted(netns, self.holder_scans);
-            gone.remove(&netns);
-        }
+        let kept = self.kept_by_sockets(&gone, list.time);
+        self.keep_unlisted(&kept);
+        gone.retain(|netns| !kept.contains(netns));
         if gone.is_empty() {
             return;
         }
@@ -69,19 +68,35 @@ impl Tracker {
     /// Those of these namespaces that sockets keep alive: a process has them open, or they are orphans.
     /// Until open files are scanned, all known sockets count as open.
     fn kept_by_sockets(&self, gone: &HashSet<NetnsId>, now: Nanos) -> HashSet<NetnsId> {
-        let is_held = |netns: NetnsId, held_in: u32| {
-            self.namespaces.unlisted_in(netns).is_none_or(|unlisted| held_in > unlisted)
-        };
-        let listeners = self.listeners.iter().map(|it| (it.netns, it.held_in));
-        let listeners = listeners.filter(|&(netns, held_in)| is_held(netns, held_in));
+        let keeps = |netns, is_held| is_held || !self.namespaces.is_unlisted(netns);
+        let listeners = self.listeners.iter().map(|it| (it.netns, it.is_held));
+        let listeners = listeners.filter(|&(netns, is_held)| keeps(netns, is_held));
         let connections = self.connections.iter().map(|(_, it)| it).filter(|connection| {
             gone.contains(&connection.netns)
-                && (is_held(connection.netns, connection.scan.held_in)
+                && (keeps(connection.netns, connection.flags.is_held())
                     || state::is_closing(connection.state)
                         && connection.last_transition.saturating_add(LONGEST_ORPHAN) > now)
         });
         let kept = listeners.map(|(netns, _)| netns).chain(connections.map(|it| it.netns));
         kept.filter(|netns| gone.contains(netns)).collect()
+    }
+
+    /// Keeps namespaces that sockets keep alive, until scans of open files find no holder any more.
+    fn keep_unlisted(&mut self, kept: &HashSet<NetnsId>) {
+        for &netns in kept {
+            self.namespaces.keep_unlisted(netns, self.holder_scans);
+        }
+        if kept.is_empty() {
+            return;
+        }
+        for (_, listener) in self.listeners.iter_mut() {
+            listener.is_held &= !kept.contains(&listener.netns);
+        }
+        for (_, connection) in self.connections.iter_mut() {
+            if kept.contains(&connection.netns) {
+                connection.flags.set_is_held(false);
+            }
+        }
     }
 
     /// Ends the connections of namespaces that are gone: the records of their closes were lost.

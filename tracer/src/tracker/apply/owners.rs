@@ -9,22 +9,27 @@ use crate::{
 };
 
 impl Tracker {
-    /// Updates owners from a scan of all open files.
-    pub(in crate::tracker) fn apply_socket_holders(&mut self, holders: &[SocketHolder]) {
+    /// Updates owners from a scan of open files. `of_all`: of all, not only of those of listeners and
+    /// connections in CLOSE_WAIT.
+    pub(in crate::tracker) fn apply_socket_holders(
+        &mut self,
+        holders: &[SocketHolder],
+        of_all: bool,
+    ) {
         self.socket_owners = SocketOwners::new(holders, &self.names);
         for (sock, listener) in self.listeners.iter_mut() {
             let held = listener.held_socket(sock);
             if let Some(holders) = self.socket_owners.of(held, listener.listening_since) {
-                listener.held_in = self.holder_scans;
+                listener.is_held |= of_all;
                 listener.set_holders(holders);
             }
         }
         let held: Vec<_> = self.socket_owners.socks().collect();
         for held in held {
-            self.learn_holders(held, held);
+            self.learn_holders(held, held, of_all);
             let subflows = MptcpId::new(held).map(|id| self.connections.subflows(id).to_vec());
             for sock in subflows.unwrap_or_default() {
-                self.learn_holders(sock, held);
+                self.learn_holders(sock, held, of_all);
             }
         }
         self.decide_held();
@@ -32,11 +37,13 @@ impl Tracker {
 
     /// Updates the owner of a connection from the processes that hold its socket, or that of its
     /// MPTCP connection. Its counts stay in the row in which they began: that of the first owner.
-    fn learn_holders(&mut self, sock: SockId, held: SockId) {
+    fn learn_holders(&mut self, sock: SockId, held: SockId, of_all: bool) {
         if let Some(connection) = self.connections.get_mut(sock)
             && let Some(holders) = self.socket_owners.of(held, connection.first_seen)
         {
-            connection.scan.held_in = self.holder_scans;
+            if of_all {
+                connection.flags.set_is_held(true);
+            }
             let was_unknown = connection.owner.is_none();
             if connection.learn_holders(holders)
                 && was_unknown

@@ -2,7 +2,6 @@
 
 use crate::{
     tcp::role::Role,
-    trace::time::Nanos,
     tracker::{
         Tracker,
         port_pools::{Hold, PortHolder, PortPools},
@@ -10,13 +9,13 @@ use crate::{
 };
 
 impl Tracker {
-    /// The ephemeral ports that clients hold now. `start`: the start of the interval.
-    pub(super) fn port_pools(&self, start: Nanos) -> PortPools {
+    /// The ephemeral ports that clients hold now, at the end of an interval.
+    pub(super) fn port_pools(&mut self) -> PortPools {
         let mut pools = PortPools::default();
         for (netns, local) in self.listeners.addresses() {
             pools.add_listener(netns, local);
         }
-        for (_, connection) in self.connections.iter() {
+        for (_, connection) in self.connections.iter_mut() {
             let netns = connection.netns;
             // A port that bind() took stays taken even if nothing tells the role of its connection.
             if connection.role != Role::Server
@@ -24,10 +23,10 @@ impl Tracker {
             {
                 let range = connection.ephemeral_ports(range);
                 let (local, remote) = (connection.local(), connection.remote());
-                let is_old = connection.is_adopted() && connection.scan.adopted_at >= start;
                 let path = (local.ip(), (netns, remote.ip(), remote.port()));
-                let is_bound = connection.is_bound == Some(true);
-                let hold = Hold::Connection { is_old };
+                let is_bound = connection.flags.is_bound();
+                let hold = Hold::Connection { is_old: connection.flags.is_newly_adopted() };
+                connection.flags.set_is_newly_adopted(false);
                 pools.add(path, range, PortHolder { port: local.port(), is_bound, hold });
             }
         }

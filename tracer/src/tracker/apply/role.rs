@@ -70,14 +70,14 @@ impl Tracker {
     pub(super) fn learn_age(&mut self, netns: NetnsId, socket: &ScannedSocket) {
         let Some(connection) = self.connections.get_mut(socket.sock) else { return };
         if !connection.is_adopted()
-            || connection.scan.was_found()
+            || connection.flags.was_found()
             || !is_same_connection(connection, netns, socket)
         {
             return;
         }
         let past = PastActivity::at_scan(socket);
         connection.first_seen = connection.first_seen.min(past.existed_at(socket.state));
-        if connection.scan.state_since_is_lower_bound && connection.state == socket.state {
+        if connection.flags.state_since_is_lower_bound() && connection.state == socket.state {
             let since = past.in_state_at(socket.state);
             connection.last_transition = connection.last_transition.min(since);
         }

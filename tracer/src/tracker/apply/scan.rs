@@ -19,7 +19,7 @@ use crate::{
     tracker::{
         EVIDENCE_LOST, Tracker,
         accept_fifo::AcceptFifo,
-        connections::Origin,
+        connection::{Connection, Origin},
         gauges::ScanGauges,
         listeners::Listener,
         past_activity::PastActivity,
@@ -39,6 +39,9 @@ impl Tracker {
         self.now = self.now.max(begin.time);
         self.namespaces.begin_scan(begin.netns, begin.time);
         self.rows.pin();
+        if let Some(unfinished) = self.scan.take() {
+            self.discard_findings(unfinished.netns);
+        }
         self.scan = Some(Box::new(SocketScan {
             netns: begin.netns,
             started: begin.time,
@@ -55,6 +58,13 @@ impl Tracker {
             has_connections: false,
             incomplete: false,
         }));
+    }
+
+    /// Forgets what an incomplete scan found.
+    fn discard_findings(&mut self, netns: NetnsId) {
+        for (_, connection) in self.connections.iter_mut().filter(|(_, it)| it.netns == netns) {
+            connection.take_found();
+        }
     }
 
     pub(in crate::tracker) fn mark_scan_incomplete(&mut self) {
@@ -112,7 +122,7 @@ impl Tracker {
                     owner: None,
                     holders: Vec::new(),
                     owners_checked_at: 0,
-                    held_in: 0,
+                    is_held: false,
                     cgroup: socket.cgroup,
                     listening_since: socket.time,
                     last_seen: socket.time,
@@ -217,11 +227,11 @@ impl Tracker {
         let netns = scan.netns;
         let had_record_since = connection.last_transition > socket.time;
         let is_same = is_same_connection(connection, netns, socket);
-        if had_record_since || is_same {
-            connection.scan.on_scan(scan.number);
+        if connection.netns == netns && (had_record_since || is_same) {
+            connection.on_scan();
         }
         if is_same {
-            connection.scan.idle_ms = idle_ms(socket);
+            connection.set_idle_ms(idle_ms(socket));
         }
         if is_same && is_stalled(socket) {
             scan.rows.entry(connection.row).or_default().stalled += 1;
@@ -231,7 +241,7 @@ impl Tracker {
         }
         connection.learn_endpoints(socket.into(), false);
         if let Some(by_connect) = socket.port_by_connect {
-            connection.is_bound = Some(!by_connect);
+            connection.flags.set_is_bound(!by_connect);
         }
         if connection.state == socket.state {
             return;
@@ -242,7 +252,7 @@ impl Tracker {
             // It left the old state after it had entered that.
             let since = PastActivity::at_scan(socket).in_state_at(socket.state);
             connection.last_transition = connection.last_transition.max(since);
-            connection.scan.state_since_is_lower_bound = true;
+            connection.flags.set_state_since_is_lower_bound(true);
             let row = self.rows.get_mut(connection.row);
             connection.enter(socket.state, row, |_| EVIDENCE_LOST);
         } else {
@@ -257,7 +267,7 @@ impl Tracker {
         if scan.incomplete || socket.remote.port() == 0 {
             return;
         }
-        let (netns, number) = (scan.netns, scan.number);
+        let netns = scan.netns;
         let origin = self.origin_of_adopted(netns);
         if origin == Origin::AfterLoss {
             if self.connections.is_full() {
@@ -271,11 +281,11 @@ impl Tracker {
         let key = SocketKey { netns, sock: socket.sock, mptcp: socket.mptcp };
         let past = PastActivity::at_scan(socket);
         let mut connection = self.adopted(key, role, origin, socket.state, socket.into(), &past);
-        connection.scan.last_scan = number;
-        connection.scan.idle_ms = idle_ms(socket);
-        connection.is_bound = socket.port_by_connect.map(|by_connect| !by_connect);
-        connection.port_range = socket.port_range;
-        connection.is_subflow = socket.flags.contains(Flags::MPTCP);
+        connection.on_scan();
+        connection.set_idle_ms(idle_ms(socket));
+        connection.flags.set_is_bound(socket.port_by_connect == Some(false));
+        connection.set_port_range(socket.port_range);
+        connection.flags.set_is_subflow(socket.flags.contains(Flags::MPTCP));
         self.classify_previous(socket.sock);
         if let Some(scan) = self.scan.as_mut().filter(|_| is_stalled(socket)) {
             scan.rows.entry(connection.row).or_default().stalled += 1;
@@ -294,7 +304,7 @@ impl Tracker {
         self.rows.unpin();
         if !is_complete {
             self.namespaces.note_change(scan.netns, end.ended);
-            return;
+            return self.discard_findings(scan.netns);
         }
         let can_change_without_record = self.record_scan_gauges(&mut scan);
         let known_losses = self.namespaces.losses_at_scan(scan.netns).unwrap_or(0);
@@ -303,7 +313,7 @@ impl Tracker {
         let missed_limit = if new_losses > 0 { 1 } else { MISSED_SCANS_LIMIT };
         let missed_a_listener =
             self.listeners.forget_absent(scan.netns, scan.number, scan.started, missed_limit);
-        let missed_a_connection = self.forget_absent(&scan, missed_limit, new_losses);
+        let missed_a_connection = self.forget_absent(&scan, new_losses);
         self.undecided.forget_absent(scan.netns, scan.number, scan.started);
         self.time_waits.rows.forget_absent(scan.netns, scan.number);
         let known_counters = self.namespaces.end_scan(end, &scan);
@@ -373,23 +383,22 @@ impl Tracker {
         rows.values().any(ScanGauges::can_change_without_record)
     }
 
-    /// Closes the connections of sockets that `missed_limit` consecutive scans did not find.
-    /// Returns whether this scan missed any.
-    fn forget_absent(&mut self, scan: &SocketScan, missed_limit: u8, new_losses: u64) -> bool {
+    /// Closes the connections of sockets that are gone: [`MISSED_SCANS_LIMIT`] consecutive scans did not
+    /// find them, or this one if records were lost. Returns whether this scan missed any.
+    fn forget_absent(&mut self, scan: &SocketScan, new_losses: u64) -> bool {
         let mut gone = Vec::new();
         let mut missed = false;
-        for (sock, connection) in self.connections.iter_mut() {
-            let is_missing = connection.netns == scan.netns
-                && connection.scan.last_scan != scan.number
-                && connection.last_transition < scan.started;
+        let of_netns = |(_, it): &(_, &mut Connection)| it.netns == scan.netns;
+        for (sock, connection) in self.connections.iter_mut().filter(of_netns) {
+            let is_missing = !connection.take_found() && connection.last_transition < scan.started;
             let may_be_connecting = connection.state == TcpState::SynSent
                 && connection.last_transition.saturating_add(CONNECT_DELAY) > scan.started;
             missed |= is_missing;
             if is_missing && !may_be_connecting {
-                connection.scan.missed_scans += 1;
-                if connection.scan.missed_scans >= missed_limit {
+                if connection.flags.is_missed() || new_losses > 0 {
                     gone.push(sock);
                 }
+                connection.flags.set_is_missed(true);
             }
         }
         // The records of these closes are missing: gaps, unless they are counted as lost already.

@@ -26,7 +26,7 @@ impl Tracker {
         for (_, row) in self.rows.iter_mut() {
             row.time_waits.expire(expired);
         }
-        let pools = self.port_pools(start);
+        let pools = self.port_pools();
         let seconds = end.saturating_sub(start) as f64 / 1e9;
         let held_ports = self.interval.held_ports.as_ref();
         let destinations = pools.fullest(held_ports, RateInterval { end, seconds });
@@ -104,7 +104,7 @@ impl Tracker {
             if kept.as_ref().is_none_or(|kept| connection.last_transition < kept.since) {
                 *kept = Some(Oldest {
                     since: connection.last_transition,
-                    at_least: connection.scan.state_since_is_lower_bound,
+                    at_least: connection.state_since_is_lower_bound(),
                     owner: connection.owner.clone(),
                 });
             }

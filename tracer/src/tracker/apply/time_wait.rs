@@ -23,7 +23,7 @@ impl Tracker {
             return;
         }
         match self.connections.get_mut(entry.sock) {
-            Some(connection) => connection.evidence.time_wait_kind = Some(entry.kind),
+            Some(connection) => connection.time_wait_kind = Some(entry.kind),
             None => {
                 self.time_waits.early.add(*entry);
                 self.filter_event(entry.sock, entry.time, Input::TimeWaitEntry(*entry));
@@ -57,7 +57,7 @@ impl Tracker {
             local: self.rows.local_port(
                 connection.row,
                 endpoints.local,
-                connection.is_bound == Some(true),
+                connection.flags.is_bound(),
             ),
         };
         // A scan may have found it before this record, or the record of an earlier exit was lost.

@@ -18,7 +18,8 @@ use crate::{
     tracker::{
         EVIDENCE_LOST, Tracker,
         accept_fifo::AcceptFifo,
-        connections::{Connection, Origin, Slot},
+        connection::{Connection, Origin},
+        connections::Slot,
         endpoints::Endpoints,
         gauges::smaller_limit,
         handshake,
@@ -84,7 +85,7 @@ impl Tracker {
             owner: self.names.owner_by_opening(transition),
             holders: Vec::new(),
             owners_checked_at: 0,
-            held_in: 0,
+            is_held: false,
             cgroup: transition.opening.as_ref().map_or(0, |opening| opening.cgroup),
             listening_since: transition.time,
             last_seen: transition.time,
@@ -188,20 +189,22 @@ impl Tracker {
             true => Origin::Preexisting,
             false => Origin::Observed,
         };
-        let connection = Connection::new(netns, role, origin, transition.old, endpoints, time, row);
-        let netns_inode = self.names.inode(netns);
-        let mut connection = Connection { netns_inode, owner, ..connection };
+        let mut connection =
+            Connection::new(netns, role, origin, transition.old, endpoints, time, row);
+        connection.owner = owner;
         connection.listener = served.listener;
         connection.listener_port = transition.listener_port().unwrap_or(0);
-        connection.evidence.deferred_accept = deferred_accept;
-        connection.evidence.may_be_cookie = transition.flags.contains(Flags::COOKIES_SENT)
-            || transition.flags.contains(Flags::REUSEPORT);
+        connection.flags.set_defers_accept(deferred_accept);
+        connection.flags.set_may_be_cookie(
+            transition.flags.contains(Flags::COOKIES_SENT)
+                || transition.flags.contains(Flags::REUSEPORT),
+        );
         if !is_child {
             // Without IP_BIND_ADDRESS_NO_PORT, bind() takes a port before connect() would choose one.
-            connection.is_bound = Some(transition.local.port() != 0);
-            connection.port_range = opening.and_then(|opening| opening.port_range);
-            connection.is_subflow = transition.flags.contains(Flags::MPTCP);
-            connection.mptcp = transition.mptcp;
+            connection.flags.set_is_bound(transition.local.port() != 0);
+            connection.set_port_range(opening.and_then(|opening| opening.port_range));
+            connection.flags.set_is_subflow(transition.flags.contains(Flags::MPTCP));
+            connection.replace_mptcp(transition.mptcp);
         }
         self.changes.transition(transition, Some(&connection), &self.names);
         connection.state = transition.new;
@@ -223,7 +226,7 @@ impl Tracker {
             self.miss_accept_queue_entry(&connection);
         }
         let row = self.rows.get_mut(connection.row);
-        if connection.established {
+        if connection.flags.is_established() {
             row.counters.adopted += 1;
             row.gauges.open += 1;
         } else {
@@ -258,8 +261,7 @@ impl Tracker {
             transition.into(),
             &PastActivity::at_transition(transition),
         );
-        connection.evidence.time_wait_kind =
-            self.time_waits.early.take(transition.sock, transition.time);
+        connection.time_wait_kind = self.time_waits.early.take(transition.sock, transition.time);
         self.add(transition.sock, connection);
         self.connections.slot(transition.sock)
     }
@@ -300,19 +302,15 @@ impl Tracker {
         let since = past.existed_at(state);
         let mut connection = Connection::new(netns, role, origin, state, endpoints, since, row);
         connection.last_transition = past.in_state_at(state);
-        connection.scan.state_since_is_lower_bound = true;
-        connection.scan.adopted_at = past.found();
-        connection.evidence.may_be_cookie = true;
-        let netns_inode = self.names.inode(netns);
-        Connection {
-            owner,
-            owner_holds,
-            is_subflow: mptcp.is_some(),
-            mptcp,
-            netns_inode,
-            established,
-            ..connection
-        }
+        connection.owner = owner;
+        connection.replace_mptcp(mptcp);
+        connection.flags.set_is_established(established);
+        connection.flags.set_is_subflow(mptcp.is_some());
+        connection.flags.set_owner_holds(owner_holds);
+        connection.flags.set_is_newly_adopted(true);
+        connection.flags.set_state_since_is_lower_bound(true);
+        connection.flags.set_may_be_cookie(true);
+        connection
     }
 
     fn apply_transition(&mut self, transition: &Transition) {
@@ -329,9 +327,9 @@ impl Tracker {
         connection.learn_owner(transition, &self.listeners, &self.socket_owners);
         self.changes.transition(transition, Some(connection), &self.names);
         connection.last_transition = transition.time;
-        connection.scan.state_since_is_lower_bound = false;
-        connection.scan.missed_scans = 0;
-        connection.scan.idle_ms = None;
+        connection.flags.set_state_since_is_lower_bound(false);
+        connection.flags.set_is_missed(false);
+        connection.set_idle_ms(None);
         let completes_handshake =
             connection.enter(transition.new, self.rows.get_mut(connection.row), |connection| {
                 let sent = (connection.origin == Origin::Observed).then_some(connection.first_seen);
@@ -339,7 +337,7 @@ impl Tracker {
                     // The kernel hands the child over before it takes the time
                     // (`net/ipv4/tcp_minisocks.c:tcp_check_req`).
                     TcpState::Established
-                        if connection.evidence.has_joined
+                        if connection.flags.has_joined()
                             && connection.role == Role::Server
                             && transition.total_retransmits == 0 =>
                     {
@@ -349,16 +347,15 @@ impl Tracker {
                         connection.role,
                         transition,
                         sent,
-                        connection.evidence.deferred_accept,
-                        connection.evidence.may_be_cookie,
+                        connection.flags.defers_accept(),
+                        connection.flags.may_be_cookie(),
                     ),
                     // A Fast Open child that closes before its handshake completes has no duration.
                     _ => EVIDENCE_LOST,
                 }
             });
         if completes_handshake {
-            connection.established_at = Some(transition.time);
-            self.changes.established(connection);
+            self.changes.established(connection, &self.names);
             let (netns, role, port) =
                 (connection.netns, connection.role, connection.service_port());
             let endpoints = connection.endpoints();
@@ -373,7 +370,7 @@ impl Tracker {
     pub(in crate::tracker) fn is_tracked(&self, transition: &Transition) -> bool {
         let (old, endpoints) = (transition.old, Endpoints::from(transition));
         self.connections.get(transition.sock).is_some_and(|connection| {
-            let is_pending_again = connection.established && is_pending(old);
+            let is_pending_again = connection.flags.is_established() && is_pending(old);
             let is_young = old == TcpState::SynRecv;
             !is_pending_again && connection.matches(transition.netns, endpoints, is_young)
         })
