@@ -10,7 +10,8 @@ use rustc_hash::FxBuildHasher;
 
 use super::{
     accept_fifo::AcceptFifo,
-    owners::{Holders, Label, Owner, Process, inheritors, owner_of},
+    holders::{Holders, Process, inheritors},
+    owners::{Label, Owner},
     served::Served,
 };
 use crate::trace::{
@@ -69,11 +70,11 @@ impl Listener {
     }
 
     /// Sets the holders, and the owner that follows from them.
-    pub(crate) fn set_holders(&mut self, holders: &Holders) {
+    pub(crate) fn set_holders(&mut self, holders: &Holders, seen: Nanos) {
         self.holders.clone_from(&holders.processes);
-        self.owner = owner_of(&holders.processes);
+        self.owner.clone_from(&holders.owner);
         if !holders.temporary {
-            self.owners_checked_at = holders.seen;
+            self.owners_checked_at = seen;
         }
     }
 
@@ -81,7 +82,7 @@ impl Listener {
     pub(crate) fn labels(&self) -> Vec<Label> {
         match &self.holders[..] {
             [] => self.owner.iter().map(|owner| owner.label.clone()).collect(),
-            holders => inheritors(holders).map(|process| process.label.clone()).collect(),
+            holders => inheritors(holders).map(|process| process.label().clone()).collect(),
         }
     }
 
@@ -277,7 +278,7 @@ impl Listeners {
     /// The process with this id; `None` if it holds no listener that can accept this connection.
     pub(super) fn holder(&self, served: Served, pid: u32) -> Option<Arc<Owner>> {
         let mut holders = self.serving(served).flat_map(|listener| &listener.holders);
-        holders.find(|process| process.pid == pid).map(|process| Arc::new(process.owner()))
+        holders.find(|process| process.pid == pid).map(|process| process.owner.clone())
     }
 
     /// Removes the listeners of namespaces that are gone.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::{
     connection::Connection,
+    holders::{Holders, SocketOwners, inheritors},
     listeners::Listeners,
-    owners::{Holders, Owner, SocketOwners, inheritors, owner_of},
+    owners::Owner,
     served::Served,
 };
 use crate::{
@@ -71,7 +72,7 @@ impl Connection {
     pub(super) fn learn_holders(&mut self, holders: &Holders) -> bool {
         let owner = match &self.owner {
             Some(owner) => successor(owner, holders),
-            None => owner_of(&holders.processes),
+            None => holders.owner.clone(),
         };
         self.flags.set_owner_holds(true);
         let is_new = owner.is_some();
@@ -89,18 +90,18 @@ impl Connection {
 fn successor(owner: &Owner, holders: &Holders) -> Option<Arc<Owner>> {
     let Holders { processes, .. } = holders;
     if let Some(same) = processes.iter().find(|process| owner.pid == Some(process.pid)) {
-        let has_other_name = same.label.name != owner.label.name;
-        return has_other_name.then(|| Arc::new(same.owner()));
+        let has_other_name = same.label().name != owner.label.name;
+        return has_other_name.then(|| same.owner.clone());
     }
     // Another process of that name: one of a group, as in a prefork server.
     if owner.pid.is_none()
         && let [_, _, ..] = &processes[..]
-        && processes.iter().any(|process| process.label == owner.label)
+        && processes.iter().any(|process| *process.label() == owner.label)
     {
         return None;
     }
-    owner_of(processes).or_else(|| {
+    holders.owner.clone().or_else(|| {
         let lowest = inheritors(processes).min_by_key(|process| process.pid)?;
-        Some(Arc::new(lowest.owner()))
+        Some(lowest.owner.clone())
     })
 }

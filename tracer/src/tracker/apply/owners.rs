@@ -5,7 +5,7 @@ use crate::{
         ids::{MptcpId, SockId},
         scan::SocketHolder,
     },
-    tracker::{Tracker, owners::SocketOwners},
+    tracker::{Tracker, holders::SocketOwners},
 };
 
 impl Tracker {
@@ -19,9 +19,9 @@ impl Tracker {
         self.socket_owners = SocketOwners::new(holders, &self.names);
         for (sock, listener) in self.listeners.iter_mut() {
             let held = listener.held_socket(sock);
-            if let Some(holders) = self.socket_owners.of(held, listener.listening_since) {
+            if let Some((holders, seen)) = self.socket_owners.of(held, listener.listening_since) {
                 listener.is_held |= of_all;
-                listener.set_holders(holders);
+                listener.set_holders(holders, seen);
             }
         }
         let held: Vec<_> = self.socket_owners.socks().collect();
@@ -39,7 +39,7 @@ impl Tracker {
     /// MPTCP connection. Its counts stay in the row in which they began: that of the first owner.
     fn learn_holders(&mut self, sock: SockId, held: SockId, of_all: bool) {
         if let Some(connection) = self.connections.get_mut(sock)
-            && let Some(holders) = self.socket_owners.of(held, connection.first_seen)
+            && let Some((holders, _)) = self.socket_owners.of(held, connection.first_seen)
         {
             if of_all {
                 connection.flags.set_is_held(true);

@@ -134,8 +134,8 @@ impl Tracker {
                     accept_fifo: AcceptFifo::default(),
                 };
                 let held = listener.held_socket(socket.sock);
-                if let Some(holders) = self.socket_owners.of(held, 0) {
-                    listener.set_holders(holders);
+                if let Some((holders, seen)) = self.socket_owners.of(held, 0) {
+                    listener.set_holders(holders, seen);
                 }
                 self.listeners.insert(socket.sock, listener);
                 is_new = true;

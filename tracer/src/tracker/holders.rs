@@ -1,0 +1,365 @@
+//! The processes that hold sockets, as of the last scan of all open files. A busy host has a million
+//! sockets and few processes, so sockets with the same holders share them.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
+
+use rustc_hash::FxBuildHasher;
+
+use super::owners::{Label, Owner, ProcessNames, text};
+use crate::trace::{ids::SockId, scan::SocketHolder, time::Nanos};
+
+/// Maximum number of sockets whose holders are kept.
+const SOCKETS_LIMIT: usize = 1 << 20;
+
+/// Maximum number of holders kept per socket.
+const HOLDERS_LIMIT: u32 = 1 << 14;
+
+/// A child process younger than this may hold its parent's sockets only until it calls execve().
+const YOUNG_AGE: Nanos = 100_000_000;
+
+const MILLISECOND: Nanos = 1_000_000;
+
+/// A process that holds a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    parent: u32,
+    started: Nanos,
+    /// Whether the process may hold the socket only until it calls execve().
+    temporary: bool,
+    /// The process as an owner.
+    pub(crate) owner: Arc<Owner>,
+}
+
+impl Process {
+    pub(crate) fn label(&self) -> &Label {
+        &self.owner.label
+    }
+}
+
+/// The processes that hold each socket.
+#[derive(Debug, Default)]
+pub(crate) struct SocketOwners {
+    by_sock: HashMap<SockId, Held, FxBuildHasher>,
+    holders: Vec<Holders>,
+    /// Time of the first finding.
+    begun: Nanos,
+}
+
+/// What is kept of each socket.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// The index of its holders.
+    by: u32,
+    /// When it was found, in milliseconds since the first finding.
+    seen_ms: u32,
+}
+
+/// The processes that hold some sockets.
+#[derive(Debug)]
+pub(crate) struct Holders {
+    pub(crate) processes: Vec<Process>,
+    /// Whether they are not certain: some may hold the socket only until they call execve(), or there
+    /// are more.
+    pub(crate) temporary: bool,
+    /// Their owner; `None` if they have different names.
+    pub(crate) owner: Option<Arc<Owner>>,
+}
+
+impl Holders {
+    /// `seen`: when the first of their sockets was found.
+    fn new(mut processes: Vec<Process>, is_complete: bool, seen: Nanos) -> Self {
+        mark_temporary(&mut processes, seen);
+        let temporary = !is_complete || processes.iter().any(|process| process.temporary);
+        let owner = owner_of(&processes);
+        Self { processes, temporary, owner }
+    }
+}
+
+/// Marks holders that may be temporary: a young child whose parent holds the socket too.
+fn mark_temporary(processes: &mut [Process], seen: Nanos) {
+    // Usually a single process holds a socket.
+    if processes.len() < 2 {
+        return;
+    }
+    let parents: HashSet<_> = processes.iter().map(|process| process.pid).collect();
+    for process in processes {
+        let is_young = process.started != 0 && seen.saturating_sub(process.started) < YOUNG_AGE;
+        process.temporary = is_young && parents.contains(&process.parent);
+    }
+}
+
+/// Lists of processes, each of which continues another one: the scan goes from process to process, and
+/// adds each to the list of every socket that it holds.
+#[derive(Default)]
+struct Lists {
+    lists: Vec<List>,
+    /// The list that continues one with a process.
+    longer: HashMap<(Option<u32>, u32), u32, FxBuildHasher>,
+}
+
+struct List {
+    /// The list that it continues.
+    before: Option<u32>,
+    /// The index of its last process.
+    last: u32,
+    len: u32,
+    /// When the first of its sockets was found; `None` without any.
+    seen: Option<Nanos>,
+}
+
+impl Lists {
+    /// The list that continues `before` with a process.
+    fn with(&mut self, before: Option<u32>, process: u32) -> u32 {
+        let list = before.map(|before| &self.lists[before as usize]);
+        let len = list.map_or(0, |list| list.len);
+        if let Some(list) = before
+            && (len >= HOLDERS_LIMIT || self.lists[list as usize].last == process)
+        {
+            return list;
+        }
+        *self.longer.entry((before, process)).or_insert_with(|| {
+            push(&mut self.lists, List { before, last: process, len: len + 1, seen: None })
+        })
+    }
+
+    /// The processes in a list, in its order.
+    fn processes(&self, list: u32, all: &[Process]) -> Vec<Process> {
+        let lists = std::iter::successors(Some(list), |&list| self.lists[list as usize].before);
+        let mut found: Vec<_> =
+            lists.map(|list| all[self.lists[list as usize].last as usize].clone()).collect();
+        found.reverse();
+        found
+    }
+}
+
+impl SocketOwners {
+    pub(crate) fn new(found: &[SocketHolder], names: &ProcessNames) -> Self {
+        let begun = found.iter().map(|holder| holder.time).min().unwrap_or(0);
+        let mut by_sock = HashMap::<SockId, Held, FxBuildHasher>::default();
+        let mut processes = Vec::new();
+        let mut indices = HashMap::<u32, u32, FxBuildHasher>::default();
+        let mut lists = Lists::default();
+        for holder in found {
+            let process = *indices
+                .entry(holder.pid)
+                .or_insert_with(|| push(&mut processes, process(holder, names)));
+            let ms = holder.time.saturating_sub(begun) / MILLISECOND;
+            let seen_ms = u32::try_from(ms).unwrap_or(u32::MAX);
+            let is_full = by_sock.len() >= SOCKETS_LIMIT;
+            match by_sock.entry(holder.sock) {
+                Entry::Vacant(new) if !is_full => {
+                    new.insert(Held { by: lists.with(None, process), seen_ms });
+                }
+                Entry::Vacant(_) => {}
+                Entry::Occupied(mut known) => {
+                    let held = known.get_mut();
+                    held.by = lists.with(Some(held.by), process);
+                    held.seen_ms = held.seen_ms.min(seen_ms);
+                }
+            }
+        }
+        let mut owners = Self { by_sock, holders: Vec::new(), begun };
+        owners.share(lists, &processes);
+        owners
+    }
+
+    /// Gives sockets with the same list the same holders.
+    fn share(&mut self, mut lists: Lists, processes: &[Process]) {
+        for held in self.by_sock.values() {
+            let (list, seen) = (&mut lists.lists[held.by as usize], held.seen(self.begun));
+            list.seen = Some(list.seen.map_or(seen, |before| before.min(seen)));
+        }
+        let mut index_of = vec![0; lists.lists.len()];
+        for (list, index) in (0..).zip(&mut index_of) {
+            let List { len, seen, .. } = lists.lists[list as usize];
+            if let Some(seen) = seen {
+                let of_list = lists.processes(list, processes);
+                *index = push(&mut self.holders, Holders::new(of_list, len < HOLDERS_LIMIT, seen));
+            }
+        }
+        for held in self.by_sock.values_mut() {
+            held.by = index_of[held.by as usize];
+        }
+    }
+
+    /// The holders of the socket and when it was found, if scanned after `created`: the kernel reuses
+    /// addresses.
+    pub(crate) fn of(&self, sock: SockId, created: Nanos) -> Option<(&Holders, Nanos)> {
+        let held = self.by_sock.get(&sock)?;
+        let seen = held.seen(self.begun);
+        (seen >= created).then(|| (&self.holders[held.by as usize], seen))
+    }
+
+    /// The process with this id; `None` if it does not hold the socket for more than a moment.
+    pub(crate) fn holder(&self, sock: SockId, created: Nanos, pid: u32) -> Option<Arc<Owner>> {
+        let (holders, _) = self.of(sock, created)?;
+        let mut lasting = holders.processes.iter().filter(|process| !process.temporary);
+        lasting.find(|process| process.pid == pid).map(|process| process.owner.clone())
+    }
+
+    /// The owner of a socket; `None` if it is unknown or holders have different names.
+    pub(crate) fn owner(&self, sock: SockId, created: Nanos) -> Option<Arc<Owner>> {
+        self.of(sock, created)?.0.owner.clone()
+    }
+
+    /// Ids of the processes that hold the socket.
+    pub(crate) fn pids(&self, sock: SockId) -> Vec<u32> {
+        let holders = self.of(sock, 0).into_iter().flat_map(|(holders, _)| &holders.processes);
+        holders.map(|process| process.pid).collect()
+    }
+
+    pub(crate) fn socks(&self) -> impl Iterator<Item = SockId> {
+        self.by_sock.keys().copied()
+    }
+}
+
+impl Held {
+    fn seen(self, begun: Nanos) -> Nanos {
+        begun.saturating_add(Nanos::from(self.seen_ms) * MILLISECOND)
+    }
+}
+
+/// Adds an element, and returns its index.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "each element has a record, which take 64 bytes"
+)]
+fn push<T>(to: &mut Vec<T>, element: T) -> u32 {
+    to.push(element);
+    (to.len() - 1) as u32
+}
+
+fn process(holder: &SocketHolder, names: &ProcessNames) -> Process {
+    let &SocketHolder { pid, parent, started, .. } = holder;
+    let label = Label { name: text(&holder.comm), container: names.container(holder.cgroup) };
+    let owner = Arc::new(Owner { pid: Some(pid), label });
+    Process { pid, parent, started, temporary: false, owner }
+}
+
+/// The holders that own a socket. A process that passed the socket to a child (socket activation by
+/// a supervisor, a prefork server) does not own it while a child holds it permanently.
+pub(crate) fn inheritors(holders: &[Process]) -> impl Iterator<Item = &Process> {
+    let lasting = || holders.iter().filter(|process| !process.temporary);
+    let of_others = lasting().filter(|process| process.parent != process.pid);
+    let parents: HashSet<_> = of_others.map(|process| process.parent).collect();
+    lasting().filter(move |process| !parents.contains(&process.pid))
+}
+
+/// The owner of a socket; `None` if holders have different names.
+fn owner_of(holders: &[Process]) -> Option<Arc<Owner>> {
+    let mut heirs = inheritors(holders);
+    let first = heirs.next()?;
+    let mut is_only = true;
+    for other in heirs {
+        if other.label() != first.label() {
+            return None;
+        }
+        is_only = false;
+    }
+    if is_only {
+        return Some(first.owner.clone());
+    }
+    Some(Arc::new(Owner { pid: None, label: first.label().clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Time of the scans in these tests.
+    const SCAN: Nanos = 1_000_000_000;
+
+    fn holders(list: &[(u32, u32, &str)]) -> Vec<SocketHolder> {
+        list.iter()
+            .map(|&(pid, parent, comm)| SocketHolder {
+                time: SCAN,
+                sock: 1,
+                started: 1,
+                pid,
+                parent,
+                comm: comm.into(),
+                cgroup: 0,
+            })
+            .collect()
+    }
+
+    fn owner(list: &[(u32, u32, &str)]) -> Option<(Option<u32>, String)> {
+        let owners = SocketOwners::new(&holders(list), &ProcessNames::default());
+        owners.owner(1, 0).map(|owner| (owner.pid, owner.label.name.to_string()))
+    }
+
+    #[test]
+    fn a_process_that_inherited_the_socket_owns_it() {
+        let systemd = (1, 0, "systemd");
+        assert_eq!(owner(&[systemd]), Some((Some(1), "systemd".into())));
+        assert_eq!(owner(&[systemd, (70, 1, "web")]), Some((Some(70), "web".into())));
+        let prefork = [(70, 1, "web"), (71, 70, "web"), (72, 70, "web")];
+        assert_eq!(owner(&prefork), Some((None, "web".into())));
+        assert_eq!(owner(&[(70, 1, "web"), (80, 1, "proxy")]), None);
+        assert_eq!(owner(&[]), None);
+    }
+
+    #[test]
+    fn sockets_with_the_same_holders_share_them() {
+        let holder = |time, sock, pid| SocketHolder {
+            time,
+            sock,
+            started: 1,
+            pid,
+            parent: 1,
+            comm: "web".into(),
+            cgroup: 0,
+        };
+        let ms = 1_000_000;
+        let found = [
+            holder(SCAN + ms, 10, 70),
+            holder(SCAN + 2 * ms, 11, 70),
+            // Another descriptor of the same socket.
+            holder(SCAN + 3 * ms, 10, 70),
+            holder(SCAN, 12, 70),
+            holder(SCAN + 4 * ms, 10, 71),
+            holder(SCAN + 5 * ms, 11, 71),
+        ];
+        let owners = SocketOwners::new(&found, &ProcessNames::default());
+        assert_eq!(
+            [10, 11, 12].map(|sock| owners.pids(sock)),
+            [vec![70, 71], vec![70, 71], vec![70]]
+        );
+        assert_eq!(owners.holders.len(), 2);
+        let seen = [10, 11, 12].map(|sock| owners.of(sock, 0).map(|(_, seen)| seen));
+        assert_eq!(seen, [SCAN + ms, SCAN + 2 * ms, SCAN].map(Some));
+        assert_eq!(owners.owner(10, 0).map(|owner| owner.pid), Some(None));
+    }
+
+    #[test]
+    fn more_holders_than_are_kept_are_not_certain() {
+        let list: Vec<_> = (0..=HOLDERS_LIMIT).map(|pid| (pid + 2, 1, "web")).collect();
+        let owners = SocketOwners::new(&holders(&list), &ProcessNames::default());
+        let (kept, _) = owners.of(1, 0).expect("holders");
+        assert_eq!((kept.processes.len(), kept.temporary), (HOLDERS_LIMIT as usize, true));
+    }
+
+    #[test]
+    fn a_later_socket_at_the_same_address_has_other_holders() {
+        let owners = SocketOwners::new(&holders(&[(70, 1, "web")]), &ProcessNames::default());
+        assert_eq!(owners.of(1, SCAN).map(|(holders, _)| holders.processes.len()), Some(1));
+        assert!(owners.of(1, SCAN + 1).is_none() && owners.of(2, 0).is_none());
+    }
+
+    #[test]
+    fn a_child_that_was_just_forked_is_not_the_owner() {
+        let mut list = holders(&[(70, 1, "web"), (71, 70, "thread")]);
+        list[1].started = SCAN - YOUNG_AGE + 1;
+        let owners = SocketOwners::new(&list, &ProcessNames::default());
+        assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(70));
+        assert!(owners.of(1, 0).is_some_and(|(holders, _)| holders.temporary));
+        // Without its parent, the child is the owner.
+        let owners = SocketOwners::new(&list[1..], &ProcessNames::default());
+        assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(71));
+        assert!(owners.of(1, 0).is_some_and(|(holders, _)| !holders.temporary));
+    }
+}
