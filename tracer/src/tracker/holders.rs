@@ -206,16 +206,6 @@ impl SocketOwners {
         self.of(sock, created)?.0.owner.clone()
     }
 
-    /// Forgets the sockets that only one process holds, if `knows` says that this is known of them.
-    pub(crate) fn forget(&mut self, knows: impl Fn(SockId, &Process) -> bool) {
-        let holders = &self.holders;
-        self.by_sock.retain(|&sock, held| match &holders[held.by as usize].processes[..] {
-            [only] => !knows(sock, only),
-            _ => true,
-        });
-        self.by_sock.shrink_to_fit();
-    }
-
     /// Ids of the processes that hold the socket.
     pub(crate) fn pids(&self, sock: SockId) -> Vec<u32> {
         let holders = self.of(sock, 0).into_iter().flat_map(|(holders, _)| &holders.processes);
@@ -343,12 +333,6 @@ mod tests {
         let seen = [10, 11, 12].map(|sock| owners.of(sock, 0).map(|(_, seen)| seen));
         assert_eq!(seen, [SCAN + ms, SCAN + 2 * ms, SCAN].map(Some));
         assert_eq!(owners.owner(10, 0).map(|owner| owner.pid), Some(None));
-        let mut owners = owners;
-        owners.forget(|_, process| process.pid == 70);
-        assert_eq!(
-            [10, 11, 12].map(|sock| owners.pids(sock)),
-            [vec![70, 71], vec![70, 71], vec![]]
-        );
     }
 
     #[test]

@@ -33,12 +33,6 @@ impl Tracker {
             }
         }
         self.decide_held();
-        // A busy host has a million connections, which know their owners now.
-        let connections = &self.connections;
-        self.socket_owners.forget(|sock, process| {
-            let owner = connections.get(sock).and_then(|connection| connection.owner.as_ref());
-            owner.is_some_and(|owner| owner.pid == Some(process.pid))
-        });
     }
 
     /// Updates the owner of a connection from the processes that hold its socket, or that of its
