@@ -15,19 +15,21 @@ use crate::trace::{ids::SockId, scan::SocketHolder, time::Nanos};
 const SOCKETS_LIMIT: usize = 1 << 20;
 
 /// Maximum number of holders kept per socket.
-const HOLDERS_LIMIT: u32 = 1 << 14;
+const HOLDERS_LIMIT: usize = 1 << 14;
 
 /// A child process younger than this may hold its parent's sockets only until it calls execve().
 const YOUNG_AGE: Nanos = 100_000_000;
 
-const MILLISECOND: Nanos = 1_000_000;
+/// The precision of [`Held::seen_us`].
+const MICROSECOND: Nanos = 1_000;
 
 /// A process that holds a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     parent: u32,
-    started: Nanos,
+    /// Whether it was found within [`YOUNG_AGE`] of its start.
+    is_young: bool,
     /// Whether the process may hold the socket only until it calls execve().
     temporary: bool,
     /// The process as an owner.
@@ -53,9 +55,9 @@ pub(crate) struct SocketOwners {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     /// The index of its holders.
-    by: u32,
-    /// When it was found, in milliseconds since the first finding.
-    seen_ms: u32,
+    holders: u32,
+    /// When it was found, in microseconds since the first finding, rounded down.
+    seen_us: u32,
 }
 
 /// The processes that hold some sockets.
@@ -63,74 +65,74 @@ struct Held {
 pub(crate) struct Holders {
     pub(crate) processes: Vec<Process>,
     /// Whether they are not certain: some may hold the socket only until they call execve(), or there
-    /// are more.
-    pub(crate) temporary: bool,
+    /// may be more.
+    pub(crate) are_uncertain: bool,
     /// Their owner; `None` if they have different names.
     pub(crate) owner: Option<Arc<Owner>>,
 }
 
 impl Holders {
-    /// `seen`: when the first of their sockets was found.
-    fn new(mut processes: Vec<Process>, is_complete: bool, seen: Nanos) -> Self {
-        mark_temporary(&mut processes, seen);
-        let temporary = !is_complete || processes.iter().any(|process| process.temporary);
+    fn new(mut processes: Vec<Process>) -> Self {
+        mark_temporary(&mut processes);
+        let are_uncertain =
+            processes.len() >= HOLDERS_LIMIT || processes.iter().any(|process| process.temporary);
         let owner = owner_of(&processes);
-        Self { processes, temporary, owner }
+        Self { processes, are_uncertain, owner }
     }
 }
 
 /// Marks holders that may be temporary: a young child whose parent holds the socket too.
-fn mark_temporary(processes: &mut [Process], seen: Nanos) {
+fn mark_temporary(processes: &mut [Process]) {
     // Usually a single process holds a socket.
     if processes.len() < 2 {
         return;
     }
     let parents: HashSet<_> = processes.iter().map(|process| process.pid).collect();
     for process in processes {
-        let is_young = process.started != 0 && seen.saturating_sub(process.started) < YOUNG_AGE;
-        process.temporary = is_young && parents.contains(&process.parent);
+        process.temporary = process.is_young && parents.contains(&process.parent);
     }
 }
 
-/// Lists of processes, each of which continues another one: the scan goes from process to process, and
-/// adds each to the list of every socket that it holds.
+/// The lists of processes while they grow: the scan goes from process to process, and adds each to the
+/// list of every socket that it holds. Lists with the same beginning share it.
 #[derive(Default)]
 struct Lists {
-    lists: Vec<List>,
-    /// The list that continues one with a process.
+    ends: Vec<End>,
+    /// The end of the list that continues one with a process.
     longer: HashMap<(Option<u32>, u32), u32, FxBuildHasher>,
 }
 
-struct List {
-    /// The list that it continues.
+/// The end of a list.
+struct End {
+    /// The index of the end before it.
     before: Option<u32>,
-    /// The index of its last process.
-    last: u32,
-    len: u32,
-    /// When the first of its sockets was found; `None` without any.
-    seen: Option<Nanos>,
+    /// The index of the process.
+    process: u32,
+    len: usize,
 }
 
 impl Lists {
-    /// The list that continues `before` with a process.
-    fn with(&mut self, before: Option<u32>, process: u32) -> u32 {
-        let list = before.map(|before| &self.lists[before as usize]);
-        let len = list.map_or(0, |list| list.len);
-        if let Some(list) = before
-            && (len >= HOLDERS_LIMIT || self.lists[list as usize].last == process)
+    /// The end of the list that continues the one of `before` with a process. A process can hold a socket
+    /// by several descriptors.
+    fn continued(&mut self, before: Option<u32>, process: u32) -> u32 {
+        let last = before.map(|before| &self.ends[before as usize]);
+        let len = last.map_or(0, |last| last.len);
+        if let Some(before) = before
+            && (len >= HOLDERS_LIMIT || last.is_some_and(|last| last.process == process))
         {
-            return list;
+            return before;
         }
-        *self.longer.entry((before, process)).or_insert_with(|| {
-            push(&mut self.lists, List { before, last: process, len: len + 1, seen: None })
-        })
+        *self
+            .longer
+            .entry((before, process))
+            .or_insert_with(|| push(&mut self.ends, End { before, process, len: len + 1 }))
     }
 
-    /// The processes in a list, in its order.
-    fn processes(&self, list: u32, all: &[Process]) -> Vec<Process> {
-        let lists = std::iter::successors(Some(list), |&list| self.lists[list as usize].before);
-        let mut found: Vec<_> =
-            lists.map(|list| all[self.lists[list as usize].last as usize].clone()).collect();
+    /// The processes of a list, in its order.
+    fn processes(&self, end: u32, all: &[Process]) -> Vec<Process> {
+        let at = |end: u32| &self.ends[end as usize];
+        let ends = std::iter::successors(Some(at(end)), |it| it.before.map(at));
+        let mut found: Vec<_> = ends.map(|it| all[it.process as usize].clone()).collect();
         found.reverse();
         found
     }
@@ -147,43 +149,31 @@ impl SocketOwners {
             let process = *indices
                 .entry(holder.pid)
                 .or_insert_with(|| push(&mut processes, process(holder, names)));
-            let ms = holder.time.saturating_sub(begun) / MILLISECOND;
-            let seen_ms = u32::try_from(ms).unwrap_or(u32::MAX);
+            let us = holder.time.saturating_sub(begun) / MICROSECOND;
+            let seen_us = u32::try_from(us).unwrap_or(u32::MAX);
             let is_full = by_sock.len() >= SOCKETS_LIMIT;
             match by_sock.entry(holder.sock) {
                 Entry::Vacant(new) if !is_full => {
-                    new.insert(Held { by: lists.with(None, process), seen_ms });
+                    new.insert(Held { holders: lists.continued(None, process), seen_us });
                 }
                 Entry::Vacant(_) => {}
                 Entry::Occupied(mut known) => {
                     let held = known.get_mut();
-                    held.by = lists.with(Some(held.by), process);
-                    held.seen_ms = held.seen_ms.min(seen_ms);
+                    held.holders = lists.continued(Some(held.holders), process);
+                    held.seen_us = held.seen_us.min(seen_us);
                 }
             }
         }
-        let mut owners = Self { by_sock, holders: Vec::new(), begun };
-        owners.share(lists, &processes);
-        owners
-    }
-
-    /// Gives sockets with the same list the same holders.
-    fn share(&mut self, mut lists: Lists, processes: &[Process]) {
-        for held in self.by_sock.values() {
-            let (list, seen) = (&mut lists.lists[held.by as usize], held.seen(self.begun));
-            list.seen = Some(list.seen.map_or(seen, |before| before.min(seen)));
+        // Sockets with the same list share it.
+        let mut holders = Vec::new();
+        let mut places = vec![None; lists.ends.len()];
+        for held in by_sock.values_mut() {
+            let end = held.holders;
+            held.holders = *places[end as usize].get_or_insert_with(|| {
+                push(&mut holders, Holders::new(lists.processes(end, &processes)))
+            });
         }
-        let mut index_of = vec![0; lists.lists.len()];
-        for (list, index) in (0..).zip(&mut index_of) {
-            let List { len, seen, .. } = lists.lists[list as usize];
-            if let Some(seen) = seen {
-                let of_list = lists.processes(list, processes);
-                *index = push(&mut self.holders, Holders::new(of_list, len < HOLDERS_LIMIT, seen));
-            }
-        }
-        for held in self.by_sock.values_mut() {
-            held.by = index_of[held.by as usize];
-        }
+        Self { by_sock, holders, begun }
     }
 
     /// The holders of the socket and when it was found, if scanned after `created`: the kernel reuses
@@ -191,7 +181,7 @@ impl SocketOwners {
     pub(crate) fn of(&self, sock: SockId, created: Nanos) -> Option<(&Holders, Nanos)> {
         let held = self.by_sock.get(&sock)?;
         let seen = held.seen(self.begun);
-        (seen >= created).then(|| (&self.holders[held.by as usize], seen))
+        (seen >= created).then(|| (&self.holders[held.holders as usize], seen))
     }
 
     /// The process with this id; `None` if it does not hold the socket for more than a moment.
@@ -219,25 +209,23 @@ impl SocketOwners {
 
 impl Held {
     fn seen(self, begun: Nanos) -> Nanos {
-        begun.saturating_add(Nanos::from(self.seen_ms) * MILLISECOND)
+        begun.saturating_add(Nanos::from(self.seen_us) * MICROSECOND)
     }
 }
 
 /// Adds an element, and returns its index.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "each element has a record, which take 64 bytes"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "each element has a record of one frame")]
 fn push<T>(to: &mut Vec<T>, element: T) -> u32 {
     to.push(element);
     (to.len() - 1) as u32
 }
 
 fn process(holder: &SocketHolder, names: &ProcessNames) -> Process {
-    let &SocketHolder { pid, parent, started, .. } = holder;
+    let &SocketHolder { pid, parent, started, time, .. } = holder;
     let label = Label { name: text(&holder.comm), container: names.container(holder.cgroup) };
     let owner = Arc::new(Owner { pid: Some(pid), label });
-    Process { pid, parent, started, temporary: false, owner }
+    let is_young = started != 0 && time.saturating_sub(started) < YOUNG_AGE;
+    Process { pid, parent, is_young, temporary: false, owner }
 }
 
 /// The holders that own a socket. A process that passed the socket to a child (socket activation by
@@ -314,15 +302,15 @@ mod tests {
             comm: "web".into(),
             cgroup: 0,
         };
-        let ms = 1_000_000;
+        let us = 1_000;
         let found = [
-            holder(SCAN + ms, 10, 70),
-            holder(SCAN + 2 * ms, 11, 70),
+            holder(SCAN + us, 10, 70),
+            holder(SCAN + 2 * us, 11, 70),
             // Another descriptor of the same socket.
-            holder(SCAN + 3 * ms, 10, 70),
+            holder(SCAN + 3 * us, 10, 70),
             holder(SCAN, 12, 70),
-            holder(SCAN + 4 * ms, 10, 71),
-            holder(SCAN + 5 * ms, 11, 71),
+            holder(SCAN + 4 * us, 10, 71),
+            holder(SCAN + 5 * us, 11, 71),
         ];
         let owners = SocketOwners::new(&found, &ProcessNames::default());
         assert_eq!(
@@ -331,16 +319,16 @@ mod tests {
         );
         assert_eq!(owners.holders.len(), 2);
         let seen = [10, 11, 12].map(|sock| owners.of(sock, 0).map(|(_, seen)| seen));
-        assert_eq!(seen, [SCAN + ms, SCAN + 2 * ms, SCAN].map(Some));
+        assert_eq!(seen, [SCAN + us, SCAN + 2 * us, SCAN].map(Some));
         assert_eq!(owners.owner(10, 0).map(|owner| owner.pid), Some(None));
     }
 
     #[test]
     fn more_holders_than_are_kept_are_not_certain() {
-        let list: Vec<_> = (0..=HOLDERS_LIMIT).map(|pid| (pid + 2, 1, "web")).collect();
+        let list: Vec<_> = (2..).take(HOLDERS_LIMIT + 1).map(|pid| (pid, 1, "web")).collect();
         let owners = SocketOwners::new(&holders(&list), &ProcessNames::default());
         let (kept, _) = owners.of(1, 0).expect("holders");
-        assert_eq!((kept.processes.len(), kept.temporary), (HOLDERS_LIMIT as usize, true));
+        assert_eq!((kept.processes.len(), kept.are_uncertain), (HOLDERS_LIMIT, true));
     }
 
     #[test]
@@ -356,10 +344,10 @@ mod tests {
         list[1].started = SCAN - YOUNG_AGE + 1;
         let owners = SocketOwners::new(&list, &ProcessNames::default());
         assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(70));
-        assert!(owners.of(1, 0).is_some_and(|(holders, _)| holders.temporary));
+        assert!(owners.of(1, 0).is_some_and(|(holders, _)| holders.are_uncertain));
         // Without its parent, the child is the owner.
         let owners = SocketOwners::new(&list[1..], &ProcessNames::default());
         assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(71));
-        assert!(owners.of(1, 0).is_some_and(|(holders, _)| !holders.temporary));
+        assert!(owners.of(1, 0).is_some_and(|(holders, _)| !holders.are_uncertain));
     }
 }

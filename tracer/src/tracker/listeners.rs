@@ -73,7 +73,7 @@ impl Listener {
     pub(crate) fn set_holders(&mut self, holders: &Holders, seen: Nanos) {
         self.holders.clone_from(&holders.processes);
         self.owner.clone_from(&holders.owner);
-        if !holders.temporary {
+        if !holders.are_uncertain {
             self.owners_checked_at = seen;
         }
     }
