@@ -17,7 +17,7 @@ pub(crate) fn write(cost: &Cost, synthetic: &Synthetic, rate: &Rate, burst: &Bur
     let transitions = rate.done.transitions() as f64;
     let reader = rate.own.total() / transitions;
     let reader_limit = 1.0 / reader;
-    let load = cost.load_per_transition();
+    let load = cost.reply.load_per_transition();
     let bytes = |rate: f64| rate * BYTES_PER_TRANSITION / 1e6;
     let rings = (burst.default_ring * synthetic.cpus() as u64) as f64 / 1e6;
     let _ = write!(
@@ -49,7 +49,7 @@ Possible next steps, in this order:
    nearly all of the reader's time, and gives up what synfin is for: the evidence for each close reason,
    recordings, and figures that can be traced to single connections.
 ",
-        kernel_ns = cost.ns(),
+        kernel_ns = cost.reply.ns(),
         reader_us = reader * 1e6,
         limit = reader_limit / 1e6,
         connections = reader_limit / PER_CONNECTION / 1e3,

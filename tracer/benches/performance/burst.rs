@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    load::Load,
+    load::{Carried, Load},
     tracer::{Events, Synfin},
 };
 
-const LOAD: Load = Load::Short { connections: u64::MAX, ms: 8_000 };
+const LOAD: Load = Load::Short { connections: u64::MAX, ms: 8_000, carrying: Carried::Reply };
 
 /// Time from the start of the load to the stall.
 const WARM_UP: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     floor::{self, Floor},
-    load::Load,
+    load::{Carried, Load},
     median,
     tracer::{Synfin, Tracer},
     usage::{self, Usage},
@@ -14,7 +14,6 @@ use crate::{
 
 const ROUNDS: usize = 5;
 const SECONDS: u64 = 4;
-const LOAD: Load = Load::Short { connections: u64::MAX, ms: SECONDS * 1_000 };
 
 /// The kernel's name of the main hook, and the programs that only run for scans.
 const MAIN_HOOK: &str = "state_change";
@@ -23,15 +22,23 @@ const SCAN_PROGRAMS: [&str; 2] = ["scan_sockets", "scan_open_files"];
 /// The peers of libbpf-tools.
 const PEERS: [&str; 2] = ["tcpstates", "tcplife"];
 
+/// The measurements of the load with a request and a reply, and of that with neither.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Cost {
+    pub(crate) reply: OfLoad,
+    pub(crate) nothing: OfLoad,
+    /// With the minimal program on the same transitions: nanoseconds per transition of all of synfin's
+    /// hooks, of its main hook, and of the minimal program.
+    floor: Vec<[f64; 3]>,
+}
+
+/// The measurements of a load.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct OfLoad {
     untraced: Vec<TracedLoad>,
     synfin: Vec<TracedLoad>,
     /// In the order of [`PEERS`].
     peers: Vec<Vec<TracedLoad>>,
-    /// With the minimal program on the same transitions: nanoseconds per transition of all of synfin's
-    /// hooks, of its main hook, and of the minimal program.
-    floor: Vec<[f64; 3]>,
 }
 
 /// The measurements of a load and a tracer beside it.
@@ -59,40 +66,29 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Cost> {
     // The statistics take time themselves, so they are enabled for this measurement only.
     let _statistics = enable_stats(Stats::RunTime)
         .context("cannot enable the kernel's statistics of programs: run this as root")?;
-    let mut cost = Cost {
-        untraced: Vec::new(),
-        synfin: Vec::new(),
-        peers: vec![Vec::new(); PEERS.len()],
-        floor: Vec::new(),
-    };
+    let mut cost = Cost { reply: OfLoad::new(), nothing: OfLoad::new(), floor: Vec::new() };
     for _ in 0..ROUNDS {
-        let (done, load) = LOAD.run()?;
-        cost.untraced.push(TracedLoad {
-            connections_per_second: done.per_second(),
-            load: load.total(),
-            ns: 0.0,
-            programs: 0.0,
-            own: Usage::default(),
-        });
-        cost.synfin.push(trace_load(synfin.watch(&["report", "1", "-o", "json"])?)?);
+        cost.reply.measure(synfin, load(Carried::Reply))?;
+        cost.nothing.measure(synfin, load(Carried::Nothing))?;
         cost.floor.push(trace_load_with_floor(synfin)?);
-        for (peer, results) in PEERS.iter().zip(&mut cost.peers) {
-            results.push(trace_load(Tracer::other(peer)?)?);
-        }
     }
     Ok(cost)
 }
 
-fn trace_load(tracer: Tracer) -> Result<TracedLoad> {
+fn load(carrying: Carried) -> Load {
+    Load::Short { connections: u64::MAX, ms: SECONDS * 1_000, carrying }
+}
+
+fn trace_load(tracer: Tracer, load: Load) -> Result<TracedLoad> {
     let before = (tracer.programs(), usage::of_process(tracer.pid())?);
-    let (done, load) = LOAD.run()?;
+    let (done, used) = load.run()?;
     let own = usage::of_process(tracer.pid())?.since(before.1);
     let spent = tracer.programs().spent_since(&before.0, |name| !SCAN_PROGRAMS.contains(&name));
     tracer.finish()?;
     ensure!(spent.runs > 0, "the kernel does not report the run time of programs");
     Ok(TracedLoad {
         connections_per_second: done.per_second(),
-        load: load.total(),
+        load: used.total(),
         ns: spent.ns as f64 / done.transitions() as f64,
         programs: spent.ns as f64 / 1e9,
         own,
@@ -103,7 +99,7 @@ fn trace_load_with_floor(synfin: &Synfin) -> Result<[f64; 3]> {
     let tracer = synfin.watch(&["report", "1", "-o", "json"])?;
     let floor = Floor::attach()?;
     let before = tracer.programs();
-    let (done, _) = LOAD.run()?;
+    let (done, _) = load(Carried::Reply).run()?;
     let after = tracer.programs();
     drop(floor);
     let lost = tracer.finish()?.events()?.lost;
@@ -118,7 +114,36 @@ fn trace_load_with_floor(synfin: &Synfin) -> Result<[f64; 3]> {
 impl Cost {
     /// Number of rounds.
     pub(crate) fn rounds(&self) -> usize {
-        self.untraced.len()
+        self.floor.len()
+    }
+
+    /// Nanoseconds per transition of all of synfin's hooks as a multiple of the minimal program's.
+    pub(crate) fn times_floor(&self) -> f64 {
+        median(self.floor.iter().map(|[all, _, bare]| all / bare))
+    }
+}
+
+impl OfLoad {
+    fn new() -> Self {
+        let (untraced, synfin) = Default::default();
+        Self { untraced, synfin, peers: vec![Vec::new(); PEERS.len()] }
+    }
+
+    /// Adds a round.
+    fn measure(&mut self, synfin: &Synfin, load: Load) -> Result<()> {
+        let (done, used) = load.run()?;
+        self.untraced.push(TracedLoad {
+            connections_per_second: done.per_second(),
+            load: used.total(),
+            ns: 0.0,
+            programs: 0.0,
+            own: Usage::default(),
+        });
+        self.synfin.push(trace_load(synfin.watch(&["report", "1", "-o", "json"])?, load)?);
+        for (peer, results) in PEERS.iter().zip(&mut self.peers) {
+            results.push(trace_load(Tracer::other(peer)?, load)?);
+        }
+        Ok(())
     }
 
     fn of_all(results: &[TracedLoad], value: impl Fn(&TracedLoad) -> f64) -> f64 {
@@ -128,17 +153,6 @@ impl Cost {
     /// Nanoseconds per transition of all of synfin's hooks.
     pub(crate) fn ns(&self) -> f64 {
         Self::of_all(&self.synfin, |it| it.ns)
-    }
-
-    /// The same as a multiple of the minimal program's.
-    pub(crate) fn times_floor(&self) -> f64 {
-        median(self.floor.iter().map(|[all, _, bare]| all / bare))
-    }
-
-    /// Nanoseconds of tcpstates as a multiple of synfin's.
-    pub(crate) fn tcpstates_times(&self) -> f64 {
-        let rounds = self.peers[0].iter().zip(&self.synfin);
-        median(rounds.map(|(peer, synfin)| peer.ns / synfin.ns))
     }
 
     /// The total cost as a share of the load's CPU time.
@@ -156,7 +170,7 @@ impl Cost {
     /// A row for each tracer: its name, connections/s as a share of the untraced rate, nanoseconds in
     /// programs per transition, and the total cost as a share of the load's CPU time.
     pub(crate) fn table(&self) -> Vec<(&'static str, f64, f64, f64)> {
-        let untraced = Self::of_all(&self.untraced, |it| it.connections_per_second);
+        let untraced = self.untraced_per_second();
         let row = |name: &'static str, results: &[TracedLoad]| {
             let rate = Self::of_all(results, |it| it.connections_per_second);
             let ns = Self::of_all(results, |it| it.ns);

@@ -41,8 +41,7 @@ const LONGEST: Duration = Duration::from_mins(30);
 /// The kinds of load.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub(crate) enum Load {
-    /// Short connections with a request and a reply, one after the other on each CPU; the sides
-    /// take turns in closing first
+    /// Short connections, one after the other on each CPU; the sides take turns in closing first
     Short {
         /// Stop after this number of connections
         #[arg(long, default_value_t = u64::MAX)]
@@ -50,6 +49,9 @@ pub(crate) enum Load {
         /// Stop after this number of milliseconds
         #[arg(long, default_value_t = u64::MAX)]
         ms: u64,
+        /// What they carry
+        #[arg(long)]
+        carrying: Carried,
     },
     /// Connections that stay open
     Hold {
@@ -73,6 +75,24 @@ pub(crate) enum Load {
         #[arg(long)]
         ms: u64,
     },
+}
+
+/// What a short connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Carried {
+    /// A request and a reply.
+    Reply,
+    /// Nothing: the costs of a tracer are as large as they can be beside those of the load.
+    Nothing,
+}
+
+impl Carried {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reply => "reply",
+            Self::Nothing => "nothing",
+        }
+    }
 }
 
 /// The results of a load.
@@ -101,10 +121,11 @@ impl Load {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(COMMAND);
         match self {
-            Self::Short { connections, ms } => command.args([
+            Self::Short { connections, ms, carrying } => command.args([
                 "short".to_owned(),
                 format!("--connections={connections}"),
                 format!("--ms={ms}"),
+                format!("--carrying={}", carrying.name()),
             ]),
             Self::Hold { connections, port } => {
                 command.args(["hold".to_owned(), format!("--connections={connections}")]);
@@ -136,9 +157,10 @@ impl Load {
         let begun = Instant::now();
         let (mut held, mut holders) = (Vec::new(), Vec::new());
         let connections = match self {
-            Self::Short { connections, ms } => {
+            Self::Short { connections, ms, carrying } => {
                 enter_new_namespace()?;
-                short_connections(connections, begun + Duration::from_millis(ms).min(LONGEST))?
+                let deadline = begun + Duration::from_millis(ms).min(LONGEST);
+                short_connections(connections, deadline, carrying)?
             }
             Self::Hold { connections, port: Some(port) } => {
                 held = hold(connections, port)?;
@@ -206,13 +228,13 @@ fn address(index: u64, port: u16) -> SocketAddrV4 {
 }
 
 /// A client and a server for each CPU, which keep it busy.
-fn short_connections(wanted: u64, deadline: Instant) -> Result<u64> {
+fn short_connections(wanted: u64, deadline: Instant, carrying: Carried) -> Result<u64> {
     let pairs = thread::available_parallelism()?.get() as u64;
     thread::scope(|scope| {
         let pairs: Vec<_> = (0..pairs)
             .map(|pair| {
                 let share = wanted / pairs + u64::from(pair < wanted % pairs);
-                scope.spawn(move || pair_of_threads(PORT + pair as u16, share, deadline))
+                scope.spawn(move || pair_of_threads(PORT + pair as u16, share, deadline, carrying))
             })
             .collect();
         let counts = pairs.into_iter().map(|pair| pair.join().expect("it does not panic"));
@@ -220,7 +242,7 @@ fn short_connections(wanted: u64, deadline: Instant) -> Result<u64> {
     })
 }
 
-fn pair_of_threads(port: u16, wanted: u64, deadline: Instant) -> Result<u64> {
+fn pair_of_threads(port: u16, wanted: u64, deadline: Instant, carrying: Carried) -> Result<u64> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
     let accepted = AtomicU64::new(0);
     let over = AtomicBool::new(false);
@@ -232,7 +254,7 @@ fn pair_of_threads(port: u16, wanted: u64, deadline: Instant) -> Result<u64> {
                 }
                 let index = accepted.fetch_add(1, Ordering::Relaxed);
                 let mut stream = stream?;
-                if stream.read_exact(&mut [0; REQUEST]).is_ok() {
+                if carrying == Carried::Reply && stream.read_exact(&mut [0; REQUEST]).is_ok() {
                     stream.write_all(&[0; REPLY])?;
                 }
                 end(stream, index.is_multiple_of(2))?;
@@ -243,8 +265,10 @@ fn pair_of_threads(port: u16, wanted: u64, deadline: Instant) -> Result<u64> {
         // The clock is read rarely.
         while index < wanted && (!index.is_multiple_of(64) || Instant::now() < deadline) {
             let mut stream = TcpStream::connect(address(index, port))?;
-            stream.write_all(&[0; REQUEST])?;
-            stream.read_exact(&mut [0; REPLY])?;
+            if carrying == Carried::Reply {
+                stream.write_all(&[0; REQUEST])?;
+                stream.read_exact(&mut [0; REPLY])?;
+            }
             end(stream, !index.is_multiple_of(2))?;
             index += 1;
         }

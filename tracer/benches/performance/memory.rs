@@ -5,7 +5,12 @@ use std::{thread, time::Duration};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{load::Load, median, tracer::Synfin, usage};
+use crate::{
+    load::{Carried, Load},
+    median,
+    tracer::Synfin,
+    usage,
+};
 
 /// On loopback both ends are traced, and each counts as a connection.
 const OPEN: u64 = 500_000;
@@ -58,7 +63,8 @@ pub(crate) struct Soak {
 
 pub(crate) fn soak(synfin: &Synfin) -> Result<Soak> {
     let tracer = synfin.watch(&["report", "1", "-o", "json"])?;
-    let mut load = Load::Short { connections: SOAK, ms: u64::MAX }.start()?;
+    let mut load =
+        Load::Short { connections: SOAK, ms: u64::MAX, carrying: Carried::Reply }.start()?;
     let mut memory = Vec::new();
     let done = thread::scope(|scope| {
         let waiting = scope.spawn(|| load.done());

@@ -4,12 +4,12 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    load::{Done, Load},
+    load::{Carried, Done, Load},
     tracer::{Events, Synfin},
     usage::{self, Usage},
 };
 
-const LOAD: Load = Load::Short { connections: u64::MAX, ms: 60_000 };
+const LOAD: Load = Load::Short { connections: u64::MAX, ms: 60_000, carrying: Carried::Reply };
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Rate {

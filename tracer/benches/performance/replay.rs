@@ -18,7 +18,11 @@ use synfin::{
     tracker::{Limits, Tracker},
 };
 
-use crate::{load::Load, median, tracer::Synfin};
+use crate::{
+    load::{Carried, Load},
+    median,
+    tracer::Synfin,
+};
 
 const ROUNDS: usize = 7;
 const CONNECTIONS: u64 = 200_000;
@@ -38,7 +42,7 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Replay> {
     let file = tempfile::NamedTempFile::new()?;
     let path = file.path().to_str().context("the path of a temporary file is not UTF-8")?;
     let tracer = synfin.watch(&["record", path])?;
-    Load::Short { connections: CONNECTIONS, ms: u64::MAX }.run()?;
+    Load::Short { connections: CONNECTIONS, ms: u64::MAX, carrying: Carried::Reply }.run()?;
     tracer.finish()?;
 
     let frames = read(file.path())?;
@@ -92,6 +96,11 @@ impl Replay {
 
     pub(crate) fn millions(&self) -> f64 {
         self.millions_per_second(&self.seconds)
+    }
+
+    /// The time of decoder and tracker as a multiple of the decoder's alone.
+    pub(crate) fn times_decoder(&self) -> f64 {
+        median(self.seconds.iter().zip(&self.decoder).map(|(all, decoder)| all / decoder))
     }
 
     pub(crate) fn decoder_millions(&self) -> f64 {

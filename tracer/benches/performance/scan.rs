@@ -11,7 +11,12 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use synfin::trace::recording::Frame;
 
-use crate::{load::Load, median, replay, tracer::Synfin, usage};
+use crate::{
+    load::{Carried, Load},
+    median, replay,
+    tracer::Synfin,
+    usage,
+};
 
 /// More than needed: some connections reuse the endpoints of another's TIME_WAIT.
 const CONNECTIONS: u64 = 360_000;
@@ -38,7 +43,8 @@ pub(crate) struct Scans {
 pub(crate) fn measure(synfin: &Synfin) -> Result<Scans> {
     let file = tempfile::NamedTempFile::new()?;
     let path = file.path().to_str().context("the path of a temporary file is not UTF-8")?;
-    let mut load = Load::Short { connections: CONNECTIONS, ms: u64::MAX }.start()?;
+    let mut load =
+        Load::Short { connections: CONNECTIONS, ms: u64::MAX, carrying: Carried::Reply }.start()?;
     load.done()?;
     let (mut ss, mut scan, mut time_waits) = (Vec::new(), Vec::new(), u64::MAX);
     for _ in 0..ROUNDS {
@@ -79,7 +85,7 @@ fn longest_scan(recording: &Path) -> Result<f64> {
 fn latest_tick(synfin: &Synfin, recording: &Path) -> Result<u64> {
     let path = recording.to_str().context("the path of a temporary file is not UTF-8")?;
     let tracer = synfin.watch(&["record", path, "--scan-always"])?;
-    Load::Short { connections: u64::MAX, ms: 5_000 }.run()?;
+    Load::Short { connections: u64::MAX, ms: 5_000, carrying: Carried::Reply }.run()?;
     tracer.finish()?;
     let frames = replay::read(recording)?;
     let ticks: Vec<_> = frames
