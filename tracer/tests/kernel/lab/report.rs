@@ -210,6 +210,12 @@ impl Report {
         Row(row.cloned().unwrap_or_default())
     }
 
+    /// The row of connections of unknown role; an empty row if there are none.
+    pub(crate) fn of_unknown_role(&self) -> Row {
+        let row = self.rows().iter().find(|row| row["role"] == "unknown");
+        Row(row.cloned().unwrap_or_default())
+    }
+
     /// The difference of a port's counts from the expected ones.
     pub(crate) fn difference(&self, role: &str, port: u16, expected: &RowCounts) -> Option<String> {
         let difference = self.counts(|row| row["role"] == role && row["port"] == port);

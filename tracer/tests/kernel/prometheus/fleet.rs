@@ -54,8 +54,13 @@ fn documented_queries_return_the_traffic_of_three_hosts() {
     let prometheus = fleet.watch(&rules);
     let _open = fleet.work();
     let closed = 6 + 2 * (WEB_CONNECTIONS + RESETS + ABANDONED);
+    // Each host is scraped at times of its own, so that every count has to be complete.
+    let in_use = 2 * OPEN;
     prometheus.wait_for(&format!(
-        "sum(synfin_connections_closed_total) == {closed} and sum(synfin_accept_queue_length) == {WAITING}"
+        "sum(synfin_connections_closed_total) == {closed} \
+         and sum(synfin_accept_queue_length) == {WAITING} \
+         and sum(synfin_connection_failures_total) == {REFUSED} \
+         and sum(synfin_tracked_connections{{instance=\"batch-1\"}}) == {in_use}"
     ));
     for (title, query) in &queries {
         let found = prometheus.query(query);
