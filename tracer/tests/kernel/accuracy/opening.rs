@@ -327,9 +327,17 @@ fn synack_twice(stage: &Stage, mut conn: Conn<'_>) {
     let listener = stage.listen();
     conn.syn();
     conn.expect_syn_ack();
-    conn.expect_retransmission();
+    expect_second_syn_ack(&mut conn);
     conn.ack();
     stage.keep((accept(&listener), listener));
+}
+
+/// Waits until the kernel has sent a SYN-ACK again, and then until it has counted that: an ACK that
+/// another CPU handles in between finds no retransmission
+/// (`net/ipv4/inet_connection_sock.c:inet_rtx_syn_ack`).
+fn expect_second_syn_ack(conn: &mut Conn<'_>) {
+    conn.expect_retransmission();
+    pause(50);
 }
 
 pub(super) fn synack_retransmitted(stage: &Stage) {
@@ -345,7 +353,7 @@ pub(super) fn syn_received_twice(stage: &Stage) {
     let mut conn = half_open(stage);
     pause(200);
     conn.retransmit_syn();
-    conn.expect_retransmission();
+    expect_second_syn_ack(&mut conn);
     conn.ack();
     stage.keep((accept(&listener), listener));
 }
