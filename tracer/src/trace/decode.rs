@@ -18,7 +18,7 @@ use crate::trace::{
     },
     ids::{Comm, ListenerId, MptcpId},
     recording::Frame,
-    scan::{ScannedSocket, ScannedTimeWait, SocketHolder},
+    scan::{ScannedSocket, ScannedTimeWait, SocketHolders},
     wire::{self, Addresses, Record, ScanRecord},
 };
 
@@ -31,8 +31,8 @@ pub fn decode(frame: &Frame, mut take: impl FnMut(Input)) {
         Frame::Scanned(sockets) => scanned(sockets, take),
         Frame::ScanEnd(end) => take(Input::ScanEnd(end.clone())),
         Frame::Tick(tick) => take(Input::Tick(tick.clone())),
-        Frame::SocketHolders(held) => take(Input::SocketHolders(holders(held))),
-        Frame::ListenerHolders(held) => take(Input::ListenerHolders(holders(held))),
+        Frame::SocketHolders(held) => take(Input::SocketHolders(SocketHolders(held.clone()))),
+        Frame::ListenerHolders(held) => take(Input::ListenerHolders(SocketHolders(held.clone()))),
         Frame::Names(names) => take(Input::Names(names.clone())),
         Frame::Namespaces(list) => take(Input::Namespaces(list.clone())),
         Frame::Counters(read) => take(Input::KernelCounters(read.clone())),
@@ -253,20 +253,6 @@ fn time_wait(record: &wire::ScanTimeWait) -> Input {
         remote: endpoint(ipv6, record.remote_addr, record.remote_port),
         remaining_ms: record.remaining_ms,
     })
-}
-
-fn holders(held: &[u8]) -> Vec<SocketHolder> {
-    wire::socket_holders(held)
-        .map(|record| SocketHolder {
-            time: record.time,
-            sock: record.sock,
-            started: record.start_time,
-            pid: record.pid,
-            parent: record.parent,
-            comm: Comm::from(&record.comm),
-            cgroup: record.cgroup,
-        })
-        .collect()
 }
 
 /// The listener of a child.

@@ -9,7 +9,7 @@ use crate::trace::{
     counters::{NetnsCounters, Tick},
     ids::{Comm, ListenerId, MptcpId, NetnsId, NetnsInode, SockId},
     names::Names,
-    scan::{NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, SocketHolder},
+    scan::{NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait, SocketHolders},
     time::Nanos,
 };
 
@@ -35,9 +35,9 @@ pub enum Input {
     /// The scan is over, and all records older than its end have been delivered.
     ScanEnd(ScanEnd),
     /// The processes that have TCP sockets open, from a scan of all open files.
-    SocketHolders(Vec<SocketHolder>),
+    SocketHolders(SocketHolders),
     /// The same for listeners and connections in CLOSE_WAIT only.
-    ListenerHolders(Vec<SocketHolder>),
+    ListenerHolders(SocketHolders),
     /// Names of cgroups, containers and network namespaces.
     Names(Names),
     /// The network namespaces of the host: others are gone.

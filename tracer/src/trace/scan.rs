@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use synfin_common::{event::Flags, state::TcpState};
+use zerocopy::IntoBytes as _;
 
 use super::accept_queue::AcceptQueue;
 use crate::trace::{
     counters::KernelCounters,
     ids::{Comm, MptcpId, NetnsId, SockId},
     time::Nanos,
+    wire,
 };
 
 /// A scan was requested and has not started yet.
@@ -152,6 +155,42 @@ pub struct ScannedTimeWait {
     pub remote: SocketAddr,
     /// Milliseconds until the kernel frees it.
     pub remaining_ms: u32,
+}
+
+/// The processes that have TCP sockets open, in the format of the scan of open files. A busy host has a
+/// million such sockets, so they are read one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketHolders(pub(crate) Bytes);
+
+impl SocketHolders {
+    /// Each socket with each of its holders.
+    pub fn iter(&self) -> impl Iterator<Item = SocketHolder> {
+        wire::socket_holders(&self.0).map(|record| SocketHolder {
+            time: record.time,
+            sock: record.sock,
+            started: record.start_time,
+            pid: record.pid,
+            parent: record.parent,
+            comm: Comm::from(&record.comm),
+            cgroup: record.cgroup,
+        })
+    }
+}
+
+impl FromIterator<SocketHolder> for SocketHolders {
+    fn from_iter<T: IntoIterator<Item = SocketHolder>>(holders: T) -> Self {
+        let record = |holder: SocketHolder| wire::SocketHolder {
+            sock: holder.sock,
+            time: holder.time,
+            start_time: holder.started,
+            cgroup: holder.cgroup,
+            pid: holder.pid,
+            parent: holder.parent,
+            comm: holder.comm.0,
+        };
+        let records = holders.into_iter().map(record);
+        Self(records.flat_map(|record| record.as_bytes().to_vec()).collect())
+    }
 }
 
 /// A TCP socket and one of the processes that have it open.

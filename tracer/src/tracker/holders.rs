@@ -9,7 +9,11 @@ use std::{
 use rustc_hash::FxBuildHasher;
 
 use super::owners::{Label, Owner, ProcessNames, text};
-use crate::trace::{ids::SockId, scan::SocketHolder, time::Nanos};
+use crate::trace::{
+    ids::SockId,
+    scan::{SocketHolder, SocketHolders},
+    time::Nanos,
+};
 
 /// Maximum number of sockets whose holders are kept.
 const SOCKETS_LIMIT: usize = 1 << 20;
@@ -139,16 +143,16 @@ impl Lists {
 }
 
 impl SocketOwners {
-    pub(crate) fn new(found: &[SocketHolder], names: &ProcessNames) -> Self {
+    pub(crate) fn new(found: &SocketHolders, names: &ProcessNames) -> Self {
         let begun = found.iter().map(|holder| holder.time).min().unwrap_or(0);
         let mut by_sock = HashMap::<SockId, Held, FxBuildHasher>::default();
         let mut processes = Vec::new();
         let mut indices = HashMap::<u32, u32, FxBuildHasher>::default();
         let mut lists = Lists::default();
-        for holder in found {
+        for holder in found.iter() {
             let process = *indices
                 .entry(holder.pid)
-                .or_insert_with(|| push(&mut processes, process(holder, names)));
+                .or_insert_with(|| push(&mut processes, process(&holder, names)));
             let us = holder.time.saturating_sub(begun) / MICROSECOND;
             let seen_us = u32::try_from(us).unwrap_or(u32::MAX);
             let is_full = by_sock.len() >= SOCKETS_LIMIT;
@@ -275,8 +279,12 @@ mod tests {
             .collect()
     }
 
+    fn scanned(holders: &[SocketHolder]) -> SocketOwners {
+        SocketOwners::new(&holders.iter().cloned().collect(), &ProcessNames::default())
+    }
+
     fn owner(list: &[(u32, u32, &str)]) -> Option<(Option<u32>, String)> {
-        let owners = SocketOwners::new(&holders(list), &ProcessNames::default());
+        let owners = scanned(&holders(list));
         owners.owner(1, 0).map(|owner| (owner.pid, owner.label.name.to_string()))
     }
 
@@ -312,7 +320,7 @@ mod tests {
             holder(SCAN + 4 * us, 10, 71),
             holder(SCAN + 5 * us, 11, 71),
         ];
-        let owners = SocketOwners::new(&found, &ProcessNames::default());
+        let owners = scanned(&found);
         assert_eq!(
             [10, 11, 12].map(|sock| owners.pids(sock)),
             [vec![70, 71], vec![70, 71], vec![70]]
@@ -326,14 +334,14 @@ mod tests {
     #[test]
     fn more_holders_than_are_kept_are_not_certain() {
         let list: Vec<_> = (2..).take(HOLDERS_LIMIT + 1).map(|pid| (pid, 1, "web")).collect();
-        let owners = SocketOwners::new(&holders(&list), &ProcessNames::default());
+        let owners = scanned(&holders(&list));
         let (kept, _) = owners.of(1, 0).expect("holders");
         assert_eq!((kept.processes.len(), kept.are_uncertain), (HOLDERS_LIMIT, true));
     }
 
     #[test]
     fn a_later_socket_at_the_same_address_has_other_holders() {
-        let owners = SocketOwners::new(&holders(&[(70, 1, "web")]), &ProcessNames::default());
+        let owners = scanned(&holders(&[(70, 1, "web")]));
         assert_eq!(owners.of(1, SCAN).map(|(holders, _)| holders.processes.len()), Some(1));
         assert!(owners.of(1, SCAN + 1).is_none() && owners.of(2, 0).is_none());
     }
@@ -342,11 +350,11 @@ mod tests {
     fn a_child_that_was_just_forked_is_not_the_owner() {
         let mut list = holders(&[(70, 1, "web"), (71, 70, "thread")]);
         list[1].started = SCAN - YOUNG_AGE + 1;
-        let owners = SocketOwners::new(&list, &ProcessNames::default());
+        let owners = scanned(&list);
         assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(70));
         assert!(owners.of(1, 0).is_some_and(|(holders, _)| holders.are_uncertain));
         // Without its parent, the child is the owner.
-        let owners = SocketOwners::new(&list[1..], &ProcessNames::default());
+        let owners = scanned(&list[1..]);
         assert_eq!(owners.owner(1, 0).and_then(|owner| owner.pid), Some(71));
         assert!(owners.of(1, 0).is_some_and(|(holders, _)| !holders.are_uncertain));
     }

@@ -77,7 +77,7 @@ fn holds(kernel: &mut TracedKernel, sock: u64) {
         comm: (&b"app"[..]).into(),
         cgroup: 0,
     };
-    kernel.report(Input::SocketHolders(vec![holder]));
+    kernel.report(Input::SocketHolders([holder].into_iter().collect()));
 }
 
 fn connection(kernel: &TracedKernel, socket: Socket) -> &Connection {

@@ -3,7 +3,7 @@
 use crate::{
     trace::{
         ids::{MptcpId, SockId},
-        scan::SocketHolder,
+        scan::SocketHolders,
     },
     tracker::{Tracker, holders::SocketOwners},
 };
@@ -13,9 +13,11 @@ impl Tracker {
     /// connections in CLOSE_WAIT.
     pub(in crate::tracker) fn apply_socket_holders(
         &mut self,
-        holders: &[SocketHolder],
+        holders: &SocketHolders,
         of_all: bool,
     ) {
+        // Not both at the same time.
+        self.socket_owners = SocketOwners::default();
         self.socket_owners = SocketOwners::new(holders, &self.names);
         for (sock, listener) in self.listeners.iter_mut() {
             let held = listener.held_socket(sock);

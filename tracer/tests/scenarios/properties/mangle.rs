@@ -13,7 +13,7 @@ use synfin::trace::{
     ids::{MptcpId, NetnsId, SockId},
     scan::{
         EphemeralPorts, NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait,
-        TimeWaitReuse,
+        SocketHolder, TimeWaitReuse,
     },
     time::Nanos,
 };
@@ -141,7 +141,7 @@ fn set_time(input: &mut Input, time: Nanos) {
         Input::KernelCounters(read) => read.counters.time = time,
         Input::Tick(tick) => tick.time = time,
         Input::SocketHolders(holders) | Input::ListenerHolders(holders) => {
-            holders.iter_mut().for_each(|holder| holder.time = time);
+            *holders = holders.iter().map(|holder| SocketHolder { time, ..holder }).collect();
         }
         Input::Namespaces(list) => list.time = time,
         Input::ScannedTimeWait(_)
