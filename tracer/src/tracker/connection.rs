@@ -256,7 +256,10 @@ impl Connection {
     /// The listener's port for a server, the remote port for a client; 0 if the role is unknown.
     pub fn service_port(&self) -> u16 {
         match self.listener_port {
-            0 => self.role.service_port(self.local(), self.remote()),
+            0 => {
+                let Endpoints { local, remote } = self.endpoints();
+                self.role.service_port(local, remote)
+            }
             port => port,
         }
     }
@@ -310,16 +313,16 @@ impl Connection {
     /// Fills in endpoints that were unknown at the first transition. `is_young`: as in
     /// [`Self::matches`].
     pub(super) fn learn_endpoints(&mut self, found: Endpoints, is_young: bool) {
-        let mut endpoints = self.endpoints();
-        let local = endpoints.local;
+        let known = self.endpoints();
+        let (mut endpoints, local) = (known, known.local);
         let has_listeners = self.role == Role::Server && is_young && found.local.port() != 0;
         if local.port() == 0 || local.ip().is_unspecified() || has_listeners {
             endpoints.local = found.local;
         }
-        if endpoints.remote.port() == 0 {
+        if known.remote.port() == 0 {
             endpoints.remote = found.remote;
         }
-        if endpoints != self.endpoints() {
+        if endpoints != known {
             self.set_endpoints(endpoints);
         }
     }

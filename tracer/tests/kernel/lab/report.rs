@@ -205,15 +205,16 @@ impl Report {
 
     /// The row of a port; an empty row if there is none.
     pub(crate) fn row(&self, role: &str, port: u16) -> Row {
-        let rows = self.0["ports"].as_array().expect("ports");
-        let row = rows.iter().find(|row| row["role"] == role && row["port"] == port);
-        Row(row.cloned().unwrap_or_default())
+        self.first_row(|row| row["role"] == role && row["port"] == port)
     }
 
     /// The row of connections of unknown role; an empty row if there are none.
     pub(crate) fn of_unknown_role(&self) -> Row {
-        let row = self.rows().iter().find(|row| row["role"] == "unknown");
-        Row(row.cloned().unwrap_or_default())
+        self.first_row(|row| row["role"] == "unknown")
+    }
+
+    fn first_row(&self, which: impl Fn(&Value) -> bool) -> Row {
+        Row(self.rows().iter().find(|row| which(row)).cloned().unwrap_or_default())
     }
 
     /// The difference of a port's counts from the expected ones.
