@@ -248,8 +248,9 @@ fn time_waits_agree_with_the_kernels_timers() {
     let entered = ours("time_wait.entered");
     assert_eq!(entered, 2 * each as u64 + 1);
     assert_eq!(ours("time_wait.now"), left);
+    // Others end early if their machine stands still for a minute, or a port is chosen again.
     let killed = u64::from(!lab::lacks_for_a_part(Feature::TimeWaitsDestroyed));
-    assert_eq!(left, entered - killed);
+    assert!(left + killed <= entered, "{left} of {entered} are left, {killed} killed");
     // The timers are those of the whole host, so other traffic may add to them.
     let all = report.rows().iter().filter_map(|row| row.pointer("/time_wait/entered")?.as_u64());
     let others = all.sum::<u64>() - entered;

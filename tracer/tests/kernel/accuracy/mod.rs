@@ -128,7 +128,7 @@ const OLDER: &[&str] = &[
 fn every_scenario_has_the_expected_result() {
     let _lab = lab::enter();
     let laboratory = Laboratory::open();
-    let (next, again) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let next = AtomicUsize::new(0);
     let work = || {
         let mut differences = Vec::new();
         while let Some((number, scenario)) =
@@ -143,16 +143,9 @@ fn every_scenario_has_the_expected_result() {
                 lab::note(&format!("{} is not played on a slow machine: {why}", scenario.name));
                 continue;
             }
-            let attempt = || {
-                let attempt = panic::AssertUnwindSafe(|| laboratory.perform(number, scenario));
-                let found = panic::catch_unwind(attempt);
-                found.unwrap_or_else(|_| vec!["failed, see above".to_owned()])
-            };
-            let mut found = attempt();
-            if !found.is_empty() && again.fetch_add(1, Ordering::Relaxed) < played_again_at_most() {
-                lab::note(&format!("{} is repeated: {}", scenario.name, found.join("; ")));
-                found = attempt();
-            }
+            let attempt = panic::AssertUnwindSafe(|| laboratory.perform(number, scenario));
+            let found = panic::catch_unwind(attempt)
+                .unwrap_or_else(|_| vec!["failed, see above".to_owned()]);
             let Scenario { name, what, .. } = scenario;
             differences.extend(found.into_iter().map(|it| format!("{name} ({what}): {it}")));
         }
@@ -176,12 +169,6 @@ const TOO_FAST: &[(&str, &str)] = &[
     ("mptcp_linger0", "the kernel may reset the subflow before it knows why"),
     ("older_time_wait", "a TIME_WAIT lasts for a minute, in which a trace has to start and to end"),
 ];
-
-/// How many scenarios may be repeated, once each: where two emulated CPUs race, a stall of one decides
-/// what the kernel does. Each repetition is noted.
-fn played_again_at_most() -> usize {
-    if lab::is_slow() { 3 } else { 0 }
-}
 
 struct Laboratory {
     folder: tempfile::TempDir,
