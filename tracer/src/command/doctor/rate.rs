@@ -110,31 +110,41 @@ impl Rate {
 /// The counters of the eBPF programs cannot be read.
 pub(super) async fn measure(kernel: &mut Kernel, duration: Duration) -> Result<Rate> {
     let mut rate = Rate { ring_bytes: kernel.ring_bytes(), ..Rate::default() };
-    let before = kernel.ring_uses();
+    // What was written since the programs were attached does not count.
+    drain(kernel);
+    let (uses_before, seen_before) = (kernel.ring_uses(), kernel.counters()?.seen);
     let start = clock::monotonic_ns();
     let wanted = nanos(duration);
     loop {
         let is_over = clock::monotonic_ns() - start >= wanted;
-        while let Some(batch) = kernel.drain(BATCH_BYTES) {
-            rate.delivered += batch.records;
-            if batch.bytes.len() < BATCH_BYTES {
-                break;
-            }
-        }
+        rate.delivered += drain(kernel);
         if is_over {
             break;
         }
         tokio::time::sleep(PAUSE.min(duration)).await;
     }
-    let counters = kernel.counters()?;
+    let mut seen = kernel.counters()?.seen;
     rate.nanos = clock::monotonic_ns() - start;
-    rate.add_counts(&counters.seen);
+    seen.iter_mut().zip(seen_before).for_each(|(seen, before)| *seen -= before);
+    rate.add_counts(&seen);
     let grown = |(before, after): (RingUse, RingUse)| RingUse {
         written: after.written.wrapping_sub(before.written),
         ..after
     };
-    rate.rings = before.into_iter().zip(kernel.ring_uses()).map(grown).collect();
+    rate.rings = uses_before.into_iter().zip(kernel.ring_uses()).map(grown).collect();
     Ok(rate)
+}
+
+/// Takes all records out of the ring buffers, and returns their number.
+fn drain(kernel: &mut Kernel) -> u64 {
+    let mut records = 0;
+    while let Some(batch) = kernel.drain(BATCH_BYTES) {
+        records += batch.records;
+        if batch.bytes.len() < BATCH_BYTES {
+            break;
+        }
+    }
+    records
 }
 
 #[cfg(test)]
