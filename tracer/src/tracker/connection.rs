@@ -314,9 +314,9 @@ impl Connection {
     /// [`Self::matches`].
     pub(super) fn learn_endpoints(&mut self, found: Endpoints, is_young: bool) {
         let known = self.endpoints();
-        let (mut endpoints, local) = (known, known.local);
+        let mut endpoints = known;
         let has_listeners = self.role == Role::Server && is_young && found.local.port() != 0;
-        if local.port() == 0 || local.ip().is_unspecified() || has_listeners {
+        if known.local.port() == 0 || known.local.ip().is_unspecified() || has_listeners {
             endpoints.local = found.local;
         }
         if known.remote.port() == 0 {
