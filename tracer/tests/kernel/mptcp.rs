@@ -330,7 +330,7 @@ fn subflows_that_join_belong_to_the_connection() {
     // The peer closes it too, as soon as it knows (RM_ADDR), so either can be first.
     let by = ["closed_by_us", "closed_by_peer", "closed_by_both"];
     let possible = [[by[0], by[1]], [by[1], by[0]], [by[2], by[2]]];
-    assert!(possible.contains(&[removed[0], removed[1]]), "{removed:?}");
+    assert!(possible.iter().any(|reasons| removed == reasons), "{removed:?}");
     let report = Synfin::run(["report", "-o", "json", "--from", &recording]).report();
     for row in report.rows() {
         let causes = &row["handshake"]["unmeasured"]["causes"];
