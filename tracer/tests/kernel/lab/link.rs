@@ -39,6 +39,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// The clients' address.
+    pub(crate) const NEAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 79, 0, 1));
+
     /// The servers' address.
     pub(crate) const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 79, 0, 2));
 

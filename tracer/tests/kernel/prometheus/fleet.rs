@@ -9,7 +9,9 @@ use std::{
 };
 
 use super::alerts;
-use crate::lab::{self, Host, Link, Namespace, Pair, Prometheus, Series, wait_for_end};
+use crate::lab::{
+    self, Host, Link, Namespace, Pair, Prometheus, Series, accept, connect_to, wait_for_end,
+};
 
 /// A server behind the link, and its number of connections.
 const WEB: u16 = 7511;
@@ -29,6 +31,9 @@ const LOCAL: u16 = 7515;
 const PORTS: u16 = 100;
 const OPEN: usize = 85;
 const ABANDONED: usize = 40;
+
+/// A client's port outside of the ephemeral range.
+const BOUND: u16 = 7516;
 
 /// The least duration of a handshake over the link.
 const ROUND_TRIP: Duration = Duration::from_millis(12);
@@ -112,7 +117,10 @@ impl Fleet {
         ];
         let prometheus = Prometheus::watch(&hosts, Some(rules));
         for (listener, port) in [(&self.web, WEB), (&self.resetting, RESETTING)] {
-            self.link.near.pair_with(listener, far(port)).close_by_server();
+            // From a port that no later connection is given: its SYN would end the TIME_WAIT.
+            let socket = self.link.near.bound_socket((Link::NEAR, BOUND));
+            let client = connect_to(socket, far(port)).expect("a connection");
+            Pair { client, server: accept(listener) }.close_by_server();
         }
         self.abandon();
         prometheus.wait_for("sum(synfin_connections_closed_total) == 6");
