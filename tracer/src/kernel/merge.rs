@@ -235,7 +235,7 @@ mod tests {
         #[test]
         fn all_records_are_merged_in_order_of_time(
             steps in vec((any::<Index>(), 0..8_u8, 1..4_u64), 1..3_000),
-            cpus in 1..4_usize,
+            cpus in 1..9_usize,
             start in (1..9_u64, 0..500_u64),
             limit in 100..10_000_usize,
         ) {

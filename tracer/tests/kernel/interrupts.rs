@@ -1,51 +1,10 @@
 //! Transitions of packets that interrupt a program of the main hook, which the kernel then skips.
 
-use std::{
-    io::Read as _,
-    net::{SocketAddr, TcpListener, TcpStream},
-    thread,
-};
+use std::net::SocketAddr;
 
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
-
-use crate::lab::{self, MayMiss, Synfin, Wire};
+use crate::lab::{self, Load, MayMiss, Synfin, Wire};
 
 const PORT: u16 = 7301;
-
-/// Connections at a time.
-const WIDTH: usize = 64;
-
-/// Pins the calling thread to a CPU.
-fn pin(cpu: usize) {
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu).expect("a CPU");
-    sched_setaffinity(Pid::from_raw(0), &cpus).expect("permission to pin a thread");
-}
-
-/// Connects to a server that closes first. Clients and servers have a CPU each.
-fn load(wire: &Wire, listener: &TcpListener, at: SocketAddr, connections: usize) {
-    let each = connections / WIDTH;
-    let serve = || {
-        pin(1);
-        (0..each).for_each(|_| drop(lab::accept(listener)));
-    };
-    let call = || {
-        wire.near.within(|| {
-            pin(0);
-            for _ in 0..each {
-                let mut client = TcpStream::connect(at).expect("a connection");
-                assert_eq!(client.read(&mut [0]).expect("the end"), 0);
-            }
-        });
-    };
-    thread::scope(|scope| {
-        (0..WIDTH).for_each(|_| drop(scope.spawn(serve)));
-        (0..WIDTH).for_each(|_| drop(scope.spawn(call)));
-    });
-}
 
 #[test]
 fn transitions_that_interrupt_a_program_are_recorded() {
@@ -58,7 +17,8 @@ fn transitions_that_interrupt_a_program_on_the_trace_event_are_recorded() {
 }
 
 fn check(port: u16, args: &[&str]) {
-    let connections = lab::scaled(128_000, 6_400) / WIDTH * WIDTH;
+    let load = Load { clients: &[0], servers: &[1], width: 64, each: lab::scaled(2_000, 100) };
+    let connections = load.connections();
     let _lab = lab::enter_alone();
     let wire = Wire::new();
     wire.near.steer_packets(0);
@@ -71,7 +31,7 @@ fn check(port: u16, args: &[&str]) {
     let report = ["report", "-o", "json", "--tracepoints-only", "-N", &ids];
     let (report, (), off) = lab::nearly_whole(may_miss(), || {
         let synfin = Synfin::watch(report.iter().chain(&ring).chain(args));
-        load(&wire, &listener, at, connections);
+        load.run(&wire.near, &listener, at);
         wire.wait_until_quiet();
         (synfin.finish().report(), ())
     });
@@ -89,7 +49,7 @@ fn check(port: u16, args: &[&str]) {
     }
 }
 
-/// Since 7.0 tasks can be preempted in both later programs at once.
-fn may_miss() -> MayMiss {
+/// The records that may be missing. Since 7.0 tasks can be preempted in both later programs at once.
+pub(crate) fn may_miss() -> MayMiss {
     if lab::since(7, 0) { MayMiss::one_in(10_000) } else { MayMiss::one_in(100_000) }
 }

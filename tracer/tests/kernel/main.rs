@@ -18,6 +18,7 @@ mod accept_waits;
 mod accuracy;
 mod burst;
 mod counters;
+mod cpus;
 mod doctor;
 mod ending;
 mod errors;

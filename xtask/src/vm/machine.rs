@@ -21,6 +21,8 @@ const MEMORY: &str = "2G";
 
 pub(super) struct Machine {
     pub(super) kernel: Kernel,
+    /// Number of CPUs.
+    pub(super) cpus: u32,
     /// Its file system: archives that are unpacked over each other.
     pub(super) archives: [PathBuf; 3],
     /// The directory for its console and the output of its tests.
@@ -60,8 +62,9 @@ impl Machine {
         command.args(arch.qemu_options());
         // Emulation works everywhere, also where hardware virtualization is not available. The
         // CPUs take turns, because patching code, as the kernel does when a program is attached, is
-        // not safe between threads of QEMU. Two CPUs, so that per-CPU values have more than one.
-        command.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", MEMORY]);
+        // not safe between threads of QEMU.
+        let cpus = self.cpus.to_string();
+        command.args(["-accel", "tcg,thread=single", "-smp", &cpus, "-m", MEMORY]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(initramfs);
         command.args(["-append", &self.command_line()]);

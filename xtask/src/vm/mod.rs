@@ -43,6 +43,9 @@ const MATRIX: [&str; 6] = ["5.10", "6.1", "6.12", "6.18", "newest", "6.12:arm64"
 /// The directory of everything that is cached between runs.
 const FOLDER: &str = "target/vm";
 
+/// Two CPUs, so that per-CPU values have more than one.
+const CPUS: u32 = 2;
+
 /// Variables for the tests: the factor by which this machine is slower, and the permission to
 /// change settings of the whole machine.
 const VARIABLES: [(&str, &str); 2] =
@@ -77,6 +80,9 @@ pub(crate) struct Options {
     /// Build the eBPF programs too, instead of using the committed objects
     #[arg(long)]
     fresh_ebpf: bool,
+    /// Number of CPUs of each machine, which take turns on one of this host
+    #[arg(long, value_name = "N", default_value_t = CPUS)]
+    cpus: u32,
     /// Kernels to boot: a series (`6.12`), the full name of a Debian kernel, or `newest`; with
     /// `:arm64` after it, of another architecture
     #[arg(value_name = "KERNEL", default_values = MATRIX)]
@@ -87,14 +93,14 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
-    let Options { kernels, args, .. } = options;
+    let Options { kernels, args, cpus, .. } = options;
     let args = match &args[..] {
         [] => strings(&OF_USER_SPACE.map(|test| ["--skip", test]).concat()),
         given => given.to_vec(),
     };
     provide_tools(workspace, &archs(kernels))?;
     let objects = options.fresh_ebpf.then(|| ebpf::build(workspace)).transpose()?;
-    let total = run_all(workspace, kernels, &args, objects.as_deref())?;
+    let total = run_all(workspace, kernels, &args, *cpus, objects.as_deref())?;
     // A run in which every kernel was skipped has tested nothing.
     let is_good = total.failed == 0 && total.passed > 0;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -108,7 +114,7 @@ pub(crate) fn brief(workspace: &Workspace) -> anyhow::Result<Summary> {
         return Ok(Summary { skipped: kernels.len() as u64, ..Summary::default() });
     }
     BRIEF.into_iter().try_fold(Summary::default(), |total, (kernels, args)| {
-        Ok(total + run_all(workspace, &parse(kernels)?, &strings(args), None)?)
+        Ok(total + run_all(workspace, &parse(kernels)?, &strings(args), CPUS, None)?)
     })
 }
 
@@ -151,6 +157,7 @@ fn run_all(
     workspace: &Workspace,
     wanted: &[Wanted],
     args: &[String],
+    cpus: u32,
     objects: Option<&Path>,
 ) -> anyhow::Result<Summary> {
     let folder = workspace.root.join(FOLDER);
@@ -164,7 +171,7 @@ fn run_all(
         let programs = programs::build(workspace, arch, objects)?;
         let wanted = wanted.iter().filter(|wanted| wanted.arch == arch).collect::<Vec<_>>();
         let folder = folder.join(arch.name());
-        match prepare(&workspace.sh, arch, &wanted, &folder, &programs, args) {
+        match prepare(&workspace.sh, arch, &wanted, &folder, &programs, args, cpus) {
             Ok(prepared) => machines.extend(prepared),
             Err(error) => {
                 let why = format!("{error:#}");
@@ -190,6 +197,7 @@ fn prepare(
     folder: &Path,
     programs: &Programs,
     args: &[String],
+    cpus: u32,
 ) -> anyhow::Result<Vec<Prepared>> {
     fs::create_dir_all(folder)?;
     let programs = archive_programs(sh, folder, programs, args)?;
@@ -200,7 +208,7 @@ fn prepare(
         Ok(kernel) => {
             let archives = [userland.clone(), kernel.modules.clone(), programs.clone()];
             let folder = folder.join("runs").join(&kernel.name);
-            (kernel.name.clone(), Ok(Machine { kernel, archives, folder }))
+            (kernel.name.clone(), Ok(Machine { kernel, cpus, archives, folder }))
         }
         Err(error) => (wanted.to_string(), Err(format!("{error:#}"))),
     };

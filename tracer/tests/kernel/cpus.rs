@@ -1,0 +1,44 @@
+//! Connections whose transitions happen on all CPUs, each of which has a ring: the reader merges them in
+//! order. `cargo xtask vm --cpus 8` runs this on more CPUs than the host has.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::{
+    interrupts::may_miss,
+    lab::{self, Load, Namespace, Synfin},
+};
+
+const PORT: u16 = 7311;
+
+/// A record that overtakes another one of its connection would be a gap, which `nearly_whole` counts.
+#[test]
+fn transitions_of_all_cpus_are_in_order() {
+    let _lab = lab::enter_alone();
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpus: Vec<_> = (0..count).collect();
+    // Each client meets servers on all CPUs.
+    let load =
+        Load { clients: &cpus, servers: &cpus, width: 4 * count, each: lab::scaled(10_000, 500) };
+    let namespace = Namespace::new();
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let listener = namespace.listen(at);
+    let (report, counters, off) = lab::nearly_whole(may_miss(), || {
+        let args = ["report", "-o", "json", "--ring-size", "256M", "-N", &namespace.id().to_string()];
+        let synfin = Synfin::watch(args);
+        load.run(&namespace, &listener, at);
+        namespace.wait_until_quiet();
+        let counters = namespace.counters();
+        (synfin.finish().report(), counters)
+    });
+
+    assert_eq!(report.event("lost"), 0);
+    let connections = load.connections() as u64;
+    assert_eq!(counters.get("ActiveOpens"), connections);
+    for role in ["client", "server"] {
+        let row = report.row(role, PORT);
+        for column in ["established", "closed"] {
+            let reported = row.count(column);
+            assert!(reported.abs_diff(connections) <= off, "{role}: {column} is {reported}");
+        }
+    }
+}
