@@ -1,9 +1,9 @@
 //! What other machines can expect: how a record's cost grows if all CPUs write at once, how many records one
-//! reader takes, and possible next steps.
+//! reader takes, and what is not built.
 
 use std::fmt::Write as _;
 
-use crate::{burst::Burst, cost::Cost, rate::Rate, synthetic::Synthetic};
+use crate::{burst::Burst, cost::Cost, rate::Rate, replay::Replay, synthetic::Synthetic};
 
 /// Bytes in a ring per transition on IPv4, headers included: of ten transitions two are openings (112 + 8),
 /// two closings (112 + 8), two completed handshakes (72 + 8), four steps (56 + 8).
@@ -12,7 +12,13 @@ const BYTES_PER_TRANSITION: f64 = (4.0 * 120.0 + 2.0 * 80.0 + 4.0 * 64.0) / 10.0
 /// Transitions of a connection on one host: a server's or a client's.
 const PER_CONNECTION: f64 = 5.0;
 
-pub(crate) fn write(cost: &Cost, synthetic: &Synthetic, rate: &Rate, burst: &Burst) -> String {
+pub(crate) fn write(
+    cost: &Cost,
+    synthetic: &Synthetic,
+    rate: &Rate,
+    burst: &Burst,
+    replay: &Replay,
+) -> String {
     let mut text = synthetic_records(synthetic);
     let transitions = rate.done.transitions() as f64;
     let reader = rate.own.total() / transitions;
@@ -37,17 +43,20 @@ The figures above imply:
   default of {ring_mib} MiB for each CPU lasts {lasts:.1} s at the rate of this machine and {lasts_there:.2} s at the
   limit of the reader. `doctor` names the size for the rate of the host's busiest CPU.
 
-Possible next steps, in this order:
+What is not built, and why:
 
-1. **More than one reader.** Decoding is a small part of the reader's work. The rest is the tracker, which is
-   sequential only per socket: sockets can be distributed to several trackers, and snapshots already merge rows, as
-   they do for namespaces and owners. All trackers would get listeners and scans. This gains up to a factor of the
-   number of cores used.
-2. **Aggregation in the kernel**: per port and role in per-CPU maps, with records only for notable and abnormal
-   connections. The start of each connection then has to be kept in the kernel, in a hash map by socket: an
-   update at its first transition and a deletion at its close, in place of {per_connection:.0} records. This saves
-   nearly all of the reader's time, and gives up what synfin is for: the evidence for each close reason,
-   recordings, and figures that can be traced to single connections.
+- **More than one reader.** Decoding, which could run beside the tracker, is {decoder:.0} % of the time of a replay. The
+  tracker could be split by socket for what concerns one socket. But much of a row concerns several: the
+  TIME_WAIT that a new connection ends, the accept queue that a listener's connections share, the ephemeral
+  ports toward a destination, the subflows of an MPTCP connection, the process that holds them. Split by network
+  namespace, all of that would stay together, but the busy sockets of most hosts are in one. For figures that are
+  the same to the last digit, the trackers would have to wait for each other at each of these points, and one
+  reader already serves the cores above.
+- **Aggregation in the kernel**: per port and role in per-CPU maps, with records only for notable and abnormal
+  connections. The start of each connection then has to be kept in the kernel, in a hash map by socket: an
+  update at its first transition and a deletion at its close, in place of {per_connection:.0} records. This saves
+  nearly all of the reader's time, and gives up what synfin is for: the evidence for each close reason,
+  recordings, and figures that can be traced to single connections.
 ",
         kernel_ns = cost.reply.ns(),
         reader_us = reader * 1e6,
@@ -59,6 +68,7 @@ Possible next steps, in this order:
         ring_mib = burst.default_ring >> 20,
         lasts = rings / bytes(rate.done.per_second() * 10.0),
         lasts_there = rings / bytes(reader_limit),
+        decoder = 100.0 / replay.times_decoder(),
         per_connection = PER_CONNECTION,
     );
     text

@@ -269,7 +269,7 @@ of room.
 ",
     );
     results.interrupts.as_ref()?.write(&mut page);
-    page.push_str(&beyond::write(cost, results.synthetic.as_ref()?, &rate, &burst));
+    page.push_str(&beyond::write(cost, results.synthetic.as_ref()?, &rate, &burst, replay));
     Some(page)
 }
 
