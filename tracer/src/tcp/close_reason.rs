@@ -141,8 +141,11 @@ reasons! {
         "connect() failed on this host before it sent a SYN, usually because no ephemeral port was free toward that destination."
         "Reuse connections, or widen net.ipv4.ip_local_port_range.";
     ConnectCancelled "connect_cancelled" Notable Handshake, "cancelled by the application"
-        "The application closed the socket or was killed before the SYN was answered."
+        "The application closed the socket or was killed before its first SYN was answered or sent again."
         "Compare the application's connect timeout with the handshake times.";
+    ConnectAbandoned "connect_abandoned" Abnormal Handshake, "given up by the application"
+        "The application closed the socket or was killed after SYNs had been sent again without an answer."
+        "Look for a firewall that drops SYNs, a host that is down, or a listener whose queue overflows; a longer timeout of the application rarely helps.";
     ConnectDestroyed "connect_destroyed" Notable Handshake, "destroyed while connecting"
         "An administrator (ss -K) or a BPF program destroyed the socket before the handshake was complete."
         "Find out who ran it.";

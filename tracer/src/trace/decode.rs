@@ -115,6 +115,8 @@ fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
                 unread: closing.unread,
                 idle_ms: known_ms(closing.idle_ms),
                 drops: closing.drops,
+                segments_sent: closing.segments_out,
+                min_rtt_us: (closing.min_rtt_us != u32::MAX).then_some(closing.min_rtt_us),
             };
             let details = Details { closing: Some(details), ..Details::default() };
             return transition(&closing.step, *addresses, details, take);

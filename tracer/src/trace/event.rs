@@ -240,6 +240,11 @@ pub struct Closing {
     pub idle_ms: Option<u32>,
     /// For a listener, the number of its drops (`sk_drops`).
     pub drops: u32,
+    /// The smallest recent round-trip time in microseconds; `None` if none was measured or recorded.
+    pub min_rtt_us: Option<u32>,
+    /// Segments with data that were sent, again or for the first time (`data_segs_out`); 0 also if that
+    /// was not recorded.
+    pub segments_sent: u32,
 }
 
 /// An endpoint from 16 bytes of IPv6, or 4 bytes of IPv4 and zeros. IPv4-mapped addresses become

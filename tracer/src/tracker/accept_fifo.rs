@@ -39,6 +39,31 @@ pub(crate) struct AcceptFifo {
     born: u64,
     /// Number of lost records that were known when the last connection was added.
     losses: u64,
+    /// Since when connections have waited while none was accepted; `None` if none waits.
+    unaccepted_since: Option<Nanos>,
+    /// Whether connections waited already when the queue was first seen.
+    is_since_a_bound: bool,
+}
+
+/// A time in which connections waited for accept() and none was accepted (CLOCK_MONOTONIC,
+/// nanoseconds).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unaccepted {
+    /// Its start.
+    pub since: Nanos,
+    /// Whether it may have begun before.
+    pub at_least: bool,
+    /// When this was last known.
+    pub until: Nanos,
+    /// Number of connections that waited then.
+    pub waiting: u64,
+}
+
+impl Unaccepted {
+    /// Its length in nanoseconds.
+    pub fn length(self) -> Nanos {
+        self.until.saturating_sub(self.since)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +218,9 @@ impl AcceptFifo {
         let time = time.max(self.waiting_at);
         self.observe(time, depth, accepted);
         self.waiting.push_back(Waiting { sock, born: time, waited_until: 0, estimate: None });
+        if self.unaccepted_since.is_none() {
+            (self.unaccepted_since, self.is_since_a_bound) = (Some(time), false);
+        }
         self.born += 1;
     }
 
@@ -221,16 +249,35 @@ impl AcceptFifo {
         let known_waiting_from = self.waiting.len().saturating_sub(depth_here);
         let accepted_before = (self.waiting.len() - recent).saturating_sub(depth_here);
         self.keep_waiting(known_waiting_from, time, depth > 0);
-        match self.last {
-            Some(last) if depth > 0 => {
-                let accepts = (last.depth + self.born - last.born).saturating_sub(depth);
-                self.pace.add(accepts, (last.time, time));
-            }
+        let accepts =
+            self.last.map(|last| (last.depth + self.born - last.born).saturating_sub(depth));
+        match self.last.zip(accepts) {
+            Some((last, accepts)) if depth > 0 => self.pace.add(accepts, (last.time, time)),
             _ => self.pace.last = None,
+        }
+        if depth == 0 {
+            self.unaccepted_since = None;
+        } else if accepts != Some(0) || self.unaccepted_since.is_none() {
+            (self.unaccepted_since, self.is_since_a_bound) = (Some(time), true);
         }
         self.take(accepted_before, time, accepted);
         let (born, added) = (self.born, self.born - recent as u64);
         self.last = Some(Observation { time, depth, born, added });
+    }
+
+    /// The time in which none of the waiting connections was accepted; `None` if none waits.
+    pub(crate) fn unaccepted(&self) -> Option<Unaccepted> {
+        let since = self.unaccepted_since?;
+        let until = self.last.map_or(since, |last| last.time.max(since));
+        let waiting = self.last.map_or(0, |last| last.depth + self.born - last.born);
+        Some(Unaccepted { since, at_least: self.is_since_a_bound, until, waiting })
+    }
+
+    /// A new connection may have entered this queue or another one of the port.
+    pub(crate) fn on_unknown_birth(&mut self, time: Nanos) {
+        if self.unaccepted_since.is_some() {
+            (self.unaccepted_since, self.is_since_a_bound) = (Some(time), true);
+        }
     }
 
     /// A process has acted on a connection, so that it and those before it had been accepted.
@@ -250,6 +297,7 @@ impl AcceptFifo {
         let earlier = earlier.take_while(|of| of.born.saturating_add(RECORD_DELAY) <= born).count();
         self.take(earlier, time, &mut accepted);
         if let Some(found) = self.remove(place - earlier) {
+            self.on_unknown_birth(time);
             accepted(found.by(time));
         }
     }

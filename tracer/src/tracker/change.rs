@@ -48,6 +48,12 @@ pub struct Closed {
     pub time_wait: Option<bool>,
     /// Microseconds from the last received segment to the close; `None` if unknown.
     pub idle_us: Option<u64>,
+    /// The smoothed round-trip time at the end, microseconds; `None` if none was measured.
+    pub rtt_us: Option<u32>,
+    /// The smallest recent round-trip time, microseconds; `None` if none was measured or recorded.
+    pub min_rtt_us: Option<u32>,
+    /// Number of segments that were sent again, SYNs included; `None` if unknown.
+    pub retransmits: Option<u32>,
     /// The owning process; `None` if unknown.
     pub owner: Option<Arc<Owner>>,
     /// Whether it was a subflow of an MPTCP connection.

@@ -166,6 +166,7 @@ fn failed_connect(end: &Transition, history: CloseEvidence) -> CloseReason {
         ECONNABORTED => CloseReason::ConnectDestroyed,
         // connect() itself gave up before the socket could be closed.
         0 if !end.flags.contains(Flags::SHUT_WRITE) => CloseReason::ConnectLocalFailure,
+        0 if end.total_retransmits > 0 => CloseReason::ConnectAbandoned,
         0 => CloseReason::ConnectCancelled,
         _ => CloseReason::ConnectUnknown,
     }

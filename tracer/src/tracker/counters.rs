@@ -7,11 +7,24 @@ use synfin_common::{
 };
 
 use super::{histogram::LatencyHistogram, listener_drops::DropCauses};
-use crate::tcp::{
-    close_reason::{CloseReason, Phase},
-    handshake::{Handshake, Unmeasured},
-    labels::Enumeration,
+use crate::{
+    tcp::{
+        close_reason::{CloseReason, Phase},
+        handshake::{Handshake, Unmeasured},
+        labels::Enumeration,
+    },
+    trace::time::Nanos,
 };
+
+/// Ends by which a connection notices that something on the path has forgotten it, see
+/// [`Counters::idle_cut`]. (One that sends
+/// keepalives is not forgotten for being idle.)
+pub const IDLE_ENDS: &[CloseReason] = &[
+    CloseReason::ResetByPeer,
+    CloseReason::TimeoutRetransmission,
+    CloseReason::TimeoutUser,
+    CloseReason::TimeoutOrphan,
+];
 
 /// The counters of a row over an interval. All of them are additive over intervals and rows.
 #[derive(Clone, Debug, Default)]
@@ -39,8 +52,26 @@ pub struct Counters {
     pub lifetime: LatencyHistogram,
     /// Times from the last received segment to the close, microseconds.
     pub idle: LatencyHistogram,
-    /// The same for connections that closed abnormally, microseconds.
+    /// Times without a received segment before connections closed abnormally, up to the first
+    /// segment that went unanswered, microseconds.
     pub idle_abnormal: LatencyHistogram,
+    /// Resets by peers that had closed before ([`CloseReason::ResetByPeer`] in CLOSE_WAIT).
+    pub reset_after_fin: u64,
+    /// Resets by peers within a second of the start of connections on which the peer had sent nothing.
+    pub reset_early: u64,
+    /// Attempts that the application canceled before the first SYN was answered or sent again, but
+    /// not at once.
+    pub cancelled_late: u64,
+    /// The part of `idle_abnormal` of connections that ended for one of [`IDLE_ENDS`].
+    pub idle_cut: LatencyHistogram,
+    /// Smoothed round-trip times of established connections when they closed, microseconds.
+    pub rtt: LatencyHistogram,
+    /// Segments with data that connections had sent when they closed.
+    pub segments_sent: u64,
+    /// Segments that they had retransmitted.
+    pub segments_retransmitted: u64,
+    /// Number of closed connections that had retransmitted any.
+    pub retransmitting: u64,
     /// Length of the accept queue that each new connection found on its listener.
     pub accept_depth: LatencyHistogram,
     /// Times that connections waited for accept(), microseconds. Without
@@ -74,18 +105,44 @@ pub struct Counters {
 
 /// Connections closed for each reason. (Longer arrays have no `Default`.)
 #[derive(Clone, Debug)]
-struct Closes([u64; CloseReason::ALL.len()]);
+struct Closes {
+    counts: [u64; CloseReason::ALL.len()],
+    /// When the first one closed; 0 if none.
+    first: [Nanos; CloseReason::ALL.len()],
+}
 
 impl Default for Closes {
     fn default() -> Self {
-        Self([0; CloseReason::ALL.len()])
+        Self { counts: [0; CloseReason::ALL.len()], first: [0; CloseReason::ALL.len()] }
+    }
+}
+
+impl Closes {
+    fn add(&mut self, reason: CloseReason, count: u64, first: Nanos) {
+        let index = reason.index();
+        self.counts[index] += count;
+        let known = [self.first[index], first].into_iter().filter(|&time| time > 0);
+        self.first[index] = known.min().unwrap_or(0);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for &reason in CloseReason::ALL {
+            let index = reason.index();
+            self.add(reason, other.counts[index], other.first[index]);
+        }
     }
 }
 
 impl Counters {
     /// Number of connections closed for this reason.
     pub fn ended(&self, reason: CloseReason) -> u64 {
-        self.closes.0[reason.index()]
+        self.closes.counts[reason.index()]
+    }
+
+    /// When the first connection closed for this reason (CLOCK_MONOTONIC, nanoseconds); `None` if none
+    /// did.
+    pub fn first_ended(&self, reason: CloseReason) -> Option<Nanos> {
+        Some(self.closes.first[reason.index()]).filter(|&time| time > 0)
     }
 
     /// Number of connections that failed: closed before they were established.
@@ -138,26 +195,41 @@ impl Counters {
         self.accept_wait.count().max(self.accept_wait_at_most.count())
     }
 
+    /// The share of sent segments that were retransmitted, in percent; `None` if none was sent.
+    pub fn retransmitted_pct(&self) -> Option<f64> {
+        let (again, all) = (self.segments_retransmitted, self.segments_sent);
+        (all > 0).then(|| (100.0 * again as f64 / all as f64).min(100.0))
+    }
+
     /// Number of connections that this side closed first.
     pub fn closed_first(&self, side: ClosedFirst) -> u64 {
         self.closed_first[side as usize]
     }
 
     /// Counts a close from this state.
-    pub(super) fn close(&mut self, reason: CloseReason, state: TcpState) {
-        self.closes.0[reason.index()] += 1;
+    pub(super) fn close(&mut self, reason: CloseReason, state: TcpState, time: Nanos) {
+        self.closes.add(reason, 1, time);
         if let Some(side) = ClosedFirst::by_state(state) {
             self.closed_first[side as usize] += 1;
         }
     }
 
     pub(super) fn add_port_event(&mut self, counted: PortEvent, count: u64) {
-        let sum = match counted {
+        let sum = self.port_event(counted);
+        *sum = sum.saturating_add(count);
+    }
+
+    pub(super) fn remove_port_event(&mut self, counted: PortEvent, count: u64) {
+        let sum = self.port_event(counted);
+        *sum = sum.saturating_sub(count);
+    }
+
+    fn port_event(&mut self, counted: PortEvent) -> &mut u64 {
+        match counted {
             PortEvent::SynackRetransmit => &mut self.synack_retransmits,
             PortEvent::Reset(reason) => &mut self.resets[reason as usize],
             PortEvent::SynQueue(what) => &mut self.syn_queue[what as usize],
-        };
-        *sum = sum.saturating_add(count);
+        }
     }
 
     pub(super) fn add_drops(&mut self, causes: &DropCauses) {
@@ -180,6 +252,7 @@ impl Counters {
     }
 
     /// Adds the counters of another row or interval.
+    #[expect(clippy::too_many_lines, reason = "it is a list")]
     pub(crate) fn merge(&mut self, other: &Self) {
         let Self {
             attempts,
@@ -195,6 +268,14 @@ impl Counters {
             lifetime,
             idle,
             idle_abnormal,
+            reset_after_fin,
+            reset_early,
+            cancelled_late,
+            idle_cut,
+            rtt,
+            segments_sent,
+            segments_retransmitted,
+            retransmitting,
             accept_depth,
             accept_wait,
             accept_wait_at_least,
@@ -215,9 +296,7 @@ impl Counters {
         *discarded += other.discarded;
         *established += other.established;
         *adopted += other.adopted;
-        for (sum, count) in closes.0.iter_mut().zip(other.closes.0) {
-            *sum += count;
-        }
+        closes.merge(&other.closes);
         clean.merge(&other.clean);
         retransmitted.merge(&other.retransmitted);
         for (sum, count) in unmeasured.iter_mut().zip(other.unmeasured) {
@@ -228,6 +307,18 @@ impl Counters {
         lifetime.merge(&other.lifetime);
         idle.merge(&other.idle);
         idle_abnormal.merge(&other.idle_abnormal);
+        *reset_after_fin += other.reset_after_fin;
+        *reset_early += other.reset_early;
+        *cancelled_late += other.cancelled_late;
+        idle_cut.merge(&other.idle_cut);
+        rtt.merge(&other.rtt);
+        for (sum, count) in [
+            (segments_sent, other.segments_sent),
+            (segments_retransmitted, other.segments_retransmitted),
+            (retransmitting, other.retransmitting),
+        ] {
+            *sum = sum.saturating_add(count);
+        }
         accept_depth.merge(&other.accept_depth);
         accept_wait.merge(&other.accept_wait);
         accept_wait_at_least.merge(&other.accept_wait_at_least);

@@ -52,6 +52,8 @@ pub struct ScanGauges {
     pub listeners: u64,
     /// Established connections that retransmit without an answer.
     pub stalled: u64,
+    /// Attempts whose SYN was sent again and has no answer yet.
+    pub unanswered: u64,
 }
 
 impl ScanGauges {
@@ -62,7 +64,8 @@ impl ScanGauges {
 
     /// Whether any of these gauges can change without a record.
     pub(super) fn can_change_without_record(&self) -> bool {
-        self.half_open + self.fin_wait2_orphans + self.accept_queue + self.stalled > 0
+        self.half_open + self.fin_wait2_orphans + self.accept_queue + self.stalled + self.unanswered
+            > 0
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -72,6 +75,7 @@ impl ScanGauges {
         self.limit_queue(other.accept_limit);
         self.listeners += other.listeners;
         self.stalled += other.stalled;
+        self.unanswered += other.unanswered;
     }
 }
 

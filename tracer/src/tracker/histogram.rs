@@ -83,6 +83,12 @@ impl LatencyHistogram {
         })
     }
 
+    /// Number of values in buckets from this value on.
+    pub fn count_from(&self, least: u64) -> u64 {
+        let buckets = self.buckets().into_iter().filter(|&(end, _)| end >= least);
+        buckets.map(|(_, count)| count).sum()
+    }
+
     /// Sorts recent values into buckets if there are many.
     fn compact(&mut self) {
         if self.recent.len() >= recent_limit(self.count) {

@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::FxBuildHasher;
 
 use super::{
-    accept_fifo::AcceptFifo,
+    accept_fifo::{AcceptFifo, Unaccepted},
     holders::{Holders, Process, inheritors},
     owners::{Label, Owner},
     served::Served,
@@ -194,6 +194,22 @@ impl Listeners {
     pub(crate) fn on(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &Listener> {
         let socks = self.by_port.get(&(netns, port)).into_iter().flatten();
         socks.filter_map(|sock| self.by_sock.get(sock))
+    }
+
+    /// A new connection is in the accept queue of one of several listeners.
+    pub(crate) fn note_unknown_birth(&mut self, served: Served, time: Nanos) {
+        for sock in self.by_port.get(&(served.netns, served.local.port())).into_iter().flatten() {
+            if let Some(listener) = self.by_sock.get_mut(sock) {
+                listener.accept_fifo.on_unknown_birth(time);
+            }
+        }
+    }
+
+    /// The longest time in which connections waited for accept() on a listener of this port and none
+    /// was accepted; `None` if none waits.
+    pub(crate) fn unaccepted(&self, netns: NetnsId, port: u16) -> Option<Unaccepted> {
+        let times = self.on(netns, port).filter_map(|listener| listener.accept_fifo.unaccepted());
+        times.max_by_key(|time| time.length())
     }
 
     /// The listener that created this connection; `None` if it is unknown.

@@ -1,6 +1,6 @@
 //! The connections that have been in one state for the longest time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use synfin_common::state::TcpState;
 
@@ -21,16 +21,22 @@ pub struct Oldest {
     pub at_least: bool,
     /// The owning process; `None` if unknown.
     pub owner: Option<Arc<Owner>>,
+    /// Number of connections that have been in that state for at least [`LONG`].
+    pub long: u64,
 }
+
+/// A time in a state of [`LINGERING_STATES`] that is long for any of them.
+pub const LONG: Duration = Duration::from_secs(30);
 
 /// The oldest connection of a row in each of [`LINGERING_STATES`].
 pub(super) type OldestPerState = [Option<Oldest>; LINGERING_STATES.len()];
 
 /// Keeps the older of the two.
 pub(super) fn keep_older(kept: &mut Option<Oldest>, other: Option<Oldest>) {
-    if let Some(other) = other
-        && kept.as_ref().is_none_or(|kept| other.since < kept.since)
-    {
-        *kept = Some(other);
+    let Some(mut other) = other else { return };
+    other.long += kept.as_ref().map_or(0, |kept| kept.long);
+    match kept {
+        Some(kept) if kept.since <= other.since => kept.long = other.long,
+        _ => *kept = Some(other),
     }
 }

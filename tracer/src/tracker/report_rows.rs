@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    common::Common,
     owners::Label,
     row_stats::RowStats,
     snapshot::{KeyedStats, Snapshot, SnapshotKey},
@@ -46,6 +47,12 @@ pub struct RowIdentity {
     pub netns: Common<NetnsInode>,
     /// Names of the network namespaces.
     pub netns_name: Common<Arc<str>>,
+    /// The owners of the sockets.
+    pub owners: BTreeSet<Label>,
+    /// Ids of the processes that own listeners, and connections that began or ended in the interval.
+    pub pid: Common<u32>,
+    /// Local addresses of the connections, as far as they are known.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 impl RowSnapshot {
@@ -59,30 +66,6 @@ impl RowSnapshot {
         match self.identity.role {
             Role::Client => self.stats.counters.attempts,
             Role::Server | Role::Unknown => self.stats.counters.established,
-        }
-    }
-}
-
-/// The common value of everything that a row covers; of several values, their number.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Common<T> {
-    /// No value is known.
-    #[default]
-    Unknown,
-    /// All known values are this one.
-    One(T),
-    /// Number of different values.
-    Several(usize),
-}
-
-impl<T> Common<T> {
-    fn of(values: BTreeSet<T>) -> Self {
-        let several = values.len();
-        let mut values = values.into_iter();
-        match (values.next(), several) {
-            (None, _) => Self::Unknown,
-            (Some(value), 1) => Self::One(value),
-            (Some(_), _) => Self::Several(several),
         }
     }
 }
@@ -121,9 +104,40 @@ impl Snapshot {
 
     /// The rows, grouped `by`, in the order of their names.
     pub fn rows(&self, by: By) -> Vec<RowSnapshot> {
+        self.grouped(|key, row| RowName::new(by, key, &row.owners))
+    }
+
+    /// The rows by role, port, destination and network namespace: what nothing else shares.
+    pub(crate) fn rows_by_place(&self) -> Vec<RowSnapshot> {
+        self.grouped(|&SnapshotKey { role, port, remote, netns, .. }, _| RowName {
+            role,
+            port,
+            remote,
+            owner: None,
+            netns,
+        })
+    }
+
+    /// The rows that `is_part` selects by their places, with all destinations in one.
+    pub(crate) fn rows_of_all_destinations(
+        &self,
+        is_part: impl Fn(&RowName) -> bool,
+    ) -> Vec<RowSnapshot> {
         let mut groups: BTreeMap<RowName, Group> = BTreeMap::new();
         for (key, row) in &self.rows_by_key {
-            groups.entry(RowName::new(by, key, &row.owners)).or_default().add(key, row);
+            let &SnapshotKey { role, port, remote, netns, .. } = key;
+            let place = RowName { role, port, remote, owner: None, netns };
+            if is_part(&place) {
+                groups.entry(RowName { remote: None, ..place }).or_default().add(key, row);
+            }
+        }
+        groups.into_iter().map(|(name, group)| group.into_row(name)).collect()
+    }
+
+    fn grouped(&self, name: impl Fn(&SnapshotKey, &KeyedStats) -> RowName) -> Vec<RowSnapshot> {
+        let mut groups: BTreeMap<RowName, Group> = BTreeMap::new();
+        for (key, row) in &self.rows_by_key {
+            groups.entry(name(key, row)).or_default().add(key, row);
         }
         groups.into_iter().map(|(name, group)| group.into_row(name)).collect()
     }
@@ -157,9 +171,11 @@ struct Group {
     ports: BTreeSet<u16>,
     remotes: BTreeSet<IpAddr>,
     owners: BTreeSet<Label>,
+    pid: Common<u32>,
     namespaces: BTreeSet<NetnsId>,
     namespace_inodes: BTreeSet<NetnsInode>,
     namespace_names: BTreeSet<Arc<str>>,
+    addresses: BTreeSet<IpAddr>,
     stats: RowStats,
 }
 
@@ -168,9 +184,11 @@ impl Group {
         self.ports.extend(key.port);
         self.remotes.extend(key.remote);
         self.owners.extend(row.owners.iter().cloned());
+        self.pid.add(row.pid.clone());
         self.namespaces.extend(key.netns);
         self.namespace_inodes.extend(row.netns_inode);
         self.namespace_names.extend(row.netns_name.clone());
+        self.addresses.extend(&row.addresses);
         self.stats.add(&row.stats);
     }
 
@@ -187,6 +205,9 @@ impl Group {
             container: texts(ids),
             pod: texts(pods.into_iter().flatten().collect()),
             netns_name: Common::of(self.namespace_names),
+            addresses: self.addresses,
+            owners: self.owners.clone(),
+            pid: self.pid,
             owner: Common::of(self.owners.iter().map(|owner| owner.name.clone()).collect()),
             netns: match self.namespaces.len() {
                 // A later namespace may have the inode number of one that is gone.

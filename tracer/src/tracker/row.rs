@@ -9,11 +9,12 @@ use std::{
 use synfin_common::port_count::SynQueueEvent;
 
 use super::{
+    common::Common,
     counters::Counters,
     gauges::{Gauges, ScanGauges},
     listener_gap::ListenerUptime,
     listeners::{Listener, Listeners},
-    owners::Label,
+    owners::{Label, Owner},
     row_key::RowKey,
     row_stats::RowStats,
     time_wait::TimeWaits,
@@ -41,12 +42,15 @@ pub(crate) struct Row {
     /// Smallest accept queue limit that a new connection found since the last snapshot; 0: none.
     pub(super) accept_limit: u64,
     pub(super) uptime: ListenerUptime,
-    /// Local addresses of clients' TIME_WAITs, up to [`SOURCES_LIMIT`].
+    /// Local addresses of connections and of clients' TIME_WAITs, up to [`SOURCES_LIMIT`].
     pub(super) sources: Vec<IpAddr>,
     /// Owners, up to [`OWNERS_LIMIT`].
     pub(super) owners: BTreeSet<Label>,
     /// The owner that was added last, which is usually the next one too.
     latest_owner: Option<Label>,
+    /// Ids of the processes that own listeners, and connections that began or ended since the last
+    /// snapshot.
+    pub(super) pid: Common<u32>,
 }
 
 /// Maximum number of owners of a row.
@@ -71,7 +75,7 @@ impl Row {
         row.owners.iter().for_each(|owner| self.add_owner(owner));
     }
 
-    /// The index of a local address from which clients connect; `None` if there are too many.
+    /// The index of a local address; `None` if there are too many.
     pub(super) fn source(&mut self, source: IpAddr) -> Option<usize> {
         let index = self.sources.iter().position(|&known| known == source);
         index.or_else(|| {
@@ -82,11 +86,25 @@ impl Row {
         })
     }
 
+    /// Notes the local address of a connection, up to [`SOURCES_LIMIT`].
+    pub(super) fn note_address(&mut self, address: IpAddr) {
+        // Until Linux 6.14, a child has its listener's address until the handshake is complete.
+        if !address.is_unspecified() {
+            self.source(address);
+        }
+    }
+
     /// Decrements the number of orphans in FIN_WAIT2.
     pub(super) fn remove_orphan(&mut self, netns: NetnsId) {
         if let Some(scanned) = self.scanned.get_mut(&netns) {
             scanned.fin_wait2_orphans = scanned.fin_wait2_orphans.saturating_sub(1);
         }
+    }
+
+    /// Notes the process that owns a connection.
+    pub(super) fn note_process(&mut self, owner: &Owner) {
+        // Without an id, there are several.
+        self.pid.add(owner.pid.map_or(Common::Several(2), Common::One));
     }
 
     /// Adds an owner, up to [`OWNERS_LIMIT`].
@@ -116,6 +134,9 @@ impl Row {
             listeners.on(key.netns, port).flat_map(Listener::labels).collect();
         if !owners.is_empty() {
             self.owners = owners;
+            self.pid = Common::Unknown;
+            let listeners = listeners.on(key.netns, port);
+            listeners.filter_map(|it| it.owner.as_ref()).for_each(|owner| self.note_process(owner));
         }
     }
 
@@ -161,6 +182,7 @@ impl Row {
         self.gauges_at_start = self.gauges;
         self.time_waits.begin_interval();
         self.accept_peak = 0;
+        self.pid = Common::Unknown;
         self.half_open_peak = 0;
         self.accept_limit = 0;
     }

@@ -1,11 +1,14 @@
 //! The statistics of a row, or of several together, over an interval.
 
+use synfin_common::state::TcpState;
+
 use super::{
+    accept_fifo::Unaccepted,
     counters::Counters,
     ephemeral::Ephemeral,
     gauges::{Gauges, ScanGauges},
     listener_gap::ListenerUptime,
-    oldest::{OldestPerState, keep_older},
+    oldest::{LINGERING_STATES, Oldest, OldestPerState, keep_older},
 };
 use crate::tcp::close_reason::CloseReason;
 
@@ -28,9 +31,12 @@ pub struct RowStats {
     pub accept_peak: u64,
     /// Largest number of half-open handshakes that a scan found.
     pub half_open_peak: u64,
+    /// The longest time in which connections waited for accept() and none was accepted, until the end
+    /// of the interval; `None` if none waits.
+    pub unaccepted: Option<Unaccepted>,
     /// When listeners were opened and closed.
     pub uptime: ListenerUptime,
-    /// The oldest connection in each of [`LINGERING_STATES`](super::LINGERING_STATES).
+    /// The oldest connection in each of [`LINGERING_STATES`].
     pub oldest: OldestPerState,
     /// Use of the ephemeral ports toward the destination with the highest share; `None` if unknown,
     /// and for servers.
@@ -38,6 +44,12 @@ pub struct RowStats {
 }
 
 impl RowStats {
+    /// The connection that has been in this state for longest.
+    pub fn oldest(&self, state: TcpState) -> Option<&Oldest> {
+        let index = LINGERING_STATES.iter().position(|&oldest| oldest == state)?;
+        self.oldest[index].as_ref()
+    }
+
     /// The share of the ephemeral ports that are in use; `None` if unknown, also because connect()
     /// found no port in the interval though fewer are known to be in use at its end.
     pub fn ephemeral_share(&self) -> Option<f64> {
@@ -56,6 +68,10 @@ impl RowStats {
         self.scanned.merge(&other.scanned);
         self.accept_peak = self.accept_peak.max(other.accept_peak);
         self.half_open_peak += other.half_open_peak;
+        self.unaccepted = [self.unaccepted, other.unaccepted]
+            .into_iter()
+            .flatten()
+            .max_by_key(|time| time.length());
         self.uptime.merge(&other.uptime);
         for (kept, oldest) in self.oldest.iter_mut().zip(&other.oldest) {
             keep_older(kept, oldest.clone());
@@ -77,6 +93,7 @@ impl RowStats {
         self.scanned = later.scanned;
         self.accept_peak = self.accept_peak.max(later.accept_peak);
         self.half_open_peak = self.half_open_peak.max(later.half_open_peak);
+        self.unaccepted = later.unaccepted;
         self.uptime.merge(&later.uptime);
         self.oldest.clone_from(&later.oldest);
         self.ephemeral = later.ephemeral;

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{counters::Counters, events::Events, owners::Label, row_stats::RowStats};
+use super::{
+    common::Common, counters::Counters, events::Events, owners::Label, row_stats::RowStats,
+};
 use crate::{
     tcp::{close_reason::CloseReason, role::Role},
     trace::{
@@ -69,8 +71,11 @@ pub(super) struct SnapshotKey {
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyedStats {
     pub(super) owners: BTreeSet<Label>,
+    pub(super) pid: Common<u32>,
     pub(super) netns_inode: Option<NetnsInode>,
     pub(super) netns_name: Option<Arc<str>>,
+    /// Local addresses of the connections, as far as they are known.
+    pub(super) addresses: BTreeSet<IpAddr>,
     pub(super) stats: RowStats,
 }
 
@@ -103,9 +108,11 @@ impl Snapshot {
     pub fn merge_next(&mut self, later: &Self) {
         let empty = KeyedStats::default();
         for (key, row) in &mut self.rows_by_key {
-            let KeyedStats { owners, netns_name, stats, .. } =
+            let KeyedStats { owners, pid, netns_name, addresses, stats, .. } =
                 later.rows_by_key.get(key).unwrap_or(&empty);
             row.stats.merge_next(stats);
+            row.addresses.extend(addresses);
+            row.pid.add(pid.clone());
             row.owners.extend(owners.iter().cloned());
             row.netns_name = netns_name.clone().or(row.netns_name.take());
         }

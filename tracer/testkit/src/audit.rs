@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use synfin::{
+    findings::diagnose,
     output::{
         column::to_object,
         port_columns::COLUMNS,
@@ -18,6 +19,7 @@ use synfin::{
     trace::{
         event::Input,
         ids::SockId,
+        session::Session,
         time::{ClockAnchor, Nanos},
     },
     tracker::{
@@ -416,9 +418,11 @@ fn report(snapshot: &Snapshot, coverage: Coverage) -> String {
         coverage,
     };
     for row in snapshot.rows(By::Port) {
-        let row = PortRow { row, interval };
+        let row = PortRow::of(row, interval);
         lines.push(serde_json::Value::Object(to_object(COLUMNS, &row)).to_string());
         lines.extend(COLUMNS.iter().map(|column| column.value(&row).to_plain()));
     }
+    let findings = diagnose(&Session::default(), snapshot);
+    lines.extend(findings.iter().map(|it| format!("{} {} {}", it.place(None), it.title, it.seen)));
     lines.join("\n")
 }

@@ -96,6 +96,8 @@ fn record(input: &Input) -> Vec<u8> {
             unread: closing.unread,
             idle_ms: closing.idle_ms.unwrap_or(u32::MAX),
             drops: closing.drops,
+            min_rtt_us: closing.min_rtt_us.unwrap_or(u32::MAX),
+            segments_out: closing.segments_sent,
             ..Default::default()
         }
         .as_bytes()

@@ -171,5 +171,5 @@ impl Socket {
 /// The byte counts of a last record.
 #[must_use]
 pub fn closing(bytes_acked: u64, bytes_received: u64) -> Closing {
-    Closing { bytes_acked, bytes_received, unread: 0, idle_ms: None, drops: 0 }
+    Closing { bytes_acked, bytes_received, ..Closing::default() }
 }

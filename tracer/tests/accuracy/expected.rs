@@ -201,6 +201,8 @@ const FAILING: &[Scenario] = &[
         "ActiveOpens 1, AttemptFails 1, TCPSynRetrans 1, TCPAbortOnTimeout 1"),
     scenario("cancelled", "the application closes the socket while it connects",
         &["client - connect_cancelled"], "ActiveOpens 1"),
+    scenario("abandoned", "the application closes the socket after the SYN was sent again",
+        &["client - connect_abandoned"], "ActiveOpens 1, TCPSynRetrans 1"),
     scenario("connecting_socket_destroyed", "ss -K destroys the socket while it connects",
         &["client - connect_destroyed"], "ActiveOpens 1, AttemptFails 1"),
 ];

@@ -103,7 +103,7 @@ impl Replayed {
             coverage,
         };
         let rows = snapshot.rows(By::Port).into_iter();
-        let rows = rows.map(|row| PortRow { row, interval }).collect();
+        let rows = rows.map(|row| PortRow::of(row, interval)).collect();
         Self { connections, rows, coverage, missed: events.missed, troubles }
     }
 

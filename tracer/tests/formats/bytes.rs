@@ -209,8 +209,8 @@ fn milliseconds() -> impl Strategy<Value = Option<u32>> {
     prop::option::of(0..u32::MAX)
 }
 
-/// Any record of a hook.
-fn record() -> impl Strategy<Value = Input> {
+/// What only the first or the last transition of a connection carries.
+fn details() -> impl Strategy<Value = (Option<Opening>, Option<Closing>, Option<MptcpId>)> {
     let opening = (any::<(u64, u64, u32, u32)>(), any::<(u32, u32)>(), vec(1..=u8::MAX, 0..=16));
     let opening = (opening, port_range()).prop_map(
         |(((cgroup, mptcp, netns_inode, drops), (depth, limit), comm), port_range)| {
@@ -222,18 +222,33 @@ fn record() -> impl Strategy<Value = Input> {
             (Some(opening), None, MptcpId::new(mptcp))
         },
     );
-    let closing = (any::<(u64, u64)>(), any::<(u32, u32)>(), milliseconds()).prop_map(
-        |((bytes_acked, bytes_received), (unread, drops), idle_ms)| {
-            (None, Some(Closing { bytes_acked, bytes_received, unread, idle_ms, drops }), None)
+    let times = (milliseconds(), milliseconds());
+    let closing = (any::<(u64, u64)>(), any::<(u32, u32, u32)>(), times).prop_map(
+        |((bytes_acked, bytes_received), (unread, drops, segments_sent), times)| {
+            let (idle_ms, min_rtt_us) = times;
+            let closing = Closing {
+                bytes_acked,
+                bytes_received,
+                unread,
+                idle_ms,
+                drops,
+                min_rtt_us,
+                segments_sent,
+            };
+            (None, Some(closing), None)
         },
     );
-    let details = prop_oneof![Just((None, None, None)), opening, closing];
+    prop_oneof![Just((None, None, None)), opening, closing]
+}
+
+/// Any record of a hook.
+fn record() -> impl Strategy<Value = Input> {
     let who = (any::<(u64, u64, u32, u32)>(), any::<Option<u32>>(), endpoints());
     let what = (state(), state(), any::<[u8; 4]>(), any::<(u32, u32)>());
     let listener = prop::option::of((1..=u64::MAX, any::<u16>()).prop_map(|(sock, port)| {
         ParentListener { sock: ListenerId::new(sock).expect("not 0"), port }
     }));
-    let transition = (who, what, details, listener).prop_map(
+    let transition = (who, what, details(), listener).prop_map(
         |(
             ((time, sock, netns, bits), pid, (local, remote)),
             (old, new, [err, err_soft, retransmits, probes], (rtt_us, total_retransmits)),

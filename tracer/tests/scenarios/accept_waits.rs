@@ -147,7 +147,7 @@ impl Server {
             clock: ClockAnchor::default(),
             coverage: Coverage::default(),
         };
-        PortRow { row: self.kernel.row(Role::Server, PORT), interval }
+        PortRow::of(self.kernel.row(Role::Server, PORT), interval)
     }
 
     fn counters(&mut self) -> Counters {
@@ -158,6 +158,31 @@ impl Server {
 fn by_owner(transition: &mut Transition) {
     transition.pid = Some(700);
     transition.flags = transition.flags.with(Flags::BY_OWNER).with(Flags::HAS_SOCKET);
+}
+
+#[test]
+fn the_time_in_which_nothing_is_accepted_is_known() {
+    let mut server = Server::new();
+    let unaccepted = |server: &mut Server| {
+        server.scanned();
+        server.kernel.row(Role::Server, PORT).stats.unaccepted
+    };
+    let begun = server.kernel.now;
+    server.arrives();
+    server.waits_ms(1_000);
+    server.arrives();
+    server.waits_ms(1_000);
+    let time = unaccepted(&mut server).expect("two wait");
+    assert!(time.since >= begun && time.length() >= 2_000 * MILLISECOND, "{time:?}");
+    server.accepts();
+    server.waits_ms(500);
+    let time = unaccepted(&mut server).expect("one waits");
+    assert_eq!(time.length(), 0, "accept() has just taken one");
+    server.waits_ms(500);
+    let time = unaccepted(&mut server).expect("one waits");
+    assert!((500 * MILLISECOND..600 * MILLISECOND).contains(&time.length()), "{time:?}");
+    server.accepts();
+    assert_eq!(unaccepted(&mut server), None);
 }
 
 #[test]

@@ -104,6 +104,11 @@ fn failures() -> Vec<Row> {
         ),
         row("no answer to any SYN", client().err(Errno::ETIMEDOUT), ends_by(ConnectTimeout)),
         row("closed while connecting", client().flags(HELD.with(SHUT)), ends_by(ConnectCancelled)),
+        row(
+            "closed while connecting, SYN retransmitted",
+            client().retransmitted(1).flags(HELD.with(SHUT)),
+            ends_by(ConnectAbandoned),
+        ),
         row("killed while connecting", client().flags(ORPHAN), ends_by(ConnectCancelled)),
         row("no local port left", client().flags(HELD), ends_by(ConnectLocalFailure)),
         row("ss -K while connecting", client().err(Errno::ECONNABORTED), ends_by(ConnectDestroyed)),
@@ -895,6 +900,9 @@ impl Script {
         kernel.closes_with(socket, old, |last| {
             (last.flags, last.err, last.probes) = (self.last_flags, self.err, self.probes);
             last.pid = self.by_system_call.then_some(700);
+            if old == SynSent {
+                last.total_retransmits = self.retransmits;
+            }
             last.closing = Some(Closing { unread: self.unread, ..closing(0, 0) });
         });
         send_reset(kernel, Side::After);

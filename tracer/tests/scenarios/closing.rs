@@ -84,3 +84,33 @@ fn idle_times_of_abnormal_closes_are_counted_separately() {
     assert_eq!(kernel.closed[5].idle_us, Some(350_000_000));
     assert_eq!(kernel.closed[8].idle_us, None);
 }
+
+/// What was retransmitted had not been answered: the connection was busy when its path died.
+#[test]
+fn the_time_of_retransmissions_is_not_idle() {
+    const ETIMEDOUT: u8 = 110;
+    // The kernel gives up 924.6 s after it sent a segment first (tcp_retries2 = 15).
+    for (retransmits, idle_ms, expected_ms) in
+        [(0, 22_000, 22_000), (6, 22_000, 0), (15, 924_600, 0), (15, 1_274_600, 350_000)]
+    {
+        let mut kernel = TracedKernel::scanned();
+        let sock = Socket::client(1, 40_000);
+        kernel.connection(sock, &[SynSent, Established]);
+        let closing = Closing { idle_ms: Some(idle_ms), ..Closing::default() };
+        let end = sock.transition(kernel.now, (Established, Close));
+        let flags = Flags::HAS_SOCKET.with(Flags::UNACKNOWLEDGED);
+        let (err, closing, rtt_us) = (ETIMEDOUT, Some(closing), 0);
+        kernel.report(Input::Transition(Transition {
+            flags,
+            err,
+            retransmits,
+            rtt_us,
+            closing,
+            ..end
+        }));
+        assert_eq!(kernel.reasons(), [CloseReason::TimeoutRetransmission]);
+        let row = kernel.only_row();
+        let idle_us = row.stats.counters.idle_abnormal.quantile(0.5).expect("one");
+        assert!(idle_us.abs_diff(1_000 * expected_ms) <= 30 * expected_ms, "{idle_us}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use synfin::{
-    analysis::diagnose::diagnose,
+    findings::diagnose,
     tcp::{close_reason::CloseReason, group_by::By, role::Role},
     trace::{
         accept_queue::AcceptQueue,
@@ -367,20 +367,22 @@ fn connections_older_than_the_trace_are_no_growth() {
 #[test]
 fn a_share_that_connect_contradicts_is_unknown() {
     let mut kernel = with_ports(Some(hundred_ports(TimeWaitReuse::Never)));
-    let sock = Socket::client(1, 40_000);
-    kernel.opens(sock, (Close, SynSent), None);
-    kernel.closes(sock.unbound(), SynSent, Flags::HAS_SOCKET, 0);
+    for id in 1..=3 {
+        let sock = Socket::client(id, 40_000);
+        kernel.opens(sock, (Close, SynSent), None);
+        kernel.closes(sock.unbound(), SynSent, Flags::HAS_SOCKET, 0);
+    }
     let snapshot = kernel.tracker.take_snapshot();
     let [finding] = &diagnose(&Session::default(), &snapshot)[..] else { panic!("one finding") };
     assert_eq!(finding.rule.id, "ports_run_out");
     let seen = &finding.seen;
-    assert!(seen.contains("connect() found no free port 1 times") && !seen.contains('%'), "{seen}");
+    assert!(seen.contains("connect() found no free port 3 times") && !seen.contains('%'), "{seen}");
     assert!(
         seen.contains("only 0 of 100 ports toward 192.0.2.80 are known to be in use"),
         "{seen}"
     );
     let stats = &snapshot.rows(By::Port)[0].stats;
-    assert_eq!(stats.counters.ended(CloseReason::ConnectLocalFailure), 1);
+    assert_eq!(stats.counters.ended(CloseReason::ConnectLocalFailure), 3);
     let ports = stats.ephemeral.expect("ports");
     assert_eq!((ports.used, ports.ports, stats.ephemeral_share()), (0, 100, None));
 }

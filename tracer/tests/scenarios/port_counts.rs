@@ -18,7 +18,7 @@ use synfin::{
         scan::{EphemeralPorts, TimeWaitReuse},
         time::ClockAnchor,
     },
-    tracker::{Common, Counters, Limits},
+    tracker::{Common, Counters, Limits, RowSnapshot},
 };
 use synfin_common::{
     port_count::{PortEvent, SynQueueEvent},
@@ -49,7 +49,7 @@ fn shown(kernel: &mut TracedKernel, port: u16, name: &str, coverage: Coverage) -
         clock: ClockAnchor::default(),
         coverage,
     };
-    let row = PortRow { row, interval };
+    let row = PortRow::of(row, interval);
     let column = COLUMNS.iter().find(|column| column.info.key == name);
     column.unwrap_or_else(|| panic!("no column {name}")).value(&row)
 }
@@ -76,15 +76,29 @@ fn sum(kernel: &mut TracedKernel, column: impl Fn(&Counters) -> u64) -> (u64, Ve
 #[test]
 fn a_port_with_repeated_refusals_gets_a_row() {
     let mut kernel = TracedKernel::scanned();
-    kernel.tick_with(&[resets(HERE, 8080, NoSocket, 4)]);
-    assert_eq!(sum(&mut kernel, Counters::resets_total), (4, vec![None]));
+    kernel.tick_with(&[resets(HERE, 8080, NoSocket, 2)]);
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (2, vec![None]));
     kernel.tick_with(&[resets(HERE, 8080, NoSocket, 1)]);
     assert_eq!(sum(&mut kernel, Counters::resets_total), (1, vec![Some(8080)]));
     kernel.tick_with(&[resets(HERE, 8080, TimeWaitSocket, 1)]);
     assert_eq!(sum(&mut kernel, Counters::resets_total), (1, vec![Some(8080)]));
     // In another namespace it is another port.
-    kernel.tick_with(&[resets(ELSEWHERE, 8080, NoSocket, 4)]);
-    assert_eq!(sum(&mut kernel, Counters::resets_total), (4, vec![None]));
+    kernel.tick_with(&[resets(ELSEWHERE, 8080, NoSocket, 2)]);
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (2, vec![None]));
+}
+
+#[test]
+fn the_row_of_a_closed_port_has_all_refusals_of_the_interval() {
+    let mut kernel = TracedKernel::scanned();
+    kernel.tick_with(&[resets(HERE, 8081, NoSocket, 1), resets(HERE, 8080, NoSocket, 1)]);
+    kernel.tick_with(&[resets(HERE, 8080, InvalidSyn, 1)]);
+    kernel.tick_with(&[resets(HERE, 8080, NoSocket, 2)]);
+    let rows = kernel.rows();
+    let of =
+        |row: &RowSnapshot| [NoSocket, InvalidSyn].map(|reason| row.stats.counters.resets(reason));
+    let is_port = |row: &RowSnapshot| matches!(row.identity.port, Common::One(8080));
+    let counted: Vec<_> = rows.iter().map(|row| (is_port(row), of(row))).collect();
+    assert_eq!(counted, [(false, [1, 0]), (true, [3, 1])]);
 }
 
 #[test]
@@ -121,11 +135,11 @@ fn a_port_scan_is_counted_in_the_other_row() {
 #[test]
 fn a_port_scan_evicts_rare_refusals() {
     let mut kernel = TracedKernel::scanned();
-    kernel.tick_with(&[resets(HERE, 8080, NoSocket, 4)]);
+    kernel.tick_with(&[resets(HERE, 8080, NoSocket, 2)]);
     let batch: Vec<_> = (10_000..15_000).map(|port| resets(HERE, port, NoSocket, 1)).collect();
     kernel.tick_with(&batch);
     kernel.tick_with(&[resets(HERE, 8080, NoSocket, 1)]);
-    assert_eq!(sum(&mut kernel, Counters::resets_total), (5_005, vec![None]));
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (5_003, vec![None]));
 }
 
 #[test]

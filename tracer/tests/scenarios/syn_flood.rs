@@ -1,7 +1,7 @@
 //! SYN floods: what listeners drop or answer by SYN cookies without a record, and the findings.
 
 use synfin::{
-    analysis::diagnose::{Finding, diagnose},
+    findings::{Finding, diagnose},
     tcp::role::Role,
     trace::{
         accept_queue::AcceptQueue,

@@ -44,24 +44,28 @@ impl Tracker {
     }
 
     fn infers_accept_waits(&self) -> bool {
-        self.keeps_accept_queues && !self.coverage.has(OptionalHook::AcceptWait)
+        !self.coverage.has(OptionalHook::AcceptWait)
     }
 
     /// Adds a new connection to the accept queue of its listener, with the length that it found.
     pub(super) fn enter_accept_queue(&mut self, opening: &Transition, row: RowId) {
-        if !self.infers_accept_waits() {
+        if !self.keeps_accept_queues {
             return;
         }
+        let infers = self.infers_accept_waits();
         let losses = self.records.lost_openings();
         let served = Served::of(opening, opening);
         let counters = &mut self.rows.get_mut(row).counters;
-        if let (Some(details), Some(listener)) =
-            (&opening.opening, acceptor(&mut self.listeners, opening, served))
-        {
+        let Some(details) = &opening.opening else { return };
+        if let Some(listener) = acceptor(&mut self.listeners, opening, served) {
             let found = (opening.time, details.accept_queue.depth);
             listener.accept_fifo.add(opening.sock, found, losses, |accept| {
-                count(counters, &mut self.changes, accept);
+                if infers {
+                    count(counters, &mut self.changes, accept);
+                }
             });
+        } else {
+            self.listeners.note_unknown_birth(served, opening.time);
         }
     }
 
@@ -77,14 +81,17 @@ impl Tracker {
         let connection = &*self.connections.at(slot);
         let served = Served::from(connection);
         let &Connection { role, origin, first_seen, row, .. } = connection;
-        if role != Role::Server || origin != Origin::Observed || !self.infers_accept_waits() {
+        if role != Role::Server || origin != Origin::Observed || !self.keeps_accept_queues {
             return;
         }
+        let infers = self.infers_accept_waits();
         let counters = &mut self.rows.get_mut(row).counters;
         if let Some(listener) = acceptor(&mut self.listeners, transition, served) {
             let connection = (transition.sock, first_seen);
             listener.accept_fifo.on_act(connection, transition.time, |accept| {
-                count(counters, &mut self.changes, accept);
+                if infers {
+                    count(counters, &mut self.changes, accept);
+                }
             });
         }
     }
@@ -99,9 +106,10 @@ impl Tracker {
 
     /// A scan found this number of connections in the accept queue of a listener.
     pub(super) fn note_scanned_accept_queue(&mut self, found: &ScannedSocket, row: RowId) {
-        if !self.infers_accept_waits() {
+        if !self.keeps_accept_queues {
             return;
         }
+        let infers = self.infers_accept_waits();
         let losses = self.records.lost_openings();
         let counters = &mut self.rows.get_mut(row).counters;
         if let Some(listener) = self.listeners.get_mut(found.sock)
@@ -109,7 +117,9 @@ impl Tracker {
         {
             let depth = (found.time, found.accept_queue.depth);
             listener.accept_fifo.on_scan(depth, losses, |accept| {
-                count(counters, &mut self.changes, accept);
+                if infers {
+                    count(counters, &mut self.changes, accept);
+                }
             });
         }
     }

@@ -5,6 +5,7 @@ use synfin_common::{event::Flags, state::TcpState};
 use crate::{
     tcp::{
         close_reason::{Class, CloseReason, Phase},
+        handshake::Handshake,
         role::Role,
     },
     trace::{
@@ -13,12 +14,18 @@ use crate::{
         time::Nanos,
     },
     tracker::{
-        Closed, Connection, Origin, Tracker,
+        Closed, Connection, Counters, IDLE_ENDS, Origin, Tracker,
         classify::{self, CloseOutcome, TimeWait},
         endpoints::Endpoints,
         pending_close::PendingClose,
     },
 };
+
+/// Age below which a connection that the peer resets is short, as those of health checks are.
+const EARLY_US: u64 = 1_000_000;
+
+/// Age from which on a canceled attempt had waited for an answer: longer than most round trips.
+const LATE: Nanos = 100_000_000;
 
 impl Tracker {
     /// Classifies the pending closes up to this time, whose evidence would have arrived.
@@ -116,6 +123,9 @@ impl Tracker {
 
     fn record_outcome(&mut self, end: &Transition, connection: &Connection, outcome: CloseOutcome) {
         let row = self.rows.get_mut(connection.row);
+        if let Some(owner) = &connection.owner {
+            row.note_process(owner);
+        }
         let (reason, time_wait) = match outcome {
             CloseOutcome::Closed(reason, time_wait) => (reason, time_wait),
             CloseOutcome::Discarded => {
@@ -186,21 +196,38 @@ impl Tracker {
         }
         let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
-        row.counters.close(reason, connection.state);
+        row.counters.close(reason, connection.state, time);
         if connection.flags.is_established() {
             row.gauges.open -= 1;
+            let lifetime_us = time.saturating_sub(connection.first_seen) / 1000;
             // A failed attempt has received no segment that idle time could start with.
-            if let (Some(idle_us), Some(_)) = (idle_us, end) {
+            if let (Some(idle_us), Some(end)) = (idle_us, end) {
                 row.counters.idle.add(idle_us);
                 if reason.class() == Class::Abnormal {
+                    let idle_us = idle_before_unanswered(idle_us, end, reason);
                     row.counters.idle_abnormal.add(idle_us);
+                    if IDLE_ENDS.contains(&reason) {
+                        row.counters.idle_cut.add(idle_us);
+                    }
                 }
             }
+            if let Some(end) = end {
+                count_path(&mut row.counters, end, connection.handshake);
+            }
+            if reason == CloseReason::ResetByPeer {
+                // What was sent and not acknowledged is no longer there to be seen.
+                let is_early = is_observed && received == Some(0) && lifetime_us < EARLY_US;
+                row.counters.reset_early += u64::from(is_early);
+                row.counters.reset_after_fin += u64::from(connection.state == TcpState::CloseWait);
+            }
             if is_observed && end.is_some() {
-                row.counters.lifetime.add(time.saturating_sub(connection.first_seen) / 1000);
+                row.counters.lifetime.add(lifetime_us);
             }
         } else {
             row.gauges.pending -= 1;
+            let is_late = time.saturating_sub(connection.first_seen) >= LATE;
+            let is_cancelled = reason == CloseReason::ConnectCancelled && is_observed;
+            row.counters.cancelled_late += u64::from(is_late && is_cancelled);
         }
         row.counters.bytes_sent = row.counters.bytes_sent.saturating_add(sent.unwrap_or(0));
         row.counters.bytes_received =
@@ -225,6 +252,9 @@ impl Tracker {
                 TimeWait::Unconfirmed => None,
             },
             idle_us: idle_us.filter(|_| connection.flags.is_established()),
+            rtt_us: end.map(|end| end.rtt_us).filter(|&us| us > 0),
+            min_rtt_us: closing.and_then(|closing| closing.min_rtt_us),
+            retransmits: end.map(|end| end.total_retransmits),
             owner: connection.owner.clone(),
             is_subflow: connection.is_subflow(),
             mptcp: connection.mptcp(),
@@ -232,6 +262,44 @@ impl Tracker {
             bytes_received: received,
         });
     }
+}
+
+/// Counts what a connection has seen of its path.
+fn count_path(counters: &mut Counters, end: &Transition, handshake: Option<Handshake>) {
+    if end.rtt_us > 0 {
+        counters.rtt.add(end.rtt_us.into());
+    }
+    let sent = end.closing.map_or(0, |closing| closing.segments_sent);
+    // SYNs carry no data.
+    let of_handshake = handshake.and_then(|handshake| handshake.retransmits()).unwrap_or(0);
+    let again = end.total_retransmits.saturating_sub(of_handshake.into()).min(sent);
+    counters.segments_sent += u64::from(sent);
+    counters.segments_retransmitted += u64::from(again);
+    counters.retransmitting += u64::from(again > 0);
+}
+
+/// The time from the last received segment to the first one that was sent and never answered, in
+/// microseconds, from the time to the close; 0 if it is too short to be certain.
+///
+/// The kernel waits for the retransmission timeout, at least `TCP_RTO_MIN` more than the round trip, and
+/// twice as long after each retransmission, up to `TCP_RTO_MAX` (`net/ipv4/tcp_timer.c`). Where the
+/// round-trip time varies, it waits longer than that.
+fn idle_before_unanswered(idle_us: u64, end: &Transition, reason: CloseReason) -> u64 {
+    const RTO_MIN_US: u64 = 200_000;
+    const RTO_MAX_US: u64 = 120_000_000;
+    if end.retransmits == 0 {
+        return idle_us;
+    }
+    let first = RTO_MIN_US + u64::from(end.rtt_us).min(RTO_MAX_US);
+    let wait = |nth: u8| first.saturating_mul(1 << nth.min(32)).min(RTO_MAX_US);
+    let waits = if reason == CloseReason::ResetByPeer {
+        0..end.retransmits
+    } else {
+        0..end.retransmits.saturating_add(1)
+    };
+    let waited: u64 = waits.map(wait).sum();
+    let idle_us = idle_us.saturating_sub(waited);
+    if idle_us > waited / 5 { idle_us } else { 0 }
 }
 
 /// Payload bytes sent and received. The kernel counts sequence space: a client's SYN and each FIN

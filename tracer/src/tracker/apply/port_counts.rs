@@ -44,17 +44,20 @@ impl Tracker {
         }
         let is_ephemeral =
             self.namespaces.ephemeral_ports(netns).is_some_and(|ports| ports.contains(port));
-        let is_worth_a_row = port != 0
-            && match counted {
-                PortEvent::SynackRetransmit | PortEvent::SynQueue(_) => true,
-                // Resets from ephemeral ports answer late segments of clients' connections.
-                PortEvent::Reset(_) if is_ephemeral => false,
-                PortEvent::Reset(_) => self.closed_ports.add(netns, port, count),
-            };
-        Some(if is_worth_a_row {
-            self.rows.row(key, false)
-        } else {
-            self.rows.other_row(Role::Server)
-        })
+        let of_other_row = match counted {
+            _ if port == 0 => None,
+            PortEvent::SynackRetransmit | PortEvent::SynQueue(_) => Some(Vec::new()),
+            // Resets from ephemeral ports answer late segments of clients' connections.
+            PortEvent::Reset(_) if is_ephemeral => None,
+            PortEvent::Reset(_) => self.closed_ports.add(netns, port, (counted, count)),
+        };
+        let other = self.rows.other_row(Role::Server);
+        let Some(of_other_row) = of_other_row else { return Some(other) };
+        let row = self.rows.row(key, false);
+        for (event, count) in of_other_row {
+            self.rows.get_mut(other).counters.remove_port_event(event, count);
+            self.rows.get_mut(row).counters.add_port_event(event, count);
+        }
+        Some(row)
     }
 }

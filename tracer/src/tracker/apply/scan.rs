@@ -233,8 +233,8 @@ impl Tracker {
         if is_same {
             connection.set_idle_ms(idle_ms(socket));
         }
-        if is_same && is_stalled(socket) {
-            scan.rows.entry(connection.row).or_default().stalled += 1;
+        if is_same && socket.retransmits > 0 {
+            count_unanswered(scan.rows.entry(connection.row).or_default(), socket.state);
         }
         if had_record_since || !is_same {
             return;
@@ -287,8 +287,8 @@ impl Tracker {
         connection.set_port_range(socket.port_range);
         connection.flags.set_is_subflow(socket.flags.contains(Flags::MPTCP));
         self.classify_previous(socket.sock);
-        if let Some(scan) = self.scan.as_mut().filter(|_| is_stalled(socket)) {
-            scan.rows.entry(connection.row).or_default().stalled += 1;
+        if let Some(scan) = self.scan.as_mut().filter(|_| socket.retransmits > 0) {
+            count_unanswered(scan.rows.entry(connection.row).or_default(), socket.state);
         }
         self.add(socket.sock, connection);
     }
@@ -410,9 +410,13 @@ impl Tracker {
     }
 }
 
-/// Whether the connection is established and its retransmissions are not answered.
-fn is_stalled(socket: &ScannedSocket) -> bool {
-    socket.retransmits > 0 && !state::is_pending(socket.state)
+/// Counts a socket in this state whose retransmissions have no answer.
+fn count_unanswered(gauges: &mut ScanGauges, state: TcpState) {
+    if state == TcpState::SynSent {
+        gauges.unanswered += 1;
+    } else if !state::is_pending(state) {
+        gauges.stalled += 1;
+    }
 }
 
 /// Milliseconds since the last segment was received. Before the handshake is complete, the timestamp

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rustc_hash::FxBuildHasher;
 
 use crate::{
-    trace::ids::NetnsId,
+    tcp::role::Role,
+    trace::{ids::NetnsId, time::nanos},
     tracker::{
         Tracker,
         current_interval::CurrentInterval,
         ephemeral::RateInterval,
         events::Events,
-        oldest::{LINGERING_STATES, Oldest, OldestPerState},
+        oldest::{LINGERING_STATES, LONG, Oldest, OldestPerState, keep_older},
         row_key::{RowId, RowKey},
         snapshot::{KeyedStats, ScanCoverage, Snapshot, SnapshotKey, Tables},
     },
@@ -39,6 +40,9 @@ impl Tracker {
                 let owner = key.owner.and_then(|id| labels.get_index(id as usize)).cloned();
                 let owners = owner.clone().map_or_else(|| row.owners.clone(), |one| [one].into());
                 let mut stats = row.stats();
+                if let (Role::Server, Some(port)) = (key.role, key.port) {
+                    stats.unaccepted = self.listeners.unaccepted(key.netns, port);
+                }
                 stats.oldest = oldest.remove(&id).unwrap_or_default();
                 stats.ephemeral = key.destination().and_then(|destination| {
                     let (netns, remote, _) = destination;
@@ -52,10 +56,14 @@ impl Tracker {
                 let netns_name = netns.and_then(|id| self.names.namespace(id)).cloned();
                 let &RowKey { role, port, remote, .. } = key;
                 let key = SnapshotKey { role, netns, port, remote, owner };
-                rows_by_key.insert(key, KeyedStats { owners, netns_inode, netns_name, stats });
+                let addresses = row.sources.iter().copied().collect();
+                let pid = row.pid.clone();
+                let row = KeyedStats { owners, pid, netns_inode, netns_name, addresses, stats };
+                rows_by_key.insert(key, row);
             }
             row.begin_interval();
         }
+        self.closed_ports.begin_interval();
         let scans = self
             .scan_coverage(&rows_by_key.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
         let snapshot = Snapshot {
@@ -100,14 +108,14 @@ impl Tracker {
             else {
                 continue;
             };
-            let kept = &mut rows.entry(connection.row).or_default()[index];
-            if kept.as_ref().is_none_or(|kept| connection.last_transition < kept.since) {
-                *kept = Some(Oldest {
-                    since: connection.last_transition,
-                    at_least: connection.state_since_is_lower_bound(),
-                    owner: connection.owner.clone(),
-                });
-            }
+            let age = self.now.saturating_sub(connection.last_transition);
+            let oldest = Oldest {
+                since: connection.last_transition,
+                at_least: connection.state_since_is_lower_bound(),
+                owner: connection.owner.clone(),
+                long: (age >= nanos(LONG)).into(),
+            };
+            keep_older(&mut rows.entry(connection.row).or_default()[index], Some(oldest));
         }
         rows
     }

@@ -226,6 +226,7 @@ impl Tracker {
             self.miss_accept_queue_entry(&connection);
         }
         let row = self.rows.get_mut(connection.row);
+        row.note_address(connection.local().ip());
         if connection.flags.is_established() {
             row.counters.adopted += 1;
             row.gauges.open += 1;
@@ -236,6 +237,7 @@ impl Tracker {
         row.gauges.enter(connection.state);
         if let Some(owner) = &connection.owner {
             row.add_owner(&owner.label);
+            row.note_process(owner);
         }
         if let Some(evicted) = self.connections.insert(sock, connection) {
             let time = self.now;
@@ -391,6 +393,10 @@ impl Tracker {
         let connection = self.connections.at(slot);
         let is_young = transition.old == TcpState::SynRecv;
         connection.learn_endpoints(transition.into(), is_young);
+        if is_young {
+            let address = connection.local().ip();
+            self.rows.get_mut(connection.row).note_address(address);
+        }
         if connection.state != transition.old {
             self.records.gaps += 1;
             connection.enter(transition.old, self.rows.get_mut(connection.row), |_| EVIDENCE_LOST);

@@ -85,7 +85,7 @@ plays! {
         accept_queue_full_at_ack abort_on_overflow synack_retransmitted synack_retransmitted_timestamps
         syn_received_twice syn_retransmitted syn_retransmitted_timestamps deferred_accept deferred_accept_set_late wrong_syn_ack
         refused_by_rst refused_by_icmp_port refused_by_icmp_protocol host_unreachable
-        net_unreachable syn_timeout cancelled connecting_socket_destroyed;
+        net_unreachable syn_timeout cancelled abandoned connecting_socket_destroyed;
     closing:
         passive_close active_close active_close_by_server active_close_fin_with_ack half_close
         closed_twice simultaneous_close no_fin_from_the_peer left_in_fin_wait2 long_fin_timeout

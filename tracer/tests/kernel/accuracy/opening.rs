@@ -11,7 +11,7 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::stage::{CLIENT, SERVER, Stage};
-use crate::lab::{Conn, Pair, accept, connect_to, pause, set_option};
+use crate::lab::{self, Conn, Pair, accept, connect_to, pause, set_option};
 
 pub(super) fn active_open(stage: &Stage) {
     let client = stage.begin_connect();
@@ -454,6 +454,13 @@ pub(super) fn syn_timeout(stage: &Stage) {
 
 pub(super) fn cancelled(stage: &Stage) {
     drop(stage.begin_connect());
+}
+
+pub(super) fn abandoned(stage: &Stage) {
+    let client = stage.begin_connect();
+    let sent_again = || stage.namespace.counters().get("TCPSynRetrans");
+    lab::eventually_equal("SYNs sent again", 1, sent_again);
+    drop(client);
 }
 
 pub(super) fn connecting_socket_destroyed(stage: &Stage) {

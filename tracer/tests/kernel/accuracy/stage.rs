@@ -62,7 +62,7 @@ impl Stage {
         let counters = self.namespaces().map(Namespace::counters);
         let list = lab::ids(self.namespaces());
         let file = self.recording.to_str().expect("a path");
-        let synfin = Synfin::watch(["record", "-N", &list, file]);
+        let synfin = Synfin::watch(["record", "--force", "-N", &list, file]);
         assert!(self.trace.replace(Some((synfin, counters))).is_none(), "it starts once");
     }
 

@@ -302,6 +302,7 @@ fn transition() -> impl Strategy<Value = Transition> {
             unread,
             idle_ms,
             drops: unread,
+            ..Closing::default()
         },
     );
     let what = (
