@@ -11,12 +11,14 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    analysis::compare::{COMPARED, Change, Comparison, RowChange, Side, SideError, compare},
+    analysis::compare::{COMPARED, Comparison, RowChange, Side, SideError, Verdict, compare},
     cli::{commands::CompareArgs, output::Form, rows::Grouping, source::SourceArgs},
+    findings::Severity,
     message::{
         escape::{escape_control, write_json},
         exit::Exit,
         failure::{Failure, cannot_write, describe},
+        stderr::warn,
     },
     output::{consumer::Consumer, report::RowSelection, stdout},
     run::{Run, RunMode},
@@ -27,8 +29,31 @@ use crate::{
 pub(crate) async fn run(args: CompareArgs, verbose: u8) -> Result<Exit> {
     let before = side(&args.before, args.by, verbose).await?;
     let after = side(&args.after, args.by, verbose).await?;
-    write(args.output.form, &compare(&before, &after), &mut stdout()).map_err(cannot_write)?;
-    Ok(Exit::Done)
+    let found = compare(&before, &after);
+    write(args.output.form, &found, &mut stdout()).map_err(cannot_write)?;
+    let Some(least) = args.fail_on else { return Ok(Exit::Done) };
+    if worst(&found).is_some_and(|worst| worst >= least) {
+        return Ok(Exit::Violated);
+    }
+    let is_empty = |side: usize| found.rows.iter().all(|row| row.connections[side] == 0);
+    let why = match [is_empty(0), is_empty(1), found.lower_bounds.contains(&true)] {
+        [true, ..] => "no connection was observed before",
+        [_, true, _] => "no connection was observed after",
+        [.., true] => "events were lost",
+        _ => return Ok(Exit::Done),
+    };
+    warn(&format!("inconclusive: {why}"));
+    Ok(Exit::Inconclusive)
+}
+
+/// How urgent the worst change is; `None` if nothing has become worse.
+fn worst(found: &Comparison) -> Option<Severity> {
+    let severities = found.rows.iter().filter_map(|row| match row.verdict {
+        _ if row.fails_more => Some(Severity::Critical),
+        Verdict::Worse => Some(Severity::Warning),
+        _ => None,
+    });
+    severities.max()
 }
 
 /// Reads one side of a comparison: saved reports, or a recording, from which one report is made.
@@ -117,53 +142,61 @@ fn write(form: Form, found: &Comparison, out: &mut impl Write) -> io::Result<()>
 const SIDES: [&str; 2] = ["before", "after"];
 
 fn write_text(found: &Comparison, out: &mut impl Write) -> io::Result<()> {
-    let [before, after] = found.seconds;
-    writeln!(out, "before: {before:.1} s; after: {after:.1} s")?;
     for (name, values) in &found.host {
         let [before, after] = values
             .each_ref()
             .map(|value| value.as_deref().map_or_else(|| "-".into(), escape_control));
         writeln!(out, "{}: {before} -> {after}", escape_control(name))?;
     }
-    for row in &found.rows {
-        writeln!(out)?;
+    for row in found.rows.iter().filter(|row| row.verdict != Verdict::Same) {
         write_row(row, out)?;
     }
     for (side, _) in SIDES.iter().zip(found.lower_bounds).filter(|(_, is_lower)| *is_lower) {
         writeln!(out, "counts {side} are lower bounds: events were lost")?;
     }
-    Ok(())
+    let count = |verdict: Verdict| found.rows.iter().filter(|row| row.verdict == verdict).count();
+    let verdicts = Verdict::NAMES.map(|(verdict, name)| (count(verdict), name));
+    let verdicts = verdicts.iter().filter(|(count, _)| *count > 0);
+    let verdicts: Vec<_> = verdicts.map(|(count, name)| format!("{count} {name}")).collect();
+    let rows = if verdicts.is_empty() { "none".to_owned() } else { verdicts.join(", ") };
+    let [before, after] = found.seconds;
+    writeln!(out, "rows: {rows} ({before:.1} s before, {after:.1} s after)")
 }
 
 fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
-    let suffix = match row.is_in {
-        [true, true] => "",
-        [true, false] => ", gone",
-        _ => ", new",
+    let RowChange { verdict, connections, bad, .. } = row;
+    let owner = row.owner.as_ref().filter(|owner| **owner != row.name.what);
+    let owner = owner.map_or_else(String::new, |owner| format!(" ({owner})"));
+    let name = escape_control(&format!("{} {}{owner}", row.name.role, row.name.what));
+    let (word, side) = match verdict {
+        Verdict::New | Verdict::NewAndBad => ("new", 1),
+        Verdict::Gone => ("gone", 0),
+        Verdict::Worse | Verdict::Other | Verdict::Same => {
+            writeln!(out, "{name:<34} {:>10} {:>10}", SIDES[0], SIDES[1])?;
+            return write_changes(row, out);
+        }
     };
-    let name = escape_control(&format!("{} {}", row.name.role, row.name.what));
-    writeln!(out, "{:<34} {:>10} {:>10}", format!("{name}{suffix}"), SIDES[0], SIDES[1])?;
-    for (compared, change) in COMPARED.iter().zip(&row.columns) {
-        let Change { before, after } = change;
-        if before.is_none() && after.is_none() {
-            continue;
-        }
-        let cells = [before, after].map(|value| value.map_or_else(|| "-".into(), number));
-        let mark = match (change.is_change(), compared.is_cost, after > before) {
-            (false, ..) => "",
-            (true, true, true) => "  worse",
-            (true, true, false) => "  better",
-            (true, false, true) => "  more",
-            (true, false, false) => "  less",
+    writeln!(out, "{name} is {word}: connections {}, bad {}", connections[side], bad[side])
+}
+
+fn write_changes(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
+    let columns = COMPARED.iter().zip(&row.columns);
+    let columns = columns.map(|(it, change)| (it.title.to_owned(), change, it.is_cost));
+    // Reasons come from a file, too.
+    let reasons = row.reasons.iter().map(|(reason, change, is_bad)| {
+        (format!("{} /1000", escape_control(reason)), change, *is_bad)
+    });
+    for (title, change, is_cost) in columns.chain(reasons) {
+        let growth = change.growth();
+        let mark = match (growth > 0.0, is_cost) {
+            _ if growth == 0.0 => continue,
+            (true, true) => "worse",
+            (false, true) => "better",
+            (true, false) => "more",
+            (false, false) => "less",
         };
-        writeln!(out, "  {:<32} {:>10} {:>10}{mark}", compared.title, cells[0], cells[1])?;
-    }
-    for (what, reasons) in [("new", &row.new_reasons), ("gone", &row.gone_reasons)] {
-        if !reasons.is_empty() {
-            let reasons: Vec<_> =
-                reasons.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
-            writeln!(out, "  {what}: {}", escape_control(&reasons.join(", ")))?;
-        }
+        let cells = change.values().map(|value| value.map_or_else(|| "-".into(), number));
+        writeln!(out, "  {title:<32} {:>10} {:>10}  {mark}", cells[0], cells[1])?;
     }
     Ok(())
 }
@@ -189,13 +222,17 @@ fn to_json(found: &Comparison) -> Value {
             .iter()
             .zip(&row.columns)
             .map(|(compared, change)| {
-                let Change { before, after } = change;
-                (compared.key.to_owned(), json!({ "before": before, "after": after }))
+                let ([before, after], changed) = (change.values(), change.growth() != 0.0);
+                let change = json!({ "before": before, "after": after, "changed": changed });
+                (compared.key.to_owned(), change)
             })
             .collect();
         json!({
             "role": row.name.role,
             "row": row.name.what,
+            "owner": row.owner,
+            "verdict": Verdict::NAMES.iter().find(|(it, _)| *it == row.verdict).map(|(_, name)| name),
+            "bad": { "before": row.bad[0], "after": row.bad[1] },
             "is_before": row.is_in[0],
             "is_after": row.is_in[1],
             "figures": columns,

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::{buckets::Buckets, measure::Measure};
 use crate::{
     output::{
         column::Value as Cell, port_columns::COLUMNS, port_row::PortRow, report::RowSelection,
     },
+    tcp::close_reason::{Class, CloseReason},
     trace::session::Session,
     tracker::Snapshot,
 };
@@ -71,17 +73,34 @@ pub struct Row {
     pub(super) clean: Buckets,
     /// Counts of close reasons.
     pub(super) reasons: BTreeMap<String, u64>,
+    owner: Option<String>,
 }
 
 impl Row {
     /// Connections that were established, adopted or failed.
     pub(super) fn connections(&self) -> u64 {
-        self.established + self.adopted + self.failed
+        self.established.saturating_add(self.adopted).saturating_add(self.failed)
     }
 
-    pub(super) fn per_1000(&self, count: u64) -> Option<f64> {
-        let connections = self.connections();
-        (connections > 0).then(|| 1000.0 * count as f64 / connections as f64)
+    /// Connections that failed or ended abnormally.
+    pub(super) fn bad(&self) -> u64 {
+        let bad = self.reasons.iter().filter(|(reason, _)| is_bad(reason));
+        bad.fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// The process that owns the sockets; `None` if unknown.
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// The share of connections, per thousand.
+    pub(super) fn share(&self, count: u64) -> Option<Measure> {
+        Measure::share(count, self.connections())
+    }
+
+    /// The number of events per thousand connections.
+    pub(super) fn events(&self, count: u64) -> Option<Measure> {
+        Measure::events(count, self.connections())
     }
 
     fn add(&mut self, row: &impl ReportRow) {
@@ -99,6 +118,7 @@ impl Row {
                 *sum = Some(sum.unwrap_or(0).saturating_add(count));
             }
         }
+        self.owner = row.text("owner").or(self.owner.take());
         self.clean.add(row.buckets("handshake.clean.buckets"));
         for reasons in ["failures", "closes"] {
             for (reason, count) in row.counts(reasons).into_iter().filter(|(_, count)| *count > 0) {
@@ -107,6 +127,11 @@ impl Row {
             }
         }
     }
+}
+
+/// Whether something went wrong with connections that end for this reason.
+pub(super) fn is_bad(reason: &str) -> bool {
+    CloseReason::from_id(reason).is_some_and(|reason| reason.class() == Class::Abnormal)
 }
 
 /// A row of a report, either in memory or read from JSON. Values are found by the key of their
@@ -188,36 +213,6 @@ impl ReportRow for Value {
 
 fn nested<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
     key.split('.').try_fold(object, |object, part| object.get(part))
-}
-
-/// A histogram: counts by the buckets' upper bounds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Buckets(BTreeMap<u64, u64>);
-
-impl Buckets {
-    fn add(&mut self, buckets: Vec<(u64, u64)>) {
-        for (bound, count) in buckets {
-            let sum = self.0.entry(bound).or_default();
-            *sum = sum.saturating_add(count);
-        }
-    }
-
-    /// The upper bound of the bucket that contains this quantile.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "floats saturate, and a rank is not negative"
-    )]
-    pub(super) fn quantile(&self, quantile: f64) -> Option<f64> {
-        let all: u64 = self.0.values().sum();
-        let wanted = (quantile * all as f64).ceil().max(1.0) as u64;
-        let mut below = 0;
-        let found = self.0.iter().find(|&(_, count)| {
-            below += count;
-            below >= wanted
-        });
-        found.map(|(&bound, _)| bound as f64)
-    }
 }
 
 impl Side {
@@ -328,7 +323,7 @@ mod tests {
         assert_eq!((row.established, row.failed, row.connections()), (8, 2, 10));
         assert_eq!(row.reasons, BTreeMap::from([("connect_timeout".to_owned(), 2)]));
         assert_eq!([0.5, 0.9, 1.0].map(|q| row.clean.quantile(q)), [10.0, 100.0, 900.0].map(Some));
-        assert_eq!(row.per_1000(row.failed), Some(200.0));
+        assert_eq!(row.share(row.failed).map(|share| share.value), Some(200.0));
         // Only servers have drops: unknown is not 0.
         assert_eq!(row.listener_drops, None);
     }
