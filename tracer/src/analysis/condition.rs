@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{
+    message::suggest::did_you_mean,
     output::{
         column::{Column, ColumnInfo, Value},
         column_kind::ColumnKind,
@@ -15,7 +16,7 @@ use crate::{
     tracker::{Events, Snapshot},
 };
 
-/// A condition as typed: `server:8080.handshake.clean.p99_us>50000`, `abnormal>0`.
+/// A condition as typed: `server:8080.handshake.clean.p99_us>50000`, `bad>0`.
 #[derive(Clone)]
 pub(crate) struct Condition {
     text: String,
@@ -163,7 +164,7 @@ impl FromStr for Condition {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const FORM: &str = "a condition is [ROWS.]COLUMN, one of < <= == != >= >, and a number: \
-             abnormal>0, server:8080.handshake.clean.p99_us>50000";
+             bad>0, server:8080.handshake.clean.p99_us>50000";
         let place = text.find(['<', '>', '=', '!']).ok_or(FORM)?;
         let (column, rest) = text.split_at(place);
         let written = Comparison::OPERATORS.iter().find(|(sign, _)| rest.starts_with(sign));
@@ -219,9 +220,10 @@ impl RowSelector {
 /// A column, and one of its names if it holds counts by name.
 type Named<T> = (&'static Column<T>, Option<&'static str>);
 
-/// Finds a column by its key.
+/// Finds a column by its key, or by its heading in tables.
 fn named<T>(columns: &'static [Column<T>], key: &str) -> Result<Option<Named<T>>, String> {
-    if let Some(column) = columns.iter().find(|column| column.info.key == key) {
+    let is_it = |column: &&Column<T>| [column.info.key, column.info.title].contains(&key);
+    if let Some(column) = columns.iter().find(|column| is_it(column) && !key.is_empty()) {
         return match column.info.kind {
             ColumnKind::Counts(words) => Err(format!(
                 "{key} has a count for each {}: name one, as in {key}.{}",
@@ -259,15 +261,11 @@ fn is_number(kind: ColumnKind) -> bool {
 }
 
 fn unknown_column(key: &str) -> String {
-    let of = |info: &ColumnInfo| info.key;
-    let keys = COLUMNS.iter().map(|column| of(&column.info));
-    let keys = keys.chain(EVENTS.iter().map(|column| of(&column.info)));
-    let nearest = keys.max_by(|one, other| {
-        let alike = |known: &str| strsim::jaro_winkler(known, key);
-        alike(one).total_cmp(&alike(other))
-    });
-    let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
-    format!("there is no column {key:?}{hint} `synfin explain` lists all")
+    let names = |info: &ColumnInfo| [info.key, info.title];
+    let rows = COLUMNS.iter().flat_map(|column| names(&column.info));
+    let events = EVENTS.iter().flat_map(|column| names(&column.info));
+    let meant = did_you_mean(key, rows.chain(events).filter(|name| !name.is_empty()));
+    format!("there is no column {key:?}; {meant}`synfin explain` lists all")
 }
 
 impl fmt::Debug for Condition {
@@ -301,6 +299,8 @@ mod tests {
             "host.counters.ListenOverflows>0",
             "new_per_s<0.5",
             "established=0",
+            "BAD>0",
+            "server:443.OPEN>100",
         ] {
             assert!(Condition::from_str(text).is_ok(), "{text}: {}", refused(text));
         }
@@ -314,7 +314,7 @@ mod tests {
             ("abnormal>many", "is not a number"),
             ("abnormal>inf", "to compare with"),
             ("abnormal!0", "a condition is"),
-            ("abnormale>0", "did you mean abnormal?"),
+            ("abnormale>0", "did you mean abnormal"),
             ("server:http.abnormal>0", "is not a port"),
             ("server:80>0", "followed by"),
             ("owner>0", "is not a number, but text"),

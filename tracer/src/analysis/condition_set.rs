@@ -10,7 +10,12 @@ use crate::{
 };
 
 /// If more than one in this many records is missing, the result is inconclusive.
-const TRUSTED: u64 = 10_000;
+pub(crate) const TRUSTED: u64 = 10_000;
+
+/// The statement that so many records are missing that nothing is certain.
+pub(crate) fn missing_records(missing: u64, all: u64) -> String {
+    format!("{missing} of {all} records are missing, more than one in {TRUSTED}")
+}
 
 /// All conditions and their results so far.
 #[derive(Debug, Default)]
@@ -60,10 +65,7 @@ impl ConditionSet {
         } else if self.violated {
             (Exit::Violated, None)
         } else if self.missing > self.records / TRUSTED {
-            inconclusive(format!(
-                "{} of {} records are missing, more than one in {TRUSTED}",
-                self.missing, self.records
-            ))
+            inconclusive(missing_records(self.missing, self.records))
         } else if !self.connections {
             inconclusive("no connection was observed".to_owned())
         } else if let Some((condition, _)) = unknown {

@@ -10,9 +10,9 @@ use super::{
     output::{FormArgs, NumericArgs, OutputArgs},
     rows::{Grouping, RowsArgs},
     source::{RunArgs, SourceArgs},
-    values::{interval, reason, state},
+    values::{interval, reason, severity, state},
 };
-use crate::{analysis::condition::Condition, tcp::close_reason::CloseReason};
+use crate::{analysis::condition::Condition, findings::Severity, tcp::close_reason::CloseReason};
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
@@ -37,7 +37,7 @@ pub(crate) struct ReportArgs {
     /// Scan all sockets once and report their present state
     #[arg(long, conflicts_with_all = ["interval", "from", "duration", "run"])]
     pub(crate) once: bool,
-    /// Exit with status 1 if CONDITION holds in any report (server:8080.abnormal>0); may be repeated
+    /// Exit with status 1 if CONDITION holds in any report (bad>0, server:8080.bad>0); may be repeated
     #[arg(long, value_name = "CONDITION")]
     pub(crate) fail_on: Vec<Condition>,
     #[command(flatten)]
@@ -96,12 +96,18 @@ pub(crate) struct AnonymizeArgs {
     /// The file to write, readable by its owner only
     #[arg(value_name = "OUT")]
     pub(crate) to: PathBuf,
+    /// Overwrite OUT if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
     #[arg(long, value_name = "FILE", help = KEY_FILE)]
     pub(crate) key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DiagnoseArgs {
+    /// Exit with status 1 if a finding is at least this urgent: critical, warning or notice
+    #[arg(long, value_name = "SEVERITY", value_parser = severity)]
+    pub(crate) fail_on: Option<Severity>,
     #[command(flatten)]
     pub(crate) numeric: NumericArgs,
     #[command(flatten)]
@@ -123,6 +129,10 @@ pub(crate) struct CompareArgs {
     /// Group the rows of a recording by role and this
     #[arg(long, value_enum, default_value_t)]
     pub(crate) by: Grouping,
+    /// Exit with status 1 if a change is at least this urgent: critical if more connections fail or end
+    /// abnormally, warning if anything else became worse
+    #[arg(long, value_name = "SEVERITY", value_parser = severity)]
+    pub(crate) fail_on: Option<Severity>,
     #[command(flatten)]
     pub(crate) output: FormArgs,
 }

@@ -20,6 +20,9 @@ use crate::{
 pub(crate) struct RecordArgs {
     /// The file to write, readable by its owner only; a directory with --keep or --max-size
     pub(crate) file: PathBuf,
+    /// Overwrite the file if it exists
+    #[arg(long, conflicts_with_all = ["keep", "max_size"])]
+    pub(crate) force: bool,
     /// Write pseudonyms instead of addresses and names: see `synfin anonymize`
     #[arg(long)]
     pub(crate) anonymize: bool,

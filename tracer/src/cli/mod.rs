@@ -86,7 +86,7 @@ pub(crate) enum Command {
     Diagnose(DiagnoseArgs),
     /// Compare two recordings or reports
     Compare(CompareArgs),
-    /// Explain a close reason, a column or a TCP state
+    /// Explain a finding, a close reason, a column or a TCP state
     Explain(ExplainArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),

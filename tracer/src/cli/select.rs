@@ -16,6 +16,7 @@ use clap::{
 use crate::host::{
     cgroups::Hierarchy,
     namespaces::{self, Listing},
+    pid_namespace,
 };
 use crate::{
     message::failure::Failure,
@@ -30,11 +31,14 @@ use crate::{
 /// Heading of the filters in the help.
 const HEADING: &str = "Filters";
 
+/// The largest process id (`PID_MAX_LIMIT`).
+const PID_MAX: i64 = 4 << 20;
+
 /// Filters on connections. Different filters are ANDed, the values of one filter are ORed.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FilterArgs {
     /// Match connections of these processes, which connect or hold the listener
-    #[arg(help_heading = HEADING, short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(help_heading = HEADING, short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
     pid: Vec<u32>,
     /// Match these service ports: local for a server, remote for a client (443,8000-8099)
     #[arg(help_heading = HEADING, short = 'P', long, value_name = "PORTS", value_delimiter = ',')]
@@ -73,7 +77,7 @@ impl FilterArgs {
     ///
     /// # Errors
     ///
-    /// There is no such network namespace or cgroup.
+    /// There is no such process, network namespace or cgroup.
     #[cfg(feature = "live")]
     pub(crate) fn of_this_host(&self) -> Result<Filter> {
         let listing = match self.netns.is_empty() {
@@ -81,6 +85,16 @@ impl FilterArgs {
             false => namespaces::list(&[]),
         };
         let (names, inodes) = (listing.names(), listing.inodes());
+        // In another PID namespace the ids are not those that `/proc` shows.
+        let is_gone = |pid: &u32| !Path::new("/proc").join(pid.to_string()).exists();
+        if let Some(pid) = self.pid.first()
+            && self.pid.iter().all(is_gone)
+            && pid_namespace::is_initial() == Some(true)
+        {
+            let what = format!("no process has the id {pid} (--pid)");
+            let remedy = "pgrep -a NAME lists the processes of that name";
+            return Err(Failure::usage(what, "it may have ended", remedy).into());
+        }
         let cgroup = |path: &Path| {
             let found = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(path));
             found.map_err(|error| {

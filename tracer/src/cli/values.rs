@@ -1,10 +1,14 @@
-//! Parsers of argument values: durations, sizes, states and close reasons.
+//! Parsers of argument values: durations, sizes, states, close reasons and severities.
 
 use std::time::Duration;
 
 use synfin_common::state::TcpState;
 
-use crate::tcp::{close_reason::CloseReason, state};
+use crate::{
+    findings::Severity,
+    message::suggest::did_you_mean,
+    tcp::{close_reason::CloseReason, state},
+};
 
 /// Parses a duration: a number of seconds, or numbers with units (`500ms`, `2m`).
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
@@ -20,13 +24,22 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
 
 /// Parses a TCP state in any of the usual spellings: FIN_WAIT1, fin-wait-1, fin_wait_1.
 pub(super) fn state(text: &str) -> Result<TcpState, String> {
+    let names = TcpState::ALL.map(TcpState::name);
     state::from_name(text)
-        .ok_or_else(|| format!("the states are {}", TcpState::ALL.map(TcpState::name).join(", ")))
+        .ok_or_else(|| format!("{}the states are {}", did_you_mean(text, names), names.join(", ")))
 }
 
 pub(super) fn reason(text: &str) -> Result<CloseReason, String> {
     let wanted = text.to_lowercase().replace('-', "_");
-    CloseReason::from_id(&wanted).ok_or_else(|| "`synfin explain` lists the reasons".to_owned())
+    let ids = || CloseReason::ALL.iter().map(|reason| reason.id());
+    CloseReason::from_id(&wanted)
+        .ok_or_else(|| did_you_mean(text, ids()) + "`synfin explain` lists the reasons")
+}
+
+pub(super) fn severity(text: &str) -> Result<Severity, String> {
+    let named = Severity::ALL.into_iter().find(|severity| severity.name() == text.to_lowercase());
+    let names = Severity::ALL.map(Severity::name);
+    named.ok_or_else(|| format!("the severities are {}", names.join(", ")))
 }
 
 /// Parses a size: a number of bytes, or one with the suffix K, M or G (powers of 1024).
@@ -62,6 +75,7 @@ mod tests {
         assert_eq!(state("TIME-WAIT"), Ok(TcpState::TimeWait));
         assert!(state("open").unwrap_err().contains("close_wait"));
         assert_eq!(reason("reset-by-peer"), Ok(CloseReason::ResetByPeer));
+        assert!(reason("reset_by_pear").unwrap_err().starts_with("did you mean reset_by_peer"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
         failure::{Failure, describe},
         stderr::warn,
     },
-    record::{destination::record_to, errors},
+    record::{destination::record_to, errors, owner_only::Existing},
     trace::{
         anonymize::{Anonymizer, Key},
         recording::{Frame, Reader, RecordingError},
@@ -93,8 +93,8 @@ pub(crate) fn run(args: &AnonymizeArgs) -> Result<Exit> {
         Some(Err(error)) => return Err(unreadable(error.into()).into()),
         _ => return Err(unreadable(RecordingError::no_session().into()).into()),
     };
-    // Created after reading the session, so that a bad input does not overwrite an older recording.
-    let mut recorder = record_to(to)?;
+    // Created after reading the session, so that a bad input creates no file and overwrites none.
+    let mut recorder = record_to(to, Existing::unless_forced(args.force))?;
     let mut count = 0_u64;
     let mut damage = None;
     let write = || -> io::Result<()> {

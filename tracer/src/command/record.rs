@@ -9,7 +9,7 @@ use crate::{
     cli::{host_only::RecordArgs, source::RunArgs},
     message::{exit::Exit, stderr::warn},
     output::consumer::Consumer,
-    record::destination::RecordingSink,
+    record::{destination::RecordingSink, owner_only::Existing},
     run::{Run, RunMode},
     tracker::Tracker,
 };
@@ -19,11 +19,10 @@ pub(crate) async fn run(args: RecordArgs, verbose: u8) -> Result<Exit> {
     let anonymizer = args.anonymize.then(|| anonymizer(key_file)).transpose()?;
     let flight = args.flight();
     let run = Run::live(args.live, &args.filter, verbose)?;
-    // Only after attaching, so that a failure to attach does not overwrite an older recording.
-    let sink = RecordingSink::open(args.file.clone(), flight)?;
+    // Only after attaching, so that a failure to attach creates no file and overwrites none.
+    let sink = RecordingSink::open(args.file.clone(), flight, Existing::unless_forced(args.force))?;
     let run = run.recording_to(sink, anonymizer).with_command(RunArgs { command: args.command });
-    run.go(RunMode::UntilSignal, &mut Record::new(args.file)).await?;
-    Ok(Exit::Done)
+    run.go(RunMode::UntilSignal, &mut Record::new(args.file)).await
 }
 
 /// Reports on stderr how many events were recorded, lost and missed.

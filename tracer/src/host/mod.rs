@@ -13,6 +13,8 @@ pub mod namespaces;
 #[cfg(feature = "live")]
 pub(crate) mod netstat;
 #[cfg(feature = "live")]
+pub(crate) mod pid_namespace;
+#[cfg(feature = "live")]
 pub(crate) mod port_range;
 #[cfg(feature = "live")]
 pub mod privileges;

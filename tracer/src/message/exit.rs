@@ -1,30 +1,52 @@
 //! Exit statuses, for the program, its help and its documentation.
 
-use std::process::{ExitCode, Termination};
+use std::{
+    num::NonZeroU8,
+    process::{ExitCode, Termination},
+};
 
 /// The result of a run, as its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// The run succeeded.
-    Done = 0,
-    /// A `--fail-on` condition was true in some report.
-    Violated = 1,
+    Done,
+    /// What `--fail-on` describes was true in some report, or found.
+    Violated,
     /// The command line is wrong, a word is unknown, or a recording cannot be read.
-    Usage = 2,
+    Usage,
     /// This host does not permit or does not have something that is needed.
-    CannotRun = 3,
+    CannotRun,
     /// No `--fail-on` condition was true, but too much data is missing to be sure.
-    Inconclusive = 4,
+    Inconclusive,
+    /// The command that was run failed with this status; 128 and its number if a signal killed it.
+    OfCommand(NonZeroU8),
 }
 
 impl Exit {
-    /// Every exit status, by ascending code.
+    /// Every exit status of synfin itself, by ascending code.
     pub const ALL: [Self; 5] =
         [Self::Done, Self::Violated, Self::Usage, Self::CannotRun, Self::Inconclusive];
 
     /// The exit status of the process.
     pub const fn code(self) -> u8 {
-        self as u8
+        match self {
+            Self::Done => 0,
+            Self::Violated => 1,
+            Self::Usage => 2,
+            Self::CannotRun => 3,
+            Self::Inconclusive => 4,
+            Self::OfCommand(code) => code.get(),
+        }
+    }
+
+    /// This result, or that of the command that was run if the command failed, which does not hide
+    /// that a condition was true.
+    #[must_use]
+    pub(crate) fn or_of_command(self, command: Self) -> Self {
+        match (self, command) {
+            (Self::Done | Self::Inconclusive, Self::OfCommand(_)) => command,
+            _ => self,
+        }
     }
 
     /// A short description for the help.
@@ -35,6 +57,7 @@ impl Exit {
             Self::Inconclusive => "inconclusive",
             Self::Usage => "wrong usage or an unreadable recording",
             Self::CannotRun => "cannot run here",
+            Self::OfCommand(_) => "COMMAND failed",
         }
     }
 
@@ -43,11 +66,13 @@ impl Exit {
         match self {
             Self::Done => {
                 "The command succeeded, and no --fail-on condition was true. A closed output \
-                 pipe is not a failure, and the exit status of COMMAND is not passed on."
+                 pipe is not a failure. If COMMAND failed, its exit status is that of synfin, unless a \
+                 condition was true; 128 and the number of the signal if one killed it."
             }
             Self::Violated => {
                 "The command succeeded, and a --fail-on condition was true in some report: stderr \
-                 shows the condition and the value."
+                 shows the condition and the value. Or `diagnose` has a finding, or `compare` a change, \
+                 that is as urgent as --fail-on says."
             }
             Self::Usage => {
                 "The command line is wrong, a word is unknown, or a recording has another version, is \
@@ -57,6 +82,7 @@ impl Exit {
                 "This host lacks or forbids something that is needed: privileges, a kernel feature, \
                  a file that can be opened or written."
             }
+            Self::OfCommand(_) => "COMMAND failed with this exit status.",
             Self::Inconclusive => {
                 "No --fail-on condition was true, but the result is unreliable: more than one in 10,000 \
                  events were lost, missed or left gaps, no connection was seen, or a column had no \

@@ -11,15 +11,19 @@ use crate::{
     record::{
         errors,
         flight::{FlightRecorder, Limits},
-        owner_only,
+        owner_only::{self, Existing},
     },
     trace::recording::{Frame, Recorder},
 };
 
 /// Opens a file for a recording. Only its owner may read it, even if the file existed, because it
 /// shows who communicates with whom.
-pub(crate) fn record_to(path: &Path) -> Result<Recorder<BufWriter<File>>, Failure> {
-    let open = || Recorder::new(BufWriter::with_capacity(1 << 20, owner_only::create(path)?));
+pub(crate) fn record_to(
+    path: &Path,
+    existing: Existing,
+) -> Result<Recorder<BufWriter<File>>, Failure> {
+    let create = || owner_only::create(path, existing);
+    let open = || Recorder::new(BufWriter::with_capacity(1 << 20, create()?));
     open().map_err(|error| errors::unwritable(path, &error))
 }
 
@@ -31,10 +35,14 @@ pub(crate) enum RecordingSink {
 
 impl RecordingSink {
     /// Opens a file, or with limits the directory of a flight recorder.
-    pub(crate) fn open(path: PathBuf, limits: Option<Limits>) -> Result<Self, Failure> {
+    pub(crate) fn open(
+        path: PathBuf,
+        limits: Option<Limits>,
+        existing: Existing,
+    ) -> Result<Self, Failure> {
         Ok(match limits {
             Some(limits) => Self::Flight(Box::new(FlightRecorder::new(&path, limits)?)),
-            None => Self::File(record_to(&path)?, path),
+            None => Self::File(record_to(&path, existing)?, path),
         })
     }
 

@@ -66,6 +66,9 @@ pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
     let what = format!("cannot write the recording {}", path.display());
     let why = describe(error);
     match error.kind() {
+        ErrorKind::AlreadyExists => {
+            Failure::usage(what, why, "specify another file, or --force to overwrite this one")
+        }
         ErrorKind::NotFound | ErrorKind::NotADirectory => {
             Failure::usage(what, why, "create its directory first, or specify another file")
         }

@@ -3,4 +3,4 @@
 pub(crate) mod destination;
 pub(crate) mod errors;
 pub mod flight;
-mod owner_only;
+pub(crate) mod owner_only;

@@ -7,12 +7,34 @@ use std::{
     path::Path,
 };
 
-/// Creates a file for writing. An existing file is emptied and restricted to its owner.
-pub(super) fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    permissions::of_file(options.write(true).create(true).truncate(true));
-    let file = options.open(path)?;
-    if file.metadata()?.is_file() {
+/// Whether a file that exists may be emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Overwrite,
+    Keep,
+}
+
+impl Existing {
+    /// Keeps it unless `--force` is given.
+    pub(crate) fn unless_forced(force: bool) -> Self {
+        if force { Self::Overwrite } else { Self::Keep }
+    }
+}
+
+/// Creates a file for writing. An existing file is restricted to its owner and emptied, or kept: then it
+/// is an error unless it is empty. A device or a pipe is opened.
+pub(super) fn create(path: &Path, existing: Existing) -> io::Result<File> {
+    let exists = match create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => error,
+        result => return result,
+    };
+    let file = OpenOptions::new().write(true).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        if existing == Existing::Keep && metadata.len() > 0 {
+            return Err(exists);
+        }
+        file.set_len(0)?;
         permissions::restrict(&file)?;
     }
     Ok(file)

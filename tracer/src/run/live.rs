@@ -1,6 +1,8 @@
 //! Tracing this host: attaching to the kernel, signals, and the command to trace.
 
-use std::{ffi::OsString, io};
+use std::{
+    ffi::OsString, io, num::NonZeroU8, os::unix::process::ExitStatusExt, process::ExitStatus,
+};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -11,6 +13,7 @@ use tokio::{
 use crate::{
     cli::{live::LiveArgs, select::FilterArgs},
     message::{
+        exit::Exit,
         failure::{Failure, describe},
         stderr::warn,
     },
@@ -27,6 +30,16 @@ pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result
 pub(super) struct Interrupts {
     signals: [Signal; 2],
     child: Option<Child>,
+    /// Set when the command has exited before any signal: one from the terminal also ends the command.
+    exit_of_command: Exit,
+    is_interrupted: bool,
+}
+
+/// The result of a run in which the command ended so.
+fn exit_of(status: ExitStatus) -> Exit {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    let code = code.and_then(|code| u8::try_from(code).ok()).and_then(NonZeroU8::new);
+    code.map_or(Exit::Done, Exit::OfCommand)
 }
 
 impl Interrupts {
@@ -34,7 +47,7 @@ impl Interrupts {
         let listen =
             || io::Result::Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]);
         let signals = listen().context("cannot listen for signals")?;
-        Ok(Some(Self { signals, child: None }))
+        Ok(Some(Self { signals, child: None, exit_of_command: Exit::Done, is_interrupted: false }))
     }
 
     /// Starts a command, whose exit counts as an interrupt. Does nothing if `command` is empty.
@@ -48,6 +61,11 @@ impl Interrupts {
             self.child = Some(child?);
         }
         Ok(())
+    }
+
+    /// The result of the command, if it has exited.
+    pub(super) fn exit_of_command(&self) -> Exit {
+        self.exit_of_command
     }
 
     /// Waits for an interrupt. Returns `true` for a signal and `false` if the command exited.
@@ -65,12 +83,16 @@ impl Interrupts {
             status = child => {
                 let status = status.context("cannot wait for the command")?;
                 self.child = None;
+                if !self.is_interrupted {
+                    self.exit_of_command = exit_of(status);
+                }
                 if !status.success() {
                     warn(&format!("the command exited with {status}"));
                 }
                 return Ok(false);
             }
         }
+        self.is_interrupted = true;
         Ok(true)
     }
 }

@@ -20,9 +20,9 @@ use crate::{
         select::FilterArgs,
         source::{RunArgs, SourceArgs},
     },
-    message::failure::explain_output,
+    message::{exit::Exit, failure::explain_output},
     output::consumer::Consumer,
-    record::{destination::RecordingSink, errors},
+    record::{destination::RecordingSink, errors, owner_only::Existing},
     run::stop::Stop,
     source::{Replay, Round, Source, Want},
     trace::{
@@ -84,7 +84,9 @@ impl Run {
         Ok(match args.record {
             // Created after the source, so that a failure to attach does not overwrite an older
             // recording.
-            Some(path) => run.recording_to(RecordingSink::open(path, None)?, None),
+            Some(path) => {
+                run.recording_to(RecordingSink::open(path, None, Existing::Overwrite)?, None)
+            }
             None => run,
         })
     }
@@ -124,13 +126,14 @@ impl Run {
         Self { command: args.command, ..self }
     }
 
-    /// Runs until the source ends, the output is complete, or the mode ends the run.
+    /// Runs until the source ends, the output is complete, or the mode ends the run. Returns the result of
+    /// the command that was run.
     ///
     /// # Errors
     ///
     /// The source, the recording or the output failed. If the source or the recording did, the output
     /// shows everything before that.
-    pub(crate) async fn go(mut self, mode: RunMode, output: &mut dyn Consumer) -> Result<()> {
+    pub(crate) async fn go(mut self, mode: RunMode, output: &mut dyn Consumer) -> Result<Exit> {
         let mut stop = Stop::new(self.source.is_live(), &mode)?;
         if let RunMode::Once = mode {
             self.source.finish();
@@ -148,7 +151,7 @@ impl Run {
         let ring_bytes = self.source.is_live().then_some(trace.ring_bytes);
         let warnings = warnings::of(ring_bytes, self.limits, &trace.tracker);
         warnings.iter().for_each(|warning| output.warn(warning));
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(stop.exit_of_command()), Err)
     }
 
     /// Takes all frames. Returns the trace, with the error of the source or the recording if there was one.

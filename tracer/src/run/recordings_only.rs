@@ -12,7 +12,7 @@ use anyhow::Result;
 
 use crate::{
     cli::{live::LiveArgs, select::FilterArgs},
-    message::failure::Failure,
+    message::{exit::Exit, failure::Failure},
     source::Source,
 };
 
@@ -37,6 +37,10 @@ impl Interrupts {
     }
 
     pub(super) fn start(&mut self, _: &[OsString]) -> Result<()> {
+        match *self {}
+    }
+
+    pub(super) fn exit_of_command(&self) -> Exit {
         match *self {}
     }
 

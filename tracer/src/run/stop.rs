@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use tokio::sync::Notify;
 
 use super::{RunMode, live::Interrupts};
+use crate::message::exit::Exit;
 
 /// Waits until the user quits the screen, a signal arrives, or the command exits.
 pub(super) struct Stop {
@@ -29,6 +30,11 @@ impl Stop {
     /// Starts a command, whose exit ends the run: a program and its arguments, or nothing.
     pub(super) fn start(&mut self, command: &[OsString]) -> Result<()> {
         self.interrupts.as_mut().map_or(Ok(()), |interrupts| interrupts.start(command))
+    }
+
+    /// The result of the command that was run.
+    pub(super) fn exit_of_command(&self) -> Exit {
+        self.interrupts.as_ref().map_or(Exit::Done, Interrupts::exit_of_command)
     }
 
     /// Whether the user has requested the end, by a key or a signal.

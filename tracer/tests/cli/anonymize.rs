@@ -207,6 +207,7 @@ fn failures_to_anonymize_are_explained() {
     fs::hard_link(&from, &link).unwrap();
     explained(&[&from, link.to_str().unwrap()], 2, &["into itself"]);
     assert!(fs::read(&from).unwrap() == original);
+    explained(&[&from, &to], 2, &["cannot write the recording", "File exists", "--force"]);
     explained(&[&from, "/dev/full"], 3, &["cannot continue", "No space left"]);
     explained(&[&from, "/no/such/folder/out"], 2, &["create its directory first"]);
 
@@ -345,7 +346,7 @@ impl Pairs {
 fn anonymized(folder: &TempDir, original: &[u8], args: &[&str]) -> Vec<u8> {
     let [from, to] = paths(folder);
     fs::write(&from, original).unwrap();
-    let output = synfin(&[&["anonymize", &from, &to], args].concat());
+    let output = synfin(&[&["anonymize", "--force", &from, &to], args].concat());
     let printed = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{printed}");
     let count = frames(original).len();

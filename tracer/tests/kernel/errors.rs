@@ -369,6 +369,12 @@ fn a_recording_that_cannot_be_created_is_explained() {
         finished.check_explained(2, &["cannot write the recording", path, why, remedy]);
         Synfin::run(["record", path]).check_explained(2, &[why, remedy]);
     }
+    let existing = format!("{folder}/existing");
+    fs::write(&existing, "precious").expect("a file");
+    let record = ["record", "--for", "0.1", &existing];
+    Synfin::run(record).check_explained(2, &["File exists", "--force"]);
+    assert_eq!(fs::read(&existing).expect("the file"), b"precious");
+    assert_eq!(Synfin::run(record.into_iter().chain(["--force"])).code, 0);
     let finished = Synfin::run(["record", "--for", "0.1", "/dev/full"]);
     finished.check_explained(3, &["No space left on device", "none of it is readable"]);
 }

@@ -523,6 +523,8 @@ fn invalid_filter_values_are_named() {
     for (flag, value) in [
         ("--pid", "0"),
         ("--pid", "nginx"),
+        // More than the kernel's limit.
+        ("--pid", "4194305"),
         ("--port", "0"),
         ("--port", "9-8"),
         ("--localport", "65536"),
