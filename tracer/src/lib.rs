@@ -13,6 +13,7 @@ pub mod analysis;
 pub mod app;
 pub mod cli;
 pub(crate) mod command;
+pub mod findings;
 pub mod host;
 #[cfg(feature = "live")]
 pub mod kernel;

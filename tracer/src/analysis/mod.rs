@@ -1,8 +1,8 @@
-//! Findings, comparisons, conditions and explanations, all derived from snapshots.
+//! Diagnoses, comparisons, conditions and explanations, all derived from snapshots.
 
 pub mod compare;
 pub(crate) mod condition;
 pub(crate) mod condition_set;
-pub mod diagnose;
+pub mod diagnosis;
 pub(crate) mod explain;
 pub mod registries;

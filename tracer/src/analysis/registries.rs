@@ -1,10 +1,10 @@
 //! The columns of every output, for `explain` and the documentation.
 
 use crate::{
-    analysis::diagnose::{self, diagnosis},
+    analysis::diagnosis,
     output::{
         column::{Column, ColumnInfo},
-        connection,
+        connection, finding,
         port_columns::COLUMNS,
         report, transition,
     },
@@ -43,11 +43,7 @@ pub fn registries() -> [Registry; 6] {
             of: "a transition",
             columns: column_infos(transition::COLUMNS),
         },
-        Registry {
-            command: "diagnose",
-            of: "a finding",
-            columns: column_infos(diagnose::FINDING_COLUMNS),
-        },
+        Registry { command: "diagnose", of: "a finding", columns: column_infos(finding::COLUMNS) },
         Registry {
             command: "diagnose",
             of: "the diagnosis as a whole",

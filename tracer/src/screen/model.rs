@@ -9,7 +9,7 @@ use super::{
     update::{Mailbox, SelfUsage, Update},
 };
 use crate::{
-    analysis::diagnose::{Finding, diagnose},
+    findings::{Finding, diagnose},
     host::services::Services,
     output::report::RowSelection,
     tcp::group_by::By,
@@ -232,6 +232,7 @@ impl Model {
             Sort::Abnormal => rows.sort_by_key(|row| {
                 let values = row.recent_or_total(self.totals);
                 Reverse((
+                    values.finding.map(|(severity, _)| severity),
                     values.bad(),
                     row.refresh.row.stats.gauges.open,
                     values.row.stats.counters.established,

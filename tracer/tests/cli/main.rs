@@ -15,6 +15,7 @@ mod files;
 mod flight_recorder;
 mod golden;
 mod help;
+mod outages;
 mod output;
 mod samples;
 mod screen;

@@ -1,4 +1,5 @@
-//! Explanations of the words that synfin prints (reasons, columns, TCP states) and of four topics.
+//! Explanations of the words that synfin prints (reasons, findings, columns, TCP states) and of four
+//! topics.
 
 pub(crate) mod page;
 pub(crate) mod topics;
@@ -10,7 +11,8 @@ use topics::Topic;
 
 use crate::{
     analysis::registries::registries,
-    message::failure::Failure,
+    findings::{Rule, rules::all_rules},
+    message::{failure::Failure, suggest::did_you_mean},
     output::column::ColumnInfo,
     tcp::{
         close_reason::CloseReason,
@@ -25,6 +27,8 @@ pub(crate) enum Entry {
     Reason(CloseReason),
     /// A column, the command that prints it, and what its rows describe.
     Column { info: ColumnInfo, command: &'static str, of: &'static str },
+    /// A finding of `diagnose`.
+    Finding(&'static Rule),
     /// A TCP state.
     State(TcpState),
     /// A topic of TCP.
@@ -32,7 +36,7 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    /// All entries: topics, reasons, states, columns.
+    /// All entries: topics, reasons, findings, states, columns.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let reasons = CloseReason::ALL.iter().map(|&reason| Self::Reason(reason));
         let columns = registries().into_iter().flat_map(|registry| {
@@ -40,13 +44,15 @@ impl Entry {
             registry.columns.into_iter().map(move |info| Self::Column { info, command, of })
         });
         let topics = topics::TOPICS.iter().map(Self::Topic);
-        topics.chain(reasons).chain(TcpState::ALL.map(Self::State)).chain(columns)
+        let findings = all_rules().map(Self::Finding);
+        topics.chain(reasons).chain(findings).chain(TcpState::ALL.map(Self::State)).chain(columns)
     }
 
     /// The name.
     fn name(&self) -> &'static str {
         match self {
             Self::Reason(reason) => reason.id(),
+            Self::Finding(rule) => rule.id,
             Self::Column { info, .. } => info.key,
             Self::State(state) => state.name(),
             Self::Topic(topic) => topic.name,
@@ -99,6 +105,15 @@ impl Entry {
                 "shown": info.visibility.name(),
                 "meaning": info.help,
             }),
+            Self::Finding(rule) => json!({
+                "is": "finding",
+                "id": rule.id,
+                "severity": rule.severity.name(),
+                "title": rule.title,
+                "when": rule.when,
+                "meaning": format!("{}.", rule.matters),
+                "reasons": rule.explains.iter().map(|reason| reason.id()).collect::<Vec<_>>(),
+            }),
             Self::State(state) => json!({
                 "is": "state",
                 "name": state.name(),
@@ -121,52 +136,20 @@ pub(crate) fn find(word: &str) -> Result<Vec<Entry>, UnknownWord> {
         // The topic explains the state of the same name.
         found.retain(|entry| matches!(entry, Entry::Topic(_)) || entry.name() == word);
     }
-    if found.is_empty() { Err(UnknownWord::new(word)) } else { Ok(found) }
+    if found.is_empty() { Err(UnknownWord(word.to_owned())) } else { Ok(found) }
 }
 
 /// A word that is no entry's name.
 #[derive(Debug)]
-pub(crate) struct UnknownWord {
-    word: String,
-    /// Similar names, the most similar first.
-    similar: Vec<&'static str>,
-}
-
-impl UnknownWord {
-    fn new(word: &str) -> Self {
-        /// Least Jaro-Winkler similarity of a suggestion.
-        const SIMILAR: f64 = 0.85;
-        const SUGGESTIONS: usize = 3;
-        let normalized_word = normalized(word);
-        let similarity = |name: &str| {
-            let name = normalized(name);
-            if normalized_word.len() > 2 && name.contains(&normalized_word) {
-                return 1.0;
-            }
-            strsim::jaro_winkler(&normalized_word, &name)
-        };
-        let names = Entry::all().flat_map(|entry| [Some(entry.name()), entry.heading()]);
-        let mut similar: Vec<_> = names.flatten().map(|name| (similarity(name), name)).collect();
-        similar.retain(|(similarity, _)| *similarity >= SIMILAR);
-        similar.sort_by(|(a, a_name), (b, b_name)| b.total_cmp(a).then(a_name.cmp(b_name)));
-        similar.dedup_by_key(|(_, name)| *name);
-        Self {
-            word: word.into(),
-            similar: similar.into_iter().take(SUGGESTIONS).map(|(_, name)| name).collect(),
-        }
-    }
-}
+pub(crate) struct UnknownWord(String);
 
 impl From<UnknownWord> for Failure {
-    fn from(unknown: UnknownWord) -> Self {
-        let what = format!("there is no explanation of \"{}\"", unknown.word);
-        let meant = match unknown.similar.as_slice() {
-            [] => String::new(),
-            [only] => format!("did you mean {only}? "),
-            [others @ .., last] => format!("did you mean {} or {last}? ", others.join(", ")),
-        };
-        let why =
-            "it is not the id of a reason, the key or heading of a column, a TCP state or a topic";
+    fn from(UnknownWord(word): UnknownWord) -> Self {
+        let what = format!("there is no explanation of \"{word}\"");
+        let why = "it is not the id of a reason or a finding, the key or heading of a column, a TCP state \
+                   or a topic";
+        let names = Entry::all().flat_map(|entry| [Some(entry.name()), entry.heading()]);
+        let meant = did_you_mean(&word, names.flatten());
         Self::usage(what, why, meant + "`synfin explain` lists everything that it can explain")
     }
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     analysis::registries::{Registry, registries},
+    findings::rules::all_rules,
     message::wrap::wrap_with_label,
     tcp::{
         close_reason::{CloseReason, Phase},
@@ -50,6 +51,18 @@ fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
             ];
             [column].into_iter().chain(heading).chain(rest).collect()
         }
+        Entry::Finding(rule) => {
+            let mut facts = vec![
+                ("finding", format!("{} ({})", rule.title, rule.severity.name())),
+                ("found if", rule.when.into()),
+                ("matters", rule.matters.into()),
+            ];
+            let reasons: Vec<_> = rule.explains.iter().map(|reason| reason.id()).collect();
+            if !reasons.is_empty() {
+                facts.push(("reasons", reasons.join(", ")));
+            }
+            facts
+        }
         Entry::State(state) => {
             let title = format!("of a TCP socket: {}", state::title(*state));
             vec![("state", title), ("meaning", state::meaning(*state).into())]
@@ -73,6 +86,11 @@ pub(crate) fn list(width: usize) -> String {
         }
         list.push('\n');
     }
+    list.push_str("Findings, by `synfin diagnose`:\n");
+    for rule in all_rules() {
+        list += &format!("  {:<27} {}\n", rule.id, rule.title);
+    }
+    list.push('\n');
     list += &group("TCP states", TcpState::ALL.map(|state| state.name().into()), width);
     for Registry { command, of, columns } in registries() {
         let names = columns.iter().map(|column| match column.title {

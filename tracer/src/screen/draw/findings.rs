@@ -4,7 +4,7 @@ use ratatui::{Frame, layout::Rect, text::Line};
 
 use super::{lines_at, scrolled};
 use crate::{
-    analysis::diagnose::Finding,
+    findings::Finding,
     message::{escape::escape_control, wrap::wrap_with_label},
     screen::{model::Model, theme::Theme},
 };
@@ -22,9 +22,11 @@ pub(super) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>, area: Rec
 
 fn paragraph(model: &Model, finding: &Finding, theme: Theme, width: usize) -> Vec<Line<'static>> {
     let service = finding.port.and_then(|port| model.services.name(port));
-    let title = format!("{}: {}", escape_control(&finding.place(service)), finding.rule.title);
-    let texts =
-        finding.fields().map(|(label, text)| wrap_with_label(label, &escape_control(&text), width));
+    let title = format!("{}: {}", escape_control(&finding.place(service)), finding.title);
+    let commands = finding.next_step.commands().map(|command| ("next", command.to_owned()));
+    let fields = finding.fields().into_iter().chain(commands);
+    let texts: Vec<_> =
+        fields.map(|(label, text)| wrap_with_label(label, &escape_control(&text), width)).collect();
     let lines = texts.iter().flat_map(|text| text.lines()).map(|line| Line::raw(line.to_owned()));
     let heading = [Line::raw(""), Line::styled(title, theme.alarm())];
     heading.into_iter().chain(lines).collect()

@@ -8,7 +8,7 @@ use ratatui::{
 use synfin_common::state::TcpState;
 
 use crate::{
-    analysis::diagnose::thresholds::EPHEMERAL_PCT,
+    findings::thresholds::EPHEMERAL_PCT,
     message::escape::escape_control,
     output::column::Value,
     screen::{history::Trend, model::Model, theme::Theme, update::SelfUsage},

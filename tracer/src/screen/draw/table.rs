@@ -133,6 +133,7 @@ fn is_right(column: &TableColumn) -> bool {
     matches!(
         column.column.info.visibility,
         Visibility::Table(Width::Right(_))
+            | Visibility::In(_, Width::Right(_))
             | Visibility::Wide(Width::Right(_))
             | Visibility::Grouped(_, Width::Right(_))
     )
